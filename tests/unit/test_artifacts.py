@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runbook_lib.analysis.artifacts import (
+    AgeStart,
+    compute_age_start,
+    compute_lag_minutes,
+    is_incomplete,
+    is_synthetic,
+)
+
+NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
+WRITTEN = NOW - timedelta(minutes=3)
+times = st.datetimes(
+    min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)
+)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"chaos-scenario": "fulfillment-delay", "hold-until": "2026-11-24T03:30:00+00:00"},
+        {"chaos-scenario": "anything"},
+        {"drill-id": "d-1", "expires-at": "2026-11-24T04:00:00Z"},
+        {"drill-id": "d-1", "hold-until": "2026-11-24T04:00:00Z"},
+    ],
+)
+def test_metadata_of_either_chaos_script_is_synthetic(metadata: dict[str, str]) -> None:
+    assert is_synthetic(metadata)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"order-id": "4242", "tracking-number": "1Z", "pending-since": "2026-11-24T03:00:00Z"},
+        {"chaos-scenario": "  "},
+        {"drill-id": "d-1"},
+        {"hold-until": "2026-11-24T04:00:00Z"},
+        {"drill-id": "", "expires-at": "2026-11-24T04:00:00Z"},
+    ],
+)
+def test_metadata_that_proves_nothing_is_not_synthetic(metadata: dict[str, str]) -> None:
+    assert not is_synthetic(metadata)
+
+
+def test_an_object_without_tracking_number_is_incomplete() -> None:
+    assert is_incomplete({"order-id": "4242"})
+    assert is_incomplete({"tracking-number": " "})
+    assert not is_incomplete({"tracking-number": "1Z999"})
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-11-24T02:50:00Z", "2026-11-24T09:50:00+07:00", "2026-11-24T02:50:00"]
+)
+def test_an_earlier_pending_since_starts_the_age_in_any_of_the_three_forms(text: str) -> None:
+    start = compute_age_start({"pending-since": text}, WRITTEN, NOW)
+    assert start == AgeStart(datetime(2026, 11, 24, 2, 50, tzinfo=UTC), "pending-since")
+
+
+def test_a_pending_since_after_last_modified_does_not_shorten_the_age() -> None:
+    start = compute_age_start({"pending-since": "2026-11-24T03:13:00Z"}, WRITTEN, NOW)
+    assert start == AgeStart(WRITTEN, "last-modified")
+
+
+def test_a_pending_since_in_the_future_is_ignored_and_reported() -> None:
+    start = compute_age_start({"pending-since": "2026-11-24T03:14:01Z"}, WRITTEN, NOW)
+    assert start == AgeStart(WRITTEN, "last-modified", "in_the_future")
+
+
+@pytest.mark.parametrize(
+    "text", ["yesterday", "2026-13-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9" * 400]
+)
+def test_an_unreadable_pending_since_is_ignored_and_reported(text: str) -> None:
+    start = compute_age_start({"pending-since": text}, WRITTEN, NOW)
+    assert start == AgeStart(WRITTEN, "last-modified", "unreadable")
+
+
+def test_times_without_a_zone_are_utc() -> None:
+    naive = WRITTEN.replace(tzinfo=None)
+    assert compute_age_start({}, naive, NOW.replace(tzinfo=None)) == AgeStart(
+        WRITTEN, "last-modified"
+    )
+
+
+def test_the_age_start_is_given_in_utc() -> None:
+    elsewhere = WRITTEN.astimezone(timezone(timedelta(hours=7)))
+    assert compute_age_start({}, elsewhere, NOW).at.utcoffset() == timedelta(0)
+
+
+@given(pending_since=times, written=times, now=times)
+def test_the_age_start_is_never_after_last_modified(
+    pending_since: datetime, written: datetime, now: datetime
+) -> None:
+    start = compute_age_start({"pending-since": pending_since.isoformat()}, written, now)
+    assert start.at <= written
+    assert (start.ignored_reason == "in_the_future") == (pending_since > now)
+
+
+def test_no_waiting_object_is_no_lag() -> None:
+    assert compute_lag_minutes([], NOW) == 0.0
+
+
+def test_the_oldest_object_decides_the_lag() -> None:
+    starts = [AgeStart(NOW - timedelta(minutes=m), "last-modified") for m in (3, 25, 7)]
+    assert compute_lag_minutes(starts, NOW) == 25.0
+
+
+def test_ten_minutes_and_a_second_is_more_than_ten_minutes() -> None:
+    start = AgeStart(NOW - timedelta(minutes=10, seconds=1), "last-modified")
+    assert compute_lag_minutes([start], NOW) > 10
+    assert compute_lag_minutes([start], NOW - timedelta(seconds=1)) == 10
+
+
+def test_a_store_clock_that_runs_ahead_gives_no_negative_lag() -> None:
+    assert compute_lag_minutes([AgeStart(NOW + timedelta(seconds=5), "last-modified")], NOW) == 0
