@@ -1,0 +1,207 @@
+"""The exception tree.
+
+::
+
+    RunbookError
+    ├── UsageError                    a parameter, option or id is wrong
+    │   └── SettingsError             a setting is missing or malformed
+    ├── ClientError                   an outside system could not be read or changed
+    │   ├── ClientTimeoutError        no answer in time
+    │   ├── ConnectionRefusedClientError   nothing listens there, or the connection broke
+    │   ├── AccessDeniedError         wrong credentials or no right
+    │   ├── NotFoundError             the thing asked for does not exist
+    │   ├── PreconditionFailedError   the object is not the one that was named
+    │   └── BadAnswerError            an answer that cannot be understood, or a 5xx
+    ├── RecordError                   the incident folder cannot be used
+    │   └── LogDamagedError           a chained log was altered or cut in the middle
+    ├── SafetyError                   refused by a safety rule; nothing was changed
+    │   ├── EnvironmentForbidsError   chaos, faults or drills outside local/demo
+    │   ├── NotApprovedError          no approval, or an approval of something else
+    │   ├── PlanExpiredError          the plan is too old
+    │   ├── PlanAlteredError          the plan's bytes are not those that were approved
+    │   ├── DriftError                a planned object changed or vanished
+    │   ├── LimitError                more objects or bytes than a plan may hold
+    │   ├── LeaseHeldError            another operator is applying
+    │   ├── OthersMovingError         the worker may be moving the same objects
+    │   └── StoreNotReadyError        the store is unhealthy or has no room for the copies
+    ├── DrillError                    a drill could not be carried out
+    │   ├── SteadyStateError          the system was not healthy before or after
+    │   └── RevertError               the drill's changes could not be taken back
+    └── NotebookRunError              a notebook stopped before its end
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AccessDeniedError",
+    "BadAnswerError",
+    "ClientError",
+    "ClientTimeoutError",
+    "ConnectionRefusedClientError",
+    "DriftError",
+    "DrillError",
+    "EnvironmentForbidsError",
+    "LeaseHeldError",
+    "LimitError",
+    "LogDamagedError",
+    "NotApprovedError",
+    "NotFoundError",
+    "NotebookRunError",
+    "OthersMovingError",
+    "PlanAlteredError",
+    "PlanExpiredError",
+    "PreconditionFailedError",
+    "RecordError",
+    "RevertError",
+    "RunbookError",
+    "SafetyError",
+    "SettingsError",
+    "SteadyStateError",
+    "StoreNotReadyError",
+    "UsageError",
+]
+
+
+class RunbookError(Exception):
+    """Anything that this package raises on purpose."""
+
+
+class UsageError(RunbookError):
+    """A parameter, option or id is wrong: says which, and what is accepted."""
+
+
+class SettingsError(UsageError):
+    """A setting is missing or malformed: names the variable, never its value."""
+
+
+class ClientError(RunbookError):
+    """An outside system could not be read or changed.
+
+    Parameters
+    ----------
+    message : what failed, and what to look at next
+    system : the system's name, such as ``"prometheus"``
+    """
+
+    def __init__(self, message: str, *, system: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.system = system
+
+    def __str__(self) -> str:
+        return f"{self.system}: {self.message}" if self.system else self.message
+
+
+class ClientTimeoutError(ClientError):
+    """No answer within the time-out."""
+
+
+class ConnectionRefusedClientError(ClientError):
+    """Nothing listens at the address, or the connection broke."""
+
+
+class AccessDeniedError(ClientError):
+    """The credentials are wrong, or lack the right."""
+
+
+class NotFoundError(ClientError):
+    """What was asked for does not exist."""
+
+
+class PreconditionFailedError(ClientError):
+    """The object is not the one that was named (ETag, size or LastModified differ)."""
+
+
+class BadAnswerError(ClientError):
+    """The answer cannot be understood, or is a server error."""
+
+
+class RecordError(RunbookError):
+    """The incident folder cannot be read or written."""
+
+
+class LogDamagedError(RecordError):
+    """A chained log was altered, or cut in the middle."""
+
+    def __init__(self, path: str, line: int, why: str) -> None:
+        super().__init__(f"{path}, line {line}: {why}")
+        self.path, self.line, self.why = path, line, why
+
+
+class SafetyError(RunbookError):
+    """Refused by a safety rule; nothing was changed."""
+
+
+class EnvironmentForbidsError(SafetyError):
+    """Chaos, faults and drills run only in a marked local or demo environment."""
+
+
+class NotApprovedError(SafetyError):
+    """There is no approval, or it is for something else."""
+
+
+class PlanExpiredError(SafetyError):
+    """The plan is older than its lifetime."""
+
+
+class PlanAlteredError(SafetyError):
+    """The plan's bytes are not those that were approved."""
+
+
+class DriftError(SafetyError):
+    """Planned objects changed or vanished since the plan.
+
+    Parameters
+    ----------
+    message : what differs
+    keys : the objects' keys
+    """
+
+    def __init__(self, message: str, *, keys: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.keys = keys
+
+
+class LimitError(SafetyError):
+    """More objects or bytes than one plan may hold."""
+
+
+class LeaseHeldError(SafetyError):
+    """Another operator holds the lease."""
+
+
+class OthersMovingError(SafetyError):
+    """The worker, or something else, may be moving the same objects."""
+
+
+class StoreNotReadyError(SafetyError):
+    """The store is unhealthy, or has no room for the copies."""
+
+
+class DrillError(RunbookError):
+    """A drill could not be carried out."""
+
+
+class SteadyStateError(DrillError):
+    """The system was not in its steady state before or after the drill."""
+
+
+class RevertError(DrillError):
+    """The drill's changes could not be taken back."""
+
+
+class NotebookRunError(RunbookError):
+    """A notebook stopped before its end.
+
+    Parameters
+    ----------
+    notebook : its name
+    why : the failing cell's error, redacted
+    """
+
+    def __init__(self, notebook: str, why: str) -> None:
+        super().__init__(notebook, why)
+        self.notebook, self.why = notebook, why
+
+    def __str__(self) -> str:
+        return f"notebook {self.notebook} stopped: {self.why}"

@@ -1,0 +1,51 @@
+"""The one table of exit codes, from verdicts and from errors."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from .errors import DrillError, RunbookError, SafetyError, UsageError
+from .model import Verdict
+
+__all__ = ["ExitCode", "compute_exit_code", "exit_code_of_error"]
+
+
+class ExitCode(IntEnum):
+    """What the ``runbook`` command returns to the shell."""
+
+    OK = 0
+    RUN_FAILED = 1
+    USAGE = 2
+    NOT_OK = 3
+    UNKNOWN = 4
+    REFUSED = 5
+    INTERRUPTED = 130
+
+
+_BY_VERDICT = {
+    Verdict.HEALTHY: ExitCode.OK,
+    Verdict.FIXED: ExitCode.OK,
+    Verdict.FIXED_ALERT_DECAYING: ExitCode.OK,
+    Verdict.INCIDENT: ExitCode.NOT_OK,
+    Verdict.MITIGATED: ExitCode.NOT_OK,
+    Verdict.NOT_FIXED: ExitCode.NOT_OK,
+    Verdict.UNKNOWN: ExitCode.UNKNOWN,
+}
+
+_BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
+    (KeyboardInterrupt, ExitCode.INTERRUPTED),
+    (UsageError, ExitCode.USAGE),
+    (SafetyError, ExitCode.REFUSED),
+    (DrillError, ExitCode.RUN_FAILED),
+    (RunbookError, ExitCode.RUN_FAILED),
+)
+
+
+def compute_exit_code(verdict: Verdict) -> ExitCode:
+    """Return the exit code of a verdict."""
+    return _BY_VERDICT[verdict]
+
+
+def exit_code_of_error(error: BaseException) -> ExitCode:
+    """Return the exit code of an error that ended a command."""
+    return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), ExitCode.RUN_FAILED)

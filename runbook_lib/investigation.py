@@ -1,0 +1,286 @@
+"""The context that a notebook opens: settings, lazy clients, journal, clock.
+
+Sections hand over through the incident folder, never through kernel state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from .clients import Clients
+from .errors import ClientError, NotApprovedError, RunbookError, SafetyError, UsageError
+from .model import ActionEntry, ActionPhase, Conclusion, Json, Reading, Status
+from .record.incident import Incident, create_incident, open_incident
+from .record.log import utc_now
+from .redact import Redactor
+from .section import ActionStep, Plan, SectionModule
+from .settings import Settings, load_settings
+
+__all__ = ["Investigation", "StoppedAtPlanError", "split_list"]
+
+
+class StoppedAtPlanError(NotApprovedError):
+    """Nothing was changed: the plan waits for its approval. Not a failure of the notebook."""
+
+    def _render_traceback_(self) -> list[str]:
+        return ["", "■ STOPPED AT THE PLAN. Nothing was changed.", "", str(self), ""]
+
+
+class Investigation:
+    """One section at work on one incident.
+
+    Attributes
+    ----------
+    incident, section, parameters, settings, clients : what they say
+    """
+
+    def __init__(
+        self,
+        incident: Incident,
+        *,
+        section: SectionModule,
+        parameters: SectionParameters,
+        settings: Settings,
+        clients: Clients | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.incident = incident
+        self.section = section
+        self.parameters = parameters
+        self.settings = settings
+        self.clients = clients or Clients(settings)
+        self._clock = clock
+        self._plans: dict[str, Plan] = {}
+
+    @classmethod
+    def open(
+        cls,
+        incident_id: str = "",
+        *,
+        section: SectionModule,
+        settings: Settings | None = None,
+        **parameters: Any,
+    ) -> Self:
+        """Open the incident's folder (a new one when none is open) for one section.
+
+        Parameters
+        ----------
+        incident_id : empty: the newest open incident
+        section : a module of ``runbook_lib.sections``
+        parameters : the section's parameters, checked against its model
+
+        Raises
+        ------
+        UsageError
+            When a parameter is unknown or wrong, or there is no such incident.
+        """
+        settings = settings or load_settings()
+        try:
+            checked = section.Parameters(incident_id=incident_id, **parameters)
+        except ValidationError as error:
+            raise UsageError(_explain(section, error)) from None
+        redactor = Redactor(settings.secrets)
+        home = settings.runbook_home.resolve()
+        incident = open_incident(home, incident_id, redactor=redactor) or create_incident(
+            home, redactor=redactor, environment=settings.runbook_environment
+        )
+        if checked.ticket_id:
+            incident.update(ticket_id=checked.ticket_id)
+        inv = cls(incident, section=section, parameters=checked, settings=settings)
+        inv.record("section_started", {"parameters": checked.model_dump(mode="json")})
+        return inv
+
+    @property
+    def ticket_id(self) -> str:
+        """The ticket to look at: the parameter's, else the incident's, else empty."""
+        return self.parameters.ticket_id or str(self.incident.facts.get("ticket_id") or "")
+
+    @property
+    def window(self) -> timedelta:
+        """How far back to look."""
+        return timedelta(minutes=self.parameters.window_minutes)
+
+    def now(self) -> datetime:
+        """Return the current time in UTC."""
+        return self._clock()
+
+    def record(self, kind: str, data: dict[str, Json]) -> int:
+        """Write an entry of this section to the journal; returns its sequence number."""
+        return self.incident.journal.append(kind, {"section": self.section.NAME, **data}).seq
+
+    def note(self, text: str, **data: Json) -> int:
+        """Write a free remark to the journal."""
+        return self.record("note", {"text": text, **data})
+
+    def make_reading(self, step: str, name: str, status: Status, **fields: Any) -> Reading:
+        """Return a reading of one of this section's steps, observed now."""
+        fields.setdefault("observed_at", self.now())
+        fields.setdefault("source", self.section.STEPS[step].source)
+        return Reading(step=step, name=name, status=status, **fields)
+
+    def take(self, step_id: str, *, max_age_s: float | None = None) -> Reading:
+        """Carry out one step and journal its reading.
+
+        Parameters
+        ----------
+        step_id : such as ``2.1``
+        max_age_s : reuse a reading of the journal that is not older, in seconds; ``unknown``
+            readings are never reused
+
+        Returns
+        -------
+        The reading. What could not be read is ``unknown``, with the reason.
+        """
+        if step_id not in self.section.STEPS:
+            known = ", ".join(self.section.STEPS)
+            raise UsageError(f"{self.section.NAME} has no step {step_id!r}; it has {known}")
+        step = self.section.STEPS[step_id]
+        if max_age_s is not None and (old := self.latest().get(step_id)) is not None:
+            fresh = self.now() - old.observed_at <= timedelta(seconds=max_age_s)
+            if fresh and old.status is not Status.UNKNOWN:
+                return old
+        try:
+            reading = step.read(self)
+        except ClientError as error:
+            reading = self.make_reading(
+                step_id,
+                step.name or step.title,
+                Status.UNKNOWN,
+                reason=f"could not be read: {error}",
+            )
+        seq = self.record("reading", {"reading": reading.model_dump(mode="json")})
+        return Reading.model_validate(
+            {
+                **self.incident.redactor.json(reading.model_dump(mode="json")),
+                "detail": {**self.incident.redactor.json(reading.detail), "seq": seq},
+            }
+        )
+
+    def latest(self) -> dict[str, Reading]:
+        """Return the newest reading of each step in the journal; ``detail['seq']`` is its entry."""
+        found: dict[str, Reading] = {}
+        for entry in self.incident.journal.read():
+            if entry.kind == "reading":
+                data = entry.data["reading"]
+                data["detail"]["seq"] = entry.seq
+                found[data["step"]] = Reading.model_validate(data)
+        return found
+
+    def conclude(self) -> Conclusion:
+        """Draw and journal the section's findings and verdict, from the journal."""
+        conclusion = self.section.conclude(self)
+        self.record("conclusion", {"conclusion": conclusion.model_dump(mode="json")})
+        return conclusion
+
+    def plan(self, step_id: str) -> Plan:
+        """Make the plan of a step, or load the one that the parameter ``plan`` names.
+
+        Notes
+        -----
+        Changes nothing but the incident folder (a release probes the store's abilities on
+        scratch objects under a prefix of its own).
+        """
+        action = self._action(step_id)
+        named = split_list(getattr(self.parameters, "plan", ""))
+        loaded = (action.load(self, plan_id) for plan_id in named)
+        plan = next((p for p in loaded if p is not None), None) or action.plan(self)
+        self._plans[plan.sha256] = plan
+        self._record_action(self._entry(plan, ActionPhase.PLANNED, result=plan.summary))
+        return plan
+
+    def apply(self, plan: Plan, *, approve: str = "") -> ActionEntry:
+        """Carry out a plan that ``approve`` names by its SHA-256; else stop at the plan.
+
+        Parameters
+        ----------
+        plan : from ``plan``
+        approve : SHA-256s, comma-separated. Empty: stop here. When it names other plans of this
+            section but not this one, this one is left alone.
+
+        Raises
+        ------
+        StoppedAtPlanError
+            When ``approve`` is empty and there is something to do.
+        SafetyError
+            When a safety rule refuses; journalled.
+        """
+        approved = split_list(approve)
+        if plan.is_empty:
+            return self._record_action(
+                self._entry(plan, ActionPhase.VERIFIED, reason="nothing to do")
+            )
+        if not approved:
+            raise StoppedAtPlanError(
+                f"{plan.action} on {plan.target} is planned, not done. Read the plan above. "
+                f"To carry it out, set: plan = {plan.id!r} and approve = {plan.sha256!r}"
+            )
+        if unknown := [a for a in approved if a not in self._plans]:
+            raise NotApprovedError(
+                f"the approval {unknown[0][:12]!r}… is of none of the plans here: "
+                f"{', '.join(f'{p.id} = {s}' for s, p in self._plans.items())}"
+            )
+        if plan.sha256 not in approved:
+            return self._record_action(
+                self._entry(plan, ActionPhase.PLANNED, reason="left alone: not in this approval")
+            )
+        self._record_action(self._entry(plan, ActionPhase.APPROVED))
+        try:
+            return self._record_action(self._action(plan.step).apply(self, plan, plan.sha256))
+        except SafetyError as error:
+            self._record_action(self._entry(plan, ActionPhase.REFUSED, reason=str(error)))
+            raise
+        except RunbookError as error:
+            self._record_action(self._entry(plan, ActionPhase.FAILED, reason=str(error)))
+            raise
+
+    def verify(self, plan: Plan) -> ActionEntry:
+        """Read the world again and journal whether the plan's effect is there."""
+        return self._record_action(self._action(plan.step).verify(self, plan))
+
+    def _action(self, step_id: str) -> ActionStep:
+        if step_id not in self.section.ACTIONS:
+            known = ", ".join(self.section.ACTIONS) or "none"
+            raise UsageError(f"{self.section.NAME} has no action {step_id!r}; it has {known}")
+        return self.section.ACTIONS[step_id]
+
+    def _entry(
+        self,
+        plan: Plan,
+        phase: ActionPhase,
+        *,
+        reason: str = "",
+        result: dict[str, Json] | None = None,
+    ) -> ActionEntry:
+        return ActionEntry(
+            step=plan.step,
+            action=plan.action,
+            phase=phase,
+            target=plan.target,
+            reversible=plan.reversible,
+            undo=f"runbook undo {plan.id}" if plan.reversible else "",
+            reason=reason,
+            source=f"plans/{plan.id}.jsonl",
+            result={"plan": plan.id, "sha256": plan.sha256, **(result or {})},
+        )
+
+    def _record_action(self, entry: ActionEntry) -> ActionEntry:
+        self.record("action", {"action": entry.model_dump(mode="json")})
+        return entry
+
+
+def split_list(text: str) -> list[str]:
+    """Split a comma-separated parameter into its non-empty parts."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _explain(section: SectionModule, error: ValidationError) -> str:
+    names: Iterable[str] = section.Parameters.model_fields
+    parts = [
+        f"{'.'.join(str(p) for p in item['loc'])}: {item['msg']}"
+        for item in error.errors(include_input=False, include_url=False)
+    ]
+    return f"{section.NAME}: {'; '.join(parts)}. Parameters: {', '.join(names)}."

@@ -1,0 +1,217 @@
+"""Frozen types that the layers hand to each other.
+
+Everything here is a value. JSON Schemas of the documents come from these models.
+Source: the words of the design; cause names are the fault names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
+
+__all__ = [
+    "ActionEntry",
+    "ActionPhase",
+    "Cause",
+    "CauseStatus",
+    "Conclusion",
+    "Finding",
+    "Json",
+    "ObjectInfo",
+    "Reading",
+    "Status",
+    "StoreAbilities",
+    "Timestamp",
+    "Verdict",
+    "format_time",
+    "parse_time",
+]
+
+Json = Any
+"""A JSON value: None, bool, int, float, str, list or dict of these."""
+
+
+def parse_time(text: str) -> datetime:
+    """Parse ISO 8601 with ``Z``, an offset, or no zone (read as UTC).
+
+    Returns
+    -------
+    An aware datetime in UTC.
+
+    Raises
+    ------
+    ValueError
+        When the text is not a time.
+    """
+    at = datetime.fromisoformat(text.strip())
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def format_time(at: datetime) -> str:
+    """Write a time as ISO 8601 UTC with ``Z`` and milliseconds."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _to_utc(at: datetime) -> datetime:
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+Timestamp = Annotated[
+    datetime, AfterValidator(_to_utc), PlainSerializer(format_time, return_type=str)
+]
+
+
+class Status(StrEnum):
+    """Of a reading. What could not be read is ``unknown`` and never counts as ``ok``."""
+
+    OK = "ok"
+    BREACH = "breach"
+    UNKNOWN = "unknown"
+
+
+class CauseStatus(StrEnum):
+    """Of a hypothesis. One whose inputs are unknown is undecided, never refuted."""
+
+    SUPPORTED = "supported"
+    REFUTED = "refuted"
+    UNDECIDED = "undecided"
+
+
+class Verdict(StrEnum):
+    """Of a section, an incident or a drill."""
+
+    HEALTHY = "healthy"
+    INCIDENT = "incident"
+    FIXED = "fixed"
+    FIXED_ALERT_DECAYING = "fixed_alert_decaying"
+    MITIGATED = "mitigated"
+    NOT_FIXED = "not_fixed"
+    UNKNOWN = "unknown"
+
+
+class Cause(StrEnum):
+    """Why labels wait. The names are those of the faults."""
+
+    CARRIER_TIMEOUT = "carrier_timeout"
+    CARRIER_ERRORS = "carrier_errors"
+    WORKER_STOPPED = "worker_stopped"
+    WORKER_STUCK = "worker_stuck"
+    STORAGE_FULL = "storage_full"
+    STORE_DOWN = "store_down"
+    BAD_CREDENTIALS = "bad_credentials"
+    NO_PERMISSION = "no_permission"
+    BAD_PREFIX = "bad_prefix"
+    PIPELINE_PAUSED = "pipeline_paused"
+    PIPELINE_FAILING = "pipeline_failing"
+    SURGE = "surge"
+    SYNTHETIC = "synthetic"
+    SUPPORT_DOWN = "support_down"
+    METRICS_BLIND = "metrics_blind"
+    CLOCK_SKEW = "clock_skew"
+
+
+class ActionPhase(StrEnum):
+    """Where an action stands."""
+
+    PLANNED = "planned"
+    APPROVED = "approved"
+    APPLIED = "applied"
+    VERIFIED = "verified"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class Reading(_Frozen):
+    """One observed fact of a step.
+
+    ``value`` has the unit ``unit``; ``threshold`` says what would be a breach; ``source`` names
+    where it was read (URL, PromQL, key); ``reason`` says in words why the status is what it is;
+    ``detail`` holds rows or series for display, JSON only.
+    """
+
+    step: str
+    name: str
+    value: float | int | str | bool | None = None
+    unit: str = ""
+    threshold: str = ""
+    status: Status
+    observed_at: Timestamp
+    source: str
+    reason: str = ""
+    detail: dict[str, Json] = {}
+
+
+class Finding(_Frozen):
+    """What a section concludes about one cause.
+
+    ``score`` is the weight of what supports it minus what refutes it, from -1 to 1.
+    ``evidence`` holds references into the journal: a step id, or ``#<seq>``.
+    ``next_step`` is the step of section 6 with its command, or "do not release: …".
+    """
+
+    name: Cause
+    status: CauseStatus
+    score: float = 0.0
+    evidence: tuple[str, ...] = ()
+    reason: str = ""
+    next_step: str = ""
+    first_seen: Timestamp | None = None
+
+
+class ActionEntry(_Frozen):
+    """One phase of something that changes the world."""
+
+    step: str
+    action: str
+    phase: ActionPhase
+    target: str
+    reversible: bool
+    undo: str = ""
+    reason: str = ""
+    source: str = ""
+    result: dict[str, Json] = {}
+
+
+class Conclusion(_Frozen):
+    """A section's findings and verdict, from the journal alone."""
+
+    section: str
+    verdict: Verdict
+    summary: str
+    findings: tuple[Finding, ...] = ()
+    unknown_steps: tuple[str, ...] = ()
+    detail: dict[str, Json] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object of a listing.
+
+    ``metadata`` has lower-case names without ``x-amz-meta-``; None when it was not read.
+    """
+
+    key: str
+    etag: str
+    size_bytes: int
+    last_modified: datetime
+    metadata: Mapping[str, str] | None = None
+    content_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAbilities:
+    """What the store honours, as probed on a scratch object."""
+
+    conditional_delete: bool
+    conditional_put: bool
+    metadata_in_listing: bool
+    server: str = ""
