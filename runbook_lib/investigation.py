@@ -17,7 +17,7 @@ from .model import ActionEntry, ActionPhase, Conclusion, Json, Reading, Status
 from .record.incident import Incident, create_incident, open_incident
 from .record.log import utc_now
 from .redact import Redactor
-from .section import ActionStep, Plan, SectionModule
+from .section import ActionStep, Plan, SectionModule, SectionParameters
 from .settings import Settings, load_settings
 
 __all__ = ["Investigation", "StoppedAtPlanError", "split_list"]
