@@ -25,6 +25,8 @@ _log = logging.getLogger("artifact_exporter")
 def main() -> int:
     """Serve until SIGTERM or SIGINT; return the exit code (2: a setting, 1: the port)."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # Its retries are told once more by the refresh that fails.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         settings = ExporterSettings()
     except ValidationError as error:

@@ -1,0 +1,1 @@
+"""Template of ``alertmanager.yml``."""

@@ -1,0 +1,1 @@
+"""Templates of ``prometheus.yml`` and its rules."""
