@@ -1,0 +1,305 @@
+"""Series over simulated time and the alerts that must come of them, scaled to a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from addons.profiles import Profile
+
+__all__ = ["CASES", "RuleCase", "promtool_document"]
+
+DELAY = {"alertname": "FulfillmentDelay", "severity": "high", "service": "fulfillment-service"}
+DRILL = {**DELAY, "drill": "true"}
+MISSING = {
+    "alertname": "FulfillmentMetricsMissing",
+    "severity": "high",
+    "service": "artifact-exporter",
+}
+UPLOAD = {**DELAY, "alertname": "FulfillmentUploadFailing"}
+
+REAL = 'fulfillment_lag_minutes{origin="real"}'
+SYNTHETIC = 'fulfillment_lag_minutes{origin="synthetic"}'
+REFRESHED = "fulfillment_exporter_last_refresh_timestamp_seconds"
+INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
+FAILED = 'fulfillment_artifacts_failed_total{stage="%s",reason="storage_full"}'
+# Ten minutes and one second.
+OVER = "10.016667"
+
+
+@dataclass
+class RuleCase:
+    """One simulated course, a sample a second, and what must be seen in it.
+
+    ``expected``: by second, the alerts with their state, all others absent.
+    ``never_firing``: alert names that must not have fired up to the last second.
+    """
+
+    series: Mapping[str, str]
+    last_s: int
+    expected: dict[int, list[dict[str, str]]] = field(default_factory=dict)
+    never_firing: tuple[str, ...] = ()
+
+
+def _firing(labels: Mapping[str, str]) -> dict[str, str]:
+    return {**labels, "alertstate": "firing"}
+
+
+def _pending(labels: Mapping[str, str]) -> dict[str, str]:
+    return {**labels, "alertstate": "pending"}
+
+
+def _seen(last_s: int, *, real: str = "", synthetic: str = "") -> dict[str, str]:
+    """Give the series of an exporter that refreshes every second."""
+    return {
+        REAL: real or f"0x{last_s}",
+        SYNTHETIC: synthetic or f"0x{last_s}",
+        REFRESHED: f"0+1x{last_s}",
+        INTERVAL: f"1x{last_s}",
+    }
+
+
+def _nine_minutes_never_fires(p: Profile) -> RuleCase:
+    end = 4 * p.lag_for_s
+    never = ("FulfillmentDelay", "FulfillmentMetricsMissing", "FulfillmentUploadFailing")
+    return RuleCase(_seen(end, real=f"9x{end}"), end, {end: []}, never)
+
+
+def _exactly_ten_minutes_never_fires(p: Profile) -> RuleCase:
+    end = 4 * p.lag_for_s
+    return RuleCase(_seen(end, real=f"10x{end}"), end, {end: []}, ("FulfillmentDelay",))
+
+
+def _a_second_over_ten_minutes_fires_after_for_and_not_before(p: Profile) -> RuleCase:
+    start, end = 10, 10 + 2 * p.lag_for_s
+    return RuleCase(
+        _seen(end, real=f"0x{start - 1} {OVER}x{end}"),
+        end,
+        {
+            start - 1: [],
+            start: [_pending(DELAY)],
+            start + p.lag_for_s - 1: [_pending(DELAY)],
+            start + p.lag_for_s: [_firing(DELAY)],
+        },
+    )
+
+
+def _a_dip_starts_the_time_again(p: Profile) -> RuleCase:
+    n = p.lag_for_s
+    return RuleCase(
+        _seen(2 * n, real=f"{OVER}x{n - 2} 10 {OVER}x{n - 2}"),
+        2 * n - 1,
+        {n - 1: [], 2 * n - 1: [_pending(DELAY)]},
+        ("FulfillmentDelay",),
+    )
+
+
+def _it_resolves_when_keep_firing_for_has_passed(p: Profile) -> RuleCase:
+    down = p.lag_for_s + 5
+    clear = down + p.keep_firing_for_s
+    end = clear + p.lag_for_s
+    return RuleCase(
+        _seen(end, real=f"25x{down - 1} 4x{end}"),
+        end,
+        {
+            down - 1: [_firing(DELAY)],
+            clear - 1: [_firing(DELAY)],
+            clear: [],
+            end: [],
+        },
+    )
+
+
+def _a_blind_exporter_does_not_look_like_a_recovery(p: Profile) -> RuleCase:
+    blind = p.lag_for_s + 5
+    missing = blind + p.metrics_missing_for_s
+    back = missing + p.keep_firing_for_s + 60
+    clear = back + p.keep_firing_for_s
+    end = clear + 10
+    gap = f"stale _x{back - blind - 1}"
+    return RuleCase(
+        {
+            REAL: f"25x{blind - 1} {gap} 0x{end}",
+            SYNTHETIC: f"0x{blind - 1} {gap} 0x{end}",
+            REFRESHED: f"0+1x{blind - 1} {gap} {back}+1x{end}",
+            INTERVAL: f"1x{end}",
+        },
+        end,
+        {
+            missing - 1: [_firing(DELAY), _pending(MISSING)],
+            missing: [_firing(DELAY), _firing(MISSING)],
+            back - 1: [_firing(DELAY), _firing(MISSING)],
+            clear: [],
+        },
+    )
+
+
+def _a_blind_exporter_without_a_backlog_fires_only_metrics_missing(p: Profile) -> RuleCase:
+    blind = 20
+    end = blind + p.metrics_missing_for_s + p.lag_for_s
+    return RuleCase(
+        dict.fromkeys((REAL, SYNTHETIC), f"3x{blind - 1} stale"),
+        end,
+        {
+            blind - 1: [],
+            blind + p.metrics_missing_for_s - 1: [_pending(MISSING)],
+            blind + p.metrics_missing_for_s: [_firing(MISSING)],
+        },
+        ("FulfillmentDelay",),
+    )
+
+
+def _an_exporter_that_never_was_fires_metrics_missing(p: Profile) -> RuleCase:
+    end = p.metrics_missing_for_s
+    return RuleCase({}, end, {end - 1: [_pending(MISSING)], end: [_firing(MISSING)]})
+
+
+def _a_short_restart_of_the_exporter_fires_nothing(p: Profile) -> RuleCase:
+    n = p.metrics_missing_for_s
+    end = 20 + 2 * n
+    restart = f"0x19 stale _x{n - 2} 0x{end}"
+    return RuleCase(
+        {REAL: restart, SYNTHETIC: restart, REFRESHED: f"0+1x{end}", INTERVAL: f"1x{end}"},
+        end,
+        {20: [_pending(MISSING)], 20 + n - 1: []},
+        ("FulfillmentMetricsMissing", "FulfillmentDelay"),
+    )
+
+
+def _a_refresh_that_hangs_fires_metrics_missing(p: Profile) -> RuleCase:
+    stale = p.refresh_stale_s + 1
+    end = stale + p.metrics_missing_for_s
+    series = {**_seen(end, real=f"3x{end}"), REFRESHED: f"0x{end}"}
+    return RuleCase(
+        series,
+        end,
+        {
+            stale - 1: [],
+            end - 1: [_pending(MISSING)],
+            end: [_firing(MISSING)],
+        },
+        ("FulfillmentDelay",),
+    )
+
+
+def _a_slow_exporter_is_given_four_of_its_own_intervals(p: Profile) -> RuleCase:
+    interval = p.refresh_stale_s
+    stale = 4 * interval + 1
+    series = {**_seen(stale), REFRESHED: f"0x{stale}", INTERVAL: f"{interval}x{stale}"}
+    return RuleCase(series, stale, {stale - 1: [], stale: [_pending(MISSING)]})
+
+
+def _synthetic_objects_alone_fire_as_a_drill(p: Profile) -> RuleCase:
+    end = 2 * p.lag_for_s
+    return RuleCase(
+        _seen(end, real=f"1x{end}", synthetic=f"{OVER}x{end}"),
+        end,
+        {
+            p.lag_for_s - 1: [_pending(DRILL)],
+            p.lag_for_s: [_firing(DRILL)],
+            end: [_firing(DRILL)],
+        },
+    )
+
+
+def _a_real_backlog_during_a_drill_fires_as_ever(p: Profile) -> RuleCase:
+    real = p.lag_for_s + 5
+    end = real + p.lag_for_s + p.keep_firing_for_s
+    return RuleCase(
+        _seen(end, real=f"1x{real - 1} {OVER}x{end}", synthetic=f"40x{end}"),
+        end,
+        {
+            real - 1: [_firing(DRILL)],
+            real: [_firing(DRILL), _pending(DELAY)],
+            end: [_firing(DELAY)],
+        },
+    )
+
+
+def _uploads_that_keep_failing_fire(p: Profile) -> RuleCase:
+    start = 20
+    first = start + 1
+    end = first + p.upload_failing_for_s
+    return RuleCase(
+        {**_seen(end), FAILED % "upload": f"0x{start} 1+1x{end}"},
+        end,
+        {
+            start: [],
+            first: [_pending(UPLOAD)],
+            end - 1: [_pending(UPLOAD)],
+            end: [_firing(UPLOAD)],
+        },
+    )
+
+
+def _a_single_failed_upload_never_fires(p: Profile) -> RuleCase:
+    end = 3 * p.upload_failing_for_s + 40
+    return RuleCase(
+        {**_seen(end), FAILED % "upload": f"0x20 1x{end}"},
+        end,
+        {21: [_pending(UPLOAD)], end: []},
+        ("FulfillmentUploadFailing",),
+    )
+
+
+def _failures_of_another_stage_are_not_uploads(p: Profile) -> RuleCase:
+    end = 3 * p.upload_failing_for_s
+    return RuleCase({**_seen(end), FAILED % "carrier": f"0+1x{end}"}, end, {end: []})
+
+
+_CASES: tuple[Callable[[Profile], RuleCase], ...] = (
+    _nine_minutes_never_fires,
+    _exactly_ten_minutes_never_fires,
+    _a_second_over_ten_minutes_fires_after_for_and_not_before,
+    _a_dip_starts_the_time_again,
+    _it_resolves_when_keep_firing_for_has_passed,
+    _a_blind_exporter_does_not_look_like_a_recovery,
+    _a_blind_exporter_without_a_backlog_fires_only_metrics_missing,
+    _an_exporter_that_never_was_fires_metrics_missing,
+    _a_short_restart_of_the_exporter_fires_nothing,
+    _a_refresh_that_hangs_fires_metrics_missing,
+    _a_slow_exporter_is_given_four_of_its_own_intervals,
+    _synthetic_objects_alone_fire_as_a_drill,
+    _a_real_backlog_during_a_drill_fires_as_ever,
+    _uploads_that_keep_failing_fire,
+    _a_single_failed_upload_never_fires,
+    _failures_of_another_stage_are_not_uploads,
+)
+CASES = {case.__name__.lstrip("_"): case for case in _CASES}
+
+
+def promtool_document(case: RuleCase, rule_file: str) -> dict[str, object]:
+    """Write a case as a file for ``promtool test rules``.
+
+    The alerts are read from the series ``ALERTS``, which also has those that are pending.
+    """
+    tests = [
+        {"expr": "ALERTS", "eval_time": f"{second}s", "exp_samples": _samples(alerts)}
+        for second, alerts in case.expected.items()
+    ]
+    for name in case.never_firing:
+        expr = f'count_over_time(ALERTS{{alertname="{name}",alertstate="firing"}}[1d])'
+        tests.append({"expr": expr, "eval_time": f"{case.last_s}s", "exp_samples": []})
+    return {
+        "rule_files": [rule_file],
+        "evaluation_interval": "1s",
+        "tests": [
+            {
+                "interval": "1s",
+                "input_series": [
+                    {"series": name, "values": values} for name, values in case.series.items()
+                ],
+                "promql_expr_test": tests,
+            }
+        ],
+    }
+
+
+def _samples(alerts: list[dict[str, str]]) -> list[dict[str, object]]:
+    return [
+        {
+            "labels": "ALERTS{" + ",".join(f'{k}="{v}"' for k, v in alert.items()) + "}",
+            "value": 1,
+        }
+        for alert in alerts
+    ]
