@@ -1,0 +1,194 @@
+"""Ask Alertmanager: which alerts go to which receivers, and whether they were delivered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..model import Json, parse_time
+from .fields import parse_duration
+from .http import HttpSystem
+
+__all__ = ["AlertmanagerClient", "NotificationCount", "RoutedAlert"]
+
+_PLACEHOLDER = re.compile(
+    r"(^|[.@/])example\.(com|org|net)\b|/REPLACE\b|\bREPLACE[/_-]?ME\b|\bCHANGE[_-]?ME\b", re.I
+)
+# Demo mail addresses may well be at example.com; only where mail is handed over matters.
+_NOT_DESTINATIONS = {"to", "from", "smtp_from", "smtp_hello", "headers", "hello"}
+_DEFAULT_TIMING = {"group_wait": "30s", "group_interval": "5m", "repeat_interval": "4h"}
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedAlert:
+    """An alert that Alertmanager holds. ``state`` is active, suppressed or unprocessed."""
+
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    starts_at: datetime
+    ends_at: datetime
+    receivers: tuple[str, ...]
+    state: str
+    silenced_by: tuple[str, ...]
+    inhibited_by: tuple[str, ...]
+    fingerprint: str
+    muted_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationCount:
+    """How many notifications were tried and failed since Alertmanager started.
+
+    ``sent`` counts every attempt's outcome, the failed ones too. ``receiver`` is empty where
+    Alertmanager does not tell receivers apart. ``reasons`` holds the failures by reason.
+    """
+
+    integration: str
+    receiver: str
+    sent: float
+    failed: float
+    reasons: dict[str, float]
+
+
+class AlertmanagerClient(HttpSystem):
+    """Read Alertmanager. Only reads; every method raises a ``ClientError`` when it cannot.
+
+    Parameters
+    ----------
+    url : its address
+    timeout_s : limit for each question
+    """
+
+    SYSTEM = "alertmanager"
+    HEALTH = "/-/healthy"
+
+    def list_alerts(self, alertname: str | None = None) -> list[RoutedAlert]:
+        """Return the alerts, silenced and inhibited ones too; those of one name when given."""
+        path = "/api/v2/alerts"
+        answer = self.http.get_json(path)
+        with self.http.parsing(path):
+            return [
+                _alert(alert)
+                for alert in answer
+                if alertname is None or alert["labels"].get("alertname") == alertname
+            ]
+
+    def list_receivers(self) -> list[str]:
+        """Return the names of the receivers."""
+        path = "/api/v2/receivers"
+        answer = self.http.get_json(path)
+        with self.http.parsing(path):
+            return [str(receiver["name"]) for receiver in answer]
+
+    def read_notification_counts(self) -> list[NotificationCount]:
+        """Return how many notifications each integration sent and failed to send."""
+        sent: dict[tuple[str, str], float] = {}
+        reasons: dict[tuple[str, str], dict[str, float]] = {}
+        for sample in self.read_metrics():
+            key = sample.labels.get("integration", ""), sample.labels.get("receiver_name", "")
+            if sample.name == "alertmanager_notifications_total":
+                sent[key] = sent.get(key, 0.0) + sample.value
+            elif sample.name == "alertmanager_notifications_failed_total":
+                reason = sample.labels.get("reason", "other")
+                by_reason = reasons.setdefault(key, {})
+                by_reason[reason] = by_reason.get(reason, 0.0) + sample.value
+        return [
+            NotificationCount(
+                integration,
+                receiver,
+                sent.get((integration, receiver), 0.0),
+                sum(reasons.get((integration, receiver), {}).values()),
+                {k: v for k, v in reasons.get((integration, receiver), {}).items() if v},
+            )
+            for integration, receiver in sorted({*sent, *reasons})
+        ]
+
+    def read_placeholders(self) -> list[str]:
+        """Return where the running configuration still holds a placeholder, and which.
+
+        Each is like ``global.smtp_smarthost: smtp.example.com:587``. Alertmanager hides secret
+        values (webhook URLs among them), so a placeholder in those cannot be seen here.
+        """
+        with self.http.parsing("/api/v2/status"):
+            return [
+                f"{where}: {value}"
+                for where, value in _walk(self._read_config())
+                if _PLACEHOLDER.search(value)
+            ]
+
+    def read_group_timing(self, receiver: str = "") -> tuple[float, float, float]:
+        """Return ``(group_wait_s, group_interval_s, repeat_interval_s)``.
+
+        Parameters
+        ----------
+        receiver : of the first route that leads there; empty, or no such route: of the top route
+        """
+        with self.http.parsing("/api/v2/status"):
+            route = self._read_config()["route"]
+            timings = dict(reversed(list(_timings(route, _DEFAULT_TIMING))))
+            timing = timings.get(receiver) or {**_DEFAULT_TIMING, **_own_timing(route)}
+            wait, interval, repeat = (parse_duration(timing[name]) for name in _DEFAULT_TIMING)
+            return wait, interval, repeat
+
+    def read_version(self) -> str:
+        """Return the version of the server."""
+        path = "/api/v2/status"
+        answer = self.http.get_json(path)
+        with self.http.parsing(path):
+            return str(answer["versionInfo"]["version"])
+
+    def _read_config(self) -> Any:
+        import yaml
+
+        text = self.http.get_json("/api/v2/status")["config"]["original"]
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError("its configuration is not YAML") from error
+
+
+def _alert(alert: dict[str, Json]) -> RoutedAlert:
+    status = alert["status"]
+    return RoutedAlert(
+        labels=dict(alert["labels"]),
+        annotations=dict(alert.get("annotations") or {}),
+        starts_at=parse_time(alert["startsAt"]),
+        ends_at=parse_time(alert["endsAt"]),
+        receivers=tuple(str(receiver["name"]) for receiver in alert["receivers"]),
+        state=str(status["state"]),
+        silenced_by=tuple(map(str, status.get("silencedBy") or ())),
+        inhibited_by=tuple(map(str, status.get("inhibitedBy") or ())),
+        fingerprint=str(alert["fingerprint"]),
+        muted_by=tuple(map(str, status.get("mutedBy") or ())),
+    )
+
+
+def _walk(value: Json, where: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in _NOT_DESTINATIONS:
+                yield from _walk(inner, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            name = inner.get("name") if isinstance(inner, dict) else None
+            yield from _walk(inner, f"{where}[{name or index}]")
+    elif isinstance(value, str):
+        yield where, value
+
+
+def _own_timing(route: dict[str, Json]) -> dict[str, str]:
+    return {name: str(route[name]) for name in _DEFAULT_TIMING if name in route}
+
+
+def _timings(
+    route: dict[str, Json], inherited: dict[str, str], receiver: str = ""
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield each route's receiver and timing, parents before children."""
+    timing = {**inherited, **_own_timing(route)}
+    receiver = str(route.get("receiver", receiver))
+    yield receiver, timing
+    for child in route.get("routes") or ():
+        yield from _timings(child, timing, receiver)

@@ -1,0 +1,216 @@
+"""Services of the local environment, through supervisor's socket in ``RUNBOOK_STACK_HOME``."""
+
+from __future__ import annotations
+
+import configparser
+import http.client
+import os
+import shlex
+import socket
+import xmlrpc.client
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import (
+    AccessDeniedError,
+    BadAnswerError,
+    ClientTimeoutError,
+    ConnectionRefusedClientError,
+)
+from ..settings import Settings
+from .services import LogLine, ServiceState, hide_secrets, select_lines, unknown_service
+
+__all__ = ["SupervisorServices"]
+
+_CHANGE_TIMEOUT_S = 60.0
+_STORE_NAMES = ("MINIO_", "FULFILLMENT_BUCKET", "PENDING_PREFIX", "READY_PREFIX", "CHAOS_PREFIX")
+# Codes of supervisor's XML-RPC faults; see its documentation, "XML-RPC API".
+_BAD_NAME, _ALREADY_STARTED, _NOT_RUNNING = 10, 60, 70
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path, self._timeout_s = path, timeout_s
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self._timeout_s)
+        self.sock.connect(self._path)
+
+
+class _UnixTransport(xmlrpc.client.Transport):
+    """XML-RPC over a unix socket, with a time-out (supervisor's own transport has none)."""
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__()
+        self._path, self._timeout_s = path, timeout_s
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ARG002
+        return _UnixConnection(self._path, self._timeout_s)
+
+
+class SupervisorServices:
+    """The supervisor back end; see ``ServicesClient``.
+
+    Parameters
+    ----------
+    settings : ``runbook_stack_home``, ``http_timeout_s`` and the secrets to hide
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._home = settings.runbook_stack_home.resolve()
+
+    def list_services(self) -> list[ServiceState]:
+        """Return every service, by name."""
+        return sorted(map(_state, self._infos().values()), key=lambda state: state.name)
+
+    def read_logs(
+        self, name: str, *, since: datetime, max_bytes: int = 4_000_000, max_lines: int = 20_000
+    ) -> list[LogLine]:
+        """Return a service's last lines since a time, oldest first, rotated files too."""
+        info = self._info(name)
+        lines: list[LogLine] = []
+        for field in ("stdout_logfile", "stderr_logfile"):
+            if info.get(field):
+                text = self._read_tail(Path(info[field]), since, max_bytes)
+                lines += select_lines(text.splitlines(), since=since, max_lines=max_lines)
+        return lines[-max_lines:]
+
+    def restart(self, name: str) -> None:
+        """Restart a service, also one that is stopped or gave up."""
+        self.stop(name)
+        self.start(name)
+
+    def stop(self, name: str) -> None:
+        """Stop a service and wait until it is."""
+        self._change("stopProcess", name, fine=_NOT_RUNNING)
+
+    def start(self, name: str) -> None:
+        """Start a service and wait until it runs."""
+        self._change("startProcess", name, fine=_ALREADY_STARTED)
+
+    def read_effective_settings(self, name: str) -> dict[str, str]:
+        """Return the running process's environment, else what supervisor would start it with."""
+        info = self._info(name)
+        declared = self._read_declared(name)
+        if not info["pid"]:
+            return hide_secrets(declared, self._settings)
+        actual = _read_environment(int(info["pid"]))
+        wanted = {*declared, *(n for n in actual if n.startswith(_STORE_NAMES))}
+        return hide_secrets({n: actual.get(n, "") for n in wanted}, self._settings)
+
+    def _infos(self) -> dict[str, dict[str, Any]]:
+        found = self._call("getAllProcessInfo")
+        return {str(info["name"]): info for info in found}
+
+    def _info(self, name: str) -> dict[str, Any]:
+        infos = self._infos()
+        if name not in infos:
+            raise unknown_service(name, infos)
+        return infos[name]
+
+    def _change(self, method: str, name: str, *, fine: int) -> None:
+        info = self._info(name)
+        full = f"{info['group']}:{info['name']}"
+        try:
+            self._call(method, full, timeout_s=_CHANGE_TIMEOUT_S)
+        except _FaultError as error:
+            if error.code != fine:
+                raise BadAnswerError(
+                    f"{method} {name}: {error.text}. Its log says why: runbook stack logs {name}",
+                    system="services",
+                ) from error
+
+    def _call(self, method: str, *args: Any, timeout_s: float | None = None) -> Any:
+        path = str(self._home / "supervisor.sock")
+        limit_s = timeout_s or self._settings.http_timeout_s
+        transport = _UnixTransport(path, limit_s)
+        try:
+            with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as proxy:
+                return getattr(proxy.supervisor, method)(*args)
+        except xmlrpc.client.Fault as error:
+            raise _FaultError(error) from error
+        except TimeoutError as error:
+            raise ClientTimeoutError(
+                f"supervisor did not answer {method} within {limit_s:g} s", system="services"
+            ) from error
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error, ValueError) as error:
+            raise ConnectionRefusedClientError(
+                f"supervisor cannot be reached at {path} ({type(error).__name__}). Is the local "
+                "environment up (runbook stack up), and RUNBOOK_STACK_HOME right?",
+                system="services",
+            ) from error
+
+    def _read_tail(self, path: Path, since: datetime, max_bytes: int) -> str:
+        """Return the end of a log and of its rotated files, as far as they are new enough."""
+        blocks: list[bytes] = []
+        left, number = max_bytes, 0
+        while left > 0 and path.is_file():
+            try:
+                with path.open("rb") as file:
+                    if os.fstat(file.fileno()).st_mtime < since.timestamp():
+                        break
+                    size = file.seek(0, os.SEEK_END)
+                    file.seek(max(0, size - left))
+                    block = file.read(left)
+            except OSError as error:
+                raise AccessDeniedError(
+                    f"{path} cannot be read: {error.strerror}", system="services"
+                ) from error
+            blocks.append(block if size <= left else block.partition(b"\n")[2])
+            left -= len(block)
+            base = path if number == 0 else path.with_suffix("")
+            number += 1
+            path = base.with_name(f"{base.name}.{number}")
+        return b"".join(reversed(blocks)).decode("utf-8", "replace")
+
+    def _read_declared(self, name: str) -> dict[str, str]:
+        config = configparser.RawConfigParser(strict=False, inline_comment_prefixes=(" ;",))
+        path = self._home / "supervisord.conf"
+        try:
+            config.read_string(path.read_text("utf-8"))
+            text = config.get(f"program:{name}", "environment", fallback="")
+            lexer = shlex.shlex(text, posix=True, punctuation_chars=",")
+            lexer.whitespace_split = True
+            pairs = [token.partition("=") for token in lexer if token.strip(",")]
+        except (OSError, ValueError, configparser.Error) as error:
+            raise BadAnswerError(f"{path} cannot be read ({error})", system="services") from error
+        return {key.strip(): value.replace("%%", "%") for key, _, value in pairs}
+
+
+class _FaultError(BadAnswerError):
+    def __init__(self, fault: xmlrpc.client.Fault) -> None:
+        super().__init__(f"supervisor: {fault.faultString}", system="services")
+        self.code, self.text = fault.faultCode, fault.faultString
+
+
+def _state(info: dict[str, Any]) -> ServiceState:
+    running = info["statename"] == "RUNNING"
+    began = info["start"] if info["statename"] in ("RUNNING", "STARTING") else info["stop"]
+    return ServiceState(
+        name=str(info["name"]),
+        running=running,
+        state=str(info["statename"]),
+        since=datetime.fromtimestamp(began, UTC) if began else None,
+        exit_code=None if running or not info["stop"] else int(info["exitstatus"]),
+        pid=int(info["pid"]) or None,
+    )
+
+
+def _read_environment(pid: int) -> dict[str, str]:
+    try:
+        import psutil
+    except ImportError as error:
+        raise ConnectionRefusedClientError(
+            "psutil is not installed: pip install 'fulfillment-runbook[stack]'", system="services"
+        ) from error
+    try:
+        return dict(psutil.Process(pid).environ())
+    except (psutil.Error, OSError) as error:
+        raise AccessDeniedError(
+            f"the environment of process {pid} cannot be read ({type(error).__name__})",
+            system="services",
+        ) from error
