@@ -101,12 +101,7 @@ def _it_resolves_when_keep_firing_for_has_passed(p: Profile) -> RuleCase:
     return RuleCase(
         _seen(end, real=f"25x{down - 1} 4x{end}"),
         end,
-        {
-            down - 1: [_firing(DELAY)],
-            clear - 1: [_firing(DELAY)],
-            clear: [],
-            end: [],
-        },
+        {down - 1: [_firing(DELAY)], clear - 1: [_firing(DELAY)], clear: [], end: []},
     )
 
 
@@ -173,11 +168,7 @@ def _a_refresh_that_hangs_fires_metrics_missing(p: Profile) -> RuleCase:
     return RuleCase(
         series,
         end,
-        {
-            stale - 1: [],
-            end - 1: [_pending(MISSING)],
-            end: [_firing(MISSING)],
-        },
+        {stale - 1: [], end - 1: [_pending(MISSING)], end: [_firing(MISSING)]},
         ("FulfillmentDelay",),
     )
 
@@ -194,11 +185,7 @@ def _synthetic_objects_alone_fire_as_a_drill(p: Profile) -> RuleCase:
     return RuleCase(
         _seen(end, real=f"1x{end}", synthetic=f"{OVER}x{end}"),
         end,
-        {
-            p.lag_for_s - 1: [_pending(DRILL)],
-            p.lag_for_s: [_firing(DRILL)],
-            end: [_firing(DRILL)],
-        },
+        {p.lag_for_s - 1: [_pending(DRILL)], p.lag_for_s: [_firing(DRILL)], end: [_firing(DRILL)]},
     )
 
 
@@ -223,12 +210,7 @@ def _uploads_that_keep_failing_fire(p: Profile) -> RuleCase:
     return RuleCase(
         {**_seen(end), FAILED % "upload": f"0x{start} 1+1x{end}"},
         end,
-        {
-            start: [],
-            first: [_pending(UPLOAD)],
-            end - 1: [_pending(UPLOAD)],
-            end: [_firing(UPLOAD)],
-        },
+        {start: [], first: [_pending(UPLOAD)], end - 1: [_pending(UPLOAD)], end: [_firing(UPLOAD)]},
     )
 
 
