@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import SettingsError
 
-__all__ = ["Settings", "load_settings"]
+__all__ = ["Settings", "find_root", "load_settings"]
 
 
 class Settings(BaseSettings):
@@ -20,7 +20,7 @@ class Settings(BaseSettings):
     ``.env.example``. An unset ``RUNBOOK_ENVIRONMENT`` means production.
     """
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     minio_endpoint: str = Field("127.0.0.1:9000", description="host:port of the object store")
     minio_secure: bool = Field(False, description="use TLS to the object store")
@@ -112,11 +112,29 @@ def load_settings() -> Settings:
     SettingsError
         When a value is malformed; names the variable, not the value.
     """
+    root = find_root(Path.cwd())
     try:
-        return Settings()
+        settings = Settings(_env_file=root / ".env")
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(str(p) for p in item['loc']).upper()}: {item['msg']}"
             for item in error.errors(include_input=False, include_url=False)
         )
         raise SettingsError(f"{wrong}. See .env.example for what each setting means.") from None
+    return settings.model_copy(
+        update={
+            "runbook_home": root / settings.runbook_home,
+            "runbook_stack_home": root / settings.runbook_stack_home,
+        }
+    )
+
+
+def find_root(folder: Path) -> Path:
+    """Return the nearest folder at or above ``folder`` that holds ``.env`` or ``pyproject.toml``.
+
+    Relative paths in settings are relative to it, so that a notebook started in ``notebooks/``
+    and a command started at the top use the same incident folders. ``folder`` itself when none.
+    """
+    candidates = (folder, *folder.parents)
+    marked = (f for f in candidates if (f / ".env").is_file() or (f / "pyproject.toml").is_file())
+    return next(marked, folder)

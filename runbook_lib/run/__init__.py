@@ -1,0 +1,1 @@
+"""Everything that runs without a person: notebooks, drills, schedules, the commands' work."""

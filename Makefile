@@ -1,0 +1,75 @@
+# The targets that people and CI use. `make help` lists them.
+SHELL := /bin/sh
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONDONTWRITEBYTECODE :=
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+ARGS ?=
+INCIDENT ?=
+
+.PHONY: help setup setup-test demo up down status lab investigate drill chaos-fulfillment-delay \
+	report test lint test-faults bench clean
+
+help: ## List every target
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-26s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready ## Make .venv, install the pinned dependencies, bring Prometheus and Alertmanager
+	@sh scripts/setup/prometheus.sh
+
+.venv/.ready: pyproject.toml
+	@sh scripts/setup/venv.sh "$(PYTHON)"
+	@touch $@
+
+setup-test: setup
+	@sh scripts/setup/prometheus.sh --test
+
+demo: setup ## Start the local stack, run a scored drill, stop, show verdict and report
+	@sh scripts/demo.sh
+
+up: setup ## Start the local stack and wait until it is healthy
+	@runbook stack up
+
+down: setup ## Stop the local stack; its data stays
+	@runbook stack down
+
+status: setup ## Show the local stack's services
+	@runbook stack status
+
+lab: setup ## Open the notebooks in JupyterLab against the running stack
+	@sh scripts/with_stack.sh jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(ARGS)
+
+investigate: setup ## Sections 1, 2, 3, 5, 8 and the report; only reads (ARGS="--ticket ID")
+	@sh scripts/with_stack.sh runbook investigate $(ARGS)
+
+drill: setup ## Inject a real fault, carry out the runbook, score it (ARGS="--scenario NAME")
+	@sh scripts/with_stack.sh runbook drill $(ARGS)
+
+chaos-fulfillment-delay: setup ## Synthetic backlog (ARGS="--count 25 --hold-minutes 30" or "--revert")
+	@sh scripts/with_stack.sh python scripts/chaos/simulate_fulfillment_delay.py $(ARGS)
+
+report: setup ## Build an incident's report again (INCIDENT=inc-…)
+	@sh scripts/with_stack.sh runbook report "$(INCIDENT)"
+
+lint: .venv/.ready ## Format, lint, types, imports, lines of code
+	@ruff format --check .
+	@ruff check .
+	@mypy
+	@lint-imports
+	@python scripts/count_lines.py
+
+test: setup-test lint ## Everything that CI checks
+	@pytest tests/unit tests/contract
+	@pytest tests/notebooks tests/stack
+	@pytest tests/faults
+	@pytest tests/browser
+
+bench: setup ## Release of 10,000 objects beside mc, s5cmd and rclone, as ratios
+	@sh scripts/setup/prometheus.sh --bench
+	@python -m bench.release $(ARGS)
+
+test-faults: setup-test ## All fault tests: at least 200 kills on two stores
+	@RUNBOOK_FAULT_RUNS=200 pytest tests/faults $(ARGS)
+
+clean: ## Remove what was built; reports and the stack's data stay
+	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,181 @@
+"""The JSON documents that commands print. Fields are added, never renamed."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..exit_codes import ExitCode
+from ..model import Finding, Json, Reading, Timestamp, Verdict
+
+__all__ = [
+    "ApplyDocument",
+    "CheckDocument",
+    "Document",
+    "DrillDocument",
+    "ErrorDocument",
+    "InvestigateDocument",
+    "NotebookResult",
+    "NotifyTimes",
+    "Objective",
+    "Phases",
+    "PlanDocument",
+    "ReportDocument",
+    "RunDocument",
+    "UnknownStep",
+    "VerifyDocument",
+]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Document(_Part):
+    """What every document has."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="null"
+    )
+
+    schema_name: str = Field(alias="schema")
+    at: Timestamp
+    incident: str | None = None
+    verdict: Verdict | None = None
+    exit_code: ExitCode
+
+    def to_json(self) -> str:
+        """Return the document as indented JSON."""
+        return self.model_dump_json(by_alias=True, indent=2)
+
+
+class UnknownStep(_Part):
+    """A step that could not be read, and why."""
+
+    step: str
+    reason: str
+
+
+class NotebookResult(_Part):
+    """How one notebook ended."""
+
+    notebook: str
+    status: str
+    duration_s: float
+    error: str = ""
+
+
+class ErrorDocument(Document):
+    """A command that did not do its work."""
+
+    error: str
+    keys: tuple[str, ...] = ()
+
+
+class CheckDocument(Document):
+    """``check``: what is reachable, with which permissions, clock skew and versions."""
+
+    readings: tuple[Reading, ...]
+
+
+class InvestigateDocument(Document):
+    """``investigate``: readings, causes, and the report's path."""
+
+    readings: tuple[Reading, ...]
+    causes: tuple[Finding, ...]
+    unknown: tuple[UnknownStep, ...]
+    notebooks: tuple[NotebookResult, ...]
+    report: str
+
+
+class RunDocument(Document):
+    """``run``: how the chosen notebooks ended."""
+
+    notebooks: tuple[NotebookResult, ...]
+    plans: tuple[dict[str, Json], ...]
+    report: str
+
+
+class PlanDocument(Document):
+    """``plan``: what would move, and what would not, by reason."""
+
+    plan: str
+    sha256: str
+    objects: int
+    bytes: int
+    expires_at: str
+    excluded: dict[str, int]
+    path: str
+
+
+class ApplyDocument(Document):
+    """``apply``, ``resume`` and ``undo``."""
+
+    plan: str
+    moved: int
+    already: int
+    conflicts: tuple[Json, ...]
+    failed: tuple[Json, ...]
+
+
+class VerifyDocument(Document):
+    """``verify``: the proof, in numbers of objects."""
+
+    plan: str
+    in_place: int
+    gone_after_done: int
+    changed_by_others: int
+    lost: int
+    duplicated: int
+    foreign_changed: int
+    detail: dict[str, Json] = {}
+
+
+class ReportDocument(Document):
+    """``report`` and ``verify-report``."""
+
+    report: str
+    problems: tuple[str, ...] = ()
+    newer: tuple[str, ...] = ()
+
+
+class NotifyTimes(_Part):
+    """Seconds from the injection to each channel's notification; None: none came in time."""
+
+    slack: float | None = None
+    email: float | None = None
+    teams: float | None = None
+
+
+class Phases(_Part):
+    """Seconds that a drill's phases took; None: the phase was not reached or did not succeed."""
+
+    detect_s: float | None = None
+    notify_s: NotifyTimes = NotifyTimes()
+    diagnose_s: float | None = None
+    remediate_s: float | None = None
+    clear_s: float | None = None
+
+
+class Objective(_Part):
+    """One thing that a drill must show."""
+
+    name: str
+    target: str
+    actual: str
+    met: bool
+
+
+class DrillDocument(Document):
+    """``drill``: its phases and its score."""
+
+    scenario: str
+    drill: str
+    phases: Phases
+    cause_expected: str
+    cause_found: tuple[str, ...]
+    objects_lost: int | None
+    foreign_touched: int | None
+    objectives: tuple[Objective, ...]
+    reverted: bool
+    report: str
+    error: str = ""

@@ -1,0 +1,252 @@
+"""Run notebooks headless through papermill; what became of a run comes from our own journal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from .. import errors
+from ..errors import NotebookRunError, RunbookError, UsageError
+from ..model import Conclusion
+from ..record.incident import Incident
+from ..section import SectionModule, SectionParameters
+
+__all__ = ["NOTEBOOKS", "NotebookRun", "RunStatus", "check_parameters", "run_notebook"]
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+_CELL_TIMEOUT_S = 600
+_SCHEME = "incident://"
+
+
+class RunStatus(StrEnum):
+    """What became of a notebook run."""
+
+    DONE = "done"
+    STOPPED_AT_PLAN = "stopped_at_plan"
+    REFUSED = "refused"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class NotebookRun:
+    """One run: its executed notebook, how it ended, and the section's conclusion if it drew one."""
+
+    name: str
+    path: Path
+    status: RunStatus
+    duration_s: float
+    error: RunbookError | None
+    conclusion: Conclusion | None
+
+
+def check_parameters(section: SectionModule, given: Mapping[str, object]) -> SectionParameters:
+    """Check parameters against the section's model, before a kernel starts.
+
+    Raises
+    ------
+    UsageError
+        An unknown name or a bad value; names the parameter and lists those that exist.
+    """
+    try:
+        return section.Parameters.model_validate(given)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        known = ", ".join(section.Parameters.model_fields)
+        raise UsageError(f"{section.NAME}: {wrong}. Its parameters: {known}.") from None
+
+
+def run_notebook(
+    section: SectionModule,
+    incident: Incident,
+    parameters: Mapping[str, object] | None = None,
+    *,
+    cell_timeout_s: int = _CELL_TIMEOUT_S,
+    notebooks: Path = NOTEBOOKS,
+) -> NotebookRun:
+    """Run one section's notebook on an incident and journal how it ended.
+
+    Parameters
+    ----------
+    section : the section whose notebook runs
+    incident : handed to the notebook as ``incident_id``
+    parameters : checked against the section's model first; the notebook's own value otherwise
+    cell_timeout_s : longest time for one cell, in seconds
+    notebooks : folder of the notebooks
+
+    Returns
+    -------
+    How it ended. Failing cells do not raise: the run says so.
+
+    Raises
+    ------
+    UsageError
+        When a parameter is unknown or wrong; no kernel was started.
+    KeyboardInterrupt
+        After the interruption is journalled.
+    """
+    given = {**(parameters or {}), "incident_id": incident.id}
+    checked = check_parameters(section, given).model_dump(mode="json")
+    values = {name: checked[name] for name in given}
+    path = _output_path(incident, section.NAME)
+    before = _last_seq(incident)
+    started = time.monotonic()
+    status, error = RunStatus.DONE, None
+    try:
+        with _saving_to(incident, path):
+            _execute(notebooks / f"{section.NAME}.ipynb", section.NAME, values, cell_timeout_s)
+    except NotebookRunError as failure:
+        status, error = _classify(failure)
+    except KeyboardInterrupt:
+        _journal(
+            incident,
+            section.NAME,
+            path,
+            status=RunStatus.INTERRUPTED,
+            started=started,
+            error="interrupted",
+        )
+        raise
+    conclusion = _find_conclusion(incident, section.NAME, before)
+    if status is RunStatus.DONE and conclusion is None:
+        status = RunStatus.FAILED
+        error = NotebookRunError(section.NAME, "it ended without a conclusion in the journal")
+    duration_s = _journal(
+        incident, section.NAME, path, status=status, started=started, error=str(error or "")
+    )
+    return NotebookRun(section.NAME, path, status, duration_s, error, conclusion)
+
+
+def _execute(source: Path, name: str, values: Mapping[str, Any], cell_timeout_s: int) -> None:
+    import nbformat
+    import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillException, PapermillExecutionError
+    from traitlets.config import Config
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    notebook = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
+    manager = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
+    try:
+        papermill.execute_notebook(
+            notebook,
+            f"{_SCHEME}{name}.ipynb",
+            parameters=dict(values),
+            kernel_name="python3",
+            progress_bar=False,
+            execution_timeout=cell_timeout_s,
+            config=Config({"KernelManager": manager}),
+        )
+    except PapermillExecutionError as error:
+        raise _CellFailed(name, error.ename, error.evalue, error.source) from error
+    except CellTimeoutError as error:
+        raise NotebookRunError(name, f"a cell took over {cell_timeout_s} s") from error
+    except (DeadKernelError, NoSuchKernel, PapermillException, RuntimeError) as error:
+        raise NotebookRunError(name, f"{type(error).__name__}: {error}") from error
+
+
+class _CellFailed(NotebookRunError):
+    def __init__(self, notebook: str, ename: str, evalue: str, source: str) -> None:
+        cell = next((line for line in source.splitlines() if line.strip()), "")
+        super().__init__(notebook, f"{ename}: {evalue} (in the cell that begins {cell[:80]!r})")
+        self.ename, self.evalue = ename, evalue
+
+
+def _classify(failure: NotebookRunError) -> tuple[RunStatus, RunbookError]:
+    if not isinstance(failure, _CellFailed):
+        return RunStatus.FAILED, failure
+    if failure.ename == "StoppedAtPlanError":
+        return RunStatus.STOPPED_AT_PLAN, errors.NotApprovedError(failure.evalue)
+    if failure.ename == "KeyboardInterrupt":
+        raise KeyboardInterrupt
+    kind = getattr(errors, failure.ename, None)
+    if isinstance(kind, type) and issubclass(kind, errors.SafetyError):
+        return RunStatus.REFUSED, kind(failure.evalue)
+    if isinstance(kind, type) and issubclass(kind, UsageError):
+        return RunStatus.FAILED, kind(failure.evalue)
+    return RunStatus.FAILED, failure
+
+
+class _IncidentFiles:
+    """papermill's door to the disk: redacts every notebook while it is being saved."""
+
+    def __init__(self, incident: Incident, path: Path) -> None:
+        self._incident, self._path = incident, path
+
+    def write(self, buffer: str, path: str) -> None:  # noqa: ARG002
+        notebook = json.loads(buffer)
+        notebook["cells"] = [
+            cell
+            for cell in notebook["cells"]
+            if "papermill-error-cell-tag" not in cell["metadata"].get("tags", [])
+        ]
+        safe = self._incident.redactor.json(notebook)
+        temporary = self._path.with_name(f".{self._path.name}.tmp")
+        temporary.write_text(json.dumps(safe, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        temporary.replace(self._path)
+
+    def pretty_path(self, path: str) -> str:
+        return path
+
+
+@contextmanager
+def _saving_to(incident: Incident, path: Path) -> Iterator[None]:
+    from papermill.iorw import papermill_io
+
+    papermill_io.register(_SCHEME, _IncidentFiles(incident, path))
+    try:
+        yield
+    finally:
+        papermill_io._handlers.pop(0)
+
+
+def _output_path(incident: Incident, name: str) -> Path:
+    path, number = incident.path("notebooks", f"{name}.ipynb"), 1
+    while path.exists():
+        number += 1
+        path = incident.path("notebooks", f"{name}-{number}.ipynb")
+    return path
+
+
+def _last_seq(incident: Incident) -> int:
+    entries: Sequence[Any] = incident.journal.read()
+    return entries[-1].seq if entries else 0
+
+
+def _find_conclusion(incident: Incident, name: str, after: int) -> Conclusion | None:
+    found = [
+        entry.data["conclusion"]
+        for entry in incident.journal.read()
+        if entry.seq > after and entry.kind == "conclusion" and entry.data.get("section") == name
+    ]
+    return Conclusion.model_validate(found[-1]) if found else None
+
+
+def _journal(
+    incident: Incident, name: str, path: Path, *, status: RunStatus, started: float, error: str
+) -> float:
+    duration_s = round(time.monotonic() - started, 3)
+    incident.journal.append(
+        "notebook",
+        {
+            "section": name,
+            "notebook": path.name,
+            "status": str(status),
+            "duration_s": duration_s,
+            "error": error,
+        },
+    )
+    return duration_s

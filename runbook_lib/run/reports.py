@@ -1,0 +1,52 @@
+"""``report`` and ``verify-report``."""
+
+from __future__ import annotations
+
+from ..errors import UsageError
+from ..exit_codes import ExitCode
+from ..record.incident import Incident, open_incident
+from ..record.log import utc_now
+from ..record.manifest import verify_incident
+from ..redact import Redactor
+from ..settings import Settings
+from .documents import ReportDocument
+from .finish import write_outputs
+
+__all__ = ["check_report", "rebuild_report"]
+
+
+def _find(settings: Settings, incident_id: str) -> Incident:
+    found = open_incident(
+        settings.runbook_home.resolve(), incident_id, redactor=Redactor(settings.secrets)
+    )
+    if found is None:
+        raise UsageError(f"no incident is open under {settings.runbook_home}")
+    return found
+
+
+def rebuild_report(settings: Settings, incident_id: str) -> ReportDocument:
+    """Build the report again from the journal."""
+    incident = _find(settings, incident_id)
+    path = write_outputs(incident)
+    return ReportDocument(
+        schema_name="runbook/report/1",
+        at=utc_now(),
+        incident=incident.id,
+        exit_code=ExitCode.OK,
+        report=str(path),
+    )
+
+
+def check_report(settings: Settings, incident_id: str) -> ReportDocument:
+    """Check the journal's chain and the manifest. Only reads."""
+    incident = _find(settings, incident_id)
+    checked = verify_incident(incident.folder)
+    return ReportDocument(
+        schema_name="runbook/verify-report/1",
+        at=utc_now(),
+        incident=incident.id,
+        exit_code=ExitCode.OK if checked.ok else ExitCode.NOT_OK,
+        report=str(incident.folder / "report.html"),
+        problems=tuple(checked.problems),
+        newer=tuple(checked.newer),
+    )

@@ -1,0 +1,32 @@
+"""A clean environment for every test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.settings import Settings
+
+_PREFIXES = (
+    "MINIO_",
+    "RUNBOOK_",
+    "FULFILLMENT_",
+    "ALERTMANAGER_",
+    "GRAFANA_",
+    "SERVICE_",
+    "JUPYTER_",
+)
+_KEPT = {"RUNBOOK_FAULT_RUNS"}
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Remove every setting, and let relative paths be relative to the test's own folder."""
+    names = {name.upper() for name in Settings.model_fields}
+    for name in list(os.environ):
+        if name not in _KEPT and (name in names or name.startswith(_PREFIXES)):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("runbook_lib.settings.find_root", lambda _: tmp_path)
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
