@@ -1,0 +1,165 @@
+"""The command ``runbook stack``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from runbook_lib.errors import RunbookError
+from runbook_lib.exit_codes import ExitCode, exit_code_of_error
+
+from . import local
+from .config import Profile
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="The local demo environment.")
+
+_Json = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
+
+
+class _ProfileName(StrEnum):
+    DEMO = "demo"
+    PRODUCTION = "production"
+
+
+_PROFILES: dict[_ProfileName, Profile] = {
+    _ProfileName.DEMO: "demo",
+    _ProfileName.PRODUCTION: "production",
+}
+
+
+class _Switch(StrEnum):
+    ON = "on"
+    OFF = "off"
+
+
+def _print_json(kind: str, code: int, **fields: object) -> None:
+    at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    document = {"schema": f"runbook/stack-{kind}/1", "at": at, "exit_code": code, **fields}
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def _told(kind: str, as_json: bool) -> Iterator[None]:
+    """Turn an error of ours into a message and its exit code."""
+    try:
+        yield
+    except RunbookError as error:
+        code = exit_code_of_error(error)
+        if as_json:
+            _print_json(kind, code, error=str(error))
+        typer.secho(str(error), err=True, fg=typer.colors.RED)
+        raise typer.Exit(code) from None
+
+
+def _table(status: dict[str, Any]) -> Table:
+    table = Table("service", "state", "healthy", "pid", "address", title=status["home"])
+    for service in status["services"]:
+        table.add_row(
+            service["name"],
+            service["state"].lower(),
+            "yes" if service["healthy"] else "NO",
+            str(service["pid"] or ""),
+            service["url"],
+        )
+    return table
+
+
+def _show(status: dict[str, Any]) -> None:
+    console = Console()
+    console.print(_table(status))
+    if status["faults"]:
+        console.print(f"Faults that are on: {', '.join(status['faults'])}")
+
+
+@app.command()
+def up(
+    profile: Annotated[
+        _ProfileName | None, typer.Option(help="times of rules and routes; demo when new")
+    ] = None,
+    deadline_s: Annotated[float, typer.Option(min=5, help="longest wait, seconds")] = 60.0,
+    as_json: _Json = False,
+) -> None:
+    """Start everything and wait until it is healthy; harmless when it runs already."""
+    with _told("up", as_json):
+        local.up(profile=_PROFILES[profile] if profile else None, deadline_s=deadline_s)
+        status = local.status()
+    if as_json:
+        _print_json("up", ExitCode.OK, **status)
+    else:
+        _show(status)
+        typer.echo('Healthy. For your shell: eval "$(runbook stack env)"')
+
+
+@app.command()
+def down(as_json: _Json = False) -> None:
+    """Stop everything; the data stays."""
+    with _told("down", as_json):
+        local.down()
+    if as_json:
+        _print_json("down", ExitCode.OK)
+    else:
+        typer.echo("Stopped; no process is left.")
+
+
+@app.command()
+def status(as_json: _Json = False) -> None:
+    """Show what runs; exit 3 when something does not."""
+    with _told("status", as_json):
+        found = local.status()
+    code = ExitCode.OK if found["healthy"] else ExitCode.NOT_OK
+    if as_json:
+        _print_json("status", code, **found)
+    else:
+        _show(found)
+    raise typer.Exit(code)
+
+
+@app.command()
+def env(as_json: _Json = False) -> None:
+    """Print `export NAME=value` for every endpoint and credential."""
+    with _told("env", as_json):
+        values = local.env()
+    if as_json:
+        _print_json("env", ExitCode.OK, env=values)
+        return
+    for name, value in sorted(values.items()):
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+@app.command()
+def logs(
+    service: Annotated[str, typer.Argument(help="a service's name")],
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="how many")] = 100,
+    as_json: _Json = False,
+) -> None:
+    """Show the last lines of a service's log."""
+    with _told("logs", as_json):
+        found = local.logs(service, lines=lines)
+    if as_json:
+        _print_json("logs", ExitCode.OK, service=service, lines=found)
+    else:
+        typer.echo("\n".join(found))
+
+
+@app.command()
+def restart(
+    service: Annotated[str, typer.Argument(help="a service's name")], as_json: _Json = False
+) -> None:
+    """Restart a service and wait until it is healthy."""
+    with _told("restart", as_json):
+        local.restart(service)
+    if as_json:
+        _print_json("restart", ExitCode.OK, service=service)
+    else:
+        typer.echo(f"{service} runs again.")

@@ -1,0 +1,136 @@
+"""What the local stack is started with: settings, folders, ports."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from runbook_lib.errors import RunbookError, SettingsError
+
+__all__ = ["PortTakenError", "Profile", "StackConfig", "StackError", "load_config"]
+
+Profile = Literal["demo", "production"]
+
+
+class StackError(RunbookError):
+    """The local stack could not be started, stopped or asked; the text says what to do."""
+
+
+class PortTakenError(SettingsError):
+    """A port that the stack needs belongs to another process."""
+
+
+class _Environment(BaseSettings):
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    runbook_stack_home: Path = Path(".stack")
+    runbook_stack_port_base: int = Field(0, ge=0, le=50_000)
+    minio_root_user: str = Field("admin", min_length=3)
+    minio_root_password: SecretStr = Field(SecretStr("admin12345"), min_length=8)
+    minio_region: str = "us-east-1"
+    fulfillment_bucket: str = "fulfillment-artifacts"
+    pending_prefix: str = "pending/"
+    ready_prefix: str = "ready/"
+    chaos_prefix: str = "chaos/fulfillment-delay/"
+    pipeline_dag_id: str = "fulfillment_release"
+
+
+@dataclass(frozen=True, slots=True)
+class StackConfig:
+    """One local stack.
+
+    Attributes
+    ----------
+    home
+        Its folder: data, logs, configuration, the supervisor's socket.
+    port_base
+        Added to every port.
+    profile
+        Which times Prometheus and Alertmanager get.
+    settings
+        The values that services and ``runbook`` read from the environment, by name.
+    """
+
+    home: Path
+    port_base: int
+    profile: Profile
+    settings: dict[str, str]
+
+    @property
+    def conf(self) -> Path:
+        """The supervisor's configuration."""
+        return self.home / "supervisord.conf"
+
+    @property
+    def logs(self) -> Path:
+        """One log file per service."""
+        return self.home / "logs"
+
+    @property
+    def data(self) -> Path:
+        """What survives a restart."""
+        return self.home / "data"
+
+    @property
+    def run(self) -> Path:
+        """Rendered configuration and locks; may be thrown away while the stack is down."""
+        return self.home / "run"
+
+    def with_profile(self, profile: Profile | None) -> StackConfig:
+        """Return the same stack with other times."""
+        return replace(self, profile=profile) if profile else self
+
+    def save(self) -> None:
+        """Remember port base and profile, so that later commands find the running stack."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"port_base": self.port_base, "profile": self.profile})
+        (self.home / "stack.json").write_text(text + "\n")
+
+    def remembered(self) -> StackConfig:
+        """Return the stack as it was started last; itself when it never was."""
+        file = self.home / "stack.json"
+        if not file.exists():
+            return self
+        kept = json.loads(file.read_text())
+        return replace(self, port_base=kept["port_base"], profile=kept["profile"])
+
+
+def load_config(home: Path | None = None, port_base: int | None = None) -> StackConfig:
+    """Read the stack's settings from the environment and ``.env``; arguments come first.
+
+    Raises
+    ------
+    SettingsError
+        When a value is malformed; names the variable, not the value.
+    """
+    try:
+        read = _Environment()
+    except ValidationError as error:
+        items = error.errors(include_input=False, include_url=False)
+        wrong = "; ".join(f"{str(i['loc'][0]).upper()}: {i['msg']}" for i in items)
+        raise SettingsError(wrong) from None
+    settings = {
+        "MINIO_ROOT_USER": read.minio_root_user,
+        "MINIO_ROOT_PASSWORD": read.minio_root_password.get_secret_value(),
+        "MINIO_REGION": read.minio_region,
+        "FULFILLMENT_BUCKET": read.fulfillment_bucket,
+        "PENDING_PREFIX": read.pending_prefix,
+        "READY_PREFIX": read.ready_prefix,
+        "CHAOS_PREFIX": read.chaos_prefix,
+        "PIPELINE_DAG_ID": read.pipeline_dag_id,
+    }
+    for name, value in settings.items():
+        if '"' in value or "'" in value or "\n" in value:
+            # supervisord's configuration has no way to write these in a value.
+            raise SettingsError(f"{name} may not contain quotes or line breaks in a local stack")
+    return StackConfig(
+        home=(home or read.runbook_stack_home).expanduser().resolve(),
+        port_base=read.runbook_stack_port_base if port_base is None else port_base,
+        profile="demo",
+        settings=settings,
+    )

@@ -1,0 +1,95 @@
+"""Writes a stack's folder: programs, rendered configuration, overrides of faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import psutil
+
+from addons.profiles import PROFILES
+from addons.render import render_configs
+
+from .config import StackConfig
+from .places import LocalPlaces, build_render_env
+from .programs import build_command
+from .supervisor import MARK, Program, write_conf
+from .topology import SERVICES
+
+__all__ = ["lag_for_minutes", "read_overrides", "write_layout", "write_overrides"]
+
+Overrides = dict[str, dict[str, str]]
+
+
+def read_overrides(config: StackConfig) -> Overrides:
+    """Return the variables that faults have changed, by service."""
+    file = _overrides_file(config)
+    if not file.exists():
+        return {}
+    content: Overrides = json.loads(file.read_text())
+    return content
+
+
+def write_overrides(config: StackConfig, overrides: Overrides) -> None:
+    """Keep the variables that faults have changed; they hold until they are taken back."""
+    _overrides_file(config).write_text(json.dumps(overrides, indent=1) + "\n")
+
+
+def write_layout(config: StackConfig, *, owner_pid: int | None = None) -> None:
+    """Write everything that the supervisor and its programs read.
+
+    Parameters
+    ----------
+    config
+        The stack.
+    owner_pid
+        A process without which the stack must not go on; the one that was asked for first
+        stays when none is given.
+    """
+    for folder in (config.logs, config.data, config.run):
+        folder.mkdir(parents=True, exist_ok=True)
+    config.home.chmod(0o700)
+    for path, text in render_configs(config.profile, build_render_env(config)).items():
+        file = config.run / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    write_conf(config, [*_services(config), *_owner_watch(config, owner_pid)])
+
+
+def lag_for_minutes(config: StackConfig) -> float:
+    """Return how long a lag must last in this stack's profile."""
+    return PROFILES[config.profile].lag_for_s / 60
+
+
+def _services(config: StackConfig) -> list[Program]:
+    places, overrides = LocalPlaces(config), read_overrides(config)
+    return [
+        Program(
+            name=service.name,
+            command=build_command(config, service),
+            environment={
+                **service.environment(places),
+                **overrides.get(service.name, {}),
+                MARK: str(config.home),
+            },
+            priority=service.priority,
+        )
+        for service in SERVICES.values()
+    ]
+
+
+def _owner_watch(config: StackConfig, owner_pid: int | None) -> list[Program]:
+    file = config.run / "owner.json"
+    if owner_pid is not None:
+        started = psutil.Process(owner_pid).create_time()
+        file.write_text(json.dumps({"pid": owner_pid, "started": started}))
+    if not file.exists():
+        return []
+    command = [sys.executable, "-m", "dataflow_stack.owner_watch", os.fspath(file)]
+    return [Program("owner-watch", command, {MARK: str(config.home)}, 5)]
+
+
+def _overrides_file(config: StackConfig) -> Path:
+    return config.home / "overrides.json"

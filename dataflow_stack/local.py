@@ -1,0 +1,197 @@
+"""The local stack: start, stop, ask. The command line and tests use these functions."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock
+
+from runbook_lib.errors import SettingsError
+
+from . import fault_state, health, layout, object_store
+from .config import Profile, StackConfig, StackError, load_config
+from .places import LocalPlaces, build_env
+from .processes import check_ports, end_processes, find_processes
+from .supervisor import Supervisor
+from .topology import SERVICES
+
+__all__ = ["down", "env", "logs", "restart", "status", "up"]
+
+_STORE_DEADLINE_S = 20.0
+
+
+def up(
+    *,
+    home: Path | None = None,
+    port_base: int | None = None,
+    profile: Profile | None = None,
+    deadline_s: float = 60.0,
+    owner_pid: int | None = None,
+) -> dict[str, str]:
+    """Start the stack, or complete one that runs, and wait until all of it is healthy.
+
+    Faults that are still on are turned off.
+
+    Parameters
+    ----------
+    home, port_base
+        Where it lives; default ``RUNBOOK_STACK_HOME`` and ``RUNBOOK_STACK_PORT_BASE``.
+    profile
+        ``demo`` (seconds) or ``production`` (minutes) for rules and routes; default: ``demo``,
+        or what a running stack has.
+    deadline_s
+        The longest wait.
+    owner_pid
+        A process without which the stack must not go on: it ends when that one does.
+
+    Returns
+    -------
+    dict
+        As `env`.
+
+    Raises
+    ------
+    PortTakenError
+        When another process holds a port.
+    StackError
+        When a service does not become healthy; shows its last log lines.
+    """
+    wanted = load_config(home, port_base)
+    wanted.home.mkdir(parents=True, exist_ok=True)
+    with FileLock(wanted.home / "up.lock", timeout=deadline_s):
+        supervisor = Supervisor(wanted)
+        if supervisor.is_running():
+            config = _adopt(wanted, profile, explicit=port_base is not None)
+            config.save()
+            layout.write_layout(config, owner_pid=owner_pid)
+            supervisor.update()
+        else:
+            config = wanted.with_profile(profile)
+            end_processes(config.home)
+            check_ports(config)
+            config.save()
+            layout.write_layout(config, owner_pid=owner_pid)
+            object_store.prepare_volume(config)
+            supervisor.launch()
+        _complete(config, supervisor, deadline_s)
+    return build_env(config)
+
+
+def down(*, home: Path | None = None) -> None:
+    """Stop the stack and make sure that no process of it is left; its data stays.
+
+    Raises
+    ------
+    StackError
+        When a process cannot be ended.
+    """
+    config = load_config(home).remembered()
+    supervisor = Supervisor(config)
+    pid = supervisor.pid()
+    if pid is not None:
+        process = psutil.Process(pid)
+        fault_state.turn_off_all(config, for_shutdown=True)
+        supervisor.shut_down()
+        psutil.wait_procs([process], timeout=10)
+    end_processes(config.home)
+    (config.run / "owner.json").unlink(missing_ok=True)
+
+
+def env(*, home: Path | None = None) -> dict[str, str]:
+    """Return every endpoint and credential of the stack, by the name of its setting."""
+    return build_env(load_config(home).remembered())
+
+
+def status(*, home: Path | None = None) -> dict[str, Any]:
+    """Return what runs: per service its state, process, port, health; and faults that are on."""
+    config = load_config(home).remembered()
+    supervisor = Supervisor(config)
+    running = supervisor.is_running()
+    programs = supervisor.programs() if running else {}
+    services = []
+    for service in SERVICES.values():
+        info = programs.get(service.name, {})
+        up_now = info.get("statename") == "RUNNING"
+        services.append(
+            {
+                "name": service.name,
+                "state": info.get("statename", "STOPPED"),
+                "pid": info.get("pid") or None,
+                "port": service.ports[0] + config.port_base,
+                "url": f"http://{LocalPlaces(config).address(service.name)}",
+                "healthy": running and health.is_healthy(config, service),
+                "uptime_s": max(0, info["now"] - info["start"]) if up_now else None,
+            }
+        )
+    return {
+        "running": running,
+        "home": str(config.home),
+        "profile": config.profile,
+        "port_base": config.port_base,
+        "healthy": all(service["healthy"] for service in services),
+        "services": services,
+        "faults": sorted(fault_state.active(config)),
+        "processes": len(find_processes(config.home)),
+    }
+
+
+def logs(service: str, *, lines: int = 100, home: Path | None = None) -> list[str]:
+    """Return the last lines of a service's log."""
+    config = _with_service(service, home)
+    return health.log_tail(config, service, lines)
+
+
+def restart(service: str, *, home: Path | None = None, deadline_s: float = 30.0) -> None:
+    """Restart a service and wait until its health check passes.
+
+    Raises
+    ------
+    StackError
+        When the stack is down, or the service does not come back.
+    """
+    config = _with_service(service, home)
+    Supervisor(config).restart(service)
+    health.wait_until_healthy(config, deadline_s=deadline_s, check=_only(service))
+
+
+def _only(name: str) -> health.Check:
+    def check(config: StackConfig) -> dict[str, str]:
+        service = SERVICES[name]
+        return {} if health.is_healthy(config, service) else {name: "no answer"}
+
+    return check
+
+
+def _with_service(name: str, home: Path | None) -> StackConfig:
+    if name not in SERVICES:
+        raise SettingsError(f"no service {name!r}; there are: {', '.join(SERVICES)}")
+    return load_config(home).remembered()
+
+
+def _adopt(wanted: StackConfig, profile: Profile | None, *, explicit: bool) -> StackConfig:
+    running = wanted.remembered()
+    if explicit and running.port_base != wanted.port_base:
+        raise SettingsError(
+            f"the stack in {wanted.home} runs with port base {running.port_base};"
+            " stop it first: runbook stack down"
+        )
+    return replace(wanted, port_base=running.port_base, profile=profile or running.profile)
+
+
+def _complete(config: StackConfig, supervisor: Supervisor, deadline_s: float) -> None:
+    started = time.monotonic()
+    for name, info in supervisor.programs().items():
+        if info["statename"] not in ("RUNNING", "STARTING", "BACKOFF"):
+            supervisor.start(name)
+    health.wait_until_healthy(config, deadline_s=_STORE_DEADLINE_S, check=_only("minio"))
+    object_store.seed_bucket(config)
+    fault_state.turn_off_all(config)
+    left_s = max(1.0, deadline_s - (time.monotonic() - started))
+    try:
+        health.wait_until_healthy(config, deadline_s=left_s)
+    except StackError as error:
+        raise StackError(f"{error}\nAll logs are in {config.logs}.") from None

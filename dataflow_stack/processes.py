@@ -1,0 +1,79 @@
+"""Ports and processes of this machine: who holds what, and who is left."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from .config import PortTakenError, StackConfig, StackError
+from .supervisor import MARK
+from .topology import SERVICES
+
+__all__ = ["check_ports", "end_processes", "find_processes"]
+
+
+def check_ports(config: StackConfig) -> None:
+    """Make sure that every port of the stack is free.
+
+    Raises
+    ------
+    PortTakenError
+        Names the first port that is not, what wants it, and the setting that shifts them all.
+    """
+    for service in SERVICES.values():
+        for default in service.ports:
+            port = default + config.port_base
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError as error:
+                    raise PortTakenError(
+                        f"port {port} for {service.name} is taken by another process. Stop it,"
+                        " or set RUNBOOK_STACK_PORT_BASE to shift all ports of the stack"
+                        f" (now {config.port_base})."
+                    ) from error
+
+
+def find_processes(home: Path) -> list[psutil.Process]:
+    """Return the processes that carry the mark of the stack in this folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == str(home) and (
+                process.status() != psutil.STATUS_ZOMBIE
+            ):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+            continue  # gone, or another user's: not ours in either case
+    return found
+
+
+def end_processes(home: Path, *, patience_s: float = 5.0) -> None:
+    """End what is left of a stack: ask first, then kill.
+
+    Raises
+    ------
+    StackError
+        When a process is left all the same; names it.
+    """
+    for process in find_processes(home):
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    deadline = time.monotonic() + patience_s
+    # A process that is about to end may still start others, so look anew each time.
+    while left := find_processes(home):
+        _, alive = psutil.wait_procs(left, timeout=0.2)
+        if not alive or time.monotonic() < deadline:
+            continue
+        for process in alive:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        _, alive = psutil.wait_procs(alive, timeout=patience_s)
+        if alive:
+            names = ", ".join(f"{p.pid} ({p.name()})" for p in alive)
+            raise StackError(f"processes of the stack are left: {names}")

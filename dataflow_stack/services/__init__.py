@@ -1,0 +1,1 @@
+"""The demo services: small FastAPI apps that speak DataFlow's dialect."""

@@ -1,0 +1,1 @@
+"""fulfillment-service: orders in, labels and packing slips to ``pending/``, then ``ready/``."""

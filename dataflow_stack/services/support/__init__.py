@@ -1,0 +1,1 @@
+"""support-service: tickets, their timelines and the timeline cache."""
