@@ -1,0 +1,171 @@
+"""What the exporter makes of the store's answers, recorded on MinIO's gateway."""
+
+from __future__ import annotations
+
+import socket
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import SecretStr
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from addons.artifact_exporter.settings import ExporterSettings
+from addons.artifact_exporter.store import ListedArtifact, MinioStore, StoreReadError
+
+BUCKET = "/fulfillment-artifacts"
+ETAG = "aed563ecafb4bcc5654c597a421547b2"
+LISTING = """<?xml version="1.0" encoding="UTF-8"?>
+<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>fulfillment-artifacts</Name>\
+<Prefix>pending/</Prefix><KeyCount>2</KeyCount><MaxKeys>1000</MaxKeys><Delimiter></Delimiter>\
+<IsTruncated>{truncated}</IsTruncated>{token}{contents}<EncodingType>url</EncodingType>\
+</ListBucketResult>"""
+CONTENTS = """<Contents><Key>{key}</Key><LastModified>2026-11-24T15:05:39.059Z</LastModified>\
+<ETag>&#34;aed563ecafb4bcc5654c597a421547b2&#34;</ETag><Size>100</Size>\
+<StorageClass>STANDARD</StorageClass></Contents>"""
+ERROR = """<?xml version="1.0" encoding="UTF-8"?>
+<Error><Code>{code}</Code><Message>m</Message><BucketName>fulfillment-artifacts</BucketName>\
+<Resource>/fulfillment-artifacts</Resource><RequestId>18EB040F4B1AA1DE</RequestId><HostId></HostId>\
+</Error>"""
+
+
+def listing(*keys: str, token: str = "") -> Response:
+    contents = "".join(CONTENTS.format(key=key) for key in keys)
+    element = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
+    truncated = "true" if token else "false"
+    body = LISTING.format(contents=contents, token=element, truncated=truncated)
+    return Response(body, content_type="application/xml")
+
+
+def make_store(endpoint: str) -> MinioStore:
+    settings = ExporterSettings(
+        minio_endpoint=endpoint,
+        minio_root_user="admin",
+        minio_root_password=SecretStr("admin12345"),
+    )
+    return MinioStore(settings)
+
+
+@pytest.fixture
+def store(httpserver: HTTPServer) -> MinioStore:
+    return make_store(f"{httpserver.host}:{httpserver.port}")
+
+
+def artifact(key: str) -> ListedArtifact:
+    return ListedArtifact(
+        key, ETAG, datetime(2026, 11, 24, 15, 5, 39, 59000, tzinfo=UTC), size_bytes=100
+    )
+
+
+def test_an_empty_listing_is_no_object(httpserver: HTTPServer, store: MinioStore) -> None:
+    httpserver.expect_request(BUCKET).respond_with_response(listing())
+    assert list(store.list_artifacts("pending/")) == []
+
+
+def test_keys_are_decoded_and_folder_placeholders_left_out(
+    httpserver: HTTPServer, store: MinioStore
+) -> None:
+    httpserver.expect_request(BUCKET).respond_with_response(
+        listing("pending/", "pending/emoji-%F0%9F%93%A6+%3Cx%3E.pdf", "pending/sub/")
+    )
+    assert list(store.list_artifacts("pending/")) == [artifact("pending/emoji-📦 <x>.pdf")]
+
+
+def test_a_listing_is_read_to_its_last_page(httpserver: HTTPServer, store: MinioStore) -> None:
+    def page(request: Request) -> Response:
+        if request.args.get("continuation-token") == "more":
+            return listing("pending/2.pdf")
+        return listing("pending/1.pdf", token="more")
+
+    httpserver.expect_request(BUCKET).respond_with_handler(page)
+    assert list(store.list_artifacts("pending/")) == [
+        artifact("pending/1.pdf"),
+        artifact("pending/2.pdf"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        (403, "AccessDenied", "access_denied"),
+        (403, "SignatureDoesNotMatch", "bad_credentials"),
+        (403, "InvalidAccessKeyId", "bad_credentials"),
+        (404, "NoSuchBucket", "no_such_bucket"),
+        (503, "SlowDown", "other"),
+    ],
+)
+def test_the_store_s_errors_have_a_reason(
+    httpserver: HTTPServer, store: MinioStore, status: int, code: str, reason: str
+) -> None:
+    httpserver.expect_request(BUCKET).respond_with_data(
+        ERROR.format(code=code), status=status, content_type="application/xml"
+    )
+    with pytest.raises(StoreReadError, match=f"{reason}: listing fulfillment-artifacts/pending/"):
+        list(store.list_artifacts("pending/"))
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        ("<html>gateway</html>", "text/html", 502),
+        ("", "text/plain", 500),
+        ("<ListBucketResult", "application/xml", 200),
+        ("{}", "application/json", 200),
+    ],
+)
+def test_an_answer_that_is_no_listing_is_an_error(
+    httpserver: HTTPServer, store: MinioStore, body: str, content_type: str, status: int
+) -> None:
+    httpserver.expect_request(BUCKET).respond_with_data(
+        body, status=status, content_type=content_type
+    )
+    with pytest.raises(StoreReadError) as raised:
+        list(store.list_artifacts("pending/"))
+    assert raised.value.reason == "other"
+
+
+def test_a_refused_connection_is_an_unreachable_store() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        store = make_store(f"127.0.0.1:{closed.getsockname()[1]}")
+        with pytest.raises(StoreReadError) as raised:
+            list(store.list_artifacts("pending/"))
+    assert raised.value.reason == "store_unreachable"
+
+
+def test_metadata_is_read_without_prefix_and_in_lower_case(
+    httpserver: HTTPServer, store: MinioStore
+) -> None:
+    httpserver.expect_request(f"{BUCKET}/pending/3.pdf", method="HEAD").respond_with_data(
+        headers={
+            "ETag": f'"{ETAG}"',
+            "Last-Modified": "Tue, 24 Nov 2026 15:05:39 GMT",
+            "X-Amz-Meta-Chaos-Scenario": "fulfillment-delay",
+            "x-amz-meta-hold-until": "2026-11-24T15:05:39.058575+00:00",
+            "X-Amz-Request-Id": "18EB040F4AF72C44",
+        }
+    )
+    assert store.read_metadata("pending/3.pdf") == {
+        "chaos-scenario": "fulfillment-delay",
+        "hold-until": "2026-11-24T15:05:39.058575+00:00",
+    }
+
+
+def test_an_object_that_is_gone_has_no_metadata(httpserver: HTTPServer, store: MinioStore) -> None:
+    httpserver.expect_request(f"{BUCKET}/pending/3.pdf").respond_with_data(status=404)
+    assert store.read_metadata("pending/3.pdf") is None
+
+
+@pytest.mark.parametrize(("status", "reason"), [(403, "access_denied"), (500, "other")])
+def test_metadata_that_cannot_be_read_is_an_error_with_its_reason(
+    httpserver: HTTPServer, store: MinioStore, status: int, reason: str
+) -> None:
+    httpserver.expect_request(f"{BUCKET}/pending/3.pdf").respond_with_data(status=status)
+    with pytest.raises(StoreReadError) as raised:
+        store.read_metadata("pending/3.pdf")
+    assert raised.value.reason == reason
+
+
+def test_a_key_that_the_client_refuses_is_an_error_and_no_crash(store: MinioStore) -> None:
+    with pytest.raises(StoreReadError):
+        store.read_metadata("pending/../other.pdf")
