@@ -1,0 +1,104 @@
+"""The command's edge: usage, exit codes, JSON errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runbook_lib import errors
+from runbook_lib.exit_codes import ExitCode, compute_exit_code, exit_code_of_error
+from runbook_lib.model import Verdict
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def runbook(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "runbook_lib", *arguments],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_every_verdict_has_an_exit_code() -> None:
+    assert {compute_exit_code(v) for v in Verdict} == {
+        ExitCode.OK,
+        ExitCode.NOT_OK,
+        ExitCode.UNKNOWN,
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.UsageError("x"), 2),
+        (errors.SettingsError("x"), 2),
+        (errors.DriftError("x"), 5),
+        (errors.NotApprovedError("x"), 5),
+        (errors.DrillError("x"), 1),
+        (errors.BadAnswerError("x"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_every_error_has_an_exit_code(error: BaseException, code: int) -> None:
+    assert exit_code_of_error(error) == code
+
+
+def test_every_error_is_in_the_tree_of_the_docstring() -> None:
+    assert errors.__doc__ is not None
+    for name in errors.__all__:
+        assert name in errors.__doc__
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("run", "99"),
+        ("run", "02", "-p", "no_such_parameter=1"),
+        ("run", "02", "-p", "window_minutes=soon"),
+        ("run", "02", "-p", "print('x')=1"),
+        ("investigate", "--incident", "../../etc"),
+        ("plan", "--older-than", "soon"),
+        ("apply", "../../plan", "--approve", "0"),
+        ("drill", "--scenario", "nope"),
+        ("report", "inc-20200101T000000Z-0000"),
+    ],
+)
+def test_wrong_usage_is_exit_2_and_leaves_nothing(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    done = runbook(tmp_path, *arguments)
+    assert (done.returncode, list(tmp_path.iterdir())) == (2, []), done.stderr
+    assert done.stderr.strip()
+
+
+def test_an_error_with_json_is_one_document(tmp_path: Path) -> None:
+    done = runbook(tmp_path, "report", "nope", "--json")
+    document = json.loads(done.stdout)
+    assert (document["schema"], document["exit_code"]) == ("runbook/error/1", 2)
+    assert "nope" in document["error"]
+
+
+def test_a_malformed_setting_names_the_variable_and_not_its_value(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LAG_THRESHOLD_MINUTES=tenfold-secret\n")
+    done = runbook(tmp_path, "check")
+    assert done.returncode == 2
+    assert "LAG_THRESHOLD_MINUTES" in done.stderr
+    assert "tenfold-secret" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [(), ("stack",), ("chaos",)])
+def test_help_lists_the_commands(tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = runbook(tmp_path, *command, "--help")
+    assert done.returncode == 0
+    assert "Commands" in done.stdout

@@ -1,0 +1,88 @@
+"""How a drill is scored."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runbook_lib.model import Cause, Verdict
+from runbook_lib.run.score import Scorecard, compute_objectives
+
+
+def scenario(*, releases: bool = True) -> Any:
+    return SimpleNamespace(
+        name="pipeline_paused",
+        cause_expected=Cause.PIPELINE_PAUSED,
+        releases=releases,
+        detect_timeout_s=30.0,
+        clear_timeout_s=40.0,
+    )
+
+
+def perfect() -> Scorecard:
+    card = Scorecard(
+        detect_s=7.0,
+        notify_s={"slack": 8.0, "email": 8.0, "teams": 8.1},
+        diagnose_s=9.0,
+        remediate_s=9.0,
+        clear_s=3.0,
+        causes=["pipeline_paused"],
+        verdict=Verdict.FIXED,
+        reverted=True,
+        steady_after=True,
+    )
+    card.add_proof({"in_place": 6, "gone_after_done": 0, "lost": 0, "foreign_changed": 0})
+    return card
+
+
+def unmet(card: Scorecard, *, releases: bool = True) -> set[str]:
+    return {o.name for o in compute_objectives(card, scenario(releases=releases)) if not o.met}
+
+
+def test_a_perfect_drill_meets_every_objective() -> None:
+    assert unmet(perfect()) == set()
+
+
+def test_an_empty_drill_meets_nothing_but_running_no_failing_notebook() -> None:
+    objectives = compute_objectives(Scorecard(), scenario())
+    assert {o.name for o in objectives if o.met} == {"notebooks run to their end"}
+
+
+@pytest.mark.parametrize(
+    ("change", "missed"),
+    [
+        ({"detect_s": None}, "alert fires"),
+        ({"detect_s": 31.0}, "alert fires"),
+        ({"notify_s": {"slack": 1.0}}, "every channel is notified"),
+        ({"causes": ["surge"]}, "cause is named"),
+        ({"clear_s": None}, "alert clears, every channel says so"),
+        ({"objects_lost": 1}, "nothing is lost"),
+        ({"objects_lost": None}, "nothing is lost"),
+        ({"foreign_touched": 2}, "nothing foreign is touched"),
+        ({"in_place": 0}, "labels are released"),
+        ({"verdict": Verdict.FIXED_ALERT_DECAYING}, "verdict"),
+        ({"failed_notebooks": ["05_root_cause"]}, "notebooks run to their end"),
+        ({"reverted": False}, "everything is as before"),
+        ({"steady_after": False}, "everything is as before"),
+    ],
+)
+def test_each_shortfall_misses_its_own_objective(change: dict[str, Any], missed: str) -> None:
+    card = perfect()
+    for name, value in change.items():
+        setattr(card, name, value)
+    assert unmet(card) == {missed}
+
+
+def test_a_scenario_without_a_release_needs_no_proof() -> None:
+    card = perfect()
+    card.objects_lost = card.foreign_touched = None
+    card.in_place = 0
+    assert unmet(card, releases=False) == set()
+
+
+def test_results_of_other_actions_are_no_proof() -> None:
+    card = Scorecard()
+    card.add_proof({"paused": False})
+    assert card.objects_lost is None
