@@ -125,7 +125,7 @@ class SupervisorServices:
                 ) from error
 
     def _call(self, method: str, *args: Any, timeout_s: float | None = None) -> Any:
-        path = str(self._home / "supervisor.sock")
+        path = self._socket_path()
         limit_s = timeout_s or self._settings.http_timeout_s
         transport = _UnixTransport(path, limit_s)
         try:
@@ -168,17 +168,39 @@ class SupervisorServices:
         return b"".join(reversed(blocks)).decode("utf-8", "replace")
 
     def _read_declared(self, name: str) -> dict[str, str]:
-        config = configparser.RawConfigParser(strict=False, inline_comment_prefixes=(" ;",))
+        text = self._read_conf().get(f"program:{name}", "environment", fallback="")
+        lexer = shlex.shlex(text, posix=True, punctuation_chars=",")
+        lexer.whitespace_split = True
+        try:
+            pairs = [token.partition("=") for token in lexer if token.strip(",")]
+        except ValueError as error:
+            raise BadAnswerError(
+                f"the environment of {name} in supervisord.conf is malformed", system="services"
+            ) from error
+        return {key.strip(): value.replace("%%", "%") for key, _, value in pairs}
+
+    def _socket_path(self) -> str:
+        # The stack puts the socket elsewhere when the folder's path is too long for one.
+        default = str(self._home / "supervisor.sock")
+        return self._read_conf().get("unix_http_server", "file", fallback=default)
+
+    def _read_conf(self) -> configparser.RawConfigParser:
+        conf = configparser.RawConfigParser(strict=False, inline_comment_prefixes=(" ;",))
         path = self._home / "supervisord.conf"
         try:
-            config.read_string(path.read_text("utf-8"))
-            text = config.get(f"program:{name}", "environment", fallback="")
-            lexer = shlex.shlex(text, posix=True, punctuation_chars=",")
-            lexer.whitespace_split = True
-            pairs = [token.partition("=") for token in lexer if token.strip(",")]
+            conf.read_string(path.read_text("utf-8"))
+        except FileNotFoundError as error:
+            raise ConnectionRefusedClientError(
+                f"{path} does not exist. Is the local environment up (runbook stack up), and "
+                "RUNBOOK_STACK_HOME right?",
+                system="services",
+            ) from error
         except (OSError, ValueError, configparser.Error) as error:
-            raise BadAnswerError(f"{path} cannot be read ({error})", system="services") from error
-        return {key.strip(): value.replace("%%", "%") for key, _, value in pairs}
+            # Neither message may quote the file: it holds secrets.
+            raise BadAnswerError(
+                f"{path} cannot be read ({type(error).__name__})", system="services"
+            ) from None
+        return conf
 
 
 class _FaultError(BadAnswerError):
