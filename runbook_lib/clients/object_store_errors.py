@@ -1,0 +1,114 @@
+"""What went wrong in a request to the object store, in this package's errors."""
+
+from __future__ import annotations
+
+import obstore.exceptions as obstore_errors
+import urllib3.exceptions as http_errors
+from minio.error import MinioException, S3Error
+
+from ..errors import (
+    AccessDeniedError,
+    BadAnswerError,
+    ClientError,
+    ClientTimeoutError,
+    ConnectionRefusedClientError,
+    NotFoundError,
+    PreconditionFailedError,
+)
+
+__all__ = ["REQUEST_ERRORS", "explain_code", "explain_error"]
+
+_SYSTEM = "object store"
+
+REQUEST_ERRORS = (
+    MinioException,
+    http_errors.HTTPError,
+    obstore_errors.BaseError,
+    OSError,
+    ValueError,
+)
+"""Everything that a request may raise: what minio, urllib3 and obstore throw."""
+
+_BY_CODE: dict[str, type[ClientError]] = {
+    "NoSuchKey": NotFoundError,
+    "NoSuchObject": NotFoundError,
+    "NoSuchBucket": NotFoundError,
+    "PreconditionFailed": PreconditionFailedError,
+    "ConditionalRequestConflict": PreconditionFailedError,
+    "AccessDenied": AccessDeniedError,
+    "SignatureDoesNotMatch": AccessDeniedError,
+    "InvalidAccessKeyId": AccessDeniedError,
+    "AllAccessDisabled": AccessDeniedError,
+    "RequestTimeTooSkewed": AccessDeniedError,
+}
+
+# The order matters: urllib3's NewConnectionError is a time-out error by inheritance.
+_BY_KIND: tuple[tuple[tuple[type[BaseException], ...], type[ClientError]], ...] = (
+    ((http_errors.NewConnectionError, ConnectionError), ConnectionRefusedClientError),
+    ((http_errors.TimeoutError, TimeoutError), ClientTimeoutError),
+    ((http_errors.ProtocolError,), ConnectionRefusedClientError),
+    ((obstore_errors.NotFoundError, FileNotFoundError), NotFoundError),
+    (
+        (obstore_errors.PreconditionError, obstore_errors.AlreadyExistsError),
+        PreconditionFailedError,
+    ),
+    (
+        (obstore_errors.PermissionDeniedError, obstore_errors.UnauthenticatedError),
+        AccessDeniedError,
+    ),
+)
+
+_FULL = (
+    "storagefull",
+    "storage full",
+    "no space left",
+    "quota",
+    "disk full",
+    "insufficientstorage",
+)
+
+
+def explain_code(code: str, message: str, what: str) -> ClientError:
+    """Return the error for an S3 error code.
+
+    Parameters
+    ----------
+    code, message : as the store answered
+    what : the request, such as ``GET pending/1.pdf``
+    """
+    text = f"{what}: {code or 'no code'}{f' ({message})' if message else ''}"
+    if any(word in f"{code} {message}".lower() for word in _FULL):
+        return BadAnswerError(f"storage full: {text}", system=_SYSTEM)
+    return _BY_CODE.get(code, BadAnswerError)(text, system=_SYSTEM)
+
+
+def explain_error(error: BaseException, what: str) -> ClientError:
+    """Return the ``ClientError`` that says what an exception of a request means."""
+    if isinstance(error, ClientError):
+        return error
+    if isinstance(error, S3Error):
+        return explain_code(str(error.code), str(error.message or ""), what)
+    if isinstance(error, http_errors.MaxRetryError) and error.reason is not None:
+        return explain_error(error.reason, what)
+    kind = _kind_of(error)
+    return kind(f"{what}: {_first_line(error)}", system=_SYSTEM)
+
+
+def _kind_of(error: BaseException) -> type[ClientError]:
+    for kinds, meaning in _BY_KIND:
+        if isinstance(error, kinds):
+            return meaning
+    text = str(error).lower() if isinstance(error, obstore_errors.BaseError) else ""
+    if "connection refused" in text or "connection reset" in text or "incompletemessage" in text:
+        return ConnectionRefusedClientError
+    if "timed out" in text or "timedout" in text:
+        return ClientTimeoutError
+    if "error sending request" in text:
+        return ConnectionRefusedClientError
+    return BadAnswerError
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    short = text.splitlines()[0][:300]
+    return f"storage full: {short}" if any(word in text.lower() for word in _FULL) else short

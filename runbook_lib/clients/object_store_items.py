@@ -1,0 +1,62 @@
+"""Between minio's types and ours: objects, dates, guarded lines of a bulk delete."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from xml.etree import ElementTree as ET
+
+from minio.datatypes import Object as MinioObject
+from minio.deleteobjects import DeleteObject
+from minio.xml import SubElement
+
+from ..errors import BadAnswerError
+from ..model import ObjectInfo
+
+__all__ = ["GuardedDelete", "format_http_date", "to_info"]
+
+_META = "x-amz-meta-"
+
+
+class GuardedDelete(DeleteObject):
+    """A line of a bulk delete that names the ETag, as S3 has it since 2025; none, if empty."""
+
+    def __init__(self, name: str, etag: str) -> None:
+        super().__init__(name)
+        self.etag: str
+        object.__setattr__(self, "etag", etag)  # the parent is a frozen dataclass
+
+    def toxml(self, element: ET.Element | None) -> ET.Element:
+        """Add the line to the request."""
+        element = super().toxml(element)
+        if self.etag:
+            SubElement(element, "ETag", f'"{self.etag}"')
+        return element
+
+
+def to_info(item: MinioObject, *, metadata: bool) -> ObjectInfo:
+    """Return a listed or looked-up object; ``metadata`` says whether it was read with it."""
+    if item.object_name is None or item.last_modified is None:
+        raise BadAnswerError(f"{item.object_name} has no LastModified", system="object store")
+    return ObjectInfo(
+        key=item.object_name,
+        etag=(item.etag or "").strip('"'),
+        size_bytes=item.size or 0,
+        last_modified=item.last_modified,
+        metadata=_user_metadata(item.metadata or {}) if metadata else None,
+        content_type=item.content_type or "",
+    )
+
+
+def _user_metadata(headers: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name.lower()[len(_META) :]: value
+        for name, value in headers.items()
+        if name.lower().startswith(_META)
+    }
+
+
+def format_http_date(at: datetime) -> str:
+    """Write a time as HTTP has it, in whole seconds."""
+    return format_datetime(at.astimezone(UTC).replace(microsecond=0), usegmt=True)

@@ -1,0 +1,207 @@
+"""Real object stores for tests: a JuiceFS gateway (MinIO's code) and SeaweedFS.
+
+Each is a context manager over a temporary folder and a free port, on loopback only, stopped by its
+own process id. The two differ where it matters: the gateway ignores conditional puts and deletes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minio import Minio
+
+__all__ = ["ACCESS_KEY", "SECRET_KEY", "StoreServer", "run_juicefs", "run_seaweedfs"]
+
+ACCESS_KEY = "admin"
+SECRET_KEY = "admin12345"
+BUCKET = "fulfillment-artifacts"
+_START_DEADLINE_S = 60.0
+_FIRST_PORT, _LAST_PORT = 22000, 22099
+
+
+@dataclass
+class StoreServer:
+    """One running server.
+
+    Attributes
+    ----------
+    kind : ``juicefs`` or ``seaweedfs``
+    endpoint : host:port of its S3 door
+    bucket : made and empty
+    process : to kill and to restart
+    """
+
+    kind: str
+    endpoint: str
+    command: list[str]
+    log: Path
+    environment: dict[str, str]
+    bucket: str = BUCKET
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    def start(self) -> None:
+        """Start the process and wait until it answers a signed listing."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **self.environment},
+                start_new_session=True,
+            )
+        client = Minio(self.endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
+        wait_until(lambda: self._is_ready(client), what=f"{self.kind} at {self.endpoint}")
+
+    def kill(self) -> None:
+        """End the process at once, as a crash does."""
+        if self.process is not None:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(timeout=20)
+            self.process = None
+
+    def _is_ready(self, client: Minio) -> bool:
+        if self.process is not None and self.process.poll() is not None:
+            raise RuntimeError(f"{self.kind} ended: {self.log.read_text('utf-8')[-2000:]}")
+        host, port = self.endpoint.split(":")
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex((host, int(port))) != 0:
+                return False
+        if self.kind == "juicefs":
+            url = f"http://{self.endpoint}/minio/health/live"
+            try:
+                urllib.request.urlopen(url, timeout=5).close()
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                return False
+        return _make_bucket(client, self.bucket)
+
+
+def _make_bucket(client: Minio, bucket: str) -> bool:
+    from minio.error import MinioException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        if not client.bucket_exists(bucket):
+            client.make_bucket(bucket)
+    except (MinioException, HTTPError):
+        return False
+    return True
+
+
+def wait_until(is_true: Callable[[], bool], *, what: str, deadline_s: float = 60.0) -> None:
+    """Poll until the condition holds; fail with its name after the deadline."""
+    end = time.monotonic() + deadline_s
+    while not is_true():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} was not there within {deadline_s:.0f} s")
+        time.sleep(0.05)
+
+
+def find_free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on, from this suite's own range."""
+    found: list[int] = []
+    start = _FIRST_PORT + os.getpid() % 60
+    span = _LAST_PORT - _FIRST_PORT + 1
+    for offset in range(span):
+        port = _FIRST_PORT + (start - _FIRST_PORT + offset) % span
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError(f"no {count} free ports between {_FIRST_PORT} and {_LAST_PORT}")
+
+
+def _find_program(name: str) -> str:
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise RuntimeError(f"{name} is not installed: run `make setup`")
+    return found
+
+
+@contextmanager
+def run_juicefs(folder: Path, *, inodes: int = 0) -> Iterator[StoreServer]:
+    """Run a JuiceFS gateway with its data under ``folder``.
+
+    Parameters
+    ----------
+    folder : a folder of its own
+    inodes : a quota on the bucket's objects; 0: none
+    """
+    juicefs = _find_program("juicefs")
+    folder.mkdir(parents=True, exist_ok=True)
+    (port,) = find_free_ports(1)
+    meta = f"badger://{folder / 'meta'}"
+    base = {"MINIO_ROOT_USER": ACCESS_KEY, "MINIO_ROOT_PASSWORD": SECRET_KEY}
+    format_ = [juicefs, "format", "--storage", "file", "--bucket", f"{folder / 'blobs'}/"]
+    format_ += ["--trash-days", "0", meta, "tests"]
+    subprocess.run(format_, check=True, capture_output=True, timeout=60)
+    command = [juicefs, "gateway", "--no-banner", "--multi-buckets", "--keep-etag"]
+    command += ["--object-meta", "--object-tag", "--no-usage-report", "--cache-dir"]
+    command += [str(folder / "cache"), "--log", str(folder / "gateway.log")]
+    command += [meta, f"127.0.0.1:{port}"]
+    server = StoreServer(
+        "juicefs",
+        f"127.0.0.1:{port}",
+        command,
+        folder / "output.log",
+        {**base, "HOME": str(folder), "MINIO_PROMETHEUS_AUTH_TYPE": "public"},
+    )
+    try:
+        server.start()
+        if inodes:
+            server.kill()
+            quota = [juicefs, "quota", "set", meta, "--path", f"/{BUCKET}", "--inodes", str(inodes)]
+            subprocess.run(quota, check=True, capture_output=True, timeout=60)
+            server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@contextmanager
+def run_seaweedfs(folder: Path) -> Iterator[StoreServer]:
+    """Run SeaweedFS (master, volume, filer, S3 in one process) with its data under ``folder``."""
+    weed = _find_program("weed")
+    data = folder / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    s3, master, volume, filer = find_free_ports(4)
+    config = folder / "s3.json"
+    credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    identity = {"name": "tests", "credentials": credentials, "actions": actions}
+    config.write_text(json.dumps({"identities": [identity]}), "utf-8")
+    grpc = {name: port + 10000 for name, port in (("m", master), ("v", volume), ("f", filer))}
+    command = [weed, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command += ["-volume.max=200", "-master.volumeSizeLimitMB=64", f"-master.port={master}"]
+    command += [f"-master.port.grpc={grpc['m']}", f"-volume.port={volume}"]
+    command += [f"-volume.port.grpc={grpc['v']}", "-filer", f"-filer.port={filer}"]
+    command += [f"-filer.port.grpc={grpc['f']}", "-s3", f"-s3.port={s3}", f"-s3.config={config}"]
+    command += [f"-s3.port.grpc={s3 + 10000}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+    command += ["-master.telemetry=false"]
+    server = StoreServer("seaweedfs", f"127.0.0.1:{s3}", command, folder / "output.log", {})
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
