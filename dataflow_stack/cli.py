@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import RunbookError, SettingsError
 from runbook_lib.exit_codes import ExitCode, exit_code_of_error
 
 from . import local
@@ -163,3 +163,33 @@ def restart(
         _print_json("restart", ExitCode.OK, service=service)
     else:
         typer.echo(f"{service} runs again.")
+
+
+@app.command()
+def fault(
+    name: Annotated[str, typer.Argument(help="a fault's name; `list` shows them all")],
+    switch: Annotated[_Switch | None, typer.Argument(help="on or off; empty: tell")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Cause a real fault in the local stack, or take it back and wait until all is healthy."""
+    from .faults import FAULTS
+
+    if name == "list":
+        if as_json:
+            _print_json("fault", ExitCode.OK, faults={n: f.effect for n, f in FAULTS.items()})
+        else:
+            typer.echo("\n".join(f"{n:18} {f.effect}" for n, f in FAULTS.items()))
+        return
+    with _told("fault", as_json):
+        if name not in FAULTS:
+            raise SettingsError(f"no fault {name!r}; there are: {', '.join(FAULTS)}")
+        chosen = FAULTS[name]
+        if switch is _Switch.ON:
+            chosen.on()
+        elif switch is _Switch.OFF:
+            chosen.off()
+        state = "on" if chosen.is_on() else "off"
+    if as_json:
+        _print_json("fault", ExitCode.OK, fault=name, state=state, effect=chosen.effect)
+    else:
+        typer.echo(f"{name} is {state}: {chosen.effect if state == 'on' else 'taken back'}")

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from runbook_lib import settings as runbook_settings
 from runbook_lib.errors import RunbookError, SettingsError
 
 __all__ = ["PortTakenError", "Profile", "StackConfig", "StackError", "load_config"]
@@ -26,7 +27,7 @@ class PortTakenError(SettingsError):
 
 
 class _Environment(BaseSettings):
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     runbook_stack_home: Path = Path(".stack")
     runbook_stack_port_base: int = Field(0, ge=0, le=50_000)
@@ -108,8 +109,9 @@ def load_config(home: Path | None = None, port_base: int | None = None) -> Stack
     SettingsError
         When a value is malformed; names the variable, not the value.
     """
+    root = runbook_settings.find_root(Path.cwd())
     try:
-        read = _Environment()
+        read = _Environment(_env_file=root / ".env")
     except ValidationError as error:
         items = error.errors(include_input=False, include_url=False)
         wrong = "; ".join(f"{str(i['loc'][0]).upper()}: {i['msg']}" for i in items)
@@ -129,7 +131,7 @@ def load_config(home: Path | None = None, port_base: int | None = None) -> Stack
             # supervisord's configuration has no way to write these in a value.
             raise SettingsError(f"{name} may not contain quotes or line breaks in a local stack")
     return StackConfig(
-        home=(home or read.runbook_stack_home).expanduser().resolve(),
+        home=(root / (home or read.runbook_stack_home).expanduser()).resolve(),
         port_base=read.runbook_stack_port_base if port_base is None else port_base,
         profile="demo",
         settings=settings,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import StackConfig, StackError
+from .store_client import STORE_ERRORS
 
 __all__ = ["active", "forget", "remember", "turn_off_all"]
 
@@ -47,8 +48,8 @@ def turn_off_all(config: StackConfig, *, for_shutdown: bool = False) -> list[str
     names = list(active(config))
     for name in names:
         try:
-            FAULTS[name].off(config)
-        except StackError:
+            FAULTS[name].restore(config)
+        except (StackError, *STORE_ERRORS):
             if not for_shutdown:
                 raise
             log.warning("fault %s could not be undone now; the next start will", name)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 
-from addons.profiles import PROFILES
 from addons.render import render_configs
 
 from .config import StackConfig
@@ -18,7 +17,10 @@ from .programs import build_command
 from .supervisor import MARK, Program, write_conf
 from .topology import SERVICES
 
-__all__ = ["lag_for_minutes", "read_overrides", "write_layout", "write_overrides"]
+__all__ = ["LOCK_HOLDER", "read_overrides", "write_layout", "write_overrides"]
+
+#: The program of the fault `worker_stuck`.
+LOCK_HOLDER = "lock-holder"
 
 Overrides = dict[str, dict[str, str]]
 
@@ -55,12 +57,7 @@ def write_layout(config: StackConfig, *, owner_pid: int | None = None) -> None:
         file = config.run / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    write_conf(config, [*_services(config), *_owner_watch(config, owner_pid)])
-
-
-def lag_for_minutes(config: StackConfig) -> float:
-    """Return how long a lag must last in this stack's profile."""
-    return PROFILES[config.profile].lag_for_s / 60
+    write_conf(config, [*_services(config), *_owner_watch(config, owner_pid), _lock_holder(config)])
 
 
 def _services(config: StackConfig) -> list[Program]:
@@ -89,6 +86,12 @@ def _owner_watch(config: StackConfig, owner_pid: int | None) -> list[Program]:
         return []
     command = [sys.executable, "-m", "dataflow_stack.owner_watch", os.fspath(file)]
     return [Program("owner-watch", command, {MARK: str(config.home)}, 5)]
+
+
+def _lock_holder(config: StackConfig) -> Program:
+    lock, held = LocalPlaces(config).run("worker.lock"), LocalPlaces(config).run("worker.lock.held")
+    command = [sys.executable, "-m", "dataflow_stack.faults.lock_holder", lock, held]
+    return Program(LOCK_HOLDER, command, {MARK: str(config.home)}, 90, autostart=False)
 
 
 def _overrides_file(config: StackConfig) -> Path:

@@ -185,7 +185,8 @@ def _adopt(wanted: StackConfig, profile: Profile | None, *, explicit: bool) -> S
 def _complete(config: StackConfig, supervisor: Supervisor, deadline_s: float) -> None:
     started = time.monotonic()
     for name, info in supervisor.programs().items():
-        if info["statename"] not in ("RUNNING", "STARTING", "BACKOFF"):
+        wanted = name in SERVICES and info["statename"] not in ("RUNNING", "STARTING", "BACKOFF")
+        if wanted:
             supervisor.start(name)
     health.wait_until_healthy(config, deadline_s=_STORE_DEADLINE_S, check=_only("minio"))
     object_store.seed_bucket(config)

@@ -7,13 +7,21 @@ import json
 import subprocess
 
 from minio import Minio
+from minio.error import S3Error
 
 from .config import StackConfig, StackError
 from .places import LocalPlaces
 from .programs import find_binary, juicefs_meta, uses_minio
 from .store_client import build_client
 
-__all__ = ["MARKER_KEY", "admin_client", "prepare_volume", "run_juicefs", "seed_bucket"]
+__all__ = [
+    "MARKER_KEY",
+    "admin_client",
+    "prepare_volume",
+    "read_marker",
+    "run_juicefs",
+    "seed_bucket",
+]
 
 MARKER_KEY = ".runbook/environment.json"
 
@@ -65,6 +73,27 @@ def admin_client(config: StackConfig) -> Minio:
         settings["MINIO_ROOT_PASSWORD"],
         settings["MINIO_REGION"],
     )
+
+
+def read_marker(config: StackConfig) -> str:
+    """Return the environment that the bucket's marker names; empty when there is no marker.
+
+    Raises
+    ------
+    S3Error, HTTPError, OSError
+        When the store refuses or does not answer.
+    """
+    try:
+        answer = admin_client(config).get_object(
+            bucket_name=config.settings["FULFILLMENT_BUCKET"], object_name=MARKER_KEY
+        )
+    except S3Error as error:
+        if error.code in ("NoSuchKey", "NoSuchBucket"):
+            return ""
+        raise
+    with answer:
+        content = json.loads(answer.read())
+    return str(content.get("environment", ""))
 
 
 def seed_bucket(config: StackConfig) -> None:

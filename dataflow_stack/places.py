@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from addons.profiles import PROFILES
+
 from .config import StackConfig
 from .topology import SERVICES
 
@@ -57,7 +59,6 @@ def build_env(config: StackConfig) -> dict[str, str]:
         return f"http://{places.address(service)}"
 
     settings = config.settings
-    demo = config.profile == "demo"
     return {
         **settings,
         "MINIO_ENDPOINT": places.address("minio"),
@@ -76,7 +77,7 @@ def build_env(config: StackConfig) -> dict[str, str]:
         "RUNBOOK_SERVICES": "supervisor",
         "RUNBOOK_STACK_HOME": str(config.home),
         "RUNBOOK_STACK_PORT_BASE": str(config.port_base),
-        "LAG_FOR_MINUTES": f"{5 / 60:.6f}" if demo else "5",
+        "LAG_FOR_MINUTES": f"{PROFILES[config.profile].lag_for_s / 60:g}",
     }
 
 

@@ -38,6 +38,7 @@ class Program:
     command: list[str]
     environment: dict[str, str]
     priority: int
+    autostart: bool = True
 
 
 def write_conf(config: StackConfig, programs: list[Program]) -> None:
@@ -63,7 +64,7 @@ def write_conf(config: StackConfig, programs: list[Program]) -> None:
             "environment": _escape(variables),
             "directory": str(config.home),
             "priority": str(program.priority),
-            "autostart": "true",
+            "autostart": "true" if program.autostart else "false",
             "autorestart": "true",
             "startsecs": "1",
             "startretries": "3",

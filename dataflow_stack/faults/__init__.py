@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from .base import Fault
+from .behaviour import BEHAVIOUR_FAULTS
+from .processes import PROCESS_FAULTS
+from .storage import STORAGE_FAULTS
 
-from ..config import StackConfig
+__all__ = ["FAULTS", "Fault"]
 
-
-class Fault(Protocol):
-    def off(self, config: StackConfig) -> None: ...
-
-
-__all__ = ["FAULTS"]
-
-FAULTS: dict[str, Fault] = {}
+FAULTS: dict[str, Fault] = {
+    fault.name: fault
+    for fault in sorted(
+        (*BEHAVIOUR_FAULTS, *PROCESS_FAULTS, *STORAGE_FAULTS), key=lambda fault: fault.name
+    )
+}

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    disable_created_metrics,
+    generate_latest,
+)
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -130,6 +136,7 @@ def build_app(
     name: str, *, clock: Clock, registry: CollectorRegistry, loops: Sequence[Loop] = ()
 ) -> FastAPI:
     """Build an app with ``/health``, ``/metrics``, counted requests and background loops."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -163,7 +170,7 @@ def build_app(
 
     @app.get("/health")
     def health() -> dict[str, str]:
-        return {"status": "ok", "service": name}
+        return {"status": "ok"}
 
     @app.get("/metrics")
     def metrics() -> Response:

@@ -94,7 +94,12 @@ class Probe:
                 )
                 self._note(run, step, "error", str(error))
         self._publish(run)
-        return self._settings.probe_interval_s
+        # After a failure it looks again soon: what failed may be starting still.
+        return (
+            min(1.0, self._settings.probe_interval_s)
+            if failed
+            else (self._settings.probe_interval_s)
+        )
 
     def _find_order(self, run: _Run) -> None:
         url = f"{self._settings.fulfillment_service_url}/fulfillment/shipments"

@@ -36,7 +36,7 @@ class FulfillmentSettings(ServiceSettings):
     label_threads: int = Field(4, ge=1, le=32)
     retry_s: float = Field(3.0, gt=0, description="wait before a failed upload is tried again")
     worker_interval_s: float = Field(0.5, gt=0)
-    worker_batch: int = Field(12, ge=1, description="most objects moved in one pass")
+    worker_batch: int = Field(8, ge=1, description="most objects moved in one pass")
 
     @property
     def watched_prefix(self) -> str:

@@ -71,6 +71,10 @@ class LabelMaker:
             self._shipments.retry_at(order.order_id, at)
             return
         self._shipments.set_uploaded(order.order_id, artifacts)
+        log.info(
+            "uploaded",
+            extra={"order_id": order.order_id, "keys": [artifact.key for artifact in artifacts]},
+        )
 
     def _upload(self, order: Order, kind: str, number: str) -> Artifact:
         # The same order always gets the same keys, so an upload that is tried again after

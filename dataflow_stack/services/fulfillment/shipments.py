@@ -75,6 +75,8 @@ class Shipments:
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._db, self._clock = Database(path, _SCHEMA), clock
+        # Waits were measured by the clock of the process that ended; that may have been wrong.
+        self._db.execute("UPDATE shipments SET next_try = 0 WHERE uploaded = 0")
 
     def add(self, orders: list[Order]) -> int:
         """Take orders over; one that is known already changes nothing. Return how many."""

@@ -150,6 +150,7 @@ class Worker:
         self._signals.moved.labels(kind if kind in KINDS else "label").inc()
         self._signals.last_move.set(self._clock.time())
         self.state.last_move_at = format_z(self._clock.now())
+        log.info("moved", extra={"key": item.key, "destination": destination})
         number = item.metadata.get("tracking-number", "")
         self._shipments.set_released(item.key, "released by the worker", number)
 

@@ -1,0 +1,165 @@
+"""What a fault is: turned on for real, noted, and really undone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+from runbook_lib.errors import EnvironmentForbidsError
+
+from .. import fault_state, health, object_store
+from ..config import StackConfig, StackError, load_config
+from ..places import LocalPlaces
+from ..store_client import STORE_ERRORS
+from ..supervisor import Supervisor
+from ..topology import SERVICES
+
+__all__ = ["Fault", "Note", "send", "wait_for", "wait_for_service"]
+
+Note = dict[str, Any]
+
+_LAG_LIMIT_MINUTES = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault.
+
+    Attributes
+    ----------
+    name
+        Also the name of the cause that a diagnosis must find.
+    effect
+        What is so while it is on.
+    make
+        Causes it; returns what its undoing needs to know.
+    undo
+        Takes it back, and what it left behind.
+    """
+
+    name: str
+    effect: str
+    make: Callable[[StackConfig], Note]
+    undo: Callable[[StackConfig, Note], object]
+
+    def is_on(self, config: StackConfig | None = None) -> bool:
+        """Tell whether it was turned on and not off."""
+        return self.name in fault_state.active(_given(config))
+
+    def on(self, config: StackConfig | None = None) -> None:
+        """Cause the fault; harmless when it is on already.
+
+        Raises
+        ------
+        EnvironmentForbidsError
+            Outside a marked local environment.
+        StackError
+            When the stack is down or the fault could not be caused.
+        """
+        config = _given(config)
+        _check_playground(config)
+        if self.is_on(config):
+            return
+        fault_state.remember(config, self.name, {})
+        fault_state.remember(config, self.name, self.make(config))
+
+    def restore(self, config: StackConfig | None = None) -> None:
+        """Take it back without waiting for the system to recover; harmless when it is off."""
+        config = _given(config)
+        note = fault_state.active(config).get(self.name)
+        if note is not None:
+            self.undo(config, note)
+            fault_state.forget(config, self.name)
+
+    def off(self, config: StackConfig | None = None, *, deadline_s: float = 90.0) -> None:
+        """Take it back, and wait until the stack is healthy and labels flow.
+
+        While other faults are on, only this one is taken back.
+
+        Raises
+        ------
+        StackError
+            When the stack does not recover in time.
+        """
+        config = _given(config)
+        self.restore(config)
+        if not fault_state.active(config):
+            health.wait_until_healthy(config, deadline_s=deadline_s, check=_find_unsettled)
+
+
+def send(
+    config: StackConfig, service: str, method: str, path: str, body: object = None
+) -> dict[str, Any]:
+    """Call a service of the stack; return the JSON it answers.
+
+    Raises
+    ------
+    StackError
+        When it does not answer, or refuses.
+    """
+    url = f"http://{LocalPlaces(config).address(service)}{path}"
+    try:
+        answer = requests.request(method, url, json=body, timeout=10)
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        raise StackError(f"{service}: {method} {path} failed: {error}") from error
+    content: dict[str, Any] = answer.json()
+    return content
+
+
+def wait_for(what: str, is_so: Callable[[], bool], *, deadline_s: float = 30.0) -> None:
+    """Wait for a condition.
+
+    Raises
+    ------
+    StackError
+        When it is not so in time.
+    """
+    deadline = time.monotonic() + deadline_s
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise StackError(f"not within {deadline_s:g} s: {what}")
+        time.sleep(0.1)
+
+
+def wait_for_service(config: StackConfig, name: str) -> None:
+    """Wait until a service answers its health check."""
+    wait_for(f"{name} is healthy", lambda: health.is_healthy(config, SERVICES[name]))
+
+
+def _given(config: StackConfig | None) -> StackConfig:
+    return config or load_config().remembered()
+
+
+def _find_unsettled(config: StackConfig) -> dict[str, str]:
+    wrong = health.find_unhealthy(config)
+    if not wrong:
+        lag = health.read_lag_minutes(config)
+        if lag > _LAG_LIMIT_MINUTES:
+            wrong["fulfillment-service"] = f"labels still wait, the oldest for {lag:.1f} minutes"
+    return wrong
+
+
+def _check_playground(config: StackConfig) -> None:
+    declared = os.environ.get("RUNBOOK_ENVIRONMENT", "local")
+    if declared not in ("local", "demo"):
+        raise EnvironmentForbidsError(
+            f"RUNBOOK_ENVIRONMENT is {declared!r}: faults are made in local or demo only"
+        )
+    if not Supervisor(config).is_running():
+        raise StackError(f"no stack runs in {config.home}: runbook stack up")
+    if "store_down" in fault_state.active(config):
+        return  # the marker was read when the store was taken down
+    try:
+        marked = object_store.read_marker(config)
+    except STORE_ERRORS as error:
+        raise EnvironmentForbidsError(
+            f"the bucket's marker {object_store.MARKER_KEY} cannot be read: {error}"
+        ) from error
+    if marked not in ("local", "demo"):
+        raise EnvironmentForbidsError(f"the bucket's marker says {marked!r}, not local or demo")
