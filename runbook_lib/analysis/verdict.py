@@ -164,6 +164,6 @@ def _judge_alert(alert_state: str | None, clear: ClearTime | None) -> VerdictRes
         )
     return VerdictResult(
         Verdict.FIXED_ALERT_DECAYING,
-        f"the alert is still {alert_state} and clears by {format_time(clear.latest)}; the channels say so "
-        f"by {format_time(clear.channels_latest)}",
+        f"the alert is still {alert_state} and clears by {format_time(clear.latest)}; "
+        f"the channels say so by {format_time(clear.channels_latest)}",
     )
