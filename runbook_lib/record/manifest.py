@@ -1,0 +1,168 @@
+"""What an incident folder held, by hash, and whether it still does.
+
+The manifest shows accidents and edits. It does not stop someone who rewrites every file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import LogDamagedError, RecordError
+from ..model import Json, format_time
+from .incident import Incident, write_json
+from .log import GENESIS, read_entries, utc_now
+
+__all__ = ["Verification", "verify_incident", "write_manifest"]
+
+_NAME = "manifest.json"
+_JOURNAL = "journal.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Whether a folder is what its manifest says.
+
+    Attributes
+    ----------
+    ok : nothing was altered, lost or damaged
+    problems : what is wrong, the first altered file or journal line first
+    newer : what came after the manifest was written; not a problem
+    files : how many files were compared
+    head_seq : the journal's last entry now
+    """
+
+    ok: bool
+    problems: tuple[str, ...]
+    newer: tuple[str, ...]
+    files: int
+    head_seq: int
+
+
+def write_manifest(incident: Incident) -> Path:
+    """Write ``manifest.json``: the SHA-256 and size of every file, and the journal's head.
+
+    Raises
+    ------
+    LogDamagedError
+        When the journal is damaged: a manifest would vouch for it.
+    RecordError
+        When a file cannot be read or the manifest not be written.
+    """
+    journal = incident.folder / _JOURNAL
+    seq, head = _read_head(journal)
+    try:
+        files = {
+            path.relative_to(incident.folder).as_posix(): _measure(path)
+            for path in _list_files(incident.folder)
+        }
+        write_json(
+            incident.folder / _NAME,
+            {
+                "schema": "runbook/manifest/1",
+                "incident": incident.id,
+                "made_at": format_time(utc_now()),
+                "journal": {"seq": seq, "hash": head},
+                "files": files,
+            },
+        )
+    except OSError as error:
+        raise RecordError(f"cannot write {incident.folder / _NAME}: {error.strerror}") from error
+    return incident.folder / _NAME
+
+
+def verify_incident(folder: Path) -> Verification:
+    """Compare a folder with its manifest, and check the chains of its journal and ledgers.
+
+    Raises
+    ------
+    RecordError
+        When there is no manifest that can be read.
+
+    Notes
+    -----
+    Only reads. A log that only grew is newer, not altered: the bytes that the manifest measured
+    must still be its beginning.
+    """
+    try:
+        manifest: Json = json.loads((folder / _NAME).read_text("utf-8"))
+        recorded = {
+            str(name): (str(m["sha256"]), int(m["size_bytes"]))
+            for name, m in manifest["files"].items()
+        }
+        told_seq, told_head = int(manifest["journal"]["seq"]), str(manifest["journal"]["hash"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordError(
+            f"{folder / _NAME} cannot be read. `runbook report {folder.name}` writes a new one."
+        ) from error
+    problems, newer = [], []
+    present = {p.relative_to(folder).as_posix() for p in _list_files(folder)}
+    seq, head = 0, GENESIS
+    if (folder / _JOURNAL).exists():
+        try:
+            for entry in read_entries(folder / _JOURNAL):
+                seq, head = entry.seq, entry.hash
+                if seq == told_seq and head != told_head:
+                    problems.append(
+                        f"{_JOURNAL}, line {seq}: is not the line that the manifest names"
+                    )
+        except LogDamagedError as error:
+            problems.append(f"{_JOURNAL}, line {error.line}: {error.why}")
+    if seq < told_seq and not problems:
+        problems.append(
+            f"{_JOURNAL}, line {seq + 1}: is missing; the manifest names {told_seq} lines"
+        )
+    if seq > told_seq:
+        newer.append(f"{_JOURNAL}: {seq - told_seq} lines were appended since")
+    for name in sorted(recorded):
+        if name not in present:
+            problems.append(f"{name}: is missing")
+        elif problem := _compare(folder / name, *recorded[name], may_grow=name.endswith(".jsonl")):
+            if name != _JOURNAL or not problems:
+                problems.append(f"{name}: {problem}")
+        elif name != _JOURNAL and (folder / name).stat().st_size > recorded[name][1]:
+            newer.append(f"{name}: grew since")
+    newer += [f"{name}: is new" for name in sorted(present - set(recorded))]
+    return Verification(not problems, tuple(problems), tuple(newer), len(recorded), seq)
+
+
+def _compare(path: Path, sha256: str, size_bytes: int, *, may_grow: bool) -> str:
+    """Return what is wrong with a file, or an empty text."""
+    size = path.stat().st_size
+    if size < size_bytes:
+        return f"is shorter than recorded ({size} of {size_bytes} bytes)"
+    if size > size_bytes and not (may_grow and path.parent.name != "plans"):
+        return f"is longer than recorded ({size} instead of {size_bytes} bytes)"
+    if _measure(path, size_bytes)["sha256"] != sha256:
+        return "was altered since"
+    return ""
+
+
+def _measure(path: Path, first_bytes: int | None = None) -> dict[str, Json]:
+    """Return the SHA-256 and size of a file, or of its first bytes."""
+    digest, left = hashlib.sha256(), path.stat().st_size if first_bytes is None else first_bytes
+    size = left
+    with path.open("rb") as file:
+        while left > 0 and (block := file.read(min(left, 1 << 20))):
+            digest.update(block)
+            left -= len(block)
+    return {"sha256": digest.hexdigest(), "size_bytes": size - left}
+
+
+def _list_files(folder: Path) -> Iterator[Path]:
+    """Yield what a manifest covers: every file but itself, locks and files being written."""
+    for path in sorted(folder.rglob("*")):
+        name = path.name
+        if path.is_file() and name != _NAME and not name.endswith((".lock", ".tmp")):
+            yield path
+
+
+def _read_head(journal: Path) -> tuple[int, str]:
+    seq, head = 0, GENESIS
+    if journal.exists():
+        for entry in read_entries(journal):
+            seq, head = entry.seq, entry.hash
+    return seq, head

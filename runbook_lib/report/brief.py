@@ -1,0 +1,226 @@
+"""What the first screen and the timeline of a report say, in words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..model import ActionPhase, Json, Reading, Status, Verdict
+from ..record.log import Entry
+from ..show.text import CAUSE_WORDS, VERDICT_WORDS, format_bytes, format_duration, format_value
+from .story import ActionStory, Story
+
+__all__ = ["Event", "Fact", "list_events", "list_facts", "list_open", "write_headline"]
+
+_ENDED_WELL = ("ok", "completed", "stopped_at_plan")
+_NO_CAUSE = "no cause is proven"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One line of the first screen."""
+
+    name: str
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the timeline; ``tone`` is a word that a status pill knows."""
+
+    at: datetime
+    tone: str
+    text: str
+    note: str
+    seq: int | None
+
+
+def write_headline(story: Story) -> str:
+    """Return the report's title: the verdict and the cause."""
+    verdict = story.verdict
+    if verdict is None:
+        return "Nothing was concluded yet" if story.entries else "Nothing was recorded yet"
+    words = VERDICT_WORDS[verdict].partition(";")[0]
+    if verdict is Verdict.HEALTHY:
+        return f"{words}: no label waits too long"
+    if verdict is Verdict.UNKNOWN and not story.causes:
+        return f"{words}: what a verdict needs could not be read"
+    causes = " and ".join(CAUSE_WORDS.get(c.name, c.name) for c in story.causes[:2])
+    waited = "labels had waited" if _ended_well(story) else "labels wait"
+    return f"{words}: {waited} because of {causes}" if causes else f"{words}: {waited}, {_NO_CAUSE}"
+
+
+def list_facts(story: Story) -> list[Fact]:
+    """Return what the first screen must say, in order; nothing is left out, only said unknown."""
+    return [
+        _what_happened(story),
+        _since_when(story),
+        _how_many(story),
+        Fact("Tickets", ", ".join(story.tickets) or "none named"),
+        _why(story),
+        _what_was_done(story),
+    ]
+
+
+def list_open(story: Story) -> list[tuple[str, str]]:
+    """Return what is still open, each with the id of the step that says so (or empty)."""
+    return [*_open_in_record(story), *_open_actions(story), *_open_steps(story)]
+
+
+def list_events(story: Story) -> list[Event]:
+    """Return the timeline: every change of a reading's status, and everything that was done."""
+    return sorted(_events(story), key=lambda event: (event.at, event.seq or 0))
+
+
+def _events(story: Story) -> Iterator[Event]:
+    if story.since is not None:
+        yield Event(story.since, "breach", "The first waiting began", "as a reading says", None)
+    for step in story.steps.values():
+        status = None
+        for entry, reading in step.readings:
+            if reading.status is not status and (status or reading.status is not Status.OK):
+                text = f"{step.id} {reading.name}: {_value(reading)}"
+                yield Event(entry.at, str(reading.status), text, reading.reason, entry.seq)
+            status = reading.status
+    for action in story.actions:
+        for entry, phase in action.phases:
+            text = f"{phase.step} {phase.action} on {phase.target}"
+            yield Event(entry.at, str(phase.phase), text, phase.reason, entry.seq)
+    for entry, conclusion in story.conclusions:
+        text = f"{conclusion.section}: {VERDICT_WORDS[conclusion.verdict]}"
+        yield Event(entry.at, str(conclusion.verdict), text, conclusion.summary, entry.seq)
+    for entry, text in story.notes:
+        yield Event(entry.at, "note", text, "", entry.seq)
+    for entry in story.entries:
+        yield from _other_event(entry)
+
+
+def _other_event(entry: Entry) -> Iterator[Event]:
+    if entry.kind == "interrupted":
+        yield Event(entry.at, "failed", "The run was interrupted", "", entry.seq)
+    elif entry.kind == "torn_tail":
+        note = f"kept as {entry.data.get('kept_as')}"
+        yield Event(
+            entry.at, "unknown", "A torn last line of the journal was set aside", note, entry.seq
+        )
+    elif entry.kind == "notebook" and entry.data.get("error"):
+        text = f"Notebook {entry.data.get('notebook')}: {entry.data.get('status')}"
+        yield Event(entry.at, "note", text, str(entry.data["error"]), entry.seq)
+    elif entry.kind == "drill" and (phase := entry.data.get("phase")):
+        yield Event(
+            entry.at, "drill", f"Drill: {phase}", str(entry.data.get("text") or ""), entry.seq
+        )
+
+
+def _open_in_record(story: Story) -> Iterator[tuple[str, str]]:
+    if story.damage:
+        yield story.damage, ""
+    if story.unreadable:
+        yield f"{len(story.unreadable)} journal entries could not be understood", ""
+    for entry in story.entries:
+        if entry.kind == "interrupted":
+            yield f"the run was interrupted at {entry.at:%H:%M:%SZ}", ""
+    for section in story.sections:
+        if section.runs and section.runs[-1].status not in _ENDED_WELL:
+            run = section.runs[-1]
+            yield f"notebook {run.notebook} ended as {run.status}: {run.error}", ""
+
+
+def _open_actions(story: Story) -> Iterator[tuple[str, str]]:
+    for action in story.actions:
+        first, last = action.first, action.last
+        if action.is_waiting:
+            yield f"{first.action} on {first.target} is planned and waits for approval", first.step
+        elif last.phase in (ActionPhase.REFUSED, ActionPhase.FAILED):
+            yield f"{first.action} was {last.phase}: {last.reason}", first.step
+
+
+def _open_steps(story: Story) -> Iterator[tuple[str, str]]:
+    for step in story.steps.values():
+        latest = step.latest
+        if latest is None or latest.status is Status.OK:
+            continue
+        if step.id.startswith("7."):
+            yield f"checklist: {step.title}: {latest.reason}", step.id
+        elif latest.status is Status.UNKNOWN and step.id[:2] in ("2.", "3.", "5.", "6."):
+            yield f"{latest.name}: not known: {latest.reason}", step.id
+        elif step.id == "6.5" or (step.id[:2] in ("2.", "3.") and not _ended_well(story)):
+            yield f"{latest.name}: {_value(latest)}: {latest.reason}", step.id
+
+
+def _what_happened(story: Story) -> Fact:
+    about = [c for _, c in story.conclusions if c.section[:2] in ("02", "03", "05")]
+    incidents = [c for c in about if c.verdict is Verdict.INCIDENT]
+    if incidents:
+        return Fact("What happened", incidents[0].summary)
+    breaches = [r for _, r in story.readings if r.status is Status.BREACH]
+    if breaches:
+        text = "; ".join(f"{r.name}: {_value(r)}" for r in breaches[:2])
+        return Fact("What happened", text, breaches[0].reason)
+    return Fact("What happened", about[-1].summary if about else "nothing was read yet")
+
+
+def _since_when(story: Story) -> Fact:
+    since, end = story.since, story.recovered_at
+    if since is None:
+        return Fact("Since", "no breach was seen")
+    if end is not None and end > since:
+        text = f"{since:%Y-%m-%d %H:%M:%SZ} to {end:%H:%M:%SZ}"
+        return Fact("Since", text, f"{format_duration(end - since)} until recovery was read (6.5)")
+    last = story.entries[-1].at
+    note = f"{format_duration(last - since)} up to the last journal entry; recovery was not read"
+    return Fact("Since", f"{since:%Y-%m-%d %H:%M:%SZ}", note)
+
+
+def _how_many(story: Story) -> Fact:
+    step = story.steps.get("2.3")
+    counts = [
+        r.value
+        for _, r in (step.readings if step else [])
+        if isinstance(r.value, int | float) and not isinstance(r.value, bool)
+    ]
+    moved = sum(_count(action, "moved") for action in story.actions)
+    note = f"{moved:,} released by move" if moved else ""
+    if not counts:
+        return Fact("Labels", "not known: 2.3 was not read", note)
+    return Fact(
+        "Labels",
+        f"{max(counts):,g} waited at most",
+        f"{counts[-1]:,g} at the last reading; {note}".rstrip("; "),
+    )
+
+
+def _why(story: Story) -> Fact:
+    if not story.causes:
+        concluded = any(c.findings for _, c in story.conclusions)
+        return Fact("Cause", _NO_CAUSE if concluded else "not looked for yet (section 5)")
+    text = "; ".join(CAUSE_WORDS.get(c.name, c.name) for c in story.causes)
+    return Fact("Cause", text[:1].upper() + text[1:], story.causes[0].reason)
+
+
+def _what_was_done(story: Story) -> Fact:
+    done = [a for a in story.actions if a.is_done]
+    if not done:
+        waiting = sum(1 for a in story.actions if a.is_waiting)
+        note = f"{waiting} planned, waiting for approval" if waiting else ""
+        return Fact("What was done", "nothing was changed", note)
+    text = "; ".join(f"{a.first.action}: {a.first.target}" for a in done)
+    proven = sum(1 for a in done if a.last.phase is ActionPhase.VERIFIED)
+    return Fact("What was done", text, f"{proven} of {len(done)} verified afterwards")
+
+
+def _count(action: ActionStory, name: str) -> int:
+    value: Json = action.result(ActionPhase.APPLIED).get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _value(reading: Reading) -> str:
+    if reading.unit == "bytes" and isinstance(reading.value, int | float):
+        return format_bytes(reading.value)
+    return format_value(reading.value, reading.unit)
+
+
+def _ended_well(story: Story) -> bool:
+    return story.verdict in (Verdict.FIXED, Verdict.HEALTHY, Verdict.FIXED_ALERT_DECAYING)

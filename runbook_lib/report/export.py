@@ -1,0 +1,78 @@
+"""Executed notebooks as offline HTML, under the same rules as the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from ..record.incident import Incident
+from ..show.text import visible
+from .sanitize import sanitize_html
+
+__all__ = ["export_notebooks", "notebook_fragment"]
+
+_BLANK = (
+    "mathjax_url", "require_js_url", "jquery_url", "mermaid_js_url", "mermaid_layout_elk_js_url",
+    "jupyter_widgets_base_url", "widget_renderer_url", "html_manager_semver_range",
+)  # fmt: skip
+_PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
+
+
+def export_notebooks(incident: Incident) -> list[Path]:
+    """Write each executed notebook of an incident as an HTML file beside it.
+
+    Returns
+    -------
+    The HTML files, by name. They fetch nothing, run nothing and hold no secret that the
+    incident's redactor knows.
+
+    Notes
+    -----
+    Changes only ``notebooks/*.html`` in the incident's folder.
+    """
+    from .render import render_page
+
+    written = []
+    for source in sorted((incident.folder / "notebooks").glob("*.ipynb")):
+        page = render_page(
+            "notebook.html",
+            incident.redactor,
+            title=source.stem,
+            incident_id=incident.id,
+            body=notebook_fragment(source, incident),
+        )
+        target = source.with_suffix(".html")
+        target.write_text(page, encoding="utf-8", errors="backslashreplace")
+        written.append(target)
+    return written
+
+
+def notebook_fragment(source: Path, incident: Incident, *, outputs_only: bool = False) -> Markup:
+    """Return a notebook's cells as harmless HTML; says so when the file is not a notebook."""
+    import nbformat
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
+    try:
+        # nbformat joins the lines of each string, so that the redactor sees whole texts
+        raw = nbformat.reads(source.read_text("utf-8"), as_version=4)  # type: ignore[no-untyped-call]
+        notebook = nbformat.from_dict(incident.redactor.json(raw))  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, AttributeError, KeyError) as error:
+        return Markup("<p>{} could not be read: {}</p>").format(source.name, type(error).__name__)
+    config = Config({"HTMLExporter": dict.fromkeys(_BLANK, "")})
+    config.NbConvertBase.display_data_priority = _PRIORITY
+    exporter: Any = HTMLExporter(  # type: ignore[no-untyped-call]
+        config=config,
+        template_name="basic",
+        sanitize_html=True,
+        embed_images=True,
+        exclude_input=outputs_only,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        filters={"clean_html": sanitize_html},
+    )
+    body, _ = exporter.from_notebook_node(notebook)
+    # sanitised, so it may stand as it is; what is left of controls is made visible
+    return Markup(visible(sanitize_html(body)))  # noqa: S704

@@ -1,0 +1,312 @@
+"""Lay a story out as one HTML file."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ..errors import LogDamagedError, RecordError
+from ..model import Finding, Json, Reading
+from ..record.incident import Incident
+from ..record.log import GENESIS, Entry, read_entries, utc_now
+from ..redact import Redactor
+from ..section import SectionModule
+from ..show.cards import fact_rows
+from ..show.plots import Picture, plot_reading
+from ..show.tables import pill, render_rows
+from ..show.text import CAUSE_WORDS, VERDICT_WORDS, format_value, safe
+from .brief import list_events, list_facts, list_open, write_headline
+from .export import notebook_fragment
+from .sanitize import CSP
+from .story import Story, tell_story
+
+__all__ = ["render_page", "write_report"]
+
+_CONTENTS = (
+    ("timeline", "Timeline"),
+    ("impact", "Impact"),
+    ("detection", "Detection"),
+    ("diagnosis", "Diagnosis"),
+    ("actions", "Actions"),
+    ("physics", "Backlog physics"),
+    ("checklist", "Checklist"),
+    ("follow-ups", "Follow-ups"),
+    ("sections", "Every step"),
+    ("record", "Record"),
+)
+_IMPACT = ("2.3", "2.4", "2.5", "3.2", "3.4")
+_SHOWN_ABOVE = ("2.1", "2.3", "2.4", "3.2", "5.1", "5.2", "5.3", "5.4", "6.5")
+_TONES = {"healthy": "good", "fixed": "good", "fixed_alert_decaying": "good",
+          "incident": "bad", "not_fixed": "bad"}  # fmt: skip
+_LIMIT_BYTES = 2_000_000
+_PACKAGES = (
+    "fulfillment-runbook",
+    "minio",
+    "obstore",
+    "papermill",
+    "nbclient",
+    "pandas",
+    "pydantic",
+)
+_MAX_PICTURES = 8
+_MAX_JOURNAL_LINES = 1_500
+_MAX_NOTEBOOK_CHARACTERS = 120_000
+
+
+def write_report(
+    incident: Incident, *, sections: Mapping[str, SectionModule] | None = None
+) -> Path:
+    """Write ``report.html`` from the journal and return its path.
+
+    Parameters
+    ----------
+    incident : the folder; its journal may be empty, cut short or damaged: the report says so
+    sections : the runbook's sections; default: all of them
+
+    Raises
+    ------
+    RecordError
+        When the file cannot be written.
+
+    Notes
+    -----
+    Changes only ``report.html`` in the incident's folder, from one moment to the next. Every
+    string passes the incident's redactor before it is escaped.
+    """
+    if sections is None:
+        from ..sections import SECTIONS
+
+        sections = SECTIONS
+    facts, entries, damage = _read(incident)
+    story = tell_story(incident.id, facts=facts, entries=entries, sections=sections, damage=damage)
+    target = incident.folder / "report.html"
+    html = _render(story, incident, notebooks=True, rows=60)
+    if len(html) > _LIMIT_BYTES:
+        html = _render(story, incident, notebooks=False, rows=10)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(html)
+        temporary.replace(target)
+    except OSError as error:
+        raise RecordError(f"cannot write {target}: {error.strerror}") from error
+    return target
+
+
+def render_page(template: str, redactor: Redactor, **values: Any) -> str:
+    """Render a template: each value is redacted, made visible and escaped, in this order."""
+
+    def finish(value: Any) -> Any:
+        return value if isinstance(value, Markup) else safe(redactor.text(str(value)), 6_000)
+
+    environment = Environment(
+        loader=PackageLoader("runbook_lib.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=finish,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "pill": pill,
+        "value": format_value,
+        "time": _format_moment,
+        "trusted": Markup,
+    }
+    return environment.get_template(template).render(csp=CSP, **values)
+
+
+def _render(story: Story, incident: Incident, *, notebooks: bool, rows: int) -> bytes:
+    about = [c for _, c in story.conclusions if c.findings]
+    pictures = dict(_draw(story))
+    page = render_page(
+        "report.html",
+        incident.redactor,
+        story=story,
+        headline=write_headline(story),
+        tone=_TONES.get(str(story.verdict), "unsure"),
+        clear=_clear_words(story),
+        facts=list_facts(story),
+        open_items=list_open(story),
+        contents=_CONTENTS,
+        events=list_events(story),
+        impact=[s for i, s in story.steps.items() if i in _IMPACT],
+        detection=[s for i, s in story.steps.items() if i.startswith("2.") or i == "3.1"],
+        checklist=[s for i, s in story.steps.items() if i.startswith("7.")],
+        findings=sorted(about[-1].findings, key=_rank) if about else [],
+        findings_from=about[-1].section if about else "",
+        physics=_newest_detail(story, "physics"),
+        follow_ups=_newest_detail(story, "follow_ups"),
+        pictures=pictures,
+        shown_above=_SHOWN_ABOVE,
+        notebooks=dict(_fragments(story, incident)) if notebooks else {},
+        files={p.stem for p in (incident.folder / "notebooks").glob("*.ipynb")},
+        journal=story.entries[:_MAX_JOURNAL_LINES],
+        head=(story.entries[-1].seq, story.entries[-1].hash) if story.entries else (0, GENESIS),
+        versions=_read_versions(),
+        made_at=f"{utc_now():%Y-%m-%d %H:%M:%SZ}",
+        cause_words=CAUSE_WORDS,
+        verdict_words=VERDICT_WORDS,
+        details=lambda reading: _details(reading, rows),
+        rows_table=lambda items, caption: render_rows(items, caption=caption),
+        fact_table=lambda detail, caption: render_rows(
+            fact_rows(detail), caption=caption, columns=("name", "value")
+        ),
+        summary_of=_summarise,
+        links=lambda evidence: _link(evidence, story),
+    )
+    return page.encode("utf-8", "backslashreplace")
+
+
+def _read(incident: Incident) -> tuple[dict[str, Json], list[Entry], str]:
+    """Return the folder's facts, every entry up to the first damage, and what is damaged."""
+    damage: list[str] = []
+    facts: dict[str, Json] = {}
+    entries: list[Entry] = []
+    try:
+        facts = incident.redactor.json(incident.facts)
+    except RecordError:
+        damage.append("incident.json cannot be read")
+    path = incident.journal.path
+    try:
+        for entry in read_entries(path):
+            entries.append(entry)  # noqa: PERF402  what came before the damage counts
+    except FileNotFoundError:
+        pass
+    except LogDamagedError as error:
+        damage.append(
+            f"the journal is damaged at line {error.line} ({error.why}); "
+            "this report tells only what stands before it"
+        )
+    except OSError as error:
+        damage.append(f"the journal cannot be read: {error.strerror}")
+    if path.exists() and not damage and not _ends_whole(path):
+        damage.append("the journal's last line is torn (its writer died); it is left out here")
+    redacted = [
+        Entry(e.seq, e.at, e.kind, incident.redactor.json(e.data), e.prev, e.hash) for e in entries
+    ]
+    return facts, redacted, "; ".join(damage)
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if not size:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _draw(story: Story) -> Iterator[tuple[str, Picture]]:
+    """Yield a picture for the newest reading of each step that holds series or ages."""
+    drawn = 0
+    for step in story.steps.values():
+        with_data = (
+            r for _, r in reversed(step.readings)
+            if r.detail.get("series") or r.detail.get("ages_minutes")
+        )  # fmt: skip
+        for reading in with_data:
+            try:
+                picture = plot_reading(reading)
+            except (KeyError, TypeError, ValueError):
+                continue  # series of another shape are still shown as text
+            if picture is not None and drawn < _MAX_PICTURES:
+                drawn += 1
+                yield step.id, picture
+                break
+
+
+def _fragments(story: Story, incident: Incident) -> Iterator[tuple[str, Markup]]:
+    for section in story.sections:
+        source = incident.folder / "notebooks" / f"{section.name}.ipynb"
+        if source.is_file():
+            fragment = notebook_fragment(source, incident, outputs_only=True)
+            if len(fragment) <= _MAX_NOTEBOOK_CHARACTERS:
+                yield section.name, fragment
+
+
+def _details(reading: Reading, rows: int) -> Markup:
+    parts = []
+    if table := [row for row in reading.detail.get("rows") or [] if isinstance(row, dict)]:
+        caption = f"{reading.step}: {min(len(table), rows)} of {len(table)} rows"
+        parts.append(render_rows(table[:rows], caption=caption))
+    if text := reading.detail.get("text"):
+        parts.append(Markup("<pre>{}</pre>").format(safe(text, 6_000)))
+    if facts := fact_rows(reading.detail):
+        parts.append(render_rows(facts, caption=f"{reading.step}: details"))
+    return Markup("").join(parts)
+
+
+def _summarise(entry: Entry) -> str:
+    """Return one line about a journal entry."""
+    data = entry.data.get(entry.kind)
+    inner = data if isinstance(data, dict) else entry.data
+    names = ("step", "name", "status", "value", "action", "phase", "verdict", "summary", "text",
+             "notebook", "error", "kept_as", "reason")  # fmt: skip
+    return " · ".join(str(inner[n])[:200] for n in names if inner.get(n) not in (None, "", {}, []))
+
+
+def _link(evidence: str, story: Story) -> Markup:
+    """Return a reference into the journal as a link to its anchor, when there is one."""
+    if evidence.startswith("#") and evidence[1:].isdigit():
+        anchor = f"entry-{evidence[1:]}"
+        known = int(evidence[1:]) <= min(len(story.entries), _MAX_JOURNAL_LINES)
+    else:
+        anchor, known = f"step-{evidence}", evidence in story.steps
+    link = Markup('<a href="#{}">{}</a>')
+    return link.format(anchor, safe(evidence, 60)) if known else safe(evidence, 60)
+
+
+def _rank(finding: Finding) -> tuple[int, float]:
+    return ("supported", "undecided", "refuted").index(finding.status), -finding.score
+
+
+def _newest_detail(story: Story, name: str) -> Json:
+    found = [c.detail[name] for _, c in story.conclusions if c.detail.get(name)]
+    return found[-1] if found else None
+
+
+def _clear_words(story: Story) -> str:
+    """Say when the alert and the channels will be clear, when section 6 predicted it."""
+    parts = [
+        f"{words} by {at}"
+        for name, words in (("clear_at", "alert clear"), ("channels_at", "channels told"))
+        if (at := _newest_detail(story, name))
+    ]
+    return ", ".join(parts)
+
+
+def _format_moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%SZ}"
+
+
+def _read_versions() -> dict[str, str]:
+    found = {"Python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        found["commit"] = done.stdout.strip() or "not a git checkout"
+    except (OSError, subprocess.TimeoutExpired):
+        found["commit"] = "not known: git did not answer"
+    return found

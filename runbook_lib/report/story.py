@@ -1,0 +1,309 @@
+"""From journal entries to what a report says: pure, no clock, no files, no HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..model import (
+    ActionEntry,
+    ActionPhase,
+    Conclusion,
+    Finding,
+    Json,
+    Reading,
+    Status,
+    Verdict,
+    parse_time,
+)
+from ..record.log import Entry
+from ..section import SectionModule
+
+__all__ = ["ActionStory", "NotebookRun", "SectionStory", "StepStory", "Story", "tell_story"]
+
+
+@dataclass(frozen=True, slots=True)
+class NotebookRun:
+    """How one run of a notebook ended."""
+
+    notebook: str
+    status: str
+    duration_s: float | None
+    error: str
+    at: datetime
+
+
+@dataclass(slots=True)
+class ActionStory:
+    """One action through its phases, each with the journal entry that says so."""
+
+    first: ActionEntry
+    phases: list[tuple[Entry, ActionEntry]] = field(default_factory=list)
+
+    @property
+    def last(self) -> ActionEntry:
+        """The newest phase."""
+        return self.phases[-1][1]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it changed the world."""
+        return any(a.phase is ActionPhase.APPLIED for _, a in self.phases)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is planned, and was neither approved nor empty."""
+        return self.last.phase is ActionPhase.PLANNED and not self.last.reason
+
+    def result(self, phase: ActionPhase | str) -> dict[str, Json]:
+        """What the newest entry of a phase says came of it."""
+        found = [a.result for _, a in self.phases if a.phase == phase]
+        return found[-1] if found else {}
+
+
+@dataclass(slots=True)
+class StepStory:
+    """One statement of the runbook, and everything the journal has of it."""
+
+    id: str
+    title: str
+    readings: list[tuple[Entry, Reading]] = field(default_factory=list)
+    actions: list[ActionStory] = field(default_factory=list)
+
+    @property
+    def latest(self) -> Reading | None:
+        """The newest reading."""
+        return self.readings[-1][1] if self.readings else None
+
+    @property
+    def worst(self) -> Reading | None:
+        """The breach with the highest value, else the newest unknown, else the newest reading."""
+        readings = [r for _, r in self.readings]
+        for status in (Status.BREACH, Status.UNKNOWN):
+            if found := [r for r in readings if r.status is status]:
+                return max(found, key=_amount) if status is Status.BREACH else found[-1]
+        return self.latest
+
+    @property
+    def status(self) -> str:
+        """``ok``, ``breach``, ``unknown``, an action's phase, or ``not run``."""
+        if self.readings:
+            return str(self.readings[-1][1].status)
+        return str(self.actions[-1].last.phase) if self.actions else "not run"
+
+
+@dataclass(slots=True)
+class SectionStory:
+    """One section of the runbook: its steps, its conclusions, its notebook."""
+
+    name: str
+    title: str
+    steps: list[StepStory]
+    conclusions: list[tuple[Entry, Conclusion]] = field(default_factory=list)
+    parameters: list[dict[str, Json]] = field(default_factory=list)
+    runs: list[NotebookRun] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Story:
+    """Everything that a report lays out."""
+
+    incident_id: str
+    facts: Mapping[str, Json]
+    entries: Sequence[Entry]
+    sections: list[SectionStory]
+    actions: list[ActionStory]
+    notes: list[tuple[Entry, str]]
+    drills: list[tuple[Entry, dict[str, Json]]]
+    damage: str = ""
+    unreadable: list[int] = field(default_factory=list)
+
+    @property
+    def steps(self) -> dict[str, StepStory]:
+        """Every step by id, in the runbook's order."""
+        return {step.id: step for section in self.sections for step in section.steps}
+
+    @property
+    def readings(self) -> list[tuple[Entry, Reading]]:
+        """Every reading, in the journal's order."""
+        found = [pair for step in self.steps.values() for pair in step.readings]
+        return sorted(found, key=lambda pair: pair[0].seq)
+
+    @property
+    def conclusions(self) -> list[tuple[Entry, Conclusion]]:
+        """Every conclusion, in the journal's order."""
+        found = [pair for section in self.sections for pair in section.conclusions]
+        return sorted(found, key=lambda pair: pair[0].seq)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The folder's own verdict, else that of the newest conclusion about the incident."""
+        told = self.facts.get("verdict")
+        if told in set(Verdict):
+            return Verdict(str(told))
+        about = [c for _, c in self.conclusions if c.section[:2] in ("02", "03", "05", "06")]
+        return about[-1].verdict if about else None
+
+    @property
+    def causes(self) -> list[Finding]:
+        """The causes supported by the newest conclusion that supports any."""
+        for _, conclusion in reversed(self.conclusions):
+            found = [f for f in conclusion.findings if f.status == "supported"]
+            if found:
+                return sorted(found, key=lambda f: -f.score)
+        return []
+
+    @property
+    def since(self) -> datetime | None:
+        """When it began: the earliest that a breach knows of, else the first breach."""
+        times = []
+        for entry, reading in self.readings:
+            if reading.status is Status.BREACH and reading.step[:2] in ("2.", "3."):
+                times.append(_parse(reading.detail.get("since")) or entry.at)
+        return min(times, default=None)
+
+    @property
+    def recovered_at(self) -> datetime | None:
+        """When 6.5 was ok and stayed so."""
+        step = self.steps.get("6.5")
+        at = None
+        for entry, reading in step.readings if step else []:
+            at = (at or entry.at) if reading.status is Status.OK else None
+        return at
+
+    @property
+    def tickets(self) -> list[str]:
+        """Every ticket that the incident or a section's parameters name."""
+        named = [self.facts.get("ticket_id")]
+        named += [p.get("ticket_id") for s in self.sections for p in s.parameters]
+        return list(dict.fromkeys(str(t) for t in named if t))
+
+
+def tell_story(
+    incident_id: str,
+    *,
+    facts: Mapping[str, Json],
+    entries: Iterable[Entry],
+    sections: Mapping[str, SectionModule],
+    damage: str = "",
+) -> Story:
+    """Arrange journal entries by section, step and action.
+
+    Parameters
+    ----------
+    facts : the content of ``incident.json``; may be empty
+    entries : in order; may stop early when the journal is damaged
+    sections : the section modules by name
+    damage : what is wrong with the journal or the folder, in words
+
+    Notes
+    -----
+    Pure. An entry that does not have its kind's shape is counted in ``unreadable``, never dropped
+    in silence. A step or section that this version does not know still appears.
+    """
+    story = Story(
+        incident_id,
+        facts,
+        list(entries),
+        [_blank(m) for m in sections.values()],
+        [],
+        [],
+        [],
+        damage,
+    )
+    by_name = {section.name: section for section in story.sections}
+    open_actions: dict[tuple[str, str], ActionStory] = {}
+    for entry in story.entries:
+        try:
+            _place(story, by_name, open_actions, entry)
+        except (KeyError, TypeError, ValueError, AttributeError, ValidationError):
+            story.unreadable.append(entry.seq)
+    return story
+
+
+def _place(
+    story: Story,
+    by_name: dict[str, SectionStory],
+    open_actions: dict[tuple[str, str], ActionStory],
+    entry: Entry,
+) -> None:
+    data = entry.data
+    if entry.kind == "reading":
+        reading = Reading.model_validate(data["reading"])
+        _step(story, by_name, reading.step, reading.name).readings.append((entry, reading))
+    elif entry.kind == "action":
+        action = ActionEntry.model_validate(data["action"])
+        key = (action.step, str(action.result.get("plan") or action.source))
+        if key not in open_actions:
+            open_actions[key] = ActionStory(action)
+            story.actions.append(open_actions[key])
+            _step(story, by_name, action.step, action.action).actions.append(open_actions[key])
+        open_actions[key].phases.append((entry, action))
+    elif entry.kind == "conclusion":
+        conclusion = Conclusion.model_validate(data["conclusion"])
+        _section(story, by_name, conclusion.section).conclusions.append((entry, conclusion))
+    elif entry.kind == "section_started":
+        _section(story, by_name, str(data["section"])).parameters.append(dict(data["parameters"]))
+    elif entry.kind == "note":
+        story.notes.append((entry, str(data["text"])))
+    elif entry.kind == "notebook":
+        run = NotebookRun(
+            str(data["notebook"]),
+            str(data["status"]),
+            data.get("duration_s"),
+            str(data.get("error") or ""),
+            entry.at,
+        )
+        _section(story, by_name, run.notebook.removesuffix(".ipynb")).runs.append(run)
+    elif entry.kind == "drill":
+        story.drills.append((entry, data))
+
+
+def _blank(module: SectionModule) -> SectionStory:
+    number = module.NAME[:2].lstrip("0") + "."
+    titles = {
+        **{s.id: s.title for s in module.STEPS.values()},
+        **{a.id: a.title for a in module.ACTIONS.values()},
+    }
+    own = sorted((i for i in titles if i.startswith(number)), key=_order)
+    return SectionStory(module.NAME, module.TITLE, [StepStory(i, titles[i]) for i in own])
+
+
+def _section(story: Story, by_name: dict[str, SectionStory], name: str) -> SectionStory:
+    if name not in by_name:
+        by_name[name] = SectionStory(name, name, [])
+        story.sections.append(by_name[name])
+    return by_name[name]
+
+
+def _step(story: Story, by_name: dict[str, SectionStory], step_id: str, name: str) -> StepStory:
+    """Return a step's story: a step belongs to the section that its number names."""
+    known = story.steps.get(step_id)
+    if known is not None:
+        return known
+    number = step_id.partition(".")[0].zfill(2)
+    home = next((n for n in by_name if n.startswith(number)), number)
+    step = StepStory(step_id, name)
+    _section(story, by_name, home).steps.append(step)
+    return step
+
+
+def _amount(reading: Reading) -> float:
+    value = reading.value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number else 0.0  # type: ignore[arg-type]
+
+
+def _order(step_id: str) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdigit() else 0 for part in step_id.split("."))
+
+
+def _parse(text: Any) -> datetime | None:
+    try:
+        return parse_time(text) if isinstance(text, str) else None
+    except ValueError:
+        return None

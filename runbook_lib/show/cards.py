@@ -1,0 +1,228 @@
+"""How a notebook shows a reading, a conclusion, an action and a plan: as HTML and as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from ..model import ActionEntry, Conclusion, Json, Reading
+from ..section import Plan
+from .plots import plot_reading
+from .tables import findings_frame, pill, render_rows, render_table
+from .text import CAUSE_WORDS, STATUS_ICONS, VERDICT_WORDS, clip, format_value, safe, visible
+
+if TYPE_CHECKING:
+    from ..investigation import Investigation
+
+__all__ = [
+    "action_html",
+    "action_text",
+    "conclusion_html",
+    "conclusion_text",
+    "fact_rows",
+    "investigation_html",
+    "investigation_text",
+    "plan_html",
+    "plan_text",
+    "reading_html",
+    "reading_text",
+]
+
+_SHOWN_ROWS = 20
+_KNOWN_DETAIL = {
+    "ages_minutes", "marks", "observations", "plot", "rows", "seq", "series", "text",
+    "threshold_value", "unit", "windows",
+}  # fmt: skip
+
+
+def reading_text(reading: Reading) -> str:
+    """Return a reading in a few lines of plain text."""
+    lines = [
+        f"{STATUS_ICONS[reading.status]} {reading.status} · {reading.step} {reading.name}: "
+        f"{format_value(reading.value, reading.unit)}"
+        + (f" (breach when {reading.threshold})" if reading.threshold else ""),
+        f"  {reading.reason}" if reading.reason else "",
+        f"  read {reading.observed_at:%Y-%m-%d %H:%M:%SZ} from {reading.source}",
+    ]
+    return visible(clip("\n".join(line for line in lines if line), 4_000))
+
+
+def reading_html(reading: Reading, *, with_plot: bool = True) -> Markup:
+    """Return a reading as HTML: status, value, reason, source, and its rows behind a fold."""
+    parts = [
+        Markup(
+            "<p style='margin:0'>{} <b>{}</b> {}: <b>{}</b>{}</p><p style='margin:2px 0'>{}</p>"
+        ).format(
+            pill(str(reading.status)),
+            safe(reading.step),
+            safe(reading.name),
+            safe(format_value(reading.value, reading.unit), 500),
+            safe(f" (breach when {reading.threshold})" if reading.threshold else ""),
+            safe(reading.reason),
+        )
+    ]
+    if with_plot and (picture := plot_reading(reading)) is not None:
+        parts.append(picture.to_html())
+    if rows := [row for row in reading.detail.get("rows") or [] if isinstance(row, dict)]:
+        caption = f"{reading.step}: the first {min(len(rows), _SHOWN_ROWS)} of {len(rows)} rows"
+        table = render_rows(rows[:_SHOWN_ROWS], caption=caption)
+        parts.append(_fold(f"{len(rows)} rows", table))
+    if text := reading.detail.get("text"):
+        parts.append(_fold("text", Markup("<pre>{}</pre>").format(safe(text, 6_000))))
+    if facts := fact_rows(reading.detail):
+        parts.append(_fold("details", render_rows(facts, caption=f"{reading.step}: details")))
+    parts.append(
+        Markup("<p style='margin:0;opacity:0.75'>read {} from <code>{}</code></p>").format(
+            f"{reading.observed_at:%Y-%m-%d %H:%M:%SZ}", safe(reading.source, 500)
+        )
+    )
+    return Markup("<div>{}</div>").format(Markup("").join(parts))
+
+
+def fact_rows(detail: Mapping[str, Json]) -> list[dict[str, Json]]:
+    """Return what a ``detail`` holds beside rows, series and text, as rows of name and value."""
+    return [
+        {
+            "name": name,
+            "value": value
+            if isinstance(value, str | int | float | bool) or value is None
+            else json.dumps(value, ensure_ascii=False),
+        }
+        for name, value in detail.items()
+        if name not in _KNOWN_DETAIL and value not in (None, "", [], {})
+    ]
+
+
+def conclusion_text(conclusion: Conclusion) -> str:
+    """Return a section's conclusion in plain text."""
+    lines = [f"{VERDICT_WORDS[conclusion.verdict]}: {conclusion.summary}"]
+    lines += [
+        f"  {f.status} · {CAUSE_WORDS.get(f.name, f.name)} ({f.score:+.2f}) {f.reason}"
+        f" → {f.next_step}"
+        for f in conclusion.findings
+        if f.status != "refuted"
+    ]
+    if conclusion.unknown_steps:
+        lines.append(f"  could not be read: {', '.join(conclusion.unknown_steps)}")
+    return visible(clip("\n".join(lines), 8_000))
+
+
+def conclusion_html(conclusion: Conclusion) -> Markup:
+    """Return a section's verdict and its findings as HTML."""
+    parts = [
+        Markup("<p style='font-size:1.15em'>{} <b>{}</b></p>").format(
+            pill(str(conclusion.verdict)), safe(conclusion.summary)
+        )
+    ]
+    if conclusion.unknown_steps:
+        parts.append(
+            Markup("<p>Could not be read: {}</p>").format(safe(", ".join(conclusion.unknown_steps)))
+        )
+    if conclusion.findings:
+        frame = findings_frame(conclusion.findings)
+        parts.append(render_table(frame, caption="Causes, the most supported first"))
+    return Markup("<div>{}</div>").format(Markup("").join(parts))
+
+
+def action_text(entry: ActionEntry) -> str:
+    """Return one phase of an action in plain text."""
+    text = f"{entry.phase} · {entry.step} {entry.action} on {entry.target}"
+    if entry.reason:
+        text += f"\n  {entry.reason}"
+    numbers = [f"{k} {v}" for k, v in entry.result.items() if isinstance(v, int | float | str)]
+    return visible(clip(f"{text}\n  {', '.join(numbers)}" if numbers else text, 4_000))
+
+
+def action_html(entry: ActionEntry) -> Markup:
+    """Return one phase of an action as HTML, with what came of it and the way back."""
+    way_back = entry.undo or ("" if entry.reversible else "there is none: this cannot be undone")
+    facts = [
+        *fact_rows(entry.result),
+        *([{"name": "way back", "value": way_back}] if way_back else []),
+    ]
+    return Markup("<div><p>{} <b>{}</b> {} on {}</p><p>{}</p>{}</div>").format(
+        pill(str(entry.phase)),
+        safe(entry.step),
+        safe(entry.action),
+        safe(entry.target),
+        safe(entry.reason),
+        render_rows(facts, caption=f"{entry.step}: {entry.action}", columns=("name", "value")),
+    )
+
+
+def plan_text(plan: Plan) -> str:
+    """Return a plan in plain text: what an approver needs."""
+    state = "nothing to do" if plan.is_empty else "planned, nothing was changed"
+    lines = [f"■ {plan.step} {plan.action} on {plan.target}: {state}"]
+    lines += [f"  {row['name']}: {format_value(row['value'])}" for row in fact_rows(plan.summary)]
+    lines += ["" if plan.is_empty else f"  plan    = {plan.id!r}\n  approve = {plan.sha256!r}"]
+    return visible(clip("\n".join(lines), 6_000))
+
+
+def plan_html(plan: Plan) -> Markup:
+    """Return a plan as HTML: its facts, its first objects, and how to approve it."""
+    facts = [
+        *fact_rows(plan.summary),
+        {"name": "way back", "value": "undo" if plan.reversible else "there is none"},
+    ]
+    parts = [
+        Markup("<p>{} <b>{}</b> {} on {}</p>").format(
+            pill("planned"), safe(plan.step), safe(plan.action), safe(plan.target)
+        ),
+        render_rows(facts, caption="What would happen", columns=("name", "value")),
+    ]
+    if objects := list(islice(_rows_of(plan), _SHOWN_ROWS)):
+        caption = f"The first {len(objects)} objects; show.plan_table(plan) pages through all"
+        parts.append(_fold("objects", render_rows(objects, caption=caption)))
+    parts.append(
+        Markup("<p><b>Nothing to do.</b></p>")
+        if plan.is_empty
+        else Markup(
+            "<p><b>Nothing was changed.</b> To carry it out, set in the parameters cell:</p>"
+            "<pre>plan = {}\napprove = {}</pre>"
+        ).format(safe(repr(plan.id)), safe(repr(plan.sha256)))
+    )
+    return Markup("<div>{}</div>").format(Markup("").join(parts))
+
+
+def _rows_of(plan: Plan) -> Iterable[Mapping[str, Json]]:
+    """Yield the rows of a plan that has any, as mappings."""
+    iter_rows: Any = getattr(plan, "iter_rows", tuple)
+    for row in iter_rows():
+        if isinstance(row, Mapping):
+            yield row
+        else:
+            fields = getattr(row, "model_dump", None) or getattr(row, "_asdict", None)
+            yield fields() if fields else {n: getattr(row, n) for n in row.__slots__}
+
+
+def _fold(title: str, content: Markup) -> Markup:
+    return Markup("<details><summary>{}</summary>{}</details>").format(safe(title), content)
+
+
+def investigation_text(inv: Investigation) -> str:
+    """Return which incident a notebook works on, in plain text."""
+    facts = inv.incident.facts
+    return visible(
+        f"{inv.section.TITLE}\n  incident {inv.incident.id}, opened {facts.get('opened_at')}, "
+        f"environment {inv.settings.runbook_environment}, ticket {inv.ticket_id or 'none'}\n"
+        f"  folder {inv.incident.folder}"
+    )
+
+
+def investigation_html(inv: Investigation) -> Markup:
+    """Return which incident a notebook works on, as HTML."""
+    facts = inv.incident.facts
+    rows: list[dict[str, Json]] = [
+        {"name": "incident", "value": inv.incident.id},
+        {"name": "opened", "value": facts.get("opened_at")},
+        {"name": "journal entries", "value": len(inv.incident.journal.read())},
+        {"name": "environment", "value": inv.settings.runbook_environment},
+        {"name": "ticket", "value": inv.ticket_id or "none"},
+        {"name": "folder", "value": str(inv.incident.folder)},
+    ]
+    return render_rows(rows, caption=inv.section.TITLE)

@@ -1,0 +1,268 @@
+"""Plots that read in grey, by colour-blind eyes, and by a screen reader.
+
+Inputs are plain series. Every line has its own style and marker beside its colour, and every
+picture carries a text that says what it shows.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import import_module
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from ..model import Json, Reading, parse_time
+from .text import clip, safe, visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Picture", "Points", "plot_ages", "plot_lines", "plot_reading"]
+
+Points = Sequence[tuple[datetime, float]]
+"""Times (UTC) and values."""
+
+# Okabe and Ito's palette without yellow, each with a dash and a marker of its own.
+_STYLES = (
+    ("#0072B2", "-", "o"),
+    ("#D55E00", "--", "s"),
+    ("#009E73", "-.", "^"),
+    ("#CC79A7", ":", "D"),
+    ("#555555", (0, (5, 1, 1, 1, 1, 1)), "v"),
+)
+_KINDS = {"2.1": "lag", "2.3": "backlog", "2.4": "backlog", "3.2": "backlog", "5.1": "carrier"}
+_TITLES = {
+    "lag": ("Lag of the oldest waiting object", "minutes"),
+    "backlog": ("Objects waiting, by prefix", "objects"),
+    "carrier": ("Carrier latency", "seconds"),
+    "flow": ("Labels arriving against labels leaving", "per minute"),
+}
+_MAX_LINES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A PNG with its text alternative; shown by a notebook as an image with ``alt``."""
+
+    png: bytes
+    alt: str
+
+    @property
+    def data_uri(self) -> str:
+        """The picture as a ``data:`` address."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+
+    def to_html(self) -> Markup:
+        """Return the picture as an ``img`` with its text alternative."""
+        return Markup('<img src="{}" alt="{}" width="760">').format(self.data_uri, safe(self.alt))
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return {"text/html": str(self.to_html()), "text/plain": visible(self.alt)}
+
+
+def plot_lines(
+    series: Mapping[str, Points],
+    *,
+    title: str,
+    unit: str,
+    threshold: float | None = None,
+    threshold_name: str = "threshold",
+    windows: Sequence[tuple[datetime, datetime | None]] = (),
+    marks: Sequence[tuple[datetime, str]] = (),
+) -> Picture:
+    """Draw values over time.
+
+    Parameters
+    ----------
+    series : name → points; the five longest are drawn, an empty one is left out
+    threshold : drawn as a labelled line
+    windows : spans to shade, such as while an alert fires; an open one reaches to the end
+    marks : moments to annotate, such as an action
+    """
+    drawn = sorted((kv for kv in series.items() if kv[1]), key=lambda kv: -len(kv[1]))[:_MAX_LINES]
+    axes = _make_axes(title, unit)
+    for (name, points), (color, dash, marker) in zip(drawn, cycle(_STYLES), strict=False):
+        axes.plot(
+            [_day(at) for at, _ in points],
+            [value for _, value in points],
+            color=color,
+            linestyle=dash,
+            marker=marker,
+            markevery=max(1, len(points) // 12),
+            markersize=4,
+            linewidth=1.8,
+            label=_label(name),
+        )
+    if threshold is not None:
+        axes.axhline(threshold, color="#000000", linewidth=1, linestyle=(0, (1, 1)))
+        axes.annotate(
+            f"{threshold_name} {threshold:g}",
+            (0.005, threshold),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    times = [at for _, points in drawn for at, _ in points]
+    for start, end in windows if times else ():
+        axes.axvspan(
+            _day(start),
+            _day(end or max(times)),
+            color="#999999",
+            alpha=0.25,
+            hatch="//",
+            linewidth=0,
+        )
+    for at, text in marks if times else ():
+        axes.axvline(_day(at), color="#000000", linewidth=0.8, linestyle="-.")
+        axes.annotate(
+            _label(text),
+            (_day(at), 0.98),
+            xycoords=("data", "axes fraction"),
+            rotation=90,
+            va="top",
+            ha="right",
+            fontsize=7.5,
+        )
+    _set_time_axis(axes)
+    axes.set_xlabel("UTC")
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(0.0, low), max(high, 1.25 * (threshold or 0.0), 1.0 if high <= 0 else high))
+    if len(drawn) > 1:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
+    return _save(axes, _describe(title, unit, dict(drawn), threshold, threshold_name, len(windows)))
+
+
+def plot_ages(
+    ages_minutes: Sequence[float],
+    *,
+    threshold: float | None = None,
+    title: str = "Age of waiting objects",
+) -> Picture:
+    """Draw how long objects have waited, as a histogram."""
+    axes = _make_axes(title, "objects")
+    axes.hist(list(ages_minutes), bins=20, color="#56B4E9", edgecolor="#000000", linewidth=0.6)
+    axes.set_xlabel("minutes waited")
+    if threshold is not None:
+        axes.axvline(threshold, color="#000000", linestyle="--", linewidth=1)
+        axes.annotate(
+            f"threshold {threshold:g}",
+            (threshold, 0.98),
+            xycoords=("data", "axes fraction"),
+            rotation=90,
+            va="top",
+            ha="right",
+            fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )
+    oldest = max(ages_minutes, default=0.0)
+    over = sum(1 for age in ages_minutes if threshold is not None and age > threshold)
+    text = f"{title}: {len(ages_minutes)} objects, the oldest waited {oldest:.1f} minutes"
+    return _save(
+        axes, f"{text}; {over} over {threshold:g}." if threshold is not None else f"{text}."
+    )
+
+
+def plot_reading(reading: Reading) -> Picture | None:
+    """Draw what a reading's ``detail`` holds (``series`` or ``ages_minutes``); None without it."""
+    detail = reading.detail
+    limit = _number(detail.get("threshold_value"))
+    if ages := [age for age in map(_number, detail.get("ages_minutes") or []) if age is not None]:
+        return plot_ages(ages, threshold=limit)
+    series = {str(s["name"]): _read_points(s["points"]) for s in detail.get("series") or []}
+    if not any(series.values()):
+        return None
+    kind = str(detail.get("plot") or _KINDS.get(reading.step, ""))
+    title, unit = _TITLES.get(kind, (reading.name, reading.unit))
+    return plot_lines(
+        series,
+        title=title,
+        unit=str(detail.get("unit") or unit),
+        threshold=limit,
+        threshold_name="client time-out" if kind == "carrier" else "threshold",
+        windows=[
+            (parse_time(a), parse_time(b) if b else None) for a, b in detail.get("windows") or []
+        ],
+        marks=[(parse_time(at), str(text)) for at, text in detail.get("marks") or []],
+    )
+
+
+def _read_points(points: Json) -> list[tuple[datetime, float]]:
+    pairs = ((parse_time(str(at)), _number(value)) for at, value in points)
+    return [(at, value) for at, value in pairs if value is not None]
+
+
+def _number(value: Json) -> float | None:
+    """Return a finite number, or None: a NaN has no place on an axis."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < float("inf") else None
+
+
+def _label(text: str) -> str:
+    """Return a label that matplotlib shows as it is: no mathematics, no tofu-prone controls."""
+    return clip(visible(text), 40).replace("$", r"\$").replace("\n", " ").lstrip("_")
+
+
+def _make_axes(title: str, unit: str) -> Axes:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 2.9), dpi=130, layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(_label(title), loc="left", fontsize=10, fontweight="bold")
+    axes.set_ylabel(_label(unit), fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def _day(at: datetime) -> float:
+    """Return a time as matplotlib counts it: in days since 1970."""
+    return at.timestamp() / 86_400
+
+
+def _set_time_axis(axes: Axes) -> None:
+    dates: Any = import_module("matplotlib.dates")
+    axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M:%S", tz=UTC))
+    axes.xaxis.set_major_locator(dates.AutoDateLocator(minticks=3, maxticks=7, tz=UTC))
+
+
+def _save(axes: Axes, alt: str) -> Picture:
+    import warnings
+
+    buffer = io.BytesIO()
+    figure: Any = axes.figure
+    with warnings.catch_warnings():
+        # a label in a script that the font lacks is drawn as a box; the alt text holds the letters
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return Picture(buffer.getvalue(), alt)
+
+
+def _describe(  # noqa: PLR0917
+    title: str,
+    unit: str,
+    series: Mapping[str, Points],
+    threshold: float | None,
+    threshold_name: str,
+    windows: int,
+) -> str:
+    parts = []
+    for name, points in series.items():
+        values = [value for _, value in points]
+        parts.append(
+            f"{name}: from {values[0]:g} at {points[0][0]:%H:%M:%S} to {values[-1]:g} at "
+            f"{points[-1][0]:%H:%M:%S} UTC, highest {max(values):g} {unit}"
+        )
+    text = f"{title}. " + "; ".join(parts or ["no samples"]) + "."
+    if threshold is not None:
+        text += f" The {threshold_name} is {threshold:g} {unit}."
+    return text + (f" {windows} shaded span(s): an alert fired." if windows else "")

@@ -1,0 +1,125 @@
+"""Text from outside, made visible and harmless before anyone looks at it.
+
+Control characters, bidi overrides and invisible letters can make a key read as another key. They
+are shown by their code point. Escaping for HTML is done by markupsafe, on the result.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+from markupsafe import Markup, escape
+
+from ..model import Json, Status, Verdict
+
+__all__ = [
+    "CAUSE_WORDS",
+    "STATUS_ICONS",
+    "VERDICT_WORDS",
+    "clip",
+    "format_bytes",
+    "format_duration",
+    "format_value",
+    "safe",
+    "visible",
+]
+
+# C0 but tab and newline, DEL and C1, soft hyphen, bidi and zero-width marks, line separators,
+# fillers that look like blanks, variation of tags, lone surrogates (not encodable in UTF-8).
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e0fff]"
+)
+_STACKED = re.compile(
+    "([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]{3})"
+    "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]+"
+)
+
+STATUS_ICONS = {Status.OK: "✓", Status.BREACH: "✖", Status.UNKNOWN: "?"}
+
+VERDICT_WORDS = {
+    Verdict.HEALTHY: "Healthy",
+    Verdict.INCIDENT: "Incident",
+    Verdict.FIXED: "Fixed",
+    Verdict.FIXED_ALERT_DECAYING: "Fixed; the alert is still clearing",
+    Verdict.MITIGATED: "Mitigated; the cause is still there",
+    Verdict.NOT_FIXED: "Not fixed",
+    Verdict.UNKNOWN: "Unknown",
+}
+
+CAUSE_WORDS = {
+    "carrier_timeout": "a carrier that answers slower than the client waits",
+    "carrier_errors": "errors of the carrier",
+    "worker_stopped": "a stopped worker",
+    "worker_stuck": "a worker that is alive and moves nothing",
+    "storage_full": "a full object store",
+    "store_down": "an object store that is down",
+    "bad_credentials": "wrong credentials of the worker",
+    "no_permission": "a permission that the worker lacks",
+    "bad_prefix": "a worker that watches another prefix",
+    "pipeline_paused": "a paused pipeline",
+    "pipeline_failing": "a pipeline whose runs fail",
+    "surge": "labels that arrive faster than a healthy worker drains them",
+    "synthetic": "synthetic objects alone",
+    "support_down": "a support service that is down",
+    "metrics_blind": "metrics that are blind",
+    "clock_skew": "a service whose clock is off",
+}
+
+
+def visible(text: str) -> str:
+    """Return the text with every invisible or reordering character shown as ``‹U+202E›``."""
+    text = _STACKED.sub(r"\1…", text.replace("\r\n", "\n"))
+    return _INVISIBLE.sub(lambda match: f"‹U+{ord(match[0]):04X}›", text)
+
+
+def clip(text: str, limit: int = 2_000) -> str:
+    """Return at most ``limit`` characters, and say how many are left out."""
+    return text if len(text) <= limit else f"{text[:limit]}… (+{len(text) - limit} characters)"
+
+
+def safe(value: object, limit: int = 2_000) -> Markup:
+    """Return any value as HTML text: visible, clipped, escaped. Markup passes unchanged."""
+    return value if isinstance(value, Markup) else escape(visible(clip(str(value), limit)))
+
+
+def format_bytes(size_bytes: float) -> str:
+    """Write a size for people, such as ``1.4 MiB``."""
+    for unit in ("B", "KiB", "MiB"):
+        if abs(size_bytes) < 1024:
+            return f"{size_bytes:.0f} B" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1024
+    return f"{size_bytes:.1f} GiB"
+
+
+def format_duration(span: timedelta) -> str:
+    """Write a duration for people, such as ``1 h 04 min``."""
+    seconds = span.total_seconds()
+    if abs(seconds) < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if abs(minutes) < 120:
+        return f"{minutes} min"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def format_value(value: Json, unit: str = "") -> str:
+    """Write a reading's value with its unit; numbers with at most three digits after the point."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        text = "yes" if value else "no"
+    elif isinstance(value, int | float) and unit in ("bytes", "B"):
+        return format_bytes(value)
+    elif isinstance(value, float):
+        text = f"{value:,.3f}".rstrip("0").rstrip(".")
+    elif isinstance(value, int):
+        text = f"{value:,}"
+    elif isinstance(value, datetime):
+        text = f"{value:%Y-%m-%d %H:%M:%SZ}"
+    else:
+        text = str(value)
+    return f"{text} {unit}".strip()

@@ -1,0 +1,326 @@
+"""Incident folders with a realistic story, made of the library's own types."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.model import (
+    ActionEntry,
+    ActionPhase,
+    Cause,
+    CauseStatus,
+    Conclusion,
+    Finding,
+    Reading,
+    Status,
+    Verdict,
+    format_time,
+)
+from runbook_lib.record.incident import Incident, create_incident
+from runbook_lib.redact import Redactor
+
+START = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
+PLAN = "rel-20261124T032010Z-51c0"
+SHA256 = "9d5ed678fe57bcca610140957afab571" * 2
+TICKET = "5f7f3f0e-6f0a-4c57-9f0f-2b8f6c1f7a11"
+
+
+@dataclass
+class Clock:
+    """A clock that moves only when told to."""
+
+    at: datetime = START
+    step_s: float = 3.0
+
+    def __call__(self) -> datetime:
+        self.at += timedelta(seconds=self.step_s)
+        return self.at
+
+
+@dataclass
+class Teller:
+    """Writes entries as sections do."""
+
+    incident: Incident
+    clock: Clock
+    section: str = "02_signals_detection"
+    text: str = ""
+    secrets: list[str] = field(default_factory=list)
+
+    def start(self, section: str, **parameters: Any) -> None:
+        self.section = section
+        data = {"incident_id": "", "ticket_id": "", "window_minutes": 60, **parameters}
+        self.record("section_started", {"parameters": data})
+
+    def record(self, kind: str, data: dict[str, Any]) -> int:
+        return self.incident.journal.append(kind, {"section": self.section, **data}).seq
+
+    def read(self, step: str, name: str, status: Status | str, **fields: Any) -> Reading:
+        reading = Reading(
+            step=step,
+            name=name,
+            status=Status(status),
+            observed_at=self.clock(),
+            source=fields.pop("source", "http://127.0.0.1:9090/api/v1/query"),
+            **fields,
+        )
+        self.record("reading", {"reading": reading.model_dump(mode="json")})
+        return reading
+
+    def act(self, phase: ActionPhase, **fields: Any) -> None:
+        defaults: dict[str, Any] = {
+            "step": "6.1",
+            "action": "release",
+            "target": "74 objects from pending/ to ready/",
+            "reversible": True,
+            "undo": f"runbook undo {PLAN}",
+            "source": f"plans/{PLAN}.jsonl",
+        }
+        result = {"plan": PLAN, "sha256": SHA256, **fields.pop("result", {})}
+        entry = ActionEntry(phase=phase, **{**defaults, **fields}, result=result)
+        self.record("action", {"action": entry.model_dump(mode="json")})
+
+    def conclude(self, verdict: Verdict, summary: str, **fields: Any) -> None:
+        done = Conclusion(section=self.section, verdict=verdict, summary=summary, **fields)
+        self.record("conclusion", {"conclusion": done.model_dump(mode="json")})
+
+
+def make_incident(home: Path, *, secrets: tuple[str, ...] = (), drill: bool = False) -> Teller:
+    """Make an empty incident folder whose clock stands at ``START``."""
+    clock = Clock()
+    incident = create_incident(
+        home, redactor=Redactor(secrets), environment="local", drill=drill, clock=clock
+    )
+    return Teller(incident, clock)
+
+
+def tell_incident(home: Path, *, until: str = "end") -> Teller:
+    """Tell a paused pipeline: detected, diagnosed, released, proven, closed.
+
+    ``until="plan"`` stops where a run without approval stops.
+    """
+    tell = make_incident(home)
+    tell.incident.update(ticket_id=TICKET)
+    began = START - timedelta(minutes=31)
+    tell.start("02_signals_detection", ticket_id=TICKET)
+    tell.read(
+        "2.1",
+        "FulfillmentDelay",
+        "breach",
+        value=27.4,
+        unit="minutes",
+        threshold="lag over 10 min for 5 min, or the alert fires",
+        source="fulfillment_lag_minutes{origin='real'}",
+        reason="The alert fires since 03:09:11Z; the oldest label waits 27.4 minutes.",
+        detail={
+            "since": format_time(began),
+            "threshold_value": 10,
+            "windows": [[format_time(START - timedelta(minutes=5)), None]],
+            "series": [{"name": "lag", "points": _ramp(began, 31, lambda m: max(0.0, m - 3.6))}],
+        },
+    )
+    tell.read(
+        "2.2", "Fulfillment backlog panel", "unknown", reason="Grafana does not answer: refused."
+    )
+    tell.read(
+        "2.3",
+        "backlog objects",
+        "breach",
+        value=74,
+        unit="objects",
+        threshold="an object waits over 10 min",
+        reason="74 objects wait in the listing, 74 in the metric; the oldest since 02:43Z.",
+        source="s3://fulfillment-artifacts/pending/",
+        detail={
+            "since": format_time(began),
+            "series": [
+                {"name": "pending/", "points": _ramp(began, 31, lambda m: round(m * 2.39))},
+                {"name": "chaos/", "points": _ramp(began, 31, lambda _m: 0)},
+            ],
+            "marks": [[format_time(began + timedelta(minutes=1)), "pipeline paused"]],
+        },
+    )
+    tell.read(
+        "2.4", "backlog bytes", "breach", value=4_812_800, unit="bytes", reason="4.6 MiB wait."
+    )
+    tell.read(
+        "2.5", "support timeline", "ok", value=4, unit="minutes", reason="Its last entry is fresh."
+    )
+    tell.read("2.6", "synthetic probe", "ok", value="ok", reason="Every step is ok.")
+    tell.conclude(
+        Verdict.INCIDENT,
+        "74 labels wait in pending/, the oldest for 27 minutes; the alert fires.",
+        unknown_steps=("2.2",),
+    )
+    tell.start("03_immediate_actions", ticket_id=TICKET)
+    tell.read(
+        "3.1",
+        "alert delivery",
+        "ok",
+        value="slack, email, teams",
+        reason="Each receiver shows the notification.",
+        detail={
+            "rows": [
+                {"channel": "slack", "receiver": "slack-critical", "status": "ok", "after_s": 5.3},
+                {"channel": "email", "receiver": "email-oncall", "status": "ok", "after_s": 5.9},
+                {"channel": "teams", "receiver": "teams-oncall", "status": "ok", "after_s": 5.4},
+            ]
+        },
+    )
+    tell.read(
+        "3.2",
+        "backlog by prefix",
+        "breach",
+        value=31.2,
+        unit="minutes",
+        reason="pending/ holds 74 objects; the longest wait is 31 minutes.",
+        detail={
+            "threshold_value": 10,
+            "ages_minutes": [31.2 - i * 0.42 for i in range(74)],
+            "rows": [
+                {"prefix": "pending/", "objects": 74, "size_bytes": 4_812_800, "oldest": "02:43Z"},
+                {"prefix": "chaos/fulfillment-delay/", "objects": 0, "size_bytes": 0, "oldest": ""},
+            ],
+        },
+    )
+    tell.read(
+        "3.3", "store health", "ok", value="live", source="http://127.0.0.1:9000/minio/health/live"
+    )
+    tell.read(
+        "3.4",
+        "sample of waiting objects",
+        "ok",
+        value=5,
+        unit="objects",
+        detail={
+            "rows": [
+                {"key": f"pending/{4200 + i}-{'0123456789ab'}.pdf", "size_bytes": 65_036 + i}
+                for i in range(5)
+            ]
+        },
+    )
+    tell.read(
+        "3.5",
+        "worker log",
+        "ok",
+        value=0,
+        unit="errors",
+        detail={"text": '{"level":"info","msg":"pipeline is paused; nothing is moved"}\n' * 4},
+    )
+    tell.conclude(Verdict.INCIDENT, "The store is healthy; the alert reached all three channels.")
+    tell.start("05_root_cause")
+    tell.read(
+        "5.1",
+        "carrier",
+        "ok",
+        value=0.12,
+        unit="seconds",
+        reason="No time-outs; the 95th percentile is 0.12 s.",
+        detail={
+            "threshold_value": 2,
+            "series": [
+                {"name": "p50", "points": _ramp(began, 31, lambda m: 0.05 + 0.01 * math.sin(m))},
+                {"name": "p95", "points": _ramp(began, 31, lambda m: 0.12 + 0.03 * math.cos(m))},
+            ],
+        },
+    )
+    tell.read("5.2", "store room", "ok", value=912_000_000, unit="bytes", reason="Writes succeed.")
+    tell.read("5.3", "pipeline", "breach", value="paused", reason="The DAG is paused since 02:44Z.")
+    tell.read("5.4", "prefix and credentials", "ok", value="as configured")
+    tell.conclude(
+        Verdict.INCIDENT,
+        "The pipeline is paused; the worker releases nothing while it is.",
+        findings=(
+            Finding(
+                name=Cause.PIPELINE_PAUSED,
+                status=CauseStatus.SUPPORTED,
+                score=0.95,
+                evidence=("5.3", "2.3", "#4"),
+                reason="The DAG fulfillment_release is paused and the worker says so.",
+                next_step="6.2: unpause the pipeline, then 6.1: re-trigger the worker",
+                first_seen=began + timedelta(minutes=1),
+            ),
+            Finding(
+                name=Cause.SURGE,
+                status=CauseStatus.UNDECIDED,
+                score=0.1,
+                evidence=("2.3",),
+                reason="Nothing drains, so the rates say little.",
+            ),
+            *(
+                Finding(name=c, status=CauseStatus.REFUTED, score=-0.8, evidence=("5.1",))
+                for c in (Cause.CARRIER_TIMEOUT, Cause.STORAGE_FULL, Cause.BAD_CREDENTIALS)
+            ),
+        ),
+        detail={
+            "physics": {
+                "arrival_per_minute": 2.4,
+                "drain_per_minute": 0.0,
+                "oldest_minutes": 31.2,
+                "time_to_empty": "never: labels arrive faster than they leave",
+            }
+        },
+    )
+    tell.start("06_remediation", plan="", approve="")
+    facts = {"objects": 74, "size_bytes": 4_812_800, "excluded": {"incomplete": 2, "synthetic": 0}}
+    tell.act(ActionPhase.PLANNED, result=facts)
+    if until == "plan":
+        tell.record("notebook", {"notebook": "06_remediation", "status": "stopped_at_plan",
+                                 "duration_s": 2.1, "error": "stopped at the plan"})  # fmt: skip
+        return tell
+    tell.act(ActionPhase.APPROVED)
+    tell.act(ActionPhase.APPLIED, result={"moved": 74, "already": 0, "conflicts": 0, "failed": 0})
+    tell.act(
+        ActionPhase.VERIFIED,
+        reason="Every planned object is in place, byte for byte.",
+        result={"in_place": 74, "gone_after_done": 0, "lost": 0, "duplicated": 0,
+                "foreign_changed": 0},
+    )  # fmt: skip
+    other: dict[str, Any] = {"step": "6.2", "action": "unpause", "target": "the pipeline "
+                             "fulfillment_release", "undo": "", "source": "plans/svc-1.jsonl",
+                             "reversible": True}  # fmt: skip
+    for phase in (
+        ActionPhase.PLANNED,
+        ActionPhase.APPROVED,
+        ActionPhase.APPLIED,
+        ActionPhase.VERIFIED,
+    ):
+        tell.act(phase, **other, result={"plan": "svc-1"})
+    tell.clock.at += timedelta(minutes=1)
+    tell.read(
+        "2.1", "FulfillmentDelay", "ok", value=0.4, unit="minutes", reason="The alert is clear."
+    )
+    tell.read("2.3", "backlog objects", "ok", value=2, unit="objects")
+    tell.read("2.4", "backlog bytes", "ok", value=130_000, unit="bytes")
+    tell.read("3.2", "backlog by prefix", "ok", value=0.4, unit="minutes")
+    tell.read("5.3", "pipeline", "ok", value="running")
+    tell.read("6.5", "lag after the action", "ok", value=0.4, unit="minutes",
+              reason="Two samples under 5 minutes, both refreshed after the action.")  # fmt: skip
+    tell.conclude(Verdict.FIXED, "Lag is under 5 minutes and the backlog is at its baseline.")
+    tell.start("07_postmortem")
+    tell.read("7.1", "alert cleared", "ok", reason="resolved at slack, email and teams.")
+    tell.read("7.2", "incident log", "ok", reason="time, cause and measures are in the journal.")
+    tell.read("7.3", "SOP or automation", "breach", reason="Nobody wrote down what changes.")
+    tell.read("7.4", "test or probe", "unknown", reason="No probe watches the pipeline's state.")
+    tell.read("7.5", "documents", "ok", reason="The procedure did not change.")
+    tell.conclude(
+        Verdict.FIXED,
+        "Three of five are done.",
+        detail={"follow_ups": ["Alert when the DAG is paused for over 10 minutes.",
+                               "Say who may pause the pipeline, and where it is written down."]},
+    )  # fmt: skip
+    tell.record("note", {"text": "The pause came from the planned upgrade; it was not announced."})
+    for name in ("02_signals_detection", "03_immediate_actions", "05_root_cause"):
+        run = {"notebook": name, "status": "ok", "duration_s": 2.4, "error": ""}
+        tell.record("notebook", run)
+    return tell
+
+
+def _ramp(start: datetime, minutes: int, value: Any) -> list[list[Any]]:
+    return [
+        [format_time(start + timedelta(seconds=30 * i)), value(i / 2)] for i in range(minutes * 2)
+    ]
