@@ -156,7 +156,10 @@ def _carry_out(drill: Drill, card: Scorecard) -> None:
     started = time.monotonic()
     _remediate(drill, card, "04_chaos_verification", drill.scenario.exercise_steps)
     _remediate(drill, card, "06_remediation", drill.scenario.remedy_steps)
-    card.remediate_s = round(time.monotonic() - started, 2)
+    if drill.scenario.remedy_steps:
+        card.remediate_s = round(time.monotonic() - started, 2)
+    else:
+        _revert(drill, card)
     _clear(drill, card)
     inv = drill.open_section("06_remediation")
     for step in inv.section.STEPS:
@@ -169,13 +172,16 @@ def _carry_out(drill: Drill, card: Scorecard) -> None:
 def _is_steady(drill: Drill) -> bool:
     """Whether section 2 and the store's health say healthy, waited for until a deadline."""
 
-    def look() -> bool:
-        inv = drill.open_section("02_signals_detection")
-        for step in inv.section.STEPS.values():
-            inv.take(step.id)
-        return inv.conclude().verdict is Verdict.HEALTHY
+    return wait_for(
+        lambda: _is_healthy_now(drill), timeout_s=drill.scenario.steady_timeout_s, every_s=1
+    )
 
-    return bool(wait_for(look, timeout_s=drill.scenario.steady_timeout_s, every_s=1))
+
+def _is_healthy_now(drill: Drill) -> bool:
+    inv = drill.open_section("02_signals_detection")
+    for step in inv.section.STEPS:
+        inv.take(step)
+    return inv.conclude().verdict is Verdict.HEALTHY
 
 
 def _check_steady_state(drill: Drill) -> None:
@@ -197,7 +203,13 @@ def _detect(drill: Drill, card: Scorecard) -> None:
         alerts = drill.clients.prometheus.list_alerts()
         return any(a.name == drill.scenario.alert and a.state == "firing" for a in alerts)
 
-    if wait_for(look, timeout_s=drill.scenario.detect_timeout_s, every_s=0.5):
+    if not drill.scenario.alert:
+        wait_for(
+            lambda: not _is_healthy_now(drill),
+            timeout_s=drill.scenario.detect_timeout_s,
+            every_s=1,
+        )
+    elif wait_for(look, timeout_s=drill.scenario.detect_timeout_s, every_s=0.5):
         card.detect_s = drill.elapsed_s()
     drill.record("detect", seconds=card.detect_s)
 
@@ -256,6 +268,8 @@ def _remediate(drill: Drill, card: Scorecard, name: str, steps: tuple[str, ...])
 
 
 def _clear(drill: Drill, card: Scorecard) -> None:
+    if not drill.scenario.alert:
+        return
     drill.progress("wait for the alert to clear")
     started, since = time.monotonic(), drill.injected_at
 
@@ -271,6 +285,8 @@ def _clear(drill: Drill, card: Scorecard) -> None:
 
 
 def _revert(drill: Drill, card: Scorecard) -> None:
+    if card.reverted:
+        return
     drill.progress("revert")
     try:
         drill.scenario.revert(drill)

@@ -2,45 +2,59 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from ..model import Cause
-from .drill import Drill
+from ..model import Cause, Verdict
+
+if TYPE_CHECKING:
+    from .drill import Drill
 
 __all__ = ["DEFAULT_SCENARIO", "Scenario", "find_scenario", "list_scenarios"]
 
 DEFAULT_SCENARIO = "pipeline_paused"
 
 
-class Scenario(Protocol):
+@dataclass(frozen=True)
+class Scenario(ABC):
     """One way in which labels come to wait.
 
     Attributes
     ----------
-    name, cause_expected : the fault's name, and the cause that section 5 must name
-    alert : the alert that must fire
+    cause_expected : the fault's name, and the cause that section 5 must name
+    alert : the alert that must fire; empty: none is expected
     exercise_steps : steps of section 4 that the drill approves
-    remedy_steps : steps of section 6 that the drill approves
+    remedy_steps : steps of section 6 that the drill approves; none: the fault is taken back
+        after the diagnosis, and the drill measures detection and diagnosis alone
+    verdict_expected : after the remedy, or after the fault was taken back
     releases : whether labels are moved, so that a proof is needed
     """
 
-    name: str
     cause_expected: Cause
-    alert: str
-    exercise_steps: tuple[str, ...]
-    remedy_steps: tuple[str, ...]
-    releases: bool
-    steady_timeout_s: float
-    detect_timeout_s: float
-    notify_timeout_s: float
-    clear_timeout_s: float
+    alert: str = "FulfillmentDelay"
+    exercise_steps: tuple[str, ...] = ()
+    remedy_steps: tuple[str, ...] = ()
+    verdict_expected: Verdict = Verdict.FIXED
+    releases: bool = False
+    steady_timeout_s: float = 30
+    detect_timeout_s: float = 45
+    notify_timeout_s: float = 20
+    clear_timeout_s: float = 45
 
+    @property
+    def name(self) -> str:
+        """The scenario's name: the cause's."""
+        return str(self.cause_expected)
+
+    @abstractmethod
     def inject(self, drill: Drill) -> None:
         """Cause the fault for real, with orders of the drill's own in ``drill.order_ids``."""
 
+    @abstractmethod
     def revert(self, drill: Drill) -> None:
         """Take the fault back, whatever state the drill ended in."""
 

@@ -60,7 +60,7 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> list[Objective]:
 
     missing = [c for c in NotifyTimes.model_fields if c not in card.notify_s]
     found = ", ".join(card.causes) or "none"
-    objectives = [
+    alerting = [
         within("alert fires", card.detect_s, scenario.detect_timeout_s),
         Objective(
             name="every channel is notified",
@@ -68,18 +68,21 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> list[Objective]:
             actual=f"missing: {', '.join(missing)}" if missing else "all three",
             met=not missing,
         ),
+        within("alert clears, every channel says so", card.clear_s, scenario.clear_timeout_s),
+    ]
+    objectives = [
+        *(alerting if scenario.alert else ()),
         Objective(
             name="cause is named",
             target=str(scenario.cause_expected),
             actual=found,
             met=str(scenario.cause_expected) in card.causes,
         ),
-        within("alert clears, every channel says so", card.clear_s, scenario.clear_timeout_s),
         Objective(
             name="verdict",
-            target="fixed",
+            target=str(scenario.verdict_expected),
             actual=str(card.verdict or "none"),
-            met=card.verdict is Verdict.FIXED,
+            met=card.verdict is scenario.verdict_expected,
         ),
         Objective(
             name="notebooks run to their end",
@@ -96,7 +99,7 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> list[Objective]:
         ),
     ]
     if scenario.releases:
-        objectives[4:4] = [
+        objectives += [
             Objective(
                 name="labels are released",
                 target="at least 1 proven in place",

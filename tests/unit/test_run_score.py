@@ -11,10 +11,12 @@ from runbook_lib.model import Cause, Verdict
 from runbook_lib.run.score import Scorecard, compute_objectives
 
 
-def scenario(*, releases: bool = True) -> Any:
+def scenario(*, releases: bool = True, alert: str = "FulfillmentDelay") -> Any:
     return SimpleNamespace(
         name="pipeline_paused",
         cause_expected=Cause.PIPELINE_PAUSED,
+        alert=alert,
+        verdict_expected=Verdict.FIXED,
         releases=releases,
         detect_timeout_s=30.0,
         clear_timeout_s=40.0,
@@ -86,3 +88,11 @@ def test_results_of_other_actions_are_no_proof() -> None:
     card = Scorecard()
     card.add_proof({"paused": False})
     assert card.objects_lost is None
+
+
+def test_a_scenario_without_an_alert_is_not_scored_on_alerting() -> None:
+    card = perfect()
+    card.detect_s, card.notify_s, card.clear_s = None, {}, None
+    objectives = compute_objectives(card, scenario(alert=""))
+    assert all(o.met for o in objectives)
+    assert not [o.name for o in objectives if "alert" in o.name or "channel" in o.name]

@@ -1,0 +1,110 @@
+"""Drill scenarios: a real fault of the local stack, with orders of the drill's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runbook_lib.errors import ClientError, DrillError, RevertError
+from runbook_lib.model import Cause, Verdict
+from runbook_lib.run.scenarios import Scenario
+
+from .config import StackError
+from .faults import FAULTS
+from .orders import build_orders
+
+if TYPE_CHECKING:
+    from runbook_lib.run.drill import Drill
+
+__all__ = ["SCENARIOS", "FaultScenario"]
+
+_DELAY, _BLIND, _UPLOAD = (
+    "FulfillmentDelay",
+    "FulfillmentMetricsMissing",
+    "FulfillmentUploadFailing",
+)
+
+
+@dataclass(frozen=True)
+class FaultScenario(Scenario):
+    """One fault as a drill.
+
+    Attributes
+    ----------
+    orders : how many late orders of its own the drill injects
+    orders_first : inject the orders before the fault: afterwards nobody takes them
+    """
+
+    orders: int = 6
+    orders_first: bool = False
+
+    def inject(self, drill: Drill) -> None:
+        """Turn the fault on and submit the drill's orders, with a ticket on the first."""
+        if self.orders_first:
+            self._submit_orders(drill)
+        try:
+            FAULTS[self.name].on()
+        except StackError as error:
+            raise DrillError(f"the fault {self.name} could not be caused: {error}") from error
+        if not self.orders_first:
+            self._submit_orders(drill)
+
+    def revert(self, drill: Drill) -> None:
+        """Turn the fault off, wait until labels flow, and close the drill's ticket."""
+        try:
+            FAULTS[self.name].off()
+        except StackError as error:
+            raise RevertError(f"the fault {self.name} could not be taken back: {error}") from error
+        ticket_id = drill.incident.facts.get("ticket_id")
+        if ticket_id:
+            drill.clients.support.close_case(str(ticket_id))
+
+    def _submit_orders(self, drill: Drill) -> None:
+        if not self.orders:
+            return
+        orders = build_orders(self.orders)
+        drill.order_ids.update(int(str(order["orderId"])) for order in orders)
+        drill.clients.fulfillment.submit_orders(orders)
+        first = min(drill.order_ids)
+        try:
+            case = drill.clients.support.create_case(
+                f"Drill {drill.id}: where is my parcel?", order_ids=(first,)
+            )
+        except ClientError as error:
+            drill.record("no_ticket", reason=str(error))
+        else:
+            drill.incident.update(ticket_id=case.id)
+
+
+_RELEASE = ("6.1", "6.2", "6.4")
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        FaultScenario(
+            Cause.PIPELINE_PAUSED,
+            exercise_steps=("4.1", "4.2"),
+            remedy_steps=_RELEASE,
+            releases=True,
+        ),
+        FaultScenario(
+            Cause.PIPELINE_FAILING,
+            remedy_steps=("6.1",),
+            releases=True,
+            verdict_expected=Verdict.MITIGATED,
+        ),
+        FaultScenario(Cause.WORKER_STOPPED, remedy_steps=("6.2",), orders=60, orders_first=True),
+        FaultScenario(Cause.WORKER_STUCK, remedy_steps=("6.1",), releases=True),
+        FaultScenario(Cause.CARRIER_TIMEOUT),
+        FaultScenario(Cause.CARRIER_ERRORS),
+        FaultScenario(Cause.STORAGE_FULL, alert=_UPLOAD),
+        FaultScenario(Cause.STORE_DOWN, alert=_BLIND, orders=0),
+        FaultScenario(Cause.BAD_CREDENTIALS, alert=_UPLOAD),
+        FaultScenario(Cause.NO_PERMISSION, alert=_UPLOAD),
+        FaultScenario(Cause.BAD_PREFIX),
+        FaultScenario(Cause.SURGE, orders=0),
+        FaultScenario(Cause.SYNTHETIC, remedy_steps=("6.3",), orders=0),
+        FaultScenario(Cause.SUPPORT_DOWN, alert="", orders=0),
+        FaultScenario(Cause.METRICS_BLIND, alert=_BLIND, orders=0),
+        FaultScenario(Cause.CLOCK_SKEW, alert="", orders=0),
+    )
+}
