@@ -211,7 +211,7 @@ def _draw(story: Story) -> Iterator[tuple[str, Picture]]:
     for step in story.steps.values():
         with_data = (
             r for _, r in reversed(step.readings)
-            if r.detail.get("series") or r.detail.get("ages_minutes")
+            if r.detail.get("series") or r.detail.get("histogram")
         )  # fmt: skip
         for reading in with_data:
             try:

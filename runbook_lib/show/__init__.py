@@ -1,0 +1,49 @@
+"""What a notebook shows: tables, plots, forms. Values in, safe HTML and text out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .door import door, file_link
+    from .forms import form
+    from .live import live
+    from .plans import confirm, plan_table
+    from .plots import plot_reading
+    from .tables import readings_frame, render_table
+    from .writing import write_down
+
+__all__ = [
+    "confirm",
+    "door",
+    "file_link",
+    "form",
+    "live",
+    "plan_table",
+    "plot_reading",
+    "readings_frame",
+    "render_table",
+    "write_down",
+]
+
+_HOMES = {
+    "confirm": "plans",
+    "door": "door",
+    "file_link": "door",
+    "form": "forms",
+    "live": "live",
+    "plan_table": "plans",
+    "plot_reading": "plots",
+    "readings_frame": "tables",
+    "render_table": "tables",
+    "write_down": "writing",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a function when it is first asked for, so that the report needs no widgets."""
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

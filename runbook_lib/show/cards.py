@@ -27,6 +27,7 @@ __all__ = [
     "investigation_html",
     "investigation_text",
     "plan_html",
+    "plan_rows",
     "plan_text",
     "reading_html",
     "reading_text",
@@ -34,7 +35,7 @@ __all__ = [
 
 _SHOWN_ROWS = 20
 _KNOWN_DETAIL = {
-    "ages_minutes", "marks", "observations", "plot", "rows", "seq", "series", "text",
+    "histogram", "marks", "observations", "plot", "rows", "seq", "series", "text",
     "threshold_value", "unit", "windows",
 }  # fmt: skip
 
@@ -175,7 +176,7 @@ def plan_html(plan: Plan) -> Markup:
         ),
         render_rows(facts, caption="What would happen", columns=("name", "value")),
     ]
-    if objects := list(islice(_rows_of(plan), _SHOWN_ROWS)):
+    if objects := list(islice(plan_rows(plan), _SHOWN_ROWS)):
         caption = f"The first {len(objects)} objects; show.plan_table(plan) pages through all"
         parts.append(_fold("objects", render_rows(objects, caption=caption)))
     parts.append(
@@ -189,7 +190,7 @@ def plan_html(plan: Plan) -> Markup:
     return Markup("<div>{}</div>").format(Markup("").join(parts))
 
 
-def _rows_of(plan: Plan) -> Iterable[Mapping[str, Json]]:
+def plan_rows(plan: Plan) -> Iterable[Mapping[str, Json]]:
     """Yield the rows of a plan that has any, as mappings."""
     iter_rows: Any = getattr(plan, "iter_rows", tuple)
     for row in iter_rows():

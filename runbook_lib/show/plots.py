@@ -23,10 +23,12 @@ from .text import clip, safe, visible
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Picture", "Points", "plot_ages", "plot_lines", "plot_reading"]
+__all__ = ["AgeBin", "Picture", "Points", "plot_ages", "plot_lines", "plot_reading"]
 
 Points = Sequence[tuple[datetime, float]]
 """Times (UTC) and values."""
+AgeBin = tuple[float, float | None, int]
+"""From and to, in minutes (None: open), and how many objects."""
 
 # Okabe and Ito's palette without yellow, each with a dash and a marker of its own.
 _STYLES = (
@@ -139,41 +141,39 @@ def plot_lines(
     return _save(axes, _describe(title, unit, dict(drawn), threshold, threshold_name, len(windows)))
 
 
-def plot_ages(
-    ages_minutes: Sequence[float],
-    *,
-    threshold: float | None = None,
-    title: str = "Age of waiting objects",
-) -> Picture:
-    """Draw how long objects have waited, as a histogram."""
+def plot_ages(bins: Sequence[AgeBin], *, threshold: float | None = None) -> Picture:
+    """Draw how many objects have waited how long; bars over the threshold are hatched.
+
+    Parameters
+    ----------
+    bins : (from, to, objects), in minutes; the last may be open (None)
+    """
+    title = "Objects by how long they have waited"
     axes = _make_axes(title, "objects")
-    axes.hist(list(ages_minutes), bins=20, color="#56B4E9", edgecolor="#000000", linewidth=0.6)
-    axes.set_xlabel("minutes waited")
-    if threshold is not None:
-        axes.axvline(threshold, color="#000000", linestyle="--", linewidth=1)
-        axes.annotate(
-            f"threshold {threshold:g}",
-            (threshold, 0.98),
-            xycoords=("data", "axes fraction"),
-            rotation=90,
-            va="top",
-            ha="right",
-            fontsize=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-        )
-    oldest = max(ages_minutes, default=0.0)
-    over = sum(1 for age in ages_minutes if threshold is not None and age > threshold)
-    text = f"{title}: {len(ages_minutes)} objects, the oldest waited {oldest:.1f} minutes"
-    return _save(
-        axes, f"{text}; {over} over {threshold:g}." if threshold is not None else f"{text}."
+    names = [f"{low:g}–{high:g}" if high is not None else f"over {low:g}" for low, high, _ in bins]
+    over = [threshold is not None and low >= threshold for low, _, _ in bins]
+    bars = axes.bar(
+        names,
+        [count for _, _, count in bins],
+        color=["#D55E00" if is_over else "#56B4E9" for is_over in over],
+        edgecolor="#000000",
+        linewidth=0.6,
+        hatch=["//" if is_over else "" for is_over in over],
     )
+    axes.bar_label(bars, fontsize=8)
+    axes.set_xlabel("minutes waited" + (f" (threshold {threshold:g})" if threshold else ""))
+    text = ", ".join(f"{bins[i][2]} for {name} minutes" for i, name in enumerate(names))
+    total = sum(count for (_, _, count), is_over in zip(bins, over, strict=True) if is_over)
+    tail = f" {total} waited over the threshold of {threshold:g} minutes." if threshold else ""
+    return _save(axes, f"{title}: {text}.{tail}")
 
 
 def plot_reading(reading: Reading) -> Picture | None:
-    """Draw what a reading's ``detail`` holds (``series`` or ``ages_minutes``); None without it."""
+    """Draw what a reading's ``detail`` holds (``series`` or ``histogram``); None without it."""
     detail = reading.detail
     limit = _number(detail.get("threshold_value"))
-    if ages := [age for age in map(_number, detail.get("ages_minutes") or []) if age is not None]:
+    if bins := detail.get("histogram"):
+        ages = [(b["from_minutes"], b.get("to_minutes"), b["objects"]) for b in bins]
         return plot_ages(ages, threshold=limit)
     series = {str(s["name"]): _read_points(s["points"]) for s in detail.get("series") or []}
     if not any(series.values()):

@@ -180,7 +180,16 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         reason="pending/ holds 74 objects; the longest wait is 31 minutes.",
         detail={
             "threshold_value": 10,
-            "ages_minutes": [31.2 - i * 0.42 for i in range(74)],
+            "histogram": [
+                {"from_minutes": low, "to_minutes": high, "objects": count}
+                for low, high, count in (
+                    (0, 5, 12),
+                    (5, 10, 12),
+                    (10, 15, 12),
+                    (15, 30, 36),
+                    (30, None, 2),
+                )
+            ],
             "rows": [
                 {"prefix": "pending/", "objects": 74, "size_bytes": 4_812_800, "oldest": "02:43Z"},
                 {"prefix": "chaos/fulfillment-delay/", "objects": 0, "size_bytes": 0, "oldest": ""},
