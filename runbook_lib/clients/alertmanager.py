@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from ..model import Json, parse_time
-from .fields import parse_duration
+from .fields import as_list, parse_duration
 from .http import HttpSystem
 
 __all__ = ["AlertmanagerClient", "NotificationCount", "RoutedAlert"]
@@ -72,7 +72,7 @@ class AlertmanagerClient(HttpSystem):
         with self.http.parsing(path):
             return [
                 _alert(alert)
-                for alert in answer
+                for alert in as_list(answer)
                 if alertname is None or alert["labels"].get("alertname") == alertname
             ]
 
@@ -81,7 +81,7 @@ class AlertmanagerClient(HttpSystem):
         path = "/api/v2/receivers"
         answer = self.http.get_json(path)
         with self.http.parsing(path):
-            return [str(receiver["name"]) for receiver in answer]
+            return [str(receiver["name"]) for receiver in as_list(answer)]
 
     def read_notification_counts(self) -> list[NotificationCount]:
         """Return how many notifications each integration sent and failed to send."""
@@ -157,7 +157,7 @@ def _alert(alert: dict[str, Json]) -> RoutedAlert:
         annotations=dict(alert.get("annotations") or {}),
         starts_at=parse_time(alert["startsAt"]),
         ends_at=parse_time(alert["endsAt"]),
-        receivers=tuple(str(receiver["name"]) for receiver in alert["receivers"]),
+        receivers=tuple(str(receiver["name"]) for receiver in as_list(alert["receivers"])),
         state=str(status["state"]),
         silenced_by=tuple(map(str, status.get("silencedBy") or ())),
         inhibited_by=tuple(map(str, status.get("inhibitedBy") or ())),

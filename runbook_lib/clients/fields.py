@@ -6,11 +6,24 @@ import re
 from datetime import datetime
 
 from ..errors import UsageError
-from ..model import parse_time
+from ..model import Json, parse_time
 
-__all__ = ["check_id", "parse_duration", "parse_when"]
+__all__ = ["as_list", "check_id", "parse_duration", "parse_when"]
 
 _UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
+
+
+def as_list(value: Json) -> list[Json]:
+    """Return a list as it is; an empty object instead of one must not pass for "none found".
+
+    Raises
+    ------
+    TypeError
+        When it is no list.
+    """
+    if not isinstance(value, list):
+        raise TypeError(f"{type(value).__name__} instead of a list")
+    return value
 
 
 def parse_duration(text: str) -> float:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..model import Json
-from .fields import parse_when
+from .fields import as_list, parse_when
 from .http import HttpSystem
 
 __all__ = ["FulfillmentClient", "WorkerState"]
@@ -68,7 +68,7 @@ class FulfillmentClient(HttpSystem):
         wanted = {"orderId": order_id, "status": status, "limit": limit}
         answer = self.http.get_json(path, {k: v for k, v in wanted.items() if v is not None})
         with self.http.parsing(path):
-            return [dict(item) for item in answer["items"]]
+            return [dict(item) for item in as_list(answer["items"])]
 
     def submit_orders(self, orders: Sequence[dict[str, Any]]) -> int:
         """Hand orders to the feed, as a drill does; returns how many were accepted."""

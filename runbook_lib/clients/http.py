@@ -60,6 +60,11 @@ class HttpClient:
     system : its name in messages; ``<SYSTEM>_URL`` is its setting
     timeout_s : for connecting and the first byte together, and again for the whole body
 
+    Raises
+    ------
+    ConnectionRefusedClientError
+        When the address is none.
+
     Notes
     -----
     Follows no redirects, uses no proxy, reads at most 32 MiB, retries nothing.
@@ -76,7 +81,12 @@ class HttpClient:
     ) -> None:
         self.system = system
         self._timeout_s = timeout_s
-        parts = urlsplit(base_url.rstrip("/"))
+        try:
+            parts = urlsplit(base_url.rstrip("/"))
+        except ValueError as error:
+            raise ConnectionRefusedClientError(
+                f"{system.upper()}_URL is not an address ({error})", system=system
+            ) from error
         if parts.username is not None and auth is None:
             auth = (unquote(parts.username), unquote(parts.password or ""))
         self.url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

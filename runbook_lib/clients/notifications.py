@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..model import format_time, parse_time
+from .fields import as_list
 from .http import HttpSystem
 
 __all__ = ["Notification", "NotificationsClient"]
@@ -47,10 +48,10 @@ class NotificationsClient(HttpSystem):
                     channel=str(item["channel"]),
                     received_at=parse_time(item["receivedAt"]),
                     status=str(item["status"]),
-                    alertnames=tuple(map(str, item["alertnames"])),
+                    alertnames=tuple(map(str, as_list(item["alertnames"]))),
                     is_drill=bool(item.get("drill", False)),
                     text=str(item.get("text", "")),
                 )
-                for item in answer["items"]
+                for item in as_list(answer["items"])
             ]
         return sorted(found, key=lambda item: item.received_at)

@@ -7,7 +7,7 @@ from datetime import datetime
 from urllib.parse import quote
 
 from ..model import Json
-from .fields import parse_when
+from .fields import as_list, parse_when
 from .http import HttpSystem
 
 __all__ = ["Dag", "DagRun", "PipelineClient"]
@@ -70,7 +70,7 @@ class PipelineClient(HttpSystem):
                     started_at=parse_when(run.get("start_date")),
                     ended_at=parse_when(run.get("end_date")),
                 )
-                for run in answer["dag_runs"]
+                for run in as_list(answer["dag_runs"])
             ]
 
     def set_paused(self, paused: bool) -> Dag:

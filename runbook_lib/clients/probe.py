@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from .fields import parse_when
+from .fields import as_list, parse_when
 from .http import HttpSystem
 
 __all__ = ["ProbeClient", "ProbeStatus", "ProbeStep"]
@@ -57,7 +57,7 @@ class ProbeClient(HttpSystem):
                         str(step["status"]),
                         str(step.get("message") or ""),
                     )
-                    for step in answer.get("steps") or ()
+                    for step in as_list(answer["steps"])
                 ),
                 latency_ms=float(latency) if latency is not None else None,
                 errors=tuple(map(str, answer.get("errors") or ())),

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..model import Json, format_time
-from .fields import parse_duration, parse_when
+from .fields import as_list, parse_duration, parse_when
 from .http import HttpSystem
 
 __all__ = ["Alert", "AlertRule", "PrometheusClient", "Sample", "Series", "Target"]
@@ -124,8 +124,8 @@ class PrometheusClient(HttpSystem):
                     group_interval_s=float(group["interval"]),
                     last_evaluation=parse_when(rule.get("lastEvaluation")),
                 )
-                for group in data["groups"]
-                for rule in group["rules"]
+                for group in as_list(data["groups"])
+                for rule in as_list(group["rules"])
                 if rule.get("type", "alerting") == "alerting"
             ]
 
@@ -143,7 +143,7 @@ class PrometheusClient(HttpSystem):
                     active_at=parse_when(alert.get("activeAt")),
                     value=float(alert.get("value", "NaN")),
                 )
-                for alert in data["alerts"]
+                for alert in as_list(data["alerts"])
             ]
 
     def list_targets(self) -> list[Target]:
@@ -151,7 +151,7 @@ class PrometheusClient(HttpSystem):
         path = "/targets"
         data = self._data(path, {"state": "active"})
         with self.http.parsing(_API + path):
-            return [_target(target) for target in data["activeTargets"]]
+            return [_target(target) for target in as_list(data["activeTargets"])]
 
     def read_version(self) -> str:
         """Return the version of the server."""
@@ -169,8 +169,8 @@ class PrometheusClient(HttpSystem):
                 raise ValueError(f"a result of type {kind}")
             return [
                 Series(dict(row["metric"]), tuple(map(_sample, _pairs(row))))
-                for row in result
-                if "value" in row or "values" in row  # native histograms have neither
+                for row in as_list(result)
+                if "histogram" not in row and "histograms" not in row  # native ones: no value
             ]
 
     def _data(self, path: str, params: Mapping[str, Any] | None = None) -> Any:

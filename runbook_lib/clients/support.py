@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..model import Json, parse_time
-from .fields import check_id
+from .fields import as_list, check_id
 from .http import HttpSystem
 
 __all__ = ["Case", "SupportClient", "TimelineEntry"]
@@ -123,8 +123,8 @@ class SupportClient(HttpSystem):
 
     def _case(self, path: str, answer: Json) -> Case:
         with self.http.parsing(path):
-            timeline = tuple(map(_entry, answer.get("timeline") or ()))
-            context = answer.get("context") or ()
+            timeline = tuple(map(_entry, as_list(answer.get("timeline", []))))
+            context = as_list(answer.get("context", []))
             orders = [_order_id(item) for item in context if item.get("type") == "order"]
             return Case(
                 id=str(answer.get("id") or answer["ticketId"]),

@@ -1,0 +1,200 @@
+"""AlertmanagerClient on recorded answers (Alertmanager 0.28), and on broken ones."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+from runbook_lib.clients.alertmanager import AlertmanagerClient, NotificationCount
+from runbook_lib.errors import BadAnswerError, ConnectionRefusedClientError
+
+ALERT: dict[str, Any] = {
+    "annotations": {"summary": "Backlog"},
+    "endsAt": "2026-11-24T03:18:00.000Z",
+    "fingerprint": "a1b2c3d4e5f60718",
+    "receivers": [{"name": "slack-critical"}, {"name": "email-oncall"}],
+    "startsAt": "2026-11-24T03:14:00.000Z",
+    "status": {"inhibitedBy": [], "mutedBy": [], "silencedBy": ["3fa8"], "state": "suppressed"},
+    "updatedAt": "2026-11-24T03:14:00.100Z",
+    "generatorURL": "http://prometheus:9090/graph?g0.expr=x",
+    "labels": {"alertname": "FulfillmentDelay", "severity": "high"},
+}
+
+CONFIG = """
+global:
+  resolve_timeout: 5m
+  smtp_from: alertmanager@example.com
+  smtp_smarthost: smtp.example.com:587
+  smtp_auth_password: <secret>
+route:
+  receiver: slack-critical
+  group_by: [alertname, service]
+  group_wait: 30s
+  group_interval: 5m
+  repeat_interval: 3h
+  routes:
+  - receiver: drill
+    matchers: ['drill="true"']
+    group_wait: 0s
+    routes:
+    - receiver: drill-deep
+      group_interval: 1m30s
+  - receiver: slack-critical
+    continue: true
+    group_interval: 1m
+receivers:
+- name: slack-critical
+  slack_configs:
+  - api_url: <secret>
+    channel: '#data-ops'
+- name: email-oncall
+  email_configs:
+  - to: oncall@example.com
+    smarthost: 127.0.0.1:25
+- name: teams-oncall
+  msteamsv2_configs:
+  - webhook_url: <secret>
+  webhook_configs:
+  - url: https://hooks.slack.com/services/REPLACE/ME
+"""
+
+
+def client_of(server: HTTPServer) -> AlertmanagerClient:
+    return AlertmanagerClient(server.url_for(""), timeout_s=5)
+
+
+def status(server: HTTPServer, original: Any) -> None:
+    server.expect_request("/api/v2/status").respond_with_json(
+        {
+            "cluster": {"status": "disabled"},
+            "config": {"original": original},
+            "versionInfo": {"version": "0.28.1"},
+        }
+    )
+
+
+def test_alerts_have_receivers_and_silences(httpserver: HTTPServer) -> None:
+    other = {**ALERT, "labels": {"alertname": 'Other"x'}}
+    httpserver.expect_request("/api/v2/alerts").respond_with_json([ALERT, other])
+    client = client_of(httpserver)
+    (alert,) = client.list_alerts("FulfillmentDelay")
+    assert alert.receivers == ("slack-critical", "email-oncall")
+    assert (alert.state, alert.silenced_by, alert.inhibited_by) == ("suppressed", ("3fa8",), ())
+    assert alert.starts_at == datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
+    assert len(client.list_alerts()) == 2
+    assert len(client.list_alerts('Other"x')) == 1
+
+
+def test_no_alert_is_an_empty_list(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/api/v2/alerts").respond_with_json([])
+    assert client_of(httpserver).list_alerts() == []
+
+
+def test_receivers_are_listed(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/api/v2/receivers").respond_with_json([{"name": "a"}, {"name": "b"}])
+    assert client_of(httpserver).list_receivers() == ["a", "b"]
+
+
+METRICS = """# HELP alertmanager_notifications_total The total number of attempted notifications.
+# TYPE alertmanager_notifications_total counter
+alertmanager_notifications_total{integration="email"} 4
+alertmanager_notifications_total{integration="slack"} 7
+# HELP alertmanager_notifications_failed_total The total number of failed notifications.
+# TYPE alertmanager_notifications_failed_total counter
+alertmanager_notifications_failed_total{integration="email",reason="clientError"} 0
+alertmanager_notifications_failed_total{integration="slack",reason="clientError"} 1
+alertmanager_notifications_failed_total{integration="slack",reason="serverError"} 2
+"""
+
+
+def test_notifications_are_counted_by_integration(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/metrics").respond_with_data(METRICS)
+    assert client_of(httpserver).read_notification_counts() == [
+        NotificationCount("email", "", 4, 0, {}),
+        NotificationCount("slack", "", 7, 3, {"clientError": 1, "serverError": 2}),
+    ]
+
+
+def test_receivers_are_told_apart_where_alertmanager_does(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/metrics").respond_with_data(
+        "# TYPE alertmanager_notifications_total counter\n"
+        'alertmanager_notifications_total{integration="slack",receiver_name="a"} 1\n'
+        'alertmanager_notifications_total{integration="slack",receiver_name="b"} 2\n'
+    )
+    counts = client_of(httpserver).read_notification_counts()
+    assert [(c.receiver, c.sent) for c in counts] == [("a", 1), ("b", 2)]
+
+
+@pytest.mark.parametrize("page", ['x{y="', "alertmanager_notifications_total many\n", "<html>"])
+def test_a_metrics_page_that_is_none_is_a_bad_answer(httpserver: HTTPServer, page: str) -> None:
+    httpserver.expect_request("/metrics").respond_with_data(page)
+    with pytest.raises(BadAnswerError):
+        client_of(httpserver).read_notification_counts()
+
+
+def test_placeholders_are_named_where_they_stand(httpserver: HTTPServer) -> None:
+    status(httpserver, CONFIG)
+    assert client_of(httpserver).read_placeholders() == [
+        "global.smtp_smarthost: smtp.example.com:587",
+        "receivers[teams-oncall].webhook_configs[0].url: "
+        "https://hooks.slack.com/services/REPLACE/ME",
+    ]
+
+
+def test_real_destinations_are_no_placeholders(httpserver: HTTPServer) -> None:
+    status(
+        httpserver,
+        CONFIG.replace("smtp.example.com", "smtp.myexample.com").replace("REPLACE/ME", "T0/B1/x"),
+    )
+    assert client_of(httpserver).read_placeholders() == []
+
+
+@pytest.mark.parametrize(
+    ("receiver", "timing"),
+    [
+        ("", (30, 300, 10800)),
+        ("no-such-receiver", (30, 300, 10800)),
+        ("slack-critical", (30, 300, 10800)),
+        ("drill", (0, 300, 10800)),
+        ("drill-deep", (0, 90, 10800)),
+    ],
+)
+def test_a_route_inherits_its_timing(
+    httpserver: HTTPServer, receiver: str, timing: tuple[float, float, float]
+) -> None:
+    status(httpserver, CONFIG)
+    assert client_of(httpserver).read_group_timing(receiver) == timing
+
+
+def test_timing_that_is_not_set_is_the_default(httpserver: HTTPServer) -> None:
+    status(httpserver, "route: {receiver: a}\nreceivers: [{name: a}]\n")
+    assert client_of(httpserver).read_group_timing() == (30, 300, 14400)
+
+
+@pytest.mark.parametrize(
+    "config", ["", "route: [", "route: x", None, "a: 1", "!!python/name:os.system"]
+)
+def test_a_configuration_that_is_none_is_a_bad_answer(httpserver: HTTPServer, config: Any) -> None:
+    status(httpserver, config)
+    with pytest.raises(BadAnswerError):
+        client_of(httpserver).read_group_timing()
+
+
+def test_the_version_is_read(httpserver: HTTPServer) -> None:
+    status(httpserver, CONFIG)
+    assert client_of(httpserver).read_version() == "0.28.1"
+
+
+@pytest.mark.parametrize("body", [{}, [{}], [None], "x", [{**ALERT, "startsAt": "soon"}]])
+def test_another_shape_is_a_bad_answer(httpserver: HTTPServer, body: Any) -> None:
+    httpserver.expect_request("/api/v2/alerts").respond_with_json(body)
+    with pytest.raises(BadAnswerError):
+        client_of(httpserver).list_alerts()
+
+
+def test_an_alertmanager_that_is_not_configured_says_so() -> None:
+    with pytest.raises(ConnectionRefusedClientError, match="ALERTMANAGER_URL"):
+        AlertmanagerClient("", timeout_s=1).list_alerts()

@@ -1,0 +1,280 @@
+"""HttpClient: every way in which an answer can be wrong becomes one error of the tree."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from runbook_lib.clients.fields import check_id, parse_duration, parse_when
+from runbook_lib.clients.http import HttpClient
+from runbook_lib.errors import (
+    AccessDeniedError,
+    BadAnswerError,
+    ClientError,
+    ClientTimeoutError,
+    ConnectionRefusedClientError,
+    NotFoundError,
+    UsageError,
+)
+
+
+def make_client(server: HTTPServer, timeout_s: float = 5) -> HttpClient:
+    return HttpClient(server.url_for("").rstrip("/"), system="support", timeout_s=timeout_s)
+
+
+@contextmanager
+def raw_server(*pieces: bytes, pause_s: float = 0.0, hang: bool = False) -> Iterator[str]:
+    """Answer one connection with exact bytes, piece by piece; then close, or hang."""
+    stop = threading.Event()
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                for piece in pieces:
+                    try:
+                        connection.sendall(piece)
+                    except OSError:
+                        return
+                    if stop.wait(pause_s):
+                        return
+                if hang:
+                    stop.wait(30)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            stop.set()
+            thread.join(10)
+
+
+def closed_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        return int(listener.getsockname()[1])
+
+
+def test_json_is_returned_as_it_is(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/a", query_string="q=1").respond_with_json({"x": [1, None, "é"]})
+    assert make_client(httpserver).get_json("/a", {"q": 1}) == {"x": [1, None, "é"]}
+
+
+def test_post_sends_json_and_an_empty_answer_is_none(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/p", method="POST", json={"a": 1}).respond_with_data(b"", 202)
+    assert make_client(httpserver).post_json("/p", {"a": 1}) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, AccessDeniedError),
+        (403, AccessDeniedError),
+        (404, NotFoundError),
+        (400, BadAnswerError),
+        (409, BadAnswerError),
+        (500, BadAnswerError),
+        (503, BadAnswerError),
+        (301, BadAnswerError),
+    ],
+)
+def test_each_status_has_its_error(
+    httpserver: HTTPServer, status: int, kind: type[ClientError]
+) -> None:
+    httpserver.expect_request("/a").respond_with_data("what went wrong", status)
+    with pytest.raises(kind, match="what went wrong" if status >= 400 and status != 301 else "301"):
+        make_client(httpserver).get_json("/a")
+
+
+def test_a_redirect_is_not_followed_and_named(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/a").respond_with_data(
+        "", 302, headers={"Location": "http://user:pw12345@evil.example/x"}
+    )
+    with pytest.raises(BadAnswerError, match="redirects to http://user:") as caught:
+        make_client(httpserver).get_json("/a")
+    assert "pw12345" not in str(caught.value)
+    assert len(httpserver.log) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"<html>log in</html>", "text/html"),
+        (b'{"a": 1}', "text/plain"),
+        (b"", "application/json"),
+        (b'{"a": ', "application/json"),
+        (b"[" * 200_000, "application/json"),
+        (b"\xff\xfe\x00", "application/json"),
+    ],
+)
+def test_what_is_not_json_is_a_bad_answer(httpserver: HTTPServer, body: bytes, kind: str) -> None:
+    httpserver.expect_request("/a").respond_with_data(body, content_type=kind)
+    with pytest.raises(BadAnswerError, match="JSON"):
+        make_client(httpserver).get_json("/a")
+
+
+def test_a_body_over_the_bound_is_refused(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/a").respond_with_data(b"x" * (33 * 1024 * 1024))
+    with pytest.raises(BadAnswerError, match="more than 32 MiB"):
+        make_client(httpserver, 30).get_text("/a")
+
+
+def test_nothing_listening_is_refused_and_names_the_setting() -> None:
+    client = HttpClient(f"http://127.0.0.1:{closed_port()}", system="support", timeout_s=5)
+    with pytest.raises(ConnectionRefusedClientError, match=r"refused.*SUPPORT_URL"):
+        client.get_json("/a")
+
+
+def test_an_unknown_host_is_refused() -> None:
+    client = HttpClient("http://no-such-host.invalid:1", system="support", timeout_s=5)
+    with pytest.raises(ConnectionRefusedClientError, match="SUPPORT_URL"):
+        client.get_json("/a")
+
+
+def test_an_empty_address_is_not_configured() -> None:
+    client = HttpClient("", system="grafana", timeout_s=5)
+    with pytest.raises(ConnectionRefusedClientError, match="not configured: set GRAFANA_URL"):
+        client.get_json("/a")
+    assert client.url == ""
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (),
+        (b"HTTP/1.1 200 OK\r\nContent-",),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n",),
+    ],
+)
+def test_a_hang_at_any_point_is_a_time_out(pieces: tuple[bytes, ...]) -> None:
+    with raw_server(*pieces, hang=True) as url:
+        client = HttpClient(url, system="support", timeout_s=0.3)
+        with pytest.raises(ClientTimeoutError, match=r"0\.3 s"):
+            client.get_json("/a")
+
+
+def test_a_body_that_trickles_is_a_time_out() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n"
+    with raw_server(head, *[b" "] * 500, pause_s=0.05) as url:
+        client = HttpClient(url, system="support", timeout_s=0.5)
+        with pytest.raises(ClientTimeoutError):
+            client.get_json("/a")
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"",),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{}",),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",),
+        (b"\x00\x01garbage\r\n\r\n",),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n",),
+    ],
+)
+def test_a_broken_answer_is_an_error_of_the_tree(pieces: tuple[bytes, ...]) -> None:
+    with raw_server(*pieces) as url:
+        client = HttpClient(url, system="support", timeout_s=2)
+        with pytest.raises((ConnectionRefusedClientError, BadAnswerError)):
+            client.get_json("/a")
+
+
+def test_a_chunked_answer_is_read_whole() -> None:
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    with raw_server(head, b'5\r\n{"a":\r\n', b"3\r\n 7}\r\n", b"0\r\n\r\n") as url:
+        assert HttpClient(url, system="support", timeout_s=5).get_json("/a") == {"a": 7}
+
+
+def test_credentials_in_the_address_are_used_and_never_shown(httpserver: HTTPServer) -> None:
+    def answer(request: Request) -> Response:
+        assert request.authorization is not None
+        assert request.authorization.password == "p@ss word9"
+        return Response("no", 403)
+
+    httpserver.expect_request("/a").respond_with_handler(answer)
+    address = f"http://me:p%40ss%20word9@{httpserver.host}:{httpserver.port}"
+    client = HttpClient(address, system="support", timeout_s=5)
+    assert client.url == f"http://{httpserver.host}:{httpserver.port}"
+    with pytest.raises(AccessDeniedError) as caught:
+        client.get_json("/a")
+    assert "p%40ss" not in str(caught.value)
+    assert "p@ss" not in str(caught.value)
+
+
+def test_a_secret_in_an_error_page_is_hidden(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/a").respond_with_data("db password=hunter22secret lost", 500)
+    with pytest.raises(BadAnswerError) as caught:
+        make_client(httpserver).get_json("/a")
+    assert "hunter22" not in str(caught.value)
+
+
+def test_proxies_and_netrc_of_the_environment_are_ignored(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
+    (tmp_path / "netrc").write_text(f"machine {httpserver.host} login a password b\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    httpserver.expect_request("/a").respond_with_json([])
+    assert make_client(httpserver).get_json("/a") == []
+    assert "Authorization" not in httpserver.log[0][0].headers
+
+
+def test_the_clock_is_read_whatever_the_status() -> None:
+    head = b"HTTP/1.1 503 Busy\r\nDate: Tue, 24 Nov 2026 03:14:00 GMT\r\nContent-Length: 0\r\n\r\n"
+    with raw_server(head) as url:
+        at = HttpClient(url, system="support", timeout_s=5).read_clock("/health")
+    assert at == datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Tue, 99 Nov 2026 03:14:00 GMT"])
+def test_a_date_that_is_none_is_a_bad_answer(date: str) -> None:
+    with (
+        raw_server(f"HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode()) as url,
+        pytest.raises(BadAnswerError),
+    ):
+        HttpClient(url, system="support", timeout_s=5).read_clock("/")
+
+
+@pytest.mark.parametrize("base", ["http://[::1", "http://127.0.0.1:99999", "http://127.0.0.1:x"])
+def test_an_address_that_is_none_is_an_error_of_the_tree(base: str) -> None:
+    with pytest.raises(ClientError):
+        HttpClient(base, system="support", timeout_s=1).get_json("/a")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("15s", 15), ("1m30s", 90), ("500ms", 0.5), ("1h0m0s", 3600), ("0", 0), ("1.5h", 5400),
+     ("1d", 86400), ("2w", 1209600)],
+)  # fmt: skip
+def test_durations_are_parsed(text: str, seconds: float) -> None:
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "5", "s", "5 m", "-5s", "5s!", "5m\n"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a duration"):
+        parse_duration(text)
+
+
+def test_zero_times_mean_never() -> None:
+    assert parse_when("0001-01-01T00:00:00Z") is None
+    assert parse_when(None) is None
+    assert parse_when("2026-11-24T03:14:00.123456789Z") == datetime(
+        2026, 11, 24, 3, 14, 0, 123456, tzinfo=UTC
+    )
+
+
+@pytest.mark.parametrize("text", ["", "../x", "a/b", "a?b", "a b", "é", "a" * 65, "a\n", "%2e"])
+def test_an_id_that_could_lead_elsewhere_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a ticket id"):
+        check_id(text, "a ticket id")

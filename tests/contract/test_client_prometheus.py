@@ -1,0 +1,271 @@
+"""PrometheusClient on recorded answers (Prometheus 2.53), and on broken ones."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+from runbook_lib.clients.prometheus import PrometheusClient, Sample
+from runbook_lib.errors import BadAnswerError, ClientError, ClientTimeoutError
+
+AT = 1795490040.123
+
+
+def client_of(server: HTTPServer) -> PrometheusClient:
+    return PrometheusClient(server.url_for(""), timeout_s=5)
+
+
+def answer(server: HTTPServer, path: str, data: Any, **extra: Any) -> None:
+    server.expect_request(path).respond_with_json({"status": "success", "data": data, **extra})
+
+
+def vector(*rows: dict[str, Any]) -> dict[str, Any]:
+    return {"resultType": "vector", "result": list(rows)}
+
+
+def test_a_query_gives_one_sample_per_series(httpserver: HTTPServer) -> None:
+    metric = {"__name__": "fulfillment_lag_minutes", "origin": "real"}
+    answer(
+        httpserver,
+        "/api/v1/query",
+        vector({"metric": metric, "value": [AT, "12.5"]}),
+        warnings=["PromQL warning: this is only a warning"],
+    )
+    (series,) = client_of(httpserver).query("fulfillment_lag_minutes")
+    assert series.labels == metric
+    assert series.samples == (Sample(datetime.fromtimestamp(AT, UTC), 12.5),)
+
+
+def test_nothing_found_is_an_empty_list(httpserver: HTTPServer) -> None:
+    answer(httpserver, "/api/v1/query", vector())
+    assert client_of(httpserver).query("absent_metric") == []
+
+
+def test_values_that_are_no_numbers_stay_what_they_are(httpserver: HTTPServer) -> None:
+    rows = [{"metric": {"i": v}, "value": [AT, v]} for v in ("NaN", "+Inf", "-Inf")]
+    answer(httpserver, "/api/v1/query", vector(*rows))
+    nan, high, low = (s.samples[0].value for s in client_of(httpserver).query("x"))
+    assert math.isnan(nan)
+    assert (high, low) == (math.inf, -math.inf)
+
+
+def test_a_scalar_is_a_series_without_labels(httpserver: HTTPServer) -> None:
+    answer(httpserver, "/api/v1/query", {"resultType": "scalar", "result": [AT, "3"]})
+    (series,) = client_of(httpserver).query("scalar(x)")
+    assert (series.labels, series.samples[0].value) == ({}, 3.0)
+
+
+def test_raw_scrapes_are_asked_by_a_range_selector(httpserver: HTTPServer) -> None:
+    values = [[AT, "1"], [AT + 1.004, "2"]]
+    answer(
+        httpserver,
+        "/api/v1/query",
+        {"resultType": "matrix", "result": [{"metric": {}, "values": values}]},
+    )
+    (series,) = client_of(httpserver).query_samples('lag{origin="real"}', 2.5)
+    assert [s.value for s in series.samples] == [1.0, 2.0]
+    assert httpserver.log[0][0].args["query"] == 'lag{origin="real"}[2500ms]'
+
+
+def test_a_native_histogram_is_left_out(httpserver: HTTPServer) -> None:
+    answer(httpserver, "/api/v1/query", vector({"metric": {}, "histogram": [AT, {"count": "1"}]}))
+    assert client_of(httpserver).query("h") == []
+
+
+def test_times_of_a_question_are_utc(httpserver: HTTPServer) -> None:
+    answer(httpserver, "/api/v1/query_range", {"resultType": "matrix", "result": []})
+    start, end = datetime(2026, 11, 24, 3, tzinfo=UTC), datetime(2026, 11, 24, 4, tzinfo=UTC)
+    assert client_of(httpserver).query_range("x", start, end, 15) == []
+    args = httpserver.log[0][0].args
+    assert (args["start"], args["step"]) == ("2026-11-24T03:00:00.000Z", "15")
+
+
+def test_thousands_of_series_are_read(httpserver: HTTPServer) -> None:
+    rows = [{"metric": {"pod": f"p{n}"}, "value": [AT, str(n)]} for n in range(20_000)]
+    answer(httpserver, "/api/v1/query", vector(*rows))
+    found = client_of(httpserver).query("x")
+    assert len(found) == 20_000
+    assert found[-1].samples[0].value == 19_999
+
+
+def test_hostile_labels_are_only_text(httpserver: HTTPServer) -> None:
+    label = "<script>alert(1)</script>\u202e\x00{{7*7}}"
+    answer(httpserver, "/api/v1/query", vector({"metric": {"a": label}, "value": [AT, "1"]}))
+    assert client_of(httpserver).query("x")[0].labels == {"a": label}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        None,
+        7,
+        {},
+        {"status": "success"},
+        {"status": "success", "data": None},
+        {"status": "success", "data": {"resultType": "vector"}},
+        {"status": "success", "data": {"resultType": "string", "result": [AT, "x"]}},
+        {"status": "success", "data": vector({"metric": {}, "value": [AT, "many"]})},
+        {"status": "success", "data": vector({"metric": {}, "value": [AT]})},
+        {"status": "success", "data": vector({"metric": [1], "value": [AT, "1"]})},
+        {"status": "success", "data": vector({"metric": {}, "value": [1e300, "1"]})},
+        {"status": "success", "data": vector("x")},  # type: ignore[arg-type]
+        {"status": "error", "errorType": "timeout", "error": "query timed out"},
+    ],
+)
+def test_another_shape_is_a_bad_answer(httpserver: HTTPServer, body: Any) -> None:
+    httpserver.expect_request("/api/v1/query").respond_with_json(body)
+    with pytest.raises(BadAnswerError):
+        client_of(httpserver).query("x")
+
+
+def test_what_prometheus_objects_to_is_in_the_error(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/api/v1/query").respond_with_json(
+        {"status": "error", "errorType": "bad_data", "error": "parse error: unexpected end"},
+        status=400,
+    )
+    with pytest.raises(BadAnswerError, match="parse error: unexpected end"):
+        client_of(httpserver).query("x(")
+
+
+RULES = {
+    "groups": [
+        {
+            "name": "fulfillment",
+            "file": "/etc/prometheus/rules/fulfillment.yml",
+            "rules": [
+                {
+                    "state": "firing",
+                    "name": "FulfillmentDelay",
+                    "query": 'fulfillment_lag_minutes{origin="real"} > 10',
+                    "duration": 300,
+                    "keepFiringFor": 60,
+                    "labels": {"severity": "high"},
+                    "annotations": {"summary": "Backlog"},
+                    "alerts": [],
+                    "health": "ok",
+                    "evaluationTime": 0.000224,
+                    "lastEvaluation": "2026-11-24T03:14:00.123456789Z",
+                    "type": "alerting",
+                },
+                {
+                    "state": "unknown",
+                    "name": "NeverEvaluated",
+                    "query": "up == 0",
+                    "duration": 0,
+                    "keepFiringFor": 0,
+                    "labels": None,
+                    "health": "unknown",
+                    "lastEvaluation": "0001-01-01T00:00:00Z",
+                    "type": "alerting",
+                },
+                {"name": "job:x:sum", "query": "sum(x)", "health": "ok", "type": "recording"},
+            ],
+            "interval": 15,
+            "limit": 0,
+        }
+    ]
+}
+
+
+def test_rules_are_read_with_their_times(httpserver: HTTPServer) -> None:
+    answer(httpserver, "/api/v1/rules", RULES)
+    delay, never = client_of(httpserver).list_rules()
+    assert (delay.name, delay.state, delay.labels) == (
+        "FulfillmentDelay",
+        "firing",
+        {"severity": "high"},
+    )
+    assert (delay.for_s, delay.keep_firing_for_s, delay.group_interval_s) == (300, 60, 15)
+    assert delay.last_evaluation == datetime(2026, 11, 24, 3, 14, 0, 123456, tzinfo=UTC)
+    assert (never.last_evaluation, never.labels) == (None, {})
+
+
+def test_alerts_are_read(httpserver: HTTPServer) -> None:
+    answer(
+        httpserver,
+        "/api/v1/alerts",
+        {
+            "alerts": [
+                {
+                    "labels": {"alertname": "FulfillmentDelay", "severity": "high"},
+                    "annotations": {"summary": "<b>12</b>"},
+                    "state": "firing",
+                    "activeAt": "2026-11-24T03:09:00Z",
+                    "value": "1.25e+01",
+                }
+            ]
+        },
+    )
+    (alert,) = client_of(httpserver).list_alerts()
+    assert (alert.name, alert.state, alert.value) == ("FulfillmentDelay", "firing", 12.5)
+    assert alert.active_at == datetime(2026, 11, 24, 3, 9, tzinfo=UTC)
+
+
+def test_targets_are_read_and_show_no_credentials(httpserver: HTTPServer) -> None:
+    answer(
+        httpserver,
+        "/api/v1/targets",
+        {
+            "activeTargets": [
+                {
+                    "labels": {"instance": "minio:9000", "job": "minio"},
+                    "scrapePool": "minio",
+                    "scrapeUrl": "http://me:secret99@minio:9000/metrics?token=abc",
+                    "lastError": "connection refused",
+                    "lastScrape": "0001-01-01T00:00:00Z",
+                    "health": "down",
+                    "scrapeInterval": "1m30s",
+                    "scrapeTimeout": "10s",
+                }
+            ],
+            "droppedTargets": [],
+        },
+    )
+    (target,) = client_of(httpserver).list_targets()
+    assert (target.job, target.health, target.last_scrape) == ("minio", "down", None)
+    assert target.scrape_interval_s == 90
+    assert target.url == "http://minio:9000/metrics"
+
+
+def test_the_version_is_read(httpserver: HTTPServer) -> None:
+    answer(httpserver, "/api/v1/status/buildinfo", {"version": "2.53.3", "revision": "x"})
+    assert client_of(httpserver).read_version() == "2.53.3"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda c: c.query("x"),
+        lambda c: c.query_samples("x", 60),
+        lambda c: c.list_rules(),
+        lambda c: c.list_alerts(),
+        lambda c: c.list_targets(),
+        lambda c: c.read_version(),
+        lambda c: c.read_health(),
+    ],
+)
+def test_a_server_error_is_a_client_error_everywhere(httpserver: HTTPServer, ask: Any) -> None:
+    httpserver.expect_request("/never")
+    with pytest.raises(ClientError):
+        ask(client_of(httpserver))
+
+
+def test_a_slow_prometheus_costs_its_time_out(httpserver: HTTPServer) -> None:
+    import threading
+
+    release = threading.Event()
+
+    def hang(_: Any) -> Any:
+        release.wait(20)
+
+    httpserver.expect_request("/api/v1/query").respond_with_handler(hang)
+    try:
+        with pytest.raises(ClientTimeoutError, match=r"0\.3 s"):
+            PrometheusClient(httpserver.url_for(""), timeout_s=0.3).query("x")
+    finally:
+        release.set()
