@@ -40,13 +40,16 @@ def check_ports(config: StackConfig) -> None:
 
 
 def find_processes(home: Path) -> list[psutil.Process]:
-    """Return the processes that carry the mark of the stack in this folder."""
-    found = []
+    """Return the processes of the stack in this folder."""
+    home, found = home.resolve(), []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK) == str(home) and (
-                process.status() != psutil.STATUS_ZOMBIE
-            ):
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            marked = process.environ().get(MARK) == str(home)
+            # The gateway wipes its own environment; its working folder tells whose it is.
+            gateway = process.name() == "juicefs" and process.cwd() == str(home)
+            if marked or gateway:
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             continue  # gone, or another user's: not ours in either case

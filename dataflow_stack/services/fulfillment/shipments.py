@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import uuid
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ CREATE INDEX IF NOT EXISTS newest ON shipments (created_at);
 CREATE INDEX IF NOT EXISTS tracked ON shipments (tracking_number);
 CREATE TABLE IF NOT EXISTS artifacts (
     key TEXT PRIMARY KEY, order_id INTEGER NOT NULL, kind TEXT NOT NULL, released TEXT);
+CREATE INDEX IF NOT EXISTS artifacts_of ON artifacts (order_id);
 CREATE INDEX IF NOT EXISTS waiting ON artifacts (released, order_id);
 CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY AUTOINCREMENT, order_id INTEGER NOT NULL, type TEXT NOT NULL,
@@ -36,10 +38,13 @@ CREATE INDEX IF NOT EXISTS events_of ON events (order_id);
 CREATE TABLE IF NOT EXISTS switches (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 
+_SELECT = """SELECT *, (SELECT json_group_array(json_object(
+    'type', kind, 'key', key, 'releasedAt', released)) FROM artifacts
+    WHERE artifacts.order_id = shipments.order_id) AS tasks"""
 _LOOK_UPS: dict[Column, str] = {
-    "id": "SELECT * FROM shipments WHERE id = ?",
-    "order_id": "SELECT * FROM shipments WHERE order_id = ?",
-    "tracking_number": "SELECT * FROM shipments WHERE tracking_number = ?",
+    "id": _SELECT + " FROM shipments WHERE id = ?",
+    "order_id": _SELECT + " FROM shipments WHERE order_id = ?",
+    "tracking_number": _SELECT + " FROM shipments WHERE tracking_number = ?",
 }
 
 
@@ -202,7 +207,7 @@ class Shipments:
         """Return shipments, the newest first, and how many match."""
         params = {"order_id": order_id, "status": status, "limit": limit}
         rows = self._db.query(
-            "SELECT *, count(*) OVER () AS total FROM shipments"
+            _SELECT + ", count(*) OVER () AS total FROM shipments"
             " WHERE (:order_id IS NULL OR order_id = :order_id)"
             " AND (:status IS NULL OR status = :status)"
             " ORDER BY created_at DESC LIMIT :limit",
@@ -257,5 +262,5 @@ def _shipment(row: sqlite3.Row) -> dict[str, Any]:
         "estimatedDelivery": due.date().isoformat(),
         "createdAt": row["created_at"],
         "updatedAt": row["updated_at"],
-        "tasks": [],
+        "tasks": json.loads(row["tasks"]),
     }

@@ -1,0 +1,226 @@
+"""The local stack comes up whole, keeps its data, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+from typer.testing import CliRunner
+
+from dataflow_stack import local
+from dataflow_stack.cli import app
+from dataflow_stack.config import StackError
+from dataflow_stack.object_store import MARKER_KEY
+from dataflow_stack.orders import inject_orders, wait_for_artifacts
+from dataflow_stack.processes import find_processes
+from runbook_lib.errors import SettingsError
+from tests.support.stack import RunningStack, find_port_base, run_stack, stack, wait_until
+
+__all__ = ["stack"]
+pytestmark = pytest.mark.stack
+
+
+def test_all_services_are_healthy(stack: RunningStack) -> None:
+    status = local.status(home=stack.home)
+    assert status["healthy"]
+    assert not status["faults"]
+    assert {service["state"] for service in status["services"]} == {"RUNNING"}
+
+
+def test_a_second_up_changes_nothing(stack: RunningStack) -> None:
+    before = {s["name"]: s["pid"] for s in local.status(home=stack.home)["services"]}
+    env = local.up(home=stack.home)
+    assert env == stack.env
+    assert {s["name"]: s["pid"] for s in local.status(home=stack.home)["services"]} == before
+
+
+def test_another_port_base_for_a_running_stack_is_refused(stack: RunningStack) -> None:
+    with pytest.raises(SettingsError, match="runbook stack down"):
+        local.up(home=stack.home, port_base=stack.port_base + 1)
+
+
+def test_every_port_listens_on_loopback_only(stack: RunningStack) -> None:
+    listening = [
+        connection.laddr
+        for process in find_processes(stack.home)
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) >= 11
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+
+
+def test_the_bucket_says_that_this_is_a_local_environment(stack: RunningStack) -> None:
+    bucket = stack.env["FULFILLMENT_BUCKET"]
+    with stack.store.get_object(bucket_name=bucket, object_name=MARKER_KEY) as marker:
+        assert json.loads(marker.read()) == {"environment": "local"}
+
+
+def test_labels_flow_from_pending_to_ready_and_the_shipment_follows(stack: RunningStack) -> None:
+    url = stack.env["FULFILLMENT_URL"]
+    orders = inject_orders(url, 3)
+    keys = wait_for_artifacts(url, orders)
+    assert len(keys) == 6
+    wanted = {"ready/" + key.removeprefix("pending/") for key in keys}
+    wait_until(lambda: wanted <= set(stack.list_keys("ready/")), what="the labels are in ready/")
+
+    def shipment() -> dict[str, str]:
+        found = stack.get("FULFILLMENT_URL", f"/fulfillment/shipments?orderId={orders[0]}")
+        item: dict[str, str] = found["items"][0]
+        return item
+
+    wait_until(lambda: shipment()["status"] == "IN_TRANSIT", what="the shipment is in transit")
+    assert shipment()["trackingNumber"].startswith("GHN")
+    body = stack.store.stat_object(
+        bucket_name=stack.env["FULFILLMENT_BUCKET"], object_name=min(wanted)
+    )
+    assert body.content_type == "application/pdf"
+
+
+def test_a_paused_dag_really_stops_releases(stack: RunningStack) -> None:
+    url, dag = stack.env["FULFILLMENT_URL"], f"/api/v2/dags/{stack.env['PIPELINE_DAG_ID']}"
+
+    def set_paused(paused: bool) -> None:
+        answer = requests.patch(
+            stack.env["PIPELINE_URL"] + dag, json={"is_paused": paused}, timeout=10
+        )
+        answer.raise_for_status()
+
+    set_paused(True)
+    try:
+        keys = set(wait_for_artifacts(url, inject_orders(url, 2)))
+        passes_after = stack.get("FULFILLMENT_URL", "/fulfillment/worker")["lastRunAt"]
+        for _ in range(3):
+            answer = requests.post(f"{url}/fulfillment/worker/run", timeout=10)
+            assert answer.status_code == 202
+            seen = passes_after
+
+            def ran_again(seen: str = seen) -> bool:
+                now = stack.get("FULFILLMENT_URL", "/fulfillment/worker")["lastRunAt"]
+                return bool(now > seen)
+
+            wait_until(ran_again, what="the worker made another pass")
+            passes_after = stack.get("FULFILLMENT_URL", "/fulfillment/worker")["lastRunAt"]
+        assert keys <= set(stack.list_keys("pending/"))
+    finally:
+        set_paused(False)
+    wait_until(lambda: not keys & set(stack.list_keys("pending/")), what="the labels left")
+
+
+def test_data_survives_down_and_up(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with run_stack(home) as first:
+        url = first.env["FULFILLMENT_URL"]
+        orders = inject_orders(url, 1)
+        keys = wait_for_artifacts(url, orders)
+        before = find_processes(home)
+        local.down(home=home)
+        assert not [process for process in before if process.is_running()]
+        assert not find_processes(home)
+        env = local.up(home=home, port_base=first.port_base, owner_pid=os.getpid())
+        assert env == first.env
+        ready = {"ready/" + key.removeprefix("pending/") for key in keys}
+        wait_until(lambda: ready <= set(first.list_keys("ready/")), what="the labels are there")
+        found = first.get("FULFILLMENT_URL", f"/fulfillment/shipments?orderId={orders[0]}")
+        assert found["total"] == 1
+
+
+def test_a_stack_does_not_outlive_its_owner(tmp_path: Path) -> None:
+    home, base = tmp_path / "home", find_port_base()
+    script = (
+        "import os, sys; from pathlib import Path; from dataflow_stack import local;"
+        f"local.up(home=Path({str(home)!r}), port_base={base}, owner_pid=os.getpid());"
+        "print('up', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        try:
+            assert owner.stdout.readline() == "up\n"
+            assert find_processes(home)
+        finally:
+            owner.kill()
+    try:
+        wait_until(lambda: not find_processes(home), what="the stack ended with its owner")
+    finally:
+        local.down(home=home)
+
+
+def test_a_taken_port_is_named_with_the_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = find_port_base()
+    monkeypatch.setenv("RUNBOOK_STACK_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RUNBOOK_STACK_PORT_BASE", str(base))
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 8109 + base))
+        other.listen()
+        result = CliRunner().invoke(app, ["up", "--json"])
+    assert result.exit_code == 2
+    document = json.loads(result.stdout)
+    assert document["exit_code"] == 2
+    assert str(8109 + base) in document["error"]
+    assert "RUNBOOK_STACK_PORT_BASE" in document["error"]
+    assert not find_processes(tmp_path / "home")
+
+
+def test_a_service_that_cannot_start_is_named_with_its_last_log_lines(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    # As after a bad change of configuration: the service refuses its settings and ends.
+    broken = {"carrier-api": {"SERVICE_PORT": "no-number"}}
+    (home / "overrides.json").write_text(json.dumps(broken))
+    try:
+        with pytest.raises(StackError, match=r"carrier-api is not healthy[\s\S]*SERVICE_PORT|port"):
+            local.up(home=home, port_base=find_port_base(), owner_pid=os.getpid(), deadline_s=40)
+    finally:
+        local.down(home=home)
+    assert not find_processes(home)
+
+
+def test_env_prints_what_a_shell_can_read(
+    stack: RunningStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNBOOK_STACK_HOME", str(stack.home))
+    result = CliRunner().invoke(app, ["env"])
+    assert result.exit_code == 0
+    shell = subprocess.run(
+        ["sh", "-c", f'{result.stdout}\nprintf %s "$RUNBOOK_STACK_HOME|$MINIO_ENDPOINT"'],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    )
+    assert shell.stdout == f"{stack.home}|{stack.env['MINIO_ENDPOINT']}"
+
+
+def test_restart_gives_a_service_another_process(
+    stack: RunningStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNBOOK_STACK_HOME", str(stack.home))
+
+    def pid() -> int:
+        services = {s["name"]: s for s in local.status(home=stack.home)["services"]}
+        return int(services["carrier-api"]["pid"])
+
+    before = pid()
+    result = CliRunner().invoke(app, ["restart", "carrier-api", "--json"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["service"] == "carrier-api"
+    assert pid() != before
+
+
+def test_logs_are_json_lines(stack: RunningStack) -> None:
+    lines = local.logs("fulfillment-service", lines=5, home=stack.home)
+    assert lines
+    for line in lines:
+        assert {"ts", "level", "logger", "msg"} <= set(json.loads(line))

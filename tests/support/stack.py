@@ -1,0 +1,117 @@
+"""The whole local stack for tests: on free ports, in a folder of its own, stopped at the end.
+
+Use it with ``from tests.support.stack import stack``; it is shared by the whole session.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from minio import Minio
+
+from dataflow_stack import local
+from dataflow_stack.config import Profile
+from dataflow_stack.store_client import build_client
+from dataflow_stack.topology import SERVICES
+
+__all__ = ["RunningStack", "find_port_base", "run_stack", "stack", "wait_until"]
+
+# With these the ports stay below those that the kernel gives to outgoing connections.
+_FIRST_BASE, _LAST_BASE = 10_000, 18_000
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """A stack that runs.
+
+    Attributes
+    ----------
+    env : every endpoint and credential, by the name of its setting
+    home : its folder
+    port_base : added to every port
+    """
+
+    env: dict[str, str]
+    home: Path
+    port_base: int
+
+    @property
+    def settings_env(self) -> dict[str, str]:
+        """The variables for a child process: this process's own, and the stack's."""
+        return {**os.environ, **self.env}
+
+    @property
+    def store(self) -> Minio:
+        """A client of its object store."""
+        env = self.env
+        return build_client(
+            env["MINIO_ENDPOINT"], env["MINIO_ROOT_USER"], env["MINIO_ROOT_PASSWORD"]
+        )
+
+    def list_keys(self, prefix: str) -> list[str]:
+        """Return the keys under a prefix."""
+        bucket = self.env["FULFILLMENT_BUCKET"]
+        found = self.store.list_objects(bucket_name=bucket, prefix=prefix, recursive=True)
+        return [item.object_name for item in found if item.object_name]
+
+    def get(self, setting: str, path: str) -> Any:
+        """Return the JSON that a service answers; ``setting`` names its URL."""
+        answer = requests.get(self.env[setting] + path, timeout=10)
+        answer.raise_for_status()
+        return answer.json()
+
+
+def find_port_base() -> int:
+    """Return a port base at which every port of the stack is free."""
+    start = _FIRST_BASE + (os.getpid() * 37) % (_LAST_BASE - _FIRST_BASE)
+    for step in range(200):
+        base = _FIRST_BASE + (start + step * 211 - _FIRST_BASE) % (_LAST_BASE - _FIRST_BASE)
+        if all(_is_free(base + p) for s in SERVICES.values() for p in s.ports):
+            return base
+    raise RuntimeError("no free port base found")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def wait_until(is_true: Callable[[], bool], *, what: str, deadline_s: float = 60.0) -> None:
+    """Poll until the condition holds; fail with its name after the deadline."""
+    end = time.monotonic() + deadline_s
+    while not is_true():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {deadline_s:.0f} s: {what}")
+        time.sleep(0.1)
+
+
+@contextmanager
+def run_stack(home: Path, *, profile: Profile = "demo") -> Iterator[RunningStack]:
+    """Run a stack in a folder; it ends with this process, however that ends."""
+    base = find_port_base()
+    try:
+        env = local.up(home=home, port_base=base, profile=profile, owner_pid=os.getpid())
+        yield RunningStack(env, home.resolve(), base)
+    finally:
+        local.down(home=home)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """Run one stack for the whole session."""
+    with run_stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running

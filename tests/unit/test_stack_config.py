@@ -1,0 +1,105 @@
+"""Settings, supervisor configuration and fault table of the local stack."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from supervisor.datatypes import dict_of_key_value_pairs
+
+from dataflow_stack import fault_state, layout
+from dataflow_stack.config import StackConfig, load_config
+from dataflow_stack.faults import FAULTS
+from dataflow_stack.places import build_env
+from dataflow_stack.supervisor import Program, write_conf
+from dataflow_stack.topology import SERVICES
+from runbook_lib.errors import EnvironmentForbidsError, SettingsError
+from runbook_lib.model import Cause
+from runbook_lib.settings import Settings
+
+
+def config_in(home: Path, port_base: int = 0) -> StackConfig:
+    return load_config(home, port_base)
+
+
+def test_ports_are_shifted_by_the_base(tmp_path: Path) -> None:
+    env = build_env(config_in(tmp_path, 1000))
+    assert env["MINIO_ENDPOINT"] == "127.0.0.1:10000"
+    assert env["SUPPORT_URL"] == "http://127.0.0.1:9109"
+
+
+def test_no_two_services_share_a_port() -> None:
+    ports = [port for service in SERVICES.values() for port in service.ports]
+    assert len(ports) == len(set(ports))
+
+
+def test_the_runbook_can_read_every_variable_of_the_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in build_env(config_in(tmp_path)).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert settings.is_playground
+    assert settings.runbook_services == "supervisor"
+    assert settings.fulfillment_url == "http://127.0.0.1:8108"
+
+
+def test_a_value_that_the_supervisor_cannot_hold_is_refused_without_telling_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINIO_ROOT_PASSWORD", 'pass"word-42')
+    with pytest.raises(SettingsError, match="MINIO_ROOT_PASSWORD") as caught:
+        load_config(tmp_path)
+    assert "word-42" not in str(caught.value)
+
+
+def test_a_malformed_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNBOOK_STACK_PORT_BASE", "many")
+    with pytest.raises(SettingsError, match="RUNBOOK_STACK_PORT_BASE"):
+        load_config(tmp_path)
+
+
+def test_a_stack_is_found_again_as_it_was_started(tmp_path: Path) -> None:
+    config_in(tmp_path, 500).with_profile("production").save()
+    found = load_config(tmp_path).remembered()
+    assert (found.port_base, found.profile) == (500, "production")
+
+
+def test_the_configuration_keeps_odd_values_and_is_private(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    values = {"A": "50% of, it; all", "B": "x=y"}
+    write_conf(config, [Program("one", ["prog", "a b%"], values, 1)])
+    assert stat.S_IMODE(config.conf.stat().st_mode) == 0o600
+    lines = config.conf.read_text().splitlines()
+    environment = next(line for line in lines if line.startswith("environment"))
+    text = environment.partition(" = ")[2].replace("%%", "%")
+    assert dict_of_key_value_pairs(text) == values
+    assert "command = prog 'a b%%'" in lines
+
+
+def test_overrides_of_faults_reach_the_program(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    layout.write_overrides(config, {"carrier-api": {"SERVICE_CLOCK_OFFSET_S": "120"}})
+    layout.write_layout(config)
+    assert 'SERVICE_CLOCK_OFFSET_S="120"' in config.conf.read_text()
+
+
+def test_there_is_a_fault_for_every_cause() -> None:
+    assert set(FAULTS) == {str(cause) for cause in Cause}
+
+
+def test_a_fault_is_refused_outside_local_and_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNBOOK_ENVIRONMENT", "production")
+    with pytest.raises(EnvironmentForbidsError, match="production"):
+        FAULTS["pipeline_paused"].on(config_in(tmp_path))
+
+
+def test_a_noted_fault_is_on_until_it_is_forgotten(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    fault_state.remember(config, "surge", {"intervalS": 3})
+    assert FAULTS["surge"].is_on(config)
+    fault_state.forget(config, "surge")
+    assert not FAULTS["surge"].is_on(config)
