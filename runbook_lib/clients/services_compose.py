@@ -103,8 +103,8 @@ class ComposeServices:
             )
         return states
 
-    def _run(self, *words: str, timeout_s: float = _READ_TIMEOUT_S) -> str:
-        return self._execute([*self._command, *words], timeout_s)
+    def _run(self, *words: str, timeout_s: float | None = None) -> str:
+        return self._execute([*self._command, *words], timeout_s or _READ_TIMEOUT_S)
 
     def _execute(self, words: list[str], timeout_s: float) -> str:
         shown = " ".join(words[:8])

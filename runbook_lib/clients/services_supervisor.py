@@ -47,8 +47,11 @@ class _UnixTransport(xmlrpc.client.Transport):
         super().__init__()
         self._path, self._timeout_s = path, timeout_s
 
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ARG002
-        return _UnixConnection(self._path, self._timeout_s)
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        # Kept where the transport looks for what it has to close.
+        connection = _UnixConnection(self._path, self._timeout_s)
+        self._connection = host, connection
+        return connection
 
 
 class SupervisorServices:

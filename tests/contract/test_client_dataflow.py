@@ -1,0 +1,426 @@
+"""The clients of DataFlow's services on recorded answers, and on broken ones."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from runbook_lib.clients.fulfillment import FulfillmentClient
+from runbook_lib.clients.grafana import GrafanaClient
+from runbook_lib.clients.notifications import NotificationsClient
+from runbook_lib.clients.pipeline import PipelineClient
+from runbook_lib.clients.probe import ProbeClient
+from runbook_lib.clients.support import SupportClient
+from runbook_lib.errors import (
+    AccessDeniedError,
+    BadAnswerError,
+    ConnectionRefusedClientError,
+    NotFoundError,
+    UsageError,
+)
+
+TICKET = "4be0643f-1d98-573b-97cd-ca98a65347dd"
+CASE: dict[str, Any] = {
+    "id": TICKET,
+    "subject": "Where is my parcel?",
+    "channel": "email",
+    "status": "open",
+    "context": [
+        {"type": "order", "orderId": 4242},
+        {"type": "note"},
+        {"type": "order", "orderId": 4242},
+    ],
+    "createdAt": "2026-11-24T03:00:00.000001Z",
+    "timeline": [
+        {
+            "source": "fulfillment-service",
+            "type": "shipment",
+            "shipmentId": "s-1",
+            "orderId": 4242,
+            "status": "LABEL_PENDING",
+            "trackingNumber": None,
+            "timestamp": "2026-11-24T03:01:00.5",
+        },
+        {"type": "conversation", "authorType": "customer", "message": "<script>alert(1)</script>",
+         "timestamp": "2026-11-24T10:02:00+07:00"},
+        {"type": "attachment", "timestamp": "2026-11-24T03:03:00Z"},
+        {"type": "context", "timestamp": "just now"},
+    ],
+}  # fmt: skip
+
+
+def support_of(server: HTTPServer) -> SupportClient:
+    return SupportClient(server.url_for(""), timeout_s=5)
+
+
+def test_a_ticket_is_read_with_times_in_three_forms(httpserver: HTTPServer) -> None:
+    httpserver.expect_request(
+        f"/support/cases/{TICKET}", query_string="includeTimeline=true"
+    ).respond_with_json(CASE)
+    case = support_of(httpserver).read_case(TICKET)
+    assert (case.id, case.status, case.order_ids) == (TICKET, "open", (4242,))
+    assert [entry.at for entry in case.timeline] == [
+        datetime(2026, 11, 24, 3, 1, 0, 500_000, tzinfo=UTC),
+        datetime(2026, 11, 24, 3, 2, tzinfo=UTC),
+        datetime(2026, 11, 24, 3, 3, tzinfo=UTC),
+        None,
+    ]
+    shipment = case.timeline[0]
+    assert (shipment.type, shipment.source, shipment.status, shipment.order_id) == (
+        "shipment",
+        "fulfillment-service",
+        "LABEL_PENDING",
+        4242,
+    )
+    assert case.timeline[1].raw["message"] == "<script>alert(1)</script>"
+
+
+def test_a_ticket_that_is_not_there_is_not_found(httpserver: HTTPServer) -> None:
+    httpserver.expect_request(f"/support/cases/{TICKET}").respond_with_json(
+        {"detail": "Ticket not found"}, status=404
+    )
+    with pytest.raises(NotFoundError, match="Ticket not found"):
+        support_of(httpserver).read_case(TICKET)
+
+
+@pytest.mark.parametrize("ticket", ["", "..", "a/../b", "x?y=1", "a b"])
+def test_a_ticket_id_cannot_lead_elsewhere(httpserver: HTTPServer, ticket: str) -> None:
+    client = support_of(httpserver)
+    for ask in (client.read_case, client.refresh_timeline, client.close_case):
+        with pytest.raises(UsageError):
+            ask(ticket)
+    assert not httpserver.log
+
+
+def test_a_refresh_answers_the_ticket(httpserver: HTTPServer) -> None:
+    httpserver.expect_request(
+        f"/support/cases/{TICKET}/timeline/refresh", method="POST"
+    ).respond_with_json(CASE)
+    assert len(support_of(httpserver).refresh_timeline(TICKET).timeline) == 4
+
+
+def test_a_ticket_is_opened_written_to_and_closed(httpserver: HTTPServer, tmp_path: Path) -> None:
+    httpserver.expect_request(
+        "/support/cases",
+        method="POST",
+        json={
+            "subject": "Drill",
+            "channel": "internal",
+            "context": [{"type": "order", "orderId": 7}],
+            "initialMessage": "hello",
+        },
+    ).respond_with_json({**CASE, "timeline": []}, status=201)
+    base = f"/support/cases/{TICKET}"
+    httpserver.expect_request(
+        f"{base}/messages", method="POST", json={"authorType": "agent", "message": "done"}
+    ).respond_with_json({}, status=201)
+    files: list[tuple[str | None, bytes]] = []
+
+    def take(request: Request) -> Response:
+        files.extend((f.filename, f.read()) for f in request.files.getlist("file"))
+        return Response('{"ok":true}', 201, content_type="application/json")
+
+    httpserver.expect_request(f"{base}/attachments", method="POST").respond_with_handler(take)
+    httpserver.expect_request(f"{base}/close", method="POST").respond_with_json(CASE)
+    client = support_of(httpserver)
+    assert client.create_case("Drill", order_ids=(7,), message="hello").id == TICKET
+    client.add_message(TICKET, "done")
+    report = tmp_path / "report.html"
+    report.write_bytes(b"<html>")
+    client.add_attachment(TICKET, report)
+    client.close_case(TICKET)
+    assert files == [("report.html", b"<html>")]
+    httpserver.check_assertions()
+
+
+def test_a_file_that_is_missing_is_not_attached(httpserver: HTTPServer, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a file"):
+        support_of(httpserver).add_attachment(TICKET, tmp_path / "none.html")
+    assert not httpserver.log
+
+
+def test_collection_failures_are_counted_by_stage(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/metrics").respond_with_data(
+        "# TYPE support_timeline_collection_failures_total counter\n"
+        'support_timeline_collection_failures_total{stage="shipments"} 3.0\n'
+        'support_timeline_collection_failures_total{stage="orders"} 0.0\n'
+        'support_timeline_collection_failures_created{stage="shipments"} 1.7e+09\n'
+    )
+    assert support_of(httpserver).read_collection_failures() == {"shipments": 3.0, "orders": 0.0}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [[], {}, {**CASE, "timeline": {}}, {**CASE, "timeline": [7]}, {**CASE, "context": "x"},
+     {**CASE, "timeline": [{"orderId": "many"}]}],
+)  # fmt: skip
+def test_a_ticket_of_another_shape_is_a_bad_answer(httpserver: HTTPServer, body: Any) -> None:
+    httpserver.expect_request(f"/support/cases/{TICKET}").respond_with_json(body)
+    with pytest.raises(BadAnswerError):
+        support_of(httpserver).read_case(TICKET)
+
+
+WORKER = {
+    "paused": False,
+    "lastRunAt": "2026-11-24T03:14:00.123456Z",
+    "lastMoveAt": None,
+    "lastError": None,
+    "moving": True,
+    "pendingPrefix": "pending/",
+    "readyPrefix": "ready/",
+    "bucket": "fulfillment-artifacts",
+    "endpoint": "127.0.0.1:9000",
+    "pipelineDagId": "fulfillment_release",
+    "credentials": "present",
+}
+
+
+def fulfillment_of(server: HTTPServer) -> FulfillmentClient:
+    return FulfillmentClient(server.url_for(""), timeout_s=5)
+
+
+def test_the_worker_is_read_and_steered(httpserver: HTTPServer) -> None:
+    base = "/fulfillment/worker"
+    httpserver.expect_request(base, method="GET").respond_with_json(WORKER)
+    httpserver.expect_request(f"{base}/pause", method="POST").respond_with_json(
+        {**WORKER, "paused": True}
+    )
+    httpserver.expect_request(f"{base}/resume", method="POST").respond_with_json(WORKER)
+    httpserver.expect_request(f"{base}/run", method="POST").respond_with_json(WORKER, status=202)
+    client = fulfillment_of(httpserver)
+    state = client.read_worker()
+    assert (state.paused, state.moving, state.last_move_at) == (False, True, None)
+    assert state.last_run_at == datetime(2026, 11, 24, 3, 14, 0, 123456, tzinfo=UTC)
+    assert (state.last_error, state.credentials) == ("", "present")
+    assert client.pause_worker().paused
+    assert not client.resume_worker().paused
+    client.trigger_worker()
+    httpserver.check_assertions()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, [], {**WORKER, "paused": "no"}, {**WORKER, "moving": None}, {**WORKER, "lastRunAt": "x"}],
+)
+def test_a_worker_of_another_shape_is_a_bad_answer(httpserver: HTTPServer, body: Any) -> None:
+    httpserver.expect_request("/fulfillment/worker").respond_with_json(body)
+    with pytest.raises(BadAnswerError):
+        fulfillment_of(httpserver).read_worker()
+
+
+def test_a_dataflow_without_a_worker_api_is_not_found(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/fulfillment/worker").respond_with_json({}, status=404)
+    with pytest.raises(NotFoundError):
+        fulfillment_of(httpserver).read_worker()
+
+
+def test_shipments_are_listed_and_orders_handed_over(httpserver: HTTPServer) -> None:
+    httpserver.expect_request(
+        "/fulfillment/shipments", query_string={"orderId": "7", "limit": "5"}
+    ).respond_with_json({"items": [{"id": "s-1", "orderId": 7}], "total": 1})
+    httpserver.expect_request(
+        "/fulfillment/orders", method="POST", json={"orders": [{"orderId": 7}]}
+    ).respond_with_json({"accepted": 1}, status=202)
+    client = fulfillment_of(httpserver)
+    assert client.list_shipments(order_id=7, limit=5) == [{"id": "s-1", "orderId": 7}]
+    assert client.submit_orders([{"orderId": 7}]) == 1
+
+
+DAG = {
+    "dag_id": "fulfillment_release",
+    "is_paused": True,
+    "is_stale": False,
+    "has_import_errors": False,
+    "next_dagrun_run_after": None,
+}
+
+
+def pipeline_of(server: HTTPServer, **more: Any) -> PipelineClient:
+    return PipelineClient(server.url_for(""), dag_id="fulfillment_release", timeout_s=5, **more)
+
+
+def test_a_dag_is_read_and_unpaused(httpserver: HTTPServer) -> None:
+    path = "/api/v2/dags/fulfillment_release"
+    httpserver.expect_request(path, method="GET").respond_with_json(DAG)
+    httpserver.expect_request(path, method="PATCH", json={"is_paused": False}).respond_with_json(
+        {**DAG, "is_paused": False, "next_dagrun_run_after": "2026-11-24T03:15:00Z"}
+    )
+    client = pipeline_of(httpserver)
+    assert client.read_dag().is_paused
+    after = client.set_paused(False)
+    assert not after.is_paused
+    assert after.next_run_at == datetime(2026, 11, 24, 3, 15, tzinfo=UTC)
+
+
+def test_runs_are_listed_newest_first_as_asked(httpserver: HTTPServer) -> None:
+    runs = [
+        {"dag_run_id": "r2", "state": "running", "start_date": "2026-11-24T03:14:00Z",
+         "end_date": None},
+        {"dag_run_id": "r1", "state": "failed", "start_date": None, "end_date": None},
+    ]  # fmt: skip
+    httpserver.expect_request(
+        "/api/v2/dags/fulfillment_release/dagRuns",
+        query_string={"order_by": "-start_date", "limit": "2"},
+    ).respond_with_json({"dag_runs": runs, "total_entries": 9})
+    found = pipeline_of(httpserver).list_runs(2)
+    assert [(run.id, run.state) for run in found] == [("r2", "running"), ("r1", "failed")]
+    assert (found[0].ended_at, found[1].started_at) == (None, None)
+
+
+def test_airflow_gets_credentials_only_when_there_are_some(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/api/v2/dags/fulfillment_release").respond_with_json(DAG)
+    pipeline_of(httpserver).read_dag()
+    pipeline_of(httpserver, user="ops", password="pw").read_dag()
+    first, second = (request.headers.get("Authorization") for request, _ in httpserver.log)
+    assert first is None
+    assert second is not None
+
+
+def test_a_dag_id_cannot_lead_elsewhere(httpserver: HTTPServer) -> None:
+    paths: list[str] = []
+
+    def note(request: Request) -> Response:
+        paths.append(str(request.environ["REQUEST_URI"]))
+        return Response("{}", 404, content_type="application/json")
+
+    httpserver.expect_request(re.compile(".*")).respond_with_handler(note)
+    client = PipelineClient(httpserver.url_for(""), dag_id="a/../b?c", timeout_s=5)
+    with pytest.raises(NotFoundError):
+        client.read_dag()
+    assert paths == ["/api/v2/dags/a%2F..%2Fb%3Fc"]
+
+
+@pytest.mark.parametrize("body", [{}, {**DAG, "is_paused": "false"}, {**DAG, "is_paused": None}])
+def test_a_dag_of_another_shape_is_a_bad_answer(httpserver: HTTPServer, body: Any) -> None:
+    httpserver.expect_request("/api/v2/dags/fulfillment_release").respond_with_json(body)
+    with pytest.raises(BadAnswerError):
+        pipeline_of(httpserver).read_dag()
+
+
+def test_notifications_come_oldest_first(httpserver: HTTPServer) -> None:
+    items = [
+        {"channel": "slack", "receivedAt": "2026-11-24T03:15:00Z", "status": "resolved",
+         "alertnames": ["FulfillmentDelay"], "drill": False, "text": "ok"},
+        {"channel": "slack", "receivedAt": "2026-11-24T03:14:00Z", "status": "firing",
+         "alertnames": ["FulfillmentDelay"], "drill": True, "text": "<img src=x>"},
+    ]  # fmt: skip
+    httpserver.expect_request(
+        "/notifications", query_string={"since": "2026-11-24T03:00:00.000Z", "channel": "slack"}
+    ).respond_with_json({"items": items})
+    client = NotificationsClient(httpserver.url_for(""), timeout_s=5)
+    found = client.list_notifications(datetime(2026, 11, 24, 3, tzinfo=UTC), "slack")
+    assert [(n.status, n.is_drill) for n in found] == [("firing", True), ("resolved", False)]
+
+
+@pytest.mark.parametrize("body", [{}, {"items": {}}, {"items": [{"channel": "slack"}]}, []])
+def test_notifications_of_another_shape_are_a_bad_answer(httpserver: HTTPServer, body: Any) -> None:
+    httpserver.expect_request("/notifications").respond_with_json(body)
+    with pytest.raises(BadAnswerError):
+        NotificationsClient(httpserver.url_for(""), timeout_s=5).list_notifications()
+
+
+def test_no_notification_sink_is_not_configured() -> None:
+    with pytest.raises(ConnectionRefusedClientError, match="NOTIFICATIONS_URL"):
+        NotificationsClient("", timeout_s=1).list_notifications()
+
+
+def test_the_probe_tells_each_step(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/status").respond_with_json(
+        {
+            "status": "error",
+            "ticket_id": TICKET,
+            "latency_ms": 1612.5,
+            "threshold_ms": 1500,
+            "errors": ["timeline_refresh: HTTP 500"],
+            "ran_at": "2026-11-24T03:14:00Z",
+            "steps": [
+                {"step": "create_ticket", "status": "ok", "message": ""},
+                {"step": "timeline_refresh", "status": "error", "message": "HTTP 500"},
+            ],
+        }
+    )
+    status = ProbeClient(httpserver.url_for(""), timeout_s=5).read_status()
+    assert (status.status, status.latency_ms) == ("error", 1612.5)
+    assert [(s.name, s.status, s.message) for s in status.steps] == [
+        ("create_ticket", "ok", ""),
+        ("timeline_refresh", "error", "HTTP 500"),
+    ]
+
+
+def test_a_probe_that_never_ran_has_no_time(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/status").respond_with_json(
+        {"status": "pending", "steps": [], "errors": []}
+    )
+    status = ProbeClient(httpserver.url_for(""), timeout_s=5).read_status()
+    assert (status.ran_at, status.latency_ms, status.steps) == (None, None, ())
+
+
+@pytest.mark.parametrize("body", [{}, {"status": "ok"}, {"status": "ok", "steps": [{}]}, []])
+def test_a_probe_of_another_shape_is_a_bad_answer(httpserver: HTTPServer, body: Any) -> None:
+    httpserver.expect_request("/status").respond_with_json(body)
+    with pytest.raises(BadAnswerError):
+        ProbeClient(httpserver.url_for(""), timeout_s=5).read_status()
+
+
+DASHBOARD = {
+    "meta": {"url": "/d/dataflow-overview/dataflow-overview"},
+    "dashboard": {
+        "uid": "dataflow-overview",
+        "panels": [
+            {"id": 1, "title": "Row", "type": "row", "panels": [
+                {"id": 7, "title": "Fulfillment backlog ", "targets": [
+                    {"expr": 'sum by (origin) (x{bucket="$bucket",p=~"${prefix:regex}"})'},
+                    {"expr": "rate(y[$__rate_interval]) + [[bucket]] + $unknown"},
+                    {"rawSql": "select 1"},
+                ]},
+            ]},
+        ],
+        "templating": {"list": [
+            {"name": "bucket", "current": {"value": "labels"}},
+            {"name": "prefix", "current": {"value": ["pending/", "ready/"]}},
+            {"name": "all", "current": {"value": ["$__all"]}},
+        ]},
+    },
+}  # fmt: skip
+
+
+def grafana_of(server: HTTPServer) -> GrafanaClient:
+    return GrafanaClient(server.url_for(""), user="admin", password="pw", timeout_s=5)
+
+
+def test_a_panel_is_found_in_a_folded_row_with_its_variables(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/api/dashboards/uid/dataflow-overview").respond_with_json(DASHBOARD)
+    client = grafana_of(httpserver)
+    panel = client.find_panel("dataflow-overview", "fulfillment backlog")
+    assert panel.expressions == (
+        'sum by (origin) (x{bucket="labels",p=~"pending/|ready/"})',
+        "rate(y[1m]) + labels + $unknown",
+    )
+    assert panel.link == f"{client.url}/d/dataflow-overview/dataflow-overview?viewPanel=7"
+
+
+def test_a_panel_that_is_not_there_is_not_found(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/api/dashboards/uid/dataflow-overview").respond_with_json(DASHBOARD)
+    with pytest.raises(NotFoundError, match="no panel 'Other'"):
+        grafana_of(httpserver).find_panel("dataflow-overview", "Other")
+
+
+def test_a_wrong_grafana_password_is_denied(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/api/dashboards/uid/x").respond_with_json(
+        {"message": "Invalid username or password"}, status=401
+    )
+    with pytest.raises(AccessDeniedError, match="credentials"):
+        grafana_of(httpserver).find_panel("x", "y")
+
+
+@pytest.mark.parametrize("body", [[], {}, {"dashboard": 7}, {"dashboard": {"panels": [7]}}])
+def test_a_dashboard_of_another_shape_is_a_bad_answer(httpserver: HTTPServer, body: Any) -> None:
+    httpserver.expect_request("/api/dashboards/uid/x").respond_with_json(body)
+    with pytest.raises(BadAnswerError):
+        grafana_of(httpserver).find_panel("x", "y")

@@ -1,0 +1,449 @@
+"""Services through a real supervisord, and through a docker that answers as recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.clients.services import ServicesClient, connect_services, select_lines
+from runbook_lib.clients.services_compose import ComposeServices
+from runbook_lib.errors import (
+    BadAnswerError,
+    ClientError,
+    ClientTimeoutError,
+    ConnectionRefusedClientError,
+    NotFoundError,
+)
+from runbook_lib.settings import Settings
+
+SECRET = "the-stores-%secret-1"
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+PROGRAM = """
+import sys, time
+print('{"ts": "2026-11-24T03:00:00Z", "level": "info", "msg": "too old"}')
+print('{"ts": "2026-11-24T03:14:00Z", "level": "error", "msg": "upload failed"}')
+print("Traceback (most recent call last):", flush=True)
+time.sleep(600)
+"""
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 15) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.05)
+
+
+def stack_at(home: Path) -> Settings:
+    return Settings(runbook_services="supervisor", runbook_stack_home=home)
+
+
+def write_conf(home: Path, socket: Path, secret: str) -> None:
+    program = home / "program.py"
+    program.write_text(PROGRAM)
+    common = f"startsecs=0\nredirect_stderr=true\ndirectory={home}\n"
+    escaped = secret.replace("%", "%%")
+    (home / "supervisord.conf").write_text(
+        textwrap.dedent(f"""
+        [unix_http_server]
+        file={socket}
+        [rpcinterface:supervisor]
+        supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+        [supervisord]
+        logfile={home}/supervisord.log
+        pidfile={home}/supervisord.pid
+        nodaemon=true
+        """)
+        + f"[program:worker]\ncommand={sys.executable} -u {program}\n{common}"
+        + f"stdout_logfile={home}/worker.log\n"
+        + f'environment=MINIO_ROOT_PASSWORD="{escaped}",READY_PREFIX="a,b/",'
+        + 'SERVICE_DB_URL="postgres://u:pw123456@db/x",SERVICE_TOKEN=""\n'
+        + f"[program:idle]\ncommand={sys.executable} -u {program}\nautostart=false\n{common}"
+        + f'stdout_logfile={home}/idle.log\nenvironment=MINIO_ROOT_PASSWORD="other-secret"\n'
+        + f"[program:broken]\ncommand={home}/no-such-program\nautostart=false\n{common}"
+        + f"stdout_logfile={home}/broken.log\n"
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    home = tmp_path_factory.mktemp("stack")
+    # The socket stands elsewhere, as the stack does when its folder's path is too long.
+    socket = tmp_path_factory.mktemp("s") / "x.sock"
+    write_conf(home, socket, SECRET)
+    command = [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord"]
+    with (home / "out.txt").open("wb") as out:
+        process = subprocess.Popen(
+            [*command, "-c", str(home / "supervisord.conf")], stdout=out, stderr=out, cwd=home
+        )
+    try:
+        wait_for(socket.exists)
+        yield home
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+@pytest.fixture
+def supervisor(home: Path) -> ServicesClient:
+    services = connect_services(
+        Settings(
+            runbook_services="supervisor",
+            runbook_stack_home=home,
+            minio_root_password=SECRET,  # type: ignore[arg-type]
+        )
+    )
+    wait_for(lambda: {s.name: s.running for s in services.list_services()}["worker"])
+    return services
+
+
+def state_of(services: ServicesClient, name: str) -> Any:
+    return {state.name: state for state in services.list_services()}[name]
+
+
+def test_every_service_is_listed_with_its_state(supervisor: ServicesClient) -> None:
+    assert [s.name for s in supervisor.list_services()] == ["broken", "idle", "worker"]
+    worker, idle = state_of(supervisor, "worker"), state_of(supervisor, "idle")
+    assert (worker.running, worker.state, worker.exit_code) == (True, "RUNNING", None)
+    assert worker.pid
+    assert worker.since is not None
+    assert abs(datetime.now(UTC) - worker.since) < timedelta(minutes=5)
+    assert (idle.running, idle.pid, idle.since) == (False, None, None)
+
+
+def test_a_restart_gives_a_new_process(supervisor: ServicesClient) -> None:
+    before = state_of(supervisor, "worker").pid
+    supervisor.restart("worker")
+    after = state_of(supervisor, "worker")
+    assert after.running
+    assert after.pid != before
+
+
+def test_stop_and_start_can_be_repeated(supervisor: ServicesClient) -> None:
+    supervisor.stop("worker")
+    supervisor.stop("worker")
+    assert not state_of(supervisor, "worker").running
+    supervisor.start("worker")
+    supervisor.start("worker")
+    assert state_of(supervisor, "worker").running
+
+
+def test_a_killed_process_tells_its_exit_code(supervisor: ServicesClient, home: Path) -> None:
+    supervisor.start("idle")
+    wait_for(lambda: state_of(supervisor, "idle").running)
+    supervisor.stop("idle")
+    assert state_of(supervisor, "idle").exit_code is not None
+
+
+def test_a_service_that_cannot_start_is_a_bad_answer(supervisor: ServicesClient) -> None:
+    with pytest.raises(BadAnswerError, match=r"broken.*log"):
+        supervisor.start("broken")
+
+
+@pytest.mark.parametrize("name", ["nobody", "../x", "worker; rm", ""])
+def test_a_name_that_is_no_service_is_not_found(supervisor: ServicesClient, name: str) -> None:
+    for ask in (supervisor.restart, supervisor.stop, supervisor.read_effective_settings):
+        with pytest.raises(NotFoundError, match="there are: broken, idle, worker"):
+            ask(name)
+    with pytest.raises(NotFoundError):
+        supervisor.read_logs(name, since=LONG_AGO)
+
+
+def test_logs_begin_at_the_time_asked_for(supervisor: ServicesClient, home: Path) -> None:
+    wait_for(lambda: "Traceback" in (home / "worker.log").read_text())
+    since = datetime(2026, 11, 24, 3, 10, tzinfo=UTC)
+    os.utime(home / "worker.log")
+    lines = supervisor.read_logs("worker", since=since)
+    assert "too old" not in "".join(line.text for line in lines)
+    assert json.loads(lines[0].text)["msg"] == "upload failed"
+    assert lines[1].text == "Traceback (most recent call last):"
+    assert lines[1].at == lines[0].at == datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
+
+
+def test_logs_are_bounded_and_reach_into_rotated_files(
+    supervisor: ServicesClient, home: Path
+) -> None:
+    (home / "idle.log").write_text("".join(f"new {n:04}\n" for n in range(100)))
+    (home / "idle.log.1").write_text("".join(f"old {n:04}\n" for n in range(100)))
+    everything = supervisor.read_logs("idle", since=LONG_AGO)
+    assert [everything[0].text, everything[-1].text, len(everything)] == [
+        "old 0000",
+        "new 0099",
+        200,
+    ]
+    few = supervisor.read_logs("idle", since=LONG_AGO, max_bytes=1003)
+    assert few[0].text == "old 0089"  # the first line is cut off, so it is left out
+    assert few[-1].text == "new 0099"
+    last = supervisor.read_logs("idle", since=LONG_AGO, max_lines=3)
+    assert [line.text for line in last] == ["new 0097", "new 0098", "new 0099"]
+
+
+def test_a_log_that_is_not_there_yet_is_empty(supervisor: ServicesClient, home: Path) -> None:
+    (home / "broken.log").unlink(missing_ok=True)
+    assert supervisor.read_logs("broken", since=LONG_AGO) == []
+
+
+def test_settings_show_no_secret(supervisor: ServicesClient) -> None:
+    settings = supervisor.read_effective_settings("worker")
+    assert settings["MINIO_ROOT_PASSWORD"] == "equal to the store's"
+    assert settings["READY_PREFIX"] == "a,b/"
+    assert settings["SERVICE_TOKEN"] == "absent"
+    assert "pw123456" not in str(settings)
+    assert "HOME" not in settings
+
+
+def test_settings_of_a_stopped_service_are_the_declared_ones(supervisor: ServicesClient) -> None:
+    supervisor.stop("idle")
+    assert supervisor.read_effective_settings("idle") == {"MINIO_ROOT_PASSWORD": "present"}
+
+
+def test_settings_are_those_the_process_runs_with(supervisor: ServicesClient, home: Path) -> None:
+    conf = home / "supervisord.conf"
+    text = conf.read_text()
+    conf.write_text(text.replace("a,b/", "changed-later/"))
+    try:
+        assert supervisor.read_effective_settings("worker")["READY_PREFIX"] == "a,b/"
+    finally:
+        conf.write_text(text)
+
+
+def test_no_stack_is_refused_and_says_what_to_do(tmp_path: Path) -> None:
+    services = connect_services(
+        Settings(runbook_services="supervisor", runbook_stack_home=tmp_path)
+    )
+    with pytest.raises(ConnectionRefusedClientError, match="runbook stack up"):
+        services.list_services()
+
+
+def test_a_dead_supervisor_is_refused(tmp_path: Path) -> None:
+    write_conf(tmp_path, tmp_path / "none.sock", SECRET)
+    services = connect_services(
+        Settings(runbook_services="supervisor", runbook_stack_home=tmp_path)
+    )
+    with pytest.raises(ConnectionRefusedClientError, match="runbook stack up"):
+        services.list_services()
+
+
+def test_a_hanging_supervisor_costs_its_time_out(tmp_path: Path) -> None:
+    import socket
+
+    path = tmp_path / "h.sock"
+    write_conf(tmp_path, path, SECRET)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        services = connect_services(
+            Settings(runbook_services="supervisor", runbook_stack_home=tmp_path, http_timeout_s=0.3)
+        )
+        with pytest.raises(ClientTimeoutError, match=r"0\.3 s"):
+            services.list_services()
+
+
+def test_a_damaged_configuration_does_not_leak_its_secrets(tmp_path: Path) -> None:
+    (tmp_path / "supervisord.conf").write_text(f"MINIO_ROOT_PASSWORD={SECRET}\n[oops")
+    services = connect_services(
+        Settings(runbook_services="supervisor", runbook_stack_home=tmp_path)
+    )
+    with pytest.raises(ClientError) as caught:
+        services.list_services()
+    assert SECRET not in str(caught.value)
+
+
+DOCKER = """#!{python}
+import json, sys, time
+words = sys.argv[1:]
+with open({log!r}, "a") as file:
+    file.write(json.dumps(words) + "\\n")
+answers = json.load(open({answers!r}))
+names = ("ps", "config", "logs", "restart", "stop", "start", "inspect")
+name = next((w for w in names if w in words), "")
+answer = answers.get(name, {{"out": ""}})
+time.sleep(answer.get("sleep", 0))
+sys.stderr.write(answer.get("err", ""))
+sys.stdout.write(answer["out"])
+sys.exit(answer.get("code", 0))
+"""
+
+PS = [
+    {"ID": "aa11", "Name": "dataflow-worker-1", "Service": "worker", "State": "running"},
+    {"ID": "bb22", "Name": "dataflow-minio-1", "Service": "minio", "State": "exited"},
+]
+INSPECT = [
+    {"Status": "running", "Running": True, "Pid": 71, "ExitCode": 0,
+     "StartedAt": "2026-11-24T03:14:00.123456789Z", "FinishedAt": "0001-01-01T00:00:00Z",
+     "Health": {"Status": "unhealthy"}},
+    {"Status": "exited", "Running": False, "Pid": 0, "ExitCode": 137,
+     "StartedAt": "2026-11-24T03:00:00Z", "FinishedAt": "2026-11-24T03:10:00Z"},
+]  # fmt: skip
+CONFIG = {
+    "name": "dataflow",
+    "services": {
+        "worker": {"environment": {"MINIO_ROOT_PASSWORD": SECRET, "READY_PREFIX": "ready/",
+                                   "NOTHING": None}},
+        "minio": {"environment": None},
+    },
+}  # fmt: skip
+
+
+class Compose:
+    """A compose back end over a program that answers what the test says."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._answers, self._log = folder / "answers.json", folder / "log.jsonl"
+        program = folder / "docker"
+        program.write_text(
+            DOCKER.format(python=sys.executable, log=str(self._log), answers=str(self._answers))
+        )
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        self.answers: dict[str, dict[str, Any]] = {
+            "ps": {"out": "\n".join(map(json.dumps, PS))},
+            "inspect": {"out": "\n".join(map(json.dumps, INSPECT)) + "\n"},
+            "config": {"out": json.dumps(CONFIG)},
+        }
+        self.services = ComposeServices(
+            Settings(compose_file="a.yml:b.yml", minio_root_password=SECRET)  # type: ignore[arg-type]
+        )
+        self.save()
+
+    def save(self) -> None:
+        self._answers.write_text(json.dumps(self.answers))
+
+    def commands(self) -> list[list[str]]:
+        return [json.loads(line) for line in self._log.read_text().splitlines()]
+
+
+@pytest.fixture
+def compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
+    return Compose(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+def test_compose_lists_services(compose: Compose, as_array: bool) -> None:
+    if as_array:
+        compose.answers["ps"]["out"] = json.dumps(PS)
+        compose.save()
+    minio, worker = compose.services.list_services()
+    assert (worker.name, worker.running, worker.pid, worker.health) == (
+        "worker",
+        True,
+        71,
+        "unhealthy",
+    )
+    assert worker.since == datetime(2026, 11, 24, 3, 14, 0, 123456, tzinfo=UTC)
+    assert (minio.running, minio.state, minio.exit_code, minio.pid) == (False, "exited", 137, None)
+    assert minio.since == datetime(2026, 11, 24, 3, 10, tzinfo=UTC)
+    assert compose.commands()[0] == [
+        "compose", "-f", "a.yml", "-f", "b.yml", "ps", "--all", "--format", "json",
+    ]  # fmt: skip
+
+
+def test_compose_without_containers_lists_nothing(compose: Compose) -> None:
+    compose.answers["ps"]["out"] = "\n"
+    compose.save()
+    assert compose.services.list_services() == []
+
+
+def test_compose_logs_carry_dockers_time(compose: Compose) -> None:
+    compose.answers["logs"] = {
+        "out": '2026-11-24T03:14:00.1Z {"msg": "x"}\n2026-11-24T03:14:01Z  File "a.py"\n'
+    }
+    compose.save()
+    since = datetime(2026, 11, 24, 3, tzinfo=UTC)
+    lines = compose.services.read_logs("worker", since=since, max_lines=50)
+    assert [line.text for line in lines] == ['{"msg": "x"}', ' File "a.py"']
+    assert lines[0].at == datetime(2026, 11, 24, 3, 14, 0, 100_000, tzinfo=UTC)
+    assert compose.commands()[-1][5:] == [
+        "logs", "--no-color", "--no-log-prefix", "--timestamps",
+        "--since", "2026-11-24T03:00:00.000Z", "--tail", "50", "worker",
+    ]  # fmt: skip
+
+
+def test_compose_changes_one_checked_service(compose: Compose) -> None:
+    for change in (compose.services.restart, compose.services.stop, compose.services.start):
+        change("worker")
+        with pytest.raises(NotFoundError, match="there are: minio, worker"):
+            change("--all; rm -rf /")
+    done = [words[5:] for words in compose.commands() if "config" not in words]
+    assert done == [["restart", "worker"], ["stop", "worker"], ["start", "worker"]]
+
+
+def test_compose_settings_show_no_secret(compose: Compose) -> None:
+    assert compose.services.read_effective_settings("worker") == {
+        "MINIO_ROOT_PASSWORD": "equal to the store's",
+        "READY_PREFIX": "ready/",
+        "NOTHING": "",
+    }
+    assert compose.services.read_effective_settings("minio") == {}
+
+
+def test_a_compose_that_fails_says_why_without_secrets(compose: Compose) -> None:
+    compose.answers["ps"] = {"out": "", "err": f"cannot connect, password={SECRET}", "code": 1}
+    compose.save()
+    with pytest.raises(BadAnswerError, match="cannot connect") as caught:
+        compose.services.list_services()
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("out", ["not json", "[1]", '{"a":', "7"])
+def test_a_compose_that_answers_something_else_is_a_bad_answer(compose: Compose, out: str) -> None:
+    compose.answers["ps"]["out"] = compose.answers["config"]["out"] = out
+    compose.save()
+    with pytest.raises(BadAnswerError):
+        compose.services.list_services()
+    with pytest.raises(BadAnswerError):
+        compose.services.read_effective_settings("worker")
+
+
+def test_a_hanging_docker_costs_its_time_out(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runbook_lib.clients.services_compose._READ_TIMEOUT_S", 0.5)
+    compose.answers["config"]["sleep"] = 30
+    compose.save()
+    with pytest.raises(ClientTimeoutError):
+        compose.services.read_effective_settings("worker")
+
+
+def test_no_docker_is_refused_and_says_what_to_do() -> None:
+    services = ComposeServices(Settings(compose_cmd="no-such-docker compose"))
+    with pytest.raises(ConnectionRefusedClientError, match="COMPOSE_CMD"):
+        services.list_services()
+
+
+def test_lines_get_their_time_from_any_form() -> None:
+    texts = [
+        "no time yet",
+        "2026-11-24 03:14:00,500 ERROR x",
+        '{"time": 1795490041, "msg": "epoch"}',
+        '{"@timestamp": "2026-11-24T10:14:02+07:00"}',
+        "[2026-11-24T03:14:03Z] y",
+        "{not json",
+        '{"ts": {"a": 1}}',
+        "9999-99-99T99:99:99Z nonsense",
+    ]
+    times = [line.at for line in select_lines(texts, since=LONG_AGO, max_lines=99)]
+    second = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
+    assert times == [
+        None,
+        second + timedelta(milliseconds=500),
+        datetime.fromtimestamp(1795490041, UTC),
+        second + timedelta(seconds=2),
+        *[second + timedelta(seconds=3)] * 4,
+    ]
+
+
+def test_a_very_long_line_is_cut() -> None:
+    (line,) = select_lines(["x" * 1_000_000], since=LONG_AGO, max_lines=5)
+    assert len(line.text) == 8000
