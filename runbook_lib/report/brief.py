@@ -13,7 +13,8 @@ from .story import ActionStory, Story
 
 __all__ = ["Event", "Fact", "list_events", "list_facts", "list_open", "write_headline"]
 
-_ENDED_WELL = ("ok", "completed", "stopped_at_plan")
+_ENDED_WELL = ("done", "stopped_at_plan")
+_DRILL_FACTS = ("scenario", "seconds", "by", "steps", "reason", "verdict")
 _NO_CAUSE = "no cause is proven"
 
 
@@ -108,10 +109,12 @@ def _other_event(entry: Entry) -> Iterator[Event]:
     elif entry.kind == "notebook" and entry.data.get("error"):
         text = f"Notebook {entry.data.get('notebook')}: {entry.data.get('status')}"
         yield Event(entry.at, "note", text, str(entry.data["error"]), entry.seq)
-    elif entry.kind == "drill" and (phase := entry.data.get("phase")):
-        yield Event(
-            entry.at, "drill", f"Drill: {phase}", str(entry.data.get("text") or ""), entry.seq
-        )
+    elif entry.kind == "closed":
+        yield Event(entry.at, "closed", "The incident was closed", "", entry.seq)
+    elif entry.kind == "drill" and (event := entry.data.get("event")):
+        told = {k: v for k, v in entry.data.items() if k in _DRILL_FACTS and v not in (None, [])}
+        note = ", ".join(f"{name} {value}" for name, value in told.items())
+        yield Event(entry.at, "drill", str(event).replace("_", " "), note, entry.seq)
 
 
 def _open_in_record(story: Story) -> Iterator[tuple[str, str]]:

@@ -148,7 +148,6 @@ def _render(story: Story, incident: Incident, *, notebooks: bool, rows: int) -> 
         pictures=pictures,
         shown_above=_SHOWN_ABOVE,
         notebooks=dict(_fragments(story, incident)) if notebooks else {},
-        files={p.stem for p in (incident.folder / "notebooks").glob("*.ipynb")},
         journal=story.entries[:_MAX_JOURNAL_LINES],
         head=(story.entries[-1].seq, story.entries[-1].hash) if story.entries else (0, GENESIS),
         versions=_read_versions(),
@@ -226,7 +225,9 @@ def _draw(story: Story) -> Iterator[tuple[str, Picture]]:
 
 def _fragments(story: Story, incident: Incident) -> Iterator[tuple[str, Markup]]:
     for section in story.sections:
-        source = incident.folder / "notebooks" / f"{section.name}.ipynb"
+        if not section.runs:
+            continue
+        source = incident.folder / "notebooks" / Path(section.runs[-1].notebook).name
         if source.is_file():
             fragment = notebook_fragment(source, incident, outputs_only=True)
             if len(fragment) <= _MAX_NOTEBOOK_CHARACTERS:

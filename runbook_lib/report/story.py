@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import PurePath
 from typing import Any
 
 from pydantic import ValidationError
@@ -35,6 +36,11 @@ class NotebookRun:
     duration_s: float | None
     error: str
     at: datetime
+
+    @property
+    def page(self) -> str:
+        """The exported page, from the report's folder."""
+        return f"notebooks/{PurePath(self.notebook).stem}.html"
 
 
 @dataclass(slots=True)
@@ -258,7 +264,7 @@ def _place(
             str(data.get("error") or ""),
             entry.at,
         )
-        _section(story, by_name, run.notebook.removesuffix(".ipynb")).runs.append(run)
+        _section(story, by_name, str(data["section"])).runs.append(run)
     elif entry.kind == "drill":
         story.drills.append((entry, data))
 

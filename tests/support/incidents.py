@@ -57,7 +57,8 @@ class Teller:
         self.record("section_started", {"parameters": data})
 
     def record(self, kind: str, data: dict[str, Any]) -> int:
-        return self.incident.journal.append(kind, {"section": self.section, **data}).seq
+        data = {"section": self.section, **data}
+        return self.incident.journal.append(kind, data).seq
 
     def read(self, step: str, name: str, status: Status | str, **fields: Any) -> Reading:
         reading = Reading(
@@ -278,7 +279,7 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
     facts = {"objects": 74, "size_bytes": 4_812_800, "excluded": {"incomplete": 2, "synthetic": 0}}
     tell.act(ActionPhase.PLANNED, result=facts)
     if until == "plan":
-        tell.record("notebook", {"notebook": "06_remediation", "status": "stopped_at_plan",
+        tell.record("notebook", {"notebook": "06_remediation.ipynb", "status": "stopped_at_plan",
                                  "duration_s": 2.1, "error": "stopped at the plan"})  # fmt: skip
         return tell
     tell.act(ActionPhase.APPROVED)
@@ -324,8 +325,8 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
     )  # fmt: skip
     tell.record("note", {"text": "The pause came from the planned upgrade; it was not announced."})
     for name in ("02_signals_detection", "03_immediate_actions", "05_root_cause"):
-        run = {"notebook": name, "status": "ok", "duration_s": 2.4, "error": ""}
-        tell.record("notebook", run)
+        run = {"notebook": f"{name}.ipynb", "status": "done", "duration_s": 2.4, "error": ""}
+        tell.record("notebook", {**run, "section": name})
     return tell
 
 
