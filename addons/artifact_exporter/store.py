@@ -75,7 +75,7 @@ class ArtifactStore(Protocol):
 
 
 class MinioStore:
-    """The store over S3, with short time-outs: minio-py's own are minutes (docs: FACTS)."""
+    """The store over S3, with short time-outs: minio-py waits five minutes by itself."""
 
     def __init__(self, settings: ExporterSettings, *, connections: int = 8) -> None:
         self._bucket = settings.fulfillment_bucket
