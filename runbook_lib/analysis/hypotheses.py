@@ -1,0 +1,326 @@
+"""Why labels wait: one hypothesis per cause, as one table of clues. Pure.
+
+A clue is a test of one named observation, with a weight. A hypothesis is *supported* when the
+weights of the clues for it, less those against it, reach 0.6; else *undecided* when an
+observation that could decide it is unknown, or a clue hints at it; else *refuted*. A cause
+that makes the observations of others meaningless (the store is down) leaves those undecided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..model import Cause, CauseStatus, Finding, Json
+
+__all__ = ["HYPOTHESES", "Clue", "Hypothesis", "Observation", "diagnose"]
+
+_SUPPORTED = 0.6
+_HINT = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One observed fact; ``evidence`` refers to the journal. ``value`` None is unknown."""
+
+    value: Json
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clue:
+    """What one observation says about a cause.
+
+    Attributes
+    ----------
+    name : of the observation
+    holds : tests its value
+    weight : above 0 supports, below 0 refutes
+    says : the clue in words, when it holds
+    decides : whether the hypothesis stays undecided while the observation is unknown
+    """
+
+    name: str
+    holds: Callable[[Json], bool]
+    weight: float
+    says: str
+    decides: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One cause; ``hidden_by`` names the causes that make its observations meaningless."""
+
+    cause: Cause
+    clues: tuple[Clue, ...]
+    next_step: str
+    hidden_by: tuple[Cause, ...] = ()
+
+
+def _yes(value: Json) -> bool:
+    return value is True
+
+
+def _no(value: Json) -> bool:
+    return value is False
+
+
+def _any(value: Json) -> bool:
+    return bool(value)
+
+
+def _none(value: Json) -> bool:
+    return not value
+
+
+def _over(limit: float) -> Callable[[Json], bool]:
+    return lambda value: isinstance(value, int | float) and value > limit
+
+
+def _under(limit: float) -> Callable[[Json], bool]:
+    return lambda value: isinstance(value, int | float) and value < limit
+
+
+def _failing(reason: str, what: str) -> tuple[Clue, Clue]:
+    """Return the clues of a failure reason: counted lately, and told by the log lately."""
+    return (
+        Clue(f"failures_{reason}", _over(0), 0.7, f"{what}: failures counted just now"),
+        Clue(f"logged_{reason}", _yes, 0.3, f"{what}: the worker's log says so", decides=False),
+    )
+
+
+_RUN = "runbook run 06 -p plan=ID -p approve=SHA256"
+_RELEASE = f"6.1 release by move what is finished ({_RUN})"
+_RETRIGGER = f"6.1 re-trigger the worker ({_RUN})"
+
+
+HYPOTHESES: tuple[Hypothesis, ...] = (
+    Hypothesis(
+        Cause.STORE_DOWN,
+        (
+            Clue(
+                "store_live", _no, 0.9, "the object store does not answer, or says it is not well"
+            ),
+            Clue("store_live", _yes, -0.6, "the object store is live"),
+            Clue("failures_store_unreachable", _over(0), 0.3, "the worker cannot reach it", False),
+        ),
+        "do not release: restore the object store first (6.2 starts its service)",
+    ),
+    Hypothesis(
+        Cause.METRICS_BLIND,
+        (
+            Clue("prometheus_answers", _no, 0.9, "Prometheus does not answer"),
+            Clue("exporter_up", _no, 0.9, "Prometheus cannot scrape the exporter", False),
+            Clue("lag_present", _no, 0.3, "there is no fresh value of the lag", False),
+            Clue(
+                "exporter_refresh_age_s", _over(60), 0.4, "the exporter stopped refreshing", False
+            ),
+            Clue("store_live", _no, -0.5, "without the store no exporter can see anything", False),
+            Clue("exporter_up", _yes, -0.1, "the exporter is scraped", False),
+        ),
+        "6.2 start the exporter (or Prometheus); believe the listing (2.3) until then",
+    ),
+    Hypothesis(
+        Cause.WORKER_STOPPED,
+        (
+            Clue("worker_running", _no, 0.9, "the worker's service does not run"),
+            Clue("worker_paused", _yes, 0.9, "somebody paused the worker", False),
+            Clue("worker_answers", _no, 0.3, "the worker's API does not answer", False),
+            Clue("worker_answers", _yes, -0.3, "the worker's API answers", False),
+        ),
+        "6.2 start or resume the worker, then 6.1 re-trigger it",
+    ),
+    Hypothesis(
+        Cause.WORKER_STUCK,
+        (
+            Clue("worker_stands_still", _yes, 0.8, "the worker runs, but begins no new pass"),
+            Clue("worker_stands_still", _no, -0.6, "the worker begins new passes"),
+            Clue("waiting_finished", _none, -0.3, "no finished object waits", False),
+        ),
+        f"6.2 restart the worker; if it stays stuck, {_RELEASE}",
+        hidden_by=(Cause.STORE_DOWN, Cause.WORKER_STOPPED),
+    ),
+    Hypothesis(
+        Cause.PIPELINE_PAUSED,
+        (
+            Clue("dag_paused", _yes, 0.9, "the DAG that releases labels is paused"),
+            Clue("dag_paused", _no, -0.6, "the DAG is not paused"),
+        ),
+        f"{_RELEASE}, then 6.2 unpause the DAG",
+    ),
+    Hypothesis(
+        Cause.PIPELINE_FAILING,
+        (
+            Clue("dag_failed_runs", _over(1), 0.8, "its newest runs failed"),
+            Clue("dag_failed_runs", _over(0), 0.2, "its newest run failed"),
+            Clue("dag_import_errors", _yes, 0.8, "the DAG has import errors", False),
+            Clue("dag_failed_runs", _none, -0.6, "its newest run did not fail"),
+        ),
+        f"{_RELEASE}; the DAG's own logs say why its runs fail",
+    ),
+    Hypothesis(
+        Cause.BAD_CREDENTIALS,
+        (
+            *_failing("bad_credentials", "the store rejects the worker's key or signature"),
+            Clue("credentials_match", _no, 0.3, "the worker's secret is not the store's", False),
+            Clue("credentials_match", _yes, -0.4, "the worker has the store's secret", False),
+        ),
+        f"{_RELEASE}; correct MINIO_ROOT_USER and MINIO_ROOT_PASSWORD, then 6.2 restart",
+        hidden_by=(Cause.STORE_DOWN,),
+    ),
+    Hypothesis(
+        Cause.NO_PERMISSION,
+        (
+            *_failing("access_denied", "the store denies the worker a right"),
+            Clue("failures_bad_credentials", _over(0), -0.3, "its key itself is rejected", False),
+        ),
+        f"{_RELEASE}; give the worker's user its right back",
+        hidden_by=(Cause.STORE_DOWN,),
+    ),
+    Hypothesis(
+        Cause.BAD_PREFIX,
+        (
+            Clue("worker_place", _any, 0.9, "the worker watches or fills another place"),
+            Clue("worker_place", _none, -0.6, "the worker's prefixes and bucket are right"),
+            Clue("failures_no_such_bucket", _over(0), 0.3, "it names a missing bucket", False),
+        ),
+        f"{_RELEASE}; correct the worker's prefix or bucket, then 6.2 restart",
+    ),
+    Hypothesis(
+        Cause.STORAGE_FULL,
+        (
+            *_failing("storage_full", "writes are refused for want of room"),
+            Clue("store_free_bytes", _under(2**31), 0.3, "under 2 GiB are free", False),
+        ),
+        "do not release: a move needs room for the copies; free or add capacity first",
+        hidden_by=(Cause.STORE_DOWN,),
+    ),
+    Hypothesis(
+        Cause.CARRIER_TIMEOUT,
+        (
+            Clue("carrier_timeout_share", _over(0.2), 0.8, "the carrier does not answer in time"),
+            Clue("logged_carrier_timeout", _yes, 0.3, "the worker's log says so", False),
+            Clue(
+                "waiting_incomplete", _over(0), 0.1, "objects without tracking number wait", False
+            ),
+        ),
+        "do not release objects without tracking number (6.1 leaves them out); call the carrier, "
+        "then 6.1 re-trigger the worker",
+    ),
+    Hypothesis(
+        Cause.CARRIER_ERRORS,
+        (
+            Clue("carrier_error_share", _over(0.2), 0.8, "the carrier answers with errors"),
+            Clue("logged_carrier_error", _yes, 0.3, "the worker's log says so", False),
+            Clue(
+                "waiting_incomplete", _over(0), 0.1, "objects without tracking number wait", False
+            ),
+        ),
+        "do not release objects without tracking number (6.1 leaves them out); call the carrier, "
+        "then 6.1 re-trigger the worker",
+    ),
+    Hypothesis(
+        Cause.SURGE,
+        (
+            Clue("surplus_objects", _over(50), 0.7, "more labels arrive than leave"),
+            Clue("drain_per_minute", _none, -0.7, "nothing leaves at all: that is no surge"),
+            Clue("waiting_finished", _over(50), 0.2, "finished objects queue up", False),
+            Clue("waiting_finished", _under(20), -0.6, "no finished objects queue up"),
+        ),
+        f"none yet: the worker drains it; {_RETRIGGER} when it idles",
+        hidden_by=(Cause.STORE_DOWN, Cause.WORKER_STOPPED, Cause.WORKER_STUCK),
+    ),
+    Hypothesis(
+        Cause.SYNTHETIC,
+        (
+            Clue("overdue_synthetic", _over(0), 0.8, "synthetic objects wait over the threshold"),
+            Clue("overdue_real", _over(0), -0.5, "real objects wait over it too"),
+            Clue("drill_alert_firing", _yes, 0.1, "a drill's alert fires", False),
+        ),
+        "do not release: 6.3 clean up the chaos objects",
+        hidden_by=(Cause.STORE_DOWN,),
+    ),
+    Hypothesis(
+        Cause.SUPPORT_DOWN,
+        (
+            Clue("support_answers", _no, 0.8, "the support service does not answer"),
+            Clue("support_failures", _over(0), 0.6, "it cannot collect shipments just now", False),
+            Clue("probe_refresh_failed", _yes, 0.4, "the probe's timeline refresh fails", False),
+            Clue("probe_failed_before", _yes, 0.2, "the probe fails before the refresh", False),
+            Clue("timeline_behind_minutes", _over(15), 0.6, "the timeline is behind", False),
+            Clue("worker_answers", _no, -0.5, "its source of shipments is down itself", False),
+        ),
+        "6.2 start the support service, then 6.4 refresh the timeline",
+    ),
+    Hypothesis(
+        Cause.CLOCK_SKEW,
+        (
+            Clue("clock_skewed", _any, 0.8, "a system's clock is off"),
+            Clue(
+                "future_pending_since", _over(0), 0.2, "labels claim to be from the future", False
+            ),
+        ),
+        "do not trust ages from that system: set its clock right, then restart it",
+    ),
+)
+
+
+def diagnose(
+    observations: Mapping[str, Observation], *, first_seen: Mapping[str, datetime] | None = None
+) -> tuple[Finding, ...]:
+    """Judge every hypothesis.
+
+    Parameters
+    ----------
+    observations : by name; a missing one is unknown
+    first_seen : by cause, since when
+
+    Returns
+    -------
+    One finding per cause: supported first, then undecided, then refuted, each by score.
+    """
+    judged: dict[Cause, Finding] = {}
+    for hypothesis in HYPOTHESES:
+        finding = _judge(hypothesis, observations)
+        hiding = [
+            c
+            for c in hypothesis.hidden_by
+            if c in judged and judged[c].status is CauseStatus.SUPPORTED
+        ]
+        if hiding:
+            reason = f"cannot be told while {hiding[0]} is true"
+            finding = finding.model_copy(
+                update={"status": CauseStatus.UNDECIDED, "reason": reason, "next_step": ""}
+            )
+        if at := (first_seen or {}).get(str(hypothesis.cause)):
+            finding = finding.model_copy(update={"first_seen": at})
+        judged[hypothesis.cause] = finding
+    order = [CauseStatus.SUPPORTED, CauseStatus.UNDECIDED, CauseStatus.REFUTED]
+    return tuple(sorted(judged.values(), key=lambda f: (order.index(f.status), -f.score)))
+
+
+def _judge(hypothesis: Hypothesis, observations: Mapping[str, Observation]) -> Finding:
+    known = {n: o for n, o in observations.items() if o.value is not None}
+    held = [c for c in hypothesis.clues if c.name in known and c.holds(known[c.name].value)]
+    unknown = {c.name for c in hypothesis.clues if c.decides and c.name not in known}
+    score = round(max(-1.0, min(1.0, sum(c.weight for c in held))), 2)
+    hints = [c for c in held if c.weight > 0]
+    if score >= _SUPPORTED:
+        status, reason = CauseStatus.SUPPORTED, "; ".join(c.says for c in hints)
+    elif unknown:
+        status, reason = CauseStatus.UNDECIDED, f"unknown: {', '.join(sorted(unknown))}"
+    elif score >= _HINT:
+        status, reason = CauseStatus.UNDECIDED, f"only a hint: {'; '.join(c.says for c in hints)}"
+    else:
+        against = "; ".join(c.says for c in held if c.weight < 0)
+        status, reason = CauseStatus.REFUTED, against or "nothing speaks for it"
+    evidence = {known[c.name].evidence for c in hypothesis.clues if c.name in known}
+    return Finding(
+        name=hypothesis.cause,
+        status=status,
+        score=score,
+        evidence=tuple(sorted(evidence)),
+        reason=reason,
+        next_step=hypothesis.next_step if status is CauseStatus.SUPPORTED else "",
+    )

@@ -1,0 +1,329 @@
+"""Synthetic objects: make them, list them, take them back. They can never reach ``ready/``."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+
+from ..analysis.artifacts import is_synthetic
+from ..clients.object_store import ObjectStore
+from ..errors import (
+    ClientError,
+    EnvironmentForbidsError,
+    NotFoundError,
+    PreconditionFailedError,
+    UsageError,
+)
+from ..model import ObjectInfo, parse_time
+from ..record.log import utc_now
+from ..settings import Settings
+
+__all__ = [
+    "MARKER_KEY",
+    "SCENARIO",
+    "Removal",
+    "SyntheticBacklog",
+    "check_playground",
+    "check_prefix",
+    "create_backlog",
+    "is_expired",
+    "iter_with_metadata",
+    "list_synthetic",
+    "make_drill_id",
+    "read_marker",
+    "revert_backlog",
+    "sweep_expired",
+]
+
+MARKER_KEY = ".runbook/environment.json"
+SCENARIO = "fulfillment-delay"
+_MAX_COUNT = 5000
+_CHUNK = 500
+_SAMPLE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticBacklog:
+    """What was created, or would be.
+
+    Attributes
+    ----------
+    sample : the first keys
+    """
+
+    drill_id: str
+    prefix: str
+    planned: int
+    created: int
+    size_bytes: int
+    hold_until: datetime
+    pending_since: datetime
+    sample: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Removal:
+    """What was removed.
+
+    Attributes
+    ----------
+    candidates : synthetic objects found
+    kept : objects under the prefix that are not proven synthetic, and stay
+    failed : keys that could not be removed, with the reason
+    """
+
+    candidates: int = 0
+    removed: int = 0
+    kept: int = 0
+    size_bytes: int = 0
+    sample: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def read_marker(store: ObjectStore) -> str:
+    """Return the environment that the bucket's marker object names; empty when there is none.
+
+    Raises
+    ------
+    ClientError
+        When the store cannot be read.
+    """
+    try:
+        marker = json.loads(store.read_bytes(MARKER_KEY, max_bytes=4096))
+    except NotFoundError:
+        return ""
+    except ValueError:
+        return "unreadable"
+    name = marker.get("environment") if isinstance(marker, dict) else None
+    return name if isinstance(name, str) else "unreadable"
+
+
+def check_playground(settings: Settings, store: ObjectStore) -> None:
+    """Refuse unless the environment and the bucket's marker both say local or demo.
+
+    Raises
+    ------
+    EnvironmentForbidsError
+        When they do not, or differ.
+    """
+    name = settings.runbook_environment
+    if not settings.is_playground:
+        raise EnvironmentForbidsError(
+            f"RUNBOOK_ENVIRONMENT is {name!r}: chaos, faults and drills run only in 'local' or "
+            "'demo'. Nothing was changed."
+        )
+    if (marker := read_marker(store)) != name:
+        found = f"says {marker!r}" if marker else "is missing"
+        raise EnvironmentForbidsError(
+            f"the marker object {MARKER_KEY} of bucket {store.bucket} {found}, not {name!r}: this "
+            "may not be the store you think. Nothing was changed."
+        )
+
+
+def make_drill_id() -> str:
+    """Return a new id of a drill, safe in keys and metadata."""
+    return f"d{secrets.token_hex(4)}"
+
+
+def create_backlog(
+    store: ObjectStore,
+    *,
+    settings: Settings,
+    prefix: str,
+    count: int,
+    now: datetime,
+    hold_minutes: float = 30,
+    object_size_kb: int = 128,
+    age_minutes: float = 0,
+    drill_id: str = "",
+    progress: Callable[[int], None] | None = None,
+) -> SyntheticBacklog:
+    """Create synthetic labels that look stuck.
+
+    Parameters
+    ----------
+    prefix : where; anything but ``READY_PREFIX``
+    hold_minutes : until when they are held; they also expire then and may be swept
+    age_minutes : by how much ``pending-since`` is backdated, so that a drill need not wait
+    drill_id : empty: a new one
+    progress : called with the number of objects created so far
+
+    Raises
+    ------
+    EnvironmentForbidsError
+        Outside a marked playground.
+
+    Notes
+    -----
+    Changes the store; undone by ``revert_backlog``.
+    """
+    check_playground(settings, store)
+    prefix = check_prefix(settings, prefix)
+    if not 1 <= count <= _MAX_COUNT:
+        raise UsageError(f"count is {count}; from 1 to {_MAX_COUNT} are accepted")
+    drill_id = drill_id or make_drill_id()
+    hold_until = now + timedelta(minutes=hold_minutes)
+    since = now - timedelta(minutes=age_minutes)
+    sample: list[str] = []
+    size_bytes = created = 0
+    for number in range(count):
+        order_id, artifact_id = str(9_000_000 + secrets.randbelow(999_999)), uuid.uuid4().hex[:12]
+        key = f"{prefix}chaos-{drill_id}-{order_id}-{artifact_id}.pdf"
+        body = _make_document(order_id, artifact_id, object_size_kb * 1024)
+        metadata = {
+            "chaos-scenario": SCENARIO,
+            "order-id": order_id,
+            "artifact-id": artifact_id,
+            "hold-until": hold_until.isoformat(),
+            "expires-at": hold_until.isoformat(),
+            "drill-id": drill_id,
+            "pending-since": since.isoformat(),
+        }
+        store.put_object(key, body, content_type="application/pdf", metadata=metadata)
+        created, size_bytes = number + 1, size_bytes + len(body)
+        if len(sample) < _SAMPLE:
+            sample.append(key)
+        if progress is not None:
+            progress(created)
+    return SyntheticBacklog(
+        drill_id, prefix, count, created, size_bytes, hold_until, since, tuple(sample)
+    )
+
+
+def list_synthetic(
+    store: ObjectStore, prefixes: Iterable[str], *, drill_id: str | None = None
+) -> Iterator[ObjectInfo]:
+    """Yield the objects that their metadata proves synthetic, of all drills or of one."""
+    for prefix in prefixes:
+        for info in iter_with_metadata(store, prefix):
+            metadata = info.metadata or {}
+            if is_synthetic(metadata) and drill_id in (None, metadata.get("drill-id")):
+                yield info
+
+
+def revert_backlog(
+    store: ObjectStore, *, prefix: str, drill_id: str | None = None, dry_run: bool = False
+) -> Removal:
+    """Delete what the metadata proves synthetic under a prefix; look-alikes stay.
+
+    Parameters
+    ----------
+    drill_id : only this drill's; None: every one's, DataFlow's own script's too
+    dry_run : only count
+
+    Notes
+    -----
+    Changes the store, guarded by each object's ETag. There is no way back, and none is needed.
+    """
+    removal = Removal()
+    # All is listed before the first delete: a listing that pages on while keys vanish skips some.
+    for info in list(iter_with_metadata(store, prefix)):
+        metadata = info.metadata or {}
+        if not is_synthetic(metadata) or drill_id not in (None, metadata.get("drill-id")):
+            removal.kept += 1
+            continue
+        _remove(store, info, removal, dry_run=dry_run)
+    return removal
+
+
+def sweep_expired(store: ObjectStore, settings: Settings, *, now: datetime | None = None) -> int:
+    """Delete synthetic objects whose time is over: leftovers of a drill that was killed.
+
+    Returns
+    -------
+    The number of objects removed, under the chaos and the pending prefix.
+
+    Raises
+    ------
+    EnvironmentForbidsError
+        Outside a marked playground.
+    """
+    check_playground(settings, store)
+    removal, now = Removal(), now or utc_now()
+    prefixes = (settings.chaos_prefix, settings.pending_prefix)
+    for info in [i for i in list_synthetic(store, prefixes) if is_expired(i, now)]:
+        _remove(store, info, removal, dry_run=False)
+    return removal.removed
+
+
+def is_expired(info: ObjectInfo, now: datetime) -> bool:
+    """Tell whether a synthetic object's ``expires-at``, or its ``hold-until``, is over."""
+    metadata = info.metadata or {}
+    text = metadata.get("expires-at") or metadata.get("hold-until") or ""
+    try:
+        return parse_time(text) < now
+    except ValueError:
+        return False
+
+
+def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[ObjectInfo]:
+    """Yield a prefix's objects with their metadata, from the listing or by concurrent HEADs.
+
+    An object that vanished meanwhile is left out; one whose metadata cannot be read has None.
+    """
+    listing = iter(store.list_objects(prefix, with_metadata=True))
+    while chunk := list(islice(listing, _CHUNK)):
+        missing = [info.key for info in chunk if info.metadata is None]
+        found = dict(store.read_infos(missing)) if missing else {}
+        for info in chunk:
+            answer = found.get(info.key, info)
+            if isinstance(answer, ObjectInfo):
+                yield answer
+            elif not isinstance(answer, NotFoundError):
+                yield info
+
+
+def check_prefix(settings: Settings, prefix: str) -> str:
+    """Return a prefix under which synthetic objects may be made.
+
+    Raises
+    ------
+    UsageError
+        When it has no ending slash, or is ``READY_PREFIX``.
+    """
+    if not prefix.endswith("/") or prefix.startswith("/"):
+        raise UsageError(f"{prefix!r} is not a prefix: it ends with '/' and does not start with it")
+    if prefix.startswith((settings.ready_prefix, ".runbook/")):
+        raise UsageError(f"synthetic objects are never made under {prefix}")
+    return prefix
+
+
+def _remove(store: ObjectStore, info: ObjectInfo, removal: Removal, *, dry_run: bool) -> None:
+    removal.candidates += 1
+    removal.size_bytes += info.size_bytes
+    if len(removal.sample) < _SAMPLE:
+        removal.sample.append(info.key)
+    if dry_run:
+        return
+    try:
+        # Looked at again right before: not every store minds the ETag of a delete.
+        fresh = store.read_info(info.key)
+        if not is_synthetic(fresh.metadata or {}):
+            removal.failed[info.key] = "was replaced by a real object; left alone"
+            return
+        store.delete_object(fresh)
+        removal.removed += 1
+    except NotFoundError:
+        removal.removed += 1
+    except PreconditionFailedError:
+        removal.failed[info.key] = "changed since it was listed; left alone"
+    except ClientError as error:
+        removal.failed[info.key] = str(error)
+
+
+def _make_document(order_id: str, artifact_id: str, size_bytes: int) -> bytes:
+    text = f"BT /F1 14 Tf 20 60 Td (DRILL - order {order_id} - {artifact_id}) Tj ET"
+    head = (
+        "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
+        "2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+        "3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 420 120]/Contents 4 0 R/Resources"
+        "<</Font<</F1<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>>>endobj\n"
+        f"4 0 obj<</Length {len(text)}>>stream\n{text}\nendstream endobj\n%"
+    ).encode()
+    tail = b"\ntrailer<</Root 1 0 R>>\n%%EOF\n"
+    return head + b"x" * max(0, size_bytes - len(head) - len(tail)) + tail

@@ -1,0 +1,165 @@
+"""Section 6: release, repair, clean up, and prove that it helped. Every change is planned first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from ..analysis.clear_time import ClearTime
+from ..analysis.verdict import compute_verdict
+from ..investigation import Investigation
+from ..model import (
+    Cause,
+    CauseStatus,
+    Conclusion,
+    Finding,
+    Json,
+    Reading,
+    Status,
+    Verdict,
+    parse_time,
+)
+from ..section import SectionParameters, Step
+from . import root_cause
+from .recovery import read_recovery
+from .release import RELEASE
+from .repair import REFRESH, REPAIR
+from .root_cause.signals import last_action_at
+from .symptoms import compute_symptom_verdict
+from .synthetic_actions import make_revert_step
+
+__all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude"]
+
+NAME = "06_remediation"
+TITLE = "Remediation"
+
+
+class Parameters(SectionParameters):
+    """Parameters of section 6."""
+
+    plan: str = Field("", description="ids of plans to carry out, comma-separated")
+    approve: str = Field("", description="SHA-256 of the approved plans, comma-separated")
+    way: Literal["auto", "release", "retrigger"] = Field(
+        "auto", description="6.1: auto re-triggers the worker when it can run, else moves"
+    )
+    prefix: str = Field("", description="6.1: release from; empty: PENDING_PREFIX")
+    to: str = Field("", description="6.1: release to; empty: READY_PREFIX")
+    match: str = Field("*.pdf", min_length=1, description="6.1: shell pattern of names to release")
+    older_than_minutes: float = Field(0, ge=0, description="6.1: leave out what waits less, min")
+    limit: int = Field(0, ge=0, le=5000, description="6.1: release at most so many; 0: all")
+    only_orders: str = Field("", description="6.1: only these orders, comma-separated")
+    service_action: Literal["auto", "none", "start", "restart", "resume", "unpause"] = Field(
+        "auto", description="6.2: auto takes what section 5 found"
+    )
+    service: str = Field("", description="6.2: name of the service; empty: the worker's")
+    drill_id: str = Field("", description="6.3: only this drill's objects; empty: every drill's")
+    wait_s: float = Field(30, ge=0, le=900, description="6.5: wait for samples at most, in seconds")
+
+
+STEPS: dict[str, Step] = {
+    **root_cause.STEPS,
+    "6.5": Step(
+        "6.5",
+        "Lag under 5 in two samples after the action, backlog at its baseline",
+        read_recovery,
+        "raw samples of fulfillment_lag_minutes, listing of the bucket",
+        name="recovery",
+    ),
+}
+ACTIONS = {
+    "6.1": RELEASE,
+    "6.2": REPAIR,
+    "6.3": make_revert_step("6.3", "Clean up chaos objects"),
+    "6.4": REFRESH,
+}
+
+
+def conclude(inv: Investigation) -> Conclusion:
+    """Say whether it is fixed: by readings that are newer than the last action."""
+    action_at = last_action_at(inv)
+    latest = {s: r for s, r in inv.latest().items() if s in STEPS}
+    readings = {s: r for s, r in latest.items() if not action_at or r.observed_at >= action_at}
+    findings = root_cause.find_causes(readings)
+    if action_at is None:
+        supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
+        verdict = compute_symptom_verdict(readings)
+        summary = f"nothing was changed; {verdict}" + "".join(f"; {f.name}" for f in supported)
+        return _make(readings, findings, verdict, summary, {})
+    recovery = readings.get("6.5")
+    clear = _to_clear(recovery.detail.get("clear") if recovery else None)
+    found = compute_verdict(
+        symptoms={s: _status(readings, s) for s in ("6.5", "2.3", "3.3")},
+        causes=_pick_causes(inv, findings),
+        alert_state=_get_alert_state(readings),
+        now=inv.now(),
+        clear=clear,
+        worker_moving=_is_moving(readings, action_at),
+    )
+    detail: dict[str, Json] = {}
+    if clear and found.verdict is Verdict.FIXED_ALERT_DECAYING and recovery:
+        told = recovery.detail["clear"]
+        detail = {"clear_at": told["latest"], "channels_at": told["channels_latest"]}
+    return _make(readings, findings, found.verdict, found.reason, detail)
+
+
+def _make(
+    readings: Mapping[str, Reading],
+    findings: tuple[Finding, ...],
+    verdict: Verdict,
+    summary: str,
+    detail: dict[str, Json],
+) -> Conclusion:
+    return Conclusion(
+        section=NAME,
+        verdict=verdict,
+        summary=summary,
+        findings=findings,
+        unknown_steps=tuple(s for s in STEPS if _status(readings, s) is Status.UNKNOWN),
+        detail=detail,
+    )
+
+
+def _status(readings: Mapping[str, Reading], step: str) -> Status:
+    return readings[step].status if step in readings else Status.UNKNOWN
+
+
+def _pick_causes(inv: Investigation, findings: tuple[Finding, ...]) -> dict[Cause, CauseStatus]:
+    """Return the causes to judge by: those that are supported now, or were before.
+
+    A hypothesis that nobody ever supported says nothing by being undecided. Without any, what
+    was refuted says that no cause is left.
+    """
+    before = {
+        Cause(f["name"])
+        for entry in inv.incident.journal.read()
+        if entry.kind == "conclusion" and entry.data["section"] == root_cause.NAME
+        for f in entry.data["conclusion"]["findings"]
+        if f["status"] == CauseStatus.SUPPORTED
+    }
+    now = {f.name: f.status for f in findings}
+    picked = {c: s for c, s in now.items() if c in before or s is CauseStatus.SUPPORTED}
+    return picked or {c: s for c, s in now.items() if s is CauseStatus.REFUTED}
+
+
+def _get_alert_state(readings: Mapping[str, Reading]) -> str | None:
+    if "2.1" not in readings:
+        return None
+    state = readings["2.1"].detail.get("observations", {}).get("alert_state")
+    return str(state) if state else None
+
+
+def _is_moving(readings: Mapping[str, Reading], action_at: datetime) -> bool | None:
+    if "5.1" not in readings:
+        return None
+    text = readings["5.1"].detail.get("observations", {}).get("worker_last_move")
+    return None if text is None else parse_time(text) > action_at
+
+
+def _to_clear(told: Mapping[str, Json] | None) -> ClearTime | None:
+    if not told:
+        return None
+    times = {k: parse_time(told[k]) for k in ("earliest", "latest", "deadline", "channels_latest")}
+    return ClearTime(parts=dict(told["parts"]), **times)

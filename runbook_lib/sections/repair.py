@@ -1,0 +1,137 @@
+"""Actions 6.2 and 6.4: bring back the service that failed, refresh the ticket's timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..change.service_actions import ServicePlan, load_service_plan
+from ..errors import ClientError
+from ..investigation import Investigation
+from ..model import Cause, Json
+from ..section import ActionStep
+from . import root_cause
+from .actions import apply_service, get_plan_path, plan_nothing, plan_service, verify_service
+from .release import refresh_diagnosis
+
+__all__ = ["REFRESH", "REPAIR", "choose_repair"]
+
+_STORES = ("minio", "object-store", "store")
+_BLIND = ("artifact-exporter", "prometheus")
+_SUPPORT = "support-service"
+_CAVEATS = {
+    Cause.BAD_CREDENTIALS: ": correct its setting first, then restart",
+    Cause.BAD_PREFIX: ": correct its setting first, then restart",
+}
+_MANUAL = {
+    Cause.STORE_DOWN: "its service is not a stopped one here: restore the store where it runs",
+    Cause.METRICS_BLIND: "exporter and Prometheus are not stopped services here: look there",
+    Cause.STORAGE_FULL: "free or add capacity: no restart helps",
+    Cause.NO_PERMISSION: "give the worker's user its right back: no restart helps",
+    Cause.CARRIER_TIMEOUT: "call the carrier: no restart helps",
+    Cause.CARRIER_ERRORS: "call the carrier: no restart helps",
+    Cause.PIPELINE_FAILING: "the DAG's own logs say why its runs fail: nothing here mends it",
+    Cause.SURGE: "the worker drains the queue: a restart only costs time",
+    Cause.CLOCK_SKEW: "set the clock right: a restart alone does not",
+    Cause.SYNTHETIC: "clean up with 6.3",
+}
+
+
+def choose_repair(
+    causes: Sequence[Cause], seen: dict[str, Json], *, worker: str, dag_id: str
+) -> tuple[str, str, str]:
+    """Return action, target and reason for the first cause that an action can help.
+
+    Parameters
+    ----------
+    causes : supported ones, in the order in which they are to be dealt with
+    seen : all observations
+    worker, dag_id : names of the worker's service and of the DAG
+    """
+    down: list[str] = list(seen.get("services_down") or [])
+
+    def pick(names: Sequence[str]) -> str:
+        return next((name for name in names if name in down), "")
+
+    remedies = {
+        Cause.STORE_DOWN: ("start", pick(_STORES)),
+        Cause.METRICS_BLIND: ("start", pick(_BLIND)),
+        Cause.WORKER_STOPPED: ("resume" if seen.get("worker_paused") else "start", worker),
+        Cause.WORKER_STUCK: ("restart", worker),
+        Cause.PIPELINE_PAUSED: ("unpause", dag_id),
+        Cause.BAD_CREDENTIALS: ("restart", worker),
+        Cause.BAD_PREFIX: ("restart", worker),
+        Cause.SUPPORT_DOWN: ("start" if _SUPPORT in down else "restart", _SUPPORT),
+    }
+    for cause in causes:
+        action, target = remedies.get(cause, ("", ""))
+        if target:
+            rest = [str(c) for c in causes if c is not cause]
+            also = f"; also supported: {', '.join(rest)}" if rest else ""
+            return action, target, f"{cause}{_CAVEATS.get(cause, '')}{also}"
+    reasons = [f"{cause}: {_MANUAL[cause]}" for cause in causes]
+    return "none", worker, "; ".join(reasons) or "no cause is supported: nothing to restart"
+
+
+def _plan_repair(inv: Investigation) -> ServicePlan:
+    p: Any = inv.parameters
+    settings = inv.settings
+    if p.service_action != "auto":
+        default = settings.pipeline_dag_id if p.service_action == "unpause" else ""
+        return plan_service(
+            inv,
+            step="6.2",
+            action=p.service_action,
+            target=p.service or default or settings.worker_service,
+            reason=f"chosen: service_action={p.service_action}",
+        )
+    supported = refresh_diagnosis(inv)
+    observations = root_cause.collect_observations(inv.latest())
+    action, target, reason = choose_repair(
+        [cause for cause in root_cause.ORDER if cause in supported],
+        {name: seen.value for name, seen in observations.items()},
+        worker=settings.worker_service,
+        dag_id=settings.pipeline_dag_id,
+    )
+    return _plan_or_say(inv, step="6.2", action=action, target=target, reason=reason)
+
+
+def _plan_refresh(inv: Investigation) -> ServicePlan:
+    ticket = inv.ticket_id
+    if not ticket:
+        return plan_nothing(inv, step="6.4", target="ticket", reason="no ticket is named")
+    return _plan_or_say(
+        inv, step="6.4", action="refresh", target=ticket, reason="so that support sees the release"
+    )
+
+
+def _plan_or_say(
+    inv: Investigation, *, step: str, action: str, target: str, reason: str
+) -> ServicePlan:
+    """Plan a change; where its target cannot be read, plan nothing and say so."""
+    try:
+        return plan_service(inv, step=step, action=action, target=target, reason=reason)
+    except ClientError as error:
+        text = f"{action} of {target} cannot be planned: {error}"
+        return plan_nothing(inv, step=step, target=target, reason=text)
+
+
+def _load(step: str) -> Any:
+    def load(inv: Investigation, plan_id: str) -> ServicePlan | None:
+        plan = load_service_plan(get_plan_path(inv, plan_id))
+        return plan if plan is not None and plan.step == step else None
+
+    return load
+
+
+REPAIR = ActionStep(
+    "6.2", "Bring back the service", _plan_repair, _load("6.2"), apply_service, verify_service
+)
+REFRESH = ActionStep(
+    "6.4",
+    "Refresh the ticket's timeline",
+    _plan_refresh,
+    _load("6.4"),
+    apply_service,
+    verify_service,
+)

@@ -1,0 +1,195 @@
+"""What the worker counts and logs just now: from Prometheus, else from the service itself."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ...clients.http import MetricSample
+from ...clients.prometheus import Sample, Series
+from ...errors import ClientError
+from ...investigation import Investigation
+from ...model import ActionPhase, Json
+from ..samples import compute_increase, first_increase, one_series, scrape_interval_s
+
+__all__ = ["Signals", "last_action_at", "read_logged_reasons", "read_signals"]
+
+_FAILED = "fulfillment_artifacts_failed_total"
+_CARRIER = "fulfillment_carrier_request_seconds_count"
+_ARRIVED = "fulfillment_artifacts_arrived_total"
+_MOVED = "fulfillment_artifacts_moved_total"
+_LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
+_RECENT_S = 30.0
+_FLOW_S = 300.0
+_BLIND_WAIT_S = 4.0
+#: What a log line says when a request failed for a reason; the service's own words come first.
+_LOG_SIGNS = {
+    "carrier_timeout": r"carrier_timeout|carrier\b.*\b(?:timed? ?out|no answer within)",
+    "carrier_error": r"carrier_error|carrier\b.*\b(?:5\d\d|server error|refused)",
+    "storage_full": r"storage_full|XMinioStorageFull|QuotaExceeded|no space left|quota exceeded",
+    "bad_credentials": r"bad_credentials|SignatureDoesNotMatch|InvalidAccessKeyId",
+    "access_denied": r"access_denied|AccessDenied|\bforbidden\b",
+    "store_unreachable": r"store_unreachable",
+    "no_such_bucket": r"no_such_bucket|NoSuchBucket",
+}
+
+sleep = time.sleep
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """Growth of the worker's counters, newest first things first.
+
+    Attributes
+    ----------
+    recent : failures by reason in the last half minute (or since our last action); empty when
+        they could not be read
+    carrier : carrier requests by outcome in the same time
+    surplus, drained : arrivals less moves in five minutes; moves in the last half minute
+    first : when each reason was first counted in the window
+    run_gap_s : the longest usual time between two passes of the worker
+    """
+
+    source: str
+    recent: dict[str, float] = field(default_factory=dict)
+    carrier: dict[str, float] = field(default_factory=dict)
+    surplus: float | None = None
+    drained: float | None = None
+    first: dict[str, datetime] = field(default_factory=dict)
+    run_gap_s: float | None = None
+    prometheus_error: str = ""
+
+    def share(self, outcome: str) -> float | None:
+        """Return an outcome's share of the carrier's answers; None when it was not asked twice."""
+        total = sum(self.carrier.values())
+        return round(self.carrier.get(outcome, 0) / total, 3) if total >= 2 else None
+
+    def failures(self, *reasons: str) -> dict[str, Json]:
+        """Return the observations ``failures_<reason>``."""
+        return {f"failures_{r}": self.recent.get(r, 0.0) if self.recent else None for r in reasons}
+
+
+def last_action_at(inv: Investigation) -> datetime | None:
+    """Return when the journal's last action was carried out."""
+    found: datetime | None = None
+    for entry in inv.incident.journal.read():
+        if entry.kind == "action" and entry.data["action"]["phase"] == ActionPhase.APPLIED:
+            found = entry.at
+    return found
+
+
+def read_signals(inv: Investigation) -> Signals:
+    """Read the worker's counters.
+
+    Raises
+    ------
+    ClientError
+        When neither Prometheus nor the service's own page can be read.
+
+    Notes
+    -----
+    Only reads. Without Prometheus the service's own ``/metrics`` is read twice, 4 s apart.
+    """
+    error = ""
+    try:
+        if (found := _from_prometheus(inv)) is not None:
+            return found
+    except ClientError as failure:
+        error = str(failure)
+    return _from_service(inv, error)
+
+
+def _from_prometheus(inv: Investigation) -> Signals | None:
+    prometheus, now = inv.clients.prometheus, inv.now()
+    failed = prometheus.query_samples(_FAILED, inv.window.total_seconds())
+    newest = [s.samples[-20:] for s in failed if s.samples]
+    interval_s = scrape_interval_s(newest[0]) if newest else 0
+    last = max((s[-1].at for s in newest), default=None)
+    if last is None or (now - last).total_seconds() > max(_RECENT_S, 4 * interval_s):
+        return None  # the service is not scraped: its old counts say nothing of now
+    floor = last_action_at(inv) or now - timedelta(days=1)
+    recent = max(floor, now - timedelta(seconds=max(_RECENT_S, 4 * interval_s)))
+    flow = max(floor, now - timedelta(seconds=_FLOW_S))
+    moved = prometheus.query_samples(_MOVED, _FLOW_S)
+    arrived = prometheus.query_samples(_ARRIVED, _FLOW_S)
+    runs = sorted({s.value for s in one_series(prometheus.query_samples(_LAST_RUN, _FLOW_S))})
+    return Signals(
+        source=f"{prometheus.url} {_FAILED}",
+        recent=_sum_by(failed, "reason", recent),
+        carrier=_sum_by(prometheus.query_samples(_CARRIER, _FLOW_S), "outcome", recent),
+        surplus=_sum(arrived, flow) - _sum(moved, flow) if arrived and moved else None,
+        drained=_sum(moved, recent) if moved else None,
+        first=_find_first(failed),
+        run_gap_s=max((b - a for a, b in itertools.pairwise(runs)), default=None),
+    )
+
+
+def _from_service(inv: Investigation, prometheus_error: str) -> Signals:
+    service = inv.clients.fulfillment
+    before = service.read_metrics()
+    at = inv.now()
+    sleep(_BLIND_WAIT_S)
+    pages = ((at, before), (inv.now(), service.read_metrics()))
+    failed, carrier = _pair(pages, _FAILED), _pair(pages, _CARRIER)
+    arrived, moved = _pair(pages, _ARRIVED), _pair(pages, _MOVED)
+    return Signals(
+        source=f"{service.url}/metrics",
+        recent=_sum_by(failed, "reason", at),
+        carrier=_sum_by(carrier, "outcome", at),
+        surplus=_sum(arrived, at) - _sum(moved, at) if arrived and moved else None,
+        drained=_sum(moved, at) if moved else None,
+        prometheus_error=prometheus_error,
+    )
+
+
+def _pair(pages: Iterable[tuple[datetime, list[MetricSample]]], name: str) -> list[Series]:
+    found: dict[tuple[tuple[str, str], ...], list[Sample]] = {}
+    for at, page in pages:
+        for sample in page:
+            if sample.name == name:
+                key = tuple(sorted(sample.labels.items()))
+                found.setdefault(key, []).append(Sample(at, sample.value))
+    return [Series(dict(key), tuple(samples)) for key, samples in found.items()]
+
+
+def _sum(series: Iterable[Series], since: datetime) -> float:
+    return sum(compute_increase(s.samples, since) for s in series)
+
+
+def _sum_by(series: Iterable[Series], label: str, since: datetime) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for one in series:
+        name = one.labels.get(label, "other")
+        found[name] = found.get(name, 0.0) + compute_increase(one.samples, since)
+    return found
+
+
+def _find_first(series: Iterable[Series]) -> dict[str, datetime]:
+    found: dict[str, datetime] = {}
+    for one in series:
+        name = one.labels.get("reason", "other")
+        at = first_increase(one.samples)
+        if at is not None and at < found.get(name, datetime.max.replace(tzinfo=at.tzinfo)):
+            found[name] = at
+    return found
+
+
+def read_logged_reasons(inv: Investigation, *reasons: str) -> dict[str, Json]:
+    """Return the observations ``logged_<reason>`` from the worker's log of the last half minute.
+
+    All are None when the log cannot be read.
+    """
+    since = inv.now() - timedelta(seconds=_RECENT_S)
+    since = max(since, last_action_at(inv) or since)
+    try:
+        lines = inv.clients.services.read_logs(inv.settings.worker_service, since=since)
+    except ClientError:
+        return {f"logged_{reason}": None for reason in reasons}
+    return {
+        f"logged_{reason}": any(re.search(_LOG_SIGNS[reason], line.text, re.I) for line in lines)
+        for reason in reasons
+    }

@@ -1,0 +1,158 @@
+"""What waits in the bucket, by a listing of our own: no metric is believed here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from ..analysis.artifacts import compute_age_start, is_incomplete, is_synthetic
+from ..change.synthetic import iter_with_metadata
+from ..clients.object_store import ObjectStore
+from ..errors import NotFoundError
+from ..investigation import Investigation
+from ..model import Json, ObjectInfo, format_time
+
+__all__ = ["Waiting", "WaitingObject", "list_prefixes", "read_waiting"]
+
+Origin = Literal["real", "synthetic"]
+_SETTLE_S = 3.0
+_JUST_WRITTEN = timedelta(seconds=30)
+
+sleep = time.sleep
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingObject:
+    """One object that waits; ``since`` is its age start."""
+
+    info: ObjectInfo
+    prefix: str
+    since: datetime
+    origin: Origin
+    is_complete: bool
+    has_future_since: bool
+
+    @property
+    def order_id(self) -> str:
+        """The order's id in its metadata; empty when there is none."""
+        return (self.info.metadata or {}).get("order-id", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Everything that waits, at one time."""
+
+    at: datetime
+    objects: tuple[WaitingObject, ...]
+
+    def of(self, origin: Origin) -> list[WaitingObject]:
+        """Return the real or the synthetic ones."""
+        return [o for o in self.objects if o.origin == origin]
+
+    def minutes(self, item: WaitingObject) -> float:
+        """Return how long an object waits, in minutes."""
+        return max(0.0, (self.at - item.since).total_seconds() / 60)
+
+    def oldest(self, origin: Origin) -> WaitingObject | None:
+        """Return the one that waits longest."""
+        return min(self.of(origin), key=lambda o: o.since, default=None)
+
+    def lag_minutes(self, origin: Origin) -> float:
+        """Return the longest wait in minutes; 0 when none waits."""
+        oldest = self.oldest(origin)
+        return self.minutes(oldest) if oldest else 0.0
+
+    def overdue(self, origin: Origin, minutes: float) -> list[WaitingObject]:
+        """Return those that wait longer than ``minutes``."""
+        return [o for o in self.of(origin) if self.minutes(o) > minutes]
+
+    def observations(self, threshold_minutes: float) -> dict[str, Json]:
+        """Return the counts by their names for the hypotheses."""
+        real = self.of("real")
+        return {
+            "waiting_real": len(real),
+            "waiting_synthetic": len(self.objects) - len(real),
+            "waiting_finished": sum(o.is_complete for o in real),
+            "waiting_incomplete": sum(not o.is_complete for o in real),
+            "overdue_real": len(self.overdue("real", threshold_minutes)),
+            "overdue_synthetic": len(self.overdue("synthetic", threshold_minutes)),
+            "oldest_real_minutes": round(self.lag_minutes("real"), 2),
+            "future_pending_since": sum(o.has_future_since for o in self.objects),
+        }
+
+    def rows(self, limit: int = 200) -> list[dict[str, Json]]:
+        """Return a table of the objects that wait longest."""
+        return [
+            {
+                "key": o.info.key,
+                "waits_minutes": round(self.minutes(o), 1),
+                "size_bytes": o.info.size_bytes,
+                "origin": o.origin,
+                "finished": o.is_complete,
+                "order": o.order_id,
+                "last_modified": format_time(o.info.last_modified),
+            }
+            for o in sorted(self.objects, key=lambda o: o.since)[:limit]
+        ]
+
+
+def list_prefixes(inv: Investigation) -> list[str]:
+    """Return the prefixes under which objects wait."""
+    return list(dict.fromkeys([inv.settings.pending_prefix, inv.settings.chaos_prefix]))
+
+
+def read_waiting(inv: Investigation) -> Waiting:
+    """List what waits under the pending and the chaos prefix, with its metadata.
+
+    A late hand-over is old when it arrives and leaves within seconds: an object over the lag
+    threshold that was written less than 30 s ago counts only if a second look still finds it.
+
+    Raises
+    ------
+    ClientError
+        When the store cannot be listed.
+
+    Notes
+    -----
+    Only reads.
+    """
+    store, now = inv.clients.store, inv.now()
+    objects = [
+        _classify(info, prefix, now)
+        for prefix in list_prefixes(inv)
+        for info in iter_with_metadata(store, prefix)
+        if not info.key.endswith("/")
+    ]
+    limit = timedelta(minutes=inv.settings.lag_threshold_minutes)
+    doubtful = {
+        o.info.key
+        for o in objects
+        if o.origin == "real"
+        and now - o.since > limit
+        and now - o.info.last_modified < _JUST_WRITTEN
+    }
+    if doubtful:
+        sleep(_SETTLE_S)
+        gone = _find_gone(store, sorted(doubtful))
+        objects = [o for o in objects if o.info.key not in gone]
+    return Waiting(inv.now(), tuple(objects))
+
+
+def _find_gone(store: ObjectStore, keys: Iterable[str]) -> set[str]:
+    return {key for key, found in store.read_infos(keys) if isinstance(found, NotFoundError)}
+
+
+def _classify(info: ObjectInfo, prefix: str, now: datetime) -> WaitingObject:
+    metadata = info.metadata or {}
+    start = compute_age_start(metadata, info.last_modified, now)
+    return WaitingObject(
+        info=info,
+        prefix=prefix,
+        since=start.at,
+        origin="synthetic" if is_synthetic(metadata) else "real",
+        is_complete=not is_incomplete(metadata),
+        has_future_since=start.ignored_reason == "in_the_future",
+    )
