@@ -11,7 +11,7 @@ from runbook_lib.run.scenarios import Scenario
 
 from .config import StackError
 from .faults import FAULTS
-from .orders import build_orders
+from .orders import inject_orders
 
 if TYPE_CHECKING:
     from runbook_lib.run.drill import Drill
@@ -40,14 +40,14 @@ class FaultScenario(Scenario):
 
     def inject(self, drill: Drill) -> None:
         """Turn the fault on and submit the drill's orders, with a ticket on the first."""
-        if self.orders_first:
-            self._submit_orders(drill)
         try:
+            if self.orders_first:
+                self._submit_orders(drill)
             FAULTS[self.name].on()
+            if not self.orders_first:
+                self._submit_orders(drill)
         except StackError as error:
-            raise DrillError(f"the fault {self.name} could not be caused: {error}") from error
-        if not self.orders_first:
-            self._submit_orders(drill)
+            raise DrillError(f"{self.name} could not be injected: {error}") from error
 
     def revert(self, drill: Drill) -> None:
         """Turn the fault off, wait until labels flow, and close the drill's ticket."""
@@ -62,9 +62,7 @@ class FaultScenario(Scenario):
     def _submit_orders(self, drill: Drill) -> None:
         if not self.orders:
             return
-        orders = build_orders(self.orders)
-        drill.order_ids.update(int(str(order["orderId"])) for order in orders)
-        drill.clients.fulfillment.submit_orders(orders)
+        drill.order_ids.update(inject_orders(drill.settings.fulfillment_url, self.orders))
         first = min(drill.order_ids)
         try:
             case = drill.clients.support.create_case(

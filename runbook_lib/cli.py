@@ -152,7 +152,7 @@ def plan(
     to: Annotated[str, typer.Option(help="where they go; default READY_PREFIX")] = "",
     match: Annotated[str, typer.Option(help="file name pattern")] = "*.pdf",
     older_than: Annotated[str, typer.Option(help="only what waits longer: 90s, 10m, 2h")] = "",
-    limit: Annotated[int, typer.Option(help="most objects in one plan", min=1)] = 5000,
+    limit: Annotated[int, typer.Option(help="only the first N; 0: all, up to 5,000", min=0)] = 0,
     incident: IncidentId = "",
     json_: Json = False,
 ) -> None:

@@ -9,7 +9,7 @@ stop() {
 trap stop EXIT
 trap 'exit 130' INT TERM
 
-if ! runbook stack status >/dev/null 2>&1; then started=yes; fi
+[ -S "${RUNBOOK_STACK_HOME:-.stack}/supervisor.sock" ] || started=yes
 runbook stack up
 settings=$(runbook stack env)
 eval "$settings"

@@ -4,7 +4,8 @@
 set -eu
 
 if [ -z "${MINIO_ENDPOINT:-}" ] && [ ! -f .env ]; then
-    if settings=$(runbook stack env 2>/dev/null) && runbook stack status >/dev/null 2>&1; then
+    if [ -S "${RUNBOOK_STACK_HOME:-.stack}/supervisor.sock" ]; then
+        settings=$(runbook stack env)
         eval "$settings"
     else
         echo "The local stack is not running: make up. Or point at your own system: see .env.example." >&2

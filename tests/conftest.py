@@ -17,6 +17,8 @@ _PREFIXES = (
     "GRAFANA_",
     "SERVICE_",
     "JUPYTER_",
+    "TARGET_",
+    "EXPORTER_",
 )
 _KEPT = {"RUNBOOK_FAULT_RUNS"}
 

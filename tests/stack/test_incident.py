@@ -1,0 +1,225 @@
+"""The main job on real servers: look, drill, release, prove, report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pytest
+from obstore.store import S3Store
+
+from dataflow_stack.config import load_config
+from dataflow_stack.faults import FAULTS
+from dataflow_stack.orders import inject_orders, wait_for_artifacts
+from dataflow_stack.supervisor import Supervisor
+from runbook_lib.record.log import read_entries
+from runbook_lib.sections import SECTIONS
+from tests.support.stack import RunningStack, stack, wait_until
+
+__all__ = ["stack"]
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
+ALL_STEPS = sorted(
+    {step for section in SECTIONS.values() for step in (*section.STEPS, *section.ACTIONS)}
+)
+
+
+class Runbook:
+    """The command, run as a user would, with its own incident folder."""
+
+    def __init__(self, stack: RunningStack, home: Path) -> None:
+        self.home = home
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": os.environ.get("HOME", str(home)),
+            **stack.env,
+            "RUNBOOK_HOME": str(home),
+        }
+
+    def __call__(self, *arguments: str, **changes: str) -> tuple[int, dict[str, Any]]:
+        done = subprocess.run(
+            [sys.executable, "-m", "runbook_lib", *arguments, "--json"],
+            env=self.environment | changes,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.stdout.strip(), done.stderr
+        return done.returncode, json.loads(done.stdout)
+
+
+@pytest.fixture
+def runbook(stack: RunningStack, tmp_path: Path) -> Runbook:
+    """Return the command with an incident folder of the test's own."""
+    return Runbook(stack, tmp_path)
+
+
+def read_bucket(stack: RunningStack, prefix: str) -> dict[str, str]:
+    """Return key → SHA-256 of every object, by a client that the project does not move with."""
+    store = S3Store(
+        stack.env["FULFILLMENT_BUCKET"],
+        endpoint=f"http://{stack.env['MINIO_ENDPOINT']}",
+        access_key_id=stack.env["MINIO_ROOT_USER"],
+        secret_access_key=stack.env["MINIO_ROOT_PASSWORD"],
+        region=stack.env["MINIO_REGION"],
+        client_options={"allow_http": True},
+        virtual_hosted_style_request=False,
+    )
+    keys = [item["path"] for batch in obstore.list(store, prefix) for item in batch]
+    return {k: hashlib.sha256(obstore.get(store, k).bytes()).hexdigest() for k in keys}
+
+
+@contextmanager
+def paused_pipeline(stack: RunningStack) -> Iterator[None]:
+    """Pause the release DAG, and unpause it whatever happens."""
+    config = load_config(home=stack.home).remembered()
+    FAULTS["pipeline_paused"].on(config)
+    try:
+        yield
+    finally:
+        FAULTS["pipeline_paused"].restore(config)
+        wait_until(lambda: not stack.list_keys("pending/1"), what="the orders' labels leave")
+
+
+@contextmanager
+def stopped(stack: RunningStack, service: str) -> Iterator[None]:
+    """Stop a service of the stack, and start it again whatever happens."""
+    supervisor = Supervisor(load_config(home=stack.home).remembered())
+    supervisor.stop(service)
+    try:
+        yield
+    finally:
+        supervisor.start(service)
+
+
+def stuck_labels(stack: RunningStack, orders: int = 4) -> list[str]:
+    """Hand over late orders while the DAG is paused; return their keys once they wait."""
+    ids = inject_orders(stack.env["FULFILLMENT_URL"], orders)
+    keys = wait_for_artifacts(stack.env["FULFILLMENT_URL"], ids)
+    waiting = read_bucket(stack, "pending/")
+    assert set(keys) <= set(waiting)
+    return keys
+
+
+def is_firing(stack: RunningStack) -> bool:
+    """Tell whether Prometheus says that the alert fires."""
+    alerts = stack.get("PROMETHEUS_URL", "/api/v1/alerts")["data"]["alerts"]
+    return any(
+        a["labels"]["alertname"] == "FulfillmentDelay" and a["state"] == "firing" for a in alerts
+    )
+
+
+def test_a_drill_meets_every_objective_and_its_report_names_every_step(
+    stack: RunningStack, runbook: Runbook
+) -> None:
+    code, drill = runbook("drill")
+    missed = [o for o in drill["objectives"] if not o["met"]]
+    assert (code, drill["verdict"], missed) == (0, "fixed", []), drill
+    assert drill["cause_found"] == ["pipeline_paused"]
+    assert (drill["objects_lost"], drill["foreign_touched"], drill["reverted"]) == (0, 0, True)
+
+    folder = runbook.home / drill["incident"]
+    entries = list(read_entries(folder / "journal.jsonl"))
+    with_source: set[str] = set()
+    for entry in entries:
+        for kind in ("reading", "action"):
+            found = entry.data.get(kind)
+            if found and found["source"]:
+                with_source.add(found["step"])
+    assert [step for step in ALL_STEPS if step not in with_source] == []
+
+    html = Path(drill["report"]).read_text("utf-8")
+    assert [s for s in ALL_STEPS if not re.search(rf'id="step-{re.escape(s)}"', html)] == []
+    assert 'http-equiv="Content-Security-Policy"' in html
+    assert runbook("verify-report", drill["incident"])[0] == 0
+    orders = json.loads((folder / "incident.json").read_text("utf-8"))["drill_orders"]
+    ready = read_bucket(stack, "ready/")
+    assert orders
+    for order in orders:
+        assert len([k for k in ready if k.startswith(f"ready/{order}-")]) == 2
+
+
+def test_a_release_by_hand_is_bound_to_its_plan_and_proven(
+    stack: RunningStack, runbook: Runbook
+) -> None:
+    with paused_pipeline(stack):
+        keys = stuck_labels(stack)
+        before = read_bucket(stack, "pending/")
+        code, plan = runbook("plan")
+        assert code == 0
+        assert plan["objects"] >= len(keys)
+        path = runbook.home / plan["incident"] / "plans" / f"{plan['plan']}.jsonl"
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == plan["sha256"]
+
+        assert runbook("apply", plan["plan"])[0] == 5
+        assert runbook("apply", plan["plan"], "--approve", "0" * 64)[0] == 5
+        assert read_bucket(stack, "pending/").items() >= before.items()
+
+        code, done = runbook("apply", plan["plan"], "--approve", plan["sha256"])
+        assert (code, done["moved"], done["failed"]) == (0, plan["objects"], [])
+        ready = read_bucket(stack, "ready/")
+        for key in keys:
+            assert ready[key.replace("pending/", "ready/", 1)] == before[key]
+        code, proof = runbook("verify", plan["plan"])
+        assert (code, proof["in_place"]) == (0, plan["objects"])
+        assert (proof["lost"], proof["duplicated"], proof["foreign_changed"]) == (0, 0, 0)
+        assert runbook("apply", plan["plan"], "--approve", plan["sha256"])[0] == 5
+
+        code, undone = runbook("undo", plan["plan"])
+        assert (code, undone["moved"]) == (0, plan["objects"])
+        assert read_bucket(stack, "pending/").items() >= {k: before[k] for k in keys}.items()
+
+
+def test_investigate_tells_healthy_incident_and_unreadable_apart(
+    stack: RunningStack, runbook: Runbook
+) -> None:
+    code, healthy = runbook("investigate")
+    assert (code, healthy["verdict"]) == (0, "healthy"), healthy
+    with stopped(stack, "prometheus"):
+        code, blind = runbook("investigate")
+        assert (code, blind["verdict"]) == (4, "unknown"), blind
+        assert {"2.1", "2.2"} <= {u["step"] for u in blind["unknown"]}
+        assert all(u["reason"] for u in blind["unknown"])
+        with paused_pipeline(stack):
+            stuck_labels(stack)
+            code, proven = runbook("investigate")
+            assert (code, proven["verdict"]) == (3, "incident")
+            status = {r["step"]: r["status"] for r in proven["readings"]}
+            assert (status["2.1"], status["2.3"]) == ("unknown", "breach")
+    with paused_pipeline(stack):
+        stuck_labels(stack)
+        wait_until(lambda: is_firing(stack), what="FulfillmentDelay fires")
+        code, incident = runbook("investigate")
+        assert (code, incident["verdict"]) == (3, "incident")
+        supported = [c["name"] for c in incident["causes"] if c["status"] == "supported"]
+        assert supported == ["pipeline_paused"]
+
+
+def test_section_6_stops_at_the_plan_without_an_approval(
+    stack: RunningStack, runbook: Runbook
+) -> None:
+    with paused_pipeline(stack):
+        keys = stuck_labels(stack)
+        code, done = runbook("run", "05", "06")
+        assert code == 5
+        assert done["notebooks"][-1]["status"] == "stopped_at_plan"
+        assert {"6.1", "6.2"} <= {plan["step"] for plan in done["plans"]}
+        assert set(keys) <= set(read_bucket(stack, "pending/"))
+
+
+def test_production_forbids_chaos_and_drills(runbook: Runbook) -> None:
+    for arguments in (("drill",), ("chaos", "create", "--count", "1")):
+        code, document = runbook(*arguments, RUNBOOK_ENVIRONMENT="production")
+        assert (code, document["schema"]) == (5, "runbook/error/1")
