@@ -1,0 +1,208 @@
+"""Backlog physics, held against a simulated queue whose rates are known."""
+
+from __future__ import annotations
+
+import math
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runbook_lib.analysis.backlog import (
+    Point,
+    Rate,
+    compute_backlog,
+    compute_plan_effect,
+    compute_rate,
+    sum_rates,
+)
+
+T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
+
+
+def points(*values: float, step_s: float = 15) -> list[Point]:
+    return [(T0 + timedelta(seconds=step_s * i), value) for i, value in enumerate(values)]
+
+
+def exact(per_minute: float) -> Rate:
+    return Rate(per_minute, per_minute, per_minute, per_minute * 60, 3600)
+
+
+def simulate_counter(random_: random.Random, per_minute: float, minutes: int) -> list[Point]:
+    """Count Poisson events, scraped every 15 s."""
+    at_s, total, samples, events = 0.0, 0, [], []
+    while at_s < minutes * 60:
+        at_s += random_.expovariate(per_minute / 60)
+        events.append(at_s)
+    for scrape in range(minutes * 4 + 1):
+        while total < len(events) and events[total] <= scrape * 15:
+            total += 1
+        samples.append((T0 + timedelta(seconds=15 * scrape), float(total)))
+    return samples
+
+
+def test_the_rate_of_a_steady_counter() -> None:
+    rate = compute_rate(points(100, 105, 110, 115, 120))
+    assert rate is not None
+    assert (rate.per_minute, rate.count, rate.span_s) == (20, 20, 60)
+    assert 0 < rate.low < 20 < rate.high
+
+
+def test_a_reset_counts_from_zero() -> None:
+    rate = compute_rate(points(100, 110, 3, 5))
+    assert rate is not None
+    assert rate.count == 15
+
+
+@pytest.mark.parametrize("values", [(), (5,), (math.nan, 5, math.nan), (math.inf, math.inf)])
+def test_no_two_samples_are_no_rate(values: tuple[float, ...]) -> None:
+    assert compute_rate(points(*values)) is None
+
+
+def test_nan_samples_are_left_out() -> None:
+    assert compute_rate(points(0, math.nan, 10)) == compute_rate(
+        [(T0, 0), (T0 + timedelta(seconds=30), 10)]
+    )
+
+
+def test_an_unsorted_series_is_sorted() -> None:
+    series = points(1, 2, 3)
+    assert compute_rate(series[::-1]) == compute_rate(series)
+
+
+def test_nothing_counted_still_leaves_room_above() -> None:
+    rate = compute_rate(points(7, 7, 7))
+    assert rate is not None
+    assert (rate.per_minute, rate.low) == (0, 0)
+    assert rate.high > 0
+
+
+@pytest.mark.parametrize("per_minute", [0.5, 4, 60])
+def test_the_bounds_hold_the_true_rate_about_19_times_in_20(per_minute: float) -> None:
+    random_ = random.Random(20261124)
+    held = 0
+    for _ in range(200):
+        rate = compute_rate(simulate_counter(random_, per_minute, 10))
+        assert rate is not None
+        held += rate.low <= per_minute <= rate.high
+    assert held >= 184
+
+
+def test_time_to_empty_of_a_simulated_queue() -> None:
+    random_ = random.Random(7)
+    held = 0
+    for _ in range(100):
+        arrival = compute_rate(simulate_counter(random_, 20, 15))
+        drain = compute_rate(simulate_counter(random_, 60, 15))
+        backlog = compute_backlog(objects=400, oldest_minutes=12, arrival=arrival, drain=drain)
+        assert backlog.outlook == "draining"
+        assert backlog.low_minutes is not None
+        assert backlog.high_minutes is not None
+        held += backlog.low_minutes <= 400 / (60 - 20) <= backlog.high_minutes
+    assert held >= 90
+
+
+def test_exact_rates_give_the_exact_time() -> None:
+    backlog = compute_backlog(objects=90, oldest_minutes=1, arrival=exact(10), drain=exact(40))
+    assert (backlog.minutes_to_empty, backlog.low_minutes, backlog.high_minutes) == (3, 3, 3)
+
+
+@pytest.mark.parametrize(("arrival", "drain"), [(10, 10), (11, 10), (5, 0), (0, 0)])
+def test_never_when_they_arrive_as_fast_as_they_leave(arrival: float, drain: float) -> None:
+    backlog = compute_backlog(
+        objects=3, oldest_minutes=1, arrival=exact(arrival), drain=exact(drain)
+    )
+    assert backlog.outlook == "never"
+    assert backlog.minutes_to_empty is None
+    assert ("nothing leaves" in backlog.reason) == (drain == 0)
+
+
+def test_few_counts_may_mean_never() -> None:
+    backlog = compute_backlog(
+        objects=50,
+        oldest_minutes=1,
+        arrival=compute_rate(points(0, 1)),
+        drain=compute_rate(points(0, 2)),
+    )
+    assert backlog.outlook == "draining"
+    assert backlog.high_minutes is None
+    assert "may never" in backlog.reason
+
+
+def test_an_empty_backlog_needs_no_rates() -> None:
+    backlog = compute_backlog(objects=0, oldest_minutes=0, arrival=None, drain=None)
+    assert backlog.outlook == "empty"
+
+
+@pytest.mark.parametrize(
+    ("objects", "arrival", "drain"),
+    [(None, exact(1), exact(2)), (math.nan, exact(1), exact(2)), (5, None, exact(2)),
+     (5, exact(1), None)],
+)  # fmt: skip
+def test_what_is_not_known_is_unknown(
+    objects: float | None, arrival: Rate | None, drain: Rate | None
+) -> None:
+    backlog = compute_backlog(objects=objects, oldest_minutes=3, arrival=arrival, drain=drain)
+    assert backlog.outlook == "unknown"
+    assert backlog.reason
+
+
+def test_rates_add_up_unless_one_is_unknown() -> None:
+    total = sum_rates([compute_rate(points(0, 10)), compute_rate(points(0, 5))])
+    assert total is not None
+    assert (total.per_minute, total.count) == (60, 15)
+    assert total.low < 60 < total.high
+    assert sum_rates([exact(1), None]) is None
+    assert sum_rates([]) is None
+
+
+def test_a_plan_over_everything_takes_the_whole_lag_off() -> None:
+    backlog = compute_backlog(objects=40, oldest_minutes=25, arrival=exact(10), drain=exact(0))
+    effect = compute_plan_effect(backlog, planned_objects=40, oldest_left_minutes=None)
+    assert (effect.objects_after, effect.oldest_after_minutes) == (0, 0)
+    assert effect.oldest_gain_minutes == 25
+    assert (effect.before.outlook, effect.after.outlook) == ("never", "empty")
+
+
+def test_a_plan_over_a_part_leaves_the_rest() -> None:
+    backlog = compute_backlog(objects=100, oldest_minutes=25, arrival=exact(10), drain=exact(30))
+    effect = compute_plan_effect(backlog, planned_objects=60, oldest_left_minutes=8)
+    assert (effect.objects_after, effect.oldest_gain_minutes) == (40, 17)
+    assert (effect.before.minutes_to_empty, effect.after.minutes_to_empty) == (5, 2)
+
+
+def test_a_plan_whose_rest_is_not_known_claims_no_gain() -> None:
+    backlog = compute_backlog(objects=100, oldest_minutes=25, arrival=exact(1), drain=exact(2))
+    effect = compute_plan_effect(backlog, planned_objects=60, oldest_left_minutes=None)
+    assert effect.oldest_gain_minutes is None
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=2, max_size=50))
+def test_a_rate_is_never_negative(values: list[float]) -> None:
+    rate = compute_rate(points(*values))
+    assert rate is not None
+    assert 0 <= rate.low <= rate.per_minute + 1e-9 <= rate.high + 1e-6
+
+
+@given(
+    st.floats(0.1, 1e5), st.floats(0, 1e4), st.floats(0, 1e4), st.floats(0, 100), st.floats(0, 100)
+)
+def test_bounds_enclose_the_estimate(
+    objects: float, arrival: float, drain: float, below: float, above: float
+) -> None:
+    def rate(value: float) -> Rate:
+        return Rate(value, max(0, value - below), value + above, value, 60)
+
+    backlog = compute_backlog(
+        objects=objects, oldest_minutes=1, arrival=rate(arrival), drain=rate(drain)
+    )
+    if backlog.outlook == "draining":
+        assert backlog.low_minutes is not None
+        assert backlog.minutes_to_empty is not None
+        assert 0 <= backlog.low_minutes <= backlog.minutes_to_empty
+        assert backlog.high_minutes is None or backlog.high_minutes >= backlog.minutes_to_empty
+    else:
+        assert backlog.outlook == "never"
+        assert drain <= arrival

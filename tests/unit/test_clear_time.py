@@ -1,0 +1,76 @@
+"""The predicted clear time: bounded by a simulation of the chain, and wrong inputs refused."""
+
+from __future__ import annotations
+
+import math
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from runbook_lib.analysis.clear_time import compute_clear_time
+
+FIXED = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
+
+
+def next_tick(at_s: float, interval_s: float, phase_s: float) -> float:
+    return math.ceil((at_s - phase_s) / interval_s) * interval_s + phase_s
+
+
+@pytest.mark.parametrize(
+    ("refresh", "scrape", "evaluation", "keep"), [(15, 15, 15, 0), (1, 1, 1, 5), (60, 15, 30, 300)]
+)
+def test_a_simulated_chain_clears_within_the_bounds(
+    refresh: float, scrape: float, evaluation: float, keep: float
+) -> None:
+    predicted = compute_clear_time(
+        fixed_at=FIXED,
+        refresh_interval_s=refresh,
+        scrape_interval_s=scrape,
+        evaluation_interval_s=evaluation,
+        keep_firing_for_s=keep,
+    )
+    random_ = random.Random(5)
+    for _ in range(500):
+        at_s = random_.uniform(0, 100)
+        cleared_s = at_s
+        for interval in (refresh, scrape, evaluation):
+            cleared_s = next_tick(cleared_s, interval, random_.uniform(0, interval))
+        cleared = FIXED + timedelta(seconds=cleared_s - at_s + keep)
+        assert predicted.earliest <= cleared <= predicted.latest < predicted.deadline
+
+
+def test_the_channels_hear_of_it_one_group_interval_later() -> None:
+    predicted = compute_clear_time(
+        fixed_at=FIXED,
+        refresh_interval_s=15,
+        scrape_interval_s=15,
+        evaluation_interval_s=15,
+        group_interval_s=300,
+        margin_s=10,
+    )
+    assert predicted.latest == FIXED + timedelta(seconds=45)
+    assert predicted.deadline == FIXED + timedelta(seconds=55)
+    assert predicted.channels_latest == FIXED + timedelta(seconds=355)
+    assert predicted.parts == {
+        "refresh_s": 15,
+        "scrape_s": 15,
+        "evaluation_s": 15,
+        "keep_firing_for_s": 0,
+        "margin_s": 10,
+    }
+
+
+def test_the_margin_is_at_least_five_seconds() -> None:
+    predicted = compute_clear_time(
+        fixed_at=FIXED, refresh_interval_s=1, scrape_interval_s=1, evaluation_interval_s=1
+    )
+    assert predicted.parts["margin_s"] == 5
+
+
+@pytest.mark.parametrize("wrong", [-1, math.nan, math.inf])
+def test_an_interval_that_is_none_is_refused(wrong: float) -> None:
+    with pytest.raises(ValueError, match="scrape_s"):
+        compute_clear_time(
+            fixed_at=FIXED, refresh_interval_s=1, scrape_interval_s=wrong, evaluation_interval_s=1
+        )
