@@ -1,0 +1,79 @@
+"""One timeline on one clock."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+
+from runbook_lib.analysis.log_groups import group_lines
+from runbook_lib.analysis.timeline import (
+    Event,
+    find_first_errors,
+    find_state_changes,
+    find_turning_points,
+    merge_events,
+)
+
+T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
+
+
+def at(minutes: float) -> datetime:
+    return T0 + timedelta(minutes=minutes)
+
+
+def series(*values: float) -> list[tuple[datetime, float]]:
+    return [(at(i), value) for i, value in enumerate(values)]
+
+
+def test_a_series_rises_peaks_and_falls() -> None:
+    events = find_turning_points(series(1, 11, 14, 12, 2, 3), 10, name="lag", unit="min")
+    assert [(e.at, e.text) for e in events] == [
+        (at(1), "lag is over 10 min: 11"),
+        (at(2), "lag is highest: 14 min"),
+        (at(4), "lag is back to 2 min"),
+    ]
+
+
+def test_a_series_that_is_still_high_has_no_fall() -> None:
+    events = find_turning_points(series(11, 12), 10, name="lag")
+    assert [e.text for e in events] == ["lag is over 10: 11", "lag is highest: 12"]
+
+
+def test_a_series_at_the_threshold_never_rises_over_it() -> None:
+    assert find_turning_points(series(10, math.nan, 10), 10, name="lag") == []
+
+
+def test_a_state_begins_and_ends_where_samples_stop() -> None:
+    points = [(at(m), 1.0) for m in (1, 2, 3, 8, 9)]
+    events = find_state_changes(points, name="alert", gap_s=120, source="prometheus")
+    assert [(e.at, e.text) for e in events] == [
+        (at(1), "alert begins"),
+        (at(3), "alert ends"),
+        (at(8), "alert begins"),
+    ]
+    assert {e.source for e in events} == {"prometheus"}
+
+
+def test_a_zero_ends_a_state() -> None:
+    events = find_state_changes(series(0, 1, 1, 0, 0), name="up", gap_s=600)
+    assert [(e.at, e.text) for e in events] == [(at(1), "up begins"), (at(2), "up ends")]
+
+
+def test_the_first_of_each_kind_of_error_is_an_event() -> None:
+    groups = group_lines([(at(1), "ERROR a 1"), (at(2), "INFO b"), (at(3), "ERROR a 2"),
+                          (None, "ERROR c")])  # fmt: skip
+    (event,) = find_first_errors(groups, source="worker")
+    assert (event.at, event.kind, event.text) == (at(1), "error", "worker: ERROR a 1 (2×)")
+
+
+def test_events_are_in_order_on_one_clock_without_duplicates() -> None:
+    fast = Event(at(5), "error", "x", "worker")
+    ours = Event(at(4), "action", "y")
+    merged = merge_events([fast, fast], [ours], skews_s={"worker": 120})
+    assert [(e.at, e.text) for e in merged] == [(at(3), "x"), (at(4), "y")]
+
+
+def test_events_outside_the_window_and_over_the_limit_are_left_out() -> None:
+    events = [Event(at(m), "k", str(m)) for m in range(10)]
+    kept = merge_events(events, since=at(2), until=at(8), limit=3)
+    assert [e.text for e in kept] == ["6", "7", "8"]
