@@ -18,6 +18,7 @@ __all__ = [
     "MARKER_KEY",
     "admin_client",
     "prepare_volume",
+    "put_marker",
     "read_marker",
     "run_juicefs",
     "seed_bucket",
@@ -98,7 +99,11 @@ def read_marker(config: StackConfig) -> str:
 
 def seed_bucket(config: StackConfig) -> None:
     """Make the bucket and put the marker that lets chaos and drills run here."""
-    client, bucket = admin_client(config), config.settings["FULFILLMENT_BUCKET"]
+    put_marker(admin_client(config), config.settings["FULFILLMENT_BUCKET"])
+
+
+def put_marker(client: Minio, bucket: str) -> None:
+    """Make a bucket when it is missing, and write its marker."""
     if not client.bucket_exists(bucket_name=bucket):
         client.make_bucket(bucket_name=bucket)
     body = json.dumps({"environment": "local"}).encode()
