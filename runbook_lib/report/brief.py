@@ -15,7 +15,8 @@ __all__ = ["Event", "Fact", "list_events", "list_facts", "list_open", "write_hea
 
 _ENDED_WELL = ("done", "stopped_at_plan")
 _DRILL_FACTS = ("scenario", "seconds", "by", "steps", "reason", "verdict")
-_NO_CAUSE = "no cause is proven"
+_READ = ("2.", "3.", "5.", "6.")
+_NO_CAUSE = "the cause is not proven"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,7 @@ def write_headline(story: Story) -> str:
     if verdict is Verdict.UNKNOWN and not story.causes:
         return f"{words}: what a verdict needs could not be read"
     causes = " and ".join(CAUSE_WORDS.get(c.name, c.name) for c in story.causes[:2])
-    waited = "labels had waited" if _ended_well(story) else "labels wait"
-    return f"{words}: {waited} because of {causes}" if causes else f"{words}: {waited}, {_NO_CAUSE}"
+    return f"{words}: {causes or _NO_CAUSE}"
 
 
 def list_facts(story: Story) -> list[Fact]:
@@ -65,8 +65,8 @@ def list_facts(story: Story) -> list[Fact]:
     ]
 
 
-def list_open(story: Story) -> list[tuple[str, str]]:
-    """Return what is still open, each with the id of the step that says so (or empty)."""
+def list_open(story: Story) -> list[tuple[str, tuple[str, ...]]]:
+    """Return what is still open, each with the ids of the steps that say so."""
     return [*_open_in_record(story), *_open_actions(story), *_open_steps(story)]
 
 
@@ -117,40 +117,45 @@ def _other_event(entry: Entry) -> Iterator[Event]:
         yield Event(entry.at, "drill", str(event).replace("_", " "), note, entry.seq)
 
 
-def _open_in_record(story: Story) -> Iterator[tuple[str, str]]:
+def _open_in_record(story: Story) -> Iterator[tuple[str, tuple[str, ...]]]:
     if story.damage:
-        yield story.damage, ""
+        yield story.damage, ()
     if story.unreadable:
-        yield f"{len(story.unreadable)} journal entries could not be understood", ""
+        yield f"{len(story.unreadable)} journal entries could not be understood", ()
     for entry in story.entries:
         if entry.kind == "interrupted":
-            yield f"the run was interrupted at {entry.at:%H:%M:%SZ}", ""
+            yield f"the run was interrupted at {entry.at:%H:%M:%SZ}", ()
     for section in story.sections:
         if section.runs and section.runs[-1].status not in _ENDED_WELL:
             run = section.runs[-1]
-            yield f"notebook {run.notebook} ended as {run.status}: {run.error}", ""
+            yield f"notebook {run.notebook} ended as {run.status}: {run.error}", ()
 
 
-def _open_actions(story: Story) -> Iterator[tuple[str, str]]:
+def _open_actions(story: Story) -> Iterator[tuple[str, tuple[str, ...]]]:
     for action in story.actions:
         first, last = action.first, action.last
         if action.is_waiting:
-            yield f"{first.action} on {first.target} is planned and waits for approval", first.step
+            yield (
+                f"{first.action} on {first.target} is planned and waits for approval",
+                (first.step,),
+            )
         elif last.phase in (ActionPhase.REFUSED, ActionPhase.FAILED):
-            yield f"{first.action} was {last.phase}: {last.reason}", first.step
+            yield f"{first.action} was {last.phase}: {last.reason}", (first.step,)
 
 
-def _open_steps(story: Story) -> Iterator[tuple[str, str]]:
-    for step in story.steps.values():
-        latest = step.latest
-        if latest is None or latest.status is Status.OK:
-            continue
-        if step.id.startswith("7."):
-            yield f"checklist: {step.title}: {latest.reason}", step.id
-        elif latest.status is Status.UNKNOWN and step.id[:2] in ("2.", "3.", "5.", "6."):
-            yield f"{latest.name}: not known: {latest.reason}", step.id
-        elif step.id == "6.5" or (step.id[:2] in ("2.", "3.") and not _ended_well(story)):
-            yield f"{latest.name}: {_value(latest)}: {latest.reason}", step.id
+def _open_steps(story: Story) -> Iterator[tuple[str, tuple[str, ...]]]:
+    latest = [(s.id, s.latest) for s in story.steps.values() if s.latest is not None]
+    open_ones = [(i, r) for i, r in latest if r.status is not Status.OK]
+    for step, reading in open_ones:
+        is_symptom = step[:2] in ("2.", "3.") and not _ended_well(story)
+        if reading.status is Status.BREACH and (is_symptom or step == "6.5"):
+            yield f"{reading.name}: {_value(reading)}", (step,)
+    unread = [i for i, r in open_ones if r.status is Status.UNKNOWN and i[:2] in _READ]
+    if unread:
+        yield "could not be read:", tuple(unread)
+    for step, reading in open_ones:
+        if step.startswith("7."):
+            yield f"{story.steps[step].title}: {reading.reason}", (step,)
 
 
 def _what_happened(story: Story) -> Fact:

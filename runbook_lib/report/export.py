@@ -69,6 +69,7 @@ def notebook_fragment(source: Path, incident: Incident, *, outputs_only: bool = 
         sanitize_html=True,
         embed_images=True,
         exclude_input=outputs_only,
+        exclude_anchor_links=True,
         exclude_input_prompt=True,
         exclude_output_prompt=True,
         filters={"clean_html": sanitize_html},

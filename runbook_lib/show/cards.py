@@ -13,7 +13,16 @@ from ..model import ActionEntry, Conclusion, Json, Reading
 from ..section import Plan
 from .plots import plot_reading
 from .tables import findings_frame, pill, render_rows, render_table
-from .text import CAUSE_WORDS, STATUS_ICONS, VERDICT_WORDS, clip, format_value, safe, visible
+from .text import (
+    CAUSE_WORDS,
+    STATUS_ICONS,
+    VERDICT_WORDS,
+    clip,
+    format_bytes,
+    format_value,
+    safe,
+    visible,
+)
 
 if TYPE_CHECKING:
     from ..investigation import Investigation
@@ -36,7 +45,7 @@ __all__ = [
 _SHOWN_ROWS = 20
 _KNOWN_DETAIL = {
     "histogram", "marks", "observations", "plot", "rows", "seq", "series", "text",
-    "threshold_value", "unit", "windows",
+    "since", "threshold_value", "unit", "windows",
 }  # fmt: skip
 
 
@@ -87,15 +96,22 @@ def reading_html(reading: Reading, *, with_plot: bool = True) -> Markup:
 def fact_rows(detail: Mapping[str, Json]) -> list[dict[str, Json]]:
     """Return what a ``detail`` holds beside rows, series and text, as rows of name and value."""
     return [
-        {
-            "name": name,
-            "value": value
-            if isinstance(value, str | int | float | bool) or value is None
-            else json.dumps(value, ensure_ascii=False),
-        }
+        {"name": name.replace("_", " "), "value": _plain(name, value)}
         for name, value in detail.items()
         if name not in _KNOWN_DETAIL and value not in (None, "", [], {})
     ]
+
+
+def _plain(name: str, value: Json) -> Json:
+    """Return a value as a cell shows it: sizes for people, small mappings as a list of words."""
+    is_size = name.endswith("bytes") and isinstance(value, int | float)
+    if is_size:
+        return format_bytes(value)
+    if isinstance(value, dict) and all(isinstance(v, str | int | float) for v in value.values()):
+        return ", ".join(f"{k} {format_value(v)}" for k, v in value.items())
+    if isinstance(value, list) and all(isinstance(v, str | int | float) for v in value):
+        return ", ".join(map(str, value))
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 
 
 def conclusion_text(conclusion: Conclusion) -> str:
@@ -194,11 +210,7 @@ def plan_rows(plan: Plan) -> Iterable[Mapping[str, Json]]:
     """Yield the rows of a plan that has any, as mappings."""
     iter_rows: Any = getattr(plan, "iter_rows", tuple)
     for row in iter_rows():
-        if isinstance(row, Mapping):
-            yield row
-        else:
-            fields = getattr(row, "model_dump", None) or getattr(row, "_asdict", None)
-            yield fields() if fields else {n: getattr(row, n) for n in row.__slots__}
+        yield row if isinstance(row, Mapping) else row.to_json()
 
 
 def _fold(title: str, content: Markup) -> Markup:

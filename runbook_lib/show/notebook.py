@@ -14,9 +14,9 @@ from . import cards
 __all__ = ["Investigation", "register_formatters"]
 
 _PLANS = (
-    ("runbook_lib.change.plan", "ReleasePlan"),
+    ("runbook_lib.change.plan_file", "ReleasePlan"),
     ("runbook_lib.change.service_actions", "ServicePlan"),
-    ("runbook_lib.change.synthetic", "SyntheticPlan"),
+    ("runbook_lib.change.synthetic_plan", "SyntheticPlan"),
 )
 
 

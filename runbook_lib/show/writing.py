@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..investigation import Investigation
@@ -11,13 +12,13 @@ from .text import visible
 __all__ = ["Writing", "write_down"]
 
 
-def write_down(inv: Investigation, **questions: str) -> Writing:
+def write_down(inv: Investigation, questions: Mapping[str, str]) -> Writing:
     """Ask questions whose answers become notes in the incident's journal.
 
     Parameters
     ----------
     inv : its incident gets the notes
-    questions : name → question; the name is the note's ``topic``
+    questions : step of the checklist → question; a saved answer ticks that step
 
     Notes
     -----
@@ -30,29 +31,29 @@ def write_down(inv: Investigation, **questions: str) -> Writing:
 class Writing:
     """The form of free texts, and the notes that the journal has already."""
 
-    def __init__(self, inv: Investigation, questions: dict[str, str]) -> None:
+    def __init__(self, inv: Investigation, questions: Mapping[str, str]) -> None:
         import ipywidgets as widgets
 
         self._inv = inv
         self.answers = {
-            topic: widgets.Textarea(placeholder=question, layout={"width": "48rem"})
-            for topic, question in questions.items()
+            step: widgets.Textarea(placeholder=question, layout={"width": "48rem"})
+            for step, question in questions.items()
         }
         self.button = widgets.Button(description="Save", button_style="primary")
         self._said = widgets.HTML()
         self.button.on_click(lambda _: self.save())
         fields = [
-            widgets.VBox([widgets.Label(question), self.answers[topic]])
-            for topic, question in questions.items()
+            widgets.VBox([widgets.Label(f"{step} {question}"), self.answers[step]])
+            for step, question in questions.items()
         ]
         self._box = widgets.VBox([*fields, widgets.HBox([self.button, self._said])])
 
     def save(self) -> int:
         """Append each answer that is not empty as a note; returns how many."""
         written = 0
-        for topic, field in self.answers.items():
+        for step, field in self.answers.items():
             if text := field.value.strip():
-                self._inv.note(text, topic=topic)
+                self._inv.note(text, checklist=step)
                 field.value = ""
                 written += 1
         self._said.value = f"✓ {written} saved to the journal." if written else "Nothing to save."
@@ -60,11 +61,11 @@ class Writing:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         notes = [
-            {"at": f"{e.at:%H:%M:%SZ}", "topic": e.data.get("topic"), "text": e.data.get("text")}
+            {"at": f"{e.at:%H:%M:%SZ}", "step": e.data.get("checklist"), "text": e.data.get("text")}
             for e in self._inv.incident.journal.read()
             if e.kind == "note"
         ]
-        text = "\n".join(f"{n['at']} {n['topic'] or ''} {n['text']}" for n in notes)
+        text = "\n".join(f"{n['at']} {n['step'] or ''} {n['text']}" for n in notes)
         bundle = dict(self._box._repr_mimebundle_(**kwargs) or {})
         return {
             **bundle,
