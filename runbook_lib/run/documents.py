@@ -9,6 +9,7 @@ from ..model import Finding, Json, Reading, Timestamp, Verdict
 
 __all__ = [
     "ApplyDocument",
+    "ChaosDocument",
     "CheckDocument",
     "Document",
     "DrillDocument",
@@ -136,6 +137,17 @@ class ReportDocument(Document):
     report: str
     problems: tuple[str, ...] = ()
     newer: tuple[str, ...] = ()
+
+
+class ChaosDocument(Document):
+    """``chaos``: numbers of synthetic objects. ``kept`` are not proven synthetic and stay."""
+
+    created: int = 0
+    removed: int = 0
+    kept: int = 0
+    expired: int = 0
+    drills: dict[str, int] = {}
+    failed: dict[str, str] = {}
 
 
 class NotifyTimes(_Part):

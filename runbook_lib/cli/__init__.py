@@ -1,0 +1,7 @@
+"""The ``runbook`` command: a thin edge. Parses, calls ``run``, prints, exits."""
+
+from __future__ import annotations
+
+from .main import app, main
+
+__all__ = ["app", "main"]

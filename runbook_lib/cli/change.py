@@ -1,0 +1,113 @@
+"""Commands that plan, change and prove."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..settings import load_settings
+from .edge import IncidentId, Json, emit, parse_duration, parse_parameters, show_progress
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+PlanId = Annotated[str, typer.Argument(help="the plan's id, as `runbook plan` printed it")]
+
+
+@app.command()
+def run(
+    sections: Annotated[list[str], typer.Argument(help="such as 06, or remediation")],
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", help="name=value; repeatable")
+    ] = None,
+    incident: IncidentId = "",
+    json_: Json = False,
+) -> None:
+    """Run chosen notebooks headless. Section 6 stops at its plans unless -p approve=SHA256."""
+    from ..run.sections import run_chosen
+
+    with show_progress(json_) as say:
+        document = run_chosen(
+            load_settings(),
+            sections,
+            incident_id=incident,
+            parameters=parse_parameters(parameter or []),
+            progress=say,
+        )
+    emit(document, json_)
+
+
+@app.command()
+def plan(
+    *,
+    prefix: Annotated[str, typer.Option(help="where labels wait; default PENDING_PREFIX")] = "",
+    to: Annotated[str, typer.Option(help="where they go; default READY_PREFIX")] = "",
+    match: Annotated[str, typer.Option(help="file name pattern")] = "*.pdf",
+    older_than: Annotated[str, typer.Option(help="only what waits longer: 90s, 10m, 2h")] = "",
+    limit: Annotated[int, typer.Option(help="only the first N; 0: all, up to 5,000", min=0)] = 0,
+    incident: IncidentId = "",
+    json_: Json = False,
+) -> None:
+    """List exactly what a release would move, and what not. Moves nothing."""
+    from ..run.release import plan_release
+
+    minutes = parse_duration(older_than).total_seconds() / 60 if older_than else 0
+    with show_progress(json_) as say:
+        document = plan_release(
+            load_settings(),
+            incident_id=incident,
+            prefix=prefix,
+            to=to,
+            match=match,
+            older_than_minutes=minutes,
+            limit=limit,
+            progress=say,
+        )
+    emit(document, json_)
+
+
+@app.command()
+def apply(
+    plan_id: PlanId,
+    approve: Annotated[str, typer.Option(help="the plan's SHA-256: your approval")] = "",
+    json_: Json = False,
+) -> None:
+    """Carry out an approved plan. Without --approve it stops at the plan."""
+    from ..run.release import apply_release
+
+    with show_progress(json_) as say:
+        document = apply_release(load_settings(), plan_id, approve=approve, progress=say)
+    emit(document, json_)
+
+
+@app.command()
+def resume(plan_id: PlanId, json_: Json = False) -> None:
+    """Go on with an apply or undo that was interrupted."""
+    from ..run.release import resume_release
+
+    with show_progress(json_) as say:
+        document = resume_release(load_settings(), plan_id, progress=say)
+    emit(document, json_)
+
+
+@app.command()
+def undo(plan_id: PlanId, json_: Json = False) -> None:
+    """Move a plan's objects back, within its undo window."""
+    from ..run.release import undo_release
+
+    with show_progress(json_) as say:
+        document = undo_release(load_settings(), plan_id, progress=say)
+    emit(document, json_)
+
+
+@app.command()
+def verify(plan_id: PlanId, json_: Json = False) -> None:
+    """Prove by an independent listing where each planned object is now. Only reads."""
+    from ..run.release import verify_release
+
+    with show_progress(json_) as say:
+        say("list the bucket")
+        document = verify_release(load_settings(), plan_id)
+    emit(document, json_)

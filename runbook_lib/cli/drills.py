@@ -1,0 +1,42 @@
+"""Drills, and what runs them weekly."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..settings import load_settings
+from .edge import Json, emit, show_progress
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command()
+def drill(
+    scenario: Annotated[str, typer.Option(help="what to inject")] = "pipeline_paused",
+    json_: Json = False,
+) -> None:
+    """Inject a real fault, carry out the runbook, score it, put everything back."""
+    from ..run.drill import run_drill
+    from ..run.scenarios import find_scenario
+
+    with show_progress(json_) as say:
+        document = run_drill(load_settings(), find_scenario(scenario), progress=say)
+    emit(document, json_)
+
+
+@app.command()
+def schedule(
+    kind: Annotated[str, typer.Argument(help="cron or systemd")],
+    scenario: Annotated[str, typer.Option(help="which drill")] = "pipeline_paused",
+) -> None:
+    """Print what runs the drill weekly. Installs nothing."""
+    from ..run.schedule import build_schedule
+
+    program = Path(sys.argv[0]).resolve()
+    sys.stdout.write(build_schedule(kind, folder=Path.cwd(), program=program, scenario=scenario))

@@ -1,0 +1,85 @@
+"""What every command of the edge needs: options, progress on stderr, one way to end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..run.documents import Document
+
+__all__ = ["IncidentId", "Json", "emit", "parse_duration", "parse_parameters", "show_progress"]
+
+Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+IncidentId = Annotated[str, typer.Option("--incident", help="incident id; default: newest open")]
+
+
+def emit(document: Document, as_json: bool) -> NoReturn:
+    """Print the document, as JSON or as tables, and end with its exit code."""
+    if as_json:
+        sys.stdout.write(document.to_json() + "\n")
+    else:
+        from rich.console import Console
+
+        from ..run.terminal import print_document
+
+        print_document(document, Console())
+    raise typer.Exit(int(document.exit_code))
+
+
+@contextmanager
+def show_progress(as_json: bool) -> Iterator[Callable[[str], None]]:
+    """Yield a callback that says what is going on, on stderr; silent with ``--json``."""
+    if as_json:
+        yield lambda _: None
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+
+        def say(text: str) -> None:
+            status.update(text)
+            if not console.is_terminal:
+                console.print(f"… {text}", markup=False, highlight=False)
+
+        yield say
+
+
+def parse_parameters(given: list[str]) -> dict[str, str]:
+    """Read ``name=value`` pairs.
+
+    Raises
+    ------
+    UsageError
+        When one is not such a pair.
+    """
+    pairs = {}
+    for item in given:
+        name, sign, value = item.partition("=")
+        if not sign or not name.isidentifier():
+            raise UsageError(f"-p wants name=value, not {item!r}")
+        pairs[name] = value
+    return pairs
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read ``90s``, ``10m``, ``2h`` or ``1d``.
+
+    Raises
+    ------
+    UsageError
+        When it is not one.
+    """
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    try:
+        return timedelta(**{units[text[-1:]]: float(text[:-1])})
+    except (KeyError, ValueError, OverflowError):
+        raise UsageError(f"{text!r} is not a duration; write 90s, 10m, 2h or 1d") from None

@@ -1,0 +1,85 @@
+"""The ``runbook`` command put together: its parts, its plug-ins, its exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib.metadata import entry_points
+from typing import NoReturn
+
+import click
+import typer
+
+from ..errors import DriftError, RunbookError, UsageError
+from ..exit_codes import ExitCode, exit_code_of_error
+from ..record.log import utc_now
+from ..redact import Redactor
+from ..settings import Settings, load_settings
+from . import change, chaos, drills, look
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="The fulfilment backlog runbook: look, plan, change, prove.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _part in (look, change, drills):
+    app.add_typer(_part.app)
+app.add_typer(chaos.app, name="chaos")
+
+
+def _mount_plugins() -> None:
+    for entry in entry_points(group="runbook.commands"):
+        if entry.name not in {group.name for group in app.registered_groups}:
+            app.add_typer(entry.load(), name=entry.name)
+
+
+def _fail(error: BaseException, settings: Settings | None, as_json: bool) -> int:
+    code = exit_code_of_error(error)
+    text = str(error) or type(error).__name__
+    if code is ExitCode.INTERRUPTED:
+        text = "interrupted; what was done is in the journal and the ledger"
+    text = Redactor(settings.secrets if settings else ()).text(text)
+    if as_json:
+        from ..run.documents import ErrorDocument
+
+        keys = error.keys if isinstance(error, DriftError) else ()
+        document = ErrorDocument(
+            schema_name="runbook/error/1", at=utc_now(), exit_code=code, error=text, keys=keys
+        )
+        sys.stdout.write(document.to_json() + "\n")
+    sys.stderr.write(f"runbook: {text}\n")
+    return int(code)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command; every exit code comes from the one table."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    as_json = "--json" in sys.argv
+    settings: Settings | None = None
+    try:
+        _mount_plugins()
+        code = app(standalone_mode=False)
+        sys.exit(int(code or 0))
+    except click.exceptions.Abort:
+        sys.exit(_fail(KeyboardInterrupt(), settings, as_json))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(int(ExitCode.USAGE))
+    except (RunbookError, KeyboardInterrupt, OSError) as error:
+        if not isinstance(error, UsageError):
+            settings = _settings_or_none()
+        sys.exit(_fail(error, settings, as_json))
+
+
+def _settings_or_none() -> Settings | None:
+    try:
+        return load_settings()
+    except UsageError:
+        return None
