@@ -98,12 +98,11 @@ def _kind_of(error: BaseException) -> type[ClientError]:
     for kinds, meaning in _BY_KIND:
         if isinstance(error, kinds):
             return meaning
-    text = str(error).lower() if isinstance(error, obstore_errors.BaseError) else ""
-    if "connection refused" in text or "connection reset" in text or "incompletemessage" in text:
-        return ConnectionRefusedClientError
-    if "timed out" in text or "timedout" in text:
+    # obstore has one error for these, whose text ends with a dump of the cause.
+    text = str(error) if isinstance(error, obstore_errors.BaseError) else ""
+    if "kind: Timeout" in text or "TimedOut" in text:
         return ClientTimeoutError
-    if "error sending request" in text:
+    if "HttpError" in text:
         return ConnectionRefusedClientError
     return BadAnswerError
 
