@@ -82,7 +82,9 @@ class Probe:
         failed = False
         for step, act in zip(STEPS, walk, strict=True):
             if failed and (step != "close_ticket" or run.ticket_id is None):
-                self._note(run, step, "skipped", "an earlier step failed")
+                # What the probe exists for counts as failed when it could not even be tried.
+                status = "error" if step == "timeline_refresh" else "skipped"
+                self._note(run, step, status, "not tried: an earlier step failed")
                 continue
             try:
                 act(run)

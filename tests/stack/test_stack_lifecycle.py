@@ -154,6 +154,18 @@ def test_a_stack_does_not_outlive_its_owner(tmp_path: Path) -> None:
         local.down(home=home)
 
 
+def test_down_ends_what_a_killed_supervisor_left(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with run_stack(home):
+        before = find_processes(home)
+        (supervisor,) = [p for p in before if "supervisor.supervisord" in p.cmdline()]
+        supervisor.kill()
+        supervisor.wait(timeout=10)
+        assert find_processes(home)
+        local.down(home=home)
+        assert not [process for process in before if process.is_running()]
+
+
 def test_a_taken_port_is_named_with_the_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,8 @@ __all__ = ["RunningStack", "find_port_base", "run_stack", "stack", "wait_until"]
 # With these the ports stay below those that the kernel gives to outgoing connections.
 _FIRST_BASE, _LAST_BASE = 10_000, 18_000
 
+_shared: list[RunningStack] = []
+
 
 @dataclass(frozen=True)
 class RunningStack:
@@ -112,6 +114,13 @@ def run_stack(home: Path, *, profile: Profile = "demo") -> Iterator[RunningStack
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """Run one stack for the whole session."""
+    """Run one stack for the whole session, whichever modules ask for it."""
+    # Each module that imports this fixture gets one of its own; the first starts the stack
+    # and, since session fixtures end in reverse order, is the last to end.
+    if _shared:
+        yield _shared[0]
+        return
     with run_stack(tmp_path_factory.mktemp("stack")) as running:
+        _shared.append(running)
         yield running
+        _shared.clear()
