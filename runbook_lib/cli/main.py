@@ -7,8 +7,8 @@ import sys
 from importlib.metadata import entry_points
 from typing import NoReturn
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from ..errors import DriftError, RunbookError, UsageError
 from ..exit_codes import ExitCode, exit_code_of_error
@@ -67,15 +67,23 @@ def main() -> None:
         _mount_plugins()
         code = app(standalone_mode=False)
         sys.exit(int(code or 0))
-    except click.exceptions.Abort:
+    except typer.Abort:
         sys.exit(_fail(KeyboardInterrupt(), settings, as_json))
-    except click.ClickException as error:
-        error.show()
+    except TyperException as error:
+        _show_usage(error)
         sys.exit(int(ExitCode.USAGE))
     except (RunbookError, KeyboardInterrupt, OSError) as error:
         if not isinstance(error, UsageError):
             settings = _settings_or_none()
         sys.exit(_fail(error, settings, as_json))
+
+
+def _show_usage(error: TyperException) -> None:
+    show = getattr(error, "show", None)
+    if show is None:
+        sys.stderr.write(f"runbook: {error}\n")
+    else:
+        show()
 
 
 def _settings_or_none() -> Settings | None:
