@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable
-from urllib.parse import quote
+from collections.abc import Iterable, Iterator
+from html import escape
+from urllib.parse import quote, quote_plus
 
 from .model import Json
 
@@ -14,42 +15,66 @@ __all__ = ["MASK", "Redactor"]
 
 MASK = "[redacted]"
 
+# Every repetition is bounded: a long line from outside must not cost quadratic time.
+_NAME = r"(?:password|passwd|passphrase|secret|token|api[_-]?key|private[_-]?key)"
+# The words that stand for a secret, and what hides one already, are no secrets.
+_KEEP = r"(?:\[redacted\]|present\b|absent\b|equal to the store's|<secret>|\*{3}|null\b|None\b)"
+# A quoted value, up to the same quote with as many backslashes before it; else up to a blank.
+_VALUE = rf"(?:(?P<q>\\*+[\"'])(?!{_KEEP})(?:(?!(?P=q))[^\n]){{1,4000}}|(?!{_KEEP}|\\*[\"'])"
 _PATTERNS = (
     # scheme://user:password@host
     (
-        re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/:@\"']*):[^\s/@\"']+@", re.IGNORECASE),
+        re.compile(r"(://[^\s/:@\"'<>]{0,200}):[^\s/@\"'<>]{1,400}@"),
         rf"\1:{MASK}@",
     ),
-    # Authorization and similar headers, in plain, JSON and repr forms
+    # Authorization and similar headers, in plain, JSON and repr forms; unquoted: the whole line
     (
         re.compile(
-            r"((?:proxy-)?authorization|x-api-key|x-auth-token|set-cookie|cookie)"
-            r"(\\?[\"']?\s*[:=]\s*\\?[\"']?)(?:(?:bearer|basic|aws4-hmac-sha256|token)\s+)?[^\s\"'\\]+"
-            r"(?:,\s*(?:SignedHeaders|Signature)=[^\s\"',\\]+)*",
+            r"(?P<n>(?:authorization|x-api-key|x-auth-token|cookie)\\*+[\"']?+\s{0,4}+[:=,]\s{0,4}+)"
+            rf"{_VALUE}[^\n\"'\\<>]{{1,4000}})",
             re.IGNORECASE,
         ),
-        rf"\1\2{MASK}",
+        rf"\g<n>\g<q>{MASK}",
     ),
-    (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
+    (re.compile(r"\b(bearer|basic)\s{1,4}[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
     # name=value and "name": "value" of names that say they are secret
     (
         re.compile(
-            r"([A-Za-z0-9_.-]*(?:password|passwd|secret[_-]?key|secret|api[_-]?key"
-            r"|access[_-]?token|auth[_-]?token|client[_-]?secret)\\?[\"']?\s*[:=]\s*\\?[\"']?)"
-            r"(?!\[redacted\])[^\s\"',;&}\\]+",
+            rf"(?P<n>{_NAME}[A-Za-z0-9_-]{{0,30}}+\\*+[\"']?+\s{{0,4}}+[:=]\s{{0,4}}+)"
+            rf"{_VALUE}[^\s\"',;&}}\\<>]{{1,4000}})",
+            re.IGNORECASE,
+        ),
+        rf"\g<n>\g<q>{MASK}",
+    ),
+    # --minio-secret-key VALUE
+    (
+        re.compile(
+            r"(--[a-z-]{0,40}(?:password|secret|token)[a-z-]{0,20}+\s{1,4}+)"
+            r"(?![-\s]|\[redacted\])\S{1,4000}",
             re.IGNORECASE,
         ),
         rf"\1{MASK}",
     ),
     (
-        re.compile(r"(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s\"']+", re.IGNORECASE),
+        re.compile(r"(X-Amz-(?:Signature|Credential)=)[^&\s\"'<>]{1,1000}", re.IGNORECASE),
         rf"\1{MASK}",
     ),
     (
-        re.compile(r"(hooks\.slack\.com/services/)(?!REPLACE/ME)[^\s\"']+", re.IGNORECASE),
+        re.compile(r"(hooks\.slack\.com/services/)(?!REPLACE/ME)[^\s\"'<>]{1,400}", re.IGNORECASE),
         rf"\1{MASK}",
     ),
+    # JSON web tokens, tokens of Slack and GitHub, private keys
+    (
+        re.compile(
+            r"\beyJ[\w-]{8,4000}\.[\w-]{8,4000}\.[\w-]{8,4000}|\bxox[a-z]-[\w-]{8,400}"
+            r"|\bgh[a-z]_\w{20,400}"
+            r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]{0,20000}(?:-----END [A-Z ]{0,40}-----)?"
+        ),
+        MASK,
+    ),
 )
+_SECRET_FIELD = re.compile(_NAME, re.IGNORECASE)
+_KEPT_VALUE = re.compile(_KEEP)
 
 
 class Redactor:
@@ -57,7 +82,7 @@ class Redactor:
 
     Parameters
     ----------
-    secrets : exact values to hide; also in JSON-escaped, URL-quoted and base64 forms
+    secrets : exact values to hide; also in JSON-escaped, HTML-escaped, URL-quoted and base64 forms
 
     Notes
     -----
@@ -65,17 +90,7 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        forms: set[str] = set()
-        for secret in secrets:
-            if len(secret) >= 4:
-                forms |= {
-                    secret,
-                    json.dumps(secret)[1:-1],
-                    json.dumps(secret, ensure_ascii=False)[1:-1],
-                    quote(secret, safe=""),
-                    repr(secret)[1:-1],
-                    base64.b64encode(secret.encode()).decode(),
-                }
+        forms = {form for s in secrets if len(s) >= 4 for form in _forms(s)}
         ordered = sorted(forms, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
@@ -88,11 +103,35 @@ class Redactor:
         return text
 
     def json(self, value: Json) -> Json:
-        """Return a JSON value with every string in it, names too, without secrets."""
+        """Return a JSON value with every string in it, names too, without secrets.
+
+        A string in a field whose name says that it is secret is hidden whatever it is.
+        """
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
-            return {self.text(str(k)): self.json(v) for k, v in value.items()}
+            return {self.text(str(k)): self._field(str(k), v) for k, v in value.items()}
         if isinstance(value, list | tuple):
             return [self.json(v) for v in value]
         return value
+
+    def _field(self, name: str, value: Json) -> Json:
+        if isinstance(value, str) and value and _SECRET_FIELD.search(name):
+            return value if _KEPT_VALUE.fullmatch(value) else MASK
+        return self.json(value)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """Yield how a secret may be written."""
+    yield from (secret, escape(secret), escape(secret, quote=False), repr(secret)[1:-1])
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+    raw = secret.encode("utf-8", "surrogatepass")
+    yield from (quote(raw, safe=""), quote(raw), quote_plus(raw))
+    for shift in range(3):
+        # In the middle of other bytes, base64 looks one of three ways; its ends depend on them.
+        inner = base64.b64encode(bytes(shift) + raw).decode().rstrip("=")
+        inner = inner[(0, 2, 3)[shift] : -1 if (shift + len(raw)) % 3 else None]
+        if len(inner) >= 6:
+            yield inner
+            yield inner.replace("+", "-").replace("/", "_")
