@@ -1,0 +1,181 @@
+"""The redactor under attack: every form a secret takes, hostile lengths, and what must stay."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import urllib.parse
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runbook_lib.redact import MASK, Redactor
+
+KNOWN = 's3cr&t <"quo\'te"> é/+%='
+PLAIN = Redactor()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        KNOWN,
+        json.dumps(KNOWN),
+        json.dumps(KNOWN, ensure_ascii=False),
+        repr(KNOWN),
+        html.escape(KNOWN),
+        html.escape(KNOWN, quote=False),
+        urllib.parse.quote(KNOWN),
+        urllib.parse.quote(KNOWN, safe=""),
+        urllib.parse.quote_plus(KNOWN),
+        f"Basic {base64.b64encode(('admin:' + KNOWN).encode()).decode()}",
+        *[base64.b64encode((pad + KNOWN + "tail").encode()).decode() for pad in ("", "a", "ab")],
+        base64.urlsafe_b64encode(("x:" + KNOWN).encode()).decode(),
+    ],
+)
+def test_a_known_secret_is_hidden_in_every_form(form: str) -> None:
+    shown = Redactor([KNOWN]).text(f"before {form} after")
+    assert MASK in shown
+    for part in ("s3cr", "quo", base64.b64encode(KNOWN.encode()).decode()[8:16]):
+        assert part not in shown
+    assert shown.startswith("before ")
+    assert shown.endswith(" after")
+
+
+@pytest.mark.parametrize(
+    ("text", "leak"),
+    [
+        ("postgres://app:hunter2@db:5432/x", "hunter2"),
+        ("redis://:hunter2@cache", "hunter2"),
+        ("Authorization: Bearer hunter2.hunter2", "hunter2"),
+        ("authorization: Digest username=x, response=hunter2", "hunter2"),
+        ('{"Authorization": "Basic hunter2hunter2="}', "hunter2"),
+        ("headers={'Authorization': 'Token hunter2'}", "hunter2"),
+        ("('Authorization', 'Bearer hunter2hunter2')", "hunter2"),
+        (r'"{\"Authorization\": \"Token hunter2\"}"', "hunter2"),
+        ("Cookie: a=1; session=hunter2; b=2", "hunter2"),
+        ("Set-Cookie: session=hunter2; HttpOnly", "hunter2"),
+        ("Authorization: AWS4-HMAC-SHA256 Credential=AK/2026/s3, SignedHeaders=host, "
+         "Signature=hunter2", "hunter2"),
+        ("MINIO_ROOT_PASSWORD=hunter2", "hunter2"),
+        ("MINIO_ROOT_PASSWORD_OLD=hunter2", "hunter2"),
+        ("export GRAFANA_PASSWORD='two hunter2 words'", "hunter2"),
+        ('"password": "two hunter2 words"', "hunter2"),
+        (r'"{\"secret_key\": \"two hunter2\"}"', "hunter2"),
+        ("db password: hunter2", "hunter2"),
+        ("client_secret=hunter2&grant=x", "hunter2"),
+        ("http://127.0.0.1:8888/lab?token=hunter2", "hunter2"),
+        ("run.py --minio-secret-key hunter2 --count 5", "hunter2"),
+        ("run.py --minio-secret-key=hunter2 --count 5", "hunter2"),
+        ("GET /x?X-Amz-Signature=hunter2&X-Amz-Date=1", "hunter2"),
+        ("https://hooks.slack.com/services/T0/B1/hunter2", "hunter2"),
+        ("id eyJhbGciOiJIUzI1.eyJzdWIiOiJodW50.hunter2hunter2 end", "hunter2"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY-----", "hunter2"),
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_secret_is_hidden(text: str, leak: str) -> None:
+    shown = PLAIN.text(text)
+    assert leak not in shown
+    assert MASK in shown
+    assert PLAIN.text(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fulfillment_lag_minutes is 12.5",
+        "http://127.0.0.1:9000/minio/health/live",
+        "MINIO_ROOT_PASSWORD: present",
+        "MINIO_ROOT_PASSWORD: equal to the store's",
+        '{"MINIO_ROOT_PASSWORD": "absent"}',
+        "the password is wrong, or the user lacks the right",
+        "hooks.slack.com/services/REPLACE/ME is a placeholder",
+        "api_url: <secret>",
+        "smtp_auth_password: <secret>",
+        "2026-11-24T03:14:00Z user@example.com wrote: at 10:30 see a@b",
+        "basic health check",
+        "pending/4242-0a1b2c3d4e5f.pdf",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert PLAIN.text(text) == text
+
+
+def test_the_rest_of_a_line_stays_readable() -> None:
+    text = 'level=error password="a b" msg="upload failed" url=http://u:pw@h/x'
+    assert PLAIN.text(text) == (
+        f'level=error password="{MASK}" msg="upload failed" url=http://u:{MASK}@h/x'
+    )
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["a", "a.", "https://", "basic ", "password", "password=", "cookie:", "-", "--", '"', "\\",
+     "secret'", "://a:", "eyJ", "token\\", "Authorization: \"", "x-amz-", " ", "password='"],
+)  # fmt: skip
+@pytest.mark.timeout(60)  # in quadratic time it would take hours
+def test_a_hostile_line_is_read_in_linear_time(unit: str) -> None:
+    text = unit * (300_000 // len(unit))
+    assert Redactor(["admin12345"]).text(f"{text} admin12345").endswith(MASK)
+
+
+def test_short_values_are_not_looked_for() -> None:
+    assert Redactor(["", "abc"]).text("abc abcd") == "abc abcd"
+
+
+def test_the_longest_of_several_secrets_wins() -> None:
+    assert Redactor(["hunter", "hunter2000"]).text("x hunter2000 y") == f"x {MASK} y"
+
+
+def test_json_hides_values_by_their_field_name_at_any_depth() -> None:
+    value = {
+        "env": [{"MINIO_ROOT_PASSWORD": "two words", "READY_PREFIX": "ready/"}],
+        "secret": "",
+        "state": {"SERVICE_TOKEN": "absent", "password": "equal to the store's"},
+        "n": 7,
+        "none": None,
+        "pair": ("password=x", 1.5, True),
+    }
+    assert PLAIN.json(value) == {
+        "env": [{"MINIO_ROOT_PASSWORD": MASK, "READY_PREFIX": "ready/"}],
+        "secret": "",
+        "state": {"SERVICE_TOKEN": "absent", "password": "equal to the store's"},
+        "n": 7,
+        "none": None,
+        "pair": [f"password={MASK}", 1.5, True],
+    }
+
+
+def test_a_secret_in_a_field_name_is_hidden() -> None:
+    assert Redactor(["admin12345"]).json({"admin12345": 1}) == {MASK: 1}
+
+
+def test_a_secret_that_is_no_utf8_is_accepted() -> None:
+    assert Redactor(["bad\udcffbytes"]).text("x bad\udcffbytes") == f"x {MASK}"
+
+
+@given(st.text(min_size=4, max_size=30), st.text(max_size=40), st.text(max_size=40))
+def test_a_known_secret_never_survives(secret: str, before: str, after: str) -> None:
+    assert secret not in Redactor([secret]).text(before + secret + after).replace(MASK, "")
+
+
+@given(st.text(alphabet="password=: \"'\\secrtokn@/[]<>;&,\nx", max_size=80))
+def test_redacting_twice_changes_nothing(text: str) -> None:
+    once = PLAIN.text(text)
+    assert PLAIN.text(once) == once
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+        lambda inner: (
+            st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4)
+        ),
+        max_leaves=20,
+    )
+)
+def test_json_stays_json_of_the_same_kind(value: object) -> None:
+    shown = PLAIN.json(value)
+    assert type(shown) is type(value)
+    json.dumps(shown)
