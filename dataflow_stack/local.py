@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 from filelock import FileLock
 
 from runbook_lib.errors import SettingsError
@@ -22,6 +21,7 @@ from .topology import SERVICES
 __all__ = ["down", "env", "logs", "restart", "status", "up"]
 
 _STORE_DEADLINE_S = 20.0
+_SHUTDOWN_GRACE_S = 10.0
 
 
 def up(
@@ -91,13 +91,11 @@ def down(*, home: Path | None = None) -> None:
     """
     config = load_config(home).remembered()
     supervisor = Supervisor(config)
-    pid = supervisor.pid()
-    if pid is not None:
-        process = psutil.Process(pid)
+    running = supervisor.is_running()
+    if running:
         fault_state.turn_off_all(config, for_shutdown=True)
         supervisor.shut_down()
-        psutil.wait_procs([process], timeout=10)
-    end_processes(config.home)
+    end_processes(config.home, grace_s=_SHUTDOWN_GRACE_S if running else 0)
     (config.run / "owner.json").unlink(missing_ok=True)
 
 

@@ -56,27 +56,40 @@ def find_processes(home: Path) -> list[psutil.Process]:
     return found
 
 
-def end_processes(home: Path, *, patience_s: float = 5.0) -> None:
-    """End what is left of a stack: ask first, then kill.
+def end_processes(home: Path, *, grace_s: float = 0.0, patience_s: float = 5.0) -> None:
+    """End what is left of a stack: wait, then ask, then kill.
+
+    Parameters
+    ----------
+    home
+        The stack's folder.
+    grace_s
+        How long to wait for processes that were told to end already.
+    patience_s
+        How long to wait after asking, and after killing.
 
     Raises
     ------
     StackError
         When a process is left all the same; names it.
     """
-    for process in find_processes(home):
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    deadline = time.monotonic() + patience_s
-    # A process that is about to end may still start others, so look anew each time.
-    while left := find_processes(home):
-        _, alive = psutil.wait_procs(left, timeout=0.2)
-        if not alive or time.monotonic() < deadline:
-            continue
-        for process in alive:
+    if _all_gone(home, grace_s):
+        return
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for process in find_processes(home):
             with suppress(psutil.NoSuchProcess):
-                process.kill()
-        _, alive = psutil.wait_procs(alive, timeout=patience_s)
-        if alive:
-            names = ", ".join(f"{p.pid} ({p.name()})" for p in alive)
-            raise StackError(f"processes of the stack are left: {names}")
+                end(process)
+        if _all_gone(home, patience_s):
+            return
+    names = ", ".join(f"{p.pid} ({p.name()})" for p in find_processes(home))
+    raise StackError(f"processes of the stack are left: {names}")
+
+
+def _all_gone(home: Path, wait_s: float) -> bool:
+    # Looks anew each time: a process that is about to end may still have started others.
+    deadline = time.monotonic() + wait_s
+    while find_processes(home):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return True

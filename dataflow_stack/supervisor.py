@@ -116,13 +116,6 @@ class Supervisor:
         if done.returncode:
             raise StackError(f"supervisord did not start: {(done.stdout + done.stderr)[-1000:]}")
 
-    def pid(self) -> int | None:
-        """Return the supervisor's process id; None when it does not answer."""
-        try:
-            return int(self._call("getPID"))
-        except StackError:
-            return None
-
     def programs(self) -> dict[str, dict[str, Any]]:
         """Return each program's ``statename``, ``pid``, ``start`` and ``now``."""
         return {str(item["name"]): item for item in self._call("getAllProcessInfo")}
