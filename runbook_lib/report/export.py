@@ -49,8 +49,11 @@ def export_notebooks(incident: Incident) -> list[Path]:
     return written
 
 
-def notebook_fragment(source: Path, incident: Incident, *, outputs_only: bool = False) -> Markup:
-    """Return a notebook's cells as harmless HTML; says so when the file is not a notebook."""
+def notebook_fragment(source: Path, incident: Incident, *, for_report: bool = False) -> Markup:
+    """Return a notebook's cells as harmless HTML; says so when the file is not a notebook.
+
+    ``for_report``: outputs only, without pictures, which the report draws itself.
+    """
     import nbformat
     from nbconvert import HTMLExporter
     from traitlets.config import Config
@@ -68,7 +71,7 @@ def notebook_fragment(source: Path, incident: Incident, *, outputs_only: bool = 
         template_name="basic",
         sanitize_html=True,
         embed_images=True,
-        exclude_input=outputs_only,
+        exclude_input=for_report,
         exclude_anchor_links=True,
         exclude_input_prompt=True,
         exclude_output_prompt=True,
@@ -76,4 +79,4 @@ def notebook_fragment(source: Path, incident: Incident, *, outputs_only: bool = 
     )
     body, _ = exporter.from_notebook_node(notebook)
     # sanitised, so it may stand as it is; what is left of controls is made visible
-    return Markup(visible(sanitize_html(body)))  # noqa: S704
+    return Markup(visible(sanitize_html(body, with_images=not for_report)))  # noqa: S704

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
 from ..errors import LogDamagedError, RecordError
@@ -45,6 +45,8 @@ _CONTENTS = (
 )
 _IMPACT = ("2.3", "2.4", "2.5", "3.2", "3.4")
 _SHOWN_ABOVE = ("2.1", "2.3", "2.4", "3.2", "5.1", "5.2", "5.3", "5.4", "6.5")
+# Facts of an action that its heading and its last line say already.
+_SAID_ONCE = {"action", "plan", "sha256", "step", "target", "way_back"}
 _TONES = {"healthy": "good", "fixed": "good", "fixed_alert_decaying": "good",
           "incident": "bad", "not_fixed": "bad"}  # fmt: skip
 _LIMIT_BYTES = 2_000_000
@@ -110,7 +112,7 @@ def render_page(template: str, redactor: Redactor, **values: Any) -> str:
     environment = Environment(
         loader=PackageLoader("runbook_lib.report", "templates"),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=ChainableUndefined,
         finalize=finish,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -158,6 +160,11 @@ def _render(story: Story, incident: Incident, *, notebooks: bool, rows: int) -> 
         rows_table=lambda items, caption: render_rows(items, caption=caption),
         fact_table=lambda detail, caption: render_rows(
             fact_rows(detail), caption=caption, columns=("name", "value")
+        ),
+        result_table=lambda result, caption: render_rows(
+            fact_rows({k: v for k, v in result.items() if k not in _SAID_ONCE}),
+            caption=caption,
+            columns=("name", "value"),
         ),
         summary_of=_summarise,
         links=lambda evidence: _link(evidence, story),
@@ -229,7 +236,7 @@ def _fragments(story: Story, incident: Incident) -> Iterator[tuple[str, Markup]]
             continue
         source = incident.folder / "notebooks" / Path(section.runs[-1].notebook).name
         if source.is_file():
-            fragment = notebook_fragment(source, incident, outputs_only=True)
+            fragment = notebook_fragment(source, incident, for_report=True)
             if len(fragment) <= _MAX_NOTEBOOK_CHARACTERS:
                 yield section.name, fragment
 

@@ -37,7 +37,7 @@ _LINK = re.compile(r"(#[\w.-]{1,100}|[\w-]{1,100}\.(ipynb|html)(#[\w.-]{1,100})?
 _CLASS = re.compile(r"[a-z][a-z0-9]{0,3}|highlight|hl-[a-z0-9]+")
 
 
-def sanitize_html(html: str) -> str:
+def sanitize_html(html: str, *, with_images: bool = True) -> str:
     """Return the HTML with text, tables, lists, inline pictures and plain styles, nothing else.
 
     Scripts, event handlers, forms, frames, SVG, ids, links that leave the file, pictures that
@@ -45,7 +45,7 @@ def sanitize_html(html: str) -> str:
     """
     return nh3.clean(
         html,
-        tags=_TAGS,
+        tags=_TAGS if with_images else _TAGS - {"img"},
         clean_content_tags={"script", "style", "template", "noscript", "svg", "math", "iframe"},
         attributes=_ATTRIBUTES,
         attribute_filter=_filter,

@@ -63,7 +63,20 @@ class ActionStory:
     @property
     def is_waiting(self) -> bool:
         """Whether it is planned, and was neither approved nor empty."""
-        return self.last.phase is ActionPhase.PLANNED and not self.last.reason
+        return self.last.phase is ActionPhase.PLANNED and not self.last.reason and not self.is_empty
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the plan has nothing to do."""
+        planned = self.result(ActionPhase.PLANNED)
+        return self.first.action == "none" or planned.get("objects") == 0
+
+    @property
+    def way_back(self) -> str:
+        """How to take it back, or that there is no way."""
+        told = [self.result(p).get("way_back") for p in ("planned", "applied", "verified")]
+        undo = self.first.undo or next((str(text) for text in told if text), "")
+        return undo or ("undo" if self.first.reversible else "there is none")
 
     def result(self, phase: ActionPhase | str) -> dict[str, Json]:
         """What the newest entry of a phase says came of it."""

@@ -11,8 +11,7 @@ from markupsafe import Markup
 
 from ..model import ActionEntry, Conclusion, Json, Reading
 from ..section import Plan
-from .plots import plot_reading
-from .tables import findings_frame, pill, render_rows, render_table
+from .tables import finding_rows, pill, render_rows
 from .text import (
     CAUSE_WORDS,
     STATUS_ICONS,
@@ -61,7 +60,7 @@ def reading_text(reading: Reading) -> str:
     return visible(clip("\n".join(line for line in lines if line), 4_000))
 
 
-def reading_html(reading: Reading, *, with_plot: bool = True) -> Markup:
+def reading_html(reading: Reading) -> Markup:
     """Return a reading as HTML: status, value, reason, source, and its rows behind a fold."""
     parts = [
         Markup(
@@ -75,8 +74,6 @@ def reading_html(reading: Reading, *, with_plot: bool = True) -> Markup:
             safe(reading.reason),
         )
     ]
-    if with_plot and (picture := plot_reading(reading)) is not None:
-        parts.append(picture.to_html())
     if rows := [row for row in reading.detail.get("rows") or [] if isinstance(row, dict)]:
         caption = f"{reading.step}: the first {min(len(rows), _SHOWN_ROWS)} of {len(rows)} rows"
         table = render_rows(rows[:_SHOWN_ROWS], caption=caption)
@@ -140,8 +137,8 @@ def conclusion_html(conclusion: Conclusion) -> Markup:
             Markup("<p>Could not be read: {}</p>").format(safe(", ".join(conclusion.unknown_steps)))
         )
     if conclusion.findings:
-        frame = findings_frame(conclusion.findings)
-        parts.append(render_table(frame, caption="Causes, the most supported first"))
+        rows = finding_rows(conclusion.findings)
+        parts.append(render_rows(rows, caption="Causes, the most supported first"))
     return Markup("<div>{}</div>").format(Markup("").join(parts))
 
 

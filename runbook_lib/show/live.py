@@ -114,7 +114,7 @@ class LiveView:
         )
 
     def _html(self) -> Markup:
-        cards = (reading_html(reading, with_plot=False) for reading in self._readings.values())
+        cards = (reading_html(reading) for reading in self._readings.values())
         return Markup("<hr>").join(cards)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:

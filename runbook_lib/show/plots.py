@@ -87,7 +87,10 @@ def plot_lines(
     windows : spans to shade, such as while an alert fires; an open one reaches to the end
     marks : moments to annotate, such as an action
     """
-    drawn = sorted((kv for kv in series.items() if kv[1]), key=lambda kv: -len(kv[1]))[:_MAX_LINES]
+    filled = [(name, points) for name, points in series.items() if points]
+    # lines that stay at zero hide each other, and say nothing beside one that does not
+    moving = [(name, points) for name, points in filled if any(value for _, value in points)]
+    drawn = sorted(moving or filled, key=lambda item: -len(item[1]))[:_MAX_LINES]
     axes = _make_axes(title, unit)
     for (name, points), (color, dash, marker) in zip(drawn, cycle(_STYLES), strict=False):
         axes.plot(

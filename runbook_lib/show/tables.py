@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "finding_rows",
     "findings_frame",
     "page_of_plan",
     "pill",
@@ -50,6 +51,7 @@ _TONES = {
     "refused": ("unsure", "!"),
     "failed": ("bad", "✖"),
 }
+_FINDING_COLUMNS = ["cause", "status", "score", "evidence", "reason", "next_step"]
 _CELL = "text-align:left;vertical-align:top;overflow-wrap:anywhere;max-width:28rem"
 
 
@@ -99,14 +101,19 @@ def findings_frame(findings: Iterable[Finding]) -> pd.DataFrame:
     """
     import pandas as pd
 
+    frame = pd.DataFrame(finding_rows(findings), columns=_FINDING_COLUMNS)
+    return frame.astype({"score": "float64"})
+
+
+def finding_rows(findings: Iterable[Finding]) -> list[dict[str, Json]]:
+    """Return findings as rows, the most supported first; needs no pandas, so a cell is quick."""
     order = {"supported": 0, "undecided": 1, "refuted": 2}
     ranked = sorted(findings, key=lambda f: (order[f.status], -f.score))
-    rows = [
+    values = (
         (str(f.name), str(f.status), f.score, ", ".join(f.evidence), f.reason, f.next_step)
         for f in ranked
-    ]
-    columns = ["cause", "status", "score", "evidence", "reason", "next_step"]
-    return pd.DataFrame(rows, columns=columns).astype({"score": "float64"})
+    )
+    return [dict(zip(_FINDING_COLUMNS, row, strict=True)) for row in values]
 
 
 def page_of_plan(
