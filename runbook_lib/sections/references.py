@@ -50,9 +50,12 @@ def _check_file(
     elif not path.is_file():
         status, reason = Status.BREACH, "the file does not exist"
     elif needle and needle.lower() not in path.read_text("utf-8", "replace").lower():
-        status, reason = Status.BREACH, f"the file does not mention {needle!r}"
+        status, reason = Status.BREACH, f"the file does not mention {needle.strip()!r}"
     else:
-        status, reason = Status.OK, "exists" + (f" and mentions {needle!r}" if needle else "")
+        status, reason = (
+            Status.OK,
+            "exists" + (f" and mentions {needle.strip()!r}" if needle else ""),
+        )
     return inv.make_reading(
         step,
         name,

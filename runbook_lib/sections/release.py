@@ -151,7 +151,11 @@ def _apply(inv: Investigation, plan: ReleasePlan | ServicePlan, approved: str) -
         approved_by=get_approver(inv),
         redactor=inv.incident.redactor,
         now=inv.now,
-        hold=hold_worker(inv.clients),
+        hold=hold_worker(
+            inv.clients,
+            service=inv.settings.worker_service,
+            note=inv.incident.folder / "ledger" / "worker-paused.json",
+        ),
     )
     reason = f"{result.moved} moved, {result.already} moved before"
     if not result.is_clean:
@@ -178,10 +182,10 @@ def _verify(inv: Investigation, plan: ReleasePlan | ServicePlan) -> ActionEntry:
         evidence=inv.incident.path("evidence", f"proof-{plan.id}.json"),
     )
     result = proof.to_json()
-    bad = [name for name in ("lost", "duplicated", "foreign_changed") if result[name]]
+    bad = [name for name in ("lost", "duplicated", "foreign_changed", "not_moved") if result[name]]
     return make_entry(
         plan,
-        ActionPhase.FAILED if bad else ActionPhase.VERIFIED,
+        ActionPhase.VERIFIED if proof.is_complete else ActionPhase.FAILED,
         reason=f"by independent listing: {', '.join(bad)}" if bad else "proven by listing",
         result=result,
     )

@@ -47,7 +47,8 @@ def conclude_symptoms(inv: Investigation, *, shared_max_age_s: float = 0) -> Con
         missing = ", ".join(s for s in needed if _is_unknown(readings, s))
         summary = f"cannot tell: {missing} could not be read"
     else:
-        summary = f"no sign of stuck labels in {', '.join(s for s in own if s in readings)}"
+        seen = ", ".join(s for s in own if not _is_unknown(readings, s))
+        summary = f"no sign of stuck labels in {seen}"
     return Conclusion(
         section=inv.section.NAME,
         verdict=verdict,

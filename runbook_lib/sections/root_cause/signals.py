@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
+from statistics import median
 
 from ...clients.http import MetricSample
 from ...clients.prometheus import Sample, Series
@@ -51,7 +52,7 @@ class Signals:
     carrier : carrier requests by outcome in the same time
     surplus, drained : arrivals less moves in five minutes; moves in the last half minute
     first : when each reason was first counted in the window
-    run_gap_s : the longest usual time between two passes of the worker
+    run_gap_s : the usual time between two passes of the worker
     """
 
     source: str
@@ -124,7 +125,7 @@ def _from_prometheus(inv: Investigation) -> Signals | None:
         surplus=_sum(arrived, flow) - _sum(moved, flow) if arrived and moved else None,
         drained=_sum(moved, recent) if moved else None,
         first=_find_first(failed),
-        run_gap_s=max((b - a for a, b in itertools.pairwise(runs)), default=None),
+        run_gap_s=median(b - a for a, b in pairwise(runs)) if len(runs) > 1 else None,
     )
 
 

@@ -27,18 +27,10 @@ sleep = time.sleep
 
 
 def read_worker(inv: Investigation) -> Reading:
-    """Read services, worker and carrier as far as each can be read.
-
-    Raises
-    ------
-    ClientError
-        When none of them can be read.
-    """
-    states, service_error = _read_services(inv)
+    """Read services, worker and carrier as far as each can be read; unknown when none can."""
+    states = _read_services(inv)
     worker, answers, worker_error = _read_state(inv)
     signals, signal_error = _read_counts(inv)
-    if states is None and answers is False and signals is None:
-        raise ClientError(f"{service_error}; {worker_error}; {signal_error}", system="worker")
     running = _is_running(states, inv.settings.worker_service)
     still = _watch(inv, worker, signals.run_gap_s if signals else None) if worker else None
     timeouts, errors = (signals.share(o) if signals else None for o in ("timeout", "error"))
@@ -69,7 +61,7 @@ def read_worker(inv: Investigation) -> Reading:
         threshold=f"stopped, paused, still, or over {_BAD_SHARE:.0%} of carrier requests fail",
         source=f"{inv.clients.fulfillment.url}/fulfillment/worker; "
         f"{signals.source if signals else 'no counters'}; services",
-        reason=reason + (f"; not running: {', '.join(down)}" if down else ""),
+        reason=reason + (f"; not running: {', '.join(down)}" if down and problems else ""),
         detail={
             "rows": [_to_row(s) for s in states or []],
             "worker": dict(worker.raw) if worker else None,
@@ -104,11 +96,11 @@ def _first(signals: Signals | None, **causes: str) -> dict[str, str]:
     return {cause: format_time(found[r]) for cause, r in causes.items() if r in found}
 
 
-def _read_services(inv: Investigation) -> tuple[list[ServiceState] | None, str]:
+def _read_services(inv: Investigation) -> list[ServiceState] | None:
     try:
-        return inv.clients.services.list_services(), ""
-    except ClientError as error:
-        return None, str(error)
+        return inv.clients.services.list_services()
+    except ClientError:
+        return None
 
 
 def _read_state(inv: Investigation) -> tuple[WorkerState | None, bool | None, str]:
@@ -133,7 +125,7 @@ def _is_running(states: list[ServiceState] | None, name: str) -> bool | None:
 
 def _watch(inv: Investigation, worker: WorkerState, gap_s: float | None) -> bool | None:
     """Tell whether the worker stands still, by its own clock; look on for up to 15 s if unsure."""
-    limit_s = _UNKNOWN_GAP_STILL_S if gap_s is None else max(_STILL_S, 4 * gap_s)
+    limit_s = _UNKNOWN_GAP_STILL_S if gap_s is None else max(_STILL_S, 6 * gap_s)
     fulfillment, before = inv.clients.fulfillment, worker.last_run_at
     try:
         if before is None or (age_s := (_clock(inv) - before).total_seconds()) > limit_s:
