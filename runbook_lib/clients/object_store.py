@@ -6,6 +6,7 @@ The only modules that import minio and obstore are this one's ``object_store_*``
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -18,6 +19,8 @@ __all__ = [
     "LiveCheck",
     "ObjectStore",
     "Permissions",
+    "Write",
+    "WriteWatch",
     "connect_store",
     "is_key_supported",
     "is_same_version",
@@ -51,6 +54,22 @@ class Permissions:
     write: bool | None
     delete: bool | None
     reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One write that the store told of."""
+
+    key: str
+    etag: str
+    at: datetime
+
+
+class WriteWatch(Protocol):
+    """What was written since it was opened; ``is_watching`` is false where nobody tells."""
+
+    is_watching: bool
+    writes: list[Write]
 
 
 class ObjectStore(Protocol):
@@ -123,6 +142,9 @@ class ObjectStore(Protocol):
         self, infos: Sequence[ObjectInfo], *, guarded: bool
     ) -> list[tuple[str, ClientError]]:
         """Delete in bulk; returns what failed. ``guarded`` sends each ETag along."""
+
+    def watch_writes(self, prefix: str) -> AbstractContextManager[WriteWatch]:
+        """Listen to writes under a prefix, on servers that tell them; needs a scratch object."""
 
     def check_live(self) -> LiveCheck:
         """Ask the live endpoint, and where there is none, make a signed listing."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import obstore.exceptions as obstore_errors
 import urllib3.exceptions as http_errors
 from minio.error import MinioException, S3Error
@@ -16,7 +20,7 @@ from ..errors import (
     PreconditionFailedError,
 )
 
-__all__ = ["REQUEST_ERRORS", "explain_code", "explain_error"]
+__all__ = ["REQUEST_ERRORS", "explain_code", "explain_error", "explained"]
 
 _SYSTEM = "object store"
 
@@ -58,6 +62,8 @@ _BY_KIND: tuple[tuple[tuple[type[BaseException], ...], type[ClientError]], ...] 
     ),
 )
 
+_S3_ANSWER = re.compile(r"<Code>([^<]+)</Code>(?:\s*<Message>([^<]*)</Message>)?")
+
 _FULL = (
     "storagefull",
     "storage full",
@@ -90,8 +96,19 @@ def explain_error(error: BaseException, what: str) -> ClientError:
         return explain_code(str(error.code), str(error.message or ""), what)
     if isinstance(error, http_errors.MaxRetryError) and error.reason is not None:
         return explain_error(error.reason, what)
+    if isinstance(error, obstore_errors.BaseError) and (told := _S3_ANSWER.search(str(error))):
+        return explain_code(told[1], told[2] or "", what)
     kind = _kind_of(error)
     return kind(f"{what}: {_first_line(error)}", system=_SYSTEM)
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn what a request raises inside the block into a ``ClientError``."""
+    try:
+        yield
+    except REQUEST_ERRORS as error:
+        raise explain_error(error, what) from error
 
 
 def _kind_of(error: BaseException) -> type[ClientError]:

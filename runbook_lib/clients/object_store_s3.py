@@ -6,24 +6,24 @@ import io
 import ssl
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
-import obstore
 import urllib3
 from minio import Minio
 from minio.commonconfig import REPLACE, CopySource
-from obstore.store import S3Store as FastStore
+from minio.credentials.credentials import Credentials
 
-from ..errors import BadAnswerError, ClientError
+from ..errors import BadAnswerError, ClientError, ClientTimeoutError, NotFoundError
 from ..model import ObjectInfo, StoreAbilities
 from .object_store import LiveCheck, Permissions
-from .object_store_errors import REQUEST_ERRORS, explain_code, explain_error
-from .object_store_items import GuardedDelete, format_http_date, to_info
+from .object_store_errors import explain_code, explained
+from .object_store_fast import FastBucket
+from .object_store_items import GuardedDelete, to_info
 from .object_store_probe import check_live, probe_abilities, read_free_bytes, read_permissions
+from .object_store_watch import MinioWriteWatch
 
 __all__ = ["S3Store"]
 
@@ -64,27 +64,56 @@ class S3Store:
             maxsize=connections,
             ssl_context=ssl.create_default_context() if secure else None,
         )
+        self._credentials = Credentials(access_key, secret_key)
         self._minio = Minio(
             endpoint, access_key, secret_key, secure=secure, region=region, http_client=self.http
         )
-        self._fast_config: dict[str, Any] = {
-            "endpoint": self.url,
-            "access_key_id": access_key,
-            "secret_access_key": secret_key,
-            "region": region,
-            "virtual_hosted_style_request": False,
-        }
+        self._region = region
+        self._fast = FastBucket(
+            url=self.url,
+            bucket=bucket,
+            access_key=access_key,
+            secret_key=secret_key,
+            region=region,
+            connect_s=_CONNECT_S,
+            read_s=_READ_S,
+        )
 
     def list_objects(
         self, prefix: str, *, start_after: str = "", with_metadata: bool = False
     ) -> Iterator[ObjectInfo]:
         """Yield the objects under a prefix, sorted by key."""
-        with _explained(f"list {self.bucket}/{prefix}"):
+        after = start_after
+        if prefix.endswith("/") and not with_metadata:
+            try:
+                with explained(f"list {self.bucket}/{prefix}"):
+                    for info in self._fast.list_objects(prefix, start_after):
+                        after = info.key
+                        if info.size_bytes or self._is_object(info.key):
+                            yield info
+            except ClientTimeoutError:
+                raise
+            except ClientError:
+                pass  # a key that obstore cannot name, or an error that minio explains better
+            else:
+                return
+        yield from self._list_slowly(prefix, after, with_metadata)
+
+    def _is_object(self, key: str) -> bool:
+        """Tell an empty object from a folder marker, whose last ``/`` obstore cuts off."""
+        try:
+            self.read_info(key)
+        except NotFoundError:
+            return False
+        return True
+
+    def _list_slowly(self, prefix: str, after: str, with_metadata: bool) -> Iterator[ObjectInfo]:
+        with explained(f"list {self.bucket}/{prefix}"):
             for item in self._minio.list_objects(
                 self.bucket,
                 prefix=prefix,
                 recursive=True,
-                start_after=start_after or None,
+                start_after=after or None,
                 include_user_meta=with_metadata,
             ):
                 # A file-system store lists the folders that a bulk delete emptied.
@@ -93,7 +122,7 @@ class S3Store:
 
     def read_info(self, key: str) -> ObjectInfo:
         """Return one object with its metadata (HEAD)."""
-        with _explained(f"read {key}"):
+        with explained(f"read {key}"):
             item = self._minio.stat_object(self.bucket, key)
         return to_info(item, metadata=True)
 
@@ -115,7 +144,7 @@ class S3Store:
 
     def read_bytes(self, key: str, *, max_bytes: int = 16 * 1024 * 1024) -> bytes:
         """Return an object's content."""
-        with _explained(f"read {key}"):
+        with explained(f"read {key}"):
             answer = self._minio.get_object(self.bucket, key)
             try:
                 content = answer.read(max_bytes + 1)
@@ -128,7 +157,7 @@ class S3Store:
 
     def read_tags(self, key: str) -> dict[str, str]:
         """Return an object's tags."""
-        with _explained(f"read tags of {key}"):
+        with explained(f"read tags of {key}"):
             return dict(self._minio.get_object_tags(self.bucket, key) or {})
 
     def put_object(
@@ -142,25 +171,21 @@ class S3Store:
         if_match: str = "",
     ) -> ObjectInfo:
         """Write an object."""
-        with _explained(f"write {key}"):
-            if if_absent or if_match:
-                obstore.put(
-                    self._connect_fast(),
-                    key,
-                    content,
-                    attributes={"Content-Type": content_type, **dict(metadata or {})},
-                    mode={"e_tag": f'"{if_match}"'} if if_match else "create",
-                    use_multipart=False,
-                )
-            else:
-                self._minio.put_object(
-                    self.bucket,
-                    key,
-                    io.BytesIO(content),
-                    len(content),
-                    content_type=content_type,
-                    metadata=cast("Any", dict(metadata or {})) or None,
-                )
+        named = dict(metadata or {})
+        if if_absent or if_match:
+            self._fast.put_if(
+                key, content, content_type=content_type, metadata=named, if_match=if_match
+            )
+            return self.read_info(key)
+        with explained(f"write {key}"):
+            self._minio.put_object(
+                self.bucket,
+                key,
+                io.BytesIO(content),
+                len(content),
+                content_type=content_type,
+                metadata=cast("Any", named) or None,
+            )
         return self.read_info(key)
 
     def copy_object(
@@ -173,7 +198,7 @@ class S3Store:
             match_etag=source.etag,
             unmodified_since=source.last_modified.astimezone(UTC),
         )
-        with _explained(f"copy {source.key} to {key}"):
+        with explained(f"copy {source.key} to {key}"):
             if metadata is None:
                 self._minio.copy_object(self.bucket, key, origin)
             else:
@@ -192,25 +217,8 @@ class S3Store:
         self, pairs: Sequence[tuple[ObjectInfo, str]], *, threads: int = 32
     ) -> Iterator[tuple[int, ClientError | None]]:
         """Copy many, each guarded by the newest LastModified of the pairs."""
-        if not pairs:
-            return
-        # One guard for all: whatever was changed after the listing is newer than all of them.
-        fast = self._connect_fast(max(source.last_modified for source, _ in pairs))
-
-        def copy(source: ObjectInfo, key: str) -> ClientError | None:
-            try:
-                obstore.copy(fast, source.key, key)
-            except REQUEST_ERRORS as error:
-                return explain_error(error, f"copy {source.key} to {key}")
-            return None
-
-        with ThreadPoolExecutor(threads, thread_name_prefix="copy") as pool:
-            try:
-                futures = {pool.submit(copy, *pair): i for i, pair in enumerate(pairs)}
-                for future in as_completed(futures):
-                    yield futures[future], future.result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        if pairs:
+            yield from self._fast.copy_objects(pairs, threads)
 
     def delete_object(self, info: ObjectInfo, *, guarded: bool = True) -> None:
         """Delete one object."""
@@ -225,11 +233,23 @@ class S3Store:
         for start in range(0, len(infos), _BULK):
             chunk = infos[start : start + _BULK]
             wanted = [GuardedDelete(i.key, i.etag if guarded else "") for i in chunk]
-            with _explained(f"delete {len(chunk)} objects"):
+            with explained(f"delete {len(chunk)} objects"):
                 for item in self._minio.remove_objects(self.bucket, wanted):
                     error = explain_code(item.code, item.message or "", f"delete {item.name}")
                     failed.append((item.name or "", error))
         return failed
+
+    def watch_writes(self, prefix: str) -> MinioWriteWatch:
+        """Listen to writes under a prefix."""
+        return MinioWriteWatch(
+            self.http,
+            url=self.url,
+            bucket=self.bucket,
+            region=self._region,
+            credentials=self._credentials,
+            prefix=prefix,
+            write_scratch=self._write_scratch,
+        )
 
     def check_live(self) -> LiveCheck:
         """Ask the live endpoint, else make a signed listing."""
@@ -237,7 +257,7 @@ class S3Store:
 
     def read_clock_skew_s(self) -> float:
         """Return the store's clock minus ours in seconds."""
-        with _explained(f"GET {self.url}/"):
+        with explained(f"GET {self.url}/"):
             before = datetime.now(UTC)
             answer = self.http.request("GET", f"{self.url}/", retries=False)
             middle = before + (datetime.now(UTC) - before) / 2
@@ -251,50 +271,22 @@ class S3Store:
 
     def list_buckets(self) -> list[str]:
         """Return the names of the buckets that the credentials see."""
-        with _explained("list buckets"):
+        with explained("list buckets"):
             return [bucket.name for bucket in self._minio.list_buckets()]
 
     def read_permissions(self, prefix: str) -> Permissions:
         """Tell what the credentials may do, without changing anything."""
-        return read_permissions(self, prefix, self._copy_nothing)
+        return read_permissions(self, prefix, self._fast.copy_plainly)
 
     def probe_abilities(self, prefix: str) -> StoreAbilities:
         """Find out on scratch objects what the store honours."""
-        with _explained(f"GET {self.url}/"):
+        with explained(f"GET {self.url}/"):
             answer = self.http.request("GET", f"{self.url}/", retries=False)
         return probe_abilities(self, prefix, server=answer.headers.get("Server", ""))
 
-    def _copy_nothing(self, source: str, key: str) -> None:
-        """Ask for a copy of an absent object: refused before anything is written."""
-        with _explained(f"copy {source} to {key}"):
-            obstore.copy(self._connect_fast(), source, key)
-
-    def _connect_fast(self, unmodified_since: datetime | None = None) -> FastStore:
-        # obstore has no copy conditions, but it signs and sends default headers.
-        guard = (
-            {"x-amz-copy-source-if-unmodified-since": format_http_date(unmodified_since)}
-            if unmodified_since
-            else {}
-        )
-        return FastStore(
-            self.bucket,
-            **self._fast_config,
-            client_options={
-                "allow_http": True,
-                "connect_timeout": f"{_CONNECT_S:.0f}s",
-                "timeout": f"{_READ_S:.0f}s",
-                "default_headers": guard,
-            },
-            retry_config={"max_retries": 0},
-        )
-
-
-@contextmanager
-def _explained(what: str) -> Iterator[None]:
-    try:
-        yield
-    except REQUEST_ERRORS as error:
-        raise explain_error(error, what) from error
+    def _write_scratch(self, key: str) -> None:
+        info = self.put_object(key, b"scratch")
+        self.delete_objects([info], guarded=False)
 
 
 def _settle(key: str, future: Future[ObjectInfo]) -> tuple[str, ObjectInfo | ClientError]:

@@ -28,6 +28,7 @@ from tests.support.gateway import (
     StoreServer,
     run_juicefs,
     run_seaweedfs,
+    wait_until,
 )
 from tests.support.memory_store import MemoryStore
 
@@ -98,6 +99,14 @@ def test_listing_starts_after_a_key_and_keeps_to_the_prefix(store: ObjectStore) 
         "one/2",
         "one/3",
     ]
+
+
+def test_listing_has_empty_objects_but_no_emptied_folders(store: ObjectStore) -> None:
+    inner = put(store, "folder/sub/a.pdf")
+    put(store, "folder/empty", b"")
+    put(store, "folder/full")
+    store.delete_objects([inner], guarded=False)
+    assert keys_of(store, "folder/") == ["folder/empty", "folder/full"]
 
 
 def test_listing_pages_over_a_thousand_objects(store: ObjectStore) -> None:
@@ -233,6 +242,21 @@ def test_probe_leaves_nothing_behind(store: ObjectStore) -> None:
     put(store, "pending/a")
     store.probe_abilities(".runbook/probe/")
     assert keys_of(store) == ["pending/a"]
+
+
+def test_the_gateway_tells_writes_and_seaweedfs_does_not(
+    juicefs: StoreServer, seaweedfs: StoreServer
+) -> None:
+    gateway, names = connect(juicefs), ["a.pdf", "a b+c%20.pdf", "emoji-📦.pdf"]
+    with gateway.watch_writes("watched/") as watch:
+        assert watch.is_watching
+        put(gateway, "elsewhere/a.pdf")
+        written = [put(gateway, f"watched/{name}", name.encode()) for name in names]
+        wanted = {(info.key, info.etag) for info in written}
+        wait_until(lambda: wanted <= {(w.key, w.etag) for w in watch.writes}, what="the events")
+    assert all(write.key.startswith("watched/") for write in watch.writes)
+    with connect(seaweedfs).watch_writes("watched/") as watch:
+        assert not watch.is_watching
 
 
 def test_delete_of_an_absent_object_is_no_failure(store: ObjectStore) -> None:

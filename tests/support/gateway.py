@@ -23,7 +23,7 @@ from pathlib import Path
 
 from minio import Minio
 
-__all__ = ["ACCESS_KEY", "SECRET_KEY", "StoreServer", "run_juicefs", "run_seaweedfs"]
+__all__ = ["ACCESS_KEY", "SECRET_KEY", "StoreServer", "run_juicefs", "run_seaweedfs", "wait_until"]
 
 ACCESS_KEY = "admin"
 SECRET_KEY = "admin12345"

@@ -6,10 +6,11 @@ import hashlib
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from runbook_lib.clients.object_store import LiveCheck, Permissions, is_key_supported
+from runbook_lib.clients.object_store import LiveCheck, Permissions, Write, is_key_supported
 from runbook_lib.clients.object_store_probe import probe_abilities
 from runbook_lib.errors import (
     BadAnswerError,
@@ -36,6 +37,15 @@ class Stored:
 
 
 @dataclass
+class MemoryWatch:
+    """What was written under a prefix."""
+
+    is_watching: bool
+    writes: list[Write]
+    prefix: str
+
+
+@dataclass
 class MemoryStore:
     """A bucket in memory.
 
@@ -44,6 +54,7 @@ class MemoryStore:
     conditional_delete, conditional_put, metadata_in_listing : what it honours
     whole_seconds : LastModified without a fraction, as SeaweedFS has it
     clock : gives LastModified; by default a clock of its own, a millisecond per write
+    tells_writes : it tells its writes, as MinIO does
     fail : called as ``fail(method, key)`` before each request on one key; raises to make it fail
     objects : what it holds
     writes : every key that was put, copied to or deleted, in order
@@ -59,12 +70,14 @@ class MemoryStore:
     fail: Callable[[str, str], None] = field(default=_never)
     live: LiveCheck = field(default=LiveCheck(True, "live endpoint", "memory:0"))
     free_bytes: int | None = None
+    tells_writes: bool = False
     objects: dict[str, Stored] = field(default_factory=dict)
     writes: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._tick = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
         self._lock = threading.RLock()
+        self._watches: list[MemoryWatch] = []
 
     def list_objects(
         self, prefix: str, *, start_after: str = "", with_metadata: bool = False
@@ -194,6 +207,14 @@ class MemoryStore:
                 self.writes.append(("delete", info.key))
         return failed
 
+    @contextmanager
+    def watch_writes(self, prefix: str) -> Iterator[MemoryWatch]:
+        """Collect the writes under a prefix, when ``tells_writes``."""
+        watch = MemoryWatch(self.tells_writes, [], prefix)
+        self._watches.append(watch)
+        yield watch
+        self._watches.remove(watch)
+
     def check_live(self) -> LiveCheck:
         """Return what ``live`` says."""
         return self.live
@@ -270,6 +291,9 @@ class MemoryStore:
             content_type=content_type,
         )
         self.objects[key] = Stored(info, content, dict(tags))
+        for watch in self._watches:
+            if watch.is_watching and key.startswith(watch.prefix):
+                watch.writes.append(Write(key, info.etag, info.last_modified))
 
 
 def _check_key(key: str) -> None:
