@@ -153,14 +153,18 @@ def _carry_out(drill: Drill, card: Scorecard) -> None:
     card.diagnose_s = round(time.monotonic() - started, 2)
     card.failed_notebooks = [run.name for run in runs if run.status is RunStatus.FAILED]
     card.causes = _supported(read_journal_facts(drill.incident)[1])
-    started = time.monotonic()
-    _remediate(drill, card, "04_chaos_verification", drill.scenario.exercise_steps)
-    _remediate(drill, card, "06_remediation", drill.scenario.remedy_steps)
-    if drill.scenario.remedy_steps:
+    scenario = drill.scenario
+    _act(drill, card, "04_chaos_verification", tuple((step,) for step in scenario.exercise_steps))
+    started, fixed_at = time.monotonic(), utc_now()
+    if scenario.remedy_steps:
+        _act(drill, card, "06_remediation", (scenario.remedy_steps,))
         card.remediate_s = round(time.monotonic() - started, 2)
+        applied = [a["at"] for a in _read_actions(drill) if a["phase"] == ActionPhase.APPLIED]
+        fixed_at = max(applied, default=fixed_at)
     else:
         _revert(drill, card)
-    _clear(drill, card)
+        fixed_at = utc_now()
+    _clear(drill, card, fixed_at)
     inv = drill.open_section("06_remediation")
     for step in inv.section.STEPS:
         inv.take(step)
@@ -214,73 +218,89 @@ def _detect(drill: Drill, card: Scorecard) -> None:
     drill.record("detect", seconds=card.detect_s)
 
 
-def _heard(drill: Drill, status: str, since: datetime) -> set[str]:
-    return {
-        n.channel
-        for n in drill.clients.notifications.list_notifications(since=since)
-        if n.status == status and drill.scenario.alert in n.alertnames
-    }
+def _heard(drill: Drill, status: str) -> dict[str, datetime]:
+    """Return when each channel's receiver first got the alert with this status."""
+    heard: dict[str, datetime] = {}
+    for n in drill.clients.notifications.list_notifications(since=drill.injected_at):
+        if n.status == status and drill.scenario.alert in n.alertnames:
+            heard.setdefault(n.channel, n.received_at)
+    return heard
 
 
 def _notify(drill: Drill, card: Scorecard) -> None:
     drill.progress("wait for the channels")
-
-    def look() -> bool:
-        for channel in _heard(drill, "firing", drill.injected_at) - set(card.notify_s):
-            card.notify_s[channel] = drill.elapsed_s()
-        return set(_CHANNELS) <= set(card.notify_s)
-
     if card.detect_s is not None:
-        wait_for(look, timeout_s=drill.scenario.notify_timeout_s, every_s=0.5)
+        wait_for(
+            lambda: set(_CHANNELS) <= set(_heard(drill, "firing")),
+            timeout_s=drill.scenario.notify_timeout_s,
+            every_s=0.5,
+        )
+        heard = _heard(drill, "firing")
+        card.notify_s = {c: _seconds(drill.injected_at, at) for c, at in heard.items()}
     drill.record("notify", seconds=dict(card.notify_s))
 
 
-def _remediate(drill: Drill, card: Scorecard, name: str, steps: tuple[str, ...]) -> None:
-    """Run a section up to its plans, approve those of the scenario's steps, run it again."""
+def _seconds(start: datetime, end: datetime) -> float:
+    return round((end - start).total_seconds(), 2)
+
+
+def _act(drill: Drill, card: Scorecard, name: str, groups: tuple[tuple[str, ...], ...]) -> None:
+    """Run a section up to its plans; then, for each group of steps, approve those and run again."""
     drill.progress(f"{name}: plan")
     section, before = SECTIONS[name], len(drill.incident.journal.read())
-    run_notebook(section, drill.incident)
-    plans: dict[str, tuple[str, str]] = {}
-    for entry in drill.incident.journal.read()[before:]:
-        action = entry.data.get("action", {})
-        if entry.kind == "action" and action["phase"] == ActionPhase.PLANNED:
-            plans[action["step"]] = (action["result"]["plan"], action["result"]["sha256"])
-    chosen = [plans[step] for step in steps if step in plans]
-    if not chosen:
-        return
-    approver = f"drill:{drill.id}"
-    drill.record("approve", by=approver, steps=[s for s in steps if s in plans])
-    drill.progress(f"{name}: apply, approved as {approver}")
-    run = run_notebook(
-        section,
-        drill.incident,
-        {
-            "plan": ",".join(plan for plan, _ in chosen),
-            "approve": ",".join(sha256 for _, sha256 in chosen),
-        },
-    )
-    if run.status not in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN):
-        card.failed_notebooks.append(run.name)
-    for entry in drill.incident.journal.read()[before:]:
-        action = entry.data.get("action", {})
-        if entry.kind == "action" and action["phase"] == ActionPhase.VERIFIED:
+    if groups:
+        run_notebook(section, drill.incident)
+    for steps in groups:
+        plans = _read_plans(drill, before, steps)
+        approver = f"drill:{drill.id}"
+        drill.record(
+            "approve", by=approver, steps=list(plans), plans=[p for p, _ in plans.values()]
+        )
+        drill.progress(f"{name}: apply {', '.join(plans)}, approved as {approver}")
+        run = run_notebook(
+            section,
+            drill.incident,
+            {
+                "plan": ",".join(plan for plan, _ in plans.values()),
+                "approve": ",".join(sha256 for _, sha256 in plans.values()),
+            },
+        )
+        if run.status not in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN):
+            card.failed_notebooks.append(run.name)
+    for action in _read_actions(drill, before):
+        if action["phase"] == ActionPhase.VERIFIED:
             card.add_proof(action["result"])
 
 
-def _clear(drill: Drill, card: Scorecard) -> None:
+def _read_actions(drill: Drill, before: int = 0) -> list[dict[str, Json]]:
+    entries = drill.incident.journal.read()[before:]
+    return [{**e.data["action"], "at": e.at} for e in entries if e.kind == "action"]
+
+
+def _read_plans(drill: Drill, before: int, steps: tuple[str, ...]) -> dict[str, tuple[str, str]]:
+    """Return the newest plan of each step, as id and SHA-256."""
+    found = {
+        action["step"]: (action["result"]["plan"], action["result"]["sha256"])
+        for action in _read_actions(drill, before)
+        if action["phase"] == ActionPhase.PLANNED
+    }
+    return {step: found[step] for step in steps if step in found}
+
+
+def _clear(drill: Drill, card: Scorecard, fixed_at: datetime) -> None:
+    """Wait until the alert is gone and every channel said so; measured by the receivers' clock."""
     if not drill.scenario.alert:
         return
     drill.progress("wait for the alert to clear")
-    started, since = time.monotonic(), drill.injected_at
 
     def look() -> bool:
         alerts = drill.clients.prometheus.list_alerts()
-        if any(a.name == drill.scenario.alert for a in alerts):
-            return False
-        return set(_CHANNELS) <= _heard(drill, "resolved", since)
+        is_gone = not any(a.name == drill.scenario.alert for a in alerts)
+        return is_gone and set(_CHANNELS) <= set(_heard(drill, "resolved"))
 
     if wait_for(look, timeout_s=drill.scenario.clear_timeout_s, every_s=0.5):
-        card.clear_s = round(time.monotonic() - started, 2)
+        last = max(_heard(drill, "resolved")[channel] for channel in _CHANNELS)
+        card.clear_s = max(0.0, _seconds(fixed_at, last))
     drill.record("clear", seconds=card.clear_s)
 
 
