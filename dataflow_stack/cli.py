@@ -114,10 +114,12 @@ def down(as_json: _Json = False) -> None:
 
 @app.command()
 def status(as_json: _Json = False) -> None:
-    """Show what runs; exit 3 when something does not."""
+    """Show what runs; exit 3 when a service is not healthy, 1 when the stack is down."""
     with _told("status", as_json):
         found = local.status()
     code = ExitCode.OK if found["healthy"] else ExitCode.NOT_OK
+    if not found["running"]:
+        code = ExitCode.RUN_FAILED
     if as_json:
         _print_json("status", code, **found)
     else:

@@ -13,7 +13,7 @@ from addons.render import render_configs
 
 from .config import StackConfig
 from .places import LocalPlaces, build_render_env
-from .programs import build_command
+from .programs import build_command, uses_minio
 from .supervisor import MARK, Program, write_conf
 from .topology import SERVICES
 
@@ -39,7 +39,7 @@ def write_overrides(config: StackConfig, overrides: Overrides) -> None:
     _overrides_file(config).write_text(json.dumps(overrides, indent=1) + "\n")
 
 
-def write_layout(config: StackConfig, *, owner_pid: int | None = None) -> None:
+def write_layout(config: StackConfig, *, owner_pid: int | None = None) -> bool:
     """Write everything that the supervisor and its programs read.
 
     Parameters
@@ -49,15 +49,23 @@ def write_layout(config: StackConfig, *, owner_pid: int | None = None) -> None:
     owner_pid
         A process without which the stack must not go on; the one that was asked for first
         stays when none is given.
+
+    Returns
+    -------
+    bool
+        Whether the configuration of Prometheus or Alertmanager is another than before.
     """
     for folder in (config.logs, config.data, config.run):
         folder.mkdir(parents=True, exist_ok=True)
     config.home.chmod(0o700)
+    changed = False
     for path, text in render_configs(config.profile, build_render_env(config)).items():
         file = config.run / path
         file.parent.mkdir(parents=True, exist_ok=True)
+        changed = changed or not file.exists() or file.read_text() != text
         file.write_text(text)
     write_conf(config, [*_services(config), *_owner_watch(config, owner_pid), _lock_holder(config)])
+    return changed
 
 
 def _services(config: StackConfig) -> list[Program]:
@@ -68,6 +76,7 @@ def _services(config: StackConfig) -> list[Program]:
             command=build_command(config, service),
             environment={
                 **service.environment(places),
+                **_local_only(config, service.name),
                 **overrides.get(service.name, {}),
                 MARK: str(config.home),
             },
@@ -75,6 +84,11 @@ def _services(config: StackConfig) -> list[Program]:
         )
         for service in SERVICES.values()
     ]
+
+
+def _local_only(config: StackConfig, name: str) -> dict[str, str]:
+    # MinIO's console would listen on all interfaces.
+    return {"MINIO_BROWSER": "off"} if name == "minio" and uses_minio(config) else {}
 
 
 def _owner_watch(config: StackConfig, owner_pid: int | None) -> list[Program]:

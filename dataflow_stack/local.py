@@ -67,13 +67,18 @@ def up(
         if supervisor.is_running():
             config = _adopt(wanted, profile, explicit=port_base is not None)
             config.save()
-            layout.write_layout(config, owner_pid=owner_pid)
+            changed = layout.write_layout(config, owner_pid=owner_pid)
             supervisor.update()
+            if changed:
+                for name in ("prometheus", "alertmanager"):
+                    supervisor.reload(name)
         else:
             config = wanted.with_profile(profile)
             end_processes(config.home)
             check_ports(config)
             config.save()
+            # The owner of an earlier run is of no concern to this one.
+            (config.run / "owner.json").unlink(missing_ok=True)
             layout.write_layout(config, owner_pid=owner_pid)
             object_store.prepare_volume(config)
             supervisor.launch()

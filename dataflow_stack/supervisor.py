@@ -25,7 +25,8 @@ __all__ = ["MARK", "Program", "Supervisor", "write_conf"]
 MARK = "DATAFLOW_STACK_PROCESS_OF"
 
 _KEPT_VARIABLES = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "TMPDIR", "TZ", "VIRTUAL_ENV")
-_ALREADY_STOPPED, _ALREADY_STARTED, _STILL_RUNNING = 70, 60, 91
+# Codes of the supervisor's XML-RPC faults.
+_ALREADY_STOPPED, _ALREADY_STARTED = 70, 60
 #: Longer paths do not fit into a socket's address (104 bytes on macOS).
 _SOCKET_PATH_LIMIT = 100
 
@@ -132,6 +133,10 @@ class Supervisor:
         """Stop and start a program."""
         self.stop(name)
         self.start(name)
+
+    def reload(self, name: str) -> None:
+        """Let a program read its configuration again; one that is down will when it starts."""
+        self._call("signalProcess", name, "HUP", tolerated=_ALREADY_STOPPED)
 
     def update(self) -> list[str]:
         """Take over a changed configuration; return the programs that were added or restarted."""

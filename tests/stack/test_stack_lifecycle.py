@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -39,6 +40,21 @@ def test_a_second_up_changes_nothing(stack: RunningStack) -> None:
     env = local.up(home=stack.home)
     assert env == stack.env
     assert {s["name"]: s["pid"] for s in local.status(home=stack.home)["services"]} == before
+
+
+def test_a_running_stack_takes_over_another_profile(stack: RunningStack) -> None:
+    def interval() -> str:
+        text = stack.get("PROMETHEUS_URL", "/api/v1/status/config")["data"]["yaml"]
+        found = re.search(r"scrape_interval: (\S+)", text)
+        return found.group(1) if found else ""
+
+    env = local.up(home=stack.home, profile="production")
+    try:
+        assert env["LAG_FOR_MINUTES"] == "5"
+        wait_until(lambda: interval() == "15s", what="Prometheus scrapes every 15 seconds")
+    finally:
+        local.up(home=stack.home, profile="demo")
+    wait_until(lambda: interval() == "1s", what="Prometheus scrapes every second")
 
 
 def test_another_port_base_for_a_running_stack_is_refused(stack: RunningStack) -> None:
