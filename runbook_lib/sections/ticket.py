@@ -34,7 +34,7 @@ def read_ticket(inv: Investigation) -> Reading:
     status, reason = _judge(inv, case, newest=newest, waits_minutes=waits, stale=stale)
     if status is Status.OK and behind is not None and behind > stale.total_seconds() / 60:
         status = Status.BREACH
-        reason = f"the shipment changed {behind:.0f} min after the newest event that support shows"
+        reason = f"a shipment changed {behind:.0f} min ago, and support does not show it yet"
     return inv.make_reading(
         "2.5",
         "ticket timeline",
@@ -99,14 +99,16 @@ def _judge(
 
 
 def _compute_behind(inv: Investigation, case: Case, newest: datetime | None) -> float | None:
-    """Return how far the timeline is behind the shipments themselves, in minutes."""
+    """Return for how long support has not shown the shipments' newest change, in minutes."""
     if newest is None:
         return None
     try:
-        changed = _list_changes(inv, case.order_ids)
+        changed = max(_list_changes(inv, case.order_ids), default=None)
     except ClientError:
         return None
-    return max(0.0, (max(changed) - newest).total_seconds() / 60) if changed else None
+    if changed is None or changed - newest < timedelta(seconds=1):
+        return 0.0
+    return max(0.0, (inv.now() - changed).total_seconds() / 60)
 
 
 def _list_changes(inv: Investigation, orders: Sequence[int]) -> list[datetime]:
