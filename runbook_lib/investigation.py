@@ -5,6 +5,7 @@ Sections hand over through the incident folder, never through kernel state.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -218,10 +219,11 @@ class Investigation:
                 f"{plan.action} on {plan.target} is planned, not done. Read the plan above. "
                 f"To carry it out, set: plan = {plan.id!r} and approve = {plan.sha256!r}"
             )
-        if unknown := [a for a in approved if a not in self._plans]:
+        known = {**self._read_named_plans(), **{s: p.id for s, p in self._plans.items()}}
+        if unknown := [a for a in approved if a not in known]:
             raise NotApprovedError(
                 f"the approval {unknown[0][:12]!r}… is of none of the plans here: "
-                f"{', '.join(f'{p.id} = {s}' for s, p in self._plans.items())}"
+                f"{', '.join(f'{plan_id} = {sha256}' for sha256, plan_id in known.items())}"
             )
         if plan.sha256 not in approved:
             return self._record_action(
@@ -240,6 +242,16 @@ class Investigation:
     def verify(self, plan: Plan) -> ActionEntry:
         """Read the world again and journal whether the plan's effect is there."""
         return self._record_action(self._action(plan.step).verify(self, plan))
+
+    def _read_named_plans(self) -> dict[str, str]:
+        """Return SHA-256 → id of the plans that the parameter ``plan`` names."""
+        named = split_list(getattr(self.parameters, "plan", ""))
+        paths = {plan_id: self.incident.path("plans", f"{plan_id}.jsonl") for plan_id in named}
+        return {
+            hashlib.sha256(path.read_bytes()).hexdigest(): plan_id
+            for plan_id, path in paths.items()
+            if path.is_file()
+        }
 
     def _action(self, step_id: str) -> ActionStep:
         if step_id not in self.section.ACTIONS:

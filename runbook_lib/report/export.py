@@ -64,7 +64,7 @@ def notebook_fragment(source: Path, incident: Incident, *, for_report: bool = Fa
         notebook = nbformat.from_dict(incident.redactor.json(raw))  # type: ignore[no-untyped-call]
     except (OSError, ValueError, AttributeError, KeyError) as error:
         return Markup("<p>{} could not be read: {}</p>").format(source.name, type(error).__name__)
-    config = Config({"HTMLExporter": dict.fromkeys(_BLANK, "")})
+    config = Config()
     config.NbConvertBase.display_data_priority = _PRIORITY
     exporter: Any = HTMLExporter(  # type: ignore[no-untyped-call]
         config=config,
@@ -77,6 +77,8 @@ def notebook_fragment(source: Path, incident: Incident, *, for_report: bool = Fa
         exclude_output_prompt=True,
         filters={"clean_html": sanitize_html},
     )
+    for name in _BLANK:
+        setattr(exporter, name, "")
     body, _ = exporter.from_notebook_node(notebook)
     # sanitised, so it may stand as it is; what is left of controls is made visible
     return Markup(visible(sanitize_html(body, with_images=not for_report)))  # noqa: S704

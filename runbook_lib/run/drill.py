@@ -26,9 +26,10 @@ from ..redact import Redactor
 from ..sections import SECTIONS
 from ..settings import Settings
 from .documents import DrillDocument
+from .drill_phases import act, clear, detect, is_healthy_now, notify, read_actions
 from .finish import close_incident, write_outputs
 from .investigate import read_journal_facts, run_sections
-from .notebooks import RunStatus, run_notebook
+from .notebooks import RunStatus
 from .score import Scorecard, compute_objectives
 from .waiting import wait_for
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Drill", "run_drill"]
 
-_CHANNELS = ("slack", "email", "teams")
 Progress = Callable[[str], None]
 
 
@@ -142,8 +142,8 @@ def _carry_out(drill: Drill, card: Scorecard) -> None:
     drill.scenario.inject(drill)
     drill.incident.update(drill_orders=sorted(drill.order_ids))
     drill.record("injected", orders=sorted(drill.order_ids))
-    _detect(drill, card)
-    _notify(drill, card)
+    detect(drill, card)
+    notify(drill, card)
     started = time.monotonic()
     runs = run_sections(
         drill.incident,
@@ -154,17 +154,17 @@ def _carry_out(drill: Drill, card: Scorecard) -> None:
     card.failed_notebooks = [run.name for run in runs if run.status is RunStatus.FAILED]
     card.causes = _supported(read_journal_facts(drill.incident)[1])
     scenario = drill.scenario
-    _act(drill, card, "04_chaos_verification", tuple((step,) for step in scenario.exercise_steps))
+    act(drill, card, "04_chaos_verification", tuple((step,) for step in scenario.exercise_steps))
     started, fixed_at = time.monotonic(), utc_now()
     if scenario.remedy_steps:
-        _act(drill, card, "06_remediation", (scenario.remedy_steps,))
+        act(drill, card, "06_remediation", (scenario.remedy_steps,))
         card.remediate_s = round(time.monotonic() - started, 2)
-        applied = [a["at"] for a in _read_actions(drill) if a["phase"] == ActionPhase.APPLIED]
+        applied = [a["at"] for a in read_actions(drill) if a["phase"] == ActionPhase.APPLIED]
         fixed_at = max(applied, default=fixed_at)
     else:
         _revert(drill, card)
         fixed_at = utc_now()
-    _clear(drill, card, fixed_at)
+    clear(drill, card, fixed_at)
     inv = drill.open_section("06_remediation")
     for step in inv.section.STEPS:
         inv.take(step)
@@ -177,15 +177,8 @@ def _is_steady(drill: Drill) -> bool:
     """Whether section 2 and the store's health say healthy, waited for until a deadline."""
 
     return wait_for(
-        lambda: _is_healthy_now(drill), timeout_s=drill.scenario.steady_timeout_s, every_s=1
+        lambda: is_healthy_now(drill), timeout_s=drill.scenario.steady_timeout_s, every_s=1
     )
-
-
-def _is_healthy_now(drill: Drill) -> bool:
-    inv = drill.open_section("02_signals_detection")
-    for step in inv.section.STEPS:
-        inv.take(step)
-    return inv.conclude().verdict is Verdict.HEALTHY
 
 
 def _check_steady_state(drill: Drill) -> None:
@@ -198,110 +191,6 @@ def _check_steady_state(drill: Drill) -> None:
             f"what was seen is in {drill.incident.folder}"
         )
     drill.record("steady", before=True)
-
-
-def _detect(drill: Drill, card: Scorecard) -> None:
-    drill.progress(f"wait for {drill.scenario.alert}")
-
-    def look() -> bool:
-        alerts = drill.clients.prometheus.list_alerts()
-        return any(a.name == drill.scenario.alert and a.state == "firing" for a in alerts)
-
-    if not drill.scenario.alert:
-        wait_for(
-            lambda: not _is_healthy_now(drill),
-            timeout_s=drill.scenario.detect_timeout_s,
-            every_s=1,
-        )
-    elif wait_for(look, timeout_s=drill.scenario.detect_timeout_s, every_s=0.5):
-        card.detect_s = drill.elapsed_s()
-    drill.record("detect", seconds=card.detect_s)
-
-
-def _heard(drill: Drill, status: str) -> dict[str, datetime]:
-    """Return when each channel's receiver first got the alert with this status."""
-    heard: dict[str, datetime] = {}
-    for n in drill.clients.notifications.list_notifications(since=drill.injected_at):
-        if n.status == status and drill.scenario.alert in n.alertnames:
-            heard.setdefault(n.channel, n.received_at)
-    return heard
-
-
-def _notify(drill: Drill, card: Scorecard) -> None:
-    drill.progress("wait for the channels")
-    if card.detect_s is not None:
-        wait_for(
-            lambda: set(_CHANNELS) <= set(_heard(drill, "firing")),
-            timeout_s=drill.scenario.notify_timeout_s,
-            every_s=0.5,
-        )
-        heard = _heard(drill, "firing")
-        card.notify_s = {c: _seconds(drill.injected_at, at) for c, at in heard.items()}
-    drill.record("notify", seconds=dict(card.notify_s))
-
-
-def _seconds(start: datetime, end: datetime) -> float:
-    return round((end - start).total_seconds(), 2)
-
-
-def _act(drill: Drill, card: Scorecard, name: str, groups: tuple[tuple[str, ...], ...]) -> None:
-    """Run a section up to its plans; then, for each group of steps, approve those and run again."""
-    drill.progress(f"{name}: plan")
-    section, before = SECTIONS[name], len(drill.incident.journal.read())
-    if groups:
-        run_notebook(section, drill.incident)
-    for steps in groups:
-        plans = _read_plans(drill, before, steps)
-        approver = f"drill:{drill.id}"
-        drill.record(
-            "approve", by=approver, steps=list(plans), plans=[p for p, _ in plans.values()]
-        )
-        drill.progress(f"{name}: apply {', '.join(plans)}, approved as {approver}")
-        run = run_notebook(
-            section,
-            drill.incident,
-            {
-                "plan": ",".join(plan for plan, _ in plans.values()),
-                "approve": ",".join(sha256 for _, sha256 in plans.values()),
-            },
-        )
-        if run.status not in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN):
-            card.failed_notebooks.append(run.name)
-    for action in _read_actions(drill, before):
-        if action["phase"] == ActionPhase.VERIFIED:
-            card.add_proof(action["result"])
-
-
-def _read_actions(drill: Drill, before: int = 0) -> list[dict[str, Json]]:
-    entries = drill.incident.journal.read()[before:]
-    return [{**e.data["action"], "at": e.at} for e in entries if e.kind == "action"]
-
-
-def _read_plans(drill: Drill, before: int, steps: tuple[str, ...]) -> dict[str, tuple[str, str]]:
-    """Return the newest plan of each step, as id and SHA-256."""
-    found = {
-        action["step"]: (action["result"]["plan"], action["result"]["sha256"])
-        for action in _read_actions(drill, before)
-        if action["phase"] == ActionPhase.PLANNED
-    }
-    return {step: found[step] for step in steps if step in found}
-
-
-def _clear(drill: Drill, card: Scorecard, fixed_at: datetime) -> None:
-    """Wait until the alert is gone and every channel said so; measured by the receivers' clock."""
-    if not drill.scenario.alert:
-        return
-    drill.progress("wait for the alert to clear")
-
-    def look() -> bool:
-        alerts = drill.clients.prometheus.list_alerts()
-        is_gone = not any(a.name == drill.scenario.alert for a in alerts)
-        return is_gone and set(_CHANNELS) <= set(_heard(drill, "resolved"))
-
-    if wait_for(look, timeout_s=drill.scenario.clear_timeout_s, every_s=0.5):
-        last = max(_heard(drill, "resolved")[channel] for channel in _CHANNELS)
-        card.clear_s = max(0.0, _seconds(fixed_at, last))
-    drill.record("clear", seconds=card.clear_s)
 
 
 def _revert(drill: Drill, card: Scorecard) -> None:
