@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
@@ -30,6 +31,8 @@ from .sanitize import CSP
 from .story import Story, tell_story
 
 __all__ = ["render_page", "write_report"]
+
+T = TypeVar("T")
 
 _CONTENTS = (
     ("timeline", "Timeline"),
@@ -60,8 +63,19 @@ _PACKAGES = (
     "pydantic",
 )
 _MAX_PICTURES = 8
-_MAX_JOURNAL_LINES = 1_500
 _MAX_NOTEBOOK_CHARACTERS = 120_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Budget:
+    """How much a report holds: rows of a table, lines of timeline and journal, outputs."""
+
+    rows: int
+    lines: int
+    has_notebooks: bool
+
+
+_BUDGETS = (_Budget(60, 1_500, True), _Budget(10, 500, False), _Budget(3, 100, False))
 
 
 def write_report(
@@ -91,9 +105,10 @@ def write_report(
     facts, entries, damage = _read(incident)
     story = tell_story(incident.id, facts=facts, entries=entries, sections=sections, damage=damage)
     target = incident.folder / "report.html"
-    html = _render(story, incident, notebooks=True, rows=60)
-    if len(html) > _LIMIT_BYTES:
-        html = _render(story, incident, notebooks=False, rows=10)
+    for budget in _BUDGETS:
+        html = _render(story, incident, budget)
+        if len(html) <= _LIMIT_BYTES:
+            break
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(html)
@@ -126,7 +141,8 @@ def render_page(template: str, redactor: Redactor, **values: Any) -> str:
     return environment.get_template(template).render(csp=CSP, **values)
 
 
-def _render(story: Story, incident: Incident, *, notebooks: bool, rows: int) -> bytes:
+def _render(story: Story, incident: Incident, budget: _Budget) -> bytes:
+    events = list_events(story)
     about = [c for _, c in story.conclusions if c.findings]
     pictures = dict(_draw(story))
     page = render_page(
@@ -139,24 +155,26 @@ def _render(story: Story, incident: Incident, *, notebooks: bool, rows: int) -> 
         facts=list_facts(story),
         open_items=list_open(story),
         contents=_CONTENTS,
-        events=list_events(story),
+        events=_shorten(events, budget.lines),
+        events_in_all=len(events),
+        notes=_shorten(story.notes, budget.lines),
         impact=[s for i, s in story.steps.items() if i in _IMPACT],
         detection=[s for i, s in story.steps.items() if i.startswith("2.") or i == "3.1"],
         checklist=[s for i, s in story.steps.items() if i.startswith("7.")],
         findings=sorted(about[-1].findings, key=_rank) if about else [],
         findings_from=about[-1].section if about else "",
-        physics=_newest_detail(story, "physics"),
-        follow_ups=_newest_detail(story, "follow_ups"),
+        physics=_newest_detail(story, "physics", dict),
+        follow_ups=_newest_detail(story, "follow_ups", list) or [],
         pictures=pictures,
         shown_above=_SHOWN_ABOVE,
-        notebooks=dict(_fragments(story, incident)) if notebooks else {},
-        journal=story.entries[:_MAX_JOURNAL_LINES],
+        notebooks=dict(_fragments(story, incident)) if budget.has_notebooks else {},
+        journal=story.entries[: budget.lines],
         head=(story.entries[-1].seq, story.entries[-1].hash) if story.entries else (0, GENESIS),
         versions=_read_versions(),
         made_at=f"{utc_now():%Y-%m-%d %H:%M:%SZ}",
         cause_words=CAUSE_WORDS,
         verdict_words=VERDICT_WORDS,
-        details=lambda reading: _details(reading, rows),
+        details=lambda reading: _details(reading, budget.rows),
         rows_table=lambda items, caption: render_rows(items, caption=caption),
         fact_table=lambda detail, caption: render_rows(
             fact_rows(detail), caption=caption, columns=("name", "value")
@@ -167,7 +185,7 @@ def _render(story: Story, incident: Incident, *, notebooks: bool, rows: int) -> 
             columns=("name", "value"),
         ),
         summary_of=_summarise,
-        links=lambda evidence: _link(evidence, story),
+        links=lambda evidence: _link(evidence, story, budget.lines),
     )
     return page.encode("utf-8", "backslashreplace")
 
@@ -262,23 +280,29 @@ def _summarise(entry: Entry) -> str:
     return " · ".join(str(inner[n])[:200] for n in names if inner.get(n) not in (None, "", {}, []))
 
 
-def _link(evidence: str, story: Story) -> Markup:
+def _link(evidence: str, story: Story, lines: int) -> Markup:
     """Return a reference into the journal as a link to its anchor, when there is one."""
     if evidence.startswith("#") and evidence[1:].isdigit():
         anchor = f"entry-{evidence[1:]}"
-        known = int(evidence[1:]) <= min(len(story.entries), _MAX_JOURNAL_LINES)
+        known = int(evidence[1:]) <= min(len(story.entries), lines)
     else:
         anchor, known = f"step-{evidence}", evidence in story.steps
     link = Markup('<a href="#{}">{}</a>')
     return link.format(anchor, safe(evidence, 60)) if known else safe(evidence, 60)
 
 
+def _shorten(items: Sequence[T], limit: int) -> list[T]:
+    """Return the first and the last items, ``limit`` at most."""
+    half = limit // 2
+    return list(items) if len(items) <= limit else [*items[:half], *items[-half:]]
+
+
 def _rank(finding: Finding) -> tuple[int, float]:
     return ("supported", "undecided", "refuted").index(finding.status), -finding.score
 
 
-def _newest_detail(story: Story, name: str) -> Json:
-    found = [c.detail[name] for _, c in story.conclusions if c.detail.get(name)]
+def _newest_detail(story: Story, name: str, kind: type) -> Json:
+    found = [c.detail[name] for _, c in story.conclusions if isinstance(c.detail.get(name), kind)]
     return found[-1] if found else None
 
 
@@ -287,7 +311,7 @@ def _clear_words(story: Story) -> str:
     parts = [
         f"{words} by {at}"
         for name, words in (("clear_at", "alert clear"), ("channels_at", "channels told"))
-        if (at := _newest_detail(story, name))
+        if (at := _newest_detail(story, name, str))
     ]
     return ", ".join(parts)
 

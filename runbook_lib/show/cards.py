@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 _SHOWN_ROWS = 20
+_PLAIN = (str, int, float, type(None))
 _KNOWN_DETAIL = {
     "histogram", "marks", "observations", "plot", "rows", "seq", "series", "text",
     "since", "threshold_value", "unit", "windows",
@@ -104,9 +105,9 @@ def _plain(name: str, value: Json) -> Json:
     is_size = name.endswith("bytes") and isinstance(value, int | float)
     if is_size:
         return format_bytes(value)
-    if isinstance(value, dict) and all(isinstance(v, str | int | float) for v in value.values()):
+    if isinstance(value, dict) and all(isinstance(v, _PLAIN) for v in value.values()):
         return ", ".join(f"{k} {format_value(v)}" for k, v in value.items())
-    if isinstance(value, list) and all(isinstance(v, str | int | float) for v in value):
+    if isinstance(value, list) and all(isinstance(v, _PLAIN) for v in value):
         return ", ".join(map(str, value))
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 

@@ -1,0 +1,143 @@
+"""A manifest names the first thing that was altered, and what merely came later."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.errors import LogDamagedError, RecordError
+from runbook_lib.record.incident import Incident
+from runbook_lib.record.log import read_entries
+from runbook_lib.record.manifest import verify_incident, write_manifest
+from tests.support.incidents import make_incident, tell_incident
+
+
+@pytest.fixture
+def incident(tmp_path: Path) -> Incident:
+    told = tell_incident(tmp_path).incident
+    told.path("evidence", "proof.json").write_text('{"lost": 0}')
+    told.path("ledger", "rel-1.jsonl").write_text('{"a": 1}\n')
+    told.path("plans", "rel-1.jsonl").write_text('{"a": 1}\n')
+    return told
+
+
+def test_an_untouched_folder_is_what_its_manifest_says(incident: Incident) -> None:
+    write_manifest(incident)
+
+    found = verify_incident(incident.folder)
+
+    assert (found.ok, found.problems, found.newer) == (True, (), ())
+    assert found.files == 5
+    assert found.head_seq == len(incident.journal.read())
+
+
+def test_the_manifest_holds_the_journals_head(incident: Incident) -> None:
+    path = write_manifest(incident)
+
+    head = list(read_entries(incident.journal.path))[-1]
+    manifest = json.loads(path.read_text())
+    assert manifest["journal"] == {"seq": head.seq, "hash": head.hash}
+    assert "manifest.json" not in manifest["files"]
+    assert not any(name.endswith(".lock") for name in manifest["files"])
+
+
+def test_lines_appended_later_are_newer(incident: Incident) -> None:
+    write_manifest(incident)
+    incident.journal.append("note", {"section": "", "text": "later"})
+    with incident.path("ledger", "rel-1.jsonl").open("a") as file:
+        file.write('{"b": 2}\n')
+    incident.path("evidence", "more.json").write_text("{}")
+
+    found = verify_incident(incident.folder)
+
+    assert found.ok
+    assert found.newer == (
+        "journal.jsonl: 1 lines were appended since",
+        "ledger/rel-1.jsonl: grew since",
+        "evidence/more.json: is new",
+    )
+
+
+def test_an_altered_journal_line_is_named(incident: Incident) -> None:
+    write_manifest(incident)
+    lines = incident.journal.path.read_bytes().splitlines(keepends=True)
+    lines[6] = lines[6].replace(b"ok", b"no")
+    incident.journal.path.write_bytes(b"".join(lines))
+
+    found = verify_incident(incident.folder)
+
+    assert not found.ok
+    assert found.problems[0] == "journal.jsonl, line 7: was altered after it was written"
+
+
+def test_a_journal_cut_short_is_named_by_its_first_missing_line(incident: Incident) -> None:
+    write_manifest(incident)
+    lines = incident.journal.path.read_bytes().splitlines(keepends=True)
+    incident.journal.path.write_bytes(b"".join(lines[:-2]))
+
+    found = verify_incident(incident.folder)
+
+    assert found.problems[0].startswith(f"journal.jsonl, line {len(lines) - 1}: is missing")
+
+
+def test_a_journal_rewritten_with_a_good_chain_is_not_the_one_that_was_named(
+    incident: Incident, tmp_path: Path
+) -> None:
+    write_manifest(incident)
+    lines = len(incident.journal.read())
+    forged = make_incident(tmp_path / "other").incident
+    for number in range(lines + 3):
+        forged.journal.append("note", {"section": "", "text": f"nothing happened {number}"})
+    incident.journal.path.write_bytes(forged.journal.path.read_bytes())
+
+    found = verify_incident(incident.folder)
+
+    named = f"journal.jsonl, line {lines}: is not the line that the manifest names"
+    assert found.problems[0] == named
+
+
+@pytest.mark.parametrize("name", ["evidence/proof.json", "plans/rel-1.jsonl", "incident.json"])
+@pytest.mark.parametrize("change", ["alter", "append", "delete"])
+def test_a_changed_file_is_named(incident: Incident, name: str, change: str) -> None:
+    write_manifest(incident)
+    path = incident.folder / name
+    if change == "alter":
+        path.write_bytes(path.read_bytes().replace(b'"', b"'", 1))
+    elif change == "append":
+        path.write_bytes(path.read_bytes() + b"x")
+    else:
+        path.unlink()
+
+    found = verify_incident(incident.folder)
+
+    assert not found.ok
+    assert found.problems[0].startswith(f"{name}: is ") or found.problems[0] == (
+        f"{name}: was altered since"
+    )
+
+
+def test_a_log_whose_old_part_changed_is_altered_even_when_it_grew(incident: Incident) -> None:
+    write_manifest(incident)
+    incident.path("ledger", "rel-1.jsonl").write_text('{"a": 9}\n{"b": 2}\n')
+
+    assert verify_incident(incident.folder).problems == ("ledger/rel-1.jsonl: was altered since",)
+
+
+def test_a_damaged_journal_gets_no_manifest(incident: Incident) -> None:
+    incident.journal.path.write_bytes(incident.journal.path.read_bytes().replace(b"ok", b"no", 1))
+
+    with pytest.raises(LogDamagedError):
+        write_manifest(incident)
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", '{"files": 3}', '{"files": {}, "journal": {}}'])
+def test_a_folder_without_a_readable_manifest_says_what_to_do(
+    incident: Incident, text: str | None
+) -> None:
+    if text is not None:
+        (incident.folder / "manifest.json").write_text(text)
+
+    with pytest.raises(RecordError, match="runbook report inc-"):
+        verify_incident(incident.folder)

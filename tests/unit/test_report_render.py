@@ -1,0 +1,220 @@
+"""The report is one offline file, whatever the journal holds."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.record.incident import Incident
+from runbook_lib.report import write_report
+from runbook_lib.report.sanitize import CSP
+from runbook_lib.sections import SECTIONS
+from tests.support.incidents import PLAN, SHA256, make_incident, tell_incident
+
+
+class Page(HTMLParser):
+    """Ids, tags, links and pictures of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.tables: list[list[str]] = []
+        self.policy: str | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.tags.append(tag)
+        if values.get("id"):
+            self.ids.append(str(values["id"]))
+        if tag == "a":
+            self.links.append(str(values["href"]))
+        if tag == "img":
+            self.images.append(values)
+        if tag == "meta" and values.get("http-equiv") == "Content-Security-Policy":
+            self.policy = values["content"]
+        if tag == "table":
+            self.tables.append([])
+        elif self.tables and tag in ("caption", "th"):
+            self.tables[-1].append(f"{tag}:{values.get('scope', '')}")
+
+
+def render(incident: Incident) -> tuple[str, Page]:
+    html = write_report(incident).read_text("utf-8")
+    return html, Page(html)
+
+
+def all_steps() -> set[str]:
+    return {
+        step
+        for module in SECTIONS.values()
+        for step in (*module.STEPS, *module.ACTIONS)
+        if step.startswith(f"{int(module.NAME[:2])}.")
+    }
+
+
+def test_every_step_of_the_runbook_has_an_anchor(tmp_path: Path) -> None:
+    _, page = render(tell_incident(tmp_path).incident)
+
+    assert {f"step-{step}" for step in all_steps()} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_every_link_leads_to_an_anchor_or_beside_the_report(tmp_path: Path) -> None:
+    _, page = render(tell_incident(tmp_path).incident)
+
+    inside = {link[1:] for link in page.links if link.startswith("#")}
+    outside = {link for link in page.links if not link.startswith("#")}
+    assert inside <= set(page.ids)
+    assert all(re.fullmatch(r"notebooks/[\w.-]+\.html", link) for link in outside)
+
+
+def test_nothing_is_fetched_and_nothing_runs(tmp_path: Path) -> None:
+    html, page = render(tell_incident(tmp_path).incident)
+
+    assert page.policy == CSP
+    assert not {"script", "link", "iframe", "object", "form", "base"} & set(page.tags)
+    assert all(str(image["src"]).startswith("data:image/png;base64,") for image in page.images)
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+def test_pictures_have_texts_and_tables_have_captions_and_scopes(tmp_path: Path) -> None:
+    _, page = render(tell_incident(tmp_path).incident)
+
+    assert len(page.images) >= 4
+    assert all(len(str(image["alt"])) > 40 for image in page.images)
+    assert page.tables
+    for table in page.tables:
+        assert "caption:" in table
+        assert "th:" not in table
+
+
+def test_plan_hash_head_commit_versions_and_parameters_are_printed(tmp_path: Path) -> None:
+    incident = tell_incident(tmp_path).incident
+    html, _ = render(incident)
+
+    head = incident.journal.read()[-1]
+    for text in (PLAN, SHA256, head.hash, f"entry {head.seq}", "papermill", "window minutes"):
+        assert text in html
+
+
+@pytest.mark.parametrize("until", ["plan", "end"])
+def test_the_file_stays_under_two_megabytes(tmp_path: Path, until: str) -> None:
+    assert write_report(tell_incident(tmp_path, until=until).incident).stat().st_size < 500_000
+
+
+def test_a_journal_of_thousands_of_large_entries_stays_under_two_megabytes(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    rows = [{"key": f"pending/{i}-{'x' * 200}.pdf", "size_bytes": i} for i in range(200)]
+    for step in sorted(all_steps()):
+        tell.read(step, "a reading", "ok", detail={"rows": rows, "text": "line\n" * 5_000})
+    for number in range(3_000):
+        tell.record("note", {"text": f"note {number} " + "y" * 300})
+
+    assert write_report(tell.incident).stat().st_size < 2_000_000
+
+
+def test_an_incident_without_entries_has_a_report(tmp_path: Path) -> None:
+    html, page = render(make_incident(tmp_path).incident)
+
+    assert "Nothing was recorded yet" in html
+    assert {f"step-{step}" for step in all_steps()} <= set(page.ids)
+
+
+def test_a_damaged_journal_is_told_up_to_the_damage(tmp_path: Path) -> None:
+    incident = tell_incident(tmp_path).incident
+    lines = incident.journal.path.read_bytes().splitlines(keepends=True)
+    lines[9] = lines[9].replace(b"ok", b"no")
+    incident.journal.path.write_bytes(b"".join(lines))
+
+    html, _ = render(incident)
+
+    assert "damaged at line 10" in html
+    assert 'id="entry-9"' in html
+    assert 'id="entry-10"' not in html
+
+
+@pytest.mark.parametrize("tail", [b'{"seq": 999, "at"', b"\xff\xfe\x00"])
+def test_a_torn_last_line_is_left_out_and_said(tmp_path: Path, tail: bytes) -> None:
+    incident = tell_incident(tmp_path).incident
+    with incident.journal.path.open("ab") as file:
+        file.write(tail)
+
+    html, _ = render(incident)
+
+    assert "last line is torn" in html
+    assert "Fixed: a paused pipeline" in html
+
+
+@pytest.mark.parametrize("text", ["", "[", "[]", "3"])
+def test_incident_facts_that_cannot_be_read_are_said(tmp_path: Path, text: str) -> None:
+    incident = tell_incident(tmp_path).incident
+    (incident.folder / "incident.json").write_text(text)
+
+    html, _ = render(incident)
+
+    assert "incident.json cannot be read" in html
+    assert "a paused pipeline" in html
+
+
+def test_a_drills_phases_and_objectives_are_told(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path, drill=True)
+    tell.record("drill", {"event": "started", "scenario": "pipeline_paused"})
+    phases = {"detect_s": 6.5, "notify_s": {"slack": 7.25, "email": 7.5, "teams": None}}
+    objective = {"name": "alert fires", "target": "within 60 s", "actual": "6.5 s", "met": True}
+    tell.record(
+        "drill",
+        {"event": "scored", "scenario": "pipeline_paused", "phases": phases,
+         "objectives": [objective]},
+    )  # fmt: skip
+
+    html, _ = render(tell.incident)
+
+    for text in ("Drill report", "pipeline_paused", "7.25", "within 60 s"):
+        assert text in html
+
+
+def test_secrets_reach_the_report_in_no_form(tmp_path: Path) -> None:
+    secret = 'S3ntinel"&<pass>/value'
+    tell = make_incident(tmp_path, secrets=(secret,))
+    # written by another hand, so that the report's own redaction is what counts
+    path = tell.incident.journal.path
+    from runbook_lib.record.log import ChainedLog
+    from runbook_lib.redact import Redactor
+
+    other = ChainedLog(path, redactor=Redactor(), clock=tell.clock)
+    other.append("note", {"section": "", "text": f"it was {secret} all along"})
+    reading = {
+        "step": "2.1",
+        "name": secret,
+        "value": secret,
+        "status": "breach",
+        "observed_at": "2026-11-24T03:14:00Z",
+        "source": f"http://admin:{'hunter2hunter2'}@127.0.0.1/{secret}",
+        "detail": {"rows": [{secret: secret}], "text": secret, "other": secret},
+    }
+    other.append("reading", {"section": "02_signals_detection", "reading": reading})
+
+    html, _ = render(tell.incident)
+
+    assert "S3ntinel" not in html
+    assert "hunter2hunter2" not in html
+    assert "[redacted]" in html
+
+
+def test_an_older_report_is_replaced_whole(tmp_path: Path) -> None:
+    incident = make_incident(tmp_path).incident
+    (incident.folder / "report.html").write_text("x" * 3_000_000)
+
+    html, _ = render(incident)
+
+    assert html.startswith("<!DOCTYPE html>")
+    assert html.rstrip().endswith("</html>")
+    assert not list(incident.folder.glob(".report*"))

@@ -1,0 +1,190 @@
+"""A story is what the journal says, whatever state the journal is in."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.model import ActionPhase, Verdict
+from runbook_lib.record.incident import Incident
+from runbook_lib.report.brief import list_events, list_facts, list_open, write_headline
+from runbook_lib.report.story import Story, tell_story
+from runbook_lib.sections import SECTIONS
+from tests.support.incidents import PLAN, START, TICKET, make_incident, tell_incident
+
+
+def story_of(incident: Incident, **changes: Any) -> Story:
+    values = {"facts": incident.facts, "entries": incident.journal.read(), "sections": SECTIONS}
+    return tell_story(incident.id, **{**values, **changes})
+
+
+def facts_of(story: Story) -> dict[str, str]:
+    return {fact.name: f"{fact.text} {fact.note}".strip() for fact in list_facts(story)}
+
+
+def test_the_first_screen_answers_every_question_of_a_postmortem(tmp_path: Path) -> None:
+    story = story_of(tell_incident(tmp_path).incident)
+
+    facts = facts_of(story)
+    assert facts["What happened"].startswith("74 labels wait in pending/")
+    assert facts["Since"].startswith("2026-11-24 02:43:00Z to 03:17")
+    assert facts["Labels"] == "74 waited at most 2 at the last reading; 74 released by move"
+    assert facts["Tickets"] == TICKET
+    assert facts["Cause"].startswith("A paused pipeline The DAG")
+    assert "release: 74 objects" in facts["What was done"]
+    assert facts["What was done"].endswith("2 of 2 verified afterwards")
+    assert story.verdict is Verdict.FIXED
+    assert write_headline(story) == "Fixed: a paused pipeline"
+
+
+def test_what_is_open_names_unticked_points_and_unread_steps(tmp_path: Path) -> None:
+    found = list_open(story_of(tell_incident(tmp_path).incident))
+
+    assert ("could not be read:", ("2.2",)) in found
+    assert {steps for _, steps in found} == {("2.2",), ("7.3",), ("7.4",)}
+
+
+def test_a_plan_that_waits_is_open_and_nothing_was_changed(tmp_path: Path) -> None:
+    story = story_of(tell_incident(tmp_path, until="plan").incident)
+
+    assert facts_of(story)["What was done"] == "nothing was changed 1 planned, waiting for approval"
+    assert any("waits for approval" in text for text, _ in list_open(story))
+    assert write_headline(story) == "Incident: a paused pipeline"
+    assert "recovery was not read" in facts_of(story)["Since"]
+
+
+def test_an_empty_plan_waits_for_nobody(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.act(ActionPhase.PLANNED, step="6.4", action="none", target="ticket")
+    tell.act(ActionPhase.PLANNED, step="6.3", action="revert", result={"plan": "s", "objects": 0})
+
+    assert list_open(story_of(tell.incident)) == []
+
+
+def test_actions_are_told_apart_by_their_plan(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    for plan in ("rel-a", "rel-b"):
+        tell.act(ActionPhase.PLANNED, result={"plan": plan, "objects": 1})
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-b", "moved": 1})
+
+    first, second = story_of(tell.incident).actions
+    assert (first.is_done, second.is_done) == (False, True)
+    assert second.result("applied")["moved"] == 1
+
+
+@pytest.mark.parametrize("phase", [ActionPhase.REFUSED, ActionPhase.FAILED])
+def test_a_refused_or_failed_action_is_open_with_its_reason(
+    tmp_path: Path, phase: ActionPhase
+) -> None:
+    tell = make_incident(tmp_path)
+    tell.act(ActionPhase.PLANNED)
+    tell.act(phase, reason="the plan expired")
+
+    assert (f"release was {phase}: the plan expired", ("6.1",)) in list_open(
+        story_of(tell.incident)
+    )
+
+
+def test_a_journal_without_entries_says_so(tmp_path: Path) -> None:
+    story = story_of(make_incident(tmp_path).incident)
+
+    assert write_headline(story) == "Nothing was recorded yet"
+    assert {step.status for step in story.steps.values()} == {"not run"}
+    assert facts_of(story)["What happened"] == "nothing was read yet"
+    assert list_events(story) == []
+    assert list_open(story) == []
+
+
+def test_an_entry_of_another_shape_is_counted_and_the_rest_is_told(tmp_path: Path) -> None:
+    tell = tell_incident(tmp_path)
+    for data in ({}, {"reading": 3}, {"reading": {"step": "2.1"}}, {"reading": None}):
+        tell.record("reading", data)
+    tell.record("action", {"action": []})
+    tell.record("conclusion", {"conclusion": "x"})
+
+    story = story_of(tell.incident)
+
+    assert len(story.unreadable) == 6
+    assert ("6 journal entries could not be understood", ()) in list_open(story)
+    assert story.verdict is Verdict.FIXED
+
+
+def test_a_step_that_this_version_does_not_know_still_appears(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.read("2.99", "something new", "breach")
+    tell.read("9.1", "something else", "ok")
+
+    story = story_of(tell.incident)
+
+    assert story.steps["2.99"].status == "breach"
+    assert story.steps["9.1"].status == "ok"
+
+
+def test_an_interruption_and_a_torn_tail_are_told(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.record("torn_tail", {"kept_as": "journal.jsonl.torn-1"})
+    tell.record("interrupted", {})
+
+    story = story_of(tell.incident)
+
+    texts = [f"{event.text} {event.note}" for event in list_events(story)]
+    assert any("journal.jsonl.torn-1" in text for text in texts)
+    assert any("interrupted" in text for text, _ in list_open(story))
+
+
+def test_a_notebook_that_failed_is_open_with_its_error(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    run = {"notebook": "02.ipynb", "status": "failed", "duration_s": 1.0, "error": "KeyError: 'x'"}
+    tell.record("notebook", run)
+
+    assert any("KeyError" in text for text, _ in list_open(story_of(tell.incident)))
+
+
+def test_the_timeline_lists_changes_of_status_and_every_phase_in_order(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    for status in ("ok", "ok", "breach", "breach", "ok"):
+        tell.read("2.1", "lag", status)
+    tell.act(ActionPhase.PLANNED)
+    tell.act(ActionPhase.APPLIED)
+
+    events = [e for e in list_events(story_of(tell.incident)) if e.seq]
+
+    assert [e.tone for e in events] == ["breach", "ok", "planned", "applied"]
+    assert [e.at for e in events] == sorted(e.at for e in events)
+
+
+def test_since_is_the_earliest_time_that_a_breach_knows_of(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.read("2.1", "lag", "ok", detail={"since": "2026-11-24T01:00:00Z"})
+    tell.read("2.1", "lag", "breach", detail={"since": "2026-11-24T02:30:00"})
+    tell.read("3.2", "wait", "breach", detail={"since": "not a time"})
+
+    assert story_of(tell.incident).since == START - timedelta(minutes=44)
+
+
+def test_a_recovery_that_did_not_last_is_no_recovery(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.read("2.1", "lag", "breach")
+    tell.read("6.5", "recovery", "ok")
+    tell.read("6.5", "recovery", "breach")
+
+    assert story_of(tell.incident).recovered_at is None
+
+
+def test_the_folders_own_verdict_counts_over_a_conclusion(tmp_path: Path) -> None:
+    tell = tell_incident(tmp_path)
+    tell.incident.update(verdict="mitigated")
+
+    assert story_of(tell.incident).verdict is Verdict.MITIGATED
+
+
+def test_the_story_of_the_same_entries_is_the_same(tmp_path: Path) -> None:
+    incident = tell_incident(tmp_path).incident
+    one, two = story_of(incident), story_of(incident)
+
+    assert list_facts(one) == list_facts(two)
+    assert list_events(one) == list_events(two)
+    assert [a.first.result["plan"] for a in one.actions] == [PLAN, "svc-1"]
