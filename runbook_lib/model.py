@@ -48,8 +48,7 @@ def parse_time(text: str) -> datetime:
     ValueError
         When the text is not a time.
     """
-    at = datetime.fromisoformat(text.strip())
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    return _to_utc(datetime.fromisoformat(text.strip()))
 
 
 def format_time(at: datetime) -> str:
@@ -58,7 +57,10 @@ def format_time(at: datetime) -> str:
 
 
 def _to_utc(at: datetime) -> datetime:
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    try:
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("the time lies outside the years 1 to 9999") from error
 
 
 Timestamp = Annotated[

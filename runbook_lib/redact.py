@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from html import escape
@@ -105,7 +106,8 @@ class Redactor:
     def json(self, value: Json) -> Json:
         """Return a JSON value with every string in it, names too, without secrets.
 
-        A string in a field whose name says that it is secret is hidden whatever it is.
+        A string in a field whose name says that it is secret is hidden whatever it is. A number
+        that is none becomes text.
         """
         if isinstance(value, str):
             return self.text(value)
@@ -113,7 +115,8 @@ class Redactor:
             return {self.text(str(k)): self._field(str(k), v) for k, v in value.items()}
         if isinstance(value, list | tuple):
             return [self.json(v) for v in value]
-        return value
+        # JSON has no such numbers; a log that held them could not be read by other programs.
+        return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
     def _field(self, name: str, value: Json) -> Json:
         if isinstance(value, str) and value and _SECRET_FIELD.search(name):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import SettingsError
@@ -20,7 +21,12 @@ class Settings(BaseSettings):
     ``.env.example``. An unset ``RUNBOOK_ENVIRONMENT`` means production.
     """
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        extra="ignore",
+        frozen=True,
+        # An infinite threshold would never be breached.
+        allow_inf_nan=False,
+    )
 
     minio_endpoint: str = Field("127.0.0.1:9000", description="host:port of the object store")
     minio_secure: bool = Field(False, description="use TLS to the object store")
@@ -71,6 +77,21 @@ class Settings(BaseSettings):
             raise ValueError("a prefix ends with one '/', and does not start with one")
         return value
 
+    @field_validator("ready_prefix")
+    @classmethod
+    def _check_apart(cls, value: str, info: ValidationInfo) -> str:
+        pending = str(info.data.get("pending_prefix", "\0"))
+        if value.startswith(pending) or pending.startswith(value):
+            raise ValueError("must be neither PENDING_PREFIX nor inside it nor around it")
+        return value
+
+    @field_validator("minio_endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str) -> str:
+        if not value or "/" in value or "@" in value:
+            raise ValueError("is host:port, without http:// (MINIO_SECURE=true means TLS)")
+        return value
+
     @field_validator("dataflow_home", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
@@ -90,13 +111,22 @@ class Settings(BaseSettings):
     def _check_url(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
+        try:
+            parts = urlsplit(value)
+            usable = not value or (parts.hostname and parts.port != 0)
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("is not an address: http://host:port is")
         return value.rstrip("/")
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every secret value that is set, for redaction."""
         values = (self.minio_root_password, self.grafana_password, self.pipeline_password)
-        return tuple(v.get_secret_value() for v in values if v.get_secret_value())
+        addresses = (getattr(self, n) for n in type(self).model_fields if n.endswith("_url"))
+        in_addresses = (unquote(urlsplit(address).password or "") for address in addresses)
+        return tuple(filter(None, (*(v.get_secret_value() for v in values), *in_addresses)))
 
     @property
     def is_playground(self) -> bool:
@@ -121,6 +151,8 @@ def load_settings() -> Settings:
             for item in error.errors(include_input=False, include_url=False)
         )
         raise SettingsError(f"{wrong}. See .env.example for what each setting means.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{root / '.env'} cannot be read ({type(error).__name__})") from None
     return settings.model_copy(
         update={
             "runbook_home": root / settings.runbook_home,

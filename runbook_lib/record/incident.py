@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from ..errors import RecordError, UsageError
 from ..model import Json, format_time
 from ..redact import Redactor
@@ -65,6 +67,8 @@ class Incident:
             facts: dict[str, Json] = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise RecordError(f"{path} cannot be read: {error}") from error
+        if not isinstance(facts, dict):
+            raise RecordError(f"{path} does not hold the facts of an incident")
         return facts
 
     @property
@@ -73,8 +77,20 @@ class Incident:
         return self.facts.get("closed_at") is None
 
     def update(self, **facts: Json) -> None:
-        """Change facts in ``incident.json`` (atomic; the journal keeps the history)."""
-        write_json(self.folder / "incident.json", self.redactor.json({**self.facts, **facts}))
+        """Change facts in ``incident.json`` (atomic; the journal keeps the history).
+
+        Raises
+        ------
+        RecordError
+            When it cannot be read, locked or written.
+        """
+        path = self.folder / "incident.json"
+        try:
+            # Locked, so that two people who change different facts lose neither.
+            with FileLock(f"{path}.lock", timeout=10):
+                write_json(path, self.redactor.json({**self.facts, **facts}))
+        except (OSError, Timeout) as error:
+            raise RecordError(f"{path} cannot be changed: {error}") from error
 
     def path(self, kind: str, name: str) -> Path:
         """Return the path of a file in one of the incident's folders.

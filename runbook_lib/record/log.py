@@ -65,7 +65,7 @@ def _parse(path: Path, number: int, line: bytes, prev: str) -> Entry:
             prev=record["prev"],
             hash=digest,
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LogDamagedError(str(path), number, "not a log line") from error
     if entry.seq != number:
         raise LogDamagedError(str(path), number, f"has sequence number {entry.seq}")
@@ -81,17 +81,26 @@ def read_entries(path: Path) -> Iterator[Entry]:
 
     Raises
     ------
+    FileNotFoundError
+        When there is no such file.
+    RecordError
+        When it cannot be read.
     LogDamagedError
         At the first altered or missing line.
     """
     prev = GENESIS
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            entry = _parse(path, number, line, prev)
-            prev = entry.hash
-            yield entry
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    return
+                entry = _parse(path, number, line, prev)
+                prev = entry.hash
+                yield entry
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}") from error
 
 
 class ChainedLog:
@@ -134,12 +143,15 @@ class ChainedLog:
         LogDamagedError
             When the file is damaged before its last line.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        items = list(items)
+        if not items:
+            return []
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._lock:
                 torn = self._catch_up()
                 if torn is not None:
-                    items = [("torn_tail", {"kept_as": torn}), *items]
+                    self._write([("torn_tail", {"kept_as": torn})])
                 return self._write(items)
         except Timeout as error:
             raise RecordError(

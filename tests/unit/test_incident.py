@@ -1,0 +1,136 @@
+"""Incident folders: made, found, changed by two people, never left."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.errors import RecordError, UsageError
+from runbook_lib.record.incident import Incident, create_incident, list_incidents, open_incident
+from runbook_lib.redact import MASK, Redactor
+
+NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
+REDACTOR = Redactor(["admin12345"])
+
+
+def clock(minutes: float = 0) -> Callable[[], datetime]:
+    return lambda: NOW + timedelta(minutes=minutes)
+
+
+def create(home: Path, minutes: float = 0, *, drill: bool = False) -> Incident:
+    return create_incident(
+        home, redactor=REDACTOR, environment="local", drill=drill, clock=clock(minutes)
+    )
+
+
+def test_a_new_incident_has_its_folders_and_facts(tmp_path: Path) -> None:
+    incident = create(tmp_path / "reports")
+    assert incident.id.startswith("inc-20261124T031400Z-")
+    assert {p.name for p in incident.folder.iterdir()} == {
+        "plans", "ledger", "notebooks", "evidence", "incident.json",
+    }  # fmt: skip
+    assert incident.is_open
+    assert incident.facts["opened_at"] == "2026-11-24T03:14:00.000Z"
+
+
+def test_the_newest_open_incident_that_is_no_drill_is_opened(tmp_path: Path) -> None:
+    assert open_incident(tmp_path, redactor=REDACTOR) is None
+    create(tmp_path, 1)
+    wanted = create(tmp_path, 2)
+    create(tmp_path, 3, drill=True)
+    create(tmp_path, 4).update(closed_at="2026-11-24T04:00:00Z")
+    (tmp_path / "not-an-incident").mkdir()
+    (tmp_path / "inc-20991124T031400Z-0000").mkdir()  # without its facts
+    found = open_incident(tmp_path, redactor=REDACTOR)
+    assert found is not None
+    assert found.id == wanted.id
+    assert len(list(list_incidents(tmp_path))) == 4
+
+
+def test_a_drill_is_opened_by_its_id(tmp_path: Path) -> None:
+    drill = create(tmp_path, drill=True)
+    found = open_incident(tmp_path, drill.id, redactor=REDACTOR)
+    assert found is not None
+    assert found.id == drill.id
+
+
+@pytest.mark.parametrize(
+    "incident_id",
+    ["..", "../x", "inc-1", "inc-20261124T031400Z-7f3a/../x", "inc-20261124T031400Z-7f3a\n", "/"],
+)
+def test_an_id_that_could_lead_elsewhere_is_refused(tmp_path: Path, incident_id: str) -> None:
+    with pytest.raises(UsageError, match="is not an incident id"):
+        open_incident(tmp_path, incident_id, redactor=REDACTOR)
+
+
+def test_an_unknown_id_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no incident inc-20261124T031400Z-7f3a under"):
+        open_incident(tmp_path, "inc-20261124T031400Z-7f3a", redactor=REDACTOR)
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden", "a\n", "a b", "x" * 152])
+def test_a_file_name_cannot_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="is not a name"):
+        create(tmp_path).path("plans", name)
+
+
+def test_only_the_incidents_own_folders_have_files(tmp_path: Path) -> None:
+    incident = create(tmp_path)
+    assert incident.path("plans", "p-1.jsonl") == incident.folder / "plans" / "p-1.jsonl"
+    with pytest.raises(UsageError):
+        incident.path("..", "x")
+
+
+def test_facts_are_changed_without_secrets(tmp_path: Path) -> None:
+    incident = create(tmp_path)
+    incident.update(ticket_id="T-1", note="with admin12345")
+    assert incident.facts["ticket_id"] == "T-1"
+    assert incident.facts["note"] == f"with {MASK}"
+    assert incident.facts["environment"] == "local"
+
+
+def test_two_people_who_change_facts_lose_neither(tmp_path: Path) -> None:
+    folder = create(tmp_path).folder
+
+    def change(who: str) -> None:
+        mine = Incident(folder, redactor=REDACTOR)
+        for number in range(20):
+            mine.update(**{f"{who}{number}": number})
+
+    threads = [threading.Thread(target=change, args=(who,)) for who in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    facts = Incident(folder, redactor=REDACTOR).facts
+    assert sum(key[0] in "abc" and key[1:].isdigit() for key in facts) == 60
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "\udcff"])
+def test_damaged_facts_are_an_error_of_the_tree(tmp_path: Path, text: str) -> None:
+    incident = create(tmp_path)
+    path = incident.folder / "incident.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    for ask in (lambda: incident.facts, lambda: incident.is_open, lambda: incident.update(a=1)):
+        with pytest.raises(RecordError, match=r"incident\.json"):
+            ask()
+    assert path.read_bytes() == text.encode("utf-8", "surrogateescape")
+
+
+def test_a_home_that_cannot_be_written_says_what_to_set(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    with pytest.raises(RecordError, match="RUNBOOK_HOME"):
+        create(tmp_path / "home")
+    assert list(list_incidents(tmp_path / "home")) == []
+
+
+def test_the_journal_is_in_the_folder_and_redacts(tmp_path: Path) -> None:
+    incident = create(tmp_path)
+    incident.journal.append("note", {"text": "admin12345"})
+    line = json.loads((incident.folder / "journal.jsonl").read_text())
+    assert line["data"] == {"text": MASK}

@@ -1,0 +1,155 @@
+"""Settings: what is wrong is named, never shown; what is unset is production."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.errors import SettingsError
+from runbook_lib.model import format_time, parse_time
+from runbook_lib.settings import Settings, load_settings
+
+SECRET = "do-not-show-me-77"
+
+
+def test_nothing_set_is_production_with_the_runbooks_thresholds() -> None:
+    settings = load_settings()
+    assert settings.runbook_environment == "production"
+    assert not settings.is_playground
+    assert (settings.lag_threshold_minutes, settings.lag_for_minutes) == (10, 5)
+    assert (settings.recovered_minutes, settings.recovered_scrapes) == (5, 2)
+    assert settings.secrets == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "playground"),
+    [("local", True), ("demo", True), ("Local", False), ("prod", False), ("", False),
+     (" local", False), ("local,production", False)],
+)  # fmt: skip
+def test_only_local_and_demo_are_playgrounds(
+    monkeypatch: pytest.MonkeyPatch, name: str, playground: bool
+) -> None:
+    monkeypatch.setenv("RUNBOOK_ENVIRONMENT", name)
+    assert load_settings().is_playground is playground
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PENDING_PREFIX", f"pending{SECRET}"),
+        ("PENDING_PREFIX", f"/{SECRET}/"),
+        ("READY_PREFIX", f"a//{SECRET}/"),
+        ("READY_PREFIX", "pending/"),
+        ("READY_PREFIX", f"pending/{SECRET}/"),
+        ("CHAOS_PREFIX", ""),
+        ("PROMETHEUS_URL", SECRET),
+        ("PROMETHEUS_URL", f"ftp://{SECRET}"),
+        ("PROMETHEUS_URL", f"http://[{SECRET}"),
+        ("PROMETHEUS_URL", f"http://x:{SECRET}/"),
+        ("SUPPORT_URL", "http://"),
+        ("SUPPORT_URL", "http://x:99999"),
+        ("MINIO_ENDPOINT", f"http://{SECRET}:9000"),
+        ("MINIO_ENDPOINT", f"u:{SECRET}@host"),
+        ("MINIO_ENDPOINT", ""),
+        ("MINIO_SECURE", SECRET),
+        ("LAG_THRESHOLD_MINUTES", SECRET),
+        ("LAG_THRESHOLD_MINUTES", "0"),
+        ("LAG_THRESHOLD_MINUTES", "-1"),
+        ("LAG_THRESHOLD_MINUTES", "inf"),
+        ("LAG_THRESHOLD_MINUTES", "nan"),
+        ("RECOVERED_SCRAPES", "0"),
+        ("RECOVERED_SCRAPES", "1.5"),
+        ("HTTP_TIMEOUT_S", "3600"),
+        ("RUNBOOK_SERVICES", SECRET),
+    ],
+)
+def test_a_wrong_value_is_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name) as caught:
+        load_settings()
+    assert SECRET not in str(caught.value)
+
+
+def test_a_ready_prefix_around_the_pending_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENDING_PREFIX", "ready/pending/")
+    with pytest.raises(SettingsError, match="READY_PREFIX"):
+        load_settings()
+
+
+def test_every_wrong_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_TIMEOUT_S", "soon")
+    monkeypatch.setenv("PENDING_PREFIX", "pending")
+    with pytest.raises(SettingsError, match=r"PENDING_PREFIX.*HTTP_TIMEOUT_S"):
+        load_settings()
+
+
+def test_secrets_are_known_for_redaction_and_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIO_ROOT_PASSWORD", "minio-pw-1")
+    monkeypatch.setenv("GRAFANA_PASSWORD", "grafana-pw-2")
+    monkeypatch.setenv("PIPELINE_PASSWORD", "pipeline-pw-3")
+    monkeypatch.setenv("PROMETHEUS_URL", "https://u:url%40pw-4@prometheus.local/")
+    settings = load_settings()
+    assert set(settings.secrets) == {"minio-pw-1", "grafana-pw-2", "pipeline-pw-3", "url@pw-4"}
+    for shown in (repr(settings.minio_root_password), str(settings.grafana_password)):
+        assert "pw" not in shown
+    assert "minio-pw-1" not in repr(settings)
+
+
+def test_a_dotenv_is_read_and_the_environment_comes_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text(
+        "PENDING_PREFIX=from-file/\nCHAOS_PREFIX=x/\nUNKNOWN_NAME=1\nDATAFLOW_HOME=\n"
+    )
+    monkeypatch.setenv("CHAOS_PREFIX", "from-environment/")
+    settings = load_settings()
+    assert (settings.pending_prefix, settings.chaos_prefix) == ("from-file/", "from-environment/")
+    assert settings.dataflow_home is None
+
+
+def test_a_dotenv_that_cannot_be_read_is_a_settings_error(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"MINIO_ROOT_PASSWORD=\xff\xfe" + SECRET.encode())
+    with pytest.raises(SettingsError, match=r"\.env cannot be read") as caught:
+        load_settings()
+    assert SECRET not in str(caught.value)
+
+
+def test_relative_folders_are_relative_to_the_root(tmp_path: Path) -> None:
+    settings = load_settings()
+    assert settings.runbook_home == tmp_path / "reports"
+    assert settings.runbook_stack_home == tmp_path / ".stack"
+
+
+def test_an_empty_address_means_that_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROBE_URL", "")
+    assert load_settings().probe_url == ""
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    settings = Settings()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.pending_prefix = "x/"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("2026-11-24T03:14:00Z", "2026-11-24T03:14:00.000Z"),
+        ("2026-11-24T10:14:00.5+07:00", "2026-11-24T03:14:00.500Z"),
+        ("2026-11-24T03:14:00", "2026-11-24T03:14:00.000Z"),
+        (" 2026-11-24 03:14:00.123456789Z\n", "2026-11-24T03:14:00.123Z"),
+    ],
+)
+def test_times_are_read_in_every_form(text: str, wanted: str) -> None:
+    assert format_time(parse_time(text)) == wanted
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "2026-13-01"]
+)
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_time(text)
