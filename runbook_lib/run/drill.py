@@ -169,7 +169,7 @@ def _carry_out(drill: Drill, card: Scorecard) -> None:
     for step in inv.section.STEPS:
         inv.take(step)
     card.verdict = inv.conclude().verdict
-    runs = run_sections(drill.incident, ("07_postmortem", "08_references"), progress=drill.progress)
+    runs = run_sections(drill.incident, ("08_references", "07_postmortem"), progress=drill.progress)
     card.failed_notebooks += [run.name for run in runs if run.status is RunStatus.FAILED]
 
 
