@@ -53,6 +53,8 @@ class LedgerState:
     landed : LastModified of our copy, for rows whose copy was proven before any delete
     settled : rows that need nothing more: moved, already moved, or in conflict
     conflicts, failed : the last word on rows that did not move
+    lost_in_window : keys whose newer version was deleted, on a store without conditional deletes
+    is_watched : false when such a store did not tell its writes
     """
 
     approved_sha256: str = ""
@@ -69,6 +71,7 @@ class LedgerState:
     conflicts: dict[int, Trouble] = field(default_factory=dict)
     failed: dict[int, Trouble] = field(default_factory=dict)
     lost_in_window: list[str] = field(default_factory=list)
+    is_watched: bool = True
 
 
 class MoveLedger:
@@ -124,7 +127,6 @@ class MoveLedger:
         failed: Iterable[Trouble],
         looked_at: datetime,
         deleted_at: datetime,
-        lost_in_window: Iterable[str] = (),
     ) -> None:
         """Write a batch's outcomes, and the window between the last look and the deletes' end."""
         self._log.append(
@@ -138,9 +140,12 @@ class MoveLedger:
                 "failed": [trouble.to_json() for trouble in failed],
                 "looked_at": format_time(looked_at),
                 "deleted_at": format_time(deleted_at),
-                "lost_in_window": list(lost_in_window),
             },
         )
+
+    def note_window(self, *, watched: bool, lost: Iterable[str]) -> None:
+        """Write which newer versions went between the last look and the delete, if it is known."""
+        self._log.append("window", {"watched": watched, "lost": list(lost)})
 
     def finish(self, totals: dict[str, Json]) -> None:
         """Write that the plan is carried out."""
@@ -171,6 +176,9 @@ def read_ledger(path: Path) -> LedgerState:
             state.landed |= {int(row): _from_ms(ms) for row, ms in data["rows"].items()}
         elif entry.kind == "outcomes":
             _take_outcomes(state, data)
+        elif entry.kind == "window":
+            state.lost_in_window += data["lost"]
+            state.is_watched = state.is_watched and data["watched"]
         elif entry.kind == "done":
             state.done = data
     return state
@@ -186,7 +194,6 @@ def _take_outcomes(state: LedgerState, data: dict[str, Json]) -> None:
     state.conflicts |= {t["row"]: Trouble(**t) for t in data["conflicts"]}
     state.failed |= {t["row"]: Trouble(**t) for t in data["failed"]}
     state.settled |= rows - state.failed.keys()
-    state.lost_in_window += data["lost_in_window"]
 
 
 def _pack(rows: Iterable[int]) -> list[list[int]]:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from ..redact import Redactor
 from .batch import BatchWork, Checkpoint, Mover
 from .lease import Lease
 from .ledger import Batch, LedgerState, MoveLedger, Trouble, read_ledger
+from .losses import find_lost
 from .plan_file import PlanRow, ReleasePlan
 from .preflight import check_approval, check_begun, check_drift, check_store
 
@@ -41,6 +42,8 @@ class MoveResult:
     failed : to be tried again by ``resume``
     left : not tried, since the run stopped
     stopped : why it stopped before the end, or empty
+    lost_in_window : keys of which a newer version was deleted, inside the window that the plan
+        declares: its store ignores conditional deletes
     """
 
     plan: str
@@ -50,11 +53,13 @@ class MoveResult:
     failed: tuple[Trouble, ...]
     left: int
     stopped: str = ""
+    lost_in_window: tuple[str, ...] = ()
 
     @property
     def is_clean(self) -> bool:
         """Whether every planned object moved."""
-        return not (self.conflicts or self.failed or self.left or self.stopped)
+        troubles = self.conflicts or self.failed or self.lost_in_window
+        return not (troubles or self.left or self.stopped)
 
     def to_json(self) -> dict[str, Json]:
         """Return it as ``--json`` shows it."""
@@ -66,6 +71,7 @@ class MoveResult:
             "failed": [trouble.to_json() for trouble in self.failed],
             "left": self.left,
             "stopped": self.stopped,
+            "lost_in_window": list(self.lost_in_window),
         }
 
 
@@ -130,7 +136,13 @@ def apply_plan(
             ledger.approve(plan, by=approved_by)
         checkpoint("approved")
         run = _Run(store, plan, ledger, state, lease, now, checkpoint, progress)
-        stopped = run.carry_out(batch_size)
+        if plan.header.abilities.conditional_delete:
+            stopped = run.carry_out(batch_size)
+        else:
+            with store.watch_writes(plan.header.source) as watch:
+                stopped = run.carry_out(batch_size)
+                lost = find_lost(store, plan, watch, run.deleted)
+                ledger.note_window(watched=watch.is_watching, lost=lost)
         result = _read_result(plan, read_ledger(ledger_path), stopped)
         if not (result.failed or result.left or stopped):
             ledger.finish({k: v for k, v in result.to_json().items() if k in ("moved", "already")})
@@ -184,6 +196,7 @@ class _Run:
     now: Callable[[], datetime]
     checkpoint: Checkpoint
     progress: Callable[[int, int], None] | None
+    deleted: dict[str, datetime] = field(default_factory=dict)
 
     def carry_out(self, batch_size: int) -> str:
         """Go through the open rows; return why it stopped early, or an empty text.
@@ -222,7 +235,8 @@ class _Run:
                 raise
 
     def _look_at(self, work: BatchWork) -> str:
-        """Return why to stop: a batch that failed as a whole, of a store that is not well."""
+        """Note what was deleted. Return why to stop: all failed, and the store is not well."""
+        self.deleted |= {work.rows[p].key: work.rows[p].last_modified for p in work.moved}
         if len(work.failed) < len(work.rows):
             return ""
         live = self.store.check_live()
@@ -250,4 +264,5 @@ def _read_result(plan: ReleasePlan, state: LedgerState, stopped: str) -> MoveRes
         failed=tuple(state.failed.values()),
         left=plan.trailer.objects - ended,
         stopped=stopped,
+        lost_in_window=tuple(state.lost_in_window),
     )

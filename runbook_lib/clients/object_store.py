@@ -71,6 +71,9 @@ class WriteWatch(Protocol):
     is_watching: bool
     writes: list[Write]
 
+    def flush(self) -> None:
+        """Wait until all that was written before is told."""
+
 
 class ObjectStore(Protocol):
     """One bucket of an S3 store. Every method raises ``ClientError`` subclasses only.
@@ -144,7 +147,7 @@ class ObjectStore(Protocol):
         """Delete in bulk; returns what failed. ``guarded`` sends each ETag along."""
 
     def watch_writes(self, prefix: str) -> AbstractContextManager[WriteWatch]:
-        """Listen to writes under a prefix, on servers that tell them; needs a scratch object."""
+        """Listen to writes under a prefix, on servers that tell them."""
 
     def check_live(self) -> LiveCheck:
         """Ask the live endpoint, and where there is none, make a signed listing."""

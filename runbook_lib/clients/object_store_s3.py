@@ -248,7 +248,6 @@ class S3Store:
             region=self._region,
             credentials=self._credentials,
             prefix=prefix,
-            write_scratch=self._write_scratch,
         )
 
     def check_live(self) -> LiveCheck:
@@ -283,10 +282,6 @@ class S3Store:
         with explained(f"GET {self.url}/"):
             answer = self.http.request("GET", f"{self.url}/", retries=False)
         return probe_abilities(self, prefix, server=answer.headers.get("Server", ""))
-
-    def _write_scratch(self, key: str) -> None:
-        info = self.put_object(key, b"scratch")
-        self.delete_objects([info], guarded=False)
 
 
 def _settle(key: str, future: Future[ObjectInfo]) -> tuple[str, ObjectInfo | ClientError]:

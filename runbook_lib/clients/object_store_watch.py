@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 import threading
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Self
-from urllib.parse import SplitResult, quote, unquote_plus, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote_plus, urlencode, urlsplit, urlunsplit
 
 import urllib3
 from minio.credentials.credentials import Credentials
@@ -24,6 +21,7 @@ __all__ = ["MinioWriteWatch"]
 
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 _READY_S = 2.0
+_CHUNK = 65536
 _SILENCE_S = 3.0  # the server sends a blank twice a second
 
 
@@ -34,8 +32,6 @@ class MinioWriteWatch:
     ----------
     http, url, bucket, region, credentials : of the store
     prefix : what to listen to
-    write_scratch : writes an object under the prefix it is given, and removes it: when its
-        event arrives, the server is listening for us
 
     Attributes
     ----------
@@ -52,44 +48,52 @@ class MinioWriteWatch:
         region: str,
         credentials: Credentials,
         prefix: str,
-        write_scratch: Callable[[str], None],
     ) -> None:
         self.is_watching = False
         self.writes: list[Write] = []
         self._http = http
-        self._url = urlsplit(f"{url}/{bucket}?events={quote('s3:ObjectCreated:*', safe='')}")
+        query = urlencode({"events": "s3:ObjectCreated:*", "prefix": prefix}, quote_via=quote)
+        self._url = urlsplit(f"{url}/{bucket}?{query}")
         self._region, self._credentials = region, credentials
-        self._prefix, self._write_scratch = prefix, write_scratch
-        self._scratch = f".runbook/probe/watch-{secrets.token_hex(8)}"
-        self._ready, self._stop = threading.Event(), threading.Event()
+        self._opened, self._blank, self._stop = (threading.Event() for _ in range(3))
         self._thread = threading.Thread(target=self._listen, daemon=True, name="watch")
 
     def __enter__(self) -> Self:
         """Start to listen; returns when the server does, or it is plain that it will not."""
         self._thread.start()
-        end = time.monotonic() + _READY_S
-        while not self.is_watching and self._thread.is_alive() and time.monotonic() < end:
-            self._write_scratch(self._scratch)
-            self._ready.wait(0.05)
+        self._opened.wait(_READY_S)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop listening."""
         self._stop.set()
 
+    def flush(self) -> None:
+        """Wait for the next blank, which comes after what happened before it."""
+        self._blank.clear()
+        if self.is_watching and not self._blank.wait(_READY_S):
+            self.is_watching = False
+
     def _listen(self) -> None:
         try:
             with self._open() as answer:
-                while answer.status == 200 and not self._stop.is_set():
-                    line = answer.readline()
-                    if not line:
+                # The server subscribes before it sends the first byte.
+                self.is_watching = answer.status == 200
+                self._opened.set()
+                rest = b""
+                for chunk in answer.stream(_CHUNK):
+                    if self._stop.is_set() or not self.is_watching:
                         break
-                    if line.strip():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in filter(bytes.strip, lines):
                         self._take(json.loads(line))
+                    if not rest.strip():
+                        self._blank.set()
         except REQUEST_ERRORS:
             pass  # the stream broke: is_watching says so
         finally:
             self.is_watching = False
+            self._opened.set()
 
     def _open(self) -> urllib3.BaseHTTPResponse:
         at = datetime.now(UTC)
@@ -121,9 +125,5 @@ class MinioWriteWatch:
             told = record["s3"]["object"]
             at, etag = parse_time(record["eventTime"]), str(told.get("eTag", ""))
             # Servers differ in whether the key is quoted: both readings are kept.
-            for key in {told["key"], unquote_plus(told["key"])}:
-                if key == self._scratch:
-                    self.is_watching = True
-                    self._ready.set()
-                elif key.startswith(self._prefix):
-                    self.writes.append(Write(key, etag, at))
+            keys = {str(told["key"]), unquote_plus(told["key"])}
+            self.writes += [Write(key, etag, at) for key in keys]

@@ -28,7 +28,6 @@ from tests.support.gateway import (
     StoreServer,
     run_juicefs,
     run_seaweedfs,
-    wait_until,
 )
 from tests.support.memory_store import MemoryStore
 
@@ -253,7 +252,9 @@ def test_the_gateway_tells_writes_and_seaweedfs_does_not(
         put(gateway, "elsewhere/a.pdf")
         written = [put(gateway, f"watched/{name}", name.encode()) for name in names]
         wanted = {(info.key, info.etag) for info in written}
-        wait_until(lambda: wanted <= {(w.key, w.etag) for w in watch.writes}, what="the events")
+        watch.flush()
+        assert watch.is_watching
+        assert wanted <= {(w.key, w.etag) for w in watch.writes}
     assert all(write.key.startswith("watched/") for write in watch.writes)
     with connect(seaweedfs).watch_writes("watched/") as watch:
         assert not watch.is_watching

@@ -44,6 +44,9 @@ class MemoryWatch:
     writes: list[Write]
     prefix: str
 
+    def flush(self) -> None:
+        """Do nothing: every write is told at once."""
+
 
 @dataclass
 class MemoryStore:
