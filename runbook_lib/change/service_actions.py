@@ -212,6 +212,9 @@ def apply_service_plan(
     effect = _effect(plan.action)
     if plan.is_empty:
         return {"action": plan.action, "target": plan.target, "at": None, "before": plan.state}
+    applied_before = DriftError(f"plan {plan.id} was applied before; look again, plan again")
+    if plan.applied_path.exists():
+        raise applied_before
     before = effect.read_state(clients, plan.target)
     result = {
         "action": plan.action,
@@ -224,7 +227,7 @@ def apply_service_plan(
         with plan.applied_path.open("x", encoding="utf-8") as file:
             json.dump(Redactor().json(result), file, sort_keys=True)
     except FileExistsError as error:
-        raise DriftError(f"plan {plan.id} was applied before; look again, plan again") from error
+        raise applied_before from error
     except OSError as error:
         raise RecordError(f"{plan.applied_path} cannot be written: {error.strerror}") from error
     if not effect.is_done(before):

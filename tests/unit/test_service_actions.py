@@ -1,0 +1,367 @@
+"""Service plans: seen, approved, applied once, checked; against services that are simulated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runbook_lib.change.service_actions import (
+    ServicePlan,
+    apply_service_plan,
+    load_service_plan,
+    make_service_plan,
+    verify_service_plan,
+)
+from runbook_lib.clients.fulfillment import WorkerState
+from runbook_lib.clients.pipeline import Dag
+from runbook_lib.clients.services import ServiceState
+from runbook_lib.clients.support import Case, TimelineEntry
+from runbook_lib.errors import (
+    BadAnswerError,
+    ClientTimeoutError,
+    DriftError,
+    NotApprovedError,
+    NotFoundError,
+    PlanAlteredError,
+    PlanExpiredError,
+    RecordError,
+    UsageError,
+)
+from runbook_lib.redact import MASK, Redactor
+
+NOW = datetime(2026, 11, 24, 3, 14, 0, 123456, tzinfo=UTC)
+
+
+class World:
+    """Services that remember what was done to them; also the ``clients`` that reach them."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.running, self.health, self.pid = True, "", 71
+        self.paused_dag = self.paused_worker = True
+        self.runs, self.error = 3, ""
+        self.refreshes, self.failures = 0, 0.0
+        self.away = 0
+        self.broken: Callable[[], None] = lambda: None
+        self.works = True
+        self.services = self.pipeline = self.fulfillment = self.support = self
+
+    def _do(self, what: str) -> bool:
+        self.done.append(what)
+        self.broken()
+        return self.works
+
+    def list_services(self) -> list[ServiceState]:
+        if self.away:
+            self.away -= 1
+            raise ClientTimeoutError("restarting", system="services")
+        state = "RUNNING" if self.running else "FATAL"
+        pid = self.pid if self.running else None
+        return [ServiceState("worker", self.running, state, NOW, None, pid, self.health)]
+
+    def restart(self, name: str) -> None:
+        if self._do(f"restart {name}"):
+            self.pid += 1
+            self.running, self.away = True, 2
+
+    def start(self, name: str) -> None:
+        if self._do(f"start {name}"):
+            self.running = True
+
+    def read_dag(self) -> Dag:
+        return Dag("release", self.paused_dag, False, None)
+
+    def set_paused(self, paused: bool) -> None:
+        if self._do(f"set_paused {paused}"):
+            self.paused_dag = paused
+
+    def read_worker(self) -> WorkerState:
+        last_run = NOW + timedelta(seconds=self.runs)
+        return WorkerState(
+            self.paused_worker, False, last_run, None, self.error, "pending/", "ready/", "b", "e",
+            "present", {},
+        )  # fmt: skip
+
+    def trigger_worker(self) -> None:
+        if self._do("trigger"):
+            self.runs += 1
+
+    def resume_worker(self) -> None:
+        if self._do("resume"):
+            self.paused_worker = False
+            self.runs += 1
+
+    def read_case(self, ticket: str) -> Case:
+        at = NOW + timedelta(seconds=self.refreshes)
+        return Case(ticket, "open", (), (TimelineEntry("shipment", at, "s", "", None, {}),))
+
+    def read_collection_failures(self) -> dict[str, float]:
+        return {"shipments": self.failures}
+
+    def refresh_timeline(self, ticket: str) -> None:
+        if self._do(f"refresh {ticket}"):
+            self.refreshes += 1
+
+
+@pytest.fixture
+def world() -> Any:
+    return World()
+
+
+def make(folder: Path, world: Any, action: str, target: str = "worker", **more: Any) -> ServicePlan:
+    return make_service_plan(
+        folder, step="6.2", action=action, target=target, reason="the cause says so",
+        clients=world, now=NOW, made_by="tests", **more,
+    )  # fmt: skip
+
+
+def apply(plan: ServicePlan, world: Any, **more: Any) -> dict[str, Any]:
+    return apply_service_plan(plan, world, **{"approved": plan.sha256, "now": NOW, **more})
+
+
+CASES = [
+    ("restart", "worker", "restart worker"),
+    ("unpause", "release", "set_paused False"),
+    ("retrigger", "worker", "trigger"),
+    ("resume", "worker", "resume"),
+    ("refresh", "T-1", "refresh T-1"),
+]
+
+
+@pytest.mark.parametrize(("action", "target", "done"), CASES)
+def test_a_plan_changes_nothing_until_it_is_applied_and_then_checks(
+    tmp_path: Path, world: Any, action: str, target: str, done: str
+) -> None:
+    world.paused_worker = action == "resume"
+    plan = make(tmp_path, world, action, target)
+    assert world.done == []
+    assert not plan.is_empty
+    assert verify_service_plan(plan, world, timeout_s=0)["ok"] is False
+    result = apply(plan, world)
+    assert world.done == [done]
+    assert (result["action"], result["target"]) == (action, target)
+    checked = verify_service_plan(plan, world, timeout_s=20)
+    assert (checked["ok"], checked["reason"]) == (True, plan.check)
+
+
+@pytest.mark.parametrize(("action", "target", "done"), CASES)
+def test_an_action_without_an_effect_is_not_verified(
+    tmp_path: Path, world: Any, action: str, target: str, done: str
+) -> None:
+    world.paused_worker = action == "resume"
+    world.works = False
+    if action == "refresh":
+        world.broken = lambda: setattr(world, "failures", 1.0)
+    plan = make(tmp_path, world, action, target)
+    apply(plan, world)
+    checked = verify_service_plan(plan, world, timeout_s=0.2)
+    assert checked["ok"] is False
+    assert checked["reason"]
+    assert world.done == [done]
+
+
+def test_starting_a_service_that_is_down(tmp_path: Path, world: Any) -> None:
+    world.running = False
+    plan = make(tmp_path, world, "start")
+    assert plan.state["state"] == "FATAL"
+    apply(plan, world)
+    assert verify_service_plan(plan, world, timeout_s=5)["ok"]
+
+
+@pytest.mark.parametrize(
+    ("action", "target"), [("start", "worker"), ("unpause", "release"), ("resume", "worker")]
+)
+def test_what_is_so_already_is_an_empty_plan(
+    tmp_path: Path, world: Any, action: str, target: str
+) -> None:
+    world.paused_dag = world.paused_worker = False
+    plan = make(tmp_path, world, action, target)
+    assert plan.is_empty
+    assert apply(plan, world)["at"] is None
+    assert world.done == []
+
+
+def test_nothing_to_do_is_a_plan_that_does_nothing(tmp_path: Path, world: Any) -> None:
+    plan = make(tmp_path, world, "none", "")
+    assert plan.is_empty
+    apply(plan, world)
+    assert verify_service_plan(plan, world, timeout_s=0)["ok"]
+    assert world.done == []
+
+
+def test_what_came_true_since_the_plan_is_not_done_again(tmp_path: Path, world: Any) -> None:
+    plan = make(tmp_path, world, "unpause", "release")
+    world.paused_dag = False
+    apply(plan, world)
+    assert world.done == []
+    assert verify_service_plan(plan, world, timeout_s=5)["ok"]
+
+
+def test_a_plan_is_applied_once(tmp_path: Path, world: Any) -> None:
+    plan = make(tmp_path, world, "restart")
+    apply(plan, world)
+    with pytest.raises(DriftError, match="applied before"):
+        apply(plan, world)
+    assert world.done == ["restart worker"]
+
+
+def test_a_plan_that_failed_is_not_tried_again(tmp_path: Path, world: Any) -> None:
+    def refuse() -> None:
+        raise BadAnswerError("no", system="services")
+
+    world.broken = refuse
+    plan = make(tmp_path, world, "restart")
+    with pytest.raises(BadAnswerError):
+        apply(plan, world)
+    world.broken = lambda: None
+    with pytest.raises(DriftError):
+        apply(plan, world)
+    assert verify_service_plan(plan, world, timeout_s=0)["reason"] == "it is still the same process"
+
+
+@pytest.mark.parametrize("approved", ["", "0" * 64, "x"])
+def test_another_approval_changes_nothing(tmp_path: Path, world: Any, approved: str) -> None:
+    plan = make(tmp_path, world, "restart")
+    with pytest.raises(NotApprovedError):
+        apply(plan, world, approved=approved)
+    assert world.done == []
+
+
+@pytest.mark.parametrize(("late_s", "refused"), [(899, False), (900, True), (1000, True)])
+def test_an_expired_plan_changes_nothing(
+    tmp_path: Path, world: Any, late_s: float, refused: bool
+) -> None:
+    plan = make(tmp_path, world, "restart")
+    now = NOW.replace(microsecond=123000) + timedelta(seconds=late_s)
+    if refused:
+        with pytest.raises(PlanExpiredError, match="plan again"):
+            apply(plan, world, now=now)
+    else:
+        apply(plan, world, now=now)
+    assert bool(world.done) is not refused
+
+
+@pytest.mark.parametrize("change", ["append", "edit", "remove"])
+def test_altered_bytes_change_nothing(tmp_path: Path, world: Any, change: str) -> None:
+    plan = make(tmp_path, world, "restart")
+    text = plan.path.read_text()
+    if change == "append":
+        plan.path.write_text(text + "\n")
+    elif change == "edit":
+        plan.path.write_text(text.replace('"restart"', '"start"'))
+    else:
+        plan.path.unlink()
+    with pytest.raises(PlanAlteredError):
+        apply(plan, world)
+    assert world.done == []
+
+
+def test_the_hash_is_that_of_the_files_bytes_and_a_plan_loads_as_it_was(
+    tmp_path: Path, world: Any
+) -> None:
+    plan = make(tmp_path, world, "restart")
+    assert plan.sha256 == hashlib.sha256(plan.path.read_bytes()).hexdigest()
+    assert load_service_plan(plan.path) == plan
+    assert plan.path.name == f"{plan.id}.jsonl"
+    header, trailer = map(json.loads, plan.path.read_text().splitlines())
+    assert (header["kind"], header["made_by"], trailer) == (
+        "header", "tests", {"kind": "trailer", "actions": 1},
+    )  # fmt: skip
+    assert {"action", "reason", "state", "way_back", "check"} <= plan.summary.keys()
+
+
+@pytest.mark.parametrize("text", ["", '{"schema": "runbook/plan/1"}\n', "not json\n"])
+def test_another_file_is_no_service_plan(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text(text)
+    assert load_service_plan(path) is None
+    assert load_service_plan(tmp_path / "absent.jsonl") is None
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.99])
+def test_a_torn_plan_is_refused(tmp_path: Path, world: Any, keep: float) -> None:
+    plan = make(tmp_path, world, "restart")
+    blob = plan.path.read_bytes()
+    head = blob.index(b'"runbook/service-plan/1"') + 30
+    plan.path.write_bytes(blob[: max(head, int(len(blob) * keep))])
+    with pytest.raises(PlanAlteredError, match="plan again"):
+        load_service_plan(plan.path)
+
+
+def test_an_unknown_action_or_service_is_refused(tmp_path: Path, world: Any) -> None:
+    with pytest.raises(UsageError, match="no action 'format'"):
+        make(tmp_path, world, "format")
+    with pytest.raises(NotFoundError, match="there are worker"):
+        make(tmp_path, world, "restart", "other")
+    with pytest.raises(NotFoundError, match="release"):
+        make(tmp_path, world, "unpause", "other_dag")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_secrets_are_not_written_into_the_plan(tmp_path: Path, world: Any) -> None:
+    world.error = "signature of admin12345 does not match"
+    world.paused_worker = False
+    plan = make(tmp_path, world, "retrigger", redactor=Redactor(["admin12345"]))
+    assert plan.state["last_error"] == f"signature of {MASK} does not match"
+    assert b"admin12345" not in plan.path.read_bytes()
+
+
+def test_a_worker_that_ran_with_an_error_is_not_verified(tmp_path: Path, world: Any) -> None:
+    world.paused_worker = False
+    plan = make(tmp_path, world, "retrigger")
+    apply(plan, world)
+    world.error = "carrier_timeout"
+    checked = verify_service_plan(plan, world, timeout_s=0)
+    assert (checked["ok"], checked["reason"]) == (False, "the worker's last error: carrier_timeout")
+
+
+def test_an_unhealthy_service_is_not_verified(tmp_path: Path, world: Any) -> None:
+    plan = make(tmp_path, world, "restart")
+    apply(plan, world)
+    world.away, world.health = 0, "starting"
+    assert verify_service_plan(plan, world, timeout_s=0)["reason"] == "its health is starting"
+    world.health = "healthy"
+    assert verify_service_plan(plan, world, timeout_s=0)["ok"]
+
+
+def test_a_service_that_stays_away_is_not_verified(tmp_path: Path, world: Any) -> None:
+    plan = make(tmp_path, world, "restart")
+    apply(plan, world)
+    world.away = 10**6
+    checked = verify_service_plan(plan, world, timeout_s=0.3)
+    assert (checked["ok"], checked["state"]) == (False, None)
+    assert "restarting" in checked["reason"]
+
+
+def test_a_folder_that_is_not_there_is_an_error_of_the_tree(tmp_path: Path, world: Any) -> None:
+    with pytest.raises(RecordError, match="cannot be written"):
+        make(tmp_path / "absent", world, "restart")
+
+
+def test_the_fake_clients_have_what_real_clients_have() -> None:
+    from runbook_lib.clients.fulfillment import FulfillmentClient
+    from runbook_lib.clients.pipeline import PipelineClient
+    from runbook_lib.clients.services import ServicesClient
+    from runbook_lib.clients.support import SupportClient
+
+    real = SimpleNamespace(
+        services=ServicesClient, pipeline=PipelineClient, fulfillment=FulfillmentClient,
+        support=SupportClient,
+    )  # fmt: skip
+    used = {
+        "services": ("list_services", "restart", "start"),
+        "pipeline": ("read_dag", "set_paused"),
+        "fulfillment": ("read_worker", "trigger_worker", "resume_worker"),
+        "support": ("read_case", "read_collection_failures", "refresh_timeline"),
+    }
+    for name, methods in used.items():
+        for method in methods:
+            assert callable(getattr(getattr(real, name), method))
+            assert callable(getattr(World, method))
