@@ -1,0 +1,173 @@
+"""The notebooks are thin, numbered like the runbook, and hold nothing that belongs elsewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from runbook_lib.section import SectionModule
+from runbook_lib.sections import SECTIONS
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+NAMES = sorted(SECTIONS)
+CHANGING = ("04_chaos_verification", "06_remediation")
+
+
+def load(name: str) -> Any:
+    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+
+
+def cells(name: str, kind: str) -> list[Any]:
+    return [cell for cell in load(name).cells if cell.cell_type == kind]
+
+
+def tags(cell: Any) -> list[str]:
+    return list(cell.metadata.get("tags", []))
+
+
+def own_steps(section: SectionModule) -> set[str]:
+    number = f"{int(section.NAME[:2])}."
+    return {step for step in (*section.STEPS, *section.ACTIONS) if step.startswith(number)}
+
+
+def test_there_is_one_notebook_for_each_section() -> None:
+    assert sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestEveryNotebook:
+    def test_is_valid_and_has_stable_ids(self, name: str) -> None:
+        notebook = load(name)
+        nbformat.validate(notebook)
+        assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+        assert notebook.metadata.kernelspec.name == "python3"
+        ids = [cell.id for cell in notebook.cells]
+        assert len(ids) == len(set(ids))
+
+    def test_has_no_outputs(self, name: str) -> None:
+        for cell in cells(name, "code"):
+            assert cell.outputs == []
+            assert cell.execution_count is None
+
+    def test_opens_with_title_and_what_it_needs_changes_and_takes(self, name: str) -> None:
+        first, second = load(name).cells[:2]
+        assert first.source.startswith(f"# {int(name[:2])}. ")
+        for heading in ("When to use.", "What it needs.", "What it changes.", "How long."):
+            assert f"**{heading}**" in second.source
+
+    def test_parameters_are_those_of_the_section_with_its_defaults(self, name: str) -> None:
+        (cell,) = [c for c in cells(name, "code") if "parameters" in tags(c)]
+        found = {}
+        for node in ast.parse(cell.source).body:
+            assert isinstance(node, ast.Assign)
+            (target,) = node.targets
+            assert isinstance(target, ast.Name)
+            found[target.id] = ast.literal_eval(node.value)
+        fields = SECTIONS[name].Parameters.model_fields
+        assert found == {field: info.default for field, info in fields.items()}
+        # papermill does not see a line with a second "="
+        assert all(line.count("=") <= 1 for line in cell.source.splitlines())
+
+    def test_code_is_short_and_does_nothing_but_call_the_library(self, name: str) -> None:
+        banned = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Try,
+                  ast.TryStar, ast.For, ast.While, ast.If, ast.With)  # fmt: skip
+        for cell in cells(name, "code"):
+            assert not re.search(r"^\s*[!%]", cell.source, re.MULTILINE), cell.id
+            if "parameters" not in tags(cell):
+                assert len([line for line in cell.source.splitlines() if line.strip()]) <= 10
+            for node in ast.walk(ast.parse(cell.source)):
+                assert not isinstance(node, banned), cell.id
+                if isinstance(node, ast.ImportFrom):
+                    assert str(node.module).startswith("runbook_lib")
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    assert not node.value.startswith(("./", "../", "/")), cell.id
+
+    def test_each_step_has_its_own_cell_after_prose_that_names_it(self, name: str) -> None:
+        tagged: dict[str, int] = {}
+        for index, cell in enumerate(load(name).cells):
+            steps = [tag.removeprefix("step:") for tag in tags(cell) if tag.startswith("step:")]
+            assert len(steps) <= 1
+            for step in steps:
+                tagged.setdefault(step, index)
+                assert f'"{step}"' in cell.source or "plan" not in tags(cell)
+        assert set(tagged) == own_steps(SECTIONS[name])
+        headings = "\n".join(cell.source for cell in cells(name, "markdown"))
+        for step in tagged:
+            assert re.search(rf"^### {re.escape(step)} \w", headings, re.MULTILINE), step
+
+    def test_every_step_taken_is_one_of_the_section(self, name: str) -> None:
+        for cell in cells(name, "code"):
+            for step in re.findall(r"inv\.take\(\"([\d.]+)\"", cell.source):
+                assert step in SECTIONS[name].STEPS
+            for step in re.findall(r"inv\.plan\(\"([\d.]+)\"", cell.source):
+                assert step in SECTIONS[name].ACTIONS
+
+    def test_prose_and_code_alternate(self, name: str) -> None:
+        kinds = "".join("c" if cell.cell_type == "code" else "m" for cell in load(name).cells)
+        assert "mmm" not in kinds.lstrip("m")
+        assert not re.search("c{5}", kinds)
+
+    def test_sentences_are_short(self, name: str) -> None:
+        for cell in cells(name, "markdown"):
+            prose = "\n".join(
+                line for line in cell.source.splitlines() if not line.startswith((">", "Next", "#"))
+            )
+            for sentence in re.split(r"(?<=[.:;?!])\s", re.sub(r"`[^`]*`", "code", prose)):
+                assert len(sentence.split()) <= 30, sentence
+
+    def test_it_concludes_and_links_to_notebooks_that_exist(self, name: str) -> None:
+        notebook = load(name)
+        assert any("conclude" in tags(cell) for cell in notebook.cells)
+        links = re.findall(r"\]\(([^)]+)\)", notebook.cells[-1].source)
+        assert links
+        for link in links:
+            assert (NOTEBOOKS / link).is_file(), link
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in CHANGING])
+def test_a_section_that_only_reads_plans_and_applies_nothing(name: str) -> None:
+    assert not SECTIONS[name].ACTIONS
+    for cell in cells(name, "code"):
+        assert not re.search(r"inv\.(plan|apply|verify)\(", cell.source)
+
+
+@pytest.mark.parametrize("name", CHANGING)
+class TestEveryChangingNotebook:
+    def test_every_action_is_planned_and_shown(self, name: str) -> None:
+        planned = []
+        for cell in cells(name, "code"):
+            if match := re.fullmatch(r'(\w+) = inv\.plan\("([\d.]+)"\)\n\1', cell.source):
+                planned.append(match[2])
+        assert planned == sorted(SECTIONS[name].ACTIONS)
+
+    def test_every_apply_is_gated_confirmed_and_checked(self, name: str) -> None:
+        text = "\n".join(cell.source for cell in cells(name, "code"))
+        planned = [var for var, _ in re.findall(r"(\w+) = inv\.plan\(\"([\d.]+)\"\)", text)]
+        assert re.findall(r"inv\.apply\((.*)\)", text) == [
+            f"{var}, approve=approve" for var in re.findall(r"inv\.apply\((\w+)", text)
+        ]
+        for var in planned:
+            confirm = text.index(f"show.confirm({var}, globals())")
+            apply = text.index(f"inv.apply({var}, approve=approve)")
+            plan = text.index(f"{var} = inv.plan(")
+            assert plan < confirm < apply < text.index(f"inv.verify({var})")
+
+    def test_every_action_has_a_warning_and_a_way_back(self, name: str) -> None:
+        for step in SECTIONS[name].ACTIONS:
+            (prose,) = [
+                cell.source
+                for cell in cells(name, "markdown")
+                if cell.source.startswith(f"### {step} ")
+            ]
+            assert "**Warning.**" in prose
+            assert "**Way back.**" in prose
+
+
+def test_the_remediation_is_planned_whole_before_anything_is_applied() -> None:
+    text = "\n".join(cell.source for cell in cells("06_remediation", "code"))
+    assert text.rindex("inv.plan(") < text.index("inv.apply(")
