@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.settings import Settings
+from tests.support.stack import stack
+
+__all__ = ["stack"]
 
 _PREFIXES = (
     "MINIO_",

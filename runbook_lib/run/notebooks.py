@@ -146,6 +146,7 @@ def _execute(source: Path, name: str, values: Mapping[str, Any], cell_timeout_s:
             f"{_SCHEME}{name}.ipynb",
             parameters=dict(values),
             kernel_name="python3",
+            language="python",
             progress_bar=False,
             execution_timeout=cell_timeout_s,
             config=Config({"KernelManager": manager}),

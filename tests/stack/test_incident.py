@@ -23,9 +23,7 @@ from dataflow_stack.orders import inject_orders, wait_for_artifacts
 from dataflow_stack.supervisor import Supervisor
 from runbook_lib.record.log import read_entries
 from runbook_lib.sections import SECTIONS
-from tests.support.stack import RunningStack, stack, wait_until
-
-__all__ = ["stack"]
+from tests.support.stack import RunningStack, wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 

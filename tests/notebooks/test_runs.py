@@ -1,0 +1,164 @@
+"""How a headless run ends, whatever its notebook does."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from runbook_lib.errors import UsageError
+from runbook_lib.model import Reading, Status, Verdict
+from runbook_lib.record.incident import Incident, create_incident
+from runbook_lib.redact import Redactor
+from runbook_lib.run.notebooks import NotebookRun, RunStatus, run_notebook
+from runbook_lib.sections import SECTIONS
+
+pytestmark = pytest.mark.timeout(120)
+
+DETECTION = SECTIONS["02_signals_detection"]
+SECRET = "sesame-7731"
+OPEN = """\
+from runbook_lib import Investigation
+from runbook_lib.sections import detection
+inv = Investigation.open(incident_id, section=detection)
+"""
+
+
+@pytest.fixture
+def incident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Incident:
+    """Return an incident in a world where nothing listens."""
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "reports"))
+    monkeypatch.setenv("MINIO_ROOT_USER", "nobody")
+    monkeypatch.setenv("MINIO_ROOT_PASSWORD", SECRET)
+    monkeypatch.setenv("RUNBOOK_SERVICES", "supervisor")
+    monkeypatch.setenv("RUNBOOK_STACK_HOME", str(tmp_path / "stack"))
+    monkeypatch.setenv("MINIO_ENDPOINT", f"127.0.0.1:{find_free_port()}")
+    for name in ("PROMETHEUS", "ALERTMANAGER", "GRAFANA", "SUPPORT", "FULFILLMENT", "PIPELINE"):
+        monkeypatch.setenv(f"{name}_URL", f"http://127.0.0.1:{find_free_port()}")
+    monkeypatch.setenv("PROBE_URL", f"http://127.0.0.1:{find_free_port()}")
+    return create_incident(
+        tmp_path / "reports", redactor=Redactor([SECRET]), environment="production"
+    )
+
+
+def find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def run(incident: Incident, folder: Path, *cells: str, cell_timeout_s: int = 60) -> NotebookRun:
+    """Run a notebook of these cells in place of section 2's."""
+    parameters = new_code_cell('incident_id = ""', metadata={"tags": ["parameters"]})
+    notebook = new_notebook(cells=[parameters, *map(new_code_cell, cells)])
+    nbformat.write(notebook, folder / f"{DETECTION.NAME}.ipynb")
+    return run_notebook(DETECTION, incident, notebooks=folder, cell_timeout_s=cell_timeout_s)
+
+
+def last_entry(incident: Incident) -> dict[str, object]:
+    entry = incident.journal.read()[-1]
+    assert entry.kind == "notebook"
+    return entry.data
+
+
+def test_a_forced_failure_is_failed_and_saved_before_it_is_told(
+    incident: Incident, tmp_path: Path
+) -> None:
+    done = run(incident, tmp_path, OPEN, "1 / 0", "inv.conclude()")
+    assert done.status is RunStatus.FAILED
+    assert "ZeroDivisionError" in str(done.error)
+    assert last_entry(incident)["status"] == "failed"
+    saved = json.loads(done.path.read_text("utf-8"))
+    assert any("ZeroDivisionError" in json.dumps(cell) for cell in saved["cells"])
+
+
+@pytest.mark.parametrize(
+    "cell", ["pass", "import sys; sys.exit(0)"], ids=["does nothing", "exits with 0"]
+)
+def test_a_green_run_without_a_conclusion_is_failed(
+    incident: Incident, tmp_path: Path, cell: str
+) -> None:
+    done = run(incident, tmp_path, OPEN, cell)
+    assert (done.status, done.conclusion) == (RunStatus.FAILED, None)
+    assert "without a conclusion" in str(done.error)
+
+
+def test_a_cell_that_takes_too_long_is_failed(incident: Incident, tmp_path: Path) -> None:
+    done = run(incident, tmp_path, "import threading; threading.Event().wait()", cell_timeout_s=2)
+    assert done.status is RunStatus.FAILED
+    assert "over 2 s" in str(done.error)
+
+
+def test_a_kernel_that_dies_is_failed(incident: Incident, tmp_path: Path) -> None:
+    done = run(incident, tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert done.status is RunStatus.FAILED
+    assert "DeadKernelError" in str(done.error)
+
+
+def test_secrets_are_gone_from_a_notebook_while_it_is_saved(
+    incident: Incident, tmp_path: Path
+) -> None:
+    secret = "os.environ['MINIO_ROOT_PASSWORD']"
+    leak = f"import os; print({secret}); raise ValueError({secret})"
+    done = run(incident, tmp_path, leak)
+    assert done.status is RunStatus.FAILED
+    for path in incident.folder.rglob("*"):
+        if path.is_file():
+            assert SECRET.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"window_minutes": "soon"}, {"window_minutes": 0}, {"no_such": 1}, {"print('x'); z": 1}],
+)
+def test_a_wrong_parameter_stops_before_a_kernel_starts(
+    incident: Incident, parameters: dict[str, object]
+) -> None:
+    with pytest.raises(UsageError):
+        run_notebook(DETECTION, incident, parameters)
+    assert not list((incident.folder / "notebooks").iterdir())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "01_purpose",
+        "02_signals_detection",
+        "03_immediate_actions",
+        "05_root_cause",
+        "07_postmortem",
+        "08_references",
+    ],
+)
+def test_a_notebook_runs_to_its_end_when_nothing_answers(incident: Incident, name: str) -> None:
+    done = run_notebook(SECTIONS[name], incident)
+    assert (done.status, str(done.error or "")) == (RunStatus.DONE, "")
+    readings = [
+        Reading.model_validate(e.data["reading"])
+        for e in incident.journal.read()
+        if e.kind == "reading"
+    ]
+    assert readings
+    assert all(r.reason for r in readings if r.status is Status.UNKNOWN)
+    if name in ("02_signals_detection", "05_root_cause"):
+        assert done.conclusion is not None
+        assert done.conclusion.verdict in (Verdict.UNKNOWN, Verdict.INCIDENT)
+    if name == "02_signals_detection":
+        assert {r.status for r in readings} == {Status.UNKNOWN}
+
+
+def test_section_6_refuses_when_the_store_is_down(incident: Incident) -> None:
+    done = run_notebook(SECTIONS["06_remediation"], incident, {"way": "release"})
+    assert done.status in (RunStatus.REFUSED, RunStatus.FAILED)
+    assert "store" in str(done.error)
+
+
+def test_section_4_refuses_in_production(incident: Incident) -> None:
+    done = run_notebook(SECTIONS["04_chaos_verification"], incident)
+    assert done.status is RunStatus.REFUSED
+    assert "RUNBOOK_ENVIRONMENT" in str(done.error)
