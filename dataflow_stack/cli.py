@@ -194,4 +194,4 @@ def fault(
     if as_json:
         _print_json("fault", ExitCode.OK, fault=name, state=state, effect=chosen.effect)
     else:
-        typer.echo(f"{name} is {state}: {chosen.effect if state == 'on' else 'taken back'}")
+        typer.echo(f"{name} is {state}" + (f": {chosen.effect}" if state == "on" else ""))

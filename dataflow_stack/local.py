@@ -106,12 +106,12 @@ def down(*, home: Path | None = None) -> None:
 
 def env(*, home: Path | None = None) -> dict[str, str]:
     """Return every endpoint and credential of the stack, by the name of its setting."""
-    return build_env(load_config(home).remembered())
+    return build_env(_current(home))
 
 
 def status(*, home: Path | None = None) -> dict[str, Any]:
     """Return what runs: per service its state, process, port, health; and faults that are on."""
-    config = load_config(home).remembered()
+    config = _current(home)
     supervisor = Supervisor(config)
     running = supervisor.is_running()
     programs = supervisor.programs() if running else {}
@@ -159,6 +159,12 @@ def restart(service: str, *, home: Path | None = None, deadline_s: float = 30.0)
     config = _with_service(service, home)
     Supervisor(config).restart(service)
     health.wait_until_healthy(config, deadline_s=deadline_s, check=_only(service))
+
+
+def _current(home: Path | None) -> StackConfig:
+    """Return the stack as it runs; while it is down, as it would start now."""
+    config = load_config(home)
+    return config.remembered() if Supervisor(config).is_running() else config
 
 
 def _only(name: str) -> health.Check:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from supervisor.datatypes import dict_of_key_value_pairs
 
-from dataflow_stack import fault_state, layout
+from dataflow_stack import fault_state, layout, local
 from dataflow_stack.config import StackConfig, load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.places import build_env
@@ -64,6 +64,14 @@ def test_a_stack_is_found_again_as_it_was_started(tmp_path: Path) -> None:
     config_in(tmp_path, 500).with_profile("production").save()
     found = load_config(tmp_path).remembered()
     assert (found.port_base, found.profile) == (500, "production")
+
+
+def test_a_stack_that_is_down_is_described_as_it_would_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config_in(tmp_path, 500).save()
+    monkeypatch.setenv("RUNBOOK_STACK_PORT_BASE", "700")
+    assert local.env(home=tmp_path)["MINIO_ENDPOINT"] == "127.0.0.1:9700"
 
 
 def test_the_configuration_keeps_odd_values_and_is_private(tmp_path: Path) -> None:
