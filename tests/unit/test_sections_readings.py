@@ -1,0 +1,390 @@
+"""Each reading step: ok in a healthy world, a breach when its input is bad, unknown when dead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.clients.fulfillment import WorkerState
+from runbook_lib.clients.object_store import LiveCheck, Permissions
+from runbook_lib.clients.pipeline import DagRun
+from runbook_lib.clients.probe import ProbeStatus, ProbeStep
+from runbook_lib.clients.prometheus import Sample
+from runbook_lib.clients.services import LogLine
+from runbook_lib.model import Status
+from runbook_lib.sections import SECTIONS, find_section, recovery, waiting
+from runbook_lib.sections.root_cause import signals, worker
+from tests.support.world import TICKET, World, make_case
+
+Change = Callable[[World], None]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Return a healthy world."""
+    return World(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def time_flies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let waiting move the world's clock instead of ours."""
+
+    def sleep(seconds: float) -> None:
+        world.now += timedelta(seconds=seconds)
+
+    for module in (waiting, recovery, signals, worker):
+        monkeypatch.setattr(module, "sleep", sleep)
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to bring a step to each status."""
+
+    ready: Change | None = None
+    breach: Change | None = None
+    unknown: Change | None = None
+
+
+def down(*systems: str) -> Change:
+    return lambda w: w.down.update(systems)
+
+
+def overdue(w: World) -> None:
+    w.put_label(minutes=25)
+
+
+def set_worker(**fields: Any) -> Change:
+    def change(w: World) -> None:
+        assert isinstance(w.worker, WorkerState)
+        w.worker = replace(w.worker, **fields)
+
+    return change
+
+
+def set_probe(status: str) -> Change:
+    def change(w: World) -> None:
+        step = ProbeStep("timeline_refresh", status, "took too long")
+        w.probe = ProbeStatus(status, w.now, (step,), 5, ())
+
+    return change
+
+
+def log_error(w: World) -> None:
+    w.logs.append(LogLine(w.now, "2026-11-24T04:00:00Z ERROR upload failed: storage_full"))
+
+
+def grow_failures(reason: str) -> Change:
+    return lambda w: w.count(
+        "fulfillment_artifacts_failed_total", "reason", {reason: [1.0, 2.0, 4.0]}
+    )
+
+
+def quiet_ticket(w: World) -> None:
+    w.case = make_case(w.now - timedelta(minutes=40))
+    overdue(w)
+
+
+def resolve(w: World) -> None:
+    w.hear("slack", "email", "teams", status="resolved")
+
+
+def delivered(w: World) -> None:
+    w.fire()
+    w.hear("slack", "email", "teams")
+
+
+def diagnose(w: World) -> None:
+    w.dag = replace(w.dag, is_paused=True)
+    inv = w.open(find_section("root_cause"))
+    for step in inv.section.STEPS:
+        inv.take(step)
+    inv.conclude()
+
+
+def log_measures(w: World) -> None:
+    overdue(w)
+    w.take(find_section("detection"), "2.3")
+    diagnose(w)
+    inv = w.open(find_section("remediation"))
+    plan = inv.plan("6.2")
+    inv.apply(plan, approve=plan.sha256)
+
+
+def take_references(w: World) -> None:
+    home = w.home / "dataflow"
+    for name in (
+        "docs/monitoring/README.md",
+        "docs/monitoring/incident-runbook.md",
+        "docs/design/implementation/wave-4-ops-hardening.md",
+    ):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("## Fulfillment artifacts backlog\n", "utf-8")
+    w.settings = w.settings.model_copy(update={"dataflow_home": home})
+
+
+def read_references(w: World) -> None:
+    take_references(w)
+    inv = w.open(find_section("references"))
+    for step in inv.section.STEPS:
+        inv.take(step)
+
+
+def break_reference(w: World) -> None:
+    (w.home / "dataflow/docs/monitoring/README.md").unlink()
+    w.take(find_section("references"), "8.3")
+
+
+def set_metric(name: str, *values: float) -> Change:
+    def change(w: World) -> None:
+        w.series[name] = [w.line(list(values))] if values else []
+
+    return change
+
+
+def no_rule(w: World) -> None:
+    w.rules = [r for r in w.rules if r.name != "FulfillmentDelay"]
+
+
+CASES: dict[str, Case] = {
+    "1.1": Case(
+        breach=lambda w: w.put(".runbook/environment.json", b'{"environment": "demo"}'),
+        unknown=down("store"),
+    ),
+    "1.2": Case(breach=down("prometheus")),
+    "1.3": Case(
+        breach=lambda w: setattr(w, "permissions", Permissions(True, False, None, None, {})),
+        unknown=lambda w: setattr(w, "permissions", Permissions(None, None, None, None, {})),
+    ),
+    "1.4": Case(
+        breach=lambda w: w.skew_s.update(support=-120),
+        unknown=down(
+            "store",
+            "prometheus",
+            "alertmanager",
+            "fulfillment",
+            "support",
+            "pipeline",
+            "probe",
+            "notifications",
+        ),
+    ),
+    "2.1": Case(breach=lambda w: w.fire(), unknown=down("prometheus")),
+    "2.2": Case(unknown=down("grafana")),
+    "2.3": Case(breach=overdue, unknown=down("store")),
+    "2.4": Case(breach=overdue, unknown=down("store")),
+    "2.5": Case(breach=quiet_ticket, unknown=down("support")),
+    "2.6": Case(breach=set_probe("error"), unknown=down("probe")),
+    "3.1": Case(
+        ready=delivered,
+        breach=lambda w: setattr(w, "routed", [replace(w.routed[0], silenced_by=("s1",))]),
+        unknown=down("notifications"),
+    ),
+    "3.2": Case(breach=overdue, unknown=down("store")),
+    "3.3": Case(breach=down("store")),
+    "3.4": Case(unknown=down("store")),
+    "3.5": Case(breach=log_error, unknown=down("services")),
+    "4.3": Case(breach=down("support"), unknown=down("services")),
+    "5.1": Case(breach=set_worker(paused=True), unknown=down("fulfillment", "services")),
+    "5.2": Case(breach=grow_failures("storage_full"), unknown=down("prometheus", "fulfillment")),
+    "5.3": Case(
+        breach=lambda w: setattr(w, "dag", replace(w.dag, is_paused=True)),
+        unknown=down("pipeline"),
+    ),
+    "5.4": Case(
+        breach=set_worker(pending_prefix="other/"), unknown=down("fulfillment", "services")
+    ),
+    "6.5": Case(
+        ready=lambda w: w.put_lag(*[0.1] * 40),
+        breach=lambda w: w.put_lag(*[12.0] * 40),
+        unknown=down("prometheus"),
+    ),
+    "7.1": Case(ready=resolve, breach=lambda w: w.fire(), unknown=down("notifications")),
+    "7.2": Case(ready=log_measures),
+    "7.3": Case(breach=diagnose),
+    "7.4": Case(breach=no_rule, unknown=down("probe")),
+    "7.5": Case(ready=read_references, breach=break_reference),
+    "8.1": Case(),
+    "8.2": Case(),
+    "8.3": Case(ready=take_references, breach=break_reference),
+    "8.4": Case(
+        ready=take_references,
+        breach=lambda w: (w.home / "dataflow/docs/monitoring/incident-runbook.md").write_text("no"),
+    ),
+    "8.5": Case(
+        ready=take_references,
+        breach=lambda w: (
+            w.home / "dataflow/docs/design/implementation/wave-4-ops-hardening.md"
+        ).unlink(),
+    ),
+    "8.6": Case(
+        breach=lambda w: setattr(w, "panel", replace(w.panel, expressions=())),
+        unknown=down("grafana"),
+    ),
+    "8.7": Case(breach=set_metric("fulfillment_lag_minutes"), unknown=down("prometheus")),
+    "8.8": Case(breach=no_rule, unknown=down("prometheus")),
+}
+_OK_BY_NOTE = ("7.3",)
+
+
+def take(world: World, step: str) -> Status:
+    section = next(s for s in SECTIONS.values() if step in s.STEPS and s.NAME[1] == step[0])
+    with_ticket = {"ticket_id": TICKET} if step in ("2.5", "4.3") else {}
+    reading = world.take(section, step, **with_ticket)
+    assert reading.source
+    assert reading.reason
+    return reading.status
+
+
+def of(status: str) -> list[str]:
+    return [step for step, case in CASES.items() if getattr(case, status)]
+
+
+def test_every_reading_step_is_tried_here() -> None:
+    own = {s for m in SECTIONS.values() for s in m.STEPS}
+    assert own == set(CASES)
+
+
+@pytest.mark.parametrize("step", [s for s in CASES if s not in (*_OK_BY_NOTE, "8.1", "8.2")])
+def test_a_healthy_input_reads_ok(world: World, step: str) -> None:
+    if (ready := CASES[step].ready) is not None:
+        ready(world)
+    assert take(world, step) is Status.OK
+
+
+@pytest.mark.parametrize("step", of("breach"))
+def test_a_bad_input_is_a_breach(world: World, step: str) -> None:
+    case = CASES[step]
+    if case.ready is not None:
+        case.ready(world)
+    assert case.breach is not None
+    case.breach(world)
+    assert take(world, step) is Status.BREACH
+
+
+@pytest.mark.parametrize("step", of("unknown"))
+def test_an_input_that_cannot_be_read_is_unknown(world: World, step: str) -> None:
+    case = CASES[step]
+    if case.ready is not None:
+        case.ready(world)
+    assert case.unknown is not None
+    case.unknown(world)
+    assert take(world, step) is Status.UNKNOWN
+
+
+def test_the_script_and_the_make_target_are_looked_for_in_the_checkout(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runbook_lib.sections import references
+
+    monkeypatch.setattr(references, "_find_checkout", lambda: None)
+    assert [take(world, s) for s in ("8.1", "8.2")] == [Status.UNKNOWN] * 2
+    monkeypatch.setattr(references, "_find_checkout", lambda: tmp_path)
+    assert [take(world, s) for s in ("8.1", "8.2")] == [Status.BREACH] * 2
+    script = tmp_path / "scripts/chaos/simulate_fulfillment_delay.py"
+    script.parent.mkdir(parents=True)
+    script.write_text("", "utf-8")
+    (tmp_path / "Makefile").write_text("\nchaos-fulfillment-delay: setup\n", "utf-8")
+    assert [take(world, s) for s in ("8.1", "8.2")] == [Status.OK] * 2
+
+
+def test_a_note_ticks_the_point_that_is_open(world: World) -> None:
+    diagnose(world)
+    section = find_section("postmortem")
+    assert world.take(section, "7.3").status is Status.BREACH
+    world.open(section).note("an alert on paused DAGs was added", checklist="7.3")
+    assert world.take(section, "7.3").status is Status.OK
+
+
+def test_nothing_in_the_journal_leaves_the_checklist_open(world: World) -> None:
+    assert [take(world, s) for s in ("7.2", "7.3", "7.5")] == [Status.UNKNOWN] * 3
+
+
+def test_an_old_probe_run_says_nothing(world: World) -> None:
+    assert world.probe is not None
+    world.probe = replace(world.probe, ran_at=world.now - timedelta(hours=27))
+    assert take(world, "2.6") is Status.UNKNOWN
+
+
+def test_a_probe_that_did_not_get_to_the_refresh_is_unknown(world: World) -> None:
+    set_probe("skipped")(world)
+    assert take(world, "2.6") is Status.UNKNOWN
+
+
+def test_failed_runs_and_import_errors_are_breaches(world: World) -> None:
+    world.runs = [DagRun(f"r{i}", "failed", world.now, world.now) for i in range(2)]
+    assert take(world, "5.3") is Status.BREACH
+    world.runs = []
+    assert take(world, "5.3") is Status.UNKNOWN
+    world.dag = replace(world.dag, has_import_errors=True)
+    assert take(world, "5.3") is Status.BREACH
+
+
+def test_a_store_that_answers_but_is_not_well_is_a_breach(world: World) -> None:
+    world.store.live = LiveCheck(False, "live endpoint", "memory:0", "503")
+    assert take(world, "3.3") is Status.BREACH
+
+
+def test_an_empty_log_proves_nothing(world: World) -> None:
+    world.logs = []
+    assert take(world, "3.5") is Status.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("samples", "status"),
+    [
+        ([0.0, 0.0], Status.OK),
+        ([12.0], Status.OK),
+        ([9.0, *[12.0] * 30], Status.OK),
+        ([*[12.0] * 31], Status.BREACH),
+        ([12.0] * 31 + [9.0], Status.OK),
+        ([float("nan")], Status.UNKNOWN),
+        ([], Status.UNKNOWN),
+    ],
+)
+def test_lag_counts_only_when_every_sample_is_over_for_long_enough(
+    world: World, samples: list[float], status: Status
+) -> None:
+    world.put_lag(*samples)
+    assert take(world, "2.1") is status
+
+
+def test_the_rules_own_for_is_used(world: World) -> None:
+    world.put_lag(12.0, 12.0, step_s=5)
+    world.rules[0] = replace(world.rules[0], for_s=5)
+    assert take(world, "2.1") is Status.BREACH
+    world.rules = []
+    assert take(world, "2.1") is Status.OK
+
+
+def test_a_lag_that_vanished_or_is_old_is_unknown(world: World) -> None:
+    world.stale.add('fulfillment_lag_minutes{origin="real"}')
+    assert take(world, "2.1") is Status.UNKNOWN
+    world.stale.clear()
+    assert take(world, "2.1") is Status.OK
+    world.now += timedelta(minutes=3)
+    assert take(world, "2.1") is Status.UNKNOWN
+
+
+def test_an_exporter_that_stopped_refreshing_is_unknown(world: World) -> None:
+    name = "fulfillment_exporter_last_refresh_timestamp_seconds"
+    old = world.now.timestamp() - 120
+    world.series[name] = [replace(world.line([0.0]), samples=(Sample(world.now, old),))]
+    assert take(world, "2.1") is Status.UNKNOWN
+
+
+def test_a_drills_alert_is_shown_but_is_no_incident(world: World) -> None:
+    world.fire(drill="true")
+    reading = world.take(find_section("02"), "2.1")
+    assert reading.status is Status.OK
+    assert "drill" in str(reading.value)
+    assert reading.detail["observations"]["drill_alert_firing"] is True
+
+
+def test_failing_uploads_are_an_incident_without_any_lag(world: World) -> None:
+    world.fire("FulfillmentUploadFailing")
+    assert take(world, "2.1") is Status.BREACH
