@@ -270,6 +270,8 @@ class Mover:
         """Take back copies of versions that are no longer the newest, if they are ours."""
         ours = [place for place in places if place in work.copied or place in self._state.begun]
         ours = [place for place in ours if not work.rows[place].is_there]
+        if not ours:
+            return
         copies = [work.landed[place] for place in ours]
         guarded = self._header.abilities.conditional_delete
         for key, error in self._store.delete_objects(copies, guarded=guarded):

@@ -42,7 +42,8 @@ class Lease:
     -----
     Changes ``.runbook/lease.json``. Atomic where the store has conditional puts; elsewhere it
     writes, and reads back whether it stands. A lease of the same plan whose process on this host
-    is dead does not count, so that a killed run can be resumed at once.
+    is dead, or is this one, does not count, so that a run that was cut off can be resumed at once:
+    the ledger's lock keeps two runs of a plan on one host apart.
     """
 
     def __init__(
@@ -156,6 +157,9 @@ class Lease:
 
 
 def _is_alive(pid: int) -> bool:
+    """Tell whether another process has the number."""
+    if pid == os.getpid():
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -78,7 +78,7 @@ class MemoryStore:
     writes: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._tick = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+        self._tick = datetime(2026, 11, 24, 3, 59, tzinfo=UTC)
         self._lock = threading.RLock()
         self._watches: list[MemoryWatch] = []
 
@@ -241,6 +241,15 @@ class MemoryStore:
     def probe_abilities(self, prefix: str) -> StoreAbilities:
         """Probe as on any other store."""
         return probe_abilities(self, prefix, server="memory")
+
+    def change(self, key: str, **fields: object) -> None:
+        """Change what the store says of an object, such as its ETag."""
+        old = self.objects[key]
+        self.objects[key] = replace(old, info=replace(old.info, **fields))  # type: ignore[arg-type]
+
+    def advance(self, seconds: float) -> None:
+        """Let its own clock go on."""
+        self._tick += timedelta(seconds=seconds)
 
     def set_tags(self, key: str, tags: Mapping[str, str]) -> None:
         """Tag an object."""
