@@ -1,0 +1,153 @@
+"""Every client and every service action against the real servers of the local stack."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.analysis.log_groups import group_lines
+from runbook_lib.change.service_actions import (
+    apply_service_plan,
+    make_service_plan,
+    verify_service_plan,
+)
+from runbook_lib.clients import Clients
+from runbook_lib.errors import NotFoundError
+from runbook_lib.settings import Settings
+from tests.support.stack import RunningStack, stack
+
+__all__ = ["stack"]
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def clients(stack: RunningStack, monkeypatch: pytest.MonkeyPatch) -> Clients:
+    for name, value in stack.env.items():
+        monkeypatch.setenv(name, value)
+    return Clients(Settings())
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.1)
+
+
+def test_prometheus_is_understood(clients: Clients) -> None:
+    prometheus = clients.prometheus
+    lag = 'fulfillment_lag_minutes{origin="real"}'
+    wait_for(lambda: any(len(s.samples) >= 2 for s in prometheus.query_samples(lag, 60)))
+    (now,) = prometheus.query(lag)
+    assert now.samples[0].value >= 0
+    assert abs(now.samples[0].at - datetime.now(UTC)) < timedelta(minutes=1)
+    (scrapes,) = prometheus.query_samples(lag, 60)
+    gaps = {(b.at - a.at) for a, b in zip(scrapes.samples, scrapes.samples[1:], strict=False)}
+    assert all(gap > timedelta(0) for gap in gaps)
+    end = datetime.now(UTC)
+    assert prometheus.query_range(lag, end - timedelta(minutes=1), end, 1)
+    rules = {rule.name: rule for rule in prometheus.list_rules()}
+    assert rules["FulfillmentDelay"].for_s > 0
+    assert rules["FulfillmentDelay"].group_interval_s > 0
+    assert "artifact-exporter" in {target.job for target in prometheus.list_targets()}
+    assert prometheus.read_version()
+
+
+def test_alertmanager_is_understood(clients: Clients) -> None:
+    alertmanager = clients.alertmanager
+    assert {"slack-critical", "email-oncall", "teams-oncall"} <= set(alertmanager.list_receivers())
+    assert {"slack", "email"} <= {c.integration for c in alertmanager.read_notification_counts()}
+    assert alertmanager.read_placeholders() == []
+    assert all(part >= 0 for part in alertmanager.read_group_timing())
+    assert alertmanager.read_version()
+    assert alertmanager.list_alerts("NoSuchAlert") == []
+
+
+def test_every_http_system_tells_its_time(clients: Clients) -> None:
+    for client in (
+        clients.prometheus, clients.alertmanager, clients.support, clients.fulfillment,
+        clients.pipeline, clients.probe, clients.notifications,
+    ):  # fmt: skip
+        assert abs(client.read_clock() - datetime.now(UTC)) < timedelta(seconds=30)
+        assert client.read_health()
+
+
+def test_dataflows_services_are_understood(clients: Clients) -> None:
+    worker = clients.fulfillment.read_worker()
+    assert (worker.pending_prefix, worker.credentials) == ("pending/", "present")
+    assert not clients.pipeline.read_dag().is_paused
+    wait_for(clients.pipeline.list_runs)
+    assert {run.state for run in clients.pipeline.list_runs(3)} == {"success"}
+    wait_for(lambda: clients.probe.read_status().ran_at is not None)
+    assert any(step.name == "timeline_refresh" for step in clients.probe.read_status().steps)
+    assert isinstance(clients.notifications.list_notifications(datetime.now(UTC)), list)
+    with pytest.raises(NotFoundError):
+        clients.support.read_case("00000000-0000-4000-8000-000000000000")
+
+
+def test_a_ticket_lives_through_its_calls(clients: Clients, tmp_path: Path) -> None:
+    wait_for(lambda: clients.fulfillment.list_shipments(limit=1))
+    order = int(clients.fulfillment.list_shipments(limit=1)[0]["orderId"])
+    support = clients.support
+    case = support.create_case("Where is it?", order_ids=(order,), message="hello")
+    assert case.order_ids == (order,)
+    support.add_message(case.id, "looking")
+    report = tmp_path / "report.html"
+    report.write_text("<html></html>")
+    support.add_attachment(case.id, report)
+    timeline = support.refresh_timeline(case.id).timeline
+    assert {"shipment", "conversation", "attachment"} <= {entry.type for entry in timeline}
+    assert all(entry.at is not None for entry in timeline)
+    support.close_case(case.id)
+    assert support.read_case(case.id).status == "closed"
+    assert "shipments" in support.read_collection_failures()
+
+
+def test_services_are_listed_with_logs_and_settings(clients: Clients, stack: RunningStack) -> None:
+    services = clients.services
+    states = {state.name: state for state in services.list_services()}
+    assert states["fulfillment-service"].running
+    assert states["fulfillment-service"].pid
+    since = datetime.now(UTC) - timedelta(hours=1)
+    wait_for(lambda: services.read_logs("fulfillment-service", since=since))
+    lines = services.read_logs("fulfillment-service", since=since)
+    assert any(line.at is not None for line in lines)
+    assert group_lines((line.at, line.text) for line in lines).groups
+    settings = services.read_effective_settings("fulfillment-service")
+    assert settings["MINIO_ROOT_PASSWORD"] == "equal to the store's"
+    assert settings["PENDING_PREFIX"] == "pending/"
+    assert stack.env["MINIO_ROOT_PASSWORD"] not in str(settings)
+
+
+@pytest.fixture
+def disturbed(clients: Clients) -> Iterator[Clients]:
+    """Clients whose pipeline and worker are put right afterwards."""
+    yield clients
+    clients.pipeline.set_paused(False)
+    clients.fulfillment.resume_worker()
+
+
+@pytest.mark.parametrize("action", ["restart", "unpause", "retrigger", "resume", "refresh"])
+def test_each_action_has_its_effect(disturbed: Clients, tmp_path: Path, action: str) -> None:
+    target = {"restart": "carrier-api", "unpause": disturbed.pipeline.dag_id}.get(action, "worker")
+    if action == "unpause":
+        disturbed.pipeline.set_paused(True)
+    elif action == "resume":
+        disturbed.fulfillment.pause_worker()
+    elif action == "refresh":
+        target = disturbed.support.create_case("x", message="y").id
+    now = datetime.now(UTC)
+    plan = make_service_plan(
+        tmp_path, step="6.2", action=action, target=target, reason="test", clients=disturbed,
+        now=now, made_by=f"pid {os.getpid()}",
+    )  # fmt: skip
+    assert not plan.is_empty
+    apply_service_plan(plan, disturbed, approved=plan.sha256, now=now)
+    checked = verify_service_plan(plan, disturbed, timeout_s=30)
+    assert checked["ok"], checked["reason"]
