@@ -77,11 +77,15 @@ def _read_metric(inv: Investigation, metric: str) -> tuple[float | None, str, li
             prometheus, metric, now=inv.now(), window=inv.window, labels=("prefix", "origin")
         )
     except ClientError as error:
-        return None, f"the metric could not be read ({error})", []
+        return None, f"the metric could not be read: {_first_sentence(error)}", []
     if not found:
         return None, "the metric has no series", series
     total = sum(s.samples[-1].value for s in found)
     return total, f"the metric says {total:.0f}", series
+
+
+def _first_sentence(error: ClientError) -> str:
+    return str(error).partition(". ")[0]
 
 
 def _agrees(metric: float, listed: float, unit: str) -> bool:

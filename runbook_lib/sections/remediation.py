@@ -27,7 +27,7 @@ from . import root_cause
 from .recovery import read_recovery
 from .release import RELEASE
 from .repair import REFRESH, REPAIR
-from .root_cause.signals import last_action_at
+from .root_cause.signals import find_last_action
 from .symptoms import compute_symptom_verdict
 from .synthetic_actions import make_revert_step
 
@@ -79,11 +79,11 @@ ACTIONS = {
 
 def conclude(inv: Investigation) -> Conclusion:
     """Say whether it is fixed: by readings that are newer than the last action."""
-    action_at = last_action_at(inv)
+    action = find_last_action(inv)
     latest = {s: r for s, r in inv.latest().items() if s in STEPS}
-    readings = {s: r for s, r in latest.items() if not action_at or r.observed_at >= action_at}
+    readings = {s: r for s, r in latest.items() if not action or r.detail["seq"] > action.seq}
     findings = root_cause.find_causes(readings)
-    if action_at is None:
+    if action is None:
         supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
         verdict = compute_symptom_verdict(readings)
         summary = f"nothing was changed; {verdict}" + "".join(f"; {f.name}" for f in supported)
@@ -96,7 +96,7 @@ def conclude(inv: Investigation) -> Conclusion:
         alert_state=_get_alert_state(readings),
         now=inv.now(),
         clear=clear,
-        worker_moving=_is_moving(readings, action_at),
+        worker_moving=_is_moving(readings, action.at),
     )
     detail: dict[str, Json] = {}
     if clear and found.verdict is Verdict.FIXED_ALERT_DECAYING and recovery:

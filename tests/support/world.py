@@ -1,5 +1,7 @@
 """A world of hand-made clients, healthy until a test breaks something in it."""
 
+# ruff: noqa: ARG002 - the fakes keep the signatures of the clients
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
@@ -98,7 +100,7 @@ class World:
     shipments: list[dict[str, Any]] = field(default_factory=list)
     worker: WorkerState | None = None
     pages: list[list[MetricSample]] = field(default_factory=list)
-    dag: Dag = Dag("fulfillment_release", False, False, None)
+    dag: Dag = field(default=Dag("fulfillment_release", False, False, None))
     runs: list[DagRun] = field(default_factory=list)
     services: dict[str, ServiceState] = field(default_factory=dict)
     logs: list[LogLine] = field(default_factory=list)
@@ -117,7 +119,7 @@ class World:
         self.put(".runbook/environment.json", b'{"environment": "local"}')
         self.put_lag(0.0)
         self.series['up{job="artifact-exporter"}'] = [self.line([1.0])]
-        self.count(_FAILED, "reason", dict.fromkeys(_REASONS, [5.0, 5.0, 5.0]))
+        self.count(_FAILED, "reason", {r: [5.0, 5.0, 5.0] for r in _REASONS})
         self.count(_CARRIER, "outcome", {"ok": [10.0, 14.0, 20.0], "timeout": [2.0] * 3})
         self.count(_ARRIVED, "kind", {"label": [10.0, 15.0, 20.0]})
         self.count(_MOVED, "kind", {"label": [10.0, 15.0, 20.0]})

@@ -15,9 +15,10 @@ from ...clients.prometheus import Sample, Series
 from ...errors import ClientError
 from ...investigation import Investigation
 from ...model import ActionPhase, Json
+from ...record.log import Entry
 from ..samples import compute_increase, first_increase, one_series, scrape_interval_s
 
-__all__ = ["Signals", "last_action_at", "read_logged_reasons", "read_signals"]
+__all__ = ["Signals", "find_last_action", "last_action_at", "read_logged_reasons", "read_signals"]
 
 _FAILED = "fulfillment_artifacts_failed_total"
 _CARRIER = "fulfillment_carrier_request_seconds_count"
@@ -74,13 +75,19 @@ class Signals:
         return {f"failures_{r}": self.recent.get(r, 0.0) if self.recent else None for r in reasons}
 
 
-def last_action_at(inv: Investigation) -> datetime | None:
-    """Return when the journal's last action was carried out."""
-    found: datetime | None = None
+def find_last_action(inv: Investigation) -> Entry | None:
+    """Return the journal's entry of the last action that was carried out."""
+    found: Entry | None = None
     for entry in inv.incident.journal.read():
         if entry.kind == "action" and entry.data["action"]["phase"] == ActionPhase.APPLIED:
-            found = entry.at
+            found = entry
     return found
+
+
+def last_action_at(inv: Investigation) -> datetime | None:
+    """Return when the journal's last action was carried out."""
+    found = find_last_action(inv)
+    return found.at if found else None
 
 
 def read_signals(inv: Investigation) -> Signals:

@@ -1,0 +1,177 @@
+"""The hypotheses, as pure functions over observations."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from runbook_lib.analysis.hypotheses import HYPOTHESES, Observation, diagnose
+from runbook_lib.model import Cause, CauseStatus, Finding
+
+HEALTHY: dict[str, Any] = {
+    "store_live": True,
+    "prometheus_answers": True,
+    "exporter_up": True,
+    "lag_present": True,
+    "exporter_refresh_age_s": 1.0,
+    "worker_running": True,
+    "worker_answers": True,
+    "worker_paused": False,
+    "worker_stands_still": False,
+    "dag_paused": False,
+    "dag_failed_runs": 0,
+    "dag_import_errors": False,
+    "failures_bad_credentials": 0.0,
+    "failures_access_denied": 0.0,
+    "failures_no_such_bucket": 0.0,
+    "failures_storage_full": 0.0,
+    "failures_store_unreachable": 0.0,
+    "credentials_match": True,
+    "worker_place": "",
+    "store_free_bytes": None,
+    "carrier_timeout_share": 0.0,
+    "carrier_error_share": 0.0,
+    "waiting_real": 1,
+    "waiting_finished": 1,
+    "waiting_incomplete": 0,
+    "overdue_real": 0,
+    "overdue_synthetic": 0,
+    "surplus_objects": 1.0,
+    "drain_per_minute": 12.0,
+    "support_answers": True,
+    "support_failures": 0.0,
+    "probe_refresh_failed": False,
+    "timeline_behind_minutes": 0.0,
+    "clock_skewed": False,
+    "future_pending_since": 0,
+    "drill_alert_firing": False,
+}
+#: What an operator would observe of each fault, beside the healthy rest.
+FAULTS: dict[Cause, dict[str, Any]] = {
+    Cause.STORE_DOWN: {"store_live": False, "failures_store_unreachable": 3.0},
+    Cause.METRICS_BLIND: {"exporter_up": False, "lag_present": False},
+    Cause.WORKER_STOPPED: {
+        "worker_running": False,
+        "worker_answers": False,
+        "worker_paused": None,
+        "worker_stands_still": None,
+    },
+    Cause.WORKER_STUCK: {"worker_stands_still": True, "drain_per_minute": 0.0},
+    Cause.PIPELINE_PAUSED: {"dag_paused": True, "drain_per_minute": 0.0},
+    Cause.PIPELINE_FAILING: {"dag_failed_runs": 3, "drain_per_minute": 0.0},
+    Cause.BAD_CREDENTIALS: {"failures_bad_credentials": 4.0, "credentials_match": False},
+    Cause.NO_PERMISSION: {"failures_access_denied": 4.0},
+    Cause.BAD_PREFIX: {"worker_place": "its pending prefix is 'x/', not 'pending/'"},
+    Cause.STORAGE_FULL: {"failures_storage_full": 2.0, "logged_storage_full": True},
+    Cause.CARRIER_TIMEOUT: {"carrier_timeout_share": 0.9, "waiting_incomplete": 4},
+    Cause.CARRIER_ERRORS: {"carrier_error_share": 0.9, "waiting_incomplete": 4},
+    Cause.SURGE: {"surplus_objects": 300.0, "waiting_finished": 300},
+    Cause.SYNTHETIC: {"overdue_synthetic": 25, "drill_alert_firing": True},
+    Cause.SUPPORT_DOWN: {"support_answers": False},
+    Cause.CLOCK_SKEW: {"clock_skewed": "fulfillment", "future_pending_since": 3},
+}
+
+
+def judge(**changes: Any) -> dict[Cause, Finding]:
+    seen = {name: Observation(value, "#7") for name, value in (HEALTHY | changes).items()}
+    return {f.name: f for f in diagnose(seen)}
+
+
+def supported(findings: dict[Cause, Finding]) -> set[Cause]:
+    return {c for c, f in findings.items() if f.status is CauseStatus.SUPPORTED}
+
+
+def test_there_is_one_hypothesis_per_cause() -> None:
+    assert sorted(h.cause for h in HYPOTHESES) == sorted(Cause)
+    assert set(FAULTS) == set(Cause)
+
+
+def test_health_refutes_every_cause() -> None:
+    assert {f.status for f in judge().values()} == {CauseStatus.REFUTED}
+
+
+@pytest.mark.parametrize("cause", list(Cause))
+def test_a_fault_supports_its_cause_and_no_other(cause: Cause) -> None:
+    assert supported(judge(**FAULTS[cause])) == {cause}
+
+
+@pytest.mark.parametrize("cause", list(Cause))
+def test_a_supported_cause_has_evidence_a_reason_and_a_next_step(cause: Cause) -> None:
+    finding = judge(**FAULTS[cause])[cause]
+    assert finding.evidence == ("#7",)
+    assert finding.reason
+    assert finding.next_step
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (Cause.PIPELINE_PAUSED, Cause.CARRIER_ERRORS),
+        (Cause.PIPELINE_PAUSED, Cause.METRICS_BLIND),
+        (Cause.STORE_DOWN, Cause.PIPELINE_PAUSED),
+        (Cause.BAD_PREFIX, Cause.CLOCK_SKEW),
+        (Cause.STORAGE_FULL, Cause.SUPPORT_DOWN),
+        (Cause.WORKER_STUCK, Cause.PIPELINE_FAILING),
+    ],
+)
+def test_two_causes_at_once_are_both_found(pair: tuple[Cause, Cause]) -> None:
+    assert supported(judge(**FAULTS[pair[0]] | FAULTS[pair[1]])) == set(pair)
+
+
+@pytest.mark.parametrize("hypothesis", HYPOTHESES, ids=lambda h: h.cause)
+def test_unknown_inputs_leave_a_hypothesis_undecided(hypothesis: Any) -> None:
+    nothing = dict.fromkeys(HEALTHY)
+    assert judge(**nothing)[hypothesis.cause].status is CauseStatus.UNDECIDED
+
+
+@pytest.mark.parametrize("hypothesis", HYPOTHESES, ids=lambda h: h.cause)
+def test_one_unknown_deciding_input_is_never_a_refutation(hypothesis: Any) -> None:
+    for name in {c.name for c in hypothesis.clues if c.decides}:
+        found = judge(**{name: None})[hypothesis.cause]
+        assert found.status is CauseStatus.UNDECIDED, name
+        assert name in found.reason
+
+
+def test_nothing_observed_at_all_supports_nothing() -> None:
+    assert {f.status for f in diagnose({})} == {CauseStatus.UNDECIDED}
+
+
+def test_a_store_that_is_down_makes_what_rests_on_it_undecided() -> None:
+    found = judge(store_live=False, overdue_synthetic=5, worker_stands_still=True)
+    assert supported(found) == {Cause.STORE_DOWN}
+    assert found[Cause.SYNTHETIC].status is CauseStatus.UNDECIDED
+    assert "store_down" in found[Cause.WORKER_STUCK].reason
+
+
+def test_an_exporter_blinded_by_the_store_is_not_the_cause() -> None:
+    found = judge(store_live=False, lag_present=False, exporter_refresh_age_s=200.0)
+    assert supported(found) == {Cause.STORE_DOWN}
+
+
+def test_real_objects_over_the_threshold_are_not_explained_by_synthetic_ones() -> None:
+    assert supported(judge(overdue_synthetic=5, overdue_real=5)) == set()
+
+
+def test_a_standstill_is_no_surge() -> None:
+    found = judge(surplus_objects=300.0, waiting_finished=300, drain_per_minute=0.0)
+    assert Cause.SURGE not in supported(found)
+
+
+def test_a_single_failed_run_is_only_a_hint() -> None:
+    assert judge(dag_failed_runs=1)[Cause.PIPELINE_FAILING].status is CauseStatus.UNDECIDED
+
+
+def test_supported_causes_come_first_and_know_since_when() -> None:
+    at = datetime(2026, 11, 24, 3, tzinfo=UTC)
+    seen = {n: Observation(v, "2.1") for n, v in (HEALTHY | {"dag_paused": True}).items()}
+    findings = diagnose(seen, first_seen={"pipeline_paused": at})
+    assert findings[0].name is Cause.PIPELINE_PAUSED
+    assert findings[0].first_seen == at
+    assert "6.1 release by move" in findings[0].next_step
+
+
+def test_a_store_that_is_down_or_full_forbids_the_release() -> None:
+    for cause in (Cause.STORE_DOWN, Cause.STORAGE_FULL):
+        assert judge(**FAULTS[cause])[cause].next_step.startswith("do not release")

@@ -1,0 +1,350 @@
+"""What sections 4 and 6 change, when they refuse, and how section 6 judges the outcome."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.change.plan_file import ReleasePlan
+from runbook_lib.clients.object_store import LiveCheck
+from runbook_lib.errors import (
+    DriftError,
+    EnvironmentForbidsError,
+    NotApprovedError,
+    PlanExpiredError,
+    UsageError,
+)
+from runbook_lib.investigation import Investigation, StoppedAtPlanError
+from runbook_lib.model import ActionPhase, Cause, Verdict
+from runbook_lib.sections import chaos, recovery, remediation, root_cause, waiting
+from runbook_lib.sections.release import choose_way
+from runbook_lib.sections.repair import choose_repair
+from runbook_lib.sections.root_cause import signals, worker
+from tests.support.world import ORDER, TICKET, World
+
+WAITING = {"waiting_real": 4, "overdue_real": 4}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Return a healthy world."""
+    return World(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def time_flies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let waiting move the world's clock instead of ours."""
+
+    def sleep(seconds: float) -> None:
+        world.now += timedelta(seconds=seconds)
+
+    for module in (waiting, recovery, signals, worker):
+        monkeypatch.setattr(module, "sleep", sleep)
+
+
+def carry_out(inv: Investigation, step: str) -> Any:
+    plan = inv.plan(step)
+    inv.apply(plan, approve=plan.sha256)
+    return inv.verify(plan)
+
+
+def keys(world: World, prefix: str) -> list[str]:
+    return [k for k in world.store.objects if k.startswith(prefix)]
+
+
+@pytest.mark.parametrize(
+    ("causes", "seen", "way"),
+    [
+        (set(), WAITING, "retrigger"),
+        ({Cause.CARRIER_TIMEOUT}, WAITING, "retrigger"),
+        ({Cause.PIPELINE_PAUSED}, WAITING, "release"),
+        ({Cause.WORKER_STUCK}, WAITING, "release"),
+        ({Cause.BAD_CREDENTIALS}, WAITING, "release"),
+        ({Cause.STORE_DOWN}, {}, "none"),
+        ({Cause.STORAGE_FULL, Cause.PIPELINE_PAUSED}, WAITING, "none"),
+        ({Cause.PIPELINE_PAUSED}, {"waiting_real": 0}, "none"),
+        ({Cause.SYNTHETIC}, {"waiting_real": 1, "overdue_real": 0}, "none"),
+        ({Cause.PIPELINE_PAUSED}, {"waiting_real": 1, "overdue_real": 0}, "release"),
+        (set(), {}, "retrigger"),
+    ],
+)
+def test_the_worker_is_re_triggered_whenever_it_can_run(
+    causes: set[Cause], seen: dict[str, Any], way: str
+) -> None:
+    assert choose_way(causes, seen)[0] == way
+
+
+@pytest.mark.parametrize(
+    ("causes", "seen", "expected"),
+    [
+        ([Cause.PIPELINE_PAUSED], {}, ("unpause", "dag")),
+        ([Cause.WORKER_STOPPED], {"worker_paused": True}, ("resume", "w")),
+        ([Cause.WORKER_STOPPED], {"services_down": ["w"]}, ("start", "w")),
+        ([Cause.WORKER_STUCK], {}, ("restart", "w")),
+        ([Cause.STORE_DOWN], {"services_down": ["minio"]}, ("start", "minio")),
+        ([Cause.STORE_DOWN], {"services_down": []}, ("none", "w")),
+        ([Cause.METRICS_BLIND], {"services_down": ["prometheus"]}, ("start", "prometheus")),
+        (
+            [Cause.SUPPORT_DOWN],
+            {"services_down": ["support-service"]},
+            ("start", "support-service"),
+        ),
+        ([Cause.SUPPORT_DOWN], {}, ("restart", "support-service")),
+        ([Cause.CARRIER_TIMEOUT], {}, ("none", "w")),
+        ([Cause.CARRIER_TIMEOUT, Cause.PIPELINE_PAUSED], {}, ("unpause", "dag")),
+        ([], {}, ("none", "w")),
+    ],
+)
+def test_the_repair_follows_the_first_cause_that_one_helps(
+    causes: list[Cause], seen: dict[str, Any], expected: tuple[str, str]
+) -> None:
+    action, target, reason = choose_repair(causes, seen, worker="w", dag_id="dag")
+    assert (action, target) == expected
+    assert reason
+
+
+@pytest.mark.parametrize("cause", list(Cause))
+def test_every_cause_has_a_repair_or_a_reason_for_none(cause: Cause) -> None:
+    assert choose_repair([cause], {}, worker="w", dag_id="dag")[2].startswith(str(cause))
+
+
+def test_a_paused_pipeline_is_released_by_move_then_unpaused(world: World) -> None:
+    key = world.put_label(25)
+    world.dag = replace(world.dag, is_paused=True)
+    inv = world.open(remediation)
+    plan = inv.plan("6.1")
+    assert isinstance(plan, ReleasePlan)
+    with pytest.raises(StoppedAtPlanError):
+        inv.apply(plan)
+    assert keys(world, "pending/") == [key]
+    entry = inv.apply(plan, approve=plan.sha256)
+    assert entry.phase is ActionPhase.APPLIED
+    assert entry.result["moved"] == 1
+    assert world.calls == ["pause", "resume"]
+    proof = inv.verify(plan)
+    assert proof.phase is ActionPhase.VERIFIED
+    assert (proof.result["in_place"], proof.result["lost"]) == (1, 0)
+    assert keys(world, "ready/") == [key.replace("pending/", "ready/")]
+    assert carry_out(inv, "6.2").phase is ActionPhase.VERIFIED
+    assert not world.dag.is_paused
+
+
+def test_a_plan_is_loaded_by_its_id_and_by_its_own_step_only(world: World) -> None:
+    world.put_label(25)
+    world.dag = replace(world.dag, is_paused=True)
+    first = world.open(remediation)
+    release, repair = first.plan("6.1"), first.plan("6.2")
+    second = world.open(remediation, plan=f"{release.id},{repair.id}")
+    assert second.plan("6.1").sha256 == release.sha256
+    assert second.plan("6.2").sha256 == repair.sha256
+    assert second.plan("6.3").id not in (release.id, repair.id)
+
+
+def test_an_unknown_plan_id_is_a_usage_error(world: World) -> None:
+    with pytest.raises(UsageError, match="no plan rel-x"):
+        world.open(remediation, plan="rel-x").plan("6.1")
+
+
+def test_a_healthy_worker_is_re_triggered(world: World) -> None:
+    world.put_label(25)
+    inv = world.open(remediation)
+    plan = inv.plan("6.1")
+    assert plan.action == "retrigger"
+    assert carry_out(inv, "6.1").phase is ActionPhase.VERIFIED
+    assert world.calls == ["trigger"]
+
+
+def test_nothing_to_do_is_an_empty_plan_for_every_action(world: World) -> None:
+    inv = world.open(remediation)
+    for step in inv.section.ACTIONS:
+        plan = inv.plan(step)
+        assert plan.is_empty, step
+        assert inv.apply(plan).phase is ActionPhase.VERIFIED
+        assert inv.verify(plan).phase is ActionPhase.VERIFIED
+    assert world.calls == []
+
+
+def test_a_plan_that_was_not_approved_is_not_called_verified(world: World) -> None:
+    world.put_label(25)
+    world.dag = replace(world.dag, is_paused=True)
+    inv = world.open(remediation, ticket_id=TICKET)
+    for step in ("6.1", "6.2", "6.4"):
+        entry = inv.verify(inv.plan(step))
+        assert entry.phase is ActionPhase.PLANNED
+        assert "not applied" in entry.reason
+
+
+def test_a_store_that_is_down_forbids_the_release(world: World) -> None:
+    world.put_label(25)
+    world.store.live = LiveCheck(False, "live endpoint", "memory:0", "503")
+    plan = world.open(remediation).plan("6.1")
+    assert plan.is_empty
+    assert "do not release" in str(plan.summary["reason"])
+
+
+def test_a_ticket_that_cannot_be_read_is_no_plan_and_says_so(world: World) -> None:
+    world.case = None
+    plan = world.open(remediation, ticket_id=TICKET).plan("6.4")
+    assert plan.is_empty
+    assert "cannot be planned" in str(plan.summary["reason"])
+
+
+def test_a_refreshed_timeline_is_checked(world: World) -> None:
+    inv = world.open(remediation, ticket_id=TICKET)
+    assert carry_out(inv, "6.4").phase is ActionPhase.VERIFIED
+    assert world.calls == [f"refresh {TICKET}"]
+
+
+def test_a_drill_moves_only_its_own_orders(world: World) -> None:
+    world.put_label(25)
+    since = (world.now - timedelta(minutes=25)).isoformat()
+    world.put(
+        "pending/77-0123456789ab.pdf", order_id="77", tracking_number="T", pending_since=since
+    )
+    world.dag = replace(world.dag, is_paused=True)
+    world.incident.update(drill_id="d1", drill_orders=[ORDER])
+    inv = world.open(remediation, only_orders=f"{ORDER},77")
+    plan = inv.plan("6.1")
+    assert isinstance(plan, ReleasePlan)
+    assert plan.trailer.excluded == {"not_of_this_drill": 1}
+    inv.apply(plan, approve=plan.sha256)
+    assert keys(world, "pending/") == ["pending/77-0123456789ab.pdf"]
+
+
+def test_chaos_objects_come_and_go_and_real_look_alikes_stay(world: World) -> None:
+    look_alike = "chaos/fulfillment-delay/chaos-d1-9000001-0123456789ab.pdf"
+    world.put(look_alike, order_id="9000001")
+    inv = world.open(chaos, count=3, object_size_kb=1, age_minutes=20, drill_id="d1")
+    assert carry_out(inv, "4.1").phase is ActionPhase.VERIFIED
+    assert len(keys(world, "chaos/")) == 4
+    assert carry_out(inv, "4.2").result["objects_left"] == 0
+    assert keys(world, "chaos/") == [look_alike]
+
+
+def test_clean_up_of_section_6_finds_synthetic_objects_in_pending_too(world: World) -> None:
+    inv = world.open(chaos, count=2, object_size_kb=1, prefix="pending/")
+    carry_out(inv, "4.1")
+    key = world.put_label(3)
+    assert carry_out(world.open(remediation), "6.3").phase is ActionPhase.VERIFIED
+    assert keys(world, "pending/") == [key]
+
+
+@pytest.mark.parametrize("environment", ["production", "", "demo"])
+def test_chaos_is_refused_outside_a_marked_playground(world: World, environment: str) -> None:
+    world.settings = world.settings.model_copy(update={"runbook_environment": environment})
+    with pytest.raises(EnvironmentForbidsError):
+        world.open(chaos).plan("4.1")
+    assert keys(world, "chaos/") == []
+
+
+def test_a_revert_is_refused_where_the_marker_is_gone(world: World) -> None:
+    inv = world.open(chaos, count=1, object_size_kb=1)
+    carry_out(inv, "4.1")
+    plan = inv.plan("4.2")
+    del world.store.objects[".runbook/environment.json"]
+    with pytest.raises(EnvironmentForbidsError, match="missing"):
+        inv.apply(plan, approve=plan.sha256)
+    assert len(keys(world, "chaos/")) == 1
+
+
+def test_a_synthetic_plan_is_carried_out_once_and_in_time(world: World) -> None:
+    inv = world.open(chaos, count=1, object_size_kb=1)
+    plan = inv.plan("4.1")
+    with pytest.raises(NotApprovedError):
+        inv.apply(plan, approve="0" * 64)
+    inv.apply(plan, approve=plan.sha256)
+    with pytest.raises(DriftError, match="applied before"):
+        inv.apply(plan, approve=plan.sha256)
+    late = inv.plan("4.1")
+    world.now += timedelta(minutes=16)
+    with pytest.raises(PlanExpiredError):
+        inv.apply(late, approve=late.sha256)
+    assert len(keys(world, "chaos/")) == 1
+
+
+def remedy(world: World) -> Investigation:
+    """Take an incident through section 5 and 6 up to the last action."""
+    world.put_label(25)
+    world.put_lag(*[25.0] * 40)
+    world.fire()
+    world.dag = replace(world.dag, is_paused=True)
+    for section in (root_cause, remediation):
+        inv = world.open(section)
+        for step in root_cause.STEPS:
+            inv.take(step)
+        inv.conclude()
+    for step in ("6.1", "6.2"):
+        carry_out(inv, step)
+    world.now += timedelta(seconds=30)
+    return world.open(remediation, wait_s=0)
+
+
+def conclude(world: World, inv: Investigation) -> Verdict:
+    assert world.worker is not None
+    world.worker = replace(world.worker, last_run_at=world.now)
+    world.count(
+        "fulfillment_artifacts_failed_total", "reason", {r: [5.0] * 3 for r in ("storage_full",)}
+    )
+    runs = [(world.now - timedelta(seconds=s)).timestamp() for s in (3, 2, 1)]
+    world.series["fulfillment_worker_last_run_timestamp_seconds"] = [world.line(runs)]
+    world.runs = [replace(r, state="success") for r in world.runs]
+    for step in inv.section.STEPS:
+        inv.take(step)
+    return inv.conclude().verdict
+
+
+def test_it_is_fixed_when_symptom_cause_and_alert_are_gone(world: World) -> None:
+    inv = remedy(world)
+    world.alerts.clear()
+    world.put_lag(0.0, 0.0, 0.0)
+    assert conclude(world, inv) is Verdict.FIXED
+
+
+def test_it_is_mitigated_while_the_cause_is_still_there(world: World) -> None:
+    inv = remedy(world)
+    world.alerts.clear()
+    world.put_lag(0.0, 0.0, 0.0)
+    world.dag = replace(world.dag, is_paused=True)
+    assert conclude(world, inv) is Verdict.MITIGATED
+
+
+def test_it_is_not_fixed_while_a_label_waits(world: World) -> None:
+    inv = remedy(world)
+    world.put_label(30, number=9)
+    world.put_lag(30.0, 30.0, 30.0)
+    assert conclude(world, inv) is Verdict.NOT_FIXED
+
+
+def test_no_sample_after_the_action_is_never_a_pass(world: World) -> None:
+    inv = remedy(world)
+    world.alerts.clear()
+    world.down.add("prometheus")
+    world.pages = [[]]
+    assert conclude(world, inv) is Verdict.UNKNOWN
+
+
+def test_the_alert_may_decay_for_as_long_as_predicted(world: World) -> None:
+    inv = remedy(world)
+    world.put_lag(0.0, 0.0, 0.0)
+    world.series["fulfillment_exporter_refresh_interval_seconds"] = [world.line([15.0])]
+    assert conclude(world, inv) is Verdict.FIXED_ALERT_DECAYING
+    detail = inv.conclude().detail
+    assert detail["clear_at"] < detail["channels_at"]
+
+
+def test_readings_from_before_the_action_prove_nothing(world: World) -> None:
+    inv = remedy(world)
+    assert inv.conclude().verdict is Verdict.UNKNOWN
+
+
+def test_without_an_action_section_6_only_tells_the_symptoms(world: World) -> None:
+    inv = world.open(remediation, wait_s=0)
+    for step in inv.section.STEPS:
+        inv.take(step)
+    conclusion = inv.conclude()
+    assert conclusion.verdict is Verdict.HEALTHY
+    assert conclusion.summary.startswith("nothing was changed")
