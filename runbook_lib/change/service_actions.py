@@ -86,15 +86,11 @@ class ServicePlan:
     @property
     def summary(self) -> dict[str, Json]:
         """The facts that an approver needs."""
+        shown = ("action", "target", "reason", "state", "way_back", "check")
+        times = {"made_at": self.made_at, "expires_at": self.expires_at}
         return {
-            "action": self.action,
-            "target": self.target,
-            "reason": self.reason,
-            "state": self.state,
-            "way_back": self.way_back,
-            "check": self.check,
-            "made_at": format_time(self.made_at),
-            "expires_at": format_time(self.expires_at),
+            **{name: getattr(self, name) for name in shown},
+            **{name: format_time(at) for name, at in times.items()},
         }
 
 
@@ -210,18 +206,14 @@ def apply_service_plan(
             f"plan {plan.id} expired at {format_time(plan.expires_at)}; plan again"
         )
     effect = _effect(plan.action)
+    done: dict[str, Json] = {"action": plan.action, "target": plan.target}
     if plan.is_empty:
-        return {"action": plan.action, "target": plan.target, "at": None, "before": plan.state}
+        return {**done, "at": None, "before": plan.state}
     applied_before = DriftError(f"plan {plan.id} was applied before; look again, plan again")
     if plan.applied_path.exists():
         raise applied_before
     before = effect.read_state(clients, plan.target)
-    result = {
-        "action": plan.action,
-        "target": plan.target,
-        "at": format_time(now),
-        "before": before,
-    }
+    result = {**done, "at": format_time(now), "before": before}
     try:
         # Made before the change, so that a crash in between never leads to a second one.
         with plan.applied_path.open("x", encoding="utf-8") as file:

@@ -101,7 +101,7 @@ def supervisor(home: Path) -> ServicesClient:
         Settings(
             runbook_services="supervisor",
             runbook_stack_home=home,
-            minio_root_password=SECRET,  # type: ignore[arg-type]
+            minio_root_password=SECRET,
         )
     )
     wait_for(lambda: {s.name: s.running for s in services.list_services()}["worker"])
@@ -313,7 +313,7 @@ class Compose:
             "config": {"out": json.dumps(CONFIG)},
         }
         self.services = ComposeServices(
-            Settings(compose_file="a.yml:b.yml", minio_root_password=SECRET)  # type: ignore[arg-type]
+            Settings(compose_file="a.yml:b.yml", minio_root_password=SECRET)
         )
         self.save()
 
