@@ -15,6 +15,7 @@ from . import fault_state, health, layout, object_store
 from .config import Profile, StackConfig, StackError, load_config
 from .places import LocalPlaces, build_env
 from .processes import check_ports, end_processes, find_processes
+from .store_client import STORE_ERRORS
 from .supervisor import Supervisor
 from .topology import SERVICES
 
@@ -175,6 +176,15 @@ def _only(name: str) -> health.Check:
     return check
 
 
+def _seed(config: StackConfig) -> dict[str, str]:
+    # The gateway calls itself alive a moment before it takes requests.
+    try:
+        object_store.seed_bucket(config)
+    except STORE_ERRORS as error:
+        return {"minio": f"the bucket cannot be made: {error}"}
+    return {}
+
+
 def _with_service(name: str, home: Path | None) -> StackConfig:
     if name not in SERVICES:
         raise SettingsError(f"no service {name!r}; there are: {', '.join(SERVICES)}")
@@ -197,8 +207,8 @@ def _complete(config: StackConfig, supervisor: Supervisor, deadline_s: float) ->
         wanted = name in SERVICES and info["statename"] not in ("RUNNING", "STARTING", "BACKOFF")
         if wanted:
             supervisor.start(name)
-    health.wait_until_healthy(config, deadline_s=_STORE_DEADLINE_S, check=_only("minio"))
-    object_store.seed_bucket(config)
+    health.wait_until_healthy(config, deadline_s=deadline_s, check=_only("minio"))
+    health.wait_until_healthy(config, deadline_s=_STORE_DEADLINE_S, check=_seed)
     fault_state.turn_off_all(config)
     left_s = max(1.0, deadline_s - (time.monotonic() - started))
     try:

@@ -106,7 +106,9 @@ def run_stack(home: Path, *, profile: Profile = "demo") -> Iterator[RunningStack
     """Run a stack in a folder; it ends with this process, however that ends."""
     base = find_port_base()
     try:
-        env = local.up(home=home, port_base=base, profile=profile, owner_pid=os.getpid())
+        env = local.up(
+            home=home, port_base=base, profile=profile, owner_pid=os.getpid(), deadline_s=120
+        )
         yield RunningStack(env, home.resolve(), base)
     finally:
         local.down(home=home)
