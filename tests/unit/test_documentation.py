@@ -1,0 +1,60 @@
+"""What is documented exists, and what exists is documented."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from dataflow_stack.faults import FAULTS
+from runbook_lib.cli import app
+from runbook_lib.model import Cause
+from runbook_lib.run.scenarios import list_scenarios
+from runbook_lib.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_every_setting_stands_in_the_example_and_loads_from_it(tmp_path: Path) -> None:
+    names = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text("utf-8"), re.M))
+    assert {name.upper() for name in Settings.model_fields} <= names
+    loaded = Settings(_env_file=ROOT / ".env.example")
+    assert loaded.runbook_environment == "production"
+    assert loaded.lag_threshold_minutes == 10
+
+
+def test_every_command_is_documented() -> None:
+    group = typer.main.get_command(app)
+    undocumented = [
+        name for name, command in group.commands.items() if not (command.help or "").strip()
+    ]
+    assert undocumented == []
+    for name in ("check", "investigate", "run", "plan", "apply", "resume", "verify", "undo"):
+        assert f"runbook {name}" in README
+    for name in ("schedule", "verify-report"):
+        assert f"runbook {name}" in README
+
+
+def test_every_cause_can_be_injected_and_drilled() -> None:
+    causes = {str(cause) for cause in Cause}
+    assert set(FAULTS) == causes
+    assert set(list_scenarios()) == causes
+
+
+def test_make_help_lists_every_target_of_the_design() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.M))
+    wanted = (
+        "setup demo up down status lab investigate drill chaos-fulfillment-delay report test "
+        "lint bench clean"
+    )
+    assert set(wanted.split()) <= targets
+
+
+@pytest.mark.parametrize("path", [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md"])
+def test_relative_links_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text("utf-8"))
+    assert [link for link in links if not (path.parent / link).exists()] == []
