@@ -26,7 +26,8 @@ _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
 def write_json(path: Path, value: Json) -> None:
     """Write JSON so that a reader sees the old file or the new one, never half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    # a lone surrogate becomes its JSON escape
+    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         json.dump(value, file, ensure_ascii=False, indent=1, sort_keys=True)
         file.write("\n")
         file.flush()

@@ -64,6 +64,7 @@ def notebook_fragment(source: Path, incident: Incident, *, for_report: bool = Fa
         notebook = nbformat.from_dict(incident.redactor.json(raw))  # type: ignore[no-untyped-call]
     except (OSError, ValueError, AttributeError, KeyError) as error:
         return Markup("<p>{} could not be read: {}</p>").format(source.name, type(error).__name__)
+    _keep_readable(notebook)
     config = Config()
     config.NbConvertBase.display_data_priority = _PRIORITY
     exporter: Any = HTMLExporter(  # type: ignore[no-untyped-call]
@@ -80,5 +81,17 @@ def notebook_fragment(source: Path, incident: Incident, *, for_report: bool = Fa
     for name in _BLANK:
         setattr(exporter, name, "")
     body, _ = exporter.from_notebook_node(notebook)
+    body = body.encode("utf-8", "backslashreplace").decode()  # lone surrogates
     # sanitised, so it may stand as it is; what is left of controls is made visible
     return Markup(visible(sanitize_html(body, with_images=not for_report)))  # noqa: S704
+
+
+def _keep_readable(notebook: Any) -> None:
+    """Leave out every form of an output that a page without scripts cannot show, and say so."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "data" in output:
+                kept = {kind: output.data[kind] for kind in _PRIORITY if kind in output.data}
+                left_out = ", ".join(output.data) or "nothing"
+                output.data = kept or {"text/plain": f"(output left out: {left_out})"}

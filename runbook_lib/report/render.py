@@ -48,6 +48,7 @@ _CONTENTS = (
 )
 _IMPACT = ("2.3", "2.4", "2.5", "3.2", "3.4")
 _SHOWN_ABOVE = ("2.1", "2.3", "2.4", "3.2", "5.1", "5.2", "5.3", "5.4", "6.5")
+_FACTS = ("name", "value")
 # Facts of an action that its heading and its last line say already.
 _SAID_ONCE = {"action", "plan", "sha256", "step", "target", "way_back"}
 _TONES = {"healthy": "good", "fixed": "good", "fixed_alert_decaying": "good",
@@ -175,14 +176,10 @@ def _render(story: Story, incident: Incident, budget: _Budget) -> bytes:
         cause_words=CAUSE_WORDS,
         verdict_words=VERDICT_WORDS,
         details=lambda reading: _details(reading, budget.rows),
-        rows_table=lambda items, caption: render_rows(items, caption=caption),
-        fact_table=lambda detail, caption: render_rows(
-            fact_rows(detail), caption=caption, columns=("name", "value")
-        ),
-        result_table=lambda result, caption: render_rows(
-            fact_rows({k: v for k, v in result.items() if k not in _SAID_ONCE}),
-            caption=caption,
-            columns=("name", "value"),
+        rows_table=_table,
+        fact_table=lambda detail, caption: _table(fact_rows(detail), caption, _FACTS),
+        result_table=lambda result, caption: _table(
+            fact_rows({k: v for k, v in result.items() if k not in _SAID_ONCE}), caption, _FACTS
         ),
         summary_of=_summarise,
         links=lambda evidence: _link(evidence, story, budget.lines),
@@ -250,9 +247,9 @@ def _draw(story: Story) -> Iterator[tuple[str, Picture]]:
 
 def _fragments(story: Story, incident: Incident) -> Iterator[tuple[str, Markup]]:
     for section in story.sections:
-        if not section.runs:
+        if not section.runs or not section.runs[-1].page:
             continue
-        source = incident.folder / "notebooks" / Path(section.runs[-1].notebook).name
+        source = incident.folder / "notebooks" / section.runs[-1].notebook
         if source.is_file():
             fragment = notebook_fragment(source, incident, for_report=True)
             if len(fragment) <= _MAX_NOTEBOOK_CHARACTERS:
@@ -263,12 +260,19 @@ def _details(reading: Reading, rows: int) -> Markup:
     parts = []
     if table := [row for row in reading.detail.get("rows") or [] if isinstance(row, dict)]:
         caption = f"{reading.step}: {min(len(table), rows)} of {len(table)} rows"
-        parts.append(render_rows(table[:rows], caption=caption))
+        parts.append(_table(table[:rows], caption))
     if text := reading.detail.get("text"):
         parts.append(Markup("<pre>{}</pre>").format(safe(text, 6_000)))
     if facts := fact_rows(reading.detail):
-        parts.append(render_rows(facts, caption=f"{reading.step}: details"))
+        parts.append(_table(facts, f"{reading.step}: details", _FACTS))
     return Markup("").join(parts)
+
+
+def _table(rows: Sequence[Mapping[str, Json]], caption: str, names: Sequence[str] = ()) -> Markup:
+    """Return a table that scrolls by itself when it is wider than the page."""
+    return Markup('<div class="scroll" tabindex="0" role="region" aria-label="{}">{}</div>').format(
+        safe(caption, 100), render_rows(rows, caption=caption, columns=names)
+    )
 
 
 def _summarise(entry: Entry) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import PurePath
 from typing import Any
 
 from pydantic import ValidationError
@@ -39,8 +39,9 @@ class NotebookRun:
 
     @property
     def page(self) -> str:
-        """The exported page, from the report's folder."""
-        return f"notebooks/{PurePath(self.notebook).stem}.html"
+        """The exported page, from the report's folder; empty when the name is not a file's."""
+        name = re.fullmatch(r"([\w-]{1,100})\.ipynb", self.notebook, re.ASCII)
+        return f"notebooks/{name[1]}.html" if name else ""
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from ..model import Json, Reading, parse_time
-from .text import clip, safe, visible
+from .text import safe, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -208,9 +208,9 @@ def _number(value: Json) -> float | None:
     return float(value) if abs(value) < float("inf") else None
 
 
-def _label(text: str) -> str:
+def _label(text: str, limit: int = 28) -> str:
     """Return a label that matplotlib shows as it is: no mathematics, no tofu-prone controls."""
-    return clip(visible(text), 40).replace("$", r"\$").replace("\n", " ").lstrip("_")
+    return visible(text)[:limit].replace("$", r"\$").replace("\n", " ").lstrip("_")
 
 
 def _make_axes(title: str, unit: str) -> Axes:
@@ -218,7 +218,7 @@ def _make_axes(title: str, unit: str) -> Axes:
 
     figure = Figure(figsize=(7.6, 2.9), dpi=130, layout="constrained")
     axes = figure.subplots()
-    axes.set_title(_label(title), loc="left", fontsize=10, fontweight="bold")
+    axes.set_title(_label(title, 60), loc="left", fontsize=10, fontweight="bold")
     axes.set_ylabel(_label(unit), fontsize=9)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -246,6 +246,8 @@ def _save(axes: Axes, alt: str) -> Picture:
     with warnings.catch_warnings():
         # a label in a script that the font lacks is drawn as a box; the alt text holds the letters
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        # glyphs of unknown width leave no room: the picture is poor, its text is whole
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return Picture(buffer.getvalue(), alt)
 

@@ -61,8 +61,14 @@ def pill(word: str) -> Markup:
     back, text = _PILLS[tone]
     return Markup(
         '<span style="background-color:{};color:{};border-radius:4px;padding:1px 7px;'
-        'font-weight:600;white-space:nowrap">{} {}</span>'
-    ).format(back, text, icon, safe(word.replace("_", " "), 40))
+        'font-weight:600;white-space:{}">{} {}</span>'
+    ).format(
+        back,
+        text,
+        "nowrap" if word in _TONES else "normal",
+        icon,
+        safe(word.replace("_", " "), 40),
+    )
 
 
 def readings_frame(readings: Iterable[Reading]) -> pd.DataFrame:
