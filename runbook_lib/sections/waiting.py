@@ -18,8 +18,8 @@ from ..model import Json, ObjectInfo, format_time
 __all__ = ["Waiting", "WaitingObject", "list_prefixes", "read_waiting"]
 
 Origin = Literal["real", "synthetic"]
-_SETTLE_S = 3.0
-_JUST_WRITTEN = timedelta(seconds=30)
+_SETTLE_S = 4
+_JUST_WRITTEN = timedelta(seconds=10)
 
 sleep = time.sleep
 
@@ -108,7 +108,7 @@ def read_waiting(inv: Investigation) -> Waiting:
     """List what waits under the pending and the chaos prefix, with its metadata.
 
     A late hand-over is old when it arrives and leaves within seconds: an object over the lag
-    threshold that was written less than 30 s ago counts only if a second look still finds it.
+    threshold that was written less than 10 s ago counts only if it is still there 4 s later.
 
     Raises
     ------
@@ -134,10 +134,12 @@ def read_waiting(inv: Investigation) -> Waiting:
         and now - o.since > limit
         and now - o.info.last_modified < _JUST_WRITTEN
     }
-    if doubtful:
-        sleep(_SETTLE_S)
-        gone = _find_gone(store, sorted(doubtful))
-        objects = [o for o in objects if o.info.key not in gone]
+    gone: set[str] = set()
+    for _ in range(_SETTLE_S):
+        if doubtful > gone:
+            sleep(1.0)
+            gone |= _find_gone(store, sorted(doubtful - gone))
+    objects = [o for o in objects if o.info.key not in gone]
     return Waiting(inv.now(), tuple(objects))
 
 

@@ -1,0 +1,385 @@
+"""What the sections conclude, and the readings whose judgement has many sides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.clients.alertmanager import NotificationCount
+from runbook_lib.clients.http import MetricSample
+from runbook_lib.errors import UsageError
+from runbook_lib.model import Cause, CauseStatus, Reading, Status, Verdict
+from runbook_lib.section import SectionModule
+from runbook_lib.sections import (
+    SECTIONS,
+    detection,
+    find_section,
+    immediate,
+    postmortem,
+    purpose,
+    references,
+    root_cause,
+    waiting,
+)
+from runbook_lib.sections.delivery import expect_channels
+from runbook_lib.sections.root_cause import signals, worker
+from tests.support.world import TICKET, World, make_case
+
+READ_ONLY: tuple[SectionModule, ...] = (purpose, detection, immediate, root_cause, references)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Return a healthy world."""
+    return World(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def time_flies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let waiting move the world's clock instead of ours."""
+
+    def sleep(seconds: float) -> None:
+        world.now += timedelta(seconds=seconds)
+
+    for module in (waiting, signals, worker):
+        monkeypatch.setattr(module, "sleep", sleep)
+
+
+def run(world: World, section: SectionModule) -> Verdict:
+    inv = world.open(section)
+    for step in section.STEPS:
+        inv.take(step)
+    return inv.conclude().verdict
+
+
+def deliver(world: World) -> Reading:
+    return world.take(immediate, "3.1")
+
+
+@pytest.mark.parametrize(
+    "text", ["06", "6", "06_remediation", "remediation", "06_remediation.ipynb"]
+)
+def test_a_section_is_found_by_any_of_its_names(text: str) -> None:
+    assert find_section(text).NAME == "06_remediation"
+
+
+@pytest.mark.parametrize("text", ["", "9", "repair", "0"])
+def test_an_unknown_section_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match="01_purpose"):
+        find_section(text)
+
+
+def test_sections_are_numbered_like_the_runbook() -> None:
+    assert [name[:2] for name in SECTIONS] == [f"0{i}" for i in range(1, 9)]
+    for section in SECTIONS.values():
+        assert section.TITLE
+        own = [s for s in (*section.STEPS, *section.ACTIONS) if s[0] == section.NAME[1]]
+        assert own
+
+
+def test_the_needed_steps_are_those_of_the_design() -> None:
+    needed = {s.id for m in SECTIONS.values() for s in m.STEPS.values() if s.needed}
+    assert needed == {"2.1", "2.3", "3.3"}
+
+
+def test_a_healthy_world_is_healthy_everywhere(world: World) -> None:
+    world.settings = world.settings.model_copy(update={"dataflow_home": None})
+    assert {s.NAME: run(world, s) for s in READ_ONLY} == dict.fromkeys(
+        [s.NAME for s in READ_ONLY], Verdict.HEALTHY
+    )
+
+
+def test_the_read_only_sections_change_nothing(world: World) -> None:
+    world.put_label(25)
+    world.fire()
+    before = dict(world.store.objects)
+    writes = list(world.store.writes)
+    for section in READ_ONLY:
+        run(world, section)
+    assert world.store.objects == before
+    assert world.store.writes == writes
+    assert world.calls == []
+
+
+def test_a_dead_prometheus_hides_no_incident(world: World) -> None:
+    world.down.add("prometheus")
+    assert run(world, detection) is Verdict.UNKNOWN
+    world.put_label(25)
+    assert run(world, detection) is Verdict.INCIDENT
+
+
+def test_an_unneeded_unknown_is_no_obstacle(world: World) -> None:
+    world.down |= {"grafana", "support", "probe"}
+    assert run(world, detection) is Verdict.HEALTHY
+
+
+def test_a_store_that_is_down_is_an_incident_of_section_3(world: World) -> None:
+    world.down.add("store")
+    assert run(world, detection) is Verdict.UNKNOWN
+    assert run(world, immediate) is Verdict.INCIDENT
+
+
+def test_section_3_forgets_what_section_2_read_long_ago(world: World) -> None:
+    world.put_label(25)
+    run(world, detection)
+    world.store.objects.clear()
+    assert run(world, immediate) is Verdict.INCIDENT
+    world.now += timedelta(minutes=11)
+    assert run(world, immediate) is Verdict.HEALTHY
+
+
+def test_a_late_hand_over_that_leaves_at_once_is_no_breach(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since = (world.now - timedelta(minutes=30)).isoformat()
+    world.put("pending/1-a.pdf", order_id="1", tracking_number="T", pending_since=since)
+    assert world.take(detection, "2.3").status is Status.BREACH
+    world.now += timedelta(seconds=5)
+    world.put("pending/1-a.pdf", order_id="1", tracking_number="T", pending_since=since)
+    monkeypatch.setattr(
+        waiting, "sleep", lambda _s: world.store.objects.pop("pending/1-a.pdf", None)
+    )
+    assert world.take(detection, "2.3").status is Status.OK
+
+
+def test_synthetic_objects_over_the_threshold_are_told_but_are_no_incident(world: World) -> None:
+    since = (world.now - timedelta(minutes=30)).isoformat()
+    world.put(
+        "chaos/fulfillment-delay/x.pdf", chaos_scenario="fulfillment-delay", pending_since=since
+    )
+    reading = world.take(detection, "2.3")
+    assert reading.status is Status.OK
+    assert "1 synthetic ones wait too, 1 over the threshold" in reading.reason
+    assert run(world, root_cause) is Verdict.HEALTHY
+    assert world.open(root_cause).conclude().findings[0].name is Cause.SYNTHETIC
+
+
+def test_a_real_object_under_the_chaos_prefix_counts_as_real(world: World) -> None:
+    since = (world.now - timedelta(minutes=30)).isoformat()
+    world.put("chaos/fulfillment-delay/x.pdf", order_id="1", pending_since=since)
+    assert world.take(detection, "2.3").status is Status.BREACH
+
+
+def test_a_metric_that_differs_grossly_from_the_listing_is_told(world: World) -> None:
+    name = "fulfillment_artifacts_backlog_objects"
+    world.series[name] = [world.line([500.0], prefix="pending/", origin="real")]
+    reading = world.take(detection, "2.3")
+    assert "the two differ" in reading.reason
+    assert reading.detail["observations"]["metric_agrees"] is False
+
+
+def test_delivery_needs_the_evidence_of_every_channel(world: World) -> None:
+    world.fire()
+    world.hear("slack", "email")
+    assert deliver(world).status is Status.UNKNOWN
+    assert "teams" in deliver(world).reason
+    world.hear("teams")
+    assert deliver(world).status is Status.OK
+
+
+def test_an_old_notification_or_one_of_a_drill_is_no_evidence(world: World) -> None:
+    world.fire()
+    world.hear("slack", "email", minutes_ago=30)
+    world.hear("teams")
+    world.heard[-1] = replace(world.heard[-1], is_drill=True)
+    assert deliver(world).status is Status.UNKNOWN
+
+
+def test_failures_since_the_alert_are_a_breach(world: World) -> None:
+    world.fire()
+    name = "alertmanager_notifications_failed_total"
+    world.series[name] = [world.line([0.0, 3.0], integration="slack")]
+    assert deliver(world).status is Status.BREACH
+
+
+def test_failures_from_before_the_alert_are_not(world: World) -> None:
+    world.fire()
+    name = "alertmanager_notifications_failed_total"
+    world.series[name] = [world.line([0.0, 3.0, 3.0], step_s=200, integration="slack")]
+    assert deliver(world).status is Status.UNKNOWN
+
+
+def test_without_prometheus_alertmanagers_own_counts_decide(world: World) -> None:
+    world.fire()
+    world.down.add("prometheus")
+    world.counts = [NotificationCount("email", "", 3, 3, {})]
+    assert "email: Alertmanager counts 3" in deliver(world).reason
+
+
+def test_a_placeholder_is_named_unless_the_channel_got_it(world: World) -> None:
+    world.fire()
+    world.placeholders = ["global.smtp_smarthost: smtp.example.com:587"]
+    world.hear("slack", "teams")
+    reading = deliver(world)
+    assert reading.status is Status.BREACH
+    assert "smtp.example.com" in reading.reason
+    world.hear("email")
+    assert deliver(world).status is Status.OK
+
+
+@pytest.mark.parametrize("field", ["silenced_by", "inhibited_by", "muted_by"])
+def test_a_muted_alert_is_a_breach_even_if_it_arrived(world: World, field: str) -> None:
+    world.fire()
+    world.hear("slack", "email", "teams")
+    world.routed = [replace(world.routed[0], **{field: ("x",)})]  # type: ignore[arg-type]
+    assert deliver(world).status is Status.BREACH
+
+
+def test_an_alert_that_alertmanager_does_not_have_is_a_breach(world: World) -> None:
+    world.fire()
+    world.routed.clear()
+    assert deliver(world).status is Status.BREACH
+
+
+def test_an_alert_without_any_channel_is_a_breach(world: World) -> None:
+    world.fire()
+    world.routed = [replace(world.routed[0], receivers=("nobody",))]
+    assert deliver(world).status is Status.BREACH
+
+
+def test_no_alert_is_ok_only_when_prometheus_says_so_too(world: World) -> None:
+    assert deliver(world).value == "no alert is active"
+    assert deliver(world).status is Status.OK
+    world.down.add("prometheus")
+    assert deliver(world).status is Status.UNKNOWN
+
+
+def test_the_drill_receiver_serves_every_channel() -> None:
+    assert set(expect_channels(["drill"])) == {"slack", "email", "teams"}
+    assert expect_channels(["slack-critical", "other"]) == {"slack": "slack-critical"}
+
+
+def take_ticket(world: World) -> Reading:
+    return world.take(detection, "2.5", ticket_id=TICKET)
+
+
+def test_an_old_timeline_without_a_waiting_artefact_is_ok(world: World) -> None:
+    world.case = make_case(world.now - timedelta(hours=5))
+    assert take_ticket(world).status is Status.OK
+
+
+def test_an_artefact_of_another_order_does_not_count(world: World) -> None:
+    world.put_label(25)
+    old = make_case(world.now - timedelta(hours=5))
+    world.case = replace(old, order_ids=(1,))
+    assert take_ticket(world).status is Status.OK
+
+
+def test_missing_shipments_with_collection_failures_are_unknown(world: World) -> None:
+    world.put_label(25)
+    world.case = make_case()
+    assert take_ticket(world).status is Status.BREACH
+    world.collection_failures = {"shipments": 2.0}
+    assert take_ticket(world).status is Status.UNKNOWN
+
+
+def test_a_change_that_support_does_not_show_is_a_breach(world: World) -> None:
+    changed = (world.now - timedelta(minutes=20)).isoformat()
+    world.case = make_case(world.now - timedelta(minutes=50))
+    world.shipments = [{"updatedAt": changed}]
+    assert take_ticket(world).status is Status.BREACH
+    world.shipments = [{"updatedAt": (world.now - timedelta(minutes=2)).isoformat()}]
+    assert take_ticket(world).status is Status.OK
+
+
+def test_an_unknown_ticket_is_unknown_with_the_reason(world: World) -> None:
+    reading = world.take(detection, "2.5", ticket_id="no-such-ticket")
+    assert reading.status is Status.UNKNOWN
+    assert "not found" in reading.reason
+
+
+def test_a_cause_is_an_incident_before_a_label_waits_too_long(world: World) -> None:
+    world.dag = replace(world.dag, is_paused=True)
+    assert run(world, detection) is Verdict.HEALTHY
+    assert run(world, root_cause) is Verdict.INCIDENT
+
+
+def test_blind_metrics_alone_are_no_incident_but_not_health_either(world: World) -> None:
+    world.down.add("prometheus")
+    zero = [MetricSample("fulfillment_artifacts_failed_total", {"reason": "other"}, 0.0)]
+    world.pages = [zero]
+    assert run(world, root_cause) is Verdict.UNKNOWN
+    finding = world.open(root_cause).conclude().findings[0]
+    assert (finding.name, finding.status) == (Cause.METRICS_BLIND, CauseStatus.SUPPORTED)
+
+
+def test_without_prometheus_the_services_own_counters_tell_the_cause(world: World) -> None:
+    def page(value: float) -> list[MetricSample]:
+        labels = {"stage": "upload", "reason": "storage_full"}
+        return [MetricSample("fulfillment_artifacts_failed_total", labels, value)]
+
+    world.down.add("prometheus")
+    world.pages = [page(1), page(3), page(3), page(4), page(4), page(5)]
+    run(world, root_cause)
+    found = {f.name: f for f in world.open(root_cause).conclude().findings}
+    assert found[Cause.STORAGE_FULL].status is CauseStatus.SUPPORTED
+
+
+def test_failures_from_before_our_action_are_not_held_against_it(world: World) -> None:
+    name = "fulfillment_artifacts_failed_total"
+    world.count(name, "reason", {"access_denied": [1.0, 5.0, 5.0]})
+    assert world.take(root_cause, "5.4").status is Status.BREACH
+    inv = world.open(find_section("06"), service_action="unpause")
+    world.dag = replace(world.dag, is_paused=True)
+    plan = inv.plan("6.2")
+    inv.apply(plan, approve=plan.sha256)
+    assert world.take(root_cause, "5.4").status is Status.OK
+
+
+def test_a_worker_that_begins_no_pass_is_stuck_by_its_own_clock(world: World) -> None:
+    assert world.worker is not None
+    world.worker = replace(world.worker, last_run_at=world.now - timedelta(seconds=60))
+    assert world.take(root_cause, "5.1").status is Status.BREACH
+    world.skew_s["fulfillment"] = -60
+    assert world.take(root_cause, "5.1").status is Status.OK
+
+
+def test_a_doubtful_worker_is_watched_until_it_runs_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert world.worker is not None
+    world.worker = replace(world.worker, last_run_at=world.now - timedelta(seconds=9))
+
+    def runs_again(_seconds: float) -> None:
+        assert world.worker is not None
+        world.worker = replace(world.worker, last_run_at=world.now)
+
+    monkeypatch.setattr(worker, "sleep", runs_again)
+    assert world.take(root_cause, "5.1").status is Status.OK
+
+
+def test_the_evidence_of_a_finding_leads_to_the_journal(world: World) -> None:
+    world.dag = replace(world.dag, is_paused=True)
+    run(world, root_cause)
+    finding = world.open(root_cause).conclude().findings[0]
+    entries = {f"#{e.seq}": e for e in world.incident.journal.read()}
+    assert [entries[ref].data["reading"]["step"] for ref in finding.evidence] == ["5.3"]
+
+
+def test_the_postmortem_names_time_cause_and_measures(world: World) -> None:
+    world.put_label(25)
+    world.dag = replace(world.dag, is_paused=True)
+    run(world, detection)
+    run(world, root_cause)
+    inv = world.open(find_section("06"))
+    plan = inv.plan("6.2")
+    inv.apply(plan, approve=plan.sha256)
+    entry = world.take(postmortem, "7.2").detail["entry"]
+    assert entry["since"] < entry["opened_at"]
+    assert [c["cause"] for c in entry["causes"]] == ["pipeline_paused"]
+    assert [m["action"] for m in entry["measures"]] == ["unpause"]
+
+
+def test_every_cause_has_follow_ups() -> None:
+    assert set(postmortem.FOLLOW_UPS) == set(Cause)
+
+
+def test_the_alert_is_not_cleared_while_a_channel_was_not_told(world: World) -> None:
+    world.hear("slack", "email", "teams", minutes_ago=3)
+    world.hear("slack", "email", status="resolved")
+    reading = world.take(postmortem, "7.1")
+    assert reading.status is Status.BREACH
+    assert "teams" in reading.reason
