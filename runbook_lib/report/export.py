@@ -81,7 +81,6 @@ def notebook_fragment(source: Path, incident: Incident, *, for_report: bool = Fa
     for name in _BLANK:
         setattr(exporter, name, "")
     body, _ = exporter.from_notebook_node(notebook)
-    body = body.encode("utf-8", "backslashreplace").decode()  # lone surrogates
     # sanitised, so it may stand as it is; what is left of controls is made visible
     return Markup(visible(sanitize_html(body, with_images=not for_report)))  # noqa: S704
 

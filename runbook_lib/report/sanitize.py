@@ -44,7 +44,7 @@ def sanitize_html(html: str, *, with_images: bool = True) -> str:
     would be fetched and styles that move or hide things are removed.
     """
     return nh3.clean(
-        html,
+        html.encode("utf-8", "backslashreplace").decode(),  # nh3 takes no lone surrogates
         tags=_TAGS if with_images else _TAGS - {"img"},
         clean_content_tags={"script", "style", "template", "noscript", "svg", "math", "iframe"},
         attributes=_ATTRIBUTES,

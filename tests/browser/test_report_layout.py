@@ -1,0 +1,158 @@
+"""The report can be read on a phone, a laptop and paper, in the light and in the dark, by all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from runbook_lib.report import write_report
+from tests.support.chromium import open_browser, watch
+from tests.support.incidents import tell_incident
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.browser
+
+# The lowest contrast of any text with its background, by WCAG's formula.
+_LOWEST_CONTRAST = """() => {
+  const probe = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const rgb = color => {
+    probe.clearRect(0, 0, 1, 1);
+    probe.fillStyle = color;
+    probe.fillRect(0, 0, 1, 1);
+    return [...probe.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const back = node => {
+    for (let n = node; n; n = n.parentElement) {
+      const color = rgb(getComputedStyle(n).backgroundColor);
+      if (color[3] === 255) return color;
+    }
+    return rgb(getComputedStyle(document.body).backgroundColor);
+  };
+  let lowest = [99, ''];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !node.checkVisibility()) continue;
+    const [a, b] = [light(rgb(getComputedStyle(node).color)), light(back(node))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < lowest[0]) lowest = [ratio, node.outerHTML.slice(0, 200)];
+  }
+  return lowest;
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(tell_incident(tmp_path_factory.mktemp("reports")).incident)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 390, 768, 1280, 1920])
+def test_it_fits_every_width_with_every_fold_open(
+    report: Path, browser: Browser, width: int, scheme: str
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
+    seen = watch(page, "file://")
+    page.goto(f"file://{report}")
+    page.evaluate("() => document.querySelectorAll('details').forEach(d => d.open = true)")
+
+    spare = page.evaluate(
+        "() => document.documentElement.clientWidth - document.documentElement.scrollWidth"
+    )
+    lowest, where = page.evaluate(_LOWEST_CONTRAST)
+    page.close()
+
+    assert spare >= 0
+    assert lowest >= 4.5, where
+    assert seen.requests == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
+def test_the_first_screen_shows_verdict_and_headline_and_facts(
+    report: Path, browser: Browser, width: int, height: int
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.goto(f"file://{report}")
+
+    for text in ("Verdict", "Fixed: a paused pipeline", "What happened", "Cause"):
+        box = page.get_by_text(text, exact=True).first.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= height
+    page.close()
+
+
+def test_it_is_readable_without_scripts(report: Path, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"file://{report}")
+
+    assert page.locator("h1").inner_text() == "Fixed: a paused pipeline"
+    for heading in ("Timeline", "Impact", "Detection", "Diagnosis", "Checklist", "Record"):
+        assert page.get_by_role("heading", name=heading, exact=True).count() == 1
+    context.close()
+
+
+def test_a_link_to_a_step_opens_the_fold_that_holds_it(report: Path, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(f"file://{report}#step-3.2")
+
+    assert page.locator('[id="step-3.2"]').is_visible()
+    page.close()
+
+
+def test_folds_and_links_are_reached_and_used_by_keyboard(report: Path, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(f"file://{report}")
+    summary = page.locator("#sections summary").nth(1)
+    summary.focus()
+    page.keyboard.press("Enter")
+
+    assert page.locator("#sections details.section").nth(1).get_attribute("open") is not None
+    assert page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.close()
+
+
+def test_headings_descend_without_gaps(report: Path, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(f"file://{report}")
+    levels = page.evaluate(
+        "() => [...document.querySelectorAll('h1,h2,h3,h4')].map(h => Number(h.tagName[1]))"
+    )
+    page.close()
+
+    assert levels.count(1) == 1
+    assert levels[0] == 1
+
+
+def test_on_paper_every_fold_is_open_and_nothing_is_cut(report: Path, browser: Browser) -> None:
+    page = browser.new_page(viewport={"width": 794, "height": 1123})
+    page.goto(f"file://{report}")
+    page.emulate_media(media="print")
+
+    hidden = page.evaluate(
+        """() => [...document.querySelectorAll('.step')]
+             .filter(s => s.getBoundingClientRect().height === 0).map(s => s.id)"""
+    )
+    wide = page.evaluate(
+        "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+    pdf = page.pdf(format="A4", prefer_css_page_size=True)
+    page.close()
+
+    assert hidden == []
+    assert wide <= 0
+    assert 4 <= pdf.count(b"/Type /Page\n") <= 25
