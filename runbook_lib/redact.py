@@ -68,11 +68,19 @@ _PATTERNS = (
     (
         re.compile(
             r"\beyJ[\w-]{8,4000}\.[\w-]{8,4000}\.[\w-]{8,4000}|\bxox[a-z]-[\w-]{8,400}"
-            r"|\bgh[a-z]_\w{20,400}"
+            r"|\bgh[opsu]_\w{20,400}"
             r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]{0,20000}(?:-----END [A-Z ]{0,40}-----)?"
         ),
         MASK,
     ),
+)
+# Without any of these no pattern can match. Most strings are keys and numbers, and a ledger has
+# very many of them, so looking for plain text first is worth it.
+_SIGNS = (
+    *("@", "authorization", "cookie", "x-api-key", "x-auth-token", "bearer", "basic", "passw"),
+    *("passphrase", "secret", "token", "apikey", "api-key", "api_key", "privatekey"),
+    *("private-key", "private_key", "private key", "x-amz-", "hooks.slack", "eyj", "xox"),
+    *("gho_", "ghp_", "ghs_", "ghu_"),
 )
 _SECRET_FIELD = re.compile(_NAME, re.IGNORECASE)
 _KEPT_VALUE = re.compile(_KEEP)
@@ -99,6 +107,9 @@ class Redactor:
         """Return the text without secrets."""
         if self._known is not None:
             text = self._known.sub(MASK, text)
+        plain = text.lower()
+        if not any(sign in plain for sign in _SIGNS):
+            return text
         for pattern, replacement in _PATTERNS:
             text = pattern.sub(replacement, text)
         return text

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runbook_lib import redact
 from runbook_lib.redact import MASK, Redactor
 
 KNOWN = 's3cr&t <"quo\'te"> é/+%='
@@ -118,6 +119,25 @@ def test_the_rest_of_a_line_stays_readable() -> None:
 def test_a_hostile_line_is_read_in_linear_time(unit: str) -> None:
     text = unit * (300_000 // len(unit))
     assert Redactor(["admin12345"]).text(f"{text} admin12345").endswith(MASK)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["pass", "word", "wd", "phrase", "Secret", "TOKEN", "api", "private", "-", "_", "key",
+             "=", ": ", "://", "@", ":", "a", "Bearer ", "basic", " ", "cookie", "x-amz-signature",
+             "authorization", "x-", "auth-", "eyJ", "aaaaaaaaaa", ".", "xox", "ghp_", "hooks.",
+             "slack.com/services/", "-----BEGIN ", " KEY-----", '"', "\\"]
+        ),
+        max_size=8,
+    )
+)  # fmt: skip
+def test_the_quick_look_misses_nothing_that_a_pattern_finds(parts: list[str]) -> None:
+    text = "".join(parts)
+    slow = text
+    for pattern, replacement in redact._PATTERNS:
+        slow = pattern.sub(replacement, slow)
+    assert PLAIN.text(text) == slow
 
 
 def test_short_values_are_not_looked_for() -> None:
