@@ -27,7 +27,6 @@ from .object_store_watch import MinioWriteWatch
 
 __all__ = ["S3Store"]
 
-_CONNECT_S, _READ_S = 2.0, 10.0
 _BULK = 1000
 
 
@@ -41,6 +40,7 @@ class S3Store:
     access_key, secret_key, region : for signatures
     secure : use TLS
     connections : the most that are open at once
+    connect_s, read_s : time-outs of each request
     """
 
     def __init__(
@@ -53,12 +53,14 @@ class S3Store:
         region: str = "us-east-1",
         secure: bool = False,
         connections: int = 64,
+        connect_s: float = 2.0,
+        read_s: float = 10.0,
     ) -> None:
         self.endpoint = endpoint
         self.bucket = bucket
         self.url = f"{'https' if secure else 'http'}://{endpoint}"
         self.http = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=_CONNECT_S, read=_READ_S),
+            timeout=urllib3.Timeout(connect=connect_s, read=read_s),
             # A 5xx is not retried: its text says why (storage full), and a retry would hide it.
             retries=urllib3.Retry(total=1, backoff_factor=0.1, status=0, redirect=0),
             maxsize=connections,
@@ -75,8 +77,8 @@ class S3Store:
             access_key=access_key,
             secret_key=secret_key,
             region=region,
-            connect_s=_CONNECT_S,
-            read_s=_READ_S,
+            connect_s=connect_s,
+            read_s=read_s,
         )
 
     def list_objects(

@@ -337,15 +337,18 @@ def test_a_refused_port_is_a_refused_connection() -> None:
     assert isinstance(error, ConnectionRefusedClientError)
 
 
-def test_a_silent_server_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runbook_lib.clients.object_store_s3._READ_S", 0.2)
+def test_a_silent_server_is_a_timeout() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         endpoint = f"127.0.0.1:{silent.getsockname()[1]}"
-        store = S3Store(endpoint=endpoint, bucket="bucket", access_key="a", secret_key="s")
+        store = S3Store(
+            endpoint=endpoint, bucket="bucket", access_key="a", secret_key="s", read_s=0.2
+        )
         with pytest.raises(ClientTimeoutError):
             list(store.list_objects(""))
+        with pytest.raises(ClientTimeoutError):
+            list(store.list_objects("a/"))
 
 
 def test_a_full_store_says_so(tmp_path: Path) -> None:

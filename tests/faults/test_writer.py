@@ -1,0 +1,154 @@
+"""Someone rewrites, deletes and adds objects while a release runs."""
+
+from __future__ import annotations
+
+import random
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.change.mover import apply_plan
+from runbook_lib.clients.object_store import ObjectStore
+from runbook_lib.errors import DriftError
+from runbook_lib.model import ObjectInfo
+from runbook_lib.redact import Redactor
+from tests.faults.bucket import make_scene
+from tests.faults.conftest import RUNS
+from tests.faults.jobs import connect
+from tests.support.gateway import SECRET_KEY, StoreServer
+from tests.support.releases import put_label
+
+pytestmark = pytest.mark.faults
+
+
+@dataclass
+class Writer:
+    """What a busy system does to the source meanwhile.
+
+    Attributes
+    ----------
+    newest : ETag of the last version it wrote of each key
+    removed : keys that it deleted after that
+    """
+
+    store: ObjectStore
+    keys: list[str]
+    rng: random.Random
+    newest: dict[str, str] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Act until it is stopped."""
+        while not self.stop.is_set():
+            key = self.rng.choice(self.keys)
+            prefix, _, name = key.rpartition("/")
+            act = self.rng.choices(["rewrite", "delete", "add"], [6, 1, 2])[0]
+            if act == "add":
+                name = f"{self.rng.getrandbits(40):010x}.pdf"
+                put_label(self.store, name, self.rng.randbytes(20), prefix=f"{prefix}/")
+            elif act == "rewrite":
+                content = self.rng.randbytes(40)
+                self.removed.discard(key)
+                info = put_label(self.store, name, content, prefix=f"{prefix}/")
+                self.newest[key] = info.etag
+            else:
+                self.newest.pop(key, None)
+                self.removed.add(key)
+                gone = ObjectInfo(key, "", 0, datetime.now(UTC))
+                self.store.delete_objects([gone], guarded=False)
+
+
+def test_a_busy_writer_loses_nothing_outside_the_declared_window(
+    server: StoreServer, tmp_path: Path, seed: int
+) -> None:
+    rng = random.Random(seed)
+    lost_total = told_total = rewritten = 0
+    for run in range(max(2, RUNS // 6)):
+        folder = tmp_path / str(run)
+        scene = make_scene(server.endpoint, folder, seed=rng.getrandbits(32), objects=80)
+        store, writing = connect(server.endpoint), connect(server.endpoint)
+        rows = {row.key: row for row in scene.plan.iter_rows()}
+        writer = Writer(writing, list(rows), random.Random(rng.getrandbits(32)))
+        thread = threading.Thread(target=writer.run)
+
+        def begin(boundary: str, thread: threading.Thread = thread) -> None:
+            if boundary == "approved":
+                thread.start()
+
+        try:
+            result = apply_plan(
+                store,
+                scene.plan,
+                ledger_path=folder / "ledger" / f"{scene.plan.id}.jsonl",
+                approve_sha256=scene.plan.sha256,
+                approved_by="test",
+                redactor=Redactor([SECRET_KEY]),
+                checkpoint=begin,
+                batch_size=10,
+            )
+        except DriftError as error:
+            pytest.fail(f"drift before anyone wrote: {error}")
+        finally:
+            writer.stop.set()
+            thread.join(timeout=30)
+        counted = scene.count()
+        rewritten += len(writer.newest)
+        lost = {
+            key
+            for key, etag in writer.newest.items()
+            if key not in writer.removed and counted.get(key, ("", 0))[0] != etag
+        }
+        lost_total, told_total = lost_total + len(lost), told_total + len(result.lost_in_window)
+        assert lost <= set(result.lost_in_window), f"run {run}, seed {seed}: {lost}"
+        for key, row in rows.items():
+            if key not in writer.newest and key not in writer.removed:
+                assert (key in counted) != (row.to in counted), key
+                assert counted.get(row.to, counted.get(key)) == scene.before[key]
+        foreign = {key: value for key, value in scene.before.items() if key not in rows}
+        assert {key: counted.get(key) for key in foreign} == foreign
+    print(
+        f"{server.kind}: {rewritten} rewritten, {lost_total} newer versions deleted, "
+        f"{told_total} told, seed {seed}"
+    )
+    if scene.plan.header.abilities.conditional_delete:
+        assert lost_total == 0
+
+
+def test_a_rewrite_in_the_very_window_is_spared_or_told(
+    server: StoreServer, tmp_path: Path, seed: int
+) -> None:
+    scene = make_scene(server.endpoint, tmp_path, seed=seed, objects=20)
+    store, writing = connect(server.endpoint), connect(server.endpoint)
+    keys = [row.key for row in scene.plan.iter_rows()][:2]
+    newest: dict[str, str] = {}
+
+    def rewrite(boundary: str) -> None:
+        if boundary == "looked" and not newest:
+            for key in keys:
+                newest[key] = writing.put_object(key, b"newer").etag
+
+    result = apply_plan(
+        store,
+        scene.plan,
+        ledger_path=tmp_path / "ledger" / f"{scene.plan.id}.jsonl",
+        approve_sha256=scene.plan.sha256,
+        approved_by="test",
+        redactor=Redactor([SECRET_KEY]),
+        checkpoint=rewrite,
+        batch_size=10,
+    )
+    counted = scene.count()
+    there = {key: counted[key][0] for key in keys if key in counted}
+    if scene.plan.header.abilities.conditional_delete:
+        assert there == newest
+        assert sorted(trouble.key for trouble in result.conflicts) == sorted(keys)
+        assert not any(key.replace("/pending/", "/ready/") in counted for key in keys)
+    else:
+        assert there == {}
+        assert sorted(result.lost_in_window) == sorted(keys)
+        assert "ignores conditional deletes" in scene.plan.header.window
+    assert not result.is_clean
