@@ -17,6 +17,7 @@ _BLANK = (
     "mathjax_url", "require_js_url", "jquery_url", "mermaid_js_url", "mermaid_layout_elk_js_url",
     "jupyter_widgets_base_url", "widget_renderer_url", "html_manager_semver_range",
 )  # fmt: skip
+_NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
 _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
 
 
@@ -62,7 +63,7 @@ def notebook_fragment(source: Path, incident: Incident, *, for_report: bool = Fa
         # nbformat joins the lines of each string, so that the redactor sees whole texts
         raw = nbformat.reads(source.read_text("utf-8"), as_version=4)  # type: ignore[no-untyped-call]
         notebook = nbformat.from_dict(incident.redactor.json(raw))  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, AttributeError, KeyError) as error:
+    except (*_NOT_A_NOTEBOOK, nbformat.ValidationError) as error:
         return Markup("<p>{} could not be read: {}</p>").format(source.name, type(error).__name__)
     _keep_readable(notebook)
     config = Config()

@@ -1,0 +1,133 @@
+"""An executed notebook becomes an offline page that tells the same and does nothing."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from runbook_lib.record.incident import Incident
+from runbook_lib.report import export_notebooks, write_report
+from runbook_lib.report.sanitize import CSP, sanitize_html
+from runbook_lib.show.plots import Picture
+from tests.support.incidents import make_incident
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def save(incident: Incident, *outputs: Any, text: str = "inv.take('2.1')") -> Path:
+    cells = [new_markdown_cell("# Title\n\n[next](03_immediate_actions.ipynb)")]
+    cells.append(new_code_cell(text, outputs=list(outputs)))
+    path = incident.path("notebooks", "02_signals_detection.ipynb")
+    path.write_text(nbformat.writes(new_notebook(cells=cells)), "utf-8")
+    run = {"notebook": path.name, "status": "done", "duration_s": 1.0, "error": ""}
+    incident.journal.append("notebook", {"section": "02_signals_detection", **run})
+    return path
+
+
+def export(incident: Incident) -> str:
+    (path,) = export_notebooks(incident)
+    return path.read_text("utf-8")
+
+
+@pytest.fixture
+def incident(tmp_path: Path) -> Incident:
+    return make_incident(tmp_path, secrets=("S3ntinel&value",)).incident
+
+
+def test_a_page_has_code_outputs_and_prose_and_the_policy(incident: Incident) -> None:
+    save(incident, new_output("stream", name="stdout", text="27.4 minutes"))
+
+    html = export(incident)
+
+    assert CSP.replace("'", "&#39;") in html
+    for text in ("Title", "27.4 minutes", "inv", "03_immediate_actions.ipynb"):
+        assert text in html
+    assert "<script" not in html
+    assert "http" not in html.replace("http-equiv", "")
+
+
+def test_a_picture_stays_with_its_text(incident: Incident) -> None:
+    bundle = Picture(PNG, "lag over time")._repr_mimebundle_()
+    save(incident, new_output("display_data", data=bundle))
+
+    html = export(incident)
+
+    assert 'alt="lag over time"' in html
+    assert "data:image/png;base64," in html
+
+
+def test_a_widget_is_shown_by_its_table_and_one_without_is_named(incident: Incident) -> None:
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}}
+    save(
+        incident,
+        new_output(
+            "display_data", data={**view, "text/html": "<table><tr><td>60</td></tr></table>"}
+        ),
+        new_output("display_data", data=view),
+    )
+
+    html = export(incident)
+
+    assert "<td>60</td>" in html
+    assert "output left out: application/vnd.jupyter.widget-view+json" in html
+
+
+def test_secrets_reach_neither_page_nor_report(incident: Incident) -> None:
+    secret = "S3ntinel&value"
+    save(
+        incident,
+        new_output("stream", name="stderr", text=f"failed with {secret}"),
+        new_output("error", ename="E", evalue=secret, traceback=[f"x = '{secret}'"]),
+        new_output("display_data", data={"text/html": "<b>S3ntinel&amp;value</b>"}),
+        text=f"password = {secret!r}",
+    )
+
+    assert "S3ntinel" not in export(incident)
+    assert "S3ntinel" not in write_report(incident).read_text("utf-8")
+
+
+@pytest.mark.parametrize("content", [b"", b"not json", b"{}", b'{"cells": 3}', b"\xff\xfe"])
+def test_a_file_that_is_no_notebook_is_said_to_be_none(incident: Incident, content: bytes) -> None:
+    path = save(incident)
+    path.write_bytes(content)
+
+    assert "could not be read" in export(incident)
+    assert write_report(incident).is_file()
+
+
+def test_the_report_holds_the_outputs_behind_a_fold_and_a_link_to_the_page(
+    incident: Incident,
+) -> None:
+    save(incident, new_output("stream", name="stdout", text="27.4 minutes of lag"))
+
+    html = write_report(incident).read_text("utf-8")
+
+    assert "27.4 minutes of lag" in html
+    assert 'href="notebooks/02_signals_detection.html"' in html
+
+
+@pytest.mark.parametrize(
+    ("dirty", "clean"),
+    [
+        ("<p onclick='x()'>a</p>", "<p>a</p>"),
+        ("<script>x()</script>b", "b"),
+        ('<a href="javascript:x()">c</a>', "<a rel=\"noopener noreferrer\">c</a>"),
+        ('<a href="https://example.org">d</a>', "<a rel=\"noopener noreferrer\">d</a>"),
+        ('<a href="#step-2.1">e</a>', '<a href="#step-2.1" rel="noopener noreferrer">e</a>'),
+        ('<img src="http://x/y.png" alt="f">', '<img alt="f">'),
+        ('<p style="color:red;position:fixed">g</p>', '<p style="color:red">g</p>'),
+        ('<p style="background-color:url(x)">h</p>', "<p>h</p>"),
+        ('<p style="font-size:99999px">i</p>', "<p>i</p>"),
+        ('<table width="9"><caption>j</caption></table>', "<table><caption>j</caption></table>"),
+        ('<p id="timeline" class="verdict hl-k n">k</p>', '<p class="hl-k n">k</p>'),
+    ],
+)  # fmt: skip
+def test_html_keeps_text_and_loses_what_acts(dirty: str, clean: str) -> None:
+    assert sanitize_html(dirty) == clean

@@ -1,0 +1,255 @@
+"""What a notebook shows is text first, and safe HTML."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from markupsafe import Markup
+
+from runbook_lib.model import Finding, Reading, Status
+from runbook_lib.show.cards import fact_rows, reading_html, reading_text
+from runbook_lib.show.plots import plot_ages, plot_lines, plot_reading
+from runbook_lib.show.tables import (
+    findings_frame,
+    page_of_plan,
+    pill,
+    readings_frame,
+    render_rows,
+    render_table,
+)
+from runbook_lib.show.text import (
+    clip,
+    format_bytes,
+    format_duration,
+    format_value,
+    safe,
+    visible,
+)
+
+AT = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
+
+
+def reading(**changes: Any) -> Reading:
+    values: dict[str, Any] = {
+        "step": "2.1",
+        "name": "lag",
+        "value": 27.4,
+        "unit": "min",
+        "status": "breach",
+        "observed_at": AT,
+        "source": "promql",
+        "reason": "it fires",
+    }
+    return Reading(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\u202eb", "a‹U+202E›b"),
+        ("a\u2066b\u2069", "a‹U+2066›b‹U+2069›"),
+        ("pen\u200bding", "pen‹U+200B›ding"),
+        ("a\x00b\x1b[31m", "a‹U+0000›b‹U+001B›[31m"),
+        ("a\ud800b", "a‹U+D800›b"),
+        ("one\r\ntwo\tthree", "one\ntwo\tthree"),
+        ("\U000e0041", "‹U+E0041›"),
+        ("đơn hàng 📦 ạ", "đơn hàng 📦 ạ"),
+    ],
+)
+def test_invisible_characters_are_shown_and_letters_are_left_alone(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+def test_stacked_marks_are_cut() -> None:
+    assert len(visible("Z" + "\u0301" * 500)) < 10
+
+
+def test_safe_escapes_clips_and_leaves_markup() -> None:
+    assert safe('<b a="1">') == "&lt;b a=&#34;1&#34;&gt;"
+    assert safe(Markup("<b>")) == "<b>"
+    assert clip("x" * 30, 10) == "x" * 10 + "… (+20 characters)"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (None, "", "–"),
+        (True, "", "yes"),
+        (1234567, "objects", "1,234,567 objects"),
+        (27.4, "min", "27.4 min"),
+        (2.0, "", "2"),
+        (4_812_800, "bytes", "4.6 MiB"),
+        ("paused", "", "paused"),
+        (float("nan"), "", "nan"),
+    ],
+)
+def test_values_are_written_for_people(value: Any, unit: str, text: str) -> None:
+    assert format_value(value, unit) == text
+
+
+def test_sizes_and_durations() -> None:
+    assert [format_bytes(n) for n in (0, 1023, 1024, 5 << 30)] == [
+        "0 B",
+        "1023 B",
+        "1.0 KiB",
+        "5.0 GiB",
+    ]
+    spans = [
+        timedelta(seconds=59),
+        timedelta(minutes=35),
+        timedelta(hours=3, minutes=4),
+        timedelta(days=3),
+    ]
+    assert list(map(format_duration, spans)) == ["59 s", "35 min", "3 h 04 min", "3 d 0 h"]
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_a_status_is_word_and_icon_and_colour(status: Status) -> None:
+    html = pill(str(status))
+
+    assert str(status) in html
+    assert any(icon in html for icon in "✓✖?")
+    assert "background-color:#" in html
+
+
+def test_frames_have_their_columns_also_when_empty() -> None:
+    assert list(readings_frame([]).columns) == list(readings_frame([reading()]).columns)
+    assert len(readings_frame([])) == 0
+    assert list(findings_frame([]).dtypes.astype(str))[2] == "float64"
+
+
+def test_findings_come_most_supported_first() -> None:
+    names = {"refuted": "surge", "undecided": "bad_prefix", "supported": "store_down"}
+    found = [Finding(name=n, status=s, score=0.1) for s, n in names.items()]  # type: ignore[arg-type]
+
+    assert list(findings_frame(found)["cause"]) == ["store_down", "bad_prefix", "surge"]
+
+
+def test_a_table_has_caption_scope_and_escaped_cells() -> None:
+    html = render_table(readings_frame([reading(name="<script>")]), caption="<b>")
+
+    assert "<caption" in html
+    assert html.count('scope="col"') == 8
+    assert "<script>" not in html
+    assert "&lt;b&gt;" in html
+
+
+def test_a_table_without_rows_says_none() -> None:
+    assert "none" in render_rows([], caption="x", columns=("a",))
+
+
+def test_a_card_shows_value_reason_source_and_rows() -> None:
+    card = reading_html(reading(detail={"rows": [{"key": "pending/1.pdf"}] * 30, "seq": 3}))
+
+    for text in ("27.4 min", "it fires", "promql", "pending/1.pdf", "first 20 of 30 rows"):
+        assert text in card
+    assert reading_text(reading()).startswith("✖ breach · 2.1 lag: 27.4 min")
+
+
+def test_facts_are_plain_and_sizes_are_for_people() -> None:
+    facts = {
+        "free_bytes": 2048,
+        "excluded": {"synthetic": 2, "none": None},
+        "rows": [1],
+        "keys": ["a", "b"],
+    }
+
+    assert fact_rows(facts) == [
+        {"name": "free bytes", "value": "2.0 KiB"},
+        {"name": "excluded", "value": "synthetic 2, none –"},
+        {"name": "keys", "value": "a, b"},
+    ]
+
+
+class TestPagesOfAPlan:
+    rows = tuple(
+        {"key": f"pending/{i:05d}.pdf", "order_id": str(i % 7), "size_bytes": i * 37 % 101}
+        for i in range(1_000)
+    )
+
+    def test_pages_cover_every_row_once(self) -> None:
+        pages = [page_of_plan(iter(self.rows), page=n)[0] for n in range(1, 6)]
+
+        assert [row for page in pages for row in page] == list(self.rows)
+        assert page_of_plan(iter(self.rows), page=6) == ([], 1_000)
+
+    def test_a_filter_looks_at_key_and_order(self) -> None:
+        rows, found = page_of_plan(iter(self.rows), contains="00042")
+
+        assert (found, rows[0]["key"]) == (1, "pending/00042.pdf")
+
+    @pytest.mark.parametrize("descending", [False, True])
+    def test_rows_are_sorted_over_all_pages(self, descending: bool) -> None:
+        sizes = []
+        for page in range(1, 6):
+            rows, _ = page_of_plan(
+                iter(self.rows), page=page, sort_by="size_bytes", descending=descending
+            )
+            sizes += [row["size_bytes"] for row in rows]
+
+        assert sizes == sorted((row["size_bytes"] for row in self.rows), reverse=descending)
+
+    def test_without_sorting_only_one_page_is_kept(self) -> None:
+        taken = 0
+
+        def stream() -> Any:
+            nonlocal taken
+            for number in range(50_000):
+                taken += 1
+                yield {"key": str(number)}
+
+        rows, found = page_of_plan(stream(), page=2)
+        assert (len(rows), found, taken) == (200, 50_000, 50_000)
+
+
+class TestPlots:
+    points = tuple((AT + timedelta(seconds=30 * i), i / 2) for i in range(40))
+
+    def test_the_text_says_what_the_picture_shows(self) -> None:
+        picture = plot_lines(
+            {"pending/": self.points}, title="Lag", unit="min", threshold=10, windows=[(AT, None)]
+        )
+
+        assert picture.png.startswith(b"\x89PNG")
+        for words in (
+            "Lag",
+            "pending/: from 0 at 03:14:00 to 19.5",
+            "threshold is 10 min",
+            "alert",
+        ):
+            assert words in picture.alt
+        assert f'alt="{picture.alt}"' in picture.to_html()
+
+    def test_the_file_holds_no_words_of_its_own(self) -> None:
+        png = plot_lines({"a": self.points}, title="Lag", unit="min").png
+
+        assert b"tEXt" not in png
+        assert b"iTXt" not in png
+
+    def test_lines_at_zero_are_left_out_beside_one_that_moves(self) -> None:
+        zero = [(at, 0.0) for at, _ in self.points]
+
+        assert "chaos" not in plot_lines({"a": self.points, "chaos": zero}, title="t", unit="").alt
+        assert "chaos" in plot_lines({"chaos": zero}, title="t", unit="").alt
+
+    def test_ages_over_the_threshold_are_counted(self) -> None:
+        picture = plot_ages([(0, 5, 3), (5, 10, 2), (10, 30, 4), (30, None, 1)], threshold=10)
+
+        assert "5 waited over the threshold of 10 minutes" in picture.alt
+
+    @pytest.mark.parametrize(
+        "series",
+        [[], [{"name": "lag", "points": []}], [{"name": "lag", "points": [["2026-11-24", "NaN"]]}]],
+    )
+    def test_a_reading_without_samples_has_no_picture(self, series: list[Any]) -> None:
+        assert plot_reading(reading(detail={"series": series})) is None
+
+    def test_samples_that_are_no_numbers_are_left_out(self) -> None:
+        points = [["2026-11-24T03:14:00Z", 1], ["2026-11-24T03:15:00", None],
+                  ["2026-11-24T03:16:00Z", "inf"], ["2026-11-24T03:17:00Z", 2.5]]  # fmt: skip
+        picture = plot_reading(reading(detail={"series": [{"name": "lag", "points": points}]}))
+
+        assert picture is not None
+        assert "from 1 at 03:14:00 to 2.5 at 03:17:00" in picture.alt

@@ -1,0 +1,272 @@
+"""Forms, gates, live readings and notes: nothing happens before somebody presses a button."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from runbook_lib.errors import ClientTimeoutError
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Reading, Status, Verdict
+from runbook_lib.section import ActionStep, SectionModule, SectionParameters, Step
+from runbook_lib.sections import SECTIONS
+from runbook_lib.settings import Settings
+from runbook_lib.show import cards
+from runbook_lib.show.door import door
+from runbook_lib.show.forms import form
+from runbook_lib.show.live import live
+from runbook_lib.show.plans import confirm, plan_table
+from runbook_lib.show.writing import write_down
+from tests.support.incidents import make_incident, tell_incident
+
+DETECTION = SECTIONS["02_signals_detection"]
+
+
+class FakePlan:
+    """A release of many objects."""
+
+    id, step, action, target = "rel-1", "6.1", "release", "many objects"
+    sha256 = "9d5ed678" + "0" * 56
+    is_empty, reversible = False, True
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return {"objects": 450, "bytes": 2048, "excluded": {"synthetic": 3}}
+
+    def iter_rows(self) -> Iterator[Mapping[str, Any]]:
+        for number in range(450):
+            yield {"key": f"pending/{number:04d}.pdf", "order_id": "", "size_bytes": 450 - number}
+
+
+class FakeSection:
+    """A section whose one step reads what the test says."""
+
+    NAME, TITLE, Parameters = "02_signals_detection", "Signals", SectionParameters
+
+    def __init__(self, read: Callable[[Investigation], Reading]) -> None:
+        self.STEPS = {"2.1": Step("2.1", "Alert", read, "nowhere", name="lag")}
+        self.ACTIONS: dict[str, ActionStep] = {}
+
+    def conclude(self, _inv: Investigation) -> Conclusion:
+        return Conclusion(section=self.NAME, verdict=Verdict.UNKNOWN, summary="")
+
+
+def open_on(tmp_path: Path, read: Callable[[Investigation], Reading]) -> Investigation:
+    return Investigation(
+        make_incident(tmp_path).incident,
+        section=cast(SectionModule, FakeSection(read)),
+        parameters=SectionParameters(),
+        settings=Settings(),
+    )
+
+
+def kinds(inv: Investigation) -> list[str]:
+    return [entry.kind for entry in inv.incident.journal.read()]
+
+
+class TestForm:
+    def test_the_tagged_cells_values_are_in_use_until_the_button_is_pressed(self) -> None:
+        names = {"incident_id": "", "ticket_id": "abc", "window_minutes": 30}
+        made = form(DETECTION, names)
+        made._fields["window_minutes"].value = "90"
+
+        assert made.values == {"incident_id": "", "ticket_id": "abc", "window_minutes": 30}
+        made.button.click()
+        assert names["window_minutes"] == 90
+
+    def test_a_wrong_value_changes_nothing_and_is_said_beside_its_field(self) -> None:
+        names: dict[str, Any] = {"window_minutes": 60}
+        made = form(DETECTION, names)
+        made._fields["window_minutes"].value = "0"
+        made._fields["ticket_id"].value = "x y"
+
+        assert made.use() is False
+        assert names == {"window_minutes": 60}
+        assert "greater than or equal to 1" in made._errors["window_minutes"].value
+        assert "match pattern" in made._errors["ticket_id"].value
+        assert made._errors["incident_id"].value == ""
+
+    def test_without_widgets_it_is_a_table_and_a_text_of_the_values(self) -> None:
+        bundle = form(DETECTION, {"ticket_id": "<b>"})._repr_mimebundle_()
+
+        assert "&lt;b&gt;" in bundle["text/html"]
+        assert "window_minutes = 60" in bundle["text/plain"]
+        assert "application/vnd.jupyter.widget-view+json" in bundle
+
+    @pytest.mark.parametrize("name", SECTIONS)
+    def test_every_section_has_a_form_whose_defaults_are_accepted(self, name: str) -> None:
+        names: dict[str, Any] = {}
+        made = form(SECTIONS[name], names)
+
+        assert made.use() is True
+        assert names == SECTIONS[name].Parameters().model_dump()
+
+    def test_bounds_and_help_stand_beside_the_field(self) -> None:
+        made = form(DETECTION, {})
+        texts = [row.children[1].value for row in made._box.children[:-1]]
+
+        assert any("at least 1, at most 1440" in text for text in texts)
+
+
+class TestConfirmation:
+    def test_only_the_typed_hash_approves(self) -> None:
+        names: dict[str, Any] = {"approve": ""}
+        asked = confirm(FakePlan(), names)
+        for wrong in ("", "9d5ed67", "9d5ed679", FakePlan.sha256):
+            asked.typed.value = wrong
+            asked.button.click()
+            assert names["approve"] == ""
+        asked.typed.value = " 9D5ED678 "
+        asked.button.click()
+        asked.button.click()
+        assert names["approve"] == FakePlan.sha256
+
+    def test_other_approvals_stay(self) -> None:
+        names: dict[str, Any] = {"approve": "a" * 64}
+        asked = confirm(FakePlan(), names)
+        asked.typed.value = FakePlan.sha256[:8]
+        asked.approve()
+
+        assert names["approve"] == f"{'a' * 64},{FakePlan.sha256}"
+
+    def test_an_empty_plan_cannot_be_approved(self) -> None:
+        plan = FakePlan()
+        plan.is_empty = True
+
+        assert confirm(plan, {}).button.disabled
+
+
+class TestPlanTable:
+    def test_it_pages_through_all_rows(self) -> None:
+        table = plan_table(FakePlan())
+
+        assert "450 objects; page 1 of 3" in table._shown.value
+        table.turn(1)
+        table.turn(1)
+        table.turn(1)
+        assert "page 3 of 3" in table._shown.value
+        assert "pending/0449.pdf" in table._shown.value
+
+    def test_a_filter_and_a_sort_begin_at_the_first_page(self) -> None:
+        table = plan_table(FakePlan())
+        table.turn(2)
+        table.sort_by.value = "size_bytes"
+
+        assert table.page == 1
+        assert table._shown.value.index("0449.pdf") < table._shown.value.index("0448.pdf")
+        table.contains.value = "0007"
+        assert "1 objects; page 1 of 1" in table._shown.value
+
+    def test_the_plans_card_says_that_nothing_was_changed_and_how_to_approve(self) -> None:
+        card = cards.plan_html(FakePlan())
+
+        for text in ("Nothing was changed.", FakePlan.sha256, "rel-1", "2.0 KiB", "synthetic 3"):
+            assert text in card
+        assert "planned, nothing was changed" in cards.plan_text(FakePlan())
+
+
+class TestLive:
+    def test_a_status_is_journalled_when_it_changes_only(self, tmp_path: Path) -> None:
+        statuses = iter(["ok", "ok", "breach", "breach", "ok"])
+        inv = open_on(
+            tmp_path, lambda i: i.make_reading("2.1", "lag", Status(next(statuses)), reason="r")
+        )
+        view = live(inv, "2.1")
+        for _ in range(4):
+            view.refresh()
+
+        found = [e.data["reading"]["status"] for e in inv.incident.journal.read()]
+        assert found == ["ok", "breach", "ok"]
+
+    def test_what_cannot_be_read_is_unknown_with_the_reason(self, tmp_path: Path) -> None:
+        def fail(_: Investigation) -> Reading:
+            raise ClientTimeoutError("no answer in 5 s", system="prometheus")
+
+        view = live(open_on(tmp_path, fail), "2.1")
+
+        assert view.readings["2.1"].status is Status.UNKNOWN
+        assert "no answer in 5 s" in view._repr_mimebundle_()["text/plain"]
+
+    def test_it_refreshes_by_itself_until_it_is_stopped(self, tmp_path: Path) -> None:
+        import threading
+
+        enough, count = threading.Event(), 0
+
+        def read(inv: Investigation) -> Reading:
+            nonlocal count
+            count += 1
+            if count >= 3:
+                enough.set()
+            return inv.make_reading("2.1", "lag", Status.OK)
+
+        view = live(open_on(tmp_path, read), "2.1", every_s=0.01)
+        view._buttons["Start"].click()
+        view._buttons["Start"].click()
+        assert view.is_running
+        assert enough.wait(timeout=30)
+        view._buttons["Stop"].click()
+        assert not view.is_running
+        (thread,) = [t for t in threading.enumerate() if t.name == "live-readings"] or [None]
+        if thread is not None:
+            thread.join(timeout=30)
+            assert not thread.is_alive()
+
+    def test_a_value_from_outside_is_escaped(self, tmp_path: Path) -> None:
+        inv = open_on(tmp_path, lambda i: i.make_reading("2.1", "<b>", Status.OK, reason="<i>"))
+
+        html = live(inv, "2.1")._repr_mimebundle_()["text/html"]
+        assert "<b>&lt;" not in html
+        assert "&lt;i&gt;" in html
+
+
+class TestWriting:
+    def test_answers_become_notes_and_nobodys_words_are_overwritten(self, tmp_path: Path) -> None:
+        inv = open_on(tmp_path, lambda i: i.make_reading("2.1", "lag", Status.OK))
+        inv.note("a colleague's words", checklist="7.3")
+        made = write_down(inv, {"7.3": "What changes?", "7.4": "Which probe?"})
+        assert kinds(inv) == ["note"]
+        made.answers["7.3"].value = "  an alert on a paused DAG  "
+        made.button.click()
+        made.button.click()
+
+        notes = [(e.data["checklist"], e.data["text"]) for e in inv.incident.journal.read()]
+        assert notes == [("7.3", "a colleague's words"), ("7.3", "an alert on a paused DAG")]
+        assert "an alert on a paused DAG" in made._repr_mimebundle_()["text/html"]
+
+
+class TestDoor:
+    @pytest.mark.parametrize(
+        ("until", "notebook"), [("plan", "06_remediation"), ("end", "07_postmortem")]
+    )
+    def test_it_leads_to_the_section_that_comes_next(
+        self, tmp_path: Path, until: str, notebook: str
+    ) -> None:
+        incident = tell_incident(tmp_path, until=until).incident
+        found = door(cast(Investigation, SimpleNamespace(incident=incident)))
+
+        assert found.next_notebook == notebook
+        assert f'href="{notebook}.ipynb"' in found._repr_html_()
+        assert incident.id in repr(found)
+
+    def test_a_new_incident_leads_to_the_signals_and_drills_stand_apart(
+        self, tmp_path: Path
+    ) -> None:
+        drill = make_incident(tmp_path, drill=True).incident
+        incident = make_incident(tmp_path).incident
+        found = door(cast(Investigation, SimpleNamespace(incident=incident)))
+
+        assert found.next_notebook == "02_signals_detection"
+        assert found.last_drill["incident"] == drill.id
+        assert [row["incident"] for row in found.incidents] == [incident.id]
+
+
+def test_an_action_without_a_way_back_says_so() -> None:
+    entry = ActionEntry(
+        step="6.2", action="restart", phase=ActionPhase.PLANNED, target="x", reversible=False
+    )
+
+    assert "cannot be undone" in cards.action_html(entry)
