@@ -1,0 +1,256 @@
+"""Synthetic objects: made only in a playground, proven by metadata, taken back without harm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runbook_lib.analysis.artifacts import is_synthetic
+from runbook_lib.change import synthetic
+from runbook_lib.change.plan import make_release_plan
+from runbook_lib.change.synthetic import (
+    MARKER_KEY,
+    check_playground,
+    create_backlog,
+    iter_with_metadata,
+    list_synthetic,
+    read_marker,
+    revert_backlog,
+    sweep_expired,
+)
+from runbook_lib.errors import (
+    AccessDeniedError,
+    ConnectionRefusedClientError,
+    EnvironmentForbidsError,
+    NotFoundError,
+    UsageError,
+)
+from runbook_lib.model import parse_time
+from tests.support.memory_store import MemoryStore
+from tests.support.world import make_settings
+
+NOW = datetime(2026, 11, 24, 4, tzinfo=UTC)
+PREFIX = "chaos/fulfillment-delay/"
+SETTINGS = make_settings(Path("unused"))
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    """Return a store that says it is local."""
+    store = MemoryStore()
+    store.put_object(MARKER_KEY, b'{"environment": "local"}')
+    return store
+
+
+def create(store: MemoryStore, **changes: Any) -> synthetic.SyntheticBacklog:
+    given = {"prefix": PREFIX, "count": 3, "object_size_kb": 1, "drill_id": "d1"} | changes
+    return create_backlog(store, settings=SETTINGS, now=NOW, **given)
+
+
+def keys(store: MemoryStore, prefix: str = PREFIX) -> list[str]:
+    return sorted(k for k in store.objects if k.startswith(prefix))
+
+
+def test_metadata_proves_what_was_made(store: MemoryStore) -> None:
+    made = create(store, age_minutes=20, hold_minutes=30)
+    assert made.created == made.planned == 3
+    for key in keys(store):
+        metadata = store.objects[key].info.metadata or {}
+        assert is_synthetic(metadata)
+        assert metadata["chaos-scenario"] == "fulfillment-delay"
+        assert metadata["drill-id"] == "d1"
+        assert parse_time(metadata["pending-since"]) == NOW - timedelta(minutes=20)
+        assert parse_time(metadata["hold-until"]) == NOW + timedelta(minutes=30)
+        assert parse_time(metadata["expires-at"]) == NOW + timedelta(minutes=30)
+        assert key == f"{PREFIX}chaos-d1-{metadata['order-id']}-{metadata['artifact-id']}.pdf"
+
+
+def test_documents_have_the_size_that_was_asked_for(store: MemoryStore) -> None:
+    made = create(store, object_size_kb=2)
+    contents = [store.objects[key].content for key in keys(store)]
+    assert {len(c) for c in contents} == {2048}
+    assert all(c.startswith(b"%PDF-") and c.rstrip().endswith(b"%%EOF") for c in contents)
+    assert made.size_bytes == 3 * 2048
+
+
+def test_synthetic_objects_never_enter_a_release_plan(store: MemoryStore, tmp_path: Path) -> None:
+    create(store, prefix="pending/")
+    plan = make_release_plan(
+        store, folder=tmp_path, prefix="pending/", to="ready/", made_by="t", now=lambda: NOW
+    )
+    assert plan.is_empty
+    assert plan.trailer.excluded == {"synthetic": 3}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "why"),
+    [
+        ("ready/", "never made under ready/"),
+        ("ready/x/", "never made under ready/"),
+        (".runbook/", "never made under"),
+        ("chaos", "not a prefix"),
+        ("/chaos/", "not a prefix"),
+        ("", "not a prefix"),
+    ],
+)
+def test_some_prefixes_are_refused(store: MemoryStore, prefix: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        create(store, prefix=prefix)
+    assert list(store.objects) == [MARKER_KEY]
+
+
+@pytest.mark.parametrize("count", [0, 5001])
+def test_the_number_of_objects_is_bounded(store: MemoryStore, count: int) -> None:
+    with pytest.raises(UsageError, match="1 to 5000"):
+        create(store, count=count)
+
+
+@pytest.mark.parametrize(
+    ("environment", "marker"),
+    [
+        ("production", b'{"environment": "production"}'),
+        ("production", b'{"environment": "local"}'),
+        ("local", b'{"environment": "demo"}'),
+        ("demo", b'{"environment": "local"}'),
+        ("local", b"not json"),
+        ("local", b'["local"]'),
+        ("local", b'{"environment": 1}'),
+        ("local", None),
+    ],
+)
+def test_only_a_marked_playground_may_be_changed(environment: str, marker: bytes | None) -> None:
+    store = MemoryStore()
+    if marker is not None:
+        store.put_object(MARKER_KEY, marker)
+    settings = SETTINGS.model_copy(update={"runbook_environment": environment})
+    with pytest.raises(EnvironmentForbidsError):
+        check_playground(settings, store)
+    with pytest.raises(EnvironmentForbidsError):
+        create_backlog(store, settings=settings, prefix=PREFIX, count=1, now=NOW)
+    with pytest.raises(EnvironmentForbidsError):
+        sweep_expired(store, settings, now=NOW)
+    assert keys(store) == []
+
+
+def test_a_store_that_cannot_be_read_is_not_taken_for_unmarked(store: MemoryStore) -> None:
+    def refuse(_method: str, _key: str) -> None:
+        raise ConnectionRefusedClientError("refused", system="store")
+
+    store.fail = refuse
+    with pytest.raises(ConnectionRefusedClientError):
+        read_marker(store)
+
+
+def test_a_revert_leaves_real_objects_and_other_drills(store: MemoryStore) -> None:
+    create(store)
+    create(store, drill_id="d2")
+    look_alike = f"{PREFIX}chaos-d1-9000001-0123456789ab.pdf"
+    store.put_object(look_alike, b"x", metadata={"order-id": "9000001", "drill-id": "d1"})
+    removal = revert_backlog(store, prefix=PREFIX, drill_id="d1")
+    assert (removal.removed, removal.candidates, removal.kept) == (3, 3, 4)
+    assert len(keys(store)) == 4
+    assert revert_backlog(store, prefix=PREFIX).removed == 3
+    assert keys(store) == [look_alike]
+
+
+def test_a_revert_takes_what_dataflows_own_script_made(store: MemoryStore) -> None:
+    metadata = {"chaos-scenario": "fulfillment-delay", "hold-until": NOW.isoformat()}
+    store.put_object(f"{PREFIX}4242-0123456789ab.pdf", b"x", metadata=metadata)
+    assert revert_backlog(store, prefix=PREFIX).removed == 1
+
+
+def test_a_dry_run_of_the_revert_only_counts(store: MemoryStore) -> None:
+    create(store)
+    removal = revert_backlog(store, prefix=PREFIX, dry_run=True)
+    assert (removal.candidates, removal.removed) == (3, 0)
+    assert len(keys(store)) == 3
+
+
+def test_an_object_that_became_real_meanwhile_stays(store: MemoryStore) -> None:
+    create(store)
+    victim, heads = keys(store)[0], [0]
+
+    def replace_before_second_look(method: str, key: str) -> None:
+        heads[0] += (method, key) == ("head", victim)
+        if heads[0] == 2:
+            heads[0] += 1
+            store.put_object(victim, b"real", metadata={"order-id": "1"})
+
+    store.fail = replace_before_second_look
+    removal = revert_backlog(store, prefix=PREFIX)
+    assert keys(store) == [victim]
+    assert store.objects[victim].content == b"real"
+    assert "real object" in removal.failed[victim]
+
+
+def failing(method: str, key: str, error: Exception) -> Callable[[str, str], None]:
+    def fail(asked: str, about: str) -> None:
+        if (asked, about) == (method, key):
+            raise error
+
+    return fail
+
+
+def test_one_bad_object_does_not_stop_a_revert(store: MemoryStore) -> None:
+    create(store)
+    bad = keys(store)[1]
+    store.fail = failing("delete", bad, AccessDeniedError("denied", system="store"))
+    removal = revert_backlog(store, prefix=PREFIX)
+    assert keys(store) == [bad]
+    assert removal.removed == 2
+    assert "denied" in removal.failed[bad]
+
+
+def test_objects_that_vanish_or_hide_their_metadata_are_told_apart(store: MemoryStore) -> None:
+    create(store)
+    gone, hidden, fine = keys(store)
+    errors = {
+        gone: NotFoundError("gone", system="store"),
+        hidden: AccessDeniedError("no", system="store"),
+    }
+
+    def fail(method: str, key: str) -> None:
+        if method == "head" and key in errors:
+            raise errors[key]
+
+    store.fail = fail
+    found = {info.key: info.metadata for info in iter_with_metadata(store, PREFIX)}
+    assert set(found) == {hidden, fine}
+    assert found[hidden] is None
+    assert [info.key for info in list_synthetic(store, [PREFIX])] == [fine]
+
+
+def test_only_what_is_over_its_time_is_swept(store: MemoryStore) -> None:
+    create(store, hold_minutes=5)
+    create(store, hold_minutes=60, prefix="pending/")
+    store.put_object("pending/1-0123456789ab.pdf", b"x", metadata={"expires-at": NOW.isoformat()})
+    assert sweep_expired(store, SETTINGS, now=NOW + timedelta(minutes=6)) == 3
+    assert keys(store) == []
+    assert len(keys(store, "pending/")) == 4
+    assert sweep_expired(store, SETTINGS, now=NOW + timedelta(minutes=61)) == 3
+    assert keys(store, "pending/") == ["pending/1-0123456789ab.pdf"]
+
+
+def test_a_synthetic_object_without_a_readable_end_is_never_swept(store: MemoryStore) -> None:
+    metadata = {"chaos-scenario": "x", "hold-until": "soon"}
+    store.put_object(f"{PREFIX}x.pdf", b"x", metadata=metadata)
+    assert sweep_expired(store, SETTINGS, now=NOW) == 0
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["order-id", "drill-id", "hold-until", "expires-at", "chaos-scenario"]),
+        st.sampled_from(["", "  ", "x", "d1"]),
+    )
+)
+def test_a_revert_removes_exactly_what_is_proven_synthetic(metadata: dict[str, str]) -> None:
+    store = MemoryStore()
+    store.put_object(f"{PREFIX}a.pdf", b"x", metadata=metadata)
+    revert_backlog(store, prefix=PREFIX)
+    assert bool(keys(store)) is not is_synthetic(metadata)
