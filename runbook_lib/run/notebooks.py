@@ -149,6 +149,7 @@ def _execute(source: Path, name: str, values: Mapping[str, Any], cell_timeout_s:
             language="python",
             progress_bar=False,
             execution_timeout=cell_timeout_s,
+            extra_arguments=["--log-level=50"],
             config=Config({"KernelManager": manager}),
         )
     except PapermillExecutionError as error:

@@ -19,7 +19,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 
 def test_every_setting_stands_in_the_example_and_loads_from_it(tmp_path: Path) -> None:
-    names = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text("utf-8"), re.M))
+    names = set(re.findall(r"^(?:# )?([A-Z_]+)=", (ROOT / ".env.example").read_text("utf-8"), re.M))
     assert {name.upper() for name in Settings.model_fields} <= names
     loaded = Settings(_env_file=ROOT / ".env.example")
     assert loaded.runbook_environment == "production"
