@@ -129,8 +129,9 @@ def _status(readings: Mapping[str, Reading], step: str) -> Status:
 def _pick_causes(inv: Investigation, findings: tuple[Finding, ...]) -> dict[Cause, CauseStatus]:
     """Return the causes to judge by: those that are supported now, or were before.
 
-    A hypothesis that nobody ever supported says nothing by being undecided. Without any, what
-    was refuted says that no cause is left.
+    A hypothesis that nobody ever supported says nothing by being undecided, and one that stops
+    no label counts only if it was the incident's. Without any, what was refuted says that no
+    cause is left.
     """
     before = {
         Cause(f["name"])
@@ -140,7 +141,8 @@ def _pick_causes(inv: Investigation, findings: tuple[Finding, ...]) -> dict[Caus
         if f["status"] == CauseStatus.SUPPORTED
     }
     now = {f.name: f.status for f in findings}
-    picked = {c: s for c, s in now.items() if c in before or s is CauseStatus.SUPPORTED}
+    still = {c for c, s in now.items() if s is CauseStatus.SUPPORTED} - set(root_cause.HARMLESS)
+    picked = {c: s for c, s in now.items() if c in before or c in still}
     return picked or {c: s for c, s in now.items() if s is CauseStatus.REFUTED}
 
 

@@ -16,6 +16,7 @@ from .worker import read_worker
 
 __all__ = [
     "ACTIONS",
+    "HARMLESS",
     "NAME",
     "ORDER",
     "SHARED",
@@ -70,7 +71,7 @@ ACTIONS: dict[str, ActionStep] = {}
 #: Causes in the order in which they are to be dealt with.
 ORDER = tuple(hypothesis.cause for hypothesis in HYPOTHESES)
 #: These stop no label: what they do is a drill, blind eyes, or wrong ages.
-_HARMLESS = (Cause.SYNTHETIC, Cause.METRICS_BLIND, Cause.CLOCK_SKEW)
+HARMLESS = (Cause.SYNTHETIC, Cause.METRICS_BLIND, Cause.CLOCK_SKEW)
 
 
 def collect_observations(readings: Mapping[str, Reading]) -> dict[str, Observation]:
@@ -109,7 +110,7 @@ def conclude(inv: Investigation) -> Conclusion:
     findings = find_causes(readings)
     supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
     symptom = compute_symptom_verdict(readings)
-    grave = [f for f in supported if f.name not in _HARMLESS]
+    grave = [f for f in supported if f.name not in HARMLESS]
     verdict = Verdict.INCIDENT if grave else symptom
     odd = [r for s, r in readings.items() if s.startswith("5.") and r.status is Status.BREACH]
     if supported:
