@@ -8,7 +8,7 @@ ARGS ?=
 INCIDENT ?=
 
 .PHONY: help setup setup-test demo up down status lab investigate drill chaos-fulfillment-delay \
-	report test lint test-faults bench clean
+	report samples test lint test-faults test-airflow diagnose-matrix bench clean
 
 help: ## List every target
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-26s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,16 @@ bench: setup ## Release of 10,000 objects beside mc, s5cmd and rclone, as ratios
 
 test-faults: setup-test ## All fault tests: at least 200 kills on two stores
 	@RUNBOOK_FAULT_RUNS=200 pytest tests/faults $(ARGS)
+
+test-airflow: setup ## The pipeline client against a real Airflow, in an environment of its own
+	@sh scripts/airflow/test.sh $(ARGS)
+
+diagnose-matrix: setup ## Every fault three times, pairs, healthy runs: what section 5 finds
+	@python -m bench.diagnose_matrix $(ARGS)
+
+samples: setup ## Make the sample reports under docs/samples and the README's pictures
+	@sh scripts/setup/prometheus.sh --test
+	@python scripts/make_samples.py
 
 clean: ## Remove what was built; reports and the stack's data stay
 	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
