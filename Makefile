@@ -14,14 +14,14 @@ help: ## List every target
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-26s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## Make .venv, install the pinned dependencies, bring Prometheus and Alertmanager
-	@sh scripts/setup/prometheus.sh
+	@sh scripts/setup/prometheus.sh >&2
 
 .venv/.ready: pyproject.toml
-	@sh scripts/setup/venv.sh "$(PYTHON)"
+	@sh scripts/setup/venv.sh "$(PYTHON)" >&2
 	@touch $@
 
 setup-test: setup
-	@sh scripts/setup/prometheus.sh --test
+	@sh scripts/setup/prometheus.sh --test >&2
 
 demo: setup ## Start the local stack, run a scored drill, stop, show verdict and report
 	@sh scripts/demo.sh
@@ -64,7 +64,7 @@ test: setup-test lint ## Everything that CI checks
 	@pytest tests/browser
 
 bench: setup ## Release of 10,000 objects beside mc, s5cmd and rclone, as ratios
-	@sh scripts/setup/prometheus.sh --bench
+	@sh scripts/setup/prometheus.sh --bench >&2
 	@python -m bench.release $(ARGS)
 
 test-faults: setup-test ## All fault tests: at least 200 kills on two stores
@@ -77,7 +77,7 @@ diagnose-matrix: setup ## Every fault three times, pairs, healthy runs: what sec
 	@python -m bench.diagnose_matrix $(ARGS)
 
 samples: setup ## Make the sample reports under docs/samples and the README's pictures
-	@sh scripts/setup/prometheus.sh --test
+	@sh scripts/setup/prometheus.sh --test >&2
 	@python scripts/make_samples.py
 
 clean: ## Remove what was built; reports and the stack's data stay

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from ..errors import ClientError
+from ..errors import AccessDeniedError, ClientError
 from ..model import ObjectInfo, StoreAbilities
 from ..settings import Settings
 
@@ -169,8 +169,21 @@ class ObjectStore(Protocol):
 
 
 def connect_store(settings: Settings) -> ObjectStore:
-    """Return the bucket that the settings name; connects with the first request."""
+    """Return the bucket that the settings name; connects with the first request.
+
+    Raises
+    ------
+    AccessDeniedError
+        When there are no credentials.
+    """
     from .object_store_s3 import S3Store
+
+    if not settings.minio_root_user or not settings.minio_root_password.get_secret_value():
+        raise AccessDeniedError(
+            "no credentials: set MINIO_ROOT_USER and MINIO_ROOT_PASSWORD, or for the local stack "
+            'eval "$(runbook stack env)"',
+            system="store",
+        )
 
     return S3Store(
         endpoint=settings.minio_endpoint,
