@@ -8,86 +8,27 @@ that makes the observations of others meaningless (the store is down) leaves tho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime
 
-from ..model import Cause, CauseStatus, Finding, Json
+from ..model import Cause, CauseStatus, Finding
+from .clues import (
+    Clue,
+    Hypothesis,
+    Observation,
+    failing,
+    is_false,
+    is_nothing,
+    is_over,
+    is_some,
+    is_true,
+    is_under,
+)
 
-__all__ = ["HYPOTHESES", "Clue", "Hypothesis", "Observation", "diagnose"]
+__all__ = ["HYPOTHESES", "Observation", "diagnose"]
 
 _SUPPORTED = 0.6
 _HINT = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """One observed fact; ``evidence`` refers to the journal. ``value`` None is unknown."""
-
-    value: Json
-    evidence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Clue:
-    """What one observation says about a cause.
-
-    Attributes
-    ----------
-    name : of the observation
-    holds : tests its value
-    weight : above 0 supports, below 0 refutes
-    says : the clue in words, when it holds
-    decides : whether the hypothesis stays undecided while the observation is unknown
-    """
-
-    name: str
-    holds: Callable[[Json], bool]
-    weight: float
-    says: str
-    decides: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
-    """One cause; ``hidden_by`` names the causes that make its observations meaningless."""
-
-    cause: Cause
-    clues: tuple[Clue, ...]
-    next_step: str
-    hidden_by: tuple[Cause, ...] = ()
-
-
-def _yes(value: Json) -> bool:
-    return value is True
-
-
-def _no(value: Json) -> bool:
-    return value is False
-
-
-def _any(value: Json) -> bool:
-    return bool(value)
-
-
-def _none(value: Json) -> bool:
-    return not value
-
-
-def _over(limit: float) -> Callable[[Json], bool]:
-    return lambda value: isinstance(value, int | float) and value > limit
-
-
-def _under(limit: float) -> Callable[[Json], bool]:
-    return lambda value: isinstance(value, int | float) and value < limit
-
-
-def _failing(reason: str, what: str) -> tuple[Clue, Clue]:
-    """Return the clues of a failure reason: counted lately, and told by the log lately."""
-    return (
-        Clue(f"failures_{reason}", _over(0), 0.7, f"{what}: failures counted just now"),
-        Clue(f"logged_{reason}", _yes, 0.3, f"{what}: the worker's log says so", decides=False),
-    )
 
 
 _RUN = "runbook run 06 -p plan=ID -p approve=SHA256"
@@ -100,43 +41,54 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
         Cause.STORE_DOWN,
         (
             Clue(
-                "store_live", _no, 0.9, "the object store does not answer, or says it is not well"
+                "store_live",
+                is_false,
+                0.9,
+                "the object store does not answer, or says it is not well",
             ),
-            Clue("store_live", _yes, -0.6, "the object store is live"),
-            Clue("failures_store_unreachable", _over(0), 0.3, "the worker cannot reach it", False),
+            Clue("store_live", is_true, -0.6, "the object store is live"),
+            Clue(
+                "failures_store_unreachable", is_over(0), 0.3, "the worker cannot reach it", False
+            ),
         ),
         "do not release: restore the object store first (6.2 starts its service)",
     ),
     Hypothesis(
         Cause.METRICS_BLIND,
         (
-            Clue("prometheus_answers", _no, 0.9, "Prometheus does not answer"),
-            Clue("exporter_up", _no, 0.9, "Prometheus cannot scrape the exporter", False),
-            Clue("lag_present", _no, 0.3, "there is no fresh value of the lag", False),
+            Clue("prometheus_answers", is_false, 0.9, "Prometheus does not answer"),
+            Clue("exporter_up", is_false, 0.9, "Prometheus cannot scrape the exporter", False),
+            Clue("lag_present", is_false, 0.3, "there is no fresh value of the lag", False),
             Clue(
-                "exporter_refresh_age_s", _over(60), 0.4, "the exporter stopped refreshing", False
+                "exporter_refresh_age_s", is_over(60), 0.4, "the exporter stopped refreshing", False
             ),
-            Clue("store_live", _no, -0.5, "without the store no exporter can see anything", False),
-            Clue("exporter_up", _yes, -0.1, "the exporter is scraped", False),
+            Clue(
+                "store_live",
+                is_false,
+                -0.5,
+                "without the store no exporter can see anything",
+                False,
+            ),
+            Clue("exporter_up", is_true, -0.1, "the exporter is scraped", False),
         ),
         "6.2 start the exporter (or Prometheus); believe the listing (2.3) until then",
     ),
     Hypothesis(
         Cause.WORKER_STOPPED,
         (
-            Clue("worker_running", _no, 0.9, "the worker's service does not run"),
-            Clue("worker_paused", _yes, 0.9, "somebody paused the worker", False),
-            Clue("worker_answers", _no, 0.3, "the worker's API does not answer", False),
-            Clue("worker_answers", _yes, -0.3, "the worker's API answers", False),
+            Clue("worker_running", is_false, 0.9, "the worker's service does not run"),
+            Clue("worker_paused", is_true, 0.9, "somebody paused the worker", False),
+            Clue("worker_answers", is_false, 0.3, "the worker's API does not answer", False),
+            Clue("worker_answers", is_true, -0.3, "the worker's API answers", False),
         ),
         "6.2 start or resume the worker, then 6.1 re-trigger it",
     ),
     Hypothesis(
         Cause.WORKER_STUCK,
         (
-            Clue("worker_stands_still", _yes, 0.8, "the worker runs, but begins no new pass"),
-            Clue("worker_stands_still", _no, -0.6, "the worker begins new passes"),
-            Clue("waiting_finished", _none, -0.3, "no finished object waits", False),
+            Clue("worker_stands_still", is_true, 0.8, "the worker runs, but begins no new pass"),
+            Clue("worker_stands_still", is_false, -0.6, "the worker begins new passes"),
+            Clue("waiting_finished", is_nothing, -0.3, "no finished object waits", False),
         ),
         f"6.2 restart the worker; if it stays stuck, {_RELEASE}",
         hidden_by=(Cause.STORE_DOWN, Cause.WORKER_STOPPED),
@@ -144,27 +96,29 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     Hypothesis(
         Cause.PIPELINE_PAUSED,
         (
-            Clue("dag_paused", _yes, 0.9, "the DAG that releases labels is paused"),
-            Clue("dag_paused", _no, -0.6, "the DAG is not paused"),
+            Clue("dag_paused", is_true, 0.9, "the DAG that releases labels is paused"),
+            Clue("dag_paused", is_false, -0.6, "the DAG is not paused"),
         ),
         f"{_RELEASE}, then 6.2 unpause the DAG",
     ),
     Hypothesis(
         Cause.PIPELINE_FAILING,
         (
-            Clue("dag_failed_runs", _over(1), 0.8, "its newest runs failed"),
-            Clue("dag_failed_runs", _over(0), 0.2, "its newest run failed"),
-            Clue("dag_import_errors", _yes, 0.8, "the DAG has import errors", False),
-            Clue("dag_failed_runs", _none, -0.6, "its newest run did not fail"),
+            Clue("dag_failed_runs", is_over(1), 0.8, "its newest runs failed"),
+            Clue("dag_failed_runs", is_over(0), 0.2, "its newest run failed"),
+            Clue("dag_import_errors", is_true, 0.8, "the DAG has import errors", False),
+            Clue("dag_failed_runs", is_nothing, -0.6, "its newest run did not fail"),
         ),
         f"{_RELEASE}; the DAG's own logs say why its runs fail",
     ),
     Hypothesis(
         Cause.BAD_CREDENTIALS,
         (
-            *_failing("bad_credentials", "the store rejects the worker's key or signature"),
-            Clue("credentials_match", _no, 0.3, "the worker's secret is not the store's", False),
-            Clue("credentials_match", _yes, -0.4, "the worker has the store's secret", False),
+            *failing("bad_credentials", "the store rejects the worker's key or signature"),
+            Clue(
+                "credentials_match", is_false, 0.3, "the worker's secret is not the store's", False
+            ),
+            Clue("credentials_match", is_true, -0.4, "the worker has the store's secret", False),
         ),
         f"{_RELEASE}; correct MINIO_ROOT_USER and MINIO_ROOT_PASSWORD, then 6.2 restart",
         hidden_by=(Cause.STORE_DOWN,),
@@ -172,8 +126,8 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     Hypothesis(
         Cause.NO_PERMISSION,
         (
-            *_failing("access_denied", "the store denies the worker a right"),
-            Clue("failures_bad_credentials", _over(0), -0.3, "its key itself is rejected", False),
+            *failing("access_denied", "the store denies the worker a right"),
+            Clue("failures_bad_credentials", is_over(0), -0.3, "its key itself is rejected", False),
         ),
         f"{_RELEASE}; give the worker's user its right back",
         hidden_by=(Cause.STORE_DOWN,),
@@ -181,17 +135,17 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     Hypothesis(
         Cause.BAD_PREFIX,
         (
-            Clue("worker_place", _any, 0.9, "the worker watches or fills another place"),
-            Clue("worker_place", _none, -0.6, "the worker's prefixes and bucket are right"),
-            Clue("failures_no_such_bucket", _over(0), 0.3, "it names a missing bucket", False),
+            Clue("worker_place", is_some, 0.9, "the worker watches or fills another place"),
+            Clue("worker_place", is_nothing, -0.6, "the worker's prefixes and bucket are right"),
+            Clue("failures_no_such_bucket", is_over(0), 0.3, "it names a missing bucket", False),
         ),
         f"{_RELEASE}; correct the worker's prefix or bucket, then 6.2 restart",
     ),
     Hypothesis(
         Cause.STORAGE_FULL,
         (
-            *_failing("storage_full", "writes are refused for want of room"),
-            Clue("store_free_bytes", _under(2**31), 0.3, "under 2 GiB are free", False),
+            *failing("storage_full", "writes are refused for want of room"),
+            Clue("store_free_bytes", is_under(2**31), 0.3, "under 2 GiB are free", False),
         ),
         "do not release: a move needs room for the copies; free or add capacity first",
         hidden_by=(Cause.STORE_DOWN,),
@@ -199,10 +153,10 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     Hypothesis(
         Cause.CARRIER_TIMEOUT,
         (
-            Clue("carrier_timeout_share", _over(0.2), 0.8, "the carrier does not answer in time"),
-            Clue("logged_carrier_timeout", _yes, 0.3, "the worker's log says so", False),
+            Clue("carrier_timeout_share", is_over(0.2), 0.8, "the carrier does not answer in time"),
+            Clue("logged_carrier_timeout", is_true, 0.3, "the worker's log says so", False),
             Clue(
-                "waiting_incomplete", _over(0), 0.1, "objects without tracking number wait", False
+                "waiting_incomplete", is_over(0), 0.1, "objects without tracking number wait", False
             ),
         ),
         "do not release objects without tracking number (6.1 leaves them out); call the carrier, "
@@ -211,10 +165,10 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     Hypothesis(
         Cause.CARRIER_ERRORS,
         (
-            Clue("carrier_error_share", _over(0.2), 0.8, "the carrier answers with errors"),
-            Clue("logged_carrier_error", _yes, 0.3, "the worker's log says so", False),
+            Clue("carrier_error_share", is_over(0.2), 0.8, "the carrier answers with errors"),
+            Clue("logged_carrier_error", is_true, 0.3, "the worker's log says so", False),
             Clue(
-                "waiting_incomplete", _over(0), 0.1, "objects without tracking number wait", False
+                "waiting_incomplete", is_over(0), 0.1, "objects without tracking number wait", False
             ),
         ),
         "do not release objects without tracking number (6.1 leaves them out); call the carrier, "
@@ -223,10 +177,10 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     Hypothesis(
         Cause.SURGE,
         (
-            Clue("surplus_objects", _over(50), 0.7, "more labels arrive than leave"),
-            Clue("drain_per_minute", _none, -0.7, "nothing leaves at all: that is no surge"),
-            Clue("waiting_finished", _over(50), 0.2, "finished objects queue up", False),
-            Clue("waiting_finished", _under(20), -0.6, "no finished objects queue up"),
+            Clue("surplus_objects", is_over(50), 0.7, "more labels arrive than leave"),
+            Clue("drain_per_minute", is_nothing, -0.7, "nothing leaves at all: that is no surge"),
+            Clue("waiting_finished", is_over(50), 0.2, "finished objects queue up", False),
+            Clue("waiting_finished", is_under(20), -0.6, "no finished objects queue up"),
         ),
         f"none yet: the worker drains it; {_RETRIGGER} when it idles",
         hidden_by=(Cause.STORE_DOWN, Cause.WORKER_STOPPED, Cause.WORKER_STUCK),
@@ -234,9 +188,9 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     Hypothesis(
         Cause.SYNTHETIC,
         (
-            Clue("overdue_synthetic", _over(0), 0.8, "synthetic objects wait over the threshold"),
-            Clue("overdue_real", _over(0), -0.5, "real objects wait over it too"),
-            Clue("drill_alert_firing", _yes, 0.1, "a drill's alert fires", False),
+            Clue("overdue_synthetic", is_over(0), 0.8, "synthetic objects wait over the threshold"),
+            Clue("overdue_real", is_over(0), -0.5, "real objects wait over it too"),
+            Clue("drill_alert_firing", is_true, 0.1, "a drill's alert fires", False),
         ),
         "do not release: 6.3 clean up the chaos objects",
         hidden_by=(Cause.STORE_DOWN,),
@@ -244,21 +198,23 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     Hypothesis(
         Cause.SUPPORT_DOWN,
         (
-            Clue("support_answers", _no, 0.8, "the support service does not answer"),
-            Clue("support_failures", _over(0), 0.6, "it cannot collect shipments just now", False),
-            Clue("probe_refresh_failed", _yes, 0.4, "the probe's timeline refresh fails", False),
-            Clue("probe_failed_before", _yes, 0.2, "the probe fails before the refresh", False),
-            Clue("timeline_behind_minutes", _over(15), 0.6, "the timeline is behind", False),
-            Clue("worker_answers", _no, -0.5, "its source of shipments is down itself", False),
+            Clue("support_answers", is_false, 0.8, "the support service does not answer"),
+            Clue(
+                "support_failures", is_over(0), 0.6, "it cannot collect shipments just now", False
+            ),
+            Clue("probe_refresh_failed", is_true, 0.4, "the probe's timeline refresh fails", False),
+            Clue("probe_failed_before", is_true, 0.2, "the probe fails before the refresh", False),
+            Clue("timeline_behind_minutes", is_over(15), 0.6, "the timeline is behind", False),
+            Clue("worker_answers", is_false, -0.5, "its source of shipments is down itself", False),
         ),
         "6.2 start the support service, then 6.4 refresh the timeline",
     ),
     Hypothesis(
         Cause.CLOCK_SKEW,
         (
-            Clue("clock_skewed", _any, 0.8, "a system's clock is off"),
+            Clue("clock_skewed", is_some, 0.8, "a system's clock is off"),
             Clue(
-                "future_pending_since", _over(0), 0.2, "labels claim to be from the future", False
+                "future_pending_since", is_over(0), 0.2, "labels claim to be from the future", False
             ),
         ),
         "do not trust ages from that system: set its clock right, then restart it",

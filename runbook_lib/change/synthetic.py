@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +13,6 @@ from ..analysis.artifacts import is_synthetic
 from ..clients.object_store import ObjectStore
 from ..errors import (
     ClientError,
-    EnvironmentForbidsError,
     NotFoundError,
     PreconditionFailedError,
     UsageError,
@@ -22,6 +20,7 @@ from ..errors import (
 from ..model import ObjectInfo, parse_time
 from ..record.log import utc_now
 from ..settings import Settings
+from .playground import MARKER_KEY, check_playground, read_marker
 
 __all__ = [
     "MARKER_KEY",
@@ -40,7 +39,6 @@ __all__ = [
     "sweep_expired",
 ]
 
-MARKER_KEY = ".runbook/environment.json"
 SCENARIO = "fulfillment-delay"
 _MAX_COUNT = 5000
 _CHUNK = 500
@@ -83,46 +81,6 @@ class Removal:
     size_bytes: int = 0
     sample: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-
-
-def read_marker(store: ObjectStore) -> str:
-    """Return the environment that the bucket's marker object names; empty when there is none.
-
-    Raises
-    ------
-    ClientError
-        When the store cannot be read.
-    """
-    try:
-        marker = json.loads(store.read_bytes(MARKER_KEY, max_bytes=4096))
-    except NotFoundError:
-        return ""
-    except ValueError:
-        return "unreadable"
-    name = marker.get("environment") if isinstance(marker, dict) else None
-    return name if isinstance(name, str) else "unreadable"
-
-
-def check_playground(settings: Settings, store: ObjectStore) -> None:
-    """Refuse unless the environment and the bucket's marker both say local or demo.
-
-    Raises
-    ------
-    EnvironmentForbidsError
-        When they do not, or differ.
-    """
-    name = settings.runbook_environment
-    if not settings.is_playground:
-        raise EnvironmentForbidsError(
-            f"RUNBOOK_ENVIRONMENT is {name!r}: chaos, faults and drills run only in 'local' or "
-            "'demo'. Nothing was changed."
-        )
-    if (marker := read_marker(store)) != name:
-        found = f"says {marker!r}" if marker else "is missing"
-        raise EnvironmentForbidsError(
-            f"the marker object {MARKER_KEY} of bucket {store.bucket} {found}, not {name!r}: this "
-            "may not be the store you think. Nothing was changed."
-        )
 
 
 def make_drill_id() -> str:

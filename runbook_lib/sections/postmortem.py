@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from ..investigation import Investigation
 from ..model import (
-    ActionEntry,
-    ActionPhase,
     Cause,
-    CauseStatus,
     Conclusion,
-    Finding,
     Json,
     Reading,
     Status,
@@ -20,9 +16,10 @@ from ..model import (
     parse_time,
 )
 from ..section import ActionStep, SectionParameters, Step
-from . import references, remediation, root_cause
+from . import references
 from .alerting import ALERTS, BLIND_ALERT, LAG
 from .delivery import CHANNELS
+from .incident_log import find_causes, find_measures, find_note, find_since, find_verdict
 from .samples import one_series
 
 __all__ = ["ACTIONS", "FOLLOW_UPS", "NAME", "STEPS", "TITLE", "Parameters", "conclude"]
@@ -105,14 +102,14 @@ def _read_cleared(inv: Investigation) -> Reading:
 
 
 def _read_log(inv: Investigation) -> Reading:
-    causes, measures = _find_causes(inv), _find_measures(inv)
-    since = _find_since(inv)
+    causes, measures = find_causes(inv), find_measures(inv)
+    since = find_since(inv)
     entry: dict[str, Json] = {
         "opened_at": inv.incident.facts["opened_at"],
         "since": format_time(since) if since else None,
         "causes": [{"cause": str(f.name), "why": f.reason} for f in causes],
         "measures": measures,
-        "verdict": _find_verdict(inv),
+        "verdict": find_verdict(inv),
     }
     missing = [
         what
@@ -134,9 +131,9 @@ def _read_log(inv: Investigation) -> Reading:
 
 
 def _read_automation(inv: Investigation) -> Reading:
-    causes = _find_causes(inv)
+    causes = find_causes(inv)
     todo = [text for f in causes for text in FOLLOW_UPS[f.name]]
-    note = _find_note(inv, "7.3")
+    note = find_note(inv, "7.3")
     if note:
         status, reason = Status.OK, f"noted: {note}"
     elif not causes:
@@ -157,7 +154,7 @@ def _read_probes(inv: Investigation) -> Reading:
         missing.append("the synthetic probe did not run within 26 hours")
     if not any(s.name == "timeline_refresh" for s in probe.steps):
         missing.append("the probe has no step for the timeline refresh")
-    note = _find_note(inv, "7.4")
+    note = find_note(inv, "7.4")
     if missing and not note:
         status, reason = Status.BREACH, "; ".join(missing)
     else:
@@ -170,7 +167,7 @@ def _read_documents(inv: Investigation) -> Reading:
     own = {s: readings[s] for s in references.STEPS if s in readings}
     broken = [f"{s} {r.name}" for s, r in own.items() if r.status is Status.BREACH]
     unread = [s for s in references.STEPS if s not in own or own[s].status is Status.UNKNOWN]
-    note = _find_note(inv, "7.5")
+    note = find_note(inv, "7.5")
     if note:
         status, reason = Status.OK, f"noted: {note}"
     elif broken:
@@ -196,69 +193,6 @@ def _make_open(
         reason=reason,
         detail={"rows": [{"open": text} for text in todo], "todo": todo},
     )
-
-
-def _find_causes(inv: Investigation) -> list[Finding]:
-    """Return the causes that section 5 supported before anything was changed, else its newest."""
-    found: list[Finding] = []
-    for entry in inv.incident.journal.read():
-        if entry.kind == "conclusion" and entry.data["section"] == root_cause.NAME:
-            named = [
-                Finding.model_validate(f)
-                for f in entry.data["conclusion"]["findings"]
-                if f["status"] == CauseStatus.SUPPORTED
-            ]
-            known = {f.name for f in found}
-            found += [f for f in named if f.name not in known]
-    return found
-
-
-def _find_measures(inv: Investigation) -> list[dict[str, Json]]:
-    measures: list[dict[str, Json]] = []
-    for entry in inv.incident.journal.read():
-        if entry.kind == "action" and entry.data["action"]["phase"] == ActionPhase.APPLIED:
-            action = ActionEntry.model_validate(entry.data["action"])
-            measures.append(
-                {
-                    "at": format_time(entry.at),
-                    "step": action.step,
-                    "action": action.action,
-                    "target": action.target,
-                    "result": action.reason,
-                    "entry": f"#{entry.seq}",
-                }
-            )
-    return measures
-
-
-def _find_since(inv: Investigation) -> datetime | None:
-    found = [
-        parse_time(since)
-        for entry in inv.incident.journal.read()
-        if entry.kind == "reading"
-        and entry.data["reading"]["status"] == Status.BREACH
-        and (since := entry.data["reading"]["detail"].get("since"))
-    ]
-    return min(found, default=None)
-
-
-def _find_verdict(inv: Investigation) -> str | None:
-    found = [
-        entry.data["conclusion"]["verdict"]
-        for entry in inv.incident.journal.read()
-        if entry.kind == "conclusion" and entry.data["section"] == remediation.NAME
-    ]
-    return found[-1] if found else None
-
-
-def _find_note(inv: Investigation, step: str) -> str:
-    """Return the newest remark that somebody wrote for a point of the checklist."""
-    notes = [
-        str(entry.data.get("text", ""))
-        for entry in inv.incident.journal.read()
-        if entry.kind == "note" and entry.data.get("checklist") == step
-    ]
-    return notes[-1].strip() if notes else ""
 
 
 STEPS = {
@@ -302,7 +236,7 @@ def conclude(inv: Investigation) -> Conclusion:
         if step in readings and readings[step].status is not Status.OK
         for text in readings[step].detail.get("todo", [])
     ]
-    told = _find_verdict(inv)
+    told = find_verdict(inv)
     return Conclusion(
         section=NAME,
         verdict=Verdict(told) if told else Verdict.UNKNOWN,
@@ -310,5 +244,5 @@ def conclude(inv: Investigation) -> Conclusion:
         unknown_steps=tuple(
             s for s in STEPS if s not in readings or readings[s].status is Status.UNKNOWN
         ),
-        detail={"follow_ups": follow_ups, "measures": _find_measures(inv)},
+        detail={"follow_ups": follow_ups, "measures": find_measures(inv)},
     )
