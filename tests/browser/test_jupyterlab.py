@@ -1,0 +1,178 @@
+"""An incident is clicked through in JupyterLab, in a real browser, against the real stack."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from runbook_lib.record.log import Entry, read_entries
+from tests.support.chromium import open_browser, watch
+from tests.support.lab import Lab, run_lab
+from tests.support.stack import RunningStack, stack, wait_until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+__all__ = ["stack"]
+
+pytestmark = [pytest.mark.browser, pytest.mark.stack, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def lab(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with run_lab(tmp_path_factory.mktemp("lab"), stack.env) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Browser, lab: Lab) -> Iterator[Page]:
+    # each test has an incident of its own: none reuses what another one read
+    shutil.rmtree(lab.home, ignore_errors=True)
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(60_000)
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def paused_pipeline(stack: RunningStack) -> Iterator[None]:
+    """Labels pile up for as long as the test runs."""
+    dag = f"{stack.env['PIPELINE_URL']}/api/v2/dags/{stack.env['PIPELINE_DAG_ID']}"
+    requests.patch(dag, json={"is_paused": True}, timeout=10).raise_for_status()
+    try:
+        wait_until(lambda: len(finished_labels(stack)) >= 2, what="labels wait")
+        yield
+    finally:
+        requests.patch(dag, json={"is_paused": False}, timeout=10).raise_for_status()
+
+
+def finished_labels(stack: RunningStack) -> list[str]:
+    return [key for key in stack.list_keys(stack.env["PENDING_PREFIX"]) if key.endswith(".pdf")]
+
+
+def journal(lab: Lab) -> list[Entry]:
+    newest = max(lab.home.glob("inc-*/journal.jsonl"), key=lambda path: path.stat().st_mtime)
+    return list(read_entries(newest))
+
+
+def cell(page: Page, source: str) -> int:
+    """Return the position of the one code cell whose source begins with the text."""
+    sources = page.locator(".jp-Notebook .jp-Cell").evaluate_all(
+        "all => all.map(c => c.querySelector('.cm-content')?.innerText ?? '')"
+    )
+    (found,) = [index for index, text in enumerate(sources) if text.startswith(source)]
+    return int(found)
+
+
+def output(page: Page, source: str) -> str:
+    area = page.locator(".jp-Notebook .jp-Cell").nth(cell(page, source))
+    return area.locator(".jp-Cell-outputWrapper").inner_text()
+
+
+def test_a_token_is_needed(lab: Lab) -> None:
+    assert requests.get(f"{lab.url}/api/contents", timeout=10).status_code == 403
+
+
+def test_the_signals_are_read_and_shown_and_nothing_is_fetched_from_outside(
+    page: Page, lab: Lab
+) -> None:
+    seen = watch(page, lab.url, lab.url.replace("http", "ws"), "blob:")
+    lab.open(page, "02_signals_detection")
+    lab.run(page, "Run All Cells")
+
+    shown = output(page, 'inv.take("2.1")')
+    assert re.search(r"(✓ ok|✖ breach|\? unknown)\s+2\.1 lag", shown)
+    readings = [e.data["reading"]["step"] for e in journal(lab) if e.kind == "reading"]
+    assert readings == ["2.1", "2.2", "2.3", "2.4", "2.5", "2.6"]
+    assert page.locator('.jp-OutputArea img[alt*="Lag of the oldest"]').count() == 1
+    assert seen.requests == []
+
+
+def test_the_form_says_what_is_wrong_and_hands_over_what_is_right(page: Page, lab: Lab) -> None:
+    lab.open(page, "02_signals_detection")
+    page.locator(".jp-Notebook .jp-Cell").nth(cell(page, "inv = Investigation.open")).click()
+    lab.run(page, "Run All Above Selected Cell")
+    field = page.locator(".widget-text", has_text="window_minutes").locator("input")
+    field.fill("0")
+    page.get_by_role("button", name="Use these").click()
+    page.get_by_text("greater than or equal to 1").wait_for()
+    field.fill("45")
+    page.get_by_role("button", name="Use these").click()
+    page.get_by_text("In use. Now run the cells below.").wait_for()
+    page.locator(".jp-Notebook .jp-Cell").nth(cell(page, "inv = Investigation.open")).click()
+    lab.run(page, "Run Selected Cell")
+
+    started = [e for e in journal(lab) if e.kind == "section_started"]
+    assert started[-1].data["parameters"]["window_minutes"] == 45
+
+
+def test_the_door_shows_what_is_going_on_and_leads_on(page: Page, lab: Lab) -> None:
+    lab.open(page, "01_purpose")
+    lab.run(page, "Run All Cells")
+
+    assert "Go to" in output(page, "show.door(inv)")
+    page.get_by_role("button", name="Refresh now").click()
+    page.get_by_text(re.compile(r"read at \d\d:\d\d:\d\dZ")).wait_for()
+
+
+def test_run_all_stops_at_the_plan_and_a_typed_hash_releases_the_labels(
+    page: Page, lab: Lab, stack: RunningStack, paused_pipeline: None
+) -> None:
+    waiting = set(finished_labels(stack))
+    lab.open(page, "06_remediation")
+    lab.run(page, "Run All Cells")
+
+    assert "STOPPED AT THE PLAN" in output(page, "inv.apply(release")
+    assert "Traceback" not in output(page, "inv.apply(release")
+    assert waiting <= set(finished_labels(stack))
+    assert not [e for e in journal(lab) if e.data.get("action", {}).get("phase") == "applied"]
+
+    planned = [e.data["action"] for e in journal(lab) if e.kind == "action"]
+    sha256 = next(a["result"]["sha256"] for a in planned if a["step"] == "6.1")
+    assert sha256 in output(page, "release = inv.plan")
+    position = cell(page, "show.confirm(release")
+    gate = page.locator(".jp-Notebook .jp-Cell").nth(position)
+    gate.locator("input").fill("deadbeef")
+    gate.get_by_role("button", name="Approve").click()
+    gate.get_by_text("That is not this plan's hash").wait_for()
+    gate.locator("input").fill(sha256[:8])
+    gate.get_by_role("button", name="Approve").click()
+    gate.get_by_text("Approved. Nothing was changed yet").wait_for()
+    page.locator(".jp-Notebook .jp-Cell").nth(cell(page, "inv.apply(release")).click()
+    lab.run(page, "Run Selected Cell and All Below")
+
+    assert "verified" in output(page, "inv.verify(release")
+    ready = set(stack.list_keys(stack.env["READY_PREFIX"]))
+    pending, to = stack.env["PENDING_PREFIX"], stack.env["READY_PREFIX"]
+    assert {to + key.removeprefix(pending) for key in waiting} <= ready
+    left_alone = [e.data["action"] for e in journal(lab) if e.kind == "action"]
+    assert not [a for a in left_alone if a["step"] == "6.2" and a["phase"] == "applied"]
+
+
+def test_the_postmortem_saves_words_to_the_journal_and_exports_the_report(
+    page: Page, lab: Lab
+) -> None:
+    lab.open(page, "07_postmortem")
+    lab.run(page, "Run All Cells")
+    area = page.locator(".jp-Notebook .jp-Cell").nth(cell(page, "show.write_down"))
+    area.locator("textarea").nth(1).fill("an alert on a paused pipeline")
+    area.get_by_role("button", name="Save").click()
+    area.get_by_text("1 saved to the journal").wait_for()
+
+    notes = [e.data for e in journal(lab) if e.kind == "note"]
+    assert notes[-1]["checklist"] == "7.3"
+    assert "report.html" in output(page, "from runbook_lib.record.manifest")
+    report: Path = next(lab.home.glob("inc-*/report.html"))
+    assert report.stat().st_size > 10_000

@@ -1,0 +1,118 @@
+"""JupyterLab on a copy of the notebooks, with a token, on loopback, with settings of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import requests
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+__all__ = ["Lab", "run_lab"]
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+_SETTINGS = {
+    # every output is in the page, also one that is out of sight
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running JupyterLab."""
+
+    url: str
+    token: str
+    home: Path
+
+    def open(self, page: Page, notebook: str) -> None:
+        """Open a notebook and wait until its kernel is idle."""
+        page.goto(f"{self.url}/lab/tree/{notebook}.ipynb?token={self.token}&reset")
+        page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=90_000)
+        self.wait_idle(page)
+
+    def wait_idle(self, page: Page, timeout_s: float = 150) -> None:
+        """Wait until the kernel is up and has nothing to do."""
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=timeout_s * 1_000)
+
+    def run(self, page: Page, item: str) -> None:
+        """Choose an item of the menu Run and wait until the kernel has done it."""
+        prompts = "[...document.querySelectorAll('.jp-InputArea-prompt')].map(p => p.textContent)"
+        before = page.evaluate(f"() => {prompts}.join()")
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        label = page.locator(".lm-Menu-itemLabel", has_text=re.compile(f"^{item}$"))
+        label.click()
+        page.wait_for_function(f"before => {prompts}.join() !== before", arg=before)
+        page.wait_for_function(f"() => !{prompts}.join().includes('*')", timeout=150_000)
+        self.wait_idle(page)
+
+
+@contextmanager
+def run_lab(folder: Path, env: Mapping[str, str]) -> Iterator[Lab]:
+    """Start JupyterLab in a folder and stop it at the end."""
+    root = folder / "notebooks"
+    shutil.copytree(NOTEBOOKS, root)
+    for name, values in _SETTINGS.items():
+        path = folder / "settings" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    lab = Lab(f"http://127.0.0.1:{port}", secrets.token_hex(16), folder / "reports")
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
+        f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={lab.token}", f"--ServerApp.root_dir={root}",
+        "--LabApp.extension_manager=readonly",
+    ]  # fmt: skip
+    own = {
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "RUNBOOK_HOME": str(lab.home),
+    }
+    log = folder / "lab.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, env={**os.environ, **env, **own}, stdout=out, stderr=out
+        )
+        try:
+            _wait_until_up(lab, process, log)
+            yield lab
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def _wait_until_up(lab: Lab, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + 90
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            answer = requests.get(
+                f"{lab.url}/api/status", headers={"Authorization": f"token {lab.token}"}, timeout=5
+            )
+        except requests.ConnectionError:
+            time.sleep(0.2)
+            continue
+        if answer.ok:
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text('utf-8')[-3_000:]}")
