@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from ..change.service_actions import ServicePlan, load_service_plan
 from ..change.synthetic import (
     check_playground,
     check_prefix,
@@ -20,10 +21,11 @@ from ..change.synthetic_plan import (
     make_synthetic_plan,
     use_synthetic_plan,
 )
+from ..errors import ClientError
 from ..investigation import Investigation
 from ..model import ActionEntry, ActionPhase, Json, format_time
 from ..section import ActionStep
-from .actions import get_plan_path, make_entry
+from .actions import get_plan_path, make_entry, plan_nothing, verify_service
 
 __all__ = ["make_create_step", "make_revert_step", "plan_revert"]
 
@@ -45,8 +47,9 @@ def make_revert_step(step: str, title: str) -> ActionStep:
 
 
 def _load(step: str) -> Any:
-    def load(inv: Investigation, plan_id: str) -> SyntheticPlan | None:
-        plan = load_synthetic_plan(get_plan_path(inv, plan_id))
+    def load(inv: Investigation, plan_id: str) -> SyntheticPlan | ServicePlan | None:
+        path = get_plan_path(inv, plan_id)
+        plan = load_synthetic_plan(path) or load_service_plan(path)
         return plan if plan is not None and plan.step == step else None
 
     return load
@@ -110,8 +113,23 @@ def _verify_create(inv: Investigation, plan: SyntheticPlan) -> ActionEntry:
     )
 
 
-def plan_revert(inv: Investigation, step: str) -> SyntheticPlan:
-    """Plan the removal of what metadata proves synthetic; empty when there is nothing."""
+def plan_revert(inv: Investigation, step: str) -> SyntheticPlan | ServicePlan:
+    """Plan the removal of what metadata proves synthetic; empty when there is nothing.
+
+    A store that cannot be listed does not keep the rest of section 6 from being planned: the
+    plan is empty and says why.
+    """
+    try:
+        return _plan_revert(inv, step)
+    except ClientError as error:
+        if step != "6.3":
+            raise
+        return plan_nothing(
+            inv, step=step, target="synthetic objects", reason=f"cannot be planned: {error}"
+        )
+
+
+def _plan_revert(inv: Investigation, step: str) -> SyntheticPlan:
     p: Any = inv.parameters
     settings = inv.settings
     prefixes = list(dict.fromkeys([settings.chaos_prefix, settings.pending_prefix]))
@@ -160,7 +178,9 @@ def _revert(inv: Investigation, plan: SyntheticPlan, approved: str) -> ActionEnt
     return make_entry(plan, ActionPhase.APPLIED, undo="there is none", result=result)
 
 
-def _verify_revert(inv: Investigation, plan: SyntheticPlan) -> ActionEntry:
+def _verify_revert(inv: Investigation, plan: SyntheticPlan | ServicePlan) -> ActionEntry:
+    if isinstance(plan, ServicePlan):
+        return verify_service(inv, plan)
     if plan.is_empty:
         return make_entry(plan, ActionPhase.VERIFIED, reason="nothing to do: nothing is synthetic")
     if not plan.applied_path.exists():

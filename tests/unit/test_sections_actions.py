@@ -16,6 +16,7 @@ from runbook_lib.errors import (
     EnvironmentForbidsError,
     NotApprovedError,
     PlanExpiredError,
+    StoreNotReadyError,
     UsageError,
 )
 from runbook_lib.investigation import Investigation, StoppedAtPlanError
@@ -184,6 +185,24 @@ def test_a_store_that_is_down_forbids_the_release(world: World) -> None:
     plan = world.open(remediation).plan("6.1")
     assert plan.is_empty
     assert "do not release" in str(plan.summary["reason"])
+
+
+def test_everything_else_is_planned_while_the_store_is_down(world: World) -> None:
+    world.down.add("store")
+    world.services["minio"] = replace(world.services["minio"], running=False)
+    inv = world.open(remediation, ticket_id=TICKET)
+    plans = {step: inv.plan(step) for step in inv.section.ACTIONS}
+    assert [step for step, plan in plans.items() if plan.is_empty] == ["6.1", "6.3"]
+    assert (plans["6.2"].action, plans["6.2"].target) == ("start", "minio")
+    assert "cannot be planned" in str(plans["6.3"].summary["reason"])
+    again = world.open(remediation, plan=plans["6.3"].id)
+    assert again.verify(again.plan("6.3")).phase is ActionPhase.VERIFIED
+
+
+def test_a_release_that_is_asked_for_is_refused_while_the_store_is_down(world: World) -> None:
+    world.store.live = LiveCheck(False, "live endpoint", "memory:0", "503")
+    with pytest.raises(StoreNotReadyError):
+        world.open(remediation, way="release").plan("6.1")
 
 
 def test_a_ticket_that_cannot_be_read_is_no_plan_and_says_so(world: World) -> None:
