@@ -15,7 +15,7 @@ from tests.faults.conftest import RUNS
 from tests.faults.jobs import Job, run_job, start_job
 from tests.support.gateway import StoreServer
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(60 + 30 * RUNS)]
 
 BOUNDARIES = ["approved", "intent", "copied", "landed", "looked", "deleted", "outcomes", "done"]
 

@@ -15,7 +15,7 @@ from tests.faults.jobs import Job, connect, run_job
 from tests.support.gateway import StoreServer
 from tests.support.releases import put_label
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(120 + 15 * RUNS)]
 
 
 def test_killed_while_creating_or_reverting_revert_leaves_only_what_is_real(

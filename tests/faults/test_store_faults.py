@@ -18,7 +18,7 @@ from tests.faults.jobs import Job, connect, run_job, start_job
 from tests.support.fault_proxy import FAULTS, run_fault_proxy
 from tests.support.gateway import StoreServer, wait_until
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(120 + 30 * RUNS)]
 
 
 def go_on(scene: Scene, job: Job, *, tries: int = 12) -> dict[str, object]:

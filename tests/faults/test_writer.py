@@ -21,7 +21,7 @@ from tests.faults.jobs import connect
 from tests.support.gateway import SECRET_KEY, StoreServer
 from tests.support.releases import put_label
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(120 + 15 * RUNS)]
 
 
 @dataclass
