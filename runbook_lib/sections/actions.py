@@ -89,7 +89,7 @@ def apply_service(inv: Investigation, plan: ServicePlan, approved: str) -> Actio
 def verify_service(inv: Investigation, plan: ServicePlan) -> ActionEntry:
     """Look until a service plan's effect is there."""
     if plan.is_empty:
-        return make_entry(plan, ActionPhase.VERIFIED, reason=f"nothing to do: {plan.reason}")
+        return make_entry(plan, ActionPhase.VERIFIED, reason=f"nothing was done: {plan.reason}")
     if not plan.applied_path.exists():
         return make_entry(plan, ActionPhase.PLANNED, reason="not applied: nothing to verify")
     result = verify_service_plan(plan, inv.clients)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import datetime, timedelta
 from statistics import median
@@ -9,10 +10,12 @@ from typing import Any
 
 from ..analysis.clear_time import ClearTime, compute_clear_time
 from ..analysis.verdict import Recovery, compute_recovery
+from ..clients.fields import parse_duration
+from ..clients.prometheus import AlertRule
 from ..errors import ClientError
 from ..investigation import Investigation
 from ..model import Json, Reading, Status, format_time, parse_time
-from .alerting import ALERT, LAG, is_drill
+from .alerting import ALERT, ALERTS, LAG, is_drill
 from .backlog import say_waiting
 from .root_cause.signals import last_action_at
 from .samples import one_series, to_points
@@ -127,12 +130,12 @@ def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | Non
 
 
 def _predict(inv: Investigation, fixed_at: datetime) -> ClearTime | None:
-    """Predict when the alert clears; None when an interval cannot be read."""
+    """Predict when the firing alerts clear; None when an interval cannot be read."""
     prometheus = inv.clients.prometheus
     try:
-        rule = next(
-            r for r in prometheus.list_rules() if r.name == ALERT and not is_drill(r.labels)
-        )
+        firing = {a.name for a in prometheus.list_alerts() if not is_drill(a.labels)}
+        names = firing & set(ALERTS) or {ALERT}
+        rules = [r for r in prometheus.list_rules() if r.name in names and not is_drill(r.labels)]
         refresh = prometheus.query(_INTERVAL)[0].samples[-1].value
         target = next(t for t in prometheus.list_targets() if t.job == "artifact-exporter")
         _, group_interval_s, _ = inv.clients.alertmanager.read_group_timing()
@@ -140,12 +143,18 @@ def _predict(inv: Investigation, fixed_at: datetime) -> ClearTime | None:
             fixed_at=fixed_at,
             refresh_interval_s=refresh,
             scrape_interval_s=target.scrape_interval_s,
-            evaluation_interval_s=rule.group_interval_s,
-            keep_firing_for_s=rule.keep_firing_for_s,
+            evaluation_interval_s=max(r.group_interval_s for r in rules),
+            keep_firing_for_s=max(r.keep_firing_for_s + _find_memory_s(r) for r in rules),
             group_interval_s=group_interval_s,
         )
     except (ClientError, StopIteration, IndexError, ValueError):
         return None
+
+
+def _find_memory_s(rule: AlertRule) -> float:
+    """Return for how long a rule still sees what is over: the window of its ``increase``."""
+    found = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", rule.query)
+    return parse_duration(found[1]) if found else 0.0
 
 
 def _to_json(clear: ClearTime | None) -> dict[str, Any] | None:

@@ -355,6 +355,19 @@ def test_the_alert_may_decay_for_as_long_as_predicted(world: World) -> None:
     assert detail["clear_at"] < detail["channels_at"]
 
 
+def test_an_alert_that_looks_back_is_given_its_window_to_clear(world: World) -> None:
+    def read_parts() -> float:
+        world.series["fulfillment_exporter_refresh_interval_seconds"] = [world.line([15.0])]
+        clear = world.take(remediation, "6.5", wait_s=0).detail["clear"]
+        return float(clear["parts"]["keep_firing_for_s"])
+
+    query = 'sum(increase(fulfillment_artifacts_failed_total{stage="upload"}[5m])) > 0'
+    world.rules[1] = replace(world.rules[1], query=query)
+    assert read_parts() == 0
+    world.fire("FulfillmentUploadFailing")
+    assert read_parts() == 300
+
+
 def test_readings_from_before_the_action_prove_nothing(world: World) -> None:
     inv = remedy(world)
     assert inv.conclude().verdict is Verdict.UNKNOWN
