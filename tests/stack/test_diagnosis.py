@@ -1,0 +1,88 @@
+"""Section 5 names real faults, and nothing else. All of them: ``make diagnose-matrix``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dataflow_stack.config import load_config
+from dataflow_stack.faults import FAULTS
+from dataflow_stack.orders import inject_orders
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import CauseStatus, Conclusion, Finding, Verdict
+from runbook_lib.settings import Settings
+from tests.support.diagnosis import ask_why, list_causes, open_diagnosis
+from tests.support.stack import RunningStack, stack
+
+__all__ = ["stack"]
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+
+
+@pytest.fixture
+def diagnosis(
+    stack: RunningStack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Investigation:
+    for name, value in stack.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
+    return open_diagnosis(Settings())
+
+
+@contextmanager
+def injected(stack: RunningStack, name: str) -> Iterator[None]:
+    """Inject a fault and late orders, and take it back whatever happens."""
+    config = load_config(stack.home).remembered()
+    FAULTS[name].on(config)
+    try:
+        inject_orders(stack.env["FULFILLMENT_URL"], 4)
+        yield
+    finally:
+        FAULTS[name].off(config)
+
+
+def ask_until(inv: Investigation, causes: set[str], *, deadline_s: float = 120) -> Conclusion:
+    """Ask until exactly these causes are supported; no other may be on the way there."""
+    deadline = time.monotonic() + deadline_s
+    while True:
+        answer = ask_why(inv)
+        found = list_causes(answer, CauseStatus.SUPPORTED)
+        assert found <= causes or not causes, answer.summary
+        if found == causes:
+            return answer
+        assert time.monotonic() < deadline, answer.summary
+
+
+def supported(answer: Conclusion) -> Finding:
+    (finding,) = (f for f in answer.findings if f.status is CauseStatus.SUPPORTED)
+    return finding
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("worker_stuck", "6.2 restart the worker"),
+        ("carrier_timeout", "do not release objects without tracking number"),
+        ("bad_prefix", "6.1 release by move"),
+    ],
+)
+def test_a_real_fault_is_named_and_nothing_else(
+    name: str, remedy: str, stack: RunningStack, diagnosis: Investigation
+) -> None:
+    # What an earlier test left in the last half minute of the counters fades first.
+    ask_until(diagnosis, set())
+    with injected(stack, name):
+        answer = ask_until(diagnosis, {name})
+        again = ask_why(diagnosis)
+    finding = supported(answer)
+    assert (answer.verdict, finding.name) == (Verdict.INCIDENT, name)
+    assert finding.next_step.startswith(remedy)
+    entries = {f"#{e.seq}": e for e in diagnosis.incident.journal.read()}
+    assert finding.evidence
+    assert {entries[reference].kind for reference in finding.evidence} == {"reading"}
+    assert list_causes(again, CauseStatus.SUPPORTED) == {name}, again.summary
+    assert ask_until(diagnosis, set()).verdict is Verdict.HEALTHY

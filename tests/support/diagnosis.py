@@ -1,0 +1,34 @@
+"""Section 5 as an operator gets it: read every step, conclude. Only reads."""
+
+from __future__ import annotations
+
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import CauseStatus, Conclusion
+from runbook_lib.record.incident import create_incident
+from runbook_lib.redact import Redactor
+from runbook_lib.sections import root_cause
+from runbook_lib.settings import Settings
+
+__all__ = ["ask_why", "list_causes", "open_diagnosis"]
+
+
+def open_diagnosis(settings: Settings) -> Investigation:
+    """Open section 5 on an incident of its own."""
+    incident = create_incident(
+        settings.runbook_home,
+        redactor=Redactor(settings.secrets),
+        environment=settings.runbook_environment,
+    )
+    return Investigation.open(incident.id, section=root_cause, settings=settings)
+
+
+def ask_why(inv: Investigation) -> Conclusion:
+    """Read everything anew and conclude; nothing but readings decides."""
+    for step in root_cause.STEPS:
+        inv.take(step)
+    return inv.conclude()
+
+
+def list_causes(conclusion: Conclusion, status: CauseStatus) -> set[str]:
+    """Return the names of the causes with a status."""
+    return {str(f.name) for f in conclusion.findings if f.status is status}
