@@ -18,10 +18,13 @@ from .ledger import Batch, LedgerState, MoveLedger, Trouble
 from .lookup import look_up
 from .plan_file import PlanHeader, PlanRow
 
-__all__ = ["BatchWork", "Checkpoint", "Mover"]
+__all__ = ["LOST", "BatchWork", "Checkpoint", "Mover"]
 
 Checkpoint = Callable[[str], None]
 """Called at each named boundary; for tests that end the process there."""
+
+LOST = "lost"
+"""How the reason of a conflict begins that may be our own doing."""
 
 _THREADS = 16
 
@@ -140,7 +143,7 @@ class Mover:
                 if place in self._state.landed:
                     work.already.add(place)  # a consumer took it from the destination since
                 else:
-                    work.refuse(place, "vanished: someone else removed it")
+                    work.refuse(place, f"{LOST}: at neither place, and its copy was never proven")
             else:
                 wanted.append(place)
         return wanted

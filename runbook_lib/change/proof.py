@@ -12,6 +12,7 @@ from ..clients.object_store import ObjectStore, is_same_version
 from ..model import Json, ObjectInfo, format_time
 from ..record.incident import write_json
 from ..record.log import utc_now
+from .batch import LOST
 from .ledger import LedgerState, read_ledger
 from .lookup import look_up
 from .plan_file import PlanRow, ReleasePlan
@@ -139,7 +140,9 @@ def _judge(
         return "in_place" if is_same_version(ours, copy) else "changed_by_others"
     if landed_at is not None:
         return "gone_after_done" if copy is None else "changed_by_others"
-    return "lost" if place in state.begun and place not in state.conflicts else "changed_by_others"
+    conflict = state.conflicts.get(place)
+    may_be_ours = conflict is None or conflict.reason.startswith(LOST)
+    return "lost" if place in state.begun and may_be_ours else "changed_by_others"
 
 
 def _written_meanwhile(

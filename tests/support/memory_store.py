@@ -20,7 +20,7 @@ from runbook_lib.errors import (
 )
 from runbook_lib.model import ObjectInfo, StoreAbilities
 
-__all__ = ["MemoryStore", "Stored"]
+__all__ = ["MemoryStore", "MemoryWatch", "Stored"]
 
 
 def _never(method: str, key: str) -> None:

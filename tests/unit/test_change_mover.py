@@ -14,8 +14,9 @@ import pytest
 
 from runbook_lib.change.lease import LEASE_KEY, Lease
 from runbook_lib.change.ledger import read_ledger
+from runbook_lib.change.losses import find_lost
 from runbook_lib.change.plan_file import load_plan
-from runbook_lib.clients.object_store import LiveCheck
+from runbook_lib.clients.object_store import LiveCheck, Write
 from runbook_lib.errors import (
     BadAnswerError,
     ClientTimeoutError,
@@ -29,7 +30,7 @@ from runbook_lib.errors import (
     StoreNotReadyError,
 )
 from runbook_lib.record.log import read_entries
-from tests.support.memory_store import MemoryStore
+from tests.support.memory_store import MemoryStore, MemoryWatch
 from tests.support.releases import NOW, Release, get_contents, list_ages, put_label, put_labels
 
 
@@ -379,6 +380,60 @@ def test_a_destination_taken_meanwhile_is_left_alone(store: MemoryStore, release
     assert [t.key for t in result.conflicts] == [f"pending/{names[1]}"]
     assert store.objects[f"ready/{names[1]}"].content == b"someone else's"
     assert f"pending/{names[1]}" in store.objects
+
+
+def test_a_destination_that_someone_filled_with_the_same_content_is_left_alone_too(
+    store: MemoryStore, release: Release
+) -> None:
+    names = put_labels(store, 4)
+    release.make()
+    content = store.objects[f"pending/{names[1]}"].content
+    put_label(store, names[1], content, prefix="ready/", order_id="another")
+    there = store.objects[f"ready/{names[1]}"]
+    result = release.apply()
+    assert [t.key for t in result.conflicts] == [f"pending/{names[1]}"]
+    assert store.objects[f"ready/{names[1]}"] == there
+    assert f"pending/{names[1]}" in store.objects
+
+
+def test_what_is_nowhere_after_a_crash_and_was_never_proven_is_said_to_be_lost(
+    store: MemoryStore, release: Release
+) -> None:
+    names = put_labels(store, 3)
+    release.make()
+
+    def kill() -> None:
+        raise _Killed
+
+    with pytest.raises(_Killed):
+        release.apply(checkpoint=at_first("copied", kill))
+    store.objects.pop(f"ready/{names[0]}")
+    store.objects.pop(f"pending/{names[0]}")
+    result = release.resume()
+    assert [t.reason.split(":")[0] for t in result.conflicts] == ["lost"]
+    assert release.verify().counts["lost"] == 1
+
+
+def test_only_writes_after_the_planned_version_count_as_newer(
+    store: MemoryStore, release: Release
+) -> None:
+    put_labels(store, 2)
+    old, new = list(store.list_objects("pending/"))
+    plan = release.make()
+    deleted = {info.key: info.last_modified for info in (old, new)}
+    watch = MemoryWatch(
+        True,
+        [
+            Write(old.key, old.etag, old.last_modified),
+            Write(new.key, "e", new.last_modified + timedelta(milliseconds=1)),
+        ],
+        "pending/",
+    )
+    assert find_lost(store, plan, watch, deleted) == []  # both are still there
+    store.objects.clear()
+    assert find_lost(store, plan, watch, deleted) == [new.key]
+    watch.is_watching = False
+    assert find_lost(store, plan, watch, deleted) == []
 
 
 def test_a_copy_taken_by_a_consumer_at_once_keeps_its_source(
