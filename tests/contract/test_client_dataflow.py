@@ -273,13 +273,19 @@ def test_runs_are_listed_newest_first_as_asked(httpserver: HTTPServer) -> None:
     assert (found[0].ended_at, found[1].started_at) == (None, None)
 
 
-def test_airflow_gets_credentials_only_when_there_are_some(httpserver: HTTPServer) -> None:
+def test_a_pipeline_without_tokens_gets_credentials_only_when_there_are_some(
+    httpserver: HTTPServer,
+) -> None:
+    httpserver.expect_request("/auth/token").respond_with_json({"detail": "Not Found"}, 404)
     httpserver.expect_request("/api/v2/dags/fulfillment_release").respond_with_json(DAG)
     pipeline_of(httpserver).read_dag()
     pipeline_of(httpserver, user="ops", password="pw").read_dag()
-    first, second = (request.headers.get("Authorization") for request, _ in httpserver.log)
-    assert first is None
-    assert second is not None
+    seen = [(request.path, request.authorization) for request, _ in httpserver.log]
+    assert seen[0] == ("/api/v2/dags/fulfillment_release", None)
+    path, authorization = seen[-1]
+    assert path == "/api/v2/dags/fulfillment_release"
+    assert authorization is not None
+    assert (authorization.type, authorization.username) == ("basic", "ops")
 
 
 def test_a_dag_id_cannot_lead_elsewhere(httpserver: HTTPServer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from airflow.sdk import dag, task
+from airflow.sdk import Variable, dag, task
 
 
 @dag(
@@ -17,11 +17,18 @@ from airflow.sdk import dag, task
     tags=["fulfillment"],
 )
 def fulfillment_release() -> None:
-    """Open the gate once a minute; while the DAG is paused or fails, the worker moves nothing."""
+    """Open the gate once a minute; while the DAG is paused or fails, the worker moves nothing.
+
+    ``airflow variables set fulfillment_release_gate closed`` lets the runs fail,
+    ``airflow variables delete fulfillment_release_gate`` lets them succeed again.
+    """
 
     @task
     def release_gate() -> str:
-        return "open"
+        gate = str(Variable.get("fulfillment_release_gate", default="open"))
+        if gate != "open":
+            raise ValueError(f"the variable fulfillment_release_gate is {gate!r}, not 'open'")
+        return gate
 
     release_gate()
 
