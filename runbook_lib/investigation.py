@@ -211,9 +211,8 @@ class Investigation:
         """
         approved = split_list(approve)
         if plan.is_empty:
-            return self._record_action(
-                self._entry(plan, ActionPhase.VERIFIED, reason="nothing to do")
-            )
+            why = str(plan.summary.get("reason") or "") or "nothing to do"
+            return self._record_action(self._entry(plan, ActionPhase.VERIFIED, reason=why))
         if not approved:
             raise StoppedAtPlanError(
                 f"{plan.action} on {plan.target} is planned, not done. Read the plan above. "

@@ -92,6 +92,11 @@ class Settings(BaseSettings):
             raise ValueError("is host:port, without http:// (MINIO_SECURE=true means TLS)")
         return value
 
+    @field_validator("runbook_environment")
+    @classmethod
+    def _unset_is_production(cls, value: str) -> str:
+        return value if value.strip() else "production"
+
     @field_validator("dataflow_home", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:

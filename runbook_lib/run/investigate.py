@@ -140,19 +140,16 @@ def to_result(run: NotebookRun) -> NotebookResult:
 
 
 def combine_verdicts(runs: Iterable[NotebookRun]) -> Verdict:
-    """Return the incident's verdict from the sections that judge the symptom (2 and 3).
+    """Return the incident's verdict from sections 2, 3 and 5.
 
-    An incident that one section proves is an incident whatever the other could not read.
+    An incident that one section proves is an incident whatever the others could not read. A cause
+    that section 5 supports counts too: with failing uploads no label waits, and none ships.
     """
-    judged = {
-        run.name: run.conclusion.verdict if run.conclusion else Verdict.UNKNOWN
-        for run in runs
-        if run.name in ("02_signals_detection", "03_immediate_actions")
-    }
-    verdicts = set(judged.values())
-    if Verdict.INCIDENT in verdicts:
+    verdicts = {run.name: run.conclusion.verdict for run in runs if run.conclusion}
+    if Verdict.INCIDENT in verdicts.values():
         return Verdict.INCIDENT
-    return Verdict.HEALTHY if verdicts == {Verdict.HEALTHY} else Verdict.UNKNOWN
+    symptoms = {verdicts.get(name) for name in ("02_signals_detection", "03_immediate_actions")}
+    return Verdict.HEALTHY if symptoms == {Verdict.HEALTHY} else Verdict.UNKNOWN
 
 
 def read_journal_facts(incident: Incident) -> tuple[dict[str, Reading], tuple[Finding, ...]]:

@@ -150,7 +150,10 @@ def _list_addresses(inv: Investigation) -> dict[str, str]:
         "probe": c.probe.url,
         "notifications": c.notifications.url,
     }
-    return {"store": c.store.endpoint, **{k: v or "not configured" for k, v in urls.items()}}
+    return {
+        "store": inv.settings.minio_endpoint,
+        **{k: v or "not configured" for k, v in urls.items()},
+    }
 
 
 def _read_permissions(inv: Investigation) -> Reading:
@@ -216,7 +219,11 @@ def read_clocks(inv: Investigation) -> Reading:
     questions: dict[str, Callable[[], Json]] = {
         name: skew_of(client, client.read_clock) for name, client in systems.items()
     }
-    answers = _ask_all({"store": c.store.read_clock_skew_s, **questions})
+
+    def ask_store() -> Json:
+        return c.store.read_clock_skew_s()
+
+    answers = _ask_all({"store": ask_store, **questions})
     known = {a.system: float(a.value) for a in answers if not a.error}
     wrong = {name: skew for name, skew in known.items() if abs(skew) > MAX_SKEW_S}
     worst = max(known.values(), key=abs, default=None)
