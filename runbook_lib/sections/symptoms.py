@@ -41,8 +41,10 @@ def conclude_symptoms(inv: Investigation, *, shared_max_age_s: float = 0) -> Con
     needed = [s for s in own if own[s].needed]
     verdict = compute_symptom_verdict(readings, needed=needed)
     if verdict is Verdict.INCIDENT:
-        breaches = [readings[s] for s in SYMPTOMS if _has(readings, s, Status.BREACH)]
-        summary = "; ".join(map(describe, breaches))
+        breaches = {s: readings[s] for s in SYMPTOMS if _has(readings, s, Status.BREACH)}
+        if "2.3" in breaches:
+            breaches.pop("2.4", None)  # the same objects, in bytes
+        summary = "; ".join(map(describe, breaches.values()))
     elif verdict is Verdict.UNKNOWN:
         missing = ", ".join(s for s in needed if _is_unknown(readings, s))
         summary = f"cannot tell: {missing} could not be read"
@@ -59,7 +61,7 @@ def conclude_symptoms(inv: Investigation, *, shared_max_age_s: float = 0) -> Con
 
 def describe(reading: Reading) -> str:
     """Say a reading in one line."""
-    return f"{reading.step} {reading.name}: {reading.reason or reading.value}"
+    return reading.reason or f"{reading.name}: {reading.value}"
 
 
 def _has(readings: Mapping[str, Reading], step: str, status: Status) -> bool:
