@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from .clients import Clients
 from .errors import ClientError, NotApprovedError, RunbookError, SafetyError, UsageError
-from .model import ActionEntry, ActionPhase, Conclusion, Json, Reading, Status
+from .model import ActionEntry, ActionPhase, Conclusion, Json, Reading, Status, Verdict
 from .record.incident import Incident, create_incident, open_incident
 from .record.log import utc_now
 from .redact import Redactor
@@ -22,6 +22,14 @@ from .section import ActionStep, Plan, SectionModule, SectionParameters
 from .settings import Settings, load_settings
 
 __all__ = ["Investigation", "StoppedAtPlanError", "split_list"]
+
+
+_AFTER_A_CHANGE = (
+    Verdict.FIXED,
+    Verdict.FIXED_ALERT_DECAYING,
+    Verdict.MITIGATED,
+    Verdict.NOT_FIXED,
+)
 
 
 class StoppedAtPlanError(NotApprovedError):
@@ -175,6 +183,8 @@ class Investigation:
         """Draw and journal the section's findings and verdict, from the journal."""
         conclusion = self.section.conclude(self)
         self.record("conclusion", {"conclusion": conclusion.model_dump(mode="json")})
+        if conclusion.verdict in _AFTER_A_CHANGE:
+            self.incident.update(verdict=str(conclusion.verdict))
         return conclusion
 
     def plan(self, step_id: str) -> Plan:
