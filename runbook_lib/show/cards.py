@@ -42,6 +42,9 @@ __all__ = [
 ]
 
 _SHOWN_ROWS = 20
+_FACTS = ("name", "value")
+# What an action is, which its heading says already.
+_IDENTITY = {"action", "plan", "sha256", "step", "target", "way_back", "reason"}
 _PLAIN = (str, int, float, type(None))
 _KNOWN_DETAIL = {
     "histogram", "marks", "observations", "plot", "rows", "seq", "series", "text",
@@ -154,18 +157,19 @@ def action_text(entry: ActionEntry) -> str:
 
 def action_html(entry: ActionEntry) -> Markup:
     """Return one phase of an action as HTML, with what came of it and the way back."""
+    facts = fact_rows({k: v for k, v in entry.result.items() if k not in _IDENTITY})
     way_back = entry.undo or ("" if entry.reversible else "there is none: this cannot be undone")
-    facts = [
-        *fact_rows(entry.result),
-        *([{"name": "way back", "value": way_back}] if way_back else []),
-    ]
-    return Markup("<div><p>{} <b>{}</b> {} on {}</p><p>{}</p>{}</div>").format(
+    return Markup("<div><p>{} <b>{}</b> {} on {}. {}</p>{}{}</div>").format(
         pill(str(entry.phase)),
         safe(entry.step),
         safe(entry.action),
         safe(entry.target),
         safe(entry.reason),
-        render_rows(facts, caption=f"{entry.step}: {entry.action}", columns=("name", "value")),
+        render_rows(facts, caption="What came of it", columns=_FACTS) if facts else "",
+        # without anything done there is nothing to take back
+        Markup("<p>Way back: {}</p>").format(safe(way_back))
+        if way_back and entry.action != "none"
+        else "",
     )
 
 
@@ -180,25 +184,28 @@ def plan_text(plan: Plan) -> str:
 
 def plan_html(plan: Plan) -> Markup:
     """Return a plan as HTML: its facts, its first objects, and how to approve it."""
-    facts = [
-        *fact_rows(plan.summary),
-        {"name": "way back", "value": "undo" if plan.reversible else "there is none"},
-    ]
+    summary = plan.summary
+    if plan.is_empty:
+        return Markup("<p>{} <b>{}</b> Nothing to do. {}</p>").format(
+            pill("planned"), safe(plan.step), safe(summary.get("reason") or plan.target)
+        )
+    facts = fact_rows({k: v for k, v in summary.items() if k not in ("action", "target")})
+    if "way_back" not in summary:
+        way_back = f"runbook undo {plan.id}" if plan.reversible else "there is none"
+        facts.append({"name": "way back", "value": way_back})
     parts = [
         Markup("<p>{} <b>{}</b> {} on {}</p>").format(
             pill("planned"), safe(plan.step), safe(plan.action), safe(plan.target)
         ),
-        render_rows(facts, caption="What would happen", columns=("name", "value")),
+        render_rows(facts, caption="What would happen", columns=_FACTS),
     ]
     if objects := list(islice(plan_rows(plan), _SHOWN_ROWS)):
         caption = f"The first {len(objects)} objects; show.plan_table(plan) pages through all"
         parts.append(_fold("objects", render_rows(objects, caption=caption)))
     parts.append(
-        Markup("<p><b>Nothing to do.</b></p>")
-        if plan.is_empty
-        else Markup(
-            "<p><b>Nothing was changed.</b> To carry it out, set in the parameters cell:</p>"
-            "<pre>plan = {}\napprove = {}</pre>"
+        Markup(
+            "<p><b>Nothing was changed.</b> To carry it out, confirm it below, "
+            "or set in the parameters cell:</p><pre>plan = {}\napprove = {}</pre>"
         ).format(safe(repr(plan.id)), safe(repr(plan.sha256)))
     )
     return Markup("<div>{}</div>").format(Markup("").join(parts))

@@ -16,7 +16,7 @@ from .text import safe
 __all__ = ["Confirmation", "PlanTable", "confirm", "plan_table"]
 
 _PAGE_ROWS = 200
-_SORTS = ("key", "age_start", "size_bytes", "order_id")
+_COLUMNS = ("key", "order_id", "age_start", "size_bytes", "to")
 _SHORT = 8
 
 
@@ -48,7 +48,7 @@ class PlanTable:
 
         self._plan, self.page = plan, 1
         self.contains = widgets.Text(description="Filter", continuous_update=False)
-        self.sort_by = widgets.Dropdown(description="Sort by", options=_SORTS)
+        self.sort_by = widgets.Dropdown(description="Sort by", options=_COLUMNS[:-1])
         self.descending = widgets.Checkbox(description="Descending")
         self._before = widgets.Button(description="Previous")
         self._after = widgets.Button(description="Next")
@@ -81,7 +81,7 @@ class PlanTable:
         self.page = wanted
         self._before.disabled, self._after.disabled = wanted == 1, wanted == last
         caption = f"{found} objects; page {wanted} of {last}"
-        self._html = render_rows(rows, caption=caption)
+        self._html = render_rows(rows, caption=caption, columns=_COLUMNS)
         self._shown.value = str(self._html)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:

@@ -171,6 +171,8 @@ def render_rows(
 
     A column ``status`` or ``phase`` becomes pills, one that ends in ``bytes`` sizes.
     """
+    if not rows and not columns:
+        return Markup("<p>{}: none</p>").format(safe(caption))
     names = list(columns) or list(dict.fromkeys(name for row in rows for name in row))
     head = Markup("").join(
         Markup('<th scope="col" style="{}">{}</th>').format(_CELL, safe(str(n).replace("_", " ")))

@@ -139,10 +139,9 @@ def test_a_section_that_only_reads_plans_and_applies_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", CHANGING)
 class TestEveryChangingNotebook:
     def test_every_action_is_planned_and_shown(self, name: str) -> None:
-        planned = []
-        for cell in cells(name, "code"):
-            if match := re.fullmatch(r'(\w+) = inv\.plan\("([\d.]+)"\)\n\1', cell.source):
-                planned.append(match[2])
+        shape = re.compile(r'(\w+) = inv\.plan\("([\d.]+)"\)\n\1')
+        found = [shape.fullmatch(cell.source) for cell in cells(name, "code")]
+        planned = [match[2] for match in found if match]
         assert planned == sorted(SECTIONS[name].ACTIONS)
 
     def test_every_apply_is_gated_confirmed_and_checked(self, name: str) -> None:
