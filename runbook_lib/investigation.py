@@ -6,11 +6,9 @@ Sections hand over through the incident folder, never through kernel state.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Self
-
-from pydantic import ValidationError
 
 from .clients import Clients
 from .errors import ClientError, NotApprovedError, RunbookError, SafetyError, UsageError
@@ -18,7 +16,7 @@ from .model import ActionEntry, ActionPhase, Conclusion, Json, Reading, Status, 
 from .record.incident import Incident, create_incident, open_incident
 from .record.log import utc_now
 from .redact import Redactor
-from .section import ActionStep, Plan, SectionModule, SectionParameters
+from .section import ActionStep, Plan, SectionModule, SectionParameters, check_parameters
 from .settings import Settings, load_settings
 
 __all__ = ["Investigation", "StoppedAtPlanError", "split_list"]
@@ -88,10 +86,7 @@ class Investigation:
             When a parameter is unknown or wrong, or there is no such incident.
         """
         settings = settings or load_settings()
-        try:
-            checked = section.Parameters(incident_id=incident_id, **parameters)
-        except ValidationError as error:
-            raise UsageError(_explain(section, error)) from None
+        checked = check_parameters(section, {**parameters, "incident_id": incident_id})
         redactor = Redactor(settings.secrets)
         home = settings.runbook_home.resolve()
         incident = open_incident(home, incident_id, redactor=redactor) or create_incident(
@@ -296,12 +291,3 @@ class Investigation:
 def split_list(text: str) -> list[str]:
     """Split a comma-separated parameter into its non-empty parts."""
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _explain(section: SectionModule, error: ValidationError) -> str:
-    names: Iterable[str] = section.Parameters.model_fields
-    parts = [
-        f"{'.'.join(str(p) for p in item['loc'])}: {item['msg']}"
-        for item in error.errors(include_input=False, include_url=False)
-    ]
-    return f"{section.NAME}: {'; '.join(parts)}. Parameters: {', '.join(names)}."

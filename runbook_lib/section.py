@@ -6,14 +6,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from .errors import UsageError
 from .model import ActionEntry, Conclusion, Json, Reading
 
 if TYPE_CHECKING:
     from .investigation import Investigation
 
-__all__ = ["ActionStep", "Plan", "SectionModule", "SectionParameters", "Step"]
+__all__ = [
+    "ActionStep",
+    "Plan",
+    "SectionModule",
+    "SectionParameters",
+    "Step",
+    "check_parameters",
+]
 
 
 class SectionParameters(BaseModel):
@@ -141,3 +149,22 @@ class SectionModule(Protocol):
 
     def conclude(self, inv: Investigation) -> Conclusion:
         """Draw the section's findings and verdict from the journal."""
+
+
+def check_parameters(section: SectionModule, given: Mapping[str, object]) -> SectionParameters:
+    """Check parameters against the section's model, before a kernel starts.
+
+    Raises
+    ------
+    UsageError
+        An unknown name or a bad value; names the parameter and lists those that exist.
+    """
+    try:
+        return section.Parameters.model_validate(given)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        known = ", ".join(section.Parameters.model_fields)
+        raise UsageError(f"{section.NAME}: {wrong}. Its parameters: {known}.") from None

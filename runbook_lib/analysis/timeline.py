@@ -89,11 +89,11 @@ def find_state_changes(
 
 
 def find_first_errors(groups: LogGroups, *, source: str) -> list[Event]:
-    """Return the first occurrence of each kind of error in a log."""
+    """Return the first occurrence of each kind of error and of warning in a log."""
     return [
-        Event(group.first, "error", f"{source}: {group.example} ({group.count}×)", source)
+        Event(group.first, group.level, f"{group.count}× from here: {group.example}", source)
         for group in groups.groups
-        if group.level == "error" and group.first is not None
+        if group.level in ("error", "warning") and group.first is not None
     ]
 
 

@@ -12,15 +12,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from .. import errors
 from ..errors import NotebookRunError, RunbookError, UsageError
 from ..model import Conclusion
 from ..record.incident import Incident
-from ..section import SectionModule, SectionParameters
+from ..section import SectionModule, check_parameters
 
-__all__ = ["NOTEBOOKS", "NotebookRun", "RunStatus", "check_parameters", "run_notebook"]
+__all__ = ["NOTEBOOKS", "NotebookRun", "RunStatus", "run_notebook"]
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 _CELL_TIMEOUT_S = 600
@@ -47,25 +45,6 @@ class NotebookRun:
     duration_s: float
     error: RunbookError | None
     conclusion: Conclusion | None
-
-
-def check_parameters(section: SectionModule, given: Mapping[str, object]) -> SectionParameters:
-    """Check parameters against the section's model, before a kernel starts.
-
-    Raises
-    ------
-    UsageError
-        An unknown name or a bad value; names the parameter and lists those that exist.
-    """
-    try:
-        return section.Parameters.model_validate(given)
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
-            for item in error.errors(include_input=False, include_url=False)
-        )
-        known = ", ".join(section.Parameters.model_fields)
-        raise UsageError(f"{section.NAME}: {wrong}. Its parameters: {known}.") from None
 
 
 def run_notebook(

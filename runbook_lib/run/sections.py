@@ -9,12 +9,13 @@ from ..exit_codes import ExitCode, compute_exit_code
 from ..model import ActionPhase, Json, Verdict
 from ..record.incident import Incident
 from ..record.log import utc_now
+from ..section import check_parameters
 from ..sections import find_section
 from ..settings import Settings
 from .documents import RunDocument
 from .finish import write_outputs
 from .investigate import get_incident, run_sections, to_result
-from .notebooks import NotebookRun, RunStatus, check_parameters
+from .notebooks import NotebookRun, RunStatus
 
 __all__ = ["run_chosen"]
 
