@@ -8,7 +8,14 @@ from datetime import datetime
 
 from ..model import ActionPhase, Json, Reading, Status, Verdict
 from ..record.log import Entry
-from ..show.text import CAUSE_WORDS, VERDICT_WORDS, format_bytes, format_duration, format_value
+from ..show.text import (
+    CAUSE_WORDS,
+    VERDICT_WORDS,
+    clip,
+    format_bytes,
+    format_duration,
+    format_value,
+)
 from .story import ActionStory, Story
 
 __all__ = ["Event", "Fact", "list_events", "list_facts", "list_open", "write_headline"]
@@ -113,7 +120,7 @@ def _other_event(entry: Entry) -> Iterator[Event]:
         yield Event(entry.at, "closed", "The incident was closed", "", entry.seq)
     elif entry.kind == "drill" and (event := entry.data.get("event")):
         told = {k: v for k, v in entry.data.items() if k in _DRILL_FACTS and v not in (None, [])}
-        note = ", ".join(f"{name} {value}" for name, value in told.items())
+        note = ", ".join(f"{name} {_say(value)}" for name, value in told.items())
         yield Event(entry.at, "drill", str(event).replace("_", " "), note, entry.seq)
 
 
@@ -214,7 +221,11 @@ def _what_was_done(story: Story) -> Fact:
         waiting = sum(1 for a in story.actions if a.is_waiting)
         note = f"{waiting} planned, waiting for approval" if waiting else ""
         return Fact("What was done", "nothing was changed", note)
-    text = "; ".join(f"{a.first.action}: {a.first.target}" for a in done)
+    # what an exercise made and took back again is told below
+    main = [a for a in done if a.first.step.startswith("6.")] or done
+    text = "; ".join(
+        f"{a.first.action.replace('_', ' ')}: {clip(a.first.target, 70)}" for a in main
+    )
     proven = sum(1 for a in done if a.last.phase is ActionPhase.VERIFIED)
     return Fact("What was done", text, f"{proven} of {len(done)} verified afterwards")
 
@@ -222,6 +233,13 @@ def _what_was_done(story: Story) -> Fact:
 def _count(action: ActionStory, name: str) -> int:
     value: Json = action.result(ActionPhase.APPLIED).get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _say(value: Json) -> str:
+    """Return a small JSON value in words."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {format_value(part)}" for name, part in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else format_value(value)
 
 
 def _value(reading: Reading) -> str:

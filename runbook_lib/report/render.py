@@ -16,7 +16,7 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
 from ..errors import LogDamagedError, RecordError
-from ..model import Finding, Json, Reading
+from ..model import Finding, Json, Reading, Verdict
 from ..record.incident import Incident
 from ..record.log import GENESIS, Entry, read_entries, utc_now
 from ..redact import Redactor
@@ -152,7 +152,7 @@ def _render(story: Story, incident: Incident, budget: _Budget) -> bytes:
         story=story,
         headline=write_headline(story),
         tone=_TONES.get(str(story.verdict), "unsure"),
-        clear=_clear_words(story),
+        clear=_clear_words(story) if story.verdict is Verdict.FIXED_ALERT_DECAYING else "",
         facts=list_facts(story),
         open_items=list_open(story),
         contents=_CONTENTS,
