@@ -20,8 +20,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import requests
@@ -59,14 +59,14 @@ def main(arguments: list[str]) -> int:
 
 @contextmanager
 def _airflow(home: Path, run: Path) -> Iterator[dict[str, str]]:
-    port, login_port = _choose_ports()
-    url, login_url = (f"http://127.0.0.1:{number}" for number in (port, login_port))
+    ports = _choose_ports(3)
+    url, login_url, tasks_url = (f"http://127.0.0.1:{port}" for port in ports)
     password = secrets.token_urlsafe(16)
     (run / "passwords.json").write_text(json.dumps({_USER: password}), encoding="utf-8")
-    env = _build_env(home, run, port)
+    env = _build_env(home, run, tasks_url)
     login_env = {**env, **_LOGIN}
     airflow = str(home / "venv" / "bin" / "airflow")
-    server = ("api-server", "--host", "127.0.0.1", "--workers", "1", "--port")
+    server = ("api-server", "--host", "127.0.0.1", "--workers", "1", "--apps")
     started: list[subprocess.Popen[bytes]] = []
 
     def start(name: str, *command: str, env: dict[str, str] = env) -> subprocess.Popen[bytes]:
@@ -83,12 +83,16 @@ def _airflow(home: Path, run: Path) -> Iterator[dict[str, str]]:
         del started[0]
         # Not `airflow standalone`: its log servers listen on all interfaces, and its scheduler
         # starts a run before the API server can answer the task, which then fails.
-        start("api-server", *server, str(port))
-        start("api-server-login", *server, str(login_port), env=login_env)
-        _wait_until_healthy((url, login_url), ("metadatabase",), started)
+        start("api-server", *server, "core", "--port", str(ports[0]))
+        start("api-server-login", *server, "core", "--port", str(ports[1]), env=login_env)
+        # Apart: on SQLite a request that waits for the lock stops its whole server, and with it
+        # a task's request that holds the lock.
+        start("api-server-tasks", *server, "execution", "--port", str(ports[2]))
+        _wait_until(lambda: _is_healthy(url) and _is_healthy(login_url), started)
+        _wait_until(lambda: _answers(f"{tasks_url}/execution/health"), started)
         start("scheduler", "scheduler", "--skip-serve-logs")
         start("dag-processor", "dag-processor")
-        _wait_until_healthy((url,), ("metadatabase", "scheduler", "dag_processor"), started)
+        _wait_until(lambda: _is_healthy(url, "scheduler", "dag_processor"), started)
         yield {
             "AIRFLOW_TEST_URL": url,
             "AIRFLOW_TEST_LOGIN_URL": login_url,
@@ -100,18 +104,16 @@ def _airflow(home: Path, run: Path) -> Iterator[dict[str, str]]:
         _stop(started)
 
 
-def _choose_ports() -> tuple[int, int]:
-    """Return two ports: from AIRFLOW_TEST_PORT on, else free ones."""
+def _choose_ports(count: int) -> list[int]:
+    """Return ports: from AIRFLOW_TEST_PORT on, else free ones."""
     if wanted := os.environ.get("AIRFLOW_TEST_PORT"):
-        return int(wanted), int(wanted) + 1
-    with (
-        socket.create_server(("127.0.0.1", 0)) as one,
-        socket.create_server(("127.0.0.1", 0)) as two,
-    ):
-        return one.getsockname()[1], two.getsockname()[1]
+        return list(range(int(wanted), int(wanted) + count))
+    with ExitStack() as held:
+        doors = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(door.getsockname()[1]) for door in doors]
 
 
-def _build_env(home: Path, run: Path, port: int) -> dict[str, str]:
+def _build_env(home: Path, run: Path, tasks_url: str) -> dict[str, str]:
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -120,12 +122,12 @@ def _build_env(home: Path, run: Path, port: int) -> dict[str, str]:
     options = {
         "CORE__DAGS_FOLDER": run / "dags",
         "CORE__LOAD_EXAMPLES": False,
-        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "CORE__EXECUTION_API_SERVER_URL": f"{tasks_url}/execution/",
         "CORE__PARALLELISM": 2,
         "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
         "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{_USER}:user",
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": run / "passwords.json",
-        "API__BASE_URL": f"http://127.0.0.1:{port}",
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{run / 'airflow.db'}?timeout=30",
         "API__SECRET_KEY": secrets.token_hex(32),
         "API_AUTH__JWT_SECRET": secrets.token_hex(32),
         # A changed DAG file is seen within seconds.
@@ -161,11 +163,9 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
         os.killpg(process.pid, number)
 
 
-def _wait_until_healthy(
-    urls: tuple[str, ...], parts: tuple[str, ...], started: list[subprocess.Popen[bytes]]
-) -> None:
+def _wait_until(is_true: Callable[[], bool], started: list[subprocess.Popen[bytes]]) -> None:
     deadline = time.monotonic() + _START_S
-    while not all(_is_healthy(url, parts) for url in urls):
+    while not is_true():
         if any(process.poll() is not None for process in started):
             raise SystemExit("a process of Airflow ended early; see the logs in its folder run/")
         if time.monotonic() > deadline:
@@ -173,12 +173,19 @@ def _wait_until_healthy(
         time.sleep(0.5)
 
 
-def _is_healthy(url: str, parts: tuple[str, ...]) -> bool:
+def _answers(url: str) -> bool:
     try:
-        health = requests.get(f"{url}/api/v2/monitor/health", timeout=5).json()
+        return requests.get(url, timeout=5).ok
     except requests.RequestException:
         return False
-    return all(health[part]["status"] == "healthy" for part in parts)
+
+
+def _is_healthy(url: str, *parts: str) -> bool:
+    health = f"{url}/api/v2/monitor/health"
+    if not _answers(health):
+        return False
+    found = requests.get(health, timeout=5).json()
+    return all(found[part]["status"] == "healthy" for part in ("metadatabase", *parts))
 
 
 if __name__ == "__main__":

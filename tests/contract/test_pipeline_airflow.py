@@ -1,0 +1,289 @@
+"""PipelineClient on what a real Airflow answered, and the demo's pipeline beside it.
+
+``sh scripts/airflow/test.sh --record`` wrote the answers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from pytest_httpserver import HTTPServer, RequestHandler
+
+from dataflow_stack.services.pipeline_api import PipelineSettings, build
+from runbook_lib.clients.http import HttpClient
+from runbook_lib.clients.pipeline import PipelineClient
+from runbook_lib.errors import AccessDeniedError, BadAnswerError, NotFoundError
+from tests.support.real_airflow import DAG_ID, RECORDED
+from tests.support.stack import wait_until
+
+DAG = f"/api/v2/dags/{DAG_ID}"
+RUNS = f"{DAG}/dagRuns"
+SECRET = "s3cret-of-the-user"
+
+
+def read_recorded(name: str) -> dict[str, Any]:
+    return dict(json.loads((RECORDED / f"{name}.json").read_text("utf-8")))
+
+
+def answer_with(handler: RequestHandler, name: str) -> None:
+    recorded = read_recorded(name)
+    body = json.dumps(recorded["answer"], separators=(",", ":"))
+    handler.respond_with_data(body, recorded["status"], content_type=recorded["content_type"])
+
+
+def replay(server: HTTPServer, *names: str) -> None:
+    """Answer as Airflow did, whenever the same is asked."""
+    for name in names:
+        recorded = read_recorded(name)
+        handler = server.expect_request(
+            recorded["path"], method=recorded["method"], query_string=recorded["query"]
+        )
+        answer_with(handler, name)
+
+
+def expect(server: HTTPServer, name: str, token: str = "") -> None:
+    """Answer as Airflow did, once, in this order, and only to this token."""
+    recorded = read_recorded(name)
+    handler = server.expect_ordered_request(
+        recorded["path"],
+        method=recorded["method"],
+        headers={"Authorization": f"Bearer {token}"} if token else None,
+    )
+    answer_with(handler, name)
+
+
+def give_token(server: HTTPServer, token: str) -> None:
+    recorded = read_recorded("token")
+    server.expect_ordered_request(
+        "/auth/token", method="POST", json={"username": "ops", "password": SECRET}
+    ).respond_with_json({**recorded["answer"], "access_token": token}, recorded["status"])
+
+
+def client_of(server: HTTPServer, dag_id: str = DAG_ID, **more: str) -> PipelineClient:
+    return PipelineClient(server.url_for(""), dag_id=dag_id, timeout_s=5, **more)
+
+
+def user_of(server: HTTPServer) -> PipelineClient:
+    return client_of(server, user="ops", password=SECRET)
+
+
+@pytest.mark.parametrize(
+    ("name", "true"),
+    [
+        ("dag_healthy", set()),
+        ("dag_paused", {"is_paused"}),
+        ("dag_stale", {"is_stale"}),
+        ("dag_import_errors", {"has_import_errors", "is_stale"}),
+    ],
+)
+def test_every_state_of_a_real_dag_is_read(
+    httpserver: HTTPServer, name: str, true: set[str]
+) -> None:
+    replay(httpserver, name)
+    dag = client_of(httpserver).read_dag()
+    flags = ("is_paused", "has_import_errors", "is_stale")
+    assert {flag for flag in flags if getattr(dag, flag)} == true
+    assert dag.id == DAG_ID
+    due = read_recorded(name)["answer"]["next_dagrun_run_after"]
+    assert dag.next_run_at == datetime.fromisoformat(due)
+
+
+def test_the_answer_to_unpausing_is_read(httpserver: HTTPServer) -> None:
+    replay(httpserver, "dag_unpause")
+    assert not client_of(httpserver).set_paused(False).is_paused
+    assert httpserver.log[0][0].json == {"is_paused": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "newest"), [("runs_success", ["success"]), ("runs_failed", ["failed", "failed"])]
+)
+def test_real_runs_are_read_newest_first(
+    httpserver: HTTPServer, name: str, newest: list[str]
+) -> None:
+    replay(httpserver, name)
+    runs = client_of(httpserver).list_runs()
+    recorded = read_recorded(name)["answer"]["dag_runs"]
+    assert [run.id for run in runs] == [run["dag_run_id"] for run in recorded]
+    ended = [run for run in runs if run.ended_at]
+    assert [run.state for run in ended][: len(newest)] == newest
+    assert all(run.started_at and run.ended_at and run.started_at < run.ended_at for run in ended)
+
+
+def test_a_dag_that_airflow_does_not_know_is_not_found(httpserver: HTTPServer) -> None:
+    replay(httpserver, "dag_unknown")
+    with pytest.raises(NotFoundError, match="no_such_dag` was not found"):
+        client_of(httpserver, "no_such_dag").read_dag()
+
+
+def test_health_is_read(httpserver: HTTPServer) -> None:
+    replay(httpserver, "health")
+    assert '"healthy"' in client_of(httpserver).read_health()
+
+
+def test_an_airflow_that_asks_for_a_user_denies_who_has_none(httpserver: HTTPServer) -> None:
+    replay(httpserver, "denied")
+    with pytest.raises(AccessDeniedError, match="Not authenticated"):
+        client_of(httpserver).read_dag()
+    assert [request.path for request, _ in httpserver.log] == [DAG]
+
+
+def test_one_token_serves_all_questions(httpserver: HTTPServer) -> None:
+    give_token(httpserver, "one")
+    expect(httpserver, "dag_healthy", "one")
+    expect(httpserver, "runs_success", "one")
+    expect(httpserver, "dag_unpause", "one")
+    client = user_of(httpserver)
+    assert not client.read_dag().is_paused
+    assert client.list_runs()
+    assert not client.set_paused(False).is_paused
+    httpserver.check_assertions()
+
+
+def test_a_token_that_ran_out_is_replaced_and_the_question_asked_again(
+    httpserver: HTTPServer,
+) -> None:
+    give_token(httpserver, "one")
+    expect(httpserver, "dag_healthy", "one")
+    expect(httpserver, "token_expired", "one")
+    give_token(httpserver, "two")
+    expect(httpserver, "dag_paused", "two")
+    client = user_of(httpserver)
+    assert not client.read_dag().is_paused
+    assert client.read_dag().is_paused
+    httpserver.check_assertions()
+
+
+def test_a_user_without_the_right_is_denied_after_one_new_token(httpserver: HTTPServer) -> None:
+    def forbid() -> None:
+        handler = httpserver.expect_ordered_request(DAG, method="PATCH")
+        handler.respond_with_json({"detail": "Forbidden"}, 403)
+
+    give_token(httpserver, "one")
+    forbid()
+    forbid()
+    give_token(httpserver, "two")
+    forbid()
+    client = user_of(httpserver)
+    with pytest.raises(AccessDeniedError):
+        client.set_paused(False)
+    with pytest.raises(AccessDeniedError):
+        client.set_paused(False)
+    httpserver.check_assertions()
+
+
+def test_a_wrong_password_is_denied_and_not_shown(httpserver: HTTPServer) -> None:
+    replay(httpserver, "token_refused")
+    with pytest.raises(AccessDeniedError) as denied:
+        user_of(httpserver).read_dag()
+    assert "Invalid credentials" in str(denied.value)
+    assert SECRET not in str(denied.value)
+
+
+@pytest.mark.parametrize("answer", [{}, [], {"token": SECRET}, None])
+def test_a_token_of_another_shape_is_a_bad_answer(httpserver: HTTPServer, answer: Any) -> None:
+    httpserver.expect_request("/auth/token").respond_with_json(answer, 201)
+    with pytest.raises(BadAnswerError) as bad:
+        user_of(httpserver).read_dag()
+    assert SECRET not in str(bad.value)
+
+
+class Noted(dict[str, Any]):
+    """An answer that notes which of its fields are read."""
+
+    def __init__(self, answer: dict[str, Any], read: set[str]) -> None:
+        super().__init__(answer)
+        self._read = read
+
+    def __getitem__(self, name: str) -> Any:
+        self._read.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self._read.add(name)
+        return super().get(name, default)
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[str]:
+    """Serve the demo's pipeline; the value is its address."""
+    app = build(PipelineSettings(database=tmp_path / "pipeline.sqlite"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started, what="the demo's pipeline serves")
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+def note_fields(client: PipelineClient, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
+    """Read the DAG and its runs; return by answer the fields that the client looked at."""
+    read: dict[str, set[str]] = {"dag": set(), "runs": set(), "run": set()}
+    ask = HttpClient.get_json
+
+    def get_noted(http: HttpClient, path: str, params: Any = None) -> Any:
+        answer = ask(http, path, params)
+        if path == DAG:
+            return Noted(answer, read["dag"])
+        runs = [Noted(run, read["run"]) for run in answer["dag_runs"]]
+        return Noted({**answer, "dag_runs": runs}, read["runs"])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HttpClient, "get_json", get_noted)
+        client.read_dag()
+        assert client.list_runs()
+    return read
+
+
+def test_the_demo_has_every_field_that_the_client_reads_from_a_real_airflow(
+    httpserver: HTTPServer, demo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay(httpserver, "dag_healthy", "runs_failed")
+    read = note_fields(client_of(httpserver), monkeypatch)
+    assert {"is_paused", "is_stale"} <= read["dag"]
+    assert {"state", "start_date"} <= read["run"]
+    http = HttpClient(demo, system="pipeline", timeout_s=5)
+    wait_until(lambda: bool(http.get_json(RUNS)["dag_runs"]), what="the demo's first run")
+    real = {"dag": read_recorded("dag_healthy")["answer"]}
+    real["runs"] = read_recorded("runs_failed")["answer"]
+    real["run"] = real["runs"]["dag_runs"][0]
+    shown = {"dag": http.get_json(DAG), "runs": http.get_json(RUNS)}
+    shown["run"] = shown["runs"]["dag_runs"][0]
+    for answer, fields in read.items():
+        for field in fields:
+            assert field in real[answer], f"Airflow's {answer} has no {field}"
+            assert field in shown[answer], f"the demo's {answer} has no {field}"
+            assert type(shown[answer][field]) is type(real[answer][field]), field
+
+
+def test_the_demo_pauses_and_knows_no_other_dag_like_airflow(
+    httpserver: HTTPServer, demo: str
+) -> None:
+    replay(httpserver, "dag_unknown")
+    client = PipelineClient(demo, dag_id=DAG_ID, timeout_s=5)
+    assert client.set_paused(True).is_paused
+    assert client.read_dag().is_paused
+    assert not client.set_paused(False).is_paused
+    with pytest.raises(NotFoundError) as real:
+        client_of(httpserver, "no_such_dag").read_dag()
+    with pytest.raises(NotFoundError) as shown:
+        PipelineClient(demo, dag_id="no_such_dag", timeout_s=5).read_dag()
+    assert str(shown.value).split("/api/v2")[1] == str(real.value).split("/api/v2")[1]
+
+
+def test_the_recorded_answers_hold_no_secret_and_no_path_of_a_machine() -> None:
+    files = sorted(RECORDED.glob("*.json"))
+    assert files
+    for file in files:
+        found = re.search(r"/(home|root|tmp|work|Users|var)/|eyJ|://", file.read_text("utf-8"))
+        assert not found, f"{file.name}: {found}"

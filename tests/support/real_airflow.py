@@ -1,0 +1,169 @@
+"""A running Airflow as tests see it: ask it, change it, keep what it answers.
+
+``scripts/airflow/test.sh`` starts it and says in the environment where it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+
+from runbook_lib.clients.pipeline import PipelineClient
+
+__all__ = ["DAG_ID", "RECORDED", "Airflow", "list_fields", "wait_for"]
+
+DAG_ID = "fulfillment_release"
+RECORDED = Path(__file__).parents[1] / "contract" / "recorded" / "airflow"
+
+T = TypeVar("T")
+_DAGS_IN_THE_IMAGE = "/opt/airflow/dags"
+# Signed with a key of the run's own; of no use to the client.
+_UNRECORDED = {"access_token", "file_token"}
+
+
+def list_fields(answer: Any, path: str = "") -> set[str]:
+    """Return the paths of all fields in an answer."""
+    if isinstance(answer, dict):
+        return {path}.union(*(list_fields(value, f"{path}.{key}") for key, value in answer.items()))
+    if isinstance(answer, list):
+        return {path}.union(*(list_fields(value, f"{path}[]") for value in answer))
+    return {path}
+
+
+def wait_for(read: Callable[[], T], *, what: str, deadline_s: float = 120.0) -> T:
+    """Poll until the value is true; return it; fail with its name after the deadline."""
+    end = time.monotonic() + deadline_s
+    while not (value := read()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {deadline_s:.0f} s: {what}")
+        time.sleep(0.3)
+    return value
+
+
+@dataclass(frozen=True)
+class Airflow:
+    """A running Airflow.
+
+    Attributes
+    ----------
+    url : an API server that asks for nothing
+    login_url : one on the same database that asks for user and password
+    user, password : what it asks for
+    dags : the folder of DAGs
+    is_recording : whether answers are written to ``RECORDED``, instead of compared
+    """
+
+    url: str
+    login_url: str
+    user: str
+    password: str
+    dags: Path
+    is_recording: bool
+
+    @staticmethod
+    def from_environment() -> Airflow:
+        """Return the Airflow that the environment names."""
+        env = os.environ
+        return Airflow(
+            url=env["AIRFLOW_TEST_URL"],
+            login_url=env["AIRFLOW_TEST_LOGIN_URL"],
+            user=env["AIRFLOW_TEST_USER"],
+            password=env["AIRFLOW_TEST_PASSWORD"],
+            dags=Path(env["AIRFLOW_TEST_DAGS"]),
+            is_recording=env.get("AIRFLOW_TEST_RECORD") == "1",
+        )
+
+    def client(self, url: str = "", dag_id: str = DAG_ID, **more: str) -> PipelineClient:
+        """Return the library's client."""
+        return PipelineClient(url or self.url, dag_id=dag_id, timeout_s=20, **more)
+
+    @property
+    def dag_file(self) -> Path:
+        """The DAG's file, which a test may change."""
+        return self.dags / f"{DAG_ID}.py"
+
+    def close_gate(self) -> None:
+        """Let the DAG's runs fail from now on."""
+        body = {"key": "fulfillment_release_gate", "value": "closed"}
+        requests.post(f"{self.url}/api/v2/variables", json=body, timeout=20).raise_for_status()
+
+    def open_gate(self) -> None:
+        """Let the DAG's runs succeed again."""
+        url = f"{self.url}/api/v2/variables/fulfillment_release_gate"
+        answer = requests.delete(url, timeout=20)
+        assert answer.status_code in (204, 404), answer.text
+
+    def run_now(self) -> str:
+        """Start a run and wait for its end; return its state."""
+        path = f"/api/v2/dags/{DAG_ID}/dagRuns"
+        http = self.client().http
+        run = f"{path}/{http.post_json(path, {'logical_date': None})['dag_run_id']}"
+        return wait_for(
+            lambda: (
+                state if (state := http.get_json(run)["state"]) in ("success", "failed") else ""
+            ),
+            what="the end of the run",
+        )
+
+    def keep(
+        self,
+        name: str,
+        path: str,
+        *,
+        method: str = "GET",
+        url: str = "",
+        params: dict[str, str] | None = None,
+        body: dict[str, Any] | None = None,
+        token: str = "",
+    ) -> Any:
+        """Ask what the client asks; record the answer, or check that the record still holds.
+
+        Returns
+        -------
+        The answer's JSON.
+        """
+        answer = requests.request(
+            method,
+            f"{url or self.url}{path}",
+            params=params,
+            json=body,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=20,
+        )
+        found = {
+            "method": method,
+            "path": path,
+            "query": params or {},
+            "status": answer.status_code,
+            "content_type": answer.headers["Content-Type"],
+            "answer": self._scrub(answer.json()),
+        }
+        file = RECORDED / f"{name}.json"
+        if self.is_recording:
+            RECORDED.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(found, indent=2, ensure_ascii=False)
+            file.write_text(text + "\n", encoding="utf-8")
+        else:
+            recorded = json.loads(file.read_text("utf-8"))
+            assert list_fields(found) == list_fields(recorded), f"{file.name} is out of date"
+            assert found["status"] == recorded["status"], f"{file.name} is out of date"
+        return answer.json()
+
+    def _scrub(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                key: "not recorded" if key in _UNRECORDED else self._scrub(inner)
+                for key, inner in value.items()
+            }
+        if isinstance(value, list):
+            return [self._scrub(inner) for inner in value]
+        if isinstance(value, str):
+            return value.replace(str(self.dags), _DAGS_IN_THE_IMAGE)
+        return value
