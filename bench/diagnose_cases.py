@@ -39,6 +39,11 @@ class Case:
         """``healthy``, ``single`` or ``pair``."""
         return ("healthy", "single", "pair")[len(self.faults)]
 
+    @property
+    def is_held(self) -> bool:
+        """Whether the faults stay on for half a minute: pairs, and each fault's first run."""
+        return self.kind == "pair" or self.id.endswith("-1")
+
 
 def list_cases(
     seed: int, *, rounds: int, healthy: int, pairs: bool, only: list[str] | None = None

@@ -26,7 +26,7 @@ from dataflow_stack.faults import FAULTS
 from dataflow_stack.orders import inject_orders
 from runbook_lib.errors import RunbookError
 from runbook_lib.investigation import Investigation
-from runbook_lib.model import CauseStatus, Conclusion, Verdict
+from runbook_lib.model import CauseStatus, Conclusion, Verdict, format_time, parse_time
 from runbook_lib.settings import Settings, load_settings
 from tests.support.diagnosis import ask_why, list_causes, open_diagnosis
 from tests.support.stack import run_stack
@@ -36,6 +36,8 @@ __all__ = ["main"]
 #: The worker's failures of the last half minute count as present: so long do traces last.
 _TRACES_S = 40.0
 _CLEAN_DEADLINE_S = 180.0
+#: So long some faults stay on: time for alerts, for notifications, and for what follows from them.
+_HELD_S = 30.0
 _ORDERS = 6
 #: With these no order is taken, so labels that wait must be there before.
 _ORDERS_FIRST = ("worker_stopped",)
@@ -158,7 +160,7 @@ def _run_case(
 def _inject_and_ask(
     case: Case, run: _Run, config: StackConfig, inv: Investigation, deadline_s: float
 ) -> None:
-    began = time.monotonic()
+    began, run["injected_at"] = time.monotonic(), format_time(datetime.now(UTC))
     if set(case.faults) & set(_ORDERS_FIRST):
         inject_orders(inv.settings.fulfillment_url, _ORDERS)
     for name in case.faults:
@@ -171,6 +173,8 @@ def _inject_and_ask(
         if found >= set(case.faults):
             run["verdict_s"] = run["asked"][-1]["after_s"]
             # Asked once more: what is supported must stay so, and nothing wrong may join it.
+            if case.is_held:
+                time.sleep(max(0.0, _HELD_S - (time.monotonic() - began)))
             _note(run, case, ask_why(inv), began)
             return
         if time.monotonic() - began > deadline_s:
@@ -191,6 +195,12 @@ def _note(run: _Run, case: Case, conclusion: Conclusion, began: float) -> set[st
     run["found"] = sorted(supported & set(case.faults))
     run["wrong"] = sorted({*run["wrong"], *(supported - set(case.faults))})
     run["verdict"] = str(conclusion.verdict)
+    if injected_at := run.get("injected_at"):
+        run["first_seen_s"] = {
+            str(f.name): round((f.first_seen - parse_time(injected_at)).total_seconds(), 1)
+            for f in conclusion.findings
+            if f.name in supported and f.first_seen is not None
+        }
     return supported
 
 

@@ -21,18 +21,21 @@ never part of CI, which takes three of these faults (`tests/stack/test_diagnosis
 
 Each run begins on a healthy stack, injects its faults, lets late orders come in where labels must
 wait, and asks section 5 from scratch (every step read anew, then the conclusion) until it
-supports every injected cause or the deadline has passed; then once more. The diagnosis sees
-metrics, logs, APIs, the store and the services' settings, never the fault switches. *Right*
-means: every injected cause supported, and nothing else supported at any time it was asked, the
-early answers included. *Wrong* is any other supported cause, even for a moment. Seconds count
-from the beginning of the injection, which for a fault that restarts a service takes seconds
-itself.
+supports every injected cause or the deadline has passed. Then it is asked once more: at once, or,
+in every pair and in the first run of each fault, when the fault has been on for half a minute.
+The diagnosis sees metrics, logs, APIs, the store and the services' settings, never the fault
+switches. *Right* means: every injected cause supported in the last answer too, and nothing else
+supported in any answer, the early ones included. *Wrong* is any other supported cause, even for a
+moment. Seconds count from the beginning of the injection, which for a fault that restarts a
+service takes seconds itself. *First seen* is when the finding says that its cause began, counted
+the same way; a dash where it does not know.
 """
 
 
 def is_right(run: _Run) -> bool:
     """Tell whether a run found what was there, in time, and nothing else."""
-    return run["verdict_s"] is not None and not run["wrong"] and not run["error"]
+    is_found = run["verdict_s"] is not None and set(run["found"]) == set(run["faults"])
+    return is_found and not run["wrong"] and not run["error"]
 
 
 def write_table(runs: list[_Run], *, planned: int, path: Path) -> bool:
@@ -61,14 +64,18 @@ def write_table(runs: list[_Run], *, planned: int, path: Path) -> bool:
         text = f"{median(times):.1f} / {max(times):.1f} s"
         lines.append(f"| injection to verdict, median / longest | {text} |")
     lines += ["", *_describe_place(runs), "", "## One fault at a time", ""]
-    lines += ["| fault | right | seconds to verdict | of these to inject | wrongly supported |"]
-    lines += ["|---|---|---|---|---|"]
+    lines += [
+        "| fault | right | to verdict, s | to inject, s | first seen, s | wrongly supported |"
+    ]
+    lines += ["|---|---|---|---|---|---|"]
     for name in sorted({r["faults"][0] for r in runs if r["kind"] == "single"}):
         own = [r for r in runs if r["faults"] == [name]]
         lines.append(f"| `{name}` | {_count(own)} | {_seconds(own)} |{_rest(own)}")
     lines += ["", "## Two at once", ""]
-    lines += ["| faults | found | seconds to verdict | of these to inject | wrongly supported |"]
-    lines += ["|---|---|---|---|---|"]
+    lines += [
+        "| faults | found | to verdict, s | to inject, s | first seen, s | wrongly supported |"
+    ]
+    lines += ["|---|---|---|---|---|---|"]
     for run in sorted((r for r in runs if r["kind"] == "pair"), key=lambda r: str(r["id"])):
         names = ", ".join(f"`{n}`" for n in run["faults"])
         found = "both" if len(run["found"]) == 2 else ", ".join(run["found"]) or "none"
@@ -98,8 +105,10 @@ def _seconds(runs: list[_Run]) -> str:
 
 def _rest(runs: list[_Run]) -> str:
     inject = ", ".join(f"{r['injected_s']:.1f}" if "injected_s" in r else "–" for r in runs)
+    seen = [str(r.get("first_seen_s", {}).get(n, "–")) for r in runs for n in r["faults"]]
     wrong = sorted({w for r in runs for w in r["wrong"]})
-    return f" {inject} | {', '.join(f'`{w}`' for w in wrong) or 'none'} |"
+    wrongly = ", ".join(f"`{w}`" for w in wrong) or "none"
+    return f" {inject} | {', '.join(seen)} | {wrongly} |"
 
 
 def _describe_place(runs: list[_Run]) -> list[str]:

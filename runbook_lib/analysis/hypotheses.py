@@ -31,9 +31,11 @@ _SUPPORTED = 0.6
 _HINT = 0.2
 
 
-_RUN = "runbook run 06 -p plan=ID -p approve=SHA256"
-_RELEASE = f"6.1 release by move what is finished ({_RUN})"
-_RETRIGGER = f"6.1 re-trigger the worker ({_RUN})"
+# Each command makes plans and stops; the plan says how to approve it.
+_RUN = "runbook run 06"
+_RELEASE = f"6.1 release by move what is finished ({_RUN} -p way=release)"
+_RETRIGGER = f"6.1 re-trigger the worker ({_RUN} -p way=retrigger)"
+_RESTART = f"6.2 restart the worker ({_RUN} -p service_action=restart)"
 
 
 HYPOTHESES: tuple[Hypothesis, ...] = (
@@ -51,7 +53,7 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
                 "failures_store_unreachable", is_over(0), 0.3, "the worker cannot reach it", False
             ),
         ),
-        "do not release: restore the object store first (6.2 starts its service)",
+        f"do not release: restore the object store first; 6.2 starts its service ({_RUN})",
     ),
     Hypothesis(
         Cause.METRICS_BLIND,
@@ -71,7 +73,7 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
             ),
             Clue("exporter_up", is_true, -0.1, "the exporter is scraped", False),
         ),
-        "6.2 start the exporter (or Prometheus); believe the listing (2.3) until then",
+        f"6.2 start the exporter or Prometheus ({_RUN}); believe the listing (2.3) until then",
     ),
     Hypothesis(
         Cause.WORKER_STOPPED,
@@ -79,9 +81,9 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
             Clue("worker_running", is_false, 0.9, "the worker's service does not run"),
             Clue("worker_paused", is_true, 0.9, "somebody paused the worker", False),
             Clue("worker_answers", is_false, 0.3, "the worker's API does not answer", False),
-            Clue("worker_answers", is_true, -0.3, "the worker's API answers", False),
+            Clue("worker_answers", is_true, -0.5, "the worker's API answers", False),
         ),
-        "6.2 start or resume the worker, then 6.1 re-trigger it",
+        f"6.2 start or resume the worker ({_RUN}), then {_RETRIGGER}",
     ),
     Hypothesis(
         Cause.WORKER_STUCK,
@@ -90,7 +92,7 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
             Clue("worker_stands_still", is_false, -0.6, "the worker begins new passes"),
             Clue("waiting_finished", is_nothing, -0.3, "no finished object waits", False),
         ),
-        f"6.2 restart the worker; if it stays stuck, {_RELEASE}",
+        f"{_RESTART}; if it stays stuck, {_RELEASE}",
         hidden_by=(Cause.STORE_DOWN, Cause.WORKER_STOPPED),
     ),
     Hypothesis(
@@ -99,7 +101,7 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
             Clue("dag_paused", is_true, 0.9, "the DAG that releases labels is paused"),
             Clue("dag_paused", is_false, -0.6, "the DAG is not paused"),
         ),
-        f"{_RELEASE}, then 6.2 unpause the DAG",
+        f"{_RELEASE}, then 6.2 unpause the DAG ({_RUN} -p service_action=unpause)",
     ),
     Hypothesis(
         Cause.PIPELINE_FAILING,
@@ -120,7 +122,7 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
             ),
             Clue("credentials_match", is_true, -0.4, "the worker has the store's secret", False),
         ),
-        f"{_RELEASE}; correct MINIO_ROOT_USER and MINIO_ROOT_PASSWORD, then 6.2 restart",
+        f"{_RELEASE}; correct MINIO_ROOT_USER and MINIO_ROOT_PASSWORD, then {_RESTART}",
         hidden_by=(Cause.STORE_DOWN,),
     ),
     Hypothesis(
@@ -139,7 +141,7 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
             Clue("worker_place", is_nothing, -0.6, "the worker's prefixes and bucket are right"),
             Clue("failures_no_such_bucket", is_over(0), 0.3, "it names a missing bucket", False),
         ),
-        f"{_RELEASE}; correct the worker's prefix or bucket, then 6.2 restart",
+        f"{_RELEASE}; correct the worker's prefix or bucket, then {_RESTART}",
     ),
     Hypothesis(
         Cause.STORAGE_FULL,
@@ -160,7 +162,7 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
             ),
         ),
         "do not release objects without tracking number (6.1 leaves them out); call the carrier, "
-        "then 6.1 re-trigger the worker",
+        f"then {_RETRIGGER}",
     ),
     Hypothesis(
         Cause.CARRIER_ERRORS,
@@ -172,7 +174,7 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
             ),
         ),
         "do not release objects without tracking number (6.1 leaves them out); call the carrier, "
-        "then 6.1 re-trigger the worker",
+        f"then {_RETRIGGER}",
     ),
     Hypothesis(
         Cause.SURGE,
@@ -192,13 +194,14 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
             Clue("overdue_real", is_over(0), -0.5, "real objects wait over it too"),
             Clue("drill_alert_firing", is_true, 0.1, "a drill's alert fires", False),
         ),
-        "do not release: 6.3 clean up the chaos objects",
+        f"do not release: 6.3 clean up the chaos objects ({_RUN})",
         hidden_by=(Cause.STORE_DOWN,),
     ),
     Hypothesis(
         Cause.SUPPORT_DOWN,
         (
-            Clue("support_answers", is_false, 0.8, "the support service does not answer"),
+            # Itself down, whatever else is: more than its source's absence takes away.
+            Clue("support_answers", is_false, 1.2, "the support service does not answer"),
             Clue(
                 "support_failures", is_over(0), 0.6, "it cannot collect shipments just now", False
             ),
@@ -207,7 +210,8 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
             Clue("timeline_behind_minutes", is_over(15), 0.6, "the timeline is behind", False),
             Clue("worker_answers", is_false, -0.5, "its source of shipments is down itself", False),
         ),
-        "6.2 start the support service, then 6.4 refresh the timeline",
+        f"6.2 start the support service ({_RUN}), then 6.4 refresh the ticket's timeline "
+        f"({_RUN} -p ticket_id=TICKET)",
     ),
     Hypothesis(
         Cause.CLOCK_SKEW,
@@ -217,7 +221,8 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
                 "future_pending_since", is_over(0), 0.2, "labels claim to be from the future", False
             ),
         ),
-        "do not trust ages from that system: set its clock right, then restart it",
+        "do not trust ages from that system: set its clock right, then 6.2 restart it "
+        f"({_RUN} -p service_action=restart -p service=NAME)",
     ),
 )
 
@@ -249,7 +254,8 @@ def diagnose(
             finding = finding.model_copy(
                 update={"status": CauseStatus.UNDECIDED, "reason": reason, "next_step": ""}
             )
-        if at := (first_seen or {}).get(str(hypothesis.cause)):
+        at = (first_seen or {}).get(str(hypothesis.cause))
+        if at is not None and finding.status is CauseStatus.SUPPORTED:
             finding = finding.model_copy(update={"first_seen": at})
         judged[hypothesis.cause] = finding
     order = [CauseStatus.SUPPORTED, CauseStatus.UNDECIDED, CauseStatus.REFUTED]
@@ -271,7 +277,8 @@ def _judge(hypothesis: Hypothesis, observations: Mapping[str, Observation]) -> F
     else:
         against = "; ".join(c.says for c in held if c.weight < 0)
         status, reason = CauseStatus.REFUTED, against or "nothing speaks for it"
-    evidence = {known[c.name].evidence for c in hypothesis.clues if c.name in known}
+    telling = held if status is CauseStatus.SUPPORTED else hypothesis.clues
+    evidence = {known[c.name].evidence for c in telling if c.name in known}
     return Finding(
         name=hypothesis.cause,
         status=status,

@@ -40,9 +40,14 @@ def compute_increase(samples: Sequence[Sample], since: datetime) -> float:
     return sum(grown for at, grown in _growths(samples) if at > since)
 
 
-def first_increase(samples: Sequence[Sample]) -> datetime | None:
-    """Return when a counter first grew in these samples."""
-    return next((at for at, grown in _growths(samples) if grown > 0), None)
+def first_increase(samples: Sequence[Sample], *, gap_s: float = 120) -> datetime | None:
+    """Return when a counter's latest time of growth began: after it rested for ``gap_s``."""
+    began = last = None
+    for at, grown in _growths(samples):
+        if grown > 0:
+            began = at if last is None or (at - last).total_seconds() > gap_s else began
+            last = at
+    return began
 
 
 def _growths(samples: Sequence[Sample]) -> Iterable[tuple[datetime, float]]:

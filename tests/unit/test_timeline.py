@@ -61,9 +61,11 @@ def test_a_zero_ends_a_state() -> None:
 
 def test_the_first_of_each_kind_of_error_is_an_event() -> None:
     groups = group_lines([(at(1), "ERROR a 1"), (at(2), "INFO b"), (at(3), "ERROR a 2"),
-                          (None, "ERROR c")])  # fmt: skip
-    (event,) = find_first_errors(groups, source="worker")
-    assert (event.at, event.kind, event.text) == (at(1), "error", "worker: ERROR a 1 (2×)")
+                          (None, "ERROR c"), (at(4), "WARNING held: d")])  # fmt: skip
+    assert [(e.at, e.kind, e.text) for e in find_first_errors(groups, source="worker")] == [
+        (at(1), "error", "2× from here: ERROR a 1"),
+        (at(4), "warning", "1× from here: WARNING held: d"),
+    ]
 
 
 def test_events_are_in_order_on_one_clock_without_duplicates() -> None:

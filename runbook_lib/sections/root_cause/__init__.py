@@ -12,6 +12,7 @@ from ...section import ActionStep, SectionParameters, Step
 from .. import detection, immediate, purpose
 from ..symptoms import compute_symptom_verdict
 from .checks import read_configuration, read_pipeline, read_room
+from .events import build_timeline
 from .worker import read_worker
 
 __all__ = [
@@ -127,6 +128,9 @@ def conclude(inv: Investigation) -> Conclusion:
             if symptom is Verdict.INCIDENT
             else "not all is known"
         )
+    hints = [f for f in findings if f.status is CauseStatus.UNDECIDED and f.score > 0]
+    if hints and not supported and symptom is not Verdict.HEALTHY:
+        summary += "; hints: " + ", ".join(f"{f.name} ({f.reason})" for f in hints)
     physics = readings["5.3"].detail.get("physics") if "5.3" in readings else None
     return Conclusion(
         section=NAME,
@@ -136,5 +140,5 @@ def conclude(inv: Investigation) -> Conclusion:
         unknown_steps=tuple(
             s for s in STEPS if s not in readings or readings[s].status is Status.UNKNOWN
         ),
-        detail={"physics": physics} if physics else {},
+        detail={**({"physics": physics} if physics else {}), **build_timeline(inv, findings)},
     )

@@ -56,7 +56,9 @@ def read_room(inv: Investigation) -> Reading:
         detail={
             "free_bytes": free,
             "failures_recent": signals.recent,
-            "first_seen": _first(signals, storage_full="storage_full"),
+            "first_seen": _first(
+                signals, storage_full="storage_full", store_down="store_unreachable"
+            ),
             "observations": {
                 "store_free_bytes": free,
                 **signals.failures(*_WRITES),
@@ -82,7 +84,11 @@ def read_pipeline(inv: Investigation) -> Reading:
         status, reason = Status.UNKNOWN, "no run has ended yet"
     else:
         status, reason = Status.OK, "not paused, and the newest run succeeded"
-    since = failed[-1].started_at if failed else None
+    # Nobody tells when a DAG was paused: not before its newest run.
+    since = {
+        "pipeline_failing": failed[-1].started_at if failed else None,
+        "pipeline_paused": runs[0].started_at if runs else None,
+    }
     series, physics = _read_flow(inv)
     return inv.make_reading(
         "5.3",
@@ -105,7 +111,7 @@ def read_pipeline(inv: Investigation) -> Reading:
             "plot": "flow",
             "series": series,
             "physics": physics,
-            "first_seen": {"pipeline_failing": format_time(since)} if since else {},
+            "first_seen": {cause: format_time(at) for cause, at in since.items() if at},
             "observations": {
                 "dag_paused": dag.is_paused,
                 "dag_import_errors": dag.has_import_errors,

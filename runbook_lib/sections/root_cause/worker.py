@@ -10,7 +10,8 @@ from ...clients.services import ServiceState
 from ...errors import ClientError, NotFoundError
 from ...investigation import Investigation
 from ...model import Json, Reading, Status, format_time
-from ..samples import read_range
+from ..samples import one_series, read_range
+from .events import read_events
 from .signals import Signals, read_logged_reasons, read_signals
 
 __all__ = ["read_worker"]
@@ -18,6 +19,7 @@ __all__ = ["read_worker"]
 _STILL_S = 15.0
 _UNKNOWN_GAP_STILL_S = 300.0
 _BAD_SHARE = 0.2
+_UP = 'up{job="artifact-exporter"}'
 _LATENCY = (
     "histogram_quantile(0.95, sum by (le, outcome) "
     "(rate(fulfillment_carrier_request_seconds_bucket[1m])))"
@@ -53,6 +55,8 @@ def read_worker(inv: Investigation) -> Reading:
     else:
         status, reason = Status.OK, "the worker runs its passes and the carrier answers it"
     down = [s.name for s in states or [] if not s.running]
+    watchers, blind_since = _read_watchers(inv, states)
+    events, without = read_events(inv)
     return inv.make_reading(
         "5.1",
         "worker and carrier",
@@ -69,9 +73,15 @@ def read_worker(inv: Investigation) -> Reading:
             "failures_recent": signals.recent if signals else None,
             "plot": "carrier",
             "series": _read_latency(inv),
-            "first_seen": _first(
-                signals, carrier_timeout="carrier_timeout", carrier_errors="carrier_error"
-            ),
+            "events": events,
+            "events_without": without,
+            "first_seen": {
+                **_first(
+                    signals, carrier_timeout="carrier_timeout", carrier_errors="carrier_error"
+                ),
+                **_date_states(inv, states, worker),
+                **({"metrics_blind": format_time(blind_since)} if blind_since else {}),
+            },
             "observations": {
                 "worker_running": running,
                 "worker_answers": answers,
@@ -85,7 +95,7 @@ def read_worker(inv: Investigation) -> Reading:
                 "surplus_objects": signals.surplus if signals else None,
                 "drain_per_minute": signals.drained if signals else None,
                 **read_logged_reasons(inv, "carrier_timeout", "carrier_error"),
-                **_read_watchers(inv, states),
+                **watchers,
             },
         },
     )
@@ -94,6 +104,21 @@ def read_worker(inv: Investigation) -> Reading:
 def _first(signals: Signals | None, **causes: str) -> dict[str, str]:
     found = signals.first if signals else {}
     return {cause: format_time(found[r]) for cause, r in causes.items() if r in found}
+
+
+def _date_states(
+    inv: Investigation, states: list[ServiceState] | None, worker: WorkerState | None
+) -> dict[str, str]:
+    """Return since when what the processes' states prove is so, if it is."""
+    own = next((s for s in states or [] if s.name == inv.settings.worker_service), None)
+    support = next((s for s in states or [] if "support" in s.name and not s.running), None)
+    found = {
+        "worker_stopped": own.since if own and not own.running else None,
+        "bad_prefix": own.since if own and own.running else None,
+        "worker_stuck": worker.last_run_at if worker else None,
+        "support_down": support.since if support else None,
+    }
+    return {cause: format_time(at) for cause, at in found.items() if at is not None}
 
 
 def _read_services(inv: Investigation) -> list[ServiceState] | None:
@@ -120,7 +145,9 @@ def _read_counts(inv: Investigation) -> tuple[Signals | None, str]:
 
 
 def _is_running(states: list[ServiceState] | None, name: str) -> bool | None:
-    return next((s.running for s in states or [] if s.name == name), None)
+    # One that is just starting neither runs nor is stopped: the next look tells.
+    found = next((s for s in states or [] if s.name == name), None)
+    return None if found is None or found.state.upper() == "STARTING" else found.running
 
 
 def _watch(inv: Investigation, worker: WorkerState, gap_s: float | None) -> bool | None:
@@ -148,13 +175,25 @@ def _clock(inv: Investigation) -> datetime:
     return inv.clients.fulfillment.read_clock()
 
 
-def _read_watchers(inv: Investigation, states: list[ServiceState] | None) -> dict[str, Json]:
-    """Observe Prometheus, the exporter and support, which see the labels for us."""
+def _read_watchers(
+    inv: Investigation, states: list[ServiceState] | None
+) -> tuple[dict[str, Json], datetime | None]:
+    """Observe Prometheus, the exporter and support, which see the labels for us.
+
+    Returns
+    -------
+    The observations, and since when the exporter is not scraped, if it is not.
+    """
     found: dict[str, Json] = {"services_down": [s.name for s in states or [] if not s.running]}
+    blind_since = None
     try:
-        up = inv.clients.prometheus.query('up{job="artifact-exporter"}')
+        up = inv.clients.prometheus.query(_UP)
         found["prometheus_answers"] = True
         found["exporter_up"] = up[0].samples[-1].value == 1 if up else None
+        if found["exporter_up"] is False:
+            seen = inv.clients.prometheus.query_samples(_UP, inv.window.total_seconds())
+            good = [s.at for s in one_series(seen) if s.value == 1]
+            blind_since = good[-1] if good else None
     except ClientError:
         found["prometheus_answers"] = False
     try:
@@ -163,7 +202,7 @@ def _read_watchers(inv: Investigation, states: list[ServiceState] | None) -> dic
         found["support_failures"] = _count_support_failures(inv)
     except ClientError:
         found.setdefault("support_answers", False)
-    return found
+    return found, blind_since
 
 
 def _count_support_failures(inv: Investigation) -> float | None:

@@ -1,0 +1,174 @@
+"""What happened, on one clock: alerts, turning points, restarts, errors, notices, our actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from ...analysis.log_groups import group_lines
+from ...analysis.timeline import (
+    Event,
+    find_first_errors,
+    find_state_changes,
+    find_turning_points,
+    merge_events,
+)
+from ...clients.prometheus import Series
+from ...errors import ClientError
+from ...investigation import Investigation
+from ...model import ActionPhase, Finding, Json, Reading, format_time, parse_time
+from ..alerting import LAG
+from ..samples import one_series, scrape_interval_s
+
+__all__ = ["build_timeline", "read_events"]
+
+_ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
+_MAX_LOG_LINES = 5000
+_MAX_EVENTS = 200
+_MAX_CHARS = 300
+#: A ``Date`` header tells whole seconds: a smaller difference proves nothing.
+_LEAST_SKEW_S = 2.0
+
+
+def read_events(inv: Investigation) -> tuple[list[Json], list[str]]:
+    """Read what happened in the window, each system by its own clock.
+
+    Returns
+    -------
+    Events as rows (at, kind, text, source), and what could not be read, in words.
+    """
+    readers: dict[str, Callable[[Investigation], Iterable[Event]]] = {
+        "alerts": _read_alerts,
+        "lag and backlog": _read_turns,
+        "restarts": _read_restarts,
+        "the worker's log": _read_errors,
+        "notifications": _read_notices,
+    }
+    events, missing = list[Event](), list[str]()
+    for name, read in readers.items():
+        try:
+            events += read(inv)
+        except ClientError as error:
+            missing.append(f"{name}: {str(error)[:200]}")
+    merged = merge_events(events, since=inv.now() - inv.window, limit=_MAX_EVENTS)
+    return [_to_row(event) for event in merged], missing
+
+
+def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> dict[str, Json]:
+    """Put the events of the newest readings and our actions on this machine's clock.
+
+    Returns
+    -------
+    ``timeline``: rows, oldest first; ``timeline_without``: what could not be read. From the
+    journal alone.
+    """
+    readings = inv.latest()
+    detail = readings["5.1"].detail if "5.1" in readings else {}
+    events = [_from_row(row) for row in detail.get("events", [])]
+    events += [
+        Event(f.first_seen, "cause", f"first sign of {f.name}")
+        for f in findings
+        if f.status == "supported" and f.first_seen is not None
+    ]
+    merged = merge_events(
+        events, _read_actions(inv), _find_settings(inv, readings, events),
+        skews_s=_read_skews(readings), limit=_MAX_EVENTS,
+    )  # fmt: skip
+    rows = [_to_row(event) for event in merged]
+    missing = detail.get("events_without", [] if "5.1" in readings else ["5.1 was not read"])
+    return {"timeline": rows, "timeline_without": missing} if rows or missing else {}
+
+
+def _to_row(event: Event) -> dict[str, Json]:
+    text = " ".join(event.text.split())[:_MAX_CHARS]
+    return {
+        "at": format_time(event.at),
+        "kind": event.kind,
+        "text": text,
+        "source": event.source,
+    }
+
+
+def _from_row(row: Mapping[str, str]) -> Event:
+    return Event(parse_time(row["at"]), row["kind"], row["text"], row["source"])
+
+
+def _query(inv: Investigation, selector: str) -> list[Series]:
+    return inv.clients.prometheus.query_samples(selector, inv.window.total_seconds())
+
+
+def _read_alerts(inv: Investigation) -> Iterable[Event]:
+    for series in _query(inv, _ALERT_STATES):
+        name = f"{series.labels.get('alertname')} {series.labels.get('alertstate')}"
+        name += " (drill)" if series.labels.get("drill") == "true" else ""
+        points = [(s.at, s.value) for s in series.samples]
+        gap_s = 3 * scrape_interval_s(series.samples)
+        for event in find_state_changes(points, name=name, gap_s=gap_s, source="prometheus"):
+            yield Event(event.at, "alert", event.text, event.source)
+
+
+def _read_turns(inv: Investigation) -> Iterable[Event]:
+    limit = inv.settings.lag_threshold_minutes
+    lag = [(s.at, s.value) for s in one_series(_query(inv, LAG))]
+    yield from find_turning_points(lag, limit, name="lag", unit="min", source="prometheus")
+    prefix = inv.settings.pending_prefix
+    metric = f'fulfillment_artifacts_backlog_objects{{origin="real",prefix="{prefix}"}}'
+    backlog = [(s.at, s.value) for s in one_series(_query(inv, metric))]
+    usual = sorted(value for _, value in backlog)[len(backlog) // 2] if backlog else 0.0
+    yield from find_turning_points(
+        backlog, 2 * usual + 20, name="backlog", unit="objects", source="prometheus"
+    )
+
+
+def _read_restarts(inv: Investigation) -> Iterable[Event]:
+    for state in inv.clients.services.list_services():
+        if state.since is not None:
+            what = "starts" if state.running else f"does not run any more ({state.state})"
+            yield Event(state.since, "restart", f"{state.name} {what}")
+
+
+def _read_errors(inv: Investigation) -> Iterable[Event]:
+    name, since = inv.settings.worker_service, inv.now() - inv.window
+    lines = inv.clients.services.read_logs(name, since=since, max_lines=_MAX_LOG_LINES)
+    groups = group_lines((line.at, line.text) for line in lines)
+    return find_first_errors(groups, source="fulfillment")
+
+
+def _read_notices(inv: Investigation) -> Iterable[Event]:
+    if not inv.clients.notifications.url:
+        return
+    found = inv.clients.notifications.list_notifications(since=inv.now() - inv.window)
+    for n in found:
+        names = ", ".join(n.alertnames) + (" (drill)" if n.is_drill else "")
+        yield Event(
+            n.received_at, "notice", f"{n.channel} receives {names}: {n.status}", "notifications"
+        )
+
+
+def _read_actions(inv: Investigation) -> Iterable[Event]:
+    for entry in inv.incident.journal.read():
+        if entry.kind == "action" and entry.data["action"]["phase"] == ActionPhase.APPLIED:
+            action = entry.data["action"]
+            text = f"{action['step']} {action['action']} on {action['target']}"
+            yield Event(entry.at, "action", text)
+        elif entry.kind == "drill" and entry.data.get("event") in ("inject", "reverted"):
+            yield Event(entry.at, "drill", str(entry.data["event"]))
+
+
+def _find_settings(
+    inv: Investigation, readings: Mapping[str, Reading], events: Iterable[Event]
+) -> list[Event]:
+    """Return since when the worker has the wrong settings that 5.4 found: since it started."""
+    told = readings.get("5.4")
+    wrong = told.detail.get("observations", {}).get("worker_place") if told else None
+    started = f"{inv.settings.worker_service} starts"
+    return [
+        Event(e.at, "configuration", f"{inv.settings.worker_service} runs since then: {wrong}")
+        for e in events
+        if wrong and e.kind == "restart" and e.text == started
+    ]
+
+
+def _read_skews(readings: Mapping[str, Reading]) -> dict[str, float]:
+    rows = readings["1.4"].detail.get("rows", []) if "1.4" in readings else []
+    skews = {row["system"]: row["skew_s"] for row in rows if row["skew_s"] is not None}
+    return {name: float(s) for name, s in skews.items() if abs(s) > _LEAST_SKEW_S}

@@ -1,0 +1,123 @@
+"""Section 5's timeline: every system's events, on this machine's clock, from the journal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.clients.services import LogLine
+from runbook_lib.model import ActionEntry, ActionPhase, parse_time
+from runbook_lib.sections import root_cause
+from runbook_lib.sections.alerting import LAG
+from tests.support.world import World
+
+ALERTS = 'ALERTS{alertname=~"Fulfillment.*"}'
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Return a healthy world."""
+    return World(tmp_path)
+
+
+def read_timeline(world: World) -> dict[str, Any]:
+    inv = world.open(root_cause)
+    for step in root_cause.STEPS:
+        inv.take(step)
+    detail = inv.conclude().detail
+    assert detail["timeline"] == sorted(detail["timeline"], key=lambda row: row["at"])
+    return detail
+
+
+def find(detail: dict[str, Any], kind: str) -> list[tuple[datetime, str]]:
+    return [(parse_time(r["at"]), r["text"]) for r in detail["timeline"] if r["kind"] == kind]
+
+
+def test_alerts_and_turning_points_come_from_the_samples(world: World) -> None:
+    world.put_lag(1.0, 12.0, 15.0, 2.0)
+    states = {"alertname": "FulfillmentDelay", "alertstate": "firing"}
+    world.series[ALERTS] = [world.line([1.0, 1.0, 1.0], **states)]
+    detail = read_timeline(world)
+    began = world.series[ALERTS][0].samples[0].at
+    assert find(detail, "alert") == [(began, "FulfillmentDelay firing begins")]
+    times = [s.at for s in world.series[LAG][0].samples]
+    assert find(detail, "lag") == [
+        (times[1], "lag is over 10 min: 12"),
+        (times[2], "lag is highest: 15 min"),
+        (times[3], "lag is back to 2 min"),
+    ]
+
+
+def test_a_drills_alert_is_called_one(world: World) -> None:
+    states = {"alertname": "FulfillmentDelay", "alertstate": "firing", "drill": "true"}
+    world.series[ALERTS] = [world.line([1.0, 1.0], **states)]
+    ((_, text),) = find(read_timeline(world), "alert")
+    assert text == "FulfillmentDelay firing (drill) begins"
+
+
+def test_restarts_and_what_they_brought(world: World) -> None:
+    at = world.now - timedelta(minutes=7)
+    name = "fulfillment-service"
+    world.services[name] = replace(world.services[name], since=at)
+    assert world.worker is not None
+    world.worker = replace(world.worker, pending_prefix="incoming/")
+    detail = read_timeline(world)
+    assert (at, "fulfillment-service starts") in find(detail, "restart")
+    ((when, text),) = find(detail, "configuration")
+    assert when == at
+    assert "'incoming/'" in text
+
+
+def test_the_first_error_of_each_kind_with_its_count(world: World) -> None:
+    at = world.now - timedelta(minutes=4)
+    world.logs = [LogLine(at + timedelta(seconds=s), f"ERROR upload {s} failed") for s in (0, 9)]
+    world.logs.append(LogLine(at, "INFO moved"))
+    detail = read_timeline(world)
+    assert find(detail, "error") == [(at, "2× from here: ERROR upload 0 failed")]
+
+
+def test_a_clock_that_is_ahead_is_set_right(world: World) -> None:
+    world.skew_s["fulfillment"] = 120.0
+    at = world.now - timedelta(minutes=4)
+    world.logs = [LogLine(at, "ERROR upload failed")]
+    ((when, _),) = find(read_timeline(world), "error")
+    assert abs(when - (at - timedelta(seconds=120))) < timedelta(seconds=1)
+
+
+def test_notices_and_our_actions_are_in_it(world: World) -> None:
+    world.hear("slack", minutes_ago=3)
+    entry = ActionEntry(
+        step="6.2",
+        action="restart",
+        phase=ActionPhase.APPLIED,
+        target="fulfillment-service",
+        reversible=False,
+    )
+    world.open(root_cause).record("action", {"action": entry.model_dump(mode="json")})
+    detail = read_timeline(world)
+    assert [text for _, text in find(detail, "notice")] == [
+        "slack receives FulfillmentDelay: firing"
+    ]
+    assert [text for _, text in find(detail, "action")] == ["6.2 restart on fulfillment-service"]
+
+
+def test_what_could_not_be_read_is_named(world: World) -> None:
+    world.down.add("notifications")
+    missing = read_timeline(world)["timeline_without"]
+    assert [text.partition(":")[0] for text in missing] == ["notifications"]
+
+
+def test_what_is_older_than_the_window_is_left_out(world: World) -> None:
+    world.logs = [LogLine(world.now - timedelta(minutes=90), "ERROR long ago")]
+    assert find(read_timeline(world), "error") == []
+
+
+def test_a_hostile_line_is_data(world: World) -> None:
+    world.logs = [LogLine(world.now, "ERROR <script>alert(1)</script>\n{{7*7}} " + "x" * 5000)]
+    ((_, text),) = find(read_timeline(world), "error")
+    assert "<script>alert(1)</script>" in text
+    assert len(text) <= 300
