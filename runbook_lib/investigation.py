@@ -195,7 +195,11 @@ class Investigation:
         loaded = (action.load(self, plan_id) for plan_id in named)
         plan = next((p for p in loaded if p is not None), None) or action.plan(self)
         self._plans[plan.sha256] = plan
-        self._record_action(self._entry(plan, ActionPhase.PLANNED, result=plan.summary))
+        self._record_action(
+            self._entry(
+                plan, ActionPhase.PLANNED, result={**plan.summary, "is_empty": plan.is_empty}
+            )
+        )
         return plan
 
     def apply(self, plan: Plan, *, approve: str = "") -> ActionEntry:

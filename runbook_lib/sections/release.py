@@ -26,7 +26,7 @@ from .actions import (
 
 __all__ = ["RELEASE", "choose_way", "refresh_diagnosis"]
 
-_MAX_AGE_S = 600.0
+_MAX_AGE_S = 90.0
 #: Causes for which the worker cannot do its job: what is finished is moved for it.
 _WORKER_CANNOT = (
     Cause.WORKER_STOPPED,
