@@ -66,10 +66,20 @@ def test_restarts_and_what_they_brought(world: World) -> None:
     assert world.worker is not None
     world.worker = replace(world.worker, pending_prefix="incoming/")
     detail = read_timeline(world)
-    assert (at, "fulfillment-service starts") in find(detail, "restart")
+    assert (at, "fulfillment-service started") in find(detail, "restart")
     ((when, text),) = find(detail, "configuration")
     assert when == at
     assert "'incoming/'" in text
+
+
+def test_services_that_start_together_are_one_event(world: World) -> None:
+    at = world.now - timedelta(minutes=1)
+    name = "fulfillment-service"
+    world.services[name] = replace(world.services[name], running=False, state="EXITED")
+    assert sorted(find(read_timeline(world), "restart")) == [
+        (at, "fulfillment-service stopped (EXITED)"),
+        (at, "minio, support-service, artifact-exporter started"),
+    ]
 
 
 def test_the_first_error_of_each_kind_with_its_count(world: World) -> None:

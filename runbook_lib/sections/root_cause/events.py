@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 
 from ...analysis.log_groups import group_lines
 from ...analysis.timeline import (
@@ -70,7 +71,7 @@ def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> dict[str,
         if f.status == "supported" and f.first_seen is not None
     ]
     merged = merge_events(
-        events, _read_actions(inv), _find_settings(inv, readings, events),
+        events, _read_actions(inv), _find_settings(inv, readings),
         skews_s=_read_skews(readings), limit=_MAX_EVENTS,
     )  # fmt: skip
     rows = [_to_row(event) for event in merged]
@@ -120,10 +121,15 @@ def _read_turns(inv: Investigation) -> Iterable[Event]:
 
 
 def _read_restarts(inv: Investigation) -> Iterable[Event]:
+    """Return since when each service is as it is; those that start together are one event."""
+    together: dict[tuple[datetime, str], list[str]] = {}
     for state in inv.clients.services.list_services():
         if state.since is not None:
-            what = "starts" if state.running else f"does not run any more ({state.state})"
-            yield Event(state.since, "restart", f"{state.name} {what}")
+            is_up = state.running or state.state.upper() == "STARTING"
+            what = "started" if is_up else f"stopped ({state.state})"
+            together.setdefault((state.since, what), []).append(state.name)
+    for (at, what), names in together.items():
+        yield Event(at, "restart", f"{', '.join(names)} {what}")
 
 
 def _read_errors(inv: Investigation) -> Iterable[Event]:
@@ -154,18 +160,15 @@ def _read_actions(inv: Investigation) -> Iterable[Event]:
             yield Event(entry.at, "drill", str(entry.data["event"]))
 
 
-def _find_settings(
-    inv: Investigation, readings: Mapping[str, Reading], events: Iterable[Event]
-) -> list[Event]:
-    """Return since when the worker has the wrong settings that 5.4 found: since it started."""
+def _find_settings(inv: Investigation, readings: Mapping[str, Reading]) -> Iterable[Event]:
+    """Say since when the worker has the wrong settings that 5.4 found: since it started."""
     told = readings.get("5.4")
     wrong = told.detail.get("observations", {}).get("worker_place") if told else None
-    started = f"{inv.settings.worker_service} starts"
-    return [
-        Event(e.at, "configuration", f"{inv.settings.worker_service} runs since then: {wrong}")
-        for e in events
-        if wrong and e.kind == "restart" and e.text == started
-    ]
+    for row in readings["5.1"].detail.get("rows", []) if wrong and "5.1" in readings else []:
+        name = inv.settings.worker_service
+        if row["service"] == name and row["running"] and row["since"]:
+            at, text = parse_time(row["since"]), f"{name} runs since then, and {wrong}"
+            yield Event(at, "configuration", text)
 
 
 def _read_skews(readings: Mapping[str, Reading]) -> dict[str, float]:
