@@ -37,7 +37,9 @@ from tests.support.gateway import (
     run_seaweedfs,
 )
 
-Move = Callable[[StoreServer, S3Store, Path], float]
+Move = Callable[[StoreServer, S3Store, Path], tuple[float, float]]
+"""Moves all, and returns its seconds and its CPU seconds, the server's included."""
+
 _NO_LIMIT = 10**9
 
 
@@ -90,12 +92,12 @@ def make_plan(store: S3Store, folder: Path) -> ReleasePlan:
     )
 
 
-def move_ours(server: StoreServer, store: S3Store, folder: Path) -> float:
-    """Return the seconds of apply and verify."""
+def move_ours(server: StoreServer, store: S3Store, folder: Path) -> tuple[float, float]:
+    """Measure apply and verify."""
     planned = time.perf_counter()
     plan = make_plan(store, folder)
     ledger = folder / "ledger" / f"{plan.id}.jsonl"
-    start = time.perf_counter()
+    start, used = time.perf_counter(), read_cpu_s(server)
     result = apply_plan(
         store,
         plan,
@@ -106,48 +108,50 @@ def move_ours(server: StoreServer, store: S3Store, folder: Path) -> float:
     )
     applied = time.perf_counter()
     proof = verify_release(store, plan, ledger_path=ledger, evidence=folder / "proof.json")
-    end = time.perf_counter()
+    end, cpu = time.perf_counter(), read_cpu_s(server) - used
     if not (result.is_clean and proof.counts["in_place"] == plan.trailer.objects):
         raise RuntimeError(f"{result.to_json()} {proof.counts}")
     print(
         f"    {server.kind}: plan {start - planned:.1f} s, apply {applied - start:.1f} s, "
         f"verify {end - applied:.1f} s"
     )
-    return end - start
+    return end - start, cpu
 
 
-def move_by(command: list[str], environment: dict[str, str]) -> float:
-    """Return the seconds of a command."""
+def move_by(
+    server: StoreServer, command: list[str], environment: dict[str, str]
+) -> tuple[float, float]:
+    """Measure a command."""
     # rclone refuses to start when a CA bundle is named there.
     kept = {name: text for name, text in os.environ.items() if name != "AWS_CA_BUNDLE"}
-    start = time.perf_counter()
+    start, used = time.perf_counter(), read_cpu_s(server)
     done = subprocess.run(
         command, env={**kept, **environment}, capture_output=True, timeout=900, check=False
     )
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]}: {done.stderr.decode()[-1000:]}")
-    return time.perf_counter() - start
+    return time.perf_counter() - start, read_cpu_s(server) - used
 
 
-def move_s5cmd(server: StoreServer, _: S3Store, __: Path) -> float:
-    """Return the seconds of ``s5cmd mv``."""
+def move_s5cmd(server: StoreServer, _: S3Store, __: Path) -> tuple[float, float]:
+    """Measure ``s5cmd mv``."""
     program = find_program("s5cmd") or "s5cmd"
     command = [program, "--endpoint-url", f"http://{server.endpoint}", "--numworkers", "64"]
     command += ["mv", f"s3://{BUCKET}/pending/*", f"s3://{BUCKET}/ready/"]
-    return move_by(command, _aws())
+    return move_by(server, command, _aws())
 
 
-def move_mc(server: StoreServer, _: S3Store, folder: Path) -> float:
-    """Return the seconds of ``mc mv --recursive``."""
+def move_mc(server: StoreServer, _: S3Store, folder: Path) -> tuple[float, float]:
+    """Measure ``mc mv --recursive``."""
     program = find_program("mcli", "minio-client", "mc") or "mc"
     host = f"http://{ACCESS_KEY}:{SECRET_KEY}@{server.endpoint}"
     command = [program, "--config-dir", str(folder / "mc"), "mv", "--recursive"]
     command += [f"bench/{BUCKET}/pending/", f"bench/{BUCKET}/ready/"]
-    return move_by(command, {"MC_HOST_bench": host})
+    return move_by(server, command, {"MC_HOST_bench": host})
 
 
-def move_rclone(server: StoreServer, _: S3Store, folder: Path) -> float:
-    """Return the seconds of ``rclone move``."""
+def move_rclone(server: StoreServer, _: S3Store, folder: Path) -> tuple[float, float]:
+    """Measure ``rclone move``."""
     command = ["rclone", "--config", str(folder / "rclone.conf"), "move", "--transfers", "64"]
     command += ["--checkers", "64", f"bench:{BUCKET}/pending", f"bench:{BUCKET}/ready"]
     remote = {
@@ -158,7 +162,9 @@ def move_rclone(server: StoreServer, _: S3Store, folder: Path) -> float:
         "ENDPOINT": f"http://{server.endpoint}",
         "REGION": "us-east-1",
     }
-    return move_by(command, {f"RCLONE_CONFIG_BENCH_{name}": text for name, text in remote.items()})
+    return move_by(
+        server, command, {f"RCLONE_CONFIG_BENCH_{name}": text for name, text in remote.items()}
+    )
 
 
 def read_cpu_s(server: StoreServer) -> float:
@@ -172,7 +178,7 @@ def time_listing(server: StoreServer) -> float:
     """Return the seconds of ``s5cmd ls`` of what waits."""
     program = find_program("s5cmd") or "s5cmd"
     command = [program, "--endpoint-url", f"http://{server.endpoint}", "ls"]
-    return move_by([*command, f"s3://{BUCKET}/pending/*"], _aws())
+    return move_by(server, [*command, f"s3://{BUCKET}/pending/*"], _aws())[0]
 
 
 def _aws() -> dict[str, str]:
@@ -202,20 +208,19 @@ def compare(server: StoreServer, *, count: int, size_bytes: int, rounds: int) ->
         for name, move in tools.items():
             empty(store)
             fill(store, count, size_bytes)
-            used = read_cpu_s(server)
             with tempfile.TemporaryDirectory() as folder:
-                seconds[name].append(move(server, store, Path(folder)))
-            cpu[name].append(read_cpu_s(server) - used)
+                took, used = move(server, store, Path(folder))
+            seconds[name].append(took)
+            cpu[name].append(used)
             if (landed := empty(store)) != count:
                 raise RuntimeError(f"{name} moved {landed} of {count}")
     ours = statistics.median(seconds["runbook apply + verify"])
     print(f"  {server.kind}, {count} objects of {size_bytes} bytes, median of {rounds}:")
-    print("    (CPU: of client and server together, ours with its plan)")
     for name, taken in sorted(seconds.items(), key=lambda item: statistics.median(item[1])):
         median, listed = statistics.median(taken), " ".join(f"{s:.1f}" for s in taken)
         print(
             f"    {name:24} {median:7.1f} s   {median / ours:5.2f} × ours   ({listed})   "
-            f"CPU {statistics.median(cpu[name]):.1f} s"
+            f"CPU of both {statistics.median(cpu[name]):.1f} s"
         )
     fill(store, count, size_bytes)
     with tempfile.TemporaryDirectory() as folder:
