@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import ClientError
 from ..investigation import Investigation
-from ..model import Json, Reading, Status, format_time
+from ..model import ActionPhase, Json, Reading, Status, format_time
 from .samples import read_range
 from .waiting import Waiting, list_prefixes, read_waiting
 
@@ -30,6 +30,7 @@ def _read(inv: Investigation, step: str, unit: str, metric: str) -> Reading:
     agrees = None if metric_total is None else _agrees(metric_total, sum(sizes), unit)
     overdue = waiting.overdue("real", limit)
     oldest = waiting.oldest("real")
+    made = [o.info.last_modified for o in waiting.of("synthetic")]
     observations = waiting.observations(limit) if step == "2.3" else {}
     return inv.make_reading(
         step,
@@ -47,6 +48,8 @@ def _read(inv: Investigation, step: str, unit: str, metric: str) -> Reading:
         detail={
             "rows": waiting.rows(50),
             "series": series,
+            "marks": _list_marks(inv),
+            "first_seen": {"synthetic": format_time(min(made))} if made else {},
             "listed": sum(sizes),
             "metric": metric_total,
             **({"since": format_time(oldest.since)} if overdue and oldest else {}),
@@ -68,14 +71,25 @@ def say_waiting(waiting: Waiting, limit_minutes: float) -> str:
     return text
 
 
+def _list_marks(inv: Investigation) -> list[Json]:
+    """Return what the journal says was done, and when, for a plot."""
+    actions = [e for e in inv.incident.journal.read() if e.kind == "action"]
+    applied = [e for e in actions if e.data["action"]["phase"] == ActionPhase.APPLIED]
+    return [
+        [format_time(e.at), f"{e.data['action']['step']} {e.data['action']['action']}"]
+        for e in applied[-5:]
+    ]
+
+
 def _read_metric(inv: Investigation, metric: str) -> tuple[float | None, str, list[Json]]:
     """Return the metric's sum over the same prefixes; its absence proves nothing here."""
     prefixes, prometheus = set(list_prefixes(inv)), inv.clients.prometheus
     try:
         found = [s for s in prometheus.query(metric) if s.labels.get("prefix") in prefixes]
-        series = read_range(
+        drawn = read_range(
             prometheus, metric, now=inv.now(), window=inv.window, labels=("prefix", "origin")
         )
+        series = [s for s in drawn if str(s["name"]).split(" ", maxsplit=1)[0] in prefixes]
     except ClientError as error:
         return None, f"the metric could not be read: {_first_sentence(error)}", []
     if not found:
