@@ -41,7 +41,7 @@ class Case:
 
     @property
     def is_held(self) -> bool:
-        """Whether the faults stay on for half a minute: pairs, and each fault's first run."""
+        """Whether the faults stay on for twenty seconds: pairs, and each fault's first run."""
         return self.kind == "pair" or self.id.endswith("-1")
 
 

@@ -37,7 +37,7 @@ __all__ = ["main"]
 _TRACES_S = 40.0
 _CLEAN_DEADLINE_S = 180.0
 #: So long some faults stay on: time for alerts, for notifications, and for what follows from them.
-_HELD_S = 30.0
+_HELD_S = 20.0
 _ORDERS = 6
 #: With these no order is taken, so labels that wait must be there before.
 _ORDERS_FIRST = ("worker_stopped",)

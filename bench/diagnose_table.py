@@ -22,7 +22,7 @@ never part of CI, which takes three of these faults (`tests/stack/test_diagnosis
 Each run begins on a healthy stack, injects its faults, lets late orders come in where labels must
 wait, and asks section 5 from scratch (every step read anew, then the conclusion) until it
 supports every injected cause or the deadline has passed. Then it is asked once more: at once, or,
-in every pair and in the first run of each fault, when the fault has been on for half a minute.
+in every pair and in the first run of each fault, when the fault has been on for twenty seconds.
 The diagnosis sees metrics, logs, APIs, the store and the services' settings, never the fault
 switches. *Right* means: every injected cause supported in the last answer too, and nothing else
 supported in any answer, the early ones included. *Wrong* is any other supported cause, even for a
