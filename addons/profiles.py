@@ -1,4 +1,4 @@
-"""The two profiles of the rendered configurations: same rules and routes, other times."""
+"""The profiles of the rendered configurations: same rules and routes, other times."""
 
 from __future__ import annotations
 
@@ -60,6 +60,21 @@ PROFILES = {
         upload_failing_for_s=300,
         group_wait_s=30,
         group_interval_s=300,
+        repeat_interval_s=10800,
+    ),
+    # Between the two: to see how the alert behaves when nothing is hurried, without waiting long.
+    "rehearsal": Profile(
+        scrape_interval_s=5,
+        evaluation_interval_s=5,
+        lag_for_s=20,
+        keep_firing_for_s=10,
+        metrics_missing_for_s=30,
+        refresh_stale_s=30,
+        last_known_s=3600,
+        upload_window_s=30,
+        upload_failing_for_s=30,
+        group_wait_s=1,
+        group_interval_s=10,
         repeat_interval_s=10800,
     ),
     # Seconds instead of minutes, so that a drill on a laptop takes no longer than it must.

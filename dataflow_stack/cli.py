@@ -29,11 +29,13 @@ _Json = Annotated[bool, typer.Option("--json", help="one JSON document on standa
 
 class _ProfileName(StrEnum):
     DEMO = "demo"
+    REHEARSAL = "rehearsal"
     PRODUCTION = "production"
 
 
 _PROFILES: dict[_ProfileName, Profile] = {
     _ProfileName.DEMO: "demo",
+    _ProfileName.REHEARSAL: "rehearsal",
     _ProfileName.PRODUCTION: "production",
 }
 

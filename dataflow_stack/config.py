@@ -15,7 +15,7 @@ from runbook_lib.errors import RunbookError, SettingsError
 
 __all__ = ["PortTakenError", "Profile", "StackConfig", "StackError", "load_config"]
 
-Profile = Literal["demo", "production"]
+Profile = Literal["demo", "rehearsal", "production"]
 
 
 class StackError(RunbookError):

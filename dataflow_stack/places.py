@@ -48,7 +48,7 @@ class LocalPlaces:
     @property
     def exporter_refresh_s(self) -> str:
         """Seconds between two refreshes of the exporter: as often as Prometheus scrapes."""
-        return "1" if self.config.profile == "demo" else "15"
+        return {"demo": "1", "rehearsal": "5", "production": "15"}[self.config.profile]
 
 
 def build_env(config: StackConfig) -> dict[str, str]:

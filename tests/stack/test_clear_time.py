@@ -1,0 +1,99 @@
+"""The predicted clear time, held against when the alert really cleared, under two rule profiles."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dataflow_stack.config import Profile, load_config
+from dataflow_stack.faults import FAULTS
+from dataflow_stack.orders import inject_orders, wait_for_artifacts
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import Verdict, format_time, parse_time
+from runbook_lib.record.log import utc_now
+from runbook_lib.sections import SECTIONS
+from tests.support.stack import RunningStack, run_stack, wait_until
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
+
+def firing(stack: RunningStack) -> bool:
+    alerts = stack.get("PROMETHEUS_URL", "/api/v1/alerts")["data"]["alerts"]
+    return any(
+        a["labels"]["alertname"] == "FulfillmentDelay" and a["state"] == "firing" for a in alerts
+    )
+
+
+def resolved_at(stack: RunningStack, since: datetime) -> dict[str, datetime]:
+    """Return when each channel's receiver was told that the alert is resolved."""
+    path = f"/notifications?since={format_time(since)}"
+    return {
+        item["channel"]: parse_time(item["receivedAt"])
+        for item in stack.get("NOTIFICATIONS_URL", path)["items"]
+        if item["status"] == "resolved" and "FulfillmentDelay" in item["alertnames"]
+    }
+
+
+@pytest.mark.parametrize("profile", ["demo", "rehearsal"])
+def test_the_alert_clears_within_the_predicted_time(
+    profile: Profile,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with run_stack(tmp_path / "stack", profile=profile) as stack:
+        for name, value in (*stack.env.items(), ("RUNBOOK_HOME", str(tmp_path / "reports"))):
+            monkeypatch.setenv(name, value)
+        fault = FAULTS["pipeline_paused"]
+        config = load_config(home=stack.home).remembered()
+        fault.on(config)
+        wait_for_artifacts(
+            stack.env["FULFILLMENT_URL"], inject_orders(stack.env["FULFILLMENT_URL"], 4)
+        )
+        wait_until(lambda: firing(stack), what="FulfillmentDelay fires", deadline_s=90)
+
+        inv = Investigation.open(section=SECTIONS["06_remediation"], wait_s=60)
+        unpause = inv.plan("6.2")
+        assert unpause.action == "unpause"
+        inv.apply(unpause, approve=unpause.sha256)
+        acted_at = utc_now()
+        cleared: dict[str, datetime] = {}
+        watcher = threading.Thread(target=lambda: watch(stack, cleared), daemon=True)
+        watcher.start()
+        reading = inv.take("6.5")
+        for step in inv.section.STEPS:
+            if step != "6.5":
+                inv.take(step)
+        conclusion = inv.conclude()
+        assert conclusion.verdict in (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING), conclusion
+        watcher.join(timeout=120)
+        wait_until(lambda: len(resolved_at(stack, acted_at)) == 3, what="every channel is told")
+        fault.restore(config)
+
+    told: dict[str, Any] = reading.detail["clear"]
+    latest, channels_latest = parse_time(told["latest"]), parse_time(told["channels_latest"])
+    channels = max(resolved.timestamp() for resolved in cleared.values())
+    assert acted_at < cleared["alert"] <= latest
+    with capsys.disabled():
+        predicted = (latest - acted_at).total_seconds()
+        actual = (cleared["alert"] - acted_at).total_seconds()
+        told_s = (channels_latest - acted_at).total_seconds()
+        heard_s = channels - acted_at.timestamp()
+        print(
+            f"\n{profile}: alert cleared after {actual:.1f} s, predicted at most {predicted:.1f} s;"
+            f" channels told after {heard_s:.1f} s, predicted at most {told_s:.1f} s"
+        )
+    assert channels <= channels_latest.timestamp()
+
+
+def watch(stack: RunningStack, cleared: dict[str, datetime]) -> None:
+    """Note when Prometheus stops firing, and when the last channel was told."""
+    started = utc_now()
+    wait_until(lambda: not firing(stack), what="the alert clears", deadline_s=110)
+    cleared["alert"] = utc_now()
+    wait_until(lambda: len(resolved_at(stack, started)) == 3, what="channels", deadline_s=110)
+    cleared["channels"] = max(resolved_at(stack, started).values())
