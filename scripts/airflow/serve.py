@@ -25,6 +25,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import requests
+from filelock import FileLock, Timeout
 
 __all__ = ["main"]
 
@@ -45,11 +46,17 @@ def main(arguments: list[str]) -> int:
     # Without this a plain kill would leave Airflow's processes behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run = home / "run"
-    shutil.rmtree(run, ignore_errors=True)
-    shutil.copytree(_DAGS, run / "dags", ignore=shutil.ignore_patterns("__pycache__"))
-    with _airflow(home, run) as given:
-        # In this process's group, so that Ctrl-C reaches it as well.
-        code = subprocess.run(command, env={**os.environ, **given}, check=False).returncode
+    try:
+        lock = FileLock(home / "lock").acquire(timeout=0)
+    except Timeout:
+        sys.stderr.write(f"Another Airflow runs in {home}; set AIRFLOW_TEST_HOME\n")
+        return 2
+    with lock:
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.copytree(_DAGS, run / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+        with _airflow(home, run) as given:
+            # In this process's group, so that Ctrl-C reaches it as well.
+            code = subprocess.run(command, env={**os.environ, **given}, check=False).returncode
     if code == 0:
         shutil.rmtree(run)
     else:
@@ -67,32 +74,38 @@ def _airflow(home: Path, run: Path) -> Iterator[dict[str, str]]:
     login_env = {**env, **_LOGIN}
     airflow = str(home / "venv" / "bin" / "airflow")
     server = ("api-server", "--host", "127.0.0.1", "--workers", "1", "--apps")
-    started: list[subprocess.Popen[bytes]] = []
+    servers: list[subprocess.Popen[bytes]] = []
+    workers: list[subprocess.Popen[bytes]] = []
 
-    def start(name: str, *command: str, env: dict[str, str] = env) -> subprocess.Popen[bytes]:
+    def start(
+        started: list[subprocess.Popen[bytes]],
+        name: str,
+        *command: str,
+        env: dict[str, str] = env,
+    ) -> None:
         with (run / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 [airflow, *command], env=env, stdout=log, stderr=log, start_new_session=True
             )
         started.append(process)
-        return process
 
     try:
-        if start("migrate", "db", "migrate").wait(_START_S) != 0:
+        start(workers, "migrate", "db", "migrate")
+        if workers[0].wait(_START_S) != 0:
             raise SystemExit(f"the database was not made; see {run / 'migrate.log'}")
-        del started[0]
+        workers.clear()
         # Not `airflow standalone`: its log servers listen on all interfaces, and its scheduler
         # starts a run before the API server can answer the task, which then fails.
-        start("api-server", *server, "core", "--port", str(ports[0]))
-        start("api-server-login", *server, "core", "--port", str(ports[1]), env=login_env)
+        start(servers, "api-server", *server, "core", "--port", str(ports[0]))
+        start(servers, "api-server-login", *server, "core", "--port", str(ports[1]), env=login_env)
         # Apart: on SQLite a request that waits for the lock stops its whole server, and with it
         # a task's request that holds the lock.
-        start("api-server-tasks", *server, "execution", "--port", str(ports[2]))
-        _wait_until(lambda: _is_healthy(url) and _is_healthy(login_url), started)
-        _wait_until(lambda: _answers(f"{tasks_url}/execution/health"), started)
-        start("scheduler", "scheduler", "--skip-serve-logs")
-        start("dag-processor", "dag-processor")
-        _wait_until(lambda: _is_healthy(url, "scheduler", "dag_processor"), started)
+        start(servers, "api-server-tasks", *server, "execution", "--port", str(ports[2]))
+        _wait_until(lambda: _is_healthy(url) and _is_healthy(login_url), servers)
+        _wait_until(lambda: _answers(f"{tasks_url}/execution/health"), servers)
+        start(workers, "scheduler", "scheduler", "--skip-serve-logs")
+        start(workers, "dag-processor", "dag-processor")
+        _wait_until(lambda: _is_healthy(url, "scheduler", "dag_processor"), servers + workers)
         yield {
             "AIRFLOW_TEST_URL": url,
             "AIRFLOW_TEST_LOGIN_URL": login_url,
@@ -101,7 +114,9 @@ def _airflow(home: Path, run: Path) -> Iterator[dict[str, str]]:
             "AIRFLOW_TEST_DAGS": str(run / "dags"),
         }
     finally:
-        _stop(started)
+        # A task that runs ends only while its server answers.
+        _stop(workers)
+        _stop(servers)
 
 
 def _choose_ports(count: int) -> list[int]:
