@@ -19,6 +19,8 @@ from . import change, chaos, drills, look
 
 __all__ = ["app", "main"]
 
+_INTERRUPTED = int(ExitCode.INTERRUPTED)
+
 app = typer.Typer(
     help="The fulfilment backlog runbook: look, plan, change, prove.",
     no_args_is_help=True,
@@ -65,8 +67,9 @@ def main() -> None:
     settings: Settings | None = None
     try:
         _mount_plugins()
-        code = app(standalone_mode=False)
-        sys.exit(int(code or 0))
+        code = int(app(standalone_mode=False) or 0)
+        # typer turns Ctrl-C into this code and says nothing.
+        sys.exit(_fail(KeyboardInterrupt(), settings, as_json) if code == _INTERRUPTED else code)
     except typer.Abort:
         sys.exit(_fail(KeyboardInterrupt(), settings, as_json))
     except TyperException as error:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -221,3 +222,22 @@ def test_production_forbids_chaos_and_drills(runbook: Runbook) -> None:
     for arguments in (("drill",), ("chaos", "create", "--count", "1")):
         code, document = runbook(*arguments, RUNBOOK_ENVIRONMENT="production")
         assert (code, document["schema"]) == (5, "runbook/error/1")
+
+
+def test_ctrl_c_ends_with_130_and_a_report(stack: RunningStack, runbook: Runbook) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runbook_lib", "investigate", "--json"],
+        env=runbook.environment,
+        cwd=runbook.home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: any(runbook.home.glob("inc-*/notebooks/02_*.ipynb")), what="a notebook runs")
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(out)["exit_code"] == 130
+    folder = next(runbook.home.glob("inc-*"))
+    assert (folder / "report.html").stat().st_size > 0
+    assert [e.kind for e in read_entries(folder / "journal.jsonl")][-1] == "interrupted"
