@@ -34,7 +34,7 @@ def print_document(document: Document, console: Console) -> None:
         elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
             console.print(_rows(name, value))
         elif name not in _SKIPPED and value not in (None, "", [], (), {}):
-            console.print(Text(f"{name}: {_plain(value)}"))
+            console.print(Text(f"{name}: {_plain(value)}"), soft_wrap=True)
     if document.incident:
         console.print(Text(f"incident: {document.incident}"))
     if document.verdict is not None:
