@@ -16,7 +16,7 @@ from ..show.text import (
     format_duration,
     format_value,
 )
-from .story import ActionStory, Story
+from .story import ActionStory, Story, parse_at
 
 __all__ = ["Event", "Fact", "list_events", "list_facts", "list_open", "write_headline"]
 
@@ -101,8 +101,23 @@ def _events(story: Story) -> Iterator[Event]:
         yield Event(entry.at, str(conclusion.verdict), text, conclusion.summary, entry.seq)
     for entry, text in story.notes:
         yield Event(entry.at, "note", text, "", entry.seq)
+    yield from _observed_events(story)
     for entry in story.entries:
         yield from _other_event(entry)
+
+
+def _observed_events(story: Story) -> Iterator[Event]:
+    """Yield what the newest timeline of a conclusion says of the systems; ours stand here already.
+
+    A row that has not the shape of one is left to the journal.
+    """
+    told = [(e, c.detail["timeline"]) for e, c in story.conclusions if c.detail.get("timeline")]
+    seq, rows = (told[-1][0].seq, told[-1][1]) if told else (None, [])
+    for row in rows if isinstance(rows, list) else []:
+        at = parse_at(row.get("at")) if isinstance(row, dict) else None
+        if at is not None and row.get("kind") not in ("action", "drill"):
+            note = f"by the clock of {row['source']}" if row.get("source") else ""
+            yield Event(at, str(row.get("kind")), str(row.get("text")), note, seq)
 
 
 def _other_event(entry: Entry) -> Iterator[Event]:

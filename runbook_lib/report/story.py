@@ -24,7 +24,15 @@ from ..model import (
 from ..record.log import Entry
 from ..section import SectionModule
 
-__all__ = ["ActionStory", "NotebookRun", "SectionStory", "StepStory", "Story", "tell_story"]
+__all__ = [
+    "ActionStory",
+    "NotebookRun",
+    "SectionStory",
+    "StepStory",
+    "Story",
+    "parse_at",
+    "tell_story",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +191,7 @@ class Story:
         times = []
         for entry, reading in self.readings:
             if reading.status is Status.BREACH and reading.step[:2] in ("2.", "3."):
-                times.append(_parse(reading.detail.get("since")) or entry.at)
+                times.append(parse_at(reading.detail.get("since")) or entry.at)
         return min(times, default=None)
 
     @property
@@ -322,7 +330,8 @@ def _order(step_id: str) -> tuple[int, ...]:
     return tuple(int(part) if part.isdigit() else 0 for part in step_id.split("."))
 
 
-def _parse(text: Any) -> datetime | None:
+def parse_at(text: Any) -> datetime | None:
+    """Parse a time of a journal entry; None when it is none."""
     try:
         return parse_time(text) if isinstance(text, str) else None
     except ValueError:

@@ -87,7 +87,7 @@ def conclude(inv: Investigation) -> Conclusion:
         supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
         verdict = compute_symptom_verdict(readings)
         summary = f"nothing was changed; {verdict}" + "".join(f"; {f.name}" for f in supported)
-        return _make(readings, findings, verdict, summary, {})
+        return _make(readings, findings, verdict, summary, root_cause.build_timeline(inv, findings))
     recovery = readings.get("6.5")
     clear = _to_clear(recovery.detail.get("clear") if recovery else None)
     found = compute_verdict(
@@ -98,10 +98,10 @@ def conclude(inv: Investigation) -> Conclusion:
         clear=clear,
         worker_moving=_is_moving(readings, action.at),
     )
-    detail: dict[str, Json] = {}
+    detail: dict[str, Json] = root_cause.build_timeline(inv, findings)
     if clear and found.verdict is Verdict.FIXED_ALERT_DECAYING and recovery:
         told = recovery.detail["clear"]
-        detail = {"clear_at": told["latest"], "channels_at": told["channels_latest"]}
+        detail |= {"clear_at": told["latest"], "channels_at": told["channels_latest"]}
     return _make(readings, findings, found.verdict, found.reason, detail)
 
 

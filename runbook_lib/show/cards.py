@@ -42,12 +42,13 @@ __all__ = [
 ]
 
 _SHOWN_ROWS = 20
+_SHOWN_EVENTS = 60
 _FACTS = ("name", "value")
 # What an action is, which its heading says already.
 _IDENTITY = {"action", "plan", "sha256", "step", "target", "way_back", "reason"}
 _PLAIN = (str, int, float, type(None))
 _KNOWN_DETAIL = {
-    "histogram", "marks", "observations", "plot", "rows", "seq", "series", "text",
+    "events", "histogram", "marks", "observations", "plot", "rows", "seq", "series", "text",
     "since", "threshold_value", "unit", "windows",
 }  # fmt: skip
 
@@ -143,6 +144,10 @@ def conclusion_html(conclusion: Conclusion) -> Markup:
     if conclusion.findings:
         rows = finding_rows(conclusion.findings)
         parts.append(render_rows(rows, caption="Causes, the most supported first"))
+    if events := [row for row in conclusion.detail.get("timeline") or [] if isinstance(row, dict)]:
+        shown = events[-_SHOWN_EVENTS:]
+        caption = f"What happened, UTC: the last {len(shown)} of {len(events)}"
+        parts.append(_fold("timeline", render_rows(shown, caption=caption)))
     return Markup("<div>{}</div>").format(Markup("").join(parts))
 
 

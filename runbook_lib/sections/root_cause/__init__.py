@@ -24,6 +24,7 @@ __all__ = [
     "STEPS",
     "TITLE",
     "Parameters",
+    "build_timeline",
     "collect_observations",
     "conclude",
     "find_causes",
@@ -124,7 +125,7 @@ def conclude(inv: Investigation) -> Conclusion:
         summary = "none of these; odd is: " + "; ".join(f"{r.step} {r.reason}" for r in odd)
     else:
         summary = "no cause is supported; " + (
-            "labels wait, and why is not known"
+            "there is an incident, and why is not known"
             if symptom is Verdict.INCIDENT
             else "not all is known"
         )

@@ -16,7 +16,7 @@ from ...analysis.timeline import (
 from ...clients.prometheus import Series
 from ...errors import ClientError
 from ...investigation import Investigation
-from ...model import ActionPhase, Finding, Json, Reading, format_time, parse_time
+from ...model import ActionPhase, CauseStatus, Finding, Json, Reading, format_time, parse_time
 from ..alerting import LAG
 from ..samples import one_series, scrape_interval_s
 
@@ -65,13 +65,8 @@ def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> dict[str,
     readings = inv.latest()
     detail = readings["5.1"].detail if "5.1" in readings else {}
     events = [_from_row(row) for row in detail.get("events", [])]
-    events += [
-        Event(f.first_seen, "cause", f"first sign of {f.name}")
-        for f in findings
-        if f.status == "supported" and f.first_seen is not None
-    ]
     merged = merge_events(
-        events, _read_actions(inv), _find_settings(inv, readings),
+        events, _find_signs(inv, findings), _read_actions(inv), _find_settings(inv, readings),
         skews_s=_read_skews(readings), limit=_MAX_EVENTS,
     )  # fmt: skip
     rows = [_to_row(event) for event in merged]
@@ -158,6 +153,20 @@ def _read_actions(inv: Investigation) -> Iterable[Event]:
             yield Event(entry.at, "action", text)
         elif entry.kind == "drill" and entry.data.get("event") in ("inject", "reverted"):
             yield Event(entry.at, "drill", str(entry.data["event"]))
+
+
+def _find_signs(inv: Investigation, findings: Iterable[Finding]) -> list[Event]:
+    """Return the first sign of each cause that is supported, or was before."""
+    told = [f.model_dump(mode="json") for f in findings]
+    for entry in inv.incident.journal.read():
+        if entry.kind == "conclusion":
+            told += entry.data["conclusion"]["findings"]
+    first: dict[str, datetime] = {}
+    for f in told:
+        if f["status"] == CauseStatus.SUPPORTED and f["first_seen"]:
+            at = parse_time(f["first_seen"])
+            first[f["name"]] = min(at, first.get(f["name"], at))
+    return [Event(at, "cause", f"first sign of {name}") for name, at in first.items()]
 
 
 def _find_settings(inv: Investigation, readings: Mapping[str, Reading]) -> Iterable[Event]:
