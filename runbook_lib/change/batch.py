@@ -14,17 +14,14 @@ from datetime import datetime
 from ..clients.object_store import ObjectStore, is_same_version
 from ..errors import ClientError, NotFoundError, PreconditionFailedError
 from ..model import ObjectInfo, format_time
-from .ledger import Batch, LedgerState, MoveLedger, Trouble
+from .ledger import LOST, Batch, LedgerState, MoveLedger, Trouble
 from .lookup import look_up
 from .plan_file import PlanHeader, PlanRow
 
-__all__ = ["LOST", "BatchWork", "Checkpoint", "Mover"]
+__all__ = ["BatchWork", "Checkpoint", "Mover"]
 
 Checkpoint = Callable[[str], None]
 """Called at each named boundary; for tests that end the process there."""
-
-LOST = "lost"
-"""How the reason of a conflict begins that may be our own doing."""
 
 _THREADS = 16
 
@@ -50,6 +47,13 @@ class BatchWork:
     def fail(self, place: int, reason: str) -> None:
         """Put an object down as failed: to be tried again by ``resume``."""
         self.failed[place] = Trouble(place, self.rows[place].key, reason)
+
+    def note_copy(self, place: int, error: ClientError | None) -> None:
+        """Put down how a copy ended."""
+        if error is None:
+            self.copied.add(place)
+        else:
+            self.errors[place] = error
 
     def open_rows(self) -> list[int]:
         """Return the places that are not decided yet, in order."""
@@ -135,7 +139,7 @@ class Mover:
         wanted = []
         for place, row in work.rows.items():
             there, is_ours = before.get(row.to), place in self._state.begun or row.is_there
-            if there is not None and is_ours and _has_content_of(row, there):
+            if there is not None and is_ours and _has_same_content(row, there):
                 work.landed[place] = there
             elif there is not None:
                 work.refuse(place, f"destination_taken: {row.to} holds another object")
@@ -153,18 +157,12 @@ class Mover:
         plain = [p for p in places if work.rows[p].age_source == "pending-since"]
         pairs = [(work.rows[p].info, work.rows[p].to) for p in plain]
         for index, error in self._store.copy_objects(pairs):
-            self._note_copy(work, plain[index], error)
+            work.note_copy(plain[index], error)
         dated = [p for p in places if work.rows[p].age_source != "pending-since"]
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="copy") as pool:
             copied = pool.map(lambda p: self._copy_slowly(work.rows[p]), dated)
             for place, error in zip(dated, copied, strict=True):
-                self._note_copy(work, place, error)
-
-    def _note_copy(self, work: BatchWork, place: int, error: ClientError | None) -> None:
-        if error is None:
-            work.copied.add(place)
-        else:
-            work.errors[place] = error
+                work.note_copy(place, error)
 
     def _copy_slowly(self, row: PlanRow) -> ClientError | None:
         """Copy one object guarded by its ETag, with its age in the metadata."""
@@ -189,7 +187,7 @@ class Mover:
             row, there = work.rows[place], after.get(work.rows[place].to)
             if there is None:
                 there = self._find_copy(work, place)
-            if there is not None and _has_content_of(row, there):
+            if there is not None and _has_same_content(row, there):
                 work.landed[place] = there
             elif there is not None:
                 work.refuse(place, f"destination_taken: {row.to} holds another object now")
@@ -198,7 +196,9 @@ class Mover:
                     strays.append(place)
         # Rewritten within the second of its LastModified: the copy is of the newer version.
         sources = self._look_up_sources(work, strays)
-        stale = [p for p in strays if _is_copy(sources.get(work.rows[p].key), work.landed[p])]
+        stale = [
+            p for p in strays if _has_same_content(sources.get(work.rows[p].key), work.landed[p])
+        ]
         for place in stale:
             work.refuse(place, "changed: it was rewritten since the plan")
         self._withdraw(work, stale)
@@ -208,7 +208,7 @@ class Mover:
         row, error = work.rows[place], work.errors.get(place)
         if error is not None and not _is_final(error):
             error = self._copy_slowly(row)
-            self._note_copy(work, place, error)
+            work.note_copy(place, error)
         try:
             if error is None:
                 return self._store.read_info(row.to)
@@ -247,9 +247,8 @@ class Mover:
         guarded = self._header.abilities.conditional_delete
         by_key = {work.rows[place].key: place for place in places}
         try:
-            failures = dict(
-                self._store.delete_objects([work.rows[p].info for p in places], guarded=guarded)
-            )
+            infos = [work.rows[place].info for place in places]
+            failures = dict(self._store.delete_objects(infos, guarded=guarded))
         except ClientError as error:
             # Some may be gone, some not: the store itself says which.
             left = self._look_up_sources(work, places)
@@ -293,13 +292,8 @@ class Mover:
         return look_up(self._store, self._header.source, [work.rows[p].key for p in places])
 
 
-def _has_content_of(row: PlanRow, found: ObjectInfo) -> bool:
-    return (row.etag, row.size_bytes) == (found.etag, found.size_bytes)
-
-
-def _is_copy(source: ObjectInfo | None, copy: ObjectInfo) -> bool:
-    found = (source.etag, source.size_bytes) if source is not None else None
-    return found == (copy.etag, copy.size_bytes)
+def _has_same_content(one: PlanRow | ObjectInfo | None, found: ObjectInfo) -> bool:
+    return one is not None and (one.etag, one.size_bytes) == (found.etag, found.size_bytes)
 
 
 def _is_final(error: ClientError | None) -> bool:

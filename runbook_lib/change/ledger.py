@@ -17,7 +17,10 @@ from ..record.log import ChainedLog, read_entries, utc_now
 from ..redact import Redactor
 from .plan_file import ReleasePlan
 
-__all__ = ["Batch", "LedgerState", "MoveLedger", "Trouble", "read_ledger"]
+__all__ = ["LOST", "Batch", "LedgerState", "MoveLedger", "Trouble", "read_ledger"]
+
+LOST = "lost"
+"""How the reason of a conflict begins that may be our own doing."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

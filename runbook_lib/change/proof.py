@@ -12,8 +12,7 @@ from ..clients.object_store import ObjectStore, is_same_version
 from ..model import Json, ObjectInfo, format_time
 from ..record.incident import write_json
 from ..record.log import utc_now
-from .batch import LOST
-from .ledger import LedgerState, read_ledger
+from .ledger import LOST, LedgerState, read_ledger
 from .lookup import look_up
 from .plan_file import PlanRow, ReleasePlan
 

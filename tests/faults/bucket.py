@@ -48,7 +48,7 @@ def count_independently(endpoint: str, prefix: str) -> dict[str, tuple[str, int]
     found = (json.loads(line) for line in listing.stdout.splitlines())
     whole = f"s3://{BUCKET}/"
     return {
-        item["key"].removeprefix(whole): (item["etag"].strip('"'), item.get("size", 0))
+        item["key"].removeprefix(whole): (item.get("etag", "").strip('"'), item.get("size", 0))
         for item in found
         if item["type"] == "file"
     }
