@@ -1,0 +1,100 @@
+"""Make the sample reports of an incident and of a drill, and the README's pictures.
+
+Everything comes from real runs on a stack of its own: nothing is drawn or edited by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+from dataflow_stack.config import load_config
+from dataflow_stack.faults import FAULTS
+from dataflow_stack.orders import inject_orders, wait_for_artifacts
+from runbook_lib.clients import Clients
+from runbook_lib.run.waiting import wait_for
+from runbook_lib.settings import load_settings
+from tests.support.stack import RunningStack, run_stack
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLES, IMAGES = ROOT / "docs" / "samples", ROOT / "docs" / "images"
+_SIZES = {"report": (1280, 900), "report-phone": (390, 844)}
+
+
+def main() -> None:
+    """Run a drill and an incident, keep their reports, take the pictures."""
+    SAMPLES.mkdir(parents=True, exist_ok=True)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, run_stack(Path(folder) / "stack") as stack:
+        os.environ.update(stack.env, RUNBOOK_HOME=str(Path(folder) / "reports"))
+        keep("drill", runbook("drill"))
+        keep("incident", make_incident(stack))
+    take_pictures(SAMPLES / "incident.html")
+
+
+def make_incident(stack: RunningStack) -> dict[str, Any]:
+    """Pause the DAG, let late labels pile up, and carry out the runbook as a person would."""
+    fault, config = FAULTS["pipeline_paused"], load_config(home=stack.home).remembered()
+    clients = Clients(load_settings())
+    fault.on(config)
+    try:
+        orders = inject_orders(stack.env["FULFILLMENT_URL"], 20)
+        wait_for_artifacts(stack.env["FULFILLMENT_URL"], orders)
+        ticket = clients.support.create_case("Where is my parcel?", order_ids=(orders[0],))
+        wait_for(lambda: is_firing(clients), timeout_s=60, every_s=0.5)
+        runbook("investigate", "--ticket", ticket.id)
+        plans = runbook("run", "06")["plans"]
+        runbook(
+            *("run", "06", "-p", "plan=" + ",".join(plan["plan"] for plan in plans)),
+            *("-p", "approve=" + ",".join(plan["sha256"] for plan in plans)),
+        )
+        wait_for(lambda: not is_firing(clients), timeout_s=60, every_s=0.5)
+        return runbook("run", "06", "08", "07")
+    finally:
+        fault.restore(config)
+
+
+def is_firing(clients: Clients) -> bool:
+    """Tell whether the alert fires."""
+    alerts = clients.prometheus.list_alerts()
+    return any(a.name == "FulfillmentDelay" and a.state == "firing" for a in alerts)
+
+
+def runbook(*arguments: str) -> dict[str, Any]:
+    """Run the command and return its document."""
+    command = [sys.executable, "-m", "runbook_lib", *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    document: dict[str, Any] = json.loads(done.stdout)
+    sys.stdout.write(f"runbook {' '.join(arguments[:2])}: exit {done.returncode}\n")
+    return document
+
+
+def keep(name: str, document: dict[str, Any]) -> None:
+    """Keep a report as a sample."""
+    shutil.copyfile(document["report"], SAMPLES / f"{name}.html")
+
+
+def take_pictures(report: Path) -> None:
+    """Take the README's pictures of a report."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium") or "chromium",
+            args=["--no-sandbox", "--disable-background-networking"],
+        )
+        for name, (width, height) in _SIZES.items():
+            page = browser.new_page(viewport={"width": width, "height": height})
+            page.goto(report.as_uri())
+            page.screenshot(path=str(IMAGES / f"{name}.png"))
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
