@@ -108,7 +108,7 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
         (
             Clue("dag_failed_runs", is_over(1), 0.8, "its newest runs failed"),
             Clue("dag_failed_runs", is_over(0), 0.2, "its newest run failed"),
-            Clue("dag_import_errors", is_true, 0.8, "the DAG has import errors", False),
+            Clue("dag_import_errors", is_true, 0.8, "the DAG cannot be loaded", False),
             Clue("dag_failed_runs", is_nothing, -0.6, "its newest run did not fail"),
         ),
         f"{_RELEASE}; the DAG's own logs say why its runs fail",

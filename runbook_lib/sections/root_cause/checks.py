@@ -78,12 +78,16 @@ def read_pipeline(inv: Investigation) -> Reading:
         status, reason = Status.BREACH, f"the DAG {dag.id} is paused"
     elif dag.has_import_errors:
         status, reason = Status.BREACH, f"the DAG {dag.id} has import errors"
+    elif dag.is_stale:
+        status = Status.BREACH
+        reason = f"the file of DAG {dag.id} is gone: no run is scheduled"
     elif failed:
         status, reason = Status.BREACH, f"its last {len(failed)} runs failed"
     elif not ended:
         status, reason = Status.UNKNOWN, "no run has ended yet"
     else:
         status, reason = Status.OK, "not paused, and the newest run succeeded"
+    is_broken = dag.has_import_errors or dag.is_stale
     # Nobody tells when a DAG was paused: not before its newest run.
     since = {
         "pipeline_failing": failed[-1].started_at if failed else None,
@@ -95,7 +99,7 @@ def read_pipeline(inv: Investigation) -> Reading:
         "pipeline",
         status,
         value="paused" if dag.is_paused else (ended[0].state if ended else "no run"),
-        threshold="paused, import errors, or the newest run failed",
+        threshold="paused, import errors, file gone, or the newest run failed",
         source=f"{pipeline.url}/api/v2/dags/{pipeline.dag_id}",
         reason=reason,
         detail={
@@ -114,8 +118,9 @@ def read_pipeline(inv: Investigation) -> Reading:
             "first_seen": {cause: format_time(at) for cause, at in since.items() if at},
             "observations": {
                 "dag_paused": dag.is_paused,
-                "dag_import_errors": dag.has_import_errors,
-                "dag_failed_runs": len(failed) if ended else None,
+                "dag_import_errors": is_broken,
+                # Old runs of a DAG that cannot be loaded say nothing about new ones.
+                "dag_failed_runs": len(failed) if ended and not is_broken else None,
             },
         },
     )
