@@ -17,7 +17,9 @@ from runbook_lib.analysis.artifacts import (
 NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 WRITTEN = NOW - timedelta(minutes=3)
 times = st.datetimes(
-    min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)
+    min_value=datetime(2000, 1, 1),  # noqa: DTZ001 - hypothesis wants naive bounds
+    max_value=datetime(2100, 1, 1),  # noqa: DTZ001
+    timezones=st.just(UTC),
 )
 
 
