@@ -159,6 +159,31 @@ def test_a_standstill_is_no_surge() -> None:
     assert Cause.SURGE not in supported(found)
 
 
+def test_a_worker_that_answers_is_not_stopped_whatever_its_process_state_says() -> None:
+    found = judge(worker_running=False, worker_answers=True)
+    assert found[Cause.WORKER_STOPPED].status is CauseStatus.UNDECIDED
+
+
+def test_a_support_service_that_is_down_is_found_beside_a_stopped_worker() -> None:
+    both = FAULTS[Cause.WORKER_STOPPED] | FAULTS[Cause.SUPPORT_DOWN]
+    assert supported(judge(**both)) == {Cause.WORKER_STOPPED, Cause.SUPPORT_DOWN}
+
+
+def test_the_evidence_of_a_supported_cause_is_what_speaks_about_it() -> None:
+    changed = HEALTHY | FAULTS[Cause.METRICS_BLIND]
+    seen = {name: Observation(value, name) for name, value in changed.items()}
+    found = diagnose(seen)[0]
+    assert found.name is Cause.METRICS_BLIND
+    assert found.evidence == ("exporter_up", "lag_present")
+
+
+def test_only_a_supported_cause_is_dated() -> None:
+    at = datetime(2026, 11, 24, 3, tzinfo=UTC)
+    seen = {n: Observation(v, "2.1") for n, v in HEALTHY.items()}
+    findings = diagnose(seen, first_seen=dict.fromkeys(Cause, at))
+    assert {f.first_seen for f in findings} == {None}
+
+
 def test_a_single_failed_run_is_only_a_hint() -> None:
     assert judge(dag_failed_runs=1)[Cause.PIPELINE_FAILING].status is CauseStatus.UNDECIDED
 

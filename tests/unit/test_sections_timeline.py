@@ -10,12 +10,23 @@ from typing import Any
 import pytest
 
 from runbook_lib.clients.services import LogLine
-from runbook_lib.model import ActionEntry, ActionPhase, parse_time
-from runbook_lib.sections import root_cause
+from runbook_lib.model import ActionEntry, ActionPhase, Verdict, parse_time
+from runbook_lib.record.incident import Incident
+from runbook_lib.report.brief import list_events
+from runbook_lib.report.story import tell_story
+from runbook_lib.sections import SECTIONS, root_cause
 from runbook_lib.sections.alerting import LAG
+from runbook_lib.sections.samples import first_increase
+from tests.support.incidents import make_incident
 from tests.support.world import World
 
 ALERTS = 'ALERTS{alertname=~"Fulfillment.*"}'
+ROW = {
+    "at": "2026-11-24T03:00:00Z",
+    "kind": "alert",
+    "text": "FulfillmentDelay firing begins",
+    "source": "prometheus",
+}
 
 
 @pytest.fixture
@@ -131,3 +142,44 @@ def test_a_hostile_line_is_data(world: World) -> None:
     ((_, text),) = find(read_timeline(world), "error")
     assert "<script>alert(1)</script>" in text
     assert len(text) <= 300
+
+
+def test_the_report_tells_the_events_among_its_own_and_our_actions_once(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.conclude(Verdict.INCIDENT, "older", detail={"timeline": [ROW | {"text": "older"}]})
+    rows = [ROW, ROW | {"kind": "action", "text": "6.1 release"}, "x", {"at": 5}, {"at": "noon"}]
+    tell.conclude(Verdict.INCIDENT, "newer", detail={"timeline": rows})
+    tell.conclude(Verdict.INCIDENT, "broken", detail={"timeline": 7, "timeline_without": []})
+    assert observed(tell.incident) == []
+    tell.conclude(Verdict.INCIDENT, "newest", detail={"timeline": rows})
+    assert observed(tell.incident) == [("alert", "FulfillmentDelay firing begins", "prometheus")]
+
+
+def observed(incident: Incident) -> list[tuple[str, str, str]]:
+    entries = incident.journal.read()
+    story = tell_story(incident.id, facts=incident.facts, entries=entries, sections=SECTIONS)
+    told = [e for e in list_events(story) if e.note.startswith("by the clock of")]
+    return [(e.tone, e.text, e.note.rpartition(" ")[2]) for e in told]
+
+
+@pytest.mark.parametrize(
+    ("state", "running"), [("STARTING", None), ("EXITED", False), ("BACKOFF", False)]
+)
+def test_a_worker_that_is_just_starting_is_not_called_stopped(
+    world: World, state: str, running: bool | None
+) -> None:
+    name = "fulfillment-service"
+    world.services[name] = replace(world.services[name], running=False, state=state)
+    told = world.take(root_cause, "5.1").detail["observations"]
+    assert told["worker_running"] is running
+
+
+@pytest.mark.parametrize(
+    ("values", "since"),
+    [([1, 2, 3], 1), ([1, 1, 1], None), ([1, 2, 2, 2, 2, 3], 5)],
+)
+def test_a_counters_growth_is_dated_from_its_latest_beginning(
+    world: World, values: list[float], since: int | None
+) -> None:
+    samples = world.line(values, step_s=50).samples
+    assert first_increase(samples) == (None if since is None else samples[since].at)
