@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def resume_release(settings: Settings, plan_id: str, *, progress: Progress) -> A
         ledger_path=_ledger(inv, plan.id),
         resumed_by="operator",
         redactor=inv.incident.redactor,
-        hold=hold_worker(inv.clients),
+        hold=_hold(inv),
     )
     return _journal(inv, "resume", plan, result)
 
@@ -106,7 +107,7 @@ def undo_release(settings: Settings, plan_id: str, *, progress: Progress) -> App
         ledger_path=_ledger(inv, plan.id),
         undone_by="operator",
         redactor=inv.incident.redactor,
-        hold=hold_worker(inv.clients),
+        hold=_hold(inv),
     )
     return _journal(inv, "undo", plan, result)
 
@@ -144,6 +145,15 @@ def _load(settings: Settings, plan_id: str) -> tuple[Investigation, ReleasePlan]
     return inv, plan
 
 
+def _hold(inv: Investigation) -> AbstractContextManager[str]:
+    """Keep the worker paused; the note lets a run after a crash resume it."""
+    return hold_worker(
+        inv.clients,
+        service=inv.settings.worker_service,
+        note=inv.incident.path("ledger", "worker-paused.json"),
+    )
+
+
 def _ledger(inv: Investigation, plan_id: str) -> Path:
     return inv.incident.path("ledger", f"{plan_id}.jsonl")
 
@@ -157,7 +167,7 @@ def _journal(
         phase=ActionPhase.APPLIED,
         target=plan.target,
         reversible=True,
-        undo=f"runbook undo {plan.id}" if action == "resume" else f"runbook apply {plan.id}",
+        undo=f"runbook undo {plan.id}" if action == "resume" else "release again by a new plan",
         source=f"ledger/{result.plan}.jsonl",
         result={**result.to_json(), "sha256": plan.sha256},
     )
@@ -168,7 +178,8 @@ def _journal(
 def _to_document(
     inv: Investigation, action: str, plan: ReleasePlan, result: dict[str, Json]
 ) -> ApplyDocument:
-    troubled = result.get("conflicts") or result.get("failed") or result.get("left")
+    troubles = ("conflicts", "failed", "left", "stopped", "lost_in_window")
+    troubled = any(result.get(name) for name in troubles)
     return ApplyDocument(
         schema_name=f"runbook/{action}/1",
         at=utc_now(),
