@@ -108,6 +108,7 @@ def _fulfillment(places: Places) -> dict[str, str]:
         "SERVICE_DATABASE": places.data("fulfillment.sqlite3"),
         "SERVICE_WORKER_LOCK_FILE": places.run("worker.lock"),
         "SERVICE_CARRIER_URL": _url(places, "carrier-api"),
+        "SERVICE_CARRIER_TIMEOUT_S": "2",
         "SERVICE_PIPELINE_URL": _url(places, "pipeline-api"),
         "PIPELINE_DAG_ID": places.setting("PIPELINE_DAG_ID"),
     }

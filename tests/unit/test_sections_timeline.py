@@ -183,3 +183,18 @@ def test_a_counters_growth_is_dated_from_its_latest_beginning(
 ) -> None:
     samples = world.line(values, step_s=50).samples
     assert first_increase(samples) == (None if since is None else samples[since].at)
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        ({"SERVICE_CARRIER_TIMEOUT_S": "2"}, 2.0),
+        ({"SERVICE_CARRIER_TIMEOUT_S": ""}, None),
+        ({}, None),
+    ],
+)
+def test_the_carriers_plot_knows_how_long_the_worker_waits(
+    world: World, told: dict[str, str], seconds: float | None
+) -> None:
+    world.effective |= told
+    assert world.take(root_cause, "5.1").detail["threshold_value"] == seconds

@@ -25,6 +25,8 @@ _LATENCY = (
     "(rate(fulfillment_carrier_request_seconds_bucket[1m])))"
 )
 
+_TIME_OUT = "SERVICE_CARRIER_TIMEOUT_S"
+
 sleep = time.sleep
 
 
@@ -73,6 +75,7 @@ def read_worker(inv: Investigation) -> Reading:
             "failures_recent": signals.recent if signals else None,
             "plot": "carrier",
             "series": _read_latency(inv),
+            "threshold_value": _read_time_out(inv),
             "events": events,
             "events_without": without,
             "first_seen": {
@@ -221,6 +224,15 @@ def _read_latency(inv: Investigation) -> list[Json]:
         )
     except ClientError:
         return []
+
+
+def _read_time_out(inv: Investigation) -> float | None:
+    """Return how long the worker waits for the carrier, in seconds; None when it is not told."""
+    try:
+        told = inv.clients.services.read_effective_settings(inv.settings.worker_service)
+        return float(told[_TIME_OUT])
+    except (ClientError, KeyError, ValueError):
+        return None
 
 
 def _to_row(state: ServiceState) -> dict[str, Json]:
