@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from ..model import ActionPhase, Json, Reading, Status, Verdict
 from ..record.log import Entry
 from ..show.text import (
     CAUSE_WORDS,
     VERDICT_WORDS,
-    clip,
     format_bytes,
     format_duration,
     format_value,
 )
-from .story import ActionStory, Story, parse_at
+from .deeds import count_moved, say_deeds
+from .story import Story, parse_at
 
-__all__ = ["Event", "Fact", "list_events", "list_facts", "list_open", "write_headline"]
+__all__ = [
+    "Event",
+    "Fact",
+    "format_clock",
+    "list_events",
+    "list_facts",
+    "list_open",
+    "write_headline",
+]
 
 _ENDED_WELL = ("done", "stopped_at_plan")
 _DRILL_FACTS = ("scenario", "seconds", "by", "steps", "reason", "verdict")
@@ -28,11 +36,12 @@ _NO_CAUSE = "the cause is not proven"
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One line of the first screen."""
+    """One line of the first screen; ``is_wide``: it holds a sentence, not a value."""
 
     name: str
     text: str
     note: str = ""
+    is_wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +69,19 @@ def write_headline(story: Story) -> str:
     return f"{words}: {causes or _NO_CAUSE}"
 
 
-def list_facts(story: Story) -> list[Fact]:
+def format_clock(at: datetime, today: date) -> str:
+    """Write a time of day, with its date only when that is not the report's day."""
+    return f"{at:%H:%M:%SZ}" if at.date() == today else f"{at:%Y-%m-%d %H:%M:%SZ}"
+
+
+def list_facts(story: Story, *, today: date) -> list[Fact]:
     """Return what the first screen must say, in order; nothing is left out, only said unknown."""
     return [
         _what_happened(story),
-        _since_when(story),
+        _since_when(story, today),
         _how_many(story),
-        Fact("Tickets", ", ".join(story.tickets) or "none named"),
         _why(story),
+        Fact("Tickets", ", ".join(story.tickets) or "none named"),
         _what_was_done(story),
     ]
 
@@ -166,42 +180,61 @@ def _open_actions(story: Story) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _open_steps(story: Story) -> Iterator[tuple[str, tuple[str, ...]]]:
-    latest = [(s.id, s.latest) for s in story.steps.values() if s.latest is not None]
-    open_ones = [(i, r) for i, r in latest if r.status is not Status.OK]
+    judged_from = _find_judged_action(story)
+    open_ones = [
+        (s.id, s.latest)
+        for s in story.steps.values()
+        if s.latest is not None
+        and s.latest.status is not Status.OK
+        # section 6 judged by what is newer than its action: older symptoms are history
+        and not (s.id[:2] in ("2.", "3.") and s.readings[-1][0].seq < judged_from)
+    ]
+    told: set[str] = set()
     for step, reading in open_ones:
         is_symptom = step[:2] in ("2.", "3.") and not _ended_well(story)
         if reading.status is Status.BREACH and (is_symptom or step == "6.5"):
+            told.add(step)
             yield f"{reading.name}: {_value(reading)}", (step,)
     unread = [i for i, r in open_ones if r.status is Status.UNKNOWN and i[:2] in _READ]
     if unread:
         yield "could not be read:", tuple(unread)
     for step, reading in open_ones:
-        if step.startswith("7."):
+        # 7.1 and 2.1 are about the same alert
+        if step.startswith("7.") and not (step == "7.1" and "2.1" in told):
             yield f"{story.steps[step].title}: {reading.reason}", (step,)
+
+
+def _find_judged_action(story: Story) -> int:
+    """Return the entry of the last action that section 6 has judged; 0 without one."""
+    judged = max((e.seq for e, c in story.conclusions if c.section.startswith("06")), default=0)
+    applied = [e.seq for a in story.actions for e, p in a.phases if p.phase is ActionPhase.APPLIED]
+    last = max(applied, default=0)
+    return last if judged > last else 0
 
 
 def _what_happened(story: Story) -> Fact:
     about = [c for _, c in story.conclusions if c.section[:2] in ("02", "03", "05")]
     incidents = [c for c in about if c.verdict is Verdict.INCIDENT]
     if incidents:
-        return Fact("What happened", incidents[0].summary)
+        return Fact("What happened", incidents[0].summary, is_wide=True)
     breaches = [r for _, r in story.readings if r.status is Status.BREACH]
     if breaches:
         text = "; ".join(f"{r.name}: {_value(r)}" for r in breaches[:2])
-        return Fact("What happened", text, breaches[0].reason)
-    return Fact("What happened", about[-1].summary if about else "nothing was read yet")
+        return Fact("What happened", text, breaches[0].reason, is_wide=True)
+    text = about[-1].summary if about else "nothing was read yet"
+    return Fact("What happened", text, is_wide=True)
 
 
-def _since_when(story: Story) -> Fact:
+def _since_when(story: Story, today: date) -> Fact:
     since, end = story.since, story.recovered_at
     if since is None:
         return Fact("Since", "no breach was seen")
     if end is not None and end > since:
-        text = f"{since:%Y-%m-%d %H:%M:%SZ} to {end:%H:%M:%SZ}"
+        text = f"{format_clock(since, today)} to {format_clock(end, today)}"
         return Fact("Since", text, f"{format_duration(end - since)} until recovery was read (6.5)")
     last = story.entries[-1].at
     note = f"{format_duration(last - since)} up to the last journal entry; recovery was not read"
-    return Fact("Since", f"{since:%Y-%m-%d %H:%M:%SZ}", note)
+    return Fact("Since", format_clock(since, today), note)
 
 
 def _how_many(story: Story) -> Fact:
@@ -211,7 +244,7 @@ def _how_many(story: Story) -> Fact:
         for _, r in (step.readings if step else [])
         if isinstance(r.value, int | float) and not isinstance(r.value, bool)
     ]
-    moved = sum(_count(action, "moved") for action in story.actions)
+    moved = sum(count_moved(action) for action in story.actions)
     note = f"{moved:,} released by move" if moved else ""
     if not counts:
         return Fact("Labels", "not known: 2.3 was not read", note)
@@ -235,19 +268,10 @@ def _what_was_done(story: Story) -> Fact:
     if not done:
         waiting = sum(1 for a in story.actions if a.is_waiting)
         note = f"{waiting} planned, waiting for approval" if waiting else ""
-        return Fact("What was done", "nothing was changed", note)
+        return Fact("What was done", "nothing was changed", note, is_wide=True)
     # what an exercise made and took back again is told below
     main = [a for a in done if a.first.step.startswith("6.")] or done
-    text = "; ".join(
-        f"{a.first.action.replace('_', ' ')}: {clip(a.first.target, 70)}" for a in main
-    )
-    proven = sum(1 for a in done if a.last.phase is ActionPhase.VERIFIED)
-    return Fact("What was done", text, f"{proven} of {len(done)} verified afterwards")
-
-
-def _count(action: ActionStory, name: str) -> int:
-    value: Json = action.result(ActionPhase.APPLIED).get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return Fact("What was done", say_deeds(main), is_wide=True)
 
 
 def _say(value: Json) -> str:

@@ -7,7 +7,7 @@ import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,10 +25,10 @@ from ..show.cards import fact_rows
 from ..show.plots import Picture, plot_reading
 from ..show.tables import pill, render_rows
 from ..show.text import CAUSE_WORDS, VERDICT_WORDS, format_value, safe
-from .brief import list_events, list_facts, list_open, write_headline
+from .brief import format_clock, list_events, list_facts, list_open, write_headline
 from .export import notebook_fragment
 from .sanitize import CSP
-from .story import Story, tell_story
+from .story import Story, parse_at, tell_story
 
 __all__ = ["render_page", "write_report"]
 
@@ -144,6 +144,8 @@ def render_page(template: str, redactor: Redactor, **values: Any) -> str:
 
 def _render(story: Story, incident: Incident, budget: _Budget) -> bytes:
     events = list_events(story)
+    made_at = utc_now()
+    today = made_at.date()
     about = [c for _, c in story.conclusions if c.findings]
     pictures = dict(_draw(story))
     page = render_page(
@@ -152,8 +154,8 @@ def _render(story: Story, incident: Incident, budget: _Budget) -> bytes:
         story=story,
         headline=write_headline(story),
         tone=_TONES.get(str(story.verdict), "unsure"),
-        clear=_clear_words(story) if story.verdict is Verdict.FIXED_ALERT_DECAYING else "",
-        facts=list_facts(story),
+        clear=_clear_words(story, today) if story.verdict is Verdict.FIXED_ALERT_DECAYING else "",
+        facts=list_facts(story, today=today),
         open_items=list_open(story),
         contents=_CONTENTS,
         events=_shorten(events, budget.lines),
@@ -172,7 +174,7 @@ def _render(story: Story, incident: Incident, budget: _Budget) -> bytes:
         journal=story.entries[: budget.lines],
         head=(story.entries[-1].seq, story.entries[-1].hash) if story.entries else (0, GENESIS),
         versions=_read_versions(),
-        made_at=f"{utc_now():%Y-%m-%d %H:%M:%SZ}",
+        made_at=f"{made_at:%Y-%m-%d %H:%M:%SZ}",
         cause_words=CAUSE_WORDS,
         verdict_words=VERDICT_WORDS,
         details=lambda reading: _details(reading, budget.rows),
@@ -310,12 +312,12 @@ def _newest_detail(story: Story, name: str, kind: type) -> Json:
     return found[-1] if found else None
 
 
-def _clear_words(story: Story) -> str:
+def _clear_words(story: Story, today: date) -> str:
     """Say when the alert and the channels will be clear, when section 6 predicted it."""
     parts = [
-        f"{words} by {at}"
+        f"{words} by {format_clock(at, today)}"
         for name, words in (("clear_at", "alert clear"), ("channels_at", "channels told"))
-        if (at := _newest_detail(story, name, str))
+        if (at := parse_at(_newest_detail(story, name, str)))
     ]
     return ", ".join(parts)
 

@@ -77,8 +77,7 @@ class ActionStory:
     @property
     def is_empty(self) -> bool:
         """Whether the plan has nothing to do."""
-        planned = self.result(ActionPhase.PLANNED)
-        return self.first.action == "none" or planned.get("objects") == 0
+        return any(a.result.get("is_empty") is True for _, a in self.phases)
 
     @property
     def way_back(self) -> str:

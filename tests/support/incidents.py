@@ -290,7 +290,7 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         result={"in_place": 74, "gone_after_done": 0, "lost": 0, "duplicated": 0,
                 "foreign_changed": 0},
     )  # fmt: skip
-    other: dict[str, Any] = {"step": "6.2", "action": "unpause", "target": "the pipeline "
+    other: dict[str, Any] = {"step": "6.2", "action": "unpause", "target":
                              "fulfillment_release", "undo": "", "source": "plans/svc-1.jsonl",
                              "reversible": True}  # fmt: skip
     for phase in (
