@@ -43,7 +43,11 @@ class Investigation:
     Attributes
     ----------
     incident, section, parameters, settings, clients : what they say
+    progress : makes a bar for work in words, called with done and total (0: not known); None
+        where nobody looks
     """
+
+    progress: Callable[[str], Callable[[int, int], None]] | None = None
 
     def __init__(
         self,

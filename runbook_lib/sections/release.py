@@ -81,6 +81,7 @@ def _plan(inv: Investigation) -> ReleasePlan | ServicePlan:
     if way == "retrigger":
         target = inv.settings.worker_service
         return plan_service(inv, step="6.1", action="retrigger", target=target, reason=reason)
+    bar = inv.progress("listed") if inv.progress else None
     return make_release_plan(
         inv.clients.store,
         folder=inv.incident.folder / "plans",
@@ -93,6 +94,7 @@ def _plan(inv: Investigation) -> ReleasePlan | ServicePlan:
         only_orders=_get_orders(inv),
         others=_describe_others(inv, reason),
         now=inv.now,
+        progress=(lambda listed: bar(listed, 0)) if bar else None,
     )
 
 
@@ -151,6 +153,7 @@ def _apply(inv: Investigation, plan: ReleasePlan | ServicePlan, approved: str) -
         approved_by=get_approver(inv),
         redactor=inv.incident.redactor,
         now=inv.now,
+        progress=inv.progress("dealt with") if inv.progress else None,
         hold=hold_worker(
             inv.clients,
             service=inv.settings.worker_service,

@@ -10,6 +10,7 @@ from ..model import ActionEntry, Conclusion, Reading
 from ..section import SectionModule
 from ..settings import Settings
 from . import cards
+from .progress import make_bar
 
 __all__ = ["Investigation", "register_formatters"]
 
@@ -33,8 +34,10 @@ class Investigation(_Investigation):
         **parameters: Any,
     ) -> Self:
         """Open the incident's folder for one section, and teach IPython to show what it gives."""
-        register_formatters()
-        return super().open(incident_id, section=section, settings=settings, **parameters)
+        is_shown = register_formatters()
+        inv = super().open(incident_id, section=section, settings=settings, **parameters)
+        inv.progress = make_bar if is_shown else None
+        return inv
 
     def _repr_html_(self) -> str:
         return str(cards.investigation_html(self))

@@ -1,0 +1,47 @@
+"""A bar says how much is done, how fast, and how long it still takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.sections import remediation
+from runbook_lib.show.progress import say_progress
+from tests.support.world import World
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "elapsed_s", "words"),
+    [
+        (0, 100, 0.0, "0 of 100 moved"),
+        (50, 100, 5.0, "50 of 100 moved, 10 per second, 5 s left"),
+        (100, 100, 5.0, "100 of 100 moved, 20 per second"),
+        (1_000, 0, 10.0, "1,000 moved, 100 per second"),
+        (1, 3, 6.0, "1 of 3 moved, 10 per minute, 12 s left"),
+    ],
+)
+def test_progress_has_rate_and_time_left(
+    done: int, total: int, elapsed_s: float, words: str
+) -> None:
+    assert say_progress("moved", done, total, elapsed_s) == words
+
+
+def test_planning_and_applying_a_release_tell_how_far_they_are(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for number in range(3):
+        world.put_label(20, number + 1)
+    inv = world.open(remediation, way="release")
+    told: dict[str, list[tuple[int, int]]] = {}
+
+    def bar(words: str) -> Callable[[int, int], None]:
+        def move(done: int, total: int) -> None:
+            told.setdefault(words, []).append((done, total))
+
+        return move
+
+    inv.progress = bar
+    plan = inv.plan("6.1")
+    assert told["listed"][-1] == (3, 0)
+    assert not plan.is_empty

@@ -1,0 +1,69 @@
+"""Two people work on one incident folder: both see everything, neither overwrites."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+from runbook_lib.investigation import Investigation
+from runbook_lib.record.log import read_entries
+from runbook_lib.sections import detection, immediate
+from tests.support.world import make_settings
+
+NOTES = 40
+
+
+def open_two(home: Path) -> tuple[Investigation, Investigation]:
+    """Open one incident twice, as two kernels do: nothing is shared but the folder."""
+    settings = make_settings(home)
+    one = Investigation.open(section=detection, settings=settings)
+    two = Investigation.open(one.incident.id, section=immediate, settings=settings)
+    return one, two
+
+
+def test_entries_written_at_the_same_time_are_all_kept_in_one_chain(tmp_path: Path) -> None:
+    one, two = open_two(tmp_path)
+    barrier = Barrier(2)
+
+    def write(inv: Investigation) -> list[int]:
+        barrier.wait(timeout=30)
+        return [inv.note(f"{inv.section.NAME} {number}") for number in range(NOTES)]
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(write, (one, two))
+
+    entries = list(read_entries(one.incident.journal.path))
+    assert [e.seq for e in entries] == list(range(1, len(entries) + 1))
+    assert sorted(first + second) == [e.seq for e in entries if e.kind == "note"]
+    for inv, numbers in ((one, first), (two, second)):
+        told = {e.seq: e.data["text"] for e in entries if e.kind == "note"}
+        assert [told[n] for n in numbers] == [f"{inv.section.NAME} {i}" for i in range(NOTES)]
+
+
+def test_each_sees_what_the_other_wrote_at_once(tmp_path: Path) -> None:
+    one, two = open_two(tmp_path)
+
+    one.note("I restart nothing")
+    assert two.incident.journal.read()[-1].data["text"] == "I restart nothing"
+    two.note("I look at the store")
+    texts = [e.data["text"] for e in one.incident.journal.read() if e.kind == "note"]
+    assert texts == ["I restart nothing", "I look at the store"]
+
+
+def test_a_reading_of_one_is_reused_by_the_other(tmp_path: Path) -> None:
+    one, two = open_two(tmp_path)
+    reading = one.make_reading("2.3", "backlog objects", "ok", value=3)
+    one.record("reading", {"reading": reading.model_dump(mode="json")})
+
+    assert two.latest()["2.3"].value == 3
+
+
+def test_facts_of_the_incident_written_by_both_are_both_kept(tmp_path: Path) -> None:
+    one, two = open_two(tmp_path)
+
+    one.incident.update(ticket_id="t-1")
+    two.incident.update(verdict="incident")
+
+    assert {one.ticket_id, two.ticket_id} == {"t-1"}
+    assert one.incident.facts["verdict"] == "incident"
