@@ -1,0 +1,34 @@
+"""axe-core finds nothing serious in a report, with every fold open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from runbook_lib.report import write_report
+from tests.support.chromium import open_browser
+from tests.support.incidents import tell_incident
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(tmp_path: Path, scheme: str) -> None:
+    report = write_report(tell_incident(tmp_path).incident)
+    with open_browser() as browser:
+        # the report's own policy forbids every script, also that of the checker
+        context = browser.new_context(bypass_csp=True, color_scheme=scheme)  # type: ignore[arg-type]
+        page = context.new_page()
+        page.goto(f"file://{report}")
+        page.evaluate("() => document.querySelectorAll('details').forEach(d => d.open = true)")
+        found = Axe().run(page).response
+
+    serious = [
+        (v["id"], v["impact"], [node["html"][:160] for node in v["nodes"][:3]])
+        for v in found["violations"]
+        if v["impact"] in ("serious", "critical")
+    ]
+    assert found["testEngine"]["name"] == "axe-core"
+    assert serious == []
