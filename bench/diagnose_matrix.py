@@ -38,6 +38,8 @@ _TRACES_S = 40.0
 _CLEAN_DEADLINE_S = 180.0
 #: So long some faults stay on: time for alerts, for notifications, and for what follows from them.
 _HELD_S = 20.0
+#: Between the two questions of a healthy run: labels come and go meanwhile, late ones too.
+_APART_S = 6.0
 _ORDERS = 6
 #: With these no order is taken, so labels that wait must be there before.
 _ORDERS_FIRST = ("worker_stopped",)
@@ -67,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     if todo and not options.table_only:
         _run_all(todo, seed, file, options)
     runs = _read(file)
-    is_good = write_table(runs, planned=len(cases), path=options.doc)
+    is_good = write_table(runs, planned=len(cases), path=options.doc, note=options.note)
     print(f"{options.doc} is written", flush=True)
     return 0 if is_good else 3
 
@@ -82,6 +84,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-pairs", action="store_true", help="leave out the ten pairs")
     parser.add_argument("--only", action="append", choices=list(FAULTS), help="this fault alone")
     parser.add_argument("--deadline-s", type=float, default=60.0, help="to name the causes")
+    parser.add_argument("--note", default="", help="a remark for the end of the document")
     parser.add_argument("--table-only", action="store_true", help="write the table, run nothing")
     return parser.parse_args(argv)
 
@@ -145,8 +148,9 @@ def _run_case(
             _inject_and_ask(case, run, config, inv, deadline_s)
         else:
             began = time.monotonic()
-            for _ in range(2):
-                _note(run, case, ask_why(inv), began)
+            _note(run, case, ask_why(inv), began)
+            time.sleep(_APART_S)
+            _note(run, case, ask_why(inv), began)
             if run["verdict"] == Verdict.HEALTHY and not run["wrong"]:
                 run["verdict_s"] = run["asked"][0]["after_s"]
     except RunbookError as error:

@@ -28,7 +28,8 @@ switches. *Right* means: every injected cause supported in the last answer too, 
 supported in any answer, the early ones included. *Wrong* is any other supported cause, even for a
 moment. Seconds count from the beginning of the injection, which for a fault that restarts a
 service takes seconds itself. *First seen* is when the finding says that its cause began, counted
-the same way; a dash where it does not know.
+the same way; a dash where it does not know. One long before 0 counts an earlier run of the same
+fault to the same episode: less than two minutes lay between them.
 """
 
 
@@ -38,7 +39,7 @@ def is_right(run: _Run) -> bool:
     return is_found and not run["wrong"] and not run["error"]
 
 
-def write_table(runs: list[_Run], *, planned: int, path: Path) -> bool:
+def write_table(runs: list[_Run], *, planned: int, path: Path, note: str = "") -> bool:
     """Write the document; return whether the goal is met.
 
     Parameters
@@ -46,6 +47,7 @@ def write_table(runs: list[_Run], *, planned: int, path: Path) -> bool:
     runs : finished runs
     planned : how many there are to be
     path : of the document
+    note : in words, what a reader must know of these runs
     """
     right, wrong = [r for r in runs if is_right(r)], [r for r in runs if r["wrong"]]
     share = len(right) / len(runs) if runs else 0.0
@@ -83,10 +85,12 @@ def write_table(runs: list[_Run], *, planned: int, path: Path) -> bool:
     quiet = [r for r in runs if r["kind"] == "healthy"]
     lines += ["", "## Nothing wrong", ""]
     lines.append(
-        f"{len(quiet)} runs without a fault, each asked twice, no sooner than 40 s after the last "
-        f"fault; {sum(is_right(r) for r in quiet)} answered `healthy` with no cause supported."
+        f"{len(quiet)} runs without a fault, each asked twice, six seconds apart, no sooner than "
+        f"40 s after the last fault; {sum(is_right(r) for r in quiet)} "
+        "answered `healthy` with no cause supported."
     )
     lines += _describe_misses(runs)
+    lines += ["", "## Notes", "", note] if note else []
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", "utf-8")
     return share >= _GOAL and not wrong and len(runs) == planned

@@ -198,3 +198,17 @@ def test_the_carriers_plot_knows_how_long_the_worker_waits(
 ) -> None:
     world.effective |= told
     assert world.take(root_cause, "5.1").detail["threshold_value"] == seconds
+
+
+def test_an_exporter_that_moved_is_not_down(world: World) -> None:
+    old, new = world.line([1.0, 0.0], instance="old"), world.line([1.0, 1.0], instance="new")
+    before = tuple(replace(s, at=s.at - timedelta(seconds=30)) for s in old.samples)
+    world.series['up{job="artifact-exporter"}'] = [replace(old, samples=before), new]
+    assert world.take(root_cause, "5.1").detail["observations"]["exporter_up"] is True
+
+
+def test_an_old_scrape_says_nothing_of_the_exporter_now(world: World) -> None:
+    world.series['up{job="artifact-exporter"}'] = [world.line([0.0])]
+    world.now += timedelta(minutes=10)
+    world.pages = [[]]  # the counters in Prometheus are as old: the service itself is asked
+    assert world.take(root_cause, "5.1").detail["observations"]["exporter_up"] is None

@@ -19,6 +19,7 @@ __all__ = ["read_worker"]
 _STILL_S = 15.0
 _UNKNOWN_GAP_STILL_S = 300.0
 _BAD_SHARE = 0.2
+_FRESH_S = 120.0
 _UP = 'up{job="artifact-exporter"}'
 _LATENCY = (
     "histogram_quantile(0.95, sum by (le, outcome) "
@@ -190,13 +191,14 @@ def _read_watchers(
     found: dict[str, Json] = {"services_down": [s.name for s in states or [] if not s.running]}
     blind_since = None
     try:
-        up = inv.clients.prometheus.query(_UP)
+        seen = inv.clients.prometheus.query_samples(_UP, inv.window.total_seconds())
         found["prometheus_answers"] = True
-        found["exporter_up"] = up[0].samples[-1].value == 1 if up else None
+        # An exporter that moved leaves a series behind: only the newest scrape speaks of now.
+        scrapes = one_series(seen)
+        is_fresh = bool(scrapes) and (inv.now() - scrapes[-1].at).total_seconds() < _FRESH_S
+        found["exporter_up"] = scrapes[-1].value == 1 if is_fresh else None
         if found["exporter_up"] is False:
-            seen = inv.clients.prometheus.query_samples(_UP, inv.window.total_seconds())
-            good = [s.at for s in one_series(seen) if s.value == 1]
-            blind_since = good[-1] if good else None
+            blind_since = max((s.at for s in scrapes if s.value == 1), default=None)
     except ClientError:
         found["prometheus_answers"] = False
     try:
