@@ -104,7 +104,7 @@ def _read_alerts(inv: Investigation) -> Iterable[Event]:
 
 def _read_turns(inv: Investigation) -> Iterable[Event]:
     limit = inv.settings.lag_threshold_minutes
-    lag = [(s.at, s.value) for s in one_series(_query(inv, LAG))]
+    lag = [(s.at, round(s.value, 1)) for s in one_series(_query(inv, LAG))]
     yield from find_turning_points(lag, limit, name="lag", unit="min", source="prometheus")
     prefix = inv.settings.pending_prefix
     metric = f'fulfillment_artifacts_backlog_objects{{origin="real",prefix="{prefix}"}}'
