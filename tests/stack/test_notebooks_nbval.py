@@ -25,25 +25,37 @@ def test_every_notebook_passes_nbval(
         monkeypatch.setenv(name, value)
     inv = Investigation.open(section=SECTIONS["04_chaos_verification"], count=3)
     create = inv.plan("4.1")
-    chaos = {"plan": create.id, "approve": create.sha256}
-    prepared = tmp_path / "prepared"
-    prepared.mkdir()
-    for name in SECTIONS:
+    incident = {"incident_id": inv.incident.id}
+    run_nbval(
+        stack,
+        tmp_path / "chaos",
+        {"04_chaos_verification": {**incident, "plan": create.id, "approve": create.sha256}},
+    )
+    revert = inv.plan("4.2")
+    inv.apply(revert, approve=revert.sha256)
+    assert stack.list_keys(stack.env["CHAOS_PREFIX"]) == []
+    run_nbval(stack, tmp_path / "rest", {n: incident for n in SECTIONS if n[:2] != "04"})
+
+
+def run_nbval(stack: RunningStack, folder: Path, notebooks: dict[str, dict[str, str]]) -> None:
+    """Give the notebooks their parameters, and run nbval over them."""
+    folder.mkdir()
+    for name, parameters in notebooks.items():
         papermill.execute_notebook(
             NOTEBOOKS / f"{name}.ipynb",
-            prepared / f"{name}.ipynb",
-            parameters={"incident_id": inv.incident.id, **(chaos if name[:2] == "04" else {})},
+            folder / f"{name}.ipynb",
+            parameters=parameters,
             prepare_only=True,
             progress_bar=False,
         )
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-cell-timeout=90"),
-            *("-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(prepared), "-q"),
-            str(prepared),
+            *("-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(folder), "-q"),
+            str(folder),
         ],
-        env={**stack.settings_env, "RUNBOOK_HOME": str(home)},
-        cwd=tmp_path,
+        env={**stack.settings_env},
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=280,

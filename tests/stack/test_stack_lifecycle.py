@@ -32,7 +32,10 @@ def test_all_services_are_healthy(stack: RunningStack) -> None:
     status = local.status(home=stack.home)
     assert status["healthy"]
     assert not status["faults"]
-    assert {service["state"] for service in status["services"]} == {"RUNNING"}
+    wait_until(
+        lambda: {s["state"] for s in local.status(home=stack.home)["services"]} == {"RUNNING"},
+        what="every service has run for a while",
+    )
 
 
 def test_a_second_up_changes_nothing(stack: RunningStack) -> None:
