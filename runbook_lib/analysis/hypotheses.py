@@ -185,7 +185,14 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
             Clue("waiting_finished", is_under(20), -0.6, "no finished objects queue up"),
         ),
         f"none yet: the worker drains it; {_RETRIGGER} when it idles",
-        hidden_by=(Cause.STORE_DOWN, Cause.WORKER_STOPPED, Cause.WORKER_STUCK),
+        # A surge outruns a healthy drain: while nothing may leave, that cannot be told.
+        hidden_by=(
+            Cause.STORE_DOWN,
+            Cause.WORKER_STOPPED,
+            Cause.WORKER_STUCK,
+            Cause.PIPELINE_PAUSED,
+            Cause.PIPELINE_FAILING,
+        ),
     ),
     Hypothesis(
         Cause.SYNTHETIC,

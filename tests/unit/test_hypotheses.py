@@ -200,3 +200,9 @@ def test_supported_causes_come_first_and_know_since_when() -> None:
 def test_a_store_that_is_down_or_full_forbids_the_release() -> None:
     for cause in (Cause.STORE_DOWN, Cause.STORAGE_FULL):
         assert judge(**FAULTS[cause])[cause].next_step.startswith("do not release")
+
+
+def test_what_piles_up_behind_a_paused_dag_is_no_surge() -> None:
+    found = judge(dag_paused=True, surplus_objects=60.0, drain_per_minute=12.0, waiting_finished=60)
+    assert supported(found) == {Cause.PIPELINE_PAUSED}
+    assert found[Cause.SURGE].status is CauseStatus.UNDECIDED
