@@ -17,6 +17,7 @@
     ├── SafetyError                   refused by a safety rule; nothing was changed
     │   ├── EnvironmentForbidsError   chaos, faults or drills outside local/demo
     │   ├── NotApprovedError          no approval, or an approval of something else
+    │   │   └── StoppedAtPlanError    planned, and waiting for its approval
     │   ├── PlanExpiredError          the plan is too old
     │   ├── PlanAlteredError          the plan's bytes are not those that were approved
     │   ├── DriftError                a planned object changed or vanished
@@ -57,6 +58,7 @@ __all__ = [
     "SafetyError",
     "SettingsError",
     "SteadyStateError",
+    "StoppedAtPlanError",
     "StoreNotReadyError",
     "UsageError",
 ]
@@ -138,6 +140,13 @@ class EnvironmentForbidsError(SafetyError):
 
 class NotApprovedError(SafetyError):
     """There is no approval, or it is for something else."""
+
+
+class StoppedAtPlanError(NotApprovedError):
+    """Nothing was changed: the plan waits for its approval. Not a failure of the notebook."""
+
+    def _render_traceback_(self) -> list[str]:
+        return ["", "■ STOPPED AT THE PLAN. Nothing was changed.", "", str(self), ""]
 
 
 class PlanExpiredError(SafetyError):

@@ -11,16 +11,29 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 
 from .clients import Clients
-from .errors import ClientError, NotApprovedError, RunbookError, SafetyError, UsageError
+from .errors import (
+    ClientError,
+    NotApprovedError,
+    RunbookError,
+    SafetyError,
+    StoppedAtPlanError,
+    UsageError,
+)
 from .model import ActionEntry, ActionPhase, Conclusion, Json, Reading, Status, Verdict
 from .record.incident import Incident, create_incident, open_incident
 from .record.log import utc_now
 from .redact import Redactor
-from .section import ActionStep, Plan, SectionModule, SectionParameters, check_parameters
+from .section import (
+    ActionStep,
+    Plan,
+    SectionModule,
+    SectionParameters,
+    check_parameters,
+    split_list,
+)
 from .settings import Settings, load_settings
 
-__all__ = ["Investigation", "StoppedAtPlanError", "split_list"]
-
+__all__ = ["Investigation"]
 
 _AFTER_A_CHANGE = (
     Verdict.FIXED,
@@ -28,13 +41,6 @@ _AFTER_A_CHANGE = (
     Verdict.MITIGATED,
     Verdict.NOT_FIXED,
 )
-
-
-class StoppedAtPlanError(NotApprovedError):
-    """Nothing was changed: the plan waits for its approval. Not a failure of the notebook."""
-
-    def _render_traceback_(self) -> list[str]:
-        return ["", "■ STOPPED AT THE PLAN. Nothing was changed.", "", str(self), ""]
 
 
 class Investigation:
@@ -186,8 +192,13 @@ class Investigation:
             self.incident.update(verdict=str(conclusion.verdict))
         return conclusion
 
-    def plan(self, step_id: str) -> Plan:
+    def plan(self, step_id: str, **changed: Any) -> Plan:
         """Make the plan of a step, or load the one that the parameter ``plan`` names.
+
+        Parameters
+        ----------
+        step_id : such as ``6.1``
+        changed : parameters of the section that are others from now on
 
         Notes
         -----
@@ -195,6 +206,9 @@ class Investigation:
         scratch objects under a prefix of its own).
         """
         action = self._action(step_id)
+        if changed:
+            given = {**self.parameters.model_dump(), **changed}
+            self.parameters = check_parameters(self.section, given)
         named = split_list(getattr(self.parameters, "plan", ""))
         loaded = (action.load(self, plan_id) for plan_id in named)
         plan = next((p for p in loaded if p is not None), None) or action.plan(self)
@@ -247,8 +261,9 @@ class Investigation:
         except SafetyError as error:
             self._record_action(self._entry(plan, ActionPhase.REFUSED, reason=str(error)))
             raise
-        except RunbookError as error:
-            self._record_action(self._entry(plan, ActionPhase.FAILED, reason=str(error)))
+        except (RunbookError, KeyboardInterrupt) as error:
+            why = str(error) or "interrupted"
+            self._record_action(self._entry(plan, ActionPhase.FAILED, reason=why))
             raise
 
     def verify(self, plan: Plan) -> ActionEntry:
@@ -294,8 +309,3 @@ class Investigation:
     def _record_action(self, entry: ActionEntry) -> ActionEntry:
         self.record("action", {"action": entry.model_dump(mode="json")})
         return entry
-
-
-def split_list(text: str) -> list[str]:
-    """Split a comma-separated parameter into its non-empty parts."""
-    return [part.strip() for part in text.split(",") if part.strip()]

@@ -21,6 +21,7 @@ __all__ = [
     "SectionParameters",
     "Step",
     "check_parameters",
+    "split_list",
 ]
 
 
@@ -168,3 +169,8 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
         )
         known = ", ".join(section.Parameters.model_fields)
         raise UsageError(f"{section.NAME}: {wrong}. Its parameters: {known}.") from None
+
+
+def split_list(text: str) -> list[str]:
+    """Split a comma-separated parameter into its non-empty parts."""
+    return [part.strip() for part in text.split(",") if part.strip()]

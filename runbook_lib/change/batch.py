@@ -67,7 +67,8 @@ class Mover:
     Parameters
     ----------
     state : what the ledger said before this run
-    is_stopped : asked before deletes; true ends the batch there, resumable
+    is_stopped : asked before each copy and before deletes; true ends the batch there, resumable
+    tell_copied : called after each copy, well or not
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Mover:
         now: Callable[[], datetime],
         checkpoint: Checkpoint,
         is_stopped: Callable[[], bool],
+        tell_copied: Callable[[], None],
     ) -> None:
         self._store = store
         self._header = header
@@ -88,6 +90,7 @@ class Mover:
         self._now = now
         self._checkpoint = checkpoint
         self._is_stopped = is_stopped
+        self._tell_copied = tell_copied
 
     def begin(self, batch: Batch, rows: dict[int, PlanRow]) -> BatchWork:
         """Announce a batch and copy it."""
@@ -156,13 +159,18 @@ class Mover:
         # What has no pending-since would lose its age: the copy is younger than the original.
         plain = [p for p in places if work.rows[p].age_source == "pending-since"]
         pairs = [(work.rows[p].info, work.rows[p].to) for p in plain]
-        for index, error in self._store.copy_objects(pairs):
+        for index, error in self._store.copy_objects(pairs, is_stopped=self._is_stopped):
             work.note_copy(plain[index], error)
+            self._tell_copied()
         dated = [p for p in places if work.rows[p].age_source != "pending-since"]
+
+        def copy(place: int) -> None:
+            if not self._is_stopped():
+                work.note_copy(place, self._copy_slowly(work.rows[place]))
+                self._tell_copied()
+
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="copy") as pool:
-            copied = pool.map(lambda p: self._copy_slowly(work.rows[p]), dated)
-            for place, error in zip(dated, copied, strict=True):
-                work.note_copy(place, error)
+            list(pool.map(copy, dated))
 
     def _copy_slowly(self, row: PlanRow) -> ClientError | None:
         """Copy one object guarded by its ETag, with its age in the metadata."""

@@ -16,7 +16,7 @@ from ..clients.object_store import ObjectStore, is_key_supported, is_same_versio
 from ..errors import ClientError, LimitError, StoreNotReadyError, UsageError
 from ..model import ObjectInfo, StoreAbilities
 from ..record.log import utc_now
-from .lookup import look_up
+from .lookup import Walk
 from .plan_file import PlanHeader, PlanRow, PlanWriter, ReleasePlan
 
 __all__ = ["PROBE_PREFIX", "describe_window", "make_release_plan"]
@@ -109,6 +109,7 @@ def make_release_plan(
         only_orders=tuple(sorted(only_orders)) if only_orders is not None else None,
     )
     writer, excluded = PlanWriter(folder, header), _Excluded()
+    destinations = Walk(store, to)
     try:
         chunk_bytes = 0
         for candidates in _candidates_by_chunk(store, header, excluded, progress):
@@ -117,7 +118,7 @@ def make_release_plan(
                 for info in candidates:
                     excluded.add("left_for_later", info.key)
                 continue
-            for row in _make_rows(store, header, candidates, excluded, made_at):
+            for row in _make_rows(store, header, candidates, excluded, destinations):
                 if first is not None and writer.objects >= first:
                     excluded.add("left_for_later", row.key)
                 else:
@@ -201,31 +202,31 @@ def _make_rows(
     header: PlanHeader,
     candidates: list[ObjectInfo],
     excluded: _Excluded,
-    now: datetime,
+    destinations: Walk,
 ) -> Iterator[PlanRow]:
     unread = [info.key for info in candidates if info.metadata is None]
     read = dict(store.read_infos(unread))
-    destinations = {info.key: header.to + info.key[len(header.source) :] for info in candidates}
-    taken = look_up(store, header.to, list(destinations.values()))
+    to = {info.key: header.to + info.key[len(header.source) :] for info in candidates}
+    taken = destinations.look_up(list(to.values()))
     for info in candidates:
         found = info if info.metadata is not None else read[info.key]
         if isinstance(found, ClientError) or not is_same_version(info, found):
             excluded.add("unreadable", info.key)
             continue
         metadata = found.metadata or {}
-        age = compute_age_start(metadata, info.last_modified, now)
+        age = compute_age_start(metadata, info.last_modified, header.made_at)
         row = PlanRow(
             key=info.key,
             etag=info.etag,
             size_bytes=info.size_bytes,
             last_modified=info.last_modified,
-            to=destinations[info.key],
+            to=to[info.key],
             age_start=age.at,
             age_source=age.source,
             order_id=metadata.get("order-id", ""),
-            is_there=_is_there(store, found, taken.get(destinations[info.key])),
+            is_there=_is_there(store, found, taken.get(to[info.key])),
         )
-        reason = _find_reason(header, found, row, now)
+        reason = _find_reason(header, found, row)
         if not reason and row.to in taken and not row.is_there:
             reason = "destination_taken"
         if reason:
@@ -234,7 +235,7 @@ def _make_rows(
             yield row
 
 
-def _find_reason(header: PlanHeader, info: ObjectInfo, row: PlanRow, now: datetime) -> str:
+def _find_reason(header: PlanHeader, info: ObjectInfo, row: PlanRow) -> str:
     """Return why an object stays, or an empty text."""
     metadata = info.metadata or {}
     orders, older = header.only_orders, header.older_than_s
@@ -245,7 +246,10 @@ def _find_reason(header: PlanHeader, info: ObjectInfo, row: PlanRow, now: dateti
         # gets another one.
         ("etag_not_comparable", len(info.etag) != 32 or not _is_hex(info.etag)),
         ("not_of_this_drill", orders is not None and row.order_id not in orders),
-        ("too_young", older is not None and (now - row.age_start).total_seconds() < older),
+        (
+            "too_young",
+            older is not None and (header.made_at - row.age_start).total_seconds() < older,
+        ),
     )
     return next((reason for reason, applies in checks if applies), "")
 

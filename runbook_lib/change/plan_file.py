@@ -178,6 +178,7 @@ class ReleasePlan:
             "window": head.window,
             "others": head.others,
             "free_bytes": head.free_bytes,
+            **({} if self.reversible else {"way_back": "plan the release again"}),
         }
 
     def iter_rows(self) -> Iterator[PlanRow]:

@@ -17,7 +17,7 @@ from ..errors import (
 )
 from ..model import format_time
 from .ledger import LedgerState
-from .lookup import look_up
+from .lookup import Walk
 from .plan_file import ReleasePlan
 
 __all__ = ["check_approval", "check_begun", "check_drift", "check_store"]
@@ -95,9 +95,9 @@ def check_drift(store: ObjectStore, plan: ReleasePlan) -> None:
     DriftError
         Names the objects.
     """
-    rows, drifted = plan.iter_rows(), []
+    rows, drifted, walk = plan.iter_rows(), [], Walk(store, plan.header.source)
     while chunk := list(islice(rows, _CHUNK)):
-        found = look_up(store, plan.header.source, [row.key for row in chunk])
+        found = walk.look_up([row.key for row in chunk])
         for row in chunk:
             now = found.get(row.key)
             if now is None or not is_same_version(row.info, now):

@@ -13,7 +13,7 @@ from ..model import Json, ObjectInfo, format_time
 from ..record.incident import write_json
 from ..record.log import utc_now
 from .ledger import LOST, LedgerState, read_ledger
-from .lookup import look_up
+from .lookup import Walk
 from .plan_file import PlanRow, ReleasePlan
 
 __all__ = ["Proof", "verify_release"]
@@ -88,9 +88,10 @@ def verify_release(
             keys[outcome] = (*keys.get(outcome, ()), key)
 
     rows, names, contents = enumerate(plan.iter_rows()), set(), set()
+    here, there = Walk(store, plan.header.source), Walk(store, plan.header.to)
     while chunk := list(islice(rows, _CHUNK)):
-        sources = look_up(store, plan.header.source, [row.key for _, row in chunk])
-        copies = look_up(store, plan.header.to, [row.to for _, row in chunk])
+        sources = here.look_up([row.key for _, row in chunk])
+        copies = there.look_up([row.to for _, row in chunk])
         for place, row in chunk:
             names.add(row.to)
             contents.add((row.etag, row.size_bytes))

@@ -16,8 +16,8 @@ from ..record.log import utc_now
 from ..redact import Redactor
 from .batch import Checkpoint
 from .ledger import LedgerState, read_ledger
-from .lookup import look_up
-from .mover import MoveResult, apply_plan
+from .lookup import Walk
+from .mover import BATCH, MoveResult, apply_plan
 from .plan import PROBE_PREFIX, describe_window
 from .plan_file import PlanHeader, PlanRow, PlanWriter, ReleasePlan, load_plan
 
@@ -68,7 +68,7 @@ def make_undo_plan(
     abilities = store.probe_abilities(PROBE_PREFIX)
     header = PlanHeader(
         id=f"{plan.id}-undo",
-        step=head.step,
+        step=f"{head.step}.1",
         action="undo",
         endpoint=head.endpoint,
         bucket=head.bucket,
@@ -113,7 +113,7 @@ def undo_plan(
     progress: Callable[[int, int], None] | None = None,
     hold: AbstractContextManager[object] | None = None,
     checkpoint: Checkpoint = lambda _: None,
-    batch_size: int = 500,
+    batch_size: int = BATCH,
 ) -> MoveResult:
     """Take back what a release moved and is still where it put it; keep the ages.
 
@@ -150,9 +150,10 @@ def _invert(
     """Yield each moved row the other way round, with why it stays or an empty text."""
     moved = state.settled - state.conflicts.keys()
     rows = ((place, row) for place, row in enumerate(plan.iter_rows()) if place in moved)
+    copies, sources = Walk(store, plan.header.to), Walk(store, plan.header.source)
     while chunk := list(islice(rows, _CHUNK)):
-        here = look_up(store, plan.header.to, [row.to for _, row in chunk])
-        there = look_up(store, plan.header.source, [row.key for _, row in chunk])
+        here = copies.look_up([row.to for _, row in chunk])
+        there = sources.look_up([row.key for _, row in chunk])
         for place, row in chunk:
             landed_at = state.landed.get(place, row.last_modified)
             ours = ObjectInfo(row.to, row.etag, row.size_bytes, landed_at)

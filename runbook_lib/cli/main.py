@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from importlib.metadata import entry_points
 from typing import NoReturn
 
@@ -53,7 +55,17 @@ def _fail(error: BaseException, settings: Settings | None, as_json: bool) -> int
         )
         sys.stdout.write(document.to_json() + "\n")
     sys.stderr.write(f"runbook: {text}\n")
+    if code is ExitCode.INTERRUPTED:
+        _leave(int(code))
     return int(code)
+
+
+def _leave(code: int) -> None:
+    """End at once when a thread still waits for a store that hangs: it would be waited for."""
+    if any(not t.daemon for t in threading.enumerate() if t is not threading.main_thread()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _interrupt(*_: object) -> NoReturn:

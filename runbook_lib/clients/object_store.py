@@ -5,7 +5,7 @@ The only modules that import minio and obstore are this one's ``object_store_*``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -71,6 +71,9 @@ class WriteWatch(Protocol):
     is_watching: bool
     writes: list[Write]
 
+    def wait_until_open(self) -> None:
+        """Return when what is written from now on will be told, or it is plain that it will not."""
+
     def flush(self) -> None:
         """Wait until all that was written before is told."""
 
@@ -130,12 +133,17 @@ class ObjectStore(Protocol):
         """
 
     def copy_objects(
-        self, pairs: Sequence[tuple[ObjectInfo, str]], *, threads: int = 32
+        self,
+        pairs: Sequence[tuple[ObjectInfo, str]],
+        *,
+        threads: int = 16,
+        is_stopped: Callable[[], bool] = lambda: False,
     ) -> Iterator[tuple[int, ClientError | None]]:
         """Copy many; yields, in any order, the index of a pair and why it failed.
 
-        Each copy is refused when its source was modified after the newest LastModified of the
-        pairs. The ETag is not checked: read the copies back.
+        What was not tried, since ``is_stopped`` said so, is not yielded. Each copy is refused when
+        its source was modified after the newest LastModified of the pairs. The ETag is not
+        checked: read the copies back.
         """
 
     def delete_object(self, info: ObjectInfo, *, guarded: bool = True) -> None:

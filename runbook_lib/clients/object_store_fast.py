@@ -5,15 +5,17 @@ Client and server often share the machine; what a request costs here decides the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import obstore
 from obstore.store import S3Store
 
-from ..errors import ClientError
+from ..errors import BadAnswerError, ClientError
 from ..model import ObjectInfo
 from .object_store_errors import REQUEST_ERRORS, explain_error, explained
 from .object_store_items import format_http_date
@@ -25,7 +27,7 @@ __all__ = ["FastBucket"]
 
 
 class FastBucket:
-    """Copies, listings and conditional writes in one bucket.
+    """Copies, listings, HEADs and conditional writes in one bucket.
 
     Parameters
     ----------
@@ -76,29 +78,77 @@ class FastBucket:
                 last_modified=item["last_modified"],
             )
 
+    def read_info(self, key: str) -> ObjectInfo:
+        """Return one object with its metadata (HEAD).
+
+        Raises
+        ------
+        NotFoundError
+            When there is none.
+        ClientError
+            On anything else: minio-py asks again and explains it better.
+        """
+        try:
+            found = obstore.get(self._plain, key, options={"head": True})
+            meta, attributes = found.meta, found.attributes
+        except REQUEST_ERRORS as error:
+            raise explain_error(error, f"read {key}") from error
+        if meta["path"] != key:
+            raise BadAnswerError(f"{key} was asked for as {meta['path']}", system="object store")
+        return ObjectInfo(
+            key=key,
+            etag=(meta["e_tag"] or "").strip('"'),
+            size_bytes=meta["size"],
+            last_modified=meta["last_modified"],
+            # user metadata comes in small letters, the standard headers do not
+            metadata={str(n): v for n, v in attributes.items() if str(n).islower()},
+            content_type=str(attributes.get("Content-Type", "")),
+        )
+
     def copy_objects(
-        self, pairs: Sequence[tuple[ObjectInfo, str]], threads: int
+        self,
+        pairs: Sequence[tuple[ObjectInfo, str]],
+        threads: int,
+        is_stopped: Callable[[], bool],
     ) -> Iterator[tuple[int, ClientError | None]]:
         """Copy many, each refused when its source is newer than all of the pairs are."""
         newest = max(source.last_modified for source, _ in pairs)
         guard = {"x-amz-copy-source-if-unmodified-since": format_http_date(newest)}
         bucket = self._connect(guard)
 
-        def copy(pair: tuple[ObjectInfo, str]) -> ClientError | None:
-            source, key = pair
-            try:
-                obstore.copy(bucket, source.key, key)
-            except REQUEST_ERRORS as error:
-                return explain_error(error, f"copy {source.key} to {key}")
-            return None
+        waiting = deque(enumerate(pairs))
+        ended: SimpleQueue[tuple[int, ClientError | None] | None] = SimpleQueue()
 
-        with ThreadPoolExecutor(threads, thread_name_prefix="copy") as pool:
+        def copy() -> None:
+            while waiting and not is_stopped():
+                try:
+                    index, (source, key) = waiting.popleft()
+                except IndexError:
+                    break  # another thread took the last one
+                try:
+                    obstore.copy(bucket, source.key, key)
+                except REQUEST_ERRORS as error:
+                    ended.put((index, explain_error(error, f"copy {source.key} to {key}")))
+                else:
+                    ended.put((index, None))
+
+        def work() -> None:
             try:
-                futures = {pool.submit(copy, pair): i for i, pair in enumerate(pairs)}
-                for future in as_completed(futures):
-                    yield futures[future], future.result()
+                copy()
             finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+                ended.put(None)
+
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="copy")
+        try:
+            workers = [pool.submit(work) for _ in range(min(threads, len(pairs)))]
+            for _ in workers:
+                while (copied := ended.get()) is not None:
+                    yield copied
+            for worker in workers:
+                worker.result()  # nothing that is no answer of the store is swallowed
+        finally:
+            waiting.clear()  # an interrupt waits for nobody
+            pool.shutdown(wait=False)
 
     def put_if(
         self,

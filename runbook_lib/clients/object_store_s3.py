@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import ssl
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import chain
 from typing import Any, cast
 
 import urllib3
@@ -27,7 +28,8 @@ from .object_store_watch import MinioWriteWatch
 
 __all__ = ["S3Store"]
 
-_BULK = 1000
+_BULK = 125
+_DELETERS = 4
 
 
 class S3Store:
@@ -136,13 +138,21 @@ class S3Store:
         with ThreadPoolExecutor(threads, thread_name_prefix="head") as pool:
             try:
                 for key in keys:
-                    waiting.append((key, pool.submit(self.read_info, key)))
+                    waiting.append((key, pool.submit(self._read_info_fast, key)))
                     if len(waiting) >= threads * 4:
                         yield _settle(*waiting.popleft())
                 while waiting:
                     yield _settle(*waiting.popleft())
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+    def _read_info_fast(self, key: str) -> ObjectInfo:
+        try:
+            return self._fast.read_info(key)
+        except NotFoundError:
+            raise
+        except ClientError:
+            return self.read_info(key)  # a key that obstore cannot name, or a better reason
 
     def read_bytes(self, key: str, *, max_bytes: int = 16 * 1024 * 1024) -> bytes:
         """Return an object's content."""
@@ -216,11 +226,15 @@ class S3Store:
         return self.read_info(key)
 
     def copy_objects(
-        self, pairs: Sequence[tuple[ObjectInfo, str]], *, threads: int = 32
+        self,
+        pairs: Sequence[tuple[ObjectInfo, str]],
+        *,
+        threads: int = 16,
+        is_stopped: Callable[[], bool] = lambda: False,
     ) -> Iterator[tuple[int, ClientError | None]]:
         """Copy many, each guarded by the newest LastModified of the pairs."""
         if pairs:
-            yield from self._fast.copy_objects(pairs, threads)
+            yield from self._fast.copy_objects(pairs, threads, is_stopped)
 
     def delete_object(self, info: ObjectInfo, *, guarded: bool = True) -> None:
         """Delete one object."""
@@ -230,16 +244,25 @@ class S3Store:
     def delete_objects(
         self, infos: Sequence[ObjectInfo], *, guarded: bool
     ) -> list[tuple[str, ClientError]]:
-        """Delete in bulk, a thousand at a time."""
-        failed: list[tuple[str, ClientError]] = []
-        for start in range(0, len(infos), _BULK):
+        """Delete in bulk, in several requests at once: stores work through each one by one."""
+
+        def delete(start: int) -> list[tuple[str, ClientError]]:
             chunk = infos[start : start + _BULK]
             wanted = [GuardedDelete(i.key, i.etag if guarded else "") for i in chunk]
             with explained(f"delete {len(chunk)} objects"):
-                for item in self._minio.remove_objects(self.bucket, wanted):
-                    error = explain_code(item.code, item.message or "", f"delete {item.name}")
-                    failed.append((item.name or "", error))
-        return failed
+                return [
+                    (
+                        item.name or "",
+                        explain_code(item.code, item.message or "", f"delete {item.name}"),
+                    )
+                    for item in self._minio.remove_objects(self.bucket, wanted)
+                ]
+
+        starts = range(0, len(infos), _BULK)
+        if len(starts) < 2:
+            return [failure for start in starts for failure in delete(start)]
+        with ThreadPoolExecutor(_DELETERS, thread_name_prefix="delete") as pool:
+            return list(chain.from_iterable(pool.map(delete, starts)))
 
     def watch_writes(self, prefix: str) -> MinioWriteWatch:
         """Listen to writes under a prefix."""

@@ -59,14 +59,17 @@ class MinioWriteWatch:
         self._thread = threading.Thread(target=self._listen, daemon=True, name="watch")
 
     def __enter__(self) -> Self:
-        """Start to listen; returns when the server does, or it is plain that it will not."""
+        """Start to listen; ``wait_until_open`` tells when the server does."""
         self._thread.start()
-        self._opened.wait(_READY_S)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop listening."""
         self._stop.set()
+
+    def wait_until_open(self) -> None:
+        """Return when the server listens, or it is plain that it will not."""
+        self._opened.wait(_READY_S)
 
     def flush(self) -> None:
         """Wait for the next blank, which comes after what happened before it."""

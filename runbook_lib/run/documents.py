@@ -97,7 +97,11 @@ class RunDocument(Document):
 
 
 class PlanDocument(Document):
-    """``plan``: what would move, and what would not, by reason."""
+    """``plan``: what would move, and what would not, by reason.
+
+    ``effect`` holds the backlog now and after the plan, ``effect_reason`` the same in words, or
+    what of it could not be read.
+    """
 
     plan: str
     sha256: str
@@ -106,6 +110,8 @@ class PlanDocument(Document):
     expires_at: str
     excluded: dict[str, int]
     path: str
+    effect: tuple[dict[str, Json], ...] = ()
+    effect_reason: str = ""
 
 
 class ApplyDocument(Document):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from ..record.incident import list_incidents
 from ..record.log import utc_now
 from ..sections import SECTIONS
 from ..settings import Settings
+from ..show.progress import make_meter
 from .documents import ApplyDocument, PlanDocument, VerifyDocument
 from .investigate import get_incident
 
@@ -48,9 +48,13 @@ def plan_release(
     """
     incident, _ = get_incident(settings, incident_id)
     progress("list what waits")
-    plan = _open(settings, incident.id, way="release", **parameters).plan("6.1")
+    inv = _open(settings, incident.id, way="release", **parameters)
+    inv.progress = make_meter(progress)
+    plan = inv.plan("6.1")
     if not isinstance(plan, ReleasePlan):
         raise UsageError("section 6 did not plan a release")
+    progress("compare the backlog before and after")
+    effect = inv.take("6.1")
     return PlanDocument(
         schema_name="runbook/plan/1",
         at=utc_now(),
@@ -63,6 +67,8 @@ def plan_release(
         expires_at=format_time(plan.header.expires_at),
         excluded=plan.trailer.excluded,
         path=str(plan.path),
+        effect=effect.detail.get("rows") or [],
+        effect_reason=effect.reason,
     )
 
 
@@ -76,45 +82,28 @@ def apply_release(
     SafetyError
         When it is not approved, or a safety rule refuses; nothing was changed.
     """
-    inv, plan = _load(settings, plan_id)
-    progress("move what the plan lists")
+    inv, plan = _load(settings, plan_id, progress)
     entry = inv.apply(plan, approve=approve)
     return _to_document(inv, "apply", plan, entry.result)
 
 
 def resume_release(settings: Settings, plan_id: str, *, progress: Progress) -> ApplyDocument:
     """Go on with an apply or an undo that was cut off; the ledgered approval counts."""
-    inv, plan = _load(settings, plan_id)
-    progress("go on where the ledger ends")
-    result = resume_plan(
-        inv.clients.store,
-        plan,
-        ledger_path=_ledger(inv, plan.id),
-        resumed_by="operator",
-        redactor=inv.incident.redactor,
-        hold=_hold(inv),
-    )
+    inv, plan = _load(settings, plan_id, progress)
+    result = resume_plan(inv.clients.store, plan, resumed_by="operator", **_how(inv, plan))
     return _journal(inv, "resume", plan, result)
 
 
 def undo_release(settings: Settings, plan_id: str, *, progress: Progress) -> ApplyDocument:
     """Move back what a plan moved, within its undo window and where it is still ours."""
-    inv, plan = _load(settings, plan_id)
-    progress("move back")
-    result = undo_plan(
-        inv.clients.store,
-        plan,
-        ledger_path=_ledger(inv, plan.id),
-        undone_by="operator",
-        redactor=inv.incident.redactor,
-        hold=_hold(inv),
-    )
+    inv, plan = _load(settings, plan_id, progress)
+    result = undo_plan(inv.clients.store, plan, undone_by="operator", **_how(inv, plan))
     return _journal(inv, "undo", plan, result)
 
 
 def verify_release(settings: Settings, plan_id: str) -> VerifyDocument:
     """Prove by an independent listing where each planned object is now."""
-    inv, plan = _load(settings, plan_id)
+    inv, plan = _load(settings, plan_id, lambda _: None)
     if not _ledger(inv, plan.id).exists():
         raise SafetyError(f"{plan.id} was never applied: there is nothing to prove")
     result = inv.verify(plan).result
@@ -130,7 +119,9 @@ def verify_release(settings: Settings, plan_id: str) -> VerifyDocument:
     )
 
 
-def _load(settings: Settings, plan_id: str) -> tuple[Investigation, ReleasePlan]:
+def _load(
+    settings: Settings, plan_id: str, progress: Progress
+) -> tuple[Investigation, ReleasePlan]:
     if not _PLAN_ID.fullmatch(plan_id):
         raise UsageError(f"{plan_id!r} is not a plan id; `runbook plan` prints it")
     home = settings.runbook_home.resolve()
@@ -139,19 +130,26 @@ def _load(settings: Settings, plan_id: str) -> tuple[Investigation, ReleasePlan]
     if folder is None:
         raise UsageError(f"no incident under {home} has a plan {plan_id!r}")
     inv = _open(settings, folder.name, plan=plan_id)
-    plan = inv.plan("6.1")
+    inv.progress = make_meter(progress)
+    plan = inv.plan("6.1.1" if plan_id.endswith("-undo") else "6.1")
     if not isinstance(plan, ReleasePlan) or plan.id != plan_id:
         raise UsageError(f"{plan_id} is not the plan of a release: run 06 with -p plan={plan_id}")
     return inv, plan
 
 
-def _hold(inv: Investigation) -> AbstractContextManager[str]:
-    """Keep the worker paused; the note lets a run after a crash resume it."""
-    return hold_worker(
-        inv.clients,
-        service=inv.settings.worker_service,
-        note=inv.incident.path("ledger", "worker-paused.json"),
-    )
+def _how(inv: Investigation, plan: ReleasePlan) -> dict[str, Any]:
+    """Return what resume and undo need beside the plan; the worker is paused meanwhile."""
+    return {
+        "ledger_path": _ledger(inv, plan.id),
+        "redactor": inv.incident.redactor,
+        "progress": inv.progress("dealt with") if inv.progress else None,
+        "hold": hold_worker(
+            inv.clients,
+            service=inv.settings.worker_service,
+            # lets a run after a crash resume the worker
+            note=inv.incident.path("ledger", "worker-paused.json"),
+        ),
+    }
 
 
 def _ledger(inv: Investigation, plan_id: str) -> Path:

@@ -1,4 +1,7 @@
-"""Action 6.1: two ways out. Re-trigger the worker when it can run, else release by move."""
+"""Action 6.1: two ways out. Re-trigger the worker when it can run, else release by move.
+
+6.1.1 takes a release by move back.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ from typing import Any
 from ..change.plan import make_release_plan
 from ..change.plan_file import ReleasePlan, load_plan
 from ..change.service_actions import ServicePlan, load_service_plan
+from ..change.undo import make_undo_plan
 from ..errors import ClientError, UsageError
-from ..investigation import Investigation, split_list
+from ..investigation import Investigation
 from ..model import ActionEntry, ActionPhase, Cause, CauseStatus, Json
-from ..section import ActionStep
+from ..section import ActionStep, split_list
 from . import root_cause
 from .actions import (
     apply_service,
@@ -24,7 +28,7 @@ from .actions import (
     verify_service,
 )
 
-__all__ = ["RELEASE", "choose_way", "refresh_diagnosis"]
+__all__ = ["RELEASE", "TAKE_BACK", "choose_way", "load_release", "refresh_diagnosis"]
 
 _MAX_AGE_S = 90.0
 #: Causes for which the worker cannot do its job: what is finished is moved for it.
@@ -116,12 +120,17 @@ def _describe_others(inv: Investigation, reason: str) -> str:
     return f"{reason}; the worker is {state} and is paused while the release runs"
 
 
-def _load(inv: Investigation, plan_id: str) -> ReleasePlan | ServicePlan | None:
+def load_release(inv: Investigation, plan_id: str) -> ReleasePlan | ServicePlan | None:
+    """Return a plan of step 6.1; None when the id is of another step's plan."""
+    return _load(inv, plan_id, "6.1")
+
+
+def _load(inv: Investigation, plan_id: str, step: str) -> ReleasePlan | ServicePlan | None:
     path = get_plan_path(inv, plan_id)
-    service = load_service_plan(path)
-    if service is not None:
-        return service if service.step == "6.1" else None
-    return load_plan(path) if _is_release(path) else None
+    plan: ReleasePlan | ServicePlan | None = load_service_plan(path)
+    if plan is None and _is_release(path):
+        plan = load_plan(path)
+    return plan if plan is not None and plan.step == step else None
 
 
 def _is_release(path: Path) -> bool:
@@ -194,4 +203,29 @@ def _verify(inv: Investigation, plan: ReleasePlan | ServicePlan) -> ActionEntry:
     )
 
 
-RELEASE = ActionStep("6.1", "Release what waits", _plan, _load, _apply, _verify)
+def _plan_undo(inv: Investigation) -> ReleasePlan | ServicePlan:
+    named = str(getattr(inv.parameters, "undo", ""))
+    if not named:
+        reason = "no release was named to take back"
+        return plan_nothing(inv, step="6.1.1", target=inv.settings.ready_prefix, reason=reason)
+    release = load_release(inv, named)
+    if not isinstance(release, ReleasePlan):
+        raise UsageError(f"{named!r} is not the plan of a release by move")
+    return make_undo_plan(
+        inv.clients.store,
+        release,
+        ledger_path=_ledger(inv, release),
+        made_by=get_approver(inv),
+        now=inv.now,
+    )
+
+
+RELEASE = ActionStep("6.1", "Release what waits", _plan, load_release, _apply, _verify)
+TAKE_BACK = ActionStep(
+    "6.1.1",
+    "Take the release back",
+    _plan_undo,
+    lambda inv, plan_id: _load(inv, plan_id, "6.1.1"),
+    _apply,
+    _verify,
+)

@@ -24,8 +24,9 @@ from ..model import (
 )
 from ..section import SectionParameters, Step
 from . import root_cause
+from .plan_effect import read_plan_effect
 from .recovery import read_recovery
-from .release import RELEASE
+from .release import RELEASE, TAKE_BACK
 from .repair import REFRESH, REPAIR
 from .root_cause.signals import find_last_action
 from .symptoms import compute_symptom_verdict
@@ -51,6 +52,11 @@ class Parameters(SectionParameters):
     older_than_minutes: float = Field(0, ge=0, description="6.1: leave out what waits less, min")
     limit: int = Field(0, ge=0, le=5000, description="6.1: release at most so many; 0: all")
     only_orders: str = Field("", description="6.1: only these orders, comma-separated")
+    undo: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,150}$",
+        description="6.1.1: id of the release to take back; empty: none",
+    )
     service_action: Literal["auto", "none", "start", "restart", "resume", "unpause"] = Field(
         "auto", description="6.2: auto takes what section 5 found"
     )
@@ -61,6 +67,13 @@ class Parameters(SectionParameters):
 
 STEPS: dict[str, Step] = {
     **root_cause.STEPS,
+    "6.1": Step(
+        "6.1",
+        "What the planned release would change",
+        read_plan_effect,
+        "listing of the bucket, fulfillment_artifacts_arrived_total and _moved_total",
+        name="what the plan would change",
+    ),
     "6.5": Step(
         "6.5",
         "Lag under 5 in two samples after the action, backlog at its baseline",
@@ -71,6 +84,7 @@ STEPS: dict[str, Step] = {
 }
 ACTIONS = {
     "6.1": RELEASE,
+    "6.1.1": TAKE_BACK,
     "6.2": REPAIR,
     "6.3": make_revert_step("6.3", "Clean up chaos objects"),
     "6.4": REFRESH,
@@ -117,7 +131,10 @@ def _make(
         verdict=verdict,
         summary=summary,
         findings=findings,
-        unknown_steps=tuple(s for s in STEPS if _status(readings, s) is Status.UNKNOWN),
+        # what a plan would change is no evidence of what it did change
+        unknown_steps=tuple(
+            s for s in STEPS if s != "6.1" and _status(readings, s) is Status.UNKNOWN
+        ),
         detail=detail,
     )
 

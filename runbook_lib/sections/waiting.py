@@ -104,8 +104,8 @@ def list_prefixes(inv: Investigation) -> list[str]:
     return list(dict.fromkeys([inv.settings.pending_prefix, inv.settings.chaos_prefix]))
 
 
-def read_waiting(inv: Investigation) -> Waiting:
-    """List what waits under the pending and the chaos prefix, with its metadata.
+def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
+    """List what waits under some prefixes (default: ``list_prefixes``), with its metadata.
 
     A late hand-over is old when it arrives and leaves within seconds: an object over the lag
     threshold that was written less than 10 s ago counts only if it is still there 4 s later.
@@ -122,7 +122,7 @@ def read_waiting(inv: Investigation) -> Waiting:
     store, now = inv.clients.store, inv.now()
     objects = [
         _classify(info, prefix, now)
-        for prefix in list_prefixes(inv)
+        for prefix in prefixes or list_prefixes(inv)
         for info in iter_with_metadata(store, prefix)
         if not info.key.endswith("/")
     ]

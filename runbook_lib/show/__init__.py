@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from .door import door, file_link
     from .forms import form
     from .live import live
-    from .plans import confirm, plan_table
+    from .plans import confirm, plan_table, take_back
     from .plots import plot_reading
     from .tables import readings_frame, render_table
     from .writing import write_down
@@ -23,6 +23,7 @@ __all__ = [
     "plot_reading",
     "readings_frame",
     "render_table",
+    "take_back",
     "write_down",
 ]
 
@@ -36,6 +37,7 @@ _HOMES = {
     "plot_reading": "plots",
     "readings_frame": "tables",
     "render_table": "tables",
+    "take_back": "plans",
     "write_down": "writing",
 }
 

@@ -7,13 +7,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..investigation import split_list
-from ..section import Plan
+from ..section import Plan, split_list
 from .cards import plan_rows, plan_text
 from .tables import page_of_plan, render_rows
 from .text import safe
 
-__all__ = ["Confirmation", "PlanTable", "confirm", "plan_table"]
+__all__ = ["Confirmation", "PlanTable", "TakeBack", "confirm", "plan_table", "take_back"]
 
 _PAGE_ROWS = 200
 _COLUMNS = ("key", "order_id", "age_start", "size_bytes", "to")
@@ -38,6 +37,21 @@ def confirm(plan: Plan, namespace: MutableMapping[str, Any]) -> Confirmation:
     Nothing is pressed in a headless run or by "Run All": the gated cell below then stops.
     """
     return Confirmation(plan, namespace)
+
+
+def take_back(plan: Plan, namespace: MutableMapping[str, Any]) -> TakeBack:
+    """Offer to plan the way back of a release that was just carried out.
+
+    Parameters
+    ----------
+    plan : the release
+    namespace : ``globals()``; the button puts the plan's id into its ``undo``
+
+    Notes
+    -----
+    Changes nothing but ``undo``: the cells below plan, ask and take back.
+    """
+    return TakeBack(plan, namespace)
 
 
 class PlanTable:
@@ -124,6 +138,36 @@ class Confirmation:
             else f"{'approved' if is_approved else 'not approved'}: "
             f"{plan.action} on {plan.target}, hash {plan.sha256[:_SHORT]}"
         )
+        bundle = dict(self._box._repr_mimebundle_(**kwargs) or {})
+        return {
+            **bundle,
+            "text/html": str(Markup("<p>{}</p>").format(safe(words))),
+            "text/plain": words,
+        }
+
+
+class TakeBack:
+    """The offer to take a release back."""
+
+    def __init__(self, plan: Plan, namespace: MutableMapping[str, Any]) -> None:
+        import ipywidgets as widgets
+
+        self._plan, self._namespace = plan, namespace
+        self.button = widgets.Button(description="Plan the way back")
+        self.button.layout.width = "auto"
+        self.button.disabled = plan.action != "release" or plan.is_empty
+        self._said = widgets.HTML()
+        self.button.on_click(lambda _: self.choose())
+        self._box = widgets.HBox([self.button, self._said])
+
+    def choose(self) -> None:
+        """Name the release in ``undo``."""
+        self._namespace["undo"] = self._plan.id
+        self._said.value = "✓ Chosen. Nothing was changed: run the next cells."
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        named = str(self._namespace.get("undo", ""))
+        words = f"to be taken back: {named}" if named else "nothing was chosen to be taken back"
         bundle = dict(self._box._repr_mimebundle_(**kwargs) or {})
         return {
             **bundle,

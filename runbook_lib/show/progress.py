@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from .text import format_duration
 
-__all__ = ["make_bar", "say_progress"]
+__all__ = ["make_bar", "make_meter", "say_progress"]
 
 _LEAST_GAP_S = 0.2
 
@@ -38,6 +38,26 @@ def make_bar(
         said.value = say_progress(words, done, total, now - started_at)
 
     return move
+
+
+def make_meter(
+    say: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic
+) -> Callable[[str], Callable[[int, int], None]]:
+    """Return what makes bars for a terminal: each says its progress once a second at most."""
+
+    def make(words: str) -> Callable[[int, int], None]:
+        started_at, said_at = clock(), float("-inf")
+
+        def move(done: int, total: int) -> None:
+            nonlocal said_at
+            now = clock()
+            if now - said_at >= 1 or done == total:
+                said_at = now
+                say(say_progress(words, done, total, now - started_at))
+
+        return move
+
+    return make
 
 
 def say_progress(words: str, done: int, total: int, elapsed_s: float) -> str:

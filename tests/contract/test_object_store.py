@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from runbook_lib.change.lookup import Walk, look_up
 from runbook_lib.clients.object_store import ObjectStore, is_key_supported, is_same_version
 from runbook_lib.clients.object_store_s3 import S3Store
 from runbook_lib.errors import (
@@ -139,6 +140,22 @@ def test_infos_come_in_order_with_what_failed_in_its_place(store: ObjectStore) -
     ]
 
 
+def test_keys_in_folders_are_looked_up_whatever_the_order_of_the_listing(
+    store: ObjectStore,
+) -> None:
+    # S3 sorts "n/a!" before "n/a/b", SeaweedFS after it.
+    names = ["A.pdf", "a!.pdf", "a-c.pdf", "a.pdf", "a/b.pdf", "a/c.pdf", "a0.pdf", "b/z.pdf"]
+    for name in [*names, "a/foreign.pdf", "zz.pdf"]:
+        put(store, f"n/{name}")
+    listed = [key for key in keys_of(store, "n/") if "foreign" not in key and "zz" not in key]
+    for wanted in (listed, listed[:3], listed[2:5], listed[-3:], ["n/a!.pdf", "n/b/gone.pdf"]):
+        there = {key for key in wanted if "gone" not in key}
+        assert look_up(store, "n/", wanted).keys() == there
+    walk = Walk(store, "n/")
+    found = [walk.look_up(listed[i : i + 3]).keys() for i in range(0, len(listed), 3)]
+    assert set().union(*found) == set(listed)
+
+
 def test_content_is_read_up_to_a_limit(store: ObjectStore) -> None:
     put(store, "a", b"12345")
     assert store.read_bytes("a") == b"12345"
@@ -248,6 +265,7 @@ def test_the_gateway_tells_writes_and_seaweedfs_does_not(
 ) -> None:
     gateway, names = connect(juicefs), ["a.pdf", "a b+c%20.pdf", "emoji-📦.pdf"]
     with gateway.watch_writes("watched/") as watch:
+        watch.wait_until_open()
         assert watch.is_watching
         put(gateway, "elsewhere/a.pdf")
         written = [put(gateway, f"watched/{name}", name.encode()) for name in names]
@@ -257,6 +275,7 @@ def test_the_gateway_tells_writes_and_seaweedfs_does_not(
         assert wanted <= {(w.key, w.etag) for w in watch.writes}
     assert all(write.key.startswith("watched/") for write in watch.writes)
     with connect(seaweedfs).watch_writes("watched/") as watch:
+        watch.wait_until_open()
         assert not watch.is_watching
 
 

@@ -108,6 +108,9 @@ def _work(fields: dict[str, Any]) -> None:
             answer = _carry_out(job, checkpoint).to_json()
     except RunbookError as error:
         answer = {"error": type(error).__name__, "message": str(error)}
+    except KeyboardInterrupt:
+        _answer_path(job).write_text(json.dumps({"error": "KeyboardInterrupt"}), "utf-8")
+        os._exit(130)  # as the command does: a store that hangs is not waited for
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     _answer_path(job).write_text(json.dumps(answer), "utf-8")
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.bucket import Scene, make_scene
+from tests.faults.bucket import Scene, count_independently, make_scene
 from tests.faults.conftest import RUNS
 from tests.faults.jobs import Job, run_job, start_job
-from tests.support.gateway import StoreServer
+from tests.support.fault_proxy import run_fault_proxy
+from tests.support.gateway import StoreServer, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(60 + 30 * RUNS)]
 
@@ -102,3 +103,22 @@ def test_interrupted_it_ends_and_can_be_resumed(
     assert len(scene.count()) >= len(scene.before)
     finish(scene, "resume")
     assert scene.count() == scene.moved
+
+
+def test_interrupted_while_the_store_hangs_it_ends_all_the_same(
+    server: StoreServer, tmp_path: Path, seed: int
+) -> None:
+    with run_fault_proxy(server.endpoint, seed=seed, faults=("hang",)) as proxy:
+        scene = make_scene(proxy.endpoint, tmp_path, seed=seed, objects=60)
+        job = Job("apply", proxy.endpoint, str(tmp_path), scene.plan.id, batch_size=5, read_s=60)
+        process = start_job(job)
+        ledger = tmp_path / "ledger" / f"{scene.plan.id}.jsonl"
+        wait_until(lambda: ledger.exists() and b'"outcomes"' in ledger.read_bytes(), what="a batch")
+        proxy.rate = 1.0
+        wait_until(lambda: proxy.seen["hang"] > 0, what="a request that hangs")
+        os.kill(process.pid or 0, signal.SIGINT)
+        process.join(timeout=20)  # the time-out of a request is a minute
+        assert process.exitcode == 130
+        proxy.rate = 0.0
+        finish(scene, "resume")
+    assert count_independently(server.endpoint, scene.root) == scene.moved

@@ -44,6 +44,9 @@ class MemoryWatch:
     writes: list[Write]
     prefix: str
 
+    def wait_until_open(self) -> None:
+        """Do nothing: it is open at once."""
+
     def flush(self) -> None:
         """Do nothing: every write is told at once."""
 
@@ -169,12 +172,15 @@ class MemoryStore:
         self,
         pairs: Sequence[tuple[ObjectInfo, str]],
         *,
-        threads: int = 32,  # noqa: ARG002
+        threads: int = 16,  # noqa: ARG002
+        is_stopped: Callable[[], bool] = lambda: False,
     ) -> Iterator[tuple[int, ClientError | None]]:
         """Copy many, guarded by the newest LastModified."""
         newest = max((source.last_modified for source, _ in pairs), default=None)
         for i, (source, key) in enumerate(pairs):
             assert newest is not None
+            if is_stopped():
+                return
             try:
                 self._copy(source.key, key, newest, None)
             except ClientError as error:

@@ -16,11 +16,12 @@ from runbook_lib.errors import (
     EnvironmentForbidsError,
     NotApprovedError,
     PlanExpiredError,
+    StoppedAtPlanError,
     StoreNotReadyError,
     UsageError,
 )
-from runbook_lib.investigation import Investigation, StoppedAtPlanError
-from runbook_lib.model import ActionPhase, Cause, Verdict
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import ActionPhase, Cause, Status, Verdict
 from runbook_lib.sections import chaos, recovery, remediation, root_cause, waiting
 from runbook_lib.sections.release import choose_way
 from runbook_lib.sections.repair import choose_repair
@@ -134,6 +135,69 @@ def test_a_paused_pipeline_is_released_by_move_then_unpaused(world: World) -> No
     assert not world.dag.is_paused
 
 
+def test_a_release_is_taken_back_through_the_same_gate(world: World) -> None:
+    key = world.put_label(25)
+    inv = world.open(remediation, way="release")
+    release = inv.plan("6.1")
+    inv.apply(release, approve=release.sha256)
+    assert keys(world, "pending/") == []
+    back = inv.plan("6.1.1", undo=release.id)
+    assert (back.action, back.step, back.summary["objects"]) == ("undo", "6.1.1", 1)
+    with pytest.raises(StoppedAtPlanError):
+        inv.apply(back)
+    # an approval of the release is none of its way back
+    assert inv.apply(back, approve=release.sha256).phase is ActionPhase.PLANNED
+    assert keys(world, "pending/") == []
+    again = world.open(remediation, plan=back.id)
+    assert again.plan("6.1.1").sha256 == back.sha256
+    assert again.apply(back, approve=back.sha256).result["moved"] == 1
+    assert keys(world, "pending/") == [key]
+    proof = again.verify(back)
+    assert (proof.phase, proof.result["in_place"]) == (ActionPhase.VERIFIED, 1)
+
+
+def test_only_a_release_within_its_window_can_be_taken_back(world: World) -> None:
+    world.put_label(25)
+    world.dag = replace(world.dag, is_paused=True)
+    inv = world.open(remediation)
+    release, repair = inv.plan("6.1"), inv.plan("6.2")
+    with pytest.raises(UsageError, match="not the plan of a release"):
+        inv.plan("6.1.1", undo=repair.id)
+    with pytest.raises(NotApprovedError, match="never begun"):
+        inv.plan("6.1.1", undo=release.id)
+    inv.apply(release, approve=release.sha256)
+    world.now += timedelta(minutes=16)
+    with pytest.raises(PlanExpiredError, match="could be taken back until"):
+        inv.plan("6.1.1", undo=release.id)
+
+
+def test_what_a_plan_would_change_is_read_before_the_gate(world: World) -> None:
+    world.put_label(25)
+    world.put_label(12, 2, finished=False)
+    inv = world.open(remediation, way="release")
+    inv.plan("6.1")
+    world.put_label(3, 3)  # came after the plan: it stays
+    reading = inv.take("6.1")
+    assert (reading.status, reading.value, reading.unit) == (Status.OK, 13.0, "min of lag less")
+    rows = {row["what"]: (row["now"], row["after the plan"]) for row in reading.detail["rows"]}
+    assert rows["objects waiting"] == (3, 2)
+    assert rows["oldest waits, minutes"] == (25.0, 12.0)
+    assert rows["leave per minute"][0] == rows["leave per minute"][1] != "unknown"
+
+
+def test_what_a_plan_would_change_says_what_could_not_be_read(world: World) -> None:
+    world.put_label(25)
+    inv = world.open(remediation, way="release")
+    inv.plan("6.1")
+    world.down.add("prometheus")
+    reading = inv.take("6.1")
+    rows = {row["what"]: (row["now"], row["after the plan"]) for row in reading.detail["rows"]}
+    assert rows["objects waiting"] == (1, 0)
+    assert rows["arrive per minute"] == ("unknown", "unknown")
+    assert rows["empty in"] == ("unknown", "empty")
+    assert "could not be read" in reading.reason
+
+
 def test_a_plan_is_loaded_by_its_id_and_by_its_own_step_only(world: World) -> None:
     world.put_label(25)
     world.dag = replace(world.dag, is_paused=True)
@@ -192,7 +256,7 @@ def test_everything_else_is_planned_while_the_store_is_down(world: World) -> Non
     world.services["minio"] = replace(world.services["minio"], running=False)
     inv = world.open(remediation, ticket_id=TICKET)
     plans = {step: inv.plan(step) for step in inv.section.ACTIONS}
-    assert [step for step, plan in plans.items() if plan.is_empty] == ["6.1", "6.3"]
+    assert [step for step, plan in plans.items() if plan.is_empty] == ["6.1", "6.1.1", "6.3"]
     assert (plans["6.2"].action, plans["6.2"].target) == ("start", "minio")
     assert "cannot be planned" in str(plans["6.3"].summary["reason"])
     again = world.open(remediation, plan=plans["6.3"].id)

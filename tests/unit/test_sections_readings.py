@@ -139,6 +139,16 @@ def break_reference(w: World) -> None:
     w.take(find_section("references"), "8.3")
 
 
+def plan_release(w: World) -> None:
+    overdue(w)
+    w.open(find_section("remediation"), way="release").plan("6.1")
+
+
+def plan_and_lose_the_store(w: World) -> None:
+    plan_release(w)
+    w.down.add("store")
+
+
 def set_metric(name: str, *values: float) -> Change:
     def change(w: World) -> None:
         w.series[name] = [w.line(list(values))] if values else []
@@ -198,6 +208,7 @@ CASES: dict[str, Case] = {
     "5.4": Case(
         breach=set_worker(pending_prefix="other/"), unknown=down("fulfillment", "services")
     ),
+    "6.1": Case(ready=plan_release, unknown=plan_and_lose_the_store),
     "6.5": Case(
         ready=lambda w: w.put_lag(*[0.1] * 40),
         breach=lambda w: w.put_lag(*[12.0] * 40),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.sections import remediation
-from runbook_lib.show.progress import say_progress
+from runbook_lib.show.progress import make_meter, say_progress
 from tests.support.world import World
 
 
@@ -26,6 +26,14 @@ def test_progress_has_rate_and_time_left(
     done: int, total: int, elapsed_s: float, words: str
 ) -> None:
     assert say_progress("moved", done, total, elapsed_s) == words
+
+
+def test_a_terminal_is_told_once_a_second_and_at_the_end() -> None:
+    seconds, said = iter([0.0, 0.0, 0.5, 1.2, 1.3]), list[str]()
+    move = make_meter(said.append, clock=lambda: next(seconds))("moved")
+    for done in (0, 1, 2, 3):
+        move(done, 3)
+    assert [text.split(",")[0] for text in said] == ["0 of 3 moved", "2 of 3 moved", "3 of 3 moved"]
 
 
 def test_planning_and_applying_a_release_tell_how_far_they_are(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from runbook_lib.show import cards
 from runbook_lib.show.door import door
 from runbook_lib.show.forms import form
 from runbook_lib.show.live import live
-from runbook_lib.show.plans import confirm, plan_table
+from runbook_lib.show.plans import confirm, plan_table, take_back
 from runbook_lib.show.writing import write_down
 from tests.support.incidents import make_incident, tell_incident
 
@@ -110,6 +110,21 @@ class TestForm:
         texts = [row.children[1].value for row in made._box.children[:-1]]
 
         assert any("at least 1, at most 1440" in text for text in texts)
+
+
+class TestTakeBack:
+    def test_the_button_names_the_release_and_changes_nothing_else(self) -> None:
+        names: dict[str, Any] = {"undo": "", "approve": ""}
+        offer = take_back(FakePlan(), names)
+        assert "nothing was chosen" in offer._repr_mimebundle_()["text/plain"]
+        offer.button.click()
+        assert names == {"undo": "rel-1", "approve": ""}
+        assert "rel-1" in offer._repr_mimebundle_()["text/html"]
+
+    def test_what_is_no_release_cannot_be_chosen(self) -> None:
+        plan = FakePlan()
+        plan.action = "retrigger"
+        assert take_back(plan, {}).button.disabled
 
 
 class TestConfirmation:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import takewhile
 
-from ...analysis.backlog import Rate, compute_backlog, compute_rate, sum_rates
-from ...clients.prometheus import Series
+from ...analysis.backlog import compute_backlog
 from ...errors import ClientError, NotFoundError
 from ...investigation import Investigation
 from ...model import Json, Reading, Status, format_time
-from ..samples import read_range
+from ..flow import draw_flow, read_rates
 from .signals import Signals, read_logged_reasons, read_signals
 
 __all__ = ["read_configuration", "read_pipeline", "read_room"]
 
 _LOW_BYTES = 2 * 2**30
-_FLOWS = {
-    "arrival": "fulfillment_artifacts_arrived_total",
-    "drain": "fulfillment_artifacts_moved_total",
-}
 _WRITES = ("storage_full", "store_unreachable")
 _RIGHTS = ("bad_credentials", "access_denied", "no_such_bucket")
 _PLACES = ("bucket", "pending_prefix", "ready_prefix")
@@ -128,19 +122,10 @@ def read_pipeline(inv: Investigation) -> Reading:
 
 def _read_flow(inv: Investigation) -> tuple[list[Json], dict[str, Json]]:
     """Return arrival and drain for a plot, and the backlog's physics; empty when unreadable."""
-    prometheus, series, rates = inv.clients.prometheus, [], dict[str, Rate | None]()
+    series: list[Json] = []
     try:
-        for name, metric in _FLOWS.items():
-            drawn = read_range(
-                prometheus,
-                f"sum(rate({metric}[1m])) * 60",
-                now=inv.now(),
-                window=inv.window,
-                labels=(),
-            )
-            series += [{**one, "name": name} for one in drawn]
-            rates[name] = _sum_series(prometheus.query_samples(metric, 120))
-        backlog = prometheus.query(
+        series, rates = draw_flow(inv), read_rates(inv)
+        backlog = inv.clients.prometheus.query(
             'sum(fulfillment_artifacts_backlog_objects{origin="real",prefix='
             f'"{inv.settings.pending_prefix}"}})'
         )
@@ -157,10 +142,6 @@ def _read_flow(inv: Investigation) -> tuple[list[Json], dict[str, Json]]:
         "empty_in_minutes": round(found.minutes_to_empty, 1) if found.minutes_to_empty else None,
         "text": f"{found.outlook}: {found.reason}",
     }
-
-
-def _sum_series(series: Iterable[Series]) -> Rate | None:
-    return sum_rates(compute_rate([(s.at, s.value) for s in one.samples]) for one in series)
 
 
 def read_configuration(inv: Investigation) -> Reading:
