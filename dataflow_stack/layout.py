@@ -20,7 +20,9 @@ from .topology import SERVICES
 __all__ = ["LOCK_HOLDER", "read_overrides", "write_layout", "write_overrides"]
 
 #: The program of the fault `worker_stuck`.
-LOCK_HOLDER = "lock-holder"
+#: What serves the environment itself; the services of DataFlow are in no group.
+_TOOLS = "stack-tools"
+LOCK_HOLDER = f"{_TOOLS}:lock-holder"
 
 Overrides = dict[str, dict[str, str]]
 
@@ -99,13 +101,20 @@ def _owner_watch(config: StackConfig, owner_pid: int | None) -> list[Program]:
     if not file.exists():
         return []
     command = [sys.executable, "-m", "dataflow_stack.owner_watch", os.fspath(file)]
-    return [Program("owner-watch", command, {MARK: str(config.home)}, 5)]
+    return [Program("owner-watch", command, {MARK: str(config.home)}, 5, group=_TOOLS)]
 
 
 def _lock_holder(config: StackConfig) -> Program:
     lock, held = LocalPlaces(config).run("worker.lock"), LocalPlaces(config).run("worker.lock.held")
     command = [sys.executable, "-m", "dataflow_stack.faults.lock_holder", lock, held]
-    return Program(LOCK_HOLDER, command, {MARK: str(config.home)}, 90, autostart=False)
+    return Program(
+        LOCK_HOLDER.removeprefix(f"{_TOOLS}:"),
+        command,
+        {MARK: str(config.home)},
+        90,
+        autostart=False,
+        group=_TOOLS,
+    )
 
 
 def _overrides_file(config: StackConfig) -> Path:

@@ -40,6 +40,7 @@ class Program:
     environment: dict[str, str]
     priority: int
     autostart: bool = True
+    group: str = ""
 
 
 def write_conf(config: StackConfig, programs: list[Program]) -> None:
@@ -77,6 +78,12 @@ def write_conf(config: StackConfig, programs: list[Program]) -> None:
             "stdout_logfile_maxbytes": "5MB",
             "stdout_logfile_backups": "3",
         }
+    groups: dict[str, list[str]] = {}
+    for program in programs:
+        if program.group:
+            groups.setdefault(program.group, []).append(program.name)
+    for group, names in groups.items():
+        conf[f"group:{group}"] = {"programs": ",".join(names)}
     descriptor = os.open(config.conf, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         conf.write(file)

@@ -107,7 +107,8 @@ class SupervisorServices:
 
     def _infos(self) -> dict[str, dict[str, Any]]:
         found = self._call("getAllProcessInfo")
-        return {str(info["name"]): info for info in found}
+        # What is in a group of its own serves the environment, and is no service of DataFlow.
+        return {str(i["name"]): i for i in found if i.get("group", i["name"]) == i["name"]}
 
     def _info(self, name: str) -> dict[str, Any]:
         infos = self._infos()

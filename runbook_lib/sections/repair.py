@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from ..change.service_actions import ServicePlan, load_service_plan
 from ..errors import ClientError
 from ..investigation import Investigation
-from ..model import Cause, Json
+from ..model import ActionPhase, Cause, Json, format_time
 from ..section import ActionStep
 from . import root_cause
 from .actions import apply_service, get_plan_path, plan_nothing, plan_service, verify_service
 from .release import refresh_diagnosis
+from .root_cause.signals import find_last_action
+from .root_cause.worker import STORE_SERVICES
 
 __all__ = ["REFRESH", "REPAIR", "choose_repair"]
 
-_STORES = ("minio", "object-store", "store")
 _BLIND = ("artifact-exporter", "prometheus")
 _SUPPORT = "support-service"
 _CAVEATS = {
@@ -54,7 +56,7 @@ def choose_repair(
         return next((name for name in names if name in down), "")
 
     remedies = {
-        Cause.STORE_DOWN: ("start", pick(_STORES)),
+        Cause.STORE_DOWN: ("start", pick(STORE_SERVICES)),
         Cause.METRICS_BLIND: ("start", pick(_BLIND)),
         Cause.WORKER_STOPPED: ("resume" if seen.get("worker_paused") else "start", worker),
         Cause.WORKER_STUCK: ("restart", worker),
@@ -100,9 +102,26 @@ def _plan_refresh(inv: Investigation) -> ServicePlan:
     ticket = inv.ticket_id
     if not ticket:
         return plan_nothing(inv, step="6.4", target="ticket", reason="no ticket is named")
+    at, stale = _find_refresh(inv, ticket), timedelta(minutes=inv.settings.timeline_stale_minutes)
+    if at is not None and inv.now() - at < stale:
+        reason = f"it was refreshed at {format_time(at)}, and nothing was changed since"
+        return plan_nothing(inv, step="6.4", target=ticket, reason=reason)
     return _plan_or_say(
         inv, step="6.4", action="refresh", target=ticket, reason="so that support sees the release"
     )
+
+
+def _find_refresh(inv: Investigation, ticket: str) -> datetime | None:
+    """Return when this ticket's timeline was refreshed and checked, if that was the last action."""
+    action, after = find_last_action(inv), False
+    if action is None or action.data["action"]["step"] != "6.4":
+        return None
+    for entry in inv.incident.journal.read():
+        told = entry.data["action"] if entry.kind == "action" else {}
+        after = after or entry.seq == action.seq
+        if after and told.get("phase") == ActionPhase.VERIFIED and told["target"] == ticket:
+            return entry.at
+    return None
 
 
 def _plan_or_say(

@@ -40,13 +40,13 @@ def compute_increase(samples: Sequence[Sample], since: datetime) -> float:
     return sum(grown for at, grown in _growths(samples) if at > since)
 
 
-def first_increase(samples: Sequence[Sample], *, gap_s: float = 120) -> datetime | None:
-    """Return when a counter's latest time of growth began: after it rested for ``gap_s``."""
+def first_increase(series: Iterable[Sequence[Sample]], *, gap_s: float = 120) -> datetime | None:
+    """Return when the latest time of growth began: after all counters rested for ``gap_s``."""
+    grew = sorted(at for samples in series for at, grown in _growths(samples) if grown > 0)
     began = last = None
-    for at, grown in _growths(samples):
-        if grown > 0:
-            began = at if last is None or (at - last).total_seconds() > gap_s else began
-            last = at
+    for at in grew:
+        began = at if last is None or (at - last).total_seconds() > gap_s else began
+        last = at
     return began
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +15,7 @@ import pytest
 import requests
 
 from runbook_lib.record.log import Entry, read_entries
+from runbook_lib.sections import SECTIONS
 from tests.support.chromium import open_browser, watch
 from tests.support.lab import Lab, run_lab
 from tests.support.stack import RunningStack, stack, wait_until
@@ -127,10 +131,34 @@ def test_the_door_shows_what_is_going_on_and_leads_on(page: Page, lab: Lab) -> N
     page.get_by_text(re.compile(r"read at \d\d:\d\d:\d\dZ")).wait_for()
 
 
-def test_run_all_stops_at_the_plan_and_a_typed_hash_releases_the_labels(
+def approve(page: Page, plan: str, sha256: str) -> None:
+    """Type a plan's short hash into its gate."""
+    gate = page.locator(".jp-Notebook .jp-Cell").nth(cell(page, f"show.confirm({plan}"))
+    gate.locator("input").fill("deadbeef")
+    gate.get_by_role("button", name="Approve").click()
+    gate.get_by_text("That is not this plan's hash").wait_for()
+    gate.locator("input").fill(sha256[:8])
+    gate.get_by_role("button", name="Approve").click()
+    gate.get_by_text("Approved. Nothing was changed yet").wait_for()
+
+
+def run_from(page: Page, lab: Lab, source: str, *, item: str = "Run Selected Cell") -> None:
+    page.locator(".jp-Notebook .jp-Cell").nth(cell(page, source)).locator(".jp-InputPrompt").click()
+    lab.run(page, item)
+
+
+def last_hash(lab: Lab, step: str) -> str:
+    actions = [e.data["action"] for e in journal(lab) if e.kind == "action"]
+    found = [a["result"]["sha256"] for a in actions if a["step"] == step]
+    return str(found[-1])
+
+
+def test_run_all_stops_at_the_plan_and_a_typed_hash_releases_the_labels_and_takes_them_back(
     page: Page, lab: Lab, stack: RunningStack, paused_pipeline: None
 ) -> None:
+    pending, to = stack.env["PENDING_PREFIX"], stack.env["READY_PREFIX"]
     waiting = set(finished_labels(stack))
+    released = {to + key.removeprefix(pending) for key in waiting}
     lab.open(page, "06_remediation")
     lab.run(page, "Run All Cells")
 
@@ -138,27 +166,66 @@ def test_run_all_stops_at_the_plan_and_a_typed_hash_releases_the_labels(
     assert "Traceback" not in output(page, "inv.apply(release")
     assert waiting <= set(finished_labels(stack))
     assert not [e for e in journal(lab) if e.data.get("action", {}).get("phase") == "applied"]
+    assert "after the plan" in output(page, 'inv.take("6.1")')
 
-    planned = [e.data["action"] for e in journal(lab) if e.kind == "action"]
-    sha256 = next(a["result"]["sha256"] for a in planned if a["step"] == "6.1")
+    sha256 = last_hash(lab, "6.1")
     assert sha256 in output(page, "release = inv.plan")
-    position = cell(page, "show.confirm(release")
-    gate = page.locator(".jp-Notebook .jp-Cell").nth(position)
-    gate.locator("input").fill("deadbeef")
-    gate.get_by_role("button", name="Approve").click()
-    gate.get_by_text("That is not this plan's hash").wait_for()
-    gate.locator("input").fill(sha256[:8])
-    gate.get_by_role("button", name="Approve").click()
-    gate.get_by_text("Approved. Nothing was changed yet").wait_for()
-    page.locator(".jp-Notebook .jp-Cell").nth(cell(page, "inv.apply(release")).click()
-    lab.run(page, "Run Selected Cell and All Below")
+    approve(page, "release", sha256)
+    run_from(page, lab, "inv.apply(release")
+    area = page.locator(".jp-Notebook .jp-Cell").nth(cell(page, "inv.apply(release"))
+    assert area.locator(".widget-hprogress, .jupyter-widgets .progress").count() > 0
+    assert "dealt with" in area.locator(".jupyter-widgets").first.inner_text()
+    run_from(page, lab, "inv.verify(release")
 
     assert "verified" in output(page, "inv.verify(release")
-    ready = set(stack.list_keys(stack.env["READY_PREFIX"]))
-    pending, to = stack.env["PENDING_PREFIX"], stack.env["READY_PREFIX"]
-    assert {to + key.removeprefix(pending) for key in waiting} <= ready
+    assert released <= set(stack.list_keys(to))
     left_alone = [e.data["action"] for e in journal(lab) if e.kind == "action"]
     assert not [a for a in left_alone if a["step"] == "6.2" and a["phase"] == "applied"]
+
+    run_from(page, lab, "show.take_back(release")
+    page.get_by_role("button", name="Plan the way back").click()
+    page.get_by_text("Chosen. Nothing was changed").wait_for()
+    run_from(page, lab, "back = inv.plan")
+    run_from(page, lab, "show.confirm(back")
+    approve(page, "back", last_hash(lab, "6.1.1"))
+    assert not released & set(finished_labels(stack))
+    run_from(page, lab, "inv.apply(back")
+    run_from(page, lab, "inv.verify(back")
+    assert "verified" in output(page, "inv.verify(back")
+    assert waiting <= set(finished_labels(stack))
+    assert not released & set(stack.list_keys(to))
+
+
+def test_a_headless_run_writes_the_journal_of_a_clicked_one(
+    page: Page, lab: Lab, stack: RunningStack, paused_pipeline: None, tmp_path: Path
+) -> None:
+    for name in SECTIONS:
+        lab.open(page, name)
+        lab.run(page, "Run All Cells")
+    clicked = journal(lab)
+    env = {**os.environ, **stack.env, "RUNBOOK_HOME": str(tmp_path / "reports")}
+    for name in SECTIONS:
+        command = [sys.executable, "-m", "runbook_lib", "run", name, "--json"]
+        subprocess.run(command, env=env, capture_output=True, timeout=240, check=False)
+    (folder,) = (tmp_path / "reports").glob("inc-*")
+    headless = list(read_entries(folder / "journal.jsonl"))
+
+    told = [describe(entry) for entry in clicked]
+    assert len(told) > 80
+    assert [describe(e) for e in headless if e.kind != "notebook"] == told
+
+
+def describe(entry: Entry) -> tuple[object, ...]:
+    """Return what an entry is about, without its times, numbers and hashes."""
+    data = entry.data.get(entry.kind, entry.data)
+    names = ("step", "name", "unit", "action", "phase", "target", "section", "text")
+    parameters = entry.data.get("parameters", {})
+    return (
+        entry.kind,
+        entry.data.get("section"),
+        *(str(data.get(name)) for name in names),
+        sorted(f"{k}={v}" for k, v in parameters.items()),
+    )
 
 
 def test_the_postmortem_saves_words_to_the_journal_and_exports_the_report(

@@ -104,6 +104,7 @@ class World:
     runs: list[DagRun] = field(default_factory=list)
     services: dict[str, ServiceState] = field(default_factory=dict)
     logs: list[LogLine] = field(default_factory=list)
+    logs_of: dict[str, list[LogLine]] = field(default_factory=dict)
     effective: dict[str, str] = field(default_factory=dict)
     probe: ProbeStatus | None = None
     skew_s: dict[str, float] = field(default_factory=dict)
@@ -422,7 +423,9 @@ class FakeServices(_Fake):
         return list(self.w.services.values())
 
     def read_logs(self, name: str, *, since: datetime, **_: object) -> list[LogLine]:
-        return [line for line in self.w.logs if line.at is None or line.at >= since]
+        own = self.w.logs if name == self.w.settings.worker_service else []
+        lines = own or self.w.logs_of.get(name, [])
+        return [line for line in lines if line.at is None or line.at >= since]
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
         return self.w.effective

@@ -282,6 +282,17 @@ def test_a_refreshed_timeline_is_checked(world: World) -> None:
     assert world.calls == [f"refresh {TICKET}"]
 
 
+def test_a_timeline_that_was_just_refreshed_is_not_refreshed_again(world: World) -> None:
+    carry_out(world.open(remediation, ticket_id=TICKET), "6.4")
+    again = world.open(remediation, ticket_id=TICKET).plan("6.4")
+    assert again.is_empty
+    assert "nothing was changed since" in str(again.summary["reason"])
+    world.put_label(25)
+    inv = world.open(remediation, ticket_id=TICKET, way="release")
+    carry_out(inv, "6.1")
+    assert not inv.plan("6.4").is_empty
+
+
 def test_a_drill_moves_only_its_own_orders(world: World) -> None:
     world.put_label(25)
     since = (world.now - timedelta(minutes=25)).isoformat()

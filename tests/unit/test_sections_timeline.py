@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.clients.services import LogLine
-from runbook_lib.model import ActionEntry, ActionPhase, Verdict, parse_time
+from runbook_lib.model import ActionEntry, ActionPhase, Cause, Verdict, parse_time
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.brief import list_events
 from runbook_lib.report.story import tell_story
@@ -182,7 +182,39 @@ def test_a_counters_growth_is_dated_from_its_latest_beginning(
     world: World, values: list[float], since: int | None
 ) -> None:
     samples = world.line(values, step_s=50).samples
-    assert first_increase(samples) == (None if since is None else samples[since].at)
+    assert first_increase([samples]) == (None if since is None else samples[since].at)
+
+
+def test_counters_of_one_reason_are_dated_together(world: World) -> None:
+    # An episode of labels that is over does not date the present one of slips.
+    over = world.line([1, 2, 2, 2, 2, 2], step_s=50)
+    now = world.line([0, 0, 0, 0, 1, 2], step_s=50)
+    assert first_increase([over.samples, now.samples]) == now.samples[4].at
+
+
+def test_a_store_that_stopped_is_dated_by_its_own_service(world: World) -> None:
+    stopped_at = world.now - timedelta(minutes=7)
+    world.services["minio"] = replace(
+        world.services["minio"], running=False, state="STOPPED", since=stopped_at
+    )
+    world.count("fulfillment_artifacts_failed_total", "reason", {"store_unreachable": [1.0, 2.0]})
+    world.down.add("store")
+    readings = {s: world.take(root_cause, s) for s in ("3.3", "5.1", "5.2")}
+    (found,) = [f for f in root_cause.find_causes(readings) if f.name is Cause.STORE_DOWN]
+    assert found.first_seen == stopped_at
+
+
+def test_errors_of_every_service_are_on_the_timeline(world: World) -> None:
+    at = world.now - timedelta(minutes=3)
+    world.logs_of["support-service"] = [LogLine(at, "ERROR cannot collect the timeline")]
+    world.skew_s["support"] = -120
+    inv = world.open(root_cause)
+    for step in ("1.4", "5.1"):
+        inv.take(step)
+    (row,) = [r for r in inv.conclude().detail["timeline"] if "cannot collect" in r["text"]]
+    assert row["text"].startswith("support-service: 1× from here")
+    # its clock is two minutes behind
+    assert abs(parse_time(row["at"]) - at - timedelta(minutes=2)) < timedelta(seconds=1)
 
 
 @pytest.mark.parametrize(

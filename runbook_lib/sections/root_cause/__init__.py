@@ -99,7 +99,7 @@ def find_causes(readings: Mapping[str, Reading]) -> tuple[Finding, ...]:
     for step in STEPS:
         if step in readings:
             for cause, at in readings[step].detail.get("first_seen", {}).items():
-                first[cause] = parse_time(at)
+                first.setdefault(cause, parse_time(at))  # a process's own state before counters
     return diagnose(collect_observations(readings), first_seen=first)
 
 

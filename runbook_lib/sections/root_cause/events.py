@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from ...analysis.log_groups import group_lines
@@ -24,6 +25,11 @@ __all__ = ["build_timeline", "read_events"]
 
 _ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
 _MAX_LOG_LINES = 5000
+_MAX_OTHER_LINES = 1000
+#: Kinds of errors of one service: a broken one has hundreds.
+_MAX_KINDS = 12
+#: Whose clock a service's log has, where the name does not begin with it.
+_SYSTEMS = {"minio": "store", "synthetic-probe": "probe", "notification-sink": "notifications"}
 _MAX_EVENTS = 200
 _MAX_CHARS = 300
 #: A ``Date`` header tells whole seconds: a smaller difference proves nothing.
@@ -41,7 +47,7 @@ def read_events(inv: Investigation) -> tuple[list[Json], list[str]]:
         "alerts": _read_alerts,
         "lag and backlog": _read_turns,
         "restarts": _read_restarts,
-        "the worker's log": _read_errors,
+        "logs": _read_errors,
         "notifications": _read_notices,
     }
     events, missing = list[Event](), list[str]()
@@ -128,10 +134,20 @@ def _read_restarts(inv: Investigation) -> Iterable[Event]:
 
 
 def _read_errors(inv: Investigation) -> Iterable[Event]:
-    name, since = inv.settings.worker_service, inv.now() - inv.window
-    lines = inv.clients.services.read_logs(name, since=since, max_lines=_MAX_LOG_LINES)
-    groups = group_lines((line.at, line.text) for line in lines)
-    return find_first_errors(groups, source="fulfillment")
+    """Return the first error of each kind in every service's log, the worker's in full length."""
+    since, own = inv.now() - inv.window, inv.settings.worker_service
+    for name in dict.fromkeys([own, *(s.name for s in inv.clients.services.list_services())]):
+        limit = _MAX_LOG_LINES if name == own else _MAX_OTHER_LINES
+        try:
+            lines = inv.clients.services.read_logs(name, since=since, max_lines=limit)
+        except ClientError:
+            if name == own:
+                raise
+            continue  # one that never wrote a line has no log
+        groups = group_lines((line.at, line.text) for line in lines)
+        system = _SYSTEMS.get(name, name.partition("-")[0])
+        for event in find_first_errors(groups, source=system)[:_MAX_KINDS]:
+            yield event if name == own else replace(event, text=f"{name}: {event.text}")
 
 
 def _read_notices(inv: Investigation) -> Iterable[Event]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -177,13 +177,12 @@ def _sum_by(series: Iterable[Series], label: str, since: datetime) -> dict[str, 
 
 
 def _find_first(series: Iterable[Series]) -> dict[str, datetime]:
-    found: dict[str, datetime] = {}
+    """Return since when each reason is counted: the present episode, not one before it."""
+    by_reason: dict[str, list[Sequence[Sample]]] = {}
     for one in series:
-        name = one.labels.get("reason", "other")
-        at = first_increase(one.samples)
-        if at is not None and at < found.get(name, datetime.max.replace(tzinfo=at.tzinfo)):
-            found[name] = at
-    return found
+        by_reason.setdefault(one.labels.get("reason", "other"), []).append(one.samples)
+    found = {reason: first_increase(samples) for reason, samples in by_reason.items()}
+    return {reason: at for reason, at in found.items() if at is not None}
 
 
 def read_logged_reasons(inv: Investigation, *reasons: str) -> dict[str, Json]:

@@ -14,7 +14,10 @@ from ..samples import one_series, read_range
 from .events import read_events
 from .signals import Signals, read_logged_reasons, read_signals
 
-__all__ = ["read_worker"]
+__all__ = ["STORE_SERVICES", "read_worker"]
+
+#: What the object store's service may be called.
+STORE_SERVICES = ("minio", "object-store", "store")
 
 _STILL_S = 15.0
 _UNKNOWN_GAP_STILL_S = 300.0
@@ -116,7 +119,9 @@ def _date_states(
     """Return since when what the processes' states prove is so, if it is."""
     own = next((s for s in states or [] if s.name == inv.settings.worker_service), None)
     support = next((s for s in states or [] if "support" in s.name and not s.running), None)
+    store = next((s for s in states or [] if s.name in STORE_SERVICES and not s.running), None)
     found = {
+        "store_down": store.since if store else None,
         "worker_stopped": own.since if own and not own.running else None,
         "bad_prefix": own.since if own and own.running else None,
         "worker_stuck": worker.last_run_at if worker else None,
