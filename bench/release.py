@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.growth import measure_growth
 from runbook_lib.change.mover import apply_plan
 from runbook_lib.change.plan import make_release_plan
 from runbook_lib.change.plan_file import ReleasePlan
@@ -248,6 +249,7 @@ def main() -> None:
                     size_bytes=options.size_bytes,
                     rounds=options.rounds,
                 )
+    measure_growth()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"  peak memory of this process: {peak / 1024:.0f} MiB")
 

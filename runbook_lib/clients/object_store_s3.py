@@ -28,8 +28,8 @@ from .object_store_watch import MinioWriteWatch
 
 __all__ = ["S3Store"]
 
-_BULK = 125
-_DELETERS = 4
+_BULK = 64
+_DELETERS = 8
 
 
 class S3Store:

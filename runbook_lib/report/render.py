@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import platform
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
-from ..errors import LogDamagedError, RecordError
+from ..errors import RecordError
 from ..model import Finding, Json, Reading, Verdict
 from ..record.incident import Incident
-from ..record.log import GENESIS, Entry, read_entries, utc_now
+from ..record.log import GENESIS, Entry, utc_now
 from ..redact import Redactor
 from ..section import SectionModule
 from ..show.cards import fact_rows
@@ -27,8 +24,11 @@ from ..show.tables import pill, render_rows
 from ..show.text import CAUSE_WORDS, VERDICT_WORDS, format_value, safe
 from .brief import format_clock, list_events, list_facts, list_open, write_headline
 from .export import notebook_fragment
+from .folder import read_folder
 from .sanitize import CSP
-from .story import Story, parse_at, tell_story
+from .story import Story, parse_at
+from .telling import tell_story
+from .versions import read_versions
 
 __all__ = ["render_page", "write_report"]
 
@@ -54,15 +54,6 @@ _SAID_ONCE = {"action", "plan", "sha256", "step", "target", "way_back"}
 _TONES = {"healthy": "good", "fixed": "good", "fixed_alert_decaying": "good",
           "incident": "bad", "not_fixed": "bad"}  # fmt: skip
 _LIMIT_BYTES = 2_000_000
-_PACKAGES = (
-    "fulfillment-runbook",
-    "minio",
-    "obstore",
-    "papermill",
-    "nbclient",
-    "pandas",
-    "pydantic",
-)
 _MAX_PICTURES = 8
 _MAX_NOTEBOOK_CHARACTERS = 120_000
 
@@ -103,7 +94,7 @@ def write_report(
         from ..sections import SECTIONS
 
         sections = SECTIONS
-    facts, entries, damage = _read(incident)
+    facts, entries, damage = read_folder(incident)
     story = tell_story(incident.id, facts=facts, entries=entries, sections=sections, damage=damage)
     target = incident.folder / "report.html"
     for budget in _BUDGETS:
@@ -173,7 +164,7 @@ def _render(story: Story, incident: Incident, budget: _Budget) -> bytes:
         notebooks=dict(_fragments(story, incident)) if budget.has_notebooks else {},
         journal=story.entries[: budget.lines],
         head=(story.entries[-1].seq, story.entries[-1].hash) if story.entries else (0, GENESIS),
-        versions=_read_versions(),
+        versions=read_versions(),
         made_at=f"{made_at:%Y-%m-%d %H:%M:%SZ}",
         cause_words=CAUSE_WORDS,
         verdict_words=VERDICT_WORDS,
@@ -187,45 +178,6 @@ def _render(story: Story, incident: Incident, budget: _Budget) -> bytes:
         links=lambda evidence: _link(evidence, story, budget.lines),
     )
     return page.encode("utf-8", "backslashreplace")
-
-
-def _read(incident: Incident) -> tuple[dict[str, Json], list[Entry], str]:
-    """Return the folder's facts, every entry up to the first damage, and what is damaged."""
-    damage: list[str] = []
-    facts: dict[str, Json] = {}
-    entries: list[Entry] = []
-    try:
-        facts = incident.redactor.json(incident.facts)
-    except RecordError:
-        damage.append("incident.json cannot be read")
-    path = incident.journal.path
-    try:
-        for entry in read_entries(path):
-            entries.append(entry)  # noqa: PERF402  what came before the damage counts
-    except FileNotFoundError:
-        pass
-    except LogDamagedError as error:
-        damage.append(
-            f"the journal is damaged at line {error.line} ({error.why}); "
-            "this report tells only what stands before it"
-        )
-    except OSError as error:
-        damage.append(f"the journal cannot be read: {error.strerror}")
-    if path.exists() and not damage and not _ends_whole(path):
-        damage.append("the journal's last line is torn (its writer died); it is left out here")
-    redacted = [
-        Entry(e.seq, e.at, e.kind, incident.redactor.json(e.data), e.prev, e.hash) for e in entries
-    ]
-    return facts, redacted, "; ".join(damage)
-
-
-def _ends_whole(path: Path) -> bool:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        if not size:
-            return True
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
 
 
 def _draw(story: Story) -> Iterator[tuple[str, Picture]]:
@@ -324,27 +276,3 @@ def _clear_words(story: Story, today: date) -> str:
 
 def _format_moment(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%SZ}"
-
-
-def _read_versions() -> dict[str, str]:
-    found = {"Python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    command = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-    ]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-        found["commit"] = done.stdout.strip() or "not a git checkout"
-    except (OSError, subprocess.TimeoutExpired):
-        found["commit"] = "not known: git did not answer"
-    return found

@@ -8,9 +8,12 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
@@ -20,19 +23,33 @@ from runbook_lib.redact import Redactor
 from runbook_lib.report import export_notebooks, write_report
 from runbook_lib.run.notebooks import run_notebook
 from runbook_lib.sections import SECTIONS
-from runbook_lib.settings import load_settings
+from runbook_lib.settings import Settings, load_settings
+from tests.support.gateway import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
-USER, PASSWORD, GRAFANA = "sentinel-user-9f2c", "sentinel-pw-41d7", "sentinel-grafana-c03e"
-URL_WORD = "sentinel-url-7b18"
-SECRETS = (PASSWORD, GRAFANA, URL_WORD)
+USER, PASSWORD, URL_WORD = "sentinel-user-9f2c", "sentinel-pw-41d7", "sentinel-url-7b18"
+SENTINELS = {
+    "MINIO_ROOT_PASSWORD": PASSWORD,
+    "GRAFANA_PASSWORD": "sentinel-grafana-c03e",
+    "PIPELINE_PASSWORD": "sentinel-pipeline-55ab",
+}
+URLS = ("PROMETHEUS", "ALERTMANAGER", "GRAFANA", "SUPPORT", "FULFILLMENT", "PIPELINE", "PROBE",
+        "NOTIFICATIONS")  # fmt: skip
+SECRETS = (*SENTINELS.values(), URL_WORD)
+LOGGED = "upload refused with key"
 _DATA_URI = re.compile(rb"data:image/[a-z+]+;base64,([A-Za-z0-9+/=]+)")
+
+
+def test_every_setting_that_is_a_secret_has_a_sentinel() -> None:
+    fields = {name: field.annotation for name, field in Settings.model_fields.items()}
+    assert {name.upper() for name, kind in fields.items() if kind is SecretStr} == set(SENTINELS)
+    assert {name for name in fields if name.endswith("_url")} == {f"{n.lower()}_url" for n in URLS}
 
 
 @pytest.fixture
 def leaking_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer) -> Path:
-    """Every service fails and says the secrets in body, header and log; the store is away."""
+    """Every service fails and says the secrets in body and header; the store is away."""
 
     def leak(_request: object) -> Response:
         words = f"failed with {' '.join(SECRETS)} at http://u:{URL_WORD}@host/"
@@ -44,19 +61,55 @@ def leaking_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, httpserver: H
         monkeypatch.setenv("MINIO_ENDPOINT", f"127.0.0.1:{probe.getsockname()[1]}")
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "reports"))
     monkeypatch.setenv("MINIO_ROOT_USER", USER)
-    monkeypatch.setenv("MINIO_ROOT_PASSWORD", PASSWORD)
-    monkeypatch.setenv("GRAFANA_USER", "viewer")
-    monkeypatch.setenv("GRAFANA_PASSWORD", GRAFANA)
+    for name, word in SENTINELS.items():
+        monkeypatch.setenv(name, word)
+        monkeypatch.setenv(name.replace("PASSWORD", "USER"), USER)
     monkeypatch.setenv("RUNBOOK_SERVICES", "supervisor")
-    logs = tmp_path / "stack" / "logs"
-    logs.mkdir(parents=True)
-    (logs / "fulfillment-service.log").write_text(f'{{"level":"error","msg":"key {PASSWORD}"}}\n')
     monkeypatch.setenv("RUNBOOK_STACK_HOME", str(tmp_path / "stack"))
     url = f"http://someone:{URL_WORD}@127.0.0.1:{httpserver.port}"
-    names = ("PROMETHEUS", "ALERTMANAGER", "GRAFANA", "SUPPORT", "FULFILLMENT", "PIPELINE")
-    for name in (*names, "PROBE", "NOTIFICATIONS"):
+    for name in URLS:
         monkeypatch.setenv(f"{name}_URL", url)
     return tmp_path / "reports"
+
+
+@pytest.fixture
+def leaking_service(tmp_path: Path) -> Iterator[None]:
+    """A real supervisor runs a worker that has secrets in its environment and in its log."""
+    home = tmp_path / "stack"
+    log = home / "logs" / "fulfillment-service.log"
+    log.parent.mkdir(parents=True)
+    words = " ".join(SECRETS)
+    program = (
+        "import datetime, time; now = datetime.datetime.now(datetime.UTC).isoformat(); "
+        f"print(now, 'ERROR {LOGGED} {words}', flush=True); time.sleep(600)"
+    )
+    (home / "worker.py").write_text(program)
+    with tempfile.TemporaryDirectory() as folder:  # a socket's path must be short
+        conf = home / "supervisord.conf"
+        conf.write_text(
+            f"""
+[unix_http_server]
+file={folder}/supervisor.sock
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+[supervisord]
+nodaemon=true
+logfile={home}/supervisord.log
+pidfile={home}/supervisord.pid
+[program:fulfillment-service]
+command={sys.executable} {home}/worker.py
+environment=MINIO_ROOT_PASSWORD="{PASSWORD}",SERVICE_API_TOKEN="{SENTINELS["PIPELINE_PASSWORD"]}"
+redirect_stderr=true
+stdout_logfile={log}
+"""
+        )
+        command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(conf)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            try:
+                wait_until(lambda: log.exists() and PASSWORD in log.read_text(), what="a log line")
+                yield
+            finally:
+                process.terminate()
 
 
 def find_leaks(content: bytes) -> set[str]:
@@ -75,7 +128,9 @@ def find_pictures(notebook: Path) -> bytes:
     return b"".join(base64.b64decode(d["image/png"]) for d in data if "image/png" in d)
 
 
-def test_no_byte_of_an_incident_folder_holds_a_secret(leaking_world: Path) -> None:
+def test_no_byte_of_an_incident_folder_holds_a_secret(
+    leaking_world: Path, leaking_service: None
+) -> None:
     incident = create_incident(
         leaking_world, redactor=Redactor(load_settings().secrets), environment="production"
     )
@@ -96,7 +151,11 @@ def test_no_byte_of_an_incident_folder_holds_a_secret(leaking_world: Path) -> No
         if path.suffix == ".ipynb" and (found := find_leaks(find_pictures(path)))
     }
     assert leaks == {}
-    assert "somebody pasted" in incident.journal.path.read_text("utf-8")
+    told = incident.journal.path.read_text("utf-8")
+    assert "somebody pasted" in told
+    # the service's log and its environment were read, and lost their secrets on the way
+    assert LOGGED in told
+    assert '"credentials_match":true' in told
 
 
 @pytest.mark.parametrize("command", [["check"], ["plan"], ["check", "--json"], ["plan", "--json"]])

@@ -278,6 +278,13 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
     tell.start("06_remediation", plan="", approve="")
     facts = {"objects": 74, "size_bytes": 4_812_800, "excluded": {"incomplete": 2, "synthetic": 0}}
     tell.act(ActionPhase.PLANNED, result=facts)
+    tell.read(
+        "6.1", "what the plan would change", "ok", value=30.4, unit="min of lag less",
+        reason="74 objects wait now, 0 after it; empty: nothing waits",
+        detail={"rows": [{"what": "objects waiting", "now": 74, "after the plan": 0},
+                         {"what": "leave per minute", "now": "unknown",
+                          "after the plan": "unknown"}]},
+    )  # fmt: skip
     if until == "plan":
         tell.record("notebook", {"notebook": "06_remediation.ipynb", "status": "stopped_at_plan",
                                  "duration_s": 2.1, "error": "stopped at the plan"})  # fmt: skip

@@ -20,7 +20,7 @@ from runbook_lib.errors import (
 )
 from runbook_lib.model import ObjectInfo, StoreAbilities
 
-__all__ = ["MemoryStore", "MemoryWatch", "Stored"]
+__all__ = ["EndlessStore", "MemoryStore", "MemoryWatch", "Stored"]
 
 
 def _never(method: str, key: str) -> None:
@@ -321,3 +321,25 @@ def _check_key(key: str) -> None:
 
 def _bytes(key: str) -> bytes:
     return key.encode("utf-8", "surrogatepass")
+
+
+class EndlessStore(MemoryStore):
+    """A bucket whose listing of ``pending/`` is generated: as many labels as one likes."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(metadata_in_listing=True)
+        self.count = count
+
+    def list_objects(
+        self, prefix: str, *, start_after: str = "", with_metadata: bool = False
+    ) -> Iterator[ObjectInfo]:
+        """Yield labels that nobody stored; what lies elsewhere as ever."""
+        if prefix != "pending/":
+            yield from super().list_objects(
+                prefix, start_after=start_after, with_metadata=with_metadata
+            )
+            return
+        metadata = {"order-id": "1", "tracking-number": "T"} if with_metadata else None
+        written_at = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
+        for n in range(self.count):
+            yield ObjectInfo(f"pending/{n:08d}.pdf", "0" * 32, 1000, written_at, metadata)

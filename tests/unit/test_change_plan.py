@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tracemalloc
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ from runbook_lib.errors import (
     StoreNotReadyError,
     UsageError,
 )
-from runbook_lib.model import ObjectInfo, format_time
-from tests.support.memory_store import MemoryStore
+from runbook_lib.model import format_time
+from tests.support.memory_store import EndlessStore, MemoryStore
 from tests.support.releases import NOW, Release, get_contents, put_label, put_labels
 
 
@@ -291,29 +290,10 @@ def test_other_files_are_not_plans(tmp_path: Path) -> None:
         load_plan(path)
 
 
-class _Endless(MemoryStore):
-    """A bucket whose listing is generated: as many objects as one likes."""
-
-    count = 0
-
-    def list_objects(
-        self, prefix: str, *, start_after: str = "", with_metadata: bool = False
-    ) -> Iterator[ObjectInfo]:
-        if prefix != "pending/":
-            yield from super().list_objects(
-                prefix, start_after=start_after, with_metadata=with_metadata
-            )
-            return
-        metadata = {"order-id": "1", "tracking-number": "T"} if with_metadata else None
-        for n in range(self.count):
-            yield ObjectInfo(f"pending/{n:08d}.pdf", "0" * 32, 1000, NOW, metadata)
-
-
 def test_memory_does_not_grow_with_the_number_of_objects(tmp_path: Path) -> None:
     peaks = []
     for count in (2_000, 20_000):
-        store = _Endless(metadata_in_listing=True)
-        store.count = count
+        store = EndlessStore(count)
         tracemalloc.start()
         plan = Release(store, tmp_path).make(limit_objects=count, limit_bytes=10**12)
         assert sum(1 for _ in plan.iter_rows()) == count

@@ -121,6 +121,20 @@ def test_a_journal_of_thousands_of_large_entries_stays_under_two_megabytes(tmp_p
     assert write_report(tell.incident).stat().st_size < 2_000_000
 
 
+def test_the_physics_tell_the_backlog_before_and_after_the_plan(tmp_path: Path) -> None:
+    html, _ = render(tell_incident(tmp_path).incident)
+    physics = html[html.index('<section id="physics">') : html.index('<section id="checklist">')]
+    assert "What the planned release would change" in physics
+    assert "after the plan" in physics
+    assert "unknown" in physics
+
+
+def test_a_step_that_plans_has_the_state_of_its_action(tmp_path: Path) -> None:
+    html, _ = render(tell_incident(tmp_path, until="plan").incident)
+    (step,) = re.findall(r'id="step-6.1".*?</', html, re.DOTALL)
+    assert "planned" in step
+
+
 def test_an_incident_without_entries_has_a_report(tmp_path: Path) -> None:
     html, page = render(make_incident(tmp_path).incident)
 

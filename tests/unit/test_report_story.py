@@ -11,7 +11,8 @@ import pytest
 from runbook_lib.model import ActionPhase, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.brief import list_events, list_facts, list_open, write_headline
-from runbook_lib.report.story import Story, tell_story
+from runbook_lib.report.story import Story
+from runbook_lib.report.telling import tell_story
 from runbook_lib.sections import SECTIONS
 from tests.support.incidents import PLAN, START, TICKET, make_incident, tell_incident
 
@@ -33,7 +34,7 @@ def test_the_first_screen_answers_every_question_of_a_postmortem(tmp_path: Path)
 
     facts = facts_of(story)
     assert facts["What happened"].startswith("74 labels wait in pending/")
-    assert facts["Since"].startswith("02:43:00Z to 03:17")
+    assert facts["Since"].startswith("02:43:00Z to 03:18")
     assert facts["Labels"] == "74 waited at most 2 at the last reading; 74 released by move"
     assert facts["Tickets"] == TICKET
     assert facts["Cause"].startswith("A paused pipeline The DAG")
@@ -87,7 +88,7 @@ def test_a_time_of_another_day_has_its_date(tmp_path: Path) -> None:
         f for f in list_facts(story, today=START.date() + timedelta(days=1)) if f.name == "Since"
     ]
 
-    assert since.text.startswith("2026-11-24 02:43:00Z to 2026-11-24 03:17")
+    assert since.text.startswith("2026-11-24 02:43:00Z to 2026-11-24 03:18")
 
 
 def test_what_was_done_but_not_proven_says_so(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from runbook_lib.clients.services import LogLine
 from runbook_lib.model import ActionEntry, ActionPhase, Cause, Verdict, parse_time
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.brief import list_events
-from runbook_lib.report.story import tell_story
+from runbook_lib.report.telling import tell_story
 from runbook_lib.sections import SECTIONS, root_cause
 from runbook_lib.sections.alerting import LAG
 from runbook_lib.sections.samples import first_increase

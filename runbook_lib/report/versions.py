@@ -1,0 +1,45 @@
+"""Which versions wrote a report: Python, packages, and the commit of the checkout."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+__all__ = ["read_versions"]
+
+_PACKAGES = (
+    "fulfillment-runbook",
+    "minio",
+    "obstore",
+    "papermill",
+    "nbclient",
+    "pandas",
+    "pydantic",
+)
+
+
+def read_versions() -> dict[str, str]:
+    """Return versions by name; what is not known says so."""
+    found = {"Python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        found["commit"] = done.stdout.strip() or "not a git checkout"
+    except (OSError, subprocess.TimeoutExpired):
+        found["commit"] = "not known: git did not answer"
+    return found
