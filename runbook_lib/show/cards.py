@@ -48,8 +48,8 @@ _FACTS = ("name", "value")
 _IDENTITY = {"action", "plan", "sha256", "step", "target", "way_back", "reason"}
 _PLAIN = (str, int, float, type(None))
 _KNOWN_DETAIL = {
-    "events", "histogram", "marks", "observations", "plot", "rows", "seq", "series", "text",
-    "since", "threshold_value", "unit", "windows",
+    "events", "histogram", "marks", "observations", "plot", "rows", "seq", "series", "shown",
+    "text", "since", "threshold_value", "unit", "windows",
 }  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def reading_html(reading: Reading) -> Markup:
     if rows := [row for row in reading.detail.get("rows") or [] if isinstance(row, dict)]:
         caption = f"{reading.step}: the first {min(len(rows), _SHOWN_ROWS)} of {len(rows)} rows"
         table = render_rows(rows[:_SHOWN_ROWS], caption=caption)
-        parts.append(_fold(f"{len(rows)} rows", table))
+        parts.append(table if reading.detail.get("shown") else _fold(f"{len(rows)} rows", table))
     if text := reading.detail.get("text"):
         parts.append(_fold("text", Markup("<pre>{}</pre>").format(safe(text, 6_000))))
     if facts := fact_rows(reading.detail):

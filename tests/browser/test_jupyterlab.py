@@ -211,7 +211,7 @@ def test_a_headless_run_writes_the_journal_of_a_clicked_one(
     headless = list(read_entries(folder / "journal.jsonl"))
 
     told = [describe(entry) for entry in clicked]
-    assert len(told) > 80
+    assert len(told) > 50
     assert [describe(e) for e in headless if e.kind != "notebook"] == told
 
 
@@ -224,7 +224,8 @@ def describe(entry: Entry) -> tuple[object, ...]:
         entry.kind,
         entry.data.get("section"),
         *(str(data.get(name)) for name in names),
-        sorted(f"{k}={v}" for k, v in parameters.items()),
+        # a headless run names its incident, a person lets the newest open one be taken
+        *sorted(f"{k}={v}" for k, v in parameters.items() if k != "incident_id"),
     )
 
 
