@@ -38,7 +38,7 @@ def _read(inv: Investigation, step: str, unit: str, metric: str) -> Reading:
         Status.BREACH if overdue else Status.OK,
         value=real,
         unit=unit,
-        threshold=f"no real object waits over {limit:g} min",
+        threshold=f"a real object waits over {limit:g} min",
         source=(
             f"listing of {inv.clients.store.bucket}/{{{','.join(list_prefixes(inv))}}} "
             f"at {inv.clients.store.endpoint}; {inv.clients.prometheus.url} {metric}"

@@ -68,7 +68,7 @@ def read_delivery(inv: Investigation) -> Reading:
         status,
         value=", ".join(f"{r['channel']} {r['evidence']}" for r in rows)
         + ("" if real else " (drill)"),
-        threshold="every channel on the alert's route has received it",
+        threshold="a channel on the alert's route has not received it",
         source=f"{manager.url}/api/v2/alerts; {inv.clients.notifications.url or 'no sink'}",
         reason=reason,
         detail={"rows": rows[:200], "since": format_time(start), "placeholders": placeholders},
@@ -108,7 +108,7 @@ def _read_silence(inv: Investigation) -> Reading:
         "alert delivery",
         status,
         value="no alert is active",
-        threshold="every channel on the alert's route has received it",
+        threshold="a channel on the alert's route has not received it",
         source=f"{inv.clients.alertmanager.url}/api/v2/alerts",
         reason=reason,
     )

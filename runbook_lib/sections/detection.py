@@ -48,7 +48,7 @@ def _read_probe(inv: Investigation) -> Reading:
         "probe, timeline refresh",
         status,
         value=step.status if step else probe.status,
-        threshold="status=error is a breach",
+        threshold="the timeline refresh has status=error",
         source=f"{inv.clients.probe.url}/status",
         reason=reason,
         detail={

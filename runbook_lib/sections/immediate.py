@@ -97,7 +97,6 @@ def _read_sample(inv: Investigation) -> Reading:
         Status.OK,
         value=len(rows),
         unit="objects",
-        threshold="none: look at what waits",
         source=_listing_source(inv),
         reason=f"the {len(rows)} that wait longest of {len(waiting.objects)}",
         detail={"rows": rows},

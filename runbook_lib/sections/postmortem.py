@@ -88,7 +88,7 @@ def _read_cleared(inv: Investigation) -> Reading:
         "alert cleared",
         status,
         value=f"resolved at {len(told)} of {len(CHANNELS)} channels",
-        threshold="fresh values below the threshold and `resolved` at every channel",
+        threshold="a value over the threshold, or a channel without `resolved`",
         source=f"{prometheus.url} {LAG}; {inv.clients.notifications.url}/notifications",
         reason=reason,
         detail={
@@ -121,7 +121,7 @@ def _read_log(inv: Investigation) -> Reading:
         "incident log",
         Status.UNKNOWN if missing else Status.OK,
         value=f"{len(causes)} causes, {len(measures)} measures",
-        threshold="time, cause and measures are in the journal",
+        threshold="time, cause or measures are not in the journal",
         source="journal of this incident",
         reason=f"the journal has no {', no '.join(missing)} yet"
         if missing

@@ -68,7 +68,7 @@ def _read_environment(inv: Investigation) -> Reading:
         "environment",
         status,
         value=name,
-        threshold="setting and marker object say the same",
+        threshold="setting and marker object differ",
         source=f"RUNBOOK_ENVIRONMENT; {inv.clients.store.bucket}/{MARKER_KEY}",
         reason=reason,
         detail={
@@ -119,7 +119,7 @@ def _read_reachability(inv: Investigation) -> Reading:
         Status.BREACH if silent else Status.OK,
         value=f"{sum(not a.error for a in answers)} of {len(answers)}",
         unit="systems answer",
-        threshold="every system but Grafana, probe and notification sink answers",
+        threshold="a system does not answer; Grafana, probe and notification sink may be away",
         source=", ".join(_list_addresses(inv).values()),
         reason=reason + (f"; without {', '.join(absent)}" if absent else ""),
         detail={
@@ -179,7 +179,7 @@ def _read_permissions(inv: Investigation) -> Reading:
         "permissions",
         status,
         value=", ".join(name for name, allowed in rights.items() if allowed) or "none",
-        threshold="a denied right",
+        threshold="a right is denied",
         source=f"{inv.clients.store.endpoint}/{inv.clients.store.bucket}",
         reason=reason,
         detail={

@@ -56,8 +56,8 @@ def read_recovery(inv: Investigation) -> Reading:
         status,
         value=recovery.last_value,
         unit="min",
-        threshold=f"under {settings.recovered_minutes:g} min in {settings.recovered_scrapes} "
-        f"samples after {format_time(action_at)}, backlog at its baseline",
+        threshold=f"not under {settings.recovered_minutes:g} min in {settings.recovered_scrapes} "
+        f"samples after {format_time(action_at)}, or backlog over its baseline",
         source=f"{inv.clients.prometheus.url} {LAG}; listing of {settings.pending_prefix}",
         reason=f"{reason}; {say_waiting(waiting, settings.lag_threshold_minutes)}; {baseline_text}",
         detail={

@@ -61,7 +61,7 @@ def _check_file(
         name,
         status,
         value="found" if status is Status.OK else None,
-        threshold="missing",
+        threshold="it is missing",
         source=name,
         reason=reason,
     )

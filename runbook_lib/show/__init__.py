@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .door import door, file_link
+    from .entrance import door, file_link
     from .forms import form
-    from .live import live
+    from .live_view import live
     from .plans import confirm, plan_table, take_back
     from .plots import plot_reading
     from .tables import readings_frame, render_table
@@ -29,10 +29,10 @@ __all__ = [
 
 _HOMES = {
     "confirm": "plans",
-    "door": "door",
-    "file_link": "door",
+    "door": "entrance",
+    "file_link": "entrance",
     "form": "forms",
-    "live": "live",
+    "live": "live_view",
     "plan_table": "plans",
     "plot_reading": "plots",
     "readings_frame": "tables",

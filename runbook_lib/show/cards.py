@@ -80,7 +80,9 @@ def reading_html(reading: Reading) -> Markup:
         )
     ]
     if rows := [row for row in reading.detail.get("rows") or [] if isinstance(row, dict)]:
-        caption = f"{reading.step}: the first {min(len(rows), _SHOWN_ROWS)} of {len(rows)} rows"
+        caption = f"{reading.step} {reading.name}"
+        if len(rows) > _SHOWN_ROWS:
+            caption += f": the first {_SHOWN_ROWS} of {len(rows)} rows"
         table = render_rows(rows[:_SHOWN_ROWS], caption=caption)
         parts.append(table if reading.detail.get("shown") else _fold(f"{len(rows)} rows", table))
     if text := reading.detail.get("text"):

@@ -52,7 +52,10 @@ _TONES = {
     "failed": ("bad", "✖"),
 }
 _FINDING_COLUMNS = ["cause", "status", "score", "evidence", "reason", "next_step"]
-_CELL = "text-align:left;vertical-align:top;overflow-wrap:anywhere;max-width:28rem"
+_CELL = "text-align:left;vertical-align:top;"
+_LONG = f"{_CELL}overflow-wrap:anywhere;max-width:28rem"
+_SHORT = f"{_CELL}white-space:nowrap"
+_SHORT_CHARACTERS = 22
 
 
 def pill(word: str) -> Markup:
@@ -175,14 +178,16 @@ def render_rows(
         return Markup("<p>{}: none</p>").format(safe(caption))
     names = list(columns) or list(dict.fromkeys(name for row in rows for name in row))
     head = Markup("").join(
-        Markup('<th scope="col" style="{}">{}</th>').format(_CELL, safe(str(n).replace("_", " ")))
+        Markup('<th scope="col" style="{}">{}</th>').format(
+            _style(str(n)), safe(str(n).replace("_", " "))
+        )
         for n in names
     )
     body = Markup("").join(
         Markup("<tr>{}</tr>").format(
             Markup("").join(
-                Markup('<td style="{}">{}</td>').format(_CELL, _cell(str(n), row.get(n)))
-                for n in names
+                Markup('<td style="{}">{}</td>').format(_style(cell), cell)
+                for cell in (_cell(str(n), row.get(n)) for n in names)
             )
         )
         for row in rows
@@ -193,6 +198,11 @@ def render_rows(
         '<table><caption style="text-align:left;font-weight:600">{}</caption>'
         "<thead><tr>{}</tr></thead><tbody>{}</tbody></table>"
     ).format(safe(caption), head, body)
+
+
+def _style(text: str) -> str:
+    """A short word is never cut in two; a long one may be, anywhere."""
+    return _SHORT if len(text) <= _SHORT_CHARACTERS else _LONG
 
 
 def _cell(name: str, value: Json) -> Markup:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from runbook_lib import show
 from runbook_lib.errors import ClientTimeoutError
 from runbook_lib.investigation import Investigation
 from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Reading, Status, Verdict
@@ -16,9 +17,9 @@ from runbook_lib.section import ActionStep, SectionModule, SectionParameters, St
 from runbook_lib.sections import SECTIONS
 from runbook_lib.settings import Settings
 from runbook_lib.show import cards
-from runbook_lib.show.door import door
+from runbook_lib.show.entrance import door
 from runbook_lib.show.forms import form
-from runbook_lib.show.live import live
+from runbook_lib.show.live_view import live
 from runbook_lib.show.plans import confirm, plan_table, take_back
 from runbook_lib.show.writing import write_down
 from tests.support.incidents import make_incident, tell_incident
@@ -66,6 +67,13 @@ def open_on(tmp_path: Path, read: Callable[[Investigation], Reading]) -> Investi
 
 def kinds(inv: Investigation) -> list[str]:
     return [entry.kind for entry in inv.incident.journal.read()]
+
+
+def test_every_name_of_show_is_a_function_also_when_it_is_asked_for_again() -> None:
+    # a module of the same name would take its place once it is imported
+    for _ in range(2):
+        for name in show.__all__:
+            assert isinstance(getattr(show, name), FunctionType), name
 
 
 class TestForm:

@@ -179,7 +179,7 @@ def read_configuration(inv: Investigation) -> Reading:
         "prefix and credentials",
         status,
         value="; ".join(problems) or ("right" if status is Status.OK else None),
-        threshold="another prefix or bucket, or a denied request",
+        threshold="it has another prefix or bucket, or requests are denied",
         source=f"{inv.clients.fulfillment.url}/fulfillment/worker; settings of "
         f"{settings.worker_service}; {signals.source if signals else 'no counters'}",
         reason=reason,
