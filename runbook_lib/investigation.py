@@ -29,6 +29,7 @@ from .section import (
     SectionModule,
     SectionParameters,
     check_parameters,
+    make_entry,
     split_list,
 )
 from .settings import Settings, load_settings
@@ -214,7 +215,7 @@ class Investigation:
         plan = next((p for p in loaded if p is not None), None) or action.plan(self)
         self._plans[plan.sha256] = plan
         self._record_action(
-            self._entry(
+            make_entry(
                 plan, ActionPhase.PLANNED, result={**plan.summary, "is_empty": plan.is_empty}
             )
         )
@@ -239,7 +240,7 @@ class Investigation:
         approved = split_list(approve)
         if plan.is_empty:
             why = str(plan.summary.get("reason") or "") or "nothing to do"
-            return self._record_action(self._entry(plan, ActionPhase.VERIFIED, reason=why))
+            return self._record_action(make_entry(plan, ActionPhase.VERIFIED, reason=why))
         if not approved:
             raise StoppedAtPlanError(
                 f"{plan.action} on {plan.target} is planned, not done. Read the plan above. "
@@ -253,17 +254,17 @@ class Investigation:
             )
         if plan.sha256 not in approved:
             return self._record_action(
-                self._entry(plan, ActionPhase.PLANNED, reason="left alone: not in this approval")
+                make_entry(plan, ActionPhase.PLANNED, reason="left alone: not in this approval")
             )
-        self._record_action(self._entry(plan, ActionPhase.APPROVED))
+        self._record_action(make_entry(plan, ActionPhase.APPROVED))
         try:
             return self._record_action(self._action(plan.step).apply(self, plan, plan.sha256))
         except SafetyError as error:
-            self._record_action(self._entry(plan, ActionPhase.REFUSED, reason=str(error)))
+            self._record_action(make_entry(plan, ActionPhase.REFUSED, reason=str(error)))
             raise
         except (RunbookError, KeyboardInterrupt) as error:
             why = str(error) or "interrupted"
-            self._record_action(self._entry(plan, ActionPhase.FAILED, reason=why))
+            self._record_action(make_entry(plan, ActionPhase.FAILED, reason=why))
             raise
 
     def verify(self, plan: Plan) -> ActionEntry:
@@ -285,26 +286,6 @@ class Investigation:
             known = ", ".join(self.section.ACTIONS) or "none"
             raise UsageError(f"{self.section.NAME} has no action {step_id!r}; it has {known}")
         return self.section.ACTIONS[step_id]
-
-    def _entry(
-        self,
-        plan: Plan,
-        phase: ActionPhase,
-        *,
-        reason: str = "",
-        result: dict[str, Json] | None = None,
-    ) -> ActionEntry:
-        return ActionEntry(
-            step=plan.step,
-            action=plan.action,
-            phase=phase,
-            target=plan.target,
-            reversible=plan.reversible,
-            undo=f"runbook undo {plan.id}" if plan.reversible else "",
-            reason=reason,
-            source=f"plans/{plan.id}.jsonl",
-            result={"plan": plan.id, "sha256": plan.sha256, **(result or {})},
-        )
 
     def _record_action(self, entry: ActionEntry) -> ActionEntry:
         self.record("action", {"action": entry.model_dump(mode="json")})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import UsageError
-from .model import ActionEntry, Conclusion, Json, Reading
+from .model import ActionEntry, ActionPhase, Conclusion, Json, Reading
 
 if TYPE_CHECKING:
     from .investigation import Investigation
@@ -21,6 +21,7 @@ __all__ = [
     "SectionParameters",
     "Step",
     "check_parameters",
+    "make_entry",
     "split_list",
 ]
 
@@ -169,6 +170,28 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
         )
         known = ", ".join(section.Parameters.model_fields)
         raise UsageError(f"{section.NAME}: {wrong}. Its parameters: {known}.") from None
+
+
+def make_entry(
+    plan: Plan,
+    phase: ActionPhase,
+    *,
+    reason: str = "",
+    undo: str = "",
+    result: dict[str, Json] | None = None,
+) -> ActionEntry:
+    """Return the journal entry of one phase of a plan."""
+    return ActionEntry(
+        step=plan.step,
+        action=plan.action,
+        phase=phase,
+        target=plan.target,
+        reversible=plan.reversible,
+        undo=undo or (f"runbook undo {plan.id}" if plan.reversible else ""),
+        reason=reason,
+        source=f"plans/{plan.id}.jsonl",
+        result={"plan": plan.id, "sha256": plan.sha256, **(result or {})},
+    )
 
 
 def split_list(text: str) -> list[str]:

@@ -57,6 +57,7 @@ def make_incident(stack: RunningStack) -> dict[str, Any]:
             *("-p", "approve=" + ",".join(plan["sha256"] for plan in plans)),
         )
         wait_for(lambda: not is_firing(clients), timeout_s=60, every_s=0.5)
+        runbook("run", "06")  # nothing is left to do: it says that it is fixed
         return runbook("run", "08", "07")
     finally:
         fault.restore(config)

@@ -9,23 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from ..clients import Clients
-from ..errors import (
-    ClientError,
-    DriftError,
-    NotApprovedError,
-    PlanAlteredError,
-    PlanExpiredError,
-    RecordError,
-    UsageError,
-)
+from ..errors import ClientError, PlanAlteredError, UsageError
 from ..model import Json, format_time, parse_time
 from ..redact import Redactor
+from .once import check_use, mark_applied, read_plan_file, write_plan_file
 from .service_effects import EFFECTS, ServiceAction
 
 __all__ = [
@@ -143,14 +135,7 @@ def make_service_plan(
         "check": effect.check.format(target=target),
     }
     header = (redactor or Redactor()).json(header)
-    path = folder / f"svc-{action}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
-    text = "".join(f"{json.dumps(line, sort_keys=True)}\n" for line in (header, _TRAILER))
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise RecordError(f"the plan cannot be written to {path}: {error.strerror}") from error
-    return _parse(path, text.encode())
+    return _parse(*write_plan_file(folder, f"svc-{action}", [header, _TRAILER], now=now))
 
 
 def load_service_plan(path: Path) -> ServicePlan | None:
@@ -161,17 +146,8 @@ def load_service_plan(path: Path) -> ServicePlan | None:
     PlanAlteredError
         When it is torn or was edited into something that is no plan.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.readline(1_000_000)
-            if f'"{_SCHEMA}"'.encode() not in head:
-                return None
-            blob = head + file.read(1_000_000)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}") from error
-    return _parse(path, blob)
+    blob = read_plan_file(path, _SCHEMA)
+    return None if blob is None else _parse(path, blob)
 
 
 def apply_service_plan(
@@ -193,35 +169,14 @@ def apply_service_plan(
         When the service cannot be reached or refuses. Whether it was done is then for
         ``verify_service_plan`` to say; to try again, plan again.
     """
-    if approved != plan.sha256:
-        raise NotApprovedError(f"the approval is not of plan {plan.id}, {plan.sha256}")
-    try:
-        actual = hashlib.sha256(plan.path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise PlanAlteredError(f"{plan.path} cannot be read: {error.strerror}") from error
-    if actual != plan.sha256:
-        raise PlanAlteredError(f"{plan.path} was changed after it was planned; plan again")
-    if now >= plan.expires_at:
-        raise PlanExpiredError(
-            f"plan {plan.id} expired at {format_time(plan.expires_at)}; plan again"
-        )
+    check_use(plan, approved=approved, now=now)
     effect = _effect(plan.action)
     done: dict[str, Json] = {"action": plan.action, "target": plan.target}
     if plan.is_empty:
         return {**done, "at": None, "before": plan.state}
-    applied_before = DriftError(f"plan {plan.id} was applied before; look again, plan again")
-    if plan.applied_path.exists():
-        raise applied_before
     before = effect.read_state(clients, plan.target)
     result = {**done, "at": format_time(now), "before": before}
-    try:
-        # Made before the change, so that a crash in between never leads to a second one.
-        with plan.applied_path.open("x", encoding="utf-8") as file:
-            json.dump(Redactor().json(result), file, sort_keys=True)
-    except FileExistsError as error:
-        raise applied_before from error
-    except OSError as error:
-        raise RecordError(f"{plan.applied_path} cannot be written: {error.strerror}") from error
+    mark_applied(plan, result)
     if not effect.is_done(before):
         effect.apply(clients, plan.target)
     return result

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from ..errors import (
-    DriftError,
-    NotApprovedError,
-    PlanAlteredError,
-    PlanExpiredError,
-    RecordError,
-    UsageError,
-)
+from ..errors import PlanAlteredError, UsageError
 from ..model import Json, format_time, parse_time
+from .once import check_use, mark_applied, read_plan_file, write_plan_file
 
 __all__ = ["SyntheticPlan", "load_synthetic_plan", "make_synthetic_plan", "use_synthetic_plan"]
 
@@ -87,14 +80,7 @@ def make_synthetic_plan(
         "made_at": format_time(now),
         "expires_at": format_time(now + _LIFETIME),
     }
-    path = folder / f"syn-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
-    text = f"{json.dumps(header, sort_keys=True)}\n"
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise RecordError(f"the plan cannot be written to {path}: {error.strerror}") from error
-    return _parse(path, text.encode())
+    return _parse(*write_plan_file(folder, "syn", [header], now=now))
 
 
 def load_synthetic_plan(path: Path) -> SyntheticPlan | None:
@@ -105,16 +91,8 @@ def load_synthetic_plan(path: Path) -> SyntheticPlan | None:
     PlanAlteredError
         When it is torn or was edited.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.readline(1_000_000)
-            if f'"{_SCHEMA}"'.encode() not in head:
-                return None
-            return _parse(path, head + file.read(1_000_000))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}") from error
+    blob = read_plan_file(path, _SCHEMA)
+    return None if blob is None else _parse(path, blob)
 
 
 def use_synthetic_plan(plan: SyntheticPlan, *, approved: str, now: datetime) -> None:
@@ -127,17 +105,8 @@ def use_synthetic_plan(plan: SyntheticPlan, *, approved: str, now: datetime) -> 
     DriftError
         When it was applied before.
     """
-    if approved != plan.sha256:
-        raise NotApprovedError(f"the approval is not of plan {plan.id}, {plan.sha256}")
-    if hashlib.sha256(plan.path.read_bytes()).hexdigest() != plan.sha256:
-        raise PlanAlteredError(f"{plan.path} was changed after it was planned; plan again")
-    if now >= plan.expires_at:
-        raise PlanExpiredError(f"plan {plan.id} expired; plan again")
-    try:
-        with plan.applied_path.open("x", encoding="utf-8") as file:
-            json.dump({"at": format_time(now)}, file)
-    except FileExistsError as error:
-        raise DriftError(f"plan {plan.id} was applied before; plan again") from error
+    check_use(plan, approved=approved, now=now)
+    mark_applied(plan, {"at": format_time(now)})
 
 
 def _parse(path: Path, blob: bytes) -> SyntheticPlan:

@@ -11,14 +11,13 @@ from ..change.service_actions import (
     verify_service_plan,
 )
 from ..investigation import Investigation
-from ..model import ActionEntry, ActionPhase, Json
-from ..section import Plan
+from ..model import ActionEntry, ActionPhase
+from ..section import make_entry
 
 __all__ = [
     "apply_service",
     "get_approver",
     "get_plan_path",
-    "make_entry",
     "plan_nothing",
     "plan_service",
     "verify_service",
@@ -34,28 +33,6 @@ def get_approver(inv: Investigation) -> str:
 def get_plan_path(inv: Investigation, plan_id: str) -> Path:
     """Return the path of a plan's file."""
     return inv.incident.path("plans", f"{plan_id}.jsonl")
-
-
-def make_entry(
-    plan: Plan,
-    phase: ActionPhase,
-    *,
-    reason: str = "",
-    undo: str = "",
-    result: dict[str, Json] | None = None,
-) -> ActionEntry:
-    """Return the journal entry of one phase of a plan."""
-    return ActionEntry(
-        step=plan.step,
-        action=plan.action,
-        phase=phase,
-        target=plan.target,
-        reversible=plan.reversible,
-        undo=undo or (f"runbook undo {plan.id}" if plan.reversible else ""),
-        reason=reason,
-        source=f"plans/{plan.id}.jsonl",
-        result={"plan": plan.id, "sha256": plan.sha256, **(result or {})},
-    )
 
 
 def plan_service(

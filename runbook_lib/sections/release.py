@@ -16,13 +16,12 @@ from ..change.undo import make_undo_plan
 from ..errors import ClientError, UsageError
 from ..investigation import Investigation
 from ..model import ActionEntry, ActionPhase, Cause, CauseStatus, Json
-from ..section import ActionStep, split_list
+from ..section import ActionStep, make_entry, split_list
 from . import root_cause
 from .actions import (
     apply_service,
     get_approver,
     get_plan_path,
-    make_entry,
     plan_nothing,
     plan_service,
     verify_service,

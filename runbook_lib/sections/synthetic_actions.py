@@ -24,8 +24,8 @@ from ..change.synthetic_plan import (
 from ..errors import ClientError
 from ..investigation import Investigation
 from ..model import ActionEntry, ActionPhase, Json, format_time
-from ..section import ActionStep
-from .actions import get_plan_path, make_entry, plan_nothing, verify_service
+from ..section import ActionStep, make_entry
+from .actions import get_plan_path, plan_nothing, verify_service
 
 __all__ = ["make_create_step", "make_revert_step", "plan_revert"]
 
