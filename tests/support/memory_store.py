@@ -43,9 +43,11 @@ class MemoryWatch:
     is_watching: bool
     writes: list[Write]
     prefix: str
+    is_awaited: bool = False
 
     def wait_until_open(self) -> None:
-        """Do nothing: it is open at once."""
+        """Note that it was waited for; it is open at once."""
+        self.is_awaited = True
 
     def flush(self) -> None:
         """Do nothing: every write is told at once."""
@@ -83,7 +85,7 @@ class MemoryStore:
     def __post_init__(self) -> None:
         self._tick = datetime(2026, 11, 24, 3, 59, tzinfo=UTC)
         self._lock = threading.RLock()
-        self._watches: list[MemoryWatch] = []
+        self.watches: list[MemoryWatch] = []
 
     def list_objects(
         self, prefix: str, *, start_after: str = "", with_metadata: bool = False
@@ -220,9 +222,9 @@ class MemoryStore:
     def watch_writes(self, prefix: str) -> Iterator[MemoryWatch]:
         """Collect the writes under a prefix, when ``tells_writes``."""
         watch = MemoryWatch(self.tells_writes, [], prefix)
-        self._watches.append(watch)
+        self.watches.append(watch)
         yield watch
-        self._watches.remove(watch)
+        self.watches.remove(watch)
 
     def check_live(self) -> LiveCheck:
         """Return what ``live`` says."""
@@ -309,7 +311,7 @@ class MemoryStore:
             content_type=content_type,
         )
         self.objects[key] = Stored(info, content, dict(tags))
-        for watch in self._watches:
+        for watch in self.watches:
             if watch.is_watching and key.startswith(watch.prefix):
                 watch.writes.append(Write(key, info.etag, info.last_modified))
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from runbook_lib.change.batch import Mover
 from runbook_lib.change.lease import LEASE_KEY, Lease
-from runbook_lib.change.ledger import read_ledger
+from runbook_lib.change.ledger import Batch, LedgerState, MoveLedger, read_ledger
 from runbook_lib.change.losses import find_lost
 from runbook_lib.change.plan_file import load_plan
 from runbook_lib.clients.object_store import LiveCheck, Write
@@ -242,6 +243,55 @@ def test_no_source_is_deleted_before_its_copy_is_on_record(
     def check(method: str, key: str) -> None:
         if method == "delete" and key.startswith("pending/"):
             assert len(read_ledger(release.ledger_path).landed) == 3
+
+    store.fail = check
+    assert release.apply().moved == 3
+
+
+def test_a_copy_that_someone_overwrote_is_no_proof(store: MemoryStore, release: Release) -> None:
+    names = put_labels(store, 3)
+    release.make()
+    key, taken = f"pending/{names[1]}", f"ready/{names[1]}"
+    result = release.apply(
+        checkpoint=at_first("copied", lambda: store.put_object(taken, b"another label"))
+    )
+    assert [conflict.key for conflict in result.conflicts] == [key]
+    assert result.moved == 2
+    assert key in store.objects
+    assert store.objects[taken].content == b"another label"
+
+
+def test_a_stop_between_the_last_look_and_the_delete_deletes_nothing(
+    store: MemoryStore, release: Release
+) -> None:
+    put_labels(store, 3)
+    plan, before, seen = release.make(), get_contents(store), list[str]()
+    mover = Mover(
+        store,
+        header=plan.header,
+        ledger=MoveLedger(release.ledger_path, redactor=release.redactor, now=release.now),
+        state=LedgerState(),
+        now=release.now,
+        checkpoint=seen.append,
+        is_stopped=lambda: "looked" in seen,
+        tell_copied=lambda: None,
+    )
+    rows = dict(enumerate(plan.iter_rows()))
+    work = mover.finish(mover.begin(Batch(0, tuple(rows)), rows))
+    assert work.moved == set()
+    assert "outcomes" not in seen
+    assert before.items() <= get_contents(store).items()
+
+
+def test_nothing_is_deleted_before_writes_are_told(tmp_path: Path) -> None:
+    store = MemoryStore(conditional_delete=False, tells_writes=True)
+    release = Release(store, tmp_path)
+    put_labels(store, 3)
+    release.make()
+
+    def check(method: str, key: str) -> None:
+        if method == "delete" and key.startswith("pending/"):
+            assert store.watches[-1].is_awaited
 
     store.fail = check
     assert release.apply().moved == 3
