@@ -94,6 +94,7 @@ def _answer_path(job: Job) -> Path:
 
 def _work(fields: dict[str, Any]) -> None:
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
     job, seen = Job(**fields), Counter[str]()
 
     def checkpoint(boundary: str) -> None:
