@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from ..errors import (
     PreconditionFailedError,
 )
 
-__all__ = ["REQUEST_ERRORS", "explain_code", "explain_error", "explained"]
+__all__ = ["REQUEST_ERRORS", "explain_answer", "explain_code", "explain_error", "explained"]
 
 _SYSTEM = "object store"
 
@@ -86,6 +87,18 @@ def explain_code(code: str, message: str, what: str) -> ClientError:
     if any(word in f"{code} {message}".lower() for word in _FULL):
         return BadAnswerError(f"storage full: {text}", system=_SYSTEM)
     return _BY_CODE.get(code, BadAnswerError)(text, system=_SYSTEM)
+
+
+def explain_answer(status: int, content: bytes, what: str) -> ClientError:
+    """Return the error for an HTTP answer that is no success."""
+    if status == http.HTTPStatus.PRECONDITION_FAILED:
+        return PreconditionFailedError(what, system=_SYSTEM)
+    told = _S3_ANSWER.search(content.decode("utf-8", "replace"))
+    return (
+        explain_code(told[1], told[2] or "", what)
+        if told
+        else explain_code(f"HTTP {status}", "", what)
+    )
 
 
 def explain_error(error: BaseException, what: str) -> ClientError:

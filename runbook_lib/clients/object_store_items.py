@@ -1,38 +1,19 @@
-"""Between minio's types and ours: objects, dates, guarded lines of a bulk delete."""
+"""Between minio's types and ours: objects and dates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from xml.etree import ElementTree as ET
 
 from minio.datatypes import Object as MinioObject
-from minio.deleteobjects import DeleteObject
-from minio.xml import SubElement
 
 from ..errors import BadAnswerError
 from ..model import ObjectInfo
 
-__all__ = ["GuardedDelete", "format_http_date", "to_info"]
+__all__ = ["format_http_date", "to_info"]
 
 _META = "x-amz-meta-"
-
-
-class GuardedDelete(DeleteObject):
-    """A line of a bulk delete that names the ETag, as S3 has it since 2025; none, if empty."""
-
-    def __init__(self, name: str, etag: str) -> None:
-        super().__init__(name)
-        self.etag: str
-        object.__setattr__(self, "etag", etag)  # the parent is a frozen dataclass
-
-    def toxml(self, element: ET.Element | None) -> ET.Element:
-        """Add the line to the request."""
-        element = super().toxml(element)
-        if self.etag:
-            SubElement(element, "ETag", f'"{self.etag}"')
-        return element
 
 
 def to_info(item: MinioObject, *, metadata: bool) -> ObjectInfo:

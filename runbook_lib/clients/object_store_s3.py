@@ -16,13 +16,15 @@ import urllib3
 from minio import Minio
 from minio.commonconfig import REPLACE, CopySource
 from minio.credentials.credentials import Credentials
+from minio.deleteobjects import DeleteObject
 
 from ..errors import BadAnswerError, ClientError, ClientTimeoutError, NotFoundError
 from ..model import ObjectInfo, StoreAbilities
 from .object_store import LiveCheck, Permissions
+from .object_store_delete import delete_guarded
 from .object_store_errors import explain_code, explained
 from .object_store_fast import FastBucket
-from .object_store_items import GuardedDelete, to_info
+from .object_store_items import to_info
 from .object_store_probe import check_live, probe_abilities, read_free_bytes, read_permissions
 from .object_store_watch import MinioWriteWatch
 
@@ -61,12 +63,14 @@ class S3Store:
         self.endpoint = endpoint
         self.bucket = bucket
         self.url = f"{'https' if secure else 'http'}://{endpoint}"
+        self._ssl_context = ssl.create_default_context() if secure else None
+        self._connect_s, self._read_s = connect_s, read_s
         self.http = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=connect_s, read=read_s),
             # A 5xx is not retried: its text says why (storage full), and a retry would hide it.
             retries=urllib3.Retry(total=1, backoff_factor=0.1, status=0, redirect=0),
             maxsize=connections,
-            ssl_context=ssl.create_default_context() if secure else None,
+            ssl_context=self._ssl_context,
         )
         self._credentials = Credentials(access_key, secret_key)
         self._minio = Minio(
@@ -244,18 +248,28 @@ class S3Store:
     def delete_objects(
         self, infos: Sequence[ObjectInfo], *, guarded: bool
     ) -> list[tuple[str, ClientError]]:
-        """Delete in bulk, in several requests at once: stores work through each one by one."""
+        """Delete many: guarded one by one, else in bulk, in several requests at once."""
+        if not guarded:
+            return self._delete_in_bulk(infos)
+        return delete_guarded(
+            infos,
+            self._fast.sign_deletes([info.key for info in infos]),
+            ssl_context=self._ssl_context,
+            connect_s=self._connect_s,
+            read_s=self._read_s,
+        )
 
+    def _delete_in_bulk(self, infos: Sequence[ObjectInfo]) -> list[tuple[str, ClientError]]:
+        # Stores work through a bulk delete key by key.
         def delete(start: int) -> list[tuple[str, ClientError]]:
-            chunk = infos[start : start + _BULK]
-            wanted = [GuardedDelete(i.key, i.etag if guarded else "") for i in chunk]
+            chunk = [DeleteObject(info.key) for info in infos[start : start + _BULK]]
             with explained(f"delete {len(chunk)} objects"):
                 return [
                     (
                         item.name or "",
                         explain_code(item.code, item.message or "", f"delete {item.name}"),
                     )
-                    for item in self._minio.remove_objects(self.bucket, wanted)
+                    for item in self._minio.remove_objects(self.bucket, chunk)
                 ]
 
         starts = range(0, len(infos), _BULK)

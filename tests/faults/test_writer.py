@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import random
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -149,3 +151,23 @@ def test_a_rewrite_in_the_very_window_is_spared_or_told(
         assert sorted(result.lost_in_window) == sorted(keys)
         assert "ignores conditional deletes" in scene.plan.header.window
     assert not result.is_clean
+
+
+def test_a_guarded_delete_never_takes_what_is_written_at_the_same_moment(
+    server: StoreServer, seed: int
+) -> None:
+    store, writing, rng = connect(server.endpoint), connect(server.endpoint), random.Random(seed)
+    lost = refused = 0
+    with ThreadPoolExecutor(1) as pool:
+        for race in range(20 * RUNS):
+            key = f"race-{seed}/{race}.pdf"
+            old = writing.put_object(key, b"old %d" % race)
+            begun = pool.submit(writing.put_object, key, b"new %d" % race)
+            time.sleep(rng.random() * 0.002)  # the moment of the race
+            refused += len(store.delete_objects([old], guarded=True))
+            begun.exception()
+            lost += not list(store.list_objects(key))
+    print(f"{server.kind}: {20 * RUNS} races, {refused} refused, {lost} newer versions deleted")
+    if store.probe_abilities(f"race-{seed}/probe/").conditional_delete:
+        assert refused > 0
+        assert lost == 0
