@@ -15,7 +15,7 @@ CEILINGS = {
     "analysis": 900,
     "change": 2600,
     "cli": 400,
-    "clients": 2250,
+    "clients": 2350,
     "record": 450,
     "report": 1000,
     "run": 1500,
