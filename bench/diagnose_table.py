@@ -28,8 +28,8 @@ switches. *Right* means: every injected cause supported in the last answer too, 
 supported in any answer, the early ones included. *Wrong* is any other supported cause, even for a
 moment. Seconds count from the beginning of the injection, which for a fault that restarts a
 service takes seconds itself. *First seen* is when the finding says that its cause began, counted
-the same way; a dash where it does not know. One long before 0 is wrong: it dates an earlier run
-of the same fault, whose counters the window still shows (the date is at fault, not the cause).
+the same way; a dash where it does not know. One before 0 dates an earlier run of the same fault
+that ended less than two minutes before: counters that rested for less are taken as one episode.
 """
 
 
