@@ -54,6 +54,9 @@ class Form:
         self.button = widgets.Button(description="Use these", button_style="primary")
         self.button.on_click(lambda _: self.use())
         self._said = widgets.HTML()
+        # A front end may send the click before the value: then this shows that it came too late.
+        for field in self._fields.values():
+            field.observe(self._note_change, names="value")
         self._box = widgets.VBox([*rows, widgets.HBox([self.button, self._said])])
 
     @property
@@ -85,6 +88,9 @@ class Form:
         self._namespace.update(checked.model_dump())
         self._said.value = "✓ In use. Now run the cells below."
         return True
+
+    def _note_change(self, _: object) -> None:
+        self._said.value = "Changed, not in use yet: press “Use these”."
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         rows: list[dict[str, Json]] = [

@@ -115,18 +115,23 @@ class Confirmation:
         self.button.disabled = plan.is_empty
         self._said = widgets.HTML()
         self.button.on_click(lambda _: self.approve())
+        # A front end may send the click before the text: then this shows that it came too late.
+        self.typed.observe(lambda _: self._say("Not approved yet: press Approve."), names="value")
         self._box = widgets.HBox([self.typed, self.button, self._said])
+
+    def _say(self, text: str) -> None:
+        self._said.value = text
 
     def approve(self) -> bool:
         """Add the plan's hash to ``approve`` when the typed characters are its first ones."""
         if self.typed.value.strip().lower() != self._plan.sha256[:_SHORT]:
-            self._said.value = "✖ That is not this plan's hash. Nothing was approved."
+            self._say("✖ That is not this plan's hash. Nothing was approved.")
             return False
         approved = split_list(str(self._namespace.get("approve", "")))
         if self._plan.sha256 not in approved:
             approved.append(self._plan.sha256)
         self._namespace["approve"] = ",".join(approved)
-        self._said.value = "✓ Approved. Nothing was changed yet: run the next cell."
+        self._say("✓ Approved. Nothing was changed yet: run the next cell.")
         return True
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:

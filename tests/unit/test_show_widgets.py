@@ -98,6 +98,16 @@ class TestForm:
         assert "match pattern" in made._errors["ticket_id"].value
         assert made._errors["incident_id"].value == ""
 
+    def test_a_value_that_changed_after_the_button_is_said_to_be_not_in_use(self) -> None:
+        names: dict[str, Any] = {"window_minutes": 60}
+        made = form(DETECTION, names)
+        made.button.click()
+        assert "In use" in made._said.value
+        made._fields["window_minutes"].value = "90"
+
+        assert "not in use yet" in made._said.value
+        assert names["window_minutes"] == 60
+
     def test_without_widgets_it_is_a_table_and_a_text_of_the_values(self) -> None:
         bundle = form(DETECTION, {"ticket_id": "<b>"})._repr_mimebundle_()
 
