@@ -79,7 +79,7 @@ diagnose-matrix: setup ## Every fault three times, pairs, healthy runs: what sec
 
 samples: setup ## Make the sample reports under docs/samples and the README's pictures
 	@sh scripts/setup/prometheus.sh --test >&2
-	@python scripts/make_samples.py
+	@python -m scripts.make_samples
 
 clean: ## Remove what was built; reports and the stack's data stay
 	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

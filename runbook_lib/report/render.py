@@ -158,6 +158,7 @@ def _render(story: Story, incident: Incident, budget: _Budget) -> bytes:
         findings=sorted(about[-1].findings, key=_rank) if about else [],
         findings_from=about[-1].section if about else "",
         physics=_newest_detail(story, "physics", dict),
+        effect=_find_effect(story),
         follow_ups=_newest_detail(story, "follow_ups", list) or [],
         pictures=pictures,
         shown_above=_SHOWN_ABOVE,
@@ -257,6 +258,13 @@ def _shorten(items: Sequence[T], limit: int) -> list[T]:
 
 def _rank(finding: Finding) -> tuple[int, float]:
     return ("supported", "undecided", "refuted").index(finding.status), -finding.score
+
+
+def _find_effect(story: Story) -> Reading | None:
+    """Return the newest reading of what a release would change that had a plan to look at."""
+    step = story.steps.get("6.1")
+    found = [r for _, r in step.readings if r.detail.get("rows")] if step else []
+    return found[-1] if found else None
 
 
 def _newest_detail(story: Story, name: str, kind: type) -> Json:

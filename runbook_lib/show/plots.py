@@ -38,10 +38,11 @@ _STYLES = (
     ("#CC79A7", ":", "D"),
     ("#555555", (0, (5, 1, 1, 1, 1, 1)), "v"),
 )
-_KINDS = {"2.1": "lag", "2.3": "backlog", "2.4": "backlog", "3.2": "backlog", "5.1": "carrier"}
+_KINDS = {"2.1": "lag", "2.3": "backlog", "2.4": "bytes", "3.2": "backlog", "5.1": "carrier"}
 _TITLES = {
     "lag": ("Lag of the oldest waiting object", "minutes"),
     "backlog": ("Objects waiting, by prefix", "objects"),
+    "bytes": ("Bytes waiting, by prefix", "bytes"),
     "carrier": ("Carrier latency", "seconds"),
     "flow": ("Labels arriving against labels leaving", "per minute"),
 }

@@ -253,3 +253,20 @@ class TestPlots:
 
         assert picture is not None
         assert "from 1 at 03:14:00 to 2.5 at 03:17:00" in picture.alt
+
+
+def test_bytes_that_wait_are_not_drawn_as_objects() -> None:
+    at = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
+    points = [["2026-11-24T03:59:00Z", 10_000], ["2026-11-24T04:00:00Z", 20_000]]
+    detail = {"series": [{"name": "pending/", "points": points}]}
+    reading = Reading(
+        step="2.4",
+        name="backlog bytes",
+        status=Status.OK,
+        observed_at=at,
+        source="x",
+        detail=detail,
+    )
+    picture = plot_reading(reading)
+    assert picture is not None
+    assert picture.alt.startswith("Bytes waiting")
