@@ -215,7 +215,7 @@ def _details(reading: Reading, rows: int) -> Markup:
     parts = []
     if table := [row for row in reading.detail.get("rows") or [] if isinstance(row, dict)]:
         caption = f"{reading.step}: {min(len(table), rows)} of {len(table)} rows"
-        parts.append(_table(table[:rows], caption))
+        parts.append(_table(table[:rows], caption, reading.detail.get("columns") or ()))
     if text := reading.detail.get("text"):
         parts.append(Markup("<pre>{}</pre>").format(safe(text, 6_000)))
     if facts := fact_rows(reading.detail):

@@ -66,6 +66,7 @@ def read_plan_effect(inv: Investigation) -> Reading:
                 _row("empty in", _say_time_to_empty(before), _say_time_to_empty(after)),
             ],
             "plan": plan.id,
+            "columns": ["what", "now", "after the plan"],
             "shown": True,
         },
     )

@@ -48,7 +48,8 @@ _FACTS = ("name", "value")
 _IDENTITY = {"action", "plan", "sha256", "step", "target", "way_back", "reason"}
 _PLAIN = (str, int, float, type(None))
 _KNOWN_DETAIL = {
-    "events", "histogram", "marks", "observations", "plot", "rows", "seq", "series", "shown",
+    "columns", "events", "histogram", "marks", "observations", "plot", "rows", "seq", "series",
+    "shown",
     "text", "since", "threshold_value", "unit", "windows",
 }  # fmt: skip
 
@@ -83,7 +84,8 @@ def reading_html(reading: Reading) -> Markup:
         caption = f"{reading.step} {reading.name}"
         if len(rows) > _SHOWN_ROWS:
             caption += f": the first {_SHOWN_ROWS} of {len(rows)} rows"
-        table = render_rows(rows[:_SHOWN_ROWS], caption=caption)
+        columns = reading.detail.get("columns") or ()
+        table = render_rows(rows[:_SHOWN_ROWS], caption=caption, columns=columns)
         parts.append(table if reading.detail.get("shown") else _fold(f"{len(rows)} rows", table))
     if text := reading.detail.get("text"):
         parts.append(_fold("text", Markup("<pre>{}</pre>").format(safe(text, 6_000))))

@@ -281,7 +281,8 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
     tell.read(
         "6.1", "what the plan would change", "ok", value=30.4, unit="min of lag less",
         reason="74 objects wait now, 0 after it; empty: nothing waits",
-        detail={"rows": [{"what": "objects waiting", "now": 74, "after the plan": 0},
+        detail={"columns": ["what", "now", "after the plan"],
+                "rows": [{"what": "objects waiting", "now": 74, "after the plan": 0},
                          {"what": "leave per minute", "now": "unknown",
                           "after the plan": "unknown"}]},
     )  # fmt: skip
