@@ -18,7 +18,8 @@ from ..errors import ClientError, LeaseHeldError
 from ..model import Json
 from ..record.log import utc_now
 from ..redact import Redactor
-from .batch import BatchWork, Checkpoint, Mover
+from .batch import Checkpoint, Mover
+from .batch_work import BatchWork
 from .interrupt import run_interruptibly
 from .lease import Lease
 from .ledger import Batch, LedgerState, MoveLedger, Trouble, read_ledger

@@ -1,4 +1,4 @@
-"""Guarded deletes by the thousand: each on its own, over few connections, signed beforehand.
+"""Deletes by the thousand: in bulk, or guarded, each on its own and signed beforehand.
 
 An ETag inside a bulk delete is looked at and then forgotten: SeaweedFS deletes what was written in
 between. A conditional delete of its own holds the object.
@@ -11,15 +11,27 @@ import ssl
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from urllib.parse import urlsplit
+
+from minio import Minio
+from minio.deleteobjects import DeleteObject
 
 from ..errors import ClientError
 from ..model import ObjectInfo
-from .object_store_errors import REQUEST_ERRORS, explain_answer, explain_error
+from .object_store_errors import (
+    REQUEST_ERRORS,
+    explain_answer,
+    explain_code,
+    explain_error,
+    explained,
+)
 
-__all__ = ["delete_guarded"]
+__all__ = ["delete_guarded", "delete_in_bulk"]
 
 _CONNECTIONS = 12
+_BULK = 64
+_BULKS_AT_ONCE = 8
 
 
 def delete_guarded(
@@ -78,6 +90,35 @@ def delete_guarded(
         for worker in [pool.submit(work) for _ in range(min(_CONNECTIONS, len(infos)))]:
             worker.result()
     return failed
+
+
+def delete_in_bulk(
+    minio: Minio, bucket: str, infos: Sequence[ObjectInfo]
+) -> list[tuple[str, ClientError]]:
+    """Delete without a guard, in several requests at once: stores work through each key by key.
+
+    Raises
+    ------
+    ClientError
+        When a request fails as a whole, after the others have ended.
+    """
+
+    def delete(start: int) -> list[tuple[str, ClientError]]:
+        chunk = [DeleteObject(info.key) for info in infos[start : start + _BULK]]
+        with explained(f"delete {len(chunk)} objects"):
+            return [
+                (
+                    item.name or "",
+                    explain_code(item.code, item.message or "", f"delete {item.name}"),
+                )
+                for item in minio.remove_objects(bucket, chunk)
+            ]
+
+    starts = range(0, len(infos), _BULK)
+    if len(starts) < 2:
+        return [failure for start in starts for failure in delete(start)]
+    with ThreadPoolExecutor(_BULKS_AT_ONCE, thread_name_prefix="delete") as pool:
+        return list(chain.from_iterable(pool.map(delete, starts)))
 
 
 def _connect(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
 from minio.datatypes import Object as MinioObject
 
-from ..errors import BadAnswerError
+from ..errors import BadAnswerError, ClientError
 from ..model import ObjectInfo
 
-__all__ = ["format_http_date", "to_info"]
+__all__ = ["format_http_date", "settle", "to_info"]
 
 _META = "x-amz-meta-"
 
@@ -41,3 +42,11 @@ def _user_metadata(headers: Mapping[str, str]) -> dict[str, str]:
 def format_http_date(at: datetime) -> str:
     """Write a time as HTTP has it, in whole seconds."""
     return format_datetime(at.astimezone(UTC).replace(microsecond=0), usegmt=True)
+
+
+def settle(key: str, future: Future[ObjectInfo]) -> tuple[str, ObjectInfo | ClientError]:
+    """Return a key with what its look-up found, or why it failed."""
+    try:
+        return key, future.result()
+    except ClientError as error:
+        return key, error

@@ -6,6 +6,8 @@ import math
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import urllib3
@@ -13,12 +15,18 @@ import urllib3
 from ..errors import AccessDeniedError, ClientError, NotFoundError, PreconditionFailedError
 from ..model import StoreAbilities
 from .object_store import LiveCheck, Permissions
-from .object_store_errors import REQUEST_ERRORS, explain_error
+from .object_store_errors import REQUEST_ERRORS, explain_error, explained
 
 if TYPE_CHECKING:
     from .object_store import ObjectStore
 
-__all__ = ["check_live", "probe_abilities", "read_free_bytes", "read_permissions"]
+__all__ = [
+    "check_live",
+    "probe_abilities",
+    "read_clock_skew_s",
+    "read_free_bytes",
+    "read_permissions",
+]
 
 _FREE = ("minio_cluster_capacity_usable_free_bytes", "minio_cluster_capacity_free_bytes")
 
@@ -139,3 +147,20 @@ def read_permissions(
         except ClientError as error:
             reasons[name] = str(error)
     return Permissions(**found, delete=None, reasons=reasons)
+
+
+def read_clock_skew_s(http: urllib3.PoolManager, url: str) -> float:
+    """Return the store's clock minus ours in seconds, by its ``Date`` header.
+
+    Raises
+    ------
+    ClientError
+        When the store does not answer, or tells no date.
+    """
+    with explained(f"GET {url}/"):
+        before = datetime.now(UTC)
+        answer = http.request("GET", f"{url}/", retries=False)
+        middle = before + (datetime.now(UTC) - before) / 2
+        told = parsedate_to_datetime(answer.headers.get("Date", ""))
+    # The header has whole seconds: its middle is half a second later.
+    return round((told - middle).total_seconds() + 0.5, 1)

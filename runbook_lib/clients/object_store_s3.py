@@ -7,31 +7,31 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from itertools import chain
+from datetime import UTC
 from typing import Any, cast
 
 import urllib3
 from minio import Minio
 from minio.commonconfig import REPLACE, CopySource
 from minio.credentials.credentials import Credentials
-from minio.deleteobjects import DeleteObject
 
 from ..errors import BadAnswerError, ClientError, ClientTimeoutError, NotFoundError
 from ..model import ObjectInfo, StoreAbilities
 from .object_store import LiveCheck, Permissions
-from .object_store_delete import delete_guarded
-from .object_store_errors import explain_code, explained
+from .object_store_delete import delete_guarded, delete_in_bulk
+from .object_store_errors import explained
 from .object_store_fast import FastBucket
-from .object_store_items import to_info
-from .object_store_probe import check_live, probe_abilities, read_free_bytes, read_permissions
+from .object_store_items import settle, to_info
+from .object_store_probe import (
+    check_live,
+    probe_abilities,
+    read_clock_skew_s,
+    read_free_bytes,
+    read_permissions,
+)
 from .object_store_watch import MinioWriteWatch
 
 __all__ = ["S3Store"]
-
-_BULK = 64
-_DELETERS = 8
 
 
 class S3Store:
@@ -144,9 +144,9 @@ class S3Store:
                 for key in keys:
                     waiting.append((key, pool.submit(self._read_info_fast, key)))
                     if len(waiting) >= threads * 4:
-                        yield _settle(*waiting.popleft())
+                        yield settle(*waiting.popleft())
                 while waiting:
-                    yield _settle(*waiting.popleft())
+                    yield settle(*waiting.popleft())
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -250,7 +250,7 @@ class S3Store:
     ) -> list[tuple[str, ClientError]]:
         """Delete many: guarded one by one, else in bulk, in several requests at once."""
         if not guarded:
-            return self._delete_in_bulk(infos)
+            return delete_in_bulk(self._minio, self.bucket, infos)
         return delete_guarded(
             infos,
             self._fast.sign_deletes([info.key for info in infos]),
@@ -258,25 +258,6 @@ class S3Store:
             connect_s=self._connect_s,
             read_s=self._read_s,
         )
-
-    def _delete_in_bulk(self, infos: Sequence[ObjectInfo]) -> list[tuple[str, ClientError]]:
-        # Stores work through a bulk delete key by key.
-        def delete(start: int) -> list[tuple[str, ClientError]]:
-            chunk = [DeleteObject(info.key) for info in infos[start : start + _BULK]]
-            with explained(f"delete {len(chunk)} objects"):
-                return [
-                    (
-                        item.name or "",
-                        explain_code(item.code, item.message or "", f"delete {item.name}"),
-                    )
-                    for item in self._minio.remove_objects(self.bucket, chunk)
-                ]
-
-        starts = range(0, len(infos), _BULK)
-        if len(starts) < 2:
-            return [failure for start in starts for failure in delete(start)]
-        with ThreadPoolExecutor(_DELETERS, thread_name_prefix="delete") as pool:
-            return list(chain.from_iterable(pool.map(delete, starts)))
 
     def watch_writes(self, prefix: str) -> MinioWriteWatch:
         """Listen to writes under a prefix."""
@@ -295,13 +276,7 @@ class S3Store:
 
     def read_clock_skew_s(self) -> float:
         """Return the store's clock minus ours in seconds."""
-        with explained(f"GET {self.url}/"):
-            before = datetime.now(UTC)
-            answer = self.http.request("GET", f"{self.url}/", retries=False)
-            middle = before + (datetime.now(UTC) - before) / 2
-            told = parsedate_to_datetime(answer.headers.get("Date", ""))
-        # The header has whole seconds: its middle is half a second later.
-        return round((told - middle).total_seconds() + 0.5, 1)
+        return read_clock_skew_s(self.http, self.url)
 
     def read_free_bytes(self) -> int | None:
         """Return the free capacity where the store tells it."""
@@ -321,10 +296,3 @@ class S3Store:
         with explained(f"GET {self.url}/"):
             answer = self.http.request("GET", f"{self.url}/", retries=False)
         return probe_abilities(self, prefix, server=answer.headers.get("Server", ""))
-
-
-def _settle(key: str, future: Future[ObjectInfo]) -> tuple[str, ObjectInfo | ClientError]:
-    try:
-        return key, future.result()
-    except ClientError as error:
-        return key, error
