@@ -36,7 +36,7 @@ status: setup ## Show the local stack's services
 	@runbook stack status
 
 lab: setup ## Open the notebooks in JupyterLab against the running stack
-	@sh scripts/with_stack.sh jupyter lab --ip=127.0.0.1 \
+	@sh scripts/with_stack.sh jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --ip=127.0.0.1 \
 		--ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/01_purpose.ipynb $(ARGS)
 
 investigate: setup ## Sections 1, 2, 3, 5, 8 and the report; only reads (ARGS="--ticket ID")

@@ -216,9 +216,17 @@ def test_a_headless_run_writes_the_journal_of_a_clicked_one(
     (folder,) = (tmp_path / "reports").glob("inc-*")
     headless = list(read_entries(folder / "journal.jsonl"))
 
-    told = [describe(entry) for entry in clicked]
-    assert len(told) > 50
-    assert [describe(e) for e in headless if e.kind != "notebook"] == told
+    told = [describe(entry) for entry in clicked if not depends_on_time(entry)]
+    assert len(told) > 40
+    assert [describe(e) for e in headless if not depends_on_time(e)] == told
+
+
+def depends_on_time(entry: Entry) -> bool:
+    """Whether an entry is a run's own, or of another section's step: read anew when it is old."""
+    if entry.kind == "reading":
+        number: str = entry.data["section"][1]
+        return not entry.data["reading"]["step"].startswith(f"{number}.")
+    return entry.kind == "notebook"
 
 
 def describe(entry: Entry) -> tuple[object, ...]:
