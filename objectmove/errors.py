@@ -1,0 +1,98 @@
+"""The exception tree.
+
+::
+
+    MoveError
+    ├── StoreError           the store could not be read or changed; says which request
+    │   ├── AbsentError      the object does not exist
+    │   └── DeniedError      wrong credentials, or no right
+    ├── PlanError            a plan that cannot be made, read or used: malformed, altered, not found
+    ├── RefusedError         a safety rule refuses; nothing was changed
+    │   ├── NotApprovedError the approval is missing, or of something else
+    │   ├── ExpiredError     the plan or the time for an undo is over
+    │   ├── DriftError       a planned object changed before the beginning
+    │   ├── LimitError       more than a plan may hold
+    │   ├── HeldError        another session works in the bucket
+    │   ├── MoversError      nobody can say that no one else moves
+    │   └── NotReadyError    the store is unwell, or has no room for the copies
+    └── StoppedError         the session ended before its work; resume it
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AbsentError",
+    "DeniedError",
+    "DriftError",
+    "ExpiredError",
+    "HeldError",
+    "LimitError",
+    "MoveError",
+    "MoversError",
+    "NotApprovedError",
+    "NotReadyError",
+    "PlanError",
+    "RefusedError",
+    "StoppedError",
+    "StoreError",
+]
+
+
+class MoveError(Exception):
+    """Anything that this package raises on purpose."""
+
+
+class StoreError(MoveError):
+    """A request failed. ``code`` is the store's word for it, or ours; empty when it has none."""
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class AbsentError(StoreError):
+    """The object does not exist."""
+
+
+class DeniedError(StoreError):
+    """Wrong credentials, or no right."""
+
+
+class PlanError(MoveError):
+    """A plan cannot be made, read or used; says what is wrong with it."""
+
+
+class RefusedError(MoveError):
+    """A safety rule refuses. Nothing was changed."""
+
+
+class NotApprovedError(RefusedError):
+    """The approval is missing, or names something else."""
+
+
+class ExpiredError(RefusedError):
+    """The plan is too old, or the time in which a move can be taken back is over."""
+
+
+class DriftError(RefusedError):
+    """A planned object changed or vanished before the beginning."""
+
+
+class LimitError(RefusedError):
+    """More objects or bytes than one plan may hold."""
+
+
+class HeldError(RefusedError):
+    """Another session works in the bucket; names it."""
+
+
+class MoversError(RefusedError):
+    """Someone else moves, or nothing shows that nobody does."""
+
+
+class NotReadyError(RefusedError):
+    """The store is unwell, or has no room for the copies."""
+
+
+class StoppedError(MoveError):
+    """The session ended before its work was done. What it did stands in its ledger."""

@@ -1,0 +1,361 @@
+"""A plan: exactly which objects would move. Its bytes are hashed, and the hash is the approval.
+
+The file is a header, one line per object, a trailer. It is read once: bytes, hash, rows in memory,
+checks. A line that is not written exactly as this module writes it is refused, so that what an
+approver sees in the file is all that there is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
+
+from .bucket import Seen, format_time, is_key_supported, parse_time
+from .errors import PlanError, StoreError
+
+__all__ = [
+    "PLAN_ID",
+    "Abilities",
+    "Action",
+    "MovePlan",
+    "PlanHeader",
+    "PlanRow",
+    "PlanTrailer",
+    "Timing",
+    "describe_window",
+    "load_plan",
+    "parse_plan",
+    "save_plan",
+    "write_plan",
+]
+
+PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
+_SCHEMA = "objectmove/plan/2"
+
+Timestamp = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
+Action = Literal["move", "undo", "settle"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Abilities(_Part):
+    """What the store honours, by its behaviour on scratch objects.
+
+    Attributes
+    ----------
+    fence : expired requests of every kind change nothing, and valid ones work
+    conditional_copy : a copy with ``If-None-Match: *`` overwrites nothing
+    conditional_put : so does a put
+    conditional_delete : a delete with ``If-Match`` takes only that version
+    """
+
+    fence: bool
+    conditional_copy: bool
+    conditional_put: bool
+    conditional_delete: bool
+
+
+class Timing(_Part):
+    """How long things may take, in seconds.
+
+    Attributes
+    ----------
+    lease_s : a claim lapses so long after its stamp, by the store's time
+    expires_s : the most that the signature of a request lives
+    effect_s : an accepted request takes effect within this
+    spread_s : the store's nodes agree on the time within this
+    """
+
+    lease_s: float = Field(60, gt=0)
+    expires_s: int = Field(20, ge=1)
+    effect_s: float = Field(10, ge=0)
+    spread_s: float = Field(5, ge=0)
+
+    @classmethod
+    def of_lease(cls, lease_s: float, *, effect_s: float = 10, spread_s: float = 5) -> Timing:
+        """Return the timing in which every signature is over well before the claim lapses.
+
+        Raises
+        ------
+        PlanError
+            When the lease leaves no time for a request.
+        """
+        expires_s = min(20, int(lease_s - effect_s - spread_s - 1))
+        if expires_s < 1:
+            raise PlanError(f"a lease of {lease_s:g} s leaves no time for a request")
+        return cls(lease_s=lease_s, expires_s=expires_s, effect_s=effect_s, spread_s=spread_s)
+
+    @property
+    def settle_s(self) -> float:
+        """Seconds after a signature's date until nothing of it can take effect any more."""
+        return self.expires_s + self.effect_s + self.spread_s
+
+
+class PlanHeader(_Part):
+    """What the plan is about.
+
+    Attributes
+    ----------
+    source, to : prefixes
+    others : how it is made sure that nobody else moves, in words
+    window : what the store's abilities leave unguarded, in words and seconds
+    selection : how the rows were chosen, in words
+    parent, word : of an undo and of a settling: the plan that it is about, and what the person says
+    """
+
+    format: str = Field(_SCHEMA, alias="schema")
+    id: str
+    step: str
+    action: Action
+    endpoint: str
+    bucket: str
+    source: str = Field(alias="from")
+    to: str
+    made_at: Timestamp
+    made_by: str
+    expires_at: Timestamp
+    limit_objects: int
+    limit_bytes: int
+    abilities: Abilities
+    timing: Timing
+    window: str
+    others: str
+    selection: dict[str, str] = {}
+    parent: str = ""
+    word: Literal["", "taken", "not_taken"] = ""
+
+
+class PlanTrailer(_Part):
+    """Totals, and what was left out and why, with a few keys for each reason."""
+
+    objects: int
+    bytes: int
+    oldest: Timestamp | None = None
+    excluded: dict[str, int] = {}
+    excluded_sample: dict[str, tuple[str, ...]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """One object that would move.
+
+    Attributes
+    ----------
+    key, etag, size_bytes, last_modified : the version that was planned
+    to : the key that it gets; empty in a settling that moves nothing
+    age_start : since when it waits, by the caller's rules
+    facts : what else the caller wants to stand in the approved plan
+    sha256 : of the content, where the ETag is no hash of it
+    """
+
+    key: str
+    to: str
+    etag: str
+    size_bytes: int
+    last_modified: datetime
+    age_start: datetime
+    facts: Mapping[str, str] = field(default_factory=dict)
+    sha256: str = ""
+
+    @property
+    def version(self) -> Seen:
+        """The planned version, as a look would show it."""
+        return Seen(self.key, self.etag, self.size_bytes, self.last_modified)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as the file has it."""
+        row = {
+            "key": self.key,
+            "to": self.to,
+            "etag": self.etag,
+            "size_bytes": self.size_bytes,
+            "last_modified": format_time(self.last_modified),
+            "age_start": format_time(self.age_start),
+            "facts": dict(self.facts),
+        }
+        return {**row, "sha256": self.sha256} if self.sha256 else row
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> PlanRow:
+        """Return the row that a line of the file holds."""
+        times = {name: parse_time(row[name]) for name in ("last_modified", "age_start")}
+        return cls(**{**row, **times})
+
+
+@dataclass(frozen=True, slots=True)
+class MovePlan:
+    """A plan in memory: what was hashed is what is carried out."""
+
+    path: Path
+    content: bytes = field(repr=False)
+    sha256: str
+    header: PlanHeader
+    rows: tuple[PlanRow, ...] = field(repr=False)
+    trailer: PlanTrailer
+
+    @property
+    def id(self) -> str:
+        """Name of the file without its ending."""
+        return self.header.id
+
+
+def describe_window(abilities: Abilities, timing: Timing) -> str:
+    """Say what the store's abilities leave unguarded, with the seconds."""
+    parts, seconds = [], 2 + timing.settle_s
+    if not abilities.fence:
+        parts.append(
+            "no fence: this store accepts requests after their expiry, so that a request which "
+            "waited long somewhere can still take effect"
+        )
+    if not abilities.conditional_delete:
+        parts.append(
+            f"a source that is rewritten within {seconds:g} s after our last look at it may lose "
+            "its newer version: this store ignores conditions on deletes"
+        )
+    if not abilities.conditional_copy:
+        parts.append(
+            f"an object that someone writes to a destination within {seconds:g} s after our look "
+            "may be overwritten: this store ignores conditions on the target of a copy"
+        )
+    parts.append(
+        "in every store: a proxy that repeats requests can ship twice, and a rewrite of metadata "
+        "alone is not seen"
+    )
+    return "; ".join(parts)
+
+
+def write_plan(
+    folder: Path,
+    header: PlanHeader,
+    rows: Sequence[PlanRow],
+    *,
+    excluded: Mapping[str, int] | None = None,
+    excluded_sample: Mapping[str, tuple[str, ...]] | None = None,
+) -> MovePlan:
+    """Write a plan under ``folder`` and return it.
+
+    Raises
+    ------
+    PlanError
+        When it cannot be written.
+    """
+    trailer = PlanTrailer(
+        objects=len(rows),
+        bytes=sum(row.size_bytes for row in rows),
+        oldest=min((row.age_start for row in rows), default=None),
+        excluded=dict(sorted((excluded or {}).items())),
+        excluded_sample=dict(sorted((excluded_sample or {}).items())),
+    )
+    lines = [_encode(_dump(header)), *(_encode(row.to_json()) for row in rows)]
+    content = "".join(f"{line}\n" for line in (*lines, _encode(_dump(trailer)))).encode()
+    plan = parse_plan(content, path=folder / f"{header.id}.jsonl")
+    save_plan(plan)
+    return plan
+
+
+def save_plan(plan: MovePlan) -> None:
+    """Write a plan's bytes to its path, so that a reader sees all of it or nothing."""
+    temporary = plan.path.with_name(f".{plan.path.name}.{os.getpid()}.tmp")
+    try:
+        plan.path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(plan.content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(plan.path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise PlanError(f"cannot write {plan.path}: {error.strerror}") from error
+
+
+def load_plan(path: Path) -> MovePlan:
+    """Read a plan's file.
+
+    Raises
+    ------
+    PlanError
+        When it cannot be read, or is not a plan.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PlanError(f"{path} cannot be read: {error.strerror}") from error
+    return parse_plan(content, path=path)
+
+
+def parse_plan(content: bytes, *, path: Path) -> MovePlan:
+    """Hash a plan's bytes and read them.
+
+    Raises
+    ------
+    PlanError
+        When a line is not exactly what this module writes, or a row leaves the header's prefixes.
+    """
+    try:
+        lines = content.decode().split("\n")
+        if lines.pop() or len(lines) < 2:
+            raise PlanError(f"{path.name} was cut")
+        parts = [json.loads(line) for line in lines]
+        for number, (line, part) in enumerate(zip(lines, parts, strict=True), start=1):
+            if _encode(part) != line:
+                raise PlanError(f"{path.name}, line {number}: not written by `plan`")
+        header = PlanHeader.model_validate(parts[0])
+        rows = tuple(PlanRow.from_json(part) for part in parts[1:-1])
+        trailer = PlanTrailer.model_validate(parts[-1])
+    except (ValueError, TypeError, KeyError, RecursionError, StoreError) as error:
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise PlanError(f"{path.name} is not a plan ({what}). Make a new one.") from error
+    _check(path, header, rows, trailer)
+    return MovePlan(path, content, hashlib.sha256(content).hexdigest(), header, rows, trailer)
+
+
+def _check(path: Path, header: PlanHeader, rows: Sequence[PlanRow], trailer: PlanTrailer) -> None:
+    if header.format != _SCHEMA or not PLAN_ID.fullmatch(header.id) or path.stem != header.id:
+        raise PlanError(f"{path.name} is not a plan of this version, or was renamed")
+    check_prefixes(header.source, header.to)
+    if trailer.objects != len(rows) or trailer.bytes != sum(row.size_bytes for row in rows):
+        raise PlanError(f"{path.name}: its totals are not those of its rows")
+    for row in rows:
+        allowed = {header.to + row.key[len(header.source) :]}
+        if header.action == "settle":
+            allowed = {""} if header.word == "not_taken" else {*allowed, ""}
+        if not row.key.startswith(header.source) or row.to not in allowed:
+            raise PlanError(f"{path.name}: {row.key!r} is outside of the plan's prefixes")
+        if not row.etag or not is_key_supported(row.key) or row.size_bytes < 0:
+            raise PlanError(f"{path.name}: {row.key!r} cannot be moved")
+    if len({row.key for row in rows}) != len(rows):
+        raise PlanError(f"{path.name}: a key stands in it twice")
+
+
+def check_prefixes(source: str, to: str) -> None:
+    """Refuse prefixes that lie in each other.
+
+    Raises
+    ------
+    PlanError
+        With the reason.
+    """
+    for prefix in (source, to):
+        if not prefix.endswith("/") or not is_key_supported(prefix[:-1]):
+            raise PlanError(f"{prefix!r} is not a prefix: it ends with '/'")
+    if source.startswith(to) or to.startswith(source):
+        raise PlanError(f"{source!r} and {to!r} lie in each other: a move onto itself deletes")
+
+
+def _dump(part: BaseModel) -> Any:
+    return part.model_dump(mode="json", by_alias=True)
+
+
+def _encode(part: Any) -> str:
+    return json.dumps(part, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

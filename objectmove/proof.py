@@ -1,0 +1,109 @@
+"""Prove a move by looking anew: where is each planned object, and what else did we touch?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from .bucket import Bucket, find_all
+from .ledger import Ledger, Logs
+from .move import place_of
+from .plan import MovePlan
+from .record import read_record
+from .session import Clock, Notice
+from .table import Fence, Place, Proof, Seat, State, decide
+
+__all__ = ["MoveProof", "verify_plan"]
+
+_NAMED = 100
+_FINE = (Proof.IN_PLACE, Proof.GONE_AFTER_LANDED)
+
+
+@dataclass(frozen=True, slots=True)
+class MoveProof:
+    """What an independent look found.
+
+    Attributes
+    ----------
+    counts : objects by outcome: those of ``table.Proof``, ``lost`` (a newer version that went in
+        the declared window) and ``foreign_changed`` (planned content, written meanwhile, at a key
+        that no row names)
+    keys : some of the keys of each outcome but ``in_place``
+    approved_by : who approved
+    """
+
+    plan: str
+    at: datetime
+    counts: dict[str, int]
+    keys: dict[str, tuple[str, ...]]
+    approved_by: str
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every planned object is in place, or was taken after our copy was confirmed."""
+        return not any(count for name, count in self.counts.items() if name not in _FINE)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        names = {name: list(keys) for name, keys in self.keys.items()}
+        return {"plan": self.plan, **self.counts, "keys": names, "approved_by": self.approved_by}
+
+
+def verify_plan(
+    bucket: Bucket, plan: MovePlan, *, logs: Logs, clock: Clock, notice: Notice = lambda _: None
+) -> MoveProof:
+    """Look at every planned key and destination, and compare with the ledger. Only reads.
+
+    Parameters
+    ----------
+    notice : told why and how long it waits: until no request of ours can take effect any more
+
+    Raises
+    ------
+    StoreError
+        When the bucket cannot be read: nothing is proven then.
+    """
+    record = read_record(bucket, plan.id)
+    ledger = Ledger(logs(plan.id), plan, record)
+    in_doubt = ledger.rows(State.DOUBTFUL, State.LANDED)
+    while in_doubt and ledger.fence_at and (now := bucket.read_clock()) < ledger.fence_at:
+        left = (ledger.fence_at - now).total_seconds()
+        notice(f"{len(in_doubt)} objects may still change: {left:.0f} s more")
+        clock.sleep(min(left + 0.2, 5.0))
+    at = bucket.read_clock()
+    header, rows = plan.header, [row for row in plan.rows if row.to]
+    seen = find_all(bucket, header.source, [row.key for row in rows])
+    names, contents = {row.to for row in rows}, {(row.etag, row.size_bytes) for row in rows}
+    written = {
+        found.key: found
+        for found in bucket.list_objects(header.to)
+        if found.key in names or (found.etag, found.size_bytes) in contents
+    }
+    counts: dict[str, int] = dict.fromkeys((*Proof, "lost", "foreign_changed"), 0)
+    keys: dict[str, tuple[str, ...]] = {}
+
+    def count(outcome: str, key: str) -> None:
+        counts[outcome] += 1
+        if outcome != Proof.IN_PLACE and len(keys.get(outcome, ())) < _NAMED:
+            keys[outcome] = (*keys.get(outcome, ()), key)
+
+    for place, row in enumerate(plan.rows):
+        landing = ledger.landings.get(place)
+        source = place_of(seen[row.key], row, at_source=True) if row.key in seen else Place.UNKNOWN
+        etag = landing.etag if landing else ""
+        rule = decide(
+            fence=Fence.PASSED,
+            seat=Seat.HELD,
+            state=ledger.states[place],
+            source=source,
+            destination=place_of(written.get(row.to), row, at_source=False, etag=etag),
+        )
+        count(rule.proof, row.key)
+    for key in ledger.lost:
+        count("lost", key)
+    times = [landing.at for landing in ledger.landings.values() if landing.at]
+    for key in sorted(set(written) - names):
+        if times and min(times) <= written[key].last_modified <= max(times):
+            count("foreign_changed", key)
+    return MoveProof(plan.id, at, counts, keys, ledger.approved_by)

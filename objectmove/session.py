@@ -1,0 +1,256 @@
+"""One session at a time on a bucket: a claim that lapses by the store's time, and the fence.
+
+Without conditional puts no shared lock object is safe, so each session puts a claim of its own and
+then lists: who sees another live one withdraws. Every change is signed with the store's own stamp
+on the claim, and expires well before the claim can lapse: a session that slept cannot change
+anything when it wakes, because the store refuses it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, Self
+
+from .bucket import Answer, Bucket, OnAnswer, Request, Seen
+from .errors import HeldError, MoveError, NotReadyError, StoppedError, StoreError
+from .plan import Timing
+
+__all__ = ["CLAIMS", "Clock", "Notice", "Session", "SystemClock"]
+
+CLAIMS = ".runbook/claims/"
+
+Notice = Callable[[str], None]
+"""Told in words what is being waited for."""
+
+
+class Clock(Protocol):
+    """Time, handed in."""
+
+    def now(self) -> datetime:
+        """Return this machine's time in UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never run backwards."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> datetime:
+        """Return the time in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return seconds that never run backwards."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+class Session:
+    """The only session on a bucket; a context manager.
+
+    Parameters
+    ----------
+    what, by : which plan it carries out, and who; others are told
+    timing, clock : how long things may take
+    notice : told what is being waited for
+
+    Attributes
+    ----------
+    stamp : the store's time of our claim
+    host : this machine's name
+    is_silent : the last requests were not all answered
+    """
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        *,
+        what: str,
+        by: str,
+        timing: Timing,
+        clock: Clock,
+        notice: Notice = lambda _: None,
+    ) -> None:
+        self.bucket, self.timing, self.clock, self.notice = bucket, timing, clock, notice
+        self.host = socket.gethostname()
+        self._body = {
+            "plan": what,
+            "by": by,
+            "host": self.host,
+            "pid": os.getpid(),
+            "lease_s": timing.lease_s,
+        }
+        self._key = ""
+        self._stamped_at = 0.0
+        self.is_silent = False
+        self.stamp = datetime.min.replace(tzinfo=UTC)
+
+    def __enter__(self) -> Self:
+        """Claim the bucket; waits for a claim that nobody renews to lapse.
+
+        Raises
+        ------
+        HeldError
+            When someone else works in the bucket: names who.
+        NotReadyError
+            When the store does not show what was just written.
+        """
+        seen: dict[str, datetime] = {}
+        began = self.clock.monotonic()
+        while others := self._try_claim():
+            longest = 0.0
+            for claim in others:
+                body = self._read_claim(claim)
+                text = f"{body['by']} on {body['host']} carries out {body['plan']}"
+                is_renewed = seen.setdefault(claim.key, claim.last_modified) < claim.last_modified
+                longest = max(longest, float(body["lease_s"]))
+                waited = self.clock.monotonic() - began
+                if is_renewed or waited > longest + self.timing.spread_s + 30:
+                    raise HeldError(f"{text}. Nothing was changed; try again when it has ended.")
+                self.notice(f"{text}, or was killed: its claim lapses within {longest:g} s")
+            self.clock.sleep(0.5 + int.from_bytes(os.urandom(1)) / 256)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the claim back; where the store does not answer, it lapses."""
+        if not self.is_silent:
+            self._withdraw()
+
+    @property
+    def expires_at(self) -> datetime:
+        """The store's time at which what is signed now expires."""
+        return self.stamp + timedelta(seconds=self.timing.expires_s)
+
+    @property
+    def fence_at(self) -> datetime:
+        """The store's time from which on nothing that is signed now can take effect."""
+        return self.stamp + timedelta(seconds=self.timing.settle_s)
+
+    def renew(self) -> None:
+        """Renew the claim when half of the signatures' time is over.
+
+        Raises
+        ------
+        StoppedError
+            When it lapsed meanwhile: someone else may have begun.
+        """
+        if self.clock.monotonic() - self._stamped_at > self.timing.expires_s / 2:
+            self._stamp()
+
+    def send(
+        self, requests: Sequence[Request], on_answer: OnAnswer = lambda _index, _answer: None
+    ) -> list[Answer]:
+        """Send requests that the store refuses once our claim is old."""
+        self.is_silent = False
+
+        def take(index: int, answer: Answer) -> None:
+            self.is_silent = self.is_silent or answer.code == "NoAnswer"
+            on_answer(index, answer)
+
+        return self.bucket.send(
+            requests, signed_at=self.stamp, expires_s=self.timing.expires_s, on_answer=take
+        )
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write an object of ours, for certain.
+
+        Raises
+        ------
+        StoppedError
+            When it is not certain that it was written.
+        """
+        (answer,) = self.send([Request("put", key, body=body)])
+        if answer.effect != "done":
+            raise StoppedError(f"{key} could not be written ({answer.code} {answer.message})")
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects of ours.
+
+        Raises
+        ------
+        StoppedError
+            When it is not certain that they are gone.
+        """
+        for answer in self.send([Request("delete", key) for key in keys]):
+            if answer.effect != "done":
+                raise StoppedError(f"an object of ours could not be removed ({answer.code})")
+
+    def wait_until(self, at: datetime, why: str) -> None:
+        """Wait until the store's time is past ``at``; keeps the claim alive."""
+        while self.stamp < at:
+            left = (at - self.stamp).total_seconds()
+            self.notice(f"{why}: {left:.0f} s more")
+            self.clock.sleep(max(0.2, min(left, self.timing.expires_s / 2)))
+            self._stamp()
+
+    def _try_claim(self) -> list[Seen]:
+        """Put a claim; return the live claims of others, after taking ours back."""
+        self._key = f"{CLAIMS}{secrets.token_hex(8)}"
+        self._put_claim()
+        claims = {seen.key: seen for seen in self.bucket.list_objects(CLAIMS)}
+        if self._key not in claims:
+            raise NotReadyError("the store does not list what was just written: no claim is safe")
+        ours = claims.pop(self._key)
+        self.stamp = ours.last_modified
+        live = []
+        for claim in claims.values():
+            lease_s = float(self._read_claim(claim)["lease_s"])
+            lapses_at = claim.last_modified + timedelta(seconds=lease_s + self.timing.spread_s)
+            if lapses_at > self.stamp:
+                live.append(claim)
+        if live:
+            self._withdraw()
+        return live
+
+    def _stamp(self) -> None:
+        before = self.stamp
+        self._put_claim()
+        seen = self.bucket.look([self._key]).get(self._key)
+        if seen is None:
+            raise StoppedError("our claim is not there any more: someone removed it")
+        if (seen.last_modified - before).total_seconds() >= self.timing.lease_s - 1:
+            raise StoppedError("our claim had lapsed: this machine slept, or the store was slow")
+        self.stamp = max(before, seen.last_modified)
+
+    def _put_claim(self) -> None:
+        body = json.dumps(self._body).encode()
+        # A claim that takes effect late only makes others wait: any date of the store will do.
+        date = self.bucket.read_clock()
+        self._stamped_at = self.clock.monotonic()
+        (answer,) = self.bucket.send(
+            [Request("put", self._key, body=body)],
+            signed_at=date,
+            expires_s=self.timing.expires_s,
+        )
+        if answer.effect != "done":
+            raise StoppedError(f"the claim could not be written ({answer.code} {answer.message})")
+
+    def _withdraw(self) -> None:
+        with suppress(StoreError):  # it lapses
+            self.bucket.send(
+                [Request("delete", self._key)],
+                signed_at=self.bucket.read_clock(),
+                expires_s=self.timing.expires_s,
+            )
+
+    def _read_claim(self, claim: Seen) -> dict[str, Any]:
+        unknown = {"plan": "something", "by": "someone", "host": "?", "lease_s": 3600}
+        try:
+            body = json.loads(self.bucket.read(claim.key) or b"{}")
+            return {**unknown, **body, "lease_s": min(3600.0, float(body["lease_s"]))}
+        except (ValueError, TypeError, KeyError, MoveError):
+            return unknown

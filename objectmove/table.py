@@ -1,0 +1,191 @@
+"""The one decision table: what to do with a row, and what to say of it. Pure.
+
+Apply, resume, undo, settle and verify ask ``decide`` and nothing else. Every cell is written out;
+a test proves that each has exactly one rule. ``docs/decision-table.md`` is printed from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import product
+
+__all__ = ["RULES", "Act", "Fence", "Place", "Proof", "Rule", "Seat", "State", "decide", "render"]
+
+
+class Fence(StrEnum):
+    """Whether a request for this row may still take effect: unanswered, and not expired + G + S."""
+
+    OPEN = "open"
+    PASSED = "passed"
+
+
+class Seat(StrEnum):
+    """Whether everyone else who moves is held, as the plan says."""
+
+    HELD = "held"
+    FREE = "free"
+
+
+class State(StrEnum):
+    """What ledger and bucket record know of a row.
+
+    A copy that was announced and has no answer that proves something is ``doubtful``, whether it
+    was refused oddly, timed out, or its process died.
+    """
+
+    NONE = "none"
+    DOUBTFUL = "doubtful"
+    LANDED = "landed"
+    MOVED = "moved"
+    CONFLICT = "conflict"
+    UNPROVEN = "unproven"
+    SKIPPED = "skipped"
+    TAKEN = "settled: taken"
+    FREED = "settled: not taken"
+
+
+class Place(StrEnum):
+    """What a look found: at the source ``same`` is the planned version, at the destination its
+    content."""
+
+    SAME = "same"
+    OTHER = "other"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+
+
+class Act(StrEnum):
+    """What to do."""
+
+    WAIT = "wait for the fence"
+    LOOK = "look again"
+    STOP = "stop: movers are free"
+    COPY = "copy"
+    ADOPT = "note as landed, then delete the source"
+    DELETE = "delete the source"
+    DONE = "note as moved"
+    SKIP = "note as skipped"
+    CONFLICT = "note as conflict"
+    UNPROVEN = "note as unproven"
+    NOTHING = "nothing"
+
+
+class Proof(StrEnum):
+    """What a proof says of the row."""
+
+    IN_PLACE = "in_place"
+    GONE_AFTER_LANDED = "gone_after_landed"
+    UNPROVEN = "unproven"
+    WAITING = "waiting"
+    CHANGED_BY_OTHERS = "changed_by_others"
+    DUPLICATED = "duplicated"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Cells with one decision, and the reason."""
+
+    state: State
+    fence: frozenset[Fence]
+    seat: frozenset[Seat]
+    source: frozenset[Place]
+    destination: frozenset[Place]
+    act: Act
+    proof: Proof
+    reason: str
+
+    def cells(self) -> Iterator[tuple[Fence, Seat, State, Place, Place]]:
+        """Yield every cell that the rule decides."""
+        return product(self.fence, self.seat, {self.state}, self.source, self.destination)
+
+
+_TABLE = """
+NONE     any    held same           absent  COPY     WAITING  it waits, and nothing is in its way
+NONE     any    free same           absent  STOP     WAITING  it waits, but others may move it
+NONE     any    held same           same    ADOPT    WAITING  the content is there already: one copy is enough
+NONE     any    free same           same    STOP     WAITING  the content is there, but others may move it
+NONE     any    any  same           other   SKIP     CHANGED_BY_OTHERS  the destination is taken
+NONE     any    any  same           unknown LOOK     WAITING  the destination could not be read
+NONE     any    any  other          any     SKIP     CHANGED_BY_OTHERS  its writer replaced it
+NONE     any    any  absent         any     SKIP     CHANGED_BY_OTHERS  someone else took it away
+NONE     any    any  unknown        any     LOOK     WAITING  the source could not be read
+DOUBTFUL open   any  any            any     WAIT     UNPROVEN the copy may still take effect
+DOUBTFUL passed held same           same    ADOPT    DUPLICATED  the content is there: it landed
+DOUBTFUL passed free same           same    STOP     DUPLICATED  it landed, but others may move the source
+DOUBTFUL passed any  other          same    CONFLICT CHANGED_BY_OTHERS  the planned content is there, and a newer version waits
+DOUBTFUL passed any  absent         same    DONE     IN_PLACE the content is there, and someone else removed the source
+DOUBTFUL passed any  not-unknown    absent  UNPROVEN UNPROVEN it never landed, or a consumer took it: nobody can know
+DOUBTFUL passed any  not-unknown    other   UNPROVEN UNPROVEN something else is there, before ours or after it: nobody can know
+DOUBTFUL passed any  not-unknown    unknown LOOK     UNPROVEN the destination could not be read
+DOUBTFUL passed any  unknown        any     LOOK     UNPROVEN the source could not be read
+LANDED   open   any  any            any     WAIT     UNPROVEN the delete may still take effect
+LANDED   passed held same           same    DELETE   DUPLICATED  the copy is there: finish the move
+LANDED   passed free same           same    STOP     DUPLICATED  the copy is there, but others may move the source
+LANDED   passed held same           absent  DELETE   WAITING  a consumer took the copy: what is left would ship twice
+LANDED   passed free same           absent  STOP     WAITING  a consumer took the copy, but others may move the source
+LANDED   passed held same           unknown DELETE   UNPROVEN the copy was there: finish the move
+LANDED   passed free same           unknown STOP     UNPROVEN the copy was there, but others may move the source
+LANDED   passed any  same           other   CONFLICT CHANGED_BY_OTHERS  someone replaced the copy: the source may be the last one
+LANDED   passed any  other          any     CONFLICT CHANGED_BY_OTHERS  the planned version was put in place, and a newer one waits
+LANDED   passed any  absent         same    DONE     IN_PLACE it is at its destination
+LANDED   passed any  absent         absent  DONE     GONE_AFTER_LANDED  a consumer took it after our copy was confirmed
+LANDED   passed any  absent         other   DONE     CHANGED_BY_OTHERS  someone replaced it after our copy was confirmed
+LANDED   passed any  absent         unknown DONE     UNPROVEN it is moved; the destination could not be read
+LANDED   passed any  unknown        any     LOOK     UNPROVEN the source could not be read
+MOVED    any    any  not-same       same    NOTHING  IN_PLACE it is at its destination
+MOVED    any    any  not-same       absent  NOTHING  GONE_AFTER_LANDED  a consumer took it after our copy was confirmed
+MOVED    any    any  not-same       other   NOTHING  CHANGED_BY_OTHERS  someone replaced it after our copy was confirmed
+MOVED    any    any  not-same       unknown NOTHING  UNPROVEN the destination could not be read
+MOVED    any    any  same           any     CONFLICT DUPLICATED  the store said that the planned version is deleted, and it is there
+CONFLICT any    any  any            any     NOTHING  CHANGED_BY_OTHERS  two versions: a person decides
+UNPROVEN any    any  any            any     NOTHING  UNPROVEN a person settles it
+SKIPPED  any    any  any            any     NOTHING  CHANGED_BY_OTHERS  others changed it before any copy of ours
+TAKEN    any    any  any            any     NOTHING  GONE_AFTER_LANDED  a person said that it was taken
+FREED    any    any  same           any     NOTHING  WAITING  a person said that it was not taken: a new plan may move it
+FREED    any    any  not-same       any     NOTHING  CHANGED_BY_OTHERS  a person said that it was not taken, and it went since
+"""  # noqa: E501
+
+
+def _parse(line: str) -> Rule:
+    state, fence, seat, source, destination, act, proof, reason = line.split(maxsplit=7)
+    return Rule(
+        State[state],
+        frozenset(Fence if fence == "any" else [Fence(fence)]),
+        frozenset(Seat if seat == "any" else [Seat(seat)]),
+        _parse_places(source),
+        _parse_places(destination),
+        Act[act],
+        Proof[proof],
+        reason,
+    )
+
+
+def _parse_places(word: str) -> frozenset[Place]:
+    if word == "any":
+        return frozenset(Place)
+    if word.startswith("not-"):
+        return frozenset(Place) - {Place(word.removeprefix("not-"))}
+    return frozenset({Place(word)})
+
+
+RULES: tuple[Rule, ...] = tuple(_parse(line) for line in _TABLE.strip().splitlines())
+
+_BY_CELL = {cell: rule for rule in RULES for cell in rule.cells()}
+
+
+def decide(*, fence: Fence, seat: Seat, state: State, source: Place, destination: Place) -> Rule:
+    """Return the rule of one cell."""
+    return _BY_CELL[fence, seat, state, source, destination]
+
+
+def render() -> str:
+    """Return the table as Markdown, for the docs."""
+    names = ("ledger", "fence", "movers", "source", "destination", "act", "proof", "why")
+    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+    for line, rule in zip(_TABLE.strip().splitlines(), RULES, strict=True):
+        _, fence, seat, source, destination, *_ = line.split(maxsplit=7)
+        cells = (rule.state, fence, seat, source, destination, rule.act, rule.proof, rule.reason)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
