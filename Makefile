@@ -64,7 +64,7 @@ test: setup-test lint ## Everything that CI checks
 	@pytest tests/faults
 	@pytest tests/browser
 
-bench: setup ## Release of 10,000 objects beside mc, s5cmd and rclone, as ratios
+bench: setup ## Plan, apply and verify 5,000 labels beside s5cmd, mc and rclone
 	@sh scripts/setup/prometheus.sh --bench >&2
 	@python -m bench.release $(ARGS)
 

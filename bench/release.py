@@ -1,13 +1,18 @@
-"""Move objects beside ``mc mv``, ``s5cmd mv`` and ``rclone move``; print ratios, not promises.
+"""The whole way of a release, beside the bare moves of ``s5cmd``, ``mc`` and ``rclone``.
 
-Ours is apply + verify of an approved plan, with every guard; theirs is a bare move. Each round
-runs every tool once on freshly filled prefixes; the median of the rounds is compared.
+Ours are three commands as whole processes, with every guard: ``runbook plan``, ``apply`` and
+``verify``, in an incident of its own each time. Every tool moves such labels in every round, each
+time on a server of its own. What is compared is the median of the rounds.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
+import platform
+import random
 import resource
 import shutil
 import statistics
@@ -15,20 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
-from bench.growth import measure_growth
-from runbook_lib.change.mover import apply_plan
-from runbook_lib.change.plan import make_release_plan
-from runbook_lib.change.plan_file import ReleasePlan
-from runbook_lib.change.proof import verify_release
-from runbook_lib.clients.object_store_s3 import S3Store
-from runbook_lib.model import format_time
-from runbook_lib.redact import Redactor
+from objectmove.bucket import Request, S3Bucket
 from tests.support.gateway import (
     ACCESS_KEY,
     BUCKET,
@@ -38,220 +36,260 @@ from tests.support.gateway import (
     run_seaweedfs,
 )
 
-Move = Callable[[StoreServer, S3Store, Path], tuple[float, float]]
-"""Moves all, and returns its seconds and its CPU seconds, the server's included."""
+SERVERS = {"juicefs": run_juicefs, "seaweedfs": run_seaweedfs}
+VARIANTS = {"without `pending-since`": False, "with `pending-since`": True}
+STEPS = ("plan", "apply", "verify")
+#: What is added up, and the most that it may take, as a ratio to the fastest tool.
+SUMS = {"apply + verify": (STEPS[1:], 0.8), "plan + apply + verify": (STEPS, 1.0)}
+_PATHS = f"{BUCKET}/pending/", f"{BUCKET}/ready/"
+#: The names of each tool's program, and its arguments for a move; ours are three commands.
+TOOLS = {
+    "runbook": (("runbook",), ""),
+    "s5cmd mv": (("s5cmd",), "--numworkers 64 mv s3://{}* s3://{}"),
+    "mc mv": (("mcli", "minio-client", "mc"), "mv --recursive bench/{} bench/{}"),
+    "rclone move": (("rclone",), "move --transfers 64 --checkers 64 :s3:{} :s3:{}"),
+}
+SYSTEMS = "PROMETHEUS ALERTMANAGER GRAFANA SUPPORT FULFILLMENT PIPELINE PROBE"
+#: What somebody sets who has the store and none of the other systems.
+SETTINGS = {
+    "LABEL_FINISHED": "metadata:tracking-number",
+    "WORKER_CONTROL": "none",
+    "RUNBOOK_SERVICES": "none",
+    **{f"{system}_URL": "" for system in SYSTEMS.split()},
+}
+LABEL_BYTES = 1000
+#: Labels of a backlog have been there for a while: `runbook` looks twice at what was just written.
+_SETTLE_S = 11
+_TIMEOUT_S = 900
 
-_NO_LIMIT = 10**9
+
+class Cost(NamedTuple):
+    """What a command took: seconds, and CPU seconds of its process and of the server's."""
+
+    wall_s: float
+    client_cpu_s: float
+    server_cpu_s: float
 
 
 def find_program(*names: str) -> str | None:
     """Return the first of the programs that is installed, beside Python or on PATH."""
     for name in names:
         beside = Path(sys.executable).with_name(name)
-        if beside.exists() or shutil.which(name):
-            return str(beside if beside.exists() else name)
+        if found := str(beside) if beside.exists() else shutil.which(name):
+            return found
     return None
 
 
-def fill(store: S3Store, count: int, size_bytes: int) -> None:
-    """Put ``count`` finished labels under pending/, as fast as the store copies them."""
-    seed = store.put_object(
-        "seed.pdf",
-        os.urandom(size_bytes),
-        content_type="application/pdf",
-        metadata={
-            "order-id": "1",
-            "tracking-number": "TRK1",
-            "pending-since": format_time(datetime.now(UTC) - timedelta(minutes=20)),
-        },
-    )
-    pairs = [(seed, f"pending/{n:07d}-0123456789ab.pdf") for n in range(count)]
-    for start in range(0, count, 5000):
-        for _, error in store.copy_objects(pairs[start : start + 5000]):
-            if error is not None:
-                raise error
-
-
-def empty(store: S3Store) -> int:
-    """Delete everything and return how many objects were under ready/."""
-    infos = [info for prefix in ("pending/", "ready/") for info in store.list_objects(prefix)]
-    store.delete_objects(infos, guarded=False)
-    return sum(info.key.startswith("ready/") for info in infos)
-
-
-def make_plan(store: S3Store, folder: Path) -> ReleasePlan:
-    """Plan the release of all that waits."""
-    return make_release_plan(
-        store,
-        folder=folder / "plans",
-        prefix="pending/",
-        to="ready/",
-        made_by="bench",
-        limit_objects=_NO_LIMIT,
-        limit_bytes=10**15,
-        lifetime_s=3600,
-    )
-
-
-def move_ours(server: StoreServer, store: S3Store, folder: Path) -> tuple[float, float]:
-    """Measure apply and verify."""
-    planned = time.perf_counter()
-    plan = make_plan(store, folder)
-    ledger = folder / "ledger" / f"{plan.id}.jsonl"
-    start, used = time.perf_counter(), read_cpu_s(server)
-    result = apply_plan(
-        store,
-        plan,
-        ledger_path=ledger,
-        approve_sha256=plan.sha256,
-        approved_by="bench",
-        redactor=Redactor([SECRET_KEY]),
-    )
-    applied = time.perf_counter()
-    proof = verify_release(store, plan, ledger_path=ledger, evidence=folder / "proof.json")
-    end, cpu = time.perf_counter(), read_cpu_s(server) - used
-    if not (result.is_clean and proof.counts["in_place"] == plan.trailer.objects):
-        raise RuntimeError(f"{result.to_json()} {proof.counts}")
-    print(
-        f"    {server.kind}: plan {start - planned:.1f} s, apply {applied - start:.1f} s, "
-        f"verify {end - applied:.1f} s"
-    )
-    return end - start, cpu
-
-
-def move_by(
-    server: StoreServer, command: list[str], environment: dict[str, str]
-) -> tuple[float, float]:
-    """Measure a command."""
-    # rclone refuses to start when a CA bundle is named there.
-    kept = {name: text for name, text in os.environ.items() if name != "AWS_CA_BUNDLE"}
-    start, used = time.perf_counter(), read_cpu_s(server)
-    done = subprocess.run(
-        command, env={**kept, **environment}, capture_output=True, timeout=900, check=False
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"{command[0]}: {done.stderr.decode()[-1000:]}")
-    return time.perf_counter() - start, read_cpu_s(server) - used
-
-
-def move_s5cmd(server: StoreServer, _: S3Store, __: Path) -> tuple[float, float]:
-    """Measure ``s5cmd mv``."""
-    program = find_program("s5cmd") or "s5cmd"
-    command = [program, "--endpoint-url", f"http://{server.endpoint}", "--numworkers", "64"]
-    command += ["mv", f"s3://{BUCKET}/pending/*", f"s3://{BUCKET}/ready/"]
-    return move_by(server, command, _aws())
-
-
-def move_mc(server: StoreServer, _: S3Store, folder: Path) -> tuple[float, float]:
-    """Measure ``mc mv --recursive``."""
-    program = find_program("mcli", "minio-client", "mc") or "mc"
-    host = f"http://{ACCESS_KEY}:{SECRET_KEY}@{server.endpoint}"
-    command = [program, "--config-dir", str(folder / "mc"), "mv", "--recursive"]
-    command += [f"bench/{BUCKET}/pending/", f"bench/{BUCKET}/ready/"]
-    return move_by(server, command, {"MC_HOST_bench": host})
-
-
-def move_rclone(server: StoreServer, _: S3Store, folder: Path) -> tuple[float, float]:
-    """Measure ``rclone move``."""
-    command = ["rclone", "--config", str(folder / "rclone.conf"), "move", "--transfers", "64"]
-    command += ["--checkers", "64", f"bench:{BUCKET}/pending", f"bench:{BUCKET}/ready"]
-    remote = {
-        "TYPE": "s3",
-        "PROVIDER": "Other",
-        "ACCESS_KEY_ID": ACCESS_KEY,
-        "SECRET_ACCESS_KEY": SECRET_KEY,
-        "ENDPOINT": f"http://{server.endpoint}",
-        "REGION": "us-east-1",
+def make_environment(endpoint: str, home: Path, count: int = 0) -> dict[str, str]:
+    """Return how every program finds the server; nothing else of this shell."""
+    url = f"http://{endpoint}"
+    return SETTINGS | {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        "RUNBOOK_HOME": str(home / "reports"),
+        "MINIO_ENDPOINT": endpoint,
+        "MINIO_ROOT_USER": ACCESS_KEY,
+        "MINIO_ROOT_PASSWORD": SECRET_KEY,
+        "FULFILLMENT_BUCKET": BUCKET,
+        "RELEASE_LIMIT_OBJECTS": str(max(count, 5000)),
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_REGION": "us-east-1",
+        "S3_ENDPOINT_URL": url,
+        "MC_HOST_bench": url.replace("//", f"//{ACCESS_KEY}:{SECRET_KEY}@"),
+        "RCLONE_S3_PROVIDER": "Other",
+        "RCLONE_S3_ENV_AUTH": "true",
+        "RCLONE_S3_ENDPOINT": url,
+        "RCLONE_S3_REGION": "us-east-1",
     }
-    return move_by(
-        server, command, {f"RCLONE_CONFIG_BENCH_{name}": text for name, text in remote.items()}
-    )
 
 
-def read_cpu_s(server: StoreServer) -> float:
-    """Return the CPU seconds that the server, this process and its children have used."""
+def run(server: StoreServer, command: list[str], environment: dict[str, str]) -> tuple[Cost, str]:
+    """Run a command that has to end with 0; return its cost and its stdout."""
     assert server.process is not None
-    theirs = psutil.Process(server.process.pid).cpu_times()
-    return theirs.user + theirs.system + sum(os.times()[:4])
+    process = psutil.Process(server.process.pid)
 
+    def read_cpu_s() -> tuple[float, float]:
+        # Of the children only those count that have ended: the server has not.
+        ended, used = resource.getrusage(resource.RUSAGE_CHILDREN), process.cpu_times()
+        return ended.ru_utime + ended.ru_stime, used.user + used.system
 
-def time_listing(server: StoreServer) -> float:
-    """Return the seconds of ``s5cmd ls`` of what waits."""
-    program = find_program("s5cmd") or "s5cmd"
-    command = [program, "--endpoint-url", f"http://{server.endpoint}", "ls"]
-    return move_by(server, [*command, f"s3://{BUCKET}/pending/*"], _aws())[0]
-
-
-def _aws() -> dict[str, str]:
-    names = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
-    return {**names, "AWS_REGION": "us-east-1"}
-
-
-def compare(server: StoreServer, *, count: int, size_bytes: int, rounds: int) -> None:
-    """Run every tool in turn and print the medians beside ours."""
-    store = S3Store(
-        endpoint=server.endpoint, bucket=BUCKET, access_key=ACCESS_KEY, secret_key=SECRET_KEY
+    start, (client, served) = time.perf_counter(), read_cpu_s()
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd=environment["HOME"],
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
     )
-    tools: dict[str, Move] = {"runbook apply + verify": move_ours}
-    others: tuple[tuple[str, Move, tuple[str, ...]], ...] = (
-        ("s5cmd mv", move_s5cmd, ("s5cmd",)),
-        ("mc mv", move_mc, ("mcli", "minio-client", "mc")),
-        ("rclone move", move_rclone, ("rclone",)),
-    )
-    for name, move, programs in others:
-        if find_program(*programs):
-            tools[name] = move
-        else:
-            print(f"  {name}: not installed, left out")
-    seconds: dict[str, list[float]] = {name: [] for name in tools}
-    cpu: dict[str, list[float]] = {name: [] for name in tools}
-    for _ in range(rounds):
-        for name, move in tools.items():
-            empty(store)
-            fill(store, count, size_bytes)
-            with tempfile.TemporaryDirectory() as folder:
-                took, used = move(server, store, Path(folder))
-            seconds[name].append(took)
-            cpu[name].append(used)
-            if (landed := empty(store)) != count:
-                raise RuntimeError(f"{name} moved {landed} of {count}")
-    ours = statistics.median(seconds["runbook apply + verify"])
-    print(f"  {server.kind}, {count} objects of {size_bytes} bytes, median of {rounds}:")
-    for name, taken in sorted(seconds.items(), key=lambda item: statistics.median(item[1])):
-        median, listed = statistics.median(taken), " ".join(f"{s:.1f}" for s in taken)
-        print(
-            f"    {name:24} {median:7.1f} s   {median / ours:5.2f} × ours   ({listed})   "
-            f"CPU of both {statistics.median(cpu[name]):.1f} s"
+    wall, (client_end, served_end) = time.perf_counter() - start, read_cpu_s()
+    if done.returncode != 0:
+        said = f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}: {said}")
+    return Cost(wall, client_end - client, served_end - served), done.stdout
+
+
+def release(
+    server: StoreServer, program: str, environment: dict[str, str], count: int
+) -> dict[str, Cost]:
+    """Plan, apply and verify, each as a person types it."""
+    costs = {}
+
+    def take(step: str, field: str, *arguments: str) -> dict[str, str]:
+        command = [program, step, *arguments, "--json"]
+        costs[step], said = run(server, command, environment)
+        document = json.loads(said)
+        if document[field] != count:
+            raise RuntimeError(f"{' '.join(command)}: {field} is not {count}: {said[:2000]}")
+        return dict(document)
+
+    plan = take("plan", "objects")
+    take("apply", "moved", plan["plan"], "--approve", plan["sha256"])
+    take("verify", "in_place", plan["plan"])
+    return costs
+
+
+def fill(bucket: S3Bucket, count: int, *, has_since: bool) -> dict[str, str]:
+    """Put finished labels under ``pending/``; return each one's ETag by its name."""
+    since = (datetime.now(UTC) - timedelta(minutes=20)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    same = {"content-type": "application/pdf"}
+    if has_since:
+        same["x-amz-meta-pending-since"] = since
+    puts, etags = [], {}
+    for n in range(count):
+        name, body = f"{n:07d}-0123456789ab.pdf", random.randbytes(LABEL_BYTES)
+        own = {"x-amz-meta-order-id": str(n), "x-amz-meta-tracking-number": f"TRK{n}"}
+        puts.append(Request("put", f"pending/{name}", body=body, headers=same | own))
+        etags[name] = hashlib.md5(body).hexdigest()  # noqa: S324
+    answers = bucket.send(puts, signed_at=bucket.read_clock(), expires_s=_TIMEOUT_S)
+    if failed := next((answer for answer in answers if answer.effect != "done"), None):
+        raise RuntimeError(f"a label could not be put: {failed}")
+    return etags
+
+
+def measure(kind: str, tool: str, *, count: int, has_since: bool) -> dict[str, Cost]:
+    """Return the cost of each of the tool's commands on a fresh server; check what they moved."""
+    names, arguments = TOOLS[tool]
+    program = find_program(*names) or names[0]
+    with tempfile.TemporaryDirectory() as folder, SERVERS[kind](Path(folder) / "store") as server:
+        (home := Path(folder) / "home").mkdir()
+        bucket = S3Bucket(
+            endpoint=server.endpoint, bucket=BUCKET, access_key=ACCESS_KEY, secret_key=SECRET_KEY
         )
-    fill(store, count, size_bytes)
+        labels = fill(bucket, count, has_since=has_since)
+        environment = make_environment(server.endpoint, home, count)
+        time.sleep(_SETTLE_S)
+        if tool == "runbook":
+            costs = release(server, program, environment, count)
+        else:
+            command = [program, *arguments.format(*_PATHS).split()]
+            costs = {tool: run(server, command, environment)[0]}
+        left = sum(1 for _ in bucket.list_objects("pending/"))
+        landed = {seen.key: seen.etag for seen in bucket.list_objects("ready/")}
+    if left or landed != {f"ready/{name}": etag for name, etag in labels.items()}:
+        raise RuntimeError(f"{tool}: {left} labels left, {len(landed)} of {count} under ready/")
+    return costs
+
+
+def compare(kind: str, tools: list[str], *, count: int, has_since: bool, rounds: int) -> str:
+    """Run each tool in turn, every other round from the last one; return a table."""
+    costs: dict[str, list[Cost]] = {name: [] for name in (*STEPS, *SUMS)}
+    for number in range(rounds):
+        for tool in tools if number % 2 == 0 else tools[::-1]:
+            taken = measure(kind, tool, count=count, has_since=has_since)
+            for command, cost in taken.items():
+                costs.setdefault(command, []).append(cost)
+            said = ", ".join(f"{command} {cost.wall_s:.2f} s" for command, cost in taken.items())
+            load = f"{os.getloadavg()[0]:.1f}"
+            print(f"  {kind}, round {number + 1}, load {load}: {said}", file=sys.stderr, flush=True)
+    for name, (steps, _) in SUMS.items():
+        parts = zip(*(costs[step] for step in steps), strict=True)
+        costs[name] = [Cost(*map(sum, zip(*one, strict=True))) for one in parts]
+    medians = {
+        name: Cost(*map(statistics.median, zip(*c, strict=True))) for name, c in costs.items()
+    }
+    fastest = min(tools[1:], key=lambda tool: medians[tool].wall_s, default="apply + verify")
+    titles = ["", "s", "least to most", f"ratio to {fastest}", "goal"]
+    rows = [[*titles, "client CPU s", "server CPU s"]]
+    for name, median in medians.items():
+        walls = [cost.wall_s for cost in costs[name]]
+        row = [name, f"{median.wall_s:.2f}", f"{min(walls):.2f} to {max(walls):.2f}"]
+        row.append(f"{median.wall_s / medians[fastest].wall_s:.2f}")
+        row.append(f"≤ {SUMS[name][1]}" if name in SUMS else "")
+        rows.append([*row, f"{median.client_cpu_s:.2f}", f"{median.server_cpu_s:.2f}"])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * width for width in widths])
+    padded = ([text.ljust(w) for text, w in zip(row, widths, strict=True)] for row in rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in padded)
+
+
+def profile_start() -> str:
+    """Return how long a command takes before it does anything: interpreter and imports."""
+    said = []
     with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        make_plan(store, Path(folder))
-        planned = time.perf_counter() - start
-    print(f"    plan {planned:.2f} s, s5cmd ls {time_listing(server):.2f} s")
-    empty(store)
+        environment = make_environment("127.0.0.1:1", Path(folder))
+        # The last one reads the settings and finds no such plan.
+        for text in ("python -c pass", "runbook --help", "runbook verify none"):
+            name, *arguments = text.split()
+            command = [find_program(name) or name, *arguments]
+            walls = []
+            for _ in range(5):
+                start = time.perf_counter()
+                subprocess.run(
+                    command, env=environment, cwd=folder, capture_output=True, check=False
+                )
+                walls.append(time.perf_counter() - start)
+            said.append(f"`{text}` {statistics.median(walls):.2f} s")
+    return f"Start and imports, which each command pays: {', '.join(said)}."
+
+
+def read_versions() -> str:
+    """Return the versions of servers and tools, and of Python."""
+    said = [f"Python {platform.python_version()}"]
+    # Debian's minio-client does not know its own version.
+    programs = [(name, "version") for name in ("juicefs", "weed", "s5cmd", "rclone")]
+    for name, *arguments in [*programs, ("dpkg-query", "-W", "minio-client")]:
+        if program := find_program(name):
+            done = subprocess.run([program, *arguments], capture_output=True, check=False)
+            words = done.stdout.decode().partition("\n")[0].split()
+            said.append(" ".join([name, *(w for w in words if w not in (name, "version"))]))
+    return ", ".join(said).replace("dpkg-query ", "")
 
 
 def main() -> None:
     """Run the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--objects", type=int, default=10_000)
-    parser.add_argument("--size-bytes", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=("juicefs", "seaweedfs"))
+    parser = argparse.ArgumentParser(prog="python -m bench.release", description=__doc__)
+    parser.add_argument("--objects", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=tuple(SERVERS), help="one of the servers")
+    parser.add_argument("--write", type=Path, help="a Markdown file for what is printed")
     options = parser.parse_args()
-    for name, run in (("juicefs", run_juicefs), ("seaweedfs", run_seaweedfs)):
-        if options.only in (None, name):
-            with tempfile.TemporaryDirectory() as folder, run(Path(folder)) as server:
-                compare(
-                    server,
-                    count=options.objects,
-                    size_bytes=options.size_bytes,
-                    rounds=options.rounds,
-                )
-    measure_growth()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"  peak memory of this process: {peak / 1024:.0f} MiB")
+    tools = [tool for tool, (names, _) in TOOLS.items() if find_program(*names)]
+    if missing := ", ".join(TOOLS.keys() - tools):
+        print(f"not installed, left out: {missing}", file=sys.stderr)
+    settings = " ".join(f"`{name}={text}`" for name, text in SETTINGS.items())
+    said = [
+        "# A release beside three tools",
+        f"`make bench`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores. {read_versions()}.",
+        f"{options.objects} labels of {LABEL_BYTES} bytes, median of {options.rounds} rounds. In "
+        f"each, every tool had a fresh server and labels that were {_SETTLE_S} s old; every other "
+        "round went from the last tool to the first. The server's CPU counts while a command runs.",
+        f"Settings: {settings}.",
+        profile_start(),
+    ]
+    print("\n\n".join(said), flush=True)
+    for kind in SERVERS if options.only is None else [options.only]:
+        for variant, has_since in VARIANTS.items():
+            table = compare(
+                kind, tools, count=options.objects, has_since=has_since, rounds=options.rounds
+            )
+            said += [f"## {kind}, {variant}", table]
+            print(f"\n{said[-2]}\n\n{table}", flush=True)
+    if options.write:
+        options.write.write_text("\n\n".join(said) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
 
 
 class ChainedLog:
-    """Append to one log file, safely from several processes.
+    """Append to one log file, safely from several processes and threads.
 
     Parameters
     ----------
@@ -92,6 +93,7 @@ class ChainedLog:
         self._reserve = path.with_name(f".{path.name}.reserve")
         self._reserve_bytes = reserve_bytes
         self._lock = FileLock(f"{path}.lock", timeout=lock_timeout_s, thread_local=False)
+        self._mutex = threading.Lock()  # all threads of this process are one to the file's lock
         self._entries: list[Entry] = []
         self._size = 0
         self._broken = ""
@@ -129,7 +131,7 @@ class ChainedLog:
         LogError
             When it could not be appended, or an earlier append failed.
         """
-        with self.locked():
+        with self._mutex, self.locked():
             if self._broken:
                 raise LogError(f"{self.path} is not written any more: {self._broken}")
             self._catch_up()
@@ -166,8 +168,9 @@ class ChainedLog:
         LogDamagedError
             At the first altered or missing line among the new ones.
         """
-        self._catch_up()
-        return list(self._entries)
+        with self._mutex:
+            self._catch_up()
+            return list(self._entries)
 
     def _catch_up(self) -> None:
         size = self.path.stat().st_size if self.path.exists() else 0
@@ -185,11 +188,14 @@ class ChainedLog:
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.torn-{number}")).exists():
             number += 1
-        with self.path.open("r+b") as file:
-            file.seek(self._size)
-            aside.write_bytes(file.read())
-            file.truncate(self._size)
-            os.fsync(file.fileno())
+        try:
+            with self.path.open("r+b") as file:
+                file.seek(self._size)
+                aside.write_bytes(file.read())
+                file.truncate(self._size)
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise LogError(f"cannot write {self.path}: {error.strerror}") from error
         return aside.name
 
     def _write(self, kind: str, data: dict[str, Json], sync: bool) -> Entry:

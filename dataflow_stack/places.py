@@ -75,6 +75,8 @@ def build_env(config: StackConfig) -> dict[str, str]:
         "NOTIFICATIONS_URL": url("notification-sink"),
         "RUNBOOK_ENVIRONMENT": "local",
         "RUNBOOK_SERVICES": "supervisor",
+        "LABEL_FINISHED": "metadata:tracking-number",
+        "WORKER_CONTROL": "api",
         "RUNBOOK_STACK_HOME": str(config.home),
         "RUNBOOK_STACK_PORT_BASE": str(config.port_base),
         "LAG_FOR_MINUTES": f"{PROFILES[config.profile].lag_for_s / 60:g}",

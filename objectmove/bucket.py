@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Literal, Protocol
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote_plus
 from xml.etree import ElementTree as ET
 
 from .errors import AbsentError, DeniedError, StoreError
@@ -299,7 +299,7 @@ class S3Bucket:
             if page is None:
                 raise StoreError(f"list {self.name}/{prefix}: the answer is not a listing")
             for item in page.iterfind("{*}Contents"):
-                key = unquote(item.findtext("{*}Key") or "")
+                key = unquote_plus(item.findtext("{*}Key") or "")
                 # A file-system store lists the folders that a bulk delete emptied.
                 if not key.endswith("/"):
                     yield Seen(
@@ -315,15 +315,19 @@ class S3Bucket:
                 raise StoreError(f"list {self.name}/{prefix}: the listing does not go on")
             query["continuation-token"] = token
 
-    def look(self, keys: Sequence[str]) -> dict[str, Seen | None]:
-        """Return each object with its metadata; a key that could not be read is left out."""
+    def look(
+        self, keys: Sequence[str], *, failed: dict[str, StoreError] | None = None
+    ) -> dict[str, Seen | None]:
+        """Return each object with its metadata; ``failed`` gets why a key could not be read."""
         found: dict[str, Seen | None] = {}
 
         def take(index: int, reply: Reply) -> None:
             if reply.status == 200:
                 found[keys[index]] = _to_seen(keys[index], reply.headers)
-            elif reply.status == 404:
-                found[keys[index]] = None
+            elif reply.status == 404 and "html" not in reply.headers.get("content-type", ""):
+                found[keys[index]] = None  # by a store, not by what stands in for it
+            elif failed is not None:
+                failed[keys[index]] = _explain(reply, f"read {keys[index]}")
 
         self._exchange([_Call("HEAD", key) for key in keys], take)
         return found
@@ -529,7 +533,7 @@ def format_time(at: datetime) -> str:
 def parse_time(text: str) -> datetime:
     """Parse ISO 8601, or the form of HTTP headers, into UTC."""
     try:
-        at = datetime.fromisoformat(text) if "T" in text[:11] else parsedate_to_datetime(text)
+        at = datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
     except ValueError as error:
         raise StoreError(f"{text!r} is not a time") from error
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
@@ -552,5 +556,6 @@ def _explain(reply: Reply, what: str) -> StoreError:
     error = _parse_xml(reply.body, "Error")
     code = (error.findtext("{*}Code") or "") if error is not None else ""
     message = (error.findtext("{*}Message") or "") if error is not None else ""
-    kind = {404: AbsentError, 403: DeniedError, 401: DeniedError}.get(reply.status, StoreError)
+    absent = AbsentError if code else StoreError
+    kind = {404: absent, 403: DeniedError, 401: DeniedError}.get(reply.status, StoreError)
     return kind(f"{what}: {code or reply.status} {message}".strip(), code=code)

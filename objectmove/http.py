@@ -12,10 +12,13 @@ import base64
 import ssl
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -26,7 +29,10 @@ __all__ = ["Connections", "Message", "Reply"]
 
 _IDLE_S = 2.0
 _GRACE_S = 0.7
-_MAX_BODY = 256 * 1024 * 1024
+_LATE = "no answer in time"
+_BROKEN = (OSError, httptools.HttpParserError)
+_loops: list[asyncio.AbstractEventLoop] = []
+_starting = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +84,15 @@ class Connections:
         read_s: float,
         count: int,
     ) -> None:
-        self._host = urlsplit(f"//{host}", "https" if secure else "http")
+        self._host = urlsplit(f"//{host}")
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if secure else None
+        if self._tls:  # ``ssl.create_default_context`` reads the environment's SSLKEYLOGFILE
+            self._tls.load_verify_locations(ca_file or certifi.where())
         self._port = self._host.port or (443 if secure else 80)
-        self._tls = (
-            ssl.create_default_context(cafile=ca_file or certifi.where()) if secure else None
-        )
         self._proxy = urlsplit(proxy_url) if proxy_url else None
         self._connect_s, self._read_s, self._count = connect_s, read_s, count
         self._idle: list[_Connection] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
+        weakref.finalize(self, _close, self._idle)
 
     def exchange(
         self,
@@ -103,8 +109,9 @@ class Connections:
         messages : made right before they are sent
         take : called with the index of a message and its reply, as they come, on another thread;
             nothing more is sent after it raised
-        resend : of reads only: once more, when a connection that was open before breaks
-        sink : takes the body in parts, instead of the reply
+        resend : of reads only: once more, when a connection that was open before breaks; and
+            after a time-out the others are not sent, so that a silent server costs only one
+        sink : takes the body of a 200 in parts, instead of the reply
 
         Raises
         ------
@@ -114,83 +121,120 @@ class Connections:
         Exception
             What ``take`` raised.
         """
-        work = _Work(messages, take, resend, sink)
-        ended = asyncio.run_coroutine_threadsafe(self._exchange(work), self._start())
+        waiting = deque(range(len(messages)))
+        open_, sent, lock = set(waiting), set[int](), threading.RLock()
+
+        def pop() -> int | None:
+            with suppress(IndexError):
+                return waiting.popleft()
+            return None
+
+        def finish(index: int, reply: Reply) -> None:
+            with lock:
+                if index in open_:
+                    open_.discard(index)
+                    take(index, reply)
+
+        def send(index: int, write: Callable[[], None]) -> None:
+            with lock:
+                if index not in open_:  # control went back meanwhile
+                    raise ConnectionAbortedError("interrupted")
+                sent.add(index)
+                write()
+
+        async def serve() -> None:
+            while (index := pop()) is not None:
+                start = partial(send, index)
+                reply = await self._send(messages[index], start, resend=resend, sink=sink)
+                try:
+                    finish(index, reply)
+                    if reply.error == _LATE and (resend or reply.status == Reply.NOT_SENT):
+                        while (index := pop()) is not None:
+                            finish(index, Reply(Reply.NOT_SENT, error=_LATE))
+                except BaseException:
+                    waiting.clear()
+                    raise
+
+        async def serve_all() -> None:
+            count = min(self._count, len(messages))
+            ends = await asyncio.gather(*(serve() for _ in range(count)), return_exceptions=True)
+            for error in filter(None, ends):
+                raise error
+
+        ended: list[Future[None]] = []
         try:
-            ended.result()
+            ended.append(asyncio.run_coroutine_threadsafe(serve_all(), _get_loop()))
+            ended[0].result()
         except KeyboardInterrupt:
-            work.stop()
-            with suppress(TimeoutError):
-                ended.result(timeout=_GRACE_S)
-            work.abandon()
+            waiting.clear()
+            with suppress(KeyboardInterrupt):  # who presses twice does not wait
+                wait(ended, timeout=_GRACE_S)
+            with lock:
+                for index in sorted(open_):
+                    status = Reply.NO_ANSWER if index in sent else Reply.NOT_SENT
+                    finish(index, Reply(status, error="interrupted"))
             raise
-        if work.error is not None:
-            raise work.error
 
-    def _start(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, daemon=True, name="objectmove").start()
-        return self._loop
-
-    async def _exchange(self, work: _Work) -> None:
-        count = min(self._count, len(work.messages))
-        if count == 1:
-            await self._serve(work)
-        else:
-            await asyncio.gather(*(self._serve(work) for _ in range(count)))
-
-    async def _serve(self, work: _Work) -> None:
-        """Send what waits over one connection, and over another one when it breaks."""
-        while work.waiting:
-            index = work.waiting.popleft()
-            try:
-                connection = await self._take_connection()
-            except (OSError, ssl.SSLError, ValueError, httptools.HttpParserError) as error:
-                work.finish(index, Reply(Reply.NOT_SENT, error=_say(error)))
-                continue
-            await connection.serve(work, index, self._encode)
-            if connection.is_reusable:
-                connection.rested_at = time.monotonic()
-                self._idle.append(connection)
-            else:
-                connection.close()
+    async def _send(
+        self,
+        make: Callable[[], Message],
+        start: Callable[[Callable[[], None]], None],
+        *,
+        resend: bool,
+        sink: Callable[[bytes], Any] | None,
+    ) -> Reply:
+        try:
+            message = make()
+            content = self._encode(message)
+            connection = await self._take_connection()
+        except (*_BROKEN, ValueError) as error:
+            return Reply(Reply.NOT_SENT, error=_say(error))
+        is_first = not connection.uses
+        try:
+            reply = await connection.send(message.method, content, start, sink)
+        except _BROKEN as error:
+            connection.close()
+            # What a sink has begun to take is not begun again.
+            if resend and not is_first and sink is None and not isinstance(error, TimeoutError):
+                return await self._send(make, start, resend=False, sink=None)
+            return Reply(Reply.NO_ANSWER, error=_say(error))
+        if connection.is_open:
+            self._idle.append(connection)
+        return reply
 
     async def _take_connection(self) -> _Connection:
         while self._idle:
             connection = self._idle.pop()
-            if not connection.is_closed and time.monotonic() - connection.rested_at < _IDLE_S:
+            if connection.is_rested():
                 return connection
             connection.close()
+        at, tls = (self._proxy, None) if self._proxy else (self._host, self._tls)
+        port = (at.port or 80) if self._proxy else self._port
         async with asyncio.timeout(self._connect_s):
-            return await self._connect()
-
-    async def _connect(self) -> _Connection:
-        loop, host = asyncio.get_running_loop(), self._host.hostname or ""
-        at = self._proxy or self._host
-        port = (self._proxy.port or 80) if self._proxy else self._port
-        tls = None if self._proxy else self._tls
-        transport, connection = await loop.create_connection(
-            lambda: _Connection(self._read_s), at.hostname or "", port, ssl=tls
-        )
-        if self._proxy and self._tls:
-            line = f"CONNECT {host}:{self._port} HTTP/1.1\r\nHost: {host}:{self._port}\r\n"
-            head = f"{line}{self._authorize_proxy()}\r\n".encode("latin-1")
-            replies: list[Reply] = []
-            work = _Work([lambda: Message("CONNECT", "")], lambda _, r: replies.append(r))
-            work.waiting.clear()
-            await connection.serve(work, 0, lambda _: head)
-            if replies[0].status != 200:
-                raise ConnectionError(f"the proxy answered {replies[0].status}")
-            secured = await loop.start_tls(transport, connection, self._tls, server_hostname=host)
-            connection.connection_made(secured)
+            streams = await asyncio.open_connection(at.hostname, port, ssl=tls)
+            connection = _Connection(*streams, self._read_s)
+            if self._proxy and self._tls:
+                try:
+                    await self._open_tunnel(connection)
+                    await streams[1].start_tls(self._tls, server_hostname=self._host.hostname)
+                except BaseException:
+                    connection.close()
+                    raise
         return connection
+
+    async def _open_tunnel(self, connection: _Connection) -> None:
+        to = f"{self._host.hostname}:{self._port}"
+        head = f"CONNECT {to} HTTP/1.1\r\nhost: {to}\r\n{self._authorize_proxy()}\r\n"
+        reply = await connection.send("CONNECT", head.encode("latin-1"), lambda write: write())
+        if reply.status != 200:
+            raise ConnectionError(f"the proxy answered {reply.status}")
+        connection.uses = 0
 
     def _authorize_proxy(self) -> str:
         if not self._proxy or not self._proxy.username:
             return ""
         word = f"{unquote(self._proxy.username)}:{unquote(self._proxy.password or '')}"
-        return f"Proxy-Authorization: Basic {base64.b64encode(word.encode()).decode()}\r\n"
+        return f"proxy-authorization: Basic {base64.b64encode(word.encode()).decode()}\r\n"
 
     def _encode(self, message: Message) -> bytes:
         target, extra = message.target, ""
@@ -203,169 +247,90 @@ class Connections:
         return head.encode("latin-1") + message.body
 
 
-class _Work:
-    """The messages of one exchange: each index is finished exactly once."""
+class _Connection:
+    """One connection: one message at a time. ``httptools`` calls the ``on_…`` methods."""
 
     def __init__(
-        self,
-        messages: Sequence[Callable[[], Message]],
-        take: Callable[[int, Reply], None],
-        resend: bool = False,
-        sink: Callable[[bytes], Any] | None = None,
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, read_s: float
     ) -> None:
-        self.messages = messages
-        self.waiting = deque(range(len(messages)))
-        self.sink = sink
-        self.error: Exception | None = None
-        self._take = take
-        self._resend = resend
-        self._open = set(self.waiting)
-        self._unsent: set[int] = set()
-        self._lock = threading.Lock()
+        self._reader, self._writer, self._read_s = reader, writer, read_s
+        self.uses, self.is_open, self._rested_at = 0, True, 0.0
 
-    def finish(self, index: int, reply: Reply) -> None:
-        with self._lock:
-            if index not in self._open:
-                return
-            self._open.discard(index)
-            try:
-                self._take(index, reply)
-            except Exception as error:  # noqa: BLE001  # raised again by ``exchange``
-                self.error = self.error or error
-                self.waiting.clear()
+    def is_rested(self) -> bool:
+        """Tell whether it is young, and neither closed nor sent something that nobody asked for."""
+        is_quiet = not (self._reader.at_eof() or self._reader._buffer)  # type: ignore[attr-defined]
+        is_young = time.monotonic() - self._rested_at < _IDLE_S
+        return self.is_open and is_quiet and is_young and not self._writer.is_closing()
 
-    def break_off(self, index: int, reply: Reply, *, is_first: bool) -> None:
-        """Finish a message whose connection broke, or have it sent again where that is allowed."""
-        if self._resend and not is_first:
-            self._resend = False
-            self.waiting.append(index)
-        else:
-            self.finish(index, reply)
-
-    def stop(self) -> None:
-        self._unsent = set(self.waiting)
-        self.waiting.clear()
-
-    def abandon(self) -> None:
-        for index in sorted(self._open):
-            status = Reply.NOT_SENT if index in self._unsent else Reply.NO_ANSWER
-            self.finish(index, Reply(status, error="interrupted"))
-
-
-class _Connection(asyncio.Protocol):
-    """One connection: one message at a time."""
-
-    def __init__(self, read_s: float) -> None:
-        self._read_s = read_s
-        self.is_closed = self.is_reusable = False
-        self.rested_at = 0.0
-        self._sent = 0
-        self._work: _Work | None = None
-
-    async def serve(self, work: _Work, index: int, encode: Callable[[Message], bytes]) -> None:
-        """Send one message, then what waits, until nothing does or the connection ends."""
-        loop = asyncio.get_running_loop()
-        self._work, self._encode, self._ended = work, encode, loop.create_future()
-        self._send(index)
-        try:
-            while not self._ended.done():
-                left = self._deadline - loop.time()
-                if left <= 0:
-                    self._fail(TimeoutError(f"no answer within {self._read_s:g} s"))
-                await asyncio.wait([self._ended], timeout=max(0.0, left))
-        finally:
-            self._work = None
+    async def send(
+        self,
+        method: str,
+        content: bytes,
+        start: Callable[[Callable[[], None]], None],
+        sink: Callable[[bytes], Any] | None = None,
+    ) -> Reply:
+        """Send one request, by ``start``, and read its whole answer."""
+        self.is_open, self._is_done = False, False
+        self._ends_with_head = method in ("HEAD", "CONNECT")
+        self._body, self._sink = bytearray(), sink
+        self._parser = httptools.HttpResponseParser(self)
+        start(lambda: self._writer.write(content))
+        async with asyncio.timeout(self._read_s) as timer:
+            while not self._is_done:
+                data = await self._reader.read(1 << 18)
+                if not data:
+                    raise ConnectionResetError("the connection was closed before a whole answer")
+                with suppress(httptools.HttpParserUpgrade):
+                    self._parser.feed_data(data)
+                if sink is not None:
+                    timer.reschedule(asyncio.get_running_loop().time() + self._read_s)
+        self.uses, self.is_open = self.uses + 1, self._is_kept
+        self._rested_at = time.monotonic()
+        if not self.is_open and method != "CONNECT":
+            self.close()
+        return Reply(self._status, self._headers, bytes(self._body))
 
     def close(self) -> None:
-        self.is_closed = True
-        self._transport.close()
+        self.is_open = False
+        self._writer.close()
 
-    def _send(self, index: int) -> None:
-        assert self._work is not None  # noqa: S101
-        self._index = index
-        self._parser = httptools.HttpResponseParser(self)
+    def on_message_begin(self) -> None:
+        if self._is_done:
+            raise ValueError("two answers: who knows which is whose")
         self._headers: dict[str, str] = {}
-        self._parts: list[bytes] = []
-        self._size = 0
-        self.is_reusable = False
-        self._deadline = asyncio.get_running_loop().time() + self._read_s
-        message = self._work.messages[index]()
-        self._ends_with_head = message.method in ("HEAD", "CONNECT")
-        if self.is_closed:
-            self._fail(ConnectionResetError("the connection was closed"))
-        else:
-            self._transport.write(self._encode(message))
-
-    def _fail(self, error: Exception) -> None:
-        self.is_closed = True
-        if self._work is not None and not self._ended.done():
-            reply = Reply(Reply.NO_ANSWER, error=_say(error))
-            self._work.break_off(self._index, reply, is_first=self._sent == 0)
-            self._ended.set_result(None)
-
-    def _finish(self) -> None:
-        if self._work is None or self._ended.done():
-            return
-        self._sent += 1
-        self.is_reusable = self._parser.should_keep_alive() and not self.is_closed
-        reply = Reply(self._parser.get_status_code(), self._headers, b"".join(self._parts))
-        self._work.finish(self._index, reply)
-        if self.is_reusable and self._work.waiting:
-            # the parser is in the middle of a call: not before it is done
-            self._next = True
-        else:
-            self._ended.set_result(None)
-
-    # --- asyncio ---
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        if self._work is None or self._ended.done():
-            self.is_closed = True  # an answer that nobody asked for
-            return
-        self._next = False
-        self._deadline = asyncio.get_running_loop().time() + self._read_s
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._finish()
-        except httptools.HttpParserError as error:
-            self._fail(error)
-        if self._next:
-            if self._work.waiting:
-                self._send(self._work.waiting.popleft())
-            else:
-                self._ended.set_result(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(exc or ConnectionResetError("the connection was closed before an answer"))
-
-    # --- httptools ---
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        if self._ends_with_head:
-            self._finish()
+        self._status = self._parser.get_status_code()
+        self._is_kept = self._parser.should_keep_alive()  # not known any more afterwards
+        self._is_done = self._ends_with_head and self._status >= 200
 
     def on_body(self, body: bytes) -> None:
-        self._size += len(body)
-        if self._work is not None and self._work.sink is not None:
-            self._work.sink(body)
-        elif self._size <= _MAX_BODY:
-            self._parts.append(body)
+        if self._sink is not None and self._status == 200:
+            self._sink(body)
         else:
-            raise ValueError("the answer is too large")
+            self._body += body
 
     def on_message_complete(self) -> None:
-        if not self._ends_with_head:
-            self._finish()
+        self._is_done = self._status >= 200  # else the answer itself comes after it
 
 
 def _say(error: Exception) -> str:
-    return str(error) or (
-        "no connection in time" if isinstance(error, TimeoutError) else repr(error)
-    )
+    return str(error) or (_LATE if isinstance(error, TimeoutError) else repr(error))
+
+
+def _get_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop that serves all connections, in a thread of its own."""
+    with _starting:
+        if not _loops:
+            _loops.append(asyncio.new_event_loop())
+            serve = _loops[0].run_forever
+            threading.Thread(target=serve, daemon=True, name="objectmove").start()
+        return _loops[0]
+
+
+def _close(idle: list[_Connection]) -> None:
+    for connection in idle:
+        _loops[0].call_soon_threadsafe(connection.close)

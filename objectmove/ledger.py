@@ -126,6 +126,17 @@ class Ledger:
             packed = {name: pack(some) for name, some in named.items()}
             self.note("outcome", {**packed, "reasons": reasons})
 
+    def keep_belief(self) -> None:
+        """Write down what only the bucket's record knew, before the record is written anew."""
+        if self.is_behind and self.fence_at:
+            rows = pack(self.rows(State.DOUBTFUL))
+            data = {"rows": rows, "fence_at": format_time(self.fence_at)}
+            self.note("intent", data, sync=True)
+            self.settle_rows(
+                unproven=self.rows(State.UNPROVEN), conflicts=self.rows(State.CONFLICT)
+            )
+            self.is_behind = False
+
     def close(self) -> None:
         """Give the reserved room back."""
         self._log.release_reserve()

@@ -7,7 +7,7 @@ settlings alike. What may be done to a row, and when, is asked of ``table.decide
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -230,9 +230,7 @@ def _carry_out(plan: MovePlan, run: _Run, *, is_new: bool) -> MoveResult:
         )
         record = read_record(run.bucket, plan.id)
         ledger = Ledger(log, plan, record)
-        mover = _Mover(plan, run, session, (ledger, parent), record)
-        mover.check(is_new=is_new)
-        return mover.run(is_new=is_new)
+        return _Mover(plan, run, session, (ledger, parent), record).run(is_new=is_new)
 
 
 def _check_new(ledger: Ledger, now: datetime) -> None:
@@ -266,39 +264,49 @@ class _Mover:
         self._seen: dict[str, Seen | None] = {}
         self._stopped = ""
 
-    def check(self, *, is_new: bool) -> None:
-        """Refuse what must not begin, or not go on."""
+    def check(self, *, is_new: bool) -> bool:
+        """Tell whether there is work to do; refuse what must not begin, or not go on."""
         plan, ledger, record = self._plan, self._ledger, self._record
         if record is not None and record.sha256 != plan.sha256:
             raise PlanError(f"the bucket knows another plan by the name {plan.id}")
         if is_new and record is not None:
             raise NotApprovedError(f"{plan.id} was begun elsewhere: runbook resume {plan.id}")
-        if is_new or ledger.is_done:
-            return
-        if record is None and not ledger.approved_sha256:
-            raise NotApprovedError(f"{plan.id} was never begun: apply it")
-        if record is None and ledger.begun:
-            raise NotApprovedError(
-                f"{plan.id} was finished elsewhere: this ledger is an older copy. Nothing was done."
-            )
-        if ledger.approved_sha256 not in ("", plan.sha256):
-            raise NotApprovedError(f"{plan.id} is not the plan that was approved")
-        if by := ledger.taken_back_by:
-            raise NotApprovedError(f"{plan.id} was taken back: runbook resume {by}")
+        if is_new:
+            return True
+        why = ""
+        if ledger.is_done:
+            if not ledger.taken_back_by:
+                return False
+            why = f"{plan.id} was carried out, and taken back by {ledger.taken_back_by}"
+        elif record is None and not ledger.approved_sha256:
+            why = f"{plan.id} was never begun: apply it"
+        elif record is None and ledger.begun:
+            why = f"{plan.id} was finished elsewhere: this ledger is an older copy"
+        elif ledger.approved_sha256 not in ("", plan.sha256):
+            why = f"{plan.id} is not the plan that was approved"
+        elif ledger.taken_back_by:
+            why = f"{plan.id} was taken back: runbook resume {ledger.taken_back_by}"
+        if why and not ledger.is_holding:
+            raise NotApprovedError(f"{why}. Nothing was done.")
+        self._stopped = why and f"{why}. Only the pause of the worker was taken back."
+        return not why
 
     def run(self, *, is_new: bool) -> MoveResult:
         """Do all that can be done, and leave the bucket's record right."""
         ledger = self._ledger
-        if ledger.is_done and not ledger.is_holding:
+        if not self.check(is_new=is_new):
+            if ledger.is_holding:
+                with self._held():
+                    pass
+                self._forget_hold()
             return self._sum_up()
         with self._held():
-            if not ledger.is_done:
-                self._begin(is_new=is_new)
-                try:
-                    self._move_all()
-                except (StoppedError, MoversError) as error:
-                    self._stopped = str(error)
-                except StoreError as error:
+            self._begin(is_new=is_new)
+            try:
+                self._move_all()
+            except (StoppedError, MoversError, StoreError) as error:
+                self._stopped = str(error)
+                if self._session.is_lost or isinstance(error, StoreError):
                     raise StoppedError(
                         f"{error}. What was done stands in the ledger: runbook resume "
                         f"{self._plan.id}"
@@ -308,14 +316,26 @@ class _Mover:
 
     # --- before and after ---
 
+    def _forget_hold(self) -> None:
+        """Take a pause that is over out of the bucket's record."""
+        record = self._record
+        if record is not None and record.finished and not record.open_rows:
+            delete_record(self._session, self._plan.id)
+        elif record is not None:
+            head = record.ledger if self._ledger.is_behind else self._ledger.head
+            held = {"is_holding": False, "ledger": head}
+            write_record(self._session, record.model_copy(update=held))
+
     @contextmanager
     def _held(self) -> Iterator[None]:
         """Keep the others still; what we paused, we let go on, also after a crash and a resume."""
         hold, ledger = self._run.hold, self._ledger
-        if not hold.is_paused():
+        is_ours = not hold.is_paused()
+        if is_ours:
             ledger.note("hold", {"taken": True, "words": hold.words}, sync=True)
-            hold.pause()
         try:
+            if is_ours:
+                hold.pause()
             hold.check()
             yield
         finally:
@@ -334,10 +354,10 @@ class _Mover:
         if found != plan.header.abilities:
             raise NotReadyError(f"the store behaves differently than when {plan.id} was made")
         self._look_everywhere()
+        doubts = find_keys_in_doubt(self._bucket, but={plan.id, plan.header.parent})
         if is_new:
-            self._check_drift()
-        if self._parent is not None and plan.header.action == "undo":
-            self._mark_parent(self._parent)
+            self._check_drift(doubts)
+        session.renew()
         if not ledger.approved_sha256:
             by = self._record.by if self._record else self._run.operator
             data = {"plan": plan.id, "sha256": plan.sha256, "by": by, "objects": len(plan.rows)}
@@ -345,6 +365,10 @@ class _Mover:
             ledger.note("approved", {**data, **where}, sync=True)
         if not is_new:
             ledger.note("resumed", {"by": self._run.operator}, sync=True)
+            ledger.keep_belief()
+            self._skip(doubts)
+        if self._parent is not None and plan.header.action == "undo":
+            self._mark_parent(self._parent)
         if self._record is None:
             write_recorded_plan(session, plan)
         self._write_record()
@@ -357,8 +381,14 @@ class _Mover:
         sources |= self._bucket.look(again) if len(again) < 100 else {}
         self._seen = sources | find_all(self._bucket, header.to, [row.to for row in rows])
 
-    def _check_drift(self) -> None:
-        doubts = find_keys_in_doubt(self._bucket, but=self._plan.header.parent)
+    def _skip(self, doubts: Mapping[str, str]) -> None:
+        """Leave out what another release touched meanwhile, and nobody can know."""
+        skipped = [r for r in self._ledger.rows(State.NONE) if self._rows[r].key in doubts]
+        for row in skipped:
+            self._ledger.reasons[row] = f"{doubts[self._rows[row].key]} touched it"
+        self._ledger.settle_rows(skipped=skipped)
+
+    def _check_drift(self, doubts: Mapping[str, str]) -> None:
         changed = []
         for row in self._rows:
             if row.key in doubts or row.to in doubts:
@@ -381,7 +411,6 @@ class _Mover:
 
     def _write_record(self, *, finished: bool = False) -> None:
         ledger = self._ledger
-        self._session.renew()
         write_record(
             self._session,
             Record(
@@ -408,6 +437,7 @@ class _Mover:
             open_ = [row for row in ledger.rows(*_OPEN) if self._rows[row].to]
         else:
             open_ = ledger.rows(*_OPEN)
+        self._session.renew()
         if open_:
             self._write_record()
             return
@@ -434,14 +464,16 @@ class _Mover:
                 if not row.to or self._ledger.states[place] in fine
             }
             data = {"rows": pack(settled), "word": header.word, "by": self._run.operator}
+            known = {entry.hash for entry in log.read()}
             entry = log.append("settled", {**data, "plan": self._plan.id})
             open_ -= settled
-            head = entry.hash
-        else:
-            head = record.ledger if record else ""
         if record is None:
             return
-        if open_ or not (record.finished or header.action == "undo"):
+        # another machine's ledger of the release stays behind what the bucket knows
+        head = record.ledger
+        if header.action == "settle" and head in known:
+            head = entry.hash
+        if open_ or record.is_holding or not (record.finished or header.action == "undo"):
             left = {
                 "unproven": tuple(pack(unpack(record.unproven) & open_)),
                 "conflicts": tuple(pack(unpack(record.conflicts) & open_)),
@@ -483,9 +515,11 @@ class _Mover:
         """Copy a batch, then delete the sources of what landed."""
         ledger, session = self._ledger, self._session
         self._run.hold.check()
-        session.renew()
         if not self._plan.header.abilities.conditional_copy:
             self._seen |= self._look_at(self._rows[row].to for row in batch)
+        if self._plan.header.action == "undo":
+            self._seen |= self._look_at(self._rows[row].key for row in batch)  # for its metadata
+        session.renew()  # the last time before the copies: their fence is written down now
         copies = self._sort(batch)
         if copies:
             requests = [self._make_copy(self._rows[row]) for row in copies]
@@ -499,8 +533,9 @@ class _Mover:
                     self._compare_content(row, answer)
                 if ledger.states[row] is State.DOUBTFUL:
                     self._fences[row] = session.fence_at
-            if not any(answer.effect == "done" for answer in answers):
-                raise StoppedError(f"no copy was confirmed: {ledger.reasons.get(copies[0], '')}")
+            is_silent = all(a.effect == "none" or a.code == "NoAnswer" for a in answers)
+            if is_silent and len(copies) > 1:
+                raise StoppedError(f"no copy was answered: {ledger.reasons.get(copies[0], '')}")
         self._delete([row for row in batch if ledger.states[row] is State.LANDED])
 
     def _sort(self, batch: Sequence[int]) -> list[int]:
@@ -523,7 +558,6 @@ class _Mover:
         headers: dict[str, str] = {}
         key, seen = self._run.age_key, self._seen.get(row.key)
         if self._plan.header.action == "undo" and key and seen is not None:
-            seen = self._bucket.look([row.key]).get(row.key) or seen
             metadata = {key: format_time(row.age_start), **(seen.metadata or {})}
             kept = {**seen.headers, **{f"x-amz-meta-{n}": text for n, text in metadata.items()}}
             if key not in (seen.metadata or {}) and "".join(kept.values()).isascii():
@@ -722,7 +756,7 @@ class _Mover:
             conflicts=explain(State.CONFLICT, State.SKIPPED),
             failed=failed,
             unproven=tuple(rows[r].key for r in ledger.rows(State.UNPROVEN)),
-            waiting=len(movable),
+            waiting=len(movable) + count[State.FREED],
             lost_in_window=tuple(ledger.lost),
             settled=count[State.TAKEN] + count[State.FREED],
             hold=self._run.hold.words,

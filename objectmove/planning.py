@@ -174,10 +174,7 @@ def make_move_plan(
 
 
 def _list_candidates(
-    bucket: Bucket,
-    what: tuple[str, str, str],
-    doubts: Mapping[str, str],
-    excluded: _Excluded,
+    bucket: Bucket, what: tuple[str, str, str], doubts: Mapping[str, str], excluded: _Excluded
 ) -> Iterator[Seen]:
     source, to, match = what
     for seen in bucket.list_objects(source):
@@ -340,11 +337,7 @@ def _invert(bucket: Bucket, plan: MovePlan, ledger: Ledger) -> tuple[list[PlanRo
         else:
             rows.append(
                 replace(
-                    row,
-                    key=row.to,
-                    to=row.key,
-                    etag=landing.etag,
-                    last_modified=seen.last_modified,
+                    row, key=row.to, to=row.key, etag=landing.etag, last_modified=seen.last_modified
                 )
             )
     return rows, excluded
@@ -414,6 +407,7 @@ def make_settle_plan(
     header = plan.header.model_copy(
         update={
             "id": f"{plan.id}-settle-{secrets.token_hex(2)}",
+            "step": f"{plan.header.step}.2",
             "action": "settle",
             "to": parked,
             "made_at": now,

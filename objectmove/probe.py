@@ -84,10 +84,7 @@ def probe(bucket: Bucket, *, expires_s: int = 20) -> Abilities:
         if unmet[2].effect == "done" or seen["r"]:
             raise NotReadyError("the store copies an object that is not the one that was named")
         must(send([copy("a", "s", etag), copy("a", "t", etag, if_absent=True)]), "copy")
-        allowed = [
-            put("u", if_absent=True),
-            Request("delete", name("e"), if_match=etag_e),
-        ]
+        allowed = [put("u", if_absent=True), Request("delete", name("e"), if_match=etag_e)]
         put_allowed, delete_allowed = send(allowed)
         must(send([Request("delete_many", keys=(name("c"),))]), "delete")
         must(send([Request("delete", name("f"))]), "delete")

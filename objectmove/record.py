@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -135,12 +135,12 @@ def read_recorded_plan(bucket: Bucket, record: Record, *, folder: Path) -> MoveP
     return plan
 
 
-def find_keys_in_doubt(bucket: Bucket, *, but: str = "") -> dict[str, str]:
+def find_keys_in_doubt(bucket: Bucket, *, but: Container[str] = ()) -> dict[str, str]:
     """Return every key, source or destination, that an unfinished or unproven release touched.
 
     Parameters
     ----------
-    but : a plan that is not asked for
+    but : plans that are not asked for
 
     Returns
     -------
@@ -148,7 +148,7 @@ def find_keys_in_doubt(bucket: Bucket, *, but: str = "") -> dict[str, str]:
     """
     keys: dict[str, str] = {}
     for record in list_records(bucket):
-        if record.plan != but and record.touched_rows:
+        if record.plan not in but and record.touched_rows:
             rows = read_recorded_plan(bucket, record, folder=Path()).rows
             for place in record.touched_rows:
                 if place < len(rows):

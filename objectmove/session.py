@@ -39,24 +39,16 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Return seconds that never run backwards."""
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, /) -> None:
         """Wait."""
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The machine's own clock; ``now`` may come from the caller."""
 
-    def now(self) -> datetime:
-        """Return the time in UTC."""
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        """Return seconds that never run backwards."""
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.now = now
+        self.monotonic, self.sleep = time.monotonic, time.sleep
 
 
 class Session:
@@ -73,6 +65,7 @@ class Session:
     stamp : the store's time of our claim
     host : this machine's name
     is_silent : the last requests were not all answered
+    is_lost : the claim may be somebody else's by now: nothing more is sent
     """
 
     def __init__(
@@ -96,7 +89,7 @@ class Session:
         }
         self._key = ""
         self._stamped_at = 0.0
-        self.is_silent = False
+        self.is_silent = self.is_lost = False
         self.stamp = datetime.min.replace(tzinfo=UTC)
 
     def __enter__(self) -> Self:
@@ -148,7 +141,7 @@ class Session:
         StoppedError
             When it lapsed meanwhile: someone else may have begun.
         """
-        if self.clock.monotonic() - self._stamped_at > self.timing.expires_s / 2:
+        if self.is_lost or self.clock.monotonic() - self._stamped_at > self.timing.expires_s / 2:
             self._stamp()
 
     def send(
@@ -218,13 +211,16 @@ class Session:
 
     def _stamp(self) -> None:
         before = self.stamp
+        if self.is_lost:
+            raise StoppedError("our claim had lapsed")
+        self.is_lost = True
         self._put_claim()
         seen = self.bucket.look([self._key]).get(self._key)
         if seen is None:
             raise StoppedError("our claim is not there any more: someone removed it")
         if (seen.last_modified - before).total_seconds() >= self.timing.lease_s - 1:
             raise StoppedError("our claim had lapsed: this machine slept, or the store was slow")
-        self.stamp = max(before, seen.last_modified)
+        self.stamp, self.is_lost = max(before, seen.last_modified), False
 
     def _put_claim(self) -> None:
         body = json.dumps(self._body).encode()
@@ -232,9 +228,7 @@ class Session:
         date = self.bucket.read_clock()
         self._stamped_at = self.clock.monotonic()
         (answer,) = self.bucket.send(
-            [Request("put", self._key, body=body)],
-            signed_at=date,
-            expires_s=self.timing.expires_s,
+            [Request("put", self._key, body=body)], signed_at=date, expires_s=self.timing.expires_s
         )
         if answer.effect != "done":
             raise StoppedError(f"the claim could not be written ({answer.code} {answer.message})")

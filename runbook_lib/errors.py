@@ -28,13 +28,15 @@
     ├── DrillError                    a drill could not be carried out
     │   ├── SteadyStateError          the system was not healthy before or after
     │   └── RevertError               the drill's changes could not be taken back
-    └── NotebookRunError              a notebook stopped before its end
+    ├── NotebookRunError              a notebook stopped before its end
+    └── ActionInterruptedError        Ctrl-C in the middle of a change
 """
 
 from __future__ import annotations
 
 __all__ = [
     "AccessDeniedError",
+    "ActionInterruptedError",
     "BadAnswerError",
     "ClientError",
     "ClientTimeoutError",
@@ -214,3 +216,10 @@ class NotebookRunError(RunbookError):
 
     def __str__(self) -> str:
         return f"notebook {self.notebook} stopped: {self.why}"
+
+
+class ActionInterruptedError(RunbookError):
+    """Ctrl-C in the middle of a change: says what to do next, in a notebook without traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]

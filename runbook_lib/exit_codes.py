@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from .errors import DrillError, RunbookError, SafetyError, UsageError
+from chainlog import LogError
+from objectmove.errors import MoveError, PlanError, RefusedError, StoppedError
+
+from .errors import ActionInterruptedError, DrillError, RunbookError, SafetyError, UsageError
 from .model import Verdict
 
 __all__ = ["ExitCode", "compute_exit_code", "exit_code_of_error"]
@@ -34,9 +37,15 @@ _BY_VERDICT = {
 
 _BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (KeyboardInterrupt, ExitCode.INTERRUPTED),
+    (ActionInterruptedError, ExitCode.INTERRUPTED),
     (UsageError, ExitCode.USAGE),
     (SafetyError, ExitCode.REFUSED),
+    (RefusedError, ExitCode.REFUSED),
+    (PlanError, ExitCode.USAGE),
+    (StoppedError, ExitCode.NOT_OK),
     (DrillError, ExitCode.RUN_FAILED),
+    (MoveError, ExitCode.RUN_FAILED),
+    (LogError, ExitCode.RUN_FAILED),
     (RunbookError, ExitCode.RUN_FAILED),
 )
 

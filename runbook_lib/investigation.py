@@ -10,8 +10,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Self
 
+from chainlog import LogError
+from objectmove.errors import MoveError, RefusedError
+
 from .clients import Clients
 from .errors import (
+    ActionInterruptedError,
     ClientError,
     NotApprovedError,
     RunbookError,
@@ -108,6 +112,17 @@ class Investigation:
         inv = cls(incident, section=section, parameters=checked, settings=settings)
         inv.record("section_started", {"parameters": checked.model_dump(mode="json")})
         return inv
+
+    @property
+    def operator(self) -> str:
+        """Who approves and writes: ``drill:<id>`` in a drill, else RUNBOOK_OPERATOR."""
+        drill = self.incident.facts.get("drill_id")
+        return f"drill:{drill}" if drill else self.settings.operator
+
+    def say(self, text: str) -> None:
+        """Tell whoever looks what is being waited for."""
+        if self.progress is not None:
+            self.progress(text)(0, 0)
 
     @property
     def ticket_id(self) -> str:
@@ -221,6 +236,10 @@ class Investigation:
         )
         return plan
 
+    def know(self, plan: Plan) -> None:
+        """Take a plan that was made before as one that an approval may name."""
+        self._plans[plan.sha256] = plan
+
     def apply(self, plan: Plan, *, approve: str = "") -> ActionEntry:
         """Carry out a plan that ``approve`` names by its SHA-256; else stop at the plan.
 
@@ -259,12 +278,17 @@ class Investigation:
         self._record_action(make_entry(plan, ActionPhase.APPROVED))
         try:
             return self._record_action(self._action(plan.step).apply(self, plan, plan.sha256))
-        except SafetyError as error:
+        except (SafetyError, RefusedError) as error:
             self._record_action(make_entry(plan, ActionPhase.REFUSED, reason=str(error)))
             raise
-        except (RunbookError, KeyboardInterrupt) as error:
-            why = str(error) or "interrupted"
-            self._record_action(make_entry(plan, ActionPhase.FAILED, reason=why))
+        except KeyboardInterrupt:
+            self._record_action(make_entry(plan, ActionPhase.FAILED, reason="interrupted"))
+            raise ActionInterruptedError(
+                f"Interrupted: what was done of {plan.id} stands in its ledger; nothing more is "
+                f"sent. Run this cell again to go on, or: runbook resume {plan.id}"
+            ) from None
+        except (RunbookError, MoveError, LogError) as error:
+            self._record_action(make_entry(plan, ActionPhase.FAILED, reason=str(error)))
             raise
 
     def verify(self, plan: Plan) -> ActionEntry:
@@ -288,5 +312,7 @@ class Investigation:
         return self.section.ACTIONS[step_id]
 
     def _record_action(self, entry: ActionEntry) -> ActionEntry:
+        if entry.phase not in (ActionPhase.PLANNED, ActionPhase.VERIFIED):
+            entry = entry.model_copy(update={"operator": self.operator})
         self.record("action", {"action": entry.model_dump(mode="json")})
         return entry

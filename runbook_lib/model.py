@@ -25,7 +25,6 @@ __all__ = [
     "ObjectInfo",
     "Reading",
     "Status",
-    "StoreAbilities",
     "Timestamp",
     "Verdict",
     "format_time",
@@ -170,7 +169,7 @@ class Finding(_Frozen):
 
 
 class ActionEntry(_Frozen):
-    """One phase of something that changes the world."""
+    """One phase of something that changes the world; ``operator`` approved or did it."""
 
     step: str
     action: str
@@ -180,6 +179,7 @@ class ActionEntry(_Frozen):
     undo: str = ""
     reason: str = ""
     source: str = ""
+    operator: str = ""
     result: dict[str, Json] = {}
 
 
@@ -207,13 +207,3 @@ class ObjectInfo:
     last_modified: datetime
     metadata: Mapping[str, str] | None = None
     content_type: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreAbilities:
-    """What the store honours, as probed on a scratch object."""
-
-    conditional_delete: bool
-    conditional_put: bool
-    metadata_in_listing: bool
-    server: str = ""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import re
+import socket
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -11,7 +15,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import SettingsError
 
-__all__ = ["Settings", "find_root", "load_settings"]
+__all__ = ["ORDER_ID_IN_KEY", "Settings", "find_root", "load_settings"]
+
+#: How DataFlow names a label: ``<order id>-<12 hex>.pdf``.
+ORDER_ID_IN_KEY = r"^(\d+)-[0-9a-f]{12}\.\w+$"
+_MAX_PATTERN_CHARS = 200
+_METADATA = re.compile(r"metadata:[A-Za-z0-9._-]{1,100}")
 
 
 class Settings(BaseSettings):
@@ -32,7 +41,13 @@ class Settings(BaseSettings):
     minio_secure: bool = Field(False, description="use TLS to the object store")
     minio_root_user: str = Field("", description="access key")
     minio_root_password: SecretStr = Field(SecretStr(""), description="secret key")
+    minio_session_token: SecretStr = Field(SecretStr(""), description="of temporary keys")
+    minio_change_user: str = Field("", description="access key for changes; empty: the first one")
+    minio_change_password: SecretStr = SecretStr("")
     minio_region: str = Field("us-east-1", description="region used in signatures")
+    minio_addressing: Literal["path", "virtual"] = Field(
+        "path", description="whether the bucket stands in the path or in the host name"
+    )
     fulfillment_bucket: str = "fulfillment-artifacts"
     pending_prefix: str = "pending/"
     ready_prefix: str = "ready/"
@@ -56,12 +71,25 @@ class Settings(BaseSettings):
 
     runbook_home: Path = Path("reports")
     runbook_environment: str = "production"
-    runbook_services: Literal["supervisor", "compose"] = "compose"
+    runbook_operator: str = Field("", description="who approves; empty: login name and host")
+    runbook_services: Literal["supervisor", "compose", "none"] = "compose"
     runbook_stack_home: Path = Path(".stack")
     compose_cmd: str = "docker compose"
     compose_file: str = ""
     dataflow_home: Path | None = Field(None, description="a DataFlow checkout, for section 8")
     worker_service: str = Field("fulfillment-service", description="the worker's service name")
+
+    label_finished: str = Field("shipment", description="shipment, metadata:<key> or always")
+    order_id_from: str = Field(
+        "metadata:order-id", description="metadata:<key>, else by the key; or key:<regex>"
+    )
+    release_match: str = Field("*.pdf", min_length=1, max_length=200)
+    worker_control: Literal["api", "supervisor", "none", "compose", "command", "metric"] = "api"
+    release_limit_objects: int = Field(5000, ge=1, le=100_000)
+    release_effect_s: float = Field(10, ge=0, description="an accepted request acts within")
+    release_clock_spread_s: float = Field(5, ge=0, description="the store's nodes agree within")
+    release_lease_s: float = Field(60, gt=0, description="a claim lapses after")
+    release_undo_window_minutes: float = Field(15, gt=0)
 
     lag_threshold_minutes: float = Field(10, gt=0)
     lag_for_minutes: float = Field(5, ge=0)
@@ -69,6 +97,8 @@ class Settings(BaseSettings):
     recovered_scrapes: int = Field(2, ge=1)
     timeline_stale_minutes: float = Field(15, gt=0)
     http_timeout_s: float = Field(5, gt=0, le=60)
+    ca_bundle: Path | None = Field(None, description="certificates to trust, PEM; empty: certifi's")
+    proxy_url: str = Field("", description="http://[user:password@]host:port; empty: none")
 
     @field_validator("pending_prefix", "ready_prefix", "chaos_prefix")
     @classmethod
@@ -97,7 +127,60 @@ class Settings(BaseSettings):
     def _unset_is_production(cls, value: str) -> str:
         return value if value.strip() else "production"
 
-    @field_validator("dataflow_home", mode="before")
+    @field_validator("runbook_operator")
+    @classmethod
+    def _check_operator(cls, value: str) -> str:
+        name = _clean_name(value)
+        if name.lower().startswith("drill:"):
+            raise ValueError("may not begin with 'drill:', which is how drills approve")
+        return name
+
+    @field_validator("minio_change_password")
+    @classmethod
+    def _check_change_keys(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        if bool(value.get_secret_value()) != bool(info.data.get("minio_change_user")):
+            raise ValueError("set both MINIO_CHANGE_USER and MINIO_CHANGE_PASSWORD, or neither")
+        return value
+
+    @field_validator("label_finished")
+    @classmethod
+    def _check_finished(cls, value: str) -> str:
+        if value not in ("shipment", "always") and not _METADATA.fullmatch(value):
+            raise ValueError("is one of: shipment, metadata:<key>, always")
+        return value.lower()
+
+    @field_validator("order_id_from")
+    @classmethod
+    def _check_order_id_from(cls, value: str) -> str:
+        if _METADATA.fullmatch(value):
+            return value.lower()
+        kind, _, pattern = value.partition(":")
+        pattern = pattern or ORDER_ID_IN_KEY
+        try:
+            usable = len(pattern) <= _MAX_PATTERN_CHARS and re.compile(pattern).groups > 0
+        except (re.error, OverflowError, RecursionError):
+            usable = False
+        if kind != "key" or not usable:
+            raise ValueError(
+                "is metadata:<key>, or key:<regex> with a group around the order id, "
+                f"of at most {_MAX_PATTERN_CHARS} characters"
+            )
+        return f"key:{pattern}"
+
+    @field_validator("release_lease_s")
+    @classmethod
+    def _check_lease(cls, value: float, info: ValidationInfo) -> float:
+        effect_s, spread_s = (
+            info.data.get(name, 0) for name in ("release_effect_s", "release_clock_spread_s")
+        )
+        if value <= effect_s + spread_s + 2:
+            raise ValueError(
+                "must be more than RELEASE_EFFECT_S + RELEASE_CLOCK_SPREAD_S + 2: every request "
+                "must be over before the claim lapses"
+            )
+        return value
+
+    @field_validator("dataflow_home", "ca_bundle", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
@@ -111,6 +194,7 @@ class Settings(BaseSettings):
         "pipeline_url",
         "probe_url",
         "notifications_url",
+        "proxy_url",
     )
     @classmethod
     def _check_url(cls, value: str) -> str:
@@ -125,10 +209,38 @@ class Settings(BaseSettings):
             raise ValueError("is not an address: http://host:port is")
         return value.rstrip("/")
 
+    @field_validator("proxy_url")
+    @classmethod
+    def _check_proxy(cls, value: str) -> str:
+        if value.startswith("https:"):
+            raise ValueError("starts with http://: the proxy itself is spoken to without TLS")
+        return value
+
+    @property
+    def operator(self) -> str:
+        """Who approves and writes notes: ``RUNBOOK_OPERATOR``, else ``login@host``."""
+        if self.runbook_operator:
+            return self.runbook_operator
+        try:
+            login = getpass.getuser()
+        except (OSError, KeyError, ImportError):
+            login = "unknown"
+        return _clean_name(f"{login}@{socket.gethostname()}")
+
+    @property
+    def change_keys(self) -> tuple[str, str, str]:
+        """Access key, secret key and session token for changes."""
+        if self.minio_change_user:
+            return self.minio_change_user, self.minio_change_password.get_secret_value(), ""
+        first = (self.minio_root_password, self.minio_session_token)
+        secret, token = (value.get_secret_value() for value in first)
+        return self.minio_root_user, secret, token
+
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every secret value that is set, for redaction."""
-        values = (self.minio_root_password, self.grafana_password, self.pipeline_password)
+        fields = (getattr(self, name) for name in type(self).model_fields)
+        values = (value for value in fields if isinstance(value, SecretStr))
         addresses = (getattr(self, n) for n in type(self).model_fields if n.endswith("_url"))
         in_addresses = (unquote(urlsplit(address).password or "") for address in addresses)
         return tuple(filter(None, (*(v.get_secret_value() for v in values), *in_addresses)))
@@ -158,12 +270,12 @@ def load_settings() -> Settings:
         raise SettingsError(f"{wrong}. See .env.example for what each setting means.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{root / '.env'} cannot be read ({type(error).__name__})") from None
-    return settings.model_copy(
-        update={
-            "runbook_home": root / settings.runbook_home,
-            "runbook_stack_home": root / settings.runbook_stack_home,
-        }
-    )
+    names = ("runbook_home", "runbook_stack_home", "ca_bundle")
+    paths = {name: root / path for name in names if (path := getattr(settings, name)) is not None}
+    bundle = paths.get("ca_bundle")
+    if bundle is not None and not (os.access(bundle, os.R_OK) and bundle.is_file()):
+        raise SettingsError("CA_BUNDLE is not a file that can be read. Empty: the usual ones.")
+    return settings.model_copy(update=paths)
 
 
 def find_root(folder: Path) -> Path:
@@ -175,3 +287,8 @@ def find_root(folder: Path) -> Path:
     candidates = (folder, *folder.parents)
     marked = (f for f in candidates if (f / ".env").is_file() or (f / "pyproject.toml").is_file())
     return next(marked, folder)
+
+
+def _clean_name(text: str) -> str:
+    """Return a name that can stand in a line: nothing invisible, at most 100 characters."""
+    return "".join(ch for ch in text if ch.isprintable()).strip()[:100]

@@ -11,16 +11,18 @@ from pathlib import Path
 
 #: Ceilings by package; docs/adr/0013-size-of-the-library.md says why they are what they are.
 CEILINGS = {
-    "": 900,
-    "analysis": 900,
-    "change": 2600,
-    "cli": 400,
-    "clients": 2350,
-    "record": 450,
-    "report": 1000,
-    "run": 1500,
-    "sections": 3550,
-    "show": 1250,
+    "chainlog": 190,
+    "objectmove": 2500,
+    "runbook_lib": 950,
+    "runbook_lib/analysis": 1000,
+    "runbook_lib/change": 1700,
+    "runbook_lib/cli": 460,
+    "runbook_lib/clients": 1700,
+    "runbook_lib/record": 300,
+    "runbook_lib/report": 1000,
+    "runbook_lib/run": 1620,
+    "runbook_lib/sections": 3650,
+    "runbook_lib/show": 1250,
 }
 _NOT_CODE = {
     tokenize.COMMENT,
@@ -50,15 +52,16 @@ def count_lines(source: str) -> int:
 def main() -> int:
     """Print the counts; 1 when a package is past its ceiling."""
     counts: Counter[str] = Counter()
-    root = Path("runbook_lib")
-    for path in root.rglob("*.py"):
-        parts = path.relative_to(root).parts
-        counts[parts[0] if len(parts) > 1 else ""] += count_lines(path.read_text("utf-8"))
-    over = [name for name, count in counts.items() if count > CEILINGS.get(name, 0)]
+    for root in sorted({name.partition("/")[0] for name in CEILINGS}):
+        for path in Path(root).rglob("*.py"):
+            folder = "/".join(path.parts[:2]) if root == "runbook_lib" else root
+            name = folder if folder in CEILINGS else root
+            counts[name] += count_lines(path.read_text("utf-8"))
+    over = [name for name, count in counts.items() if count > CEILINGS[name]]
     for name, count in sorted(counts.items()):
         mark = "  past its ceiling" if name in over else ""
-        sys.stdout.write(f"runbook_lib/{name:9} {count:6} of {CEILINGS.get(name, 0)}{mark}\n")
-    sys.stdout.write(f"runbook_lib{counts.total():16} lines of code\n")
+        sys.stdout.write(f"{name:21} {count:6} of {CEILINGS[name]}{mark}\n")
+    sys.stdout.write(f"{counts.total():28} lines of code\n")
     return int(bool(over))
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.settings import Settings
+from tests.support.gateway import juicefs, seaweedfs
 from tests.support.stack import stack
 
-__all__ = ["stack"]
+__all__ = ["juicefs", "seaweedfs", "stack"]
 
 _PREFIXES = (
     "MINIO_",

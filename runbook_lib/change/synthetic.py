@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 
+from objectmove.bucket import is_key_supported
+
 from ..analysis.artifacts import is_synthetic
 from ..clients.object_store import ObjectStore
 from ..errors import (
@@ -220,16 +222,14 @@ def is_expired(info: ObjectInfo, now: datetime) -> bool:
 
 
 def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[ObjectInfo]:
-    """Yield a prefix's objects with their metadata, from the listing or by concurrent HEADs.
+    """Yield a prefix's objects with their metadata, by a listing and concurrent HEADs.
 
     An object that vanished meanwhile is left out; one whose metadata cannot be read has None.
     """
-    listing = iter(store.list_objects(prefix, with_metadata=True))
+    listing = store.list_objects(prefix)
     while chunk := list(islice(listing, _CHUNK)):
-        missing = [info.key for info in chunk if info.metadata is None]
-        found = dict(store.read_infos(missing)) if missing else {}
-        for info in chunk:
-            answer = found.get(info.key, info)
+        found = store.read_infos([info.key for info in chunk])
+        for info, (_, answer) in zip(chunk, found, strict=True):
             if isinstance(answer, ObjectInfo):
                 yield answer
             elif not isinstance(answer, NotFoundError):
@@ -242,10 +242,10 @@ def check_prefix(settings: Settings, prefix: str) -> str:
     Raises
     ------
     UsageError
-        When it has no ending slash, or is ``READY_PREFIX``.
+        When it has no ending slash, has dots for a name, or lies under ``READY_PREFIX``.
     """
-    if not prefix.endswith("/") or prefix.startswith("/"):
-        raise UsageError(f"{prefix!r} is not a prefix: it ends with '/' and does not start with it")
+    if not prefix.endswith("/") or not is_key_supported(prefix[:-1]):
+        raise UsageError(f"{prefix!r} is not a prefix: names with a '/' after each")
     if prefix.startswith((settings.ready_prefix, ".runbook/")):
         raise UsageError(f"synthetic objects are never made under {prefix}")
     return prefix

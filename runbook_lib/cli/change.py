@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import UsageError
 from ..settings import load_settings
 from .edge import IncidentId, Json, emit, parse_duration, parse_parameters, show_progress
 
@@ -14,6 +15,7 @@ __all__ = ["app"]
 app = typer.Typer()
 
 PlanId = Annotated[str, typer.Argument(help="the plan's id, as `runbook plan` printed it")]
+Approval = Annotated[str, typer.Option("--approve", help="the plan's SHA-256: your approval")]
 
 
 @app.command()
@@ -44,9 +46,11 @@ def plan(
     *,
     prefix: Annotated[str, typer.Option(help="where labels wait; default PENDING_PREFIX")] = "",
     to: Annotated[str, typer.Option(help="where they go; default READY_PREFIX")] = "",
-    match: Annotated[str, typer.Option(help="file name pattern")] = "*.pdf",
+    match: Annotated[str, typer.Option(help="name pattern; default RELEASE_MATCH")] = "",
     older_than: Annotated[str, typer.Option(help="only what waits longer: 90s, 10m, 2h")] = "",
-    limit: Annotated[int, typer.Option(help="only the first N; 0: all, up to 5,000", min=0)] = 0,
+    limit: Annotated[
+        int, typer.Option(help="only the first N; 0: all, up to RELEASE_LIMIT_OBJECTS", min=0)
+    ] = 0,
     incident: IncidentId = "",
     json_: Json = False,
 ) -> None:
@@ -69,45 +73,77 @@ def plan(
 
 
 @app.command()
-def apply(
-    plan_id: PlanId,
-    approve: Annotated[str, typer.Option(help="the plan's SHA-256: your approval")] = "",
-    json_: Json = False,
-) -> None:
+def apply(plan_id: PlanId, approve: Approval = "", json_: Json = False) -> None:
     """Carry out an approved plan. Without --approve it stops at the plan."""
-    from ..run.release import apply_release
+    from ..run.release import apply_release_plan
 
     with show_progress(json_) as say:
-        document = apply_release(load_settings(), plan_id, approve=approve, progress=say)
+        document = apply_release_plan(load_settings(), plan_id, approve=approve, progress=say)
     emit(document, json_)
 
 
 @app.command()
 def resume(plan_id: PlanId, json_: Json = False) -> None:
-    """Go on with an apply or undo that was interrupted."""
-    from ..run.release import resume_release
+    """Go on with a plan that was cut off, here or on another machine."""
+    from ..run.release import resume_release_plan
 
     with show_progress(json_) as say:
-        document = resume_release(load_settings(), plan_id, progress=say)
+        document = resume_release_plan(load_settings(), plan_id, progress=say)
     emit(document, json_)
 
 
 @app.command()
-def undo(plan_id: PlanId, json_: Json = False) -> None:
-    """Move a plan's objects back, within its undo window."""
+def undo(plan_id: PlanId, approve: Approval = "", json_: Json = False) -> None:
+    """Move a release's objects back, within its window. Without --approve it stops at the plan."""
     from ..run.release import undo_release
 
     with show_progress(json_) as say:
-        document = undo_release(load_settings(), plan_id, progress=say)
+        document = undo_release(load_settings(), plan_id, approve=approve, progress=say)
+    emit(document, json_)
+
+
+@app.command()
+def settle(
+    plan_id: PlanId,
+    keys: Annotated[
+        list[str] | None, typer.Argument(help="keys as `verify` prints them; none: all")
+    ] = None,
+    *,
+    taken: Annotated[
+        bool | None,
+        typer.Option(
+            "--taken/--not-taken",
+            help="shipped: park what is left; or not shipped: a new plan may move it",
+        ),
+    ] = None,
+    approve: Approval = "",
+    json_: Json = False,
+) -> None:
+    """Write down your word on objects of which nobody can know whether they were shipped."""
+    from ..run.release import settle_release
+
+    if taken is None:
+        raise UsageError(
+            "say what became of them: --taken, or --not-taken (a wrong word ships twice)"
+        )
+    with show_progress(json_) as say:
+        document = settle_release(
+            load_settings(),
+            plan_id,
+            taken=taken,
+            keys=tuple(keys or ()),
+            approve=approve,
+            progress=say,
+        )
     emit(document, json_)
 
 
 @app.command()
 def verify(plan_id: PlanId, json_: Json = False) -> None:
     """Prove by an independent listing where each planned object is now. Only reads."""
-    from ..run.release import verify_release
+    from ..run.release import verify_release_plan
 
     with show_progress(json_) as say:
         say("list the bucket")
-        document = verify_release(load_settings(), plan_id)
+        document = verify_release_plan(load_settings(), plan_id, progress=say)
     emit(document, json_)

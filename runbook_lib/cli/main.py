@@ -6,13 +6,17 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from typing import NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
-from ..errors import DriftError, RunbookError, UsageError
+from chainlog import LogError
+from objectmove.errors import MoveError
+
+from ..errors import RunbookError, UsageError
 from ..exit_codes import ExitCode, exit_code_of_error
 from ..record.log import utc_now
 from ..redact import Redactor
@@ -29,12 +33,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _part in (look, change, drills):
-    app.add_typer(_part.app)
+_PARTS = (look.app, change.app, drills.app)
+for _part in _PARTS:
+    app.add_typer(_part)
 app.add_typer(chaos.app, name="chaos")
 
 
-def _mount_plugins() -> None:
+def _mount_plugins(arguments: Sequence[str]) -> None:
+    """Load the commands of other packages, unless the command is one of ours."""
+    ours = {
+        c.name or getattr(c.callback, "__name__", "") for p in _PARTS for c in p.registered_commands
+    }
+    if arguments and arguments[0] in ours | {"chaos"}:
+        return
     for entry in entry_points(group="runbook.commands"):
         if entry.name not in {group.name for group in app.registered_groups}:
             app.add_typer(entry.load(), name=entry.name)
@@ -43,15 +54,14 @@ def _mount_plugins() -> None:
 def _fail(error: BaseException, settings: Settings | None, as_json: bool) -> int:
     code = exit_code_of_error(error)
     text = str(error) or type(error).__name__
-    if code is ExitCode.INTERRUPTED:
+    if code is ExitCode.INTERRUPTED and not isinstance(error, RunbookError):
         text = "interrupted; what was done is in the journal and the ledger"
     text = Redactor(settings.secrets if settings else ()).text(text)
     if as_json:
         from ..run.documents import ErrorDocument
 
-        keys = error.keys if isinstance(error, DriftError) else ()
         document = ErrorDocument(
-            schema_name="runbook/error/1", at=utc_now(), exit_code=code, error=text, keys=keys
+            schema_name="runbook/error/1", at=utc_now(), exit_code=code, error=text
         )
         sys.stdout.write(document.to_json() + "\n")
     sys.stderr.write(f"runbook: {text}\n")
@@ -78,7 +88,7 @@ def main() -> None:
     as_json = "--json" in sys.argv
     settings: Settings | None = None
     try:
-        _mount_plugins()
+        _mount_plugins(sys.argv[1:])
         code = int(app(standalone_mode=False) or 0)
         # typer turns Ctrl-C into this code and says nothing.
         sys.exit(_fail(KeyboardInterrupt(), settings, as_json) if code == _INTERRUPTED else code)
@@ -87,7 +97,7 @@ def main() -> None:
     except TyperException as error:
         _show_usage(error)
         sys.exit(int(ExitCode.USAGE))
-    except (RunbookError, KeyboardInterrupt, OSError) as error:
+    except (RunbookError, MoveError, LogError, KeyboardInterrupt, OSError) as error:
         if not isinstance(error, UsageError):
             settings = _settings_or_none()
         sys.exit(_fail(error, settings, as_json))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from ..settings import Settings
 
 if TYPE_CHECKING:
+    from objectmove.bucket import S3Bucket
+
     from .alertmanager import AlertmanagerClient
     from .fulfillment import FulfillmentClient
     from .grafana import GrafanaClient
@@ -34,11 +36,27 @@ class Clients:
         self._settings = settings
 
     @cached_property
-    def store(self) -> ObjectStore:
-        """The object store's bucket."""
-        from .object_store import connect_store
+    def bucket(self) -> S3Bucket:
+        """The object store's bucket, with the keys for looking."""
+        from .object_store import connect_bucket
 
-        return connect_store(self._settings)
+        return connect_bucket(self._settings, for_changes=False)
+
+    @cached_property
+    def change_bucket(self) -> S3Bucket:
+        """The same bucket, with the keys for changes: another object only if there are such."""
+        from .object_store import connect_bucket
+
+        if not self._settings.minio_change_user:
+            return self.bucket
+        return connect_bucket(self._settings, for_changes=True)
+
+    @cached_property
+    def store(self) -> ObjectStore:
+        """The bucket as sections and synthetic objects use it: each effect by its own keys."""
+        from .object_store import S3Store
+
+        return S3Store(self.bucket, self.change_bucket)
 
     @cached_property
     def prometheus(self) -> PrometheusClient:

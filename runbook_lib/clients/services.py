@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from ..errors import ClientError, NotFoundError
+from ..errors import ClientError, ConnectionRefusedClientError, NotFoundError
 from ..model import Json, parse_time
 from ..redact import Redactor
 from ..settings import Settings
@@ -97,7 +97,17 @@ class ServicesClient(Protocol):
 
 
 def connect_services(settings: Settings) -> ServicesClient:
-    """Return the back end that ``RUNBOOK_SERVICES`` names; connects when first asked."""
+    """Return the back end that ``RUNBOOK_SERVICES`` names; connects when first asked.
+
+    Raises
+    ------
+    ConnectionRefusedClientError
+        When it names none.
+    """
+    if settings.runbook_services == "none":
+        raise ConnectionRefusedClientError(
+            "RUNBOOK_SERVICES=none: nothing here sees or restarts services", system="services"
+        )
     if settings.runbook_services == "supervisor":
         from .services_supervisor import SupervisorServices
 

@@ -16,7 +16,7 @@ from ..show.text import (
     format_value,
 )
 from .deeds import count_moved, say_deeds
-from .story import Story, parse_at
+from .story import ActionStory, Story, parse_at
 
 __all__ = [
     "Event",
@@ -177,6 +177,22 @@ def _open_actions(story: Story) -> Iterator[tuple[str, tuple[str, ...]]]:
             )
         elif last.phase in (ActionPhase.REFUSED, ActionPhase.FAILED):
             yield f"{first.action} was {last.phase}: {last.reason}", (first.step,)
+        yield from _open_rows(story, action)
+
+
+def _open_rows(story: Story, action: ActionStory) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Say which labels of a release wait for a person, or for its end."""
+    result = action.result(ActionPhase.APPLIED)
+    plan, unproven = str(result.get("plan", "")), result.get("unproven") or ()
+    done = [str(a.result(ActionPhase.APPLIED).get("plan", "")) for a in story.actions]
+    if unproven and not any(other.startswith(f"{plan}-settle") for other in done):
+        yield (
+            f"{len(unproven)} label{'s' * (len(unproven) != 1)}: nobody can know whether shipped. "
+            f"runbook settle {plan} --taken|--not-taken [KEY…]",
+            (action.first.step,),
+        )
+    if result.get("waiting"):
+        yield f"{plan} is not finished: runbook resume {plan}", (action.first.step,)
 
 
 def _open_steps(story: Story) -> Iterator[tuple[str, tuple[str, ...]]]:

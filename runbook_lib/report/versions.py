@@ -12,7 +12,6 @@ __all__ = ["read_versions"]
 _PACKAGES = (
     "fulfillment-runbook",
     "minio",
-    "obstore",
     "papermill",
     "nbclient",
     "pandas",

@@ -22,6 +22,7 @@ __all__ = [
     "PlanDocument",
     "ReportDocument",
     "RunDocument",
+    "SettleDocument",
     "UnknownStep",
     "VerifyDocument",
 ]
@@ -97,10 +98,11 @@ class RunDocument(Document):
 
 
 class PlanDocument(Document):
-    """``plan``: what would move, and what would not, by reason.
+    """``plan``: what would move, and what would not, by reason; ``apply`` is the command.
 
-    ``effect`` holds the backlog now and after the plan, ``effect_reason`` the same in words, or
-    what of it could not be read.
+    ``reason`` says why nothing may be released, and which setting decides it; ``way_on`` names
+    releases that are not finished; ``rows`` are the first objects; ``effect`` holds the backlog
+    now and after the plan, ``effect_reason`` the same in words, or what could not be read.
     """
 
     plan: str
@@ -110,30 +112,62 @@ class PlanDocument(Document):
     expires_at: str
     excluded: dict[str, int]
     path: str
+    apply: str = ""
+    reason: str = ""
+    way_on: tuple[str, ...] = ()
+    rows: tuple[dict[str, Json], ...] = ()
+    others: str = ""
+    window: str = ""
     effect: tuple[dict[str, Json], ...] = ()
     effect_reason: str = ""
 
 
 class ApplyDocument(Document):
-    """``apply``, ``resume`` and ``undo``."""
+    """``apply``, ``resume`` and ``undo``; ``already`` are those of ``moved`` that a look found.
+
+    ``conflicts`` and ``failed`` are objects of ``key`` and ``reason``; ``unproven`` and
+    ``lost_in_window`` are keys; ``way_on`` is the next command.
+    """
 
     plan: str
     moved: int
     already: int
     conflicts: tuple[Json, ...]
     failed: tuple[Json, ...]
+    unproven: tuple[str, ...] = ()
+    waiting: int = 0
+    lost_in_window: tuple[str, ...] = ()
+    stopped: str = ""
+    way_on: tuple[str, ...] = ()
+
+
+class SettleDocument(Document):
+    """``settle``: how many rows a person's word settled, and how many are left."""
+
+    plan: str
+    taken: int
+    not_taken: int
+    left: int
+    way_on: tuple[str, ...] = ()
 
 
 class VerifyDocument(Document):
-    """``verify``: the proof, in numbers of objects."""
+    """``verify``: the proof, in numbers of objects.
+
+    ``gone_after_done`` is the old name of ``gone_after_landed``, for one release more.
+    """
 
     plan: str
     in_place: int
+    gone_after_landed: int
     gone_after_done: int
+    unproven: int
+    waiting: int
     changed_by_others: int
     lost: int
     duplicated: int
     foreign_changed: int
+    way_on: tuple[str, ...] = ()
     detail: dict[str, Json] = {}
 
 

@@ -35,7 +35,7 @@ class Scorecard:
     def add_proof(self, result: dict[str, Json]) -> None:
         """Take over the numbers of a release's proof; other actions' results have none."""
         if "lost" in result and "foreign_changed" in result:
-            self.in_place += int(result["in_place"]) + int(result["gone_after_done"])
+            self.in_place += int(result["in_place"]) + int(result["gone_after_landed"])
             self.objects_lost = (self.objects_lost or 0) + int(result["lost"])
             self.foreign_touched = (self.foreign_touched or 0) + int(result["foreign_changed"])
 

@@ -16,18 +16,11 @@ from ..section import make_entry
 
 __all__ = [
     "apply_service",
-    "get_approver",
     "get_plan_path",
     "plan_nothing",
     "plan_service",
     "verify_service",
 ]
-
-
-def get_approver(inv: Investigation) -> str:
-    """Return who approves: ``drill:<id>`` in a drill, else ``operator``."""
-    drill = inv.incident.facts.get("drill_id")
-    return f"drill:{drill}" if drill else "operator"
 
 
 def get_plan_path(inv: Investigation, plan_id: str) -> Path:
@@ -47,7 +40,7 @@ def plan_service(
         reason=reason,
         clients=inv.clients,
         now=inv.now(),
-        made_by=get_approver(inv),
+        made_by=inv.operator,
         redactor=inv.incident.redactor,
     )
 

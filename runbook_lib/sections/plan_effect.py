@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..analysis.backlog import Backlog, Rate, compute_backlog, compute_plan_effect
-from ..change.plan_file import ReleasePlan
+from ..analysis.backlog import Backlog, PlanEffect, Rate, compute_backlog, compute_plan_effect
+from ..change.release import ReleasePlan
 from ..errors import ClientError
 from ..investigation import Investigation
 from ..model import ActionPhase, Json, Reading, Status
@@ -11,7 +11,7 @@ from .flow import read_rates
 from .release import load_release
 from .waiting import read_waiting
 
-__all__ = ["read_plan_effect"]
+__all__ = ["describe_effect", "read_plan_effect"]
 
 _STEP = "6.1"
 
@@ -32,21 +32,9 @@ def read_plan_effect(inv: Investigation) -> Reading:
             source="journal",
             reason="no release by move is planned: nothing to compare",
         )
-    waiting = read_waiting(inv, [plan.header.source])
-    real, planned = waiting.of("real"), {row.key for row in plan.iter_rows()}
-    stay = [o for o in real if o.info.key not in planned]
-    rates, missing = _read_rates(inv)
-    backlog = compute_backlog(
-        objects=len(real),
-        oldest_minutes=waiting.lag_minutes("real"),
-        arrival=rates["arrival"],
-        drain=rates["drain"],
-    )
-    effect = compute_plan_effect(
-        backlog,
-        planned_objects=len(real) - len(stay),
-        oldest_left_minutes=max((waiting.minutes(o) for o in stay), default=None),
-    )
+    waiting = read_waiting(inv, [plan.plan.header.source])
+    real = [(o.info.key, waiting.minutes(o)) for o in waiting.of("real")]
+    effect, missing, left = _compute(inv, real, {row.key for row in plan.iter_rows()})
     before, after = effect.before, effect.after
     return inv.make_reading(
         _STEP,
@@ -54,22 +42,59 @@ def read_plan_effect(inv: Investigation) -> Reading:
         Status.OK,
         value=effect.oldest_gain_minutes and round(effect.oldest_gain_minutes, 1),
         unit="min of lag less",
-        source=f"listing of {plan.header.source}; {inv.clients.prometheus.url} (counters)",
-        reason=f"{len(real)} objects wait now, {len(stay)} after it; {after.outlook}: "
+        source=f"listing of {plan.plan.header.source}; {inv.clients.prometheus.url} (counters)",
+        reason=f"{len(real)} objects wait now, {left} after it; {after.outlook}: "
         f"{after.reason}{missing}",
         detail={
-            "rows": [
-                _row("objects waiting", before.objects, after.objects),
-                _row("oldest waits, minutes", before.oldest_minutes, after.oldest_minutes),
-                _row("arrive per minute", _say_rate(before.arrival), _say_rate(after.arrival)),
-                _row("leave per minute", _say_rate(before.drain), _say_rate(after.drain)),
-                _row("empty in", _say_time_to_empty(before), _say_time_to_empty(after)),
-            ],
+            "rows": _to_rows(before, after),
             "plan": plan.id,
             "columns": ["what", "now", "after the plan"],
             "shown": True,
         },
     )
+
+
+def describe_effect(inv: Investigation, plan: ReleasePlan) -> tuple[list[dict[str, Json]], str]:
+    """Say the same of a plan that was just made, from what it looked at: without a new listing.
+
+    Returns
+    -------
+    Rows of ``what``, ``now`` and ``after the plan``; and the same in words.
+    """
+    now = inv.now()
+    real = [(key, max(0.0, (now - at).total_seconds() / 60)) for key, at in plan.observed]
+    effect, missing, left = _compute(inv, real, {row.key for row in plan.iter_rows()})
+    words = f"{len(real)} objects wait now, {left} after it; {effect.after.outlook}: "
+    return _to_rows(effect.before, effect.after), f"{words}{effect.after.reason}{missing}"
+
+
+def _compute(
+    inv: Investigation, real: list[tuple[str, float]], planned: set[str]
+) -> tuple[PlanEffect, str, int]:
+    stay = [minutes for key, minutes in real if key not in planned]
+    rates, missing = _read_rates(inv)
+    backlog = compute_backlog(
+        objects=len(real),
+        oldest_minutes=max((minutes for _, minutes in real), default=0.0),
+        arrival=rates["arrival"],
+        drain=rates["drain"],
+    )
+    effect = compute_plan_effect(
+        backlog,
+        planned_objects=len(real) - len(stay),
+        oldest_left_minutes=max(stay, default=None),
+    )
+    return effect, missing, len(stay)
+
+
+def _to_rows(before: Backlog, after: Backlog) -> list[dict[str, Json]]:
+    return [
+        _row("objects waiting", before.objects, after.objects),
+        _row("oldest waits, minutes", before.oldest_minutes, after.oldest_minutes),
+        _row("arrive per minute", _say_rate(before.arrival), _say_rate(after.arrival)),
+        _row("leave per minute", _say_rate(before.drain), _say_rate(after.drain)),
+        _row("empty in", _say_time_to_empty(before), _say_time_to_empty(after)),
+    ]
 
 
 def _find_plan(inv: Investigation) -> object:

@@ -13,6 +13,7 @@ from ..errors import ClientError, ConnectionRefusedClientError
 from ..investigation import Investigation
 from ..model import Conclusion, Json, Reading, Status, Verdict
 from ..section import ActionStep, SectionParameters, Step
+from .unfinished import UNFINISHED
 
 __all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude", "read_clocks"]
 
@@ -265,6 +266,7 @@ STEPS = {
         Step("1.2", "What answers", _read_reachability, "every system", name="reachability"),
         Step("1.3", "Permissions on the store", _read_permissions, "store", name="permissions"),
         Step("1.4", "Clock skew", read_clocks, "Date headers", name="clock skew"),
+        UNFINISHED,
     )
 }
 ACTIONS: dict[str, ActionStep] = {}

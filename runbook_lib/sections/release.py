@@ -1,35 +1,44 @@
 """Action 6.1: two ways out. Re-trigger the worker when it can run, else release by move.
 
-6.1.1 takes a release by move back.
+6.1.1 takes a release by move back; 6.1.2 writes down a person's word on what nobody can know.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-from ..change.plan import make_release_plan
-from ..change.plan_file import ReleasePlan, load_plan
+from objectmove.errors import StoreError
+from objectmove.plan import load_plan
+
+from ..change.release import (
+    ReleasePlan,
+    apply_release,
+    make_release_plan,
+    plan_settling,
+    plan_undo,
+    verify_release,
+)
 from ..change.service_actions import ServicePlan, load_service_plan
-from ..change.undo import make_undo_plan
 from ..errors import ClientError, UsageError
 from ..investigation import Investigation
-from ..model import ActionEntry, ActionPhase, Cause, CauseStatus, Json
+from ..model import ActionEntry, ActionPhase, Cause, CauseStatus, Json, format_time
+from ..record.incident import write_json
 from ..section import ActionStep, make_entry, split_list
 from . import root_cause
-from .actions import (
-    apply_service,
-    get_approver,
-    get_plan_path,
-    plan_nothing,
-    plan_service,
-    verify_service,
-)
+from .actions import apply_service, get_plan_path, plan_nothing, plan_service, verify_service
 
-__all__ = ["RELEASE", "TAKE_BACK", "choose_way", "load_release", "refresh_diagnosis"]
+__all__ = [
+    "RELEASE",
+    "SETTLE",
+    "TAKE_BACK",
+    "choose_way",
+    "load_release",
+    "refresh_diagnosis",
+    "say_way_on",
+]
 
 _MAX_AGE_S = 90.0
+_FINE = ("in_place", "gone_after_landed")
 #: Causes for which the worker cannot do its job: what is finished is moved for it.
 _WORKER_CANNOT = (
     Cause.WORKER_STOPPED,
@@ -84,21 +93,21 @@ def _plan(inv: Investigation) -> ReleasePlan | ServicePlan:
     if way == "retrigger":
         target = inv.settings.worker_service
         return plan_service(inv, step="6.1", action="retrigger", target=target, reason=reason)
-    bar = inv.progress("listed") if inv.progress else None
-    return make_release_plan(
-        inv.clients.store,
-        folder=inv.incident.folder / "plans",
-        prefix=prefix,
-        to=p.to or inv.settings.ready_prefix,
-        made_by=get_approver(inv),
-        match=p.match,
-        older_than_s=p.older_than_minutes * 60 or None,
-        first=p.limit or None,
-        only_orders=_get_orders(inv),
-        others=_describe_others(inv, reason),
-        now=inv.now,
-        progress=(lambda listed: bar(listed, 0)) if bar else None,
-    )
+    try:
+        return make_release_plan(
+            inv,
+            reason=_describe_others(inv, reason),
+            prefix=prefix,
+            to=p.to or inv.settings.ready_prefix,
+            match=p.match,
+            older_than_s=p.older_than_minutes * 60 or None,
+            first=p.limit or None,
+            only_orders=_get_orders(inv),
+        )
+    except (StoreError, ClientError) as error:
+        if p.way != "auto":
+            raise
+        return plan_nothing(inv, step="6.1", target=prefix, reason=f"nothing, because {error}")
 
 
 def _get_orders(inv: Investigation) -> frozenset[str] | None:
@@ -116,7 +125,7 @@ def _describe_others(inv: Investigation, reason: str) -> str:
     except ClientError as error:
         return f"{reason}; the worker does not answer ({error})"
     state = "paused" if worker.paused else ("moving now" if worker.moving else "not moving now")
-    return f"{reason}; the worker is {state} and is paused while the release runs"
+    return f"{reason}; the worker is {state}"
 
 
 def load_release(inv: Investigation, plan_id: str) -> ReleasePlan | ServicePlan | None:
@@ -126,74 +135,60 @@ def load_release(inv: Investigation, plan_id: str) -> ReleasePlan | ServicePlan 
 
 def _load(inv: Investigation, plan_id: str, step: str) -> ReleasePlan | ServicePlan | None:
     path = get_plan_path(inv, plan_id)
+    if not path.is_file():
+        raise UsageError(f"there is no plan {path.stem} in {path.parent}")
     plan: ReleasePlan | ServicePlan | None = load_service_plan(path)
-    if plan is None and _is_release(path):
-        plan = load_plan(path)
+    if plan is None and plan_id.startswith("rel-"):
+        plan = ReleasePlan(load_plan(path))
     return plan if plan is not None and plan.step == step else None
-
-
-def _is_release(path: Path) -> bool:
-    try:
-        with path.open(encoding="utf-8") as file:
-            header = json.loads(file.readline(1_000_000))
-    except FileNotFoundError as error:
-        raise UsageError(f"there is no plan {path.stem} in {path.parent}") from error
-    except ValueError:
-        return True  # load_plan says what is wrong with it
-    return isinstance(header, dict) and header.get("action") in ("release", "undo")
-
-
-def _ledger(inv: Investigation, plan: ReleasePlan) -> Path:
-    return inv.incident.path("ledger", f"{plan.id}.jsonl")
 
 
 def _apply(inv: Investigation, plan: ReleasePlan | ServicePlan, approved: str) -> ActionEntry:
     if isinstance(plan, ServicePlan):
         return apply_service(inv, plan, approved)
-    from ..change.mover import apply_plan
-    from ..change.quiesce import hold_worker
-
-    result = apply_plan(
-        inv.clients.store,
-        plan,
-        ledger_path=_ledger(inv, plan),
-        approve_sha256=approved,
-        approved_by=get_approver(inv),
-        redactor=inv.incident.redactor,
-        now=inv.now,
-        progress=inv.progress("dealt with") if inv.progress else None,
-        hold=hold_worker(
-            inv.clients,
-            service=inv.settings.worker_service,
-            note=inv.incident.folder / "ledger" / "worker-paused.json",
-        ),
-    )
-    reason = f"{result.moved} moved, {result.already} moved before"
-    if not result.is_clean:
-        reason += (
-            f"; {len(result.conflicts)} conflicts, {len(result.failed)} failed, {result.left} left"
-            f" {result.stopped}: runbook resume {plan.id}"
-        )
+    result = apply_release(inv, plan, approve=approved)
+    reason = f"{result.moved} moved, {result.already} of them before"
+    if not result.is_complete:
+        parts = {
+            "conflicts": len(result.conflicts),
+            "failed": len(result.failed),
+            "unproven": len(result.unproven),
+            "waiting": result.waiting,
+        }
+        reason = "; ".join([reason, *(f"{n} {name}" for name, n in parts.items() if n)])
+        reason += f"; {result.stopped or 'see runbook verify'} {say_way_on(plan, result.to_json())}"
     return make_entry(plan, ActionPhase.APPLIED, reason=reason, result=result.to_json())
+
+
+def say_way_on(plan: ReleasePlan, result: dict[str, Json]) -> str:
+    """Return the command that goes on from an incomplete result; empty when there is none."""
+    if result["waiting"]:
+        return f"runbook resume {plan.id}"
+    if result["unproven"]:
+        return f"runbook settle {plan.id} --taken|--not-taken [KEY…]"
+    return ""
 
 
 def _verify(inv: Investigation, plan: ReleasePlan | ServicePlan) -> ActionEntry:
     if isinstance(plan, ServicePlan):
         return verify_service(inv, plan)
-    from ..change.proof import verify_release
-
     if plan.is_empty:
         return make_entry(plan, ActionPhase.VERIFIED, reason="nothing to do")
-    if not _ledger(inv, plan).exists():
+    if not inv.incident.path("ledger", f"{plan.id}.jsonl").exists():
         return make_entry(plan, ActionPhase.PLANNED, reason="not applied: nothing to verify")
-    proof = verify_release(
-        inv.clients.store,
-        plan,
-        ledger_path=_ledger(inv, plan),
-        evidence=inv.incident.path("evidence", f"proof-{plan.id}.json"),
-    )
+    proof = verify_release(inv, plan)
     result = proof.to_json()
-    bad = [name for name in ("lost", "duplicated", "foreign_changed", "not_moved") if result[name]]
+    write_json(
+        inv.incident.path("evidence", f"proof-{plan.id}.json"),
+        {
+            "schema": "runbook/proof/2",
+            "at": format_time(proof.at),
+            "sha256": plan.sha256,
+            "how": "a fresh listing of both prefixes, compared with plan, ledger and record",
+            **result,
+        },
+    )
+    bad = [f"{n} {name}" for name, n in proof.counts.items() if n and name not in _FINE]
     return make_entry(
         plan,
         ActionPhase.VERIFIED if proof.is_complete else ActionPhase.FAILED,
@@ -202,29 +197,43 @@ def _verify(inv: Investigation, plan: ReleasePlan | ServicePlan) -> ActionEntry:
     )
 
 
-def _plan_undo(inv: Investigation) -> ReleasePlan | ServicePlan:
-    named = str(getattr(inv.parameters, "undo", ""))
+def _plan_about(inv: Investigation, step: str, parameter: str) -> ReleasePlan | None:
+    """Return the release that a parameter names, None when it names none."""
+    named = str(getattr(inv.parameters, parameter, ""))
     if not named:
-        reason = "no release was named to take back"
-        return plan_nothing(inv, step="6.1.1", target=inv.settings.ready_prefix, reason=reason)
+        return None
     release = load_release(inv, named)
     if not isinstance(release, ReleasePlan):
-        raise UsageError(f"{named!r} is not the plan of a release by move")
-    return make_undo_plan(
-        inv.clients.store,
-        release,
-        ledger_path=_ledger(inv, release),
-        made_by=get_approver(inv),
-        now=inv.now,
+        raise UsageError(f"{step}: {named!r} is not the plan of a release by move")
+    return release
+
+
+def _plan_undo(inv: Investigation) -> ReleasePlan | ServicePlan:
+    release = _plan_about(inv, "6.1.1", "undo")
+    if release is None:
+        reason = "no release was named to take back"
+        return plan_nothing(inv, step="6.1.1", target=inv.settings.ready_prefix, reason=reason)
+    return plan_undo(inv, release)
+
+
+def _plan_settling(inv: Investigation) -> ReleasePlan | ServicePlan:
+    release = _plan_about(inv, "6.1.2", "settle")
+    if release is None:
+        reason = "no release was named to settle"
+        return plan_nothing(inv, step="6.1.2", target=inv.settings.ready_prefix, reason=reason)
+    p: Any = inv.parameters
+    if not p.settle_word:
+        raise UsageError("settle_word says what became of them: taken, or not_taken")
+    keys = tuple(split_list(p.settle_keys))
+    return plan_settling(inv, release, taken=p.settle_word == "taken", keys=keys)
+
+
+def _make_step(step: str, title: str, plan: Any) -> ActionStep:
+    return ActionStep(
+        step, title, plan, lambda inv, plan_id: _load(inv, plan_id, step), _apply, _verify
     )
 
 
-RELEASE = ActionStep("6.1", "Release what waits", _plan, load_release, _apply, _verify)
-TAKE_BACK = ActionStep(
-    "6.1.1",
-    "Take the release back",
-    _plan_undo,
-    lambda inv, plan_id: _load(inv, plan_id, "6.1.1"),
-    _apply,
-    _verify,
-)
+RELEASE = _make_step("6.1", "Release what waits", _plan)
+TAKE_BACK = _make_step("6.1.1", "Take the release back", _plan_undo)
+SETTLE = _make_step("6.1.2", "Settle what nobody can know", _plan_settling)

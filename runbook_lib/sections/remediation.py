@@ -26,11 +26,12 @@ from ..section import SectionParameters, Step
 from . import root_cause
 from .plan_effect import read_plan_effect
 from .recovery import read_recovery
-from .release import RELEASE, TAKE_BACK
+from .release import RELEASE, SETTLE, TAKE_BACK
 from .repair import REFRESH, REPAIR
 from .root_cause.signals import find_last_action
 from .symptoms import compute_symptom_verdict
 from .synthetic_actions import make_revert_step
+from .unfinished import UNFINISHED
 
 __all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude"]
 
@@ -43,20 +44,29 @@ class Parameters(SectionParameters):
 
     plan: str = Field("", description="ids of plans to carry out, comma-separated")
     approve: str = Field("", description="SHA-256 of the approved plans, comma-separated")
-    way: Literal["auto", "release", "retrigger"] = Field(
+    way: Literal["auto", "release", "retrigger", "none"] = Field(
         "auto", description="6.1: auto re-triggers the worker when it can run, else moves"
     )
     prefix: str = Field("", description="6.1: release from; empty: PENDING_PREFIX")
     to: str = Field("", description="6.1: release to; empty: READY_PREFIX")
-    match: str = Field("*.pdf", min_length=1, description="6.1: shell pattern of names to release")
+    match: str = Field("", description="6.1: shell pattern of names; empty: RELEASE_MATCH")
     older_than_minutes: float = Field(0, ge=0, description="6.1: leave out what waits less, min")
-    limit: int = Field(0, ge=0, le=5000, description="6.1: release at most so many; 0: all")
+    limit: int = Field(0, ge=0, le=100_000, description="6.1: release at most so many; 0: all")
     only_orders: str = Field("", description="6.1: only these orders, comma-separated")
     undo: str = Field(
         "",
         pattern=r"^[A-Za-z0-9._-]{0,150}$",
         description="6.1.1: id of the release to take back; empty: none",
     )
+    settle: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,150}$",
+        description="6.1.2: id of the release to settle; empty: none",
+    )
+    settle_word: Literal["", "taken", "not_taken"] = Field(
+        "", description="6.1.2: what became of them: taken, or not_taken"
+    )
+    settle_keys: str = Field("", description="6.1.2: only these keys, comma-separated; empty: all")
     service_action: Literal["auto", "none", "start", "restart", "resume", "unpause"] = Field(
         "auto", description="6.2: auto takes what section 5 found"
     )
@@ -67,6 +77,7 @@ class Parameters(SectionParameters):
 
 STEPS: dict[str, Step] = {
     **root_cause.STEPS,
+    UNFINISHED.id: UNFINISHED,
     "6.1": Step(
         "6.1",
         "What the planned release would change",
@@ -85,6 +96,7 @@ STEPS: dict[str, Step] = {
 ACTIONS = {
     "6.1": RELEASE,
     "6.1.1": TAKE_BACK,
+    "6.1.2": SETTLE,
     "6.2": REPAIR,
     "6.3": make_revert_step("6.3", "Clean up chaos objects"),
     "6.4": REFRESH,
@@ -133,7 +145,9 @@ def _make(
         findings=findings,
         # what a plan would change is no evidence of what it did change
         unknown_steps=tuple(
-            s for s in STEPS if s != "6.1" and _status(readings, s) is Status.UNKNOWN
+            s
+            for s in STEPS
+            if s not in ("6.1", UNFINISHED.id) and _status(readings, s) is Status.UNKNOWN
         ),
         detail=detail,
     )

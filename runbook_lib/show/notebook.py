@@ -15,7 +15,7 @@ from .progress import make_bar
 __all__ = ["Investigation", "register_formatters"]
 
 _PLANS = (
-    ("runbook_lib.change.plan_file", "ReleasePlan"),
+    ("runbook_lib.change.release", "ReleasePlan"),
     ("runbook_lib.change.service_actions", "ServicePlan"),
     ("runbook_lib.change.synthetic_plan", "SyntheticPlan"),
 )

@@ -2,40 +2,94 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import random
 import signal
-from pathlib import Path
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
-from runbook_lib.change.synthetic import MARKER_KEY
-from tests.faults.bucket import count_independently
+from runbook_lib.change.synthetic import MARKER_KEY, create_backlog, revert_backlog
+from runbook_lib.clients.object_store import S3Store, connect_bucket
+from runbook_lib.settings import Settings
 from tests.faults.conftest import RUNS
-from tests.faults.jobs import Job, connect, run_job
-from tests.support.gateway import StoreServer
-from tests.support.releases import put_label
+from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(120 + 15 * RUNS)]
 
+_CONTEXT = multiprocessing.get_context("forkserver")
+
+
+def make_settings(endpoint: str) -> Settings:
+    return Settings(
+        minio_endpoint=endpoint,
+        minio_root_user=ACCESS_KEY,
+        minio_root_password=SecretStr(SECRET_KEY),
+        runbook_environment="local",
+    )
+
+
+def connect(endpoint: str) -> S3Store:
+    return S3Store(connect_bucket(make_settings(endpoint), for_changes=True))
+
+
+def work(action: str, endpoint: str, prefix: str, die_after: int) -> None:
+    """Create or revert; die after so many objects, when that is not 0."""
+    store, done = connect(endpoint), 0
+
+    def count(*_: object) -> None:
+        nonlocal done
+        done += 1
+        if done == die_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if action == "create":
+        create_backlog(
+            store,
+            settings=make_settings(endpoint),
+            prefix=prefix,
+            count=40,
+            now=datetime.now(UTC),
+            object_size_kb=1,
+            progress=count,
+        )
+        return
+    real = store.delete_object
+
+    def delete_object(info: Any) -> None:
+        real(info)
+        count()
+
+    store.delete_object = delete_object  # type: ignore[method-assign]
+    revert_backlog(store, prefix=prefix)
+
+
+def run(action: str, endpoint: str, prefix: str, die_after: int = 0) -> int | None:
+    """Do it in a process of its own; return its exit code."""
+    process = _CONTEXT.Process(target=work, args=(action, endpoint, prefix, die_after))
+    process.start()
+    process.join(timeout=120)
+    return process.exitcode
+
 
 def test_killed_while_creating_or_reverting_revert_leaves_only_what_is_real(
-    server: StoreServer, tmp_path: Path, seed: int
+    server: StoreServer, seed: int
 ) -> None:
     rng, store = random.Random(seed), connect(server.endpoint)
     store.put_object(MARKER_KEY, b'{"environment": "local"}')
-    for run in range(max(2, RUNS // 3)):
+    for turn in range(max(2, RUNS // 3)):
         root = f"chaos-{rng.getrandbits(40):010x}/"
         # A real object with a look-alike name stays, whoever is killed when.
-        real = put_label(store, "chaos-d1-7-0123456789ab.pdf", rng.randbytes(30), prefix=root)
-        common = server.endpoint, str(tmp_path), root
-        if run % 2:
-            assert run_job(Job("create", *common))["created"] == 40
-        action = "revert" if run % 2 else "create"
-        died = run_job(Job(action, *common, die_at="object", die_count=rng.randrange(1, 40)))
-        assert died == {"exit": -signal.SIGKILL}
+        real = f"{root}chaos-d1-7-0123456789ab.pdf"
+        store.put_object(real, rng.randbytes(30))
+        if turn % 2:
+            assert run("create", server.endpoint, root) == 0
+        action = "revert" if turn % 2 else "create"
+        assert run(action, server.endpoint, root, rng.randrange(1, 40)) == -signal.SIGKILL
         if action == "create":
-            assert count_independently(server.endpoint, root).keys() > {real.key}
-        run_job(Job("revert", *common))
-        assert count_independently(server.endpoint, root) == {
-            real.key: (real.etag, real.size_bytes)
-        }, f"seed {seed}"
+            assert len(list(store.list_objects(root))) > 1
+        assert run("revert", server.endpoint, root) == 0
+        assert [info.key for info in store.list_objects(root)] == [real], f"seed {seed}"

@@ -14,9 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import obstore
 import pytest
-from obstore.store import S3Store
 
 from dataflow_stack.config import load_config
 from dataflow_stack.faults import FAULTS
@@ -67,17 +65,11 @@ def runbook(stack: RunningStack, tmp_path: Path) -> Runbook:
 
 def read_bucket(stack: RunningStack, prefix: str) -> dict[str, str]:
     """Return key → SHA-256 of every object, by a client that the project does not move with."""
-    store = S3Store(
-        stack.env["FULFILLMENT_BUCKET"],
-        endpoint=f"http://{stack.env['MINIO_ENDPOINT']}",
-        access_key_id=stack.env["MINIO_ROOT_USER"],
-        secret_access_key=stack.env["MINIO_ROOT_PASSWORD"],
-        region=stack.env["MINIO_REGION"],
-        client_options={"allow_http": True},
-        virtual_hosted_style_request=False,
-    )
-    keys = [item["path"] for batch in obstore.list(store, prefix) for item in batch]
-    return {k: hashlib.sha256(obstore.get(store, k).bytes()).hexdigest() for k in keys}
+    bucket, found = stack.env["FULFILLMENT_BUCKET"], {}
+    for key in stack.list_keys(prefix):
+        with stack.store.get_object(bucket_name=bucket, object_name=key) as answer:
+            found[key] = hashlib.sha256(answer.read()).hexdigest()
+    return found
 
 
 @contextmanager

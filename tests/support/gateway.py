@@ -21,9 +21,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from minio import Minio
 
-__all__ = ["ACCESS_KEY", "SECRET_KEY", "StoreServer", "run_juicefs", "run_seaweedfs", "wait_until"]
+__all__ = [
+    "ACCESS_KEY",
+    "SECRET_KEY",
+    "StoreServer",
+    "juicefs",
+    "run_juicefs",
+    "run_seaweedfs",
+    "seaweedfs",
+    "wait_until",
+]
 
 ACCESS_KEY = "admin"
 SECRET_KEY = "admin12345"
@@ -205,3 +215,17 @@ def run_seaweedfs(folder: Path) -> Iterator[StoreServer]:
         yield server
     finally:
         server.kill()
+
+
+@pytest.fixture(scope="module")
+def juicefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
+    """Run the gateway for a module's tests."""
+    with run_juicefs(tmp_path_factory.mktemp("juicefs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
+    """Run SeaweedFS for a module's tests."""
+    with run_seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server

@@ -295,7 +295,7 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
     tell.act(
         ActionPhase.VERIFIED,
         reason="Every planned object is in place, byte for byte.",
-        result={"in_place": 74, "gone_after_done": 0, "lost": 0, "duplicated": 0,
+        result={"in_place": 74, "gone_after_landed": 0, "lost": 0, "duplicated": 0,
                 "foreign_changed": 0},
     )  # fmt: skip
     other: dict[str, Any] = {"step": "6.2", "action": "unpause", "target":

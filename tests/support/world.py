@@ -30,6 +30,7 @@ from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.section import SectionModule
 from runbook_lib.settings import Settings
+from tests.support.memory_bucket import MemoryBucket
 from tests.support.memory_store import MemoryStore
 
 NOW = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
@@ -242,6 +243,9 @@ def make_settings(home: Path, **changes: Any) -> Settings:
         "runbook_environment": "local",
         "runbook_home": home,
         "notifications_url": "http://127.0.0.1:8114",
+        "label_finished": "metadata:tracking-number",
+        "worker_control": "api",
+        "runbook_operator": "ops@box",
     }
     return Settings(**(values | changes))
 
@@ -449,3 +453,4 @@ class FakeClients:
         self.notifications = FakeNotifications(world)
         self.services = FakeServices(world)
         self.store = world.store
+        self.bucket = self.change_bucket = MemoryBucket(world.store)

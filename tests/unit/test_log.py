@@ -33,7 +33,8 @@ def log(tmp_path: Path) -> ChainedLog:
 
 
 def write_three(log: ChainedLog) -> list[bytes]:
-    log.append_many([("note", {"n": 1}), ("note", {"n": 2}), ("note", {"n": 3})])
+    for number in (1, 2, 3):
+        log.append("note", {"n": number})
     return log.path.read_bytes().splitlines(keepends=True)
 
 
@@ -47,14 +48,6 @@ def test_entries_come_back_in_order_with_a_chain(log: ChainedLog) -> None:
 def test_an_absent_log_has_no_entries(log: ChainedLog) -> None:
     assert log.read() == []
     assert not log.path.exists()
-
-
-def test_appending_nothing_writes_nothing(log: ChainedLog) -> None:
-    assert log.append_many([]) == []
-    assert not log.path.exists()
-    write_three(log)
-    assert log.append_many(iter(())) == []
-    assert len(log.read()) == 3
 
 
 def test_secrets_are_hidden_before_they_are_written(log: ChainedLog) -> None:
@@ -216,7 +209,7 @@ from runbook_lib.redact import Redactor
 
 log = ChainedLog(Path(sys.argv[1]), redactor=Redactor())
 for number in range(25):
-    log.append_many([("note", {"who": sys.argv[2], "n": number}), ("note", {"second": True})])
+    log.append("note", {"who": sys.argv[2], "n": number})
 """
 
 
@@ -229,7 +222,7 @@ def test_several_processes_append_to_one_chain(tmp_path: Path) -> None:
     ]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     entries = open_log(path).read()
-    assert [e.seq for e in entries] == list(range(1, 151))
+    assert [e.seq for e in entries] == list(range(1, 76))
     for who in ("a", "b", "c"):
         assert [e.data["n"] for e in entries if e.data.get("who") == who] == list(range(25))
 
@@ -252,15 +245,15 @@ def test_a_lock_that_is_not_released_is_an_error(
     from filelock import FileLock
 
     write_three(log)
-    log._lock.timeout = 0.1
-    with FileLock(f"{log.path}.lock"), pytest.raises(RecordError, match="locked by another"):
+    log._log._lock.timeout = 0.1
+    with FileLock(f"{log.path}.lock"), pytest.raises(RecordError, match="in use by another"):
         log.append("note", {})
     assert log.append("note", {}).seq == 4
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_of_the_tree(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RecordError, match="cannot write"):
+    with pytest.raises(RecordError, match="cannot lock"):
         open_log(tmp_path / "file" / "journal.jsonl").append("note", {})
 
 

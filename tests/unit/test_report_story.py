@@ -145,6 +145,27 @@ def test_a_refused_or_failed_action_is_open_with_its_reason(
     )
 
 
+def test_labels_that_nobody_can_know_are_open_until_they_are_settled(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    done = {"plan": "rel-a", "moved": 3, "unproven": ["pending/1.pdf"], "waiting": 0}
+    tell.act(ActionPhase.PLANNED, result={"plan": "rel-a"})
+    tell.act(ActionPhase.APPLIED, result=done)
+    (open_,) = [text for text, _ in list_open(story_of(tell.incident)) if "nobody can know" in text]
+    assert open_.startswith("1 label: ")
+    assert "runbook settle rel-a --taken|--not-taken" in open_
+    tell.act(ActionPhase.PLANNED, step="6.1.2", action="settle", result={"plan": "rel-a-settle-1"})
+    tell.act(ActionPhase.APPLIED, step="6.1.2", action="settle", result={"plan": "rel-a-settle-1"})
+    assert not any("nobody can know" in text for text, _ in list_open(story_of(tell.incident)))
+
+
+def test_a_release_that_is_not_finished_is_open(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.act(ActionPhase.PLANNED, result={"plan": "rel-a"})
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-a", "moved": 3, "waiting": 2})
+    texts = [text for text, _ in list_open(story_of(tell.incident))]
+    assert "rel-a is not finished: runbook resume rel-a" in texts
+
+
 def test_a_journal_without_entries_says_so(tmp_path: Path) -> None:
     story = story_of(make_incident(tmp_path).incident)
 

@@ -35,7 +35,7 @@ def perfect() -> Scorecard:
         reverted=True,
         steady_after=True,
     )
-    card.add_proof({"in_place": 6, "gone_after_done": 0, "lost": 0, "foreign_changed": 0})
+    card.add_proof({"in_place": 6, "gone_after_landed": 0, "lost": 0, "foreign_changed": 0})
     return card
 
 

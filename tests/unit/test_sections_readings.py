@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -160,6 +161,11 @@ def no_rule(w: World) -> None:
     w.rules = [r for r in w.rules if r.name != "FulfillmentDelay"]
 
 
+def leave_unfinished(world: World) -> None:
+    record = {"plan": "rel-1", "sha256": "0" * 64, "by": "ops@box", "rows": 3, "begun": 2}
+    world.put(".runbook/releases/rel-1/state.json", json.dumps(record).encode())
+
+
 CASES: dict[str, Case] = {
     "1.1": Case(
         breach=lambda w: w.put(".runbook/environment.json", b'{"environment": "demo"}'),
@@ -183,6 +189,7 @@ CASES: dict[str, Case] = {
             "notifications",
         ),
     ),
+    "1.5": Case(breach=leave_unfinished, unknown=down("store")),
     "2.1": Case(breach=lambda w: w.fire(), unknown=down("prometheus")),
     "2.2": Case(unknown=down("grafana")),
     "2.3": Case(breach=overdue, unknown=down("store")),

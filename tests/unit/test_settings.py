@@ -8,7 +8,7 @@ import pytest
 
 from runbook_lib.errors import SettingsError
 from runbook_lib.model import format_time, parse_time
-from runbook_lib.settings import Settings, load_settings
+from runbook_lib.settings import ORDER_ID_IN_KEY, Settings, load_settings
 
 SECRET = "do-not-show-me-77"
 
@@ -62,6 +62,29 @@ def test_only_local_and_demo_are_playgrounds(
         ("RECOVERED_SCRAPES", "1.5"),
         ("HTTP_TIMEOUT_S", "3600"),
         ("RUNBOOK_SERVICES", SECRET),
+        ("RUNBOOK_OPERATOR", f"drill:{SECRET}"),
+        ("RUNBOOK_OPERATOR", f" \x07Drill:{SECRET}"),
+        ("MINIO_ADDRESSING", SECRET),
+        ("MINIO_CHANGE_PASSWORD", SECRET),
+        ("CA_BUNDLE", f"/{SECRET}.pem"),
+        ("PROXY_URL", SECRET),
+        ("PROXY_URL", f"https://u:{SECRET}@proxy:3128"),
+        ("LABEL_FINISHED", ""),
+        ("LABEL_FINISHED", SECRET),
+        ("LABEL_FINISHED", "metadata:"),
+        ("LABEL_FINISHED", f"metadata:{SECRET}:x"),
+        ("ORDER_ID_FROM", SECRET),
+        ("ORDER_ID_FROM", "metadata:"),
+        ("ORDER_ID_FROM", f"key:{SECRET}"),
+        ("ORDER_ID_FROM", f"key:({SECRET}"),
+        ("ORDER_ID_FROM", f"key:({SECRET}){'x' * 200}"),
+        ("RELEASE_MATCH", ""),
+        ("WORKER_CONTROL", SECRET),
+        ("RELEASE_LIMIT_OBJECTS", "0"),
+        ("RELEASE_LIMIT_OBJECTS", "100001"),
+        ("RELEASE_LEASE_S", "0"),
+        ("RELEASE_EFFECT_S", "-1"),
+        ("RELEASE_UNDO_WINDOW_MINUTES", "0"),
     ],
 )
 def test_a_wrong_value_is_named_and_not_shown(
@@ -79,6 +102,36 @@ def test_a_ready_prefix_around_the_pending_one_is_refused(monkeypatch: pytest.Mo
         load_settings()
 
 
+def test_the_second_key_pair_is_whole_or_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIO_CHANGE_USER", "changer")
+    with pytest.raises(SettingsError, match=r"MINIO_CHANGE_PASSWORD.*both"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"RELEASE_LEASE_S": "17"},
+        {"RELEASE_EFFECT_S": "53"},
+        {"RELEASE_CLOCK_SPREAD_S": "48"},
+        {"RELEASE_LEASE_S": "8", "RELEASE_EFFECT_S": "2", "RELEASE_CLOCK_SPREAD_S": "4"},
+    ],
+)
+def test_a_claim_that_lapses_before_a_request_is_over_is_refused(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, str]
+) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=r"RELEASE_LEASE_S: .*RELEASE_EFFECT_S \+ .* \+ 2"):
+        load_settings()
+
+
+def test_a_short_lease_with_short_margins_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("LEASE_S", "6"), ("EFFECT_S", "2"), ("CLOCK_SPREAD_S", "1")):
+        monkeypatch.setenv(f"RELEASE_{name}", value)
+    assert load_settings().release_lease_s == 6
+
+
 def test_every_wrong_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_TIMEOUT_S", "soon")
     monkeypatch.setenv("PENDING_PREFIX", "pending")
@@ -91,8 +144,13 @@ def test_secrets_are_known_for_redaction_and_never_printed(monkeypatch: pytest.M
     monkeypatch.setenv("GRAFANA_PASSWORD", "grafana-pw-2")
     monkeypatch.setenv("PIPELINE_PASSWORD", "pipeline-pw-3")
     monkeypatch.setenv("PROMETHEUS_URL", "https://u:url%40pw-4@prometheus.local/")
+    monkeypatch.setenv("MINIO_SESSION_TOKEN", "token-pw-5")
+    monkeypatch.setenv("MINIO_CHANGE_USER", "changer")
+    monkeypatch.setenv("MINIO_CHANGE_PASSWORD", "change-pw-6")
+    monkeypatch.setenv("PROXY_URL", "http://u:proxy-pw-7@proxy:3128")
     settings = load_settings()
-    assert set(settings.secrets) == {"minio-pw-1", "grafana-pw-2", "pipeline-pw-3", "url@pw-4"}
+    names = ("minio-pw-1", "grafana-pw-2", "pipeline-pw-3", "url@pw-4")
+    assert set(settings.secrets) == {*names, "token-pw-5", "change-pw-6", "proxy-pw-7"}
     for shown in (repr(settings.minio_root_password), str(settings.grafana_password)):
         assert "pw" not in shown
     assert "minio-pw-1" not in repr(settings)
@@ -121,6 +179,67 @@ def test_relative_folders_are_relative_to_the_root(tmp_path: Path) -> None:
     settings = load_settings()
     assert settings.runbook_home == tmp_path / "reports"
     assert settings.runbook_stack_home == tmp_path / ".stack"
+
+
+def test_a_ca_bundle_is_looked_for_from_the_root_and_may_be_empty(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "ca.pem").write_text("")
+    monkeypatch.setenv("CA_BUNDLE", "ca.pem")
+    assert load_settings().ca_bundle == tmp_path / "ca.pem"
+    monkeypatch.setenv("CA_BUNDLE", "")
+    assert load_settings().ca_bundle is None
+
+
+def test_changes_use_the_second_key_pair_only_when_there_is_one() -> None:
+    first = {"minio_root_user": "u", "minio_root_password": "p", "minio_session_token": "t"}
+    assert Settings(**first).change_keys == ("u", "p", "t")
+    second = {"minio_change_user": "u2", "minio_change_password": "p2"}
+    assert Settings(**first, **second).change_keys == ("u2", "p2", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("Nguyễn Văn An", "Nguyễn Văn An"),
+        (" an\n\x1b[31m\u202e@host \x00", "an[31m@host"),
+        ("x" * 300, "x" * 100),
+        ("", "oncall@box"),
+        ("\x07\u200b", "oncall@box"),
+    ],
+)
+def test_the_operator_is_who_is_named_else_login_and_host(
+    monkeypatch: pytest.MonkeyPatch, given: str, wanted: str
+) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "on\x1bcall")
+    monkeypatch.setattr("socket.gethostname", lambda: "box\n")
+    assert Settings(runbook_operator=given).operator == wanted
+
+
+def test_a_login_without_a_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> str:
+        raise OSError("No username set in the environment")
+
+    monkeypatch.setattr("getpass.getuser", fail)
+    monkeypatch.setattr("socket.gethostname", lambda: "box")
+    assert Settings().operator == "unknown@box"
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("metadata:Order-Id", "metadata:order-id"),
+        ("key", f"key:{ORDER_ID_IN_KEY}"),
+        ("key:", f"key:{ORDER_ID_IN_KEY}"),
+        (r"key:^ORD-(\d+)", r"key:^ORD-(\d+)"),
+    ],
+)
+def test_where_the_order_stands_is_read_into_one_form(given: str, wanted: str) -> None:
+    assert Settings(order_id_from=given).order_id_from == wanted
+
+
+def test_a_key_of_metadata_is_meant_in_small_letters() -> None:
+    assert Settings(label_finished="metadata:X-Done").label_finished == "metadata:x-done"
 
 
 def test_an_empty_address_means_that_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

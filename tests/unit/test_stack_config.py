@@ -43,6 +43,8 @@ def test_the_runbook_can_read_every_variable_of_the_stack(
     assert settings.is_playground
     assert settings.runbook_services == "supervisor"
     assert settings.fulfillment_url == "http://127.0.0.1:8108"
+    assert settings.label_finished == "metadata:tracking-number"
+    assert settings.worker_control == "api"
 
 
 def test_a_value_that_the_supervisor_cannot_hold_is_refused_without_telling_it(

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.analysis.artifacts import is_synthetic
+from runbook_lib.analysis.labels import make_judge
 from runbook_lib.change import synthetic
-from runbook_lib.change.plan import make_release_plan
 from runbook_lib.change.synthetic import (
     MARKER_KEY,
     check_playground,
@@ -24,6 +24,7 @@ from runbook_lib.change.synthetic import (
     revert_backlog,
     sweep_expired,
 )
+from runbook_lib.clients.fulfillment import FulfillmentClient
 from runbook_lib.errors import (
     AccessDeniedError,
     ConnectionRefusedClientError,
@@ -32,6 +33,7 @@ from runbook_lib.errors import (
     UsageError,
 )
 from runbook_lib.model import parse_time
+from tests.support.memory_bucket import MemoryBucket
 from tests.support.memory_store import MemoryStore
 from tests.support.world import make_settings
 
@@ -79,13 +81,13 @@ def test_documents_have_the_size_that_was_asked_for(store: MemoryStore) -> None:
     assert made.size_bytes == 3 * 2048
 
 
-def test_synthetic_objects_never_enter_a_release_plan(store: MemoryStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rule", ["always", "shipment", "metadata:order-id"])
+def test_synthetic_objects_never_enter_a_release_plan(store: MemoryStore, rule: str) -> None:
     create(store, prefix="pending/")
-    plan = make_release_plan(
-        store, folder=tmp_path, prefix="pending/", to="ready/", made_by="t", now=lambda: NOW
-    )
-    assert plan.is_empty
-    assert plan.trailer.excluded == {"synthetic": 3}
+    seen = MemoryBucket(store).look(keys(store, "pending/")).values()
+    settings = SETTINGS.model_copy(update={"label_finished": rule})
+    judge = make_judge(settings, FulfillmentClient("", timeout_s=1), now=NOW)
+    assert [one.exclude for one in judge([s for s in seen if s])] == ["synthetic"] * 3
 
 
 @pytest.mark.parametrize(
@@ -95,6 +97,8 @@ def test_synthetic_objects_never_enter_a_release_plan(store: MemoryStore, tmp_pa
         ("ready/x/", "never made under ready/"),
         (".runbook/", "never made under"),
         ("chaos", "not a prefix"),
+        ("chaos/../ready/", "not a prefix"),
+        ("./ready/", "not a prefix"),
         ("/chaos/", "not a prefix"),
         ("", "not a prefix"),
     ],

@@ -1,0 +1,508 @@
+"""Requests over raw sockets: a change is sent once, whatever the server does to its connection."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from objectmove.http import Connections, Message, Reply
+from tests.support.network import (
+    Act,
+    Received,
+    Server,
+    make_answer,
+    make_certificates,
+    run_proxy,
+    run_server,
+)
+
+Told = dict[int, Reply]
+
+
+def connect(endpoint: str, **changes: Any) -> Connections:
+    given: dict[str, Any] = {
+        "secure": False,
+        "ca_file": "",
+        "proxy_url": "",
+        "connect_s": 5.0,
+        "read_s": 5.0,
+        "count": 4,
+    }
+    return Connections(endpoint, **given | changes)
+
+
+def ask(http: Connections, *messages: Message, **options: Any) -> Told:
+    """Return what was told of each message; each once."""
+    told: Told = {}
+
+    def take(index: int, reply: Reply) -> None:
+        assert index not in told
+        told[index] = reply
+
+    http.exchange([lambda m=m: m for m in messages], take, **options)
+    assert sorted(told) == list(range(len(messages)))
+    return told
+
+
+def gets(count: int) -> list[Message]:
+    return [Message("GET", f"/{n}", {"host": "x"}) for n in range(count)]
+
+
+PUT = Message("PUT", "/put", {"host": "x"}, b"body")
+OK = make_answer(b"ok")
+
+
+def test_a_message_is_sent_as_it_is_and_its_answer_read() -> None:
+    with run_server(lambda _: make_answer(b"body", 201, "X-Odd: \xe9t\xe9")) as server:
+        message = Message("PUT", "/a%20b?c=d", {"host": "h", "x-a": "b"}, b"\x00\xff")
+        (reply,) = ask(connect(server.endpoint), message).values()
+    (sent,) = server.received
+    assert (sent.method, sent.target, sent.body) == ("PUT", "/a%20b?c=d", b"\x00\xff")
+    assert (sent.headers["host"], sent.headers["x-a"]) == ("h", "b")
+    assert (reply.status, reply.body, reply.error) == (201, b"body", "")
+    assert "x-odd" in reply.headers
+
+
+def test_a_body_may_come_in_chunks_and_a_head_has_none() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"
+    with run_server(lambda r: head if r.method == "HEAD" else chunked) as server:
+        http = connect(server.endpoint, count=1)
+        told = ask(http, *gets(1), Message("HEAD", "/h"), *gets(1))
+    assert [told[n].body for n in range(3)] == [b"abc", b"", b"abc"]
+    assert {r.connection for r in server.received} == {0}
+
+
+def test_a_hundred_messages_go_through_one_connection() -> None:
+    with run_server(lambda r: make_answer(r.target.encode())) as server:
+        told = ask(connect(server.endpoint, count=1), *gets(100))
+    assert [told[n].body for n in range(100)] == [b"/%d" % n for n in range(100)]
+    assert {r.connection for r in server.received} == {0}
+
+
+def test_several_connections_are_served_at_a_time_and_kept() -> None:
+    together = threading.Barrier(4, timeout=10)
+
+    def answer(_: Received) -> bytes:
+        together.wait()
+        return OK
+
+    with run_server(answer) as server:
+        http = connect(server.endpoint)
+        ask(http, *gets(8))
+        ask(http, *gets(8))
+    assert {r.connection for r in server.received} == {0, 1, 2, 3}
+
+
+BROKEN = {
+    "closed": Act(then="close"),
+    "reset": Act(then="reset"),
+    "half a head": Act(b"HTTP/1.1 200 OK\r\ncontent-le", "close"),
+    "half a body": Act(make_answer(b"whole")[:-2], "close"),
+    "half a chunk": Act(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab", "close"),
+    "no http": Act(b"SSH-2.0-OpenSSH_9.9\r\n", "close"),
+    "no end": Act(b"HTTP/1.1 200 OK\r\n\r\nab", "close"),
+}
+
+
+@pytest.mark.parametrize("act", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_change_is_never_sent_twice(act: Act, is_first: bool) -> None:
+    with run_server(lambda r: act if r.method == "PUT" else OK) as server:
+        http = connect(server.endpoint, count=1)
+        if not is_first:
+            ask(http, *gets(1))
+        (reply,) = ask(http, PUT).values()
+        assert (reply.status, bool(reply.error)) == (Reply.NO_ANSWER, True)
+        assert ask(http, *gets(1))[0].status == 200
+    assert [r.method for r in server.received].count("PUT") == 1
+
+
+@pytest.mark.parametrize("act", BROKEN.values(), ids=BROKEN)
+def test_what_comes_after_a_broken_connection_goes_over_another_one(act: Act) -> None:
+    with run_server(lambda r: act if r.target == "/2" else OK) as server:
+        told = ask(connect(server.endpoint, count=1), *gets(6))
+    assert [told[n].status for n in range(6)] == [200, 200, Reply.NO_ANSWER, 200, 200, 200]
+    assert server.targets == [f"/{n}" for n in range(6)]
+
+
+def test_a_connection_that_the_server_closed_while_it_rested_is_not_used() -> None:
+    with run_server(lambda _: Act(OK, "close")) as server:
+        http = connect(server.endpoint, count=1)
+        for _ in range(3):
+            assert ask(http, PUT)[0].status == 200
+            wait_for(lambda: not any(c.is_rested() for c in http._idle))
+    assert [r.connection for r in server.received] == [0, 1, 2]
+
+
+def test_a_server_that_announces_the_end_is_asked_over_another_connection() -> None:
+    with run_server(lambda _: Act(make_answer(b"ok", 200, "connection: close"))) as server:
+        told = ask(connect(server.endpoint, count=1), *gets(3))
+    assert [r.status for r in told.values()] == [200] * 3
+    assert [r.connection for r in server.received] == [0, 1, 2]
+
+
+def test_a_connection_that_rested_too_long_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("objectmove.http._IDLE_S", 0.0)
+    with run_server(lambda _: OK) as server:
+        http = connect(server.endpoint)
+        ask(http, PUT)
+        ask(http, PUT)
+    assert [r.connection for r in server.received] == [0, 1]
+
+
+def test_reads_are_sent_again_once_each_when_an_old_connection_breaks() -> None:
+    broken = {"/1", "/3"}
+
+    def answer(request: Received) -> Act | bytes:
+        return Act(then="close") if request.target in broken else OK
+
+    with run_server(answer) as server:
+        told = ask(connect(server.endpoint, count=1), *gets(5), resend=True)
+    assert [told[n].status for n in range(5)] == [200, Reply.NO_ANSWER, 200, Reply.NO_ANSWER, 200]
+    assert server.targets.count("/1") + server.targets.count("/3") in (3, 4)
+
+
+def test_a_read_that_is_sent_again_gets_its_answer() -> None:
+    seen: set[str] = set()
+
+    def answer(request: Received) -> Act | bytes:
+        is_new, _ = request.target not in seen, seen.add(request.target)
+        return Act(then="reset") if is_new and request.connection == 0 else OK
+
+    with run_server(answer) as server:
+        http = connect(server.endpoint, count=1)
+        seen.add("/0")
+        told = ask(http, *gets(3), resend=True)
+    assert [r.status for r in told.values()] == [200] * 3
+    assert sorted(server.targets) == ["/0", "/1", "/1", "/2"]
+
+
+def test_a_read_on_a_new_connection_is_not_sent_again() -> None:
+    with run_server(lambda _: Act(then="close")) as server:
+        (reply,) = ask(connect(server.endpoint), *gets(1), resend=True).values()
+    assert reply.status == Reply.NO_ANSWER
+    assert len(server.received) == 1
+
+
+def test_a_body_that_is_read_in_parts_is_not_begun_again() -> None:
+    half = Act(make_answer(b"whole")[:-2], "close")
+    parts: list[bytes] = []
+    with run_server(lambda r: half if r.method == "GET" else OK) as server:
+        http = connect(server.endpoint, count=1)
+        ask(http, PUT)
+        (reply,) = ask(http, *gets(1), resend=True, sink=parts.append).values()
+    assert (reply.status, b"".join(parts)) == (Reply.NO_ANSWER, b"who")
+    assert server.targets == ["/put", "/0"]
+
+
+def test_a_silent_server_costs_one_time_out() -> None:
+    with run_server(lambda _: Act(then="hang")) as server:
+        http = connect(server.endpoint, read_s=0.2, count=2)
+        started = time.monotonic()
+        told = ask(http, *gets(50), resend=True)
+        assert time.monotonic() - started < 3
+    assert [told[n].status for n in (0, 1)] == [Reply.NO_ANSWER] * 2
+    assert {told[n].status for n in range(2, 50)} == {Reply.NOT_SENT}
+    assert told[0].error == "no answer in time"
+    assert len(server.received) == 2
+
+
+def test_each_change_has_a_time_out_of_its_own() -> None:
+    with run_server(lambda r: Act(then="hang") if r.target == "/0" else OK) as server:
+        http = connect(server.endpoint, read_s=1.0, count=1)
+        told = ask(http, *gets(3))
+    assert [told[n].status for n in range(3)] == [Reply.NO_ANSWER, 200, 200]
+
+
+def test_a_long_body_that_is_read_in_parts_may_take_longer() -> None:
+    go_on = threading.Event()
+
+    def answer(_: Received) -> bytes:
+        return b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
+
+    def drip() -> None:
+        for _ in range(4):
+            go_on.wait(0.3)
+            server.connections[0].sendall(b"x")
+
+    parts: list[bytes] = []
+    with run_server(answer) as server:
+        threading.Thread(target=lambda: (wait_for(lambda: bool(server.received)), drip())).start()
+        told = ask(connect(server.endpoint, read_s=1.0), *gets(1), sink=parts.append)
+    assert (told[0].status, b"".join(parts)) == (200, b"xxxx")
+
+
+def test_a_refused_port_sends_nothing() -> None:
+    with run_server(lambda _: OK) as server:
+        pass
+    told = ask(connect(server.endpoint), PUT, PUT)
+    assert {r.status for r in told.values()} == {Reply.NOT_SENT}
+    assert told[0].error
+
+
+def test_a_character_that_cannot_stand_in_a_request_sends_nothing() -> None:
+    with run_server(lambda _: OK) as server:
+        bad = Message("PUT", "/bad", {"x-amz-meta-name": "đơn"})
+        for messages in ([bad], [PUT, bad, PUT]):
+            told = ask(connect(server.endpoint, count=1), *messages)
+            assert told[messages.index(bad)].status == Reply.NOT_SENT
+    assert server.targets == ["/put", "/put"]
+
+
+def test_an_informational_answer_is_not_the_answer() -> None:
+    early = b"HTTP/1.1 103 Early\r\nlink: x\r\n\r\n"
+    with run_server(lambda r: early * 2 + make_answer(r.target.encode())) as server:
+        told = ask(connect(server.endpoint, count=1), *gets(3))
+    assert [(r.status, r.body) for r in told.values()] == [(200, b"/%d" % n) for n in range(3)]
+    assert "link" not in told[0].headers
+
+
+@pytest.mark.parametrize("second", [make_answer(b"forged"), b"HTTP/1.1 2", b"noise"])
+def test_a_second_answer_is_never_taken_for_another_requests(second: bytes) -> None:
+    with run_server(lambda r: make_answer(r.target.encode()) + second) as server:
+        told = ask(connect(server.endpoint, count=1), *gets(3))
+    assert all(r.body in (b"", b"/%d" % n) for n, r in told.items())
+    assert [r.connection for r in server.received] == [0, 1, 2]
+
+
+def test_an_answer_that_nobody_asked_for_is_nobodys() -> None:
+    with run_server(lambda _: OK) as server:
+        http = connect(server.endpoint, count=1)
+        ask(http, PUT)
+        server.connections[0].sendall(make_answer(b"forged"))
+        wait_for(lambda: not any(c.is_rested() for c in http._idle))
+        assert ask(http, *gets(1))[0].body == b"ok"
+    assert [r.connection for r in server.received] == [0, 1]
+
+
+def test_nothing_is_sent_after_take_raised() -> None:
+    def take(index: int, _: Reply) -> None:
+        if index == 2:
+            raise RuntimeError("full")
+
+    with run_server(lambda _: OK) as server:
+        http = connect(server.endpoint, count=1)
+        with pytest.raises(RuntimeError, match="full"):
+            http.exchange([lambda m=m: m for m in gets(10)], take)
+    assert server.targets == ["/0", "/1", "/2"]
+
+
+def interrupt_when(is_time: Callable[[], bool]) -> None:
+    def wait() -> None:
+        wait_for(is_time)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def wait_for(is_true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not is_true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@contextmanager
+def holding_server(*, answers: int) -> Iterator[tuple[Server, threading.Event]]:
+    """A server that answers some requests at once, and the others when the event is set."""
+    free = threading.Event()
+
+    def answer(request: Received) -> bytes:
+        if request.method == "GET" and int(request.target[1:]) >= answers:
+            free.wait(10)
+        return OK
+
+    with run_server(answer) as server:
+        try:
+            yield server, free
+        finally:
+            free.set()
+
+
+def test_ctrl_c_tells_of_every_message_once_and_sends_nothing_more() -> None:
+    told: list[tuple[int, int]] = []
+    with holding_server(answers=10) as (server, free):
+        http = connect(server.endpoint)
+        interrupt_when(lambda: len(server.received) == 14)
+        with pytest.raises(KeyboardInterrupt):
+            http.exchange(
+                [lambda m=m: m for m in gets(100)], lambda i, reply: told.append((i, reply.status))
+            )
+        # Control came back: what now is answered has no consequence.
+        before = list(told)
+        free.set()
+        assert ask(http, PUT)[0].status == 200
+        assert server.targets[14:] == ["/put"]
+    assert told == before
+    assert sorted(index for index, _ in told) == list(range(100))
+    status = dict(told)
+    assert [status[n] for n in range(10)] == [200] * 10
+    assert sorted(status[n] for n in range(10, 14)) == [Reply.NO_ANSWER] * 4
+    assert {status[n] for n in range(14, 100)} == {Reply.NOT_SENT}
+
+
+def test_ctrl_c_waits_a_moment_for_what_is_on_its_way() -> None:
+    told: dict[int, int] = {}
+    with holding_server(answers=0) as (server, free):
+        http = connect(server.endpoint)
+
+        def come_through() -> bool:
+            if len(server.received) == 4:
+                threading.Timer(0.2, free.set).start()
+            return len(server.received) == 4
+
+        interrupt_when(come_through)
+        with pytest.raises(KeyboardInterrupt):
+            http.exchange(
+                [lambda m=m: m for m in gets(20)],
+                lambda i, reply: told.update({i: reply.status}),
+            )
+    assert [told[n] for n in range(4)] == [200] * 4
+    assert {told[n] for n in range(4, 20)} == {Reply.NOT_SENT}
+
+
+def test_ctrl_c_twice_does_not_wait_and_tells_of_every_message() -> None:
+    told: list[int] = []
+    second = threading.Event()
+
+    def press_again() -> bool:
+        threading.Timer(0.1, second.set).start()
+        return second.wait(5)
+
+    with holding_server(answers=0) as (server, _):
+        http = connect(server.endpoint)
+        interrupt_when(lambda: len(server.received) == 4)
+        interrupt_when(lambda: len(server.received) == 4 and press_again())
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            http.exchange([lambda m=m: m for m in gets(20)], lambda i, _: told.append(i))
+        assert time.monotonic() - started < 0.6
+    assert sorted(told) == list(range(20))
+
+
+def test_ctrl_c_while_take_is_slow_sends_nothing_more() -> None:
+    told: list[int] = []
+    slow = threading.Event()
+
+    def take(index: int, _: Reply) -> None:
+        if index == 0:
+            slow.wait(1.5)  # longer than the moment that is waited
+        told.append(index)
+
+    with run_server(lambda _: OK) as server:
+        http = connect(server.endpoint, count=1)
+        interrupt_when(lambda: len(server.received) == 1)
+        with pytest.raises(KeyboardInterrupt):
+            http.exchange([lambda m=m: m for m in gets(20)], take)
+        assert ask(http, PUT)[0].status == 200
+        assert server.targets == ["/0", "/put"]
+    assert sorted(told) == list(range(20))
+
+
+def test_a_proxy_gets_whole_addresses_and_its_password() -> None:
+    with run_server(lambda _: OK) as server, run_proxy() as proxy:
+        url = f"http://us%40er:pass%3Aword@{proxy.endpoint}"
+        http = connect(server.endpoint, proxy_url=url, count=1)
+        (reply,) = ask(http, PUT).values()
+    assert reply.status == 200
+    assert proxy.targets == [f"http://{server.endpoint}/put"]
+    word = base64.b64encode(b"us@er:pass:word").decode()
+    assert proxy.received[0].headers["proxy-authorization"] == f"Basic {word}"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
+    return make_certificates(tmp_path_factory.mktemp("ca"))
+
+
+def test_tls_trusts_the_named_ca_only(certificates: tuple[Path, ssl.SSLContext]) -> None:
+    ca_file, context = certificates
+    with run_server(lambda _: OK, tls=context) as server:
+        http = connect(server.endpoint, secure=True, ca_file=str(ca_file))
+        assert [r.status for r in ask(http, *gets(10)).values()] == [200] * 10
+        (reply,) = ask(connect(server.endpoint, secure=True), PUT).values()
+    assert (reply.status, "certificate" in reply.error) == (Reply.NOT_SENT, True)
+    assert "/put" not in server.targets
+
+
+def test_a_certificate_of_another_host_is_refused(
+    certificates: tuple[Path, ssl.SSLContext],
+) -> None:
+    ca_file, context = certificates
+    with run_server(lambda _: OK, tls=context) as server:
+        endpoint = server.endpoint.replace("127.0.0.1", "localhost")
+        (reply,) = ask(connect(endpoint, secure=True, ca_file=str(ca_file)), PUT).values()
+    assert (reply.status, server.received) == (Reply.NOT_SENT, [])
+
+
+def test_tls_goes_through_a_tunnel_that_does_not_see_it(
+    certificates: tuple[Path, ssl.SSLContext],
+) -> None:
+    ca_file, context = certificates
+    with run_server(lambda _: OK, tls=context) as server, run_proxy() as proxy:
+        url = f"http://user:word@{proxy.endpoint}"
+        http = connect(server.endpoint, secure=True, ca_file=str(ca_file), proxy_url=url, count=1)
+        assert [r.status for r in ask(http, *gets(3)).values()] == [200] * 3
+    (line,) = proxy.received
+    assert (line.method, line.target) == ("CONNECT", server.endpoint)
+    assert line.headers["proxy-authorization"].startswith("Basic ")
+    assert all("proxy-authorization" not in r.headers for r in server.received)
+
+
+@pytest.mark.parametrize(
+    ("act", "says"),
+    [
+        (make_answer(b"no", 407), "the proxy answered 407"),
+        (Act(then="close"), "the connection was closed"),
+        (Act(then="hang"), "no answer in time"),
+    ],
+)
+def test_a_proxy_that_opens_no_tunnel_sends_nothing(act: Act | bytes, says: str) -> None:
+    with run_server(lambda _: act) as proxy:
+        read_s = 1.0 if "in time" in says else 10.0
+        http = connect(
+            "store.example:443", secure=True, proxy_url=f"http://{proxy.endpoint}", read_s=read_s
+        )
+        (reply,) = ask(http, PUT).values()
+    assert (reply.status, says in reply.error) == (Reply.NOT_SENT, True)
+    assert [r.method for r in proxy.received] == ["CONNECT"]
+
+
+def test_a_silent_network_is_no_connection_in_time() -> None:
+    with run_server(lambda _: Act(then="hang")) as proxy:
+        http = connect(
+            "store.example:443", secure=True, proxy_url=f"http://{proxy.endpoint}", connect_s=0.2
+        )
+        told = ask(http, *gets(40))
+    assert {r.status for r in told.values()} == {Reply.NOT_SENT}
+    assert told[0].error == "no answer in time"
+    assert len(proxy.received) <= 4
+
+
+def test_two_threads_may_ask_at_the_same_time() -> None:
+    with run_server(lambda r: make_answer(r.target.encode())) as server:
+        http = connect(server.endpoint)
+        wrong: list[int] = []
+
+        def work() -> None:
+            told = ask(http, *gets(50))
+            wrong.extend(n for n in range(50) if told[n].body != b"/%d" % n)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+    assert wrong == []
+    assert len(server.received) == 200

@@ -1,0 +1,547 @@
+"""Apply, resume, undo and settle on a bucket in memory: the failures of the first version."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chainlog import LogError
+from objectmove.bucket import Answer, Request
+from objectmove.errors import (
+    DriftError,
+    ExpiredError,
+    HeldError,
+    MoversError,
+    NotApprovedError,
+    NotReadyError,
+    PlanError,
+    RefusedError,
+    StoppedError,
+)
+from objectmove.plan import load_plan
+from objectmove.planning import make_settle_plan
+from objectmove.record import list_records
+from objectmove.session import CLAIMS
+from tests.objectmove.harness import FakeHold, Place
+from tests.support.memory_bucket import lose_answer
+
+
+@pytest.fixture(params=[True, False], ids=["strict", "loose"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return Place(tmp_path, is_strict=request.param)
+
+
+def consume(place: Place) -> None:
+    """Let a consumer take every copy at once, as polling ``ready/`` does."""
+
+    def fate(request: Request) -> Answer | None:
+        if request.kind != "copy" or not request.key.startswith("ready/"):
+            return None
+        answer = place.bucket.apply(request)
+        place.take(request.key)
+        return answer
+
+    place.bucket.fate = fate
+
+
+def copies_of(place: Place) -> list[str]:
+    return [r.key for r in place.bucket.sent if r.kind == "copy" and r.key.startswith("ready/")]
+
+
+class TestAMove:
+    def test_puts_every_object_in_place_and_leaves_nothing_of_its_own(self, place: Place) -> None:
+        plan = place.plan()
+        result = place.apply(plan)
+        assert result.is_complete
+        assert result.moved == 3
+        assert place.keys() == ["ready/0.pdf", "ready/1.pdf", "ready/2.pdf"]
+        assert place.keys(".runbook/") == []
+        assert place.verify(plan).is_complete
+
+    def test_moves_the_first_object_to_its_end_before_the_others(self, place: Place) -> None:
+        place.apply(place.plan())
+        kinds = [r.kind for r in place.bucket.sent if not (r.key or r.keys[0]).startswith(".")]
+        assert kinds[0] == "copy"
+        assert kinds[1].startswith("delete")
+
+    def test_f1_what_a_polling_consumer_takes_is_moved_and_never_offered_again(
+        self, place: Place
+    ) -> None:
+        consume(place)
+        plan = place.plan()
+        assert place.apply(plan).is_complete
+        proof = place.verify(plan)
+        assert proof.is_complete
+        assert proof.counts["gone_after_landed"] == 3
+        assert place.plan().rows == ()
+        assert len(copies_of(place)) == 3
+
+    def test_f2_a_copy_that_landed_before_a_kill_is_not_copied_again(self, place: Place) -> None:
+        plan = place.plan()
+
+        def die(request: Request) -> Answer | None:
+            if request.kind.startswith("delete") and (request.key or request.keys[0])[0] != ".":
+                raise KeyboardInterrupt
+            return None
+
+        place.bucket.fate = die
+        with pytest.raises(KeyboardInterrupt):
+            place.apply(plan)
+        place.take("ready/0.pdf")
+        consume(place)
+        assert place.resume(plan).is_complete
+        assert copies_of(place).count("ready/0.pdf") == 1
+
+    def test_f3_a_delete_without_an_answer_is_looked_at_after_the_fence(self, place: Place) -> None:
+        lose_answer(place.bucket, "delete" if place.bucket.is_strict else "delete_many")
+        plan = place.plan()
+        result = place.apply(plan)
+        assert result.is_complete
+        assert sum(place.clock.slept) > 30
+        assert place.keys() == ["ready/0.pdf", "ready/1.pdf", "ready/2.pdf"]
+
+    def test_f3_a_source_that_someone_else_removed_after_the_copy_stays_moved(
+        self, tmp_path: Path
+    ) -> None:
+        place = Place(tmp_path)
+
+        def fate(request: Request) -> Answer | None:
+            if request.kind == "delete" and request.key == "pending/1.pdf":
+                place.take("pending/1.pdf")
+            return None
+
+        place.bucket.fate = fate
+        plan = place.plan()
+        assert place.apply(plan).is_complete
+        assert place.verify(plan).counts["in_place"] == 3
+
+    def test_a_copy_without_an_answer_that_is_there_is_adopted(self, place: Place) -> None:
+        lose_answer(place.bucket, "copy")
+        plan = place.plan()
+        result = place.apply(plan)
+        assert (result.moved, result.already) == (3, 1)
+        assert place.verify(plan).is_complete
+
+    def test_a_copy_without_an_answer_that_is_not_there_is_unproven_for_every_plan(
+        self, place: Place
+    ) -> None:
+        gone = iter(["ready/1.pdf"])
+
+        def fate(request: Request) -> Answer | None:
+            if request.kind == "copy" and request.key == "ready/1.pdf" and next(gone, ""):
+                place.bucket.apply(request)
+                place.take("ready/1.pdf")
+                return Answer("unknown", code="NoSuchKey")
+            return None
+
+        place.bucket.fate = fate
+        plan = place.plan()
+        result = place.apply(plan)
+        assert result.unproven == ("pending/1.pdf",)
+        assert not result.is_complete
+        assert place.verify(plan).counts["unproven"] == 1
+        assert place.keys("pending/") == ["pending/1.pdf"]
+        later = place.plan()
+        assert later.rows == ()
+        assert later.trailer.excluded == {"in_doubt": 1}
+        assert [record.open_rows for record in list_records(place.bucket)] == [{1}]
+        # resuming, also from nothing but the bucket, does not copy it again
+        assert place.resume(plan).unproven == ("pending/1.pdf",)
+        assert copies_of(place).count("ready/1.pdf") == 1
+
+    def test_a_copy_with_another_etag_is_a_conflict(self, place: Place) -> None:
+        place.bucket.etag_of_copy = "f" * 32
+        result = place.apply(place.plan())
+        assert [key for key, _ in result.conflicts] == ["pending/0.pdf"]
+        assert "the first object did not move" in result.stopped
+        assert place.keys("pending/") == ["pending/0.pdf", "pending/1.pdf", "pending/2.pdf"]
+
+    def test_content_that_etags_cannot_compare_moves_by_its_hash(self, place: Place) -> None:
+        place.bucket.headers = {"x-amz-server-side-encryption": "aws:kms"}
+        plan = place.plan()
+        assert all(row.sha256 for row in plan.rows)
+        place.bucket.etag_of_copy = "e" * 32
+        assert place.apply(plan).is_complete
+        assert place.verify(plan).is_complete
+
+    def test_content_that_etags_cannot_compare_and_a_consumer_took_is_unproven(
+        self, place: Place
+    ) -> None:
+        place.bucket.headers = {"x-amz-server-side-encryption": "aws:kms"}
+        place.bucket.etag_of_copy = "e" * 32
+        consume(place)
+        assert place.apply(place.plan()).unproven == ("pending/0.pdf",)
+
+    def test_a_rewritten_source_is_never_deleted(self, tmp_path: Path) -> None:
+        place = Place(tmp_path)
+
+        def fate(request: Request) -> Answer | None:
+            if request.kind == "delete" and request.key == "pending/1.pdf":
+                place.write("pending/1.pdf", b"newer")
+            return None
+
+        place.bucket.fate = fate
+        plan = place.plan()
+        result = place.apply(plan)
+        assert [key for key, _ in result.conflicts] == ["pending/1.pdf"]
+        assert place.bucket.read("pending/1.pdf") == b"newer"
+        assert place.plan().trailer.excluded == {"in_doubt": 1}
+
+    def test_a_destination_that_is_taken_is_skipped_and_left_alone(self, place: Place) -> None:
+        plan = place.plan()
+        place.write("ready/1.pdf", b"other")
+        result = place.apply(plan)
+        assert [key for key, _ in result.conflicts] == ["pending/1.pdf"]
+        assert place.bucket.read("ready/1.pdf") == b"other"
+
+    def test_a_source_that_vanished_or_changed_before_the_beginning_refuses_it(
+        self, place: Place
+    ) -> None:
+        plan = place.plan()
+        place.write("pending/1.pdf", b"newer")
+        with pytest.raises(DriftError, match=r"pending/1\.pdf"):
+            place.apply(plan)
+        assert copies_of(place) == []
+        assert place.hold.calls[-1] == "resume"
+
+    def test_refused_requests_are_told_and_change_nothing(self, place: Place) -> None:
+        plan = place.plan()
+        place.bucket.fate = lambda r: (
+            Answer("none", code="AccessDenied") if r.key.startswith("ready/") else None
+        )
+        result = place.apply(plan)
+        assert "AccessDenied" in result.stopped
+        assert result.waiting == 3
+        place.bucket.fate = lambda _: None
+        assert place.resume(plan).is_complete
+
+    def test_the_ledger_names_who_approved(self, place: Place) -> None:
+        plan = place.plan()
+        place.apply(plan)
+        assert place.verify(plan).approved_by == "ops@box"
+
+
+class TestApproval:
+    def test_only_the_plans_own_hash_approves(self, place: Place) -> None:
+        plan = place.plan()
+        with pytest.raises(NotApprovedError):
+            place.apply(plan, approve="0" * 64)
+        assert copies_of(place) == []
+
+    def test_expiry_stops_a_beginning_and_never_a_resume(self, place: Place) -> None:
+        plan, late = place.plan(), place.plan()
+        lose_answer(place.bucket, "copy", times=1)
+        place.apply(plan)
+        place.clock.sleep(1000)
+        with pytest.raises(ExpiredError):
+            place.apply(late)
+        assert place.resume(plan).is_complete
+
+    def test_a_plan_is_begun_once(self, place: Place) -> None:
+        plan = place.plan()
+        place.apply(plan)
+        with pytest.raises(NotApprovedError, match="carried out"):
+            place.apply(plan)
+
+    @pytest.mark.parametrize(
+        "edit",
+        [
+            lambda text: text.replace("pending/1.pdf", "other/1.pdf"),
+            lambda text: text.replace('{"age_start"', ' {"age_start"', 1),
+            lambda text: text.replace('"objects":3', '"objects":2'),
+            lambda text: text + "{}\n",
+            lambda text: re.sub(r'"to":"ready/0', '"to":"ready/../0', text),
+        ],
+        ids=["outside", "f11 hidden line", "totals", "line more", "climbs"],
+    )
+    def test_f11_an_edited_plan_is_refused(self, place: Place, edit: Any) -> None:
+        plan = place.plan()
+        plan.path.write_text(edit(plan.path.read_text("utf-8")), "utf-8")
+        with pytest.raises(PlanError):
+            load_plan(plan.path)
+
+    def test_f11_an_edit_after_loading_changes_nothing(self, place: Place) -> None:
+        plan = place.plan()
+        plan.path.write_text("", "utf-8")
+        assert place.apply(plan).is_complete
+
+    def test_prefixes_in_each_other_are_refused(self, place: Place) -> None:
+        with pytest.raises(PlanError, match="lie in each other"):
+            place.plan(to="pending/sub/")
+
+    def test_f6_a_store_that_refuses_everything_honours_no_condition(self, place: Place) -> None:
+        place.bucket.fate = lambda r: (
+            Answer("none", code="AccessDenied") if r.if_match or r.if_absent else None
+        )
+        with pytest.raises(NotReadyError):
+            place.plan()
+
+    def test_without_a_fence_the_plan_says_so(self, place: Place) -> None:
+        place.bucket.is_fenced = False
+        plan = place.plan()
+        assert not plan.header.abilities.fence
+        assert "no fence" in plan.header.window
+
+
+class TestWhoElse:
+    def test_f8_a_worker_that_a_person_paused_stays_paused(self, place: Place) -> None:
+        place.hold.paused = True
+        place.apply(place.plan())
+        assert "resume" not in place.hold.calls
+        assert place.hold.paused
+
+    def test_f8_a_pause_of_ours_is_taken_back_by_the_resume_of_a_plan_that_is_done(
+        self, place: Place
+    ) -> None:
+        plan = place.plan()
+        place.hold.fail_on["resume"] = MoversError("no answer")
+        with pytest.raises(StoppedError, match="still be paused"):
+            place.apply(plan)
+        place.hold.fail_on.clear()
+        other = FakeHold()
+        other.paused = True
+        place.write("pending/9.pdf")
+        assert place.apply(place.plan(), hold=other).is_complete
+        assert other.calls.count("resume") == 0
+        assert place.resume(plan).is_complete
+        assert not place.hold.paused
+
+    def test_f8_a_pause_without_an_answer_is_taken_back(self, place: Place) -> None:
+        place.hold.fail_on["pause"] = MoversError("no answer")
+        with pytest.raises(RefusedError):
+            place.apply(place.plan())
+        assert not place.hold.paused
+
+    def test_movers_that_come_back_end_the_run(self, place: Place) -> None:
+        plan = place.plan()
+        place.hold.check = _fail_after(1, MoversError("it moved just now"))  # type: ignore[method-assign]
+        result = place.apply(plan)
+        assert "it moved just now" in result.stopped
+        assert result.waiting == 3
+
+    def test_a_live_claim_of_another_refuses_and_names_it(self, place: Place) -> None:
+        plan = place.plan()
+        body = b'{"plan": "rel-x", "by": "bob@desk", "host": "desk", "lease_s": 60}'
+
+        def renew(seconds: float) -> None:
+            place.clock.seconds += seconds
+            place.bucket.pass_time(seconds)
+            place.write(f"{CLAIMS}bob", body)
+
+        place.write(f"{CLAIMS}bob", body)
+        place.clock.sleep = renew  # type: ignore[method-assign]
+        with pytest.raises(HeldError, match="bob@desk on desk carries out rel-x"):
+            place.apply(plan)
+        assert place.keys(CLAIMS) == [f"{CLAIMS}bob"]
+
+    def test_a_claim_that_nobody_renews_is_waited_for(self, place: Place) -> None:
+        plan = place.plan()
+        place.write(f"{CLAIMS}dead", b'{"plan":"rel-x","by":"b","host":"h","lease_s":60}')
+        assert place.apply(plan).is_complete
+        assert sum(place.clock.slept) > 60
+        assert any("lapses" in text for text in place.notices)
+
+    def test_f4_a_session_that_slept_past_its_claim_changes_nothing(self, place: Place) -> None:
+        plan = place.plan()
+        asleep = iter([70.0])
+
+        def fate(request: Request) -> Answer | None:
+            if request.kind == "copy" and request.key == "ready/1.pdf":
+                place.clock.sleep(next(asleep, 0.0))
+                return Answer("none", code="AccessDenied", message="Request has expired")
+            return None
+
+        place.bucket.fate = fate
+        with pytest.raises(StoppedError, match="runbook resume"):
+            place.apply(plan)
+        assert place.keys("ready/1") == []
+
+    def test_f14_two_runs_of_a_plan_on_one_machine_exclude_each_other(self, place: Place) -> None:
+        plan = place.plan()
+        with place.logs(plan.id).locked(), pytest.raises(LogError, match="in use"):
+            place.apply(plan)
+
+
+def _fail_after(count: int, error: Exception) -> Any:
+    left = [count]
+
+    def check() -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise error
+
+    return check
+
+
+class TestUndo:
+    def test_brings_everything_back_with_its_age(self, place: Place) -> None:
+        plan = place.plan()
+        place.apply(plan)
+        undo = place.undo_plan(plan)
+        assert place.apply(undo).is_complete
+        assert place.keys() == ["pending/0.pdf", "pending/1.pdf", "pending/2.pdf"]
+        info = place.bucket.look(["pending/0.pdf"])["pending/0.pdf"]
+        assert info is not None
+        assert (info.metadata or {})["pending-since"] < "2026-11-24T04:00:01"
+        assert place.keys(".runbook/") == []
+
+    def test_f5_takes_back_copies_whose_source_is_still_there(self, place: Place) -> None:
+        plan = place.plan()
+        kind = "delete" if place.bucket.is_strict else "delete_many"
+        place.bucket.fate = lambda r: (
+            Answer("none", code="AccessDenied")
+            if r.kind == kind and (r.key or r.keys[0]).startswith("pending/")
+            else None
+        )
+        assert place.apply(plan).waiting == 3
+        place.bucket.fate = lambda _: None
+        assert place.keys("ready/") == ["ready/0.pdf"]
+        undo = place.undo_plan(plan)
+        assert place.apply(undo).is_complete
+        assert place.keys() == ["pending/0.pdf", "pending/1.pdf", "pending/2.pdf"]
+        # the release that was taken back cannot go on and delete what waits again
+        with pytest.raises(NotApprovedError):
+            place.resume(plan)
+        assert len(place.keys("pending/")) == 3
+
+    def test_leaves_alone_what_a_consumer_took_or_somebody_replaced(self, place: Place) -> None:
+        plan = place.plan()
+        place.apply(plan)
+        place.take("ready/0.pdf")
+        place.clock.sleep(2)
+        place.write("ready/1.pdf", b"other")
+        undo = place.undo_plan(plan)
+        assert [row.key for row in undo.rows] == ["ready/2.pdf"]
+        assert undo.trailer.excluded == {"not_our_copy": 1, "taken_by_a_consumer": 1}
+
+    def test_f10_planning_again_keeps_an_undo_that_has_begun(self, place: Place) -> None:
+        plan = place.plan()
+        place.apply(plan)
+        undo = place.undo_plan(plan)
+        place.bucket.fate = lambda r: (
+            Answer("none", code="AccessDenied") if r.key.startswith("pending/") else None
+        )
+        place.apply(undo)
+        assert place.undo_plan(plan).sha256 == undo.sha256
+
+    def test_f10_the_window_counts_from_the_first_copy(self, place: Place) -> None:
+        plan = place.plan()
+        place.apply(plan)
+        place.clock.sleep(901)
+        place.resume(plan)
+        with pytest.raises(ExpiredError, match="could be taken back until"):
+            place.undo_plan(plan)
+
+    def test_f15_headers_stay_when_the_age_is_written(self, place: Place) -> None:
+        place.bucket.headers = {"content-encoding": "gzip"}
+        plan = place.plan()
+        place.apply(plan)
+        place.apply(place.undo_plan(plan))
+        sent = [r for r in place.bucket.sent if r.kind == "copy" and r.key == "pending/0.pdf"]
+        assert sent[-1].headers["content-encoding"] == "gzip"
+
+
+class TestSettle:
+    def _unproven(self, place: Place) -> Any:
+        place.bucket.fate = lambda r: (
+            Answer("unknown", code="NoSuchKey") if r.key == "ready/1.pdf" else None
+        )
+        plan = place.plan()
+        assert place.apply(plan).unproven == ("pending/1.pdf",)
+        place.bucket.fate = lambda _: None
+        return plan
+
+    def _settle(self, place: Place, plan: Any, word: Any, keys: Any = ()) -> Any:
+        return make_settle_plan(
+            place.bucket,
+            plan,
+            logs=place.logs,
+            word=word,
+            keys=list(keys),
+            evidence={"pending/1.pdf": "shipment 7: in transit"},
+            made_by="ops@box",
+            now=place.clock.now(),
+        )
+
+    def test_taken_parks_what_is_left_and_closes_the_release(self, place: Place) -> None:
+        plan = self._unproven(place)
+        settling = self._settle(place, plan, "taken")
+        assert settling.rows[0].facts["evidence"] == "shipment 7: in transit"
+        assert place.apply(settling).is_complete
+        assert place.keys("pending/") == []
+        assert place.keys(".runbook/settled/") == [f".runbook/settled/{plan.id}/1.pdf"]
+        assert list_records(place.bucket) == []
+        assert place.verify(plan).is_complete
+
+    def test_not_taken_makes_it_plannable_again(self, place: Place) -> None:
+        plan = self._unproven(place)
+        assert place.apply(self._settle(place, plan, "not_taken")).is_complete
+        again = place.plan()
+        assert [row.key for row in again.rows] == ["pending/1.pdf"]
+        assert place.apply(again).is_complete
+
+    def test_only_open_rows_can_be_settled(self, place: Place) -> None:
+        plan = self._unproven(place)
+        with pytest.raises(PlanError, match=r"open are: pending/1\.pdf"):
+            self._settle(place, plan, "taken", ["pending/0.pdf"])
+
+    def test_a_release_that_was_cut_off_is_resumed_first(self, place: Place) -> None:
+        plan = place.plan()
+        place.bucket.fate = _raise_interrupt
+        with pytest.raises(KeyboardInterrupt):
+            place.apply(plan)
+        place.bucket.fate = lambda _: None
+        with pytest.raises(NotApprovedError, match="resume"):
+            self._settle(place, plan, "taken")
+
+
+def _raise_interrupt(request: Request) -> Answer | None:
+    if request.kind == "copy" and request.key.startswith("ready/"):
+        raise KeyboardInterrupt
+    return None
+
+
+class TestAnotherMachine:
+    def test_goes_on_from_the_buckets_record_alone(self, place: Place, tmp_path: Path) -> None:
+        plan = place.plan()
+        place.bucket.fate = _raise_interrupt
+        with pytest.raises(KeyboardInterrupt):
+            place.apply(plan)
+        place.bucket.fate = lambda _: None
+        place.folder = tmp_path / "elsewhere"
+        result = place.resume(plan)
+        # the first copy was announced: nobody can know any more
+        assert result.unproven == ("pending/0.pdf",)
+        assert result.moved == 2
+
+    def test_an_older_copy_of_the_folder_cannot_begin_what_was_finished(
+        self, place: Place, tmp_path: Path
+    ) -> None:
+        plan = place.plan()
+        place.bucket.fate = _raise_interrupt
+        with pytest.raises(KeyboardInterrupt):
+            place.apply(plan)
+        place.bucket.fate = lambda _: None
+        older = tmp_path / "older"
+        older.mkdir()
+        (older / "ledger").mkdir()
+        name = f"{plan.id}.jsonl"
+        (older / "ledger" / name).write_bytes((place.folder / "ledger" / name).read_bytes())
+        place.resume(plan)
+        settling = make_settle_plan(
+            place.bucket,
+            plan,
+            logs=place.logs,
+            word="taken",
+            keys=[],
+            evidence={},
+            made_by="ops@box",
+            now=place.clock.now(),
+        )
+        place.apply(settling)
+        place.folder = older
+        with pytest.raises(NotApprovedError, match="finished elsewhere"):
+            place.resume(plan)

@@ -1,0 +1,57 @@
+"""The decision table: each cell has one rule, and the rules keep the promises."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from objectmove.table import RULES, Act, Fence, Place, Proof, Seat, State, decide, render
+
+ROOT = Path(__file__).parents[2]
+CELLS = list(product(Fence, Seat, State, Place, Place))
+
+
+def test_each_cell_has_exactly_one_rule() -> None:
+    found = Counter(cell for rule in RULES for cell in rule.cells())
+    assert set(found) == set(CELLS)
+    assert set(found.values()) == {1}
+    assert all(rule.reason for rule in RULES)
+
+
+def rule_of(cell: tuple[Fence, Seat, State, Place, Place]) -> tuple[Act, Proof]:
+    fence, seat, state, source, destination = cell
+    rule = decide(fence=fence, seat=seat, state=state, source=source, destination=destination)
+    return rule.act, rule.proof
+
+
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
+def test_no_cell_breaks_a_promise(cell: tuple[Fence, Seat, State, Place, Place]) -> None:
+    fence, seat, state, source, destination = cell
+    act, proof = rule_of(cell)
+    changes = act in (Act.COPY, Act.ADOPT, Act.DELETE)
+    if act is Act.COPY:  # once a copy may have been visible, it is never put there again
+        assert state is State.NONE
+        assert (source, destination) == (Place.SAME, Place.ABSENT)
+    if act is Act.DELETE:  # only what is certain to have been at its destination
+        assert state is State.LANDED
+    if act is Act.ADOPT:
+        assert destination is Place.SAME
+    if changes:
+        assert seat is Seat.HELD
+        assert source is Place.SAME
+        assert fence is Fence.PASSED or state is State.NONE
+    if fence is Fence.OPEN and state in (State.DOUBTFUL, State.LANDED):
+        assert act is Act.WAIT
+    if proof in (Proof.IN_PLACE, Proof.GONE_AFTER_LANDED):  # a good word needs a reason
+        assert state in (State.LANDED, State.MOVED, State.TAKEN) or destination is Place.SAME
+        assert state is State.TAKEN or source is not Place.SAME
+    if Place.UNKNOWN in (source, destination):
+        assert act is not Act.COPY
+
+
+def test_the_docs_show_the_table_of_the_code() -> None:
+    text = (ROOT / "docs" / "decision-table.md").read_text("utf-8")
+    assert render() in text

@@ -1,0 +1,274 @@
+"""Which waiting labels may move: by their order, by who finished them, by their age."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from objectmove.bucket import Seen
+from runbook_lib.analysis.labels import (
+    explain_nothing,
+    make_judge,
+    read_order_id,
+    read_shipment_evidence,
+)
+from runbook_lib.clients.fulfillment import FulfillmentClient
+from runbook_lib.errors import ClientError, ClientTimeoutError, SafetyError
+from runbook_lib.exit_codes import ExitCode, exit_code_of_error
+from runbook_lib.settings import ORDER_ID_IN_KEY, Settings
+
+NOW = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
+WRITTEN = NOW - timedelta(minutes=3)
+HEX = "0123456789ab"
+
+
+@dataclass
+class Fulfillment:
+    """Shipments by order; ``error`` instead of every answer."""
+
+    numbers: Mapping[int, Sequence[Any]] = field(default_factory=dict)
+    error: ClientError | None = None
+    foreign: bool = False
+    url: str = "http://fulfillment:8108"
+    SYSTEM: str = "fulfillment"
+    asked: Counter[int] = field(default_factory=Counter)
+
+    def list_shipments(self, order_id: int) -> list[dict[str, Any]]:
+        self.asked[order_id] += 1
+        if self.error is not None:
+            raise self.error
+        return [
+            {
+                "orderId": 1 if self.foreign else order_id,
+                "status": "IN_TRANSIT" if number else "LABEL_PENDING",
+                "trackingNumber": number,
+            }
+            for number in self.numbers.get(order_id, ())
+        ]
+
+
+def as_client(fake: Any) -> FulfillmentClient:
+    return cast("FulfillmentClient", fake)
+
+
+def label(order: int | str = 4242, **metadata: str) -> Seen:
+    named = {name.replace("_", "-"): text for name, text in metadata.items()}
+    return Seen(f"pending/{order}-{HEX}.pdf", "e" * 32, 10, WRITTEN, named)
+
+
+def judge_of(service: Any = None, rule: str = "shipment", **options: Any) -> Any:
+    settings = Settings(label_finished=rule, **options.pop("settings", {}))
+    return make_judge(settings, as_client(service or Fulfillment()), now=NOW, **options)
+
+
+def reasons(service: Any, *labels: Seen, **options: Any) -> list[str]:
+    return [one.exclude for one in judge_of(service, **options)(labels)]
+
+
+@pytest.mark.parametrize(
+    ("key", "metadata", "rule", "wanted"),
+    [
+        (f"pending/4242-{HEX}.pdf", {}, "metadata:order-id", "4242"),
+        (f"pending/4242-{HEX}.pdf", {"order-id": " 77 "}, "metadata:order-id", "77"),
+        (f"pending/4242-{HEX}.pdf", {"order-id": "  "}, "metadata:order-id", "4242"),
+        (f"pending/4242-{HEX}.pdf", {"order-id": "77"}, f"key:{ORDER_ID_IN_KEY}", "4242"),
+        (f"pending/4242-{HEX}.pdf", {"order-id": "7"}, "metadata:bestellung", "4242"),
+        (f"pending/7-{HEX}.pdf/label.pdf", {}, "metadata:order-id", ""),
+        (f"pending/x4242-{HEX}.pdf", {}, "metadata:order-id", ""),
+        ("pending/٤٢-0123456789ab.pdf", {}, "metadata:order-id", ""),
+        ("pending/DE/ORD-99_x.pdf", {}, r"key:ORD-(\d+)", "99"),
+        ("pending/scan.pdf", {}, r"key:(?:ORD-(\d+))?.*", ""),
+        ("pending/x.pdf", {"order-id": "9" * 65}, "metadata:order-id", ""),
+        ("pending/x.pdf", {"order-id": "1\u202e2"}, "metadata:order-id", ""),
+    ],
+)
+def test_the_order_stands_in_the_metadata_or_in_the_key(
+    key: str, metadata: dict[str, str], rule: str, wanted: str
+) -> None:
+    assert read_order_id(key, metadata, rule) == wanted
+
+
+def test_a_label_of_a_real_dataflow_is_finished_when_a_shipment_has_a_tracking_number() -> None:
+    service = Fulfillment({1: ["1Z1"], 2: [None, "1Z2"], 3: [None], 4: ["", "  "]})
+    orders = (1, 2, 3, 4, 5)
+    wanted = ["", "", "incomplete", "incomplete", "incomplete"]
+    assert reasons(service, *map(label, orders)) == wanted
+
+
+def test_each_order_is_asked_once_over_the_whole_plan() -> None:
+    service = Fulfillment({1: ["1Z"], 2: [None]})
+    judge = judge_of(service)
+    for _ in range(3):
+        assert [one.exclude for one in judge([label(1), label(1), label(2)])] == [
+            "",
+            "",
+            "incomplete",
+        ]
+    assert service.asked == {1: 1, 2: 1}
+
+
+def test_orders_are_asked_at_the_same_time() -> None:
+    # Each of eight questions waits for the seven others.
+    together = threading.Barrier(8, timeout=30)
+
+    class Slow(Fulfillment):
+        def list_shipments(self, order_id: int) -> list[dict[str, Any]]:
+            together.wait()
+            return super().list_shipments(order_id)
+
+    service = Slow({order: ["1Z"] for order in range(8)})
+    assert reasons(service, *map(label, range(8))) == [""] * 8
+
+
+def test_only_orders_of_labels_that_nothing_else_excludes_are_asked() -> None:
+    service = Fulfillment({1: ["1Z"]})
+    labels = [label(1), label(2), label(3, chaos_scenario="x"), label("x")]
+    assert reasons(service, *labels, only_orders=frozenset({"1"})) == [
+        "",
+        "not_of_this_drill",
+        "synthetic",
+        "no_order_id",
+    ]
+    assert set(service.asked) == {1}
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        Fulfillment(error=ClientTimeoutError("did not answer within 5 s.", system="fulfillment")),
+        Fulfillment({4242: ["1Z"]}, foreign=True),
+        Fulfillment({4242: [17]}),
+        Fulfillment({4242: [["1Z"]]}),
+    ],
+)
+def test_a_service_that_cannot_say_refuses_the_plan(service: Fulfillment) -> None:
+    with pytest.raises(SafetyError) as caught:
+        reasons(service, label())
+    text = str(caught.value)
+    assert text.startswith("LABEL_FINISHED=shipment needs fulfillment-service at http://fulfill")
+    assert text.endswith("; nothing was planned")
+    assert exit_code_of_error(caught.value) == ExitCode.REFUSED
+
+
+def test_after_a_failure_the_other_orders_are_not_asked() -> None:
+    service = Fulfillment(error=ClientTimeoutError("no answer"))
+    with pytest.raises(SafetyError):
+        reasons(service, *map(label, range(1000)))
+    assert len(service.asked) < 1000
+
+
+def test_without_an_address_the_setting_is_named() -> None:
+    with pytest.raises(SafetyError, match="at FULFILLMENT_URL: not configured"):
+        reasons(FulfillmentClient("", timeout_s=1), label())
+
+
+def test_by_metadata_a_label_needs_the_named_key() -> None:
+    found = reasons(
+        None, label(tracking_number="1Z"), label(tracking_number=" "), label(),
+        rule="metadata:tracking-number",
+    )  # fmt: skip
+    assert found == ["", "incomplete", "incomplete"]
+
+
+def test_always_asks_nobody() -> None:
+    service = Fulfillment(error=ClientTimeoutError("no answer"))
+    assert reasons(service, label(), rule="always") == [""]
+    assert not service.asked
+
+
+@pytest.mark.parametrize("rule", ["always", "shipment"])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"chaos-scenario": "fulfillment-delay", "tracking-number": "1Z"},
+        {"drill-id": "d", "expires-at": "2026-11-24T05:00:00Z"},
+    ],
+)
+def test_a_synthetic_object_never_moves(rule: str, metadata: dict[str, str]) -> None:
+    seen = Seen(f"pending/1-{HEX}.pdf", "e", 1, WRITTEN, metadata)
+    assert reasons(Fulfillment({1: ["1Z"]}), seen, rule=rule) == ["synthetic"]
+
+
+def test_an_object_whose_metadata_nobody_read_stays() -> None:
+    seen = Seen(f"pending/1-{HEX}.pdf", "e", 1, WRITTEN)
+    assert reasons(None, seen, rule="always") == ["unreadable"]
+
+
+def test_an_order_that_the_service_would_not_take_is_not_asked() -> None:
+    service = Fulfillment()
+    for order in ("ORD-7", "9" * 19, "٤٢"):
+        assert reasons(service, label(order_id=order)) == ["no_order_id"]
+        assert reasons(service, label(order_id=order), rule="always") == [""]
+    assert not service.asked
+
+
+@pytest.mark.parametrize("rule", ["always", "metadata:tracking-number"])
+def test_an_order_is_needed_only_where_shipments_say_what_is_finished(rule: str) -> None:
+    seen = Seen("pending/scan.pdf", "e", 1, WRITTEN, {"tracking-number": "1Z"})
+    assert reasons(None, seen, rule=rule) == [""]
+    assert reasons(None, seen) == ["no_order_id"]
+    assert reasons(None, seen, rule=rule, only_orders=frozenset({"7"})) == ["not_of_this_drill"]
+
+
+def test_an_age_is_what_the_older_time_says_and_a_future_one_is_noted() -> None:
+    labels = [
+        label(pending_since="2026-11-24T03:30:00Z"),
+        label(pending_since="2026-11-24T05:00:00Z"),
+        label(pending_since="soon"),
+    ]
+    found = judge_of(rule="always")(labels)
+    assert [one.age_start for one in found] == [NOW - timedelta(minutes=30), WRITTEN, WRITTEN]
+    assert [dict(one.facts) for one in found] == [
+        {"order_id": "4242", "age_source": "pending-since"},
+        {"order_id": "4242", "age_source": "last-modified", "pending_since": "in_the_future"},
+        {"order_id": "4242", "age_source": "last-modified", "pending_since": "unreadable"},
+    ]
+
+
+def test_what_waits_for_less_long_is_too_young() -> None:
+    older = label(pending_since="2026-11-24T03:50:00Z")
+    found = reasons(None, label(), older, rule="always", older_than_s=600)
+    assert found == ["too_young", ""]
+
+
+@pytest.mark.parametrize(
+    ("excluded", "rule", "wanted"),
+    [
+        ({"incomplete": 7}, "shipment", "LABEL_FINISHED=shipment"),
+        ({"incomplete": 7, "no_match": 2}, "metadata:x", "LABEL_FINISHED=metadata:x"),
+        ({"no_order_id": 7, "too_young": 0}, "shipment", "ORDER_ID_FROM=metadata:order-id"),
+        ({"no_match": 7}, "shipment", "RELEASE_MATCH=*.pdf"),
+    ],
+)
+def test_one_setting_that_excludes_all_is_named(
+    excluded: dict[str, int], rule: str, wanted: str
+) -> None:
+    told = explain_nothing(excluded, Settings(label_finished=rule))
+    assert wanted in told
+    assert "7" in told
+
+
+@pytest.mark.parametrize("excluded", [{}, {"synthetic": 3}, {"incomplete": 1, "no_order_id": 1}])
+def test_what_no_single_setting_explains_is_not_explained(excluded: dict[str, int]) -> None:
+    assert explain_nothing(excluded, Settings()) == ""
+
+
+@pytest.mark.parametrize(
+    ("service", "order", "wanted"),
+    [
+        (Fulfillment({7: ["1Z7"]}), "7", "shipment IN_TRANSIT, tracking number 1Z7"),
+        (Fulfillment({7: [None]}), "7", "shipment LABEL_PENDING, tracking number none"),
+        (Fulfillment({7: ["a\x1b[2J\u202eb"]}), "7", "shipment IN_TRANSIT, tracking number a[2Jb"),
+        (Fulfillment(), "7", "order 7 has no shipment"),
+        (Fulfillment(error=ClientTimeoutError("slow")), "7", "could not be read: slow"),
+        (Fulfillment(), "", "could not be read: 'nothing' is not an order's number"),
+    ],
+)
+def test_the_evidence_for_a_person_is_words(service: Any, order: str, wanted: str) -> None:
+    assert read_shipment_evidence(as_client(service), order) == wanted

@@ -1,0 +1,292 @@
+"""Nobody moves beside a release: the worker is paused or stopped, or the plan says it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from objectmove.errors import MoveError, MoversError
+from runbook_lib.change.worker_hold import make_hold
+from runbook_lib.clients import Clients
+from runbook_lib.clients.services import ServiceState
+from runbook_lib.errors import (
+    BadAnswerError,
+    ClientError,
+    ClientTimeoutError,
+    ConnectionRefusedClientError,
+    NotFoundError,
+    SettingsError,
+)
+from runbook_lib.settings import Settings
+
+MOVED = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
+REFUSED = ConnectionRefusedClientError("refused")
+
+
+@dataclass
+class Look:
+    paused: bool
+    moving: bool = False
+    last_move_at: datetime | None = MOVED
+
+
+@dataclass
+class World:
+    """A worker, its service, and what goes wrong when they are asked."""
+
+    paused: bool = False
+    moving_looks: int = 0
+    last_move_at: datetime | None = MOVED
+    state: str | None = "RUNNING"
+    after_start: str = "RUNNING"
+    error: ClientError | None = None
+    services_error: ClientError | None = None
+    pause_error: ClientError | None = None
+    resume_error: ClientError | None = None
+    is_deaf: bool = False
+    calls: list[str] = field(default_factory=list)
+    slept: list[float] = field(default_factory=list)
+    url: str = "http://fulfillment:8108"
+
+    @property
+    def fulfillment(self) -> Any:
+        return self
+
+    services = fulfillment
+
+    def read_worker(self) -> Look:
+        if self.error is not None:
+            raise self.error
+        self.moving_looks -= 1
+        return Look(self.paused, self.moving_looks >= 0, self.last_move_at)
+
+    def pause_worker(self) -> None:
+        self.calls.append("pause")
+        self.paused = not self.is_deaf
+        if self.pause_error is not None:
+            raise self.pause_error
+
+    def resume_worker(self) -> None:
+        self.calls.append("resume")
+        self.paused = self.is_deaf
+        if self.resume_error is not None:
+            raise self.resume_error
+
+    def list_services(self) -> list[ServiceState]:
+        if self.services_error is not None:
+            raise self.services_error
+        names = {"minio": "RUNNING", "fulfillment-service": self.state}
+        return [
+            ServiceState(name, state == "RUNNING", state, None, None, None)
+            for name, state in names.items()
+            if state is not None
+        ]
+
+    def stop(self, name: str) -> None:
+        self.calls.append(f"stop {name}")
+        if self.pause_error is not None:
+            raise self.pause_error
+        self.state = "STOPPED"
+
+    def start(self, name: str) -> None:
+        self.calls.append(f"start {name}")
+        self.state = self.after_start
+        if self.resume_error is not None:
+            raise self.resume_error
+
+    def hold(self, kind: str = "api", sleep: Callable[[float], None] | None = None) -> Any:
+        settings = Settings(worker_control=kind, runbook_services="supervisor")
+        return make_hold(settings, cast("Clients", self), sleep=sleep or self.slept.append)
+
+
+KINDS = pytest.mark.parametrize("kind", ["api", "supervisor"])
+
+
+@KINDS
+def test_the_worker_is_held_and_let_go(kind: str) -> None:
+    world = World()
+    hold = world.hold(kind)
+    assert not hold.is_paused()
+    hold.pause()
+    hold.check()
+    assert hold.is_paused()
+    hold.resume()
+    assert not hold.is_paused()
+    assert len(world.calls) == 2
+
+
+@KINDS
+def test_making_a_hold_asks_and_changes_nothing(kind: str) -> None:
+    world = World(error=REFUSED, services_error=REFUSED)
+    assert "looked at before each batch" in world.hold(kind).words
+    assert world.calls == []
+
+
+def test_the_first_check_waits_until_the_pass_has_ended() -> None:
+    world = World(paused=True, moving_looks=5)
+    world.hold().check()
+    assert world.moving_looks < 0
+    assert world.slept
+
+
+def test_a_pass_that_is_between_two_objects_has_not_ended() -> None:
+    world = World(paused=True)
+
+    def move_once_more(seconds: float) -> None:
+        world.slept.append(seconds)
+        if len(world.slept) == 1:
+            world.last_move_at = MOVED.replace(second=1)
+
+    world.hold(sleep=move_once_more).check()
+    assert len(world.slept) == 2
+
+
+def test_a_pass_that_does_not_end_is_refused_after_thirty_seconds() -> None:
+    world = World(paused=True, moving_looks=10**6)
+    with pytest.raises(MoversError, match="still moves"):
+        world.hold().check()
+    assert sum(world.slept) == pytest.approx(30)
+
+
+def test_later_checks_look_again_and_do_not_wait() -> None:
+    world = World(paused=True)
+    hold = world.hold()
+    hold.check()
+    world.slept.clear()
+    hold.check()
+    assert world.slept == []
+    world.moving_looks = 2
+    with pytest.raises(MoversError, match="still moves"):
+        hold.check()
+
+
+def test_a_move_between_two_checks_is_seen_although_it_has_ended() -> None:
+    world = World(paused=True)
+    hold = world.hold()
+    hold.check()
+    world.last_move_at = MOVED.replace(minute=1)
+    with pytest.raises(MoversError, match="still moves"):
+        hold.check()
+
+
+@KINDS
+def test_a_worker_that_someone_resumed_fails_the_next_check(kind: str) -> None:
+    world = World()
+    hold = world.hold(kind)
+    hold.pause()
+    hold.check()
+    world.paused, world.state = False, "RUNNING"
+    with pytest.raises(MoversError, match="not paused"):
+        hold.check()
+
+
+def test_a_pause_counts_again_after_a_resume() -> None:
+    world = World()
+    hold = world.hold()
+    for _ in range(2):
+        hold.pause()
+        hold.check()
+        hold.resume()
+        world.last_move_at = MOVED.replace(minute=5)
+    assert world.calls == ["pause", "resume"] * 2
+
+
+@pytest.mark.parametrize("state", ["STOPPED", "FATAL", "exited"])
+def test_a_worker_whose_service_is_stopped_is_paused(state: str) -> None:
+    hold = World(error=REFUSED, state=state).hold()
+    assert hold.is_paused()
+    hold.check()
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        World(error=REFUSED, state="RUNNING"),
+        World(error=REFUSED, state="EXITED"),
+        World(error=REFUSED, state="BACKOFF"),
+        World(error=REFUSED, state=None),
+        World(error=REFUSED, services_error=REFUSED),
+        World(error=ClientTimeoutError("slow"), state="STOPPED"),
+        World(error=BadAnswerError("500"), state="STOPPED"),
+    ],
+)
+def test_a_worker_of_which_nobody_can_know_is_not_paused(world: World) -> None:
+    for ask in (world.hold().is_paused, world.hold().check):
+        with pytest.raises(MoversError):
+            ask()
+
+
+def test_a_service_without_the_interface_names_the_setting() -> None:
+    with pytest.raises(MoversError, match="WORKER_CONTROL"):
+        World(error=NotFoundError("404"), state="STOPPED").hold().is_paused()
+
+
+def test_a_lost_answer_to_pause_is_made_up_for_by_a_look() -> None:
+    World(pause_error=ClientTimeoutError("lost")).hold().pause()
+
+
+@KINDS
+def test_a_pause_that_did_nothing_is_refused(kind: str) -> None:
+    world = World(pause_error=BadAnswerError("500"), is_deaf=True)
+    with pytest.raises(MoversError, match="not paused"):
+        world.hold(kind).pause()
+
+
+@KINDS
+def test_a_lost_answer_to_resume_is_made_up_for_by_a_look(kind: str) -> None:
+    World(paused=True, state="STOPPED", resume_error=ClientTimeoutError("lost")).hold(kind).resume()
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        World(paused=True, is_deaf=True),
+        World(paused=True, is_deaf=True, resume_error=BadAnswerError("500")),
+        World(paused=True, error=ClientTimeoutError("slow")),
+        World(paused=True, error=REFUSED, state="STOPPED"),
+    ],
+)
+def test_a_resume_that_is_not_certain_says_how_to_do_it(world: World) -> None:
+    with pytest.raises(MoveError, match="POST http://fulfillment:8108/fulfillment/worker/resume"):
+        world.hold().resume()
+
+
+def test_a_service_that_does_not_stay_up_is_not_resumed() -> None:
+    world = World(state="STOPPED", after_start="BACKOFF")
+    with pytest.raises(MoveError, match="Start fulfillment-service"):
+        world.hold("supervisor").resume()
+
+
+def test_none_says_that_nobody_is_held() -> None:
+    world = World(error=REFUSED, services_error=REFUSED)
+    hold = world.hold("none")
+    assert "nobody holds the worker" in hold.words
+    assert "can ship a label twice" in hold.words
+    assert hold.is_paused()  # there is nothing to pause, and so nothing to resume
+    hold.check()
+    hold.pause()
+    hold.resume()
+    assert world.calls == []
+
+
+@pytest.mark.parametrize("kind", ["compose", "command", "metric"])
+def test_the_other_kinds_are_settings_that_come_later(kind: str) -> None:
+    with pytest.raises(SettingsError, match=f"WORKER_CONTROL={kind} comes with a later release"):
+        World().hold(kind)
+
+
+def test_supervisor_needs_the_supervisor() -> None:
+    settings = Settings(worker_control="supervisor", runbook_services="compose")
+    with pytest.raises(SettingsError, match="RUNBOOK_SERVICES=supervisor"):
+        make_hold(settings, cast("Clients", World()), sleep=lambda _: None)
+
+
+def test_where_nobody_sees_services_a_refusal_proves_nothing() -> None:
+    settings = Settings(runbook_services="none", fulfillment_url="")
+    hold = make_hold(settings, Clients(settings), sleep=lambda _: None)
+    with pytest.raises(MoversError, match="RUNBOOK_SERVICES=none"):
+        hold.is_paused()
