@@ -8,7 +8,7 @@ ARGS ?=
 INCIDENT ?=
 
 .PHONY: help setup setup-test demo up down status lab investigate drill chaos-fulfillment-delay \
-	report samples test lint test-faults test-airflow diagnose-matrix bench clean
+	report samples test lint test-faults test-model test-airflow diagnose-matrix bench clean
 
 help: ## List every target
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-26s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,7 +59,7 @@ lint: .venv/.ready ## Format, lint, types, imports, lines of code
 	@python scripts/count_lines.py
 
 test: setup-test lint ## Everything that CI checks
-	@pytest tests/unit tests/contract
+	@pytest tests/unit tests/contract tests/chainlog tests/objectmove
 	@pytest tests/notebooks tests/stack
 	@pytest tests/faults
 	@pytest tests/browser
@@ -70,6 +70,9 @@ bench: setup ## Plan, apply and verify 5,000 labels beside s5cmd, mc and rclone
 
 test-faults: setup-test ## All fault tests: at least 200 kills on two stores
 	@RUNBOOK_FAULT_RUNS=100 pytest tests/faults $(ARGS)
+
+test-model: setup-test ## The move against every interleaving up to the bound: about 40 minutes
+	@python -m tests.objectmove.explore --full $(ARGS)
 
 test-airflow: setup ## The pipeline client against a real Airflow, in an environment of its own
 	@sh scripts/airflow/test.sh $(ARGS)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from objectmove import session
+from objectmove.bucket import Answer, Request
 from objectmove.errors import ExpiredError
 from objectmove.errors import NotApprovedError as MoveNotApprovedError
 from runbook_lib.change.release import ReleasePlan
 from runbook_lib.clients.object_store import LiveCheck
 from runbook_lib.errors import (
+    ActionInterruptedError,
     DriftError,
     EnvironmentForbidsError,
     NotApprovedError,
@@ -28,6 +31,7 @@ from runbook_lib.sections import chaos, recovery, remediation, root_cause, waiti
 from runbook_lib.sections.release import choose_way
 from runbook_lib.sections.repair import choose_repair
 from runbook_lib.sections.root_cause import signals, worker
+from tests.support.memory_bucket import MemoryBucket
 from tests.support.world import ORDER, TICKET, World
 
 WAITING = {"waiting_real": 4, "overdue_real": 4}
@@ -46,6 +50,7 @@ def time_flies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def sleep(seconds: float) -> None:
         world.now += timedelta(seconds=seconds)
 
+    monkeypatch.setattr(session.time, "sleep", sleep)
     for module in (waiting, recovery, signals, worker):
         monkeypatch.setattr(module, "sleep", sleep)
 
@@ -459,3 +464,64 @@ def test_without_an_action_section_6_only_tells_the_symptoms(world: World) -> No
     conclusion = inv.conclude()
     assert conclusion.verdict is Verdict.HEALTHY
     assert conclusion.summary.startswith("nothing was changed")
+
+
+def test_an_interrupted_release_says_what_to_do_and_the_cell_can_be_run_again(
+    world: World,
+) -> None:
+    for number in range(3):
+        world.put_label(25, number + 1)
+    inv = world.open(remediation, way="release")
+    plan = inv.plan("6.1")
+    bucket = cast(MemoryBucket, inv.clients.bucket)
+
+    def interrupt(request: Request) -> Answer | None:
+        if request.kind == "copy" and request.key.startswith("ready/") and len(bucket.sent) > 30:
+            raise KeyboardInterrupt
+        return None
+
+    bucket.fate = interrupt
+    with pytest.raises(ActionInterruptedError) as caught:
+        inv.apply(plan, approve=plan.sha256)
+    (text,) = caught.value._render_traceback_()
+    assert text.count(". ") == 1
+    assert f"runbook resume {plan.id}" in text
+    unfinished = inv.take("1.5")
+    assert unfinished.status is Status.BREACH
+    assert f"runbook resume {plan.id}" in unfinished.reason
+    bucket.fate = lambda _: None
+    result = inv.apply(plan, approve=plan.sha256).result
+    # what was announced when it was interrupted may have been copied: nobody can know
+    assert result["moved"] + len(result["unproven"]) == 3
+    assert result["waiting"] == 0
+
+
+def test_what_nobody_can_know_is_named_and_settled_through_the_gate(world: World) -> None:
+    key = world.put_label(25)
+    other = world.put_label(25, 2)
+    inv = world.open(remediation, way="release")
+    plan = inv.plan("6.1")
+    bucket = cast(MemoryBucket, inv.clients.bucket)
+    lost = Answer("unknown", code="NoSuchKey")
+    bucket.fate = lambda r: lost if r.key == other.replace("pending/", "ready/") else None
+    assert inv.apply(plan, approve=plan.sha256).result["unproven"] == [other]
+    assert inv.verify(plan).phase is ActionPhase.FAILED
+    reading = inv.take("1.5")
+    assert f"runbook settle {plan.id} --taken|--not-taken" in reading.reason
+    assert inv.plan("6.1", plan="").is_empty
+    settling = inv.plan("6.1.2", plan="", settle=plan.id, settle_word="not_taken")
+    assert (settling.action, settling.summary["word"]) == ("settle", "not_taken")
+    with pytest.raises(StoppedAtPlanError):
+        inv.apply(settling)
+    assert inv.apply(settling, approve=settling.sha256).phase is ActionPhase.APPLIED
+    bucket.fate = lambda _: None
+    assert inv.take("1.5").status is Status.OK
+    again = inv.plan("6.1", plan="")
+    assert inv.apply(again, approve=again.sha256).result["moved"] == 1
+    assert keys(world, "ready/") == sorted(k.replace("pending/", "ready/") for k in (key, other))
+    approved = [
+        e.data["action"]["operator"]
+        for e in inv.incident.journal.read()
+        if e.kind == "action" and e.data["action"]["phase"] == ActionPhase.APPROVED
+    ]
+    assert set(approved) == {"ops@box"}
