@@ -168,7 +168,9 @@ def test_a_release_by_hand_is_bound_to_its_plan_and_proven(
         assert (proof["lost"], proof["duplicated"], proof["foreign_changed"]) == (0, 0, 0)
         assert runbook("apply", plan["plan"], "--approve", plan["sha256"])[0] == 5
 
-        code, undone = runbook("undo", plan["plan"])
+        code, undo = runbook("undo", plan["plan"])
+        assert (code, undo["objects"]) == (5, plan["objects"])
+        code, undone = runbook("undo", plan["plan"], "--approve", undo["sha256"])
         assert (code, undone["moved"]) == (0, plan["objects"])
         assert read_bucket(stack, "pending/").items() >= {k: before[k] for k in keys}.items()
 
