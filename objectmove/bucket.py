@@ -348,6 +348,17 @@ class S3Bucket:
             raise StoreError(f"{what}: no length")
         return digest.hexdigest()
 
+    def listen(self, prefix: str, sink: Callable[[bytes], None]) -> None:
+        """Stream what a server like MinIO tells of writes under a prefix, until ``sink`` raises.
+
+        Raises
+        ------
+        StoreError
+            When the server does not tell, or the stream ended.
+        """
+        query = {"events": "s3:ObjectCreated:*", "prefix": prefix, "suffix": ""}
+        self._read(_Call("GET", query=query), "listen to writes", sink=sink)
+
     def read_clock(self) -> datetime:
         """Return the store's time, from the Date header of a signed answer."""
         call = _Call("GET", query={"list-type": "2", "max-keys": "1", "prefix": ".runbook/"})
