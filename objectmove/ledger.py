@@ -113,6 +113,11 @@ class Ledger:
         self._log.reserve()
         self.note("intent", {"rows": pack(rows), "fence_at": format_time(fence_at)}, sync=True)
 
+    def land(self, row: int, etag: str, at: datetime | None) -> None:
+        """Write that a copy is there: since when by its answer, or found by a look."""
+        when = format_time(at) if at else ""
+        self.note("landed", {"rows": pack([row]), "etag": etag, "at": when})
+
     def settle_rows(self, **rows: Iterable[int]) -> None:
         """Write outcomes: ``moved``, ``skipped``, ``conflicts`` or ``unproven``, by row."""
         named = {name: sorted(some) for name, some in rows.items() if some}
@@ -143,7 +148,7 @@ class Ledger:
 
     def _take(self, entry: Entry) -> None:  # noqa: PLR0912  # one branch a kind of line
         data, self.head = entry.data, entry.hash
-        rows = unpack(data.get("rows", ())) if isinstance(data.get("rows"), list) else set()
+        rows = unpack(data.get("rows", ()))
         if entry.kind == "approved":
             self.approved_sha256, self.approved_by = data["sha256"], data["by"]
         elif entry.kind in ("intent", "deleting"):

@@ -65,7 +65,7 @@ class Record(BaseModel):
         return self.open_rows if self.finished else set(range(self.begun)) | self.open_rows
 
 
-def pack(rows: Iterable[int]) -> list[tuple[int, int]]:
+def pack(rows: Iterable[int]) -> tuple[tuple[int, int], ...]:
     """Write row numbers as ranges, first and last."""
     packed: list[tuple[int, int]] = []
     for row in sorted(rows):
@@ -73,7 +73,7 @@ def pack(rows: Iterable[int]) -> list[tuple[int, int]]:
             packed[-1] = (packed[-1][0], row)
         else:
             packed.append((row, row))
-    return packed
+    return tuple(packed)
 
 
 def unpack(packed: Iterable[Sequence[int]]) -> set[int]:

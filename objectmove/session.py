@@ -20,7 +20,7 @@ from typing import Any, Protocol, Self
 
 from .bucket import Answer, Bucket, OnAnswer, Request, Seen
 from .errors import HeldError, MoveError, NotReadyError, StoppedError, StoreError
-from .plan import Timing
+from .plan import MovePlan
 
 __all__ = ["CLAIMS", "Clock", "Notice", "Session", "SystemClock"]
 
@@ -56,8 +56,7 @@ class Session:
 
     Parameters
     ----------
-    what, by : which plan it carries out, and who; others are told
-    timing, clock : how long things may take
+    plan, by : what it carries out, and who; others are told
     notice : told what is being waited for
 
     Attributes
@@ -69,26 +68,12 @@ class Session:
     """
 
     def __init__(
-        self,
-        bucket: Bucket,
-        *,
-        what: str,
-        by: str,
-        timing: Timing,
-        clock: Clock,
-        notice: Notice = lambda _: None,
+        self, bucket: Bucket, plan: MovePlan, by: str, clock: Clock, notice: Notice
     ) -> None:
-        self.bucket, self.timing, self.clock, self.notice = bucket, timing, clock, notice
-        self.host = socket.gethostname()
-        self._body = {
-            "plan": what,
-            "by": by,
-            "host": self.host,
-            "pid": os.getpid(),
-            "lease_s": timing.lease_s,
-        }
-        self._key = ""
-        self._stamped_at = 0.0
+        self.bucket, self.clock, self.notice = bucket, clock, notice
+        self.timing, self.host = plan.header.timing, socket.gethostname()
+        self._body = {"plan": plan.id, "by": by, "host": self.host, "pid": os.getpid()}
+        self._key, self._stamped_at = "", 0.0
         self.is_silent = self.is_lost = False
         self.stamp = datetime.min.replace(tzinfo=UTC)
 
@@ -223,7 +208,7 @@ class Session:
         self.stamp, self.is_lost = max(before, seen.last_modified), False
 
     def _put_claim(self) -> None:
-        body = json.dumps(self._body).encode()
+        body = json.dumps({**self._body, "lease_s": self.timing.lease_s}).encode()
         # A claim that takes effect late only makes others wait: any date of the store will do.
         date = self.bucket.read_clock()
         self._stamped_at = self.clock.monotonic()
