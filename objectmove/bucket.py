@@ -25,19 +25,6 @@ from xml.etree import ElementTree as ET
 from .errors import AbsentError, DeniedError, StoreError
 from .http import Connections, Message, Reply
 
-__all__ = [
-    "Answer",
-    "Bucket",
-    "Request",
-    "S3Bucket",
-    "Seen",
-    "find_all",
-    "format_time",
-    "is_key_supported",
-    "parse_time",
-    "read_answer",
-]
-
 _META = "x-amz-meta-"
 _ENCRYPTED = "server-side-encryption"
 _KEPT_HEADERS = (

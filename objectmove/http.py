@@ -25,8 +25,6 @@ from urllib.parse import unquote, urlsplit
 import certifi
 import httptools
 
-__all__ = ["Connections", "Message", "Reply"]
-
 _IDLE_S = 2.0
 _GRACE_S = 0.7
 _LATE = "no answer in time"

@@ -21,8 +21,6 @@ from .plan import MovePlan
 from .record import Record, pack, unpack
 from .table import State
 
-__all__ = ["Landing", "Ledger", "Log", "Logs"]
-
 
 class Log(Protocol):
     """An append-only log, such as ``chainlog.ChainedLog``; every method raises ``LogError``."""

@@ -10,8 +10,6 @@ from .bucket import Answer, Bucket, Request, Seen
 from .errors import NotReadyError
 from .plan import Abilities
 
-__all__ = ["PROBE", "probe"]
-
 PROBE = ".runbook/probe/"
 _REFUSED_LATE = {"AccessDenied", "RequestTimeTooSkewed", "ExpiredToken", "RequestExpired"}
 _UNMET = {"PreconditionFailed", "ConditionalRequestConflict"}

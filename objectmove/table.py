@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
 
-__all__ = ["RULES", "Act", "Fence", "Place", "Proof", "Rule", "Seat", "State", "decide", "render"]
-
 
 class Fence(StrEnum):
     """Whether a request for this row may still take effect: unanswered, and not expired + G + S."""
