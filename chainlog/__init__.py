@@ -13,18 +13,15 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 from filelock import FileLock, Timeout
 
 __all__ = ["GENESIS", "ChainedLog", "Entry", "LogDamagedError", "LogError", "read_entries"]
 
 GENESIS = "0" * 64
-_RESERVE_BYTES = 1 << 18
 
 
 def _utc_now() -> datetime:
@@ -43,8 +40,7 @@ class LogDamagedError(LogError):
         self.path, self.line, self.reason = path, line, reason
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One line of a log; ``at`` is UTC, by the clock of the machine that wrote it."""
 
     seq: int
@@ -107,8 +103,7 @@ class ChainedLog:
         """
         with ExitStack() as stack:
             with _explained(f"cannot lock {self.path}"):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(self._lock)
+                stack.enter_context(self._lock)  # makes the folder, too
             yield
 
     def append(self, kind: str, data: dict[str, Any], *, sync: bool = True) -> Entry:
@@ -131,7 +126,7 @@ class ChainedLog:
             return self._write(kind, data, sync)
 
     def reserve(self) -> None:
-        """Keep room aside on the disk, so that what happened can be written when it is full.
+        """Keep 256 KiB aside on the disk, so that what happened can be written when it is full.
 
         Raises
         ------
@@ -142,7 +137,7 @@ class ChainedLog:
             with ExitStack() as undo, _explained(f"no room beside {self.path}"):
                 undo.callback(self.release_reserve)
                 with self._reserve.open("wb") as file:
-                    file.write(bytes(_RESERVE_BYTES))
+                    file.write(bytes(1 << 18))
                     os.fsync(file.fileno())
                 undo.pop_all()
 
@@ -186,7 +181,8 @@ class ChainedLog:
         last = self._entries[-1]
         at = self._clock().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         record = {"seq": last.seq + 1, "at": at, "kind": kind, "data": data, "prev": last.hash}
-        line = _canonical({**record, "hash": _hash(record)}) + b"\n"
+        digest = hashlib.sha256(_canonical(record)).hexdigest()
+        line = _canonical({**record, "hash": digest}) + b"\n"
         try:
             self._write_line(line, sync)
         except OSError as error:
@@ -218,20 +214,18 @@ class ChainedLog:
                 os.fsync(folder)
 
 
-def _write_whole(file: FileIO, line: bytes) -> None:
-    written = 0
-    while written < len(line):
-        written += file.write(line[written:]) or 0
+def _write_whole(file: BinaryIO, line: bytes) -> None:
+    while line:
+        line = line[file.write(line) or 0 :]
 
 
 def _read(path: Path, start: int, last: Entry) -> Iterator[tuple[Entry, int]]:
     with _explained(f"{path} cannot be read"), path.open("rb") as file:
         file.seek(start)
         for line in file:
-            if not line.endswith(b"\n"):
-                return
-            last = _parse(path, line, last)
-            yield last, len(line)
+            if line.endswith(b"\n"):
+                last = _parse(path, line, last)
+                yield last, len(line)
 
 
 def _parse(path: Path, line: bytes, last: Entry) -> Entry:
@@ -239,9 +233,8 @@ def _parse(path: Path, line: bytes, last: Entry) -> Entry:
     try:
         record = json.loads(line)
         digest = record.pop("hash")
-        at = datetime.fromisoformat(record["at"])
-        entry = Entry(**{**record, "at": at}, hash=digest)
-        is_whole = _hash(record) == digest
+        entry = Entry(**{**record, "at": datetime.fromisoformat(record["at"])}, hash=digest)
+        is_whole = hashlib.sha256(_canonical(record)).hexdigest() == digest
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LogDamagedError(str(path), number, "not a log line") from error
     if (entry.seq, entry.prev) != (number, last.hash):
@@ -249,10 +242,6 @@ def _parse(path: Path, line: bytes, last: Entry) -> Entry:
     if not is_whole:
         raise LogDamagedError(str(path), number, "was altered after it was written")
     return entry
-
-
-def _hash(record: dict[str, Any]) -> str:
-    return hashlib.sha256(_canonical(record)).hexdigest()
 
 
 def _canonical(record: dict[str, Any]) -> bytes:

@@ -163,8 +163,8 @@ def write_record(session: Session, record: Record) -> None:
 
 def delete_record(session: Session, plan: str) -> None:
     """Remove what the bucket knows of a release: the state first."""
-    session.delete([_key(plan, "state.json")])
-    session.delete([_key(plan, "plan.jsonl.gz")])
+    session.delete(_key(plan, "state.json"))
+    session.delete(_key(plan, "plan.jsonl.gz"))
 
 
 def _key(plan: str, name: str) -> str:

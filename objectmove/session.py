@@ -146,21 +146,17 @@ class Session:
         StoppedError
             When it is not certain that it was written.
         """
-        (answer,) = self.send([Request("put", key, body=body)])
-        if answer.effect != "done":
-            raise StoppedError(f"{key} could not be written ({answer.code} {answer.message})")
+        _must_be_done(self.send([Request("put", key, body=body)])[0], f"{key} could not be written")
 
-    def delete(self, keys: Sequence[str]) -> None:
-        """Remove objects of ours.
+    def delete(self, key: str) -> None:
+        """Remove an object of ours.
 
         Raises
         ------
         StoppedError
-            When it is not certain that they are gone.
+            When it is not certain that it is gone.
         """
-        for answer in self.send([Request("delete", key) for key in keys]):
-            if answer.effect != "done":
-                raise StoppedError(f"an object of ours could not be removed ({answer.code})")
+        _must_be_done(self.send([Request("delete", key)])[0], f"{key} could not be removed")
 
     def wait_until(self, at: datetime, why: str) -> None:
         """Wait until the store's time is past ``at``; keeps the claim alive."""
@@ -203,8 +199,7 @@ class Session:
     def _put_claim(self) -> None:
         body = json.dumps({**self._body, "lease_s": self.timing.lease_s}).encode()
         answer = self._send_about_claim(Request("put", self._key, body=body))
-        if answer.effect != "done":
-            raise StoppedError(f"the claim could not be written ({answer.code} {answer.message})")
+        _must_be_done(answer, "the claim could not be written")
 
     def _withdraw(self) -> None:
         with suppress(StoreError):  # it lapses
@@ -223,3 +218,8 @@ class Session:
             return {**unknown, **body, "lease_s": min(3600.0, float(body["lease_s"]))}
         except (ValueError, TypeError, KeyError, MoveError):
             return unknown
+
+
+def _must_be_done(answer: Answer, trouble: str) -> None:
+    if answer.effect != "done":
+        raise StoppedError(f"{trouble} ({answer.code} {answer.message})")
