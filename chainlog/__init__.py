@@ -12,19 +12,20 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
-from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 from filelock import FileLock, Timeout
 
 __all__ = ["GENESIS", "ChainedLog", "Entry", "LogDamagedError", "LogError", "read_entries"]
 
 GENESIS = "0" * 64
-Json = Any
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class LogError(Exception):
@@ -39,16 +40,18 @@ class LogDamagedError(LogError):
         self.path, self.line, self.reason = path, line, reason
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One line of a log; ``at`` is UTC, by the clock of the machine that wrote it."""
 
     seq: int
     at: datetime
     kind: str
-    data: dict[str, Json]
+    data: dict[str, Any]
     prev: str
     hash: str
+
+
+_START = Entry(0, datetime.min.replace(tzinfo=UTC), "", {}, "", GENESIS)
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
@@ -61,7 +64,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
     LogDamagedError
         At the first altered or missing line.
     """
-    return (entry for entry, _ in _read(path, 0, None))
+    return (entry for entry, _ in _read(path, 0, _START))
 
 
 class ChainedLog:
@@ -71,7 +74,7 @@ class ChainedLog:
     ----------
     path : the file; made, with its folder, by the first entry
     clock : returns the current time, aware
-    reserve_bytes : room that ``reserve`` keeps aside on the disk, for when it gets full
+    lock_timeout_s : how long another process is waited for
 
     Notes
     -----
@@ -81,22 +84,13 @@ class ChainedLog:
     """
 
     def __init__(
-        self,
-        path: Path,
-        *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        reserve_bytes: int = 1 << 18,
-        lock_timeout_s: float = 10.0,
+        self, path: Path, *, clock: Callable[[], datetime] = _utc_now, lock_timeout_s: float = 10.0
     ) -> None:
-        self.path = path
-        self._clock = clock
+        self.path, self._clock = path, clock
         self._reserve = path.with_name(f".{path.name}.reserve")
-        self._reserve_bytes = reserve_bytes
         self._lock = FileLock(f"{path}.lock", timeout=lock_timeout_s, thread_local=False)
         self._mutex = threading.Lock()  # all threads of this process are one to the file's lock
-        self._entries: list[Entry] = []
-        self._size = 0
-        self._broken = ""
+        self._entries, self._size, self._broken = [_START], 0, ""
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -107,19 +101,12 @@ class ChainedLog:
         LogError
             When another process holds the lock for too long, or the folder cannot be written.
         """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout as error:
-            raise LogError(f"{self.path} is in use by another process") from error
-        except OSError as error:
-            raise LogError(f"cannot lock {self.path}: {error.strerror}") from error
-        try:
+        with ExitStack() as stack:
+            with _explained(f"cannot lock {self.path}"):
+                stack.enter_context(self._lock)  # makes the folder, too
             yield
-        finally:
-            self._lock.release()
 
-    def append(self, kind: str, data: dict[str, Json], *, sync: bool = True) -> Entry:
+    def append(self, kind: str, data: dict[str, Any], *, sync: bool = True) -> Entry:
         """Append one entry.
 
         Parameters
@@ -134,27 +121,25 @@ class ChainedLog:
         with self._mutex, self.locked():
             if self._broken:
                 raise LogError(f"{self.path} is not written any more: {self._broken}")
-            self._catch_up()
-            if torn := self._move_torn_tail():
-                self._write("torn_tail", {"kept_as": torn}, sync)
+            if self._catch_up():
+                self._write("torn_tail", {"kept_as": self._move_torn_tail()}, sync)
             return self._write(kind, data, sync)
 
     def reserve(self) -> None:
-        """Keep room aside on the disk, so that what happened can be written when it is full.
+        """Keep 256 KiB aside on the disk, so that what happened can be written when it is full.
 
         Raises
         ------
         LogError
             When there is no such room: begin nothing.
         """
-        try:
-            if not self._reserve.exists():
+        if not self._reserve.exists():
+            with ExitStack() as undo, _explained(f"no room beside {self.path}"):
+                undo.callback(self.release_reserve)
                 with self._reserve.open("wb") as file:
-                    file.write(bytes(self._reserve_bytes))
+                    file.write(bytes(1 << 18))
                     os.fsync(file.fileno())
-        except OSError as error:
-            self._reserve.unlink(missing_ok=True)
-            raise LogError(f"no room beside {self.path}: {error.strerror}") from error
+                undo.pop_all()
 
     def release_reserve(self) -> None:
         """Give the room back."""
@@ -170,43 +155,40 @@ class ChainedLog:
         """
         with self._mutex:
             self._catch_up()
-            return list(self._entries)
+            return self._entries[1:]
 
-    def _catch_up(self) -> None:
+    def _catch_up(self) -> bool:
+        """Read what is new; tell whether a torn line follows."""
         size = self.path.stat().st_size if self.path.exists() else 0
         if size < self._size:
-            self._entries, self._size = [], 0
+            self._entries, self._size = [_START], 0
         if size > self._size:
-            last = self._entries[-1] if self._entries else None
-            for entry, length in _read(self.path, self._size, last):
+            for entry, length in _read(self.path, self._size, self._entries[-1]):
                 self._entries.append(entry)
                 self._size += length
+        return size > self._size
 
     def _move_torn_tail(self) -> str:
-        if not self.path.exists() or self.path.stat().st_size == self._size:
-            return ""
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.torn-{number}")).exists():
             number += 1
-        try:
-            with self.path.open("r+b") as file:
-                file.seek(self._size)
-                aside.write_bytes(file.read())
-                file.truncate(self._size)
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise LogError(f"cannot write {self.path}: {error.strerror}") from error
+        with _explained(f"cannot write {self.path}"):
+            aside.write_bytes(self.path.read_bytes()[self._size :])
+            os.truncate(self.path, self._size)
         return aside.name
 
-    def _write(self, kind: str, data: dict[str, Json], sync: bool) -> Entry:
-        last = self._entries[-1] if self._entries else None
-        seq, prev = (last.seq + 1, last.hash) if last else (1, GENESIS)
-        record = {"seq": seq, "at": _format_time(self._clock()), "kind": kind, "data": data}
-        line = _encode({**record, "prev": prev})[1]
+    def _write(self, kind: str, data: dict[str, Any], sync: bool) -> Entry:
+        last = self._entries[-1]
+        at = self._clock().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        record = {"seq": last.seq + 1, "at": at, "kind": kind, "data": data, "prev": last.hash}
+        digest = hashlib.sha256(_canonical(record)).hexdigest()
+        line = _canonical({**record, "hash": digest}) + b"\n"
         try:
             self._write_line(line, sync)
         except OSError as error:
             self._broken = error.strerror or "a write failed"
+            with suppress(OSError):
+                os.truncate(self.path, self._size)
             raise LogError(f"cannot write {self.path}: {self._broken}") from error
         # as a reader of the file would see it
         self._entries.append(_parse(self.path, line, last))
@@ -214,78 +196,63 @@ class ChainedLog:
         return self._entries[-1]
 
     def _write_line(self, line: bytes, sync: bool) -> None:
-        is_new = not self.path.exists()
         with self.path.open("ab", buffering=0) as file:
             try:
-                try:
-                    _write_whole(file, line)
-                except OSError:
-                    if not self._reserve.exists():
-                        raise
-                    file.truncate(self._size)
-                    self.release_reserve()
-                    _write_whole(file, line)
-                if sync:
-                    os.fsync(file.fileno())
+                _write_whole(file, line)
             except OSError:
+                if not self._reserve.exists():
+                    raise
                 file.truncate(self._size)
-                raise
-        if is_new:
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
+                self.release_reserve()
+                _write_whole(file, line)
+            if sync:
+                os.fsync(file.fileno())
+        if not self._size:
+            with ExitStack() as stack:
+                folder = os.open(self.path.parent, os.O_RDONLY)
+                stack.callback(os.close, folder)
                 os.fsync(folder)
-            finally:
-                os.close(folder)
 
 
-def _write_whole(file: FileIO, line: bytes) -> None:
-    written = 0
-    while written < len(line):
-        written += file.write(line[written:]) or 0
+def _write_whole(file: BinaryIO, line: bytes) -> None:
+    while line:
+        line = line[file.write(line) or 0 :]
 
 
-def _read(path: Path, start: int, last: Entry | None) -> Iterator[tuple[Entry, int]]:
-    try:
-        with path.open("rb") as file:
-            file.seek(start)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
+def _read(path: Path, start: int, last: Entry) -> Iterator[tuple[Entry, int]]:
+    with _explained(f"{path} cannot be read"), path.open("rb") as file:
+        file.seek(start)
+        for line in file:
+            if line.endswith(b"\n"):
                 last = _parse(path, line, last)
                 yield last, len(line)
-    except OSError as error:
-        raise LogError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _parse(path: Path, line: bytes, last: Entry | None) -> Entry:
-    number, prev = (last.seq + 1, last.hash) if last else (1, GENESIS)
+def _parse(path: Path, line: bytes, last: Entry) -> Entry:
+    number = last.seq + 1
     try:
         record = json.loads(line)
-        entry = Entry(
-            at=datetime.fromisoformat(record["at"]),
-            **{name: record[name] for name in ("seq", "kind", "data", "prev", "hash")},
-        )
-        digest, _ = _encode({name: text for name, text in record.items() if name != "hash"})
+        digest = record.pop("hash")
+        entry = Entry(**{**record, "at": datetime.fromisoformat(record["at"])}, hash=digest)
+        is_whole = hashlib.sha256(_canonical(record)).hexdigest() == digest
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LogDamagedError(str(path), number, "not a log line") from error
-    if entry.seq != number:
-        raise LogDamagedError(str(path), number, f"has sequence number {entry.seq}")
-    if entry.prev != prev:
+    if (entry.seq, entry.prev) != (number, last.hash):
         raise LogDamagedError(str(path), number, "does not follow the line before it")
-    if digest != entry.hash:
+    if not is_whole:
         raise LogDamagedError(str(path), number, "was altered after it was written")
     return entry
 
 
-def _encode(record: dict[str, Json]) -> tuple[str, bytes]:
-    digest = hashlib.sha256(_canonical(record)).hexdigest()
-    return digest, _canonical({**record, "hash": digest}) + b"\n"
-
-
-def _canonical(record: dict[str, Json]) -> bytes:
+def _canonical(record: dict[str, Any]) -> bytes:
     text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return text.encode("utf-8", "surrogatepass")
 
 
-def _format_time(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = "in use by another process" if isinstance(error, Timeout) else error.strerror
+        raise LogError(f"{what}: {why}") from error

@@ -18,36 +18,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
+from itertools import islice
 from typing import Literal, Protocol
-from urllib.parse import quote, unquote_plus
+from urllib.parse import quote, unquote_plus, urlencode
 from xml.etree import ElementTree as ET
 
 from .errors import AbsentError, DeniedError, StoreError
 from .http import Connections, Message, Reply
 
-__all__ = [
-    "Answer",
-    "Bucket",
-    "Request",
-    "S3Bucket",
-    "Seen",
-    "find_all",
-    "format_time",
-    "is_key_supported",
-    "parse_time",
-    "read_answer",
-]
-
 _META = "x-amz-meta-"
 _ENCRYPTED = "server-side-encryption"
-_KEPT_HEADERS = (
-    "content-type",
-    "content-encoding",
-    "content-disposition",
-    "content-language",
-    "cache-control",
-    "expires",
-)
+_KEPT_HEADERS = {f"content-{n}" for n in ("type", "encoding", "disposition", "language")}
+_KEPT_HEADERS |= {"cache-control", "expires"}
 #: 403 with one of these: the store looked at signature and rights, and did nothing.
 _REFUSED = {
     "AccessDenied",
@@ -85,11 +67,10 @@ class Seen:
 
     def is_same(self, other: Seen) -> bool:
         """Tell whether two looks saw the same version: ETag, size, and LastModified in seconds."""
-        return (self.etag, self.size_bytes) == (other.etag, other.size_bytes) and (
-            self.last_modified.replace(microsecond=0) == other.last_modified.replace(microsecond=0)
-            if 0 in (self.last_modified.microsecond, other.last_modified.microsecond)
-            else self.last_modified == other.last_modified
-        )
+        ours, theirs = self.last_modified, other.last_modified
+        if 0 in (ours.microsecond, theirs.microsecond):  # one is known in whole seconds only
+            ours, theirs = ours.replace(microsecond=0), theirs.replace(microsecond=0)
+        return ours == theirs and self.has_same_content(other)
 
     def has_same_content(self, other: Seen) -> bool:
         """Tell whether ETag and size are the same."""
@@ -146,15 +127,13 @@ OnAnswer = Callable[[int, Answer], None]
 
 
 class Bucket(Protocol):
-    """What a move asks of a bucket. Every method raises ``StoreError`` only."""
+    """What a move asks of a bucket: ``name`` at ``endpoint`` (host:port).
 
-    @property
-    def endpoint(self) -> str:
-        """host:port."""
+    Every method raises ``StoreError`` only.
+    """
 
-    @property
-    def name(self) -> str:
-        """The bucket's name."""
+    endpoint: str
+    name: str
 
     def list_objects(self, prefix: str) -> Iterator[Seen]:
         """Yield the objects under a prefix, in no certain order, folder markers left out."""
@@ -203,17 +182,15 @@ def find_all(bucket: Bucket, prefix: str, keys: Sequence[str]) -> dict[str, Seen
     A key that could not be read is not in the answer. One that a listing does not show is asked
     for once more on its own, when it is one of a few: a listing of many pages is no instant.
     """
-    wanted, found, passed = set(keys), dict[str, Seen | None](), 0
-    for passed, seen in enumerate(bucket.list_objects(prefix), start=1):
+    wanted, found, passed, most = set(keys), dict[str, Seen | None](), 0, 4 * len(keys) + 1000
+    for seen in islice(bucket.list_objects(prefix), most + 1):
+        passed += 1
         if seen.key in wanted:
             found[seen.key] = seen
-        if passed > 4 * len(keys) + 1000:
-            break
-    else:
-        missing = [key for key in keys if key not in found]
-        if passed < 1000 or len(missing) > len(keys) / 2:
-            return found | dict.fromkeys(missing)
-    return found | bucket.look([key for key in keys if key not in found])
+    missing = [key for key in keys if key not in found]
+    if passed < 1000 or (passed <= most and len(missing) > len(keys) / 2):
+        return found | dict.fromkeys(missing)
+    return found | bucket.look(missing)
 
 
 def is_key_supported(key: str) -> bool:
@@ -239,6 +216,7 @@ class _Call:
     body: bytes = b""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class S3Bucket:
     """A ``Bucket`` behind any S3 server.
 
@@ -254,65 +232,52 @@ class S3Bucket:
     connections : requests at a time
     """
 
-    def __init__(
-        self,
-        *,
-        endpoint: str,
-        bucket: str,
-        access_key: str,
-        secret_key: str,
-        session_token: str = "",
-        region: str = "us-east-1",
-        secure: bool = False,
-        ca_file: str = "",
-        virtual_host: bool = False,
-        proxy_url: str = "",
-        connect_s: float = 2.0,
-        read_s: float = 10.0,
-        connections: int = 16,
-    ) -> None:
-        self.endpoint = endpoint
-        self.name = bucket
-        self.url = f"{'https' if secure else 'http'}://{endpoint}"
-        self._host = f"{bucket}.{endpoint}" if virtual_host else endpoint
-        self._root = "" if virtual_host else f"/{bucket}"
-        self._credentials = (access_key, secret_key, session_token, region)
+    endpoint: str
+    bucket: str
+    access_key: str
+    secret_key: str
+    session_token: str = ""
+    region: str = "us-east-1"
+    secure: bool = False
+    ca_file: str = ""
+    virtual_host: bool = False
+    proxy_url: str = ""
+    connect_s: float = 2.0
+    read_s: float = 10.0
+    connections: int = 16
+
+    def __post_init__(self) -> None:
+        self.name, scheme = self.bucket, "https" if self.secure else "http"
+        self.url = f"{scheme}://{self.endpoint}"
+        self._host = f"{self.name}.{self.endpoint}" if self.virtual_host else self.endpoint
+        self._root = "" if self.virtual_host else f"/{self.name}"
         self._signing_key: tuple[str, bytes] = ("", b"")
-        self._http = Connections(
-            self._host,
-            secure=secure,
-            ca_file=ca_file,
-            proxy_url=proxy_url,
-            connect_s=connect_s,
-            read_s=read_s,
-            count=connections,
-        )
+        server = (self._host, self.secure, self.ca_file, self.proxy_url)
+        self._http = Connections(*server, self.connect_s, self.read_s, self.connections)
 
     # --- reads ---
 
     def list_objects(self, prefix: str) -> Iterator[Seen]:
         """Yield the objects under a prefix."""
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
+        what = f"list {self.name}/{prefix}"
         while True:
-            reply = self._read(_Call("GET", query=query), f"list {self.name}/{prefix}")
-            page = _parse_xml(reply.body, "ListBucketResult")
+            page = _parse_xml(self._read(_Call("GET", query=query), what).body, "ListBucketResult")
             if page is None:
-                raise StoreError(f"list {self.name}/{prefix}: the answer is not a listing")
+                raise StoreError(f"{what}: the answer is not a listing")
             for item in page.iterfind("{*}Contents"):
-                key = unquote_plus(item.findtext("{*}Key") or "")
+                key = unquote_plus(_text(item, "Key"))
                 # A file-system store lists the folders that a bulk delete emptied.
                 if not key.endswith("/"):
+                    at = parse_time(_text(item, "LastModified"))
                     yield Seen(
-                        key,
-                        (item.findtext("{*}ETag") or "").strip('"'),
-                        int(item.findtext("{*}Size") or 0),
-                        parse_time(item.findtext("{*}LastModified") or ""),
+                        key, _text(item, "ETag").strip('"'), int(_text(item, "Size") or 0), at
                     )
-            token = page.findtext("{*}NextContinuationToken")
-            if page.findtext("{*}IsTruncated") != "true":
+            token = _text(page, "NextContinuationToken")
+            if _text(page, "IsTruncated") != "true":
                 return
             if not token or query.get("continuation-token") == token:
-                raise StoreError(f"list {self.name}/{prefix}: the listing does not go on")
+                raise StoreError(f"{what}: the listing does not go on")
             query["continuation-token"] = token
 
     def look(
@@ -342,10 +307,7 @@ class S3Bucket:
     def read_sha256(self, key: str) -> str:
         """Return the SHA-256 of an object's content, read in parts."""
         digest = hashlib.sha256()
-        call, what = _Call("GET", key), f"read {key}"
-        reply = self._read(call, what, sink=digest.update)
-        if int(reply.headers.get("content-length") or 0) < 0:
-            raise StoreError(f"{what}: no length")
+        self._read(_Call("GET", key), f"read {key}", sink=digest.update)
         return digest.hexdigest()
 
     def listen(self, prefix: str, sink: Callable[[bytes], None]) -> None:
@@ -404,26 +366,24 @@ class S3Bucket:
             on_answer(index, answers[index])
 
         calls = [self._to_call(request) for request in requests]
-        self._exchange(calls, take, signed_at=signed_at, expires_s=expires_s)
+        self._exchange(calls, take, signed_at, expires_s)
         return answers
 
     def _to_call(self, request: Request) -> _Call:
         headers = dict(request.headers)
         if request.if_absent:
             headers["if-none-match"] = "*"
+        if request.if_match:
+            is_copy = request.kind == "copy"
+            name = "x-amz-copy-source-if-match" if is_copy else "if-match"
+            headers[name] = f'"{request.if_match}"'
         if request.kind == "copy":
             headers["x-amz-copy-source"] = quote(f"/{self.name}/{request.source}", safe="/~")
-            if request.if_match:
-                headers["x-amz-copy-source-if-match"] = f'"{request.if_match}"'
             if request.headers:
                 headers["x-amz-metadata-directive"] = "REPLACE"
-            return _Call("PUT", request.key, headers=headers)
-        if request.kind == "put":
-            return _Call("PUT", request.key, headers=headers, body=request.body)
-        if request.kind == "delete":
-            if request.if_match:
-                headers["if-match"] = f'"{request.if_match}"'
-            return _Call("DELETE", request.key, headers=headers)
+        if request.kind != "delete_many":
+            method = "DELETE" if request.kind == "delete" else "PUT"
+            return _Call(method, request.key, headers=headers, body=request.body)
         root = ET.Element("Delete")
         # The answer then names only what failed; some servers leave the key out of the others.
         ET.SubElement(root, "Quiet").text = "true"
@@ -439,49 +399,37 @@ class S3Bucket:
         self,
         calls: Sequence[_Call],
         take: Callable[[int, Reply], None],
-        *,
         signed_at: datetime | None = None,
         expires_s: int = _READ_EXPIRES_S,
         sink: Callable[[bytes], None] | None = None,
     ) -> None:
         """Send calls; reads are signed by our clock and may be sent again."""
-        self._http.exchange(
-            [
-                partial(
-                    lambda call: self._sign(call, signed_at or datetime.now(UTC), expires_s), call
-                )
-                for call in calls
-            ],
-            take,
-            resend=signed_at is None,
-            sink=sink,
-        )
+        messages = [partial(self._sign, call, signed_at, expires_s) for call in calls]
+        self._http.exchange(messages, take, resend=signed_at is None, sink=sink)
 
-    def _sign(self, call: _Call, at: datetime, expires_s: int) -> Message:
+    def _sign(self, call: _Call, at: datetime | None, expires_s: int) -> Message:
         """Return a call with its signature (AWS signature version 4, in the query)."""
         headers = {"host": self._host, **call.headers}
-        access_key, secret_key, token, region = self._credentials
         path = quote(f"{self._root}/{call.key}" if call.key else self._root or "/", safe="/~")
-        date = at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-        scope = f"{date[:8]}/{region}/s3/aws4_request"
+        date = (at or datetime.now(UTC)).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+        scope = f"{date[:8]}/{self.region}/s3/aws4_request"
         names = sorted(headers)
         query = {
             **call.query,
             "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
-            "X-Amz-Credential": f"{access_key}/{scope}",
+            "X-Amz-Credential": f"{self.access_key}/{scope}",
             "X-Amz-Date": date,
             "X-Amz-Expires": str(expires_s),
             "X-Amz-SignedHeaders": ";".join(names),
-            **({"X-Amz-Security-Token": token} if token else {}),
         }
-        encoded = "&".join(
-            f"{quote(name, safe='~')}={quote(query[name], safe='~')}" for name in sorted(query)
-        )
+        if self.session_token:
+            query["X-Amz-Security-Token"] = self.session_token
+        encoded = urlencode(sorted(query.items()), safe="~", quote_via=quote)
         lines = [f"{name}:{headers[name].strip()}" for name in names]
         request = [call.method, path, encoded, *lines, "", ";".join(names), "UNSIGNED-PAYLOAD"]
         digest = hashlib.sha256("\n".join(request).encode("latin-1")).hexdigest()
         if self._signing_key[0] != scope:
-            key = f"AWS4{secret_key}".encode()
+            key = f"AWS4{self.secret_key}".encode()
             for part in scope.split("/"):
                 key = hmac.digest(key, part.encode(), "sha256")
             self._signing_key = (scope, key)
@@ -501,28 +449,33 @@ def read_answer(request: Request, reply: Reply) -> Answer:
         return Answer("done")
     if reply.status == 200:
         if request.kind == "put" and not reply.body:
-            return Answer("done", etag=reply.headers.get("etag", "").strip('"'))
+            return Answer("done", reply.headers.get("etag", "").strip('"'))
         copied = _parse_xml(reply.body, "CopyObjectResult")
         if request.kind == "copy" and copied is not None:
-            etag = (copied.findtext("{*}ETag") or "").strip('"')
+            etag = _text(copied, "ETag").strip('"')
             with suppress(StoreError):
-                at = parse_time(copied.findtext("{*}LastModified") or "")
-                return Answer("done" if etag else "unknown", etag=etag, last_modified=at)
+                at = parse_time(_text(copied, "LastModified"))
+                return Answer("done" if etag else "unknown", etag, at)
         deleted = _parse_xml(reply.body, "DeleteResult")
         if request.kind == "delete_many" and deleted is not None:
-            errors = [
-                (item.findtext("{*}Key") or "", item.findtext("{*}Code") or "Unknown")
-                for item in deleted.iterfind("{*}Error")
-            ]
-            if all(key in request.keys for key, _ in errors):
-                return Answer("done", failed=dict(errors))
-    error = _parse_xml(reply.body, "Error")
-    code = (error.findtext("{*}Code") or "") if error is not None else ""
-    message = (error.findtext("{*}Message") or "") if error is not None else ""
+            errors = deleted.iterfind("{*}Error")
+            failed = {_text(item, "Key"): _text(item, "Code") or "Unknown" for item in errors}
+            if set(failed) <= set(request.keys):
+                return Answer("done", failed=failed)
+    code, message = _parse_error(reply.body)
     is_refused = reply.status == 403 and code in _REFUSED
-    return Answer(
-        "none" if is_refused else "unknown", code=code or f"HTTP {reply.status}", message=message
-    )
+    code = code or f"HTTP {reply.status}"
+    return Answer("none" if is_refused else "unknown", code=code, message=message)
+
+
+def _text(element: ET.Element, name: str) -> str:
+    return element.findtext(f"{{*}}{name}") or ""
+
+
+def _parse_error(body: bytes) -> tuple[str, str]:
+    """Return code and message of a store's error; empty when it is none."""
+    error = _parse_xml(body, "Error")
+    return ("", "") if error is None else (_text(error, "Code"), _text(error, "Message"))
 
 
 def _parse_xml(body: bytes, root: str) -> ET.Element | None:
@@ -564,9 +517,7 @@ def _to_seen(key: str, headers: Mapping[str, str]) -> Seen:
 def _explain(reply: Reply, what: str) -> StoreError:
     if reply.status < 1:
         return StoreError(f"{what}: {reply.error}", code="NoAnswer" if reply.status else "NotSent")
-    error = _parse_xml(reply.body, "Error")
-    code = (error.findtext("{*}Code") or "") if error is not None else ""
-    message = (error.findtext("{*}Message") or "") if error is not None else ""
+    code, message = _parse_error(reply.body)
     absent = AbsentError if code else StoreError
     kind = {404: absent, 403: DeniedError, 401: DeniedError}.get(reply.status, StoreError)
     return kind(f"{what}: {code or reply.status} {message}".strip(), code=code)

@@ -20,23 +20,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "AbsentError",
-    "DeniedError",
-    "DriftError",
-    "ExpiredError",
-    "HeldError",
-    "LimitError",
-    "MoveError",
-    "MoversError",
-    "NotApprovedError",
-    "NotReadyError",
-    "PlanError",
-    "RefusedError",
-    "StoppedError",
-    "StoreError",
-]
-
 
 class MoveError(Exception):
     """Anything that this package raises on purpose."""

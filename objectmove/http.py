@@ -25,7 +25,9 @@ from urllib.parse import unquote, urlsplit
 import certifi
 import httptools
 
-__all__ = ["Connections", "Message", "Reply"]
+Sink = Callable[[bytes], Any]
+Start = Callable[[Callable[[], None]], None]
+"""Called with what writes the request; calls it, unless nobody waits for it any more."""
 
 _IDLE_S = 2.0
 _GRACE_S = 0.7
@@ -62,6 +64,7 @@ class Reply:
     error: str = ""
 
 
+@dataclass(eq=False)
 class Connections:
     """Connections to one server, and the thread that serves them.
 
@@ -73,24 +76,21 @@ class Connections:
     count : connections at a time
     """
 
-    def __init__(
-        self,
-        host: str,
-        *,
-        secure: bool,
-        ca_file: str,
-        proxy_url: str,
-        connect_s: float,
-        read_s: float,
-        count: int,
-    ) -> None:
-        self._host = urlsplit(f"//{host}")
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if secure else None
+    host: str
+    secure: bool
+    ca_file: str
+    proxy_url: str
+    connect_s: float
+    read_s: float
+    count: int
+
+    def __post_init__(self) -> None:
+        self._host = urlsplit(f"//{self.host}")
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if self.secure else None
         if self._tls:  # ``ssl.create_default_context`` reads the environment's SSLKEYLOGFILE
-            self._tls.load_verify_locations(ca_file or certifi.where())
-        self._port = self._host.port or (443 if secure else 80)
-        self._proxy = urlsplit(proxy_url) if proxy_url else None
-        self._connect_s, self._read_s, self._count = connect_s, read_s, count
+            self._tls.load_verify_locations(self.ca_file or certifi.where())
+        self._port = self._host.port or (443 if self.secure else 80)
+        self._proxy = urlsplit(self.proxy_url) if self.proxy_url else None
         self._idle: list[_Connection] = []
         weakref.finalize(self, _close, self._idle)
 
@@ -100,7 +100,7 @@ class Connections:
         take: Callable[[int, Reply], None],
         *,
         resend: bool = False,
-        sink: Callable[[bytes], Any] | None = None,
+        sink: Sink | None = None,
     ) -> None:
         """Send messages, several at a time, until each has its reply.
 
@@ -156,7 +156,7 @@ class Connections:
                     raise
 
         async def serve_all() -> None:
-            count = min(self._count, len(messages))
+            count = min(self.count, len(messages))
             ends = await asyncio.gather(*(serve() for _ in range(count)), return_exceptions=True)
             for error in filter(None, ends):
                 raise error
@@ -176,12 +176,7 @@ class Connections:
             raise
 
     async def _send(
-        self,
-        make: Callable[[], Message],
-        start: Callable[[Callable[[], None]], None],
-        *,
-        resend: bool,
-        sink: Callable[[bytes], Any] | None,
+        self, make: Callable[[], Message], start: Start, *, resend: bool, sink: Sink | None
     ) -> Reply:
         try:
             message = make()
@@ -210,9 +205,9 @@ class Connections:
             connection.close()
         at, tls = (self._proxy, None) if self._proxy else (self._host, self._tls)
         port = (at.port or 80) if self._proxy else self._port
-        async with asyncio.timeout(self._connect_s):
+        async with asyncio.timeout(self.connect_s):
             streams = await asyncio.open_connection(at.hostname, port, ssl=tls)
-            connection = _Connection(*streams, self._read_s)
+            connection = _Connection(*streams, self.read_s)
             if self._proxy and self._tls:
                 try:
                     await self._open_tunnel(connection)
@@ -263,11 +258,7 @@ class _Connection:
         return self.is_open and is_quiet and is_young and not self._writer.is_closing()
 
     async def send(
-        self,
-        method: str,
-        content: bytes,
-        start: Callable[[Callable[[], None]], None],
-        sink: Callable[[bytes], Any] | None = None,
+        self, method: str, content: bytes, start: Start, sink: Sink | None = None
     ) -> Reply:
         """Send one request, by ``start``, and read its whole answer."""
         self.is_open, self._is_done = False, False

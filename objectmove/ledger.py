@@ -8,7 +8,7 @@ that the worker is paused for this plan; ``settled`` and ``taken_back`` come fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,8 +20,6 @@ from .bucket import format_time, parse_time
 from .plan import MovePlan
 from .record import Record, pack, unpack
 from .table import State
-
-__all__ = ["Landing", "Ledger", "Log", "Logs"]
 
 
 class Log(Protocol):
@@ -46,6 +44,7 @@ class Log(Protocol):
 Logs = Callable[[str], Log]
 """Plan id to its ledger."""
 
+_STATES = {"intent": State.DOUBTFUL, "refused": State.NONE, "landed": State.LANDED}
 _OUTCOMES = {
     "moved": State.MOVED,
     "skipped": State.SKIPPED,
@@ -86,11 +85,11 @@ class Ledger:
         self.is_done = self.is_holding = False
         self.already: set[int] = set()
         self.lost: list[str] = []
-        hashes = set()
-        for entry in log.read():
+        entries = log.read()
+        for entry in entries:
             self._take(entry)
-            hashes.add(entry.hash)
-        self.is_behind = record is not None and bool(record.ledger) and record.ledger not in hashes
+        known = {"", *(entry.hash for entry in entries)}
+        self.is_behind = record is not None and record.ledger not in known
         if record is not None:
             self._believe(record)
 
@@ -111,69 +110,68 @@ class Ledger:
     def announce(self, rows: Iterable[int], fence_at: datetime) -> None:
         """Write which rows are copied next; there is room for what comes of it afterwards."""
         self._log.reserve()
+        self._note_intent(rows, fence_at)
+
+    def _note_intent(self, rows: Iterable[int], fence_at: datetime) -> None:
         self.note("intent", {"rows": pack(rows), "fence_at": format_time(fence_at)}, sync=True)
 
-    def settle_rows(self, **rows: Iterable[int]) -> None:
+    def land(self, row: int, etag: str, at: datetime | None) -> None:
+        """Write that a copy is there: since when by its answer, or found by a look."""
+        when = format_time(at) if at else ""
+        self.note("landed", {"rows": pack([row]), "etag": etag, "at": when})
+
+    def settle_rows(self, **rows: Sequence[int]) -> None:
         """Write outcomes: ``moved``, ``skipped``, ``conflicts`` or ``unproven``, by row."""
-        named = {name: sorted(some) for name, some in rows.items() if some}
-        if named:
-            reasons = {
-                str(row): self.reasons[row]
-                for some in named.values()
-                for row in some
-                if row in self.reasons
-            }
-            packed = {name: pack(some) for name, some in named.items()}
-            self.note("outcome", {**packed, "reasons": reasons})
+        if named := {name: pack(some) for name, some in rows.items() if some}:
+            dealt_with = sorted({row for some in rows.values() for row in some})
+            reasons = {str(r): self.reasons[r] for r in dealt_with if r in self.reasons}
+            self.note("outcome", {**named, "reasons": reasons})
 
     def keep_belief(self) -> None:
         """Write down what only the bucket's record knew, before the record is written anew."""
         if self.is_behind and self.fence_at:
-            rows = pack(self.rows(State.DOUBTFUL))
-            data = {"rows": rows, "fence_at": format_time(self.fence_at)}
-            self.note("intent", data, sync=True)
-            self.settle_rows(
-                unproven=self.rows(State.UNPROVEN), conflicts=self.rows(State.CONFLICT)
-            )
+            unproven, conflicts = self.rows(State.UNPROVEN), self.rows(State.CONFLICT)
+            self._note_intent(self.rows(State.DOUBTFUL), self.fence_at)
+            self.settle_rows(unproven=unproven, conflicts=conflicts)
             self.is_behind = False
 
     def close(self) -> None:
         """Give the reserved room back."""
         self._log.release_reserve()
 
-    def _take(self, entry: Entry) -> None:  # noqa: PLR0912  # one branch a kind of line
+    def _take(self, entry: Entry) -> None:
         data, self.head = entry.data, entry.hash
-        rows = unpack(data.get("rows", ())) if isinstance(data.get("rows"), list) else set()
-        if entry.kind == "approved":
-            self.approved_sha256, self.approved_by = data["sha256"], data["by"]
-        elif entry.kind in ("intent", "deleting"):
-            fence_at = parse_time(data["fence_at"])
-            self.fence_at = max(fence_at, self.fence_at or fence_at)
-            if entry.kind == "intent":
-                self._set(rows, State.DOUBTFUL)
+        rows = unpack(data.get("rows", ()))
+        if "fence_at" in data:
+            self._wait_for(parse_time(data["fence_at"]))
+        if entry.kind in _STATES:
+            self._set(rows, _STATES[entry.kind])
+        match entry.kind:
+            case "approved":
+                self.approved_sha256, self.approved_by = data["sha256"], data["by"]
+            case "intent":
                 self.begun = max(self.begun, max(rows, default=-1) + 1)
-        elif entry.kind == "refused":
-            self._set(rows, State.NONE)
-        elif entry.kind == "landed":
-            at = parse_time(data["at"]) if data["at"] else None
-            for row in rows:
-                self.landings[row] = Landing(data["etag"], at)
-            self.already |= rows if at is None else set()
-            self._set(rows, State.LANDED)
-        elif entry.kind == "outcome":
-            for name, state in _OUTCOMES.items():
-                self._set(unpack(data.get(name, ())), state)
-        elif entry.kind == "settled":
-            self._set(rows, _WORDS[data["word"]])
-        elif entry.kind == "window":
-            self.lost += data["lost"]
-        elif entry.kind == "hold":
-            self.is_holding = data["taken"]
-        elif entry.kind == "taken_back":
-            self.taken_back_by = data["by"]
-        elif entry.kind == "done":
-            self.is_done = True
+            case "landed":
+                at = parse_time(data["at"]) if data["at"] else None
+                self.landings |= dict.fromkeys(rows, Landing(data["etag"], at))
+                self.already |= rows if at is None else set()
+            case "outcome":
+                for name, state in _OUTCOMES.items():
+                    self._set(unpack(data.get(name, ())), state)
+            case "settled":
+                self._set(rows, _WORDS[data["word"]])
+            case "window":
+                self.lost += data["lost"]
+            case "hold":
+                self.is_holding = data["taken"]
+            case "taken_back":
+                self.taken_back_by = data["by"]
+            case "done":
+                self.is_done = True
         self.reasons |= {int(row): why for row, why in data.get("reasons", {}).items()}
+
+    def _wait_for(self, fence_at: datetime) -> None:
+        self.fence_at = max(fence_at, self.fence_at or fence_at)
 
     def _set(self, rows: Iterable[int], state: State) -> None:
         for row in rows:
@@ -187,7 +185,7 @@ class Ledger:
         self.is_holding = self.is_holding or record.is_holding
         self.begun = max(self.begun, record.begun)
         if record.fence_at:
-            self.fence_at = max(record.fence_at, self.fence_at or record.fence_at)
+            self._wait_for(record.fence_at)
         in_doubt = range(min(record.begun, len(self.states)))
         self._set([r for r in in_doubt if self.states[r] is State.NONE], State.DOUBTFUL)
         for open_, state in ((record.unproven, State.UNPROVEN), (record.conflicts, State.CONFLICT)):

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,24 +23,22 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationEr
 from .bucket import Seen, format_time, is_key_supported, parse_time
 from .errors import PlanError, StoreError
 
-__all__ = [
-    "PLAN_ID",
-    "Abilities",
-    "Action",
-    "MovePlan",
-    "PlanHeader",
-    "PlanRow",
-    "PlanTrailer",
-    "Timing",
-    "describe_window",
-    "load_plan",
-    "parse_plan",
-    "save_plan",
-    "write_plan",
-]
-
 PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 _SCHEMA = "objectmove/plan/2"
+_TIMES = ("last_modified", "age_start")
+_SAMPLE = 10
+_UNGUARDED = {
+    "fence": "no fence: this store accepts requests after their expiry, so that a request which "
+    "waited long somewhere can still take effect",
+    "conditional_delete": "a source that is rewritten within {seconds:g} s after our last look at "
+    "it may lose its newer version: this store ignores conditions on deletes",
+    "conditional_copy": "an object that someone writes to a destination within {seconds:g} s after "
+    "our look may be overwritten: this store ignores conditions on the target of a copy",
+}
+_ALWAYS_UNGUARDED = (
+    "in every store: a proxy that repeats requests can ship twice, and a rewrite of metadata alone "
+    "is not seen"
+)
 
 Timestamp = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
 Action = Literal["move", "undo", "settle"]
@@ -175,22 +174,15 @@ class PlanRow:
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as the file has it."""
-        row = {
-            "key": self.key,
-            "to": self.to,
-            "etag": self.etag,
-            "size_bytes": self.size_bytes,
-            "last_modified": format_time(self.last_modified),
-            "age_start": format_time(self.age_start),
-            "facts": dict(self.facts),
-        }
-        return {**row, "sha256": self.sha256} if self.sha256 else row
+        row = {"key": self.key, "to": self.to, "etag": self.etag, "size_bytes": self.size_bytes}
+        times = {name: format_time(getattr(self, name)) for name in _TIMES}
+        sha256 = {"sha256": self.sha256} if self.sha256 else {}
+        return {**row, **times, "facts": dict(self.facts), **sha256}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> PlanRow:
         """Return the row that a line of the file holds."""
-        times = {name: parse_time(row[name]) for name in ("last_modified", "age_start")}
-        return cls(**{**row, **times})
+        return cls(**{**row, **{name: parse_time(row[name]) for name in _TIMES}})
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,36 +204,24 @@ class MovePlan:
 
 def describe_window(abilities: Abilities, timing: Timing) -> str:
     """Say what the store's abilities leave unguarded, with the seconds."""
-    parts, seconds = [], 2 + timing.settle_s
-    if not abilities.fence:
-        parts.append(
-            "no fence: this store accepts requests after their expiry, so that a request which "
-            "waited long somewhere can still take effect"
-        )
-    if not abilities.conditional_delete:
-        parts.append(
-            f"a source that is rewritten within {seconds:g} s after our last look at it may lose "
-            "its newer version: this store ignores conditions on deletes"
-        )
-    if not abilities.conditional_copy:
-        parts.append(
-            f"an object that someone writes to a destination within {seconds:g} s after our look "
-            "may be overwritten: this store ignores conditions on the target of a copy"
-        )
-    parts.append(
-        "in every store: a proxy that repeats requests can ship twice, and a rewrite of metadata "
-        "alone is not seen"
-    )
-    return "; ".join(parts)
+    parts = [text for name, text in _UNGUARDED.items() if not getattr(abilities, name)]
+    return "; ".join([*parts, _ALWAYS_UNGUARDED]).format(seconds=2 + timing.settle_s)
+
+
+class Excluded:
+    """What was left out: counts by reason, and a few keys for each."""
+
+    def __init__(self) -> None:
+        self.counts, self.sample = Counter[str](), dict[str, tuple[str, ...]]()
+
+    def add(self, reason: str, *keys: str) -> None:
+        """Count some keys."""
+        self.counts[reason] += len(keys)
+        self.sample[reason] = (*self.sample.get(reason, ()), *keys)[:_SAMPLE]
 
 
 def write_plan(
-    folder: Path,
-    header: PlanHeader,
-    rows: Sequence[PlanRow],
-    *,
-    excluded: Mapping[str, int] | None = None,
-    excluded_sample: Mapping[str, tuple[str, ...]] | None = None,
+    folder: Path, header: PlanHeader, rows: Sequence[PlanRow], excluded: Excluded
 ) -> MovePlan:
     """Write a plan under ``folder`` and return it.
 
@@ -254,11 +234,11 @@ def write_plan(
         objects=len(rows),
         bytes=sum(row.size_bytes for row in rows),
         oldest=min((row.age_start for row in rows), default=None),
-        excluded=dict(sorted((excluded or {}).items())),
-        excluded_sample=dict(sorted((excluded_sample or {}).items())),
+        excluded=dict(excluded.counts),
+        excluded_sample=excluded.sample,
     )
-    lines = [_encode(_dump(header)), *(_encode(row.to_json()) for row in rows)]
-    content = "".join(f"{line}\n" for line in (*lines, _encode(_dump(trailer)))).encode()
+    parts = [_dump(header), *(row.to_json() for row in rows), _dump(trailer)]
+    content = "".join(f"{_encode(part)}\n" for part in parts).encode()
     plan = parse_plan(content, path=folder / f"{header.id}.jsonl")
     save_plan(plan)
     return plan

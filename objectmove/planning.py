@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -15,6 +15,7 @@ from .bucket import Bucket, Seen, find_all, format_time, is_key_supported
 from .errors import ExpiredError, LimitError, NotApprovedError, NotReadyError, PlanError, StoreError
 from .ledger import Ledger, Logs
 from .plan import (
+    Excluded,
     MovePlan,
     PlanHeader,
     PlanRow,
@@ -28,13 +29,10 @@ from .probe import probe
 from .record import find_keys_in_doubt, read_record
 from .table import State
 
-__all__ = ["Judge", "Judgement", "make_move_plan", "make_settle_plan", "make_undo_plan"]
-
 GIB = 1024**3
 MAX_COPY_BYTES = 5 * GIB
 SETTLED = ".runbook/settled/"
 _CHUNK = 1000
-_SAMPLE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +53,6 @@ class Judgement:
 
 Judge = Callable[[Sequence[Seen]], Sequence[Judgement]]
 """Called with up to a thousand objects, with their metadata; answers in the same order."""
-
-
-@dataclass
-class _Excluded:
-    counts: Counter[str] = field(default_factory=Counter)
-    sample: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def add(self, reason: str, key: str) -> None:
-        self.counts[reason] += 1
-        if len(self.sample.get(reason, ())) < _SAMPLE:
-            self.sample[reason] = (*self.sample.get(reason, ()), key)
 
 
 def make_move_plan(
@@ -114,69 +101,53 @@ def make_move_plan(
     source, to = header["source"], header["to"]
     check_prefixes(source, to)
     abilities = probe(bucket, expires_s=timing.expires_s)
-    excluded, rows, hashed = _Excluded(), list[PlanRow](), 0
-    doubts = find_keys_in_doubt(bucket)
-    candidates = _list_candidates(bucket, (source, to, match), doubts, excluded)
+    excluded, rows, looked, hashed = Excluded(), list[PlanRow](), 0, 0
+    candidates = _list_candidates(bucket, source, to, match, excluded)
     limit, limit_bytes = header["limit_objects"], header["limit_bytes"]
-    looked = total = 0
     while chunk := list(islice(candidates, _CHUNK)):
         looked += len(chunk)
         progress(looked)
         if first is not None and len(rows) >= first:
-            for seen in chunk:
-                excluded.add("left_for_later", seen.key)
+            excluded.add("left_for_later", *(seen.key for seen in chunk))
             continue
         for seen, judgement in _judge(bucket, chunk, judge, excluded):
-            row = PlanRow(
-                key=seen.key,
-                to=to + seen.key[len(source) :],
-                etag=seen.etag,
-                size_bytes=seen.size_bytes,
-                last_modified=seen.last_modified,
-                age_start=judgement.age_start,
-                facts=judgement.facts,
-            )
+            sha256, key = "", seen.key
             if not seen.has_hash:
                 hashed += seen.size_bytes
-                row = replace(row, sha256=_hash(bucket, seen, excluded, hashed <= hash_bytes))
-                if not row.sha256:
+                sha256 = _hash(bucket, seen, excluded, hashed <= hash_bytes)
+                if not sha256:
                     continue
             if first is not None and len(rows) >= first:
-                excluded.add("left_for_later", seen.key)
-            else:
-                rows.append(row)
-        total = sum(row.size_bytes for row in rows)
-        if len(rows) > limit or total > limit_bytes:
-            raise LimitError(
-                f"more would move than one plan may hold: {limit} objects, {limit_bytes} bytes"
-            )
+                excluded.add("left_for_later", key)
+                continue
+            version = (seen.etag, seen.size_bytes, seen.last_modified)
+            why = (judgement.age_start, judgement.facts)
+            rows.append(PlanRow(key, to + key[len(source) :], *version, *why, sha256))
+        if len(rows) > limit or sum(row.size_bytes for row in rows) > limit_bytes:
+            most = f"{limit} objects, {limit_bytes} bytes"
+            raise LimitError(f"more would move than one plan may hold: {most}")
     rows = _leave_out_taken(bucket, to, rows, excluded)
     if free_bytes is not None and free_bytes < 2 * max((r.size_bytes for r in rows), default=0):
         raise NotReadyError(f"{free_bytes} bytes are free: no room for the copies")
-    return write_plan(
-        folder,
-        PlanHeader(
-            id=f"rel-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
-            action="move",
-            endpoint=bucket.endpoint,
-            bucket=bucket.name,
-            made_at=now,
-            expires_at=now + timedelta(seconds=header["lifetime_s"]),
-            abilities=abilities,
-            timing=timing,
-            window=describe_window(abilities, timing),
-            **{name: value for name, value in header.items() if name != "lifetime_s"},
-        ),
-        rows,
-        excluded=excluded.counts,
-        excluded_sample=excluded.sample,
+    new = PlanHeader(
+        id=f"rel-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
+        action="move",
+        endpoint=bucket.endpoint,
+        bucket=bucket.name,
+        made_at=now,
+        expires_at=now + timedelta(seconds=header["lifetime_s"]),
+        abilities=abilities,
+        timing=timing,
+        window=describe_window(abilities, timing),
+        **{name: value for name, value in header.items() if name != "lifetime_s"},
     )
+    return write_plan(folder, new, rows, excluded)
 
 
 def _list_candidates(
-    bucket: Bucket, what: tuple[str, str, str], doubts: Mapping[str, str], excluded: _Excluded
+    bucket: Bucket, source: str, to: str, match: str, excluded: Excluded
 ) -> Iterator[Seen]:
-    source, to, match = what
+    doubts = find_keys_in_doubt(bucket)
     for seen in bucket.list_objects(source):
         rest = seen.key[len(source) :]
         if not fnmatchcase(rest.lower(), match.lower()):
@@ -192,21 +163,19 @@ def _list_candidates(
 
 
 def _judge(
-    bucket: Bucket, chunk: Sequence[Seen], judge: Judge, excluded: _Excluded
+    bucket: Bucket, chunk: Sequence[Seen], judge: Judge, excluded: Excluded
 ) -> Iterator[tuple[Seen, Judgement]]:
     found = bucket.look([seen.key for seen in chunk])
     heads = []
     for listed in chunk:
         head = found.get(listed.key)
-        if head is None:
-            excluded.add("gone" if listed.key in found else "unreadable", listed.key)
-        elif not head.etag:
-            excluded.add("unreadable", listed.key)
+        if head is None or not head.etag:
+            is_gone = listed.key in found and head is None
+            excluded.add("gone" if is_gone else "unreadable", listed.key)
+        elif head.is_same(listed):  # a HEAD tells whole seconds
+            heads.append(replace(head, last_modified=listed.last_modified))
         else:
-            # a HEAD tells whole seconds
-            is_same = head.is_same(listed)
-            at = listed.last_modified if is_same else head.last_modified
-            heads.append(replace(head, last_modified=at))
+            heads.append(head)
     for seen, judgement in zip(heads, judge(heads), strict=True):
         if judgement.exclude:
             excluded.add(judgement.exclude, seen.key)
@@ -214,22 +183,20 @@ def _judge(
             yield seen, judgement
 
 
-def _hash(bucket: Bucket, seen: Seen, excluded: _Excluded, is_within: bool) -> str:
-    if not is_within:
-        excluded.add("hash_limit", seen.key)
-        return ""
-    try:
-        return bucket.read_sha256(seen.key)
-    except StoreError:
-        excluded.add("unreadable", seen.key)
-        return ""
+def _hash(bucket: Bucket, seen: Seen, excluded: Excluded, is_within: bool) -> str:
+    reason = "unreadable" if is_within else "hash_limit"
+    with suppress(StoreError):
+        if is_within:
+            return bucket.read_sha256(seen.key)
+    excluded.add(reason, seen.key)
+    return ""
 
 
 def _leave_out_taken(
-    bucket: Bucket, to: str, rows: Iterable[PlanRow], excluded: _Excluded
+    bucket: Bucket, to: str, rows: Sequence[PlanRow], excluded: Excluded
 ) -> list[PlanRow]:
     """Leave out what would overwrite something else; the same content may lie there already."""
-    kept, rows = list[PlanRow](), list(rows)
+    kept = []
     found = find_all(bucket, to, [row.to for row in rows]) if rows else {}
     for row in rows:
         there = found.get(row.to)
@@ -275,50 +242,39 @@ def make_undo_plan(
         undo = load_plan(undo_path)
         if Ledger(logs(undo.id), undo).approved_sha256:
             return undo
-    head = plan.header
+    head, ledger = plan.header, Ledger(logs(plan.id), plan, read_record(bucket, plan.id))
     if head.action != "move":
         raise PlanError(f"{plan.id} is itself of the kind '{head.action}': make a new plan instead")
-    ledger = Ledger(logs(plan.id), plan, read_record(bucket, plan.id))
-    if not ledger.approved_sha256:
-        raise NotApprovedError(f"{plan.id} was never begun: there is nothing to take back")
     if ledger.rows(State.DOUBTFUL):
-        raise NotApprovedError(
-            f"{plan.id} was cut off: runbook resume {plan.id}, then take it back"
-        )
+        way_on = f"runbook resume {plan.id}, then take it back"
+        raise NotApprovedError(f"{plan.id} was cut off: {way_on}")
     first = min((land.at for land in ledger.landings.values() if land.at), default=None)
-    if first is None:
-        raise NotApprovedError(
-            f"nothing of {plan.id} was put in place: there is nothing to take back"
-        )
+    if not ledger.approved_sha256 or first is None:
+        why = "put nothing in place" if ledger.approved_sha256 else "was never begun"
+        raise NotApprovedError(f"{plan.id} {why}: there is nothing to take back")
     closes_at, store_now = first + timedelta(seconds=window_s), bucket.read_clock()
     if store_now > closes_at:
+        until = format_time(closes_at)
         raise ExpiredError(
-            f"{plan.id} could be taken back until {format_time(closes_at)}: labels may be printed "
-            "by now"
+            f"{plan.id} could be taken back until {until}: labels may be printed by now"
         )
-    rows, excluded = _invert(bucket, plan, ledger)
-    header = head.model_copy(
-        update={
-            "id": f"{plan.id}-undo",
-            "step": f"{head.step}.1",
-            "action": "undo",
-            "source": head.to,
-            "to": head.source,
-            "made_at": now,
-            "made_by": made_by,
-            "expires_at": now + (closes_at - store_now),
-            "others": others,
-            "parent": plan.id,
-        }
-    )
-    return write_plan(
-        plan.path.parent, header, rows, excluded=excluded.counts, excluded_sample=excluded.sample
-    )
+    what = {"id": f"{plan.id}-undo", "step": f"{head.step}.1", "action": "undo", "others": others}
+    where = {"source": head.to, "to": head.source}
+    header = _derive(plan, made_by, now, closes_at - store_now, **what, **where)
+    return write_plan(plan.path.parent, header, *_invert(bucket, plan, ledger))
 
 
-def _invert(bucket: Bucket, plan: MovePlan, ledger: Ledger) -> tuple[list[PlanRow], _Excluded]:
+def _derive(
+    plan: MovePlan, made_by: str, now: datetime, lifetime: timedelta, **changes: str
+) -> PlanHeader:
+    """Return the header of a plan that is about another one."""
+    made = {"parent": plan.id, "made_by": made_by, "made_at": now, "expires_at": now + lifetime}
+    return plan.header.model_copy(update={**made, **changes})
+
+
+def _invert(bucket: Bucket, plan: MovePlan, ledger: Ledger) -> tuple[list[PlanRow], Excluded]:
     """Return the way back of what is still ours at the destination."""
-    excluded, rows = _Excluded(), list[PlanRow]()
+    excluded, rows = Excluded(), list[PlanRow]()
     landed = sorted(ledger.landings)
     found = bucket.look([plan.rows[place].to for place in landed])
     for place in landed:
@@ -330,16 +286,13 @@ def _invert(bucket: Bucket, plan: MovePlan, ledger: Ledger) -> tuple[list[PlanRo
             excluded.add("unreadable", row.to)
         elif seen is None:
             excluded.add("taken_by_a_consumer", row.to)
-        elif landing.at is None or not Seen(
-            row.to, landing.etag, row.size_bytes, landing.at
+        elif landing.at is None or not replace(
+            row.version, etag=landing.etag, last_modified=landing.at
         ).is_same(seen):
             excluded.add("not_our_copy", row.to)
         else:
-            rows.append(
-                replace(
-                    row, key=row.to, to=row.key, etag=landing.etag, last_modified=seen.last_modified
-                )
-            )
+            ours = replace(row, etag=landing.etag, last_modified=seen.last_modified)
+            rows.append(replace(ours, key=row.to, to=row.key))
     return rows, excluded
 
 
@@ -377,45 +330,27 @@ def make_settle_plan(
         raise NotApprovedError(f"{plan.id} is not at its end: runbook resume {plan.id} first")
     open_ = {plan.rows[row].key: row for row in ledger.rows(State.UNPROVEN, State.CONFLICT)}
     if unknown := [key for key in keys if key not in open_]:
-        raise PlanError(
-            f"{unknown[0]!r} is not an open row of {plan.id}; open are: "
-            f"{', '.join(sorted(open_)[:10]) or 'none'}"
-        )
-    chosen = list(keys) or sorted(open_)
-    found = bucket.look(chosen)
-    rows = []
-    parked = f"{SETTLED}{plan.id}/"
-    for key in sorted(chosen):
+        some = ", ".join(sorted(open_)[:10]) or "none"
+        raise PlanError(f"{unknown[0]!r} is not an open row of {plan.id}; open are: {some}")
+    parked, rows = f"{SETTLED}{plan.id}/", []
+    found = bucket.look(list(keys) or list(open_))
+    for key in sorted(keys or open_):
         if key not in found:
             raise StoreError(f"{key} could not be read: nothing was planned")
         seen, planned = found[key], plan.rows[open_[key]]
         facts = {"row": str(open_[key]), "evidence": evidence.get(key, "")}
-        is_parked = word == "taken" and seen is not None
-        version = seen or planned.version
-        row = replace(
-            planned,
-            to=parked + key[len(plan.header.source) :] if is_parked else "",
-            etag=version.etag,
-            size_bytes=version.size_bytes,
-            last_modified=version.last_modified,
-            facts={**planned.facts, **facts, "source": "there" if seen else "absent"},
-            sha256="",
-        )
-        if is_parked and seen is not None and not seen.has_hash:
-            row = replace(row, sha256=bucket.read_sha256(key))
+        facts = {**planned.facts, **facts, "source": "there" if seen else "absent"}
+        row = replace(planned, to="", facts=facts, sha256="")
+        if seen is not None:
+            row = replace(row, etag=seen.etag, size_bytes=seen.size_bytes)
+            row = replace(row, last_modified=seen.last_modified)
+        if seen is not None and word == "taken":
+            sha256 = "" if seen.has_hash else bucket.read_sha256(key)
+            row = replace(row, to=parked + key[len(plan.header.source) :], sha256=sha256)
         rows.append(row)
-    header = plan.header.model_copy(
-        update={
-            "id": f"{plan.id}-settle-{secrets.token_hex(2)}",
-            "step": f"{plan.header.step}.2",
-            "action": "settle",
-            "to": parked,
-            "made_at": now,
-            "made_by": made_by,
-            "expires_at": now + timedelta(seconds=lifetime_s),
-            "parent": plan.id,
-            "word": word,
-            "others": "nobody else moves these: they are left out of every plan",
-        }
-    )
-    return write_plan(plan.path.parent, header, rows)
+    name, step = f"{plan.id}-settle-{secrets.token_hex(2)}", f"{plan.header.step}.2"
+    what = {"id": name, "step": step, "action": "settle", "to": parked, "word": word}
+    others = "nobody else moves these: they are left out of every plan"
+    lifetime = timedelta(seconds=lifetime_s)
+    header = _derive(plan, made_by, now, lifetime, **what, others=others)
+    return write_plan(plan.path.parent, header, rows, Excluded())

@@ -10,8 +10,6 @@ from .bucket import Answer, Bucket, Request, Seen
 from .errors import NotReadyError
 from .plan import Abilities
 
-__all__ = ["PROBE", "probe"]
-
 PROBE = ".runbook/probe/"
 _REFUSED_LATE = {"AccessDenied", "RequestTimeTooSkewed", "ExpiredToken", "RequestExpired"}
 _UNMET = {"PreconditionFailed", "ConditionalRequestConflict"}
@@ -61,26 +59,14 @@ def probe(bucket: Bucket, *, expires_s: int = 20) -> Abilities:
         return Request("copy", key, source=name(source), if_match=etag, if_absent=if_absent)
 
     try:
-        put_first = must(send([put(x) for x in "abcdef"]), "take")
-        etag, etag_e = put_first[0].etag, put_first[4].etag
-        late_answers = send(
-            [put("p"), copy("a", "q", etag), Request("delete", name("b"))], is_late=True
-        )
-        late_bulk = send([Request("delete_many", keys=(name("b"), name("c")))], is_late=True)
-        unmet = send(
-            [
-                put("a", if_absent=True),
-                copy("a", "b", etag, if_absent=True),
-                copy("a", "r", "0" * 32),
-                Request("delete", name("d"), if_match="0" * 32),
-            ]
-        )
+        etag, *_, etag_e, _ = [a.etag for a in must(send([put(x) for x in "abcdef"]), "take")]
+        too_late = [put("p"), copy("a", "q", etag), Request("delete", name("b"))]
+        late_answers = send(too_late, is_late=True)
+        (bulk,) = send([Request("delete_many", keys=(name("b"), name("c")))], is_late=True)
+        wrong_etag = Request("delete", name("d"), if_match="0" * 32)
+        on_a, on_b = put("a", if_absent=True), copy("a", "b", etag, if_absent=True)
+        unmet = send([on_a, on_b, copy("a", "r", "0" * 32), wrong_etag])
         seen = look("abcdpqr")
-        is_fenced = all(_is_late(answer) for answer in late_answers) and (
-            _is_late(late_bulk[0])
-            or all(late_bulk[0].failed.get(name(x)) in _REFUSED_LATE for x in "bc")
-        )
-        kept = all(seen[x] is not None for x in "bc") and not seen["p"] and not seen["q"]
         if unmet[2].effect == "done" or seen["r"]:
             raise NotReadyError("the store copies an object that is not the one that was named")
         must(send([copy("a", "s", etag), copy("a", "t", etag, if_absent=True)]), "copy")
@@ -89,29 +75,28 @@ def probe(bucket: Bucket, *, expires_s: int = 20) -> Abilities:
         must(send([Request("delete_many", keys=(name("c"),))]), "delete")
         must(send([Request("delete", name("f"))]), "delete")
         after = look("abcefstu")
-        gone = not any(after[x] for x in "cef")
-        return Abilities(
-            fence=bool(is_fenced and kept and gone and after["s"]),
-            conditional_put=bool(
-                unmet[0].code in _UNMET and put_allowed.effect == "done" and after["u"]
-            ),
-            conditional_copy=unmet[1].code in _UNMET
-            and bool(after["t"])
-            and _same(seen["b"], after["b"]),
-            conditional_delete=bool(
-                unmet[3].code in _UNMET and seen["d"] and delete_allowed.effect == "done"
-            ),
-        )
     finally:
         _clean_up(bucket, root, send)
+    is_fenced = all(_is_late(answer) for answer in late_answers) and (
+        _is_late(bulk) or all(bulk.failed.get(name(x)) in _REFUSED_LATE for x in "bc")
+    )
+    is_kept = seen["b"] and seen["c"] and not seen["p"] and not seen["q"]
+    works = after["s"] and not any(after[x] for x in "cef")
+    is_unmet = [answer.code in _UNMET for answer in unmet]
+    b, b_after = seen["b"], after["b"]
+    is_same_b = b is not None and b_after is not None and b.is_same(b_after)
+    can_put = put_allowed.effect == "done" and after["u"]
+    can_delete = delete_allowed.effect == "done" and seen["d"]
+    return Abilities(
+        fence=bool(is_fenced and is_kept and works),
+        conditional_put=bool(is_unmet[0] and can_put),
+        conditional_copy=bool(is_unmet[1] and after["t"] and is_same_b),
+        conditional_delete=bool(is_unmet[3] and can_delete),
+    )
 
 
 def _is_late(answer: Answer) -> bool:
     return answer.effect == "none" and answer.code in _REFUSED_LATE
-
-
-def _same(one: Seen | None, other: Seen | None) -> bool:
-    return one is not None and other is not None and one.is_same(other)
 
 
 def _clean_up(bucket: Bucket, root: str, send: Callable[[Sequence[Request]], list[Answer]]) -> None:

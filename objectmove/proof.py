@@ -14,8 +14,6 @@ from .record import read_record
 from .session import Clock, Notice
 from .table import Fence, Place, Proof, Seat, State, decide
 
-__all__ = ["MoveProof", "verify_plan"]
-
 _NAMED = 100
 _FINE = (Proof.IN_PLACE, Proof.GONE_AFTER_LANDED)
 
@@ -75,19 +73,10 @@ def verify_plan(
     header, rows = plan.header, [row for row in plan.rows if row.to]
     seen = find_all(bucket, header.source, [row.key for row in rows])
     names, contents = {row.to for row in rows}, {(row.etag, row.size_bytes) for row in rows}
-    written = {
-        found.key: found
-        for found in bucket.list_objects(header.to)
-        if found.key in names or (found.etag, found.size_bytes) in contents
-    }
-    counts: dict[str, int] = dict.fromkeys((*Proof, "lost", "foreign_changed"), 0)
-    keys: dict[str, tuple[str, ...]] = {}
-
-    def count(outcome: str, key: str) -> None:
-        counts[outcome] += 1
-        if outcome != Proof.IN_PLACE and len(keys.get(outcome, ())) < _NAMED:
-            keys[outcome] = (*keys.get(outcome, ()), key)
-
+    there = bucket.list_objects(header.to)
+    written = {s.key: s for s in there if s.key in names or (s.etag, s.size_bytes) in contents}
+    found: dict[str, list[str]] = {name: [] for name in (*Proof, "lost", "foreign_changed")}
+    found["lost"] = ledger.lost
     for place, row in enumerate(plan.rows):
         landing = ledger.landings.get(place)
         source = place_of(seen[row.key], row, at_source=True) if row.key in seen else Place.UNKNOWN
@@ -99,11 +88,11 @@ def verify_plan(
             source=source,
             destination=place_of(written.get(row.to), row, at_source=False, etag=etag),
         )
-        count(rule.proof, row.key)
-    for key in ledger.lost:
-        count("lost", key)
+        found[rule.proof].append(row.key)
     times = [landing.at for landing in ledger.landings.values() if landing.at]
     for key in sorted(set(written) - names):
         if times and min(times) <= written[key].last_modified <= max(times):
-            count("foreign_changed", key)
-    return MoveProof(plan.id, at, counts, keys, ledger.approved_by)
+            found["foreign_changed"].append(key)
+    counts = {name: len(some) for name, some in found.items()}
+    named = {n: tuple(some[:_NAMED]) for n, some in found.items() if some and n != Proof.IN_PLACE}
+    return MoveProof(plan.id, at, counts, named, ledger.approved_by)

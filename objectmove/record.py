@@ -11,14 +11,12 @@ from collections.abc import Container, Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from .bucket import Bucket
 from .errors import PlanError
 from .plan import PLAN_ID, MovePlan, Timestamp, parse_plan
 from .session import Session
-
-__all__ = ["RELEASES", "Record", "find_keys_in_doubt", "list_records", "pack", "unpack"]
 
 RELEASES = ".runbook/releases/"
 _MAX_PLAN = 256 * 1024 * 1024
@@ -65,7 +63,7 @@ class Record(BaseModel):
         return self.open_rows if self.finished else set(range(self.begun)) | self.open_rows
 
 
-def pack(rows: Iterable[int]) -> list[tuple[int, int]]:
+def pack(rows: Iterable[int]) -> tuple[tuple[int, int], ...]:
     """Write row numbers as ranges, first and last."""
     packed: list[tuple[int, int]] = []
     for row in sorted(rows):
@@ -73,7 +71,7 @@ def pack(rows: Iterable[int]) -> list[tuple[int, int]]:
             packed[-1] = (packed[-1][0], row)
         else:
             packed.append((row, row))
-    return packed
+    return tuple(packed)
 
 
 def unpack(packed: Iterable[Sequence[int]]) -> set[int]:
@@ -105,11 +103,9 @@ def read_record(bucket: Bucket, plan: str) -> Record | None:
         record = Record.model_validate_json(content)
         if record.plan != plan:
             raise ValueError(f"it is of {record.plan}")
-    except (ValidationError, ValueError) as error:
-        raise PlanError(
-            f"{_key(plan, 'state.json')} in the bucket is no record of a release ({error}). "
-            "Look who wrote it."
-        ) from error
+    except ValueError as error:
+        what = f"{_key(plan, 'state.json')} in the bucket is no record of a release ({error})"
+        raise PlanError(f"{what}. Look who wrote it.") from error
     return record
 
 
@@ -148,12 +144,10 @@ def find_keys_in_doubt(bucket: Bucket, *, but: Container[str] = ()) -> dict[str,
     """
     keys: dict[str, str] = {}
     for record in list_records(bucket):
-        if record.plan not in but and record.touched_rows:
+        if record.plan not in but and (touched := record.touched_rows):
             rows = read_recorded_plan(bucket, record, folder=Path()).rows
-            for place in record.touched_rows:
-                if place < len(rows):
-                    keys[rows[place].key] = keys[rows[place].to] = record.plan
-    keys.pop("", None)
+            for row in (row for place, row in enumerate(rows) if place in touched):
+                keys |= dict.fromkeys(filter(None, (row.key, row.to)), record.plan)
     return keys
 
 
@@ -169,8 +163,8 @@ def write_record(session: Session, record: Record) -> None:
 
 def delete_record(session: Session, plan: str) -> None:
     """Remove what the bucket knows of a release: the state first."""
-    session.delete([_key(plan, "state.json")])
-    session.delete([_key(plan, "plan.jsonl.gz")])
+    session.delete(_key(plan, "state.json"))
+    session.delete(_key(plan, "plan.jsonl.gz"))
 
 
 def _key(plan: str, name: str) -> str:

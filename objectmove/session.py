@@ -20,9 +20,7 @@ from typing import Any, Protocol, Self
 
 from .bucket import Answer, Bucket, OnAnswer, Request, Seen
 from .errors import HeldError, MoveError, NotReadyError, StoppedError, StoreError
-from .plan import Timing
-
-__all__ = ["CLAIMS", "Clock", "Notice", "Session", "SystemClock"]
+from .plan import MovePlan
 
 CLAIMS = ".runbook/claims/"
 
@@ -56,8 +54,7 @@ class Session:
 
     Parameters
     ----------
-    what, by : which plan it carries out, and who; others are told
-    timing, clock : how long things may take
+    plan, by : what it carries out, and who; others are told
     notice : told what is being waited for
 
     Attributes
@@ -69,26 +66,12 @@ class Session:
     """
 
     def __init__(
-        self,
-        bucket: Bucket,
-        *,
-        what: str,
-        by: str,
-        timing: Timing,
-        clock: Clock,
-        notice: Notice = lambda _: None,
+        self, bucket: Bucket, plan: MovePlan, by: str, clock: Clock, notice: Notice
     ) -> None:
-        self.bucket, self.timing, self.clock, self.notice = bucket, timing, clock, notice
-        self.host = socket.gethostname()
-        self._body = {
-            "plan": what,
-            "by": by,
-            "host": self.host,
-            "pid": os.getpid(),
-            "lease_s": timing.lease_s,
-        }
-        self._key = ""
-        self._stamped_at = 0.0
+        self.bucket, self.clock, self.notice = bucket, clock, notice
+        self.timing, self.host = plan.header.timing, socket.gethostname()
+        self._body = {"plan": plan.id, "by": by, "host": self.host, "pid": os.getpid()}
+        self._key, self._stamped_at = "", 0.0
         self.is_silent = self.is_lost = False
         self.stamp = datetime.min.replace(tzinfo=UTC)
 
@@ -102,15 +85,12 @@ class Session:
         NotReadyError
             When the store does not show what was just written.
         """
-        seen: dict[str, datetime] = {}
-        began = self.clock.monotonic()
+        seen, began = dict[str, datetime](), self.clock.monotonic()
         while others := self._try_claim():
-            longest = 0.0
-            for claim in others:
-                body = self._read_claim(claim)
+            longest = max(body["lease_s"] for _, body in others)
+            for claim, body in others:
                 text = f"{body['by']} on {body['host']} carries out {body['plan']}"
                 is_renewed = seen.setdefault(claim.key, claim.last_modified) < claim.last_modified
-                longest = max(longest, float(body["lease_s"]))
                 waited = self.clock.monotonic() - began
                 if is_renewed or waited > longest + self.timing.spread_s + 30:
                     raise HeldError(f"{text}. Nothing was changed; try again when it has ended.")
@@ -166,21 +146,17 @@ class Session:
         StoppedError
             When it is not certain that it was written.
         """
-        (answer,) = self.send([Request("put", key, body=body)])
-        if answer.effect != "done":
-            raise StoppedError(f"{key} could not be written ({answer.code} {answer.message})")
+        _must_be_done(self.send([Request("put", key, body=body)])[0], f"{key} could not be written")
 
-    def delete(self, keys: Sequence[str]) -> None:
-        """Remove objects of ours.
+    def delete(self, key: str) -> None:
+        """Remove an object of ours.
 
         Raises
         ------
         StoppedError
-            When it is not certain that they are gone.
+            When it is not certain that it is gone.
         """
-        for answer in self.send([Request("delete", key) for key in keys]):
-            if answer.effect != "done":
-                raise StoppedError(f"an object of ours could not be removed ({answer.code})")
+        _must_be_done(self.send([Request("delete", key)])[0], f"{key} could not be removed")
 
     def wait_until(self, at: datetime, why: str) -> None:
         """Wait until the store's time is past ``at``; keeps the claim alive."""
@@ -190,27 +166,25 @@ class Session:
             self.clock.sleep(max(0.2, min(left, self.timing.expires_s / 2)))
             self._stamp()
 
-    def _try_claim(self) -> list[Seen]:
-        """Put a claim; return the live claims of others, after taking ours back."""
+    def _try_claim(self) -> list[tuple[Seen, dict[str, Any]]]:
+        """Put a claim; return the live claims of others, after taking ours back, and their text."""
         self._key = f"{CLAIMS}{secrets.token_hex(8)}"
         self._put_claim()
         claims = {seen.key: seen for seen in self.bucket.list_objects(CLAIMS)}
         if self._key not in claims:
             raise NotReadyError("the store does not list what was just written: no claim is safe")
-        ours = claims.pop(self._key)
-        self.stamp = ours.last_modified
+        self.stamp = claims.pop(self._key).last_modified
         live = []
         for claim in claims.values():
-            lease_s = float(self._read_claim(claim)["lease_s"])
-            lapses_at = claim.last_modified + timedelta(seconds=lease_s + self.timing.spread_s)
-            if lapses_at > self.stamp:
-                live.append(claim)
+            body = self._read_claim(claim)
+            lease = timedelta(seconds=body["lease_s"] + self.timing.spread_s)
+            if claim.last_modified + lease > self.stamp:
+                live.append((claim, body))
         if live:
             self._withdraw()
         return live
 
     def _stamp(self) -> None:
-        before = self.stamp
         if self.is_lost:
             raise StoppedError("our claim had lapsed")
         self.is_lost = True
@@ -218,33 +192,34 @@ class Session:
         seen = self.bucket.look([self._key]).get(self._key)
         if seen is None:
             raise StoppedError("our claim is not there any more: someone removed it")
-        if (seen.last_modified - before).total_seconds() >= self.timing.lease_s - 1:
+        if (seen.last_modified - self.stamp).total_seconds() >= self.timing.lease_s - 1:
             raise StoppedError("our claim had lapsed: this machine slept, or the store was slow")
-        self.stamp, self.is_lost = max(before, seen.last_modified), False
+        self.stamp, self.is_lost = max(self.stamp, seen.last_modified), False
 
     def _put_claim(self) -> None:
-        body = json.dumps(self._body).encode()
-        # A claim that takes effect late only makes others wait: any date of the store will do.
-        date = self.bucket.read_clock()
-        self._stamped_at = self.clock.monotonic()
-        (answer,) = self.bucket.send(
-            [Request("put", self._key, body=body)], signed_at=date, expires_s=self.timing.expires_s
-        )
-        if answer.effect != "done":
-            raise StoppedError(f"the claim could not be written ({answer.code} {answer.message})")
+        body = json.dumps({**self._body, "lease_s": self.timing.lease_s}).encode()
+        answer = self._send_about_claim(Request("put", self._key, body=body))
+        _must_be_done(answer, "the claim could not be written")
 
     def _withdraw(self) -> None:
         with suppress(StoreError):  # it lapses
-            self.bucket.send(
-                [Request("delete", self._key)],
-                signed_at=self.bucket.read_clock(),
-                expires_s=self.timing.expires_s,
-            )
+            self._send_about_claim(Request("delete", self._key))
+
+    def _send_about_claim(self, request: Request) -> Answer:
+        """Send it signed anew: what takes effect late here only makes others wait."""
+        date, lifetime = self.bucket.read_clock(), self.timing.expires_s
+        self._stamped_at = self.clock.monotonic()
+        return self.bucket.send([request], signed_at=date, expires_s=lifetime)[0]
 
     def _read_claim(self, claim: Seen) -> dict[str, Any]:
-        unknown = {"plan": "something", "by": "someone", "host": "?", "lease_s": 3600}
+        unknown = {"plan": "something", "by": "someone", "host": "?", "lease_s": 3600.0}
         try:
             body = json.loads(self.bucket.read(claim.key) or b"{}")
             return {**unknown, **body, "lease_s": min(3600.0, float(body["lease_s"]))}
         except (ValueError, TypeError, KeyError, MoveError):
             return unknown
+
+
+def _must_be_done(answer: Answer, trouble: str) -> None:
+    if answer.effect != "done":
+        raise StoppedError(f"{trouble} ({answer.code} {answer.message})")

@@ -7,11 +7,12 @@ a test proves that each has exactly one rule. ``docs/decision-table.md`` is prin
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import StrEnum
 from itertools import product
+from typing import TypeVar
 
-__all__ = ["RULES", "Act", "Fence", "Place", "Proof", "Rule", "Seat", "State", "decide", "render"]
+_Kind = TypeVar("_Kind", bound=StrEnum)
 
 
 class Fence(StrEnum):
@@ -85,20 +86,28 @@ class Proof(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Cells with one decision, and the reason."""
+    """Cells with one decision, and the reason, in the table's words (``any``, ``not-same``)."""
 
     state: State
-    fence: frozenset[Fence]
-    seat: frozenset[Seat]
-    source: frozenset[Place]
-    destination: frozenset[Place]
+    fence: str
+    seat: str
+    source: str
+    destination: str
     act: Act
     proof: Proof
     reason: str
 
     def cells(self) -> Iterator[tuple[Fence, Seat, State, Place, Place]]:
         """Yield every cell that the rule decides."""
-        return product(self.fence, self.seat, {self.state}, self.source, self.destination)
+        places = (_read(Place, self.source), _read(Place, self.destination))
+        return product(_read(Fence, self.fence), _read(Seat, self.seat), [self.state], *places)
+
+
+def _read(kind: type[_Kind], word: str) -> list[_Kind]:
+    """Return what a word of the table stands for."""
+    if word.startswith("not-"):
+        return [one for one in kind if one != word.removeprefix("not-")]
+    return list(kind) if word == "any" else [kind(word)]
 
 
 _TABLE = """
@@ -150,24 +159,7 @@ FREED    any    any  not-same       any     NOTHING  CHANGED_BY_OTHERS  a person
 
 def _parse(line: str) -> Rule:
     state, fence, seat, source, destination, act, proof, reason = line.split(maxsplit=7)
-    return Rule(
-        State[state],
-        frozenset(Fence if fence == "any" else [Fence(fence)]),
-        frozenset(Seat if seat == "any" else [Seat(seat)]),
-        _parse_places(source),
-        _parse_places(destination),
-        Act[act],
-        Proof[proof],
-        reason,
-    )
-
-
-def _parse_places(word: str) -> frozenset[Place]:
-    if word == "any":
-        return frozenset(Place)
-    if word.startswith("not-"):
-        return frozenset(Place) - {Place(word.removeprefix("not-"))}
-    return frozenset({Place(word)})
+    return Rule(State[state], fence, seat, source, destination, Act[act], Proof[proof], reason)
 
 
 RULES: tuple[Rule, ...] = tuple(_parse(line) for line in _TABLE.strip().splitlines())
@@ -184,8 +176,5 @@ def render() -> str:
     """Return the table as Markdown, for the docs."""
     names = ("ledger", "fence", "movers", "source", "destination", "act", "proof", "why")
     lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-    for line, rule in zip(_TABLE.strip().splitlines(), RULES, strict=True):
-        _, fence, seat, source, destination, *_ = line.split(maxsplit=7)
-        cells = (rule.state, fence, seat, source, destination, rule.act, rule.proof, rule.reason)
-        lines.append(f"| {' | '.join(cells)} |")
+    lines += [f"| {' | '.join(astuple(rule))} |" for rule in RULES]
     return "\n".join(lines) + "\n"
