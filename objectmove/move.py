@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -97,6 +97,17 @@ class MoveResult:
         return {**asdict(self), **keys, **reasons}
 
 
+FindNewer = Callable[[Mapping[str, datetime]], set[str]]
+"""Key to LastModified: which of them were written later."""
+
+Watch = Callable[[str], AbstractContextManager[FindNewer]]
+"""Hears of writes under a prefix inside its ``with`` block."""
+
+
+def _watch_nothing(_prefix: str) -> AbstractContextManager[FindNewer]:
+    return nullcontext(lambda _than: set())
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """What a run needs beside its plan."""
@@ -110,6 +121,7 @@ class _Run:
     progress: Callable[[int, int], None] = lambda _done, _total: None
     batch_size: int = BATCH
     age_key: str = ""
+    watch: Watch = _watch_nothing
 
 
 def apply_plan(  # noqa: PLR0917  # called by name
@@ -124,7 +136,8 @@ def apply_plan(  # noqa: PLR0917  # called by name
     operator : who approves; stands in ledger, claim and record
     hold : who else may move
     how : ``clock``; ``notice``, told what is waited for; ``progress``, called with rows dealt with
-        and all; ``batch_size``; ``age_key``, the metadata in which an undo keeps an object's age
+        and all; ``batch_size``; ``age_key``, the metadata in which an undo keeps an object's age;
+        ``watch``, which hears of writes, so that a loss in the declared window is told
 
     Raises
     ------
@@ -193,10 +206,10 @@ def _carry_out(plan: MovePlan, run: _Run, *, is_new: bool) -> MoveResult:
 
 def _check_new(ledger: Ledger, now: datetime) -> None:
     plan = ledger.plan
-    if ledger.approved_sha256:
+    if ledger.begun or ledger.is_done:
         state = "was carried out" if ledger.is_done else f"was begun: runbook resume {plan.id}"
         raise NotApprovedError(f"{plan.id} {state}")
-    if now > plan.header.expires_at:
+    if now > plan.header.expires_at and not ledger.approved_sha256:
         until = format_time(plan.header.expires_at)
         raise errors.ExpiredError(f"{plan.id} expired at {until}: make a new plan")
 
@@ -231,10 +244,14 @@ class _Mover:
                     pass
                 self._forget_hold()
             return self._sum_up()
-        with self._held():
+        header = self.plan.header
+        watch = _watch_nothing if header.abilities.conditional_delete else self.run.watch
+        with self._held(), watch(header.source) as find_newer:
             self._begin(is_new=is_new)
+            before = set(self.ledger.rows(State.MOVED))
             try:
                 self._move_all()
+                self._note_losses(before, find_newer)
             except (StoppedError, errors.MoversError, StoreError) as error:
                 self.stopped = str(error)
                 if self.session.is_lost or isinstance(error, StoreError):
@@ -244,6 +261,16 @@ class _Mover:
         return self._sum_up()
 
     # --- before and after ---
+
+    def _note_losses(self, before: set[int], find_newer: FindNewer) -> None:
+        """Write down which newer versions went in the declared window, where the store tells."""
+        moved = set(self.ledger.rows(State.MOVED)) - before
+        rows = [self.plan.rows[row] for row in moved]
+        newer = sorted(find_newer({row.key: row.last_modified for row in rows}))
+        if newer:
+            there = self.run.bucket.look(newer)
+            if lost := [key for key in newer if there.get(key, Seen) is None]:
+                self.ledger.note("window", {"lost": lost}, sync=True)
 
     def _check(self, *, is_new: bool) -> bool:
         """Tell whether there is work to do; refuse what must not begin, or not go on."""
@@ -257,7 +284,7 @@ class _Mover:
         older = "was finished elsewhere: this ledger is an older copy"
         reasons = (
             (ledger.is_done, f"was carried out, and taken back by {ledger.taken_back_by}"),
-            (record is None and not ledger.approved_sha256, "was never begun: apply it"),
+            (record is None and not ledger.begun, "was never begun: apply it"),
             (record is None and ledger.begun, older),
             (ledger.approved_sha256 not in ("", plan.sha256), "is not the plan that was approved"),
             (ledger.taken_back_by, f"was taken back: runbook resume {ledger.taken_back_by}"),

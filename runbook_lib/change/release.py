@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chainlog import ChainedLog
 from objectmove.bucket import Seen, format_time
-from objectmove.errors import LimitError
+from objectmove.errors import LimitError, NotApprovedError
 from objectmove.ledger import Logs
 from objectmove.move import MoveResult, apply_plan, resume_plan
 from objectmove.plan import MovePlan, PlanRow, Timing, load_plan
@@ -24,6 +26,7 @@ from ..analysis.labels import explain_nothing, make_judge, read_shipment_evidenc
 from ..errors import StoreNotReadyError, UsageError
 from ..model import Json
 from .worker_hold import make_hold
+from .write_watch import watch_writes
 
 if TYPE_CHECKING:
     from ..clients import Clients
@@ -302,7 +305,8 @@ def apply_release(inv: Investigation, plan: ReleasePlan, *, approve: str) -> Mov
     check_store(inv.clients)
     ledger = [entry.kind for entry in open_logs(inv)(plan.id).read()]
     if "approved" in ledger and "done" not in ledger and approve == plan.sha256:
-        return resume_release(inv, plan)
+        with suppress(NotApprovedError):  # nothing of it was begun
+            return resume_release(inv, plan)
     how = _how(inv)
     return apply_plan(inv.clients.change_bucket, plan.plan, approve=approve, **how)
 
@@ -390,6 +394,7 @@ def _how(inv: Investigation) -> dict[str, Any]:
         "clock": SystemClock(inv.now),
         "hold": make_hold(inv.settings, inv.clients, sleep=time.sleep),
         "age_key": AGE_KEY,
+        "watch": partial(watch_writes, inv.clients.bucket),
         "notice": inv.say,
         "progress": bar or (lambda _done, _total: None),
     }

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +225,42 @@ class TestAMove:
         plan = place.plan()
         place.apply(plan)
         assert place.verify(plan).approved_by == "ops@box"
+
+    def test_f19_a_loss_in_the_declared_window_is_told_everywhere(self, tmp_path: Path) -> None:
+        place = Place(tmp_path, is_strict=False)
+        later = place.clock.now() + timedelta(hours=1)
+
+        def fate(request: Request) -> Answer | None:
+            if request.kind == "delete_many" and "pending/1.pdf" in request.keys:
+                place.write("pending/1.pdf", b"newer")
+            return None
+
+        place.bucket.fate = fate
+
+        @contextmanager
+        def watch(_prefix: str) -> Iterator[Any]:
+            written = {"pending/1.pdf": later}
+            yield lambda than: {key for key, at in written.items() if at > than[key]}
+
+        plan = place.plan()
+        result = place.apply(plan, watch=watch)
+        assert result.lost_in_window == ("pending/1.pdf",)
+        assert not result.is_complete
+        proof = place.verify(plan)
+        assert proof.counts["lost"] == 1
+        assert not proof.is_complete
+
+    def test_an_approval_that_began_nothing_can_be_given_again(self, place: Place) -> None:
+        plan = place.plan()
+        place.bucket.fate = lambda r: (
+            Answer("none", code="AccessDenied") if r.key.endswith("plan.jsonl.gz") else None
+        )
+        with pytest.raises(StoppedError):
+            place.apply(plan)
+        place.bucket.fate = lambda _: None
+        with pytest.raises(NotApprovedError, match="never begun"):
+            place.resume(plan)
+        assert place.apply(plan).is_complete
 
 
 class TestApproval:
