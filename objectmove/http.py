@@ -124,7 +124,7 @@ class Connections:
         waiting = deque(range(len(messages)))
         open_, sent, lock = set(waiting), set[int](), threading.RLock()
 
-        def pop() -> int | None:
+        def pop() -> int | None:  # at once: Ctrl-C may clear it between a look and a pop
             with suppress(IndexError):
                 return waiting.popleft()
             return None

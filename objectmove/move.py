@@ -90,11 +90,9 @@ class MoveResult:
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""
         keys = {name: list(getattr(self, name)) for name in ("unproven", "lost_in_window")}
-        reasons = {
-            name: [{"key": key, "reason": why} for key, why in getattr(self, name)]
-            for name in ("conflicts", "failed")
-        }
-        return {**asdict(self), **keys, **reasons}
+        conflicts = [{"key": key, "reason": why} for key, why in self.conflicts]
+        failed = [{"key": key, "reason": why} for key, why in self.failed]
+        return {**asdict(self), **keys, "conflicts": conflicts, "failed": failed}
 
 
 FindNewer = Callable[[Mapping[str, datetime]], set[str]]

@@ -104,11 +104,6 @@ class Session:
             self._withdraw()
 
     @property
-    def expires_at(self) -> datetime:
-        """The store's time at which what is signed now expires."""
-        return self.stamp + timedelta(seconds=self.timing.expires_s)
-
-    @property
     def fence_at(self) -> datetime:
         """The store's time from which on nothing that is signed now can take effect."""
         return self.stamp + timedelta(seconds=self.timing.settle_s)
