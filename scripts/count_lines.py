@@ -12,17 +12,17 @@ from pathlib import Path
 #: Ceilings by package; docs/adr/0013-size-of-the-library.md says why they are what they are.
 CEILINGS = {
     "chainlog": 150,
-    "objectmove": 2120,
-    "runbook_lib": 950,
-    "runbook_lib/analysis": 1000,
-    "runbook_lib/change": 1700,
-    "runbook_lib/cli": 460,
-    "runbook_lib/clients": 1700,
-    "runbook_lib/record": 300,
-    "runbook_lib/report": 1000,
-    "runbook_lib/run": 1620,
-    "runbook_lib/sections": 3650,
-    "runbook_lib/show": 1250,
+    "objectmove": 2140,
+    "runbook_lib": 925,
+    "runbook_lib/analysis": 980,
+    "runbook_lib/change": 1340,
+    "runbook_lib/cli": 370,
+    "runbook_lib/clients": 1680,
+    "runbook_lib/record": 270,
+    "runbook_lib/report": 945,
+    "runbook_lib/run": 1520,
+    "runbook_lib/sections": 3560,
+    "runbook_lib/show": 1240,
 }
 _NOT_CODE = {
     tokenize.COMMENT,

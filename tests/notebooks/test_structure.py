@@ -139,9 +139,8 @@ def test_a_section_that_only_reads_plans_and_applies_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", CHANGING)
 class TestEveryChangingNotebook:
     def test_every_action_is_planned_and_shown(self, name: str) -> None:
-        shape = re.compile(
-            r'(\w+) = inv\.plan\("([\d.]+)"(?:, undo=undo|, settle=settle, settle_word=settle_word)?\)\n\1'
-        )
+        named = "(?:, undo=undo|, settle=settle, settle_word=settle_word)?"
+        shape = re.compile(rf'(\w+) = inv\.plan\("([\d.]+)"{named}\)\n\1')
         found = [shape.fullmatch(cell.source) for cell in cells(name, "code")]
         planned = [match[2] for match in found if match]
         assert sorted(planned) == sorted(SECTIONS[name].ACTIONS)
