@@ -1,0 +1,226 @@
+"""Labels counted by their content, with a client that shares nothing with the package.
+
+Every body is unique, so a body says which label it is, wherever it lies and whoever took it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from minio import Minio
+from minio.commonconfig import Tags
+from minio.error import S3Error
+
+from tests.support.consumers import Taken
+from tests.support.gateway import ACCESS_KEY, SECRET_KEY
+
+__all__ = ["Counted", "Label", "Shelf", "Totals", "count"]
+
+_NAMES = ("{n}-{h}.pdf", "{n}-{h}-slip.pdf", "weird <b>{n} & \"q'{h}.pdf", "📦 {n}+%20{h}.PDF")
+_SHOWN = ("content-type", "content-disposition", "content-encoding", "cache-control")
+
+
+@dataclass(frozen=True)
+class Label:
+    """One label as it was put: ``shown`` are the headers that must stay."""
+
+    name: str
+    sha256: str
+    shown: dict[str, str]
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a body lies, with its headers and tags."""
+
+    key: str
+    shown: dict[str, str]
+    tags: dict[str, str]
+
+
+@dataclass
+class Totals:
+    """What rounds of faults came to. Everything from ``lost`` to ``recopied`` must be 0.
+
+    Attributes
+    ----------
+    lost, twice, unkept : labels, as in ``Counted``
+    wrong : things that commands said and that are not so
+    endless : releases that did not come to an end
+    recopied : copies that the store confirmed although it had confirmed one of that label before
+    """
+
+    rounds: int = 0
+    labels: int = 0
+    kills: int = 0
+    stops: int = 0
+    lost: int = 0
+    twice: int = 0
+    wrong: int = 0
+    endless: int = 0
+    unkept: int = 0
+    recopied: int = 0
+    unproven: int = 0
+    conflicts: int = 0
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def __str__(self) -> str:
+        rate = 100 * self.unproven / max(1, self.labels)
+        numbers = ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self))
+        return f"{numbers} ({rate:.2f} % unproven)"
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing was lost, doubled, altered, told wrong or without an end."""
+        return not (
+            self.lost + self.twice + self.wrong + self.endless + self.unkept + self.recopied
+        )
+
+
+class Shelf:
+    """One bucket, looked at by MinIO's own client."""
+
+    def __init__(self, endpoint: str, bucket: str) -> None:
+        self.bucket = bucket
+        self.client = Minio(endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
+        if not self.client.bucket_exists(bucket):
+            self.client.make_bucket(bucket)
+
+    def put_labels(self, number: int, rng: random.Random) -> list[Label]:
+        """Put labels with metadata, headers and tags under ``pending/``, and one foreign object."""
+        labels = []
+        for n in range(number):
+            form = _NAMES[n % len(_NAMES)] if n % 5 == 0 else _NAMES[n % 2]
+            name = form.format(n=1000 + n, h=f"{rng.getrandbits(48):012x}")
+            body = f"%PDF {name} {rng.getrandbits(128):032x}".encode()
+            shown = {
+                "content-type": "application/pdf",
+                "x-amz-meta-order-id": str(1000 + n),
+                "x-amz-meta-tracking-number": f"TRK{n}",
+            }
+            if n % 3 == 0:
+                shown["content-disposition"] = f'attachment; filename="{n}.pdf"'
+                shown["cache-control"] = "max-age=60"
+            tags = {"carrier": f"c{n % 4}"} if n % 4 == 0 else {}
+            self._put(f"pending/{name}", body, shown, tags)
+            labels.append(Label(name, hashlib.sha256(body).hexdigest(), shown, tags))
+        self._put("pending/notes.txt", b"not a label", {"content-type": "text/plain"}, {})
+        return labels
+
+    def _put(self, key: str, body: bytes, shown: dict[str, str], tags: dict[str, str]) -> None:
+        content_type = shown["content-type"]
+        metadata: Any = {name: text for name, text in shown.items() if name != "content-type"}
+        marks = Tags.new_object_tags()
+        marks.update(tags)
+        self.client.put_object(
+            self.bucket,
+            key,
+            io.BytesIO(body),
+            len(body),
+            content_type,
+            metadata,
+            tags=marks if tags else None,
+        )
+
+    def read_places(self, *prefixes: str) -> dict[str, list[Place]]:
+        """Return where each body lies, by its SHA-256."""
+        places: dict[str, list[Place]] = defaultdict(list)
+        for prefix in prefixes:
+            for key in self.list_keys(prefix):
+                try:
+                    response = self.client.get_object(self.bucket, key)
+                    with response:
+                        body, shown = response.read(), pick_shown(response.headers)
+                    tags: Any = self.client.get_object_tags(self.bucket, key) or {}
+                except S3Error as error:
+                    if error.code != "NoSuchKey":
+                        raise
+                    continue
+                place = Place(key, shown, dict(tags))
+                places[hashlib.sha256(body).hexdigest()].append(place)
+        return places
+
+    def list_keys(self, prefix: str = "") -> list[str]:
+        """Return the keys under a prefix."""
+        found = self.client.list_objects(self.bucket, prefix=prefix, recursive=True)
+        keys = (str(item.object_name) for item in found)
+        return [key for key in keys if not key.endswith("/")]
+
+    def clear(self) -> None:
+        """Delete everything."""
+        for key in self.list_keys():
+            self.client.remove_object(self.bucket, key)
+
+
+def pick_shown(headers: Any) -> dict[str, str]:
+    """Return the headers that a move must keep."""
+    low = {str(name).lower(): str(text) for name, text in headers.items()}
+    return {k: v for k, v in low.items() if k in _SHOWN or k.startswith("x-amz-meta-")}
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What became of some labels, by names.
+
+    Attributes
+    ----------
+    moved : shipped, or at the destination, and no longer at the source
+    pending, ready, taken : at the source, at the destination, with a consumer
+    lost : nowhere, and taken by nobody
+    twice : taken twice, or taken and at the destination once more
+    unkept : moved, but with other metadata, headers or tags
+    """
+
+    moved: frozenset[str]
+    pending: frozenset[str]
+    ready: frozenset[str]
+    taken: frozenset[str]
+    lost: frozenset[str]
+    twice: frozenset[str]
+    unkept: frozenset[str]
+
+
+def count(labels: Sequence[Label], shelf: Shelf, taken: Iterable[Taken]) -> Counted:
+    """Count labels in the bucket and with the consumers."""
+    places = shelf.read_places("pending/", "ready/", ".runbook/settled/")
+    by_body: dict[str, list[Taken]] = defaultdict(list)
+    for one in taken:
+        by_body[one.sha256].append(one)
+    found: dict[str, set[str]] = defaultdict(set)
+    for label in labels:
+        there = Counter(place.key.partition("/")[0] for place in places[label.sha256])
+        shipped = by_body[label.sha256]
+        if there["pending"]:
+            found["pending"].add(label.name)
+        if there["ready"]:
+            found["ready"].add(label.name)
+        if shipped:
+            found["taken"].add(label.name)
+        if not there and not shipped:
+            found["lost"].add(label.name)
+        if len(shipped) + there["ready"] > 1:
+            found["twice"].add(label.name)
+        if len(shipped) + there["ready"] and not there["pending"]:
+            found["moved"].add(label.name)
+        kept = [pick_shown(one.headers) == label.shown for one in shipped]
+        kept += [_is_kept(place, label) for place in places[label.sha256]]
+        if not all(kept):
+            found["unkept"].add(label.name)
+    return Counted(**{f.name: frozenset(found[f.name]) for f in fields(Counted)})
+
+
+def _is_kept(place: Place, label: Label) -> bool:
+    """Tell whether headers and tags are as before; an undo may write ``pending-since``."""
+    shown = dict(place.shown)
+    if place.key.startswith("pending/"):
+        shown.pop("x-amz-meta-pending-since", None)
+    return (shown, place.tags) == (label.shown, label.tags)

@@ -1,0 +1,191 @@
+"""Consumers that take what comes to ``ready/``, without pause, and write down what they took.
+
+They run in a process of their own, each with its own share of the keys, so that no two read the
+same copy. ``http.client`` and MinIO's signer; nothing of the package under test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import subprocess
+import sys
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote_plus, urlencode, urlsplit
+from xml.etree import ElementTree as ET
+
+from minio.credentials.credentials import Credentials
+from minio.signer import sign_v4_s3
+
+from tests.support.gateway import ACCESS_KEY, SECRET_KEY
+
+__all__ = ["Consumers", "Taken", "run_consumers"]
+
+_ROOT = Path(__file__).parents[2]
+_EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One copy that a consumer read, and then deleted."""
+
+    at: float
+    key: str
+    sha256: str
+    headers: dict[str, str]
+
+
+@dataclass
+class Consumers:
+    """Running consumers of one prefix; ``path`` is where they write what they took."""
+
+    path: Path
+    process: subprocess.Popen[bytes]
+
+    def read_taken(self) -> list[Taken]:
+        """Return what was taken until now; each line is written before its object is deleted."""
+        lines = self.path.read_bytes().splitlines() if self.path.exists() else []
+        return [Taken(**json.loads(line)) for line in lines]
+
+
+@contextmanager
+def run_consumers(
+    endpoint: str, bucket: str, path: Path, *, prefix: str = "ready/", count: int = 3
+) -> Iterator[Consumers]:
+    """Run consumers until the block ends; they end what they have begun."""
+    command = [sys.executable, "-m", __name__, endpoint, bucket, prefix, str(count), str(path)]
+    with subprocess.Popen(
+        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        try:
+            yield Consumers(path, process)
+        finally:
+            process.stdin.close()
+            try:
+                code = process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+            assert code == 0, "the consumers broke"
+
+
+class _Client:
+    """One connection to the store."""
+
+    def __init__(self, endpoint: str, bucket: str) -> None:
+        self._endpoint, self._bucket = endpoint, bucket
+        self._connection = http.client.HTTPConnection(endpoint, timeout=30)
+        self._credentials = Credentials(ACCESS_KEY, SECRET_KEY)
+
+    def ask(
+        self, method: str, key: str = "", query: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Return status, headers and body; raises OSError or HTTPException, and opens anew then."""
+        path = quote(f"/{self._bucket}/{key}" if key else f"/{self._bucket}", safe="/~")
+        text = urlencode(query or {}, quote_via=quote)
+        at = datetime.now(UTC)
+        headers: Any = {
+            "Host": self._endpoint,
+            "x-amz-content-sha256": _EMPTY,
+            "x-amz-date": at.strftime("%Y%m%dT%H%M%SZ"),
+        }
+        signed: Any = sign_v4_s3(
+            method=method,
+            url=urlsplit(f"http://{self._endpoint}{path}?{text}"),
+            region="us-east-1",
+            headers=headers,
+            credentials=self._credentials,
+            content_sha256=_EMPTY,
+            date=at,
+        )
+        try:
+            self._connection.request(method, f"{path}?{text}" if text else path, headers=signed)
+            response = self._connection.getresponse()
+            body = response.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            raise
+        return response.status, {k.lower(): v for k, v in response.getheaders()}, body
+
+
+def _consume(client: _Client, prefix: str, share: tuple[int, int], out: int, end: Any) -> None:
+    unanswered: dict[str, str] = {}  # keys whose delete was not answered, with their LastModified
+    while not end.is_set():
+        try:
+            for key, modified in _list(client, prefix):
+                if zlib.crc32(key.encode()) % share[0] != share[1]:
+                    continue
+                if unanswered.get(key) != modified:
+                    _record(client, key, out)
+                unanswered[key] = modified
+                if client.ask("DELETE", key)[0] in (200, 204, 404):
+                    del unanswered[key]
+        except PermissionError:
+            raise
+        except (OSError, http.client.HTTPException, ET.ParseError):
+            end.wait(0.05)  # the store is away
+
+
+def _list(client: _Client, prefix: str) -> list[tuple[str, str]]:
+    query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
+    status, _, body = client.ask("GET", query=query)
+    if status == 403:
+        raise PermissionError(body)
+    if status != 200:
+        return []
+    return [
+        (unquote_plus(item.findtext("{*}Key") or ""), item.findtext("{*}LastModified") or "")
+        for item in ET.fromstring(body).iterfind("{*}Contents")  # noqa: S314  # of our own server
+        if not (item.findtext("{*}Key") or "").endswith("/")
+    ]
+
+
+def _record(client: _Client, key: str, out: int) -> None:
+    status, headers, body = client.ask("GET", key)
+    if status == 200:
+        digest = hashlib.sha256(body).hexdigest()
+        at = datetime.now(UTC).timestamp()
+        line = json.dumps({"at": at, "key": key, "sha256": digest, "headers": headers})
+        os.write(out, f"{line}\n".encode())
+
+
+def _main(endpoint: str, bucket: str, prefix: str, count: str, path: str) -> None:
+    os.nice(5)  # they take every moment that nobody else needs
+    out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    end = threading.Event()
+
+    def fail(args: threading.ExceptHookArgs) -> None:
+        threading.__excepthook__(args)
+        os._exit(1)
+
+    threading.excepthook = fail
+    threads = [
+        threading.Thread(
+            target=_consume,
+            args=(_Client(endpoint, bucket), prefix, (int(count), n), out, end),
+        )
+        for n in range(int(count))
+    ]
+    for thread in threads:
+        thread.start()
+    print("ready", flush=True)
+    sys.stdin.read()  # ends with the process that started us
+    end.set()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
