@@ -44,7 +44,7 @@ from objectmove.table import State
 from .simulation import Disk, Event, Killed, Machine, Process, World, to_datetime
 
 Script = tuple[tuple[str, str], ...]
-_RESUMES = 8
+_RESUMES = 20
 _LAPSE_MS = 70_000
 _OTHERS = ("worker", "someone")
 _CHANGES = ("copy", "put", "delete", "delete_many")
@@ -410,7 +410,7 @@ class Run:
 
     def _finish(self, plan: MovePlan) -> bool:
         """Resume until nothing is left to do; tell whether it ends."""
-        for _ in range(_RESUMES + max(self._depth, len(self.outcome.script))):
+        for _ in range(_RESUMES):
             if self._is_over(plan):
                 break
             self._note_restart()
@@ -421,9 +421,10 @@ class Run:
         return True
 
     def _give_back(self, plan: MovePlan) -> None:
-        """Resume whoever may have left the worker paused."""
+        """Resume what has left the worker paused, or is shown as unfinished."""
         for plan_id in (plan.id, plan.header.parent) * 4:
-            if plan_id and self.world.paused_by == "us":
+            is_shown = bool(plan_id) and not self._read_record(plan_id).get("finished", True)
+            if is_shown or (plan_id and self.world.paused_by == "us"):
                 self._resume(self.plans[plan_id])
 
     def _is_over(self, plan: MovePlan) -> bool:
@@ -609,18 +610,17 @@ class Run:
 
     def _audit_again(self) -> None:
         """Resume what is over, here and with every other folder: nothing may come of it."""
-        over = self._is_over(self.plan)
+        is_done = isinstance(self._words[self.plan.id], move.MoveResult)
         for machine in (*self._stale, self.machine):
             self._attempt(machine, self.plan, is_new=False)
-        if over and not self._is_over(self.plan):
+        if is_done and not self._is_over(self.plan):
             self._fail(5, "what was over is not")
-        word = self._words[self.plan.id]
-        if isinstance(word, move.MoveResult) and word.is_complete:
-            for plan_id in filter(self._read_record, (self.plan.id, self.plan.header.parent)):
-                self._fail(5, f"{plan_id[20:]} is complete, and shown as unfinished")
         self._give_back(self.plan)
         if self.world.paused_by == "us":
             self._fail(5, "the worker stays paused")
+        for plan_id in (self.plan.id, self.plan.header.parent):
+            if plan_id and not self._read_record(plan_id).get("finished", True):
+                self._fail(5, f"{self.plans[plan_id].header.action} is shown as unfinished")
 
     def _release_what_waits(self) -> None:
         """Make a plan of what waits and carry it out: nothing of it may have been shipped."""
