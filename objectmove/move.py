@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
+
+from chainlog import LogError
 
 from . import errors
 from . import record as records
@@ -240,7 +242,9 @@ class _Mover:
             if self.ledger.is_holding:
                 with self._held():
                     pass
-                self._forget_hold()
+            self._close_record()
+            if self.stopped:
+                raise NotApprovedError(self.stopped)
             return self._sum_up()
         header = self.plan.header
         watch = _watch_nothing if header.abilities.conditional_delete else self.run.watch
@@ -293,13 +297,18 @@ class _Mover:
         self.stopped = why and f"{why} Only the pause of the worker was taken back."
         return not why
 
-    def _forget_hold(self) -> None:
-        """Take a pause that is over out of the bucket's record."""
-        record = self.record
-        if record is not None and record.finished and not record.open_rows:
+    def _close_record(self) -> None:
+        """Have the bucket's record say what is so: nothing to do is left, or no pause of ours."""
+        record, ledger = self.record, self.ledger
+        if record is None:
+            return
+        is_over = ledger.is_done and not ledger.rows(State.UNPROVEN, State.CONFLICT)
+        if is_over or (record.finished and not record.open_rows):
             records.delete_record(self.session, self.plan.id)
-        elif record is not None:
-            head = record.ledger if self.ledger.is_behind else self.ledger.head
+        elif ledger.is_done and not record.finished:
+            self._write_record(finished=True)
+        elif record.is_holding:
+            head = record.ledger if ledger.is_behind else ledger.head
             self._update(record, is_holding=False, ledger=head)
 
     def _update(self, record: Record, **changes: Any) -> None:
@@ -317,16 +326,27 @@ class _Mover:
                 hold.pause()
             hold.check()
             yield
-        finally:
-            if ledger.is_holding:
-                try:
-                    hold.resume()
-                except MoveError as error:
-                    way_on = f"runbook resume {self.plan.id}"
-                    raise StoppedError(
-                        f"the worker may still be paused ({error}): {way_on}"
-                    ) from error
-                ledger.note("hold", {"taken": False}, sync=True)
+        except KeyboardInterrupt:
+            if not self.session.is_silent:  # else it would take its time-out: resume gives it back
+                with suppress(MoveError):
+                    self._give_back("")
+            raise
+        except (MoveError, LogError) as error:
+            self._give_back(f"{error}; and ")
+            raise
+        self._give_back("")
+
+    def _give_back(self, why: str) -> None:
+        """Let the others go on, if the claim is still ours: else another session relies on it."""
+        if self.ledger.is_holding:
+            try:
+                self.session.confirm()
+                self.run.hold.resume()
+            except MoveError as error:
+                way_on = f"runbook resume {self.plan.id}"
+                text = f"{why}the worker may still be paused ({error}): {way_on}"
+                raise StoppedError(text) from error
+            self.ledger.note("hold", {"taken": False}, sync=True)
 
     def _begin(self, *, is_new: bool) -> None:
         plan, ledger, header = self.plan, self.ledger, self.plan.header

@@ -117,7 +117,17 @@ class Session:
             When it lapsed meanwhile: someone else may have begun.
         """
         if self.is_lost or self.clock.monotonic() - self._stamped_at > self.timing.expires_s / 2:
-            self._stamp()
+            self.confirm()
+
+    def confirm(self) -> None:
+        """Renew the claim now.
+
+        Raises
+        ------
+        StoppedError
+            When it lapsed meanwhile.
+        """
+        self._stamp()
 
     def send(
         self, requests: Sequence[Request], on_answer: OnAnswer = lambda _index, _answer: None

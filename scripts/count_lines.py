@@ -12,7 +12,7 @@ from pathlib import Path
 #: Ceilings by package; docs/adr/0013-size-of-the-library.md says why they are what they are.
 CEILINGS = {
     "chainlog": 150,
-    "objectmove": 2140,
+    "objectmove": 2160,
     "runbook_lib": 925,
     "runbook_lib/analysis": 980,
     "runbook_lib/change": 1340,

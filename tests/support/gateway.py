@@ -182,7 +182,15 @@ def run_juicefs(folder: Path, *, inodes: int = 0) -> Iterator[StoreServer]:
         if inodes:
             server.kill()
             quota = [juicefs, "quota", "set", meta, "--path", f"/{BUCKET}", "--inodes", str(inodes)]
-            subprocess.run(quota, check=True, capture_output=True, timeout=60)
+            # the lock of the one that was killed may outlive it for a moment
+            wait_until(
+                lambda: (
+                    not subprocess.run(
+                        quota, check=False, capture_output=True, timeout=60
+                    ).returncode
+                ),
+                what="the quota",
+            )
             server.start()
         yield server
     finally:
