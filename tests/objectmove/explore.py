@@ -79,15 +79,15 @@ def _list_scenarios() -> Iterator[Scenario]:
     for store in ("strict", "loose"):
         it = store == "strict"
         yield Scenario(f"release-{store}", "release", it, bound=3, ci_bound=2)
-        yield Scenario(f"polled-{store}", "release", it, polls=True, ci_bound=2)
+        yield Scenario(f"polled-{store}", "release", it, polls=True, bound=3, ci_bound=2)
         yield Scenario(f"two-{store}", "release", it, objects="ab")
         yield Scenario(f"three-{store}", "release", it, objects="abc")
-        yield Scenario(f"undo-{store}", "undo", it)
+        yield Scenario(f"undo-{store}", "undo", it, bound=3)
         cut = "1<deleting@ledger=kill-kept"
         yield Scenario(f"undo-half-{store}", "undo", it, before=cut, is_cut=True)
         lost, dropped = "1.copy@ready/a=lost", "1.copy@ready/a=dropped"
-        yield Scenario(f"taken-{store}", "taken", it, polls=True, before=lost)
-        yield Scenario(f"not-taken-{store}", "not_taken", it, polls=True, before=dropped)
+        yield Scenario(f"taken-{store}", "taken", it, polls=True, before=lost, bound=3)
+        yield Scenario(f"not-taken-{store}", "not_taken", it, polls=True, before=dropped, bound=3)
 
 
 SCENARIOS = {scenario.name: scenario for scenario in _list_scenarios()}

@@ -239,6 +239,35 @@ def test_f14_a_ledger_that_was_read_before_its_lock_breaks_nothing(point: str) -
         assert run("polled-strict", f"1<{point}=kill 2<lock=op-same") == []
 
 
+#: What the explorer found in drafts of the mover itself.
+FOUND = [
+    # what a bare folder believed of the record was not written down
+    ("polled-strict", "1<delete@pending/a=kill-bare 2<hold@ledger=kill"),
+    ("polled-strict", "1<delete@pending/a=kill-old 2.put@state.json=late"),
+    ("release-strict", "1<delete@pending/a=kill-bare 2<outcome@ledger=kill"),
+    # a resume did not ask what another plan had left in doubt
+    ("polled-strict", "1<put@state.json=op-plan 2.copy@ready/a=lost"),
+    # the worker stayed paused: killed before the approval; a release that was cut, then undone
+    ("release-strict", "1<approved@ledger=kill"),
+    ("undo-half-strict", ""),
+    # a release was told as complete after its undo, and after a person's "not taken"
+    ("undo-strict", "1<put@claim=op-parent"),
+    ("not-taken-strict", "1<put@claim=op-parent"),
+    # an old ledger told as skipped what another had moved
+    ("release-strict", "1<delete@claim=kill-old"),
+    # done, and shown as unfinished for ever
+    ("release-strict", "1<delete@state.json=kill"),
+    ("release-strict", "1.done@ledger=fsync-kept"),
+    # a process that woke up let the worker go on under another session
+    ("release-strict", "1<delete@pending/a=op-bare 2<delete@pending/a=yield"),
+]
+
+
+@pytest.mark.parametrize(("scenario", "script"), FOUND)
+def test_what_the_explorer_found_is_gone(scenario: str, script: str) -> None:
+    assert run(scenario, script) == []
+
+
 def test_an_undo_that_has_begun_is_not_planned_anew(tmp_path: Path) -> None:
     """F10: planning it again overwrote it, and a late resume opened its window again."""
     start = load_start(SCENARIOS["undo-strict"])

@@ -63,9 +63,18 @@ def run_consumers(
 ) -> Iterator[Consumers]:
     """Run consumers until the block ends; they end what they have begun."""
     command = [sys.executable, "-m", __name__, endpoint, bucket, prefix, str(count), str(path)]
-    with subprocess.Popen(
-        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    ) as process:
+    errors = path.with_suffix(".err")
+    with (
+        errors.open("wb") as stderr,
+        subprocess.Popen(
+            command,
+            cwd=_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,
+        ) as process,
+    ):
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
@@ -78,7 +87,7 @@ def run_consumers(
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
-            assert code == 0, "the consumers broke"
+            assert code == 0, f"the consumers broke: {code} {errors.read_text('utf-8')}"
 
 
 class _Client:
