@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.commands import Lane, open_lane
-from tests.faults.test_blackbox import approve, make_plan
+from tests.faults.test_blackbox import begin, prepare
 from tests.support.gateway import StoreServer, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
@@ -27,8 +27,8 @@ def copies(lane: Lane) -> int:
 
 
 def test_interrupted_it_ends_sends_nothing_more_and_goes_on(lane: Lane, seed: int) -> None:
-    ann, plan, _ = make_plan(lane, seed, labels=400)
-    running = ann.start(*approve(plan))
+    ann, plan, _ = prepare(lane, seed, labels=400)
+    running = ann.start(*begin(plan))
     wait_until(lambda: copies(lane) > 20, what="the first copies")
     running.send(signal.SIGINT)
     began = time.monotonic()
