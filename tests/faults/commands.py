@@ -466,7 +466,7 @@ def run_many(
     seed: int,
     kills: int,
     stops: int,
-    lanes: int = 3,
+    lanes: int = 4,
     deadline_s: float = 1e9,
 ) -> Totals:
     """Play rounds, a few at a time, until so many processes were killed and stopped.
@@ -489,7 +489,7 @@ def run_many(
                 if left_kills <= 0 and left_stops <= 0:
                     return
                 rng = random.Random(f"{seed}-{round_}")
-                is_stop = rng.random() * (left_kills / 2 + left_stops) < left_stops
+                is_stop = rng.random() * (left_kills / 4 + left_stops) < left_stops
                 totals, said = play(lane, rng, is_stop=is_stop)
                 with lock:
                     sum_ += totals
