@@ -65,7 +65,7 @@ def test_where_it_cannot_install_it_says_what_to_install(programs: Path) -> None
     assert done.returncode == 1
     assert done.stdout == ""
     missing = [line.strip() for line in done.stderr.splitlines() if line.startswith("  ")]
-    assert missing == ["amtool", "chromium", "docker-compose"]
+    assert missing == ["amtool", "chromium", "docker-compose", "faketime"]
 
 
 def test_an_alertmanager_without_the_teams_receiver_is_too_old(programs: Path) -> None:
