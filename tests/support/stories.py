@@ -1,0 +1,198 @@
+"""One incident and one drill in the fake world, told through the real runs and notebooks.
+
+Nothing is started: the cells of a notebook are executed in this process, every clock is the
+world's, and waiting moves it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from runbook_lib.clients import Clients
+from runbook_lib.clients.pipeline import DagRun
+from runbook_lib.model import Cause
+from runbook_lib.record.incident import Incident, open_incident
+from runbook_lib.record.log import utc_now
+from runbook_lib.redact import Redactor
+from runbook_lib.run import notebooks
+from runbook_lib.run.documents import Document
+from runbook_lib.run.drill import run_drill
+from runbook_lib.run.investigate import investigate
+from runbook_lib.run.scenarios import Scenario
+from runbook_lib.run.sections import run_chosen
+from runbook_lib.settings import load_settings
+from tests.support.world import CHANNELS, LAG, ORDER, REFRESH, TICKET, FakeClients, World
+
+if TYPE_CHECKING:
+    from runbook_lib.run.drill import Drill
+
+_INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
+
+
+@dataclass
+class Story:
+    """What became of it: the folder, and every document in its order."""
+
+    incident: Incident
+    documents: list[Document]
+
+
+def tell_incident(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
+    """Tell a paused pipeline: seen, planned, approved, the alert decays, fixed, written up."""
+    world = _make_world(home, monkeypatch)
+    _pause_pipeline(world)
+    first = investigate(world.settings, ticket_id=TICKET)
+    assert first.incident
+    planned = run_chosen(world.settings, ["06"], parameters={})
+    chosen = [plan for plan in planned.plans if plan["step"] in ("6.1", "6.2", "6.4")]
+    approval = {
+        "plan": ",".join(plan["plan"] for plan in chosen),
+        "approve": ",".join(plan["sha256"] for plan in chosen),
+    }
+    applied = run_chosen(world.settings, ["06"], parameters=approval)
+    world.now += timedelta(minutes=2)
+    checked = run_chosen(world.settings, ["06", "08", "07"], parameters={})
+    return _end(world, first.incident, [first, planned, applied, checked])
+
+
+def tell_drill(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
+    """Tell a drill of the same fault, from steady state to score."""
+    world = _make_world(home, monkeypatch)
+    scored = run_drill(world.settings, _PausedPipeline(world))
+    assert scored.incident
+    return _end(world, scored.incident, [scored])
+
+
+@dataclass(frozen=True)
+class _PausedPipeline(Scenario):
+    cause_expected: Cause = Cause.PIPELINE_PAUSED
+    world: Any = None
+    remedy_steps: tuple[str, ...] = ("6.1", "6.2", "6.4")
+    releases: bool = True
+
+    def __init__(self, world: World) -> None:
+        object.__setattr__(self, "world", world)
+
+    def inject(self, drill: Drill) -> None:
+        _pause_pipeline(self.world)
+        drill.order_ids.add(ORDER)
+        drill.incident.update(ticket_id=TICKET)
+
+    def revert(self, drill: Drill) -> None:  # noqa: ARG002
+        self.world.dag = replace(self.world.dag, is_paused=False)
+
+
+def _end(world: World, incident_id: str, documents: list[Document]) -> Story:
+    incident = open_incident(world.home, incident_id, redactor=Redactor())
+    assert incident is not None
+    return Story(incident, documents)
+
+
+def _make_world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World(home)
+    world.settings = world.settings.model_copy(update={"dataflow_home": None})
+    world.series[_INTERVAL] = [world.line([15.0])]
+    _replace_everywhere(
+        monkeypatch,
+        {
+            utc_now: lambda: world.now,
+            load_settings: lambda: world.settings,
+            Clients: lambda _: FakeClients(world),
+        },
+        world,
+    )
+    monkeypatch.setattr(notebooks, "_execute", lambda *given: _execute(world, *given))
+    return world
+
+
+def _pause_pipeline(world: World) -> None:
+    """Let three labels wait behind a paused DAG, and the alert fire."""
+    world.dag = replace(world.dag, is_paused=True)
+    world.runs = [DagRun("r1", "success", *[world.now - timedelta(minutes=30)] * 2)]
+    for number, minutes in enumerate((25, 18, 12), 1):
+        world.put_label(minutes, number)
+    world.put_lag(*[float(m) for m in range(15, 26)], step_s=60)
+    world.fire()
+    world.hear(*CHANNELS, minutes_ago=0)
+
+
+def _look_again(world: World) -> None:
+    """Let the metrics and the alert follow what waits in the bucket."""
+    assert world.worker is not None
+    if not world.worker.paused:
+        world.worker = replace(world.worker, last_run_at=world.now, last_move_at=world.now)
+    ran = [(world.now - timedelta(seconds=s)).timestamp() for s in (3, 2, 1)]
+    world.series["fulfillment_worker_last_run_timestamp_seconds"] = [world.line(ran)]
+    for metric in world.series.keys() - {LAG, REFRESH}:
+        world.series[metric] = [
+            replace(line, samples=world.line([s.value for s in line.samples]).samples)
+            for line in world.series[metric]
+        ]
+    if world.dag.is_paused or any(key.startswith("pending/") for key in world.store.objects):
+        return
+    world.put_lag(0.0, 0.0, 0.0, 0.0)
+    world.runs = [DagRun("r2", "success", *[world.now] * 2)]
+    applied_at = max(
+        (o.info.last_modified for k, o in world.store.objects.items() if k.startswith("ready/")),
+        default=world.now,
+    )
+    if world.alerts and world.now - applied_at > timedelta(seconds=20):
+        world.alerts.clear()
+        world.routed.clear()
+        world.hear(*CHANNELS, status="resolved", minutes_ago=0)
+
+
+def _execute(
+    world: World, source: Path, name: str, values: Mapping[str, Any], _timeout_s: int
+) -> None:
+    """Carry out a notebook's cells here, as a kernel would."""
+    _look_again(world)
+    namespace: dict[str, Any] = {}
+    for cell in json.loads(source.read_text("utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            code = "".join(cell["source"])
+            try:
+                exec(code, namespace)  # noqa: S102
+            except Exception as error:
+                failed = notebooks._CellFailed(name, type(error).__name__, str(error), code)
+                raise failed from error
+        if "parameters" in cell["metadata"].get("tags", []):
+            namespace |= values
+
+
+def _replace_everywhere(
+    monkeypatch: pytest.MonkeyPatch, replaced: Mapping[Any, Callable[..., Any]], world: World
+) -> None:
+    """Put the world's clock, clients and settings where the library has its own."""
+
+    def sleep(seconds: float) -> None:
+        world.now += timedelta(seconds=seconds)
+        _look_again(world)
+
+    def read_seconds() -> float:
+        return world.now.timestamp()
+
+    clock = SimpleNamespace(sleep=sleep, monotonic=read_seconds, time=read_seconds)
+    known = {id(old): new for old, new in replaced.items()}
+    known |= {id(time): clock, id(time.sleep): sleep}
+    ours = [
+        m for n, m in sys.modules.items() if n.partition(".")[0] in ("runbook_lib", "objectmove")
+    ]
+    for module in ours:
+        for name, value in list(vars(module).items()):
+            if id(value) in known:
+                monkeypatch.setattr(module, name, known[id(value)])
+            for function in (value, getattr(value, "__init__", None)):
+                defaults = getattr(function, "__kwdefaults__", None) or {}
+                if defaults.get("clock") is utc_now:
+                    monkeypatch.setitem(defaults, "clock", known[id(utc_now)])

@@ -1,0 +1,124 @@
+"""One incident and one drill give the journal, the documents and the report they gave before.
+
+``WRITE_GOLDEN=1 pytest tests/unit/test_golden.py`` writes ``tests/golden/`` anew: read the
+difference before it is committed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tests.support.stories import Story, tell_drill, tell_incident
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+ROOT = GOLDEN.parents[1]
+_BLOCKS = {"h1", "h2", "h3", "h4", "caption", "summary", "tr", "li", "p", "dt", "dd", "figure"}
+_JOURNAL_LINE = re.compile(r"\d+ \| \d{4}-\d\d-\d\d ")
+_SILENT = {"style", "script", "svg", "head"}
+
+
+@pytest.mark.parametrize("tell", [tell_incident, tell_drill], ids=["incident", "drill"])
+def test_a_story_is_told_as_before(
+    tell: Callable[[Path, pytest.MonkeyPatch], Story],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    story = tell(tmp_path, monkeypatch)
+    name = tell.__name__.removeprefix("tell_")
+    report = (story.incident.folder / "report.html").read_text("utf-8")
+    found = {
+        f"{name}_journal.txt": "\n".join(_say_journal(story)),
+        f"{name}_documents.json": "\n".join(d.to_json() for d in story.documents),
+        f"{name}_report.txt": "\n".join(_say_page(report)),
+    }
+    for file, text in found.items():
+        normal = _normalise(text, tmp_path)
+        if os.environ.get("WRITE_GOLDEN"):
+            (GOLDEN / file).write_text(normal, "utf-8")
+        assert normal.splitlines() == (GOLDEN / file).read_text("utf-8").splitlines(), file
+
+
+def _say_journal(story: Story) -> Iterator[str]:
+    """Yield what was observed, done and concluded, one line each."""
+    for entry in story.incident.journal.read():
+        told = entry.data.get(entry.kind, entry.data)
+        if entry.kind == "reading":
+            yield _row(entry.seq, "reading", told, "step", "name", "status", "reason")
+        elif entry.kind == "action":
+            names = ("step", "action", "phase", "target", "reason", "operator", "result")
+            yield _row(entry.seq, "action", told, *names)
+        elif entry.kind == "conclusion":
+            yield _row(entry.seq, "conclusion", told, "section", "verdict", "summary")
+            names = ("name", "status", "score", "reason", "next_step", "first_seen", "evidence")
+            yield from (_row("   ", "finding", finding, *names) for finding in told["findings"])
+            events = told["detail"].pop("timeline", [])
+            yield from (_row("   ", "event", event, "at", "kind", "text") for event in events)
+            yield _row("   ", "detail", told, "detail")
+        else:
+            yield f"{entry.seq} {entry.kind} {_compact(told)}"
+
+
+def _row(seq: object, kind: str, told: dict[str, object], *names: str) -> str:
+    return f"{seq} {kind} " + " | ".join(
+        value if isinstance(value := told[name], str) else _compact(value) for name in names
+    )
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _normalise(text: str, home: Path) -> str:
+    """Replace what differs from run to run: folders, random names, hashes, versions."""
+    for place, word in ((str(home), "HOME"), (str(ROOT), "ROOT")):
+        text = text.replace(place, word)
+    text = re.sub(r"(\d{8}T\d{6}Z)-[0-9a-f]{4}\b", r"\1-0000", text, flags=re.IGNORECASE)
+    text = re.sub(r"\b[0-9a-f]{64}\b|(?<=approve = ')[0-9a-f]+", "SHA256", text)
+    text = re.sub(r"(?<=Commit \| ).*|(?<=Versions \| ).*", "…", text)
+    return text.rstrip() + "\n"
+
+
+class _Lines(HTMLParser):
+    """The words of a page, one line for each heading, row and item."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self._words: list[str] = []
+        self._silent = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+        self._silent += tag in _SILENT
+        if tag in _BLOCKS:
+            self._end()
+            self._words.append({"h1": "# ", "h2": "## ", "h3": "### ", "h4": "#### "}.get(tag, ""))
+        elif tag in ("td", "th") and any(word.strip() for word in self._words):
+            self._words.append(" | ")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent -= tag in _SILENT
+        if tag in _BLOCKS:
+            self._end()
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            self._words.append(data)
+
+    def _end(self) -> None:
+        if text := " ".join("".join(self._words).split()):
+            self.lines.append(text)
+        self._words = []
+
+
+def _say_page(html: str) -> list[str]:
+    parser = _Lines()
+    parser.feed(html)
+    parser.close()
+    return [line for line in parser.lines if not _JOURNAL_LINE.match(line)]
