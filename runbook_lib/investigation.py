@@ -183,21 +183,16 @@ class Investigation:
                 reason=f"could not be read: {error}",
             )
         seq = self.record("reading", {"reading": reading.model_dump(mode="json")})
-        return Reading.model_validate(
-            {
-                **self.incident.redactor.json(reading.model_dump(mode="json")),
-                "detail": {**self.incident.redactor.json(reading.detail), "seq": seq},
-            }
-        )
+        told = self.incident.redactor.json(reading.model_dump(mode="json"))
+        return Reading.model_validate({**told, "seq": seq})
 
     def latest(self) -> dict[str, Reading]:
-        """Return the newest reading of each step in the journal; ``detail['seq']`` is its entry."""
+        """Return the newest reading of each step in the journal."""
         found: dict[str, Reading] = {}
         for entry in self.incident.journal.read():
             if entry.kind == "reading":
-                data = entry.data["reading"]
-                data["detail"]["seq"] = entry.seq
-                found[data["step"]] = Reading.model_validate(data)
+                reading = Reading.model_validate({**entry.data["reading"], "seq": entry.seq})
+                found[reading.step] = reading
         return found
 
     def conclude(self) -> Conclusion:

@@ -10,19 +10,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 __all__ = [
     "ActionEntry",
     "ActionPhase",
     "Cause",
     "CauseStatus",
+    "ClearTime",
     "Conclusion",
+    "DrainForecast",
+    "Event",
     "Finding",
     "Json",
+    "Line",
     "ObjectInfo",
+    "Observed",
+    "Plot",
     "Reading",
     "Status",
     "Timestamp",
@@ -131,13 +137,83 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
-class Reading(_Frozen):
-    """One observed fact of a step.
+class Line(_Frozen):
+    """One line of a plot: values over time."""
+
+    name: str
+    points: tuple[tuple[Timestamp, float], ...]
+
+
+class Plot(_Frozen):
+    """What a reading draws: values over time, or how many objects wait how long.
+
+    Attributes
+    ----------
+    threshold : drawn as a line, in the plot's unit
+    windows : spans to shade, such as while an alert fires; an open one has no end
+    marks : moments to annotate, such as an action
+    ages : from and to in minutes (None: open), and how many objects
+    """
+
+    kind: Literal["lag", "backlog", "bytes", "carrier", "flow", "ages"]
+    lines: tuple[Line, ...] = ()
+    threshold: float | None = None
+    windows: tuple[tuple[Timestamp, Timestamp | None], ...] = ()
+    marks: tuple[tuple[Timestamp, str], ...] = ()
+    ages: tuple[tuple[float, float | None, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened.
+
+    ``kind`` is such as alert, lag, backlog, restart, error, notification or action; ``source``
+    is whose clock ``at`` was read from.
+    """
+
+    at: Timestamp
+    kind: str
+    text: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClearTime:
+    """When a firing alert clears.
+
+    Attributes
+    ----------
+    earliest, latest : bounds of the time at which the alert stops firing
+    deadline : ``latest`` plus the margin; firing after it means that the fix did not work
+    channels_latest : the time by which every channel has got ``resolved``
+    parts : the seconds that make up ``latest``, by name, and the margin
+    """
+
+    earliest: Timestamp
+    latest: Timestamp
+    deadline: Timestamp
+    channels_latest: Timestamp
+    parts: dict[str, float]
+
+
+class DrainForecast(_Frozen):
+    """How fast labels come and leave, and when none waits, in words and numbers."""
+
+    arrival_per_min: float | None
+    drain_per_min: float | None
+    empty_in_minutes: float | None
+    text: str
+
+
+class Observed(BaseModel):
+    """What a step says: the fields of a reading that the JSON documents hold.
 
     ``value`` has the unit ``unit``; ``threshold`` says what would be a breach; ``source`` names
-    where it was read (URL, PromQL, key); ``reason`` says in words why the status is what it is;
-    ``detail`` holds rows or series for display, JSON only.
+    where it was read (URL, PromQL, key); ``reason`` says in words why the status is what it is.
     """
+
+    # A journal of another version has other fields: what is known here is read.
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
 
     step: str
     name: str
@@ -148,7 +224,37 @@ class Reading(_Frozen):
     observed_at: Timestamp
     source: str
     reason: str = ""
-    detail: dict[str, Json] = {}
+
+
+class Reading(Observed):
+    """One observed fact of a step, with its evidence.
+
+    Attributes
+    ----------
+    since : since when it is so, for a breach
+    observations : named values that the hypotheses test; None is unknown
+    first_seen : the first sign of a cause, by cause
+    rows, columns, text, facts, plot : what people look at; a table with ``columns`` is shown
+        unfolded, in that order
+    events, events_without : what happened in the window, and what of it could not be read
+    forecast : of the drain
+    clear : when the alert will clear after what was done
+    seq : its journal entry; 0 when it was not journalled
+    """
+
+    since: Timestamp | None = None
+    observations: dict[str, Json] = {}
+    first_seen: dict[Cause, Timestamp] = {}
+    rows: tuple[dict[str, Json], ...] = ()
+    columns: tuple[str, ...] = ()
+    text: str = ""
+    facts: dict[str, Json] = {}
+    plot: Plot | None = None
+    events: tuple[Event, ...] = ()
+    events_without: tuple[str, ...] = ()
+    forecast: DrainForecast | None = None
+    clear: ClearTime | None = None
+    seq: int = Field(0, exclude=True)
 
 
 class Finding(_Frozen):

@@ -7,31 +7,13 @@ channels at the next ``group_interval``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-__all__ = ["ClearTime", "compute_clear_time"]
+from ..model import ClearTime
+
+__all__ = ["compute_clear_time"]
 
 _MIN_MARGIN_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class ClearTime:
-    """When the alert clears.
-
-    Attributes
-    ----------
-    earliest, latest : bounds of the time at which the alert stops firing
-    deadline : ``latest`` plus the margin; firing after it means that the fix did not work
-    channels_latest : the time by which every channel has got ``resolved``
-    parts : the seconds that make up ``latest``, by name, and the margin
-    """
-
-    earliest: datetime
-    latest: datetime
-    deadline: datetime
-    channels_latest: datetime
-    parts: dict[str, float]
 
 
 def compute_clear_time(

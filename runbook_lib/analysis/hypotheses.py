@@ -235,7 +235,7 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
 
 
 def diagnose(
-    observations: Mapping[str, Observation], *, first_seen: Mapping[str, datetime] | None = None
+    observations: Mapping[str, Observation], *, first_seen: Mapping[Cause, datetime] | None = None
 ) -> tuple[Finding, ...]:
     """Judge every hypothesis.
 
@@ -261,7 +261,7 @@ def diagnose(
             finding = finding.model_copy(
                 update={"status": CauseStatus.UNDECIDED, "reason": reason, "next_step": ""}
             )
-        at = (first_seen or {}).get(str(hypothesis.cause))
+        at = (first_seen or {}).get(hypothesis.cause)
         if at is not None and finding.status is CauseStatus.SUPPORTED:
             finding = finding.model_copy(update={"first_seen": at})
         judged[hypothesis.cause] = finding

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from ..model import Event
 from .backlog import Point, clean_points
 from .log_groups import LogGroups
 
 __all__ = [
-    "Event",
     "find_first_errors",
     "find_state_changes",
     "find_turning_points",
     "merge_events",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened.
-
-    ``kind`` is such as alert, lag, backlog, restart, error, notification or action; ``source``
-    is whose clock ``at`` was read from.
-    """
-
-    at: datetime
-    kind: str
-    text: str
-    source: str = ""
 
 
 def find_turning_points(

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..model import Cause, CauseStatus, Status, Verdict, format_time
+from ..model import Cause, CauseStatus, ClearTime, Status, Verdict, format_time
 from .backlog import Point, clean_points
-from .clear_time import ClearTime
 
 __all__ = ["Recovery", "VerdictResult", "compute_recovery", "compute_verdict"]
 

@@ -187,13 +187,10 @@ def _draw(story: Story) -> Iterator[tuple[str, Picture]]:
     for step in story.steps.values():
         with_data = (
             r for _, r in reversed(step.readings)
-            if r.detail.get("series") or r.detail.get("histogram")
+            if r.plot
         )  # fmt: skip
         for reading in with_data:
-            try:
-                picture = plot_reading(reading)
-            except (KeyError, TypeError, ValueError):
-                continue  # series of another shape are still shown as text
+            picture = plot_reading(reading)
             if picture is not None and drawn < _MAX_PICTURES:
                 drawn += 1
                 yield step.id, picture
@@ -213,12 +210,12 @@ def _fragments(story: Story, incident: Incident) -> Iterator[tuple[str, Markup]]
 
 def _details(reading: Reading, rows: int) -> Markup:
     parts = []
-    if table := [row for row in reading.detail.get("rows") or [] if isinstance(row, dict)]:
+    if table := reading.rows:
         caption = f"{reading.step}: {min(len(table), rows)} of {len(table)} rows"
-        parts.append(_table(table[:rows], caption, reading.detail.get("columns") or ()))
-    if text := reading.detail.get("text"):
-        parts.append(Markup("<pre>{}</pre>").format(safe(text, 6_000)))
-    if facts := fact_rows(reading.detail):
+        parts.append(_table(table[:rows], caption, reading.columns))
+    if reading.text:
+        parts.append(Markup("<pre>{}</pre>").format(safe(reading.text, 6_000)))
+    if facts := fact_rows(reading.facts):
         parts.append(_table(facts, f"{reading.step}: details", _FACTS))
     return Markup("").join(parts)
 
@@ -263,7 +260,7 @@ def _rank(finding: Finding) -> tuple[int, float]:
 def _find_effect(story: Story) -> Reading | None:
     """Return the newest reading of what a release would change that had a plan to look at."""
     step = story.steps.get("6.1")
-    found = [r for _, r in step.readings if r.detail.get("rows")] if step else []
+    found = [r for _, r in step.readings if r.rows] if step else []
     return found[-1] if found else None
 
 

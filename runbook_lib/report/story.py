@@ -186,7 +186,7 @@ class Story:
         times = []
         for entry, reading in self.readings:
             if reading.status is Status.BREACH and reading.step[:2] in ("2.", "3."):
-                times.append(parse_at(reading.detail.get("since")) or entry.at)
+                times.append(reading.since or entry.at)
         return min(times, default=None)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..exit_codes import ExitCode
-from ..model import Finding, Json, Reading, Timestamp, Verdict
+from ..model import Finding, Json, Observed, Timestamp, Verdict
 
 __all__ = [
     "ApplyDocument",
@@ -76,13 +76,13 @@ class ErrorDocument(Document):
 class CheckDocument(Document):
     """``check``: what is reachable, with which permissions, clock skew and versions."""
 
-    readings: tuple[Reading, ...]
+    readings: tuple[Observed, ...]
 
 
 class InvestigateDocument(Document):
     """``investigate``: readings, causes, and the report's path."""
 
-    readings: tuple[Reading, ...]
+    readings: tuple[Observed, ...]
     causes: tuple[Finding, ...]
     unknown: tuple[UnknownStep, ...]
     notebooks: tuple[NotebookResult, ...]

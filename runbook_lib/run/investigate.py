@@ -117,7 +117,7 @@ def investigate(
         incident=incident.id,
         verdict=verdict,
         exit_code=code,
-        readings=tuple(r.model_copy(update={"detail": {}}) for r in readings.values()),
+        readings=tuple(readings.values()),
         causes=findings,
         unknown=tuple(
             UnknownStep(step=r.step, reason=r.reason)

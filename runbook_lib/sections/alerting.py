@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ..clients.prometheus import Alert, AlertRule, Sample
 from ..investigation import Investigation
-from ..model import Json, Reading, Status, format_time
+from ..model import Json, Line, Plot, Reading, Status, format_time
 from .samples import one_series, scrape_interval_s, to_points
 
 __all__ = ["ALERT", "ALERTS", "BLIND_ALERT", "LAG", "is_drill", "read_alert"]
@@ -77,24 +77,22 @@ def read_alert(inv: Investigation) -> Reading:
         threshold=f"over {limit:g} min for {for_s:g} s, or {ALERT} fires",
         source=f"{prometheus.url} {LAG}; /api/v1/alerts",
         reason=reason + remark,
-        detail={
-            "plot": "lag",
-            "threshold_value": limit,
-            "for_s": for_s,
-            "rule_loaded": rule is not None,
-            "series": [{"name": "lag", "points": to_points(lag.samples)}],
-            "windows": [[format_time(a.active_at), None] for a in real if a.active_at],
-            "rows": [_to_row(a) for a in alerts if a.name.startswith("Fulfillment")][:200],
-            **({"since": format_time(since)} if since and status is Status.BREACH else {}),
-            "observations": {
-                "alert_state": _worst_state(alerts),
-                "alert_firing": any(a.name == ALERT for a in real),
-                "upload_alert_firing": any(a.name != ALERT for a in real),
-                "drill_alert_firing": bool(drills),
-                "lag_present": lag.value is not None,
-                "exporter_refresh_age_s": lag.refresh_age_s,
-            },
+        rows=[_to_row(a) for a in alerts if a.name.startswith("Fulfillment")][:200],
+        observations={
+            "alert_state": _worst_state(alerts),
+            "alert_firing": any(a.name == ALERT for a in real),
+            "upload_alert_firing": any(a.name != ALERT for a in real),
+            "drill_alert_firing": bool(drills),
+            "lag_present": lag.value is not None,
+            "exporter_refresh_age_s": lag.refresh_age_s,
         },
+        plot=Plot(
+            kind="lag",
+            threshold=limit,
+            lines=(Line(name="lag", points=to_points(lag.samples)),),
+            windows=tuple((a.active_at, None) for a in real if a.active_at),
+        ),
+        since=since if status is Status.BREACH else None,
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from ..errors import ClientError
 from ..investigation import Investigation
-from ..model import ActionPhase, Json, Reading, Status, format_time
+from ..model import ActionPhase, Cause, Line, Plot, Reading, Status
 from .samples import read_range
 from .waiting import Waiting, list_prefixes, read_waiting
 
@@ -45,16 +47,15 @@ def _read(inv: Investigation, step: str, unit: str, metric: str) -> Reading:
         ),
         reason=f"{say_waiting(waiting, limit)}; {metric_text}"
         + ("; the two differ: one of them is stale" if agrees is False else ""),
-        detail={
-            "rows": waiting.rows(50),
-            "series": series,
-            "marks": _list_marks(inv),
-            "first_seen": {"synthetic": format_time(min(made))} if made else {},
-            "listed": sum(sizes),
-            "metric": metric_total,
-            **({"since": format_time(oldest.since)} if overdue and oldest else {}),
-            "observations": {**observations, "metric_agrees": agrees},
-        },
+        rows=waiting.rows(50),
+        first_seen={Cause.SYNTHETIC: min(made)} if made else {},
+        observations={**observations, "metric_agrees": agrees},
+        plot=Plot(
+            kind="bytes" if unit == "bytes" else "backlog",
+            lines=tuple(series),
+            marks=_list_marks(inv),
+        ),
+        since=oldest.since if overdue and oldest else None,
     )
 
 
@@ -71,17 +72,16 @@ def say_waiting(waiting: Waiting, limit_minutes: float) -> str:
     return text
 
 
-def _list_marks(inv: Investigation) -> list[Json]:
+def _list_marks(inv: Investigation) -> tuple[tuple[datetime, str], ...]:
     """Return what the journal says was done, and when, for a plot."""
     actions = [e for e in inv.incident.journal.read() if e.kind == "action"]
     applied = [e for e in actions if e.data["action"]["phase"] == ActionPhase.APPLIED]
-    return [
-        [format_time(e.at), f"{e.data['action']['step']} {e.data['action']['action']}"]
-        for e in applied[-5:]
-    ]
+    return tuple(
+        (e.at, f"{e.data['action']['step']} {e.data['action']['action']}") for e in applied[-5:]
+    )
 
 
-def _read_metric(inv: Investigation, metric: str) -> tuple[float | None, str, list[Json]]:
+def _read_metric(inv: Investigation, metric: str) -> tuple[float | None, str, list[Line]]:
     """Return the metric's sum over the same prefixes; its absence proves nothing here."""
     prefixes, prometheus = set(list_prefixes(inv)), inv.clients.prometheus
     try:
@@ -89,7 +89,7 @@ def _read_metric(inv: Investigation, metric: str) -> tuple[float | None, str, li
         drawn = read_range(
             prometheus, metric, now=inv.now(), window=inv.window, labels=("prefix", "origin")
         )
-        series = [s for s in drawn if str(s["name"]).split(" ", maxsplit=1)[0] in prefixes]
+        series = [s for s in drawn if s.name.split(" ", maxsplit=1)[0] in prefixes]
     except ClientError as error:
         return None, f"the metric could not be read: {_first_sentence(error)}", []
     if not found:

@@ -64,17 +64,14 @@ def _read_document(inv: Investigation) -> Reading:
         source=f"{inv.clients.store.endpoint}/{inv.clients.store.bucket}/{prefix}; services; "
         f"{inv.clients.support.url}",
         reason=reason,
-        detail={
-            "rows": [
-                {"what": "synthetic objects", "value": backlog["objects"]},
-                {"what": "bytes", "value": backlog["totalBytes"]},
-                {"what": "drills", "value": ", ".join(backlog["drills"])},
-                {"what": "services running", "value": len(services["servicesRunning"])},
-                {"what": "support probe", "value": support["status"]},
-            ],
-            "document": document,
-            "text": json.dumps(document, indent=2, ensure_ascii=False),
-        },
+        rows=[
+            {"what": "synthetic objects", "value": backlog["objects"]},
+            {"what": "bytes", "value": backlog["totalBytes"]},
+            {"what": "drills", "value": ", ".join(backlog["drills"])},
+            {"what": "services running", "value": len(services["servicesRunning"])},
+            {"what": "support probe", "value": support["status"]},
+        ],
+        text=json.dumps(document, indent=2, ensure_ascii=False),
     )
 
 

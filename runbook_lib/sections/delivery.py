@@ -71,7 +71,8 @@ def read_delivery(inv: Investigation) -> Reading:
         threshold="a channel on the alert's route has not received it",
         source=f"{manager.url}/api/v2/alerts; {inv.clients.notifications.url or 'no sink'}",
         reason=reason,
-        detail={"rows": rows[:200], "since": format_time(start), "placeholders": placeholders},
+        rows=rows[:200],
+        since=start,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from ..investigation import Investigation
-from ..model import Conclusion, Json, Reading, Status, format_time
+from ..model import Conclusion, Json, Reading, Status
 from ..section import ActionStep, SectionParameters, Step
 from .alerting import read_alert
 from .backlog import read_backlog_bytes, read_backlog_objects
@@ -51,14 +51,8 @@ def _read_probe(inv: Investigation) -> Reading:
         threshold="the timeline refresh has status=error",
         source=f"{inv.clients.probe.url}/status",
         reason=reason,
-        detail={
-            "rows": [
-                {"step": s.name, "status": s.status, "message": s.message} for s in probe.steps
-            ],
-            "ran_at": format_time(probe.ran_at) if probe.ran_at else None,
-            "latency_ms": probe.latency_ms,
-            "observations": observations,
-        },
+        rows=[{"step": s.name, "status": s.status, "message": s.message} for s in probe.steps],
+        observations=observations,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ..analysis.backlog import Rate, compute_rate, sum_rates
 from ..clients.prometheus import Series
 from ..investigation import Investigation
-from ..model import Json
+from ..model import Line
 from .samples import read_range
 
 __all__ = ["draw_flow", "read_rates"]
@@ -33,7 +33,7 @@ def read_rates(inv: Investigation) -> dict[str, Rate | None]:
     }
 
 
-def draw_flow(inv: Investigation) -> list[Json]:
+def draw_flow(inv: Investigation) -> list[Line]:
     """Return arrival and drain per minute over the window, as series of a plot.
 
     Raises
@@ -42,7 +42,7 @@ def draw_flow(inv: Investigation) -> list[Json]:
         When Prometheus does not answer.
     """
     return [
-        {**one, "name": name}
+        Line(name=name, points=one.points)
         for name, metric in _FLOWS.items()
         for one in read_range(
             inv.clients.prometheus,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from datetime import datetime
 
 from ..analysis.log_groups import LogGroup, group_lines
 from ..errors import ClientTimeoutError, ConnectionRefusedClientError
 from ..investigation import Investigation
-from ..model import Conclusion, Json, Reading, Status, format_time
+from ..model import Conclusion, Json, Plot, Reading, Status, format_time
 from ..section import ActionStep, SectionParameters, Step
 from .backlog import say_waiting
 from .delivery import read_delivery
@@ -42,15 +41,15 @@ def _read_spread(inv: Investigation) -> Reading:
         threshold=f"over {limit:g} min",
         source=_listing_source(inv),
         reason=say_waiting(waiting, limit),
-        detail={
-            "rows": _count_by_prefix(waiting),
-            "histogram": [
-                {"from_minutes": low, "to_minutes": high if high < float("inf") else None}
-                | {"objects": sum(low <= a < high for a in ages)}
+        rows=_count_by_prefix(waiting),
+        plot=Plot(
+            kind="ages",
+            ages=tuple(
+                (low, high if high < float("inf") else None, sum(low <= a < high for a in ages))
                 for low, high in itertools.pairwise(_EDGES)
-            ],
-            **({"since": format_time(oldest.since)} if oldest else {}),
-        },
+            ),
+        ),
+        since=oldest.since if oldest else None,
     )
 
 
@@ -84,7 +83,7 @@ def read_store_health(inv: Investigation) -> Reading:
         threshold="anything but live",
         source=source,
         reason=f"by {how}" if is_live else f"restore the store first: {why}",
-        detail={"how": how, "observations": {"store_live": is_live}},
+        observations={"store_live": is_live},
     )
 
 
@@ -99,7 +98,7 @@ def _read_sample(inv: Investigation) -> Reading:
         unit="objects",
         source=_listing_source(inv),
         reason=f"the {len(rows)} that wait longest of {len(waiting.objects)}",
-        detail={"rows": rows},
+        rows=rows,
     )
 
 
@@ -109,7 +108,6 @@ def _read_worker_log(inv: Investigation) -> Reading:
     grouped = group_lines((line.at, line.text) for line in lines)
     telling = [g for g in grouped.groups if g.level in ("error", "warning")]
     errors = [g for g in telling if g.level == "error"]
-    by_level = Counter(g.level or "plain" for g in grouped.groups for _ in range(g.count))
     if not lines:
         status, reason = Status.UNKNOWN, "the log has no line in the window: that proves nothing"
     elif errors:
@@ -128,13 +126,8 @@ def _read_worker_log(inv: Investigation) -> Reading:
         threshold="any error of upload, callback, carrier or release",
         source=f"log of {service}, last {inv.window.total_seconds() / 60:.0f} min",
         reason=reason,
-        detail={
-            "rows": [_to_row(g) for g in sorted(telling, key=lambda g: g.level != "error")][:50],
-            "levels": dict(by_level),
-            "lines": grouped.lines,
-            "dropped": grouped.dropped,
-            **({"since": format_time(since)} if since else {}),
-        },
+        rows=[_to_row(g) for g in sorted(telling, key=lambda g: g.level != "error")][:50],
+        since=since,
     )
 
 

@@ -61,7 +61,7 @@ def find_since(inv: Investigation) -> datetime | None:
         for entry in inv.incident.journal.read()
         if entry.kind == "reading"
         and entry.data["reading"]["status"] == Status.BREACH
-        and (since := entry.data["reading"]["detail"].get("since"))
+        and (since := entry.data["reading"].get("since"))
     ]
     return min(found, default=None)
 

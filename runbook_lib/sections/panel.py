@@ -33,5 +33,5 @@ def read_panel(inv: Investigation) -> Reading:
         reason="what the panel shows now: compare with 2.3"
         if rows
         else "the panel's queries give no number",
-        detail={"rows": rows[:200], "link": panel.link},
+        rows=rows[:200],
     )

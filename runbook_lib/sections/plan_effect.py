@@ -45,12 +45,9 @@ def read_plan_effect(inv: Investigation) -> Reading:
         source=f"listing of {plan.plan.header.source}; {inv.clients.prometheus.url} (counters)",
         reason=f"{len(real)} objects wait now, {left} after it; {after.outlook}: "
         f"{after.reason}{missing}",
-        detail={
-            "rows": _to_rows(before, after),
-            "plan": plan.id,
-            "columns": ["what", "now", "after the plan"],
-            "shown": True,
-        },
+        rows=_to_rows(before, after),
+        columns=["what", "now", "after the plan"],
+        facts={"plan": plan.id},
     )
 
 

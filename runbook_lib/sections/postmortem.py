@@ -91,13 +91,11 @@ def _read_cleared(inv: Investigation) -> Reading:
         threshold="a value over the threshold, or a channel without `resolved`",
         source=f"{prometheus.url} {LAG}; {inv.clients.notifications.url}/notifications",
         reason=reason,
-        detail={
-            "rows": [
-                {"channel": n.channel, "status": n.status, "at": format_time(n.received_at)}
-                | {"alerts": ", ".join(n.alertnames), "drill": n.is_drill}
-                for n in heard[-50:]
-            ]
-        },
+        rows=[
+            {"channel": n.channel, "status": n.status, "at": format_time(n.received_at)}
+            | {"alerts": ", ".join(n.alertnames), "drill": n.is_drill}
+            for n in heard[-50:]
+        ],
     )
 
 
@@ -126,7 +124,8 @@ def _read_log(inv: Investigation) -> Reading:
         reason=f"the journal has no {', no '.join(missing)} yet"
         if missing
         else f"{', '.join(str(f.name) for f in causes)}; {len(measures)} measures",
-        detail={"rows": measures, "entry": entry},
+        rows=measures,
+        facts={"entry": entry},
     )
 
 
@@ -191,7 +190,7 @@ def _make_open(
         threshold="an open point without a note",
         source="journal of this incident; Prometheus rules; probe",
         reason=reason,
-        detail={"rows": [{"open": text} for text in todo], "todo": todo},
+        rows=[{"open": text} for text in todo],
     )
 
 
@@ -234,7 +233,7 @@ def conclude(inv: Investigation) -> Conclusion:
         text
         for step in ("7.3", "7.4", "7.5")
         if step in readings and readings[step].status is not Status.OK
-        for text in readings[step].detail.get("todo", [])
+        for text in (row["open"] for row in readings[step].rows)
     ]
     told = find_verdict(inv)
     return Conclusion(

@@ -72,16 +72,14 @@ def _read_environment(inv: Investigation) -> Reading:
         threshold="setting and marker object differ",
         source=f"RUNBOOK_ENVIRONMENT; {inv.clients.store.bucket}/{MARKER_KEY}",
         reason=reason,
-        detail={
-            "rows": [
-                {"what": "environment", "value": name},
-                {"what": "marker in the bucket", "value": marker or "none"},
-                {"what": "services through", "value": inv.settings.runbook_services},
-                {"what": "bucket", "value": inv.clients.store.bucket},
-                {"what": "waits under", "value": inv.settings.pending_prefix},
-                {"what": "released to", "value": inv.settings.ready_prefix},
-            ]
-        },
+        rows=[
+            {"what": "environment", "value": name},
+            {"what": "marker in the bucket", "value": marker or "none"},
+            {"what": "services through", "value": inv.settings.runbook_services},
+            {"what": "bucket", "value": inv.clients.store.bucket},
+            {"what": "waits under", "value": inv.settings.pending_prefix},
+            {"what": "released to", "value": inv.settings.ready_prefix},
+        ],
     )
 
 
@@ -123,19 +121,17 @@ def _read_reachability(inv: Investigation) -> Reading:
         threshold="a system does not answer; Grafana, probe and notification sink may be away",
         source=", ".join(_list_addresses(inv).values()),
         reason=reason + (f"; without {', '.join(absent)}" if absent else ""),
-        detail={
-            "rows": [
-                {
-                    "system": a.system,
-                    "address": _list_addresses(inv).get(a.system, inv.settings.runbook_services),
-                    "answer": a.value,
-                    "error": a.error,
-                    "ms": a.elapsed_ms,
-                }
-                for a in answers
-            ],
-            "observations": {f"{a.system}_answers": not a.error for a in answers},
-        },
+        rows=[
+            {
+                "system": a.system,
+                "address": _list_addresses(inv).get(a.system, inv.settings.runbook_services),
+                "answer": a.value,
+                "error": a.error,
+                "ms": a.elapsed_ms,
+            }
+            for a in answers
+        ],
+        observations={f"{a.system}_answers": not a.error for a in answers},
     )
 
 
@@ -183,12 +179,10 @@ def _read_permissions(inv: Investigation) -> Reading:
         threshold="a right is denied",
         source=f"{inv.clients.store.endpoint}/{inv.clients.store.bucket}",
         reason=reason,
-        detail={
-            "rows": [
-                {"right": name, "allowed": allowed, "reason": found.reasons.get(name, "")}
-                for name, allowed in rights.items()
-            ]
-        },
+        rows=[
+            {"right": name, "allowed": allowed, "reason": found.reasons.get(name, "")}
+            for name, allowed in rights.items()
+        ],
     )
 
 
@@ -244,11 +238,10 @@ def read_clocks(inv: Investigation) -> Reading:
         threshold=f"more than {MAX_SKEW_S:g} s from this machine's clock",
         source="Date header of every system",
         reason=reason,
-        detail={
-            "rows": [{"system": a.system, "skew_s": a.value, "error": a.error} for a in answers],
-            "observations": {
-                "clock_skewed": ", ".join(sorted(wrong)) if wrong else (False if known else None)
-            },
+        rows=[{"system": a.system, "skew_s": a.value, "error": a.error} for a in answers],
+        observations={
+            "clock_skewed": ", ".join(sorted(wrong)) if wrong else (False if known else None),
+            "clock_skews_s": known,
         },
     )
 

@@ -6,15 +6,14 @@ import re
 import time
 from datetime import datetime, timedelta
 from statistics import median
-from typing import Any
 
-from ..analysis.clear_time import ClearTime, compute_clear_time
+from ..analysis.clear_time import compute_clear_time
 from ..analysis.verdict import Recovery, compute_recovery
 from ..clients.fields import parse_duration
 from ..clients.prometheus import AlertRule
 from ..errors import ClientError
 from ..investigation import Investigation
-from ..model import Json, Reading, Status, format_time, parse_time
+from ..model import ClearTime, Line, Plot, Reading, Status, format_time, parse_time
 from .alerting import ALERT, ALERTS, LAG, is_drill
 from .backlog import say_waiting
 from .root_cause.signals import last_action_at
@@ -60,17 +59,13 @@ def read_recovery(inv: Investigation) -> Reading:
         f"samples after {format_time(action_at)}, or backlog over its baseline",
         source=f"{inv.clients.prometheus.url} {LAG}; listing of {settings.pending_prefix}",
         reason=f"{reason}; {say_waiting(waiting, settings.lag_threshold_minutes)}; {baseline_text}",
-        detail={
-            "plot": "lag",
-            "threshold_value": settings.recovered_minutes,
-            "series": [{"name": "lag", "points": _read_points(inv)}],
-            "marks": [[format_time(action_at), "last action"]],
-            "good_samples": recovery.good,
-            "baseline": baseline,
-            "waiting": listed,
-            "action_at": format_time(action_at),
-            "clear": _to_json(clear),
-        },
+        plot=Plot(
+            kind="lag",
+            threshold=settings.recovered_minutes,
+            lines=(Line(name="lag", points=_read_points(inv)),),
+            marks=((action_at, "last action"),),
+        ),
+        clear=clear,
     )
 
 
@@ -98,7 +93,7 @@ def _compute(inv: Investigation, action_at: datetime) -> Recovery:
     )
 
 
-def _read_points(inv: Investigation) -> list[Json]:
+def _read_points(inv: Investigation) -> tuple[tuple[datetime, float], ...]:
     found = inv.clients.prometheus.query_samples(LAG, inv.window.total_seconds())
     return to_points(one_series(found))
 
@@ -115,8 +110,7 @@ def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | Non
                 if isinstance(value, int | float):
                     return float(value), f"baseline {value:.0f} (steady state of the drill)"
     alert = inv.latest().get("2.1")
-    text = alert.detail.get("since") if alert else None
-    began = parse_time(text) if text else action_at
+    began = (alert.since if alert else None) or action_at
     try:
         found = inv.clients.prometheus.query_range(
             _BACKLOG % inv.settings.pending_prefix, began - timedelta(hours=1), began, 30
@@ -155,10 +149,3 @@ def _find_memory_s(rule: AlertRule) -> float:
     """Return for how long a rule still sees what is over: the window of its ``increase``."""
     found = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", rule.query)
     return parse_duration(found[1]) if found else 0.0
-
-
-def _to_json(clear: ClearTime | None) -> dict[str, Any] | None:
-    if clear is None:
-        return None
-    names = ("earliest", "latest", "deadline", "channels_latest")
-    return {name: format_time(getattr(clear, name)) for name in names} | {"parts": clear.parts}

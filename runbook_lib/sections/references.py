@@ -126,7 +126,7 @@ def _read_metrics(inv: Investigation) -> Reading:
         threshold="a metric that the runbook names has no series",
         source=f"{prometheus.url}/api/v1/query",
         reason=f"no series: {', '.join(missing)}" if missing else "every metric has series",
-        detail={"rows": [{"metric": name, "series": n} for name, n in counts.items()]},
+        rows=[{"metric": name, "series": n} for name, n in counts.items()],
     )
 
 
@@ -148,12 +148,9 @@ def _read_rule(inv: Investigation) -> Reading:
         threshold="not loaded, or broken",
         source=f"{inv.clients.prometheus.url}/api/v1/rules",
         reason=reason,
-        detail={
-            "rows": [
-                {"rule": r.name, "query": r.query, "for_s": r.for_s, "state": r.state}
-                for r in rules
-            ]
-        },
+        rows=[
+            {"rule": r.name, "query": r.query, "for_s": r.for_s, "state": r.state} for r in rules
+        ],
     )
 
 

@@ -87,7 +87,7 @@ def _plan(inv: Investigation) -> ReleasePlan | ServicePlan:
     if way == "auto":
         causes = refresh_diagnosis(inv)
         reading = inv.latest().get("2.3")
-        way, reason = choose_way(causes, reading.detail.get("observations", {}) if reading else {})
+        way, reason = choose_way(causes, reading.observations if reading else {})
     if way == "none":
         return plan_nothing(inv, step="6.1", target=prefix, reason=reason)
     if way == "retrigger":

@@ -8,7 +8,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from ..analysis.clear_time import ClearTime
 from ..analysis.verdict import compute_verdict
 from ..investigation import Investigation
 from ..model import (
@@ -20,6 +19,7 @@ from ..model import (
     Reading,
     Status,
     Verdict,
+    format_time,
     parse_time,
 )
 from ..section import SectionParameters, Step
@@ -107,7 +107,7 @@ def conclude(inv: Investigation) -> Conclusion:
     """Say whether it is fixed: by readings that are newer than the last action."""
     action = find_last_action(inv)
     latest = {s: r for s, r in inv.latest().items() if s in STEPS}
-    readings = {s: r for s, r in latest.items() if not action or r.detail["seq"] > action.seq}
+    readings = {s: r for s, r in latest.items() if not action or r.seq > action.seq}
     findings = root_cause.find_causes(readings)
     if action is None:
         supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
@@ -115,7 +115,7 @@ def conclude(inv: Investigation) -> Conclusion:
         summary = f"nothing was changed; {verdict}" + "".join(f"; {f.name}" for f in supported)
         return _make(readings, findings, verdict, summary, root_cause.build_timeline(inv, findings))
     recovery = readings.get("6.5")
-    clear = _to_clear(recovery.detail.get("clear") if recovery else None)
+    clear = recovery.clear if recovery else None
     found = compute_verdict(
         symptoms={s: _status(readings, s) for s in ("6.5", "2.3", "3.3")},
         causes=_pick_causes(inv, findings),
@@ -125,9 +125,9 @@ def conclude(inv: Investigation) -> Conclusion:
         worker_moving=_is_moving(readings, action.at),
     )
     detail: dict[str, Json] = root_cause.build_timeline(inv, findings)
-    if clear and found.verdict is Verdict.FIXED_ALERT_DECAYING and recovery:
-        told = recovery.detail["clear"]
-        detail |= {"clear_at": told["latest"], "channels_at": told["channels_latest"]}
+    if clear and found.verdict is Verdict.FIXED_ALERT_DECAYING:
+        detail["clear_at"] = format_time(clear.latest)
+        detail["channels_at"] = format_time(clear.channels_latest)
     return _make(readings, findings, found.verdict, found.reason, detail)
 
 
@@ -180,19 +180,12 @@ def _pick_causes(inv: Investigation, findings: tuple[Finding, ...]) -> dict[Caus
 def _get_alert_state(readings: Mapping[str, Reading]) -> str | None:
     if "2.1" not in readings:
         return None
-    state = readings["2.1"].detail.get("observations", {}).get("alert_state")
+    state = readings["2.1"].observations.get("alert_state")
     return str(state) if state else None
 
 
 def _is_moving(readings: Mapping[str, Reading], action_at: datetime) -> bool | None:
     if "5.1" not in readings:
         return None
-    text = readings["5.1"].detail.get("observations", {}).get("worker_last_move")
+    text = readings["5.1"].observations.get("worker_last_move")
     return None if text is None else parse_time(text) > action_at
-
-
-def _to_clear(told: Mapping[str, Json] | None) -> ClearTime | None:
-    if not told:
-        return None
-    times = {k: parse_time(told[k]) for k in ("earliest", "latest", "deadline", "channels_latest")}
-    return ClearTime(parts=dict(told["parts"]), **times)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from ..clients.prometheus import PrometheusClient, Sample, Series
-from ..model import Json, format_time
+from ..model import Line
 
 __all__ = [
     "compute_increase",
@@ -56,11 +56,11 @@ def _growths(samples: Sequence[Sample]) -> Iterable[tuple[datetime, float]]:
         yield after.at, after.value if step < 0 else step
 
 
-def to_points(samples: Sequence[Sample]) -> list[Json]:
+def to_points(samples: Sequence[Sample]) -> tuple[tuple[datetime, float], ...]:
     """Return at most 200 points for a plot, the newest among them."""
     every = max(1, math.ceil(len(samples) / _MAX_POINTS))
     kept = [s for s in reversed(list(reversed(samples))[::every]) if math.isfinite(s.value)]
-    return [[format_time(s.at), round(s.value, 4)] for s in kept]
+    return tuple((s.at, round(s.value, 4)) for s in kept)
 
 
 def read_range(
@@ -70,14 +70,14 @@ def read_range(
     now: datetime,
     window: timedelta,
     labels: Sequence[str],
-) -> list[Json]:
+) -> list[Line]:
     """Return an expression's series over the window for a plot, named by some labels."""
     step_s = max(1.0, window.total_seconds() / _MAX_POINTS)
     found = prometheus.query_range(promql, now - window, now, step_s)
     return [
-        {
-            "name": " ".join(s.labels.get(name, "") for name in labels).strip() or promql,
-            "points": to_points(s.samples),
-        }
+        Line(
+            name=" ".join(s.labels.get(name, "") for name in labels).strip() or promql,
+            points=to_points(s.samples),
+        )
         for s in found[:20]
     ]

@@ -44,21 +44,18 @@ def read_ticket(inv: Investigation) -> Reading:
         threshold=_threshold(inv),
         source=f"{inv.clients.support.url}/support/cases/{inv.ticket_id}?includeTimeline=true",
         reason=reason,
-        detail={
-            "rows": [
-                {
-                    "at": format_time(e.at) if e.at else None,
-                    "type": e.type,
-                    "source": e.source,
-                    "status": e.status,
-                    "order": e.order_id,
-                }
-                for e in case.timeline[-50:]
-            ],
-            "orders": list(case.order_ids),
-            "waiting": mine.rows(20),
-            "observations": {"timeline_behind_minutes": behind},
-        },
+        rows=[
+            {
+                "at": format_time(e.at) if e.at else None,
+                "type": e.type,
+                "source": e.source,
+                "status": e.status,
+                "order": e.order_id,
+            }
+            for e in case.timeline[-50:]
+        ],
+        observations={"timeline_behind_minutes": behind},
+        facts={"waiting": [o.info.key for o in mine.objects[:20]]},
     )
 
 

@@ -28,7 +28,8 @@ def _read_unfinished(inv: Investigation) -> Reading:
         unit="releases",
         threshold="a release is not finished, or unproven",
         reason=said or "every release of this bucket is finished",
-        detail={"rows": rows, "columns": ["plan", "by", "state", "rows", "way_on"], "shown": True},
+        rows=rows,
+        columns=["plan", "by", "state", "rows", "way_on"],
     )
 
 

@@ -47,11 +47,6 @@ _FACTS = ("name", "value")
 # What an action is, which its heading says already.
 _IDENTITY = {"action", "plan", "sha256", "step", "target", "way_back", "reason"}
 _PLAIN = (str, int, float, type(None))
-_KNOWN_DETAIL = {
-    "columns", "events", "histogram", "marks", "observations", "plot", "rows", "seq", "series",
-    "shown",
-    "text", "since", "threshold_value", "unit", "windows",
-}  # fmt: skip
 
 
 def reading_text(reading: Reading) -> str:
@@ -80,16 +75,15 @@ def reading_html(reading: Reading) -> Markup:
             safe(reading.reason),
         )
     ]
-    if rows := [row for row in reading.detail.get("rows") or [] if isinstance(row, dict)]:
+    if rows := reading.rows:
         caption = f"{reading.step} {reading.name}"
         if len(rows) > _SHOWN_ROWS:
             caption += f": the first {_SHOWN_ROWS} of {len(rows)} rows"
-        columns = reading.detail.get("columns") or ()
-        table = render_rows(rows[:_SHOWN_ROWS], caption=caption, columns=columns)
-        parts.append(table if reading.detail.get("shown") else _fold(f"{len(rows)} rows", table))
-    if text := reading.detail.get("text"):
-        parts.append(_fold("text", Markup("<pre>{}</pre>").format(safe(text, 6_000))))
-    if facts := fact_rows(reading.detail):
+        table = render_rows(rows[:_SHOWN_ROWS], caption=caption, columns=reading.columns)
+        parts.append(table if reading.columns else _fold(f"{len(rows)} rows", table))
+    if reading.text:
+        parts.append(_fold("text", Markup("<pre>{}</pre>").format(safe(reading.text, 6_000))))
+    if facts := fact_rows(reading.facts):
         parts.append(_fold("details", render_rows(facts, caption=f"{reading.step}: details")))
     parts.append(
         Markup("<p style='margin:0;opacity:0.75'>read {} from <code>{}</code></p>").format(
@@ -99,12 +93,12 @@ def reading_html(reading: Reading) -> Markup:
     return Markup("<div>{}</div>").format(Markup("").join(parts))
 
 
-def fact_rows(detail: Mapping[str, Json]) -> list[dict[str, Json]]:
-    """Return what a ``detail`` holds beside rows, series and text, as rows of name and value."""
+def fact_rows(facts: Mapping[str, Json]) -> list[dict[str, Json]]:
+    """Return facts that say something, as rows of name and value."""
     return [
         {"name": name.replace("_", " "), "value": _plain(name, value)}
-        for name, value in detail.items()
-        if name not in _KNOWN_DETAIL and value not in (None, "", [], {})
+        for name, value in facts.items()
+        if value not in (None, "", [], {})
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from ..model import Json, Reading, parse_time
+from ..model import Reading
 from .text import safe, visible
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ _STYLES = (
     ("#CC79A7", ":", "D"),
     ("#555555", (0, (5, 1, 1, 1, 1, 1)), "v"),
 )
-_KINDS = {"2.1": "lag", "2.3": "backlog", "2.4": "bytes", "3.2": "backlog", "5.1": "carrier"}
 _TITLES = {
     "lag": ("Lag of the oldest waiting object", "minutes"),
     "backlog": ("Objects waiting, by prefix", "objects"),
@@ -173,40 +173,28 @@ def plot_ages(bins: Sequence[AgeBin], *, threshold: float | None = None) -> Pict
 
 
 def plot_reading(reading: Reading) -> Picture | None:
-    """Draw what a reading's ``detail`` holds (``series`` or ``histogram``); None without it."""
-    detail = reading.detail
-    limit = _number(detail.get("threshold_value"))
-    if bins := detail.get("histogram"):
-        ages = [(b["from_minutes"], b.get("to_minutes"), b["objects"]) for b in bins]
-        return plot_ages(ages, threshold=limit)
-    series = {str(s["name"]): _read_points(s["points"]) for s in detail.get("series") or []}
+    """Draw a reading's plot; None when it has none, or no finite sample."""
+    plot = reading.plot
+    if plot is None:
+        return None
+    if plot.ages:
+        return plot_ages(plot.ages, threshold=plot.threshold)
+    series = {
+        line.name: [(at, value) for at, value in line.points if math.isfinite(value)]
+        for line in plot.lines
+    }
     if not any(series.values()):
         return None
-    kind = str(detail.get("plot") or _KINDS.get(reading.step, ""))
-    title, unit = _TITLES.get(kind, (reading.name, reading.unit))
+    title, unit = _TITLES[plot.kind]
     return plot_lines(
         series,
         title=title,
-        unit=str(detail.get("unit") or unit),
-        threshold=limit,
-        threshold_name="client time-out" if kind == "carrier" else "threshold",
-        windows=[
-            (parse_time(a), parse_time(b) if b else None) for a, b in detail.get("windows") or []
-        ],
-        marks=[(parse_time(at), str(text)) for at, text in detail.get("marks") or []],
+        unit=unit,
+        threshold=plot.threshold,
+        threshold_name="client time-out" if plot.kind == "carrier" else "threshold",
+        windows=plot.windows,
+        marks=plot.marks,
     )
-
-
-def _read_points(points: Json) -> list[tuple[datetime, float]]:
-    pairs = ((parse_time(str(at)), _number(value)) for at, value in points)
-    return [(at, value) for at, value in pairs if value is not None]
-
-
-def _number(value: Json) -> float | None:
-    """Return a finite number, or None: a NaN has no place on an axis."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if abs(value) < float("inf") else None
 
 
 def _label(text: str, limit: int = 28) -> str:

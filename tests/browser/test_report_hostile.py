@@ -90,17 +90,19 @@ def tell_one(tell: Teller, text: str) -> None:
     points = [["2026-11-24T03:14:00Z", 3], ["2026-11-24T03:15:00Z", 4]]
     # names of a JSON object cannot hold a lone surrogate once pydantic has seen them
     name = text.encode("utf-8", "backslashreplace").decode()
-    detail: dict[str, Any] = {
+    evidence: dict[str, Any] = {
         "rows": [{"key": text, name: "a name", "status": text, "metadata": {name: text}}],
-        "series": [{"name": text, "points": points}],
-        "marks": [["2026-11-24T03:14:30Z", text]],
+        "plot": {
+            "kind": "lag",
+            "lines": [{"name": text, "points": points}],
+            "marks": [["2026-11-24T03:14:30Z", text]],
+        },
         "text": text,
-        name: text,
-        "labels": [text],
+        "facts": {name: text, "labels": [text]},
     }
     words = {"value": text, "unit": text, "threshold": text, "source": text, "reason": text}
     for step in ("2.1", "3.1", f"2.{len(tell.incident.journal.read())}"):
-        tell.read(step, text, "breach", detail=detail, **words)
+        tell.read(step, text, "breach", **evidence, **words)
     tell.read("7.1", text, "unknown", reason=text)
     tell.read("9." + text[:20], text, "ok")
     plan = {"plan": text, "objects": 3, name: text, "excluded": {name: 1}}

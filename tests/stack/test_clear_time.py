@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -74,8 +73,8 @@ def test_the_alert_clears_within_the_predicted_time(
         wait_until(lambda: len(resolved_at(stack, acted_at)) == 3, what="every channel is told")
         fault.restore(config)
 
-    told: dict[str, Any] = reading.detail["clear"]
-    latest, channels_latest = parse_time(told["latest"]), parse_time(told["channels_latest"])
+    assert reading.clear is not None
+    latest, channels_latest = reading.clear.latest, reading.clear.channels_latest
     channels = max(resolved.timestamp() for resolved in cleared.values())
     assert acted_at < cleared["alert"] <= latest
     with capsys.disabled():

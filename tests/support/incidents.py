@@ -117,11 +117,12 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         threshold="lag over 10 min for 5 min, or the alert fires",
         source="fulfillment_lag_minutes{origin='real'}",
         reason="The alert fires since 03:09:11Z; the oldest label waits 27.4 minutes.",
-        detail={
-            "since": format_time(began),
-            "threshold_value": 10,
+        since=format_time(began),
+        plot={
+            "kind": "lag",
+            "threshold": 10,
             "windows": [[format_time(START - timedelta(minutes=5)), None]],
-            "series": [{"name": "lag", "points": _ramp(began, 31, lambda m: max(0.0, m - 3.6))}],
+            "lines": [{"name": "lag", "points": _ramp(began, 31, lambda m: max(0.0, m - 3.6))}],
         },
     )
     tell.read(
@@ -136,9 +137,10 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         threshold="an object waits over 10 min",
         reason="74 objects wait in the listing, 74 in the metric; the oldest since 02:43Z.",
         source="s3://fulfillment-artifacts/pending/",
-        detail={
-            "since": format_time(began),
-            "series": [
+        since=format_time(began),
+        plot={
+            "kind": "backlog",
+            "lines": [
                 {"name": "pending/", "points": _ramp(began, 31, lambda m: round(m * 2.39))},
                 {"name": "chaos/", "points": _ramp(began, 31, lambda _m: 0)},
             ],
@@ -164,13 +166,11 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         "ok",
         value="slack, email, teams",
         reason="Each receiver shows the notification.",
-        detail={
-            "rows": [
-                {"channel": "slack", "receiver": "slack-critical", "status": "ok", "after_s": 5.3},
-                {"channel": "email", "receiver": "email-oncall", "status": "ok", "after_s": 5.9},
-                {"channel": "teams", "receiver": "teams-oncall", "status": "ok", "after_s": 5.4},
-            ]
-        },
+        rows=[
+            {"channel": "slack", "receiver": "slack-critical", "status": "ok", "after_s": 5.3},
+            {"channel": "email", "receiver": "email-oncall", "status": "ok", "after_s": 5.9},
+            {"channel": "teams", "receiver": "teams-oncall", "status": "ok", "after_s": 5.4},
+        ],
     )
     tell.read(
         "3.2",
@@ -179,22 +179,14 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         value=31.2,
         unit="minutes",
         reason="pending/ holds 74 objects; the longest wait is 31 minutes.",
-        detail={
-            "threshold_value": 10,
-            "histogram": [
-                {"from_minutes": low, "to_minutes": high, "objects": count}
-                for low, high, count in (
-                    (0, 5, 12),
-                    (5, 10, 12),
-                    (10, 15, 12),
-                    (15, 30, 36),
-                    (30, None, 2),
-                )
-            ],
-            "rows": [
-                {"prefix": "pending/", "objects": 74, "size_bytes": 4_812_800, "oldest": "02:43Z"},
-                {"prefix": "chaos/fulfillment-delay/", "objects": 0, "size_bytes": 0, "oldest": ""},
-            ],
+        rows=[
+            {"prefix": "pending/", "objects": 74, "size_bytes": 4_812_800, "oldest": "02:43Z"},
+            {"prefix": "chaos/fulfillment-delay/", "objects": 0, "size_bytes": 0, "oldest": ""},
+        ],
+        plot={
+            "kind": "ages",
+            "threshold": 10,
+            "ages": [(0, 5, 12), (5, 10, 12), (10, 15, 12), (15, 30, 36), (30, None, 2)],
         },
     )
     tell.read(
@@ -206,12 +198,10 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         "ok",
         value=5,
         unit="objects",
-        detail={
-            "rows": [
-                {"key": f"pending/{4200 + i}-{'0123456789ab'}.pdf", "size_bytes": 65_036 + i}
-                for i in range(5)
-            ]
-        },
+        rows=[
+            {"key": f"pending/{4200 + i}-{'0123456789ab'}.pdf", "size_bytes": 65_036 + i}
+            for i in range(5)
+        ],
     )
     tell.read(
         "3.5",
@@ -219,7 +209,7 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         "ok",
         value=0,
         unit="errors",
-        detail={"text": '{"level":"info","msg":"pipeline is paused; nothing is moved"}\n' * 4},
+        text='{"level":"info","msg":"pipeline is paused; nothing is moved"}\n' * 4,
     )
     tell.conclude(Verdict.INCIDENT, "The store is healthy; the alert reached all three channels.")
     tell.start("05_root_cause")
@@ -230,9 +220,10 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         value=0.12,
         unit="seconds",
         reason="No time-outs; the 95th percentile is 0.12 s.",
-        detail={
-            "threshold_value": 2,
-            "series": [
+        plot={
+            "kind": "carrier",
+            "threshold": 2,
+            "lines": [
                 {"name": "p50", "points": _ramp(began, 31, lambda m: 0.05 + 0.01 * math.sin(m))},
                 {"name": "p95", "points": _ramp(began, 31, lambda m: 0.12 + 0.03 * math.cos(m))},
             ],
@@ -281,10 +272,10 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
     tell.read(
         "6.1", "what the plan would change", "ok", value=30.4, unit="min of lag less",
         reason="74 objects wait now, 0 after it; empty: nothing waits",
-        detail={"columns": ["what", "now", "after the plan"],
-                "rows": [{"what": "objects waiting", "now": 74, "after the plan": 0},
+        columns=["what", "now", "after the plan"],
+        rows=[{"what": "objects waiting", "now": 74, "after the plan": 0},
                          {"what": "leave per minute", "now": "unknown",
-                          "after the plan": "unknown"}]},
+                          "after the plan": "unknown"}],
     )  # fmt: skip
     if until == "plan":
         tell.record("notebook", {"notebook": "06_remediation.ipynb", "status": "stopped_at_plan",

@@ -114,7 +114,7 @@ def test_a_journal_of_thousands_of_large_entries_stays_under_two_megabytes(tmp_p
     tell = make_incident(tmp_path)
     rows = [{"key": f"pending/{i}-{'x' * 200}.pdf", "size_bytes": i} for i in range(200)]
     for step in sorted(all_steps()):
-        tell.read(step, "a reading", "ok", detail={"rows": rows, "text": "line\n" * 5_000})
+        tell.read(step, "a reading", "ok", rows=rows, text="line\n" * 5_000)
     for number in range(3_000):
         tell.record("note", {"text": f"note {number} " + "y" * 300})
 
@@ -212,7 +212,9 @@ def test_secrets_reach_the_report_in_no_form(tmp_path: Path) -> None:
         "status": "breach",
         "observed_at": "2026-11-24T03:14:00Z",
         "source": f"http://admin:{'hunter2hunter2'}@127.0.0.1/{secret}",
-        "detail": {"rows": [{secret: secret}], "text": secret, "other": secret},
+        "rows": [{secret: secret}],
+        "text": secret,
+        "facts": {"other": secret},
     }
     other.append("reading", {"section": "02_signals_detection", "reading": reading})
 

@@ -236,9 +236,9 @@ def test_the_timeline_lists_changes_of_status_and_every_phase_in_order(tmp_path:
 
 def test_since_is_the_earliest_time_that_a_breach_knows_of(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
-    tell.read("2.1", "lag", "ok", detail={"since": "2026-11-24T01:00:00Z"})
-    tell.read("2.1", "lag", "breach", detail={"since": "2026-11-24T02:30:00"})
-    tell.read("3.2", "wait", "breach", detail={"since": "not a time"})
+    tell.read("2.1", "lag", "ok", since="2026-11-24T01:00:00Z")
+    tell.read("2.1", "lag", "breach", since="2026-11-24T02:30:00")
+    tell.read("3.2", "wait", "breach")
 
     assert story_of(tell.incident).since == START - timedelta(minutes=44)
 

@@ -186,7 +186,7 @@ def test_what_a_plan_would_change_is_read_before_the_gate(world: World) -> None:
     world.put_label(3, 3)  # came after the plan: it stays
     reading = inv.take("6.1")
     assert (reading.status, reading.value, reading.unit) == (Status.OK, 13.0, "min of lag less")
-    rows = {row["what"]: (row["now"], row["after the plan"]) for row in reading.detail["rows"]}
+    rows = {row["what"]: (row["now"], row["after the plan"]) for row in reading.rows}
     assert rows["objects waiting"] == (3, 2)
     assert rows["oldest waits, minutes"] == (25.0, 12.0)
     assert rows["leave per minute"][0] == rows["leave per minute"][1] != "unknown"
@@ -198,7 +198,7 @@ def test_what_a_plan_would_change_says_what_could_not_be_read(world: World) -> N
     inv.plan("6.1")
     world.down.add("prometheus")
     reading = inv.take("6.1")
-    rows = {row["what"]: (row["now"], row["after the plan"]) for row in reading.detail["rows"]}
+    rows = {row["what"]: (row["now"], row["after the plan"]) for row in reading.rows}
     assert rows["objects waiting"] == (1, 0)
     assert rows["arrive per minute"] == ("unknown", "unknown")
     assert rows["empty in"] == ("unknown", "empty")
@@ -442,8 +442,9 @@ def test_the_alert_may_decay_for_as_long_as_predicted(world: World) -> None:
 def test_an_alert_that_looks_back_is_given_its_window_to_clear(world: World) -> None:
     def read_parts() -> float:
         world.series["fulfillment_exporter_refresh_interval_seconds"] = [world.line([15.0])]
-        clear = world.take(remediation, "6.5", wait_s=0).detail["clear"]
-        return float(clear["parts"]["keep_firing_for_s"])
+        clear = world.take(remediation, "6.5", wait_s=0).clear
+        assert clear is not None
+        return clear.parts["keep_firing_for_s"]
 
     query = 'sum(increase(fulfillment_artifacts_failed_total{stage="upload"}[5m])) > 0'
     world.rules[1] = replace(world.rules[1], query=query)

@@ -400,7 +400,7 @@ def test_a_drills_alert_is_shown_but_is_no_incident(world: World) -> None:
     reading = world.take(find_section("02"), "2.1")
     assert reading.status is Status.OK
     assert "drill" in str(reading.value)
-    assert reading.detail["observations"]["drill_alert_firing"] is True
+    assert reading.observations["drill_alert_firing"] is True
 
 
 def test_failing_uploads_are_an_incident_without_any_lag(world: World) -> None:

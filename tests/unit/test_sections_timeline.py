@@ -170,7 +170,7 @@ def test_a_worker_that_is_just_starting_is_not_called_stopped(
 ) -> None:
     name = "fulfillment-service"
     world.services[name] = replace(world.services[name], running=False, state=state)
-    told = world.take(root_cause, "5.1").detail["observations"]
+    told = world.take(root_cause, "5.1").observations
     assert told["worker_running"] is running
 
 
@@ -229,18 +229,20 @@ def test_the_carriers_plot_knows_how_long_the_worker_waits(
     world: World, told: dict[str, str], seconds: float | None
 ) -> None:
     world.effective |= told
-    assert world.take(root_cause, "5.1").detail["threshold_value"] == seconds
+    plot = world.take(root_cause, "5.1").plot
+    assert plot is not None
+    assert plot.threshold == seconds
 
 
 def test_an_exporter_that_moved_is_not_down(world: World) -> None:
     old, new = world.line([1.0, 0.0], instance="old"), world.line([1.0, 1.0], instance="new")
     before = tuple(replace(s, at=s.at - timedelta(seconds=30)) for s in old.samples)
     world.series['up{job="artifact-exporter"}'] = [replace(old, samples=before), new]
-    assert world.take(root_cause, "5.1").detail["observations"]["exporter_up"] is True
+    assert world.take(root_cause, "5.1").observations["exporter_up"] is True
 
 
 def test_an_old_scrape_says_nothing_of_the_exporter_now(world: World) -> None:
     world.series['up{job="artifact-exporter"}'] = [world.line([0.0])]
     world.now += timedelta(minutes=10)
     world.pages = [[]]  # the counters in Prometheus are as old: the service itself is asked
-    assert world.take(root_cause, "5.1").detail["observations"]["exporter_up"] is None
+    assert world.take(root_cause, "5.1").observations["exporter_up"] is None

@@ -168,7 +168,7 @@ def test_a_metric_that_differs_grossly_from_the_listing_is_told(world: World) ->
     world.series[name] = [world.line([500.0], prefix="pending/", origin="real")]
     reading = world.take(detection, "2.3")
     assert "the two differ" in reading.reason
-    assert reading.detail["observations"]["metric_agrees"] is False
+    assert reading.observations["metric_agrees"] is False
 
 
 def test_delivery_needs_the_evidence_of_every_channel(world: World) -> None:
@@ -367,7 +367,7 @@ def test_the_postmortem_names_time_cause_and_measures(world: World) -> None:
     inv = world.open(find_section("06"))
     plan = inv.plan("6.2")
     inv.apply(plan, approve=plan.sha256)
-    entry = world.take(postmortem, "7.2").detail["entry"]
+    entry = world.take(postmortem, "7.2").facts["entry"]
     assert entry["since"] < entry["opened_at"]
     assert [c["cause"] for c in entry["causes"]] == ["pipeline_paused"]
     assert [m["action"] for m in entry["measures"]] == ["unpause"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
-from runbook_lib.model import Finding, Reading, Status
+from runbook_lib.model import Finding, Plot, Reading, Status
 from runbook_lib.show.cards import fact_rows, reading_html, reading_text
 from runbook_lib.show.plots import plot_ages, plot_lines, plot_reading
 from runbook_lib.show.tables import (
@@ -141,7 +141,7 @@ def test_a_table_without_rows_says_none() -> None:
 
 
 def test_a_card_shows_value_reason_source_and_rows() -> None:
-    card = reading_html(reading(detail={"rows": [{"key": "pending/1.pdf"}] * 30, "seq": 3}))
+    card = reading_html(reading(rows=[{"key": "pending/1.pdf"}] * 30, facts={"seq": 3}))
 
     for text in ("27.4 min", "it fires", "promql", "pending/1.pdf", "first 20 of 30 rows"):
         assert text in card
@@ -152,7 +152,6 @@ def test_facts_are_plain_and_sizes_are_for_people() -> None:
     facts = {
         "free_bytes": 2048,
         "excluded": {"synthetic": 2, "none": None},
-        "rows": [1],
         "keys": ["a", "b"],
     }
 
@@ -241,15 +240,21 @@ class TestPlots:
 
     @pytest.mark.parametrize(
         "series",
-        [[], [{"name": "lag", "points": []}], [{"name": "lag", "points": [["2026-11-24", "NaN"]]}]],
+        [
+            [],
+            [{"name": "lag", "points": []}],
+            [{"name": "lag", "points": [["2026-11-24T03:14:00Z", "NaN"]]}],
+        ],
     )
     def test_a_reading_without_samples_has_no_picture(self, series: list[Any]) -> None:
-        assert plot_reading(reading(detail={"series": series})) is None
+        assert plot_reading(reading(plot={"kind": "lag", "lines": series})) is None
 
     def test_samples_that_are_no_numbers_are_left_out(self) -> None:
-        points = [["2026-11-24T03:14:00Z", 1], ["2026-11-24T03:15:00", None],
+        points = [["2026-11-24T03:14:00Z", 1], ["2026-11-24T03:15:00", "NaN"],
                   ["2026-11-24T03:16:00Z", "inf"], ["2026-11-24T03:17:00Z", 2.5]]  # fmt: skip
-        picture = plot_reading(reading(detail={"series": [{"name": "lag", "points": points}]}))
+        picture = plot_reading(
+            reading(plot={"kind": "lag", "lines": [{"name": "lag", "points": points}]})
+        )
 
         assert picture is not None
         assert "from 1 at 03:14:00 to 2.5 at 03:17:00" in picture.alt
@@ -258,14 +263,14 @@ class TestPlots:
 def test_bytes_that_wait_are_not_drawn_as_objects() -> None:
     at = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
     points = [["2026-11-24T03:59:00Z", 10_000], ["2026-11-24T04:00:00Z", 20_000]]
-    detail = {"series": [{"name": "pending/", "points": points}]}
+    plot = Plot.model_validate({"kind": "bytes", "lines": [{"name": "pending/", "points": points}]})
     reading = Reading(
         step="2.4",
         name="backlog bytes",
         status=Status.OK,
         observed_at=at,
         source="x",
-        detail=detail,
+        plot=plot,
     )
     picture = plot_reading(reading)
     assert picture is not None

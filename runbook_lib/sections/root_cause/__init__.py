@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ...analysis.hypotheses import HYPOTHESES, Observation, diagnose
 from ...investigation import Investigation
-from ...model import Cause, CauseStatus, Conclusion, Finding, Reading, Status, Verdict, parse_time
+from ...model import Cause, CauseStatus, Conclusion, Finding, Reading, Status, Verdict
 from ...section import ActionStep, SectionParameters, Step
 from .. import detection, immediate, purpose
 from ..symptoms import compute_symptom_verdict
@@ -85,9 +85,8 @@ def collect_observations(readings: Mapping[str, Reading]) -> dict[str, Observati
     for step in STEPS:
         if step not in readings:
             continue
-        seq = readings[step].detail.get("seq")
-        evidence = f"#{seq}" if seq else step
-        for name, value in readings[step].detail.get("observations", {}).items():
+        evidence = f"#{readings[step].seq}" if readings[step].seq else step
+        for name, value in readings[step].observations.items():
             if value is not None or name not in found:
                 found[name] = Observation(value, evidence)
     return found
@@ -95,11 +94,11 @@ def collect_observations(readings: Mapping[str, Reading]) -> dict[str, Observati
 
 def find_causes(readings: Mapping[str, Reading]) -> tuple[Finding, ...]:
     """Judge every hypothesis on the newest readings."""
-    first: dict[str, datetime] = {}
+    first: dict[Cause, datetime] = {}
     for step in STEPS:
         if step in readings:
-            for cause, at in readings[step].detail.get("first_seen", {}).items():
-                first.setdefault(cause, parse_time(at))  # a process's own state before counters
+            for cause, at in readings[step].first_seen.items():
+                first.setdefault(cause, at)  # a process's own state before counters
     return diagnose(collect_observations(readings), first_seen=first)
 
 
@@ -132,7 +131,7 @@ def conclude(inv: Investigation) -> Conclusion:
     hints = [f for f in findings if f.status is CauseStatus.UNDECIDED and f.score > 0]
     if hints and not supported and symptom is not Verdict.HEALTHY:
         summary += "; hints: " + ", ".join(f"{f.name} ({f.reason})" for f in hints)
-    physics = readings["5.3"].detail.get("physics") if "5.3" in readings else None
+    forecast = readings["5.3"].forecast if "5.3" in readings else None
     return Conclusion(
         section=NAME,
         verdict=verdict,
@@ -141,5 +140,7 @@ def conclude(inv: Investigation) -> Conclusion:
         unknown_steps=tuple(
             s for s in STEPS if s not in readings or readings[s].status is Status.UNKNOWN
         ),
-        detail={**({"physics": physics} if physics else {}), **build_timeline(inv, findings)},
+        detail=(
+            ({"physics": forecast.model_dump()} if forecast else {}) | build_timeline(inv, findings)
+        ),
     )

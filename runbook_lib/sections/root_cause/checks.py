@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from itertools import takewhile
 
 from ...analysis.backlog import compute_backlog
 from ...errors import ClientError, NotFoundError
 from ...investigation import Investigation
-from ...model import Json, Reading, Status, format_time
+from ...model import Cause, DrainForecast, Json, Line, Plot, Reading, Status, format_time
 from ..flow import draw_flow, read_rates
 from .signals import Signals, read_logged_reasons, read_signals
 
@@ -47,17 +48,11 @@ def read_room(inv: Investigation) -> Reading:
         threshold="a write refused for want of room, or under 2 GiB free",
         source=f"{signals.source}{{reason=storage_full}}; {inv.clients.store.endpoint} capacity",
         reason=reason,
-        detail={
-            "free_bytes": free,
-            "failures_recent": signals.recent,
-            "first_seen": _first(
-                signals, storage_full="storage_full", store_down="store_unreachable"
-            ),
-            "observations": {
-                "store_free_bytes": free,
-                **signals.failures(*_WRITES),
-                **logged,
-            },
+        first_seen=_first(signals, storage_full="storage_full", store_down="store_unreachable"),
+        observations={
+            "store_free_bytes": free,
+            **signals.failures(*_WRITES),
+            **logged,
         },
     )
 
@@ -84,10 +79,10 @@ def read_pipeline(inv: Investigation) -> Reading:
     is_broken = dag.has_import_errors or dag.is_stale
     # Nobody tells when a DAG was paused: not before its newest run.
     since = {
-        "pipeline_failing": failed[-1].started_at if failed else None,
-        "pipeline_paused": runs[0].started_at if runs else None,
+        Cause.PIPELINE_FAILING: failed[-1].started_at if failed else None,
+        Cause.PIPELINE_PAUSED: runs[0].started_at if runs else None,
     }
-    series, physics = _read_flow(inv)
+    series, forecast = _read_flow(inv)
     return inv.make_reading(
         "5.3",
         "pipeline",
@@ -96,33 +91,30 @@ def read_pipeline(inv: Investigation) -> Reading:
         threshold="paused, import errors, file gone, or the newest run failed",
         source=f"{pipeline.url}/api/v2/dags/{pipeline.dag_id}",
         reason=reason,
-        detail={
-            "rows": [
-                {
-                    "run": run.id,
-                    "state": run.state,
-                    "started": format_time(run.started_at) if run.started_at else None,
-                    "ended": format_time(run.ended_at) if run.ended_at else None,
-                }
-                for run in runs
-            ],
-            "plot": "flow",
-            "series": series,
-            "physics": physics,
-            "first_seen": {cause: format_time(at) for cause, at in since.items() if at},
-            "observations": {
-                "dag_paused": dag.is_paused,
-                "dag_import_errors": is_broken,
-                # Old runs of a DAG that cannot be loaded say nothing about new ones.
-                "dag_failed_runs": len(failed) if ended and not is_broken else None,
-            },
+        rows=[
+            {
+                "run": run.id,
+                "state": run.state,
+                "started": format_time(run.started_at) if run.started_at else None,
+                "ended": format_time(run.ended_at) if run.ended_at else None,
+            }
+            for run in runs
+        ],
+        first_seen={cause: at for cause, at in since.items() if at},
+        observations={
+            "dag_paused": dag.is_paused,
+            "dag_import_errors": is_broken,
+            # Old runs of a DAG that cannot be loaded say nothing about new ones.
+            "dag_failed_runs": len(failed) if ended and not is_broken else None,
         },
+        plot=Plot(kind="flow", lines=tuple(series)),
+        forecast=forecast,
     )
 
 
-def _read_flow(inv: Investigation) -> tuple[list[Json], dict[str, Json]]:
-    """Return arrival and drain for a plot, and the backlog's physics; empty when unreadable."""
-    series: list[Json] = []
+def _read_flow(inv: Investigation) -> tuple[list[Line], DrainForecast | None]:
+    """Return arrival and drain for a plot, and the forecast, as far as they can be read."""
+    series: list[Line] = []
     try:
         series, rates = draw_flow(inv), read_rates(inv)
         backlog = inv.clients.prometheus.query(
@@ -130,18 +122,18 @@ def _read_flow(inv: Investigation) -> tuple[list[Json], dict[str, Json]]:
             f'"{inv.settings.pending_prefix}"}})'
         )
     except ClientError:
-        return series, {}
+        return series, None
     objects = backlog[0].samples[-1].value if backlog else None
     found = compute_backlog(
         objects=objects, oldest_minutes=None, arrival=rates["arrival"], drain=rates["drain"]
     )
     arrival, drain = found.arrival, found.drain
-    return series, {
-        "arrival_per_min": round(arrival.per_minute, 2) if arrival else None,
-        "drain_per_min": round(drain.per_minute, 2) if drain else None,
-        "empty_in_minutes": round(found.minutes_to_empty, 1) if found.minutes_to_empty else None,
-        "text": f"{found.outlook}: {found.reason}",
-    }
+    return series, DrainForecast(
+        arrival_per_min=round(arrival.per_minute, 2) if arrival else None,
+        drain_per_min=round(drain.per_minute, 2) if drain else None,
+        empty_in_minutes=round(found.minutes_to_empty, 1) if found.minutes_to_empty else None,
+        text=f"{found.outlook}: {found.reason}",
+    )
 
 
 def read_configuration(inv: Investigation) -> Reading:
@@ -183,17 +175,15 @@ def read_configuration(inv: Investigation) -> Reading:
         source=f"{inv.clients.fulfillment.url}/fulfillment/worker; settings of "
         f"{settings.worker_service}; {signals.source if signals else 'no counters'}",
         reason=reason,
-        detail={
-            "rows": rows,
-            "first_seen": _first(
-                signals, bad_credentials="bad_credentials", no_permission="access_denied"
-            ),
-            "observations": {
-                "worker_place": "; ".join(places) if rows else None,
-                "credentials_match": match,
-                **(signals.failures(*_RIGHTS) if signals else {}),
-                **read_logged_reasons(inv, *_RIGHTS),
-            },
+        rows=rows,
+        first_seen=_first(
+            signals, bad_credentials="bad_credentials", no_permission="access_denied"
+        ),
+        observations={
+            "worker_place": "; ".join(places) if rows else None,
+            "credentials_match": match,
+            **(signals.failures(*_RIGHTS) if signals else {}),
+            **read_logged_reasons(inv, *_RIGHTS),
         },
     )
 
@@ -229,6 +219,6 @@ def _match_secret(effective: dict[str, str]) -> bool | None:
     return None if word is None else word == "equal to the store's"
 
 
-def _first(signals: Signals | None, **causes: str) -> dict[str, str]:
+def _first(signals: Signals | None, **causes: str) -> dict[str, datetime]:
     found = signals.first if signals else {}
-    return {cause: format_time(found[r]) for cause, r in causes.items() if r in found}
+    return {cause: found[r] for cause, r in causes.items() if r in found}

@@ -8,7 +8,6 @@ from datetime import datetime
 
 from ...analysis.log_groups import group_lines
 from ...analysis.timeline import (
-    Event,
     find_first_errors,
     find_state_changes,
     find_turning_points,
@@ -17,7 +16,17 @@ from ...analysis.timeline import (
 from ...clients.prometheus import Series
 from ...errors import ClientError
 from ...investigation import Investigation
-from ...model import ActionPhase, CauseStatus, Finding, Json, Reading, format_time, parse_time
+from ...model import (
+    ActionPhase,
+    Cause,
+    CauseStatus,
+    Event,
+    Finding,
+    Json,
+    Reading,
+    format_time,
+    parse_time,
+)
 from ..alerting import LAG
 from ..samples import one_series, scrape_interval_s
 
@@ -36,12 +45,12 @@ _MAX_CHARS = 300
 _LEAST_SKEW_S = 2.0
 
 
-def read_events(inv: Investigation) -> tuple[list[Json], list[str]]:
+def read_events(inv: Investigation) -> tuple[list[Event], list[str]]:
     """Read what happened in the window, each system by its own clock.
 
     Returns
     -------
-    Events as rows (at, kind, text, source), and what could not be read, in words.
+    Events, and what could not be read, in words.
     """
     readers: dict[str, Callable[[Investigation], Iterable[Event]]] = {
         "alerts": _read_alerts,
@@ -57,7 +66,7 @@ def read_events(inv: Investigation) -> tuple[list[Json], list[str]]:
         except ClientError as error:
             missing.append(f"{name}: {str(error)[:200]}")
     merged = merge_events(events, since=inv.now() - inv.window, limit=_MAX_EVENTS)
-    return [_to_row(event) for event in merged], missing
+    return [replace(e, text=_shorten(e.text)) for e in merged], missing
 
 
 def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> dict[str, Json]:
@@ -69,29 +78,28 @@ def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> dict[str,
     journal alone.
     """
     readings = inv.latest()
-    detail = readings["5.1"].detail if "5.1" in readings else {}
-    events = [_from_row(row) for row in detail.get("events", [])]
+    told = readings.get("5.1")
     merged = merge_events(
-        events, _find_signs(inv, findings), _read_actions(inv), _find_settings(inv, readings),
+        told.events if told else (),
+        _find_signs(inv, findings), _read_actions(inv), _find_settings(inv, readings),
         skews_s=_read_skews(readings), limit=_MAX_EVENTS,
     )  # fmt: skip
     rows = [_to_row(event) for event in merged]
-    missing = detail.get("events_without", [] if "5.1" in readings else ["5.1 was not read"])
+    missing = list(told.events_without) if told else ["5.1 was not read"]
     return {"timeline": rows, "timeline_without": missing} if rows or missing else {}
 
 
 def _to_row(event: Event) -> dict[str, Json]:
-    text = " ".join(event.text.split())[:_MAX_CHARS]
     return {
         "at": format_time(event.at),
         "kind": event.kind,
-        "text": text,
+        "text": _shorten(event.text),
         "source": event.source,
     }
 
 
-def _from_row(row: Mapping[str, str]) -> Event:
-    return Event(parse_time(row["at"]), row["kind"], row["text"], row["source"])
+def _shorten(text: str) -> str:
+    return " ".join(text.split())[:_MAX_CHARS]
 
 
 def _query(inv: Investigation, selector: str) -> list[Series]:
@@ -187,16 +195,13 @@ def _find_signs(inv: Investigation, findings: Iterable[Finding]) -> list[Event]:
 
 def _find_settings(inv: Investigation, readings: Mapping[str, Reading]) -> Iterable[Event]:
     """Say since when the worker has the wrong settings that 5.4 found: since it started."""
-    told = readings.get("5.4")
-    wrong = told.detail.get("observations", {}).get("worker_place") if told else None
-    for row in readings["5.1"].detail.get("rows", []) if wrong and "5.1" in readings else []:
-        name = inv.settings.worker_service
-        if row["service"] == name and row["running"] and row["since"]:
-            at, text = parse_time(row["since"]), f"{name} runs since then, and {wrong}"
-            yield Event(at, "configuration", text)
+    told, worker = readings.get("5.4"), readings.get("5.1")
+    wrong = told.observations.get("worker_place") if told else None
+    if wrong and worker and (at := worker.first_seen.get(Cause.BAD_PREFIX)):
+        text = f"{inv.settings.worker_service} runs since then, and {wrong}"
+        yield Event(at, "configuration", text)
 
 
 def _read_skews(readings: Mapping[str, Reading]) -> dict[str, float]:
-    rows = readings["1.4"].detail.get("rows", []) if "1.4" in readings else []
-    skews = {row["system"]: row["skew_s"] for row in rows if row["skew_s"] is not None}
+    skews = readings["1.4"].observations.get("clock_skews_s", {}) if "1.4" in readings else {}
     return {name: float(s) for name, s in skews.items() if abs(s) > _LEAST_SKEW_S}

@@ -9,7 +9,7 @@ from ...clients.fulfillment import WorkerState
 from ...clients.services import ServiceState
 from ...errors import ClientError, NotFoundError
 from ...investigation import Investigation
-from ...model import Json, Reading, Status, format_time
+from ...model import Json, Line, Plot, Reading, Status, format_time
 from ..samples import one_series, read_range
 from .events import read_events
 from .signals import Signals, read_logged_reasons, read_signals
@@ -72,50 +72,42 @@ def read_worker(inv: Investigation) -> Reading:
         source=f"{inv.clients.fulfillment.url}/fulfillment/worker; "
         f"{signals.source if signals else 'no counters'}; services",
         reason=reason + (f"; not running: {', '.join(down)}" if down and problems else ""),
-        detail={
-            "rows": [_to_row(s) for s in states or []],
-            "worker": dict(worker.raw) if worker else None,
-            "carrier_recent": signals.carrier if signals else None,
-            "failures_recent": signals.recent if signals else None,
-            "plot": "carrier",
-            "series": _read_latency(inv),
-            "threshold_value": _read_time_out(inv),
-            "events": events,
-            "events_without": without,
-            "first_seen": {
-                **_first(
-                    signals, carrier_timeout="carrier_timeout", carrier_errors="carrier_error"
-                ),
-                **_date_states(inv, states, worker),
-                **({"metrics_blind": format_time(blind_since)} if blind_since else {}),
-            },
-            "observations": {
-                "worker_running": running,
-                "worker_answers": answers,
-                "worker_paused": worker.paused if worker else None,
-                "worker_stands_still": still,
-                "worker_last_move": format_time(worker.last_move_at)
-                if worker and worker.last_move_at
-                else None,
-                "carrier_timeout_share": timeouts,
-                "carrier_error_share": errors,
-                "surplus_objects": signals.surplus if signals else None,
-                "drain_per_minute": signals.drained if signals else None,
-                **read_logged_reasons(inv, "carrier_timeout", "carrier_error"),
-                **watchers,
-            },
+        rows=[_to_row(s) for s in states or []],
+        first_seen={
+            **_first(signals, carrier_timeout="carrier_timeout", carrier_errors="carrier_error"),
+            **_date_states(inv, states, worker),
+            **({"metrics_blind": blind_since} if blind_since else {}),
         },
+        observations={
+            "worker_running": running,
+            "worker_answers": answers,
+            "worker_paused": worker.paused if worker else None,
+            "worker_stands_still": still,
+            "worker_last_move": format_time(worker.last_move_at)
+            if worker and worker.last_move_at
+            else None,
+            "carrier_timeout_share": timeouts,
+            "carrier_error_share": errors,
+            "surplus_objects": signals.surplus if signals else None,
+            "drain_per_minute": signals.drained if signals else None,
+            **read_logged_reasons(inv, "carrier_timeout", "carrier_error"),
+            **watchers,
+        },
+        plot=Plot(kind="carrier", lines=tuple(_read_latency(inv)), threshold=_read_time_out(inv)),
+        facts=dict(worker.raw) if worker else {},
+        events=events,
+        events_without=without,
     )
 
 
-def _first(signals: Signals | None, **causes: str) -> dict[str, str]:
+def _first(signals: Signals | None, **causes: str) -> dict[str, datetime]:
     found = signals.first if signals else {}
-    return {cause: format_time(found[r]) for cause, r in causes.items() if r in found}
+    return {cause: found[r] for cause, r in causes.items() if r in found}
 
 
 def _date_states(
     inv: Investigation, states: list[ServiceState] | None, worker: WorkerState | None
-) -> dict[str, str]:
+) -> dict[str, datetime]:
     """Return since when what the processes' states prove is so, if it is."""
     own = next((s for s in states or [] if s.name == inv.settings.worker_service), None)
     support = next((s for s in states or [] if "support" in s.name and not s.running), None)
@@ -127,7 +119,7 @@ def _date_states(
         "worker_stuck": worker.last_run_at if worker else None,
         "support_down": support.since if support else None,
     }
-    return {cause: format_time(at) for cause, at in found.items() if at is not None}
+    return {cause: at for cause, at in found.items() if at is not None}
 
 
 def _read_services(inv: Investigation) -> list[ServiceState] | None:
@@ -224,7 +216,7 @@ def _count_support_failures(inv: Investigation) -> float | None:
     return found[0].samples[-1].value if found else None
 
 
-def _read_latency(inv: Investigation) -> list[Json]:
+def _read_latency(inv: Investigation) -> list[Line]:
     try:
         return read_range(
             inv.clients.prometheus, _LATENCY, now=inv.now(), window=inv.window, labels=("outcome",)
