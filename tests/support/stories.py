@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import runbook_lib
 from runbook_lib.clients import Clients
 from runbook_lib.clients.pipeline import DagRun
 from runbook_lib.model import Cause
@@ -174,6 +177,10 @@ def _replace_everywhere(
     monkeypatch: pytest.MonkeyPatch, replaced: Mapping[Any, Callable[..., Any]], world: World
 ) -> None:
     """Put the world's clock, clients and settings where the library has its own."""
+    # one that is imported later would keep this story's clock for the next
+    for found in walk_packages(runbook_lib.__path__, "runbook_lib."):
+        if not found.name.endswith("__main__"):
+            import_module(found.name)
 
     def sleep(seconds: float) -> None:
         world.now += timedelta(seconds=seconds)
