@@ -82,11 +82,11 @@ class Status(StrEnum):
 
 
 class CauseStatus(StrEnum):
-    """Of a hypothesis. One whose inputs are unknown is undecided, never refuted."""
+    """Of a cause, in the order of listing. Unknown inputs leave it undecided, never refuted."""
 
     SUPPORTED = "supported"
-    REFUTED = "refuted"
     UNDECIDED = "undecided"
+    REFUTED = "refuted"
 
 
 class Verdict(StrEnum):

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from ..analysis.causes import CAUSES
 from ..model import ActionPhase, Json, Reading, Status, Verdict
 from ..record.log import Entry
 from ..show.text import (
-    CAUSE_WORDS,
     VERDICT_WORDS,
     format_bytes,
     format_duration,
@@ -65,7 +65,7 @@ def write_headline(story: Story) -> str:
         return f"{words}: no label waits too long"
     if verdict is Verdict.UNKNOWN and not story.causes:
         return f"{words}: what a verdict needs could not be read"
-    causes = " and ".join(CAUSE_WORDS.get(c.name, c.name) for c in story.causes[:2])
+    causes = " and ".join(CAUSES[c.name].words for c in story.causes[:2])
     return f"{words}: {causes or _NO_CAUSE}"
 
 
@@ -275,7 +275,7 @@ def _why(story: Story) -> Fact:
     if not story.causes:
         concluded = any(c.findings for _, c in story.conclusions)
         return Fact("Cause", _NO_CAUSE if concluded else "not looked for yet (section 5)")
-    text = "; ".join(CAUSE_WORDS.get(c.name, c.name) for c in story.causes)
+    text = "; ".join(CAUSES[c.name].words for c in story.causes)
     return Fact("Cause", text[:1].upper() + text[1:], story.causes[0].reason)
 
 

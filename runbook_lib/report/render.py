@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
+from ..analysis.causes import CAUSES
 from ..errors import RecordError
 from ..model import Finding, Json, Reading, Verdict
 from ..record.incident import Incident
@@ -21,7 +22,7 @@ from ..section import SectionModule
 from ..show.cards import fact_rows
 from ..show.plots import Picture, plot_reading
 from ..show.tables import pill, render_rows
-from ..show.text import CAUSE_WORDS, VERDICT_WORDS, format_value, safe
+from ..show.text import VERDICT_WORDS, format_value, safe
 from .brief import format_clock, list_events, list_facts, list_open, write_headline
 from .export import notebook_fragment
 from .folder import read_folder
@@ -167,7 +168,7 @@ def _render(story: Story, incident: Incident, budget: _Budget) -> bytes:
         head=(story.entries[-1].seq, story.entries[-1].hash) if story.entries else (0, GENESIS),
         versions=read_versions(),
         made_at=f"{made_at:%Y-%m-%d %H:%M:%SZ}",
-        cause_words=CAUSE_WORDS,
+        cause_words={name: record.words for name, record in CAUSES.items()},
         verdict_words=VERDICT_WORDS,
         details=lambda reading: _details(reading, budget.rows),
         rows_table=_table,

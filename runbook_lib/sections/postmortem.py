@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from ..analysis.causes import CAUSES
 from ..investigation import Investigation
 from ..model import (
-    Cause,
     Conclusion,
     Json,
     Reading,
@@ -22,35 +22,11 @@ from .delivery import CHANNELS
 from .incident_log import find_causes, find_measures, find_note, find_since, find_verdict
 from .samples import one_series
 
-__all__ = ["ACTIONS", "FOLLOW_UPS", "NAME", "STEPS", "TITLE", "Parameters", "conclude"]
+__all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude"]
 
 NAME = "07_postmortem"
 TITLE = "Postmortem checklist"
 _PROBE_MAX_AGE = timedelta(hours=26)
-
-#: What to change so that it does not come back, by cause. Empty: nothing in operations.
-FOLLOW_UPS: dict[Cause, tuple[str, ...]] = {
-    Cause.CARRIER_TIMEOUT: ("retry the carrier with backoff", "alert on the carrier's latency"),
-    Cause.CARRIER_ERRORS: ("retry the carrier with backoff", "alert on the carrier's error rate"),
-    Cause.WORKER_STOPPED: ("restart the worker by itself", "alert when the worker is down"),
-    Cause.WORKER_STUCK: ("a time-out for the run lock", "alert when no pass begins"),
-    Cause.STORAGE_FULL: (
-        "alert on capacity by the names that the store exports "
-        "(minio_cluster_capacity_usable_free_bytes)",
-        "a retention rule for ready/",
-    ),
-    Cause.STORE_DOWN: ("alert on the store's live endpoint", "restart the store by itself"),
-    Cause.BAD_CREDENTIALS: ("check credentials at start", "a checklist for key rotation"),
-    Cause.NO_PERMISSION: ("check rights at start", "review of policy changes"),
-    Cause.BAD_PREFIX: ("check prefixes at start", "review of configuration changes"),
-    Cause.PIPELINE_PAUSED: ("alert when the DAG is paused", "a reason and an end for each pause"),
-    Cause.PIPELINE_FAILING: ("alert on failed runs of the DAG", "retries for its tasks"),
-    Cause.SURGE: ("a larger batch or more workers", "alert on arrivals over drain"),
-    Cause.SUPPORT_DOWN: ("alert on collection failures of support",),
-    Cause.METRICS_BLIND: (f"page on {BLIND_ALERT}", "restart the exporter by itself"),
-    Cause.CLOCK_SKEW: ("time synchronisation on every host", "alert on clock skew"),
-    Cause.SYNTHETIC: (),
-}
 
 
 class Parameters(SectionParameters):
@@ -131,7 +107,7 @@ def _read_log(inv: Investigation) -> Reading:
 
 def _read_automation(inv: Investigation) -> Reading:
     causes = find_causes(inv)
-    todo = [text for f in causes for text in FOLLOW_UPS[f.name]]
+    todo = [text for f in causes for text in CAUSES[f.name].follow_ups]
     note = find_note(inv, "7.3")
     if note:
         status, reason = Status.OK, f"noted: {note}"

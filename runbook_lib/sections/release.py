@@ -10,6 +10,7 @@ from typing import Any
 from objectmove.errors import StoreError
 from objectmove.plan import load_plan
 
+from ..analysis.causes import CAUSES
 from ..change.release import (
     ReleasePlan,
     apply_release,
@@ -39,18 +40,6 @@ __all__ = [
 
 _MAX_AGE_S = 90.0
 _FINE = ("in_place", "gone_after_landed")
-#: Causes for which the worker cannot do its job: what is finished is moved for it.
-_WORKER_CANNOT = (
-    Cause.WORKER_STOPPED,
-    Cause.WORKER_STUCK,
-    Cause.PIPELINE_PAUSED,
-    Cause.PIPELINE_FAILING,
-    Cause.BAD_CREDENTIALS,
-    Cause.NO_PERMISSION,
-    Cause.BAD_PREFIX,
-)
-#: Causes for which nothing may be moved at all.
-_DO_NOT = (Cause.STORE_DOWN, Cause.STORAGE_FULL)
 
 
 def refresh_diagnosis(inv: Investigation, max_age_s: float = _MAX_AGE_S) -> set[Cause]:
@@ -69,11 +58,12 @@ def choose_way(causes: set[Cause], seen: dict[str, Json]) -> tuple[str, str]:
     causes : those that are supported
     seen : observations of step 2.3; a missing one is unknown
     """
-    if stop := [c for c in _DO_NOT if c in causes]:
+    wanted = {c: CAUSES[c].strategy for c in CAUSES if c in causes}
+    if stop := [c for c, strategy in wanted.items() if strategy == "none"]:
         return "none", f"do not release: {stop[0]}; see 6.2"
     if seen.get("waiting_real") == 0:
         return "none", "no real object waits"
-    if block := [c for c in _WORKER_CANNOT if c in causes]:
+    if block := [c for c, strategy in wanted.items() if strategy == "release"]:
         return "release", f"the worker cannot do it: {', '.join(block)}"
     if seen.get("overdue_real") == 0:
         return "none", "no real object waits over the threshold, and nothing stops the worker"

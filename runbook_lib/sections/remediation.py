@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from ..analysis.causes import CAUSES
 from ..analysis.verdict import compute_verdict
 from ..investigation import Investigation
 from ..model import (
@@ -160,7 +161,7 @@ def _status(readings: Mapping[str, Reading], step: str) -> Status:
 def _pick_causes(inv: Investigation, findings: tuple[Finding, ...]) -> dict[Cause, CauseStatus]:
     """Return the causes to judge by: those that are supported now, or were before.
 
-    A hypothesis that nobody ever supported says nothing by being undecided, and one that stops
+    A cause that nobody ever supported says nothing by being undecided, and one that stops
     no label counts only if it was the incident's. Without any, what was refuted says that no
     cause is left.
     """
@@ -172,8 +173,11 @@ def _pick_causes(inv: Investigation, findings: tuple[Finding, ...]) -> dict[Caus
         if f["status"] == CauseStatus.SUPPORTED
     }
     now = {f.name: f.status for f in findings}
-    still = {c for c, s in now.items() if s is CauseStatus.SUPPORTED} - set(root_cause.HARMLESS)
-    picked = {c: s for c, s in now.items() if c in before or c in still}
+    picked = {
+        c: s
+        for c, s in now.items()
+        if c in before or (s is CauseStatus.SUPPORTED and CAUSES[c].stops_labels)
+    }
     return picked or {c: s for c, s in now.items() if s is CauseStatus.REFUTED}
 
 

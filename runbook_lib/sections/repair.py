@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from ..analysis.causes import CAUSES
 from ..change.service_actions import ServicePlan, load_service_plan
 from ..errors import ClientError
 from ..investigation import Investigation
@@ -15,28 +16,8 @@ from . import root_cause
 from .actions import apply_service, get_plan_path, plan_nothing, plan_service, verify_service
 from .release import refresh_diagnosis
 from .root_cause.signals import find_last_action
-from .root_cause.worker import STORE_SERVICES
 
 __all__ = ["REFRESH", "REPAIR", "choose_repair"]
-
-_BLIND = ("artifact-exporter", "prometheus")
-_SUPPORT = "support-service"
-_CAVEATS = {
-    Cause.BAD_CREDENTIALS: ": correct its setting first, then restart",
-    Cause.BAD_PREFIX: ": correct its setting first, then restart",
-}
-_MANUAL = {
-    Cause.STORE_DOWN: "its service is not a stopped one here: restore the store where it runs",
-    Cause.METRICS_BLIND: "exporter and Prometheus are not stopped services here: look there",
-    Cause.STORAGE_FULL: "free or add capacity: no restart helps",
-    Cause.NO_PERMISSION: "give the worker's user its right back: no restart helps",
-    Cause.CARRIER_TIMEOUT: "call the carrier: no restart helps",
-    Cause.CARRIER_ERRORS: "call the carrier: no restart helps",
-    Cause.PIPELINE_FAILING: "the DAG's own logs say why its runs fail: nothing here mends it",
-    Cause.SURGE: "the worker drains the queue: a restart only costs time",
-    Cause.CLOCK_SKEW: "set the clock right: a restart alone does not",
-    Cause.SYNTHETIC: "clean up with 6.3",
-}
 
 
 def choose_repair(
@@ -50,29 +31,17 @@ def choose_repair(
     seen : all observations
     worker, dag_id : names of the worker's service and of the DAG
     """
-    down: list[str] = list(seen.get("services_down") or [])
-
-    def pick(names: Sequence[str]) -> str:
-        return next((name for name in names if name in down), "")
-
-    remedies = {
-        Cause.STORE_DOWN: ("start", pick(STORE_SERVICES)),
-        Cause.METRICS_BLIND: ("start", pick(_BLIND)),
-        Cause.WORKER_STOPPED: ("resume" if seen.get("worker_paused") else "start", worker),
-        Cause.WORKER_STUCK: ("restart", worker),
-        Cause.PIPELINE_PAUSED: ("unpause", dag_id),
-        Cause.BAD_CREDENTIALS: ("restart", worker),
-        Cause.BAD_PREFIX: ("restart", worker),
-        Cause.SUPPORT_DOWN: ("start" if _SUPPORT in down else "restart", _SUPPORT),
+    seen = {**seen, "worker": worker, "dag": dag_id}
+    repairs = {cause: CAUSES[cause].repair(seen) for cause in causes}
+    said = {
+        cause: f"{cause}: {mind}" if mind else str(cause) for cause, (*_, mind) in repairs.items()
     }
-    for cause in causes:
-        action, target = remedies.get(cause, ("", ""))
+    for cause, (action, target, _) in repairs.items():
         if target:
             rest = [str(c) for c in causes if c is not cause]
             also = f"; also supported: {', '.join(rest)}" if rest else ""
-            return action, target, f"{cause}{_CAVEATS.get(cause, '')}{also}"
-    reasons = [f"{cause}: {_MANUAL[cause]}" for cause in causes]
-    return "none", worker, "; ".join(reasons) or "no cause is supported: nothing to restart"
+            return action, target, f"{said[cause]}{also}"
+    return "none", worker, "; ".join(said.values()) or "no cause is supported: nothing to restart"
 
 
 def _plan_repair(inv: Investigation) -> ServicePlan:
@@ -90,7 +59,7 @@ def _plan_repair(inv: Investigation) -> ServicePlan:
     supported = refresh_diagnosis(inv)
     observations = root_cause.collect_observations(inv.latest())
     action, target, reason = choose_repair(
-        [cause for cause in root_cause.ORDER if cause in supported],
+        [cause for cause in CAUSES if cause in supported],
         {name: seen.value for name, seen in observations.items()},
         worker=settings.worker_service,
         dag_id=settings.pipeline_dag_id,

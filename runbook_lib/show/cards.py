@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from ..analysis.causes import CAUSES
 from ..model import ActionEntry, Conclusion, Json, Reading
 from ..section import Plan
 from .tables import finding_rows, pill, render_rows
 from .text import (
-    CAUSE_WORDS,
     STATUS_ICONS,
     VERDICT_WORDS,
     clip,
@@ -118,8 +118,7 @@ def conclusion_text(conclusion: Conclusion) -> str:
     """Return a section's conclusion in plain text."""
     lines = [f"{VERDICT_WORDS[conclusion.verdict]}: {conclusion.summary}"]
     lines += [
-        f"  {f.status} · {CAUSE_WORDS.get(f.name, f.name)} ({f.score:+.2f}) {f.reason}"
-        f" → {f.next_step}"
+        f"  {f.status} · {CAUSES[f.name].words} ({f.score:+.2f}) {f.reason} → {f.next_step}"
         for f in conclusion.findings
         if f.status != "refuted"
     ]

@@ -14,7 +14,6 @@ from markupsafe import Markup, escape
 from ..model import Json, Status, Verdict
 
 __all__ = [
-    "CAUSE_WORDS",
     "STATUS_ICONS",
     "VERDICT_WORDS",
     "clip",
@@ -47,25 +46,6 @@ VERDICT_WORDS = {
     Verdict.MITIGATED: "Mitigated; the cause is still there",
     Verdict.NOT_FIXED: "Not fixed",
     Verdict.UNKNOWN: "Unknown",
-}
-
-CAUSE_WORDS = {
-    "carrier_timeout": "a carrier that answers slower than the client waits",
-    "carrier_errors": "errors of the carrier",
-    "worker_stopped": "a stopped worker",
-    "worker_stuck": "a worker that is alive and moves nothing",
-    "storage_full": "a full object store",
-    "store_down": "an object store that is down",
-    "bad_credentials": "wrong credentials of the worker",
-    "no_permission": "a permission that the worker lacks",
-    "bad_prefix": "a worker that watches another prefix",
-    "pipeline_paused": "a paused pipeline",
-    "pipeline_failing": "a pipeline whose runs fail",
-    "surge": "labels that arrive faster than a healthy worker drains them",
-    "synthetic": "synthetic objects alone",
-    "support_down": "a support service that is down",
-    "metrics_blind": "metrics that are blind",
-    "clock_skew": "a service whose clock is off",
 }
 
 

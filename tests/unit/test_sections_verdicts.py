@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from runbook_lib.analysis.causes import CAUSES
 from runbook_lib.clients.alertmanager import NotificationCount
 from runbook_lib.clients.http import MetricSample
+from runbook_lib.clients.probe import ProbeStep
 from runbook_lib.errors import UsageError
 from runbook_lib.model import Cause, CauseStatus, Reading, Status, Verdict
 from runbook_lib.section import SectionModule
@@ -373,8 +375,14 @@ def test_the_postmortem_names_time_cause_and_measures(world: World) -> None:
     assert [m["action"] for m in entry["measures"]] == ["unpause"]
 
 
-def test_every_cause_has_follow_ups() -> None:
-    assert set(postmortem.FOLLOW_UPS) == set(Cause)
+def test_every_rule_tests_an_observation_that_some_reading_makes(world: World) -> None:
+    run(world, root_cause)
+    made = set(root_cause.collect_observations(world.open(root_cause).latest()))
+    broken = ProbeStep("seed", "error", "no")
+    world.probe = replace(world.probe, status="error", steps=(broken,)) if world.probe else None
+    for step in ("2.5", "2.6"):
+        made |= set(world.take(root_cause, step, ticket_id=TICKET).observations)
+    assert {rule.name for record in CAUSES.values() for rule in record.rules} <= made
 
 
 def test_the_alert_is_not_cleared_while_a_channel_was_not_told(world: World) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from ...analysis.hypotheses import HYPOTHESES, Observation, diagnose
+from ...analysis.causes import CAUSES
+from ...analysis.evidence import Observation, diagnose
 from ...investigation import Investigation
 from ...model import Cause, CauseStatus, Conclusion, Finding, Reading, Status, Verdict
 from ...section import ActionStep, SectionParameters, Step
@@ -17,9 +18,7 @@ from .worker import read_worker
 
 __all__ = [
     "ACTIONS",
-    "HARMLESS",
     "NAME",
-    "ORDER",
     "SHARED",
     "STEPS",
     "TITLE",
@@ -70,10 +69,6 @@ STEPS: dict[str, Step] = {
     **{step.id: step for step in _OWN},
 }
 ACTIONS: dict[str, ActionStep] = {}
-#: Causes in the order in which they are to be dealt with.
-ORDER = tuple(hypothesis.cause for hypothesis in HYPOTHESES)
-#: These stop no label: what they do is a drill, blind eyes, or wrong ages.
-HARMLESS = (Cause.SYNTHETIC, Cause.METRICS_BLIND, Cause.CLOCK_SKEW)
 
 
 def collect_observations(readings: Mapping[str, Reading]) -> dict[str, Observation]:
@@ -93,13 +88,13 @@ def collect_observations(readings: Mapping[str, Reading]) -> dict[str, Observati
 
 
 def find_causes(readings: Mapping[str, Reading]) -> tuple[Finding, ...]:
-    """Judge every hypothesis on the newest readings."""
+    """Judge every cause on the newest readings."""
     first: dict[Cause, datetime] = {}
     for step in STEPS:
         if step in readings:
             for cause, at in readings[step].first_seen.items():
                 first.setdefault(cause, at)  # a process's own state before counters
-    return diagnose(collect_observations(readings), first_seen=first)
+    return diagnose(CAUSES, collect_observations(readings), first_seen=first)
 
 
 def conclude(inv: Investigation) -> Conclusion:
@@ -111,7 +106,7 @@ def conclude(inv: Investigation) -> Conclusion:
     findings = find_causes(readings)
     supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
     symptom = compute_symptom_verdict(readings)
-    grave = [f for f in supported if f.name not in HARMLESS]
+    grave = [f for f in supported if CAUSES[f.name].stops_labels]
     verdict = Verdict.INCIDENT if grave else symptom
     odd = [r for s, r in readings.items() if s.startswith("5.") and r.status is Status.BREACH]
     if supported:

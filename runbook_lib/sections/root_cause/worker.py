@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
+from ...analysis.causes import STORE_SERVICES
 from ...clients.fulfillment import WorkerState
 from ...clients.services import ServiceState
 from ...errors import ClientError, NotFoundError
@@ -14,10 +15,7 @@ from ..samples import one_series, read_range
 from .events import read_events
 from .signals import Signals, read_logged_reasons, read_signals
 
-__all__ = ["STORE_SERVICES", "read_worker"]
-
-#: What the object store's service may be called.
-STORE_SERVICES = ("minio", "object-store", "store")
+__all__ = ["read_worker"]
 
 _STILL_S = 15.0
 _UNKNOWN_GAP_STILL_S = 300.0

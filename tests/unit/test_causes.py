@@ -1,4 +1,4 @@
-"""The hypotheses, as pure functions over observations."""
+"""The causes, judged as pure functions over observations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.analysis.hypotheses import HYPOTHESES, Observation, diagnose
+from runbook_lib.analysis.causes import CAUSES
+from runbook_lib.analysis.evidence import Observation, diagnose
 from runbook_lib.model import Cause, CauseStatus, Finding
 
 HEALTHY: dict[str, Any] = {
@@ -76,16 +77,25 @@ FAULTS: dict[Cause, dict[str, Any]] = {
 
 def judge(**changes: Any) -> dict[Cause, Finding]:
     seen = {name: Observation(value, "#7") for name, value in (HEALTHY | changes).items()}
-    return {f.name: f for f in diagnose(seen)}
+    return {f.name: f for f in diagnose(CAUSES, seen)}
 
 
 def supported(findings: dict[Cause, Finding]) -> set[Cause]:
     return {c for c, f in findings.items() if f.status is CauseStatus.SUPPORTED}
 
 
-def test_there_is_one_hypothesis_per_cause() -> None:
-    assert sorted(h.cause for h in HYPOTHESES) == sorted(Cause)
-    assert set(FAULTS) == set(Cause)
+def test_there_is_one_record_per_cause() -> None:
+    assert set(CAUSES) == set(FAULTS) == set(Cause)
+
+
+def test_every_cause_but_a_drill_has_follow_ups() -> None:
+    assert {c for c, record in CAUSES.items() if not record.follow_ups} == {Cause.SYNTHETIC}
+
+
+def test_what_hides_a_cause_is_judged_before_it() -> None:
+    order = list(CAUSES)
+    for cause, record in CAUSES.items():
+        assert all(order.index(c) < order.index(cause) for c in record.hidden_by), cause
 
 
 def test_health_refutes_every_cause() -> None:
@@ -120,22 +130,22 @@ def test_two_causes_at_once_are_both_found(pair: tuple[Cause, Cause]) -> None:
     assert supported(judge(**FAULTS[pair[0]] | FAULTS[pair[1]])) == set(pair)
 
 
-@pytest.mark.parametrize("hypothesis", HYPOTHESES, ids=lambda h: h.cause)
-def test_unknown_inputs_leave_a_hypothesis_undecided(hypothesis: Any) -> None:
+@pytest.mark.parametrize("cause", CAUSES)
+def test_unknown_inputs_leave_a_cause_undecided(cause: Cause) -> None:
     nothing = dict.fromkeys(HEALTHY)
-    assert judge(**nothing)[hypothesis.cause].status is CauseStatus.UNDECIDED
+    assert judge(**nothing)[cause].status is CauseStatus.UNDECIDED
 
 
-@pytest.mark.parametrize("hypothesis", HYPOTHESES, ids=lambda h: h.cause)
-def test_one_unknown_deciding_input_is_never_a_refutation(hypothesis: Any) -> None:
-    for name in {c.name for c in hypothesis.clues if c.decides}:
-        found = judge(**{name: None})[hypothesis.cause]
+@pytest.mark.parametrize("cause", CAUSES)
+def test_one_unknown_deciding_input_is_never_a_refutation(cause: Cause) -> None:
+    for name in {c.name for c in CAUSES[cause].rules if c.decides}:
+        found = judge(**{name: None})[cause]
         assert found.status is CauseStatus.UNDECIDED, name
         assert name in found.reason
 
 
 def test_nothing_observed_at_all_supports_nothing() -> None:
-    assert {f.status for f in diagnose({})} == {CauseStatus.UNDECIDED}
+    assert {f.status for f in diagnose(CAUSES, {})} == {CauseStatus.UNDECIDED}
 
 
 def test_a_store_that_is_down_makes_what_rests_on_it_undecided() -> None:
@@ -172,7 +182,7 @@ def test_a_support_service_that_is_down_is_found_beside_a_stopped_worker() -> No
 def test_the_evidence_of_a_supported_cause_is_what_speaks_about_it() -> None:
     changed = HEALTHY | FAULTS[Cause.METRICS_BLIND]
     seen = {name: Observation(value, name) for name, value in changed.items()}
-    found = diagnose(seen)[0]
+    found = diagnose(CAUSES, seen)[0]
     assert found.name is Cause.METRICS_BLIND
     assert found.evidence == ("exporter_up", "lag_present")
 
@@ -180,7 +190,7 @@ def test_the_evidence_of_a_supported_cause_is_what_speaks_about_it() -> None:
 def test_only_a_supported_cause_is_dated() -> None:
     at = datetime(2026, 11, 24, 3, tzinfo=UTC)
     seen = {n: Observation(v, "2.1") for n, v in HEALTHY.items()}
-    findings = diagnose(seen, first_seen=dict.fromkeys(Cause, at))
+    findings = diagnose(CAUSES, seen, first_seen=dict.fromkeys(Cause, at))
     assert {f.first_seen for f in findings} == {None}
 
 
@@ -191,7 +201,7 @@ def test_a_single_failed_run_is_only_a_hint() -> None:
 def test_supported_causes_come_first_and_know_since_when() -> None:
     at = datetime(2026, 11, 24, 3, tzinfo=UTC)
     seen = {n: Observation(v, "2.1") for n, v in (HEALTHY | {"dag_paused": True}).items()}
-    findings = diagnose(seen, first_seen={"pipeline_paused": at})
+    findings = diagnose(CAUSES, seen, first_seen={"pipeline_paused": at})
     assert findings[0].name is Cause.PIPELINE_PAUSED
     assert findings[0].first_seen == at
     assert "6.1 release by move" in findings[0].next_step
