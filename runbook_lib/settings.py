@@ -7,7 +7,7 @@ import os
 import re
 import socket
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -15,10 +15,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import SettingsError
 
-__all__ = ["ORDER_ID_IN_KEY", "Settings", "find_root", "load_settings"]
+__all__ = ["HTTP_SYSTEMS", "ORDER_ID_IN_KEY", "Settings", "find_root", "load_settings"]
 
 #: How DataFlow names a label: ``<order id>-<12 hex>.pdf``.
 ORDER_ID_IN_KEY = r"^(\d+)-[0-9a-f]{12}\.\w+$"
+#: What is asked over HTTP: each has ``<SYSTEM>_URL``, ``_TOKEN``, ``_USER`` and ``_PASSWORD``.
+HTTP_SYSTEMS = (
+    *("prometheus", "alertmanager", "fulfillment", "support", "pipeline"),
+    *("grafana", "probe", "notifications"),
+)
 _MAX_PATTERN_CHARS = 200
 _METADATA = re.compile(r"metadata:[A-Za-z0-9._-]{1,100}")
 
@@ -54,20 +59,40 @@ class Settings(BaseSettings):
     chaos_prefix: str = "chaos/fulfillment-delay/"
 
     prometheus_url: str = "http://127.0.0.1:9090"
+    prometheus_token: SecretStr = SecretStr("")
+    prometheus_user: str = ""
+    prometheus_password: SecretStr = SecretStr("")
     alertmanager_url: str = "http://127.0.0.1:9093"
+    alertmanager_token: SecretStr = SecretStr("")
+    alertmanager_user: str = ""
+    alertmanager_password: SecretStr = SecretStr("")
     grafana_url: str = "http://127.0.0.1:3000"
+    grafana_token: SecretStr = SecretStr("")
     grafana_user: str = ""
     grafana_password: SecretStr = SecretStr("")
     support_url: str = "http://127.0.0.1:8109"
+    support_token: SecretStr = SecretStr("")
+    support_user: str = ""
+    support_password: SecretStr = SecretStr("")
     fulfillment_url: str = "http://127.0.0.1:8108"
+    fulfillment_token: SecretStr = SecretStr("")
+    fulfillment_user: str = ""
+    fulfillment_password: SecretStr = SecretStr("")
     pipeline_url: str = "http://127.0.0.1:8110"
-    pipeline_dag_id: str = "fulfillment_release"
+    pipeline_token: SecretStr = SecretStr("")
     pipeline_user: str = ""
     pipeline_password: SecretStr = SecretStr("")
+    pipeline_dag_id: str = "fulfillment_release"
     probe_url: str = Field("http://127.0.0.1:8113", description="synthetic probe; empty: none")
+    probe_token: SecretStr = SecretStr("")
+    probe_user: str = ""
+    probe_password: SecretStr = SecretStr("")
     notifications_url: str = Field(
         "", description="what receivers got, in the notification-sink's shape; empty: none"
     )
+    notifications_token: SecretStr = SecretStr("")
+    notifications_user: str = ""
+    notifications_password: SecretStr = SecretStr("")
 
     runbook_home: Path = Path("reports")
     runbook_environment: str = "production"
@@ -185,17 +210,7 @@ class Settings(BaseSettings):
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
 
-    @field_validator(
-        "prometheus_url",
-        "alertmanager_url",
-        "grafana_url",
-        "support_url",
-        "fulfillment_url",
-        "pipeline_url",
-        "probe_url",
-        "notifications_url",
-        "proxy_url",
-    )
+    @field_validator(*(f"{system}_url" for system in HTTP_SYSTEMS), "proxy_url")
     @classmethod
     def _check_url(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
@@ -244,6 +259,24 @@ class Settings(BaseSettings):
         addresses = (getattr(self, n) for n in type(self).model_fields if n.endswith("_url"))
         in_addresses = (unquote(urlsplit(address).password or "") for address in addresses)
         return tuple(filter(None, (*(v.get_secret_value() for v in values), *in_addresses)))
+
+    def read_http_options(self, system: str) -> dict[str, Any]:
+        """Return address, credentials, certificates, proxy and time-out for a system's client.
+
+        Parameters
+        ----------
+        system : one of ``HTTP_SYSTEMS``
+        """
+        token, password = (getattr(self, f"{system}_{name}") for name in ("token", "password"))
+        return {
+            "url": getattr(self, f"{system}_url"),
+            "token": token.get_secret_value(),
+            "user": getattr(self, f"{system}_user"),
+            "password": password.get_secret_value(),
+            "ca_file": str(self.ca_bundle or ""),
+            "proxy_url": self.proxy_url,
+            "timeout_s": self.http_timeout_s,
+        }
 
     @property
     def is_playground(self) -> bool:

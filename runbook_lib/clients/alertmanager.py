@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from ..model import Json, parse_time
-from .fields import as_list, parse_duration
-from .http import HttpSystem
+from pydantic import AliasPath, BeforeValidator, Field, with_config
+
+from ..model import Json
+from .fields import CAMEL, At, Labels, parse_duration
+from .http import HttpClient
 
 __all__ = ["AlertmanagerClient", "NotificationCount", "RoutedAlert"]
 
+_STATUS = "/api/v2/status"
 _PLACEHOLDER = re.compile(
     r"(^|[.@/])example\.(com|org|net)\b|/REPLACE\b|\bREPLACE[/_-]?ME\b|\bCHANGE[_-]?ME\b", re.I
 )
@@ -22,20 +24,33 @@ _NOT_DESTINATIONS = {"to", "from", "smtp_from", "smtp_hello", "headers", "hello"
 _DEFAULT_TIMING = {"group_wait": "30s", "group_interval": "5m", "repeat_interval": "4h"}
 
 
+_Names = Annotated[
+    tuple[str, ...], BeforeValidator(lambda receivers: [receiver["name"] for receiver in receivers])
+]
+_Ids = Annotated[tuple[str, ...], BeforeValidator(lambda ids: ids or ())]
+
+
+@with_config(CAMEL)
 @dataclass(frozen=True, slots=True)
 class RoutedAlert:
     """An alert that Alertmanager holds. ``state`` is active, suppressed or unprocessed."""
 
     labels: dict[str, str]
-    annotations: dict[str, str]
-    starts_at: datetime
-    ends_at: datetime
-    receivers: tuple[str, ...]
-    state: str
-    silenced_by: tuple[str, ...]
-    inhibited_by: tuple[str, ...]
+    annotations: Labels
+    starts_at: At
+    ends_at: At
+    receivers: _Names
+    state: Annotated[str, Field(validation_alias=AliasPath("status", "state"))]
+    silenced_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "silencedBy"))]
+    inhibited_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "inhibitedBy"))]
     fingerprint: str
-    muted_by: tuple[str, ...] = ()
+    muted_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "mutedBy"))] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    original: Annotated[str, Field(validation_alias=AliasPath("config", "original"))]
+    version: Annotated[str, Field(validation_alias=AliasPath("versionInfo", "version"))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,35 +68,15 @@ class NotificationCount:
     reasons: dict[str, float]
 
 
-class AlertmanagerClient(HttpSystem):
-    """Read Alertmanager. Only reads; every method raises a ``ClientError`` when it cannot.
-
-    Parameters
-    ----------
-    url : its address
-    timeout_s : limit for each question
-    """
+class AlertmanagerClient(HttpClient):
+    """Read Alertmanager. Only reads; every method raises a ``ClientError`` when it cannot."""
 
     SYSTEM = "alertmanager"
     HEALTH = "/-/healthy"
 
-    def list_alerts(self, alertname: str | None = None) -> list[RoutedAlert]:
-        """Return the alerts, silenced and inhibited ones too; those of one name when given."""
-        path = "/api/v2/alerts"
-        answer = self.http.get_json(path)
-        with self.http.parsing(path):
-            return [
-                _alert(alert)
-                for alert in as_list(answer)
-                if alertname is None or alert["labels"].get("alertname") == alertname
-            ]
-
-    def list_receivers(self) -> list[str]:
-        """Return the names of the receivers."""
-        path = "/api/v2/receivers"
-        answer = self.http.get_json(path)
-        with self.http.parsing(path):
-            return [str(receiver["name"]) for receiver in as_list(answer)]
+    def list_alerts(self) -> list[RoutedAlert]:
+        """Return the alerts, silenced and inhibited ones too."""
+        return self.get("/api/v2/alerts", list[RoutedAlert])
 
     def read_notification_counts(self) -> list[NotificationCount]:
         """Return how many notifications each integration sent and failed to send."""
@@ -112,7 +107,7 @@ class AlertmanagerClient(HttpSystem):
         Each is like ``global.smtp_smarthost: smtp.example.com:587``. Alertmanager hides secret
         values (webhook URLs among them), so a placeholder in those cannot be seen here.
         """
-        with self.http.parsing("/api/v2/status"):
+        with self.parsing(_STATUS):
             return [
                 f"{where}: {value}"
                 for where, value in _walk(self._read_config())
@@ -126,44 +121,24 @@ class AlertmanagerClient(HttpSystem):
         ----------
         receiver : of the first route that leads there; empty, or no such route: of the top route
         """
-        with self.http.parsing("/api/v2/status"):
+        with self.parsing(_STATUS):
             route = self._read_config()["route"]
             timings = dict(reversed(list(_timings(route, _DEFAULT_TIMING))))
             timing = timings.get(receiver) or {**_DEFAULT_TIMING, **_own_timing(route)}
             wait, interval, repeat = (parse_duration(timing[name]) for name in _DEFAULT_TIMING)
             return wait, interval, repeat
 
-    def read_version(self) -> str:
+    def check_reachable(self) -> str:
         """Return the version of the server."""
-        path = "/api/v2/status"
-        answer = self.http.get_json(path)
-        with self.http.parsing(path):
-            return str(answer["versionInfo"]["version"])
+        return self.get(_STATUS, _Running).version
 
     def _read_config(self) -> Any:
         import yaml
 
-        text = self.http.get_json("/api/v2/status")["config"]["original"]
         try:
-            return yaml.safe_load(text)
+            return yaml.safe_load(self.get(_STATUS, _Running).original)
         except yaml.YAMLError as error:
             raise ValueError("its configuration is not YAML") from error
-
-
-def _alert(alert: dict[str, Json]) -> RoutedAlert:
-    status = alert["status"]
-    return RoutedAlert(
-        labels=dict(alert["labels"]),
-        annotations=dict(alert.get("annotations") or {}),
-        starts_at=parse_time(alert["startsAt"]),
-        ends_at=parse_time(alert["endsAt"]),
-        receivers=tuple(str(receiver["name"]) for receiver in as_list(alert["receivers"])),
-        state=str(status["state"]),
-        silenced_by=tuple(map(str, status.get("silencedBy") or ())),
-        inhibited_by=tuple(map(str, status.get("inhibitedBy") or ())),
-        fingerprint=str(alert["fingerprint"]),
-        muted_by=tuple(map(str, status.get("mutedBy") or ())),
-    )
 
 
 def _walk(value: Json, where: str = "") -> Iterator[tuple[str, str]]:

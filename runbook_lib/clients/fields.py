@@ -1,29 +1,35 @@
-"""Read the small fields that answers have in common: durations, times, ids."""
+"""The small fields that answers have in common: durations, times, labels, ids.
+
+Shapes of answers are dataclasses whose fields say how they are read; see ``HttpClient.get``.
+"""
 
 from __future__ import annotations
 
 import re
 from datetime import datetime
+from typing import Annotated
+
+from pydantic import BeforeValidator, ConfigDict
+from pydantic.alias_generators import to_camel
 
 from ..errors import UsageError
-from ..model import Json, parse_time
+from ..model import parse_time
 
-__all__ = ["as_list", "check_id", "parse_duration", "parse_when"]
+__all__ = [
+    "CAMEL",
+    "At",
+    "Duration",
+    "Labels",
+    "Text",
+    "When",
+    "check_id",
+    "parse_duration",
+    "parse_when",
+]
 
+#: Of shapes whose names are written likeThis.
+CAMEL = ConfigDict(alias_generator=to_camel, coerce_numbers_to_str=True)
 _UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
-
-
-def as_list(value: Json) -> list[Json]:
-    """Return a list as it is; an empty object instead of one must not pass for "none found".
-
-    Raises
-    ------
-    TypeError
-        When it is no list.
-    """
-    if not isinstance(value, list):
-        raise TypeError(f"{type(value).__name__} instead of a list")
-    return value
 
 
 def parse_duration(text: str) -> float:
@@ -66,3 +72,11 @@ def check_id(text: str, what: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", text):
         raise UsageError(f"{text[:80]!r} is not {what}: letters, digits and dashes only")
     return text
+
+
+At = Annotated[datetime, BeforeValidator(parse_time)]
+When = Annotated[datetime | None, BeforeValidator(parse_when)]
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+# null is nothing; an empty list instead of labels is another shape.
+Labels = Annotated[dict[str, str], BeforeValidator(lambda value: {} if value is None else value)]
+Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]

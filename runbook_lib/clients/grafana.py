@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import quote
+from typing import Annotated
+
+from pydantic import AliasPath, Field
 
 from ..errors import NotFoundError
 from ..model import Json
-from .fields import check_id
-from .http import HttpSystem
+from .fields import Text, check_id
+from .http import HttpClient
 
 __all__ = ["GrafanaClient", "Panel"]
 
@@ -27,21 +28,46 @@ class Panel:
     link: str
 
 
-class GrafanaClient(HttpSystem):
-    """Read Grafana. Only reads.
+@dataclass(frozen=True, slots=True)
+class _Query:
+    expr: Text = ""
 
-    Parameters
-    ----------
-    url : its address
-    user, password : of basic authentication; anonymous when the user is empty
-    timeout_s : limit for each question
-    """
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    id: int = 0
+    title: Text = ""
+    targets: tuple[_Query, ...] = ()
+    panels: tuple[_Panel, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    name: str
+    value: Annotated[Json, Field(validation_alias=AliasPath("current", "value"))] = None
+    all_value: Annotated[Text, Field(validation_alias="allValue")] = ""
+
+    @property
+    def expression(self) -> str:
+        if self.value in ("$__all", ["$__all"]):
+            return self.all_value or ".*"
+        return "|".join(map(str, self.value if isinstance(self.value, list) else [self.value]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Dashboard:
+    panels: Annotated[tuple[_Panel, ...], Field(validation_alias=AliasPath("dashboard", "panels"))]
+    variables: Annotated[
+        tuple[_Variable, ...], Field(validation_alias=AliasPath("dashboard", "templating", "list"))
+    ] = ()
+    link: Annotated[Text, Field(validation_alias=AliasPath("meta", "url"))] = ""
+
+
+class GrafanaClient(HttpClient):
+    """Read Grafana. Only reads."""
 
     SYSTEM = "grafana"
     HEALTH = "/api/health"
-
-    def __init__(self, url: str, *, user: str, password: str, timeout_s: float) -> None:
-        super().__init__(url, timeout_s=timeout_s, auth=(user, password) if user else None)
 
     def find_panel(self, dashboard_uid: str, title: str) -> Panel:
         """Return the panel of a dashboard with this title, whatever its case.
@@ -51,44 +77,27 @@ class GrafanaClient(HttpSystem):
         NotFoundError
             When there is no such dashboard, or it has no such panel.
         """
-        path = f"/api/dashboards/uid/{check_id(dashboard_uid, 'a dashboard uid')}"
-        answer = self.http.get_json(path)
-        with self.http.parsing(path):
-            dashboard = answer["dashboard"]
-            values = {**_BUILT_IN, **dict(_variables(dashboard))}
-            for panel in _panels(dashboard):
-                if str(panel.get("title", "")).strip().casefold() == title.strip().casefold():
-                    link = answer.get("meta", {}).get("url") or f"/d/{quote(dashboard_uid)}"
-                    return Panel(
-                        title=str(panel["title"]),
-                        expressions=tuple(
-                            _replace(str(target["expr"]), values)
-                            for target in panel.get("targets") or ()
-                            if target.get("expr")
-                        ),
-                        link=f"{self.url}{link}?viewPanel={int(panel['id'])}",
-                    )
+        uid = check_id(dashboard_uid, "a dashboard uid")
+        found = self.get(f"/api/dashboards/uid/{uid}", _Dashboard)
+        named = {v.name: v.expression for v in found.variables if v.value not in (None, "")}
+        for panel in _walk(found.panels):
+            if panel.title.strip().casefold() == title.strip().casefold():
+                queries = (query.expr for query in panel.targets if query.expr)
+                return Panel(
+                    title=panel.title,
+                    expressions=tuple(_replace(q, {**_BUILT_IN, **named}) for q in queries),
+                    link=f"{self.url}{found.link or f'/d/{uid}'}?viewPanel={panel.id}",
+                )
         raise NotFoundError(
             f"dashboard {dashboard_uid} has no panel {title!r}; addons/grafana brings it",
-            system=self.SYSTEM,
+            system=self.system,
         )
 
 
-def _panels(holder: dict[str, Json]) -> Iterator[dict[str, Json]]:
-    for panel in holder.get("panels") or ():
+def _walk(panels: tuple[_Panel, ...]) -> Iterator[_Panel]:
+    for panel in panels:
         yield panel
-        yield from _panels(panel)  # a folded row holds its panels
-
-
-def _variables(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for variable in dashboard.get("templating", {}).get("list") or ():
-        value = variable.get("current", {}).get("value")
-        if value in ("$__all", ["$__all"]):
-            value = variable.get("allValue") or ".*"
-        if isinstance(value, list):
-            value = "|".join(map(str, value))
-        if value not in (None, ""):
-            yield str(variable["name"]), str(value)
+        yield from _walk(panel.panels)  # a folded row holds its panels
 
 
 def _replace(expression: str, values: dict[str, str]) -> str:

@@ -4,54 +4,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
 
-from ..model import format_time, parse_time
-from .fields import as_list
-from .http import HttpSystem
+from pydantic import Field, StrictBool, with_config
+
+from ..model import format_time
+from .fields import CAMEL, At
+from .http import HttpClient
 
 __all__ = ["Notification", "NotificationsClient"]
 
 
+@with_config(CAMEL)
 @dataclass(frozen=True, slots=True)
 class Notification:
     """One notification as it arrived. ``channel`` is slack, email or teams."""
 
     channel: str
-    received_at: datetime
+    received_at: At
     status: str
     alertnames: tuple[str, ...]
-    is_drill: bool
-    text: str
+    is_drill: Annotated[StrictBool, Field(validation_alias="drill")] = False
+    text: str = ""
 
 
-class NotificationsClient(HttpSystem):
-    """Read what arrived. Only reads.
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    items: list[Notification]
 
-    Parameters
-    ----------
-    url : the notification sink's address; empty where there is none
-    timeout_s : limit for each question
-    """
+
+class NotificationsClient(HttpClient):
+    """Read what arrived. Only reads."""
 
     SYSTEM = "notifications"
 
-    def list_notifications(
-        self, since: datetime | None = None, channel: str | None = None
-    ) -> list[Notification]:
-        """Return what arrived, oldest first, since a time and on one channel when given."""
-        path = "/notifications"
-        wanted = {"since": format_time(since) if since else None, "channel": channel}
-        answer = self.http.get_json(path, {k: v for k, v in wanted.items() if v is not None})
-        with self.http.parsing(path):
-            found = [
-                Notification(
-                    channel=str(item["channel"]),
-                    received_at=parse_time(item["receivedAt"]),
-                    status=str(item["status"]),
-                    alertnames=tuple(map(str, as_list(item["alertnames"]))),
-                    is_drill=bool(item.get("drill", False)),
-                    text=str(item.get("text", "")),
-                )
-                for item in as_list(answer["items"])
-            ]
+    def list_notifications(self, since: datetime) -> list[Notification]:
+        """Return what arrived since a time, oldest first."""
+        found = self.get("/notifications", _Arrived, {"since": format_time(since)}).items
         return sorted(found, key=lambda item: item.received_at)

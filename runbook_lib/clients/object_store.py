@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 from objectmove.bucket import Answer, Request, S3Bucket, Seen, is_key_supported, parse_time
 from objectmove.errors import AbsentError, DeniedError, StoreError
@@ -31,7 +30,7 @@ from ..errors import (
 from ..model import ObjectInfo
 from ..settings import Settings
 
-__all__ = ["LiveCheck", "ObjectStore", "Permissions", "S3Store", "connect_bucket"]
+__all__ = ["LiveCheck", "ObjectStore", "Permissions", "connect_bucket"]
 
 _SYSTEM = "object store"
 _META = "x-amz-meta-"
@@ -93,58 +92,6 @@ class Permissions:
     reasons: Mapping[str, str]
 
 
-class ObjectStore(Protocol):
-    """One bucket of an S3 store. Every method raises ``ClientError`` subclasses only."""
-
-    @property
-    def endpoint(self) -> str:
-        """host:port."""
-
-    @property
-    def bucket(self) -> str:
-        """The bucket's name."""
-
-    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield the objects under a prefix, without metadata; folder markers are left out."""
-
-    def read_info(self, key: str) -> ObjectInfo:
-        """Return one object with its metadata; LastModified in whole seconds."""
-
-    def read_infos(self, keys: Iterable[str]) -> Iterator[tuple[str, ObjectInfo | ClientError]]:
-        """Yield, in the order of ``keys``, each object with its metadata, or why not."""
-
-    def read_bytes(self, key: str, *, max_bytes: int = 16 * 1024 * 1024) -> bytes:
-        """Return an object's content; a larger one is a ``BadAnswerError``."""
-
-    def put_object(
-        self,
-        key: str,
-        content: bytes,
-        *,
-        content_type: str = "application/octet-stream",
-        metadata: Mapping[str, str] | None = None,
-    ) -> None:
-        """Write an object, by one request that is sent once."""
-
-    def delete_object(self, info: ObjectInfo) -> None:
-        """Delete an object, by one request that is sent once.
-
-        Its ETag goes along, which not every store minds: look at it right before.
-        """
-
-    def check_live(self) -> LiveCheck:
-        """Ask the live endpoint, and where there is none, make a signed listing."""
-
-    def read_clock_skew_s(self) -> float:
-        """Return the store's clock minus ours in seconds, to about a second."""
-
-    def read_free_bytes(self) -> int | None:
-        """Return the free capacity where the store tells it."""
-
-    def read_permissions(self, prefix: str) -> Permissions:
-        """Tell what the credentials may do, without changing anything."""
-
-
 def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
     """Return the bucket that the settings name; connects with the first request.
 
@@ -191,8 +138,8 @@ def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
         raise SettingsError(f"CA_BUNDLE cannot be used: {error.strerror or error}") from error
 
 
-class S3Store:
-    """The ``ObjectStore`` of one bucket.
+class ObjectStore:
+    """One bucket of an S3 store. Every method raises ``ClientError`` subclasses only.
 
     Parameters
     ----------
@@ -208,20 +155,23 @@ class S3Store:
         self._clock: tuple[float, datetime] | None = None
 
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield the objects under a prefix."""
+        """Yield the objects under a prefix, without metadata; folder markers are left out."""
         with _explained():
             for seen in self._bucket.list_objects(prefix):
                 yield _to_info(seen)
 
     def read_info(self, key: str) -> ObjectInfo:
-        """Return one object with its metadata (HEAD)."""
+        """Return one object with its metadata; LastModified in whole seconds."""
         ((_, found),) = self.read_infos([key])
         if isinstance(found, ClientError):
             raise found
         return found
 
     def read_infos(self, keys: Iterable[str]) -> Iterator[tuple[str, ObjectInfo | ClientError]]:
-        """Yield each object with its metadata, in order; several are asked for at a time."""
+        """Yield, in the order of ``keys``, each object with its metadata, or why not.
+
+        Several are asked for at a time.
+        """
         wanted = list(keys)
         failed: dict[str, StoreError] = {}
         with _explained():
@@ -235,7 +185,7 @@ class S3Store:
                 yield key, NotFoundError(f"read {key}: NoSuchKey", system=_SYSTEM)
 
     def read_bytes(self, key: str, *, max_bytes: int = 16 * 1024 * 1024) -> bytes:
-        """Return an object's content."""
+        """Return an object's content; a larger one is a ``BadAnswerError``."""
         with _explained():
             content = self._bucket.read(key)
         if content is None:
@@ -252,13 +202,16 @@ class S3Store:
         content_type: str = "application/octet-stream",
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Write an object."""
+        """Write an object, by one request that is sent once."""
         named = {f"{_META}{name.lower()}": text for name, text in (metadata or {}).items()}
         headers = {"content-type": content_type, **named}
         self._change(Request("put", key, body=content, headers=headers), f"write {key}")
 
     def delete_object(self, info: ObjectInfo) -> None:
-        """Delete an object."""
+        """Delete an object, by one request that is sent once.
+
+        Its ETag goes along, which not every store minds: look at it right before.
+        """
         self._change(Request("delete", info.key, if_match=info.etag), f"delete {info.key}")
 
     def _change(self, request: Request, what: str) -> None:

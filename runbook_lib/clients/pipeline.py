@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Annotated, Any
 from urllib.parse import quote
+
+from pydantic import Field, StrictBool
 
 from ..errors import AccessDeniedError, NotFoundError
 from ..model import Json
-from .fields import as_list, parse_when
-from .http import HttpClient, HttpSystem
+from .fields import When
+from .http import HttpClient
 
 __all__ = ["Dag", "DagRun", "PipelineClient"]
 
@@ -20,32 +21,41 @@ __all__ = ["Dag", "DagRun", "PipelineClient"]
 class Dag:
     """The pipeline's DAG. A stale one has no file that can be read: no run is scheduled."""
 
-    id: str
-    is_paused: bool
-    has_import_errors: bool
-    next_run_at: datetime | None
-    is_stale: bool = False
+    id: Annotated[str, Field(validation_alias="dag_id")]
+    is_paused: StrictBool
+    has_import_errors: StrictBool = False
+    next_run_at: Annotated[When, Field(validation_alias="next_dagrun_run_after")] = None
+    is_stale: StrictBool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DagRun:
     """One run. ``state`` is queued, running, success or failed."""
 
-    id: str
+    id: Annotated[str, Field(validation_alias="dag_run_id")]
     state: str
-    started_at: datetime | None
-    ended_at: datetime | None
+    started_at: Annotated[When, Field(validation_alias="start_date")] = None
+    ended_at: Annotated[When, Field(validation_alias="end_date")] = None
 
 
-class PipelineClient(HttpSystem):
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    dag_runs: list[DagRun]
+
+
+@dataclass(frozen=True, slots=True)
+class _Login:
+    access_token: str
+
+
+class PipelineClient(HttpClient):
     """Read and pause one DAG.
 
     Parameters
     ----------
     url : the API server's address
     dag_id : the DAG
-    user, password : to get a token for; none is asked for when the user is empty
-    timeout_s : limit for each question
+    user, password : to get a token for; none is asked for when the user is empty, or a token given
 
     Notes
     -----
@@ -57,69 +67,47 @@ class PipelineClient(HttpSystem):
     HEALTH = "/api/v2/monitor/health"
 
     def __init__(
-        self, url: str, *, dag_id: str, timeout_s: float, user: str = "", password: str = ""
+        self, url: str, *, dag_id: str, user: str = "", password: str = "", **options: Any
     ) -> None:
-        super().__init__(url, timeout_s=timeout_s, auth=(user, password) if user else None)
+        super().__init__(url, user=user, password=password, **options)
         self.dag_id = dag_id
         self._path = f"/api/v2/dags/{quote(dag_id, safe='')}"
-        self._basic, self._timeout_s = self.http, timeout_s
-        self._login = {"username": user, "password": password} if user else None
+        wants_login = user and not options.get("token")
+        self._login = {"username": user, "password": password} if wants_login else None
+        self._has_token = False
+
+    def check_reachable(self) -> str:
+        """Return which DAG it shows."""
+        return f"DAG {self.read_dag().id}"
 
     def read_dag(self) -> Dag:
         """Return the DAG's state."""
-        return self._dag(self._ask(lambda http: http.get_json(self._path)))
+        return self.get(self._path, Dag)
 
     def list_runs(self, limit: int = 10) -> list[DagRun]:
         """Return the last runs, newest first."""
-        path = f"{self._path}/dagRuns"
         query = {"order_by": "-start_date", "limit": limit}
-        answer = self._ask(lambda http: http.get_json(path, query))
-        with self.http.parsing(path):
-            return [
-                DagRun(
-                    id=str(run["dag_run_id"]),
-                    state=str(run["state"]),
-                    started_at=parse_when(run.get("start_date")),
-                    ended_at=parse_when(run.get("end_date")),
-                )
-                for run in as_list(answer["dag_runs"])
-            ]
+        return self.get(f"{self._path}/dagRuns", _Runs, query).dag_runs
 
     def set_paused(self, paused: bool) -> Dag:
         """Pause or unpause the DAG. Changes the pipeline; the opposite undoes it."""
-        change = {"is_paused": paused}
-        return self._dag(self._ask(lambda http: http.patch_json(self._path, change)))
+        return self.patch(self._path, Dag, {"is_paused": paused})
 
-    def _ask(self, question: Callable[[HttpClient], Json]) -> Json:
-        if self._login and self.http is self._basic:
-            self._log_in()
-        elif self._login:
+    def _ask_json(self, method: str, path: str, **options: Any) -> Json:
+        if self._login and self._has_token:
             with suppress(AccessDeniedError):  # The token may have run out: a new one tells.
-                return question(self.http)
-            self._log_in()
-        return question(self.http)
+                return super()._ask_json(method, path, **options)
+        if self._login:
+            self._log_in(self._login)
+        return super()._ask_json(method, path, **options)
 
-    def _log_in(self) -> None:
+    def _log_in(self, login: dict[str, str]) -> None:
         path = "/auth/token"
         try:
-            answer = self._basic.post_json(path, self._login)
+            answer = super()._ask_json("POST", path, json=login)
         except NotFoundError:
             self._login = None
             return
-        with self._basic.parsing(path):
-            sign = {"Authorization": f"Bearer {answer['access_token']}"}
-        self.http = HttpClient(
-            self.url, system=self.SYSTEM, timeout_s=self._timeout_s, headers=sign
-        )
-
-    def _dag(self, answer: Json) -> Dag:
-        with self.http.parsing(self._path):
-            if not isinstance(answer["is_paused"], bool):
-                raise TypeError("is_paused is not true or false")
-            return Dag(
-                id=str(answer["dag_id"]),
-                is_paused=answer["is_paused"],
-                has_import_errors=bool(answer.get("has_import_errors", False)),
-                next_run_at=parse_when(answer.get("next_dagrun_run_after")),
-                is_stale=bool(answer.get("is_stale", False)),
-            )
+        token = self.read_as(path, answer, _Login).access_token
+        self._headers["Authorization"] = f"Bearer {token}"
+        self._has_token = True

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Annotated
 
-from .fields import as_list, parse_when
-from .http import HttpSystem
+from pydantic import AliasChoices, Field
+
+from .fields import Text, When
+from .http import HttpClient
 
 __all__ = ["ProbeClient", "ProbeStatus", "ProbeStep"]
 
@@ -15,9 +17,9 @@ __all__ = ["ProbeClient", "ProbeStatus", "ProbeStep"]
 class ProbeStep:
     """One step of a run, such as ``timeline_refresh``."""
 
-    name: str
+    name: Annotated[str, Field(validation_alias=AliasChoices("step", "name"))]
     status: str
-    message: str
+    message: Text = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,40 +27,17 @@ class ProbeStatus:
     """The last run; ``ran_at`` is None before the first."""
 
     status: str
-    ran_at: datetime | None
     steps: tuple[ProbeStep, ...]
-    latency_ms: float | None
-    errors: tuple[str, ...]
+    ran_at: When = None
+    latency_ms: float | None = None
+    errors: tuple[str, ...] = ()
 
 
-class ProbeClient(HttpSystem):
-    """Read the probe. Only reads.
-
-    Parameters
-    ----------
-    url : the probe's address; empty where there is none
-    timeout_s : limit for each question
-    """
+class ProbeClient(HttpClient):
+    """Read the probe. Only reads."""
 
     SYSTEM = "probe"
 
     def read_status(self) -> ProbeStatus:
         """Return how the last run went, step by step."""
-        path = "/status"
-        answer = self.http.get_json(path)
-        with self.http.parsing(path):
-            latency = answer.get("latency_ms")
-            return ProbeStatus(
-                status=str(answer["status"]),
-                ran_at=parse_when(answer.get("ran_at")),
-                steps=tuple(
-                    ProbeStep(
-                        str(step.get("step") or step["name"]),
-                        str(step["status"]),
-                        str(step.get("message") or ""),
-                    )
-                    for step in as_list(answer["steps"])
-                ),
-                latency_ms=float(latency) if latency is not None else None,
-                errors=tuple(map(str, answer.get("errors") or ())),
-            )
+        return self.get("/status", ProbeStatus)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from ..model import Json, format_time
-from .fields import as_list, parse_duration, parse_when
-from .http import HttpSystem
+from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, with_config
+
+from ..model import Json, Timestamp, format_time
+from .fields import CAMEL, Duration, Labels, Text, When
+from .http import HttpClient, T
 
 __all__ = ["Alert", "AlertRule", "PrometheusClient", "Sample", "Series", "Target"]
 
 _API = "/api/v1"
+
+
+def _without_user(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,54 +41,106 @@ class Series:
     samples: tuple[Sample, ...]
 
 
+@with_config(CAMEL)
 @dataclass(frozen=True, slots=True)
 class AlertRule:
     """An alerting rule as it is loaded. ``state`` is inactive, pending, firing or unknown."""
 
     name: str
     query: str
-    for_s: float
-    keep_firing_for_s: float
-    labels: dict[str, str]
-    state: str
-    health: str
-    group_interval_s: float
-    last_evaluation: datetime | None
+    for_s: Annotated[float, Field(validation_alias="duration")] = 0
+    keep_firing_for_s: Annotated[float, Field(validation_alias="keepFiringFor")] = 0
+    labels: Labels = field(default_factory=dict)
+    state: str = "unknown"
+    health: str = "unknown"
+    group_interval_s: float = 0
+    last_evaluation: When = None
 
 
+@with_config(CAMEL)
 @dataclass(frozen=True, slots=True)
 class Alert:
     """An alert that is pending or firing."""
 
-    name: str
+    name: Annotated[str, Field(validation_alias=AliasPath("labels", "alertname"))]
     labels: dict[str, str]
-    annotations: dict[str, str]
+    annotations: Labels
     state: str
-    active_at: datetime | None
-    value: float
+    active_at: When = None
+    value: float = math.nan
 
 
+@with_config(CAMEL)
 @dataclass(frozen=True, slots=True)
 class Target:
     """What Prometheus scrapes. ``health`` is up, down or unknown."""
 
-    job: str
-    instance: str
+    job: Annotated[str, Field(validation_alias=AliasPath("labels", "job"))]
+    instance: Annotated[str, Field(validation_alias=AliasPath("labels", "instance"))]
     health: str
-    last_scrape: datetime | None
-    last_error: str
-    scrape_interval_s: float
-    url: str
+    last_scrape: When
+    last_error: Text
+    scrape_interval_s: Annotated[Duration, Field(validation_alias="scrapeInterval")]
+    url: Annotated[
+        str,
+        BeforeValidator(_without_user),
+        Field(validation_alias="scrapeUrl"),
+    ]
 
 
-class PrometheusClient(HttpSystem):
-    """Read Prometheus. Only reads; every method raises a ``ClientError`` when it cannot.
+@dataclass(frozen=True, slots=True)
+class _Envelope:
+    status: str
+    data: Json = None
+    error: Text = ""
 
-    Parameters
-    ----------
-    url : its address
-    timeout_s : limit for each question
-    """
+
+@with_config(CAMEL)
+@dataclass(frozen=True, slots=True)
+class _Result:
+    result_type: Literal["vector", "matrix", "scalar"]
+    result: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    metric: dict[str, str]
+    samples: Annotated[
+        tuple[tuple[Timestamp, float], ...],
+        BeforeValidator(lambda found: found if isinstance(found[0], list) else [found]),
+        Field(validation_alias=AliasChoices("values", "value")),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    interval: float
+    rules: list[dict[str, Json]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    groups: list[_Group]
+
+
+@dataclass(frozen=True, slots=True)
+class _Alerts:
+    alerts: list[Alert]
+
+
+@with_config(CAMEL)
+@dataclass(frozen=True, slots=True)
+class _Targets:
+    active_targets: list[Target]
+
+
+@dataclass(frozen=True, slots=True)
+class _Build:
+    version: str
+
+
+class PrometheusClient(HttpClient):
+    """Read Prometheus. Only reads; every method raises a ``ClientError`` when it cannot."""
 
     SYSTEM = "prometheus"
     HEALTH = "/-/healthy"
@@ -110,95 +170,39 @@ class PrometheusClient(HttpSystem):
     def list_rules(self) -> list[AlertRule]:
         """Return the alerting rules."""
         path = "/rules"
-        data = self._data(path, {"type": "alert"})
-        with self.http.parsing(_API + path):
-            return [
-                AlertRule(
-                    name=str(rule["name"]),
-                    query=str(rule["query"]),
-                    for_s=float(rule.get("duration", 0)),
-                    keep_firing_for_s=float(rule.get("keepFiringFor", 0)),
-                    labels=dict(rule.get("labels") or {}),
-                    state=str(rule.get("state", "unknown")),
-                    health=str(rule.get("health", "unknown")),
-                    group_interval_s=float(group["interval"]),
-                    last_evaluation=parse_when(rule.get("lastEvaluation")),
-                )
-                for group in as_list(data["groups"])
-                for rule in as_list(group["rules"])
-                if rule.get("type", "alerting") == "alerting"
-            ]
+        return [
+            replace(self.read_as(path, rule, AlertRule), group_interval_s=group.interval)
+            for group in self._read(path, _Groups, {"type": "alert"}).groups
+            for rule in group.rules
+            if rule.get("type", "alerting") == "alerting"
+        ]
 
     def list_alerts(self) -> list[Alert]:
         """Return the alerts that are pending or firing."""
-        path = "/alerts"
-        data = self._data(path)
-        with self.http.parsing(_API + path):
-            return [
-                Alert(
-                    name=str(alert["labels"].get("alertname", "")),
-                    labels=dict(alert["labels"]),
-                    annotations=dict(alert.get("annotations") or {}),
-                    state=str(alert["state"]),
-                    active_at=parse_when(alert.get("activeAt")),
-                    value=float(alert.get("value", "NaN")),
-                )
-                for alert in as_list(data["alerts"])
-            ]
+        return self._read("/alerts", _Alerts).alerts
 
     def list_targets(self) -> list[Target]:
         """Return the targets that are scraped."""
-        path = "/targets"
-        data = self._data(path, {"state": "active"})
-        with self.http.parsing(_API + path):
-            return [_target(target) for target in as_list(data["activeTargets"])]
+        return self._read("/targets", _Targets, {"state": "active"}).active_targets
 
-    def read_version(self) -> str:
+    def check_reachable(self) -> str:
         """Return the version of the server."""
-        data = self._data("/status/buildinfo")
-        with self.http.parsing(f"{_API}/status/buildinfo"):
-            return str(data["version"])
+        return self._read("/status/buildinfo", _Build).version
 
     def _query(self, path: str, params: Mapping[str, Any]) -> list[Series]:
-        data = self._data(path, params)
-        with self.http.parsing(_API + path):
-            kind, result = data["resultType"], data["result"]
-            if kind == "scalar":
-                return [Series({}, (_sample(result),))]
-            if kind not in ("vector", "matrix"):
-                raise ValueError(f"a result of type {kind}")
-            return [
-                Series(dict(row["metric"]), tuple(map(_sample, _pairs(row))))
-                for row in as_list(result)
-                if "histogram" not in row and "histograms" not in row  # native ones: no value
-            ]
+        found = self._read(path, _Result, params)
+        rows = [{"metric": {}, "value": found.result}]
+        if found.result_type != "scalar":
+            # Native histograms have no value.
+            rows = [r for r in found.result if not {"histogram", "histograms"} & set(r)]
+        return [
+            Series(row.metric, tuple(Sample(at, value) for at, value in row.samples))
+            for row in self.read_as(path, rows, list[_Row])
+        ]
 
-    def _data(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
-        answer = self.http.get_json(_API + path, params)
-        with self.http.parsing(_API + path):
-            if answer["status"] != "success":
-                raise ValueError(str(answer.get("error", answer["status"])))
-            return answer["data"]
-
-
-def _pairs(row: dict[str, Json]) -> list[Json]:
-    return row["values"] if "values" in row else [row["value"]]
-
-
-def _sample(pair: Json) -> Sample:
-    at, value = pair
-    return Sample(datetime.fromtimestamp(float(at), UTC), float(value))
-
-
-def _target(target: dict[str, Json]) -> Target:
-    labels = target["labels"]
-    url = urlsplit(str(target.get("scrapeUrl", "")))
-    return Target(
-        job=str(labels.get("job", "")),
-        instance=str(labels.get("instance", "")),
-        health=str(target["health"]),
-        last_scrape=parse_when(target.get("lastScrape")),
-        last_error=str(target.get("lastError", "")),
-        scrape_interval_s=parse_duration(str(target["scrapeInterval"])),
-        url=url._replace(netloc=url.netloc.rpartition("@")[2], query="").geturl(),
-    )
+    def _read(self, path: str, shape: type[T], params: Mapping[str, Any] | None = None) -> T:
+        path = f"{_API}{path}"
+        answer = self.get(path, _Envelope, params)
+        if answer.status != "success":
+            raise self.bad(path, f"answered {answer.error or answer.status}")
+        return self.read_as(path, answer.data, shape)

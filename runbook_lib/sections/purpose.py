@@ -13,6 +13,7 @@ from ..errors import ClientError, ConnectionRefusedClientError
 from ..investigation import Investigation
 from ..model import Conclusion, Json, Reading, Status, Verdict
 from ..section import ActionStep, SectionParameters, Step
+from ..settings import HTTP_SYSTEMS
 from .unfinished import UNFINISHED
 
 __all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude", "read_clocks"]
@@ -92,23 +93,11 @@ def _read_reachability(inv: Investigation) -> Reading:
             raise ConnectionRefusedClientError(live.reason, system="store")
         return live.how
 
-    def ask_pipeline() -> str:
-        return f"DAG {c.pipeline.read_dag().id}"
-
-    answers = _ask_all(
-        {
-            "store": ask_store,
-            "prometheus": c.prometheus.read_version,
-            "alertmanager": c.alertmanager.read_version,
-            "fulfillment": lambda: c.fulfillment.read_health()[:60],
-            "support": lambda: c.support.read_health()[:60],
-            "pipeline": ask_pipeline,
-            "services": lambda: f"{len(c.services.list_services())} services",
-            "grafana": lambda: c.grafana.read_health()[:60],
-            "probe": lambda: c.probe.read_health()[:60],
-            "notifications": lambda: c.notifications.read_health()[:60],
-        }
-    )
+    systems = {name: getattr(c, name).check_reachable for name in HTTP_SYSTEMS}
+    services = {"services": lambda: f"{len(c.services.list_services())} services"}
+    questions = {"store": ask_store, **systems, **services}
+    optional_last = sorted(questions.items(), key=lambda question: question[0] in _OPTIONAL)
+    answers = _ask_all(dict(optional_last))
     silent = [a.system for a in answers if a.error and a.system not in _OPTIONAL]
     absent = [a.system for a in answers if a.error and a.system in _OPTIONAL]
     reason = f"no answer from {', '.join(silent)}" if silent else "every needed system answers"
@@ -136,20 +125,10 @@ def _read_reachability(inv: Investigation) -> Reading:
 
 
 def _list_addresses(inv: Investigation) -> dict[str, str]:
-    c = inv.clients
-    urls = {
-        "prometheus": c.prometheus.url,
-        "alertmanager": c.alertmanager.url,
-        "fulfillment": c.fulfillment.url,
-        "support": c.support.url,
-        "pipeline": c.pipeline.url,
-        "grafana": c.grafana.url,
-        "probe": c.probe.url,
-        "notifications": c.notifications.url,
-    }
+    urls = {name: getattr(inv.clients, name).url for name in HTTP_SYSTEMS}
     return {
         "store": inv.settings.minio_endpoint,
-        **{k: v or "not configured" for k, v in urls.items()},
+        **{name: url or "not configured" for name, url in urls.items()},
     }
 
 
@@ -202,17 +181,9 @@ def read_clocks(inv: Investigation) -> Reading:
 
         return ask
 
-    systems = {
-        "prometheus": c.prometheus,
-        "alertmanager": c.alertmanager,
-        "fulfillment": c.fulfillment,
-        "support": c.support,
-        "pipeline": c.pipeline,
-        "probe": c.probe,
-        "notifications": c.notifications,
-    }
+    clients = {name: getattr(c, name) for name in HTTP_SYSTEMS if name != "grafana"}
     questions: dict[str, Callable[[], Json]] = {
-        name: skew_of(client, client.read_clock) for name, client in systems.items()
+        name: skew_of(client, client.read_clock) for name, client in clients.items()
     }
 
     def ask_store() -> Json:

@@ -173,5 +173,5 @@ def with_token(airflow: Airflow, token: str) -> None:
         airflow.login_url,
         system="pipeline",
         timeout_s=20,
-        headers={"Authorization": f"Bearer {token}"},
-    ).get_json(DAG)
+        token=token,
+    ).get(DAG, object)

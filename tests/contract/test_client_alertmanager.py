@@ -80,22 +80,16 @@ def test_alerts_have_receivers_and_silences(httpserver: HTTPServer) -> None:
     other = {**ALERT, "labels": {"alertname": 'Other"x'}}
     httpserver.expect_request("/api/v2/alerts").respond_with_json([ALERT, other])
     client = client_of(httpserver)
-    (alert,) = client.list_alerts("FulfillmentDelay")
+    alert, second = client.list_alerts()
     assert alert.receivers == ("slack-critical", "email-oncall")
     assert (alert.state, alert.silenced_by, alert.inhibited_by) == ("suppressed", ("3fa8",), ())
     assert alert.starts_at == datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
-    assert len(client.list_alerts()) == 2
-    assert len(client.list_alerts('Other"x')) == 1
+    assert second.labels == {"alertname": 'Other"x'}
 
 
 def test_no_alert_is_an_empty_list(httpserver: HTTPServer) -> None:
     httpserver.expect_request("/api/v2/alerts").respond_with_json([])
     assert client_of(httpserver).list_alerts() == []
-
-
-def test_receivers_are_listed(httpserver: HTTPServer) -> None:
-    httpserver.expect_request("/api/v2/receivers").respond_with_json([{"name": "a"}, {"name": "b"}])
-    assert client_of(httpserver).list_receivers() == ["a", "b"]
 
 
 METRICS = """# HELP alertmanager_notifications_total The total number of attempted notifications.
@@ -185,7 +179,7 @@ def test_a_configuration_that_is_none_is_a_bad_answer(httpserver: HTTPServer, co
 
 def test_the_version_is_read(httpserver: HTTPServer) -> None:
     status(httpserver, CONFIG)
-    assert client_of(httpserver).read_version() == "0.28.1"
+    assert client_of(httpserver).check_reachable() == "0.28.1"
 
 
 @pytest.mark.parametrize("body", [{}, [{}], [None], "x", [{**ALERT, "startsAt": "soon"}]])

@@ -13,7 +13,7 @@ import pytest
 
 from objectmove.bucket import Request, S3Bucket
 from runbook_lib.clients import Clients
-from runbook_lib.clients.object_store import ObjectStore, S3Store, connect_bucket
+from runbook_lib.clients.object_store import ObjectStore, connect_bucket
 from runbook_lib.errors import (
     AccessDeniedError,
     BadAnswerError,
@@ -31,12 +31,15 @@ from tests.support.memory_store import MemoryStore
 from tests.support.network import (
     Act,
     Received,
+    foreign_shell,
     make_answer,
     make_certificates,
     run_proxy,
     run_server,
     run_tls_front,
 )
+
+__all__ = ["foreign_shell"]
 
 HOSTILE = [
     "weird <script>alert(1)</script>.pdf",
@@ -73,7 +76,7 @@ def store(request: pytest.FixtureRequest) -> ObjectStore:
         return MemoryStore(clock=lambda: datetime.now(UTC))
     bucket = connect(request.getfixturevalue(request.param).endpoint)
     empty(bucket)
-    return S3Store(bucket)
+    return ObjectStore(bucket)
 
 
 def put(store: ObjectStore, key: str, content: bytes = b"x", **metadata: str) -> ObjectInfo:
@@ -151,7 +154,7 @@ def test_names_that_no_request_can_name_exactly_are_refused(store: ObjectStore, 
 def test_a_delete_spares_another_version_where_the_store_minds(store: ObjectStore) -> None:
     old = put(store, "a", b"old")
     put(store, "a", b"new")
-    if isinstance(store, S3Store) and store.check_live().how == "live endpoint":
+    if isinstance(store, ObjectStore) and store.check_live().how == "live endpoint":
         store.delete_object(old)
         assert keys_of(store) == []
     else:
@@ -181,8 +184,8 @@ def test_live_check_clock_and_permissions_change_nothing(store: ObjectStore) -> 
 def test_the_gateway_has_a_live_endpoint_and_seaweedfs_needs_a_listing(
     juicefs: StoreServer, seaweedfs: StoreServer
 ) -> None:
-    assert S3Store(connect(juicefs.endpoint)).check_live().how == "live endpoint"
-    assert S3Store(connect(seaweedfs.endpoint)).check_live().how == "signed listing"
+    assert ObjectStore(connect(juicefs.endpoint)).check_live().how == "live endpoint"
+    assert ObjectStore(connect(seaweedfs.endpoint)).check_live().how == "signed listing"
 
 
 # --- keys and rights ---
@@ -199,7 +202,7 @@ def test_the_gateway_has_a_live_endpoint_and_seaweedfs_needs_a_listing(
 def test_wrong_credentials_are_denied_and_say_which(
     request: pytest.FixtureRequest, kind: str, changes: dict[str, str], says: str
 ) -> None:
-    store = S3Store(connect(request.getfixturevalue(kind).endpoint, **changes))
+    store = ObjectStore(connect(request.getfixturevalue(kind).endpoint, **changes))
     with pytest.raises(AccessDeniedError, match=says):
         list(store.list_objects(""))
     with pytest.raises(AccessDeniedError, match=says):
@@ -213,7 +216,7 @@ def test_wrong_credentials_are_denied_and_say_which(
 
 @REAL
 def test_an_absent_bucket_is_not_found(request: pytest.FixtureRequest, kind: str) -> None:
-    store = S3Store(connect(request.getfixturevalue(kind).endpoint, bucket="no-such-bucket"))
+    store = ObjectStore(connect(request.getfixturevalue(kind).endpoint, bucket="no-such-bucket"))
     with pytest.raises(NotFoundError, match="NoSuchBucket"):
         list(store.list_objects(""))
     assert store.read_permissions("pending/").list is None
@@ -272,7 +275,7 @@ def test_a_session_token_region_and_addressing_are_sent() -> None:
 def test_a_refused_port_is_a_refused_connection() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        store = S3Store(connect(f"127.0.0.1:{unused.getsockname()[1]}"))
+        store = ObjectStore(connect(f"127.0.0.1:{unused.getsockname()[1]}"))
         for ask in (
             lambda: list(store.list_objects("")),
             lambda: store.read_info("a"),
@@ -289,7 +292,7 @@ def test_a_refused_port_is_a_refused_connection() -> None:
 
 def test_a_silent_server_is_a_timeout_and_costs_one() -> None:
     with run_server(lambda _: Act(then="hang")) as server:
-        store = S3Store(connect(server.endpoint, read_s=0.2))
+        store = ObjectStore(connect(server.endpoint, read_s=0.2))
         with pytest.raises(ClientTimeoutError, match="no answer"):
             list(store.list_objects(""))
         started = datetime.now(UTC)
@@ -335,7 +338,7 @@ def test_a_change_that_is_not_proven_raises_and_was_sent_once(
 ) -> None:
     with run_server(lambda r: LISTING if r.method == "GET" else act) as server:
         is_silent = isinstance(act, Act) and act.then == "hang"
-        store = S3Store(connect(server.endpoint, read_s=1.0 if is_silent else 10.0))
+        store = ObjectStore(connect(server.endpoint, read_s=1.0 if is_silent else 10.0))
         with pytest.raises(kind, match=says) as caught:
             store.put_object("a", b"x")
         assert type(caught.value) is kind
@@ -347,7 +350,7 @@ def test_a_change_that_is_not_proven_raises_and_was_sent_once(
 
 def test_a_change_is_signed_by_the_stores_clock_and_expires() -> None:
     with run_server(lambda r: LISTING if r.method == "GET" else make_answer()) as server:
-        store = S3Store(connect(server.endpoint))
+        store = ObjectStore(connect(server.endpoint))
         for _ in range(3):
             store.put_object("a", b"x", metadata={"Order-Id": "7"})
     assert [r.method for r in server.received] == ["GET", "PUT", "PUT", "PUT"]
@@ -371,7 +374,7 @@ def test_what_is_no_listing_says_what_it_is(
     answer: bytes, kind: type[ClientError], says: str
 ) -> None:
     with run_server(lambda _: answer) as server, pytest.raises(kind, match=says) as caught:
-        list(S3Store(connect(server.endpoint)).list_objects("pending/"))
+        list(ObjectStore(connect(server.endpoint)).list_objects("pending/"))
     assert type(caught.value) is kind
     assert str(caught.value).startswith("object store: list fulfillment-artifacts/pending/: ")
 
@@ -380,13 +383,13 @@ def test_free_room_is_what_the_metrics_say() -> None:
     page = b'# HELP x\nminio_cluster_capacity_usable_free_bytes{server="a"} 1.5e+09\n'
     for text, wanted in ((page, 1_500_000_000), (page.replace(b"1.5e+09", b"NaN"), None)):
         with run_server(lambda _, text=text: make_answer(text)) as server:
-            assert S3Store(connect(server.endpoint)).read_free_bytes() == wanted
+            assert ObjectStore(connect(server.endpoint)).read_free_bytes() == wanted
     assert server.targets == ["/minio/v2/metrics/cluster"]
 
 
 def test_a_full_store_says_so(tmp_path: Path) -> None:
     with run_juicefs(tmp_path, inodes=3) as server:
-        store = S3Store(connect(server.endpoint))
+        store = ObjectStore(connect(server.endpoint))
 
         def fill() -> None:
             for number in range(10):
@@ -397,41 +400,6 @@ def test_a_full_store_says_so(tmp_path: Path) -> None:
 
 
 # --- the operator's shell, proxies, certificates ---
-
-
-@pytest.fixture
-def foreign_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
-    """Return a function that sets what other tools read, with a proxy at an endpoint."""
-
-    def set_all(proxy: str) -> None:
-        for name in ("http_proxy", "https_proxy", "all_proxy"):
-            monkeypatch.setenv(name, f"http://{proxy}")
-            monkeypatch.setenv(name.upper(), f"http://{proxy}")
-        for name in ("no_proxy", "NO_PROXY"):
-            monkeypatch.delenv(name, raising=False)
-        nothing = tmp_path / "nothing.pem"
-        nothing.write_text("")
-        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"):
-            monkeypatch.setenv(name, str(nothing))
-        monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
-        monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys.log"))
-        wrong = {
-            "AWS_ACCESS_KEY_ID": "nobody",
-            "AWS_SECRET_ACCESS_KEY": "wrong",
-            "AWS_SESSION_TOKEN": "wrong",
-            "AWS_SKIP_SIGNATURE": "true",
-            "AWS_REGION": "mars-1",
-            "AWS_DEFAULT_REGION": "mars-1",
-            "AWS_PROFILE": "nobody",
-            "AWS_ENDPOINT_URL": f"http://{proxy}",
-            "AWS_ENDPOINT_URL_S3": f"http://{proxy}",
-            "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
-            "MINIO_ACCESS_KEY": "nobody",
-        }
-        for name, value in wrong.items():
-            monkeypatch.setenv(name, value)
-
-    return set_all
 
 
 def use_everything(settings: Settings) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from runbook_lib.change.synthetic import MARKER_KEY, create_backlog, revert_backlog
-from runbook_lib.clients.object_store import S3Store, connect_bucket
+from runbook_lib.clients.object_store import ObjectStore, connect_bucket
 from runbook_lib.settings import Settings
 from tests.faults.conftest import RUNS
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer
@@ -32,8 +32,8 @@ def make_settings(endpoint: str) -> Settings:
     )
 
 
-def connect(endpoint: str) -> S3Store:
-    return S3Store(connect_bucket(make_settings(endpoint), for_changes=True))
+def connect(endpoint: str) -> ObjectStore:
+    return ObjectStore(connect_bucket(make_settings(endpoint), for_changes=True))
 
 
 def work(action: str, endpoint: str, prefix: str, die_after: int) -> None:

@@ -23,21 +23,20 @@ from runbook_lib.redact import Redactor
 from runbook_lib.report import export_notebooks, write_report
 from runbook_lib.run.notebooks import run_notebook
 from runbook_lib.sections import SECTIONS
-from runbook_lib.settings import Settings, load_settings
+from runbook_lib.settings import HTTP_SYSTEMS, Settings, load_settings
 from tests.support.gateway import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
 USER, PASSWORD, URL_WORD = "sentinel-user-9f2c", "sentinel-pw-41d7", "sentinel-url-7b18"
+URLS = [name.upper() for name in HTTP_SYSTEMS]
 SENTINELS = {
     "MINIO_ROOT_PASSWORD": PASSWORD,
-    "GRAFANA_PASSWORD": "sentinel-grafana-c03e",
-    "PIPELINE_PASSWORD": "sentinel-pipeline-55ab",
     "MINIO_SESSION_TOKEN": "sentinel-token-8e17",
     "MINIO_CHANGE_PASSWORD": "sentinel-change-2d90",
+    **{f"{name}_PASSWORD": f"sentinel-{name.lower()}-c03e" for name in URLS},
+    **{f"{name}_TOKEN": f"sentinel-{name.lower()}-55ab" for name in URLS},
 }
-URLS = ("PROMETHEUS", "ALERTMANAGER", "GRAFANA", "SUPPORT", "FULFILLMENT", "PIPELINE", "PROBE",
-        "NOTIFICATIONS")  # fmt: skip
 SECRETS = (*SENTINELS.values(), URL_WORD)
 LOGGED = "upload refused with key"
 _DATA_URI = re.compile(rb"data:image/[a-z+]+;base64,([A-Za-z0-9+/=]+)")

@@ -17,10 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
+
 __all__ = [
     "Act",
     "Received",
     "Server",
+    "foreign_shell",
     "make_answer",
     "make_certificates",
     "run_proxy",
@@ -154,6 +157,44 @@ def make_certificates(folder: Path) -> tuple[Path, ssl.SSLContext]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "leaf.pem", folder / "leaf.key")
     return folder / "ca.pem", context
+
+
+@pytest.fixture
+def foreign_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Return a function that sets what other tools read, with a proxy at an endpoint."""
+
+    def set_all(proxy: str) -> None:
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, f"http://{proxy}")
+            monkeypatch.setenv(name.upper(), f"http://{proxy}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        nothing = tmp_path / "nothing.pem"
+        nothing.write_text("")
+        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"):
+            monkeypatch.setenv(name, str(nothing))
+        monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+        monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys.log"))
+        wrong = {
+            "AWS_ACCESS_KEY_ID": "nobody",
+            "AWS_SECRET_ACCESS_KEY": "wrong",
+            "AWS_SESSION_TOKEN": "wrong",
+            "AWS_SKIP_SIGNATURE": "true",
+            "AWS_REGION": "mars-1",
+            "AWS_DEFAULT_REGION": "mars-1",
+            "AWS_PROFILE": "nobody",
+            "AWS_ENDPOINT_URL": f"http://{proxy}",
+            "AWS_ENDPOINT_URL_S3": f"http://{proxy}",
+            "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
+            "MINIO_ACCESS_KEY": "nobody",
+        }
+        for name, value in wrong.items():
+            monkeypatch.setenv(name, value)
+        (tmp_path / ".netrc").write_text("machine 127.0.0.1 login nobody password wrong\n")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+
+    return set_all
 
 
 class _Server(socketserver.ThreadingTCPServer):

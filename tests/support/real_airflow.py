@@ -103,11 +103,11 @@ class Airflow:
     def run_now(self) -> str:
         """Start a run and wait for its end; return its state."""
         path = f"/api/v2/dags/{DAG_ID}/dagRuns"
-        http = self.client().http
-        run = f"{path}/{http.post_json(path, {'logical_date': None})['dag_run_id']}"
+        client = self.client()
+        run = f"{path}/{client.post(path, dict, {'logical_date': None})['dag_run_id']}"
         return wait_for(
             lambda: (
-                state if (state := http.get_json(run)["state"]) in ("success", "failed") else ""
+                state if (state := client.get(run, dict)["state"]) in ("success", "failed") else ""
             ),
             what="the end of the run",
         )

@@ -152,7 +152,7 @@ class World:
         self.logs = [LogLine(started, "all is well")]
         self.effective = {"MINIO_ROOT_PASSWORD": "equal to the store's"}
         ok = ProbeStep("timeline_refresh", "ok", "")
-        self.probe = ProbeStatus("ok", started, (ok,), 5, ())
+        self.probe = ProbeStatus("ok", (ok,), started, 5)
         self.case = make_case(self.now - timedelta(minutes=2))
 
     def line(self, values: list[float], *, step_s: float = 10, **labels: str) -> Series:
@@ -253,7 +253,7 @@ def make_settings(home: Path, **changes: Any) -> Settings:
 def make_case(*times: datetime) -> Case:
     """Return a ticket with a shipment event at each time."""
     entries = tuple(
-        TimelineEntry("shipment", at, "fulfillment-service", "created", ORDER, {}) for at in times
+        TimelineEntry("shipment", at, "fulfillment-service", "created", ORDER) for at in times
     )
     return Case(TICKET, "open", (ORDER,), entries)
 
@@ -276,8 +276,8 @@ class _Fake:
     def read_health(self) -> str:
         return f"ok {self.w.now}"
 
-    def read_version(self) -> str:
-        return f"1.0 {self.w.now}"
+    def check_reachable(self) -> str:
+        return self.read_health()
 
     def read_clock(self) -> datetime:
         skew = timedelta(seconds=self.w.skew_s.get(self.system, 0))
@@ -286,6 +286,9 @@ class _Fake:
 
 class FakePrometheus(_Fake):
     system = "prometheus"
+
+    def check_reachable(self) -> str:
+        return f"1.0 {self.w.now}"
 
     def query(self, promql: str, at: datetime | None = None) -> list[Series]:
         found = self.w.series.get(promql, [])
@@ -314,7 +317,10 @@ class FakePrometheus(_Fake):
 class FakeAlertmanager(_Fake):
     system = "alertmanager"
 
-    def list_alerts(self, alertname: str | None = None) -> list[RoutedAlert]:
+    def check_reachable(self) -> str:
+        return f"1.0 {self.w.now}"
+
+    def list_alerts(self) -> list[RoutedAlert]:
         return self.w.routed
 
     def read_placeholders(self) -> list[str]:
@@ -339,7 +345,7 @@ class FakeGrafana(_Fake):
 class FakeSupport(_Fake):
     system = "support"
 
-    def read_case(self, ticket_id: str, *, include_timeline: bool = True) -> Case:
+    def read_case(self, ticket_id: str) -> Case:
         if self.w.case is None or ticket_id != TICKET:
             raise NotFoundError("Ticket not found", system="support")
         return self.w.case
@@ -363,9 +369,7 @@ class FakeFulfillment(_Fake):
     def read_metrics(self) -> list[MetricSample]:
         return self.w.pages.pop(0) if len(self.w.pages) > 1 else self.w.pages[0]
 
-    def list_shipments(
-        self, order_id: int | None = None, status: str | None = None, limit: int = 100
-    ) -> list[dict[str, Any]]:
+    def list_shipments(self, order_id: int, limit: int = 100) -> list[dict[str, Any]]:
         return self.w.shipments
 
     def trigger_worker(self) -> None:
@@ -390,6 +394,9 @@ class FakePipeline(_Fake):
     system = "pipeline"
     dag_id = "fulfillment_release"
 
+    def check_reachable(self) -> str:
+        return f"DAG {self.w.dag.id}"
+
     def read_dag(self) -> Dag:
         return self.w.dag
 
@@ -413,10 +420,8 @@ class FakeProbe(_Fake):
 class FakeNotifications(_Fake):
     system = "notifications"
 
-    def list_notifications(
-        self, since: datetime | None = None, channel: str | None = None
-    ) -> list[Notification]:
-        found = [n for n in self.w.heard if since is None or n.received_at >= since]
+    def list_notifications(self, since: datetime) -> list[Notification]:
+        found = [n for n in self.w.heard if n.received_at >= since]
         return sorted(found, key=lambda n: n.received_at)
 
 

@@ -70,7 +70,7 @@ def set_worker(**fields: Any) -> Change:
 def set_probe(status: str) -> Change:
     def change(w: World) -> None:
         step = ProbeStep("timeline_refresh", status, "took too long")
-        w.probe = ProbeStatus(status, w.now, (step,), 5, ())
+        w.probe = ProbeStatus(status, (step,), w.now, 5)
 
     return change
 

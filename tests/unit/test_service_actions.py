@@ -100,7 +100,7 @@ class World:
 
     def read_case(self, ticket: str) -> Case:
         at = NOW + timedelta(seconds=self.refreshes)
-        return Case(ticket, "open", (), (TimelineEntry("shipment", at, "s", "", None, {}),))
+        return Case(ticket, "open", (), (TimelineEntry("shipment", at, "s"),))
 
     def read_collection_failures(self) -> dict[str, float]:
         return {"shipments": self.failures}

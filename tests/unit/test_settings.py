@@ -148,9 +148,16 @@ def test_secrets_are_known_for_redaction_and_never_printed(monkeypatch: pytest.M
     monkeypatch.setenv("MINIO_CHANGE_USER", "changer")
     monkeypatch.setenv("MINIO_CHANGE_PASSWORD", "change-pw-6")
     monkeypatch.setenv("PROXY_URL", "http://u:proxy-pw-7@proxy:3128")
+    monkeypatch.setenv("SUPPORT_TOKEN", "token-pw-8")
     settings = load_settings()
     names = ("minio-pw-1", "grafana-pw-2", "pipeline-pw-3", "url@pw-4")
-    assert set(settings.secrets) == {*names, "token-pw-5", "change-pw-6", "proxy-pw-7"}
+    assert set(settings.secrets) == {
+        *names,
+        "token-pw-5",
+        "change-pw-6",
+        "proxy-pw-7",
+        "token-pw-8",
+    }
     for shown in (repr(settings.minio_root_password), str(settings.grafana_password)):
         assert "pw" not in shown
     assert "minio-pw-1" not in repr(settings)

@@ -1,0 +1,187 @@
+"""How every HTTP system is reached: certificates, credentials, proxy; and nothing of the shell."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.clients import Clients
+from runbook_lib.clients.http import HttpClient
+from runbook_lib.errors import (
+    AccessDeniedError,
+    ClientTimeoutError,
+    ConnectionRefusedClientError,
+    SettingsError,
+)
+from runbook_lib.settings import HTTP_SYSTEMS, Settings
+from tests.support.network import (
+    Act,
+    Received,
+    foreign_shell,
+    make_answer,
+    make_certificates,
+    run_proxy,
+    run_server,
+)
+
+__all__ = ["foreign_shell"]
+
+SYSTEMS = pytest.mark.parametrize("system", HTTP_SYSTEMS)
+SECRET = "wörd:with-colon"
+
+
+def settings_of(system: str, url: str, **changes: Any) -> Settings:
+    return Settings(**{f"{system}_url": url, **changes})
+
+
+def client_of(system: str, settings: Settings) -> HttpClient:
+    client: HttpClient = getattr(Clients(settings), system)
+    return client
+
+
+def answer_well(_: Received) -> bytes:
+    return make_answer(b"fine", 200, "content-type: text/plain")
+
+
+def deny(request: Received) -> bytes:
+    return make_answer(f"I saw {request.headers}, and {SECRET}".encode(), 403)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return make_certificates(tmp_path_factory.mktemp("ca"))
+
+
+@SYSTEMS
+def test_nothing_of_the_operators_shell_reaches_a_request(
+    system: str, foreign_shell: Callable[[str], None]
+) -> None:
+    with run_server(answer_well) as server, run_proxy() as silent:
+        foreign_shell(silent.endpoint)
+        client = client_of(system, settings_of(system, f"http://{server.endpoint}"))
+        assert client.read_health() == "fine"
+    assert silent.received == []
+    assert "authorization" not in server.received[0].headers
+
+
+@SYSTEMS
+def test_a_private_ca_is_trusted_by_the_setting_alone(
+    system: str,
+    certificates: Any,
+    foreign_shell: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ca_file, context = certificates
+    with run_server(answer_well, tls=context) as server, run_proxy() as silent:
+        foreign_shell(silent.endpoint)
+        settings = settings_of(system, f"https://{server.endpoint}", ca_bundle=ca_file)
+        assert client_of(system, settings).read_health() == "fine"
+        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+            monkeypatch.setenv(name, str(ca_file))
+        with pytest.raises(ConnectionRefusedClientError, match="CA_BUNDLE says whom to trust"):
+            client_of(system, settings.model_copy(update={"ca_bundle": None})).read_health()
+    assert silent.received == []
+    assert not Path(os.environ["SSLKEYLOGFILE"]).exists()
+
+
+def test_a_certificate_of_another_host_is_not_accepted(certificates: Any) -> None:
+    ca_file, context = certificates
+    with run_server(answer_well, tls=context) as server:
+        url = f"https://localhost:{server.endpoint.rpartition(':')[2]}"
+        settings = settings_of("support", url, ca_bundle=ca_file)
+        with pytest.raises(ConnectionRefusedClientError, match="certificate is not accepted"):
+            client_of("support", settings).read_health()
+
+
+def test_a_bundle_without_certificates_is_a_setting_to_mend(tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("not a certificate")
+    with pytest.raises(SettingsError, match="CA_BUNDLE"):
+        Clients(settings_of("support", "https://127.0.0.1:1", ca_bundle=bundle))
+
+
+@SYSTEMS
+def test_a_token_goes_before_user_and_password_and_is_never_shown(system: str) -> None:
+    with run_server(deny) as server:
+        url = f"http://{server.endpoint}"
+        named = {f"{system}_user": "me", f"{system}_password": SECRET}
+        token = {f"{system}_token": "t0ken-of-mine"}
+        with pytest.raises(AccessDeniedError) as first:
+            client_of(system, settings_of(system, url, **named)).read_health()
+        with pytest.raises(AccessDeniedError) as second:
+            client_of(system, settings_of(system, url, **named, **token)).read_health()
+    sent = [request.headers["authorization"] for request in server.received]
+    basic = base64.b64encode(f"me:{SECRET}".encode()).decode()
+    assert sent == [f"Basic {basic}", "Bearer t0ken-of-mine"]
+    assert "I saw" in str(first.value)
+    for shown in (str(first.value), str(second.value)):
+        assert not [s for s in (SECRET, basic, "t0ken-of-mine") if s in shown]
+
+
+def test_a_token_that_cannot_be_sent_is_not_shown() -> None:
+    with run_server(answer_well) as server:
+        settings = settings_of("support", f"http://{server.endpoint}", support_token="a\nb-hidden")
+        with pytest.raises(Exception, match="support") as caught:
+            client_of("support", settings).read_health()
+    assert "hidden" not in str(caught.value)
+    assert server.received == []
+
+
+@SYSTEMS
+def test_the_proxy_of_the_setting_is_used_for_http_and_https(
+    system: str, certificates: Any, foreign_shell: Callable[[str], None]
+) -> None:
+    ca_file, context = certificates
+    with (
+        run_server(answer_well) as plain,
+        run_server(answer_well, tls=context) as secure,
+        run_proxy() as proxy,
+        run_proxy() as silent,
+    ):
+        foreign_shell(silent.endpoint)
+        through = {"proxy_url": f"http://me:{SECRET}@{proxy.endpoint}", "ca_bundle": ca_file}
+        for url in (f"http://{plain.endpoint}", f"https://{secure.endpoint}"):
+            settings = settings_of(system, url, **through)
+            assert client_of(system, settings).read_health() == "fine"
+    assert [r.method for r in proxy.received] == ["GET", "CONNECT"]
+    assert (
+        proxy.received[0].target == f"http://{plain.endpoint}{client_of(system, settings).HEALTH}"
+    )
+    assert proxy.received[1].target == secure.endpoint
+    for request in proxy.received:
+        known = request.headers["proxy-authorization"].removeprefix("Basic ")
+        assert base64.b64decode(known).decode() == f"me:{SECRET}"
+    assert "proxy-authorization" not in secure.received[0].headers
+    assert silent.received == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_is_away_is_named(scheme: str) -> None:
+    settings = settings_of(
+        "support", f"{scheme}://support.example", proxy_url=f"http://me:{SECRET}@127.0.0.1:1"
+    )
+    with pytest.raises(ConnectionRefusedClientError, match="PROXY_URL") as caught:
+        client_of("support", settings).read_health()
+    assert SECRET not in str(caught.value)
+
+
+def test_a_proxy_that_refuses_is_named() -> None:
+    with run_server(lambda _: make_answer(b"", 407)) as proxy:
+        settings = settings_of(
+            "support", "https://support.example", proxy_url=f"http://{proxy.endpoint}"
+        )
+        with pytest.raises(ConnectionRefusedClientError, match="PROXY_URL"):
+            client_of("support", settings).read_health()
+
+
+@SYSTEMS
+def test_the_time_out_of_the_setting_holds(system: str) -> None:
+    with run_server(lambda _: Act(then="hang")) as server:
+        settings = settings_of(system, f"http://{server.endpoint}", http_timeout_s=0.2)
+        with pytest.raises(ClientTimeoutError, match=r"0\.2 s"):
+            client_of(system, settings).read_health()
