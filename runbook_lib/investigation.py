@@ -23,8 +23,9 @@ from .errors import (
     StoppedAtPlanError,
     UsageError,
 )
-from .model import ActionEntry, ActionPhase, Conclusion, Json, Reading, Status, Verdict
+from .model import ActionEntry, ActionPhase, Conclusion, Json, Reading, Status
 from .record.incident import Incident, create_incident, open_incident
+from .record.journal import JournalView
 from .record.log import utc_now
 from .redact import Redactor
 from .section import (
@@ -39,13 +40,6 @@ from .section import (
 from .settings import Settings, load_settings
 
 __all__ = ["Investigation"]
-
-_AFTER_A_CHANGE = (
-    Verdict.FIXED,
-    Verdict.FIXED_ALERT_DECAYING,
-    Verdict.MITIGATED,
-    Verdict.NOT_FIXED,
-)
 
 
 class Investigation:
@@ -134,6 +128,11 @@ class Investigation:
         """How far back to look."""
         return timedelta(minutes=self.parameters.window_minutes)
 
+    @property
+    def journal(self) -> JournalView:
+        """What the incident's journal holds by now."""
+        return self.incident.journal.view()
+
     def now(self) -> datetime:
         """Return the current time in UTC."""
         return self._clock()
@@ -188,19 +187,15 @@ class Investigation:
 
     def latest(self) -> dict[str, Reading]:
         """Return the newest reading of each step in the journal."""
-        found: dict[str, Reading] = {}
-        for entry in self.incident.journal.read():
-            if entry.kind == "reading":
-                reading = Reading.model_validate({**entry.data["reading"], "seq": entry.seq})
-                found[reading.step] = reading
-        return found
+        return self.journal.latest()
 
     def conclude(self) -> Conclusion:
         """Draw and journal the section's findings and verdict, from the journal."""
         conclusion = self.section.conclude(self)
         self.record("conclusion", {"conclusion": conclusion.model_dump(mode="json")})
-        if conclusion.verdict in _AFTER_A_CHANGE:
-            self.incident.update(verdict=str(conclusion.verdict))
+        verdict = self.journal.verdict()
+        if verdict is not None:
+            self.incident.update(verdict=str(verdict))
         return conclusion
 
     def plan(self, step_id: str, **changed: Any) -> Plan:

@@ -15,7 +15,8 @@ from filelock import FileLock, Timeout
 from ..errors import RecordError, UsageError
 from ..model import Json, format_time
 from ..redact import Redactor
-from .log import ChainedLog, utc_now
+from .journal import Journal
+from .log import utc_now
 
 __all__ = ["Incident", "create_incident", "list_incidents", "open_incident", "write_json"]
 
@@ -52,7 +53,7 @@ class Incident:
         self.folder = folder
         self.id = folder.name
         self.redactor = redactor
-        self.journal = ChainedLog(folder / "journal.jsonl", redactor=redactor, clock=clock)
+        self.journal = Journal(folder / "journal.jsonl", redactor=redactor, clock=clock)
 
     @property
     def facts(self) -> dict[str, Json]:

@@ -61,6 +61,7 @@ class ChainedLog:
         self._redactor = redactor
         self._clock = clock
         self._log = chainlog.ChainedLog(path, clock=clock)
+        self._reader, self._verified = chainlog.ChainedLog(path), b""
 
     def append(self, kind: str, data: dict[str, Json]) -> Entry:
         """Append one entry and return it.
@@ -82,12 +83,29 @@ class ChainedLog:
     def read(self) -> list[Entry]:
         """Return every complete entry; an absent file has none.
 
+        What was verified before is compared with what the file holds now, and only what follows it
+        is parsed.
+
         Raises
         ------
         LogDamagedError
             At the first altered or missing line.
+        RecordError
+            When the file cannot be read.
         """
-        return list(read_entries(self.path)) if self.path.exists() else []
+        with _explained():
+            try:
+                content = self.path.read_bytes()
+            except FileNotFoundError:
+                content = b""
+            except OSError as error:
+                raise RecordError(f"{self.path} cannot be read: {error.strerror}") from error
+            verified, self._verified = self._verified, b""
+            if not verified or not content.startswith(verified):
+                self._reader = chainlog.ChainedLog(self.path)
+            entries = self._reader.read()
+            self._verified = content[: content.rfind(b"\n") + 1]
+        return entries
 
 
 @contextmanager

@@ -52,8 +52,8 @@ def write_manifest(incident: Incident) -> Path:
     RecordError
         When a file cannot be read or the manifest not be written.
     """
-    journal = incident.folder / _JOURNAL
-    seq, head = _read_head(journal)
+    entries = incident.journal.read()
+    seq, head = (entries[-1].seq, entries[-1].hash) if entries else (0, GENESIS)
     try:
         files = {
             path.relative_to(incident.folder).as_posix(): _measure(path)
@@ -158,11 +158,3 @@ def _list_files(folder: Path) -> Iterator[Path]:
         name = path.name
         if path.is_file() and name != _NAME and not name.endswith((".lock", ".tmp")):
             yield path
-
-
-def _read_head(journal: Path) -> tuple[int, str]:
-    seq, head = 0, GENESIS
-    if journal.exists():
-        for entry in read_entries(journal):
-            seq, head = entry.seq, entry.hash
-    return seq, head

@@ -19,16 +19,16 @@ from ..clients import Clients
 from ..errors import DrillError, RunbookError, SteadyStateError
 from ..exit_codes import ExitCode
 from ..investigation import Investigation
-from ..model import ActionPhase, CauseStatus, Finding, Json, Verdict
+from ..model import Json, Verdict
 from ..record.incident import Incident, create_incident
 from ..record.log import utc_now
 from ..redact import Redactor
 from ..sections import SECTIONS
 from ..settings import Settings
 from .documents import DrillDocument
-from .drill_phases import act, clear, detect, is_healthy_now, notify, read_actions
+from .drill_phases import act, clear, detect, is_healthy_now, notify
 from .finish import close_incident, write_outputs
-from .investigate import read_journal_facts, run_sections
+from .investigate import run_sections
 from .notebooks import RunStatus
 from .score import Scorecard, compute_objectives
 from .waiting import wait_for
@@ -152,15 +152,14 @@ def _carry_out(drill: Drill, card: Scorecard) -> None:
     )
     card.diagnose_s = round(time.monotonic() - started, 2)
     card.failed_notebooks = [run.name for run in runs if run.status is RunStatus.FAILED]
-    card.causes = _supported(read_journal_facts(drill.incident)[1])
+    card.causes = [str(finding.name) for finding in drill.incident.journal.view().causes()]
     scenario = drill.scenario
     act(drill, card, "04_chaos_verification", tuple((step,) for step in scenario.exercise_steps))
     started, fixed_at = time.monotonic(), utc_now()
     if scenario.remedy_steps:
         act(drill, card, "06_remediation", (scenario.remedy_steps,))
         card.remediate_s = round(time.monotonic() - started, 2)
-        applied = [a["at"] for a in read_actions(drill) if a["phase"] == ActionPhase.APPLIED]
-        fixed_at = max(applied, default=fixed_at)
+        fixed_at = drill.incident.journal.view().last_applied_at or fixed_at
     else:
         _revert(drill, card)
         fixed_at = utc_now()
@@ -203,10 +202,6 @@ def _revert(drill: Drill, card: Scorecard) -> None:
         drill.record("reverted")
     except (RunbookError, OSError) as error:
         drill.record("revert_failed", reason=str(error))
-
-
-def _supported(findings: tuple[Finding, ...]) -> list[str]:
-    return [str(f.name) for f in findings if f.status is CauseStatus.SUPPORTED]
 
 
 def _conclude(drill: Drill, card: Scorecard, error: RunbookError | None) -> DrillDocument:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ..model import ActionPhase, Json, Verdict
+from ..model import ActionPhase, Verdict
 from ..sections import SECTIONS
 from .notebooks import RunStatus, run_notebook
 from .score import Scorecard
@@ -14,7 +14,7 @@ from .waiting import wait_for
 if TYPE_CHECKING:
     from .drill import Drill
 
-__all__ = ["act", "clear", "detect", "is_healthy_now", "notify", "read_actions"]
+__all__ = ["act", "clear", "detect", "is_healthy_now", "notify"]
 
 _CHANNELS = ("slack", "email", "teams")
 _EXERCISE = {"count": 5, "object_size_kb": 4}
@@ -69,7 +69,7 @@ def _seconds(start: datetime, end: datetime) -> float:
 def act(drill: Drill, card: Scorecard, name: str, groups: tuple[tuple[str, ...], ...]) -> None:
     """Run a section up to its plans; then, for each group of steps, approve those and run again."""
     drill.progress(f"{name}: plan")
-    section, before = SECTIONS[name], len(drill.incident.journal.read())
+    section, before = SECTIONS[name], drill.incident.journal.view().last_seq
     exercise = _EXERCISE if name.startswith("04") else {}
     if groups:
         run_notebook(section, drill.incident, exercise)
@@ -91,24 +91,14 @@ def act(drill: Drill, card: Scorecard, name: str, groups: tuple[tuple[str, ...],
         )
         if run.status not in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN):
             card.failed_notebooks.append(run.name)
-    for action in read_actions(drill, before):
-        if action["phase"] == ActionPhase.VERIFIED:
-            card.add_proof(action["result"])
-
-
-def read_actions(drill: Drill, before: int = 0) -> list[dict[str, Json]]:
-    """Return the actions of the journal, with their times, oldest first."""
-    entries = drill.incident.journal.read()[before:]
-    return [{**e.data["action"], "at": e.at} for e in entries if e.kind == "action"]
+    for _, action in drill.incident.journal.view().list_actions(ActionPhase.VERIFIED, after=before):
+        card.add_proof(action.result)
 
 
 def _read_plans(drill: Drill, before: int, steps: tuple[str, ...]) -> dict[str, tuple[str, str]]:
     """Return the newest plan of each step, as id and SHA-256."""
-    found = {
-        action["step"]: (action["result"]["plan"], action["result"]["sha256"])
-        for action in read_actions(drill, before)
-        if action["phase"] == ActionPhase.PLANNED
-    }
+    plans = drill.incident.journal.view().list_plans(after=before)
+    found = {a.step: (plan, str(a.result["sha256"])) for plan, a in plans.items()}
     return {step: found[step] for step in steps if step in found}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from ..errors import UsageError
 from ..exit_codes import ExitCode, compute_exit_code
-from ..model import Finding, Reading, Status, Verdict
+from ..model import Status, Verdict
 from ..record.incident import Incident, create_incident, open_incident
 from ..record.log import utc_now
 from ..redact import Redactor
@@ -19,10 +19,8 @@ from .notebooks import NotebookRun, RunStatus, run_notebook
 
 __all__ = [
     "READ_ONLY_SECTIONS",
-    "combine_verdicts",
     "get_incident",
     "investigate",
-    "read_journal_facts",
     "run_sections",
 ]
 
@@ -95,19 +93,21 @@ def investigate(
         raise UsageError(f"incident {incident.id} is closed; leave --incident out for a new one")
     if ticket_id:
         incident.update(ticket_id=ticket_id)
+    before = incident.journal.view().last_seq
     runs = run_sections(
         incident,
         READ_ONLY_SECTIONS,
         parameters={"ticket_id": ticket_id, "window_minutes": window_minutes},
         progress=progress,
     )
-    verdict = combine_verdicts(runs)
+    journal = incident.journal.view()
+    verdict = journal.verdict(after=before) or Verdict.UNKNOWN
+    if verdict is Verdict.HEALTHY:
+        verdict = journal.verdict() or verdict
     if verdict is Verdict.HEALTHY and is_new:
         close_incident(incident, verdict)
-    else:
-        incident.update(verdict=str(verdict))
     report = write_outputs(incident)
-    readings, findings = read_journal_facts(incident)
+    readings = journal.latest()
     code = compute_exit_code(verdict)
     if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in runs):
         code = ExitCode.RUN_FAILED
@@ -118,7 +118,7 @@ def investigate(
         verdict=verdict,
         exit_code=code,
         readings=tuple(readings.values()),
-        causes=findings,
+        causes=journal.findings(),
         unknown=tuple(
             UnknownStep(step=r.step, reason=r.reason)
             for r in readings.values()
@@ -137,36 +137,6 @@ def to_result(run: NotebookRun) -> NotebookResult:
         duration_s=run.duration_s,
         error=str(run.error or ""),
     )
-
-
-def combine_verdicts(runs: Iterable[NotebookRun]) -> Verdict:
-    """Return the incident's verdict from sections 2, 3 and 5.
-
-    An incident that one section proves is an incident whatever the others could not read. A cause
-    that section 5 supports counts too: with failing uploads no label waits, and none ships.
-    """
-    verdicts = {run.name: run.conclusion.verdict for run in runs if run.conclusion}
-    if Verdict.INCIDENT in verdicts.values():
-        return Verdict.INCIDENT
-    symptoms = {verdicts.get(name) for name in ("02_signals_detection", "03_immediate_actions")}
-    return Verdict.HEALTHY if symptoms == {Verdict.HEALTHY} else Verdict.UNKNOWN
-
-
-def read_journal_facts(incident: Incident) -> tuple[dict[str, Reading], tuple[Finding, ...]]:
-    """Return the newest reading of each step and the newest findings, from the journal."""
-    readings: dict[str, Reading] = {}
-    findings: tuple[Finding, ...] = ()
-    for entry in incident.journal.read():
-        if entry.kind == "reading":
-            reading = Reading.model_validate(entry.data["reading"])
-            readings[reading.step] = reading
-        elif entry.kind == "conclusion" and entry.data["conclusion"]["findings"]:
-            findings = tuple(map(Finding.model_validate, entry.data["conclusion"]["findings"]))
-    return dict(sorted(readings.items(), key=lambda item: _step_order(item[0]))), findings
-
-
-def _step_order(step: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in step.split(".") if part.isdigit())
 
 
 def _known(section: SectionModule, given: Mapping[str, object]) -> dict[str, object]:

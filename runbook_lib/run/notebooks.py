@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -80,7 +80,7 @@ def run_notebook(
     checked = check_parameters(section, given).model_dump(mode="json")
     values = {name: checked[name] for name in given}
     path = _output_path(incident, section.NAME)
-    before = _last_seq(incident)
+    before = incident.journal.view().last_seq
     started = time.monotonic()
     status, error = RunStatus.DONE, None
     try:
@@ -98,7 +98,7 @@ def run_notebook(
             error="interrupted",
         )
         raise
-    conclusion = _find_conclusion(incident, section.NAME, before)
+    conclusion = incident.journal.view().conclusion(section.NAME, after=before)
     if status is RunStatus.DONE and conclusion is None:
         status = RunStatus.FAILED
         error = NotebookRunError(section.NAME, "it ended without a conclusion in the journal")
@@ -200,20 +200,6 @@ def _output_path(incident: Incident, name: str) -> Path:
         number += 1
         path = incident.path("notebooks", f"{name}-{number}.ipynb")
     return path
-
-
-def _last_seq(incident: Incident) -> int:
-    entries: Sequence[Any] = incident.journal.read()
-    return entries[-1].seq if entries else 0
-
-
-def _find_conclusion(incident: Incident, name: str, after: int) -> Conclusion | None:
-    found = [
-        entry.data["conclusion"]
-        for entry in incident.journal.read()
-        if entry.seq > after and entry.kind == "conclusion" and entry.data.get("section") == name
-    ]
-    return Conclusion.model_validate(found[-1]) if found else None
 
 
 def _journal(

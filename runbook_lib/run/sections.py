@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import UsageError
 from ..exit_codes import ExitCode, compute_exit_code
-from ..model import ActionPhase, Json, Verdict
+from ..model import Json, Verdict
 from ..record.incident import Incident
 from ..record.log import utc_now
 from ..section import check_parameters
@@ -52,7 +52,7 @@ def run_chosen(
         fields = section.Parameters.model_fields
         check_parameters(section, {k: v for k, v in parameters.items() if k in fields})
     incident, _ = get_incident(settings, incident_id or parameters.get("incident_id", ""))
-    first = len(incident.journal.read())
+    first = incident.journal.view().last_seq
     runs = run_sections(
         incident, [s.NAME for s in sections], parameters=parameters, progress=progress
     )
@@ -90,16 +90,13 @@ def _exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode
 
 
 def _plans(incident: Incident, first: int) -> list[dict[str, Json]]:
-    plans: dict[str, dict[str, Json]] = {}
-    for entry in incident.journal.read()[first:]:
-        action = entry.data.get("action", {})
-        if entry.kind == "action" and action["phase"] == ActionPhase.PLANNED:
-            result = action["result"]
-            plans[result["plan"]] = {
-                "step": action["step"],
-                "plan": result["plan"],
-                "sha256": result["sha256"],
-                "action": action["action"],
-                "target": action["target"],
-            }
-    return list(plans.values())
+    return [
+        {
+            "step": action.step,
+            "plan": plan,
+            "sha256": action.result["sha256"],
+            "action": action.action,
+            "target": action.target,
+        }
+        for plan, action in incident.journal.view().list_plans(after=first).items()
+    ]

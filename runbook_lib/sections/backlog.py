@@ -74,11 +74,8 @@ def say_waiting(waiting: Waiting, limit_minutes: float) -> str:
 
 def _list_marks(inv: Investigation) -> tuple[tuple[datetime, str], ...]:
     """Return what the journal says was done, and when, for a plot."""
-    actions = [e for e in inv.incident.journal.read() if e.kind == "action"]
-    applied = [e for e in actions if e.data["action"]["phase"] == ActionPhase.APPLIED]
-    return tuple(
-        (e.at, f"{e.data['action']['step']} {e.data['action']['action']}") for e in applied[-5:]
-    )
+    applied = inv.journal.list_actions(ActionPhase.APPLIED)[-5:]
+    return tuple((e.at, f"{action.step} {action.action}") for e, action in applied)
 
 
 def _read_metric(inv: Investigation, metric: str) -> tuple[float | None, str, list[Line]]:

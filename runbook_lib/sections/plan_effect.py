@@ -6,7 +6,7 @@ from ..analysis.backlog import Backlog, PlanEffect, Rate, compute_backlog, compu
 from ..change.release import ReleasePlan
 from ..errors import ClientError
 from ..investigation import Investigation
-from ..model import ActionPhase, Json, Reading, Status
+from ..model import Json, Reading, Status
 from .flow import read_rates
 from .release import load_release
 from .waiting import read_waiting
@@ -95,12 +95,8 @@ def _to_rows(before: Backlog, after: Backlog) -> list[dict[str, Json]]:
 
 
 def _find_plan(inv: Investigation) -> object:
-    for entry in reversed(inv.incident.journal.read()):
-        if entry.kind == "action":
-            action = entry.data["action"]
-            if action["step"] == _STEP and action["phase"] == ActionPhase.PLANNED:
-                return load_release(inv, str(action["result"]["plan"]))
-    return None
+    plans = [plan for plan, action in inv.journal.list_plans().items() if action.step == _STEP]
+    return load_release(inv, plans[-1]) if plans else None
 
 
 def _read_rates(inv: Investigation) -> tuple[dict[str, Rate | None], str]:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from ..analysis.causes import CAUSES
 from ..investigation import Investigation
 from ..model import (
+    ActionPhase,
     Conclusion,
     Json,
     Reading,
@@ -19,7 +20,6 @@ from ..section import ActionStep, SectionParameters, Step
 from . import references
 from .alerting import ALERTS, BLIND_ALERT, LAG
 from .delivery import CHANNELS
-from .incident_log import find_causes, find_measures, find_note, find_since, find_verdict
 from .samples import one_series
 
 __all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude"]
@@ -76,14 +76,14 @@ def _read_cleared(inv: Investigation) -> Reading:
 
 
 def _read_log(inv: Investigation) -> Reading:
-    causes, measures = find_causes(inv), find_measures(inv)
-    since = find_since(inv)
+    causes, measures = inv.journal.causes(), _list_measures(inv)
+    since, verdict = inv.journal.since(), inv.journal.verdict()
     entry: dict[str, Json] = {
         "opened_at": inv.incident.facts["opened_at"],
         "since": format_time(since) if since else None,
         "causes": [{"cause": str(f.name), "why": f.reason} for f in causes],
         "measures": measures,
-        "verdict": find_verdict(inv),
+        "verdict": str(verdict) if verdict else None,
     }
     missing = [
         what
@@ -105,10 +105,25 @@ def _read_log(inv: Investigation) -> Reading:
     )
 
 
+def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
+    """Return the actions that were carried out."""
+    return [
+        {
+            "at": format_time(entry.at),
+            "step": action.step,
+            "action": action.action,
+            "target": action.target,
+            "result": action.reason,
+            "entry": f"#{entry.seq}",
+        }
+        for entry, action in inv.journal.list_actions(ActionPhase.APPLIED)
+    ]
+
+
 def _read_automation(inv: Investigation) -> Reading:
-    causes = find_causes(inv)
+    causes = inv.journal.causes()
     todo = [text for f in causes for text in CAUSES[f.name].follow_ups]
-    note = find_note(inv, "7.3")
+    note = inv.journal.note("7.3")
     if note:
         status, reason = Status.OK, f"noted: {note}"
     elif not causes:
@@ -129,7 +144,7 @@ def _read_probes(inv: Investigation) -> Reading:
         missing.append("the synthetic probe did not run within 26 hours")
     if not any(s.name == "timeline_refresh" for s in probe.steps):
         missing.append("the probe has no step for the timeline refresh")
-    note = find_note(inv, "7.4")
+    note = inv.journal.note("7.4")
     if missing and not note:
         status, reason = Status.BREACH, "; ".join(missing)
     else:
@@ -142,7 +157,7 @@ def _read_documents(inv: Investigation) -> Reading:
     own = {s: readings[s] for s in references.STEPS if s in readings}
     broken = [f"{s} {r.name}" for s, r in own.items() if r.status is Status.BREACH]
     unread = [s for s in references.STEPS if s not in own or own[s].status is Status.UNKNOWN]
-    note = find_note(inv, "7.5")
+    note = inv.journal.note("7.5")
     if note:
         status, reason = Status.OK, f"noted: {note}"
     elif broken:
@@ -202,7 +217,7 @@ ACTIONS: dict[str, ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say which points are ticked; the verdict is the one that section 6 gave."""
+    """Say which points are ticked; the verdict is the incident's."""
     readings = inv.latest()
     ticked = [s for s in STEPS if s in readings and readings[s].status is Status.OK]
     follow_ups = [
@@ -211,13 +226,12 @@ def conclude(inv: Investigation) -> Conclusion:
         if step in readings and readings[step].status is not Status.OK
         for text in (row["open"] for row in readings[step].rows)
     ]
-    told = find_verdict(inv)
     return Conclusion(
         section=NAME,
-        verdict=Verdict(told) if told else Verdict.UNKNOWN,
+        verdict=inv.journal.verdict() or Verdict.UNKNOWN,
         summary=f"{len(ticked)} of {len(STEPS)} points are ticked",
         unknown_steps=tuple(
             s for s in STEPS if s not in readings or readings[s].status is Status.UNKNOWN
         ),
-        detail={"follow_ups": follow_ups, "measures": find_measures(inv)},
+        detail={"follow_ups": follow_ups, "measures": _list_measures(inv)},
     )

@@ -16,7 +16,6 @@ from ..investigation import Investigation
 from ..model import ClearTime, Line, Plot, Reading, Status, format_time, parse_time
 from .alerting import ALERT, ALERTS, LAG, is_drill
 from .backlog import say_waiting
-from .root_cause.signals import last_action_at
 from .samples import one_series, to_points
 from .waiting import read_waiting
 
@@ -36,7 +35,7 @@ def read_recovery(inv: Investigation) -> Reading:
     none, than the opening of the incident).
     """
     settings = inv.settings
-    action_at = last_action_at(inv) or parse_time(str(inv.incident.facts["opened_at"]))
+    action_at = inv.journal.last_applied_at or parse_time(str(inv.incident.facts["opened_at"]))
     recovery = _watch(inv, action_at)
     waiting = read_waiting(inv)
     listed = len(waiting.of("real"))
@@ -101,16 +100,13 @@ def _read_points(inv: Investigation) -> tuple[tuple[datetime, float], ...]:
 def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | None, str]:
     """Return how many objects wait when all is well.
 
-    In a drill the reading of its steady state, else the median of the hour before the alert.
+    In a drill the reading of its steady state, else the median of the hour before the trouble.
     """
     if inv.incident.facts.get("drill_id"):
-        for entry in inv.incident.journal.read():
-            if entry.kind == "reading" and entry.data["reading"]["step"] == "2.3":
-                value = entry.data["reading"]["value"]
-                if isinstance(value, int | float):
-                    return float(value), f"baseline {value:.0f} (steady state of the drill)"
-    alert = inv.latest().get("2.1")
-    began = (alert.since if alert else None) or action_at
+        for _, reading in inv.journal.readings:
+            if reading.step == "2.3" and isinstance(value := reading.value, int | float):
+                return float(value), f"baseline {value:.0f} (steady state of the drill)"
+    began = inv.journal.since() or action_at
     try:
         found = inv.clients.prometheus.query_range(
             _BACKLOG % inv.settings.pending_prefix, began - timedelta(hours=1), began, 30

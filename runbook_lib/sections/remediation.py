@@ -29,7 +29,6 @@ from .plan_effect import read_plan_effect
 from .recovery import read_recovery
 from .release import RELEASE, SETTLE, TAKE_BACK
 from .repair import REFRESH, REPAIR
-from .root_cause.signals import find_last_action
 from .symptoms import compute_symptom_verdict
 from .synthetic_actions import make_revert_step
 from .unfinished import UNFINISHED
@@ -106,7 +105,8 @@ ACTIONS = {
 
 def conclude(inv: Investigation) -> Conclusion:
     """Say whether it is fixed: by readings that are newer than the last action."""
-    action = find_last_action(inv)
+    last = inv.journal.last_applied
+    action = last[0] if last else None
     latest = {s: r for s, r in inv.latest().items() if s in STEPS}
     readings = {s: r for s, r in latest.items() if not action or r.seq > action.seq}
     findings = root_cause.find_causes(readings)
@@ -165,13 +165,7 @@ def _pick_causes(inv: Investigation, findings: tuple[Finding, ...]) -> dict[Caus
     no label counts only if it was the incident's. Without any, what was refuted says that no
     cause is left.
     """
-    before = {
-        Cause(f["name"])
-        for entry in inv.incident.journal.read()
-        if entry.kind == "conclusion" and entry.data["section"] == root_cause.NAME
-        for f in entry.data["conclusion"]["findings"]
-        if f["status"] == CauseStatus.SUPPORTED
-    }
+    before = {finding.name for finding in inv.journal.causes()}
     now = {f.name: f.status for f in findings}
     picked = {
         c: s

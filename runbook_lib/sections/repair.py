@@ -15,7 +15,6 @@ from ..section import ActionStep
 from . import root_cause
 from .actions import apply_service, get_plan_path, plan_nothing, plan_service, verify_service
 from .release import refresh_diagnosis
-from .root_cause.signals import find_last_action
 
 __all__ = ["REFRESH", "REPAIR", "choose_repair"]
 
@@ -82,15 +81,11 @@ def _plan_refresh(inv: Investigation) -> ServicePlan:
 
 def _find_refresh(inv: Investigation, ticket: str) -> datetime | None:
     """Return when this ticket's timeline was refreshed and checked, if that was the last action."""
-    action, after = find_last_action(inv), False
-    if action is None or action.data["action"]["step"] != "6.4":
+    last = inv.journal.last_applied
+    if last is None or last[1].step != "6.4":
         return None
-    for entry in inv.incident.journal.read():
-        told = entry.data["action"] if entry.kind == "action" else {}
-        after = after or entry.seq == action.seq
-        if after and told.get("phase") == ActionPhase.VERIFIED and told["target"] == ticket:
-            return entry.at
-    return None
+    checked = inv.journal.list_actions(ActionPhase.VERIFIED, after=last[0].seq)
+    return next((entry.at for entry, action in checked if action.target == ticket), None)
 
 
 def _plan_or_say(

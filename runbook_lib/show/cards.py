@@ -240,7 +240,7 @@ def investigation_html(inv: Investigation) -> Markup:
     rows: list[dict[str, Json]] = [
         {"name": "incident", "value": inv.incident.id},
         {"name": "opened", "value": facts.get("opened_at")},
-        {"name": "journal entries", "value": len(inv.incident.journal.read())},
+        {"name": "journal entries", "value": inv.journal.last_seq},
         {"name": "environment", "value": inv.settings.runbook_environment},
         {"name": "ticket", "value": inv.ticket_id or "none"},
         {"name": "folder", "value": str(inv.incident.folder)},

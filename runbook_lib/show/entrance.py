@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from ..errors import RunbookError
 from ..investigation import Investigation
-from ..model import Json
+from ..model import CauseStatus, Json, Verdict
 from ..record.incident import Incident, list_incidents
 from .tables import render_rows
 from .text import safe, visible
@@ -84,17 +84,10 @@ def door(inv: Investigation) -> Door:
 
 
 def _read_state(inv: Investigation) -> str:
-    """Return the newest verdict of this incident; ``caused`` when a cause stands supported."""
-    conclusions = [
-        entry.data["conclusion"]
-        for entry in inv.incident.journal.read()
-        if entry.kind == "conclusion" and entry.data["section"][:2] in ("02", "03", "05", "06")
-    ]
-    if not conclusions:
-        return ""
-    newest = conclusions[-1]
-    supported = any(f["status"] == "supported" for f in newest["findings"])
-    return "caused" if newest["verdict"] == "incident" and supported else str(newest["verdict"])
+    """Return the verdict of this incident; ``caused`` when a cause stands supported."""
+    verdict = inv.journal.verdict()
+    supported = any(f.status is CauseStatus.SUPPORTED for f in inv.journal.findings())
+    return "caused" if verdict is Verdict.INCIDENT and supported else str(verdict or "")
 
 
 @dataclass(frozen=True, slots=True)

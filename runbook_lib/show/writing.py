@@ -62,8 +62,7 @@ class Writing:
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         notes = [
             {"at": f"{e.at:%H:%M:%SZ}", "step": e.data.get("checklist"), "text": e.data.get("text")}
-            for e in self._inv.incident.journal.read()
-            if e.kind == "note"
+            for e, _ in self._inv.journal.notes
         ]
         text = "\n".join(f"{n['at']} {n['step'] or ''} {n['text']}" for n in notes)
         bundle = dict(self._box._repr_mimebundle_(**kwargs) or {})

@@ -58,9 +58,10 @@ def _say_journal(story: Story) -> Iterator[str]:
             yield _row(entry.seq, "conclusion", told, "section", "verdict", "summary")
             names = ("name", "status", "score", "reason", "next_step", "first_seen", "evidence")
             yield from (_row("   ", "finding", finding, *names) for finding in told["findings"])
-            events = told["detail"].pop("timeline", [])
+            events = told["detail"].get("timeline", [])
             yield from (_row("   ", "event", event, "at", "kind", "text") for event in events)
-            yield _row("   ", "detail", told, "detail")
+            rest = {k: v for k, v in told["detail"].items() if k != "timeline"}
+            yield _row("   ", "detail", {"detail": rest}, "detail")
         else:
             yield f"{entry.seq} {entry.kind} {_compact(told)}"
 

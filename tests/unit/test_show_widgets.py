@@ -13,6 +13,7 @@ from runbook_lib import show
 from runbook_lib.errors import ClientTimeoutError
 from runbook_lib.investigation import Investigation
 from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Reading, Status, Verdict
+from runbook_lib.record.incident import Incident
 from runbook_lib.section import ActionStep, SectionModule, SectionParameters, Step
 from runbook_lib.sections import SECTIONS
 from runbook_lib.settings import Settings
@@ -271,6 +272,11 @@ class TestWriting:
         assert "an alert on a paused DAG" in made._repr_mimebundle_()["text/html"]
 
 
+def _opened(incident: Incident) -> Investigation:
+    journal = incident.journal.view()
+    return cast(Investigation, SimpleNamespace(incident=incident, journal=journal))
+
+
 class TestDoor:
     @pytest.mark.parametrize(
         ("until", "notebook"), [("plan", "06_remediation"), ("end", "07_postmortem")]
@@ -279,7 +285,9 @@ class TestDoor:
         self, tmp_path: Path, until: str, notebook: str
     ) -> None:
         incident = tell_incident(tmp_path, until=until).incident
-        found = door(cast(Investigation, SimpleNamespace(incident=incident)))
+        found = door(
+            cast(Investigation, SimpleNamespace(incident=incident, journal=incident.journal.view()))
+        )
 
         assert found.next_notebook == notebook
         assert f'href="{notebook}.ipynb"' in found._repr_html_()
@@ -290,7 +298,9 @@ class TestDoor:
     ) -> None:
         drill = make_incident(tmp_path, drill=True).incident
         incident = make_incident(tmp_path).incident
-        found = door(cast(Investigation, SimpleNamespace(incident=incident)))
+        found = door(
+            cast(Investigation, SimpleNamespace(incident=incident, journal=incident.journal.view()))
+        )
 
         assert found.next_notebook == "02_signals_detection"
         assert found.last_drill["incident"] == drill.id

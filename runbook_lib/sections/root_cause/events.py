@@ -25,7 +25,6 @@ from ...model import (
     Json,
     Reading,
     format_time,
-    parse_time,
 )
 from ..alerting import LAG
 from ..samples import one_series, scrape_interval_s
@@ -170,26 +169,19 @@ def _read_notices(inv: Investigation) -> Iterable[Event]:
 
 
 def _read_actions(inv: Investigation) -> Iterable[Event]:
-    for entry in inv.incident.journal.read():
-        if entry.kind == "action" and entry.data["action"]["phase"] == ActionPhase.APPLIED:
-            action = entry.data["action"]
-            text = f"{action['step']} {action['action']} on {action['target']}"
-            yield Event(entry.at, "action", text)
-        elif entry.kind == "drill" and entry.data.get("event") in ("inject", "reverted"):
+    for entry, action in inv.journal.list_actions(ActionPhase.APPLIED):
+        yield Event(entry.at, "action", f"{action.step} {action.action} on {action.target}")
+    for entry in inv.journal.entries:
+        if entry.kind == "drill" and entry.data.get("event") in ("inject", "reverted"):
             yield Event(entry.at, "drill", str(entry.data["event"]))
 
 
 def _find_signs(inv: Investigation, findings: Iterable[Finding]) -> list[Event]:
     """Return the first sign of each cause that is supported, or was before."""
-    told = [f.model_dump(mode="json") for f in findings]
-    for entry in inv.incident.journal.read():
-        if entry.kind == "conclusion":
-            told += entry.data["conclusion"]["findings"]
-    first: dict[str, datetime] = {}
-    for f in told:
-        if f["status"] == CauseStatus.SUPPORTED and f["first_seen"]:
-            at = parse_time(f["first_seen"])
-            first[f["name"]] = min(at, first.get(f["name"], at))
+    first: dict[Cause, datetime] = {}
+    for f in (*findings, *(f for _, c in inv.journal.conclusions for f in c.findings)):
+        if f.status is CauseStatus.SUPPORTED and f.first_seen:
+            first[f.name] = min(f.first_seen, first.get(f.name, f.first_seen))
     return [Event(at, "cause", f"first sign of {name}") for name, at in first.items()]
 
 

@@ -14,11 +14,10 @@ from ...clients.http import MetricSample
 from ...clients.prometheus import Sample, Series
 from ...errors import ClientError
 from ...investigation import Investigation
-from ...model import ActionPhase, Json
-from ...record.log import Entry
+from ...model import Json
 from ..samples import compute_increase, first_increase, one_series, scrape_interval_s
 
-__all__ = ["Signals", "find_last_action", "last_action_at", "read_logged_reasons", "read_signals"]
+__all__ = ["Signals", "read_logged_reasons", "read_signals"]
 
 _FAILED = "fulfillment_artifacts_failed_total"
 _CARRIER = "fulfillment_carrier_request_seconds_count"
@@ -75,21 +74,6 @@ class Signals:
         return {f"failures_{r}": self.recent.get(r, 0.0) if self.recent else None for r in reasons}
 
 
-def find_last_action(inv: Investigation) -> Entry | None:
-    """Return the journal's entry of the last action that was carried out."""
-    found: Entry | None = None
-    for entry in inv.incident.journal.read():
-        if entry.kind == "action" and entry.data["action"]["phase"] == ActionPhase.APPLIED:
-            found = entry
-    return found
-
-
-def last_action_at(inv: Investigation) -> datetime | None:
-    """Return when the journal's last action was carried out."""
-    found = find_last_action(inv)
-    return found.at if found else None
-
-
 def read_signals(inv: Investigation) -> Signals:
     """Read the worker's counters.
 
@@ -119,7 +103,7 @@ def _from_prometheus(inv: Investigation) -> Signals | None:
     last = max((s[-1].at for s in newest), default=None)
     if last is None or (now - last).total_seconds() > max(_RECENT_S, 4 * interval_s):
         return None  # the service is not scraped: its old counts say nothing of now
-    floor = last_action_at(inv) or now - timedelta(days=1)
+    floor = inv.journal.last_applied_at or now - timedelta(days=1)
     recent = max(floor, now - timedelta(seconds=max(_RECENT_S, 4 * interval_s)))
     flow = max(floor, now - timedelta(seconds=_FLOW_S))
     moved = prometheus.query_samples(_MOVED, _FLOW_S)
@@ -191,7 +175,7 @@ def read_logged_reasons(inv: Investigation, *reasons: str) -> dict[str, Json]:
     All are None when the log cannot be read.
     """
     since = inv.now() - timedelta(seconds=_RECENT_S)
-    since = max(since, last_action_at(inv) or since)
+    since = max(since, inv.journal.last_applied_at or since)
     try:
         lines = inv.clients.services.read_logs(inv.settings.worker_service, since=since)
     except ClientError:

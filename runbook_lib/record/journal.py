@@ -1,0 +1,259 @@
+"""The journal of an incident, typed: what was observed, done and concluded.
+
+Each question about an incident (since when, why, what was done, the outcome) has one answer, here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..model import (
+    ActionEntry,
+    ActionPhase,
+    Cause,
+    CauseStatus,
+    Conclusion,
+    Finding,
+    Json,
+    Reading,
+    Status,
+    Verdict,
+    parse_time,
+)
+from .log import ChainedLog, Entry
+
+__all__ = ["Journal", "JournalView", "NotebookRun", "order_of", "parse_at"]
+
+_ALERT, _RECOVERY = "2.1", "6.5"
+_SYMPTOMS = ("02", "03")
+_DIAGNOSIS, _REMEDY = "05", "06"
+_FIXED = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
+
+
+@dataclass(frozen=True, slots=True)
+class NotebookRun:
+    """How one run of a section's notebook ended; ``notebook`` is the executed file's name."""
+
+    section: str
+    notebook: str
+    status: str
+    duration_s: float | None
+    error: str
+    at: datetime
+
+
+class JournalView:
+    """Journal entries as types, and what follows from them. No clock, no files.
+
+    Attributes
+    ----------
+    entries : all of them, in order
+    readings, actions, conclusions : each with its entry, in order
+    notes : free remarks, each with its entry
+    parameters : section and parameters of each start of a section
+    runs : notebooks that ended
+    unreadable : numbers of the entries that do not have the shape of their kind
+    """
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.entries: list[Entry] = []
+        self.readings: list[tuple[Entry, Reading]] = []
+        self.actions: list[tuple[Entry, ActionEntry]] = []
+        self.conclusions: list[tuple[Entry, Conclusion]] = []
+        self.notes: list[tuple[Entry, str]] = []
+        self.parameters: list[tuple[str, dict[str, Json]]] = []
+        self.runs: list[NotebookRun] = []
+        self.unreadable: list[int] = []
+        self.add(entries)
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the newest entry; 0 without one."""
+        return self.entries[-1].seq if self.entries else 0
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Take in the next entries; one that does not have its kind's shape is counted only."""
+        for entry in entries:
+            self.entries.append(entry)
+            try:
+                self._place(entry)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                self.unreadable.append(entry.seq)
+
+    def latest(self) -> dict[str, Reading]:
+        """Return the newest reading of each step, in the runbook's order."""
+        found = {reading.step: reading for _, reading in self.readings}
+        return dict(sorted(found.items(), key=lambda item: order_of(item[0])))
+
+    def conclusion(self, section: str, *, after: int = 0) -> Conclusion | None:
+        """Return a section's newest conclusion past an entry."""
+        found = [c for e, c in self.conclusions if e.seq > after and c.section == section]
+        return found[-1] if found else None
+
+    def note(self, step: str) -> str:
+        """Return the newest remark that somebody wrote for a point of the checklist."""
+        found = [text for entry, text in self.notes if entry.data.get("checklist") == step]
+        return found[-1].strip() if found else ""
+
+    def list_actions(
+        self, phase: ActionPhase, *, after: int = 0
+    ) -> list[tuple[Entry, ActionEntry]]:
+        """Return the actions that reached a phase past an entry, each time that they did."""
+        return [(e, a) for e, a in self.actions if a.phase is phase and e.seq > after]
+
+    @property
+    def last_applied(self) -> tuple[Entry, ActionEntry] | None:
+        """The last action that was carried out."""
+        found = self.list_actions(ActionPhase.APPLIED)
+        return found[-1] if found else None
+
+    @property
+    def last_applied_at(self) -> datetime | None:
+        """When it was carried out."""
+        return self.last_applied[0].at if self.last_applied else None
+
+    def list_plans(self, *, after: int = 0) -> dict[str, ActionEntry]:
+        """Return what was planned past an entry, by the plan's id, the newest last."""
+        planned = self.list_actions(ActionPhase.PLANNED, after=after)
+        return {str(a.result["plan"]): a for _, a in planned if "plan" in a.result}
+
+    def since(self) -> datetime | None:
+        """Return when the trouble began; None when no breach was seen.
+
+        The earliest of the alert's start and the first sample over the threshold after the last
+        good one, as a breach of the alert's step knows them, and of the first breach that was read.
+        How long an order waits says nothing of it.
+        """
+        times = [
+            (reading.step == _ALERT and reading.since) or entry.at
+            for entry, reading in self.readings
+            if reading.status is Status.BREACH and reading.step[:2] in ("2.", "3.", "5.")
+        ]
+        return min(times, default=None)
+
+    def recovered_at(self) -> datetime | None:
+        """Return when recovery was read and stayed so."""
+        at = None
+        for entry, reading in self.readings:
+            if reading.step == _RECOVERY:
+                at = (at or entry.at) if reading.status is Status.OK else None
+        return at
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return the newest findings: what is known of every cause now."""
+        return next((c.findings for _, c in reversed(self.conclusions) if c.findings), ())
+
+    def causes(self) -> list[Finding]:
+        """Return why, as of when it mattered: every cause that the diagnosis supported.
+
+        Each with its highest score, the highest first. One that a later diagnosis refuted in favour
+        of another, before anything was changed, was an error and is left out.
+        """
+        found: dict[Cause, Finding] = {}
+        applied = self.list_actions(ActionPhase.APPLIED)
+        by_diagnosis = [(e, c) for e, c in self.conclusions if c.section.startswith(_DIAGNOSIS)]
+        for entry, conclusion in by_diagnosis:
+            status = {f.name: f.status for f in conclusion.findings}
+            named = [f for f in conclusion.findings if f.status is CauseStatus.SUPPORTED]
+            if named and not (applied and entry.seq > applied[0][0].seq):
+                for name in [n for n in found if status.get(n) is CauseStatus.REFUTED]:
+                    del found[name]
+            for finding in named:
+                if finding.name not in found or finding.score > found[finding.name].score:
+                    found[finding.name] = finding
+        return sorted(found.values(), key=lambda finding: -finding.score)
+
+    def verdict(self, *, after: int = 0) -> Verdict | None:
+        """Return the outcome by the newest conclusions past an entry; None before any.
+
+        Section 6 judges an action, until something else is changed, or a newer conclusion of
+        another section says that there is an incident or that it cannot tell; that nothing waits
+        any more does not undo "fixed". One section that proves an incident is enough; healthy is
+        what all needed readings say, those of section 5 or of 2 and 3. What an incident was closed
+        with is the last word.
+        """
+        if not after and self.entries and self.entries[-1].kind == "closed":
+            closed = self.entries[-1].data.get("verdict")
+            if closed in set(Verdict):
+                return Verdict(closed)
+        last = self.last_applied
+        judged: Verdict | None = None
+        said: dict[str, Verdict] = {}
+        for entry, conclusion in self.conclusions:
+            section = conclusion.section[:2]
+            if section == _REMEDY and entry.seq > after:
+                judged, said = conclusion.verdict, {}
+                if judged in _FIXED and last and last[0].seq > entry.seq:
+                    judged = Verdict.UNKNOWN
+            elif section in (*_SYMPTOMS, _DIAGNOSIS) and entry.seq > after:
+                said[section] = conclusion.verdict
+        if Verdict.INCIDENT in said.values():
+            return Verdict.INCIDENT
+        if not said:
+            return judged
+        symptoms = {said.get(section) for section in _SYMPTOMS}
+        if Verdict.UNKNOWN in symptoms:
+            return Verdict.UNKNOWN
+        if symptoms == {Verdict.HEALTHY} or said.get(_DIAGNOSIS) is Verdict.HEALTHY:
+            return judged if judged in _FIXED else Verdict.HEALTHY
+        return judged if judged and last else Verdict.UNKNOWN
+
+    def _place(self, entry: Entry) -> None:
+        data: dict[str, Any] = entry.data
+        if entry.kind == "reading":
+            reading = Reading.model_validate({**data["reading"], "seq": entry.seq})
+            self.readings.append((entry, reading))
+        elif entry.kind == "action":
+            self.actions.append((entry, ActionEntry.model_validate(data["action"])))
+        elif entry.kind == "conclusion":
+            self.conclusions.append((entry, Conclusion.model_validate(data["conclusion"])))
+        elif entry.kind == "section_started":
+            self.parameters.append((str(data["section"]), dict(data["parameters"])))
+        elif entry.kind == "note":
+            self.notes.append((entry, str(data["text"])))
+        elif entry.kind == "notebook":
+            run = NotebookRun(
+                section=str(data["section"]),
+                notebook=str(data["notebook"]),
+                status=str(data["status"]),
+                duration_s=data.get("duration_s"),
+                error=str(data.get("error") or ""),
+                at=entry.at,
+            )
+            self.runs.append(run)
+
+
+class Journal(ChainedLog):
+    """The journal's file: appended to, read once, asked through ``view``."""
+
+    _view: JournalView | None = None
+
+    def view(self) -> JournalView:
+        """Return what the journal holds by now; only what is new is read.
+
+        Raises
+        ------
+        LogDamagedError
+            At the first altered or missing line.
+        """
+        entries, view = self.read(), self._view
+        if view is None or entries[: view.last_seq][-1:] != view.entries[-1:]:
+            view = self._view = JournalView()
+        view.add(entries[view.last_seq :])
+        return view
+
+
+def order_of(step: str) -> tuple[int, ...]:
+    """Return a step's place in the runbook's order."""
+    return tuple(int(part) if part.isdigit() else 0 for part in step.split("."))
+
+
+def parse_at(text: Json) -> datetime | None:
+    """Parse a time that an entry tells; None when it is none."""
+    try:
+        return parse_time(text) if isinstance(text, str) else None
+    except ValueError:
+        return None

@@ -1,0 +1,220 @@
+"""The journal is read once, and each question about an incident has one answer."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.errors import LogDamagedError
+from runbook_lib.model import ActionPhase, Cause, CauseStatus, Finding, Verdict
+from runbook_lib.record import journal as journal_module
+from runbook_lib.record.journal import Journal, JournalView
+from runbook_lib.redact import Redactor
+from tests.support.incidents import START, Teller, make_incident, tell_incident
+
+SECTIONS = {"02": "02_signals_detection", "03": "03_immediate_actions",
+            "05": "05_root_cause", "06": "06_remediation"}  # fmt: skip
+
+
+@pytest.fixture
+def tell(tmp_path: Path) -> Teller:
+    """Return an incident of which nothing was said yet."""
+    return make_incident(tmp_path)
+
+
+def view_of(tell: Teller) -> JournalView:
+    return tell.incident.journal.view()
+
+
+def finding(name: str, status: str = "supported", score: float = 0.9) -> Finding:
+    return Finding(name=Cause(name), status=CauseStatus(status), score=score)
+
+
+def diagnose(tell: Teller, *findings: Finding) -> None:
+    tell.start("05_root_cause")
+    tell.conclude(Verdict.INCIDENT, "why", findings=findings)
+
+
+def test_only_new_lines_are_parsed(tell: Teller, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[int] = []
+    model = journal_module.Reading
+    parse = model.model_validate
+    monkeypatch.setattr(model, "model_validate", lambda d: parsed.append(1) or parse(d))
+    for _ in range(3):
+        tell.read("2.1", "lag", "ok")
+    assert len(view_of(tell).readings) == len(view_of(tell).readings) == 3
+    tell.read("2.1", "lag", "breach")
+
+    assert view_of(tell).latest()["2.1"].status == "breach"
+    assert len(parsed) == 4
+
+
+def test_what_another_process_wrote_is_seen(tell: Teller) -> None:
+    view_of(tell)
+    other = Journal(tell.incident.journal.path, redactor=Redactor(), clock=tell.clock)
+    other.append("note", {"section": "", "text": "from the other desk"})
+
+    assert [text for _, text in view_of(tell).notes] == ["from the other desk"]
+
+
+def test_a_line_that_was_altered_after_it_was_read_is_damage(tell: Teller) -> None:
+    tell.record("note", {"text": "labels wait"})
+    tell.record("note", {"text": "still"})
+    assert len(view_of(tell).notes) == 2
+    path, whole = tell.incident.journal.path, tell.incident.journal.path.read_bytes()
+    path.write_bytes(whole.replace(b"labels wait", b"labels move"))
+
+    with pytest.raises(LogDamagedError):
+        view_of(tell)
+    path.write_bytes(whole)
+    assert len(view_of(tell).notes) == 2
+
+
+def test_a_file_that_is_another_one_now_is_read_anew(tell: Teller, tmp_path: Path) -> None:
+    tell.record("note", {"text": "a"})
+    view_of(tell)
+    other = make_incident(tmp_path)
+    other.record("note", {"text": "b"})
+    tell.incident.journal.path.write_bytes(other.incident.journal.path.read_bytes())
+
+    assert [text for _, text in view_of(tell).notes] == ["b"]
+
+
+def test_what_is_read_is_numbered_and_in_the_runbooks_order(tell: Teller) -> None:
+    for step in ("10.1", "5.1", "2.10", "2.2"):
+        tell.read(step, step, "ok")
+
+    latest = view_of(tell).latest()
+    assert list(latest) == ["2.2", "2.10", "5.1", "10.1"]
+    assert [r.seq for r in latest.values()] == [4, 3, 2, 1]
+
+
+def test_since_is_when_the_trouble_began_not_when_an_order_was_shipped(tell: Teller) -> None:
+    assert view_of(tell).since() is None
+    tell.read("2.3", "backlog", "breach", since="2026-11-20T00:00:00Z")
+    first = view_of(tell).entries[0].at
+    assert view_of(tell).since() == first
+    tell.read("2.1", "lag", "breach", since="2026-11-24T03:00:00Z")
+    assert view_of(tell).since() == START - timedelta(minutes=14)
+
+
+def test_a_fault_that_was_seen_before_a_symptom_counts(tell: Teller) -> None:
+    tell.read("7.3", "automation", "breach")
+    tell.read("1.4", "clock skew", "breach")
+    assert view_of(tell).since() is None
+    tell.read("5.3", "pipeline", "breach")
+    assert view_of(tell).since() == view_of(tell).entries[-1].at
+
+
+class TestCauses:
+    def test_a_cause_stays_after_its_remedy_with_its_strongest_sign(self, tell: Teller) -> None:
+        diagnose(tell, finding("pipeline_paused", score=0.6))
+        diagnose(tell, finding("pipeline_paused", score=0.9))
+        tell.act(ActionPhase.APPLIED)
+        diagnose(tell, finding("pipeline_paused", "refuted", -0.6), finding("surge", score=0.5))
+
+        found = [(f.name, f.score) for f in view_of(tell).causes()]
+        assert found == [("pipeline_paused", 0.9), ("surge", 0.5)]
+
+    def test_a_fault_that_ended_by_itself_was_the_cause(self, tell: Teller) -> None:
+        diagnose(tell, finding("store_down"))
+        diagnose(tell, finding("store_down", "refuted", -0.6))
+
+        assert [f.name for f in view_of(tell).causes()] == ["store_down"]
+        assert [f.status for f in view_of(tell).findings()] == ["refuted"]
+
+    def test_a_diagnosis_that_was_revised_is_none(self, tell: Teller) -> None:
+        diagnose(tell, finding("metrics_blind"))
+        diagnose(tell, finding("metrics_blind", "refuted", -0.6), finding("bad_prefix"))
+
+        assert [f.name for f in view_of(tell).causes()] == ["bad_prefix"]
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        ("", None),
+        ("01:healthy", None),
+        ("02:healthy", "unknown"),
+        ("02:healthy 03:healthy", "healthy"),
+        ("05:healthy", "healthy"),
+        ("02:unknown 05:healthy", "unknown"),
+        ("02:healthy 03:healthy 05:incident", "incident"),
+        ("02:unknown 03:incident", "incident"),
+        ("02:incident 03:incident 02:healthy 03:healthy", "healthy"),
+        ("06:incident", "incident"),
+        ("06:incident 02:healthy 03:healthy", "healthy"),
+        ("02:incident act", "incident"),
+        ("02:incident act 02:healthy 03:healthy", "healthy"),
+        ("act 06:fixed act", "unknown"),
+        ("02:incident act 06:fixed", "fixed"),
+        ("act 06:fixed 07:unknown 08:healthy", "fixed"),
+        ("act 06:fixed_alert_decaying 02:healthy 03:healthy", "fixed_alert_decaying"),
+        ("act 06:not_fixed 02:healthy", "not_fixed"),
+        ("act 06:mitigated 02:healthy 03:healthy", "healthy"),
+        ("act 06:fixed 02:unknown", "unknown"),
+        ("act 06:fixed 02:incident", "incident"),
+        ("act 06:fixed 02:incident 06:not_fixed", "not_fixed"),
+        ("02:incident closed:fixed", "fixed"),
+        ("closed:fixed 02:incident", "incident"),
+    ],
+)
+def test_the_verdict_is_what_the_newest_conclusions_say(
+    tell: Teller, said: str, verdict: str | None
+) -> None:
+    for word in said.split():
+        section, _, told = word.partition(":")
+        if section == "act":
+            tell.act(ActionPhase.APPLIED)
+        elif section == "closed":
+            tell.record("closed", {"verdict": told})
+        else:
+            tell.section = SECTIONS.get(section, f"{section}_other")
+            tell.conclude(Verdict(told), "said")
+
+    assert view_of(tell).verdict() == verdict
+
+
+def test_a_run_may_ask_for_its_own_verdict(tell: Teller) -> None:
+    tell.conclude(Verdict.INCIDENT, "labels wait")
+    after = view_of(tell).last_seq
+    assert view_of(tell).verdict(after=after) is None
+    for section in ("02_signals_detection", "03_immediate_actions"):
+        tell.section = section
+        tell.conclude(Verdict.HEALTHY, "nothing waits")
+
+    assert view_of(tell).verdict(after=after) is Verdict.HEALTHY
+
+
+def test_plans_and_what_was_carried_out_are_told_by_phase(tell: Teller) -> None:
+    for plan in ("rel-a", "rel-b", "rel-a"):
+        tell.act(ActionPhase.PLANNED, result={"plan": plan})
+    view = view_of(tell)
+    assert view.last_applied_at is None
+    assert list(view.list_plans()) == ["rel-a", "rel-b"]
+    assert list(view.list_plans(after=1)) == ["rel-b", "rel-a"]
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-b"})
+    last = view_of(tell).last_applied
+    assert last is not None
+    assert (last[0].seq, last[1].result["plan"]) == (4, "rel-b")
+
+
+@pytest.mark.parametrize("data", [{}, {"reading": 3}, {"reading": None}, {"reading": {"step": 1}}])
+def test_an_entry_of_another_shape_is_counted(tell: Teller, data: dict[str, Any]) -> None:
+    tell.record("reading", data)
+    tell.read("2.1", "lag", "ok")
+
+    assert (view_of(tell).unreadable, len(view_of(tell).readings)) == ([1], 1)
+
+
+def test_recovery_counts_while_it_lasts(tmp_path: Path) -> None:
+    tell = tell_incident(tmp_path)
+    at = view_of(tell).recovered_at()
+    assert at is not None
+    tell.read("6.5", "recovery", "ok")
+    assert view_of(tell).recovered_at() == at
+    tell.read("6.5", "recovery", "breach")
+    assert view_of(tell).recovered_at() is None
