@@ -1,6 +1,6 @@
-"""The processes of the environment: status, logs, restart, settings. Two back ends.
+"""The processes of the environment: status, logs, restart, settings.
 
-This is the one place that can tell the local environment from docker compose.
+The back end for docker compose is ours; another registers itself through ``runbook.services``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import entry_points
 from typing import Protocol
 
 from ..errors import ClientError, ConnectionRefusedClientError, NotFoundError
@@ -102,19 +103,26 @@ def connect_services(settings: Settings) -> ServicesClient:
     Raises
     ------
     ConnectionRefusedClientError
-        When it names none.
+        When it names none, or one that is not installed.
     """
     if settings.runbook_services == "none":
         raise ConnectionRefusedClientError(
             "RUNBOOK_SERVICES=none: nothing here sees or restarts services", system="services"
         )
-    if settings.runbook_services == "supervisor":
-        from .services_supervisor import SupervisorServices
+    if settings.runbook_services == "compose":
+        from .services_compose import ComposeServices
 
-        return SupervisorServices(settings)
-    from .services_compose import ComposeServices
-
-    return ComposeServices(settings)
+        return ComposeServices(settings)
+    try:
+        (entry,) = entry_points(group="runbook.services", name=settings.runbook_services)
+        found: ServicesClient = entry.load()(settings)
+    except (ImportError, ValueError) as error:
+        raise ConnectionRefusedClientError(
+            f"RUNBOOK_SERVICES={settings.runbook_services}: its programs are not installed; "
+            "pip install 'fulfillment-runbook[stack]'",
+            system="services",
+        ) from error
+    return found
 
 
 def unknown_service(name: str, known: Iterable[str]) -> ClientError:

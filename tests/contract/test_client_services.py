@@ -226,6 +226,14 @@ def test_no_stack_is_refused_and_says_what_to_do(tmp_path: Path) -> None:
         services.list_services()
 
 
+def test_a_back_end_that_is_not_installed_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runbook_lib.clients.services.entry_points", lambda **_: ())
+    with pytest.raises(ConnectionRefusedClientError, match=r"pip install.*\[stack\]"):
+        connect_services(stack_at(tmp_path))
+
+
 def test_a_dead_supervisor_is_refused(tmp_path: Path) -> None:
     write_conf(tmp_path, tmp_path / "none.sock", SECRET)
     services = connect_services(

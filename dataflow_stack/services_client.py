@@ -1,4 +1,7 @@
-"""Services of the local environment, through supervisor's socket in ``RUNBOOK_STACK_HOME``."""
+"""The back end ``RUNBOOK_SERVICES=supervisor``: services of the local environment.
+
+Through supervisor's socket in ``RUNBOOK_STACK_HOME``. ``runbook_lib`` finds it by its entry point.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import (
+import psutil
+
+from runbook_lib.clients.services import (
+    LogLine,
+    ServiceState,
+    hide_secrets,
+    select_lines,
+    unknown_service,
+)
+from runbook_lib.errors import (
     AccessDeniedError,
     BadAnswerError,
     ClientTimeoutError,
     ConnectionRefusedClientError,
 )
-from ..settings import Settings
-from .services import LogLine, ServiceState, hide_secrets, select_lines, unknown_service
+from runbook_lib.settings import Settings
 
 __all__ = ["SupervisorServices"]
 
@@ -227,12 +238,6 @@ def _state(info: dict[str, Any]) -> ServiceState:
 
 
 def _read_environment(pid: int) -> dict[str, str]:
-    try:
-        import psutil
-    except ImportError as error:
-        raise ConnectionRefusedClientError(
-            "psutil is not installed: pip install 'fulfillment-runbook[stack]'", system="services"
-        ) from error
     try:
         return dict(psutil.Process(pid).environ())
     except (psutil.Error, OSError) as error:
