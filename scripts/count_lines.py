@@ -15,13 +15,13 @@ CEILINGS = {
     "objectmove": 2160,
     "runbook_lib": 990,
     "runbook_lib/analysis": 1015,
-    "runbook_lib/change": 1340,
-    "runbook_lib/cli": 370,
-    "runbook_lib/clients": 1535,
+    "runbook_lib/change": 1115,
+    "runbook_lib/cli": 365,
+    "runbook_lib/clients": 1360,
     "runbook_lib/record": 445,
     "runbook_lib/report": 940,
     "runbook_lib/run": 1470,
-    "runbook_lib/sections": 3315,
+    "runbook_lib/sections": 3370,
     "runbook_lib/show": 1195,
 }
 _NOT_CODE = {

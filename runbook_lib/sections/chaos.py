@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import datetime
 
 from pydantic import Field
 
-from ..change.chaos_script import describe_backlog, describe_services, probe_support
+from ..change.synthetic import list_synthetic
+from ..clients import Clients
+from ..errors import AccessDeniedError, ClientError, NotFoundError
 from ..investigation import Investigation
-from ..model import Conclusion, Json, Reading, Status, Verdict
+from ..model import Conclusion, Json, Reading, Status, Verdict, format_time
 from ..section import SectionParameters, Step
 from .synthetic_actions import make_create_step, make_revert_step
 
-__all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude"]
+__all__ = [
+    "ACTIONS",
+    "NAME",
+    "STEPS",
+    "TITLE",
+    "Parameters",
+    "conclude",
+    "describe_services",
+    "probe_support",
+]
 
 NAME = "04_chaos_verification"
 TITLE = "Synthetic chaos and verification"
+_SAMPLE = 5
 
 
 class Parameters(SectionParameters):
@@ -37,7 +51,7 @@ class Parameters(SectionParameters):
 
 def _read_document(inv: Investigation) -> Reading:
     prefix = getattr(inv.parameters, "prefix", "") or inv.settings.chaos_prefix
-    backlog = describe_backlog(inv.clients, prefix)
+    backlog = _describe_backlog(inv.clients, prefix)
     services = describe_services(inv.clients)
     support = probe_support(inv.clients, inv.ticket_id)
     document: dict[str, Json] = {
@@ -73,6 +87,53 @@ def _read_document(inv: Investigation) -> Reading:
         ],
         text=json.dumps(document, indent=2, ensure_ascii=False),
     )
+
+
+def describe_services(clients: Clients, minio_service: str = "minio") -> dict[str, Json]:
+    """Return the service states in DataFlow's shape; an error in words when unreadable."""
+    try:
+        states = clients.services.list_services()
+    except ClientError as error:
+        return {"servicesRunning": [], "minioRunning": None, "minioPs": "", "message": str(error)}
+    store = next((s for s in states if s.name == minio_service), None)
+    return {
+        "servicesRunning": [s.name for s in states if s.running],
+        "minioRunning": store.running if store else None,
+        "minioPs": f"{store.name} {store.state}" if store else "",
+    }
+
+
+def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json]:
+    """Read a ticket's timeline and measure how long that takes, in DataFlow's shape."""
+    if not ticket_id:
+        return {"status": "skipped", "message": "no ticket id was given"}
+    started = time.monotonic()
+    try:
+        case = clients.support.read_case(ticket_id)
+    except ClientError as error:
+        code = {NotFoundError: 404, AccessDeniedError: 403}.get(type(error))
+        return {"status": "error", "httpStatus": code, "message": str(error)}
+    times: list[datetime] = [e.at for e in case.timeline if e.type == "shipment" and e.at]
+    return {
+        "status": "ok",
+        "httpStatus": 200,
+        "elapsedSeconds": round(time.monotonic() - started, 3),
+        "timelineEvents": len(case.timeline),
+        "latestFulfillmentEvent": format_time(max(times)) if times else None,
+    }
+
+
+def _describe_backlog(clients: Clients, prefix: str) -> dict[str, Json]:
+    """Return count, bytes and a sample of the synthetic objects under a prefix."""
+    found = list(list_synthetic(clients.store, [prefix]))
+    size_bytes = sum(info.size_bytes for info in found)
+    return {
+        "objects": len(found),
+        "totalBytes": size_bytes,
+        "approxMiB": round(size_bytes / 2**20, 2),
+        "sample": [info.key for info in found[:_SAMPLE]],
+        "drills": sorted({(i.metadata or {}).get("drill-id", "DataFlow's script") for i in found}),
+    }
 
 
 STEPS = {

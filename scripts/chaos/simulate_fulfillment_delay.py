@@ -5,14 +5,216 @@ Flags, ``FULFILLMENT_DELAY_*`` variables, JSON and exit codes are DataFlow's; ``
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import shlex
 import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
+
+from pydantic import SecretStr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from runbook_lib.change.chaos_script import run_chaos_script
-from runbook_lib.settings import find_root
+from runbook_lib.change.synthetic import (
+    check_playground,
+    check_prefix,
+    create_backlog,
+    iter_with_metadata,
+    revert_backlog,
+)
+from runbook_lib.clients import Clients
+from runbook_lib.errors import RunbookError, UsageError
+from runbook_lib.model import Json, format_time
+from runbook_lib.record.log import utc_now
+from runbook_lib.redact import Redactor
+from runbook_lib.sections.chaos import describe_services, probe_support
+from runbook_lib.settings import Settings, find_root, load_settings
+
+
+def run_chaos_script(argv: Sequence[str] | None = None) -> int:
+    """Create, revert or look at a synthetic backlog, as DataFlow's script does.
+
+    Prints one JSON document on stdout.
+
+    Returns
+    -------
+    0 done, 2 an expected failure (a wrong setting, refused, unreachable), 3 an unexpected one.
+    """
+    started, secrets_seen = time.monotonic(), list[str]()
+    document: dict[str, Json] = {"status": "error", "results": {}, "events": []}
+    code = 2
+    try:
+        settings = load_settings()
+        options = _parse(settings, argv)
+        settings = _apply(settings, options)
+        secrets_seen.extend(settings.secrets)
+        document |= _describe_request(options)
+        note = _make_notes(document)
+        _run(settings, options, document, note)
+        document["status"], code = "ok", 0
+    except RunbookError as error:
+        document["message"] = str(error)
+    except Exception as error:  # noqa: BLE001 - exit code 3 promises that nothing escapes
+        document["message"], code = f"{type(error).__name__}: {error}", 3
+    document["durationSeconds"] = round(time.monotonic() - started, 3)
+    safe = Redactor(secrets_seen).json(document)
+    sys.stdout.write(json.dumps(safe, ensure_ascii=False, indent=2) + "\n")
+    return code
+
+
+def _parse(settings: Settings, argv: Sequence[str] | None) -> argparse.Namespace:
+    def default(name: str, otherwise: object) -> str:
+        return os.environ.get(f"FULFILLMENT_DELAY_{name}", "") or str(otherwise)
+
+    parser = argparse.ArgumentParser(
+        description="Create a synthetic fulfilment backlog, look at it, or revert it.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--minio-endpoint", default=default("MINIO_ENDPOINT", settings.minio_endpoint))
+    add("--minio-access-key", default=default("MINIO_ACCESS_KEY", settings.minio_root_user))
+    add("--minio-secret-key", default="", help="better: MINIO_ROOT_PASSWORD in the environment")
+    add("--minio-region", default=default("MINIO_REGION", settings.minio_region))
+    add("--bucket", default=default("BUCKET", settings.fulfillment_bucket))
+    add("--prefix", default=default("PREFIX", settings.chaos_prefix))
+    add("--count", type=int, default=default("COUNT", 25))
+    add("--hold-minutes", type=float, default=default("HOLD_MINUTES", 30))
+    add("--object-size-kb", type=int, default=default("OBJECT_SIZE_KB", 128))
+    add("--age-minutes", type=float, default=default("AGE_MINUTES", 0), help="backdates the age")
+    add("--drill-id", default=default("DRILL_ID", ""), help="names the drill; revert: only its own")
+    add("--compose-cmd", default=default("COMPOSE_CMD", settings.compose_cmd))
+    add("--compose-file", default=default("COMPOSE_FILE", settings.compose_file))
+    add("--minio-service", default=default("MINIO_SERVICE", "minio"))
+    add("--support-base-url", default=default("SUPPORT_BASE_URL", settings.support_url))
+    add("--support-ticket-id", default=default("SUPPORT_TICKET_ID", ""))
+    add("--support-timeout", type=float, default=default("SUPPORT_TIMEOUT", 5))
+    add("--dry-run", action="store_true", help="create nothing; list a sample of what waits")
+    add("--revert", action="store_true", help="delete what metadata proves synthetic")
+    options = parser.parse_args(argv)
+    if options.minio_secret_key:
+        sys.stderr.write(
+            "warning: a secret on the command line is seen by everyone on this machine; "
+            "set MINIO_ROOT_PASSWORD in the environment instead\n"
+        )
+    return options
+
+
+def _apply(settings: Settings, options: argparse.Namespace) -> Settings:
+    """Return the settings with what the flags change; values are checked like any setting."""
+    secret = options.minio_secret_key or os.environ.get("FULFILLMENT_DELAY_MINIO_SECRET_KEY", "")
+    changes: dict[str, object] = {
+        "minio_endpoint": options.minio_endpoint.removeprefix("http://").removeprefix("https://"),
+        "minio_secure": settings.minio_secure or options.minio_endpoint.startswith("https://"),
+        "minio_root_user": options.minio_access_key,
+        "minio_region": options.minio_region,
+        "fulfillment_bucket": options.bucket,
+        "compose_cmd": shlex.join(shlex.split(options.compose_cmd)),
+        "compose_file": options.compose_file,
+        "support_url": options.support_base_url.rstrip("/"),
+        "http_timeout_s": options.support_timeout,
+    }
+    if secret:
+        changes["minio_root_password"] = SecretStr(secret)
+    if not changes["http_timeout_s"] or not 0 < options.support_timeout <= 60:
+        raise UsageError("--support-timeout is from 0 to 60 seconds")
+    return settings.model_copy(update=changes)
+
+
+def _describe_request(options: argparse.Namespace) -> dict[str, Json]:
+    hold_until = utc_now() + timedelta(minutes=options.hold_minutes)
+    return {
+        "mode": "revert" if options.revert else "inject",
+        "bucket": options.bucket,
+        "prefix": options.prefix,
+        "dryRun": options.dry_run,
+        "holdUntil": None if options.revert else hold_until.isoformat(),
+        "countRequested": options.count,
+        "objectSizeKiB": options.object_size_kb,
+        "ageMinutes": options.age_minutes,
+        "drillId": options.drill_id,
+    }
+
+
+def _make_notes(document: dict[str, Json]) -> Callable[[str], None]:
+    def note(text: str) -> None:
+        document["events"].append({"at": format_time(utc_now()), "event": text})
+
+    return note
+
+
+def _run(
+    settings: Settings,
+    options: argparse.Namespace,
+    document: dict[str, Json],
+    note: Callable[[str], None],
+) -> None:
+    clients, results = Clients(settings), document["results"]
+    store = clients.store
+    results["compose"] = describe_services(clients, options.minio_service)
+    results["bucket"] = {"name": options.bucket, "endpoint": store.endpoint}
+    if options.revert:
+        if not options.dry_run:
+            check_playground(settings, store)
+        prefix = check_prefix(settings, options.prefix)
+        removal = revert_backlog(
+            store, prefix=prefix, drill_id=options.drill_id or None, dry_run=options.dry_run
+        )
+        results["removal"] = {
+            "removed": removal.removed,
+            "candidates": removal.candidates,
+            "kept": removal.kept,
+            "sample": removal.sample,
+            "totalBytes": removal.size_bytes,
+            "failed": removal.failed,
+        }
+        note(f"removed {removal.removed} of {removal.candidates} synthetic objects")
+    elif options.dry_run:
+        results["backlog"] = _describe_dry_run(clients, options)
+        note("dry run: nothing was created")
+    else:
+        made = create_backlog(
+            store,
+            settings=settings,
+            prefix=options.prefix,
+            count=options.count,
+            now=utc_now(),
+            hold_minutes=options.hold_minutes,
+            object_size_kb=options.object_size_kb,
+            age_minutes=options.age_minutes,
+            drill_id=options.drill_id,
+        )
+        document |= {"drillId": made.drill_id, "holdUntil": made.hold_until.isoformat()}
+        results["backlog"] = {
+            **_sizes(made.created, made.planned, made.size_bytes),
+            "sample": list(made.sample),
+            "pendingSince": made.pending_since.isoformat(),
+        }
+        note(f"created {made.created} synthetic objects of drill {made.drill_id}")
+    results["support"] = probe_support(clients, options.support_ticket_id)
+
+
+def _describe_dry_run(clients: Clients, options: argparse.Namespace) -> dict[str, Json]:
+    size_bytes = options.count * options.object_size_kb * 1024
+    waiting = []
+    for info in iter_with_metadata(clients.store, options.prefix):
+        waiting.append(asdict(info) | {"last_modified": format_time(info.last_modified)})
+        if len(waiting) >= max(1, options.count):
+            break
+    return {**_sizes(0, options.count, size_bytes), "sample": [], "waiting": waiting}
+
+
+def _sizes(created: int, planned: int, size_bytes: int) -> dict[str, Json]:
+    return {
+        "objectsCreated": created,
+        "objectsPlanned": planned,
+        "totalBytes": size_bytes,
+        "approxMiB": round(size_bytes / 2**20, 2),
+    }
 
 
 def adopt_local_stack() -> None:

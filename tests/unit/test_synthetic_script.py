@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.change import chaos_script
-from runbook_lib.change.chaos_script import run_chaos_script
 from runbook_lib.clients import Clients
+from scripts.chaos import simulate_fulfillment_delay as chaos_script
+from scripts.chaos.simulate_fulfillment_delay import run_chaos_script
 from tests.support.world import TICKET, FakeClients, World
 
 SECRET = "sentinel-secret-7c1f"
