@@ -1,45 +1,48 @@
-"""HTTP over a few connections that stay open: every request is sent exactly once.
+"""HTTP over a few connections that stay open: every change is sent exactly once.
 
-A library that is made for users sends a request again when a connection breaks under it. For a
-request that changes something that is a second effect, so this one does not: what happened to the
-one request is told, and the caller decides. ``httptools`` parses, ``asyncio`` carries.
+``aiohttp`` carries. It sends a request again when a connection breaks under it; for a request that
+changes something that is a second effect. So a middleware ends every attempt with an error that it
+does not know, what happened to the one request is told, and the caller decides.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import ssl
 import threading
-import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property
+from io import BytesIO
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
+import aiohttp
 import certifi
-import httptools
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from yarl import URL
 
 Sink = Callable[[bytes], Any]
-Start = Callable[[Callable[[], None]], None]
-"""Called with what writes the request; calls it, unless nobody waits for it any more."""
 
 _IDLE_S = 2.0
 _GRACE_S = 0.7
 _LATE = "no answer in time"
-_BROKEN = (OSError, httptools.HttpParserError)
+_OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_ENDS = {"content-length", "transfer-encoding"}
 _loops: list[asyncio.AbstractEventLoop] = []
 _starting = threading.Lock()
+_used = weakref.WeakSet[ResponseHandler]()
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request; ``target`` is the path with its query. Header texts are bytes as Latin-1."""
+    """One request; ``target`` is the path with its query.
+
+    Header texts are bytes as Latin-1; it is sent only where those bytes are UTF-8.
+    """
 
     method: str
     target: str
@@ -64,16 +67,40 @@ class Reply:
     error: str = ""
 
 
+class _BrokenError(Exception):
+    """An attempt broke; aiohttp does not know this error, and does not send again."""
+
+
+class _SpoiltError(Exception):
+    """The connection holds something that nobody asked for."""
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request that knows whether it was sent, and whether over a connection used before."""
+
+    protocol: ResponseHandler | None = None
+    is_old = False
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        protocol = conn.protocol
+        if protocol is None or protocol.should_close:
+            raise _SpoiltError
+        self.protocol, self.is_old = protocol, protocol in _used
+        _used.add(protocol)
+        return await super().send(conn)
+
+
 @dataclass(eq=False)
 class Connections:
-    """Connections to one server, and the thread that serves them.
+    """Connections to one server.
 
     Parameters
     ----------
     host, secure, ca_file : the server as ``host:port``; TLS, and whom to trust (default: certifi)
     proxy_url : ``http://[user:password@]host:port``; empty: none
-    connect_s, read_s : the most that connecting, and waiting for the next bytes, may take
-    count : connections at a time
+    connect_s, read_s : the most that connecting, and waiting for the next bytes, may take;
+        together, the most for all of an answer that no sink takes
+    count : requests at a time
     """
 
     host: str
@@ -85,14 +112,10 @@ class Connections:
     count: int
 
     def __post_init__(self) -> None:
-        self._host = urlsplit(f"//{self.host}")
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if self.secure else None
-        if self._tls:  # ``ssl.create_default_context`` reads the environment's SSLKEYLOGFILE
+        self._url = f"{'https' if self.secure else 'http'}://{self.host}"
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.secure:  # ``ssl.create_default_context`` reads the environment's SSLKEYLOGFILE
             self._tls.load_verify_locations(self.ca_file or certifi.where())
-        self._port = self._host.port or (443 if self.secure else 80)
-        self._proxy = urlsplit(self.proxy_url) if self.proxy_url else None
-        self._idle: list[_Connection] = []
-        weakref.finalize(self, _close, self._idle)
 
     def exchange(
         self,
@@ -121,195 +144,124 @@ class Connections:
         Exception
             What ``take`` raised.
         """
-        waiting = deque(range(len(messages)))
-        open_, sent, lock = set(waiting), set[int](), threading.RLock()
+        waiting, is_over = deque(range(len(messages))), False
+        workers: list[asyncio.Task[None]] = []
 
-        def pop() -> int | None:  # at once: Ctrl-C may clear it between a look and a pop
-            with suppress(IndexError):
-                return waiting.popleft()
-            return None
+        def give_up(error: str) -> None:
+            while waiting:
+                take(waiting.popleft(), Reply(Reply.NOT_SENT, error=error))
 
-        def finish(index: int, reply: Reply) -> None:
-            with lock:
-                if index in open_:
-                    open_.discard(index)
+        async def work() -> None:
+            try:
+                while waiting and not is_over:
+                    index = waiting.popleft()
+                    reply = await self._send(messages[index], resend, sink)
                     take(index, reply)
-
-        def send(index: int, write: Callable[[], None]) -> None:
-            with lock:
-                if index not in open_:  # control went back meanwhile
-                    raise ConnectionAbortedError("interrupted")
-                sent.add(index)
-                write()
+                    if reply.error == _LATE and (resend or reply.status == Reply.NOT_SENT):
+                        give_up(_LATE)
+            except BaseException:
+                waiting.clear()
+                raise
 
         async def serve() -> None:
-            while (index := pop()) is not None:
-                start = partial(send, index)
-                reply = await self._send(messages[index], start, resend=resend, sink=sink)
-                try:
-                    finish(index, reply)
-                    if reply.error == _LATE and (resend or reply.status == Reply.NOT_SENT):
-                        while (index := pop()) is not None:
-                            finish(index, Reply(Reply.NOT_SENT, error=_LATE))
-                except BaseException:
-                    waiting.clear()
-                    raise
+            workers.extend(asyncio.create_task(work()) for _ in messages[: self.count])
+            for error in await asyncio.gather(*workers, return_exceptions=True):
+                if error is not None:
+                    raise error
 
-        async def serve_all() -> None:
-            count = min(self.count, len(messages))
-            ends = await asyncio.gather(*(serve() for _ in range(count)), return_exceptions=True)
-            for error in filter(None, ends):
-                raise error
+        async def stop(grace_s: float) -> None:
+            with suppress(TimeoutError):  # which cancels the workers
+                async with asyncio.timeout(grace_s):
+                    await asyncio.gather(*workers, return_exceptions=True)
+            give_up("interrupted")
 
-        ended: list[Future[None]] = []
         try:
-            ended.append(asyncio.run_coroutine_threadsafe(serve_all(), _get_loop()))
-            ended[0].result()
+            _run(serve())
         except KeyboardInterrupt:
-            waiting.clear()
+            is_over = True
             with suppress(KeyboardInterrupt):  # who presses twice does not wait
-                wait(ended, timeout=_GRACE_S)
-            with lock:
-                for index in sorted(open_):
-                    status = Reply.NO_ANSWER if index in sent else Reply.NOT_SENT
-                    finish(index, Reply(status, error="interrupted"))
+                _run(stop(_GRACE_S))
+            _run(stop(0))
             raise
 
-    async def _send(
-        self, make: Callable[[], Message], start: Start, *, resend: bool, sink: Sink | None
-    ) -> Reply:
+    async def _send(self, make: Callable[[], Message], resend: bool, sink: Sink | None) -> Reply:
+        sent: list[_Request] = []
+        whole_s = self.connect_s + self.read_s if sink is None else None
+        timeout = aiohttp.ClientTimeout(whole_s, connect=self.connect_s, sock_read=self.read_s)
+
+        async def send_once(request: Any, send: aiohttp.ClientHandlerType) -> Any:
+            sent.append(request)
+            while True:
+                try:
+                    return await send(request)
+                except _SpoiltError:
+                    continue  # it is closed: over another one
+                except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+                    raise _BrokenError(_say(error)) from None
+
         try:
             message = make()
-            content = self._encode(message)
-            connection = await self._take_connection()
-        except (*_BROKEN, ValueError) as error:
-            return Reply(Reply.NOT_SENT, error=_say(error))
-        is_first = not connection.uses
-        try:
-            reply = await connection.send(message.method, content, start, sink)
-        except _BROKEN as error:
-            connection.close()
-            # What a sink has begun to take is not begun again.
-            if resend and not is_first and sink is None and not isinstance(error, TimeoutError):
-                return await self._send(make, start, resend=False, sink=None)
-            return Reply(Reply.NO_ANSWER, error=_say(error))
-        if connection.is_open:
-            self._idle.append(connection)
-        return reply
+            async with self._session.request(
+                message.method,
+                URL(f"{self._url}{message.target}", encoded=True),
+                headers={n: text.encode("latin-1").decode() for n, text in message.headers.items()},
+                data=BytesIO(message.body) if message.body else None,
+                allow_redirects=False,
+                timeout=timeout,
+                middlewares=[send_once],
+            ) as response:
+                return await _read(response, sent[0], sink)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # a sink may raise any
+            is_sent = bool(sent) and sent[0].protocol is not None
+            if resend and sink is None and isinstance(error, _BrokenError) and sent[0].is_old:
+                return await self._send(make, False, None)
+            return Reply(Reply.NO_ANSWER if is_sent else Reply.NOT_SENT, error=_say(error))
 
-    async def _take_connection(self) -> _Connection:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_rested():
-                return connection
-            connection.close()
-        at, tls = (self._proxy, None) if self._proxy else (self._host, self._tls)
-        port = (at.port or 80) if self._proxy else self._port
-        async with asyncio.timeout(self.connect_s):
-            streams = await asyncio.open_connection(at.hostname, port, ssl=tls)
-            connection = _Connection(*streams, self.read_s)
-            if self._proxy and self._tls:
-                try:
-                    await self._open_tunnel(connection)
-                    await streams[1].start_tls(self._tls, server_hostname=self._host.hostname)
-                except BaseException:
-                    connection.close()
-                    raise
-        return connection
-
-    async def _open_tunnel(self, connection: _Connection) -> None:
-        to = f"{self._host.hostname}:{self._port}"
-        head = f"CONNECT {to} HTTP/1.1\r\nhost: {to}\r\n{self._authorize_proxy()}\r\n"
-        reply = await connection.send("CONNECT", head.encode("latin-1"), lambda write: write())
-        if reply.status != 200:
-            raise ConnectionError(f"the proxy answered {reply.status}")
-        connection.uses = 0
-
-    def _authorize_proxy(self) -> str:
-        if not self._proxy or not self._proxy.username:
-            return ""
-        word = f"{unquote(self._proxy.username)}:{unquote(self._proxy.password or '')}"
-        return f"proxy-authorization: Basic {base64.b64encode(word.encode()).decode()}\r\n"
-
-    def _encode(self, message: Message) -> bytes:
-        target, extra = message.target, ""
-        if self._proxy and not self._tls:
-            target, extra = f"http://{self._host.netloc}{target}", self._authorize_proxy()
-        lines = "".join(f"{name}: {text}\r\n" for name, text in message.headers.items())
-        if message.body or message.method in ("PUT", "POST"):
-            extra += f"content-length: {len(message.body)}\r\n"
-        head = f"{message.method} {target} HTTP/1.1\r\n{lines}{extra}\r\n"
-        return head.encode("latin-1") + message.body
+    @cached_property
+    def _session(self) -> aiohttp.ClientSession:
+        """Made by the loop's thread."""
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S, ssl=self._tls),
+            proxy=self.proxy_url or None,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=_OWN_HEADERS,
+            auto_decompress=False,
+            request_class=_Request,
+        )
+        weakref.finalize(self, _close, session)
+        return session
 
 
-class _Connection:
-    """One connection: one message at a time. ``httptools`` calls the ``on_…`` methods."""
-
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, read_s: float
-    ) -> None:
-        self._reader, self._writer, self._read_s = reader, writer, read_s
-        self.uses, self.is_open, self._rested_at = 0, True, 0.0
-
-    def is_rested(self) -> bool:
-        """Tell whether it is young, and neither closed nor sent something that nobody asked for."""
-        is_quiet = not (self._reader.at_eof() or self._reader._buffer)  # type: ignore[attr-defined]
-        is_young = time.monotonic() - self._rested_at < _IDLE_S
-        return self.is_open and is_quiet and is_young and not self._writer.is_closing()
-
-    async def send(
-        self, method: str, content: bytes, start: Start, sink: Sink | None = None
-    ) -> Reply:
-        """Send one request, by ``start``, and read its whole answer."""
-        self.is_open, self._is_done = False, False
-        self._ends_with_head = method in ("HEAD", "CONNECT")
-        self._body, self._sink = bytearray(), sink
-        self._parser = httptools.HttpResponseParser(self)
-        start(lambda: self._writer.write(content))
-        async with asyncio.timeout(self._read_s) as timer:
-            while not self._is_done:
-                data = await self._reader.read(1 << 18)
-                if not data:
-                    raise ConnectionResetError("the connection was closed before a whole answer")
-                with suppress(httptools.HttpParserUpgrade):
-                    self._parser.feed_data(data)
-                if sink is not None:
-                    timer.reschedule(asyncio.get_running_loop().time() + self._read_s)
-        self.uses, self.is_open = self.uses + 1, self._is_kept
-        self._rested_at = time.monotonic()
-        if not self.is_open and method != "CONNECT":
-            self.close()
-        return Reply(self._status, self._headers, bytes(self._body))
-
-    def close(self) -> None:
-        self.is_open = False
-        self._writer.close()
-
-    def on_message_begin(self) -> None:
-        if self._is_done:
-            raise ValueError("two answers: who knows which is whose")
-        self._headers: dict[str, str] = {}
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_headers_complete(self) -> None:
-        self._status = self._parser.get_status_code()
-        self._is_kept = self._parser.should_keep_alive()  # not known any more afterwards
-        self._is_done = self._ends_with_head and self._status >= 200
-
-    def on_body(self, body: bytes) -> None:
-        if self._sink is not None and self._status == 200:
-            self._sink(body)
-        else:
-            self._body += body
-
-    def on_message_complete(self) -> None:
-        self._is_done = self._status >= 200  # else the answer itself comes after it
+async def _read(response: aiohttp.ClientResponse, request: _Request, sink: Sink | None) -> Reply:
+    raw = ((name.decode("latin-1").lower(), text) for name, text in response.raw_headers)
+    headers = {name: text.decode("latin-1") for name, text in raw}
+    if response.status == 200 and sink is not None:
+        async for part in response.content.iter_any():
+            sink(part)
+    body = await response.read()
+    if request.protocol and request.protocol._buffer:
+        raise ValueError("two answers: who knows which is whose")
+    has_end = request.method == "HEAD" or response.status in (204, 304) or _ENDS & headers.keys()
+    if not has_end:
+        raise ValueError("nobody knows whether the answer is whole")
+    return Reply(response.status, headers, body)
 
 
-def _say(error: Exception) -> str:
-    return str(error) or (_LATE if isinstance(error, TimeoutError) else repr(error))
+def _say(error: BaseException) -> str:
+    """Return what broke; never aiohttp's own words, which name the signed address."""
+    if isinstance(error, TimeoutError):
+        return _LATE
+    if isinstance(error, asyncio.CancelledError):
+        return "interrupted"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy answered {error.status}"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the connection was closed before a whole answer"
+    return str(error.__cause__ or error) or repr(error)
+
+
+def _run(job: Coroutine[Any, Any, None]) -> None:
+    asyncio.run_coroutine_threadsafe(job, _get_loop()).result()
 
 
 def _get_loop() -> asyncio.AbstractEventLoop:
@@ -322,6 +274,5 @@ def _get_loop() -> asyncio.AbstractEventLoop:
         return _loops[0]
 
 
-def _close(idle: list[_Connection]) -> None:
-    for connection in idle:
-        _loops[0].call_soon_threadsafe(connection.close)
+def _close(session: aiohttp.ClientSession) -> None:
+    asyncio.run_coroutine_threadsafe(session.close(), _loops[0])

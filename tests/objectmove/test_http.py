@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import signal
+import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +58,12 @@ def ask(http: Connections, *messages: Message, **options: Any) -> Told:
     return told
 
 
+def find_resting(http: Connections) -> list[Any]:
+    """Return the kept connections that the next message may be sent over."""
+    kept = [protocol for pool in http._session.connector._conns.values() for protocol, _ in pool]
+    return [p for p in kept if p.is_connected() and not p.should_close]
+
+
 def gets(count: int) -> list[Message]:
     return [Message("GET", f"/{n}", {"host": "x"}) for n in range(count)]
 
@@ -64,11 +74,13 @@ OK = make_answer(b"ok")
 
 def test_a_message_is_sent_as_it_is_and_its_answer_read() -> None:
     with run_server(lambda _: make_answer(b"body", 201, "X-Odd: \xe9t\xe9")) as server:
-        message = Message("PUT", "/a%20b?c=d", {"host": "h", "x-a": "b"}, b"\x00\xff")
+        headers = {"host": "h", "x-a": "b", "x-name": "đơn".encode().decode("latin-1")}
+        message = Message("PUT", "/a%20b?c=d", headers, b"\x00\xff")
         (reply,) = ask(connect(server.endpoint), message).values()
     (sent,) = server.received
     assert (sent.method, sent.target, sent.body) == ("PUT", "/a%20b?c=d", b"\x00\xff")
-    assert (sent.headers["host"], sent.headers["x-a"]) == ("h", "b")
+    assert {name: sent.headers[name] for name in headers} == headers
+    assert set(sent.headers) - set(headers) == {"content-length"}
     assert (reply.status, reply.body, reply.error) == (201, b"body", "")
     assert "x-odd" in reply.headers
 
@@ -117,15 +129,44 @@ BROKEN = {
 
 @pytest.mark.parametrize("act", BROKEN.values(), ids=BROKEN)
 @pytest.mark.parametrize("is_first", [True, False])
-def test_a_change_is_never_sent_twice(act: Act, is_first: bool) -> None:
-    with run_server(lambda r: act if r.method == "PUT" else OK) as server:
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
+def test_a_change_is_never_sent_twice(act: Act, is_first: bool, method: str) -> None:
+    with run_server(lambda r: OK if r.method == "GET" else act) as server:
         http = connect(server.endpoint, count=1)
         if not is_first:
             ask(http, *gets(1))
-        (reply,) = ask(http, PUT).values()
+        (reply,) = ask(http, Message(method, "/change?secret", {"host": "x"}, b"body")).values()
         assert (reply.status, bool(reply.error)) == (Reply.NO_ANSWER, True)
+        assert "secret" not in reply.error
         assert ask(http, *gets(1))[0].status == 200
-    assert [r.method for r in server.received].count("PUT") == 1
+    assert server.targets.count("/change?secret") == 1
+
+
+def test_a_body_that_is_not_taken_is_sent_once() -> None:
+    taken: list[int] = []
+
+    def take_little(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                with listener.accept()[0] as client:
+                    taken.append(len(client.recv(1000)))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=take_little, args=[listener], daemon=True)
+        thread.start()
+        http = connect(f"127.0.0.1:{listener.getsockname()[1]}")
+        (reply,) = ask(http, Message("PUT", "/put?secret", {"host": "x"}, bytes(1 << 24))).values()
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+    assert (reply.status, "secret" in reply.error) == (Reply.NO_ANSWER, False)
+    assert len(taken) == 1
+
+
+def test_a_large_body_is_sent_whole() -> None:
+    large = Message("PUT", "/put", {"host": "x"}, bytes(range(256)) * (1 << 14))
+    with run_server(lambda _: OK) as server:
+        assert ask(connect(server.endpoint), large)[0].status == 200
+    assert server.received[0].body == large.body
 
 
 @pytest.mark.parametrize("act", BROKEN.values(), ids=BROKEN)
@@ -141,7 +182,7 @@ def test_a_connection_that_the_server_closed_while_it_rested_is_not_used() -> No
         http = connect(server.endpoint, count=1)
         for _ in range(3):
             assert ask(http, PUT)[0].status == 200
-            wait_for(lambda: not any(c.is_rested() for c in http._idle))
+            wait_for(lambda: not find_resting(http))
     assert [r.connection for r in server.received] == [0, 1, 2]
 
 
@@ -225,6 +266,23 @@ def test_each_change_has_a_time_out_of_its_own() -> None:
     assert [told[n].status for n in range(3)] == [Reply.NO_ANSWER, 200, 200]
 
 
+def test_a_change_whose_answer_trickles_is_not_waited_for_long() -> None:
+    def answer(request: Received) -> bytes:
+        threading.Thread(target=trickle, args=[request.connection], daemon=True).start()
+        return b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n"
+
+    def trickle(number: int) -> None:
+        with suppress(OSError):
+            while not server.closing.wait(0.1):
+                server.connections[number].sendall(b"x")
+
+    with run_server(answer) as server:
+        started = time.monotonic()
+        (reply,) = ask(connect(server.endpoint, connect_s=0.5, read_s=0.5), PUT).values()
+        assert time.monotonic() - started < 5
+    assert (reply.status, reply.error) == (Reply.NO_ANSWER, "no answer in time")
+
+
 def test_a_long_body_that_is_read_in_parts_may_take_longer() -> None:
     go_on = threading.Event()
 
@@ -253,11 +311,12 @@ def test_a_refused_port_sends_nothing() -> None:
 
 def test_a_character_that_cannot_stand_in_a_request_sends_nothing() -> None:
     with run_server(lambda _: OK) as server:
-        bad = Message("PUT", "/bad", {"x-amz-meta-name": "đơn"})
-        for messages in ([bad], [PUT, bad, PUT]):
-            told = ask(connect(server.endpoint, count=1), *messages)
-            assert told[messages.index(bad)].status == Reply.NOT_SENT
-    assert server.targets == ["/put", "/put"]
+        for name in ("đơn", "\xff"):
+            bad = Message("PUT", "/bad", {"x-amz-meta-name": name})
+            for messages in ([bad], [PUT, bad, PUT]):
+                told = ask(connect(server.endpoint, count=1), *messages)
+                assert told[messages.index(bad)].status == Reply.NOT_SENT
+    assert server.targets == ["/put"] * 4
 
 
 def test_an_informational_answer_is_not_the_answer() -> None:
@@ -268,7 +327,7 @@ def test_an_informational_answer_is_not_the_answer() -> None:
     assert "link" not in told[0].headers
 
 
-@pytest.mark.parametrize("second", [make_answer(b"forged"), b"HTTP/1.1 2", b"noise"])
+@pytest.mark.parametrize("second", [make_answer(b"forged"), b"noise"])
 def test_a_second_answer_is_never_taken_for_another_requests(second: bytes) -> None:
     with run_server(lambda r: make_answer(r.target.encode()) + second) as server:
         told = ask(connect(server.endpoint, count=1), *gets(3))
@@ -276,12 +335,19 @@ def test_a_second_answer_is_never_taken_for_another_requests(second: bytes) -> N
     assert [r.connection for r in server.received] == [0, 1, 2]
 
 
+def test_the_rest_of_a_second_answer_is_nobodys() -> None:
+    begun, rest = make_answer(b"ok") + b"HTTP/1.1 2", b"00 So\r\ncontent-length: 6\r\n\r\nforged"
+    with run_server(lambda r: begun if r.target == "/0" else Act(rest, "hang")) as server:
+        told = ask(connect(server.endpoint, count=1), *gets(2))
+    assert [(r.status, r.body) for r in told.values()] == [(200, b"ok"), (Reply.NO_ANSWER, b"")]
+
+
 def test_an_answer_that_nobody_asked_for_is_nobodys() -> None:
     with run_server(lambda _: OK) as server:
         http = connect(server.endpoint, count=1)
         ask(http, PUT)
         server.connections[0].sendall(make_answer(b"forged"))
-        wait_for(lambda: not any(c.is_rested() for c in http._idle))
+        wait_for(lambda: not find_resting(http))
         assert ask(http, *gets(1))[0].body == b"ok"
     assert [r.connection for r in server.received] == [0, 1]
 
@@ -470,10 +536,9 @@ def test_tls_goes_through_a_tunnel_that_does_not_see_it(
 )
 def test_a_proxy_that_opens_no_tunnel_sends_nothing(act: Act | bytes, says: str) -> None:
     with run_server(lambda _: act) as proxy:
-        read_s = 1.0 if "in time" in says else 10.0
-        http = connect(
-            "store.example:443", secure=True, proxy_url=f"http://{proxy.endpoint}", read_s=read_s
-        )
+        connect_s = 1.0 if "in time" in says else 10.0
+        url = f"http://{proxy.endpoint}"
+        http = connect("store.example:443", secure=True, proxy_url=url, connect_s=connect_s)
         (reply,) = ask(http, PUT).values()
     assert (reply.status, says in reply.error) == (Reply.NOT_SENT, True)
     assert [r.method for r in proxy.received] == ["CONNECT"]
@@ -488,6 +553,37 @@ def test_a_silent_network_is_no_connection_in_time() -> None:
     assert {r.status for r in told.values()} == {Reply.NOT_SENT}
     assert told[0].error == "no answer in time"
     assert len(proxy.received) <= 4
+
+
+def test_a_thread_whose_own_loop_runs_may_ask() -> None:
+    async def work() -> Told:
+        return ask(http, *gets(3))
+
+    with run_server(lambda _: OK) as server:
+        http = connect(server.endpoint)
+        told = asyncio.run(work())
+    assert [r.status for r in told.values()] == [200] * 3
+
+
+def test_a_program_ends_without_a_word() -> None:
+    program = """
+from objectmove.http import Connections, Message
+for _ in range(2):
+    http = Connections({!r}, False, "", "", 5.0, 5.0, 4)
+    http.exchange([lambda: Message("GET", "/")] * 8, lambda _, reply: print(reply.status))
+"""
+    with run_server(lambda _: OK) as server:
+        command = [
+            sys.executable,
+            "-X",
+            "dev",
+            "-W",
+            "error",
+            "-c",
+            program.format(server.endpoint),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout.split(), done.stderr) == (["200"] * 16, "")
 
 
 def test_two_threads_may_ask_at_the_same_time() -> None:
