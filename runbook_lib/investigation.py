@@ -6,8 +6,10 @@ Sections hand over through the incident folder, never through kernel state.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from string import Template
 from typing import Any, Self
 
 from chainlog import LogError
@@ -36,10 +38,13 @@ from .section import (
     check_parameters,
     make_entry,
     split_list,
+    unknown,
 )
 from .settings import Settings, load_settings
 
 __all__ = ["Investigation"]
+
+_FILLED = ("source", "threshold")
 
 
 class Investigation:
@@ -47,7 +52,7 @@ class Investigation:
 
     Attributes
     ----------
-    incident, section, parameters, settings, clients : what they say
+    incident, section, parameters, settings, clients, sleep : what they say
     progress : makes a bar for work in words, called with done and total (0: not known); None
         where nobody looks
     """
@@ -63,6 +68,7 @@ class Investigation:
         settings: Settings,
         clients: Clients | None = None,
         clock: Callable[[], datetime] = utc_now,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.incident = incident
         self.section = section
@@ -70,6 +76,7 @@ class Investigation:
         self.settings = settings
         self.clients = clients or Clients(settings)
         self._clock = clock
+        self.sleep = sleep
         self._plans: dict[str, Plan] = {}
 
     @classmethod
@@ -145,11 +152,35 @@ class Investigation:
         """Write a free remark to the journal."""
         return self.record("note", {"text": text, **data})
 
-    def make_reading(self, step: str, name: str, status: Status, **fields: Any) -> Reading:
-        """Return a reading of one of this section's steps, observed now."""
-        fields.setdefault("observed_at", self.now())
-        fields.setdefault("source", self.section.STEPS[step].source)
-        return Reading(step=step, name=name, status=status, **fields)
+    def observe(self, step_id: str) -> Reading:
+        """Carry out one step; what could not be read is ``unknown``, with the reason.
+
+        Raises
+        ------
+        UsageError
+            When the section has no such step.
+        """
+        if step_id not in self.section.STEPS:
+            known = ", ".join(self.section.STEPS)
+            raise UsageError(f"{self.section.NAME} has no step {step_id!r}; it has {known}")
+        step = self.section.STEPS[step_id]
+        words = {n: f"{v:g}" if isinstance(v, float) else v for n, v in self.settings}
+        told: dict[str, Any] = {
+            name: Template(getattr(step, name)).safe_substitute(words) for name in _FILLED
+        }
+        try:
+            told.update(step.read(self))
+        except ClientError as error:
+            told.update(unknown(f"could not be read: {error}"))
+        reading = Reading(
+            step=step.id,
+            name=step.name,
+            role=step.role,
+            unit=step.unit,
+            observed_at=self.now(),
+            **told,
+        )
+        return Reading.model_validate(self.incident.redactor.json(reading.model_dump(mode="json")))
 
     def take(self, step_id: str, *, max_age_s: float | None = None) -> Reading:
         """Carry out one step and journal its reading.
@@ -159,31 +190,14 @@ class Investigation:
         step_id : such as ``2.1``
         max_age_s : reuse a reading of the journal that is not older, in seconds; ``unknown``
             readings are never reused
-
-        Returns
-        -------
-        The reading. What could not be read is ``unknown``, with the reason.
         """
-        if step_id not in self.section.STEPS:
-            known = ", ".join(self.section.STEPS)
-            raise UsageError(f"{self.section.NAME} has no step {step_id!r}; it has {known}")
-        step = self.section.STEPS[step_id]
         if max_age_s is not None and (old := self.latest().get(step_id)) is not None:
             fresh = self.now() - old.observed_at <= timedelta(seconds=max_age_s)
             if fresh and old.status is not Status.UNKNOWN:
                 return old
-        try:
-            reading = step.read(self)
-        except ClientError as error:
-            reading = self.make_reading(
-                step_id,
-                step.name or step.title,
-                Status.UNKNOWN,
-                reason=f"could not be read: {error}",
-            )
+        reading = self.observe(step_id)
         seq = self.record("reading", {"reading": reading.model_dump(mode="json")})
-        told = self.incident.redactor.json(reading.model_dump(mode="json"))
-        return Reading.model_validate({**told, "seq": seq})
+        return reading.model_copy(update={"seq": seq})
 
     def latest(self) -> dict[str, Reading]:
         """Return the newest reading of each step in the journal."""

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 __all__ = [
+    "SIGNS",
+    "SYMPTOMS",
     "ActionEntry",
     "ActionPhase",
     "Cause",
@@ -30,6 +32,7 @@ __all__ = [
     "Observed",
     "Plot",
     "Reading",
+    "Role",
     "Status",
     "Timestamp",
     "Verdict",
@@ -87,6 +90,31 @@ class CauseStatus(StrEnum):
     SUPPORTED = "supported"
     UNDECIDED = "undecided"
     REFUTED = "refuted"
+
+
+class Role(StrEnum):
+    """What a step is to others: code outside its own section names roles, never ids."""
+
+    GROUND = "ground"
+    ALERT = "alert"
+    BACKLOG = "backlog"
+    TICKET = "ticket"
+    SYMPTOM = "symptom"
+    IMPACT = "impact"
+    DELIVERY = "delivery"
+    LOG = "log"
+    CAUSE = "cause"
+    EFFECT = "effect"
+    RECOVERY = "recovery"
+    CLEARED = "cleared"
+    CHECKLIST = "checklist"
+    REFERENCE = "reference"
+
+
+#: A breach of one is an incident.
+SYMPTOMS = frozenset({Role.ALERT, Role.BACKLOG, Role.TICKET, Role.SYMPTOM})
+#: What shows that something is wrong, whether it is an incident by itself or not.
+SIGNS = SYMPTOMS | {Role.IMPACT, Role.DELIVERY, Role.LOG}
 
 
 class Verdict(StrEnum):
@@ -231,6 +259,7 @@ class Reading(Observed):
 
     Attributes
     ----------
+    role : what its step is to others
     since : since when it is so, for a breach
     observations : named values that the hypotheses test; None is unknown
     first_seen : the first sign of a cause, by cause
@@ -242,6 +271,7 @@ class Reading(Observed):
     seq : its journal entry; 0 when it was not journalled
     """
 
+    role: Role | None = None
     since: Timestamp | None = None
     observations: dict[str, Json] = {}
     first_seen: dict[Cause, Timestamp] = {}

@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .errors import UsageError
-from .model import ActionEntry, ActionPhase, Conclusion, Json, Reading
+from .errors import ClientError, UsageError
+from .model import (
+    ActionEntry,
+    ActionPhase,
+    Cause,
+    ClearTime,
+    Conclusion,
+    DrainForecast,
+    Event,
+    Json,
+    Plot,
+    Reading,
+    Role,
+    Status,
+)
 
 if TYPE_CHECKING:
     from .investigation import Investigation
 
 __all__ = [
     "ActionStep",
+    "Outcome",
     "Plan",
     "SectionModule",
     "SectionParameters",
+    "Seen",
     "Step",
+    "attempt",
+    "breach",
     "check_parameters",
+    "find_unknown",
     "make_entry",
+    "ok",
     "split_list",
+    "step",
+    "unknown",
 ]
+
+T = TypeVar("T")
 
 
 class SectionParameters(BaseModel):
@@ -85,25 +109,106 @@ class Plan(Protocol):
         """The facts that an approver needs: counts, bytes, what is left out and why."""
 
 
+class Seen(TypedDict, total=False):
+    """What a step may say beside status and reason: the fields of a reading.
+
+    ``source`` and ``threshold`` stand here when they differ from reading to reading.
+    """
+
+    value: float | int | str | bool | None
+    threshold: str
+    source: str
+    since: datetime | None
+    observations: Mapping[str, Json]
+    first_seen: Mapping[Cause, datetime]
+    rows: Sequence[Mapping[str, Json]]
+    columns: Sequence[str]
+    text: str
+    facts: Mapping[str, Json]
+    plot: Plot
+    events: Sequence[Event]
+    events_without: Sequence[str]
+    forecast: DrainForecast | None
+    clear: ClearTime | None
+
+
+_NOTHING: Seen = {}
+
+
+class Outcome(Seen):
+    """What a step read, and how it judges it."""
+
+    status: Status
+    reason: str
+
+
+def ok(reason: str, seen: Seen = _NOTHING, /, **more: Unpack[Seen]) -> Outcome:
+    """Return what was read as being as it should."""
+    return {"status": Status.OK, "reason": reason, **seen, **more}
+
+
+def breach(reason: str, seen: Seen = _NOTHING, /, **more: Unpack[Seen]) -> Outcome:
+    """Return what was read as being over its threshold."""
+    return {"status": Status.BREACH, "reason": reason, **seen, **more}
+
+
+def unknown(reason: str, seen: Seen = _NOTHING, /, **more: Unpack[Seen]) -> Outcome:
+    """Return that it cannot be told, with whatever was read all the same."""
+    return {"status": Status.UNKNOWN, "reason": reason, **seen, **more}
+
+
+def attempt(read: Callable[[], T]) -> tuple[T | None, str]:
+    """Return what a part of a step read and "", or None and why it could not be read."""
+    try:
+        return read(), ""
+    except ClientError as error:
+        return None, str(error)
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One statement of the runbook that observes something.
+    """One statement of the runbook that observes something; made by ``step``.
 
     Attributes
     ----------
     id, title : as in the runbook
-    read : makes the reading; may raise any ``ClientError``, which ``take`` turns into ``unknown``
-    source : where it reads, for a reading that failed
+    name, unit : of its readings
+    read : looks, and judges; a ``ClientError`` that it raises becomes ``unknown``
+    source, threshold : where it looks and what is a breach; ``$name`` stands for a setting
     needed : whether a verdict needs it
-    name : the reading's name when it failed
     """
 
     id: str
     title: str
-    read: Callable[[Investigation], Reading]
+    name: str
+    role: Role
+    read: Callable[[Investigation], Outcome]
     source: str
+    threshold: str = ""
+    unit: str = ""
     needed: bool = False
-    name: str = ""
+
+
+def step(
+    step_id: str,
+    title: str,
+    *,
+    name: str,
+    role: Role,
+    source: str,
+    threshold: str = "",
+    unit: str = "",
+    needed: bool = False,
+) -> Callable[[Callable[[Investigation], Outcome]], Step]:
+    """Make a step of the function below: it looks, and returns ok, breach or unknown."""
+    return lambda read: Step(
+        step_id, title, name, role, read, source, threshold, unit=unit, needed=needed
+    )
+
+
+def find_unknown(steps: Iterable[str], readings: Mapping[str, Reading]) -> tuple[str, ...]:
+    """Return the steps that have no reading, or one that is ``unknown``."""
+    return tuple(s for s in steps if s not in readings or readings[s].status is Status.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,18 @@ from ..change.synthetic import list_synthetic
 from ..clients import Clients
 from ..errors import AccessDeniedError, ClientError, NotFoundError
 from ..investigation import Investigation
-from ..model import Conclusion, Json, Reading, Status, Verdict, format_time
-from ..section import SectionParameters, Step
+from ..model import Conclusion, Json, Role, Status, Verdict, format_time
+from ..section import (
+    Outcome,
+    SectionParameters,
+    Seen,
+    attempt,
+    breach,
+    find_unknown,
+    ok,
+    step,
+    unknown,
+)
 from .synthetic_actions import make_create_step, make_revert_step
 
 __all__ = [
@@ -49,7 +59,13 @@ class Parameters(SectionParameters):
     )
 
 
-def _read_document(inv: Investigation) -> Reading:
+@step(
+    "4.3", "The JSON: sample objects, bytes, services, support", name="chaos document",
+    role=Role.GROUND, unit="synthetic objects",
+    source="listing of the chaos prefix at $minio_endpoint; services; $support_url",
+    threshold="the store's service is down, or the support probe fails",
+)  # fmt: skip
+def _read_document(inv: Investigation) -> Outcome:
     prefix = getattr(inv.parameters, "prefix", "") or inv.settings.chaos_prefix
     backlog = _describe_backlog(inv.clients, prefix)
     services = describe_services(inv.clients)
@@ -59,42 +75,32 @@ def _read_document(inv: Investigation) -> Reading:
         "prefix": prefix,
         "results": {"compose": services, "backlog": backlog, "support": support},
     }
-    problems = [str(part["message"]) for part in (services, support) if "message" in part]
+    facts = {
+        "synthetic objects": backlog["objects"],
+        "bytes": backlog["totalBytes"],
+        "drills": ", ".join(backlog["drills"]),
+        "services running": len(services["servicesRunning"]),
+        "support probe": support["status"],
+    }
+    seen: Seen = {
+        "value": backlog["objects"],
+        "rows": [{"what": name, "value": value} for name, value in facts.items()],
+        "text": json.dumps(document, indent=2, ensure_ascii=False),
+    }
     if services["minioRunning"] is False:
-        status, reason = Status.BREACH, "the object store's service does not run"
-    elif support["status"] == "error":
-        status, reason = Status.BREACH, f"the support probe failed: {support['message']}"
-    elif services.get("message"):
-        status, reason = Status.UNKNOWN, f"services cannot be read: {services['message']}"
-    else:
-        status, reason = Status.OK, "; ".join(problems) or "the document is complete"
-    return inv.make_reading(
-        "4.3",
-        "chaos document",
-        status,
-        value=backlog["objects"],
-        unit="synthetic objects",
-        threshold="the store's service is down, or the support probe fails",
-        source=f"{inv.clients.store.endpoint}/{inv.clients.store.bucket}/{prefix}; services; "
-        f"{inv.clients.support.url}",
-        reason=reason,
-        rows=[
-            {"what": "synthetic objects", "value": backlog["objects"]},
-            {"what": "bytes", "value": backlog["totalBytes"]},
-            {"what": "drills", "value": ", ".join(backlog["drills"])},
-            {"what": "services running", "value": len(services["servicesRunning"])},
-            {"what": "support probe", "value": support["status"]},
-        ],
-        text=json.dumps(document, indent=2, ensure_ascii=False),
-    )
+        return breach("the object store's service does not run", seen)
+    if support["status"] == "error":
+        return breach(f"the support probe failed: {support['message']}", seen)
+    if services.get("message"):
+        return unknown(f"services cannot be read: {services['message']}", seen)
+    return ok(str(support.get("message") or "the document is complete"), seen)
 
 
 def describe_services(clients: Clients, minio_service: str = "minio") -> dict[str, Json]:
     """Return the service states in DataFlow's shape; an error in words when unreadable."""
-    try:
-        states = clients.services.list_services()
-    except ClientError as error:
-        return {"servicesRunning": [], "minioRunning": None, "minioPs": "", "message": str(error)}
+    states, error = attempt(clients.services.list_services)
+    if states is None:
+        return {"servicesRunning": [], "minioRunning": None, "minioPs": "", "message": error}
     store = next((s for s in states if s.name == minio_service), None)
     return {
         "servicesRunning": [s.name for s in states if s.running],
@@ -136,15 +142,7 @@ def _describe_backlog(clients: Clients, prefix: str) -> dict[str, Json]:
     }
 
 
-STEPS = {
-    "4.3": Step(
-        "4.3",
-        "The JSON: sample objects, bytes, services, support",
-        _read_document,
-        "listing of the chaos prefix, services, support",
-        name="chaos document",
-    )
-}
+STEPS = {_read_document.id: _read_document}
 ACTIONS = {
     "4.1": make_create_step("4.1"),
     "4.2": make_revert_step("4.2", "Remove the synthetic backlog"),
@@ -153,13 +151,13 @@ ACTIONS = {
 
 def conclude(inv: Investigation) -> Conclusion:
     """Say what synthetic objects there are: this section judges no symptom."""
-    reading = inv.latest().get("4.3")
-    known = reading is not None and reading.status is not Status.UNKNOWN
+    readings = inv.latest()
+    reading = readings.get(_read_document.id)
     return Conclusion(
         section=NAME,
         verdict=Verdict.HEALTHY if reading and reading.status is Status.OK else Verdict.UNKNOWN,
         summary=f"{reading.value} synthetic objects; {reading.reason}"
         if reading
-        else "4.3 was not read",
-        unknown_steps=() if known else ("4.3",),
+        else f"{_read_document.id} was not read",
+        unknown_steps=find_unknown(STEPS, readings),
     )

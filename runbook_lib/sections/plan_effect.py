@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from ..analysis.backlog import Backlog, PlanEffect, Rate, compute_backlog, compute_plan_effect
 from ..change.release import ReleasePlan
-from ..errors import ClientError
 from ..investigation import Investigation
-from ..model import Json, Reading, Status
-from .flow import read_rates
+from ..model import Json, Role
+from ..section import Outcome, attempt, ok, step
+from .backlog_listing import read_waiting
 from .release import load_release
-from .waiting import read_waiting
+from .root_cause.worker_metrics import read_rates
 
 __all__ = ["describe_effect", "read_plan_effect"]
 
-_STEP = "6.1"
 
-
-def read_plan_effect(inv: Investigation) -> Reading:
+@step(
+    "6.1", "What the planned release would change", name="what the plan would change",
+    role=Role.EFFECT, unit="min of lag less",
+    source="journal; listing of the bucket; $prometheus_url (counters)",
+)  # fmt: skip
+def read_plan_effect(inv: Investigation) -> Outcome:
     """Compute what the newest plan of 6.1 would change, from a listing and the counters.
 
     Notes
@@ -25,28 +28,16 @@ def read_plan_effect(inv: Investigation) -> Reading:
     """
     plan = _find_plan(inv)
     if not isinstance(plan, ReleasePlan) or plan.is_empty:
-        return inv.make_reading(
-            _STEP,
-            "what the plan would change",
-            Status.OK,
-            source="journal",
-            reason="no release by move is planned: nothing to compare",
-        )
+        return ok("no release by move is planned: nothing to compare")
     waiting = read_waiting(inv, [plan.plan.header.source])
     real = [(o.info.key, waiting.minutes(o)) for o in waiting.of("real")]
     effect, missing, left = _compute(inv, real, {row.key for row in plan.iter_rows()})
-    before, after = effect.before, effect.after
-    return inv.make_reading(
-        _STEP,
-        "what the plan would change",
-        Status.OK,
+    return ok(
+        f"{len(real)} objects wait now, {left} after it; {effect.after.outlook}: "
+        f"{effect.after.reason}{missing}",
         value=effect.oldest_gain_minutes and round(effect.oldest_gain_minutes, 1),
-        unit="min of lag less",
-        source=f"listing of {plan.plan.header.source}; {inv.clients.prometheus.url} (counters)",
-        reason=f"{len(real)} objects wait now, {left} after it; {after.outlook}: "
-        f"{after.reason}{missing}",
-        rows=_to_rows(before, after),
-        columns=["what", "now", "after the plan"],
+        rows=_to_rows(effect.before, effect.after),
+        columns=("what", "now", "after the plan"),
         facts={"plan": plan.id},
     )
 
@@ -69,12 +60,13 @@ def _compute(
     inv: Investigation, real: list[tuple[str, float]], planned: set[str]
 ) -> tuple[PlanEffect, str, int]:
     stay = [minutes for key, minutes in real if key not in planned]
-    rates, missing = _read_rates(inv)
+    rates, error = attempt(lambda: read_rates(inv))
+    missing = f"; the rates could not be read: {error}" if error else ""
     backlog = compute_backlog(
         objects=len(real),
         oldest_minutes=max((minutes for _, minutes in real), default=0.0),
-        arrival=rates["arrival"],
-        drain=rates["drain"],
+        arrival=rates["arrival"] if rates else None,
+        drain=rates["drain"] if rates else None,
     )
     effect = compute_plan_effect(
         backlog,
@@ -95,15 +87,10 @@ def _to_rows(before: Backlog, after: Backlog) -> list[dict[str, Json]]:
 
 
 def _find_plan(inv: Investigation) -> object:
-    plans = [plan for plan, action in inv.journal.list_plans().items() if action.step == _STEP]
+    plans = [
+        p for p, action in inv.journal.list_plans().items() if action.step == read_plan_effect.id
+    ]
     return load_release(inv, plans[-1]) if plans else None
-
-
-def _read_rates(inv: Investigation) -> tuple[dict[str, Rate | None], str]:
-    try:
-        return read_rates(inv), ""
-    except ClientError as error:
-        return {"arrival": None, "drain": None}, f"; the rates could not be read: {error}"
 
 
 def _row(name: str, before: Json, after: Json) -> dict[str, Json]:

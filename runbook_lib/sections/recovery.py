@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from datetime import datetime, timedelta
 from statistics import median
 
@@ -11,61 +10,61 @@ from ..analysis.clear_time import compute_clear_time
 from ..analysis.verdict import Recovery, compute_recovery
 from ..clients.fields import parse_duration
 from ..clients.prometheus import AlertRule
-from ..errors import ClientError
 from ..investigation import Investigation
-from ..model import ClearTime, Line, Plot, Reading, Status, format_time, parse_time
-from .alerting import ALERT, ALERTS, LAG, is_drill
-from .backlog import say_waiting
+from ..model import ClearTime, Line, Plot, Role, Status, format_time, parse_time
+from ..section import Outcome, Seen, attempt, breach, ok, step, unknown
+from .backlog_listing import read_waiting
+from .detection import ALERT, ALERTS, LAG, REFRESH, is_drill
+from .root_cause.worker_metrics import BACKLOG
 from .samples import one_series, to_points
-from .waiting import read_waiting
 
 __all__ = ["read_recovery"]
 
-_REFRESH = "fulfillment_exporter_last_refresh_timestamp_seconds"
 _INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
-_BACKLOG = 'sum(fulfillment_artifacts_backlog_objects{origin="real",prefix="%s"})'
-
-sleep = time.sleep
 
 
-def read_recovery(inv: Investigation) -> Reading:
+@step(
+    "6.5", "Lag under 5 in two samples after the action, backlog at its baseline",
+    name="recovery", role=Role.RECOVERY, unit="min",
+    source=f"$prometheus_url {LAG}; listing of $pending_prefix",
+    threshold="not under $recovered_minutes min in $recovered_scrapes samples after the action, "
+    "or backlog over its baseline",
+)  # fmt: skip
+def read_recovery(inv: Investigation) -> Outcome:
     """Watch the lag until enough samples after the action are low, or the time is over.
 
     A sample counts when the exporter's refresh behind it is later than the last action (or, with
     none, than the opening of the incident).
     """
-    settings = inv.settings
+    settings, prometheus = inv.settings, inv.clients.prometheus
     action_at = inv.journal.last_applied_at or parse_time(str(inv.incident.facts["opened_at"]))
     recovery = _watch(inv, action_at)
     waiting = read_waiting(inv)
     listed = len(waiting.of("real"))
     baseline, baseline_text = _read_baseline(inv, action_at)
-    overdue = waiting.overdue("real", settings.lag_threshold_minutes)
-    status, reason = recovery.status, recovery.reason
-    if overdue:
-        status = Status.BREACH
-    elif status is Status.OK and baseline is not None and listed > baseline + max(5, baseline / 5):
-        status = Status.UNKNOWN
-        reason += f"; {listed} objects still wait, the baseline is {baseline:.0f}"
-    clear = _predict(inv, recovery.first_good_at or action_at)
-    return inv.make_reading(
-        "6.5",
-        "recovery",
-        status,
-        value=recovery.last_value,
-        unit="min",
-        threshold=f"not under {settings.recovered_minutes:g} min in {settings.recovered_scrapes} "
-        f"samples after {format_time(action_at)}, or backlog over its baseline",
-        source=f"{inv.clients.prometheus.url} {LAG}; listing of {settings.pending_prefix}",
-        reason=f"{reason}; {say_waiting(waiting, settings.lag_threshold_minutes)}; {baseline_text}",
-        plot=Plot(
+    drawn = one_series(prometheus.query_samples(LAG, inv.window.total_seconds()))
+    seen: Seen = {
+        "value": recovery.last_value,
+        "threshold": f"not under {settings.recovered_minutes:g} min in "
+        f"{settings.recovered_scrapes} samples after {format_time(action_at)}, "
+        "or backlog over its baseline",
+        "plot": Plot(
             kind="lag",
             threshold=settings.recovered_minutes,
-            lines=(Line(name="lag", points=_read_points(inv)),),
+            lines=(Line(name="lag", points=to_points(drawn)),),
             marks=((action_at, "last action"),),
         ),
-        clear=clear,
-    )
+        "clear": attempt(lambda: _predict(inv, recovery.first_good_at or action_at))[0],
+    }
+    said = f"{waiting.describe(settings.lag_threshold_minutes)}; {baseline_text}"
+    is_over = baseline is not None and listed > baseline + max(5, baseline / 5)
+    if waiting.overdue("real", settings.lag_threshold_minutes):
+        return breach(f"{recovery.reason}; {said}", seen)
+    if recovery.status is Status.OK and is_over:
+        over = f"{listed} objects still wait, the baseline is {baseline:.0f}"
+        return unknown(f"{recovery.reason}; {over}; {said}", seen)
+    judge = {Status.OK: ok, Status.BREACH: breach, Status.UNKNOWN: unknown}[recovery.status]
+    return judge(f"{recovery.reason}; {said}", seen)
 
 
 def _watch(inv: Investigation, action_at: datetime) -> Recovery:
@@ -73,7 +72,7 @@ def _watch(inv: Investigation, action_at: datetime) -> Recovery:
     until = inv.now() + timedelta(seconds=wait_s)
     recovery = _compute(inv, action_at)
     while recovery.status is not Status.OK and inv.now() < until:
-        sleep(1.0)
+        inv.sleep(1.0)
         recovery = _compute(inv, action_at)
     return recovery
 
@@ -82,7 +81,7 @@ def _compute(inv: Investigation, action_at: datetime) -> Recovery:
     prometheus = inv.clients.prometheus
     window_s = max(60.0, (inv.now() - action_at).total_seconds() + 60)
     samples = one_series(prometheus.query_samples(LAG, window_s))
-    refreshes = one_series(prometheus.query_samples(_REFRESH, window_s))
+    refreshes = one_series(prometheus.query_samples(REFRESH, window_s))
     return compute_recovery(
         [(s.at, s.value) for s in samples],
         [(s.at, s.value) for s in refreshes],
@@ -92,11 +91,6 @@ def _compute(inv: Investigation, action_at: datetime) -> Recovery:
     )
 
 
-def _read_points(inv: Investigation) -> tuple[tuple[datetime, float], ...]:
-    found = inv.clients.prometheus.query_samples(LAG, inv.window.total_seconds())
-    return to_points(one_series(found))
-
-
 def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | None, str]:
     """Return how many objects wait when all is well.
 
@@ -104,40 +98,39 @@ def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | Non
     """
     if inv.incident.facts.get("drill_id"):
         for _, reading in inv.journal.readings:
-            if reading.step == "2.3" and isinstance(value := reading.value, int | float):
+            if reading.role is Role.BACKLOG and isinstance(value := reading.value, int | float):
                 return float(value), f"baseline {value:.0f} (steady state of the drill)"
     began = inv.journal.since() or action_at
-    try:
-        found = inv.clients.prometheus.query_range(
-            _BACKLOG % inv.settings.pending_prefix, began - timedelta(hours=1), began, 30
-        )
-    except ClientError:
-        found = []
-    values = [s.value for s in one_series(found)]
+    metric = f"sum({BACKLOG % inv.settings.pending_prefix})"
+    found, _ = attempt(
+        lambda: inv.clients.prometheus.query_range(metric, began - timedelta(hours=1), began, 30)
+    )
+    values = [s.value for s in one_series(found or ())]
     if not values:
         return None, "the baseline is unknown"
     return median(values), f"baseline {median(values):.0f} (median of the hour before)"
 
 
 def _predict(inv: Investigation, fixed_at: datetime) -> ClearTime | None:
-    """Predict when the firing alerts clear; None when an interval cannot be read."""
+    """Predict when the firing alerts clear; None when an interval is not told."""
     prometheus = inv.clients.prometheus
+    firing = {a.name for a in prometheus.list_alerts() if not is_drill(a.labels)}
+    names = firing & set(ALERTS) or {ALERT}
+    rules = [r for r in prometheus.list_rules() if r.name in names and not is_drill(r.labels)]
+    refresh = prometheus.query(_INTERVAL)
+    targets = [t for t in prometheus.list_targets() if t.job == "artifact-exporter"]
+    if not rules or not refresh or not targets:
+        return None
     try:
-        firing = {a.name for a in prometheus.list_alerts() if not is_drill(a.labels)}
-        names = firing & set(ALERTS) or {ALERT}
-        rules = [r for r in prometheus.list_rules() if r.name in names and not is_drill(r.labels)]
-        refresh = prometheus.query(_INTERVAL)[0].samples[-1].value
-        target = next(t for t in prometheus.list_targets() if t.job == "artifact-exporter")
-        _, group_interval_s, _ = inv.clients.alertmanager.read_group_timing()
         return compute_clear_time(
             fixed_at=fixed_at,
-            refresh_interval_s=refresh,
-            scrape_interval_s=target.scrape_interval_s,
+            refresh_interval_s=refresh[0].samples[-1].value,
+            scrape_interval_s=targets[0].scrape_interval_s,
             evaluation_interval_s=max(r.group_interval_s for r in rules),
             keep_firing_for_s=max(r.keep_firing_for_s + _find_memory_s(r) for r in rules),
-            group_interval_s=group_interval_s,
+            group_interval_s=inv.clients.alertmanager.read_group_timing()[1],
         )
-    except (ClientError, StopIteration, IndexError, ValueError):
+    except ValueError:
         return None
 
 

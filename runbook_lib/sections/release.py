@@ -27,6 +27,7 @@ from ..record.incident import write_json
 from ..section import ActionStep, make_entry, split_list
 from . import root_cause
 from .actions import apply_service, get_plan_path, plan_nothing, plan_service, verify_service
+from .detection import read_backlog_objects
 
 __all__ = [
     "RELEASE",
@@ -76,7 +77,7 @@ def _plan(inv: Investigation) -> ReleasePlan | ServicePlan:
     way, reason = p.way, f"chosen: way={p.way}"
     if way == "auto":
         causes = refresh_diagnosis(inv)
-        reading = inv.latest().get("2.3")
+        reading = inv.latest().get(read_backlog_objects.id)
         way, reason = choose_way(causes, reading.observations if reading else {})
     if way == "none":
         return plan_nothing(inv, step="6.1", target=prefix, reason=reason)

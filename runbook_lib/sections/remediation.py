@@ -23,15 +23,16 @@ from ..model import (
     format_time,
     parse_time,
 )
-from ..section import SectionParameters, Step
-from . import root_cause
+from ..section import SectionParameters, find_unknown
+from . import purpose, root_cause
+from .detection import compute_symptom_verdict, read_alert, read_backlog_objects
+from .immediate import read_store_health
 from .plan_effect import read_plan_effect
 from .recovery import read_recovery
 from .release import RELEASE, SETTLE, TAKE_BACK
 from .repair import REFRESH, REPAIR
-from .symptoms import compute_symptom_verdict
+from .root_cause.steps import read_worker
 from .synthetic_actions import make_revert_step
-from .unfinished import UNFINISHED
 
 __all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude"]
 
@@ -75,24 +76,11 @@ class Parameters(SectionParameters):
     wait_s: float = Field(30, ge=0, le=900, description="6.5: wait for samples at most, in seconds")
 
 
-STEPS: dict[str, Step] = {
+STEPS = {
     **root_cause.STEPS,
-    UNFINISHED.id: UNFINISHED,
-    "6.1": Step(
-        "6.1",
-        "What the planned release would change",
-        read_plan_effect,
-        "listing of the bucket, fulfillment_artifacts_arrived_total and _moved_total",
-        name="what the plan would change",
-    ),
-    "6.5": Step(
-        "6.5",
-        "Lag under 5 in two samples after the action, backlog at its baseline",
-        read_recovery,
-        "raw samples of fulfillment_lag_minutes, listing of the bucket",
-        name="recovery",
-    ),
+    **{s.id: s for s in (purpose.read_unfinished, read_plan_effect, read_recovery)},
 }
+_NO_EVIDENCE = (read_plan_effect.id, purpose.read_unfinished.id)
 ACTIONS = {
     "6.1": RELEASE,
     "6.1.1": TAKE_BACK,
@@ -112,13 +100,16 @@ def conclude(inv: Investigation) -> Conclusion:
     findings = root_cause.find_causes(readings)
     if action is None:
         supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
-        verdict = compute_symptom_verdict(readings)
+        verdict = compute_symptom_verdict(STEPS, readings)
         summary = f"nothing was changed; {verdict}" + "".join(f"; {f.name}" for f in supported)
         return _make(readings, findings, verdict, summary, root_cause.build_timeline(inv, findings))
-    recovery = readings.get("6.5")
+    recovery = readings.get(read_recovery.id)
     clear = recovery.clear if recovery else None
     found = compute_verdict(
-        symptoms={s: _status(readings, s) for s in ("6.5", "2.3", "3.3")},
+        symptoms={
+            s.id: readings[s.id].status if s.id in readings else Status.UNKNOWN
+            for s in (read_recovery, read_backlog_objects, read_store_health)
+        },
         causes=_pick_causes(inv, findings),
         alert_state=_get_alert_state(readings),
         now=inv.now(),
@@ -145,17 +136,9 @@ def _make(
         summary=summary,
         findings=findings,
         # what a plan would change is no evidence of what it did change
-        unknown_steps=tuple(
-            s
-            for s in STEPS
-            if s not in ("6.1", UNFINISHED.id) and _status(readings, s) is Status.UNKNOWN
-        ),
+        unknown_steps=find_unknown([s for s in STEPS if s not in _NO_EVIDENCE], readings),
         detail=detail,
     )
-
-
-def _status(readings: Mapping[str, Reading], step: str) -> Status:
-    return readings[step].status if step in readings else Status.UNKNOWN
 
 
 def _pick_causes(inv: Investigation, findings: tuple[Finding, ...]) -> dict[Cause, CauseStatus]:
@@ -176,14 +159,11 @@ def _pick_causes(inv: Investigation, findings: tuple[Finding, ...]) -> dict[Caus
 
 
 def _get_alert_state(readings: Mapping[str, Reading]) -> str | None:
-    if "2.1" not in readings:
-        return None
-    state = readings["2.1"].observations.get("alert_state")
-    return str(state) if state else None
+    alert = readings.get(read_alert.id)
+    return alert.observations.get("alert_state") if alert else None
 
 
 def _is_moving(readings: Mapping[str, Reading], action_at: datetime) -> bool | None:
-    if "5.1" not in readings:
-        return None
-    text = readings["5.1"].observations.get("worker_last_move")
+    worker = readings.get(read_worker.id)
+    text = worker.observations.get("worker_last_move") if worker else None
     return None if text is None else parse_time(text) > action_at

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from statistics import median
 
-from ..clients.prometheus import PrometheusClient, Sample, Series
+from ..clients.prometheus import Sample, Series
+from ..investigation import Investigation
 from ..model import Line
 
 __all__ = [
@@ -64,20 +65,15 @@ def to_points(samples: Sequence[Sample]) -> tuple[tuple[datetime, float], ...]:
 
 
 def read_range(
-    prometheus: PrometheusClient,
-    promql: str,
-    *,
-    now: datetime,
-    window: timedelta,
-    labels: Sequence[str],
-) -> list[Line]:
+    inv: Investigation, promql: str, *, labels: Sequence[str] = (), name: str = ""
+) -> tuple[Line, ...]:
     """Return an expression's series over the window for a plot, named by some labels."""
-    step_s = max(1.0, window.total_seconds() / _MAX_POINTS)
-    found = prometheus.query_range(promql, now - window, now, step_s)
-    return [
+    now, step_s = inv.now(), max(1.0, inv.window.total_seconds() / _MAX_POINTS)
+    found = inv.clients.prometheus.query_range(promql, now - inv.window, now, step_s)
+    return tuple(
         Line(
-            name=" ".join(s.labels.get(name, "") for name in labels).strip() or promql,
+            name=" ".join(s.labels.get(label, "") for label in labels).strip() or name or promql,
             points=to_points(s.samples),
         )
         for s in found[:20]
-    ]
+    )

@@ -7,9 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..errors import ClientError, RunbookError
+from ..errors import RunbookError
 from ..investigation import Investigation
-from ..model import Reading, Status
+from ..model import Reading
 from .cards import reading_html, reading_text
 from .text import safe
 
@@ -71,7 +71,7 @@ class LiveView:
             return
         try:
             for step in self._steps:
-                reading = self._observe(step)
+                reading = self._inv.observe(step)
                 old = self._readings.get(step)
                 self._readings[step] = reading
                 if old is None or old.status is not reading.status:
@@ -101,17 +101,6 @@ class LiveView:
         while not self._stopped.is_set():
             self.refresh()
             self._stopped.wait(self._every_s)
-
-    def _observe(self, step_id: str) -> Reading:
-        step = self._inv.section.STEPS[step_id]
-        try:
-            reading = step.read(self._inv)
-        except ClientError as error:
-            name, reason = step.name or step.title, f"could not be read: {error}"
-            reading = self._inv.make_reading(step_id, name, Status.UNKNOWN, reason=reason)
-        return Reading.model_validate(
-            self._inv.incident.redactor.json(reading.model_dump(mode="json"))
-        )
 
     def _html(self) -> Markup:
         cards = (reading_html(reading) for reading in self._readings.values())

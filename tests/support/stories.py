@@ -201,5 +201,7 @@ def _replace_everywhere(
                 monkeypatch.setattr(module, name, known[id(value)])
             for function in (value, getattr(value, "__init__", None)):
                 defaults = getattr(function, "__kwdefaults__", None) or {}
+                if defaults.get("sleep") is time.sleep:
+                    monkeypatch.setitem(defaults, "sleep", sleep)
                 if defaults.get("clock") is utc_now:
                     monkeypatch.setitem(defaults, "clock", known[id(utc_now)])

@@ -217,7 +217,12 @@ class World:
             settings=self.settings,
             clients=cast(Clients, FakeClients(self)),
             clock=lambda: self.now,
+            sleep=self.sleep,
         )
+
+    def sleep(self, seconds: float) -> None:
+        """Let waiting move this world's clock."""
+        self.now += timedelta(seconds=seconds)
 
     def take(self, section: SectionModule, step: str, **parameters: Any) -> Reading:
         """Take one step."""

@@ -27,10 +27,9 @@ from runbook_lib.errors import (
 )
 from runbook_lib.investigation import Investigation
 from runbook_lib.model import ActionPhase, Cause, Status, Verdict
-from runbook_lib.sections import chaos, recovery, remediation, root_cause, waiting
+from runbook_lib.sections import chaos, remediation, root_cause
 from runbook_lib.sections.release import choose_way
 from runbook_lib.sections.repair import choose_repair
-from runbook_lib.sections.root_cause import signals, worker
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.world import ORDER, TICKET, World
 
@@ -46,13 +45,7 @@ def world(tmp_path: Path) -> World:
 @pytest.fixture(autouse=True)
 def time_flies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let waiting move the world's clock instead of ours."""
-
-    def sleep(seconds: float) -> None:
-        world.now += timedelta(seconds=seconds)
-
-    monkeypatch.setattr(session.time, "sleep", sleep)
-    for module in (waiting, recovery, signals, worker):
-        monkeypatch.setattr(module, "sleep", sleep)
+    monkeypatch.setattr(session.time, "sleep", world.sleep)
 
 
 def carry_out(inv: Investigation, step: str) -> Any:

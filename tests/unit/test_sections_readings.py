@@ -18,8 +18,7 @@ from runbook_lib.clients.probe import ProbeStatus, ProbeStep
 from runbook_lib.clients.prometheus import Sample
 from runbook_lib.clients.services import LogLine
 from runbook_lib.model import Status
-from runbook_lib.sections import SECTIONS, find_section, recovery, waiting
-from runbook_lib.sections.root_cause import signals, worker
+from runbook_lib.sections import SECTIONS, find_section
 from tests.support.world import TICKET, World, make_case
 
 Change = Callable[[World], None]
@@ -29,17 +28,6 @@ Change = Callable[[World], None]
 def world(tmp_path: Path) -> World:
     """Return a healthy world."""
     return World(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def time_flies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let waiting move the world's clock instead of ours."""
-
-    def sleep(seconds: float) -> None:
-        world.now += timedelta(seconds=seconds)
-
-    for module in (waiting, recovery, signals, worker):
-        monkeypatch.setattr(module, "sleep", sleep)
 
 
 @dataclass(frozen=True)

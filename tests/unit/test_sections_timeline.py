@@ -15,7 +15,7 @@ from runbook_lib.record.incident import Incident
 from runbook_lib.report.brief import list_events
 from runbook_lib.report.telling import tell_story
 from runbook_lib.sections import SECTIONS, root_cause
-from runbook_lib.sections.alerting import LAG
+from runbook_lib.sections.detection import LAG
 from runbook_lib.sections.samples import first_increase
 from tests.support.incidents import make_incident
 from tests.support.world import World

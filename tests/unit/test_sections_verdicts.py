@@ -24,10 +24,8 @@ from runbook_lib.sections import (
     purpose,
     references,
     root_cause,
-    waiting,
 )
-from runbook_lib.sections.delivery import expect_channels
-from runbook_lib.sections.root_cause import signals, worker
+from runbook_lib.sections.immediate import expect_channels
 from tests.support.world import TICKET, World, make_case
 
 READ_ONLY: tuple[SectionModule, ...] = (purpose, detection, immediate, root_cause, references)
@@ -37,17 +35,6 @@ READ_ONLY: tuple[SectionModule, ...] = (purpose, detection, immediate, root_caus
 def world(tmp_path: Path) -> World:
     """Return a healthy world."""
     return World(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def time_flies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let waiting move the world's clock instead of ours."""
-
-    def sleep(seconds: float) -> None:
-        world.now += timedelta(seconds=seconds)
-
-    for module in (waiting, signals, worker):
-        monkeypatch.setattr(module, "sleep", sleep)
 
 
 def run(world: World, section: SectionModule) -> Verdict:
@@ -141,9 +128,7 @@ def test_a_late_hand_over_that_leaves_at_once_is_no_breach(
     assert world.take(detection, "2.3").status is Status.BREACH
     world.now += timedelta(seconds=5)
     world.put("pending/1-a.pdf", order_id="1", tracking_number="T", pending_since=since)
-    monkeypatch.setattr(
-        waiting, "sleep", lambda _s: world.store.objects.pop("pending/1-a.pdf", None)
-    )
+    monkeypatch.setattr(world, "sleep", lambda _s: world.store.objects.pop("pending/1-a.pdf", None))
     assert world.take(detection, "2.3").status is Status.OK
 
 
@@ -349,7 +334,7 @@ def test_a_doubtful_worker_is_watched_until_it_runs_again(
         assert world.worker is not None
         world.worker = replace(world.worker, last_run_at=world.now)
 
-    monkeypatch.setattr(worker, "sleep", runs_again)
+    monkeypatch.setattr(world, "sleep", runs_again)
     assert world.take(root_cause, "5.1").status is Status.OK
 
 

@@ -12,9 +12,17 @@ import pytest
 from runbook_lib import show
 from runbook_lib.errors import ClientTimeoutError
 from runbook_lib.investigation import Investigation
-from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Reading, Status, Verdict
+from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Role, Status, Verdict
 from runbook_lib.record.incident import Incident
-from runbook_lib.section import ActionStep, SectionModule, SectionParameters, Step
+from runbook_lib.section import (
+    ActionStep,
+    Outcome,
+    SectionModule,
+    SectionParameters,
+    Step,
+    breach,
+    ok,
+)
 from runbook_lib.sections import SECTIONS
 from runbook_lib.settings import Settings
 from runbook_lib.show import cards
@@ -49,15 +57,15 @@ class FakeSection:
 
     NAME, TITLE, Parameters = "02_signals_detection", "Signals", SectionParameters
 
-    def __init__(self, read: Callable[[Investigation], Reading]) -> None:
-        self.STEPS = {"2.1": Step("2.1", "Alert", read, "nowhere", name="lag")}
+    def __init__(self, read: Callable[[Investigation], Outcome]) -> None:
+        self.STEPS = {"2.1": Step("2.1", "Alert", "lag", Role.ALERT, read, "nowhere")}
         self.ACTIONS: dict[str, ActionStep] = {}
 
     def conclude(self, _inv: Investigation) -> Conclusion:
         return Conclusion(section=self.NAME, verdict=Verdict.UNKNOWN, summary="")
 
 
-def open_on(tmp_path: Path, read: Callable[[Investigation], Reading]) -> Investigation:
+def open_on(tmp_path: Path, read: Callable[[Investigation], Outcome]) -> Investigation:
     return Investigation(
         make_incident(tmp_path).incident,
         section=cast(SectionModule, FakeSection(read)),
@@ -205,10 +213,8 @@ class TestPlanTable:
 
 class TestLive:
     def test_a_status_is_journalled_when_it_changes_only(self, tmp_path: Path) -> None:
-        statuses = iter(["ok", "ok", "breach", "breach", "ok"])
-        inv = open_on(
-            tmp_path, lambda i: i.make_reading("2.1", "lag", Status(next(statuses)), reason="r")
-        )
+        outcomes = iter([ok("r"), ok("r"), breach("r"), breach("r"), ok("r")])
+        inv = open_on(tmp_path, lambda _: next(outcomes))
         view = live(inv, "2.1")
         for _ in range(4):
             view.refresh()
@@ -217,7 +223,7 @@ class TestLive:
         assert found == ["ok", "breach", "ok"]
 
     def test_what_cannot_be_read_is_unknown_with_the_reason(self, tmp_path: Path) -> None:
-        def fail(_: Investigation) -> Reading:
+        def fail(_: Investigation) -> Outcome:
             raise ClientTimeoutError("no answer in 5 s", system="prometheus")
 
         view = live(open_on(tmp_path, fail), "2.1")
@@ -230,12 +236,12 @@ class TestLive:
 
         enough, count = threading.Event(), 0
 
-        def read(inv: Investigation) -> Reading:
+        def read(_: Investigation) -> Outcome:
             nonlocal count
             count += 1
             if count >= 3:
                 enough.set()
-            return inv.make_reading("2.1", "lag", Status.OK)
+            return ok("")
 
         view = live(open_on(tmp_path, read), "2.1", every_s=0.01)
         view._buttons["Start"].click()
@@ -250,16 +256,17 @@ class TestLive:
             assert not thread.is_alive()
 
     def test_a_value_from_outside_is_escaped(self, tmp_path: Path) -> None:
-        inv = open_on(tmp_path, lambda i: i.make_reading("2.1", "<b>", Status.OK, reason="<i>"))
+        inv = open_on(tmp_path, lambda _: ok("<i>", value="<b>"))
 
         html = live(inv, "2.1")._repr_mimebundle_()["text/html"]
-        assert "<b>&lt;" not in html
+        assert "<i>" not in html
         assert "&lt;i&gt;" in html
+        assert "&lt;b&gt;" in html
 
 
 class TestWriting:
     def test_answers_become_notes_and_nobodys_words_are_overwritten(self, tmp_path: Path) -> None:
-        inv = open_on(tmp_path, lambda i: i.make_reading("2.1", "lag", Status.OK))
+        inv = open_on(tmp_path, lambda _: ok(""))
         inv.note("a colleague's words", checklist="7.3")
         made = write_down(inv, {"7.3": "What changes?", "7.4": "Which probe?"})
         assert kinds(inv) == ["note"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Barrier
 
 from runbook_lib.investigation import Investigation
+from runbook_lib.model import Reading, Status
 from runbook_lib.record.log import read_entries
 from runbook_lib.sections import detection, immediate
 from tests.support.world import make_settings
@@ -53,7 +54,14 @@ def test_each_sees_what_the_other_wrote_at_once(tmp_path: Path) -> None:
 
 def test_a_reading_of_one_is_reused_by_the_other(tmp_path: Path) -> None:
     one, two = open_two(tmp_path)
-    reading = one.make_reading("2.3", "backlog objects", "ok", value=3)
+    reading = Reading(
+        step="2.3",
+        name="backlog",
+        value=3,
+        status=Status.OK,
+        observed_at=one.now(),
+        source="listing",
+    )
     one.record("reading", {"reading": reading.model_dump(mode="json")})
 
     assert two.latest()["2.3"].value == 3

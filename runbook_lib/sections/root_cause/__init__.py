@@ -8,18 +8,15 @@ from datetime import datetime
 from ...analysis.causes import CAUSES
 from ...analysis.evidence import Observation, diagnose
 from ...investigation import Investigation
-from ...model import Cause, CauseStatus, Conclusion, Finding, Reading, Status, Verdict
-from ...section import ActionStep, SectionParameters, Step
+from ...model import Cause, CauseStatus, Conclusion, Finding, Reading, Role, Status, Verdict
+from ...section import ActionStep, SectionParameters, find_unknown
 from .. import detection, immediate, purpose
-from ..symptoms import compute_symptom_verdict
-from .checks import read_configuration, read_pipeline, read_room
-from .events import build_timeline
-from .worker import read_worker
+from .steps import read_configuration, read_pipeline, read_room, read_worker
+from .timeline import build_timeline
 
 __all__ = [
     "ACTIONS",
     "NAME",
-    "SHARED",
     "STEPS",
     "TITLE",
     "Parameters",
@@ -31,42 +28,22 @@ __all__ = [
 
 NAME = "05_root_cause"
 TITLE = "Root cause exploration"
-#: Steps of sections 1 to 3 that the diagnosis rests on; `take` reuses what is fresh.
-SHARED = ("1.4", "2.1", "2.3", "2.5", "2.6", "3.3")
-
-
-class Parameters(SectionParameters):
-    """Parameters of section 5."""
-
-
-_OWN = (
-    Step(
-        "5.1",
-        "Worker does not move labels, or the carrier times out",
+Parameters = SectionParameters
+#: The first six are steps of other sections that the diagnosis rests on.
+STEPS = {
+    s.id: s
+    for s in (
+        purpose.read_clocks,
+        detection.read_alert,
+        detection.read_backlog_objects,
+        detection.read_ticket,
+        detection.read_probe,
+        immediate.read_store_health,
         read_worker,
-        "worker API, services, carrier histogram, log",
-        name="worker and carrier",
-    ),
-    Step(
-        "5.2",
-        "The store is full",
         read_room,
-        "failed writes by reason, capacity of the store",
-        name="room in the store",
-    ),
-    Step("5.3", "The pipeline is stopped", read_pipeline, "GET /api/v2/dags", name="pipeline"),
-    Step(
-        "5.4",
-        "Wrong prefix or credentials",
+        read_pipeline,
         read_configuration,
-        "worker API, effective settings, denied requests",
-        name="prefix and credentials",
-    ),
-)
-_ALL = {**purpose.STEPS, **detection.STEPS, **immediate.STEPS}
-STEPS: dict[str, Step] = {
-    **{step_id: _ALL[step_id] for step_id in SHARED},
-    **{step.id: step for step in _OWN},
+    )
 }
 ACTIONS: dict[str, ActionStep] = {}
 
@@ -105,10 +82,12 @@ def conclude(inv: Investigation) -> Conclusion:
     readings = {s: r for s, r in inv.latest().items() if s in STEPS}
     findings = find_causes(readings)
     supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
-    symptom = compute_symptom_verdict(readings)
+    symptom = detection.compute_symptom_verdict(STEPS, readings)
     grave = [f for f in supported if CAUSES[f.name].stops_labels]
     verdict = Verdict.INCIDENT if grave else symptom
-    odd = [r for s, r in readings.items() if s.startswith("5.") and r.status is Status.BREACH]
+    odd = [
+        r for s, r in readings.items() if STEPS[s].role is Role.CAUSE and r.status is Status.BREACH
+    ]
     if supported:
         summary = "; ".join(f"{f.name}: {f.reason}" for f in supported)
         if symptom is Verdict.HEALTHY and grave:
@@ -126,16 +105,12 @@ def conclude(inv: Investigation) -> Conclusion:
     hints = [f for f in findings if f.status is CauseStatus.UNDECIDED and f.score > 0]
     if hints and not supported and symptom is not Verdict.HEALTHY:
         summary += "; hints: " + ", ".join(f"{f.name} ({f.reason})" for f in hints)
-    forecast = readings["5.3"].forecast if "5.3" in readings else None
+    forecasts = [r.forecast.model_dump() for r in readings.values() if r.forecast]
     return Conclusion(
         section=NAME,
         verdict=verdict,
         summary=summary,
         findings=findings,
-        unknown_steps=tuple(
-            s for s in STEPS if s not in readings or readings[s].status is Status.UNKNOWN
-        ),
-        detail=(
-            ({"physics": forecast.model_dump()} if forecast else {}) | build_timeline(inv, findings)
-        ),
+        unknown_steps=find_unknown(STEPS, readings),
+        detail=({"physics": forecasts[-1]} if forecasts else {}) | build_timeline(inv, findings),
     )

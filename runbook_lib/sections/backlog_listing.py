@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,13 +14,14 @@ from ..errors import NotFoundError
 from ..investigation import Investigation
 from ..model import Json, ObjectInfo, format_time
 
-__all__ = ["Waiting", "WaitingObject", "list_prefixes", "read_waiting"]
+__all__ = ["LISTING", "Waiting", "WaitingObject", "list_prefixes", "read_waiting"]
+
+#: Where a listing looks, as the source of a step.
+LISTING = "listing of $fulfillment_bucket/{$pending_prefix,$chaos_prefix} at $minio_endpoint"
 
 Origin = Literal["real", "synthetic"]
 _SETTLE_S = 4
 _JUST_WRITTEN = timedelta(seconds=10)
-
-sleep = time.sleep
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,18 @@ class Waiting:
             "future_pending_since": sum(o.has_future_since for o in self.objects),
         }
 
+    def describe(self, limit_minutes: float) -> str:
+        """Say in words what waits and for how long."""
+        real, synthetic = self.of("real"), self.of("synthetic")
+        overdue = len(self.overdue("real", limit_minutes))
+        text = f"{len(real)} real objects wait, {overdue} of them over {limit_minutes:g} min"
+        if real:
+            text += f" (longest {self.lag_minutes('real'):.1f} min)"
+        if synthetic:
+            late = f"{len(self.overdue('synthetic', limit_minutes))} over the threshold (a drill)"
+            text += f"; {len(synthetic)} synthetic ones wait too, {late}"
+        return text
+
     def rows(self, limit: int = 200) -> list[dict[str, Json]]:
         """Return a table of the objects that wait longest."""
         return [
@@ -137,7 +149,7 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
     gone: set[str] = set()
     for _ in range(_SETTLE_S):
         if doubtful > gone:
-            sleep(1.0)
+            inv.sleep(1.0)
             gone |= _find_gone(store, sorted(doubtful - gone))
     objects = [o for o in objects if o.info.key not in gone]
     return Waiting(inv.now(), tuple(objects))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -26,8 +26,9 @@ from ...model import (
     Reading,
     format_time,
 )
-from ..alerting import LAG
+from ..detection import LAG
 from ..samples import one_series, scrape_interval_s
+from .worker_metrics import BACKLOG
 
 __all__ = ["build_timeline", "read_events"]
 
@@ -76,15 +77,14 @@ def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> dict[str,
     ``timeline``: rows, oldest first; ``timeline_without``: what could not be read. From the
     journal alone.
     """
-    readings = inv.latest()
-    told = readings.get("5.1")
+    readings = inv.latest().values()
+    events = [event for r in readings for event in r.events]
     merged = merge_events(
-        told.events if told else (),
-        _find_signs(inv, findings), _read_actions(inv), _find_settings(inv, readings),
+        events, _find_signs(inv, findings), _read_actions(inv), _find_settings(inv, readings),
         skews_s=_read_skews(readings), limit=_MAX_EVENTS,
     )  # fmt: skip
     rows = [_to_row(event) for event in merged]
-    missing = list(told.events_without) if told else ["5.1 was not read"]
+    missing = [what for r in readings for what in r.events_without]
     return {"timeline": rows, "timeline_without": missing} if rows or missing else {}
 
 
@@ -120,8 +120,7 @@ def _read_turns(inv: Investigation) -> Iterable[Event]:
     lag = [(s.at, round(s.value, 1)) for s in one_series(_query(inv, LAG))]
     yield from find_turning_points(lag, limit, name="lag", unit="min", source="prometheus")
     prefix = inv.settings.pending_prefix
-    metric = f'fulfillment_artifacts_backlog_objects{{origin="real",prefix="{prefix}"}}'
-    backlog = [(s.at, s.value) for s in one_series(_query(inv, metric))]
+    backlog = [(s.at, s.value) for s in one_series(_query(inv, BACKLOG % prefix))]
     usual = sorted(value for _, value in backlog)[len(backlog) // 2] if backlog else 0.0
     yield from find_turning_points(
         backlog, 2 * usual + 20, name="backlog", unit="objects", source="prometheus"
@@ -185,15 +184,16 @@ def _find_signs(inv: Investigation, findings: Iterable[Finding]) -> list[Event]:
     return [Event(at, "cause", f"first sign of {name}") for name, at in first.items()]
 
 
-def _find_settings(inv: Investigation, readings: Mapping[str, Reading]) -> Iterable[Event]:
-    """Say since when the worker has the wrong settings that 5.4 found: since it started."""
-    told, worker = readings.get("5.4"), readings.get("5.1")
-    wrong = told.observations.get("worker_place") if told else None
-    if wrong and worker and (at := worker.first_seen.get(Cause.BAD_PREFIX)):
-        text = f"{inv.settings.worker_service} runs since then, and {wrong}"
-        yield Event(at, "configuration", text)
+def _find_settings(inv: Investigation, readings: Iterable[Reading]) -> Iterable[Event]:
+    """Say since when the worker has wrong settings: since it started."""
+    wrong = [place for r in readings if (place := r.observations.get("worker_place"))]
+    since = [at for r in readings if (at := r.first_seen.get(Cause.BAD_PREFIX))]
+    if wrong and since:
+        text = f"{inv.settings.worker_service} runs since then, and {wrong[0]}"
+        yield Event(since[0], "configuration", text)
 
 
-def _read_skews(readings: Mapping[str, Reading]) -> dict[str, float]:
-    skews = readings["1.4"].observations.get("clock_skews_s", {}) if "1.4" in readings else {}
-    return {name: float(s) for name, s in skews.items() if abs(s) > _LEAST_SKEW_S}
+def _read_skews(readings: Iterable[Reading]) -> dict[str, float]:
+    found = (r.observations.get("clock_skews_s", {}) for r in readings)
+    skews = {name: skew for told in found for name, skew in told.items()}
+    return {name: skew for name, skew in skews.items() if abs(skew) > _LEAST_SKEW_S}

@@ -1,29 +1,41 @@
-"""What the worker counts and logs just now: from Prometheus, else from the service itself."""
+"""What the worker counts and logs: failures, carrier, labels that come and leave."""
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
 
+from ...analysis.backlog import Rate, compute_rate, sum_rates
 from ...clients.http import MetricSample
 from ...clients.prometheus import Sample, Series
-from ...errors import ClientError
 from ...investigation import Investigation
-from ...model import Json
-from ..samples import compute_increase, first_increase, one_series, scrape_interval_s
+from ...model import Cause, Json, Line
+from ...section import attempt
+from ..samples import compute_increase, first_increase, one_series, read_range, scrape_interval_s
 
-__all__ = ["Signals", "read_logged_reasons", "read_signals"]
+__all__ = [
+    "BACKLOG",
+    "WorkerMetrics",
+    "draw_throughput",
+    "read_logged_reasons",
+    "read_rates",
+    "read_worker_metrics",
+]
+
+#: Real objects that wait, by Prometheus; the prefix is filled in.
+BACKLOG = 'fulfillment_artifacts_backlog_objects{origin="real",prefix="%s"}'
 
 _FAILED = "fulfillment_artifacts_failed_total"
 _CARRIER = "fulfillment_carrier_request_seconds_count"
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _MOVED = "fulfillment_artifacts_moved_total"
 _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
+_THROUGHPUT = {"arrival": _ARRIVED, "drain": _MOVED}
+_RATE_S = 120
 _RECENT_S = 30.0
 _FLOW_S = 300.0
 _BLIND_WAIT_S = 4.0
@@ -38,11 +50,9 @@ _LOG_SIGNS = {
     "no_such_bucket": r"no_such_bucket|NoSuchBucket",
 }
 
-sleep = time.sleep
-
 
 @dataclass(frozen=True, slots=True)
-class Signals:
+class WorkerMetrics:
     """Growth of the worker's counters, newest first things first.
 
     Attributes
@@ -62,19 +72,22 @@ class Signals:
     drained: float | None = None
     first: dict[str, datetime] = field(default_factory=dict)
     run_gap_s: float | None = None
-    prometheus_error: str = ""
 
     def share(self, outcome: str) -> float | None:
         """Return an outcome's share of the carrier's answers; None when it was not asked twice."""
         total = sum(self.carrier.values())
         return round(self.carrier.get(outcome, 0) / total, 3) if total >= 2 else None
 
+    def first_seen(self, causes: Mapping[Cause, str]) -> dict[Cause, datetime]:
+        """Return when the reasons that stand for causes were first counted."""
+        return {cause: self.first[why] for cause, why in causes.items() if why in self.first}
+
     def failures(self, *reasons: str) -> dict[str, Json]:
         """Return the observations ``failures_<reason>``."""
         return {f"failures_{r}": self.recent.get(r, 0.0) if self.recent else None for r in reasons}
 
 
-def read_signals(inv: Investigation) -> Signals:
+def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
     """Read the worker's counters.
 
     Raises
@@ -86,16 +99,11 @@ def read_signals(inv: Investigation) -> Signals:
     -----
     Only reads. Without Prometheus the service's own ``/metrics`` is read twice, 4 s apart.
     """
-    error = ""
-    try:
-        if (found := _from_prometheus(inv)) is not None:
-            return found
-    except ClientError as failure:
-        error = str(failure)
-    return _from_service(inv, error)
+    found, _ = attempt(lambda: _from_prometheus(inv))
+    return found or _from_service(inv)
 
 
-def _from_prometheus(inv: Investigation) -> Signals | None:
+def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
     prometheus, now = inv.clients.prometheus, inv.now()
     failed = prometheus.query_samples(_FAILED, inv.window.total_seconds())
     newest = [s.samples[-20:] for s in failed if s.samples]
@@ -109,7 +117,7 @@ def _from_prometheus(inv: Investigation) -> Signals | None:
     moved = prometheus.query_samples(_MOVED, _FLOW_S)
     arrived = prometheus.query_samples(_ARRIVED, _FLOW_S)
     runs = sorted({s.value for s in one_series(prometheus.query_samples(_LAST_RUN, _FLOW_S))})
-    return Signals(
+    return WorkerMetrics(
         source=f"{prometheus.url} {_FAILED}",
         recent=_sum_by(failed, "reason", recent),
         carrier=_sum_by(prometheus.query_samples(_CARRIER, _FLOW_S), "outcome", recent),
@@ -120,21 +128,20 @@ def _from_prometheus(inv: Investigation) -> Signals | None:
     )
 
 
-def _from_service(inv: Investigation, prometheus_error: str) -> Signals:
+def _from_service(inv: Investigation) -> WorkerMetrics:
     service = inv.clients.fulfillment
     before = service.read_metrics()
     at = inv.now()
-    sleep(_BLIND_WAIT_S)
+    inv.sleep(_BLIND_WAIT_S)
     pages = ((at, before), (inv.now(), service.read_metrics()))
     failed, carrier = _pair(pages, _FAILED), _pair(pages, _CARRIER)
     arrived, moved = _pair(pages, _ARRIVED), _pair(pages, _MOVED)
-    return Signals(
+    return WorkerMetrics(
         source=f"{service.url}/metrics",
         recent=_sum_by(failed, "reason", at),
         carrier=_sum_by(carrier, "outcome", at),
         surplus=_sum(arrived, at) - _sum(moved, at) if arrived and moved else None,
         drained=_sum(moved, at) if moved else None,
-        prometheus_error=prometheus_error,
     )
 
 
@@ -176,11 +183,43 @@ def read_logged_reasons(inv: Investigation, *reasons: str) -> dict[str, Json]:
     """
     since = inv.now() - timedelta(seconds=_RECENT_S)
     since = max(since, inv.journal.last_applied_at or since)
-    try:
-        lines = inv.clients.services.read_logs(inv.settings.worker_service, since=since)
-    except ClientError:
-        return {f"logged_{reason}": None for reason in reasons}
+    lines, _ = attempt(
+        lambda: inv.clients.services.read_logs(inv.settings.worker_service, since=since)
+    )
+
+    def is_told(reason: str) -> bool | None:
+        if lines is None:
+            return None
+        return any(re.search(_LOG_SIGNS[reason], line.text, re.I) for line in lines)
+
+    return {f"logged_{reason}": is_told(reason) for reason in reasons}
+
+
+def read_rates(inv: Investigation) -> dict[str, Rate | None]:
+    """Return the rates of ``arrival`` and ``drain``; None for what has too few samples.
+
+    Raises
+    ------
+    ClientError
+        When Prometheus does not answer.
+    """
+    found = {n: inv.clients.prometheus.query_samples(m, _RATE_S) for n, m in _THROUGHPUT.items()}
     return {
-        f"logged_{reason}": any(re.search(_LOG_SIGNS[reason], line.text, re.I) for line in lines)
-        for reason in reasons
+        name: sum_rates(compute_rate([(s.at, s.value) for s in one.samples]) for one in series)
+        for name, series in found.items()
     }
+
+
+def draw_throughput(inv: Investigation) -> tuple[Line, ...]:
+    """Return arrival and drain per minute over the window, as lines of a plot.
+
+    Raises
+    ------
+    ClientError
+        When Prometheus does not answer.
+    """
+    return tuple(
+        line
+        for name, metric in _THROUGHPUT.items()
+        for line in read_range(inv, f"sum(rate({metric}[1m])) * 60", name=name)
+    )
