@@ -2,56 +2,32 @@
 
 Lines, in order: ``approved``; for each batch ``intent`` (on the disk before its first request),
 ``landed``, ``refused`` or ``doubtful`` as answers come, ``deleting`` (on the disk before its first
-delete), ``outcome``; ``done`` when nothing is left but what a person must decide. ``hold`` says
-that the worker is paused for this plan; ``settled`` and ``taken_back`` come from other plans.
+delete), the outcomes ``moved``, ``skipped``, ``conflict`` and ``unproven``; ``done`` when nothing
+is left but what a person must decide. ``hold`` says that the worker is paused for this plan;
+``taken``, ``not_taken`` (a person's word) and ``taken_back`` come from other plans.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
-from chainlog import Entry
+from chainlog import ChainedLog, Entry
 
 from .bucket import format_time, parse_time
 from .plan import MovePlan
 from .record import Record, pack, unpack
 from .table import State
 
-
-class Log(Protocol):
-    """An append-only log, such as ``chainlog.ChainedLog``; every method raises ``LogError``."""
-
-    def locked(self) -> AbstractContextManager[None]:
-        """Keep others from appending."""
-
-    def append(self, kind: str, data: dict[str, Any], *, sync: bool = True) -> Entry:
-        """Append one entry; with ``sync`` it is on the disk afterwards."""
-
-    def read(self) -> list[Entry]:
-        """Return every entry."""
-
-    def reserve(self) -> None:
-        """Keep room on the disk for what happens next."""
-
-    def release_reserve(self) -> None:
-        """Give that room back."""
-
-
-Logs = Callable[[str], Log]
+Logs = Callable[[str], ChainedLog]
 """Plan id to its ledger."""
 
+#: What becomes of a row.
+CLOSED = (State.MOVED, State.SKIPPED, State.CONFLICT, State.UNPROVEN)
 _STATES = {"intent": State.DOUBTFUL, "refused": State.NONE, "landed": State.LANDED}
-_OUTCOMES = {
-    "moved": State.MOVED,
-    "skipped": State.SKIPPED,
-    "conflicts": State.CONFLICT,
-    "unproven": State.UNPROVEN,
-}
-_WORDS = {"taken": State.TAKEN, "not_taken": State.FREED}
+_STATES |= {"taken": State.TAKEN, "not_taken": State.FREED, **{s.value: s for s in CLOSED}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +49,8 @@ class Ledger:
     fence_at : the store's time from which on no request of the past can take effect
     """
 
-    def __init__(self, log: Log, plan: MovePlan, record: Record | None = None) -> None:
-        self._log = log
-        self.plan = plan
+    def __init__(self, log: ChainedLog, plan: MovePlan, record: Record | None = None) -> None:
+        self.log, self.plan = log, plan
         self.states = [State.NONE] * len(plan.rows)
         self.landings: dict[int, Landing] = {}
         self.reasons: dict[int, str] = {}
@@ -93,11 +68,19 @@ class Ledger:
         if record is not None:
             self._believe(record)
 
+    def summarize(self, **more: Any) -> Record:
+        """Return what the bucket should know; ``more``: its other fields."""
+        what = {"plan": self.plan.id, "sha256": self.plan.sha256, "rows": len(self.plan.rows)}
+        state = {"begun": self.begun, "ledger": self.head, "taken_back_by": self.taken_back_by}
+        unproven, conflicts = (frozenset(self.rows(s)) for s in (State.UNPROVEN, State.CONFLICT))
+        open_ = {"unproven": unproven, "conflicts": conflicts, "is_holding": self.is_holding}
+        return Record.model_validate({**what, **state, **open_, **more})
+
     def rows(self, *states: State) -> list[int]:
         """Return the rows in some states, in order."""
         return [row for row, state in enumerate(self.states) if state in states]
 
-    def note(self, kind: str, data: dict[str, Any], *, sync: bool = False) -> None:
+    def note(self, kind: str, rows: Iterable[int] = (), *, sync: bool = False, **data: Any) -> None:
         """Write one line and take it in.
 
         Raises
@@ -105,39 +88,33 @@ class Ledger:
         LogError
             When it could not be written: send nothing more.
         """
-        self._take(self._log.append(kind, data, sync=sync))
+        named = {"rows": pack(rows)} if rows else {}
+        self._take(self.log.append(kind, {**named, **data}, sync=sync))
 
     def announce(self, rows: Iterable[int], fence_at: datetime) -> None:
         """Write which rows are copied next; there is room for what comes of it afterwards."""
-        self._log.reserve()
-        self._note_intent(rows, fence_at)
-
-    def _note_intent(self, rows: Iterable[int], fence_at: datetime) -> None:
-        self.note("intent", {"rows": pack(rows), "fence_at": format_time(fence_at)}, sync=True)
+        self.log.reserve()
+        self.note("intent", rows, sync=True, fence_at=format_time(fence_at))
 
     def land(self, row: int, etag: str, at: datetime | None) -> None:
         """Write that a copy is there: since when by its answer, or found by a look."""
-        when = format_time(at) if at else ""
-        self.note("landed", {"rows": pack([row]), "etag": etag, "at": when})
+        self.note("landed", [row], etag=etag, at=format_time(at) if at else "")
 
-    def settle_rows(self, **rows: Sequence[int]) -> None:
-        """Write outcomes: ``moved``, ``skipped``, ``conflicts`` or ``unproven``, by row."""
-        if named := {name: pack(some) for name, some in rows.items() if some}:
-            dealt_with = sorted({row for some in rows.values() for row in some})
-            reasons = {str(r): self.reasons[r] for r in dealt_with if r in self.reasons}
-            self.note("outcome", {**named, "reasons": reasons})
+    def close(self, state: State, rows: Sequence[int]) -> None:
+        """Write an outcome of some rows, with the reasons."""
+        if rows:
+            reasons = {str(row): self.reasons[row] for row in rows if row in self.reasons}
+            self.note(state.value, rows, reasons=reasons)
 
     def keep_belief(self) -> None:
         """Write down what only the bucket's record knew, before the record is written anew."""
         if self.is_behind and self.fence_at:
+            fence_at, in_doubt = format_time(self.fence_at), self.rows(State.DOUBTFUL)
             unproven, conflicts = self.rows(State.UNPROVEN), self.rows(State.CONFLICT)
-            self._note_intent(self.rows(State.DOUBTFUL), self.fence_at)
-            self.settle_rows(unproven=unproven, conflicts=conflicts)
+            self.note("intent", in_doubt, sync=True, fence_at=fence_at)
+            self.close(State.UNPROVEN, unproven)
+            self.close(State.CONFLICT, conflicts)
             self.is_behind = False
-
-    def close(self) -> None:
-        """Give the reserved room back."""
-        self._log.release_reserve()
 
     def _take(self, entry: Entry) -> None:
         data, self.head = entry.data, entry.hash
@@ -155,11 +132,6 @@ class Ledger:
                 at = parse_time(data["at"]) if data["at"] else None
                 self.landings |= dict.fromkeys(rows, Landing(data["etag"], at))
                 self.already |= rows if at is None else set()
-            case "outcome":
-                for name, state in _OUTCOMES.items():
-                    self._set(unpack(data.get(name, ())), state)
-            case "settled":
-                self._set(rows, _WORDS[data["word"]])
             case "window":
                 self.lost += data["lost"]
             case "hold":
@@ -186,7 +158,9 @@ class Ledger:
         self.begun = max(self.begun, record.begun)
         if record.fence_at:
             self._wait_for(record.fence_at)
-        in_doubt = range(min(record.begun, len(self.states)))
-        self._set([r for r in in_doubt if self.states[r] is State.NONE], State.DOUBTFUL)
-        for open_, state in ((record.unproven, State.UNPROVEN), (record.conflicts, State.CONFLICT)):
-            self._set([r for r in unpack(open_) if r < len(self.states)], state)
+        known = range(len(self.states))
+        self._set(
+            [r for r in known[: record.begun] if self.states[r] is State.NONE], State.DOUBTFUL
+        )
+        self._set(record.unproven.intersection(known), State.UNPROVEN)
+        self._set(record.conflicts.intersection(known), State.CONFLICT)

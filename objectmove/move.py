@@ -13,18 +13,18 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from chainlog import LogError
+from chainlog import ChainedLog, LogError
 
 from . import errors
 from . import record as records
 from .bucket import Answer, Bucket, Request, Seen, find_all, format_time
 from .errors import MoveError, NotApprovedError, StoppedError, StoreError
-from .ledger import Ledger, Log, Logs
+from .ledger import CLOSED, Ledger, Logs
 from .plan import MovePlan, PlanRow
 from .probe import probe
-from .record import Record, pack, unpack
-from .session import Clock, Notice, Session, SystemClock
-from .table import Act, Fence, Place, Seat, State, decide
+from .record import Record, pack
+from .session import Clock, Notice, Session
+from .table import Act, Fence, Place, State, decide
 
 BATCH = 64
 """Rows whose copies are announced together: the most that a kill can leave in doubt."""
@@ -91,10 +91,10 @@ class MoveResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""
-        keys = {name: list(getattr(self, name)) for name in ("unproven", "lost_in_window")}
-        conflicts = [{"key": key, "reason": why} for key, why in self.conflicts]
-        failed = [{"key": key, "reason": why} for key, why in self.failed]
-        return {**asdict(self), **keys, "conflicts": conflicts, "failed": failed}
+        told = asdict(self)
+        for name in ("conflicts", "failed"):
+            told[name] = [{"key": key, "reason": why} for key, why in told[name]]
+        return told
 
 
 FindNewer = Callable[[Mapping[str, datetime]], set[str]]
@@ -106,22 +106,6 @@ Watch = Callable[[str], AbstractContextManager[FindNewer]]
 
 def _watch_nothing(_prefix: str) -> AbstractContextManager[FindNewer]:
     return nullcontext(lambda _than: set())
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What a run needs beside its plan."""
-
-    bucket: Bucket
-    logs: Logs
-    operator: str
-    hold: Hold
-    clock: Clock = field(default_factory=SystemClock)
-    notice: Notice = lambda _: None
-    progress: Callable[[int, int], None] = lambda _done, _total: None
-    batch_size: int = BATCH
-    age_key: str = ""
-    watch: Watch = _watch_nothing
 
 
 def apply_plan(  # noqa: PLR0917  # called by name
@@ -154,7 +138,7 @@ def apply_plan(  # noqa: PLR0917  # called by name
     """
     if approve != plan.sha256:
         raise NotApprovedError(f"the approval is not of {plan.id}: its SHA-256 is {plan.sha256}")
-    return _carry_out(plan, _Run(bucket, logs, operator, hold, **how), is_new=True)
+    return _Mover(bucket, plan, logs, operator, hold, **how).run(is_new=True)
 
 
 def resume_plan(
@@ -164,7 +148,7 @@ def resume_plan(
 
     Parameters and errors are those of ``apply_plan``; the approval was given.
     """
-    return _carry_out(plan, _Run(bucket, logs, operator, hold, **how), is_new=False)
+    return _Mover(bucket, plan, logs, operator, hold, **how).run(is_new=False)
 
 
 def place_of(seen: Seen | None, planned: PlanRow, *, at_source: bool, etag: str = "") -> Place:
@@ -176,32 +160,8 @@ def place_of(seen: Seen | None, planned: PlanRow, *, at_source: bool, etag: str 
     """
     if seen is None:
         return Place.ABSENT
-    if at_source:
-        is_same = planned.version.is_same(seen)
-    else:
-        is_same = seen.etag in (planned.etag, etag) and seen.size_bytes == planned.size_bytes
-    return Place.SAME if is_same else Place.OTHER
-
-
-def _carry_out(plan: MovePlan, run: _Run, *, is_new: bool) -> MoveResult:
-    header, bucket = plan.header, run.bucket
-    if (header.endpoint, header.bucket) != (bucket.endpoint, bucket.name):
-        where = f"{bucket.name} at {bucket.endpoint}"
-        raise NotApprovedError(
-            f"{plan.id} is of {header.bucket} at {header.endpoint}, not of {where}"
-        )
-    log, parent = run.logs(plan.id), run.logs(header.parent) if header.parent else None
-    with ExitStack() as stack:
-        stack.enter_context(log.locked())
-        if parent is not None:
-            stack.enter_context(parent.locked())
-        if is_new:
-            _check_new(Ledger(log, plan), run.clock.now())
-        session = Session(bucket, plan, run.operator, run.clock, run.notice)
-        stack.enter_context(session)
-        record = records.read_record(bucket, plan.id)
-        ledger = Ledger(log, plan, record)
-        return _Mover(plan, run, session, ledger, parent, record).carry_out(is_new=is_new)
+    is_same = seen.etag in (planned.etag, etag) and seen.size_bytes == planned.size_bytes
+    return Place.SAME if (planned.version.is_same(seen) if at_source else is_same) else Place.OTHER
 
 
 def _check_new(ledger: Ledger, now: datetime) -> None:
@@ -216,7 +176,7 @@ def _check_new(ledger: Ledger, now: datetime) -> None:
 
 @dataclass
 class _Mover:
-    """One run over one plan, inside its session.
+    """One run over one plan.
 
     Attributes
     ----------
@@ -226,18 +186,48 @@ class _Mover:
     seen : the last looks, by key
     """
 
+    bucket: Bucket
     plan: MovePlan
-    run: _Run
-    session: Session
-    ledger: Ledger
-    parent: Log | None
-    record: Record | None
+    logs: Logs
+    operator: str
+    hold: Hold
+    clock: Clock = field(default_factory=Clock)
+    notice: Notice = lambda _: None
+    progress: Callable[[int, int], None] = lambda _done, _total: None
+    batch_size: int = BATCH
+    age_key: str = ""
+    watch: Watch = _watch_nothing
+    session: Session = field(init=False)
+    ledger: Ledger = field(init=False)
+    parent: ChainedLog | None = None
+    record: Record | None = None
     fences: dict[int, datetime] = field(default_factory=dict)
     seen: dict[str, Seen | None] = field(default_factory=dict)
     stopped: str = ""
 
-    def carry_out(self, *, is_new: bool) -> MoveResult:
-        """Do all that can be done, and leave the bucket's record right."""
+    def run(self, *, is_new: bool) -> MoveResult:
+        """Lock the ledger, claim the bucket, and do all that can be done."""
+        plan, header, bucket = self.plan, self.plan.header, self.bucket
+        if (header.endpoint, header.bucket) != (bucket.endpoint, bucket.name):
+            of, where = (
+                f"{header.bucket} at {header.endpoint}",
+                f"{bucket.name} at {bucket.endpoint}",
+            )
+            raise NotApprovedError(f"{plan.id} is of {of}, not of {where}")
+        log, self.parent = self.logs(plan.id), self.logs(header.parent) if header.parent else None
+        with ExitStack() as stack:
+            for some in filter(None, (log, self.parent)):
+                stack.enter_context(some.locked())
+            if is_new:
+                _check_new(Ledger(log, plan), self.clock.now())
+            session = Session(bucket, plan, self.operator, self.clock, self.notice)
+            self.session = stack.enter_context(session)
+            self.record = records.read_record(bucket, plan.id)
+            self.ledger = Ledger(log, plan, self.record)
+            return self._carry_out(is_new=is_new)
+
+    def _carry_out(self, *, is_new: bool) -> MoveResult:
+        """Do the work, and leave the bucket's record right."""
         if not self._check(is_new=is_new):
             if self.ledger.is_holding:
                 with self._held():
@@ -247,7 +237,7 @@ class _Mover:
                 raise NotApprovedError(self.stopped)
             return self._sum_up()
         header = self.plan.header
-        watch = _watch_nothing if header.abilities.conditional_delete else self.run.watch
+        watch = _watch_nothing if header.abilities.conditional_delete else self.watch
         with self._held(), watch(header.source) as find_newer:
             self._begin(is_new=is_new)
             before = set(self.ledger.rows(State.MOVED))
@@ -270,9 +260,9 @@ class _Mover:
         rows = [self.plan.rows[row] for row in moved]
         newer = sorted(find_newer({row.key: row.last_modified for row in rows}))
         if newer:
-            there = self.run.bucket.look(newer)
+            there = self.bucket.look(newer)
             if lost := [key for key in newer if there.get(key, Seen) is None]:
-                self.ledger.note("window", {"lost": lost}, sync=True)
+                self.ledger.note("window", lost=lost, sync=True)
 
     def _check(self, *, is_new: bool) -> bool:
         """Tell whether there is work to do; refuse what must not begin, or not go on."""
@@ -317,10 +307,10 @@ class _Mover:
     @contextmanager
     def _held(self) -> Iterator[None]:
         """Keep the others still; what we paused, we let go on, also after a crash and a resume."""
-        hold, ledger = self.run.hold, self.ledger
+        hold, ledger = self.hold, self.ledger
         is_ours = not hold.is_paused()
         if is_ours:
-            ledger.note("hold", {"taken": True, "words": hold.words}, sync=True)
+            ledger.note("hold", taken=True, words=hold.words, sync=True)
         try:
             if is_ours:
                 hold.pause()
@@ -341,39 +331,37 @@ class _Mover:
         if self.ledger.is_holding:
             try:
                 self.session.confirm()
-                self.run.hold.resume()
+                self.hold.resume()
             except MoveError as error:
                 way_on = f"runbook resume {self.plan.id}"
                 text = f"{why}the worker may still be paused ({error}): {way_on}"
                 raise StoppedError(text) from error
-            self.ledger.note("hold", {"taken": False}, sync=True)
+            self.ledger.note("hold", taken=False, sync=True)
 
     def _begin(self, *, is_new: bool) -> None:
         plan, ledger, header = self.plan, self.ledger, self.plan.header
-        if probe(self.run.bucket, expires_s=header.timing.expires_s) != header.abilities:
+        if probe(self.bucket, expires_s=header.timing.expires_s) != header.abilities:
             raise errors.NotReadyError(
                 f"the store behaves differently than when {plan.id} was made"
             )
         self._look_everywhere()
-        doubts = records.find_keys_in_doubt(self.run.bucket, but={plan.id, header.parent})
+        doubts = records.find_keys_in_doubt(self.bucket, but={plan.id, header.parent})
         if is_new:
             self._check_drift(doubts)
         self.session.renew()
         if not ledger.approved_sha256:
-            by = self.record.by if self.record else self.run.operator
-            data = {"plan": plan.id, "sha256": plan.sha256, "by": by, "objects": len(plan.rows)}
-            where = {"bucket": header.bucket, "endpoint": header.endpoint}
-            ledger.note("approved", {**data, **where}, sync=True)
+            by = self.record.by if self.record else self.operator
+            ledger.note("approved", sync=True, plan=plan.id, sha256=plan.sha256, by=by)
         if not is_new:
-            ledger.note("resumed", {"by": self.run.operator}, sync=True)
+            ledger.note("resumed", by=self.operator, sync=True)
             ledger.keep_belief()
             touched = [r for r in ledger.rows(State.NONE) if plan.rows[r].key in doubts]
             ledger.reasons |= {r: f"{doubts[plan.rows[r].key]} touched it" for r in touched}
-            ledger.settle_rows(skipped=touched)
+            ledger.close(State.SKIPPED, touched)
         if self.parent is not None and header.action == "undo":
             # said where the release stands, before its copies go
             self.parent.append("taken_back", {"by": plan.id})
-            if record := records.read_record(self.run.bucket, header.parent):
+            if record := records.read_record(self.bucket, header.parent):
                 self._update(record, taken_back_by=plan.id)
         if self.record is None:
             records.write_recorded_plan(self.session, plan)
@@ -381,7 +369,7 @@ class _Mover:
 
     def _look_everywhere(self) -> None:
         """Look at every source and destination, by listings."""
-        bucket, header = self.run.bucket, self.plan.header
+        bucket, header = self.bucket, self.plan.header
         rows = [row for row in self.plan.rows if row.to]
         sources = find_all(bucket, header.source, [row.key for row in rows])
         again = [key for key, seen in sources.items() if seen is None]
@@ -390,10 +378,10 @@ class _Mover:
 
     def _check_drift(self, doubts: Mapping[str, str]) -> None:
         changed = []
-        for row in self.plan.rows:
+        for number, row in enumerate(self.plan.rows):
             if row.key in doubts or row.to in doubts:
                 changed.append(f"{row.key}: {doubts.get(row.key) or doubts[row.to]} touched it")
-            elif row.to and self._place(row, at_source=True) is not Place.SAME:
+            elif row.to and self._place(number, at_source=True) is not Place.SAME:
                 changed.append(f"{row.key}: it changed, or is gone")
         if changed:
             more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
@@ -403,23 +391,9 @@ class _Mover:
             )
 
     def _write_record(self, *, finished: bool = False) -> None:
-        ledger = self.ledger
-        record = Record(
-            plan=self.plan.id,
-            sha256=self.plan.sha256,
-            by=ledger.approved_by or self.run.operator,
-            host=self.session.host,
-            rows=len(self.plan.rows),
-            begun=ledger.begun,
-            ledger=ledger.head,
-            fence_at=self.session.fence_at,
-            finished=finished,
-            unproven=pack(ledger.rows(State.UNPROVEN)),
-            conflicts=pack(ledger.rows(State.CONFLICT)),
-            is_holding=ledger.is_holding,
-            taken_back_by=ledger.taken_back_by,
-        )
-        records.write_record(self.session, record)
+        by, session = self.ledger.approved_by or self.operator, self.session
+        who = {"by": by, "host": session.host, "fence_at": session.fence_at}
+        records.write_record(session, self.ledger.summarize(**who, finished=finished))
 
     def _list_open(self) -> list[int]:
         """Return the rows that are to be moved and are not dealt with."""
@@ -435,35 +409,31 @@ class _Mover:
         if not ledger.is_done:
             if self.parent is not None:
                 self._finish_parent(self.parent)
-            ledger.note("done", self._sum_up().to_json(), sync=True)
+            ledger.note("done", **self._sum_up().to_json(), sync=True)
         if ledger.rows(State.UNPROVEN, State.CONFLICT):
             self._write_record(finished=True)
         else:
             records.delete_record(self.session, self.plan.id)
-        ledger.close()
+        ledger.log.release_reserve()
 
-    def _finish_parent(self, log: Log) -> None:
+    def _finish_parent(self, log: ChainedLog) -> None:
         """Write a person's word, or the undo, into the release that it is about."""
-        header, settled = self.plan.header, set[int]()
-        record = records.read_record(self.run.bucket, header.parent)
+        header, settled = self.plan.header, list[int]()
+        record = records.read_record(self.bucket, header.parent)
         head = record.ledger if record else ""
         if header.action == "settle":
             done = zip(self.plan.rows, self.ledger.states, strict=True)
-            settled = {
-                int(row.facts["row"]) for row, state in done if not row.to or state is State.MOVED
-            }
-            data = {"rows": pack(settled), "word": header.word, "by": self.run.operator}
+            settled = [int(row.facts["row"]) for row, at in done if not row.to or at is State.MOVED]
             known = {entry.hash for entry in log.read()}
-            entry = log.append("settled", {**data, "plan": self.plan.id})
+            by = {"by": self.operator, "plan": self.plan.id}
+            entry = log.append(header.word, {"rows": pack(settled), **by})
             # another machine's ledger of the release stays behind what the bucket knows
             head = entry.hash if head in known else head
         if record is None:
             return
-        unproven = unpack(record.unproven) - settled
-        conflicts = unpack(record.conflicts) - settled
+        open_ = {n: getattr(record, n).difference(settled) for n in ("unproven", "conflicts")}
         finished = record.finished or header.action == "undo"
-        if unproven or conflicts or record.is_holding or not finished:
-            open_ = {"unproven": pack(unproven), "conflicts": pack(conflicts)}
+        if any(open_.values()) or record.is_holding or not finished:
             self._update(record, **open_, finished=finished, ledger=head)
         else:
             records.delete_record(self.session, header.parent)
@@ -486,7 +456,7 @@ class _Mover:
         """Move one object to its end, and then the others, a batch at a time."""
         start, states, fine = 0, self.ledger.states, (State.MOVED, State.SKIPPED)
         while start < len(rows):
-            batch = rows[start : start + (self.run.batch_size if start else 1)]
+            batch = rows[start : start + (self.batch_size if start else 1)]
             self._move(batch)
             if not start and states[batch[0]] not in fine:
                 self._resolve()
@@ -494,12 +464,12 @@ class _Mover:
                     why = self.ledger.reasons.get(batch[0], "nobody knows what became of it")
                     raise StoppedError(f"the first object did not move: {why}")
             start += len(batch)
-            self.run.progress(start, len(rows))
+            self.progress(start, len(rows))
 
     def _move(self, batch: Sequence[int]) -> None:
         """Copy a batch, then delete the sources of what landed."""
         ledger, session = self.ledger, self.session
-        self.run.hold.check()
+        self.hold.check()
         if not self.plan.header.abilities.conditional_copy:
             self._look_at(self.plan.rows[row].to for row in batch)
         if self.plan.header.action == "undo":
@@ -523,7 +493,7 @@ class _Mover:
     def _make_copy(self, row: PlanRow) -> Request:
         """Return the guarded copy of a row; an undo writes the age down where it can."""
         headers, if_absent = dict[str, str](), self.plan.header.abilities.conditional_copy
-        key, seen = self.run.age_key, self.seen.get(row.key)
+        key, seen = self.age_key, self.seen.get(row.key)
         if self.plan.header.action == "undo" and key and seen is not None:
             metadata = {key: format_time(row.age_start), **(seen.metadata or {})}
             kept = {**seen.headers, **{f"x-amz-meta-{n}": text for n, text in metadata.items()}}
@@ -535,44 +505,38 @@ class _Mover:
         """Write what an answer proves, as it comes; anything else stays doubtful."""
         why = f"{answer.code} {answer.message}".strip()
         if answer.effect == "none":
-            self.ledger.note("refused", {"rows": pack([row]), "reasons": {str(row): why}})
+            self.ledger.note("refused", [row], reasons={str(row): why})
         elif answer.effect == "unknown":
             why = f"the copy was answered by {why}"
-            self.ledger.note("doubtful", {"reasons": {str(row): why}})
+            self.ledger.note("doubtful", reasons={str(row): why})
         elif answer.etag == self.plan.rows[row].etag:
             self.ledger.land(row, answer.etag, answer.last_modified)
 
     def _compare_content(self, row: int, answer: Answer) -> None:
         """Judge a copy that got another ETag: by its bytes where the plan has their hash."""
-        planned, ledger = self.plan.rows[row], self.ledger
-        why = f"the copy has another ETag ({answer.etag}): look at both keys"
+        planned, ledger, place = self.plan.rows[row], self.ledger, Place.OTHER
         if planned.sha256:
-            try:
-                found = self.run.bucket.read_sha256(planned.to)
-            except StoreError as error:
-                ledger.reasons[row] = f"the copy could not be compared: {error}"
-                return
-            if found == planned.sha256:
-                ledger.land(row, answer.etag, answer.last_modified)
-                return
-            why = "the copy has other content: look at both keys"
-        ledger.reasons[row] = why
-        ledger.settle_rows(conflicts=[row])
+            self._look_at([planned.to])
+            place = self._place(row, at_source=False)
+        if place is Place.SAME:
+            ledger.land(row, answer.etag, answer.last_modified)
+        elif place is Place.OTHER:
+            ledger.reasons[row] = f"the copy has another ETag ({answer.etag}): look at both keys"
+            ledger.close(State.CONFLICT, [row])
 
     def _delete(self, rows: Sequence[int]) -> None:
         """Delete the sources of rows that landed, each only if it is still the planned version."""
         ledger, session, planned = self.ledger, self.session, self.plan.rows
         is_guarded = self.plan.header.abilities.conditional_delete
         session.renew()
-        looked_at = self.run.clock.monotonic()
+        looked_at = self.clock.monotonic()
         if not is_guarded and rows:
             self._look_at(planned[row].key for row in rows)
             rows = self._sort(rows, destination=Place.UNKNOWN)[Act.DELETE]
         if not rows:
             return
-        fence_at = format_time(session.fence_at)
-        ledger.note("deleting", {"rows": pack(rows), "fence_at": fence_at}, sync=True)
-        if not is_guarded and self.run.clock.monotonic() - looked_at > _LOOK_S:
+        ledger.note("deleting", rows, sync=True, fence_at=format_time(session.fence_at))
+        if not is_guarded and self.clock.monotonic() - looked_at > _LOOK_S:
             return  # the look is too old: the next round looks again
         size = 1 if is_guarded else _BULK
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
@@ -591,11 +555,11 @@ class _Mover:
                     self.fences[row] = session.fence_at
                 if code:
                     ledger.reasons[row] = f"the delete was answered by {code}"
-        ledger.settle_rows(moved=moved)
+        ledger.close(State.MOVED, moved)
 
     def _resolve(self) -> None:
         """Wait until nothing can be in flight for the rows in doubt, look, and do what is right."""
-        ledger, size = self.ledger, self.run.batch_size
+        ledger, size = self.ledger, self.batch_size
         for _ in range(_ROUNDS):
             rows = ledger.rows(State.DOUBTFUL, State.LANDED)
             if not rows:
@@ -603,7 +567,7 @@ class _Mover:
             past = self.session.stamp if ledger.fence_at is None else ledger.fence_at
             until = max(self.fences.get(row, past) for row in rows)
             self.session.wait_until(until, f"{len(rows)} objects may still change")
-            self.run.hold.check()
+            self.hold.check()
             planned = [self.plan.rows[row] for row in rows]
             self._look_at(key for row in planned for key in (row.key, row.to))
             for row in rows:
@@ -613,44 +577,44 @@ class _Mover:
             for start in range(0, len(deletes), size):
                 self._delete(deletes[start : start + size])
 
-    def _sort(self, rows: Iterable[int], destination: Place | None = None) -> dict[Act, list[int]]:
+    def _sort(
+        self, rows: Iterable[int], destination: Place | None = None
+    ) -> dict[Act | State, list[int]]:
         """Ask the table what to do with each row; write down what is decided for good.
 
         Parameters
         ----------
         destination : what to take for seen there; default: what the last look found
         """
-        ledger, found = self.ledger, defaultdict[Act, list[int]](list)
+        ledger, found = self.ledger, defaultdict[Act | State, list[int]](list)
         for row in rows:
             planned = self.plan.rows[row]
             rule = decide(
                 fence=Fence.OPEN if row in self.fences else Fence.PASSED,
-                seat=Seat.HELD,
                 state=ledger.states[row],
-                source=self._place(planned, at_source=True),
-                destination=destination or self._place(planned, at_source=False, row=row),
+                source=self._place(row, at_source=True),
+                destination=destination or self._place(row, at_source=False),
             )
             found[rule.act].append(row)
-            if rule.act in (Act.SKIP, Act.CONFLICT, Act.UNPROVEN):
+            if rule.act in CLOSED[1:]:
                 ledger.reasons[row] = rule.reason
             elif rule.act is Act.ADOPT:
                 seen = self.seen[planned.to]
                 ledger.land(row, seen.etag if seen else "", None)
-        decided = {"moved": Act.DONE, "skipped": Act.SKIP, "conflicts": Act.CONFLICT}
-        decided["unproven"] = Act.UNPROVEN
-        ledger.settle_rows(**{name: found[act] for name, act in decided.items()})
+        for state in CLOSED:
+            ledger.close(state, found[state])
         return found
 
-    def _place(self, planned: PlanRow, *, at_source: bool, row: int | None = None) -> Place:
-        key = planned.key if at_source else planned.to
+    def _place(self, row: int, *, at_source: bool) -> Place:
+        planned, landing = self.plan.rows[row], self.ledger.landings.get(row)
+        key, etag = planned.key if at_source else planned.to, landing.etag if landing else ""
         if key not in self.seen:
             return Place.UNKNOWN
-        landing = self.ledger.landings.get(row) if row is not None else None
-        etag, seen = landing.etag if landing else "", self.seen[key]
+        seen = self.seen[key]
         if planned.sha256 and not at_source and seen is not None and seen.etag != etag:
             # neither ETag is a hash: the bytes decide
             try:
-                is_same = self.run.bucket.read_sha256(key) == planned.sha256
+                is_same = self.bucket.read_sha256(key) == planned.sha256
             except StoreError:
                 return Place.UNKNOWN
             return Place.SAME if is_same else Place.OTHER
@@ -661,7 +625,7 @@ class _Mover:
         wanted = list(keys)
         for key in wanted:
             self.seen.pop(key, None)
-        self.seen |= self.run.bucket.look(wanted)
+        self.seen |= self.bucket.look(wanted)
 
     def _sum_up(self) -> MoveResult:
         ledger, rows = self.ledger, self.plan.rows
@@ -680,6 +644,6 @@ class _Mover:
             waiting=len(waiting) + count[State.FREED],
             lost_in_window=tuple(ledger.lost),
             settled=count[State.TAKEN] + count[State.FREED],
-            hold=self.run.hold.words,
+            hold=self.hold.words,
             stopped=self.stopped,
         )

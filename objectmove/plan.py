@@ -18,14 +18,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
 
-from .bucket import Seen, format_time, is_key_supported, parse_time
+from .bucket import Seen, format_time, is_key_supported
 from .errors import PlanError, StoreError
 
 PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 _SCHEMA = "objectmove/plan/2"
-_TIMES = ("last_modified", "age_start")
 _SAMPLE = 10
 _UNGUARDED = {
     "fence": "no fence: this store accepts requests after their expiry, so that a request which "
@@ -162,27 +161,19 @@ class PlanRow:
     to: str
     etag: str
     size_bytes: int
-    last_modified: datetime
-    age_start: datetime
+    last_modified: Timestamp
+    age_start: Timestamp
     facts: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     @property
     def version(self) -> Seen:
         """The planned version, as a look would show it."""
         return Seen(self.key, self.etag, self.size_bytes, self.last_modified)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the row as the file has it."""
-        row = {"key": self.key, "to": self.to, "etag": self.etag, "size_bytes": self.size_bytes}
-        times = {name: format_time(getattr(self, name)) for name in _TIMES}
-        sha256 = {"sha256": self.sha256} if self.sha256 else {}
-        return {**row, **times, "facts": dict(self.facts), **sha256}
 
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> PlanRow:
-        """Return the row that a line of the file holds."""
-        return cls(**{**row, **{name: parse_time(row[name]) for name in _TIMES}})
+_ROWS = TypeAdapter(tuple[PlanRow, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +228,7 @@ def write_plan(
         excluded=dict(excluded.counts),
         excluded_sample=excluded.sample,
     )
-    parts = [_dump(header), *(row.to_json() for row in rows), _dump(trailer)]
+    parts = [_dump(header), *_ROWS.dump_python(tuple(rows), mode="json"), _dump(trailer)]
     content = "".join(f"{_encode(part)}\n" for part in parts).encode()
     plan = parse_plan(content, path=folder / f"{header.id}.jsonl")
     save_plan(plan)
@@ -291,7 +282,7 @@ def parse_plan(content: bytes, *, path: Path) -> MovePlan:
             if _encode(part) != line:
                 raise PlanError(f"{path.name}, line {number}: not written by `plan`")
         header = PlanHeader.model_validate(parts[0])
-        rows = tuple(PlanRow.from_json(part) for part in parts[1:-1])
+        rows = _ROWS.validate_python(parts[1:-1])
         trailer = PlanTrailer.model_validate(parts[-1])
     except (ValueError, TypeError, KeyError, RecursionError, StoreError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error

@@ -12,7 +12,7 @@ from .move import place_of
 from .plan import MovePlan
 from .record import read_record
 from .session import Clock, Notice
-from .table import Fence, Place, Proof, Seat, State, decide
+from .table import Fence, Place, Proof, State, decide
 
 _NAMED = 100
 _FINE = (Proof.IN_PLACE, Proof.GONE_AFTER_LANDED)
@@ -83,7 +83,6 @@ def verify_plan(
         etag = landing.etag if landing else ""
         rule = decide(
             fence=Fence.PASSED,
-            seat=Seat.HELD,
             state=ledger.states[place],
             source=source,
             destination=place_of(written.get(row.to), row, at_source=False, etag=etag),

@@ -1,25 +1,44 @@
 """The bucket's own record of a release, so that every machine sees one that is not finished.
 
-``.runbook/releases/<plan>/plan.jsonl.gz`` holds the plan before the first copy;
+``.runbook/releases/<plan>/plan.jsonl`` holds the plan before the first copy;
 ``…/state.json`` says, before each batch, how many rows were begun, and which are open.
 """
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Container, Iterable, Sequence
-from io import BytesIO
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from .bucket import Bucket
+from .bucket import Bucket, Request
 from .errors import PlanError
 from .plan import PLAN_ID, MovePlan, Timestamp, parse_plan
 from .session import Session
 
 RELEASES = ".runbook/releases/"
-_MAX_PLAN = 256 * 1024 * 1024
+
+
+def pack(rows: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Write row numbers as ranges, first and last."""
+    packed: list[tuple[int, int]] = []
+    for row in sorted(rows):
+        if packed and packed[-1][1] == row - 1:
+            packed[-1] = (packed[-1][0], row)
+        else:
+            packed.append((row, row))
+    return tuple(packed)
+
+
+def unpack(packed: Iterable[Sequence[int]]) -> frozenset[int]:
+    """Return the row numbers of ranges."""
+    return frozenset(row for first, last in packed for row in range(first, last + 1))
+
+
+_Ranges = BeforeValidator(lambda some: some if isinstance(some, frozenset) else unpack(some))
+Rows = Annotated[frozenset[int], PlainSerializer(pack), _Ranges]
+"""Row numbers; ranges in JSON."""
 
 
 class Record(BaseModel):
@@ -31,7 +50,7 @@ class Record(BaseModel):
     ledger : hash of the ledger's last line then: a ledger without it is an older copy
     fence_at : the store's time from which on nothing of it can take effect any more
     finished : nothing is left to do but what a person must decide
-    unproven, conflicts : the rows that a person must decide, as ranges
+    unproven, conflicts : the rows that a person must decide
     is_holding : the worker is paused for it
     taken_back_by : the undo that took it back
     """
@@ -47,36 +66,20 @@ class Record(BaseModel):
     ledger: str = ""
     fence_at: Timestamp | None = None
     finished: bool = False
-    unproven: tuple[tuple[int, int], ...] = ()
-    conflicts: tuple[tuple[int, int], ...] = ()
+    unproven: Rows = frozenset()
+    conflicts: Rows = frozenset()
     is_holding: bool = False
     taken_back_by: str = ""
 
     @property
-    def open_rows(self) -> set[int]:
+    def open_rows(self) -> frozenset[int]:
         """Rows that wait for a person's word."""
-        return unpack(self.unproven) | unpack(self.conflicts)
+        return self.unproven | self.conflicts
 
     @property
-    def touched_rows(self) -> set[int]:
+    def touched_rows(self) -> frozenset[int]:
         """Rows that no other plan may hold."""
-        return self.open_rows if self.finished else set(range(self.begun)) | self.open_rows
-
-
-def pack(rows: Iterable[int]) -> tuple[tuple[int, int], ...]:
-    """Write row numbers as ranges, first and last."""
-    packed: list[tuple[int, int]] = []
-    for row in sorted(rows):
-        if packed and packed[-1][1] == row - 1:
-            packed[-1] = (packed[-1][0], row)
-        else:
-            packed.append((row, row))
-    return tuple(packed)
-
-
-def unpack(packed: Iterable[Sequence[int]]) -> set[int]:
-    """Return the row numbers of ranges."""
-    return {row for first, last in packed for row in range(first, last + 1)}
+        return self.open_rows if self.finished else self.open_rows.union(range(self.begun))
 
 
 def list_records(bucket: Bucket) -> list[Record]:
@@ -117,14 +120,9 @@ def read_recorded_plan(bucket: Bucket, record: Record, *, folder: Path) -> MoveP
     PlanError
         When it is missing, or not the one that was approved.
     """
-    packed = bucket.read(_key(record.plan, "plan.jsonl.gz"))
-    if packed is None:
+    content = bucket.read(_key(record.plan, "plan.jsonl"))
+    if content is None:
         raise PlanError(f"the bucket's record of {record.plan} has no plan")
-    try:
-        with gzip.GzipFile(fileobj=BytesIO(packed)) as file:
-            content = file.read(_MAX_PLAN + 1)
-    except (OSError, EOFError) as error:
-        raise PlanError(f"the bucket's copy of {record.plan} is damaged") from error
     plan = parse_plan(content, path=folder / f"{record.plan}.jsonl")
     if plan.sha256 != record.sha256:
         raise PlanError(f"the bucket's copy of {record.plan} is not the plan that was approved")
@@ -153,18 +151,19 @@ def find_keys_in_doubt(bucket: Bucket, *, but: Container[str] = ()) -> dict[str,
 
 def write_recorded_plan(session: Session, plan: MovePlan) -> None:
     """Put the plan into the bucket."""
-    session.put(_key(plan.id, "plan.jsonl.gz"), gzip.compress(plan.content, 1, mtime=0))
+    session.change(Request("put", _key(plan.id, "plan.jsonl"), body=plan.content))
 
 
 def write_record(session: Session, record: Record) -> None:
     """Put a record into the bucket."""
-    session.put(_key(record.plan, "state.json"), record.model_dump_json().encode())
+    body = record.model_dump_json().encode()
+    session.change(Request("put", _key(record.plan, "state.json"), body=body))
 
 
 def delete_record(session: Session, plan: str) -> None:
     """Remove what the bucket knows of a release: the state first."""
-    session.delete(_key(plan, "state.json"))
-    session.delete(_key(plan, "plan.jsonl.gz"))
+    for name in ("state.json", "plan.jsonl"):
+        session.change(Request("delete", _key(plan, name)))
 
 
 def _key(plan: str, name: str) -> str:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from .bucket import Answer, Bucket, OnAnswer, Request, Seen
 from .errors import HeldError, MoveError, NotReadyError, StoppedError, StoreError
@@ -28,21 +28,8 @@ Notice = Callable[[str], None]
 """Told in words what is being waited for."""
 
 
-class Clock(Protocol):
-    """Time, handed in."""
-
-    def now(self) -> datetime:
-        """Return this machine's time in UTC."""
-
-    def monotonic(self) -> float:
-        """Return seconds that never run backwards."""
-
-    def sleep(self, seconds: float, /) -> None:
-        """Wait."""
-
-
-class SystemClock:
-    """The machine's own clock; ``now`` may come from the caller."""
+class Clock:
+    """The machine's own clock; ``now``, in UTC, may come from the caller."""
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.now = now
@@ -127,7 +114,16 @@ class Session:
         StoppedError
             When it lapsed meanwhile.
         """
-        self._stamp()
+        if self.is_lost:
+            raise StoppedError("our claim had lapsed")
+        self.is_lost = True
+        self._put_claim()
+        seen = self.bucket.look([self._key]).get(self._key)
+        if seen is None:
+            raise StoppedError("our claim is not there any more: someone removed it")
+        if (seen.last_modified - self.stamp).total_seconds() >= self.timing.lease_s - 1:
+            raise StoppedError("our claim had lapsed: this machine slept, or the store was slow")
+        self.stamp, self.is_lost = max(self.stamp, seen.last_modified), False
 
     def send(
         self, requests: Sequence[Request], on_answer: OnAnswer = lambda _index, _answer: None
@@ -143,25 +139,15 @@ class Session:
             requests, signed_at=self.stamp, expires_s=self.timing.expires_s, on_answer=take
         )
 
-    def put(self, key: str, body: bytes) -> None:
-        """Write an object of ours, for certain.
+    def change(self, request: Request) -> None:
+        """Write or remove an object of ours, for certain.
 
         Raises
         ------
         StoppedError
-            When it is not certain that it was written.
+            When it is not certain that it was done.
         """
-        _must_be_done(self.send([Request("put", key, body=body)])[0], f"{key} could not be written")
-
-    def delete(self, key: str) -> None:
-        """Remove an object of ours.
-
-        Raises
-        ------
-        StoppedError
-            When it is not certain that it is gone.
-        """
-        _must_be_done(self.send([Request("delete", key)])[0], f"{key} could not be removed")
+        _must_be_done(request, self.send([request])[0])
 
     def wait_until(self, at: datetime, why: str) -> None:
         """Wait until the store's time is past ``at``; keeps the claim alive."""
@@ -169,7 +155,7 @@ class Session:
             left = (at - self.stamp).total_seconds()
             self.notice(f"{why}: {left:.0f} s more")
             self.clock.sleep(max(0.2, min(left, self.timing.expires_s / 2)))
-            self._stamp()
+            self.confirm()
 
     def _try_claim(self) -> list[tuple[Seen, dict[str, Any]]]:
         """Put a claim; return the live claims of others, after taking ours back, and their text."""
@@ -189,22 +175,10 @@ class Session:
             self._withdraw()
         return live
 
-    def _stamp(self) -> None:
-        if self.is_lost:
-            raise StoppedError("our claim had lapsed")
-        self.is_lost = True
-        self._put_claim()
-        seen = self.bucket.look([self._key]).get(self._key)
-        if seen is None:
-            raise StoppedError("our claim is not there any more: someone removed it")
-        if (seen.last_modified - self.stamp).total_seconds() >= self.timing.lease_s - 1:
-            raise StoppedError("our claim had lapsed: this machine slept, or the store was slow")
-        self.stamp, self.is_lost = max(self.stamp, seen.last_modified), False
-
     def _put_claim(self) -> None:
         body = json.dumps({**self._body, "lease_s": self.timing.lease_s}).encode()
-        answer = self._send_about_claim(Request("put", self._key, body=body))
-        _must_be_done(answer, "the claim could not be written")
+        put = Request("put", self._key, body=body)
+        _must_be_done(put, self._send_about_claim(put))
 
     def _withdraw(self) -> None:
         with suppress(StoreError):  # it lapses
@@ -225,6 +199,7 @@ class Session:
             return unknown
 
 
-def _must_be_done(answer: Answer, trouble: str) -> None:
+def _must_be_done(request: Request, answer: Answer) -> None:
     if answer.effect != "done":
-        raise StoppedError(f"{trouble} ({answer.code} {answer.message})")
+        what = f"nobody knows what became of the {request.kind} of {request.key}"
+        raise StoppedError(f"{what} ({answer.code} {answer.message})")

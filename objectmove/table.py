@@ -2,6 +2,7 @@
 
 Apply, resume, undo, settle and verify ask ``decide`` and nothing else. Every cell is written out;
 a test proves that each has exactly one rule. ``docs/decision-table.md`` is printed from here.
+Movers are no column: unless everyone else stands still, nothing is asked here, the run ends.
 """
 
 from __future__ import annotations
@@ -20,13 +21,6 @@ class Fence(StrEnum):
 
     OPEN = "open"
     PASSED = "passed"
-
-
-class Seat(StrEnum):
-    """Whether everyone else who moves is held, as the plan says."""
-
-    HELD = "held"
-    FREE = "free"
 
 
 class State(StrEnum):
@@ -58,18 +52,13 @@ class Place(StrEnum):
 
 
 class Act(StrEnum):
-    """What to do."""
+    """What to do with a row that is not dealt with; else a ``State`` says what it becomes."""
 
     WAIT = "wait for the fence"
     LOOK = "look again"
-    STOP = "stop: movers are free"
     COPY = "copy"
     ADOPT = "note as landed, then delete the source"
     DELETE = "delete the source"
-    DONE = "note as moved"
-    SKIP = "note as skipped"
-    CONFLICT = "note as conflict"
-    UNPROVEN = "note as unproven"
     NOTHING = "nothing"
 
 
@@ -90,17 +79,16 @@ class Rule:
 
     state: State
     fence: str
-    seat: str
     source: str
     destination: str
-    act: Act
+    act: Act | State
     proof: Proof
     reason: str
 
-    def cells(self) -> Iterator[tuple[Fence, Seat, State, Place, Place]]:
+    def cells(self) -> Iterator[tuple[Fence, State, Place, Place]]:
         """Yield every cell that the rule decides."""
         places = (_read(Place, self.source), _read(Place, self.destination))
-        return product(_read(Fence, self.fence), _read(Seat, self.seat), [self.state], *places)
+        return product(_read(Fence, self.fence), [self.state], *places)
 
 
 def _read(kind: type[_Kind], word: str) -> list[_Kind]:
@@ -111,55 +99,50 @@ def _read(kind: type[_Kind], word: str) -> list[_Kind]:
 
 
 _TABLE = """
-NONE     any    held same           absent  COPY     WAITING  it waits, and nothing is in its way
-NONE     any    free same           absent  STOP     WAITING  it waits, but others may move it
-NONE     any    held same           same    ADOPT    WAITING  the content is there already: one copy is enough
-NONE     any    free same           same    STOP     WAITING  the content is there, but others may move it
-NONE     any    any  same           other   SKIP     CHANGED_BY_OTHERS  the destination is taken
-NONE     any    any  same           unknown LOOK     WAITING  the destination could not be read
-NONE     any    any  other          any     SKIP     CHANGED_BY_OTHERS  its writer replaced it
-NONE     any    any  absent         any     SKIP     CHANGED_BY_OTHERS  someone else took it away
-NONE     any    any  unknown        any     LOOK     WAITING  the source could not be read
-DOUBTFUL open   any  any            any     WAIT     UNPROVEN the copy may still take effect
-DOUBTFUL passed held same           same    ADOPT    DUPLICATED  the content is there: it landed
-DOUBTFUL passed free same           same    STOP     DUPLICATED  it landed, but others may move the source
-DOUBTFUL passed any  other          same    CONFLICT CHANGED_BY_OTHERS  the planned content is there, and a newer version waits
-DOUBTFUL passed any  absent         same    DONE     IN_PLACE the content is there, and someone else removed the source
-DOUBTFUL passed any  not-unknown    absent  UNPROVEN UNPROVEN it never landed, or a consumer took it: nobody can know
-DOUBTFUL passed any  not-unknown    other   UNPROVEN UNPROVEN something else is there, before ours or after it: nobody can know
-DOUBTFUL passed any  not-unknown    unknown LOOK     UNPROVEN the destination could not be read
-DOUBTFUL passed any  unknown        any     LOOK     UNPROVEN the source could not be read
-LANDED   open   any  any            any     WAIT     UNPROVEN the delete may still take effect
-LANDED   passed held same           same    DELETE   DUPLICATED  the copy is there: finish the move
-LANDED   passed free same           same    STOP     DUPLICATED  the copy is there, but others may move the source
-LANDED   passed held same           absent  DELETE   WAITING  a consumer took the copy: what is left would ship twice
-LANDED   passed free same           absent  STOP     WAITING  a consumer took the copy, but others may move the source
-LANDED   passed held same           unknown DELETE   UNPROVEN the copy was there: finish the move
-LANDED   passed free same           unknown STOP     UNPROVEN the copy was there, but others may move the source
-LANDED   passed any  same           other   CONFLICT CHANGED_BY_OTHERS  someone replaced the copy: the source may be the last one
-LANDED   passed any  other          any     CONFLICT CHANGED_BY_OTHERS  the planned version was put in place, and a newer one waits
-LANDED   passed any  absent         same    DONE     IN_PLACE it is at its destination
-LANDED   passed any  absent         absent  DONE     GONE_AFTER_LANDED  a consumer took it after our copy was confirmed
-LANDED   passed any  absent         other   DONE     CHANGED_BY_OTHERS  someone replaced it after our copy was confirmed
-LANDED   passed any  absent         unknown DONE     UNPROVEN it is moved; the destination could not be read
-LANDED   passed any  unknown        any     LOOK     UNPROVEN the source could not be read
-MOVED    any    any  not-same       same    NOTHING  IN_PLACE it is at its destination
-MOVED    any    any  not-same       absent  NOTHING  GONE_AFTER_LANDED  a consumer took it after our copy was confirmed
-MOVED    any    any  not-same       other   NOTHING  CHANGED_BY_OTHERS  someone replaced it after our copy was confirmed
-MOVED    any    any  not-same       unknown NOTHING  UNPROVEN the destination could not be read
-MOVED    any    any  same           any     CONFLICT DUPLICATED  the store said that the planned version is deleted, and it is there
-CONFLICT any    any  any            any     NOTHING  CHANGED_BY_OTHERS  two versions: a person decides
-UNPROVEN any    any  any            any     NOTHING  UNPROVEN a person settles it
-SKIPPED  any    any  any            any     NOTHING  CHANGED_BY_OTHERS  others changed it before any copy of ours
-TAKEN    any    any  any            any     NOTHING  GONE_AFTER_LANDED  a person said that it was taken
-FREED    any    any  same           any     NOTHING  WAITING  a person said that it was not taken: a new plan may move it
-FREED    any    any  not-same       any     NOTHING  CHANGED_BY_OTHERS  a person said that it was not taken, and it went since
+NONE     any    same        absent  COPY     WAITING           it waits, and nothing is in its way
+NONE     any    same        same    ADOPT    WAITING           the content is there already: one copy is enough
+NONE     any    same        other   SKIPPED  CHANGED_BY_OTHERS the destination is taken
+NONE     any    same        unknown LOOK     WAITING           the destination could not be read
+NONE     any    other       any     SKIPPED  CHANGED_BY_OTHERS its writer replaced it
+NONE     any    absent      any     SKIPPED  CHANGED_BY_OTHERS someone else took it away
+NONE     any    unknown     any     LOOK     WAITING           the source could not be read
+DOUBTFUL open   any         any     WAIT     UNPROVEN          the copy may still take effect
+DOUBTFUL passed same        same    ADOPT    DUPLICATED        the content is there: it landed
+DOUBTFUL passed other       same    CONFLICT CHANGED_BY_OTHERS the planned content is there, and a newer version waits
+DOUBTFUL passed absent      same    MOVED    IN_PLACE          the content is there, and someone else removed the source
+DOUBTFUL passed not-unknown absent  UNPROVEN UNPROVEN          it never landed, or a consumer took it: nobody can know
+DOUBTFUL passed not-unknown other   UNPROVEN UNPROVEN          something else is there, before ours or after it: nobody can know
+DOUBTFUL passed not-unknown unknown LOOK     UNPROVEN          the destination could not be read
+DOUBTFUL passed unknown     any     LOOK     UNPROVEN          the source could not be read
+LANDED   open   any         any     WAIT     UNPROVEN          the delete may still take effect
+LANDED   passed same        same    DELETE   DUPLICATED        the copy is there: finish the move
+LANDED   passed same        absent  DELETE   WAITING           a consumer took the copy: what is left would ship twice
+LANDED   passed same        unknown DELETE   UNPROVEN          the copy was there: finish the move
+LANDED   passed same        other   CONFLICT CHANGED_BY_OTHERS someone replaced the copy: the source may be the last one
+LANDED   passed other       any     CONFLICT CHANGED_BY_OTHERS the planned version was put in place, and a newer one waits
+LANDED   passed absent      same    MOVED    IN_PLACE          it is at its destination
+LANDED   passed absent      absent  MOVED    GONE_AFTER_LANDED a consumer took it after our copy was confirmed
+LANDED   passed absent      other   MOVED    CHANGED_BY_OTHERS someone replaced it after our copy was confirmed
+LANDED   passed absent      unknown MOVED    UNPROVEN          it is moved; the destination could not be read
+LANDED   passed unknown     any     LOOK     UNPROVEN          the source could not be read
+MOVED    any    not-same    same    NOTHING  IN_PLACE          it is at its destination
+MOVED    any    not-same    absent  NOTHING  GONE_AFTER_LANDED a consumer took it after our copy was confirmed
+MOVED    any    not-same    other   NOTHING  CHANGED_BY_OTHERS someone replaced it after our copy was confirmed
+MOVED    any    not-same    unknown NOTHING  UNPROVEN          the destination could not be read
+MOVED    any    same        any     CONFLICT DUPLICATED        the store said that the planned version is deleted, and it is there
+CONFLICT any    any         any     NOTHING  CHANGED_BY_OTHERS two versions: a person decides
+UNPROVEN any    any         any     NOTHING  UNPROVEN          a person settles it
+SKIPPED  any    any         any     NOTHING  CHANGED_BY_OTHERS others changed it before any copy of ours
+TAKEN    any    any         any     NOTHING  GONE_AFTER_LANDED a person said that it was taken
+FREED    any    same        any     NOTHING  WAITING           a person said that it was not taken: a new plan may move it
+FREED    any    not-same    any     NOTHING  CHANGED_BY_OTHERS a person said that it was not taken, and it went since
 """  # noqa: E501
 
 
 def _parse(line: str) -> Rule:
-    state, fence, seat, source, destination, act, proof, reason = line.split(maxsplit=7)
-    return Rule(State[state], fence, seat, source, destination, Act[act], Proof[proof], reason)
+    state, fence, source, destination, act, proof, reason = line.split(maxsplit=6)
+    acts: dict[str, Act | State] = {**Act.__members__, **State.__members__}
+    return Rule(State[state], fence, source, destination, acts[act], Proof[proof], reason)
 
 
 RULES: tuple[Rule, ...] = tuple(_parse(line) for line in _TABLE.strip().splitlines())
@@ -167,14 +150,14 @@ RULES: tuple[Rule, ...] = tuple(_parse(line) for line in _TABLE.strip().splitlin
 _BY_CELL = {cell: rule for rule in RULES for cell in rule.cells()}
 
 
-def decide(*, fence: Fence, seat: Seat, state: State, source: Place, destination: Place) -> Rule:
+def decide(*, fence: Fence, state: State, source: Place, destination: Place) -> Rule:
     """Return the rule of one cell."""
-    return _BY_CELL[fence, seat, state, source, destination]
+    return _BY_CELL[fence, state, source, destination]
 
 
 def render() -> str:
     """Return the table as Markdown, for the docs."""
-    names = ("ledger", "fence", "movers", "source", "destination", "act", "proof", "why")
+    names = ("ledger", "fence", "source", "destination", "act", "proof", "why")
     lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     lines += [f"| {' | '.join(astuple(rule))} |" for rule in RULES]
     return "\n".join(lines) + "\n"

@@ -20,7 +20,7 @@ from objectmove.plan import MovePlan, PlanRow, Timing, load_plan
 from objectmove.planning import Judgement, make_move_plan, make_settle_plan, make_undo_plan
 from objectmove.proof import MoveProof, verify_plan
 from objectmove.record import Record, list_records
-from objectmove.session import SystemClock
+from objectmove.session import Clock
 
 from ..analysis.labels import explain_nothing, make_judge, read_shipment_evidence
 from ..errors import StoreNotReadyError, UsageError
@@ -322,7 +322,7 @@ def verify_release(inv: Investigation, plan: ReleasePlan) -> MoveProof:
         inv.clients.bucket,
         plan.plan,
         logs=open_logs(inv),
-        clock=SystemClock(inv.now),
+        clock=Clock(inv.now),
         notice=inv.say,
     )
 
@@ -391,7 +391,7 @@ def _how(inv: Investigation) -> dict[str, Any]:
     return {
         "logs": open_logs(inv),
         "operator": inv.operator,
-        "clock": SystemClock(inv.now),
+        "clock": Clock(inv.now),
         "hold": make_hold(inv.settings, inv.clients, sleep=time.sleep),
         "age_key": AGE_KEY,
         "watch": partial(watch_writes, inv.clients.bucket),

@@ -31,12 +31,12 @@ from unittest import mock
 
 from greenlet import greenlet  # type: ignore[import-untyped]
 
-from chainlog import LogError
+from chainlog import ChainedLog, LogError
 from objectmove import move, planning, proof, session
 from objectmove import plan as plan_file
 from objectmove.bucket import Bucket, Request, Seen, parse_time
 from objectmove.errors import HeldError, MoveError, RefusedError
-from objectmove.ledger import Ledger, Log
+from objectmove.ledger import Ledger
 from objectmove.plan import Abilities, MovePlan, PlanRow, Timing
 from objectmove.planning import Judgement
 from objectmove.table import State
@@ -710,7 +710,7 @@ class _KnownStateError(Exception):
 
 def _read_ledger(disk: Disk, plan: MovePlan) -> Ledger:
     """Read a ledger from outside of the simulation."""
-    return Ledger(cast(Log, SimpleNamespace(read=lambda: disk.entries)), plan)
+    return Ledger(cast(ChainedLog, SimpleNamespace(read=lambda: disk.entries)), plan)
 
 
 @cache

@@ -93,15 +93,15 @@ def withdraw(self: Any, rows: list[int]) -> None:
             answer = self.session.send([request])[0]
         if answer.code == "PreconditionFailed":
             self.session.send([Request("delete", planned.to)])
-            self.ledger.settle_rows(conflicts=[row])
+            self.ledger.close(State.CONFLICT, [row])
         else:
-            self.ledger.settle_rows(moved=[row])
+            self.ledger.close(State.MOVED, [row])
 
 
 @contextmanager
 def hold_without_note(self: Any) -> Iterator[None]:
     """Pause the worker, and remember in memory alone to let it go on."""
-    hold = self.run.hold
+    hold = self.hold
     if is_ours := not hold.is_paused():
         hold.pause()
     try:
@@ -244,7 +244,7 @@ FOUND = [
     # what a bare folder believed of the record was not written down
     ("polled-strict", "1<delete@pending/a=kill-bare 2<hold@ledger=kill"),
     ("polled-strict", "1<delete@pending/a=kill-old 2.put@state.json=late"),
-    ("release-strict", "1<delete@pending/a=kill-bare 2<outcome@ledger=kill"),
+    ("release-strict", "1<delete@pending/a=kill-bare 2<moved@ledger=kill"),
     # a resume did not ask what another plan had left in doubt
     ("polled-strict", "1<put@state.json=op-plan 2.copy@ready/a=lost"),
     # the worker stayed paused: killed before the approval; a release that was cut, then undone

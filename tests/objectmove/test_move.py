@@ -253,7 +253,7 @@ class TestAMove:
     def test_an_approval_that_began_nothing_can_be_given_again(self, place: Place) -> None:
         plan = place.plan()
         place.bucket.fate = lambda r: (
-            Answer("none", code="AccessDenied") if r.key.endswith("plan.jsonl.gz") else None
+            Answer("none", code="AccessDenied") if r.key.endswith("plan.jsonl") else None
         )
         with pytest.raises(StoppedError):
             place.apply(plan)
