@@ -99,7 +99,7 @@ class Request:
     if_absent: bool = False
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    keys: tuple[str, ...] = ()
+    keys: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,9 @@ class Ledger:
         known = {"", *(entry.hash for entry in entries)}
         self.is_behind = record is not None and record.ledger not in known
         if record is not None:
-            self._believe(record)
+            self.taken_back_by = self.taken_back_by or record.taken_back_by
+            if self.is_behind:
+                self._believe(record)
 
     def summarize(self, **more: Any) -> Record:
         """Return what the bucket should know; ``more``: its other fields."""
@@ -106,16 +108,6 @@ class Ledger:
             reasons = {str(row): self.reasons[row] for row in rows if row in self.reasons}
             self.note(state.value, rows, reasons=reasons)
 
-    def keep_belief(self) -> None:
-        """Write down what only the bucket's record knew, before the record is written anew."""
-        if self.is_behind and self.fence_at:
-            fence_at, in_doubt = format_time(self.fence_at), self.rows(State.DOUBTFUL)
-            unproven, conflicts = self.rows(State.UNPROVEN), self.rows(State.CONFLICT)
-            self.note("intent", in_doubt, sync=True, fence_at=fence_at)
-            self.close(State.UNPROVEN, unproven)
-            self.close(State.CONFLICT, conflicts)
-            self.is_behind = False
-
     def _take(self, entry: Entry) -> None:
         data, self.head = entry.data, entry.hash
         rows = unpack(data.get("rows", ()))
@@ -136,6 +128,8 @@ class Ledger:
                 self.lost += data["lost"]
             case "hold":
                 self.is_holding = data["taken"]
+            case "believed":
+                self._believe(Record.model_validate(data["record"]))
             case "taken_back":
                 self.taken_back_by = data["by"]
             case "done":
@@ -150,10 +144,7 @@ class Ledger:
             self.states[row] = state
 
     def _believe(self, record: Record) -> None:
-        """Take over what the bucket knows and this ledger, perhaps an older copy, does not."""
-        self.taken_back_by = self.taken_back_by or record.taken_back_by
-        if not self.is_behind:
-            return
+        """Take over what the bucket knew and this ledger, an older copy then, did not."""
         self.is_holding = self.is_holding or record.is_holding
         self.begun = max(self.begun, record.begun)
         if record.fence_at:

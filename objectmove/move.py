@@ -164,14 +164,8 @@ def place_of(seen: Seen | None, planned: PlanRow, *, at_source: bool, etag: str 
     return Place.SAME if (planned.version.is_same(seen) if at_source else is_same) else Place.OTHER
 
 
-def _check_new(ledger: Ledger, now: datetime) -> None:
-    plan = ledger.plan
-    if ledger.begun or ledger.is_done:
-        state = "was carried out" if ledger.is_done else f"was begun: runbook resume {plan.id}"
-        raise NotApprovedError(f"{plan.id} {state}")
-    if now > plan.header.expires_at and not ledger.approved_sha256:
-        until = format_time(plan.header.expires_at)
-        raise errors.ExpiredError(f"{plan.id} expired at {until}: make a new plan")
+def _cut(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 @dataclass
@@ -209,17 +203,11 @@ class _Mover:
         """Lock the ledger, claim the bucket, and do all that can be done."""
         plan, header, bucket = self.plan, self.plan.header, self.bucket
         if (header.endpoint, header.bucket) != (bucket.endpoint, bucket.name):
-            of, where = (
-                f"{header.bucket} at {header.endpoint}",
-                f"{bucket.name} at {bucket.endpoint}",
-            )
-            raise NotApprovedError(f"{plan.id} is of {of}, not of {where}")
+            raise NotApprovedError(f"{plan.id} is not of {bucket.name} at {bucket.endpoint}")
         log, self.parent = self.logs(plan.id), self.logs(header.parent) if header.parent else None
         with ExitStack() as stack:
             for some in filter(None, (log, self.parent)):
                 stack.enter_context(some.locked())
-            if is_new:
-                _check_new(Ledger(log, plan), self.clock.now())
             session = Session(bucket, plan, self.operator, self.clock, self.notice)
             self.session = stack.enter_context(session)
             self.record = records.read_record(bucket, plan.id)
@@ -269,21 +257,24 @@ class _Mover:
         plan, ledger, record = self.plan, self.ledger, self.record
         if record is not None and record.sha256 != plan.sha256:
             raise errors.PlanError(f"the bucket knows another plan by the name {plan.id}")
-        if is_new and record is not None:
-            raise NotApprovedError(f"{plan.id} was begun elsewhere: runbook resume {plan.id}")
-        if is_new or (ledger.is_done and not ledger.taken_back_by):
-            return is_new
-        older = "was finished elsewhere: this ledger is an older copy"
+        if ledger.is_done and not (is_new or ledger.taken_back_by):
+            return False
+        is_begun, until = ledger.begun > 0 or record is not None, plan.header.expires_at
+        is_expired = is_new and self.clock.now() > until and not ledger.approved_sha256
         reasons = (
+            (is_new and ledger.is_done, "was carried out"),
+            (is_new and is_begun, f"was begun: runbook resume {plan.id}"),
+            (is_expired, f"expired at {format_time(until)}: make a new plan"),
             (ledger.is_done, f"was carried out, and taken back by {ledger.taken_back_by}"),
-            (record is None and not ledger.begun, "was never begun: apply it"),
-            (record is None and ledger.begun, older),
+            (not is_begun and not is_new, "was never begun: apply it"),
+            (is_begun and record is None, "was finished elsewhere: this ledger is an older copy"),
             (ledger.approved_sha256 not in ("", plan.sha256), "is not the plan that was approved"),
             (ledger.taken_back_by, f"was taken back: runbook resume {ledger.taken_back_by}"),
         )
         why = next((f"{plan.id} {reason}." for is_so, reason in reasons if is_so), "")
-        if why and not ledger.is_holding:
-            raise NotApprovedError(f"{why} Nothing was done.")
+        if why and (is_new or not ledger.is_holding):
+            kind = errors.ExpiredError if is_expired else NotApprovedError
+            raise kind(f"{why} Nothing was done.")
         self.stopped = why and f"{why} Only the pause of the worker was taken back."
         return not why
 
@@ -341,9 +332,7 @@ class _Mover:
     def _begin(self, *, is_new: bool) -> None:
         plan, ledger, header = self.plan, self.ledger, self.plan.header
         if probe(self.bucket, expires_s=header.timing.expires_s) != header.abilities:
-            raise errors.NotReadyError(
-                f"the store behaves differently than when {plan.id} was made"
-            )
+            raise errors.NotReadyError(f"the store is not as it was when {plan.id} was made")
         self._look_everywhere()
         doubts = records.find_keys_in_doubt(self.bucket, but={plan.id, header.parent})
         if is_new:
@@ -354,7 +343,8 @@ class _Mover:
             ledger.note("approved", sync=True, plan=plan.id, sha256=plan.sha256, by=by)
         if not is_new:
             ledger.note("resumed", by=self.operator, sync=True)
-            ledger.keep_belief()
+            if ledger.is_behind and self.record is not None:
+                ledger.note("believed", sync=True, record=self.record.model_dump(mode="json"))
             touched = [r for r in ledger.rows(State.NONE) if plan.rows[r].key in doubts]
             ledger.reasons |= {r: f"{doubts[plan.rows[r].key]} touched it" for r in touched}
             ledger.close(State.SKIPPED, touched)
@@ -379,16 +369,14 @@ class _Mover:
     def _check_drift(self, doubts: Mapping[str, str]) -> None:
         changed = []
         for number, row in enumerate(self.plan.rows):
-            if row.key in doubts or row.to in doubts:
-                changed.append(f"{row.key}: {doubts.get(row.key) or doubts[row.to]} touched it")
+            if touched_by := doubts.get(row.key) or doubts.get(row.to):
+                changed.append(f"{row.key}: {touched_by} touched it")
             elif row.to and self._place(number, at_source=True) is not Place.SAME:
                 changed.append(f"{row.key}: it changed, or is gone")
         if changed:
-            more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
-            raise errors.DriftError(
-                f"{len(changed)} planned objects are not what they were ({'; '.join(changed[:5])}"
-                f"{more}). Nothing was changed; make a new plan."
-            )
+            what = f"{len(changed)} planned objects are not what they were"
+            some = "; ".join(changed[:5]) + "; …" * (len(changed) > 5)
+            raise errors.DriftError(f"{what} ({some}). Nothing was changed; make a new plan.")
 
     def _write_record(self, *, finished: bool = False) -> None:
         by, session = self.ledger.approved_by or self.operator, self.session
@@ -442,14 +430,10 @@ class _Mover:
 
     def _move_all(self) -> None:
         """Settle what is in doubt, move what waits, settle what came of it."""
-        ledger = self.ledger
         self._resolve()
-        waiting = [row for row in ledger.rows(State.NONE) if self.plan.rows[row].to]
-        self._move_in_batches(waiting)
-        self._resolve()
-        refused = [row for row in waiting if row in ledger.reasons]
-        if again := [row for row in refused if ledger.states[row] is State.NONE]:
-            self._move_in_batches(again)
+        for _ in range(2):  # what was refused is tried once more
+            waiting = [r for r in self.ledger.rows(State.NONE) if self.plan.rows[r].to]
+            self._move_in_batches(waiting)
             self._resolve()
 
     def _move_in_batches(self, rows: Sequence[int]) -> None:
@@ -538,13 +522,11 @@ class _Mover:
         ledger.note("deleting", rows, sync=True, fence_at=format_time(session.fence_at))
         if not is_guarded and self.clock.monotonic() - looked_at > _LOOK_S:
             return  # the look is too old: the next round looks again
-        size = 1 if is_guarded else _BULK
-        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-        keys = [tuple(planned[row].key for row in part) for part in parts]
+        parts = list(_cut(rows, 1 if is_guarded else _BULK))
         if is_guarded:
             requests = [Request("delete", planned[r].key, if_match=planned[r].etag) for r in rows]
         else:
-            requests = [Request("delete_many", keys=some) for some in keys]
+            requests = [Request("delete_many", keys=[planned[r].key for r in p]) for p in parts]
         moved = []
         for part, answer in zip(parts, session.send(requests), strict=True):
             for row in part:
@@ -559,7 +541,7 @@ class _Mover:
 
     def _resolve(self) -> None:
         """Wait until nothing can be in flight for the rows in doubt, look, and do what is right."""
-        ledger, size = self.ledger, self.batch_size
+        ledger = self.ledger
         for _ in range(_ROUNDS):
             rows = ledger.rows(State.DOUBTFUL, State.LANDED)
             if not rows:
@@ -573,9 +555,8 @@ class _Mover:
             for row in rows:
                 self.fences.pop(row, None)
             found = self._sort(rows)
-            deletes = sorted(found[Act.ADOPT] + found[Act.DELETE])
-            for start in range(0, len(deletes), size):
-                self._delete(deletes[start : start + size])
+            for part in _cut(sorted(found[Act.ADOPT] + found[Act.DELETE]), self.batch_size):
+                self._delete(part)
 
     def _sort(
         self, rows: Iterable[int], destination: Place | None = None
