@@ -13,7 +13,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -100,6 +100,12 @@ class Timing(_Part):
         return self.expires_s + self.effect_s + self.spread_s
 
 
+def describe_window(abilities: Abilities, timing: Timing) -> str:
+    """Say what the store's abilities leave unguarded, with the seconds."""
+    parts = [text for name, text in _UNGUARDED.items() if not getattr(abilities, name)]
+    return "; ".join([*parts, _ALWAYS_UNGUARDED]).format(seconds=2 + timing.settle_s)
+
+
 class PlanHeader(_Part):
     """What the plan is about.
 
@@ -172,6 +178,11 @@ class PlanRow:
         """The planned version, as a look would show it."""
         return Seen(self.key, self.etag, self.size_bytes, self.last_modified)
 
+    def at(self, seen: Seen) -> PlanRow:
+        """Return the row with another version of its object."""
+        etag, size_bytes, at = seen.etag, seen.size_bytes, seen.last_modified
+        return replace(self, etag=etag, size_bytes=size_bytes, last_modified=at)
+
 
 _ROWS = TypeAdapter(tuple[PlanRow, ...])
 
@@ -191,12 +202,6 @@ class MovePlan:
     def id(self) -> str:
         """Name of the file without its ending."""
         return self.header.id
-
-
-def describe_window(abilities: Abilities, timing: Timing) -> str:
-    """Say what the store's abilities leave unguarded, with the seconds."""
-    parts = [text for name, text in _UNGUARDED.items() if not getattr(abilities, name)]
-    return "; ".join([*parts, _ALWAYS_UNGUARDED]).format(seconds=2 + timing.settle_s)
 
 
 class Excluded:

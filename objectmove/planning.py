@@ -6,25 +6,16 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any, Literal
 
+from . import plan as plans
 from .bucket import Bucket, Seen, find_all, format_time, is_key_supported
 from .errors import ExpiredError, LimitError, NotApprovedError, NotReadyError, PlanError, StoreError
 from .ledger import Ledger, Logs
-from .plan import (
-    Excluded,
-    MovePlan,
-    PlanHeader,
-    PlanRow,
-    Timing,
-    check_prefixes,
-    describe_window,
-    load_plan,
-    write_plan,
-)
+from .plan import Excluded, MovePlan, PlanHeader, PlanRow, Timing
 from .probe import probe
 from .record import find_keys_in_doubt, read_record
 from .table import State
@@ -33,6 +24,7 @@ GIB = 1024**3
 MAX_COPY_BYTES = 5 * GIB
 SETTLED = ".runbook/settled/"
 _CHUNK = 1000
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +91,7 @@ def make_move_plan(
     Changes scratch objects only, and removes them.
     """
     source, to = header["source"], header["to"]
-    check_prefixes(source, to)
+    plans.check_prefixes(source, to)
     abilities = probe(bucket, expires_s=timing.expires_s)
     excluded, rows, looked, hashed = Excluded(), list[PlanRow](), 0, 0
     candidates = _list_candidates(bucket, source, to, match, excluded)
@@ -112,14 +104,14 @@ def make_move_plan(
             continue
         for seen, judgement in _judge(bucket, chunk, judge, excluded):
             sha256, key = "", seen.key
+            if first is not None and len(rows) >= first:
+                excluded.add("left_for_later", key)
+                continue
             if not seen.has_hash:
                 hashed += seen.size_bytes
                 sha256 = _hash(bucket, seen, excluded, hashed <= hash_bytes)
                 if not sha256:
                     continue
-            if first is not None and len(rows) >= first:
-                excluded.add("left_for_later", key)
-                continue
             version = (seen.etag, seen.size_bytes, seen.last_modified)
             why = (judgement.age_start, judgement.facts)
             rows.append(PlanRow(key, to + key[len(source) :], *version, *why, sha256))
@@ -138,10 +130,10 @@ def make_move_plan(
         expires_at=now + timedelta(seconds=header["lifetime_s"]),
         abilities=abilities,
         timing=timing,
-        window=describe_window(abilities, timing),
+        window=plans.describe_window(abilities, timing),
         **{name: value for name, value in header.items() if name != "lifetime_s"},
     )
-    return write_plan(folder, new, rows, excluded)
+    return plans.write_plan(folder, new, rows, excluded)
 
 
 def _list_candidates(
@@ -184,11 +176,10 @@ def _judge(
 
 
 def _hash(bucket: Bucket, seen: Seen, excluded: Excluded, is_within: bool) -> str:
-    reason = "unreadable" if is_within else "hash_limit"
     with suppress(StoreError):
         if is_within:
             return bucket.read_sha256(seen.key)
-    excluded.add(reason, seen.key)
+    excluded.add("unreadable" if is_within else "hash_limit", seen.key)
     return ""
 
 
@@ -239,7 +230,7 @@ def make_undo_plan(
     """
     undo_path = plan.path.with_name(f"{plan.id}-undo.jsonl")
     if undo_path.exists():
-        undo = load_plan(undo_path)
+        undo = plans.load_plan(undo_path)
         if Ledger(logs(undo.id), undo).approved_sha256:
             return undo
     head, ledger = plan.header, Ledger(logs(plan.id), plan, read_record(bucket, plan.id))
@@ -254,14 +245,12 @@ def make_undo_plan(
         raise NotApprovedError(f"{plan.id} {why}: there is nothing to take back")
     closes_at, store_now = first + timedelta(seconds=window_s), bucket.read_clock()
     if store_now > closes_at:
-        until = format_time(closes_at)
-        raise ExpiredError(
-            f"{plan.id} could be taken back until {until}: labels may be printed by now"
-        )
+        why = f"could be taken back until {format_time(closes_at)}: labels may be printed by now"
+        raise ExpiredError(f"{plan.id} {why}")
     what = {"id": f"{plan.id}-undo", "step": f"{head.step}.1", "action": "undo", "others": others}
     where = {"source": head.to, "to": head.source}
     header = _derive(plan, made_by, now, closes_at - store_now, **what, **where)
-    return write_plan(plan.path.parent, header, *_invert(bucket, plan, ledger))
+    return plans.write_plan(plan.path.parent, header, *_invert(bucket, plan, ledger))
 
 
 def _derive(
@@ -286,13 +275,10 @@ def _invert(bucket: Bucket, plan: MovePlan, ledger: Ledger) -> tuple[list[PlanRo
             excluded.add("unreadable", row.to)
         elif seen is None:
             excluded.add("taken_by_a_consumer", row.to)
-        elif landing.at is None or not replace(
-            row.version, etag=landing.etag, last_modified=landing.at
-        ).is_same(seen):
+        elif not Seen(row.to, landing.etag, row.size_bytes, landing.at or _NEVER).is_same(seen):
             excluded.add("not_our_copy", row.to)
         else:
-            ours = replace(row, etag=landing.etag, last_modified=seen.last_modified)
-            rows.append(replace(ours, key=row.to, to=row.key))
+            rows.append(replace(row.at(seen), key=row.to, to=row.key))
     return rows, excluded
 
 
@@ -339,18 +325,16 @@ def make_settle_plan(
             raise StoreError(f"{key} could not be read: nothing was planned")
         seen, planned = found[key], plan.rows[open_[key]]
         facts = {"row": str(open_[key]), "evidence": evidence.get(key, "")}
-        facts = {**planned.facts, **facts, "source": "there" if seen else "absent"}
-        row = replace(planned, to="", facts=facts, sha256="")
+        facts |= {"source": "there" if seen else "absent"}
+        row = replace(planned, to="", facts={**planned.facts, **facts}, sha256="")
         if seen is not None:
-            row = replace(row, etag=seen.etag, size_bytes=seen.size_bytes)
-            row = replace(row, last_modified=seen.last_modified)
+            row = row.at(seen)
         if seen is not None and word == "taken":
             sha256 = "" if seen.has_hash else bucket.read_sha256(key)
             row = replace(row, to=parked + key[len(plan.header.source) :], sha256=sha256)
         rows.append(row)
-    name, step = f"{plan.id}-settle-{secrets.token_hex(2)}", f"{plan.header.step}.2"
-    what = {"id": name, "step": step, "action": "settle", "to": parked, "word": word}
-    others = "nobody else moves these: they are left out of every plan"
-    lifetime = timedelta(seconds=lifetime_s)
-    header = _derive(plan, made_by, now, lifetime, **what, others=others)
-    return write_plan(plan.path.parent, header, rows, Excluded())
+    what = {"id": f"{plan.id}-settle-{secrets.token_hex(2)}", "step": f"{plan.header.step}.2"}
+    what |= {"action": "settle", "to": parked, "word": word}
+    what |= {"others": "nobody else moves these: they are left out of every plan"}
+    header = _derive(plan, made_by, now, timedelta(seconds=lifetime_s), **what)
+    return plans.write_plan(plan.path.parent, header, rows, Excluded())

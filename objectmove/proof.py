@@ -78,15 +78,11 @@ def verify_plan(
     found: dict[str, list[str]] = {name: [] for name in (*Proof, "lost", "foreign_changed")}
     found["lost"] = ledger.lost
     for place, row in enumerate(plan.rows):
-        landing = ledger.landings.get(place)
+        etag = ledger.landings[place].etag if place in ledger.landings else ""
         source = place_of(seen[row.key], row, at_source=True) if row.key in seen else Place.UNKNOWN
-        etag = landing.etag if landing else ""
-        rule = decide(
-            fence=Fence.PASSED,
-            state=ledger.states[place],
-            source=source,
-            destination=place_of(written.get(row.to), row, at_source=False, etag=etag),
-        )
+        to = place_of(written.get(row.to), row, at_source=False, etag=etag)
+        state = ledger.states[place]
+        rule = decide(fence=Fence.PASSED, state=state, source=source, destination=to)
         found[rule.proof].append(row.key)
     times = [landing.at for landing in ledger.landings.values() if landing.at]
     for key in sorted(set(written) - names):
