@@ -272,7 +272,8 @@ class _Mover:
             (ledger.taken_back_by, f"was taken back: runbook resume {ledger.taken_back_by}"),
         )
         why = next((f"{plan.id} {reason}." for is_so, reason in reasons if is_so), "")
-        if why and (is_new or not ledger.is_holding):
+        owes = ledger.is_holding or (record is not None and record.is_holding)
+        if why and (is_new or not owes):
             kind = errors.ExpiredError if is_expired else NotApprovedError
             raise kind(f"{why} Nothing was done.")
         self.stopped = why and f"{why} Only the pause of the worker was taken back."
@@ -348,14 +349,14 @@ class _Mover:
             touched = [r for r in ledger.rows(State.NONE) if plan.rows[r].key in doubts]
             ledger.reasons |= {r: f"{doubts[plan.rows[r].key]} touched it" for r in touched}
             ledger.close(State.SKIPPED, touched)
-        if self.parent is not None and header.action == "undo":
-            # said where the release stands, before its copies go
-            self.parent.append("taken_back", {"by": plan.id})
-            if record := records.read_record(self.bucket, header.parent):
-                self._update(record, taken_back_by=plan.id)
         if self.record is None:
             records.write_recorded_plan(self.session, plan)
         self._write_record()
+        if self.parent is not None and header.action == "undo":
+            # said where the release stands, once anyone can go on with this and before copies go
+            self.parent.append("taken_back", {"by": plan.id})
+            if record := records.read_record(self.bucket, header.parent):
+                self._update(record, taken_back_by=plan.id)
 
     def _look_everywhere(self) -> None:
         """Look at every source and destination, by listings."""

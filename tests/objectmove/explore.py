@@ -661,7 +661,7 @@ class Run:
 
     def _audit_lost(self, name: str) -> None:
         """Find out whether the planned content is nowhere, and we did it."""
-        label, goals = f"{name}1", {row.to for row in self.plan.rows}
+        label, goals = f"{name}1", {row.to for plan in self.plans.values() for row in plan.rows}
         left, last, is_excused = set[str](), "", False
         for event in self._list_happened(name):
             if event.old is not None and event.old.label == label:
