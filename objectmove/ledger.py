@@ -115,11 +115,10 @@ class Ledger:
             self._wait_for(parse_time(data["fence_at"]))
         if entry.kind in _STATES:
             self._set(rows, _STATES[entry.kind])
+            self.begun = max(self.begun, 1 + max(rows, default=-1))
         match entry.kind:
             case "approved":
                 self.approved_sha256, self.approved_by = data["sha256"], data["by"]
-            case "intent":
-                self.begun = max(self.begun, max(rows, default=-1) + 1)
             case "landed":
                 at = parse_time(data["at"]) if data["at"] else None
                 self.landings |= dict.fromkeys(rows, Landing(data["etag"], at))
