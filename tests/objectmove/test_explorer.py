@@ -239,6 +239,7 @@ def test_f14_a_ledger_that_was_read_before_its_lock_breaks_nothing(point: str) -
         assert run("polled-strict", f"1<{point}=kill 2<lock=op-same") == []
 
 
+_UNANNOUNCED = "1<deleting@ledger=kill 2.done@ledger=fsync-kept 5<hold@ledger=kill"
 #: What the explorer found in drafts of the mover itself.
 FOUND = [
     # what a bare folder believed of the record was not written down
@@ -258,6 +259,12 @@ FOUND = [
     # done, and shown as unfinished for ever
     ("release-strict", "1<delete@state.json=kill"),
     ("release-strict", "1.done@ledger=fsync-kept"),
+    # killed before it was on record, an undo could not be gone on with, nor its release
+    ("undo-half-strict", "1<approved@ledger=foreign:a 1<put@plan.jsonl=kill-bare"),
+    # an undo that announced nothing was never begun, after a power cut
+    ("undo-half-loose", _UNANNOUNCED),
+    # a record said for ever that the worker is paused, for a release that was taken back
+    ("undo-half-strict", "1<put@state.json=op-parent 4.delete@state.json=refused"),
     # a process that woke up let the worker go on under another session
     ("release-strict", "1<delete@pending/a=op-bare 2<delete@pending/a=yield"),
 ]
