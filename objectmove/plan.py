@@ -178,6 +178,11 @@ class PlanRow:
         """The planned version, as a look would show it."""
         return Seen(self.key, self.etag, self.size_bytes, self.last_modified)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as the file has it."""
+        row: dict[str, Any] = _ROWS.dump_python((self,), mode="json")[0]
+        return row
+
     def at(self, seen: Seen) -> PlanRow:
         """Return the row with another version of its object."""
         etag, size_bytes, at = seen.etag, seen.size_bytes, seen.last_modified
