@@ -94,7 +94,7 @@ class MoveResult:
         told = asdict(self)
         for name in ("conflicts", "failed"):
             told[name] = [{"key": key, "reason": why} for key, why in told[name]]
-        return told
+        return told | {name: list(told[name]) for name in ("unproven", "lost_in_window")}
 
 
 FindNewer = Callable[[Mapping[str, datetime]], set[str]]
