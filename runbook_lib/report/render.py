@@ -1,4 +1,4 @@
-"""Lay a story out as one HTML file."""
+"""Lay a report out as one HTML file."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..analysis.causes import CAUSES
 from ..errors import RecordError
 from ..model import Finding, Json, Reading, Verdict
 from ..record.incident import Incident
+from ..record.journal import parse_at
 from ..record.log import GENESIS, Entry, utc_now
 from ..redact import Redactor
 from ..section import SectionModule
@@ -23,12 +24,17 @@ from ..show.cards import fact_rows
 from ..show.plots import Picture, plot_reading
 from ..show.tables import pill, render_rows
 from ..show.text import VERDICT_WORDS, format_value, safe
-from .brief import format_clock, list_events, list_facts, list_open, write_headline
 from .export import notebook_fragment
-from .folder import read_folder
+from .model import (
+    ReportModel,
+    format_clock,
+    list_facts,
+    list_open,
+    list_timeline,
+    read_report_model,
+    write_headline,
+)
 from .sanitize import CSP
-from .story import Story, parse_at
-from .telling import tell_story
 from .versions import read_versions
 
 __all__ = ["render_page", "write_report"]
@@ -95,11 +101,10 @@ def write_report(
         from ..sections import SECTIONS
 
         sections = SECTIONS
-    facts, entries, damage = read_folder(incident)
-    story = tell_story(incident.id, facts=facts, entries=entries, sections=sections, damage=damage)
+    model = read_report_model(incident, sections)
     target = incident.folder / "report.html"
     for budget in _BUDGETS:
-        html = _render(story, incident, budget)
+        html = _render(model, incident, budget)
         if len(html) <= _LIMIT_BYTES:
             break
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -134,38 +139,40 @@ def render_page(template: str, redactor: Redactor, **values: Any) -> str:
     return environment.get_template(template).render(csp=CSP, **values)
 
 
-def _render(story: Story, incident: Incident, budget: _Budget) -> bytes:
-    events = list_events(story)
+def _render(model: ReportModel, incident: Incident, budget: _Budget) -> bytes:
+    events, journal = list_timeline(model), model.journal
     made_at = utc_now()
     today = made_at.date()
-    about = [c for _, c in story.conclusions if c.findings]
-    pictures = dict(_draw(story))
+    about = [c for _, c in journal.conclusions if c.findings]
+    pictures = dict(_draw(model))
     page = render_page(
         "report.html",
         incident.redactor,
-        story=story,
-        headline=write_headline(story),
-        tone=_TONES.get(str(story.verdict), "unsure"),
-        clear=_clear_words(story, today) if story.verdict is Verdict.FIXED_ALERT_DECAYING else "",
-        facts=list_facts(story, today=today),
-        open_items=list_open(story),
+        model=model,
+        headline=write_headline(model),
+        tone=_TONES.get(str(model.verdict), "unsure"),
+        clear=_clear_words(model, today) if model.verdict is Verdict.FIXED_ALERT_DECAYING else "",
+        facts=list_facts(model, today=today),
+        open_items=list_open(model),
         contents=_CONTENTS,
         events=_shorten(events, budget.lines),
         events_in_all=len(events),
-        notes=_shorten(story.notes, budget.lines),
-        impact=[s for i, s in story.steps.items() if i in _IMPACT],
-        detection=[s for i, s in story.steps.items() if i.startswith("2.") or i == "3.1"],
-        checklist=[s for i, s in story.steps.items() if i.startswith("7.")],
+        notes=_shorten(journal.notes, budget.lines),
+        impact=[s for i, s in model.steps.items() if i in _IMPACT],
+        detection=[s for i, s in model.steps.items() if i.startswith("2.") or i == "3.1"],
+        checklist=[s for i, s in model.steps.items() if i.startswith("7.")],
         findings=sorted(about[-1].findings, key=_rank) if about else [],
         findings_from=about[-1].section if about else "",
-        physics=_newest_detail(story, "physics", dict),
-        effect=_find_effect(story),
-        follow_ups=_newest_detail(story, "follow_ups", list) or [],
+        physics=_newest_detail(model, "physics", dict),
+        effect=_find_effect(model),
+        follow_ups=_newest_detail(model, "follow_ups", list) or [],
         pictures=pictures,
         shown_above=_SHOWN_ABOVE,
-        notebooks=dict(_fragments(story, incident)) if budget.has_notebooks else {},
-        journal=story.entries[: budget.lines],
-        head=(story.entries[-1].seq, story.entries[-1].hash) if story.entries else (0, GENESIS),
+        notebooks=dict(_fragments(model, incident)) if budget.has_notebooks else {},
+        journal=journal.entries[: budget.lines],
+        head=(model.journal.entries[-1].seq, model.journal.entries[-1].hash)
+        if model.journal.entries
+        else (0, GENESIS),
         versions=read_versions(),
         made_at=f"{made_at:%Y-%m-%d %H:%M:%SZ}",
         cause_words={name: record.words for name, record in CAUSES.items()},
@@ -177,15 +184,15 @@ def _render(story: Story, incident: Incident, budget: _Budget) -> bytes:
             fact_rows({k: v for k, v in result.items() if k not in _SAID_ONCE}), caption, _FACTS
         ),
         summary_of=_summarise,
-        links=lambda evidence: _link(evidence, story, budget.lines),
+        links=lambda evidence: _link(evidence, model, budget.lines),
     )
     return page.encode("utf-8", "backslashreplace")
 
 
-def _draw(story: Story) -> Iterator[tuple[str, Picture]]:
+def _draw(model: ReportModel) -> Iterator[tuple[str, Picture]]:
     """Yield a picture for the newest reading of each step that holds series or ages."""
     drawn = 0
-    for step in story.steps.values():
+    for step in model.steps.values():
         with_data = (
             r for _, r in reversed(step.readings)
             if r.plot
@@ -198,9 +205,9 @@ def _draw(story: Story) -> Iterator[tuple[str, Picture]]:
                 break
 
 
-def _fragments(story: Story, incident: Incident) -> Iterator[tuple[str, Markup]]:
-    for section in story.sections:
-        if not section.runs or not section.runs[-1].page:
+def _fragments(model: ReportModel, incident: Incident) -> Iterator[tuple[str, Markup]]:
+    for section in model.sections:
+        if not section.page:
             continue
         source = incident.folder / "notebooks" / section.runs[-1].notebook
         if source.is_file():
@@ -237,13 +244,13 @@ def _summarise(entry: Entry) -> str:
     return " · ".join(str(inner[n])[:200] for n in names if inner.get(n) not in (None, "", {}, []))
 
 
-def _link(evidence: str, story: Story, lines: int) -> Markup:
+def _link(evidence: str, model: ReportModel, lines: int) -> Markup:
     """Return a reference into the journal as a link to its anchor, when there is one."""
     if evidence.startswith("#") and evidence[1:].isdigit():
         anchor = f"entry-{evidence[1:]}"
-        known = int(evidence[1:]) <= min(len(story.entries), lines)
+        known = int(evidence[1:]) <= min(len(model.journal.entries), lines)
     else:
-        anchor, known = f"step-{evidence}", evidence in story.steps
+        anchor, known = f"step-{evidence}", evidence in model.steps
     link = Markup('<a href="#{}">{}</a>')
     return link.format(anchor, safe(evidence, 60)) if known else safe(evidence, 60)
 
@@ -258,24 +265,26 @@ def _rank(finding: Finding) -> tuple[int, float]:
     return ("supported", "undecided", "refuted").index(finding.status), -finding.score
 
 
-def _find_effect(story: Story) -> Reading | None:
+def _find_effect(model: ReportModel) -> Reading | None:
     """Return the newest reading of what a release would change that had a plan to look at."""
-    step = story.steps.get("6.1")
+    step = model.steps.get("6.1")
     found = [r for _, r in step.readings if r.rows] if step else []
     return found[-1] if found else None
 
 
-def _newest_detail(story: Story, name: str, kind: type) -> Json:
-    found = [c.detail[name] for _, c in story.conclusions if isinstance(c.detail.get(name), kind)]
+def _newest_detail(model: ReportModel, name: str, kind: type) -> Json:
+    found = [
+        c.detail[name] for _, c in model.journal.conclusions if isinstance(c.detail.get(name), kind)
+    ]
     return found[-1] if found else None
 
 
-def _clear_words(story: Story, today: date) -> str:
+def _clear_words(model: ReportModel, today: date) -> str:
     """Say when the alert and the channels will be clear, when section 6 predicted it."""
     parts = [
         f"{words} by {format_clock(at, today)}"
         for name, words in (("clear_at", "alert clear"), ("channels_at", "channels told"))
-        if (at := parse_at(_newest_detail(story, name, str)))
+        if (at := parse_at(_newest_detail(model, name, str)))
     ]
     return ", ".join(parts)
 

@@ -12,8 +12,7 @@ import pytest
 from runbook_lib.clients.services import LogLine
 from runbook_lib.model import ActionEntry, ActionPhase, Cause, Verdict, parse_time
 from runbook_lib.record.incident import Incident
-from runbook_lib.report.brief import list_events
-from runbook_lib.report.telling import tell_story
+from runbook_lib.report.model import list_timeline, read_report_model
 from runbook_lib.sections import SECTIONS, root_cause
 from runbook_lib.sections.detection import LAG
 from runbook_lib.sections.samples import first_increase
@@ -156,9 +155,8 @@ def test_the_report_tells_the_events_among_its_own_and_our_actions_once(tmp_path
 
 
 def observed(incident: Incident) -> list[tuple[str, str, str]]:
-    entries = incident.journal.read()
-    story = tell_story(incident.id, facts=incident.facts, entries=entries, sections=SECTIONS)
-    told = [e for e in list_events(story) if e.note.startswith("by the clock of")]
+    model = read_report_model(incident, SECTIONS)
+    told = [e for e in list_timeline(model) if e.note.startswith("by the clock of")]
     return [(e.tone, e.text, e.note.rpartition(" ")[2]) for e in told]
 
 
