@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from ..model import (
+    SIGNS,
     ActionEntry,
     ActionPhase,
     Cause,
@@ -19,6 +20,7 @@ from ..model import (
     Finding,
     Json,
     Reading,
+    Role,
     Status,
     Verdict,
     parse_time,
@@ -27,7 +29,7 @@ from .log import ChainedLog, Entry
 
 __all__ = ["Journal", "JournalView", "NotebookRun", "order_of", "parse_at"]
 
-_ALERT, _RECOVERY = "2.1", "6.5"
+_TROUBLE = SIGNS | {Role.CAUSE}
 _SYMPTOMS = ("02", "03")
 _DIAGNOSIS, _REMEDY = "05", "06"
 _FIXED = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
@@ -128,9 +130,9 @@ class JournalView:
         How long an order waits says nothing of it.
         """
         times = [
-            (reading.step == _ALERT and reading.since) or entry.at
+            (reading.role is Role.ALERT and reading.since) or entry.at
             for entry, reading in self.readings
-            if reading.status is Status.BREACH and reading.step[:2] in ("2.", "3.", "5.")
+            if reading.status is Status.BREACH and reading.role in _TROUBLE
         ]
         return min(times, default=None)
 
@@ -138,7 +140,7 @@ class JournalView:
         """Return when recovery was read and stayed so."""
         at = None
         for entry, reading in self.readings:
-            if reading.step == _RECOVERY:
+            if reading.role is Role.RECOVERY:
                 at = (at or entry.at) if reading.status is Status.OK else None
         return at
 

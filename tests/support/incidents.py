@@ -22,10 +22,12 @@ from runbook_lib.model import (
 )
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
+from runbook_lib.sections import SECTIONS
 
 START = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 PLAN = "rel-20261124T032010Z-51c0"
 SHA256 = "9d5ed678fe57bcca610140957afab571" * 2
+ROLES = {i: step.role for section in SECTIONS.values() for i, step in section.STEPS.items()}
 TICKET = "5f7f3f0e-6f0a-4c57-9f0f-2b8f6c1f7a11"
 
 
@@ -64,6 +66,7 @@ class Teller:
         reading = Reading(
             step=step,
             name=name,
+            role=ROLES.get(step),
             status=Status(status),
             observed_at=self.clock(),
             source=fields.pop("source", "http://127.0.0.1:9090/api/v1/query"),

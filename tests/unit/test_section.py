@@ -1,0 +1,106 @@
+"""What a step is written with: its record, and ok, breach or unknown as soon as it knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from runbook_lib.errors import ClientTimeoutError, UsageError
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import Reading, Role, Status
+from runbook_lib.section import (
+    Outcome,
+    SectionModule,
+    Seen,
+    Step,
+    attempt,
+    breach,
+    find_unknown,
+    ok,
+    step,
+    unknown,
+)
+from runbook_lib.sections import detection
+from tests.support.world import World
+
+
+def open_on(world: World, made: Step) -> Investigation:
+    inv = world.open(detection)
+    inv.section = cast(SectionModule, SimpleNamespace(NAME="x", STEPS={made.id: made}, ACTIONS={}))
+    return inv
+
+
+def test_a_step_names_settings_and_its_reading_has_their_values(tmp_path: Path) -> None:
+    @step(
+        "2.9", "A step", name="something", role=Role.SYMPTOM, unit="min",
+        source='$prometheus_url up{job="x"}; $DATAFLOW_HOME',
+        threshold="over $lag_threshold_minutes min",
+    )  # fmt: skip
+    def read(_inv: Investigation) -> Outcome:
+        return breach("it is", value=12.5)
+
+    reading = open_on(World(tmp_path), read).take("2.9")
+
+    assert reading.source == 'http://127.0.0.1:9090 up{job="x"}; $DATAFLOW_HOME'
+    assert reading.threshold == "over 10 min"
+    assert (reading.name, reading.role, reading.unit) == ("something", Role.SYMPTOM, "min")
+    assert (reading.status, reading.value, reading.reason) == (Status.BREACH, 12.5, "it is")
+
+
+def test_what_differs_from_reading_to_reading_is_said_by_the_reading(tmp_path: Path) -> None:
+    seen: Seen = {"value": 1, "source": "here", "threshold": "over 1"}
+
+    @step("2.9", "A step", name="n", role=Role.SYMPTOM, source="$prometheus_url")
+    def read(_inv: Investigation) -> Outcome:
+        return ok("fine", seen, value=2)
+
+    reading = open_on(World(tmp_path), read).take("2.9")
+    assert (reading.source, reading.threshold, reading.value) == ("here", "over 1", 2)
+
+
+def test_a_step_that_cannot_read_is_unknown_and_says_where_it_looked(tmp_path: Path) -> None:
+    @step("2.9", "A step", name="n", role=Role.SYMPTOM, source="$grafana_url")
+    def read(_inv: Investigation) -> Outcome:
+        raise ClientTimeoutError("no answer in 5 s", system="grafana")
+
+    reading = open_on(World(tmp_path), read).take("2.9")
+    assert reading.status is Status.UNKNOWN
+    assert reading.source == "http://127.0.0.1:3000"
+    assert "no answer in 5 s" in reading.reason
+
+
+def test_an_unknown_step_is_a_usage_error_that_names_those_that_exist(tmp_path: Path) -> None:
+    made = Step("2.9", "A step", "n", Role.SYMPTOM, lambda _: ok(""), "x")
+    with pytest.raises(UsageError, match=r"no step '3\.1'; it has 2\.9"):
+        open_on(World(tmp_path), made).take("3.1")
+
+
+def test_a_part_that_fails_alone_is_none_with_its_reason() -> None:
+    def fail() -> int:
+        raise ClientTimeoutError("no answer", system="support")
+
+    assert attempt(lambda: 3) == (3, "")
+    found, error = attempt(fail)
+    assert found is None
+    assert "no answer" in error
+
+
+def test_a_step_without_a_reading_is_as_unknown_as_one_that_says_so(tmp_path: Path) -> None:
+    made = Step("2.9", "A step", "n", Role.SYMPTOM, lambda _: unknown("blind"), "x")
+    reading = open_on(World(tmp_path), made).take("2.9")
+    assert find_unknown(["2.9", "3.1"], {"2.9": reading}) == ("2.9", "3.1")
+
+
+def test_a_reading_that_another_version_journalled_is_read_by_what_is_known() -> None:
+    told = {
+        "step": "2.1",
+        "name": "lag",
+        "status": "ok",
+        "observed_at": "2026-11-24T03:14:00Z",
+        "source": "promql",
+        "detail": {"rows": [1]},
+    }
+    assert Reading.model_validate(told).rows == ()
