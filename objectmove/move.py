@@ -32,7 +32,7 @@ BATCH = 64
 _BULK = 16
 _LOOK_S = 2.0
 _ROUNDS = 3
-_OPEN = (State.NONE, State.DOUBTFUL, State.LANDED)
+_HALF = (State.DOUBTFUL, State.LANDED)
 
 
 class Hold(Protocol):
@@ -309,7 +309,8 @@ class _Mover:
             hold.check()
             yield
         except KeyboardInterrupt:
-            if not self.session.is_silent:  # else it would take its time-out: resume gives it back
+            # else it would wait for a time-out, or the worker would move what is half moved: resume
+            if not (self.session.is_silent or ledger.rows(*_HALF)):
                 with suppress(MoveError):
                     self._give_back("")
             raise
@@ -320,15 +321,18 @@ class _Mover:
 
     def _give_back(self, why: str) -> None:
         """Let the others go on, if the claim is still ours: else another session relies on it."""
-        if self.ledger.is_holding:
+        ledger, session = self.ledger, self.session
+        if ledger.is_holding:
             try:
-                self.session.confirm()
+                if ledger.rows(*_HALF) and ledger.fence_at:
+                    session.wait_until(ledger.fence_at, "requests may still take effect")
+                session.confirm()
                 self.hold.resume()
             except MoveError as error:
                 way_on = f"runbook resume {self.plan.id}"
                 text = f"{why}the worker may still be paused ({error}): {way_on}"
                 raise StoppedError(text) from error
-            self.ledger.note("hold", taken=False, sync=True)
+            ledger.note("hold", taken=False, sync=True)
 
     def _begin(self, *, is_new: bool) -> None:
         plan, ledger, header = self.plan, self.ledger, self.plan.header
@@ -386,7 +390,7 @@ class _Mover:
 
     def _list_open(self) -> list[int]:
         """Return the rows that are to be moved and are not dealt with."""
-        return [row for row in self.ledger.rows(*_OPEN) if self.plan.rows[row].to]
+        return [row for row in self.ledger.rows(State.NONE, *_HALF) if self.plan.rows[row].to]
 
     def _finish(self) -> None:
         """Close ledger and record when nothing is left to do but what a person must decide."""
@@ -544,7 +548,7 @@ class _Mover:
         """Wait until nothing can be in flight for the rows in doubt, look, and do what is right."""
         ledger = self.ledger
         for _ in range(_ROUNDS):
-            rows = ledger.rows(State.DOUBTFUL, State.LANDED)
+            rows = ledger.rows(*_HALF)
             if not rows:
                 return
             past = self.session.stamp if ledger.fence_at is None else ledger.fence_at

@@ -259,6 +259,8 @@ FOUND = [
     # done, and shown as unfinished for ever
     ("release-strict", "1<delete@state.json=kill"),
     ("release-strict", "1.done@ledger=fsync-kept"),
+    # the worker went on while a copy could still take effect
+    ("polled-strict", "1.copy@ready/a=slow 1.doubtful@ledger=fsync-gone 2<lock=work:a"),
     # killed before it was on record, an undo could not be gone on with, nor its release
     ("undo-half-strict", "1<approved@ledger=foreign:a 1<put@plan.jsonl=kill-bare"),
     # an undo that announced nothing was never begun, after a power cut
