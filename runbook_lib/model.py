@@ -183,7 +183,7 @@ class Plot(_Frozen):
     ages : from and to in minutes (None: open), and how many objects
     """
 
-    kind: Literal["lag", "backlog", "bytes", "carrier", "flow", "ages"]
+    kind: Literal["lag", "backlog", "bytes", "carrier", "flow", "ages", "recovery"]
     lines: tuple[Line, ...] = ()
     threshold: float | None = None
     windows: tuple[tuple[Timestamp, Timestamp | None], ...] = ()

@@ -9,7 +9,17 @@ from datetime import date, datetime
 
 from ..analysis.causes import CAUSES
 from ..errors import LogDamagedError, RecordError
-from ..model import ActionEntry, ActionPhase, Conclusion, Json, Reading, Status, Verdict
+from ..model import (
+    SIGNS,
+    ActionEntry,
+    ActionPhase,
+    Conclusion,
+    Json,
+    Reading,
+    Role,
+    Status,
+    Verdict,
+)
 from ..record.incident import Incident
 from ..record.journal import JournalView, NotebookRun, order_of, parse_at
 from ..record.log import Entry, read_entries
@@ -34,8 +44,8 @@ __all__ = [
 _ENDED_WELL = ("done", "stopped_at_plan")
 _GOOD = (Verdict.FIXED, Verdict.HEALTHY, Verdict.FIXED_ALERT_DECAYING)
 _DRILL_FACTS = ("scenario", "seconds", "by", "steps", "reason", "verdict")
-_READ = ("2.", "3.", "5.", "6.")
-_SYMPTOMS = ("2.", "3.")
+_READ = SIGNS | {Role.CAUSE, Role.EFFECT, Role.RECOVERY}
+_CHECKLIST = (Role.CLEARED, Role.CHECKLIST)
 _NO_CAUSE = "the cause is not proven"
 _ACTIONS = {
     "release": "released {n} by move",
@@ -126,6 +136,7 @@ class StepRecord:
 
     id: str
     title: str
+    role: Role | None = None
     readings: list[tuple[Entry, Reading]] = field(default_factory=list)
     actions: list[ActionRecord] = field(default_factory=list)
 
@@ -196,7 +207,7 @@ class ReportModel:
         self._sections = {module.NAME: _blank(module) for module in sections.values()}
         self.steps = {s.id: s for section in self.sections for s in section.steps}
         for entry, reading in journal.readings:
-            self._step(reading.step, reading.name).readings.append((entry, reading))
+            self._step(reading.step, reading.name, reading.role).readings.append((entry, reading))
         actions: dict[tuple[str, str], ActionRecord] = {}
         for entry, action in journal.actions:
             key = (action.step, str(action.result.get("plan") or action.source))
@@ -234,12 +245,16 @@ class ReportModel:
     def _section(self, name: str) -> SectionRecord:
         return self._sections.setdefault(name, SectionRecord(name, name))
 
-    def _step(self, step_id: str, name: str) -> StepRecord:
+    def of(self, *roles: Role) -> list[StepRecord]:
+        """Return the steps that have one of some roles, in the runbook's order."""
+        return [step for step in self.steps.values() if step.role in roles]
+
+    def _step(self, step_id: str, name: str, role: Role | None = None) -> StepRecord:
         """Return a step's record: a step belongs to the section that its number names."""
         if step_id not in self.steps:
             number = step_id.partition(".")[0].zfill(2)
             home = next((n for n in self._sections if n.startswith(number)), number)
-            self.steps[step_id] = StepRecord(step_id, name)
+            self.steps[step_id] = StepRecord(step_id, name, role)
             self._section(home).steps.append(self.steps[step_id])
         return self.steps[step_id]
 
@@ -328,20 +343,20 @@ def _since_when(model: ReportModel, today: date) -> tuple[str, str]:
         return "no breach was seen", ""
     if end is not None and end > since:
         text = f"{format_clock(since, today)} to {format_clock(end, today)}"
-        return text, f"{format_duration(end - since)} until recovery was read (6.5)"
+        until = f"until recovery was read ({_ids(model, Role.RECOVERY)})"
+        return text, f"{format_duration(end - since)} {until}"
     lasted = format_duration(model.journal.entries[-1].at - since)
     note = f"{lasted} up to the last journal entry; recovery was not read"
     return format_clock(since, today), note
 
 
 def _how_many(model: ReportModel) -> tuple[str, str]:
-    step = model.steps.get("2.3")
-    read = [_number(r.value) for _, r in step.readings] if step else []
+    read = [_number(r.value) for step in model.of(Role.BACKLOG) for _, r in step.readings]
     counts = [n for n in read if n is not None]
     moved = sum(action.count("moved") or 0 for action in model.actions)
     note = f"{moved:,} released by move" if moved else ""
     if not counts:
-        return "not known: 2.3 was not read", note
+        return f"not known: {_ids(model, Role.BACKLOG)} was not read", note
     text = f"{max(counts):,g} waited at most"
     return text, f"{counts[-1]:,g} at the last reading; {note}".rstrip("; ")
 
@@ -492,26 +507,26 @@ def _open_steps(model: ReportModel) -> Iterator[tuple[str, tuple[str, ...]]]:
     judged = max((e.seq for e, c in journal.conclusions if c.section.startswith("06")), default=0)
     # section 6 judged by what is newer than its action: older symptoms are history
     judged_from = last[0].seq if last and judged > last[0].seq else 0
-    open_ones = {
-        s.id: s.latest
+    open_ones = [
+        (s, s.latest)
         for s in model.steps.values()
         if s.latest is not None
         and s.latest.status is not Status.OK
-        and not (s.id[:2] in _SYMPTOMS and s.readings[-1][0].seq < judged_from)
-    }
-    told: set[str] = set()
-    for step, reading in open_ones.items():
-        is_symptom = step[:2] in _SYMPTOMS and model.verdict not in _GOOD
-        if reading.status is Status.BREACH and (is_symptom or step == "6.5"):
-            told.add(step)
-            yield f"{reading.name}: {_value(reading)}", (step,)
-    unread = [i for i, r in open_ones.items() if r.status is Status.UNKNOWN and i[:2] in _READ]
+        and not (s.role in SIGNS and s.readings[-1][0].seq < judged_from)
+    ]
+    told: set[Role | None] = set()
+    for step, reading in open_ones:
+        is_symptom = step.role in SIGNS and model.verdict not in _GOOD
+        if reading.status is Status.BREACH and (is_symptom or step.role is Role.RECOVERY):
+            told.add(step.role)
+            yield f"{reading.name}: {_value(reading)}", (step.id,)
+    unread = [s.id for s, r in open_ones if r.status is Status.UNKNOWN and s.role in _READ]
     if unread:
         yield "could not be read:", tuple(unread)
-    for step, reading in open_ones.items():
-        # 7.1 and 2.1 are about the same alert
-        if step.startswith("7.") and not (step == "7.1" and "2.1" in told):
-            yield f"{model.steps[step].title}: {reading.reason}", (step,)
+    for step, reading in open_ones:
+        # that it cleared and that it fires are about the same alert
+        if step.role in _CHECKLIST and not (step.role is Role.CLEARED and Role.ALERT in told):
+            yield f"{step.title}: {reading.reason}", (step.id,)
 
 
 def _blank(module: SectionModule) -> SectionRecord:
@@ -519,7 +534,13 @@ def _blank(module: SectionModule) -> SectionRecord:
     titles = {i: step.title for i, step in module.STEPS.items()}
     titles |= {i: action.title for i, action in module.ACTIONS.items()}
     own = sorted((i for i in titles if i.startswith(number)), key=order_of)
-    return SectionRecord(module.NAME, module.TITLE, [StepRecord(i, titles[i]) for i in own])
+    roles = {i: step.role for i, step in module.STEPS.items()}
+    steps = [StepRecord(i, titles[i], roles.get(i)) for i in own]
+    return SectionRecord(module.NAME, module.TITLE, steps)
+
+
+def _ids(model: ReportModel, role: Role) -> str:
+    return ", ".join(step.id for step in model.of(role))
 
 
 def _say(value: Json) -> str:

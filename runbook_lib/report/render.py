@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from ..analysis.causes import CAUSES
 from ..errors import RecordError
-from ..model import Finding, Json, Reading, Verdict
+from ..model import SYMPTOMS, Finding, Json, Reading, Role, Verdict
 from ..record.incident import Incident
 from ..record.journal import parse_at
 from ..record.log import GENESIS, Entry, utc_now
@@ -53,8 +53,9 @@ _CONTENTS = (
     ("sections", "Every step"),
     ("record", "Record"),
 )
-_IMPACT = ("2.3", "2.4", "2.5", "3.2", "3.4")
-_SHOWN_ABOVE = ("2.1", "2.3", "2.4", "3.2", "5.1", "5.2", "5.3", "5.4", "6.5")
+#: In which part of the report a picture stands, by its kind.
+_PLACES = {"lag": "detection", "backlog": "impact", "ages": "impact", "carrier": "diagnosis",
+           "flow": "physics", "bytes": "physics", "recovery": "physics"}  # fmt: skip
 _FACTS = ("name", "value")
 # Facts of an action that its heading and its last line say already.
 _SAID_ONCE = {"action", "plan", "sha256", "step", "target", "way_back"}
@@ -144,7 +145,6 @@ def _render(model: ReportModel, incident: Incident, budget: _Budget) -> bytes:
     made_at = utc_now()
     today = made_at.date()
     about = [c for _, c in journal.conclusions if c.findings]
-    pictures = dict(_draw(model))
     page = render_page(
         "report.html",
         incident.redactor,
@@ -158,16 +158,16 @@ def _render(model: ReportModel, incident: Incident, budget: _Budget) -> bytes:
         events=_shorten(events, budget.lines),
         events_in_all=len(events),
         notes=_shorten(journal.notes, budget.lines),
-        impact=[s for i, s in model.steps.items() if i in _IMPACT],
-        detection=[s for i, s in model.steps.items() if i.startswith("2.") or i == "3.1"],
-        checklist=[s for i, s in model.steps.items() if i.startswith("7.")],
+        impact=model.of(Role.BACKLOG, Role.TICKET, Role.IMPACT),
+        detection=model.of(*SYMPTOMS, Role.DELIVERY),
+        delivery=[s.latest for s in model.of(Role.DELIVERY) if s.latest and s.latest.rows],
+        checklist=model.of(Role.CLEARED, Role.CHECKLIST),
         findings=sorted(about[-1].findings, key=_rank) if about else [],
         findings_from=about[-1].section if about else "",
         physics=_newest_detail(model, "physics", dict),
         effect=_find_effect(model),
         follow_ups=_newest_detail(model, "follow_ups", list) or [],
-        pictures=pictures,
-        shown_above=_SHOWN_ABOVE,
+        pictures=_draw(model),
         notebooks=dict(_fragments(model, incident)) if budget.has_notebooks else {},
         journal=journal.entries[: budget.lines],
         head=(model.journal.entries[-1].seq, model.journal.entries[-1].hash)
@@ -189,20 +189,17 @@ def _render(model: ReportModel, incident: Incident, budget: _Budget) -> bytes:
     return page.encode("utf-8", "backslashreplace")
 
 
-def _draw(model: ReportModel) -> Iterator[tuple[str, Picture]]:
-    """Yield a picture for the newest reading of each step that holds series or ages."""
-    drawn = 0
+def _draw(model: ReportModel) -> dict[str, list[Picture]]:
+    """Return the newest picture of each step that has one, by its place in the report."""
+    pictures: dict[str, list[Picture]] = {place: [] for place in _PLACES.values()}
     for step in model.steps.values():
-        with_data = (
-            r for _, r in reversed(step.readings)
-            if r.plot
-        )  # fmt: skip
-        for reading in with_data:
-            picture = plot_reading(reading)
+        drawn = sum(map(len, pictures.values()))
+        found = ((r.plot, plot_reading(r)) for _, r in reversed(step.readings) if r.plot)
+        for plot, picture in found:
             if picture is not None and drawn < _MAX_PICTURES:
-                drawn += 1
-                yield step.id, picture
+                pictures[_PLACES[plot.kind]].append(picture)
                 break
+    return pictures
 
 
 def _fragments(model: ReportModel, incident: Incident) -> Iterator[tuple[str, Markup]]:
@@ -267,8 +264,7 @@ def _rank(finding: Finding) -> tuple[int, float]:
 
 def _find_effect(model: ReportModel) -> Reading | None:
     """Return the newest reading of what a release would change that had a plan to look at."""
-    step = model.steps.get("6.1")
-    found = [r for _, r in step.readings if r.rows] if step else []
+    found = [r for step in model.of(Role.EFFECT) for _, r in step.readings if r.rows]
     return found[-1] if found else None
 
 

@@ -49,7 +49,7 @@ def read_recovery(inv: Investigation) -> Outcome:
         f"{settings.recovered_scrapes} samples after {format_time(action_at)}, "
         "or backlog over its baseline",
         "plot": Plot(
-            kind="lag",
+            kind="recovery",
             threshold=settings.recovered_minutes,
             lines=(Line(name="lag", points=to_points(drawn)),),
             marks=((action_at, "last action"),),

@@ -41,6 +41,7 @@ _STYLES = (
 )
 _TITLES = {
     "lag": ("Lag of the oldest waiting object", "minutes"),
+    "recovery": ("Lag of the oldest waiting object", "minutes"),
     "backlog": ("Objects waiting, by prefix", "objects"),
     "bytes": ("Bytes waiting, by prefix", "bytes"),
     "carrier": ("Carrier latency", "seconds"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+import runbook_lib
 from runbook_lib.errors import ClientTimeoutError, UsageError
 from runbook_lib.investigation import Investigation
 from runbook_lib.model import Reading, Role, Status
@@ -104,3 +106,16 @@ def test_a_reading_that_another_version_journalled_is_read_by_what_is_known() ->
         "detail": {"rows": [1]},
     }
     assert Reading.model_validate(told).rows == ()
+
+
+def test_code_outside_the_sections_names_roles_and_no_step() -> None:
+    root = Path(runbook_lib.__file__).parent
+    found = {
+        f"{path.relative_to(root)}: {told}"
+        for path in (*root.rglob("*.py"), *root.rglob("*.html"))
+        if path.relative_to(root).parts[0] != "sections"
+        # the release's commands and its plan are about one action of one step
+        and path.relative_to(root).as_posix() not in ("run/release.py", "change/release.py")
+        for told in re.findall(r"""["'#-][1-8]\.[1-9](?=["'])""", path.read_text("utf-8"))
+    }
+    assert found == set()
