@@ -8,17 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
+from importlib import import_module
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from runbook_lib.errors import RunbookError, SettingsError
 from runbook_lib.exit_codes import ExitCode, exit_code_of_error
-
-from . import local
-from .config import Profile
 
 __all__ = ["app"]
 
@@ -33,13 +30,6 @@ class _ProfileName(StrEnum):
     PRODUCTION = "production"
 
 
-_PROFILES: dict[_ProfileName, Profile] = {
-    _ProfileName.DEMO: "demo",
-    _ProfileName.REHEARSAL: "rehearsal",
-    _ProfileName.PRODUCTION: "production",
-}
-
-
 class _Switch(StrEnum):
     ON = "on"
     OFF = "off"
@@ -52,10 +42,20 @@ def _print_json(kind: str, code: int, **fields: object) -> None:
 
 
 @contextmanager
-def _told(kind: str, as_json: bool) -> Iterator[None]:
-    """Turn an error of ours into a message and its exit code."""
+def _stack(kind: str, as_json: bool) -> Iterator[ModuleType]:
+    """Yield ``local``; turn an error of ours into a message and its exit code.
+
+    Imported here: `runbook --help` needs it not, and its programs need not be installed.
+    """
     try:
-        yield
+        try:
+            local = import_module(".local", __package__)
+        except ImportError as error:
+            raise SettingsError(
+                f"the local environment's programs are not installed ({error.name}): "
+                "pip install 'fulfillment-runbook[stack]'"
+            ) from error
+        yield local
     except RunbookError as error:
         code = exit_code_of_error(error)
         if as_json:
@@ -64,7 +64,10 @@ def _told(kind: str, as_json: bool) -> Iterator[None]:
         raise typer.Exit(code) from None
 
 
-def _table(status: dict[str, Any]) -> Table:
+def _show(status: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table("service", "state", "healthy", "pid", "address", title=status["home"])
     for service in status["services"]:
         table.add_row(
@@ -74,12 +77,8 @@ def _table(status: dict[str, Any]) -> Table:
             str(service["pid"] or ""),
             service["url"],
         )
-    return table
-
-
-def _show(status: dict[str, Any]) -> None:
     console = Console()
-    console.print(_table(status))
+    console.print(table)
     if status["faults"]:
         console.print(f"Faults that are on: {', '.join(status['faults'])}")
 
@@ -93,8 +92,8 @@ def up(
     as_json: _Json = False,
 ) -> None:
     """Start everything and wait until it is healthy; harmless when it runs already."""
-    with _told("up", as_json):
-        local.up(profile=_PROFILES[profile] if profile else None, deadline_s=deadline_s)
+    with _stack("up", as_json) as local:
+        local.up(profile=profile and profile.value, deadline_s=deadline_s)
         status = local.status()
     if as_json:
         _print_json("up", ExitCode.OK, **status)
@@ -106,7 +105,7 @@ def up(
 @app.command()
 def down(as_json: _Json = False) -> None:
     """Stop everything; the data stays."""
-    with _told("down", as_json):
+    with _stack("down", as_json) as local:
         local.down()
     if as_json:
         _print_json("down", ExitCode.OK)
@@ -117,7 +116,7 @@ def down(as_json: _Json = False) -> None:
 @app.command()
 def status(as_json: _Json = False) -> None:
     """Show what runs; exit 3 when a service is not healthy, 1 when the stack is down."""
-    with _told("status", as_json):
+    with _stack("status", as_json) as local:
         found = local.status()
     code = ExitCode.OK if found["healthy"] else ExitCode.NOT_OK
     if not found["running"]:
@@ -132,7 +131,7 @@ def status(as_json: _Json = False) -> None:
 @app.command()
 def env(as_json: _Json = False) -> None:
     """Print `export NAME=value` for every endpoint and credential."""
-    with _told("env", as_json):
+    with _stack("env", as_json) as local:
         values = local.env()
     if as_json:
         _print_json("env", ExitCode.OK, env=values)
@@ -148,7 +147,7 @@ def logs(
     as_json: _Json = False,
 ) -> None:
     """Show the last lines of a service's log."""
-    with _told("logs", as_json):
+    with _stack("logs", as_json) as local:
         found = local.logs(service, lines=lines)
     if as_json:
         _print_json("logs", ExitCode.OK, service=service, lines=found)
@@ -161,7 +160,7 @@ def restart(
     service: Annotated[str, typer.Argument(help="a service's name")], as_json: _Json = False
 ) -> None:
     """Restart a service and wait until it is healthy."""
-    with _told("restart", as_json):
+    with _stack("restart", as_json) as local:
         local.restart(service)
     if as_json:
         _print_json("restart", ExitCode.OK, service=service)
@@ -176,15 +175,15 @@ def fault(
     as_json: _Json = False,
 ) -> None:
     """Cause a real fault in the local stack, or take it back and wait until all is healthy."""
-    from .faults import FAULTS
+    with _stack("fault", as_json):
+        from .faults import FAULTS
 
-    if name == "list":
-        if as_json:
-            _print_json("fault", ExitCode.OK, faults={n: f.effect for n, f in FAULTS.items()})
-        else:
-            typer.echo("\n".join(f"{n:18} {f.effect}" for n, f in FAULTS.items()))
-        return
-    with _told("fault", as_json):
+        if name == "list":
+            if as_json:
+                _print_json("fault", ExitCode.OK, faults={n: f.effect for n, f in FAULTS.items()})
+            else:
+                typer.echo("\n".join(f"{n:18} {f.effect}" for n, f in FAULTS.items()))
+            return
         if name not in FAULTS:
             raise SettingsError(f"no fault {name!r}; there are: {', '.join(FAULTS)}")
         chosen = FAULTS[name]

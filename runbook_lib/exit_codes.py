@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from chainlog import LogError
 from objectmove.errors import MoveError, PlanError, RefusedError, StoppedError
 
 from .errors import ActionInterruptedError, DrillError, RunbookError, SafetyError, UsageError
-from .model import Verdict
+
+if TYPE_CHECKING:
+    from .model import Verdict
 
 __all__ = ["ExitCode", "compute_exit_code", "exit_code_of_error"]
 
@@ -25,14 +28,15 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+# By name: `runbook --help` imports no models.
 _BY_VERDICT = {
-    Verdict.HEALTHY: ExitCode.OK,
-    Verdict.FIXED: ExitCode.OK,
-    Verdict.FIXED_ALERT_DECAYING: ExitCode.OK,
-    Verdict.INCIDENT: ExitCode.NOT_OK,
-    Verdict.MITIGATED: ExitCode.NOT_OK,
-    Verdict.NOT_FIXED: ExitCode.NOT_OK,
-    Verdict.UNKNOWN: ExitCode.UNKNOWN,
+    "healthy": ExitCode.OK,
+    "fixed": ExitCode.OK,
+    "fixed_alert_decaying": ExitCode.OK,
+    "incident": ExitCode.NOT_OK,
+    "mitigated": ExitCode.NOT_OK,
+    "not_fixed": ExitCode.NOT_OK,
+    "unknown": ExitCode.UNKNOWN,
 }
 
 _BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (

@@ -8,9 +8,11 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from html import escape
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
-from .model import Json
+if TYPE_CHECKING:
+    from .model import Json
 
 __all__ = ["MASK", "Redactor"]
 

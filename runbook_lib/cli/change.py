@@ -7,8 +7,15 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from ..settings import load_settings
-from .edge import IncidentId, Json, emit, parse_duration, parse_parameters, show_progress
+from .edge import (
+    IncidentId,
+    Json,
+    emit,
+    load_settings,
+    parse_duration,
+    parse_parameters,
+    show_progress,
+)
 
 __all__ = ["app"]
 

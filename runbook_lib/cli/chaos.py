@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..settings import load_settings
-from .edge import Json, emit
+from .edge import Json, emit, load_settings
 
 __all__ = ["app"]
 

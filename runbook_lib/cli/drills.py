@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..settings import load_settings
-from .edge import Json, emit, show_progress
+from .edge import Json, emit, load_settings, show_progress
 
 __all__ = ["app"]
 

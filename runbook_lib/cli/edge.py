@@ -14,8 +14,17 @@ from ..errors import UsageError
 
 if TYPE_CHECKING:
     from ..run.documents import Document
+    from ..settings import Settings
 
-__all__ = ["IncidentId", "Json", "emit", "parse_duration", "parse_parameters", "show_progress"]
+__all__ = [
+    "IncidentId",
+    "Json",
+    "emit",
+    "load_settings",
+    "parse_duration",
+    "parse_parameters",
+    "show_progress",
+]
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 IncidentId = Annotated[str, typer.Option("--incident", help="incident id; default: newest open")]
@@ -51,6 +60,13 @@ def show_progress(as_json: bool) -> Iterator[Callable[[str], None]]:
                 console.print(f"… {text}", markup=False, highlight=False)
 
         yield say
+
+
+def load_settings() -> Settings:
+    """Read the settings. Imported here, since `runbook --help` needs none."""
+    from ..settings import load_settings
+
+    return load_settings()
 
 
 def parse_parameters(given: list[str]) -> dict[str, str]:

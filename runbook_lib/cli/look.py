@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..settings import load_settings
-from .edge import IncidentId, Json, emit, show_progress
+from .edge import IncidentId, Json, emit, load_settings, show_progress
 
 __all__ = ["app"]
 

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from importlib.metadata import entry_points
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -18,10 +18,11 @@ from objectmove.errors import MoveError
 
 from ..errors import RunbookError, UsageError
 from ..exit_codes import ExitCode, exit_code_of_error
-from ..record.log import utc_now
-from ..redact import Redactor
-from ..settings import Settings, load_settings
 from . import change, chaos, drills, look
+from .edge import load_settings
+
+if TYPE_CHECKING:
+    from ..settings import Settings
 
 __all__ = ["app", "main"]
 
@@ -52,12 +53,15 @@ def _mount_plugins(arguments: Sequence[str]) -> None:
 
 
 def _fail(error: BaseException, settings: Settings | None, as_json: bool) -> int:
+    from ..redact import Redactor
+
     code = exit_code_of_error(error)
     text = str(error) or type(error).__name__
     if code is ExitCode.INTERRUPTED and not isinstance(error, RunbookError):
         text = "interrupted; what was done is in the journal and the ledger"
     text = Redactor(settings.secrets if settings else ()).text(text)
     if as_json:
+        from ..record.log import utc_now
         from ..run.documents import ErrorDocument
 
         document = ErrorDocument(

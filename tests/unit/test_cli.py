@@ -6,10 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from dataflow_stack.cli import app as stack_commands
 from runbook_lib import errors
 from runbook_lib.exit_codes import ExitCode, compute_exit_code, exit_code_of_error
 from runbook_lib.model import Verdict
@@ -17,9 +20,11 @@ from runbook_lib.model import Verdict
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def runbook(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def runbook(
+    folder: Path, *arguments: str, options: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "runbook_lib", *arguments],
+        [sys.executable, *options, "-m", "runbook_lib", *arguments],
         cwd=folder,
         env={"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -102,3 +107,45 @@ def test_help_lists_the_commands(tmp_path: Path, command: tuple[str, ...]) -> No
     done = runbook(tmp_path, *command, "--help")
     assert done.returncode == 0
     assert "Commands" in done.stdout
+
+
+HEAVY = {
+    *("pandas", "matplotlib", "IPython", "papermill", "ipywidgets", "requests", "urllib3"),
+    *("minio", "supervisor", "nbformat"),
+}
+
+
+def imported_by(folder: Path, *arguments: str) -> set[str]:
+    shown = runbook(folder, *arguments, options=("-X", "importtime")).stderr
+    return {line.rpartition("|")[2].strip() for line in shown.splitlines()}
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    """`--help` is typed at 3 a.m.: it must not wait for what it does not use."""
+    imported = imported_by(tmp_path, "--help")
+    assert "typer" in imported
+    assert imported & (HEAVY | {"pydantic"}) == set()
+    assert imported_by(tmp_path, "apply", "--help") & HEAVY == set()
+
+
+def test_check_imports_no_frames_plots_or_notebooks(tmp_path: Path) -> None:
+    imported = imported_by(tmp_path, "check")
+    assert "runbook_lib.run.check" in imported
+    assert imported & HEAVY == {"urllib3"}
+
+
+def test_help_names_every_command_and_the_stack(tmp_path: Path) -> None:
+    shown = runbook(tmp_path, "--help").stdout
+    for name in ("check", "investigate", "plan", "apply", "drill", "chaos", "stack"):
+        assert f" {name} " in shown
+
+
+def test_a_stack_whose_programs_are_not_installed_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "supervisor.xmlrpc", None)
+    monkeypatch.delitem(sys.modules, "dataflow_stack.local", raising=False)
+    monkeypatch.delitem(sys.modules, "dataflow_stack.supervisor", raising=False)
+    result = CliRunner().invoke(stack_commands, ["status"])
+    assert result.exit_code == ExitCode.USAGE
+    assert "pip install 'fulfillment-runbook[stack]'" in result.stderr
