@@ -20,7 +20,8 @@ from ..section import SectionModule, check_parameters
 
 __all__ = ["NOTEBOOKS", "NotebookRun", "RunStatus", "run_notebook"]
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+# A link in a checkout, a folder where the wheel is installed.
+NOTEBOOKS = (Path(__file__).parents[1] / "notebooks").resolve()
 _CELL_TIMEOUT_S = 600
 _SCHEME = "incident://"
 
