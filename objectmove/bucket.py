@@ -14,7 +14,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -22,26 +22,25 @@ from itertools import islice
 from typing import Literal, Protocol
 from urllib.parse import quote, unquote_plus, urlencode
 from xml.etree import ElementTree as ET
+from xml.sax.saxutils import escape
 
 from .errors import AbsentError, DeniedError, StoreError
-from .http import Connections, Message, Reply
+from .http import Connections, Message, Reach, Reply, Sink
+
+Texts = Mapping[str, str]
 
 _META = "x-amz-meta-"
 _ENCRYPTED = "server-side-encryption"
 _KEPT_HEADERS = {f"content-{n}" for n in ("type", "encoding", "disposition", "language")}
 _KEPT_HEADERS |= {"cache-control", "expires"}
 #: 403 with one of these: the store looked at signature and rights, and did nothing.
-_REFUSED = {
-    "AccessDenied",
-    "AllAccessDisabled",
-    "AuthorizationQueryParametersError",
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "InvalidToken",
-    "RequestTimeTooSkewed",
-    "SignatureDoesNotMatch",
-}
+REFUSED = {"AccessDenied", "AllAccessDisabled"}
+REFUSED |= {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken"}
+REFUSED |= {"AuthorizationQueryParametersError", "RequestTimeTooSkewed", "SignatureDoesNotMatch"}
 _READ_EXPIRES_S = 900
+_METHODS = {"copy": "PUT", "put": "PUT", "delete": "DELETE", "delete_many": "POST"}
+_METHODS |= {"get": "GET", "head": "HEAD"}
+_RESULTS = {("copy", 200): "CopyObjectResult", ("delete_many", 200): "DeleteResult"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +55,8 @@ class Seen:
     etag: str
     size_bytes: int
     last_modified: datetime
-    metadata: Mapping[str, str] | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    metadata: Texts | None = None
+    headers: Texts = field(default_factory=dict)
 
     @property
     def has_hash(self) -> bool:
@@ -79,7 +78,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request that changes the bucket.
+    """One request; all but ``get`` and ``head`` change the bucket.
 
     Attributes
     ----------
@@ -90,16 +89,18 @@ class Request:
     if_absent : of a copy and a put: only if nothing is at ``key``
     body, headers : of a put; of a copy, headers that replace the source's, metadata included
     keys : of a bulk delete
+    query : of a get
     """
 
-    kind: Literal["copy", "put", "delete", "delete_many"]
+    kind: Literal["copy", "put", "delete", "delete_many", "get", "head"]
     key: str = ""
     source: str = ""
     if_match: str = ""
     if_absent: bool = False
     body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Texts = field(default_factory=dict)
     keys: Sequence[str] = ()
+    query: Texts = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +121,13 @@ class Answer:
     last_modified: datetime | None = None
     code: str = ""
     message: str = ""
-    failed: Mapping[str, str] = field(default_factory=dict)
+    failed: Texts = field(default_factory=dict)
 
 
 OnAnswer = Callable[[int, Answer], None]
+
+_NOT_SENT, _NO_ANSWER = Answer("none", code="NotSent"), Answer("unknown", code="NoAnswer")
+_UNANSWERED = {Reply.NOT_SENT: _NOT_SENT, Reply.NO_ANSWER: _NO_ANSWER}
 
 
 class Bucket(Protocol):
@@ -205,19 +209,8 @@ def is_key_supported(key: str) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One HTTP request, signed when it is sent."""
-
-    method: str
-    key: str = ""
-    query: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-
-
 @dataclass(eq=False, repr=False, kw_only=True)
-class S3Bucket:
+class S3Bucket(Reach):
     """A ``Bucket`` behind any S3 server.
 
     Parameters
@@ -225,11 +218,7 @@ class S3Bucket:
     endpoint : host:port
     bucket : its name
     access_key, secret_key, session_token, region : for signatures
-    secure, ca_file : TLS, and whom to trust (default: certifi's list)
     virtual_host : address the bucket as host name, not as path
-    proxy_url : ``http://[user:password@]host:port``; empty: none
-    connect_s, read_s : time-outs of each request
-    connections : requests at a time
     """
 
     endpoint: str
@@ -238,22 +227,14 @@ class S3Bucket:
     secret_key: str
     session_token: str = ""
     region: str = "us-east-1"
-    secure: bool = False
-    ca_file: str = ""
     virtual_host: bool = False
-    proxy_url: str = ""
-    connect_s: float = 2.0
-    read_s: float = 10.0
-    connections: int = 16
 
     def __post_init__(self) -> None:
         self.name, scheme = self.bucket, "https" if self.secure else "http"
         self.url = f"{scheme}://{self.endpoint}"
         self._host = f"{self.name}.{self.endpoint}" if self.virtual_host else self.endpoint
         self._root = "" if self.virtual_host else f"/{self.name}"
-        self._signing_key: tuple[str, bytes] = ("", b"")
-        server = (self._host, self.secure, self.ca_file, self.proxy_url)
-        self._http = Connections(*server, self.connect_s, self.read_s, self.connections)
+        self._http = Connections(self._host, self)
 
     # --- reads ---
 
@@ -262,17 +243,16 @@ class S3Bucket:
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
         what = f"list {self.name}/{prefix}"
         while True:
-            page = _parse_xml(self._read(_Call("GET", query=query), what).body, "ListBucketResult")
+            reply = self._read(Request("get", query=query), what)
+            page = _parse_xml(reply.body, "ListBucketResult")
             if page is None:
                 raise StoreError(f"{what}: the answer is not a listing")
             for item in page.iterfind("{*}Contents"):
-                key = unquote_plus(_text(item, "Key"))
+                key, etag = unquote_plus(_text(item, "Key")), _text(item, "ETag").strip('"')
+                at, size = parse_time(_text(item, "LastModified")), int(_text(item, "Size") or 0)
                 # A file-system store lists the folders that a bulk delete emptied.
                 if not key.endswith("/"):
-                    at = parse_time(_text(item, "LastModified"))
-                    yield Seen(
-                        key, _text(item, "ETag").strip('"'), int(_text(item, "Size") or 0), at
-                    )
+                    yield Seen(key, etag, size, at)
             token = _text(page, "NextContinuationToken")
             if _text(page, "IsTruncated") != "true":
                 return
@@ -285,32 +265,30 @@ class S3Bucket:
     ) -> dict[str, Seen | None]:
         """Return each object with its metadata; ``failed`` gets why a key could not be read."""
         found: dict[str, Seen | None] = {}
-
-        def take(index: int, reply: Reply) -> None:
+        heads = [partial(self._make, Request("head", key)) for key in keys]
+        for key, reply in zip(keys, self._http.exchange(heads, resend=True), strict=True):
             if reply.status == 200:
-                found[keys[index]] = _to_seen(keys[index], reply.headers)
+                found[key] = _to_seen(key, reply.headers)
             elif reply.status == 404 and "html" not in reply.headers.get("content-type", ""):
-                found[keys[index]] = None  # by a store, not by what stands in for it
+                found[key] = None  # by a store, not by what stands in for it
             elif failed is not None:
-                failed[keys[index]] = _explain(reply, f"read {keys[index]}")
-
-        self._exchange([_Call("HEAD", key) for key in keys], take)
+                failed[key] = _explain(reply, f"read {key}")
         return found
 
     def read(self, key: str) -> bytes | None:
         """Return an object's content, None when there is none."""
         try:
-            return self._read(_Call("GET", key), f"read {key}").body
+            return self._read(Request("get", key), f"read {key}").body
         except AbsentError:
             return None
 
     def read_sha256(self, key: str) -> str:
         """Return the SHA-256 of an object's content, read in parts."""
         digest = hashlib.sha256()
-        self._read(_Call("GET", key), f"read {key}", sink=digest.update)
+        self._read(Request("get", key), f"read {key}", digest.update)
         return digest.hexdigest()
 
-    def listen(self, prefix: str, sink: Callable[[bytes], None]) -> None:
+    def listen(self, prefix: str, sink: Sink) -> None:
         """Stream what a server like MinIO tells of writes under a prefix, until ``sink`` raises.
 
         Raises
@@ -319,12 +297,13 @@ class S3Bucket:
             When the server does not tell, or the stream ended.
         """
         query = {"events": "s3:ObjectCreated:*", "prefix": prefix, "suffix": ""}
-        self._read(_Call("GET", query=query), "listen to writes", sink=sink)
+        self._read(Request("get", query=query), "listen to writes", sink)
 
     def read_clock(self) -> datetime:
         """Return the store's time, from the Date header of a signed answer."""
-        call = _Call("GET", query={"list-type": "2", "max-keys": "1", "prefix": ".runbook/"})
-        return parse_time(self._read(call, "read the clock").headers.get("date", ""))
+        query = {"list-type": "2", "max-keys": "1", "prefix": ".runbook/"}
+        reply = self._read(Request("get", query=query), "read the clock")
+        return parse_time(reply.headers.get("date", ""))
 
     def ask(self, path: str) -> Reply:
         """Return the answer to an unsigned GET of one of the server's own pages.
@@ -334,19 +313,18 @@ class S3Bucket:
         StoreError
             When there is none.
         """
-        replies: list[Reply] = []
         message = Message("GET", path, {"host": self._host})
-        self._http.exchange([lambda: message], lambda _, r: replies.append(r), resend=True)
-        if replies[0].status < 1:
-            raise _explain(replies[0], f"GET {self.url}{path}")
-        return replies[0]
+        (reply,) = self._http.exchange([lambda: message], resend=True)
+        if reply.status < 1:
+            raise _explain(reply, f"GET {self.url}{path}")
+        return reply
 
-    def _read(self, call: _Call, what: str, sink: Callable[[bytes], None] | None = None) -> Reply:
-        replies: list[Reply] = []
-        self._exchange([call], lambda _, reply: replies.append(reply), sink=sink)
-        if replies[0].status != 200:
-            raise _explain(replies[0], what)
-        return replies[0]
+    def _read(self, request: Request, what: str, sink: Sink | None = None) -> Reply:
+        maker = partial(self._make, request)
+        (reply,) = self._http.exchange([maker], resend=True, sink=sink)
+        if reply.status != 200:
+            raise _explain(reply, what)
+        return reply
 
     # --- changes ---
 
@@ -359,63 +337,48 @@ class S3Bucket:
         on_answer: OnAnswer = lambda _index, _answer: None,
     ) -> list[Answer]:
         """Send requests that change something, each once."""
-        answers = [Answer("none", code="NotSent")] * len(requests)
+        answers = [_NOT_SENT] * len(requests)
 
         def take(index: int, reply: Reply) -> None:
             answers[index] = read_answer(requests[index], reply)
             on_answer(index, answers[index])
 
-        calls = [self._to_call(request) for request in requests]
-        self._exchange(calls, take, signed_at, expires_s)
+        makers = [partial(self._make, request, signed_at, expires_s) for request in requests]
+        self._http.exchange(makers, take)
         return answers
 
-    def _to_call(self, request: Request) -> _Call:
-        headers = dict(request.headers)
+    def _make(
+        self, request: Request, at: datetime | None = None, expires_s: int = _READ_EXPIRES_S
+    ) -> Message:
+        """Return the HTTP message of a request; a read is signed by our clock."""
+        headers, query, body = {"host": self._host, **request.headers}, request.query, request.body
         if request.if_absent:
             headers["if-none-match"] = "*"
         if request.if_match:
-            is_copy = request.kind == "copy"
-            name = "x-amz-copy-source-if-match" if is_copy else "if-match"
+            name = "x-amz-copy-source-if-match" if request.source else "if-match"
             headers[name] = f'"{request.if_match}"'
-        if request.kind == "copy":
+        if request.source:
             headers["x-amz-copy-source"] = quote(f"/{self.name}/{request.source}", safe="/~")
             if request.headers:
                 headers["x-amz-metadata-directive"] = "REPLACE"
-        if request.kind != "delete_many":
-            method = "DELETE" if request.kind == "delete" else "PUT"
-            return _Call(method, request.key, headers=headers, body=request.body)
-        root = ET.Element("Delete")
-        # The answer then names only what failed; some servers leave the key out of the others.
-        ET.SubElement(root, "Quiet").text = "true"
-        for key in request.keys:
-            ET.SubElement(ET.SubElement(root, "Object"), "Key").text = key
-        body = ET.tostring(root)
-        headers["content-md5"] = base64.b64encode(hashlib.md5(body).digest()).decode()  # noqa: S324
-        return _Call("POST", query={"delete": ""}, headers=headers, body=body)
+        if request.keys:
+            keys = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in request.keys)
+            # The answer then names only what failed; some servers leave the key out of the others.
+            query, body = {"delete": ""}, f"<Delete><Quiet>true</Quiet>{keys}</Delete>".encode()
+            digest = hashlib.md5(body).digest()  # noqa: S324
+            headers["content-md5"] = base64.b64encode(digest).decode()
+        method = _METHODS[request.kind]
+        path = quote(f"{self._root}/{request.key}" if request.key else self._root or "/", safe="/~")
+        signed = self._sign(f"{method}\n{path}", query, headers, at or datetime.now(UTC), expires_s)
+        return Message(method, f"{path}?{signed}", headers, body)
 
-    # --- below ---
-
-    def _exchange(
-        self,
-        calls: Sequence[_Call],
-        take: Callable[[int, Reply], None],
-        signed_at: datetime | None = None,
-        expires_s: int = _READ_EXPIRES_S,
-        sink: Callable[[bytes], None] | None = None,
-    ) -> None:
-        """Send calls; reads are signed by our clock and may be sent again."""
-        messages = [partial(self._sign, call, signed_at, expires_s) for call in calls]
-        self._http.exchange(messages, take, resend=signed_at is None, sink=sink)
-
-    def _sign(self, call: _Call, at: datetime | None, expires_s: int) -> Message:
-        """Return a call with its signature (AWS signature version 4, in the query)."""
-        headers = {"host": self._host, **call.headers}
-        path = quote(f"{self._root}/{call.key}" if call.key else self._root or "/", safe="/~")
-        date = (at or datetime.now(UTC)).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    def _sign(self, what: str, query: Texts, headers: Texts, at: datetime, expires_s: int) -> str:
+        """Return a query with its signature (AWS signature version 4)."""
+        date = at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         scope = f"{date[:8]}/{self.region}/s3/aws4_request"
         names = sorted(headers)
         query = {
-            **call.query,
+            **query,
             "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
             "X-Amz-Credential": f"{self.access_key}/{scope}",
             "X-Amz-Date": date,
@@ -426,44 +389,36 @@ class S3Bucket:
             query["X-Amz-Security-Token"] = self.session_token
         encoded = urlencode(sorted(query.items()), safe="~", quote_via=quote)
         lines = [f"{name}:{headers[name].strip()}" for name in names]
-        request = [call.method, path, encoded, *lines, "", ";".join(names), "UNSIGNED-PAYLOAD"]
-        digest = hashlib.sha256("\n".join(request).encode("latin-1")).hexdigest()
-        if self._signing_key[0] != scope:
-            key = f"AWS4{self.secret_key}".encode()
-            for part in scope.split("/"):
-                key = hmac.digest(key, part.encode(), "sha256")
-            self._signing_key = (scope, key)
-        text = f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{digest}"
-        signature = hmac.digest(self._signing_key[1], text.encode(), "sha256").hex()
-        target = f"{path}?{encoded}&X-Amz-Signature={signature}"
-        return Message(call.method, target, headers, call.body)
+        request = "\n".join([what, encoded, *lines, "", ";".join(names), "UNSIGNED-PAYLOAD"])
+        digest = hashlib.sha256(request.encode("latin-1")).hexdigest()
+        key = f"AWS4{self.secret_key}".encode()
+        for part in (*scope.split("/"), f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{digest}"):
+            key = hmac.digest(key, part.encode(), "sha256")
+        return f"{encoded}&X-Amz-Signature={key.hex()}"
 
 
 def read_answer(request: Request, reply: Reply) -> Answer:
     """Tell what an HTTP reply proves of a request's effect; pure."""
-    if reply.status < 1:
-        is_sent = reply.status != Reply.NOT_SENT
-        code = "NoAnswer" if is_sent else "NotSent"
-        return Answer("unknown" if is_sent else "none", code=code, message=reply.error)
-    if reply.status == 204 and request.kind == "delete":
+    if reply.status in _UNANSWERED:
+        return replace(_UNANSWERED[reply.status], message=reply.error)
+    told = (request.kind, reply.status)
+    if told == ("delete", 204):
         return Answer("done")
-    if reply.status == 200:
-        if request.kind == "put" and not reply.body:
-            return Answer("done", reply.headers.get("etag", "").strip('"'))
-        copied = _parse_xml(reply.body, "CopyObjectResult")
-        if request.kind == "copy" and copied is not None:
-            etag = _text(copied, "ETag").strip('"')
-            with suppress(StoreError):
-                at = parse_time(_text(copied, "LastModified"))
-                return Answer("done" if etag else "unknown", etag, at)
-        deleted = _parse_xml(reply.body, "DeleteResult")
-        if request.kind == "delete_many" and deleted is not None:
-            errors = deleted.iterfind("{*}Error")
-            failed = {_text(item, "Key"): _text(item, "Code") or "Unknown" for item in errors}
-            if set(failed) <= set(request.keys):
-                return Answer("done", failed=failed)
+    if told == ("put", 200) and not reply.body:
+        return Answer("done", reply.headers.get("etag", "").strip('"'))
+    result = _parse_xml(reply.body, _RESULTS.get(told, ""))
+    if result is not None and request.kind == "copy":
+        etag = _text(result, "ETag").strip('"')
+        with suppress(StoreError):
+            at = parse_time(_text(result, "LastModified"))
+            return Answer("done" if etag else "unknown", etag, at)
+    elif result is not None:
+        errors = result.iterfind("{*}Error")
+        failed = {_text(item, "Key"): _text(item, "Code") or "Unknown" for item in errors}
+        if set(failed) <= set(request.keys):
+            return Answer("done", failed=failed)
     code, message = _parse_error(reply.body)
-    is_refused = reply.status == 403 and code in _REFUSED
+    is_refused = reply.status == 403 and code in REFUSED
     code = code or f"HTTP {reply.status}"
     return Answer("none" if is_refused else "unknown", code=code, message=message)
 
@@ -503,20 +458,16 @@ def parse_time(text: str) -> datetime:
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
-def _to_seen(key: str, headers: Mapping[str, str]) -> Seen:
-    return Seen(
-        key,
-        headers.get("etag", "").strip('"'),
-        int(headers.get("content-length") or 0),
-        parse_time(headers.get("last-modified", "")),
-        {n[len(_META) :]: text for n, text in headers.items() if n.startswith(_META)},
-        {n: text for n, text in headers.items() if n in _KEPT_HEADERS or _ENCRYPTED in n},
-    )
+def _to_seen(key: str, headers: Texts) -> Seen:
+    etag, size = headers.get("etag", "").strip('"'), int(headers.get("content-length") or 0)
+    metadata = {n.removeprefix(_META): text for n, text in headers.items() if n.startswith(_META)}
+    kept = {n: text for n, text in headers.items() if n in _KEPT_HEADERS or _ENCRYPTED in n}
+    return Seen(key, etag, size, parse_time(headers.get("last-modified", "")), metadata, kept)
 
 
 def _explain(reply: Reply, what: str) -> StoreError:
     if reply.status < 1:
-        return StoreError(f"{what}: {reply.error}", code="NoAnswer" if reply.status else "NotSent")
+        return StoreError(f"{what}: {reply.error}", code=_UNANSWERED[reply.status].code)
     code, message = _parse_error(reply.body)
     absent = AbsentError if code else StoreError
     kind = {404: absent, 403: DeniedError, 401: DeniedError}.get(reply.status, StoreError)

@@ -90,42 +90,46 @@ class _Request(aiohttp.ClientRequest):
         return await super().send(conn)
 
 
-@dataclass(eq=False)
-class Connections:
-    """Connections to one server.
+@dataclass(eq=False, repr=False, kw_only=True)
+class Reach:
+    """How a server is reached.
 
     Parameters
     ----------
-    host, secure, ca_file : the server as ``host:port``; TLS, and whom to trust (default: certifi)
+    secure, ca_file : TLS, and whom to trust (default: certifi's list)
     proxy_url : ``http://[user:password@]host:port``; empty: none
     connect_s, read_s : the most that connecting, and waiting for the next bytes, may take;
         together, the most for all of an answer that no sink takes
-    count : requests at a time
+    connections : requests at a time
     """
 
-    host: str
-    secure: bool
-    ca_file: str
-    proxy_url: str
-    connect_s: float
-    read_s: float
-    count: int
+    secure: bool = False
+    ca_file: str = ""
+    proxy_url: str = ""
+    connect_s: float = 2.0
+    read_s: float = 10.0
+    connections: int = 16
 
-    def __post_init__(self) -> None:
-        self._url = f"{'https' if self.secure else 'http'}://{self.host}"
+
+class Connections:
+    """Connections to one server, ``host:port``."""
+
+    def __init__(self, host: str, reach: Reach) -> None:
+        self.reach = reach
+        self._url = f"{'https' if reach.secure else 'http'}://{host}"
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        if self.secure:  # ``ssl.create_default_context`` reads the environment's SSLKEYLOGFILE
-            self._tls.load_verify_locations(self.ca_file or certifi.where())
+        if reach.secure:  # ``ssl.create_default_context`` reads the environment's SSLKEYLOGFILE
+            self._tls.load_verify_locations(reach.ca_file or certifi.where())
 
     def exchange(
         self,
         messages: Sequence[Callable[[], Message]],
-        take: Callable[[int, Reply], None],
+        take: Callable[[int, Reply], None] = lambda _index, _reply: None,
         *,
         resend: bool = False,
         sink: Sink | None = None,
-    ) -> None:
-        """Send messages, several at a time, until each has its reply.
+    ) -> list[Reply]:
+        """Send messages, several at a time, until each has its reply; return the replies.
 
         Parameters
         ----------
@@ -144,27 +148,26 @@ class Connections:
         Exception
             What ``take`` raised.
         """
-        waiting, is_over = deque(range(len(messages))), False
-        workers: list[asyncio.Task[None]] = []
-
-        def give_up(error: str) -> None:
-            while waiting:
-                take(waiting.popleft(), Reply(Reply.NOT_SENT, error=error))
+        waiting, workers = deque(range(len(messages))), list[asyncio.Task[None]]()
+        replies, why_not = [Reply(Reply.NOT_SENT)] * len(messages), ""
 
         async def work() -> None:
+            nonlocal why_not
             try:
-                while waiting and not is_over:
-                    index = waiting.popleft()
-                    reply = await self._send(messages[index], resend, sink)
-                    take(index, reply)
+                while waiting:
+                    index, reply = waiting.popleft(), Reply(Reply.NOT_SENT, error=why_not)
+                    if not why_not:
+                        reply = await self._send(messages[index], resend, sink)
                     if reply.error == _LATE and (resend or reply.status == Reply.NOT_SENT):
-                        give_up(_LATE)
+                        why_not = _LATE
+                    replies[index] = reply
+                    take(index, reply)
             except BaseException:
                 waiting.clear()
                 raise
 
         async def serve() -> None:
-            workers.extend(asyncio.create_task(work()) for _ in messages[: self.count])
+            workers.extend(asyncio.create_task(work()) for _ in messages[: self.reach.connections])
             for error in await asyncio.gather(*workers, return_exceptions=True):
                 if error is not None:
                     raise error
@@ -173,21 +176,22 @@ class Connections:
             with suppress(TimeoutError):  # which cancels the workers
                 async with asyncio.timeout(grace_s):
                     await asyncio.gather(*workers, return_exceptions=True)
-            give_up("interrupted")
+            await work()  # what no worker has begun
 
         try:
             _run(serve())
         except KeyboardInterrupt:
-            is_over = True
+            why_not = "interrupted"
             with suppress(KeyboardInterrupt):  # who presses twice does not wait
                 _run(stop(_GRACE_S))
             _run(stop(0))
             raise
+        return replies
 
     async def _send(self, make: Callable[[], Message], resend: bool, sink: Sink | None) -> Reply:
         sent: list[_Request] = []
-        whole_s = self.connect_s + self.read_s if sink is None else None
-        timeout = aiohttp.ClientTimeout(whole_s, connect=self.connect_s, sock_read=self.read_s)
+        connect_s, read_s = self.reach.connect_s, self.reach.read_s
+        whole_s = connect_s + read_s if sink is None else None
 
         async def send_once(request: Any, send: aiohttp.ClientHandlerType) -> Any:
             sent.append(request)
@@ -207,14 +211,15 @@ class Connections:
                 headers={n: text.encode("latin-1").decode() for n, text in message.headers.items()},
                 data=BytesIO(message.body) if message.body else None,
                 allow_redirects=False,
-                timeout=timeout,
+                timeout=aiohttp.ClientTimeout(whole_s, connect_s, sock_read=read_s),
                 middlewares=[send_once],
             ) as response:
                 return await _read(response, sent[0], sink)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # a sink may raise any
-            is_sent = bool(sent) and sent[0].protocol is not None
-            if resend and sink is None and isinstance(error, _BrokenError) and sent[0].is_old:
+            is_over = isinstance(error, TimeoutError | asyncio.CancelledError)
+            if resend and sink is None and not is_over and any(r.is_old for r in sent):
                 return await self._send(make, False, None)
+            is_sent = any(request.protocol is not None for request in sent)
             return Reply(Reply.NO_ANSWER if is_sent else Reply.NOT_SENT, error=_say(error))
 
     @cached_property
@@ -222,7 +227,7 @@ class Connections:
         """Made by the loop's thread."""
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S, ssl=self._tls),
-            proxy=self.proxy_url or None,
+            proxy=self.reach.proxy_url or None,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=_OWN_HEADERS,
             auto_decompress=False,
@@ -239,7 +244,7 @@ async def _read(response: aiohttp.ClientResponse, request: _Request, sink: Sink 
         async for part in response.content.iter_any():
             sink(part)
     body = await response.read()
-    if request.protocol and request.protocol._buffer:
+    if request.protocol is not None and len(request.protocol) > 0:
         raise ValueError("two answers: who knows which is whose")
     has_end = request.method == "HEAD" or response.status in (204, 304) or _ENDS & headers.keys()
     if not has_end:
@@ -257,7 +262,7 @@ def _say(error: BaseException) -> str:
         return f"the proxy answered {error.status}"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the connection was closed before a whole answer"
-    return str(error.__cause__ or error) or repr(error)
+    return " ".join(str(error.__cause__ or error).split()) or repr(error)
 
 
 def _run(job: Coroutine[Any, Any, None]) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 #: Ceilings by package; docs/adr/0013-size-of-the-library.md says why they are what they are.
 CEILINGS = {
     "chainlog": 150,
-    "objectmove": 2105,
+    "objectmove": 1945,
     "runbook_lib": 1095,
     "runbook_lib/analysis": 1015,
     "runbook_lib/change": 1115,
     "runbook_lib/cli": 385,
-    "runbook_lib/clients": 1360,
+    "runbook_lib/clients": 1345,
     "runbook_lib/record": 445,
     "runbook_lib/report": 800,
     "runbook_lib/run": 1470,

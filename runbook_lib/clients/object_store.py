@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from objectmove.bucket import Answer, Request, S3Bucket, Seen, is_key_supported, parse_time
+from objectmove.bucket import REFUSED, Answer, Request, S3Bucket, Seen, is_key_supported, parse_time
 from objectmove.errors import AbsentError, DeniedError, StoreError
 
 from ..errors import (
@@ -44,20 +44,7 @@ _KINDS: dict[str, type[ClientError]] = {
     **dict.fromkeys(
         ("PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"), PreconditionFailedError
     ),
-    **dict.fromkeys(
-        (
-            "AccessDenied",
-            "AllAccessDisabled",
-            "ExpiredToken",
-            "InvalidAccessKeyId",
-            "InvalidToken",
-            "RequestTimeTooSkewed",
-            "SignatureDoesNotMatch",
-            "HTTP 401",
-            "HTTP 403",
-        ),
-        AccessDeniedError,
-    ),
+    **dict.fromkeys((*REFUSED, "HTTP 401", "HTTP 403"), AccessDeniedError),
 }
 _LATE = ("no answer in time", "timed out")
 _FULL = ("storagefull", "storage full", "no space left", "quota", "disk full", "insufficientstor")
