@@ -32,7 +32,7 @@ def investigate(
     json_: Json = False,
 ) -> None:
     """Sections 1, 2, 3, 5 and 8, then the report. Only reads."""
-    from ..run.investigate import investigate as run_investigate
+    from ..run.sections import investigate as run_investigate
 
     with show_progress(json_) as say:
         document = run_investigate(

@@ -23,7 +23,7 @@ from ..sections.release import say_way_on
 from ..settings import Settings
 from ..show.progress import make_meter
 from .documents import ApplyDocument, PlanDocument, SettleDocument, VerifyDocument
-from .investigate import get_incident
+from .sections import get_incident
 
 __all__ = [
     "apply_release_plan",

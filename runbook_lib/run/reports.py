@@ -1,39 +1,53 @@
-"""``report`` and ``verify-report``."""
+"""What a run leaves behind (notebook exports, report, manifest), and how it is checked."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..errors import UsageError
 from ..exit_codes import ExitCode
+from ..model import Verdict, format_time
 from ..record.incident import Incident, open_incident
 from ..record.log import utc_now
-from ..record.manifest import verify_incident
+from ..record.manifest import verify_incident, write_manifest
 from ..redact import Redactor
 from ..settings import Settings
 from .documents import ReportDocument
-from .finish import write_outputs
 
-__all__ = ["check_report", "rebuild_report"]
+__all__ = ["check_report", "close_incident", "rebuild_report", "write_outputs"]
 
 
-def _find(settings: Settings, incident_id: str) -> Incident:
-    found = open_incident(
-        settings.runbook_home.resolve(), incident_id, redactor=Redactor(settings.secrets)
-    )
-    if found is None:
-        raise UsageError(f"no incident is open under {settings.runbook_home}")
-    return found
+def write_outputs(incident: Incident) -> Path:
+    """Export the executed notebooks, write ``report.html`` and the manifest.
+
+    Returns
+    -------
+    The report's path.
+    """
+    from ..report import export_notebooks, write_report
+
+    export_notebooks(incident)
+    path = write_report(incident)
+    write_manifest(incident)
+    return path
+
+
+def close_incident(incident: Incident, verdict: Verdict) -> None:
+    """Close the incident; commands without ``--incident`` no longer choose it."""
+    closed_at = format_time(utc_now())
+    incident.journal.append("closed", {"section": "", "verdict": str(verdict)})
+    incident.update(closed_at=closed_at, verdict=str(verdict))
 
 
 def rebuild_report(settings: Settings, incident_id: str) -> ReportDocument:
     """Build the report again from the journal."""
     incident = _find(settings, incident_id)
-    path = write_outputs(incident)
     return ReportDocument(
         schema_name="runbook/report/1",
         at=utc_now(),
         incident=incident.id,
         exit_code=ExitCode.OK,
-        report=str(path),
+        report=str(write_outputs(incident)),
     )
 
 
@@ -50,3 +64,11 @@ def check_report(settings: Settings, incident_id: str) -> ReportDocument:
         problems=tuple(checked.problems),
         newer=tuple(checked.newer),
     )
+
+
+def _find(settings: Settings, incident_id: str) -> Incident:
+    home, redactor = settings.runbook_home.resolve(), Redactor(settings.secrets)
+    found = open_incident(home, incident_id, redactor=redactor)
+    if found is None:
+        raise UsageError(f"no incident is open under {settings.runbook_home}")
+    return found

@@ -52,66 +52,43 @@ class Scorecard:
 
 def compute_objectives(card: Scorecard, scenario: Scenario) -> list[Objective]:
     """Hold what was measured against what the scenario promises."""
-
-    def within(name: str, actual: float | None, limit_s: float) -> Objective:
-        met = actual is not None and actual <= limit_s
-        text = "not reached" if actual is None else f"{actual:.1f} s"
-        return Objective(name=name, target=f"within {limit_s:.0f} s", actual=text, met=met)
-
     missing = [c for c in NotifyTimes.model_fields if c not in card.notify_s]
-    found = ", ".join(card.causes) or "none"
+    told = f"missing: {', '.join(missing)}" if missing else "all three"
     alerting = [
-        within("alert fires", card.detect_s, scenario.detect_timeout_s),
-        Objective(
-            name="every channel is notified",
-            target="slack, email, teams",
-            actual=f"missing: {', '.join(missing)}" if missing else "all three",
-            met=not missing,
-        ),
-        within("alert clears, every channel says so", card.clear_s, scenario.clear_timeout_s),
+        _within("alert fires", card.detect_s, scenario.detect_timeout_s),
+        _say("every channel is notified", "slack, email, teams", told, not missing),
+        _within("alert clears, every channel says so", card.clear_s, scenario.clear_timeout_s),
     ]
-    objectives = [
+    cause, verdict = str(scenario.cause_expected), scenario.verdict_expected
+    failed = ", ".join(card.failed_notebooks) or "no failure"
+    after = "reverted, " if card.reverted else "not reverted, "
+    after += "steady state" if card.steady_after else "not in steady state"
+    is_as_before = card.reverted and card.steady_after
+    proven = f"{card.in_place} proven in place"
+    releasing = [
+        _say("labels are released", "at least 1 proven in place", proven, card.in_place > 0),
+        _nothing("nothing is lost", card.objects_lost),
+        _nothing("nothing foreign is touched", card.foreign_touched),
+    ]
+    return [
         *(alerting if scenario.alert else ()),
-        Objective(
-            name="cause is named",
-            target=str(scenario.cause_expected),
-            actual=found,
-            met=str(scenario.cause_expected) in card.causes,
-        ),
-        Objective(
-            name="verdict",
-            target=str(scenario.verdict_expected),
-            actual=str(card.verdict or "none"),
-            met=card.verdict is scenario.verdict_expected,
-        ),
-        Objective(
-            name="notebooks run to their end",
-            target="no failure",
-            actual=", ".join(card.failed_notebooks) or "no failure",
-            met=not card.failed_notebooks,
-        ),
-        Objective(
-            name="everything is as before",
-            target="reverted, steady state",
-            actual=f"{'reverted' if card.reverted else 'not reverted'}, "
-            f"{'steady state' if card.steady_after else 'not in steady state'}",
-            met=card.reverted and card.steady_after,
-        ),
+        _say("cause is named", cause, ", ".join(card.causes) or "none", cause in card.causes),
+        _say("verdict", str(verdict), str(card.verdict or "none"), card.verdict is verdict),
+        _say("notebooks run to their end", "no failure", failed, not card.failed_notebooks),
+        _say("everything is as before", "reverted, steady state", after, is_as_before),
+        *(releasing if scenario.releases else ()),
     ]
-    if scenario.releases:
-        objectives += [
-            Objective(
-                name="labels are released",
-                target="at least 1 proven in place",
-                actual=f"{card.in_place} proven in place",
-                met=card.in_place > 0,
-            ),
-            _nothing("nothing is lost", card.objects_lost),
-            _nothing("nothing foreign is touched", card.foreign_touched),
-        ]
-    return objectives
+
+
+def _say(name: str, target: str, actual: str, met: bool) -> Objective:
+    return Objective(name=name, target=target, actual=actual, met=met)
+
+
+def _within(name: str, actual_s: float | None, limit_s: float) -> Objective:
+    text = "not reached" if actual_s is None else f"{actual_s:.1f} s"
+    met = actual_s is not None and actual_s <= limit_s
+    return _say(name, f"within {limit_s:.0f} s", text, met)
 
 
 def _nothing(name: str, count: int | None) -> Objective:
-    actual = "no proof" if count is None else str(count)
-    return Objective(name=name, target="0", actual=actual, met=count == 0)
+    return _say(name, "0", "no proof" if count is None else str(count), count == 0)

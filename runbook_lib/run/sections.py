@@ -1,23 +1,126 @@
-"""``runbook run``: chosen notebooks, headless."""
+"""Sections headless, then the report: ``runbook investigate`` and ``runbook run``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..errors import UsageError
 from ..exit_codes import ExitCode, compute_exit_code
-from ..model import Json, Verdict
-from ..record.incident import Incident
+from ..model import Json, Status, Verdict
+from ..record.incident import Incident, create_incident, open_incident
 from ..record.log import utc_now
+from ..redact import Redactor
 from ..section import check_parameters
-from ..sections import find_section
+from ..sections import SECTIONS, find_section
 from ..settings import Settings
-from .documents import RunDocument
-from .finish import write_outputs
-from .investigate import get_incident, run_sections, to_result
-from .notebooks import NotebookRun, RunStatus
+from .documents import InvestigateDocument, NotebookResult, RunDocument, UnknownStep
+from .notebooks import NotebookRun, RunStatus, run_notebook
+from .reports import close_incident, write_outputs
 
-__all__ = ["run_chosen"]
+__all__ = ["READ_ONLY_SECTIONS", "get_incident", "investigate", "run_chosen", "run_sections"]
+
+READ_ONLY_SECTIONS = (
+    "01_purpose",
+    "02_signals_detection",
+    "03_immediate_actions",
+    "05_root_cause",
+    "08_references",
+)
+Progress = Callable[[str], None]
+
+
+def get_incident(settings: Settings, incident_id: str = "") -> tuple[Incident, bool]:
+    """Open the named or newest open incident, or make one; says whether it was made."""
+    redactor = Redactor(settings.secrets)
+    home = settings.runbook_home.resolve()
+    if (found := open_incident(home, incident_id, redactor=redactor)) is not None:
+        return found, False
+    environment = settings.runbook_environment
+    return create_incident(home, redactor=redactor, environment=environment), True
+
+
+def run_sections(
+    incident: Incident,
+    names: Iterable[str],
+    *,
+    parameters: Mapping[str, object] | None = None,
+    progress: Progress = lambda _: None,
+) -> list[NotebookRun]:
+    """Run notebooks one after the other; each gets the parameters that its section knows.
+
+    Notes
+    -----
+    A notebook that fails does not stop the next one. On Ctrl-C the report is written before
+    ``KeyboardInterrupt`` goes on.
+    """
+    runs: list[NotebookRun] = []
+    try:
+        for name in names:
+            progress(name)
+            fields, given = SECTIONS[name].Parameters.model_fields, parameters or {}
+            known = {k: v for k, v in given.items() if k in fields}
+            runs.append(run_notebook(SECTIONS[name], incident, known))
+    except KeyboardInterrupt:
+        incident.journal.append("interrupted", {"section": ""})
+        write_outputs(incident)
+        raise
+    return runs
+
+
+def investigate(
+    settings: Settings,
+    *,
+    incident_id: str = "",
+    ticket_id: str = "",
+    window_minutes: float = 60,
+    progress: Progress = lambda _: None,
+) -> InvestigateDocument:
+    """Carry out the read-only sections and write the report.
+
+    Raises
+    ------
+    UsageError
+        When a parameter is wrong; nothing ran.
+    """
+    incident, is_new = get_incident(settings, incident_id)
+    if not is_new and not incident.is_open:
+        raise UsageError(f"incident {incident.id} is closed; leave --incident out for a new one")
+    if ticket_id:
+        incident.update(ticket_id=ticket_id)
+    before = incident.journal.view().last_seq
+    runs = run_sections(
+        incident,
+        READ_ONLY_SECTIONS,
+        parameters={"ticket_id": ticket_id, "window_minutes": window_minutes},
+        progress=progress,
+    )
+    journal = incident.journal.view()
+    verdict = journal.verdict(after=before) or Verdict.UNKNOWN
+    if verdict is Verdict.HEALTHY:
+        verdict = journal.verdict() or verdict
+    if verdict is Verdict.HEALTHY and is_new:
+        close_incident(incident, verdict)
+    report = write_outputs(incident)
+    readings = journal.latest()
+    code = compute_exit_code(verdict)
+    if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in runs):
+        code = ExitCode.RUN_FAILED
+    return InvestigateDocument(
+        schema_name="runbook/investigate/1",
+        at=utc_now(),
+        incident=incident.id,
+        verdict=verdict,
+        exit_code=code,
+        readings=tuple(readings.values()),
+        causes=journal.findings(),
+        unknown=tuple(
+            UnknownStep(step=r.step, reason=r.reason)
+            for r in readings.values()
+            if r.status is Status.UNKNOWN
+        ),
+        notebooks=_to_results(runs),
+        report=str(report),
+    )
 
 
 def run_chosen(
@@ -26,7 +129,7 @@ def run_chosen(
     *,
     incident_id: str = "",
     parameters: Mapping[str, str],
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> RunDocument:
     """Run the notebooks of the named sections and write the report.
 
@@ -64,7 +167,7 @@ def run_chosen(
         incident=incident.id,
         verdict=verdict,
         exit_code=_exit_code(runs, verdict),
-        notebooks=tuple(map(to_result, runs)),
+        notebooks=_to_results(runs),
         plans=tuple(_plans(incident, first)),
         report=str(report),
     )
@@ -100,3 +203,15 @@ def _plans(incident: Incident, first: int) -> list[dict[str, Json]]:
         }
         for plan, action in incident.journal.view().list_plans(after=first).items()
     ]
+
+
+def _to_results(runs: Iterable[NotebookRun]) -> tuple[NotebookResult, ...]:
+    return tuple(
+        NotebookResult(
+            notebook=run.path.name,
+            status=str(run.status),
+            duration_s=run.duration_s,
+            error=str(run.error or ""),
+        )
+        for run in runs
+    )

@@ -30,9 +30,8 @@ from runbook_lib.redact import Redactor
 from runbook_lib.run import notebooks
 from runbook_lib.run.documents import Document
 from runbook_lib.run.drill import run_drill
-from runbook_lib.run.investigate import investigate
 from runbook_lib.run.scenarios import Scenario
-from runbook_lib.run.sections import run_chosen
+from runbook_lib.run.sections import investigate, run_chosen
 from runbook_lib.settings import load_settings
 from tests.support.world import CHANNELS, LAG, ORDER, REFRESH, TICKET, FakeClients, World
 
