@@ -233,15 +233,17 @@ class DrainForecast(_Frozen):
     text: str
 
 
-class Observed(BaseModel):
+class _Journalled(BaseModel):
+    # A journal of another version has other fields: what is known here is read.
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
+
+
+class Observed(_Journalled):
     """What a step says: the fields of a reading that the JSON documents hold.
 
     ``value`` has the unit ``unit``; ``threshold`` says what would be a breach; ``source`` names
     where it was read (URL, PromQL, key); ``reason`` says in words why the status is what it is.
     """
-
-    # A journal of another version has other fields: what is known here is read.
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
 
     step: str
     name: str
@@ -319,15 +321,29 @@ class ActionEntry(_Frozen):
     result: dict[str, Json] = {}
 
 
-class Conclusion(_Frozen):
-    """A section's findings and verdict, from the journal alone."""
+class Conclusion(_Journalled):
+    """A section's findings and verdict, from the journal alone.
+
+    Attributes
+    ----------
+    unknown_steps : ids of the steps that could not be read
+    timeline, timeline_without : what happened, on this machine's clock, oldest first; and what
+        of it could not be read
+    forecast : of the drain
+    clear : when the alert will clear, where it is fixed and still fires
+    follow_ups : what is open after the incident
+    """
 
     section: str
     verdict: Verdict
     summary: str
     findings: tuple[Finding, ...] = ()
     unknown_steps: tuple[str, ...] = ()
-    detail: dict[str, Json] = {}
+    timeline: tuple[Event, ...] = ()
+    timeline_without: tuple[str, ...] = ()
+    forecast: DrainForecast | None = None
+    clear: ClearTime | None = None
+    follow_ups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

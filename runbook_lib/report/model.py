@@ -21,7 +21,7 @@ from ..model import (
     Verdict,
 )
 from ..record.incident import Incident
-from ..record.journal import JournalView, NotebookRun, order_of, parse_at
+from ..record.journal import JournalView, NotebookRun, order_of
 from ..record.log import Entry, read_entries
 from ..section import SectionModule
 from ..show.text import VERDICT_WORDS, clip, format_bytes, format_duration, format_value
@@ -430,17 +430,13 @@ def _timeline(model: ReportModel) -> Iterator[TimelineRow]:
 
 
 def _observed_rows(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield what the newest timeline of a conclusion says of the systems; ours stand here already.
-
-    A row that has not the shape of one is left to the journal.
-    """
-    told = [(e, c) for e, c in model.journal.conclusions if c.detail.get("timeline")]
-    entry, rows = (told[-1][0], told[-1][1].detail["timeline"]) if told else (None, [])
-    for row in rows if isinstance(rows, list) else []:
-        at = parse_at(row.get("at")) if isinstance(row, dict) else None
-        if entry and at is not None and row.get("kind") not in ("action", "drill"):
-            note = f"by the clock of {row['source']}" if row.get("source") else ""
-            yield TimelineRow(at, str(row.get("kind")), str(row.get("text")), note, entry.seq)
+    """Yield what the newest timeline says of the systems; what we did stands here already."""
+    told = [(e, c.timeline) for e, c in model.journal.conclusions if c.timeline]
+    for entry, timeline in told[-1:]:
+        for event in timeline:
+            if event.kind not in ("action", "drill"):
+                note = f"by the clock of {event.source}" if event.source else ""
+                yield TimelineRow(event.at, event.kind, event.text, note, entry.seq)
 
 
 def _say_entry(entry: Entry) -> tuple[str, str, str] | None:

@@ -16,7 +16,6 @@ from ..analysis.causes import CAUSES
 from ..errors import RecordError
 from ..model import SYMPTOMS, Finding, Json, Reading, Role, Verdict
 from ..record.incident import Incident
-from ..record.journal import parse_at
 from ..record.log import GENESIS, Entry, utc_now
 from ..redact import Redactor
 from ..section import SectionModule
@@ -144,7 +143,10 @@ def _render(model: ReportModel, incident: Incident, budget: _Budget) -> bytes:
     events, journal = list_timeline(model), model.journal
     made_at = utc_now()
     today = made_at.date()
-    about = [c for _, c in journal.conclusions if c.findings]
+    told = [c for _, c in journal.conclusions]
+    about = [c for c in told if c.findings]
+    forecasts = [c.forecast for c in told if c.forecast]
+    follow_ups = [c.follow_ups for c in told if c.follow_ups]
     page = render_page(
         "report.html",
         incident.redactor,
@@ -164,9 +166,9 @@ def _render(model: ReportModel, incident: Incident, budget: _Budget) -> bytes:
         checklist=model.of(Role.CLEARED, Role.CHECKLIST),
         findings=sorted(about[-1].findings, key=_rank) if about else [],
         findings_from=about[-1].section if about else "",
-        physics=_newest_detail(model, "physics", dict),
+        physics=forecasts[-1].model_dump() if forecasts else {},
         effect=_find_effect(model),
-        follow_ups=_newest_detail(model, "follow_ups", list) or [],
+        follow_ups=follow_ups[-1] if follow_ups else (),
         pictures=_draw(model),
         notebooks=dict(_fragments(model, incident)) if budget.has_notebooks else {},
         journal=journal.entries[: budget.lines],
@@ -268,21 +270,16 @@ def _find_effect(model: ReportModel) -> Reading | None:
     return found[-1] if found else None
 
 
-def _newest_detail(model: ReportModel, name: str, kind: type) -> Json:
-    found = [
-        c.detail[name] for _, c in model.journal.conclusions if isinstance(c.detail.get(name), kind)
-    ]
-    return found[-1] if found else None
-
-
 def _clear_words(model: ReportModel, today: date) -> str:
     """Say when the alert and the channels will be clear, when section 6 predicted it."""
-    parts = [
-        f"{words} by {format_clock(at, today)}"
-        for name, words in (("clear_at", "alert clear"), ("channels_at", "channels told"))
-        if (at := parse_at(_newest_detail(model, name, str)))
-    ]
-    return ", ".join(parts)
+    clears = [c.clear for _, c in model.journal.conclusions if c.clear]
+    if not clears:
+        return ""
+    alert, channels = clears[-1].latest, clears[-1].channels_latest
+    return (
+        f"alert clear by {format_clock(alert, today)}, "
+        f"channels told by {format_clock(channels, today)}"
+    )
 
 
 def _format_moment(at: datetime) -> str:

@@ -188,8 +188,5 @@ def conclude(inv: Investigation) -> Conclusion:
         verdict=inv.journal.verdict() or Verdict.UNKNOWN,
         summary=f"{len(ticked)} of {len(STEPS)} points are ticked",
         unknown_steps=find_unknown(STEPS, readings),
-        detail={
-            "follow_ups": [row["open"] for r in left for row in r.rows],
-            "measures": _list_measures(inv),
-        },
+        follow_ups=tuple(row["open"] for r in left for row in r.rows),
     )

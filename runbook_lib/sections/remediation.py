@@ -16,11 +16,9 @@ from ..model import (
     CauseStatus,
     Conclusion,
     Finding,
-    Json,
     Reading,
     Status,
     Verdict,
-    format_time,
     parse_time,
 )
 from ..section import SectionParameters, find_unknown
@@ -98,38 +96,26 @@ def conclude(inv: Investigation) -> Conclusion:
     latest = {s: r for s, r in inv.latest().items() if s in STEPS}
     readings = {s: r for s, r in latest.items() if not action or r.seq > action.seq}
     findings = root_cause.find_causes(readings)
-    if action is None:
-        supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
-        verdict = compute_symptom_verdict(STEPS, readings)
-        summary = f"nothing was changed; {verdict}" + "".join(f"; {f.name}" for f in supported)
-        return _make(readings, findings, verdict, summary, root_cause.build_timeline(inv, findings))
     recovery = readings.get(read_recovery.id)
     clear = recovery.clear if recovery else None
-    found = compute_verdict(
-        symptoms={
-            s.id: readings[s.id].status if s.id in readings else Status.UNKNOWN
-            for s in (read_recovery, read_backlog_objects, read_store_health)
-        },
-        causes=_pick_causes(inv, findings),
-        alert_state=_get_alert_state(readings),
-        now=inv.now(),
-        clear=clear,
-        worker_moving=_is_moving(readings, action.at),
-    )
-    detail: dict[str, Json] = root_cause.build_timeline(inv, findings)
-    if clear and found.verdict is Verdict.FIXED_ALERT_DECAYING:
-        detail["clear_at"] = format_time(clear.latest)
-        detail["channels_at"] = format_time(clear.channels_latest)
-    return _make(readings, findings, found.verdict, found.reason, detail)
-
-
-def _make(
-    readings: Mapping[str, Reading],
-    findings: tuple[Finding, ...],
-    verdict: Verdict,
-    summary: str,
-    detail: dict[str, Json],
-) -> Conclusion:
+    if action is None:
+        verdict = compute_symptom_verdict(STEPS, readings)
+        supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
+        summary = f"nothing was changed; {verdict}" + "".join(f"; {f.name}" for f in supported)
+    else:
+        found = compute_verdict(
+            symptoms={
+                s.id: readings[s.id].status if s.id in readings else Status.UNKNOWN
+                for s in (read_recovery, read_backlog_objects, read_store_health)
+            },
+            causes=_pick_causes(inv, findings),
+            alert_state=_get_alert_state(readings),
+            now=inv.now(),
+            clear=clear,
+            worker_moving=_is_moving(readings, action.at),
+        )
+        verdict, summary = found.verdict, found.reason
+    timeline, missing = root_cause.build_timeline(inv, findings)
     return Conclusion(
         section=NAME,
         verdict=verdict,
@@ -137,7 +123,9 @@ def _make(
         findings=findings,
         # what a plan would change is no evidence of what it did change
         unknown_steps=find_unknown([s for s in STEPS if s not in _NO_EVIDENCE], readings),
-        detail=detail,
+        timeline=timeline,
+        timeline_without=missing,
+        clear=clear if verdict is Verdict.FIXED_ALERT_DECAYING else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -141,10 +142,9 @@ def conclusion_html(conclusion: Conclusion) -> Markup:
     if conclusion.findings:
         rows = finding_rows(conclusion.findings)
         parts.append(render_rows(rows, caption="Causes, the most supported first"))
-    if events := [row for row in conclusion.detail.get("timeline") or [] if isinstance(row, dict)]:
-        shown = events[-_SHOWN_EVENTS:]
-        caption = f"What happened, UTC: the last {len(shown)} of {len(events)}"
-        parts.append(_fold("timeline", render_rows(shown, caption=caption)))
+    if events := conclusion.timeline[-_SHOWN_EVENTS:]:
+        caption = f"What happened, UTC: the last {len(events)} of {len(conclusion.timeline)}"
+        parts.append(_fold("timeline", render_rows(list(map(asdict, events)), caption=caption)))
     return Markup("<div>{}</div>").format(Markup("").join(parts))
 
 

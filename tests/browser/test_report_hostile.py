@@ -117,8 +117,12 @@ def tell_one(tell: Teller, text: str) -> None:
         reason=text,
         next_step=text,
     )
-    facts = {"follow_ups": [text], "physics": {name: text}, "clear_at": text}
-    tell.conclude(Verdict.INCIDENT, text, findings=(finding,), unknown_steps=(text,), detail=facts)
+    event = {"at": "2026-11-24T03:14:00Z", "kind": text, "text": text, "source": text}
+    numbers = {"arrival_per_min": 1, "drain_per_min": 2, "empty_in_minutes": 3}
+    tell.conclude(
+        Verdict.INCIDENT, text, findings=(finding,), unknown_steps=(text,), timeline=[event],
+        timeline_without=[text], follow_ups=[text], forecast={**numbers, "text": text},
+    )  # fmt: skip
     tell.record("note", {"text": text})
     tell.record("torn_tail", {"kept_as": text})
     run = {"notebook": text, "status": text, "duration_s": 1.0, "error": f"KeyError: {text}"}

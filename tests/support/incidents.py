@@ -260,13 +260,11 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
                 for c in (Cause.CARRIER_TIMEOUT, Cause.STORAGE_FULL, Cause.BAD_CREDENTIALS)
             ),
         ),
-        detail={
-            "physics": {
-                "arrival_per_minute": 2.4,
-                "drain_per_minute": 0.0,
-                "oldest_minutes": 31.2,
-                "time_to_empty": "never: labels arrive faster than they leave",
-            }
+        forecast={
+            "arrival_per_min": 2.4,
+            "drain_per_min": 0.0,
+            "empty_in_minutes": None,
+            "text": "never: labels arrive faster than they leave",
         },
     )
     tell.start("06_remediation", plan="", approve="")
@@ -322,8 +320,8 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
     tell.conclude(
         Verdict.FIXED,
         "Three of five are done.",
-        detail={"follow_ups": ["Alert when the DAG is paused for over 10 minutes.",
-                               "Say who may pause the pipeline, and where it is written down."]},
+        follow_ups=["Alert when the DAG is paused for over 10 minutes.",
+                               "Say who may pause the pipeline, and where it is written down."],
     )  # fmt: skip
     tell.record("note", {"text": "The pause came from the planned upgrade; it was not announced."})
     for name in ("02_signals_detection", "03_immediate_actions", "05_root_cause"):

@@ -58,10 +58,9 @@ def _say_journal(story: Story) -> Iterator[str]:
             yield _row(entry.seq, "conclusion", told, "section", "verdict", "summary")
             names = ("name", "status", "score", "reason", "next_step", "first_seen", "evidence")
             yield from (_row("   ", "finding", finding, *names) for finding in told["findings"])
-            events = told["detail"].get("timeline", [])
+            events = told["timeline"]
             yield from (_row("   ", "event", event, "at", "kind", "text") for event in events)
-            rest = {k: v for k, v in told["detail"].items() if k != "timeline"}
-            yield _row("   ", "detail", {"detail": rest}, "detail")
+            yield _row("   ", "rest", told, "forecast", "clear", "follow_ups", "timeline_without")
         else:
             yield f"{entry.seq} {entry.kind} {_compact(told)}"
 

@@ -428,8 +428,9 @@ def test_the_alert_may_decay_for_as_long_as_predicted(world: World) -> None:
     world.put_lag(0.0, 0.0, 0.0)
     world.series["fulfillment_exporter_refresh_interval_seconds"] = [world.line([15.0])]
     assert conclude(world, inv) is Verdict.FIXED_ALERT_DECAYING
-    detail = inv.conclude().detail
-    assert detail["clear_at"] < detail["channels_at"]
+    clear = inv.conclude().clear
+    assert clear is not None
+    assert clear.latest < clear.channels_latest
 
 
 def test_an_alert_that_looks_back_is_given_its_window_to_clear(world: World) -> None:

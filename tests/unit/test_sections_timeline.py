@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from runbook_lib.clients.services import LogLine
-from runbook_lib.model import ActionEntry, ActionPhase, Cause, Verdict, parse_time
+from runbook_lib.model import ActionEntry, ActionPhase, Cause, Conclusion, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.model import list_timeline, read_report_model
 from runbook_lib.sections import SECTIONS, root_cause
@@ -34,28 +33,28 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def read_timeline(world: World) -> dict[str, Any]:
+def read_timeline(world: World) -> Conclusion:
     inv = world.open(root_cause)
     for step in root_cause.STEPS:
         inv.take(step)
-    detail = inv.conclude().detail
-    assert detail["timeline"] == sorted(detail["timeline"], key=lambda row: row["at"])
-    return detail
+    told = inv.conclude()
+    assert list(told.timeline) == sorted(told.timeline, key=lambda event: event.at)
+    return told
 
 
-def find(detail: dict[str, Any], kind: str) -> list[tuple[datetime, str]]:
-    return [(parse_time(r["at"]), r["text"]) for r in detail["timeline"] if r["kind"] == kind]
+def find(told: Conclusion, kind: str) -> list[tuple[datetime, str]]:
+    return [(event.at, event.text) for event in told.timeline if event.kind == kind]
 
 
 def test_alerts_and_turning_points_come_from_the_samples(world: World) -> None:
     world.put_lag(1.0, 12.0, 15.0, 2.0)
     states = {"alertname": "FulfillmentDelay", "alertstate": "firing"}
     world.series[ALERTS] = [world.line([1.0, 1.0, 1.0], **states)]
-    detail = read_timeline(world)
+    told = read_timeline(world)
     began = world.series[ALERTS][0].samples[0].at
-    assert find(detail, "alert") == [(began, "FulfillmentDelay firing begins")]
+    assert find(told, "alert") == [(began, "FulfillmentDelay firing begins")]
     times = [s.at for s in world.series[LAG][0].samples]
-    assert find(detail, "lag") == [
+    assert find(told, "lag") == [
         (times[1], "lag is over 10 min: 12"),
         (times[2], "lag is highest: 15 min"),
         (times[3], "lag is back to 2 min"),
@@ -75,9 +74,9 @@ def test_restarts_and_what_they_brought(world: World) -> None:
     world.services[name] = replace(world.services[name], since=at)
     assert world.worker is not None
     world.worker = replace(world.worker, pending_prefix="incoming/")
-    detail = read_timeline(world)
-    assert (at, "fulfillment-service started") in find(detail, "restart")
-    ((when, text),) = find(detail, "configuration")
+    told = read_timeline(world)
+    assert (at, "fulfillment-service started") in find(told, "restart")
+    ((when, text),) = find(told, "configuration")
     assert when == at
     assert "'incoming/'" in text
 
@@ -96,8 +95,8 @@ def test_the_first_error_of_each_kind_with_its_count(world: World) -> None:
     at = world.now - timedelta(minutes=4)
     world.logs = [LogLine(at + timedelta(seconds=s), f"ERROR upload {s} failed") for s in (0, 9)]
     world.logs.append(LogLine(at, "INFO moved"))
-    detail = read_timeline(world)
-    assert find(detail, "error") == [(at, "2× from here: ERROR upload 0 failed")]
+    told = read_timeline(world)
+    assert find(told, "error") == [(at, "2× from here: ERROR upload 0 failed")]
 
 
 def test_a_clock_that_is_ahead_is_set_right(world: World) -> None:
@@ -118,16 +117,14 @@ def test_notices_and_our_actions_are_in_it(world: World) -> None:
         reversible=False,
     )
     world.open(root_cause).record("action", {"action": entry.model_dump(mode="json")})
-    detail = read_timeline(world)
-    assert [text for _, text in find(detail, "notice")] == [
-        "slack receives FulfillmentDelay: firing"
-    ]
-    assert [text for _, text in find(detail, "action")] == ["6.2 restart on fulfillment-service"]
+    told = read_timeline(world)
+    assert [text for _, text in find(told, "notice")] == ["slack receives FulfillmentDelay: firing"]
+    assert [text for _, text in find(told, "action")] == ["6.2 restart on fulfillment-service"]
 
 
 def test_what_could_not_be_read_is_named(world: World) -> None:
     world.down.add("notifications")
-    missing = read_timeline(world)["timeline_without"]
+    missing = read_timeline(world).timeline_without
     assert [text.partition(":")[0] for text in missing] == ["notifications"]
 
 
@@ -145,12 +142,10 @@ def test_a_hostile_line_is_data(world: World) -> None:
 
 def test_the_report_tells_the_events_among_its_own_and_our_actions_once(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
-    tell.conclude(Verdict.INCIDENT, "older", detail={"timeline": [ROW | {"text": "older"}]})
-    rows = [ROW, ROW | {"kind": "action", "text": "6.1 release"}, "x", {"at": 5}, {"at": "noon"}]
-    tell.conclude(Verdict.INCIDENT, "newer", detail={"timeline": rows})
-    tell.conclude(Verdict.INCIDENT, "broken", detail={"timeline": 7, "timeline_without": []})
-    assert observed(tell.incident) == []
-    tell.conclude(Verdict.INCIDENT, "newest", detail={"timeline": rows})
+    action = ROW | {"kind": "action", "text": "6.1 release"}
+    tell.conclude(Verdict.INCIDENT, "older", timeline=[ROW | {"text": "older"}])
+    tell.conclude(Verdict.INCIDENT, "newest", timeline=[ROW, action])
+    tell.conclude(Verdict.INCIDENT, "without one")
     assert observed(tell.incident) == [("alert", "FulfillmentDelay firing begins", "prometheus")]
 
 
@@ -209,10 +204,10 @@ def test_errors_of_every_service_are_on_the_timeline(world: World) -> None:
     inv = world.open(root_cause)
     for step in ("1.4", "5.1"):
         inv.take(step)
-    (row,) = [r for r in inv.conclude().detail["timeline"] if "cannot collect" in r["text"]]
-    assert row["text"].startswith("support-service: 1× from here")
+    (row,) = [r for r in inv.conclude().timeline if "cannot collect" in r.text]
+    assert row.text.startswith("support-service: 1× from here")
     # its clock is two minutes behind
-    assert abs(parse_time(row["at"]) - at - timedelta(minutes=2)) < timedelta(seconds=1)
+    assert abs(row.at - at - timedelta(minutes=2)) < timedelta(seconds=1)
 
 
 @pytest.mark.parametrize(

@@ -105,12 +105,15 @@ def conclude(inv: Investigation) -> Conclusion:
     hints = [f for f in findings if f.status is CauseStatus.UNDECIDED and f.score > 0]
     if hints and not supported and symptom is not Verdict.HEALTHY:
         summary += "; hints: " + ", ".join(f"{f.name} ({f.reason})" for f in hints)
-    forecasts = [r.forecast.model_dump() for r in readings.values() if r.forecast]
+    forecasts = [r.forecast for r in readings.values() if r.forecast]
+    timeline, missing = build_timeline(inv, findings)
     return Conclusion(
         section=NAME,
         verdict=verdict,
         summary=summary,
         findings=findings,
         unknown_steps=find_unknown(STEPS, readings),
-        detail=({"physics": forecasts[-1]} if forecasts else {}) | build_timeline(inv, findings),
+        timeline=timeline,
+        timeline_without=missing,
+        forecast=forecasts[-1] if forecasts else None,
     )

@@ -22,9 +22,7 @@ from ...model import (
     CauseStatus,
     Event,
     Finding,
-    Json,
     Reading,
-    format_time,
 )
 from ..detection import LAG
 from ..samples import one_series, scrape_interval_s
@@ -66,16 +64,17 @@ def read_events(inv: Investigation) -> tuple[list[Event], list[str]]:
         except ClientError as error:
             missing.append(f"{name}: {str(error)[:200]}")
     merged = merge_events(events, since=inv.now() - inv.window, limit=_MAX_EVENTS)
-    return [replace(e, text=_shorten(e.text)) for e in merged], missing
+    return list(map(_shorten, merged)), missing
 
 
-def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> dict[str, Json]:
+def build_timeline(
+    inv: Investigation, findings: Iterable[Finding]
+) -> tuple[tuple[Event, ...], tuple[str, ...]]:
     """Put the events of the newest readings and our actions on this machine's clock.
 
     Returns
     -------
-    ``timeline``: rows, oldest first; ``timeline_without``: what could not be read. From the
-    journal alone.
+    Events, oldest first, and what could not be read. From the journal alone.
     """
     readings = inv.latest().values()
     events = [event for r in readings for event in r.events]
@@ -83,22 +82,11 @@ def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> dict[str,
         events, _find_signs(inv, findings), _read_actions(inv), _find_settings(inv, readings),
         skews_s=_read_skews(readings), limit=_MAX_EVENTS,
     )  # fmt: skip
-    rows = [_to_row(event) for event in merged]
-    missing = [what for r in readings for what in r.events_without]
-    return {"timeline": rows, "timeline_without": missing} if rows or missing else {}
+    return tuple(map(_shorten, merged)), tuple(w for r in readings for w in r.events_without)
 
 
-def _to_row(event: Event) -> dict[str, Json]:
-    return {
-        "at": format_time(event.at),
-        "kind": event.kind,
-        "text": _shorten(event.text),
-        "source": event.source,
-    }
-
-
-def _shorten(text: str) -> str:
-    return " ".join(text.split())[:_MAX_CHARS]
+def _shorten(event: Event) -> Event:
+    return replace(event, text=" ".join(event.text.split())[:_MAX_CHARS])
 
 
 def _query(inv: Investigation, selector: str) -> list[Series]:
