@@ -23,11 +23,10 @@ from ..model import (
     Role,
     Status,
     Verdict,
-    parse_time,
 )
 from .log import ChainedLog, Entry
 
-__all__ = ["Journal", "JournalView", "NotebookRun", "order_of", "parse_at"]
+__all__ = ["Journal", "JournalView", "NotebookRun", "order_of"]
 
 _TROUBLE = SIGNS | {Role.CAUSE}
 _SYMPTOMS = ("02", "03")
@@ -251,11 +250,3 @@ class Journal(ChainedLog):
 def order_of(step: str) -> tuple[int, ...]:
     """Return a step's place in the runbook's order."""
     return tuple(int(part) if part.isdigit() else 0 for part in step.split("."))
-
-
-def parse_at(text: Json) -> datetime | None:
-    """Parse a time that an entry tells; None when it is none."""
-    try:
-        return parse_time(text) if isinstance(text, str) else None
-    except ValueError:
-        return None

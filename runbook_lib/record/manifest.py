@@ -93,7 +93,7 @@ def verify_incident(folder: Path) -> Verification:
             str(name): (str(m["sha256"]), int(m["size_bytes"]))
             for name, m in manifest["files"].items()
         }
-        told_seq, told_head = int(manifest["journal"]["seq"]), str(manifest["journal"]["hash"])
+        known_seq, known_head = int(manifest["journal"]["seq"]), str(manifest["journal"]["hash"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(
             f"{folder / _NAME} cannot be read. `runbook report {folder.name}` writes a new one."
@@ -105,18 +105,18 @@ def verify_incident(folder: Path) -> Verification:
         try:
             for entry in read_entries(folder / _JOURNAL):
                 seq, head = entry.seq, entry.hash
-                if seq == told_seq and head != told_head:
+                if seq == known_seq and head != known_head:
                     problems.append(
                         f"{_JOURNAL}, line {seq}: is not the line that the manifest names"
                     )
         except LogDamagedError as error:
             problems.append(f"{_JOURNAL}, line {error.line}: {error.why}")
-    if seq < told_seq and not problems:
+    if seq < known_seq and not problems:
         problems.append(
-            f"{_JOURNAL}, line {seq + 1}: is missing; the manifest names {told_seq} lines"
+            f"{_JOURNAL}, line {seq + 1}: is missing; the manifest names {known_seq} lines"
         )
-    if seq > told_seq:
-        newer.append(f"{_JOURNAL}: {seq - told_seq} lines were appended since")
+    if seq > known_seq:
+        newer.append(f"{_JOURNAL}: {seq - known_seq} lines were appended since")
     for name in sorted(recorded):
         if name not in present:
             problems.append(f"{name}: is missing")

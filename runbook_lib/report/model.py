@@ -116,8 +116,8 @@ class ActionRecord:
     @property
     def way_back(self) -> str:
         """How to take it back, or that there is no way."""
-        told = [self.result(p).get("way_back") for p in ("planned", "applied", "verified")]
-        undo = self.first.undo or next((str(text) for text in told if text), "")
+        results = [self.result(p).get("way_back") for p in ("planned", "applied", "verified")]
+        undo = self.first.undo or next((str(text) for text in results if text), "")
         return undo or ("undo" if self.first.reversible else "there is none")
 
     def result(self, phase: ActionPhase | str) -> dict[str, Json]:
@@ -425,14 +425,14 @@ def _timeline(model: ReportModel) -> Iterator[TimelineRow]:
         yield TimelineRow(entry.at, "note", text, "", entry.seq)
     yield from _observed_rows(model)
     for entry in journal.entries:
-        if told := _say_entry(entry):
-            yield TimelineRow(entry.at, *told, entry.seq)
+        if row := _say_entry(entry):
+            yield TimelineRow(entry.at, *row, entry.seq)
 
 
 def _observed_rows(model: ReportModel) -> Iterator[TimelineRow]:
     """Yield what the newest timeline says of the systems; what we did stands here already."""
-    told = [(e, c.timeline) for e, c in model.journal.conclusions if c.timeline]
-    for entry, timeline in told[-1:]:
+    timelines = [(e, c.timeline) for e, c in model.journal.conclusions if c.timeline]
+    for entry, timeline in timelines[-1:]:
         for event in timeline:
             if event.kind not in ("action", "drill"):
                 note = f"by the clock of {event.source}" if event.source else ""
@@ -452,8 +452,8 @@ def _say_entry(entry: Entry) -> tuple[str, str, str] | None:
     if entry.kind == "closed":
         return "closed", "The incident was closed", ""
     if entry.kind == "drill" and (event := data.get("event")):
-        told = {k: v for k, v in data.items() if k in _DRILL_FACTS and v not in (None, [])}
-        note = ", ".join(f"{name} {_say(value)}" for name, value in told.items())
+        facts = {k: v for k, v in data.items() if k in _DRILL_FACTS and v not in (None, [])}
+        note = ", ".join(f"{name} {_say(value)}" for name, value in facts.items())
         return "drill", str(event).replace("_", " "), note
     return None
 
@@ -510,18 +510,18 @@ def _open_steps(model: ReportModel) -> Iterator[tuple[str, tuple[str, ...]]]:
         and s.latest.status is not Status.OK
         and not (s.role in SIGNS and s.readings[-1][0].seq < judged_from)
     ]
-    told: set[Role | None] = set()
+    said: set[Role | None] = set()
     for step, reading in open_ones:
         is_symptom = step.role in SIGNS and model.verdict not in _GOOD
         if reading.status is Status.BREACH and (is_symptom or step.role is Role.RECOVERY):
-            told.add(step.role)
+            said.add(step.role)
             yield f"{reading.name}: {_value(reading)}", (step.id,)
     unread = [s.id for s, r in open_ones if r.status is Status.UNKNOWN and s.role in _READ]
     if unread:
         yield "could not be read:", tuple(unread)
     for step, reading in open_ones:
         # that it cleared and that it fires are about the same alert
-        if step.role in _CHECKLIST and not (step.role is Role.CLEARED and Role.ALERT in told):
+        if step.role in _CHECKLIST and not (step.role is Role.CLEARED and Role.ALERT in said):
             yield f"{step.title}: {reading.reason}", (step.id,)
 
 

@@ -143,10 +143,10 @@ def _render(model: ReportModel, incident: Incident, budget: _Budget) -> bytes:
     events, journal = list_timeline(model), model.journal
     made_at = utc_now()
     today = made_at.date()
-    told = [c for _, c in journal.conclusions]
-    about = [c for c in told if c.findings]
-    forecasts = [c.forecast for c in told if c.forecast]
-    follow_ups = [c.follow_ups for c in told if c.follow_ups]
+    concluded = [c for _, c in journal.conclusions]
+    about = [c for c in concluded if c.findings]
+    forecasts = [c.forecast for c in concluded if c.forecast]
+    follow_ups = [c.follow_ups for c in concluded if c.follow_ups]
     page = render_page(
         "report.html",
         incident.redactor,

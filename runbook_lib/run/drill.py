@@ -67,8 +67,8 @@ class Drill:
 
     def record(self, event: str, **data: Json) -> None:
         """Write an event of the drill to the journal."""
-        told = {"section": "", "drill": self.id, "event": event, **data}
-        self.incident.journal.append("drill", told)
+        named = {"section": "", "drill": self.id, "event": event}
+        self.incident.journal.append("drill", {**named, **data})
 
     def conclude(self, name: str) -> Verdict:
         """Read a section's every step now, without a notebook; return its verdict."""

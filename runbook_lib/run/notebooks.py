@@ -81,6 +81,7 @@ def run_notebook(
     checked = check_parameters(section, given).model_dump(mode="json")
     values = {name: checked[name] for name in given}
     path = _output_path(incident, section.NAME)
+    run = {"section": section.NAME, "notebook": path.name}
     before = incident.journal.view().last_seq
     started = time.monotonic()
     status, error = RunStatus.DONE, None
@@ -90,22 +91,13 @@ def run_notebook(
     except NotebookRunError as failure:
         status, error = _classify(failure)
     except KeyboardInterrupt:
-        _journal(
-            incident,
-            section.NAME,
-            path,
-            status=RunStatus.INTERRUPTED,
-            started=started,
-            error="interrupted",
-        )
+        _journal(incident, run, RunStatus.INTERRUPTED, started, "interrupted")
         raise
     conclusion = incident.journal.view().conclusion(section.NAME, after=before)
     if status is RunStatus.DONE and conclusion is None:
         status = RunStatus.FAILED
         error = NotebookRunError(section.NAME, "it ended without a conclusion in the journal")
-    duration_s = _journal(
-        incident, section.NAME, path, status=status, started=started, error=str(error or "")
-    )
+    duration_s = _journal(incident, run, status, started, str(error or ""))
     return NotebookRun(section.NAME, path, status, duration_s, error, conclusion)
 
 
@@ -204,17 +196,9 @@ def _output_path(incident: Incident, name: str) -> Path:
 
 
 def _journal(
-    incident: Incident, name: str, path: Path, *, status: RunStatus, started: float, error: str
+    incident: Incident, run: dict[str, str], status: RunStatus, started: float, error: str
 ) -> float:
     duration_s = round(time.monotonic() - started, 3)
-    incident.journal.append(
-        "notebook",
-        {
-            "section": name,
-            "notebook": path.name,
-            "status": str(status),
-            "duration_s": duration_s,
-            "error": error,
-        },
-    )
+    end = {"status": str(status), "duration_s": duration_s, "error": error}
+    incident.journal.append("notebook", {**run, **end})
     return duration_s

@@ -53,10 +53,10 @@ class Scorecard:
 def compute_objectives(card: Scorecard, scenario: Scenario) -> list[Objective]:
     """Hold what was measured against what the scenario promises."""
     missing = [c for c in NotifyTimes.model_fields if c not in card.notify_s]
-    told = f"missing: {', '.join(missing)}" if missing else "all three"
+    notified = f"missing: {', '.join(missing)}" if missing else "all three"
     alerting = [
         _within("alert fires", card.detect_s, scenario.detect_timeout_s),
-        _say("every channel is notified", "slack, email, teams", told, not missing),
+        _say("every channel is notified", "slack, email, teams", notified, not missing),
         _within("alert clears, every channel says so", card.clear_s, scenario.clear_timeout_s),
     ]
     cause, verdict = str(scenario.cause_expected), scenario.verdict_expected

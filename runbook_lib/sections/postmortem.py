@@ -40,20 +40,20 @@ def _read_cleared(inv: Investigation) -> Outcome:
     active = [a for a in prometheus.list_alerts() if a.name in ALERTS]
     samples = one_series(prometheus.query_samples(LAG, 120))
     since = parse_time(str(inv.incident.facts["opened_at"])) - inv.window
-    heard = [
+    received = [
         n
         for n in inv.clients.notifications.list_notifications(since=since)
         if set(n.alertnames) & set(ALERTS)
     ]
-    last = {n.channel: n.status for n in heard}
+    last = {n.channel: n.status for n in received}
     silent = [c for c in CHANNELS if last.get(c) != "resolved"]
-    told = len(CHANNELS) - len(silent)
+    resolved = len(CHANNELS) - len(silent)
     seen: Seen = {
-        "value": f"resolved at {told} of {len(CHANNELS)} channels",
+        "value": f"resolved at {resolved} of {len(CHANNELS)} channels",
         "rows": [
             {"channel": n.channel, "status": n.status, "at": format_time(n.received_at)}
             | {"alerts": ", ".join(n.alertnames), "drill": n.is_drill}
-            for n in heard[-50:]
+            for n in received[-50:]
         ],
     }
     if active:
@@ -62,7 +62,7 @@ def _read_cleared(inv: Investigation) -> Outcome:
         return unknown("there is no fresh value of the lag", seen)
     if samples[-1].value > limit:
         return breach(f"the lag is {samples[-1].value:.1f} min", seen)
-    if not heard:
+    if not received:
         return unknown("no channel received an alert: nothing to clear", seen)
     if silent:
         return breach(f"no `resolved` at {', '.join(silent)}", seen)
