@@ -242,10 +242,9 @@ class Settings(BaseSettings):
             login = "unknown"
         return _clean_name(f"{login}@{socket.gethostname()}")
 
-    @property
-    def change_keys(self) -> tuple[str, str, str]:
-        """Access key, secret key and session token for changes."""
-        if self.minio_change_user:
+    def read_store_keys(self, *, for_changes: bool) -> tuple[str, str, str]:
+        """Return access key, secret key and session token, for looking or for changes."""
+        if for_changes and self.minio_change_user:
             return self.minio_change_user, self.minio_change_password.get_secret_value(), ""
         first = (self.minio_root_password, self.minio_session_token)
         secret, token = (value.get_secret_value() for value in first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -48,12 +49,6 @@ class RoutedAlert:
 
 
 @dataclass(frozen=True, slots=True)
-class _Running:
-    original: Annotated[str, Field(validation_alias=AliasPath("config", "original"))]
-    version: Annotated[str, Field(validation_alias=AliasPath("versionInfo", "version"))]
-
-
-@dataclass(frozen=True, slots=True)
 class NotificationCount:
     """How many notifications were tried and failed since Alertmanager started.
 
@@ -80,25 +75,19 @@ class AlertmanagerClient(HttpClient):
 
     def read_notification_counts(self) -> list[NotificationCount]:
         """Return how many notifications each integration sent and failed to send."""
-        sent: dict[tuple[str, str], float] = {}
-        reasons: dict[tuple[str, str], dict[str, float]] = {}
+        sent: defaultdict[tuple[str, str], float] = defaultdict(float)
+        reasons: defaultdict[tuple[str, str], dict[str, float]] = defaultdict(dict)
         for sample in self.read_metrics():
             key = sample.labels.get("integration", ""), sample.labels.get("receiver_name", "")
             if sample.name == "alertmanager_notifications_total":
-                sent[key] = sent.get(key, 0.0) + sample.value
+                sent[key] += sample.value
             elif sample.name == "alertmanager_notifications_failed_total":
                 reason = sample.labels.get("reason", "other")
-                by_reason = reasons.setdefault(key, {})
-                by_reason[reason] = by_reason.get(reason, 0.0) + sample.value
+                reasons[key][reason] = reasons[key].get(reason, 0.0) + sample.value
         return [
-            NotificationCount(
-                integration,
-                receiver,
-                sent.get((integration, receiver), 0.0),
-                sum(reasons.get((integration, receiver), {}).values()),
-                {k: v for k, v in reasons.get((integration, receiver), {}).items() if v},
-            )
-            for integration, receiver in sorted({*sent, *reasons})
+            NotificationCount(*key, sent[key], sum(failed.values()), failed)
+            for key in sorted({*sent, *reasons})
+            for failed in [{reason: n for reason, n in reasons[key].items() if n}]
         ]
 
     def read_placeholders(self) -> list[str]:
@@ -130,13 +119,13 @@ class AlertmanagerClient(HttpClient):
 
     def check_reachable(self) -> str:
         """Return the version of the server."""
-        return self.get(_STATUS, _Running).version
+        return self.get(_STATUS, str, part="versionInfo.version")
 
     def _read_config(self) -> Any:
         import yaml
 
         try:
-            return yaml.safe_load(self.get(_STATUS, _Running).original)
+            return yaml.safe_load(self.get(_STATUS, str, part="config.original"))
         except yaml.YAMLError as error:
             raise ValueError("its configuration is not YAML") from error
 

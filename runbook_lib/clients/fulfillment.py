@@ -33,11 +33,6 @@ class WorkerState:
     raw: dict[str, Json] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Shipments:
-    items: list[dict[str, Json]]
-
-
 class FulfillmentClient(HttpClient):
     """Read and steer the label worker; read shipments."""
 
@@ -62,7 +57,7 @@ class FulfillmentClient(HttpClient):
     def list_shipments(self, order_id: int, limit: int = 100) -> list[dict[str, Json]]:
         """Return an order's shipments as the service has them."""
         wanted = {"orderId": order_id, "limit": limit}
-        return self.get("/fulfillment/shipments", _Shipments, wanted).items
+        return self.get("/fulfillment/shipments", list[dict[str, Json]], wanted, "items")
 
     def _worker(self, path: str, answer: dict[str, Json]) -> WorkerState:
         return self.read_as(path, {**answer, "raw": answer}, WorkerState)

@@ -39,6 +39,8 @@ T = TypeVar("T")
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
+#: Kept open to one system; orders are asked for several at a time.
+_CONNECTIONS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +122,21 @@ class HttpClient:
         """Return the client by the settings of its system; it asks nothing yet."""
         return cls(**settings.read_http_options(cls.SYSTEM), **more)
 
-    def get(self, path: str, shape: type[T], params: Mapping[str, Any] | None = None) -> T:
+    def get(
+        self, path: str, shape: type[T], params: Mapping[str, Any] | None = None, part: str = ""
+    ) -> T:
         """Return an answer in a shape: a dataclass, or a list or dict of such.
+
+        Parameters
+        ----------
+        part : the one field that is wanted, such as ``config.original``; empty: the whole answer
 
         Raises
         ------
         BadAnswerError
             When it is not JSON, or has not this shape.
         """
-        return self.read_as(path, self._ask_json("GET", path, fields=params), shape)
+        return self.read_as(path, self._ask_json("GET", path, fields=params), shape, part)
 
     def post(self, path: str, shape: type[T], body: Json = None) -> T:
         """Post JSON (nothing when ``body`` is None); return the answer in a shape."""
@@ -177,9 +185,11 @@ class HttpClient:
                 for sample in family.samples
             ]
 
-    def read_as(self, path: str, answer: Json, shape: type[T]) -> T:
-        """Return a part of the answer to a question in a shape."""
+    def read_as(self, path: str, answer: Json, shape: type[T], part: str = "") -> T:
+        """Return an answer, or a part of it, in a shape."""
         with self.parsing(path):
+            for name in filter(None, part.split(".")):
+                answer = answer[name]
             found: T = _make_adapter(cast("Any", shape)).validate_python(answer)
             return found
 
@@ -210,26 +220,20 @@ class HttpClient:
             raise self.bad(path, text) from error
 
     def _ask(self, method: str, path: str, **options: Any) -> _Answer:
+        setting = f"{self.system.upper()}_URL"
         if not self.url:
-            raise ConnectionRefusedClientError(
-                f"not configured: set {self.system.upper()}_URL", system=self.system
-            )
+            raise self._fail(ConnectionRefusedClientError, f"not configured: set {setting}")
         where = f"{self.url}{path}"
         try:
             return self._send(method, where, options)
         except (HTTPError, OSError) as error:
             # urllib3 counts a connection that is refused among the time-outs.
             if isinstance(error, TimeoutError) and not isinstance(error, NewConnectionError):
-                raise ClientTimeoutError(
-                    f"{where} did not answer within {self._timeout_s:g} s. Is the service "
-                    "overloaded or stuck? HTTP_TIMEOUT_S is the limit.",
-                    system=self.system,
-                ) from error
-            raise ConnectionRefusedClientError(
-                f"{where} cannot be reached ({_reason(error)}). Is the service running, and is "
-                f"{self.system.upper()}_URL right?",
-                system=self.system,
-            ) from error
+                text = f"{where} did not answer within {self._timeout_s:g} s. Is the service "
+                text += "overloaded or stuck? HTTP_TIMEOUT_S is the limit."
+                raise self._fail(ClientTimeoutError, text) from error
+            text = f"{where} cannot be reached ({_reason(error)}). Is the service running, and is "
+            raise self._fail(ConnectionRefusedClientError, f"{text}{setting} right?") from error
         except ValueError as error:
             raise self.bad(path, f"cannot be asked: {_short(str(error))}") from error
 
@@ -250,51 +254,50 @@ class HttpClient:
             while chunk := response.read1(_CHUNK_BYTES):
                 body += chunk
                 if len(body) > _MAX_BODY_BYTES:
-                    raise BadAnswerError(
-                        f"{where} answered more than {_MAX_BODY_BYTES >> 20} MiB. Ask for less.",
-                        system=self.system,
-                    )
+                    text = f"{where} answered more than {_MAX_BODY_BYTES >> 20} MiB. Ask for less."
+                    raise self._fail(BadAnswerError, text)
                 if time.monotonic() > deadline:
                     raise TimeoutError("the body took too long")
             return _Answer(response.status, response.headers, bytes(body))
 
     def _check_status(self, answer: _Answer, path: str) -> None:
         status, text = answer.status, self._excerpt(answer.body)
+        kind: type[ClientError] = BadAnswerError
         if 200 <= status < 300:
             return
         if status in (401, 403):
-            kind: type[ClientError] = AccessDeniedError
-            text = f"HTTP {status}: the credentials are wrong or lack the right. {text}"
+            kind, text = AccessDeniedError, f"the credentials are wrong or lack the right. {text}"
         elif status == 404:
-            kind, text = NotFoundError, f"HTTP 404: not found. {text}"
+            kind, text = NotFoundError, f"not found. {text}"
         elif 300 <= status < 400:
-            kind = BadAnswerError
             to = _short(self._redactor.text(answer.headers.get("Location", "nowhere")))
-            text = f"HTTP {status}: redirects to {to}; set {self.system.upper()}_URL to where it is"
-        else:
-            kind, text = BadAnswerError, f"HTTP {status}: {text}"
-        raise kind(f"{self.url}{path}: {text}".rstrip(), system=self.system)
+            text = f"redirects to {to}; set {self.system.upper()}_URL to where it is"
+        raise self._fail(kind, f"{self.url}{path}: HTTP {status}: {text}".rstrip())
 
     def _excerpt(self, body: bytes) -> str:
         # Redacted before it is cut: half a secret would not be recognised.
         text = self._redactor.text(body[:4000].decode("utf-8", "replace"))
         return _short(" ".join(text.split()))
 
-    def bad(self, path: str, text: str) -> BadAnswerError:
+    def bad(self, path: str, text: str) -> ClientError:
         """Return the error for an answer that is of no use."""
-        said = self._redactor.text(text)
-        return BadAnswerError(f"{self.url}{path} {said}", system=self.system)
+        return self._fail(BadAnswerError, f"{self.url}{path} {text}")
+
+    def _fail(self, kind: type[ClientError], text: str) -> ClientError:
+        return kind(self._redactor.text(text), system=self.system)
 
 
 def _make_pool(proxy_url: str, ca_file: str | None) -> urllib3.PoolManager:
     """Return a pool; ``ca_file`` is empty for certifi's list, None for one without TLS."""
     tls = None if ca_file is None else _make_context(ca_file or certifi.where())
     if not proxy_url:
-        return urllib3.PoolManager(ssl_context=tls)
+        return urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=tls)
     parts = urlsplit(proxy_url)
     known = _sign(unquote(parts.username), unquote(parts.password or "")) if parts.username else ""
     headers = {"Proxy-Authorization": known} if known else {}
-    return urllib3.ProxyManager(proxy_url, proxy_headers=headers, ssl_context=tls)
+    return urllib3.ProxyManager(
+        proxy_url, proxy_headers=headers, maxsize=_CONNECTIONS, ssl_context=tls
+    )
 
 
 @cache

@@ -28,11 +28,6 @@ class Notification:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrived:
-    items: list[Notification]
-
-
 class NotificationsClient(HttpClient):
     """Read what arrived. Only reads."""
 
@@ -40,5 +35,6 @@ class NotificationsClient(HttpClient):
 
     def list_notifications(self, since: datetime) -> list[Notification]:
         """Return what arrived since a time, oldest first."""
-        found = self.get("/notifications", _Arrived, {"since": format_time(since)}).items
+        query = {"since": format_time(since)}
+        found = self.get("/notifications", list[Notification], query, "items")
         return sorted(found, key=lambda item: item.received_at)

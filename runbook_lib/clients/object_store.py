@@ -39,13 +39,9 @@ _EXPIRES_S = 20
 _CLOCK_S = 5.0
 _FREE = ("minio_cluster_capacity_usable_free_bytes", "minio_cluster_capacity_free_bytes")
 
-_KINDS: dict[str, type[ClientError]] = {
-    **dict.fromkeys(("NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"), NotFoundError),
-    **dict.fromkeys(
-        ("PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"), PreconditionFailedError
-    ),
-    **dict.fromkeys((*REFUSED, "HTTP 401", "HTTP 403"), AccessDeniedError),
-}
+_ABSENT = {"NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"}
+_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"}
+_DENIED = {*REFUSED, "HTTP 401", "HTTP 403"}
 _LATE = ("no answer in time", "timed out")
 _FULL = ("storagefull", "storage full", "no space left", "quota", "disk full", "insufficientstor")
 
@@ -93,15 +89,7 @@ def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
     SettingsError
         When ``CA_BUNDLE`` holds no certificates.
     """
-    access_key, secret_key, token = (
-        settings.change_keys
-        if for_changes
-        else (
-            settings.minio_root_user,
-            settings.minio_root_password.get_secret_value(),
-            settings.minio_session_token.get_secret_value(),
-        )
-    )
+    access_key, secret_key, token = settings.read_store_keys(for_changes=for_changes)
     if not access_key or not secret_key:
         raise AccessDeniedError(
             "no credentials: set MINIO_ROOT_USER and MINIO_ROOT_PASSWORD, or for the local stack "
@@ -335,14 +323,17 @@ def _explained() -> Iterator[None]:
 
 def _explain(error: StoreError) -> ClientError:
     """Return the ``ClientError`` that says what a failed request means."""
-    text, kind = str(error), _KINDS.get(error.code)
-    if kind is None and isinstance(error, AbsentError):
+    text = str(error)
+    kind: type[ClientError] = BadAnswerError
+    if error.code in _ABSENT or isinstance(error, AbsentError):
         kind = NotFoundError
-    elif kind is None and isinstance(error, DeniedError):
+    elif error.code in _CHANGED:
+        kind = PreconditionFailedError
+    elif error.code in _DENIED or isinstance(error, DeniedError):
         kind = AccessDeniedError
+    elif error.code in ("NoAnswer", "NotSent") and "certificate" in text.lower():
+        text += ". CA_BUNDLE says whom to trust."
     elif error.code in ("NoAnswer", "NotSent"):
         is_late = any(word in text for word in _LATE)
         kind = ClientTimeoutError if is_late else ConnectionRefusedClientError
-        if "certificate" in text.lower():
-            kind, text = BadAnswerError, f"{text}. CA_BUNDLE says whom to trust."
-    return (kind or BadAnswerError)(text, system=_SYSTEM)
+    return kind(text, system=_SYSTEM)

@@ -38,16 +38,6 @@ class DagRun:
     ended_at: Annotated[When, Field(validation_alias="end_date")] = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Runs:
-    dag_runs: list[DagRun]
-
-
-@dataclass(frozen=True, slots=True)
-class _Login:
-    access_token: str
-
-
 class PipelineClient(HttpClient):
     """Read and pause one DAG.
 
@@ -87,7 +77,7 @@ class PipelineClient(HttpClient):
     def list_runs(self, limit: int = 10) -> list[DagRun]:
         """Return the last runs, newest first."""
         query = {"order_by": "-start_date", "limit": limit}
-        return self.get(f"{self._path}/dagRuns", _Runs, query).dag_runs
+        return self.get(f"{self._path}/dagRuns", list[DagRun], query, "dag_runs")
 
     def set_paused(self, paused: bool) -> Dag:
         """Pause or unpause the DAG. Changes the pipeline; the opposite undoes it."""
@@ -108,6 +98,6 @@ class PipelineClient(HttpClient):
         except NotFoundError:
             self._login = None
             return
-        token = self.read_as(path, answer, _Login).access_token
+        token = self.read_as(path, answer, str, "access_token")
         self._headers["Authorization"] = f"Bearer {token}"
         self._has_token = True

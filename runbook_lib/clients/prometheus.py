@@ -118,27 +118,6 @@ class _Group:
     rules: list[dict[str, Json]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Groups:
-    groups: list[_Group]
-
-
-@dataclass(frozen=True, slots=True)
-class _Alerts:
-    alerts: list[Alert]
-
-
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
-class _Targets:
-    active_targets: list[Target]
-
-
-@dataclass(frozen=True, slots=True)
-class _Build:
-    version: str
-
-
 class PrometheusClient(HttpClient):
     """Read Prometheus. Only reads; every method raises a ``ClientError`` when it cannot."""
 
@@ -172,22 +151,22 @@ class PrometheusClient(HttpClient):
         path = "/rules"
         return [
             replace(self.read_as(path, rule, AlertRule), group_interval_s=group.interval)
-            for group in self._read(path, _Groups, {"type": "alert"}).groups
+            for group in self._read(path, list[_Group], {"type": "alert"}, "groups")
             for rule in group.rules
             if rule.get("type", "alerting") == "alerting"
         ]
 
     def list_alerts(self) -> list[Alert]:
         """Return the alerts that are pending or firing."""
-        return self._read("/alerts", _Alerts).alerts
+        return self._read("/alerts", list[Alert], part="alerts")
 
     def list_targets(self) -> list[Target]:
         """Return the targets that are scraped."""
-        return self._read("/targets", _Targets, {"state": "active"}).active_targets
+        return self._read("/targets", list[Target], {"state": "active"}, "activeTargets")
 
     def check_reachable(self) -> str:
         """Return the version of the server."""
-        return self._read("/status/buildinfo", _Build).version
+        return self._read("/status/buildinfo", str, part="version")
 
     def _query(self, path: str, params: Mapping[str, Any]) -> list[Series]:
         found = self._read(path, _Result, params)
@@ -200,9 +179,11 @@ class PrometheusClient(HttpClient):
             for row in self.read_as(path, rows, list[_Row])
         ]
 
-    def _read(self, path: str, shape: type[T], params: Mapping[str, Any] | None = None) -> T:
+    def _read(
+        self, path: str, shape: type[T], params: Mapping[str, Any] | None = None, part: str = ""
+    ) -> T:
         path = f"{_API}{path}"
         answer = self.get(path, _Envelope, params)
         if answer.status != "success":
             raise self.bad(path, f"answered {answer.error or answer.status}")
-        return self.read_as(path, answer.data, shape)
+        return self.read_as(path, answer.data, shape, part)

@@ -200,9 +200,9 @@ def test_a_ca_bundle_is_looked_for_from_the_root_and_may_be_empty(
 
 def test_changes_use_the_second_key_pair_only_when_there_is_one() -> None:
     first = {"minio_root_user": "u", "minio_root_password": "p", "minio_session_token": "t"}
-    assert Settings(**first).change_keys == ("u", "p", "t")
+    assert Settings(**first).read_store_keys(for_changes=True) == ("u", "p", "t")
     second = {"minio_change_user": "u2", "minio_change_password": "p2"}
-    assert Settings(**first, **second).change_keys == ("u2", "p2", "")
+    assert Settings(**first, **second).read_store_keys(for_changes=True) == ("u2", "p2", "")
 
 
 @pytest.mark.parametrize(
