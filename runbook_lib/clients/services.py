@@ -33,7 +33,9 @@ _SECRET_NAME = re.compile(
     r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)KEY($|_)|WEBHOOK", re.I
 )
 _TIME_NAMES = ("ts", "time", "timestamp", "@timestamp", "at")
-_LEADING_TIME = re.compile(r"\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)([.,]\d+)?(Z|[+-]\d\d:?\d\d)?")
+_LEADING_TIME = re.compile(
+    r"\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +184,7 @@ def _find_time(text: str) -> datetime | None:
             return None
         return next((at for n in _TIME_NAMES if (at := _try_time(record.get(n)))), None)
     match = _LEADING_TIME.match(text)
-    return (
-        _try_time(f"{match[1]}{(match[2] or '').replace(',', '.')}{match[3] or ''}")
-        if match
-        else None
-    )
+    return _try_time(match[1].replace(",", ".")) if match else None
 
 
 def _try_time(value: Json) -> datetime | None:
