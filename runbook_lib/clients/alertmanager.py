@@ -39,7 +39,6 @@ class RoutedAlert:
     labels: dict[str, str]
     annotations: Labels
     starts_at: At
-    ends_at: At
     receivers: _Names
     state: Annotated[str, Field(validation_alias=AliasPath("status", "state"))]
     silenced_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "silencedBy"))]

@@ -54,7 +54,6 @@ class AlertRule:
     state: str = "unknown"
     health: str = "unknown"
     group_interval_s: float = 0
-    last_evaluation: When = None
 
 
 @with_config(CAMEL)
@@ -76,10 +75,7 @@ class Target:
     """What Prometheus scrapes. ``health`` is up, down or unknown."""
 
     job: Annotated[str, Field(validation_alias=AliasPath("labels", "job"))]
-    instance: Annotated[str, Field(validation_alias=AliasPath("labels", "instance"))]
     health: str
-    last_scrape: When
-    last_error: Text
     scrape_interval_s: Annotated[Duration, Field(validation_alias="scrapeInterval")]
     url: Annotated[
         str,

@@ -133,7 +133,7 @@ class World:
         self.series["fulfillment_lag_minutes"] = [self.line([0.0])]
         self.series["minio_cluster_capacity_usable_free_bytes"] = [self.line([1e12])]
         self.rules = [
-            AlertRule(n, "expr", 300, 0, {}, "inactive", "ok", 15, None)
+            AlertRule(n, "expr", 300, 0, {}, "inactive", "ok", 15)
             for n in (
                 "FulfillmentDelay",
                 "FulfillmentUploadFailing",
@@ -197,9 +197,7 @@ class World:
         full = {"alertname": name, "severity": "high", **labels}
         self.alerts.append(Alert(name, full, {}, "firing", began, 12.0))
         receivers = ("drill",) if labels.get("drill") else tuple(CHANNELS.values())
-        self.routed.append(
-            RoutedAlert(full, {}, began, self.now, receivers, "active", (), (), "f1")
-        )
+        self.routed.append(RoutedAlert(full, {}, began, receivers, "active", (), (), "f1"))
 
     def hear(self, *channels: str, status: str = "firing", minutes_ago: float = 2) -> None:
         """Let receivers get a notification of FulfillmentDelay."""
@@ -316,7 +314,7 @@ class FakePrometheus(_Fake):
         return self.w.rules
 
     def list_targets(self) -> list[Target]:
-        return [Target("artifact-exporter", "i", "up", self.w.now, "", 15, "http://x")]
+        return [Target("artifact-exporter", "up", 15, "http://x")]
 
 
 class FakeAlertmanager(_Fake):
