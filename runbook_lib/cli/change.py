@@ -10,6 +10,7 @@ from ..errors import UsageError
 from .edge import (
     IncidentId,
     Json,
+    carry_out,
     emit,
     load_settings,
     parse_duration,
@@ -37,15 +38,8 @@ def run(
     """Run chosen notebooks headless. Section 6 stops at its plans unless -p approve=SHA256."""
     from ..run.sections import run_chosen
 
-    with show_progress(json_) as say:
-        document = run_chosen(
-            load_settings(),
-            sections,
-            incident_id=incident,
-            parameters=parse_parameters(parameter or []),
-            progress=say,
-        )
-    emit(document, json_)
+    given = parse_parameters(parameter or [])
+    carry_out(run_chosen, sections, incident_id=incident, parameters=given, as_json=json_)
 
 
 @app.command()
@@ -65,18 +59,16 @@ def plan(
     from ..run.release import plan_release
 
     minutes = parse_duration(older_than).total_seconds() / 60 if older_than else 0
-    with show_progress(json_) as say:
-        document = plan_release(
-            load_settings(),
-            incident_id=incident,
-            prefix=prefix,
-            to=to,
-            match=match,
-            older_than_minutes=minutes,
-            limit=limit,
-            progress=say,
-        )
-    emit(document, json_)
+    carry_out(
+        plan_release,
+        incident_id=incident,
+        prefix=prefix,
+        to=to,
+        match=match,
+        older_than_minutes=minutes,
+        limit=limit,
+        as_json=json_,
+    )
 
 
 @app.command()
@@ -84,9 +76,7 @@ def apply(plan_id: PlanId, approve: Approval = "", json_: Json = False) -> None:
     """Carry out an approved plan. Without --approve it stops at the plan."""
     from ..run.release import apply_release_plan
 
-    with show_progress(json_) as say:
-        document = apply_release_plan(load_settings(), plan_id, approve=approve, progress=say)
-    emit(document, json_)
+    carry_out(apply_release_plan, plan_id, approve=approve, as_json=json_)
 
 
 @app.command()
@@ -94,9 +84,7 @@ def resume(plan_id: PlanId, json_: Json = False) -> None:
     """Go on with a plan that was cut off, here or on another machine."""
     from ..run.release import resume_release_plan
 
-    with show_progress(json_) as say:
-        document = resume_release_plan(load_settings(), plan_id, progress=say)
-    emit(document, json_)
+    carry_out(resume_release_plan, plan_id, as_json=json_)
 
 
 @app.command()
@@ -104,9 +92,7 @@ def undo(plan_id: PlanId, approve: Approval = "", json_: Json = False) -> None:
     """Move a release's objects back, within its window. Without --approve it stops at the plan."""
     from ..run.release import undo_release
 
-    with show_progress(json_) as say:
-        document = undo_release(load_settings(), plan_id, approve=approve, progress=say)
-    emit(document, json_)
+    carry_out(undo_release, plan_id, approve=approve, as_json=json_)
 
 
 @app.command()
@@ -133,16 +119,9 @@ def settle(
         raise UsageError(
             "say what became of them: --taken, or --not-taken (a wrong word ships twice)"
         )
-    with show_progress(json_) as say:
-        document = settle_release(
-            load_settings(),
-            plan_id,
-            taken=taken,
-            keys=tuple(keys or ()),
-            approve=approve,
-            progress=say,
-        )
-    emit(document, json_)
+    carry_out(
+        settle_release, plan_id, taken=taken, keys=tuple(keys or ()), approve=approve, as_json=json_
+    )
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .edge import Json, emit, load_settings, show_progress
+from .edge import Json, carry_out
 
 __all__ = ["app"]
 
@@ -24,9 +24,7 @@ def drill(
     from ..run.drill import run_drill
     from ..run.scenarios import find_scenario
 
-    with show_progress(json_) as say:
-        document = run_drill(load_settings(), find_scenario(scenario), progress=say)
-    emit(document, json_)
+    carry_out(run_drill, find_scenario(scenario), as_json=json_)
 
 
 @app.command()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IncidentId",
     "Json",
+    "carry_out",
     "emit",
     "load_settings",
     "parse_duration",
@@ -60,6 +61,20 @@ def show_progress(as_json: bool) -> Iterator[Callable[[str], None]]:
                 console.print(f"… {text}", markup=False, highlight=False)
 
         yield say
+
+
+def carry_out(
+    work: Callable[..., Document], *given: object, as_json: bool, **options: object
+) -> NoReturn:
+    """Do a command's work with progress on stderr, print its document, end with its exit code.
+
+    Parameters
+    ----------
+    work : takes the settings, then ``given``, ``options`` and ``progress``
+    """
+    with show_progress(as_json) as say:
+        document = work(load_settings(), *given, progress=say, **options)
+    emit(document, as_json)
 
 
 def load_settings() -> Settings:

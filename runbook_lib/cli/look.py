@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .edge import IncidentId, Json, emit, load_settings, show_progress
+from .edge import IncidentId, Json, carry_out, emit, load_settings, show_progress
 
 __all__ = ["app"]
 
@@ -34,15 +34,13 @@ def investigate(
     """Sections 1, 2, 3, 5 and 8, then the report. Only reads."""
     from ..run.sections import investigate as run_investigate
 
-    with show_progress(json_) as say:
-        document = run_investigate(
-            load_settings(),
-            incident_id=incident,
-            ticket_id=ticket,
-            window_minutes=window_minutes,
-            progress=say,
-        )
-    emit(document, json_)
+    carry_out(
+        run_investigate,
+        incident_id=incident,
+        ticket_id=ticket,
+        window_minutes=window_minutes,
+        as_json=json_,
+    )
 
 
 @app.command()
