@@ -1,8 +1,8 @@
 """A plan: exactly which objects would move. Its bytes are hashed, and the hash is the approval.
 
-The file is a header, one line per object, a trailer. It is read once: bytes, hash, rows in memory,
-checks. A line that is not written exactly as this module writes it is refused, so that what an
-approver sees in the file is all that there is.
+The file is a header, with the totals, and one line per object. It is read once: bytes, hash, rows
+in memory, checks. A line that is not written exactly as this module writes it is refused, so that
+what an approver sees in the file is all that there is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .bucket import Seen, format_time, is_key_supported
 from .errors import PlanError, StoreError
 
 PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
-_SCHEMA = "objectmove/plan/2"
+_SCHEMA = "objectmove/plan/3"
 _SAMPLE = 10
 _UNGUARDED = {
     "fence": "no fence: this store accepts requests after their expiry, so that a request which "
@@ -116,6 +116,8 @@ class PlanHeader(_Part):
     window : what the store's abilities leave unguarded, in words and seconds
     selection : how the rows were chosen, in words
     parent, word : of an undo and of a settling: the plan that it is about, and what the person says
+    objects, bytes, oldest : totals of the rows
+    excluded, excluded_sample : what was left out and why: how many, and a few keys
     """
 
     format: str = Field(_SCHEMA, alias="schema")
@@ -138,13 +140,8 @@ class PlanHeader(_Part):
     selection: dict[str, str] = {}
     parent: str = ""
     word: Literal["", "taken", "not_taken"] = ""
-
-
-class PlanTrailer(_Part):
-    """Totals, and what was left out and why, with a few keys for each reason."""
-
-    objects: int
-    bytes: int
+    objects: int = 0
+    bytes: int = 0
     oldest: Timestamp | None = None
     excluded: dict[str, int] = {}
     excluded_sample: dict[str, tuple[str, ...]] = {}
@@ -201,7 +198,6 @@ class MovePlan:
     sha256: str
     header: PlanHeader
     rows: tuple[PlanRow, ...] = field(repr=False)
-    trailer: PlanTrailer
 
     @property
     def id(self) -> str:
@@ -231,14 +227,12 @@ def write_plan(
     PlanError
         When it cannot be written.
     """
-    trailer = PlanTrailer(
-        objects=len(rows),
-        bytes=sum(row.size_bytes for row in rows),
-        oldest=min((row.age_start for row in rows), default=None),
-        excluded=dict(excluded.counts),
-        excluded_sample=excluded.sample,
-    )
-    parts = [_dump(header), *_ROWS.dump_python(tuple(rows), mode="json"), _dump(trailer)]
+    totals = {"objects": len(rows), "bytes": sum(row.size_bytes for row in rows)}
+    oldest = min((row.age_start for row in rows), default=None)
+    left = {"excluded": dict(excluded.counts), "excluded_sample": excluded.sample}
+    header = header.model_copy(update={**totals, "oldest": oldest, **left})
+    head = header.model_dump(mode="json", by_alias=True)
+    parts = [head, *_ROWS.dump_python(tuple(rows), mode="json")]
     content = "".join(f"{_encode(part)}\n" for part in parts).encode()
     plan = parse_plan(content, path=folder / f"{header.id}.jsonl")
     save_plan(plan)
@@ -285,27 +279,26 @@ def parse_plan(content: bytes, *, path: Path) -> MovePlan:
     """
     try:
         lines = content.decode().split("\n")
-        if lines.pop() or len(lines) < 2:
+        if lines.pop() or not lines:
             raise PlanError(f"{path.name} was cut")
         parts = [json.loads(line) for line in lines]
         for number, (line, part) in enumerate(zip(lines, parts, strict=True), start=1):
             if _encode(part) != line:
                 raise PlanError(f"{path.name}, line {number}: not written by `plan`")
         header = PlanHeader.model_validate(parts[0])
-        rows = _ROWS.validate_python(parts[1:-1])
-        trailer = PlanTrailer.model_validate(parts[-1])
+        rows = _ROWS.validate_python(parts[1:])
     except (ValueError, TypeError, KeyError, RecursionError, StoreError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise PlanError(f"{path.name} is not a plan ({what}). Make a new one.") from error
-    _check(path, header, rows, trailer)
-    return MovePlan(path, content, hashlib.sha256(content).hexdigest(), header, rows, trailer)
+    _check(path, header, rows)
+    return MovePlan(path, content, hashlib.sha256(content).hexdigest(), header, rows)
 
 
-def _check(path: Path, header: PlanHeader, rows: Sequence[PlanRow], trailer: PlanTrailer) -> None:
+def _check(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None:
     if header.format != _SCHEMA or not PLAN_ID.fullmatch(header.id) or path.stem != header.id:
         raise PlanError(f"{path.name} is not a plan of this version, or was renamed")
     check_prefixes(header.source, header.to)
-    if trailer.objects != len(rows) or trailer.bytes != sum(row.size_bytes for row in rows):
+    if (header.objects, header.bytes) != (len(rows), sum(row.size_bytes for row in rows)):
         raise PlanError(f"{path.name}: its totals are not those of its rows")
     for row in rows:
         allowed = {header.to + row.key[len(header.source) :]}
@@ -332,10 +325,6 @@ def check_prefixes(source: str, to: str) -> None:
             raise PlanError(f"{prefix!r} is not a prefix: it ends with '/'")
     if source.startswith(to) or to.startswith(source):
         raise PlanError(f"{source!r} and {to!r} lie in each other: a move onto itself deletes")
-
-
-def _dump(part: BaseModel) -> Any:
-    return part.model_dump(mode="json", by_alias=True)
 
 
 def _encode(part: Any) -> str:

@@ -112,20 +112,20 @@ class ReleasePlan:
     @property
     def waits_in_vain(self) -> bool:
         """Whether real objects wait and none of them may be released."""
-        left = self.plan.trailer.excluded.items()
+        left = self.plan.header.excluded.items()
         return self.is_empty and any(n for reason, n in left if reason not in _NOT_REAL)
 
     @property
     def summary(self) -> dict[str, Json]:
         """What an approver needs to know."""
-        head, tail = self.plan.header, self.plan.trailer
+        head = self.plan.header
         word = {"word": head.word, "about": head.parent} if head.action == "settle" else {}
         return {
-            "objects": tail.objects,
-            "bytes": tail.bytes,
-            "oldest": format_time(tail.oldest) if tail.oldest else None,
-            "excluded": dict(tail.excluded),
-            "excluded_sample": {why: list(keys) for why, keys in tail.excluded_sample.items()},
+            "objects": head.objects,
+            "bytes": head.bytes,
+            "oldest": format_time(head.oldest) if head.oldest else None,
+            "excluded": dict(head.excluded),
+            "excluded_sample": {why: list(keys) for why, keys in head.excluded_sample.items()},
             **({"reason": self.note} if self.note else {}),
             "expires_at": format_time(head.expires_at),
             **head.selection,
@@ -230,7 +230,7 @@ def make_release_plan(
         )
     except LimitError as error:
         raise LimitError(f"{error}. {_split_lines(limit)}") from error
-    note = "" if plan.rows else explain_nothing(plan.trailer.excluded, settings)
+    note = "" if plan.rows else explain_nothing(plan.header.excluded, settings)
     return ReleasePlan(plan, note=note, observed=tuple(observed))
 
 

@@ -255,7 +255,7 @@ def _list_ways_on(inv: Investigation) -> tuple[str, ...]:
 def _to_plan_document(
     inv: Investigation, plan: ReleasePlan, command: str, about: str, code: ExitCode
 ) -> PlanDocument:
-    head, tail = plan.plan.header, plan.plan.trailer
+    head = plan.plan.header
     rows = plan.plan.rows[:_SHOWN]
     return PlanDocument(
         schema_name="runbook/plan/1",
@@ -264,10 +264,10 @@ def _to_plan_document(
         exit_code=code,
         plan=plan.id,
         sha256=plan.sha256,
-        objects=tail.objects,
-        bytes=tail.bytes,
+        objects=head.objects,
+        bytes=head.bytes,
         expires_at=format_time(head.expires_at),
-        excluded=tail.excluded,
+        excluded=head.excluded,
         path=str(plan.path),
         rows=tuple(
             {

@@ -149,7 +149,7 @@ class TestAMove:
         assert place.keys("pending/") == ["pending/1.pdf"]
         later = place.plan()
         assert later.rows == ()
-        assert later.trailer.excluded == {"in_doubt": 1}
+        assert later.header.excluded == {"in_doubt": 1}
         assert [record.open_rows for record in list_records(place.bucket)] == [{1}]
         # resuming, also from nothing but the bucket, does not copy it again
         assert place.resume(plan).unproven == ("pending/1.pdf",)
@@ -191,7 +191,7 @@ class TestAMove:
         result = place.apply(plan)
         assert [key for key, _ in result.conflicts] == ["pending/1.pdf"]
         assert place.bucket.read("pending/1.pdf") == b"newer"
-        assert place.plan().trailer.excluded == {"in_doubt": 1}
+        assert place.plan().header.excluded == {"in_doubt": 1}
 
     def test_a_destination_that_is_taken_is_skipped_and_left_alone(self, place: Place) -> None:
         plan = place.plan()
@@ -454,7 +454,7 @@ class TestUndo:
         place.write("ready/1.pdf", b"other")
         undo = place.undo_plan(plan)
         assert [row.key for row in undo.rows] == ["ready/2.pdf"]
-        assert undo.trailer.excluded == {"not_our_copy": 1, "taken_by_a_consumer": 1}
+        assert undo.header.excluded == {"not_our_copy": 1, "taken_by_a_consumer": 1}
 
     def test_f10_planning_again_keeps_an_undo_that_has_begun(self, place: Place) -> None:
         plan = place.plan()
