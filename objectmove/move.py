@@ -300,8 +300,7 @@ class _Mover:
     def _held(self) -> Iterator[None]:
         """Keep the others still; what we paused, we let go on, also after a crash and a resume."""
         hold, ledger = self.hold, self.ledger
-        is_ours = not hold.is_paused()
-        if is_ours:
+        if is_ours := not hold.is_paused():
             ledger.note("hold", taken=True, words=hold.words, sync=True)
         try:
             if is_ours:

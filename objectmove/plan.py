@@ -70,29 +70,27 @@ class Timing(_Part):
     Attributes
     ----------
     lease_s : a claim lapses so long after its stamp, by the store's time
-    expires_s : the most that the signature of a request lives
     effect_s : an accepted request takes effect within this
     spread_s : the store's nodes agree on the time within this
     """
 
     lease_s: float = Field(60, gt=0)
-    expires_s: int = Field(20, ge=1)
     effect_s: float = Field(10, ge=0)
     spread_s: float = Field(5, ge=0)
 
-    @classmethod
-    def of_lease(cls, lease_s: float, *, effect_s: float = 10, spread_s: float = 5) -> Timing:
-        """Return the timing in which every signature is over well before the claim lapses.
+    @property
+    def expires_s(self) -> int:
+        """Seconds that the signature of a request lives: over well before the claim lapses.
 
         Raises
         ------
         PlanError
             When the lease leaves no time for a request.
         """
-        expires_s = min(20, int(lease_s - effect_s - spread_s - 1))
-        if expires_s < 1:
-            raise PlanError(f"a lease of {lease_s:g} s leaves no time for a request")
-        return cls(lease_s=lease_s, expires_s=expires_s, effect_s=effect_s, spread_s=spread_s)
+        left_s = int(self.lease_s - self.effect_s - self.spread_s - 1)
+        if left_s < 1:
+            raise PlanError(f"a lease of {self.lease_s:g} s leaves no time for a request")
+        return min(20, left_s)
 
     @property
     def settle_s(self) -> float:

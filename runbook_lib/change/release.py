@@ -361,11 +361,8 @@ def _describe(record: Record) -> dict[str, Json]:
 
 def read_timing(settings: Settings) -> Timing:
     """Return how long requests may take, from the settings."""
-    return Timing.of_lease(
-        settings.release_lease_s,
-        effect_s=settings.release_effect_s,
-        spread_s=settings.release_clock_spread_s,
-    )
+    effect_s, spread_s = settings.release_effect_s, settings.release_clock_spread_s
+    return Timing(lease_s=settings.release_lease_s, effect_s=effect_s, spread_s=spread_s)
 
 
 def open_logs(inv: Investigation) -> Logs:

@@ -114,7 +114,7 @@ class Place:
             "limit_objects": how.pop("limit_objects", 100),
             "limit_bytes": 10**9,
         }
-        timing = how.pop("timing", Timing.of_lease(60))
+        timing = how.pop("timing", Timing(lease_s=60))
         return make_move_plan(
             self.bucket,
             header=header,
