@@ -158,7 +158,10 @@ def unknown(reason: str, seen: Seen = _NOTHING, /, **more: Unpack[Seen]) -> Outc
 
 
 def attempt(read: Callable[[], T]) -> tuple[T | None, str]:
-    """Return what a part of a step read and "", or None and why it could not be read."""
+    """Return what a part of a step read and "", or None and why it could not be read.
+
+    Naming a client may fail like asking it: services that are "none", a store without keys.
+    """
     try:
         return read(), ""
     except ClientError as error:

@@ -98,7 +98,7 @@ def _read_document(inv: Investigation) -> Outcome:
 
 def describe_services(clients: Clients, minio_service: str = "minio") -> dict[str, Json]:
     """Return the service states in DataFlow's shape; an error in words when unreadable."""
-    states, error = attempt(clients.services.list_services)
+    states, error = attempt(lambda: clients.services.list_services())
     if states is None:
         return {"servicesRunning": [], "minioRunning": None, "minioPs": "", "message": error}
     store = next((s for s in states if s.name == minio_service), None)

@@ -180,11 +180,8 @@ def read_clocks(inv: Investigation) -> Outcome:
         # The header tells whole seconds, cut off: half a second is added back.
         return float((theirs - ours + timedelta(seconds=0.5)).total_seconds())
 
-    questions: dict[str, Callable[[], Json]] = {"store": inv.clients.store.read_clock_skew_s}
-    for name in HTTP_SYSTEMS:
-        if name != "grafana":
-            questions[name] = partial(ask, name)
-    answers = _ask_all(questions)
+    asked = {name: partial(ask, name) for name in HTTP_SYSTEMS if name != "grafana"}
+    answers = _ask_all({"store": lambda: inv.clients.store.read_clock_skew_s(), **asked})
     known = {a.system: float(a.value) for a in answers if not a.error}
     wrong = {name: skew for name, skew in known.items() if abs(skew) > MAX_SKEW_S}
     told: Json = ", ".join(sorted(wrong)) if wrong else (False if known else None)

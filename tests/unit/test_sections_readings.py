@@ -7,19 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from runbook_lib.clients import Clients
 from runbook_lib.clients.fulfillment import WorkerState
 from runbook_lib.clients.object_store import LiveCheck, Permissions
 from runbook_lib.clients.pipeline import DagRun
 from runbook_lib.clients.probe import ProbeStatus, ProbeStep
 from runbook_lib.clients.prometheus import Sample
 from runbook_lib.clients.services import LogLine
+from runbook_lib.errors import ConnectionRefusedClientError
 from runbook_lib.model import Status
 from runbook_lib.sections import SECTIONS, find_section
-from tests.support.world import TICKET, World, make_case
+from tests.support.world import TICKET, FakeClients, World, make_case
 
 Change = Callable[[World], None]
 
@@ -394,3 +396,33 @@ def test_a_drills_alert_is_shown_but_is_no_incident(world: World) -> None:
 def test_failing_uploads_are_an_incident_without_any_lag(world: World) -> None:
     world.fire("FulfillmentUploadFailing")
     assert take(world, "2.1") is Status.BREACH
+
+
+@dataclass
+class Unconnected:
+    """Clients of which two cannot even be made: no back end of services, no keys of the store."""
+
+    world: World
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("services", "store"):
+            raise ConnectionRefusedClientError(f"there is no {name}", system=name)
+        return getattr(FakeClients(self.world), name)
+
+
+@pytest.mark.parametrize(
+    ("step", "status", "kept"),
+    [
+        ("1.2", Status.BREACH, "no answer from store"),
+        ("1.4", Status.OK, "7 of 8 systems agree"),
+        ("5.1", Status.OK, "the worker runs its passes"),
+        ("5.4", Status.OK, "nothing is denied"),
+    ],
+)
+def test_what_cannot_even_be_connected_costs_its_own_part_only(
+    world: World, step: str, status: Status, kept: str
+) -> None:
+    inv = world.open(find_section(step[0]))
+    inv.clients = cast(Clients, Unconnected(world))
+    reading = inv.take(step)
+    assert (reading.status, kept in reading.reason) == (status, True), reading.reason

@@ -52,7 +52,7 @@ _REFUSALS = (*_RIGHTS.values(), "no_such_bucket")
 def read_worker(inv: Investigation) -> Outcome:
     """Read services, worker and carrier as far as each can be read; unknown when none can."""
     service = inv.settings.worker_service
-    states = attempt(inv.clients.services.list_services)[0] or []
+    states = attempt(lambda: inv.clients.services.list_services())[0] or []
     worker, answers, worker_error = _read_state(inv)
     counted, count_error = attempt(lambda: read_worker_metrics(inv))
     metrics = counted or WorkerMetrics("no counters")
@@ -213,7 +213,7 @@ def _to_row(state: ServiceState) -> dict[str, Json]:
 def read_room(inv: Investigation) -> Outcome:
     """Tell whether the store has room: refused writes counted, told by the log, and free bytes."""
     metrics = read_worker_metrics(inv)
-    free, _ = attempt(inv.clients.store.read_free_bytes)
+    free, _ = attempt(lambda: inv.clients.store.read_free_bytes())
     refused = metrics.recent.get("storage_full", 0.0)
     seen: Seen = {
         "value": refused if metrics.recent else None,
