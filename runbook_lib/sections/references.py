@@ -60,8 +60,9 @@ def _check_own(step_id: str, title: str, name: str, path: str, needle: str = "")
 
     @step(step_id, title, name=name, role=Role.REFERENCE, source=path, threshold="it is missing")
     def check(inv: Investigation) -> Outcome:  # noqa: ARG001
-        home = _find_checkout()
-        return _check_file(home / path, needle) if home else unknown("this is not a checkout")
+        if (home := _find_checkout()) is None:
+            return unknown("this is not run from a checkout")
+        return _check_file(home / path, needle)
 
     return check
 
