@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from ..errors import BadAnswerError, ClientTimeoutError, ConnectionRefusedClientError
@@ -19,6 +20,7 @@ __all__ = ["ComposeServices"]
 
 _READ_TIMEOUT_S = 20.0  # the command line alone needs seconds on a busy machine
 _CHANGE_TIMEOUT_S = 120.0
+_bad = partial(BadAnswerError, system="services")
 
 
 class ComposeServices:
@@ -82,14 +84,11 @@ class ComposeServices:
         return name
 
     def _read_config(self) -> dict[str, Any]:
+        output = self._run("config", "--format", "json")
         try:
-            services: dict[str, Any] = json.loads(self._run("config", "--format", "json"))[
-                "services"
-            ]
+            services: dict[str, Any] = json.loads(output)["services"]
         except (ValueError, KeyError, TypeError) as error:
-            raise BadAnswerError(
-                "compose config is not understood: docker compose 2.x is needed", system="services"
-            ) from error
+            raise _bad("compose config is not understood: docker compose 2.x is needed") from error
         return services
 
     def _inspect(self, ids: list[str]) -> list[dict[str, Any]]:
@@ -98,9 +97,7 @@ class ComposeServices:
         words = ["docker", "inspect", "--format", "{{json .State}}", *ids]
         states = _read_json_lines(self._execute(words, _READ_TIMEOUT_S))
         if len(states) != len(ids):
-            raise BadAnswerError(
-                "a container went away while it was looked at; ask again", system="services"
-            )
+            raise _bad("a container went away while it was looked at; ask again")
         return states
 
     def _run(self, *words: str, timeout_s: float | None = None) -> str:
@@ -124,10 +121,7 @@ class ComposeServices:
             ) from error
         if done.returncode:
             said = Redactor(self._settings.secrets).text(done.stderr.decode("utf-8", "replace"))
-            raise BadAnswerError(
-                f"`{shown}` failed ({done.returncode}): {' '.join(said.split())[-300:]}",
-                system="services",
-            )
+            raise _bad(f"`{shown}` failed ({done.returncode}): {' '.join(said.split())[-300:]}")
         return done.stdout.decode("utf-8", "replace")
 
 
@@ -138,19 +132,16 @@ def _read_json_lines(output: str) -> list[dict[str, Json]]:
         rows = json.loads(text) if text.startswith("[") else map(json.loads, text.splitlines())
         return [dict(row) for row in rows]
     except (ValueError, TypeError) as error:
-        raise BadAnswerError(
-            "the answer is not JSON: docker compose 2.x is needed", system="services"
-        ) from error
+        raise _bad("the answer is not JSON: docker compose 2.x is needed") from error
 
 
 def _state(row: dict[str, Json], state: dict[str, Json]) -> ServiceState:
     running = state.get("Status") == "running"
-    since = parse_when(state.get("StartedAt") if running else state.get("FinishedAt"))
     return ServiceState(
         name=str(row["Service"]),
         running=running,
         state=str(state.get("Status", row.get("State", "unknown"))),
-        since=since,
+        since=parse_when(state.get("StartedAt" if running else "FinishedAt")),
         exit_code=None if running else int(state.get("ExitCode", 0)),
         pid=int(state.get("Pid", 0)) or None,
         health=str((state.get("Health") or {}).get("Status", "")),
