@@ -18,9 +18,9 @@ CEILINGS = {
     "runbook_lib/change": 1115,
     "runbook_lib/cli": 365,
     "runbook_lib/clients": 1285,
-    "runbook_lib/record": 440,
-    "runbook_lib/report": 795,
-    "runbook_lib/run": 1370,
+    "runbook_lib/record": 445,
+    "runbook_lib/report": 790,
+    "runbook_lib/run": 1360,
     "runbook_lib/sections": 2955,
     "runbook_lib/show": 1185,
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import RecordError, UsageError
-from ..model import Json, format_time
+from ..model import Json, Verdict, format_time
 from ..redact import Redactor
 from .journal import Journal
 from .log import utc_now
@@ -93,6 +93,11 @@ class Incident:
                 write_json(path, self.redactor.json({**self.facts, **facts}))
         except (OSError, Timeout) as error:
             raise RecordError(f"{path} cannot be changed: {error}") from error
+
+    def close(self, verdict: Verdict) -> None:
+        """Close the incident; commands without ``--incident`` no longer choose it."""
+        at = self.journal.append("closed", {"section": "", "verdict": str(verdict)}).at
+        self.update(closed_at=format_time(at), verdict=str(verdict))
 
     def path(self, kind: str, name: str) -> Path:
         """Return the path of a file in one of the incident's folders.

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ..record.incident import Incident
+from ..record.manifest import write_manifest
 from .export import export_notebooks
 from .render import write_report
 
-__all__ = ["export_notebooks", "write_report"]
+__all__ = ["export_notebooks", "write_outputs", "write_report"]
+
+
+def write_outputs(incident: Incident) -> Path:
+    """Export the executed notebooks, write ``report.html`` and the manifest.
+
+    Returns
+    -------
+    The report's path.
+    """
+    export_notebooks(incident)
+    path = write_report(incident)
+    write_manifest(incident)
+    return path

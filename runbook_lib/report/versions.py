@@ -9,14 +9,7 @@ from pathlib import Path
 
 __all__ = ["read_versions"]
 
-_PACKAGES = (
-    "fulfillment-runbook",
-    "minio",
-    "papermill",
-    "nbclient",
-    "pandas",
-    "pydantic",
-)
+_PACKAGES = ("fulfillment-runbook", "minio", "papermill", "nbclient", "pandas", "pydantic")
 
 
 def read_versions() -> dict[str, str]:
@@ -27,15 +20,8 @@ def read_versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    command = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-    ]
+    here = str(Path(__file__).parent)
+    command = ["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
         found["commit"] = done.stdout.strip() or "not a git checkout"

@@ -23,11 +23,11 @@ from ..model import ActionPhase, Json, Verdict
 from ..record.incident import Incident, create_incident
 from ..record.log import utc_now
 from ..redact import Redactor
+from ..report import write_outputs
 from ..sections import SECTIONS
 from ..settings import Settings
 from .documents import DrillDocument, NotifyTimes
 from .notebooks import RunStatus, run_notebook
-from .reports import close_incident, write_outputs
 from .score import Scorecard, compute_objectives
 from .sections import run_sections
 from .waiting import wait_for
@@ -164,7 +164,7 @@ def _check_steady_state(drill: Drill) -> None:
     drill.progress("steady state")
     if not drill.is_steady():
         write_outputs(drill.incident)
-        close_incident(drill.incident, Verdict.UNKNOWN)
+        drill.incident.close(Verdict.UNKNOWN)
         raise SteadyStateError(
             "the system is not healthy, so nothing was injected. `runbook investigate` says why; "
             f"what was seen is in {drill.incident.folder}"
@@ -303,7 +303,7 @@ def _close(drill: Drill, error: RunbookError | None) -> DrillDocument:
         objectives=[o.model_dump(mode="json") for o in objectives],
         verdict=str(verdict),
     )
-    close_incident(drill.incident, verdict)
+    drill.incident.close(verdict)
     report = write_outputs(drill.incident)
     code = ExitCode.OK if all(o.met for o in objectives) else ExitCode.NOT_OK
     return DrillDocument(

@@ -1,42 +1,18 @@
-"""What a run leaves behind (notebook exports, report, manifest), and how it is checked."""
+"""``report`` and ``verify-report``."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ..errors import UsageError
 from ..exit_codes import ExitCode
-from ..model import Verdict, format_time
 from ..record.incident import Incident, open_incident
 from ..record.log import utc_now
-from ..record.manifest import verify_incident, write_manifest
+from ..record.manifest import verify_incident
 from ..redact import Redactor
+from ..report import write_outputs
 from ..settings import Settings
 from .documents import ReportDocument
 
-__all__ = ["check_report", "close_incident", "rebuild_report", "write_outputs"]
-
-
-def write_outputs(incident: Incident) -> Path:
-    """Export the executed notebooks, write ``report.html`` and the manifest.
-
-    Returns
-    -------
-    The report's path.
-    """
-    from ..report import export_notebooks, write_report
-
-    export_notebooks(incident)
-    path = write_report(incident)
-    write_manifest(incident)
-    return path
-
-
-def close_incident(incident: Incident, verdict: Verdict) -> None:
-    """Close the incident; commands without ``--incident`` no longer choose it."""
-    closed_at = format_time(utc_now())
-    incident.journal.append("closed", {"section": "", "verdict": str(verdict)})
-    incident.update(closed_at=closed_at, verdict=str(verdict))
+__all__ = ["check_report", "rebuild_report"]
 
 
 def rebuild_report(settings: Settings, incident_id: str) -> ReportDocument:

@@ -10,12 +10,12 @@ from ..model import Json, Status, Verdict
 from ..record.incident import Incident, create_incident, open_incident
 from ..record.log import utc_now
 from ..redact import Redactor
+from ..report import write_outputs
 from ..section import check_parameters
 from ..sections import SECTIONS, find_section
 from ..settings import Settings
 from .documents import InvestigateDocument, NotebookResult, RunDocument, UnknownStep
 from .notebooks import NotebookRun, RunStatus, run_notebook
-from .reports import close_incident, write_outputs
 
 __all__ = ["READ_ONLY_SECTIONS", "get_incident", "investigate", "run_chosen", "run_sections"]
 
@@ -99,7 +99,7 @@ def investigate(
     if verdict is Verdict.HEALTHY:
         verdict = journal.verdict() or verdict
     if verdict is Verdict.HEALTHY and is_new:
-        close_incident(incident, verdict)
+        incident.close(verdict)
     report = write_outputs(incident)
     readings = journal.latest()
     code = compute_exit_code(verdict)

@@ -18,9 +18,8 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
 from runbook_lib.record.incident import create_incident
-from runbook_lib.record.manifest import write_manifest
 from runbook_lib.redact import Redactor
-from runbook_lib.report import export_notebooks, write_report
+from runbook_lib.report import write_outputs
 from runbook_lib.run.notebooks import run_notebook
 from runbook_lib.sections import SECTIONS
 from runbook_lib.settings import HTTP_SYSTEMS, Settings, load_settings
@@ -140,9 +139,7 @@ def test_no_byte_of_an_incident_folder_holds_a_secret(
     for section in SECTIONS.values():
         run_notebook(section, incident)
     incident.journal.append("note", {"section": "", "text": f"somebody pasted {PASSWORD}"})
-    export_notebooks(incident)
-    write_report(incident)
-    write_manifest(incident)
+    write_outputs(incident)
 
     files = [path for path in incident.folder.rglob("*") if path.is_file()]
     kinds = {path.suffix for path in files}
