@@ -124,7 +124,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     """`--help` is typed at 3 a.m.: it must not wait for what it does not use."""
     imported = imported_by(tmp_path, "--help")
     assert "typer" in imported
-    assert imported & (HEAVY | {"pydantic"}) == set()
+    assert imported & (HEAVY | {"pydantic", "aiohttp"}) == set()
     assert imported_by(tmp_path, "apply", "--help") & HEAVY == set()
 
 
