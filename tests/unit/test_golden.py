@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from runbook_lib.model import format_time
+from runbook_lib.report.model import read_report_model
+from runbook_lib.sections import SECTIONS
 from tests.support.stories import Story, tell_drill, tell_incident
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -43,6 +46,21 @@ def test_a_story_is_told_as_before(
         if os.environ.get("WRITE_GOLDEN"):
             (GOLDEN / file).write_text(normal, "utf-8")
         assert normal.splitlines() == (GOLDEN / file).read_text("utf-8").splitlines(), file
+
+
+def test_journal_report_documents_and_section_7_say_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = tell_incident(tmp_path, monkeypatch)
+    view, model = story.incident.journal.view(), read_report_model(story.incident, SECTIONS)
+    log = view.latest()["7.2"].facts["entry"]
+    since, causes = view.since(), [str(finding.name) for finding in view.causes()]
+
+    assert since is not None
+    assert (model.since, log["since"]) == (since, format_time(since))
+    assert [str(f.name) for f in model.causes] == [c["cause"] for c in log["causes"]] == causes
+    said = {view.verdict(), model.verdict, log["verdict"], story.incident.facts["verdict"]}
+    assert said == {story.documents[-1].verdict}
 
 
 def _say_journal(story: Story) -> Iterator[str]:
