@@ -5,9 +5,9 @@ Sections hand over through the incident folder, never through kernel state.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from string import Template
 from typing import Any, Self
@@ -15,6 +15,7 @@ from typing import Any, Self
 from chainlog import LogError
 from objectmove.errors import MoveError, RefusedError
 
+from .approvals import Effect, Plan, check_use, load_plan
 from .clients import Clients
 from .errors import (
     ActionInterruptedError,
@@ -32,11 +33,9 @@ from .record.log import utc_now
 from .redact import Redactor
 from .section import (
     ActionStep,
-    Plan,
     SectionModule,
     SectionParameters,
     check_parameters,
-    make_entry,
     split_list,
     unknown,
 )
@@ -229,20 +228,12 @@ class Investigation:
         if changed:
             given = {**self.parameters.model_dump(), **changed}
             self.parameters = check_parameters(self.section, given)
-        named = split_list(getattr(self.parameters, "plan", ""))
-        loaded = (action.load(self, plan_id) for plan_id in named)
-        plan = next((p for p in loaded if p is not None), None) or action.plan(self)
+        named = (plan for plan in self._load_named_plans() if plan.step == step_id)
+        plan = next(named, None) or action.plan(self)
         self._plans[plan.sha256] = plan
-        self._record_action(
-            make_entry(
-                plan, ActionPhase.PLANNED, result={**plan.summary, "is_empty": plan.is_empty}
-            )
-        )
+        told = {**plan.summary, "is_empty": plan.is_empty}
+        self._record_action(plan.make_entry(ActionPhase.PLANNED, result=told))
         return plan
-
-    def know(self, plan: Plan) -> None:
-        """Take a plan that was made before as one that an approval may name."""
-        self._plans[plan.sha256] = plan
 
     def apply(self, plan: Plan, *, approve: str = "") -> ActionEntry:
         """Carry out a plan that ``approve`` names by its SHA-256; else stop at the plan.
@@ -263,51 +254,73 @@ class Investigation:
         approved = split_list(approve)
         if plan.is_empty:
             why = str(plan.summary.get("reason") or "") or "nothing to do"
-            return self._record_action(make_entry(plan, ActionPhase.VERIFIED, reason=why))
+            return self._record_action(plan.make_entry(ActionPhase.VERIFIED, reason=why))
         if not approved:
             raise StoppedAtPlanError(
                 f"{plan.action} on {plan.target} is planned, not done. Read the plan above. "
                 f"To carry it out, set: plan = {plan.id!r} and approve = {plan.sha256!r}"
             )
-        known = {**self._read_named_plans(), **{s: p.id for s, p in self._plans.items()}}
+        here = (*self._load_named_plans(), *self._plans.values(), plan)
+        known = {one.sha256: one.id for one in here}
         if unknown := [a for a in approved if a not in known]:
             raise NotApprovedError(
                 f"the approval {unknown[0][:12]!r}… is of none of the plans here: "
                 f"{', '.join(f'{plan_id} = {sha256}' for sha256, plan_id in known.items())}"
             )
         if plan.sha256 not in approved:
-            return self._record_action(
-                make_entry(plan, ActionPhase.PLANNED, reason="left alone: not in this approval")
-            )
-        self._record_action(make_entry(plan, ActionPhase.APPROVED))
+            why = "left alone: not in this approval"
+            return self._record_action(plan.make_entry(ActionPhase.PLANNED, reason=why))
+        self._record_action(plan.make_entry(ActionPhase.APPROVED))
+        return self._carry_out(plan, plan.kind.apply)
+
+    def resume(self, plan: Plan) -> ActionEntry:
+        """Go on with a plan that was approved, begun and cut off, here or on another machine."""
+        if plan.kind.resume is None:
+            raise UsageError(f"{plan.id} is carried out once: it cannot be resumed")
+        return self._carry_out(replace(plan, action="resume"), plan.kind.resume)
+
+    def verify(self, plan: Plan) -> ActionEntry:
+        """Read the world again and journal whether the plan's effect is there."""
+        if plan.is_empty:
+            why = plan.summary.get("reason")
+            why = f"nothing was done: {why}" if why else "nothing to do"
+            return self._record_action(plan.make_entry(ActionPhase.VERIFIED, reason=why))
+        if not plan.trace.exists():
+            why = "not applied: nothing to verify"
+            return self._record_action(plan.make_entry(ActionPhase.PLANNED, reason=why))
+        found = plan.kind.verify(self, plan)
+        phase = ActionPhase.VERIFIED if found.is_ok else ActionPhase.FAILED
+        return self._record_action(plan.make_entry(phase, reason=found.reason, result=found.result))
+
+    def _carry_out(
+        self, plan: Plan, change: Callable[[Investigation, Plan], Effect]
+    ) -> ActionEntry:
+        """Change the world, and journal what came of it, whatever it was."""
         try:
-            return self._record_action(self._action(plan.step).apply(self, plan, plan.sha256))
+            if plan.kind.resume is None:  # what keeps a ledger is checked by who writes it
+                check_use(plan, now=self.now())
+            done = change(self, plan)
         except (SafetyError, RefusedError) as error:
-            self._record_action(make_entry(plan, ActionPhase.REFUSED, reason=str(error)))
+            self._record_action(plan.make_entry(ActionPhase.REFUSED, reason=str(error)))
             raise
         except KeyboardInterrupt:
-            self._record_action(make_entry(plan, ActionPhase.FAILED, reason="interrupted"))
+            self._record_action(plan.make_entry(ActionPhase.FAILED, reason="interrupted"))
             raise ActionInterruptedError(
                 f"Interrupted: what was done of {plan.id} stands in its ledger; nothing more is "
                 f"sent. Run this cell again to go on, or: runbook resume {plan.id}"
             ) from None
         except (RunbookError, MoveError, LogError) as error:
-            self._record_action(make_entry(plan, ActionPhase.FAILED, reason=str(error)))
+            self._record_action(plan.make_entry(ActionPhase.FAILED, reason=str(error)))
             raise
+        return self._record_action(
+            plan.make_entry(ActionPhase.APPLIED, reason=done.reason, result=done.result)
+        )
 
-    def verify(self, plan: Plan) -> ActionEntry:
-        """Read the world again and journal whether the plan's effect is there."""
-        return self._record_action(self._action(plan.step).verify(self, plan))
-
-    def _read_named_plans(self) -> dict[str, str]:
-        """Return SHA-256 → id of the plans that the parameter ``plan`` names."""
+    def _load_named_plans(self) -> list[Plan]:
+        """Return the plans that the parameter ``plan`` names."""
+        kinds = [kind for action in self.section.ACTIONS.values() for kind in action.kinds]
         named = split_list(getattr(self.parameters, "plan", ""))
-        paths = {plan_id: self.incident.path("plans", f"{plan_id}.jsonl") for plan_id in named}
-        return {
-            hashlib.sha256(path.read_bytes()).hexdigest(): plan_id
-            for plan_id, path in paths.items()
-            if path.is_file()
-        }
+        return [load_plan(self.incident.path("plans", f"{p}.jsonl"), kinds) for p in named]
 
     def _action(self, step_id: str) -> ActionStep:
         if step_id not in self.section.ACTIONS:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from .approvals import Plan, PlanKind
 from .errors import ClientError, UsageError
 from .model import (
-    ActionEntry,
-    ActionPhase,
     Cause,
     ClearTime,
     Conclusion,
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ActionStep",
     "Outcome",
-    "Plan",
     "SectionModule",
     "SectionParameters",
     "Seen",
@@ -40,7 +38,6 @@ __all__ = [
     "breach",
     "check_parameters",
     "find_unknown",
-    "make_entry",
     "ok",
     "split_list",
     "step",
@@ -71,42 +68,6 @@ class SectionParameters(BaseModel):
     window_minutes: float = Field(
         60, ge=1, le=1440, description="how far back to look in metrics and logs, in minutes"
     )
-
-
-class Plan(Protocol):
-    """What every plan has, whatever it would change."""
-
-    @property
-    def id(self) -> str:
-        """Name of the plan's file in ``plans/``, without the ending."""
-
-    @property
-    def step(self) -> str:
-        """The runbook step, such as ``6.1``."""
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the plan file's bytes: what an approval names."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to do."""
-
-    @property
-    def reversible(self) -> bool:
-        """Whether ``undo`` takes it back."""
-
-    @property
-    def action(self) -> str:
-        """The action's name, such as ``release`` or ``unpause``."""
-
-    @property
-    def target(self) -> str:
-        """What it changes, in words."""
-
-    @property
-    def summary(self) -> dict[str, Json]:
-        """The facts that an approver needs: counts, bytes, what is left out and why."""
 
 
 class Seen(TypedDict, total=False):
@@ -221,17 +182,13 @@ class ActionStep:
     Attributes
     ----------
     plan : makes a plan, written under ``plans/``; changes nothing that users see
-    load : reads a plan back by id, or returns None when the id is not one of this step's plans
-    apply : carries out an approved plan and returns what happened
-    verify : reads the world again and says whether the plan's effect is there
+    kinds : of the plans that it makes
     """
 
     id: str
     title: str
     plan: Callable[[Investigation], Plan]
-    load: Callable[[Investigation, str], Plan | None]
-    apply: Callable[[Investigation, Any, str], ActionEntry]
-    verify: Callable[[Investigation, Any], ActionEntry]
+    kinds: tuple[PlanKind, ...]
 
 
 class SectionModule(Protocol):
@@ -278,28 +235,6 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
         )
         known = ", ".join(section.Parameters.model_fields)
         raise UsageError(f"{section.NAME}: {wrong}. Its parameters: {known}.") from None
-
-
-def make_entry(
-    plan: Plan,
-    phase: ActionPhase,
-    *,
-    reason: str = "",
-    undo: str = "",
-    result: dict[str, Json] | None = None,
-) -> ActionEntry:
-    """Return the journal entry of one phase of a plan."""
-    return ActionEntry(
-        step=plan.step,
-        action=plan.action,
-        phase=phase,
-        target=plan.target,
-        reversible=plan.reversible,
-        undo=undo or (f"runbook undo {plan.id}" if plan.reversible else ""),
-        reason=reason,
-        source=f"plans/{plan.id}.jsonl",
-        result={"plan": plan.id, "sha256": plan.sha256, **(result or {})},
-    )
 
 
 def split_list(text: str) -> list[str]:

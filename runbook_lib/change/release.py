@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chainlog import ChainedLog
@@ -16,15 +15,17 @@ from objectmove.bucket import Seen, format_time
 from objectmove.errors import LimitError, NotApprovedError
 from objectmove.ledger import Logs
 from objectmove.move import MoveResult, apply_plan, resume_plan
-from objectmove.plan import MovePlan, PlanRow, Timing, load_plan
+from objectmove.plan import MovePlan, Timing, parse_plan
 from objectmove.planning import Judgement, make_move_plan, make_settle_plan, make_undo_plan
-from objectmove.proof import MoveProof, verify_plan
+from objectmove.proof import verify_plan
 from objectmove.record import Record, list_records
 from objectmove.session import Clock
 
 from ..analysis.labels import explain_nothing, make_judge, read_shipment_evidence
+from ..approvals import Effect, Plan, PlanKind
 from ..errors import StoreNotReadyError, UsageError
 from ..model import Json
+from ..record.incident import write_json
 from .worker_hold import make_hold
 from .write_watch import watch_writes
 
@@ -34,110 +35,85 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 __all__ = [
-    "ReleasePlan",
-    "apply_release",
-    "find_plan",
+    "MOVE",
+    "Release",
+    "check_store",
+    "find_way_on",
     "list_unfinished",
     "make_release_plan",
     "plan_settling",
     "plan_undo",
-    "resume_release",
-    "verify_release",
 ]
 
-AGE_KEY = "pending-since"
-GIB = 1024**3
+_AGE_KEY = "pending-since"
+_GIB = 1024**3
 _LIFETIME_S = 900.0
 _EVIDENCE = 200
 _NOT_REAL = ("synthetic", "gone", "no_match", "left_for_later")
 _STILL = "the approval is also your word that no consumer takes from the destination meanwhile"
+_FINE = ("in_place", "gone_after_landed")
 _WORDS = {"move": "release", "undo": "undo", "settle": "settle"}
 
 
 @dataclass(frozen=True, slots=True)
-class ReleasePlan:
-    """A plan of ``objectmove`` as the runbook's gate and notebooks see it: ``section.Plan``.
+class Release:
+    """What a plan of this kind holds.
 
     Attributes
     ----------
-    note : why nothing of what waits may move, and which setting decides it
     observed : key and age start of every real object that was looked at, where it was just made
     """
 
-    plan: MovePlan
-    note: str = ""
-    observed: tuple[tuple[str, datetime], ...] = field(default=(), repr=False)
-
-    @property
-    def id(self) -> str:
-        """Name of the file without the ending."""
-        return self.plan.id
-
-    @property
-    def path(self) -> Path:
-        """The plan's file."""
-        return self.plan.path
-
-    @property
-    def sha256(self) -> str:
-        """The approval."""
-        return self.plan.sha256
-
-    @property
-    def step(self) -> str:
-        """The runbook step."""
-        return self.plan.header.step
-
-    @property
-    def action(self) -> str:
-        """``release``, ``undo`` or ``settle``."""
-        return _WORDS[self.plan.header.action]
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no object would move."""
-        return not self.plan.rows
-
-    @property
-    def reversible(self) -> bool:
-        """Whether ``undo`` takes it back."""
-        return self.plan.header.action == "move"
-
-    @property
-    def target(self) -> str:
-        """From where to where."""
-        head = self.plan.header
-        return f"{head.endpoint}/{head.bucket}: {head.source} → {head.to}"
+    move: MovePlan
+    observed: tuple[tuple[str, datetime], ...] = ()
 
     @property
     def waits_in_vain(self) -> bool:
         """Whether real objects wait and none of them may be released."""
-        left = self.plan.header.excluded.items()
-        return self.is_empty and any(n for reason, n in left if reason not in _NOT_REAL)
+        left = self.move.header.excluded.items()
+        return not self.move.rows and any(n for reason, n in left if reason not in _NOT_REAL)
 
-    @property
-    def summary(self) -> dict[str, Json]:
-        """What an approver needs to know."""
-        head = self.plan.header
-        word = {"word": head.word, "about": head.parent} if head.action == "settle" else {}
-        return {
+
+def _to_plan(
+    move: MovePlan, *, note: str = "", observed: tuple[tuple[str, datetime], ...] = ()
+) -> Plan:
+    """Return a plan of ``objectmove`` as the gate sees it.
+
+    Parameters
+    ----------
+    note : why nothing of what waits may move, and which setting decides it
+    """
+    head = move.header
+    is_release = head.action == "move"
+    again = "plan the release again"
+    return Plan(
+        kind=MOVE,
+        path=move.path,
+        sha256=move.sha256,
+        expires_at=head.expires_at,
+        step=head.step,
+        action=_WORDS[head.action],
+        target=f"{head.endpoint}/{head.bucket}: {head.source} → {head.to}",
+        summary={
             "objects": head.objects,
             "bytes": head.bytes,
             "oldest": format_time(head.oldest) if head.oldest else None,
             "excluded": dict(head.excluded),
             "excluded_sample": {why: list(keys) for why, keys in head.excluded_sample.items()},
-            **({"reason": self.note} if self.note else {}),
+            **({"reason": note} if note else {}),
             "expires_at": format_time(head.expires_at),
             **head.selection,
-            **word,
+            **({"word": head.word, "about": head.parent} if head.action == "settle" else {}),
             "who else moves": head.others,
             "window": head.window,
-            **({} if self.reversible else {"way_back": "plan the release again"}),
-        }
-
-    def iter_rows(self) -> Iterator[PlanRow]:
-        """Yield the rows in the order of their keys."""
-        return iter(self.plan.rows)
+            **({} if is_release else {"way_back": again}),
+        },
+        content=Release(move, observed),
+        rows=move.rows,
+        is_empty=not move.rows,
+        way_back=f"runbook undo {move.id}" if is_release else again,
+        reversible=is_release,
+    )
 
 
 def make_release_plan(
@@ -150,7 +126,7 @@ def make_release_plan(
     older_than_s: float | None = None,
     first: int | None = None,
     only_orders: frozenset[str] | None = None,
-) -> ReleasePlan:
+) -> Plan:
     """Plan the release of what waits, by the settings' rules of what is finished.
 
     Parameters
@@ -216,12 +192,12 @@ def make_release_plan(
                 "others": f"{reason}; {hold.words}",
                 "lifetime_s": _LIFETIME_S,
                 "limit_objects": limit,
-                "limit_bytes": limit * 256 * 1024 + GIB,
+                "limit_bytes": limit * 256 * 1024 + _GIB,
                 "selection": selection,
             },
             folder=inv.incident.folder / "plans",
             judge=judge,
-            timing=read_timing(settings),
+            timing=_read_timing(settings),
             now=inv.now(),
             match=match or settings.release_match,
             first=first,
@@ -231,26 +207,24 @@ def make_release_plan(
     except LimitError as error:
         raise LimitError(f"{error}. {_split_lines(limit)}") from error
     note = "" if plan.rows else explain_nothing(plan.header.excluded, settings)
-    return ReleasePlan(plan, note=note, observed=tuple(observed))
+    return _to_plan(plan, note=note, observed=tuple(observed))
 
 
-def plan_undo(inv: Investigation, release: ReleasePlan) -> ReleasePlan:
+def plan_undo(inv: Investigation, release: Plan) -> Plan:
     """Plan to take a release back. Source: the runbook's section 6.1."""
     plan = make_undo_plan(
         inv.clients.change_bucket,
-        release.plan,
-        logs=open_logs(inv),
+        release.content.move,
+        logs=_open_logs(inv),
         made_by=inv.operator,
         others=f"{make_hold(inv.settings, inv.clients, sleep=time.sleep).words}; {_STILL}",
         window_s=inv.settings.release_undo_window_minutes * 60,
         now=inv.now(),
     )
-    return ReleasePlan(plan)
+    return _to_plan(plan)
 
 
-def plan_settling(
-    inv: Investigation, release: ReleasePlan, *, taken: bool, keys: tuple[str, ...]
-) -> ReleasePlan:
+def plan_settling(inv: Investigation, release: Plan, *, taken: bool, keys: tuple[str, ...]) -> Plan:
     """Plan to write down a person's word on rows of which nobody can know, with evidence.
 
     Parameters
@@ -258,8 +232,10 @@ def plan_settling(
     taken : whether a consumer took them
     keys : of the rows; empty: all that are open
     """
-    rows = {row.key: row for row in release.plan.rows}
-    chosen = keys or tuple(_list_open(inv, release))[:_EVIDENCE]
+    rows = {row.key: row for row in release.rows}
+    records = {record.plan: record.open_rows for record in list_records(inv.clients.bucket)}
+    places = sorted(place for place in records.get(release.id, ()) if place < len(rows))
+    chosen = keys or [release.rows[place].key for place in places[:_EVIDENCE]]
     evidence = {
         key: read_shipment_evidence(inv.clients.fulfillment, rows[key].facts.get("order_id", ""))
         for key in chosen
@@ -267,8 +243,8 @@ def plan_settling(
     }
     plan = make_settle_plan(
         inv.clients.change_bucket,
-        release.plan,
-        logs=open_logs(inv),
+        release.content.move,
+        logs=_open_logs(inv),
         word="taken" if taken else "not_taken",
         keys=list(keys),
         evidence=evidence,
@@ -276,55 +252,73 @@ def plan_settling(
         now=inv.now(),
         lifetime_s=_LIFETIME_S,
     )
-    return ReleasePlan(plan)
+    return _to_plan(plan)
 
 
-def _list_open(inv: Investigation, release: ReleasePlan) -> list[str]:
-    records = {record.plan: record.open_rows for record in list_records(inv.clients.bucket)}
-    rows = release.plan.rows
-    return [rows[place].key for place in sorted(records.get(release.id, ())) if place < len(rows)]
-
-
-def find_plan(inv: Investigation, release: ReleasePlan, sha256: str) -> ReleasePlan | None:
-    """Return the undo or settling of a release that an approval names, if it was planned."""
-    for path in sorted((inv.incident.folder / "plans").glob(f"{release.id}-*.jsonl")):
-        plan = load_plan(path)
-        if plan.sha256 == sha256 and plan.header.parent == release.id:
-            return ReleasePlan(plan)
-    return None
-
-
-def apply_release(inv: Investigation, plan: ReleasePlan, *, approve: str) -> MoveResult:
-    """Carry out an approved plan; go on with it when it was begun and cut off.
-
-    Raises
-    ------
-    MoveError
-        When it is refused, or was stopped; what was done stands in the ledger.
-    """
+def _apply(inv: Investigation, plan: Plan) -> Effect:
+    """Carry out an approved plan; go on with it when it was begun and cut off."""
     check_store(inv.clients)
-    ledger = [entry.kind for entry in open_logs(inv)(plan.id).read()]
-    if "approved" in ledger and "done" not in ledger and approve == plan.sha256:
+    ledger = [entry.kind for entry in _open_logs(inv)(plan.id).read()]
+    if "approved" in ledger and "done" not in ledger:
         with suppress(NotApprovedError):  # nothing of it was begun
-            return resume_release(inv, plan)
-    how = _how(inv)
-    return apply_plan(inv.clients.change_bucket, plan.plan, approve=approve, **how)
+            return _resume(inv, plan)
+    bucket, move = inv.clients.change_bucket, plan.content.move
+    return _to_effect(plan, apply_plan(bucket, move, approve=plan.sha256, **_how(inv)))
 
 
-def resume_release(inv: Investigation, plan: ReleasePlan) -> MoveResult:
+def _resume(inv: Investigation, plan: Plan) -> Effect:
     """Go on with a plan that was begun, from its ledger or the bucket's record."""
-    return resume_plan(inv.clients.change_bucket, plan.plan, **_how(inv))
+    result = resume_plan(inv.clients.change_bucket, plan.content.move, **_how(inv))
+    return _to_effect(plan, result)
 
 
-def verify_release(inv: Investigation, plan: ReleasePlan) -> MoveProof:
-    """Prove by an independent look where each planned object is. Only reads."""
-    return verify_plan(
+def _to_effect(plan: Plan, result: MoveResult) -> Effect:
+    told = result.to_json()
+    reason = f"{result.moved} moved, {result.already} of them before"
+    if not result.is_complete:
+        parts = {
+            "conflicts": len(result.conflicts),
+            "failed": len(result.failed),
+            "unproven": len(result.unproven),
+            "waiting": result.waiting,
+        }
+        reason = "; ".join([reason, *(f"{n} {name}" for name, n in parts.items() if n)])
+        reason += f"; {result.stopped or 'see runbook verify'} {find_way_on(plan, told)}"
+    return Effect(reason, told, is_ok=result.is_complete)
+
+
+def find_way_on(plan: Plan, result: dict[str, Json]) -> str:
+    """Return the command that goes on from an incomplete result; empty when there is none."""
+    if result.get("waiting"):
+        return f"runbook resume {plan.id}"
+    if result.get("unproven"):
+        return f"runbook settle {plan.id} --taken|--not-taken [KEY…]"
+    return ""
+
+
+def _verify(inv: Investigation, plan: Plan) -> Effect:
+    """Prove by an independent look where each planned object is, and keep the proof."""
+    proof = verify_plan(
         inv.clients.bucket,
-        plan.plan,
-        logs=open_logs(inv),
+        plan.content.move,
+        logs=_open_logs(inv),
         clock=Clock(inv.now),
         notice=inv.say,
     )
+    result = proof.to_json()
+    write_json(
+        inv.incident.path("evidence", f"proof-{plan.id}.json"),
+        {
+            "schema": "runbook/proof/2",
+            "at": format_time(proof.at),
+            "sha256": plan.sha256,
+            "how": "a fresh listing of both prefixes, compared with plan, ledger and record",
+            **result,
+        },
+    )
+    bad = [f"{n} {name}" for name, n in proof.counts.items() if n and name not in _FINE]
+    reason = f"by independent listing: {', '.join(bad)}" if bad else "proven by listing"
+    return Effect(reason, result, is_ok=proof.is_complete)
 
 
 def list_unfinished(clients: Clients) -> list[dict[str, Json]]:
@@ -359,13 +353,13 @@ def _describe(record: Record) -> dict[str, Json]:
     }
 
 
-def read_timing(settings: Settings) -> Timing:
+def _read_timing(settings: Settings) -> Timing:
     """Return how long requests may take, from the settings."""
     effect_s, spread_s = settings.release_effect_s, settings.release_clock_spread_s
     return Timing(lease_s=settings.release_lease_s, effect_s=effect_s, spread_s=spread_s)
 
 
-def open_logs(inv: Investigation) -> Logs:
+def _open_logs(inv: Investigation) -> Logs:
     """Return what opens the ledger of a plan in the incident's folder."""
     return lambda plan_id: ChainedLog(inv.incident.path("ledger", f"{plan_id}.jsonl"))
 
@@ -386,15 +380,24 @@ def check_store(clients: Clients) -> None:
 def _how(inv: Investigation) -> dict[str, Any]:
     bar = inv.progress("dealt with") if inv.progress else None
     return {
-        "logs": open_logs(inv),
+        "logs": _open_logs(inv),
         "operator": inv.operator,
         "clock": Clock(inv.now),
         "hold": make_hold(inv.settings, inv.clients, sleep=time.sleep),
-        "age_key": AGE_KEY,
+        "age_key": _AGE_KEY,
         "watch": partial(watch_writes, inv.clients.bucket),
         "notice": inv.say,
         "progress": bar or (lambda _done, _total: None),
     }
+
+
+MOVE = PlanKind(
+    "objectmove/plan/2",
+    _apply,
+    _verify,
+    parse=lambda path, blob: _to_plan(parse_plan(blob, path=path)),
+    resume=_resume,
+)
 
 
 def _split_lines(limit: int) -> str:

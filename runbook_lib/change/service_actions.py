@@ -1,112 +1,197 @@
-"""Change services, not objects: restart, start, unpause, re-trigger, resume, refresh.
-
-Each is planned, approved by the plan's SHA-256, applied once and checked, like a release. A
-plan is ``plans/<id>.jsonl``: one header line, one trailer. ``plans/<id>.applied.json`` holds
-the state right before it was applied; a plan that has one is never applied again.
-"""
+"""Change services, not objects: restart, start, unpause, re-trigger, resume, refresh."""
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..approvals import Effect, Plan, PlanKind, mark_applied, write_plan
 from ..clients import Clients
-from ..errors import ClientError, PlanAlteredError, UsageError
-from ..model import Json, format_time, parse_time
-from ..redact import Redactor
-from .once import check_use, mark_applied, read_plan_file, write_plan_file
-from .service_effects import EFFECTS, ServiceAction
+from ..errors import ClientError, NotFoundError, UsageError
+from ..model import Json, format_time
 
-__all__ = [
-    "ServicePlan",
-    "apply_service_plan",
-    "load_service_plan",
-    "make_service_plan",
-    "verify_service_plan",
-]
+if TYPE_CHECKING:
+    from ..investigation import Investigation
 
-_SCHEMA = "runbook/service-plan/1"
-_TRAILER = {"kind": "trailer", "actions": 1}
+__all__ = ["SERVICE", "plan_nothing", "plan_service"]
+
+_WAIT_S = 30.0
+_SHOWN = ("action", "target", "reason", "state", "way_back", "check", "made_at")
+State = dict[str, Json]
 
 
 @dataclass(frozen=True, slots=True)
-class ServicePlan:
-    """One change of one service; fulfils ``section.Plan``.
+class _ServiceAction:
+    """One kind of change.
 
     Attributes
     ----------
-    path : the plan file
-    action : ``restart start unpause retrigger resume refresh``, or ``none``: nothing to do
-    target : service name, DAG id or ticket id
-    state : what was seen when it was planned
-    way_back : how to take it back by hand, or that there is none
-    check : what the post-check looks for
+    read_state : returns what the change is about; raises ``ClientError``
+    apply : does it
+    find_missing : given the state before and now, says what of the effect is not there; empty: all
+        is
+    is_done : whether the state is already the wanted one, so that there is nothing to do
+    check, way_back : in words; ``{target}`` is filled in
+    reversible : whether the way back restores what was
     """
 
-    path: Path
-    sha256: str
-    step: str
-    action: str
-    target: str
-    reason: str
-    state: dict[str, Json]
-    made_at: datetime
-    expires_at: datetime
-    made_by: str
-    is_empty: bool
-    way_back: str
+    read_state: Callable[[Clients, str], State]
+    apply: Callable[[Clients, str], object]
+    find_missing: Callable[[State, State], str]
     check: str
-
-    @property
-    def id(self) -> str:
-        """Name of the plan's file, without the ending."""
-        return self.path.stem
-
-    @property
-    def reversible(self) -> bool:
-        """Whether ``undo`` takes it back: never; ``way_back`` says what does."""
-        return False
-
-    @property
-    def applied_path(self) -> Path:
-        """The file that says that it was applied, and holds the state right before."""
-        return self.path.with_name(f"{self.id}.applied.json")
-
-    @property
-    def summary(self) -> dict[str, Json]:
-        """The facts that an approver needs."""
-        shown = ("action", "target", "reason", "state", "way_back", "check")
-        times = {"made_at": self.made_at, "expires_at": self.expires_at}
-        return {
-            **{name: getattr(self, name) for name in shown},
-            **{name: format_time(at) for name, at in times.items()},
-        }
+    way_back: str
+    is_done: Callable[[State], bool] = lambda _: False
+    reversible: bool = False
 
 
-def make_service_plan(
-    folder: Path,
-    *,
-    step: str,
-    action: str,
-    target: str,
-    reason: str,
-    clients: Clients,
-    now: datetime,
-    made_by: str,
-    redactor: Redactor | None = None,
-    lifetime_s: float = 900.0,
-) -> ServicePlan:
-    """Look at a service and write a plan to change it. Changes nothing but ``folder``.
+def _read_service(clients: Clients, name: str) -> State:
+    states = {state.name: state for state in clients.services.list_services()}
+    if name not in states:
+        raise NotFoundError(
+            f"there is no service {name!r}; there are {', '.join(states)}", system="services"
+        )
+    state = states[name]
+    return {
+        "running": state.running,
+        "state": state.state,
+        "health": state.health,
+        "pid": state.pid,
+        "since": format_time(state.since) if state.since else None,
+    }
+
+
+def _read_dag(clients: Clients, dag_id: str) -> State:
+    dag = clients.pipeline.read_dag()
+    if dag.id != dag_id:
+        raise NotFoundError(
+            f"the DAG of the settings is {dag.id!r}, not {dag_id!r}", system="pipeline"
+        )
+    return {"is_paused": dag.is_paused}
+
+
+def _read_worker(clients: Clients, _: str) -> State:
+    worker = clients.fulfillment.read_worker()
+    return {
+        "paused": worker.paused,
+        "last_run_at": format_time(worker.last_run_at) if worker.last_run_at else None,
+        "last_move_at": format_time(worker.last_move_at) if worker.last_move_at else None,
+        "last_error": worker.last_error,
+    }
+
+
+def _read_timeline(clients: Clients, ticket_id: str) -> State:
+    case = clients.support.read_case(ticket_id)
+    newest = max((entry.at for entry in case.timeline if entry.at), default=None)
+    failures = clients.support.read_collection_failures()
+    return {
+        "entries": len(case.timeline),
+        "newest_at": format_time(newest) if newest else None,
+        "failures": sum(failures.values()),
+    }
+
+
+def _miss_running(_: Mapping[str, Json], now: Mapping[str, Json]) -> str:
+    if not now["running"]:
+        return f"it does not run: {now['state']}"
+    return f"its health is {now['health']}" if now["health"] not in ("", "healthy") else ""
+
+
+def _miss_restart(before: Mapping[str, Json], now: Mapping[str, Json]) -> str:
+    same = (before["pid"], before["since"]) == (now["pid"], now["since"])
+    return _miss_running(before, now) or ("it is still the same process" if same else "")
+
+
+def _miss_run(before: Mapping[str, Json], now: Mapping[str, Json]) -> str:
+    if now["paused"]:
+        return "the worker is paused"
+    # Both times are the worker's own, so its clock does not matter; the format sorts as text.
+    if (now["last_run_at"] or "") <= (before["last_run_at"] or ""):
+        return "the worker has not run since"
+    return f"the worker's last error: {now['last_error']}" if now["last_error"] else ""
+
+
+def _miss_refresh(before: Mapping[str, Json], now: Mapping[str, Json]) -> str:
+    if now["failures"] > before["failures"]:
+        return "a source of the timeline failed again: support_timeline_collection_failures_total"
+    if not now["newest_at"]:
+        return "the timeline is empty"
+    return "its newest entry is older than before" if _is_older(now, before) else ""
+
+
+def _is_older(now: Mapping[str, Json], before: Mapping[str, Json]) -> bool:
+    return bool(now["newest_at"] < (before["newest_at"] or ""))
+
+
+_ACTIONS: Mapping[str, _ServiceAction] = {
+    "restart": _ServiceAction(
+        read_state=_read_service,
+        apply=lambda clients, name: clients.services.restart(name),
+        find_missing=_miss_restart,
+        check="{target} runs as a new process",
+        way_back="there is none: a restart cannot be taken back",
+    ),
+    "start": _ServiceAction(
+        read_state=_read_service,
+        apply=lambda clients, name: clients.services.start(name),
+        find_missing=_miss_running,
+        is_done=lambda state: bool(state["running"]),
+        check="{target} runs",
+        way_back="stop {target}",
+        reversible=True,
+    ),
+    "unpause": _ServiceAction(
+        read_state=_read_dag,
+        apply=lambda clients, _: clients.pipeline.set_paused(False),
+        find_missing=lambda _, now: "it is still paused" if now["is_paused"] else "",
+        is_done=lambda state: not state["is_paused"],
+        check="DAG {target} is not paused",
+        way_back="pause DAG {target} again; labels that were released stay released",
+        reversible=True,
+    ),
+    "retrigger": _ServiceAction(
+        read_state=_read_worker,
+        apply=lambda clients, _: clients.fulfillment.trigger_worker(),
+        find_missing=_miss_run,
+        check="the worker ran after it, without an error",
+        way_back="there is none: what the worker moves stays moved",
+    ),
+    "resume": _ServiceAction(
+        read_state=_read_worker,
+        apply=lambda clients, _: clients.fulfillment.resume_worker(),
+        find_missing=_miss_run,
+        is_done=lambda state: not state["paused"],
+        check="the worker is not paused and ran after it, without an error",
+        way_back="pause the worker again; labels that it moved stay moved",
+        reversible=True,
+    ),
+    "refresh": _ServiceAction(
+        read_state=_read_timeline,
+        apply=lambda clients, ticket: clients.support.refresh_timeline(ticket),
+        find_missing=_miss_refresh,
+        check="the timeline of {target} was collected anew, and no source failed",
+        way_back="there is none, and none is needed: a cache was dropped",
+    ),
+    "none": _ServiceAction(
+        read_state=lambda _clients, _target: {},
+        apply=lambda _clients, _target: None,
+        find_missing=lambda _before, _now: "",
+        is_done=lambda _: True,
+        check="nothing was to be done",
+        way_back="nothing was done",
+    ),
+}
+
+
+def plan_service(inv: Investigation, *, step: str, action: str, target: str, reason: str) -> Plan:
+    """Look at a service and plan to change it.
 
     Parameters
     ----------
-    folder : the incident's ``plans/``
-    action, target : see ``ServicePlan``; ``none`` with any target makes an empty plan
+    action : ``restart start unpause retrigger resume refresh``, or ``none``: an empty plan
+    target : name of the service, of the DAG or of the ticket
     reason : why, in words
-    redactor : hides secrets in what is written
 
     Raises
     ------
@@ -114,140 +199,95 @@ def make_service_plan(
         When there is no such action.
     ClientError
         When the target's state cannot be read, or there is no such target.
+
+    Notes
+    -----
+    Changes nothing but the incident folder.
     """
-    effect = _effect(action)
-    state = effect.read_state(clients, target)
-    made_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
-    header = {
-        "schema": _SCHEMA,
-        "kind": "header",
-        "step": step,
-        "action": action,
-        "target": target,
-        "reason": reason,
-        "state": state,
-        "made_at": format_time(made_at),
-        "expires_at": format_time(made_at + timedelta(seconds=lifetime_s)),
-        "made_by": made_by,
-        "is_empty": effect.is_done(state),
-        "reversible": effect.reversible,
-        "way_back": effect.way_back.format(target=target),
-        "check": effect.check.format(target=target),
+    effect = _find_action(action)
+    state = effect.read_state(inv.clients, target)
+    facts = inv.incident.redactor.json(
+        {
+            "kind": "header",
+            "reason": reason,
+            "state": state,
+            "made_by": inv.operator,
+            "reversible": effect.reversible,
+            "way_back": effect.way_back.format(target=target),
+            "check": effect.check.format(target=target),
+        }
+    )
+    return write_plan(
+        inv.incident.folder / "plans",
+        SERVICE,
+        f"svc-{action}",
+        step=step,
+        action=action,
+        target=target,
+        is_empty=effect.is_done(state),
+        now=inv.now(),
+        **facts,
+    )
+
+
+def plan_nothing(inv: Investigation, *, step: str, target: str, reason: str) -> Plan:
+    """Plan nothing, and say why."""
+    return plan_service(inv, step=step, action="none", target=target, reason=reason)
+
+
+def _apply(inv: Investigation, plan: Plan) -> Effect:
+    """Carry it out. Whether it was done when the client fails is for ``_verify`` to say."""
+    effect = _find_action(plan.action)
+    before = effect.read_state(inv.clients, plan.target)
+    result: dict[str, Json] = {
+        "action": plan.action,
+        "target": plan.target,
+        "at": format_time(inv.now()),
+        "before": before,
     }
-    header = (redactor or Redactor()).json(header)
-    return _parse(*write_plan_file(folder, f"svc-{action}", [header, _TRAILER], now=now))
-
-
-def load_service_plan(path: Path) -> ServicePlan | None:
-    """Read a plan back; None when there is none, or it is not a service plan.
-
-    Raises
-    ------
-    PlanAlteredError
-        When it is torn or was edited into something that is no plan.
-    """
-    blob = read_plan_file(path, _SCHEMA)
-    return None if blob is None else _parse(path, blob)
-
-
-def apply_service_plan(
-    plan: ServicePlan, clients: Clients, *, approved: str, now: datetime
-) -> dict[str, Json]:
-    """Carry out an approved plan, once.
-
-    Returns
-    -------
-    ``action``, ``target``, ``at``, and ``before``: the state right before.
-
-    Raises
-    ------
-    NotApprovedError, PlanAlteredError, PlanExpiredError
-        When the approval is of something else, the file's bytes are not those, or it is too old.
-    DriftError
-        When it was applied before.
-    ClientError
-        When the service cannot be reached or refuses. Whether it was done is then for
-        ``verify_service_plan`` to say; to try again, plan again.
-    """
-    check_use(plan, approved=approved, now=now)
-    effect = _effect(plan.action)
-    done: dict[str, Json] = {"action": plan.action, "target": plan.target}
-    if plan.is_empty:
-        return {**done, "at": None, "before": plan.state}
-    before = effect.read_state(clients, plan.target)
-    result = {**done, "at": format_time(now), "before": before}
     mark_applied(plan, result)
     if not effect.is_done(before):
-        effect.apply(clients, plan.target)
-    return result
+        effect.apply(inv.clients, plan.target)
+    return Effect("", result)
 
 
-def verify_service_plan(
-    plan: ServicePlan, clients: Clients, *, timeout_s: float = 30.0
-) -> dict[str, Json]:
-    """Look until the plan's effect is there, or the time is over. Only reads.
-
-    Returns
-    -------
-    ``ok``, ``reason``, ``state`` (the last one seen; None when none was) and ``waited_s``.
-    """
+def _verify(inv: Investigation, plan: Plan) -> Effect:
+    """Look until the plan's effect is there, or the time is over."""
     from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
 
-    effect = _effect(plan.action)
-    before = plan.state
-    if plan.applied_path.exists():
-        before = json.loads(plan.applied_path.read_text("utf-8"))["before"]
-    elif not plan.is_empty:
-        return {"ok": False, "reason": "not applied yet", "state": plan.state, "waited_s": 0.0}
+    effect = _find_action(plan.action)
+    before = json.loads(plan.trace.read_text("utf-8"))["before"]
 
-    def look() -> tuple[str, dict[str, Json] | None]:
+    def look() -> tuple[str, State | None]:
         try:
-            state = effect.read_state(clients, plan.target)
+            state = effect.read_state(inv.clients, plan.target)
         except ClientError as error:
             return str(error), None  # a service that restarts is away for a moment
         return effect.find_missing(before, state), state
 
     polling = Retrying(
-        stop=stop_after_delay(timeout_s),
+        stop=stop_after_delay(_WAIT_S),
         wait=wait_exponential(multiplier=0.1, max=1.0),
         retry=retry_if_result(lambda seen: bool(seen[0])),
         retry_error_callback=lambda last: last.outcome.result() if last.outcome else ("", None),
     )
     missing, state = polling(look)
-    return {
-        "ok": not missing,
-        "reason": missing or plan.check,
-        "state": state,
-        "waited_s": round(polling.statistics.get("delay_since_first_attempt", 0.0), 1),
-    }
+    reason = missing or plan.content["check"]
+    waited_s = round(polling.statistics.get("delay_since_first_attempt", 0.0), 1)
+    result = {"ok": not missing, "reason": reason, "state": state, "waited_s": waited_s}
+    return Effect(reason, result, is_ok=not missing)
 
 
-def _effect(action: str) -> ServiceAction:
-    if action not in EFFECTS:
-        raise UsageError(f"there is no action {action!r}; there are {', '.join(EFFECTS)}")
-    return EFFECTS[action]
+def _find_action(action: str) -> _ServiceAction:
+    if action not in _ACTIONS:
+        raise UsageError(f"there is no action {action!r}; there are {', '.join(_ACTIONS)}")
+    return _ACTIONS[action]
 
 
-def _parse(path: Path, blob: bytes) -> ServicePlan:
-    try:
-        header, trailer = (json.loads(line) for line in blob.decode().splitlines())
-        if header["schema"] != _SCHEMA or trailer != _TRAILER or not blob.endswith(b"\n"):
-            raise ValueError("not a whole service plan")
-        _effect(header["action"])
-        return ServicePlan(
-            path=path,
-            sha256=hashlib.sha256(blob).hexdigest(),
-            step=str(header["step"]),
-            action=str(header["action"]),
-            target=str(header["target"]),
-            reason=str(header["reason"]),
-            state=dict(header["state"]),
-            made_at=parse_time(header["made_at"]),
-            expires_at=parse_time(header["expires_at"]),
-            made_by=str(header["made_by"]),
-            is_empty=bool(header["is_empty"]),
-            way_back=str(header["way_back"]),
-            check=str(header["check"]),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
-        raise PlanAlteredError(f"{path} is torn or was edited; plan again") from error
+SERVICE = PlanKind(
+    "runbook/service-plan/1",
+    _apply,
+    _verify,
+    summarise=lambda header: {name: header[name] for name in _SHOWN},
+    trailer=({"kind": "trailer", "actions": 1},),
+)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from objectmove.bucket import is_key_supported
 
 from ..analysis.artifacts import is_synthetic
+from ..approvals import Effect, Plan, PlanKind, mark_applied, write_plan
 from ..clients.object_store import ObjectStore
 from ..errors import (
     ClientError,
@@ -19,14 +21,16 @@ from ..errors import (
     PreconditionFailedError,
     UsageError,
 )
-from ..model import ObjectInfo, parse_time
+from ..model import Json, ObjectInfo, format_time, parse_time
 from ..record.log import utc_now
 from ..settings import Settings
-from .playground import MARKER_KEY, check_playground, read_marker
+from .environment_guard import check_playground
+
+if TYPE_CHECKING:
+    from ..investigation import Investigation
 
 __all__ = [
-    "MARKER_KEY",
-    "SCENARIO",
+    "SYNTHETIC",
     "Removal",
     "SyntheticBacklog",
     "check_playground",
@@ -35,16 +39,18 @@ __all__ = [
     "is_expired",
     "iter_with_metadata",
     "list_synthetic",
-    "make_drill_id",
-    "read_marker",
+    "plan_backlog",
+    "plan_revert",
     "revert_backlog",
     "sweep_expired",
 ]
 
-SCENARIO = "fulfillment-delay"
+_SCENARIO = "fulfillment-delay"
 _MAX_COUNT = 5000
 _CHUNK = 500
 _SAMPLE = 5
+_SAMPLE_OF_PLAN = 20
+_BACKLOG = ("prefix", "count", "hold_minutes", "object_size_kb", "age_minutes", "drill_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +91,6 @@ class Removal:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def make_drill_id() -> str:
-    """Return a new id of a drill, safe in keys and metadata."""
-    return f"d{secrets.token_hex(4)}"
-
-
 def create_backlog(
     store: ObjectStore,
     *,
@@ -101,7 +102,6 @@ def create_backlog(
     object_size_kb: int = 128,
     age_minutes: float = 0,
     drill_id: str = "",
-    progress: Callable[[int], None] | None = None,
 ) -> SyntheticBacklog:
     """Create synthetic labels that look stuck.
 
@@ -111,7 +111,6 @@ def create_backlog(
     hold_minutes : until when they are held; they also expire then and may be swept
     age_minutes : by how much ``pending-since`` is backdated, so that a drill need not wait
     drill_id : empty: a new one
-    progress : called with the number of objects created so far
 
     Raises
     ------
@@ -126,7 +125,7 @@ def create_backlog(
     prefix = check_prefix(settings, prefix)
     if not 1 <= count <= _MAX_COUNT:
         raise UsageError(f"count is {count}; from 1 to {_MAX_COUNT} are accepted")
-    drill_id = drill_id or make_drill_id()
+    drill_id = drill_id or _make_drill_id()
     hold_until = now + timedelta(minutes=hold_minutes)
     since = now - timedelta(minutes=age_minutes)
     sample: list[str] = []
@@ -136,7 +135,7 @@ def create_backlog(
         key = f"{prefix}chaos-{drill_id}-{order_id}-{artifact_id}.pdf"
         body = _make_document(order_id, artifact_id, object_size_kb * 1024)
         metadata = {
-            "chaos-scenario": SCENARIO,
+            "chaos-scenario": _SCENARIO,
             "order-id": order_id,
             "artifact-id": artifact_id,
             "hold-until": hold_until.isoformat(),
@@ -148,8 +147,6 @@ def create_backlog(
         created, size_bytes = number + 1, size_bytes + len(body)
         if len(sample) < _SAMPLE:
             sample.append(key)
-        if progress is not None:
-            progress(created)
     return SyntheticBacklog(
         drill_id, prefix, count, created, size_bytes, hold_until, since, tuple(sample)
     )
@@ -285,3 +282,119 @@ def _make_document(order_id: str, artifact_id: str, size_bytes: int) -> bytes:
     ).encode()
     tail = b"\ntrailer<</Root 1 0 R>>\n%%EOF\n"
     return head + b"x" * max(0, size_bytes - len(head) - len(tail)) + tail
+
+
+def _make_drill_id() -> str:
+    return f"d{secrets.token_hex(4)}"
+
+
+def plan_backlog(inv: Investigation) -> Plan:
+    """Plan a synthetic backlog by the section's parameters.
+
+    Raises
+    ------
+    EnvironmentForbidsError
+        Outside a marked playground.
+    """
+    p: Any = inv.parameters
+    check_playground(inv.settings, inv.clients.store)
+    prefix = check_prefix(inv.settings, p.prefix or inv.settings.chaos_prefix)
+    facts: dict[str, Json] = {
+        **{name: getattr(p, name) for name in _BACKLOG},
+        "prefix": prefix,
+        "drill_id": p.drill_id or str(inv.incident.facts.get("drill_id") or _make_drill_id()),
+        "bytes": p.count * p.object_size_kb * 1024,
+        "way_back": "4.2 removes them; they expire on their own, too",
+    }
+    target = f"{p.count} synthetic objects under {inv.clients.store.bucket}/{prefix}"
+    return _plan(inv, "4.1", "create_synthetic", target, facts)
+
+
+def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
+    """Plan the removal of what metadata proves synthetic; empty when there is nothing.
+
+    Parameters
+    ----------
+    prefix : where; empty: the chaos and the pending prefix
+    """
+    settings = inv.settings
+    prefixes = list(dict.fromkeys([settings.chaos_prefix, settings.pending_prefix]))
+    if prefix:
+        prefixes = [check_prefix(settings, prefix)]
+    drill = str(getattr(inv.parameters, "drill_id", ""))
+    found = list(list_synthetic(inv.clients.store, prefixes, drill_id=drill or None))
+    facts: dict[str, Json] = {
+        "prefixes": prefixes,
+        "drill_id": drill,
+        "objects": len(found),
+        "bytes": sum(info.size_bytes for info in found),
+        "expired": sum(is_expired(info, inv.now()) for info in found),
+        "sample": [info.key for info in found[:_SAMPLE_OF_PLAN]],
+        "drills": sorted({(i.metadata or {}).get("drill-id", "DataFlow's script") for i in found}),
+        "way_back": "there is none, and none is needed: only synthetic objects go",
+    }
+    where = f"{inv.clients.store.bucket}/{{{','.join(prefixes)}}}"
+    target = f"{len(found)} synthetic objects under {where}"
+    return _plan(inv, step, "revert_synthetic", target, facts, is_empty=not found)
+
+
+def _plan(
+    inv: Investigation,
+    step: str,
+    action: str,
+    target: str,
+    facts: dict[str, Json],
+    *,
+    is_empty: bool = False,
+) -> Plan:
+    return write_plan(
+        inv.incident.folder / "plans",
+        SYNTHETIC,
+        "syn",
+        step=step,
+        action=action,
+        target=target,
+        is_empty=is_empty,
+        now=inv.now(),
+        facts=facts,
+    )
+
+
+def _apply(inv: Investigation, plan: Plan) -> Effect:
+    check_playground(inv.settings, inv.clients.store)
+    mark_applied(plan, {"at": format_time(inv.now())})
+    store, facts = inv.clients.store, plan.content["facts"]
+    if plan.action == "create_synthetic":
+        backlog = {name: facts[name] for name in _BACKLOG}
+        made = create_backlog(store, settings=inv.settings, now=inv.now(), **backlog)
+        times = {name: format_time(getattr(made, name)) for name in ("hold_until", "pending_since")}
+        return Effect("", {**asdict(made), **times, "sample": list(made.sample)})
+    removals = [
+        revert_backlog(store, prefix=prefix, drill_id=facts["drill_id"] or None)
+        for prefix in facts["prefixes"]
+    ]
+    result: dict[str, Json] = {
+        "removed": sum(r.removed for r in removals),
+        "candidates": sum(r.candidates for r in removals),
+        "kept": sum(r.kept for r in removals),
+        "bytes": sum(r.size_bytes for r in removals),
+        "failed": {key: why for r in removals for key, why in r.failed.items()},
+    }
+    return Effect("", result)
+
+
+def _verify(inv: Investigation, plan: Plan) -> Effect:
+    store, facts = inv.clients.store, plan.content["facts"]
+    drill = facts["drill_id"] or None
+    if plan.action == "create_synthetic":
+        found = list(list_synthetic(store, [facts["prefix"]], drill_id=drill))
+        reason = f"{len(found)} of {facts['count']} objects are there, all proven synthetic"
+        return Effect(reason, {"objects": len(found)}, is_ok=len(found) == facts["count"])
+    found = list(list_synthetic(store, facts["prefixes"], drill_id=drill))
+    result = {"objects_left": len(found), "sample": [info.key for info in found[:_SAMPLE]]}
+    return Effect(f"{len(found)} synthetic objects are left", result, is_ok=not found)
+
+
+SYNTHETIC = PlanKind(
+    "runbook/synthetic-plan/1", _apply, _verify, summarise=lambda header: header["facts"]
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +11,18 @@ from typing import Any
 from objectmove.plan import save_plan
 from objectmove.record import list_records, read_recorded_plan
 
-from ..change.release import ReleasePlan, find_plan, list_unfinished, resume_release
+from ..approvals import Plan, load_plan
+from ..change.release import MOVE, find_way_on, list_unfinished
+from ..change.service_actions import SERVICE
+from ..change.synthetic import SYNTHETIC
 from ..errors import SafetyError, UsageError
 from ..exit_codes import ExitCode
 from ..investigation import Investigation
-from ..model import ActionEntry, ActionPhase, Json, format_time
+from ..model import Json, format_time
 from ..record.incident import list_incidents
 from ..record.log import utc_now
 from ..sections import SECTIONS
 from ..sections.plan_effect import describe_effect
-from ..sections.release import say_way_on
 from ..settings import Settings
 from ..show.progress import make_meter
 from .documents import ApplyDocument, PlanDocument, SettleDocument, VerifyDocument
@@ -55,9 +58,9 @@ def plan_release(
     incident, _ = get_incident(settings, incident_id)
     progress("list what waits")
     inv = _open(settings, incident.id, progress, way="release", **parameters)
-    plan = _must_be_release(inv.plan("6.1"))
+    plan = _must_move(inv.plan("6.1"))
     effect, words = describe_effect(inv, plan)
-    code = ExitCode.NOT_OK if plan.waits_in_vain else ExitCode.OK
+    code = ExitCode.NOT_OK if plan.content.waits_in_vain else ExitCode.OK
     document = _to_plan_document(inv, plan, "apply", plan.id, code)
     return document.model_copy(update={"effect": tuple(effect), "effect_reason": words})
 
@@ -77,41 +80,24 @@ def apply_release_plan(
     inv, plan = _load(settings, plan_id, progress)
     if not approve:
         return _to_plan_document(inv, plan, "apply", plan.id, ExitCode.REFUSED)
-    entry = inv.apply(plan, approve=approve)
-    return _to_document(inv, "apply", plan, entry.result)
+    return _to_document(inv, "apply", plan, inv.apply(plan, approve=approve).result)
 
 
 def resume_release_plan(settings: Settings, plan_id: str, *, progress: Progress) -> ApplyDocument:
     """Go on with a plan that was cut off, here or on another machine; its approval counts."""
     inv, plan = _load(settings, plan_id, progress, is_recorded=True)
-    result = resume_release(inv, plan).to_json()
-    entry = ActionEntry(
-        step=plan.step,
-        action="resume",
-        phase=ActionPhase.APPLIED,
-        target=plan.target,
-        reversible=plan.reversible,
-        undo=f"runbook undo {plan.id}" if plan.reversible else "",
-        operator=inv.operator,
-        source=f"ledger/{plan.id}.jsonl",
-        result={**result, "sha256": plan.sha256},
-    )
-    inv.record("action", {"action": entry.model_dump(mode="json")})
-    return _to_document(inv, "resume", plan, result)
+    return _to_document(inv, "resume", plan, inv.resume(plan).result)
 
 
 def undo_release(
     settings: Settings, plan_id: str, *, approve: str, progress: Progress
 ) -> ApplyDocument | PlanDocument:
     """Take a release back, within its window; without approval it stops at its plan, exit 5."""
-    inv, release = _load(settings, plan_id, progress, undo=plan_id)
-    if (undo := find_plan(inv, release, approve)) is None:
-        undo = _must_be_release(inv.plan("6.1.1"))
+    inv = _open_on(settings, plan_id, progress, approve=approve, undo=plan_id)
+    plan = _must_move(inv.plan("6.1.1"))
     if not approve:
-        return _to_plan_document(inv, undo, "undo", plan_id, ExitCode.REFUSED)
-    inv.know(undo)
-    entry = inv.apply(undo, approve=approve)
-    return _to_document(inv, "undo", undo, entry.result)
+        return _to_plan_document(inv, plan, "undo", plan_id, ExitCode.REFUSED)
+    return _to_document(inv, "undo", plan, inv.apply(plan, approve=approve).result)
 
 
 def settle_release(
@@ -131,22 +117,21 @@ def settle_release(
         When the approval is of the other word.
     """
     word = "taken" if taken else "not_taken"
-    inv, release = _load(
+    inv = _open_on(
         settings,
         plan_id,
         progress,
+        approve=approve,
         settle=plan_id,
         settle_word=word,
         settle_keys=",".join(keys),
     )
-    if (plan := find_plan(inv, release, approve)) is None:
-        plan = _must_be_release(inv.plan("6.1.2"))
-    if plan.plan.header.word != word:
-        raise UsageError(f"{plan.id} says {plan.plan.header.word}, and you say {word}")
+    plan = _must_move(inv.plan("6.1.2"))
+    if (said := plan.content.move.header.word) != word:
+        raise UsageError(f"{plan.id} says {said}, and you say {word}")
     if not approve:
         how = f"{plan_id} --{word.replace('_', '-')}"
         return _to_plan_document(inv, plan, "settle", how, ExitCode.REFUSED)
-    inv.know(plan)
     result = inv.apply(plan, approve=approve).result
     left = next((r["rows"] for r in list_unfinished(inv.clients) if r["plan"] == plan_id), 0)
     settled = result.get("settled", 0)
@@ -168,7 +153,7 @@ def verify_release_plan(
 ) -> VerifyDocument:
     """Prove by an independent listing where each planned object is now."""
     inv, plan = _load(settings, plan_id, progress)
-    if not inv.incident.path("ledger", f"{plan.id}.jsonl").exists():
+    if not plan.trace.exists():
         raise SafetyError(f"{plan.id} was never applied: there is nothing to prove")
     result = dict(inv.verify(plan).result)
     result["gone_after_done"] = result.get("gone_after_landed", 0)
@@ -198,33 +183,37 @@ def _open(
     return inv
 
 
+def _open_on(
+    settings: Settings, plan_id: str, progress: Progress, *, approve: str, **parameters: Any
+) -> Investigation:
+    """Open the incident of a release, with the plan about it that was approved, if there is one."""
+    folder = _find_folder(settings, plan_id)
+    about = sorted((folder / "plans").glob(f"{plan_id}-*.jsonl"))
+    hashes = {hashlib.sha256(path.read_bytes()).hexdigest(): path.stem for path in about}
+    return _open(settings, folder.name, progress, plan=hashes.get(approve, ""), **parameters)
+
+
 def _load(
-    settings: Settings,
-    plan_id: str,
-    progress: Progress,
-    *,
-    is_recorded: bool = False,
-    **parameters: Any,
-) -> tuple[Investigation, ReleasePlan]:
+    settings: Settings, plan_id: str, progress: Progress, *, is_recorded: bool = False
+) -> tuple[Investigation, Plan]:
+    folder = _find_folder(settings, plan_id, is_recorded=is_recorded)
+    inv = _open(settings, folder.name, progress, plan=plan_id)
+    plan = load_plan(folder / "plans" / f"{plan_id}.jsonl", (MOVE, SERVICE, SYNTHETIC))
+    if plan.kind is not MOVE:
+        raise UsageError(f"{plan_id} is not the plan of a release: run 06 with -p plan={plan_id}")
+    return inv, plan
+
+
+def _find_folder(settings: Settings, plan_id: str, *, is_recorded: bool = False) -> Path:
     """Find a plan in the incidents' folders, or, to resume it, in the bucket's records."""
     if not _PLAN_ID.fullmatch(plan_id):
         raise UsageError(f"{plan_id!r} is not a plan id; `runbook plan` prints it")
     home = settings.runbook_home.resolve()
     found = (f for f in list_incidents(home) if (f / "plans" / f"{plan_id}.jsonl").is_file())
-    folder: Path | None = next(found, None)
-    if folder is None and is_recorded:
-        folder = _fetch(settings, plan_id)
+    folder = next(found, None) or (_fetch(settings, plan_id) if is_recorded else None)
     if folder is None:
         raise UsageError(f"no incident under {home} has a plan {plan_id!r}")
-    names = parameters or {"plan": plan_id}
-    inv = _open(settings, folder.name, progress, **names)
-    load = inv.section.ACTIONS.values()
-    loaded = (a.load(inv, plan_id) for a in load if a.id in ("6.1", "6.1.1", "6.1.2"))
-    plan = next((p for p in loaded if isinstance(p, ReleasePlan)), None)
-    if plan is None:
-        raise UsageError(f"{plan_id} is not the plan of a release: run 06 with -p plan={plan_id}")
-    inv.know(plan)
-    return inv, plan
+    return folder
 
 
 def _fetch(settings: Settings, plan_id: str) -> Path | None:
@@ -239,9 +228,9 @@ def _fetch(settings: Settings, plan_id: str) -> Path | None:
     return None
 
 
-def _must_be_release(plan: object) -> ReleasePlan:
-    if not isinstance(plan, ReleasePlan):
-        raise SafetyError(f"nothing was planned: {getattr(plan, 'reason', '')}")
+def _must_move(plan: Plan) -> Plan:
+    if plan.kind is not MOVE:
+        raise SafetyError(f"nothing was planned: {plan.summary['reason']}")
     return plan
 
 
@@ -253,10 +242,9 @@ def _list_ways_on(inv: Investigation) -> tuple[str, ...]:
 
 
 def _to_plan_document(
-    inv: Investigation, plan: ReleasePlan, command: str, about: str, code: ExitCode
+    inv: Investigation, plan: Plan, command: str, about: str, code: ExitCode
 ) -> PlanDocument:
-    head = plan.plan.header
-    rows = plan.plan.rows[:_SHOWN]
+    head = plan.content.move.header
     return PlanDocument(
         schema_name="runbook/plan/1",
         at=utc_now(),
@@ -276,21 +264,21 @@ def _to_plan_document(
                 "waits since": format_time(row.age_start),
                 **{name: row.facts[name] for name in ("order_id", "evidence") if name in row.facts},
             }
-            for row in rows
+            for row in plan.rows[:_SHOWN]
         ),
         others=head.others,
         window=head.window,
         apply="" if plan.is_empty else f"runbook {command} {about} --approve {plan.sha256}",
-        reason=plan.note,
+        reason=str(plan.summary.get("reason") or ""),
         way_on=_list_ways_on(inv),
     )
 
 
 def _to_document(
-    inv: Investigation, action: str, plan: ReleasePlan, result: dict[str, Json]
+    inv: Investigation, action: str, plan: Plan, result: dict[str, Json]
 ) -> ApplyDocument:
     is_troubled = any(result.get(name) for name in _TROUBLES)
-    way_on = say_way_on(plan, {"waiting": 0, "unproven": (), **result})
+    way_on = find_way_on(plan, result)
     return ApplyDocument(
         schema_name=f"runbook/{action}/1",
         at=utc_now(),

@@ -8,12 +8,14 @@ from datetime import datetime
 
 from pydantic import Field
 
-from ..change.synthetic import list_synthetic
+from ..approvals import Plan
+from ..change.synthetic import SYNTHETIC, list_synthetic, plan_backlog, plan_revert
 from ..clients import Clients
 from ..errors import AccessDeniedError, ClientError, NotFoundError
 from ..investigation import Investigation
 from ..model import Conclusion, Json, Role, Status, Verdict, format_time
 from ..section import (
+    ActionStep,
     Outcome,
     SectionParameters,
     Seen,
@@ -24,7 +26,6 @@ from ..section import (
     step,
     unknown,
 )
-from .synthetic_actions import make_create_step, make_revert_step
 
 __all__ = [
     "ACTIONS",
@@ -143,9 +144,15 @@ def _describe_backlog(clients: Clients, prefix: str) -> dict[str, Json]:
 
 
 STEPS = {_read_document.id: _read_document}
+
+
+def _plan_revert(inv: Investigation) -> Plan:
+    return plan_revert(inv, "4.2", prefix=getattr(inv.parameters, "prefix", ""))
+
+
 ACTIONS = {
-    "4.1": make_create_step("4.1"),
-    "4.2": make_revert_step("4.2", "Remove the synthetic backlog"),
+    "4.1": ActionStep("4.1", "Create a synthetic backlog", plan_backlog, (SYNTHETIC,)),
+    "4.2": ActionStep("4.2", "Remove the synthetic backlog", _plan_revert, (SYNTHETIC,)),
 }
 
 

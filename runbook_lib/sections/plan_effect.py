@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ..analysis.backlog import Backlog, PlanEffect, Rate, compute_backlog, compute_plan_effect
-from ..change.release import ReleasePlan
+from ..approvals import Plan, load_plan
+from ..change.release import MOVE
+from ..change.service_actions import SERVICE
 from ..investigation import Investigation
 from ..model import Json, Role
 from ..section import Outcome, attempt, ok, step
 from .backlog_listing import read_waiting
-from .release import load_release
 from .root_cause.worker_metrics import read_rates
 
 __all__ = ["describe_effect", "read_plan_effect"]
@@ -27,11 +28,11 @@ def read_plan_effect(inv: Investigation) -> Outcome:
     Only reads. What cannot be read is ``unknown`` in its row; without a listing the whole is.
     """
     plan = _find_plan(inv)
-    if not isinstance(plan, ReleasePlan) or plan.is_empty:
+    if plan is None or plan.kind is not MOVE or plan.is_empty:
         return ok("no release by move is planned: nothing to compare")
-    waiting = read_waiting(inv, [plan.plan.header.source])
+    waiting = read_waiting(inv, [plan.content.move.header.source])
     real = [(o.info.key, waiting.minutes(o)) for o in waiting.of("real")]
-    effect, missing, left = _compute(inv, real, {row.key for row in plan.iter_rows()})
+    effect, missing, left = _compute(inv, real, {row.key for row in plan.rows})
     return ok(
         f"{len(real)} objects wait now, {left} after it; {effect.after.outlook}: "
         f"{effect.after.reason}{missing}",
@@ -42,7 +43,7 @@ def read_plan_effect(inv: Investigation) -> Outcome:
     )
 
 
-def describe_effect(inv: Investigation, plan: ReleasePlan) -> tuple[list[dict[str, Json]], str]:
+def describe_effect(inv: Investigation, plan: Plan) -> tuple[list[dict[str, Json]], str]:
     """Say the same of a plan that was just made, from what it looked at: without a new listing.
 
     Returns
@@ -50,8 +51,8 @@ def describe_effect(inv: Investigation, plan: ReleasePlan) -> tuple[list[dict[st
     Rows of ``what``, ``now`` and ``after the plan``; and the same in words.
     """
     now = inv.now()
-    real = [(key, max(0.0, (now - at).total_seconds() / 60)) for key, at in plan.observed]
-    effect, missing, left = _compute(inv, real, {row.key for row in plan.iter_rows()})
+    real = [(key, max(0.0, (now - at).total_seconds() / 60)) for key, at in plan.content.observed]
+    effect, missing, left = _compute(inv, real, {row.key for row in plan.rows})
     words = f"{len(real)} objects wait now, {left} after it; {effect.after.outlook}: "
     return _to_rows(effect.before, effect.after), f"{words}{effect.after.reason}{missing}"
 
@@ -86,11 +87,13 @@ def _to_rows(before: Backlog, after: Backlog) -> list[dict[str, Json]]:
     ]
 
 
-def _find_plan(inv: Investigation) -> object:
+def _find_plan(inv: Investigation) -> Plan | None:
     plans = [
         p for p, action in inv.journal.list_plans().items() if action.step == read_plan_effect.id
     ]
-    return load_release(inv, plans[-1]) if plans else None
+    if not plans:
+        return None
+    return load_plan(inv.incident.path("plans", f"{plans[-1]}.jsonl"), (MOVE, SERVICE))
 
 
 def _row(name: str, before: Json, after: Json) -> dict[str, Json]:

@@ -11,8 +11,8 @@ from functools import partial
 
 from objectmove.errors import MoveError
 
+from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import list_unfinished
-from ..change.synthetic import MARKER_KEY, read_marker
 from ..errors import BadAnswerError, ConnectionRefusedClientError
 from ..investigation import Investigation
 from ..model import Conclusion, Json, Role, Status, Verdict

@@ -23,14 +23,12 @@ from ..model import (
 )
 from ..section import SectionParameters, find_unknown
 from . import purpose, root_cause
+from .actions import ACTIONS
 from .detection import compute_symptom_verdict, read_alert, read_backlog_objects
 from .immediate import read_store_health
 from .plan_effect import read_plan_effect
 from .recovery import read_recovery
-from .release import RELEASE, SETTLE, TAKE_BACK
-from .repair import REFRESH, REPAIR
 from .root_cause.steps import read_worker
-from .synthetic_actions import make_revert_step
 
 __all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude"]
 
@@ -79,14 +77,6 @@ STEPS = {
     **{s.id: s for s in (purpose.read_unfinished, read_plan_effect, read_recovery)},
 }
 _NO_EVIDENCE = (read_plan_effect.id, purpose.read_unfinished.id)
-ACTIONS = {
-    "6.1": RELEASE,
-    "6.1.1": TAKE_BACK,
-    "6.1.2": SETTLE,
-    "6.2": REPAIR,
-    "6.3": make_revert_step("6.3", "Clean up chaos objects"),
-    "6.4": REFRESH,
-}
 
 
 def conclude(inv: Investigation) -> Conclusion:

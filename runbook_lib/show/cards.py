@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from ..analysis.causes import CAUSES
+from ..approvals import Plan
 from ..model import ActionEntry, Conclusion, Json, Reading
-from ..section import Plan
 from .tables import finding_rows, pill, render_rows
 from .text import (
     STATUS_ICONS,
@@ -193,8 +193,7 @@ def plan_html(plan: Plan) -> Markup:
         )
     facts = fact_rows({k: v for k, v in summary.items() if k not in ("action", "target")})
     if "way_back" not in summary:
-        way_back = f"runbook undo {plan.id}" if plan.reversible else "there is none"
-        facts.append({"name": "way back", "value": way_back})
+        facts.append({"name": "way back", "value": plan.way_back or "there is none"})
     parts = [
         Markup("<p>{} <b>{}</b> {} on {}</p>").format(
             pill("planned"), safe(plan.step), safe(plan.action), safe(plan.target)
@@ -214,10 +213,8 @@ def plan_html(plan: Plan) -> Markup:
 
 
 def plan_rows(plan: Plan) -> Iterable[Mapping[str, Json]]:
-    """Yield the rows of a plan that has any, as mappings."""
-    iter_rows: Any = getattr(plan, "iter_rows", tuple)
-    for row in iter_rows():
-        yield row if isinstance(row, Mapping) else row.to_json()
+    """Return the rows of a plan that has any, as mappings."""
+    return (row.to_json() for row in plan.rows)
 
 
 def _fold(title: str, content: Markup) -> Markup:

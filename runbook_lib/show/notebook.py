@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Self
 
+from ..approvals import Plan
 from ..investigation import Investigation as _Investigation
 from ..model import ActionEntry, Conclusion, Reading
 from ..section import SectionModule
@@ -13,12 +14,6 @@ from . import cards
 from .progress import make_bar
 
 __all__ = ["Investigation", "register_formatters"]
-
-_PLANS = (
-    ("runbook_lib.change.release", "ReleasePlan"),
-    ("runbook_lib.change.service_actions", "ServicePlan"),
-    ("runbook_lib.change.synthetic_plan", "SyntheticPlan"),
-)
 
 
 class Investigation(_Investigation):
@@ -63,14 +58,11 @@ def register_formatters() -> bool:
         (Reading, cards.reading_html, cards.reading_text),
         (Conclusion, cards.conclusion_html, cards.conclusion_text),
         (ActionEntry, cards.action_html, cards.action_text),
-        *((name, cards.plan_html, cards.plan_text) for name in _PLANS),
+        (Plan, cards.plan_html, cards.plan_text),
     ]
     for kind, to_html, to_text in shown:
         for mime, render in (("text/html", to_html), ("text/plain", _as_printer(to_text))):
-            if isinstance(kind, tuple):
-                formatters[mime].for_type_by_name(*kind, render)
-            else:
-                formatters[mime].for_type(kind, render)
+            formatters[mime].for_type(kind, render)
     return True
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..section import Plan, split_list
+from ..approvals import Plan
+from ..section import split_list
 from .cards import plan_rows, plan_text
 from .tables import page_of_plan, render_rows
 from .text import safe

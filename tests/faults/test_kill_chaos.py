@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from runbook_lib.change.synthetic import MARKER_KEY, create_backlog, revert_backlog
+from runbook_lib.change.environment_guard import MARKER_KEY
+from runbook_lib.change.synthetic import create_backlog, revert_backlog
 from runbook_lib.clients.object_store import ObjectStore, connect_bucket
 from runbook_lib.settings import Settings
 from tests.faults.conftest import RUNS
@@ -39,13 +40,17 @@ def connect(endpoint: str) -> ObjectStore:
 def work(action: str, endpoint: str, prefix: str, die_after: int) -> None:
     """Create or revert; die after so many objects, when that is not 0."""
     store, done = connect(endpoint), 0
+    name = "put_object" if action == "create" else "delete_object"
+    real = getattr(store, name)
 
-    def count(*_: object) -> None:
+    def count(*given: Any, **more: Any) -> None:
         nonlocal done
+        real(*given, **more)
         done += 1
         if done == die_after:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    setattr(store, name, count)
     if action == "create":
         create_backlog(
             store,
@@ -54,17 +59,9 @@ def work(action: str, endpoint: str, prefix: str, die_after: int) -> None:
             count=40,
             now=datetime.now(UTC),
             object_size_kb=1,
-            progress=count,
         )
-        return
-    real = store.delete_object
-
-    def delete_object(info: Any) -> None:
-        real(info)
-        count()
-
-    store.delete_object = delete_object  # type: ignore[method-assign]
-    revert_backlog(store, prefix=prefix)
+    else:
+        revert_backlog(store, prefix=prefix)
 
 
 def run(action: str, endpoint: str, prefix: str, die_after: int = 0) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,13 +12,15 @@ import pytest
 import requests
 
 from runbook_lib.analysis.log_groups import group_lines
-from runbook_lib.change.service_actions import (
-    apply_service_plan,
-    make_service_plan,
-    verify_service_plan,
-)
+from runbook_lib.change.service_actions import plan_service
 from runbook_lib.clients import Clients
 from runbook_lib.errors import NotFoundError
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import ActionPhase
+from runbook_lib.record.incident import create_incident
+from runbook_lib.redact import Redactor
+from runbook_lib.section import SectionParameters
+from runbook_lib.sections import SECTIONS
 from runbook_lib.settings import Settings
 from tests.support.stack import RunningStack, stack
 
@@ -146,12 +147,15 @@ def test_each_action_has_its_effect(disturbed: Clients, tmp_path: Path, action: 
         disturbed.fulfillment.pause_worker()
     elif action == "refresh":
         target = disturbed.support.create_case("x", message="y").id
-    now = datetime.now(UTC)
-    plan = make_service_plan(
-        tmp_path, step="6.2", action=action, target=target, reason="test", clients=disturbed,
-        now=now, made_by=f"pid {os.getpid()}",
-    )  # fmt: skip
+    inv = Investigation(
+        create_incident(tmp_path, redactor=Redactor(), environment="local"),
+        section=SECTIONS["06_remediation"],
+        parameters=SectionParameters(),
+        settings=Settings(),
+        clients=disturbed,
+    )
+    plan = plan_service(inv, step="6.2", action=action, target=target, reason="test")
     assert not plan.is_empty
-    apply_service_plan(plan, disturbed, approved=plan.sha256, now=now)
-    checked = verify_service_plan(plan, disturbed, timeout_s=30)
-    assert checked["ok"], checked["reason"]
+    inv.apply(plan, approve=plan.sha256)
+    checked = inv.verify(plan)
+    assert checked.phase is ActionPhase.VERIFIED, checked.reason

@@ -13,7 +13,7 @@ from objectmove import session
 from objectmove.bucket import Answer, Request
 from objectmove.errors import ExpiredError
 from objectmove.errors import NotApprovedError as MoveNotApprovedError
-from runbook_lib.change.release import ReleasePlan
+from runbook_lib.change.release import MOVE
 from runbook_lib.clients.object_store import LiveCheck
 from runbook_lib.errors import (
     ActionInterruptedError,
@@ -28,8 +28,7 @@ from runbook_lib.errors import (
 from runbook_lib.investigation import Investigation
 from runbook_lib.model import ActionPhase, Cause, Status, Verdict
 from runbook_lib.sections import chaos, remediation, root_cause
-from runbook_lib.sections.release import choose_way
-from runbook_lib.sections.repair import choose_repair
+from runbook_lib.sections.actions import choose_repair, choose_strategy
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.world import ORDER, TICKET, World
 
@@ -59,7 +58,7 @@ def keys(world: World, prefix: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("causes", "seen", "way"),
+    ("causes", "seen", "strategy"),
     [
         (set(), WAITING, "retrigger"),
         ({Cause.CARRIER_TIMEOUT}, WAITING, "retrigger"),
@@ -75,9 +74,9 @@ def keys(world: World, prefix: str) -> list[str]:
     ],
 )
 def test_the_worker_is_re_triggered_whenever_it_can_run(
-    causes: set[Cause], seen: dict[str, Any], way: str
+    causes: set[Cause], seen: dict[str, Any], strategy: str
 ) -> None:
-    assert choose_way(causes, seen)[0] == way
+    assert choose_strategy(causes, seen)[0] == strategy
 
 
 @pytest.mark.parametrize(
@@ -119,7 +118,7 @@ def test_a_paused_pipeline_is_released_by_move_then_unpaused(world: World) -> No
     world.dag = replace(world.dag, is_paused=True)
     inv = world.open(remediation)
     plan = inv.plan("6.1")
-    assert isinstance(plan, ReleasePlan)
+    assert plan.kind is MOVE
     with pytest.raises(StoppedAtPlanError):
         inv.apply(plan)
     assert keys(world, "pending/") == [key]
@@ -305,8 +304,8 @@ def test_a_drill_moves_only_its_own_orders(world: World) -> None:
     world.incident.update(drill_id="d1", drill_orders=[ORDER])
     inv = world.open(remediation, only_orders=f"{ORDER},77")
     plan = inv.plan("6.1")
-    assert isinstance(plan, ReleasePlan)
-    assert plan.plan.header.excluded == {"not_of_this_drill": 1}
+    assert plan.kind is MOVE
+    assert plan.content.move.header.excluded == {"not_of_this_drill": 1}
     inv.apply(plan, approve=plan.sha256)
     assert keys(world, "pending/") == ["pending/77-0123456789ab.pdf"]
 

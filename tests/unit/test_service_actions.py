@@ -8,17 +8,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
+from unittest import mock
 
 import pytest
 
-from runbook_lib.change.service_actions import (
-    ServicePlan,
-    apply_service_plan,
-    load_service_plan,
-    make_service_plan,
-    verify_service_plan,
-)
+from runbook_lib.approvals import Effect, Plan, load_plan
+from runbook_lib.change import service_actions
+from runbook_lib.change.service_actions import SERVICE, plan_service
 from runbook_lib.clients.fulfillment import WorkerState
 from runbook_lib.clients.pipeline import Dag
 from runbook_lib.clients.services import ServiceState
@@ -34,7 +31,12 @@ from runbook_lib.errors import (
     RecordError,
     UsageError,
 )
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import ActionPhase
+from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import MASK, Redactor
+from runbook_lib.section import ActionStep, SectionModule, SectionParameters
+from tests.support.world import make_settings
 
 NOW = datetime(2026, 11, 24, 3, 14, 0, 123456, tzinfo=UTC)
 
@@ -43,6 +45,7 @@ class World:
     """Services that remember what was done to them; also the ``clients`` that reach them."""
 
     def __init__(self) -> None:
+        self.now = NOW
         self.done: list[str] = []
         self.running, self.health, self.pid = True, "", 71
         self.paused_dag = self.paused_worker = True
@@ -115,15 +118,41 @@ def world() -> Any:
     return World()
 
 
-def make(folder: Path, world: Any, action: str, target: str = "worker", **more: Any) -> ServicePlan:
-    return make_service_plan(
-        folder, step="6.2", action=action, target=target, reason="the cause says so",
-        clients=world, now=NOW, made_by="tests", **more,
-    )  # fmt: skip
+@pytest.fixture
+def inv(tmp_path: Path, world: Any) -> Investigation:
+    return open_on(tmp_path, world)
 
 
-def apply(plan: ServicePlan, world: Any, **more: Any) -> dict[str, Any]:
-    return apply_service_plan(plan, world, **{"approved": plan.sha256, "now": NOW, **more})
+def open_on(home: Path, world: Any, *, secrets: tuple[str, ...] = ()) -> Investigation:
+    """Open an incident whose gate knows nothing but plans of services."""
+    section = SimpleNamespace(
+        NAME="06_remediation", ACTIONS={"6.2": ActionStep("6.2", "x", never, (SERVICE,))}
+    )
+    return Investigation(
+        create_incident(home, redactor=Redactor(secrets), environment="local"),
+        section=cast(SectionModule, section),
+        parameters=SectionParameters(),
+        settings=make_settings(home),
+        clients=world,
+        clock=lambda: world.now,
+    )
+
+
+def never(_: Investigation) -> Plan:
+    raise AssertionError("a plan is made by hand here")
+
+
+def make(inv: Investigation, action: str, target: str = "worker") -> Plan:
+    return plan_service(inv, step="6.2", action=action, target=target, reason="the cause says so")
+
+
+def apply(inv: Investigation, plan: Plan, approve: str | None = None) -> dict[str, Any]:
+    return inv.apply(plan, approve=plan.sha256 if approve is None else approve).result
+
+
+def verify(inv: Investigation, plan: Plan, timeout_s: float = 0) -> Effect:
+    with mock.patch.object(service_actions, "_WAIT_S", timeout_s):
+        return SERVICE.verify(inv, plan)
 
 
 CASES = [
@@ -137,120 +166,120 @@ CASES = [
 
 @pytest.mark.parametrize(("action", "target", "done"), CASES)
 def test_a_plan_changes_nothing_until_it_is_applied_and_then_checks(
-    tmp_path: Path, world: Any, action: str, target: str, done: str
+    inv: Investigation, world: Any, action: str, target: str, done: str
 ) -> None:
     world.paused_worker = action == "resume"
-    plan = make(tmp_path, world, action, target)
+    plan = make(inv, action, target)
     assert world.done == []
     assert not plan.is_empty
-    assert verify_service_plan(plan, world, timeout_s=0)["ok"] is False
-    result = apply(plan, world)
+    assert inv.verify(plan).phase is ActionPhase.PLANNED
+    result = apply(inv, plan)
     assert world.done == [done]
     assert (result["action"], result["target"]) == (action, target)
-    checked = verify_service_plan(plan, world, timeout_s=20)
-    assert (checked["ok"], checked["reason"]) == (True, plan.check)
+    checked = verify(inv, plan, 20)
+    assert (checked.is_ok, checked.reason) == (True, plan.content["check"])
 
 
 @pytest.mark.parametrize(("action", "target", "done"), CASES)
 def test_an_action_without_an_effect_is_not_verified(
-    tmp_path: Path, world: Any, action: str, target: str, done: str
+    inv: Investigation, world: Any, action: str, target: str, done: str
 ) -> None:
     world.paused_worker = action == "resume"
     world.works = False
     if action == "refresh":
         world.broken = lambda: setattr(world, "failures", 1.0)
-    plan = make(tmp_path, world, action, target)
-    apply(plan, world)
-    checked = verify_service_plan(plan, world, timeout_s=0.2)
-    assert checked["ok"] is False
-    assert checked["reason"]
+    plan = make(inv, action, target)
+    apply(inv, plan)
+    checked = verify(inv, plan, 0.2)
+    assert checked.is_ok is False
+    assert checked.reason
     assert world.done == [done]
 
 
-def test_starting_a_service_that_is_down(tmp_path: Path, world: Any) -> None:
+def test_starting_a_service_that_is_down(inv: Investigation, world: Any) -> None:
     world.running = False
-    plan = make(tmp_path, world, "start")
-    assert plan.state["state"] == "FATAL"
-    apply(plan, world)
-    assert verify_service_plan(plan, world, timeout_s=5)["ok"]
+    plan = make(inv, "start")
+    assert plan.content["state"]["state"] == "FATAL"
+    apply(inv, plan)
+    assert verify(inv, plan, 5).is_ok
 
 
 @pytest.mark.parametrize(
     ("action", "target"), [("start", "worker"), ("unpause", "release"), ("resume", "worker")]
 )
 def test_what_is_so_already_is_an_empty_plan(
-    tmp_path: Path, world: Any, action: str, target: str
+    inv: Investigation, world: Any, action: str, target: str
 ) -> None:
     world.paused_dag = world.paused_worker = False
-    plan = make(tmp_path, world, action, target)
+    plan = make(inv, action, target)
     assert plan.is_empty
-    assert apply(plan, world)["at"] is None
+    assert inv.apply(plan, approve=plan.sha256).phase is ActionPhase.VERIFIED
     assert world.done == []
 
 
-def test_nothing_to_do_is_a_plan_that_does_nothing(tmp_path: Path, world: Any) -> None:
-    plan = make(tmp_path, world, "none", "")
+def test_nothing_to_do_is_a_plan_that_does_nothing(inv: Investigation, world: Any) -> None:
+    plan = make(inv, "none", "")
     assert plan.is_empty
-    apply(plan, world)
-    assert verify_service_plan(plan, world, timeout_s=0)["ok"]
+    apply(inv, plan)
+    assert inv.verify(plan).phase is ActionPhase.VERIFIED
     assert world.done == []
 
 
-def test_what_came_true_since_the_plan_is_not_done_again(tmp_path: Path, world: Any) -> None:
-    plan = make(tmp_path, world, "unpause", "release")
+def test_what_came_true_since_the_plan_is_not_done_again(inv: Investigation, world: Any) -> None:
+    plan = make(inv, "unpause", "release")
     world.paused_dag = False
-    apply(plan, world)
+    apply(inv, plan)
     assert world.done == []
-    assert verify_service_plan(plan, world, timeout_s=5)["ok"]
+    assert verify(inv, plan, 5).is_ok
 
 
-def test_a_plan_is_applied_once(tmp_path: Path, world: Any) -> None:
-    plan = make(tmp_path, world, "restart")
-    apply(plan, world)
+def test_a_plan_is_applied_once(inv: Investigation, world: Any) -> None:
+    plan = make(inv, "restart")
+    apply(inv, plan)
     with pytest.raises(DriftError, match="applied before"):
-        apply(plan, world)
+        apply(inv, plan)
     assert world.done == ["restart worker"]
 
 
-def test_a_plan_that_failed_is_not_tried_again(tmp_path: Path, world: Any) -> None:
+def test_a_plan_that_failed_is_not_tried_again(inv: Investigation, world: Any) -> None:
     def refuse() -> None:
         raise BadAnswerError("no", system="services")
 
     world.broken = refuse
-    plan = make(tmp_path, world, "restart")
+    plan = make(inv, "restart")
     with pytest.raises(BadAnswerError):
-        apply(plan, world)
+        apply(inv, plan)
     world.broken = lambda: None
     with pytest.raises(DriftError):
-        apply(plan, world)
-    assert verify_service_plan(plan, world, timeout_s=0)["reason"] == "it is still the same process"
+        apply(inv, plan)
+    assert verify(inv, plan, 0).reason == "it is still the same process"
 
 
 @pytest.mark.parametrize("approved", ["", "0" * 64, "x"])
-def test_another_approval_changes_nothing(tmp_path: Path, world: Any, approved: str) -> None:
-    plan = make(tmp_path, world, "restart")
+def test_another_approval_changes_nothing(inv: Investigation, world: Any, approved: str) -> None:
+    plan = make(inv, "restart")
     with pytest.raises(NotApprovedError):
-        apply(plan, world, approved=approved)
+        apply(inv, plan, approved)
     assert world.done == []
 
 
 @pytest.mark.parametrize(("late_s", "refused"), [(899, False), (900, True), (1000, True)])
 def test_an_expired_plan_changes_nothing(
-    tmp_path: Path, world: Any, late_s: float, refused: bool
+    inv: Investigation, world: Any, late_s: float, refused: bool
 ) -> None:
-    plan = make(tmp_path, world, "restart")
-    now = NOW.replace(microsecond=123000) + timedelta(seconds=late_s)
+    plan = make(inv, "restart")
+    world.now = NOW.replace(microsecond=123000) + timedelta(seconds=late_s)
     if refused:
         with pytest.raises(PlanExpiredError, match="plan again"):
-            apply(plan, world, now=now)
+            apply(inv, plan)
     else:
-        apply(plan, world, now=now)
+        apply(inv, plan)
     assert bool(world.done) is not refused
 
 
 @pytest.mark.parametrize("change", ["append", "edit", "remove"])
-def test_altered_bytes_change_nothing(tmp_path: Path, world: Any, change: str) -> None:
-    plan = make(tmp_path, world, "restart")
+def test_altered_bytes_change_nothing(inv: Investigation, world: Any, change: str) -> None:
+    plan = make(inv, "restart")
     text = plan.path.read_text()
     if change == "append":
         plan.path.write_text(text + "\n")
@@ -259,20 +288,20 @@ def test_altered_bytes_change_nothing(tmp_path: Path, world: Any, change: str) -
     else:
         plan.path.unlink()
     with pytest.raises(PlanAlteredError):
-        apply(plan, world)
+        apply(inv, plan)
     assert world.done == []
 
 
 def test_the_hash_is_that_of_the_files_bytes_and_a_plan_loads_as_it_was(
-    tmp_path: Path, world: Any
+    inv: Investigation, world: Any
 ) -> None:
-    plan = make(tmp_path, world, "restart")
+    plan = make(inv, "restart")
     assert plan.sha256 == hashlib.sha256(plan.path.read_bytes()).hexdigest()
-    assert load_service_plan(plan.path) == plan
+    assert load_plan(plan.path, (SERVICE,)) == plan
     assert plan.path.name == f"{plan.id}.jsonl"
     header, trailer = map(json.loads, plan.path.read_text().splitlines())
     assert (header["kind"], header["made_by"], trailer) == (
-        "header", "tests", {"kind": "trailer", "actions": 1},
+        "header", "ops@box", {"kind": "trailer", "actions": 1},
     )  # fmt: skip
     assert {"action", "reason", "state", "way_back", "check"} <= plan.summary.keys()
 
@@ -281,68 +310,71 @@ def test_the_hash_is_that_of_the_files_bytes_and_a_plan_loads_as_it_was(
 def test_another_file_is_no_service_plan(tmp_path: Path, text: str) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text(text)
-    assert load_service_plan(path) is None
-    assert load_service_plan(tmp_path / "absent.jsonl") is None
+    with pytest.raises(UsageError, match="not a plan that can be carried out here"):
+        load_plan(path, (SERVICE,))
+    with pytest.raises(UsageError, match="there is no plan absent"):
+        load_plan(tmp_path / "absent.jsonl", (SERVICE,))
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.99])
-def test_a_torn_plan_is_refused(tmp_path: Path, world: Any, keep: float) -> None:
-    plan = make(tmp_path, world, "restart")
+def test_a_torn_plan_is_refused(inv: Investigation, world: Any, keep: float) -> None:
+    plan = make(inv, "restart")
     blob = plan.path.read_bytes()
     head = blob.index(b'"runbook/service-plan/1"') + 30
     plan.path.write_bytes(blob[: max(head, int(len(blob) * keep))])
     with pytest.raises(PlanAlteredError, match="plan again"):
-        load_service_plan(plan.path)
+        load_plan(plan.path, (SERVICE,))
 
 
-def test_an_unknown_action_or_service_is_refused(tmp_path: Path, world: Any) -> None:
+def test_an_unknown_action_or_service_is_refused(inv: Investigation, world: Any) -> None:
     with pytest.raises(UsageError, match="no action 'format'"):
-        make(tmp_path, world, "format")
+        make(inv, "format")
     with pytest.raises(NotFoundError, match="there are worker"):
-        make(tmp_path, world, "restart", "other")
+        make(inv, "restart", "other")
     with pytest.raises(NotFoundError, match="release"):
-        make(tmp_path, world, "unpause", "other_dag")
-    assert list(tmp_path.iterdir()) == []
+        make(inv, "unpause", "other_dag")
+    assert list((inv.incident.folder / "plans").iterdir()) == []
 
 
 def test_secrets_are_not_written_into_the_plan(tmp_path: Path, world: Any) -> None:
     world.error = "signature of admin12345 does not match"
     world.paused_worker = False
-    plan = make(tmp_path, world, "retrigger", redactor=Redactor(["admin12345"]))
-    assert plan.state["last_error"] == f"signature of {MASK} does not match"
+    plan = make(open_on(tmp_path, world, secrets=("admin12345",)), "retrigger")
+    assert plan.content["state"]["last_error"] == f"signature of {MASK} does not match"
     assert b"admin12345" not in plan.path.read_bytes()
 
 
-def test_a_worker_that_ran_with_an_error_is_not_verified(tmp_path: Path, world: Any) -> None:
+def test_a_worker_that_ran_with_an_error_is_not_verified(inv: Investigation, world: Any) -> None:
     world.paused_worker = False
-    plan = make(tmp_path, world, "retrigger")
-    apply(plan, world)
+    plan = make(inv, "retrigger")
+    apply(inv, plan)
     world.error = "carrier_timeout"
-    checked = verify_service_plan(plan, world, timeout_s=0)
-    assert (checked["ok"], checked["reason"]) == (False, "the worker's last error: carrier_timeout")
+    checked = verify(inv, plan, 0)
+    assert (checked.is_ok, checked.reason) == (False, "the worker's last error: carrier_timeout")
 
 
-def test_an_unhealthy_service_is_not_verified(tmp_path: Path, world: Any) -> None:
-    plan = make(tmp_path, world, "restart")
-    apply(plan, world)
+def test_an_unhealthy_service_is_not_verified(inv: Investigation, world: Any) -> None:
+    plan = make(inv, "restart")
+    apply(inv, plan)
     world.away, world.health = 0, "starting"
-    assert verify_service_plan(plan, world, timeout_s=0)["reason"] == "its health is starting"
+    assert verify(inv, plan, 0).reason == "its health is starting"
     world.health = "healthy"
-    assert verify_service_plan(plan, world, timeout_s=0)["ok"]
+    assert verify(inv, plan, 0).is_ok
 
 
-def test_a_service_that_stays_away_is_not_verified(tmp_path: Path, world: Any) -> None:
-    plan = make(tmp_path, world, "restart")
-    apply(plan, world)
+def test_a_service_that_stays_away_is_not_verified(inv: Investigation, world: Any) -> None:
+    plan = make(inv, "restart")
+    apply(inv, plan)
     world.away = 10**6
-    checked = verify_service_plan(plan, world, timeout_s=0.3)
-    assert (checked["ok"], checked["state"]) == (False, None)
-    assert "restarting" in checked["reason"]
+    checked = verify(inv, plan, 0.3)
+    assert (checked.is_ok, checked.result["state"]) == (False, None)
+    assert "restarting" in checked.reason
 
 
-def test_a_folder_that_is_not_there_is_an_error_of_the_tree(tmp_path: Path, world: Any) -> None:
+def test_a_folder_that_is_not_there_is_an_error_of_the_tree(inv: Investigation, world: Any) -> None:
+    (inv.incident.folder / "plans").rmdir()
     with pytest.raises(RecordError, match="cannot be written"):
-        make(tmp_path / "absent", world, "restart")
+        make(inv, "restart")
 
 
 def test_the_fake_clients_have_what_real_clients_have() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
 from typing import Any, cast
@@ -10,6 +12,8 @@ from typing import Any, cast
 import pytest
 
 from runbook_lib import show
+from runbook_lib.approvals import Plan
+from runbook_lib.change.release import MOVE
 from runbook_lib.errors import ClientTimeoutError
 from runbook_lib.investigation import Investigation
 from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Role, Status, Verdict
@@ -36,20 +40,32 @@ from tests.support.incidents import make_incident, tell_incident
 DETECTION = SECTIONS["02_signals_detection"]
 
 
-class FakePlan:
-    """A release of many objects."""
+@dataclass
+class Row:
+    """One of the objects of a release."""
 
-    id, step, action, target = "rel-1", "6.1", "release", "many objects"
-    sha256 = "9d5ed678" + "0" * 56
-    is_empty, reversible = False, True
+    number: int
 
-    @property
-    def summary(self) -> dict[str, Any]:
-        return {"objects": 450, "bytes": 2048, "excluded": {"synthetic": 3}}
+    def to_json(self) -> dict[str, Any]:
+        key, size = f"pending/{self.number:04d}.pdf", 450 - self.number
+        return {"key": key, "order_id": "", "size_bytes": size}
 
-    def iter_rows(self) -> Iterator[Mapping[str, Any]]:
-        for number in range(450):
-            yield {"key": f"pending/{number:04d}.pdf", "order_id": "", "size_bytes": 450 - number}
+
+#: A release of many objects.
+PLAN = Plan(
+    kind=MOVE,
+    path=Path("plans/rel-1.jsonl"),
+    sha256="9d5ed678" + "0" * 56,
+    expires_at=datetime(2026, 11, 24, tzinfo=UTC),
+    summary={"objects": 450, "bytes": 2048, "excluded": {"synthetic": 3}},
+    step="6.1",
+    action="release",
+    target="many objects",
+    content=None,
+    rows=[Row(number) for number in range(450)],
+    way_back="runbook undo rel-1",
+    reversible=True,
+)
 
 
 class FakeSection:
@@ -142,49 +158,47 @@ class TestForm:
 class TestTakeBack:
     def test_the_button_names_the_release_and_changes_nothing_else(self) -> None:
         names: dict[str, Any] = {"undo": "", "approve": ""}
-        offer = take_back(FakePlan(), names)
+        offer = take_back(PLAN, names)
         assert "nothing was chosen" in offer._repr_mimebundle_()["text/plain"]
         offer.button.click()
         assert names == {"undo": "rel-1", "approve": ""}
         assert "rel-1" in offer._repr_mimebundle_()["text/html"]
 
     def test_what_is_no_release_cannot_be_chosen(self) -> None:
-        plan = FakePlan()
-        plan.action = "retrigger"
+        plan = replace(PLAN, action="retrigger")
         assert take_back(plan, {}).button.disabled
 
 
 class TestConfirmation:
     def test_only_the_typed_hash_approves(self) -> None:
         names: dict[str, Any] = {"approve": ""}
-        asked = confirm(FakePlan(), names)
-        for wrong in ("", "9d5ed67", "9d5ed679", FakePlan.sha256):
+        asked = confirm(PLAN, names)
+        for wrong in ("", "9d5ed67", "9d5ed679", PLAN.sha256):
             asked.typed.value = wrong
             asked.button.click()
             assert names["approve"] == ""
         asked.typed.value = " 9D5ED678 "
         asked.button.click()
         asked.button.click()
-        assert names["approve"] == FakePlan.sha256
+        assert names["approve"] == PLAN.sha256
 
     def test_other_approvals_stay(self) -> None:
         names: dict[str, Any] = {"approve": "a" * 64}
-        asked = confirm(FakePlan(), names)
-        asked.typed.value = FakePlan.sha256[:8]
+        asked = confirm(PLAN, names)
+        asked.typed.value = PLAN.sha256[:8]
         asked.approve()
 
-        assert names["approve"] == f"{'a' * 64},{FakePlan.sha256}"
+        assert names["approve"] == f"{'a' * 64},{PLAN.sha256}"
 
     def test_an_empty_plan_cannot_be_approved(self) -> None:
-        plan = FakePlan()
-        plan.is_empty = True
+        plan = replace(PLAN, is_empty=True)
 
         assert confirm(plan, {}).button.disabled
 
 
 class TestPlanTable:
     def test_it_pages_through_all_rows(self) -> None:
-        table = plan_table(FakePlan())
+        table = plan_table(PLAN)
 
         assert "450 objects; page 1 of 3" in table._shown.value
         table.turn(1)
@@ -194,7 +208,7 @@ class TestPlanTable:
         assert "pending/0449.pdf" in table._shown.value
 
     def test_a_filter_and_a_sort_begin_at_the_first_page(self) -> None:
-        table = plan_table(FakePlan())
+        table = plan_table(PLAN)
         table.turn(2)
         table.sort_by.value = "size_bytes"
 
@@ -204,11 +218,11 @@ class TestPlanTable:
         assert "1 objects; page 1 of 1" in table._shown.value
 
     def test_the_plans_card_says_that_nothing_was_changed_and_how_to_approve(self) -> None:
-        card = cards.plan_html(FakePlan())
+        card = cards.plan_html(PLAN)
 
-        for text in ("Nothing was changed.", FakePlan.sha256, "rel-1", "2.0 KiB", "synthetic 3"):
+        for text in ("Nothing was changed.", PLAN.sha256, "rel-1", "2.0 KiB", "synthetic 3"):
             assert text in card
-        assert "planned, nothing was changed" in cards.plan_text(FakePlan())
+        assert "planned, nothing was changed" in cards.plan_text(PLAN)
 
 
 class TestLive:

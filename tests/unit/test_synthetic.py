@@ -14,13 +14,11 @@ from hypothesis import strategies as st
 from runbook_lib.analysis.artifacts import is_synthetic
 from runbook_lib.analysis.labels import make_judge
 from runbook_lib.change import synthetic
+from runbook_lib.change.environment_guard import MARKER_KEY, check_playground, read_marker
 from runbook_lib.change.synthetic import (
-    MARKER_KEY,
-    check_playground,
     create_backlog,
     iter_with_metadata,
     list_synthetic,
-    read_marker,
     revert_backlog,
     sweep_expired,
 )

@@ -1,0 +1,264 @@
+"""What a plan is, and the gate's rules: a plan is carried out when its SHA-256 is approved.
+
+A plan is ``plans/<id>.jsonl``, and the SHA-256 of its bytes is the approval. One that is carried
+out once is marked so by ``plans/<id>.applied.json``; one that may be resumed keeps a ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    DriftError,
+    PlanAlteredError,
+    PlanExpiredError,
+    RecordError,
+    UsageError,
+)
+from .model import ActionEntry, ActionPhase, Json, format_time, parse_time
+from .redact import Redactor
+
+if TYPE_CHECKING:
+    from .investigation import Investigation
+
+__all__ = ["Effect", "Plan", "PlanKind", "check_use", "load_plan", "mark_applied", "write_plan"]
+
+_LIFETIME = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What came of carrying a plan out, or of looking whether its effect is there."""
+
+    reason: str
+    result: dict[str, Json]
+    is_ok: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PlanKind:
+    """How plans of one schema are read back, carried out and checked.
+
+    Attributes
+    ----------
+    schema : stands in the file's first line
+    apply : carries out an approved plan
+    verify : reads the world again and says whether the plan's effect is there; only reads
+    summarise : picks from the header what an approver needs to know
+    trailer : the lines after the header
+    parse : reads a file of another form
+    resume : goes on with a plan that was cut off; without it a plan is carried out once
+    """
+
+    schema: str
+    apply: Callable[[Investigation, Plan], Effect]
+    verify: Callable[[Investigation, Plan], Effect]
+    summarise: Callable[[Mapping[str, Json]], dict[str, Json]] = dict
+    trailer: tuple[Json, ...] = ()
+    parse: Callable[[Path, bytes], Plan] | None = None
+    resume: Callable[[Investigation, Plan], Effect] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Exactly what would change.
+
+    Attributes
+    ----------
+    path : of the file; ``id`` is its name without the ending
+    sha256 : of the file's bytes when it was read: what an approval names
+    summary : the facts that an approver needs: counts, bytes, what is left out and why
+    step, action, target : of the runbook, such as ``6.2``, ``restart`` and ``worker``
+    content : what the kind needs to carry it out
+    rows : single objects that would change; each has ``to_json``
+    is_empty : whether there is nothing to do
+    way_back : what takes it back: a command, or words
+    reversible : whether the way back is a command
+    """
+
+    kind: PlanKind = field(repr=False)
+    path: Path
+    sha256: str
+    expires_at: datetime
+    summary: dict[str, Json]
+    step: str
+    action: str
+    target: str
+    content: Any = field(repr=False)
+    rows: Sequence[Any] = field(default=(), repr=False)
+    is_empty: bool = False
+    way_back: str = ""
+    reversible: bool = False
+
+    @property
+    def id(self) -> str:
+        """Name of the file, without the ending."""
+        return self.path.stem
+
+    @property
+    def trace(self) -> Path:
+        """The file that says that it was begun: its ledger, or the mark of its use."""
+        if self.kind.resume is not None:
+            return self.path.parents[1] / "ledger" / self.path.name
+        return self.path.with_name(f"{self.id}.applied.json")
+
+    def make_entry(
+        self, phase: ActionPhase, *, reason: str = "", result: Mapping[str, Json] | None = None
+    ) -> ActionEntry:
+        """Return the journal entry of one phase."""
+        return ActionEntry(
+            step=self.step,
+            action=self.action,
+            phase=phase,
+            target=self.target,
+            reversible=self.reversible,
+            undo=self.way_back,
+            reason=reason,
+            source=f"plans/{self.path.name}",
+            result={"plan": self.id, "sha256": self.sha256, **(result or {})},
+        )
+
+
+def write_plan(
+    folder: Path,
+    kind: PlanKind,
+    prefix: str,
+    /,
+    *,
+    step: str,
+    action: str,
+    target: str,
+    is_empty: bool = False,
+    now: datetime,
+    **facts: Json,
+) -> Plan:
+    """Write a plan that is carried out once. Changes nothing but ``folder``.
+
+    Parameters
+    ----------
+    folder : the incident's ``plans/``
+    prefix : the id begins with it
+    facts : what else stands in the header; ``way_back`` is also shown after it was carried out
+
+    Raises
+    ------
+    RecordError
+        When it cannot be written.
+    """
+    header = {
+        "schema": kind.schema,
+        "step": step,
+        "action": action,
+        "target": target,
+        "is_empty": is_empty,
+        "made_at": format_time(now),
+        "expires_at": format_time(parse_time(format_time(now)) + _LIFETIME),
+        **facts,
+    }
+    path = folder / f"{prefix}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
+    lines = (json.dumps(line, sort_keys=True) for line in (header, *kind.trailer))
+    blob = "".join(f"{line}\n" for line in lines).encode()
+    try:
+        with path.open("xb") as file:
+            file.write(blob)
+    except OSError as error:
+        raise RecordError(f"the plan cannot be written to {path}: {error.strerror}") from error
+    return _parse(kind, path, blob)
+
+
+def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
+    """Read a plan back.
+
+    Raises
+    ------
+    UsageError
+        When there is none, or it is of none of these kinds.
+    PlanAlteredError
+        When it is torn or was edited into something that is no plan.
+    """
+    try:
+        blob = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"there is no plan {path.stem} in {path.parent}") from None
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}") from error
+    head = blob.partition(b"\n")[0]
+    kind = next((k for k in kinds if f'"{k.schema}"'.encode() in head), None)
+    if kind is None:
+        raise UsageError(f"{path.stem} is not a plan that can be carried out here; plan again")
+    return _parse(kind, path, blob)
+
+
+def _parse(kind: PlanKind, path: Path, blob: bytes) -> Plan:
+    if kind.parse is not None:
+        return kind.parse(path, blob)
+    try:
+        header, *rest = (json.loads(line) for line in blob.decode().splitlines())
+        if tuple(rest) != kind.trailer or not blob.endswith(b"\n"):
+            raise ValueError("not a whole plan")
+        return Plan(
+            kind=kind,
+            path=path,
+            sha256=hashlib.sha256(blob).hexdigest(),
+            expires_at=parse_time(header["expires_at"]),
+            summary={**kind.summarise(header), "expires_at": header["expires_at"]},
+            step=str(header["step"]),
+            action=str(header["action"]),
+            target=str(header["target"]),
+            content=header,
+            is_empty=bool(header["is_empty"]),
+            way_back=str(header.get("way_back", "")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PlanAlteredError(f"{path} is torn or was edited; plan again") from error
+
+
+def check_use(plan: Plan, *, now: datetime) -> None:
+    """Refuse an approved plan that was altered, is too old, or was used before. Only reads.
+
+    Raises
+    ------
+    PlanAlteredError, PlanExpiredError, DriftError
+        Which of them it is.
+    """
+    try:
+        actual = hashlib.sha256(plan.path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise PlanAlteredError(f"{plan.path} cannot be read: {error.strerror}") from error
+    if actual != plan.sha256:
+        raise PlanAlteredError(f"{plan.path} was changed after it was planned; plan again")
+    if now >= plan.expires_at:
+        at = format_time(plan.expires_at)
+        raise PlanExpiredError(f"plan {plan.id} expired at {at}; plan again")
+    if plan.trace.exists():
+        raise _applied_before(plan)
+
+
+def mark_applied(plan: Plan, told: Mapping[str, Json]) -> None:
+    """Note that a plan is used, before the change: a crash in between leads to no second one.
+
+    Raises
+    ------
+    DriftError
+        When it was applied before.
+    RecordError
+        When it cannot be noted.
+    """
+    try:
+        with plan.trace.open("x", encoding="utf-8") as file:
+            json.dump(Redactor().json(dict(told)), file, sort_keys=True)
+    except FileExistsError as error:
+        raise _applied_before(plan) from error
+    except OSError as error:
+        raise RecordError(f"{plan.trace} cannot be written: {error.strerror}") from error
+
+
+def _applied_before(plan: Plan) -> DriftError:
+    return DriftError(f"plan {plan.id} was applied before; look again, plan again")
