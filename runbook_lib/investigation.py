@@ -26,7 +26,7 @@ from .errors import (
     StoppedAtPlanError,
     UsageError,
 )
-from .model import ActionEntry, ActionPhase, Conclusion, Json, Reading, Status
+from .model import ActionEntry, ActionPhase, Conclusion, Json, Progress, Reading, Status, keep_quiet
 from .record.incident import Incident, create_incident, open_incident
 from .record.journal import JournalView
 from .record.log import utc_now
@@ -52,11 +52,10 @@ class Investigation:
     Attributes
     ----------
     incident, section, parameters, settings, clients, sleep : what they say
-    progress : makes a bar for work in words, called with done and total (0: not known); None
-        where nobody looks
+    progress : shows how far work is to whoever looks
     """
 
-    progress: Callable[[str], Callable[[int, int], None]] | None = None
+    progress: Progress = staticmethod(keep_quiet)
 
     def __init__(
         self,
@@ -118,11 +117,6 @@ class Investigation:
         """Who approves and writes: ``drill:<id>`` in a drill, else RUNBOOK_OPERATOR."""
         drill = self.incident.facts.get("drill_id")
         return f"drill:{drill}" if drill else self.settings.operator
-
-    def say(self, text: str) -> None:
-        """Tell whoever looks what is being waited for."""
-        if self.progress is not None:
-            self.progress(text)(0, 0)
 
     @property
     def ticket_id(self) -> str:

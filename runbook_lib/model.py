@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -31,14 +31,28 @@ __all__ = [
     "ObjectInfo",
     "Observed",
     "Plot",
+    "Progress",
     "Reading",
     "Role",
     "Status",
     "Timestamp",
     "Verdict",
     "format_time",
+    "keep_quiet",
     "parse_time",
 ]
+
+
+class Progress(Protocol):
+    """Told what is going on in words, how much of it is done, and of how much (0: not known)."""
+
+    def __call__(self, words: str, done: int = 0, total: int = 0, /) -> None:
+        """Show it."""
+
+
+def keep_quiet(_words: str, _done: int = 0, _total: int = 0, /) -> None:
+    """Show no progress to anybody."""
+
 
 Json = Any
 """A JSON value: None, bool, int, float, str, list or dict of these."""

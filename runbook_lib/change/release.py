@@ -158,7 +158,6 @@ def make_release_plan(
         raise UsageError(f"{prefix} is where labels are shipped from: `runbook undo` takes back")
     check_store(inv.clients)
     hold = make_hold(settings, inv.clients, sleep=time.sleep)
-    bar = inv.progress("listed") if inv.progress else None
     selection = {"match": match or settings.release_match}
     if older_than_s:
         selection["older than"] = f"{older_than_s / 60:g} min"
@@ -202,7 +201,7 @@ def make_release_plan(
             match=match or settings.release_match,
             first=first,
             free_bytes=inv.clients.store.read_free_bytes(),
-            progress=(lambda listed: bar(listed, 0)) if bar else (lambda _: None),
+            progress=lambda listed: inv.progress("listed", listed),
         )
     except LimitError as error:
         raise LimitError(f"{error}. {_split_lines(limit)}") from error
@@ -303,7 +302,7 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
         plan.content.move,
         logs=_open_logs(inv),
         clock=Clock(inv.now),
-        notice=inv.say,
+        notice=inv.progress,
     )
     result = proof.to_json()
     write_json(
@@ -378,7 +377,6 @@ def check_store(clients: Clients) -> None:
 
 
 def _how(inv: Investigation) -> dict[str, Any]:
-    bar = inv.progress("dealt with") if inv.progress else None
     return {
         "logs": _open_logs(inv),
         "operator": inv.operator,
@@ -386,8 +384,8 @@ def _how(inv: Investigation) -> dict[str, Any]:
         "hold": make_hold(inv.settings, inv.clients, sleep=time.sleep),
         "age_key": _AGE_KEY,
         "watch": partial(watch_writes, inv.clients.bucket),
-        "notice": inv.say,
-        "progress": bar or (lambda _done, _total: None),
+        "notice": inv.progress,
+        "progress": partial(inv.progress, "dealt with"),
     }
 
 

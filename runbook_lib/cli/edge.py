@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -13,6 +13,7 @@ import typer
 from ..errors import UsageError
 
 if TYPE_CHECKING:
+    from ..model import Progress
     from ..run.documents import Document
     from ..settings import Settings
 
@@ -45,12 +46,16 @@ def emit(document: Document, as_json: bool) -> NoReturn:
 
 
 @contextmanager
-def show_progress(as_json: bool) -> Iterator[Callable[[str], None]]:
-    """Yield a callback that says what is going on, on stderr; silent with ``--json``."""
+def show_progress(as_json: bool) -> Iterator[Progress]:
+    """Yield what shows progress on stderr; silent with ``--json``."""
+    from ..model import keep_quiet
+
     if as_json:
-        yield lambda _: None
+        yield keep_quiet
         return
     from rich.console import Console
+
+    from ..show.progress import make_meter
 
     console = Console(stderr=True)
     with console.status("starting") as status:
@@ -60,7 +65,7 @@ def show_progress(as_json: bool) -> Iterator[Callable[[str], None]]:
             if not console.is_terminal:
                 console.print(f"… {text}", markup=False, highlight=False)
 
-        yield say
+        yield make_meter(say)
 
 
 def carry_out(

@@ -19,9 +19,8 @@ from ..record.incident import Incident
 from ..record.log import GENESIS, Entry, utc_now
 from ..redact import Redactor
 from ..section import SectionModule
-from ..show.cards import fact_rows
 from ..show.plots import Picture, plot_reading
-from ..show.tables import pill, render_rows
+from ..show.tables import Table, pill, tabulate_facts
 from ..show.text import VERDICT_WORDS, format_value, safe
 from .export import notebook_fragment
 from .model import (
@@ -55,7 +54,6 @@ _CONTENTS = (
 #: In which part of the report a picture stands, by its kind.
 _PLACES = {"lag": "detection", "backlog": "impact", "ages": "impact", "carrier": "diagnosis",
            "flow": "physics", "bytes": "physics", "recovery": "physics"}  # fmt: skip
-_FACTS = ("name", "value")
 # Facts of an action that its heading and its last line say already.
 _SAID_ONCE = {"action", "plan", "sha256", "step", "target", "way_back"}
 _TONES = {"healthy": "good", "fixed": "good", "fixed_alert_decaying": "good",
@@ -180,10 +178,10 @@ def _render(model: ReportModel, incident: Incident, budget: _Budget) -> bytes:
         cause_words={name: record.words for name, record in CAUSES.items()},
         verdict_words=VERDICT_WORDS,
         details=lambda reading: _details(reading, budget.rows),
-        rows_table=_table,
-        fact_table=lambda detail, caption: _table(fact_rows(detail), caption, _FACTS),
-        result_table=lambda result, caption: _table(
-            fact_rows({k: v for k, v in result.items() if k not in _SAID_ONCE}), caption, _FACTS
+        rows_table=lambda rows, caption, names=(): _scroll(Table(caption, rows, names)),
+        fact_table=lambda facts, caption: _scroll(tabulate_facts(facts, caption)),
+        result_table=lambda result, caption: _scroll(
+            tabulate_facts({k: v for k, v in result.items() if k not in _SAID_ONCE}, caption)
         ),
         summary_of=_summarise,
         links=lambda evidence: _link(evidence, model, budget.lines),
@@ -219,18 +217,18 @@ def _details(reading: Reading, rows: int) -> Markup:
     parts = []
     if table := reading.rows:
         caption = f"{reading.step}: {min(len(table), rows)} of {len(table)} rows"
-        parts.append(_table(table[:rows], caption, reading.columns))
+        parts.append(_scroll(Table(caption, table[:rows], reading.columns)))
     if reading.text:
         parts.append(Markup("<pre>{}</pre>").format(safe(reading.text, 6_000)))
-    if facts := fact_rows(reading.facts):
-        parts.append(_table(facts, f"{reading.step}: details", _FACTS))
+    if (facts := tabulate_facts(reading.facts, f"{reading.step}: details")).rows:
+        parts.append(_scroll(facts))
     return Markup("").join(parts)
 
 
-def _table(rows: Sequence[Mapping[str, Json]], caption: str, names: Sequence[str] = ()) -> Markup:
+def _scroll(table: Table) -> Markup:
     """Return a table that scrolls by itself when it is wider than the page."""
     return Markup('<div class="scroll" tabindex="0" role="region" aria-label="{}">{}</div>').format(
-        safe(caption, 100), render_rows(rows, caption=caption, columns=names)
+        safe(table.caption, 100), table.to_html()
     )
 
 

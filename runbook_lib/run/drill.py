@@ -7,7 +7,7 @@ orders that it injected itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from ..clients import Clients
 from ..errors import DrillError, RunbookError, SteadyStateError
 from ..exit_codes import ExitCode
 from ..investigation import Investigation
-from ..model import ActionPhase, Json, Verdict
+from ..model import ActionPhase, Json, Progress, Verdict, keep_quiet
 from ..record.incident import Incident, create_incident
 from ..record.log import utc_now
 from ..redact import Redactor
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Drill", "run_drill"]
 
-Progress = Callable[[str], None]
 _CHANNELS = set(NotifyTimes.model_fields)
 _EXERCISE = {"count": 5, "object_size_kb": 4}
 
@@ -107,7 +106,7 @@ class Drill:
 
 
 def run_drill(
-    settings: Settings, scenario: Scenario, *, progress: Progress = lambda _: None
+    settings: Settings, scenario: Scenario, *, progress: Progress = keep_quiet
 ) -> DrillDocument:
     """Carry out one drill and score it.
 

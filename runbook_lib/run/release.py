@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,12 @@ from ..change.synthetic import SYNTHETIC
 from ..errors import SafetyError, UsageError
 from ..exit_codes import ExitCode
 from ..investigation import Investigation
-from ..model import Json, format_time
+from ..model import Json, Progress, format_time, keep_quiet
 from ..record.incident import list_incidents
 from ..record.log import utc_now
 from ..sections import SECTIONS
 from ..sections.plan_effect import describe_effect
 from ..settings import Settings
-from ..show.progress import make_meter
 from .documents import ApplyDocument, PlanDocument, SettleDocument, VerifyDocument
 from .sections import get_incident
 
@@ -42,7 +40,6 @@ _SECTION = "06_remediation"
 _TROUBLES = ("conflicts", "failed", "unproven", "waiting", "lost_in_window", "stopped")
 _SHOWN = 10
 _FINE = ("in_place", "gone_after_landed")
-Progress = Callable[[str], None]
 
 
 def plan_release(
@@ -149,7 +146,7 @@ def settle_release(
 
 
 def verify_release_plan(
-    settings: Settings, plan_id: str, *, progress: Progress = lambda _: None
+    settings: Settings, plan_id: str, *, progress: Progress = keep_quiet
 ) -> VerifyDocument:
     """Prove by an independent listing where each planned object is now."""
     inv, plan = _load(settings, plan_id, progress)
@@ -179,7 +176,7 @@ def _open(
     inv = Investigation.open(
         incident_id, section=SECTIONS[_SECTION], settings=settings, **parameters
     )
-    inv.progress = make_meter(progress)
+    inv.progress = progress
     return inv
 
 

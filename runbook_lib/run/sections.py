@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import UsageError
 from ..exit_codes import ExitCode, compute_exit_code
-from ..model import Json, Status, Verdict
+from ..model import Json, Progress, Status, Verdict, keep_quiet
 from ..record.incident import Incident, create_incident, open_incident
 from ..record.log import utc_now
 from ..redact import Redactor
@@ -26,7 +26,6 @@ READ_ONLY_SECTIONS = (
     "05_root_cause",
     "08_references",
 )
-Progress = Callable[[str], None]
 
 
 def get_incident(settings: Settings, incident_id: str = "") -> tuple[Incident, bool]:
@@ -44,7 +43,7 @@ def run_sections(
     names: Iterable[str],
     *,
     parameters: Mapping[str, object] | None = None,
-    progress: Progress = lambda _: None,
+    progress: Progress = keep_quiet,
 ) -> list[NotebookRun]:
     """Run notebooks one after the other; each gets the parameters that its section knows.
 
@@ -73,7 +72,7 @@ def investigate(
     incident_id: str = "",
     ticket_id: str = "",
     window_minutes: float = 60,
-    progress: Progress = lambda _: None,
+    progress: Progress = keep_quiet,
 ) -> InvestigateDocument:
     """Carry out the read-only sections and write the report.
 
@@ -129,7 +128,7 @@ def run_chosen(
     *,
     incident_id: str = "",
     parameters: Mapping[str, str],
-    progress: Progress = lambda _: None,
+    progress: Progress = keep_quiet,
 ) -> RunDocument:
     """Run the notebooks of the named sections and write the report.
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
-from ..model import CauseStatus, Finding, Json, Reading, Status, Verdict, format_time
+from ..model import CauseStatus, Finding, Observed
+from ..show.tables import Table, get_tone, say_value, tabulate_findings
+from ..show.text import format_value
 from .documents import Document
 
 __all__ = ["print_document"]
 
-_MARKS = {
-    Status.OK: ("✔ ok", "green"),
-    Status.BREACH: ("✖ breach", "bold red"),
-    Status.UNKNOWN: ("? unknown", "yellow"),
-}
-_GOOD = {Verdict.HEALTHY, Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING}
+_STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
 _SKIPPED = {"schema", "at", "exit_code", "verdict", "incident", "detail"}
 
 
@@ -26,66 +23,53 @@ def print_document(document: Document, console: Console) -> None:
     """Print a document as tables, its verdict and its paths last."""
     values = document.model_dump(by_alias=True)
     for name, value in values.items():
-        found = getattr(document, name, None)
         if name == "readings":
-            console.print(_readings(found or ()))
+            console.print(_to_rich(_tabulate_readings(getattr(document, name))))
         elif name == "causes":
-            console.print(_causes(found or ()))
+            open_ = (f for f in getattr(document, name) if _is_open(f))
+            console.print(_to_rich(tabulate_findings(open_, "Causes")))
         elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
-            console.print(_rows(name, value))
+            console.print(_to_rich(Table(name, value)))
         elif name not in _SKIPPED and value not in (None, "", [], (), {}):
-            console.print(Text(f"{name}: {_plain(value)}"), soft_wrap=True)
+            console.print(Text(f"{name}: {say_value(value)}"), soft_wrap=True)
     if document.incident:
         console.print(Text(f"incident: {document.incident}"))
     if document.verdict is not None:
-        style = "bold green" if document.verdict in _GOOD else "bold red"
-        if document.verdict is Verdict.UNKNOWN:
-            style = "bold yellow"
-        console.print(Text(f"verdict: {document.verdict}", style=style))
+        style = _STYLES[get_tone(document.verdict)[0]]
+        console.print(Text(f"verdict: {document.verdict}", style=f"bold {style}"))
 
 
-def _readings(readings: Iterable[Reading]) -> Table:
-    table = Table(title="Readings", title_justify="left", expand=False)
-    for column in ("step", "status", "what", "value", "why"):
-        table.add_column(column, overflow="fold")
-    for reading in readings:
-        text, style = _MARKS[reading.status]
-        value = "" if reading.value is None else f"{reading.value} {reading.unit}".strip()
-        table.add_row(
-            *(Text(reading.step), Text(text, style=style), Text(reading.name)),
-            *(Text(value), Text(reading.reason)),
+def _is_open(finding: Finding) -> bool:
+    return finding.status is not CauseStatus.REFUTED
+
+
+def _tabulate_readings(readings: Iterable[Observed]) -> Table:
+    rows = [
+        {
+            "step": r.step,
+            "status": str(r.status),
+            "what": r.name,
+            "value": "" if r.value is None else format_value(r.value, r.unit),
+            "why": r.reason,
+        }
+        for r in readings
+    ]
+    return Table("Readings", rows, ("step", "status", "what", "value", "why"))
+
+
+def _to_rich(table: Table) -> RichTable:
+    shown = RichTable(title=table.caption, title_justify="left")
+    for name in table.names:
+        shown.add_column(name.replace("_", " "), overflow="fold")
+    for cells in table.iter_cells():
+        shown.add_row(
+            *(_to_cell(name, text) for name, text in zip(table.names, cells, strict=True))
         )
-    return table
+    return shown
 
 
-def _causes(findings: Iterable[Finding]) -> Table:
-    table = Table(title="Causes", title_justify="left")
-    for column in ("cause", "status", "score", "why", "next step"):
-        table.add_column(column, overflow="fold")
-    for finding in findings:
-        if finding.status is not CauseStatus.REFUTED:
-            table.add_row(
-                *(Text(finding.name), Text(finding.status), Text(f"{finding.score:.2f}")),
-                *(Text(finding.reason), Text(finding.next_step)),
-            )
-    return table
-
-
-def _rows(name: str, rows: Iterable[dict[str, Json]]) -> Table:
-    rows = list(rows)
-    table = Table(title=name, title_justify="left")
-    for column in rows[0]:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_plain(value)) for value in row.values()))
-    return table
-
-
-def _plain(value: Json) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items()) or "none"
-    if isinstance(value, list | tuple):
-        return ", ".join(_plain(v) for v in value)
-    return format_time(value) if hasattr(value, "astimezone") else str(value)
+def _to_cell(name: str, text: str) -> Text:
+    if name != "status":
+        return Text(text)
+    tone, icon = get_tone(text)
+    return Text(f"{icon} {text}", style=_STYLES[tone])

@@ -1,67 +1,79 @@
-"""A bar for work that takes a while: how much, how fast, how long still."""
+"""How far work is that takes a while: how much, how fast, how long still."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
+from ..model import Progress
 from .text import format_duration
 
-__all__ = ["make_bar", "make_meter", "say_progress"]
+__all__ = ["make_bars", "make_meter", "say_progress"]
 
-_LEAST_GAP_S = 0.2
+_Show = Callable[[int, int, str], None]
 
 
-def make_bar(
-    words: str, *, clock: Callable[[], float] = time.monotonic
-) -> Callable[[int, int], None]:
-    """Show a bar and return what moves it: called with done and total (0: not known)."""
+@dataclass(slots=True)
+class _Work:
+    """One piece of work that is under way, and what shows it."""
+
+    started_at: float
+    show: _Show
+    done: int = -1
+    shown_at: float = float("-inf")
+
+
+def make_bars(clock: Callable[[], float] = time.monotonic) -> Progress:
+    """Return what shows a bar in a notebook for each piece of work."""
+    # a front end that is told of every object falls behind
+    return _meter(_begin_bar, least_gap_s=0.2, clock=clock)
+
+
+def make_meter(say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Progress:
+    """Return what says the progress of each piece of work in words, once a second at most."""
+    return _meter(lambda _: lambda _done, _total, text: say(text), least_gap_s=1, clock=clock)
+
+
+def _meter(
+    begin: Callable[[str], _Show], *, least_gap_s: float, clock: Callable[[], float]
+) -> Progress:
+    works: dict[str, _Work] = {}
+
+    def tell(words: str, done: int = 0, total: int = 0) -> None:
+        now = clock()
+        work = works.get(words)
+        if work is None or done <= work.done:  # it begins anew
+            work = works[words] = _Work(now, begin(words))
+        work.done = done
+        if now - work.shown_at >= least_gap_s or done == total:
+            work.shown_at = now
+            work.show(done, total, say_progress(words, done, total, now - work.started_at))
+
+    return tell
+
+
+def _begin_bar(words: str) -> _Show:
     import ipywidgets as widgets
     from IPython.display import display
 
-    bar = widgets.IntProgress(min=0, max=1, value=0)
-    said = widgets.Label()
+    bar, said = widgets.IntProgress(min=0, max=1, value=0), widgets.Label()
     # a page without widgets shows the words alone, never the names of widgets
     bundle = dict(widgets.HBox([bar, said])._repr_mimebundle_() or {})
     display({**bundle, "text/plain": f"progress: {words}"}, raw=True)  # type: ignore[no-untyped-call]
-    started_at, shown_at = clock(), float("-inf")
 
-    def move(done: int, total: int) -> None:
-        nonlocal shown_at
-        now = clock()
-        # a front end that is told of every object falls behind
-        if now - shown_at < _LEAST_GAP_S and done != total:
-            return
-        shown_at = now
+    def show(done: int, total: int, text: str) -> None:
         bar.max, bar.value = max(total, done, 1), done
-        said.value = say_progress(words, done, total, now - started_at)
+        said.value = text
 
-    return move
-
-
-def make_meter(
-    say: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic
-) -> Callable[[str], Callable[[int, int], None]]:
-    """Return what makes bars for a terminal: each says its progress once a second at most."""
-
-    def make(words: str) -> Callable[[int, int], None]:
-        started_at, said_at = clock(), float("-inf")
-
-        def move(done: int, total: int) -> None:
-            nonlocal said_at
-            now = clock()
-            if now - said_at >= 1 or done == total:
-                said_at = now
-                say(say_progress(words, done, total, now - started_at))
-
-        return move
-
-    return make
+    return show
 
 
 def say_progress(words: str, done: int, total: int, elapsed_s: float) -> str:
     """Return progress in words, with rate and time left where they can be told."""
+    if not (done or total):
+        return words
     rate = done / elapsed_s if elapsed_s > 0 else 0.0
     text = f"{done:,} of {total:,} {words}" if total else f"{done:,} {words}"
     if rate > 0:

@@ -1,27 +1,25 @@
-"""Readings, plans and findings as frames, and frames as HTML that nothing can break out of."""
+"""The one model of a table, and a table as HTML that nothing can break out of, or as text."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from ..model import Finding, Json, Reading
+from ..model import CauseStatus, Finding, Json
 from .text import format_bytes, format_value, safe
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 __all__ = [
-    "finding_rows",
-    "findings_frame",
+    "Table",
+    "get_tone",
     "page_of_plan",
     "pill",
-    "readings_frame",
-    "render_rows",
-    "render_table",
+    "say_value",
+    "tabulate_facts",
+    "tabulate_findings",
 ]
 
 # background, text; every pair has a contrast over 7:1, in light and dark surroundings alike
@@ -51,16 +49,123 @@ _TONES = {
     "refused": ("unsure", "!"),
     "failed": ("bad", "✖"),
 }
-_FINDING_COLUMNS = ["cause", "status", "score", "evidence", "reason", "next_step"]
+_PILL_COLUMNS = ("status", "phase", "verdict")
 _CELL = "text-align:left;vertical-align:top;"
 _LONG = f"{_CELL}overflow-wrap:anywhere;max-width:28rem"
 _SHORT = f"{_CELL}white-space:nowrap"
 _SHORT_CHARACTERS = 22
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under a caption, shown as HTML, as text, or on a terminal.
+
+    A column ``status``, ``phase`` or ``verdict`` becomes pills, one that ends in ``bytes`` sizes.
+
+    Attributes
+    ----------
+    columns : names in their order; empty: those of the rows
+    is_folded : whether it is behind a fold in HTML, and left out of text
+    """
+
+    caption: str
+    rows: Sequence[Mapping[str, Json]]
+    columns: Sequence[str] = ()
+    is_folded: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that are shown."""
+        return list(self.columns) or list(dict.fromkeys(name for row in self.rows for name in row))
+
+    def iter_cells(self) -> Iterable[list[str]]:
+        """Yield the cells of each row as text."""
+        for row in self.rows:
+            yield [say_value(row.get(name), name) for name in self.names]
+
+    def to_text(self) -> str:
+        """Return a line for each row."""
+        between = ": " if len(self.names) == 2 else " · "
+        rows = (between.join(text for text in cells if text) for cells in self.iter_cells())
+        return "\n".join(f"  {row}" for row in rows)
+
+    def to_html(self) -> Markup:
+        """Return a table with caption and scoped headers; everything escaped."""
+        table = self._to_html()
+        if not self.is_folded:
+            return table
+        return Markup("<details><summary>{}</summary>{}</details>").format(
+            safe(self.caption), table
+        )
+
+    def _to_html(self) -> Markup:
+        names = self.names
+        if not names:
+            return Markup("<p>{}: none</p>").format(safe(self.caption))
+        head = Markup("").join(
+            Markup('<th scope="col" style="{}">{}</th>').format(
+                _style(name), safe(name.replace("_", " "))
+            )
+            for name in names
+        )
+        body = Markup("").join(
+            Markup("<tr>{}</tr>").format(Markup("").join(map(_to_cell, names, cells)))
+            for cells in self.iter_cells()
+        )
+        if not self.rows:
+            body = Markup('<tr><td colspan="{}">none</td></tr>').format(len(names))
+        return Markup(
+            '<table><caption style="text-align:left;font-weight:600">{}</caption>'
+            "<thead><tr>{}</tr></thead><tbody>{}</tbody></table>"
+        ).format(safe(self.caption), head, body)
+
+
+def tabulate_facts(
+    facts: Mapping[str, Json], caption: str = "details", *, is_folded: bool = False
+) -> Table:
+    """Return facts that say something as a table of name and value."""
+    rows = [
+        {"name": name.replace("_", " "), "value": say_value(value, name)}
+        for name, value in facts.items()
+        if value not in (None, "", [], {}, ())
+    ]
+    return Table(caption, rows, ("name", "value"), is_folded)
+
+
+def tabulate_findings(findings: Iterable[Finding], caption: str) -> Table:
+    """Return findings as a table, the most supported first."""
+    order = list(CauseStatus)
+    rows = [
+        {
+            "cause": str(f.name),
+            "status": str(f.status),
+            "score": f.score,
+            "evidence": ", ".join(f.evidence),
+            "reason": f.reason,
+            "next_step": f.next_step,
+        }
+        for f in sorted(findings, key=lambda f: (order.index(f.status), -f.score))
+    ]
+    return Table(caption, rows)
+
+
+def say_value(value: Json, name: str = "") -> str:
+    """Write a value as a cell shows it: sizes for people, what is nested as a list of words."""
+    if name.endswith("bytes") and isinstance(value, int | float):
+        return format_bytes(value)
+    parts = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(parts, list | tuple):
+        return format_value(value)
+    if any(isinstance(part, dict | list | tuple) for part in parts):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {format_value(v)}" for k, v in value.items())
+    return ", ".join(map(str, parts))
+
+
 def pill(word: str) -> Markup:
     """Return a status as icon, word and colour: any one of the three is enough to read it."""
-    tone, icon = _TONES.get(word, ("plain", "·"))
+    tone, icon = get_tone(word)
     back, text = _PILLS[tone]
     return Markup(
         '<span style="background-color:{};color:{};border-radius:4px;padding:1px 7px;'
@@ -74,55 +179,9 @@ def pill(word: str) -> Markup:
     )
 
 
-def readings_frame(readings: Iterable[Reading]) -> pd.DataFrame:
-    """Return readings as a frame.
-
-    Returns
-    -------
-    Columns ``step name status value threshold reason observed_at source`` (all ``str``, value with
-    its unit, time UTC), one row per reading; the same columns when there is none.
-    """
-    import pandas as pd
-
-    columns = ["step", "name", "status", "value", "threshold", "reason", "observed_at", "source"]
-    rows = [
-        (
-            r.step,
-            r.name,
-            str(r.status),
-            format_value(r.value, r.unit),
-            r.threshold,
-            r.reason,
-            f"{r.observed_at:%Y-%m-%d %H:%M:%SZ}",
-            r.source,
-        )
-        for r in readings
-    ]
-    return pd.DataFrame(rows, columns=columns, dtype="str")
-
-
-def findings_frame(findings: Iterable[Finding]) -> pd.DataFrame:
-    """Return findings as a frame, the most supported first.
-
-    Returns
-    -------
-    Columns ``cause status evidence reason next_step`` (str) and ``score`` (float64, -1 to 1).
-    """
-    import pandas as pd
-
-    frame = pd.DataFrame(finding_rows(findings), columns=_FINDING_COLUMNS)
-    return frame.astype({"score": "float64"})
-
-
-def finding_rows(findings: Iterable[Finding]) -> list[dict[str, Json]]:
-    """Return findings as rows, the most supported first; needs no pandas, so a cell is quick."""
-    order = {"supported": 0, "undecided": 1, "refuted": 2}
-    ranked = sorted(findings, key=lambda f: (order[f.status], -f.score))
-    values = (
-        (str(f.name), str(f.status), f.score, ", ".join(f.evidence), f.reason, f.next_step)
-        for f in ranked
-    )
-    return [dict(zip(_FINDING_COLUMNS, row, strict=True)) for row in values]
+def get_tone(word: str) -> tuple[str, str]:
+    """Return whether a status is good, bad, unsure or plain, and its icon."""
+    return _TONES.get(word, ("plain", "·"))
 
 
 def page_of_plan(
@@ -162,55 +221,14 @@ def page_of_plan(
     return shown, before + len(shown) + sum(1 for _ in matching)
 
 
-def render_table(frame: pd.DataFrame, *, caption: str) -> Markup:
-    """Return a frame as an HTML table with caption and scoped headers; everything escaped."""
-    return render_rows(frame.to_dict("records"), caption=caption, columns=list(frame.columns))
-
-
-def render_rows(
-    rows: Sequence[Mapping[Any, Json]], *, caption: str, columns: Sequence[Any] = ()
-) -> Markup:
-    """Return rows as an HTML table with caption and scoped headers; everything escaped.
-
-    A column ``status`` or ``phase`` becomes pills, one that ends in ``bytes`` sizes.
-    """
-    if not rows and not columns:
-        return Markup("<p>{}: none</p>").format(safe(caption))
-    names = list(columns) or list(dict.fromkeys(name for row in rows for name in row))
-    head = Markup("").join(
-        Markup('<th scope="col" style="{}">{}</th>').format(
-            _style(str(n)), safe(str(n).replace("_", " "))
-        )
-        for n in names
-    )
-    body = Markup("").join(
-        Markup("<tr>{}</tr>").format(
-            Markup("").join(
-                Markup('<td style="{}">{}</td>').format(_style(cell), cell)
-                for cell in (_cell(str(n), row.get(n)) for n in names)
-            )
-        )
-        for row in rows
-    )
-    if not rows:
-        body = Markup('<tr><td colspan="{}">none</td></tr>').format(max(1, len(names)))
-    return Markup(
-        '<table><caption style="text-align:left;font-weight:600">{}</caption>'
-        "<thead><tr>{}</tr></thead><tbody>{}</tbody></table>"
-    ).format(safe(caption), head, body)
+def _to_cell(name: str, text: str) -> Markup:
+    cell = pill(text) if name in _PILL_COLUMNS else safe(text, 500)
+    return Markup('<td style="{}">{}</td>').format(_style(text), cell)
 
 
 def _style(text: str) -> str:
     """A short word is never cut in two; a long one may be, anywhere."""
     return _SHORT if len(text) <= _SHORT_CHARACTERS else _LONG
-
-
-def _cell(name: str, value: Json) -> Markup:
-    if name in ("status", "phase", "verdict") and isinstance(value, str):
-        return pill(value)
-    if name.endswith("bytes") and isinstance(value, int | float):
-        return safe(format_bytes(value))
-    return safe(format_value(value), 500)
 
 
 def _sort_key(value: Json) -> tuple[int, float, str]:

@@ -130,7 +130,7 @@ def test_the_door_shows_what_is_going_on_and_leads_on(page: Page, lab: Lab) -> N
     lab.open(page, "01_purpose")
     lab.run(page, "Run All Cells")
 
-    assert "Go to" in output(page, "show.door(inv)")
+    assert "Go to" in output(page, "show.overview(inv)")
     page.get_by_role("button", name="Refresh now").click()
     page.get_by_text(re.compile(r"read at \d\d:\d\d:\d\dZ")).wait_for()
 

@@ -24,7 +24,7 @@ from runbook_lib.model import (
 )
 from runbook_lib.record.incident import Incident
 from runbook_lib.report import export_notebooks, write_report
-from runbook_lib.show import cards
+from runbook_lib.show.display import describe
 from tests.support.chromium import open_browser, watch
 from tests.support.hostile import HOSTILE, MARK
 from tests.support.incidents import Teller, make_incident
@@ -155,15 +155,12 @@ def write_notebook(incident: Incident, texts: Sequence[str]) -> None:
 
 def write_cards(path: Path, incident: Incident) -> None:
     """Write what a notebook shows of the same entries, without any policy around it."""
-    shown: list[str] = []
-    for entry in incident.journal.read():
-        if entry.kind == "reading":
-            shown.append(cards.reading_html(Reading.model_validate(entry.data["reading"])))
-        elif entry.kind == "action":
-            shown.append(cards.action_html(ActionEntry.model_validate(entry.data["action"])))
-        elif entry.kind == "conclusion":
-            conclusion = Conclusion.model_validate(entry.data["conclusion"])
-            shown.append(cards.conclusion_html(conclusion))
+    kinds = {"reading": Reading, "action": ActionEntry, "conclusion": Conclusion}
+    shown = [
+        describe(kinds[entry.kind].model_validate(entry.data[entry.kind])).to_html()
+        for entry in incident.journal.read()
+        if entry.kind in kinds
+    ]
     style = "pre{white-space:pre-wrap} main{overflow-wrap:anywhere;overflow-x:auto}"
     head = f"<!DOCTYPE html><meta charset=utf-8><style>{style}</style>"
     path.write_text(f"{head}<main>{''.join(map(str, shown))}</main>", "utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,11 +28,28 @@ def test_progress_has_rate_and_time_left(
 
 
 def test_a_terminal_is_told_once_a_second_and_at_the_end() -> None:
-    seconds, said = iter([0.0, 0.0, 0.5, 1.2, 1.3]), list[str]()
-    move = make_meter(said.append, clock=lambda: next(seconds))("moved")
+    seconds, said = iter([0.0, 0.5, 1.2, 1.3]), list[str]()
+    tell = make_meter(said.append, clock=lambda: next(seconds))
     for done in (0, 1, 2, 3):
-        move(done, 3)
+        tell("moved", done, 3)
     assert [text.split(",")[0] for text in said] == ["0 of 3 moved", "2 of 3 moved", "3 of 3 moved"]
+
+
+def test_work_that_begins_anew_is_timed_anew() -> None:
+    seconds, said = iter([0.0, 10.0, 20.0, 25.0]), list[str]()
+    tell = make_meter(said.append, clock=lambda: next(seconds))
+    for done in (0, 100, 0, 100):
+        tell("moved", done, 200)
+    assert said[1].startswith("100 of 200 moved, 10 per second")
+    assert said[3].startswith("100 of 200 moved, 20 per second")
+
+
+def test_what_is_waited_for_is_said_at_once() -> None:
+    said = list[str]()
+    tell = make_meter(said.append, clock=lambda: 0.0)
+    for words in ("inject", "detect"):
+        tell(words)
+    assert said == ["inject", "detect"]
 
 
 def test_planning_and_applying_a_release_tell_how_far_they_are(tmp_path: Path) -> None:
@@ -43,13 +59,10 @@ def test_planning_and_applying_a_release_tell_how_far_they_are(tmp_path: Path) -
     inv = world.open(remediation, way="release")
     told: dict[str, list[tuple[int, int]]] = {}
 
-    def bar(words: str) -> Callable[[int, int], None]:
-        def move(done: int, total: int) -> None:
-            told.setdefault(words, []).append((done, total))
+    def tell(words: str, done: int = 0, total: int = 0, /) -> None:
+        told.setdefault(words, []).append((done, total))
 
-        return move
-
-    inv.progress = bar
+    inv.progress = tell
     plan = inv.plan("6.1")
     assert told["listed"][-1] == (3, 0)
     assert not plan.is_empty

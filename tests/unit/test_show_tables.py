@@ -9,15 +9,14 @@ import pytest
 from markupsafe import Markup
 
 from runbook_lib.model import Finding, Plot, Reading, Status
-from runbook_lib.show.cards import fact_rows, reading_html, reading_text
+from runbook_lib.show.display import describe
 from runbook_lib.show.plots import plot_ages, plot_lines, plot_reading
 from runbook_lib.show.tables import (
-    findings_frame,
+    Table,
     page_of_plan,
     pill,
-    readings_frame,
-    render_rows,
-    render_table,
+    tabulate_facts,
+    tabulate_findings,
 )
 from runbook_lib.show.text import (
     clip,
@@ -114,38 +113,41 @@ def test_a_status_is_word_and_icon_and_colour(status: Status) -> None:
     assert "background-color:#" in html
 
 
-def test_frames_have_their_columns_also_when_empty() -> None:
-    assert list(readings_frame([]).columns) == list(readings_frame([reading()]).columns)
-    assert len(readings_frame([])) == 0
-    assert list(findings_frame([]).dtypes.astype(str))[2] == "float64"
-
-
 def test_findings_come_most_supported_first() -> None:
     names = {"refuted": "surge", "undecided": "bad_prefix", "supported": "store_down"}
     found = [Finding(name=n, status=s, score=0.1) for s, n in names.items()]  # type: ignore[arg-type]
 
-    assert list(findings_frame(found)["cause"]) == ["store_down", "bad_prefix", "surge"]
+    causes = [row["cause"] for row in tabulate_findings(found, "Causes").rows]
+    assert causes == ["store_down", "bad_prefix", "surge"]
 
 
 def test_a_table_has_caption_scope_and_escaped_cells() -> None:
-    html = render_table(readings_frame([reading(name="<script>")]), caption="<b>")
+    html = Table("<b>", [{"name": "<script>", "a_b": 1, "status": "ok"}]).to_html()
 
     assert "<caption" in html
-    assert html.count('scope="col"') == 8
+    assert html.count('scope="col"') == 3
     assert "<script>" not in html
     assert "&lt;b&gt;" in html
 
 
 def test_a_table_without_rows_says_none() -> None:
-    assert "none" in render_rows([], caption="x", columns=("a",))
+    assert "none" in Table("x", [], ("a",)).to_html()
+    assert "none" in Table("x", []).to_html()
+
+
+def test_a_table_is_text_too_and_the_same_cells_are_in_both() -> None:
+    table = Table("x", [{"key": "k", "size_bytes": 2048, "excluded": {"a": 1}, "none": ""}])
+    assert list(table.iter_cells()) == [["k", "2.0 KiB", "a 1", ""]]
+    assert table.to_text() == "  k · 2.0 KiB · a 1"
+    assert all(f">{cell}</td>" in table.to_html() for cell in ("k", "2.0 KiB", "a 1"))
 
 
 def test_a_card_shows_value_reason_source_and_rows() -> None:
-    card = reading_html(reading(rows=[{"key": "pending/1.pdf"}] * 30, facts={"seq": 3}))
+    card = describe(reading(rows=[{"key": "pending/1.pdf"}] * 30, facts={"seq": 3})).to_html()
 
-    for text in ("27.4 min", "it fires", "promql", "pending/1.pdf", "first 20 of 30 rows"):
+    for text in ("27.4 min", "it fires", "promql", "pending/1.pdf", "20 of 30 rows"):
         assert text in card
-    assert reading_text(reading()).startswith("✖ breach · 2.1 lag: 27.4 min")
+    assert describe(reading()).to_text().startswith("✖ breach · 2.1 lag: 27.4 min")
 
 
 def test_facts_are_plain_and_sizes_are_for_people() -> None:
@@ -155,7 +157,7 @@ def test_facts_are_plain_and_sizes_are_for_people() -> None:
         "keys": ["a", "b"],
     }
 
-    assert fact_rows(facts) == [
+    assert tabulate_facts(facts).rows == [
         {"name": "free bytes", "value": "2.0 KiB"},
         {"name": "excluded", "value": "synthetic 2, none –"},
         {"name": "keys", "value": "a, b"},

@@ -29,12 +29,9 @@ from runbook_lib.section import (
 )
 from runbook_lib.sections import SECTIONS
 from runbook_lib.settings import Settings
-from runbook_lib.show import cards
-from runbook_lib.show.entrance import door
-from runbook_lib.show.forms import form
-from runbook_lib.show.live_view import live
-from runbook_lib.show.plans import confirm, plan_table, take_back
-from runbook_lib.show.writing import write_down
+from runbook_lib.show.display import describe
+from runbook_lib.show.incident_overview import overview
+from runbook_lib.show.widgets import confirm, form, live, plan_table, take_back, write_down
 from tests.support.incidents import make_incident, tell_incident
 
 DETECTION = SECTIONS["02_signals_detection"]
@@ -137,7 +134,7 @@ class TestForm:
         bundle = form(DETECTION, {"ticket_id": "<b>"})._repr_mimebundle_()
 
         assert "&lt;b&gt;" in bundle["text/html"]
-        assert "window_minutes = 60" in bundle["text/plain"]
+        assert "window_minutes: 60" in bundle["text/plain"]
         assert "application/vnd.jupyter.widget-view+json" in bundle
 
     @pytest.mark.parametrize("name", SECTIONS)
@@ -218,11 +215,11 @@ class TestPlanTable:
         assert "1 objects; page 1 of 1" in table._shown.value
 
     def test_the_plans_card_says_that_nothing_was_changed_and_how_to_approve(self) -> None:
-        card = cards.plan_html(PLAN)
+        card = describe(PLAN).to_html()
 
         for text in ("Nothing was changed.", PLAN.sha256, "rel-1", "2.0 KiB", "synthetic 3"):
             assert text in card
-        assert "planned, nothing was changed" in cards.plan_text(PLAN)
+        assert "Nothing was changed." in describe(PLAN).to_text()
 
 
 class TestLive:
@@ -298,7 +295,7 @@ def _opened(incident: Incident) -> Investigation:
     return cast(Investigation, SimpleNamespace(incident=incident, journal=journal))
 
 
-class TestDoor:
+class TestOverview:
     @pytest.mark.parametrize(
         ("until", "notebook"), [("plan", "06_remediation"), ("end", "07_postmortem")]
     )
@@ -306,7 +303,7 @@ class TestDoor:
         self, tmp_path: Path, until: str, notebook: str
     ) -> None:
         incident = tell_incident(tmp_path, until=until).incident
-        found = door(
+        found = overview(
             cast(Investigation, SimpleNamespace(incident=incident, journal=incident.journal.view()))
         )
 
@@ -319,7 +316,7 @@ class TestDoor:
     ) -> None:
         drill = make_incident(tmp_path, drill=True).incident
         incident = make_incident(tmp_path).incident
-        found = door(
+        found = overview(
             cast(Investigation, SimpleNamespace(incident=incident, journal=incident.journal.view()))
         )
 
@@ -333,4 +330,4 @@ def test_an_action_without_a_way_back_says_so() -> None:
         step="6.2", action="restart", phase=ActionPhase.PLANNED, target="x", reversible=False
     )
 
-    assert "cannot be undone" in cards.action_html(entry)
+    assert "cannot be undone" in describe(entry).to_html()

@@ -1,4 +1,4 @@
-"""The door: what is going on, which incident is open, the last drill, where to go next."""
+"""What is going on: the newest incidents, the last drill, and where to go next."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..errors import RunbookError
 from ..investigation import Investigation
 from ..model import CauseStatus, Json, Verdict
 from ..record.incident import Incident, list_incidents
-from .tables import render_rows
+from .tables import Table
 from .text import safe, visible
 
-__all__ = ["Door", "FileLink", "door", "file_link"]
+__all__ = ["FileLink", "Overview", "file_link", "overview"]
 
 _NEXT = {
     "": ("02_signals_detection", "Is there an incident? Read the signals."),
@@ -33,8 +33,8 @@ _NEXT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """What the door shows."""
+class Overview:
+    """What is open, and where to go."""
 
     incidents: tuple[Mapping[str, Json], ...]
     last_drill: Mapping[str, Json]
@@ -45,21 +45,19 @@ class Door:
         link = Markup('<p><b>{}</b> Go to <a href="{}.ipynb">{}</a>.</p>').format(
             safe(self.why), self.next_notebook, self.next_notebook
         )
-        drill = [self.last_drill] if self.last_drill else []
-        parts = (
-            link,
-            render_rows(self.incidents, caption="The newest incidents"),
-            render_rows(drill, caption="The last drill"),
-        )
-        return str(Markup("").join(parts))
+        return str(Markup("").join([link, *(table.to_html() for table in self._tables)]))
 
     def __repr__(self) -> str:
-        rows = [*self.incidents, *([self.last_drill] if self.last_drill else [])]
-        lines = (" · ".join(f"{k} {v}" for k, v in row.items() if v is not None) for row in rows)
-        return visible("\n".join([f"{self.why} Go to {self.next_notebook}.", *lines]))
+        first = f"{self.why} Go to {self.next_notebook}."
+        return visible("\n".join([first, *(table.to_text() for table in self._tables)]))
+
+    @property
+    def _tables(self) -> tuple[Table, Table]:
+        drill = [self.last_drill] if self.last_drill else []
+        return Table("The newest incidents", self.incidents), Table("The last drill", drill)
 
 
-def door(inv: Investigation) -> Door:
+def overview(inv: Investigation) -> Overview:
     """Return what is open, how the last drill went, and where to go next. Only reads."""
     home = inv.incident.folder.parent
     found: list[dict[str, Json]] = []
@@ -80,7 +78,7 @@ def door(inv: Investigation) -> Door:
     drills = [row for row in found if row["drill"]]
     notebook, why = _NEXT.get(_read_state(inv), _NEXT[""])
     incidents = tuple(row for row in found if not row["drill"])[:5]
-    return Door(incidents, drills[0] if drills else {}, notebook, why)
+    return Overview(incidents, drills[0] if drills else {}, notebook, why)
 
 
 def _read_state(inv: Investigation) -> str:

@@ -1,0 +1,226 @@
+"""How a notebook shows a reading, a conclusion, an action and a plan: one card, two renderings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any, Self
+
+from markupsafe import Markup
+
+from ..analysis.causes import CAUSES
+from ..approvals import Plan
+from ..investigation import Investigation as _Investigation
+from ..model import ActionEntry, CauseStatus, Conclusion, Reading
+from ..section import SectionModule
+from ..settings import Settings
+from .progress import make_bars
+from .tables import Table, get_tone, pill, tabulate_facts, tabulate_findings
+from .text import VERDICT_WORDS, clip, format_value, safe, visible
+
+__all__ = ["Card", "Investigation", "describe", "register_formatters"]
+
+_SHOWN_ROWS = 20
+_SHOWN_EVENTS = 60
+_LONGEST = 8_000
+_FOLD = Markup("<details><summary>text</summary><pre>{}</pre></details>")
+# What an action is, which its heading says already.
+_IDENTITY = {"action", "plan", "sha256", "step", "target", "way_back", "reason"}
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What is shown of one thing.
+
+    Attributes
+    ----------
+    status : a word that becomes a pill; empty: none
+    heading, text : the first line, its beginning in bold
+    lines : under it; an empty one is left out
+    code : to be copied
+    long_text : behind a fold, and in HTML alone
+    """
+
+    heading: str = ""
+    text: str = ""
+    status: str = ""
+    lines: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    code: str = ""
+    long_text: str = ""
+
+    def to_text(self) -> str:
+        """Return plain text; what is folded is left out."""
+        status = f"{get_tone(self.status)[1]} {self.status} · " if self.status else ""
+        parts = [f"{status}{self.heading} {self.text}".strip()]
+        parts += [f"  {line}" for line in self.lines if line]
+        parts += [table.to_text() for table in self.tables if not table.is_folded]
+        parts += [f"  {line}" for line in self.code.splitlines()]
+        return visible(clip("\n".join(part for part in parts if part), _LONGEST))
+
+    def to_html(self) -> Markup:
+        """Return HTML; everything escaped."""
+        first = (pill(self.status) if self.status else "", safe(self.heading), safe(self.text))
+        parts = [
+            Markup("<p style='margin:0'>{} <b>{}</b> {}</p>").format(*first) if any(first) else "",
+            *(Markup("<p style='margin:2px 0'>{}</p>").format(safe(t)) for t in self.lines if t),
+            *(table.to_html() for table in self.tables),
+            Markup("<pre>{}</pre>").format(safe(self.code, 6_000)) if self.code else "",
+            _FOLD.format(safe(self.long_text, 6_000)) if self.long_text else "",
+        ]
+        return Markup("<div>{}</div>").format(Markup("").join(parts))
+
+
+def describe(thing: Any) -> Card:
+    """Return the card of a reading, a conclusion, an action, a plan or an investigation."""
+    return next(make for kind, make in _CARDS.items() if isinstance(thing, kind))(thing)
+
+
+def _describe_reading(reading: Reading) -> Card:
+    value = format_value(reading.value, reading.unit)
+    breach = f" (breach when {reading.threshold})" if reading.threshold else ""
+    caption = f"{reading.step} {reading.name}: {min(len(reading.rows), _SHOWN_ROWS)} of "
+    tables = [
+        Table(
+            f"{caption}{len(reading.rows)} rows",
+            reading.rows[:_SHOWN_ROWS],
+            reading.columns,
+            is_folded=not reading.columns,
+        )
+    ] * bool(reading.rows)
+    facts = tabulate_facts(reading.facts, f"{reading.step}: details", is_folded=True)
+    return Card(
+        f"{reading.step} {reading.name}:",
+        f"{value}{breach}",
+        str(reading.status),
+        (
+            reading.reason,
+            f"read {reading.observed_at:%Y-%m-%d %H:%M:%SZ} from {reading.source}",
+        ),
+        (*tables, *([facts] if facts.rows else [])),
+        long_text=reading.text,
+    )
+
+
+def _describe_conclusion(conclusion: Conclusion) -> Card:
+    supported = [f for f in conclusion.findings if f.status is CauseStatus.SUPPORTED]
+    missing = ", ".join(conclusion.unknown_steps)
+    tables = [tabulate_findings(conclusion.findings, "Causes, the most supported first")]
+    if events := conclusion.timeline[-_SHOWN_EVENTS:]:
+        caption = f"What happened, UTC: the last {len(events)} of {len(conclusion.timeline)}"
+        tables.append(Table(caption, list(map(asdict, events)), is_folded=True))
+    return Card(
+        f"{VERDICT_WORDS[conclusion.verdict]}:",
+        conclusion.summary,
+        str(conclusion.verdict),
+        (
+            *(f"{CAUSES[f.name].words} → {f.next_step}" for f in supported),
+            f"Could not be read: {missing}" if missing else "",
+        ),
+        tuple(table for table in tables if table.rows),
+    )
+
+
+def _describe_action(entry: ActionEntry) -> Card:
+    facts = tabulate_facts(
+        {k: v for k, v in entry.result.items() if k not in _IDENTITY}, "What came of it"
+    )
+    way_back = entry.undo or ("" if entry.reversible else "there is none: this cannot be undone")
+    # without anything done there is nothing to take back
+    has_way = way_back and entry.action != "none"
+    return Card(
+        entry.step,
+        f"{entry.action} on {entry.target}",
+        str(entry.phase),
+        (entry.reason, f"Way back: {way_back}" if has_way else ""),
+        (facts,) if facts.rows else (),
+    )
+
+
+def _describe_plan(plan: Plan) -> Card:
+    if plan.is_empty:
+        why = plan.summary.get("reason") or plan.target
+        return Card(plan.step, f"Nothing to do. {why}", "planned")
+    facts = {k: v for k, v in plan.summary.items() if k not in ("action", "target")}
+    facts.setdefault("way_back", plan.way_back or "there is none")
+    tables = [tabulate_facts(facts, "What would happen")]
+    if objects := [row.to_json() for row in islice(plan.rows, _SHOWN_ROWS)]:
+        caption = f"The first {len(objects)} objects; show.plan_table(plan) pages through all"
+        tables.append(Table(caption, objects, is_folded=True))
+    return Card(
+        plan.step,
+        f"{plan.action} on {plan.target}",
+        "planned",
+        ("Nothing was changed. To carry it out, confirm it below, or set in the parameters cell:",),
+        tuple(tables),
+        f"plan = {plan.id!r}\napprove = {plan.sha256!r}",
+    )
+
+
+def _describe_investigation(inv: _Investigation) -> Card:
+    facts = {
+        "incident": inv.incident.id,
+        "opened": inv.incident.facts.get("opened_at"),
+        "journal entries": len(inv.incident.journal.read()),
+        "environment": inv.settings.runbook_environment,
+        "ticket": inv.ticket_id or "none",
+        "folder": str(inv.incident.folder),
+    }
+    return Card(inv.section.TITLE, tables=(tabulate_facts(facts, "This incident"),))
+
+
+_CARDS: dict[type, Callable[[Any], Card]] = {
+    Reading: _describe_reading,
+    Conclusion: _describe_conclusion,
+    ActionEntry: _describe_action,
+    Plan: _describe_plan,
+    _Investigation: _describe_investigation,
+}
+
+
+class Investigation(_Investigation):
+    """One section at work on one incident; in IPython its values show themselves."""
+
+    @classmethod
+    def open(
+        cls,
+        incident_id: str = "",
+        *,
+        section: SectionModule,
+        settings: Settings | None = None,
+        **parameters: Any,
+    ) -> Self:
+        """Open the incident's folder for one section, and teach IPython to show what it gives."""
+        is_shown = register_formatters()
+        inv = super().open(incident_id, section=section, settings=settings, **parameters)
+        if is_shown:
+            inv.progress = make_bars()
+        return inv
+
+    def _repr_html_(self) -> str:
+        return str(describe(self).to_html())
+
+    def __repr__(self) -> str:
+        return describe(self).to_text()
+
+
+def register_formatters() -> bool:
+    """Tell IPython how to show readings, conclusions, actions and plans.
+
+    Returns
+    -------
+    Whether IPython runs here. Registering again changes nothing.
+    """
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    if shell is None or shell.display_formatter is None:
+        return False
+    formatters = shell.display_formatter.formatters
+    for kind in (Reading, Conclusion, ActionEntry, Plan):
+        formatters["text/html"].for_type(kind, lambda thing: str(describe(thing).to_html()))
+        formatters["text/plain"].for_type(
+            kind, lambda thing, printer, _cycle: printer.text(describe(thing).to_text())
+        )
+    return True

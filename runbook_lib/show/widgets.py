@@ -1,0 +1,470 @@
+"""What a notebook asks and offers: forms, approvals, plans page by page, live readings, notes.
+
+Nothing happens before somebody presses a button. Without a front end that shows widgets each is a
+table or a sentence, and the notebook goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, MutableMapping
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from markupsafe import Markup
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from ..approvals import Plan
+from ..errors import RunbookError
+from ..investigation import Investigation
+from ..model import Reading
+from ..section import SectionModule, split_list
+from .display import Card, describe
+from .tables import Table, page_of_plan
+from .text import format_value, safe
+
+__all__ = [
+    "Confirmation",
+    "Form",
+    "LiveView",
+    "PlanTable",
+    "TakeBack",
+    "Writing",
+    "confirm",
+    "form",
+    "live",
+    "plan_table",
+    "take_back",
+    "write_down",
+]
+
+_BOUNDS = {"ge": "at least", "gt": "over", "le": "at most", "lt": "under"}
+_PAGE_ROWS = 200
+_COLUMNS = ("key", "order_id", "age_start", "size_bytes", "to")
+_SHORT = 8
+
+
+class _Widget:
+    """Something to press, and what it says where nothing can be pressed."""
+
+    _box: Any
+
+    def _describe(self) -> Iterable[Card]:
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        cards = list(self._describe())
+        return {
+            **dict(self._box._repr_mimebundle_(**kwargs) or {}),
+            "text/html": str(Markup("<hr>").join(card.to_html() for card in cards)),
+            "text/plain": "\n".join(card.to_text() for card in cards),
+        }
+
+
+def form(section: SectionModule, namespace: MutableMapping[str, Any]) -> Form:
+    """Return a form over a section's parameters.
+
+    Parameters
+    ----------
+    section : a module of ``runbook_lib.sections``
+    namespace : where the parameters are variables: ``globals()`` in a notebook. Pressing "Use
+        these" writes the checked values there, and nothing else does
+    """
+    return Form(section, namespace)
+
+
+class Form(_Widget):
+    """The form; ``values`` are the parameters in use."""
+
+    def __init__(self, section: SectionModule, namespace: MutableMapping[str, Any]) -> None:
+        import ipywidgets as widgets
+
+        self._section, self._namespace = section, namespace
+        self._fields: dict[str, Any] = {}
+        self._errors: dict[str, Any] = {}
+        rows = []
+        for name, info in section.Parameters.model_fields.items():
+            self._fields[name] = _make_widget(name, info, self.values.get(name))
+            self._errors[name] = widgets.HTML(layout={"margin": "0 0 0 8px"})
+            help_text = widgets.HTML(
+                str(safe(_describe_field(info))), layout={"margin": "0 0 0 8px"}
+            )
+            rows.append(widgets.HBox([self._fields[name], help_text, self._errors[name]]))
+        self.button = widgets.Button(description="Use these", button_style="primary")
+        self.button.on_click(lambda _: self.use())
+        self._said = widgets.HTML()
+        # A front end may send the click before the value: then this shows that it came too late.
+        for field in self._fields.values():
+            field.observe(self._note_change, names="value")
+        self._box = widgets.VBox([*rows, widgets.HBox([self.button, self._said])])
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The parameters as the notebook has them now."""
+        defaults = {n: f.default for n, f in self._section.Parameters.model_fields.items()}
+        return {name: self._namespace.get(name, default) for name, default in defaults.items()}
+
+    def use(self) -> bool:
+        """Check what stands in the fields and use it; says beside each field what is wrong.
+
+        Returns
+        -------
+        Whether the values are in use now.
+        """
+        raw = {name: _read_widget(widget) for name, widget in self._fields.items()}
+        wrong: dict[str, str] = {}
+        try:
+            checked = self._section.Parameters(**raw)
+        except ValidationError as error:
+            for item in error.errors(include_input=False, include_url=False):
+                wrong[str(item["loc"][0]) if item["loc"] else ""] = item["msg"]
+        for name, place in self._errors.items():
+            place.value = str(_complain(wrong[name])) if name in wrong else ""
+        if wrong:
+            general = wrong.get("", "Nothing was changed. Correct the marked fields.")
+            self._said.value = str(_complain(general))
+            return False
+        self._namespace.update(checked.model_dump())
+        self._said.value = "✓ In use. Now run the cells below."
+        return True
+
+    def _note_change(self, _: object) -> None:
+        self._said.value = "Changed, not in use yet: press “Use these”."
+
+    def _describe(self) -> Iterable[Card]:
+        rows = [
+            {"parameter": name, "value": format_value(value) or "(empty)"}
+            for name, value in self.values.items()
+        ]
+        caption = "Parameters in use. To change them, edit the cell above."
+        return [Card(tables=(Table(caption, rows),))]
+
+
+def _make_widget(name: str, info: FieldInfo, value: Any) -> Any:
+    import ipywidgets as widgets
+
+    kinds = [k for k in get_args(info.annotation) or (info.annotation,) if k is not NoneType]
+    layout = {"width": "30rem"}
+    common = {"description": name, "style": {"description_width": "12rem"}, "layout": layout}
+    if get_origin(info.annotation) is Literal:
+        return widgets.Dropdown(options=list(get_args(info.annotation)), value=value, **common)
+    if kinds == [bool]:
+        return widgets.Checkbox(value=bool(value), **{**common, "indent": True})
+    # Numbers are typed as text: a bounded number widget would change a wrong value in silence.
+    text = "" if value is None else format(value, "g") if isinstance(value, float) else str(value)
+    box = widgets.Text(value=text, continuous_update=False, **common)
+    box.is_optional = NoneType in get_args(info.annotation)
+    return box
+
+
+def _read_widget(widget: Any) -> Any:
+    value = widget.value
+    return None if value == "" and getattr(widget, "is_optional", False) else value
+
+
+def _describe_field(info: FieldInfo) -> str:
+    bounds = [
+        f"{words} {limit:g}"
+        for limits in info.metadata
+        for bound, words in _BOUNDS.items()
+        if isinstance(limit := getattr(limits, bound, None), int | float)
+    ]
+    return "; ".join([info.description or "", *([", ".join(bounds)] if bounds else [])])
+
+
+def _complain(text: str) -> Markup:
+    return Markup('<span style="color:#a3230f;font-weight:600">✖ {}</span>').format(safe(text))
+
+
+def plan_table(plan: Plan) -> PlanTable:
+    """Show a plan's objects: filtered, sorted, 200 at a time, whatever the plan's size."""
+    return PlanTable(plan)
+
+
+def confirm(plan: Plan, namespace: MutableMapping[str, Any]) -> Confirmation:
+    """Ask for the first eight characters of the plan's hash, typed by hand.
+
+    Parameters
+    ----------
+    plan : what would be approved
+    namespace : ``globals()``; the right characters add the plan's SHA-256 to its ``approve``
+
+    Notes
+    -----
+    Nothing is pressed in a headless run or by "Run All": the gated cell below then stops.
+    """
+    return Confirmation(plan, namespace)
+
+
+def take_back(plan: Plan, namespace: MutableMapping[str, Any]) -> TakeBack:
+    """Offer to plan the way back of a release that was just carried out.
+
+    Parameters
+    ----------
+    plan : the release
+    namespace : ``globals()``; the button puts the plan's id into its ``undo``
+
+    Notes
+    -----
+    Changes nothing but ``undo``: the cells below plan, ask and take back.
+    """
+    return TakeBack(plan, namespace)
+
+
+class PlanTable(_Widget):
+    """One page of a plan's rows, with controls where the front end has widgets."""
+
+    def __init__(self, plan: Plan) -> None:
+        import ipywidgets as widgets
+
+        self._plan, self.page = plan, 1
+        self.contains = widgets.Text(description="Filter", continuous_update=False)
+        self.sort_by = widgets.Dropdown(description="Sort by", options=_COLUMNS[:-1])
+        self.descending = widgets.Checkbox(description="Descending")
+        self._before = widgets.Button(description="Previous")
+        self._after = widgets.Button(description="Next")
+        self._shown = widgets.HTML()
+        self._before.on_click(lambda _: self.turn(-1))
+        self._after.on_click(lambda _: self.turn(1))
+        controls = [self.contains, self.sort_by, self.descending]
+        for control in controls:
+            control.observe(lambda _: self.turn(-self.page), names="value")
+        bar = widgets.HBox([*controls, self._before, self._after])
+        self._box = widgets.VBox([bar, self._shown])
+        self.turn(0)
+
+    def turn(self, pages: int) -> None:
+        """Turn so many pages on (or back), as far as there are pages."""
+        wanted = max(1, self.page + pages)
+        sort_by = self.sort_by.value
+        rows, found = page_of_plan(
+            (row.to_json() for row in self._plan.rows),
+            page=wanted,
+            page_rows=_PAGE_ROWS,
+            contains=self.contains.value,
+            sort_by="" if sort_by == "key" and not self.descending.value else sort_by,
+            descending=self.descending.value,
+        )
+        last = max(1, -(-found // _PAGE_ROWS))
+        if wanted > last:
+            self.page = last
+            return
+        self.page = wanted
+        self._before.disabled, self._after.disabled = wanted == 1, wanted == last
+        caption = f"{found} objects; page {wanted} of {last}"
+        self._table = Table(caption, rows, _COLUMNS)
+        self._shown.value = str(self._table.to_html())
+
+    def _describe(self) -> Iterable[Card]:
+        return [Card(tables=(self._table,))]
+
+
+class Confirmation(_Widget):
+    """The question for a plan's short hash."""
+
+    def __init__(self, plan: Plan, namespace: MutableMapping[str, Any]) -> None:
+        import ipywidgets as widgets
+
+        self._plan, self._namespace = plan, namespace
+        self.typed = widgets.Text(placeholder=f"first {_SHORT} characters of the hash")
+        self.button = widgets.Button(description="Approve", button_style="warning")
+        self.button.disabled = plan.is_empty
+        self._said = widgets.HTML()
+        self.button.on_click(lambda _: self.approve())
+        # A front end may send the click before the text: then this shows that it came too late.
+        self.typed.observe(lambda _: self._say("Not approved yet: press Approve."), names="value")
+        self._box = widgets.HBox([self.typed, self.button, self._said])
+
+    def _say(self, text: str) -> None:
+        self._said.value = text
+
+    def approve(self) -> bool:
+        """Add the plan's hash to ``approve`` when the typed characters are its first ones."""
+        if self.typed.value.strip().lower() != self._plan.sha256[:_SHORT]:
+            self._say("✖ That is not this plan's hash. Nothing was approved.")
+            return False
+        approved = split_list(str(self._namespace.get("approve", "")))
+        if self._plan.sha256 not in approved:
+            approved.append(self._plan.sha256)
+        self._namespace["approve"] = ",".join(approved)
+        self._say("✓ Approved. Nothing was changed yet: run the next cell.")
+        return True
+
+    def _describe(self) -> Iterable[Card]:
+        plan = self._plan
+        is_approved = plan.sha256 in split_list(str(self._namespace.get("approve", "")))
+        words = f"{plan.action} on {plan.target}, hash {plan.sha256[:_SHORT]}"
+        words = f"{'approved' if is_approved else 'not approved'}: {words}"
+        return [Card(text="nothing to approve: the plan is empty" if plan.is_empty else words)]
+
+
+class TakeBack(_Widget):
+    """The offer to take a release back."""
+
+    def __init__(self, plan: Plan, namespace: MutableMapping[str, Any]) -> None:
+        import ipywidgets as widgets
+
+        self._plan, self._namespace = plan, namespace
+        self.button = widgets.Button(description="Plan the way back")
+        self.button.layout.width = "auto"
+        self.button.disabled = plan.action != "release" or plan.is_empty
+        self._said = widgets.HTML()
+        self.button.on_click(lambda _: self.choose())
+        self._box = widgets.HBox([self.button, self._said])
+
+    def choose(self) -> None:
+        """Name the release in ``undo``."""
+        self._namespace["undo"] = self._plan.id
+        self._said.value = "✓ Chosen. Nothing was changed: run the next cells."
+
+    def _describe(self) -> Iterable[Card]:
+        named = str(self._namespace.get("undo", ""))
+        words = f"to be taken back: {named}" if named else "nothing was chosen to be taken back"
+        return [Card(text=words)]
+
+
+def live(inv: Investigation, *steps: str, every_s: float = 10) -> LiveView:
+    """Show the readings of some steps, refreshed on demand or every few seconds until stopped.
+
+    Parameters
+    ----------
+    inv : reads them; its section has the steps
+    steps : ids, such as ``2.1``
+    every_s : seconds between two refreshes, after "Start" was pressed
+
+    Notes
+    -----
+    Only reads. A reading is journalled when its status changes, not at every refresh. The cell
+    returns at once: other cells run meanwhile.
+    """
+    return LiveView(inv, steps, every_s)
+
+
+class LiveView(_Widget):
+    """The view; ``refresh``, ``start`` and ``stop`` are its buttons."""
+
+    def __init__(self, inv: Investigation, steps: tuple[str, ...], every_s: float) -> None:
+        import ipywidgets as widgets
+
+        self._inv, self._steps, self._every_s = inv, steps, max(1.0, every_s)
+        self._stopped = threading.Event()
+        self._stopped.set()
+        self._busy = threading.Lock()
+        self._readings: dict[str, Reading] = {}
+        self._shown = widgets.HTML()
+        self._said = widgets.HTML()
+        self._buttons = {
+            name: widgets.Button(description=name) for name in ("Refresh now", "Start", "Stop")
+        }
+        for name, call in zip(self._buttons, (self.refresh, self.start, self.stop), strict=True):
+            self._buttons[name].on_click(lambda _, call=call: call())
+        bar = widgets.HBox([*self._buttons.values(), self._said])
+        self._box = widgets.VBox([bar, self._shown])
+        self.refresh()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it refreshes by itself."""
+        return not self._stopped.is_set()
+
+    @property
+    def readings(self) -> dict[str, Reading]:
+        """The newest reading of each step."""
+        return dict(self._readings)
+
+    def refresh(self) -> None:
+        """Read every step now; does nothing while a refresh is under way."""
+        if not self._busy.acquire(blocking=False):
+            return
+        try:
+            for step in self._steps:
+                reading = self._inv.observe(step)
+                old = self._readings.get(step)
+                self._readings[step] = reading
+                if old is None or old.status is not reading.status:
+                    self._inv.record("reading", {"reading": reading.model_dump(mode="json")})
+            cards = (card.to_html() for card in self._describe())
+            self._shown.value = str(Markup("<hr>").join(cards))
+            at = f"{self._inv.now():%H:%M:%SZ}"
+            again = f", again every {self._every_s:g} s" if self.is_running else ""
+            self._said.value = f"read at {at}{again}"
+        except RunbookError as error:
+            self._said.value = str(Markup("could not refresh: {}").format(safe(error)))
+        finally:
+            self._busy.release()
+
+    def start(self) -> None:
+        """Refresh every few seconds, on a thread of its own, until ``stop``."""
+        if self.is_running:
+            return
+        self._stopped.clear()
+        threading.Thread(target=self._run, name="live-readings", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop refreshing; the last readings stay."""
+        self._stopped.set()
+        self._said.value = f"stopped at {self._inv.now():%H:%M:%SZ}"
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self.refresh()
+            self._stopped.wait(self._every_s)
+
+    def _describe(self) -> Iterable[Card]:
+        return [describe(reading) for reading in self._readings.values()]
+
+
+def write_down(inv: Investigation, questions: Mapping[str, str]) -> Writing:
+    """Ask questions whose answers become notes in the incident's journal.
+
+    Parameters
+    ----------
+    inv : its incident gets the notes
+    questions : step of the checklist → question; a saved answer ticks that step
+
+    Notes
+    -----
+    Changes the journal only, and only when "Save" is pressed. Notes are appended: nobody's words
+    are overwritten.
+    """
+    return Writing(inv, questions)
+
+
+class Writing(_Widget):
+    """The form of free texts, and the notes that the journal has already."""
+
+    def __init__(self, inv: Investigation, questions: Mapping[str, str]) -> None:
+        import ipywidgets as widgets
+
+        self._inv = inv
+        self.answers = {
+            step: widgets.Textarea(placeholder=question, layout={"width": "48rem"})
+            for step, question in questions.items()
+        }
+        self.button = widgets.Button(description="Save", button_style="primary")
+        self._said = widgets.HTML()
+        self.button.on_click(lambda _: self.save())
+        fields = [
+            widgets.VBox([widgets.Label(f"{step} {question}"), self.answers[step]])
+            for step, question in questions.items()
+        ]
+        self._box = widgets.VBox([*fields, widgets.HBox([self.button, self._said])])
+
+    def save(self) -> int:
+        """Append each answer that is not empty as a note; returns how many."""
+        written = 0
+        for step, field in self.answers.items():
+            if text := field.value.strip():
+                self._inv.note(text, checklist=step)
+                field.value = ""
+                written += 1
+        self._said.value = f"✓ {written} saved to the journal." if written else "Nothing to save."
+        return written
+
+    def _describe(self) -> Iterable[Card]:
+        notes = [
+            {"at": f"{e.at:%H:%M:%SZ}", "step": e.data.get("checklist"), "text": e.data.get("text")}
+            for e, _ in self._inv.journal.notes
+        ]
+        return [Card(tables=(Table("Notes in the journal", notes),))]
