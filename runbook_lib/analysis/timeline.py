@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ..model import Event
-from .backlog import Point, clean_points
+from .drain_forecast import Point, clean_points
 from .log_groups import LogGroups
 
 __all__ = [

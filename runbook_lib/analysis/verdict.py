@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..model import Cause, CauseStatus, ClearTime, Status, Verdict, format_time
-from .backlog import Point, clean_points
+from .drain_forecast import Point, clean_points
 
 __all__ = ["Recovery", "VerdictResult", "compute_recovery", "compute_verdict"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..analysis.backlog import Backlog, PlanEffect, Rate, compute_backlog, compute_plan_effect
+from ..analysis.drain_forecast import Backlog, Rate, compute_backlog, compute_plan_effect
 from ..approvals import Plan, load_plan
 from ..change.release import MOVE
 from ..change.service_actions import SERVICE
@@ -32,12 +32,11 @@ def read_plan_effect(inv: Investigation) -> Outcome:
         return ok("no release by move is planned: nothing to compare")
     waiting = read_waiting(inv, [plan.content.move.header.source])
     real = [(o.info.key, waiting.minutes(o)) for o in waiting.of("real")]
-    effect, missing, left = _compute(inv, real, {row.key for row in plan.rows})
+    rows, words, gain = _compare(inv, real, plan)
     return ok(
-        f"{len(real)} objects wait now, {left} after it; {effect.after.outlook}: "
-        f"{effect.after.reason}{missing}",
-        value=effect.oldest_gain_minutes and round(effect.oldest_gain_minutes, 1),
-        rows=_to_rows(effect.before, effect.after),
+        words,
+        value=gain and round(gain, 1),
+        rows=rows,
         columns=("what", "now", "after the plan"),
         facts={"plan": plan.id},
     )
@@ -52,39 +51,37 @@ def describe_effect(inv: Investigation, plan: Plan) -> tuple[list[dict[str, Json
     """
     now = inv.now()
     real = [(key, max(0.0, (now - at).total_seconds() / 60)) for key, at in plan.content.observed]
-    effect, missing, left = _compute(inv, real, {row.key for row in plan.rows})
-    words = f"{len(real)} objects wait now, {left} after it; {effect.after.outlook}: "
-    return _to_rows(effect.before, effect.after), f"{words}{effect.after.reason}{missing}"
+    return _compare(inv, real, plan)[:2]
 
 
-def _compute(
-    inv: Investigation, real: list[tuple[str, float]], planned: set[str]
-) -> tuple[PlanEffect, str, int]:
+def _compare(
+    inv: Investigation, real: list[tuple[str, float]], plan: Plan
+) -> tuple[list[dict[str, Json]], str, float | None]:
+    """Return the backlog now and after the plan as rows and in words, and the lag taken off."""
+    planned = {row.key for row in plan.rows}
     stay = [minutes for key, minutes in real if key not in planned]
     rates, error = attempt(lambda: read_rates(inv))
-    missing = f"; the rates could not be read: {error}" if error else ""
-    backlog = compute_backlog(
+    before = compute_backlog(
         objects=len(real),
         oldest_minutes=max((minutes for _, minutes in real), default=0.0),
         arrival=rates["arrival"] if rates else None,
         drain=rates["drain"] if rates else None,
     )
-    effect = compute_plan_effect(
-        backlog,
+    after, gain = compute_plan_effect(
+        before,
         planned_objects=len(real) - len(stay),
         oldest_left_minutes=max(stay, default=None),
     )
-    return effect, missing, len(stay)
-
-
-def _to_rows(before: Backlog, after: Backlog) -> list[dict[str, Json]]:
-    return [
+    rows = [
         _row("objects waiting", before.objects, after.objects),
         _row("oldest waits, minutes", before.oldest_minutes, after.oldest_minutes),
         _row("arrive per minute", _say_rate(before.arrival), _say_rate(after.arrival)),
         _row("leave per minute", _say_rate(before.drain), _say_rate(after.drain)),
         _row("empty in", _say_time_to_empty(before), _say_time_to_empty(after)),
     ]
+    missing = f"; the rates could not be read: {error}" if error else ""
+    words = f"{len(real)} objects wait now, {len(stay)} after it; {after.outlook}: "
+    return rows, f"{words}{after.reason}{missing}", gain
 
 
 def _find_plan(inv: Investigation) -> Plan | None:

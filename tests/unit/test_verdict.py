@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.analysis.backlog import Point
 from runbook_lib.analysis.clear_time import compute_clear_time
+from runbook_lib.analysis.drain_forecast import Point
 from runbook_lib.analysis.verdict import compute_recovery, compute_verdict
 from runbook_lib.model import Cause, CauseStatus, Status, Verdict
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import takewhile
 
-from ...analysis.backlog import compute_backlog
 from ...analysis.causes import STORE_SERVICES
+from ...analysis.drain_forecast import compute_backlog
 from ...clients.fulfillment import WorkerState
 from ...clients.services import ServiceState
 from ...errors import ClientError, NotFoundError

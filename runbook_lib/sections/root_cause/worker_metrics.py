@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
 
-from ...analysis.backlog import Rate, compute_rate, sum_rates
+from ...analysis.drain_forecast import Rate, compute_rate, sum_rates
 from ...clients.http import MetricSample
 from ...clients.prometheus import Sample, Series
 from ...investigation import Investigation

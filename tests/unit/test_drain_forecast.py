@@ -1,4 +1,4 @@
-"""Backlog physics, held against a simulated queue whose rates are known."""
+"""The drain forecast, held against a simulated queue whose rates are known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.analysis.backlog import (
+from runbook_lib.analysis.drain_forecast import (
     Point,
     Rate,
     compute_backlog,
@@ -160,23 +160,22 @@ def test_rates_add_up_unless_one_is_unknown() -> None:
 
 def test_a_plan_over_everything_takes_the_whole_lag_off() -> None:
     backlog = compute_backlog(objects=40, oldest_minutes=25, arrival=exact(10), drain=exact(0))
-    effect = compute_plan_effect(backlog, planned_objects=40, oldest_left_minutes=None)
-    assert (effect.objects_after, effect.oldest_after_minutes) == (0, 0)
-    assert effect.oldest_gain_minutes == 25
-    assert (effect.before.outlook, effect.after.outlook) == ("never", "empty")
+    after, gain = compute_plan_effect(backlog, planned_objects=40, oldest_left_minutes=None)
+    assert (after.objects, after.oldest_minutes, gain) == (0, 0, 25)
+    assert (backlog.outlook, after.outlook) == ("never", "empty")
 
 
 def test_a_plan_over_a_part_leaves_the_rest() -> None:
     backlog = compute_backlog(objects=100, oldest_minutes=25, arrival=exact(10), drain=exact(30))
-    effect = compute_plan_effect(backlog, planned_objects=60, oldest_left_minutes=8)
-    assert (effect.objects_after, effect.oldest_gain_minutes) == (40, 17)
-    assert (effect.before.minutes_to_empty, effect.after.minutes_to_empty) == (5, 2)
+    after, gain = compute_plan_effect(backlog, planned_objects=60, oldest_left_minutes=8)
+    assert (after.objects, gain) == (40, 17)
+    assert (backlog.minutes_to_empty, after.minutes_to_empty) == (5, 2)
 
 
 def test_a_plan_whose_rest_is_not_known_claims_no_gain() -> None:
     backlog = compute_backlog(objects=100, oldest_minutes=25, arrival=exact(1), drain=exact(2))
-    effect = compute_plan_effect(backlog, planned_objects=60, oldest_left_minutes=None)
-    assert effect.oldest_gain_minutes is None
+    _, gain = compute_plan_effect(backlog, planned_objects=60, oldest_left_minutes=None)
+    assert gain is None
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=2, max_size=50))

@@ -1,4 +1,4 @@
-"""Backlog physics: how fast labels arrive and leave, and when the backlog is empty.
+"""How fast labels arrive and leave, and when the backlog is empty.
 
 Counts are taken as Poisson: over a short window few labels say little, and the bounds say so.
 """
@@ -14,7 +14,6 @@ from typing import Literal
 
 __all__ = [
     "Backlog",
-    "PlanEffect",
     "Point",
     "Rate",
     "clean_points",
@@ -63,19 +62,6 @@ class Backlog:
     minutes_to_empty: float | None = None
     low_minutes: float | None = None
     high_minutes: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PlanEffect:
-    """The backlog before and after a plan; ``oldest_gain_minutes`` is how much lag it takes off."""
-
-    before: Backlog
-    after: Backlog
-    objects_before: float | None
-    objects_after: float | None
-    oldest_before_minutes: float | None
-    oldest_after_minutes: float | None
-    oldest_gain_minutes: float | None
 
 
 def clean_points(points: Iterable[Point]) -> list[Point]:
@@ -155,7 +141,7 @@ def compute_backlog(
 
 def compute_plan_effect(
     backlog: Backlog, *, planned_objects: float, oldest_left_minutes: float | None
-) -> PlanEffect:
+) -> tuple[Backlog, float | None]:
     """Compute what moving objects out of the backlog changes.
 
     Parameters
@@ -164,23 +150,19 @@ def compute_plan_effect(
     planned_objects : how many the plan moves
     oldest_left_minutes : how long the oldest object that stays waits; None when none stays or it
         is not known
+
+    Returns
+    -------
+    The backlog after the plan, and how many minutes of lag it takes off; None when not known.
     """
     left = None if backlog.objects is None else max(0.0, backlog.objects - planned_objects)
     oldest = 0.0 if left == 0 else oldest_left_minutes
     after = compute_backlog(
         objects=left, oldest_minutes=oldest, arrival=backlog.arrival, drain=backlog.drain
     )
-    before_minutes = backlog.oldest_minutes
-    known = before_minutes is not None and oldest is not None
-    return PlanEffect(
-        before=backlog,
-        after=after,
-        objects_before=backlog.objects,
-        objects_after=left,
-        oldest_before_minutes=before_minutes,
-        oldest_after_minutes=oldest,
-        oldest_gain_minutes=(before_minutes or 0.0) - (oldest or 0.0) if known else None,
-    )
+    if backlog.oldest_minutes is None or oldest is None:
+        return after, None
+    return after, backlog.oldest_minutes - oldest
 
 
 def _make_rate(count: float, span_s: float) -> Rate:
