@@ -175,7 +175,7 @@ class Investigation:
         )
         return Reading.model_validate(self.incident.redactor.json(reading.model_dump(mode="json")))
 
-    def take(self, step_id: str, *, max_age_s: float | None = None) -> Reading:
+    def read_step(self, step_id: str, *, max_age_s: float | None = None) -> Reading:
         """Carry out one step and journal its reading.
 
         Parameters

@@ -32,7 +32,7 @@ def check(settings: Settings) -> CheckDocument:
             section=SECTIONS["01_purpose"],
             settings=settings.model_copy(update={"runbook_home": Path(home)}),
         )
-        readings = tuple(inv.take(step) for step in inv.section.STEPS)
+        readings = tuple(inv.read_step(step) for step in inv.section.STEPS)
     is_ok = all(reading.status is Status.OK for reading in readings)
     return CheckDocument(
         schema_name="runbook/check/1",

@@ -80,7 +80,7 @@ class Drill:
             clients=self.clients,
         )
         for step in section.STEPS:
-            inv.take(step)
+            inv.read_step(step)
         return inv.conclude().verdict
 
     def is_healthy(self) -> bool:

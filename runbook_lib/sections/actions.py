@@ -34,7 +34,7 @@ _MAX_AGE_S = 90.0
 def refresh_diagnosis(inv: Investigation, max_age_s: float = _MAX_AGE_S) -> set[Cause]:
     """Return the supported causes; readings that are too old are read anew."""
     for step in root_cause.STEPS:
-        inv.take(step, max_age_s=max_age_s)
+        inv.read_step(step, max_age_s=max_age_s)
     findings = root_cause.find_causes(inv.latest())
     return {f.name for f in findings if f.status is CauseStatus.SUPPORTED}
 

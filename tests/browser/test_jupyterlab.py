@@ -96,7 +96,7 @@ def test_the_signals_are_read_and_shown_and_nothing_is_fetched_from_outside(
     lab.open(page, "02_signals_detection")
     lab.run(page, "Run All Cells")
 
-    shown = output(page, 'inv.take("2.1")')
+    shown = output(page, 'inv.read_step("2.1")')
     assert re.search(r"(✓ ok|✖ breach|\? unknown)\s+2\.1 lag", shown)
     readings = [e.data["reading"]["step"] for e in journal(lab) if e.kind == "reading"]
     assert readings == ["2.1", "2.2", "2.3", "2.4", "2.5", "2.6"]
@@ -172,7 +172,7 @@ def test_run_all_stops_at_the_plan_and_a_typed_hash_releases_the_labels_and_take
     assert "Traceback" not in output(page, "inv.apply(release")
     assert waiting <= set(finished_labels(stack))
     assert not [e for e in journal(lab) if e.data.get("action", {}).get("phase") == "applied"]
-    assert "after the plan" in output(page, 'inv.take("6.1")')
+    assert "after the plan" in output(page, 'inv.read_step("6.1")')
 
     sha256 = last_hash(lab, "6.1")
     assert sha256 in output(page, "release = inv.plan")

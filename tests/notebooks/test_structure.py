@@ -102,7 +102,7 @@ class TestEveryNotebook:
 
     def test_every_step_taken_is_one_of_the_section(self, name: str) -> None:
         for cell in cells(name, "code"):
-            for step in re.findall(r"inv\.take\(\"([\d.]+)\"", cell.source):
+            for step in re.findall(r"inv\.read_step\(\"([\d.]+)\"", cell.source):
                 assert step in SECTIONS[name].STEPS
             for step in re.findall(r"inv\.plan\(\"([\d.]+)\"", cell.source):
                 assert step in SECTIONS[name].ACTIONS

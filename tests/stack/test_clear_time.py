@@ -63,10 +63,10 @@ def test_the_alert_clears_within_the_predicted_time(
         cleared: dict[str, datetime] = {}
         watcher = threading.Thread(target=lambda: watch(stack, cleared), daemon=True)
         watcher.start()
-        reading = inv.take("6.5")
+        reading = inv.read_step("6.5")
         for step in inv.section.STEPS:
             if step != "6.5":
-                inv.take(step)
+                inv.read_step(step)
         conclusion = inv.conclude()
         assert conclusion.verdict in (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING), conclusion
         watcher.join(timeout=120)

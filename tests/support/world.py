@@ -224,7 +224,7 @@ class World:
 
     def take(self, section: SectionModule, step: str, **parameters: Any) -> Reading:
         """Take one step."""
-        return self.open(section, **parameters).take(step)
+        return self.open(section, **parameters).read_step(step)
 
     @property
     def incident(self) -> Incident:

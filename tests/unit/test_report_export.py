@@ -21,7 +21,7 @@ PNG = base64.b64decode(
 )
 
 
-def save(incident: Incident, *outputs: Any, text: str = "inv.take('2.1')") -> Path:
+def save(incident: Incident, *outputs: Any, text: str = "inv.read_step('2.1')") -> Path:
     cells = [new_markdown_cell("# Title\n\n[next](03_immediate_actions.ipynb)")]
     cells.append(new_code_cell(text, outputs=list(outputs)))
     path = incident.path("notebooks", "02_signals_detection.ipynb")

@@ -44,7 +44,7 @@ def test_a_step_names_settings_and_its_reading_has_their_values(tmp_path: Path) 
     def read(_inv: Investigation) -> Outcome:
         return breach("it is", value=12.5)
 
-    reading = open_on(World(tmp_path), read).take("2.9")
+    reading = open_on(World(tmp_path), read).read_step("2.9")
 
     assert reading.source == 'http://127.0.0.1:9090 up{job="x"}; $DATAFLOW_HOME'
     assert reading.threshold == "over 10 min"
@@ -59,7 +59,7 @@ def test_what_differs_from_reading_to_reading_is_said_by_the_reading(tmp_path: P
     def read(_inv: Investigation) -> Outcome:
         return ok("fine", seen, value=2)
 
-    reading = open_on(World(tmp_path), read).take("2.9")
+    reading = open_on(World(tmp_path), read).read_step("2.9")
     assert (reading.source, reading.threshold, reading.value) == ("here", "over 1", 2)
 
 
@@ -68,7 +68,7 @@ def test_a_step_that_cannot_read_is_unknown_and_says_where_it_looked(tmp_path: P
     def read(_inv: Investigation) -> Outcome:
         raise ClientTimeoutError("no answer in 5 s", system="grafana")
 
-    reading = open_on(World(tmp_path), read).take("2.9")
+    reading = open_on(World(tmp_path), read).read_step("2.9")
     assert reading.status is Status.UNKNOWN
     assert reading.source == "http://127.0.0.1:3000"
     assert "no answer in 5 s" in reading.reason
@@ -77,7 +77,7 @@ def test_a_step_that_cannot_read_is_unknown_and_says_where_it_looked(tmp_path: P
 def test_an_unknown_step_is_a_usage_error_that_names_those_that_exist(tmp_path: Path) -> None:
     made = Step("2.9", "A step", "n", Role.SYMPTOM, lambda _: ok(""), "x")
     with pytest.raises(UsageError, match=r"no step '3\.1'; it has 2\.9"):
-        open_on(World(tmp_path), made).take("3.1")
+        open_on(World(tmp_path), made).read_step("3.1")
 
 
 def test_a_part_that_fails_alone_is_none_with_its_reason() -> None:
@@ -92,7 +92,7 @@ def test_a_part_that_fails_alone_is_none_with_its_reason() -> None:
 
 def test_a_step_without_a_reading_is_as_unknown_as_one_that_says_so(tmp_path: Path) -> None:
     made = Step("2.9", "A step", "n", Role.SYMPTOM, lambda _: unknown("blind"), "x")
-    reading = open_on(World(tmp_path), made).take("2.9")
+    reading = open_on(World(tmp_path), made).read_step("2.9")
     assert find_unknown(["2.9", "3.1"], {"2.9": reading}) == ("2.9", "3.1")
 
 

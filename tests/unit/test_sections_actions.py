@@ -176,7 +176,7 @@ def test_what_a_plan_would_change_is_read_before_the_gate(world: World) -> None:
     inv = world.open(remediation, way="release")
     inv.plan("6.1")
     world.put_label(3, 3)  # came after the plan: it stays
-    reading = inv.take("6.1")
+    reading = inv.read_step("6.1")
     assert (reading.status, reading.value, reading.unit) == (Status.OK, 13.0, "min of lag less")
     rows = {row["what"]: (row["now"], row["after the plan"]) for row in reading.rows}
     assert rows["objects waiting"] == (3, 2)
@@ -189,7 +189,7 @@ def test_what_a_plan_would_change_says_what_could_not_be_read(world: World) -> N
     inv = world.open(remediation, way="release")
     inv.plan("6.1")
     world.down.add("prometheus")
-    reading = inv.take("6.1")
+    reading = inv.read_step("6.1")
     rows = {row["what"]: (row["now"], row["after the plan"]) for row in reading.rows}
     assert rows["objects waiting"] == (1, 0)
     assert rows["arrive per minute"] == ("unknown", "unknown")
@@ -370,7 +370,7 @@ def remedy(world: World) -> Investigation:
     for section in (root_cause, remediation):
         inv = world.open(section)
         for step in root_cause.STEPS:
-            inv.take(step)
+            inv.read_step(step)
         inv.conclude()
     for step in ("6.1", "6.2"):
         carry_out(inv, step)
@@ -388,7 +388,7 @@ def conclude(world: World, inv: Investigation) -> Verdict:
     world.series["fulfillment_worker_last_run_timestamp_seconds"] = [world.line(runs)]
     world.runs = [replace(r, state="success") for r in world.runs]
     for step in inv.section.STEPS:
-        inv.take(step)
+        inv.read_step(step)
     return inv.conclude().verdict
 
 
@@ -454,7 +454,7 @@ def test_readings_from_before_the_action_prove_nothing(world: World) -> None:
 def test_without_an_action_section_6_only_tells_the_symptoms(world: World) -> None:
     inv = world.open(remediation, wait_s=0)
     for step in inv.section.STEPS:
-        inv.take(step)
+        inv.read_step(step)
     conclusion = inv.conclude()
     assert conclusion.verdict is Verdict.HEALTHY
     assert conclusion.summary.startswith("nothing was changed")
@@ -480,7 +480,7 @@ def test_an_interrupted_release_says_what_to_do_and_the_cell_can_be_run_again(
     (text,) = caught.value._render_traceback_()
     assert text.count(". ") == 1
     assert f"runbook resume {plan.id}" in text
-    unfinished = inv.take("1.5")
+    unfinished = inv.read_step("1.5")
     assert unfinished.status is Status.BREACH
     assert f"runbook resume {plan.id}" in unfinished.reason
     bucket.fate = lambda _: None
@@ -500,7 +500,7 @@ def test_what_nobody_can_know_is_named_and_settled_through_the_gate(world: World
     bucket.fate = lambda r: lost if r.key == other.replace("pending/", "ready/") else None
     assert inv.apply(plan, approve=plan.sha256).result["unproven"] == [other]
     assert inv.verify(plan).phase is ActionPhase.FAILED
-    reading = inv.take("1.5")
+    reading = inv.read_step("1.5")
     assert f"runbook settle {plan.id} --taken|--not-taken" in reading.reason
     assert inv.plan("6.1", plan="").is_empty
     settling = inv.plan("6.1.2", plan="", settle=plan.id, settle_word="not_taken")
@@ -509,7 +509,7 @@ def test_what_nobody_can_know_is_named_and_settled_through_the_gate(world: World
         inv.apply(settling)
     assert inv.apply(settling, approve=settling.sha256).phase is ActionPhase.APPLIED
     bucket.fate = lambda _: None
-    assert inv.take("1.5").status is Status.OK
+    assert inv.read_step("1.5").status is Status.OK
     again = inv.plan("6.1", plan="")
     assert inv.apply(again, approve=again.sha256).result["moved"] == 1
     assert keys(world, "ready/") == sorted(k.replace("pending/", "ready/") for k in (key, other))

@@ -93,7 +93,7 @@ def diagnose(w: World) -> None:
     w.dag = replace(w.dag, is_paused=True)
     inv = w.open(find_section("root_cause"))
     for step in inv.section.STEPS:
-        inv.take(step)
+        inv.read_step(step)
     inv.conclude()
 
 
@@ -122,7 +122,7 @@ def read_references(w: World) -> None:
     take_references(w)
     inv = w.open(find_section("references"))
     for step in inv.section.STEPS:
-        inv.take(step)
+        inv.read_step(step)
 
 
 def break_reference(w: World) -> None:

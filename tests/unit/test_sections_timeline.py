@@ -36,7 +36,7 @@ def world(tmp_path: Path) -> World:
 def read_timeline(world: World) -> Conclusion:
     inv = world.open(root_cause)
     for step in root_cause.STEPS:
-        inv.take(step)
+        inv.read_step(step)
     told = inv.conclude()
     assert list(told.timeline) == sorted(told.timeline, key=lambda event: event.at)
     return told
@@ -203,7 +203,7 @@ def test_errors_of_every_service_are_on_the_timeline(world: World) -> None:
     world.skew_s["support"] = -120
     inv = world.open(root_cause)
     for step in ("1.4", "5.1"):
-        inv.take(step)
+        inv.read_step(step)
     (row,) = [r for r in inv.conclude().timeline if "cannot collect" in r.text]
     assert row.text.startswith("support-service: 1× from here")
     # its clock is two minutes behind

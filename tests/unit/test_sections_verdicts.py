@@ -40,7 +40,7 @@ def world(tmp_path: Path) -> World:
 def run(world: World, section: SectionModule) -> Verdict:
     inv = world.open(section)
     for step in section.STEPS:
-        inv.take(step)
+        inv.read_step(step)
     return inv.conclude().verdict
 
 
