@@ -16,13 +16,13 @@ from ..settings import Settings
 __all__ = ["NoHold", "WorkerHold", "make_hold"]
 
 _APART_S = 0.2
-_LOOKS = 150  # 30 s
+_TRIES = 150  # 30 s
 # Of supervisor and of compose. EXITED is none of them: supervisor starts it again at once.
 _STOPPED = frozenset({"STOPPED", "FATAL", "exited", "dead", "created"})
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Stillness:
     """``paused``: or stopped; ``back``: works again, which one that just starts does not yet."""
 
     paused: bool
@@ -38,22 +38,22 @@ class WorkerHold:
     Attributes
     ----------
     words : how it is held, for the plan
-    look : at the worker; raises ``MoversError``
+    read : how still it stands; raises ``MoversError``
     do_pause, do_resume : raise a ``ClientError``
     way_back : how a person resumes it
     """
 
     words: str
-    look: Callable[[], _Look]
+    read: Callable[[], _Stillness]
     do_pause: Callable[[], object]
     do_resume: Callable[[], object]
     way_back: str
     sleep: Callable[[float], None]
-    _still: _Look | None = None
+    _still: _Stillness | None = None
 
     def is_paused(self) -> bool:
         """Tell whether it is paused or stopped; ``MoversError`` when that cannot be known."""
-        return self.look().paused
+        return self.read().paused
 
     def pause(self) -> None:
         """Pause it; ``MoversError`` when it is not. A look makes up for a lost answer."""
@@ -76,16 +76,16 @@ class WorkerHold:
             When it is not paused, moved since the last check, or does not stop within 30 s.
         """
         still, self._still = self._still, None
-        before = still or self._look_paused()
-        for _ in range(1 if still else _LOOKS):
+        before = still or self._read_paused()
+        for _ in range(1 if still else _TRIES):
             if not still:
                 self.sleep(_APART_S)
-            look = self._look_paused()
-            is_new = before.last_move_at != look.last_move_at
-            if not (before.moving or look.moving or is_new):
-                self._still = look
+            now = self._read_paused()
+            is_new = before.last_move_at != now.last_move_at
+            if not (before.moving or now.moving or is_new):
+                self._still = now
                 return
-            before = look
+            before = now
         raise MoversError("the worker still moves, although it is paused. Look at its log.")
 
     def resume(self) -> None:
@@ -96,17 +96,17 @@ class WorkerHold:
         except ClientError as error:
             why = f" ({error})"
         try:
-            if self.look().back:
+            if self.read().back:
                 return
         except MoversError as error:
             why = f" ({error})"
         raise MoveError(f"the worker may still be paused{why}. {self.way_back}")
 
-    def _look_paused(self) -> _Look:
-        look = self.look()
-        if not look.paused:
+    def _read_paused(self) -> _Stillness:
+        now = self.read()
+        if not now.paused:
             raise MoversError("the worker is not paused: it was never, or someone resumed it")
-        return look
+        return now
 
 
 @dataclass(slots=True)
@@ -147,7 +147,7 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Callable[[float], 
         address = f"{worker.url}/fulfillment/worker"
         return WorkerHold(
             f"the worker is paused through {address}, and looked at before each batch",
-            look=lambda: _look_at_worker(clients, service),
+            read=lambda: _read_worker(clients, service),
             do_pause=worker.pause_worker,
             do_resume=worker.resume_worker,
             way_back=f"Resume it: POST {address}/resume",
@@ -161,7 +161,7 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Callable[[float], 
         raise SettingsError("WORKER_CONTROL=supervisor needs RUNBOOK_SERVICES=supervisor")
     return WorkerHold(
         f"{service} is stopped by supervisor, and looked at before each batch",
-        look=lambda: _look_at_service(clients, service),
+        read=lambda: _read_service(clients, service),
         do_pause=lambda: clients.services.stop(service),
         do_resume=lambda: clients.services.start(service),
         way_back=f"Start {service}.",
@@ -169,7 +169,7 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Callable[[float], 
     )
 
 
-def _look_at_worker(clients: Clients, service: str) -> _Look:
+def _read_worker(clients: Clients, service: str) -> _Stillness:
     try:
         worker = clients.fulfillment.read_worker()
     except NotFoundError as error:
@@ -179,18 +179,18 @@ def _look_at_worker(clients: Clients, service: str) -> _Look:
         ) from error
     except ClientError as error:
         if isinstance(error, ConnectionRefusedClientError):
-            look = _look_at_service(clients, service)
-            if look.paused:
-                return look
+            now = _read_service(clients, service)
+            if now.paused:
+                return now
         raise MoversError(f"whether the worker moves is not known ({error})") from error
-    return _Look(worker.paused, not worker.paused, worker.moving, worker.last_move_at)
+    return _Stillness(worker.paused, not worker.paused, worker.moving, worker.last_move_at)
 
 
-def _look_at_service(clients: Clients, name: str) -> _Look:
+def _read_service(clients: Clients, name: str) -> _Stillness:
     try:
         found = next((s for s in clients.services.list_services() if s.name == name), None)
     except ClientError as error:
         raise MoversError(f"whether {name} runs is not known ({error})") from error
     if found is None:
         raise MoversError(f"{name} is not among the services. Is WORKER_SERVICE right?")
-    return _Look(paused=found.state in _STOPPED, back=found.running)
+    return _Stillness(paused=found.state in _STOPPED, back=found.running)

@@ -7,16 +7,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from .edge import (
-    IncidentId,
-    Json,
-    carry_out,
-    emit,
-    load_settings,
-    parse_duration,
-    parse_parameters,
-    show_progress,
-)
+from .edge import IncidentId, Json, carry_out, parse_duration, parse_parameters
 
 __all__ = ["app"]
 
@@ -129,7 +120,4 @@ def verify(plan_id: PlanId, json_: Json = False) -> None:
     """Prove by an independent listing where each planned object is now. Only reads."""
     from ..run.release import verify_release_plan
 
-    with show_progress(json_) as say:
-        say("list the bucket")
-        document = verify_release_plan(load_settings(), plan_id, progress=say)
-    emit(document, json_)
+    carry_out(verify_release_plan, plan_id, as_json=json_)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -25,7 +25,6 @@ __all__ = [
     "load_settings",
     "parse_duration",
     "parse_parameters",
-    "show_progress",
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
@@ -46,7 +45,7 @@ def emit(document: Document, as_json: bool) -> NoReturn:
 
 
 @contextmanager
-def show_progress(as_json: bool) -> Iterator[Progress]:
+def _show_progress(as_json: bool) -> Iterator[Progress]:
     """Yield what shows progress on stderr; silent with ``--json``."""
     from ..model import keep_quiet
 
@@ -77,7 +76,7 @@ def carry_out(
     ----------
     work : takes the settings, then ``given``, ``options`` and ``progress``
     """
-    with show_progress(as_json) as say:
+    with _show_progress(as_json) as say:
         document = work(load_settings(), *given, progress=say, **options)
     emit(document, as_json)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .edge import IncidentId, Json, carry_out, emit, load_settings, show_progress
+from .edge import IncidentId, Json, carry_out, emit, load_settings
 
 __all__ = ["app"]
 
@@ -18,10 +18,7 @@ def check(json_: Json = False) -> None:
     """Preflight: what is reachable, with which rights, clock skew and versions. Only reads."""
     from ..run.check import check as run_check
 
-    with show_progress(json_) as say:
-        say("section 1")
-        document = run_check(load_settings())
-    emit(document, json_)
+    carry_out(run_check, as_json=json_)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from ..analysis.causes import CAUSES
 from ..errors import RecordError
-from ..model import SYMPTOMS, Finding, Json, Reading, Role, Verdict
+from ..model import SYMPTOMS, Finding, Reading, Role, Verdict
 from ..record.incident import Incident
 from ..record.log import GENESIS, Entry, utc_now
 from ..redact import Redactor

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..exit_codes import ExitCode
 from ..investigation import Investigation
-from ..model import Status, Verdict
+from ..model import Progress, Status, Verdict, keep_quiet
 from ..record.log import utc_now
 from ..sections import SECTIONS
 from ..settings import Settings
@@ -16,7 +16,7 @@ from .documents import CheckDocument
 __all__ = ["check"]
 
 
-def check(settings: Settings) -> CheckDocument:
+def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocument:
     """Carry out section 1's steps without an incident folder.
 
     Notes
@@ -27,6 +27,7 @@ def check(settings: Settings) -> CheckDocument:
     -------
     Exit code 0 when every system that a verdict needs could be read, 4 otherwise.
     """
+    progress("section 1")
     with tempfile.TemporaryDirectory() as home:
         inv = Investigation.open(
             section=SECTIONS["01_purpose"],

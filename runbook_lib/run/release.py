@@ -149,6 +149,7 @@ def verify_release_plan(
     settings: Settings, plan_id: str, *, progress: Progress = keep_quiet
 ) -> VerifyDocument:
     """Prove by an independent listing where each planned object is now."""
+    progress("list the bucket")
     inv, plan = _load(settings, plan_id, progress)
     if not plan.trace.exists():
         raise SafetyError(f"{plan.id} was never applied: there is nothing to prove")
