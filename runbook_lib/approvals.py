@@ -15,13 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import (
-    DriftError,
-    PlanAlteredError,
-    PlanExpiredError,
-    RecordError,
-    UsageError,
-)
+from .errors import DriftError, PlanAlteredError, PlanExpiredError, RecordError, UsageError
 from .model import ActionEntry, ActionPhase, Json, format_time, parse_time
 from .redact import Redactor
 

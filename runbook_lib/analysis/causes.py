@@ -243,12 +243,7 @@ CAUSES: Mapping[Cause, CauseRecord] = {
         _by_hand("the worker drains the queue: a restart only costs time"),
         ("a larger batch or more workers", "alert on arrivals over drain"),
         # A surge outruns a healthy drain: while nothing may leave, that cannot be told.
-        hidden_by=(
-            *_STOPPED,
-            Cause.WORKER_STUCK,
-            Cause.PIPELINE_PAUSED,
-            Cause.PIPELINE_FAILING,
-        ),
+        hidden_by=(*_STOPPED, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING),
     ),
     Cause.SYNTHETIC: CauseRecord(
         "synthetic objects alone",

@@ -97,11 +97,7 @@ def sum_rates(rates: Iterable[Rate | None]) -> Rate | None:
 
 
 def compute_backlog(
-    *,
-    objects: float | None,
-    oldest_minutes: float | None,
-    arrival: Rate | None,
-    drain: Rate | None,
+    *, objects: float | None, oldest_minutes: float | None, arrival: Rate | None, drain: Rate | None
 ) -> Backlog:
     """Compute when the backlog will be empty.
 

@@ -10,12 +10,7 @@ from ..model import Event
 from .drain_forecast import Point, clean_points
 from .log_groups import LogGroups
 
-__all__ = [
-    "find_first_errors",
-    "find_state_changes",
-    "find_turning_points",
-    "merge_events",
-]
+__all__ = ["find_first_errors", "find_state_changes", "find_turning_points", "merge_events"]
 
 
 def find_turning_points(

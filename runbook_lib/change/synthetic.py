@@ -15,12 +15,7 @@ from objectmove.bucket import is_key_supported
 from ..analysis.artifacts import is_synthetic
 from ..approvals import Effect, Plan, PlanKind, mark_applied, write_plan
 from ..clients.object_store import ObjectStore
-from ..errors import (
-    ClientError,
-    NotFoundError,
-    PreconditionFailedError,
-    UsageError,
-)
+from ..errors import ClientError, NotFoundError, PreconditionFailedError, UsageError
 from ..model import Json, ObjectInfo, format_time, parse_time
 from ..record.log import utc_now
 from ..settings import Settings

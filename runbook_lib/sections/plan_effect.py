@@ -68,9 +68,7 @@ def _compare(
         drain=rates["drain"] if rates else None,
     )
     after, gain = compute_plan_effect(
-        before,
-        planned_objects=len(real) - len(stay),
-        oldest_left_minutes=max(stay, default=None),
+        before, planned_objects=len(real) - len(stay), oldest_left_minutes=max(stay, default=None)
     )
     rows = [
         _row("objects waiting", before.objects, after.objects),

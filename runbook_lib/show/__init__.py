@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .incident_overview import file_link, overview
-    from .plots import plot_reading
-    from .widgets import confirm, form, live, plan_table, take_back, write_down
-
-__all__ = [
-    "confirm",
-    "file_link",
-    "form",
-    "live",
-    "overview",
-    "plan_table",
-    "plot_reading",
-    "take_back",
-    "write_down",
-]
-
 _HOMES = {
-    "file_link": "incident_overview",
-    "overview": "incident_overview",
-    "plot_reading": "plots",
+    "confirm": "widgets.Confirmation",
+    "file_link": "incident_overview.FileLink",
+    "form": "widgets.Form",
+    "live": "widgets.LiveView",
+    "overview": "incident_overview.overview",
+    "plan_table": "widgets.PlanTable",
+    "plot_reading": "plots.plot_reading",
+    "take_back": "widgets.TakeBack",
+    "write_down": "widgets.Writing",
 }
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> object:
-    """Load a function when it is first asked for, so that the report needs no widgets."""
-    if name in __all__:
+    """Load what is asked for when it is first used, so that the report needs no widgets."""
+    if name in _HOMES:
         from importlib import import_module
 
-        return getattr(import_module(f".{_HOMES.get(name, 'widgets')}", __name__), name)
+        module, _, attribute = _HOMES[name].partition(".")
+        return getattr(import_module(f".{module}", __name__), attribute)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

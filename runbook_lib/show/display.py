@@ -94,10 +94,7 @@ def _describe_reading(reading: Reading) -> Card:
         f"{reading.step} {reading.name}:",
         f"{value}{breach}",
         str(reading.status),
-        (
-            reading.reason,
-            f"read {reading.observed_at:%Y-%m-%d %H:%M:%SZ} from {reading.source}",
-        ),
+        (reading.reason, f"read {reading.observed_at:%Y-%m-%d %H:%M:%SZ} from {reading.source}"),
         (*tables, *([facts] if facts.rows else [])),
         long_text=reading.text,
     )

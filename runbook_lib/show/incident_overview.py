@@ -17,7 +17,7 @@ from ..record.incident import Incident, list_incidents
 from .tables import Table
 from .text import safe, visible
 
-__all__ = ["FileLink", "Overview", "file_link", "overview"]
+__all__ = ["FileLink", "overview"]
 
 _NEXT = {
     "": ("02_signals_detection", "Is there an incident? Read the signals."),
@@ -104,8 +104,3 @@ class FileLink:
 
     def __repr__(self) -> str:
         return visible(f"{self.path} ({self.path.stat().st_size} bytes)")
-
-
-def file_link(path: Path) -> FileLink:
-    """Show where a file is."""
-    return FileLink(path)

@@ -171,11 +171,7 @@ def pill(word: str) -> Markup:
         '<span style="background-color:{};color:{};border-radius:4px;padding:1px 7px;'
         'font-weight:600;white-space:{}">{} {}</span>'
     ).format(
-        back,
-        text,
-        "nowrap" if word in _TONES else "normal",
-        icon,
-        safe(word.replace("_", " "), 40),
+        back, text, "nowrap" if word in _TONES else "normal", icon, safe(word.replace("_", " "), 40)
     )
 
 

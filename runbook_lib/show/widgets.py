@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
+import ipywidgets as widgets
 from markupsafe import Markup
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -24,20 +25,7 @@ from .display import Card, describe
 from .tables import Table, page_of_plan
 from .text import format_value, safe
 
-__all__ = [
-    "Confirmation",
-    "Form",
-    "LiveView",
-    "PlanTable",
-    "TakeBack",
-    "Writing",
-    "confirm",
-    "form",
-    "live",
-    "plan_table",
-    "take_back",
-    "write_down",
-]
+__all__ = ["Confirmation", "Form", "LiveView", "PlanTable", "TakeBack", "Writing"]
 
 _BOUNDS = {"ge": "at least", "gt": "over", "le": "at most", "lt": "under"}
 _PAGE_ROWS = 200
@@ -62,8 +50,8 @@ class _Widget:
         }
 
 
-def form(section: SectionModule, namespace: MutableMapping[str, Any]) -> Form:
-    """Return a form over a section's parameters.
+class Form(_Widget):
+    """A form over a section's parameters; ``values`` are those in use.
 
     Parameters
     ----------
@@ -71,15 +59,8 @@ def form(section: SectionModule, namespace: MutableMapping[str, Any]) -> Form:
     namespace : where the parameters are variables: ``globals()`` in a notebook. Pressing "Use
         these" writes the checked values there, and nothing else does
     """
-    return Form(section, namespace)
-
-
-class Form(_Widget):
-    """The form; ``values`` are the parameters in use."""
 
     def __init__(self, section: SectionModule, namespace: MutableMapping[str, Any]) -> None:
-        import ipywidgets as widgets
-
         self._section, self._namespace = section, namespace
         self._fields: dict[str, Any] = {}
         self._errors: dict[str, Any] = {}
@@ -142,8 +123,6 @@ class Form(_Widget):
 
 
 def _make_widget(name: str, info: FieldInfo, value: Any) -> Any:
-    import ipywidgets as widgets
-
     kinds = [k for k in get_args(info.annotation) or (info.annotation,) if k is not NoneType]
     layout = {"width": "30rem"}
     common = {"description": name, "style": {"description_width": "12rem"}, "layout": layout}
@@ -177,47 +156,10 @@ def _complain(text: str) -> Markup:
     return Markup('<span style="color:#a3230f;font-weight:600">✖ {}</span>').format(safe(text))
 
 
-def plan_table(plan: Plan) -> PlanTable:
-    """Show a plan's objects: filtered, sorted, 200 at a time, whatever the plan's size."""
-    return PlanTable(plan)
-
-
-def confirm(plan: Plan, namespace: MutableMapping[str, Any]) -> Confirmation:
-    """Ask for the first eight characters of the plan's hash, typed by hand.
-
-    Parameters
-    ----------
-    plan : what would be approved
-    namespace : ``globals()``; the right characters add the plan's SHA-256 to its ``approve``
-
-    Notes
-    -----
-    Nothing is pressed in a headless run or by "Run All": the gated cell below then stops.
-    """
-    return Confirmation(plan, namespace)
-
-
-def take_back(plan: Plan, namespace: MutableMapping[str, Any]) -> TakeBack:
-    """Offer to plan the way back of a release that was just carried out.
-
-    Parameters
-    ----------
-    plan : the release
-    namespace : ``globals()``; the button puts the plan's id into its ``undo``
-
-    Notes
-    -----
-    Changes nothing but ``undo``: the cells below plan, ask and take back.
-    """
-    return TakeBack(plan, namespace)
-
-
 class PlanTable(_Widget):
-    """One page of a plan's rows, with controls where the front end has widgets."""
+    """A plan's objects: filtered, sorted, 200 at a time, whatever the plan's size."""
 
     def __init__(self, plan: Plan) -> None:
-        import ipywidgets as widgets
-
         self._plan, self.page = plan, 1
         self.contains = widgets.Text(description="Filter", continuous_update=False)
         self.sort_by = widgets.Dropdown(description="Sort by", options=_COLUMNS[:-1])
@@ -261,11 +203,19 @@ class PlanTable(_Widget):
 
 
 class Confirmation(_Widget):
-    """The question for a plan's short hash."""
+    """The question for the first eight characters of the plan's hash, typed by hand.
+
+    Parameters
+    ----------
+    plan : what would be approved
+    namespace : ``globals()``; the right characters add the plan's SHA-256 to its ``approve``
+
+    Notes
+    -----
+    Nothing is pressed in a headless run or by "Run All": the gated cell below then stops.
+    """
 
     def __init__(self, plan: Plan, namespace: MutableMapping[str, Any]) -> None:
-        import ipywidgets as widgets
-
         self._plan, self._namespace = plan, namespace
         self.typed = widgets.Text(placeholder=f"first {_SHORT} characters of the hash")
         self.button = widgets.Button(description="Approve", button_style="warning")
@@ -300,11 +250,19 @@ class Confirmation(_Widget):
 
 
 class TakeBack(_Widget):
-    """The offer to take a release back."""
+    """The offer to plan the way back of a release that was just carried out.
+
+    Parameters
+    ----------
+    plan : the release
+    namespace : ``globals()``; the button puts the plan's id into its ``undo``
+
+    Notes
+    -----
+    Changes nothing but ``undo``: the cells below plan, ask and take back.
+    """
 
     def __init__(self, plan: Plan, namespace: MutableMapping[str, Any]) -> None:
-        import ipywidgets as widgets
-
         self._plan, self._namespace = plan, namespace
         self.button = widgets.Button(description="Plan the way back")
         self.button.layout.width = "auto"
@@ -324,8 +282,8 @@ class TakeBack(_Widget):
         return [Card(text=words)]
 
 
-def live(inv: Investigation, *steps: str, every_s: float = 10) -> LiveView:
-    """Show the readings of some steps, refreshed on demand or every few seconds until stopped.
+class LiveView(_Widget):
+    """The readings of some steps, refreshed on demand or every few seconds until stopped.
 
     Parameters
     ----------
@@ -338,15 +296,8 @@ def live(inv: Investigation, *steps: str, every_s: float = 10) -> LiveView:
     Only reads. A reading is journalled when its status changes, not at every refresh. The cell
     returns at once: other cells run meanwhile.
     """
-    return LiveView(inv, steps, every_s)
 
-
-class LiveView(_Widget):
-    """The view; ``refresh``, ``start`` and ``stop`` are its buttons."""
-
-    def __init__(self, inv: Investigation, steps: tuple[str, ...], every_s: float) -> None:
-        import ipywidgets as widgets
-
+    def __init__(self, inv: Investigation, *steps: str, every_s: float = 10) -> None:
         self._inv, self._steps, self._every_s = inv, steps, max(1.0, every_s)
         self._stopped = threading.Event()
         self._stopped.set()
@@ -415,8 +366,8 @@ class LiveView(_Widget):
         return [describe(reading) for reading in self._readings.values()]
 
 
-def write_down(inv: Investigation, questions: Mapping[str, str]) -> Writing:
-    """Ask questions whose answers become notes in the incident's journal.
+class Writing(_Widget):
+    """Questions whose answers become notes in the incident's journal.
 
     Parameters
     ----------
@@ -428,15 +379,8 @@ def write_down(inv: Investigation, questions: Mapping[str, str]) -> Writing:
     Changes the journal only, and only when "Save" is pressed. Notes are appended: nobody's words
     are overwritten.
     """
-    return Writing(inv, questions)
-
-
-class Writing(_Widget):
-    """The form of free texts, and the notes that the journal has already."""
 
     def __init__(self, inv: Investigation, questions: Mapping[str, str]) -> None:
-        import ipywidgets as widgets
-
         self._inv = inv
         self.answers = {
             step: widgets.Textarea(placeholder=question, layout={"width": "48rem"})

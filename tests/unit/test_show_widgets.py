@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FunctionType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -30,8 +30,6 @@ from runbook_lib.section import (
 from runbook_lib.sections import SECTIONS
 from runbook_lib.settings import Settings
 from runbook_lib.show.display import describe
-from runbook_lib.show.incident_overview import overview
-from runbook_lib.show.widgets import confirm, form, live, plan_table, take_back, write_down
 from tests.support.incidents import make_incident, tell_incident
 
 DETECTION = SECTIONS["02_signals_detection"]
@@ -91,17 +89,17 @@ def kinds(inv: Investigation) -> list[str]:
     return [entry.kind for entry in inv.incident.journal.read()]
 
 
-def test_every_name_of_show_is_a_function_also_when_it_is_asked_for_again() -> None:
+def test_every_name_of_show_can_be_called_also_when_it_is_asked_for_again() -> None:
     # a module of the same name would take its place once it is imported
     for _ in range(2):
         for name in show.__all__:
-            assert isinstance(getattr(show, name), FunctionType), name
+            assert callable(getattr(show, name)), name
 
 
 class TestForm:
     def test_the_tagged_cells_values_are_in_use_until_the_button_is_pressed(self) -> None:
         names = {"incident_id": "", "ticket_id": "abc", "window_minutes": 30}
-        made = form(DETECTION, names)
+        made = show.form(DETECTION, names)
         made._fields["window_minutes"].value = "90"
 
         assert made.values == {"incident_id": "", "ticket_id": "abc", "window_minutes": 30}
@@ -110,7 +108,7 @@ class TestForm:
 
     def test_a_wrong_value_changes_nothing_and_is_said_beside_its_field(self) -> None:
         names: dict[str, Any] = {"window_minutes": 60}
-        made = form(DETECTION, names)
+        made = show.form(DETECTION, names)
         made._fields["window_minutes"].value = "0"
         made._fields["ticket_id"].value = "x y"
 
@@ -122,7 +120,7 @@ class TestForm:
 
     def test_a_value_that_changed_after_the_button_is_said_to_be_not_in_use(self) -> None:
         names: dict[str, Any] = {"window_minutes": 60}
-        made = form(DETECTION, names)
+        made = show.form(DETECTION, names)
         made.button.click()
         assert "In use" in made._said.value
         made._fields["window_minutes"].value = "90"
@@ -131,7 +129,7 @@ class TestForm:
         assert names["window_minutes"] == 60
 
     def test_without_widgets_it_is_a_table_and_a_text_of_the_values(self) -> None:
-        bundle = form(DETECTION, {"ticket_id": "<b>"})._repr_mimebundle_()
+        bundle = show.form(DETECTION, {"ticket_id": "<b>"})._repr_mimebundle_()
 
         assert "&lt;b&gt;" in bundle["text/html"]
         assert "window_minutes: 60" in bundle["text/plain"]
@@ -140,13 +138,13 @@ class TestForm:
     @pytest.mark.parametrize("name", SECTIONS)
     def test_every_section_has_a_form_whose_defaults_are_accepted(self, name: str) -> None:
         names: dict[str, Any] = {}
-        made = form(SECTIONS[name], names)
+        made = show.form(SECTIONS[name], names)
 
         assert made.use() is True
         assert names == SECTIONS[name].Parameters().model_dump()
 
     def test_bounds_and_help_stand_beside_the_field(self) -> None:
-        made = form(DETECTION, {})
+        made = show.form(DETECTION, {})
         texts = [row.children[1].value for row in made._box.children[:-1]]
 
         assert any("at least 1, at most 1440" in text for text in texts)
@@ -155,7 +153,7 @@ class TestForm:
 class TestTakeBack:
     def test_the_button_names_the_release_and_changes_nothing_else(self) -> None:
         names: dict[str, Any] = {"undo": "", "approve": ""}
-        offer = take_back(PLAN, names)
+        offer = show.take_back(PLAN, names)
         assert "nothing was chosen" in offer._repr_mimebundle_()["text/plain"]
         offer.button.click()
         assert names == {"undo": "rel-1", "approve": ""}
@@ -163,13 +161,13 @@ class TestTakeBack:
 
     def test_what_is_no_release_cannot_be_chosen(self) -> None:
         plan = replace(PLAN, action="retrigger")
-        assert take_back(plan, {}).button.disabled
+        assert show.take_back(plan, {}).button.disabled
 
 
 class TestConfirmation:
     def test_only_the_typed_hash_approves(self) -> None:
         names: dict[str, Any] = {"approve": ""}
-        asked = confirm(PLAN, names)
+        asked = show.confirm(PLAN, names)
         for wrong in ("", "9d5ed67", "9d5ed679", PLAN.sha256):
             asked.typed.value = wrong
             asked.button.click()
@@ -181,7 +179,7 @@ class TestConfirmation:
 
     def test_other_approvals_stay(self) -> None:
         names: dict[str, Any] = {"approve": "a" * 64}
-        asked = confirm(PLAN, names)
+        asked = show.confirm(PLAN, names)
         asked.typed.value = PLAN.sha256[:8]
         asked.approve()
 
@@ -190,12 +188,12 @@ class TestConfirmation:
     def test_an_empty_plan_cannot_be_approved(self) -> None:
         plan = replace(PLAN, is_empty=True)
 
-        assert confirm(plan, {}).button.disabled
+        assert show.confirm(plan, {}).button.disabled
 
 
 class TestPlanTable:
     def test_it_pages_through_all_rows(self) -> None:
-        table = plan_table(PLAN)
+        table = show.plan_table(PLAN)
 
         assert "450 objects; page 1 of 3" in table._shown.value
         table.turn(1)
@@ -205,7 +203,7 @@ class TestPlanTable:
         assert "pending/0449.pdf" in table._shown.value
 
     def test_a_filter_and_a_sort_begin_at_the_first_page(self) -> None:
-        table = plan_table(PLAN)
+        table = show.plan_table(PLAN)
         table.turn(2)
         table.sort_by.value = "size_bytes"
 
@@ -226,7 +224,7 @@ class TestLive:
     def test_a_status_is_journalled_when_it_changes_only(self, tmp_path: Path) -> None:
         outcomes = iter([ok("r"), ok("r"), breach("r"), breach("r"), ok("r")])
         inv = open_on(tmp_path, lambda _: next(outcomes))
-        view = live(inv, "2.1")
+        view = show.live(inv, "2.1")
         for _ in range(4):
             view.refresh()
 
@@ -237,7 +235,7 @@ class TestLive:
         def fail(_: Investigation) -> Outcome:
             raise ClientTimeoutError("no answer in 5 s", system="prometheus")
 
-        view = live(open_on(tmp_path, fail), "2.1")
+        view = show.live(open_on(tmp_path, fail), "2.1")
 
         assert view.readings["2.1"].status is Status.UNKNOWN
         assert "no answer in 5 s" in view._repr_mimebundle_()["text/plain"]
@@ -254,7 +252,7 @@ class TestLive:
                 enough.set()
             return ok("")
 
-        view = live(open_on(tmp_path, read), "2.1", every_s=0.01)
+        view = show.live(open_on(tmp_path, read), "2.1", every_s=0.01)
         view._buttons["Start"].click()
         view._buttons["Start"].click()
         assert view.is_running
@@ -269,7 +267,7 @@ class TestLive:
     def test_a_value_from_outside_is_escaped(self, tmp_path: Path) -> None:
         inv = open_on(tmp_path, lambda _: ok("<i>", value="<b>"))
 
-        html = live(inv, "2.1")._repr_mimebundle_()["text/html"]
+        html = show.live(inv, "2.1")._repr_mimebundle_()["text/html"]
         assert "<i>" not in html
         assert "&lt;i&gt;" in html
         assert "&lt;b&gt;" in html
@@ -279,7 +277,7 @@ class TestWriting:
     def test_answers_become_notes_and_nobodys_words_are_overwritten(self, tmp_path: Path) -> None:
         inv = open_on(tmp_path, lambda _: ok(""))
         inv.note("a colleague's words", checklist="7.3")
-        made = write_down(inv, {"7.3": "What changes?", "7.4": "Which probe?"})
+        made = show.write_down(inv, {"7.3": "What changes?", "7.4": "Which probe?"})
         assert kinds(inv) == ["note"]
         made.answers["7.3"].value = "  an alert on a paused DAG  "
         made.button.click()
@@ -303,7 +301,7 @@ class TestOverview:
         self, tmp_path: Path, until: str, notebook: str
     ) -> None:
         incident = tell_incident(tmp_path, until=until).incident
-        found = overview(
+        found = show.overview(
             cast(Investigation, SimpleNamespace(incident=incident, journal=incident.journal.view()))
         )
 
@@ -316,7 +314,7 @@ class TestOverview:
     ) -> None:
         drill = make_incident(tmp_path, drill=True).incident
         incident = make_incident(tmp_path).incident
-        found = overview(
+        found = show.overview(
             cast(Investigation, SimpleNamespace(incident=incident, journal=incident.journal.view()))
         )
 
