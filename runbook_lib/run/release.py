@@ -133,10 +133,7 @@ def settle_release(
     left = next((r["rows"] for r in list_unfinished(inv.clients) if r["plan"] == plan_id), 0)
     settled = result.get("settled", 0)
     return SettleDocument(
-        schema_name="runbook/settle/1",
-        at=utc_now(),
-        incident=inv.incident.id,
-        exit_code=ExitCode.NOT_OK if any(result.get(name) for name in _TROUBLES) else ExitCode.OK,
+        **_head(inv, "settle", _judge(result)),
         plan=plan_id,
         taken=settled if taken else 0,
         not_taken=0 if taken else settled,
@@ -158,10 +155,7 @@ def verify_release_plan(
     numbers = {name: result[name] for name in VerifyDocument.model_fields if name in result}
     counted = (n for name, n in numbers.items() if isinstance(n, int) and name not in _ALIASES)
     return VerifyDocument(
-        schema_name="runbook/verify/1",
-        at=utc_now(),
-        incident=inv.incident.id,
-        exit_code=ExitCode.NOT_OK if any(counted) else ExitCode.OK,
+        **_head(inv, "verify", ExitCode.NOT_OK if any(counted) else ExitCode.OK),
         way_on=_list_ways_on(inv),
         detail={name: value for name, value in result.items() if name not in numbers},
         **numbers,
@@ -244,10 +238,7 @@ def _to_plan_document(
 ) -> PlanDocument:
     head = plan.content.move.header
     return PlanDocument(
-        schema_name="runbook/plan/1",
-        at=utc_now(),
-        incident=inv.incident.id,
-        exit_code=code,
+        **_head(inv, "plan", code),
         plan=plan.id,
         sha256=plan.sha256,
         objects=head.objects,
@@ -275,21 +266,18 @@ def _to_plan_document(
 def _to_document(
     inv: Investigation, action: str, plan: Plan, result: dict[str, Json]
 ) -> ApplyDocument:
-    is_troubled = any(result.get(name) for name in _TROUBLES)
     way_on = find_way_on(plan, result)
+    told = {"moved": 0, "already": 0, "conflicts": (), "failed": (), **result}
+    known = {name: told[name] for name in ApplyDocument.model_fields if name in told}
     return ApplyDocument(
-        schema_name=f"runbook/{action}/1",
-        at=utc_now(),
-        incident=inv.incident.id,
-        exit_code=ExitCode.NOT_OK if is_troubled else ExitCode.OK,
-        plan=str(result.get("plan", plan.id)),
-        moved=result.get("moved", 0),
-        already=result.get("already", 0),
-        conflicts=tuple(result.get("conflicts", ())),
-        failed=tuple(result.get("failed", ())),
-        unproven=tuple(result.get("unproven", ())),
-        waiting=result.get("waiting", 0),
-        lost_in_window=tuple(result.get("lost_in_window", ())),
-        stopped=str(result.get("stopped", "")),
-        way_on=(way_on,) if way_on else (),
+        **_head(inv, action, _judge(result)), **known, way_on=(way_on,) if way_on else ()
     )
+
+
+def _judge(result: dict[str, Json]) -> ExitCode:
+    return ExitCode.NOT_OK if any(result.get(name) for name in _TROUBLES) else ExitCode.OK
+
+
+def _head(inv: Investigation, kind: str, code: ExitCode) -> dict[str, Any]:
+    schema = f"runbook/{kind}/1"
+    return {"schema": schema, "at": utc_now(), "incident": inv.incident.id, "exit_code": code}
