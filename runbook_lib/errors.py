@@ -20,10 +20,7 @@
     │   │   └── StoppedAtPlanError    planned, and waiting for its approval
     │   ├── PlanExpiredError          the plan is too old
     │   ├── PlanAlteredError          the plan's bytes are not those that were approved
-    │   ├── DriftError                a planned object changed or vanished
-    │   ├── LimitError                more objects or bytes than a plan may hold
-    │   ├── LeaseHeldError            another operator is applying
-    │   ├── OthersMovingError         the worker may be moving the same objects
+    │   ├── DriftError                a plan was carried out before, or its world changed
     │   └── StoreNotReadyError        the store is unhealthy or has no room for the copies
     ├── DrillError                    a drill could not be carried out
     │   ├── SteadyStateError          the system was not healthy before or after
@@ -44,13 +41,10 @@ __all__ = [
     "DriftError",
     "DrillError",
     "EnvironmentForbidsError",
-    "LeaseHeldError",
-    "LimitError",
     "LogDamagedError",
     "NotApprovedError",
     "NotFoundError",
     "NotebookRunError",
-    "OthersMovingError",
     "PlanAlteredError",
     "PlanExpiredError",
     "PreconditionFailedError",
@@ -160,29 +154,7 @@ class PlanAlteredError(SafetyError):
 
 
 class DriftError(SafetyError):
-    """Planned objects changed or vanished since the plan.
-
-    Parameters
-    ----------
-    message : what differs
-    keys : the objects' keys
-    """
-
-    def __init__(self, message: str, *, keys: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.keys = keys
-
-
-class LimitError(SafetyError):
-    """More objects or bytes than one plan may hold."""
-
-
-class LeaseHeldError(SafetyError):
-    """Another operator holds the lease."""
-
-
-class OthersMovingError(SafetyError):
-    """The worker, or something else, may be moving the same objects."""
+    """A plan was carried out before, or what it is about changed since."""
 
 
 class StoreNotReadyError(SafetyError):
