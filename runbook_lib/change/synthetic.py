@@ -159,9 +159,9 @@ def list_synthetic(
 
 
 def revert_backlog(
-    store: ObjectStore, *, prefix: str, drill_id: str | None = None, dry_run: bool = False
+    store: ObjectStore, *prefixes: str, drill_id: str | None = None, dry_run: bool = False
 ) -> Removal:
-    """Delete what the metadata proves synthetic under a prefix; look-alikes stay.
+    """Delete what the metadata proves synthetic under some prefixes; look-alikes stay.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def revert_backlog(
     """
     removal = Removal()
     # All is listed before the first delete: a listing that pages on while keys vanish skips some.
-    for info in list(iter_with_metadata(store, prefix)):
+    for info in [i for prefix in prefixes for i in iter_with_metadata(store, prefix)]:
         metadata = info.metadata or {}
         if not is_synthetic(metadata) or drill_id not in (None, metadata.get("drill-id")):
             removal.kept += 1
@@ -364,17 +364,9 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
         made = create_backlog(store, settings=inv.settings, now=inv.now(), **backlog)
         times = {name: format_time(getattr(made, name)) for name in ("hold_until", "pending_since")}
         return Effect("", {**asdict(made), **times, "sample": list(made.sample)})
-    removals = [
-        revert_backlog(store, prefix=prefix, drill_id=facts["drill_id"] or None)
-        for prefix in facts["prefixes"]
-    ]
-    result: dict[str, Json] = {
-        "removed": sum(r.removed for r in removals),
-        "candidates": sum(r.candidates for r in removals),
-        "kept": sum(r.kept for r in removals),
-        "bytes": sum(r.size_bytes for r in removals),
-        "failed": {key: why for r in removals for key, why in r.failed.items()},
-    }
+    done = revert_backlog(store, *facts["prefixes"], drill_id=facts["drill_id"] or None)
+    names = ("removed", "candidates", "kept", "failed")
+    result = {"bytes": done.size_bytes, **{name: getattr(done, name) for name in names}}
     return Effect("", result)
 
 

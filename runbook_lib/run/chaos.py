@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from ..change.synthetic import (
     check_playground,
@@ -21,27 +22,14 @@ from .documents import ChaosDocument
 __all__ = ["create_chaos", "read_chaos_status", "revert_chaos", "sweep_chaos"]
 
 
-def create_chaos(
-    settings: Settings,
-    *,
-    prefix: str,
-    count: int,
-    hold_minutes: float,
-    object_size_kb: int,
-    age_minutes: float,
-) -> ChaosDocument:
-    """Create synthetic labels; ``runbook chaos revert`` removes them."""
-    store = Clients(settings).store
-    check_playground(settings, store)
+def create_chaos(settings: Settings, *, prefix: str, **backlog: Any) -> ChaosDocument:
+    """Create synthetic labels like ``create_backlog``; ``runbook chaos revert`` removes them."""
     made = create_backlog(
-        store,
+        Clients(settings).store,
         settings=settings,
         prefix=prefix or settings.chaos_prefix,
-        count=count,
         now=utc_now(),
-        hold_minutes=hold_minutes,
-        object_size_kb=object_size_kb,
-        age_minutes=age_minutes,
+        **backlog,
     )
     return _document("create", created=made.created, drills={made.drill_id: made.created})
 
@@ -51,12 +39,8 @@ def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocu
     store = Clients(settings).store
     check_playground(settings, store)
     prefixes = (prefix,) if prefix else (settings.chaos_prefix, settings.pending_prefix)
-    removed, kept, failed = 0, 0, dict[str, str]()
-    for where in prefixes:
-        removal = revert_backlog(store, prefix=where, drill_id=drill_id or None)
-        removed, kept = removed + removal.removed, kept + removal.kept
-        failed |= removal.failed
-    return _document("revert", removed=removed, kept=kept, failed=failed)
+    done = revert_backlog(store, *prefixes, drill_id=drill_id or None)
+    return _document("revert", removed=done.removed, kept=done.kept, failed=done.failed)
 
 
 def read_chaos_status(settings: Settings) -> ChaosDocument:
@@ -76,24 +60,7 @@ def sweep_chaos(settings: Settings) -> ChaosDocument:
     return _document("sweep", removed=sweep_expired(store, settings))
 
 
-def _document(
-    mode: str,
-    *,
-    created: int = 0,
-    removed: int = 0,
-    kept: int = 0,
-    expired: int = 0,
-    drills: dict[str, int] | None = None,
-    failed: dict[str, str] | None = None,
-) -> ChaosDocument:
-    return ChaosDocument(
-        schema_name=f"runbook/chaos-{mode}/1",
-        at=utc_now(),
-        exit_code=ExitCode.NOT_OK if failed else ExitCode.OK,
-        created=created,
-        removed=removed,
-        kept=kept,
-        expired=expired,
-        drills=drills or {},
-        failed=failed or {},
-    )
+def _document(mode: str, **found: Any) -> ChaosDocument:
+    code = ExitCode.NOT_OK if found.get("failed") else ExitCode.OK
+    schema = f"runbook/chaos-{mode}/1"
+    return ChaosDocument(schema_name=schema, at=utc_now(), exit_code=code, **found)

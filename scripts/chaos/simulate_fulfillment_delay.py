@@ -162,7 +162,7 @@ def _run(
             check_playground(settings, store)
         prefix = check_prefix(settings, options.prefix)
         removal = revert_backlog(
-            store, prefix=prefix, drill_id=options.drill_id or None, dry_run=options.dry_run
+            store, prefix, drill_id=options.drill_id or None, dry_run=options.dry_run
         )
         results["removal"] = {
             "removed": removal.removed,

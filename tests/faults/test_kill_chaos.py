@@ -61,7 +61,7 @@ def work(action: str, endpoint: str, prefix: str, die_after: int) -> None:
             object_size_kb=1,
         )
     else:
-        revert_backlog(store, prefix=prefix)
+        revert_backlog(store, prefix)
 
 
 def run(action: str, endpoint: str, prefix: str, die_after: int = 0) -> int | None:

@@ -154,22 +154,22 @@ def test_a_revert_leaves_real_objects_and_other_drills(store: MemoryStore) -> No
     create(store, drill_id="d2")
     look_alike = f"{PREFIX}chaos-d1-9000001-0123456789ab.pdf"
     store.put_object(look_alike, b"x", metadata={"order-id": "9000001", "drill-id": "d1"})
-    removal = revert_backlog(store, prefix=PREFIX, drill_id="d1")
+    removal = revert_backlog(store, PREFIX, drill_id="d1")
     assert (removal.removed, removal.candidates, removal.kept) == (3, 3, 4)
     assert len(keys(store)) == 4
-    assert revert_backlog(store, prefix=PREFIX).removed == 3
+    assert revert_backlog(store, PREFIX).removed == 3
     assert keys(store) == [look_alike]
 
 
 def test_a_revert_takes_what_dataflows_own_script_made(store: MemoryStore) -> None:
     metadata = {"chaos-scenario": "fulfillment-delay", "hold-until": NOW.isoformat()}
     store.put_object(f"{PREFIX}4242-0123456789ab.pdf", b"x", metadata=metadata)
-    assert revert_backlog(store, prefix=PREFIX).removed == 1
+    assert revert_backlog(store, PREFIX).removed == 1
 
 
 def test_a_dry_run_of_the_revert_only_counts(store: MemoryStore) -> None:
     create(store)
-    removal = revert_backlog(store, prefix=PREFIX, dry_run=True)
+    removal = revert_backlog(store, PREFIX, dry_run=True)
     assert (removal.candidates, removal.removed) == (3, 0)
     assert len(keys(store)) == 3
 
@@ -185,7 +185,7 @@ def test_an_object_that_became_real_meanwhile_stays(store: MemoryStore) -> None:
             store.put_object(victim, b"real", metadata={"order-id": "1"})
 
     store.fail = replace_before_second_look
-    removal = revert_backlog(store, prefix=PREFIX)
+    removal = revert_backlog(store, PREFIX)
     assert keys(store) == [victim]
     assert store.objects[victim].content == b"real"
     assert "real object" in removal.failed[victim]
@@ -203,7 +203,7 @@ def test_one_bad_object_does_not_stop_a_revert(store: MemoryStore) -> None:
     create(store)
     bad = keys(store)[1]
     store.fail = failing("delete", bad, AccessDeniedError("denied", system="store"))
-    removal = revert_backlog(store, prefix=PREFIX)
+    removal = revert_backlog(store, PREFIX)
     assert keys(store) == [bad]
     assert removal.removed == 2
     assert "denied" in removal.failed[bad]
@@ -254,5 +254,5 @@ def test_a_synthetic_object_without_a_readable_end_is_never_swept(store: MemoryS
 def test_a_revert_removes_exactly_what_is_proven_synthetic(metadata: dict[str, str]) -> None:
     store = MemoryStore()
     store.put_object(f"{PREFIX}a.pdf", b"x", metadata=metadata)
-    revert_backlog(store, prefix=PREFIX)
+    revert_backlog(store, PREFIX)
     assert bool(keys(store)) is not is_synthetic(metadata)
