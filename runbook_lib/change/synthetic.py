@@ -283,7 +283,7 @@ def _make_drill_id() -> str:
     return f"d{secrets.token_hex(4)}"
 
 
-def plan_backlog(inv: Investigation) -> Plan:
+def plan_backlog(inv: Investigation, step: str) -> Plan:
     """Plan a synthetic backlog by the section's parameters.
 
     Raises
@@ -302,7 +302,7 @@ def plan_backlog(inv: Investigation) -> Plan:
         "way_back": "4.2 removes them; they expire on their own, too",
     }
     target = f"{p.count} synthetic objects under {inv.clients.store.bucket}/{prefix}"
-    return _plan(inv, "4.1", "create_synthetic", target, facts)
+    return _plan(inv, step, "create_synthetic", target, facts)
 
 
 def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:

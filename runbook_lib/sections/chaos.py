@@ -146,12 +146,16 @@ def _describe_backlog(clients: Clients, prefix: str) -> dict[str, Json]:
 STEPS = {_read_document.id: _read_document}
 
 
+def _plan_backlog(inv: Investigation) -> Plan:
+    return plan_backlog(inv, "4.1")
+
+
 def _plan_revert(inv: Investigation) -> Plan:
     return plan_revert(inv, "4.2", prefix=getattr(inv.parameters, "prefix", ""))
 
 
 ACTIONS = {
-    "4.1": ActionStep("4.1", "Create a synthetic backlog", plan_backlog, (SYNTHETIC,)),
+    "4.1": ActionStep("4.1", "Create a synthetic backlog", _plan_backlog, (SYNTHETIC,)),
     "4.2": ActionStep("4.2", "Remove the synthetic backlog", _plan_revert, (SYNTHETIC,)),
 }
 
