@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 _HOMES = {
     "confirm": "widgets.Confirmation",
     "file_link": "incident_overview.FileLink",
@@ -16,7 +18,7 @@ _HOMES = {
 __all__ = list(_HOMES)
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     """Load what is asked for when it is first used, so that the report needs no widgets."""
     if name in _HOMES:
         from importlib import import_module

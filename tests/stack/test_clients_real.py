@@ -146,7 +146,7 @@ def test_each_action_has_its_effect(disturbed: Clients, tmp_path: Path, action: 
     elif action == "resume":
         disturbed.fulfillment.pause_worker()
     elif action == "refresh":
-        target = disturbed.support.create_case("x", message="y").id
+        target = disturbed.support.create_case("x", order_ids=()).id
     inv = Investigation(
         create_incident(tmp_path, redactor=Redactor(), environment="local"),
         section=SECTIONS["06_remediation"],
