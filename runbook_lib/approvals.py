@@ -42,7 +42,7 @@ class PlanKind:
 
     Attributes
     ----------
-    schema : stands in the file's first line
+    schema : stands in the file's first line, or its beginning
     apply : carries out an approved plan
     verify : reads the world again and says whether the plan's effect is there; only reads
     summarise : picks from the header what an approver needs to know
@@ -184,7 +184,7 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror}") from error
     head = blob.partition(b"\n")[0]
-    kind = next((k for k in kinds if f'"{k.schema}"'.encode() in head), None)
+    kind = next((k for k in kinds if f'"{k.schema}'.encode() in head), None)
     if kind is None:
         raise UsageError(f"{path.stem} is not a plan that can be carried out here; plan again")
     return _parse(kind, path, blob)

@@ -390,7 +390,7 @@ def _how(inv: Investigation) -> dict[str, Any]:
 
 
 MOVE = PlanKind(
-    "objectmove/plan/2",
+    "objectmove/plan/",  # of which version is for `parse_plan` to say
     _apply,
     _verify,
     parse=lambda path, blob: _to_plan(parse_plan(blob, path=path)),

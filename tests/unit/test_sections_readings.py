@@ -424,5 +424,5 @@ def test_what_cannot_even_be_connected_costs_its_own_part_only(
 ) -> None:
     inv = world.open(find_section(step[0]))
     inv.clients = cast(Clients, Unconnected(world))
-    reading = inv.take(step)
+    reading = inv.read_step(step)
     assert (reading.status, kept in reading.reason) == (status, True), reading.reason
