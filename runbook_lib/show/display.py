@@ -103,7 +103,12 @@ def _describe_reading(reading: Reading) -> Card:
 def _describe_conclusion(conclusion: Conclusion) -> Card:
     supported = [f for f in conclusion.findings if f.status is CauseStatus.SUPPORTED]
     missing = ", ".join(conclusion.unknown_steps)
-    tables = [tabulate_findings(conclusion.findings, "Causes, the most supported first")]
+    refuted = [f for f in conclusion.findings if f.status is CauseStatus.REFUTED]
+    others = [f for f in conclusion.findings if f not in refuted]
+    tables = [
+        tabulate_findings(others, "Causes, the most supported first"),
+        tabulate_findings(refuted, f"{len(refuted)} refuted", is_folded=True),
+    ]
     if events := conclusion.timeline[-_SHOWN_EVENTS:]:
         caption = f"What happened, UTC: the last {len(events)} of {len(conclusion.timeline)}"
         tables.append(Table(caption, list(map(asdict, events)), is_folded=True))

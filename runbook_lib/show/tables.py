@@ -132,7 +132,9 @@ def tabulate_facts(
     return Table(caption, rows, ("name", "value"), is_folded)
 
 
-def tabulate_findings(findings: Iterable[Finding], caption: str) -> Table:
+def tabulate_findings(
+    findings: Iterable[Finding], caption: str, *, is_folded: bool = False
+) -> Table:
     """Return findings as a table, the most supported first."""
     order = list(CauseStatus)
     rows = [
@@ -146,7 +148,7 @@ def tabulate_findings(findings: Iterable[Finding], caption: str) -> Table:
         }
         for f in sorted(findings, key=lambda f: (order.index(f.status), -f.score))
     ]
-    return Table(caption, rows)
+    return Table(caption, rows, is_folded=is_folded)
 
 
 def say_value(value: Json, name: str = "") -> str:

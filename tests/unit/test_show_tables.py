@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
-from runbook_lib.model import Finding, Plot, Reading, Status
+from runbook_lib.model import (
+    Cause,
+    CauseStatus,
+    Conclusion,
+    Finding,
+    Plot,
+    Reading,
+    Status,
+    Verdict,
+)
 from runbook_lib.show.display import describe
 from runbook_lib.show.plots import plot_ages, plot_lines, plot_reading
 from runbook_lib.show.tables import (
@@ -148,6 +157,19 @@ def test_a_card_shows_value_reason_source_and_rows() -> None:
     for text in ("27.4 min", "it fires", "promql", "pending/1.pdf", "20 of 30 rows"):
         assert text in card
     assert describe(reading()).to_text().startswith("✖ breach · 2.1 lag: 27.4 min")
+
+
+def test_what_is_refuted_is_behind_a_fold_and_not_in_the_text() -> None:
+    found = (
+        Finding(name=Cause.SURGE, status=CauseStatus.REFUTED, reason="it drains"),
+        Finding(name=Cause.STORE_DOWN, status=CauseStatus.SUPPORTED, next_step="6.2 start it"),
+    )
+    card = describe(
+        Conclusion(section="05", verdict=Verdict.INCIDENT, summary="why", findings=found)
+    )
+    assert "an object store that is down → 6.2 start it" in card.to_text()
+    assert "surge" not in card.to_text()
+    assert "<summary>1 refuted</summary>" in card.to_html()
 
 
 def test_facts_are_plain_and_sizes_are_for_people() -> None:
