@@ -86,6 +86,7 @@ CAUSES: Mapping[Cause, CauseRecord] = {
         ),
         ("alert on the store's live endpoint", "restart the store by itself"),
         strategy="none",
+        counted_as="store_unreachable",
     ),
     Cause.METRICS_BLIND: CauseRecord(
         "metrics that are blind",
@@ -168,6 +169,7 @@ CAUSES: Mapping[Cause, CauseRecord] = {
         ("check credentials at start", "a checklist for key rotation"),
         strategy="release",
         hidden_by=(Cause.STORE_DOWN,),
+        counted_as="bad_credentials",
     ),
     Cause.NO_PERMISSION: CauseRecord(
         "a permission that the worker lacks",
@@ -180,6 +182,7 @@ CAUSES: Mapping[Cause, CauseRecord] = {
         ("check rights at start", "review of policy changes"),
         strategy="release",
         hidden_by=(Cause.STORE_DOWN,),
+        counted_as="access_denied",
     ),
     Cause.BAD_PREFIX: CauseRecord(
         "a worker that watches another prefix",
@@ -208,6 +211,7 @@ CAUSES: Mapping[Cause, CauseRecord] = {
         ),
         strategy="none",
         hidden_by=(Cause.STORE_DOWN,),
+        counted_as="storage_full",
     ),
     Cause.CARRIER_TIMEOUT: CauseRecord(
         "a carrier that answers slower than the client waits",
@@ -219,6 +223,7 @@ CAUSES: Mapping[Cause, CauseRecord] = {
         _CALL_CARRIER,
         _by_hand("call the carrier: no restart helps"),
         ("retry the carrier with backoff", "alert on the carrier's latency"),
+        counted_as="carrier_timeout",
     ),
     Cause.CARRIER_ERRORS: CauseRecord(
         "errors of the carrier",
@@ -230,6 +235,7 @@ CAUSES: Mapping[Cause, CauseRecord] = {
         _CALL_CARRIER,
         _by_hand("call the carrier: no restart helps"),
         ("retry the carrier with backoff", "alert on the carrier's error rate"),
+        counted_as="carrier_error",
     ),
     Cause.SURGE: CauseRecord(
         "labels that arrive faster than a healthy worker drains them",

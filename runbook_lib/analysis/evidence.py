@@ -76,6 +76,7 @@ class CauseRecord:
     strategy : of 6.1 while the cause stands: ``release`` where the worker cannot do its job,
         ``none`` where nothing may be moved at all
     stops_labels : False for a drill, blind eyes, or wrong ages
+    counted_as : the reason of the worker's counted failures that dates its beginning; empty: none
     hidden_by : causes that make its observations meaningless
     """
 
@@ -86,6 +87,7 @@ class CauseRecord:
     follow_ups: tuple[str, ...]
     strategy: Strategy = "retrigger"
     stops_labels: bool = True
+    counted_as: str = ""
     hidden_by: tuple[Cause, ...] = ()
 
 

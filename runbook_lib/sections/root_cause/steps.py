@@ -39,9 +39,8 @@ _LATENCY = (
 _TIME_OUT = "SERVICE_CARRIER_TIMEOUT_S"
 _SUPPORT_FAILURES = "sum(increase(support_timeline_collection_failures_total[1m]))"
 _LOW_BYTES = 2 * 2**30
-_WRITES = {Cause.STORAGE_FULL: "storage_full", Cause.STORE_DOWN: "store_unreachable"}
-_RIGHTS = {Cause.BAD_CREDENTIALS: "bad_credentials", Cause.NO_PERMISSION: "access_denied"}
-_REFUSALS = (*_RIGHTS.values(), "no_such_bucket")
+_WRITES = ("storage_full", "store_unreachable")
+_REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
 
 
 @step(
@@ -84,7 +83,6 @@ def read_worker(inv: Investigation) -> Outcome:
         Cause.SUPPORT_DOWN: _find_stop(states, [s.name for s in states if "support" in s.name]),
         Cause.METRICS_BLIND: blind_since,
     }
-    reasons = {Cause.CARRIER_TIMEOUT: "carrier_timeout", Cause.CARRIER_ERRORS: "carrier_error"}
     seen: Seen = {
         "value": "; ".join(problems) or None,
         "source": f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
@@ -93,7 +91,7 @@ def read_worker(inv: Investigation) -> Outcome:
         "plot": Plot(kind="carrier", lines=latency or (), threshold=_read_time_out(inv)),
         "events": events,
         "events_without": without,
-        "first_seen": metrics.first_seen(reasons) | {c: at for c, at in since.items() if at},
+        "first_seen": metrics.first_seen() | {c: at for c, at in since.items() if at},
         "observations": {
             "worker_running": running,
             "worker_answers": answers,
@@ -218,11 +216,10 @@ def read_room(inv: Investigation) -> Outcome:
     seen: Seen = {
         "value": refused if metrics.recent else None,
         "source": f"{metrics.source}{{reason=storage_full}}; {inv.clients.store.endpoint} capacity",
-        "first_seen": metrics.first_seen(_WRITES),
         "observations": {
             "store_free_bytes": free,
-            **metrics.failures(*_WRITES.values()),
-            **read_logged_reasons(inv, *_WRITES.values()),
+            **metrics.failures(*_WRITES),
+            **read_logged_reasons(inv, *_WRITES),
         },
     }
     if refused:
@@ -341,7 +338,6 @@ def read_configuration(inv: Investigation) -> Outcome:
         "source": f"{inv.clients.fulfillment.url}/fulfillment/worker; settings of {service}; "
         f"{metrics.source}",
         "rows": rows,
-        "first_seen": metrics.first_seen(_RIGHTS),
         "observations": {
             "worker_place": "; ".join(places) if rows else None,
             "credentials_match": match,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
 
+from ...analysis.causes import CAUSES
 from ...analysis.drain_forecast import Rate, compute_rate, sum_rates
 from ...clients.http import MetricSample
 from ...clients.prometheus import Sample, Series
@@ -78,9 +79,10 @@ class WorkerMetrics:
         total = sum(self.carrier.values())
         return round(self.carrier.get(outcome, 0) / total, 3) if total >= 2 else None
 
-    def first_seen(self, causes: Mapping[Cause, str]) -> dict[Cause, datetime]:
+    def first_seen(self) -> dict[Cause, datetime]:
         """Return when the reasons that stand for causes were first counted."""
-        return {cause: self.first[why] for cause, why in causes.items() if why in self.first}
+        first = self.first
+        return {c: first[r.counted_as] for c, r in CAUSES.items() if r.counted_as in first}
 
     def failures(self, *reasons: str) -> dict[str, Json]:
         """Return the observations ``failures_<reason>``."""
