@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from .. import errors
 from ..errors import NotebookRunError, RunbookError, UsageError
@@ -18,12 +19,16 @@ from ..model import Conclusion
 from ..record.incident import Incident
 from ..section import SectionModule, check_parameters
 
-__all__ = ["NOTEBOOKS", "NotebookRun", "RunStatus", "run_notebook"]
+__all__ = ["NOTEBOOKS", "NotebookRun", "RunStatus", "SharedKernel", "run_notebook"]
 
 # A link in a checkout, a folder where the wheel is installed.
 NOTEBOOKS = (Path(__file__).parents[1] / "notebooks").resolve()
 _CELL_TIMEOUT_S = 600
 _SCHEME = "incident://"
+_DROPPED_TAGS = {"papermill-error-cell-tag", "fresh-start"}
+_FRESH_START = """\
+get_ipython().run_line_magic("reset", "-f")
+get_ipython().execution_count = 1"""
 
 
 class RunStatus(StrEnum):
@@ -48,11 +53,70 @@ class NotebookRun:
     conclusion: Conclusion | None
 
 
+class SharedKernel:
+    """A kernel for several notebooks, one after the other; each finds it empty. A context manager.
+
+    Starting one and importing what notebooks show takes most of a section's time. One that died
+    is replaced.
+    """
+
+    def __init__(self) -> None:
+        self._manager: Any = None
+        self._client: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs: the next notebook is not its first."""
+        from jupyter_core.utils import run_sync
+
+        return self._manager is not None and bool(run_sync(self._manager.is_alive)())
+
+    def take(self) -> Any:
+        """Return the manager for the next notebook, which starts the kernel if none runs."""
+        from jupyter_client.manager import AsyncKernelManager
+        from traitlets.config import Config
+
+        if not self.is_alive:
+            self.stop()
+            how = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
+            config = Config({"KernelManager": how})
+            self._manager = AsyncKernelManager(kernel_name="python3", config=config)
+            self._manager.client = partial(self._connect, self._manager.client)
+        return self._manager
+
+    def stop(self) -> None:
+        """End the kernel; the next notebook gets a new one."""
+        from jupyter_core.utils import run_sync
+
+        self._disconnect()
+        if self._manager is not None and self._manager.has_kernel:
+            run_sync(self._manager.shutdown_kernel)(now=True)
+            run_sync(self._manager.cleanup_resources)()
+        self._manager = None
+
+    def _connect(self, connect: Callable[..., Any], **how: Any) -> Any:
+        self._disconnect()
+        self._client = connect(**how)
+        return self._client
+
+    def _disconnect(self) -> None:
+        if self._client is not None:
+            self._client.stop_channels()
+        self._client = None
+
+
 def run_notebook(
     section: SectionModule,
     incident: Incident,
     parameters: Mapping[str, object] | None = None,
     *,
+    kernel: SharedKernel | None = None,
     cell_timeout_s: int = _CELL_TIMEOUT_S,
     notebooks: Path = NOTEBOOKS,
 ) -> NotebookRun:
@@ -63,6 +127,7 @@ def run_notebook(
     section : the section whose notebook runs
     incident : handed to the notebook as ``incident_id``
     parameters : checked against the section's model first; the notebook's own value otherwise
+    kernel : one that other notebooks use too; default: one of its own
     cell_timeout_s : longest time for one cell, in seconds
     notebooks : folder of the notebooks
 
@@ -86,8 +151,10 @@ def run_notebook(
     started = time.monotonic()
     status, error = RunStatus.DONE, None
     try:
-        with _saving_to(incident, path):
-            _execute(notebooks / f"{section.NAME}.ipynb", section.NAME, values, cell_timeout_s)
+        own = nullcontext(kernel) if kernel else SharedKernel()
+        with _saving_to(incident, path), own as used:
+            source = notebooks / f"{section.NAME}.ipynb"
+            _execute(source, section.NAME, values, used, cell_timeout_s)
     except NotebookRunError as failure:
         status, error = _classify(failure)
     except KeyboardInterrupt:
@@ -101,17 +168,21 @@ def run_notebook(
     return NotebookRun(section.NAME, path, status, duration_s, error, conclusion)
 
 
-def _execute(source: Path, name: str, values: Mapping[str, Any], cell_timeout_s: int) -> None:
+def _execute(
+    source: Path, name: str, values: Mapping[str, Any], kernel: SharedKernel, cell_timeout_s: int
+) -> None:
     import nbformat
     import papermill
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillException, PapermillExecutionError
-    from traitlets.config import Config
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     notebook = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
-    manager = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
+    if kernel.is_alive:
+        tags = {"tags": ["fresh-start"]}
+        fresh = nbformat.v4.new_code_cell(_FRESH_START, metadata=tags)  # type: ignore[no-untyped-call]
+        notebook.cells.insert(0, fresh)
     try:
         papermill.execute_notebook(
             notebook,
@@ -122,11 +193,12 @@ def _execute(source: Path, name: str, values: Mapping[str, Any], cell_timeout_s:
             progress_bar=False,
             execution_timeout=cell_timeout_s,
             extra_arguments=["--log-level=50"],
-            config=Config({"KernelManager": manager}),
+            km=kernel.take(),
         )
     except PapermillExecutionError as error:
         raise _CellFailed(name, error.ename, error.evalue, error.source) from error
     except CellTimeoutError as error:
+        kernel.stop()  # it is still busy with that cell
         raise NotebookRunError(name, f"a cell took over {cell_timeout_s} s") from error
     except (DeadKernelError, NoSuchKernel, PapermillException, RuntimeError) as error:
         raise NotebookRunError(name, f"{type(error).__name__}: {error}") from error
@@ -165,7 +237,7 @@ class _IncidentFiles:
         notebook["cells"] = [
             cell
             for cell in notebook["cells"]
-            if "papermill-error-cell-tag" not in cell["metadata"].get("tags", [])
+            if not _DROPPED_TAGS.intersection(cell["metadata"].get("tags", []))
         ]
         safe = self._incident.redactor.json(notebook)
         temporary = self._path.with_name(f".{self._path.name}.tmp")

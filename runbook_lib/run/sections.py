@@ -15,7 +15,7 @@ from ..section import check_parameters
 from ..sections import SECTIONS, find_section
 from ..settings import Settings
 from .documents import InvestigateDocument, NotebookResult, RunDocument, UnknownStep
-from .notebooks import NotebookRun, RunStatus, run_notebook
+from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 
 __all__ = ["READ_ONLY_SECTIONS", "get_incident", "investigate", "run_chosen", "run_sections"]
 
@@ -54,11 +54,12 @@ def run_sections(
     """
     runs: list[NotebookRun] = []
     try:
-        for name in names:
-            progress(name)
-            fields, given = SECTIONS[name].Parameters.model_fields, parameters or {}
-            known = {k: v for k, v in given.items() if k in fields}
-            runs.append(run_notebook(SECTIONS[name], incident, known))
+        with SharedKernel() as kernel:
+            for name in names:
+                progress(name)
+                fields, given = SECTIONS[name].Parameters.model_fields, parameters or {}
+                known = {k: v for k, v in given.items() if k in fields}
+                runs.append(run_notebook(SECTIONS[name], incident, known, kernel=kernel))
     except KeyboardInterrupt:
         incident.journal.append("interrupted", {"section": ""})
         write_outputs(incident)

@@ -14,7 +14,7 @@ from runbook_lib.errors import UsageError
 from runbook_lib.model import Reading, Status, Verdict
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
-from runbook_lib.run.notebooks import NotebookRun, RunStatus, run_notebook
+from runbook_lib.run.notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 from runbook_lib.sections import SECTIONS
 
 pytestmark = pytest.mark.timeout(120)
@@ -52,12 +52,19 @@ def find_free_port() -> int:
         return port
 
 
-def run(incident: Incident, folder: Path, *cells: str, cell_timeout_s: int = 60) -> NotebookRun:
+def run(
+    incident: Incident,
+    folder: Path,
+    *cells: str,
+    cell_timeout_s: int = 60,
+    kernel: SharedKernel | None = None,
+) -> NotebookRun:
     """Run a notebook of these cells in place of section 2's."""
     parameters = new_code_cell('incident_id = ""', metadata={"tags": ["parameters"]})
     notebook = new_notebook(cells=[parameters, *map(new_code_cell, cells)])
     nbformat.write(notebook, folder / f"{DETECTION.NAME}.ipynb")
-    return run_notebook(DETECTION, incident, notebooks=folder, cell_timeout_s=cell_timeout_s)
+    how = {"cell_timeout_s": cell_timeout_s, "notebooks": folder}
+    return run_notebook(DETECTION, incident, kernel=kernel, **how)  # type: ignore[arg-type]
 
 
 def last_entry(incident: Incident) -> dict[str, object]:
@@ -98,6 +105,42 @@ def test_a_kernel_that_dies_is_failed(incident: Incident, tmp_path: Path) -> Non
     done = run(incident, tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert done.status is RunStatus.FAILED
     assert "DeadKernelError" in str(done.error)
+
+
+def read_code(done: NotebookRun) -> list[tuple[str, int | None]]:
+    cells = json.loads(done.path.read_text("utf-8"))["cells"]
+    return [(c["source"], c["execution_count"]) for c in cells if c["cell_type"] == "code"]
+
+
+def test_notebooks_that_share_a_kernel_find_it_empty(incident: Incident, tmp_path: Path) -> None:
+    leave, read = "left = 1; import os; os.environ['PID'] = str(os.getpid())", "import os; left"
+    with SharedKernel() as kernel:
+        run(incident, tmp_path, leave, kernel=kernel)
+        done = run(
+            incident,
+            tmp_path,
+            "import os; assert os.environ['PID'] == str(os.getpid())",
+            read,
+            kernel=kernel,
+        )
+    assert "NameError" in str(done.error)
+    counts = [count for _, count in read_code(done)]
+    assert counts == list(range(1, len(counts) + 1))
+    assert not any("reset" in source for source, _ in read_code(done))
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "import time; time.sleep(60)"],
+    ids=["dead", "busy"],
+)
+def test_a_shared_kernel_that_is_lost_costs_one_section(
+    incident: Incident, tmp_path: Path, cell: str
+) -> None:
+    with SharedKernel() as kernel:
+        assert run(incident, tmp_path, cell, cell_timeout_s=2, kernel=kernel).error is not None
+        after = run(incident, tmp_path, "1 / 0", kernel=kernel)
+    assert "ZeroDivisionError" in str(after.error)
 
 
 def test_secrets_are_gone_from_a_notebook_while_it_is_saved(
