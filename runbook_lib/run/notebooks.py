@@ -103,6 +103,8 @@ class SharedKernel:
     def _connect(self, connect: Callable[..., Any], **how: Any) -> Any:
         self._disconnect()
         self._client = connect(**how)
+        # whether it lives is asked of its process; stopping a heartbeat takes a second
+        self._client.start_channels = partial(self._client.start_channels, hb=False)
         return self._client
 
     def _disconnect(self) -> None:
