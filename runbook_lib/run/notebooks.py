@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from .. import errors
 from ..errors import NotebookRunError, RunbookError, UsageError
@@ -170,9 +171,15 @@ def run_notebook(
     return NotebookRun(section.NAME, path, status, duration_s, error, conclusion)
 
 
+def _skip_grammars() -> None:
+    """Have jsonschema, below nbformat, do without its check of IRIs: it builds 39 parsers."""
+    sys.modules.setdefault("rfc3987_syntax", cast(Any, None))
+
+
 def _execute(
     source: Path, name: str, values: Mapping[str, Any], kernel: SharedKernel, cell_timeout_s: int
 ) -> None:
+    _skip_grammars()
     import nbformat
     import papermill
     from jupyter_client.kernelspec import NoSuchKernel
@@ -252,6 +259,7 @@ class _IncidentFiles:
 
 @contextmanager
 def _saving_to(incident: Incident, path: Path) -> Iterator[None]:
+    _skip_grammars()
     from papermill.iorw import papermill_io
 
     papermill_io.register(_SCHEME, _IncidentFiles(incident, path))

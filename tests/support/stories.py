@@ -155,7 +155,7 @@ def _look_again(world: World) -> None:
 
 
 def _execute(
-    world: World, source: Path, name: str, values: Mapping[str, Any], _timeout_s: int
+    world: World, source: Path, name: str, values: Mapping[str, Any], _kernel: Any, _timeout_s: int
 ) -> None:
     """Carry out a notebook's cells here, as a kernel would."""
     _look_again(world)
