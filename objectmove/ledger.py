@@ -72,11 +72,11 @@ class Ledger:
 
     def summarize(self, **more: Any) -> Record:
         """Return what the bucket should know; ``more``: its other fields."""
-        what = {"plan": self.plan.id, "sha256": self.plan.sha256, "rows": len(self.plan.rows)}
-        state = {"begun": self.begun, "ledger": self.head, "taken_back_by": self.taken_back_by}
+        ids = {"plan": self.plan.id, "sha256": self.plan.sha256, "ledger": self.head}
+        state = {"begun": self.begun, "taken_back_by": self.taken_back_by}
         unproven, conflicts = (frozenset(self.rows(s)) for s in (State.UNPROVEN, State.CONFLICT))
         open_ = {"unproven": unproven, "conflicts": conflicts, "is_holding": self.is_holding}
-        return Record.model_validate({**what, **state, **open_, **more})
+        return Record.model_validate({**ids, **state, **open_, **more})
 
     def rows(self, *states: State) -> list[int]:
         """Return the rows in some states, in order."""

@@ -203,7 +203,8 @@ class _Mover:
         """Lock the ledger, claim the bucket, and do all that can be done."""
         plan, header, bucket = self.plan, self.plan.header, self.bucket
         if (header.endpoint, header.bucket) != (bucket.endpoint, bucket.name):
-            raise NotApprovedError(f"{plan.id} is not of {bucket.name} at {bucket.endpoint}")
+            of = f"{header.bucket} at {header.endpoint}"
+            raise NotApprovedError(f"{plan.id} is of {of}: these settings name another bucket")
         log, self.parent = self.logs(plan.id), self.logs(header.parent) if header.parent else None
         with ExitStack() as stack:
             for some in filter(None, (log, self.parent)):

@@ -61,7 +61,6 @@ class Record(BaseModel):
     sha256: str = Field(pattern=r"[0-9a-f]{64}")
     by: str
     host: str = ""
-    rows: int = 0
     begun: int = 0
     ledger: str = ""
     fence_at: Timestamp | None = None
