@@ -123,7 +123,7 @@ def _describe_place(runs: list[_Run]) -> list[str]:
     return [
         f"Runs from {runs[0]['at']} to {runs[-1]['at']}, order by seed {runs[0]['seed']}. "
         f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, two "
-        f"shared cores; {store}; {'; '.join(p for p in programs if p)}.",
+        f"shared cores; {store}; {'; '.join(p for p in programs if p)}."
     ]
 
 

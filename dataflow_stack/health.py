@@ -76,10 +76,7 @@ def find_unhealthy(config: StackConfig) -> dict[str, str]:
 
 
 def wait_until_healthy(
-    config: StackConfig,
-    *,
-    deadline_s: float,
-    check: Check = find_unhealthy,
+    config: StackConfig, *, deadline_s: float, check: Check = find_unhealthy
 ) -> None:
     """Wait until nothing is wrong.
 

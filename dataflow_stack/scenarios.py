@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fulfillment.drills.scenarios import Scenario
 from runbook_lib.errors import ClientError, DrillError, RevertError
 from runbook_lib.model import Cause, Verdict
-from runbook_lib.run.scenarios import Scenario
 
 from .config import StackError
 from .faults import FAULTS
 from .orders import inject_orders
 
 if TYPE_CHECKING:
-    from runbook_lib.run.drill import Drill
+    from fulfillment.drills.drill import Drill
 
 __all__ = ["SCENARIOS", "FaultScenario"]
 

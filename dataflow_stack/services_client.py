@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from runbook_lib.clients.services import (
+from fulfillment.clients.services import (
     LogLine,
     ServiceState,
     hide_secrets,

@@ -13,10 +13,10 @@ from string import Template
 from typing import Any, Self
 
 from chainlog import LogError
+from fulfillment.clients import Clients
 from objectmove.errors import MoveError, RefusedError
 
 from .approvals import Effect, Plan, check_use, load_plan
-from .clients import Clients
 from .errors import (
     ActionInterruptedError,
     ClientError,
@@ -91,7 +91,7 @@ class Investigation:
         Parameters
         ----------
         incident_id : empty: the newest open incident
-        section : a module of ``runbook_lib.sections``
+        section : a module of ``fulfillment.sections``
         parameters : the section's parameters, checked against its model
 
         Raises

@@ -26,10 +26,7 @@ _KEEP = r"(?:\[redacted\]|present\b|absent\b|equal to the store's|<secret>|\*{3}
 _VALUE = rf"(?:(?P<q>\\*+[\"'])(?!{_KEEP})(?:(?!(?P=q))[^\n]){{1,4000}}|(?!{_KEEP}|\\*[\"'])"
 _PATTERNS = (
     # scheme://user:password@host
-    (
-        re.compile(r"(://[^\s/:@\"'<>]{0,200}):[^\s/@\"'<>]{1,400}@"),
-        rf"\1:{MASK}@",
-    ),
+    (re.compile(r"(://[^\s/:@\"'<>]{0,200}):[^\s/@\"'<>]{1,400}@"), rf"\1:{MASK}@"),
     # Authorization and similar headers, in plain, JSON and repr forms; unquoted: the whole line
     (
         re.compile(

@@ -19,8 +19,8 @@ from playwright.sync_api import sync_playwright
 from dataflow_stack.config import load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.orders import inject_orders, wait_for_artifacts
-from runbook_lib.clients import Clients
-from runbook_lib.run.waiting import wait_for
+from fulfillment.clients import Clients
+from fulfillment.drills.waiting import wait_for
 from runbook_lib.settings import load_settings
 from tests.support.stack import RunningStack, run_stack
 

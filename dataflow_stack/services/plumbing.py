@@ -148,10 +148,7 @@ def build_app(
 
     app = FastAPI(title=name, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     requests_total = Counter(
-        "http_requests_total",
-        "HTTP requests",
-        ["handler", "method", "status"],
-        registry=registry,
+        "http_requests_total", "HTTP requests", ["handler", "method", "status"], registry=registry
     )
 
     @app.middleware("http")

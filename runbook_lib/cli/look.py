@@ -16,7 +16,7 @@ app = typer.Typer()
 @app.command()
 def check(json_: Json = False) -> None:
     """Preflight: what is reachable, with which rights, clock skew and versions. Only reads."""
-    from ..run.check import check as run_check
+    from fulfillment.commands.check import check as run_check
 
     carry_out(run_check, as_json=json_)
 

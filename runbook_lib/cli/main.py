@@ -14,11 +14,12 @@ import typer
 from typer.exceptions import TyperException
 
 from chainlog import LogError
+from fulfillment.cli import change, chaos, drills
 from objectmove.errors import MoveError
 
 from ..errors import RunbookError, UsageError
 from ..exit_codes import ExitCode, exit_code_of_error
-from . import change, chaos, drills, look
+from . import look
 from .edge import load_settings
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
-from ..analysis.causes import CAUSES
+from fulfillment.analysis.causes import CAUSES
+
 from ..errors import LogDamagedError, RecordError
 from ..model import (
     SIGNS,

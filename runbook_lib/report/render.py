@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
-from ..analysis.causes import CAUSES
+from fulfillment.analysis.causes import CAUSES
+
 from ..errors import RecordError
 from ..model import SYMPTOMS, Finding, Reading, Role, Verdict
 from ..record.incident import Incident
@@ -96,7 +97,7 @@ def write_report(
     string passes the incident's redactor before it is escaped.
     """
     if sections is None:
-        from ..sections import SECTIONS
+        from fulfillment.sections import SECTIONS
 
         sections = SECTIONS
     model = read_report_model(incident, sections)

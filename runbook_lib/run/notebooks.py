@@ -23,7 +23,7 @@ from ..section import SectionModule, check_parameters
 __all__ = ["NOTEBOOKS", "NotebookRun", "RunStatus", "SharedKernel", "run_notebook"]
 
 # A link in a checkout, a folder where the wheel is installed.
-NOTEBOOKS = (Path(__file__).parents[1] / "notebooks").resolve()
+NOTEBOOKS = (Path(__file__).parents[2] / "fulfillment" / "notebooks").resolve()
 _CELL_TIMEOUT_S = 600
 _SCHEME = "incident://"
 _DROPPED_TAGS = {"papermill-error-cell-tag", "fresh-start"}

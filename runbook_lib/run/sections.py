@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from fulfillment.sections import SECTIONS, find_section
+
 from ..errors import UsageError
 from ..exit_codes import ExitCode, compute_exit_code
 from ..model import Json, Progress, Status, Verdict, keep_quiet
@@ -12,7 +14,6 @@ from ..record.log import utc_now
 from ..redact import Redactor
 from ..report import write_outputs
 from ..section import check_parameters
-from ..sections import SECTIONS, find_section
 from ..settings import Settings
 from .documents import InvestigateDocument, NotebookResult, RunDocument, UnknownStep
 from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from markupsafe import Markup
 
-from ..analysis.causes import CAUSES
+from fulfillment.analysis.causes import CAUSES
+
 from ..approvals import Plan
 from ..investigation import Investigation as _Investigation
 from ..model import ActionEntry, CauseStatus, Conclusion, Reading

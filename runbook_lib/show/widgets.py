@@ -55,7 +55,7 @@ class Form(_Widget):
 
     Parameters
     ----------
-    section : a module of ``runbook_lib.sections``
+    section : a module of ``fulfillment.sections``
     namespace : where the parameters are variables: ``globals()`` in a notebook. Pressing "Use
         these" writes the checked values there, and nothing else does
     """

@@ -78,10 +78,7 @@ def _airflow(home: Path, run: Path) -> Iterator[dict[str, str]]:
     workers: list[subprocess.Popen[bytes]] = []
 
     def start(
-        started: list[subprocess.Popen[bytes]],
-        name: str,
-        *command: str,
-        env: dict[str, str] = env,
+        started: list[subprocess.Popen[bytes]], name: str, *command: str, env: dict[str, str] = env
     ) -> None:
         with (run / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(

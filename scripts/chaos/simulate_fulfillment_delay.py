@@ -20,19 +20,19 @@ from pydantic import SecretStr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from runbook_lib.change.synthetic import (
+from fulfillment.change.synthetic import (
     check_playground,
     check_prefix,
     create_backlog,
     iter_with_metadata,
     revert_backlog,
 )
-from runbook_lib.clients import Clients
+from fulfillment.clients import Clients
+from fulfillment.sections.chaos import describe_services, probe_support
 from runbook_lib.errors import RunbookError, UsageError
 from runbook_lib.model import Json, format_time
 from runbook_lib.record.log import utc_now
 from runbook_lib.redact import Redactor
-from runbook_lib.sections.chaos import describe_services, probe_support
 from runbook_lib.settings import Settings, find_root, load_settings
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.clients.http import HttpClient
 from runbook_lib.errors import AccessDeniedError, NotFoundError
+from runbook_lib.http import HttpClient
 from tests.support.real_airflow import DAG_ID, Airflow, wait_for
 
 DAG = f"/api/v2/dags/{DAG_ID}"
@@ -169,9 +169,4 @@ def test_a_token_that_ran_out_is_replaced(airflow: Airflow) -> None:
 
 
 def with_token(airflow: Airflow, token: str) -> None:
-    HttpClient(
-        airflow.login_url,
-        system="pipeline",
-        timeout_s=20,
-        token=token,
-    ).get(DAG, object)
+    HttpClient(airflow.login_url, system="pipeline", timeout_s=20, token=token).get(DAG, object)

@@ -92,8 +92,7 @@ def test_missing_swapped_and_doubled_lines_are_damage(
 
 
 @pytest.mark.parametrize(
-    "line",
-    [b"\n", b"{}\n", b"[]\n", b"null\n", b"\xff\n", b'{"hash":1}\n', b"[" * 100_000 + b"\n"],
+    "line", [b"\n", b"{}\n", b"[]\n", b"null\n", b"\xff\n", b'{"hash":1}\n', b"[" * 100_000 + b"\n"]
 )
 def test_nothing_is_appended_to_a_damaged_log(log: ChainedLog, line: bytes) -> None:
     write_three(log)

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.clients import Clients
-from runbook_lib.clients.http import HttpClient
+from fulfillment.clients import Clients
 from runbook_lib.errors import (
     AccessDeniedError,
     ClientTimeoutError,
     ConnectionRefusedClientError,
     SettingsError,
 )
+from runbook_lib.http import HttpClient
 from runbook_lib.settings import HTTP_SYSTEMS, Settings
 from tests.support.network import (
     Act,

@@ -10,12 +10,12 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from runbook_lib.clients.fulfillment import FulfillmentClient
-from runbook_lib.clients.grafana import GrafanaClient
-from runbook_lib.clients.notifications import NotificationsClient
-from runbook_lib.clients.pipeline import PipelineClient
-from runbook_lib.clients.probe import ProbeClient
-from runbook_lib.clients.support import SupportClient
+from fulfillment.clients.fulfillment import FulfillmentClient
+from fulfillment.clients.grafana import GrafanaClient
+from fulfillment.clients.notifications import NotificationsClient
+from fulfillment.clients.pipeline import PipelineClient
+from fulfillment.clients.probe import ProbeClient
+from fulfillment.clients.support import SupportClient
 from runbook_lib.errors import (
     AccessDeniedError,
     BadAnswerError,

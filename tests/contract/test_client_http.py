@@ -12,8 +12,6 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from runbook_lib.clients.fields import check_id, parse_duration, parse_when
-from runbook_lib.clients.http import HttpClient
 from runbook_lib.errors import (
     AccessDeniedError,
     BadAnswerError,
@@ -23,6 +21,8 @@ from runbook_lib.errors import (
     NotFoundError,
     UsageError,
 )
+from runbook_lib.fields import check_id, parse_duration, parse_when
+from runbook_lib.http import HttpClient
 
 
 def make_client(server: HTTPServer, timeout_s: float = 5) -> HttpClient:

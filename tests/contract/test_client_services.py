@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.clients.services import ServicesClient, connect_services, select_lines
-from runbook_lib.clients.services_compose import ComposeServices
+from fulfillment.clients.services import ServicesClient, connect_services, select_lines
+from fulfillment.clients.services_compose import ComposeServices
 from runbook_lib.errors import (
     BadAnswerError,
     ClientError,
@@ -98,11 +98,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def supervisor(home: Path) -> ServicesClient:
     services = connect_services(
-        Settings(
-            runbook_services="supervisor",
-            runbook_stack_home=home,
-            minio_root_password=SECRET,
-        )
+        Settings(runbook_services="supervisor", runbook_stack_home=home, minio_root_password=SECRET)
     )
     wait_for(lambda: {s.name: s.running for s in services.list_services()}["worker"])
     return services
@@ -229,7 +225,7 @@ def test_no_stack_is_refused_and_says_what_to_do(tmp_path: Path) -> None:
 def test_a_back_end_that_is_not_installed_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runbook_lib.clients.services.entry_points", lambda **_: ())
+    monkeypatch.setattr("fulfillment.clients.services.entry_points", lambda **_: ())
     with pytest.raises(ConnectionRefusedClientError, match=r"pip install.*\[stack\]"):
         connect_services(stack_at(tmp_path))
 
@@ -417,7 +413,7 @@ def test_a_compose_that_answers_something_else_is_a_bad_answer(compose: Compose,
 def test_a_hanging_docker_costs_its_time_out(
     compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runbook_lib.clients.services_compose._READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("fulfillment.clients.services_compose._READ_TIMEOUT_S", 0.5)
     compose.answers["config"]["sleep"] = 30
     compose.save()
     with pytest.raises(ClientTimeoutError):

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from fulfillment.clients import Clients
+from fulfillment.clients.object_store import ObjectStore, connect_bucket
 from objectmove.bucket import Request, S3Bucket
-from runbook_lib.clients import Clients
-from runbook_lib.clients.object_store import ObjectStore, connect_bucket
 from runbook_lib.errors import (
     AccessDeniedError,
     BadAnswerError,

@@ -19,9 +19,9 @@ from pydantic import TypeAdapter
 from pytest_httpserver import HTTPServer, RequestHandler
 
 from dataflow_stack.services.pipeline_api import PipelineSettings, build
-from runbook_lib.clients.http import HttpClient
-from runbook_lib.clients.pipeline import Dag, DagRun, PipelineClient
+from fulfillment.clients.pipeline import Dag, DagRun, PipelineClient
 from runbook_lib.errors import AccessDeniedError, BadAnswerError, NotFoundError
+from runbook_lib.http import HttpClient
 from tests.support.real_airflow import DAG_ID, RECORDED
 from tests.support.stack import wait_until
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from fulfillment.change.write_watch import watch_writes
 from objectmove.bucket import Request, S3Bucket
-from runbook_lib.change.write_watch import watch_writes
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer
 
 
 def connect(server: StoreServer) -> S3Bucket:
     return S3Bucket(
-        endpoint=server.endpoint,
-        bucket=server.bucket,
-        access_key=ACCESS_KEY,
-        secret_key=SECRET_KEY,
+        endpoint=server.endpoint, bucket=server.bucket, access_key=ACCESS_KEY, secret_key=SECRET_KEY
     )
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from runbook_lib.change.environment_guard import MARKER_KEY
-from runbook_lib.change.synthetic import create_backlog, revert_backlog
-from runbook_lib.clients.object_store import ObjectStore, connect_bucket
+from fulfillment.change.environment_guard import MARKER_KEY
+from fulfillment.change.synthetic import create_backlog, revert_backlog
+from fulfillment.clients.object_store import ObjectStore, connect_bucket
 from runbook_lib.settings import Settings
 from tests.faults.conftest import RUNS
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer

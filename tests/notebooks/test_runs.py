@@ -10,12 +10,12 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from fulfillment.sections import SECTIONS
 from runbook_lib.errors import UsageError
 from runbook_lib.model import Reading, Status, Verdict
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.run.notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
-from runbook_lib.sections import SECTIONS
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -23,7 +23,7 @@ DETECTION = SECTIONS["02_signals_detection"]
 SECRET = "sesame-7731"
 OPEN = """\
 from runbook_lib import Investigation
-from runbook_lib.sections import detection
+from fulfillment.sections import detection
 inv = Investigation.open(incident_id, section=detection)
 """
 

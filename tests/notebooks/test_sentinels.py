@@ -17,11 +17,11 @@ from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
+from fulfillment.sections import SECTIONS
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.run.notebooks import run_notebook
-from runbook_lib.sections import SECTIONS
 from runbook_lib.settings import HTTP_SYSTEMS, Settings, load_settings
 from tests.support.gateway import wait_until
 

@@ -10,8 +10,8 @@ from typing import Any
 import nbformat
 import pytest
 
+from fulfillment.sections import SECTIONS
 from runbook_lib.section import SectionModule
-from runbook_lib.sections import SECTIONS
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(SECTIONS)

@@ -271,12 +271,7 @@ class World:
         if request.headers:
             metadata = {k.removeprefix("x-amz-meta-"): v for k, v in request.headers.items()}
         made = Version(
-            source.label,
-            source.body,
-            source.etag,
-            self.store_ms,
-            sending.process.name,
-            metadata,
+            source.label, source.body, source.etag, self.store_ms, sending.process.name, metadata
         )
         is_declared = old is not None and self._is_in_window(request.key, old, sending)
         self._store(request.key, made, is_declared=is_declared, plan=sending.process.plan)

@@ -150,9 +150,7 @@ def overwrite() -> AbstractContextManager[object]:
     """Copy without a condition on the target."""
     make_copy = move._Mover._make_copy
     return mock.patch.object(
-        move._Mover,
-        "_make_copy",
-        lambda self, row: replace(make_copy(self, row), if_absent=False),
+        move._Mover, "_make_copy", lambda self, row: replace(make_copy(self, row), if_absent=False)
     )
 
 

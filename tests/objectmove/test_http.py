@@ -434,8 +434,7 @@ def test_ctrl_c_waits_a_moment_for_what_is_on_its_way() -> None:
         interrupt_when(come_through)
         with pytest.raises(KeyboardInterrupt):
             http.exchange(
-                [lambda m=m: m for m in gets(20)],
-                lambda i, reply: told.update({i: reply.status}),
+                [lambda m=m: m for m in gets(20)], lambda i, reply: told.update({i: reply.status})
             )
     assert [told[n] for n in range(4)] == [200] * 4
     assert {told[n] for n in range(4, 20)} == {Reply.NOT_SENT}

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 import requests
 
-from runbook_lib.analysis.log_groups import group_lines
-from runbook_lib.change.service_actions import plan_service
-from runbook_lib.clients import Clients
+from fulfillment.analysis.log_groups import group_lines
+from fulfillment.change.service_actions import plan_service
+from fulfillment.clients import Clients
+from fulfillment.sections import SECTIONS
 from runbook_lib.errors import NotFoundError
 from runbook_lib.investigation import Investigation
 from runbook_lib.model import ActionPhase
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.section import SectionParameters
-from runbook_lib.sections import SECTIONS
 from runbook_lib.settings import Settings
 from tests.support.stack import RunningStack, stack
 

@@ -20,8 +20,8 @@ from dataflow_stack.config import load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.orders import inject_orders, wait_for_artifacts
 from dataflow_stack.supervisor import Supervisor
+from fulfillment.sections import SECTIONS
 from runbook_lib.record.log import read_entries
-from runbook_lib.sections import SECTIONS
 from tests.support.stack import RunningStack, wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]

@@ -9,9 +9,9 @@ from pathlib import Path
 import papermill
 import pytest
 
+from fulfillment.sections import SECTIONS
 from runbook_lib.investigation import Investigation
 from runbook_lib.run.notebooks import NOTEBOOKS
-from runbook_lib.sections import SECTIONS
 from tests.support.stack import RunningStack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]

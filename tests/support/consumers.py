@@ -182,8 +182,7 @@ def _main(endpoint: str, bucket: str, prefix: str, count: str, path: str) -> Non
     threading.excepthook = fail
     threads = [
         threading.Thread(
-            target=_consume,
-            args=(_Client(endpoint, bucket), prefix, (int(count), n), out, end),
+            target=_consume, args=(_Client(endpoint, bucket), prefix, (int(count), n), out, end)
         )
         for n in range(int(count))
     ]

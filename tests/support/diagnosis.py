@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from fulfillment.sections import root_cause
 from runbook_lib.investigation import Investigation
 from runbook_lib.model import CauseStatus, Conclusion
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
-from runbook_lib.sections import root_cause
 from runbook_lib.settings import Settings
 
 __all__ = ["ask_why", "list_causes", "open_diagnosis"]

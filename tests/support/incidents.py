@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from fulfillment.sections import SECTIONS
 from runbook_lib.model import (
     ActionEntry,
     ActionPhase,
@@ -22,7 +23,6 @@ from runbook_lib.model import (
 )
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
-from runbook_lib.sections import SECTIONS
 
 START = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 PLAN = "rel-20261124T032010Z-51c0"

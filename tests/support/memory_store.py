@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from fulfillment.clients.object_store import LiveCheck, Permissions
 from objectmove.bucket import is_key_supported
-from runbook_lib.clients.object_store import LiveCheck, Permissions
 from runbook_lib.errors import BadAnswerError, ClientError, NotFoundError, PreconditionFailedError
 from runbook_lib.model import ObjectInfo
 

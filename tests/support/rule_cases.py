@@ -279,9 +279,6 @@ def promtool_document(case: RuleCase, rule_file: str) -> dict[str, object]:
 
 def _samples(alerts: list[dict[str, str]]) -> list[dict[str, object]]:
     return [
-        {
-            "labels": "ALERTS{" + ",".join(f'{k}="{v}"' for k, v in alert.items()) + "}",
-            "value": 1,
-        }
+        {"labels": "ALERTS{" + ",".join(f'{k}="{v}"' for k, v in alert.items()) + "}", "value": 1}
         for alert in alerts
     ]

@@ -21,22 +21,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import runbook_lib
-from runbook_lib.clients import Clients
-from runbook_lib.clients.pipeline import DagRun
+from fulfillment.clients import Clients
+from fulfillment.clients.pipeline import DagRun
+from fulfillment.drills.drill import run_drill
+from fulfillment.drills.scenarios import Scenario
 from runbook_lib.model import Cause
 from runbook_lib.record.incident import Incident, open_incident
 from runbook_lib.record.log import utc_now
 from runbook_lib.redact import Redactor
 from runbook_lib.run import notebooks
 from runbook_lib.run.documents import Document
-from runbook_lib.run.drill import run_drill
-from runbook_lib.run.scenarios import Scenario
 from runbook_lib.run.sections import investigate, run_chosen
 from runbook_lib.settings import load_settings
 from tests.support.world import CHANNELS, LAG, ORDER, REFRESH, TICKET, FakeClients, World
 
 if TYPE_CHECKING:
-    from runbook_lib.run.drill import Drill
+    from fulfillment.drills.drill import Drill
 
 _INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
 

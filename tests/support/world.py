@@ -11,19 +11,19 @@ from typing import Any, cast
 
 from pydantic import SecretStr
 
-from runbook_lib.clients import Clients
-from runbook_lib.clients.alertmanager import NotificationCount, RoutedAlert
-from runbook_lib.clients.fulfillment import WorkerState
-from runbook_lib.clients.grafana import Panel
-from runbook_lib.clients.http import MetricSample
-from runbook_lib.clients.notifications import Notification
-from runbook_lib.clients.object_store import LiveCheck, Permissions
-from runbook_lib.clients.pipeline import Dag, DagRun
-from runbook_lib.clients.probe import ProbeStatus, ProbeStep
-from runbook_lib.clients.prometheus import Alert, AlertRule, Sample, Series, Target
-from runbook_lib.clients.services import LogLine, ServiceState
-from runbook_lib.clients.support import Case, TimelineEntry
+from fulfillment.clients import Clients
+from fulfillment.clients.alertmanager import NotificationCount, RoutedAlert
+from fulfillment.clients.fulfillment import WorkerState
+from fulfillment.clients.grafana import Panel
+from fulfillment.clients.notifications import Notification
+from fulfillment.clients.object_store import LiveCheck, Permissions
+from fulfillment.clients.pipeline import Dag, DagRun
+from fulfillment.clients.probe import ProbeStatus, ProbeStep
+from fulfillment.clients.prometheus import Alert, AlertRule, Sample, Series, Target
+from fulfillment.clients.services import LogLine, ServiceState
+from fulfillment.clients.support import Case, TimelineEntry
 from runbook_lib.errors import ConnectionRefusedClientError, NotFoundError
+from runbook_lib.http import MetricSample
 from runbook_lib.investigation import Investigation
 from runbook_lib.model import Reading, format_time
 from runbook_lib.record.incident import Incident, create_incident
@@ -134,11 +134,7 @@ class World:
         self.series["minio_cluster_capacity_usable_free_bytes"] = [self.line([1e12])]
         self.rules = [
             AlertRule(n, "expr", 300, 0, {}, "inactive", "ok", 15)
-            for n in (
-                "FulfillmentDelay",
-                "FulfillmentUploadFailing",
-                "FulfillmentMetricsMissing",
-            )
+            for n in ("FulfillmentDelay", "FulfillmentUploadFailing", "FulfillmentMetricsMissing")
         ]
         self.panel = Panel("Fulfillment backlog", ("fulfillment_artifacts_backlog_objects",), "g")
         self.worker = WorkerState(

@@ -91,10 +91,7 @@ def test_a_chaos_prefix_inside_pending_is_counted_once(store: FakeArtifactStore)
     store.put("pending/1.pdf", minutes_ago(1))
     store.put("pending/chaos/2.pdf", minutes_ago(1), chaos_scenario="fulfillment-delay")
     snapshot = make_inventory(store, waiting=("pending/", "pending/chaos/")).read_snapshot()
-    assert counts(snapshot) == {
-        ("pending/", "real"): 1,
-        ("pending/chaos/", "synthetic"): 1,
-    }
+    assert counts(snapshot) == {("pending/", "real"): 1, ("pending/chaos/", "synthetic"): 1}
 
 
 def test_the_same_prefix_twice_is_counted_once(store: FakeArtifactStore) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.analysis.causes import CAUSES
-from runbook_lib.analysis.evidence import Observation, diagnose
+from fulfillment.analysis.causes import CAUSES
+from fulfillment.analysis.evidence import Observation, diagnose
 from runbook_lib.model import Cause, CauseStatus, Finding
 
 HEALTHY: dict[str, Any] = {

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from runbook_lib.analysis.clear_time import compute_clear_time
+from fulfillment.analysis.clear_time import compute_clear_time
 
 FIXED = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 

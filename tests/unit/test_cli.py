@@ -130,7 +130,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 
 def test_check_imports_no_frames_plots_or_notebooks(tmp_path: Path) -> None:
     imported = imported_by(tmp_path, "check")
-    assert "runbook_lib.run.check" in imported
+    assert "fulfillment.commands.check" in imported
     assert imported & HEAVY == {"urllib3"}
 
 

@@ -9,9 +9,9 @@ import pytest
 import typer
 
 from dataflow_stack.faults import FAULTS
+from fulfillment.drills.scenarios import list_scenarios
 from runbook_lib.cli import app
 from runbook_lib.model import Cause
-from runbook_lib.run.scenarios import list_scenarios
 from runbook_lib.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.analysis.drain_forecast import (
+from fulfillment.analysis.drain_forecast import (
     Point,
     Rate,
     compute_backlog,

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from fulfillment.sections import SECTIONS
 from runbook_lib.model import format_time
 from runbook_lib.report.model import read_report_model
-from runbook_lib.sections import SECTIONS
 from tests.support.stories import Story, tell_drill, tell_incident
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -11,14 +11,14 @@ from typing import Any, cast
 
 import pytest
 
-from objectmove.bucket import Seen
-from runbook_lib.analysis.labels import (
+from fulfillment.analysis.labels import (
     explain_nothing,
     make_judge,
     read_order_id,
     read_shipment_evidence,
 )
-from runbook_lib.clients.fulfillment import FulfillmentClient
+from fulfillment.clients.fulfillment import FulfillmentClient
+from objectmove.bucket import Seen
 from runbook_lib.errors import ClientError, ClientTimeoutError, SafetyError
 from runbook_lib.exit_codes import ExitCode, exit_code_of_error
 from runbook_lib.settings import ORDER_ID_IN_KEY, Settings

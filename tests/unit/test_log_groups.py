@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.analysis.log_groups import LogGroups, group_lines
+from fulfillment.analysis.log_groups import LogGroups, group_lines
 
 T0 = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 

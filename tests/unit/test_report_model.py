@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.model import (
@@ -17,7 +18,6 @@ from runbook_lib.report.model import (
     read_report_model,
     write_headline,
 )
-from runbook_lib.sections import SECTIONS
 from tests.support.incidents import PLAN, START, TICKET, make_incident, tell_incident
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fulfillment.sections import SECTIONS
 from runbook_lib.record.incident import Incident
 from runbook_lib.report import write_report
 from runbook_lib.report.sanitize import CSP
-from runbook_lib.sections import SECTIONS
 from tests.support.incidents import PLAN, SHA256, make_incident, tell_incident
 
 

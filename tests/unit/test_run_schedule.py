@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fulfillment.drills.schedule import build_schedule
 from runbook_lib.errors import UsageError
-from runbook_lib.run.schedule import build_schedule
 
 
 def test_cron_line_survives_a_folder_with_spaces_and_percent_signs() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from fulfillment.drills.score import Scorecard, compute_objectives
 from runbook_lib.model import Cause, Verdict
-from runbook_lib.run.score import Scorecard, compute_objectives
 
 
 def scenario(*, releases: bool = True, alert: str = "FulfillmentDelay") -> Any:

@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 import runbook_lib
+from fulfillment.sections import detection
 from runbook_lib.errors import ClientTimeoutError, UsageError
 from runbook_lib.investigation import Investigation
 from runbook_lib.model import Reading, Role, Status
@@ -25,7 +26,6 @@ from runbook_lib.section import (
     step,
     unknown,
 )
-from runbook_lib.sections import detection
 from tests.support.world import World
 
 

@@ -9,12 +9,14 @@ from typing import Any, cast
 
 import pytest
 
+from fulfillment.change.release import MOVE
+from fulfillment.clients.object_store import LiveCheck
+from fulfillment.sections import chaos, remediation, root_cause
+from fulfillment.sections.actions import choose_repair, choose_strategy
 from objectmove import session
 from objectmove.bucket import Answer, Request
 from objectmove.errors import ExpiredError
 from objectmove.errors import NotApprovedError as MoveNotApprovedError
-from runbook_lib.change.release import MOVE
-from runbook_lib.clients.object_store import LiveCheck
 from runbook_lib.errors import (
     ActionInterruptedError,
     DriftError,
@@ -27,8 +29,6 @@ from runbook_lib.errors import (
 )
 from runbook_lib.investigation import Investigation
 from runbook_lib.model import ActionPhase, Cause, Status, Verdict
-from runbook_lib.sections import chaos, remediation, root_cause
-from runbook_lib.sections.actions import choose_repair, choose_strategy
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.world import ORDER, TICKET, World
 
@@ -256,7 +256,7 @@ def test_everything_else_is_planned_while_the_store_is_down(world: World) -> Non
     inv = world.open(remediation, ticket_id=TICKET)
     plans = {step: inv.plan(step) for step in inv.section.ACTIONS}
     assert [step for step, plan in plans.items() if plan.is_empty] == [
-        *("6.1", "6.1.1", "6.1.2", "6.3"),
+        *("6.1", "6.1.1", "6.1.2", "6.3")
     ]
     assert (plans["6.2"].action, plans["6.2"].target) == ("start", "minio")
     assert "cannot be planned" in str(plans["6.3"].summary["reason"])
@@ -460,9 +460,7 @@ def test_without_an_action_section_6_only_tells_the_symptoms(world: World) -> No
     assert conclusion.summary.startswith("nothing was changed")
 
 
-def test_an_interrupted_release_says_what_to_do_and_the_cell_can_be_run_again(
-    world: World,
-) -> None:
+def test_an_interrupted_release_says_what_to_do_and_the_cell_can_be_run_again(world: World) -> None:
     for number in range(3):
         world.put_label(25, number + 1)
     inv = world.open(remediation, way="release")

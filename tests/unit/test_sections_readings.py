@@ -11,16 +11,16 @@ from typing import Any, cast
 
 import pytest
 
-from runbook_lib.clients import Clients
-from runbook_lib.clients.fulfillment import WorkerState
-from runbook_lib.clients.object_store import LiveCheck, Permissions
-from runbook_lib.clients.pipeline import DagRun
-from runbook_lib.clients.probe import ProbeStatus, ProbeStep
-from runbook_lib.clients.prometheus import Sample
-from runbook_lib.clients.services import LogLine
+from fulfillment.clients import Clients
+from fulfillment.clients.fulfillment import WorkerState
+from fulfillment.clients.object_store import LiveCheck, Permissions
+from fulfillment.clients.pipeline import DagRun
+from fulfillment.clients.probe import ProbeStatus, ProbeStep
+from fulfillment.clients.prometheus import Sample
+from fulfillment.clients.services import LogLine
+from fulfillment.sections import SECTIONS, find_section
 from runbook_lib.errors import ConnectionRefusedClientError
 from runbook_lib.model import Status
-from runbook_lib.sections import SECTIONS, find_section
 from tests.support.world import TICKET, FakeClients, World, make_case
 
 Change = Callable[[World], None]
@@ -199,8 +199,7 @@ CASES: dict[str, Case] = {
     "5.1": Case(breach=set_worker(paused=True), unknown=down("fulfillment", "services")),
     "5.2": Case(breach=grow_failures("storage_full"), unknown=down("prometheus", "fulfillment")),
     "5.3": Case(
-        breach=lambda w: setattr(w, "dag", replace(w.dag, is_paused=True)),
-        unknown=down("pipeline"),
+        breach=lambda w: setattr(w, "dag", replace(w.dag, is_paused=True)), unknown=down("pipeline")
     ),
     "5.4": Case(
         breach=set_worker(pending_prefix="other/"), unknown=down("fulfillment", "services")
@@ -287,7 +286,7 @@ def test_an_input_that_cannot_be_read_is_unknown(world: World, step: str) -> Non
 def test_the_script_and_the_make_target_are_looked_for_in_the_checkout(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from runbook_lib.sections import references
+    from fulfillment.sections import references
 
     monkeypatch.setattr(references, "_find_checkout", lambda: None)
     assert [take(world, s) for s in ("8.1", "8.2")] == [Status.UNKNOWN] * 2

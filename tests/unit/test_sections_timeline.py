@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.clients.services import LogLine
+from fulfillment.clients.services import LogLine
+from fulfillment.sections import SECTIONS, root_cause
+from fulfillment.sections.detection import LAG
+from fulfillment.sections.samples import first_increase
 from runbook_lib.model import ActionEntry, ActionPhase, Cause, Conclusion, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.model import list_timeline, read_report_model
-from runbook_lib.sections import SECTIONS, root_cause
-from runbook_lib.sections.detection import LAG
-from runbook_lib.sections.samples import first_increase
 from tests.support.incidents import make_incident
 from tests.support.world import World
 
@@ -168,8 +168,7 @@ def test_a_worker_that_is_just_starting_is_not_called_stopped(
 
 
 @pytest.mark.parametrize(
-    ("values", "since"),
-    [([1, 2, 3], 1), ([1, 1, 1], None), ([1, 2, 2, 2, 2, 3], 5)],
+    ("values", "since"), [([1, 2, 3], 1), ([1, 1, 1], None), ([1, 2, 2, 2, 2, 3], 5)]
 )
 def test_a_counters_growth_is_dated_from_its_latest_beginning(
     world: World, values: list[float], since: int | None

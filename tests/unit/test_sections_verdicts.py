@@ -8,14 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.analysis.causes import CAUSES
-from runbook_lib.clients.alertmanager import NotificationCount
-from runbook_lib.clients.http import MetricSample
-from runbook_lib.clients.probe import ProbeStep
-from runbook_lib.errors import UsageError
-from runbook_lib.model import Cause, CauseStatus, Reading, Status, Verdict, format_time
-from runbook_lib.section import SectionModule
-from runbook_lib.sections import (
+from fulfillment.analysis.causes import CAUSES
+from fulfillment.clients.alertmanager import NotificationCount
+from fulfillment.clients.probe import ProbeStep
+from fulfillment.sections import (
     SECTIONS,
     detection,
     find_section,
@@ -25,7 +21,11 @@ from runbook_lib.sections import (
     references,
     root_cause,
 )
-from runbook_lib.sections.immediate import expect_channels
+from fulfillment.sections.immediate import expect_channels
+from runbook_lib.errors import UsageError
+from runbook_lib.http import MetricSample
+from runbook_lib.model import Cause, CauseStatus, Reading, Status, Verdict, format_time
+from runbook_lib.section import SectionModule
 from tests.support.world import TICKET, World, make_case
 
 READ_ONLY: tuple[SectionModule, ...] = (purpose, detection, immediate, root_cause, references)

@@ -13,13 +13,13 @@ from unittest import mock
 
 import pytest
 
+from fulfillment.change import service_actions
+from fulfillment.change.service_actions import SERVICE, plan_service
+from fulfillment.clients.fulfillment import WorkerState
+from fulfillment.clients.pipeline import Dag
+from fulfillment.clients.services import ServiceState
+from fulfillment.clients.support import Case, TimelineEntry
 from runbook_lib.approvals import Effect, Plan, load_plan
-from runbook_lib.change import service_actions
-from runbook_lib.change.service_actions import SERVICE, plan_service
-from runbook_lib.clients.fulfillment import WorkerState
-from runbook_lib.clients.pipeline import Dag
-from runbook_lib.clients.services import ServiceState
-from runbook_lib.clients.support import Case, TimelineEntry
 from runbook_lib.errors import (
     BadAnswerError,
     ClientTimeoutError,
@@ -378,10 +378,10 @@ def test_a_folder_that_is_not_there_is_an_error_of_the_tree(inv: Investigation, 
 
 
 def test_the_fake_clients_have_what_real_clients_have() -> None:
-    from runbook_lib.clients.fulfillment import FulfillmentClient
-    from runbook_lib.clients.pipeline import PipelineClient
-    from runbook_lib.clients.services import ServicesClient
-    from runbook_lib.clients.support import SupportClient
+    from fulfillment.clients.fulfillment import FulfillmentClient
+    from fulfillment.clients.pipeline import PipelineClient
+    from fulfillment.clients.services import ServicesClient
+    from fulfillment.clients.support import SupportClient
 
     real = SimpleNamespace(
         services=ServicesClient, pipeline=PipelineClient, fulfillment=FulfillmentClient,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.sections import remediation
+from fulfillment.sections import remediation
 from runbook_lib.show.progress import make_meter, say_progress
 from tests.support.world import World
 

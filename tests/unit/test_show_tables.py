@@ -20,21 +20,8 @@ from runbook_lib.model import (
 )
 from runbook_lib.show.display import describe
 from runbook_lib.show.plots import plot_ages, plot_lines, plot_reading
-from runbook_lib.show.tables import (
-    Table,
-    page_of_plan,
-    pill,
-    tabulate_facts,
-    tabulate_findings,
-)
-from runbook_lib.show.text import (
-    clip,
-    format_bytes,
-    format_duration,
-    format_value,
-    safe,
-    visible,
-)
+from runbook_lib.show.tables import Table, page_of_plan, pill, tabulate_facts, tabulate_findings
+from runbook_lib.show.text import clip, format_bytes, format_duration, format_value, safe, visible
 
 AT = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 
@@ -173,11 +160,7 @@ def test_what_is_refuted_is_behind_a_fold_and_not_in_the_text() -> None:
 
 
 def test_facts_are_plain_and_sizes_are_for_people() -> None:
-    facts = {
-        "free_bytes": 2048,
-        "excluded": {"synthetic": 2, "none": None},
-        "keys": ["a", "b"],
-    }
+    facts = {"free_bytes": 2048, "excluded": {"synthetic": 2, "none": None}, "keys": ["a", "b"]}
 
     assert tabulate_facts(facts).rows == [
         {"name": "free bytes", "value": "2.0 KiB"},
@@ -289,12 +272,7 @@ def test_bytes_that_wait_are_not_drawn_as_objects() -> None:
     points = [["2026-11-24T03:59:00Z", 10_000], ["2026-11-24T04:00:00Z", 20_000]]
     plot = Plot.model_validate({"kind": "bytes", "lines": [{"name": "pending/", "points": points}]})
     reading = Reading(
-        step="2.4",
-        name="backlog bytes",
-        status=Status.OK,
-        observed_at=at,
-        source="x",
-        plot=plot,
+        step="2.4", name="backlog bytes", status=Status.OK, observed_at=at, source="x", plot=plot
     )
     picture = plot_reading(reading)
     assert picture is not None

@@ -11,9 +11,10 @@ from typing import Any, cast
 
 import pytest
 
+from fulfillment.change.release import MOVE
+from fulfillment.sections import SECTIONS
 from runbook_lib import show
 from runbook_lib.approvals import Plan
-from runbook_lib.change.release import MOVE
 from runbook_lib.errors import ClientTimeoutError
 from runbook_lib.investigation import Investigation
 from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Role, Status, Verdict
@@ -27,7 +28,6 @@ from runbook_lib.section import (
     breach,
     ok,
 )
-from runbook_lib.sections import SECTIONS
 from runbook_lib.settings import Settings
 from runbook_lib.show.display import describe
 from tests.support.incidents import make_incident, tell_incident

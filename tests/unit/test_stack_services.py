@@ -9,13 +9,7 @@ import pytest
 import urllib3
 from minio.error import S3Error
 
-from dataflow_stack.services.clock import (
-    Clock,
-    format_naive,
-    format_offset,
-    format_z,
-    parse_time,
-)
+from dataflow_stack.services.clock import Clock, format_naive, format_offset, format_z, parse_time
 from dataflow_stack.services.fulfillment.documents import make_document
 from dataflow_stack.services.fulfillment.shipments import Artifact, Order, Shipments
 from dataflow_stack.services.notification_sink import parse_message

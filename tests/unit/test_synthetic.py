@@ -11,18 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.analysis.artifacts import is_synthetic
-from runbook_lib.analysis.labels import make_judge
-from runbook_lib.change import synthetic
-from runbook_lib.change.environment_guard import MARKER_KEY, check_playground, read_marker
-from runbook_lib.change.synthetic import (
+from fulfillment.analysis.artifacts import is_synthetic
+from fulfillment.analysis.labels import make_judge
+from fulfillment.change import synthetic
+from fulfillment.change.environment_guard import MARKER_KEY, check_playground, read_marker
+from fulfillment.change.synthetic import (
     create_backlog,
     iter_with_metadata,
     list_synthetic,
     revert_backlog,
     sweep_expired,
 )
-from runbook_lib.clients.fulfillment import FulfillmentClient
+from fulfillment.clients.fulfillment import FulfillmentClient
 from runbook_lib.errors import (
     AccessDeniedError,
     ConnectionRefusedClientError,

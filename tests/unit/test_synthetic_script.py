@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.clients import Clients
+from fulfillment.clients import Clients
 from scripts.chaos import simulate_fulfillment_delay as chaos_script
 from scripts.chaos.simulate_fulfillment_delay import run_chaos_script
 from tests.support.world import TICKET, FakeClients, World

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta
 
-from runbook_lib.analysis.log_groups import group_lines
-from runbook_lib.analysis.timeline import (
+from fulfillment.analysis.log_groups import group_lines
+from fulfillment.analysis.timeline import (
     Event,
     find_first_errors,
     find_state_changes,

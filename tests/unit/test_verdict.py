@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.analysis.clear_time import compute_clear_time
-from runbook_lib.analysis.drain_forecast import Point
-from runbook_lib.analysis.verdict import compute_recovery, compute_verdict
+from fulfillment.analysis.clear_time import compute_clear_time
+from fulfillment.analysis.drain_forecast import Point
+from fulfillment.analysis.verdict import compute_recovery, compute_verdict
 from runbook_lib.model import Cause, CauseStatus, Status, Verdict
 
 ACTION = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
@@ -168,9 +168,7 @@ def test_an_alert_that_was_not_read_is_unknown() -> None:
 
 
 @pytest.mark.parametrize("causes", [{}, {**GONE, Cause.SURGE: CauseStatus.UNDECIDED}])
-def test_a_moving_worker_stands_in_for_an_undecided_cause(
-    causes: dict[Cause, CauseStatus],
-) -> None:
+def test_a_moving_worker_stands_in_for_an_undecided_cause(causes: dict[Cause, CauseStatus]) -> None:
     assert judge(causes=causes) is Verdict.UNKNOWN
     assert judge(causes=causes, worker_moving=False) is Verdict.UNKNOWN
     assert judge(causes=causes, worker_moving=True) is Verdict.FIXED

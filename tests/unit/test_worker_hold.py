@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 
+from fulfillment.change.worker_hold import make_hold
+from fulfillment.clients import Clients
+from fulfillment.clients.services import ServiceState
 from objectmove.errors import MoveError, MoversError
-from runbook_lib.change.worker_hold import make_hold
-from runbook_lib.clients import Clients
-from runbook_lib.clients.services import ServiceState
 from runbook_lib.errors import (
     BadAnswerError,
     ClientError,

@@ -34,20 +34,10 @@ def build(settings: FulfillmentSettings) -> FastAPI:
     carrier = Carrier(settings, signals)
     settings.worker_lock_file.parent.mkdir(parents=True, exist_ok=True)
     worker = Worker(
-        settings,
-        clock=clock,
-        client=client,
-        shipments=shipments,
-        carrier=carrier,
-        signals=signals,
+        settings, clock=clock, client=client, shipments=shipments, carrier=carrier, signals=signals
     )
     labels = LabelMaker(
-        settings,
-        clock=clock,
-        client=client,
-        shipments=shipments,
-        carrier=carrier,
-        signals=signals,
+        settings, clock=clock, client=client, shipments=shipments, carrier=carrier, signals=signals
     )
     pace = FeedPace(interval_s=settings.feed_interval_s, late_share=settings.feed_late_share)
     feed = Feed(pace, clock=clock, shipments=shipments, signals=signals)

@@ -138,10 +138,7 @@ class Shipments:
 
     def retry_at(self, order_id: int, at: float) -> None:
         """Let an upload be tried again at a time."""
-        self._db.execute(
-            "UPDATE shipments SET next_try = ? WHERE order_id = ?",
-            (at, order_id),
-        )
+        self._db.execute("UPDATE shipments SET next_try = ? WHERE order_id = ?", (at, order_id))
 
     def carrier_number(self, order_id: int) -> str:
         """Return the number that the carrier gave for an order; empty when none yet."""

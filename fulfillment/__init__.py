@@ -1,0 +1,1 @@
+"""The fulfilment backlog runbook: its sections, causes, clients, actions, drills and commands."""

@@ -1,0 +1,296 @@
+"""Why labels wait: all that the runbook knows of each cause, in one record. Pure.
+
+The order is the one in which supported causes are dealt with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from runbook_lib.model import Cause, Json
+
+from .evidence import (
+    CauseRecord,
+    Repair,
+    Rule,
+    failing,
+    hint,
+    is_false,
+    is_nothing,
+    is_over,
+    is_some,
+    is_true,
+    is_under,
+)
+
+__all__ = ["CAUSES", "STORE_SERVICES"]
+
+#: What the object store's service may be called.
+STORE_SERVICES = ("minio", "object-store", "store")
+# Each command makes plans and stops; the plan says how to approve it.
+_RUN = "runbook run 06"
+_RELEASE = f"6.1 release by move what is finished ({_RUN} -p way=release)"
+_RETRIGGER = f"6.1 re-trigger the worker ({_RUN} -p way=retrigger)"
+_RESTART = f"6.2 restart the worker ({_RUN} -p service_action=restart)"
+_SETTING_FIRST = "correct its setting first, then restart"
+_CALL_CARRIER = (
+    "do not release objects without tracking number (6.1 leaves them out); call the carrier, "
+    f"then {_RETRIGGER}"
+)
+_INCOMPLETE = hint("waiting_incomplete", is_over(0), 0.1, "objects without tracking number wait")
+_STOPPED = (Cause.STORE_DOWN, Cause.WORKER_STOPPED)
+
+
+def _by_hand(why: str) -> Repair:
+    return lambda _: ("", "", why)
+
+
+def _start(*names: str, otherwise: str) -> Repair:
+    def start(seen: Mapping[str, Json]) -> tuple[str, str, str]:
+        down = seen.get("services_down") or ()
+        target = next((name for name in names if name in down), "")
+        return "start", target, "" if target else otherwise
+
+    return start
+
+
+def _restart_worker(mind: str = "") -> Repair:
+    return lambda seen: ("restart", seen["worker"], mind)
+
+
+def _wake_worker(seen: Mapping[str, Json]) -> tuple[str, str, str]:
+    return "resume" if seen.get("worker_paused") else "start", seen["worker"], ""
+
+
+def _bring_support_back(seen: Mapping[str, Json]) -> tuple[str, str, str]:
+    name = "support-service"
+    return "start" if name in (seen.get("services_down") or ()) else "restart", name, ""
+
+
+CAUSES: Mapping[Cause, CauseRecord] = {
+    Cause.STORE_DOWN: CauseRecord(
+        "an object store that is down",
+        (
+            Rule(
+                "store_live",
+                is_false,
+                0.9,
+                "the object store does not answer, or says it is not well",
+            ),
+            Rule("store_live", is_true, -0.6, "the object store is live"),
+            hint("failures_store_unreachable", is_over(0), 0.3, "the worker cannot reach it"),
+        ),
+        f"do not release: restore the object store first; 6.2 starts its service ({_RUN})",
+        _start(
+            *STORE_SERVICES,
+            otherwise="its service is not a stopped one here: restore the store where it runs",
+        ),
+        ("alert on the store's live endpoint", "restart the store by itself"),
+        strategy="none",
+        counted_as="store_unreachable",
+    ),
+    Cause.METRICS_BLIND: CauseRecord(
+        "metrics that are blind",
+        (
+            Rule("prometheus_answers", is_false, 0.9, "Prometheus does not answer"),
+            hint("exporter_up", is_false, 0.9, "Prometheus cannot scrape the exporter"),
+            hint("lag_present", is_false, 0.3, "there is no fresh value of the lag"),
+            hint("exporter_refresh_age_s", is_over(60), 0.4, "the exporter stopped refreshing"),
+            hint("store_live", is_false, -0.5, "without the store no exporter can see anything"),
+            hint("exporter_up", is_true, -0.1, "the exporter is scraped"),
+        ),
+        f"6.2 start the exporter or Prometheus ({_RUN}); believe the listing (2.3) until then",
+        _start(
+            "artifact-exporter",
+            "prometheus",
+            otherwise="exporter and Prometheus are not stopped services here: look there",
+        ),
+        ("page on FulfillmentMetricsMissing", "restart the exporter by itself"),
+        stops_labels=False,
+    ),
+    Cause.WORKER_STOPPED: CauseRecord(
+        "a stopped worker",
+        (
+            Rule("worker_running", is_false, 0.9, "the worker's service does not run"),
+            hint("worker_paused", is_true, 0.9, "somebody paused the worker"),
+            hint("worker_answers", is_false, 0.3, "the worker's API does not answer"),
+            hint("worker_answers", is_true, -0.5, "the worker's API answers"),
+        ),
+        f"6.2 start or resume the worker ({_RUN}), then {_RETRIGGER}",
+        _wake_worker,
+        ("restart the worker by itself", "alert when the worker is down"),
+        strategy="release",
+    ),
+    Cause.WORKER_STUCK: CauseRecord(
+        "a worker that is alive and moves nothing",
+        (
+            Rule("worker_stands_still", is_true, 0.8, "the worker runs, but begins no new pass"),
+            Rule("worker_stands_still", is_false, -0.6, "the worker begins new passes"),
+            hint("waiting_finished", is_nothing, -0.3, "no finished object waits"),
+        ),
+        f"{_RESTART}; if it stays stuck, {_RELEASE}",
+        _restart_worker(),
+        ("a time-out for the run lock", "alert when no pass begins"),
+        strategy="release",
+        hidden_by=_STOPPED,
+    ),
+    Cause.PIPELINE_PAUSED: CauseRecord(
+        "a paused pipeline",
+        (
+            Rule("dag_paused", is_true, 0.9, "the DAG that releases labels is paused"),
+            Rule("dag_paused", is_false, -0.6, "the DAG is not paused"),
+        ),
+        f"{_RELEASE}, then 6.2 unpause the DAG ({_RUN} -p service_action=unpause)",
+        lambda seen: ("unpause", seen["dag"], ""),
+        ("alert when the DAG is paused", "a reason and an end for each pause"),
+        strategy="release",
+    ),
+    Cause.PIPELINE_FAILING: CauseRecord(
+        "a pipeline whose runs fail",
+        (
+            Rule("dag_failed_runs", is_over(1), 0.8, "its newest runs failed"),
+            Rule("dag_failed_runs", is_over(0), 0.2, "its newest run failed"),
+            hint("dag_import_errors", is_true, 0.8, "the DAG cannot be loaded"),
+            Rule("dag_failed_runs", is_nothing, -0.6, "its newest run did not fail"),
+        ),
+        f"{_RELEASE}; the DAG's own logs say why its runs fail",
+        _by_hand("the DAG's own logs say why its runs fail: nothing here mends it"),
+        ("alert on failed runs of the DAG", "retries for its tasks"),
+        strategy="release",
+    ),
+    Cause.BAD_CREDENTIALS: CauseRecord(
+        "wrong credentials of the worker",
+        (
+            *failing("bad_credentials", "the store rejects the worker's key or signature"),
+            hint("credentials_match", is_false, 0.3, "the worker's secret is not the store's"),
+            hint("credentials_match", is_true, -0.4, "the worker has the store's secret"),
+        ),
+        f"{_RELEASE}; correct MINIO_ROOT_USER and MINIO_ROOT_PASSWORD, then {_RESTART}",
+        _restart_worker(_SETTING_FIRST),
+        ("check credentials at start", "a checklist for key rotation"),
+        strategy="release",
+        hidden_by=(Cause.STORE_DOWN,),
+        counted_as="bad_credentials",
+    ),
+    Cause.NO_PERMISSION: CauseRecord(
+        "a permission that the worker lacks",
+        (
+            *failing("access_denied", "the store denies the worker a right"),
+            hint("failures_bad_credentials", is_over(0), -0.3, "its key itself is rejected"),
+        ),
+        f"{_RELEASE}; give the worker's user its right back",
+        _by_hand("give the worker's user its right back: no restart helps"),
+        ("check rights at start", "review of policy changes"),
+        strategy="release",
+        hidden_by=(Cause.STORE_DOWN,),
+        counted_as="access_denied",
+    ),
+    Cause.BAD_PREFIX: CauseRecord(
+        "a worker that watches another prefix",
+        (
+            Rule("worker_place", is_some, 0.9, "the worker watches or fills another place"),
+            Rule("worker_place", is_nothing, -0.6, "the worker's prefixes and bucket are right"),
+            hint("failures_no_such_bucket", is_over(0), 0.3, "it names a missing bucket"),
+        ),
+        f"{_RELEASE}; correct the worker's prefix or bucket, then {_RESTART}",
+        _restart_worker(_SETTING_FIRST),
+        ("check prefixes at start", "review of configuration changes"),
+        strategy="release",
+    ),
+    Cause.STORAGE_FULL: CauseRecord(
+        "a full object store",
+        (
+            *failing("storage_full", "writes are refused for want of room"),
+            hint("store_free_bytes", is_under(2**31), 0.3, "under 2 GiB are free"),
+        ),
+        "do not release: a move needs room for the copies; free or add capacity first",
+        _by_hand("free or add capacity: no restart helps"),
+        (
+            "alert on capacity by the names that the store exports "
+            "(minio_cluster_capacity_usable_free_bytes)",
+            "a retention rule for ready/",
+        ),
+        strategy="none",
+        hidden_by=(Cause.STORE_DOWN,),
+        counted_as="storage_full",
+    ),
+    Cause.CARRIER_TIMEOUT: CauseRecord(
+        "a carrier that answers slower than the client waits",
+        (
+            Rule("carrier_timeout_share", is_over(0.2), 0.8, "the carrier does not answer in time"),
+            hint("logged_carrier_timeout", is_true, 0.3, "the worker's log says so"),
+            _INCOMPLETE,
+        ),
+        _CALL_CARRIER,
+        _by_hand("call the carrier: no restart helps"),
+        ("retry the carrier with backoff", "alert on the carrier's latency"),
+        counted_as="carrier_timeout",
+    ),
+    Cause.CARRIER_ERRORS: CauseRecord(
+        "errors of the carrier",
+        (
+            Rule("carrier_error_share", is_over(0.2), 0.8, "the carrier answers with errors"),
+            hint("logged_carrier_error", is_true, 0.3, "the worker's log says so"),
+            _INCOMPLETE,
+        ),
+        _CALL_CARRIER,
+        _by_hand("call the carrier: no restart helps"),
+        ("retry the carrier with backoff", "alert on the carrier's error rate"),
+        counted_as="carrier_error",
+    ),
+    Cause.SURGE: CauseRecord(
+        "labels that arrive faster than a healthy worker drains them",
+        (
+            Rule("surplus_objects", is_over(50), 0.7, "more labels arrive than leave"),
+            Rule("drain_per_minute", is_nothing, -0.7, "nothing leaves at all: that is no surge"),
+            hint("waiting_finished", is_over(50), 0.2, "finished objects queue up"),
+            Rule("waiting_finished", is_under(20), -0.6, "no finished objects queue up"),
+        ),
+        f"none yet: the worker drains it; {_RETRIGGER} when it idles",
+        _by_hand("the worker drains the queue: a restart only costs time"),
+        ("a larger batch or more workers", "alert on arrivals over drain"),
+        # A surge outruns a healthy drain: while nothing may leave, that cannot be told.
+        hidden_by=(*_STOPPED, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING),
+    ),
+    Cause.SYNTHETIC: CauseRecord(
+        "synthetic objects alone",
+        (
+            Rule("overdue_synthetic", is_over(0), 0.8, "synthetic objects wait over the threshold"),
+            Rule("overdue_real", is_over(0), -0.5, "real objects wait over it too"),
+            hint("drill_alert_firing", is_true, 0.1, "a drill's alert fires"),
+        ),
+        f"do not release: 6.3 clean up the chaos objects ({_RUN})",
+        _by_hand("clean up with 6.3"),
+        (),
+        stops_labels=False,
+        hidden_by=(Cause.STORE_DOWN,),
+    ),
+    Cause.SUPPORT_DOWN: CauseRecord(
+        "a support service that is down",
+        (
+            # Itself down, whatever else is: more than its source's absence takes away.
+            Rule("support_answers", is_false, 1.2, "the support service does not answer"),
+            hint("support_failures", is_over(0), 0.6, "it cannot collect shipments just now"),
+            hint("probe_refresh_failed", is_true, 0.4, "the probe's timeline refresh fails"),
+            hint("probe_failed_before", is_true, 0.2, "the probe fails before the refresh"),
+            hint("timeline_behind_minutes", is_over(15), 0.6, "the timeline is behind"),
+            hint("worker_answers", is_false, -0.5, "its source of shipments is down itself"),
+        ),
+        f"6.2 start the support service ({_RUN}), then 6.4 refresh the ticket's timeline "
+        f"({_RUN} -p ticket_id=TICKET)",
+        _bring_support_back,
+        ("alert on collection failures of support",),
+    ),
+    Cause.CLOCK_SKEW: CauseRecord(
+        "a service whose clock is off",
+        (
+            Rule("clock_skewed", is_some, 0.8, "a system's clock is off"),
+            hint("future_pending_since", is_over(0), 0.2, "labels claim to be from the future"),
+        ),
+        "do not trust ages from that system: set its clock right, then 6.2 restart it "
+        f"({_RUN} -p service_action=restart -p service=NAME)",
+        _by_hand("set the clock right: a restart alone does not"),
+        ("time synchronisation on every host", "alert on clock skew"),
+        stops_labels=False,
+    ),
+}

@@ -1,0 +1,196 @@
+"""What a waiting label is by the settings: of which order, finished or not, since when it waits.
+
+Of synthetic, unfinished and foreign objects it says why they stay; ``objectmove`` moves the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from objectmove.bucket import Seen
+from objectmove.planning import Judge, Judgement
+from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
+from runbook_lib.model import Json
+from runbook_lib.settings import ORDER_ID_IN_KEY, Settings
+
+from .artifacts import compute_age_start, is_synthetic
+
+if TYPE_CHECKING:
+    from ..clients.fulfillment import FulfillmentClient
+
+__all__ = ["explain_nothing", "make_judge", "read_order_id", "read_shipment_evidence"]
+
+_QUESTIONS_AT_A_TIME = 8
+_MAX_ID_CHARS = 64
+
+
+def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> str:
+    """Return of which order a label is; empty when it cannot be told. Pure.
+
+    Parameters
+    ----------
+    metadata : of the object, names in small letters
+    order_id_from : ``metadata:<name>`` (where there is none: by DataFlow's keys) or
+        ``key:<regex>``, whose first group it is, on the part of the key after the last ``/``
+    """
+    source, _, what = order_id_from.partition(":")
+    text = metadata.get(what, "").strip() if source == "metadata" else ""
+    if not text:
+        pattern = what if source == "key" else ORDER_ID_IN_KEY
+        found = re.search(pattern, key.rpartition("/")[2], re.ASCII)
+        text = (found[1] or "").strip() if found else ""
+    return text if text.isprintable() and len(text) <= _MAX_ID_CHARS else ""
+
+
+def make_judge(
+    settings: Settings,
+    fulfillment_client: FulfillmentClient,
+    *,
+    now: datetime,
+    only_orders: frozenset[str] | None = None,
+    older_than_s: float | None = None,
+) -> Judge:
+    """Return what says of waiting objects whether they may move, and since when they wait.
+
+    Parameters
+    ----------
+    now : the plan's time; decides what lies in the future, and what is too young
+    only_orders : a drill's own orders; everything else is ``not_of_this_drill``
+    older_than_s : what waits for less long is ``too_young``
+
+    Returns
+    -------
+    Judge
+        Reasons, the first that applies: ``unreadable``, ``synthetic``, ``no_order_id`` (only where
+        shipments say what is finished), ``not_of_this_drill``, ``too_young``, ``incomplete``.
+        Facts: ``order_id``, ``age_source`` and, where ``pending-since`` was not considered,
+        ``pending_since`` with the reason.
+
+        Raises ``SafetyError`` when ``LABEL_FINISHED=shipment`` and fulfillment-service cannot say.
+
+    Notes
+    -----
+    Only reads. Asks for each order once, of labels that nothing else excludes.
+    """
+    rule = settings.label_finished
+    finished: dict[str, bool] = {}
+
+    def judge_alone(seen: Seen) -> Judgement:
+        metadata = seen.metadata or {}
+        age = compute_age_start(metadata, seen.last_modified, now)
+        order_id = read_order_id(seen.key, metadata, settings.order_id_from)
+        is_young = older_than_s is not None and (now - age.at).total_seconds() < older_than_s
+        checks = {
+            "unreadable": seen.metadata is None,
+            "synthetic": is_synthetic(metadata),
+            "no_order_id": rule == "shipment" and not _is_number(order_id),
+            "not_of_this_drill": only_orders is not None and order_id not in only_orders,
+            "too_young": is_young,
+            "incomplete": rule.startswith("metadata:") and not metadata.get(rule[9:], "").strip(),
+        }
+        exclude = next((reason for reason, applies in checks.items() if applies), "")
+        facts = {"order_id": order_id, "age_source": str(age.source)}
+        if age.ignored_reason:
+            facts["pending_since"] = age.ignored_reason
+        return Judgement(exclude, age.at, facts)
+
+    def judge(objects: Sequence[Seen]) -> Sequence[Judgement]:
+        found = [judge_alone(seen) for seen in objects]
+        if rule != "shipment":
+            return found
+        orders = {one.facts["order_id"] for one in found if not one.exclude}
+        finished.update(_ask_for_orders(fulfillment_client, orders - finished.keys()))
+        return [
+            replace(one, exclude=one.exclude or "incomplete")
+            if not finished.get(one.facts["order_id"])
+            else one
+            for one in found
+        ]
+
+    return judge
+
+
+def explain_nothing(excluded: Mapping[str, int], settings: Settings) -> str:
+    """Say which setting keeps every label from moving; empty when it is not one setting. Pure.
+
+    Parameters
+    ----------
+    excluded : how many objects were left out, by reason
+    """
+    reasons = {reason: count for reason, count in excluded.items() if count}
+    if len(reasons) > 1:
+        reasons.pop("no_match", None)  # other files may lie there
+    if len(reasons) != 1:
+        return ""
+    ((reason, count),) = reasons.items()
+    sentences = {
+        "incomplete": f"{count} labels are not finished by LABEL_FINISHED={settings.label_finished}"
+        ": look at the carrier, or set LABEL_FINISHED to what tells a finished label here.",
+        "no_order_id": f"the order of {count} labels cannot be told by "
+        f"ORDER_ID_FROM={settings.order_id_from}: look at one, and set ORDER_ID_FROM.",
+        "no_match": f"none of {count} objects under {settings.pending_prefix} matches "
+        f"RELEASE_MATCH={settings.release_match}: look at one, and set RELEASE_MATCH.",
+    }
+    return sentences.get(reason, "")
+
+
+def read_shipment_evidence(client: FulfillmentClient, order_id: str) -> str:
+    """Say what fulfillment-service knows of an order's shipments; never raises a ClientError."""
+    if not _is_number(order_id):
+        return f"could not be read: {order_id or 'nothing'!r} is not an order's number"
+    try:
+        shipments = _list_shipments(client, order_id)
+    except ClientError as error:
+        return f"could not be read: {error}"
+    told = "; ".join(
+        f"shipment {one.get('status') or 'without a status'}, "
+        f"tracking number {one.get('trackingNumber') or 'none'}"
+        for one in shipments
+    )
+    # It is shown beside what a person decides: nothing invisible, and not without end.
+    text = "".join(ch for ch in told if ch.isprintable())[:300]
+    return text or f"order {order_id} has no shipment"
+
+
+def _ask_for_orders(client: FulfillmentClient, order_ids: Iterable[str]) -> dict[str, bool]:
+    """Tell of each order whether a shipment of it has a tracking number."""
+
+    def ask(order_id: str) -> bool:
+        shipments = _list_shipments(client, order_id)
+        return any((shipment.get("trackingNumber") or "").strip() for shipment in shipments)
+
+    wanted = sorted(order_ids)
+    pool = ThreadPoolExecutor(_QUESTIONS_AT_A_TIME)
+    try:
+        return dict(zip(wanted, pool.map(ask, wanted), strict=True))
+    except ClientError as error:
+        where, why = client.url or "FULFILLMENT_URL", error.message.rstrip(".")
+        raise SafetyError(
+            f"LABEL_FINISHED=shipment needs fulfillment-service at {where}: {why}; "
+            "nothing was planned"
+        ) from error
+    finally:
+        # What was not asked yet would each take a time-out.
+        pool.shutdown(cancel_futures=True)
+
+
+def _list_shipments(client: FulfillmentClient, order_id: str) -> list[dict[str, Json]]:
+    shipments = client.list_shipments(int(order_id))
+    for shipment in shipments:
+        number = shipment.get("trackingNumber")
+        # Shipments of others would finish every label.
+        if str(shipment.get("orderId")) != str(int(order_id)) or not isinstance(number, str | None):
+            raise BadAnswerError(
+                f"the answer for order {order_id} is not about its shipments", system=client.SYSTEM
+            )
+    return shipments
+
+
+def _is_number(order_id: str) -> bool:
+    """Tell whether fulfillment-service takes it: a number that fits into 64 bits."""
+    return order_id.isascii() and order_id.isdecimal() and len(order_id) <= 18

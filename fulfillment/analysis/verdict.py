@@ -1,0 +1,169 @@
+"""After the actions: is it fixed? Pure; no sample is never a pass."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from runbook_lib.model import Cause, CauseStatus, ClearTime, Status, Verdict, format_time
+
+from .drain_forecast import Point, clean_points
+
+__all__ = ["Recovery", "VerdictResult", "compute_recovery", "compute_verdict"]
+
+_ALERTING = ("firing", "pending")
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """Whether the lag came down after the action.
+
+    ``good`` of the ``needed`` samples in a row, up to the newest, are under the threshold and
+    rest on a refresh that is later than the action; the first of them is at ``first_good_at``.
+    """
+
+    status: Status
+    good: int
+    needed: int
+    last_value: float | None
+    first_good_at: datetime | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictResult:
+    """The verdict and, in words, why."""
+
+    verdict: Verdict
+    reason: str
+
+
+def compute_recovery(
+    samples: Sequence[Point],
+    refresh_times: Sequence[Point],
+    action_at: datetime,
+    threshold: float,
+    needed: int,
+) -> Recovery:
+    """Decide step 6.5 from the raw scrapes.
+
+    Parameters
+    ----------
+    samples : lag at each scrape; NaN is no sample
+    refresh_times : at each scrape, the exporter's last refresh in seconds since the epoch; it
+        belongs to the lag of the same scrape, or of the next ones until it is scraped again
+    action_at : when the action ended
+    threshold : the lag must be under it
+    needed : so many samples in a row, at least one
+    """
+    refreshes = clean_points(refresh_times)
+    scraped = [at for at, _ in refreshes]
+    # A refresh cannot be later than its scrape: what exceeds it is the exporter's clock ahead.
+    ahead_s = max([0.0, *(value - at.timestamp() for at, value in refreshes)])
+    after: list[Point] = []
+    for at, value in clean_points(samples):
+        index = bisect_right(scraped, at) - 1
+        if index >= 0 and refreshes[index][1] - ahead_s > action_at.timestamp():
+            after.append((at, value))
+    if not after:
+        return Recovery(
+            Status.UNKNOWN, 0, needed, None, None,
+            f"no sample rests on a refresh later than {format_time(action_at)} yet",
+        )  # fmt: skip
+    run: list[Point] = []
+    for at, value in reversed(after):
+        if value >= threshold:
+            break
+        run.append((at, value))
+    good, last = len(run), after[-1][1]
+    first = run[-1][0] if run else None
+    if not run:
+        status, reason = Status.BREACH, f"the last sample is {last:g}, not under {threshold:g}"
+    elif good < max(1, needed):
+        status = Status.UNKNOWN
+        reason = f"{good} of {needed} samples in a row are under {threshold:g} so far"
+    else:
+        status, reason = Status.OK, f"{good} samples in a row are under {threshold:g}"
+    return Recovery(status, good, needed, last, first, reason)
+
+
+def compute_verdict(
+    *,
+    symptoms: Mapping[str, Status],
+    causes: Mapping[Cause, CauseStatus],
+    alert_state: str | None,
+    now: datetime,
+    clear: ClearTime | None,
+    worker_moving: bool | None = None,
+) -> VerdictResult:
+    """Give the verdict after an action.
+
+    Parameters
+    ----------
+    symptoms : status of each reading of lag, backlog and store, by step, without the alert; all
+        are needed
+    causes : status of each hypothesis, read anew after the action
+    alert_state : ``firing``, ``pending`` or ``inactive``; None when it could not be read
+    now : the current time
+    clear : when the alert will clear; None when it could not be predicted
+    worker_moving : whether the worker moved something after the action, which says that the
+        cause is gone where no hypothesis can
+
+    Returns
+    -------
+    ``not_fixed`` when a symptom is there, or the alert fires past its deadline · ``unknown`` when
+    a symptom, the alert or every cause could not be read · ``mitigated`` when a cause is still
+    supported · ``fixed_alert_decaying`` while the alert fires within its deadline · ``fixed``.
+    """
+    breached = [step for step, status in symptoms.items() if status is Status.BREACH]
+    if breached:
+        return VerdictResult(Verdict.NOT_FIXED, f"still there: {', '.join(breached)}")
+    unread = [step for step, status in symptoms.items() if status is not Status.OK]
+    if unread or not symptoms:
+        what = ", ".join(unread) or "no symptom was read"
+        return VerdictResult(Verdict.UNKNOWN, f"nothing is proven: {what}")
+    if alert_state in _ALERTING and clear is not None and now > clear.deadline:
+        return VerdictResult(
+            Verdict.NOT_FIXED,
+            f"the alert is still {alert_state}; it should have cleared by "
+            f"{format_time(clear.latest)}",
+        )
+    return _judge_causes(causes, worker_moving) or _judge_alert(alert_state, clear)
+
+
+def _judge_causes(
+    causes: Mapping[Cause, CauseStatus], worker_moving: bool | None
+) -> VerdictResult | None:
+    """Return a verdict unless the cause is gone."""
+    supported = [cause.value for cause, s in causes.items() if s is CauseStatus.SUPPORTED]
+    if supported:
+        return VerdictResult(
+            Verdict.MITIGATED, f"the symptom is gone, the cause is not: {', '.join(supported)}"
+        )
+    undecided = [cause.value for cause, s in causes.items() if s is CauseStatus.UNDECIDED]
+    if (undecided or not causes) and not worker_moving:
+        what = f"undecided: {', '.join(undecided)}" if undecided else "no cause was looked at"
+        return VerdictResult(
+            Verdict.UNKNOWN, f"the symptom is gone; whether the cause is, is not known ({what})"
+        )
+    return None
+
+
+def _judge_alert(alert_state: str | None, clear: ClearTime | None) -> VerdictResult:
+    if alert_state is None:
+        return VerdictResult(
+            Verdict.UNKNOWN, "symptom and cause are gone; the alert could not be read"
+        )
+    if alert_state not in _ALERTING:
+        return VerdictResult(Verdict.FIXED, "symptom, cause and alert are gone")
+    if clear is None:
+        return VerdictResult(
+            Verdict.UNKNOWN, "symptom and cause are gone; when the alert clears is not known"
+        )
+    return VerdictResult(
+        Verdict.FIXED_ALERT_DECAYING,
+        f"the alert is still {alert_state} and clears by {format_time(clear.latest)}; "
+        f"the channels say so by {format_time(clear.channels_latest)}",
+    )

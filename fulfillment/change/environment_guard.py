@@ -1,0 +1,54 @@
+"""Where chaos, faults and drills may run: the setting and a marker object both say so."""
+
+from __future__ import annotations
+
+import json
+
+from runbook_lib.errors import EnvironmentForbidsError, NotFoundError
+from runbook_lib.settings import Settings
+
+from ..clients.object_store import ObjectStore
+
+__all__ = ["MARKER_KEY", "check_playground", "read_marker"]
+
+MARKER_KEY = ".runbook/environment.json"
+
+
+def read_marker(store: ObjectStore) -> str:
+    """Return the environment that the bucket's marker object names; empty when there is none.
+
+    Raises
+    ------
+    ClientError
+        When the store cannot be read.
+    """
+    try:
+        marker = json.loads(store.read_bytes(MARKER_KEY, max_bytes=4096))
+    except NotFoundError:
+        return ""
+    except ValueError:
+        return "unreadable"
+    name = marker.get("environment") if isinstance(marker, dict) else None
+    return name if isinstance(name, str) else "unreadable"
+
+
+def check_playground(settings: Settings, store: ObjectStore) -> None:
+    """Refuse unless the environment and the bucket's marker both say local or demo.
+
+    Raises
+    ------
+    EnvironmentForbidsError
+        When they do not, or differ.
+    """
+    name = settings.runbook_environment
+    if not settings.is_playground:
+        raise EnvironmentForbidsError(
+            f"RUNBOOK_ENVIRONMENT is {name!r}: chaos, faults and drills run only in 'local' or "
+            "'demo'. Nothing was changed."
+        )
+    if (marker := read_marker(store)) != name:
+        found = f"says {marker!r}" if marker else "is missing"
+        raise EnvironmentForbidsError(
+            f"the marker object {MARKER_KEY} of bucket {store.bucket} {found}, not {name!r}: this "
+            "may not be the store you think. Nothing was changed."
+        )

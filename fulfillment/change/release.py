@@ -1,0 +1,407 @@
+"""The release of waiting labels: this runbook's rules around ``objectmove``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from chainlog import ChainedLog
+from objectmove.bucket import Seen, format_time
+from objectmove.errors import LimitError, NotApprovedError
+from objectmove.ledger import Logs
+from objectmove.move import MoveResult, apply_plan, resume_plan
+from objectmove.plan import MovePlan, Timing, parse_plan
+from objectmove.planning import Judgement, make_move_plan, make_settle_plan, make_undo_plan
+from objectmove.proof import verify_plan
+from objectmove.record import Record, list_records
+from objectmove.session import Clock
+from runbook_lib.approvals import Effect, Plan, PlanKind
+from runbook_lib.errors import StoreNotReadyError, UsageError
+from runbook_lib.model import Json
+from runbook_lib.record.incident import write_json
+
+from ..analysis.labels import explain_nothing, make_judge, read_shipment_evidence
+from .worker_hold import make_hold
+from .write_watch import watch_writes
+
+if TYPE_CHECKING:
+    from runbook_lib.investigation import Investigation
+    from runbook_lib.settings import Settings
+
+    from ..clients import Clients
+
+__all__ = [
+    "MOVE",
+    "Release",
+    "check_store",
+    "find_way_on",
+    "list_unfinished",
+    "make_release_plan",
+    "plan_settling",
+    "plan_undo",
+]
+
+_AGE_KEY = "pending-since"
+_GIB = 1024**3
+_LIFETIME_S = 900.0
+_EVIDENCE = 200
+_NOT_REAL = ("synthetic", "gone", "no_match", "left_for_later")
+_STILL = "the approval is also your word that no consumer takes from the destination meanwhile"
+_FINE = ("in_place", "gone_after_landed")
+_WORDS = {"move": "release", "undo": "undo", "settle": "settle"}
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What a plan of this kind holds.
+
+    Attributes
+    ----------
+    observed : key and age start of every real object that was looked at, where it was just made
+    """
+
+    move: MovePlan
+    observed: tuple[tuple[str, datetime], ...] = ()
+
+    @property
+    def waits_in_vain(self) -> bool:
+        """Whether real objects wait and none of them may be released."""
+        left = self.move.header.excluded.items()
+        return not self.move.rows and any(n for reason, n in left if reason not in _NOT_REAL)
+
+
+def _to_plan(
+    move: MovePlan, *, note: str = "", observed: tuple[tuple[str, datetime], ...] = ()
+) -> Plan:
+    """Return a plan of ``objectmove`` as the gate sees it.
+
+    Parameters
+    ----------
+    note : why nothing of what waits may move, and which setting decides it
+    """
+    head = move.header
+    is_release = head.action == "move"
+    again = "plan the release again"
+    return Plan(
+        kind=MOVE,
+        path=move.path,
+        sha256=move.sha256,
+        expires_at=head.expires_at,
+        step=head.step,
+        action=_WORDS[head.action],
+        target=f"{head.endpoint}/{head.bucket}: {head.source} → {head.to}",
+        summary={
+            "objects": head.objects,
+            "bytes": head.bytes,
+            "oldest": format_time(head.oldest) if head.oldest else None,
+            "excluded": dict(head.excluded),
+            "excluded_sample": {why: list(keys) for why, keys in head.excluded_sample.items()},
+            **({"reason": note} if note else {}),
+            "expires_at": format_time(head.expires_at),
+            **head.selection,
+            **({"word": head.word, "about": head.parent} if head.action == "settle" else {}),
+            "who else moves": head.others,
+            "window": head.window,
+            **({} if is_release else {"way_back": again}),
+        },
+        content=Release(move, observed),
+        rows=move.rows,
+        is_empty=not move.rows,
+        way_back=f"runbook undo {move.id}" if is_release else again,
+        reversible=is_release,
+    )
+
+
+def make_release_plan(
+    inv: Investigation,
+    *,
+    reason: str,
+    prefix: str,
+    to: str,
+    match: str = "",
+    older_than_s: float | None = None,
+    first: int | None = None,
+    only_orders: frozenset[str] | None = None,
+) -> Plan:
+    """Plan the release of what waits, by the settings' rules of what is finished.
+
+    Parameters
+    ----------
+    reason : why a release, in words
+    match : shell pattern of names; empty: RELEASE_MATCH
+    older_than_s : leave out what waits for less long
+    first : take only that many; the rest is ``left_for_later``
+    only_orders : only labels of these orders
+
+    Raises
+    ------
+    UsageError
+        When what is shipped already would be moved back: that is an undo.
+    StoreNotReadyError
+        When the store is unwell.
+    LimitError
+        When more would move than RELEASE_LIMIT_OBJECTS allows; gives the lines that split it.
+    MoveError
+        When the store cannot be read, or does not do what a move needs.
+
+    Notes
+    -----
+    Changes scratch objects under ``.runbook/probe/``, and the incident folder.
+    Source: the runbook's section 6.1.
+    """
+    settings = inv.settings
+    if prefix.startswith(settings.ready_prefix) or settings.ready_prefix.startswith(prefix):
+        raise UsageError(f"{prefix} is where labels are shipped from: `runbook undo` takes back")
+    check_store(inv.clients)
+    hold = make_hold(settings, inv.clients, sleep=time.sleep)
+    selection = {"match": match or settings.release_match}
+    if older_than_s:
+        selection["older than"] = f"{older_than_s / 60:g} min"
+    if only_orders is not None:
+        selection["only orders"] = ", ".join(sorted(only_orders))
+    limit = settings.release_limit_objects
+    observed: list[tuple[str, datetime]] = []
+    rules = make_judge(
+        settings,
+        inv.clients.fulfillment,
+        now=inv.now(),
+        only_orders=only_orders,
+        older_than_s=older_than_s,
+    )
+
+    def judge(objects: Sequence[Seen]) -> Sequence[Judgement]:
+        found = rules(objects)
+        for seen, judgement in zip(objects, found, strict=True):
+            if judgement.exclude != "synthetic":
+                observed.append((seen.key, judgement.age_start))
+        return found
+
+    try:
+        plan = make_move_plan(
+            inv.clients.change_bucket,
+            header={
+                "source": prefix,
+                "to": to,
+                "step": "6.1",
+                "made_by": inv.operator,
+                "others": f"{reason}; {hold.words}",
+                "lifetime_s": _LIFETIME_S,
+                "limit_objects": limit,
+                "limit_bytes": limit * 256 * 1024 + _GIB,
+                "selection": selection,
+            },
+            folder=inv.incident.folder / "plans",
+            judge=judge,
+            timing=_read_timing(settings),
+            now=inv.now(),
+            match=match or settings.release_match,
+            first=first,
+            free_bytes=inv.clients.store.read_free_bytes(),
+            progress=lambda listed: inv.progress("listed", listed),
+        )
+    except LimitError as error:
+        raise LimitError(f"{error}. {_split_lines(limit)}") from error
+    note = "" if plan.rows else explain_nothing(plan.header.excluded, settings)
+    return _to_plan(plan, note=note, observed=tuple(observed))
+
+
+def plan_undo(inv: Investigation, release: Plan) -> Plan:
+    """Plan to take a release back. Source: the runbook's section 6.1."""
+    plan = make_undo_plan(
+        inv.clients.change_bucket,
+        release.content.move,
+        logs=_open_logs(inv),
+        made_by=inv.operator,
+        others=f"{make_hold(inv.settings, inv.clients, sleep=time.sleep).words}; {_STILL}",
+        window_s=inv.settings.release_undo_window_minutes * 60,
+        now=inv.now(),
+    )
+    return _to_plan(plan)
+
+
+def plan_settling(inv: Investigation, release: Plan, *, taken: bool, keys: tuple[str, ...]) -> Plan:
+    """Plan to write down a person's word on rows of which nobody can know, with evidence.
+
+    Parameters
+    ----------
+    taken : whether a consumer took them
+    keys : of the rows; empty: all that are open
+    """
+    rows = {row.key: row for row in release.rows}
+    records = {record.plan: record.open_rows for record in list_records(inv.clients.bucket)}
+    places = sorted(place for place in records.get(release.id, ()) if place < len(rows))
+    chosen = keys or [release.rows[place].key for place in places[:_EVIDENCE]]
+    evidence = {
+        key: read_shipment_evidence(inv.clients.fulfillment, rows[key].facts.get("order_id", ""))
+        for key in chosen
+        if key in rows
+    }
+    plan = make_settle_plan(
+        inv.clients.change_bucket,
+        release.content.move,
+        logs=_open_logs(inv),
+        word="taken" if taken else "not_taken",
+        keys=list(keys),
+        evidence=evidence,
+        made_by=inv.operator,
+        now=inv.now(),
+        lifetime_s=_LIFETIME_S,
+    )
+    return _to_plan(plan)
+
+
+def _apply(inv: Investigation, plan: Plan) -> Effect:
+    """Carry out an approved plan; go on with it when it was begun and cut off."""
+    check_store(inv.clients)
+    ledger = [entry.kind for entry in _open_logs(inv)(plan.id).read()]
+    if "approved" in ledger and "done" not in ledger:
+        with suppress(NotApprovedError):  # nothing of it was begun
+            return _resume(inv, plan)
+    bucket, move = inv.clients.change_bucket, plan.content.move
+    return _to_effect(plan, apply_plan(bucket, move, approve=plan.sha256, **_how(inv)))
+
+
+def _resume(inv: Investigation, plan: Plan) -> Effect:
+    """Go on with a plan that was begun, from its ledger or the bucket's record."""
+    result = resume_plan(inv.clients.change_bucket, plan.content.move, **_how(inv))
+    return _to_effect(plan, result)
+
+
+def _to_effect(plan: Plan, result: MoveResult) -> Effect:
+    told = result.to_json()
+    reason = f"{result.moved} moved, {result.already} of them before"
+    if not result.is_complete:
+        parts = {
+            "conflicts": len(result.conflicts),
+            "failed": len(result.failed),
+            "unproven": len(result.unproven),
+            "waiting": result.waiting,
+        }
+        reason = "; ".join([reason, *(f"{n} {name}" for name, n in parts.items() if n)])
+        reason += f"; {result.stopped or 'see runbook verify'} {find_way_on(plan, told)}"
+    return Effect(reason, told, is_ok=result.is_complete)
+
+
+def find_way_on(plan: Plan, result: dict[str, Json]) -> str:
+    """Return the command that goes on from an incomplete result; empty when there is none."""
+    if result.get("waiting"):
+        return f"runbook resume {plan.id}"
+    if result.get("unproven"):
+        return f"runbook settle {plan.id} --taken|--not-taken [KEY…]"
+    return ""
+
+
+def _verify(inv: Investigation, plan: Plan) -> Effect:
+    """Prove by an independent look where each planned object is, and keep the proof."""
+    proof = verify_plan(
+        inv.clients.bucket,
+        plan.content.move,
+        logs=_open_logs(inv),
+        clock=Clock(inv.now),
+        notice=inv.progress,
+    )
+    result = proof.to_json()
+    write_json(
+        inv.incident.path("evidence", f"proof-{plan.id}.json"),
+        {
+            "schema": "runbook/proof/2",
+            "at": format_time(proof.at),
+            "sha256": plan.sha256,
+            "how": "a fresh listing of both prefixes, compared with plan, ledger and record",
+            **result,
+        },
+    )
+    bad = [f"{n} {name}" for name, n in proof.counts.items() if n and name not in _FINE]
+    reason = f"by independent listing: {', '.join(bad)}" if bad else "proven by listing"
+    return Effect(reason, result, is_ok=proof.is_complete)
+
+
+def list_unfinished(clients: Clients) -> list[dict[str, Json]]:
+    """Return the releases of this bucket that need someone, with the command that goes on.
+
+    Returns
+    -------
+    Rows of ``plan``, ``by``, ``state``, ``rows`` (number in doubt or begun) and ``way_on``. Only
+    reads.
+    """
+    return [_describe(record) for record in list_records(clients.bucket)]
+
+
+def _describe(record: Record) -> dict[str, Json]:
+    if record.taken_back_by and not record.finished:
+        state, way_on = "being taken back", f"runbook resume {record.taken_back_by}"
+    elif not record.finished:
+        state, way_on = "not finished", f"runbook resume {record.plan}"
+    elif not record.open_rows:
+        state, way_on = "done", f"runbook resume {record.plan}"
+    else:
+        state = "waits for a person's word: nobody can know whether these were shipped"
+        way_on = f"runbook settle {record.plan} --taken|--not-taken [KEY…]"
+    if record.is_holding:
+        state += "; the worker is paused for it"
+    return {
+        "plan": record.plan,
+        "by": f"{record.by} on {record.host}",
+        "state": state,
+        "rows": len(record.open_rows) if record.finished else record.begun,
+        "way_on": way_on,
+    }
+
+
+def _read_timing(settings: Settings) -> Timing:
+    """Return how long requests may take, from the settings."""
+    effect_s, spread_s = settings.release_effect_s, settings.release_clock_spread_s
+    return Timing(lease_s=settings.release_lease_s, effect_s=effect_s, spread_s=spread_s)
+
+
+def _open_logs(inv: Investigation) -> Logs:
+    """Return what opens the ledger of a plan in the incident's folder."""
+    return lambda plan_id: ChainedLog(inv.incident.path("ledger", f"{plan_id}.jsonl"))
+
+
+def check_store(clients: Clients) -> None:
+    """Refuse while the store says that it is unwell.
+
+    Raises
+    ------
+    StoreNotReadyError
+        With what it says.
+    """
+    live = clients.store.check_live()
+    if not live.is_live:
+        raise StoreNotReadyError(f"the store is not well ({live.source}: {live.reason})")
+
+
+def _how(inv: Investigation) -> dict[str, Any]:
+    return {
+        "logs": _open_logs(inv),
+        "operator": inv.operator,
+        "clock": Clock(inv.now),
+        "hold": make_hold(inv.settings, inv.clients, sleep=time.sleep),
+        "age_key": _AGE_KEY,
+        "watch": partial(watch_writes, inv.clients.bucket),
+        "notice": inv.progress,
+        "progress": partial(inv.progress, "dealt with"),
+    }
+
+
+MOVE = PlanKind(
+    "objectmove/plan/",  # of which version is for `parse_plan` to say
+    _apply,
+    _verify,
+    parse=lambda path, blob: _to_plan(parse_plan(blob, path=path)),
+    resume=_resume,
+)
+
+
+def _split_lines(limit: int) -> str:
+    return (
+        f"Split it, and apply each before the next:\n  runbook plan --limit {limit}\n"
+        "  runbook plan --older-than 30m --limit "
+        f"{limit}\nor raise RELEASE_LIMIT_OBJECTS (up to 100000)."
+    )

@@ -1,0 +1,387 @@
+"""Synthetic objects: make them, list them, take them back. They can never reach ``ready/``."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from objectmove.bucket import is_key_supported
+from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
+from runbook_lib.errors import ClientError, NotFoundError, PreconditionFailedError, UsageError
+from runbook_lib.model import Json, ObjectInfo, format_time, parse_time
+from runbook_lib.record.log import utc_now
+from runbook_lib.settings import Settings
+
+from ..analysis.artifacts import is_synthetic
+from ..clients.object_store import ObjectStore
+from .environment_guard import check_playground
+
+if TYPE_CHECKING:
+    from runbook_lib.investigation import Investigation
+
+__all__ = [
+    "SYNTHETIC",
+    "Removal",
+    "SyntheticBacklog",
+    "check_playground",
+    "check_prefix",
+    "create_backlog",
+    "is_expired",
+    "iter_with_metadata",
+    "list_synthetic",
+    "plan_backlog",
+    "plan_revert",
+    "revert_backlog",
+    "sweep_expired",
+]
+
+_SCENARIO = "fulfillment-delay"
+_MAX_COUNT = 5000
+_CHUNK = 500
+_SAMPLE = 5
+_SAMPLE_OF_PLAN = 20
+_BACKLOG = ("prefix", "count", "hold_minutes", "object_size_kb", "age_minutes", "drill_id")
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticBacklog:
+    """What was created, or would be.
+
+    Attributes
+    ----------
+    sample : the first keys
+    """
+
+    drill_id: str
+    prefix: str
+    planned: int
+    created: int
+    size_bytes: int
+    hold_until: datetime
+    pending_since: datetime
+    sample: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Removal:
+    """What was removed.
+
+    Attributes
+    ----------
+    candidates : synthetic objects found
+    kept : objects under the prefix that are not proven synthetic, and stay
+    failed : keys that could not be removed, with the reason
+    """
+
+    candidates: int = 0
+    removed: int = 0
+    kept: int = 0
+    size_bytes: int = 0
+    sample: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def create_backlog(
+    store: ObjectStore,
+    *,
+    settings: Settings,
+    prefix: str,
+    count: int,
+    now: datetime,
+    hold_minutes: float = 30,
+    object_size_kb: int = 128,
+    age_minutes: float = 0,
+    drill_id: str = "",
+) -> SyntheticBacklog:
+    """Create synthetic labels that look stuck.
+
+    Parameters
+    ----------
+    prefix : where; anything but ``READY_PREFIX``
+    hold_minutes : until when they are held; they also expire then and may be swept
+    age_minutes : by how much ``pending-since`` is backdated, so that a drill need not wait
+    drill_id : empty: a new one
+
+    Raises
+    ------
+    EnvironmentForbidsError
+        Outside a marked playground.
+
+    Notes
+    -----
+    Changes the store; undone by ``revert_backlog``.
+    """
+    check_playground(settings, store)
+    prefix = check_prefix(settings, prefix)
+    if not 1 <= count <= _MAX_COUNT:
+        raise UsageError(f"count is {count}; from 1 to {_MAX_COUNT} are accepted")
+    drill_id = drill_id or _make_drill_id()
+    hold_until = now + timedelta(minutes=hold_minutes)
+    since = now - timedelta(minutes=age_minutes)
+    sample: list[str] = []
+    size_bytes = created = 0
+    for number in range(count):
+        order_id, artifact_id = str(9_000_000 + secrets.randbelow(999_999)), uuid.uuid4().hex[:12]
+        key = f"{prefix}chaos-{drill_id}-{order_id}-{artifact_id}.pdf"
+        body = _make_document(order_id, artifact_id, object_size_kb * 1024)
+        metadata = {
+            "chaos-scenario": _SCENARIO,
+            "order-id": order_id,
+            "artifact-id": artifact_id,
+            "hold-until": hold_until.isoformat(),
+            "expires-at": hold_until.isoformat(),
+            "drill-id": drill_id,
+            "pending-since": since.isoformat(),
+        }
+        store.put_object(key, body, content_type="application/pdf", metadata=metadata)
+        created, size_bytes = number + 1, size_bytes + len(body)
+        if len(sample) < _SAMPLE:
+            sample.append(key)
+    return SyntheticBacklog(
+        drill_id, prefix, count, created, size_bytes, hold_until, since, tuple(sample)
+    )
+
+
+def list_synthetic(
+    store: ObjectStore, prefixes: Iterable[str], *, drill_id: str | None = None
+) -> Iterator[ObjectInfo]:
+    """Yield the objects that their metadata proves synthetic, of all drills or of one."""
+    for prefix in prefixes:
+        for info in iter_with_metadata(store, prefix):
+            metadata = info.metadata or {}
+            if is_synthetic(metadata) and drill_id in (None, metadata.get("drill-id")):
+                yield info
+
+
+def revert_backlog(
+    store: ObjectStore, *prefixes: str, drill_id: str | None = None, dry_run: bool = False
+) -> Removal:
+    """Delete what the metadata proves synthetic under some prefixes; look-alikes stay.
+
+    Parameters
+    ----------
+    drill_id : only this drill's; None: every one's, DataFlow's own script's too
+    dry_run : only count
+
+    Notes
+    -----
+    Changes the store, guarded by each object's ETag. There is no way back, and none is needed.
+    """
+    removal = Removal()
+    # All is listed before the first delete: a listing that pages on while keys vanish skips some.
+    for info in [i for prefix in prefixes for i in iter_with_metadata(store, prefix)]:
+        metadata = info.metadata or {}
+        if not is_synthetic(metadata) or drill_id not in (None, metadata.get("drill-id")):
+            removal.kept += 1
+            continue
+        _remove(store, info, removal, dry_run=dry_run)
+    return removal
+
+
+def sweep_expired(store: ObjectStore, settings: Settings, *, now: datetime | None = None) -> int:
+    """Delete synthetic objects whose time is over: leftovers of a drill that was killed.
+
+    Returns
+    -------
+    The number of objects removed, under the chaos and the pending prefix.
+
+    Raises
+    ------
+    EnvironmentForbidsError
+        Outside a marked playground.
+    """
+    check_playground(settings, store)
+    removal, now = Removal(), now or utc_now()
+    prefixes = (settings.chaos_prefix, settings.pending_prefix)
+    for info in [i for i in list_synthetic(store, prefixes) if is_expired(i, now)]:
+        _remove(store, info, removal, dry_run=False)
+    return removal.removed
+
+
+def is_expired(info: ObjectInfo, now: datetime) -> bool:
+    """Tell whether a synthetic object's ``expires-at``, or its ``hold-until``, is over."""
+    metadata = info.metadata or {}
+    text = metadata.get("expires-at") or metadata.get("hold-until") or ""
+    try:
+        return parse_time(text) < now
+    except ValueError:
+        return False
+
+
+def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[ObjectInfo]:
+    """Yield a prefix's objects with their metadata, by a listing and concurrent HEADs.
+
+    An object that vanished meanwhile is left out; one whose metadata cannot be read has None.
+    """
+    listing = store.list_objects(prefix)
+    while chunk := list(islice(listing, _CHUNK)):
+        found = store.read_infos([info.key for info in chunk])
+        for info, (_, answer) in zip(chunk, found, strict=True):
+            if isinstance(answer, ObjectInfo):
+                yield answer
+            elif not isinstance(answer, NotFoundError):
+                yield info
+
+
+def check_prefix(settings: Settings, prefix: str) -> str:
+    """Return a prefix under which synthetic objects may be made.
+
+    Raises
+    ------
+    UsageError
+        When it has no ending slash, has dots for a name, or lies under ``READY_PREFIX``.
+    """
+    if not prefix.endswith("/") or not is_key_supported(prefix[:-1]):
+        raise UsageError(f"{prefix!r} is not a prefix: names with a '/' after each")
+    if prefix.startswith((settings.ready_prefix, ".runbook/")):
+        raise UsageError(f"synthetic objects are never made under {prefix}")
+    return prefix
+
+
+def _remove(store: ObjectStore, info: ObjectInfo, removal: Removal, *, dry_run: bool) -> None:
+    removal.candidates += 1
+    removal.size_bytes += info.size_bytes
+    if len(removal.sample) < _SAMPLE:
+        removal.sample.append(info.key)
+    if dry_run:
+        return
+    try:
+        # Looked at again right before: not every store minds the ETag of a delete.
+        fresh = store.read_info(info.key)
+        if not is_synthetic(fresh.metadata or {}):
+            removal.failed[info.key] = "was replaced by a real object; left alone"
+            return
+        store.delete_object(fresh)
+        removal.removed += 1
+    except NotFoundError:
+        removal.removed += 1
+    except PreconditionFailedError:
+        removal.failed[info.key] = "changed since it was listed; left alone"
+    except ClientError as error:
+        removal.failed[info.key] = str(error)
+
+
+def _make_document(order_id: str, artifact_id: str, size_bytes: int) -> bytes:
+    text = f"BT /F1 14 Tf 20 60 Td (DRILL - order {order_id} - {artifact_id}) Tj ET"
+    head = (
+        "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
+        "2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+        "3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 420 120]/Contents 4 0 R/Resources"
+        "<</Font<</F1<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>>>endobj\n"
+        f"4 0 obj<</Length {len(text)}>>stream\n{text}\nendstream endobj\n%"
+    ).encode()
+    tail = b"\ntrailer<</Root 1 0 R>>\n%%EOF\n"
+    return head + b"x" * max(0, size_bytes - len(head) - len(tail)) + tail
+
+
+def _make_drill_id() -> str:
+    return f"d{secrets.token_hex(4)}"
+
+
+def plan_backlog(inv: Investigation, step: str) -> Plan:
+    """Plan a synthetic backlog by the section's parameters.
+
+    Raises
+    ------
+    EnvironmentForbidsError
+        Outside a marked playground.
+    """
+    p: Any = inv.parameters
+    check_playground(inv.settings, inv.clients.store)
+    prefix = check_prefix(inv.settings, p.prefix or inv.settings.chaos_prefix)
+    facts: dict[str, Json] = {
+        **{name: getattr(p, name) for name in _BACKLOG},
+        "prefix": prefix,
+        "drill_id": p.drill_id or str(inv.incident.facts.get("drill_id") or _make_drill_id()),
+        "bytes": p.count * p.object_size_kb * 1024,
+        "way_back": "4.2 removes them; they expire on their own, too",
+    }
+    target = f"{p.count} synthetic objects under {inv.clients.store.bucket}/{prefix}"
+    return _plan(inv, step, "create_synthetic", target, facts)
+
+
+def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
+    """Plan the removal of what metadata proves synthetic; empty when there is nothing.
+
+    Parameters
+    ----------
+    prefix : where; empty: the chaos and the pending prefix
+    """
+    settings = inv.settings
+    prefixes = list(dict.fromkeys([settings.chaos_prefix, settings.pending_prefix]))
+    if prefix:
+        prefixes = [check_prefix(settings, prefix)]
+    drill = str(getattr(inv.parameters, "drill_id", ""))
+    found = list(list_synthetic(inv.clients.store, prefixes, drill_id=drill or None))
+    facts: dict[str, Json] = {
+        "prefixes": prefixes,
+        "drill_id": drill,
+        "objects": len(found),
+        "bytes": sum(info.size_bytes for info in found),
+        "expired": sum(is_expired(info, inv.now()) for info in found),
+        "sample": [info.key for info in found[:_SAMPLE_OF_PLAN]],
+        "drills": sorted({(i.metadata or {}).get("drill-id", "DataFlow's script") for i in found}),
+        "way_back": "there is none, and none is needed: only synthetic objects go",
+    }
+    where = f"{inv.clients.store.bucket}/{{{','.join(prefixes)}}}"
+    target = f"{len(found)} synthetic objects under {where}"
+    return _plan(inv, step, "revert_synthetic", target, facts, is_empty=not found)
+
+
+def _plan(
+    inv: Investigation,
+    step: str,
+    action: str,
+    target: str,
+    facts: dict[str, Json],
+    *,
+    is_empty: bool = False,
+) -> Plan:
+    return write_plan(
+        inv.incident.folder / "plans",
+        SYNTHETIC,
+        "syn",
+        step=step,
+        action=action,
+        target=target,
+        is_empty=is_empty,
+        now=inv.now(),
+        facts=facts,
+    )
+
+
+def _apply(inv: Investigation, plan: Plan) -> Effect:
+    check_playground(inv.settings, inv.clients.store)
+    mark_applied(plan, {"at": format_time(inv.now())})
+    store, facts = inv.clients.store, plan.content["facts"]
+    if plan.action == "create_synthetic":
+        backlog = {name: facts[name] for name in _BACKLOG}
+        made = create_backlog(store, settings=inv.settings, now=inv.now(), **backlog)
+        times = {name: format_time(getattr(made, name)) for name in ("hold_until", "pending_since")}
+        return Effect("", {**asdict(made), **times, "sample": list(made.sample)})
+    done = revert_backlog(store, *facts["prefixes"], drill_id=facts["drill_id"] or None)
+    names = ("removed", "candidates", "kept", "failed")
+    result = {"bytes": done.size_bytes, **{name: getattr(done, name) for name in names}}
+    return Effect("", result)
+
+
+def _verify(inv: Investigation, plan: Plan) -> Effect:
+    store, facts = inv.clients.store, plan.content["facts"]
+    drill = facts["drill_id"] or None
+    if plan.action == "create_synthetic":
+        found = list(list_synthetic(store, [facts["prefix"]], drill_id=drill))
+        reason = f"{len(found)} of {facts['count']} objects are there, all proven synthetic"
+        return Effect(reason, {"objects": len(found)}, is_ok=len(found) == facts["count"])
+    found = list(list_synthetic(store, facts["prefixes"], drill_id=drill))
+    result = {"objects_left": len(found), "sample": [info.key for info in found[:_SAMPLE]]}
+    return Effect(f"{len(found)} synthetic objects are left", result, is_ok=not found)
+
+
+SYNTHETIC = PlanKind(
+    "runbook/synthetic-plan/1", _apply, _verify, summarise=lambda header: header["facts"]
+)

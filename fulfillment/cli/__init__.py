@@ -1,0 +1,1 @@
+"""The commands of this runbook, as the command line shows them."""

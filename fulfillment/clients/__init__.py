@@ -1,0 +1,68 @@
+"""One module per outside system. Clients return values; they hold no thresholds and no opinions."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from objectmove.bucket import S3Bucket
+from runbook_lib.settings import Settings
+
+from .alertmanager import AlertmanagerClient
+from .fulfillment import FulfillmentClient
+from .grafana import GrafanaClient
+from .notifications import NotificationsClient
+from .object_store import ObjectStore, connect_bucket
+from .pipeline import PipelineClient
+from .probe import ProbeClient
+from .prometheus import PrometheusClient
+from .services import ServicesClient, connect_services
+from .support import SupportClient
+
+__all__ = ["Clients"]
+
+
+class Clients:
+    """Every client, by the settings. None asks anything before it is used.
+
+    Parameters
+    ----------
+    settings : addresses, credentials and time-outs
+
+    Attributes
+    ----------
+    prometheus, alertmanager, grafana, support, fulfillment, pipeline, probe, notifications
+        The systems that are asked over HTTP; ``settings.HTTP_SYSTEMS`` names them all.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.prometheus = PrometheusClient.connect(settings)
+        self.alertmanager = AlertmanagerClient.connect(settings)
+        self.grafana = GrafanaClient.connect(settings)
+        self.support = SupportClient.connect(settings)
+        self.fulfillment = FulfillmentClient.connect(settings)
+        self.pipeline = PipelineClient.connect(settings, dag_id=settings.pipeline_dag_id)
+        self.probe = ProbeClient.connect(settings)
+        self.notifications = NotificationsClient.connect(settings)
+
+    @cached_property
+    def bucket(self) -> S3Bucket:
+        """The object store's bucket, with the keys for looking."""
+        return connect_bucket(self._settings, for_changes=False)
+
+    @cached_property
+    def change_bucket(self) -> S3Bucket:
+        """The same bucket, with the keys for changes: another object only if there are such."""
+        if not self._settings.minio_change_user:
+            return self.bucket
+        return connect_bucket(self._settings, for_changes=True)
+
+    @cached_property
+    def store(self) -> ObjectStore:
+        """The bucket as sections and synthetic objects use it: each effect by its own keys."""
+        return ObjectStore(self.bucket, self.change_bucket)
+
+    @cached_property
+    def services(self) -> ServicesClient:
+        """Status, logs, restart, stop, start: compose or supervisor."""
+        return connect_services(self._settings)

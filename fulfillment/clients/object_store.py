@@ -1,0 +1,338 @@
+"""The object store: what sections, drills and synthetic objects ask of the bucket.
+
+A thin cover of ``objectmove``'s bucket, in this package's values and errors. A release asks that
+bucket itself.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from objectmove.bucket import REFUSED, Answer, Request, S3Bucket, Seen, is_key_supported, parse_time
+from objectmove.errors import AbsentError, DeniedError, StoreError
+from runbook_lib.errors import (
+    AccessDeniedError,
+    BadAnswerError,
+    ClientError,
+    ClientTimeoutError,
+    ConnectionRefusedClientError,
+    NotFoundError,
+    PreconditionFailedError,
+    SettingsError,
+)
+from runbook_lib.model import ObjectInfo
+from runbook_lib.settings import Settings
+
+__all__ = ["LiveCheck", "ObjectStore", "Permissions", "connect_bucket"]
+
+_SYSTEM = "object store"
+_META = "x-amz-meta-"
+_EXPIRES_S = 20
+#: A look at the store's clock is good for so long: 15 s of a signature's time are left.
+_CLOCK_S = 5.0
+_FREE = ("minio_cluster_capacity_usable_free_bytes", "minio_cluster_capacity_free_bytes")
+
+_ABSENT = {"NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"}
+_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"}
+_DENIED = {*REFUSED, "HTTP 401", "HTTP 403"}
+_LATE = ("no answer in time", "timed out")
+_FULL = ("storagefull", "storage full", "no space left", "quota", "disk full", "insufficientstor")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCheck:
+    """Whether the store answers, and how that was found out.
+
+    Attributes
+    ----------
+    is_live : it answered and said that it is well
+    how : ``live endpoint`` or ``signed listing``
+    source : the URL that was asked
+    reason : what it said, when it is not well
+    """
+
+    is_live: bool
+    how: str
+    source: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What the credentials may do; None where it cannot be told without changing something."""
+
+    list: bool | None
+    read: bool | None
+    write: bool | None
+    delete: bool | None
+    reasons: Mapping[str, str]
+
+
+def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
+    """Return the bucket that the settings name; connects with the first request.
+
+    Parameters
+    ----------
+    for_changes : with the keys for changes, where there are such
+
+    Raises
+    ------
+    AccessDeniedError
+        When there are no credentials.
+    SettingsError
+        When ``CA_BUNDLE`` holds no certificates.
+    """
+    access_key, secret_key, token = settings.read_store_keys(for_changes=for_changes)
+    if not access_key or not secret_key:
+        raise AccessDeniedError(
+            "no credentials: set MINIO_ROOT_USER and MINIO_ROOT_PASSWORD, or for the local stack "
+            'eval "$(runbook stack env)"',
+            system="store",
+        )
+    try:
+        return S3Bucket(
+            endpoint=settings.minio_endpoint,
+            bucket=settings.fulfillment_bucket,
+            access_key=access_key,
+            secret_key=secret_key,
+            session_token=token,
+            region=settings.minio_region,
+            secure=settings.minio_secure,
+            ca_file=str(settings.ca_bundle or ""),
+            virtual_host=settings.minio_addressing == "virtual",
+            proxy_url=settings.proxy_url,
+        )
+    except OSError as error:
+        raise SettingsError(f"CA_BUNDLE cannot be used: {error.strerror or error}") from error
+
+
+class ObjectStore:
+    """One bucket of an S3 store. Every method raises ``ClientError`` subclasses only.
+
+    Parameters
+    ----------
+    bucket : with the keys for looking
+    change_bucket : the same one, with the keys for changes
+    """
+
+    def __init__(self, bucket: S3Bucket, change_bucket: S3Bucket | None = None) -> None:
+        self.endpoint = bucket.endpoint
+        self.bucket = bucket.name
+        self._bucket = bucket
+        self._change_bucket = change_bucket or bucket
+        self._clock: tuple[float, datetime] | None = None
+
+    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield the objects under a prefix, without metadata; folder markers are left out."""
+        with _explained():
+            for seen in self._bucket.list_objects(prefix):
+                yield _to_info(seen)
+
+    def read_info(self, key: str) -> ObjectInfo:
+        """Return one object with its metadata; LastModified in whole seconds."""
+        ((_, found),) = self.read_infos([key])
+        if isinstance(found, ClientError):
+            raise found
+        return found
+
+    def read_infos(self, keys: Iterable[str]) -> Iterator[tuple[str, ObjectInfo | ClientError]]:
+        """Yield, in the order of ``keys``, each object with its metadata, or why not.
+
+        Several are asked for at a time.
+        """
+        wanted = list(keys)
+        failed: dict[str, StoreError] = {}
+        with _explained():
+            found = self._bucket.look(wanted, failed=failed)
+        for key in wanted:
+            if (seen := found.get(key)) is not None:
+                yield key, _to_info(seen)
+            elif key in failed:
+                yield key, _explain(failed[key])
+            else:
+                yield key, NotFoundError(f"read {key}: NoSuchKey", system=_SYSTEM)
+
+    def read_bytes(self, key: str, *, max_bytes: int = 16 * 1024 * 1024) -> bytes:
+        """Return an object's content; a larger one is a ``BadAnswerError``."""
+        with _explained():
+            content = self._bucket.read(key)
+        if content is None:
+            raise NotFoundError(f"read {key}: NoSuchKey", system=_SYSTEM)
+        if len(content) > max_bytes:
+            raise BadAnswerError(f"{key} is larger than {max_bytes} bytes", system=_SYSTEM)
+        return content
+
+    def put_object(
+        self,
+        key: str,
+        content: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write an object, by one request that is sent once."""
+        named = {f"{_META}{name.lower()}": text for name, text in (metadata or {}).items()}
+        headers = {"content-type": content_type, **named}
+        self._change(Request("put", key, body=content, headers=headers), f"write {key}")
+
+    def delete_object(self, info: ObjectInfo) -> None:
+        """Delete an object, by one request that is sent once.
+
+        Its ETag goes along, which not every store minds: look at it right before.
+        """
+        self._change(Request("delete", info.key, if_match=info.etag), f"delete {info.key}")
+
+    def _change(self, request: Request, what: str) -> None:
+        if not is_key_supported(request.key):
+            raise BadAnswerError(f"{what}: no request can name this key exactly", system=_SYSTEM)
+        answer = self._send(request)
+        if answer.effect == "done":
+            return
+        told = answer.message
+        if answer.code == "NoAnswer":
+            told += "; whether it was done is not known"
+        elif answer.code != "NotSent":
+            told = f"{answer.code} {told}".strip()
+            if any(word in told.lower() for word in _FULL):
+                raise BadAnswerError(f"storage full: {what}: {told}", system=_SYSTEM)
+        raise _explain(StoreError(f"{what}: {told}", code=answer.code))
+
+    def _send(self, request: Request) -> Answer:
+        with _explained():
+            if self._clock is None or time.monotonic() - self._clock[0] > _CLOCK_S:
+                self._clock = (time.monotonic(), self._change_bucket.read_clock())
+            at = self._clock[1]
+            return self._change_bucket.send([request], signed_at=at, expires_s=_EXPIRES_S)[0]
+
+    def check_live(self) -> LiveCheck:
+        """Ask ``/minio/health/live``; where there is none, make a signed listing.
+
+        Raises
+        ------
+        AccessDeniedError
+            When only the listing can tell, and the credentials may not list.
+        """
+        path = "/minio/health/live"
+        source = f"{self._bucket.url}{path}"
+        try:
+            status = self._bucket.ask(path).status
+        except StoreError as error:
+            return LiveCheck(False, "live endpoint", source, str(_explain(error)))
+        if status == 200:
+            return LiveCheck(True, "live endpoint", source)
+        if status >= 500:
+            return LiveCheck(False, "live endpoint", source, f"answered {status}")
+        source = f"{self._bucket.url}/{self.bucket}"
+        try:
+            next(self.list_objects(".runbook/"), None)
+        except AccessDeniedError:
+            raise
+        except ClientError as error:
+            return LiveCheck(False, "signed listing", source, str(error))
+        return LiveCheck(True, "signed listing", source)
+
+    def read_clock_skew_s(self) -> float:
+        """Return the store's clock minus ours in seconds, by its ``Date`` header."""
+        with _explained():
+            before = datetime.now(UTC)
+            answer = self._bucket.ask("/")
+            middle = before + (datetime.now(UTC) - before) / 2
+            told = parse_time(answer.headers.get("date", ""))
+        # The header has whole seconds: its middle is half a second later.
+        return round((told - middle).total_seconds() + 0.5, 1)
+
+    def read_free_bytes(self) -> int | None:
+        """Return the free capacity from MinIO's cluster metrics; None where it is not told."""
+        try:
+            answer = self._bucket.ask("/minio/v2/metrics/cluster")
+        except StoreError:
+            return None
+        lines = answer.body.decode("utf-8", "replace").splitlines() if answer.status == 200 else ()
+        for line in lines:
+            name, _, value = line.partition(" ")
+            if name.partition("{")[0] in _FREE:
+                try:
+                    free = float(value)
+                except ValueError:
+                    continue
+                # The gateway always says 0 or NaN: it does not know.
+                if math.isfinite(free) and free > 0:
+                    return int(free)
+        return None
+
+    def read_permissions(self, prefix: str) -> Permissions:
+        """Tell what the credentials may do, each by the keys that are used for it.
+
+        Notes
+        -----
+        Only reads. Write is asked by a copy of an object that does not exist: the store refuses
+        it as absent or as forbidden. Delete cannot be asked without deleting.
+        """
+        reasons = {"delete": "cannot be told without deleting; a plan's probe tells"}
+        found: dict[str, bool | None] = {"list": None, "read": None, "write": None}
+        key = absent = f".runbook/absent-{secrets.token_hex(8)}"
+
+        def ask_list() -> None:
+            nonlocal key
+            key = next((info.key for info in self.list_objects(prefix)), key)
+
+        def ask_write() -> None:
+            answer = self._send(Request("copy", f"{absent}-copy", source=absent))
+            raise _explain(StoreError(f"{answer.code} {answer.message}", code=answer.code))
+
+        asked = (("list", ask_list), ("read", lambda: self.read_info(key)), ("write", ask_write))
+        for name, ask in asked:
+            try:
+                ask()
+                found[name] = True
+            except ClientError as error:
+                if isinstance(error, NotFoundError) and name != "list":
+                    found[name] = True  # it was let through to where there is nothing
+                    continue
+                found[name] = False if isinstance(error, AccessDeniedError) else None
+                reasons[name] = str(error)
+        return Permissions(**found, delete=None, reasons=reasons)
+
+
+def _to_info(seen: Seen) -> ObjectInfo:
+    return ObjectInfo(
+        key=seen.key,
+        etag=seen.etag,
+        size_bytes=seen.size_bytes,
+        last_modified=seen.last_modified,
+        metadata=seen.metadata,
+        content_type=seen.headers.get("content-type", ""),
+    )
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what the bucket raises inside the block into a ``ClientError``."""
+    try:
+        yield
+    except StoreError as error:
+        raise _explain(error) from error
+
+
+def _explain(error: StoreError) -> ClientError:
+    """Return the ``ClientError`` that says what a failed request means."""
+    text = str(error)
+    kind: type[ClientError] = BadAnswerError
+    if error.code in _ABSENT or isinstance(error, AbsentError):
+        kind = NotFoundError
+    elif error.code in _CHANGED:
+        kind = PreconditionFailedError
+    elif error.code in _DENIED or isinstance(error, DeniedError):
+        kind = AccessDeniedError
+    elif error.code in ("NoAnswer", "NotSent") and "certificate" in text.lower():
+        text += ". CA_BUNDLE says whom to trust."
+    elif error.code in ("NoAnswer", "NotSent"):
+        is_late = any(word in text for word in _LATE)
+        kind = ClientTimeoutError if is_late else ConnectionRefusedClientError
+    return kind(text, system=_SYSTEM)

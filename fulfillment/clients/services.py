@@ -1,0 +1,196 @@
+"""The processes of the environment: status, logs, restart, settings.
+
+The back end for docker compose is ours; another registers itself through ``runbook.services``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from runbook_lib.errors import ClientError, ConnectionRefusedClientError, NotFoundError
+from runbook_lib.model import Json, parse_time
+from runbook_lib.redact import Redactor
+from runbook_lib.settings import Settings
+
+__all__ = [
+    "LogLine",
+    "ServiceState",
+    "ServicesClient",
+    "connect_services",
+    "hide_secrets",
+    "select_lines",
+    "unknown_service",
+]
+
+_MAX_LINE_CHARS = 8000
+_SECRET_NAME = re.compile(
+    r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)KEY($|_)|WEBHOOK", re.I
+)
+_TIME_NAMES = ("ts", "time", "timestamp", "@timestamp", "at")
+_LEADING_TIME = re.compile(
+    r"\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """One service.
+
+    Attributes
+    ----------
+    state : as the back end names it, such as ``RUNNING``, ``FATAL``, ``exited``
+    since : since when it is in this state; None when the back end does not say
+    exit_code : of the last process; None while it runs
+    health : ``healthy``, ``unhealthy``, ``starting``, or empty when nothing checks it
+    """
+
+    name: str
+    running: bool
+    state: str
+    since: datetime | None
+    exit_code: int | None
+    pid: int | None
+    health: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a log; ``at`` is None when neither it nor a line before tells a time."""
+
+    at: datetime | None
+    text: str
+
+
+class ServicesClient(Protocol):
+    """Status, logs, restart, stop, start and settings of services.
+
+    Every method raises a ``ClientError`` when the back end cannot be asked, and
+    ``NotFoundError`` for a name that is not a service.
+    """
+
+    def list_services(self) -> list[ServiceState]:
+        """Return every service, by name."""
+
+    def read_logs(
+        self, name: str, *, since: datetime, max_bytes: int = 4_000_000, max_lines: int = 20_000
+    ) -> list[LogLine]:
+        """Return a service's last lines since a time, oldest first, at most so many."""
+
+    def restart(self, name: str) -> None:
+        """Restart a service. There is no way back; needs a post-check."""
+
+    def stop(self, name: str) -> None:
+        """Stop a service; undone by ``start``."""
+
+    def start(self, name: str) -> None:
+        """Start a service; undone by ``stop``."""
+
+    def read_effective_settings(self, name: str) -> dict[str, str]:
+        """Return the settings a service runs with; a secret is one of three words.
+
+        ``present``, ``absent``, or ``equal to the store's`` when it is the secret that the
+        runbook itself uses for the store.
+        """
+
+
+def connect_services(settings: Settings) -> ServicesClient:
+    """Return the back end that ``RUNBOOK_SERVICES`` names; connects when first asked.
+
+    Raises
+    ------
+    ConnectionRefusedClientError
+        When it names none, or one that is not installed.
+    """
+    if settings.runbook_services == "none":
+        raise ConnectionRefusedClientError(
+            "RUNBOOK_SERVICES=none: nothing here sees or restarts services", system="services"
+        )
+    if settings.runbook_services == "compose":
+        from .services_compose import ComposeServices
+
+        return ComposeServices(settings)
+    try:
+        (entry,) = entry_points(group="runbook.services", name=settings.runbook_services)
+        found: ServicesClient = entry.load()(settings)
+    except (ImportError, ValueError) as error:
+        raise ConnectionRefusedClientError(
+            f"RUNBOOK_SERVICES={settings.runbook_services}: its programs are not installed; "
+            "pip install 'fulfillment-runbook[stack]'",
+            system="services",
+        ) from error
+    return found
+
+
+def unknown_service(name: str, known: Iterable[str]) -> ClientError:
+    """Return the error for a name that is not a service."""
+    return NotFoundError(
+        f"there is no service {name[:80]!r}; there are: {', '.join(sorted(known)) or 'none'}",
+        system="services",
+    )
+
+
+def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[str, str]:
+    """Return settings by name, with each secret as a word and passwords in URLs masked."""
+    redactor, store_secret = Redactor(settings.secrets), settings.minio_root_password
+    shown = {}
+    for name, value in sorted(values.items()):
+        if not _SECRET_NAME.search(name):
+            shown[name] = redactor.text(value or "")
+        elif not value:
+            shown[name] = "absent"
+        elif value == store_secret.get_secret_value():
+            shown[name] = "equal to the store's"
+        else:
+            shown[name] = "present"
+    return shown
+
+
+def select_lines(
+    texts: Iterable[str], *, since: datetime, max_lines: int, timed: bool = False
+) -> list[LogLine]:
+    """Give each line its time and keep the last ones since a time.
+
+    Parameters
+    ----------
+    texts : lines, oldest first
+    since : lines before it are left out; a line without a time belongs to the line before it
+    timed : whether each line begins with a time and a blank that are not part of it
+    """
+    lines: list[LogLine] = []
+    last: datetime | None = None
+    for text in texts:
+        shown = text
+        if timed:
+            head, _, shown = text.partition(" ")
+            last = _try_time(head) or last
+        else:
+            last = _find_time(text) or last
+        if last is None or last >= since:
+            lines.append(LogLine(last, shown[:_MAX_LINE_CHARS]))
+    return lines[-max_lines:]
+
+
+def _find_time(text: str) -> datetime | None:
+    if text.startswith("{"):
+        try:
+            record: Json = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        return next((at for n in _TIME_NAMES if (at := _try_time(record.get(n)))), None)
+    match = _LEADING_TIME.match(text)
+    return _try_time(match[1].replace(",", ".")) if match else None
+
+
+def _try_time(value: Json) -> datetime | None:
+    try:
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+        return parse_time(value) if isinstance(value, str) else None
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,148 @@
+"""Services under docker compose, through its command line; never through a shell."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from runbook_lib.errors import BadAnswerError, ClientTimeoutError, ConnectionRefusedClientError
+from runbook_lib.fields import parse_when
+from runbook_lib.model import Json, format_time
+from runbook_lib.redact import Redactor
+from runbook_lib.settings import Settings
+
+from .services import LogLine, ServiceState, hide_secrets, select_lines, unknown_service
+
+__all__ = ["ComposeServices"]
+
+_READ_TIMEOUT_S = 20.0  # the command line alone needs seconds on a busy machine
+_CHANGE_TIMEOUT_S = 120.0
+_bad = partial(BadAnswerError, system="services")
+
+
+class ComposeServices:
+    """The compose back end; see ``ServicesClient``.
+
+    Parameters
+    ----------
+    settings : ``compose_cmd`` (words), ``compose_file`` (colon-separated; empty: compose's own
+        default) and the secrets to hide
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        files = [part for part in settings.compose_file.split(":") if part]
+        self._command = shlex.split(settings.compose_cmd)
+        self._command += [word for file in files for word in ("-f", file)]
+
+    def list_services(self) -> list[ServiceState]:
+        """Return every service, by name; one that was never made is not in the list."""
+        output = self._run("ps", "--all", "--format", "json")
+        rows = _read_json_lines(output)
+        with_id = [row for row in rows if row.get("ID")]
+        states = self._inspect([str(row["ID"]) for row in with_id])
+        found = [_state(row, state) for row, state in zip(with_id, states, strict=True)]
+        return sorted(found, key=lambda state: state.name)
+
+    def read_logs(
+        self, name: str, *, since: datetime, max_bytes: int = 4_000_000, max_lines: int = 20_000
+    ) -> list[LogLine]:
+        """Return a service's last lines since a time, oldest first."""
+        options = ("--no-color", "--no-log-prefix", "--timestamps")
+        limits = ("--since", format_time(since), "--tail", str(max_lines))
+        output = self._run("logs", *options, *limits, self._checked(name))
+        tail = output[-max_bytes:] if len(output) > max_bytes else output
+        return select_lines(tail.splitlines(), since=since, max_lines=max_lines, timed=True)
+
+    def restart(self, name: str) -> None:
+        """Restart a service."""
+        self._run("restart", self._checked(name), timeout_s=_CHANGE_TIMEOUT_S)
+
+    def stop(self, name: str) -> None:
+        """Stop a service."""
+        self._run("stop", self._checked(name), timeout_s=_CHANGE_TIMEOUT_S)
+
+    def start(self, name: str) -> None:
+        """Start a service that was made before."""
+        self._run("start", self._checked(name), timeout_s=_CHANGE_TIMEOUT_S)
+
+    def read_effective_settings(self, name: str) -> dict[str, str]:
+        """Return the environment that compose gives the service."""
+        environment = self._read_config()[self._checked(name)].get("environment") or {}
+        return hide_secrets(
+            {str(k): None if v is None else str(v) for k, v in environment.items()}, self._settings
+        )
+
+    def _checked(self, name: str) -> str:
+        services = self._read_config()
+        if name not in services:
+            raise unknown_service(name, services)
+        return name
+
+    def _read_config(self) -> dict[str, Any]:
+        output = self._run("config", "--format", "json")
+        try:
+            services: dict[str, Any] = json.loads(output)["services"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _bad("compose config is not understood: docker compose 2.x is needed") from error
+        return services
+
+    def _inspect(self, ids: list[str]) -> list[dict[str, Any]]:
+        if not ids:
+            return []
+        words = ["docker", "inspect", "--format", "{{json .State}}", *ids]
+        states = _read_json_lines(self._execute(words, _READ_TIMEOUT_S))
+        if len(states) != len(ids):
+            raise _bad("a container went away while it was looked at; ask again")
+        return states
+
+    def _run(self, *words: str, timeout_s: float | None = None) -> str:
+        return self._execute([*self._command, *words], timeout_s or _READ_TIMEOUT_S)
+
+    def _execute(self, words: list[str], timeout_s: float) -> str:
+        shown = " ".join(words[:8])
+        try:
+            done = subprocess.run(
+                words, capture_output=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ClientTimeoutError(
+                f"`{shown}` did not end within {timeout_s:g} s", system="services"
+            ) from error
+        except OSError as error:
+            raise ConnectionRefusedClientError(
+                f"`{words[0]}` cannot be run ({error.strerror}). Set COMPOSE_CMD, or "
+                "RUNBOOK_SERVICES=supervisor for the local environment.",
+                system="services",
+            ) from error
+        if done.returncode:
+            said = Redactor(self._settings.secrets).text(done.stderr.decode("utf-8", "replace"))
+            raise _bad(f"`{shown}` failed ({done.returncode}): {' '.join(said.split())[-300:]}")
+        return done.stdout.decode("utf-8", "replace")
+
+
+def _read_json_lines(output: str) -> list[dict[str, Json]]:
+    """Read one JSON object per line, or one array of them, as older versions print it."""
+    try:
+        text = output.strip()
+        rows = json.loads(text) if text.startswith("[") else map(json.loads, text.splitlines())
+        return [dict(row) for row in rows]
+    except (ValueError, TypeError) as error:
+        raise _bad("the answer is not JSON: docker compose 2.x is needed") from error
+
+
+def _state(row: dict[str, Json], state: dict[str, Json]) -> ServiceState:
+    running = state.get("Status") == "running"
+    return ServiceState(
+        name=str(row["Service"]),
+        running=running,
+        state=str(state.get("Status", row.get("State", "unknown"))),
+        since=parse_when(state.get("StartedAt" if running else "FinishedAt")),
+        exit_code=None if running else int(state.get("ExitCode", 0)),
+        pid=int(state.get("Pid", 0)) or None,
+        health=str((state.get("Health") or {}).get("Status", "")),
+    )

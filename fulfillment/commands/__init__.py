@@ -1,0 +1,1 @@
+"""What the commands do: release, chaos, preflight. Sections and command line call the same."""

@@ -1,0 +1,67 @@
+"""``runbook chaos``: synthetic backlog by hand, in a marked local or demo environment."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from runbook_lib.exit_codes import ExitCode
+from runbook_lib.record.log import utc_now
+from runbook_lib.run.documents import ChaosDocument
+from runbook_lib.settings import Settings
+
+from ..change.synthetic import (
+    check_playground,
+    create_backlog,
+    is_expired,
+    list_synthetic,
+    revert_backlog,
+    sweep_expired,
+)
+from ..clients import Clients
+
+__all__ = ["create_chaos", "read_chaos_status", "revert_chaos", "sweep_chaos"]
+
+
+def create_chaos(settings: Settings, *, prefix: str, **backlog: Any) -> ChaosDocument:
+    """Create synthetic labels like ``create_backlog``; ``runbook chaos revert`` removes them."""
+    made = create_backlog(
+        Clients(settings).store,
+        settings=settings,
+        prefix=prefix or settings.chaos_prefix,
+        now=utc_now(),
+        **backlog,
+    )
+    return _document("create", created=made.created, drills={made.drill_id: made.created})
+
+
+def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocument:
+    """Remove what the metadata proves synthetic under a prefix, of all drills or of one."""
+    store = Clients(settings).store
+    check_playground(settings, store)
+    prefixes = (prefix,) if prefix else (settings.chaos_prefix, settings.pending_prefix)
+    done = revert_backlog(store, *prefixes, drill_id=drill_id or None)
+    return _document("revert", removed=done.removed, kept=done.kept, failed=done.failed)
+
+
+def read_chaos_status(settings: Settings) -> ChaosDocument:
+    """Count synthetic objects by drill, and those whose time is over. Only reads."""
+    store, now = Clients(settings).store, utc_now()
+    drills: Counter[str] = Counter()
+    expired = 0
+    for info in list_synthetic(store, (settings.chaos_prefix, settings.pending_prefix)):
+        drills[(info.metadata or {}).get("drill-id", "without an id")] += 1
+        expired += is_expired(info, now)
+    return _document("status", drills=dict(drills), expired=expired)
+
+
+def sweep_chaos(settings: Settings) -> ChaosDocument:
+    """Remove leftovers of killed drills: synthetic objects whose time is over."""
+    store = Clients(settings).store
+    return _document("sweep", removed=sweep_expired(store, settings))
+
+
+def _document(mode: str, **found: Any) -> ChaosDocument:
+    code = ExitCode.NOT_OK if found.get("failed") else ExitCode.OK
+    schema = f"runbook/chaos-{mode}/1"
+    return ChaosDocument(schema_name=schema, at=utc_now(), exit_code=code, **found)

@@ -1,0 +1,283 @@
+"""``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify``: the release by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from objectmove.plan import save_plan
+from objectmove.record import list_records, read_recorded_plan
+from runbook_lib.approvals import Plan, load_plan
+from runbook_lib.errors import SafetyError, UsageError
+from runbook_lib.exit_codes import ExitCode
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import Json, Progress, format_time, keep_quiet
+from runbook_lib.record.incident import list_incidents
+from runbook_lib.record.log import utc_now
+from runbook_lib.run.documents import ApplyDocument, PlanDocument, SettleDocument, VerifyDocument
+from runbook_lib.run.sections import get_incident
+from runbook_lib.settings import Settings
+
+from ..change.release import MOVE, find_way_on, list_unfinished
+from ..change.service_actions import SERVICE
+from ..change.synthetic import SYNTHETIC
+from ..sections import SECTIONS
+from ..sections.plan_effect import describe_effect
+
+__all__ = [
+    "apply_release_plan",
+    "plan_release",
+    "resume_release_plan",
+    "settle_release",
+    "undo_release",
+    "verify_release_plan",
+]
+
+_PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
+_SECTION = "06_remediation"
+_TROUBLES = ("conflicts", "failed", "unproven", "waiting", "lost_in_window", "stopped")
+_SHOWN = 10
+_FINE = ("in_place", "gone_after_landed")
+
+
+def plan_release(
+    settings: Settings, *, incident_id: str, progress: Progress, **parameters: Any
+) -> PlanDocument:
+    """Make a plan of a release by move; moves nothing. Exit 3 when labels wait and none may move.
+
+    Raises
+    ------
+    LimitError
+        When more waits than one plan may hold; gives the lines that split it.
+    """
+    incident, _ = get_incident(settings, incident_id)
+    progress("list what waits")
+    inv = _open(settings, incident.id, progress, way="release", **parameters)
+    plan = _must_move(inv.plan("6.1"))
+    effect, words = describe_effect(inv, plan)
+    code = ExitCode.NOT_OK if plan.content.waits_in_vain else ExitCode.OK
+    document = _to_plan_document(inv, plan, "apply", plan.id, code)
+    return document.model_copy(update={"effect": tuple(effect), "effect_reason": words})
+
+
+def apply_release_plan(
+    settings: Settings, plan_id: str, *, approve: str, progress: Progress
+) -> ApplyDocument | PlanDocument:
+    """Carry out an approved plan; without approval it stops at the plan, exit 5.
+
+    Raises
+    ------
+    SafetyError
+        When it is not approved.
+    RefusedError
+        When a safety rule refuses; nothing was changed.
+    """
+    inv, plan = _load(settings, plan_id, progress)
+    if not approve:
+        return _to_plan_document(inv, plan, "apply", plan.id, ExitCode.REFUSED)
+    return _to_document(inv, "apply", plan, inv.apply(plan, approve=approve).result)
+
+
+def resume_release_plan(settings: Settings, plan_id: str, *, progress: Progress) -> ApplyDocument:
+    """Go on with a plan that was cut off, here or on another machine; its approval counts."""
+    inv, plan = _load(settings, plan_id, progress, is_recorded=True)
+    return _to_document(inv, "resume", plan, inv.resume(plan).result)
+
+
+def undo_release(
+    settings: Settings, plan_id: str, *, approve: str, progress: Progress
+) -> ApplyDocument | PlanDocument:
+    """Take a release back, within its window; without approval it stops at its plan, exit 5."""
+    inv = _open_on(settings, plan_id, progress, approve=approve, undo=plan_id)
+    plan = _must_move(inv.plan("6.1.1"))
+    if not approve:
+        return _to_plan_document(inv, plan, "undo", plan_id, ExitCode.REFUSED)
+    return _to_document(inv, "undo", plan, inv.apply(plan, approve=approve).result)
+
+
+def settle_release(
+    settings: Settings,
+    plan_id: str,
+    *,
+    taken: bool,
+    keys: tuple[str, ...],
+    approve: str,
+    progress: Progress,
+) -> SettleDocument | PlanDocument:
+    """Write down a person's word on rows of which nobody can know; without approval it stops.
+
+    Raises
+    ------
+    UsageError
+        When the approval is of the other word.
+    """
+    word = "taken" if taken else "not_taken"
+    inv = _open_on(
+        settings,
+        plan_id,
+        progress,
+        approve=approve,
+        settle=plan_id,
+        settle_word=word,
+        settle_keys=",".join(keys),
+    )
+    plan = _must_move(inv.plan("6.1.2"))
+    if (said := plan.content.move.header.word) != word:
+        raise UsageError(f"{plan.id} says {said}, and you say {word}")
+    if not approve:
+        how = f"{plan_id} --{word.replace('_', '-')}"
+        return _to_plan_document(inv, plan, "settle", how, ExitCode.REFUSED)
+    result = inv.apply(plan, approve=approve).result
+    left = next((r["rows"] for r in list_unfinished(inv.clients) if r["plan"] == plan_id), 0)
+    settled = result.get("settled", 0)
+    return SettleDocument(
+        **_head(inv, "settle", _judge(result)),
+        plan=plan_id,
+        taken=settled if taken else 0,
+        not_taken=0 if taken else settled,
+        left=left,
+        way_on=_list_ways_on(inv),
+    )
+
+
+def verify_release_plan(
+    settings: Settings, plan_id: str, *, progress: Progress = keep_quiet
+) -> VerifyDocument:
+    """Prove by an independent listing where each planned object is now."""
+    progress("list the bucket")
+    inv, plan = _load(settings, plan_id, progress)
+    if not plan.trace.exists():
+        raise SafetyError(f"{plan.id} was never applied: there is nothing to prove")
+    result = dict(inv.verify(plan).result)
+    result["gone_after_done"] = result.get("gone_after_landed", 0)
+    numbers = {name: result[name] for name in VerifyDocument.model_fields if name in result}
+    counted = (n for name, n in numbers.items() if isinstance(n, int) and name not in _ALIASES)
+    return VerifyDocument(
+        **_head(inv, "verify", ExitCode.NOT_OK if any(counted) else ExitCode.OK),
+        way_on=_list_ways_on(inv),
+        detail={name: value for name, value in result.items() if name not in numbers},
+        **numbers,
+    )
+
+
+_ALIASES = (*_FINE, "gone_after_done")
+
+
+def _open(
+    settings: Settings, incident_id: str, progress: Progress, **parameters: Any
+) -> Investigation:
+    inv = Investigation.open(
+        incident_id, section=SECTIONS[_SECTION], settings=settings, **parameters
+    )
+    inv.progress = progress
+    return inv
+
+
+def _open_on(
+    settings: Settings, plan_id: str, progress: Progress, *, approve: str, **parameters: Any
+) -> Investigation:
+    """Open the incident of a release, with the plan about it that was approved, if there is one."""
+    folder = _find_folder(settings, plan_id)
+    about = sorted((folder / "plans").glob(f"{plan_id}-*.jsonl"))
+    hashes = {hashlib.sha256(path.read_bytes()).hexdigest(): path.stem for path in about}
+    return _open(settings, folder.name, progress, plan=hashes.get(approve, ""), **parameters)
+
+
+def _load(
+    settings: Settings, plan_id: str, progress: Progress, *, is_recorded: bool = False
+) -> tuple[Investigation, Plan]:
+    folder = _find_folder(settings, plan_id, is_recorded=is_recorded)
+    inv = _open(settings, folder.name, progress, plan=plan_id)
+    plan = load_plan(folder / "plans" / f"{plan_id}.jsonl", (MOVE, SERVICE, SYNTHETIC))
+    if plan.kind is not MOVE:
+        raise UsageError(f"{plan_id} is not the plan of a release: run 06 with -p plan={plan_id}")
+    return inv, plan
+
+
+def _find_folder(settings: Settings, plan_id: str, *, is_recorded: bool = False) -> Path:
+    """Find a plan in the incidents' folders, or, to resume it, in the bucket's records."""
+    if not _PLAN_ID.fullmatch(plan_id):
+        raise UsageError(f"{plan_id!r} is not a plan id; `runbook plan` prints it")
+    home = settings.runbook_home.resolve()
+    found = (f for f in list_incidents(home) if (f / "plans" / f"{plan_id}.jsonl").is_file())
+    folder = next(found, None) or (_fetch(settings, plan_id) if is_recorded else None)
+    if folder is None:
+        raise UsageError(f"no incident under {home} has a plan {plan_id!r}")
+    return folder
+
+
+def _fetch(settings: Settings, plan_id: str) -> Path | None:
+    """Take a plan over from the bucket's record into an incident's folder of this machine."""
+    incident, _ = get_incident(settings)
+    inv = Investigation.open(incident.id, section=SECTIONS[_SECTION], settings=settings)
+    for record in list_records(inv.clients.bucket):
+        if record.plan == plan_id:
+            folder = incident.folder / "plans"
+            save_plan(read_recorded_plan(inv.clients.bucket, record, folder=folder))
+            return incident.folder
+    return None
+
+
+def _must_move(plan: Plan) -> Plan:
+    if plan.kind is not MOVE:
+        raise SafetyError(f"nothing was planned: {plan.summary['reason']}")
+    return plan
+
+
+def _list_ways_on(inv: Investigation) -> tuple[str, ...]:
+    return tuple(
+        f"{row['plan']} by {row['by']}: {row['state']}. {row['way_on']}"
+        for row in list_unfinished(inv.clients)
+    )
+
+
+def _to_plan_document(
+    inv: Investigation, plan: Plan, command: str, about: str, code: ExitCode
+) -> PlanDocument:
+    head = plan.content.move.header
+    return PlanDocument(
+        **_head(inv, "plan", code),
+        plan=plan.id,
+        sha256=plan.sha256,
+        objects=head.objects,
+        bytes=head.bytes,
+        expires_at=format_time(head.expires_at),
+        excluded=head.excluded,
+        path=str(plan.path),
+        rows=tuple(
+            {
+                "key": row.key,
+                "to": row.to,
+                "waits since": format_time(row.age_start),
+                **{name: row.facts[name] for name in ("order_id", "evidence") if name in row.facts},
+            }
+            for row in plan.rows[:_SHOWN]
+        ),
+        others=head.others,
+        window=head.window,
+        apply="" if plan.is_empty else f"runbook {command} {about} --approve {plan.sha256}",
+        reason=str(plan.summary.get("reason") or ""),
+        way_on=_list_ways_on(inv),
+    )
+
+
+def _to_document(
+    inv: Investigation, action: str, plan: Plan, result: dict[str, Json]
+) -> ApplyDocument:
+    way_on = find_way_on(plan, result)
+    told = {"moved": 0, "already": 0, "conflicts": (), "failed": (), **result}
+    known = {name: told[name] for name in ApplyDocument.model_fields if name in told}
+    return ApplyDocument(
+        **_head(inv, action, _judge(result)), **known, way_on=(way_on,) if way_on else ()
+    )
+
+
+def _judge(result: dict[str, Json]) -> ExitCode:
+    return ExitCode.NOT_OK if any(result.get(name) for name in _TROUBLES) else ExitCode.OK
+
+
+def _head(inv: Investigation, kind: str, code: ExitCode) -> dict[str, Any]:
+    schema = f"runbook/{kind}/1"
+    return {"schema": schema, "at": utc_now(), "incident": inv.incident.id, "exit_code": code}

@@ -1,0 +1,1 @@
+"""Scored drills: scenarios, the run, the score, the schedule."""

@@ -1,0 +1,330 @@
+"""A drill: steady state, inject, detect, notify, diagnose, remediate, verify, revert, score.
+
+It uses the code that an incident uses. It approves as ``drill:<id>``, and only the release of
+orders that it injected itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from runbook_lib.errors import DrillError, RunbookError, SteadyStateError
+from runbook_lib.exit_codes import ExitCode
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import ActionPhase, Json, Progress, Verdict, keep_quiet
+from runbook_lib.record.incident import Incident, create_incident
+from runbook_lib.record.log import utc_now
+from runbook_lib.redact import Redactor
+from runbook_lib.report import write_outputs
+from runbook_lib.run.documents import DrillDocument, NotifyTimes
+from runbook_lib.run.notebooks import RunStatus, run_notebook
+from runbook_lib.run.sections import run_sections
+from runbook_lib.settings import Settings
+
+from ..change.synthetic import check_playground, sweep_expired
+from ..clients import Clients
+from ..sections import SECTIONS
+from .score import Scorecard, compute_objectives
+from .waiting import wait_for
+
+if TYPE_CHECKING:
+    from .scenarios import Scenario
+
+__all__ = ["Drill", "run_drill"]
+
+_CHANNELS = set(NotifyTimes.model_fields)
+_EXERCISE = {"count": 5, "object_size_kb": 4}
+
+
+@dataclass
+class Drill:
+    """One drill at work.
+
+    Attributes
+    ----------
+    id : names the drill in metadata and approvals
+    incident : where everything is recorded
+    order_ids : orders that the drill injected itself
+    injected_at : when the fault was there
+    card : what was measured
+    """
+
+    id: str
+    incident: Incident
+    settings: Settings
+    clients: Clients
+    scenario: Scenario
+    progress: Progress
+    order_ids: set[int] = field(default_factory=set)
+    injected_at: datetime = field(default_factory=utc_now)
+    card: Scorecard = field(default_factory=Scorecard)
+
+    def record(self, event: str, **data: Json) -> None:
+        """Write an event of the drill to the journal."""
+        named = {"section": "", "drill": self.id, "event": event}
+        self.incident.journal.append("drill", {**named, **data})
+
+    def conclude(self, name: str) -> Verdict:
+        """Read a section's every step now, without a notebook; return its verdict."""
+        section = SECTIONS[name]
+        inv = Investigation(
+            self.incident,
+            section=section,
+            parameters=section.Parameters(incident_id=self.incident.id),
+            settings=self.settings,
+            clients=self.clients,
+        )
+        for step in section.STEPS:
+            inv.read_step(step)
+        return inv.conclude().verdict
+
+    def is_healthy(self) -> bool:
+        """Tell what section 2 says now."""
+        return self.conclude("02_signals_detection") is Verdict.HEALTHY
+
+    def is_steady(self) -> bool:
+        """Wait until section 2 says healthy; False when it does not in time."""
+        return wait_for(self.is_healthy, timeout_s=self.scenario.steady_timeout_s, every_s=1)
+
+    def list_received(self, status: str) -> dict[str, datetime]:
+        """Return when each channel's receiver first got the alert with this status."""
+        found: dict[str, datetime] = {}
+        for n in self.clients.notifications.list_notifications(since=self.injected_at):
+            if n.status == status and self.scenario.alert in n.alertnames:
+                found.setdefault(n.channel, n.received_at)
+        return found
+
+    def run_sections(self, *names: str) -> None:
+        """Run notebooks; one that fails is noted."""
+        runs = run_sections(self.incident, names, progress=self.progress)
+        self.card.failed_notebooks += [r.name for r in runs if r.status is RunStatus.FAILED]
+
+
+def run_drill(
+    settings: Settings, scenario: Scenario, *, progress: Progress = keep_quiet
+) -> DrillDocument:
+    """Carry out one drill and score it.
+
+    Raises
+    ------
+    EnvironmentForbidsError
+        Outside a marked local or demo environment.
+    DrillError
+        When another drill runs, or the system is not in its steady state.
+    """
+    clients = Clients(settings)
+    check_playground(settings, clients.store)
+    home = settings.runbook_home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(home / ".drill.lock", timeout=0):
+            return _run(settings, clients, scenario, progress)
+    except Timeout:
+        raise DrillError("another drill is running here; wait for it to end") from None
+
+
+def _run(
+    settings: Settings, clients: Clients, scenario: Scenario, progress: Progress
+) -> DrillDocument:
+    incident = create_incident(
+        settings.runbook_home.resolve(),
+        redactor=Redactor(settings.secrets),
+        environment=settings.runbook_environment,
+        drill=True,
+    )
+    drill_id = "d" + incident.id.removeprefix("inc-").lower()
+    incident.update(drill_id=drill_id, scenario=scenario.name, drill_orders=[])
+    drill = Drill(drill_id, incident, settings, clients, scenario, progress)
+    drill.record("started", scenario=scenario.name, swept=sweep_expired(clients.store, settings))
+    _check_steady_state(drill)
+    error: RunbookError | None = None
+    try:
+        _carry_out(drill)
+    except RunbookError as failure:
+        error = failure
+        drill.record("failed", reason=str(failure))
+    except KeyboardInterrupt:
+        incident.journal.append("interrupted", {"section": ""})
+        raise
+    finally:
+        _revert(drill)
+        if error is None and drill.card.verdict is not None:
+            drill.card.steady_after = drill.is_steady()
+        document = _close(drill, error)
+    return document
+
+
+def _check_steady_state(drill: Drill) -> None:
+    drill.progress("steady state")
+    if not drill.is_steady():
+        write_outputs(drill.incident)
+        drill.incident.close(Verdict.UNKNOWN)
+        raise SteadyStateError(
+            "the system is not healthy, so nothing was injected. `runbook investigate` says why; "
+            f"what was seen is in {drill.incident.folder}"
+        )
+    drill.record("steady", before=True)
+
+
+def _carry_out(drill: Drill) -> None:
+    scenario, card = drill.scenario, drill.card
+    _inject(drill)
+    _detect(drill)
+    _notify(drill)
+    started = time.monotonic()
+    drill.run_sections(
+        "01_purpose", "02_signals_detection", "03_immediate_actions", "05_root_cause"
+    )
+    card.diagnose_s = round(time.monotonic() - started, 2)
+    card.causes = [str(finding.name) for finding in drill.incident.journal.view().causes()]
+    _act(drill, "04_chaos_verification", [(step,) for step in scenario.exercise_steps], **_EXERCISE)
+    started, fixed_at = time.monotonic(), utc_now()
+    if scenario.remedy_steps:
+        _act(drill, "06_remediation", [scenario.remedy_steps])
+        card.remediate_s = round(time.monotonic() - started, 2)
+        fixed_at = drill.incident.journal.view().last_applied_at or fixed_at
+    else:
+        _revert(drill)
+        fixed_at = utc_now()
+    _clear(drill, fixed_at)
+    card.verdict = drill.conclude("06_remediation")
+    drill.run_sections("08_references", "07_postmortem")
+
+
+def _inject(drill: Drill) -> None:
+    drill.progress("inject")
+    drill.injected_at = utc_now()
+    drill.record("inject", scenario=drill.scenario.name)
+    drill.scenario.inject(drill)
+    drill.incident.update(drill_orders=sorted(drill.order_ids))
+    drill.record("injected", orders=sorted(drill.order_ids))
+
+
+def _detect(drill: Drill) -> None:
+    """Wait until the alert fires; without one, until section 2 sees something."""
+    alert, timeout_s = drill.scenario.alert, drill.scenario.detect_timeout_s
+    drill.progress(f"wait for {alert}")
+
+    def fires() -> bool:
+        alerts = drill.clients.prometheus.list_alerts()
+        return any(a.name == alert and a.state == "firing" for a in alerts)
+
+    if not alert:
+        wait_for(lambda: not drill.is_healthy(), timeout_s=timeout_s, every_s=1)
+    elif wait_for(fires, timeout_s=timeout_s, every_s=0.5):
+        drill.card.detect_s = _seconds(drill.injected_at, utc_now())
+    drill.record("detect", seconds=drill.card.detect_s)
+
+
+def _notify(drill: Drill) -> None:
+    """Wait until every channel's receiver got the alert."""
+    drill.progress("wait for the channels")
+    if drill.card.detect_s is not None:
+        wait_for(
+            lambda: drill.list_received("firing").keys() >= _CHANNELS,
+            timeout_s=drill.scenario.notify_timeout_s,
+            every_s=0.5,
+        )
+        received = drill.list_received("firing")
+        drill.card.notify_s = {c: _seconds(drill.injected_at, at) for c, at in received.items()}
+    drill.record("notify", seconds=dict(drill.card.notify_s))
+
+
+def _act(drill: Drill, name: str, groups: Sequence[tuple[str, ...]], **parameters: object) -> None:
+    """Run a section up to its plans; then, for each group of steps, approve those and run again."""
+    drill.progress(f"{name}: plan")
+    section, journal = SECTIONS[name], drill.incident.journal
+    before = journal.view().last_seq
+    if groups:
+        run_notebook(section, drill.incident, parameters)
+    for steps in groups:
+        planned = journal.view().list_plans(after=before)
+        newest = {action.step: (plan, action.result) for plan, action in planned.items()}
+        plans = {step: newest[step] for step in steps if step in newest}
+        approver, ids = f"drill:{drill.id}", [plan for plan, _ in plans.values()]
+        drill.record("approve", by=approver, steps=list(plans), plans=ids)
+        drill.progress(f"{name}: apply {', '.join(plans)}, approved as {approver}")
+        hashes = ",".join(str(result["sha256"]) for _, result in plans.values())
+        given = {**parameters, "plan": ",".join(ids), "approve": hashes}
+        run = run_notebook(section, drill.incident, given)
+        if run.status not in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN):
+            drill.card.failed_notebooks.append(run.name)
+    for _, action in journal.view().list_actions(ActionPhase.VERIFIED, after=before):
+        drill.card.add_proof(action.result)
+
+
+def _clear(drill: Drill, fixed_at: datetime) -> None:
+    """Wait until the alert is gone and every channel said so; measured by the receivers' clock."""
+    alert = drill.scenario.alert
+    if not alert:
+        return
+    drill.progress("wait for the alert to clear")
+
+    def is_clear() -> bool:
+        is_gone = not any(a.name == alert for a in drill.clients.prometheus.list_alerts())
+        return is_gone and drill.list_received("resolved").keys() >= _CHANNELS
+
+    if wait_for(is_clear, timeout_s=drill.scenario.clear_timeout_s, every_s=0.5):
+        received = drill.list_received("resolved")
+        last = max(received[channel] for channel in _CHANNELS)
+        drill.card.clear_s = max(0.0, _seconds(fixed_at, last))
+    drill.record("clear", seconds=drill.card.clear_s)
+
+
+def _revert(drill: Drill) -> None:
+    if drill.card.reverted:
+        return
+    drill.progress("revert")
+    try:
+        drill.scenario.revert(drill)
+        drill.card.reverted = True
+        drill.record("reverted")
+    except (RunbookError, OSError) as error:
+        drill.record("revert_failed", reason=str(error))
+
+
+def _close(drill: Drill, error: RunbookError | None) -> DrillDocument:
+    scenario, card = drill.scenario, drill.card
+    verdict = card.verdict or Verdict.UNKNOWN
+    objectives = compute_objectives(card, scenario)
+    phases = card.phases()
+    drill.record(
+        "scored",
+        scenario=scenario.name,
+        cause_expected=str(scenario.cause_expected),
+        cause_found=card.causes,
+        phases=phases.model_dump(mode="json"),
+        objectives=[o.model_dump(mode="json") for o in objectives],
+        verdict=str(verdict),
+    )
+    drill.incident.close(verdict)
+    report = write_outputs(drill.incident)
+    code = ExitCode.OK if all(o.met for o in objectives) else ExitCode.NOT_OK
+    return DrillDocument(
+        schema_name="runbook/drill/1",
+        at=utc_now(),
+        incident=drill.incident.id,
+        verdict=verdict,
+        exit_code=ExitCode.RUN_FAILED if error is not None else code,
+        scenario=scenario.name,
+        drill=drill.id,
+        phases=phases,
+        cause_expected=str(scenario.cause_expected),
+        cause_found=tuple(card.causes),
+        objects_lost=card.objects_lost,
+        foreign_touched=card.foreign_touched,
+        objectives=tuple(objectives),
+        reverted=card.reverted,
+        report=str(report),
+        error=str(error or ""),
+    )
+
+
+def _seconds(start: datetime, end: datetime) -> float:
+    return round((end - start).total_seconds(), 2)

@@ -1,0 +1,94 @@
+"""What a drill measured, and which of its objectives it met."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from runbook_lib.model import Json, Verdict
+from runbook_lib.run.documents import NotifyTimes, Objective, Phases
+
+if TYPE_CHECKING:
+    from .scenarios import Scenario
+
+__all__ = ["Scorecard", "compute_objectives"]
+
+
+@dataclass
+class Scorecard:
+    """What a drill measured; None where a phase was not reached. Durations in seconds."""
+
+    detect_s: float | None = None
+    notify_s: dict[str, float] = field(default_factory=dict)
+    diagnose_s: float | None = None
+    remediate_s: float | None = None
+    clear_s: float | None = None
+    causes: list[str] = field(default_factory=list)
+    failed_notebooks: list[str] = field(default_factory=list)
+    in_place: int = 0
+    objects_lost: int | None = None
+    foreign_touched: int | None = None
+    verdict: Verdict | None = None
+    reverted: bool = False
+    steady_after: bool = False
+
+    def add_proof(self, result: dict[str, Json]) -> None:
+        """Take over the numbers of a release's proof; other actions' results have none."""
+        if "lost" in result and "foreign_changed" in result:
+            self.in_place += int(result["in_place"]) + int(result["gone_after_landed"])
+            self.objects_lost = (self.objects_lost or 0) + int(result["lost"])
+            self.foreign_touched = (self.foreign_touched or 0) + int(result["foreign_changed"])
+
+    def phases(self) -> Phases:
+        """Return the durations as the document has them."""
+        return Phases(
+            detect_s=self.detect_s,
+            notify_s=NotifyTimes(**{c: self.notify_s.get(c) for c in NotifyTimes.model_fields}),
+            diagnose_s=self.diagnose_s,
+            remediate_s=self.remediate_s,
+            clear_s=self.clear_s,
+        )
+
+
+def compute_objectives(card: Scorecard, scenario: Scenario) -> list[Objective]:
+    """Hold what was measured against what the scenario promises."""
+    missing = [c for c in NotifyTimes.model_fields if c not in card.notify_s]
+    notified = f"missing: {', '.join(missing)}" if missing else "all three"
+    alerting = [
+        _within("alert fires", card.detect_s, scenario.detect_timeout_s),
+        _say("every channel is notified", "slack, email, teams", notified, not missing),
+        _within("alert clears, every channel says so", card.clear_s, scenario.clear_timeout_s),
+    ]
+    cause, verdict = str(scenario.cause_expected), scenario.verdict_expected
+    failed = ", ".join(card.failed_notebooks) or "no failure"
+    after = "reverted, " if card.reverted else "not reverted, "
+    after += "steady state" if card.steady_after else "not in steady state"
+    is_as_before = card.reverted and card.steady_after
+    proven = f"{card.in_place} proven in place"
+    releasing = [
+        _say("labels are released", "at least 1 proven in place", proven, card.in_place > 0),
+        _nothing("nothing is lost", card.objects_lost),
+        _nothing("nothing foreign is touched", card.foreign_touched),
+    ]
+    return [
+        *(alerting if scenario.alert else ()),
+        _say("cause is named", cause, ", ".join(card.causes) or "none", cause in card.causes),
+        _say("verdict", str(verdict), str(card.verdict or "none"), card.verdict is verdict),
+        _say("notebooks run to their end", "no failure", failed, not card.failed_notebooks),
+        _say("everything is as before", "reverted, steady state", after, is_as_before),
+        *(releasing if scenario.releases else ()),
+    ]
+
+
+def _say(name: str, target: str, actual: str, met: bool) -> Objective:
+    return Objective(name=name, target=target, actual=actual, met=met)
+
+
+def _within(name: str, actual_s: float | None, limit_s: float) -> Objective:
+    text = "not reached" if actual_s is None else f"{actual_s:.1f} s"
+    met = actual_s is not None and actual_s <= limit_s
+    return _say(name, f"within {limit_s:.0f} s", text, met)
+
+
+def _nothing(name: str, count: int | None) -> Objective:
+    return _say(name, "0", "no proof" if count is None else str(count), count == 0)

@@ -1,0 +1,175 @@
+"""Section 4: synthetic backlog, in a marked local or demo environment only."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime
+
+from pydantic import Field
+
+from runbook_lib.approvals import Plan
+from runbook_lib.errors import AccessDeniedError, ClientError, NotFoundError
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import Conclusion, Json, Role, Status, Verdict, format_time
+from runbook_lib.section import (
+    ActionStep,
+    Outcome,
+    SectionParameters,
+    Seen,
+    attempt,
+    breach,
+    find_unknown,
+    ok,
+    step,
+    unknown,
+)
+
+from ..change.synthetic import SYNTHETIC, list_synthetic, plan_backlog, plan_revert
+from ..clients import Clients
+
+__all__ = [
+    "ACTIONS",
+    "NAME",
+    "STEPS",
+    "TITLE",
+    "Parameters",
+    "conclude",
+    "describe_services",
+    "probe_support",
+]
+
+NAME = "04_chaos_verification"
+TITLE = "Synthetic chaos and verification"
+_SAMPLE = 5
+
+
+class Parameters(SectionParameters):
+    """Parameters of section 4."""
+
+    plan: str = Field("", description="ids of plans to carry out, comma-separated")
+    approve: str = Field("", description="SHA-256 of the approved plans, comma-separated")
+    count: int = Field(25, ge=1, le=5000, description="synthetic objects to create")
+    hold_minutes: float = Field(30, gt=0, le=1440, description="until they expire, in minutes")
+    object_size_kb: int = Field(128, ge=1, le=10240, description="size of each, in KiB")
+    age_minutes: float = Field(
+        0, ge=0, le=1440, description="how long they seem to wait already, in minutes"
+    )
+    prefix: str = Field("", description="where; empty: CHAOS_PREFIX")
+    drill_id: str = Field(
+        "", pattern=r"^[A-Za-z0-9-]{0,64}$", description="names the drill; revert: only its own"
+    )
+
+
+@step(
+    "4.3", "The JSON: sample objects, bytes, services, support", name="chaos document",
+    role=Role.GROUND, unit="synthetic objects",
+    source="listing of the chaos prefix at $minio_endpoint; services; $support_url",
+    threshold="the store's service is down, or the support probe fails",
+)  # fmt: skip
+def _read_document(inv: Investigation) -> Outcome:
+    prefix = getattr(inv.parameters, "prefix", "") or inv.settings.chaos_prefix
+    backlog = _describe_backlog(inv.clients, prefix)
+    services = describe_services(inv.clients)
+    support = probe_support(inv.clients, inv.ticket_id)
+    document: dict[str, Json] = {
+        "bucket": inv.clients.store.bucket,
+        "prefix": prefix,
+        "results": {"compose": services, "backlog": backlog, "support": support},
+    }
+    facts = {
+        "synthetic objects": backlog["objects"],
+        "bytes": backlog["totalBytes"],
+        "drills": ", ".join(backlog["drills"]),
+        "services running": len(services["servicesRunning"]),
+        "support probe": support["status"],
+    }
+    seen: Seen = {
+        "value": backlog["objects"],
+        "rows": [{"what": name, "value": value} for name, value in facts.items()],
+        "text": json.dumps(document, indent=2, ensure_ascii=False),
+    }
+    if services["minioRunning"] is False:
+        return breach("the object store's service does not run", seen)
+    if support["status"] == "error":
+        return breach(f"the support probe failed: {support['message']}", seen)
+    if services.get("message"):
+        return unknown(f"services cannot be read: {services['message']}", seen)
+    return ok(str(support.get("message") or "the document is complete"), seen)
+
+
+def describe_services(clients: Clients, minio_service: str = "minio") -> dict[str, Json]:
+    """Return the service states in DataFlow's shape; an error in words when unreadable."""
+    states, error = attempt(lambda: clients.services.list_services())
+    if states is None:
+        return {"servicesRunning": [], "minioRunning": None, "minioPs": "", "message": error}
+    store = next((s for s in states if s.name == minio_service), None)
+    return {
+        "servicesRunning": [s.name for s in states if s.running],
+        "minioRunning": store.running if store else None,
+        "minioPs": f"{store.name} {store.state}" if store else "",
+    }
+
+
+def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json]:
+    """Read a ticket's timeline and measure how long that takes, in DataFlow's shape."""
+    if not ticket_id:
+        return {"status": "skipped", "message": "no ticket id was given"}
+    started = time.monotonic()
+    try:
+        case = clients.support.read_case(ticket_id)
+    except ClientError as error:
+        code = {NotFoundError: 404, AccessDeniedError: 403}.get(type(error))
+        return {"status": "error", "httpStatus": code, "message": str(error)}
+    times: list[datetime] = [e.at for e in case.timeline if e.type == "shipment" and e.at]
+    return {
+        "status": "ok",
+        "httpStatus": 200,
+        "elapsedSeconds": round(time.monotonic() - started, 3),
+        "timelineEvents": len(case.timeline),
+        "latestFulfillmentEvent": format_time(max(times)) if times else None,
+    }
+
+
+def _describe_backlog(clients: Clients, prefix: str) -> dict[str, Json]:
+    """Return count, bytes and a sample of the synthetic objects under a prefix."""
+    found = list(list_synthetic(clients.store, [prefix]))
+    size_bytes = sum(info.size_bytes for info in found)
+    return {
+        "objects": len(found),
+        "totalBytes": size_bytes,
+        "approxMiB": round(size_bytes / 2**20, 2),
+        "sample": [info.key for info in found[:_SAMPLE]],
+        "drills": sorted({(i.metadata or {}).get("drill-id", "DataFlow's script") for i in found}),
+    }
+
+
+STEPS = {_read_document.id: _read_document}
+
+
+def _plan_backlog(inv: Investigation) -> Plan:
+    return plan_backlog(inv, "4.1")
+
+
+def _plan_revert(inv: Investigation) -> Plan:
+    return plan_revert(inv, "4.2", prefix=getattr(inv.parameters, "prefix", ""))
+
+
+ACTIONS = {
+    "4.1": ActionStep("4.1", "Create a synthetic backlog", _plan_backlog, (SYNTHETIC,)),
+    "4.2": ActionStep("4.2", "Remove the synthetic backlog", _plan_revert, (SYNTHETIC,)),
+}
+
+
+def conclude(inv: Investigation) -> Conclusion:
+    """Say what synthetic objects there are: this section judges no symptom."""
+    readings = inv.latest()
+    reading = readings.get(_read_document.id)
+    return Conclusion(
+        section=NAME,
+        verdict=Verdict.HEALTHY if reading and reading.status is Status.OK else Verdict.UNKNOWN,
+        summary=f"{reading.value} synthetic objects; {reading.reason}"
+        if reading
+        else f"{_read_document.id} was not read",
+        unknown_steps=find_unknown(STEPS, readings),
+    )

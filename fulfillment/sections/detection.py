@@ -1,0 +1,475 @@
+"""Section 2: is there an incident? Alert, panel, backlog, ticket, probe. Only reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from runbook_lib.errors import ClientError
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import (
+    SYMPTOMS,
+    ActionPhase,
+    Cause,
+    Conclusion,
+    Json,
+    Line,
+    Plot,
+    Reading,
+    Role,
+    Status,
+    Verdict,
+    format_time,
+    parse_time,
+)
+from runbook_lib.section import (
+    ActionStep,
+    Outcome,
+    SectionParameters,
+    Seen,
+    Step,
+    attempt,
+    breach,
+    find_unknown,
+    ok,
+    step,
+    unknown,
+)
+
+from ..clients.prometheus import Alert, Sample
+from ..clients.support import Case
+from .backlog_listing import LISTING, list_prefixes, read_waiting
+from .samples import one_series, read_range, scrape_interval_s, to_points
+
+__all__ = [
+    "ACTIONS",
+    "ALERT",
+    "ALERTS",
+    "BLIND_ALERT",
+    "DASHBOARD_UID",
+    "LAG",
+    "NAME",
+    "PANEL_TITLE",
+    "PROBE_MAX_AGE",
+    "REFRESH",
+    "STEPS",
+    "TITLE",
+    "Parameters",
+    "compute_symptom_verdict",
+    "conclude",
+    "conclude_symptoms",
+    "is_drill",
+    "read_alert",
+    "read_backlog_objects",
+    "read_probe",
+    "read_ticket",
+]
+
+NAME = "02_signals_detection"
+TITLE = "Signals and detection"
+Parameters = SectionParameters
+
+ALERT = "FulfillmentDelay"
+BLIND_ALERT = "FulfillmentMetricsMissing"
+ALERTS = (ALERT, "FulfillmentUploadFailing")
+LAG = 'fulfillment_lag_minutes{origin="real"}'
+REFRESH = "fulfillment_exporter_last_refresh_timestamp_seconds"
+DASHBOARD_UID = "dataflow-overview"
+PANEL_TITLE = "Fulfillment backlog"
+#: The probe runs every night: an older run says nothing of today.
+PROBE_MAX_AGE = timedelta(hours=26)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lag:
+    """The samples of the lag, and how the newest stands."""
+
+    samples: list[Sample]
+    is_fresh: bool
+    refresh_age_s: float | None
+    over_since: datetime | None
+
+    @property
+    def value(self) -> float | None:
+        return self.samples[-1].value if self.samples and self.is_fresh else None
+
+    @property
+    def over_s(self) -> float:
+        return (self.samples[-1].at - self.over_since).total_seconds() if self.over_since else 0.0
+
+
+def is_drill(labels: Mapping[str, str]) -> bool:
+    """Tell whether an alert rests on synthetic objects alone."""
+    return labels.get("drill") == "true"
+
+
+@step(
+    "2.1", "Alert FulfillmentDelay, or lag over the threshold", name="lag", role=Role.ALERT,
+    source=f"$prometheus_url {LAG}; /api/v1/alerts", unit="min", needed=True,
+    threshold=f"over $lag_threshold_minutes min for $lag_for_minutes min, or {ALERT} fires",
+)  # fmt: skip
+def read_alert(inv: Investigation) -> Outcome:
+    """Read alerts, rule and raw lag samples from Prometheus.
+
+    A breach: a firing alert without ``drill="true"``, or every raw sample of the lag over the
+    threshold for the rule's own ``for`` (``LAG_FOR_MINUTES`` where the rule is not loaded).
+    Unknown: no fresh sample of the lag, or an exporter that stopped refreshing.
+    """
+    prometheus, limit = inv.clients.prometheus, inv.settings.lag_threshold_minutes
+    alerts, rules = prometheus.list_alerts(), prometheus.list_rules()
+    loaded = [r.for_s for r in rules if r.name == ALERT and not is_drill(r.labels)]
+    for_s = loaded[0] if loaded else inv.settings.lag_for_minutes * 60
+    lag = _read_lag(inv, max(for_s * 2, inv.window.total_seconds()))
+    firing = [a for a in alerts if a.state == "firing" and a.name in ALERTS]
+    real = [a for a in firing if not is_drill(a.labels)]
+    drills = [a for a in firing if is_drill(a.labels)]
+    remark = f"; only synthetic objects: {_names(drills)} (drill)" if drills and not real else ""
+    seen: Seen = {
+        "value": lag.value if lag.value is None else round(lag.value, 2),
+        "threshold": f"over {limit:g} min for {for_s:g} s, or {ALERT} fires",
+        "plot": Plot(
+            kind="lag",
+            threshold=limit,
+            lines=(Line(name="lag", points=to_points(lag.samples)),),
+            windows=tuple((a.active_at, None) for a in real if a.active_at),
+        ),
+        "rows": [_to_row(a) for a in alerts if a.name.startswith("Fulfillment")][:200],
+        "observations": {
+            "alert_state": _worst_state(alerts),
+            "alert_firing": any(a.name == ALERT for a in real),
+            "upload_alert_firing": any(a.name != ALERT for a in real),
+            "drill_alert_firing": bool(drills),
+            "lag_present": lag.value is not None,
+            "exporter_refresh_age_s": lag.refresh_age_s,
+        },
+    }
+    since = min((t for t in (lag.over_since, *(a.active_at for a in real)) if t), default=None)
+    if real:
+        return breach(f"{_names(real)} fires since {_clock(since)}", seen, since=since)
+    if lag.value is None:
+        return unknown(_why_blind(lag, alerts) + remark, seen)
+    if drills:
+        seen["value"] = f"{lag.value:.1f} (drill alert only)"
+    if lag.value <= limit:
+        return ok(f"below the threshold and no alert fires{remark}", seen)
+    over = f"over {limit:g} min for {lag.over_s:.0f} s"
+    if lag.over_s < for_s:
+        return ok(f"{over}, not yet {for_s:.0f} s{remark}", seen)
+    reason = f"{over} (limit {for_s:.0f} s), but no alert fires{remark}"
+    return breach(reason, seen, since=since)
+
+
+def _read_lag(inv: Investigation, window_s: float) -> _Lag:
+    prometheus, now = inv.clients.prometheus, inv.now()
+    samples = one_series(prometheus.query_samples(LAG, window_s))
+    refreshes = one_series(prometheus.query_samples(REFRESH, 300))
+    patience_s = max(30.0, 4 * scrape_interval_s(samples[-20:]))
+    age_s = (now - samples[-1].at).total_seconds() if samples else None
+    refresh_age_s = now.timestamp() - refreshes[-1].value if refreshes else None
+    # A series that vanished is stale at once in Prometheus, but its old samples stay readable.
+    is_fresh = (
+        bool(prometheus.query(LAG))
+        and age_s is not None
+        and age_s <= patience_s
+        and (refresh_age_s is None or refresh_age_s <= max(60.0, patience_s))
+    )
+    over_since = None
+    for sample in reversed(samples if is_fresh else []):
+        if sample.value <= inv.settings.lag_threshold_minutes:
+            break
+        over_since = sample.at
+    return _Lag(samples, is_fresh, refresh_age_s, over_since)
+
+
+def _why_blind(lag: _Lag, alerts: Sequence[Alert]) -> str:
+    is_known = any(a.name == BLIND_ALERT and a.state == "firing" for a in alerts)
+    fires = f"; {BLIND_ALERT} fires" if is_known else ""
+    if not lag.samples:
+        return f"there is no series {LAG}: the exporter is down or cannot list the bucket{fires}"
+    last = f"the last value was {lag.samples[-1].value:.1f} min at {_clock(lag.samples[-1].at)}"
+    if lag.refresh_age_s is not None and lag.refresh_age_s > 60:
+        return f"the exporter last refreshed {lag.refresh_age_s:.0f} s ago; {last}{fires}"
+    return f"the series of the lag ended; {last}{fires}"
+
+
+def _worst_state(alerts: Sequence[Alert]) -> str:
+    states = {a.state for a in alerts if a.name in ALERTS and not is_drill(a.labels)}
+    return next((s for s in ("firing", "pending") if s in states), "inactive")
+
+
+def _names(alerts: Sequence[Alert]) -> str:
+    return ", ".join(sorted({a.name for a in alerts}))
+
+
+def _clock(at: datetime | None) -> str:
+    return f"{at:%H:%M:%S} UTC" if at else "an unknown time"
+
+
+def _to_row(alert: Alert) -> dict[str, Json]:
+    return {
+        "alert": alert.name,
+        "state": alert.state,
+        "active_at": format_time(alert.active_at) if alert.active_at else None,
+        "severity": alert.labels.get("severity", ""),
+        "drill": is_drill(alert.labels),
+        "value": round(alert.value, 2) if alert.value == alert.value else None,
+    }
+
+
+@step(
+    "2.2", "Grafana panel Fulfillment backlog", name=f"panel {PANEL_TITLE}", role=Role.SYMPTOM,
+    source=f"$grafana_url: dashboard {DASHBOARD_UID}", unit="objects",
+)  # fmt: skip
+def _read_panel(inv: Investigation) -> Outcome:
+    """Ask Prometheus the panel's own query; unknown without Grafana or without a number."""
+    panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
+    source = f"{panel.link}: {'; '.join(panel.expressions)}"
+    rows: list[dict[str, Json]] = []
+    for expression in panel.expressions:
+        for series in inv.clients.prometheus.query(expression):
+            if math.isfinite(series.samples[-1].value):
+                labels = " ".join(f"{k}={v}" for k, v in sorted(series.labels.items()))
+                rows.append({"series": labels or expression, "value": series.samples[-1].value})
+    if not rows:
+        return unknown("the panel's queries give no number", source=source)
+    total = sum(float(r["value"]) for r in rows)
+    reason = "what the panel shows now: compare with 2.3"
+    return ok(reason, value=total, source=source, rows=rows[:200])
+
+
+@step(
+    "2.3", "Backlog objects, metric against listing", name="backlog objects", role=Role.BACKLOG,
+    source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_objects", unit="objects",
+    threshold="a real object waits over $lag_threshold_minutes min", needed=True,
+)  # fmt: skip
+def read_backlog_objects(inv: Investigation) -> Outcome:
+    """Count the waiting objects; a real one over the lag threshold is a breach by itself."""
+    return _read_backlog(inv, "objects")
+
+
+@step(
+    "2.4", "Backlog bytes, metric against listing", name="backlog bytes", role=Role.IMPACT,
+    source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_bytes", unit="bytes",
+    threshold="a real object waits over $lag_threshold_minutes min",
+)  # fmt: skip
+def _read_backlog_bytes(inv: Investigation) -> Outcome:
+    """Sum the waiting bytes; a real object over the lag threshold is a breach by itself."""
+    return _read_backlog(inv, "bytes")
+
+
+def _read_backlog(inv: Investigation, unit: str) -> Outcome:
+    limit = inv.settings.lag_threshold_minutes
+    waiting = read_waiting(inv)
+    sizes = [o.info.size_bytes if unit == "bytes" else 1 for o in waiting.objects]
+    metric_total, metric_text, lines = _read_metric(inv, f"fulfillment_artifacts_backlog_{unit}")
+    agrees = None if metric_total is None else _agrees(metric_total, sum(sizes), unit)
+    overdue, oldest = waiting.overdue("real", limit), waiting.oldest("real")
+    made = [o.info.last_modified for o in waiting.of("synthetic")]
+    judge = breach if overdue else ok
+    return judge(
+        f"{waiting.describe(limit)}; {metric_text}"
+        + ("; the two differ: one of them is stale" if agrees is False else ""),
+        value=sum(s for o, s in zip(waiting.objects, sizes, strict=True) if o.origin == "real"),
+        rows=waiting.rows(50),
+        plot=Plot(
+            kind="bytes" if unit == "bytes" else "backlog", lines=lines, marks=_list_marks(inv)
+        ),
+        since=oldest.since if overdue and oldest else None,
+        first_seen={Cause.SYNTHETIC: min(made)} if made else {},
+        observations={**waiting.observations(limit), "metric_agrees": agrees},
+    )
+
+
+def _list_marks(inv: Investigation) -> tuple[tuple[datetime, str], ...]:
+    """Return what the journal says was done, and when, for a plot."""
+    applied = inv.journal.list_actions(ActionPhase.APPLIED)[-5:]
+    return tuple((e.at, f"{action.step} {action.action}") for e, action in applied)
+
+
+def _read_metric(inv: Investigation, metric: str) -> tuple[float | None, str, tuple[Line, ...]]:
+    """Return the metric's sum over the same prefixes; its absence proves nothing here."""
+    prefixes, prometheus = set(list_prefixes(inv)), inv.clients.prometheus
+    try:
+        found = [s for s in prometheus.query(metric) if s.labels.get("prefix") in prefixes]
+        drawn = read_range(inv, metric, labels=("prefix", "origin"))
+    except ClientError as error:
+        return None, f"the metric could not be read: {str(error).partition('. ')[0]}", ()
+    lines = tuple(line for line in drawn if line.name.split(" ", maxsplit=1)[0] in prefixes)
+    if not found:
+        return None, "the metric has no series", lines
+    total = sum(s.samples[-1].value for s in found)
+    return total, f"the metric says {total:.0f}", lines
+
+
+def _agrees(metric: float, listed: float, unit: str) -> bool:
+    # The exporter looks every few seconds and labels come and go: only a gross difference counts.
+    slack = 20 if unit == "objects" else 20 * 256 * 1024
+    return abs(metric - listed) <= max(slack, 0.5 * max(metric, listed))
+
+
+@step(
+    "2.5", "Support timeline of a ticket", name="ticket timeline", role=Role.TICKET, unit="min",
+    source="$support_url/support/cases/{ticketId}?includeTimeline=true",
+    threshold="newest fulfilment event older than $timeline_stale_minutes min while an artefact "
+    "waits",
+)  # fmt: skip
+def read_ticket(inv: Investigation) -> Outcome:
+    """Read the ticket's newest fulfilment event and what of its orders waits."""
+    if not inv.ticket_id:
+        return unknown("no ticket is named: set ticket_id to a ticket of an affected order")
+    case, stale = inv.clients.support.read_case(inv.ticket_id), inv.settings.timeline_stale_minutes
+    times = [e.at for e in case.timeline if e.type == "shipment" and e.at is not None]
+    newest = max(times, default=None)
+    age = None if newest is None else (inv.now() - newest).total_seconds() / 60
+    waiting = read_waiting(inv)
+    mine = [o for o in waiting.of("real") if o.order_id in map(str, case.order_ids)]
+    longest = max(map(waiting.minutes, mine), default=None)
+    behind = _compute_behind(inv, case, newest) if newest else None
+    seen: Seen = {
+        "value": age if age is None else round(age, 1),
+        "source": f"{inv.clients.support.url}/support/cases/{inv.ticket_id}?includeTimeline=true",
+        "rows": [
+            {
+                "at": format_time(e.at) if e.at else None,
+                "type": e.type,
+                "source": e.source,
+                "status": e.status,
+                "order": e.order_id,
+            }
+            for e in case.timeline[-50:]
+        ],
+        "facts": {"waiting": [o.info.key for o in mine[:20]]},
+        "observations": {"timeline_behind_minutes": behind},
+    }
+    waits = "" if longest is None else f"an artefact of it waits for {longest:.0f} min"
+    if not case.order_ids:
+        return unknown("the ticket names no order", seen)
+    if age is None:
+        failures = inv.clients.support.read_collection_failures()
+        if failed := ", ".join(f"{s} {n:.0f}" for s, n in sorted(failures.items()) if n > 0):
+            return unknown(f"no shipment is shown, and collecting failed ({failed})", seen)
+        if longest is not None and longest > stale:
+            return breach(f"the timeline has no fulfilment event, and {waits}", seen)
+        return ok("no fulfilment event yet" + (f"; {waits}" if waits else ""), seen)
+    text = f"the newest fulfilment event is {age:.0f} min old"
+    if age > stale and waits:
+        return breach(f"{text}, and {waits}", seen)
+    if behind is not None and behind > stale:
+        return breach(
+            f"a shipment changed {behind:.0f} min ago, and support does not show it yet", seen
+        )
+    return ok(f"{text}; {waits or 'none of its artefacts waits'}", seen)
+
+
+def _compute_behind(inv: Investigation, case: Case, newest: datetime) -> float | None:
+    """Return for how long support has not shown the shipments' newest change, in minutes."""
+    found, error = attempt(lambda: _list_changes(inv, case.order_ids))
+    changed = max(found or (), default=None)
+    if error or changed is None or changed - newest < timedelta(seconds=1):
+        return None if error else 0.0
+    return max(0.0, (inv.now() - changed).total_seconds() / 60)
+
+
+def _list_changes(inv: Investigation, orders: Sequence[int]) -> list[datetime]:
+    found: list[datetime] = []
+    for order in orders[:5]:
+        for shipment in inv.clients.fulfillment.list_shipments(order_id=order, limit=5):
+            text: Json = shipment.get("updatedAt")
+            if isinstance(text, str):
+                try:
+                    found.append(parse_time(text))
+                except ValueError:
+                    continue
+    return found
+
+
+@step(
+    "2.6", "Synthetic probe, timeline refresh", name="probe, timeline refresh", role=Role.SYMPTOM,
+    source="$probe_url/status", threshold="the timeline refresh has status=error",
+)  # fmt: skip
+def read_probe(inv: Investigation) -> Outcome:
+    """Read how the nightly walk through support ended."""
+    probe = inv.clients.probe.read_status()
+    refresh = next((s for s in probe.steps if s.name == "timeline_refresh"), None)
+    seen: Seen = {
+        "value": refresh.status if refresh else probe.status,
+        "rows": [{"step": s.name, "status": s.status, "message": s.message} for s in probe.steps],
+    }
+    if probe.ran_at is None or inv.now() - probe.ran_at > PROBE_MAX_AGE:
+        return unknown("the probe has not run within the last 26 hours", seen)
+    if refresh and refresh.status == "error":
+        reason = f"the timeline refresh failed: {refresh.message}"
+        return breach(reason, seen, observations={"probe_refresh_failed": True})
+    if refresh and refresh.status == "ok":
+        age_s = (inv.now() - probe.ran_at).total_seconds()
+        reason = f"the timeline refresh worked {age_s:.0f} s ago"
+        return ok(reason, seen, observations={"probe_refresh_failed": False})
+    errors = "; ".join(s.message for s in probe.steps if s.status == "error")
+    reason = f"the probe did not get to the timeline refresh: {errors or probe.status}"
+    return unknown(reason, seen, observations={"probe_failed_before": probe.status == "error"})
+
+
+STEPS = {
+    s.id: s
+    for s in (
+        read_alert,
+        _read_panel,
+        read_backlog_objects,
+        _read_backlog_bytes,
+        read_ticket,
+        read_probe,
+    )
+}
+ACTIONS: dict[str, ActionStep] = {}
+
+
+def conclude(inv: Investigation) -> Conclusion:
+    """Say whether there is an incident, from this section's readings in the journal."""
+    return conclude_symptoms(inv)
+
+
+def compute_symptom_verdict(steps: Mapping[str, Step], readings: Mapping[str, Reading]) -> Verdict:
+    """Compute the verdict: one breach is an incident, whatever else is unknown.
+
+    A needed step without a reading is unknown.
+    """
+    if _find_breaches(steps, readings):
+        return Verdict.INCIDENT
+    needed = [s for s in steps if steps[s].needed]
+    return Verdict.UNKNOWN if find_unknown(needed, readings) else Verdict.HEALTHY
+
+
+def conclude_symptoms(
+    inv: Investigation, *, others: Mapping[str, Step] | None = None, max_age_s: float = 0
+) -> Conclusion:
+    """Draw a section's verdict from the symptoms in the journal.
+
+    Parameters
+    ----------
+    others : steps of another section whose breaches count too
+    max_age_s : how old a reading of theirs may be, in seconds
+    """
+    own, readings = inv.section.STEPS, inv.latest()
+    since = inv.now() - timedelta(seconds=max_age_s)
+    recent = {s: t for s, t in (others or {}).items() if s in readings}
+    recent = {s: t for s, t in recent.items() if readings[s].observed_at >= since}
+    breaches = _find_breaches({**recent, **own}, readings)
+    verdict = Verdict.INCIDENT if breaches else compute_symptom_verdict(own, readings)
+    missing = find_unknown(own, readings)
+    if breaches:
+        summary = "; ".join(r.reason or f"{r.name}: {r.value}" for r in breaches)
+    elif verdict is Verdict.UNKNOWN:
+        needed = ", ".join(s for s in missing if own[s].needed)
+        summary = f"cannot tell: {needed} could not be read"
+    else:
+        summary = f"no sign of stuck labels in {', '.join(s for s in own if s not in missing)}"
+    return Conclusion(
+        section=inv.section.NAME, verdict=verdict, summary=summary, unknown_steps=missing
+    )
+
+
+def _find_breaches(steps: Mapping[str, Step], readings: Mapping[str, Reading]) -> list[Reading]:
+    found = [readings[s] for s in steps if s in readings and steps[s].role in SYMPTOMS]
+    return [r for r in found if r.status is Status.BREACH]

@@ -1,0 +1,297 @@
+"""Section 3: the first five minutes. Who knows, how much waits, is the store well. Only reads."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from runbook_lib.errors import ClientTimeoutError, ConnectionRefusedClientError
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import Conclusion, Json, Plot, Role, format_time
+from runbook_lib.section import (
+    ActionStep,
+    Outcome,
+    SectionParameters,
+    Seen,
+    attempt,
+    breach,
+    ok,
+    step,
+    unknown,
+)
+
+from ..analysis.log_groups import LogGroup, group_lines
+from ..clients.alertmanager import RoutedAlert
+from ..clients.notifications import Notification
+from . import detection
+from .backlog_listing import LISTING, Waiting, read_waiting
+from .detection import ALERT, ALERTS, is_drill
+from .samples import compute_increase
+
+__all__ = [
+    "ACTIONS",
+    "CHANNELS",
+    "NAME",
+    "STEPS",
+    "TITLE",
+    "Parameters",
+    "conclude",
+    "expect_channels",
+    "read_store_health",
+]
+
+NAME = "03_immediate_actions"
+TITLE = "Immediate actions"
+Parameters = SectionParameters
+CHANNELS = ("slack", "email", "teams")
+_FAILED = "alertmanager_notifications_failed_total"
+_SAMPLE = 10
+_EDGES = (0, 1, 5, 10, 15, 30, 60, 120, 1440, None)
+_SHARED_MAX_AGE_S = 600.0
+
+
+@step(
+    "3.1", "The alert reached the right receivers", name="alert delivery", role=Role.DELIVERY,
+    source="$alertmanager_url/api/v2/alerts; $notifications_url/notifications",
+    threshold="a channel on the alert's route has not received it",
+)  # fmt: skip
+def _read_delivery(inv: Investigation) -> Outcome:
+    """Follow each active alert to its receivers.
+
+    Delivered only on a receiver's evidence; a breach when it is silenced, inhibited, held back,
+    sent to a placeholder, or Alertmanager counts failures since it started; else unknown.
+    """
+    manager = inv.clients.alertmanager
+    alerts = [a for a in manager.list_alerts() if a.labels.get("alertname") in ALERTS]
+    real = [a for a in alerts if not is_drill(a.labels)]
+    followed = real or alerts
+    if not followed:
+        return _read_silence(inv)
+    start = min(a.starts_at for a in followed)
+    problems = [p for a in followed if (p := _find_mute(a))]
+    heard, no_evidence = attempt(
+        lambda: inv.clients.notifications.list_notifications(since=start - timedelta(seconds=5))
+    )
+    failures, placeholders = _read_failures(inv, start), manager.read_placeholders()
+    rows: list[dict[str, Json]] = []
+    for alert in followed:
+        for channel, receiver in sorted(expect_channels(alert.receivers).items()):
+            got = _find_arrival(heard or (), alert, channel)
+            problem = "" if got else _find_problem(channel, placeholders, failures)
+            problems += [f"{channel}: {problem}"] if problem else []
+            rows.append(
+                {
+                    "alert": alert.labels["alertname"],
+                    "channel": channel,
+                    "receiver": receiver,
+                    "evidence": "received" if got else "none",
+                    "at": format_time(got.received_at) if got else None,
+                    "problem": problem,
+                }
+            )
+    told = ", ".join(f"{r['channel']} {r['evidence']}" for r in rows)
+    seen: Seen = {"value": told + ("" if real else " (drill)"), "rows": rows[:200], "since": start}
+    if problems:
+        return breach("; ".join(dict.fromkeys(problems)), seen)
+    if not rows:
+        return breach("no receiver for Slack, e-mail or Teams is on its route", seen)
+    if missing := sorted({str(r["channel"]) for r in rows if r["evidence"] == "none"}):
+        why = "nothing arrived there yet, and no failure is counted"
+        if no_evidence:
+            why = f"what the receivers got cannot be read ({no_evidence})"
+        return unknown(f"no evidence from {', '.join(missing)}: {why}", seen)
+    return ok("every channel on the route received it", seen)
+
+
+def expect_channels(receivers: Iterable[str]) -> dict[str, str]:
+    """Return the channels that receivers stand for, with the receiver: by their names.
+
+    A receiver ``drill`` serves all three (addons/alertmanager).
+    """
+    found: dict[str, str] = {}
+    for receiver in receivers:
+        for channel in CHANNELS:
+            if channel in receiver.lower() or receiver.startswith("drill"):
+                found.setdefault(channel, receiver)
+    return found
+
+
+def _read_silence(inv: Investigation) -> Outcome:
+    """Judge when Alertmanager holds no alert: right only if Prometheus fires none either."""
+    value = "no alert is active"
+    alerts, error = attempt(inv.clients.prometheus.list_alerts)
+    if alerts is None:
+        return unknown(f"whether it should hold one is unknown: {error}", value=value)
+    if any(a.name == ALERT and a.state == "firing" and not is_drill(a.labels) for a in alerts):
+        reason = f"{ALERT} fires in Prometheus, but Alertmanager does not have it"
+        return breach(reason, value=value)
+    return ok("Prometheus fires none either: nothing to deliver", value=value)
+
+
+def _find_mute(alert: RoutedAlert) -> str:
+    name = alert.labels["alertname"]
+    if alert.silenced_by:
+        return f"{name} is silenced by {', '.join(alert.silenced_by)}"
+    if alert.inhibited_by:
+        return f"{name} is inhibited by {', '.join(alert.inhibited_by)}"
+    return f"{name} is held back ({', '.join(alert.muted_by)})" if alert.muted_by else ""
+
+
+def _find_arrival(
+    arrived: Sequence[Notification], alert: RoutedAlert, channel: str
+) -> Notification | None:
+    return next(
+        (
+            n
+            for n in arrived
+            if n.channel == channel
+            and n.status == "firing"
+            and alert.labels["alertname"] in n.alertnames
+            and n.is_drill == is_drill(alert.labels)
+        ),
+        None,
+    )
+
+
+def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
+    """Return failed notifications per integration since the alert started.
+
+    From Prometheus, which knows the time; else Alertmanager's own totals.
+    """
+    window_s = (inv.now() - start).total_seconds() + 60
+    found, _ = attempt(lambda: inv.clients.prometheus.query_samples(_FAILED, window_s))
+    failures: dict[str, float] = {}
+    for series in found or ():
+        name = series.labels.get("integration", "")
+        failures[name] = failures.get(name, 0) + compute_increase(series.samples, start)
+    if not found:
+        for count in inv.clients.alertmanager.read_notification_counts():
+            failures[count.integration] = failures.get(count.integration, 0) + count.failed
+    return failures
+
+
+def _find_problem(channel: str, placeholders: Sequence[str], failures: dict[str, float]) -> str:
+    sign = {"slack": ("slack",), "email": ("smtp", "email"), "teams": ("teams", "webhook")}[channel]
+    if held := next((p for p in placeholders if any(s in p.lower() for s in sign)), None):
+        return f"a placeholder is configured ({held})"
+    failed = sum(n for name, n in failures.items() if channel in name.lower())
+    return f"Alertmanager counts {failed:.0f} failed notifications" if failed else ""
+
+
+@step(
+    "3.2", "Objects per prefix, longest wait, ages", name="longest wait", role=Role.IMPACT,
+    source=LISTING, threshold="over $lag_threshold_minutes min", unit="min",
+)  # fmt: skip
+def _read_spread(inv: Investigation) -> Outcome:
+    limit, waiting = inv.settings.lag_threshold_minutes, read_waiting(inv)
+    ages = [waiting.minutes(o) for o in waiting.of("real")]
+    oldest = waiting.oldest("real")
+    judge = breach if waiting.overdue("real", limit) else ok
+    return judge(
+        waiting.describe(limit),
+        value=round(waiting.lag_minutes("real"), 1),
+        rows=_count_by_prefix(waiting),
+        plot=Plot(
+            kind="ages",
+            ages=tuple(
+                (low or 0, high, sum((low or 0) <= a < (high or float("inf")) for a in ages))
+                for low, high in itertools.pairwise(_EDGES)
+            ),
+        ),
+        since=oldest.since if oldest else None,
+    )
+
+
+def _count_by_prefix(waiting: Waiting) -> list[dict[str, Json]]:
+    rows: dict[tuple[str, str], dict[str, Json]] = {}
+    for item in waiting.objects:
+        row = rows.setdefault(
+            (item.prefix, item.origin),
+            {"prefix": item.prefix, "origin": item.origin, "objects": 0, "bytes": 0}
+            | {"longest_minutes": 0.0},
+        )
+        row["objects"] += 1
+        row["bytes"] += item.info.size_bytes
+        row["longest_minutes"] = max(row["longest_minutes"], round(waiting.minutes(item), 1))
+    return list(rows.values())
+
+
+@step(
+    "3.3", "Health of the object store", name="store health", role=Role.SYMPTOM, needed=True,
+    source="$minio_endpoint/minio/health/live, else a signed listing",
+    threshold="anything but live",
+)  # fmt: skip
+def read_store_health(inv: Investigation) -> Outcome:
+    """Ask the store whether it is alive; a store that does not answer is a breach."""
+    try:
+        live = inv.clients.store.check_live()
+    except (ConnectionRefusedClientError, ClientTimeoutError) as error:
+        why = f"restore the store first: {error}"
+        return breach(why, value="down", observations={"store_live": False})
+    observations = {"store_live": live.is_live}
+    if live.is_live:
+        reason = f"by {live.how}"
+        return ok(reason, value="live", source=live.source, observations=observations)
+    reason = f"restore the store first: {live.reason}"
+    return breach(reason, value="down", source=live.source, observations=observations)
+
+
+@step(
+    "3.4", "A sample of what waits", name="sample of waiting objects", role=Role.IMPACT,
+    source=LISTING, unit="objects",
+)  # fmt: skip
+def _read_sample(inv: Investigation) -> Outcome:
+    waiting = read_waiting(inv)
+    rows = waiting.rows(_SAMPLE)
+    reason = f"the {len(rows)} that wait longest of {len(waiting.objects)}"
+    return ok(reason, value=len(rows), rows=rows)
+
+
+@step(
+    "3.5", "The worker's log", name="worker log", role=Role.LOG, source="log of $worker_service",
+    threshold="any error of upload, callback, carrier or release", unit="errors",
+)  # fmt: skip
+def _read_worker_log(inv: Investigation) -> Outcome:
+    service, minutes = inv.settings.worker_service, inv.window.total_seconds() / 60
+    lines = inv.clients.services.read_logs(service, since=inv.now() - inv.window)
+    groups = group_lines((line.at, line.text) for line in lines).groups
+    telling = [g for g in groups if g.level in ("error", "warning")]
+    errors = [g for g in telling if g.level == "error"]
+    total = sum(g.count for g in errors)
+    seen: Seen = {
+        "value": total,
+        "source": f"log of {service}, last {minutes:.0f} min",
+        "since": min((g.first for g in errors if g.first), default=None),
+        "rows": [_to_row(g) for g in sorted(telling, key=lambda g: g.level != "error")][:50],
+    }
+    if not lines:
+        reason = "the log has no line in the window: that proves nothing"
+        return unknown(reason, seen, value=None)
+    if errors:
+        worst = max(errors, key=lambda g: g.count)
+        return breach(f"{total} errors; most often: {worst.template[:160]}", seen)
+    return ok(f"no error in {len(lines)} lines", seen)
+
+
+def _to_row(group: LogGroup) -> dict[str, Json]:
+    return {
+        "level": group.level,
+        "count": group.count,
+        "template": group.template[:300],
+        "first": format_time(group.first) if group.first else None,
+        "last": format_time(group.last) if group.last else None,
+        "example": group.example[:600],
+    }
+
+
+STEPS = {
+    s.id: s
+    for s in (_read_delivery, _read_spread, read_store_health, _read_sample, _read_worker_log)
+}
+ACTIONS: dict[str, ActionStep] = {}
+
+
+def conclude(inv: Investigation) -> Conclusion:
+    """Say whether the store, or what section 2 read lately, proves an incident."""
+    return detection.conclude_symptoms(inv, others=detection.STEPS, max_age_s=_SHARED_MAX_AGE_S)

@@ -1,0 +1,246 @@
+"""Section 1: where this runs, what answers, what is allowed, whose clock is wrong. Only reads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from objectmove.errors import MoveError
+from runbook_lib.errors import BadAnswerError, ConnectionRefusedClientError
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import Conclusion, Json, Role, Status, Verdict
+from runbook_lib.section import (
+    ActionStep,
+    Outcome,
+    SectionParameters,
+    Seen,
+    attempt,
+    breach,
+    find_unknown,
+    ok,
+    step,
+    unknown,
+)
+from runbook_lib.settings import HTTP_SYSTEMS
+
+from ..change.environment_guard import MARKER_KEY, read_marker
+from ..change.release import list_unfinished
+
+__all__ = [
+    "ACTIONS",
+    "NAME",
+    "STEPS",
+    "TITLE",
+    "Parameters",
+    "conclude",
+    "read_clocks",
+    "read_unfinished",
+]
+
+NAME = "01_purpose"
+TITLE = "Purpose"
+Parameters = SectionParameters
+MAX_SKEW_S = 30.0
+#: Absent in many environments; their steps are not needed for a verdict.
+_OPTIONAL = ("grafana", "probe", "notifications")
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    system: str
+    value: Json
+    error: str
+    elapsed_ms: float
+
+
+def _ask_all(questions: dict[str, Callable[[], Json]]) -> list[_Answer]:
+    """Ask all systems at once, so that those that are down cost one time-out together."""
+
+    def ask(item: tuple[str, Callable[[], Json]]) -> _Answer:
+        started = time.monotonic()
+        value, error = attempt(item[1])
+        return _Answer(item[0], value, error, round((time.monotonic() - started) * 1000))
+
+    with ThreadPoolExecutor(len(questions)) as pool:
+        return list(pool.map(ask, questions.items()))
+
+
+@step(
+    "1.1", "Environment: where this runs, and whether section 4 may", name="environment",
+    role=Role.GROUND, source=f"RUNBOOK_ENVIRONMENT; $fulfillment_bucket/{MARKER_KEY}",
+    threshold="setting and marker object differ",
+)  # fmt: skip
+def _read_environment(inv: Investigation) -> Outcome:
+    name, marker = inv.settings.runbook_environment, read_marker(inv.clients.store)
+    facts = {
+        "environment": name,
+        "marker in the bucket": marker or "none",
+        "services through": inv.settings.runbook_services,
+        "bucket": inv.clients.store.bucket,
+        "waits under": inv.settings.pending_prefix,
+        "released to": inv.settings.ready_prefix,
+    }
+    seen: Seen = {"value": name, "rows": [{"what": w, "value": v} for w, v in facts.items()]}
+    if not inv.settings.is_playground:
+        return ok(f"{name}: section 4, drills and faults are forbidden", seen)
+    if marker == name:
+        return ok("drills and section 4 may run here: setting and marker agree", seen)
+    return breach(
+        f"RUNBOOK_ENVIRONMENT says {name}, the bucket's marker says {marker or 'nothing'}: "
+        "section 4 refuses to run",
+        seen,
+    )
+
+
+@step(
+    "1.2", "What answers", name="reachability", role=Role.GROUND, unit="systems answer",
+    source="$minio_endpoint, " + ", ".join(f"${name}_url" for name in HTTP_SYSTEMS),
+    threshold="a system does not answer; Grafana, probe and notification sink may be away",
+)  # fmt: skip
+def _read_reachability(inv: Investigation) -> Outcome:
+    c = inv.clients
+
+    def ask_store() -> str:
+        live = c.store.check_live()
+        if not live.is_live:
+            raise ConnectionRefusedClientError(live.reason, system="store")
+        return live.how
+
+    systems = {name: getattr(c, name).check_reachable for name in HTTP_SYSTEMS}
+    services = {"services": lambda: f"{len(c.services.list_services())} services"}
+    questions = {"store": ask_store, **systems, **services}
+    optional_last = sorted(questions.items(), key=lambda question: question[0] in _OPTIONAL)
+    answers = _ask_all(dict(optional_last))
+    addresses = {name: getattr(c, name).url or "not configured" for name in HTTP_SYSTEMS} | {
+        "store": inv.settings.minio_endpoint,
+        "services": inv.settings.runbook_services,
+    }
+    silent = [a.system for a in answers if a.error and a.system not in _OPTIONAL]
+    absent = [a.system for a in answers if a.error and a.system in _OPTIONAL]
+    reason = f"no answer from {', '.join(silent)}" if silent else "every needed system answers"
+    judge = breach if silent else ok
+    return judge(
+        reason + (f"; without {', '.join(absent)}" if absent else ""),
+        value=f"{sum(not a.error for a in answers)} of {len(answers)}",
+        rows=[
+            {
+                "system": a.system,
+                "address": addresses[a.system],
+                "answer": a.value,
+                "error": a.error,
+                "ms": a.elapsed_ms,
+            }
+            for a in answers
+        ],
+    )
+
+
+@step(
+    "1.3", "Permissions on the store", name="permissions", role=Role.GROUND,
+    source="$minio_endpoint/$fulfillment_bucket", threshold="a right is denied",
+)  # fmt: skip
+def _read_permissions(inv: Investigation) -> Outcome:
+    found = inv.clients.store.read_permissions(inv.settings.pending_prefix)
+    rights = {name: getattr(found, name) for name in ("list", "read", "write", "delete")}
+    untold = ", ".join(name for name, allowed in rights.items() if allowed is None)
+    seen: Seen = {
+        "value": ", ".join(name for name, allowed in rights.items() if allowed) or "none",
+        "rows": [
+            {"right": name, "allowed": allowed, "reason": found.reasons.get(name, "")}
+            for name, allowed in rights.items()
+        ],
+    }
+    if denied := [name for name, allowed in rights.items() if allowed is False]:
+        return breach(f"denied: {', '.join(denied)}", seen)
+    if found.list is None or found.read is None:
+        return unknown(f"cannot be told: {untold}", seen)
+    tried = f"; {untold} cannot be told without writing: the plan tries them" if untold else ""
+    return ok(f"what is needed to look is allowed{tried}", seen)
+
+
+@step(
+    "1.4", "Clock skew", name="clock skew", role=Role.GROUND, unit="s",
+    source="Date header of every system",
+    threshold=f"more than {MAX_SKEW_S:g} s from this machine's clock",
+)  # fmt: skip
+def read_clocks(inv: Investigation) -> Outcome:
+    """Compare every system's clock with ours, each by its ``Date`` header."""
+
+    def ask(name: str) -> float:
+        client = getattr(inv.clients, name)
+        if not client.url:
+            raise ConnectionRefusedClientError("not configured")
+        before = inv.now()
+        theirs = client.read_clock()
+        ours = before + (inv.now() - before) / 2
+        # The header tells whole seconds, cut off: half a second is added back.
+        return float((theirs - ours + timedelta(seconds=0.5)).total_seconds())
+
+    asked = {name: partial(ask, name) for name in HTTP_SYSTEMS if name != "grafana"}
+    answers = _ask_all({"store": lambda: inv.clients.store.read_clock_skew_s(), **asked})
+    known = {a.system: float(a.value) for a in answers if not a.error}
+    wrong = {name: skew for name, skew in known.items() if abs(skew) > MAX_SKEW_S}
+    told: Json = ", ".join(sorted(wrong)) if wrong else (False if known else None)
+    seen: Seen = {
+        "value": round(known[max(known, key=lambda n: abs(known[n]))], 1) if known else None,
+        "rows": [{"system": a.system, "skew_s": a.value, "error": a.error} for a in answers],
+        "observations": {"clock_skewed": told, "clock_skews_s": known},
+    }
+    if wrong:
+        return breach("; ".join(f"{n} is {skew:+.0f} s off" for n, skew in wrong.items()), seen)
+    if not known:
+        return unknown("no system told its time", seen)
+    return ok(f"{len(known)} of {len(answers)} systems agree with this clock", seen)
+
+
+@step(
+    "1.5", "Releases that are not finished, or wait for a person's word",
+    name="unfinished releases", role=Role.GROUND, unit="releases",
+    source="the bucket's records under .runbook/releases/",
+    threshold="a release is not finished, or unproven",
+)  # fmt: skip
+def read_unfinished(inv: Investigation) -> Outcome:
+    """Look into the bucket's own records: every machine sees the same."""
+    try:
+        rows = list_unfinished(inv.clients)
+    except MoveError as error:
+        raise BadAnswerError(str(error), system="object store") from error
+    said = "; ".join(f"{r['plan']} ({r['rows']} objects) {r['state']}: {r['way_on']}" for r in rows)
+    judge = breach if rows else ok
+    return judge(
+        said or "every release of this bucket is finished",
+        value=len(rows),
+        rows=rows,
+        columns=("plan", "by", "state", "rows", "way_on"),
+    )
+
+
+STEPS = {
+    s.id: s
+    for s in (
+        _read_environment,
+        _read_reachability,
+        _read_permissions,
+        read_clocks,
+        read_unfinished,
+    )
+}
+ACTIONS: dict[str, ActionStep] = {}
+
+
+def conclude(inv: Investigation) -> Conclusion:
+    """Say whether the ground is firm: this section judges no symptom."""
+    readings = inv.latest()
+    bad = [readings[s] for s in STEPS if s in readings and readings[s].status is not Status.OK]
+    missing = find_unknown(STEPS, readings)
+    return Conclusion(
+        section=NAME,
+        verdict=Verdict.UNKNOWN if bad or missing else Verdict.HEALTHY,
+        summary="; ".join(f"{r.step} {r.reason}" for r in bad)
+        or ("not everything was read" if missing else "everything needed answers and agrees"),
+        unknown_steps=missing,
+    )

@@ -1,0 +1,141 @@
+"""Step 6.5: did lag and backlog come down, by samples that are newer than the action."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from statistics import median
+
+from runbook_lib.fields import parse_duration
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import ClearTime, Line, Plot, Role, Status, format_time, parse_time
+from runbook_lib.section import Outcome, Seen, attempt, breach, ok, step, unknown
+
+from ..analysis.clear_time import compute_clear_time
+from ..analysis.verdict import Recovery, compute_recovery
+from ..clients.prometheus import AlertRule
+from .backlog_listing import read_waiting
+from .detection import ALERT, ALERTS, LAG, REFRESH, is_drill
+from .root_cause.worker_metrics import BACKLOG
+from .samples import one_series, to_points
+
+__all__ = ["read_recovery"]
+
+_INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
+
+
+@step(
+    "6.5", "Lag under 5 in two samples after the action, backlog at its baseline",
+    name="recovery", role=Role.RECOVERY, unit="min",
+    source=f"$prometheus_url {LAG}; listing of $pending_prefix",
+    threshold="not under $recovered_minutes min in $recovered_scrapes samples after the action, "
+    "or backlog over its baseline",
+)  # fmt: skip
+def read_recovery(inv: Investigation) -> Outcome:
+    """Watch the lag until enough samples after the action are low, or the time is over.
+
+    A sample counts when the exporter's refresh behind it is later than the last action (or, with
+    none, than the opening of the incident).
+    """
+    settings, prometheus = inv.settings, inv.clients.prometheus
+    action_at = inv.journal.last_applied_at or parse_time(str(inv.incident.facts["opened_at"]))
+    recovery = _watch(inv, action_at)
+    waiting = read_waiting(inv)
+    listed = len(waiting.of("real"))
+    baseline, baseline_text = _read_baseline(inv, action_at)
+    drawn = one_series(prometheus.query_samples(LAG, inv.window.total_seconds()))
+    seen: Seen = {
+        "value": recovery.last_value,
+        "threshold": f"not under {settings.recovered_minutes:g} min in "
+        f"{settings.recovered_scrapes} samples after {format_time(action_at)}, "
+        "or backlog over its baseline",
+        "plot": Plot(
+            kind="recovery",
+            threshold=settings.recovered_minutes,
+            lines=(Line(name="lag", points=to_points(drawn)),),
+            marks=((action_at, "last action"),),
+        ),
+        "clear": attempt(lambda: _predict(inv, recovery.first_good_at or action_at))[0],
+    }
+    said = f"{waiting.describe(settings.lag_threshold_minutes)}; {baseline_text}"
+    is_over = baseline is not None and listed > baseline + max(5, baseline / 5)
+    if waiting.overdue("real", settings.lag_threshold_minutes):
+        return breach(f"{recovery.reason}; {said}", seen)
+    if recovery.status is Status.OK and is_over:
+        over = f"{listed} objects still wait, the baseline is {baseline:.0f}"
+        return unknown(f"{recovery.reason}; {over}; {said}", seen)
+    judge = {Status.OK: ok, Status.BREACH: breach, Status.UNKNOWN: unknown}[recovery.status]
+    return judge(f"{recovery.reason}; {said}", seen)
+
+
+def _watch(inv: Investigation, action_at: datetime) -> Recovery:
+    wait_s = float(getattr(inv.parameters, "wait_s", 0))
+    until = inv.now() + timedelta(seconds=wait_s)
+    recovery = _compute(inv, action_at)
+    while recovery.status is not Status.OK and inv.now() < until:
+        inv.sleep(1.0)
+        recovery = _compute(inv, action_at)
+    return recovery
+
+
+def _compute(inv: Investigation, action_at: datetime) -> Recovery:
+    prometheus = inv.clients.prometheus
+    window_s = max(60.0, (inv.now() - action_at).total_seconds() + 60)
+    samples = one_series(prometheus.query_samples(LAG, window_s))
+    refreshes = one_series(prometheus.query_samples(REFRESH, window_s))
+    return compute_recovery(
+        [(s.at, s.value) for s in samples],
+        [(s.at, s.value) for s in refreshes],
+        action_at,
+        inv.settings.recovered_minutes,
+        inv.settings.recovered_scrapes,
+    )
+
+
+def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | None, str]:
+    """Return how many objects wait when all is well.
+
+    In a drill the reading of its steady state, else the median of the hour before the trouble.
+    """
+    if inv.incident.facts.get("drill_id"):
+        for _, reading in inv.journal.readings:
+            if reading.role is Role.BACKLOG and isinstance(value := reading.value, int | float):
+                return float(value), f"baseline {value:.0f} (steady state of the drill)"
+    began = inv.journal.since() or action_at
+    metric = f"sum({BACKLOG % inv.settings.pending_prefix})"
+    found, _ = attempt(
+        lambda: inv.clients.prometheus.query_range(metric, began - timedelta(hours=1), began, 30)
+    )
+    values = [s.value for s in one_series(found or ())]
+    if not values:
+        return None, "the baseline is unknown"
+    return median(values), f"baseline {median(values):.0f} (median of the hour before)"
+
+
+def _predict(inv: Investigation, fixed_at: datetime) -> ClearTime | None:
+    """Predict when the firing alerts clear; None when an interval is not told."""
+    prometheus = inv.clients.prometheus
+    firing = {a.name for a in prometheus.list_alerts() if not is_drill(a.labels)}
+    names = firing & set(ALERTS) or {ALERT}
+    rules = [r for r in prometheus.list_rules() if r.name in names and not is_drill(r.labels)]
+    refresh = prometheus.query(_INTERVAL)
+    targets = [t for t in prometheus.list_targets() if t.job == "artifact-exporter"]
+    if not rules or not refresh or not targets:
+        return None
+    try:
+        return compute_clear_time(
+            fixed_at=fixed_at,
+            refresh_interval_s=refresh[0].samples[-1].value,
+            scrape_interval_s=targets[0].scrape_interval_s,
+            evaluation_interval_s=max(r.group_interval_s for r in rules),
+            keep_firing_for_s=max(r.keep_firing_for_s + _find_memory_s(r) for r in rules),
+            group_interval_s=inv.clients.alertmanager.read_group_timing()[1],
+        )
+    except ValueError:
+        return None
+
+
+def _find_memory_s(rule: AlertRule) -> float:
+    """Return for how long a rule still sees what is over: the window of its ``increase``."""
+    found = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", rule.query)
+    return parse_duration(found[1]) if found else 0.0

@@ -1,0 +1,148 @@
+"""Section 6: release, repair, clean up, and prove that it helped. Every change is planned first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import (
+    Cause,
+    CauseStatus,
+    Conclusion,
+    Finding,
+    Reading,
+    Status,
+    Verdict,
+    parse_time,
+)
+from runbook_lib.section import SectionParameters, find_unknown
+
+from ..analysis.causes import CAUSES
+from ..analysis.verdict import compute_verdict
+from . import purpose, root_cause
+from .actions import ACTIONS
+from .detection import compute_symptom_verdict, read_alert, read_backlog_objects
+from .immediate import read_store_health
+from .plan_effect import read_plan_effect
+from .recovery import read_recovery
+from .root_cause.steps import read_worker
+
+__all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude"]
+
+NAME = "06_remediation"
+TITLE = "Remediation"
+
+
+class Parameters(SectionParameters):
+    """Parameters of section 6."""
+
+    plan: str = Field("", description="ids of plans to carry out, comma-separated")
+    approve: str = Field("", description="SHA-256 of the approved plans, comma-separated")
+    way: Literal["auto", "release", "retrigger", "none"] = Field(
+        "auto", description="6.1: auto re-triggers the worker when it can run, else moves"
+    )
+    prefix: str = Field("", description="6.1: release from; empty: PENDING_PREFIX")
+    to: str = Field("", description="6.1: release to; empty: READY_PREFIX")
+    match: str = Field("", description="6.1: shell pattern of names; empty: RELEASE_MATCH")
+    older_than_minutes: float = Field(0, ge=0, description="6.1: leave out what waits less, min")
+    limit: int = Field(0, ge=0, le=100_000, description="6.1: release at most so many; 0: all")
+    only_orders: str = Field("", description="6.1: only these orders, comma-separated")
+    undo: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,150}$",
+        description="6.1.1: id of the release to take back; empty: none",
+    )
+    settle: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,150}$",
+        description="6.1.2: id of the release to settle; empty: none",
+    )
+    settle_word: Literal["", "taken", "not_taken"] = Field(
+        "", description="6.1.2: what became of them: taken, or not_taken"
+    )
+    settle_keys: str = Field("", description="6.1.2: only these keys, comma-separated; empty: all")
+    service_action: Literal["auto", "none", "start", "restart", "resume", "unpause"] = Field(
+        "auto", description="6.2: auto takes what section 5 found"
+    )
+    service: str = Field("", description="6.2: name of the service; empty: the worker's")
+    drill_id: str = Field("", description="6.3: only this drill's objects; empty: every drill's")
+    wait_s: float = Field(30, ge=0, le=900, description="6.5: wait for samples at most, in seconds")
+
+
+STEPS = {
+    **root_cause.STEPS,
+    **{s.id: s for s in (purpose.read_unfinished, read_plan_effect, read_recovery)},
+}
+_NO_EVIDENCE = (read_plan_effect.id, purpose.read_unfinished.id)
+
+
+def conclude(inv: Investigation) -> Conclusion:
+    """Say whether it is fixed: by readings that are newer than the last action."""
+    last = inv.journal.last_applied
+    action = last[0] if last else None
+    latest = {s: r for s, r in inv.latest().items() if s in STEPS}
+    readings = {s: r for s, r in latest.items() if not action or r.seq > action.seq}
+    findings = root_cause.find_causes(readings)
+    recovery = readings.get(read_recovery.id)
+    clear = recovery.clear if recovery else None
+    if action is None:
+        verdict = compute_symptom_verdict(STEPS, readings)
+        supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
+        summary = f"nothing was changed; {verdict}" + "".join(f"; {f.name}" for f in supported)
+    else:
+        found = compute_verdict(
+            symptoms={
+                s.id: readings[s.id].status if s.id in readings else Status.UNKNOWN
+                for s in (read_recovery, read_backlog_objects, read_store_health)
+            },
+            causes=_pick_causes(inv, findings),
+            alert_state=_get_alert_state(readings),
+            now=inv.now(),
+            clear=clear,
+            worker_moving=_is_moving(readings, action.at),
+        )
+        verdict, summary = found.verdict, found.reason
+    timeline, missing = root_cause.build_timeline(inv, findings)
+    return Conclusion(
+        section=NAME,
+        verdict=verdict,
+        summary=summary,
+        findings=findings,
+        # what a plan would change is no evidence of what it did change
+        unknown_steps=find_unknown([s for s in STEPS if s not in _NO_EVIDENCE], readings),
+        timeline=timeline,
+        timeline_without=missing,
+        clear=clear if verdict is Verdict.FIXED_ALERT_DECAYING else None,
+    )
+
+
+def _pick_causes(inv: Investigation, findings: tuple[Finding, ...]) -> dict[Cause, CauseStatus]:
+    """Return the causes to judge by: those that are supported now, or were before.
+
+    A cause that nobody ever supported says nothing by being undecided, and one that stops
+    no label counts only if it was the incident's. Without any, what was refuted says that no
+    cause is left.
+    """
+    before = {finding.name for finding in inv.journal.causes()}
+    now = {f.name: f.status for f in findings}
+    picked = {
+        c: s
+        for c, s in now.items()
+        if c in before or (s is CauseStatus.SUPPORTED and CAUSES[c].stops_labels)
+    }
+    return picked or {c: s for c, s in now.items() if s is CauseStatus.REFUTED}
+
+
+def _get_alert_state(readings: Mapping[str, Reading]) -> str | None:
+    alert = readings.get(read_alert.id)
+    return alert.observations.get("alert_state") if alert else None
+
+
+def _is_moving(readings: Mapping[str, Reading], action_at: datetime) -> bool | None:
+    worker = readings.get(read_worker.id)
+    text = worker.observations.get("worker_last_move") if worker else None
+    return None if text is None else parse_time(text) > action_at

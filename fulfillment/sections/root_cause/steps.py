@@ -1,0 +1,354 @@
+"""Steps 5.1 to 5.4: worker and carrier, room in the store, pipeline, prefix and credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import takewhile
+
+from runbook_lib.errors import ClientError, NotFoundError
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import Cause, DrainForecast, Json, Plot, Role, format_time
+from runbook_lib.section import Outcome, Seen, attempt, breach, ok, step, unknown
+
+from ...analysis.causes import STORE_SERVICES
+from ...analysis.drain_forecast import compute_backlog
+from ...clients.fulfillment import WorkerState
+from ...clients.services import ServiceState
+from ..samples import one_series, read_range
+from .timeline import read_events
+from .worker_metrics import (
+    BACKLOG,
+    WorkerMetrics,
+    draw_throughput,
+    read_logged_reasons,
+    read_rates,
+    read_worker_metrics,
+)
+
+__all__ = ["read_configuration", "read_pipeline", "read_room", "read_worker"]
+
+_STILL_S = 15.0
+_UNKNOWN_GAP_STILL_S = 300.0
+_BAD_SHARE = 0.2
+_FRESH_S = 120.0
+_UP = 'up{job="artifact-exporter"}'
+_LATENCY = (
+    "histogram_quantile(0.95, sum by (le, outcome) "
+    "(rate(fulfillment_carrier_request_seconds_bucket[1m])))"
+)
+_TIME_OUT = "SERVICE_CARRIER_TIMEOUT_S"
+_SUPPORT_FAILURES = "sum(increase(support_timeline_collection_failures_total[1m]))"
+_LOW_BYTES = 2 * 2**30
+_WRITES = ("storage_full", "store_unreachable")
+_REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
+
+
+@step(
+    "5.1", "Worker does not move labels, or the carrier times out", name="worker and carrier",
+    role=Role.CAUSE, source="$fulfillment_url/fulfillment/worker; its counters; services; log",
+    threshold=f"stopped, paused, still, or over {_BAD_SHARE:.0%} of carrier requests fail",
+)  # fmt: skip
+def read_worker(inv: Investigation) -> Outcome:
+    """Read services, worker and carrier as far as each can be read; unknown when none can."""
+    service = inv.settings.worker_service
+    states = attempt(lambda: inv.clients.services.list_services())[0] or []
+    worker, answers, worker_error = _read_state(inv)
+    counted, count_error = attempt(lambda: read_worker_metrics(inv))
+    metrics = counted or WorkerMetrics("no counters")
+    own = next((s for s in states if s.name == service), None)
+    # One that is just starting neither runs nor is stopped: the next look tells.
+    running = None if own is None or own.state.upper() == "STARTING" else own.running
+    still = _watch(inv, worker, metrics.run_gap_s) if worker else None
+    timeouts, errors = metrics.share("timeout"), metrics.share("error")
+    problems = [
+        text
+        for bad, text in (
+            (running is False, f"{service} does not run"),
+            (running and answers is False, f"its API does not answer: {worker_error}"),
+            (worker is not None and worker.paused, "the worker is paused"),
+            (still, "the worker begins no new pass"),
+            ((timeouts or 0) > _BAD_SHARE, f"{timeouts or 0:.0%} of carrier requests time out"),
+            ((errors or 0) > _BAD_SHARE, f"{errors or 0:.0%} of carrier requests fail"),
+        )
+        if bad
+    ]
+    watchers, blind_since = _read_watchers(inv, states)
+    latency, _ = attempt(lambda: read_range(inv, _LATENCY, labels=("outcome",)))
+    events, without = read_events(inv)
+    since = {
+        Cause.STORE_DOWN: _find_stop(states, STORE_SERVICES),
+        Cause.WORKER_STOPPED: own.since if own and not own.running else None,
+        Cause.BAD_PREFIX: own.since if own and own.running else None,
+        Cause.WORKER_STUCK: worker.last_run_at if worker else None,
+        Cause.SUPPORT_DOWN: _find_stop(states, [s.name for s in states if "support" in s.name]),
+        Cause.METRICS_BLIND: blind_since,
+    }
+    seen: Seen = {
+        "value": "; ".join(problems) or None,
+        "source": f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
+        "rows": [_to_row(s) for s in states],
+        "facts": worker.raw if worker else {},
+        "plot": Plot(kind="carrier", lines=latency or (), threshold=_read_time_out(inv)),
+        "events": events,
+        "events_without": without,
+        "first_seen": metrics.first_seen() | {c: at for c, at in since.items() if at},
+        "observations": {
+            "worker_running": running,
+            "worker_answers": answers,
+            "worker_paused": worker.paused if worker else None,
+            "worker_stands_still": still,
+            "worker_last_move": format_time(worker.last_move_at)
+            if worker and worker.last_move_at
+            else None,
+            "carrier_timeout_share": timeouts,
+            "carrier_error_share": errors,
+            "surplus_objects": metrics.surplus,
+            "drain_per_minute": metrics.drained,
+            **read_logged_reasons(inv, "carrier_timeout", "carrier_error"),
+            **watchers,
+        },
+    }
+    if problems:
+        down = ", ".join(s.name for s in states if not s.running)
+        return breach("; ".join(problems) + (f"; not running: {down}" if down else ""), seen)
+    if worker is None or counted is None or still is None:
+        return unknown(worker_error or count_error or "no pass could be seen", seen)
+    reason = "the worker runs its passes and the carrier answers it"
+    return ok(reason, seen, value="working")
+
+
+def _find_stop(states: Sequence[ServiceState], names: Sequence[str]) -> datetime | None:
+    """Return since when the first of some services is stopped, if one is."""
+    return next((s.since for s in states if s.name in names and not s.running), None)
+
+
+def _read_state(inv: Investigation) -> tuple[WorkerState | None, bool, str]:
+    try:
+        return inv.clients.fulfillment.read_worker(), True, ""
+    except NotFoundError:
+        return None, True, "the service has no API for its worker"
+    except ClientError as error:
+        return None, False, str(error)
+
+
+def _watch(inv: Investigation, worker: WorkerState, gap_s: float | None) -> bool | None:
+    """Tell whether the worker stands still, by its own clock; look on for up to 15 s if unsure."""
+    limit_s = _UNKNOWN_GAP_STILL_S if gap_s is None else max(_STILL_S, 6 * gap_s)
+    fulfillment, before = inv.clients.fulfillment, worker.last_run_at
+    if before is None:
+        return None
+
+    def read_age_s(at: datetime) -> float:
+        return (fulfillment.read_clock() - at).total_seconds()
+
+    try:
+        if (age_s := read_age_s(before)) > limit_s:
+            return True
+        waited_s = 0.0
+        while age_s > min(5.0, limit_s / 2) and waited_s < _STILL_S:
+            inv.sleep(1.0)
+            waited_s += 1.0
+            now_at = fulfillment.read_worker().last_run_at
+            if now_at is not None and now_at > before:
+                return False
+            if read_age_s(before) > limit_s:
+                return True
+    except ClientError:
+        return None
+    return False if waited_s < _STILL_S else None
+
+
+def _read_watchers(
+    inv: Investigation, states: Sequence[ServiceState]
+) -> tuple[dict[str, Json], datetime | None]:
+    """Observe Prometheus, the exporter and support, which see the labels for us.
+
+    Returns
+    -------
+    The observations, and since when the exporter is not scraped, if it is not.
+    """
+    prometheus, window_s = inv.clients.prometheus, inv.window.total_seconds()
+    seen, _ = attempt(lambda: one_series(prometheus.query_samples(_UP, window_s)))
+    # An exporter that moved leaves a series behind: only the newest scrape speaks of now.
+    is_fresh = seen and (inv.now() - seen[-1].at).total_seconds() < _FRESH_S
+    is_up = seen[-1].value == 1 if seen and is_fresh else None
+    last_up = max((s.at for s in seen or () if s.value == 1), default=None)
+    health, _ = attempt(inv.clients.support.read_health)
+    failures, _ = attempt(lambda: prometheus.query(_SUPPORT_FAILURES))
+    return {
+        "services_down": [s.name for s in states if not s.running],
+        "prometheus_answers": seen is not None,
+        "exporter_up": is_up,
+        "support_answers": health is not None,
+        "support_failures": failures[0].samples[-1].value if failures and health else None,
+    }, last_up if is_up is False else None
+
+
+def _read_time_out(inv: Investigation) -> float | None:
+    """Return how long the worker waits for the carrier, in seconds; None when it is not told."""
+    try:
+        told = inv.clients.services.read_effective_settings(inv.settings.worker_service)
+        return float(told[_TIME_OUT])
+    except (ClientError, KeyError, ValueError):
+        return None
+
+
+def _to_row(state: ServiceState) -> dict[str, Json]:
+    return {
+        "service": state.name,
+        "running": state.running,
+        "state": state.state,
+        "since": format_time(state.since) if state.since else None,
+        "exit_code": state.exit_code,
+    }
+
+
+@step(
+    "5.2", "The store is full", name="room in the store", role=Role.CAUSE, unit="refused writes",
+    source="failed writes by reason; $minio_endpoint capacity",
+    threshold="a write refused for want of room, or under 2 GiB free",
+)  # fmt: skip
+def read_room(inv: Investigation) -> Outcome:
+    """Tell whether the store has room: refused writes counted, told by the log, and free bytes."""
+    metrics = read_worker_metrics(inv)
+    free, _ = attempt(lambda: inv.clients.store.read_free_bytes())
+    refused = metrics.recent.get("storage_full", 0.0)
+    seen: Seen = {
+        "value": refused if metrics.recent else None,
+        "source": f"{metrics.source}{{reason=storage_full}}; {inv.clients.store.endpoint} capacity",
+        "observations": {
+            "store_free_bytes": free,
+            **metrics.failures(*_WRITES),
+            **read_logged_reasons(inv, *_WRITES),
+        },
+    }
+    if refused:
+        return breach(f"{refused:.0f} writes were refused for want of room", seen)
+    if free is not None and free < _LOW_BYTES:
+        return breach(f"only {free / 2**20:.0f} MiB are free", seen)
+    if not metrics.recent:
+        return unknown("the worker counts no failures by reason", seen)
+    untold = "; the store does not tell its free capacity" if free is None else ""
+    return ok(f"no write was refused for want of room just now{untold}", seen)
+
+
+@step(
+    "5.3", "The pipeline is stopped", name="pipeline", role=Role.CAUSE,
+    source="$pipeline_url/api/v2/dags/$pipeline_dag_id",
+    threshold="paused, import errors, file gone, or the newest run failed",
+)  # fmt: skip
+def read_pipeline(inv: Investigation) -> Outcome:
+    """Tell whether the DAG that releases labels runs, and how fast labels come and leave."""
+    dag, runs = inv.clients.pipeline.read_dag(), inv.clients.pipeline.list_runs(limit=10)
+    ended = [run for run in runs if run.state in ("success", "failed")]
+    failed = list(takewhile(lambda run: run.state == "failed", ended))
+    is_broken = dag.has_import_errors or dag.is_stale
+    # Nobody tells when a DAG was paused: not before its newest run.
+    since = {
+        Cause.PIPELINE_FAILING: failed[-1].started_at if failed else None,
+        Cause.PIPELINE_PAUSED: runs[0].started_at if runs else None,
+    }
+    lines, _ = attempt(lambda: draw_throughput(inv))
+    seen: Seen = {
+        "value": "paused" if dag.is_paused else (ended[0].state if ended else "no run"),
+        "rows": [
+            {
+                "run": run.id,
+                "state": run.state,
+                "started": format_time(run.started_at) if run.started_at else None,
+                "ended": format_time(run.ended_at) if run.ended_at else None,
+            }
+            for run in runs
+        ],
+        "plot": Plot(kind="flow", lines=lines or ()),
+        "forecast": attempt(lambda: _forecast(inv))[0],
+        "first_seen": {cause: at for cause, at in since.items() if at},
+        "observations": {
+            "dag_paused": dag.is_paused,
+            "dag_import_errors": is_broken,
+            # Old runs of a DAG that cannot be loaded say nothing about new ones.
+            "dag_failed_runs": len(failed) if ended and not is_broken else None,
+        },
+    }
+    if dag.is_paused:
+        return breach(f"the DAG {dag.id} is paused", seen)
+    if dag.has_import_errors:
+        return breach(f"the DAG {dag.id} has import errors", seen)
+    if dag.is_stale:
+        return breach(f"the file of DAG {dag.id} is gone: no run is scheduled", seen)
+    if failed:
+        return breach(f"its last {len(failed)} runs failed", seen)
+    if not ended:
+        return unknown("no run has ended yet", seen)
+    return ok("not paused, and the newest run succeeded", seen)
+
+
+def _forecast(inv: Investigation) -> DrainForecast:
+    rates = read_rates(inv)
+    waiting = inv.clients.prometheus.query(f"sum({BACKLOG % inv.settings.pending_prefix})")
+    found = compute_backlog(
+        objects=waiting[0].samples[-1].value if waiting else None,
+        oldest_minutes=None,
+        arrival=rates["arrival"],
+        drain=rates["drain"],
+    )
+    return DrainForecast(
+        arrival_per_min=round(found.arrival.per_minute, 2) if found.arrival else None,
+        drain_per_min=round(found.drain.per_minute, 2) if found.drain else None,
+        empty_in_minutes=round(found.minutes_to_empty, 1) if found.minutes_to_empty else None,
+        text=f"{found.outlook}: {found.reason}",
+    )
+
+
+@step(
+    "5.4", "Wrong prefix or credentials", name="prefix and credentials", role=Role.CAUSE,
+    source="$fulfillment_url/fulfillment/worker; settings of $worker_service; its counters",
+    threshold="it has another prefix or bucket, or requests are denied",
+)  # fmt: skip
+def read_configuration(inv: Investigation) -> Outcome:
+    """Compare where the worker works and with which credentials against the runbook's settings."""
+    service = inv.settings.worker_service
+    worker, _, worker_error = _read_state(inv)
+    told, told_error = attempt(lambda: inv.clients.services.read_effective_settings(service))
+    counted, count_error = attempt(lambda: read_worker_metrics(inv))
+    effective, metrics = told or {}, counted or WorkerMetrics("no counters")
+    # The worker's own word counts more than its environment.
+    rows: list[dict[str, Json]] = [
+        {"setting": name, "worker": found, "runbook": getattr(inv.settings, setting)}
+        for name, setting in (
+            ("bucket", "fulfillment_bucket"),
+            ("pending_prefix", "pending_prefix"),
+            ("ready_prefix", "ready_prefix"),
+        )
+        if (found := getattr(worker, name, "") or effective.get(setting.upper()))
+    ]
+    places = [
+        f"its {row['setting'].replace('_', ' ')} is {row['worker']!r}, not {row['runbook']!r}"
+        for row in rows
+        if row["worker"] != row["runbook"]
+    ]
+    word = effective.get("MINIO_ROOT_PASSWORD")
+    match = None if word is None else word == "equal to the store's"
+    refused = {r: n for r in _REFUSALS if (n := metrics.recent.get(r, 0.0))}
+    problems = [*places, *(f"{n:.0f} times {reason}" for reason, n in refused.items())]
+    if match is False and "bad_credentials" not in refused:
+        problems.append("its secret is not the one that the runbook uses")
+    seen: Seen = {
+        "value": "; ".join(problems) or None,
+        "source": f"{inv.clients.fulfillment.url}/fulfillment/worker; settings of {service}; "
+        f"{metrics.source}",
+        "rows": rows,
+        "observations": {
+            "worker_place": "; ".join(places) if rows else None,
+            "credentials_match": match,
+            **metrics.failures(*_REFUSALS),
+            **read_logged_reasons(inv, *_REFUSALS),
+        },
+    }
+    if problems:
+        return breach("; ".join(problems), seen)
+    if not rows or not metrics.recent:
+        errors = "; ".join(e for e in (worker_error, told_error, count_error) if e)
+        return unknown(errors or "nothing to compare", seen)
+    return ok("place and credentials are right, nothing is denied", seen, value="right")

@@ -1,0 +1,181 @@
+"""What happened, on one clock: alerts, turning points, restarts, errors, notices, our actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from runbook_lib.errors import ClientError
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import ActionPhase, Cause, CauseStatus, Event, Finding, Reading
+
+from ...analysis.log_groups import group_lines
+from ...analysis.timeline import (
+    find_first_errors,
+    find_state_changes,
+    find_turning_points,
+    merge_events,
+)
+from ...clients.prometheus import Series
+from ..detection import LAG
+from ..samples import one_series, scrape_interval_s
+from .worker_metrics import BACKLOG
+
+__all__ = ["build_timeline", "read_events"]
+
+_ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
+_MAX_LOG_LINES = 5000
+_MAX_OTHER_LINES = 1000
+#: Kinds of errors of one service: a broken one has hundreds.
+_MAX_KINDS = 12
+#: Whose clock a service's log has, where the name does not begin with it.
+_SYSTEMS = {"minio": "store", "synthetic-probe": "probe", "notification-sink": "notifications"}
+_MAX_EVENTS = 200
+_MAX_CHARS = 300
+#: A ``Date`` header tells whole seconds: a smaller difference proves nothing.
+_LEAST_SKEW_S = 2.0
+
+
+def read_events(inv: Investigation) -> tuple[list[Event], list[str]]:
+    """Read what happened in the window, each system by its own clock.
+
+    Returns
+    -------
+    Events, and what could not be read, in words.
+    """
+    readers: dict[str, Callable[[Investigation], Iterable[Event]]] = {
+        "alerts": _read_alerts,
+        "lag and backlog": _read_turns,
+        "restarts": _read_restarts,
+        "logs": _read_errors,
+        "notifications": _read_notices,
+    }
+    events, missing = list[Event](), list[str]()
+    for name, read in readers.items():
+        try:
+            events += read(inv)
+        except ClientError as error:
+            missing.append(f"{name}: {str(error)[:200]}")
+    merged = merge_events(events, since=inv.now() - inv.window, limit=_MAX_EVENTS)
+    return list(map(_shorten, merged)), missing
+
+
+def build_timeline(
+    inv: Investigation, findings: Iterable[Finding]
+) -> tuple[tuple[Event, ...], tuple[str, ...]]:
+    """Put the events of the newest readings and our actions on this machine's clock.
+
+    Returns
+    -------
+    Events, oldest first, and what could not be read. From the journal alone.
+    """
+    readings = inv.latest().values()
+    events = [event for r in readings for event in r.events]
+    merged = merge_events(
+        events, _find_signs(inv, findings), _read_actions(inv), _find_settings(inv, readings),
+        skews_s=_read_skews(readings), limit=_MAX_EVENTS,
+    )  # fmt: skip
+    return tuple(map(_shorten, merged)), tuple(w for r in readings for w in r.events_without)
+
+
+def _shorten(event: Event) -> Event:
+    return replace(event, text=" ".join(event.text.split())[:_MAX_CHARS])
+
+
+def _query(inv: Investigation, selector: str) -> list[Series]:
+    return inv.clients.prometheus.query_samples(selector, inv.window.total_seconds())
+
+
+def _read_alerts(inv: Investigation) -> Iterable[Event]:
+    for series in _query(inv, _ALERT_STATES):
+        name = f"{series.labels.get('alertname')} {series.labels.get('alertstate')}"
+        name += " (drill)" if series.labels.get("drill") == "true" else ""
+        points = [(s.at, s.value) for s in series.samples]
+        gap_s = 3 * scrape_interval_s(series.samples)
+        for event in find_state_changes(points, name=name, gap_s=gap_s, source="prometheus"):
+            yield Event(event.at, "alert", event.text, event.source)
+
+
+def _read_turns(inv: Investigation) -> Iterable[Event]:
+    limit = inv.settings.lag_threshold_minutes
+    lag = [(s.at, round(s.value, 1)) for s in one_series(_query(inv, LAG))]
+    yield from find_turning_points(lag, limit, name="lag", unit="min", source="prometheus")
+    prefix = inv.settings.pending_prefix
+    backlog = [(s.at, s.value) for s in one_series(_query(inv, BACKLOG % prefix))]
+    usual = sorted(value for _, value in backlog)[len(backlog) // 2] if backlog else 0.0
+    yield from find_turning_points(
+        backlog, 2 * usual + 20, name="backlog", unit="objects", source="prometheus"
+    )
+
+
+def _read_restarts(inv: Investigation) -> Iterable[Event]:
+    """Return since when each service is as it is; those that start together are one event."""
+    together: dict[tuple[datetime, str], list[str]] = {}
+    for state in inv.clients.services.list_services():
+        if state.since is not None:
+            is_up = state.running or state.state.upper() == "STARTING"
+            what = "started" if is_up else f"stopped ({state.state})"
+            together.setdefault((state.since, what), []).append(state.name)
+    for (at, what), names in together.items():
+        yield Event(at, "restart", f"{', '.join(names)} {what}")
+
+
+def _read_errors(inv: Investigation) -> Iterable[Event]:
+    """Return the first error of each kind in every service's log, the worker's in full length."""
+    since, own = inv.now() - inv.window, inv.settings.worker_service
+    for name in dict.fromkeys([own, *(s.name for s in inv.clients.services.list_services())]):
+        limit = _MAX_LOG_LINES if name == own else _MAX_OTHER_LINES
+        try:
+            lines = inv.clients.services.read_logs(name, since=since, max_lines=limit)
+        except ClientError:
+            if name == own:
+                raise
+            continue  # one that never wrote a line has no log
+        groups = group_lines((line.at, line.text) for line in lines)
+        system = _SYSTEMS.get(name, name.partition("-")[0])
+        for event in find_first_errors(groups, source=system)[:_MAX_KINDS]:
+            yield event if name == own else replace(event, text=f"{name}: {event.text}")
+
+
+def _read_notices(inv: Investigation) -> Iterable[Event]:
+    if not inv.clients.notifications.url:
+        return
+    found = inv.clients.notifications.list_notifications(since=inv.now() - inv.window)
+    for n in found:
+        names = ", ".join(n.alertnames) + (" (drill)" if n.is_drill else "")
+        yield Event(
+            n.received_at, "notice", f"{n.channel} receives {names}: {n.status}", "notifications"
+        )
+
+
+def _read_actions(inv: Investigation) -> Iterable[Event]:
+    for entry, action in inv.journal.list_actions(ActionPhase.APPLIED):
+        yield Event(entry.at, "action", f"{action.step} {action.action} on {action.target}")
+    for entry in inv.journal.entries:
+        if entry.kind == "drill" and entry.data.get("event") in ("inject", "reverted"):
+            yield Event(entry.at, "drill", str(entry.data["event"]))
+
+
+def _find_signs(inv: Investigation, findings: Iterable[Finding]) -> list[Event]:
+    """Return the first sign of each cause that is supported, or was before."""
+    first: dict[Cause, datetime] = {}
+    for f in (*findings, *(f for _, c in inv.journal.conclusions for f in c.findings)):
+        if f.status is CauseStatus.SUPPORTED and f.first_seen:
+            first[f.name] = min(f.first_seen, first.get(f.name, f.first_seen))
+    return [Event(at, "cause", f"first sign of {name}") for name, at in first.items()]
+
+
+def _find_settings(inv: Investigation, readings: Iterable[Reading]) -> Iterable[Event]:
+    """Say since when the worker has wrong settings: since it started."""
+    wrong = [place for r in readings if (place := r.observations.get("worker_place"))]
+    since = [at for r in readings if (at := r.first_seen.get(Cause.BAD_PREFIX))]
+    if wrong and since:
+        text = f"{inv.settings.worker_service} runs since then, and {wrong[0]}"
+        yield Event(since[0], "configuration", text)
+
+
+def _read_skews(readings: Iterable[Reading]) -> dict[str, float]:
+    found = (r.observations.get("clock_skews_s", {}) for r in readings)
+    skews = {name: skew for told in found for name, skew in told.items()}
+    return {name: skew for name, skew in skews.items() if abs(skew) > _LEAST_SKEW_S}

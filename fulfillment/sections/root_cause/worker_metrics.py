@@ -1,0 +1,228 @@
+"""What the worker counts and logs: failures, carrier, labels that come and leave."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
+from statistics import median
+
+from runbook_lib.http import MetricSample
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import Cause, Json, Line
+from runbook_lib.section import attempt
+
+from ...analysis.causes import CAUSES
+from ...analysis.drain_forecast import Rate, compute_rate, sum_rates
+from ...clients.prometheus import Sample, Series
+from ..samples import compute_increase, first_increase, one_series, read_range, scrape_interval_s
+
+__all__ = [
+    "BACKLOG",
+    "WorkerMetrics",
+    "draw_throughput",
+    "read_logged_reasons",
+    "read_rates",
+    "read_worker_metrics",
+]
+
+#: Real objects that wait, by Prometheus; the prefix is filled in.
+BACKLOG = 'fulfillment_artifacts_backlog_objects{origin="real",prefix="%s"}'
+
+_FAILED = "fulfillment_artifacts_failed_total"
+_CARRIER = "fulfillment_carrier_request_seconds_count"
+_ARRIVED = "fulfillment_artifacts_arrived_total"
+_MOVED = "fulfillment_artifacts_moved_total"
+_LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
+_THROUGHPUT = {"arrival": _ARRIVED, "drain": _MOVED}
+_RATE_S = 120
+_RECENT_S = 30.0
+_FLOW_S = 300.0
+_BLIND_WAIT_S = 4.0
+#: What a log line says when a request failed for a reason; the service's own words come first.
+_LOG_SIGNS = {
+    "carrier_timeout": r"carrier_timeout|carrier\b.*\b(?:timed? ?out|no answer within)",
+    "carrier_error": r"carrier_error|carrier\b.*\b(?:5\d\d|server error|refused)",
+    "storage_full": r"storage_full|XMinioStorageFull|QuotaExceeded|no space left|quota exceeded",
+    "bad_credentials": r"bad_credentials|SignatureDoesNotMatch|InvalidAccessKeyId",
+    "access_denied": r"access_denied|AccessDenied|\bforbidden\b",
+    "store_unreachable": r"store_unreachable",
+    "no_such_bucket": r"no_such_bucket|NoSuchBucket",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerMetrics:
+    """Growth of the worker's counters, newest first things first.
+
+    Attributes
+    ----------
+    recent : failures by reason in the last half minute (or since our last action); empty when
+        they could not be read
+    carrier : carrier requests by outcome in the same time
+    surplus, drained : arrivals less moves in five minutes; moves in the last half minute
+    first : when each reason was first counted in the window
+    run_gap_s : the usual time between two passes of the worker
+    """
+
+    source: str
+    recent: dict[str, float] = field(default_factory=dict)
+    carrier: dict[str, float] = field(default_factory=dict)
+    surplus: float | None = None
+    drained: float | None = None
+    first: dict[str, datetime] = field(default_factory=dict)
+    run_gap_s: float | None = None
+
+    def share(self, outcome: str) -> float | None:
+        """Return an outcome's share of the carrier's answers; None when it was not asked twice."""
+        total = sum(self.carrier.values())
+        return round(self.carrier.get(outcome, 0) / total, 3) if total >= 2 else None
+
+    def first_seen(self) -> dict[Cause, datetime]:
+        """Return when the reasons that stand for causes were first counted."""
+        first = self.first
+        return {c: first[r.counted_as] for c, r in CAUSES.items() if r.counted_as in first}
+
+    def failures(self, *reasons: str) -> dict[str, Json]:
+        """Return the observations ``failures_<reason>``."""
+        return {f"failures_{r}": self.recent.get(r, 0.0) if self.recent else None for r in reasons}
+
+
+def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
+    """Read the worker's counters.
+
+    Raises
+    ------
+    ClientError
+        When neither Prometheus nor the service's own page can be read.
+
+    Notes
+    -----
+    Only reads. Without Prometheus the service's own ``/metrics`` is read twice, 4 s apart.
+    """
+    found, _ = attempt(lambda: _from_prometheus(inv))
+    return found or _from_service(inv)
+
+
+def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
+    prometheus, now = inv.clients.prometheus, inv.now()
+    failed = prometheus.query_samples(_FAILED, inv.window.total_seconds())
+    newest = [s.samples[-20:] for s in failed if s.samples]
+    interval_s = scrape_interval_s(newest[0]) if newest else 0
+    last = max((s[-1].at for s in newest), default=None)
+    if last is None or (now - last).total_seconds() > max(_RECENT_S, 4 * interval_s):
+        return None  # the service is not scraped: its old counts say nothing of now
+    floor = inv.journal.last_applied_at or now - timedelta(days=1)
+    recent = max(floor, now - timedelta(seconds=max(_RECENT_S, 4 * interval_s)))
+    flow = max(floor, now - timedelta(seconds=_FLOW_S))
+    moved = prometheus.query_samples(_MOVED, _FLOW_S)
+    arrived = prometheus.query_samples(_ARRIVED, _FLOW_S)
+    runs = sorted({s.value for s in one_series(prometheus.query_samples(_LAST_RUN, _FLOW_S))})
+    return WorkerMetrics(
+        source=f"{prometheus.url} {_FAILED}",
+        recent=_sum_by(failed, "reason", recent),
+        carrier=_sum_by(prometheus.query_samples(_CARRIER, _FLOW_S), "outcome", recent),
+        surplus=_sum(arrived, flow) - _sum(moved, flow) if arrived and moved else None,
+        drained=_sum(moved, recent) if moved else None,
+        first=_find_first(failed),
+        run_gap_s=median(b - a for a, b in pairwise(runs)) if len(runs) > 1 else None,
+    )
+
+
+def _from_service(inv: Investigation) -> WorkerMetrics:
+    service = inv.clients.fulfillment
+    before = service.read_metrics()
+    at = inv.now()
+    inv.sleep(_BLIND_WAIT_S)
+    pages = ((at, before), (inv.now(), service.read_metrics()))
+    failed, carrier = _pair(pages, _FAILED), _pair(pages, _CARRIER)
+    arrived, moved = _pair(pages, _ARRIVED), _pair(pages, _MOVED)
+    return WorkerMetrics(
+        source=f"{service.url}/metrics",
+        recent=_sum_by(failed, "reason", at),
+        carrier=_sum_by(carrier, "outcome", at),
+        surplus=_sum(arrived, at) - _sum(moved, at) if arrived and moved else None,
+        drained=_sum(moved, at) if moved else None,
+    )
+
+
+def _pair(pages: Iterable[tuple[datetime, list[MetricSample]]], name: str) -> list[Series]:
+    found: dict[tuple[tuple[str, str], ...], list[Sample]] = {}
+    for at, page in pages:
+        for sample in page:
+            if sample.name == name:
+                key = tuple(sorted(sample.labels.items()))
+                found.setdefault(key, []).append(Sample(at, sample.value))
+    return [Series(dict(key), tuple(samples)) for key, samples in found.items()]
+
+
+def _sum(series: Iterable[Series], since: datetime) -> float:
+    return sum(compute_increase(s.samples, since) for s in series)
+
+
+def _sum_by(series: Iterable[Series], label: str, since: datetime) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for one in series:
+        name = one.labels.get(label, "other")
+        found[name] = found.get(name, 0.0) + compute_increase(one.samples, since)
+    return found
+
+
+def _find_first(series: Iterable[Series]) -> dict[str, datetime]:
+    """Return since when each reason is counted: the present episode, not one before it."""
+    by_reason: dict[str, list[Sequence[Sample]]] = {}
+    for one in series:
+        by_reason.setdefault(one.labels.get("reason", "other"), []).append(one.samples)
+    found = {reason: first_increase(samples) for reason, samples in by_reason.items()}
+    return {reason: at for reason, at in found.items() if at is not None}
+
+
+def read_logged_reasons(inv: Investigation, *reasons: str) -> dict[str, Json]:
+    """Return the observations ``logged_<reason>`` from the worker's log of the last half minute.
+
+    All are None when the log cannot be read.
+    """
+    since = inv.now() - timedelta(seconds=_RECENT_S)
+    since = max(since, inv.journal.last_applied_at or since)
+    lines, _ = attempt(
+        lambda: inv.clients.services.read_logs(inv.settings.worker_service, since=since)
+    )
+
+    def is_told(reason: str) -> bool | None:
+        if lines is None:
+            return None
+        return any(re.search(_LOG_SIGNS[reason], line.text, re.I) for line in lines)
+
+    return {f"logged_{reason}": is_told(reason) for reason in reasons}
+
+
+def read_rates(inv: Investigation) -> dict[str, Rate | None]:
+    """Return the rates of ``arrival`` and ``drain``; None for what has too few samples.
+
+    Raises
+    ------
+    ClientError
+        When Prometheus does not answer.
+    """
+    found = {n: inv.clients.prometheus.query_samples(m, _RATE_S) for n, m in _THROUGHPUT.items()}
+    return {
+        name: sum_rates(compute_rate([(s.at, s.value) for s in one.samples]) for one in series)
+        for name, series in found.items()
+    }
+
+
+def draw_throughput(inv: Investigation) -> tuple[Line, ...]:
+    """Return arrival and drain per minute over the window, as lines of a plot.
+
+    Raises
+    ------
+    ClientError
+        When Prometheus does not answer.
+    """
+    return tuple(
+        line
+        for name, metric in _THROUGHPUT.items()
+        for line in read_range(inv, f"sum(rate({metric}[1m])) * 60", name=name)
+    )

@@ -1,0 +1,80 @@
+"""Small computations on samples that several steps need."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from statistics import median
+
+from runbook_lib.investigation import Investigation
+from runbook_lib.model import Line
+
+from ..clients.prometheus import Sample, Series
+
+__all__ = [
+    "compute_increase",
+    "first_increase",
+    "one_series",
+    "read_range",
+    "scrape_interval_s",
+    "to_points",
+]
+
+_MAX_POINTS = 200
+
+
+def one_series(series: Sequence[Series]) -> list[Sample]:
+    """Return the samples of all series in time order, without NaN."""
+    found = [s for one in series for s in one.samples if not math.isnan(s.value)]
+    return sorted(found, key=lambda s: s.at)
+
+
+def scrape_interval_s(samples: Sequence[Sample], *, default_s: float = 15) -> float:
+    """Return the usual time between two samples in seconds."""
+    gaps = [(b.at - a.at).total_seconds() for a, b in itertools.pairwise(samples)]
+    return median(gaps) if gaps else default_s
+
+
+def compute_increase(samples: Sequence[Sample], since: datetime) -> float:
+    """Return by how much a counter grew after ``since``; a reset counts from zero."""
+    return sum(grown for at, grown in _growths(samples) if at > since)
+
+
+def first_increase(series: Iterable[Sequence[Sample]], *, gap_s: float = 120) -> datetime | None:
+    """Return when the latest time of growth began: after all counters rested for ``gap_s``."""
+    grew = sorted(at for samples in series for at, grown in _growths(samples) if grown > 0)
+    began = last = None
+    for at in grew:
+        began = at if last is None or (at - last).total_seconds() > gap_s else began
+        last = at
+    return began
+
+
+def _growths(samples: Sequence[Sample]) -> Iterable[tuple[datetime, float]]:
+    for before, after in itertools.pairwise(samples):
+        step = after.value - before.value
+        yield after.at, after.value if step < 0 else step
+
+
+def to_points(samples: Sequence[Sample]) -> tuple[tuple[datetime, float], ...]:
+    """Return at most 200 points for a plot, the newest among them."""
+    every = max(1, math.ceil(len(samples) / _MAX_POINTS))
+    kept = [s for s in reversed(list(reversed(samples))[::every]) if math.isfinite(s.value)]
+    return tuple((s.at, round(s.value, 4)) for s in kept)
+
+
+def read_range(
+    inv: Investigation, promql: str, *, labels: Sequence[str] = (), name: str = ""
+) -> tuple[Line, ...]:
+    """Return an expression's series over the window for a plot, named by some labels."""
+    now, step_s = inv.now(), max(1.0, inv.window.total_seconds() / _MAX_POINTS)
+    found = inv.clients.prometheus.query_range(promql, now - inv.window, now, step_s)
+    return tuple(
+        Line(
+            name=" ".join(s.labels.get(label, "") for label in labels).strip() or name or promql,
+            points=to_points(s.samples),
+        )
+        for s in found[:20]
+    )

@@ -1,0 +1,348 @@
+"""HTTP systems: one bounded question, one bounded answer, one kind of error each."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import Any, ClassVar, Self, TypeVar, cast
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import certifi
+import urllib3
+from pydantic import TypeAdapter, ValidationError
+from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, TimeoutError  # noqa: A004
+
+from .errors import (
+    AccessDeniedError,
+    BadAnswerError,
+    ClientError,
+    ClientTimeoutError,
+    ConnectionRefusedClientError,
+    NotFoundError,
+    SettingsError,
+)
+from .model import Json
+from .redact import Redactor
+from .settings import Settings
+
+__all__ = ["HttpClient", "MetricSample"]
+
+T = TypeVar("T")
+
+_MAX_BODY_BYTES = 32 * 1024 * 1024
+_CHUNK_BYTES = 64 * 1024
+#: Kept open to one system; orders are asked for several at a time.
+_CONNECTIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSample:
+    """One line of a ``/metrics`` page."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpClient:
+    """Ask one HTTP system.
+
+    Parameters
+    ----------
+    url : where it is; may hold ``user:password@``, which no message ever shows. Empty: every
+        question is refused as "not configured"
+    timeout_s : for connecting and the first byte together, and again for the whole body
+    system : its name in messages, when it is not the class's own; ``<SYSTEM>_URL`` is its setting
+    token : sent as ``Authorization: Bearer``; goes before user and password
+    user, password : of basic authentication; these go before those in the address
+    ca_file : whom to trust, a PEM file; empty: certifi's list
+    proxy_url : ``http://[user:password@]host:port``; empty: none
+
+    Attributes
+    ----------
+    url : the address, without credentials; empty when it is not configured
+
+    Notes
+    -----
+    Follows no redirects, reads at most 32 MiB, retries nothing, and takes nothing from the shell:
+    no proxy, no certificates, no ``.netrc``.
+    """
+
+    SYSTEM: ClassVar[str] = ""
+    HEALTH: ClassVar[str] = "/health"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float,
+        system: str = "",
+        token: str = "",
+        user: str = "",
+        password: str = "",
+        ca_file: str = "",
+        proxy_url: str = "",
+    ) -> None:
+        self.system = system or self.SYSTEM
+        self._timeout_s = timeout_s
+        try:
+            parts = urlsplit(url.rstrip("/"))
+        except ValueError as error:
+            raise ConnectionRefusedClientError(
+                f"{self.system.upper()}_URL is not an address ({error})", system=self.system
+            ) from error
+        if not user:
+            user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        self.url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        self._redactor = Redactor(filter(None, (token, password)))
+        self._pool = _make_pool(proxy_url, ca_file if parts.scheme == "https" else None)
+        self._headers = {"Accept-Encoding": "identity"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        elif user:
+            self._headers["Authorization"] = _sign(user, password)
+
+    @classmethod
+    def connect(cls, settings: Settings, **more: Any) -> Self:
+        """Return the client by the settings of its system; it asks nothing yet."""
+        return cls(**settings.read_http_options(cls.SYSTEM), **more)
+
+    def get(
+        self, path: str, shape: type[T], params: Mapping[str, Any] | None = None, part: str = ""
+    ) -> T:
+        """Return an answer in a shape: a dataclass, or a list or dict of such.
+
+        Parameters
+        ----------
+        part : the one field that is wanted, such as ``config.original``; empty: the whole answer
+
+        Raises
+        ------
+        BadAnswerError
+            When it is not JSON, or has not this shape.
+        """
+        return self.read_as(path, self._ask_json("GET", path, fields=params), shape, part)
+
+    def post(self, path: str, shape: type[T], body: Json = None) -> T:
+        """Post JSON (nothing when ``body`` is None); return the answer in a shape."""
+        return self.read_as(path, self._ask_json("POST", path, json=body), shape)
+
+    def patch(self, path: str, shape: type[T], body: Json) -> T:
+        """Patch with JSON; return the answer in a shape."""
+        return self.read_as(path, self._ask_json("PATCH", path, json=body), shape)
+
+    def get_text(self, path: str) -> str:
+        """Return an answer's text; bytes that are not UTF-8 are replaced."""
+        answer = self._ask("GET", path)
+        self._check_status(answer, path)
+        return answer.body.decode("utf-8", "replace")
+
+    def check_reachable(self) -> str:
+        """Return what the system says of itself, such as its version, in a few words."""
+        return self.read_health()[:60]
+
+    def read_health(self) -> str:
+        """Return the text of the health endpoint; raises a ``ClientError`` unless it is 2xx."""
+        return self.get_text(self.HEALTH)
+
+    def read_clock(self) -> datetime:
+        """Return the server's time from its ``Date`` header, to the second, whatever the status.
+
+        Raises
+        ------
+        BadAnswerError
+            When the answer has no readable ``Date``.
+        """
+        answer = self._ask("GET", self.HEALTH)
+        with self.parsing(self.HEALTH):
+            at = parsedate_to_datetime(answer.headers["Date"])
+            return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+    def read_metrics(self) -> list[MetricSample]:
+        """Return the samples of the system's own ``/metrics`` page."""
+        from prometheus_client.parser import text_string_to_metric_families
+
+        text = self.get_text("/metrics")
+        with self.parsing("/metrics"):
+            return [
+                MetricSample(sample.name, dict(sample.labels), float(sample.value))
+                for family in text_string_to_metric_families(text)
+                for sample in family.samples
+            ]
+
+    def read_as(self, path: str, answer: Json, shape: type[T], part: str = "") -> T:
+        """Return an answer, or a part of it, in a shape."""
+        with self.parsing(path):
+            for name in filter(None, part.split(".")):
+                answer = answer[name]
+            found: T = _make_adapter(cast("Any", shape)).validate_python(answer)
+            return found
+
+    @contextmanager
+    def parsing(self, path: str) -> Iterator[None]:
+        """Turn what goes wrong while an answer is taken apart into ``BadAnswerError``."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise self.bad(
+                path,
+                f"gave an answer of another shape ({_short(_describe(error))}). "
+                f"Is this address really {self.system}?",
+            ) from error
+
+    def _ask_json(self, method: str, path: str, **options: Any) -> Json:
+        answer = self._ask(method, path, **options)
+        self._check_status(answer, path)
+        if not answer.body.strip() and method != "GET":
+            return None
+        kind = answer.headers.get("Content-Type", "no content type")
+        if "json" not in kind.lower():
+            raise self.bad(path, f"answered {_short(kind)}, not JSON: {self._excerpt(answer.body)}")
+        try:
+            return json.loads(answer.body)
+        except (ValueError, RecursionError) as error:
+            text = f"answered JSON that cannot be read: {self._excerpt(answer.body)}"
+            raise self.bad(path, text) from error
+
+    def _ask(self, method: str, path: str, **options: Any) -> _Answer:
+        setting = f"{self.system.upper()}_URL"
+        if not self.url:
+            raise self._fail(ConnectionRefusedClientError, f"not configured: set {setting}")
+        where = f"{self.url}{path}"
+        try:
+            return self._send(method, where, options)
+        except (HTTPError, OSError) as error:
+            # urllib3 counts a connection that is refused among the time-outs.
+            if isinstance(error, TimeoutError) and not isinstance(error, NewConnectionError):
+                text = f"{where} did not answer within {self._timeout_s:g} s. Is the service "
+                text += "overloaded or stuck? HTTP_TIMEOUT_S is the limit."
+                raise self._fail(ClientTimeoutError, text) from error
+            text = f"{where} cannot be reached ({_reason(error)}). Is the service running, and is "
+            raise self._fail(ConnectionRefusedClientError, f"{text}{setting} right?") from error
+        except ValueError as error:
+            raise self.bad(path, f"cannot be asked: {_short(str(error))}") from error
+
+    def _send(self, method: str, where: str, options: dict[str, Any]) -> _Answer:
+        deadline = time.monotonic() + self._timeout_s
+        body = bytearray()
+        with self._pool.request(
+            method,
+            where,
+            headers=self._headers,
+            timeout=urllib3.Timeout(total=self._timeout_s),
+            retries=False,
+            redirect=False,
+            preload_content=False,
+            **options,
+        ) as response:
+            # read1 returns what one receive gave, so that a trickle cannot outlive the deadline.
+            while chunk := response.read1(_CHUNK_BYTES):
+                body += chunk
+                if len(body) > _MAX_BODY_BYTES:
+                    text = f"{where} answered more than {_MAX_BODY_BYTES >> 20} MiB. Ask for less."
+                    raise self._fail(BadAnswerError, text)
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the body took too long")
+            return _Answer(response.status, response.headers, bytes(body))
+
+    def _check_status(self, answer: _Answer, path: str) -> None:
+        status, text = answer.status, self._excerpt(answer.body)
+        kind: type[ClientError] = BadAnswerError
+        if 200 <= status < 300:
+            return
+        if status in (401, 403):
+            kind, text = AccessDeniedError, f"the credentials are wrong or lack the right. {text}"
+        elif status == 404:
+            kind, text = NotFoundError, f"not found. {text}"
+        elif 300 <= status < 400:
+            to = _short(self._redactor.text(answer.headers.get("Location", "nowhere")))
+            text = f"redirects to {to}; set {self.system.upper()}_URL to where it is"
+        raise self._fail(kind, f"{self.url}{path}: HTTP {status}: {text}".rstrip())
+
+    def _excerpt(self, body: bytes) -> str:
+        # Redacted before it is cut: half a secret would not be recognised.
+        text = self._redactor.text(body[:4000].decode("utf-8", "replace"))
+        return _short(" ".join(text.split()))
+
+    def bad(self, path: str, text: str) -> ClientError:
+        """Return the error for an answer that is of no use."""
+        return self._fail(BadAnswerError, f"{self.url}{path} {text}")
+
+    def _fail(self, kind: type[ClientError], text: str) -> ClientError:
+        return kind(self._redactor.text(text), system=self.system)
+
+
+def _make_pool(proxy_url: str, ca_file: str | None) -> urllib3.PoolManager:
+    """Return a pool; ``ca_file`` is empty for certifi's list, None for one without TLS."""
+    tls = None if ca_file is None else _make_context(ca_file or certifi.where())
+    if not proxy_url:
+        return urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=tls)
+    parts = urlsplit(proxy_url)
+    known = _sign(unquote(parts.username), unquote(parts.password or "")) if parts.username else ""
+    headers = {"Proxy-Authorization": known} if known else {}
+    return urllib3.ProxyManager(
+        proxy_url, proxy_headers=headers, maxsize=_CONNECTIONS, ssl_context=tls
+    )
+
+
+@cache
+def _make_context(ca_file: str) -> ssl.SSLContext:
+    # ssl's and urllib3's own default contexts heed SSL_CERT_FILE and SSLKEYLOGFILE.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(ca_file)
+    except OSError as error:
+        raise SettingsError(f"CA_BUNDLE cannot be used: {error.strerror or error}") from error
+    return context
+
+
+def _sign(user: str, password: str) -> str:
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+@cache
+def _make_adapter(shape: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(shape)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_input=False, include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+    return f"{type(error).__name__}: {error}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ProxyError):
+        return "not through the proxy that PROXY_URL names"
+    text = str(error)
+    for sign, words in (
+        ("refused", "connection refused"),
+        ("resolve", "the name cannot be resolved"),
+        ("certificate", "the TLS certificate is not accepted; CA_BUNDLE says whom to trust"),
+        ("without response", "the connection closed without an answer"),
+        ("reset", "the connection was reset"),
+        ("IncompleteRead", "the answer broke off"),
+    ):
+        if sign in text:
+            return words
+    return type(error).__name__
