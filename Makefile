@@ -59,7 +59,8 @@ lint: .venv/.ready ## Format, lint, types, imports, lines of code
 	@python scripts/count_lines.py
 
 test: setup-test lint ## Everything that CI checks
-	@pytest tests/unit tests/contract tests/chainlog tests/objectmove
+	@pytest tests/chainlog tests/objectmove tests/runbook_lib tests/fulfillment tests/addons \
+		tests/dataflow_stack tests/project tests/contract
 	@pytest tests/notebooks tests/stack
 	@pytest tests/faults
 	@pytest tests/browser

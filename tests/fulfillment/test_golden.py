@@ -1,6 +1,6 @@
 """One incident and one drill give the journal, the documents and the report they gave before.
 
-``WRITE_GOLDEN=1 pytest tests/unit/test_golden.py`` writes ``tests/golden/`` anew: read the
+``WRITE_GOLDEN=1 pytest tests/fulfillment/test_golden.py`` writes ``golden/`` anew: read the
 difference before it is committed.
 """
 
@@ -20,7 +20,7 @@ from runbook_lib.model import format_time
 from runbook_lib.report.model import read_report_model
 from tests.support.stories import Story, tell_drill, tell_incident
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parent / "golden"
 ROOT = GOLDEN.parents[1]
 _BLOCKS = {"h1", "h2", "h3", "h4", "caption", "summary", "tr", "li", "p", "dt", "dd", "figure"}
 _JOURNAL_LINE = re.compile(r"\d+ \| \d{4}-\d\d-\d\d ")
