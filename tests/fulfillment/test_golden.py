@@ -21,7 +21,7 @@ from runbook_lib.report.model import read_report_model
 from tests.support.stories import Story, tell_drill, tell_incident
 
 GOLDEN = Path(__file__).parent / "golden"
-ROOT = GOLDEN.parents[1]
+ROOT = GOLDEN.parents[2]
 _BLOCKS = {"h1", "h2", "h3", "h4", "caption", "summary", "tr", "li", "p", "dt", "dd", "figure"}
 _JOURNAL_LINE = re.compile(r"\d+ \| \d{4}-\d\d-\d\d ")
 _SILENT = {"style", "script", "svg", "head"}

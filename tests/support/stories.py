@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import fulfillment
 import runbook_lib
 from fulfillment.clients import Clients
 from fulfillment.clients.pipeline import DagRun
@@ -177,9 +178,10 @@ def _replace_everywhere(
 ) -> None:
     """Put the world's clock, clients and settings where the library has its own."""
     # one that is imported later would keep this story's clock for the next
-    for found in walk_packages(runbook_lib.__path__, "runbook_lib."):
-        if not found.name.endswith("__main__"):
-            import_module(found.name)
+    for package in (runbook_lib, fulfillment):
+        for found in walk_packages(package.__path__, f"{package.__name__}."):
+            if not found.name.endswith("__main__"):
+                import_module(found.name)
 
     def sleep(seconds: float) -> None:
         world.now += timedelta(seconds=seconds)
@@ -191,9 +193,8 @@ def _replace_everywhere(
     clock = SimpleNamespace(sleep=sleep, monotonic=read_seconds, time=read_seconds)
     known = {id(old): new for old, new in replaced.items()}
     known |= {id(time): clock, id(time.sleep): sleep}
-    ours = [
-        m for n, m in sys.modules.items() if n.partition(".")[0] in ("runbook_lib", "objectmove")
-    ]
+    packages = {"runbook_lib", "fulfillment", "objectmove"}
+    ours = [m for n, m in sys.modules.items() if n.partition(".")[0] in packages]
     for module in ours:
         for name, value in list(vars(module).items()):
             if id(value) in known:
