@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from addons.artifact_exporter.inventory import ArtifactInventory
 from addons.artifact_exporter.metrics import BacklogCollector
 from addons.artifact_exporter.refresher import Refresher
+from addons.grafana.dashboard import render_dashboard
 from dataflow_stack.services.fulfillment.signals import Signals
 from tests.support.fake_artifact_store import FakeArtifactStore
 
@@ -48,6 +49,11 @@ def exported() -> set[str]:
     registry.register(collector)
     Signals(registry)
     return {sample.name for family in registry.collect() for sample in family.samples}
+
+
+def test_the_dashboard_is_what_its_code_renders() -> None:
+    committed = (GRAFANA / "dashboards" / "dataflow-overview.json").read_text("utf-8")
+    assert committed == render_dashboard(), "python -m addons.grafana.dashboard writes it anew"
 
 
 def test_the_dashboard_is_the_one_that_the_runbook_names() -> None:

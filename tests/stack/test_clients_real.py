@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ from tests.support.stack import RunningStack, stack
 __all__ = ["stack"]
 
 pytestmark = pytest.mark.stack
+DASHBOARD = Path(__file__).parents[2] / "addons/grafana/dashboards/dataflow-overview.json"
 
 
 @pytest.fixture
@@ -41,6 +43,18 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(0.1)
+
+
+def test_prometheus_answers_every_query_of_the_dashboard(clients: Clients) -> None:
+    panels = json.loads(DASHBOARD.read_text("utf-8"))["panels"]
+    asked = [target["expr"] for panel in panels for target in panel["targets"]]
+    assert len(asked) == 9
+    answers = {
+        query: clients.prometheus.query(query.replace("$__rate_interval", "1m")) for query in asked
+    }
+    # nothing has failed and no label was asked for yet: these two may hold no series
+    may_be_empty = {q for q in asked if "_failed_total" in q or "_carrier_request" in q}
+    assert {query for query, series in answers.items() if not series} <= may_be_empty
 
 
 def test_prometheus_is_understood(clients: Clients) -> None:
