@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from runbook_lib.errors import ClientTimeoutError, ConnectionRefusedClientError
@@ -24,10 +26,11 @@ from runbook_lib.section import (
 from ..analysis.log_groups import LogGroup, group_lines
 from ..clients.alertmanager import RoutedAlert
 from ..clients.notifications import Notification
+from ..clients.prometheus import Sample, Series
 from . import detection
 from .backlog_listing import LISTING, Waiting, read_waiting
 from .detection import ALERT, ALERTS, is_drill
-from .samples import compute_increase
+from .samples import compute_increase, find_last_increase
 
 __all__ = [
     "ACTIONS",
@@ -45,7 +48,9 @@ NAME = "03_immediate_actions"
 TITLE = "Immediate actions"
 Parameters = SectionParameters
 CHANNELS = ("slack", "email", "teams")
+_SENT = "alertmanager_notifications_total"  # each attempt, the failed ones too
 _FAILED = "alertmanager_notifications_failed_total"
+_NO_SUCH_FIELD = re.compile(r"can't evaluate field (\w+) in type \*template\.Data")
 _SAMPLE = 10
 _EDGES = (0, 1, 5, 10, 15, 30, 60, 120, 1440, None)
 _SHARED_MAX_AGE_S = 600.0
@@ -78,7 +83,7 @@ def _read_delivery(inv: Investigation) -> Outcome:
     for alert in followed:
         for channel, receiver in sorted(expect_channels(alert.receivers).items()):
             got = _find_arrival(heard or (), alert, channel)
-            problem = "" if got else _find_problem(channel, placeholders, failures)
+            problem = "" if got else _find_problem(inv, channel, placeholders, failures, start)
             problems += [f"{channel}: {problem}"] if problem else []
             rows.append(
                 {
@@ -155,28 +160,63 @@ def _find_arrival(
 
 
 def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
-    """Return failed notifications per integration since the alert started.
+    """Return failed notifications per integration: after the alert began and the last good one.
 
-    From Prometheus, which knows the time; else Alertmanager's own totals.
+    From Prometheus, which knows the times. Alertmanager's own totals do not, so they count only
+    where not one notification was delivered.
     """
     window_s = (inv.now() - start).total_seconds() + 60
-    found, _ = attempt(lambda: inv.clients.prometheus.query_samples(_FAILED, window_s))
+    read = inv.clients.prometheus.query_samples
+    found, _ = attempt(lambda: (read(_SENT, window_s), read(_FAILED, window_s)))
+    if not found or not found[1]:
+        return {
+            count.integration: count.failed
+            for count in inv.clients.alertmanager.read_notification_counts()
+            if count.failed >= count.sent
+        }
+    sent, failed = (_sum_by_integration(series) for series in found)
     failures: dict[str, float] = {}
-    for series in found or ():
-        name = series.labels.get("integration", "")
-        failures[name] = failures.get(name, 0) + compute_increase(series.samples, start)
-    if not found:
-        for count in inv.clients.alertmanager.read_notification_counts():
-            failures[count.integration] = failures.get(count.integration, 0) + count.failed
+    for name, samples in failed.items():
+        lost = {s.at: s.value for s in samples}
+        good = [replace(s, value=s.value - lost.get(s.at, 0)) for s in sent.get(name, ())]
+        delivered = find_last_increase(good)
+        failures[name] = compute_increase(samples, max(start, delivered or start))
     return failures
 
 
-def _find_problem(channel: str, placeholders: Sequence[str], failures: dict[str, float]) -> str:
+def _sum_by_integration(series: Iterable[Series]) -> dict[str, list[Sample]]:
+    sums: dict[str, dict[datetime, float]] = {}
+    for one in series:
+        values = sums.setdefault(one.labels.get("integration", ""), {})
+        for sample in one.samples:
+            values[sample.at] = values.get(sample.at, 0) + sample.value
+    return {name: [Sample(*pair) for pair in sorted(v.items())] for name, v in sums.items()}
+
+
+def _find_template_fault(inv: Investigation, start: datetime) -> str:
+    """Return which field a template asks for in vain, by Alertmanager's log; empty: none seen."""
+    lines, _ = attempt(lambda: inv.clients.services.read_logs("alertmanager", since=start))
+    found = [match[1] for line in lines or () if (match := _NO_SUCH_FIELD.search(line.text))]
+    return found[-1] if found else ""
+
+
+def _find_problem(
+    inv: Investigation,
+    channel: str,
+    placeholders: Sequence[str],
+    failures: dict[str, float],
+    start: datetime,
+) -> str:
     sign = {"slack": ("slack",), "email": ("smtp", "email"), "teams": ("teams", "webhook")}[channel]
     if held := next((p for p in placeholders if any(s in p.lower() for s in sign)), None):
         return f"a placeholder is configured ({held})"
     failed = sum(n for name, n in failures.items() if channel in name.lower())
-    return f"Alertmanager counts {failed:.0f} failed notifications" if failed else ""
+    if not failed:
+        return ""
+    counted = f"Alertmanager counts {failed:.0f} failed notifications"
+    if field := _find_template_fault(inv, start):
+        return f"{counted}: a template asks for .{field}, which there is not (addons/README.md)"
+    return counted
 
 
 @step(

@@ -15,6 +15,7 @@ from ..clients.prometheus import Sample, Series
 
 __all__ = [
     "compute_increase",
+    "find_last_increase",
     "first_increase",
     "one_series",
     "read_range",
@@ -40,6 +41,11 @@ def scrape_interval_s(samples: Sequence[Sample], *, default_s: float = 15) -> fl
 def compute_increase(samples: Sequence[Sample], since: datetime) -> float:
     """Return by how much a counter grew after ``since``; a reset counts from zero."""
     return sum(grown for at, grown in _growths(samples) if at > since)
+
+
+def find_last_increase(samples: Sequence[Sample]) -> datetime | None:
+    """Return when a counter last grew; None when it never did."""
+    return max((at for at, grown in _growths(samples) if grown > 0), default=None)
 
 
 def first_increase(series: Iterable[Sequence[Sample]], *, gap_s: float = 120) -> datetime | None:

@@ -11,6 +11,7 @@ import pytest
 from fulfillment.analysis.causes import CAUSES
 from fulfillment.clients.alertmanager import NotificationCount
 from fulfillment.clients.probe import ProbeStep
+from fulfillment.clients.services import LogLine
 from fulfillment.sections import (
     SECTIONS,
     detection,
@@ -187,6 +188,39 @@ def test_failures_from_before_the_alert_are_not(world: World) -> None:
     name = "alertmanager_notifications_failed_total"
     world.series[name] = [world.line([0.0, 3.0, 3.0], step_s=200, integration="slack")]
     assert deliver(world).status is Status.UNKNOWN
+
+
+def test_failures_before_the_last_good_delivery_are_not(world: World) -> None:
+    world.fire()
+    failed, sent = [0.0, 3.0, 3.0], [0.0, 3.0, 4.0]
+    world.series["alertmanager_notifications_failed_total"] = [
+        world.line(failed, integration="slack", reason="other"),
+        world.line([0.0] * 3, integration="slack", reason="serverError"),
+    ]
+    world.series["alertmanager_notifications_total"] = [world.line(sent, integration="slack")]
+    assert deliver(world).status is Status.UNKNOWN
+    world.series["alertmanager_notifications_total"] = [world.line(failed, integration="slack")]
+    assert "slack: Alertmanager counts 3 failed" in deliver(world).reason
+
+
+def test_totals_without_times_count_only_where_nothing_was_ever_delivered(world: World) -> None:
+    world.fire()
+    world.down.add("prometheus")
+    world.counts = [NotificationCount("email", "", 4, 3, {})]
+    assert deliver(world).status is Status.UNKNOWN
+
+
+def test_a_template_that_asks_for_what_there_is_not_is_named(world: World) -> None:
+    world.fire()
+    name = "alertmanager_notifications_failed_total"
+    world.series[name] = [world.line([0.0, 3.0], integration="slack")]
+    said = (
+        'msg="Notify for alerts failed" err="slack-critical/slack[0]: notify retry canceled due to '
+        "unrecoverable error after 1 attempts: template: :1:15: executing at "
+        "<.Annotations.summary>: can't evaluate field Annotations in type *template.Data\""
+    )
+    world.logs_of["alertmanager"] = [LogLine(world.now, said)]
+    assert "a template asks for .Annotations" in deliver(world).reason
 
 
 def test_without_prometheus_alertmanagers_own_counts_decide(world: World) -> None:
