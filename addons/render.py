@@ -44,6 +44,8 @@ _DEFAULT_ALERTMANAGER = {
     "smtp_username": "",
     "teams_webhook_url": "https://example.webhook.office.com/webhookb2/REPLACE/ME",
 }
+# What DataFlow's start script fills in.
+_DATAFLOW_FILLS = _DEFAULT_ALERTMANAGER.keys() - {"slack_channel", "smtp_require_tls"}
 _FILES = {
     "prometheus.yml": "prometheus/prometheus.yml.j2",
     "rules/fulfillment.yml": "prometheus/fulfillment_rules.yml.j2",
@@ -64,7 +66,13 @@ class RenderError(Exception):
         return f"{self.variable} {self.problem}"
 
 
-def render_configs(profile: str, environment: Mapping[str, str]) -> dict[str, str]:
+def render_configs(
+    profile: str,
+    environment: Mapping[str, str],
+    *,
+    alertmanager: tuple[int, int] = (0, 28),
+    placeholders: bool = False,
+) -> dict[str, str]:
     """Render all files of a profile.
 
     Parameters
@@ -74,6 +82,11 @@ def render_configs(profile: str, environment: Mapping[str, str]) -> dict[str, st
     environment
         ``TARGET_*`` (host:port; set but empty leaves a target out), ``ALERTMANAGER_*`` (empty
         is as unset: DataFlow's placeholder stays) and ``RUNBOOK_DOCS_URL``.
+    alertmanager
+        Its version: before 0.28 Teams is reached by ``msteams_configs``.
+    placeholders
+        Write ``__ALERTMANAGER_SLACK_WEBHOOK_URL__`` and so on, as in DataFlow's own template,
+        for its start script to fill in.
 
     Returns
     -------
@@ -100,7 +113,11 @@ def render_configs(profile: str, environment: Mapping[str, str]) -> dict[str, st
         "profile": PROFILES[profile],
         "targets": targets,
         "app_services": [targets[name] for name in _APP_SERVICES if targets[name]],
-        "alertmanager": _alertmanager(environment),
+        "alertmanager": _alertmanager(environment, placeholders)
+        | {
+            "placeholders": placeholders,
+            "teams_kind": "msteamsv2_configs" if alertmanager >= (0, 28) else "msteams_configs",
+        },
         "runbook_url": _text(
             environment, "RUNBOOK_DOCS_URL", "docs/monitoring/incident-runbook.md"
         ),
@@ -113,9 +130,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="addons.render", description=__doc__)
     parser.add_argument("--profile", choices=sorted(PROFILES), required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder, made when missing")
+    parser.add_argument("--alertmanager", type=_version, default=(0, 28), metavar="0.27")
+    parser.add_argument("--placeholders", action="store_true", help="__ALERTMANAGER_…__ for values")
     options = parser.parse_args(arguments)
     try:
-        files = render_configs(options.profile, os.environ)
+        files = render_configs(
+            options.profile,
+            os.environ,
+            alertmanager=options.alertmanager,
+            placeholders=options.placeholders,
+        )
     except RenderError as error:
         parser.exit(2, f"addons.render: {error}\n")
     for name, text in files.items():
@@ -142,11 +166,19 @@ def _target(environment: Mapping[str, str], name: str) -> str:
     return target
 
 
-def _alertmanager(environment: Mapping[str, str]) -> dict[str, object]:
+def _version(text: str) -> tuple[int, int]:
+    if not (found := re.fullmatch(r"v?(\d+)\.(\d+)(\.\d+)?", text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no version such as 0.27")
+    return int(found[1]), int(found[2])
+
+
+def _alertmanager(environment: Mapping[str, str], placeholders: bool) -> dict[str, object]:
     values: dict[str, object] = {
         name: _text(environment, f"ALERTMANAGER_{name.upper()}", default)
         for name, default in _DEFAULT_ALERTMANAGER.items()
     }
+    if placeholders:
+        values |= {name: f"__ALERTMANAGER_{name.upper()}__" for name in _DATAFLOW_FILLS}
     require_tls = _BOOLEANS.get(str(values["smtp_require_tls"]).lower())
     if require_tls is None:
         raise RenderError("ALERTMANAGER_SMTP_REQUIRE_TLS", "is neither true nor false")

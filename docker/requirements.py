@@ -1,4 +1,7 @@
-"""Print the pinned packages that the demo services need, read from pyproject.toml."""
+"""Print the pinned packages that an image needs, read from pyproject.toml.
+
+``requirements.py`` prints those of the demo services, ``requirements.py exporter`` the exporter's.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,10 @@ import sys
 import tomllib
 from pathlib import Path
 
-NEEDED = (
-    "aiosmtpd",
-    "fastapi",
-    "fpdf2",
-    "jinja2",
-    "minio",
-    "prometheus-client",
-    "pydantic",
-    "pydantic-settings",
-    "python-multipart",
-    "requests",
-    "urllib3",
-    "uvicorn",
+EXPORTER = ("minio", "prometheus-client", "pydantic", "pydantic-settings", "urllib3")
+SERVICES = (
+    *EXPORTER,
+    *("aiosmtpd", "fastapi", "fpdf2", "jinja2", "python-multipart", "requests", "uvicorn"),
 )
 
 
@@ -28,7 +22,7 @@ def main() -> None:
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     listed = [*project["dependencies"], *project["optional-dependencies"]["stack"]]
     pinned = {re.split(r"[<>=~!\[; ]", line)[0]: line for line in listed}
-    for name in NEEDED:
+    for name in EXPORTER if sys.argv[1:] == ["exporter"] else SERVICES:
         sys.stdout.write(pinned[name] + "\n")
 
 

@@ -1,14 +1,13 @@
-"""Grafana's dashboard `Dataflow Overview`, as code: ``python -m addons.grafana.dashboard FILE``.
+"""Grafana's dashboard `Dataflow Overview`, as code.
 
-The file that it writes, ``dashboards/dataflow-overview.json``, is what Grafana reads; it is
-committed, and a test holds it against this.
+``python -m addons.grafana.dashboard`` prints what ``dashboards/dataflow-overview.json`` holds: that
+file is what Grafana reads, and a test holds it against this.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -204,4 +203,4 @@ def _annotation() -> dashboard.AnnotationQuery:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(render_dashboard(), "utf-8")
+    sys.stdout.write(render_dashboard())

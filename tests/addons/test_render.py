@@ -57,8 +57,8 @@ def test_values_of_the_environment_arrive_as_they_are() -> None:
         "alertmanager.yml",
         {"ALERTMANAGER_SMTP_USERNAME": "on: call", "ALERTMANAGER_SMTP_PASSWORD": password},
     )
-    assert config["global"]["smtp_auth_password"] == password
-    assert config["global"]["smtp_auth_username"] == "on: call"
+    (email,) = config["receivers"][1]["email_configs"]
+    assert (email["auth_username"], email["auth_password"]) == ("on: call", password)
 
 
 @pytest.mark.parametrize("value", ["a\nb: c", "a\x00", "a\u2028b", "a\x7f"])
@@ -74,9 +74,9 @@ def test_unset_channels_keep_dataflow_s_placeholders() -> None:
     slack = receivers["slack-critical"]["slack_configs"][0]
     assert slack["api_url"] == "https://hooks.slack.com/services/REPLACE/ME"
     assert slack["channel"] == "#data-ops"
-    config = render("alertmanager.yml", {"ALERTMANAGER_SMTP_SMARTHOST": ""})
-    assert config["global"]["smtp_smarthost"] == "smtp.example.com:587"
-    assert "smtp_auth_password" not in config["global"]
+    (email,) = receivers["email-oncall"]["email_configs"]
+    assert email["smarthost"] == "smtp.example.com:587"
+    assert "auth_password" not in email
 
 
 def test_every_channel_of_every_receiver_tells_the_resolution() -> None:

@@ -1,0 +1,31 @@
+"""Put our panels below those of a dashboard: ``python -m addons.grafana.join YOURS.json``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+__all__ = ["join_dashboards"]
+
+_OURS = Path(__file__).parent / "dashboards" / "dataflow-overview.json"
+
+
+def join_dashboards(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
+    """Return their dashboard with our panels below theirs, under ids of their own."""
+    panels = theirs.get("panels", [])
+    last = max((panel["id"] for panel in panels), default=0)
+    bottom = max((p["gridPos"]["y"] + p["gridPos"]["h"] for p in panels), default=0)
+    below = [
+        panel
+        | {"id": panel["id"] + last}
+        | {"gridPos": panel["gridPos"] | {"y": panel["gridPos"]["y"] + bottom}}
+        for panel in ours["panels"]
+    ]
+    return theirs | {"panels": [*panels, *below]}
+
+
+if __name__ == "__main__":
+    theirs, ours = (json.loads(Path(p).read_text("utf-8")) for p in (sys.argv[1], _OURS))
+    json.dump(join_dashboards(theirs, ours), sys.stdout, indent=2, ensure_ascii=False)

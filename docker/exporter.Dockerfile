@@ -1,0 +1,14 @@
+# The artifact exporter alone, to run beside a DataFlow: addons/artifact_exporter/compose.yml.
+ARG PYTHON_VERSION=3.13
+FROM python:${PYTHON_VERSION}-slim
+
+WORKDIR /app
+COPY pyproject.toml docker/requirements.py ./
+RUN python requirements.py exporter > requirements.txt \
+    && pip install --no-cache-dir -r requirements.txt
+
+COPY fulfillment ./fulfillment
+COPY addons ./addons
+ENV PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 65534:65534
+ENTRYPOINT ["python", "-m", "addons.artifact_exporter"]

@@ -1,0 +1,217 @@
+"""addons/README.md, followed to the letter on files with the traits of DataFlow's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pytest_httpserver import HTTPServer
+
+from dataflow_stack.programs import find_binary
+from tests.support.gateway import find_free_ports
+
+ROOT = Path(__file__).parents[2]
+DATAFLOW = ROOT / "tests" / "contract" / "dataflow"
+_BLOCK = re.compile(r"^```(bash|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ALERT = {
+    "labels": {"alertname": "FulfillmentDelay", "severity": "High", "service": "fulfillment"},
+    "annotations": {"summary": "đã chờ 12 phút", "description": "xem runbook"},
+}
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Follow the guide from the top to its end; return DataFlow's folder."""
+    work = tmp_path_factory.mktemp("guide")
+    dataflow = work / "dataflow"
+    shutil.copytree(DATAFLOW, dataflow)
+    blocks = _BLOCK.findall((ROOT / "addons" / "README.md").read_text("utf-8"))
+    assert [kind for kind, _ in blocks] == ["bash", "yaml", "bash", "bash", "bash"]
+    for kind, text in blocks:
+        if kind == "yaml":
+            add_below(dataflow / "prometheus" / "prometheus.yml", yaml.safe_load(text))
+            continue
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "DATAFLOW": str(dataflow),
+        }
+        run(["sh", "-euc", text], work, environment)
+    return dataflow
+
+
+def add_below(path: Path, lists: dict[str, list[Any]]) -> None:
+    config = yaml.safe_load(path.read_text("utf-8"))
+    for name, items in lists.items():
+        config[name] += items
+    path.write_text(yaml.safe_dump(config), "utf-8")
+
+
+def run(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def fill_in(folder: Path, sink: HTTPServer) -> Path:
+    """Do what DataFlow's start script does; return Alertmanager's configuration."""
+    values = {
+        "SLACK_WEBHOOK_URL": sink.url_for("/slack"),
+        "TEAMS_WEBHOOK_URL": sink.url_for("/teams"),
+        "EMAIL_TO": "oncall@example.com",
+        "EMAIL_FROM": "alerts@example.com",
+        "SMTP_SMARTHOST": "127.0.0.1:1",
+        "SMTP_USERNAME": "alerts",
+        "SMTP_PASSWORD": "secret",
+    }
+    environment = {f"ALERTMANAGER_{name}": value for name, value in values.items()}
+    run(["sh", "start.sh"], folder, environment | {"PATH": os.environ["PATH"]})
+    return folder / "alertmanager.yml"
+
+
+@contextmanager
+def alertmanager(config: Path) -> Iterator[tuple[str, Path]]:
+    """Run the real one; yield its address and its log."""
+    (port,) = find_free_ports(1)
+    log = config.parent / "alertmanager.log"
+    command = [
+        find_binary("prometheus-alertmanager", "alertmanager"),
+        f"--config.file={config}",
+        f"--storage.path={config.parent / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+    ]
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as ours:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_for(lambda: is_ready(url))
+            yield url, log
+        finally:
+            ours.terminate()
+
+
+def is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/-/ready", timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def wait_for(condition: Any, timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.1)
+
+
+def fire(url: str, **labels: str) -> None:
+    # one that began longer ago than group_wait is told at once
+    began = (datetime.now(UTC) - timedelta(minutes=2)).isoformat()
+    alert = {**ALERT, "labels": ALERT["labels"] | labels, "startsAt": began}
+    request = urllib.request.Request(
+        f"{url}/api/v2/alerts",
+        json.dumps([alert]).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=5):
+        pass
+
+
+def test_the_rules_and_the_job_are_added_and_prometheus_takes_them(followed: Path) -> None:
+    folder = followed / "prometheus"
+    said = run(["promtool", "check", "config", "prometheus.yml"], folder)
+    assert "2 rule files found" in said
+    config = yaml.safe_load((folder / "prometheus.yml").read_text())
+    assert [job["job_name"] for job in config["scrape_configs"]][-1] == "artifact-exporter"
+
+
+def test_one_alert_and_one_drill_arrive_with_an_alertmanager_of_0_27(
+    followed: Path, httpserver: HTTPServer
+) -> None:
+    httpserver.expect_request("/slack").respond_with_data("ok")
+    httpserver.expect_request("/teams").respond_with_data("1")
+    config = fill_in(followed / "alertmanager", httpserver)
+    assert "msteamsv2_configs" not in config.read_text("utf-8")
+    assert "4 receivers" in run(["amtool", "check-config", str(config)], config.parent)
+    with alertmanager(config) as (url, _):
+        fire(url)
+        fire(url, drill="true")
+        wait_for(lambda: len(bodies(httpserver)) >= 4)
+    told = bodies(httpserver)
+    assert {path for path, _ in told} == {"/slack", "/teams"}
+    assert all("đã chờ 12 phút" in body for _, body in told)
+    assert sorted("[DRILL]" in body for _, body in told) == [False, False, True, True]
+
+
+def bodies(sink: HTTPServer) -> list[tuple[str, str]]:
+    """Return path and text of what arrived, each once."""
+    told = {(r.path, json.dumps(json.loads(r.data), ensure_ascii=False)) for r, _ in sink.log}
+    return sorted(told)
+
+
+def test_dataflows_own_text_delivers_nothing_and_the_log_says_what_step_3_1_looks_for(
+    tmp_path: Path, httpserver: HTTPServer
+) -> None:
+    folder = shutil.copytree(
+        ROOT / "tests" / "contract" / "dataflow" / "alertmanager", tmp_path / "a"
+    )
+    config = fill_in(folder, httpserver)
+    with alertmanager(config) as (url, log):
+        fire(url)
+        wait_for(lambda: "can't evaluate field Annotations" in log.read_text("utf-8"))
+    assert bodies(httpserver) == []
+
+
+def test_our_panels_stand_below_theirs(followed: Path) -> None:
+    board = json.loads((followed / "grafana" / "dataflow-overview.json").read_text("utf-8"))
+    panels = {panel["title"]: panel for panel in board["panels"]}
+    assert list(panels)[:2] == ["Orders", "Fulfillment backlog"]
+    assert panels["Fulfillment backlog"]["gridPos"]["y"] == 6
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+
+
+def test_the_exporter_needs_no_package_but_its_five(tmp_path: Path) -> None:
+    """Import it where only what ``docker/requirements.py exporter`` brings can be imported."""
+    listed = run([sys.executable, "docker/requirements.py", "exporter"], ROOT).split()
+    assert len(listed) == 5
+    code = (
+        "import sys, addons.artifact_exporter.__main__\n"
+        "ours = {m.partition('.')[0] for m in sys.modules}\n"
+        "print(*sorted(ours & {'jupyterlab', 'papermill', 'pandas', 'matplotlib', 'aiohttp', "
+        "'nbformat', 'objectmove', 'runbook_lib', 'rich', 'typer', 'tenacity', 'filelock'}))"
+    )
+    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+    assert run([sys.executable, "-c", code], tmp_path, environment).strip() == ""
+    image = (ROOT / "docker" / "exporter.Dockerfile").read_text()
+    assert re.findall(r"^COPY (\w+) ", image, re.MULTILINE) == ["fulfillment", "addons"]
+
+
+def test_compose_accepts_the_exporters_file() -> None:
+    command = ["docker-compose", "-f", "addons/artifact_exporter/compose.yml", "config"]
+    key = {"EXPORTER_MINIO_USER": "exporter", "EXPORTER_MINIO_PASSWORD": "secret"}
+    said = run(command, ROOT, {"PATH": os.environ["PATH"], **key})
+    service = yaml.safe_load(said)["services"]["artifact-exporter"]
+    assert (service["read_only"], service["user"]) == (True, "65534:65534")
+    assert "ports" not in service
