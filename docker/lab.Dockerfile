@@ -1,0 +1,19 @@
+# JupyterLab with the notebooks, for the profile `lab` of docker-compose.yml.
+ARG PYTHON_VERSION=3.13
+FROM python:${PYTHON_VERSION}-slim
+
+WORKDIR /app
+COPY pyproject.toml README.md ./
+COPY chainlog ./chainlog
+COPY objectmove ./objectmove
+COPY runbook_lib ./runbook_lib
+COPY fulfillment ./fulfillment
+COPY notebooks ./notebooks
+COPY dataflow_stack ./dataflow_stack
+COPY addons ./addons
+RUN pip install --no-cache-dir .
+
+ENV PYTHONUNBUFFERED=1 HOME=/tmp RUNBOOK_HOME=/reports
+RUN mkdir /reports && chown 65534:65534 /reports
+USER 65534:65534
+WORKDIR /notebooks
