@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from itertools import islice
-from typing import Literal, Protocol
+from typing import Literal
 from urllib.parse import quote, unquote_plus, urlencode
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
@@ -44,17 +44,34 @@ _RESULTS = {("copy", 200): "CopyObjectResult", ("delete_many", 200): "DeleteResu
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """One object as a listing or a HEAD shows it.
-
-    ``etag`` is without quotes; ``last_modified`` is UTC, by a HEAD in whole seconds. ``metadata``
-    (names in small letters, without ``x-amz-meta-``) and ``headers`` are known by a HEAD only.
-    """
+class Version:
+    """One version of an object; ``etag`` is without quotes, ``last_modified`` is UTC."""
 
     key: str
     etag: str
     size_bytes: int
     last_modified: datetime
+
+    def is_same(self, other: Version) -> bool:
+        """Tell whether they are the same: ETag, size, and LastModified in seconds."""
+        ours, theirs = self.last_modified, other.last_modified
+        if 0 in (ours.microsecond, theirs.microsecond):  # one is known in whole seconds only
+            ours, theirs = ours.replace(microsecond=0), theirs.replace(microsecond=0)
+        return ours == theirs and self.has_same_content(other)
+
+    def has_same_content(self, other: Version) -> bool:
+        """Tell whether ETag and size are the same."""
+        return (self.etag, self.size_bytes) == (other.etag, other.size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen(Version):
+    """One object as a listing or a HEAD shows it, by a HEAD with its time in whole seconds.
+
+    ``metadata`` (names in small letters, without ``x-amz-meta-``) and ``headers`` are known by a
+    HEAD only.
+    """
+
     metadata: Texts | None = None
     headers: Texts = field(default_factory=dict)
 
@@ -63,17 +80,6 @@ class Seen:
         """Whether the ETag is the MD5 of the content: not multipart, not encrypted; by a HEAD."""
         is_hex = len(self.etag) == 32 and not set(self.etag.lower()) - set("0123456789abcdef")
         return is_hex and not any(_ENCRYPTED in name for name in self.headers)
-
-    def is_same(self, other: Seen) -> bool:
-        """Tell whether two looks saw the same version: ETag, size, and LastModified in seconds."""
-        ours, theirs = self.last_modified, other.last_modified
-        if 0 in (ours.microsecond, theirs.microsecond):  # one is known in whole seconds only
-            ours, theirs = ours.replace(microsecond=0), theirs.replace(microsecond=0)
-        return ours == theirs and self.has_same_content(other)
-
-    def has_same_content(self, other: Seen) -> bool:
-        """Tell whether ETag and size are the same."""
-        return (self.etag, self.size_bytes) == (other.etag, other.size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,71 +136,14 @@ _NOT_SENT, _NO_ANSWER = Answer("none", code="NotSent"), Answer("unknown", code="
 _UNANSWERED = {Reply.NOT_SENT: _NOT_SENT, Reply.NO_ANSWER: _NO_ANSWER}
 
 
-class Bucket(Protocol):
-    """What a move asks of a bucket: ``name`` at ``endpoint`` (host:port).
-
-    Every method raises ``StoreError`` only.
-    """
-
-    endpoint: str
-    name: str
-
-    def list_objects(self, prefix: str) -> Iterator[Seen]:
-        """Yield the objects under a prefix, in no certain order, folder markers left out."""
-
-    def look(self, keys: Sequence[str]) -> dict[str, Seen | None]:
-        """Return each object with its metadata, None where there is none.
-
-        A key that could not be read is not in the answer.
-        """
-
-    def read(self, key: str) -> bytes | None:
-        """Return an object's content, None when there is none."""
-
-    def read_sha256(self, key: str) -> str:
-        """Return the SHA-256 of an object's content."""
-
-    def read_clock(self) -> datetime:
-        """Return the store's time, in whole seconds."""
-
-    def send(
-        self,
-        requests: Sequence[Request],
-        *,
-        signed_at: datetime,
-        expires_s: int,
-        on_answer: OnAnswer = lambda _index, _answer: None,
-    ) -> list[Answer]:
-        """Send requests that change something, each once, in any order, several at a time.
-
-        Parameters
-        ----------
-        signed_at, expires_s : the store refuses each request after that time
-        on_answer : called with the index of a request and its answer as they come
-
-        Raises
-        ------
-        KeyboardInterrupt
-            After ``on_answer`` was called for every request: what was not sent is ``none``, what
-            was not answered ``unknown``.
-        """
-
-
-def find_all(bucket: Bucket, prefix: str, keys: Sequence[str]) -> dict[str, Seen | None]:
+def find_all(bucket: S3Bucket, prefix: str, keys: Sequence[str]) -> dict[str, Seen | None]:
     """Look many keys up that lie under one prefix: by a listing, or one by one in a large prefix.
 
-    A key that could not be read is not in the answer. One that a listing does not show is asked
-    for once more on its own, when it is one of a few: a listing of many pages is no instant.
+    A key that could not be read is not in the answer.
     """
-    wanted, found, passed, most = set(keys), dict[str, Seen | None](), 0, 4 * len(keys) + 1000
-    for seen in islice(bucket.list_objects(prefix), most + 1):
-        passed += 1
-        if seen.key in wanted:
-            found[seen.key] = seen
-    missing = [key for key in keys if key not in found]
-    if passed < 1000 or (passed <= most and len(missing) > len(keys) / 2):
-        return found | dict.fromkeys(missing)
-    return found | bucket.look(missing)
+    most = 4 * len(keys) + 1000
+    listed = {seen.key: seen for seen in islice(bucket.list_objects(prefix), most)}
+    return bucket.look(keys) if len(listed) == most else {key: listed.get(key) for key in keys}
 
 
 def is_key_supported(key: str) -> bool:
@@ -211,7 +160,7 @@ def is_key_supported(key: str) -> bool:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class S3Bucket(Reach):
-    """A ``Bucket`` behind any S3 server.
+    """A bucket behind any S3 server. Every method raises ``StoreError`` only.
 
     Parameters
     ----------
@@ -239,7 +188,7 @@ class S3Bucket(Reach):
     # --- reads ---
 
     def list_objects(self, prefix: str) -> Iterator[Seen]:
-        """Yield the objects under a prefix."""
+        """Yield the objects under a prefix, in no certain order, folder markers left out."""
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
         what = f"list {self.name}/{prefix}"
         while True:
@@ -263,7 +212,10 @@ class S3Bucket(Reach):
     def look(
         self, keys: Sequence[str], *, failed: dict[str, StoreError] | None = None
     ) -> dict[str, Seen | None]:
-        """Return each object with its metadata; ``failed`` gets why a key could not be read."""
+        """Return each object with its metadata, None where there is none.
+
+        A key that could not be read is not in the answer; ``failed`` gets why.
+        """
         found: dict[str, Seen | None] = {}
         heads = [partial(self._make, Request("head", key)) for key in keys]
         for key, reply in zip(keys, self._http.exchange(heads, resend=True), strict=True):
@@ -300,7 +252,7 @@ class S3Bucket(Reach):
         self._read(Request("get", query=query), "listen to writes", sink)
 
     def read_clock(self) -> datetime:
-        """Return the store's time, from the Date header of a signed answer."""
+        """Return the store's time in whole seconds, from the Date header of a signed answer."""
         query = {"list-type": "2", "max-keys": "1", "prefix": ".runbook/"}
         reply = self._read(Request("get", query=query), "read the clock")
         return parse_time(reply.headers.get("date", ""))
@@ -336,7 +288,19 @@ class S3Bucket(Reach):
         expires_s: int,
         on_answer: OnAnswer = lambda _index, _answer: None,
     ) -> list[Answer]:
-        """Send requests that change something, each once."""
+        """Send requests that change something, each once, in any order, several at a time.
+
+        Parameters
+        ----------
+        signed_at, expires_s : the store refuses each request after that time
+        on_answer : called with the index of a request and its answer as they come
+
+        Raises
+        ------
+        KeyboardInterrupt
+            After ``on_answer`` was called for every request: what was not sent is ``none``, what
+            was not answered ``unknown``.
+        """
         answers = [_NOT_SENT] * len(requests)
 
         def take(index: int, reply: Reply) -> None:

@@ -34,7 +34,6 @@ _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _ENDS = {"content-length", "transfer-encoding"}
 _loops: list[asyncio.AbstractEventLoop] = []
 _starting = threading.Lock()
-_used = weakref.WeakSet[ResponseHandler]()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +75,15 @@ class _SpoiltError(Exception):
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request that knows whether it was sent, and whether over a connection used before."""
+    """A request that knows whether it was sent: over a connection that holds no answer."""
 
     protocol: ResponseHandler | None = None
-    is_old = False
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         protocol = conn.protocol
         if protocol is None or protocol.should_close:
             raise _SpoiltError
-        self.protocol, self.is_old = protocol, protocol in _used
-        _used.add(protocol)
+        self.protocol = protocol
         return await super().send(conn)
 
 
@@ -136,8 +133,8 @@ class Connections:
         messages : made right before they are sent
         take : called with the index of a message and its reply, as they come, on another thread;
             nothing more is sent after it raised
-        resend : of reads only: once more, when a connection that was open before breaks; and
-            after a time-out the others are not sent, so that a silent server costs only one
+        resend : of reads only: once more, when the connection breaks under it; and after a
+            time-out the others are not sent, so that a silent server costs only one
         sink : takes the body of a 200 in parts, instead of the reply
 
         Raises
@@ -217,9 +214,9 @@ class Connections:
                 return await _read(response, sent[0], sink)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # a sink may raise any
             is_over = isinstance(error, TimeoutError | asyncio.CancelledError)
-            if resend and sink is None and not is_over and any(r.is_old for r in sent):
-                return await self._send(make, False, None)
             is_sent = any(request.protocol is not None for request in sent)
+            if resend and sink is None and is_sent and not is_over:
+                return await self._send(make, False, None)
             return Reply(Reply.NO_ANSWER if is_sent else Reply.NOT_SENT, error=_say(error))
 
     @cached_property

@@ -1,86 +1,121 @@
-"""What happened to each row of a plan. Resume, undo and proof rest on this and on the store.
+"""What is known of a release: its ledger in a folder, and the bucket's record of it.
 
-Lines, in order: ``approved``; for each batch ``intent`` (on the disk before its first request),
-``landed``, ``refused`` or ``doubtful`` as answers come, ``deleting`` (on the disk before its first
-delete), the outcomes ``moved``, ``skipped``, ``conflict`` and ``unproven``; ``done`` when nothing
-is left but what a person must decide. ``hold`` says that the worker is paused for this plan;
-``taken``, ``not_taken`` (a person's word) and ``taken_back`` come from other plans.
+The ledger says what happened to each row of a plan; resume, undo and proof rest on it and on the
+store. Lines, in order: ``approved``; for each batch ``intent`` (on the disk before its first
+request), ``landed``, ``refused`` or ``doubtful`` as answers come, ``deleting`` (on the disk before
+its first delete), the outcomes ``moved``, ``skipped``, ``conflict`` and ``unproven``; ``done`` when
+nothing is left but what a person must decide. ``hold`` says that the worker is paused for this
+plan; ``taken``, ``not_taken`` (a person's word) and ``taken_back`` come from other plans.
+
+The record, ``.runbook/releases/<plan>/``, lets every machine see a release that is not finished:
+``plan.jsonl`` is there before the first copy; ``state.json`` says, before each batch, how many rows
+were begun, and which are open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
 
 from chainlog import ChainedLog, Entry
 
-from .bucket import format_time, parse_time
-from .plan import MovePlan
-from .record import Record, pack, unpack
+from .bucket import Request, S3Bucket, format_time, parse_time
+from .errors import PlanError
+from .plan import PLAN_ID, MovePlan, Timestamp, parse_plan
+from .session import Session
 from .table import State
+
+RELEASES = ".runbook/releases/"
 
 Logs = Callable[[str], ChainedLog]
 """Plan id to its ledger."""
 
 #: What becomes of a row.
 CLOSED = (State.MOVED, State.SKIPPED, State.CONFLICT, State.UNPROVEN)
+OPEN = (State.CONFLICT, State.UNPROVEN)
 _STATES = {"intent": State.DOUBTFUL, "refused": State.NONE, "landed": State.LANDED}
 _STATES |= {"taken": State.TAKEN, "not_taken": State.FREED, **{s.value: s for s in CLOSED}}
 
 
-@dataclass(frozen=True, slots=True)
-class Landing:
+class Landing(NamedTuple):
     """A copy that was there: by its answer, or found by a look (``at`` is unknown then)."""
 
     etag: str
     at: datetime | None
 
 
-class Ledger:
-    """The ledger of one plan: read once under its lock, then kept as lines are added.
+class Record(BaseModel):
+    """What the bucket knows of one release.
 
     Attributes
     ----------
-    states : of each row
+    begun : rows from the first one on that were announced
+    ledger : hash of the ledger's last line then: a ledger without it is an older copy
+    fence_at : the store's time from which on nothing of it can take effect any more
+    finished : nothing is left to do but what a person must decide
+    open_rows : those that wait for a person's word
+    is_holding : the worker is paused for it
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    plan: str
+    sha256: str
+    by: str
+    host: str
+    begun: int
+    ledger: str
+    fence_at: Timestamp
+    finished: bool
+    open_rows: frozenset[int]
+    is_holding: bool
+
+    @property
+    def touched_rows(self) -> frozenset[int]:
+        """Rows that no other plan may hold."""
+        return self.open_rows if self.finished else self.open_rows.union(range(self.begun))
+
+
+class Ledger:
+    """The ledger of one plan: read once under its lock, then kept as lines are added.
+
+    Parameters
+    ----------
+    record : what the bucket knows; a ledger that is behind it believes it
+
+    Attributes
+    ----------
+    states : by row
     landings : of rows whose copy was there
     reasons : why a row did not move, in words
+    lost : keys whose newer version went in the declared window
     fence_at : the store's time from which on no request of the past can take effect
     """
 
     def __init__(self, log: ChainedLog, plan: MovePlan, record: Record | None = None) -> None:
         self.log, self.plan = log, plan
-        self.states = [State.NONE] * len(plan.rows)
+        self.states = dict.fromkeys(range(len(plan.rows)), State.NONE)
         self.landings: dict[int, Landing] = {}
         self.reasons: dict[int, str] = {}
-        self.fence_at: datetime | None = None
-        self.approved_by = self.approved_sha256 = self.taken_back_by = self.head = ""
-        self.begun = 0
-        self.is_done = self.is_holding = False
-        self.already: set[int] = set()
         self.lost: list[str] = []
+        self.fence_at: datetime | None = None
+        self.approved_by = self.approved_sha256 = self.head = ""
+        self.begun = 0
+        self.is_done = self.is_holding = self.is_taken_back = self.is_behind = False
         entries = log.read()
         for entry in entries:
             self._take(entry)
-        known = {"", *(entry.hash for entry in entries)}
-        self.is_behind = record is not None and record.ledger not in known
-        if record is not None:
-            self.taken_back_by = self.taken_back_by or record.taken_back_by
-            if self.is_behind:
-                self._believe(record)
-
-    def summarize(self, **more: Any) -> Record:
-        """Return what the bucket should know; ``more``: its other fields."""
-        ids = {"plan": self.plan.id, "sha256": self.plan.sha256, "ledger": self.head}
-        state = {"begun": self.begun, "taken_back_by": self.taken_back_by}
-        unproven, conflicts = (frozenset(self.rows(s)) for s in (State.UNPROVEN, State.CONFLICT))
-        open_ = {"unproven": unproven, "conflicts": conflicts, "is_holding": self.is_holding}
-        return Record.model_validate({**ids, **state, **open_, **more})
+        if record is not None and record.ledger not in {"", *(entry.hash for entry in entries)}:
+            self.is_behind = True
+            self._believe(record)
 
     def rows(self, *states: State) -> list[int]:
         """Return the rows in some states, in order."""
-        return [row for row, state in enumerate(self.states) if state in states]
+        return [row for row, state in self.states.items() if state in states]
 
     def note(self, kind: str, rows: Iterable[int] = (), *, sync: bool = False, **data: Any) -> None:
         """Write one line and take it in.
@@ -90,19 +125,14 @@ class Ledger:
         LogError
             When it could not be written: send nothing more.
         """
-        named = {"rows": pack(rows)} if rows else {}
+        named = {"rows": sorted(rows)} if rows else {}
         self._take(self.log.append(kind, {**named, **data}, sync=sync))
-
-    def announce(self, rows: Iterable[int], fence_at: datetime) -> None:
-        """Write which rows are copied next; there is room for what comes of it afterwards."""
-        self.log.reserve()
-        self.note("intent", rows, sync=True, fence_at=format_time(fence_at))
 
     def land(self, row: int, etag: str, at: datetime | None) -> None:
         """Write that a copy is there: since when by its answer, or found by a look."""
         self.note("landed", [row], etag=etag, at=format_time(at) if at else "")
 
-    def close(self, state: State, rows: Sequence[int]) -> None:
+    def close(self, state: State, rows: Iterable[int]) -> None:
         """Write an outcome of some rows, with the reasons."""
         if rows:
             reasons = {str(row): self.reasons[row] for row in rows if row in self.reasons}
@@ -110,11 +140,11 @@ class Ledger:
 
     def _take(self, entry: Entry) -> None:
         data, self.head = entry.data, entry.hash
-        rows = unpack(data.get("rows", ()))
+        rows = data.get("rows", ())
         if "fence_at" in data:
             self._wait_for(parse_time(data["fence_at"]))
         if entry.kind in _STATES:
-            self._set(rows, _STATES[entry.kind])
+            self.states |= dict.fromkeys(rows, _STATES[entry.kind])
             self.begun = max(self.begun, 1 + max(rows, default=-1))
         match entry.kind:
             case "approved":
@@ -122,7 +152,6 @@ class Ledger:
             case "landed":
                 at = parse_time(data["at"]) if data["at"] else None
                 self.landings |= dict.fromkeys(rows, Landing(data["etag"], at))
-                self.already |= rows if at is None else set()
             case "window":
                 self.lost += data["lost"]
             case "hold":
@@ -130,7 +159,7 @@ class Ledger:
             case "believed":
                 self._believe(Record.model_validate(data["record"]))
             case "taken_back":
-                self.taken_back_by = data["by"]
+                self.is_taken_back = True
             case "done":
                 self.is_done = True
         self.reasons |= {int(row): why for row, why in data.get("reasons", {}).items()}
@@ -138,19 +167,98 @@ class Ledger:
     def _wait_for(self, fence_at: datetime) -> None:
         self.fence_at = max(fence_at, self.fence_at or fence_at)
 
-    def _set(self, rows: Iterable[int], state: State) -> None:
-        for row in rows:
-            self.states[row] = state
-
     def _believe(self, record: Record) -> None:
         """Take over what the bucket knew and this ledger, an older copy then, did not."""
-        self.is_holding = self.is_holding or record.is_holding
+        self._wait_for(record.fence_at)
+        self.is_holding |= record.is_holding
+        begun = 0 if record.finished else record.begun
+        doubtful = [row for row in self.rows(State.NONE) if row < begun]
+        self.states |= dict.fromkeys(doubtful, State.DOUBTFUL)
+        self.states |= dict.fromkeys(record.open_rows & self.states.keys(), State.UNPROVEN)
         self.begun = max(self.begun, record.begun)
-        if record.fence_at:
-            self._wait_for(record.fence_at)
-        known = range(len(self.states))
-        self._set(
-            [r for r in known[: record.begun] if self.states[r] is State.NONE], State.DOUBTFUL
-        )
-        self._set(record.unproven.intersection(known), State.UNPROVEN)
-        self._set(record.conflicts.intersection(known), State.CONFLICT)
+
+
+def list_records(bucket: S3Bucket) -> list[Record]:
+    """Return every release that the bucket knows of; only reads.
+
+    Raises
+    ------
+    StoreError
+        When the bucket cannot be read.
+    PlanError
+        When a record cannot be understood: nobody can say then what is in doubt.
+    """
+    plans = {seen.key[len(RELEASES) :].partition("/")[0] for seen in bucket.list_objects(RELEASES)}
+    found = (read_record(bucket, plan) for plan in sorted(plans))
+    return [record for record in found if record is not None]
+
+
+def read_record(bucket: S3Bucket, plan: str) -> Record | None:
+    """Return the record of one release, None when it has none."""
+    key = _key(plan, "state.json")
+    if (content := bucket.read(key)) is None:
+        return None
+    try:
+        record = Record.model_validate_json(content)
+        if record.plan != plan:
+            raise ValueError(f"it is of {record.plan}")
+    except ValueError as error:
+        what = f"{key} in the bucket is no record of a release ({error})"
+        raise PlanError(f"{what}. Look who wrote it.") from error
+    return record
+
+
+def read_recorded_plan(bucket: S3Bucket, record: Record, *, folder: Path) -> MovePlan:
+    """Return the plan that a record holds, as if it lay in ``folder``.
+
+    Raises
+    ------
+    PlanError
+        When it is missing, or not the one that was approved.
+    """
+    content = bucket.read(_key(record.plan, "plan.jsonl")) or b""
+    plan = parse_plan(content, path=folder / f"{record.plan}.jsonl")
+    if plan.sha256 != record.sha256:
+        raise PlanError(f"the bucket's copy of {record.plan} is not the plan that was approved")
+    return plan
+
+
+def find_keys_in_doubt(bucket: S3Bucket, *, but: Container[str] = ()) -> dict[str, str]:
+    """Return every key, source or destination, that an unfinished or unproven release touched.
+
+    Parameters
+    ----------
+    but : plans that are not asked for
+
+    Returns
+    -------
+    Key to plan id.
+    """
+    keys: dict[str, str] = {}
+    for record in list_records(bucket):
+        if record.plan not in but and record.touched_rows:
+            rows = read_recorded_plan(bucket, record, folder=Path()).rows
+            touched = [row for place, row in enumerate(rows) if place in record.touched_rows]
+            keys |= {key: record.plan for row in touched for key in (row.key, row.to) if key}
+    return keys
+
+
+def put_recorded_plan(session: Session, plan: MovePlan) -> None:
+    """Put the plan into the bucket."""
+    session.change(Request("put", _key(plan.id, "plan.jsonl"), body=plan.content))
+
+
+def put_record(session: Session, record: Record) -> None:
+    """Put a record into the bucket; of a release that nobody must look at nothing stays."""
+    state = _key(record.plan, "state.json")
+    if record.finished and not (record.open_rows or record.is_holding):
+        session.change(Request("delete", state))
+        session.change(Request("delete", _key(record.plan, "plan.jsonl")))
+    else:
+        session.change(Request("put", state, body=record.model_dump_json().encode()))
+
+
+def _key(plan: str, name: str) -> str:
+    if not PLAN_ID.fullmatch(plan):
+        raise PlanError(f"{plan!r} is not the name of a plan")
+    return f"{RELEASES}{plan}/{name}"

@@ -16,15 +16,14 @@ from typing import Any, Protocol
 from chainlog import ChainedLog, LogError
 
 from . import errors
-from . import record as records
-from .bucket import Answer, Bucket, Request, Seen, find_all, format_time
+from . import ledger as ledgers
+from .bucket import Answer, Request, S3Bucket, Seen, find_all, format_time
 from .errors import MoveError, NotApprovedError, StoppedError, StoreError
-from .ledger import CLOSED, Ledger, Logs
+from .ledger import CLOSED, OPEN, Ledger, Logs, Record
 from .plan import MovePlan, PlanRow
 from .probe import probe
-from .record import Record, pack
 from .session import Clock, Notice, Session
-from .table import Act, Fence, Place, State, decide
+from .table import Act, Place, State, decide
 
 BATCH = 64
 """Rows whose copies are announced together: the most that a kill can leave in doubt."""
@@ -64,7 +63,8 @@ class MoveResult:
     ----------
     moved : rows that are at their destination, or were taken there; ``already`` of them were found
         there by a look, after an answer was lost
-    conflicts, failed : key and reason of rows that did not move; the failed may be tried again
+    conflicts, failed : ``key`` and ``reason`` of rows that did not move; the failed may be tried
+        again
     unproven : keys that a person must settle
     waiting : rows that were not dealt with
     lost_in_window : keys whose newer version went in the declared window
@@ -72,29 +72,21 @@ class MoveResult:
     """
 
     plan: str
-    moved: int = 0
-    already: int = 0
-    conflicts: tuple[tuple[str, str], ...] = ()
-    failed: tuple[tuple[str, str], ...] = ()
-    unproven: tuple[str, ...] = ()
-    waiting: int = 0
-    lost_in_window: tuple[str, ...] = ()
-    settled: int = 0
-    hold: str = ""
-    stopped: str = ""
+    moved: int
+    already: int
+    conflicts: list[dict[str, str]]
+    failed: list[dict[str, str]]
+    unproven: list[str]
+    waiting: int
+    lost_in_window: list[str]
+    settled: int
+    stopped: str
 
     @property
     def is_complete(self) -> bool:
         """Whether every planned object was moved, and nothing was lost."""
         troubles = (self.conflicts, self.failed, self.unproven, self.lost_in_window)
         return not (any(troubles) or self.waiting or self.stopped)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        told = asdict(self)
-        for name in ("conflicts", "failed"):
-            told[name] = [{"key": key, "reason": why} for key, why in told[name]]
-        return told | {name: list(told[name]) for name in ("unproven", "lost_in_window")}
 
 
 FindNewer = Callable[[Mapping[str, datetime]], set[str]]
@@ -109,7 +101,13 @@ def _watch_nothing(_prefix: str) -> AbstractContextManager[FindNewer]:
 
 
 def apply_plan(  # noqa: PLR0917  # called by name
-    bucket: Bucket, plan: MovePlan, approve: str, logs: Logs, operator: str, hold: Hold, **how: Any
+    bucket: S3Bucket,
+    plan: MovePlan,
+    approve: str,
+    logs: Logs,
+    operator: str,
+    hold: Hold,
+    **how: Any,
 ) -> MoveResult:
     """Carry out an approved plan that was never begun.
 
@@ -120,8 +118,8 @@ def apply_plan(  # noqa: PLR0917  # called by name
     operator : who approves; stands in ledger, claim and record
     hold : who else may move
     how : ``clock``; ``notice``, told what is waited for; ``progress``, called with rows dealt with
-        and all; ``batch_size``; ``age_key``, the metadata in which an undo keeps an object's age;
-        ``watch``, which hears of writes, so that a loss in the declared window is told
+        and all; ``age_key``, the metadata in which an undo keeps an object's age; ``watch``, which
+        hears of writes, so that a loss in the declared window is told
 
     Raises
     ------
@@ -142,7 +140,7 @@ def apply_plan(  # noqa: PLR0917  # called by name
 
 
 def resume_plan(
-    bucket: Bucket, plan: MovePlan, logs: Logs, operator: str, hold: Hold, **how: Any
+    bucket: S3Bucket, plan: MovePlan, logs: Logs, operator: str, hold: Hold, **how: Any
 ) -> MoveResult:
     """Go on with a plan that was begun, from its ledger or the bucket's record.
 
@@ -151,17 +149,23 @@ def resume_plan(
     return _Mover(bucket, plan, logs, operator, hold, **how).run(is_new=False)
 
 
-def place_of(seen: Seen | None, planned: PlanRow, *, at_source: bool, etag: str = "") -> Place:
+def place_of(
+    found: Mapping[str, Seen | None], planned: PlanRow, *, at_source: bool, etag: str = ""
+) -> Place:
     """Say what a look means: at the source the version counts, at the destination the content.
 
     Parameters
     ----------
+    found : what was looked at
     etag : that our copy got, where it is another than the planned one
     """
-    if seen is None:
+    key = planned.key if at_source else planned.to
+    if key not in found:
+        return Place.UNKNOWN
+    if (seen := found[key]) is None:
         return Place.ABSENT
     is_same = seen.etag in (planned.etag, etag) and seen.size_bytes == planned.size_bytes
-    return Place.SAME if (planned.version.is_same(seen) if at_source else is_same) else Place.OTHER
+    return Place.SAME if (planned.is_same(seen) if at_source else is_same) else Place.OTHER
 
 
 def _cut(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
@@ -176,11 +180,10 @@ class _Mover:
     ----------
     parent : ledger of the release that an undo or a settling is about
     record : what the bucket knew when the session began
-    fences : until when a request of this session without an answer may take effect, by row
     seen : the last looks, by key
     """
 
-    bucket: Bucket
+    bucket: S3Bucket
     plan: MovePlan
     logs: Logs
     operator: str
@@ -188,14 +191,12 @@ class _Mover:
     clock: Clock = field(default_factory=Clock)
     notice: Notice = lambda _: None
     progress: Callable[[int, int], None] = lambda _done, _total: None
-    batch_size: int = BATCH
     age_key: str = ""
     watch: Watch = _watch_nothing
     session: Session = field(init=False)
     ledger: Ledger = field(init=False)
     parent: ChainedLog | None = None
     record: Record | None = None
-    fences: dict[int, datetime] = field(default_factory=dict)
     seen: dict[str, Seen | None] = field(default_factory=dict)
     stopped: str = ""
 
@@ -211,25 +212,28 @@ class _Mover:
                 stack.enter_context(some.locked())
             session = Session(bucket, plan, self.operator, self.clock, self.notice)
             self.session = stack.enter_context(session)
-            self.record = records.read_record(bucket, plan.id)
+            self.record = ledgers.read_record(bucket, plan.id)
             self.ledger = Ledger(log, plan, self.record)
             return self._carry_out(is_new=is_new)
 
     def _carry_out(self, *, is_new: bool) -> MoveResult:
         """Do the work, and leave the bucket's record right."""
-        if not self._check(is_new=is_new):
-            if self.ledger.is_holding:
+        why, ledger = self._explain_refusal(is_new=is_new), self.ledger
+        if ledger.is_behind and self.record is not None:
+            ledger.note("believed", sync=True, record=self.record.model_dump(mode="json"))
+        if why or ledger.is_done:
+            if ledger.is_holding:
                 with self._held():
                     pass
             self._close_record()
-            if self.stopped:
-                raise NotApprovedError(self.stopped)
+            if why:
+                raise NotApprovedError(f"{why}. Nothing was moved.")
             return self._sum_up()
         header = self.plan.header
         watch = _watch_nothing if header.abilities.conditional_delete else self.watch
         with self._held(), watch(header.source) as find_newer:
             self._begin(is_new=is_new)
-            before = set(self.ledger.rows(State.MOVED))
+            before = set(ledger.rows(State.MOVED))
             try:
                 self._move_all()
                 self._note_losses(before, find_newer)
@@ -253,49 +257,44 @@ class _Mover:
             if lost := [key for key in newer if there.get(key, Seen) is None]:
                 self.ledger.note("window", lost=lost, sync=True)
 
-    def _check(self, *, is_new: bool) -> bool:
-        """Tell whether there is work to do; refuse what must not begin, or not go on."""
+    def _explain_refusal(self, *, is_new: bool) -> str:
+        """Say why a plan cannot be gone on with; raise when it must not begin."""
         plan, ledger, record = self.plan, self.ledger, self.record
-        if record is not None and record.sha256 != plan.sha256:
-            raise errors.PlanError(f"the bucket knows another plan by the name {plan.id}")
-        if ledger.is_done and not (is_new or ledger.taken_back_by):
-            return False
-        is_begun, until = ledger.begun > 0 or record is not None, plan.header.expires_at
-        is_expired = is_new and self.clock.now() > until and not ledger.approved_sha256
-        reasons = (
-            (is_new and ledger.is_done, "was carried out"),
-            (is_new and is_begun, f"was begun: runbook resume {plan.id}"),
-            (is_expired, f"expired at {format_time(until)}: make a new plan"),
-            (ledger.is_done, f"was carried out, and taken back by {ledger.taken_back_by}"),
-            (not is_begun and not is_new, "was never begun: apply it"),
-            (is_begun and record is None, "was finished elsewhere: this ledger is an older copy"),
-            (ledger.approved_sha256 not in ("", plan.sha256), "is not the plan that was approved"),
-            (ledger.taken_back_by, f"was taken back: runbook resume {ledger.taken_back_by}"),
-        )
-        why = next((f"{plan.id} {reason}." for is_so, reason in reasons if is_so), "")
-        owes = ledger.is_holding or (record is not None and record.is_holding)
-        if why and (is_new or not owes):
-            kind = errors.ExpiredError if is_expired else NotApprovedError
-            raise kind(f"{why} Nothing was done.")
-        self.stopped = why and f"{why} Only the pause of the worker was taken back."
-        return not why
+        if {ledger.approved_sha256, record.sha256 if record else ""} - {"", plan.sha256}:
+            raise NotApprovedError(f"{plan.id} is not the plan that was approved by that name")
+        is_begun = ledger.begun > 0 or ledger.is_done or record is not None
+        until = plan.header.expires_at
+        if is_new:
+            if ledger.is_done:
+                raise NotApprovedError(f"{plan.id} was carried out. Nothing was done.")
+            if is_begun:
+                raise NotApprovedError(f"{plan.id} was begun: runbook resume {plan.id}")
+            if self.clock.now() > until and not ledger.approved_sha256:
+                at = format_time(until)
+                raise errors.ExpiredError(f"{plan.id} expired at {at}: make a new plan")
+        elif undo := self._find_undo():
+            return f"{plan.id} was taken back: runbook resume {undo}"
+        elif not is_begun:
+            return f"{plan.id} was never begun: apply it"
+        elif not ledger.is_done and (record is None or record.finished):
+            return f"{plan.id} was finished elsewhere: this ledger is an older copy"
+        return ""
+
+    def _find_undo(self) -> str:
+        """Return the undo that has begun to take the plan back."""
+        undo = f"{self.plan.id}-undo"
+        is_begun = self.ledger.is_taken_back or ledgers.read_record(self.bucket, undo)
+        return undo if is_begun else ""
 
     def _close_record(self) -> None:
-        """Have the bucket's record say what is so: nothing to do is left, or no pause of ours."""
-        record, ledger = self.record, self.ledger
-        if record is None:
+        """Have the bucket's record say that nothing to do is left, or no pause of ours."""
+        if self.record is None:
             return
-        is_over = ledger.is_done and not ledger.rows(State.UNPROVEN, State.CONFLICT)
-        if is_over or (record.finished and not record.open_rows):
-            records.delete_record(self.session, self.plan.id)
-        elif ledger.is_done and not record.finished:
+        if self.ledger.is_done and not self.record.finished:
             self._write_record(finished=True)
-        elif record.is_holding:
-            head = record.ledger if ledger.is_behind else ledger.head
-            self._update(record, is_holding=False, ledger=head)
-
-    def _update(self, record: Record, **changes: Any) -> None:
-        records.write_record(self.session, record.model_copy(update=changes))
+        else:
+            changes = {"is_holding": False, "ledger": self.ledger.head}
+            ledgers.put_record(self.session, self.record.model_copy(update=changes))
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -339,7 +338,7 @@ class _Mover:
         if probe(self.bucket, expires_s=header.timing.expires_s) != header.abilities:
             raise errors.NotReadyError(f"the store is not as it was when {plan.id} was made")
         self._look_everywhere()
-        doubts = records.find_keys_in_doubt(self.bucket, but={plan.id, header.parent})
+        doubts = ledgers.find_keys_in_doubt(self.bucket, but={plan.id, header.parent})
         if is_new:
             self._check_drift(doubts)
         self.session.renew()
@@ -348,28 +347,20 @@ class _Mover:
             ledger.note("approved", sync=True, plan=plan.id, sha256=plan.sha256, by=by)
         if not is_new:
             ledger.note("resumed", by=self.operator, sync=True)
-            if ledger.is_behind and self.record is not None:
-                ledger.note("believed", sync=True, record=self.record.model_dump(mode="json"))
             touched = [r for r in ledger.rows(State.NONE) if plan.rows[r].key in doubts]
             ledger.reasons |= {r: f"{doubts[plan.rows[r].key]} touched it" for r in touched}
             ledger.close(State.SKIPPED, touched)
         if self.record is None:
-            records.write_recorded_plan(self.session, plan)
+            ledgers.put_recorded_plan(self.session, plan)
         self._write_record()
         if self.parent is not None and header.action == "undo":
-            # said where the release stands, once anyone can go on with this and before copies go
-            self.parent.append("taken_back", {"by": plan.id})
-            if record := records.read_record(self.bucket, header.parent):
-                self._update(record, taken_back_by=plan.id)
+            self.parent.append("taken_back", {})  # once anyone can go on with this
 
     def _look_everywhere(self) -> None:
         """Look at every source and destination, by listings."""
-        bucket, header = self.bucket, self.plan.header
-        rows = [row for row in self.plan.rows if row.to]
-        sources = find_all(bucket, header.source, [row.key for row in rows])
-        again = [key for key, seen in sources.items() if seen is None]
-        sources |= bucket.look(again) if len(again) < 100 else {}
-        self.seen = sources | find_all(bucket, header.to, [row.to for row in rows])
+        header, rows = self.plan.header, [row for row in self.plan.rows if row.to]
+        self.seen = find_all(self.bucket, header.source, [row.key for row in rows])
+        self.seen |= find_all(self.bucket, header.to, [row.to for row in rows])
 
     def _check_drift(self, doubts: Mapping[str, str]) -> None:
         changed = []
@@ -384,9 +375,21 @@ class _Mover:
             raise errors.DriftError(f"{what} ({some}). Nothing was changed; make a new plan.")
 
     def _write_record(self, *, finished: bool = False) -> None:
-        by, session = self.ledger.approved_by or self.operator, self.session
-        who = {"by": by, "host": session.host, "fence_at": session.fence_at}
-        records.write_record(session, self.ledger.summarize(**who, finished=finished))
+        """Have the bucket know what the ledger says."""
+        ledger, session = self.ledger, self.session
+        record = Record(
+            plan=self.plan.id,
+            sha256=self.plan.sha256,
+            by=ledger.approved_by or self.operator,
+            host=session.claim.host,
+            begun=ledger.begun,
+            ledger=ledger.head,
+            fence_at=session.fence_at,
+            finished=finished,
+            open_rows=frozenset(ledger.rows(*OPEN)),
+            is_holding=ledger.is_holding,
+        )
+        ledgers.put_record(session, record)
 
     def _list_open(self) -> list[int]:
         """Return the rows that are to be moved and are not dealt with."""
@@ -394,42 +397,34 @@ class _Mover:
 
     def _finish(self) -> None:
         """Close ledger and record when nothing is left to do but what a person must decide."""
-        ledger = self.ledger
+        ledger, is_over = self.ledger, not self._list_open()
         self.session.renew()
-        if self._list_open():
-            self._write_record()
-            return
-        if not ledger.is_done:
+        if is_over and not ledger.is_done:
             if self.parent is not None:
                 self._finish_parent(self.parent)
-            ledger.note("done", **self._sum_up().to_json(), sync=True)
-        if ledger.rows(State.UNPROVEN, State.CONFLICT):
-            self._write_record(finished=True)
-        else:
-            records.delete_record(self.session, self.plan.id)
-        ledger.log.release_reserve()
+            ledger.note("done", **asdict(self._sum_up()), sync=True)
+        self._write_record(finished=is_over)
+        if is_over:
+            ledger.log.release_reserve()
 
     def _finish_parent(self, log: ChainedLog) -> None:
         """Write a person's word, or the undo, into the release that it is about."""
-        header, settled = self.plan.header, list[int]()
-        record = records.read_record(self.bucket, header.parent)
-        head = record.ledger if record else ""
+        header, settled, changes = self.plan.header, set[int](), dict[str, Any]()
+        record = ledgers.read_record(self.bucket, header.parent)
         if header.action == "settle":
-            done = zip(self.plan.rows, self.ledger.states, strict=True)
-            settled = [int(row.facts["row"]) for row, at in done if not row.to or at is State.MOVED]
+            done = zip(self.plan.rows, self.ledger.states.values(), strict=True)
+            settled = {int(row.facts["row"]) for row, at in done if not row.to or at is State.MOVED}
             known = {entry.hash for entry in log.read()}
             by = {"by": self.operator, "plan": self.plan.id}
-            entry = log.append(header.word, {"rows": pack(settled), **by})
-            # another machine's ledger of the release stays behind what the bucket knows
-            head = entry.hash if head in known else head
-        if record is None:
-            return
-        open_ = {n: getattr(record, n).difference(settled) for n in ("unproven", "conflicts")}
-        finished = record.finished or header.action == "undo"
-        if any(open_.values()) or record.is_holding or not finished:
-            self._update(record, **open_, finished=finished, ledger=head)
+            entry = log.append(header.word, {"rows": sorted(settled), **by})
+            if record is not None and record.ledger in known:
+                # another machine's ledger of the release stays behind what the bucket knows
+                changes["ledger"] = entry.hash
         else:
-            records.delete_record(self.session, header.parent)
+            changes["finished"] = True
+        if record is not None:
+            changes["open_rows"] = record.open_rows - settled
+            ledgers.put_record(self.session, record.model_copy(update=changes))
 
     # --- the work ---
 
@@ -443,17 +438,16 @@ class _Mover:
 
     def _move_in_batches(self, rows: Sequence[int]) -> None:
         """Move one object to its end, and then the others, a batch at a time."""
-        start, states, fine = 0, self.ledger.states, (State.MOVED, State.SKIPPED)
-        while start < len(rows):
-            batch = rows[start : start + (self.batch_size if start else 1)]
+        done, ledger = 0, self.ledger
+        for batch in (rows[:1], *_cut(rows[1:], BATCH)) if rows else ():
             self._move(batch)
-            if not start and states[batch[0]] not in fine:
+            if not done and ledger.states[rows[0]] is not State.MOVED:
                 self._resolve()
-                if states[batch[0]] not in fine:
-                    why = self.ledger.reasons.get(batch[0], "nobody knows what became of it")
+                if ledger.states[rows[0]] not in (State.MOVED, State.SKIPPED):
+                    why = ledger.reasons.get(rows[0], "nobody knows what became of it")
                     raise StoppedError(f"the first object did not move: {why}")
-            start += len(batch)
-            self.progress(start, len(rows))
+            done += len(batch)
+            self.progress(done, len(rows))
 
     def _move(self, batch: Sequence[int]) -> None:
         """Copy a batch, then delete the sources of what landed."""
@@ -466,14 +460,13 @@ class _Mover:
         session.renew()  # the last time before the copies: their fence is written down now
         if copies := self._sort(batch)[Act.COPY]:
             requests = [self._make_copy(self.plan.rows[row]) for row in copies]
-            ledger.announce(copies, session.fence_at)
+            ledger.log.reserve()  # what comes of it can be written on a full disk
+            ledger.note("intent", copies, sync=True, fence_at=format_time(session.fence_at))
             self._write_record()
             answers = session.send(requests, lambda i, answer: self._take_copy(copies[i], answer))
             for row, answer in zip(copies, answers, strict=True):
                 if answer.effect == "done" and ledger.states[row] is State.DOUBTFUL:
                     self._compare_content(row, answer)
-                if ledger.states[row] is State.DOUBTFUL:
-                    self.fences[row] = session.fence_at
             is_silent = all(a.effect == "none" or a.code == "NoAnswer" for a in answers)
             if is_silent and len(copies) > 1:
                 raise StoppedError(f"no copy was answered: {ledger.reasons.get(copies[0], '')}")
@@ -503,10 +496,9 @@ class _Mover:
 
     def _compare_content(self, row: int, answer: Answer) -> None:
         """Judge a copy that got another ETag: by its bytes where the plan has their hash."""
-        planned, ledger, place = self.plan.rows[row], self.ledger, Place.OTHER
-        if planned.sha256:
-            self._look_at([planned.to])
-            place = self._place(row, at_source=False)
+        ledger = self.ledger
+        self._look_at([self.plan.rows[row].to])
+        place = self._place(row, at_source=False)
         if place is Place.SAME:
             ledger.land(row, answer.etag, answer.last_modified)
         elif place is Place.OTHER:
@@ -536,12 +528,10 @@ class _Mover:
         for part, answer in zip(parts, session.send(requests), strict=True):
             for row in part:
                 code = answer.failed.get(planned[row].key, answer.code)
-                if answer.effect == "done" and not code:
-                    moved.append(row)
-                elif answer.effect != "none" and code != "AccessDenied":
-                    self.fences[row] = session.fence_at
                 if code:
                     ledger.reasons[row] = f"the delete was answered by {code}"
+                elif answer.effect == "done":
+                    moved.append(row)
         ledger.close(State.MOVED, moved)
 
     def _resolve(self) -> None:
@@ -551,16 +541,13 @@ class _Mover:
             rows = ledger.rows(*_HALF)
             if not rows:
                 return
-            past = self.session.stamp if ledger.fence_at is None else ledger.fence_at
-            until = max(self.fences.get(row, past) for row in rows)
-            self.session.wait_until(until, f"{len(rows)} objects may still change")
+            if ledger.fence_at:
+                self.session.wait_until(ledger.fence_at, f"{len(rows)} objects may still change")
             self.hold.check()
             planned = [self.plan.rows[row] for row in rows]
             self._look_at(key for row in planned for key in (row.key, row.to))
-            for row in rows:
-                self.fences.pop(row, None)
             found = self._sort(rows)
-            for part in _cut(sorted(found[Act.ADOPT] + found[Act.DELETE]), self.batch_size):
+            for part in _cut(sorted(found[Act.ADOPT] + found[Act.DELETE]), BATCH):
                 self._delete(part)
 
     def _sort(
@@ -576,7 +563,6 @@ class _Mover:
         for row in rows:
             planned = self.plan.rows[row]
             rule = decide(
-                fence=Fence.OPEN if row in self.fences else Fence.PASSED,
                 state=ledger.states[row],
                 source=self._place(row, at_source=True),
                 destination=destination or self._place(row, at_source=False),
@@ -593,18 +579,15 @@ class _Mover:
 
     def _place(self, row: int, *, at_source: bool) -> Place:
         planned, landing = self.plan.rows[row], self.ledger.landings.get(row)
-        key, etag = planned.key if at_source else planned.to, landing.etag if landing else ""
-        if key not in self.seen:
-            return Place.UNKNOWN
-        seen = self.seen[key]
+        etag, seen = landing.etag if landing else "", self.seen.get(planned.to)
         if planned.sha256 and not at_source and seen is not None and seen.etag != etag:
             # neither ETag is a hash: the bytes decide
             try:
-                is_same = self.bucket.read_sha256(key) == planned.sha256
+                is_same = self.bucket.read_sha256(planned.to) == planned.sha256
             except StoreError:
                 return Place.UNKNOWN
             return Place.SAME if is_same else Place.OTHER
-        return place_of(seen, planned, at_source=at_source, etag=etag)
+        return place_of(self.seen, planned, at_source=at_source, etag=etag)
 
     def _look_at(self, keys: Iterable[str]) -> None:
         """Look anew; what could not be read is not known any more."""
@@ -615,21 +598,22 @@ class _Mover:
 
     def _sum_up(self) -> MoveResult:
         ledger, rows = self.ledger, self.plan.rows
-        count, waiting = Counter(ledger.states), self._list_open()
+        count, waiting, moved = Counter(ledger.states.values()), self._list_open(), State.MOVED
 
-        def explain(places: Iterable[int]) -> tuple[tuple[str, str], ...]:
-            return tuple((rows[row].key, ledger.reasons.get(row, "")) for row in places)
+        def explain(places: Iterable[int]) -> list[dict[str, str]]:
+            return [{"key": rows[n].key, "reason": ledger.reasons.get(n, "")} for n in places]
 
         return MoveResult(
             plan=self.plan.id,
-            moved=count[State.MOVED],
-            already=len(ledger.already & set(ledger.rows(State.MOVED))),
+            moved=count[moved],
+            already=sum(
+                ledger.states[n] is moved and not at for n, (_, at) in ledger.landings.items()
+            ),
             conflicts=explain(ledger.rows(State.CONFLICT, State.SKIPPED)),
             failed=explain(row for row in waiting if row in ledger.reasons),
-            unproven=tuple(rows[row].key for row in ledger.rows(State.UNPROVEN)),
+            unproven=[rows[row].key for row in ledger.rows(State.UNPROVEN)],
             waiting=len(waiting) + count[State.FREED],
-            lost_in_window=tuple(ledger.lost),
+            lost_in_window=ledger.lost,
             settled=count[State.TAKEN] + count[State.FREED],
-            hold=self.hold.words,
             stopped=self.stopped,
         )

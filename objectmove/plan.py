@@ -8,10 +8,8 @@ what an approver sees in the file is all that there is.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -20,8 +18,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
 
-from .bucket import Seen, format_time, is_key_supported
-from .errors import PlanError, StoreError
+from .bucket import Seen, Version, format_time, is_key_supported
+from .errors import PlanError
 
 PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 _SCHEMA = "objectmove/plan/3"
@@ -80,17 +78,8 @@ class Timing(_Part):
 
     @property
     def expires_s(self) -> int:
-        """Seconds that the signature of a request lives: over well before the claim lapses.
-
-        Raises
-        ------
-        PlanError
-            When the lease leaves no time for a request.
-        """
-        left_s = int(self.lease_s - self.effect_s - self.spread_s - 1)
-        if left_s < 1:
-            raise PlanError(f"a lease of {self.lease_s:g} s leaves no time for a request")
-        return min(20, left_s)
+        """Seconds that the signature of a request lives: over well before the claim lapses."""
+        return min(20, int(self.lease_s - self.effect_s - self.spread_s - 1))
 
     @property
     def settle_s(self) -> float:
@@ -146,36 +135,27 @@ class PlanHeader(_Part):
 
 
 @dataclass(frozen=True, slots=True)
-class PlanRow:
-    """One object that would move.
+class PlanRow(Version):
+    """One object that would move: the version that was planned.
 
     Attributes
     ----------
-    key, etag, size_bytes, last_modified : the version that was planned
     to : the key that it gets; empty in a settling that moves nothing
     age_start : since when it waits, by the caller's rules
     facts : what else the caller wants to stand in the approved plan
     sha256 : of the content, where the ETag is no hash of it
     """
 
-    key: str
-    to: str
-    etag: str
-    size_bytes: int
     last_modified: Timestamp
+    to: str
     age_start: Timestamp
     facts: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    @property
-    def version(self) -> Seen:
-        """The planned version, as a look would show it."""
-        return Seen(self.key, self.etag, self.size_bytes, self.last_modified)
-
     def to_json(self) -> dict[str, Any]:
         """Return the row as the file has it."""
-        row: dict[str, Any] = _ROWS.dump_python((self,), mode="json")[0]
+        row: dict[str, Any] = _ROW.dump_python(self, mode="json")
         return row
 
     def at(self, seen: Seen) -> PlanRow:
@@ -184,6 +164,7 @@ class PlanRow:
         return replace(self, etag=etag, size_bytes=size_bytes, last_modified=at)
 
 
+_ROW = TypeAdapter(PlanRow)
 _ROWS = TypeAdapter(tuple[PlanRow, ...])
 
 
@@ -203,22 +184,14 @@ class MovePlan:
         return self.header.id
 
 
-class Excluded:
-    """What was left out: counts by reason, and a few keys for each."""
-
-    def __init__(self) -> None:
-        self.counts, self.sample = Counter[str](), dict[str, tuple[str, ...]]()
-
-    def add(self, reason: str, *keys: str) -> None:
-        """Count some keys."""
-        self.counts[reason] += len(keys)
-        self.sample[reason] = (*self.sample.get(reason, ()), *keys)[:_SAMPLE]
-
-
 def write_plan(
-    folder: Path, header: PlanHeader, rows: Sequence[PlanRow], excluded: Excluded
+    folder: Path, header: PlanHeader, rows: Sequence[PlanRow], excluded: Mapping[str, Sequence[str]]
 ) -> MovePlan:
     """Write a plan under ``folder`` and return it.
+
+    Parameters
+    ----------
+    excluded : the keys that were left out, by reason
 
     Raises
     ------
@@ -227,12 +200,11 @@ def write_plan(
     """
     totals = {"objects": len(rows), "bytes": sum(row.size_bytes for row in rows)}
     oldest = min((row.age_start for row in rows), default=None)
-    left = {"excluded": dict(excluded.counts), "excluded_sample": excluded.sample}
-    header = header.model_copy(update={**totals, "oldest": oldest, **left})
-    head = header.model_dump(mode="json", by_alias=True)
-    parts = [head, *_ROWS.dump_python(tuple(rows), mode="json")]
-    content = "".join(f"{_encode(part)}\n" for part in parts).encode()
-    plan = parse_plan(content, path=folder / f"{header.id}.jsonl")
+    counts = {why: len(keys) for why, keys in excluded.items()}
+    some = {why: tuple(keys[:_SAMPLE]) for why, keys in excluded.items()}
+    left = {"oldest": oldest, "excluded": counts, "excluded_sample": some}
+    header = header.model_copy(update=totals | left)
+    plan = parse_plan(_encode(header, rows), path=folder / f"{header.id}.jsonl")
     save_plan(plan)
     return plan
 
@@ -252,21 +224,6 @@ def save_plan(plan: MovePlan) -> None:
         raise PlanError(f"cannot write {plan.path}: {error.strerror}") from error
 
 
-def load_plan(path: Path) -> MovePlan:
-    """Read a plan's file.
-
-    Raises
-    ------
-    PlanError
-        When it cannot be read, or is not a plan.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise PlanError(f"{path} cannot be read: {error.strerror}") from error
-    return parse_plan(content, path=path)
-
-
 def parse_plan(content: bytes, *, path: Path) -> MovePlan:
     """Hash a plan's bytes and read them.
 
@@ -276,16 +233,12 @@ def parse_plan(content: bytes, *, path: Path) -> MovePlan:
         When a line is not exactly what this module writes, or a row leaves the header's prefixes.
     """
     try:
-        lines = content.decode().split("\n")
-        if lines.pop() or not lines:
-            raise PlanError(f"{path.name} was cut")
-        parts = [json.loads(line) for line in lines]
-        for number, (line, part) in enumerate(zip(lines, parts, strict=True), start=1):
-            if _encode(part) != line:
-                raise PlanError(f"{path.name}, line {number}: not written by `plan`")
-        header = PlanHeader.model_validate(parts[0])
-        rows = _ROWS.validate_python(parts[1:])
-    except (ValueError, TypeError, KeyError, RecursionError, StoreError) as error:
+        head, *lines = content.decode().removesuffix("\n").split("\n")
+        header = PlanHeader.model_validate_json(head)
+        rows = _ROWS.validate_json(f"[{','.join(lines)}]")
+        if _encode(header, rows) != content:
+            raise ValueError("a line is not as `plan` writes it")
+    except ValueError as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise PlanError(f"{path.name} is not a plan ({what}). Make a new one.") from error
     _check(path, header, rows)
@@ -325,5 +278,6 @@ def check_prefixes(source: str, to: str) -> None:
         raise PlanError(f"{source!r} and {to!r} lie in each other: a move onto itself deletes")
 
 
-def _encode(part: Any) -> str:
-    return json.dumps(part, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+def _encode(header: PlanHeader, rows: Sequence[PlanRow]) -> bytes:
+    lines = [header.model_dump_json(by_alias=True).encode(), *map(_ROW.dump_json, rows)]
+    return b"".join(line + b"\n" for line in lines)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 from . import plan as plans
-from .bucket import Bucket, Seen, find_all, format_time, is_key_supported
+from .bucket import S3Bucket, Seen, Version, find_all, format_time, is_key_supported
 from .errors import ExpiredError, LimitError, NotApprovedError, NotReadyError, PlanError, StoreError
-from .ledger import Ledger, Logs
-from .plan import Excluded, MovePlan, PlanHeader, PlanRow, Timing
+from .ledger import OPEN, Ledger, Logs, find_keys_in_doubt, read_record
+from .plan import MovePlan, PlanHeader, PlanRow
 from .probe import probe
-from .record import find_keys_in_doubt, read_record
 from .table import State
 
 GIB = 1024**3
@@ -48,16 +48,13 @@ Judge = Callable[[Sequence[Seen]], Sequence[Judgement]]
 
 
 def make_move_plan(
-    bucket: Bucket,
+    bucket: S3Bucket,
     *,
     header: Mapping[str, Any],
-    folder: Any,
+    folder: Path,
     judge: Judge,
-    timing: Timing,
-    now: datetime,
     match: str = "*",
     first: int | None = None,
-    hash_bytes: int = GIB,
     free_bytes: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> MovePlan:
@@ -65,13 +62,12 @@ def make_move_plan(
 
     Parameters
     ----------
-    header : ``source``, ``to``, ``made_by``, ``others``, ``step``, ``lifetime_s``,
-        ``limit_objects``, ``limit_bytes``, ``selection``: see ``PlanHeader``
+    header : ``source``, ``to``, ``step``, ``made_at``, ``made_by``, ``expires_at``, ``timing``,
+        ``limit_objects``, ``limit_bytes``, ``selection``, ``others``: see ``PlanHeader``
     folder : where the plan is written
     judge : the caller's rules
     match : shell pattern on the key after the prefix, in any case
     first : take only that many, in the order of their keys; the rest is ``left_for_later``
-    hash_bytes : the most that is read to hash objects whose ETag is no hash
     free_bytes : room in the store, where it is known
     progress : called with the number of objects looked at
 
@@ -90,118 +86,90 @@ def make_move_plan(
     -----
     Changes scratch objects only, and removes them.
     """
-    source, to = header["source"], header["to"]
+    source, to, timing = header["source"], header["to"], header["timing"]
+    limit, limit_bytes = header["limit_objects"], header["limit_bytes"]
     plans.check_prefixes(source, to)
     abilities = probe(bucket, expires_s=timing.expires_s)
-    excluded, rows, looked, hashed = Excluded(), list[PlanRow](), 0, 0
-    candidates = _list_candidates(bucket, source, to, match, excluded)
-    limit, limit_bytes = header["limit_objects"], header["limit_bytes"]
-    while chunk := list(islice(candidates, _CHUNK)):
+    doubts, listing = find_keys_in_doubt(bucket), iter(bucket.list_objects(source))
+    excluded, rows, looked, hashed = defaultdict[str, list[str]](list), list[PlanRow](), 0, 0
+
+    def leave_out(key: str, reason: str) -> bool:
+        if reason:
+            excluded[reason].append(key)
+        return bool(reason)
+
+    def explain(seen: Seen) -> str:
+        rest = seen.key[len(source) :]
+        return _find_first(
+            {
+                "no_match": not fnmatchcase(rest.lower(), match.lower()),
+                "key_not_supported": not is_key_supported(seen.key),
+                "too_large": seen.size_bytes > MAX_COPY_BYTES,
+                "in_doubt": seen.key in doubts or to + rest in doubts,
+                "left_for_later": first is not None and len(rows) >= first,
+            }
+        )
+
+    while chunk := list(islice(listing, _CHUNK)):
         looked += len(chunk)
         progress(looked)
-        if first is not None and len(rows) >= first:
-            excluded.add("left_for_later", *(seen.key for seen in chunk))
-            continue
-        for seen, judgement in _judge(bucket, chunk, judge, excluded):
-            sha256, key = "", seen.key
-            if first is not None and len(rows) >= first:
-                excluded.add("left_for_later", key)
-                continue
-            if not seen.has_hash:
-                hashed += seen.size_bytes
-                sha256 = _hash(bucket, seen, excluded, hashed <= hash_bytes)
-                if not sha256:
-                    continue
-            version = (seen.etag, seen.size_bytes, seen.last_modified)
-            why = (judgement.age_start, judgement.facts)
-            rows.append(PlanRow(key, to + key[len(source) :], *version, *why, sha256))
+        keys = [seen.key for seen in chunk if not leave_out(seen.key, explain(seen))]
+        found, heads = bucket.look(keys), []
+        for key in keys:
+            if (head := found.get(key)) and head.etag:
+                heads.append(head)
+            else:
+                leave_out(key, "gone" if key in found and not head else "unreadable")
+        for head, judgement in zip(heads, judge(heads), strict=True):
+            sha256, reason = "", judgement.exclude or explain(head)
+            if not (reason or head.has_hash):
+                hashed += head.size_bytes
+                sha256, reason = _hash(bucket, head.key) if hashed <= GIB else ("", "hash_limit")
+            if not leave_out(head.key, reason):
+                version = (head.key, head.etag, head.size_bytes, head.last_modified)
+                why = (judgement.age_start, judgement.facts, sha256)
+                rows.append(PlanRow(*version, to + head.key[len(source) :], *why))
         if len(rows) > limit or sum(row.size_bytes for row in rows) > limit_bytes:
             most = f"{limit} objects, {limit_bytes} bytes"
             raise LimitError(f"more would move than one plan may hold: {most}")
-    rows = _leave_out_taken(bucket, to, rows, excluded)
+    found = find_all(bucket, to, [row.to for row in rows])
+    rows = [row for row in rows if not leave_out(row.key, _explain_taken(found, row))]
     if free_bytes is not None and free_bytes < 2 * max((r.size_bytes for r in rows), default=0):
         raise NotReadyError(f"{free_bytes} bytes are free: no room for the copies")
     new = PlanHeader(
-        id=f"rel-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
+        id=f"rel-{header['made_at']:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
         action="move",
         endpoint=bucket.endpoint,
         bucket=bucket.name,
-        made_at=now,
-        expires_at=now + timedelta(seconds=header["lifetime_s"]),
         abilities=abilities,
-        timing=timing,
         window=plans.describe_window(abilities, timing),
-        **{name: value for name, value in header.items() if name != "lifetime_s"},
+        **header,
     )
     return plans.write_plan(folder, new, rows, excluded)
 
 
-def _list_candidates(
-    bucket: Bucket, source: str, to: str, match: str, excluded: Excluded
-) -> Iterator[Seen]:
-    doubts = find_keys_in_doubt(bucket)
-    for seen in bucket.list_objects(source):
-        rest = seen.key[len(source) :]
-        if not fnmatchcase(rest.lower(), match.lower()):
-            excluded.add("no_match", seen.key)
-        elif not is_key_supported(seen.key):
-            excluded.add("key_not_supported", seen.key)
-        elif seen.size_bytes > MAX_COPY_BYTES:
-            excluded.add("too_large", seen.key)
-        elif seen.key in doubts or to + rest in doubts:
-            excluded.add("in_doubt", seen.key)
-        else:
-            yield seen
+def _find_first(reasons: Mapping[str, bool]) -> str:
+    """Return the first reason that holds; empty when none does."""
+    return next((reason for reason, is_so in reasons.items() if is_so), "")
 
 
-def _judge(
-    bucket: Bucket, chunk: Sequence[Seen], judge: Judge, excluded: Excluded
-) -> Iterator[tuple[Seen, Judgement]]:
-    found = bucket.look([seen.key for seen in chunk])
-    heads = []
-    for listed in chunk:
-        head = found.get(listed.key)
-        if head is None or not head.etag:
-            is_gone = listed.key in found and head is None
-            excluded.add("gone" if is_gone else "unreadable", listed.key)
-        elif head.is_same(listed):  # a HEAD tells whole seconds
-            heads.append(replace(head, last_modified=listed.last_modified))
-        else:
-            heads.append(head)
-    for seen, judgement in zip(heads, judge(heads), strict=True):
-        if judgement.exclude:
-            excluded.add(judgement.exclude, seen.key)
-        else:
-            yield seen, judgement
+def _hash(bucket: S3Bucket, key: str) -> tuple[str, str]:
+    """Return the SHA-256 of an object, or why there is none."""
+    try:
+        return bucket.read_sha256(key), ""
+    except StoreError:
+        return "", "unreadable"
 
 
-def _hash(bucket: Bucket, seen: Seen, excluded: Excluded, is_within: bool) -> str:
-    with suppress(StoreError):
-        if is_within:
-            return bucket.read_sha256(seen.key)
-    excluded.add("unreadable" if is_within else "hash_limit", seen.key)
-    return ""
-
-
-def _leave_out_taken(
-    bucket: Bucket, to: str, rows: Sequence[PlanRow], excluded: Excluded
-) -> list[PlanRow]:
-    """Leave out what would overwrite something else; the same content may lie there already."""
-    kept = []
-    found = find_all(bucket, to, [row.to for row in rows]) if rows else {}
-    for row in rows:
-        there = found.get(row.to)
-        if row.to not in found:
-            excluded.add("unreadable", row.key)
-        elif there is not None and not there.has_same_content(row.version) and not row.sha256:
-            excluded.add("destination_taken", row.key)
-        else:
-            kept.append(row)
-    return kept
+def _explain_taken(found: Mapping[str, Seen | None], row: PlanRow) -> str:
+    """Say why a destination is not free; the same content may lie there already."""
+    there = found.get(row.to)
+    is_free = there is None or there.has_same_content(row) or bool(row.sha256)
+    return _find_first({"unreadable": row.to not in found, "destination_taken": not is_free})
 
 
 def make_undo_plan(
-    bucket: Bucket,
+    bucket: S3Bucket,
     plan: MovePlan,
     *,
     logs: Logs,
@@ -230,7 +198,7 @@ def make_undo_plan(
     """
     undo_path = plan.path.with_name(f"{plan.id}-undo.jsonl")
     if undo_path.exists():
-        undo = plans.load_plan(undo_path)
+        undo = plans.parse_plan(undo_path.read_bytes(), path=undo_path)
         if Ledger(logs(undo.id), undo).approved_sha256:
             return undo
     head, ledger = plan.header, Ledger(logs(plan.id), plan, read_record(bucket, plan.id))
@@ -261,29 +229,33 @@ def _derive(
     return plan.header.model_copy(update={**made, **changes})
 
 
-def _invert(bucket: Bucket, plan: MovePlan, ledger: Ledger) -> tuple[list[PlanRow], Excluded]:
-    """Return the way back of what is still ours at the destination."""
-    excluded, rows = Excluded(), list[PlanRow]()
-    landed = sorted(ledger.landings)
-    found = bucket.look([plan.rows[place].to for place in landed])
-    for place in landed:
-        row, landing = plan.rows[place], ledger.landings[place]
-        seen = found.get(row.to)
-        if ledger.states[place] not in (State.LANDED, State.MOVED):
-            excluded.add("in_doubt", row.to)
-        elif row.to not in found:
-            excluded.add("unreadable", row.to)
-        elif seen is None:
-            excluded.add("taken_by_a_consumer", row.to)
-        elif not Seen(row.to, landing.etag, row.size_bytes, landing.at or _NEVER).is_same(seen):
-            excluded.add("not_our_copy", row.to)
+def _invert(
+    bucket: S3Bucket, plan: MovePlan, ledger: Ledger
+) -> tuple[list[PlanRow], dict[str, list[str]]]:
+    """Return the way back of what is still ours at the destination, and what is left out."""
+    excluded, rows = defaultdict[str, list[str]](list), list[PlanRow]()
+    landed = {plan.rows[place].to: place for place in sorted(ledger.landings)}
+    found = bucket.look(list(landed))
+    for key, place in landed.items():
+        row, (etag, at), seen = plan.rows[place], ledger.landings[place], found.get(key)
+        ours = Version(key, etag, row.size_bytes, at or _NEVER)
+        reason = _find_first(
+            {
+                "in_doubt": ledger.states[place] not in (State.LANDED, State.MOVED),
+                "unreadable": key not in found,
+                "taken_by_a_consumer": seen is None,
+                "not_our_copy": seen is not None and not ours.is_same(seen),
+            }
+        )
+        if seen is None or reason:
+            excluded[reason].append(key)
         else:
-            rows.append(replace(row.at(seen), key=row.to, to=row.key))
+            rows.append(replace(row.at(seen), key=key, to=row.key))
     return rows, excluded
 
 
 def make_settle_plan(
-    bucket: Bucket,
+    bucket: S3Bucket,
     plan: MovePlan,
     *,
     logs: Logs,
@@ -314,27 +286,24 @@ def make_settle_plan(
     ledger = Ledger(logs(plan.id), plan, record)
     if ledger.rows(State.DOUBTFUL, State.LANDED) or not (ledger.is_done or record):
         raise NotApprovedError(f"{plan.id} is not at its end: runbook resume {plan.id} first")
-    open_ = {plan.rows[row].key: row for row in ledger.rows(State.UNPROVEN, State.CONFLICT)}
+    open_ = {plan.rows[row].key: row for row in ledger.rows(*OPEN)}
     if unknown := [key for key in keys if key not in open_]:
         some = ", ".join(sorted(open_)[:10]) or "none"
         raise PlanError(f"{unknown[0]!r} is not an open row of {plan.id}; open are: {some}")
-    parked, rows = f"{SETTLED}{plan.id}/", []
-    found = bucket.look(list(keys) or list(open_))
+    parked, rows, found = f"{SETTLED}{plan.id}/", [], bucket.look(list(keys) or list(open_))
     for key in sorted(keys or open_):
         if key not in found:
             raise StoreError(f"{key} could not be read: nothing was planned")
-        seen, planned = found[key], plan.rows[open_[key]]
+        planned, seen = plan.rows[open_[key]], found[key]
         facts = {"row": str(open_[key]), "evidence": evidence.get(key, "")}
         facts |= {"source": "there" if seen else "absent"}
         row = replace(planned, to="", facts={**planned.facts, **facts}, sha256="")
-        if seen is not None:
-            row = row.at(seen)
-        if seen is not None and word == "taken":
+        if seen and word == "taken":
             sha256 = "" if seen.has_hash else bucket.read_sha256(key)
             row = replace(row, to=parked + key[len(plan.header.source) :], sha256=sha256)
-        rows.append(row)
+        rows.append(row.at(seen) if seen else row)
     what = {"id": f"{plan.id}-settle-{secrets.token_hex(2)}", "step": f"{plan.header.step}.2"}
     what |= {"action": "settle", "to": parked, "word": word}
     what |= {"others": "nobody else moves these: they are left out of every plan"}
     header = _derive(plan, made_by, now, timedelta(seconds=lifetime_s), **what)
-    return plans.write_plan(plan.path.parent, header, rows, Excluded())
+    return plans.write_plan(plan.path.parent, header, rows, {})

@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
-from .bucket import Answer, Bucket, Request, Seen
+from .bucket import Answer, Request, S3Bucket, Seen
 from .errors import NotReadyError
 from .plan import Abilities
 
@@ -15,7 +16,7 @@ _REFUSED_LATE = {"AccessDenied", "RequestTimeTooSkewed", "ExpiredToken", "Reques
 _UNMET = {"PreconditionFailed", "ConditionalRequestConflict"}
 
 
-def probe(bucket: Bucket, *, expires_s: int = 20) -> Abilities:
+def probe(bucket: S3Bucket, *, expires_s: int = 20) -> Abilities:
     """Try every kind of request that a move sends, as it should work and as it should not.
 
     Raises
@@ -47,54 +48,50 @@ def probe(bucket: Bucket, *, expires_s: int = 20) -> Abilities:
             raise NotReadyError("the store does not show its own scratch objects")
         return {letter: found[root + letter] for letter in letters}
 
-    def put(letter: str, *, if_absent: bool = False) -> Request:
-        return Request("put", root + letter, body=letter.encode(), if_absent=if_absent)
+    def put(letter: str, **condition: Any) -> Request:
+        return Request("put", root + letter, body=letter.encode(), **condition)
 
-    def copy(to: str, etag: str, *, if_absent: bool = False) -> Request:
-        return Request("copy", root + to, root + "a", if_match=etag, if_absent=if_absent)
+    def copy(to: str, **condition: Any) -> Request:
+        return Request("copy", root + to, root + "a", **{"if_match": etags[0], **condition})
 
-    def delete(letter: str, etag: str = "") -> Request:
-        return Request("delete", root + letter, if_match=etag)
+    def delete(letter: str, **condition: Any) -> Request:
+        return Request("delete", root + letter, **condition)
 
     def delete_many(letters: str) -> Request:
         return Request("delete_many", keys=[root + letter for letter in letters])
 
+    absent, wrong = {"if_absent": True}, {"if_match": "0" * 32}
     try:
-        etag, *_, etag_e, _ = [answer.etag for answer in must(*map(put, "abcdef"))]
-        *too_late, bulk = send(put("p"), copy("q", etag), delete("b"), delete_many("bc"), late=True)
-        wrong = "0" * 32
-        on_a, on_b = put("a", if_absent=True), copy("b", etag, if_absent=True)
-        unmet = send(on_a, on_b, copy("r", wrong), delete("d", wrong))
-        seen = look("abcdpqr")
-        if unmet[2].effect == "done" or seen["r"]:
+        etags = [answer.etag for answer in must(*map(put, "abcdef"))]
+        late = send(put("p"), copy("q"), delete("b"), delete_many("bc"), late=True)
+        *unmet, copied = send(
+            put("a", **absent), copy("b", **absent), delete("d", **wrong), copy("r", **wrong)
+        )
+        before = look("abcdpqr")
+        if copied.effect == "done" or before["r"]:
             raise NotReadyError("the store copies an object that is not the one that was named")
-        must(copy("s", etag), copy("t", etag, if_absent=True))
-        put_allowed, delete_allowed = send(put("u", if_absent=True), delete("e", etag_e))
-        must(delete_many("c"), delete("f"))
-        after = look("abcefstu")
+        must(copy("s"), delete_many("c"), delete("f"))
+        met = send(put("t", **absent), copy("u", **absent), delete("e", if_match=etags[4]))
+        after = look("bcefstu")
     finally:
         _clean_up(bucket, root, send)
-    is_fenced = all(_is_late(answer) for answer in too_late) and (
-        _is_late(bulk) or all(bulk.failed.get(root + x) in _REFUSED_LATE for x in "bc")
+    codes = {code for answer in late for code in (answer.failed or {"": answer.code}).values()}
+    is_kept = before["b"] and before["c"] and not (before["p"] or before["q"])
+    works = after["s"] and not (after["c"] or after["f"])
+    puts, copies, deletes = (
+        refused.code in _UNMET and allowed.effect == "done"
+        for refused, allowed in zip(unmet, met, strict=True)
     )
-    is_kept = seen["b"] and seen["c"] and not seen["p"] and not seen["q"]
-    works = after["s"] and not any(after[x] for x in "cef")
-    is_unmet = [answer.code in _UNMET for answer in unmet]
-    b, b_after = seen["b"], after["b"]
-    is_same_b = b is not None and b_after is not None and b.is_same(b_after)
+    b = after["b"]
     return Abilities(
-        fence=bool(is_fenced and is_kept and works),
-        conditional_put=bool(is_unmet[0] and put_allowed.effect == "done" and after["u"]),
-        conditional_copy=bool(is_unmet[1] and after["t"] and is_same_b),
-        conditional_delete=bool(is_unmet[3] and delete_allowed.effect == "done" and seen["d"]),
+        fence=bool(codes <= _REFUSED_LATE and is_kept and works),
+        conditional_put=bool(puts and after["t"]),
+        conditional_copy=bool(copies and after["u"] and b and b.etag == etags[1]),
+        conditional_delete=bool(deletes and before["d"] and not after["e"]),
     )
 
 
-def _is_late(answer: Answer) -> bool:
-    return answer.effect == "none" and answer.code in _REFUSED_LATE
-
-
-def _clean_up(bucket: Bucket, root: str, send: Callable[..., list[Answer]]) -> None:
+def _clean_up(bucket: S3Bucket, root: str, send: Callable[..., list[Answer]]) -> None:
     for _ in range(3):
         left = [seen.key for seen in bucket.list_objects(root)]
         if not left:

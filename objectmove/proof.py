@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .bucket import Bucket, find_all
-from .ledger import Ledger, Logs
+from .bucket import S3Bucket, Seen, find_all
+from .ledger import Ledger, Logs, read_record
 from .move import place_of
 from .plan import MovePlan
-from .record import read_record
 from .session import Clock, Notice
-from .table import Fence, Place, Proof, State, decide
+from .table import Proof, State, decide
 
 _NAMED = 100
 _FINE = (Proof.IN_PLACE, Proof.GONE_AFTER_LANDED)
@@ -49,7 +48,7 @@ class MoveProof:
 
 
 def verify_plan(
-    bucket: Bucket, plan: MovePlan, *, logs: Logs, clock: Clock, notice: Notice = lambda _: None
+    bucket: S3Bucket, plan: MovePlan, *, logs: Logs, clock: Clock, notice: Notice = lambda _: None
 ) -> MoveProof:
     """Look at every planned key and destination, and compare with the ledger. Only reads.
 
@@ -71,22 +70,24 @@ def verify_plan(
         clock.sleep(min(left + 0.2, 5.0))
     at = bucket.read_clock()
     header, rows = plan.header, [row for row in plan.rows if row.to]
-    seen = find_all(bucket, header.source, [row.key for row in rows])
+    sources = find_all(bucket, header.source, [row.key for row in rows])
     names, contents = {row.to for row in rows}, {(row.etag, row.size_bytes) for row in rows}
-    there = bucket.list_objects(header.to)
-    written = {s.key: s for s in there if s.key in names or (s.etag, s.size_bytes) in contents}
+    written: dict[str, Seen | None] = dict.fromkeys(names)
+    for seen in bucket.list_objects(header.to):
+        if seen.key in names or (seen.etag, seen.size_bytes) in contents:
+            written[seen.key] = seen
     found: dict[str, list[str]] = {name: [] for name in (*Proof, "lost", "foreign_changed")}
     found["lost"] = ledger.lost
     for place, row in enumerate(plan.rows):
         etag = ledger.landings[place].etag if place in ledger.landings else ""
-        source = place_of(seen[row.key], row, at_source=True) if row.key in seen else Place.UNKNOWN
-        to = place_of(written.get(row.to), row, at_source=False, etag=etag)
-        state = ledger.states[place]
-        rule = decide(fence=Fence.PASSED, state=state, source=source, destination=to)
+        source = place_of(sources, row, at_source=True)
+        to = place_of(written, row, at_source=False, etag=etag)
+        rule = decide(state=ledger.states[place], source=source, destination=to)
         found[rule.proof].append(row.key)
     times = [landing.at for landing in ledger.landings.values() if landing.at]
-    for key in sorted(set(written) - names):
-        if times and min(times) <= written[key].last_modified <= max(times):
+    for key in sorted(written.keys() - names) if times else ():
+        foreign = written[key]
+        if foreign and min(times) <= foreign.last_modified <= max(times):
             found["foreign_changed"].append(key)
     counts = {name: len(some) for name, some in found.items()}
     named = {n: tuple(some[:_NAMED]) for n, some in found.items() if some and n != Proof.IN_PLACE}

@@ -8,7 +8,6 @@ anything when it wakes, because the store refuses it.
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import socket
@@ -16,10 +15,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Self
 
-from .bucket import Answer, Bucket, OnAnswer, Request, Seen
-from .errors import HeldError, MoveError, NotReadyError, StoppedError, StoreError
+from pydantic import BaseModel, Field
+
+from .bucket import Answer, OnAnswer, Request, S3Bucket, Seen
+from .errors import HeldError, NotReadyError, StoppedError, StoreError
 from .plan import MovePlan
 
 CLAIMS = ".runbook/claims/"
@@ -32,8 +33,17 @@ class Clock:
     """The machine's own clock; ``now``, in UTC, may come from the caller."""
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self.now = now
-        self.monotonic, self.sleep = time.monotonic, time.sleep
+        self.now, self.monotonic, self.sleep = now, time.monotonic, time.sleep
+
+
+class Claim(BaseModel):
+    """What a session says of itself; as it stands here, one that nobody can read."""
+
+    plan: str = "something"
+    by: str = "someone"
+    host: str = "?"
+    pid: int = 0
+    lease_s: float = Field(3600, gt=0, le=10**9)
 
 
 class Session:
@@ -47,17 +57,18 @@ class Session:
     Attributes
     ----------
     stamp : the store's time of our claim
-    host : this machine's name
+    claim : what others are told
     is_silent : the last requests were not all answered
     is_lost : the claim may be somebody else's by now: nothing more is sent
     """
 
     def __init__(
-        self, bucket: Bucket, plan: MovePlan, by: str, clock: Clock, notice: Notice
+        self, bucket: S3Bucket, plan: MovePlan, by: str, clock: Clock, notice: Notice
     ) -> None:
         self.bucket, self.clock, self.notice = bucket, clock, notice
-        self.timing, self.host = plan.header.timing, socket.gethostname()
-        self._body = {"plan": plan.id, "by": by, "host": self.host, "pid": os.getpid()}
+        self.timing = timing = plan.header.timing
+        who = {"host": socket.gethostname(), "pid": os.getpid(), "lease_s": timing.lease_s}
+        self.claim = Claim(plan=plan.id, by=by, **who)
         self._key, self._stamped_at = "", 0.0
         self.is_silent = self.is_lost = False
         self.stamp = datetime.min.replace(tzinfo=UTC)
@@ -74,12 +85,12 @@ class Session:
         """
         seen, began = dict[str, datetime](), self.clock.monotonic()
         while others := self._try_claim():
-            longest = max(body["lease_s"] for _, body in others)
-            for claim, body in others:
-                text = f"{body['by']} on {body['host']} carries out {body['plan']}"
-                is_renewed = seen.setdefault(claim.key, claim.last_modified) < claim.last_modified
-                waited = self.clock.monotonic() - began
-                if is_renewed or waited > longest + self.timing.spread_s + 30:
+            longest = max(claim.lease_s for _, claim in others)
+            ends = began + longest + self.timing.spread_s + 30
+            for put, claim in others:
+                text = f"{claim.by} on {claim.host} carries out {claim.plan}"
+                is_renewed = seen.setdefault(put.key, put.last_modified) < put.last_modified
+                if is_renewed or self.clock.monotonic() > ends:
                     raise HeldError(f"{text}. Nothing was changed; try again when it has ended.")
                 self.notice(f"{text}, or was killed: its claim lapses within {longest:g} s")
             self.clock.sleep(0.5 + int.from_bytes(os.urandom(1)) / 256)
@@ -157,27 +168,26 @@ class Session:
             self.clock.sleep(max(0.2, min(left, self.timing.expires_s / 2)))
             self.confirm()
 
-    def _try_claim(self) -> list[tuple[Seen, dict[str, Any]]]:
-        """Put a claim; return the live claims of others, after taking ours back, and their text."""
+    def _try_claim(self) -> list[tuple[Seen, Claim]]:
+        """Put a claim; return the live claims of others, after taking ours back."""
         self._key = f"{CLAIMS}{secrets.token_hex(8)}"
         self._put_claim()
-        claims = {seen.key: seen for seen in self.bucket.list_objects(CLAIMS)}
-        if self._key not in claims:
+        puts = {seen.key: seen for seen in self.bucket.list_objects(CLAIMS)}
+        if self._key not in puts:
             raise NotReadyError("the store does not list what was just written: no claim is safe")
-        self.stamp = claims.pop(self._key).last_modified
+        self.stamp = puts.pop(self._key).last_modified
         live = []
-        for claim in claims.values():
-            body = self._read_claim(claim)
-            lease = timedelta(seconds=body["lease_s"] + self.timing.spread_s)
-            if claim.last_modified + lease > self.stamp:
-                live.append((claim, body))
+        for put in puts.values():
+            claim = self._read_claim(put.key)
+            lease = timedelta(seconds=claim.lease_s + self.timing.spread_s)
+            if put.last_modified + lease > self.stamp:
+                live.append((put, claim))
         if live:
             self._withdraw()
         return live
 
     def _put_claim(self) -> None:
-        body = json.dumps({**self._body, "lease_s": self.timing.lease_s}).encode()
-        put = Request("put", self._key, body=body)
+        put = Request("put", self._key, body=self.claim.model_dump_json().encode())
         _must_be_done(put, self._send_about_claim(put))
 
     def _withdraw(self) -> None:
@@ -190,13 +200,11 @@ class Session:
         self._stamped_at = self.clock.monotonic()
         return self.bucket.send([request], signed_at=date, expires_s=lifetime)[0]
 
-    def _read_claim(self, claim: Seen) -> dict[str, Any]:
-        unknown = {"plan": "something", "by": "someone", "host": "?", "lease_s": 3600.0}
+    def _read_claim(self, key: str) -> Claim:
         try:
-            body = json.loads(self.bucket.read(claim.key) or b"{}")
-            return {**unknown, **body, "lease_s": min(3600.0, float(body["lease_s"]))}
-        except (ValueError, TypeError, KeyError, MoveError):
-            return unknown
+            return Claim.model_validate_json(self.bucket.read(key) or "{}")
+        except (ValueError, StoreError):
+            return Claim()
 
 
 def _must_be_done(request: Request, answer: Answer) -> None:

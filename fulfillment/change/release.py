@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chainlog import ChainedLog
 from objectmove.bucket import Seen, format_time
 from objectmove.errors import LimitError, NotApprovedError
-from objectmove.ledger import Logs
+from objectmove.ledger import Logs, Record, list_records
 from objectmove.move import MoveResult, apply_plan, resume_plan
 from objectmove.plan import MovePlan, Timing, parse_plan
 from objectmove.planning import Judgement, make_move_plan, make_settle_plan, make_undo_plan
 from objectmove.proof import verify_plan
-from objectmove.record import Record, list_records
 from objectmove.session import Clock
 from runbook_lib.approvals import Effect, Plan, PlanKind
 from runbook_lib.errors import StoreNotReadyError, UsageError
@@ -164,12 +163,12 @@ def make_release_plan(
         selection["older than"] = f"{older_than_s / 60:g} min"
     if only_orders is not None:
         selection["only orders"] = ", ".join(sorted(only_orders))
-    limit = settings.release_limit_objects
+    limit, now = settings.release_limit_objects, inv.now()
     observed: list[tuple[str, datetime]] = []
     rules = make_judge(
         settings,
         inv.clients.fulfillment,
-        now=inv.now(),
+        now=now,
         only_orders=only_orders,
         older_than_s=older_than_s,
     )
@@ -190,15 +189,15 @@ def make_release_plan(
                 "step": "6.1",
                 "made_by": inv.operator,
                 "others": f"{reason}; {hold.words}",
-                "lifetime_s": _LIFETIME_S,
+                "made_at": now,
+                "expires_at": now + timedelta(seconds=_LIFETIME_S),
+                "timing": _read_timing(settings),
                 "limit_objects": limit,
                 "limit_bytes": limit * 256 * 1024 + _GIB,
                 "selection": selection,
             },
             folder=inv.incident.folder / "plans",
             judge=judge,
-            timing=_read_timing(settings),
-            now=inv.now(),
             match=match or settings.release_match,
             first=first,
             free_bytes=inv.clients.store.read_free_bytes(),
@@ -273,7 +272,7 @@ def _resume(inv: Investigation, plan: Plan) -> Effect:
 
 
 def _to_effect(plan: Plan, result: MoveResult) -> Effect:
-    told = result.to_json()
+    told = asdict(result)
     reason = f"{result.moved} moved, {result.already} of them before"
     if not result.is_complete:
         parts = {
@@ -329,12 +328,14 @@ def list_unfinished(clients: Clients) -> list[dict[str, Json]]:
     Rows of ``plan``, ``by``, ``state``, ``rows`` (number in doubt or begun) and ``way_on``. Only
     reads.
     """
-    return [_describe(record) for record in list_records(clients.bucket)]
+    records = {record.plan: record for record in list_records(clients.bucket)}
+    return [_describe(record, records.keys()) for record in records.values()]
 
 
-def _describe(record: Record) -> dict[str, Json]:
-    if record.taken_back_by and not record.finished:
-        state, way_on = "being taken back", f"runbook resume {record.taken_back_by}"
+def _describe(record: Record, known: Container[str]) -> dict[str, Json]:
+    undo = f"{record.plan}-undo"
+    if undo in known and not record.finished:
+        state, way_on = "being taken back", f"runbook resume {undo}"
     elif not record.finished:
         state, way_on = "not finished", f"runbook resume {record.plan}"
     elif not record.open_rows:

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from objectmove.ledger import list_records, read_recorded_plan
 from objectmove.plan import save_plan
-from objectmove.record import list_records, read_recorded_plan
 from runbook_lib.approvals import Plan, load_plan
 from runbook_lib.errors import SafetyError, UsageError
 from runbook_lib.exit_codes import ExitCode

@@ -20,8 +20,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -34,7 +34,7 @@ from greenlet import greenlet  # type: ignore[import-untyped]
 from chainlog import ChainedLog, LogError
 from objectmove import move, planning, proof, session
 from objectmove import plan as plan_file
-from objectmove.bucket import Bucket, Request, Seen, parse_time
+from objectmove.bucket import Request, S3Bucket, Seen, parse_time
 from objectmove.errors import HeldError, MoveError, RefusedError
 from objectmove.ledger import Ledger
 from objectmove.plan import Abilities, MovePlan, PlanRow, Timing
@@ -433,7 +433,8 @@ class Run:
         if isinstance(word, move.MoveResult):
             disk = self._others.get(plan.id, self.machine).folder.get_disk(plan.id)
             return not (word.waiting or word.stopped) or _read_ledger(disk, plan).is_done
-        is_refused = isinstance(word, RefusedError) and not self._read_record(plan.id)
+        is_open = not self._read_record(plan.id).get("finished", True)
+        is_refused = isinstance(word, RefusedError) and not is_open
         return is_refused and _APPLY not in str(word)
 
     def _resume(self, plan: MovePlan) -> None:
@@ -516,10 +517,10 @@ class Run:
         ledger = _read_ledger(disk, self.plans[plan])
         in_doubt = ledger.rows(State.DOUBTFUL, State.LANDED)
         return (
-            tuple(ledger.states),
+            tuple(ledger.states.values()),
             tuple((place, landing.at is None) for place, landing in ledger.landings.items()),
             (ledger.begun, bool(ledger.approved_sha256), ledger.is_done, ledger.is_holding),
-            ledger.taken_back_by,
+            ledger.is_taken_back,
             tuple(row for row in ledger.rows(State.NONE) if row in ledger.reasons),
             self._count_left_s(ledger.fence_at) if in_doubt else 0,
             disk.synced < len(disk.entries),
@@ -733,7 +734,7 @@ def _classify(event: Event) -> str:
 
 def _describe(word: Any) -> str:
     if isinstance(word, move.MoveResult):
-        return str({k: v for k, v in word.to_json().items() if v and k not in ("plan", "hold")})
+        return str({k: v for k, v in asdict(word).items() if v and k != "plan"})
     return f"{type(word).__name__}: {word}"
 
 
@@ -775,7 +776,7 @@ def without_chance() -> Iterator[None]:
         yield
 
 
-def _recall_abilities(bucket: Bucket, *, expires_s: int) -> Abilities:
+def _recall_abilities(bucket: S3Bucket, *, expires_s: int) -> Abilities:
     is_strict = bucket.name == "strict"
     return Abilities(
         fence=True,
@@ -839,7 +840,9 @@ def make_plan(world: World) -> MovePlan:
         "made_by": "test",
         "others": "held",
         "step": "6.1",
-        "lifetime_s": 900,
+        "made_at": process.clock.now(),
+        "expires_at": process.clock.now() + timedelta(seconds=900),
+        "timing": Timing(),
         "limit_objects": 10,
         "limit_bytes": 1000,
     }
@@ -847,10 +850,7 @@ def make_plan(world: World) -> MovePlan:
     def judge(seen: Sequence[Seen]) -> list[Judgement]:
         return [Judgement("", one.last_modified) for one in seen]
 
-    now = process.clock.now()
-    return planning.make_move_plan(
-        process.bucket, header=header, folder=Path(), judge=judge, timing=Timing(), now=now
-    )
+    return planning.make_move_plan(process.bucket, header=header, folder=Path(), judge=judge)
 
 
 def _make_second_plan(stage: str, plan: MovePlan, world: World, machine: Machine) -> MovePlan:

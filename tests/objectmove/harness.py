@@ -110,18 +110,17 @@ class Place:
             "step": "6.1",
             "made_by": "ops@box",
             "others": self.hold.words,
-            "lifetime_s": 900.0,
+            "made_at": self.clock.now(),
+            "expires_at": self.clock.now() + timedelta(seconds=900),
+            "timing": how.pop("timing", Timing(lease_s=60)),
             "limit_objects": how.pop("limit_objects", 100),
             "limit_bytes": 10**9,
         }
-        timing = how.pop("timing", Timing(lease_s=60))
         return make_move_plan(
             self.bucket,
             header=header,
             folder=self.folder / "plans",
             judge=judge or judge_all,
-            timing=timing,
-            now=self.clock.now(),
             **how,
         )
 

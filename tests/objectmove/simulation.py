@@ -480,7 +480,7 @@ class SimHold:
 
 
 class SimBucket:
-    """A ``Bucket`` of a world."""
+    """The bucket of a world."""
 
     def __init__(self, process: Process) -> None:
         self._process, self._world = process, process.world

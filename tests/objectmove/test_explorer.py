@@ -15,7 +15,7 @@ from unittest import mock
 
 import pytest
 
-from objectmove import move, planning, record
+from objectmove import ledger, move, planning
 from objectmove.bucket import Answer, Request
 from objectmove.ledger import Ledger
 from objectmove.plan import save_plan
@@ -63,7 +63,7 @@ def doubt_answers() -> Iterator[None]:
 
     with (
         mock.patch.object(move._Mover, "_take_copy", doubt),
-        mock.patch.object(record, "find_keys_in_doubt", return_value={}),
+        mock.patch.object(ledger, "find_keys_in_doubt", return_value={}),
         mock.patch.object(planning, "find_keys_in_doubt", return_value={}),
     ):
         yield
@@ -116,9 +116,9 @@ def undo_the_deleted() -> Iterator[None]:
     """Take back only what left its source."""
     invert = planning._invert
 
-    def invert_moved(bucket: Any, plan: Any, ledger: Any) -> Any:
-        rows, excluded = invert(bucket, plan, ledger)
-        moved = {plan.rows[place].to for place in ledger.rows(State.MOVED)}
+    def invert_moved(bucket: Any, plan: Any, known: Any) -> Any:
+        rows, excluded = invert(bucket, plan, known)
+        moved = {plan.rows[place].to for place in known.rows(State.MOVED)}
         return [row for row in rows if row.key in moved], excluded
 
     with mock.patch.object(planning, "_invert", invert_moved):
@@ -159,7 +159,7 @@ def accept_late() -> AbstractContextManager[object]:
 
 
 def ignore_record() -> AbstractContextManager[object]:
-    return mock.patch.object(record, "read_record", return_value=None)
+    return mock.patch.object(ledger, "read_record", return_value=None)
 
 
 def withdraw_copies() -> AbstractContextManager[object]:

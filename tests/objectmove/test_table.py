@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from objectmove.table import RULES, Act, Fence, Place, Proof, State, decide, render
+from objectmove.table import RULES, Act, Place, Proof, State, decide, render
 
 ROOT = Path(__file__).parents[2]
-CELLS = list(product(Fence, State, Place, Place))
+CELLS = list(product(State, Place, Place))
 
 
 def test_each_cell_has_exactly_one_rule() -> None:
@@ -21,15 +21,15 @@ def test_each_cell_has_exactly_one_rule() -> None:
     assert all(rule.reason for rule in RULES)
 
 
-def rule_of(cell: tuple[Fence, State, Place, Place]) -> tuple[Act | State, Proof]:
-    fence, state, source, destination = cell
-    rule = decide(fence=fence, state=state, source=source, destination=destination)
+def rule_of(cell: tuple[State, Place, Place]) -> tuple[Act | State, Proof]:
+    state, source, destination = cell
+    rule = decide(state=state, source=source, destination=destination)
     return rule.act, rule.proof
 
 
 @pytest.mark.parametrize("cell", CELLS, ids="-".join)
-def test_no_cell_breaks_a_promise(cell: tuple[Fence, State, Place, Place]) -> None:
-    fence, state, source, destination = cell
+def test_no_cell_breaks_a_promise(cell: tuple[State, Place, Place]) -> None:
+    state, source, destination = cell
     act, proof = rule_of(cell)
     changes = act in (Act.COPY, Act.ADOPT, Act.DELETE)
     if act is Act.COPY:  # once a copy may have been visible, it is never put there again
@@ -41,9 +41,6 @@ def test_no_cell_breaks_a_promise(cell: tuple[Fence, State, Place, Place]) -> No
         assert destination is Place.SAME
     if changes:
         assert source is Place.SAME
-        assert fence is Fence.PASSED or state is State.NONE
-    if fence is Fence.OPEN and state in (State.DOUBTFUL, State.LANDED):
-        assert act is Act.WAIT
     if proof in (Proof.IN_PLACE, Proof.GONE_AFTER_LANDED):  # a good word needs a reason
         assert state in (State.LANDED, State.MOVED, State.TAKEN) or destination is Place.SAME
         assert state is State.TAKEN or source is not Place.SAME
