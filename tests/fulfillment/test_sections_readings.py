@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -19,6 +18,7 @@ from fulfillment.clients.probe import ProbeStatus, ProbeStep
 from fulfillment.clients.prometheus import Sample
 from fulfillment.clients.services import LogLine
 from fulfillment.sections import SECTIONS, find_section
+from objectmove.ledger import Record
 from runbook_lib.errors import ConnectionRefusedClientError
 from runbook_lib.model import Status
 from tests.support.world import TICKET, FakeClients, World, make_case
@@ -152,8 +152,19 @@ def no_rule(w: World) -> None:
 
 
 def leave_unfinished(world: World) -> None:
-    record = {"plan": "rel-1", "sha256": "0" * 64, "by": "ops@box", "rows": 3, "begun": 2}
-    world.put(".runbook/releases/rel-1/state.json", json.dumps(record).encode())
+    record = Record(
+        plan="rel-1",
+        sha256="0" * 64,
+        by="ops@box",
+        host="box",
+        begun=2,
+        ledger="1" * 64,
+        fence_at=world.now,
+        finished=False,
+        open_rows=frozenset(),
+        is_holding=False,
+    )
+    world.put(".runbook/releases/rel-1/state.json", record.model_dump_json().encode())
 
 
 CASES: dict[str, Case] = {
