@@ -24,10 +24,10 @@ from dataflow_stack import fault_state, health
 from dataflow_stack.config import StackConfig, StackError, load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.orders import inject_orders
+from fulfillment.investigation import Investigation
+from fulfillment.settings import Settings
 from runbook_lib.errors import RunbookError
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import CauseStatus, Conclusion, Verdict, format_time, parse_time
-from runbook_lib.settings import Settings, load_settings
 from tests.support.diagnosis import ask_why, list_causes, open_diagnosis
 from tests.support.stack import run_stack
 
@@ -105,7 +105,7 @@ def _run_all(todo: list[Case], seed: int, file: Path, options: argparse.Namespac
         os.environ.update(stack.env)
         os.environ["RUNBOOK_HOME"] = str((options.out / "reports").resolve())
         config = load_config(stack.home).remembered()
-        settings = load_settings()
+        settings = Settings.load()
         last_fault = time.monotonic() - _TRACES_S
         for number, case in enumerate(todo, 1):
             run = _run_case(case, config, settings, options.deadline_s, last_fault)

@@ -24,13 +24,13 @@ from fulfillment.clients.services import (
     select_lines,
     unknown_service,
 )
+from fulfillment.settings import Settings
 from runbook_lib.errors import (
     AccessDeniedError,
     BadAnswerError,
     ClientTimeoutError,
     ConnectionRefusedClientError,
 )
-from runbook_lib.settings import Settings
 
 __all__ = ["SupervisorServices"]
 

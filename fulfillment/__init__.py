@@ -1,1 +1,19 @@
-"""The fulfilment backlog runbook: its sections, causes, clients, actions, drills and commands."""
+"""The fulfilment backlog runbook, executable: notebooks over a small library."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .investigation import Investigation
+
+__all__ = ["Investigation"]
+
+
+def __getattr__(name: str) -> object:
+    """Load ``Investigation`` when a notebook asks for it, so that importing stays quick."""
+    if name == "Investigation":
+        from .investigation import Investigation
+
+        return Investigation
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,14 +13,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .errors import DriftError, PlanAlteredError, PlanExpiredError, RecordError, UsageError
+from .errors import (
+    DriftError,
+    PlanAlteredError,
+    PlanExpiredError,
+    RecordError,
+    SafetyError,
+    UsageError,
+)
 from .model import ActionEntry, ActionPhase, Json, format_time, parse_time
 from .redact import Redactor
-
-if TYPE_CHECKING:
-    from .investigation import Investigation
 
 __all__ = ["Effect", "Plan", "PlanKind", "check_use", "load_plan", "mark_applied", "write_plan"]
 
@@ -43,21 +47,23 @@ class PlanKind:
     Attributes
     ----------
     schema : stands in the file's first line, or its beginning
-    apply : carries out an approved plan
+    apply : carries out an approved plan, with the runbook's own ``Investigation``
     verify : reads the world again and says whether the plan's effect is there; only reads
     summarise : picks from the header what an approver needs to know
     trailer : the lines after the header
     parse : reads a file of another form
     resume : goes on with a plan that was cut off; without it a plan is carried out once
+    refusals : the errors that say that nothing was changed
     """
 
     schema: str
-    apply: Callable[[Investigation, Plan], Effect]
-    verify: Callable[[Investigation, Plan], Effect]
+    apply: Callable[[Any, Plan], Effect]
+    verify: Callable[[Any, Plan], Effect]
     summarise: Callable[[Mapping[str, Json]], dict[str, Json]] = dict
     trailer: tuple[Json, ...] = ()
     parse: Callable[[Path, bytes], Plan] | None = None
-    resume: Callable[[Investigation, Plan], Effect] | None = None
+    resume: Callable[[Any, Plan], Effect] | None = None
+    refusals: tuple[type[Exception], ...] = (SafetyError,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,12 @@
-"""The one table of exit codes, from verdicts and from errors."""
+"""The one table of exit codes, from verdicts and from errors; a runbook adds its own errors."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from chainlog import LogError
-from objectmove.errors import MoveError, PlanError, RefusedError, StoppedError
 
 from .errors import ActionInterruptedError, DrillError, RunbookError, SafetyError, UsageError
 
@@ -44,14 +44,13 @@ _BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (ActionInterruptedError, ExitCode.INTERRUPTED),
     (UsageError, ExitCode.USAGE),
     (SafetyError, ExitCode.REFUSED),
-    (RefusedError, ExitCode.REFUSED),
-    (PlanError, ExitCode.USAGE),
-    (StoppedError, ExitCode.NOT_OK),
     (DrillError, ExitCode.RUN_FAILED),
-    (MoveError, ExitCode.RUN_FAILED),
     (LogError, ExitCode.RUN_FAILED),
     (RunbookError, ExitCode.RUN_FAILED),
 )
+
+
+_NO_MORE: Mapping[type[BaseException], ExitCode] = {}
 
 
 def compute_exit_code(verdict: Verdict) -> ExitCode:
@@ -59,6 +58,9 @@ def compute_exit_code(verdict: Verdict) -> ExitCode:
     return _BY_VERDICT[verdict]
 
 
-def exit_code_of_error(error: BaseException) -> ExitCode:
-    """Return the exit code of an error that ended a command."""
-    return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), ExitCode.RUN_FAILED)
+def exit_code_of_error(
+    error: BaseException, more: Mapping[type[BaseException], ExitCode] = _NO_MORE
+) -> ExitCode:
+    """Return the exit code of an error that ended a command; ``more`` are a runbook's own."""
+    table = (*_BY_ERROR, *more.items())
+    return next((code for kind, code in table if isinstance(error, kind)), ExitCode.RUN_FAILED)

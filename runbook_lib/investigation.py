@@ -1,4 +1,4 @@
-"""The context that a notebook opens: settings, lazy clients, journal, clock.
+"""The context that a notebook opens: settings, clients, journal, clock.
 
 Sections hand over through the incident folder, never through kernel state.
 """
@@ -10,19 +10,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from string import Template
-from typing import Any, Self
+from typing import Any, ClassVar, Generic, Self, cast
 
-from chainlog import LogError
-from fulfillment.clients import Clients
-from objectmove.errors import MoveError, RefusedError
+from typing_extensions import TypeVar
 
 from .approvals import Effect, Plan, check_use, load_plan
 from .errors import (
     ActionInterruptedError,
     ClientError,
     NotApprovedError,
-    RunbookError,
-    SafetyError,
     StoppedAtPlanError,
     UsageError,
 )
@@ -39,15 +35,20 @@ from .section import (
     split_list,
     unknown,
 )
-from .settings import Settings, load_settings
+from .settings import Settings
 
-__all__ = ["Investigation"]
+__all__ = ["C", "Investigation", "S"]
+
+S = TypeVar("S", bound=Settings, default=Settings)
+C = TypeVar("C", default=None)
 
 _FILLED = ("source", "threshold")
 
 
-class Investigation:
+class Investigation(Generic[S, C]):
     """One section at work on one incident.
+
+    A runbook's own class says which settings and clients it has, by ``SETTINGS`` and ``connect``.
 
     Attributes
     ----------
@@ -55,6 +56,7 @@ class Investigation:
     progress : shows how far work is to whoever looks
     """
 
+    SETTINGS: ClassVar[type[Settings]] = Settings
     progress: Progress = staticmethod(keep_quiet)
 
     def __init__(
@@ -63,8 +65,8 @@ class Investigation:
         *,
         section: SectionModule,
         parameters: SectionParameters,
-        settings: Settings,
-        clients: Clients | None = None,
+        settings: S,
+        clients: C | None = None,
         clock: Callable[[], datetime] = utc_now,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -72,10 +74,15 @@ class Investigation:
         self.section = section
         self.parameters = parameters
         self.settings = settings
-        self.clients = clients or Clients(settings)
+        self.clients = clients or self.connect(settings)
         self._clock = clock
         self.sleep = sleep
         self._plans: dict[str, Plan] = {}
+
+    @classmethod
+    def connect(cls, _settings: S) -> C:
+        """Return the clients by the settings; this class has none."""
+        return cast(C, None)
 
     @classmethod
     def open(
@@ -83,7 +90,7 @@ class Investigation:
         incident_id: str = "",
         *,
         section: SectionModule,
-        settings: Settings | None = None,
+        settings: S | None = None,
         **parameters: Any,
     ) -> Self:
         """Open the incident's folder (a new one when none is open) for one section.
@@ -91,7 +98,7 @@ class Investigation:
         Parameters
         ----------
         incident_id : empty: the newest open incident
-        section : a module of ``fulfillment.sections``
+        section : one of the runbook's modules
         parameters : the section's parameters, checked against its model
 
         Raises
@@ -99,7 +106,7 @@ class Investigation:
         UsageError
             When a parameter is unknown or wrong, or there is no such incident.
         """
-        settings = settings or load_settings()
+        settings = settings or cast(S, cls.SETTINGS.load())
         checked = check_parameters(section, {**parameters, "incident_id": incident_id})
         redactor = Redactor(settings.secrets)
         home = settings.runbook_home.resolve()
@@ -286,25 +293,23 @@ class Investigation:
         phase = ActionPhase.VERIFIED if found.is_ok else ActionPhase.FAILED
         return self._record_action(plan.make_entry(phase, reason=found.reason, result=found.result))
 
-    def _carry_out(
-        self, plan: Plan, change: Callable[[Investigation, Plan], Effect]
-    ) -> ActionEntry:
+    def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> ActionEntry:
         """Change the world, and journal what came of it, whatever it was."""
         try:
             if plan.kind.resume is None:  # what keeps a ledger is checked by who writes it
                 check_use(plan, now=self.now())
             done = change(self, plan)
-        except (SafetyError, RefusedError) as error:
-            self._record_action(plan.make_entry(ActionPhase.REFUSED, reason=str(error)))
-            raise
         except KeyboardInterrupt:
             self._record_action(plan.make_entry(ActionPhase.FAILED, reason="interrupted"))
             raise ActionInterruptedError(
                 f"Interrupted: what was done of {plan.id} stands in its ledger; nothing more is "
                 f"sent. Run this cell again to go on, or: runbook resume {plan.id}"
             ) from None
-        except (RunbookError, MoveError, LogError) as error:
-            self._record_action(plan.make_entry(ActionPhase.FAILED, reason=str(error)))
+        except Exception as error:
+            is_refused = isinstance(error, plan.kind.refusals)
+            phase = ActionPhase.REFUSED if is_refused else ActionPhase.FAILED
+            reason = str(error) or type(error).__name__
+            self._record_action(plan.make_entry(phase, reason=reason))
             raise
         return self._record_action(
             plan.make_entry(ActionPhase.APPLIED, reason=done.reason, result=done.result)

@@ -303,15 +303,17 @@ class Reading(Observed):
     seq: int = Field(0, exclude=True)
 
 
-class Finding(_Frozen):
+class Finding(_Journalled):
     """What a section concludes about one cause.
 
+    ``words`` say what the cause is.
     ``score`` is the weight of what supports it minus what refutes it, from -1 to 1.
     ``evidence`` holds references into the journal: a step id, or ``#<seq>``.
     ``next_step`` is the step of section 6 with its command, or "do not release: …".
     """
 
     name: Cause
+    words: str = ""
     status: CauseStatus
     score: float = 0.0
     evidence: tuple[str, ...] = ()

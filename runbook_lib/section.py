@@ -1,11 +1,15 @@
-"""What a section is: its parameters, its steps, its actions, its conclusions."""
+"""What a section is: its parameters, its steps, its actions, its conclusions.
+
+The ``inv`` that steps and actions are given is the runbook's own ``Investigation``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar, Unpack
+from pathlib import Path
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,14 +28,12 @@ from .model import (
     Status,
 )
 
-if TYPE_CHECKING:
-    from .investigation import Investigation
-
 __all__ = [
     "ActionStep",
     "Outcome",
     "SectionModule",
     "SectionParameters",
+    "Sections",
     "Seen",
     "Step",
     "attempt",
@@ -146,7 +148,7 @@ class Step:
     title: str
     name: str
     role: Role
-    read: Callable[[Investigation], Outcome]
+    read: Callable[[Any], Outcome]
     source: str
     threshold: str = ""
     unit: str = ""
@@ -163,7 +165,7 @@ def step(
     threshold: str = "",
     unit: str = "",
     needed: bool = False,
-) -> Callable[[Callable[[Investigation], Outcome]], Step]:
+) -> Callable[[Callable[[Any], Outcome]], Step]:
     """Make a step of the function below: it looks, and returns ok, breach or unknown."""
     return lambda read: Step(
         step_id, title, name, role, read, source, threshold, unit=unit, needed=needed
@@ -187,7 +189,7 @@ class ActionStep:
 
     id: str
     title: str
-    plan: Callable[[Investigation], Plan]
+    plan: Callable[[Any], Plan]
     kinds: tuple[PlanKind, ...]
 
 
@@ -214,8 +216,40 @@ class SectionModule(Protocol):
     def ACTIONS(self) -> Mapping[str, ActionStep]:  # noqa: N802
         """Every step that changes something, by id."""
 
-    def conclude(self, inv: Investigation) -> Conclusion:
+    def conclude(self, inv: Any) -> Conclusion:
         """Draw the section's findings and verdict from the journal."""
+
+
+class Sections(dict[str, SectionModule]):
+    """A runbook's sections by name, in its order.
+
+    Parameters
+    ----------
+    modules : one for each notebook
+    notebooks : the folder that holds them, as ``<NAME>.ipynb``
+    read_only : names of those that ``runbook investigate`` carries out
+    """
+
+    def __init__(
+        self, modules: Iterable[SectionModule], *, notebooks: Path, read_only: Sequence[str]
+    ) -> None:
+        super().__init__({module.NAME: module for module in modules})
+        self.notebooks, self.read_only = notebooks, read_only
+
+    def find(self, text: str) -> SectionModule:
+        """Return a section by number or name (``06``, ``6``, ``06_remediation``, ``remediation``).
+
+        Raises
+        ------
+        UsageError
+            When there is none; lists those that exist.
+        """
+        wanted = text.strip().lower().removesuffix(".ipynb")
+        for name, module in self.items():
+            own = getattr(module, "__name__", "").rpartition(".")[2]
+            if wanted in (name, name[:2], name[1:2], name[3:], own):
+                return module
+        raise UsageError(f"there is no section {text!r}; there are: {', '.join(self)}")
 
 
 def check_parameters(section: SectionModule, given: Mapping[str, object]) -> SectionParameters:

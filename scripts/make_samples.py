@@ -21,7 +21,7 @@ from dataflow_stack.faults import FAULTS
 from dataflow_stack.orders import inject_orders, wait_for_artifacts
 from fulfillment.clients import Clients
 from fulfillment.drills.waiting import wait_for
-from runbook_lib.settings import load_settings
+from fulfillment.settings import Settings
 from tests.support.stack import RunningStack, run_stack
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,7 +43,7 @@ def main() -> None:
 def make_incident(stack: RunningStack) -> dict[str, Any]:
     """Pause the DAG, let late labels pile up, and carry out the runbook as a person would."""
     fault, config = FAULTS["pipeline_paused"], load_config(home=stack.home).remembered()
-    clients = Clients(load_settings())
+    clients = Clients(Settings.load())
     fault.on(config)
     try:
         orders = inject_orders(stack.env["FULFILLMENT_URL"], 20)

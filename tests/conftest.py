@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.settings import Settings
+from fulfillment.settings import Settings
 from tests.support.gateway import juicefs, seaweedfs
 from tests.support.stack import stack
 

@@ -163,6 +163,7 @@ def _judge(cause: Cause, record: CauseRecord, observations: Mapping[str, Observa
     telling = held if is_supported else record.rules
     return Finding(
         name=cause,
+        words=record.words,
         status=status,
         score=score,
         evidence=tuple(sorted({known[r.name].evidence for r in telling if r.name in known})),

@@ -16,8 +16,8 @@ from objectmove.bucket import Seen
 from objectmove.planning import Judge, Judgement
 from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
 from runbook_lib.model import Json
-from runbook_lib.settings import ORDER_ID_IN_KEY, Settings
 
+from ..settings import ORDER_ID_IN_KEY, Settings
 from .artifacts import compute_age_start, is_synthetic
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from runbook_lib.errors import EnvironmentForbidsError, NotFoundError
-from runbook_lib.settings import Settings
 
 from ..clients.object_store import ObjectStore
+from ..settings import Settings
 
 __all__ = ["MARKER_KEY", "check_playground", "read_marker"]
 

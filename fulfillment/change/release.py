@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from chainlog import ChainedLog
 from objectmove.bucket import Seen, format_time
-from objectmove.errors import LimitError, NotApprovedError
+from objectmove.errors import LimitError, NotApprovedError, RefusedError
 from objectmove.ledger import Logs, Record, list_records
 from objectmove.move import MoveResult, apply_plan, resume_plan
 from objectmove.plan import MovePlan, Timing, parse_plan
@@ -20,7 +20,7 @@ from objectmove.planning import Judgement, make_move_plan, make_settle_plan, mak
 from objectmove.proof import verify_plan
 from objectmove.session import Clock
 from runbook_lib.approvals import Effect, Plan, PlanKind
-from runbook_lib.errors import StoreNotReadyError, UsageError
+from runbook_lib.errors import SafetyError, StoreNotReadyError, UsageError
 from runbook_lib.model import Json
 from runbook_lib.record.incident import write_json
 
@@ -29,10 +29,9 @@ from .worker_hold import make_hold
 from .write_watch import watch_writes
 
 if TYPE_CHECKING:
-    from runbook_lib.investigation import Investigation
-    from runbook_lib.settings import Settings
-
     from ..clients import Clients
+    from ..investigation import Investigation
+    from ..settings import Settings
 
 __all__ = [
     "MOVE",
@@ -397,6 +396,7 @@ MOVE = PlanKind(
     _verify,
     parse=lambda path, blob: _to_plan(parse_plan(blob, path=path)),
     resume=_resume,
+    refusals=(SafetyError, RefusedError),
 )
 
 

@@ -14,7 +14,7 @@ from runbook_lib.model import Json, format_time
 from ..clients import Clients
 
 if TYPE_CHECKING:
-    from runbook_lib.investigation import Investigation
+    from ..investigation import Investigation
 
 __all__ = ["SERVICE", "plan_nothing", "plan_service"]
 

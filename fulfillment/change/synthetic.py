@@ -15,14 +15,14 @@ from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_pl
 from runbook_lib.errors import ClientError, NotFoundError, PreconditionFailedError, UsageError
 from runbook_lib.model import Json, ObjectInfo, format_time, parse_time
 from runbook_lib.record.log import utc_now
-from runbook_lib.settings import Settings
 
 from ..analysis.artifacts import is_synthetic
 from ..clients.object_store import ObjectStore
+from ..settings import Settings
 from .environment_guard import check_playground
 
 if TYPE_CHECKING:
-    from runbook_lib.investigation import Investigation
+    from ..investigation import Investigation
 
 __all__ = [
     "SYNTHETIC",

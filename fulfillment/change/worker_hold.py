@@ -14,9 +14,9 @@ from runbook_lib.errors import (
     NotFoundError,
     SettingsError,
 )
-from runbook_lib.settings import Settings
 
 from ..clients import Clients
+from ..settings import Settings
 
 __all__ = ["NoHold", "WorkerHold", "make_hold"]
 

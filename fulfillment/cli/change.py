@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from runbook_lib.cli.edge import IncidentId, Json, carry_out, parse_duration, parse_parameters
+from runbook_lib.cli.edge import IncidentId, Json, carry_out, parse_duration
 from runbook_lib.errors import UsageError
 
 __all__ = ["app"]
@@ -15,22 +15,6 @@ app = typer.Typer()
 
 PlanId = Annotated[str, typer.Argument(help="the plan's id, as `runbook plan` printed it")]
 Approval = Annotated[str, typer.Option("--approve", help="the plan's SHA-256: your approval")]
-
-
-@app.command()
-def run(
-    sections: Annotated[list[str], typer.Argument(help="such as 06, or remediation")],
-    parameter: Annotated[
-        list[str] | None, typer.Option("-p", "--parameter", help="name=value; repeatable")
-    ] = None,
-    incident: IncidentId = "",
-    json_: Json = False,
-) -> None:
-    """Run chosen notebooks headless. Section 6 stops at its plans unless -p approve=SHA256."""
-    from runbook_lib.run.sections import run_chosen
-
-    given = parse_parameters(parameter or [])
-    carry_out(run_chosen, sections, incident_id=incident, parameters=given, as_json=json_)
 
 
 @app.command()

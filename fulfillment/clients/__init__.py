@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 
 from objectmove.bucket import S3Bucket
-from runbook_lib.settings import Settings
 
+from ..settings import Settings
 from .alertmanager import AlertmanagerClient
 from .fulfillment import FulfillmentClient
 from .grafana import GrafanaClient

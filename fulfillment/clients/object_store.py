@@ -27,7 +27,8 @@ from runbook_lib.errors import (
     SettingsError,
 )
 from runbook_lib.model import ObjectInfo
-from runbook_lib.settings import Settings
+
+from ..settings import Settings
 
 __all__ = ["LiveCheck", "ObjectStore", "Permissions", "connect_bucket"]
 

@@ -1,6 +1,6 @@
 """The processes of the environment: status, logs, restart, settings.
 
-The back end for docker compose is ours; another registers itself through ``runbook.services``.
+Each back end registers itself through the entry points ``runbook.services``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Protocol
 from runbook_lib.errors import ClientError, ConnectionRefusedClientError, NotFoundError
 from runbook_lib.model import Json, parse_time
 from runbook_lib.redact import Redactor
-from runbook_lib.settings import Settings
+
+from ..settings import Settings
 
 __all__ = [
     "LogLine",
@@ -111,10 +112,6 @@ def connect_services(settings: Settings) -> ServicesClient:
         raise ConnectionRefusedClientError(
             "RUNBOOK_SERVICES=none: nothing here sees or restarts services", system="services"
         )
-    if settings.runbook_services == "compose":
-        from .services_compose import ComposeServices
-
-        return ComposeServices(settings)
     try:
         (entry,) = entry_points(group="runbook.services", name=settings.runbook_services)
         found: ServicesClient = entry.load()(settings)

@@ -13,8 +13,8 @@ from runbook_lib.errors import BadAnswerError, ClientTimeoutError, ConnectionRef
 from runbook_lib.fields import parse_when
 from runbook_lib.model import Json, format_time
 from runbook_lib.redact import Redactor
-from runbook_lib.settings import Settings
 
+from ..settings import Settings
 from .services import LogLine, ServiceState, hide_secrets, select_lines, unknown_service
 
 __all__ = ["ComposeServices"]

@@ -7,8 +7,6 @@ from typing import Any
 
 from runbook_lib.exit_codes import ExitCode
 from runbook_lib.record.log import utc_now
-from runbook_lib.run.documents import ChaosDocument
-from runbook_lib.settings import Settings
 
 from ..change.synthetic import (
     check_playground,
@@ -19,6 +17,8 @@ from ..change.synthetic import (
     sweep_expired,
 )
 from ..clients import Clients
+from ..settings import Settings
+from .documents import ChaosDocument
 
 __all__ = ["create_chaos", "read_chaos_status", "revert_chaos", "sweep_chaos"]
 

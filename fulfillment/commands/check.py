@@ -6,13 +6,13 @@ import tempfile
 from pathlib import Path
 
 from runbook_lib.exit_codes import ExitCode
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import Progress, Status, Verdict, keep_quiet
 from runbook_lib.record.log import utc_now
-from runbook_lib.run.documents import CheckDocument
-from runbook_lib.settings import Settings
 
+from ..investigation import Investigation
 from ..sections import SECTIONS
+from ..settings import Settings
+from .documents import CheckDocument
 
 __all__ = ["check"]
 

@@ -12,19 +12,19 @@ from objectmove.plan import save_plan
 from runbook_lib.approvals import Plan, load_plan
 from runbook_lib.errors import SafetyError, UsageError
 from runbook_lib.exit_codes import ExitCode
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import Json, Progress, format_time, keep_quiet
 from runbook_lib.record.incident import list_incidents
 from runbook_lib.record.log import utc_now
-from runbook_lib.run.documents import ApplyDocument, PlanDocument, SettleDocument, VerifyDocument
 from runbook_lib.run.sections import get_incident
-from runbook_lib.settings import Settings
 
 from ..change.release import MOVE, find_way_on, list_unfinished
 from ..change.service_actions import SERVICE
 from ..change.synthetic import SYNTHETIC
+from ..investigation import Investigation
 from ..sections import SECTIONS
 from ..sections.plan_effect import describe_effect
+from ..settings import Settings
+from .documents import ApplyDocument, PlanDocument, SettleDocument, VerifyDocument
 
 __all__ = [
     "apply_release_plan",

@@ -16,20 +16,20 @@ from filelock import FileLock, Timeout
 
 from runbook_lib.errors import DrillError, RunbookError, SteadyStateError
 from runbook_lib.exit_codes import ExitCode
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import ActionPhase, Json, Progress, Verdict, keep_quiet
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.record.log import utc_now
 from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
-from runbook_lib.run.documents import DrillDocument, NotifyTimes
 from runbook_lib.run.notebooks import RunStatus, run_notebook
 from runbook_lib.run.sections import run_sections
-from runbook_lib.settings import Settings
 
 from ..change.synthetic import check_playground, sweep_expired
 from ..clients import Clients
+from ..commands.documents import DrillDocument, NotifyTimes
+from ..investigation import Investigation
 from ..sections import SECTIONS
+from ..settings import Settings
 from .score import Scorecard, compute_objectives
 from .waiting import wait_for
 
@@ -102,7 +102,7 @@ class Drill:
 
     def run_sections(self, *names: str) -> None:
         """Run notebooks; one that fails is noted."""
-        runs = run_sections(self.incident, names, progress=self.progress)
+        runs = run_sections(self.incident, SECTIONS, names, progress=self.progress)
         self.card.failed_notebooks += [r.name for r in runs if r.status is RunStatus.FAILED]
 
 
@@ -163,7 +163,7 @@ def _run(
 def _check_steady_state(drill: Drill) -> None:
     drill.progress("steady state")
     if not drill.is_steady():
-        write_outputs(drill.incident)
+        write_outputs(drill.incident, SECTIONS)
         drill.incident.close(Verdict.UNKNOWN)
         raise SteadyStateError(
             "the system is not healthy, so nothing was injected. `runbook investigate` says why; "
@@ -239,10 +239,10 @@ def _notify(drill: Drill) -> None:
 def _act(drill: Drill, name: str, groups: Sequence[tuple[str, ...]], **parameters: object) -> None:
     """Run a section up to its plans; then, for each group of steps, approve those and run again."""
     drill.progress(f"{name}: plan")
-    section, journal = SECTIONS[name], drill.incident.journal
+    journal = drill.incident.journal
     before = journal.view().last_seq
     if groups:
-        run_notebook(section, drill.incident, parameters)
+        run_notebook(SECTIONS, name, drill.incident, parameters)
     for steps in groups:
         planned = journal.view().list_plans(after=before)
         newest = {action.step: (plan, action.result) for plan, action in planned.items()}
@@ -252,7 +252,7 @@ def _act(drill: Drill, name: str, groups: Sequence[tuple[str, ...]], **parameter
         drill.progress(f"{name}: apply {', '.join(plans)}, approved as {approver}")
         hashes = ",".join(str(result["sha256"]) for _, result in plans.values())
         given = {**parameters, "plan": ",".join(ids), "approve": hashes}
-        run = run_notebook(section, drill.incident, given)
+        run = run_notebook(SECTIONS, name, drill.incident, given)
         if run.status not in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN):
             drill.card.failed_notebooks.append(run.name)
     for _, action in journal.view().list_actions(ActionPhase.VERIFIED, after=before):
@@ -304,7 +304,7 @@ def _close(drill: Drill, error: RunbookError | None) -> DrillDocument:
         verdict=str(verdict),
     )
     drill.incident.close(verdict)
-    report = write_outputs(drill.incident)
+    report = write_outputs(drill.incident, SECTIONS)
     code = ExitCode.OK if all(o.met for o in objectives) else ExitCode.NOT_OK
     return DrillDocument(
         schema_name="runbook/drill/1",

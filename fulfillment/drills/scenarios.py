@@ -6,13 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import Any
 
 from runbook_lib.errors import UsageError
 from runbook_lib.model import Cause, Verdict
-
-if TYPE_CHECKING:
-    from .drill import Drill
 
 __all__ = ["DEFAULT_SCENARIO", "Scenario", "find_scenario", "list_scenarios"]
 
@@ -51,11 +48,11 @@ class Scenario(ABC):
         return str(self.cause_expected)
 
     @abstractmethod
-    def inject(self, drill: Drill) -> None:
+    def inject(self, drill: Any) -> None:
         """Cause the fault for real, with orders of the drill's own in ``drill.order_ids``."""
 
     @abstractmethod
-    def revert(self, drill: Drill) -> None:
+    def revert(self, drill: Any) -> None:
         """Take the fault back, whatever state the drill ended in."""
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from runbook_lib.model import Json, Verdict
-from runbook_lib.run.documents import NotifyTimes, Objective, Phases
+
+from ..commands.documents import NotifyTimes, Objective, Phases
 
 if TYPE_CHECKING:
     from .scenarios import Scenario

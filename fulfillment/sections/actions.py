@@ -14,7 +14,6 @@ from typing import Any
 from objectmove.errors import StoreError
 from runbook_lib.approvals import Plan, load_plan
 from runbook_lib.errors import ClientError, UsageError
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import ActionPhase, Cause, CauseStatus, Json, format_time
 from runbook_lib.section import ActionStep, split_list
 
@@ -23,6 +22,7 @@ from ..analysis.evidence import Strategy
 from ..change.release import MOVE, make_release_plan, plan_settling, plan_undo
 from ..change.service_actions import SERVICE, plan_nothing, plan_service
 from ..change.synthetic import SYNTHETIC, plan_revert
+from ..investigation import Investigation
 from . import root_cause
 from .detection import read_backlog_objects
 

@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from runbook_lib.errors import NotFoundError
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import Json, ObjectInfo, format_time
 
 from ..analysis.artifacts import compute_age_start, is_incomplete, is_synthetic
 from ..change.synthetic import iter_with_metadata
 from ..clients.object_store import ObjectStore
+from ..investigation import Investigation
 
 __all__ = ["LISTING", "Waiting", "WaitingObject", "list_prefixes", "read_waiting"]
 

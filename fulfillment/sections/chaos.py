@@ -10,7 +10,6 @@ from pydantic import Field
 
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import AccessDeniedError, ClientError, NotFoundError
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import Conclusion, Json, Role, Status, Verdict, format_time
 from runbook_lib.section import (
     ActionStep,
@@ -27,6 +26,7 @@ from runbook_lib.section import (
 
 from ..change.synthetic import SYNTHETIC, list_synthetic, plan_backlog, plan_revert
 from ..clients import Clients
+from ..investigation import Investigation
 
 __all__ = [
     "ACTIONS",

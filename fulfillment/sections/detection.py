@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from runbook_lib.errors import ClientError
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import (
     SYMPTOMS,
     ActionPhase,
@@ -40,6 +39,7 @@ from runbook_lib.section import (
 
 from ..clients.prometheus import Alert, Sample
 from ..clients.support import Case
+from ..investigation import Investigation
 from .backlog_listing import LISTING, list_prefixes, read_waiting
 from .samples import one_series, read_range, scrape_interval_s, to_points
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from runbook_lib.errors import ClientTimeoutError, ConnectionRefusedClientError
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import Conclusion, Json, Plot, Role, format_time
 from runbook_lib.section import (
     ActionStep,
@@ -27,6 +26,7 @@ from ..analysis.log_groups import LogGroup, group_lines
 from ..clients.alertmanager import RoutedAlert
 from ..clients.notifications import Notification
 from ..clients.prometheus import Sample, Series
+from ..investigation import Investigation
 from . import detection
 from .backlog_listing import LISTING, Waiting, read_waiting
 from .detection import ALERT, ALERTS, is_drill

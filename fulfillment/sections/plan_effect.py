@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from runbook_lib.approvals import Plan, load_plan
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import Json, Role
 from runbook_lib.section import Outcome, attempt, ok, step
 
 from ..analysis.drain_forecast import Backlog, Rate, compute_backlog, compute_plan_effect
 from ..change.release import MOVE
 from ..change.service_actions import SERVICE
+from ..investigation import Investigation
 from .backlog_listing import read_waiting
 from .root_cause.worker_metrics import read_rates
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import (
     ActionPhase,
     Conclusion,
@@ -28,6 +27,7 @@ from runbook_lib.section import (
 )
 
 from ..analysis.causes import CAUSES
+from ..investigation import Investigation
 from . import references
 from .detection import ALERTS, BLIND_ALERT, LAG, PROBE_MAX_AGE
 from .immediate import CHANNELS

@@ -11,7 +11,6 @@ from functools import partial
 
 from objectmove.errors import MoveError
 from runbook_lib.errors import BadAnswerError, ConnectionRefusedClientError
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import Conclusion, Json, Role, Status, Verdict
 from runbook_lib.section import (
     ActionStep,
@@ -25,10 +24,11 @@ from runbook_lib.section import (
     step,
     unknown,
 )
-from runbook_lib.settings import HTTP_SYSTEMS
 
 from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import list_unfinished
+from ..investigation import Investigation
+from ..settings import HTTP_SYSTEMS
 
 __all__ = [
     "ACTIONS",

@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from runbook_lib.fields import parse_duration
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import ClearTime, Line, Plot, Role, Status, format_time, parse_time
 from runbook_lib.section import Outcome, Seen, attempt, breach, ok, step, unknown
 
 from ..analysis.clear_time import compute_clear_time
 from ..analysis.verdict import Recovery, compute_recovery
 from ..clients.prometheus import AlertRule
+from ..investigation import Investigation
 from .backlog_listing import read_waiting
 from .detection import ALERT, ALERTS, LAG, REFRESH, is_drill
 from .root_cause.worker_metrics import BACKLOG

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import Conclusion, Role, Status, Verdict
 from runbook_lib.section import (
     ActionStep,
@@ -18,6 +17,7 @@ from runbook_lib.section import (
     unknown,
 )
 
+from ..investigation import Investigation
 from .detection import ALERT, DASHBOARD_UID, PANEL_TITLE
 
 __all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude"]

@@ -8,7 +8,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import (
     Cause,
     CauseStatus,
@@ -23,6 +22,7 @@ from runbook_lib.section import SectionParameters, find_unknown
 
 from ..analysis.causes import CAUSES
 from ..analysis.verdict import compute_verdict
+from ..investigation import Investigation
 from . import purpose, root_cause
 from .actions import ACTIONS
 from .detection import compute_symptom_verdict, read_alert, read_backlog_objects

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from statistics import median
 
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import Line
 
 from ..clients.prometheus import Sample, Series
+from ..investigation import Investigation
 
 __all__ = [
     "compute_increase",

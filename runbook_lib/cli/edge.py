@@ -6,16 +6,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from ..errors import UsageError
+from ..runbook import find_runbook
 
 if TYPE_CHECKING:
     from ..model import Progress
     from ..run.documents import Document
-    from ..settings import Settings
 
 __all__ = [
     "IncidentId",
@@ -81,11 +81,9 @@ def carry_out(
     emit(document, as_json)
 
 
-def load_settings() -> Settings:
-    """Read the settings. Imported here, since `runbook --help` needs none."""
-    from ..settings import load_settings
-
-    return load_settings()
+def load_settings() -> Any:
+    """Read the settings: of the class that the runbook's commands know."""
+    return find_runbook().load_settings()
 
 
 def parse_parameters(given: list[str]) -> dict[str, str]:

@@ -8,59 +8,55 @@ import sys
 import threading
 from collections.abc import Sequence
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
 from chainlog import LogError
-from fulfillment.cli import change, chaos, drills
-from objectmove.errors import MoveError
 
 from ..errors import RunbookError, UsageError
 from ..exit_codes import ExitCode, exit_code_of_error
-from . import look
-from .edge import load_settings
+from ..runbook import Runbook, find_runbook
+from . import commands
 
-if TYPE_CHECKING:
-    from ..settings import Settings
-
-__all__ = ["app", "main"]
+__all__ = ["build_app", "main"]
 
 _INTERRUPTED = int(ExitCode.INTERRUPTED)
 
-app = typer.Typer(
-    help="The fulfilment backlog runbook: look, plan, change, prove.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-_PARTS = (look.app, change.app, drills.app)
-for _part in _PARTS:
-    app.add_typer(_part)
-app.add_typer(chaos.app, name="chaos")
 
+def build_app(runbook: Runbook, arguments: Sequence[str] = ()) -> typer.Typer:
+    """Return the command: what every runbook has, the runbook's own, and the plug-ins'.
 
-def _mount_plugins(arguments: Sequence[str]) -> None:
-    """Load the commands of other packages, unless the command is one of ours."""
-    ours = {
-        c.name or getattr(c.callback, "__name__", "") for p in _PARTS for c in p.registered_commands
-    }
-    if arguments and arguments[0] in ours | {"chaos"}:
-        return
-    for entry in entry_points(group="runbook.commands"):
-        if entry.name not in {group.name for group in app.registered_groups}:
+    Parameters
+    ----------
+    arguments : plug-ins are loaded unless these begin with one of our commands
+    """
+    app = typer.Typer(
+        help=runbook.summary,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    ours: set[str] = set()
+    for name, part in (("", commands.app), *runbook.commands):
+        app.add_typer(part, name=name or None)
+        single = (c.name or getattr(c.callback, "__name__", "") for c in part.registered_commands)
+        ours.update([name] if name else single)
+    if not ours.intersection(arguments[:1]):
+        for entry in entry_points(group="runbook.commands"):
             app.add_typer(entry.load(), name=entry.name)
+    return app
 
 
-def _fail(error: BaseException, settings: Settings | None, as_json: bool) -> int:
+def _fail(error: BaseException, runbook: Runbook | None, as_json: bool) -> int:
     from ..redact import Redactor
 
-    code = exit_code_of_error(error)
+    code = exit_code_of_error(error, runbook.errors if runbook else {})
     text = str(error) or type(error).__name__
     if code is ExitCode.INTERRUPTED and not isinstance(error, RunbookError):
         text = "interrupted; what was done is in the journal and the ledger"
-    text = Redactor(settings.secrets if settings else ()).text(text)
+    text = Redactor(() if isinstance(error, UsageError) else _read_secrets(runbook)).text(text)
     if as_json:
         from ..record.log import utc_now
         from ..run.documents import ErrorDocument
@@ -91,21 +87,21 @@ def main() -> None:
     """Run the command; every exit code comes from the one table."""
     signal.signal(signal.SIGTERM, _interrupt)
     as_json = "--json" in sys.argv
-    settings: Settings | None = None
+    runbook: Runbook | None = None
+    ours: tuple[type[BaseException], ...] = (RunbookError, LogError, KeyboardInterrupt, OSError)
     try:
-        _mount_plugins(sys.argv[1:])
-        code = int(app(standalone_mode=False) or 0)
+        runbook = find_runbook()
+        ours += tuple(runbook.errors)
+        code = int(build_app(runbook, sys.argv[1:])(standalone_mode=False) or 0)
         # typer turns Ctrl-C into this code and says nothing.
-        sys.exit(_fail(KeyboardInterrupt(), settings, as_json) if code == _INTERRUPTED else code)
+        sys.exit(_fail(KeyboardInterrupt(), runbook, as_json) if code == _INTERRUPTED else code)
     except typer.Abort:
-        sys.exit(_fail(KeyboardInterrupt(), settings, as_json))
+        sys.exit(_fail(KeyboardInterrupt(), runbook, as_json))
     except TyperException as error:
         _show_usage(error)
         sys.exit(int(ExitCode.USAGE))
-    except (RunbookError, MoveError, LogError, KeyboardInterrupt, OSError) as error:
-        if not isinstance(error, UsageError):
-            settings = _settings_or_none()
-        sys.exit(_fail(error, settings, as_json))
+    except ours as error:
+        sys.exit(_fail(error, runbook, as_json))
 
 
 def _show_usage(error: TyperException) -> None:
@@ -116,8 +112,8 @@ def _show_usage(error: TyperException) -> None:
         show()
 
 
-def _settings_or_none() -> Settings | None:
+def _read_secrets(runbook: Runbook | None) -> tuple[str, ...]:
     try:
-        return load_settings()
+        return runbook.load_settings().secrets if runbook else ()
     except UsageError:
-        return None
+        return ()

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from ..record.incident import Incident
 from ..record.manifest import write_manifest
+from ..section import Sections
 from .export import export_notebooks
 from .render import write_report
 
 __all__ = ["export_notebooks", "write_outputs", "write_report"]
 
 
-def write_outputs(incident: Incident) -> Path:
+def write_outputs(incident: Incident, sections: Sections) -> Path:
     """Export the executed notebooks, write ``report.html`` and the manifest.
 
     Returns
@@ -20,6 +21,6 @@ def write_outputs(incident: Incident) -> Path:
     The report's path.
     """
     export_notebooks(incident)
-    path = write_report(incident)
+    path = write_report(incident, sections)
     write_manifest(incident)
     return path

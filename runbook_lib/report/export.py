@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from ..record.incident import Incident
 from ..show.text import visible
+from .page import render_page
 from .sanitize import sanitize_html
 
 __all__ = ["export_notebooks", "notebook_fragment"]
@@ -33,8 +34,6 @@ def export_notebooks(incident: Incident) -> list[Path]:
     -----
     Changes only ``notebooks/*.html`` in the incident's folder.
     """
-    from .render import render_page
-
     written = []
     for source in sorted((incident.folder / "notebooks").glob("*.ipynb")):
         page = render_page(

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
-from fulfillment.analysis.causes import CAUSES
-
 from ..errors import LogDamagedError, RecordError
 from ..model import (
     SIGNS,
@@ -306,7 +304,7 @@ def write_headline(model: ReportModel) -> str:
         return f"{words}: no label waits too long"
     if verdict is Verdict.UNKNOWN and not model.causes:
         return f"{words}: what a verdict needs could not be read"
-    causes = " and ".join(CAUSES[c.name].words for c in model.causes[:2])
+    causes = " and ".join(c.words or c.name for c in model.causes[:2])
     return f"{words}: {causes or _NO_CAUSE}"
 
 
@@ -365,7 +363,7 @@ def _how_many(model: ReportModel) -> tuple[str, str]:
 def _why(model: ReportModel) -> tuple[str, str]:
     if not model.causes:
         return _NO_CAUSE if model.journal.findings() else "not looked for yet (section 5)", ""
-    text = "; ".join(CAUSES[c.name].words for c in model.causes)
+    text = "; ".join(c.words or c.name for c in model.causes)
     return text[:1].upper() + text[1:], model.causes[0].reason
 
 

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
-
-from fulfillment.analysis.causes import CAUSES
 
 from ..errors import RecordError
 from ..model import SYMPTOMS, Finding, Reading, Role, Verdict
 from ..record.incident import Incident
 from ..record.log import GENESIS, Entry, utc_now
-from ..redact import Redactor
-from ..section import SectionModule
+from ..section import Sections
 from ..show.plots import Picture, plot_reading
-from ..show.tables import Table, pill, tabulate_facts
-from ..show.text import VERDICT_WORDS, format_value, safe
+from ..show.tables import Table, tabulate_facts
+from ..show.text import VERDICT_WORDS, safe
 from .export import notebook_fragment
 from .model import (
     ReportModel,
@@ -33,10 +29,10 @@ from .model import (
     read_report_model,
     write_headline,
 )
-from .sanitize import CSP
+from .page import render_page
 from .versions import read_versions
 
-__all__ = ["render_page", "write_report"]
+__all__ = ["write_report"]
 
 T = TypeVar("T")
 
@@ -76,15 +72,13 @@ class _Budget:
 _BUDGETS = (_Budget(60, 1_500, True), _Budget(10, 500, False), _Budget(3, 100, False))
 
 
-def write_report(
-    incident: Incident, *, sections: Mapping[str, SectionModule] | None = None
-) -> Path:
+def write_report(incident: Incident, sections: Sections) -> Path:
     """Write ``report.html`` from the journal and return its path.
 
     Parameters
     ----------
     incident : the folder; its journal may be empty, cut short or damaged: the report says so
-    sections : the runbook's sections; default: all of them
+    sections : the runbook's sections
 
     Raises
     ------
@@ -96,10 +90,6 @@ def write_report(
     Changes only ``report.html`` in the incident's folder, from one moment to the next. Every
     string passes the incident's redactor before it is escaped.
     """
-    if sections is None:
-        from fulfillment.sections import SECTIONS
-
-        sections = SECTIONS
     model = read_report_model(incident, sections)
     target = incident.folder / "report.html"
     for budget in _BUDGETS:
@@ -113,29 +103,6 @@ def write_report(
     except OSError as error:
         raise RecordError(f"cannot write {target}: {error.strerror}") from error
     return target
-
-
-def render_page(template: str, redactor: Redactor, **values: Any) -> str:
-    """Render a template: each value is redacted, made visible and escaped, in this order."""
-
-    def finish(value: Any) -> Any:
-        return value if isinstance(value, Markup) else safe(redactor.text(str(value)), 6_000)
-
-    environment = Environment(
-        loader=PackageLoader("runbook_lib.report", "templates"),
-        autoescape=True,
-        undefined=ChainableUndefined,
-        finalize=finish,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "pill": pill,
-        "value": format_value,
-        "time": _format_moment,
-        "trusted": Markup,
-    }
-    return environment.get_template(template).render(csp=CSP, **values)
 
 
 def _render(model: ReportModel, incident: Incident, budget: _Budget) -> bytes:
@@ -176,7 +143,6 @@ def _render(model: ReportModel, incident: Incident, budget: _Budget) -> bytes:
         else (0, GENESIS),
         versions=read_versions(),
         made_at=f"{made_at:%Y-%m-%d %H:%M:%SZ}",
-        cause_words={name: record.words for name, record in CAUSES.items()},
         verdict_words=VERDICT_WORDS,
         details=lambda reading: _details(reading, budget.rows),
         rows_table=lambda rows, caption, names=(): _scroll(Table(caption, rows, names)),
@@ -279,7 +245,3 @@ def _clear_words(model: ReportModel, today: date) -> str:
         f"alert clear by {format_clock(alert, today)}, "
         f"channels told by {format_clock(channels, today)}"
     )
-
-
-def _format_moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%SZ}"

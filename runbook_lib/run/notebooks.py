@@ -18,12 +18,10 @@ from .. import errors
 from ..errors import NotebookRunError, RunbookError, UsageError
 from ..model import Conclusion
 from ..record.incident import Incident
-from ..section import SectionModule, check_parameters
+from ..section import Sections, check_parameters
 
-__all__ = ["NOTEBOOKS", "NotebookRun", "RunStatus", "SharedKernel", "run_notebook"]
+__all__ = ["NotebookRun", "RunStatus", "SharedKernel", "run_notebook"]
 
-# A link in a checkout, a folder where the wheel is installed.
-NOTEBOOKS = (Path(__file__).parents[2] / "fulfillment" / "notebooks").resolve()
 _CELL_TIMEOUT_S = 600
 _SCHEME = "incident://"
 _DROPPED_TAGS = {"papermill-error-cell-tag", "fresh-start"}
@@ -115,24 +113,23 @@ class SharedKernel:
 
 
 def run_notebook(
-    section: SectionModule,
+    sections: Sections,
+    name: str,
     incident: Incident,
     parameters: Mapping[str, object] | None = None,
     *,
     kernel: SharedKernel | None = None,
     cell_timeout_s: int = _CELL_TIMEOUT_S,
-    notebooks: Path = NOTEBOOKS,
 ) -> NotebookRun:
     """Run one section's notebook on an incident and journal how it ended.
 
     Parameters
     ----------
-    section : the section whose notebook runs
+    sections, name : the section whose notebook runs
     incident : handed to the notebook as ``incident_id``
     parameters : checked against the section's model first; the notebook's own value otherwise
     kernel : one that other notebooks use too; default: one of its own
     cell_timeout_s : longest time for one cell, in seconds
-    notebooks : folder of the notebooks
 
     Returns
     -------
@@ -146,29 +143,29 @@ def run_notebook(
         After the interruption is journalled.
     """
     given = {**(parameters or {}), "incident_id": incident.id}
-    checked = check_parameters(section, given).model_dump(mode="json")
+    checked = check_parameters(sections[name], given).model_dump(mode="json")
     values = {name: checked[name] for name in given}
-    path = _output_path(incident, section.NAME)
-    run = {"section": section.NAME, "notebook": path.name}
+    path = _output_path(incident, name)
+    run = {"section": name, "notebook": path.name}
     before = incident.journal.view().last_seq
     started = time.monotonic()
     status, error = RunStatus.DONE, None
     try:
         own = nullcontext(kernel) if kernel else SharedKernel()
         with _saving_to(incident, path), own as used:
-            source = notebooks / f"{section.NAME}.ipynb"
-            _execute(source, section.NAME, values, used, cell_timeout_s)
+            source = sections.notebooks / f"{name}.ipynb"
+            _execute(source, name, values, used, cell_timeout_s)
     except NotebookRunError as failure:
         status, error = _classify(failure)
     except KeyboardInterrupt:
         _journal(incident, run, RunStatus.INTERRUPTED, started, "interrupted")
         raise
-    conclusion = incident.journal.view().conclusion(section.NAME, after=before)
+    conclusion = incident.journal.view().conclusion(name, after=before)
     if status is RunStatus.DONE and conclusion is None:
         status = RunStatus.FAILED
-        error = NotebookRunError(section.NAME, "it ended without a conclusion in the journal")
+        error = NotebookRunError(name, "it ended without a conclusion in the journal")
     duration_s = _journal(incident, run, status, started, str(error or ""))
-    return NotebookRun(section.NAME, path, status, duration_s, error, conclusion)
+    return NotebookRun(name, path, status, duration_s, error, conclusion)
 
 
 def _skip_grammars() -> None:

@@ -9,13 +9,14 @@ from ..record.log import utc_now
 from ..record.manifest import verify_incident
 from ..redact import Redactor
 from ..report import write_outputs
+from ..section import Sections
 from ..settings import Settings
 from .documents import ReportDocument
 
 __all__ = ["check_report", "rebuild_report"]
 
 
-def rebuild_report(settings: Settings, incident_id: str) -> ReportDocument:
+def rebuild_report(settings: Settings, sections: Sections, incident_id: str) -> ReportDocument:
     """Build the report again from the journal."""
     incident = _find(settings, incident_id)
     return ReportDocument(
@@ -23,7 +24,7 @@ def rebuild_report(settings: Settings, incident_id: str) -> ReportDocument:
         at=utc_now(),
         incident=incident.id,
         exit_code=ExitCode.OK,
-        report=str(write_outputs(incident)),
+        report=str(write_outputs(incident, sections)),
     )
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from fulfillment.sections import SECTIONS, find_section
-
 from ..errors import UsageError
 from ..exit_codes import ExitCode, compute_exit_code
 from ..model import Json, Progress, Status, Verdict, keep_quiet
@@ -13,20 +11,12 @@ from ..record.incident import Incident, create_incident, open_incident
 from ..record.log import utc_now
 from ..redact import Redactor
 from ..report import write_outputs
-from ..section import check_parameters
+from ..section import Sections, check_parameters
 from ..settings import Settings
 from .documents import InvestigateDocument, NotebookResult, RunDocument, UnknownStep
 from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 
-__all__ = ["READ_ONLY_SECTIONS", "get_incident", "investigate", "run_chosen", "run_sections"]
-
-READ_ONLY_SECTIONS = (
-    "01_purpose",
-    "02_signals_detection",
-    "03_immediate_actions",
-    "05_root_cause",
-    "08_references",
-)
+__all__ = ["get_incident", "investigate", "run_chosen", "run_sections"]
 
 
 def get_incident(settings: Settings, incident_id: str = "") -> tuple[Incident, bool]:
@@ -41,6 +31,7 @@ def get_incident(settings: Settings, incident_id: str = "") -> tuple[Incident, b
 
 def run_sections(
     incident: Incident,
+    sections: Sections,
     names: Iterable[str],
     *,
     parameters: Mapping[str, object] | None = None,
@@ -58,18 +49,19 @@ def run_sections(
         with SharedKernel() as kernel:
             for name in names:
                 progress(name)
-                fields, given = SECTIONS[name].Parameters.model_fields, parameters or {}
+                fields, given = sections[name].Parameters.model_fields, parameters or {}
                 known = {k: v for k, v in given.items() if k in fields}
-                runs.append(run_notebook(SECTIONS[name], incident, known, kernel=kernel))
+                runs.append(run_notebook(sections, name, incident, known, kernel=kernel))
     except KeyboardInterrupt:
         incident.journal.append("interrupted", {"section": ""})
-        write_outputs(incident)
+        write_outputs(incident, sections)
         raise
     return runs
 
 
 def investigate(
     settings: Settings,
+    sections: Sections,
     *,
     incident_id: str = "",
     ticket_id: str = "",
@@ -91,7 +83,8 @@ def investigate(
     before = incident.journal.view().last_seq
     runs = run_sections(
         incident,
-        READ_ONLY_SECTIONS,
+        sections,
+        sections.read_only,
         parameters={"ticket_id": ticket_id, "window_minutes": window_minutes},
         progress=progress,
     )
@@ -101,7 +94,7 @@ def investigate(
         verdict = journal.verdict() or verdict
     if verdict is Verdict.HEALTHY and is_new:
         incident.close(verdict)
-    report = write_outputs(incident)
+    report = write_outputs(incident, sections)
     readings = journal.latest()
     code = compute_exit_code(verdict)
     if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in runs):
@@ -126,6 +119,7 @@ def investigate(
 
 def run_chosen(
     settings: Settings,
+    sections: Sections,
     names: Sequence[str],
     *,
     incident_id: str = "",
@@ -144,23 +138,22 @@ def run_chosen(
     UsageError
         Before a kernel starts, when a section or parameter is unknown or a value is wrong.
     """
-    sections = [find_section(name) for name in names]
+    chosen = [sections.find(name) for name in names]
     for name in parameters:
-        if not any(name in section.Parameters.model_fields for section in sections):
-            known = {n for section in sections for n in section.Parameters.model_fields}
+        if not any(name in section.Parameters.model_fields for section in chosen):
+            known = {n for section in chosen for n in section.Parameters.model_fields}
             raise UsageError(
                 f"none of these sections has a parameter {name!r}; they have "
                 f"{', '.join(sorted(known))}"
             )
-    for section in sections:
+    for section in chosen:
         fields = section.Parameters.model_fields
         check_parameters(section, {k: v for k, v in parameters.items() if k in fields})
     incident, _ = get_incident(settings, incident_id or parameters.get("incident_id", ""))
     first = incident.journal.view().last_seq
-    runs = run_sections(
-        incident, [s.NAME for s in sections], parameters=parameters, progress=progress
-    )
-    report = write_outputs(incident)
+    names = [section.NAME for section in chosen]
+    runs = run_sections(incident, sections, names, parameters=parameters, progress=progress)
+    report = write_outputs(incident, sections)
     verdict = _verdict(runs)
     return RunDocument(
         schema_name="runbook/run/1",

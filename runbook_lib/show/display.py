@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -9,13 +10,11 @@ from typing import Any, Self
 
 from markupsafe import Markup
 
-from fulfillment.analysis.causes import CAUSES
-
+from .. import investigation
 from ..approvals import Plan
-from ..investigation import Investigation as _Investigation
+from ..investigation import C, S
 from ..model import ActionEntry, CauseStatus, Conclusion, Reading
 from ..section import SectionModule
-from ..settings import Settings
 from .progress import make_bars
 from .tables import Table, get_tone, pill, tabulate_facts, tabulate_findings
 from .text import VERDICT_WORDS, clip, format_value, safe, visible
@@ -118,7 +117,7 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
         conclusion.summary,
         str(conclusion.verdict),
         (
-            *(f"{CAUSES[f.name].words} → {f.next_step}" for f in supported),
+            *(f"{f.words or f.name} → {f.next_step}" for f in supported),
             f"Could not be read: {missing}" if missing else "",
         ),
         tuple(table for table in tables if table.rows),
@@ -161,7 +160,7 @@ def _describe_plan(plan: Plan) -> Card:
     )
 
 
-def _describe_investigation(inv: _Investigation) -> Card:
+def _describe_investigation(inv: investigation.Investigation[Any, Any]) -> Card:
     facts = {
         "incident": inv.incident.id,
         "opened": inv.incident.facts.get("opened_at"),
@@ -178,11 +177,11 @@ _CARDS: dict[type, Callable[[Any], Card]] = {
     Conclusion: _describe_conclusion,
     ActionEntry: _describe_action,
     Plan: _describe_plan,
-    _Investigation: _describe_investigation,
+    investigation.Investigation: _describe_investigation,
 }
 
 
-class Investigation(_Investigation):
+class Investigation(investigation.Investigation[S, C]):
     """One section at work on one incident; in IPython its values show themselves."""
 
     @classmethod
@@ -191,7 +190,7 @@ class Investigation(_Investigation):
         incident_id: str = "",
         *,
         section: SectionModule,
-        settings: Settings | None = None,
+        settings: S | None = None,
         **parameters: Any,
     ) -> Self:
         """Open the incident's folder for one section, and teach IPython to show what it gives."""
@@ -215,6 +214,8 @@ def register_formatters() -> bool:
     -------
     Whether IPython runs here. Registering again changes nothing.
     """
+    if "IPython" not in sys.modules:
+        return False
     from IPython.core.getipython import get_ipython
 
     shell = get_ipython()

@@ -29,11 +29,12 @@ from fulfillment.change.synthetic import (
 )
 from fulfillment.clients import Clients
 from fulfillment.sections.chaos import describe_services, probe_support
+from fulfillment.settings import Settings
 from runbook_lib.errors import RunbookError, UsageError
 from runbook_lib.model import Json, format_time
 from runbook_lib.record.log import utc_now
 from runbook_lib.redact import Redactor
-from runbook_lib.settings import Settings, find_root, load_settings
+from runbook_lib.settings import find_root
 
 
 def run_chaos_script(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +50,7 @@ def run_chaos_script(argv: Sequence[str] | None = None) -> int:
     document: dict[str, Json] = {"status": "error", "results": {}, "events": []}
     code = 2
     try:
-        settings = load_settings()
+        settings = Settings.load()
         options = _parse(settings, argv)
         settings = _apply(settings, options)
         secrets_seen.extend(settings.secrets)

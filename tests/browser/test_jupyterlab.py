@@ -255,6 +255,6 @@ def test_the_postmortem_saves_words_to_the_journal_and_exports_the_report(
 
     notes = [e.data for e in journal(lab) if e.kind == "note"]
     assert notes[-1]["checklist"] == "7.3"
-    assert "report.html" in output(page, "from runbook_lib.report import write_outputs")
+    assert "report.html" in output(page, "from fulfillment.sections import SECTIONS")
     report: Path = next(lab.home.glob("inc-*/report.html"))
     assert report.stat().st_size > 10_000

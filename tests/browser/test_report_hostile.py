@@ -12,6 +12,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from fulfillment.sections import SECTIONS
 from runbook_lib.model import (
     ActionEntry,
     ActionPhase,
@@ -210,7 +211,7 @@ def test_hostile_inputs_are_only_text(
     incident = tell_hostile(tmp_path, texts)
     write_notebook(incident, texts)
     (notebook,) = export_notebooks(incident)
-    report = write_report(incident)
+    report = write_report(incident, SECTIONS)
     write_cards(tmp_path / "cards.html", incident)
 
     page = browser.new_page(viewport={"width": 390, "height": 844})

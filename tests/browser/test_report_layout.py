@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fulfillment.sections import SECTIONS
 from runbook_lib.report import write_report
 from tests.support.chromium import open_browser, watch
 from tests.support.incidents import tell_incident
@@ -57,7 +58,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(tell_incident(tmp_path_factory.mktemp("reports")).incident)
+    return write_report(tell_incident(tmp_path_factory.mktemp("reports")).incident, SECTIONS)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fulfillment.clients import Clients
+from fulfillment.settings import HTTP_SYSTEMS, Settings
 from runbook_lib.errors import (
     AccessDeniedError,
     ClientTimeoutError,
@@ -18,7 +19,6 @@ from runbook_lib.errors import (
     SettingsError,
 )
 from runbook_lib.http import HttpClient
-from runbook_lib.settings import HTTP_SYSTEMS, Settings
 from tests.support.network import (
     Act,
     Received,

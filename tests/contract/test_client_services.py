@@ -17,6 +17,7 @@ import pytest
 
 from fulfillment.clients.services import ServicesClient, connect_services, select_lines
 from fulfillment.clients.services_compose import ComposeServices
+from fulfillment.settings import Settings
 from runbook_lib.errors import (
     BadAnswerError,
     ClientError,
@@ -24,7 +25,6 @@ from runbook_lib.errors import (
     ConnectionRefusedClientError,
     NotFoundError,
 )
-from runbook_lib.settings import Settings
 
 SECRET = "the-stores-%secret-1"
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

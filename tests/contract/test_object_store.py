@@ -13,6 +13,7 @@ import pytest
 
 from fulfillment.clients import Clients
 from fulfillment.clients.object_store import ObjectStore, connect_bucket
+from fulfillment.settings import Settings
 from objectmove.bucket import Request, S3Bucket
 from runbook_lib.errors import (
     AccessDeniedError,
@@ -25,7 +26,6 @@ from runbook_lib.errors import (
     SettingsError,
 )
 from runbook_lib.model import ObjectInfo
-from runbook_lib.settings import Settings
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, run_juicefs
 from tests.support.memory_store import MemoryStore
 from tests.support.network import (

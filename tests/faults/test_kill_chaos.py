@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from fulfillment.change.environment_guard import MARKER_KEY
 from fulfillment.change.synthetic import create_backlog, revert_backlog
 from fulfillment.clients.object_store import ObjectStore, connect_bucket
-from runbook_lib.settings import Settings
+from fulfillment.settings import Settings
 from tests.faults.conftest import RUNS
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer
 

@@ -11,6 +11,7 @@ import pytest
 
 from fulfillment.change.release import MOVE
 from fulfillment.clients.object_store import LiveCheck
+from fulfillment.investigation import Investigation
 from fulfillment.sections import chaos, remediation, root_cause
 from fulfillment.sections.actions import choose_repair, choose_strategy
 from objectmove import session
@@ -27,7 +28,6 @@ from runbook_lib.errors import (
     StoreNotReadyError,
     UsageError,
 )
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import ActionPhase, Cause, Status, Verdict
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.world import ORDER, TICKET, World

@@ -17,7 +17,7 @@ from fulfillment.clients.pipeline import DagRun
 from fulfillment.clients.probe import ProbeStatus, ProbeStep
 from fulfillment.clients.prometheus import Sample
 from fulfillment.clients.services import LogLine
-from fulfillment.sections import SECTIONS, find_section
+from fulfillment.sections import SECTIONS
 from objectmove.ledger import Record
 from runbook_lib.errors import ConnectionRefusedClientError
 from runbook_lib.model import Status
@@ -91,7 +91,7 @@ def delivered(w: World) -> None:
 
 def diagnose(w: World) -> None:
     w.dag = replace(w.dag, is_paused=True)
-    inv = w.open(find_section("root_cause"))
+    inv = w.open(SECTIONS.find("root_cause"))
     for step in inv.section.STEPS:
         inv.read_step(step)
     inv.conclude()
@@ -99,9 +99,9 @@ def diagnose(w: World) -> None:
 
 def log_measures(w: World) -> None:
     overdue(w)
-    w.take(find_section("detection"), "2.3")
+    w.take(SECTIONS.find("detection"), "2.3")
     diagnose(w)
-    inv = w.open(find_section("remediation"))
+    inv = w.open(SECTIONS.find("remediation"))
     plan = inv.plan("6.2")
     inv.apply(plan, approve=plan.sha256)
 
@@ -120,19 +120,19 @@ def take_references(w: World) -> None:
 
 def read_references(w: World) -> None:
     take_references(w)
-    inv = w.open(find_section("references"))
+    inv = w.open(SECTIONS.find("references"))
     for step in inv.section.STEPS:
         inv.read_step(step)
 
 
 def break_reference(w: World) -> None:
     (w.home / "dataflow/docs/monitoring/README.md").unlink()
-    w.take(find_section("references"), "8.3")
+    w.take(SECTIONS.find("references"), "8.3")
 
 
 def plan_release(w: World) -> None:
     overdue(w)
-    w.open(find_section("remediation"), way="release").plan("6.1")
+    w.open(SECTIONS.find("remediation"), way="release").plan("6.1")
 
 
 def plan_and_lose_the_store(w: World) -> None:
@@ -312,7 +312,7 @@ def test_the_script_and_the_make_target_are_looked_for_in_the_checkout(
 
 def test_a_note_ticks_the_point_that_is_open(world: World) -> None:
     diagnose(world)
-    section = find_section("postmortem")
+    section = SECTIONS.find("postmortem")
     assert world.take(section, "7.3").status is Status.BREACH
     world.open(section).note("an alert on paused DAGs was added", checklist="7.3")
     assert world.take(section, "7.3").status is Status.OK
@@ -397,7 +397,7 @@ def test_an_exporter_that_stopped_refreshing_is_unknown(world: World) -> None:
 
 def test_a_drills_alert_is_shown_but_is_no_incident(world: World) -> None:
     world.fire(drill="true")
-    reading = world.take(find_section("02"), "2.1")
+    reading = world.take(SECTIONS.find("02"), "2.1")
     assert reading.status is Status.OK
     assert "drill" in str(reading.value)
     assert reading.observations["drill_alert_firing"] is True
@@ -432,7 +432,7 @@ class Unconnected:
 def test_what_cannot_even_be_connected_costs_its_own_part_only(
     world: World, step: str, status: Status, kept: str
 ) -> None:
-    inv = world.open(find_section(step[0]))
+    inv = world.open(SECTIONS.find(step[0]))
     inv.clients = cast(Clients, Unconnected(world))
     reading = inv.read_step(step)
     assert (reading.status, kept in reading.reason) == (status, True), reading.reason

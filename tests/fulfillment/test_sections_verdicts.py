@@ -15,7 +15,6 @@ from fulfillment.clients.services import LogLine
 from fulfillment.sections import (
     SECTIONS,
     detection,
-    find_section,
     immediate,
     postmortem,
     purpose,
@@ -53,13 +52,13 @@ def deliver(world: World) -> Reading:
     "text", ["06", "6", "06_remediation", "remediation", "06_remediation.ipynb"]
 )
 def test_a_section_is_found_by_any_of_its_names(text: str) -> None:
-    assert find_section(text).NAME == "06_remediation"
+    assert SECTIONS.find(text).NAME == "06_remediation"
 
 
 @pytest.mark.parametrize("text", ["", "9", "repair", "0"])
 def test_an_unknown_section_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match="01_purpose"):
-        find_section(text)
+        SECTIONS.find(text)
 
 
 def test_sections_are_numbered_like_the_runbook() -> None:
@@ -343,7 +342,7 @@ def test_failures_from_before_our_action_are_not_held_against_it(world: World) -
     name = "fulfillment_artifacts_failed_total"
     world.count(name, "reason", {"access_denied": [1.0, 5.0, 5.0]})
     assert world.take(root_cause, "5.4").status is Status.BREACH
-    inv = world.open(find_section("06"), service_action="unpause")
+    inv = world.open(SECTIONS.find("06"), service_action="unpause")
     world.dag = replace(world.dag, is_paused=True)
     plan = inv.plan("6.2")
     inv.apply(plan, approve=plan.sha256)
@@ -385,7 +384,7 @@ def test_the_postmortem_names_time_cause_and_measures(world: World) -> None:
     world.dag = replace(world.dag, is_paused=True)
     run(world, detection)
     run(world, root_cause)
-    inv = world.open(find_section("06"))
+    inv = world.open(SECTIONS.find("06"))
     plan = inv.plan("6.2")
     inv.apply(plan, approve=plan.sha256)
     entry = world.take(postmortem, "7.2").facts["entry"]

@@ -19,6 +19,7 @@ from fulfillment.clients.fulfillment import WorkerState
 from fulfillment.clients.pipeline import Dag
 from fulfillment.clients.services import ServiceState
 from fulfillment.clients.support import Case, TimelineEntry
+from fulfillment.investigation import Investigation
 from runbook_lib.approvals import Effect, Plan, load_plan
 from runbook_lib.errors import (
     BadAnswerError,
@@ -31,7 +32,6 @@ from runbook_lib.errors import (
     RecordError,
     UsageError,
 )
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import ActionPhase
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import MASK, Redactor

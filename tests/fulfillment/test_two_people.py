@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
+from fulfillment.investigation import Investigation
 from fulfillment.sections import detection, immediate
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import Reading, Status
 from runbook_lib.record.log import read_entries
 from tests.support.world import make_settings

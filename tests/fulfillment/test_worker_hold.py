@@ -12,6 +12,7 @@ import pytest
 from fulfillment.change.worker_hold import make_hold
 from fulfillment.clients import Clients
 from fulfillment.clients.services import ServiceState
+from fulfillment.settings import Settings
 from objectmove.errors import MoveError, MoversError
 from runbook_lib.errors import (
     BadAnswerError,
@@ -21,7 +22,6 @@ from runbook_lib.errors import (
     NotFoundError,
     SettingsError,
 )
-from runbook_lib.settings import Settings
 
 MOVED = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 REFUSED = ConnectionRefusedClientError("refused")

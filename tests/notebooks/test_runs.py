@@ -16,13 +16,14 @@ from runbook_lib.model import Reading, Status, Verdict
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.run.notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
+from runbook_lib.section import Sections
 
 pytestmark = pytest.mark.timeout(120)
 
 DETECTION = SECTIONS["02_signals_detection"]
 SECRET = "sesame-7731"
 OPEN = """\
-from runbook_lib import Investigation
+from fulfillment import Investigation
 from fulfillment.sections import detection
 inv = Investigation.open(incident_id, section=detection)
 """
@@ -63,8 +64,10 @@ def run(
     parameters = new_code_cell('incident_id = ""', metadata={"tags": ["parameters"]})
     notebook = new_notebook(cells=[parameters, *map(new_code_cell, cells)])
     nbformat.write(notebook, folder / f"{DETECTION.NAME}.ipynb")
-    how = {"cell_timeout_s": cell_timeout_s, "notebooks": folder}
-    return run_notebook(DETECTION, incident, kernel=kernel, **how)  # type: ignore[arg-type]
+    sections = Sections([DETECTION], notebooks=folder, read_only=())
+    return run_notebook(
+        sections, DETECTION.NAME, incident, kernel=kernel, cell_timeout_s=cell_timeout_s
+    )
 
 
 def last_entry(incident: Incident) -> dict[str, object]:
@@ -163,7 +166,7 @@ def test_a_wrong_parameter_stops_before_a_kernel_starts(
     incident: Incident, parameters: dict[str, object]
 ) -> None:
     with pytest.raises(UsageError):
-        run_notebook(DETECTION, incident, parameters)
+        run_notebook(SECTIONS, DETECTION.NAME, incident, parameters)
     assert not list((incident.folder / "notebooks").iterdir())
 
 
@@ -179,7 +182,7 @@ def test_a_wrong_parameter_stops_before_a_kernel_starts(
     ],
 )
 def test_a_notebook_runs_to_its_end_when_nothing_answers(incident: Incident, name: str) -> None:
-    done = run_notebook(SECTIONS[name], incident)
+    done = run_notebook(SECTIONS, name, incident)
     assert (done.status, str(done.error or "")) == (RunStatus.DONE, "")
     readings = [
         Reading.model_validate(e.data["reading"])
@@ -196,12 +199,12 @@ def test_a_notebook_runs_to_its_end_when_nothing_answers(incident: Incident, nam
 
 
 def test_section_6_refuses_when_the_store_is_down(incident: Incident) -> None:
-    done = run_notebook(SECTIONS["06_remediation"], incident, {"way": "release"})
+    done = run_notebook(SECTIONS, "06_remediation", incident, {"way": "release"})
     assert done.status in (RunStatus.REFUSED, RunStatus.FAILED)
     assert "store" in str(done.error)
 
 
 def test_section_4_refuses_in_production(incident: Incident) -> None:
-    done = run_notebook(SECTIONS["04_chaos_verification"], incident)
+    done = run_notebook(SECTIONS, "04_chaos_verification", incident)
     assert done.status is RunStatus.REFUSED
     assert "RUNBOOK_ENVIRONMENT" in str(done.error)

@@ -18,11 +18,11 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
 from fulfillment.sections import SECTIONS
+from fulfillment.settings import HTTP_SYSTEMS, Settings
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.run.notebooks import run_notebook
-from runbook_lib.settings import HTTP_SYSTEMS, Settings, load_settings
 from tests.support.gateway import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -134,12 +134,12 @@ def test_no_byte_of_an_incident_folder_holds_a_secret(
     leaking_world: Path, leaking_service: None
 ) -> None:
     incident = create_incident(
-        leaking_world, redactor=Redactor(load_settings().secrets), environment="production"
+        leaking_world, redactor=Redactor(Settings.load().secrets), environment="production"
     )
-    for section in SECTIONS.values():
-        run_notebook(section, incident)
+    for name in SECTIONS:
+        run_notebook(SECTIONS, name, incident)
     incident.journal.append("note", {"section": "", "text": f"somebody pasted {PASSWORD}"})
-    write_outputs(incident)
+    write_outputs(incident, SECTIONS)
 
     files = [path for path in incident.folder.rglob("*") if path.is_file()]
     kinds = {path.suffix for path in files}

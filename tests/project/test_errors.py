@@ -6,6 +6,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from chainlog import LogError
+from fulfillment.runbook import RUNBOOK
 from objectmove.errors import MoveError, PlanError, RefusedError, StoppedError
 from runbook_lib.errors import ActionInterruptedError, RunbookError, SafetyError, UsageError
 from runbook_lib.exit_codes import exit_code_of_error
@@ -39,4 +40,4 @@ def test_an_interrupted_change_ends_a_cell_with_its_words_and_no_traceback(
     ids=lambda value: type(value).__name__,
 )
 def test_every_error_has_its_exit_code(error: BaseException, code: int) -> None:
-    assert exit_code_of_error(error) == code
+    assert exit_code_of_error(error, RUNBOOK.errors) == code

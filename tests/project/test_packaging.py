@@ -72,7 +72,8 @@ def test_the_wheel_holds_the_packages_with_their_files_and_nothing_else(installe
 def test_the_notebooks_are_in_the_wheel_and_found_there(installed: Path) -> None:
     wanted = {path.name: path.read_bytes() for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert len(wanted) == 8
-    done = run(installed, "-c", "from runbook_lib.run.notebooks import NOTEBOOKS as n; print(n)")
+    code = "from fulfillment.sections import SECTIONS; print(SECTIONS.notebooks)"
+    done = run(installed, "-c", code)
     folder = Path(done.stdout.strip())
     assert folder.is_relative_to(installed), done.stderr
     assert {path.name: path.read_bytes() for path in folder.glob("*.ipynb")} == wanted
@@ -95,6 +96,8 @@ def test_the_command_and_its_plug_ins_are_registered(installed: Path) -> None:
     lines = {
         "runbook = runbook_lib.cli:main",
         "stack = dataflow_stack.cli:app",
+        "fulfillment = fulfillment.runbook:RUNBOOK",
+        "compose = fulfillment.clients.services_compose:ComposeServices",
         "supervisor = dataflow_stack.services_client:SupervisorServices",
         "dataflow = dataflow_stack.scenarios:SCENARIOS",
     }

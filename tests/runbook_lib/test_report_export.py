@@ -10,6 +10,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from fulfillment.sections import SECTIONS
 from runbook_lib.record.incident import Incident
 from runbook_lib.report import export_notebooks, write_report
 from runbook_lib.report.sanitize import CSP, sanitize_html
@@ -90,7 +91,7 @@ def test_secrets_reach_neither_page_nor_report(incident: Incident) -> None:
     )
 
     assert "S3ntinel" not in export(incident)
-    assert "S3ntinel" not in write_report(incident).read_text("utf-8")
+    assert "S3ntinel" not in write_report(incident, SECTIONS).read_text("utf-8")
 
 
 @pytest.mark.parametrize("content", [b"", b"not json", b"{}", b'{"cells": 3}', b"\xff\xfe"])
@@ -99,7 +100,7 @@ def test_a_file_that_is_no_notebook_is_said_to_be_none(incident: Incident, conte
     path.write_bytes(content)
 
     assert "could not be read" in export(incident)
-    assert write_report(incident).is_file()
+    assert write_report(incident, SECTIONS).is_file()
 
 
 def test_the_report_holds_the_outputs_behind_a_fold_and_a_link_to_the_page(
@@ -107,7 +108,7 @@ def test_the_report_holds_the_outputs_behind_a_fold_and_a_link_to_the_page(
 ) -> None:
     save(incident, new_output("stream", name="stdout", text="27.4 minutes of lag"))
 
-    html = write_report(incident).read_text("utf-8")
+    html = write_report(incident, SECTIONS).read_text("utf-8")
 
     assert "27.4 minutes of lag" in html
     assert 'href="notebooks/02_signals_detection.html"' in html

@@ -10,9 +10,9 @@ from typing import cast
 import pytest
 
 import runbook_lib
+from fulfillment.investigation import Investigation
 from fulfillment.sections import detection
 from runbook_lib.errors import ClientTimeoutError, UsageError
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import Reading, Role, Status
 from runbook_lib.section import (
     Outcome,

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from fulfillment.settings import ORDER_ID_IN_KEY, Settings
 from runbook_lib.errors import SettingsError
 from runbook_lib.model import format_time, parse_time
-from runbook_lib.settings import ORDER_ID_IN_KEY, Settings, load_settings
 
 SECRET = "do-not-show-me-77"
 
 
 def test_nothing_set_is_production_with_the_runbooks_thresholds() -> None:
-    settings = load_settings()
+    settings = Settings.load()
     assert settings.runbook_environment == "production"
     assert not settings.is_playground
     assert (settings.lag_threshold_minutes, settings.lag_for_minutes) == (10, 5)
@@ -31,7 +31,7 @@ def test_only_local_and_demo_are_playgrounds(
     monkeypatch: pytest.MonkeyPatch, name: str, playground: bool
 ) -> None:
     monkeypatch.setenv("RUNBOOK_ENVIRONMENT", name)
-    assert load_settings().is_playground is playground
+    assert Settings.load().is_playground is playground
 
 
 @pytest.mark.parametrize(
@@ -92,20 +92,20 @@ def test_a_wrong_value_is_named_and_not_shown(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=name) as caught:
-        load_settings()
+        Settings.load()
     assert SECRET not in str(caught.value)
 
 
 def test_a_ready_prefix_around_the_pending_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENDING_PREFIX", "ready/pending/")
     with pytest.raises(SettingsError, match="READY_PREFIX"):
-        load_settings()
+        Settings.load()
 
 
 def test_the_second_key_pair_is_whole_or_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINIO_CHANGE_USER", "changer")
     with pytest.raises(SettingsError, match=r"MINIO_CHANGE_PASSWORD.*both"):
-        load_settings()
+        Settings.load()
 
 
 @pytest.mark.parametrize(
@@ -123,20 +123,20 @@ def test_a_claim_that_lapses_before_a_request_is_over_is_refused(
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=r"RELEASE_LEASE_S: .*RELEASE_EFFECT_S \+ .* \+ 2"):
-        load_settings()
+        Settings.load()
 
 
 def test_a_short_lease_with_short_margins_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("LEASE_S", "6"), ("EFFECT_S", "2"), ("CLOCK_SPREAD_S", "1")):
         monkeypatch.setenv(f"RELEASE_{name}", value)
-    assert load_settings().release_lease_s == 6
+    assert Settings.load().release_lease_s == 6
 
 
 def test_every_wrong_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_TIMEOUT_S", "soon")
     monkeypatch.setenv("PENDING_PREFIX", "pending")
-    with pytest.raises(SettingsError, match=r"PENDING_PREFIX.*HTTP_TIMEOUT_S"):
-        load_settings()
+    with pytest.raises(SettingsError, match=r"HTTP_TIMEOUT_S.*PENDING_PREFIX"):
+        Settings.load()
 
 
 def test_secrets_are_known_for_redaction_and_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_secrets_are_known_for_redaction_and_never_printed(monkeypatch: pytest.M
     monkeypatch.setenv("MINIO_CHANGE_PASSWORD", "change-pw-6")
     monkeypatch.setenv("PROXY_URL", "http://u:proxy-pw-7@proxy:3128")
     monkeypatch.setenv("SUPPORT_TOKEN", "token-pw-8")
-    settings = load_settings()
+    settings = Settings.load()
     names = ("minio-pw-1", "grafana-pw-2", "pipeline-pw-3", "url@pw-4")
     assert set(settings.secrets) == {
         *names,
@@ -170,7 +170,7 @@ def test_a_dotenv_is_read_and_the_environment_comes_first(
         "PENDING_PREFIX=from-file/\nCHAOS_PREFIX=x/\nUNKNOWN_NAME=1\nDATAFLOW_HOME=\n"
     )
     monkeypatch.setenv("CHAOS_PREFIX", "from-environment/")
-    settings = load_settings()
+    settings = Settings.load()
     assert (settings.pending_prefix, settings.chaos_prefix) == ("from-file/", "from-environment/")
     assert settings.dataflow_home is None
 
@@ -178,12 +178,12 @@ def test_a_dotenv_is_read_and_the_environment_comes_first(
 def test_a_dotenv_that_cannot_be_read_is_a_settings_error(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"MINIO_ROOT_PASSWORD=\xff\xfe" + SECRET.encode())
     with pytest.raises(SettingsError, match=r"\.env cannot be read") as caught:
-        load_settings()
+        Settings.load()
     assert SECRET not in str(caught.value)
 
 
 def test_relative_folders_are_relative_to_the_root(tmp_path: Path) -> None:
-    settings = load_settings()
+    settings = Settings.load()
     assert settings.runbook_home == tmp_path / "reports"
     assert settings.runbook_stack_home == tmp_path / ".stack"
 
@@ -193,9 +193,9 @@ def test_a_ca_bundle_is_looked_for_from_the_root_and_may_be_empty(
 ) -> None:
     (tmp_path / "ca.pem").write_text("")
     monkeypatch.setenv("CA_BUNDLE", "ca.pem")
-    assert load_settings().ca_bundle == tmp_path / "ca.pem"
+    assert Settings.load().ca_bundle == tmp_path / "ca.pem"
     monkeypatch.setenv("CA_BUNDLE", "")
-    assert load_settings().ca_bundle is None
+    assert Settings.load().ca_bundle is None
 
 
 def test_changes_use_the_second_key_pair_only_when_there_is_one() -> None:
@@ -251,7 +251,7 @@ def test_a_key_of_metadata_is_meant_in_small_letters() -> None:
 
 def test_an_empty_address_means_that_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROBE_URL", "")
-    assert load_settings().probe_url == ""
+    assert Settings.load().probe_url == ""
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:

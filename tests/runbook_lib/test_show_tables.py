@@ -149,7 +149,12 @@ def test_a_card_shows_value_reason_source_and_rows() -> None:
 def test_what_is_refuted_is_behind_a_fold_and_not_in_the_text() -> None:
     found = (
         Finding(name=Cause.SURGE, status=CauseStatus.REFUTED, reason="it drains"),
-        Finding(name=Cause.STORE_DOWN, status=CauseStatus.SUPPORTED, next_step="6.2 start it"),
+        Finding(
+            name=Cause.STORE_DOWN,
+            words="an object store that is down",
+            status=CauseStatus.SUPPORTED,
+            next_step="6.2 start it",
+        ),
     )
     card = describe(
         Conclusion(section="05", verdict=Verdict.INCIDENT, summary="why", findings=found)

@@ -12,11 +12,12 @@ from typing import Any, cast
 import pytest
 
 from fulfillment.change.release import MOVE
+from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS
+from fulfillment.settings import Settings
 from runbook_lib import show
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientTimeoutError
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Role, Status, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.section import (
@@ -28,7 +29,6 @@ from runbook_lib.section import (
     breach,
     ok,
 )
-from runbook_lib.settings import Settings
 from runbook_lib.show.display import describe
 from tests.support.incidents import make_incident, tell_incident
 

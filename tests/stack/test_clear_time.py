@@ -11,8 +11,8 @@ import pytest
 from dataflow_stack.config import Profile, load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.orders import inject_orders, wait_for_artifacts
+from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import Verdict, format_time, parse_time
 from runbook_lib.record.log import utc_now
 from tests.support.stack import RunningStack, run_stack, wait_until

@@ -15,14 +15,14 @@ import requests
 from fulfillment.analysis.log_groups import group_lines
 from fulfillment.change.service_actions import plan_service
 from fulfillment.clients import Clients
+from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS
+from fulfillment.settings import Settings
 from runbook_lib.errors import NotFoundError
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import ActionPhase
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.section import SectionParameters
-from runbook_lib.settings import Settings
 from tests.support.stack import RunningStack, stack
 
 __all__ = ["stack"]

@@ -12,9 +12,9 @@ import pytest
 from dataflow_stack.config import load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.orders import inject_orders
-from runbook_lib.investigation import Investigation
+from fulfillment.investigation import Investigation
+from fulfillment.settings import Settings
 from runbook_lib.model import CauseStatus, Conclusion, Finding, Verdict
-from runbook_lib.settings import Settings
 from tests.support.diagnosis import ask_why, list_causes, open_diagnosis
 from tests.support.stack import RunningStack, stack
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import papermill
 import pytest
 
+from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS
-from runbook_lib.investigation import Investigation
-from runbook_lib.run.notebooks import NOTEBOOKS
 from tests.support.stack import RunningStack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
@@ -42,7 +41,7 @@ def run_nbval(stack: RunningStack, folder: Path, notebooks: dict[str, dict[str, 
     folder.mkdir()
     for name, parameters in notebooks.items():
         papermill.execute_notebook(
-            NOTEBOOKS / f"{name}.ipynb",
+            SECTIONS.notebooks / f"{name}.ipynb",
             folder / f"{name}.ipynb",
             parameters=parameters,
             prepare_only=True,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from fulfillment.investigation import Investigation
 from fulfillment.sections import root_cause
-from runbook_lib.investigation import Investigation
+from fulfillment.settings import Settings
 from runbook_lib.model import CauseStatus, Conclusion
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
-from runbook_lib.settings import Settings
 
 __all__ = ["ask_why", "list_causes", "open_diagnosis"]
 

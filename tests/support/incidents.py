@@ -241,6 +241,7 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         findings=(
             Finding(
                 name=Cause.PIPELINE_PAUSED,
+                words="a paused pipeline",
                 status=CauseStatus.SUPPORTED,
                 score=0.95,
                 evidence=("5.3", "2.3", "#4"),

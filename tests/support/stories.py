@@ -26,6 +26,8 @@ from fulfillment.clients import Clients
 from fulfillment.clients.pipeline import DagRun
 from fulfillment.drills.drill import run_drill
 from fulfillment.drills.scenarios import Scenario
+from fulfillment.sections import SECTIONS
+from fulfillment.settings import Settings
 from runbook_lib.model import Cause
 from runbook_lib.record.incident import Incident, open_incident
 from runbook_lib.record.log import utc_now
@@ -33,7 +35,6 @@ from runbook_lib.redact import Redactor
 from runbook_lib.run import notebooks
 from runbook_lib.run.documents import Document
 from runbook_lib.run.sections import investigate, run_chosen
-from runbook_lib.settings import load_settings
 from tests.support.world import CHANNELS, LAG, ORDER, REFRESH, TICKET, FakeClients, World
 
 if TYPE_CHECKING:
@@ -54,17 +55,17 @@ def tell_incident(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
     """Tell a paused pipeline: seen, planned, approved, the alert decays, fixed, written up."""
     world = _make_world(home, monkeypatch)
     _pause_pipeline(world)
-    first = investigate(world.settings, ticket_id=TICKET)
+    first = investigate(world.settings, SECTIONS, ticket_id=TICKET)
     assert first.incident
-    planned = run_chosen(world.settings, ["06"], parameters={})
+    planned = run_chosen(world.settings, SECTIONS, ["06"], parameters={})
     chosen = [plan for plan in planned.plans if plan["step"] in ("6.1", "6.2", "6.4")]
     approval = {
         "plan": ",".join(plan["plan"] for plan in chosen),
         "approve": ",".join(plan["sha256"] for plan in chosen),
     }
-    applied = run_chosen(world.settings, ["06"], parameters=approval)
+    applied = run_chosen(world.settings, SECTIONS, ["06"], parameters=approval)
     world.now += timedelta(minutes=2)
-    checked = run_chosen(world.settings, ["06", "08", "07"], parameters={})
+    checked = run_chosen(world.settings, SECTIONS, ["06", "08", "07"], parameters={})
     return _end(world, first.incident, [first, planned, applied, checked])
 
 
@@ -106,14 +107,9 @@ def _make_world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world.settings = world.settings.model_copy(update={"dataflow_home": None})
     world.series[_INTERVAL] = [world.line([15.0])]
     _replace_everywhere(
-        monkeypatch,
-        {
-            utc_now: lambda: world.now,
-            load_settings: lambda: world.settings,
-            Clients: lambda _: FakeClients(world),
-        },
-        world,
+        monkeypatch, {utc_now: lambda: world.now, Clients: lambda _: FakeClients(world)}, world
     )
+    monkeypatch.setattr(Settings, "load", lambda: world.settings)
     monkeypatch.setattr(notebooks, "_execute", lambda *given: _execute(world, *given))
     return world
 

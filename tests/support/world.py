@@ -22,14 +22,14 @@ from fulfillment.clients.probe import ProbeStatus, ProbeStep
 from fulfillment.clients.prometheus import Alert, AlertRule, Sample, Series, Target
 from fulfillment.clients.services import LogLine, ServiceState
 from fulfillment.clients.support import Case, TimelineEntry
+from fulfillment.investigation import Investigation
+from fulfillment.settings import Settings
 from runbook_lib.errors import ConnectionRefusedClientError, NotFoundError
 from runbook_lib.http import MetricSample
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import Reading, format_time
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.section import SectionModule
-from runbook_lib.settings import Settings
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.memory_store import MemoryStore
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import (
     Cause,
     CauseStatus,
@@ -20,6 +19,7 @@ from runbook_lib.section import ActionStep, SectionParameters, find_unknown
 
 from ...analysis.causes import CAUSES
 from ...analysis.evidence import Observation, diagnose
+from ...investigation import Investigation
 from .. import detection, immediate, purpose
 from .steps import read_configuration, read_pipeline, read_room, read_worker
 from .timeline import build_timeline

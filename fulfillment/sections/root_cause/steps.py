@@ -7,7 +7,6 @@ from datetime import datetime
 from itertools import takewhile
 
 from runbook_lib.errors import ClientError, NotFoundError
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import Cause, DrainForecast, Json, Plot, Role, format_time
 from runbook_lib.section import Outcome, Seen, attempt, breach, ok, step, unknown
 
@@ -15,6 +14,7 @@ from ...analysis.causes import STORE_SERVICES
 from ...analysis.drain_forecast import compute_backlog
 from ...clients.fulfillment import WorkerState
 from ...clients.services import ServiceState
+from ...investigation import Investigation
 from ..samples import one_series, read_range
 from .timeline import read_events
 from .worker_metrics import (

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from runbook_lib.errors import ClientError
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import ActionPhase, Cause, CauseStatus, Event, Finding, Reading
 
 from ...analysis.log_groups import group_lines
@@ -18,6 +17,7 @@ from ...analysis.timeline import (
     merge_events,
 )
 from ...clients.prometheus import Series
+from ...investigation import Investigation
 from ..detection import LAG
 from ..samples import one_series, scrape_interval_s
 from .worker_metrics import BACKLOG

@@ -10,13 +10,13 @@ from itertools import pairwise
 from statistics import median
 
 from runbook_lib.http import MetricSample
-from runbook_lib.investigation import Investigation
 from runbook_lib.model import Cause, Json, Line
 from runbook_lib.section import attempt
 
 from ...analysis.causes import CAUSES
 from ...analysis.drain_forecast import Rate, compute_rate, sum_rates
 from ...clients.prometheus import Sample, Series
+from ...investigation import Investigation
 from ..samples import compute_increase, first_increase, one_series, read_range, scrape_interval_s
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Commands that look: nothing but the incident folder changes."""
+"""The commands that every runbook has: its sections, and the reports."""
 
 from __future__ import annotations
 
@@ -6,19 +6,12 @@ from typing import Annotated
 
 import typer
 
-from .edge import IncidentId, Json, carry_out, emit, load_settings
+from ..runbook import find_runbook
+from .edge import IncidentId, Json, carry_out, emit, load_settings, parse_parameters
 
 __all__ = ["app"]
 
 app = typer.Typer()
-
-
-@app.command()
-def check(json_: Json = False) -> None:
-    """Preflight: what is reachable, with which rights, clock skew and versions. Only reads."""
-    from fulfillment.commands.check import check as run_check
-
-    carry_out(run_check, as_json=json_)
 
 
 @app.command()
@@ -28,14 +21,38 @@ def investigate(
     window_minutes: Annotated[float, typer.Option(help="how far back to look")] = 60,
     json_: Json = False,
 ) -> None:
-    """Sections 1, 2, 3, 5 and 8, then the report. Only reads."""
+    """Carry out the sections that only look, then write the report. Only reads."""
     from ..run.sections import investigate as run_investigate
 
     carry_out(
         run_investigate,
+        find_runbook().load_sections(),
         incident_id=incident,
         ticket_id=ticket,
         window_minutes=window_minutes,
+        as_json=json_,
+    )
+
+
+@app.command()
+def run(
+    sections: Annotated[list[str], typer.Argument(help="such as 06, or remediation")],
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", help="name=value; repeatable")
+    ] = None,
+    incident: IncidentId = "",
+    json_: Json = False,
+) -> None:
+    """Run chosen notebooks headless; changes stop at their plans without -p approve=SHA256."""
+    from ..run.sections import run_chosen
+
+    given = parse_parameters(parameter or [])
+    carry_out(
+        run_chosen,
+        find_runbook().load_sections(),
+        sections,
+        incident_id=incident,
+        parameters=given,
         as_json=json_,
     )
 
@@ -45,7 +62,7 @@ def report(incident: Annotated[str, typer.Argument()], json_: Json = False) -> N
     """Build the report again from the incident's journal."""
     from ..run.reports import rebuild_report
 
-    emit(rebuild_report(load_settings(), incident), json_)
+    emit(rebuild_report(load_settings(), find_runbook().load_sections(), incident), json_)
 
 
 @app.command(name="verify-report")

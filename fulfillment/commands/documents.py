@@ -1,0 +1,155 @@
+"""The JSON documents of this runbook's own commands. Fields are added, never renamed."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from runbook_lib.model import Json, Observed
+from runbook_lib.run.documents import Document, Part
+
+__all__ = [
+    "ApplyDocument",
+    "ChaosDocument",
+    "CheckDocument",
+    "DrillDocument",
+    "NotifyTimes",
+    "Objective",
+    "Phases",
+    "PlanDocument",
+    "SettleDocument",
+    "VerifyDocument",
+]
+
+
+class CheckDocument(Document):
+    """``check``: what is reachable, with which permissions, clock skew and versions."""
+
+    readings: tuple[Observed, ...]
+
+
+class PlanDocument(Document):
+    """``plan``: what would move, and what would not, by reason; ``apply`` is the command.
+
+    ``reason`` says why nothing may be released, and which setting decides it; ``way_on`` names
+    releases that are not finished; ``rows`` are the first objects; ``effect`` holds the backlog
+    now and after the plan, ``effect_reason`` the same in words, or what could not be read.
+    """
+
+    plan: str
+    sha256: str
+    objects: int
+    bytes: int
+    expires_at: str
+    excluded: dict[str, int]
+    path: str
+    apply: str = ""
+    reason: str = ""
+    way_on: tuple[str, ...] = ()
+    rows: tuple[dict[str, Json], ...] = ()
+    others: str = ""
+    window: str = ""
+    effect: tuple[dict[str, Json], ...] = ()
+    effect_reason: str = ""
+
+
+class ApplyDocument(Document):
+    """``apply``, ``resume`` and ``undo``; ``already`` are those of ``moved`` that a look found.
+
+    ``conflicts`` and ``failed`` are objects of ``key`` and ``reason``; ``unproven`` and
+    ``lost_in_window`` are keys; ``way_on`` is the next command.
+    """
+
+    plan: str
+    moved: int
+    already: int
+    conflicts: tuple[Json, ...]
+    failed: tuple[Json, ...]
+    unproven: tuple[str, ...] = ()
+    waiting: int = 0
+    lost_in_window: tuple[str, ...] = ()
+    stopped: str = ""
+    way_on: tuple[str, ...] = ()
+
+
+class SettleDocument(Document):
+    """``settle``: how many rows a person's word settled, and how many are left."""
+
+    plan: str
+    taken: int
+    not_taken: int
+    left: int
+    way_on: tuple[str, ...] = ()
+
+
+class VerifyDocument(Document):
+    """``verify``: the proof, in numbers of objects.
+
+    ``gone_after_done`` is the old name of ``gone_after_landed``, for one release more.
+    """
+
+    plan: str
+    in_place: int
+    gone_after_landed: int
+    gone_after_done: int
+    unproven: int
+    waiting: int
+    changed_by_others: int
+    lost: int
+    duplicated: int
+    foreign_changed: int
+    way_on: tuple[str, ...] = ()
+    detail: dict[str, Json] = Field(default_factory=dict)
+
+
+class ChaosDocument(Document):
+    """``chaos``: numbers of synthetic objects. ``kept`` are not proven synthetic and stay."""
+
+    created: int = 0
+    removed: int = 0
+    kept: int = 0
+    expired: int = 0
+    drills: dict[str, int] = Field(default_factory=dict)
+    failed: dict[str, str] = Field(default_factory=dict)
+
+
+class NotifyTimes(Part):
+    """Seconds from the injection to each channel's notification; None: none came in time."""
+
+    slack: float | None = None
+    email: float | None = None
+    teams: float | None = None
+
+
+class Phases(Part):
+    """Seconds that a drill's phases took; None: the phase was not reached or did not succeed."""
+
+    detect_s: float | None = None
+    notify_s: NotifyTimes = NotifyTimes()
+    diagnose_s: float | None = None
+    remediate_s: float | None = None
+    clear_s: float | None = None
+
+
+class Objective(Part):
+    """One thing that a drill must show."""
+
+    name: str
+    target: str
+    actual: str
+    met: bool
+
+
+class DrillDocument(Document):
+    """``drill``: its phases and its score."""
+
+    scenario: str
+    drill: str
+    phases: Phases
+    cause_expected: str
+    cause_found: tuple[str, ...]
+    objects_lost: int | None
+    foreign_touched: int | None
+    objectives: tuple[Objective, ...]
+    reverted: bool
+    report: str
+    error: str = ""

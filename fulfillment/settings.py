@@ -1,0 +1,179 @@
+"""This runbook's settings: where its systems are, what may be released, its thresholds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
+
+from runbook_lib import settings as base
+
+__all__ = ["HTTP_SYSTEMS", "ORDER_ID_IN_KEY", "Settings"]
+
+#: How DataFlow names a label: ``<order id>-<12 hex>.pdf``.
+ORDER_ID_IN_KEY = r"^(\d+)-[0-9a-f]{12}\.\w+$"
+#: What is asked over HTTP: each has ``<SYSTEM>_URL``, ``_TOKEN``, ``_USER`` and ``_PASSWORD``.
+HTTP_SYSTEMS = (
+    *("prometheus", "alertmanager", "fulfillment", "support", "pipeline"),
+    *("grafana", "probe", "notifications"),
+)
+_MAX_PATTERN_CHARS = 200
+_METADATA = re.compile(r"metadata:[A-Za-z0-9._-]{1,100}")
+
+
+class Settings(base.Settings):
+    """Where the systems are, with which credentials, and the runbook's thresholds."""
+
+    minio_endpoint: str = Field("127.0.0.1:9000", description="host:port of the object store")
+    minio_secure: bool = Field(False, description="use TLS to the object store")
+    minio_root_user: str = Field("", description="access key")
+    minio_root_password: SecretStr = Field(SecretStr(""), description="secret key")
+    minio_session_token: SecretStr = Field(SecretStr(""), description="of temporary keys")
+    minio_change_user: str = Field("", description="access key for changes; empty: the first one")
+    minio_change_password: SecretStr = SecretStr("")
+    minio_region: str = Field("us-east-1", description="region used in signatures")
+    minio_addressing: Literal["path", "virtual"] = Field(
+        "path", description="whether the bucket stands in the path or in the host name"
+    )
+    fulfillment_bucket: str = "fulfillment-artifacts"
+    pending_prefix: str = "pending/"
+    ready_prefix: str = "ready/"
+    chaos_prefix: str = "chaos/fulfillment-delay/"
+
+    prometheus_url: str = "http://127.0.0.1:9090"
+    prometheus_token: SecretStr = SecretStr("")
+    prometheus_user: str = ""
+    prometheus_password: SecretStr = SecretStr("")
+    alertmanager_url: str = "http://127.0.0.1:9093"
+    alertmanager_token: SecretStr = SecretStr("")
+    alertmanager_user: str = ""
+    alertmanager_password: SecretStr = SecretStr("")
+    grafana_url: str = "http://127.0.0.1:3000"
+    grafana_token: SecretStr = SecretStr("")
+    grafana_user: str = ""
+    grafana_password: SecretStr = SecretStr("")
+    support_url: str = "http://127.0.0.1:8109"
+    support_token: SecretStr = SecretStr("")
+    support_user: str = ""
+    support_password: SecretStr = SecretStr("")
+    fulfillment_url: str = "http://127.0.0.1:8108"
+    fulfillment_token: SecretStr = SecretStr("")
+    fulfillment_user: str = ""
+    fulfillment_password: SecretStr = SecretStr("")
+    pipeline_url: str = "http://127.0.0.1:8110"
+    pipeline_token: SecretStr = SecretStr("")
+    pipeline_user: str = ""
+    pipeline_password: SecretStr = SecretStr("")
+    pipeline_dag_id: str = "fulfillment_release"
+    probe_url: str = Field("http://127.0.0.1:8113", description="synthetic probe; empty: none")
+    probe_token: SecretStr = SecretStr("")
+    probe_user: str = ""
+    probe_password: SecretStr = SecretStr("")
+    notifications_url: str = Field(
+        "", description="what receivers got, in the notification-sink's shape; empty: none"
+    )
+    notifications_token: SecretStr = SecretStr("")
+    notifications_user: str = ""
+    notifications_password: SecretStr = SecretStr("")
+
+    runbook_services: Literal["supervisor", "compose", "none"] = "compose"
+    runbook_stack_home: Path = Path(".stack")
+    compose_cmd: str = "docker compose"
+    compose_file: str = ""
+    dataflow_home: Path | None = Field(None, description="a DataFlow checkout, for section 8")
+    worker_service: str = Field("fulfillment-service", description="the worker's service name")
+
+    label_finished: str = Field("shipment", description="shipment, metadata:<key> or always")
+    order_id_from: str = Field(
+        "metadata:order-id", description="metadata:<key>, else by the key; or key:<regex>"
+    )
+    release_match: str = Field("*.pdf", min_length=1, max_length=200)
+    worker_control: Literal["api", "supervisor", "none", "compose", "command", "metric"] = "api"
+    release_limit_objects: int = Field(5000, ge=1, le=100_000)
+    release_effect_s: float = Field(10, ge=0, description="an accepted request acts within")
+    release_clock_spread_s: float = Field(5, ge=0, description="the store's nodes agree within")
+    release_lease_s: float = Field(60, gt=0, description="a claim lapses after")
+    release_undo_window_minutes: float = Field(15, gt=0)
+
+    lag_threshold_minutes: float = Field(10, gt=0)
+    lag_for_minutes: float = Field(5, ge=0)
+    recovered_minutes: float = Field(5, gt=0)
+    recovered_scrapes: int = Field(2, ge=1)
+    timeline_stale_minutes: float = Field(15, gt=0)
+
+    @field_validator("pending_prefix", "ready_prefix", "chaos_prefix")
+    @classmethod
+    def _check_prefix(cls, value: str) -> str:
+        if not value.endswith("/") or value.startswith("/") or "//" in value:
+            raise ValueError("a prefix ends with one '/', and does not start with one")
+        return value
+
+    @field_validator("ready_prefix")
+    @classmethod
+    def _check_apart(cls, value: str, info: ValidationInfo) -> str:
+        pending = str(info.data.get("pending_prefix", "\0"))
+        if value.startswith(pending) or pending.startswith(value):
+            raise ValueError("must be neither PENDING_PREFIX nor inside it nor around it")
+        return value
+
+    @field_validator("minio_endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str) -> str:
+        if not value or "/" in value or "@" in value:
+            raise ValueError("is host:port, without http:// (MINIO_SECURE=true means TLS)")
+        return value
+
+    @field_validator("minio_change_password")
+    @classmethod
+    def _check_change_keys(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        if bool(value.get_secret_value()) != bool(info.data.get("minio_change_user")):
+            raise ValueError("set both MINIO_CHANGE_USER and MINIO_CHANGE_PASSWORD, or neither")
+        return value
+
+    @field_validator("label_finished")
+    @classmethod
+    def _check_finished(cls, value: str) -> str:
+        if value not in ("shipment", "always") and not _METADATA.fullmatch(value):
+            raise ValueError("is one of: shipment, metadata:<key>, always")
+        return value.lower()
+
+    @field_validator("order_id_from")
+    @classmethod
+    def _check_order_id_from(cls, value: str) -> str:
+        if _METADATA.fullmatch(value):
+            return value.lower()
+        kind, _, pattern = value.partition(":")
+        pattern = pattern or ORDER_ID_IN_KEY
+        try:
+            usable = len(pattern) <= _MAX_PATTERN_CHARS and re.compile(pattern).groups > 0
+        except (re.error, OverflowError, RecursionError):
+            usable = False
+        if kind != "key" or not usable:
+            raise ValueError(
+                "is metadata:<key>, or key:<regex> with a group around the order id, "
+                f"of at most {_MAX_PATTERN_CHARS} characters"
+            )
+        return f"key:{pattern}"
+
+    @field_validator("release_lease_s")
+    @classmethod
+    def _check_lease(cls, value: float, info: ValidationInfo) -> float:
+        effect_s, spread_s = (
+            info.data.get(name, 0) for name in ("release_effect_s", "release_clock_spread_s")
+        )
+        if value <= effect_s + spread_s + 2:
+            raise ValueError(
+                "must be more than RELEASE_EFFECT_S + RELEASE_CLOCK_SPREAD_S + 2: every request "
+                "must be over before the claim lapses"
+            )
+        return value
+
+    def read_store_keys(self, *, for_changes: bool) -> tuple[str, str, str]:
+        """Return access key, secret key and session token, for looking or for changes."""
+        if for_changes and self.minio_change_user:
+            return self.minio_change_user, self.minio_change_password.get_secret_value(), ""
+        first = (self.minio_root_password, self.minio_session_token)
+        secret, token = (value.get_secret_value() for value in first)
+        return self.minio_root_user, secret, token
