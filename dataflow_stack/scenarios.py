@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fulfillment.analysis.causes import Cause
 from fulfillment.drills.scenarios import Scenario
 from runbook_lib.errors import ClientError, DrillError, RevertError
-from runbook_lib.model import Cause, Verdict
+from runbook_lib.model import Verdict
 
 from .config import StackError
 from .faults import FAULTS

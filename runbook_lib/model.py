@@ -1,7 +1,7 @@
 """Frozen types that the layers hand to each other.
 
 Everything here is a value. JSON Schemas of the documents come from these models.
-Source: the words of the design; cause names are the fault names.
+Source: the words of the design.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ __all__ = [
     "SYMPTOMS",
     "ActionEntry",
     "ActionPhase",
-    "Cause",
     "CauseStatus",
     "ClearTime",
     "Conclusion",
@@ -141,27 +140,6 @@ class Verdict(StrEnum):
     MITIGATED = "mitigated"
     NOT_FIXED = "not_fixed"
     UNKNOWN = "unknown"
-
-
-class Cause(StrEnum):
-    """Why labels wait. The names are those of the faults."""
-
-    CARRIER_TIMEOUT = "carrier_timeout"
-    CARRIER_ERRORS = "carrier_errors"
-    WORKER_STOPPED = "worker_stopped"
-    WORKER_STUCK = "worker_stuck"
-    STORAGE_FULL = "storage_full"
-    STORE_DOWN = "store_down"
-    BAD_CREDENTIALS = "bad_credentials"
-    NO_PERMISSION = "no_permission"
-    BAD_PREFIX = "bad_prefix"
-    PIPELINE_PAUSED = "pipeline_paused"
-    PIPELINE_FAILING = "pipeline_failing"
-    SURGE = "surge"
-    SYNTHETIC = "synthetic"
-    SUPPORT_DOWN = "support_down"
-    METRICS_BLIND = "metrics_blind"
-    CLOCK_SKEW = "clock_skew"
 
 
 class ActionPhase(StrEnum):
@@ -290,7 +268,7 @@ class Reading(Observed):
     role: Role | None = None
     since: Timestamp | None = None
     observations: dict[str, Json] = {}
-    first_seen: dict[Cause, Timestamp] = {}
+    first_seen: dict[str, Timestamp] = {}
     rows: tuple[dict[str, Json], ...] = ()
     columns: tuple[str, ...] = ()
     text: str = ""
@@ -312,7 +290,7 @@ class Finding(_Journalled):
     ``next_step`` is the step of section 6 with its command, or "do not release: …".
     """
 
-    name: Cause
+    name: str
     words: str = ""
     status: CauseStatus
     score: float = 0.0

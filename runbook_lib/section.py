@@ -15,18 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .approvals import Plan, PlanKind
 from .errors import ClientError, UsageError
-from .model import (
-    Cause,
-    ClearTime,
-    Conclusion,
-    DrainForecast,
-    Event,
-    Json,
-    Plot,
-    Reading,
-    Role,
-    Status,
-)
+from .model import ClearTime, Conclusion, DrainForecast, Event, Json, Plot, Reading, Role, Status
 
 __all__ = [
     "ActionStep",
@@ -83,7 +72,7 @@ class Seen(TypedDict, total=False):
     source: str
     since: datetime | None
     observations: Mapping[str, Json]
-    first_seen: Mapping[Cause, datetime]
+    first_seen: Mapping[str, datetime]
     rows: Sequence[Mapping[str, Json]]
     columns: Sequence[str]
     text: str

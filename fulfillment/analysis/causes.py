@@ -6,8 +6,9 @@ The order is the one in which supported causes are dealt with.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 
-from runbook_lib.model import Cause, Json
+from runbook_lib.model import Json
 
 from .evidence import (
     CauseRecord,
@@ -23,7 +24,29 @@ from .evidence import (
     is_under,
 )
 
-__all__ = ["CAUSES", "STORE_SERVICES"]
+__all__ = ["CAUSES", "STORE_SERVICES", "Cause"]
+
+
+class Cause(StrEnum):
+    """Why labels wait. The names are those of the faults."""
+
+    CARRIER_TIMEOUT = "carrier_timeout"
+    CARRIER_ERRORS = "carrier_errors"
+    WORKER_STOPPED = "worker_stopped"
+    WORKER_STUCK = "worker_stuck"
+    STORAGE_FULL = "storage_full"
+    STORE_DOWN = "store_down"
+    BAD_CREDENTIALS = "bad_credentials"
+    NO_PERMISSION = "no_permission"
+    BAD_PREFIX = "bad_prefix"
+    PIPELINE_PAUSED = "pipeline_paused"
+    PIPELINE_FAILING = "pipeline_failing"
+    SURGE = "surge"
+    SYNTHETIC = "synthetic"
+    SUPPORT_DOWN = "support_down"
+    METRICS_BLIND = "metrics_blind"
+    CLOCK_SKEW = "clock_skew"
+
 
 #: What the object store's service may be called.
 STORE_SERVICES = ("minio", "object-store", "store")
@@ -67,7 +90,7 @@ def _bring_support_back(seen: Mapping[str, Json]) -> tuple[str, str, str]:
     return "start" if name in (seen.get("services_down") or ()) else "restart", name, ""
 
 
-CAUSES: Mapping[Cause, CauseRecord] = {
+CAUSES: Mapping[str, CauseRecord] = {
     Cause.STORE_DOWN: CauseRecord(
         "an object store that is down",
         (

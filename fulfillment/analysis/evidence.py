@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 from typing import Literal
 
-from runbook_lib.model import Cause, CauseStatus, Finding, Json
+from runbook_lib.model import CauseStatus, Finding, Json
 
 _SUPPORTED = 0.6
 _HINT = 0.2
@@ -88,7 +88,7 @@ class CauseRecord:
     strategy: Strategy = "retrigger"
     stops_labels: bool = True
     counted_as: str = ""
-    hidden_by: tuple[Cause, ...] = ()
+    hidden_by: tuple[str, ...] = ()
 
 
 def is_over(limit: float) -> Callable[[Json], bool]:
@@ -110,10 +110,10 @@ def failing(reason: str, what: str) -> tuple[Rule, Rule]:
 
 
 def diagnose(
-    causes: Mapping[Cause, CauseRecord],
+    causes: Mapping[str, CauseRecord],
     observations: Mapping[str, Observation],
     *,
-    first_seen: Mapping[Cause, datetime] | None = None,
+    first_seen: Mapping[str, datetime] | None = None,
 ) -> tuple[Finding, ...]:
     """Judge every cause.
 
@@ -127,7 +127,7 @@ def diagnose(
     -------
     One finding per cause: supported first, then undecided, then refuted, each by score.
     """
-    judged: dict[Cause, Finding] = {}
+    judged: dict[str, Finding] = {}
     for cause, record in causes.items():
         finding = _judge(cause, record, observations)
         hiding = [
@@ -144,7 +144,7 @@ def diagnose(
     return tuple(sorted(judged.values(), key=lambda f: (order.index(f.status), -f.score)))
 
 
-def _judge(cause: Cause, record: CauseRecord, observations: Mapping[str, Observation]) -> Finding:
+def _judge(cause: str, record: CauseRecord, observations: Mapping[str, Observation]) -> Finding:
     known = {n: o for n, o in observations.items() if o.value is not None}
     held = [r for r in record.rules if r.name in known and r.holds(known[r.name].value)]
     unknown = {r.name for r in record.rules if r.decides and r.name not in known}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from runbook_lib.model import Cause, CauseStatus, ClearTime, Status, Verdict, format_time
+from runbook_lib.model import CauseStatus, ClearTime, Status, Verdict, format_time
 
 from .drain_forecast import Point, clean_points
 
@@ -92,7 +92,7 @@ def compute_recovery(
 def compute_verdict(
     *,
     symptoms: Mapping[str, Status],
-    causes: Mapping[Cause, CauseStatus],
+    causes: Mapping[str, CauseStatus],
     alert_state: str | None,
     now: datetime,
     clear: ClearTime | None,
@@ -134,15 +134,15 @@ def compute_verdict(
 
 
 def _judge_causes(
-    causes: Mapping[Cause, CauseStatus], worker_moving: bool | None
+    causes: Mapping[str, CauseStatus], worker_moving: bool | None
 ) -> VerdictResult | None:
     """Return a verdict unless the cause is gone."""
-    supported = [cause.value for cause, s in causes.items() if s is CauseStatus.SUPPORTED]
+    supported = [cause for cause, s in causes.items() if s is CauseStatus.SUPPORTED]
     if supported:
         return VerdictResult(
             Verdict.MITIGATED, f"the symptom is gone, the cause is not: {', '.join(supported)}"
         )
-    undecided = [cause.value for cause, s in causes.items() if s is CauseStatus.UNDECIDED]
+    undecided = [cause for cause, s in causes.items() if s is CauseStatus.UNDECIDED]
     if (undecided or not causes) and not worker_moving:
         what = f"undecided: {', '.join(undecided)}" if undecided else "no cause was looked at"
         return VerdictResult(

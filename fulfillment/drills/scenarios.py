@@ -9,7 +9,9 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from runbook_lib.errors import UsageError
-from runbook_lib.model import Cause, Verdict
+from runbook_lib.model import Verdict
+
+from ..analysis.causes import Cause
 
 __all__ = ["DEFAULT_SCENARIO", "Scenario", "find_scenario", "list_scenarios"]
 

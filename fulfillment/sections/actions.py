@@ -14,7 +14,7 @@ from typing import Any
 from objectmove.errors import StoreError
 from runbook_lib.approvals import Plan, load_plan
 from runbook_lib.errors import ClientError, UsageError
-from runbook_lib.model import ActionPhase, Cause, CauseStatus, Json, format_time
+from runbook_lib.model import ActionPhase, CauseStatus, Json, format_time
 from runbook_lib.section import ActionStep, split_list
 
 from ..analysis.causes import CAUSES
@@ -31,7 +31,7 @@ __all__ = ["ACTIONS", "choose_repair", "choose_strategy"]
 _MAX_AGE_S = 90.0
 
 
-def refresh_diagnosis(inv: Investigation, max_age_s: float = _MAX_AGE_S) -> set[Cause]:
+def refresh_diagnosis(inv: Investigation, max_age_s: float = _MAX_AGE_S) -> set[str]:
     """Return the supported causes; readings that are too old are read anew."""
     for step in root_cause.STEPS:
         inv.read_step(step, max_age_s=max_age_s)
@@ -39,7 +39,7 @@ def refresh_diagnosis(inv: Investigation, max_age_s: float = _MAX_AGE_S) -> set[
     return {f.name for f in findings if f.status is CauseStatus.SUPPORTED}
 
 
-def choose_strategy(causes: set[Cause], seen: dict[str, Json]) -> tuple[Strategy, str]:
+def choose_strategy(causes: set[str], seen: dict[str, Json]) -> tuple[Strategy, str]:
     """Return ``release``, ``retrigger`` or ``none``, and why.
 
     Parameters
@@ -134,7 +134,7 @@ def _plan_settling(inv: Investigation) -> Plan:
 
 
 def choose_repair(
-    causes: Sequence[Cause], seen: dict[str, Json], *, worker: str, dag_id: str
+    causes: Sequence[str], seen: dict[str, Json], *, worker: str, dag_id: str
 ) -> tuple[str, str, str]:
     """Return action, target and reason for the first cause that an action can help.
 

@@ -11,7 +11,6 @@ from runbook_lib.errors import ClientError
 from runbook_lib.model import (
     SYMPTOMS,
     ActionPhase,
-    Cause,
     Conclusion,
     Json,
     Line,
@@ -37,6 +36,7 @@ from runbook_lib.section import (
     unknown,
 )
 
+from ..analysis.causes import Cause
 from ..clients.prometheus import Alert, Sample
 from ..clients.support import Case
 from ..investigation import Investigation

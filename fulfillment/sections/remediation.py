@@ -8,16 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from runbook_lib.model import (
-    Cause,
-    CauseStatus,
-    Conclusion,
-    Finding,
-    Reading,
-    Status,
-    Verdict,
-    parse_time,
-)
+from runbook_lib.model import CauseStatus, Conclusion, Finding, Reading, Status, Verdict, parse_time
 from runbook_lib.section import SectionParameters, find_unknown
 
 from ..analysis.causes import CAUSES
@@ -120,7 +111,7 @@ def conclude(inv: Investigation) -> Conclusion:
     )
 
 
-def _pick_causes(inv: Investigation, findings: tuple[Finding, ...]) -> dict[Cause, CauseStatus]:
+def _pick_causes(inv: Investigation, findings: tuple[Finding, ...]) -> dict[str, CauseStatus]:
     """Return the causes to judge by: those that are supported now, or were before.
 
     A cause that nobody ever supported says nothing by being undecided, and one that stops

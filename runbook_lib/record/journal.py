@@ -14,7 +14,6 @@ from ..model import (
     SIGNS,
     ActionEntry,
     ActionPhase,
-    Cause,
     CauseStatus,
     Conclusion,
     Finding,
@@ -153,7 +152,7 @@ class JournalView:
         Each with its highest score, the highest first. One that a later diagnosis refuted in favour
         of another, before anything was changed, was an error and is left out.
         """
-        found: dict[Cause, Finding] = {}
+        found: dict[str, Finding] = {}
         applied = self.list_actions(ActionPhase.APPLIED)
         by_diagnosis = [(e, c) for e, c in self.conclusions if c.section.startswith(_DIAGNOSIS)]
         for entry, conclusion in by_diagnosis:

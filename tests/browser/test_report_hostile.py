@@ -12,11 +12,11 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from fulfillment.analysis.causes import Cause
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import (
     ActionEntry,
     ActionPhase,
-    Cause,
     CauseStatus,
     Conclusion,
     Finding,

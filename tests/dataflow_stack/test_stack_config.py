@@ -14,9 +14,9 @@ from dataflow_stack.faults import FAULTS
 from dataflow_stack.places import build_env
 from dataflow_stack.supervisor import Program, write_conf
 from dataflow_stack.topology import SERVICES
+from fulfillment.analysis.causes import Cause
 from fulfillment.settings import Settings
 from runbook_lib.errors import EnvironmentForbidsError, SettingsError
-from runbook_lib.model import Cause
 
 
 def config_in(home: Path, port_base: int = 0) -> StackConfig:

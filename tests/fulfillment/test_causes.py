@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fulfillment.analysis.causes import CAUSES
+from fulfillment.analysis.causes import CAUSES, Cause
 from fulfillment.analysis.evidence import Observation, diagnose
-from runbook_lib.model import Cause, CauseStatus, Finding
+from runbook_lib.model import CauseStatus, Finding
 
 HEALTHY: dict[str, Any] = {
     "store_live": True,
@@ -183,7 +183,7 @@ def test_the_evidence_of_a_supported_cause_is_what_speaks_about_it() -> None:
     changed = HEALTHY | FAULTS[Cause.METRICS_BLIND]
     seen = {name: Observation(value, name) for name, value in changed.items()}
     found = diagnose(CAUSES, seen)[0]
-    assert found.name is Cause.METRICS_BLIND
+    assert found.name == Cause.METRICS_BLIND
     assert found.evidence == ("exporter_up", "lag_present")
 
 
@@ -202,7 +202,7 @@ def test_supported_causes_come_first_and_know_since_when() -> None:
     at = datetime(2026, 11, 24, 3, tzinfo=UTC)
     seen = {n: Observation(v, "2.1") for n, v in (HEALTHY | {"dag_paused": True}).items()}
     findings = diagnose(CAUSES, seen, first_seen={"pipeline_paused": at})
-    assert findings[0].name is Cause.PIPELINE_PAUSED
+    assert findings[0].name == Cause.PIPELINE_PAUSED
     assert findings[0].first_seen == at
     assert "6.1 release by move" in findings[0].next_step
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from fulfillment.analysis.causes import Cause
 from fulfillment.drills.score import Scorecard, compute_objectives
-from runbook_lib.model import Cause, Verdict
+from runbook_lib.model import Verdict
 
 
 def scenario(*, releases: bool = True, alert: str = "FulfillmentDelay") -> Any:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from fulfillment.analysis.causes import Cause
 from fulfillment.change.release import MOVE
 from fulfillment.clients.object_store import LiveCheck
 from fulfillment.investigation import Investigation
@@ -28,7 +29,7 @@ from runbook_lib.errors import (
     StoreNotReadyError,
     UsageError,
 )
-from runbook_lib.model import ActionPhase, Cause, Status, Verdict
+from runbook_lib.model import ActionPhase, Status, Verdict
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.world import ORDER, TICKET, World
 

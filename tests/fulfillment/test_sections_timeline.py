@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from fulfillment.analysis.causes import Cause
 from fulfillment.clients.services import LogLine
 from fulfillment.sections import SECTIONS, root_cause
 from fulfillment.sections.detection import LAG
 from fulfillment.sections.samples import first_increase
-from runbook_lib.model import ActionEntry, ActionPhase, Cause, Conclusion, Verdict
+from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.model import list_timeline, read_report_model
 from tests.support.incidents import make_incident
@@ -192,7 +193,7 @@ def test_a_store_that_stopped_is_dated_by_its_own_service(world: World) -> None:
     world.count("fulfillment_artifacts_failed_total", "reason", {"store_unreachable": [1.0, 2.0]})
     world.down.add("store")
     readings = {s: world.take(root_cause, s) for s in ("3.3", "5.1", "5.2")}
-    (found,) = [f for f in root_cause.find_causes(readings) if f.name is Cause.STORE_DOWN]
+    (found,) = [f for f in root_cause.find_causes(readings) if f.name == Cause.STORE_DOWN]
     assert found.first_seen == stopped_at
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fulfillment.analysis.causes import CAUSES
+from fulfillment.analysis.causes import CAUSES, Cause
 from fulfillment.clients.alertmanager import NotificationCount
 from fulfillment.clients.probe import ProbeStep
 from fulfillment.clients.services import LogLine
@@ -24,7 +24,7 @@ from fulfillment.sections import (
 from fulfillment.sections.immediate import expect_channels
 from runbook_lib.errors import UsageError
 from runbook_lib.http import MetricSample
-from runbook_lib.model import Cause, CauseStatus, Reading, Status, Verdict, format_time
+from runbook_lib.model import CauseStatus, Reading, Status, Verdict, format_time
 from runbook_lib.section import SectionModule
 from tests.support.world import TICKET, World, make_case
 
@@ -141,7 +141,7 @@ def test_synthetic_objects_over_the_threshold_are_told_but_are_no_incident(world
     assert reading.status is Status.OK
     assert "1 synthetic ones wait too, 1 over the threshold" in reading.reason
     assert run(world, root_cause) is Verdict.HEALTHY
-    assert world.open(root_cause).conclude().findings[0].name is Cause.SYNTHETIC
+    assert world.open(root_cause).conclude().findings[0].name == Cause.SYNTHETIC
 
 
 def test_a_real_object_under_the_chaos_prefix_counts_as_real(world: World) -> None:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fulfillment.analysis.causes import Cause
 from fulfillment.analysis.clear_time import compute_clear_time
 from fulfillment.analysis.drain_forecast import Point
 from fulfillment.analysis.verdict import compute_recovery, compute_verdict
-from runbook_lib.model import Cause, CauseStatus, Status, Verdict
+from runbook_lib.model import CauseStatus, Status, Verdict
 
 ACTION = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 CLEAR = compute_clear_time(

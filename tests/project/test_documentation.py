@@ -9,10 +9,10 @@ import pytest
 import typer
 
 from dataflow_stack.faults import FAULTS
+from fulfillment.analysis.causes import Cause
 from fulfillment.drills.scenarios import list_scenarios
 from fulfillment.settings import Settings
 from runbook_lib.cli import build_app
-from runbook_lib.model import Cause
 from runbook_lib.runbook import find_runbook
 
 ROOT = Path(__file__).resolve().parents[2]

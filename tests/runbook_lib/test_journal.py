@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from fulfillment.analysis.causes import Cause
 from runbook_lib.errors import LogDamagedError
-from runbook_lib.model import ActionPhase, Cause, CauseStatus, Finding, Verdict
+from runbook_lib.model import ActionPhase, CauseStatus, Finding, Verdict
 from runbook_lib.record import journal as journal_module
 from runbook_lib.record.journal import Journal, JournalView
 from runbook_lib.redact import Redactor

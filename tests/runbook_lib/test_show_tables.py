@@ -8,16 +8,8 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
-from runbook_lib.model import (
-    Cause,
-    CauseStatus,
-    Conclusion,
-    Finding,
-    Plot,
-    Reading,
-    Status,
-    Verdict,
-)
+from fulfillment.analysis.causes import Cause
+from runbook_lib.model import CauseStatus, Conclusion, Finding, Plot, Reading, Status, Verdict
 from runbook_lib.show.display import describe
 from runbook_lib.show.plots import plot_ages, plot_lines, plot_reading
 from runbook_lib.show.tables import Table, page_of_plan, pill, tabulate_facts, tabulate_findings

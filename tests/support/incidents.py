@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from fulfillment.analysis.causes import Cause
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import (
     ActionEntry,
     ActionPhase,
-    Cause,
     CauseStatus,
     Conclusion,
     Finding,

@@ -22,13 +22,13 @@ import pytest
 
 import fulfillment
 import runbook_lib
+from fulfillment.analysis.causes import Cause
 from fulfillment.clients import Clients
 from fulfillment.clients.pipeline import DagRun
 from fulfillment.drills.drill import run_drill
 from fulfillment.drills.scenarios import Scenario
 from fulfillment.sections import SECTIONS
 from fulfillment.settings import Settings
-from runbook_lib.model import Cause
 from runbook_lib.record.incident import Incident, open_incident
 from runbook_lib.record.log import utc_now
 from runbook_lib.redact import Redactor

@@ -5,16 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from runbook_lib.model import (
-    Cause,
-    CauseStatus,
-    Conclusion,
-    Finding,
-    Reading,
-    Role,
-    Status,
-    Verdict,
-)
+from runbook_lib.model import CauseStatus, Conclusion, Finding, Reading, Role, Status, Verdict
 from runbook_lib.section import ActionStep, SectionParameters, find_unknown
 
 from ...analysis.causes import CAUSES
@@ -76,7 +67,7 @@ def collect_observations(readings: Mapping[str, Reading]) -> dict[str, Observati
 
 def find_causes(readings: Mapping[str, Reading]) -> tuple[Finding, ...]:
     """Judge every cause on the newest readings."""
-    first: dict[Cause, datetime] = {}
+    first: dict[str, datetime] = {}
     for step in STEPS:
         if step in readings:
             for cause, at in readings[step].first_seen.items():

@@ -7,10 +7,10 @@ from datetime import datetime
 from itertools import takewhile
 
 from runbook_lib.errors import ClientError, NotFoundError
-from runbook_lib.model import Cause, DrainForecast, Json, Plot, Role, format_time
+from runbook_lib.model import DrainForecast, Json, Plot, Role, format_time
 from runbook_lib.section import Outcome, Seen, attempt, breach, ok, step, unknown
 
-from ...analysis.causes import STORE_SERVICES
+from ...analysis.causes import STORE_SERVICES, Cause
 from ...analysis.drain_forecast import compute_backlog
 from ...clients.fulfillment import WorkerState
 from ...clients.services import ServiceState

@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from runbook_lib.errors import ClientError
-from runbook_lib.model import ActionPhase, Cause, CauseStatus, Event, Finding, Reading
+from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding, Reading
 
+from ...analysis.causes import Cause
 from ...analysis.log_groups import group_lines
 from ...analysis.timeline import (
     find_first_errors,
@@ -159,7 +160,7 @@ def _read_actions(inv: Investigation) -> Iterable[Event]:
 
 def _find_signs(inv: Investigation, findings: Iterable[Finding]) -> list[Event]:
     """Return the first sign of each cause that is supported, or was before."""
-    first: dict[Cause, datetime] = {}
+    first: dict[str, datetime] = {}
     for f in (*findings, *(f for _, c in inv.journal.conclusions for f in c.findings)):
         if f.status is CauseStatus.SUPPORTED and f.first_seen:
             first[f.name] = min(f.first_seen, first.get(f.name, f.first_seen))

@@ -10,7 +10,7 @@ from itertools import pairwise
 from statistics import median
 
 from runbook_lib.http import MetricSample
-from runbook_lib.model import Cause, Json, Line
+from runbook_lib.model import Json, Line
 from runbook_lib.section import attempt
 
 from ...analysis.causes import CAUSES
@@ -80,7 +80,7 @@ class WorkerMetrics:
         total = sum(self.carrier.values())
         return round(self.carrier.get(outcome, 0) / total, 3) if total >= 2 else None
 
-    def first_seen(self) -> dict[Cause, datetime]:
+    def first_seen(self) -> dict[str, datetime]:
         """Return when the reasons that stand for causes were first counted."""
         first = self.first
         return {c: first[r.counted_as] for c, r in CAUSES.items() if r.counted_as in first}
