@@ -19,6 +19,7 @@ from .model import ClearTime, Conclusion, DrainForecast, Event, Json, Plot, Read
 
 __all__ = [
     "ActionStep",
+    "ChangeParameters",
     "Outcome",
     "SectionModule",
     "SectionParameters",
@@ -59,6 +60,13 @@ class SectionParameters(BaseModel):
     window_minutes: float = Field(
         60, ge=1, le=1440, description="how far back to look in metrics and logs, in minutes"
     )
+
+
+class ChangeParameters(SectionParameters):
+    """Parameters of a section that changes something."""
+
+    plan: str = Field("", description="ids of plans to carry out, comma-separated")
+    approve: str = Field("", description="SHA-256 of the approved plans, comma-separated")
 
 
 class Seen(TypedDict, total=False):

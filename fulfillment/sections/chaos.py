@@ -13,8 +13,8 @@ from runbook_lib.errors import AccessDeniedError, ClientError, NotFoundError
 from runbook_lib.model import Conclusion, Json, Role, Status, Verdict, format_time
 from runbook_lib.section import (
     ActionStep,
+    ChangeParameters,
     Outcome,
-    SectionParameters,
     Seen,
     attempt,
     breach,
@@ -44,11 +44,9 @@ TITLE = "Synthetic chaos and verification"
 _SAMPLE = 5
 
 
-class Parameters(SectionParameters):
+class Parameters(ChangeParameters):
     """Parameters of section 4."""
 
-    plan: str = Field("", description="ids of plans to carry out, comma-separated")
-    approve: str = Field("", description="SHA-256 of the approved plans, comma-separated")
     count: int = Field(25, ge=1, le=5000, description="synthetic objects to create")
     hold_minutes: float = Field(30, gt=0, le=1440, description="until they expire, in minutes")
     object_size_kb: int = Field(128, ge=1, le=10240, description="size of each, in KiB")

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from runbook_lib.model import CauseStatus, Conclusion, Finding, Reading, Status, Verdict, parse_time
-from runbook_lib.section import SectionParameters, find_unknown
+from runbook_lib.section import ChangeParameters, find_unknown
 
 from ..analysis.causes import CAUSES
 from ..analysis.verdict import compute_verdict
@@ -28,11 +28,9 @@ NAME = "06_remediation"
 TITLE = "Remediation"
 
 
-class Parameters(SectionParameters):
+class Parameters(ChangeParameters):
     """Parameters of section 6."""
 
-    plan: str = Field("", description="ids of plans to carry out, comma-separated")
-    approve: str = Field("", description="SHA-256 of the approved plans, comma-separated")
     way: Literal["auto", "release", "retrigger", "none"] = Field(
         "auto", description="6.1: auto re-triggers the worker when it can run, else moves"
     )

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from fulfillment.analysis.causes import CAUSES
 from fulfillment.clients import Clients
 from fulfillment.clients.fulfillment import WorkerState
 from fulfillment.clients.object_store import LiveCheck, Permissions
@@ -265,6 +266,17 @@ def of(status: str) -> list[str]:
 def test_every_reading_step_is_tried_here() -> None:
     own = {s for m in SECTIONS.values() for s in m.STEPS}
     assert own == set(CASES)
+
+
+def test_every_clue_of_a_cause_is_what_a_reading_says(world: World) -> None:
+    """A rule on an observation that nobody makes would never hold, and nobody would notice."""
+    section, made = SECTIONS.find("root_cause"), set[str]()
+    failed_before = ProbeStatus("error", (ProbeStep("login", "error", "refused"),), world.now, 5)
+    for probe in (world.probe, failed_before):
+        world.probe = probe
+        for step in section.STEPS:
+            made |= world.take(section, step, ticket_id=TICKET).observations.keys()
+    assert {rule.name for cause in CAUSES.values() for rule in cause.rules} - made == set()
 
 
 @pytest.mark.parametrize("step", [s for s in CASES if s not in (*_OK_BY_NOTE, "8.1", "8.2")])
