@@ -7,8 +7,6 @@ from runbook_lib.show import display
 from .clients import Clients
 from .settings import Settings
 
-__all__ = ["Investigation"]
-
 
 class Investigation(display.Investigation[Settings, Clients]):
     """What sections, commands and notebooks open."""

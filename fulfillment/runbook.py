@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from .settings import Settings
 
-__all__ = ["RUNBOOK"]
-
 
 def _load_sections() -> Sections:
     from .sections import SECTIONS

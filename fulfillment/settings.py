@@ -10,8 +10,6 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from runbook_lib import settings as base
 
-__all__ = ["HTTP_SYSTEMS", "ORDER_ID_IN_KEY", "Settings"]
-
 #: How DataFlow names a label: ``<order id>-<12 hex>.pdf``.
 ORDER_ID_IN_KEY = r"^(\d+)-[0-9a-f]{12}\.\w+$"
 #: What is asked over HTTP: each has ``<SYSTEM>_URL``, ``_TOKEN``, ``_USER`` and ``_PASSWORD``.

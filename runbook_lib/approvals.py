@@ -26,8 +26,6 @@ from .errors import (
 from .model import ActionEntry, ActionPhase, Json, format_time, parse_time
 from .redact import Redactor
 
-__all__ = ["Effect", "Plan", "PlanKind", "check_use", "load_plan", "mark_applied", "write_plan"]
-
 _LIFETIME = timedelta(minutes=15)
 
 

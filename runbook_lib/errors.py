@@ -31,34 +31,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "AccessDeniedError",
-    "ActionInterruptedError",
-    "BadAnswerError",
-    "ClientError",
-    "ClientTimeoutError",
-    "ConnectionRefusedClientError",
-    "DriftError",
-    "DrillError",
-    "EnvironmentForbidsError",
-    "LogDamagedError",
-    "NotApprovedError",
-    "NotFoundError",
-    "NotebookRunError",
-    "PlanAlteredError",
-    "PlanExpiredError",
-    "PreconditionFailedError",
-    "RecordError",
-    "RevertError",
-    "RunbookError",
-    "SafetyError",
-    "SettingsError",
-    "SteadyStateError",
-    "StoppedAtPlanError",
-    "StoreNotReadyError",
-    "UsageError",
-]
-
 
 class RunbookError(Exception):
     """Anything that this package raises on purpose."""

@@ -13,8 +13,6 @@ from .errors import ActionInterruptedError, DrillError, RunbookError, SafetyErro
 if TYPE_CHECKING:
     from .model import Verdict
 
-__all__ = ["ExitCode", "compute_exit_code", "exit_code_of_error"]
-
 
 class ExitCode(IntEnum):
     """What the ``runbook`` command returns to the shell."""

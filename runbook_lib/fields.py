@@ -15,18 +15,6 @@ from pydantic.alias_generators import to_camel
 from .errors import UsageError
 from .model import parse_time
 
-__all__ = [
-    "CAMEL",
-    "At",
-    "Duration",
-    "Labels",
-    "Text",
-    "When",
-    "check_id",
-    "parse_duration",
-    "parse_when",
-]
-
 #: Of shapes whose names are written likeThis.
 CAMEL = ConfigDict(alias_generator=to_camel, coerce_numbers_to_str=True)
 _UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}

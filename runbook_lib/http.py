@@ -33,8 +33,6 @@ from .model import Json
 from .redact import Redactor
 from .settings import Settings
 
-__all__ = ["HttpClient", "MetricSample"]
-
 T = TypeVar("T")
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024

@@ -37,8 +37,6 @@ from .section import (
 )
 from .settings import Settings
 
-__all__ = ["C", "Investigation", "S"]
-
 S = TypeVar("S", bound=Settings, default=Settings)
 C = TypeVar("C", default=None)
 

@@ -14,33 +14,6 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
-__all__ = [
-    "SIGNS",
-    "SYMPTOMS",
-    "ActionEntry",
-    "ActionPhase",
-    "CauseStatus",
-    "ClearTime",
-    "Conclusion",
-    "DrainForecast",
-    "Event",
-    "Finding",
-    "Json",
-    "Line",
-    "ObjectInfo",
-    "Observed",
-    "Plot",
-    "Progress",
-    "Reading",
-    "Role",
-    "Status",
-    "Timestamp",
-    "Verdict",
-    "format_time",
-    "keep_quiet",
-    "parse_time",
-]
-
 
 class Progress(Protocol):
     """Told what is going on in words, how much of it is done, and of how much (0: not known)."""

@@ -14,8 +14,6 @@ from urllib.parse import quote, quote_plus
 if TYPE_CHECKING:
     from .model import Json
 
-__all__ = ["MASK", "Redactor"]
-
 MASK = "[redacted]"
 
 # Every repetition is bounded: a long line from outside must not cost quadratic time.

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from .section import Sections
     from .settings import Settings
 
-__all__ = ["Runbook", "find_runbook"]
-
 
 @dataclass(frozen=True, slots=True)
 class Runbook:

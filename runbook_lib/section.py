@@ -17,25 +17,6 @@ from .approvals import Plan, PlanKind
 from .errors import ClientError, UsageError
 from .model import ClearTime, Conclusion, DrainForecast, Event, Json, Plot, Reading, Role, Status
 
-__all__ = [
-    "ActionStep",
-    "ChangeParameters",
-    "Outcome",
-    "SectionModule",
-    "SectionParameters",
-    "Sections",
-    "Seen",
-    "Step",
-    "attempt",
-    "breach",
-    "check_parameters",
-    "find_unknown",
-    "ok",
-    "split_list",
-    "step",
-    "unknown",
-]
-
 T = TypeVar("T")
 
 

@@ -17,8 +17,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import SettingsError
 
-__all__ = ["Settings", "find_root"]
-
 
 class Settings(BaseSettings):
     """Where incidents are kept, who works on them, and how systems are asked.

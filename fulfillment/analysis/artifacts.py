@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-__all__ = ["AgeStart", "compute_age_start", "compute_lag_minutes", "is_incomplete", "is_synthetic"]
-
 
 @dataclass(frozen=True, slots=True)
 class AgeStart:

@@ -24,8 +24,6 @@ from .evidence import (
     is_under,
 )
 
-__all__ = ["CAUSES", "STORE_SERVICES", "Cause"]
-
 
 class Cause(StrEnum):
     """Why labels wait. The names are those of the faults."""

@@ -11,8 +11,6 @@ from datetime import datetime, timedelta
 
 from runbook_lib.model import ClearTime
 
-__all__ = ["compute_clear_time"]
-
 _MIN_MARGIN_S = 5.0
 
 

@@ -12,17 +12,6 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Literal
 
-__all__ = [
-    "Backlog",
-    "Point",
-    "Rate",
-    "clean_points",
-    "compute_backlog",
-    "compute_plan_effect",
-    "compute_rate",
-    "sum_rates",
-]
-
 Point = tuple[datetime, float]
 """A time and a value; NaN and infinities are no values."""
 

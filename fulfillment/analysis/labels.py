@@ -23,8 +23,6 @@ from .artifacts import compute_age_start, is_synthetic
 if TYPE_CHECKING:
     from ..clients.fulfillment import FulfillmentClient
 
-__all__ = ["explain_nothing", "make_judge", "read_order_id", "read_shipment_evidence"]
-
 _QUESTIONS_AT_A_TIME = 8
 _MAX_ID_CHARS = 64
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-__all__ = ["LogGroup", "LogGroups", "group_lines"]
-
 _MAX_CHARS = 600
 _MAX_TEMPLATES = 5000
 _MAX_ENTRY_LINES = 200

@@ -11,8 +11,6 @@ from runbook_lib.model import Event
 from .drain_forecast import Point, clean_points
 from .log_groups import LogGroups
 
-__all__ = ["find_first_errors", "find_state_changes", "find_turning_points", "merge_events"]
-
 
 def find_turning_points(
     points: Sequence[Point], threshold: float, *, name: str, unit: str = "", source: str = ""

@@ -11,8 +11,6 @@ from runbook_lib.model import CauseStatus, ClearTime, Status, Verdict, format_ti
 
 from .drain_forecast import Point, clean_points
 
-__all__ = ["Recovery", "VerdictResult", "compute_recovery", "compute_verdict"]
-
 _ALERTING = ("firing", "pending")
 
 

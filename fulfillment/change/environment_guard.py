@@ -9,8 +9,6 @@ from runbook_lib.errors import EnvironmentForbidsError, NotFoundError
 from ..clients.object_store import ObjectStore
 from ..settings import Settings
 
-__all__ = ["MARKER_KEY", "check_playground", "read_marker"]
-
 MARKER_KEY = ".runbook/environment.json"
 
 

@@ -33,17 +33,6 @@ if TYPE_CHECKING:
     from ..investigation import Investigation
     from ..settings import Settings
 
-__all__ = [
-    "MOVE",
-    "Release",
-    "check_store",
-    "find_way_on",
-    "list_unfinished",
-    "make_release_plan",
-    "plan_settling",
-    "plan_undo",
-]
-
 _AGE_KEY = "pending-since"
 _GIB = 1024**3
 _LIFETIME_S = 900.0

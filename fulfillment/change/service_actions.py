@@ -16,8 +16,6 @@ from ..clients import Clients
 if TYPE_CHECKING:
     from ..investigation import Investigation
 
-__all__ = ["SERVICE", "plan_nothing", "plan_service"]
-
 _WAIT_S = 30.0
 _SHOWN = ("action", "target", "reason", "state", "way_back", "check", "made_at")
 State = dict[str, Json]

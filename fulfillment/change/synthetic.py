@@ -24,22 +24,6 @@ from .environment_guard import check_playground
 if TYPE_CHECKING:
     from ..investigation import Investigation
 
-__all__ = [
-    "SYNTHETIC",
-    "Removal",
-    "SyntheticBacklog",
-    "check_playground",
-    "check_prefix",
-    "create_backlog",
-    "is_expired",
-    "iter_with_metadata",
-    "list_synthetic",
-    "plan_backlog",
-    "plan_revert",
-    "revert_backlog",
-    "sweep_expired",
-]
-
 _SCENARIO = "fulfillment-delay"
 _MAX_COUNT = 5000
 _CHUNK = 500

@@ -18,8 +18,6 @@ from runbook_lib.errors import (
 from ..clients import Clients
 from ..settings import Settings
 
-__all__ = ["NoHold", "WorkerHold", "make_hold"]
-
 _APART_S = 0.2
 _TRIES = 150  # 30 s
 # Of supervisor and of compose. EXITED is none of them: supervisor starts it again at once.

@@ -12,8 +12,6 @@ from urllib.parse import unquote_plus
 from objectmove.bucket import S3Bucket, parse_time
 from objectmove.errors import StoreError
 
-__all__ = ["watch_writes"]
-
 _OPEN_S = 2.0
 _BLANK_S = 1.5  # the server sends a blank twice a second
 

@@ -9,8 +9,6 @@ import typer
 from runbook_lib.cli.edge import IncidentId, Json, carry_out, parse_duration
 from runbook_lib.errors import UsageError
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 PlanId = Annotated[str, typer.Argument(help="the plan's id, as `runbook plan` printed it")]

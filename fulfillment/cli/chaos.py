@@ -8,8 +8,6 @@ import typer
 
 from runbook_lib.cli.edge import Json, emit, load_settings
 
-__all__ = ["app"]
-
 app = typer.Typer(help="Synthetic backlog: fake labels that cannot ship.", no_args_is_help=True)
 
 

@@ -10,8 +10,6 @@ import typer
 
 from runbook_lib.cli.edge import Json, carry_out
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 

@@ -6,8 +6,6 @@ import typer
 
 from runbook_lib.cli.edge import Json, carry_out
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 

@@ -18,8 +18,6 @@ from .prometheus import PrometheusClient
 from .services import ServicesClient, connect_services
 from .support import SupportClient
 
-__all__ = ["Clients"]
-
 
 class Clients:
     """Every client, by the settings. None asks anything before it is used.

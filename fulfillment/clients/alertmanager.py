@@ -14,8 +14,6 @@ from runbook_lib.fields import CAMEL, At, Labels, parse_duration
 from runbook_lib.http import HttpClient
 from runbook_lib.model import Json
 
-__all__ = ["AlertmanagerClient", "NotificationCount", "RoutedAlert"]
-
 _STATUS = "/api/v2/status"
 _PLACEHOLDER = re.compile(
     r"(^|[.@/])example\.(com|org|net)\b|/REPLACE\b|\bREPLACE[/_-]?ME\b|\bCHANGE[_-]?ME\b", re.I

@@ -10,8 +10,6 @@ from runbook_lib.fields import CAMEL, Text, When
 from runbook_lib.http import HttpClient
 from runbook_lib.model import Json
 
-__all__ = ["FulfillmentClient", "WorkerState"]
-
 _WORKER = "/fulfillment/worker"
 
 

@@ -14,8 +14,6 @@ from runbook_lib.fields import Text, check_id
 from runbook_lib.http import HttpClient
 from runbook_lib.model import Json
 
-__all__ = ["GrafanaClient", "Panel"]
-
 _BUILT_IN = {"__rate_interval": "1m", "__interval": "1m", "__range": "1h"}
 
 

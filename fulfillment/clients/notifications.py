@@ -12,8 +12,6 @@ from runbook_lib.fields import CAMEL, At
 from runbook_lib.http import HttpClient
 from runbook_lib.model import format_time
 
-__all__ = ["Notification", "NotificationsClient"]
-
 
 @with_config(CAMEL)
 @dataclass(frozen=True, slots=True)

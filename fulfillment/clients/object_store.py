@@ -30,8 +30,6 @@ from runbook_lib.model import ObjectInfo
 
 from ..settings import Settings
 
-__all__ = ["LiveCheck", "ObjectStore", "Permissions", "connect_bucket"]
-
 _SYSTEM = "object store"
 _META = "x-amz-meta-"
 _EXPIRES_S = 20

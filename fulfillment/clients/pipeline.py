@@ -14,8 +14,6 @@ from runbook_lib.fields import When
 from runbook_lib.http import HttpClient
 from runbook_lib.model import Json
 
-__all__ = ["Dag", "DagRun", "PipelineClient"]
-
 
 @dataclass(frozen=True, slots=True)
 class Dag:

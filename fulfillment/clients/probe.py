@@ -10,8 +10,6 @@ from pydantic import AliasChoices, Field
 from runbook_lib.fields import Text, When
 from runbook_lib.http import HttpClient
 
-__all__ = ["ProbeClient", "ProbeStatus", "ProbeStep"]
-
 
 @dataclass(frozen=True, slots=True)
 class ProbeStep:

@@ -15,8 +15,6 @@ from runbook_lib.fields import CAMEL, Duration, Labels, Text, When
 from runbook_lib.http import HttpClient, T
 from runbook_lib.model import Json, Timestamp, format_time
 
-__all__ = ["Alert", "AlertRule", "PrometheusClient", "Sample", "Series", "Target"]
-
 _API = "/api/v1"
 
 

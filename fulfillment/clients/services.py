@@ -19,16 +19,6 @@ from runbook_lib.redact import Redactor
 
 from ..settings import Settings
 
-__all__ = [
-    "LogLine",
-    "ServiceState",
-    "ServicesClient",
-    "connect_services",
-    "hide_secrets",
-    "select_lines",
-    "unknown_service",
-]
-
 _MAX_LINE_CHARS = 8000
 _SECRET_NAME = re.compile(
     r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)KEY($|_)|WEBHOOK", re.I

@@ -17,8 +17,6 @@ from runbook_lib.redact import Redactor
 from ..settings import Settings
 from .services import LogLine, ServiceState, hide_secrets, select_lines, unknown_service
 
-__all__ = ["ComposeServices"]
-
 _READ_TIMEOUT_S = 20.0  # the command line alone needs seconds on a busy machine
 _CHANGE_TIMEOUT_S = 120.0
 _bad = partial(BadAnswerError, system="services")

@@ -12,8 +12,6 @@ from runbook_lib.fields import CAMEL, Text, check_id
 from runbook_lib.http import HttpClient
 from runbook_lib.model import Json, parse_time
 
-__all__ = ["Case", "SupportClient", "TimelineEntry"]
-
 _CASES = "/support/cases"
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from runbook_lib.exit_codes import ExitCode
 from runbook_lib.record.log import utc_now
 
+from ..change.environment_guard import check_playground
 from ..change.synthetic import (
-    check_playground,
     create_backlog,
     is_expired,
     list_synthetic,
@@ -19,8 +19,6 @@ from ..change.synthetic import (
 from ..clients import Clients
 from ..settings import Settings
 from .documents import ChaosDocument
-
-__all__ = ["create_chaos", "read_chaos_status", "revert_chaos", "sweep_chaos"]
 
 
 def create_chaos(settings: Settings, *, prefix: str, **backlog: Any) -> ChaosDocument:

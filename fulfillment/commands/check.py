@@ -14,8 +14,6 @@ from ..sections import SECTIONS
 from ..settings import Settings
 from .documents import CheckDocument
 
-__all__ = ["check"]
-
 
 def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocument:
     """Carry out section 1's steps without an incident folder.

@@ -7,19 +7,6 @@ from pydantic import Field
 from runbook_lib.model import Json, Observed
 from runbook_lib.run.documents import Document, Part
 
-__all__ = [
-    "ApplyDocument",
-    "ChaosDocument",
-    "CheckDocument",
-    "DrillDocument",
-    "NotifyTimes",
-    "Objective",
-    "Phases",
-    "PlanDocument",
-    "SettleDocument",
-    "VerifyDocument",
-]
-
 
 class CheckDocument(Document):
     """``check``: what is reachable, with which permissions, clock skew and versions."""

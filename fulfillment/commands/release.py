@@ -26,15 +26,6 @@ from ..sections.plan_effect import describe_effect
 from ..settings import Settings
 from .documents import ApplyDocument, PlanDocument, SettleDocument, VerifyDocument
 
-__all__ = [
-    "apply_release_plan",
-    "plan_release",
-    "resume_release_plan",
-    "settle_release",
-    "undo_release",
-    "verify_release_plan",
-]
-
 _PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 _SECTION = "06_remediation"
 _TROUBLES = ("conflicts", "failed", "unproven", "waiting", "lost_in_window", "stopped")

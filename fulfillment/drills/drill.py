@@ -24,7 +24,8 @@ from runbook_lib.report import write_outputs
 from runbook_lib.run.notebooks import RunStatus, run_notebook
 from runbook_lib.run.sections import run_sections
 
-from ..change.synthetic import check_playground, sweep_expired
+from ..change.environment_guard import check_playground
+from ..change.synthetic import sweep_expired
 from ..clients import Clients
 from ..commands.documents import DrillDocument, NotifyTimes
 from ..investigation import Investigation
@@ -35,8 +36,6 @@ from .waiting import wait_for
 
 if TYPE_CHECKING:
     from .scenarios import Scenario
-
-__all__ = ["Drill", "run_drill"]
 
 _CHANNELS = set(NotifyTimes.model_fields)
 _EXERCISE = {"count": 5, "object_size_kb": 4}

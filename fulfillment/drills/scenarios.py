@@ -13,8 +13,6 @@ from runbook_lib.model import Verdict
 
 from ..analysis.causes import Cause
 
-__all__ = ["DEFAULT_SCENARIO", "Scenario", "find_scenario", "list_scenarios"]
-
 DEFAULT_SCENARIO = "pipeline_paused"
 
 

@@ -10,8 +10,6 @@ from runbook_lib.errors import UsageError
 
 from .scenarios import DEFAULT_SCENARIO, find_scenario
 
-__all__ = ["build_schedule"]
-
 _CRON = """\
 # Weekly drill of the fulfilment runbook, Mondays 09:30 UTC. Install with: crontab -e
 # `flock` lets no second drill start while one runs; the exit code and output go to cron's mail.

@@ -12,8 +12,6 @@ from ..commands.documents import NotifyTimes, Objective, Phases
 if TYPE_CHECKING:
     from .scenarios import Scenario
 
-__all__ = ["Scorecard", "compute_objectives"]
-
 
 @dataclass
 class Scorecard:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 from runbook_lib.errors import ClientError
 
-__all__ = ["wait_for"]
-
 
 def wait_for(check: Callable[[], bool], *, timeout_s: float, every_s: float) -> bool:
     """Ask again until ``check`` is true or the time is up.

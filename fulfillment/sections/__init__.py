@@ -9,8 +9,6 @@ from runbook_lib.section import SectionModule, Sections
 
 from . import chaos, detection, immediate, postmortem, purpose, references, remediation, root_cause
 
-__all__ = ["SECTIONS"]
-
 _MODULES = (purpose, detection, immediate, chaos, root_cause, remediation, postmortem, references)
 SECTIONS = Sections(
     cast(tuple[SectionModule, ...], _MODULES),

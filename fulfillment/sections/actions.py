@@ -26,8 +26,6 @@ from ..investigation import Investigation
 from . import root_cause
 from .detection import read_backlog_objects
 
-__all__ = ["ACTIONS", "choose_repair", "choose_strategy"]
-
 _MAX_AGE_S = 90.0
 
 

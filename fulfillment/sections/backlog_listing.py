@@ -15,8 +15,6 @@ from ..change.synthetic import iter_with_metadata
 from ..clients.object_store import ObjectStore
 from ..investigation import Investigation
 
-__all__ = ["LISTING", "Waiting", "WaitingObject", "list_prefixes", "read_waiting"]
-
 #: Where a listing looks, as the source of a step.
 LISTING = "listing of $fulfillment_bucket/{$pending_prefix,$chaos_prefix} at $minio_endpoint"
 

@@ -28,17 +28,6 @@ from ..change.synthetic import SYNTHETIC, list_synthetic, plan_backlog, plan_rev
 from ..clients import Clients
 from ..investigation import Investigation
 
-__all__ = [
-    "ACTIONS",
-    "NAME",
-    "STEPS",
-    "TITLE",
-    "Parameters",
-    "conclude",
-    "describe_services",
-    "probe_support",
-]
-
 NAME = "04_chaos_verification"
 TITLE = "Synthetic chaos and verification"
 _SAMPLE = 5

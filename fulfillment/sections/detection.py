@@ -43,30 +43,6 @@ from ..investigation import Investigation
 from .backlog_listing import LISTING, list_prefixes, read_waiting
 from .samples import one_series, read_range, scrape_interval_s, to_points
 
-__all__ = [
-    "ACTIONS",
-    "ALERT",
-    "ALERTS",
-    "BLIND_ALERT",
-    "DASHBOARD_UID",
-    "LAG",
-    "NAME",
-    "PANEL_TITLE",
-    "PROBE_MAX_AGE",
-    "REFRESH",
-    "STEPS",
-    "TITLE",
-    "Parameters",
-    "compute_symptom_verdict",
-    "conclude",
-    "conclude_symptoms",
-    "is_drill",
-    "read_alert",
-    "read_backlog_objects",
-    "read_probe",
-    "read_ticket",
-]
-
 NAME = "02_signals_detection"
 TITLE = "Signals and detection"
 Parameters = SectionParameters

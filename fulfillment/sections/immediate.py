@@ -32,18 +32,6 @@ from .backlog_listing import LISTING, Waiting, read_waiting
 from .detection import ALERT, ALERTS, is_drill
 from .samples import compute_increase, find_last_increase
 
-__all__ = [
-    "ACTIONS",
-    "CHANNELS",
-    "NAME",
-    "STEPS",
-    "TITLE",
-    "Parameters",
-    "conclude",
-    "expect_channels",
-    "read_store_health",
-]
-
 NAME = "03_immediate_actions"
 TITLE = "Immediate actions"
 Parameters = SectionParameters

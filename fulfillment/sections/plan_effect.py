@@ -13,8 +13,6 @@ from ..investigation import Investigation
 from .backlog_listing import read_waiting
 from .root_cause.worker_metrics import read_rates
 
-__all__ = ["describe_effect", "read_plan_effect"]
-
 
 @step(
     "6.1", "What the planned release would change", name="what the plan would change",

@@ -33,8 +33,6 @@ from .detection import ALERTS, BLIND_ALERT, LAG, PROBE_MAX_AGE
 from .immediate import CHANNELS
 from .samples import one_series
 
-__all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude"]
-
 NAME = "07_postmortem"
 TITLE = "Postmortem checklist"
 Parameters = SectionParameters

@@ -30,17 +30,6 @@ from ..change.release import list_unfinished
 from ..investigation import Investigation
 from ..settings import HTTP_SYSTEMS
 
-__all__ = [
-    "ACTIONS",
-    "NAME",
-    "STEPS",
-    "TITLE",
-    "Parameters",
-    "conclude",
-    "read_clocks",
-    "read_unfinished",
-]
-
 NAME = "01_purpose"
 TITLE = "Purpose"
 Parameters = SectionParameters

@@ -19,8 +19,6 @@ from .detection import ALERT, ALERTS, LAG, REFRESH, is_drill
 from .root_cause.worker_metrics import BACKLOG
 from .samples import one_series, to_points
 
-__all__ = ["read_recovery"]
-
 _INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
 
 

@@ -20,8 +20,6 @@ from runbook_lib.section import (
 from ..investigation import Investigation
 from .detection import ALERT, DASHBOARD_UID, PANEL_TITLE
 
-__all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude"]
-
 NAME = "08_references"
 TITLE = "References"
 Parameters = SectionParameters

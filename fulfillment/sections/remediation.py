@@ -21,6 +21,7 @@ from .immediate import read_store_health
 from .plan_effect import read_plan_effect
 from .recovery import read_recovery
 from .root_cause.steps import read_worker
+from .root_cause.timeline import build_timeline
 
 __all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude"]
 
@@ -95,7 +96,7 @@ def conclude(inv: Investigation) -> Conclusion:
             worker_moving=_is_moving(readings, action.at),
         )
         verdict, summary = found.verdict, found.reason
-    timeline, missing = root_cause.build_timeline(inv, findings)
+    timeline, missing = build_timeline(inv, findings)
     return Conclusion(
         section=NAME,
         verdict=verdict,

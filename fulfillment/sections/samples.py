@@ -13,16 +13,6 @@ from runbook_lib.model import Line
 from ..clients.prometheus import Sample, Series
 from ..investigation import Investigation
 
-__all__ = [
-    "compute_increase",
-    "find_last_increase",
-    "first_increase",
-    "one_series",
-    "read_range",
-    "scrape_interval_s",
-    "to_points",
-]
-
 _MAX_POINTS = 200
 
 

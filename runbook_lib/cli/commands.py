@@ -9,8 +9,6 @@ import typer
 from ..runbook import find_runbook
 from .edge import IncidentId, Json, carry_out, emit, load_settings, parse_parameters
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 

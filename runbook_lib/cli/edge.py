@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     from ..model import Progress
     from ..run.documents import Document
 
-__all__ = [
-    "IncidentId",
-    "Json",
-    "carry_out",
-    "emit",
-    "load_settings",
-    "parse_duration",
-    "parse_parameters",
-]
-
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 IncidentId = Annotated[str, typer.Option("--incident", help="incident id; default: newest open")]
 

@@ -20,8 +20,6 @@ from ..exit_codes import ExitCode, exit_code_of_error
 from ..runbook import Runbook, find_runbook
 from . import commands
 
-__all__ = ["build_app", "main"]
-
 _INTERRUPTED = int(ExitCode.INTERRUPTED)
 
 

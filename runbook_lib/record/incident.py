@@ -18,8 +18,6 @@ from ..redact import Redactor
 from .journal import Journal
 from .log import utc_now
 
-__all__ = ["Incident", "create_incident", "list_incidents", "open_incident", "write_json"]
-
 _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
 

@@ -25,8 +25,6 @@ from ..model import (
 )
 from .log import ChainedLog, Entry
 
-__all__ = ["Journal", "JournalView", "NotebookRun", "order_of"]
-
 _TROUBLE = SIGNS | {Role.CAUSE}
 _SYMPTOMS = ("02", "03")
 _DIAGNOSIS, _REMEDY = "05", "06"

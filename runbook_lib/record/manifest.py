@@ -16,8 +16,6 @@ from ..model import Json, format_time
 from .incident import Incident, write_json
 from .log import GENESIS, read_entries, utc_now
 
-__all__ = ["Verification", "verify_incident", "write_manifest"]
-
 _NAME = "manifest.json"
 _JOURNAL = "journal.jsonl"
 

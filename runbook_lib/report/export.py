@@ -12,8 +12,6 @@ from ..show.text import visible
 from .page import render_page
 from .sanitize import sanitize_html
 
-__all__ = ["export_notebooks", "notebook_fragment"]
-
 _BLANK = (
     "mathjax_url", "require_js_url", "jquery_url", "mermaid_js_url", "mermaid_layout_elk_js_url",
     "jupyter_widgets_base_url", "widget_renderer_url", "html_manager_semver_range",

@@ -25,21 +25,6 @@ from ..record.log import Entry, read_entries
 from ..section import SectionModule
 from ..show.text import VERDICT_WORDS, clip, format_bytes, format_duration, format_value
 
-__all__ = [
-    "ActionRecord",
-    "Fact",
-    "ReportModel",
-    "SectionRecord",
-    "StepRecord",
-    "TimelineRow",
-    "format_clock",
-    "list_facts",
-    "list_open",
-    "list_timeline",
-    "read_report_model",
-    "write_headline",
-]
-
 _ENDED_WELL = ("done", "stopped_at_plan")
 _GOOD = (Verdict.FIXED, Verdict.HEALTHY, Verdict.FIXED_ALERT_DECAYING)
 _DRILL_FACTS = ("scenario", "seconds", "by", "steps", "reason", "verdict")

@@ -13,8 +13,6 @@ from ..show.tables import pill
 from ..show.text import format_value, safe
 from .sanitize import CSP
 
-__all__ = ["render_page"]
-
 
 def render_page(template: str, redactor: Redactor, **values: Any) -> str:
     """Render a template: each value is redacted, made visible and escaped, in this order."""

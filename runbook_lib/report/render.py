@@ -32,8 +32,6 @@ from .model import (
 from .page import render_page
 from .versions import read_versions
 
-__all__ = ["write_report"]
-
 T = TypeVar("T")
 
 _CONTENTS = (

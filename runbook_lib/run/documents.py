@@ -7,17 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..exit_codes import ExitCode
 from ..model import Finding, Json, Observed, Timestamp, Verdict
 
-__all__ = [
-    "Document",
-    "ErrorDocument",
-    "InvestigateDocument",
-    "NotebookResult",
-    "Part",
-    "ReportDocument",
-    "RunDocument",
-    "UnknownStep",
-]
-
 
 class Part(BaseModel):
     """A part of a document."""

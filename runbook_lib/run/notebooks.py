@@ -20,8 +20,6 @@ from ..model import Conclusion
 from ..record.incident import Incident
 from ..section import Sections, check_parameters
 
-__all__ = ["NotebookRun", "RunStatus", "SharedKernel", "run_notebook"]
-
 _CELL_TIMEOUT_S = 600
 _SCHEME = "incident://"
 _DROPPED_TAGS = {"papermill-error-cell-tag", "fresh-start"}

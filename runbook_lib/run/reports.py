@@ -13,8 +13,6 @@ from ..section import Sections
 from ..settings import Settings
 from .documents import ReportDocument
 
-__all__ = ["check_report", "rebuild_report"]
-
 
 def rebuild_report(settings: Settings, sections: Sections, incident_id: str) -> ReportDocument:
     """Build the report again from the journal."""

@@ -16,8 +16,6 @@ from ..settings import Settings
 from .documents import InvestigateDocument, NotebookResult, RunDocument, UnknownStep
 from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 
-__all__ = ["get_incident", "investigate", "run_chosen", "run_sections"]
-
 
 def get_incident(settings: Settings, incident_id: str = "") -> tuple[Incident, bool]:
     """Open the named or newest open incident, or make one; says whether it was made."""

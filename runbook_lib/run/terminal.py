@@ -13,8 +13,6 @@ from ..show.tables import Table, get_tone, say_value, tabulate_findings
 from ..show.text import format_value
 from .documents import Document
 
-__all__ = ["print_document"]
-
 _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
 _SKIPPED = {"schema", "at", "exit_code", "verdict", "incident", "detail"}
 

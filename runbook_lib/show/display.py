@@ -19,8 +19,6 @@ from .progress import make_bars
 from .tables import Table, get_tone, pill, tabulate_facts, tabulate_findings
 from .text import VERDICT_WORDS, clip, format_value, safe, visible
 
-__all__ = ["Card", "Investigation", "describe", "register_formatters"]
-
 _SHOWN_ROWS = 20
 _SHOWN_EVENTS = 60
 _LONGEST = 8_000

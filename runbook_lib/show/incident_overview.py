@@ -17,8 +17,6 @@ from ..record.incident import Incident, list_incidents
 from .tables import Table
 from .text import safe, visible
 
-__all__ = ["FileLink", "overview"]
-
 _NEXT = {
     "": ("02_signals_detection", "Is there an incident? Read the signals."),
     "healthy": ("08_references", "Nothing waits too long. Check the references if you have time."),

@@ -24,8 +24,6 @@ from .text import safe, visible
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["AgeBin", "Picture", "Points", "plot_ages", "plot_lines", "plot_reading"]
-
 Points = Sequence[tuple[datetime, float]]
 """Times (UTC) and values."""
 AgeBin = tuple[float, float | None, int]

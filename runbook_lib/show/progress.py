@@ -10,8 +10,6 @@ from datetime import timedelta
 from ..model import Progress
 from .text import format_duration
 
-__all__ = ["make_bars", "make_meter", "say_progress"]
-
 _Show = Callable[[int, int, str], None]
 
 

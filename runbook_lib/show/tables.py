@@ -12,16 +12,6 @@ from markupsafe import Markup
 from ..model import CauseStatus, Finding, Json
 from .text import format_bytes, format_value, safe
 
-__all__ = [
-    "Table",
-    "get_tone",
-    "page_of_plan",
-    "pill",
-    "say_value",
-    "tabulate_facts",
-    "tabulate_findings",
-]
-
 # background, text; every pair has a contrast over 7:1, in light and dark surroundings alike
 _PILLS = {
     "good": ("#d5f0dc", "#0b3d1d"),

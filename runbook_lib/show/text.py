@@ -13,17 +13,6 @@ from markupsafe import Markup, escape
 
 from ..model import Json, Status, Verdict
 
-__all__ = [
-    "STATUS_ICONS",
-    "VERDICT_WORDS",
-    "clip",
-    "format_bytes",
-    "format_duration",
-    "format_value",
-    "safe",
-    "visible",
-]
-
 # C0 but tab and newline, DEL and C1, soft hyphen, bidi and zero-width marks, line separators,
 # fillers that look like blanks, variation of tags, lone surrogates (not encodable in UTF-8).
 _INVISIBLE = re.compile(

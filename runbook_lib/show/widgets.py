@@ -25,8 +25,6 @@ from .display import Card, describe
 from .tables import Table, page_of_plan
 from .text import format_value, safe
 
-__all__ = ["Confirmation", "Form", "LiveView", "PlanTable", "TakeBack", "Writing"]
-
 _BOUNDS = {"ge": "at least", "gt": "over", "le": "at most", "lt": "under"}
 _PAGE_ROWS = 200
 _COLUMNS = ("key", "order_id", "age_start", "size_bytes", "to")

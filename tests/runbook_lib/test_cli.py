@@ -60,7 +60,7 @@ def test_every_error_has_an_exit_code(error: BaseException, code: int) -> None:
 
 def test_every_error_is_in_the_tree_of_the_docstring() -> None:
     assert errors.__doc__ is not None
-    for name in errors.__all__:
+    for name in (n for n, kind in vars(errors).items() if isinstance(kind, type)):
         assert name in errors.__doc__
 
 

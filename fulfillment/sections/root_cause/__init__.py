@@ -15,18 +15,6 @@ from .. import detection, immediate, purpose
 from .steps import read_configuration, read_pipeline, read_room, read_worker
 from .timeline import build_timeline
 
-__all__ = [
-    "ACTIONS",
-    "NAME",
-    "STEPS",
-    "TITLE",
-    "Parameters",
-    "build_timeline",
-    "collect_observations",
-    "conclude",
-    "find_causes",
-]
-
 NAME = "05_root_cause"
 TITLE = "Root cause exploration"
 Parameters = SectionParameters

@@ -26,8 +26,6 @@ from .worker_metrics import (
     read_worker_metrics,
 )
 
-__all__ = ["read_configuration", "read_pipeline", "read_room", "read_worker"]
-
 _STILL_S = 15.0
 _UNKNOWN_GAP_STILL_S = 300.0
 _BAD_SHARE = 0.2

@@ -23,8 +23,6 @@ from ..detection import LAG
 from ..samples import one_series, scrape_interval_s
 from .worker_metrics import BACKLOG
 
-__all__ = ["build_timeline", "read_events"]
-
 _ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
 _MAX_LOG_LINES = 5000
 _MAX_OTHER_LINES = 1000

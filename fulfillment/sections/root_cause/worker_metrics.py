@@ -19,15 +19,6 @@ from ...clients.prometheus import Sample, Series
 from ...investigation import Investigation
 from ..samples import compute_increase, first_increase, one_series, read_range, scrape_interval_s
 
-__all__ = [
-    "BACKLOG",
-    "WorkerMetrics",
-    "draw_throughput",
-    "read_logged_reasons",
-    "read_rates",
-    "read_worker_metrics",
-]
-
 #: Real objects that wait, by Prometheus; the prefix is filled in.
 BACKLOG = 'fulfillment_artifacts_backlog_objects{origin="real",prefix="%s"}'
 
