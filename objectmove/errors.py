@@ -20,9 +20,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class MoveError(Exception):
-    """Anything that this package raises on purpose."""
+    """Anything that this package raises on purpose; IPython shows its text, no traceback."""
+
+    HEADING: ClassVar[str] = "STOPPED."
+
+    def _render_traceback_(self) -> list[str]:
+        return ["", f"■ {self.HEADING}", "", str(self), ""]
 
 
 class StoreError(MoveError):
@@ -47,6 +54,8 @@ class PlanError(MoveError):
 
 class RefusedError(MoveError):
     """A safety rule refuses. Nothing was changed."""
+
+    HEADING = "REFUSED. Nothing was changed."
 
 
 class NotApprovedError(RefusedError):

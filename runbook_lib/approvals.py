@@ -213,6 +213,7 @@ def _parse(kind: PlanKind, path: Path, blob: bytes) -> Plan:
             content=header,
             is_empty=bool(header["is_empty"]),
             way_back=str(header.get("way_back", "")),
+            reversible=bool(header.get("reversible")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PlanAlteredError(f"{path} is torn or was edited; plan again") from error
@@ -234,7 +235,9 @@ def check_use(plan: Plan, *, now: datetime) -> None:
         raise PlanAlteredError(f"{plan.path} was changed after it was planned; plan again")
     if now >= plan.expires_at:
         at = format_time(plan.expires_at)
-        raise PlanExpiredError(f"plan {plan.id} expired at {at}; plan again")
+        raise PlanExpiredError(
+            f"plan {plan.id} expired at {at}: plan again, and approve the new plan"
+        )
     if plan.trace.exists():
         raise _applied_before(plan)
 

@@ -31,13 +31,25 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class RunbookError(Exception):
-    """Anything that this package raises on purpose."""
+    """Anything that this package raises on purpose; a notebook shows its text, no traceback.
+
+    ``HEADING`` stands above the text.
+    """
+
+    HEADING: ClassVar[str] = "STOPPED."
+
+    def _render_traceback_(self) -> list[str]:
+        return ["", f"■ {self.HEADING}", "", str(self), ""]
 
 
 class UsageError(RunbookError):
     """A parameter, option or id is wrong: says which, and what is accepted."""
+
+    HEADING = "CORRECT THIS FIRST. Nothing was changed."
 
 
 class SettingsError(UsageError):
@@ -101,6 +113,8 @@ class LogDamagedError(RecordError):
 class SafetyError(RunbookError):
     """Refused by a safety rule; nothing was changed."""
 
+    HEADING = "REFUSED. Nothing was changed."
+
 
 class EnvironmentForbidsError(SafetyError):
     """Chaos, faults and drills run only in a marked local or demo environment."""
@@ -113,8 +127,7 @@ class NotApprovedError(SafetyError):
 class StoppedAtPlanError(NotApprovedError):
     """Nothing was changed: the plan waits for its approval. Not a failure of the notebook."""
 
-    def _render_traceback_(self) -> list[str]:
-        return ["", "■ STOPPED AT THE PLAN. Nothing was changed.", "", str(self), ""]
+    HEADING = "STOPPED AT THE PLAN. Nothing was changed."
 
 
 class PlanExpiredError(SafetyError):
@@ -163,7 +176,6 @@ class NotebookRunError(RunbookError):
 
 
 class ActionInterruptedError(RunbookError):
-    """Ctrl-C in the middle of a change: says what to do next, in a notebook without traceback."""
+    """Ctrl-C in the middle of a change: says what to do next."""
 
-    def _render_traceback_(self) -> list[str]:
-        return [str(self)]
+    HEADING = "INTERRUPTED."

@@ -251,20 +251,22 @@ class Investigation(Generic[S, C]):
             When a safety rule refuses; journalled.
         """
         approved = split_list(approve)
+        here = (*self._load_named_plans(), *self._plans.values(), plan)
+        known = {one.sha256: one.id for one in here}
+        if unknown := [a for a in approved if a not in known]:
+            plans = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in known.items())
+            raise NotApprovedError(
+                f"the approval {unknown[0][:12]!r}… is of none of the plans here. Approve one of "
+                f"these by its whole hash, or plan again:\n\n{plans}"
+            )
         if plan.is_empty:
             why = str(plan.summary.get("reason") or "") or "nothing to do"
             return self._record_action(plan.make_entry(ActionPhase.VERIFIED, reason=why))
         if not approved:
             raise StoppedAtPlanError(
-                f"{plan.action} on {plan.target} is planned, not done. Read the plan above. "
-                f"To carry it out, set: plan = {plan.id!r} and approve = {plan.sha256!r}"
-            )
-        here = (*self._load_named_plans(), *self._plans.values(), plan)
-        known = {one.sha256: one.id for one in here}
-        if unknown := [a for a in approved if a not in known]:
-            raise NotApprovedError(
-                f"the approval {unknown[0][:12]!r}… is of none of the plans here: "
-                f"{', '.join(f'{plan_id} = {sha256}' for sha256, plan_id in known.items())}"
+                f"{plan.action} on {plan.target} is planned, not done. Read the plan above. To "
+                f"carry it out, approve it there and run this cell again, or set:\n\n"
+                f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
             )
         if plan.sha256 not in approved:
             why = "left alone: not in this approval"

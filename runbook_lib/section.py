@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from .approvals import Plan, PlanKind
 from .errors import ClientError, UsageError
@@ -238,15 +240,25 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
     UsageError
         An unknown name or a bad value; names the parameter and lists those that exist.
     """
+    fields = section.Parameters.model_fields
     try:
         return section.Parameters.model_validate(given)
     except ValidationError as error:
         wrong = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
+            f"{'.'.join(map(str, item['loc']))}: {_explain(item, fields)}"
             for item in error.errors(include_input=False, include_url=False)
         )
-        known = ", ".join(section.Parameters.model_fields)
-        raise UsageError(f"{section.NAME}: {wrong}. Its parameters: {known}.") from None
+        raise UsageError(
+            f"{section.NAME}: {wrong}. Correct it where the parameters are set, and run again. "
+            f"They are: {', '.join(fields)}."
+        ) from None
+
+
+def _explain(item: ErrorDetails, fields: Iterable[str]) -> str:
+    if item["type"] != "extra_forbidden":
+        return item["msg"]
+    meant = get_close_matches(str(item["loc"][0]), fields, n=1)
+    return "there is no such parameter" + (f"; did you mean {meant[0]}?" if meant else "")
 
 
 def split_list(text: str) -> list[str]:

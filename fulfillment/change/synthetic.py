@@ -283,10 +283,10 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
         "prefix": prefix,
         "drill_id": p.drill_id or str(inv.incident.facts.get("drill_id") or _make_drill_id()),
         "bytes": p.count * p.object_size_kb * 1024,
-        "way_back": "4.2 removes them; they expire on their own, too",
     }
     target = f"{p.count} synthetic objects under {inv.clients.store.bucket}/{prefix}"
-    return _plan(inv, step, "create_synthetic", target, facts)
+    way_back = "4.2 removes them; they expire on their own, too"
+    return _plan(inv, step, "create_synthetic", target, facts, way_back, reversible=True)
 
 
 def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
@@ -310,21 +310,22 @@ def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
         "expired": sum(is_expired(info, inv.now()) for info in found),
         "sample": [info.key for info in found[:_SAMPLE_OF_PLAN]],
         "drills": sorted({(i.metadata or {}).get("drill-id", "DataFlow's script") for i in found}),
-        "way_back": "there is none, and none is needed: only synthetic objects go",
+        "reason": "" if found else "there is no synthetic object",
     }
     where = f"{inv.clients.store.bucket}/{{{','.join(prefixes)}}}"
     target = f"{len(found)} synthetic objects under {where}"
-    return _plan(inv, step, "revert_synthetic", target, facts, is_empty=not found)
+    way_back = "there is none, and none is needed: only synthetic objects go"
+    return _plan(inv, step, "revert_synthetic", target, facts, way_back, is_empty=not found)
 
 
-def _plan(
+def _plan(  # noqa: PLR0917
     inv: Investigation,
     step: str,
     action: str,
     target: str,
     facts: dict[str, Json],
-    *,
-    is_empty: bool = False,
+    way_back: str,
+    **how: bool,
 ) -> Plan:
     return write_plan(
         inv.incident.folder / "plans",
@@ -333,9 +334,10 @@ def _plan(
         step=step,
         action=action,
         target=target,
-        is_empty=is_empty,
         now=inv.now(),
         facts=facts,
+        way_back=way_back,
+        **how,
     )
 
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from runbook_lib.model import Json, Observed
+from runbook_lib.exit_codes import ExitCode
+from runbook_lib.model import Json, Observed, Status
 from runbook_lib.run.documents import Document, Part
+from runbook_lib.show.text import count_of, format_bytes
 
 
 class CheckDocument(Document):
     """``check``: what is reachable, with which permissions, clock skew and versions."""
 
     readings: tuple[Observed, ...]
+
+    @property
+    def answer(self) -> str:
+        """Whether all is as it should, else what is not."""
+        bad = [f"{r.step} {r.reason}" for r in self.readings if r.status is not Status.OK]
+        return ": ".join([super().answer, *(["; ".join(bad)] if bad else [])])
 
 
 class PlanDocument(Document):
@@ -38,6 +46,20 @@ class PlanDocument(Document):
     effect: tuple[dict[str, Json], ...] = ()
     effect_reason: str = ""
 
+    @property
+    def answer(self) -> str:
+        """How much would change; nothing did."""
+        much = f"{count_of(self.objects, 'object')}, {format_bytes(self.bytes)}"
+        if self.apply:
+            return f"Planned, nothing was changed: {much}"
+        return ": ".join(["There is nothing to do", *([self.reason] if self.reason else [])])
+
+    @property
+    def to_paste(self) -> tuple[tuple[str, str], ...]:
+        """The one command."""
+        words = f"To carry it out before {self.expires_at}, paste:"
+        return ((words, self.apply),) if self.apply else ()
+
 
 class ApplyDocument(Document):
     """``apply``, ``resume`` and ``undo``; ``already`` are those of ``moved`` that a look found.
@@ -57,6 +79,17 @@ class ApplyDocument(Document):
     stopped: str = ""
     way_on: tuple[str, ...] = ()
 
+    @property
+    def answer(self) -> str:
+        """How many moved, and whether that is all."""
+        done = self.exit_code is ExitCode.OK
+        return f"{'Done' if done else 'NOT ALL DONE'}: {count_of(self.moved, 'object')} moved"
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The way on; after all was done, the proof."""
+        return self.way_on or (f"runbook verify {self.plan}",)
+
 
 class SettleDocument(Document):
     """``settle``: how many rows a person's word settled, and how many are left."""
@@ -66,6 +99,11 @@ class SettleDocument(Document):
     not_taken: int
     left: int
     way_on: tuple[str, ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """How many are settled."""
+        return f"{count_of(self.taken + self.not_taken, 'object')} settled, {self.left} left"
 
 
 class VerifyDocument(Document):
@@ -87,6 +125,16 @@ class VerifyDocument(Document):
     way_on: tuple[str, ...] = ()
     detail: dict[str, Json] = Field(default_factory=dict)
 
+    @property
+    def answer(self) -> str:
+        """Whether the whole plan is proven."""
+        proven = self.in_place + self.gone_after_landed
+        told = [f"{count_of(proven, 'object')} where planned"]
+        names = ("unproven", "waiting", "changed_by_others", "lost", "duplicated")
+        told += [f"{n} {name.replace('_', ' ')}" for name in names if (n := getattr(self, name))]
+        word = "Proven" if self.exit_code is ExitCode.OK else "NOT PROVEN"
+        return f"{word}: {', '.join(told)}"
+
 
 class ChaosDocument(Document):
     """``chaos``: numbers of synthetic objects. ``kept`` are not proven synthetic and stay."""
@@ -97,6 +145,15 @@ class ChaosDocument(Document):
     expired: int = 0
     drills: dict[str, int] = Field(default_factory=dict)
     failed: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def answer(self) -> str:
+        """What was made, removed, or is there."""
+        there = sum(self.drills.values()) - self.created
+        counts = {"made": self.created, "removed": self.removed, "there": there}
+        counts |= {"kept": self.kept, "expired": self.expired, "failed": len(self.failed)}
+        told = [f"{n} {word}" for word, n in counts.items() if n]
+        return f"Synthetic objects: {', '.join(told) or 'none'}"
 
 
 class NotifyTimes(Part):
@@ -140,3 +197,10 @@ class DrillDocument(Document):
     reverted: bool
     report: str
     error: str = ""
+
+    @property
+    def answer(self) -> str:
+        """Whether it passed, and what it did not show."""
+        missed = [o.name for o in self.objectives if not o.met]
+        end = "passed" if self.exit_code is ExitCode.OK else "FAILED"
+        return ": ".join([f"Drill {self.scenario} {end}", *([", ".join(missed)] if missed else [])])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..exit_codes import ExitCode
-from ..model import Finding, Json, Observed, Timestamp, Verdict
+from ..model import CauseStatus, Finding, Json, Observed, Status, Timestamp, Verdict
+from ..show.text import VERDICT_WORDS, count_of
 
 
 class Part(BaseModel):
@@ -26,6 +27,21 @@ class Document(Part):
     incident: str | None = None
     verdict: Verdict | None = None
     exit_code: ExitCode
+
+    @property
+    def answer(self) -> str:
+        """What a person wants to know first, in one line."""
+        return VERDICT_WORDS[self.verdict] if self.verdict else ""
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What to type next."""
+        return ()
+
+    @property
+    def to_paste(self) -> tuple[tuple[str, str], ...]:
+        """What each plan would do, and the command that approves it."""
+        return ()
 
     def to_json(self) -> str:
         """Return the document as indented JSON."""
@@ -63,6 +79,20 @@ class InvestigateDocument(Document):
     unknown: tuple[UnknownStep, ...]
     notebooks: tuple[NotebookResult, ...]
     report: str
+    next: str = ""
+
+    @property
+    def answer(self) -> str:
+        """The verdict, and the causes or else the first signs."""
+        causes = [f for f in self.causes if f.status is CauseStatus.SUPPORTED]
+        signs = [f"{r.step} {r.reason}" for r in self.readings if r.status is Status.BREACH]
+        why = [f"{f.name}: {f.reason}" for f in causes] or signs[:2]
+        return ". ".join([super().answer, *why])
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The next one."""
+        return (self.next,) if self.next else ()
 
 
 class RunDocument(Document):
@@ -72,6 +102,18 @@ class RunDocument(Document):
     plans: tuple[dict[str, Json], ...]
     report: str
 
+    @property
+    def answer(self) -> str:
+        """How each notebook ended."""
+        words = {"stopped_at_plan": "stopped at the plan, nothing was changed"}
+        ended = (f"{n.notebook}: {words.get(n.status, n.status)}" for n in self.notebooks)
+        return "; ".join([super().answer, *ended]).removeprefix("; ")
+
+    @property
+    def to_paste(self) -> tuple[tuple[str, str], ...]:
+        """Each plan that has something to do."""
+        return tuple((f"{p['step']} {p['what']}", p["apply"]) for p in self.plans if p["apply"])
+
 
 class ReportDocument(Document):
     """``report`` and ``verify-report``."""
@@ -79,3 +121,8 @@ class ReportDocument(Document):
     report: str
     problems: tuple[str, ...] = ()
     newer: tuple[str, ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """Whether something was altered."""
+        return f"{count_of(len(self.problems), 'problem')} found" if self.problems else "Done"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..errors import UsageError
 from ..exit_codes import ExitCode, compute_exit_code
@@ -13,6 +13,7 @@ from ..redact import Redactor
 from ..report import write_outputs
 from ..section import Sections, check_parameters
 from ..settings import Settings
+from ..show.tables import tabulate_plans
 from .documents import InvestigateDocument, NotebookResult, RunDocument, UnknownStep
 from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 
@@ -184,17 +185,13 @@ def _exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode
     return ExitCode.OK if verdict is None else compute_exit_code(verdict)
 
 
-def _plans(incident: Incident, first: int) -> list[dict[str, Json]]:
-    return [
-        {
-            "step": action.step,
-            "plan": plan,
-            "sha256": action.result["sha256"],
-            "action": action.action,
-            "target": action.target,
-        }
-        for plan, action in incident.journal.view().list_plans(after=first).items()
-    ]
+def _plans(incident: Incident, first: int) -> Iterator[dict[str, Json]]:
+    """Yield what was planned past an entry; ``apply`` is the command that approves a plan."""
+    for row in tabulate_plans(incident.journal.view(), after=first).rows:
+        section, plan = row["step"].partition(".")[0].zfill(2), row["plan"]
+        named = f"runbook run {section} --incident {incident.id} -p plan={plan}"
+        is_open = row["status"] == "planned"
+        yield {**row, "apply": f"{named} -p approve={row['sha256']}" if is_open else ""}
 
 
 def _to_results(runs: Iterable[NotebookRun]) -> tuple[NotebookResult, ...]:

@@ -1,62 +1,90 @@
-"""Documents for people: tables on a terminal. Text from outside is never markup."""
+"""Documents for people: answer and next command, then tables. Text from outside is no markup."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ..model import CauseStatus, Finding, Observed
-from ..show.tables import Table, get_tone, say_value, tabulate_findings
-from ..show.text import format_value
+from ..exit_codes import ExitCode
+from ..model import CauseStatus, Observed, Status
+from ..show.tables import SCORE, Table, get_tone, say_value, tabulate_findings, tabulate_readings
+from ..show.text import visible
 from .documents import Document
 
 _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
-_SKIPPED = {"schema", "at", "exit_code", "verdict", "incident", "detail"}
+_SKIPPED = {"schema", "at", "exit_code", "verdict", "unknown", "detail", "apply", "next"}
+_COLUMNS = {
+    "notebooks": ("notebook", "status", "error"),
+    "plans": ("step", "status", "what", "how_many", "why"),
+}
+#: How most notebooks end: the answer says it.
+_SAID = ("done", "stopped_at_plan")
+_PATHS = ("path", "report", "incident")
+_HASH = re.compile(r"\b[0-9a-f]{64}$")
+_WIDTH = 76
 
 
 def print_document(document: Document, console: Console) -> None:
-    """Print a document as tables, its verdict and its paths last."""
-    values = document.model_dump(by_alias=True)
-    for name, value in values.items():
+    """Print a document: its answer, what to type next, tables, paths; a plan's line to paste last.
+
+    Notes
+    -----
+    A hash has a line of its own, and what is to be pasted is never broken but by a backslash.
+    """
+    by_code = {ExitCode.OK: "ok", ExitCode.REFUSED: "refused"}
+    tone, icon = get_tone(document.verdict or by_code.get(document.exit_code, "failed"))
+    if document.answer:
+        _print(console, f"{icon} {document.answer}", style=_STYLES[tone])
+    for command in document.commands:
+        _print(console, f"\n  {_wrap(command)}\n")
+    dumped = document.model_dump(by_alias=True)
+    values = {n: v for n, v in dumped.items() if n not in _SKIPPED and v != document.commands}
+    for name, value in sorted(values.items(), key=lambda item: item[0] in _PATHS):
         if name == "readings":
-            console.print(_to_rich(_tabulate_readings(getattr(document, name))))
+            readings: tuple[Observed, ...] = getattr(document, name)
+            odd = [r for r in readings if r.status is not Status.OK]
+            console.print(_to_rich(tabulate_readings(odd)))
+            fine = ", ".join(r.step for r in readings if r not in odd)
+            _print(console, f"ok: {fine or 'none'}")
         elif name == "causes":
-            open_ = (f for f in getattr(document, name) if _is_open(f))
-            console.print(_to_rich(tabulate_findings(open_, "Causes")))
+            found = [f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED]
+            rows = tabulate_findings(found, "Causes").rows
+            console.print(_to_rich(Table("Causes", rows, ("cause", "status", SCORE, "why"))))
         elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
-            console.print(_to_rich(Table(name, value)))
-        elif name not in _SKIPPED and value not in (None, "", [], (), {}):
-            console.print(Text(f"{name}: {say_value(value)}"), soft_wrap=True)
-    if document.incident:
-        console.print(Text(f"incident: {document.incident}"))
-    if document.verdict is not None:
-        style = _STYLES[get_tone(document.verdict)[0]]
-        console.print(Text(f"verdict: {document.verdict}", style=f"bold {style}"))
+            rows = [row for row in value if row.get("status") not in _SAID]
+            if rows:
+                table = Table(name.replace("_", " "), rows, _COLUMNS.get(name, ()))
+                console.print(_to_rich(table))
+        elif isinstance(value, list | tuple) and value:
+            _print(console, "\n".join([f"{name.replace('_', ' ')}:", *map(str, value)]))
+        elif value not in (None, "", [], (), {}):
+            between = "\n" if _HASH.search(str(value)) else " "
+            _print(console, f"{name.replace('_', ' ')}:{between}{say_value(value, name)}")
+    for words, command in document.to_paste:
+        _print(console, f"\n{words}\n\n  {_wrap(command)}")
 
 
-def _is_open(finding: Finding) -> bool:
-    return finding.status is not CauseStatus.REFUTED
+def _print(console: Console, text: str, *, style: str = "") -> None:
+    console.print(Text(visible(text), style=style), soft_wrap=True)
 
 
-def _tabulate_readings(readings: Iterable[Observed]) -> Table:
-    rows = [
-        {
-            "step": r.step,
-            "status": str(r.status),
-            "what": r.name,
-            "value": "" if r.value is None else format_value(r.value, r.unit),
-            "why": r.reason,
-        }
-        for r in readings
-    ]
-    return Table("Readings", rows, ("step", "status", "what", "value", "why"))
+def _wrap(command: str) -> str:
+    """Return a command as lines that a shell takes as one; a hash stands on its own."""
+    lines = [""]
+    for part in re.split(r" (?=-)", command):
+        if _HASH.search(part) or len(lines[-1]) + len(part) > _WIDTH:
+            lines.append(part)
+        else:
+            lines[-1] = f"{lines[-1]} {part}".strip()
+    return " \\\n  ".join(lines)
 
 
 def _to_rich(table: Table) -> RichTable:
-    shown = RichTable(title=table.caption, title_justify="left")
+    shown = RichTable(title=table.caption, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in table.names:
         shown.add_column(name.replace("_", " "), overflow="fold")
     for cells in table.iter_cells():
@@ -68,6 +96,6 @@ def _to_rich(table: Table) -> RichTable:
 
 def _to_cell(name: str, text: str) -> Text:
     if name != "status":
-        return Text(text)
+        return Text(visible(text))
     tone, icon = get_tone(text)
     return Text(f"{icon} {text}", style=_STYLES[tone])

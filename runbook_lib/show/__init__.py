@@ -6,11 +6,11 @@ from typing import Any
 
 _HOMES = {
     "confirm": "widgets.Confirmation",
-    "file_link": "incident_overview.FileLink",
+    "file_link": "incident_overview.file_link",
     "form": "widgets.Form",
     "live": "widgets.LiveView",
     "overview": "incident_overview.overview",
-    "plan_table": "widgets.PlanTable",
+    "plans": "display.plans",
     "plot_reading": "plots.plot_reading",
     "take_back": "widgets.TakeBack",
     "write_down": "widgets.Writing",

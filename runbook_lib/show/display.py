@@ -1,4 +1,4 @@
-"""How a notebook shows a reading, a conclusion, an action and a plan: one card, two renderings."""
+"""How a notebook shows readings, conclusions, actions and plans: one card, two renderings."""
 
 from __future__ import annotations
 
@@ -13,30 +13,36 @@ from markupsafe import Markup
 from .. import investigation
 from ..approvals import Plan
 from ..investigation import C, S
-from ..model import ActionEntry, CauseStatus, Conclusion, Reading
+from ..model import ActionEntry, ActionPhase, CauseStatus, Conclusion, Reading
 from ..section import SectionModule
 from .progress import make_bars
-from .tables import Table, get_tone, pill, tabulate_facts, tabulate_findings
-from .text import VERDICT_WORDS, clip, format_value, safe, visible
+from .tables import Table, get_tone, pill, tabulate_facts, tabulate_findings, tabulate_plans
+from .text import VERDICT_WORDS, clip, count_of, format_value, safe, visible
 
 _SHOWN_ROWS = 20
 _SHOWN_EVENTS = 60
 _LONGEST = 8_000
-_FOLD = Markup("<details><summary>text</summary><pre>{}</pre></details>")
+_FOLD = Markup("<details><summary>{}</summary><pre>{}</pre></details>")
 # What an action is, which its heading says already.
-_IDENTITY = {"action", "plan", "sha256", "step", "target", "way_back", "reason"}
+_IDENTITY = {"action", "plan", "sha256", "step", "target", "way_back", "reason", "expires_at"}
+_NEXT = {
+    ActionPhase.APPLIED: "Next: run the next cell. It reads the world again; it must say verified.",
+    ActionPhase.VERIFIED: "Next: the next plan of the table above; after the last, “Look again”.",
+    ActionPhase.FAILED: "Next: read why. Do not plan again before you know what stands where.",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What is shown of one thing.
+    """What is shown of one thing; a notebook shows it by itself.
 
     Attributes
     ----------
     status : a word that becomes a pill; empty: none
     heading, text : the first line, its beginning in bold
     lines : under it; an empty one is left out
-    code : to be copied
+    link : an address and the words to click
+    code : to be copied, behind a fold in HTML
     long_text : behind a fold, and in HTML alone
     """
 
@@ -44,6 +50,7 @@ class Card:
     text: str = ""
     status: str = ""
     lines: tuple[str, ...] = ()
+    link: tuple[str, str] | None = None
     tables: tuple[Table, ...] = ()
     code: str = ""
     long_text: str = ""
@@ -53,6 +60,7 @@ class Card:
         status = f"{get_tone(self.status)[1]} {self.status} · " if self.status else ""
         parts = [f"{status}{self.heading} {self.text}".strip()]
         parts += [f"  {line}" for line in self.lines if line]
+        parts += [f"  {self.link[1]}: {self.link[0]}"] if self.link else []
         parts += [table.to_text() for table in self.tables if not table.is_folded]
         parts += [f"  {line}" for line in self.code.splitlines()]
         return visible(clip("\n".join(part for part in parts if part), _LONGEST))
@@ -60,14 +68,19 @@ class Card:
     def to_html(self) -> Markup:
         """Return HTML; everything escaped."""
         first = (pill(self.status) if self.status else "", safe(self.heading), safe(self.text))
+        link = Markup('<p><a href="{}" target="_blank">{}</a></p>')
         parts = [
             Markup("<p style='margin:0'>{} <b>{}</b> {}</p>").format(*first) if any(first) else "",
             *(Markup("<p style='margin:2px 0'>{}</p>").format(safe(t)) for t in self.lines if t),
+            link.format(*map(safe, self.link)) if self.link else "",
             *(table.to_html() for table in self.tables),
-            Markup("<pre>{}</pre>").format(safe(self.code, 6_000)) if self.code else "",
-            _FOLD.format(safe(self.long_text, 6_000)) if self.long_text else "",
+            _FOLD.format("for the parameters cell", safe(self.code, 6_000)) if self.code else "",
+            _FOLD.format("text", safe(self.long_text, 6_000)) if self.long_text else "",
         ]
         return Markup("<div>{}</div>").format(Markup("").join(parts))
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return {"text/html": str(self.to_html()), "text/plain": self.to_text()}
 
 
 def describe(thing: Any) -> Card:
@@ -75,25 +88,30 @@ def describe(thing: Any) -> Card:
     return next(make for kind, make in _CARDS.items() if isinstance(thing, kind))(thing)
 
 
+def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
+    """Return one table of some plans: what, how many, the short hash, where each stands."""
+    table = tabulate_plans(inv.journal, only=[plan.id for plan in made])
+    waiting = sum(row["status"] == "planned" for row in table.rows)
+    text = f"{count_of(waiting, 'plan')} to approve, each below. Nothing was changed."
+    return Card(text=text, tables=(table,))
+
+
 def _describe_reading(reading: Reading) -> Card:
     value = format_value(reading.value, reading.unit)
     breach = f" (breach when {reading.threshold})" if reading.threshold else ""
-    caption = f"{reading.step} {reading.name}: {min(len(reading.rows), _SHOWN_ROWS)} of "
+    shown, rows = reading.rows[:_SHOWN_ROWS], count_of(len(reading.rows), "row")
+    caption = f"{reading.step} {reading.name}: "
+    caption += rows if len(shown) == len(reading.rows) else f"{len(shown)} of {rows}"
     tables = [
-        Table(
-            f"{caption}{len(reading.rows)} rows",
-            reading.rows[:_SHOWN_ROWS],
-            reading.columns,
-            is_folded=not reading.columns,
-        )
-    ] * bool(reading.rows)
-    facts = tabulate_facts(reading.facts, f"{reading.step}: details", is_folded=True)
+        Table(caption, shown, reading.columns, is_folded=not reading.columns),
+        tabulate_facts(reading.facts, f"{reading.step}: details", is_folded=True),
+    ]
     return Card(
         f"{reading.step} {reading.name}:",
         f"{value}{breach}",
         str(reading.status),
         (reading.reason, f"read {reading.observed_at:%Y-%m-%d %H:%M:%SZ} from {reading.source}"),
-        (*tables, *([facts] if facts.rows else [])),
+        tables=tuple(table for table in tables if table.rows),
         long_text=reading.text,
     )
 
@@ -103,13 +121,13 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
     missing = ", ".join(conclusion.unknown_steps)
     refuted = [f for f in conclusion.findings if f.status is CauseStatus.REFUTED]
     others = [f for f in conclusion.findings if f not in refuted]
+    events = conclusion.timeline[-_SHOWN_EVENTS:]
+    happened = f"What happened, UTC: the last {len(events)} of {len(conclusion.timeline)}"
     tables = [
         tabulate_findings(others, "Causes, the most supported first"),
         tabulate_findings(refuted, f"{len(refuted)} refuted", is_folded=True),
+        Table(happened, list(map(asdict, events)), is_folded=True),
     ]
-    if events := conclusion.timeline[-_SHOWN_EVENTS:]:
-        caption = f"What happened, UTC: the last {len(events)} of {len(conclusion.timeline)}"
-        tables.append(Table(caption, list(map(asdict, events)), is_folded=True))
     return Card(
         f"{VERDICT_WORDS[conclusion.verdict]}:",
         conclusion.summary,
@@ -118,56 +136,60 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
             *(f"{f.words or f.name} → {f.next_step}" for f in supported),
             f"Could not be read: {missing}" if missing else "",
         ),
-        tuple(table for table in tables if table.rows),
+        tables=tuple(table for table in tables if table.rows),
     )
 
 
 def _describe_action(entry: ActionEntry) -> Card:
-    facts = tabulate_facts(
-        {k: v for k, v in entry.result.items() if k not in _IDENTITY}, "What came of it"
-    )
+    if entry.action == "none":  # without anything done there is nothing to take back
+        return Card(entry.step, entry.reason, "nothing to do")
+    facts = {k: v for k, v in entry.result.items() if k not in _IDENTITY}
+    table = tabulate_facts(facts, "What came of it", is_folded=True)
     way_back = entry.undo or ("" if entry.reversible else "there is none: this cannot be undone")
-    # without anything done there is nothing to take back
-    has_way = way_back and entry.action != "none"
     return Card(
         entry.step,
         f"{entry.action} on {entry.target}",
         str(entry.phase),
-        (entry.reason, f"Way back: {way_back}" if has_way else ""),
-        (facts,) if facts.rows else (),
+        (entry.reason, f"Way back: {way_back}" if way_back else "", _NEXT.get(entry.phase, "")),
+        tables=(table,) if table.rows else (),
     )
 
 
 def _describe_plan(plan: Plan) -> Card:
     if plan.is_empty:
         why = plan.summary.get("reason") or plan.target
-        return Card(plan.step, f"Nothing to do. {why}", "planned")
-    facts = {k: v for k, v in plan.summary.items() if k not in ("action", "target")}
-    facts.setdefault("way_back", plan.way_back or "there is none")
-    tables = [tabulate_facts(facts, "What would happen")]
-    if objects := [row.to_json() for row in islice(plan.rows, _SHOWN_ROWS)]:
-        caption = f"The first {len(objects)} objects; show.plan_table(plan) pages through all"
-        tables.append(Table(caption, objects, is_folded=True))
+        return Card(plan.step, f"Nothing to do. {why}", "nothing to do")
+    facts = {k: v for k, v in plan.summary.items() if k not in _IDENTITY}
+    short = {k: v for k, v in facts.items() if not isinstance(v, list | dict) or k == "excluded"}
+    more = {k: v for k, v in facts.items() if k not in short}
+    short["way_back"] = plan.way_back or "there is none"
+    objects = [row.to_json() for row in islice(plan.rows, _SHOWN_ROWS)]
+    tables = (
+        tabulate_facts(short, "What would happen"),
+        tabulate_facts(more, "more of it", is_folded=True),
+        Table(f"the first {count_of(len(objects), 'object')}", objects, is_folded=True),
+    )
+    until = f"Nothing was changed. The plan may be approved until {plan.expires_at:%H:%M:%SZ}."
     return Card(
         plan.step,
         f"{plan.action} on {plan.target}",
         "planned",
-        ("Nothing was changed. To carry it out, confirm it below, or set in the parameters cell:",),
-        tuple(tables),
-        f"plan = {plan.id!r}\napprove = {plan.sha256!r}",
+        (str(plan.summary.get("reason") or ""), until),
+        tables=tuple(table for table in tables if table.rows),
+        code=f"plan = {plan.id!r}\napprove = {plan.sha256!r}",
     )
 
 
 def _describe_investigation(inv: investigation.Investigation[Any, Any]) -> Card:
     facts = {
-        "incident": inv.incident.id,
         "opened": inv.incident.facts.get("opened_at"),
         "journal entries": len(inv.incident.journal.read()),
         "environment": inv.settings.runbook_environment,
         "ticket": inv.ticket_id or "none",
         "folder": str(inv.incident.folder),
     }
-    return Card(inv.section.TITLE, tables=(tabulate_facts(facts, "This incident"),))
+    table = tabulate_facts(facts, "This incident", is_folded=True)
+    return Card(inv.section.TITLE, f"on incident {inv.incident.id}", tables=(table,))
 
 
 _CARDS: dict[type, Callable[[Any], Card]] = {

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-
-from markupsafe import Markup
 
 from ..errors import RunbookError
 from ..investigation import Investigation
 from ..model import CauseStatus, Json, Verdict
 from ..record.incident import Incident, list_incidents
+from .display import Card
 from .tables import Table
-from .text import safe, visible
+from .text import format_bytes
 
 _NEXT = {
     "": ("02_signals_detection", "Is there an incident? Read the signals."),
@@ -30,32 +27,7 @@ _NEXT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """What is open, and where to go."""
-
-    incidents: tuple[Mapping[str, Json], ...]
-    last_drill: Mapping[str, Json]
-    next_notebook: str
-    why: str
-
-    def _repr_html_(self) -> str:
-        link = Markup('<p><b>{}</b> Go to <a href="{}.ipynb">{}</a>.</p>').format(
-            safe(self.why), self.next_notebook, self.next_notebook
-        )
-        return str(Markup("").join([link, *(table.to_html() for table in self._tables)]))
-
-    def __repr__(self) -> str:
-        first = f"{self.why} Go to {self.next_notebook}."
-        return visible("\n".join([first, *(table.to_text() for table in self._tables)]))
-
-    @property
-    def _tables(self) -> tuple[Table, Table]:
-        drill = [self.last_drill] if self.last_drill else []
-        return Table("The newest incidents", self.incidents), Table("The last drill", drill)
-
-
-def overview(inv: Investigation) -> Overview:
+def overview(inv: Investigation) -> Card:
     """Return what is open, how the last drill went, and where to go next. Only reads."""
     home = inv.incident.folder.parent
     found: list[dict[str, Json]] = []
@@ -73,10 +45,11 @@ def overview(inv: Investigation) -> Overview:
                 "drill": bool(facts.get("drill")),
             }
         )
-    drills = [row for row in found if row["drill"]]
     notebook, why = _NEXT.get(_read_state(inv), _NEXT[""])
-    incidents = tuple(row for row in found if not row["drill"])[:5]
-    return Overview(incidents, drills[0] if drills else {}, notebook, why)
+    drills = [row for row in found if row["drill"]][:1]
+    newest = [row for row in found if not row["drill"]][:5]
+    tables = (Table("The newest incidents", newest), Table("The last drill", drills))
+    return Card(why, link=(f"{notebook}.ipynb", f"Go to {notebook}"), tables=tables)
 
 
 def _read_state(inv: Investigation) -> str:
@@ -86,19 +59,8 @@ def _read_state(inv: Investigation) -> str:
     return "caused" if verdict is Verdict.INCIDENT and supported else str(verdict or "")
 
 
-@dataclass(frozen=True, slots=True)
-class FileLink:
-    """A file of the incident folder, as a link where the notebook can reach it."""
-
-    path: Path
-
-    def _repr_html_(self) -> str:
-        href = os.path.relpath(self.path).replace(os.sep, "/")
-        return str(
-            Markup(
-                '<p><a href="{}" target="_blank">{}</a> ({} bytes)</p><p><code>{}</code></p>'
-            ).format(safe(href), self.path.name, self.path.stat().st_size, safe(self.path))
-        )
-
-    def __repr__(self) -> str:
-        return visible(f"{self.path} ({self.path.stat().st_size} bytes)")
+def file_link(path: Path) -> Card:
+    """Return a file of the incident folder, as a link where the notebook can reach it."""
+    href = os.path.relpath(path).replace(os.sep, "/")
+    size = format_bytes(path.stat().st_size)
+    return Card(lines=(str(path),), link=(href, f"{path.name} ({size})"))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from markupsafe import Markup
 
-from ..model import CauseStatus, Finding, Json
-from .text import format_bytes, format_value, safe
+from ..model import CauseStatus, Finding, Json, Observed
+from ..record.journal import JournalView, order_of
+from .text import count_of, format_bytes, format_value, safe
 
 # background, text; every pair has a contrast over 7:1, in light and dark surroundings alike
 _PILLS = {
@@ -33,12 +34,17 @@ _TONES = {
     "mitigated": ("unsure", "!"),
     "not_fixed": ("bad", "✖"),
     "planned": ("plain", "■"),
+    "nothing to do": ("plain", "○"),
     "approved": ("plain", "▸"),
     "applied": ("plain", "▸"),
     "verified": ("good", "✓"),
     "refused": ("unsure", "!"),
     "failed": ("bad", "✖"),
 }
+#: The heading of a finding's score, with its scale.
+SCORE = "score (−1 to 1)"
+#: So much of a plan's hash is shown, and typed to approve it.
+SHORT_HASH = 8
 _PILL_COLUMNS = ("status", "phase", "verdict")
 _CELL = "text-align:left;vertical-align:top;"
 _LONG = f"{_CELL}overflow-wrap:anywhere;max-width:28rem"
@@ -131,14 +137,61 @@ def tabulate_findings(
         {
             "cause": str(f.name),
             "status": str(f.status),
-            "score": f.score,
-            "evidence": ", ".join(f.evidence),
-            "reason": f.reason,
+            SCORE: f"{f.score:+.2f}",
+            "why": f.reason,
             "next_step": f.next_step,
         }
         for f in sorted(findings, key=lambda f: (order.index(f.status), -f.score))
     ]
     return Table(caption, rows, is_folded=is_folded)
+
+
+def tabulate_readings(readings: Iterable[Observed]) -> Table:
+    """Return readings as a table: one line for each step."""
+    rows = [
+        {
+            "step": r.step,
+            "status": str(r.status),
+            "what": r.name if r.value is None else f"{r.name}: {format_value(r.value, r.unit)}",
+            "why": r.reason,
+        }
+        for r in readings
+    ]
+    return Table("Readings", rows, ("step", "status", "what", "why"))
+
+
+def tabulate_plans(journal: JournalView, *, after: int = 0, only: Collection[str] = ()) -> Table:
+    """Return plans as a table: what each would change, how much, its short hash, where it stands.
+
+    Parameters
+    ----------
+    after : only plans past this entry of the journal
+    only : ids of plans; empty: all
+
+    Returns
+    -------
+    Rows of ``step status what how_many hash why``; and, not shown, ``plan sha256 action target``.
+    """
+    phases = {a.result.get("plan"): str(a.phase) for _, a in journal.actions}
+    phases |= {p: "nothing to do" for p, a in journal.list_plans().items() if a.result["is_empty"]}
+    rows = []
+    for plan, entry in journal.list_plans(after=after).items():
+        facts, is_empty = entry.result, phases[plan] == "nothing to do"
+        count, size_bytes = facts.get("objects"), facts.get("bytes", 0)
+        much = "1" if count is None else f"{count_of(count, 'object')}, {format_bytes(size_bytes)}"
+        row = {
+            "step": entry.step,
+            "status": phases[plan],
+            "what": "" if is_empty else f"{entry.action} on {entry.target}",
+            "how_many": "" if is_empty else much,
+            "hash": "" if is_empty else facts["sha256"][:SHORT_HASH],
+            "why": facts.get("reason") or "",
+        }
+        named = {"plan": plan, "sha256": facts["sha256"]}
+        if not only or plan in only:
+            rows.append({**row, **named, "action": entry.action, "target": entry.target})
+    rows.sort(key=lambda row: order_of(row["step"]))
+    return Table("Plans", rows, ("step", "status", "what", "how_many", "hash", "why"))
 
 
 def say_value(value: Json, name: str = "") -> str:
@@ -173,38 +226,19 @@ def get_tone(word: str) -> tuple[str, str]:
 
 
 def page_of_plan(
-    rows: Iterable[Mapping[str, Json]],
-    *,
-    page: int = 1,
-    page_rows: int = 200,
-    contains: str = "",
-    sort_by: str = "",
-    descending: bool = False,
+    rows: Iterable[Mapping[str, Json]], *, page: int = 1, page_rows: int = 200, contains: str = ""
 ) -> tuple[list[Mapping[str, Json]], int]:
-    """Return one page of a plan's rows and the number of rows that match.
+    """Return one page of a plan's rows, from 1, and the number of rows that match.
 
     Parameters
     ----------
-    rows : streamed; only one page is kept unless ``sort_by`` needs all that match
-    page : from 1
+    rows : streamed; only one page is kept
     contains : only rows whose key or order holds this text
-    sort_by : a column; empty: the plan's own order (by key)
     """
     wanted = contains.casefold()
-    matching = (
-        row
-        for row in rows
-        if wanted in f"{row.get('key', '')} {row.get('order_id', '')}".casefold()
-    )
-    start = (page - 1) * page_rows
-    if sort_by:
-        ordered = sorted(
-            matching,
-            key=lambda r: (r.get(sort_by) is None, _sort_key(r.get(sort_by))),
-            reverse=descending,
-        )
-        return ordered[start : start + page_rows], len(ordered)
-    before = sum(1 for _ in islice(matching, start))
+    texts = ((row, f"{row.get('key', '')} {row.get('order_id', '')}") for row in rows)
+    matching = (row for row, text in texts if wanted in text.casefold())
+    before = sum(1 for _ in islice(matching, (page - 1) * page_rows))
     shown = list(islice(matching, page_rows))
     return shown, before + len(shown) + sum(1 for _ in matching)
 
@@ -217,8 +251,3 @@ def _to_cell(name: str, text: str) -> Markup:
 def _style(text: str) -> str:
     """A short word is never cut in two; a long one may be, anywhere."""
     return _SHORT if len(text) <= _SHORT_CHARACTERS else _LONG
-
-
-def _sort_key(value: Json) -> tuple[int, float, str]:
-    is_number = isinstance(value, int | float)
-    return (0, float(value), "") if is_number else (1, 0.0, str(value))

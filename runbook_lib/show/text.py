@@ -54,6 +54,11 @@ def safe(value: object, limit: int = 2_000) -> Markup:
     return value if isinstance(value, Markup) else escape(visible(clip(str(value), limit)))
 
 
+def count_of(number: int, noun: str) -> str:
+    """Write a number of things, such as ``1 row`` or ``1,204 rows``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def format_bytes(size_bytes: float) -> str:
     """Write a size for people, such as ``1.4 MiB``."""
     for unit in ("B", "KiB", "MiB"):

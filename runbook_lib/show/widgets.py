@@ -6,8 +6,10 @@ table or a sentence, and the notebook goes on.
 
 from __future__ import annotations
 
+import ast
+import re
 import threading
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
@@ -20,15 +22,18 @@ from ..approvals import Plan
 from ..errors import RunbookError
 from ..investigation import Investigation
 from ..model import Reading
-from ..section import SectionModule, split_list
+from ..section import SectionModule, check_parameters, split_list
 from .display import Card, describe
-from .tables import Table, page_of_plan
-from .text import format_value, safe
+from .tables import SHORT_HASH, Table, page_of_plan
+from .text import count_of, format_value, safe
 
 _BOUNDS = {"ge": "at least", "gt": "over", "le": "at most", "lt": "under"}
 _PAGE_ROWS = 200
 _COLUMNS = ("key", "order_id", "age_start", "size_bytes", "to")
-_SHORT = 8
+#: Parameters of one step are described so, and stand behind a fold.
+_OF_ONE_STEP = re.compile(r"\d\.\d")
+#: How papermill heads the cell that it puts after the parameters.
+_INJECTED = "# Parameters"
 
 
 class _Widget:
@@ -56,27 +61,40 @@ class Form(_Widget):
     section : a module of ``fulfillment.sections``
     namespace : where the parameters are variables: ``globals()`` in a notebook. Pressing "Use
         these" writes the checked values there, and nothing else does
+
+    Raises
+    ------
+    UsageError
+        When a value is wrong, or the parameters cell, or the one that papermill put after it, sets
+        a name that is no parameter.
     """
 
     def __init__(self, section: SectionModule, namespace: MutableMapping[str, Any]) -> None:
         self._section, self._namespace = section, namespace
+        fields = section.Parameters.model_fields
+        unknown = _list_set_names(namespace.get("In", ())) - fields.keys()
+        check_parameters(section, {**dict.fromkeys(unknown), **self.values})
         self._fields: dict[str, Any] = {}
         self._errors: dict[str, Any] = {}
-        rows = []
-        for name, info in section.Parameters.model_fields.items():
-            self._fields[name] = _make_widget(name, info, self.values.get(name))
+        shown: list[Any] = []
+        folded: list[Any] = []
+        for name, info in fields.items():
+            self._fields[name] = _make_widget(name, info, self.values[name])
             self._errors[name] = widgets.HTML(layout={"margin": "0 0 0 8px"})
             help_text = widgets.HTML(
                 str(safe(_describe_field(info))), layout={"margin": "0 0 0 8px"}
             )
-            rows.append(widgets.HBox([self._fields[name], help_text, self._errors[name]]))
+            row = widgets.HBox([self._fields[name], help_text, self._errors[name]])
+            (folded if _OF_ONE_STEP.match(info.description or "") else shown).append(row)
+        if folded:
+            shown.append(_fold("parameters of one step", widgets.VBox(folded)))
         self.button = widgets.Button(description="Use these", button_style="primary")
         self.button.on_click(lambda _: self.use())
         self._said = widgets.HTML()
         # A front end may send the click before the value: then this shows that it came too late.
         for field in self._fields.values():
             field.observe(self._note_change, names="value")
-        self._box = widgets.VBox([*rows, widgets.HBox([self.button, self._said])])
+        self._box = widgets.VBox([*shown, widgets.HBox([self.button, self._said])])
 
     @property
     def values(self) -> dict[str, Any]:
@@ -105,7 +123,10 @@ class Form(_Widget):
             self._said.value = str(_complain(general))
             return False
         self._namespace.update(checked.model_dump())
-        self._said.value = "✓ In use. Now run the cells below."
+        self._said.value = (
+            "✓ In use. Select the cell below, “Open the incident”, and choose Run → Run Selected "
+            "Cell and All Below: what they show is of the old values."
+        )
         return True
 
     def _note_change(self, _: object) -> None:
@@ -116,8 +137,34 @@ class Form(_Widget):
             {"parameter": name, "value": format_value(value) or "(empty)"}
             for name, value in self.values.items()
         ]
+        changed = [
+            row
+            for row, info in zip(rows, self._section.Parameters.model_fields.values(), strict=True)
+            if self.values[row["parameter"]] != info.default
+        ]
         caption = "Parameters in use. To change them, edit the cell above."
-        return [Card(tables=(Table(caption, rows),))]
+        every = Table(f"all {len(rows)}", rows, is_folded=True)
+        return [Card(text=caption, tables=(Table("Not the default", changed), every))]
+
+
+def _list_set_names(cells: Sequence[str]) -> set[str]:
+    """Return what the newest parameters cell sets, and the newest that papermill put in."""
+    found: set[str] = set()
+    for mark in ("incident_id =", _INJECTED):
+        cell = next((c for c in reversed(cells) if c.startswith(mark) or f"\n{mark}" in c), "")
+        nodes = ast.parse(cell).body
+        found |= {
+            target.id
+            for node in nodes
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+    return found
+
+
+def _fold(title: str, content: Any) -> Any:
+    return widgets.Accordion([content], titles=[title], selected_index=None)
 
 
 def _make_widget(name: str, info: FieldInfo, value: Any) -> Any:
@@ -154,54 +201,39 @@ def _complain(text: str) -> Markup:
     return Markup('<span style="color:#a3230f;font-weight:600">✖ {}</span>').format(safe(text))
 
 
-class PlanTable(_Widget):
-    """A plan's objects: filtered, sorted, 200 at a time, whatever the plan's size."""
+class _Rows:
+    """A plan's objects: filtered, 200 at a time, whatever the plan's size."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan, self.page = plan, 1
         self.contains = widgets.Text(description="Filter", continuous_update=False)
-        self.sort_by = widgets.Dropdown(description="Sort by", options=_COLUMNS[:-1])
-        self.descending = widgets.Checkbox(description="Descending")
-        self._before = widgets.Button(description="Previous")
-        self._after = widgets.Button(description="Next")
-        self._shown = widgets.HTML()
-        self._before.on_click(lambda _: self.turn(-1))
-        self._after.on_click(lambda _: self.turn(1))
-        controls = [self.contains, self.sort_by, self.descending]
-        for control in controls:
-            control.observe(lambda _: self.turn(-self.page), names="value")
-        bar = widgets.HBox([*controls, self._before, self._after])
-        self._box = widgets.VBox([bar, self._shown])
+        self._turners = [widgets.Button(description=name) for name in ("Previous", "Next")]
+        for button, pages in zip(self._turners, (-1, 1), strict=True):
+            button.on_click(lambda _, pages=pages: self.turn(pages))
+        self.contains.observe(lambda _: self.turn(-self.page), names="value")
+        self.shown = widgets.HTML()
+        self.box = widgets.VBox([widgets.HBox([self.contains, *self._turners]), self.shown])
         self.turn(0)
 
     def turn(self, pages: int) -> None:
         """Turn so many pages on (or back), as far as there are pages."""
         wanted = max(1, self.page + pages)
-        sort_by = self.sort_by.value
+        objects = (row.to_json() for row in self._plan.rows)
         rows, found = page_of_plan(
-            (row.to_json() for row in self._plan.rows),
-            page=wanted,
-            page_rows=_PAGE_ROWS,
-            contains=self.contains.value,
-            sort_by="" if sort_by == "key" and not self.descending.value else sort_by,
-            descending=self.descending.value,
+            objects, page=wanted, page_rows=_PAGE_ROWS, contains=self.contains.value
         )
         last = max(1, -(-found // _PAGE_ROWS))
+        self.page = min(wanted, last)
         if wanted > last:
-            self.page = last
             return
-        self.page = wanted
-        self._before.disabled, self._after.disabled = wanted == 1, wanted == last
-        caption = f"{found} objects; page {wanted} of {last}"
-        self._table = Table(caption, rows, _COLUMNS)
-        self._shown.value = str(self._table.to_html())
-
-    def _describe(self) -> Iterable[Card]:
-        return [Card(tables=(self._table,))]
+        for button, end in zip(self._turners, (1, last), strict=True):
+            button.disabled = wanted == end
+        caption = f"{count_of(found, 'object')}; page {wanted} of {last}"
+        self.shown.value = str(Table(caption, rows, _COLUMNS).to_html())
 
 
 class Confirmation(_Widget):
-    """The question for the first eight characters of the plan's hash, typed by hand.
+    """A plan, and beside its short hash the question for the same characters, typed by hand.
 
     Parameters
     ----------
@@ -215,21 +247,31 @@ class Confirmation(_Widget):
 
     def __init__(self, plan: Plan, namespace: MutableMapping[str, Any]) -> None:
         self._plan, self._namespace = plan, namespace
-        self.typed = widgets.Text(placeholder=f"first {_SHORT} characters of the hash")
+        self.typed = widgets.Text(placeholder="type it here", layout={"width": "9rem"})
         self.button = widgets.Button(description="Approve", button_style="warning")
         self.button.disabled = plan.is_empty
         self._said = widgets.HTML()
         self.button.on_click(lambda _: self.approve())
         # A front end may send the click before the text: then this shows that it came too late.
         self.typed.observe(lambda _: self._say("Not approved yet: press Approve."), names="value")
-        self._box = widgets.HBox([self.typed, self.button, self._said])
+        parts = [widgets.HTML(str(describe(plan).to_html()))]
+        if plan.rows:
+            self.rows = _Rows(plan)
+            parts.append(_fold(f"every one of the {len(plan.rows):,}", self.rows.box))
+        if not plan.is_empty:
+            hash_ = Markup("<b>To approve, type <code>{}</code></b>").format(
+                plan.sha256[:SHORT_HASH]
+            )
+            gate = [widgets.HTML(str(hash_)), self.typed, self.button, self._said]
+            parts.append(widgets.HBox(gate))
+        self._box = widgets.VBox(parts)
 
     def _say(self, text: str) -> None:
         self._said.value = text
 
     def approve(self) -> bool:
         """Add the plan's hash to ``approve`` when the typed characters are its first ones."""
-        if self.typed.value.strip().lower() != self._plan.sha256[:_SHORT]:
+        if self.typed.value.strip().lower() != self._plan.sha256[:SHORT_HASH]:
             self._say("✖ That is not this plan's hash. Nothing was approved.")
             return False
         approved = split_list(str(self._namespace.get("approve", "")))
@@ -241,10 +283,11 @@ class Confirmation(_Widget):
 
     def _describe(self) -> Iterable[Card]:
         plan = self._plan
-        is_approved = plan.sha256 in split_list(str(self._namespace.get("approve", "")))
-        words = f"{plan.action} on {plan.target}, hash {plan.sha256[:_SHORT]}"
-        words = f"{'approved' if is_approved else 'not approved'}: {words}"
-        return [Card(text="nothing to approve: the plan is empty" if plan.is_empty else words)]
+        yield describe(plan)
+        if not plan.is_empty:
+            is_approved = plan.sha256 in split_list(str(self._namespace.get("approve", "")))
+            words = "approved" if is_approved else "not approved"
+            yield Card(text=f"{words}: hash {plan.sha256[:SHORT_HASH]}")
 
 
 class TakeBack(_Widget):

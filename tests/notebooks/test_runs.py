@@ -7,8 +7,10 @@ import socket
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from papermill.exceptions import PapermillExecutionError
 
 from fulfillment.sections import SECTIONS
 from runbook_lib.errors import UsageError
@@ -208,3 +210,28 @@ def test_section_4_refuses_in_production(incident: Incident) -> None:
     done = run_notebook(SECTIONS, "04_chaos_verification", incident)
     assert done.status is RunStatus.REFUSED
     assert "RUNBOOK_ENVIRONMENT" in str(done.error)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"windw_minutes": 90}, "did you mean window_minutes?"),
+        ({"window_minutes": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_plain_papermill_fails_the_first_cell_with_a_sentence(
+    incident: Incident, tmp_path: Path, parameters: dict[str, object], words: str
+) -> None:
+    source = Path(__file__).parents[2] / "notebooks" / f"{DETECTION.NAME}.ipynb"
+    saved = tmp_path / "executed.ipynb"
+    with pytest.raises(PapermillExecutionError):
+        papermill.execute_notebook(source, saved, parameters=parameters, progress_bar=False)
+    codes = [c for c in nbformat.read(saved, as_version=4).cells if c.cell_type == "code"]
+    (failed,) = [c for c in codes if any(o.output_type == "error" for o in c.outputs)]
+    assert failed.id == "form"
+    told = "\n".join(failed.outputs[-1].traceback)
+    assert words in told
+    assert "Traceback" not in told
+    assert len(told.splitlines()) < 10
+    assert not list(incident.folder.glob("plans/*"))
+    assert list(incident.journal.read()) == []

@@ -138,11 +138,10 @@ def test_a_section_that_only_reads_plans_and_applies_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHANGING)
 class TestEveryChangingNotebook:
-    def test_every_action_is_planned_and_shown(self, name: str) -> None:
+    def test_every_action_is_planned_once(self, name: str) -> None:
         named = "(?:, undo=undo|, settle=settle, settle_word=settle_word)?"
-        shape = re.compile(rf'(\w+) = inv\.plan\("([\d.]+)"{named}\)\n\1')
-        found = [shape.fullmatch(cell.source) for cell in cells(name, "code")]
-        planned = [match[2] for match in found if match]
+        text = "\n".join(cell.source for cell in cells(name, "code"))
+        planned = re.findall(rf'^\w+ = inv\.plan\("([\d.]+)"{named}\)$', text, re.MULTILINE)
         assert sorted(planned) == sorted(SECTIONS[name].ACTIONS)
 
     def test_every_apply_is_gated_confirmed_and_checked(self, name: str) -> None:
@@ -174,3 +173,24 @@ def test_the_remediation_is_planned_whole_before_anything_is_applied() -> None:
     first, *later = text.split("inv.apply(")
     assert first.count("inv.plan(") == len(SECTIONS["06_remediation"].ACTIONS) - 2
     assert [part.count("inv.plan(") for part in later] == [1, 1, 0, 0, 0, 0]
+
+
+def test_one_table_shows_all_plans_of_the_remediation_before_the_first_gate() -> None:
+    (cell,) = [c for c in cells("06_remediation", "code") if "show.plans(" in c.source]
+    planned = re.findall(r"^(\w+) = inv\.plan\(", cell.source, re.MULTILINE)
+    assert f"show.plans(inv, {', '.join(planned)})" in cell.source
+    assert len(planned) == len(SECTIONS["06_remediation"].ACTIONS) - 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_parameters_are_checked_in_the_first_cell_that_calls_the_library(name: str) -> None:
+    first = next(cell for cell in cells(name, "code") if "parameters" not in tags(cell))
+    assert "form = show.form(" in first.source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_parameters_take_a_line_each(name: str) -> None:
+    (cell,) = [c for c in cells(name, "code") if "parameters" in tags(c)]
+    fields = SECTIONS[name].Parameters.model_fields
+    expected = [f"  # {info.description}" for info in fields.values()]
+    assert [line[line.index("  #") :] for line in cell.source.splitlines()] == expected

@@ -7,19 +7,40 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from chainlog import LogError
 from fulfillment.runbook import RUNBOOK
-from objectmove.errors import MoveError, PlanError, RefusedError, StoppedError
-from runbook_lib.errors import ActionInterruptedError, RunbookError, SafetyError, UsageError
+from objectmove.errors import ExpiredError, MoveError, PlanError, RefusedError, StoppedError
+from runbook_lib.errors import (
+    ActionInterruptedError,
+    ClientTimeoutError,
+    PlanExpiredError,
+    RunbookError,
+    SafetyError,
+    StoppedAtPlanError,
+    UsageError,
+)
 from runbook_lib.exit_codes import exit_code_of_error
 
 
-def test_an_interrupted_change_ends_a_cell_with_its_words_and_no_traceback(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize(
+    ("error", "heading"),
+    [
+        (ActionInterruptedError("Run this cell again."), "INTERRUPTED."),
+        (StoppedAtPlanError("Approve it."), "STOPPED AT THE PLAN. Nothing was changed."),
+        (PlanExpiredError("Plan again."), "REFUSED. Nothing was changed."),
+        (ExpiredError("Plan again."), "REFUSED. Nothing was changed."),
+        (UsageError("Correct it."), "CORRECT THIS FIRST. Nothing was changed."),
+        (PlanError("Plan again."), "STOPPED."),
+        (ClientTimeoutError("no answer", system="store"), "STOPPED."),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_error_of_use_ends_a_cell_with_its_words_and_no_traceback(
+    error: Exception, heading: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shell = InteractiveShell()
-    shell.user_ns["error"] = ActionInterruptedError("Interrupted. Run this cell again to go on.")
+    shell.user_ns["error"] = error
     shell.run_cell("raise error")
     shown = capsys.readouterr().out
-    assert shown.strip() == "Interrupted. Run this cell again to go on."
+    assert shown.strip().split("\n\n") == [f"■ {heading}", str(error)]
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,22 @@ def test_a_card_shows_value_reason_source_and_rows() -> None:
     assert describe(reading()).to_text().startswith("✖ breach · 2.1 lag: 27.4 min")
 
 
+def test_one_row_is_no_rows_and_none_is_no_table() -> None:
+    one = describe(reading(rows=[{"key": "pending/1.pdf"}])).to_html()
+    assert "2.1 lag: 1 row<" in one
+    assert "1 rows" not in one
+    assert "<table" not in describe(reading()).to_html()
+
+
+def test_a_score_has_its_scale() -> None:
+    found = [Finding(name=Cause.SURGE, status=CauseStatus.SUPPORTED, score=0.7, evidence=("#143",))]
+    html = tabulate_findings(found, "Causes").to_html()
+
+    assert "score (−1 to 1)" in html
+    assert "+0.70" in html
+    assert "#143" not in html  # there is nothing to click
+
+
 def test_what_is_refuted_is_behind_a_fold_and_not_in_the_text() -> None:
     found = (
         Finding(name=Cause.SURGE, status=CauseStatus.REFUTED, reason="it drains"),
@@ -183,18 +199,7 @@ class TestPagesOfAPlan:
 
         assert (found, rows[0]["key"]) == (1, "pending/00042.pdf")
 
-    @pytest.mark.parametrize("descending", [False, True])
-    def test_rows_are_sorted_over_all_pages(self, descending: bool) -> None:
-        sizes = []
-        for page in range(1, 6):
-            rows, _ = page_of_plan(
-                iter(self.rows), page=page, sort_by="size_bytes", descending=descending
-            )
-            sizes += [row["size_bytes"] for row in rows]
-
-        assert sizes == sorted((row["size_bytes"] for row in self.rows), reverse=descending)
-
-    def test_without_sorting_only_one_page_is_kept(self) -> None:
+    def test_only_one_page_is_kept(self) -> None:
         taken = 0
 
         def stream() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from fulfillment.sections import SECTIONS
 from fulfillment.settings import Settings
 from runbook_lib import show
 from runbook_lib.approvals import Plan
-from runbook_lib.errors import ClientTimeoutError
+from runbook_lib.errors import ClientTimeoutError, UsageError
 from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Role, Status, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.section import (
@@ -118,6 +119,43 @@ class TestForm:
         assert "match pattern" in made._errors["ticket_id"].value
         assert made._errors["incident_id"].value == ""
 
+    @pytest.mark.parametrize(
+        ("cell", "words"),
+        [
+            ('incident_id = ""\nwindw_minutes = 90', "did you mean window_minutes?"),
+            ("# Parameters\nwindw_minutes = 90", "windw_minutes: there is no such parameter"),
+        ],
+    )
+    def test_a_mistyped_name_is_refused_by_hand_and_by_papermill(
+        self, cell: str, words: str
+    ) -> None:
+        names = {"In": ["", "x = 1", cell, "form = show.form(detection, globals())"]}
+        with pytest.raises(UsageError, match=re.escape(words)):
+            show.form(DETECTION, names)
+
+    def test_a_corrected_cell_and_names_of_ones_own_are_no_parameters(self) -> None:
+        wrong, right = 'incident_id = ""\nwindw_minutes = 90', 'incident_id = ""'
+        names = {"In": ["", wrong, right, "count = 5"], "windw_minutes": 90, "count": 5}
+        assert show.form(DETECTION, names).values["window_minutes"] == 60
+
+    @pytest.mark.parametrize("value", [0, "soon"])
+    def test_a_wrong_value_of_the_cell_is_refused(self, value: object) -> None:
+        with pytest.raises(UsageError, match="window_minutes"):
+            show.form(DETECTION, {"window_minutes": value})
+
+    def test_it_says_which_cells_to_run_again(self) -> None:
+        made = show.form(DETECTION, {})
+        made.button.click()
+        assert "Open the incident" in made._said.value
+
+    def test_parameters_of_one_step_are_folded(self) -> None:
+        made = show.form(SECTIONS["06_remediation"], {})
+        (fold,) = [c for c in made._box.children if hasattr(c, "selected_index")]
+        assert fold.selected_index is None
+        folded = [row.children[0].description for row in fold.children[0].children]
+        assert "settle_keys" in folded
+        assert not {"plan", "approve", "window_minutes"} & set(folded)
+
     def test_a_value_that_changed_after_the_button_is_said_to_be_not_in_use(self) -> None:
         names: dict[str, Any] = {"window_minutes": 60}
         made = show.form(DETECTION, names)
@@ -129,10 +167,12 @@ class TestForm:
         assert names["window_minutes"] == 60
 
     def test_without_widgets_it_is_a_table_and_a_text_of_the_values(self) -> None:
-        bundle = show.form(DETECTION, {"ticket_id": "<b>"})._repr_mimebundle_()
+        section = SECTIONS["06_remediation"]
+        bundle = show.form(section, {"match": "<b>"})._repr_mimebundle_()
 
         assert "&lt;b&gt;" in bundle["text/html"]
-        assert "window_minutes: 60" in bundle["text/plain"]
+        assert "window_minutes" in bundle["text/html"]
+        assert "match: <b>" in bundle["text/plain"]
         assert "application/vnd.jupyter.widget-view+json" in bundle
 
     @pytest.mark.parametrize("name", SECTIONS)
@@ -191,26 +231,24 @@ class TestConfirmation:
         assert show.confirm(plan, {}).button.disabled
 
 
-class TestPlanTable:
-    def test_it_pages_through_all_rows(self) -> None:
-        table = show.plan_table(PLAN)
+class TestRowsOfAPlan:
+    def test_they_are_folded_and_paged(self) -> None:
+        asked = show.confirm(PLAN, {})
+        (fold,) = [c for c in asked._box.children if hasattr(c, "selected_index")]
+        assert fold.selected_index is None
+        assert "450 objects; page 1 of 3" in asked.rows.shown.value
+        for _ in range(3):
+            asked.rows.turn(1)
+        assert "page 3 of 3" in asked.rows.shown.value
+        assert "pending/0449.pdf" in asked.rows.shown.value
 
-        assert "450 objects; page 1 of 3" in table._shown.value
-        table.turn(1)
-        table.turn(1)
-        table.turn(1)
-        assert "page 3 of 3" in table._shown.value
-        assert "pending/0449.pdf" in table._shown.value
+    def test_a_filter_begins_at_the_first_page(self) -> None:
+        rows = show.confirm(PLAN, {}).rows
+        rows.turn(2)
+        rows.contains.value = "0007"
 
-    def test_a_filter_and_a_sort_begin_at_the_first_page(self) -> None:
-        table = show.plan_table(PLAN)
-        table.turn(2)
-        table.sort_by.value = "size_bytes"
-
-        assert table.page == 1
-        assert table._shown.value.index("0449.pdf") < table._shown.value.index("0448.pdf")
-        table.contains.value = "0007"
-        assert "1 objects; page 1 of 1" in table._shown.value
+        assert rows.page == 1
+        assert "1 object; page 1 of 1" in rows.shown.value
 
     def test_the_plans_card_says_that_nothing_was_changed_and_how_to_approve(self) -> None:
         card = describe(PLAN).to_html()
@@ -218,6 +256,47 @@ class TestPlanTable:
         for text in ("Nothing was changed.", PLAN.sha256, "rel-1", "2.0 KiB", "synthetic 3"):
             assert text in card
         assert "Nothing was changed." in describe(PLAN).to_text()
+
+
+def test_one_table_says_what_each_plan_is_how_much_its_hash_and_where_it_stands(
+    tmp_path: Path,
+) -> None:
+    inv = open_on(tmp_path, lambda _: ok(""))
+    done = replace(PLAN, path=Path("plans/rel-2.jsonl"), sha256="ab" * 32)
+    empty = replace(
+        PLAN, path=Path("plans/syn-1.jsonl"), is_empty=True, step="6.3", summary={"reason": "none"}
+    )
+    for plan in (empty, PLAN, done):
+        told = {**plan.summary, "is_empty": plan.is_empty}
+        entry = plan.make_entry(ActionPhase.PLANNED, result=told)
+        inv.record("action", {"action": entry.model_dump(mode="json")})
+    entry = done.make_entry(ActionPhase.VERIFIED)
+    inv.record("action", {"action": entry.model_dump(mode="json")})
+    card = show.plans(inv, PLAN, done, empty)
+
+    (table,) = card.tables
+    assert [row["status"] for row in table.rows] == ["planned", "verified", "nothing to do"]
+    assert table.rows[0]["how_many"] == "450 objects, 2.0 KiB"
+    assert [row["hash"] for row in table.rows] == ["9d5ed678", "abababab", ""]
+    assert PLAN.sha256 not in card.to_html()
+    assert "1 plan to approve" in card.to_html()
+
+
+def test_the_box_stands_beside_the_hash_that_it_asks_for() -> None:
+    gate = show.confirm(PLAN, {})._box.children[-1]
+    words, typed, button, _ = gate.children
+    assert "9d5ed678" in words.value
+    assert (typed.placeholder, button.description) == ("type it here", "Approve")
+
+
+def test_after_an_approval_the_page_says_what_happened_and_what_comes_next() -> None:
+    for phase, words in {
+        ActionPhase.APPLIED: "Next: run the next cell.",
+        ActionPhase.VERIFIED: "Next: the next plan",
+    }.items():
+        card = describe(PLAN.make_entry(phase, reason="450 moved")).to_html()
+        assert "450 moved" in card
+        assert words in card
 
 
 class TestLive:
@@ -305,9 +384,8 @@ class TestOverview:
             cast(Investigation, SimpleNamespace(incident=incident, journal=incident.journal.view()))
         )
 
-        assert found.next_notebook == notebook
-        assert f'href="{notebook}.ipynb"' in found._repr_html_()
-        assert incident.id in repr(found)
+        assert f'href="{notebook}.ipynb"' in found.to_html()
+        assert incident.id in found.to_text()
 
     def test_a_new_incident_leads_to_the_signals_and_drills_stand_apart(
         self, tmp_path: Path
@@ -318,9 +396,10 @@ class TestOverview:
             cast(Investigation, SimpleNamespace(incident=incident, journal=incident.journal.view()))
         )
 
-        assert found.next_notebook == "02_signals_detection"
-        assert found.last_drill["incident"] == drill.id
-        assert [row["incident"] for row in found.incidents] == [incident.id]
+        assert found.link is not None
+        assert found.link[0] == "02_signals_detection.ipynb"
+        named = [[row["incident"] for row in table.rows] for table in found.tables]
+        assert named == [[incident.id], [drill.id]]
 
 
 def test_an_action_without_a_way_back_says_so() -> None:

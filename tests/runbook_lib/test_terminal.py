@@ -1,0 +1,145 @@
+"""A terminal at night: the answer and the next command first, 80 columns, lines to paste."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fulfillment.commands.documents import ApplyDocument, PlanDocument, VerifyDocument
+from runbook_lib.exit_codes import ExitCode
+from runbook_lib.model import Cause, CauseStatus, Finding, Observed, Status, Verdict
+from runbook_lib.run.documents import Document, InvestigateDocument
+from runbook_lib.run.terminal import print_document
+from tests.support.stories import tell_incident
+
+AT = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
+SHA256 = "9d5ed678fe57bcca610140957afab571" * 2
+APPLY = f"runbook apply rel-20261124T040000Z-51c0 --approve {SHA256}"
+HEAD: dict[str, Any] = {"schema": "x", "at": AT, "incident": "inc-20261124T040000Z-51c0"}
+PLAN = PlanDocument(
+    **HEAD,
+    exit_code=ExitCode.OK,
+    plan="rel-20261124T040000Z-51c0",
+    sha256=SHA256,
+    objects=74,
+    bytes=4_812_800,
+    expires_at="2026-11-24T04:15:00Z",
+    excluded={"incomplete": 2},
+    path="/somewhere/" + "deep/" * 20 + "plan.jsonl",
+    apply=APPLY,
+    rows=({"key": "pending/" + "4" * 90, "to": "ready/" + "4" * 90},),
+)
+
+
+def show(document: Document) -> list[str]:
+    out = io.StringIO()
+    print_document(document, Console(file=out, width=80))
+    return out.getvalue().splitlines()
+
+
+def pasted(lines: list[str]) -> list[list[str]]:
+    """Return what a shell makes of the lines that are to be pasted."""
+    text = "\n".join(lines).replace("\\\n", " ")
+    return [shlex.split(line) for line in text.splitlines() if line.strip().startswith("runbook ")]
+
+
+def observe(step: str, status: Status) -> Observed:
+    return Observed(
+        step=step, name="lag", status=status, observed_at=AT, source="x", reason="it is so"
+    )
+
+
+def test_investigate_begins_with_verdict_cause_and_next_command() -> None:
+    lines = show(
+        InvestigateDocument(
+            **HEAD,
+            verdict=Verdict.INCIDENT,
+            exit_code=ExitCode.NOT_OK,
+            readings=(observe("2.1", Status.BREACH), observe("3.3", Status.OK)),
+            causes=(
+                Finding(
+                    name=Cause.WORKER_STOPPED,
+                    status=CauseStatus.SUPPORTED,
+                    reason="the worker's service does not run",
+                    evidence=("#143",),
+                ),
+            ),
+            unknown=(),
+            notebooks=(),
+            report="/somewhere/report.html",
+            next="runbook run 06",
+        )
+    )
+    assert lines[0] == "✖ Incident. worker_stopped: the worker's service does not run"
+    assert [line.strip() for line in lines[1:4]] == ["", "runbook run 06", ""]
+    assert lines[-1] == "report: /somewhere/report.html"
+    assert "#143" not in "\n".join(lines)
+    assert not [line for line in lines if len(line) > 80]
+
+
+def test_a_plan_ends_with_the_line_to_paste_and_its_hash_stands_alone() -> None:
+    lines = show(PLAN)
+
+    assert lines[0] == "✓ Planned, nothing was changed: 74 objects, 4.6 MiB"
+    assert "paste" in lines[-4]
+    assert [shlex.join(words) for words in pasted(lines[-2:])] == [APPLY]
+    assert [line.strip() for line in lines if SHA256 in line] == [SHA256, f"--approve {SHA256}"]
+    assert not [line for line in lines if len(line) > 80 and not line.startswith("path:")]
+
+
+def test_a_plan_without_anything_to_do_has_no_line_to_paste() -> None:
+    empty = PLAN.model_copy(update={"apply": "", "objects": 0, "reason": "all are incomplete"})
+    lines = show(empty)
+    assert lines[0] == "✓ There is nothing to do: all are incomplete"
+    assert pasted(lines) == []
+
+
+def test_what_was_applied_is_said_with_the_way_on() -> None:
+    document = ApplyDocument(
+        **HEAD,
+        exit_code=ExitCode.NOT_OK,
+        plan="rel-1",
+        moved=70,
+        already=0,
+        conflicts=(),
+        failed=(),
+        waiting=4,
+        way_on=("runbook resume rel-1",),
+    )
+    assert show(document)[0] == "✖ NOT ALL DONE: 70 objects moved"
+    assert pasted(show(document)) == [["runbook", "resume", "rel-1"]]
+    done = document.model_copy(update={"exit_code": ExitCode.OK, "way_on": ()})
+    assert pasted(show(done)) == [["runbook", "verify", "rel-1"]]
+
+
+def test_a_proof_says_at_once_whether_it_is_whole() -> None:
+    counts = dict.fromkeys(("waiting", "changed_by_others", "lost", "foreign_changed"), 0)
+    document = VerifyDocument(
+        **HEAD, **counts, exit_code=ExitCode.NOT_OK, plan="rel-1", in_place=70, duplicated=0,
+        gone_after_landed=3, gone_after_done=3, unproven=1,
+    )  # fmt: skip
+    assert show(document)[0] == "✖ NOT PROVEN: 73 objects where planned, 1 unproven"
+
+
+def test_run_06_ends_with_a_line_to_paste_for_each_plan_that_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = tell_incident(tmp_path, monkeypatch).documents
+    stopped, done = [d for d in documents if d.schema_name == "runbook/run/1"][:2]
+    lines = show(stopped)
+
+    assert "stopped at the plan, nothing was changed" in lines[0]
+    commands = pasted(lines)
+    assert [c[:3] for c in commands] == [["runbook", "run", "06"]] * 3
+    approvals = [re.sub(r".*=", "", c[-1]) for c in commands]
+    assert all(re.fullmatch(r"[0-9a-f]{64}", sha256) for sha256 in approvals)
+    assert lines[-1].strip() == f"-p approve={approvals[-1]}"
+    assert not [line for line in lines if len(line) > 80 and not line.startswith("report:")]
+    assert pasted(show(done)) == []  # what was carried out is not offered again
