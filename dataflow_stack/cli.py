@@ -191,8 +191,33 @@ def fault(
             chosen.on()
         elif switch is _Switch.OFF:
             chosen.off()
-        state = "on" if chosen.is_on() else "off"
+        is_on, is_noted = chosen.is_on(), chosen.is_noted()
+        state = "on" if is_on else "off"
     if as_json:
-        _print_json("fault", ExitCode.OK, fault=name, state=state, effect=chosen.effect)
-    else:
-        typer.echo(f"{name} is {state}" + (f": {chosen.effect}" if state == "on" else ""))
+        fields = {"fault": name, "state": state, "effect": chosen.effect, "noted": is_noted}
+        _print_json("fault", ExitCode.OK, **fields)
+        return
+    typer.echo(f"{name} is {state}" + (f": {chosen.effect}" if is_on else ""))
+    if is_on and not is_noted:
+        typer.echo(f"It was not turned on here. To take it back: runbook stack fault {name} off")
+    if is_noted and not is_on:
+        typer.echo(f"It was turned on here, and ended since. `runbook stack fault {name} off`")
+
+
+@app.command()
+def orders(
+    late: Annotated[int, typer.Option(min=1, max=1000, help="how many orders")] = 6,
+    as_json: _Json = False,
+) -> None:
+    """Hand over orders that were shipped 15 to 40 minutes ago: their labels are late at once."""
+    with _stack("orders", as_json) as local:
+        from .orders import inject_orders
+
+        ids = inject_orders(local.env()["FULFILLMENT_URL"], late)
+    if as_json:
+        _print_json("orders", ExitCode.OK, orders=ids)
+        return
+    typer.echo(
+        f"{late} late order{'' if late == 1 else 's'} handed over, two labels each. While a fault "
+        "keeps them from leaving, the alert fires within seconds: runbook investigate"
+    )

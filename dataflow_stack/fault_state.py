@@ -10,7 +10,7 @@ from typing import Any
 from .config import StackConfig, StackError
 from .store_client import STORE_ERRORS
 
-__all__ = ["active", "forget", "remember", "turn_off_all"]
+__all__ = ["active", "forget", "list_on", "remember", "turn_off_all"]
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,19 @@ def active(config: StackConfig) -> dict[str, dict[str, Any]]:
         return {}
     content: dict[str, dict[str, Any]] = json.loads(file.read_text())
     return content
+
+
+def list_on(config: StackConfig) -> list[str]:
+    """Return the noted faults that the system still has, or that cannot be seen just now."""
+    from .faults import FAULTS
+
+    def may_be_on(name: str) -> bool:
+        try:
+            return FAULTS[name].is_on(config)
+        except StackError:
+            return True
+
+    return sorted(filter(may_be_on, active(config)))
 
 
 def remember(config: StackConfig, name: str, note: dict[str, Any]) -> None:

@@ -138,7 +138,7 @@ def status(*, home: Path | None = None) -> dict[str, Any]:
         "port_base": config.port_base,
         "healthy": all(service["healthy"] for service in services),
         "services": services,
-        "faults": sorted(fault_state.active(config)),
+        "faults": fault_state.list_on(config) if running else [],
         "processes": len(find_processes(config.home)),
     }
 

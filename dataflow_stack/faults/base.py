@@ -39,17 +39,33 @@ class Fault:
     make
         Causes it; returns what its undoing needs to know.
     undo
-        Takes it back, and what it left behind.
+        Takes it back, and what it left behind; without a note, to what is usual.
+    look
+        Looks at the system itself, and tells whether it is so.
     """
 
     name: str
     effect: str
     make: Callable[[StackConfig], Note]
     undo: Callable[[StackConfig, Note], object]
+    look: Callable[[StackConfig], bool]
+
+    def is_noted(self, config: StackConfig | None = None) -> bool:
+        """Tell whether it was turned on here and not off."""
+        return self.name in fault_state.active(_given(config))
 
     def is_on(self, config: StackConfig | None = None) -> bool:
-        """Tell whether it was turned on and not off."""
-        return self.name in fault_state.active(_given(config))
+        """Tell whether the system has it, whoever caused it or took it back.
+
+        Raises
+        ------
+        StackError
+            When the system does not answer.
+        """
+        try:
+            return self.look(_given(config))
+        except STORE_ERRORS as error:
+            raise StackError(f"{self.name} cannot be seen: the store says {error}") from error
 
     def on(self, config: StackConfig | None = None) -> None:
         """Cause the fault; harmless when it is on already.
@@ -63,7 +79,7 @@ class Fault:
         """
         config = _given(config)
         _check_playground(config)
-        if self.is_on(config):
+        if self.is_noted(config) and self.is_on(config):
             return
         fault_state.remember(config, self.name, {})
         fault_state.remember(config, self.name, self.make(config))
@@ -71,9 +87,8 @@ class Fault:
     def restore(self, config: StackConfig | None = None) -> None:
         """Take it back without waiting for the system to recover; harmless when it is off."""
         config = _given(config)
-        note = fault_state.active(config).get(self.name)
-        if note is not None:
-            self.undo(config, note)
+        if self.is_noted(config) or self.is_on(config):
+            self.undo(config, fault_state.active(config).get(self.name, {}))
             fault_state.forget(config, self.name)
 
     def off(self, config: StackConfig | None = None, *, deadline_s: float = 90.0) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import psutil
+
 from .. import layout
 from ..config import StackConfig
 from ..places import LocalPlaces
 from ..supervisor import Supervisor
 from .base import Fault, Note, wait_for, wait_for_service
 
-__all__ = ["PROCESS_FAULTS", "override", "stop_service"]
+__all__ = ["PROCESS_FAULTS", "override", "sees_variables", "stop_service"]
 
 _WORKER = "fulfillment-service"
 
@@ -25,6 +27,25 @@ def stop_service(config: StackConfig, *, name: str) -> Note:
 def _start_service(config: StackConfig, _: Note, *, name: str) -> None:
     Supervisor(config).start(name)
     wait_for_service(config, name)
+
+
+def sees_stopped(config: StackConfig, *, name: str) -> bool:
+    """Tell whether a service does not run."""
+    return not _is_up(config, name)
+
+
+def sees_variables(config: StackConfig, *, service: str, variables: dict[str, str]) -> bool:
+    """Tell whether a service runs with these values of its variables."""
+    pid = Supervisor(config).programs()[service]["pid"]
+    if not pid:
+        return False
+    environment = psutil.Process(pid).environ()
+    return all(environment.get(name) == value for name, value in variables.items())
+
+
+def _is_up(config: StackConfig, name: str) -> bool:
+    state = Supervisor(config).programs()[name]["statename"]
+    return state in ("RUNNING", "STARTING", "BACKOFF")
 
 
 def override(config: StackConfig, *, service: str, variables: dict[str, str]) -> Note:
@@ -58,12 +79,17 @@ def _misconfigured(name: str, effect: str, **variables: str) -> Fault:
         effect,
         partial(override, service=_WORKER, variables=variables),
         partial(take_back, service=_WORKER, names=tuple(variables)),
+        partial(sees_variables, service=_WORKER, variables=variables),
     )
 
 
 def _stopped(name: str, service: str, effect: str) -> Fault:
     return Fault(
-        name, effect, partial(stop_service, name=service), partial(_start_service, name=service)
+        name,
+        effect,
+        partial(stop_service, name=service),
+        partial(_start_service, name=service),
+        partial(sees_stopped, name=service),
     )
 
 
@@ -89,6 +115,7 @@ PROCESS_FAULTS = (
         "another process holds the worker's run lock: it lives and moves nothing",
         _hold_lock,
         _release_lock,
+        partial(_is_up, name=layout.LOCK_HOLDER.rpartition(":")[2]),
     ),
     _misconfigured(
         "bad_credentials",

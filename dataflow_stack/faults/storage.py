@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import secrets
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from minio import MinioAdmin
@@ -16,10 +18,10 @@ from ..config import StackConfig
 from ..object_store import admin_client, run_juicefs
 from ..places import LocalPlaces
 from ..programs import juicefs_meta, uses_minio
-from ..store_client import user_metadata
+from ..store_client import STORE_ERRORS, find_reason, user_metadata
 from ..supervisor import Supervisor
 from .base import Fault, Note, wait_for_service
-from .processes import override, take_back
+from .processes import override, sees_variables, take_back
 
 __all__ = ["STORAGE_FAULTS"]
 
@@ -35,6 +37,7 @@ _READ_ONLY = {
         }
     ],
 }
+_PROBE = "room-probe"
 _DRILL_ID = "fault-synthetic"
 _SYNTHETIC_COUNT, _SYNTHETIC_BYTES, _SYNTHETIC_AGE_MINUTES = 25, 4096, 20
 
@@ -55,6 +58,20 @@ def _empty(config: StackConfig, _: Note) -> None:
         _admin(config).bucket_quota_clear(config.settings["FULFILLMENT_BUCKET"])
         return
     _with_gateway_down(config, "delete")
+
+
+def _sees_full(config: StackConfig) -> bool:
+    client, bucket = admin_client(config), config.settings["FULFILLMENT_BUCKET"]
+    if uses_minio(config):
+        return bool(json.loads(_admin(config).bucket_quota_get(bucket)).get("quota"))
+    try:
+        client.put_object(bucket_name=bucket, object_name=_PROBE, data=io.BytesIO(b"1"), length=1)
+    except STORE_ERRORS as error:
+        if find_reason(error) == "storage_full":
+            return True
+        raise
+    client.remove_object(bucket_name=bucket, object_name=_PROBE)
+    return False
 
 
 def _with_gateway_down(config: StackConfig, action: str, *options: str) -> None:
@@ -91,6 +108,10 @@ def _give_rights(config: StackConfig, note: Note) -> None:
         admin.user_remove(_USER)
 
 
+def _sees_reader(config: StackConfig) -> bool:
+    return sees_variables(config, service=_WORKER, variables={"MINIO_ROOT_USER": _USER})
+
+
 def _put_synthetic(config: StackConfig) -> Note:
     client, now = admin_client(config), datetime.now(UTC)
     body = secrets.token_bytes(_SYNTHETIC_BYTES)
@@ -116,7 +137,7 @@ def _put_synthetic(config: StackConfig) -> Note:
     return {}
 
 
-def _remove_synthetic(config: StackConfig, _: Note) -> None:
+def _list_synthetic(config: StackConfig) -> Iterator[str]:
     client, bucket = admin_client(config), config.settings["FULFILLMENT_BUCKET"]
     prefix = config.settings["CHAOS_PREFIX"]
     for item in client.list_objects(bucket_name=bucket, prefix=prefix, recursive=True):
@@ -124,7 +145,13 @@ def _remove_synthetic(config: StackConfig, _: Note) -> None:
         stat = client.stat_object(bucket_name=bucket, object_name=key)
         metadata = user_metadata(stat.metadata)  # type: ignore[arg-type]
         if is_synthetic(metadata) and metadata.get("drill-id") == _DRILL_ID:
-            client.remove_object(bucket_name=bucket, object_name=key)
+            yield key
+
+
+def _remove_synthetic(config: StackConfig, _: Note) -> None:
+    client, bucket = admin_client(config), config.settings["FULFILLMENT_BUCKET"]
+    for key in list(_list_synthetic(config)):
+        client.remove_object(bucket_name=bucket, object_name=key)
 
 
 def _admin(config: StackConfig) -> MinioAdmin:
@@ -138,17 +165,25 @@ def _admin(config: StackConfig) -> MinioAdmin:
 
 
 STORAGE_FAULTS = (
-    Fault("storage_full", "the bucket's quota is used up: uploads and copies fail", _fill, _empty),
+    Fault(
+        "storage_full",
+        "the bucket's quota is used up: uploads and copies fail",
+        _fill,
+        _empty,
+        _sees_full,
+    ),
     Fault(
         "no_permission",
         "fulfillment-service runs as a valid user that may only read",
         _take_rights,
         _give_rights,
+        _sees_reader,
     ),
     Fault(
         "synthetic",
         f"{_SYNTHETIC_COUNT} synthetic objects wait under the chaos prefix, and no real ones",
         _put_synthetic,
         _remove_synthetic,
+        lambda config: any(_list_synthetic(config)),
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -151,6 +152,52 @@ def test_a_fault_is_real_and_is_really_undone(name: str, stack: RunningStack) ->
     ready = {"ready/" + key.removeprefix("pending/") for key in keys}
     wait_until(lambda: ready <= set(stack.list_keys("ready/")), what="labels flow again")
     assert stack.list_keys(stack.env["CHAOS_PREFIX"]) == []
+
+
+def set_paused(stack: RunningStack, paused: bool) -> None:
+    dag = f"{stack.env['PIPELINE_URL']}/api/v2/dags/{stack.env['PIPELINE_DAG_ID']}"
+    requests.patch(dag, json={"is_paused": paused}, timeout=10).raise_for_status()
+
+
+def test_a_fault_that_somebody_else_ended_is_off_and_can_be_caused_again(
+    stack: RunningStack,
+) -> None:
+    config, fault = load_config(stack.home).remembered(), FAULTS["pipeline_paused"]
+    fault.on(config)
+    set_paused(stack, False)
+    assert (fault.is_on(config), fault.is_noted(config)) == (False, True)
+    assert local.status(home=stack.home)["faults"] == []
+    fault.on(config)
+    assert fault.is_on(config)
+    fault.off(config)
+    assert (fault.is_on(config), fault.is_noted(config)) == (False, False)
+
+
+def test_a_fault_that_somebody_else_caused_is_on_and_can_be_taken_back(
+    stack: RunningStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, fault = load_config(stack.home).remembered(), FAULTS["pipeline_paused"]
+    monkeypatch.setenv("RUNBOOK_STACK_HOME", str(stack.home))
+    set_paused(stack, True)
+    told = CliRunner().invoke(app, ["fault", "pipeline_paused"])
+    assert "pipeline_paused is on" in told.stdout
+    assert "not turned on here" in told.stdout
+    fault.off(config)
+    assert not fault.is_on(config)
+
+
+def test_late_orders_are_late_at_once(stack: RunningStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNBOOK_STACK_HOME", str(stack.home))
+    config, fault = load_config(stack.home).remembered(), FAULTS["pipeline_paused"]
+    fault.on(config)
+    try:
+        done = CliRunner().invoke(app, ["orders", "--late", "2", "--json"])
+        assert done.exit_code == 0, done.output
+        orders = json.loads(done.stdout)["orders"]
+        assert len(wait_for_artifacts(url(stack), orders)) == 4
+        wait_until(lambda: lag(stack, "real") > 10, what="the lag shows them at once")
+    finally:
+        fault.off(config)
 
 
 def test_turning_on_twice_or_off_twice_is_harmless(stack: RunningStack) -> None:
