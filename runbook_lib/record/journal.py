@@ -116,7 +116,7 @@ class JournalView:
     def list_plans(self, *, after: int = 0) -> dict[str, ActionEntry]:
         """Return what was planned past an entry, by the plan's id, the newest last."""
         planned = self.list_actions(ActionPhase.PLANNED, after=after)
-        return {str(a.result["plan"]): a for _, a in planned if "is_empty" in a.result}
+        return {str(a.result["plan"]): a for _, a in planned if "plan" in a.result and not a.reason}
 
     def since(self) -> datetime | None:
         """Return when the trouble began; None when no breach was seen.

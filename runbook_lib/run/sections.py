@@ -191,7 +191,10 @@ def _plans(incident: Incident, first: int) -> Iterator[dict[str, Json]]:
         section, plan = row["step"].partition(".")[0].zfill(2), row["plan"]
         named = f"runbook run {section} --incident {incident.id} -p plan={plan}"
         is_open = row["status"] == "planned"
-        yield {**row, "apply": f"{named} -p approve={row['sha256']}" if is_open else ""}
+        yield {
+            **{name: value for name, value in row.items() if name != "hash"},
+            "apply": f"{named} -p approve={row['sha256']}" if is_open else "",
+        }
 
 
 def _to_results(runs: Iterable[NotebookRun]) -> tuple[NotebookResult, ...]:

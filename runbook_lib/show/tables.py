@@ -173,7 +173,8 @@ def tabulate_plans(journal: JournalView, *, after: int = 0, only: Collection[str
     Rows of ``step status what how_many hash why``; and, not shown, ``plan sha256 action target``.
     """
     phases = {a.result.get("plan"): str(a.phase) for _, a in journal.actions}
-    phases |= {p: "nothing to do" for p, a in journal.list_plans().items() if a.result["is_empty"]}
+    made = journal.list_plans()
+    phases |= {plan: "nothing to do" for plan, a in made.items() if a.result.get("is_empty")}
     rows = []
     for plan, entry in journal.list_plans(after=after).items():
         facts, is_empty = entry.result, phases[plan] == "nothing to do"

@@ -110,6 +110,6 @@ def test_a_fault_is_refused_outside_local_and_demo(
 def test_a_noted_fault_is_on_until_it_is_forgotten(tmp_path: Path) -> None:
     config = config_in(tmp_path)
     fault_state.remember(config, "surge", {"intervalS": 3})
-    assert FAULTS["surge"].is_on(config)
+    assert FAULTS["surge"].is_noted(config)
     fault_state.forget(config, "surge")
-    assert not FAULTS["surge"].is_on(config)
+    assert not FAULTS["surge"].is_noted(config)

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from fulfillment.analysis.causes import Cause
 from fulfillment.commands.documents import ApplyDocument, PlanDocument, VerifyDocument
 from runbook_lib.exit_codes import ExitCode
-from runbook_lib.model import Cause, CauseStatus, Finding, Observed, Status, Verdict
+from runbook_lib.model import CauseStatus, Finding, Observed, Status, Verdict
 from runbook_lib.run.documents import Document, InvestigateDocument
 from runbook_lib.run.terminal import print_document
 from tests.support.stories import tell_incident
