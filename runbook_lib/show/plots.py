@@ -46,6 +46,7 @@ _TITLES = {
     "flow": ("Labels arriving against labels leaving", "per minute"),
 }
 _MAX_LINES = 5
+_MARK_HEIGHTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,9 @@ def plot_lines(
     # lines that stay at zero hide each other, and say nothing beside one that does not
     moving = [(name, points) for name, points in filled if any(value for _, value in points)]
     drawn = sorted(moving or filled, key=lambda item: -len(item[1]))[:_MAX_LINES]
-    axes = _make_axes(title, unit)
+    from matplotlib.lines import Line2D
+
+    axes = _make_axes(title, unit, pad=42 if marks else 6)
     for (name, points), (color, dash, marker) in zip(drawn, cycle(_STYLES), strict=False):
         axes.plot(
             [_day(at) for at, _ in points],
@@ -124,24 +127,24 @@ def plot_lines(
             hatch="//",
             linewidth=0,
         )
-    for at, text in marks if times else ():
+    # beside each other their words would be printed over each other: numbers, told at the side
+    said = [f"{number}: {_label(text)}" for number, (_, text) in enumerate(marks, 1) if times]
+    for number, (at, _) in enumerate(marks if times else (), 1):
         axes.axvline(_day(at), color="#000000", linewidth=0.8, linestyle="-.")
-        axes.annotate(
-            _label(text),
-            (_day(at), 0.98),
-            xycoords=("data", "axes fraction"),
-            rotation=90,
-            va="top",
-            ha="right",
-            fontsize=7.5,
-        )
+        height = 1.0 + 0.08 * ((number - 1) % _MARK_HEIGHTS)
+        where = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
+        axes.annotate(str(number), (_day(at), height), fontsize=7.5, **where)
     _set_time_axis(axes)
     axes.set_xlabel("UTC")
     low, high = axes.get_ylim()
     axes.set_ylim(min(0.0, low), max(high, 1.25 * (threshold or 0.0), 1.0 if high <= 0 else high))
-    if len(drawn) > 1:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
-    return _save(axes, _describe(title, unit, dict(drawn), threshold, threshold_name, len(windows)))
+    beside = {"loc": "upper left", "frameon": False, "fontsize": 8}
+    if len(drawn) > 1 or said:
+        lines = [*axes.get_lines()[: len(drawn)], *[Line2D([], [], linestyle="") for _ in said]]
+        names = [*(_label(name) for name, _ in drawn), *said]
+        axes.legend(lines, names, bbox_to_anchor=(1.0, 1.0), **beside)
+    alt = _describe(title, unit, dict(drawn), threshold, threshold_name, len(windows))
+    return _save(axes, " ".join([alt, *(f"Mark {text}." for text in said)]))
 
 
 def plot_ages(bins: Sequence[AgeBin], *, threshold: float | None = None) -> Picture:
@@ -201,12 +204,12 @@ def _label(text: str, limit: int = 28) -> str:
     return visible(text)[:limit].replace("$", r"\$").replace("\n", " ").lstrip("_")
 
 
-def _make_axes(title: str, unit: str) -> Axes:
+def _make_axes(title: str, unit: str, *, pad: float = 6) -> Axes:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.6, 2.9), dpi=130, layout="constrained")
     axes = figure.subplots()
-    axes.set_title(_label(title, 60), loc="left", fontsize=10, fontweight="bold")
+    axes.set_title(_label(title, 60), loc="left", fontsize=10, fontweight="bold", pad=pad)
     axes.set_ylabel(_label(unit), fontsize=9)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

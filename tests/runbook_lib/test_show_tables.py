@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from fulfillment.analysis.causes import Cause
 from runbook_lib.model import CauseStatus, Conclusion, Finding, Plot, Reading, Status, Verdict
+from runbook_lib.show import plots
 from runbook_lib.show.display import describe
 from runbook_lib.show.plots import plot_ages, plot_lines, plot_reading
 from runbook_lib.show.tables import Table, page_of_plan, pill, tabulate_facts, tabulate_findings
@@ -229,6 +230,29 @@ class TestPlots:
         ):
             assert words in picture.alt
         assert f'alt="{picture.alt}"' in picture.to_html()
+
+    def test_marks_beside_each_other_are_numbers_at_heights_of_their_own(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        drawn: list[Any] = []
+        monkeypatch.setattr(plots, "_save", lambda axes, alt: drawn.append(axes) or alt)
+        marks = [(AT + timedelta(seconds=i), f"action {i}") for i in range(3)]
+        alt = plots.plot_lines({"a": self.points}, title="Lag", unit="min", marks=marks)
+
+        (axes,) = drawn
+        assert len({(text.get_text(), text.xy[1]) for text in axes.texts}) == 3
+        told = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert told == ["a", "1: action 0", "2: action 1", "3: action 2"]
+        axes.figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in (*axes.texts, axes._left_title)]
+        assert not [
+            (i, j)
+            for i, a in enumerate(boxes)
+            for j, b in enumerate(boxes)
+            if i < j
+            if a.overlaps(b)
+        ]
+        assert "Mark 3: action 2." in str(alt)
 
     def test_the_file_holds_no_words_of_its_own(self) -> None:
         png = plot_lines({"a": self.points}, title="Lag", unit="min").png
