@@ -30,13 +30,19 @@ AgeBin = tuple[float, float | None, int]
 """From and to, in minutes (None: open), and how many objects."""
 
 # Okabe and Ito's palette without yellow, each with a dash and a marker of its own.
-_STYLES = (
-    ("#0072B2", "-", "o"),
-    ("#D55E00", "--", "s"),
-    ("#009E73", "-.", "^"),
-    ("#CC79A7", ":", "D"),
-    ("#555555", (0, (5, 1, 1, 1, 1, 1)), "v"),
+_STYLES: tuple[dict[str, Any], ...] = (
+    {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+    {"color": "#D55E00", "linestyle": "--", "marker": "s"},
+    {"color": "#009E73", "linestyle": "-.", "marker": "^"},
+    {"color": "#CC79A7", "linestyle": ":", "marker": "D"},
+    {"color": "#555555", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
 )
+_LINE: dict[str, Any] = {"markersize": 4, "linewidth": 1.8}
+_SPAN: dict[str, Any] = {"color": "#999999", "alpha": 0.25, "hatch": "//", "linewidth": 0}
+_AT_TOP: dict[str, Any] = {
+    "xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom", "fontsize": 7.5
+}  # fmt: skip
+_BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "frameon": False}
 _TITLES = {
     "lag": ("Lag of the oldest waiting object", "minutes"),
     "recovery": ("Lag of the oldest waiting object", "minutes"),
@@ -95,55 +101,40 @@ def plot_lines(
     from matplotlib.lines import Line2D
 
     axes = _make_axes(title, unit, pad=42 if marks else 6)
-    for (name, points), (color, dash, marker) in zip(drawn, cycle(_STYLES), strict=False):
-        axes.plot(
-            [_day(at) for at, _ in points],
-            [value for _, value in points],
-            color=color,
-            linestyle=dash,
-            marker=marker,
-            markevery=max(1, len(points) // 12),
-            markersize=4,
-            linewidth=1.8,
-            label=_label(name),
-        )
+    for (name, points), style in zip(drawn, cycle(_STYLES), strict=False):
+        times, values = zip(*points, strict=True)
+        every = max(1, len(points) // 12)
+        label = _label(name)
+        axes.plot([*map(_day, times)], values, markevery=every, label=label, **style, **_LINE)
+    ends = [points[-1][0] for _, points in drawn]
     if threshold is not None:
         axes.axhline(threshold, color="#000000", linewidth=1, linestyle=(0, (1, 1)))
-        axes.annotate(
-            f"{threshold_name} {threshold:g}",
-            (0.005, threshold),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            fontsize=8,
-        )
-    times = [at for _, points in drawn for at, _ in points]
-    for start, end in windows if times else ():
-        axes.axvspan(
-            _day(start),
-            _day(end or max(times)),
-            color="#999999",
-            alpha=0.25,
-            hatch="//",
-            linewidth=0,
-        )
+        where: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        words = f"{threshold_name} {threshold:g}"
+        axes.annotate(words, (0.005, threshold), xytext=(0, 3), fontsize=8, **where)
+    for start, end in windows if ends else ():
+        axes.axvspan(_day(start), _day(end or max(ends)), **_SPAN)
     # beside each other their words would be printed over each other: numbers, told at the side
-    said = [f"{number}: {_label(text)}" for number, (_, text) in enumerate(marks, 1) if times]
-    for number, (at, _) in enumerate(marks if times else (), 1):
+    said = [f"{number}: {_label(text)}" for number, (_, text) in enumerate(marks, 1) if ends]
+    for number, (at, _) in enumerate(marks if ends else (), 1):
         axes.axvline(_day(at), color="#000000", linewidth=0.8, linestyle="-.")
         height = 1.0 + 0.08 * ((number - 1) % _MARK_HEIGHTS)
-        where = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
-        axes.annotate(str(number), (_day(at), height), fontsize=7.5, **where)
+        axes.annotate(str(number), (_day(at), height), **_AT_TOP)
     _set_time_axis(axes)
-    axes.set_xlabel("UTC")
     low, high = axes.get_ylim()
     axes.set_ylim(min(0.0, low), max(high, 1.25 * (threshold or 0.0), 1.0 if high <= 0 else high))
-    beside = {"loc": "upper left", "frameon": False, "fontsize": 8}
     if len(drawn) > 1 or said:
-        lines = [*axes.get_lines()[: len(drawn)], *[Line2D([], [], linestyle="") for _ in said]]
         names = [*(_label(name) for name, _ in drawn), *said]
-        axes.legend(lines, names, bbox_to_anchor=(1.0, 1.0), **beside)
-    alt = _describe(title, unit, dict(drawn), threshold, threshold_name, len(windows))
+        lines = [*axes.get_lines()[: len(drawn)], *(Line2D([], [], linestyle="") for _ in said)]
+        axes.legend(lines, names, fontsize=8, **_BESIDE)
+    parts = [
+        f"{name}: from {points[0][1]:g} at {points[0][0]:%H:%M:%S} to {points[-1][1]:g} at "
+        f"{points[-1][0]:%H:%M:%S} UTC, highest {max(v for _, v in points):g} {unit}"
+        for name, points in drawn
+    ]
+    alt = f"{title}. {'; '.join(parts) or 'no samples'}."
+    alt += f" The {threshold_name} is {threshold:g} {unit}." if threshold is not None else ""
+    alt += f" {len(windows)} shaded span(s): an alert fired." * bool(windows)
     return _save(axes, " ".join([alt, *(f"Mark {text}." for text in said)]))
 
 
@@ -225,6 +216,7 @@ def _day(at: datetime) -> float:
 
 def _set_time_axis(axes: Axes) -> None:
     dates: Any = import_module("matplotlib.dates")
+    axes.set_xlabel("UTC")
     axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M:%S", tz=UTC))
     axes.xaxis.set_major_locator(dates.AutoDateLocator(minticks=3, maxticks=7, tz=UTC))
 
@@ -241,24 +233,3 @@ def _save(axes: Axes, alt: str) -> Picture:
         warnings.filterwarnings("ignore", message="constrained_layout not applied")
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return Picture(buffer.getvalue(), alt)
-
-
-def _describe(  # noqa: PLR0917
-    title: str,
-    unit: str,
-    series: Mapping[str, Points],
-    threshold: float | None,
-    threshold_name: str,
-    windows: int,
-) -> str:
-    parts = []
-    for name, points in series.items():
-        values = [value for _, value in points]
-        parts.append(
-            f"{name}: from {values[0]:g} at {points[0][0]:%H:%M:%S} to {values[-1]:g} at "
-            f"{points[-1][0]:%H:%M:%S} UTC, highest {max(values):g} {unit}"
-        )
-    text = f"{title}. " + "; ".join(parts or ["no samples"]) + "."
-    if threshold is not None:
-        text += f" The {threshold_name} is {threshold:g} {unit}."
-    return text + (f" {windows} shaded span(s): an alert fired." if windows else "")

@@ -6,7 +6,6 @@ table or a sentence, and the notebook goes on.
 
 from __future__ import annotations
 
-import ast
 import re
 import threading
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
@@ -27,6 +26,7 @@ from .display import Card, describe
 from .tables import SHORT_HASH, Table, page_of_plan
 from .text import count_of, format_value, safe
 
+_COMPLAINT = Markup('<span style="color:#a3230f;font-weight:600">✖ {}</span>')
 _BOUNDS = {"ge": "at least", "gt": "over", "le": "at most", "lt": "under"}
 _PAGE_ROWS = 200
 _COLUMNS = ("key", "order_id", "age_start", "size_bytes", "to")
@@ -74,27 +74,20 @@ class Form(_Widget):
         fields = section.Parameters.model_fields
         unknown = _list_set_names(namespace.get("In", ())) - fields.keys()
         check_parameters(section, {**dict.fromkeys(unknown), **self.values})
-        self._fields: dict[str, Any] = {}
-        self._errors: dict[str, Any] = {}
-        shown: list[Any] = []
-        folded: list[Any] = []
-        for name, info in fields.items():
-            self._fields[name] = _make_widget(name, info, self.values[name])
-            self._errors[name] = widgets.HTML(layout={"margin": "0 0 0 8px"})
-            help_text = widgets.HTML(
-                str(safe(_describe_field(info))), layout={"margin": "0 0 0 8px"}
-            )
-            row = widgets.HBox([self._fields[name], help_text, self._errors[name]])
-            (folded if _OF_ONE_STEP.match(info.description or "") else shown).append(row)
-        if folded:
-            shown.append(_fold("parameters of one step", widgets.VBox(folded)))
+        self._fields = {n: _make_widget(n, f, self.values[n]) for n, f in fields.items()}
+        self._notes = {name: widgets.HTML(_describe_field(f)) for name, f in fields.items()}
         self.button = widgets.Button(description="Use these", button_style="primary")
         self.button.on_click(lambda _: self.use())
         self._said = widgets.HTML()
-        # A front end may send the click before the value: then this shows that it came too late.
-        for field in self._fields.values():
+        rows: dict[bool, list[Any]] = {False: [], True: []}
+        for name, field in self._fields.items():
+            # A front end may send the click before the value: this shows that it came too late.
             field.observe(self._note_change, names="value")
-        self._box = widgets.VBox([*shown, widgets.HBox([self.button, self._said])])
+            is_of_one_step = bool(_OF_ONE_STEP.match(fields[name].description or ""))
+            rows[is_of_one_step].append(widgets.HBox([field, self._notes[name]]))
+        fold = [_fold("parameters of one step", widgets.VBox(rows[True]))] * bool(rows[True])
+        end = widgets.HBox([self.button, self._said])
+        self._box = widgets.VBox([*rows[False], *fold, end])
 
     @property
     def values(self) -> dict[str, Any]:
@@ -116,11 +109,11 @@ class Form(_Widget):
         except ValidationError as error:
             for item in error.errors(include_input=False, include_url=False):
                 wrong[str(item["loc"][0]) if item["loc"] else ""] = item["msg"]
-        for name, place in self._errors.items():
-            place.value = str(_complain(wrong[name])) if name in wrong else ""
+        for name, info in self._section.Parameters.model_fields.items():
+            self._notes[name].value = _describe_field(info, wrong.get(name, ""))
         if wrong:
             general = wrong.get("", "Nothing was changed. Correct the marked fields.")
-            self._said.value = str(_complain(general))
+            self._said.value = str(_COMPLAINT.format(safe(general)))
             return False
         self._namespace.update(checked.model_dump())
         self._said.value = (
@@ -150,16 +143,9 @@ class Form(_Widget):
 def _list_set_names(cells: Sequence[str]) -> set[str]:
     """Return what the newest parameters cell sets, and the newest that papermill put in."""
     found: set[str] = set()
-    for mark in ("incident_id =", _INJECTED):
-        cell = next((c for c in reversed(cells) if c.startswith(mark) or f"\n{mark}" in c), "")
-        nodes = ast.parse(cell).body
-        found |= {
-            target.id
-            for node in nodes
-            if isinstance(node, ast.Assign)
-            for target in node.targets
-            if isinstance(target, ast.Name)
-        }
+    for mark in (r"^incident_id *=", rf"^{_INJECTED}$"):
+        newest = (cell for cell in reversed(cells) if re.search(mark, cell, re.MULTILINE))
+        found.update(re.findall(r"^(\w+) *=(?!=)", next(newest, ""), re.MULTILINE))
     return found
 
 
@@ -187,18 +173,17 @@ def _read_widget(widget: Any) -> Any:
     return None if value == "" and getattr(widget, "is_optional", False) else value
 
 
-def _describe_field(info: FieldInfo) -> str:
+def _describe_field(info: FieldInfo, wrong: str = "") -> str:
+    """Return what a field is for, its bounds, and what is wrong with it, as HTML."""
     bounds = [
         f"{words} {limit:g}"
         for limits in info.metadata
         for bound, words in _BOUNDS.items()
         if isinstance(limit := getattr(limits, bound, None), int | float)
     ]
-    return "; ".join([info.description or "", *([", ".join(bounds)] if bounds else [])])
-
-
-def _complain(text: str) -> Markup:
-    return Markup('<span style="color:#a3230f;font-weight:600">✖ {}</span>').format(safe(text))
+    text = "; ".join([info.description or "", *([", ".join(bounds)] if bounds else [])])
+    complaint = _COMPLAINT.format(safe(wrong)) if wrong else ""
+    return str(Markup("&nbsp; {} {}").format(safe(text), complaint))
 
 
 class _Rows:
@@ -332,6 +317,10 @@ class LiveView(_Widget):
     steps : ids, such as ``2.1``
     every_s : seconds between two refreshes, after "Start" was pressed
 
+    Attributes
+    ----------
+    readings : the newest of each step
+
     Notes
     -----
     Only reads. A reading is journalled when its status changes, not at every refresh. The cell
@@ -340,16 +329,13 @@ class LiveView(_Widget):
 
     def __init__(self, inv: Investigation, *steps: str, every_s: float = 10) -> None:
         self._inv, self._steps, self._every_s = inv, steps, max(1.0, every_s)
-        self._stopped = threading.Event()
+        self._stopped, self._busy = threading.Event(), threading.Lock()
         self._stopped.set()
-        self._busy = threading.Lock()
-        self._readings: dict[str, Reading] = {}
-        self._shown = widgets.HTML()
-        self._said = widgets.HTML()
-        self._buttons = {
-            name: widgets.Button(description=name) for name in ("Refresh now", "Start", "Stop")
-        }
-        for name, call in zip(self._buttons, (self.refresh, self.start, self.stop), strict=True):
+        self.readings: dict[str, Reading] = {}
+        self._shown, self._said = widgets.HTML(), widgets.HTML()
+        calls = {"Refresh now": self.refresh, "Start": self.start, "Stop": self.stop}
+        self._buttons = {name: widgets.Button(description=name) for name in calls}
+        for name, call in calls.items():
             self._buttons[name].on_click(lambda _, call=call: call())
         bar = widgets.HBox([*self._buttons.values(), self._said])
         self._box = widgets.VBox([bar, self._shown])
@@ -360,11 +346,6 @@ class LiveView(_Widget):
         """Whether it refreshes by itself."""
         return not self._stopped.is_set()
 
-    @property
-    def readings(self) -> dict[str, Reading]:
-        """The newest reading of each step."""
-        return dict(self._readings)
-
     def refresh(self) -> None:
         """Read every step now; does nothing while a refresh is under way."""
         if not self._busy.acquire(blocking=False):
@@ -372,8 +353,8 @@ class LiveView(_Widget):
         try:
             for step in self._steps:
                 reading = self._inv.observe(step)
-                old = self._readings.get(step)
-                self._readings[step] = reading
+                old = self.readings.get(step)
+                self.readings[step] = reading
                 if old is None or old.status is not reading.status:
                     self._inv.record("reading", {"reading": reading.model_dump(mode="json")})
             cards = (card.to_html() for card in self._describe())
@@ -404,7 +385,7 @@ class LiveView(_Widget):
             self._stopped.wait(self._every_s)
 
     def _describe(self) -> Iterable[Card]:
-        return [describe(reading) for reading in self._readings.values()]
+        return [describe(reading) for reading in self.readings.values()]
 
 
 class Writing(_Widget):

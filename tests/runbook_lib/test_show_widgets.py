@@ -115,9 +115,9 @@ class TestForm:
 
         assert made.use() is False
         assert names == {"window_minutes": 60}
-        assert "greater than or equal to 1" in made._errors["window_minutes"].value
-        assert "match pattern" in made._errors["ticket_id"].value
-        assert made._errors["incident_id"].value == ""
+        assert "greater than or equal to 1" in made._notes["window_minutes"].value
+        assert "match pattern" in made._notes["ticket_id"].value
+        assert "✖" not in made._notes["incident_id"].value
 
     @pytest.mark.parametrize(
         ("cell", "words"),
