@@ -35,9 +35,8 @@ down: setup ## Stop the local stack; its data stays
 status: setup ## Show the local stack's services
 	@runbook stack status
 
-lab: setup ## Open the notebooks in JupyterLab against the running stack
-	@sh scripts/with_stack.sh jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --ip=127.0.0.1 \
-		--ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/01_purpose.ipynb $(ARGS)
+lab: setup ## Open copies of the notebooks in JupyterLab, in the incident's folder
+	@sh scripts/with_stack.sh python -m scripts.lab $(ARGS)
 
 investigate: setup ## Sections 1, 2, 3, 5, 8 and the report; only reads (ARGS="--ticket ID")
 	@sh scripts/with_stack.sh runbook investigate $(ARGS)

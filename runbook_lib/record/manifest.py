@@ -151,8 +151,12 @@ def _measure(path: Path, first_bytes: int | None = None) -> dict[str, Json]:
 
 
 def _list_files(folder: Path) -> Iterator[Path]:
-    """Yield what a manifest covers: every file but itself, locks and files being written."""
+    """Yield what a manifest covers: not itself, locks, files being written, nor ``lab/``.
+
+    Somebody works in there: those notebooks are saved after the report, too.
+    """
     for path in sorted(folder.rglob("*")):
-        name = path.name
-        if path.is_file() and name != _NAME and not name.endswith((".lock", ".tmp")):
+        name, top = path.name, path.relative_to(folder).parts[0]
+        is_record = top != "lab" and name != _NAME and not name.endswith((".lock", ".tmp"))
+        if path.is_file() and is_record:
             yield path

@@ -1,0 +1,56 @@
+"""Open the notebooks in JupyterLab, as copies in the incident's folder.
+
+What a person runs is saved with customers' order ids in its outputs: never into the checkout.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from fulfillment.runbook import RUNBOOK
+from runbook_lib.record.incident import Incident
+from runbook_lib.run.sections import get_incident
+
+__all__ = ["copy_notebooks", "main"]
+
+_EMPTY = '"incident_id = \\"\\"'
+
+
+def copy_notebooks(incident: Incident, source: Path) -> Path:
+    """Copy the notebooks that are not there yet, each with the incident's id; return the folder.
+
+    Notes
+    -----
+    Changes ``lab/`` in the incident's folder. A copy that somebody worked on stays as it is.
+    """
+    folder = incident.folder / "lab"
+    folder.mkdir(exist_ok=True)
+    for path in sorted(source.glob("*.ipynb")):
+        copy = folder / path.name
+        if not copy.exists():
+            text = path.read_text("utf-8")
+            copy.write_text(text.replace(_EMPTY, f'"incident_id = \\"{incident.id}\\"', 1), "utf-8")
+    return folder
+
+
+def main(arguments: list[str]) -> None:
+    """Copy, and become JupyterLab; ``arguments`` are handed to it."""
+    settings, sections = RUNBOOK.load_settings(), RUNBOOK.load_sections()
+    incident, _ = get_incident(settings)
+    folder = copy_notebooks(incident, sections.notebooks)
+    sys.stderr.write(f"The notebooks are copies in {folder}; the checkout stays as it is.\n")
+    program = shutil.which("jupyter")
+    if program is None:
+        sys.exit("JupyterLab is not installed: make setup")
+    os.environ["RUNBOOK_HOME"] = str(settings.runbook_home.resolve())
+    root = [] if os.getuid() else ["--allow-root"]
+    where = [f"--ServerApp.root_dir={incident.folder}", "--ip=127.0.0.1"]
+    first = ["--LabApp.default_url=/lab/tree/lab/01_purpose.ipynb"]
+    os.execv(program, [program, "lab", *root, *where, *first, *arguments])  # noqa: S606
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

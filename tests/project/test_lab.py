@@ -1,0 +1,65 @@
+"""`make lab`: a person works on copies, and no order id reaches a tracked notebook."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from fulfillment.runbook import RUNBOOK
+from runbook_lib.record.incident import create_incident
+from runbook_lib.record.manifest import verify_incident, write_manifest
+from runbook_lib.redact import Redactor
+from scripts import lab
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = RUNBOOK.load_sections().notebooks
+
+
+def test_the_copies_lie_in_the_incidents_folder_and_name_it(tmp_path: Path) -> None:
+    incident = create_incident(tmp_path, redactor=Redactor(()), environment="local")
+    before = {path.name: path.read_bytes() for path in NOTEBOOKS.glob("*.ipynb")}
+    folder = lab.copy_notebooks(incident, NOTEBOOKS)
+
+    assert folder == incident.folder / "lab"
+    assert {path.name for path in folder.iterdir()} == set(before)
+    for path in folder.iterdir():
+        (cell,) = [
+            c
+            for c in nbformat.read(path, as_version=4).cells
+            if "parameters" in c.metadata.get("tags", [])
+        ]
+        assert cell.source.startswith(f'incident_id = "{incident.id}"  # ')
+    assert {path.name: path.read_bytes() for path in NOTEBOOKS.glob("*.ipynb")} == before
+
+
+def test_work_is_kept_and_may_go_on_after_the_report(tmp_path: Path) -> None:
+    incident = create_incident(tmp_path, redactor=Redactor(()), environment="local")
+    folder = lab.copy_notebooks(incident, NOTEBOOKS)
+    write_manifest(incident)
+    (folder / "01_purpose.ipynb").write_text("worked on")
+    lab.copy_notebooks(incident, NOTEBOOKS)
+
+    assert (folder / "01_purpose.ipynb").read_text() == "worked on"
+    assert verify_incident(incident.folder).ok
+
+
+def test_make_lab_never_opens_the_checkouts_notebooks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = re.search(r"^lab:.*?\n\n", (ROOT / "Makefile").read_text(), re.MULTILINE | re.DOTALL)
+    assert recipe is not None
+    assert "scripts.lab" in recipe[0]
+    assert "notebooks/" not in recipe[0]
+    started: list[str] = []
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "reports"))
+    monkeypatch.setattr(lab.os, "execv", lambda _program, words: started.extend(words))
+    lab.main(["--no-browser"])
+
+    (root,) = [word for word in started if word.startswith("--ServerApp.root_dir=")]
+    (incident,) = (tmp_path / "reports").glob("inc-*")
+    assert root == f"--ServerApp.root_dir={incident}"
+    assert (incident / "lab" / "06_remediation.ipynb").is_file()
+    assert started[-1] == "--no-browser"
