@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, cast
 
-from .. import errors
-from ..errors import NotebookRunError, RunbookError, UsageError
+from ..errors import NotApprovedError, NotebookRunError, RunbookError, SafetyError, UsageError
+from ..exit_codes import ExitCode, exit_code_of_error
 from ..model import Conclusion
 from ..record.incident import Incident
+from ..runbook import find_runbook
 from ..section import Sections, check_parameters
 
 _CELL_TIMEOUT_S = 600
@@ -219,15 +220,27 @@ def _classify(failure: NotebookRunError) -> tuple[RunStatus, RunbookError]:
     if not isinstance(failure, _CellFailed):
         return RunStatus.FAILED, failure
     if failure.ename == "StoppedAtPlanError":
-        return RunStatus.STOPPED_AT_PLAN, errors.NotApprovedError(failure.evalue)
+        return RunStatus.STOPPED_AT_PLAN, NotApprovedError(failure.evalue)
     if failure.ename == "KeyboardInterrupt":
         raise KeyboardInterrupt
-    kind = getattr(errors, failure.ename, None)
-    if isinstance(kind, type) and issubclass(kind, errors.SafetyError):
-        return RunStatus.REFUSED, kind(failure.evalue)
-    if isinstance(kind, type) and issubclass(kind, UsageError):
-        return RunStatus.FAILED, kind(failure.evalue)
+    more = find_runbook().errors
+    roots: tuple[type[BaseException], ...] = (RunbookError, *more)
+    kind = next((kind for root in roots for kind in _list_kinds(root, failure)), None)
+    code = exit_code_of_error(kind.__new__(kind), more) if kind else None
+    own = kind if kind and issubclass(kind, RunbookError) else None
+    if code is ExitCode.REFUSED:
+        return RunStatus.REFUSED, (own or SafetyError)(failure.evalue)
+    if code is ExitCode.USAGE:
+        return RunStatus.FAILED, (own or UsageError)(failure.evalue)
     return RunStatus.FAILED, failure
+
+
+def _list_kinds(root: type[BaseException], failure: _CellFailed) -> Iterator[type[BaseException]]:
+    """Yield the errors of a tree that have the name of a cell's error."""
+    if root.__name__ == failure.ename:
+        yield root
+    for kind in root.__subclasses__():
+        yield from _list_kinds(kind, failure)
 
 
 class _IncidentFiles:

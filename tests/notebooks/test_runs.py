@@ -90,6 +90,24 @@ def test_a_forced_failure_is_failed_and_saved_before_it_is_told(
 
 
 @pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ("runbook_lib.errors import PlanExpiredError", RunStatus.REFUSED),
+        ("objectmove.errors import ExpiredError", RunStatus.REFUSED),
+        ("objectmove.errors import HeldError", RunStatus.REFUSED),
+        ("objectmove.errors import StoppedError", RunStatus.FAILED),
+    ],
+)
+def test_a_refusal_is_no_failure_whichever_package_refuses(
+    incident: Incident, tmp_path: Path, error: str, status: RunStatus
+) -> None:
+    name = error.rpartition(" ")[2]
+    done = run(incident, tmp_path, OPEN, f"from {error}\nraise {name}('it expired; plan again')")
+    assert done.status is status
+    assert "it expired; plan again" in str(done.error)
+
+
+@pytest.mark.parametrize(
     "cell", ["pass", "import sys; sys.exit(0)"], ids=["does nothing", "exits with 0"]
 )
 def test_a_green_run_without_a_conclusion_is_failed(
