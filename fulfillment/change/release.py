@@ -304,7 +304,8 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
         },
     )
     bad = [f"{n} {name}" for name, n in proof.counts.items() if n and name not in _FINE]
-    reason = f"by independent listing: {', '.join(bad)}" if bad else "proven by listing"
+    fine = [f"{proof.counts[name]} {name.replace('_', ' ')}" for name in _FINE]
+    reason = f"by independent listing: {', '.join(bad or fine)}"
     return Effect(reason, result, is_ok=proof.is_complete)
 
 

@@ -19,7 +19,7 @@ class CheckDocument(Document):
     def answer(self) -> str:
         """Whether all is as it should, else what is not."""
         bad = [f"{r.step} {r.reason}" for r in self.readings if r.status is not Status.OK]
-        return ": ".join([super().answer, *(["; ".join(bad)] if bad else [])])
+        return f"{super().answer}: {'; '.join(bad) or 'all that was asked answers and agrees'}"
 
 
 class PlanDocument(Document):

@@ -17,6 +17,7 @@ from .documents import Document
 
 _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
 _SKIPPED = {"schema", "at", "exit_code", "verdict", "unknown", "detail", "apply", "next"}
+_SKIPPED |= {"objects", "bytes"}  # an answer holds them
 _COLUMNS = {
     "notebooks": ("notebook", "status", "error"),
     "plans": ("step", "status", "what", "how_many", "why"),
@@ -38,7 +39,7 @@ def print_document(document: Document, console: Console) -> None:
     by_code = {ExitCode.OK: "ok", ExitCode.REFUSED: "refused"}
     tone, icon = get_tone(document.verdict or by_code.get(document.exit_code, "failed"))
     if document.answer:
-        _print(console, f"{icon} {document.answer}", style=_STYLES[tone])
+        _print(console, f"{icon} {document.answer}", style=_STYLES[tone], is_prose=True)
     for command in document.commands:
         _print(console, f"\n  {_wrap(command)}\n")
     dumped = document.model_dump(by_alias=True)
@@ -47,13 +48,15 @@ def print_document(document: Document, console: Console) -> None:
         if name == "readings":
             readings: tuple[Observed, ...] = getattr(document, name)
             odd = [r for r in readings if r.status is not Status.OK]
-            console.print(_to_rich(tabulate_readings(odd)))
+            if odd:
+                console.print(_to_rich(tabulate_readings(odd)))
             fine = ", ".join(r.step for r in readings if r not in odd)
-            _print(console, f"ok: {fine or 'none'}")
+            _print(console, f"ok: {fine or 'none'}", is_prose=True)
         elif name == "causes":
             found = [f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED]
             rows = tabulate_findings(found, "Causes").rows
-            console.print(_to_rich(Table("Causes", rows, ("cause", "status", SCORE, "why"))))
+            if rows:
+                console.print(_to_rich(Table("Causes", rows, ("cause", "status", SCORE, "why"))))
         elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
             rows = [row for row in value if row.get("status") not in _SAID]
             if rows:
@@ -62,14 +65,17 @@ def print_document(document: Document, console: Console) -> None:
         elif isinstance(value, list | tuple) and value:
             _print(console, "\n".join([f"{name.replace('_', ' ')}:", *map(str, value)]))
         elif value not in (None, "", [], (), {}):
-            between = "\n" if _HASH.search(str(value)) else " "
-            _print(console, f"{name.replace('_', ' ')}:{between}{say_value(value, name)}")
+            text = say_value(value, name)
+            between = "\n" if _HASH.search(text) else " "
+            is_prose = " " in text
+            _print(console, f"{name.replace('_', ' ')}:{between}{text}", is_prose=is_prose)
     for words, command in document.to_paste:
         _print(console, f"\n{words}\n\n  {_wrap(command)}")
 
 
-def _print(console: Console, text: str, *, style: str = "") -> None:
-    console.print(Text(visible(text), style=style), soft_wrap=True)
+def _print(console: Console, text: str, *, style: str = "", is_prose: bool = False) -> None:
+    """Print a text; only prose is broken at the edge: a path or a command is copied whole."""
+    console.print(Text(visible(text), style=style), soft_wrap=not is_prose)
 
 
 def _wrap(command: str) -> str:

@@ -26,8 +26,9 @@ _FOLD = Markup("<details><summary>{}</summary><pre>{}</pre></details>")
 # What an action is, which its heading says already.
 _IDENTITY = {"action", "plan", "sha256", "step", "target", "way_back", "reason", "expires_at"}
 _NEXT = {
-    ActionPhase.APPLIED: "Next: run the next cell. It reads the world again; it must say verified.",
-    ActionPhase.VERIFIED: "Next: the next plan of the table above; after the last, “Look again”.",
+    ActionPhase.PLANNED: "To carry it out, approve it above and run this cell again.",
+    ActionPhase.APPLIED: "Next: read the world again; that must say verified.",
+    ActionPhase.VERIFIED: "Next: the next plan of the table above; after the last, look again.",
     ActionPhase.FAILED: "Next: read why. Do not plan again before you know what stands where.",
 }
 
@@ -141,9 +142,9 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
 
 
 def _describe_action(entry: ActionEntry) -> Card:
-    if entry.action == "none":  # without anything done there is nothing to take back
-        return Card(entry.step, entry.reason, "nothing to do")
     facts = {k: v for k, v in entry.result.items() if k not in _IDENTITY}
+    if entry.phase is ActionPhase.VERIFIED and not facts:  # there is nothing to take back either
+        return Card(entry.step, entry.reason, "nothing to do")
     table = tabulate_facts(facts, "What came of it", is_folded=True)
     way_back = entry.undo or ("" if entry.reversible else "there is none: this cannot be undone")
     return Card(
@@ -157,8 +158,7 @@ def _describe_action(entry: ActionEntry) -> Card:
 
 def _describe_plan(plan: Plan) -> Card:
     if plan.is_empty:
-        why = plan.summary.get("reason") or plan.target
-        return Card(plan.step, f"Nothing to do. {why}", "nothing to do")
+        return Card(plan.step, str(plan.summary.get("reason") or plan.target), "nothing to do")
     facts = {k: v for k, v in plan.summary.items() if k not in _IDENTITY}
     short = {k: v for k, v in facts.items() if not isinstance(v, list | dict) or k == "excluded"}
     more = {k: v for k, v in facts.items() if k not in short}

@@ -118,12 +118,23 @@ def test_the_form_says_what_is_wrong_and_hands_over_what_is_right(page: Page, la
     field.press("Tab")
     page.get_by_text("Changed, not in use yet").wait_for()
     page.get_by_role("button", name="Use these").click()
-    page.get_by_text("In use. Now run the cells below.").wait_for()
+    page.get_by_text("In use. Select the cell below").wait_for()
     page.locator(".jp-Notebook .jp-Cell").nth(cell(page, "inv = Investigation.open")).click()
     lab.run(page, "Run Selected Cell")
 
     started = [e for e in journal(lab) if e.kind == "section_started"]
     assert started[-1].data["parameters"]["window_minutes"] == 45
+
+
+def test_06_fits_a_night(page: Page, lab: Lab, paused_pipeline: None) -> None:
+    page.set_viewport_size({"width": 1366, "height": 900})
+    lab.open(page, "06_remediation")
+    lab.run(page, "Run All Cells")
+    height = page.evaluate("document.querySelector('.jp-WindowedPanel-outer').scrollHeight")
+
+    # it was 12,343 pixels in this state, and 20,675 after the actions
+    assert height < 7_000
+    assert page.locator(".jp-OutputArea-output table caption", has_text="Plans").count() == 1
 
 
 def test_the_door_shows_what_is_going_on_and_leads_on(page: Page, lab: Lab) -> None:
@@ -137,12 +148,13 @@ def test_the_door_shows_what_is_going_on_and_leads_on(page: Page, lab: Lab) -> N
 
 def approve(page: Page, plan: str, sha256: str) -> None:
     """Type a plan's short hash into its gate."""
-    gate = page.locator(".jp-Notebook .jp-Cell").nth(cell(page, f"show.confirm({plan}"))
-    gate.locator("input").fill("deadbeef")
+    gate = page.locator(".jp-Notebook .jp-Cell").nth(cell(page, plan))
+    typed = gate.get_by_placeholder("type it here")
+    typed.fill("deadbeef")
     gate.get_by_text("Not approved yet").wait_for()
     gate.get_by_role("button", name="Approve").click()
     gate.get_by_text("That is not this plan's hash").wait_for()
-    gate.locator("input").fill(sha256[:8])
+    typed.fill(sha256[:8])
     gate.get_by_text("Not approved yet").wait_for()
     gate.get_by_role("button", name="Approve").click()
     gate.get_by_text("Approved. Nothing was changed yet").wait_for()
@@ -175,15 +187,16 @@ def test_run_all_stops_at_the_plan_and_a_typed_hash_releases_the_labels_and_take
     assert "after the plan" in output(page, 'inv.read_step("6.1")')
 
     sha256 = last_hash(lab, "6.1")
-    assert sha256 in output(page, "release = inv.plan")
-    approve(page, "release", sha256)
+    assert sha256[:8] in output(page, "release = inv.plan")
+    assert sha256[:8] in output(page, "show.confirm(release")
+    approve(page, "show.confirm(release", sha256)
     run_from(page, lab, "inv.apply(release")
     area = page.locator(".jp-Notebook .jp-Cell").nth(cell(page, "inv.apply(release"))
     assert area.locator(".widget-hprogress, .jupyter-widgets .progress").count() > 0
     assert "dealt with" in area.locator(".jupyter-widgets").first.inner_text()
-    run_from(page, lab, "inv.verify(release")
 
-    assert "verified" in output(page, "inv.verify(release")
+    assert "verified" in output(page, "inv.apply(release")
+    assert "Next: the next plan" in output(page, "inv.apply(release")
     assert released <= set(stack.list_keys(to))
     left_alone = [e.data["action"] for e in journal(lab) if e.kind == "action"]
     assert not [a for a in left_alone if a["step"] == "6.2" and a["phase"] == "applied"]
@@ -192,12 +205,10 @@ def test_run_all_stops_at_the_plan_and_a_typed_hash_releases_the_labels_and_take
     page.get_by_role("button", name="Plan the way back").click()
     page.get_by_text("Chosen. Nothing was changed").wait_for()
     run_from(page, lab, "back = inv.plan")
-    run_from(page, lab, "show.confirm(back")
-    approve(page, "back", last_hash(lab, "6.1.1"))
+    approve(page, "back = inv.plan", last_hash(lab, "6.1.1"))
     assert not released & set(finished_labels(stack))
     run_from(page, lab, "inv.apply(back")
-    run_from(page, lab, "inv.verify(back")
-    assert "verified" in output(page, "inv.verify(back")
+    assert "verified" in output(page, "inv.apply(back")
     assert waiting <= set(finished_labels(stack))
     assert not released & set(stack.list_keys(to))
 

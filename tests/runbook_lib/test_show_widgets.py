@@ -291,10 +291,11 @@ def test_the_box_stands_beside_the_hash_that_it_asks_for() -> None:
 
 def test_after_an_approval_the_page_says_what_happened_and_what_comes_next() -> None:
     for phase, words in {
-        ActionPhase.APPLIED: "Next: run the next cell.",
+        ActionPhase.APPLIED: "Next: read the world again",
         ActionPhase.VERIFIED: "Next: the next plan",
+        ActionPhase.PLANNED: "approve it above and run this cell again",
     }.items():
-        card = describe(PLAN.make_entry(phase, reason="450 moved")).to_html()
+        card = describe(PLAN.make_entry(phase, reason="450 moved", result={"n": 1})).to_html()
         assert "450 moved" in card
         assert words in card
 
