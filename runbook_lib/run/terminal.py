@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ..exit_codes import ExitCode
 from ..model import CauseStatus, Observed, Status
-from ..show.tables import SCORE, Table, get_tone, say_value, tabulate_findings, tabulate_readings
+from ..show.tables import Table, get_tone, say_value, tabulate_findings, tabulate_readings
 from ..show.text import visible
 from .documents import Document
 
@@ -54,9 +54,8 @@ def print_document(document: Document, console: Console) -> None:
             _print(console, f"ok: {fine or 'none'}", is_prose=True)
         elif name == "causes":
             found = [f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED]
-            rows = tabulate_findings(found, "Causes").rows
-            if rows:
-                console.print(_to_rich(Table("Causes", rows, ("cause", "status", SCORE, "why"))))
+            if found:
+                console.print(_to_rich(tabulate_findings(found, "Causes")))
         elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
             rows = [row for row in value if row.get("status") not in _SAID]
             if rows:

@@ -41,8 +41,6 @@ _TONES = {
     "refused": ("unsure", "!"),
     "failed": ("bad", "✖"),
 }
-#: The heading of a finding's score, with its scale.
-SCORE = "score (−1 to 1)"
 #: So much of a plan's hash is shown, and typed to approve it.
 SHORT_HASH = 8
 _PILL_COLUMNS = ("status", "phase", "verdict")
@@ -137,9 +135,8 @@ def tabulate_findings(
         {
             "cause": str(f.name),
             "status": str(f.status),
-            SCORE: f"{f.score:+.2f}",
+            "score (−1 to 1)": f"{f.score:+.2f}",
             "why": f.reason,
-            "next_step": f.next_step,
         }
         for f in sorted(findings, key=lambda f: (order.index(f.status), -f.score))
     ]

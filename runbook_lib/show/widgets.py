@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
@@ -27,6 +28,8 @@ from .tables import SHORT_HASH, Table, page_of_plan
 from .text import count_of, format_value, safe
 
 _COMPLAINT = Markup('<span style="color:#a3230f;font-weight:600">✖ {}</span>')
+#: Text in a widget has the height of a button for each line, by default.
+_CLOSE = Markup('<div style="line-height:1.4">{}</div>')
 _BOUNDS = {"ge": "at least", "gt": "over", "le": "at most", "lt": "under"}
 _PAGE_ROWS = 200
 _COLUMNS = ("key", "order_id", "age_start", "size_bytes", "to")
@@ -155,7 +158,7 @@ def _fold(title: str, content: Any) -> Any:
 
 def _make_widget(name: str, info: FieldInfo, value: Any) -> Any:
     kinds = [k for k in get_args(info.annotation) or (info.annotation,) if k is not NoneType]
-    layout = {"width": "30rem"}
+    layout = {"width": "26rem", "flex": "0 0 auto"}
     common = {"description": name, "style": {"description_width": "12rem"}, "layout": layout}
     if get_origin(info.annotation) is Literal:
         return widgets.Dropdown(options=list(get_args(info.annotation)), value=value, **common)
@@ -214,7 +217,7 @@ class _Rows:
         for button, end in zip(self._turners, (1, last), strict=True):
             button.disabled = wanted == end
         caption = f"{count_of(found, 'object')}; page {wanted} of {last}"
-        self.shown.value = str(Table(caption, rows, _COLUMNS).to_html())
+        self.shown.value = str(_CLOSE.format(Table(caption, rows, _COLUMNS).to_html()))
 
 
 class Confirmation(_Widget):
@@ -239,9 +242,11 @@ class Confirmation(_Widget):
         self.button.on_click(lambda _: self.approve())
         # A front end may send the click before the text: then this shows that it came too late.
         self.typed.observe(lambda _: self._say("Not approved yet: press Approve."), names="value")
-        parts = [widgets.HTML(str(describe(plan).to_html()))]
+        card = describe(plan)
+        if plan.rows:  # the page shows them all: not the first ones once more
+            self.rows, card = _Rows(plan), replace(card, tables=card.tables[:-1])
+        parts = [widgets.HTML(str(_CLOSE.format(card.to_html())))]
         if plan.rows:
-            self.rows = _Rows(plan)
             parts.append(_fold(f"every one of the {len(plan.rows):,}", self.rows.box))
         if not plan.is_empty:
             hash_ = Markup("<b>To approve, type <code>{}</code></b>").format(
@@ -358,7 +363,7 @@ class LiveView(_Widget):
                 if old is None or old.status is not reading.status:
                     self._inv.record("reading", {"reading": reading.model_dump(mode="json")})
             cards = (card.to_html() for card in self._describe())
-            self._shown.value = str(Markup("<hr>").join(cards))
+            self._shown.value = str(_CLOSE.format(Markup("<hr>").join(cards)))
             at = f"{self._inv.now():%H:%M:%SZ}"
             again = f", again every {self._every_s:g} s" if self.is_running else ""
             self._said.value = f"read at {at}{again}"
