@@ -208,13 +208,19 @@ class Sections(dict[str, SectionModule]):
     modules : one for each notebook
     notebooks : the folder that holds them, as ``<NAME>.ipynb``
     read_only : names of those that ``runbook investigate`` carries out
+    check_ticket : given the settings and a ticket, refuses one that does not exist
     """
 
     def __init__(
-        self, modules: Iterable[SectionModule], *, notebooks: Path, read_only: Sequence[str]
+        self,
+        modules: Iterable[SectionModule],
+        *,
+        notebooks: Path,
+        read_only: Sequence[str],
+        check_ticket: Callable[[Any, str], None] = lambda _settings, _ticket_id: None,
     ) -> None:
         super().__init__({module.NAME: module for module in modules})
-        self.notebooks, self.read_only = notebooks, read_only
+        self.notebooks, self.read_only, self.check_ticket = notebooks, read_only, check_ticket
 
     def find(self, text: str) -> SectionModule:
         """Return a section by number or name (``06``, ``6``, ``06_remediation``, ``remediation``).

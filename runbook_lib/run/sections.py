@@ -74,6 +74,7 @@ def investigate(
     UsageError
         When a parameter is wrong; nothing ran.
     """
+    sections.check_ticket(settings, ticket_id)
     incident, is_new = get_incident(settings, incident_id)
     if not is_new and not incident.is_open:
         raise UsageError(f"incident {incident.id} is closed; leave --incident out for a new one")
@@ -148,6 +149,7 @@ def run_chosen(
     for section in chosen:
         fields = section.Parameters.model_fields
         check_parameters(section, {k: v for k, v in parameters.items() if k in fields})
+    sections.check_ticket(settings, parameters.get("ticket_id", ""))
     incident, _ = get_incident(settings, incident_id or parameters.get("incident_id", ""))
     first = incident.journal.view().last_seq
     names = [section.NAME for section in chosen]

@@ -136,6 +136,10 @@ def test_a_paused_dag_really_stops_releases(stack: RunningStack) -> None:
 def test_data_survives_down_and_up(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with run_stack(home) as first:
+        # a start pages nobody: that nothing was scraped yet is no alert
+        assert first.get("NOTIFICATIONS_URL", "/notifications")["items"] == []
+        query = "/api/v1/query?query=ALERTS{alertname='FulfillmentMetricsMissing'}"
+        assert first.get("PROMETHEUS_URL", query)["data"]["result"] == []
         url = first.env["FULFILLMENT_URL"]
         orders = inject_orders(url, 1)
         keys = wait_for_artifacts(url, orders)

@@ -1,0 +1,41 @@
+"""A ticket that does not exist is refused before anything is written; it was kept, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+from fulfillment.investigation import Investigation
+from fulfillment.sections import SECTIONS
+from fulfillment.settings import Settings
+from runbook_lib.errors import UsageError
+from runbook_lib.run.sections import investigate, run_chosen
+
+DETECTION = SECTIONS["02_signals_detection"]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, httpserver: HTTPServer) -> Settings:
+    """Return settings of a support service that knows no ticket."""
+    httpserver.expect_request("/support/cases/nope").respond_with_json(
+        {"detail": "Ticket not found"}, status=404
+    )
+    return Settings(runbook_home=tmp_path, support_url=httpserver.url_for("").rstrip("/"))
+
+
+def test_an_unknown_ticket_is_refused_and_nothing_is_written(settings: Settings) -> None:
+    with pytest.raises(UsageError, match="no ticket 'nope'"):
+        investigate(settings, SECTIONS, ticket_id="nope")
+    with pytest.raises(UsageError, match="no ticket 'nope'"):
+        run_chosen(settings, SECTIONS, ["02"], parameters={"ticket_id": "nope"})
+    with pytest.raises(UsageError, match="no ticket 'nope'"):
+        Investigation.open(section=DETECTION, settings=settings, ticket_id="nope")
+    assert list(settings.runbook_home.iterdir()) == []
+
+
+def test_a_ticket_that_cannot_be_asked_for_is_kept(tmp_path: Path) -> None:
+    settings = Settings(runbook_home=tmp_path, support_url="http://127.0.0.1:9")
+    inv = Investigation.open(section=DETECTION, settings=settings, ticket_id="TICK-1")
+    assert inv.incident.facts["ticket_id"] == "TICK-1"
