@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ..exit_codes import ExitCode
-from ..model import CauseStatus, Observed, Status
+from ..model import CauseStatus, Observed
 from ..show.tables import Table, get_tone, say_value, tabulate_findings, tabulate_readings
 from ..show.text import visible
 from .documents import Document
@@ -24,6 +24,8 @@ _COLUMNS = {
 }
 #: How most notebooks end: the answer says it.
 _SAID = ("done", "stopped_at_plan")
+#: Readings that need no line of their own.
+_QUIET = ("ok", "left_out")
 _PATHS = ("path", "report", "incident")
 _HASH = re.compile(r"\b[0-9a-f]{64}$")
 _WIDTH = 76
@@ -47,11 +49,12 @@ def print_document(document: Document, console: Console) -> None:
     for name, value in sorted(values.items(), key=lambda item: item[0] in _PATHS):
         if name == "readings":
             readings: tuple[Observed, ...] = getattr(document, name)
-            odd = [r for r in readings if r.status is not Status.OK]
+            odd = [r for r in readings if r.status not in _QUIET]
             if odd:
                 console.print(_to_rich(tabulate_readings(odd)))
-            fine = ", ".join(r.step for r in readings if r not in odd)
-            _print(console, f"ok: {fine or 'none'}", is_prose=True)
+            for word in _QUIET:
+                if steps := ", ".join(r.step for r in readings if r.status == word):
+                    _print(console, f"{word.replace('_', ' ')}: {steps}", is_prose=True)
         elif name == "causes":
             found = [f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED]
             if found:
