@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ..exit_codes import ExitCode
-from ..model import CauseStatus, Observed
+from ..model import CauseStatus, Json, Observed
 from ..show.tables import Table, get_tone, say_value, tabulate_findings, tabulate_readings
 from ..show.text import visible
 from .documents import Document
@@ -47,32 +48,35 @@ def print_document(document: Document, console: Console) -> None:
     dumped = document.model_dump(by_alias=True)
     values = {n: v for n, v in dumped.items() if n not in _SKIPPED and v != document.commands}
     for name, value in sorted(values.items(), key=lambda item: item[0] in _PATHS):
-        if name == "readings":
-            readings: tuple[Observed, ...] = getattr(document, name)
-            odd = [r for r in readings if r.status not in _QUIET]
-            if odd:
-                console.print(_to_rich(tabulate_readings(odd)))
-            for word in _QUIET:
-                if steps := ", ".join(r.step for r in readings if r.status == word):
-                    _print(console, f"{word.replace('_', ' ')}: {steps}", is_prose=True)
-        elif name == "causes":
-            found = [f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED]
-            if found:
-                console.print(_to_rich(tabulate_findings(found, "Causes")))
-        elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
-            rows = [row for row in value if row.get("status") not in _SAID]
-            if rows:
-                table = Table(name.replace("_", " "), rows, _COLUMNS.get(name, ()))
-                console.print(_to_rich(table))
-        elif isinstance(value, list | tuple) and value:
-            _print(console, "\n".join([f"{name.replace('_', ' ')}:", *map(str, value)]))
-        elif value not in (None, "", [], (), {}):
-            text = say_value(value, name)
-            between = "\n" if _HASH.search(text) else " "
-            is_prose = " " in text
-            _print(console, f"{name.replace('_', ' ')}:{between}{text}", is_prose=is_prose)
+        for part in _lay_out(document, name, value):
+            if not isinstance(part, Table):
+                _print(console, part, is_prose=" " in part.partition(": ")[2])
+            elif part.rows:
+                console.print(_to_rich(part))
     for words, command in document.to_paste:
         _print(console, f"\n{words}\n\n  {_wrap(command)}")
+
+
+def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str]:
+    """Yield a field as tables and lines."""
+    label = name.replace("_", " ")
+    if name == "readings":
+        readings: tuple[Observed, ...] = getattr(document, name)
+        yield tabulate_readings(r for r in readings if r.status not in _QUIET)
+        for word in _QUIET:
+            if steps := ", ".join(r.step for r in readings if r.status == word):
+                yield f"{word.replace('_', ' ')}: {steps}"
+    elif name == "causes":
+        found = (f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED)
+        yield tabulate_findings(found, "Causes")
+    elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+        rows = [row for row in value if row.get("status") not in _SAID]
+        yield Table(label, rows, _COLUMNS.get(name, ()))
+    elif isinstance(value, list | tuple) and value:
+        yield "\n".join([f"{label}:", *map(str, value)])
+    elif value not in (None, "", [], (), {}):
+        text = say_value(value, name)
+        yield f"{label}:\n{text}" if _HASH.search(text) else f"{label}: {text}"
 
 
 def _print(console: Console, text: str, *, style: str = "", is_prose: bool = False) -> None:
