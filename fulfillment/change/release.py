@@ -304,8 +304,10 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
         },
     )
     bad = [f"{n} {name}" for name, n in proof.counts.items() if n and name not in _FINE]
-    fine = [f"{proof.counts[name]} {name.replace('_', ' ')}" for name in _FINE]
-    reason = f"by independent listing: {', '.join(bad or fine)}"
+    fine = [f"{n} {name.replace('_', ' ')}" for name in _FINE if (n := proof.counts[name])]
+    reason = f"proven by listing: {', '.join(fine)}"
+    if bad:
+        reason = f"by independent listing: {', '.join(bad)}"
     return Effect(reason, result, is_ok=proof.is_complete)
 
 
