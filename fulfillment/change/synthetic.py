@@ -15,6 +15,7 @@ from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_pl
 from runbook_lib.errors import ClientError, NotFoundError, PreconditionFailedError, UsageError
 from runbook_lib.model import Json, ObjectInfo, format_time, parse_time
 from runbook_lib.record.log import utc_now
+from runbook_lib.show.text import count_of
 
 from ..analysis.artifacts import is_synthetic
 from ..clients.object_store import ObjectStore
@@ -284,7 +285,7 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
         "drill_id": p.drill_id or str(inv.incident.facts.get("drill_id") or _make_drill_id()),
         "bytes": p.count * p.object_size_kb * 1024,
     }
-    target = f"{p.count} synthetic objects under {inv.clients.store.bucket}/{prefix}"
+    target = f"{count_of(p.count, 'synthetic object')} under {inv.clients.store.bucket}/{prefix}"
     way_back = "4.2 removes them; they expire on their own, too"
     return _plan(inv, step, "create_synthetic", target, facts, way_back, reversible=True)
 
@@ -313,7 +314,7 @@ def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
         "reason": "" if found else "there is no synthetic object",
     }
     where = f"{inv.clients.store.bucket}/{{{','.join(prefixes)}}}"
-    target = f"{len(found)} synthetic objects under {where}"
+    target = f"{count_of(len(found), 'synthetic object')} under {where}"
     way_back = "there is none, and none is needed: only synthetic objects go"
     return _plan(inv, step, "revert_synthetic", target, facts, way_back, is_empty=not found)
 
@@ -365,7 +366,7 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
         return Effect(reason, {"objects": len(found)}, is_ok=len(found) == facts["count"])
     found = list(list_synthetic(store, facts["prefixes"], drill_id=drill))
     result = {"objects_left": len(found), "sample": [info.key for info in found[:_SAMPLE]]}
-    return Effect(f"{len(found)} synthetic objects are left", result, is_ok=not found)
+    return Effect(f"left: {count_of(len(found), 'synthetic object')}", result, is_ok=not found)
 
 
 SYNTHETIC = PlanKind(

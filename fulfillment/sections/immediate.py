@@ -21,6 +21,7 @@ from runbook_lib.section import (
     step,
     unknown,
 )
+from runbook_lib.show.text import count_of
 
 from ..analysis.log_groups import LogGroup, group_lines
 from ..clients.alertmanager import RoutedAlert
@@ -299,7 +300,7 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     if errors:
         worst = max(errors, key=lambda g: g.count)
         return breach(f"{total} errors; most often: {worst.template[:160]}", seen)
-    return ok(f"no error in {len(lines)} lines", seen)
+    return ok(f"no error in {count_of(len(lines), 'line')}", seen)
 
 
 def _to_row(group: LogGroup) -> dict[str, Json]:

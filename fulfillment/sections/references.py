@@ -89,7 +89,8 @@ def _check_document(step_id: str, path: str, needle: str = "") -> Step:
 def _check_dashboard(inv: Investigation) -> Outcome:
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
     judge = ok if panel.expressions else breach
-    reason = f"the panel asks {len(panel.expressions)} queries"
+    asked = len(panel.expressions)
+    reason = f"the panel asks {asked} quer{'y' if asked == 1 else 'ies'}"
     return judge(reason, value=panel.title, source=panel.link)
 
 

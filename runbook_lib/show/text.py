@@ -27,6 +27,7 @@ _STACKED = re.compile(
 
 STATUS_ICONS = {Status.OK: "✓", Status.BREACH: "✖", Status.UNKNOWN: "?"}
 
+_PLURAL = re.compile("(?<=[a-rt-z])s$")
 VERDICT_WORDS = {
     Verdict.HEALTHY: "Healthy",
     Verdict.INCIDENT: "Incident",
@@ -84,6 +85,8 @@ def format_value(value: Json, unit: str = "") -> str:
     """Write a reading's value with its unit; numbers with at most three digits after the point."""
     if value is None:
         return "–"
+    if value == 1 and not isinstance(value, bool):
+        unit = _PLURAL.sub("", unit)
     if isinstance(value, bool):
         text = "yes" if value else "no"
     elif isinstance(value, int | float) and unit in ("bytes", "B"):
