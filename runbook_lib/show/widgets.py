@@ -242,19 +242,16 @@ class Confirmation(_Widget):
         self.button.on_click(lambda _: self.approve())
         # A front end may send the click before the text: then this shows that it came too late.
         self.typed.observe(lambda _: self._say("Not approved yet: press Approve."), names="value")
-        card = describe(plan)
+        card, parts = describe(plan), []
         if plan.rows:  # the page shows them all: not the first ones once more
             self.rows, card = _Rows(plan), replace(card, tables=card.tables[:-1])
-        parts = [widgets.HTML(str(_CLOSE.format(card.to_html())))]
-        if plan.rows:
-            parts.append(_fold(f"every one of the {len(plan.rows):,}", self.rows.box))
+            parts = [_fold(f"every one of the {len(plan.rows):,}", self.rows.box)]
         if not plan.is_empty:
             hash_ = Markup("<b>To approve, type <code>{}</code></b>").format(
                 plan.sha256[:SHORT_HASH]
             )
-            gate = [widgets.HTML(str(hash_)), self.typed, self.button, self._said]
-            parts.append(widgets.HBox(gate))
-        self._box = widgets.VBox(parts)
+            parts += [widgets.HBox([widgets.HTML(hash_), self.typed, self.button, self._said])]
+        self._box = widgets.VBox([widgets.HTML(str(_CLOSE.format(card.to_html()))), *parts])
 
     def _say(self, text: str) -> None:
         self._said.value = text
