@@ -174,30 +174,22 @@ class ActionStep:
 
 
 class SectionModule(Protocol):
-    """What a module in ``sections/`` holds."""
+    """What a module in ``sections/`` holds.
 
-    @property
-    def NAME(self) -> str:  # noqa: N802
-        """The notebook's name without ending, such as ``02_signals_detection``."""
+    Attributes
+    ----------
+    NAME : the notebook's name without ending, such as ``02_signals_detection``
+    STEPS : every step that the section reads, its own and those it shares, by id
+    ACTIONS : every step that changes something, by id
+    conclude : draws the section's findings and verdict from the journal of an investigation
+    """
 
-    @property
-    def TITLE(self) -> str:  # noqa: N802
-        """The section's title."""
-
-    @property
-    def Parameters(self) -> type[SectionParameters]:  # noqa: N802
-        """The section's parameters."""
-
-    @property
-    def STEPS(self) -> Mapping[str, Step]:  # noqa: N802
-        """Every step that the section reads, its own and those it shares, by id."""
-
-    @property
-    def ACTIONS(self) -> Mapping[str, ActionStep]:  # noqa: N802
-        """Every step that changes something, by id."""
-
-    def conclude(self, inv: Any) -> Conclusion:
-        """Draw the section's findings and verdict from the journal."""
+    NAME: str
+    TITLE: str
+    Parameters: type[SectionParameters]
+    STEPS: Mapping[str, Step]
+    ACTIONS: Mapping[str, ActionStep]
+    conclude: Callable[[Any], Conclusion]
 
 
 class Sections(dict[str, SectionModule]):

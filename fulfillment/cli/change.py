@@ -31,7 +31,7 @@ def plan(
     """List exactly what a release would move, and what not. Moves nothing."""
     from ..commands.release import plan_release
 
-    minutes = parse_duration(older_than).total_seconds() / 60 if older_than else 0
+    minutes = parse_duration(older_than) / 60 if older_than else 0
     carry_out(
         plan_release,
         incident_id=incident,

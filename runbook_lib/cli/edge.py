@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -93,16 +92,17 @@ def parse_parameters(given: list[str]) -> dict[str, str]:
     return pairs
 
 
-def parse_duration(text: str) -> timedelta:
-    """Read ``90s``, ``10m``, ``2h`` or ``1d``.
+def parse_duration(text: str) -> float:
+    """Return the seconds of ``90s``, ``10m``, ``2h``, ``1d`` or ``1h30m``.
 
     Raises
     ------
     UsageError
-        When it is not one.
+        When it is not a duration.
     """
-    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    from .. import fields
+
     try:
-        return timedelta(**{units[text[-1:]]: float(text[:-1])})
-    except (KeyError, ValueError, OverflowError):
+        return fields.parse_duration(text)
+    except ValueError:
         raise UsageError(f"{text!r} is not a duration; write 90s, 10m, 2h or 1d") from None
