@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from markupsafe import Markup, escape
 
-from ..model import Json, Status, Verdict
+from ..model import Json, Verdict
 
 # C0 but tab and newline, DEL and C1, soft hyphen, bidi and zero-width marks, line separators,
 # fillers that look like blanks, variation of tags, lone surrogates (not encodable in UTF-8).
@@ -24,8 +24,6 @@ _STACKED = re.compile(
     "([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]{3})"
     "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]+"
 )
-
-STATUS_ICONS = {Status.OK: "✓", Status.BREACH: "✖", Status.UNKNOWN: "?"}
 
 _PLURAL = re.compile("(?<=[a-rt-z])s$")
 VERDICT_WORDS = {
