@@ -40,13 +40,7 @@ class Scorecard:
 
     def phases(self) -> Phases:
         """Return the durations as the document has them."""
-        return Phases(
-            detect_s=self.detect_s,
-            notify_s=NotifyTimes(**{c: self.notify_s.get(c) for c in NotifyTimes.model_fields}),
-            diagnose_s=self.diagnose_s,
-            remediate_s=self.remediate_s,
-            clear_s=self.clear_s,
-        )
+        return Phases.model_validate({name: getattr(self, name) for name in Phases.model_fields})
 
 
 def compute_objectives(card: Scorecard, scenario: Scenario) -> list[Objective]:
