@@ -187,11 +187,12 @@ class Investigation(Generic[S, C]):
         ----------
         step_id : such as ``2.1``
         max_age_s : reuse a reading of the journal that is not older, in seconds; ``unknown``
-            readings are never reused
+            readings, and those from before the last action, are never reused
         """
         if max_age_s is not None and (old := self.latest().get(step_id)) is not None:
-            fresh = self.now() - old.observed_at <= timedelta(seconds=max_age_s)
-            if fresh and old.status is not Status.UNKNOWN:
+            since = self.now() - timedelta(seconds=max_age_s)
+            since = max(since, self.journal.last_applied_at or since)
+            if old.observed_at >= since and old.status is not Status.UNKNOWN:
                 return old
         reading = self.observe(step_id)
         seq = self.record("reading", {"reading": reading.model_dump(mode="json")})

@@ -75,6 +75,7 @@ class CauseStatus(StrEnum):
 
     SUPPORTED = "supported"
     UNDECIDED = "undecided"
+    PAST = "past"
     REFUTED = "refuted"
 
 
@@ -228,6 +229,8 @@ class Reading(Observed):
     ----------
     role : what its step is to others
     since : since when it is so, for a breach
+    orders : how many are affected, where they were counted
+    ticket : that it is about; empty: none
     observations : named values that the hypotheses test; None is unknown
     first_seen : the first sign of a cause, by cause
     rows, columns, text, facts, plot : what people look at; a table with ``columns`` is shown
@@ -240,6 +243,8 @@ class Reading(Observed):
 
     role: Role | None = None
     since: Timestamp | None = None
+    orders: int | None = None
+    ticket: str = ""
     observations: dict[str, Json] = {}
     first_seen: dict[str, Timestamp] = {}
     rows: tuple[dict[str, Json], ...] = ()
@@ -298,6 +303,7 @@ class Conclusion(_Journalled):
         of it could not be read
     forecast : of the drain
     clear : when the alert will clear, where it is fixed and still fires
+    advice : what to do now, in order
     follow_ups : what is open after the incident
     """
 
@@ -310,6 +316,7 @@ class Conclusion(_Journalled):
     timeline_without: tuple[str, ...] = ()
     forecast: DrainForecast | None = None
     clear: ClearTime | None = None
+    advice: tuple[str, ...] = ()
     follow_ups: tuple[str, ...] = ()
 
 

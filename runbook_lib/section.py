@@ -62,6 +62,8 @@ class Seen(TypedDict, total=False):
     threshold: str
     source: str
     since: datetime | None
+    orders: int | None
+    ticket: str
     observations: Mapping[str, Json]
     first_seen: Mapping[str, datetime]
     rows: Sequence[Mapping[str, Json]]

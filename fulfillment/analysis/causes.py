@@ -48,18 +48,14 @@ class Cause(StrEnum):
 
 #: What the object store's service may be called.
 STORE_SERVICES = ("minio", "object-store", "store")
-# Each command makes plans and stops; the plan says how to approve it.
-_RUN = "runbook run 06"
-_RELEASE = f"6.1 release by move what is finished ({_RUN} -p way=release)"
-_RETRIGGER = f"6.1 re-trigger the worker ({_RUN} -p way=retrigger)"
-_RESTART = f"6.2 restart the worker ({_RUN} -p service_action=restart)"
-_SETTING_FIRST = "correct its setting first, then restart"
-_CALL_CARRIER = (
-    "do not release objects without tracking number (6.1 leaves them out); call the carrier, "
-    f"then {_RETRIGGER}"
-)
+_SETTING_FIRST = "correct its setting first"
+_CALL_CARRIER = "call the carrier: what has no tracking number waits for it, and no restart helps"
 _INCOMPLETE = hint("waiting_incomplete", is_over(0), 0.1, "objects without tracking number wait")
 _STOPPED = (Cause.STORE_DOWN, Cause.WORKER_STOPPED)
+#: While one of these stands, no label leaves.
+STANDSTILL = frozenset(
+    {*_STOPPED, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING}
+)
 
 
 def _by_hand(why: str) -> Repair:
@@ -101,7 +97,6 @@ CAUSES: Mapping[str, CauseRecord] = {
             Rule("store_live", is_true, -0.6, "the object store is live"),
             hint("failures_store_unreachable", is_over(0), 0.3, "the worker cannot reach it"),
         ),
-        f"do not release: restore the object store first; 6.2 starts its service ({_RUN})",
         _start(
             *STORE_SERVICES,
             otherwise="its service is not a stopped one here: restore the store where it runs",
@@ -120,13 +115,13 @@ CAUSES: Mapping[str, CauseRecord] = {
             hint("store_live", is_false, -0.5, "without the store no exporter can see anything"),
             hint("exporter_up", is_true, -0.1, "the exporter is scraped"),
         ),
-        f"6.2 start the exporter or Prometheus ({_RUN}); believe the listing (2.3) until then",
         _start(
             "artifact-exporter",
             "prometheus",
             otherwise="exporter and Prometheus are not stopped services here: look there",
         ),
         ("page on FulfillmentMetricsMissing", "restart the exporter by itself"),
+        then="believe the listing (2.3) meanwhile",
         stops_labels=False,
     ),
     Cause.WORKER_STOPPED: CauseRecord(
@@ -137,10 +132,8 @@ CAUSES: Mapping[str, CauseRecord] = {
             hint("worker_answers", is_false, 0.3, "the worker's API does not answer"),
             hint("worker_answers", is_true, -0.5, "the worker's API answers"),
         ),
-        f"6.2 start or resume the worker ({_RUN}), then {_RETRIGGER}",
         _wake_worker,
         ("restart the worker by itself", "alert when the worker is down"),
-        strategy="release",
     ),
     Cause.WORKER_STUCK: CauseRecord(
         "a worker that is alive and moves nothing",
@@ -149,7 +142,6 @@ CAUSES: Mapping[str, CauseRecord] = {
             Rule("worker_stands_still", is_false, -0.6, "the worker begins new passes"),
             hint("waiting_finished", is_nothing, -0.3, "no finished object waits"),
         ),
-        f"{_RESTART}; if it stays stuck, {_RELEASE}",
         _restart_worker(),
         ("a time-out for the run lock", "alert when no pass begins"),
         strategy="release",
@@ -161,7 +153,6 @@ CAUSES: Mapping[str, CauseRecord] = {
             Rule("dag_paused", is_true, 0.9, "the DAG that releases labels is paused"),
             Rule("dag_paused", is_false, -0.6, "the DAG is not paused"),
         ),
-        f"{_RELEASE}, then 6.2 unpause the DAG ({_RUN} -p service_action=unpause)",
         lambda seen: ("unpause", seen["dag"], ""),
         ("alert when the DAG is paused", "a reason and an end for each pause"),
         strategy="release",
@@ -174,7 +165,6 @@ CAUSES: Mapping[str, CauseRecord] = {
             hint("dag_import_errors", is_true, 0.8, "the DAG cannot be loaded"),
             Rule("dag_failed_runs", is_nothing, -0.6, "its newest run did not fail"),
         ),
-        f"{_RELEASE}; the DAG's own logs say why its runs fail",
         _by_hand("the DAG's own logs say why its runs fail: nothing here mends it"),
         ("alert on failed runs of the DAG", "retries for its tasks"),
         strategy="release",
@@ -186,7 +176,6 @@ CAUSES: Mapping[str, CauseRecord] = {
             hint("credentials_match", is_false, 0.3, "the worker's secret is not the store's"),
             hint("credentials_match", is_true, -0.4, "the worker has the store's secret"),
         ),
-        f"{_RELEASE}; correct MINIO_ROOT_USER and MINIO_ROOT_PASSWORD, then {_RESTART}",
         _restart_worker(_SETTING_FIRST),
         ("check credentials at start", "a checklist for key rotation"),
         strategy="release",
@@ -199,7 +188,6 @@ CAUSES: Mapping[str, CauseRecord] = {
             *failing("access_denied", "the store denies the worker a right"),
             hint("failures_bad_credentials", is_over(0), -0.3, "its key itself is rejected"),
         ),
-        f"{_RELEASE}; give the worker's user its right back",
         _by_hand("give the worker's user its right back: no restart helps"),
         ("check rights at start", "review of policy changes"),
         strategy="release",
@@ -213,7 +201,6 @@ CAUSES: Mapping[str, CauseRecord] = {
             Rule("worker_place", is_nothing, -0.6, "the worker's prefixes and bucket are right"),
             hint("failures_no_such_bucket", is_over(0), 0.3, "it names a missing bucket"),
         ),
-        f"{_RELEASE}; correct the worker's prefix or bucket, then {_RESTART}",
         _restart_worker(_SETTING_FIRST),
         ("check prefixes at start", "review of configuration changes"),
         strategy="release",
@@ -224,8 +211,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             *failing("storage_full", "writes are refused for want of room"),
             hint("store_free_bytes", is_under(2**31), 0.3, "under 2 GiB are free"),
         ),
-        "do not release: a move needs room for the copies; free or add capacity first",
-        _by_hand("free or add capacity: no restart helps"),
+        _by_hand("free or add capacity: a move needs room for the copies, and no restart helps"),
         (
             "alert on capacity by the names that the store exports "
             "(minio_cluster_capacity_usable_free_bytes)",
@@ -242,8 +228,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             hint("logged_carrier_timeout", is_true, 0.3, "the worker's log says so"),
             _INCOMPLETE,
         ),
-        _CALL_CARRIER,
-        _by_hand("call the carrier: no restart helps"),
+        _by_hand(_CALL_CARRIER),
         ("retry the carrier with backoff", "alert on the carrier's latency"),
         counted_as="carrier_timeout",
     ),
@@ -254,8 +239,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             hint("logged_carrier_error", is_true, 0.3, "the worker's log says so"),
             _INCOMPLETE,
         ),
-        _CALL_CARRIER,
-        _by_hand("call the carrier: no restart helps"),
+        _by_hand(_CALL_CARRIER),
         ("retry the carrier with backoff", "alert on the carrier's error rate"),
         counted_as="carrier_error",
     ),
@@ -267,11 +251,10 @@ CAUSES: Mapping[str, CauseRecord] = {
             hint("waiting_finished", is_over(50), 0.2, "finished objects queue up"),
             Rule("waiting_finished", is_under(20), -0.6, "no finished objects queue up"),
         ),
-        f"none yet: the worker drains it; {_RETRIGGER} when it idles",
         _by_hand("the worker drains the queue: a restart only costs time"),
         ("a larger batch or more workers", "alert on arrivals over drain"),
         # A surge outruns a healthy drain: while nothing may leave, that cannot be told.
-        hidden_by=(*_STOPPED, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING),
+        hidden_by=tuple(sorted(STANDSTILL)),
     ),
     Cause.SYNTHETIC: CauseRecord(
         "synthetic objects alone",
@@ -280,8 +263,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             Rule("overdue_real", is_over(0), -0.5, "real objects wait over it too"),
             hint("drill_alert_firing", is_true, 0.1, "a drill's alert fires"),
         ),
-        f"do not release: 6.3 clean up the chaos objects ({_RUN})",
-        _by_hand("clean up with 6.3"),
+        _by_hand("6.3 clean up the chaos objects (runbook run 06)"),
         (),
         stops_labels=False,
         hidden_by=(Cause.STORE_DOWN,),
@@ -297,10 +279,9 @@ CAUSES: Mapping[str, CauseRecord] = {
             hint("timeline_behind_minutes", is_over(15), 0.6, "the timeline is behind"),
             hint("worker_answers", is_false, -0.5, "its source of shipments is down itself"),
         ),
-        f"6.2 start the support service ({_RUN}), then 6.4 refresh the ticket's timeline "
-        f"({_RUN} -p ticket_id=TICKET)",
         _bring_support_back,
         ("alert on collection failures of support",),
+        then="6.4 refresh the ticket's timeline (runbook run 06 -p ticket_id=TICKET)",
     ),
     Cause.CLOCK_SKEW: CauseRecord(
         "a service whose clock is off",
@@ -308,9 +289,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             Rule("clock_skewed", is_some, 0.8, "a system's clock is off"),
             hint("future_pending_since", is_over(0), 0.2, "labels claim to be from the future"),
         ),
-        "do not trust ages from that system: set its clock right, then 6.2 restart it "
-        f"({_RUN} -p service_action=restart -p service=NAME)",
-        _by_hand("set the clock right: a restart alone does not"),
+        _by_hand("set the clock right: a restart alone does not; trust no ages from that system"),
         ("time synchronisation on every host", "alert on clock skew"),
         stops_labels=False,
     ),

@@ -37,7 +37,8 @@ class Backlog:
 
     Attributes
     ----------
-    outlook : ``never``: labels arrive as fast as they leave, or faster
+    outlook : ``never``: labels arrive as fast as they leave, or faster; where none waits for the
+        moment, surely faster
     minutes_to_empty : with bounds ``low_minutes`` and ``high_minutes``; all None unless draining,
         and ``high_minutes`` None when, within the uncertainty, it may never be empty
     """
@@ -100,7 +101,10 @@ def compute_backlog(
     if objects is None or not math.isfinite(objects):
         return replace(known, objects=None, reason="how many objects wait is not known")
     if objects <= 0:
-        return replace(known, outlook="empty", reason="nothing waits")
+        if arrival is None or drain is None or arrival.low <= drain.high:
+            return replace(known, outlook="empty", reason="nothing waits")
+        rates = f"{arrival.per_minute:.1f} arrive, {drain.per_minute:.1f} leave per minute"
+        return replace(known, outlook="never", reason=f"nothing waits for the moment, but {rates}")
     if arrival is None or drain is None:
         missing = "arrive" if arrival is None else "leave"
         return replace(known, reason=f"how fast objects {missing} is not known")

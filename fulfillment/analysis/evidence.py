@@ -1,8 +1,9 @@
 """How causes are judged: rules that weigh named observations. Pure.
 
 A cause is *supported* when the weights of the rules that hold reach 0.6; else *undecided* when an
-observation that could decide it is unknown, or a rule hints at it; else *refuted*. A cause that
-makes the observations of others meaningless (the store is down) leaves those undecided.
+observation that could decide it is unknown; else *past* when its failures were counted and have
+ended; else *undecided* when a rule hints at it; else *refuted*. A cause that makes the observations
+of others meaningless (the store is down) leaves those undecided.
 """
 
 from __future__ import annotations
@@ -70,22 +71,23 @@ class CauseRecord:
     ----------
     words : the cause in a sentence
     rules : the evidence for it and against it
-    next_step : the step of section 6 with its command, or "do not release: …"
     repair : what 6.2 does about it
     follow_ups : what to change so that it does not come back; empty: nothing in operations
-    strategy : of 6.1 while the cause stands: ``release`` where the worker cannot do its job,
-        ``none`` where nothing may be moved at all
+    strategy : of 6.1 while the cause stands: ``release`` where the worker cannot do its job
+        whatever 6.2 does first, ``none`` where nothing may be moved at all
+    then : what to do after the repair, in words; empty: nothing
     stops_labels : False for a drill, blind eyes, or wrong ages
-    counted_as : the reason of the worker's counted failures that dates its beginning; empty: none
+    counted_as : the reason of the worker's counted failures that dates its beginning and its end
+        (observation ``ended_<reason>``); empty: none
     hidden_by : causes that make its observations meaningless
     """
 
     words: str
     rules: tuple[Rule, ...]
-    next_step: str
     repair: Repair
     follow_ups: tuple[str, ...]
     strategy: Strategy = "retrigger"
+    then: str = ""
     stops_labels: bool = True
     counted_as: str = ""
     hidden_by: tuple[str, ...] = ()
@@ -125,7 +127,7 @@ def diagnose(
 
     Returns
     -------
-    One finding per cause: supported first, then undecided, then refuted, each by score.
+    One finding per cause: supported first, then undecided, past, refuted, each by score.
     """
     judged: dict[str, Finding] = {}
     for cause, record in causes.items():
@@ -136,7 +138,7 @@ def diagnose(
         changes: dict[str, Json] = {}
         if hiding:
             reason = f"cannot be told while {hiding[0]} is true"
-            changes = {"status": CauseStatus.UNDECIDED, "reason": reason, "next_step": ""}
+            changes = {"status": CauseStatus.UNDECIDED, "reason": reason}
         elif finding.status is CauseStatus.SUPPORTED:
             changes = {"first_seen": (first_seen or {}).get(cause)}
         judged[cause] = finding.model_copy(update=changes)
@@ -150,23 +152,27 @@ def _judge(cause: str, record: CauseRecord, observations: Mapping[str, Observati
     unknown = {r.name for r in record.rules if r.decides and r.name not in known}
     score = round(max(-1.0, min(1.0, sum(r.weight for r in held))), 2)
     speak_for = "; ".join(r.says for r in held if r.weight > 0)
+    ended = known.get(f"ended_{record.counted_as}")
     if score >= _SUPPORTED:
         status, reason = CauseStatus.SUPPORTED, speak_for
     elif unknown:
         status, reason = CauseStatus.UNDECIDED, f"unknown: {', '.join(sorted(unknown))}"
+    elif ended:
+        status, reason = CauseStatus.PAST, f"last seen at {ended.value}, and not since"
     elif score >= _HINT:
         status, reason = CauseStatus.UNDECIDED, f"only a hint: {speak_for}"
     else:
         against = "; ".join(r.says for r in held if r.weight < 0)
         status, reason = CauseStatus.REFUTED, against or "nothing speaks for it"
     is_supported = status is CauseStatus.SUPPORTED
-    telling = held if is_supported else record.rules
+    telling = {r.name for r in (held if is_supported else record.rules)}
+    if status is CauseStatus.PAST:
+        telling = {f"ended_{record.counted_as}"}
     return Finding(
         name=cause,
         words=record.words,
         status=status,
         score=score,
-        evidence=tuple(sorted({known[r.name].evidence for r in telling if r.name in known})),
+        evidence=tuple(sorted({known[name].evidence for name in telling if name in known})),
         reason=reason,
-        next_step=record.next_step if is_supported else "",
     )

@@ -1,16 +1,28 @@
-"""After the actions: is it fixed? Pure; no sample is never a pass."""
+"""Is there an incident, and after the actions: is it fixed? Pure; no sample is never a pass."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from runbook_lib.model import CauseStatus, ClearTime, Status, Verdict, format_time
+from runbook_lib.model import (
+    SYMPTOMS,
+    CauseStatus,
+    ClearTime,
+    Reading,
+    Role,
+    Status,
+    Verdict,
+    format_time,
+)
 
 from .drain_forecast import Point, clean_points
 
+#: A reading that is older says nothing of now.
+MAX_AGE = timedelta(minutes=10)
 _ALERTING = ("firing", "pending")
 
 
@@ -30,8 +42,7 @@ class Recovery:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class VerdictResult:
+class VerdictResult(NamedTuple):
     """The verdict and, in words, why."""
 
     verdict: Verdict
@@ -87,6 +98,49 @@ def compute_recovery(
     return Recovery(status, good, needed, last, first, reason)
 
 
+def compute_symptom_verdict(
+    readings: Mapping[str, Reading],
+    *,
+    needed: Iterable[str],
+    now: datetime,
+    clear: ClearTime | None = None,
+    is_lag_low: bool = False,
+) -> VerdictResult:
+    """Say whether there is an incident.
+
+    Parameters
+    ----------
+    readings : by step, those of now; older ones than ``MAX_AGE`` are not
+    needed : the steps without which nothing is proven
+    clear : of a fix that was proven while the alert still fired; None without one
+    is_lag_low : whether the lag itself is below its threshold
+
+    Returns
+    -------
+    ``incident``: one breach is enough, whatever else is unknown; but an alert that fires on after
+    a proven fix is ``fixed_alert_decaying``, and past its deadline ``not_fixed``. Else ``unknown``,
+    naming each needed step that could not be read, or was not lately; else ``healthy``.
+    """
+    symptoms = {s: r for s, r in readings.items() if r.role in SYMPTOMS}
+    breaches = [r for r in symptoms.values() if r.status is Status.BREACH]
+    if clear and is_lag_low and [r.role for r in breaches] == [Role.ALERT]:
+        return judge_alert("firing", clear, now)
+    missing = [
+        f"{step} {'could not be read' if step in readings else 'was not read lately'}"
+        for step in needed
+        if step not in readings or readings[step].status is Status.UNKNOWN
+    ]
+    good = [s for s, r in symptoms.items() if r.status is Status.OK]
+    told = breaches or [symptoms[s] for s in good]
+    as_of = f" (as of {min(r.observed_at for r in told):%H:%M:%S} UTC)" if told else ""
+    if breaches:
+        summary = "; ".join(r.reason or f"{r.name}: {r.value}" for r in breaches)
+        return VerdictResult(Verdict.INCIDENT, summary + as_of)
+    if missing:
+        return VerdictResult(Verdict.UNKNOWN, f"cannot tell: {', '.join(missing)}{as_of}")
+    return VerdictResult(Verdict.HEALTHY, f"no sign of stuck labels in {', '.join(good)}{as_of}")
+
+
 def compute_verdict(
     *,
     symptoms: Mapping[str, Status],
@@ -122,13 +176,10 @@ def compute_verdict(
     if unread or not symptoms:
         what = ", ".join(unread) or "no symptom was read"
         return VerdictResult(Verdict.UNKNOWN, f"nothing is proven: {what}")
-    if alert_state in _ALERTING and clear is not None and now > clear.deadline:
-        return VerdictResult(
-            Verdict.NOT_FIXED,
-            f"the alert is still {alert_state}; it should have cleared by "
-            f"{format_time(clear.latest)}",
-        )
-    return _judge_causes(causes, worker_moving) or _judge_alert(alert_state, clear)
+    judged = judge_alert(alert_state, clear, now)
+    if judged.verdict is Verdict.NOT_FIXED:
+        return judged
+    return _judge_causes(causes, worker_moving) or judged
 
 
 def _judge_causes(
@@ -149,7 +200,8 @@ def _judge_causes(
     return None
 
 
-def _judge_alert(alert_state: str | None, clear: ClearTime | None) -> VerdictResult:
+def judge_alert(alert_state: str | None, clear: ClearTime | None, now: datetime) -> VerdictResult:
+    """Give the verdict where symptom and cause are gone, by the alert alone."""
     if alert_state is None:
         return VerdictResult(
             Verdict.UNKNOWN, "symptom and cause are gone; the alert could not be read"
@@ -159,6 +211,12 @@ def _judge_alert(alert_state: str | None, clear: ClearTime | None) -> VerdictRes
     if clear is None:
         return VerdictResult(
             Verdict.UNKNOWN, "symptom and cause are gone; when the alert clears is not known"
+        )
+    if now > clear.deadline:
+        return VerdictResult(
+            Verdict.NOT_FIXED,
+            f"the alert is still {alert_state}; it should have cleared by "
+            f"{format_time(clear.latest)}",
         )
     return VerdictResult(
         Verdict.FIXED_ALERT_DECAYING,

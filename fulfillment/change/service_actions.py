@@ -183,7 +183,15 @@ _ACTIONS: Mapping[str, _ServiceAction] = {
 }
 
 
-def plan_service(inv: Investigation, *, step: str, action: str, target: str, reason: str) -> Plan:
+def plan_service(
+    inv: Investigation,
+    *,
+    step: str,
+    action: str,
+    target: str,
+    reason: str,
+    comes_back: bool = False,
+) -> Plan:
     """Look at a service and plan to change it.
 
     Parameters
@@ -191,20 +199,21 @@ def plan_service(inv: Investigation, *, step: str, action: str, target: str, rea
     action : ``restart start unpause retrigger resume refresh``, or ``none``: an empty plan
     target : name of the service, of the DAG or of the ticket
     reason : why, in words
+    comes_back : whether another plan brings the target back first: its state is read then
 
     Raises
     ------
     UsageError
         When there is no such action.
     ClientError
-        When the target's state cannot be read, or there is no such target.
+        When the target's state cannot be read now and need be, or there is no such target.
 
     Notes
     -----
     Changes nothing but the incident folder.
     """
     effect = _find_action(action)
-    state = effect.read_state(inv.clients, target)
+    state = {} if comes_back else effect.read_state(inv.clients, target)
     facts = inv.incident.redactor.json(
         {
             "kind": "header",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from objectmove.bucket import is_key_supported
 from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
-from runbook_lib.errors import ClientError, NotFoundError, PreconditionFailedError, UsageError
+from runbook_lib.errors import (
+    ClientError,
+    NotFoundError,
+    PreconditionFailedError,
+    SafetyError,
+    UsageError,
+)
 from runbook_lib.model import Json, ObjectInfo, format_time, parse_time
 from runbook_lib.record.log import utc_now
 from runbook_lib.show.text import count_of
 
-from ..analysis.artifacts import is_synthetic
+from ..analysis.artifacts import compute_age_start, is_synthetic
+from ..analysis.labels import read_order_id
 from ..clients.object_store import ObjectStore
 from ..settings import Settings
 from .environment_guard import check_playground
@@ -30,6 +37,7 @@ _MAX_COUNT = 5000
 _CHUNK = 500
 _SAMPLE = 5
 _SAMPLE_OF_PLAN = 20
+_JUST_WRITTEN = timedelta(seconds=30)
 _BACKLOG = ("prefix", "count", "hold_minutes", "object_size_kb", "age_minutes", "drill_id")
 
 
@@ -82,6 +90,7 @@ def create_backlog(
     object_size_kb: int = 128,
     age_minutes: float = 0,
     drill_id: str = "",
+    own_orders: Collection[str] = (),
 ) -> SyntheticBacklog:
     """Create synthetic labels that look stuck.
 
@@ -91,17 +100,21 @@ def create_backlog(
     hold_minutes : until when they are held; they also expire then and may be swept
     age_minutes : by how much ``pending-since`` is backdated, so that a drill need not wait
     drill_id : empty: a new one
+    own_orders : a drill's orders, whose labels wait on purpose
 
     Raises
     ------
     EnvironmentForbidsError
         Outside a marked playground.
+    SafetyError
+        While a real label waits too long: an exercise would hide it.
 
     Notes
     -----
     Changes the store; undone by ``revert_backlog``.
     """
     check_playground(settings, store)
+    check_quiet(settings, store, now=now, own_orders=own_orders)
     prefix = check_prefix(settings, prefix)
     if not 1 <= count <= _MAX_COUNT:
         raise UsageError(f"count is {count}; from 1 to {_MAX_COUNT} are accepted")
@@ -130,6 +143,38 @@ def create_backlog(
     return SyntheticBacklog(
         drill_id, prefix, count, created, size_bytes, hold_until, since, tuple(sample)
     )
+
+
+def count_overdue(
+    settings: Settings, store: ObjectStore, *, now: datetime, own_orders: Collection[str] = ()
+) -> int:
+    """Count the real labels that wait too long, but for those of a drill's own orders.
+
+    A late hand-over is old when it arrives, and leaves within seconds: it does not count yet.
+    """
+    limit = timedelta(minutes=settings.lag_threshold_minutes)
+    return sum(
+        now - compute_age_start(metadata, info.last_modified, now).at > limit
+        and now - info.last_modified > _JUST_WRITTEN
+        for info in iter_with_metadata(store, settings.pending_prefix)
+        if not is_synthetic(metadata := info.metadata or {})
+        and read_order_id(info.key, metadata, settings.order_id_from) not in own_orders
+    )
+
+
+def check_quiet(settings: Settings, store: ObjectStore, **about: Any) -> None:
+    """Refuse while ``count_overdue`` counts any.
+
+    Raises
+    ------
+    SafetyError
+        When it does.
+    """
+    if count := count_overdue(settings, store, **about):
+        raise SafetyError(
+            f"real labels wait over {settings.lag_threshold_minutes:g} min ({count}): this is an "
+            "incident, not the time for an exercise. Nothing was changed. `runbook investigate`"
+        )
 
 
 def list_synthetic(
@@ -268,6 +313,11 @@ def _make_drill_id() -> str:
     return f"d{secrets.token_hex(4)}"
 
 
+def list_own_orders(inv: Investigation) -> frozenset[str]:
+    """Return a drill's own orders; none in an incident."""
+    return frozenset(map(str, inv.incident.facts.get("drill_orders") or ()))
+
+
 def plan_backlog(inv: Investigation, step: str) -> Plan:
     """Plan a synthetic backlog by the section's parameters.
 
@@ -275,9 +325,12 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
     ------
     EnvironmentForbidsError
         Outside a marked playground.
+    SafetyError
+        While a real label waits too long.
     """
     p: Any = inv.parameters
     check_playground(inv.settings, inv.clients.store)
+    check_quiet(inv.settings, inv.clients.store, now=inv.now(), own_orders=list_own_orders(inv))
     prefix = check_prefix(inv.settings, p.prefix or inv.settings.chaos_prefix)
     facts: dict[str, Json] = {
         **{name: getattr(p, name) for name in _BACKLOG},
@@ -348,7 +401,10 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
     store, facts = inv.clients.store, plan.content["facts"]
     if plan.action == "create_synthetic":
         backlog = {name: facts[name] for name in _BACKLOG}
-        made = create_backlog(store, settings=inv.settings, now=inv.now(), **backlog)
+        own = list_own_orders(inv)
+        made = create_backlog(
+            store, settings=inv.settings, now=inv.now(), own_orders=own, **backlog
+        )
         times = {name: format_time(getattr(made, name)) for name in ("hold_until", "pending_since")}
         return Effect("", {**asdict(made), **times, "sample": list(made.sample)})
     done = revert_backlog(store, *facts["prefixes"], drill_id=facts["drill_id"] or None)

@@ -6,7 +6,7 @@ release by move back; 6.1.2 writes down a person's word on what nobody can know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -14,62 +14,40 @@ from typing import Any
 from objectmove.errors import StoreError
 from runbook_lib.approvals import Plan, load_plan
 from runbook_lib.errors import ClientError, UsageError
-from runbook_lib.model import ActionPhase, CauseStatus, Json, format_time
+from runbook_lib.model import ActionPhase, format_time
 from runbook_lib.section import ActionStep, split_list
 
-from ..analysis.causes import CAUSES
-from ..analysis.evidence import Strategy
+from ..analysis.advice import Advice
 from ..change.release import MOVE, make_release_plan, plan_settling, plan_undo
 from ..change.service_actions import SERVICE, plan_nothing, plan_service
-from ..change.synthetic import SYNTHETIC, plan_revert
+from ..change.synthetic import SYNTHETIC, list_own_orders, plan_revert
 from ..investigation import Investigation
 from . import root_cause
-from .detection import read_backlog_objects
 
 _MAX_AGE_S = 90.0
 
 
-def refresh_diagnosis(inv: Investigation, max_age_s: float = _MAX_AGE_S) -> set[str]:
-    """Return the supported causes; readings that are too old are read anew."""
+def _refresh_advice(inv: Investigation) -> Advice:
+    """Return what section 5 advises; readings that are too old are read anew."""
     for step in root_cause.STEPS:
-        inv.read_step(step, max_age_s=max_age_s)
-    findings = root_cause.find_causes(inv.latest())
-    return {f.name for f in findings if f.status is CauseStatus.SUPPORTED}
-
-
-def choose_strategy(causes: set[str], seen: dict[str, Json]) -> tuple[Strategy, str]:
-    """Return ``release``, ``retrigger`` or ``none``, and why.
-
-    Parameters
-    ----------
-    causes : those that are supported
-    seen : observations of step 2.3; a missing one is unknown
-    """
-    wanted = {c: CAUSES[c].strategy for c in CAUSES if c in causes}
-    if stop := [c for c, strategy in wanted.items() if strategy == "none"]:
-        return "none", f"do not release: {stop[0]}; see 6.2"
-    if seen.get("waiting_real") == 0:
-        return "none", "no real object waits"
-    if block := [c for c, strategy in wanted.items() if strategy == "release"]:
-        return "release", f"the worker cannot do it: {', '.join(block)}"
-    if seen.get("overdue_real") == 0:
-        return "none", "no real object waits over the threshold, and nothing stops the worker"
-    return "retrigger", "no cause was found that stops the worker: it does its whole job"
+        inv.read_step(step, max_age_s=_MAX_AGE_S)
+    return root_cause.judge_causes(inv)[1]
 
 
 def _plan_release(inv: Investigation) -> Plan:
     p: Any = inv.parameters
     prefix = p.prefix or inv.settings.pending_prefix
-    strategy, reason = p.way, f"chosen: way={p.way}"
+    strategy, reason, comes_back = p.way, f"chosen: way={p.way}", False
     if strategy == "auto":
-        causes = refresh_diagnosis(inv)
-        reading = inv.latest().get(read_backlog_objects.id)
-        strategy, reason = choose_strategy(causes, reading.observations if reading else {})
+        advice = _refresh_advice(inv)
+        strategy, reason = advice.strategy, advice.why
+        comes_back = advice.target == inv.settings.worker_service and advice.action != "none"
     if strategy == "none":
         return plan_nothing(inv, step="6.1", target=prefix, reason=reason)
     if strategy == "retrigger":
         target = inv.settings.worker_service
-        return plan_service(inv, step="6.1", action="retrigger", target=target, reason=reason)
+        retrigger = partial(plan_service, inv, step="6.1", action="retrigger", target=target)
+        return retrigger(reason=reason, comes_back=comes_back)
     release = partial(
         make_release_plan,
         inv,
@@ -90,8 +68,7 @@ def _get_orders(inv: Investigation) -> frozenset[str] | None:
     """Return the orders that may move: in a drill only its own, whatever the parameter says."""
     named = frozenset(split_list(str(getattr(inv.parameters, "only_orders", ""))))
     if inv.incident.facts.get("drill_id"):
-        own = frozenset(str(order) for order in inv.incident.facts.get("drill_orders") or ())
-        return own & named if named else own
+        return list_own_orders(inv) & named if named else list_own_orders(inv)
     return named or None
 
 
@@ -131,30 +108,6 @@ def _plan_settling(inv: Investigation) -> Plan:
     return _plan_about(inv, "6.1.2", p.settle, plan, verb="settle")
 
 
-def choose_repair(
-    causes: Sequence[str], seen: dict[str, Json], *, worker: str, dag_id: str
-) -> tuple[str, str, str]:
-    """Return action, target and reason for the first cause that an action can help.
-
-    Parameters
-    ----------
-    causes : supported ones, in the order in which they are to be dealt with
-    seen : all observations
-    worker, dag_id : names of the worker's service and of the DAG
-    """
-    seen = {**seen, "worker": worker, "dag": dag_id}
-    repairs = {cause: CAUSES[cause].repair(seen) for cause in causes}
-    said = {
-        cause: f"{cause}: {mind}" if mind else str(cause) for cause, (*_, mind) in repairs.items()
-    }
-    for cause, (action, target, _) in repairs.items():
-        if target:
-            rest = [str(c) for c in causes if c is not cause]
-            also = f"; also supported: {', '.join(rest)}" if rest else ""
-            return action, target, f"{said[cause]}{also}"
-    return "none", worker, "; ".join(said.values()) or "no cause is supported: nothing to restart"
-
-
 def _plan_repair(inv: Investigation) -> Plan:
     p: Any = inv.parameters
     settings = inv.settings
@@ -167,14 +120,8 @@ def _plan_repair(inv: Investigation) -> Plan:
             target=p.service or default or settings.worker_service,
             reason=f"chosen: service_action={p.service_action}",
         )
-    supported = refresh_diagnosis(inv)
-    observations = root_cause.collect_observations(inv.latest())
-    action, target, reason = choose_repair(
-        [cause for cause in CAUSES if cause in supported],
-        {name: seen.value for name, seen in observations.items()},
-        worker=settings.worker_service,
-        dag_id=settings.pipeline_dag_id,
-    )
+    advice = _refresh_advice(inv)
+    action, target, reason = advice.action, advice.target, advice.reason
     return _plan_service_or_say(inv, step="6.2", action=action, target=target, reason=reason)
 
 
@@ -221,6 +168,11 @@ def _plan_service_or_say(
 ) -> Plan:
     plan = partial(plan_service, inv, step=step, action=action, target=target, reason=reason)
     return _plan_or_say(inv, plan, step=step, target=target, what=f"{action} of {target}")
+
+
+def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
+    """Return the plans of 6.1 and 6.2 as the advice orders them: a re-trigger needs the worker."""
+    return (repair, release) if release.action == "retrigger" else (release, repair)
 
 
 _RELEASE = (MOVE, SERVICE)

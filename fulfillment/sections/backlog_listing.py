@@ -10,10 +10,12 @@ from typing import Literal
 from runbook_lib.errors import NotFoundError
 from runbook_lib.model import Json, ObjectInfo, format_time
 
-from ..analysis.artifacts import compute_age_start, is_incomplete, is_synthetic
+from ..analysis.artifacts import compute_age_start, is_synthetic
+from ..analysis.labels import read_order_id
 from ..change.synthetic import iter_with_metadata
 from ..clients.object_store import ObjectStore
 from ..investigation import Investigation
+from ..settings import Settings
 
 #: Where a listing looks, as the source of a step.
 LISTING = "listing of $fulfillment_bucket/{$pending_prefix,$chaos_prefix} at $minio_endpoint"
@@ -25,19 +27,22 @@ _JUST_WRITTEN = timedelta(seconds=10)
 
 @dataclass(frozen=True, slots=True)
 class WaitingObject:
-    """One object that waits; ``since`` is its age start."""
+    """One object that waits.
+
+    Attributes
+    ----------
+    since : its age start
+    is_complete : whether LABEL_FINISHED says that it may move; None when only shipments can say
+    order_id : by ORDER_ID_FROM; empty when it cannot be told
+    """
 
     info: ObjectInfo
     prefix: str
     since: datetime
     origin: Origin
-    is_complete: bool
+    is_complete: bool | None
     has_future_since: bool
-
-    @property
-    def order_id(self) -> str:
-        """The order's id in its metadata; empty when there is none."""
-        return (self.info.metadata or {}).get("order-id", "")
+    order_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +76,12 @@ class Waiting:
     def observations(self, threshold_minutes: float) -> dict[str, Json]:
         """Return the counts by their names for the hypotheses."""
         real = self.of("real")
+        told = [o.is_complete for o in real]
         return {
             "waiting_real": len(real),
             "waiting_synthetic": len(self.objects) - len(real),
-            "waiting_finished": sum(o.is_complete for o in real),
-            "waiting_incomplete": sum(not o.is_complete for o in real),
+            "waiting_finished": None if None in told else told.count(True),
+            "waiting_incomplete": None if None in told else told.count(False),
             "overdue_real": len(self.overdue("real", threshold_minutes)),
             "overdue_synthetic": len(self.overdue("synthetic", threshold_minutes)),
             "oldest_real_minutes": round(self.lag_minutes("real"), 2),
@@ -132,7 +138,7 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
     """
     store, now = inv.clients.store, inv.now()
     objects = [
-        _classify(info, prefix, now)
+        _classify(info, prefix, now, inv.settings)
         for prefix in prefixes or list_prefixes(inv)
         for info in iter_with_metadata(store, prefix)
         if not info.key.endswith("/")
@@ -158,14 +164,16 @@ def _find_gone(store: ObjectStore, keys: Iterable[str]) -> set[str]:
     return {key for key, found in store.read_infos(keys) if isinstance(found, NotFoundError)}
 
 
-def _classify(info: ObjectInfo, prefix: str, now: datetime) -> WaitingObject:
+def _classify(info: ObjectInfo, prefix: str, now: datetime, settings: Settings) -> WaitingObject:
     metadata = info.metadata or {}
+    rule, _, name = settings.label_finished.partition(":")
     start = compute_age_start(metadata, info.last_modified, now)
     return WaitingObject(
         info=info,
         prefix=prefix,
         since=start.at,
         origin="synthetic" if is_synthetic(metadata) else "real",
-        is_complete=not is_incomplete(metadata),
+        is_complete=bool(metadata.get(name, "").strip()) if name else (rule == "always" or None),
         has_future_since=start.ignored_reason == "in_the_future",
+        order_id=read_order_id(info.key, metadata, settings.order_id_from),
     )

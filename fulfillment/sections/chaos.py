@@ -24,7 +24,14 @@ from runbook_lib.section import (
     unknown,
 )
 
-from ..change.synthetic import SYNTHETIC, list_synthetic, plan_backlog, plan_revert
+from ..change.synthetic import (
+    SYNTHETIC,
+    count_overdue,
+    list_own_orders,
+    list_synthetic,
+    plan_backlog,
+    plan_revert,
+)
 from ..clients import Clients
 from ..investigation import Investigation
 
@@ -52,7 +59,8 @@ class Parameters(ChangeParameters):
     "4.3", "The JSON: sample objects, bytes, services, support", name="chaos document",
     role=Role.GROUND, unit="synthetic objects",
     source="listing of the chaos prefix at $minio_endpoint; services; $support_url",
-    threshold="the store's service is down, or the support probe fails",
+    threshold="a real label waits over $lag_threshold_minutes min, the store's service is down, or "
+    "the support probe fails",
 )  # fmt: skip
 def _read_document(inv: Investigation) -> Outcome:
     prefix = getattr(inv.parameters, "prefix", "") or inv.settings.chaos_prefix
@@ -76,6 +84,9 @@ def _read_document(inv: Investigation) -> Outcome:
         "rows": [{"what": name, "value": value} for name, value in facts.items()],
         "text": json.dumps(document, indent=2, ensure_ascii=False),
     }
+    own, now = list_own_orders(inv), inv.now()
+    if late := count_overdue(inv.settings, inv.clients.store, now=now, own_orders=own):
+        return breach(f"real labels wait too long ({late}): 4.1 is refused meanwhile", seen)
     if services["minioRunning"] is False:
         return breach("the object store's service does not run", seen)
     if support["status"] == "error":

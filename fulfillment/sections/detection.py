@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from runbook_lib.errors import ClientError
 from runbook_lib.model import (
-    SYMPTOMS,
     ActionPhase,
     Conclusion,
     Json,
@@ -17,8 +16,6 @@ from runbook_lib.model import (
     Plot,
     Reading,
     Role,
-    Status,
-    Verdict,
     format_time,
     parse_time,
 )
@@ -37,6 +34,7 @@ from runbook_lib.section import (
 )
 
 from ..analysis.causes import Cause
+from ..analysis.verdict import MAX_AGE, VerdictResult, compute_symptom_verdict
 from ..clients.prometheus import Alert, Sample
 from ..clients.support import Case
 from ..investigation import Investigation
@@ -47,6 +45,7 @@ NAME = "02_signals_detection"
 TITLE = "Signals and detection"
 Parameters = SectionParameters
 
+_REMEDY = "06_remediation"
 ALERT = "FulfillmentDelay"
 BLIND_ALERT = "FulfillmentMetricsMissing"
 ALERTS = (ALERT, "FulfillmentUploadFailing")
@@ -253,6 +252,7 @@ def _read_backlog(inv: Investigation, unit: str) -> Outcome:
             kind="bytes" if unit == "bytes" else "backlog", lines=lines, marks=_list_marks(inv)
         ),
         since=oldest.since if overdue and oldest else None,
+        orders=len({o.order_id or o.info.key for o in overdue}),
         first_seen={Cause.SYNTHETIC: min(made)} if made else {},
         observations={**waiting.observations(limit), "metric_agrees": agrees},
     )
@@ -292,7 +292,10 @@ def _agrees(metric: float, listed: float, unit: str) -> bool:
     "waits",
 )  # fmt: skip
 def read_ticket(inv: Investigation) -> Outcome:
-    """Read the ticket's newest fulfilment event and what of its orders waits."""
+    """Read the ticket's newest fulfilment event and what of its orders waits.
+
+    A waiting label whose order cannot be told may be one of theirs: unknown.
+    """
     if not inv.ticket_id:
         return unknown("no ticket is named: set ticket_id to a ticket of an affected order")
     case, stale = inv.clients.support.read_case(inv.ticket_id), inv.settings.timeline_stale_minutes
@@ -316,10 +319,17 @@ def read_ticket(inv: Investigation) -> Outcome:
             }
             for e in case.timeline[-50:]
         ],
+        "ticket": inv.ticket_id,
         "facts": {"waiting": [o.info.key for o in mine[:20]]},
         "observations": {"timeline_behind_minutes": behind},
     }
     waits = "" if longest is None else f"an artefact of it waits for {longest:.0f} min"
+    untold = sum(not o.order_id for o in waiting.of("real"))
+    judge, said = ok, waits
+    if untold and not waits:
+        judge = unknown
+        said = f"the orders of {untold} waiting labels cannot be told by ORDER_ID_FROM="
+        said += inv.settings.order_id_from
     if not case.order_ids:
         return unknown("the ticket names no order", seen)
     if age is None:
@@ -328,7 +338,7 @@ def read_ticket(inv: Investigation) -> Outcome:
             return unknown(f"no shipment is shown, and collecting failed ({failed})", seen)
         if longest is not None and longest > stale:
             return breach(f"the timeline has no fulfilment event, and {waits}", seen)
-        return ok("no fulfilment event yet" + (f"; {waits}" if waits else ""), seen)
+        return judge("no fulfilment event yet" + (f"; {said}" if said else ""), seen)
     text = f"the newest fulfilment event is {age:.0f} min old"
     if age > stale and waits:
         return breach(f"{text}, and {waits}", seen)
@@ -336,7 +346,7 @@ def read_ticket(inv: Investigation) -> Outcome:
         return breach(
             f"a shipment changed {behind:.0f} min ago, and support does not show it yet", seen
         )
-    return ok(f"{text}; {waits or 'none of its artefacts waits'}", seen)
+    return judge(f"{text}; {said or 'none of its artefacts waits'}", seen)
 
 
 def _compute_behind(inv: Investigation, case: Case, newest: datetime) -> float | None:
@@ -403,49 +413,45 @@ ACTIONS: dict[str, ActionStep] = {}
 
 def conclude(inv: Investigation) -> Conclusion:
     """Say whether there is an incident, from this section's readings in the journal."""
-    return conclude_symptoms(inv)
+    return conclude_symptoms(inv, STEPS)
 
 
-def compute_symptom_verdict(steps: Mapping[str, Step], readings: Mapping[str, Reading]) -> Verdict:
-    """Compute the verdict: one breach is an incident, whatever else is unknown.
+def list_current(inv: Investigation, steps: Iterable[str]) -> dict[str, Reading]:
+    """Return the newest reading of some steps, where it is not too old to say something of now.
 
-    A needed step without a reading is unknown.
+    What was read before the last action says nothing of what came of it.
     """
-    if _find_breaches(steps, readings):
-        return Verdict.INCIDENT
-    needed = [s for s in steps if steps[s].needed]
-    return Verdict.UNKNOWN if find_unknown(needed, readings) else Verdict.HEALTHY
+    acted = inv.journal.last_applied
+    after, since = acted[0].seq if acted else 0, inv.now() - MAX_AGE
+    latest = {s: r for s, r in inv.latest().items() if s in steps}
+    return {s: r for s, r in latest.items() if r.seq > after and r.observed_at >= since}
 
 
-def conclude_symptoms(
-    inv: Investigation, *, others: Mapping[str, Step] | None = None, max_age_s: float = 0
-) -> Conclusion:
-    """Draw a section's verdict from the symptoms in the journal.
+def judge_symptoms(inv: Investigation, steps: Mapping[str, Step]) -> VerdictResult:
+    """Say whether there is an incident, by what was read of some steps lately.
 
-    Parameters
-    ----------
-    others : steps of another section whose breaches count too
-    max_age_s : how old a reading of theirs may be, in seconds
+    Those of them that this section reads itself, and that a verdict needs, must have been read.
     """
-    own, readings = inv.section.STEPS, inv.latest()
-    since = inv.now() - timedelta(seconds=max_age_s)
-    recent = {s: t for s, t in (others or {}).items() if s in readings}
-    recent = {s: t for s, t in recent.items() if readings[s].observed_at >= since}
-    breaches = _find_breaches({**recent, **own}, readings)
-    verdict = Verdict.INCIDENT if breaches else compute_symptom_verdict(own, readings)
-    missing = find_unknown(own, readings)
-    if breaches:
-        summary = "; ".join(r.reason or f"{r.name}: {r.value}" for r in breaches)
-    elif verdict is Verdict.UNKNOWN:
-        needed = ", ".join(s for s in missing if own[s].needed)
-        summary = f"cannot tell: {needed} could not be read"
-    else:
-        summary = f"no sign of stuck labels in {', '.join(s for s in own if s not in missing)}"
-    return Conclusion(
-        section=inv.section.NAME, verdict=verdict, summary=summary, unknown_steps=missing
+    readings, acted = list_current(inv, steps), inv.journal.last_applied
+    fix = inv.journal.conclusion(_REMEDY, after=acted[0].seq) if acted else None
+    lag, limit = readings.get(read_alert.id), inv.settings.lag_threshold_minutes
+    value = lag.value if lag else None
+    own = inv.section.STEPS.keys() & steps.keys() or steps.keys()
+    return compute_symptom_verdict(
+        readings,
+        needed=[s for s in steps if s in own and steps[s].needed],
+        now=inv.now(),
+        clear=fix.clear if fix else None,
+        is_lag_low=isinstance(value, int | float) and value <= limit,
     )
 
 
-def _find_breaches(steps: Mapping[str, Step], readings: Mapping[str, Reading]) -> list[Reading]:
-    found = [readings[s] for s in steps if s in readings and steps[s].role in SYMPTOMS]
-    return [r for r in found if r.status is Status.BREACH]
+def conclude_symptoms(inv: Investigation, steps: Mapping[str, Step], said: str = "") -> Conclusion:
+    """Draw a section's verdict from symptoms in the journal; ``said`` is what else it found."""
+    judged = judge_symptoms(inv, steps)
+    return Conclusion(
+        section=inv.section.NAME,
+        verdict=judged.verdict,
+        summary="; ".join(text for text in (judged.reason, said) if text),
+        unknown_steps=find_unknown(inv.section.STEPS, inv.latest()),
+    )

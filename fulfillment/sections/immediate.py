@@ -42,7 +42,8 @@ _FAILED = "alertmanager_notifications_failed_total"
 _NO_SUCH_FIELD = re.compile(r"can't evaluate field (\w+) in type \*template\.Data")
 _SAMPLE = 10
 _EDGES = (0, 1, 5, 10, 15, 30, 60, 120, 1440, None)
-_SHARED_MAX_AGE_S = 600.0
+#: An error that was not repeated for so long, while labels moved, is past.
+_QUIET = timedelta(minutes=1)
 
 
 @step(
@@ -282,17 +283,25 @@ def _read_sample(inv: Investigation) -> Outcome:
     threshold="any error of upload, callback, carrier or release", unit="errors",
 )  # fmt: skip
 def _read_worker_log(inv: Investigation) -> Outcome:
+    """Group the log's errors; what was not said since the worker moved labels again is past."""
     service, minutes = inv.settings.worker_service, inv.window.total_seconds() / 60
     lines = inv.clients.services.read_logs(service, since=inv.now() - inv.window)
+    worker, _ = attempt(inv.clients.fulfillment.read_worker)
+    moved_at = worker.last_move_at if worker else None
+    quiet_since = min(moved_at, inv.now() - _QUIET) if moved_at else None
     groups = group_lines((line.at, line.text) for line in lines).groups
-    telling = [g for g in groups if g.level in ("error", "warning")]
-    errors = [g for g in telling if g.level == "error"]
+    telling = [(g, _is_past(g, quiet_since)) for g in groups if g.level in ("error", "warning")]
+    errors = [g for g, is_past in telling if g.level == "error" and not is_past]
+    ended = [g for g, is_past in telling if g.level == "error" and is_past]
     total = sum(g.count for g in errors)
     seen: Seen = {
         "value": total,
         "source": f"log of {service}, last {minutes:.0f} min",
         "since": min((g.first for g in errors if g.first), default=None),
-        "rows": [_to_row(g) for g in sorted(telling, key=lambda g: g.level != "error")][:50],
+        "rows": [
+            _to_row(g) | {"now": not is_past}
+            for g, is_past in sorted(telling, key=lambda one: (one[1], one[0].level != "error"))
+        ][:50],
     }
     if not lines:
         reason = "the log has no line in the window: that proves nothing"
@@ -300,7 +309,15 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     if errors:
         worst = max(errors, key=lambda g: g.count)
         return breach(f"{total} errors; most often: {worst.template[:160]}", seen)
+    if ended:
+        last = format_time(max(g.last for g in ended if g.last))
+        count = count_of(sum(g.count for g in ended), "error")
+        return ok(f"past: {count}, the last at {last}; the worker moved labels since", seen)
     return ok(f"no error in {count_of(len(lines), 'line')}", seen)
+
+
+def _is_past(group: LogGroup, quiet_since: datetime | None) -> bool:
+    return bool(group.last and quiet_since and group.last < quiet_since)
 
 
 def _to_row(group: LogGroup) -> dict[str, Json]:
@@ -323,4 +340,4 @@ ACTIONS: dict[str, ActionStep] = {}
 
 def conclude(inv: Investigation) -> Conclusion:
     """Say whether the store, or what section 2 read lately, proves an incident."""
-    return detection.conclude_symptoms(inv, others=detection.STEPS, max_age_s=_SHARED_MAX_AGE_S)
+    return detection.conclude_symptoms(inv, {**detection.STEPS, **STEPS})

@@ -6,11 +6,13 @@ from runbook_lib.approvals import Plan, load_plan
 from runbook_lib.model import Json, Role
 from runbook_lib.section import Outcome, attempt, ok, step
 
+from ..analysis.causes import STANDSTILL
 from ..analysis.drain_forecast import Backlog, Rate, compute_backlog, compute_plan_effect
 from ..change.release import MOVE
 from ..change.service_actions import SERVICE
 from ..investigation import Investigation
 from .backlog_listing import read_waiting
+from .root_cause import judge_causes
 from .root_cause.worker_metrics import read_rates
 
 
@@ -59,7 +61,8 @@ def _compare(
     """Return the backlog now and after the plan as rows and in words, and the lag taken off."""
     planned = {row.key for row in plan.rows}
     stay = [minutes for key, minutes in real if key not in planned]
-    rates, error = attempt(lambda: read_rates(inv))
+    is_stopped = not STANDSTILL.isdisjoint(judge_causes(inv)[1].causes)
+    rates, error = attempt(lambda: read_rates(inv, is_stopped=is_stopped))
     before = compute_backlog(
         objects=len(real),
         oldest_minutes=max((minutes for _, minutes in real), default=0.0),

@@ -84,20 +84,17 @@ def _read_cleared(inv: Investigation) -> Outcome:
 )  # fmt: skip
 def _read_log(inv: Investigation) -> Outcome:
     causes, measures = inv.journal.causes(), _list_measures(inv)
-    since, verdict = inv.journal.since(), inv.journal.verdict()
     entry: dict[str, Json] = {
         "opened_at": inv.incident.facts["opened_at"],
-        "since": format_time(since) if since else None,
-        "causes": [{"cause": str(f.name), "why": f.reason} for f in causes],
+        **inv.journal.log_entry(inv.now()),
         "measures": measures,
-        "verdict": str(verdict) if verdict else None,
     }
     seen: Seen = {
         "value": f"{len(causes)} causes, {len(measures)} measures",
         "rows": measures,
         "facts": {"entry": entry},
     }
-    wanted = {"time": since, "cause": causes, "measures": measures}
+    wanted = {"time": entry["since"], "cause": causes, "measures": measures}
     if missing := [what for what, there in wanted.items() if not there]:
         return unknown(f"the journal has no {', no '.join(missing)} yet", seen)
     return ok(f"{', '.join(str(f.name) for f in causes)}; {len(measures)} measures", seen)
@@ -112,6 +109,7 @@ def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
             "action": action.action,
             "target": action.target,
             "result": action.reason,
+            "by": action.operator,
             "entry": f"#{entry.seq}",
         }
         for entry, action in inv.journal.list_actions(ActionPhase.APPLIED)

@@ -11,7 +11,7 @@ from functools import partial
 
 from objectmove.errors import MoveError
 from runbook_lib.errors import BadAnswerError, ConnectionRefusedClientError
-from runbook_lib.model import Conclusion, Json, Role, Status, Verdict
+from runbook_lib.model import Conclusion, Json, Role, Status
 from runbook_lib.section import (
     ActionStep,
     Outcome,
@@ -29,6 +29,7 @@ from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import list_unfinished
 from ..investigation import Investigation
 from ..settings import HTTP_SYSTEMS
+from . import detection
 
 NAME = "01_purpose"
 TITLE = "Purpose"
@@ -222,14 +223,10 @@ ACTIONS: dict[str, ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say whether the ground is firm: this section judges no symptom."""
+    """Say whether labels wait, by what was read of section 2, and whether the ground is firm."""
     readings = inv.latest()
     bad = [readings[s] for s in STEPS if s in readings and readings[s].status is not Status.OK]
-    missing = find_unknown(STEPS, readings)
-    return Conclusion(
-        section=NAME,
-        verdict=Verdict.UNKNOWN if bad or missing else Verdict.HEALTHY,
-        summary="; ".join(f"{r.step} {r.reason}" for r in bad)
-        or ("not everything was read" if missing else "everything needed answers and agrees"),
-        unknown_steps=missing,
-    )
+    said = "; ".join(f"{r.step} {r.reason}" for r in bad)
+    if not said and not find_unknown(STEPS, readings):
+        said = "everything needed answers"
+    return detection.conclude_symptoms(inv, detection.STEPS, said or "not everything was read")

@@ -56,12 +56,11 @@ def read_recovery(inv: Investigation) -> Outcome:
         "clear": attempt(lambda: _predict(inv, recovery.first_good_at or action_at))[0],
     }
     said = f"{waiting.describe(settings.lag_threshold_minutes)}; {baseline_text}"
-    is_over = baseline is not None and listed > baseline + max(5, baseline / 5)
+    is_over = listed > (baseline or 0) + max(5, (baseline or 0) / 5)
     if waiting.overdue("real", settings.lag_threshold_minutes):
         return breach(f"{recovery.reason}; {said}", seen)
     if recovery.status is Status.OK and is_over:
-        over = f"{listed} objects still wait, the baseline is {baseline:.0f}"
-        return unknown(f"{recovery.reason}; {over}; {said}", seen)
+        return unknown(f"{recovery.reason}; {listed} objects still wait; {said}", seen)
     judge = {Status.OK: ok, Status.BREACH: breach, Status.UNKNOWN: unknown}[recovery.status]
     return judge(f"{recovery.reason}; {said}", seen)
 
@@ -93,18 +92,31 @@ def _compute(inv: Investigation, action_at: datetime) -> Recovery:
 def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | None, str]:
     """Return how many objects wait when all is well.
 
-    In a drill the reading of its steady state, else the median of the hour before the trouble.
+    In a drill the reading of its steady state; else the median of the hour before the incident
+    began. That is when its cause began, or, where that is not known, its first label came to wait:
+    before any label was late.
     """
+    limit = timedelta(minutes=inv.settings.lag_threshold_minutes)
     if inv.incident.facts.get("drill_id"):
-        for _, reading in inv.journal.readings:
-            if reading.role is Role.BACKLOG and isinstance(value := reading.value, int | float):
-                return float(value), f"baseline {value:.0f} (steady state of the drill)"
-    began = inv.journal.since() or action_at
+        injected = [e.seq for e in inv.journal.entries if e.data.get("event") == "inject"]
+        steady = [
+            reading.value
+            for entry, reading in inv.journal.readings
+            if reading.role is Role.BACKLOG and entry.seq < min(injected, default=0)
+        ]
+        if steady and isinstance(value := steady[-1], int | float):
+            return float(value), f"baseline {value:.0f} (steady state of the drill)"
+    dated = [f.first_seen for f in inv.journal.causes() if f.first_seen]
+    since = inv.journal.since() or action_at
+    began = min([since, *(dated or [since - limit])])
+    hour = (began - timedelta(hours=1), began)
     metric = f"sum({BACKLOG % inv.settings.pending_prefix})"
-    found, _ = attempt(
-        lambda: inv.clients.prometheus.query_range(metric, began - timedelta(hours=1), began, 30)
-    )
-    values = [s.value for s in one_series(found or ())]
+    query = inv.clients.prometheus.query_range
+    found, _ = attempt(lambda: (query(metric, *hour, 30), query(LAG, *hour, 30)))
+    waited, lag = map(one_series, found or ((), ()))
+    late = [s.at for s in lag if s.at <= began and timedelta(minutes=s.value) > limit]
+    # what follows an earlier incident within the hour counts, what holds it does not
+    values = [s.value for s in waited if max(late, default=hour[0]) < s.at <= began]
     if not values:
         return None, "the baseline is unknown"
     return median(values), f"baseline {median(values):.0f} (median of the hour before)"

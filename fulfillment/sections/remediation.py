@@ -15,15 +15,15 @@ from ..analysis.causes import CAUSES
 from ..analysis.verdict import compute_verdict
 from ..investigation import Investigation
 from . import purpose, root_cause
-from .actions import ACTIONS
-from .detection import compute_symptom_verdict, read_alert, read_backlog_objects
+from .actions import ACTIONS, put_in_order
+from .detection import judge_symptoms, list_current, read_alert, read_backlog_objects
 from .immediate import read_store_health
 from .plan_effect import read_plan_effect
 from .recovery import read_recovery
 from .root_cause.steps import read_worker
 from .root_cause.timeline import build_timeline
 
-__all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude"]
+__all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude", "put_in_order"]
 
 NAME = "06_remediation"
 TITLE = "Remediation"
@@ -74,15 +74,14 @@ def conclude(inv: Investigation) -> Conclusion:
     """Say whether it is fixed: by readings that are newer than the last action."""
     last = inv.journal.last_applied
     action = last[0] if last else None
-    latest = {s: r for s, r in inv.latest().items() if s in STEPS}
-    readings = {s: r for s, r in latest.items() if not action or r.seq > action.seq}
-    findings = root_cause.find_causes(readings)
+    readings = list_current(inv, STEPS)
+    findings, advice = root_cause.judge_causes(inv)
     recovery = readings.get(read_recovery.id)
     clear = recovery.clear if recovery else None
     if action is None:
-        verdict = compute_symptom_verdict(STEPS, readings)
+        verdict, said = judge_symptoms(inv, STEPS)
         supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
-        summary = f"nothing was changed; {verdict}" + "".join(f"; {f.name}" for f in supported)
+        summary = f"nothing was changed; {said}" + "".join(f"; {f.name}" for f in supported)
     else:
         found = compute_verdict(
             symptoms={
@@ -107,6 +106,7 @@ def conclude(inv: Investigation) -> Conclusion:
         timeline=timeline,
         timeline_without=missing,
         clear=clear if verdict is Verdict.FIXED_ALERT_DECAYING else None,
+        advice=advice.words if verdict in root_cause.IN_TROUBLE else (),
     )
 
 
@@ -124,7 +124,8 @@ def _pick_causes(inv: Investigation, findings: tuple[Finding, ...]) -> dict[str,
         for c, s in now.items()
         if c in before or (s is CauseStatus.SUPPORTED and CAUSES[c].stops_labels)
     }
-    return picked or {c: s for c, s in now.items() if s is CauseStatus.REFUTED}
+    gone = (CauseStatus.REFUTED, CauseStatus.PAST)
+    return picked or {c: s for c, s in now.items() if s in gone}
 
 
 def _get_alert_state(readings: Mapping[str, Reading]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from statistics import median
 
 from runbook_lib.model import Line
@@ -14,6 +14,8 @@ from ..clients.prometheus import Sample, Series
 from ..investigation import Investigation
 
 _MAX_POINTS = 200
+_EPISODE = timedelta(minutes=2)
+_BY_CHANCE = 0.01
 
 
 def one_series(series: Sequence[Series]) -> list[Sample]:
@@ -36,6 +38,28 @@ def compute_increase(samples: Sequence[Sample], since: datetime) -> float:
 def find_last_increase(samples: Sequence[Sample]) -> datetime | None:
     """Return when a counter last grew; None when it never did."""
     return max((at for at, grown in _growths(samples) if grown > 0), default=None)
+
+
+def find_end(
+    failed: Iterable[Sequence[Sample]], succeeded: Iterable[Sequence[Sample]]
+) -> datetime | None:
+    """Return when failures were last counted, if so many successes since say that they ended.
+
+    So many that a fault that lets through what it did would not leave them once in a hundred times:
+    few after a fault that let nothing through.
+    """
+    failures, successes = (
+        [(at, grown) for samples in series for at, grown in _growths(samples) if grown > 0]
+        for series in (failed, succeeded)
+    )
+    last = max((at for at, _ in failures), default=None)
+    if last is None:
+        return None
+    count = sum(n for at, n in failures if at > last - _EPISODE)
+    let_through = sum(n for at, n in successes if last - _EPISODE < at <= last)
+    since = sum(n for at, n in successes if at > last)
+    share = (let_through + 1) / (let_through + count + 1)
+    return last if share**since < _BY_CHANCE else None
 
 
 def first_increase(series: Iterable[Sequence[Sample]], *, gap_s: float = 120) -> datetime | None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from ..model import (
     SIGNS,
@@ -22,13 +22,32 @@ from ..model import (
     Role,
     Status,
     Verdict,
+    format_time,
 )
 from .log import ChainedLog, Entry
 
 _TROUBLE = SIGNS | {Role.CAUSE}
 _SYMPTOMS = ("02", "03")
 _DIAGNOSIS, _REMEDY = "05", "06"
+#: Whose conclusions tell of now, and for which: section 1 looks at symptoms of section 2.
+_LOOKING = {"01": "02", "02": "02", "03": "03", "05": "05"}
+_FRESH = timedelta(minutes=10)
+_GRAVE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 _FIXED = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
+
+
+#: Where to go by the verdict; ``advised``: somebody knows what helps.
+_NEXT = {
+    "": ("02_signals_detection", "Is there an incident? Read the signals."),
+    "healthy": ("08_references", "Nothing waits too long. Check the references if you have time."),
+    "unknown": ("03_immediate_actions", "Something could not be read. Look at store and worker."),
+    "incident": ("05_root_cause", "Labels wait. Find out why."),
+    "advised": ("06_remediation", "What helps is known. Plan it."),
+    "not_fixed": ("05_root_cause", "It is not fixed. Look for the cause again."),
+    "mitigated": ("05_root_cause", "The cause is still there. Look at it again."),
+    "fixed": ("07_postmortem", "It is fixed. Write down what was learned."),
+    "fixed_alert_decaying": ("07_postmortem", "It is fixed; the alert is still clearing."),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +60,33 @@ class NotebookRun:
     duration_s: float | None
     error: str
     at: datetime
+
+
+class Impact(NamedTuple):
+    """How many it was about; None where nobody counted.
+
+    Attributes
+    ----------
+    objects : that waited at once at most, or were released, whichever is more
+    left : at the last reading
+    released : by move, less what was taken back
+    orders : of those that waited too long at once, at most
+    tickets : that were named
+    """
+
+    objects: int | None
+    left: int | None
+    released: int
+    orders: int | None
+    tickets: tuple[str, ...]
+
+    def __str__(self) -> str:
+        said = "not counted" if self.objects is None else f"{self.objects:,} affected"
+        told = {"released by move": self.released, "left": self.left}
+        numbers = [f"{n:,} {what}" for what, n in told.items() if n]
+        about = {"order": self.orders, "ticket": len(self.tickets)}
+        numbers += [f"{n:,} {what}{'s' * (n != 1)}" for what, n in about.items() if n]
+        return "; ".join([said, *numbers])
 
 
 class JournalView:
@@ -132,6 +178,37 @@ class JournalView:
         ]
         return min(times, default=None)
 
+    def impact(self) -> Impact:
+        """Return how many it was about, by listings and by what was released."""
+        backlog = [r for _, r in self.readings if r.role is Role.BACKLOG]
+        waited = [int(r.value) for r in backlog if isinstance(r.value, int | float)]
+        orders = [r.orders for r in backlog if r.orders is not None]
+        kinds, moved = dict[str, str](), dict[str, int]()
+        for _, action in self.actions:
+            kinds.setdefault(plan := str(action.result.get("plan")), action.action)
+            if isinstance(count := action.result.get("moved"), int):
+                moved[plan] = count
+        released = sum(n for plan, n in moved.items() if kinds[plan] == "release")
+        back = sum(n for plan, n in moved.items() if kinds[plan] == "undo")
+        named = [given.get("ticket_id") for _, given in self.parameters]
+        named += [reading.ticket for _, reading in self.readings]
+        tickets = tuple(dict.fromkeys(str(ticket) for ticket in named if ticket))
+        most = max([*waited, released - back], default=0) if waited or moved else None
+        left = waited[-1] if waited else None
+        return Impact(most, left, released - back, max(orders, default=None), tickets)
+
+    def log_entry(self, now: datetime) -> dict[str, Json]:
+        """Return what an incident log holds of it, by this class's own answers."""
+        since, verdict = self.since(), self.verdict(now=now)
+        done = self.list_actions(ActionPhase.APPLIED)
+        return {
+            "since": format_time(since) if since else None,
+            "causes": [{"cause": str(f.name), "why": f.reason} for f in self.causes()],
+            "affected": str(self.impact()),
+            "by": [*dict.fromkeys(action.operator for _, action in done if action.operator)],
+            "verdict": str(verdict) if verdict else None,
+        }
+
     def recovered_at(self) -> datetime | None:
         """Return when recovery was read and stayed so."""
         at = None
@@ -164,40 +241,52 @@ class JournalView:
                     found[finding.name] = finding
         return sorted(found.values(), key=lambda finding: -finding.score)
 
-    def verdict(self, *, after: int = 0) -> Verdict | None:
+    def verdict(self, *, after: int = 0, now: datetime | None = None) -> Verdict | None:
         """Return the outcome by the newest conclusions past an entry; None before any.
 
         Section 6 judges an action, until something else is changed, or a newer conclusion of
-        another section says that there is an incident or that it cannot tell; that nothing waits
-        any more does not undo "fixed". One section that proves an incident is enough; healthy is
-        what all needed readings say, those of section 5 or of 2 and 3. What an incident was closed
-        with is the last word.
+        another section says that there is an incident or that it cannot tell. That nothing waits
+        any more does not undo "fixed", nor, as long as nobody looked for it, a cause that stays.
+        One section that proves an incident is enough; healthy is what all needed readings say,
+        those of section 5 or of 2 and 3. What is older than ten minutes (at the newest conclusion,
+        or ``now``) says nothing of symptoms. What an incident was closed with is the last word.
         """
         if not after and self.entries and self.entries[-1].kind == "closed":
             closed = self.entries[-1].data.get("verdict")
             if closed in set(Verdict):
                 return Verdict(closed)
-        last = self.last_applied
+        if not self.conclusions:
+            return None
+        last, since = self.last_applied, (now or self.conclusions[-1][0].at) - _FRESH
         judged: Verdict | None = None
         said: dict[str, Verdict] = {}
         for entry, conclusion in self.conclusions:
-            section = conclusion.section[:2]
+            section, clear = conclusion.section[:2], conclusion.clear
             if section == _REMEDY and entry.seq > after:
                 judged, said = conclusion.verdict, {}
-                if judged in _FIXED and last and last[0].seq > entry.seq:
+                if judged in (Verdict.INCIDENT, Verdict.HEALTHY) and entry.at < since:
+                    judged = None  # of symptoms, before anything was changed
+                is_late = clear is not None and now is not None and now > clear.deadline
+                if judged in _FIXED and (is_late or (last and last[0].seq > entry.seq)):
                     judged = Verdict.UNKNOWN
-            elif section in (*_SYMPTOMS, _DIAGNOSIS) and entry.seq > after:
-                said[section] = conclusion.verdict
-        if Verdict.INCIDENT in said.values():
-            return Verdict.INCIDENT
-        if not said:
-            return judged
-        symptoms = {said.get(section) for section in _SYMPTOMS}
-        if Verdict.UNKNOWN in symptoms:
-            return Verdict.UNKNOWN
-        if symptoms == {Verdict.HEALTHY} or said.get(_DIAGNOSIS) is Verdict.HEALTHY:
-            return judged if judged in _FIXED else Verdict.HEALTHY
-        return judged if judged and last else Verdict.UNKNOWN
+            elif section in _LOOKING and entry.seq > after and entry.at >= since:
+                said[_LOOKING[section]] = conclusion.verdict
+        return _weigh(judged, said, is_mended=last is not None)
+
+    def advice(self, now: datetime) -> tuple[str, ...]:
+        """Return what helps, in order, if somebody looked lately."""
+        found = ((e.at, c.advice) for e, c in reversed(self.conclusions) if c.findings)
+        at, advice = next(found, (now, ()))
+        return advice if now - at <= _FRESH else ()
+
+    def way_on(self, now: datetime) -> tuple[str, str]:
+        """Return where to go from here: a notebook, and why, with the time that this is of."""
+        verdict = self.verdict(now=now)
+        notebook, why = _NEXT[
+            "advised" if verdict in _GRAVE and self.advice(now) else verdict or ""
+        ]
+        as_of = f" (as of {self.conclusions[-1][0].at:%H:%M:%S} UTC)" if verdict else ""
+        return notebook, why + as_of
 
     def _place(self, entry: Entry) -> None:
         data: dict[str, Any] = entry.data
@@ -222,6 +311,21 @@ class JournalView:
                 at=entry.at,
             )
             self.runs.append(run)
+
+
+def _weigh(judged: Verdict | None, said: dict[str, Verdict], *, is_mended: bool) -> Verdict | None:
+    """Return what section 6 judged and what others said after it, as one verdict."""
+    symptoms, why = {said.get(section) for section in _SYMPTOMS}, said.get(_DIAGNOSIS)
+    for verdict in (*_GRAVE, Verdict.UNKNOWN, Verdict.FIXED_ALERT_DECAYING):
+        if verdict in (symptoms if verdict is Verdict.UNKNOWN else said.values()):
+            return verdict
+    if not said:
+        return judged
+    if symptoms != {Verdict.HEALTHY} and why is not Verdict.HEALTHY:
+        return judged if judged and is_mended else Verdict.UNKNOWN
+    if judged is Verdict.MITIGATED and why is not Verdict.HEALTHY:
+        return judged
+    return Verdict.FIXED if judged in _FIXED else Verdict.HEALTHY
 
 
 class Journal(ChainedLog):

@@ -222,8 +222,7 @@ class ReportModel:
     @property
     def tickets(self) -> list[str]:
         """Every ticket that the incident or a section's parameters name."""
-        named = [self.facts.get("ticket_id")]
-        named += [given.get("ticket_id") for _, given in self.journal.parameters]
+        named = (self.facts.get("ticket_id"), *self.journal.impact().tickets)
         return list(dict.fromkeys(str(t) for t in named if t))
 
     def _section(self, name: str) -> SectionRecord:
@@ -335,14 +334,10 @@ def _since_when(model: ReportModel, today: date) -> tuple[str, str]:
 
 
 def _how_many(model: ReportModel) -> tuple[str, str]:
-    read = [_number(r.value) for step in model.of(Role.BACKLOG) for _, r in step.readings]
-    counts = [n for n in read if n is not None]
-    moved = sum(action.count("moved") or 0 for action in model.actions)
-    note = f"{moved:,} released by move" if moved else ""
-    if not counts:
-        return f"not known: {_ids(model, Role.BACKLOG)} was not read", note
-    text = f"{max(counts):,g} waited at most"
-    return text, f"{counts[-1]:,g} at the last reading; {note}".rstrip("; ")
+    if model.journal.impact().objects is None:
+        return f"not known: {_ids(model, Role.BACKLOG)} was not read", ""
+    text, _, note = str(model.journal.impact()).partition("; ")
+    return text, note
 
 
 def _why(model: ReportModel) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from markupsafe import Markup
 
 from ..errors import RecordError
-from ..model import SYMPTOMS, Finding, Reading, Role, Verdict
+from ..model import SYMPTOMS, CauseStatus, Finding, Reading, Role, Verdict
 from ..record.incident import Incident
 from ..record.log import GENESIS, Entry, utc_now
 from ..section import Sections
@@ -224,7 +224,7 @@ def _shorten(items: Sequence[T], limit: int) -> list[T]:
 
 
 def _rank(finding: Finding) -> tuple[int, float]:
-    return ("supported", "undecided", "refuted").index(finding.status), -finding.score
+    return list(CauseStatus).index(finding.status), -finding.score
 
 
 def _find_effect(model: ReportModel) -> Reading | None:

@@ -72,13 +72,18 @@ class ErrorDocument(Document):
 
 
 class InvestigateDocument(Document):
-    """``investigate``: readings, causes, and the report's path."""
+    """``investigate``: readings, causes, the report's path.
+
+    ``log`` is the entry of the incident log, ``advice`` what helps, in order, ``next`` a command.
+    """
 
     readings: tuple[Observed, ...]
     causes: tuple[Finding, ...]
     unknown: tuple[UnknownStep, ...]
     notebooks: tuple[NotebookResult, ...]
     report: str
+    log: dict[str, Json] = {}
+    advice: tuple[str, ...] = ()
     next: str = ""
 
     @property

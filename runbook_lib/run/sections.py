@@ -96,12 +96,14 @@ def investigate(
         incident.close(verdict)
     report = write_outputs(incident, sections)
     readings = journal.latest()
+    now = utc_now()
+    notebook, _ = journal.way_on(now)
     code = compute_exit_code(verdict)
     if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in runs):
         code = ExitCode.RUN_FAILED
     return InvestigateDocument(
         schema_name="runbook/investigate/1",
-        at=utc_now(),
+        at=now,
         incident=incident.id,
         verdict=verdict,
         exit_code=code,
@@ -114,6 +116,9 @@ def investigate(
         ),
         notebooks=_to_results(runs),
         report=str(report),
+        log=journal.log_entry(now),
+        advice=journal.advice(now),
+        next="" if verdict is Verdict.HEALTHY else f"runbook run {notebook[:2]}",
     )
 
 

@@ -118,7 +118,6 @@ def _describe_reading(reading: Reading) -> Card:
 
 
 def _describe_conclusion(conclusion: Conclusion) -> Card:
-    supported = [f for f in conclusion.findings if f.status is CauseStatus.SUPPORTED]
     missing = ", ".join(conclusion.unknown_steps)
     refuted = [f for f in conclusion.findings if f.status is CauseStatus.REFUTED]
     others = [f for f in conclusion.findings if f not in refuted]
@@ -133,10 +132,7 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
         f"{VERDICT_WORDS[conclusion.verdict]}:",
         conclusion.summary,
         str(conclusion.verdict),
-        (
-            *(f"{f.words or f.name} → {f.next_step}" for f in supported),
-            f"Could not be read: {missing}" if missing else "",
-        ),
+        (*conclusion.advice, f"Could not be read: {missing}" if missing else ""),
         tables=tuple(table for table in tables if table.rows),
     )
 

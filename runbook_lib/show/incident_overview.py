@@ -8,23 +8,11 @@ from pathlib import Path
 
 from ..errors import RunbookError
 from ..investigation import Investigation
-from ..model import CauseStatus, Json, Verdict
+from ..model import Json
 from ..record.incident import Incident, list_incidents
 from .display import Card
-from .tables import Table
+from .tables import Table, tabulate_facts
 from .text import format_bytes
-
-_NEXT = {
-    "": ("02_signals_detection", "Is there an incident? Read the signals."),
-    "healthy": ("08_references", "Nothing waits too long. Check the references if you have time."),
-    "unknown": ("03_immediate_actions", "Something could not be read. Look at store and worker."),
-    "incident": ("05_root_cause", "Labels wait. Find out why."),
-    "caused": ("06_remediation", "The cause is named. Plan the way out."),
-    "not_fixed": ("05_root_cause", "It is not fixed. Look for the cause again."),
-    "mitigated": ("05_root_cause", "The cause is still there. Look at it again."),
-    "fixed": ("07_postmortem", "It is fixed. Write down what was learned."),
-    "fixed_alert_decaying": ("07_postmortem", "It is fixed; the alert is still clearing."),
-}
 
 
 def overview(inv: Investigation) -> Card:
@@ -45,18 +33,15 @@ def overview(inv: Investigation) -> Card:
                 "drill": bool(facts.get("drill")),
             }
         )
-    notebook, why = _NEXT.get(_read_state(inv), _NEXT[""])
+    notebook, why = inv.journal.way_on(inv.now())
     drills = [row for row in found if row["drill"]][:1]
     newest = [row for row in found if not row["drill"]][:5]
-    tables = (Table("The newest incidents", newest), Table("The last drill", drills))
+    tables = (
+        tabulate_facts(inv.journal.log_entry(inv.now()), "This incident"),
+        Table("The newest incidents", newest),
+        Table("The last drill", drills),
+    )
     return Card(why, link=(f"{notebook}.ipynb", f"Go to {notebook}"), tables=tables)
-
-
-def _read_state(inv: Investigation) -> str:
-    """Return the verdict of this incident; ``caused`` when a cause stands supported."""
-    verdict = inv.journal.verdict()
-    supported = any(f.status is CauseStatus.SUPPORTED for f in inv.journal.findings())
-    return "caused" if verdict is Verdict.INCIDENT and supported else str(verdict or "")
 
 
 def file_link(path: Path) -> Card:

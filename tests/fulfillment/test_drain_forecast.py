@@ -136,6 +136,19 @@ def test_an_empty_backlog_needs_no_rates() -> None:
     assert backlog.outlook == "empty"
 
 
+def test_labels_that_arrive_and_do_not_leave_are_never_gone_though_none_waits_just_now() -> None:
+    arrival, drain = compute_rate(points(0, 10, 20, 30, 40)), compute_rate(points(7, 7, 7, 7, 7))
+    backlog = compute_backlog(objects=0, oldest_minutes=0, arrival=arrival, drain=drain)
+    assert backlog.outlook == "never"
+    assert "40.0 arrive, 0.0 leave per minute" in backlog.reason
+
+
+def test_an_empty_backlog_is_empty_while_labels_leave_about_as_fast_as_they_come() -> None:
+    arrival, drain = compute_rate(points(0, 10, 20, 31)), compute_rate(points(0, 10, 20, 29))
+    backlog = compute_backlog(objects=0, oldest_minutes=0, arrival=arrival, drain=drain)
+    assert (backlog.outlook, backlog.reason) == ("empty", "nothing waits")
+
+
 @pytest.mark.parametrize(
     ("objects", "arrival", "drain"),
     [(None, exact(1), exact(2)), (math.nan, exact(1), exact(2)), (5, None, exact(2)),
@@ -162,7 +175,7 @@ def test_a_plan_over_everything_takes_the_whole_lag_off() -> None:
     backlog = compute_backlog(objects=40, oldest_minutes=25, arrival=exact(10), drain=exact(0))
     after, gain = compute_plan_effect(backlog, planned_objects=40, oldest_left_minutes=None)
     assert (after.objects, after.oldest_minutes, gain) == (0, 0, 25)
-    assert (backlog.outlook, after.outlook) == ("never", "empty")
+    assert (backlog.outlook, after.outlook) == ("never", "never")
 
 
 def test_a_plan_over_a_part_leaves_the_rest() -> None:

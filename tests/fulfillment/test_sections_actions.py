@@ -13,8 +13,8 @@ from fulfillment.analysis.causes import Cause
 from fulfillment.change.release import MOVE
 from fulfillment.clients.object_store import LiveCheck
 from fulfillment.investigation import Investigation
-from fulfillment.sections import chaos, remediation, root_cause
-from fulfillment.sections.actions import choose_repair, choose_strategy
+from fulfillment.sections import chaos, detection, immediate, remediation, root_cause
+from fulfillment.sections.actions import put_in_order
 from objectmove import session
 from objectmove.bucket import Answer, Request
 from objectmove.errors import ExpiredError
@@ -25,15 +25,15 @@ from runbook_lib.errors import (
     EnvironmentForbidsError,
     NotApprovedError,
     PlanExpiredError,
+    SafetyError,
     StoppedAtPlanError,
     StoreNotReadyError,
     UsageError,
 )
-from runbook_lib.model import ActionPhase, Status, Verdict
+from runbook_lib.model import ActionPhase, CauseStatus, Conclusion, Status, Verdict
+from runbook_lib.section import SectionModule
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.world import ORDER, TICKET, World
-
-WAITING = {"waiting_real": 4, "overdue_real": 4}
 
 
 @pytest.fixture
@@ -58,62 +58,6 @@ def keys(world: World, prefix: str) -> list[str]:
     return [k for k in world.store.objects if k.startswith(prefix)]
 
 
-@pytest.mark.parametrize(
-    ("causes", "seen", "strategy"),
-    [
-        (set(), WAITING, "retrigger"),
-        ({Cause.CARRIER_TIMEOUT}, WAITING, "retrigger"),
-        ({Cause.PIPELINE_PAUSED}, WAITING, "release"),
-        ({Cause.WORKER_STUCK}, WAITING, "release"),
-        ({Cause.BAD_CREDENTIALS}, WAITING, "release"),
-        ({Cause.STORE_DOWN}, {}, "none"),
-        ({Cause.STORAGE_FULL, Cause.PIPELINE_PAUSED}, WAITING, "none"),
-        ({Cause.PIPELINE_PAUSED}, {"waiting_real": 0}, "none"),
-        ({Cause.SYNTHETIC}, {"waiting_real": 1, "overdue_real": 0}, "none"),
-        ({Cause.PIPELINE_PAUSED}, {"waiting_real": 1, "overdue_real": 0}, "release"),
-        (set(), {}, "retrigger"),
-    ],
-)
-def test_the_worker_is_re_triggered_whenever_it_can_run(
-    causes: set[Cause], seen: dict[str, Any], strategy: str
-) -> None:
-    assert choose_strategy(causes, seen)[0] == strategy
-
-
-@pytest.mark.parametrize(
-    ("causes", "seen", "expected"),
-    [
-        ([Cause.PIPELINE_PAUSED], {}, ("unpause", "dag")),
-        ([Cause.WORKER_STOPPED], {"worker_paused": True}, ("resume", "w")),
-        ([Cause.WORKER_STOPPED], {"services_down": ["w"]}, ("start", "w")),
-        ([Cause.WORKER_STUCK], {}, ("restart", "w")),
-        ([Cause.STORE_DOWN], {"services_down": ["minio"]}, ("start", "minio")),
-        ([Cause.STORE_DOWN], {"services_down": []}, ("none", "w")),
-        ([Cause.METRICS_BLIND], {"services_down": ["prometheus"]}, ("start", "prometheus")),
-        (
-            [Cause.SUPPORT_DOWN],
-            {"services_down": ["support-service"]},
-            ("start", "support-service"),
-        ),
-        ([Cause.SUPPORT_DOWN], {}, ("restart", "support-service")),
-        ([Cause.CARRIER_TIMEOUT], {}, ("none", "w")),
-        ([Cause.CARRIER_TIMEOUT, Cause.PIPELINE_PAUSED], {}, ("unpause", "dag")),
-        ([], {}, ("none", "w")),
-    ],
-)
-def test_the_repair_follows_the_first_cause_that_one_helps(
-    causes: list[Cause], seen: dict[str, Any], expected: tuple[str, str]
-) -> None:
-    action, target, reason = choose_repair(causes, seen, worker="w", dag_id="dag")
-    assert (action, target) == expected
-    assert reason
-
-
-@pytest.mark.parametrize("cause", list(Cause))
-def test_every_cause_has_a_repair_or_a_reason_for_none(cause: Cause) -> None:
-    assert choose_repair([cause], {}, worker="w", dag_id="dag")[2].startswith(str(cause))
-
-
 def test_a_paused_pipeline_is_released_by_move_then_unpaused(world: World) -> None:
     key = world.put_label(25)
     world.dag = replace(world.dag, is_paused=True)
@@ -133,6 +77,35 @@ def test_a_paused_pipeline_is_released_by_move_then_unpaused(world: World) -> No
     assert keys(world, "ready/") == [key.replace("pending/", "ready/")]
     assert carry_out(inv, "6.2").phase is ActionPhase.VERIFIED
     assert not world.dag.is_paused
+
+
+def test_a_stopped_worker_is_started_then_re_triggered(world: World) -> None:
+    world.put_label(25)
+    own = world.settings.worker_service
+    world.services[own] = replace(world.services[own], running=False, state="STOPPED")
+    world.down.add("fulfillment")
+    inv = world.open(remediation)
+    first, second = put_in_order(inv.plan("6.1"), inv.plan("6.2"))
+    assert [(p.step, p.action) for p in (first, second)] == [("6.2", "start"), ("6.1", "retrigger")]
+    told = inv.conclude()
+    assert told.advice == (
+        "1. 6.2 start fulfillment-service (runbook run 06)",
+        "2. 6.1 re-trigger the worker (runbook run 06)",
+    )
+    assert told.advice == world.open(root_cause).conclude().advice
+    inv.apply(first, approve=first.sha256)
+    world.down.clear()
+    assert inv.verify(first).phase is ActionPhase.VERIFIED
+    inv.apply(second, approve=second.sha256)
+    assert inv.verify(second).phase is ActionPhase.VERIFIED
+    assert world.calls == [f"start {own}", "trigger"]
+
+
+def test_a_release_by_move_comes_before_the_repair(world: World) -> None:
+    world.put_label(25)
+    world.dag = replace(world.dag, is_paused=True)
+    inv = world.open(remediation)
+    assert [p.step for p in put_in_order(inv.plan("6.1"), inv.plan("6.2"))] == ["6.1", "6.2"]
 
 
 def test_a_release_is_taken_back_through_the_same_gate(world: World) -> None:
@@ -196,6 +169,20 @@ def test_what_a_plan_would_change_says_what_could_not_be_read(world: World) -> N
     assert rows["arrive per minute"] == ("unknown", "unknown")
     assert rows["empty in"] == ("unknown", "empty")
     assert "could not be read" in reading.reason
+
+
+def test_a_plan_behind_a_paused_pipeline_says_that_the_backlog_comes_back(world: World) -> None:
+    world.put_label(25)
+    world.dag = replace(world.dag, is_paused=True)
+    # paused a moment ago: most of what left in the rates' window left before
+    for name, values in (("arrived", [0.0, 10.0, 20.0]), ("moved", [0.0, 10.0, 20.0])):
+        world.count(f"fulfillment_artifacts_{name}_total", "kind", {"label": values})
+    inv = world.open(remediation)
+    inv.plan("6.1")
+    reading = inv.read_step("6.1")
+    assert "1 objects wait now, 0 after it; never: " in reading.reason
+    rows = {row["what"]: row["after the plan"] for row in reading.rows}
+    assert (rows["leave per minute"], rows["empty in"]) == ("0.0 (0.0–0.0)", "never")
 
 
 def test_a_plan_is_loaded_by_its_id_and_by_its_own_step_only(world: World) -> None:
@@ -337,6 +324,24 @@ def test_chaos_is_refused_outside_a_marked_playground(world: World, environment:
     assert keys(world, "chaos/") == []
 
 
+def test_an_exercise_is_refused_while_a_real_backlog_waits(world: World) -> None:
+    inv = world.open(chaos, count=1, object_size_kb=1)
+    plan = inv.plan("4.1")
+    world.put_label(25)
+    with pytest.raises(
+        SafetyError, match=r"real labels wait over 10 min \(1\): this is an incident"
+    ):
+        inv.apply(plan, approve=plan.sha256)
+    with pytest.raises(SafetyError, match="not the time for an exercise"):
+        inv.plan("4.1")
+    assert keys(world, "chaos/") == []
+    reading = world.take(chaos, "4.3")
+    assert reading.status is Status.BREACH
+    assert reading.reason.startswith("real labels wait too long (1)")
+    world.incident.update(drill_id="d1", drill_orders=[ORDER])  # they wait on purpose
+    assert carry_out(world.open(chaos, count=1, object_size_kb=1), "4.1").phase == "verified"
+
+
 def test_a_revert_is_refused_where_the_marker_is_gone(world: World) -> None:
     inv = world.open(chaos, count=1, object_size_kb=1)
     carry_out(inv, "4.1")
@@ -445,6 +450,87 @@ def test_an_alert_that_looks_back_is_given_its_window_to_clear(world: World) -> 
     assert read_parts() == 0
     world.fire("FulfillmentUploadFailing")
     assert read_parts() == 300
+
+
+def look(world: World, section: SectionModule) -> Conclusion:
+    inv = world.open(section)
+    for step in section.STEPS:
+        inv.read_step(step)
+    return inv.conclude()
+
+
+def test_an_alert_that_fires_on_after_a_proven_fix_is_no_new_incident(world: World) -> None:
+    inv = remedy(world)
+    world.series["fulfillment_exporter_refresh_interval_seconds"] = [world.line([15.0])]
+    world.put_lag(0.0, 0.0, 0.0)
+    assert conclude(world, inv) is Verdict.FIXED_ALERT_DECAYING
+    for section in (detection, immediate, root_cause):
+        assert look(world, section).verdict is Verdict.FIXED_ALERT_DECAYING
+    assert world.incident.journal.view().verdict() is Verdict.FIXED_ALERT_DECAYING
+    world.now += timedelta(minutes=5)
+    world.put_lag(0.0, 0.0, 0.0)
+    late = look(world, detection)
+    assert late.verdict is Verdict.NOT_FIXED
+    assert "it should have cleared by 2026-11-24T04:00:55.200Z" in late.summary
+    assert world.incident.journal.view().verdict() is Verdict.NOT_FIXED
+
+
+def test_a_cause_that_stays_after_the_symptom_is_gone_stays_mitigated(world: World) -> None:
+    inv = remedy(world)
+    world.alerts.clear()
+    world.put_lag(0.0, 0.0, 0.0)
+    world.dag = replace(world.dag, is_paused=True)
+    assert conclude(world, inv) is Verdict.MITIGATED
+    look(world, detection)
+    look(world, immediate)
+    assert world.incident.journal.view().verdict() is Verdict.MITIGATED
+    assert look(world, root_cause).verdict is Verdict.MITIGATED
+
+
+def test_what_was_mended_is_past_and_shown_so(world: World) -> None:
+    inv = remedy(world)
+    world.alerts.clear()
+    world.put_lag(0.0, 0.0, 0.0)
+    assert conclude(world, inv) is Verdict.FIXED
+    found = {f.name: f.status for f in world.incident.journal.view().findings()}
+    assert found[Cause.PIPELINE_PAUSED] is CauseStatus.PAST
+    assert [f.name for f in world.incident.journal.view().causes()] == [Cause.PIPELINE_PAUSED]
+
+
+def climb(world: World) -> None:
+    """Let nothing wait until half an hour ago, and ever more since; metrics are 35 min old."""
+    waited = [0.0] * 10 + [7.1 * n for n in range(61)]
+    name = 'sum(fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"})'
+    world.series[name] = [world.line(waited, step_s=30)]
+
+
+def test_the_baseline_is_of_the_hour_before_the_first_label_came_to_wait(world: World) -> None:
+    climb(world)
+    world.put_lag(*[0.0] * 5, *[float(n) for n in range(31)], step_s=60)
+    world.take(detection, "2.1", window_minutes=60)
+    world.now += timedelta(seconds=60)
+    world.put_lag(*[0.1] * 40)
+    for number in range(56):
+        world.put_label(1, number)
+    reading = world.take(remediation, "6.5", wait_s=0)
+    assert reading.status is Status.UNKNOWN
+    assert "56 objects still wait; 56 real objects wait" in reading.reason
+    assert "baseline 0 (median of the hour before)" in reading.reason
+
+
+def test_without_a_sample_of_before_the_incident_the_baseline_is_unknown(world: World) -> None:
+    climb(world)
+    (line,) = world.series.popitem()[1]
+    name = 'sum(fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"})'
+    world.series[name] = [replace(line, samples=line.samples[-40:])]
+    world.put_lag(*[float(n) for n in range(31)], step_s=60)
+    world.take(detection, "2.1", window_minutes=60)
+    world.put_lag(*[0.1] * 40)
+    for number in range(56):
+        world.put_label(1, number)
+    reading = world.take(remediation, "6.5", wait_s=0)
+    assert reading.status is Status.UNKNOWN
+    assert "the baseline is unknown" in reading.reason
 
 
 def test_readings_from_before_the_action_prove_nothing(world: World) -> None:

@@ -22,6 +22,7 @@ from fulfillment.sections import (
     root_cause,
 )
 from fulfillment.sections.immediate import expect_channels
+from runbook_lib import show
 from runbook_lib.errors import UsageError
 from runbook_lib.http import MetricSample
 from runbook_lib.model import CauseStatus, Reading, Status, Verdict, format_time
@@ -76,6 +77,7 @@ def test_the_needed_steps_are_those_of_the_design() -> None:
 
 def test_a_healthy_world_is_healthy_everywhere(world: World) -> None:
     world.settings = world.settings.model_copy(update={"dataflow_home": None})
+    run(world, detection)  # notebook 01 shows its readings
     assert {s.NAME: run(world, s) for s in READ_ONLY} == dict.fromkeys(
         [s.NAME for s in READ_ONLY], Verdict.HEALTHY
     )
@@ -118,6 +120,64 @@ def test_section_3_forgets_what_section_2_read_long_ago(world: World) -> None:
     assert run(world, immediate) is Verdict.INCIDENT
     world.now += timedelta(minutes=11)
     assert run(world, immediate) is Verdict.HEALTHY
+
+
+def test_section_1_does_not_call_well_what_is_a_breach(world: World) -> None:
+    world.put_label(25)
+    run(world, detection)
+    assert run(world, purpose) is Verdict.INCIDENT
+    said = world.open(purpose).conclude().summary
+    assert said.startswith("1 real objects wait, 1 of them over 10 min")
+    assert "(as of 04:00:00 UTC)" in said
+    world.down.add("support")
+    run(world, purpose)
+    said = world.open(purpose).conclude().summary
+    assert "everything needed answers" not in said
+    assert "1.2 no answer from support" in said
+
+
+def look_around(world: World) -> str:
+    """Return what notebook 01 says of where to go, after its own readings."""
+    for step in ("2.1", "2.3"):
+        world.open(detection).read_step(step)
+    run(world, purpose)
+    return repr(show.overview(world.open(purpose)))
+
+
+def test_nothing_waits_too_long_is_not_said_while_nothing_answers(world: World) -> None:
+    run(world, detection)
+    run(world, immediate)
+    assert "Nothing waits too long" in look_around(world)
+    world.down |= {"store", "prometheus"}
+    assert "Nothing waits too long" not in look_around(world)
+
+
+def test_looking_again_does_not_give_another_next_step(world: World) -> None:
+    world.put_label(25)
+    world.dag = replace(world.dag, is_paused=True)
+    said = set()
+    for section in (root_cause, detection, purpose, immediate, root_cause):
+        run(world, section)
+        said.add(look_around(world).partition("\n")[0])
+    assert len(said) == 1
+    assert "06_remediation" in said.pop()
+
+
+def test_section_1_cannot_tell_without_readings_of_now(world: World) -> None:
+    assert run(world, purpose) is Verdict.UNKNOWN
+    run(world, detection)
+    assert run(world, purpose) is Verdict.HEALTHY
+    world.now += timedelta(minutes=11)
+    assert run(world, purpose) is Verdict.UNKNOWN
+    assert "cannot tell: 2.1 was not read lately" in world.open(purpose).conclude().summary
+
+
+def test_a_needed_reading_of_an_hour_ago_proves_nothing(world: World) -> None:
+    run(world, root_cause)
+    world.now += timedelta(hours=1)
+    inv = world.open(root_cause)
+    inv.read_step("5.3")
+    assert inv.conclude().verdict is Verdict.UNKNOWN
 
 
 def test_a_late_hand_over_that_leaves_at_once_is_no_breach(
@@ -296,6 +356,26 @@ def test_missing_shipments_with_collection_failures_are_unknown(world: World) ->
     assert take_ticket(world).status is Status.UNKNOWN
 
 
+def put_named_by_key(world: World, key: str) -> None:
+    world.put(key, pending_since=(world.now - timedelta(minutes=25)).isoformat())
+
+
+def test_an_artefact_is_of_the_order_that_its_key_names(world: World) -> None:
+    world.case = make_case(world.now - timedelta(minutes=40))
+    put_named_by_key(world, "pending/4242-0123456789ab.pdf")
+    assert take_ticket(world).status is Status.BREACH
+
+
+def test_whether_an_artefact_waits_is_unknown_while_its_order_cannot_be_told(world: World) -> None:
+    put_named_by_key(world, "pending/2026/label-of-somebody.pdf")
+    reading = take_ticket(world)
+    assert reading.status is Status.UNKNOWN
+    assert "none of its artefacts waits" not in reading.reason
+    assert "ORDER_ID_FROM=metadata:order-id" in reading.reason
+    world.settings = world.settings.model_copy(update={"order_id_from": r"key:^(\w+)-"})
+    assert take_ticket(world).status is Status.OK
+
+
 def test_a_change_that_support_does_not_show_is_a_breach(world: World) -> None:
     changed = (world.now - timedelta(minutes=20)).isoformat()
     world.case = make_case(world.now - timedelta(minutes=50))
@@ -347,6 +427,71 @@ def test_failures_from_before_our_action_are_not_held_against_it(world: World) -
     plan = inv.plan("6.2")
     inv.apply(plan, approve=plan.sha256)
     assert world.take(root_cause, "5.4").status is Status.OK
+
+
+def test_a_service_without_an_api_for_its_worker_does_not_speak_for_the_worker(
+    world: World,
+) -> None:
+    own = world.settings.worker_service
+    world.services[own] = replace(world.services[own], running=False, state="exited", exit_code=1)
+    world.worker = None  # the shipments API answers 404
+    run(world, root_cause)
+    finding = world.open(root_cause).conclude().findings[0]
+    assert (finding.name, finding.status) == (Cause.WORKER_STOPPED, CauseStatus.SUPPORTED)
+
+
+def end_carrier_fault(world: World) -> None:
+    """Let every request time out until 20 s ago, and succeed since."""
+    world.count(
+        "fulfillment_carrier_request_seconds_count", "outcome",
+        {"ok": [9.0, 9.0, 9.0, 9.0, 14.0, 20.0], "timeout": [2.0, 6.0, 9.0, 13.0, 13.0, 13.0]},
+    )  # fmt: skip
+    failed = [2.0, 6.0, 9.0, 13.0, 13.0, 13.0]
+    world.series["fulfillment_artifacts_failed_total"] = [
+        world.line(failed, stage="carrier", reason="carrier_timeout")
+    ]
+    ended = world.now - timedelta(seconds=20)
+    world.logs.append(LogLine(ended, f"{ended:%Y-%m-%dT%H:%M:%SZ} ERROR carrier_timeout"))
+    world.put_label(2, finished=False)
+
+
+def test_a_fault_that_ended_within_the_last_half_minute_is_past(world: World) -> None:
+    end_carrier_fault(world)
+    run(world, root_cause)
+    findings = {f.name: f for f in world.open(root_cause).conclude().findings}
+    found = findings[Cause.CARRIER_TIMEOUT]
+    assert (found.status, found.next_step) == (CauseStatus.PAST, "")
+    assert "last seen at 2026-11-24T03:59:40.000Z" in found.reason
+    assert {f.status for f in findings.values()} == {CauseStatus.PAST, CauseStatus.REFUTED}
+
+
+def test_a_fault_that_lets_some_requests_through_goes_on(world: World) -> None:
+    world.count(
+        "fulfillment_carrier_request_seconds_count", "outcome",
+        {"ok": [9.0, 12.0, 15.0, 17.0], "timeout": [2.0, 6.0, 9.0, 9.0]},
+    )  # fmt: skip
+    world.series["fulfillment_artifacts_failed_total"] = [
+        world.line([2.0, 6.0, 9.0, 9.0], stage="carrier", reason="carrier_timeout")
+    ]
+    run(world, root_cause)
+    finding = world.open(root_cause).conclude().findings[0]
+    assert (finding.name, finding.status) == (Cause.CARRIER_TIMEOUT, CauseStatus.SUPPORTED)
+
+
+def test_old_errors_of_the_log_are_past_once_labels_move_again(world: World) -> None:
+    assert world.worker is not None
+    at = world.now - timedelta(minutes=30)
+    world.logs += [LogLine(at, f"{at:%Y-%m-%dT%H:%M:%SZ} ERROR upload failed: bad_credentials")] * 3
+    world.worker = replace(world.worker, last_move_at=None)
+    assert world.take(immediate, "3.5").status is Status.BREACH
+    world.worker = replace(world.worker, last_move_at=world.now)
+    reading = world.take(immediate, "3.5")
+    assert (reading.status, reading.value) == (Status.OK, 0)
+    assert reading.reason.startswith("past: 3 errors, the last at 2026-11-24T03:30:00")
+    world.logs.append(LogLine(world.now, f"{world.now:%Y-%m-%dT%H:%M:%SZ} ERROR carrier_timeout"))
+    assert (
+        "1 errors; most often: <time> ERROR carrier_timeout" in world.take(immediate, "3.5").reason
+    )
 
 
 def test_a_worker_that_begins_no_pass_is_stuck_by_its_own_clock(world: World) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from fulfillment.analysis.causes import Cause
 from runbook_lib.errors import LogDamagedError
-from runbook_lib.model import ActionPhase, CauseStatus, Finding, Verdict
+from runbook_lib.model import ActionPhase, CauseStatus, ClearTime, Finding, Verdict
 from runbook_lib.record import journal as journal_module
 from runbook_lib.record.journal import Journal, JournalView
 from runbook_lib.redact import Redactor
@@ -138,7 +138,9 @@ class TestCauses:
     ("said", "verdict"),
     [
         ("", None),
-        ("01:healthy", None),
+        ("01:healthy", "unknown"),
+        ("01:healthy 03:healthy", "healthy"),
+        ("02:healthy 03:healthy 01:incident", "incident"),
         ("02:healthy", "unknown"),
         ("02:healthy 03:healthy", "healthy"),
         ("05:healthy", "healthy"),
@@ -153,9 +155,13 @@ class TestCauses:
         ("act 06:fixed act", "unknown"),
         ("02:incident act 06:fixed", "fixed"),
         ("act 06:fixed 07:unknown 08:healthy", "fixed"),
-        ("act 06:fixed_alert_decaying 02:healthy 03:healthy", "fixed_alert_decaying"),
+        ("act 06:fixed_alert_decaying 02:healthy 03:healthy", "fixed"),
+        ("act 06:fixed_alert_decaying 02:fixed_alert_decaying", "fixed_alert_decaying"),
+        ("act 06:fixed_alert_decaying 02:not_fixed 03:not_fixed", "not_fixed"),
         ("act 06:not_fixed 02:healthy", "not_fixed"),
-        ("act 06:mitigated 02:healthy 03:healthy", "healthy"),
+        ("act 06:mitigated 02:healthy 03:healthy", "mitigated"),
+        ("act 06:mitigated 02:healthy 03:healthy 05:healthy", "healthy"),
+        ("act 06:fixed 05:mitigated", "mitigated"),
         ("act 06:fixed 02:unknown", "unknown"),
         ("act 06:fixed 02:incident", "incident"),
         ("act 06:fixed 02:incident 06:not_fixed", "not_fixed"),
@@ -177,6 +183,81 @@ def test_the_verdict_is_what_the_newest_conclusions_say(
             tell.conclude(Verdict(told), "said")
 
     assert view_of(tell).verdict() == verdict
+
+
+def test_what_waited_and_what_was_released_do_not_contradict_each_other(tell: Teller) -> None:
+    assert view_of(tell).impact() == (None, None, 0, None, ())
+    assert str(view_of(tell).impact()) == "not counted"
+    tell.start("02_signals_detection", ticket_id="t-1")
+    tell.read("2.3", "backlog", "breach", value=270, orders=130)
+    for plan, moved in (("rel-1", 100), ("rel-1", 264), ("rel-2", 30)):  # rel-1 was resumed
+        tell.act(ActionPhase.APPLIED, result={"plan": plan, "moved": moved})
+    tell.read("2.3", "backlog", "ok", value=1, orders=0)
+    tell.read("2.5", "ticket", "ok", ticket="t-2")
+    impact = view_of(tell).impact()
+    assert impact == (294, 1, 294, 130, ("t-1", "t-2"))
+    assert str(impact) == "294 affected; 294 released by move; 1 left; 130 orders; 2 tickets"
+
+
+def test_what_was_taken_back_was_not_released(tell: Teller) -> None:
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 7})
+    tell.act(ActionPhase.APPLIED, action="undo", result={"plan": "rel-1-undo", "moved": 7})
+    assert view_of(tell).impact().released == 0
+
+
+def test_who_had_something_done_is_told_once_each(tell: Teller) -> None:
+    for operator in ("ana@box", "ana@box", "bo@box"):
+        tell.act(ActionPhase.APPLIED, operator=operator)
+    tell.act(ActionPhase.REFUSED, operator="cy@box")
+    assert view_of(tell).log_entry(tell.clock.at)["by"] == ["ana@box", "bo@box"]
+
+
+def test_where_to_go_next_follows_what_helps_while_that_is_of_now(tell: Teller) -> None:
+    tell.conclude(Verdict.INCIDENT, "labels wait")
+    now = view_of(tell).entries[-1].at
+    assert view_of(tell).way_on(now) == (
+        "05_root_cause",
+        "Labels wait. Find out why. (as of 03:14:06 UTC)",
+    )
+    tell.section = SECTIONS["05"]
+    named = (finding("pipeline_paused"),)
+    tell.conclude(Verdict.INCIDENT, "why", findings=named, advice=("1. 6.1 release",))
+    tell.section = SECTIONS["02"]
+    tell.conclude(Verdict.INCIDENT, "labels wait")
+    now = view_of(tell).entries[-1].at
+    assert view_of(tell).way_on(now)[0] == "06_remediation"
+    assert view_of(tell).way_on(now + timedelta(minutes=11))[0] == "02_signals_detection"
+
+
+def test_what_was_said_ten_minutes_ago_says_nothing_of_now(tell: Teller) -> None:
+    for section in ("02", "03"):
+        tell.section = SECTIONS[section]
+        tell.conclude(Verdict.HEALTHY, "said")
+    at = view_of(tell).entries[-1].at
+    assert view_of(tell).verdict(now=at + timedelta(minutes=9)) is Verdict.HEALTHY
+    assert view_of(tell).verdict(now=at + timedelta(minutes=11)) is None
+    tell.clock.at += timedelta(minutes=11)
+    tell.section = SECTIONS["03"]
+    tell.conclude(Verdict.HEALTHY, "said")
+    assert view_of(tell).verdict() is Verdict.UNKNOWN
+
+
+def test_what_section_6_saw_before_anything_was_changed_gets_old_too(tell: Teller) -> None:
+    tell.section = SECTIONS["06"]
+    tell.conclude(Verdict.INCIDENT, "nothing was changed")
+    at = view_of(tell).entries[-1].at
+    assert view_of(tell).verdict(now=at) is Verdict.INCIDENT
+    assert view_of(tell).verdict(now=at + timedelta(hours=1)) is None
+
+
+def test_an_alert_that_should_have_cleared_by_now_is_looked_at_again(tell: Teller) -> None:
+    tell.act(ActionPhase.APPLIED)
+    tell.section, at = SECTIONS["06"], tell.clock.at
+    late = at + timedelta(minutes=2)
+    clear = ClearTime(at, late, late, late, {})
+    tell.conclude(Verdict.FIXED_ALERT_DECAYING, "said", clear=clear)
+    assert view_of(tell).verdict(now=late) is Verdict.FIXED_ALERT_DECAYING
+    assert view_of(tell).verdict(now=late + timedelta(seconds=1)) is Verdict.UNKNOWN
 
 
 def test_a_run_may_ask_for_its_own_verdict(tell: Teller) -> None:

@@ -38,7 +38,7 @@ def test_the_first_screen_answers_every_question_of_a_postmortem(tmp_path: Path)
     facts = facts_of(model)
     assert facts["What happened"].startswith("74 labels wait in pending/")
     assert facts["Since"].startswith("02:43:00Z to 03:18")
-    assert facts["Labels"] == "74 waited at most 2 at the last reading; 74 released by move"
+    assert facts["Labels"] == "74 affected 74 released by move; 2 left; 1 ticket"
     assert facts["Tickets"] == TICKET
     assert facts["Cause"].startswith("A paused pipeline The DAG")
     assert facts["What was done"] == (

@@ -170,9 +170,15 @@ def test_what_is_refuted_is_behind_a_fold_and_not_in_the_text() -> None:
         ),
     )
     card = describe(
-        Conclusion(section="05", verdict=Verdict.INCIDENT, summary="why", findings=found)
+        Conclusion(
+            section="05",
+            verdict=Verdict.INCIDENT,
+            summary="why",
+            findings=found,
+            advice=("1. 6.2 start it", "2. 6.1 release"),
+        )
     )
-    assert "an object store that is down → 6.2 start it" in card.to_text()
+    assert "why\n  1. 6.2 start it\n  2. 6.1 release\n" in card.to_text()
     assert "surge" not in card.to_text()
     assert "<summary>1 refuted</summary>" in card.to_html()
 

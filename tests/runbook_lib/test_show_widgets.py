@@ -31,7 +31,7 @@ from runbook_lib.section import (
     ok,
 )
 from runbook_lib.show.display import describe
-from tests.support.incidents import make_incident, tell_incident
+from tests.support.incidents import START, make_incident, tell_incident
 
 DETECTION = SECTIONS["02_signals_detection"]
 
@@ -382,7 +382,12 @@ class TestOverview:
     ) -> None:
         incident = tell_incident(tmp_path, until=until).incident
         found = show.overview(
-            cast(Investigation, SimpleNamespace(incident=incident, journal=incident.journal.view()))
+            cast(
+                Investigation,
+                SimpleNamespace(
+                    incident=incident, journal=incident.journal.view(), now=lambda: START
+                ),
+            )
         )
 
         assert f'href="{notebook}.ipynb"' in found.to_html()
@@ -394,7 +399,12 @@ class TestOverview:
         drill = make_incident(tmp_path, drill=True).incident
         incident = make_incident(tmp_path).incident
         found = show.overview(
-            cast(Investigation, SimpleNamespace(incident=incident, journal=incident.journal.view()))
+            cast(
+                Investigation,
+                SimpleNamespace(
+                    incident=incident, journal=incident.journal.view(), now=lambda: START
+                ),
+            )
         )
 
         assert found.link is not None

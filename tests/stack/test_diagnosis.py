@@ -69,8 +69,8 @@ def supported(answer: Conclusion) -> Finding:
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("worker_stuck", "6.2 restart the worker"),
-        ("carrier_timeout", "do not release objects without tracking number"),
+        ("worker_stuck", "6.1 release by move"),
+        ("carrier_timeout", "call the carrier"),
         ("bad_prefix", "6.1 release by move"),
     ],
 )

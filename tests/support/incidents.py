@@ -261,6 +261,7 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
                 for c in (Cause.CARRIER_TIMEOUT, Cause.STORAGE_FULL, Cause.BAD_CREDENTIALS)
             ),
         ),
+        advice=("1. 6.2 unpause the pipeline", "2. 6.1 re-trigger the worker"),
         forecast={
             "arrival_per_min": 2.4,
             "drain_per_min": 0.0,

@@ -8,6 +8,7 @@ from datetime import datetime
 from runbook_lib.model import CauseStatus, Conclusion, Finding, Reading, Role, Status, Verdict
 from runbook_lib.section import ActionStep, SectionParameters, find_unknown
 
+from ...analysis.advice import Advice, advise
 from ...analysis.causes import CAUSES
 from ...analysis.evidence import Observation, diagnose
 from ...investigation import Investigation
@@ -35,6 +36,8 @@ STEPS = {
     )
 }
 ACTIONS: dict[str, ActionStep] = {}
+#: Then there is something to do, whether a cause is known or not.
+IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
 
 def collect_observations(readings: Mapping[str, Reading]) -> dict[str, Observation]:
@@ -53,44 +56,66 @@ def collect_observations(readings: Mapping[str, Reading]) -> dict[str, Observati
     return found
 
 
-def find_causes(readings: Mapping[str, Reading]) -> tuple[Finding, ...]:
-    """Judge every cause on the newest readings."""
+def judge_causes(inv: Investigation) -> tuple[tuple[Finding, ...], Advice]:
+    """Judge every cause on what was read lately, and since the last action; say what helps.
+
+    One that was a cause of this incident and is refuted now is past, unless another took its place
+    before anything was changed: then it was an error.
+    """
+    readings = detection.list_current(inv, STEPS)
     first: dict[str, datetime] = {}
-    for step in STEPS:
-        if step in readings:
-            for cause, at in readings[step].first_seen.items():
-                first.setdefault(cause, at)  # a process's own state before counters
-    return diagnose(CAUSES, collect_observations(readings), first_seen=first)
+    for reading in readings.values():
+        for cause, at in reading.first_seen.items():
+            first.setdefault(cause, at)  # a process's own state before counters
+    seen = collect_observations(readings)
+    found = diagnose(CAUSES, seen, first_seen=first)
+    supported = {f.name for f in found if f.status is CauseStatus.SUPPORTED}
+    advice = advise(
+        [cause for cause in CAUSES if cause in supported],
+        {name: observation.value for name, observation in seen.items()},
+        worker=inv.settings.worker_service,
+        dag_id=inv.settings.pipeline_dag_id,
+    )
+    before = {f.name for f in inv.journal.causes()}
+    if supported and inv.journal.last_applied is None:
+        before.clear()
+    findings = []
+    for f in found:
+        changes: dict[str, object] = {"next_step": advice.about(f.name)}
+        if f.name in before and f.status is CauseStatus.REFUTED:
+            changes |= {"status": CauseStatus.PAST, "reason": f"it was, and is not now: {f.reason}"}
+        findings.append(f.model_copy(update=changes))
+    return tuple(findings), advice
 
 
 def conclude(inv: Investigation) -> Conclusion:
     """Name the causes that the journal's readings support.
 
-    A supported cause that stops labels is an incident even before one of them waits too long.
+    A supported cause that stops labels is an incident even before one of them waits too long; after
+    an action that took the symptom away it is only mitigated.
     """
-    readings = {s: r for s, r in inv.latest().items() if s in STEPS}
-    findings = find_causes(readings)
+    readings = detection.list_current(inv, STEPS)
+    findings, advice = judge_causes(inv)
     supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
-    symptom = detection.compute_symptom_verdict(STEPS, readings)
-    grave = [f for f in supported if CAUSES[f.name].stops_labels]
-    verdict = Verdict.INCIDENT if grave else symptom
+    symptom, said = detection.judge_symptoms(inv, STEPS)
+    verdict = symptom
     odd = [
         r for s, r in readings.items() if STEPS[s].role is Role.CAUSE and r.status is Status.BREACH
     ]
+    if any(CAUSES[f.name].stops_labels for f in supported):
+        is_gone = symptom in (Verdict.HEALTHY, Verdict.FIXED_ALERT_DECAYING)
+        is_better = is_gone and inv.journal.last_applied
+        verdict = Verdict.MITIGATED if is_better else Verdict.INCIDENT
     if supported:
         summary = "; ".join(f"{f.name}: {f.reason}" for f in supported)
-        if symptom is Verdict.HEALTHY and grave:
+        if symptom is Verdict.HEALTHY and verdict is Verdict.INCIDENT:
             summary += " (no label waits too long yet)"
-    elif symptom is Verdict.HEALTHY and not odd:
-        summary = "healthy: no cause is supported and no label waits too long"
     elif odd:
         summary = "none of these; odd is: " + "; ".join(f"{r.step} {r.reason}" for r in odd)
+    elif symptom is Verdict.INCIDENT:
+        summary = "there is an incident, and why is not known"
     else:
-        summary = "no cause is supported; " + (
-            "there is an incident, and why is not known"
-            if symptom is Verdict.INCIDENT
-            else "not all is known"
-        )
+        summary = f"no cause is supported; {said}"
     hints = [f for f in findings if f.status is CauseStatus.UNDECIDED and f.score > 0]
     if hints and not supported and symptom is not Verdict.HEALTHY:
         summary += "; hints: " + ", ".join(f"{f.name} ({f.reason})" for f in hints)
@@ -105,4 +130,5 @@ def conclude(inv: Investigation) -> Conclusion:
         timeline=timeline,
         timeline_without=missing,
         forecast=forecasts[-1] if forecasts else None,
+        advice=advice.words if supported or verdict in IN_TROUBLE else (),
     )

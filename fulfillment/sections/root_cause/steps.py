@@ -38,6 +38,7 @@ _LATENCY = (
 _TIME_OUT = "SERVICE_CARRIER_TIMEOUT_S"
 _SUPPORT_FAILURES = "sum(increase(support_timeline_collection_failures_total[1m]))"
 _LOW_BYTES = 2 * 2**30
+_CARRIER = ("carrier_timeout", "carrier_error")
 _WRITES = ("storage_full", "store_unreachable")
 _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
 
@@ -103,7 +104,8 @@ def read_worker(inv: Investigation) -> Outcome:
             "carrier_error_share": errors,
             "surplus_objects": metrics.surplus,
             "drain_per_minute": metrics.drained,
-            **read_logged_reasons(inv, "carrier_timeout", "carrier_error"),
+            **metrics.failures(*_CARRIER),
+            **read_logged_reasons(inv, metrics, *_CARRIER),
             **watchers,
         },
     }
@@ -121,11 +123,12 @@ def _find_stop(states: Sequence[ServiceState], names: Sequence[str]) -> datetime
     return next((s.since for s in states if s.name in names and not s.running), None)
 
 
-def _read_state(inv: Investigation) -> tuple[WorkerState | None, bool, str]:
+def _read_state(inv: Investigation) -> tuple[WorkerState | None, bool | None, str]:
+    """Return the worker's state, whether its API answers (None: it has none), and why not."""
     try:
         return inv.clients.fulfillment.read_worker(), True, ""
     except NotFoundError:
-        return None, True, "the service has no API for its worker"
+        return None, None, "the service has no API for its worker"
     except ClientError as error:
         return None, False, str(error)
 
@@ -218,7 +221,7 @@ def read_room(inv: Investigation) -> Outcome:
         "observations": {
             "store_free_bytes": free,
             **metrics.failures(*_WRITES),
-            **read_logged_reasons(inv, *_WRITES),
+            **read_logged_reasons(inv, metrics, *_WRITES),
         },
     }
     if refused:
@@ -260,7 +263,7 @@ def read_pipeline(inv: Investigation) -> Outcome:
             for run in runs
         ],
         "plot": Plot(kind="flow", lines=lines or ()),
-        "forecast": attempt(lambda: _forecast(inv))[0],
+        "forecast": attempt(lambda: _forecast(inv, is_stopped=dag.is_paused or is_broken))[0],
         "first_seen": {cause: at for cause, at in since.items() if at},
         "observations": {
             "dag_paused": dag.is_paused,
@@ -282,8 +285,8 @@ def read_pipeline(inv: Investigation) -> Outcome:
     return ok("not paused, and the newest run succeeded", seen)
 
 
-def _forecast(inv: Investigation) -> DrainForecast:
-    rates = read_rates(inv)
+def _forecast(inv: Investigation, *, is_stopped: bool) -> DrainForecast:
+    rates = read_rates(inv, is_stopped=is_stopped)
     waiting = inv.clients.prometheus.query(f"sum({BACKLOG % inv.settings.pending_prefix})")
     found = compute_backlog(
         objects=waiting[0].samples[-1].value if waiting else None,
@@ -341,7 +344,7 @@ def read_configuration(inv: Investigation) -> Outcome:
             "worker_place": "; ".join(places) if rows else None,
             "credentials_match": match,
             **metrics.failures(*_REFUSALS),
-            **read_logged_reasons(inv, *_REFUSALS),
+            **read_logged_reasons(inv, metrics, *_REFUSALS),
         },
     }
     if problems:

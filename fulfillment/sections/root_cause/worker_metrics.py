@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from statistics import median
 
 from runbook_lib.http import MetricSample
-from runbook_lib.model import Json, Line
+from runbook_lib.model import Json, Line, format_time
 from runbook_lib.section import attempt
 
 from ...analysis.causes import CAUSES
 from ...analysis.drain_forecast import Rate, compute_rate, sum_rates
 from ...clients.prometheus import Sample, Series
 from ...investigation import Investigation
-from ..samples import compute_increase, first_increase, one_series, read_range, scrape_interval_s
+from ..samples import (
+    compute_increase,
+    find_end,
+    first_increase,
+    one_series,
+    read_range,
+    scrape_interval_s,
+)
 
 #: Real objects that wait, by Prometheus; the prefix is filled in.
 BACKLOG = 'fulfillment_artifacts_backlog_objects{origin="real",prefix="%s"}'
@@ -55,6 +62,7 @@ class WorkerMetrics:
     carrier : carrier requests by outcome in the same time
     surplus, drained : arrivals less moves in five minutes; moves in the last half minute
     first : when each reason was first counted in the window
+    ended : when each reason was last counted that does not count any more: things succeed since
     run_gap_s : the usual time between two passes of the worker
     """
 
@@ -64,10 +72,13 @@ class WorkerMetrics:
     surplus: float | None = None
     drained: float | None = None
     first: dict[str, datetime] = field(default_factory=dict)
+    ended: dict[str, datetime] = field(default_factory=dict)
     run_gap_s: float | None = None
 
     def share(self, outcome: str) -> float | None:
         """Return an outcome's share of the carrier's answers; None when it was not asked twice."""
+        if f"carrier_{outcome}" in self.ended:
+            return 0.0
         total = sum(self.carrier.values())
         return round(self.carrier.get(outcome, 0) / total, 3) if total >= 2 else None
 
@@ -77,8 +88,10 @@ class WorkerMetrics:
         return {c: first[r.counted_as] for c, r in CAUSES.items() if r.counted_as in first}
 
     def failures(self, *reasons: str) -> dict[str, Json]:
-        """Return the observations ``failures_<reason>``."""
-        return {f"failures_{r}": self.recent.get(r, 0.0) if self.recent else None for r in reasons}
+        """Return the observations ``failures_<reason>``, and ``ended_<reason>`` of those past."""
+        counted = {f"failures_{r}": self.recent.get(r, 0.0) for r in reasons if self.recent}
+        ended = {f"ended_{r}": format_time(self.ended[r]) for r in reasons if r in self.ended}
+        return dict.fromkeys(f"failures_{r}" for r in reasons) | counted | ended
 
 
 def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
@@ -110,14 +123,18 @@ def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
     flow = max(floor, now - timedelta(seconds=_FLOW_S))
     moved = prometheus.query_samples(_MOVED, _FLOW_S)
     arrived = prometheus.query_samples(_ARRIVED, _FLOW_S)
+    carrier = prometheus.query_samples(_CARRIER, _FLOW_S)
+    answered = [s for s in carrier if s.labels.get("outcome") == "ok"]
+    ended = _find_ended(failed, {"carrier": answered, "upload": arrived, "release": moved})
     runs = sorted({s.value for s in one_series(prometheus.query_samples(_LAST_RUN, _FLOW_S))})
     return WorkerMetrics(
         source=f"{prometheus.url} {_FAILED}",
-        recent=_sum_by(failed, "reason", recent),
-        carrier=_sum_by(prometheus.query_samples(_CARRIER, _FLOW_S), "outcome", recent),
+        recent=_sum_by(failed, "reason", recent) | dict.fromkeys(ended, 0.0),
+        carrier=_sum_by(carrier, "outcome", recent),
         surplus=_sum(arrived, flow) - _sum(moved, flow) if arrived and moved else None,
         drained=_sum(moved, recent) if moved else None,
         first=_find_first(failed),
+        ended=ended,
         run_gap_s=median(b - a for a, b in pairwise(runs)) if len(runs) > 1 else None,
     )
 
@@ -170,10 +187,26 @@ def _find_first(series: Iterable[Series]) -> dict[str, datetime]:
     return {reason: at for reason, at in found.items() if at is not None}
 
 
-def read_logged_reasons(inv: Investigation, *reasons: str) -> dict[str, Json]:
+def _find_ended(
+    failed: Sequence[Series], succeeded: dict[str, list[Series]]
+) -> dict[str, datetime]:
+    """Return when each reason was last counted whose every stage succeeds again since."""
+    found: dict[str, list[datetime | None]] = {}
+    for one in failed:
+        if compute_increase(one.samples, datetime.min.replace(tzinfo=UTC)):
+            good = succeeded.get(one.labels.get("stage", ""), succeeded["release"])
+            end = find_end([one.samples], [s.samples for s in good])
+            found.setdefault(one.labels.get("reason", "other"), []).append(end)
+    told = {reason: [at for at in ends if at] for reason, ends in found.items()}
+    return {reason: max(ends) for reason, ends in told.items() if len(ends) == len(found[reason])}
+
+
+def read_logged_reasons(
+    inv: Investigation, metrics: WorkerMetrics, *reasons: str
+) -> dict[str, Json]:
     """Return the observations ``logged_<reason>`` from the worker's log of the last half minute.
 
-    All are None when the log cannot be read.
+    All are None when the log cannot be read. A line from before a reason's end says nothing.
     """
     since = inv.now() - timedelta(seconds=_RECENT_S)
     since = max(since, inv.journal.last_applied_at or since)
@@ -184,13 +217,19 @@ def read_logged_reasons(inv: Investigation, *reasons: str) -> dict[str, Json]:
     def is_told(reason: str) -> bool | None:
         if lines is None:
             return None
-        return any(re.search(_LOG_SIGNS[reason], line.text, re.I) for line in lines)
+        ended = metrics.ended.get(reason, since)
+        new = [line.text for line in lines if line.at is None or line.at > ended]
+        return any(re.search(_LOG_SIGNS[reason], text, re.I) for text in new)
 
     return {f"logged_{reason}": is_told(reason) for reason in reasons}
 
 
-def read_rates(inv: Investigation) -> dict[str, Rate | None]:
+def read_rates(inv: Investigation, *, is_stopped: bool) -> dict[str, Rate | None]:
     """Return the rates of ``arrival`` and ``drain``; None for what has too few samples.
+
+    Parameters
+    ----------
+    is_stopped : whether nothing can leave now: what left before it says nothing of what will
 
     Raises
     ------
@@ -198,10 +237,13 @@ def read_rates(inv: Investigation) -> dict[str, Rate | None]:
         When Prometheus does not answer.
     """
     found = {n: inv.clients.prometheus.query_samples(m, _RATE_S) for n, m in _THROUGHPUT.items()}
-    return {
+    rates = {
         name: sum_rates(compute_rate([(s.at, s.value) for s in one.samples]) for one in series)
         for name, series in found.items()
     }
+    if is_stopped and (drain := rates["drain"]):
+        rates["drain"] = replace(drain, per_minute=0.0, low=0.0, high=0.0, count=0)
+    return rates
 
 
 def draw_throughput(inv: Investigation) -> tuple[Line, ...]:
