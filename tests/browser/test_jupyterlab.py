@@ -173,23 +173,23 @@ def test_run_all_stops_at_the_plan_and_a_typed_hash_releases_the_labels_and_take
     # it was 12,343 pixels long in this state, and 20,675 after the actions
     assert page.evaluate("document.querySelector('.jp-WindowedPanel-outer').scrollHeight") < 7_000
     assert page.locator(".jp-OutputArea-output table caption", has_text="Plans").count() == 1
-    assert "STOPPED AT THE PLAN" in output(page, "inv.apply(release")
-    assert "Traceback" not in output(page, "inv.apply(release")
+    assert "STOPPED AT THE PLAN" in output(page, "inv.apply(first")
+    assert "Traceback" not in output(page, "inv.apply(first")
     assert waiting <= set(finished_labels(stack))
     assert not [e for e in journal(lab) if e.data.get("action", {}).get("phase") == "applied"]
     assert "after the plan" in output(page, 'inv.read_step("6.1")')
 
     sha256 = last_hash(lab, "6.1")
     assert sha256[:8] in output(page, "release = inv.plan")
-    assert sha256[:8] in output(page, "show.confirm(release")
-    approve(page, "show.confirm(release", sha256)
-    run_from(page, lab, "inv.apply(release")
-    area = page.locator(".jp-Notebook .jp-Cell").nth(cell(page, "inv.apply(release"))
+    assert sha256[:8] in output(page, "show.confirm(first")
+    approve(page, "show.confirm(first", sha256)
+    run_from(page, lab, "inv.apply(first")
+    area = page.locator(".jp-Notebook .jp-Cell").nth(cell(page, "inv.apply(first"))
     assert area.locator(".widget-hprogress, .jupyter-widgets .progress").count() > 0
     assert "dealt with" in area.locator(".jupyter-widgets").first.inner_text()
 
-    assert "verified" in output(page, "inv.apply(release")
-    assert "Next: the next plan" in output(page, "inv.apply(release")
+    assert "verified" in output(page, "inv.apply(first")
+    assert "Next: the next plan" in output(page, "inv.apply(first")
     assert released <= set(stack.list_keys(to))
     left_alone = [e.data["action"] for e in journal(lab) if e.kind == "action"]
     assert not [a for a in left_alone if a["step"] == "6.2" and a["phase"] == "applied"]

@@ -409,7 +409,7 @@ class TestOverview:
 
         assert found.link is not None
         assert found.link[0] == "02_signals_detection.ipynb"
-        named = [[row["incident"] for row in table.rows] for table in found.tables]
+        named = [[row["incident"] for row in table.rows] for table in found.tables[1:]]
         assert named == [[incident.id], [drill.id]]
 
 
