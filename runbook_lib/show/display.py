@@ -92,9 +92,10 @@ def describe(thing: Any) -> Card:
 def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
     """Return one table of some plans: what, how many, the short hash, where each stands."""
     table = tabulate_plans(inv.journal, only=[plan.id for plan in made])
-    waiting = sum(row["status"] == "planned" for row in table.rows)
-    text = f"{count_of(waiting, 'plan')} to approve, each below. Nothing was changed."
-    return Card(text=text, tables=(table,))
+    states = [row["status"] for row in table.rows]
+    done = sum(state in (ActionPhase.APPLIED, ActionPhase.VERIFIED) for state in states)
+    told = f"{count_of(states.count('planned'), 'plan')} to approve, {done} carried out."
+    return Card(text=told if done else f"{told} Nothing was changed.", tables=(table,))
 
 
 def _describe_reading(reading: Reading) -> Card:

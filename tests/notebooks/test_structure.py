@@ -180,7 +180,7 @@ def test_the_remediation_is_planned_whole_before_anything_is_applied() -> None:
 
 
 def test_one_table_shows_all_plans_of_the_remediation_before_the_first_gate() -> None:
-    (cell,) = [c for c in cells("06_remediation", "code") if "show.plans(" in c.source]
+    cell = next(c for c in cells("06_remediation", "code") if "show.plans(" in c.source)
     planned = re.findall(r"^(\w+) = inv\.plan\(", cell.source, re.MULTILINE)
     assert f"show.plans(inv, {', '.join(planned)})" in cell.source
     assert len(planned) == len(SECTIONS["06_remediation"].ACTIONS) - 2
