@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+from runbook_lib.errors import ClientError, NotFoundError, UsageError
 from runbook_lib.section import SectionModule
 from runbook_lib.show import display
 
 from .clients import Clients
-from .clients.support import check_ticket
 from .settings import Settings
 
 
@@ -28,8 +28,28 @@ class Investigation(display.Investigation[Settings, Clients]):
     ) -> Self:
         """Open the incident's folder, as the helper does; an unknown ticket is never kept."""
         settings = settings or Settings.load()
-        check_ticket(settings, str(parameters.get("ticket_id") or ""))
+        cls.check_ticket(settings, str(parameters.get("ticket_id") or ""))
         return super().open(incident_id, section=section, settings=settings, **parameters)
+
+    @classmethod
+    def check_ticket(cls, settings: Settings, ticket_id: str) -> None:
+        """Refuse a ticket that the support service does not know; none is none to ask about.
+
+        Raises
+        ------
+        UsageError
+            When there is none with this id. Where it cannot be asked, it is taken as it is.
+        """
+        try:
+            if ticket_id:
+                cls.connect(settings).support.read_case(ticket_id)
+        except NotFoundError as error:
+            raise UsageError(
+                f"there is no ticket {ticket_id!r}: nothing was written. Correct ticket_id, or "
+                "leave it empty"
+            ) from error
+        except ClientError:
+            return
 
     @classmethod
     def connect(cls, settings: Settings) -> Clients:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import AliasChoices, BeforeValidator, Field, with_config
 
-from runbook_lib.errors import ClientError, NotFoundError, UsageError
 from runbook_lib.fields import CAMEL, Text, check_id
 from runbook_lib.http import HttpClient
 from runbook_lib.model import Json, parse_time
-
-if TYPE_CHECKING:
-    from ..settings import Settings
 
 _CASES = "/support/cases"
 
@@ -93,23 +89,3 @@ class SupportClient(HttpClient):
 
     def _path(self, ticket_id: str, rest: str = "") -> str:
         return f"{_CASES}/{check_id(ticket_id, 'a ticket id')}{rest}"
-
-
-def check_ticket(settings: Settings, ticket_id: str) -> None:
-    """Refuse a ticket that the support service does not know; no ticket is none to ask about.
-
-    Raises
-    ------
-    UsageError
-        When there is none with this id. Where it cannot be asked, it is taken as it is.
-    """
-    if ticket_id:
-        try:
-            SupportClient.connect(settings).read_case(ticket_id)
-        except NotFoundError as error:
-            raise UsageError(
-                f"there is no ticket {ticket_id!r}: nothing was written. Correct ticket_id, or "
-                "leave it empty"
-            ) from error
-        except ClientError:
-            return

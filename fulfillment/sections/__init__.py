@@ -7,7 +7,7 @@ from typing import cast
 
 from runbook_lib.section import SectionModule, Sections
 
-from ..clients.support import check_ticket
+from ..investigation import Investigation
 from . import chaos, detection, immediate, postmortem, purpose, references, remediation, root_cause
 
 _MODULES = (purpose, detection, immediate, chaos, root_cause, remediation, postmortem, references)
@@ -16,5 +16,5 @@ SECTIONS = Sections(
     # a link in a checkout, a folder where the wheel is installed
     notebooks=(Path(__file__).parents[1] / "notebooks").resolve(),
     read_only=tuple(m.NAME for m in (purpose, detection, immediate, root_cause, references)),
-    check_ticket=check_ticket,
+    check_ticket=Investigation.check_ticket,
 )
