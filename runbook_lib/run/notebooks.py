@@ -22,6 +22,7 @@ from ..runbook import find_runbook
 from ..section import Sections, check_parameters
 
 _CELL_TIMEOUT_S = 600
+_SAVE_EVERY_S = 1.0
 _SCHEME = "incident://"
 _DROPPED_TAGS = {"papermill-error-cell-tag", "fresh-start"}
 _FRESH_START = """\
@@ -244,13 +245,24 @@ def _list_kinds(root: type[BaseException], failure: _CellFailed) -> Iterator[typ
 
 
 class _IncidentFiles:
-    """papermill's door to the disk: redacts every notebook while it is being saved."""
+    """papermill's door to the disk: redacts every notebook that is saved.
+
+    papermill saves twice a cell, and the whole each time: it is written once a second, and at last.
+    """
 
     def __init__(self, incident: Incident, path: Path) -> None:
         self._incident, self._path = incident, path
+        self._unsaved, self._saved_at = "", float("-inf")
 
     def write(self, buffer: str, path: str) -> None:  # noqa: ARG002
-        notebook = json.loads(buffer)
+        self._unsaved = buffer
+        if time.monotonic() - self._saved_at >= _SAVE_EVERY_S:
+            self.save()
+
+    def save(self) -> None:
+        if not self._unsaved:
+            return
+        notebook, self._unsaved = json.loads(self._unsaved), ""
         notebook["cells"] = [
             cell
             for cell in notebook["cells"]
@@ -260,6 +272,7 @@ class _IncidentFiles:
         temporary = self._path.with_name(f".{self._path.name}.tmp")
         temporary.write_text(json.dumps(safe, ensure_ascii=False, indent=1) + "\n", "utf-8")
         temporary.replace(self._path)
+        self._saved_at = time.monotonic()
 
     def pretty_path(self, path: str) -> str:
         return path
@@ -270,11 +283,13 @@ def _saving_to(incident: Incident, path: Path) -> Iterator[None]:
     _skip_grammars()
     from papermill.iorw import papermill_io
 
-    papermill_io.register(_SCHEME, _IncidentFiles(incident, path))
+    files = _IncidentFiles(incident, path)
+    papermill_io.register(_SCHEME, files)
     try:
         yield
     finally:
         papermill_io._handlers.pop(0)
+        files.save()
 
 
 def _output_path(incident: Incident, name: str) -> Path:
