@@ -88,11 +88,13 @@ class InvestigateDocument(Document):
 
     @property
     def answer(self) -> str:
-        """The verdict, and the causes or else the first signs."""
+        """The verdict, since when, the causes or else the first signs, and how many."""
+        since, many = str(self.log.get("since") or "")[:16], self.log.get("affected")
         causes = [f for f in self.causes if f.status is CauseStatus.SUPPORTED]
         signs = [f"{r.step} {r.reason}" for r in self.readings if r.status is Status.BREACH]
         why = [f"{f.name}: {f.reason}" for f in causes] or signs[:2]
-        return ". ".join([super().answer, *why])
+        first = f"{super().answer} since {since}Z" if since else super().answer
+        return ". ".join([first, *why, *([str(many)] if many else [])])
 
     @property
     def commands(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from .documents import Document
 
 _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
 _SKIPPED = {"schema", "at", "exit_code", "verdict", "unknown", "detail", "apply", "next"}
-_SKIPPED |= {"objects", "bytes"}  # an answer holds them
+_SKIPPED |= {"objects", "bytes", "log"}  # an answer holds them
 _COLUMNS = {
     "notebooks": ("notebook", "status", "error"),
     "plans": ("step", "status", "what", "how_many", "why"),
@@ -27,7 +27,8 @@ _COLUMNS = {
 _SAID = ("done", "stopped_at_plan")
 #: Readings that need no line of their own.
 _QUIET = ("ok", "left_out")
-_PATHS = ("path", "report", "incident")
+#: What stands before and after the tables.
+_ORDER = {"advice": 0, "path": 2, "report": 2, "incident": 2}
 _HASH = re.compile(r"\b[0-9a-f]{64}$")
 _WIDTH = 76
 
@@ -47,7 +48,7 @@ def print_document(document: Document, console: Console) -> None:
         _print(console, f"\n  {_wrap(command)}\n")
     dumped = document.model_dump(by_alias=True)
     values = {n: v for n, v in dumped.items() if n not in _SKIPPED and v != document.commands}
-    for name, value in sorted(values.items(), key=lambda item: item[0] in _PATHS):
+    for name, value in sorted(values.items(), key=lambda item: _ORDER.get(item[0], 1)):
         for part in _lay_out(document, name, value):
             if not isinstance(part, Table):
                 _print(console, part, is_prose=" " in part.partition(": ")[2])

@@ -75,11 +75,15 @@ def test_investigate_begins_with_verdict_cause_and_next_command() -> None:
             unknown=(),
             notebooks=(),
             report="/somewhere/report.html",
+            log={"since": "2026-11-24T03:50:00.000Z", "affected": "3 orders"},
+            advice=("1. 6.2 start the worker", "2. 6.1 re-trigger it"),
             next="runbook run 06",
         )
     )
-    assert lines[0] == "✖ Incident. worker_stopped: the worker's service does not run"
-    assert [line.strip() for line in lines[1:4]] == ["", "runbook run 06", ""]
+    first = "✖ Incident since 2026-11-24T03:50Z. worker_stopped: the worker's service does"
+    assert [line.rstrip() for line in lines[:2]] == [first, "not run. 3 orders"]
+    assert [line.strip() for line in lines[2:5]] == ["", "runbook run 06", ""]
+    assert lines[5:8] == ["advice:", "1. 6.2 start the worker", "2. 6.1 re-trigger it"]
     assert lines[-1] == "report: /somewhere/report.html"
     assert "#143" not in "\n".join(lines)
     assert not [line for line in lines if len(line) > 80]
