@@ -192,7 +192,7 @@ class S3Bucket(Reach):
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
         what = f"list {self.name}/{prefix}"
         while True:
-            reply = self._read(Request("get", query=query), what)
+            reply = self.fetch(Request("get", query=query), what)
             page = _parse_xml(reply.body, "ListBucketResult")
             if page is None:
                 raise StoreError(f"{what}: the answer is not a listing")
@@ -230,31 +230,34 @@ class S3Bucket(Reach):
     def read(self, key: str) -> bytes | None:
         """Return an object's content, None when there is none."""
         try:
-            return self._read(Request("get", key), f"read {key}").body
+            return self.fetch(Request("get", key), f"read {key}").body
         except AbsentError:
             return None
 
     def read_sha256(self, key: str) -> str:
         """Return the SHA-256 of an object's content, read in parts."""
         digest = hashlib.sha256()
-        self._read(Request("get", key), f"read {key}", digest.update)
+        self.fetch(Request("get", key), f"read {key}", digest.update)
         return digest.hexdigest()
 
-    def listen(self, prefix: str, sink: Sink) -> None:
-        """Stream what a server like MinIO tells of writes under a prefix, until ``sink`` raises.
+    def fetch(self, request: Request, what: str, sink: Sink | None = None) -> Reply:
+        """Return the answer to a read that must be a 200.
 
-        Raises
-        ------
-        StoreError
-            When the server does not tell, or the stream ended.
+        Parameters
+        ----------
+        what : is asked for, in words
+        sink : takes the body in parts, as it comes; the answer has none then
         """
-        query = {"events": "s3:ObjectCreated:*", "prefix": prefix, "suffix": ""}
-        self._read(Request("get", query=query), "listen to writes", sink)
+        maker = partial(self._make, request)
+        (reply,) = self._http.exchange([maker], resend=True, sink=sink)
+        if reply.status != 200:
+            raise _explain(reply, what)
+        return reply
 
     def read_clock(self) -> datetime:
         """Return the store's time in whole seconds, from the Date header of a signed answer."""
         query = {"list-type": "2", "max-keys": "1", "prefix": ".runbook/"}
-        reply = self._read(Request("get", query=query), "read the clock")
+        reply = self.fetch(Request("get", query=query), "read the clock")
         return parse_time(reply.headers.get("date", ""))
 
     def ask(self, path: str) -> Reply:
@@ -269,13 +272,6 @@ class S3Bucket(Reach):
         (reply,) = self._http.exchange([lambda: message], resend=True)
         if reply.status < 1:
             raise _explain(reply, f"GET {self.url}{path}")
-        return reply
-
-    def _read(self, request: Request, what: str, sink: Sink | None = None) -> Reply:
-        maker = partial(self._make, request)
-        (reply,) = self._http.exchange([maker], resend=True, sink=sink)
-        if reply.status != 200:
-            raise _explain(reply, what)
         return reply
 
     # --- changes ---

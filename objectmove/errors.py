@@ -14,19 +14,17 @@
     │   ├── LimitError       more than a plan may hold
     │   ├── HeldError        another session works in the bucket
     │   ├── MoversError      nobody can say that no one else moves
-    │   └── NotReadyError    the store is unwell, or has no room for the copies
+    │   └── NotReadyError    the store does not do what a move needs
     └── StoppedError         the session ended before its work; resume it
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class MoveError(Exception):
     """Anything that this package raises on purpose; IPython shows its text, no traceback."""
 
-    HEADING: ClassVar[str] = "STOPPED."
+    HEADING = "STOPPED."
 
     def _render_traceback_(self) -> list[str]:
         return ["", f"■ {self.HEADING}", "", str(self), ""]
@@ -71,7 +69,7 @@ class DriftError(RefusedError):
 
 
 class LimitError(RefusedError):
-    """More objects or bytes than one plan may hold."""
+    """More objects than one plan may hold."""
 
 
 class HeldError(RefusedError):
@@ -83,7 +81,7 @@ class MoversError(RefusedError):
 
 
 class NotReadyError(RefusedError):
-    """The store is unwell, or has no room for the copies."""
+    """The store does not do what a move needs."""
 
 
 class StoppedError(MoveError):

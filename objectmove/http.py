@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import certifi
@@ -36,8 +36,7 @@ _loops: list[asyncio.AbstractEventLoop] = []
 _starting = threading.Lock()
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One request; ``target`` is the path with its query.
 
     Header texts are bytes as Latin-1; it is sent only where those bytes are UTF-8.
@@ -45,7 +44,7 @@ class Message:
 
     method: str
     target: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     body: bytes = b""
 
 
@@ -235,8 +234,7 @@ class Connections:
 
 
 async def _read(response: aiohttp.ClientResponse, request: _Request, sink: Sink | None) -> Reply:
-    raw = ((name.decode("latin-1").lower(), text) for name, text in response.raw_headers)
-    headers = {name: text.decode("latin-1") for name, text in raw}
+    headers = {n.decode("latin-1").lower(): t.decode("latin-1") for n, t in response.raw_headers}
     if response.status == 200 and sink is not None:
         async for part in response.content.iter_any():
             sink(part)

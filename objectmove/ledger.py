@@ -15,17 +15,15 @@ were begun, and which are open.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from pydantic import BaseModel, ConfigDict
 
 from chainlog import ChainedLog, Entry
 
 from .bucket import Request, S3Bucket, format_time, parse_time
 from .errors import PlanError
-from .plan import PLAN_ID, MovePlan, Timestamp, parse_plan
+from .plan import MovePlan, Part, PlanId, Timestamp, parse_plan
 from .session import Session
 from .table import State
 
@@ -37,8 +35,9 @@ Logs = Callable[[str], ChainedLog]
 #: What becomes of a row.
 CLOSED = (State.MOVED, State.SKIPPED, State.CONFLICT, State.UNPROVEN)
 OPEN = (State.CONFLICT, State.UNPROVEN)
-_STATES = {"intent": State.DOUBTFUL, "refused": State.NONE, "landed": State.LANDED}
-_STATES |= {"taken": State.TAKEN, "not_taken": State.FREED, **{s.value: s for s in CLOSED}}
+_STATES = {state.value: state for state in State}
+_STATES |= {"intent": State.DOUBTFUL, "refused": State.NONE}
+_STATES |= {"taken": State.TAKEN, "not_taken": State.FREED}
 
 
 class Landing(NamedTuple):
@@ -48,7 +47,7 @@ class Landing(NamedTuple):
     at: datetime | None
 
 
-class Record(BaseModel):
+class Record(Part):
     """What the bucket knows of one release.
 
     Attributes
@@ -61,9 +60,7 @@ class Record(BaseModel):
     is_holding : the worker is paused for it
     """
 
-    model_config = ConfigDict(frozen=True)
-
-    plan: str
+    plan: PlanId
     sha256: str
     by: str
     host: str
@@ -73,11 +70,6 @@ class Record(BaseModel):
     finished: bool
     open_rows: frozenset[int]
     is_holding: bool
-
-    @property
-    def touched_rows(self) -> frozenset[int]:
-        """Rows that no other plan may hold."""
-        return self.open_rows if self.finished else self.open_rows.union(range(self.begun))
 
 
 class Ledger:
@@ -102,7 +94,7 @@ class Ledger:
         self.landings: dict[int, Landing] = {}
         self.reasons: dict[int, str] = {}
         self.lost: list[str] = []
-        self.fence_at: datetime | None = None
+        self.fence_at = datetime.min.replace(tzinfo=UTC)
         self.approved_by = self.approved_sha256 = self.head = ""
         self.begun = 0
         self.is_done = self.is_holding = self.is_taken_back = self.is_behind = False
@@ -142,7 +134,7 @@ class Ledger:
         data, self.head = entry.data, entry.hash
         rows = data.get("rows", ())
         if "fence_at" in data:
-            self._wait_for(parse_time(data["fence_at"]))
+            self.fence_at = max(self.fence_at, parse_time(data["fence_at"]))
         if entry.kind in _STATES:
             self.states |= dict.fromkeys(rows, _STATES[entry.kind])
             self.begun = max(self.begun, 1 + max(rows, default=-1))
@@ -164,12 +156,9 @@ class Ledger:
                 self.is_done = True
         self.reasons |= {int(row): why for row, why in data.get("reasons", {}).items()}
 
-    def _wait_for(self, fence_at: datetime) -> None:
-        self.fence_at = max(fence_at, self.fence_at or fence_at)
-
     def _believe(self, record: Record) -> None:
         """Take over what the bucket knew and this ledger, an older copy then, did not."""
-        self._wait_for(record.fence_at)
+        self.fence_at = max(self.fence_at, record.fence_at)
         self.is_holding |= record.is_holding
         begun = 0 if record.finished else record.begun
         doubtful = [row for row in self.rows(State.NONE) if row < begun]
@@ -188,9 +177,9 @@ def list_records(bucket: S3Bucket) -> list[Record]:
     PlanError
         When a record cannot be understood: nobody can say then what is in doubt.
     """
-    plans = {seen.key[len(RELEASES) :].partition("/")[0] for seen in bucket.list_objects(RELEASES)}
-    found = (read_record(bucket, plan) for plan in sorted(plans))
-    return [record for record in found if record is not None]
+    keys = sorted(seen.key for seen in bucket.list_objects(RELEASES))
+    plans = [key.split("/")[2] for key in keys if key.endswith("/state.json")]
+    return [record for plan in plans if (record := read_record(bucket, plan))]
 
 
 def read_record(bucket: S3Bucket, plan: str) -> Record | None:
@@ -199,13 +188,10 @@ def read_record(bucket: S3Bucket, plan: str) -> Record | None:
     if (content := bucket.read(key)) is None:
         return None
     try:
-        record = Record.model_validate_json(content)
-        if record.plan != plan:
-            raise ValueError(f"it is of {record.plan}")
+        return Record.model_validate_json(content)
     except ValueError as error:
         what = f"{key} in the bucket is no record of a release ({error})"
         raise PlanError(f"{what}. Look who wrote it.") from error
-    return record
 
 
 def read_recorded_plan(bucket: S3Bucket, record: Record, *, folder: Path) -> MovePlan:
@@ -236,9 +222,10 @@ def find_keys_in_doubt(bucket: S3Bucket, *, but: Container[str] = ()) -> dict[st
     """
     keys: dict[str, str] = {}
     for record in list_records(bucket):
-        if record.plan not in but and record.touched_rows:
+        touched_rows = record.open_rows.union(range(0 if record.finished else record.begun))
+        if record.plan not in but and touched_rows:
             rows = read_recorded_plan(bucket, record, folder=Path()).rows
-            touched = [row for place, row in enumerate(rows) if place in record.touched_rows]
+            touched = [row for place, row in enumerate(rows) if place in touched_rows]
             keys |= {key: record.plan for row in touched for key in (row.key, row.to) if key}
     return keys
 
@@ -259,6 +246,4 @@ def put_record(session: Session, record: Record) -> None:
 
 
 def _key(plan: str, name: str) -> str:
-    if not PLAN_ID.fullmatch(plan):
-        raise PlanError(f"{plan!r} is not the name of a plan")
     return f"{RELEASES}{plan}/{name}"

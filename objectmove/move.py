@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from chainlog import ChainedLog, LogError
+from chainlog import ChainedLog
 
 from . import errors
 from . import ledger as ledgers
@@ -85,8 +85,8 @@ class MoveResult:
     @property
     def is_complete(self) -> bool:
         """Whether every planned object was moved, and nothing was lost."""
-        troubles = (self.conflicts, self.failed, self.unproven, self.lost_in_window)
-        return not (any(troubles) or self.waiting or self.stopped)
+        left = (self.conflicts, self.failed, self.unproven, self.waiting)
+        return not any((*left, self.lost_in_window, self.stopped))
 
 
 FindNewer = Callable[[Mapping[str, datetime]], set[str]]
@@ -100,26 +100,17 @@ def _watch_nothing(_prefix: str) -> AbstractContextManager[FindNewer]:
     return nullcontext(lambda _than: set())
 
 
-def apply_plan(  # noqa: PLR0917  # called by name
-    bucket: S3Bucket,
-    plan: MovePlan,
-    approve: str,
-    logs: Logs,
-    operator: str,
-    hold: Hold,
-    **how: Any,
-) -> MoveResult:
+def apply_plan(bucket: S3Bucket, plan: MovePlan, *, approve: str, **how: Any) -> MoveResult:
     """Carry out an approved plan that was never begun.
 
     Parameters
     ----------
     approve : the plan's SHA-256
-    logs : gives the ledger of a plan
-    operator : who approves; stands in ledger, claim and record
-    hold : who else may move
-    how : ``clock``; ``notice``, told what is waited for; ``progress``, called with rows dealt with
-        and all; ``age_key``, the metadata in which an undo keeps an object's age; ``watch``, which
-        hears of writes, so that a loss in the declared window is told
+    how : ``logs``, which gives the ledger of a plan; ``operator``, who approves: stands in ledger,
+        claim and record; ``hold``, of who else may move. If wanted: ``clock``; ``notice``, told
+        what is waited for; ``progress``, called with rows dealt with and all; ``age_key``, the
+        metadata in which an undo keeps an object's age; ``watch``, which hears of writes, so that
+        a loss in the declared window is told
 
     Raises
     ------
@@ -136,17 +127,15 @@ def apply_plan(  # noqa: PLR0917  # called by name
     """
     if approve != plan.sha256:
         raise NotApprovedError(f"the approval is not of {plan.id}: its SHA-256 is {plan.sha256}")
-    return _Mover(bucket, plan, logs, operator, hold, **how).run(is_new=True)
+    return _Mover(bucket, plan, **how).run(is_new=True)
 
 
-def resume_plan(
-    bucket: S3Bucket, plan: MovePlan, logs: Logs, operator: str, hold: Hold, **how: Any
-) -> MoveResult:
+def resume_plan(bucket: S3Bucket, plan: MovePlan, **how: Any) -> MoveResult:
     """Go on with a plan that was begun, from its ledger or the bucket's record.
 
     Parameters and errors are those of ``apply_plan``; the approval was given.
     """
-    return _Mover(bucket, plan, logs, operator, hold, **how).run(is_new=False)
+    return _Mover(bucket, plan, **how).run(is_new=False)
 
 
 def place_of(
@@ -249,13 +238,11 @@ class _Mover:
 
     def _note_losses(self, before: set[int], find_newer: FindNewer) -> None:
         """Write down which newer versions went in the declared window, where the store tells."""
-        moved = set(self.ledger.rows(State.MOVED)) - before
-        rows = [self.plan.rows[row] for row in moved]
-        newer = sorted(find_newer({row.key: row.last_modified for row in rows}))
-        if newer:
-            there = self.bucket.look(newer)
-            if lost := [key for key in newer if there.get(key, Seen) is None]:
-                self.ledger.note("window", lost=lost, sync=True)
+        rows = [self.plan.rows[n] for n in self.ledger.rows(State.MOVED) if n not in before]
+        newer = find_newer({row.key: row.last_modified for row in rows})
+        there = self.bucket.look(sorted(newer))
+        if lost := [key for key, seen in there.items() if seen is None]:
+            self.ledger.note("window", lost=lost, sync=True)
 
     def _explain_refusal(self, *, is_new: bool) -> str:
         """Say why a plan cannot be gone on with; raise when it must not begin."""
@@ -265,36 +252,27 @@ class _Mover:
         is_begun = ledger.begun > 0 or ledger.is_done or record is not None
         until = plan.header.expires_at
         if is_new:
-            if ledger.is_done:
-                raise NotApprovedError(f"{plan.id} was carried out. Nothing was done.")
             if is_begun:
-                raise NotApprovedError(f"{plan.id} was begun: runbook resume {plan.id}")
+                what = "carried out" if ledger.is_done else f"begun: runbook resume {plan.id}"
+                raise NotApprovedError(f"{plan.id} was {what}")
             if self.clock.now() > until and not ledger.approved_sha256:
-                at = format_time(until)
-                raise errors.ExpiredError(f"{plan.id} expired at {at}: make a new plan")
-        elif undo := self._find_undo():
-            return f"{plan.id} was taken back: runbook resume {undo}"
+                raise errors.ExpiredError(f"{plan.id} expired at {format_time(until)}: plan again")
+        elif ledger.is_taken_back or ledgers.read_record(self.bucket, f"{plan.id}-undo"):
+            return f"{plan.id} was taken back: runbook resume {plan.id}-undo"
         elif not is_begun:
             return f"{plan.id} was never begun: apply it"
         elif not ledger.is_done and (record is None or record.finished):
             return f"{plan.id} was finished elsewhere: this ledger is an older copy"
         return ""
 
-    def _find_undo(self) -> str:
-        """Return the undo that has begun to take the plan back."""
-        undo = f"{self.plan.id}-undo"
-        is_begun = self.ledger.is_taken_back or ledgers.read_record(self.bucket, undo)
-        return undo if is_begun else ""
-
     def _close_record(self) -> None:
         """Have the bucket's record say that nothing to do is left, or no pause of ours."""
-        if self.record is None:
-            return
-        if self.ledger.is_done and not self.record.finished:
+        record, ledger = self.record, self.ledger
+        if record is not None and ledger.is_done and not record.finished:
             self._write_record(finished=True)
-        else:
-            changes = {"is_holding": False, "ledger": self.ledger.head}
-            ledgers.put_record(self.session, self.record.model_copy(update=changes))
+        elif record is not None:
+            changes = {"is_holding": False, "ledger": ledger.head}
+            ledgers.put_record(self.session, record.model_copy(update=changes))
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -307,37 +285,38 @@ class _Mover:
                 hold.pause()
             hold.check()
             yield
-        except KeyboardInterrupt:
-            # else it would wait for a time-out, or the worker would move what is half moved: resume
-            if not (self.session.is_silent or ledger.rows(*_HALF)):
-                with suppress(MoveError):
-                    self._give_back("")
+        except BaseException as error:
+            self._give_back(error)
             raise
-        except (MoveError, LogError) as error:
-            self._give_back(f"{error}; and ")
-            raise
-        self._give_back("")
+        self._give_back(None)
 
-    def _give_back(self, why: str) -> None:
+    def _give_back(self, error: BaseException | None) -> None:
         """Let the others go on, if the claim is still ours: else another session relies on it."""
-        ledger, session = self.ledger, self.session
-        if ledger.is_holding:
-            try:
-                if ledger.rows(*_HALF) and ledger.fence_at:
-                    session.wait_until(ledger.fence_at, "requests may still take effect")
-                session.confirm()
-                self.hold.resume()
-            except MoveError as error:
-                way_on = f"runbook resume {self.plan.id}"
-                text = f"{why}the worker may still be paused ({error}): {way_on}"
-                raise StoppedError(text) from error
+        ledger, session, rows = self.ledger, self.session, self.ledger.rows(*_HALF)
+        is_cut = isinstance(error, KeyboardInterrupt)
+        # else it would wait for a time-out, or the worker would move what is half moved: resume
+        if not ledger.is_holding or (is_cut and (session.is_silent or rows)):
+            return
+        try:
+            if rows:
+                session.wait_until(ledger.fence_at, "requests may still take effect")
+            session.confirm()
+            self.hold.resume()
+        except MoveError as failure:
+            if not is_cut:
+                why = f"{error}; and " if error else ""
+                text = f"{why}the worker may still be paused ({failure})"
+                raise StoppedError(f"{text}: runbook resume {self.plan.id}") from failure
+        else:
             ledger.note("hold", taken=False, sync=True)
 
     def _begin(self, *, is_new: bool) -> None:
         plan, ledger, header = self.plan, self.ledger, self.plan.header
         if probe(self.bucket, expires_s=header.timing.expires_s) != header.abilities:
             raise errors.NotReadyError(f"the store is not as it was when {plan.id} was made")
-        self._look_everywhere()
+        rows = [row for row in plan.rows if row.to]
+        self.seen = find_all(self.bucket, header.source, [row.key for row in rows])
+        self.seen |= find_all(self.bucket, header.to, [row.to for row in rows])
         doubts = ledgers.find_keys_in_doubt(self.bucket, but={plan.id, header.parent})
         if is_new:
             self._check_drift(doubts)
@@ -356,12 +335,6 @@ class _Mover:
         if self.parent is not None and header.action == "undo":
             self.parent.append("taken_back", {})  # once anyone can go on with this
 
-    def _look_everywhere(self) -> None:
-        """Look at every source and destination, by listings."""
-        header, rows = self.plan.header, [row for row in self.plan.rows if row.to]
-        self.seen = find_all(self.bucket, header.source, [row.key for row in rows])
-        self.seen |= find_all(self.bucket, header.to, [row.to for row in rows])
-
     def _check_drift(self, doubts: Mapping[str, str]) -> None:
         changed = []
         for number, row in enumerate(self.plan.rows):
@@ -370,30 +343,23 @@ class _Mover:
             elif row.to and self._place(number, at_source=True) is not Place.SAME:
                 changed.append(f"{row.key}: it changed, or is gone")
         if changed:
-            what = f"{len(changed)} planned objects are not what they were"
-            some = "; ".join(changed[:5]) + "; …" * (len(changed) > 5)
-            raise errors.DriftError(f"{what} ({some}). Nothing was changed; make a new plan.")
+            some = "; ".join(changed[:5])
+            what = f"{len(changed)} planned objects are not what they were: {some}"
+            raise errors.DriftError(f"{what}. Nothing was changed; make a new plan.")
 
     def _write_record(self, *, finished: bool = False) -> None:
         """Have the bucket know what the ledger says."""
-        ledger, session = self.ledger, self.session
-        record = Record(
-            plan=self.plan.id,
-            sha256=self.plan.sha256,
-            by=ledger.approved_by or self.operator,
-            host=session.claim.host,
-            begun=ledger.begun,
-            ledger=ledger.head,
-            fence_at=session.fence_at,
-            finished=finished,
-            open_rows=frozenset(ledger.rows(*OPEN)),
-            is_holding=ledger.is_holding,
-        )
-        ledgers.put_record(session, record)
+        ledger, plan, session = self.ledger, self.plan, self.session
+        what = {"plan": plan.id, "sha256": plan.sha256, "finished": finished}
+        who = {"by": ledger.approved_by or self.operator, "host": session.claim.host}
+        known = {"begun": ledger.begun, "ledger": ledger.head, "is_holding": ledger.is_holding}
+        known |= {"open_rows": ledger.rows(*OPEN), "fence_at": session.fence_at}
+        ledgers.put_record(session, Record.model_validate({**what, **who, **known}))
 
-    def _list_open(self) -> list[int]:
-        """Return the rows that are to be moved and are not dealt with."""
-        return [row for row in self.ledger.rows(State.NONE, *_HALF) if self.plan.rows[row].to]
+    def _list_open(self, *states: State) -> list[int]:
+        """Return the rows in some states that are to be moved; default: that are not dealt with."""
+        rows = self.ledger.rows(*(states or (State.NONE, *_HALF)))
+        return [row for row in rows if self.plan.rows[row].to]
 
     def _finish(self) -> None:
         """Close ledger and record when nothing is left to do but what a person must decide."""
@@ -407,23 +373,28 @@ class _Mover:
         if is_over:
             ledger.log.release_reserve()
 
+    def _list_settled(self) -> list[int]:
+        """Return the rows of the release on which a person's word was carried out here."""
+        done = zip(self.plan.rows, self.ledger.states.values(), strict=True)
+        settled = [row for row, state in done if not row.to or state is State.MOVED]
+        is_word = self.plan.header.action == "settle"
+        return [int(row.facts["row"]) for row in settled if is_word]
+
     def _finish_parent(self, log: ChainedLog) -> None:
         """Write a person's word, or the undo, into the release that it is about."""
-        header, settled, changes = self.plan.header, set[int](), dict[str, Any]()
+        header, settled, changes = self.plan.header, self._list_settled(), dict[str, Any]()
         record = ledgers.read_record(self.bucket, header.parent)
         if header.action == "settle":
-            done = zip(self.plan.rows, self.ledger.states.values(), strict=True)
-            settled = {int(row.facts["row"]) for row, at in done if not row.to or at is State.MOVED}
             known = {entry.hash for entry in log.read()}
             by = {"by": self.operator, "plan": self.plan.id}
-            entry = log.append(header.word, {"rows": sorted(settled), **by})
+            entry = log.append(header.word, {"rows": settled, **by})
             if record is not None and record.ledger in known:
                 # another machine's ledger of the release stays behind what the bucket knows
                 changes["ledger"] = entry.hash
         else:
             changes["finished"] = True
         if record is not None:
-            changes["open_rows"] = record.open_rows - settled
+            changes["open_rows"] = record.open_rows.difference(settled)
             ledgers.put_record(self.session, record.model_copy(update=changes))
 
     # --- the work ---
@@ -432,8 +403,7 @@ class _Mover:
         """Settle what is in doubt, move what waits, settle what came of it."""
         self._resolve()
         for _ in range(2):  # what was refused is tried once more
-            waiting = [r for r in self.ledger.rows(State.NONE) if self.plan.rows[r].to]
-            self._move_in_batches(waiting)
+            self._move_in_batches(self._list_open(State.NONE))
             self._resolve()
 
     def _move_in_batches(self, rows: Sequence[int]) -> None:
@@ -485,25 +455,22 @@ class _Mover:
 
     def _take_copy(self, row: int, answer: Answer) -> None:
         """Write what an answer proves, as it comes; anything else stays doubtful."""
-        why = f"{answer.code} {answer.message}".strip()
-        if answer.effect == "none":
-            self.ledger.note("refused", [row], reasons={str(row): why})
-        elif answer.effect == "unknown":
-            why = f"the copy was answered by {why}"
-            self.ledger.note("doubtful", reasons={str(row): why})
+        if answer.effect != "done":
+            why = f"the copy was answered by {answer.code} {answer.message}".strip()
+            kind = "refused" if answer.effect == "none" else "doubtful"
+            self.ledger.note(kind, [row], reasons={str(row): why})
         elif answer.etag == self.plan.rows[row].etag:
             self.ledger.land(row, answer.etag, answer.last_modified)
 
     def _compare_content(self, row: int, answer: Answer) -> None:
         """Judge a copy that got another ETag: by its bytes where the plan has their hash."""
-        ledger = self.ledger
         self._look_at([self.plan.rows[row].to])
         place = self._place(row, at_source=False)
         if place is Place.SAME:
-            ledger.land(row, answer.etag, answer.last_modified)
+            self.ledger.land(row, answer.etag, answer.last_modified)
         elif place is Place.OTHER:
-            ledger.reasons[row] = f"the copy has another ETag ({answer.etag}): look at both keys"
-            ledger.close(State.CONFLICT, [row])
+            self.ledger.reasons[row] = f"the copy has the ETag {answer.etag}: look at both keys"
+            self.ledger.close(State.CONFLICT, [row])
 
     def _delete(self, rows: Sequence[int]) -> None:
         """Delete the sources of rows that landed, each only if it is still the planned version."""
@@ -527,8 +494,7 @@ class _Mover:
         moved = []
         for part, answer in zip(parts, session.send(requests), strict=True):
             for row in part:
-                code = answer.failed.get(planned[row].key, answer.code)
-                if code:
+                if code := answer.failed.get(planned[row].key, answer.code):
                     ledger.reasons[row] = f"the delete was answered by {code}"
                 elif answer.effect == "done":
                     moved.append(row)
@@ -541,8 +507,7 @@ class _Mover:
             rows = ledger.rows(*_HALF)
             if not rows:
                 return
-            if ledger.fence_at:
-                self.session.wait_until(ledger.fence_at, f"{len(rows)} objects may still change")
+            self.session.wait_until(ledger.fence_at, f"{len(rows)} objects may still change")
             self.hold.check()
             planned = [self.plan.rows[row] for row in rows]
             self._look_at(key for row in planned for key in (row.key, row.to))
@@ -561,7 +526,6 @@ class _Mover:
         """
         ledger, found = self.ledger, defaultdict[Act | State, list[int]](list)
         for row in rows:
-            planned = self.plan.rows[row]
             rule = decide(
                 state=ledger.states[row],
                 source=self._place(row, at_source=True),
@@ -571,7 +535,7 @@ class _Mover:
             if rule.act in CLOSED[1:]:
                 ledger.reasons[row] = rule.reason
             elif rule.act is Act.ADOPT:
-                seen = self.seen[planned.to]
+                seen = self.seen[self.plan.rows[row].to]
                 ledger.land(row, seen.etag if seen else "", None)
         for state in CLOSED:
             ledger.close(state, found[state])
@@ -598,22 +562,21 @@ class _Mover:
 
     def _sum_up(self) -> MoveResult:
         ledger, rows = self.ledger, self.plan.rows
-        count, waiting, moved = Counter(ledger.states.values()), self._list_open(), State.MOVED
+        count, waiting, found = Counter(ledger.states.values()), self._list_open(), ledger.landings
+        already = [n for n in ledger.rows(State.MOVED) if n in found and not found[n].at]
 
         def explain(places: Iterable[int]) -> list[dict[str, str]]:
             return [{"key": rows[n].key, "reason": ledger.reasons.get(n, "")} for n in places]
 
         return MoveResult(
             plan=self.plan.id,
-            moved=count[moved],
-            already=sum(
-                ledger.states[n] is moved and not at for n, (_, at) in ledger.landings.items()
-            ),
+            moved=count[State.MOVED],
+            already=len(already),
             conflicts=explain(ledger.rows(State.CONFLICT, State.SKIPPED)),
             failed=explain(row for row in waiting if row in ledger.reasons),
             unproven=[rows[row].key for row in ledger.rows(State.UNPROVEN)],
             waiting=len(waiting) + count[State.FREED],
             lost_in_window=ledger.lost,
-            settled=count[State.TAKEN] + count[State.FREED],
+            settled=len(self._list_settled()) if ledger.is_done else 0,
             stopped=self.stopped,
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,31 +20,27 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter,
 from .bucket import Seen, Version, format_time, is_key_supported
 from .errors import PlanError
 
-PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
-_SCHEMA = "objectmove/plan/3"
 _SAMPLE = 10
 _UNGUARDED = {
-    "fence": "no fence: this store accepts requests after their expiry, so that a request which "
-    "waited long somewhere can still take effect",
+    "fence": "no fence: this store accepts expired requests, and one may take effect much later",
     "conditional_delete": "a source that is rewritten within {seconds:g} s after our last look at "
     "it may lose its newer version: this store ignores conditions on deletes",
     "conditional_copy": "an object that someone writes to a destination within {seconds:g} s after "
     "our look may be overwritten: this store ignores conditions on the target of a copy",
 }
-_ALWAYS_UNGUARDED = (
-    "in every store: a proxy that repeats requests can ship twice, and a rewrite of metadata alone "
-    "is not seen"
-)
+_ALWAYS = "everywhere: a repeating proxy can ship twice; a rewrite of metadata alone is not seen"
 
 Timestamp = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
-Action = Literal["move", "undo", "settle"]
+PlanId = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """What never changes, and has no other fields than these."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-class Abilities(_Part):
+class Abilities(Part):
     """What the store honours, by its behaviour on scratch objects.
 
     Attributes
@@ -62,7 +57,7 @@ class Abilities(_Part):
     conditional_delete: bool
 
 
-class Timing(_Part):
+class Timing(Part):
     """How long things may take, in seconds.
 
     Attributes
@@ -90,10 +85,10 @@ class Timing(_Part):
 def describe_window(abilities: Abilities, timing: Timing) -> str:
     """Say what the store's abilities leave unguarded, with the seconds."""
     parts = [text for name, text in _UNGUARDED.items() if not getattr(abilities, name)]
-    return "; ".join([*parts, _ALWAYS_UNGUARDED]).format(seconds=2 + timing.settle_s)
+    return "; ".join([*parts, _ALWAYS]).format(seconds=2 + timing.settle_s)
 
 
-class PlanHeader(_Part):
+class PlanHeader(Part):
     """What the plan is about.
 
     Attributes
@@ -107,10 +102,10 @@ class PlanHeader(_Part):
     excluded, excluded_sample : what was left out and why: how many, and a few keys
     """
 
-    format: str = Field(_SCHEMA, alias="schema")
-    id: str
+    format: Literal["objectmove/plan/4"] = Field("objectmove/plan/4", alias="schema")
+    id: PlanId
     step: str
-    action: Action
+    action: Literal["move", "undo", "settle"]
     endpoint: str
     bucket: str
     source: str = Field(alias="from")
@@ -119,7 +114,6 @@ class PlanHeader(_Part):
     made_by: str
     expires_at: Timestamp
     limit_objects: int
-    limit_bytes: int
     abilities: Abilities
     timing: Timing
     window: str
@@ -246,21 +240,19 @@ def parse_plan(content: bytes, *, path: Path) -> MovePlan:
 
 
 def _check(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None:
-    if header.format != _SCHEMA or not PLAN_ID.fullmatch(header.id) or path.stem != header.id:
-        raise PlanError(f"{path.name} is not a plan of this version, or was renamed")
+    if path.stem != header.id:
+        raise PlanError(f"{path.name} was renamed: it is {header.id}")
     check_prefixes(header.source, header.to)
-    if (header.objects, header.bytes) != (len(rows), sum(row.size_bytes for row in rows)):
+    totals = (len(rows), len({row.key for row in rows}), sum(row.size_bytes for row in rows))
+    if totals != (header.objects, header.objects, header.bytes):
         raise PlanError(f"{path.name}: its totals are not those of its rows")
     for row in rows:
-        allowed = {header.to + row.key[len(header.source) :]}
-        if header.action == "settle":
-            allowed = {""} if header.word == "not_taken" else {*allowed, ""}
-        if not row.key.startswith(header.source) or row.to not in allowed:
+        moved = header.to + row.key[len(header.source) :] if header.word != "not_taken" else ""
+        is_allowed = row.to == moved or (header.action == "settle" and not row.to)
+        if not row.key.startswith(header.source) or not is_allowed:
             raise PlanError(f"{path.name}: {row.key!r} is outside of the plan's prefixes")
         if not row.etag or not is_key_supported(row.key) or row.size_bytes < 0:
             raise PlanError(f"{path.name}: {row.key!r} cannot be moved")
-    if len({row.key for row in rows}) != len(rows):
-        raise PlanError(f"{path.name}: a key stands in it twice")
 
 
 def check_prefixes(source: str, to: str) -> None:

@@ -6,7 +6,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from . import plan as plans
 from .bucket import S3Bucket, Seen, Version, find_all, format_time, is_key_supported
-from .errors import ExpiredError, LimitError, NotApprovedError, NotReadyError, PlanError, StoreError
+from .errors import ExpiredError, LimitError, NotApprovedError, PlanError, StoreError
 from .ledger import OPEN, Ledger, Logs, find_keys_in_doubt, read_record
 from .plan import MovePlan, PlanHeader, PlanRow
 from .probe import probe
@@ -24,7 +24,6 @@ GIB = 1024**3
 MAX_COPY_BYTES = 5 * GIB
 SETTLED = ".runbook/settled/"
 _CHUNK = 1000
-_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +54,24 @@ def make_move_plan(
     judge: Judge,
     match: str = "*",
     first: int | None = None,
-    free_bytes: int | None = None,
-    progress: Callable[[int], None] = lambda _: None,
 ) -> MovePlan:
     """Write the plan of a move from one prefix to another.
 
     Parameters
     ----------
     header : ``source``, ``to``, ``step``, ``made_at``, ``made_by``, ``expires_at``, ``timing``,
-        ``limit_objects``, ``limit_bytes``, ``selection``, ``others``: see ``PlanHeader``
+        ``limit_objects``, ``selection``, ``others``: see ``PlanHeader``
     folder : where the plan is written
     judge : the caller's rules
     match : shell pattern on the key after the prefix, in any case
     first : take only that many, in the order of their keys; the rest is ``left_for_later``
-    free_bytes : room in the store, where it is known
-    progress : called with the number of objects looked at
 
     Raises
     ------
     PlanError
         When one prefix lies in the other.
     NotReadyError
-        When the store does not do what a move needs, or has no room for the copies.
+        When the store does not do what a move needs.
     LimitError
         When more would move than the limit allows.
     StoreError
@@ -87,11 +82,10 @@ def make_move_plan(
     Changes scratch objects only, and removes them.
     """
     source, to, timing = header["source"], header["to"], header["timing"]
-    limit, limit_bytes = header["limit_objects"], header["limit_bytes"]
     plans.check_prefixes(source, to)
     abilities = probe(bucket, expires_s=timing.expires_s)
     doubts, listing = find_keys_in_doubt(bucket), iter(bucket.list_objects(source))
-    excluded, rows, looked, hashed = defaultdict[str, list[str]](list), list[PlanRow](), 0, 0
+    excluded, rows, hashed = defaultdict[str, list[str]](list), list[PlanRow](), 0
 
     def leave_out(key: str, reason: str) -> bool:
         if reason:
@@ -111,8 +105,6 @@ def make_move_plan(
         )
 
     while chunk := list(islice(listing, _CHUNK)):
-        looked += len(chunk)
-        progress(looked)
         keys = [seen.key for seen in chunk if not leave_out(seen.key, explain(seen))]
         found, heads = bucket.look(keys), []
         for key in keys:
@@ -129,22 +121,14 @@ def make_move_plan(
                 version = (head.key, head.etag, head.size_bytes, head.last_modified)
                 why = (judgement.age_start, judgement.facts, sha256)
                 rows.append(PlanRow(*version, to + head.key[len(source) :], *why))
-        if len(rows) > limit or sum(row.size_bytes for row in rows) > limit_bytes:
-            most = f"{limit} objects, {limit_bytes} bytes"
-            raise LimitError(f"more would move than one plan may hold: {most}")
+        if len(rows) > (most := header["limit_objects"]):
+            raise LimitError(f"more would move than one plan may hold: {most} objects")
     found = find_all(bucket, to, [row.to for row in rows])
     rows = [row for row in rows if not leave_out(row.key, _explain_taken(found, row))]
-    if free_bytes is not None and free_bytes < 2 * max((r.size_bytes for r in rows), default=0):
-        raise NotReadyError(f"{free_bytes} bytes are free: no room for the copies")
-    new = PlanHeader(
-        id=f"rel-{header['made_at']:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
-        action="move",
-        endpoint=bucket.endpoint,
-        bucket=bucket.name,
-        abilities=abilities,
-        window=plans.describe_window(abilities, timing),
-        **header,
-    )
+    plan_id = f"rel-{header['made_at']:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    what = {"id": plan_id, "action": "move", "endpoint": bucket.endpoint, "bucket": bucket.name}
+    found_out = {"abilities": abilities, "window": plans.describe_window(abilities, timing)}
+    new = PlanHeader.model_validate({**header, **what, **found_out})
     return plans.write_plan(folder, new, rows, excluded)
 
 
@@ -208,8 +192,8 @@ def make_undo_plan(
         way_on = f"runbook resume {plan.id}, then take it back"
         raise NotApprovedError(f"{plan.id} was cut off: {way_on}")
     first = min((land.at for land in ledger.landings.values() if land.at), default=None)
-    if not ledger.approved_sha256 or first is None:
-        why = "put nothing in place" if ledger.approved_sha256 else "was never begun"
+    if first is None:
+        why = "was never begun, or put nothing in place that this folder knows of"
         raise NotApprovedError(f"{plan.id} {why}: there is nothing to take back")
     closes_at, store_now = first + timedelta(seconds=window_s), bucket.read_clock()
     if store_now > closes_at:
@@ -238,13 +222,13 @@ def _invert(
     found = bucket.look(list(landed))
     for key, place in landed.items():
         row, (etag, at), seen = plan.rows[place], ledger.landings[place], found.get(key)
-        ours = Version(key, etag, row.size_bytes, at or _NEVER)
+        is_ours = at and seen and Version(key, etag, row.size_bytes, at).is_same(seen)
         reason = _find_first(
             {
                 "in_doubt": ledger.states[place] not in (State.LANDED, State.MOVED),
                 "unreadable": key not in found,
                 "taken_by_a_consumer": seen is None,
-                "not_our_copy": seen is not None and not ours.is_same(seen),
+                "not_our_copy": not is_ours,
             }
         )
         if seen is None or reason:

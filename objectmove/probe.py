@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from .bucket import Answer, Request, S3Bucket, Seen
+from .bucket import Answer, Request, S3Bucket
 from .errors import NotReadyError
 from .plan import Abilities
 
 PROBE = ".runbook/probe/"
+_LETTERS = "abcdefgpqrstu"
 _REFUSED_LATE = {"AccessDenied", "RequestTimeTooSkewed", "ExpiredToken", "RequestExpired"}
 _UNMET = {"PreconditionFailed", "ConditionalRequestConflict"}
 
@@ -42,12 +42,6 @@ def probe(bucket: S3Bucket, *, expires_s: int = 20) -> Abilities:
                 raise NotReadyError(f"the store does not {request.kind} a scratch object: {why}")
         return answers
 
-    def look(letters: str) -> dict[str, Seen | None]:
-        found = bucket.look([root + letter for letter in letters])
-        if len(found) != len(letters):
-            raise NotReadyError("the store does not show its own scratch objects")
-        return {letter: found[root + letter] for letter in letters}
-
     def put(letter: str, **condition: Any) -> Request:
         return Request("put", root + letter, body=letter.encode(), **condition)
 
@@ -62,39 +56,38 @@ def probe(bucket: S3Bucket, *, expires_s: int = 20) -> Abilities:
 
     absent, wrong = {"if_absent": True}, {"if_match": "0" * 32}
     try:
-        etags = [answer.etag for answer in must(*map(put, "abcdef"))]
+        etags = [answer.etag for answer in must(*map(put, "abcdefg"))]
         late = send(put("p"), copy("q"), delete("b"), delete_many("bc"), late=True)
         *unmet, copied = send(
             put("a", **absent), copy("b", **absent), delete("d", **wrong), copy("r", **wrong)
         )
-        before = look("abcdpqr")
-        if copied.effect == "done" or before["r"]:
-            raise NotReadyError("the store copies an object that is not the one that was named")
-        must(copy("s"), delete_many("c"), delete("f"))
+        must(copy("s"), delete_many("f"), delete("g"))
         met = send(put("t", **absent), copy("u", **absent), delete("e", if_match=etags[4]))
-        after = look("bcefstu")
+        found = bucket.look([root + letter for letter in _LETTERS])
     finally:
-        _clean_up(bucket, root, send)
+        for _ in range(3):
+            if not (left := [seen.key for seen in bucket.list_objects(root)]):
+                break
+            send(*map(delete, (key[len(root) :] for key in left)))
+        else:
+            raise NotReadyError(f"scratch objects under {root} cannot be removed")
+    there = {key[len(root) :]: seen.etag for key, seen in found.items() if seen}
+
+    def has(present: str, gone: str = "") -> bool:
+        return set(present) <= there.keys() and not set(gone) & there.keys()
+
+    if len(found) != len(_LETTERS):
+        raise NotReadyError("the store does not show its own scratch objects")
+    if copied.effect == "done" or not has("", gone="r"):
+        raise NotReadyError("the store copies an object that is not the one that was named")
     codes = {code for answer in late for code in (answer.failed or {"": answer.code}).values()}
-    is_kept = before["b"] and before["c"] and not (before["p"] or before["q"])
-    works = after["s"] and not (after["c"] or after["f"])
     puts, copies, deletes = (
         refused.code in _UNMET and allowed.effect == "done"
         for refused, allowed in zip(unmet, met, strict=True)
     )
-    b = after["b"]
     return Abilities(
-        fence=bool(codes <= _REFUSED_LATE and is_kept and works),
-        conditional_put=bool(puts and after["t"]),
-        conditional_copy=bool(copies and after["u"] and b and b.etag == etags[1]),
-        conditional_delete=bool(deletes and before["d"] and not after["e"]),
+        fence=codes <= _REFUSED_LATE and has("bcs", gone="fgpq"),
+        conditional_put=puts and has("t"),
+        conditional_copy=copies and has("u") and there.get("b") == etags[1],
+        conditional_delete=deletes and has("d", gone="e"),
     )
-
-
-def _clean_up(bucket: S3Bucket, root: str, send: Callable[..., list[Answer]]) -> None:
-    for _ in range(3):
-        left = [seen.key for seen in bucket.list_objects(root)]
-        if not left:
-            return
-        send(*(Request("delete", key) for key in left))
-    raise NotReadyError(f"scratch objects under {root} cannot be removed")

@@ -64,7 +64,7 @@ def verify_plan(
     record = read_record(bucket, plan.id)
     ledger = Ledger(logs(plan.id), plan, record)
     in_doubt = ledger.rows(State.DOUBTFUL, State.LANDED)
-    while in_doubt and ledger.fence_at and (now := bucket.read_clock()) < ledger.fence_at:
+    while in_doubt and (now := bucket.read_clock()) < ledger.fence_at:
         left = (ledger.fence_at - now).total_seconds()
         notice(f"{len(in_doubt)} objects may still change: {left:.0f} s more")
         clock.sleep(min(left + 0.2, 5.0))
@@ -76,8 +76,7 @@ def verify_plan(
     for seen in bucket.list_objects(header.to):
         if seen.key in names or (seen.etag, seen.size_bytes) in contents:
             written[seen.key] = seen
-    found: dict[str, list[str]] = {name: [] for name in (*Proof, "lost", "foreign_changed")}
-    found["lost"] = ledger.lost
+    found = {str(name): list[str]() for name in (*Proof, "foreign_changed")} | {"lost": ledger.lost}
     for place, row in enumerate(plan.rows):
         etag = ledger.landings[place].etag if place in ledger.landings else ""
         source = place_of(sources, row, at_source=True)

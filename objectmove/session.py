@@ -42,7 +42,6 @@ class Claim(BaseModel):
     plan: str = "something"
     by: str = "someone"
     host: str = "?"
-    pid: int = 0
     lease_s: float = Field(3600, gt=0, le=10**9)
 
 
@@ -66,9 +65,8 @@ class Session:
         self, bucket: S3Bucket, plan: MovePlan, by: str, clock: Clock, notice: Notice
     ) -> None:
         self.bucket, self.clock, self.notice = bucket, clock, notice
-        self.timing = timing = plan.header.timing
-        who = {"host": socket.gethostname(), "pid": os.getpid(), "lease_s": timing.lease_s}
-        self.claim = Claim(plan=plan.id, by=by, **who)
+        self.timing, host = plan.header.timing, socket.gethostname()
+        self.claim = Claim(plan=plan.id, by=by, host=host, lease_s=self.timing.lease_s)
         self._key, self._stamped_at = "", 0.0
         self.is_silent = self.is_lost = False
         self.stamp = datetime.min.replace(tzinfo=UTC)
@@ -130,10 +128,10 @@ class Session:
         self.is_lost = True
         self._put_claim()
         seen = self.bucket.look([self._key]).get(self._key)
-        if seen is None:
-            raise StoppedError("our claim is not there any more: someone removed it")
-        if (seen.last_modified - self.stamp).total_seconds() >= self.timing.lease_s - 1:
-            raise StoppedError("our claim had lapsed: this machine slept, or the store was slow")
+        lapses = self.stamp + timedelta(seconds=self.timing.lease_s - 1)
+        if seen is None or seen.last_modified >= lapses:
+            why = "this machine slept, the store was slow, or someone removed it"
+            raise StoppedError(f"our claim had lapsed: {why}")
         self.stamp, self.is_lost = max(self.stamp, seen.last_modified), False
 
     def send(

@@ -1,7 +1,7 @@
 """The one decision table: what to do with a row, and what to say of it. Pure.
 
 Apply, resume, undo, settle and verify ask ``decide`` and nothing else. Every cell is written out;
-a test proves that each has exactly one rule. ``docs/decision-table.md`` is printed from here.
+a test proves that each has exactly one rule, and that ``docs/decision-table.md`` shows them.
 Two things are no columns. Unless everyone else stands still, nothing is asked here, the run ends.
 And of a row that was announced nothing is asked before the fence: as long as a request for it may
 still take effect, everyone waits.
@@ -10,9 +10,9 @@ still take effect, everyone waits.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
 from enum import StrEnum
 from itertools import product
+from typing import NamedTuple
 
 
 class State(StrEnum):
@@ -64,8 +64,7 @@ class Proof(StrEnum):
     DUPLICATED = "duplicated"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """Cells with one decision, and the reason, in the table's words (``any``, ``not-same``)."""
 
     state: State
@@ -140,11 +139,3 @@ _BY_CELL = {cell: rule for rule in RULES for cell in rule.cells()}
 def decide(*, state: State, source: Place, destination: Place) -> Rule:
     """Return the rule of one cell."""
     return _BY_CELL[state, source, destination]
-
-
-def render() -> str:
-    """Return the table as Markdown, for the docs."""
-    names = ("ledger", "source", "destination", "act", "proof", "why")
-    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-    lines += [f"| {' | '.join(astuple(rule))} |" for rule in RULES]
-    return "\n".join(lines) + "\n"

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 _AGE_KEY = "pending-since"
-_GIB = 1024**3
 _LIFETIME_S = 900.0
 _EVIDENCE = 200
 _NOT_REAL = ("synthetic", "gone", "no_match", "left_for_later")
@@ -130,7 +129,7 @@ def make_release_plan(
     UsageError
         When what is shipped already would be moved back: that is an undo.
     StoreNotReadyError
-        When the store is unwell.
+        When the store is unwell, or has no room for the copies.
     LimitError
         When more would move than RELEASE_LIMIT_OBJECTS allows; gives the lines that split it.
     MoveError
@@ -152,6 +151,7 @@ def make_release_plan(
     if only_orders is not None:
         selection["only orders"] = ", ".join(sorted(only_orders))
     limit, now = settings.release_limit_objects, inv.now()
+    free_bytes = inv.clients.store.read_free_bytes() or float("inf")  # unknown
     observed: list[tuple[str, datetime]] = []
     rules = make_judge(
         settings,
@@ -164,8 +164,11 @@ def make_release_plan(
     def judge(objects: Sequence[Seen]) -> Sequence[Judgement]:
         found = rules(objects)
         for seen, judgement in zip(objects, found, strict=True):
+            if not judgement.exclude and free_bytes < 2 * seen.size_bytes:
+                raise StoreNotReadyError(f"{free_bytes} bytes are free: no room for the copies")
             if judgement.exclude != "synthetic":
                 observed.append((seen.key, judgement.age_start))
+        inv.progress("looked at", len(observed))
         return found
 
     try:
@@ -181,15 +184,12 @@ def make_release_plan(
                 "expires_at": now + timedelta(seconds=_LIFETIME_S),
                 "timing": _read_timing(settings),
                 "limit_objects": limit,
-                "limit_bytes": limit * 256 * 1024 + _GIB,
                 "selection": selection,
             },
             folder=inv.incident.folder / "plans",
             judge=judge,
             match=match or settings.release_match,
             first=first,
-            free_bytes=inv.clients.store.read_free_bytes(),
-            progress=lambda listed: inv.progress("listed", listed),
         )
     except LimitError as error:
         raise LimitError(f"{error}. {_split_lines(limit)}") from error
@@ -324,9 +324,8 @@ def list_unfinished(clients: Clients) -> list[dict[str, Json]]:
 
 
 def _describe(record: Record, known: Container[str]) -> dict[str, Json]:
-    undo = f"{record.plan}-undo"
-    if undo in known and not record.finished:
-        state, way_on = "being taken back", f"runbook resume {undo}"
+    if f"{record.plan}-undo" in known and not record.finished:
+        state, way_on = "being taken back", f"runbook resume {record.plan}-undo"
     elif not record.finished:
         state, way_on = "not finished", f"runbook resume {record.plan}"
     elif not record.open_rows:

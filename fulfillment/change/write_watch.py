@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from urllib.parse import unquote_plus
 
-from objectmove.bucket import S3Bucket, parse_time
+from objectmove.bucket import Request, S3Bucket, parse_time
 from objectmove.errors import StoreError
 
 _OPEN_S = 2.0
@@ -49,7 +49,8 @@ def watch_writes(
 
     def listen() -> None:
         with suppress(StoreError):
-            bucket.listen(prefix, take)
+            query = {"events": "s3:ObjectCreated:*", "prefix": prefix, "suffix": ""}
+            bucket.fetch(Request("get", query=query), "listen to writes", take)
         opened.set()
         blank.set()
 

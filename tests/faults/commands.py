@@ -34,6 +34,7 @@ __all__ = ["Lane", "Operator", "Outcome", "Round", "Running", "go_on", "open_lan
 COMMAND = (str(Path(sys.executable).with_name("runbook")),)
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 LEASE_S = 8.0
+_ROOT = Path(__file__).parents[2]
 _ENDS_S = 90.0
 _TIMING = {
     "RELEASE_LEASE_S": f"{LEASE_S:g}",
@@ -128,6 +129,7 @@ class Operator:
             **dict.fromkeys(_NOBODY, ""),
             **_TIMING,
             "HOME": str(self.folder),
+            "PYTHONPATH": str(_ROOT),
             "MINIO_ENDPOINT": self.endpoint,
             "MINIO_ROOT_USER": ACCESS_KEY,
             "MINIO_ROOT_PASSWORD": SECRET_KEY,

@@ -755,10 +755,6 @@ class _Chance:
         """Return bytes."""
         return bytes(size)
 
-    def getpid(self) -> int:
-        """Return a number."""
-        return 1
-
 
 _chance = _Chance()
 
@@ -844,7 +840,6 @@ def make_plan(world: World) -> MovePlan:
         "expires_at": process.clock.now() + timedelta(seconds=900),
         "timing": Timing(),
         "limit_objects": 10,
-        "limit_bytes": 1000,
     }
 
     def judge(seen: Sequence[Seen]) -> list[Judgement]:

@@ -114,7 +114,6 @@ class Place:
             "expires_at": self.clock.now() + timedelta(seconds=900),
             "timing": how.pop("timing", Timing(lease_s=60)),
             "limit_objects": how.pop("limit_objects", 100),
-            "limit_bytes": 10**9,
         }
         return make_move_plan(
             self.bucket,

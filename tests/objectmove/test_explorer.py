@@ -75,7 +75,7 @@ def forget_intents() -> Iterator[None]:
     take = Ledger._take
 
     def forget(self: Any, entry: Any) -> None:
-        if entry.kind == "intent":
+        if entry.kind in ("intent", "doubtful"):
             entry = entry._replace(data={**entry.data, "rows": []})
         take(self, entry)
 

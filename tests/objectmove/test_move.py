@@ -509,7 +509,8 @@ class TestSettle:
         plan = self._unproven(place)
         settling = self._settle(place, plan, "taken")
         assert settling.rows[0].facts["evidence"] == "shipment 7: in transit"
-        assert place.apply(settling).is_complete
+        result = place.apply(settling)
+        assert (result.is_complete, result.settled) == (True, 1)
         assert place.keys("pending/") == []
         assert place.keys(".runbook/settled/") == [f".runbook/settled/{plan.id}/1.pdf"]
         assert list_records(place.bucket) == []
@@ -517,7 +518,8 @@ class TestSettle:
 
     def test_not_taken_makes_it_plannable_again(self, place: Place) -> None:
         plan = self._unproven(place)
-        assert place.apply(self._settle(place, plan, "not_taken")).is_complete
+        result = place.apply(self._settle(place, plan, "not_taken"))
+        assert (result.is_complete, result.settled) == (True, 1)
         again = place.plan()
         assert [row.key for row in again.rows] == ["pending/1.pdf"]
         assert place.apply(again).is_complete

@@ -73,9 +73,9 @@ class MemoryBucket:
         """Return the store's time."""
         return self._now().replace(microsecond=0)
 
-    def listen(self, prefix: str, _sink: Callable[[bytes], None]) -> None:
+    def fetch(self, _request: Request, what: str, _sink: Callable[[bytes], None]) -> None:
         """Tell nothing of writes."""
-        raise StoreError(f"listen to {prefix}: NotImplemented", code="NotImplemented")
+        raise StoreError(f"{what}: NotImplemented", code="NotImplemented")
 
     def send(
         self,
