@@ -168,7 +168,7 @@ def make_release_plan(
                 raise StoreNotReadyError(f"{free_bytes} bytes are free: no room for the copies")
             if judgement.exclude != "synthetic":
                 observed.append((seen.key, judgement.age_start))
-        inv.progress("looked at", len(observed))
+        inv.progress("listed", len(observed))
         return found
 
     try:
