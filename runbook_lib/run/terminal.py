@@ -73,7 +73,7 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
     elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
         rows = [row for row in value if row.get("status") not in _SAID]
         yield Table(label, rows, _COLUMNS.get(name, ()))
-    elif isinstance(value, list | tuple) and value:
+    elif isinstance(value, list | tuple) and len(value) > 1:
         yield "\n".join([f"{label}:", *map(str, value)])
     elif value not in (None, "", [], (), {}):
         text = say_value(value, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -196,14 +195,14 @@ def say_value(value: Json, name: str = "") -> str:
     """Write a value as a cell shows it: sizes for people, what is nested as a list of words."""
     if name.endswith("bytes") and isinstance(value, int | float):
         return format_bytes(value)
-    parts = list(value.values()) if isinstance(value, dict) else value
-    if not isinstance(parts, list | tuple):
-        return format_value(value)
-    if any(isinstance(part, dict | list | tuple) for part in parts):
-        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, dict):
-        return ", ".join(f"{k} {format_value(v)}" for k, v in value.items())
-    return ", ".join(map(str, parts))
+        return ", ".join(f"{k.replace('_', ' ')} {_nest(v)}" for k, v in value.items())
+    return ", ".join(map(_nest, value)) if isinstance(value, list | tuple) else format_value(value)
+
+
+def _nest(value: Json) -> str:
+    text = str(value) if type(value) in (int, str) else say_value(value)
+    return f"({text})" if isinstance(value, dict | list | tuple) else text
 
 
 def pill(word: str) -> Markup:

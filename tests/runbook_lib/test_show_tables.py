@@ -13,7 +13,14 @@ from runbook_lib.model import CauseStatus, Conclusion, Finding, Plot, Reading, S
 from runbook_lib.show import plots
 from runbook_lib.show.display import describe
 from runbook_lib.show.plots import plot_ages, plot_lines, plot_reading
-from runbook_lib.show.tables import Table, page_of_plan, pill, tabulate_facts, tabulate_findings
+from runbook_lib.show.tables import (
+    Table,
+    page_of_plan,
+    pill,
+    say_value,
+    tabulate_facts,
+    tabulate_findings,
+)
 from runbook_lib.show.text import clip, format_bytes, format_duration, format_value, safe, visible
 
 AT = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
@@ -191,6 +198,8 @@ def test_facts_are_plain_and_sizes_are_for_people() -> None:
         {"name": "excluded", "value": "synthetic 2, none –"},
         {"name": "keys", "value": "a, b"},
     ]
+    nested = {"detect_s": 5.0, "notify_s": {"slack": 5.2, "teams": None}}
+    assert say_value(nested) == "detect s 5, notify s (slack 5.2, teams –)"
 
 
 class TestPagesOfAPlan:
