@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -88,6 +89,10 @@ class Settings(base.Settings):
         "metadata:order-id", description="metadata:<key>, else by the key; or key:<regex>"
     )
     release_match: str = Field("*.pdf", min_length=1, max_length=200)
+    worker_status_cmd: str = Field("", description="prints whether the worker runs")
+    worker_stop_cmd: str = Field("", description="stops it; returns when it stands")
+    worker_start_cmd: str = Field("", description="starts it; returns when it runs")
+    worker_last_move_query: str = Field("", description="PromQL: the last move's Unix time, in s")
     worker_control: Literal["api", "supervisor", "none", "compose", "command", "metric"] = "api"
     release_limit_objects: int = Field(5000, ge=1, le=100_000)
     release_effect_s: float = Field(10, ge=0, description="an accepted request acts within")
@@ -154,6 +159,26 @@ class Settings(base.Settings):
                 f"of at most {_MAX_PATTERN_CHARS} characters"
             )
         return f"key:{pattern}"
+
+    @field_validator("worker_status_cmd", "worker_stop_cmd", "worker_start_cmd")
+    @classmethod
+    def _check_command(cls, value: str) -> str:
+        try:
+            shlex.split(value)
+        except ValueError:
+            raise ValueError("is not a list of words: a quote is not closed") from None
+        return value.strip()
+
+    @field_validator("worker_control")
+    @classmethod
+    def _check_worker_control(cls, value: str, info: ValidationInfo) -> str:
+        needed = {
+            "command": ("worker_status_cmd", "worker_stop_cmd", "worker_start_cmd"),
+            "metric": ("worker_last_move_query",),
+        }.get(value, ())
+        if missing := [name.upper() for name in needed if not info.data.get(name)]:
+            raise ValueError(f"{value} needs {', '.join(missing)}")
+        return value
 
     @field_validator("release_lease_s")
     @classmethod

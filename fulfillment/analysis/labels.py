@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _QUESTIONS_AT_A_TIME = 8
 _MAX_ID_CHARS = 64
+#: Left out of a plan, and yet no real object that waits in vain.
+NOT_WAITING = ("synthetic", "gone", "left_for_later")
 
 
 def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> str:
@@ -43,6 +45,13 @@ def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> 
         found = re.search(pattern, key.rpartition("/")[2], re.ASCII)
         text = (found[1] or "").strip() if found else ""
     return text if text.isprintable() and len(text) <= _MAX_ID_CHARS else ""
+
+
+def is_finished(metadata: Mapping[str, str], rule: str) -> bool | None:
+    """Tell whether a label is finished by LABEL_FINISHED; None: only its shipment tells. Pure."""
+    if rule.startswith("metadata:"):
+        return bool(metadata.get(rule[9:], "").strip())
+    return True if rule == "always" else None
 
 
 def make_judge(
@@ -89,7 +98,7 @@ def make_judge(
             "no_order_id": rule == "shipment" and not _is_number(order_id),
             "not_of_this_drill": only_orders is not None and order_id not in only_orders,
             "too_young": is_young,
-            "incomplete": rule.startswith("metadata:") and not metadata.get(rule[9:], "").strip(),
+            "incomplete": is_finished(metadata, rule) is False,
         }
         exclude = next((reason for reason, applies in checks.items() if applies), "")
         facts = {"order_id": order_id, "age_source": str(age.source)}
@@ -113,28 +122,41 @@ def make_judge(
     return judge
 
 
-def explain_nothing(excluded: Mapping[str, int], settings: Settings) -> str:
-    """Say which setting keeps every label from moving; empty when it is not one setting. Pure.
+def explain_left(
+    excluded: Mapping[str, int],
+    sample: Mapping[str, Sequence[str]],
+    settings: Settings,
+    *,
+    is_all: bool,
+) -> str:
+    """Say why what waits will stay, and which setting decides it; empty when nothing stays. Pure.
 
     Parameters
     ----------
-    excluded : how many objects were left out, by reason
+    excluded, sample : how many objects were left out, and some keys, by reason
+    is_all : whether nothing moves; else only what is no label by its name is told, since it
+        counts for the alert too
     """
-    reasons = {reason: count for reason, count in excluded.items() if count}
-    if len(reasons) > 1:
-        reasons.pop("no_match", None)  # other files may lie there
-    if len(reasons) != 1:
-        return ""
-    ((reason, count),) = reasons.items()
-    sentences = {
-        "incomplete": f"{count} labels are not finished by LABEL_FINISHED={settings.label_finished}"
-        ": look at the carrier, or set LABEL_FINISHED to what tells a finished label here.",
-        "no_order_id": f"the order of {count} labels cannot be told by "
-        f"ORDER_ID_FROM={settings.order_id_from}: look at one, and set ORDER_ID_FROM.",
-        "no_match": f"none of {count} objects under {settings.pending_prefix} matches "
-        f"RELEASE_MATCH={settings.release_match}: look at one, and set RELEASE_MATCH.",
+    prefix, keys = settings.pending_prefix, ", ".join(sample.get("no_match", ())[:3])
+    ways = {
+        "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}: look at the "
+        "carrier, or set LABEL_FINISHED to what tells a finished label here",
+        "no_order_id": f"their order cannot be told by ORDER_ID_FROM={settings.order_id_from}: "
+        "look at one, and set ORDER_ID_FROM",
+        "no_match": f"no name that RELEASE_MATCH={settings.release_match} takes ({keys}). They "
+        f"hold the alert: set RELEASE_MATCH, plan with --match, or take them out of {prefix}",
+        "too_young": "they wait for less long than --older-than says",
+        "not_of_this_drill": "they are of other orders than only_orders says",
+        "unreadable": "they cannot be read: which rights has the key (MINIO_CHANGE_USER)?",
+        "in_doubt": "an unfinished or unsettled release touched them: way_on says how to go on",
+        "destination_taken": "other content lies where they would go: look at both",
     }
-    return sentences.get(reason, "")
+    told = {r: n for r, n in excluded.items() if n and r not in NOT_WAITING}
+    return "; ".join(
+        f"{count} stay: {ways.get(reason, reason)}"
+        for reason, count in sorted(told.items())
+        if is_all or reason == "no_match"
+    )
 
 
 def read_shipment_evidence(client: FulfillmentClient, order_id: str) -> str:

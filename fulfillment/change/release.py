@@ -24,8 +24,8 @@ from runbook_lib.errors import SafetyError, StoreNotReadyError, UsageError
 from runbook_lib.model import Json
 from runbook_lib.record.incident import write_json
 
-from ..analysis.labels import explain_nothing, make_judge, read_shipment_evidence
-from .worker_hold import make_hold
+from ..analysis.labels import NOT_WAITING, explain_left, make_judge, read_shipment_evidence
+from .worker_hold import describe_hold, make_hold
 from .write_watch import watch_writes
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 _AGE_KEY = "pending-since"
 _LIFETIME_S = 900.0
 _EVIDENCE = 200
-_NOT_REAL = ("synthetic", "gone", "no_match", "left_for_later")
 _STILL = "the approval is also your word that no consumer takes from the destination meanwhile"
 _FINE = ("in_place", "gone_after_landed")
 _WORDS = {"move": "release", "undo": "undo", "settle": "settle"}
@@ -58,7 +57,7 @@ class Release:
     def waits_in_vain(self) -> bool:
         """Whether real objects wait and none of them may be released."""
         left = self.move.header.excluded.items()
-        return not self.move.rows and any(n for reason, n in left if reason not in _NOT_REAL)
+        return not self.move.rows and any(n for reason, n in left if reason not in NOT_WAITING)
 
 
 def _to_plan(
@@ -68,7 +67,7 @@ def _to_plan(
 
     Parameters
     ----------
-    note : why nothing of what waits may move, and which setting decides it
+    note : why what waits may not move, and which setting decides it
     """
     head = move.header
     is_release = head.action == "move"
@@ -179,7 +178,7 @@ def make_release_plan(
                 "to": to,
                 "step": "6.1",
                 "made_by": inv.operator,
-                "others": f"{reason}; {hold.words}",
+                "others": f"{reason}; {describe_hold(hold)}",
                 "made_at": now,
                 "expires_at": now + timedelta(seconds=_LIFETIME_S),
                 "timing": _read_timing(settings),
@@ -193,7 +192,8 @@ def make_release_plan(
         )
     except LimitError as error:
         raise LimitError(f"{error}. {_split_lines(limit)}") from error
-    note = "" if plan.rows else explain_nothing(plan.header.excluded, settings)
+    head = plan.header
+    note = explain_left(head.excluded, head.excluded_sample, settings, is_all=not plan.rows)
     return _to_plan(plan, note=note, observed=tuple(observed))
 
 

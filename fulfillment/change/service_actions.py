@@ -1,4 +1,4 @@
-"""Change services, not objects: restart, start, unpause, re-trigger, resume, refresh."""
+"""Change services, not objects: restart, start, stop, unpause, re-trigger, resume, refresh."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _ServiceAction:
 
 
 def _read_service(clients: Clients, name: str) -> State:
-    states = {state.name: state for state in clients.services.list_services()}
+    states = {state.name: state for state in clients.find_switch(name).list_services()}
     if name not in states:
         raise NotFoundError(
             f"there is no service {name!r}; there are {', '.join(states)}", system="services"
@@ -98,7 +98,8 @@ def _miss_running(_: Mapping[str, Json], now: Mapping[str, Json]) -> str:
 
 
 def _miss_restart(before: Mapping[str, Json], now: Mapping[str, Json]) -> str:
-    same = (before["pid"], before["since"]) == (now["pid"], now["since"])
+    told = ("pid", "since")  # neither, where commands stop and start it
+    same = any(before[n] for n in told) and all(before[n] == now[n] for n in told)
     return _miss_running(before, now) or ("it is still the same process" if same else "")
 
 
@@ -126,18 +127,27 @@ def _is_older(now: Mapping[str, Json], before: Mapping[str, Json]) -> bool:
 _ACTIONS: Mapping[str, _ServiceAction] = {
     "restart": _ServiceAction(
         read_state=_read_service,
-        apply=lambda clients, name: clients.services.restart(name),
+        apply=lambda clients, name: clients.find_switch(name).restart(name),
         find_missing=_miss_restart,
         check="{target} runs as a new process",
         way_back="there is none: a restart cannot be taken back",
     ),
     "start": _ServiceAction(
         read_state=_read_service,
-        apply=lambda clients, name: clients.services.start(name),
+        apply=lambda clients, name: clients.find_switch(name).start(name),
         find_missing=_miss_running,
         is_done=lambda state: bool(state["running"]),
         check="{target} runs",
         way_back="stop {target}",
+        reversible=True,
+    ),
+    "stop": _ServiceAction(
+        read_state=_read_service,
+        apply=lambda clients, name: clients.find_switch(name).stop(name),
+        find_missing=lambda _, now: f"it still runs: {now['state']}" if now["running"] else "",
+        is_done=lambda state: not state["running"],
+        check="{target} does not run",
+        way_back="start {target}",
         reversible=True,
     ),
     "unpause": _ServiceAction(
@@ -196,7 +206,7 @@ def plan_service(
 
     Parameters
     ----------
-    action : ``restart start unpause retrigger resume refresh``, or ``none``: an empty plan
+    action : ``restart start stop unpause retrigger resume refresh``, or ``none``: an empty plan
     target : name of the service, of the DAG or of the ticket
     reason : why, in words
     comes_back : whether another plan brings the target back first: its state is read then

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,12 +17,15 @@ from runbook_lib.errors import (
 )
 
 from ..clients import Clients
+from ..clients.prometheus import PrometheusClient
 from ..settings import Settings
 
 _APART_S = 0.2
 _TRIES = 150  # 30 s
-# Of supervisor and of compose. EXITED is none of them: supervisor starts it again at once.
-_STOPPED = frozenset({"STOPPED", "FATAL", "exited", "dead", "created"})
+_QUIET_S = 60.0
+_TWICE = "a pass of it between our look and our copy can ship a label twice"
+# Of supervisor, of compose and of commands. EXITED is none: supervisor starts it again at once.
+_STOPPED = frozenset({"STOPPED", "FATAL", "exited", "dead", "created", "stopped"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +120,7 @@ class WorkerHold:
 class NoHold:
     """Holds nobody, and says so: its words stand in the approved plan."""
 
-    words: str = (
-        "nobody holds the worker: a pass of it between our look and our copy can ship a label twice"
-    )
+    words: str
 
     def is_paused(self) -> bool:
         """Return True: there is nothing of ours to pause, nor to resume."""
@@ -134,17 +136,69 @@ class NoHold:
         """Do nothing."""
 
 
+@dataclass(slots=True)
+class MetricHold(NoHold):
+    """Holds nobody, but asks Prometheus how long the worker has moved nothing.
+
+    Attributes
+    ----------
+    query : PromQL of the last move's Unix time, in seconds
+    """
+
+    prometheus: PrometheusClient
+    query: str
+
+    def is_paused(self) -> bool:
+        """Return True; ``MoversError`` when it moved just now, or nobody knows."""
+        self.check()
+        return True
+
+    def check(self) -> None:
+        """Raise ``MoversError`` unless the last move is long ago, by Prometheus's own clock."""
+        name = "WORKER_LAST_MOVE_QUERY"
+        try:
+            found = self.prometheus.query(f"time() - (\n{self.query}\n)")
+        except ClientError as error:
+            raise MoversError(f"whether the worker moves is not known ({error})") from error
+        ages = [series.samples[-1].value for series in found if series.samples]
+        if not ages or not all(map(math.isfinite, ages)):
+            raise MoversError(f"whether the worker moves is not known: {name} has no value")
+        if (age_s := min(ages)) < _QUIET_S:
+            raise MoversError(
+                f"the worker moved {age_s:.0f} s ago, as {name} says, and a metric cannot stop it: "
+                f"stop it, and wait until that is {_QUIET_S:.0f} s ago"
+            )
+
+
+def describe_hold(hold: Hold) -> str:
+    """Say how the worker is held, and whether it stands still now. Only reads."""
+    if type(hold) is NoHold:
+        return hold.words
+    try:
+        now = "it stands still now" if hold.is_paused() else "it works now"
+    except MoversError as error:
+        now = f"as it is now, `apply` will be refused: {error}"
+    return f"{hold.words}; {now}"
+
+
 def make_hold(settings: Settings, clients: Clients, *, sleep: Callable[[float], None]) -> Hold:
     """Return what keeps the worker still, by ``WORKER_CONTROL``; asks nothing yet.
 
     Raises
     ------
     SettingsError
-        When there is no such way yet, or ``RUNBOOK_SERVICES`` does not fit it.
+        When ``RUNBOOK_SERVICES`` does not fit it.
     """
     kind, service = settings.worker_control, settings.worker_service
     if kind == "none":
-        return NoHold()
+        return NoHold(f"nobody holds the worker: {_TWICE}")
+    if kind == "metric":
+        words = (
+            f"nobody holds the worker: Prometheus is asked before each batch whether its last move "
+            f"is {_QUIET_S:.0f} s ago. It cannot know of one since its last scrape, nor of a pass "
+            f"that begins meanwhile: {_TWICE}"
+        )
+        return MetricHold(words, clients.prometheus, settings.worker_last_move_query)
     if kind == "api":
         worker = clients.fulfillment
         address = f"{worker.url}/fulfillment/worker"
@@ -156,17 +210,14 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Callable[[float], 
             way_back=f"Resume it: POST {address}/resume",
             sleep=sleep,
         )
-    if kind != "supervisor":
-        raise SettingsError(
-            f"WORKER_CONTROL={kind} comes with a later release; there are api, supervisor and none"
-        )
-    if settings.runbook_services != "supervisor":
-        raise SettingsError("WORKER_CONTROL=supervisor needs RUNBOOK_SERVICES=supervisor")
+    if kind not in ("command", settings.runbook_services):
+        raise SettingsError(f"WORKER_CONTROL={kind} needs RUNBOOK_SERVICES={kind}")
+    by = "WORKER_STOP_CMD" if kind == "command" else kind
     return WorkerHold(
-        f"{service} is stopped by supervisor, and looked at before each batch",
+        f"{service} is stopped by {by}, and looked at before each batch",
         read=lambda: _read_service(clients, service),
-        do_pause=lambda: clients.services.stop(service),
-        do_resume=lambda: clients.services.start(service),
+        do_pause=lambda: clients.find_switch(service).stop(service),
+        do_resume=lambda: clients.find_switch(service).start(service),
         way_back=f"Start {service}.",
         sleep=sleep,
     )
@@ -191,9 +242,9 @@ def _read_worker(clients: Clients, service: str) -> _Stillness:
 
 def _read_service(clients: Clients, name: str) -> _Stillness:
     try:
-        found = next((s for s in clients.services.list_services() if s.name == name), None)
+        services = clients.find_switch(name).list_services()
     except ClientError as error:
         raise MoversError(f"whether {name} runs is not known ({error})") from error
-    if found is None:
+    if (found := next((s for s in services if s.name == name), None)) is None:
         raise MoversError(f"{name} is not among the services. Is WORKER_SERVICE right?")
     return _Stillness(paused=found.state in _STOPPED, back=found.running)

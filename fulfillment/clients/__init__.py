@@ -15,7 +15,8 @@ from .object_store import ObjectStore, connect_bucket
 from .pipeline import PipelineClient
 from .probe import ProbeClient
 from .prometheus import PrometheusClient
-from .services import ServicesClient, connect_services
+from .services import ServicesClient, ServiceSwitch, connect_services
+from .services_command import CommandServices
 from .support import SupportClient
 
 
@@ -64,3 +65,10 @@ class Clients:
     def services(self) -> ServicesClient:
         """Status, logs, restart, stop, start: compose or supervisor."""
         return connect_services(self._settings)
+
+    def find_switch(self, service: str) -> ServiceSwitch:
+        """Return what stops and starts a service: of the worker its commands, if there are such."""
+        settings = self._settings
+        if settings.worker_control == "command" and service == settings.worker_service:
+            return CommandServices(settings)
+        return self.services

@@ -58,8 +58,8 @@ class LogLine:
     text: str
 
 
-class ServicesClient(Protocol):
-    """Status, logs, restart, stop, start and settings of services.
+class ServiceSwitch(Protocol):
+    """Status, restart, stop and start of services.
 
     Every method raises a ``ClientError`` when the back end cannot be asked, and
     ``NotFoundError`` for a name that is not a service.
@@ -67,11 +67,6 @@ class ServicesClient(Protocol):
 
     def list_services(self) -> list[ServiceState]:
         """Return every service, by name."""
-
-    def read_logs(
-        self, name: str, *, since: datetime, max_bytes: int = 4_000_000, max_lines: int = 20_000
-    ) -> list[LogLine]:
-        """Return a service's last lines since a time, oldest first, at most so many."""
 
     def restart(self, name: str) -> None:
         """Restart a service. There is no way back; needs a post-check."""
@@ -81,6 +76,15 @@ class ServicesClient(Protocol):
 
     def start(self, name: str) -> None:
         """Start a service; undone by ``stop``."""
+
+
+class ServicesClient(ServiceSwitch, Protocol):
+    """A switch that also gives logs and settings."""
+
+    def read_logs(
+        self, name: str, *, since: datetime, max_bytes: int = 4_000_000, max_lines: int = 20_000
+    ) -> list[LogLine]:
+        """Return a service's last lines since a time, oldest first, at most so many."""
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
         """Return the settings a service runs with; a secret is one of three words.

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from runbook_lib.errors import BadAnswerError, ClientTimeoutError, ConnectionRefusedClientError
+from runbook_lib.errors import BadAnswerError
 from runbook_lib.fields import parse_when
 from runbook_lib.model import Json, format_time
-from runbook_lib.redact import Redactor
 
 from ..settings import Settings
+from .programs import run_program
 from .services import LogLine, ServiceState, hide_secrets, select_lines, unknown_service
 
-_READ_TIMEOUT_S = 20.0  # the command line alone needs seconds on a busy machine
-_CHANGE_TIMEOUT_S = 120.0
+_ADVICE = "Set COMPOSE_CMD, or RUNBOOK_SERVICES=supervisor for the local environment."
 _bad = partial(BadAnswerError, system="services")
 
 
@@ -58,15 +56,15 @@ class ComposeServices:
 
     def restart(self, name: str) -> None:
         """Restart a service."""
-        self._run("restart", self._checked(name), timeout_s=_CHANGE_TIMEOUT_S)
+        self._run("restart", self._checked(name), is_change=True)
 
     def stop(self, name: str) -> None:
         """Stop a service."""
-        self._run("stop", self._checked(name), timeout_s=_CHANGE_TIMEOUT_S)
+        self._run("stop", self._checked(name), is_change=True)
 
     def start(self, name: str) -> None:
         """Start a service that was made before."""
-        self._run("start", self._checked(name), timeout_s=_CHANGE_TIMEOUT_S)
+        self._run("start", self._checked(name), is_change=True)
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
         """Return the environment that compose gives the service."""
@@ -93,34 +91,16 @@ class ComposeServices:
         if not ids:
             return []
         words = ["docker", "inspect", "--format", "{{json .State}}", *ids]
-        states = _read_json_lines(self._execute(words, _READ_TIMEOUT_S))
+        states = _read_json_lines(self._execute(words))
         if len(states) != len(ids):
             raise _bad("a container went away while it was looked at; ask again")
         return states
 
-    def _run(self, *words: str, timeout_s: float | None = None) -> str:
-        return self._execute([*self._command, *words], timeout_s or _READ_TIMEOUT_S)
+    def _run(self, *words: str, is_change: bool = False) -> str:
+        return self._execute([*self._command, *words], is_change=is_change)
 
-    def _execute(self, words: list[str], timeout_s: float) -> str:
-        shown = " ".join(words[:8])
-        try:
-            done = subprocess.run(
-                words, capture_output=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ClientTimeoutError(
-                f"`{shown}` did not end within {timeout_s:g} s", system="services"
-            ) from error
-        except OSError as error:
-            raise ConnectionRefusedClientError(
-                f"`{words[0]}` cannot be run ({error.strerror}). Set COMPOSE_CMD, or "
-                "RUNBOOK_SERVICES=supervisor for the local environment.",
-                system="services",
-            ) from error
-        if done.returncode:
-            said = Redactor(self._settings.secrets).text(done.stderr.decode("utf-8", "replace"))
-            raise _bad(f"`{shown}` failed ({done.returncode}): {' '.join(said.split())[-300:]}")
-        return done.stdout.decode("utf-8", "replace")
+    def _execute(self, words: list[str], *, is_change: bool = False) -> str:
+        return run_program(words, self._settings, is_change=is_change, advice=_ADVICE)
 
 
 def _read_json_lines(output: str) -> list[dict[str, Json]]:

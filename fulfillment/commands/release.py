@@ -213,7 +213,7 @@ def _fetch(settings: Settings, plan_id: str) -> Path | None:
 
 def _must_move(plan: Plan) -> Plan:
     if plan.kind is not MOVE:
-        raise SafetyError(f"nothing was planned: {plan.summary['reason']}")
+        raise SafetyError(str(plan.summary["reason"]))
     return plan
 
 

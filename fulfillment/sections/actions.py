@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from objectmove.errors import StoreError
+from objectmove.errors import RefusedError, StoreError
 from runbook_lib.approvals import Plan, load_plan
-from runbook_lib.errors import ClientError, UsageError
+from runbook_lib.errors import ClientError, SafetyError, UsageError
 from runbook_lib.model import ActionPhase, format_time
 from runbook_lib.section import ActionStep, split_list
 
@@ -45,13 +45,14 @@ def _plan_release(inv: Investigation) -> Plan:
     if strategy == "none":
         return plan_nothing(inv, step="6.1", target=prefix, reason=reason)
     if strategy == "retrigger":
-        target = inv.settings.worker_service
-        retrigger = partial(plan_service, inv, step="6.1", action="retrigger", target=target)
-        return retrigger(reason=reason, comes_back=comes_back)
+        target, what = inv.settings.worker_service, "a re-trigger (way=release moves by hand)"
+        again = partial(plan_service, inv, step="6.1", action="retrigger", target=target)
+        plan = partial(again, reason=reason, comes_back=comes_back)
+        return _plan_or_say(inv, plan, step="6.1", target=target, what=what)
     release = partial(
         make_release_plan,
         inv,
-        reason=_describe_others(inv, reason),
+        reason=reason,
         prefix=prefix,
         to=p.to or inv.settings.ready_prefix,
         match=p.match,
@@ -59,8 +60,6 @@ def _plan_release(inv: Investigation) -> Plan:
         first=p.limit or None,
         only_orders=_get_orders(inv),
     )
-    if p.way != "auto":
-        return release()
     return _plan_or_say(inv, release, step="6.1", target=prefix, what="a release")
 
 
@@ -70,15 +69,6 @@ def _get_orders(inv: Investigation) -> frozenset[str] | None:
     if inv.incident.facts.get("drill_id"):
         return list_own_orders(inv) & named if named else list_own_orders(inv)
     return named or None
-
-
-def _describe_others(inv: Investigation, reason: str) -> str:
-    try:
-        worker = inv.clients.fulfillment.read_worker()
-    except ClientError as error:
-        return f"{reason}; the worker does not answer ({error})"
-    state = "paused" if worker.paused else ("moving now" if worker.moving else "not moving now")
-    return f"{reason}; the worker is {state}"
 
 
 def _plan_about(
@@ -113,7 +103,7 @@ def _plan_repair(inv: Investigation) -> Plan:
     settings = inv.settings
     if p.service_action != "auto":
         default = settings.pipeline_dag_id if p.service_action == "unpause" else ""
-        return plan_service(
+        return _plan_service_or_say(
             inv,
             step="6.2",
             action=p.service_action,
@@ -147,19 +137,18 @@ def _find_refresh(inv: Investigation, ticket: str) -> datetime | None:
 
 
 def _plan_clean_up(inv: Investigation) -> Plan:
-    return _plan_or_say(
-        inv, lambda: plan_revert(inv, "6.3"), step="6.3", target="synthetic objects"
-    )
+    plan = partial(plan_revert, inv, "6.3")
+    return _plan_or_say(inv, plan, step="6.3", target="synthetic objects", what="a clean-up")
 
 
 def _plan_or_say(
-    inv: Investigation, plan: Callable[[], Plan], *, step: str, target: str, what: str = ""
+    inv: Investigation, plan: Callable[[], Plan], *, step: str, target: str, what: str
 ) -> Plan:
-    """Plan; where the world cannot be read, plan nothing and say so: the rest is planned still."""
+    """Plan; where the world refuses, plan nothing and say why: the rest is planned still."""
     try:
         return plan()
-    except (StoreError, ClientError) as error:
-        reason = f"{what} cannot be planned: {error}".strip()
+    except (StoreError, ClientError, SafetyError, RefusedError) as error:
+        reason = f"nothing, because {what} cannot be planned: {error}"
         return plan_nothing(inv, step=step, target=target, reason=reason)
 
 

@@ -11,7 +11,7 @@ from runbook_lib.errors import NotFoundError
 from runbook_lib.model import Json, ObjectInfo, format_time
 
 from ..analysis.artifacts import compute_age_start, is_synthetic
-from ..analysis.labels import read_order_id
+from ..analysis.labels import is_finished, read_order_id
 from ..change.synthetic import iter_with_metadata
 from ..clients.object_store import ObjectStore
 from ..investigation import Investigation
@@ -166,14 +166,13 @@ def _find_gone(store: ObjectStore, keys: Iterable[str]) -> set[str]:
 
 def _classify(info: ObjectInfo, prefix: str, now: datetime, settings: Settings) -> WaitingObject:
     metadata = info.metadata or {}
-    rule, _, name = settings.label_finished.partition(":")
     start = compute_age_start(metadata, info.last_modified, now)
     return WaitingObject(
         info=info,
         prefix=prefix,
         since=start.at,
         origin="synthetic" if is_synthetic(metadata) else "real",
-        is_complete=bool(metadata.get(name, "").strip()) if name else (rule == "always" or None),
+        is_complete=is_finished(metadata, settings.label_finished),
         has_future_since=start.ignored_reason == "in_the_future",
         order_id=read_order_id(info.key, metadata, settings.order_id_from),
     )

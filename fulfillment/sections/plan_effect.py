@@ -31,9 +31,7 @@ def read_plan_effect(inv: Investigation) -> Outcome:
     plan = _find_plan(inv)
     if plan is None or plan.kind is not MOVE or plan.is_empty:
         return ok("no release by move is planned: nothing to compare")
-    waiting = read_waiting(inv, [plan.content.move.header.source])
-    real = [(o.info.key, waiting.minutes(o)) for o in waiting.of("real")]
-    rows, words, gain = _compare(inv, real, plan)
+    rows, words, gain = _compare(inv, _list_real(inv, plan), plan)
     return ok(
         words,
         value=gain and round(gain, 1),
@@ -44,7 +42,9 @@ def read_plan_effect(inv: Investigation) -> Outcome:
 
 
 def describe_effect(inv: Investigation, plan: Plan) -> tuple[list[dict[str, Json]], str]:
-    """Say the same of a plan that was just made, from what it looked at: without a new listing.
+    """Say the same of a plan that was just made, from what it looked at.
+
+    Only what it left out by its name is listed anew: that waits, too.
 
     Returns
     -------
@@ -52,7 +52,15 @@ def describe_effect(inv: Investigation, plan: Plan) -> tuple[list[dict[str, Json
     """
     now = inv.now()
     real = [(key, max(0.0, (now - at).total_seconds() / 60)) for key, at in plan.content.observed]
+    if plan.content.move.header.excluded.get("no_match"):
+        real = attempt(lambda: _list_real(inv, plan))[0] or real
     return _compare(inv, real, plan)[:2]
+
+
+def _list_real(inv: Investigation, plan: Plan) -> list[tuple[str, float]]:
+    """List the real objects that wait where a plan takes from, and for how many minutes."""
+    waiting = read_waiting(inv, [plan.content.move.header.source])
+    return [(o.info.key, waiting.minutes(o)) for o in waiting.of("real")]
 
 
 def _compare(

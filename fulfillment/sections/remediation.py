@@ -55,8 +55,8 @@ class Parameters(ChangeParameters):
         "", description="6.1.2: what became of them: taken, or not_taken"
     )
     settle_keys: str = Field("", description="6.1.2: only these keys, comma-separated; empty: all")
-    service_action: Literal["auto", "none", "start", "restart", "resume", "unpause"] = Field(
-        "auto", description="6.2: auto takes what section 5 found"
+    service_action: Literal["auto", "none", "start", "stop", "restart", "resume", "unpause"] = (
+        Field("auto", description="6.2: auto takes what section 5 found")
     )
     service: str = Field("", description="6.2: name of the service; empty: the worker's")
     drill_id: str = Field("", description="6.3: only this drill's objects; empty: every drill's")

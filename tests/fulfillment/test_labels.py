@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from fulfillment.analysis.labels import (
-    explain_nothing,
+    explain_left,
     make_judge,
     read_order_id,
     read_shipment_evidence,
@@ -244,19 +244,34 @@ def test_what_waits_for_less_long_is_too_young() -> None:
         ({"incomplete": 7, "no_match": 2}, "metadata:x", "LABEL_FINISHED=metadata:x"),
         ({"no_order_id": 7, "too_young": 0}, "shipment", "ORDER_ID_FROM=metadata:order-id"),
         ({"no_match": 7}, "shipment", "RELEASE_MATCH=*.pdf"),
+        ({"no_match": 7, "synthetic": 3}, "shipment", "RELEASE_MATCH=*.pdf"),
+        ({"unreadable": 7, "gone": 1}, "always", "MINIO_CHANGE_USER"),
+        ({"too_young": 7}, "always", "--older-than"),
+        ({"hash_limit": 7}, "always", "hash_limit"),
     ],
 )
-def test_one_setting_that_excludes_all_is_named(
+def test_what_excludes_all_is_named_with_its_setting(
     excluded: dict[str, int], rule: str, wanted: str
 ) -> None:
-    told = explain_nothing(excluded, Settings(label_finished=rule))
+    told = explain_left(excluded, {}, Settings(label_finished=rule), is_all=True)
     assert wanted in told
     assert "7" in told
 
 
-@pytest.mark.parametrize("excluded", [{}, {"synthetic": 3}, {"incomplete": 1, "no_order_id": 1}])
-def test_what_no_single_setting_explains_is_not_explained(excluded: dict[str, int]) -> None:
-    assert explain_nothing(excluded, Settings()) == ""
+def test_other_files_that_hold_the_alert_are_named_although_labels_move() -> None:
+    excluded = {"no_match": 4, "incomplete": 2}
+    sample = {"no_match": ("pending/a.zpl", "pending/b.zpl", "pending/c.txt", "pending/d.txt")}
+    told = explain_left(excluded, sample, Settings(), is_all=False)
+    assert "4 stay" in told
+    assert "pending/a.zpl, pending/b.zpl, pending/c.txt)" in told
+    assert "hold the alert" in told
+    assert "LABEL_FINISHED" not in told
+    assert "LABEL_FINISHED" in explain_left(excluded, sample, Settings(), is_all=True)
+
+
+@pytest.mark.parametrize("excluded", [{}, {"synthetic": 3}, {"gone": 1, "incomplete": 0}])
+def test_where_nothing_stays_there_is_nothing_to_explain(excluded: dict[str, int]) -> None:
+    assert explain_left(excluded, {}, Settings(), is_all=True) == ""
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from fulfillment.clients.object_store import LiveCheck
 from fulfillment.investigation import Investigation
 from fulfillment.sections import chaos, detection, immediate, remediation, root_cause
 from fulfillment.sections.actions import put_in_order
+from fulfillment.sections.plan_effect import describe_effect
 from objectmove import session
 from objectmove.bucket import Answer, Request
 from objectmove.errors import ExpiredError
@@ -27,7 +29,6 @@ from runbook_lib.errors import (
     PlanExpiredError,
     SafetyError,
     StoppedAtPlanError,
-    StoreNotReadyError,
     UsageError,
 )
 from runbook_lib.model import ActionPhase, CauseStatus, Conclusion, Status, Verdict
@@ -252,10 +253,92 @@ def test_everything_else_is_planned_while_the_store_is_down(world: World) -> Non
     assert again.verify(again.plan("6.3")).phase is ActionPhase.VERIFIED
 
 
-def test_a_release_that_is_asked_for_is_refused_while_the_store_is_down(world: World) -> None:
-    world.store.live = LiveCheck(False, "live endpoint", "memory:0", "503")
-    with pytest.raises(StoreNotReadyError):
-        world.open(remediation, way="release").plan("6.1")
+@pytest.mark.parametrize("way", ["auto", "release", "retrigger"])
+@pytest.mark.parametrize("rule", ["shipment", "metadata:tracking-number"])
+def test_6_1_plans_nothing_and_says_why_when_a_client_fails(
+    world: World, way: str, rule: str
+) -> None:
+    world.put_label(25)
+    world.dag = replace(world.dag, is_paused=True)
+    world.settings = world.settings.model_copy(update={"label_finished": rule})
+    world.down.add("fulfillment")
+    if rule != "shipment":
+        world.store.live = LiveCheck(False, "live endpoint", "memory:0", "503")
+    plan = world.open(remediation, way=way).plan("6.1")
+    assert plan.is_empty
+    why = str(plan.summary["reason"])
+    assert why.startswith(("nothing, because", "do not release")), why
+
+
+def test_a_worker_without_an_interface_is_not_re_triggered_and_the_other_way_is_named(
+    world: World,
+) -> None:
+    world.put_label(25)
+    world.worker = None
+    plan = world.open(remediation, way="retrigger").plan("6.1")
+    assert plan.is_empty
+    assert re.search("nothing, because.*404|no such path", str(plan.summary["reason"]))
+    assert "way=release" in str(plan.summary["reason"])
+
+
+@pytest.mark.parametrize(
+    ("rule", "finished"),
+    [("metadata:tracking-number", 1), ("always", 2), ("shipment", None), ("metadata:x", 0)],
+)
+def test_what_waits_finished_is_told_by_the_setting(
+    world: World, rule: str, finished: int | None
+) -> None:
+    world.put_label(25)
+    world.put_label(25, 2, finished=False)
+    world.settings = world.settings.model_copy(update={"label_finished": rule})
+    seen = world.take(remediation, "2.3").observations
+    assert seen["waiting_finished"] == finished
+    assert seen["waiting_incomplete"] == (None if finished is None else 2 - finished)
+
+
+def test_way_none_plans_nothing(world: World) -> None:
+    world.put_label(25)
+    plan = world.open(remediation, way="none").plan("6.1")
+    assert plan.is_empty
+    assert plan.summary["reason"] == "chosen: way=none"
+
+
+def test_a_repair_that_cannot_be_planned_is_none_and_says_so(world: World) -> None:
+    world.down.add("services")
+    plan = world.open(remediation, service_action="stop").plan("6.2")
+    assert plan.is_empty
+    assert "nothing, because stop of fulfillment-service" in str(plan.summary["reason"])
+
+
+def test_the_worker_is_stopped_by_6_2(world: World) -> None:
+    assert (
+        carry_out(world.open(remediation, service_action="stop"), "6.2").phase
+        is ActionPhase.VERIFIED
+    )
+    assert world.calls == ["stop fulfillment-service"]
+
+
+def test_other_files_count_for_the_alert_and_the_plan_names_them(world: World) -> None:
+    world.put_label(25)
+    world.put("pending/2026/11/4242-0123456789ab.zpl")
+    world.put("pending/4242-0123456789ac.PDF", order_id="4242", tracking_number="T")
+    plan = world.open(remediation, way="release").plan("6.1")
+    assert [row.key for row in plan.rows] == [
+        "pending/4242-000000000001.pdf",
+        "pending/4242-0123456789ac.PDF",
+    ]
+    reason = str(plan.summary["reason"])
+    assert "1 stay: no name that RELEASE_MATCH=*.pdf takes" in reason
+    assert "pending/2026/11/4242-0123456789ab.zpl" in reason
+    _, words = describe_effect(world.open(remediation), plan)
+    assert words.startswith("3 objects wait now, 1 after it")
+
+
+def test_labels_that_wait_in_vain_by_their_name_alone_are_told(world: World) -> None:
+    world.put("pending/4242-0123456789ab.zpl")
+    plan = world.open(remediation, way="release").plan("6.1")
+    assert plan.content.waits_in_vain
+    assert "RELEASE_MATCH" in str(plan.summary["reason"])
 
 
 def test_a_ticket_that_cannot_be_read_is_no_plan_and_says_so(world: World) -> None:
@@ -342,14 +425,21 @@ def test_an_exercise_is_refused_while_a_real_backlog_waits(world: World) -> None
     assert carry_out(world.open(chaos, count=1, object_size_kb=1), "4.1").phase == "verified"
 
 
-def test_a_revert_is_refused_where_the_marker_is_gone(world: World) -> None:
-    inv = world.open(chaos, count=1, object_size_kb=1)
+def test_an_approved_clean_up_of_proven_synthetic_objects_works_in_production(world: World) -> None:
+    inv = world.open(chaos, count=2, object_size_kb=1, prefix="pending/")
     carry_out(inv, "4.1")
-    plan = inv.plan("4.2")
+    world.put("pending/9000001-0123456789ab.pdf", chaos_scenario="fulfillment-delay")  # DataFlow's
+    real = world.put_label(25)
     del world.store.objects[".runbook/environment.json"]
-    with pytest.raises(EnvironmentForbidsError, match="missing"):
-        inv.apply(plan, approve=plan.sha256)
-    assert len(keys(world, "chaos/")) == 1
+    world.settings = world.settings.model_copy(update={"runbook_environment": "production"})
+    inv = world.open(remediation)
+    plan = inv.plan("6.3")
+    with pytest.raises(StoppedAtPlanError):
+        inv.apply(plan)
+    assert len(keys(world, "pending/")) == 4
+    assert inv.apply(plan, approve=plan.sha256).result["removed"] == 3
+    assert inv.verify(plan).phase is ActionPhase.VERIFIED
+    assert keys(world, "pending/") == [real]
 
 
 def test_a_synthetic_plan_is_carried_out_once_and_in_time(world: World) -> None:

@@ -17,8 +17,8 @@ from fulfillment.clients.object_store import LiveCheck, Permissions
 from fulfillment.clients.pipeline import DagRun
 from fulfillment.clients.probe import ProbeStatus, ProbeStep
 from fulfillment.clients.prometheus import Sample
-from fulfillment.clients.services import LogLine
-from fulfillment.sections import SECTIONS
+from fulfillment.clients.services import LogLine, ServiceState
+from fulfillment.sections import SECTIONS, root_cause
 from objectmove.ledger import Record
 from runbook_lib.errors import ConnectionRefusedClientError
 from runbook_lib.model import Status
@@ -448,3 +448,20 @@ def test_what_cannot_even_be_connected_costs_its_own_part_only(
     inv.clients = cast(Clients, Unconnected(world))
     reading = inv.read_step(step)
     assert (reading.status, kept in reading.reason) == (status, True), reading.reason
+
+
+def test_a_service_without_our_interface_is_unknown_and_no_answer(world: World) -> None:
+    world.worker = None
+    seen = world.take(root_cause, "5.1")
+    assert seen.status is Status.UNKNOWN
+    assert "no API for its worker" in seen.reason
+    assert seen.observations["worker_answers"] is None
+
+
+def test_where_nobody_sees_services_the_workers_own_commands_tell(world: World) -> None:
+    world.worker = None
+    world.switch = [ServiceState("fulfillment-service", False, "stopped", None, None, None)]
+    world.down.add("services")
+    seen = world.take(root_cause, "5.1")
+    assert seen.observations["worker_running"] is False
+    assert "fulfillment-service does not run" in seen.reason

@@ -52,6 +52,7 @@ class World:
         self.runs, self.error = 3, ""
         self.refreshes, self.failures = 0, 0.0
         self.away = 0
+        self.is_bare = False
         self.broken: Callable[[], None] = lambda: None
         self.works = True
         self.services = self.pipeline = self.fulfillment = self.support = self
@@ -61,13 +62,17 @@ class World:
         self.broken()
         return self.works
 
+    def find_switch(self, _service: str) -> World:
+        return self
+
     def list_services(self) -> list[ServiceState]:
         if self.away:
             self.away -= 1
             raise ClientTimeoutError("restarting", system="services")
         state = "RUNNING" if self.running else "FATAL"
-        pid = self.pid if self.running else None
-        return [ServiceState("worker", self.running, state, NOW, None, pid, self.health)]
+        pid = self.pid if self.running and not self.is_bare else None
+        since = None if self.is_bare else NOW
+        return [ServiceState("worker", self.running, state, since, None, pid, self.health)]
 
     def restart(self, name: str) -> None:
         if self._do(f"restart {name}"):
@@ -77,6 +82,10 @@ class World:
     def start(self, name: str) -> None:
         if self._do(f"start {name}"):
             self.running = True
+
+    def stop(self, name: str) -> None:
+        if self._do(f"stop {name}"):
+            self.running = False
 
     def read_dag(self) -> Dag:
         return Dag("release", self.paused_dag, False, None)
@@ -200,6 +209,31 @@ def test_starting_a_service_that_is_down(inv: Investigation, world: Any) -> None
     world.running = False
     plan = make(inv, "start")
     assert plan.content["state"]["state"] == "FATAL"
+    apply(inv, plan)
+    assert verify(inv, plan, 5).is_ok
+
+
+def test_stopping_a_service_and_the_way_back(inv: Investigation, world: Any) -> None:
+    plan = make(inv, "stop")
+    assert (plan.way_back, plan.content["reversible"]) == ("start worker", True)
+    apply(inv, plan)
+    assert verify(inv, plan, 5).is_ok
+    assert world.done == ["stop worker"]
+    assert make(inv, "stop").is_empty
+
+
+def test_a_service_that_does_not_stop_is_not_verified(inv: Investigation, world: Any) -> None:
+    world.works = False
+    plan = make(inv, "stop")
+    apply(inv, plan)
+    assert "still runs" in verify(inv, plan, 40).reason
+
+
+def test_a_restart_by_commands_that_tell_no_process_is_verified(
+    inv: Investigation, world: Any
+) -> None:
+    world.is_bare = True
+    plan = make(inv, "restart")
     apply(inv, plan)
     assert verify(inv, plan, 5).is_ok
 
@@ -388,7 +422,7 @@ def test_the_fake_clients_have_what_real_clients_have() -> None:
         support=SupportClient,
     )  # fmt: skip
     used = {
-        "services": ("list_services", "restart", "start"),
+        "services": ("list_services", "restart", "start", "stop"),
         "pipeline": ("read_dag", "set_paused"),
         "fulfillment": ("read_worker", "trigger_worker", "resume_worker"),
         "support": ("read_case", "read_collection_failures", "refresh_timeline"),

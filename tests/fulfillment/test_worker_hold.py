@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,8 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from fulfillment.change.worker_hold import make_hold
+from fulfillment.change.worker_hold import describe_hold, make_hold
 from fulfillment.clients import Clients
+from fulfillment.clients.prometheus import Sample, Series
 from fulfillment.clients.services import ServiceState
 from fulfillment.settings import Settings
 from objectmove.errors import MoveError, MoversError
@@ -56,7 +58,18 @@ class World:
     def fulfillment(self) -> Any:
         return self
 
-    services = fulfillment
+    services = prometheus = fulfillment
+    ages: list[float] | ClientError = field(default_factory=list)
+
+    def find_switch(self, name: str) -> Any:
+        assert name == "fulfillment-service"
+        return self
+
+    def query(self, promql: str) -> list[Series]:
+        self.calls.append(promql)
+        if isinstance(self.ages, ClientError):
+            raise self.ages
+        return [Series({}, (Sample(MOVED, age),)) for age in self.ages]
 
     def read_worker(self) -> Look:
         if self.error is not None:
@@ -99,11 +112,18 @@ class World:
             raise self.resume_error
 
     def hold(self, kind: str = "api", sleep: Callable[[float], None] | None = None) -> Any:
-        settings = Settings(worker_control=kind, runbook_services="supervisor")
+        settings = Settings(
+            runbook_services="compose" if kind == "compose" else "supervisor",
+            worker_status_cmd="is-it-running",
+            worker_stop_cmd="stop-it",
+            worker_start_cmd="start-it",
+            worker_last_move_query="max(moved_at) # of the worker",
+            worker_control=kind,
+        )
         return make_hold(settings, cast("Clients", self), sleep=sleep or self.slept.append)
 
 
-KINDS = pytest.mark.parametrize("kind", ["api", "supervisor"])
+KINDS = pytest.mark.parametrize("kind", ["api", "supervisor", "compose", "command"])
 
 
 @KINDS
@@ -273,16 +293,63 @@ def test_none_says_that_nobody_is_held() -> None:
     assert world.calls == []
 
 
-@pytest.mark.parametrize("kind", ["compose", "command", "metric"])
-def test_the_other_kinds_are_settings_that_come_later(kind: str) -> None:
-    with pytest.raises(SettingsError, match=f"WORKER_CONTROL={kind} comes with a later release"):
-        World().hold(kind)
-
-
-def test_supervisor_needs_the_supervisor() -> None:
-    settings = Settings(worker_control="supervisor", runbook_services="compose")
-    with pytest.raises(SettingsError, match="RUNBOOK_SERVICES=supervisor"):
+@pytest.mark.parametrize(
+    ("kind", "services"),
+    [("supervisor", "compose"), ("compose", "supervisor"), ("compose", "none")],
+)
+def test_who_stops_the_worker_is_who_sees_services(kind: str, services: str) -> None:
+    settings = Settings(worker_control=kind, runbook_services=services)
+    with pytest.raises(SettingsError, match=f"RUNBOOK_SERVICES={kind}"):
         make_hold(settings, cast("Clients", World()), sleep=lambda _: None)
+
+
+def test_a_metric_holds_nobody_and_says_what_it_cannot_know() -> None:
+    world = World(ages=[61.0, 3600.0])
+    hold = world.hold("metric")
+    assert world.calls == []
+    for words in ("last scrape", "begins meanwhile", "can ship a label twice", "60 s ago"):
+        assert words in hold.words
+    assert hold.is_paused()
+    hold.pause()
+    hold.check()
+    hold.resume()
+    # The comment at its end must not swallow the rest.
+    assert world.calls == ["time() - (\nmax(moved_at) # of the worker\n)"] * 2
+
+
+@pytest.mark.parametrize(
+    ("ages", "wanted"),
+    [
+        ([59.0, 3600.0], "moved 59 s ago"),
+        ([-5.0], "moved -5 s ago"),
+        ([], "WORKER_LAST_MOVE_QUERY has no value"),
+        ([float("nan")], "has no value"),
+        (ClientTimeoutError("slow"), "not known .*slow"),
+    ],
+)
+def test_a_metric_that_does_not_say_that_it_stands_still_refuses(ages: Any, wanted: str) -> None:
+    hold = World(ages=ages).hold("metric")
+    for ask in (hold.is_paused, hold.check):
+        with pytest.raises(MoversError, match=wanted):
+            ask()
+    assert "`apply` will be refused" in describe_hold(hold)
+
+
+@pytest.mark.parametrize(
+    ("world", "kind", "wanted"),
+    [
+        (World(), "api", "it works now"),
+        (World(paused=True), "api", "it stands still now"),
+        (World(state="STOPPED"), "command", "it stands still now"),
+        (World(error=NotFoundError("404")), "api", "`apply` will be refused: .*WORKER_CONTROL"),
+        (World(services_error=BadAnswerError("?")), "command", "will be refused: .*not known"),
+        (World(), "none", "nobody holds the worker"),
+    ],
+)
+def test_a_plan_says_how_it_is_held_and_how_it_stands(world: World, kind: str, wanted: str) -> None:
+    told = describe_hold(world.hold(kind))
+    assert re.search(wanted, told)
+    assert not re.search("stop|start|pause$", " ".join(world.calls))
 
 
 def test_where_nobody_sees_services_a_refusal_proves_nothing() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from pydantic import SecretStr
@@ -104,6 +105,7 @@ class World:
     dag: Dag = field(default=Dag("fulfillment_release", False, False, None))
     runs: list[DagRun] = field(default_factory=list)
     services: dict[str, ServiceState] = field(default_factory=dict)
+    switch: list[ServiceState] | None = None
     logs: list[LogLine] = field(default_factory=list)
     logs_of: dict[str, list[LogLine]] = field(default_factory=dict)
     effective: dict[str, str] = field(default_factory=dict)
@@ -438,6 +440,10 @@ class FakeServices(_Fake):
     def read_effective_settings(self, name: str) -> dict[str, str]:
         return self.w.effective
 
+    def stop(self, name: str) -> None:
+        self.w.calls.append(f"stop {name}")
+        self.w.services[name] = replace(self.w.services[name], running=False, state="STOPPED")
+
     def start(self, name: str) -> None:
         self.w.calls.append(f"start {name}")
         self.w.services[name] = replace(self.w.services[name], running=True, state="RUNNING")
@@ -458,3 +464,11 @@ class FakeClients:
         self.services = FakeServices(world)
         self.store = world.store
         self.bucket = self.change_bucket = MemoryBucket(world.store)
+
+        self._world = world
+
+    def find_switch(self, service: str) -> Any:
+        """Return what stops and starts a service: its own commands, if the test has some."""
+        if self._world.switch is not None:
+            return SimpleNamespace(list_services=lambda: self._world.switch)
+        return self.services

@@ -51,7 +51,9 @@ _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
 def read_worker(inv: Investigation) -> Outcome:
     """Read services, worker and carrier as far as each can be read; unknown when none can."""
     service = inv.settings.worker_service
-    states = attempt(lambda: inv.clients.services.list_services())[0] or []
+    clients = inv.clients
+    states = attempt(lambda: clients.services.list_services())[0]
+    states = states or attempt(lambda: clients.find_switch(service).list_services())[0] or []
     worker, answers, worker_error = _read_state(inv)
     counted, count_error = attempt(lambda: read_worker_metrics(inv))
     metrics = counted or WorkerMetrics("no counters")
