@@ -8,7 +8,7 @@ ARGS ?=
 INCIDENT ?=
 
 .PHONY: help setup setup-test demo up down status lab investigate drill chaos-fulfillment-delay \
-	report samples test lint test-faults test-model test-airflow diagnose-matrix bench clean
+	report samples test lint test-faults test-foreign test-model test-airflow diagnose-matrix bench clean
 
 help: ## List every target
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-26s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,7 @@ test: setup-test lint ## Everything that CI checks
 		tests/dataflow_stack tests/project tests/contract
 	@pytest tests/notebooks tests/stack
 	@pytest tests/faults
+	@pytest tests/foreign
 	@pytest tests/browser
 
 bench: setup ## Plan, apply and verify 5,000 labels beside s5cmd, mc and rclone
@@ -70,6 +71,9 @@ bench: setup ## Plan, apply and verify 5,000 labels beside s5cmd, mc and rclone
 
 test-faults: setup-test ## All fault tests: at least 200 kills on two stores
 	@RUNBOOK_FAULT_RUNS=100 pytest tests/faults $(ARGS)
+
+test-foreign: setup-test ## A DataFlow that is not ours, on two stores, with TLS, tokens and other people
+	@pytest tests/foreign $(ARGS)
 
 test-model: setup-test ## The move against every interleaving up to the bound: about 40 minutes
 	@python -m tests.objectmove.explore --full $(ARGS)

@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -198,8 +198,13 @@ def run_juicefs(folder: Path, *, inodes: int = 0) -> Iterator[StoreServer]:
 
 
 @contextmanager
-def run_seaweedfs(folder: Path) -> Iterator[StoreServer]:
-    """Run SeaweedFS (master, volume, filer, S3 in one process) with its data under ``folder``."""
+def run_seaweedfs(folder: Path, *, identities: Sequence[object] = ()) -> Iterator[StoreServer]:
+    """Run SeaweedFS (master, volume, filer, S3 in one process) with its data under ``folder``.
+
+    Parameters
+    ----------
+    identities : with fewer rights, beside the one that may do all
+    """
     weed = _find_program("weed")
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
@@ -208,7 +213,7 @@ def run_seaweedfs(folder: Path) -> Iterator[StoreServer]:
     credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     identity = {"name": "tests", "credentials": credentials, "actions": actions}
-    config.write_text(json.dumps({"identities": [identity]}), "utf-8")
+    config.write_text(json.dumps({"identities": [identity, *identities]}), "utf-8")
     grpc = {name: port + 10000 for name, port in (("m", master), ("v", volume), ("f", filer))}
     command = [weed, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     command += ["-volume.max=200", "-master.volumeSizeLimitMB=64", f"-master.port={master}"]

@@ -148,6 +148,7 @@ def make_certificates(folder: Path) -> tuple[Path, ssl.SSLContext]:
     """
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
     ca = [*key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=tests"]
+    ca += ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]  # else strict clients refuse it
     leaf = [*key, "-keyout", "leaf.key", "-out", "leaf.pem", "-subj", "/CN=127.0.0.1"]
     leaf += ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "subjectAltName=IP:127.0.0.1"]
     leaf += ["-addext", "basicConstraints=critical,CA:FALSE"]

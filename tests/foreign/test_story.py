@@ -1,0 +1,161 @@
+"""An incident on a DataFlow that is not ours: alert, investigate, plan, apply, verify, undo."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.model import parse_time
+from tests.faults.commands import Operator, Outcome
+from tests.foreign.system import Foreign, read_plan
+from tests.support.audit import Label
+from tests.support.gateway import wait_until
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
+ON_JUICEFS = pytest.mark.parametrize("foreign", ["juicefs"], indirect=True)
+STEPS = Path(__file__).parents[2] / "docs" / "connect-steps.md"
+
+
+@contextmanager
+def shop(foreign: Foreign) -> Iterator[list[Label]]:
+    """Have new labels arrive all the time: the worker moves these."""
+    end, labels = threading.Event(), list[Label]()
+
+    def sell() -> None:
+        while not end.wait(0.5):
+            labels.extend(foreign.put(1, age_s=0))
+
+    thread = threading.Thread(target=sell)
+    thread.start()
+    try:
+        yield labels
+    finally:
+        end.set()
+        thread.join()
+
+
+def put_backlog(foreign: Foreign) -> tuple[list[Label], list[Label]]:
+    """Put 200 labels that the worker never looks at; return those that match, and the others."""
+    days = ("2026/11/23/", "2026/11/24/hcm/", "2026/11/24/")
+    labels = [one for n in range(185) for one in foreign.put(1, days[n % 3])]
+    labels += foreign.put(8, "2026/11/24/", ".PDF")
+    labels += foreign.put(2, "2026/11/24/", size_bytes=11 << 20)  # in three parts
+    return labels, foreign.put(5, "2026/11/24/", ".zpl")
+
+
+def carry_out(operator: Operator, plan: Outcome) -> Outcome:
+    """Apply a plan and prove it."""
+    applied = operator.run("apply", plan.document["plan"], *plan.approval)
+    assert applied.code == 0, applied
+    verified = operator.run("verify", plan.document["plan"])
+    assert verified.code == 0, verified
+    return applied
+
+
+def read_hold(operator: Operator, plan: Outcome) -> tuple[float, float]:
+    """Return from when to when the worker was held, and something was done, by the ledger."""
+    (ledger,) = operator.home.rglob(f"ledger/{plan.document['plan']}.jsonl")
+    entries = [json.loads(line) for line in ledger.read_text("utf-8").splitlines()]
+    first, last = (n for n, entry in enumerate(entries) if entry["kind"] == "hold")
+    assert [entries[n]["data"]["taken"] for n in (first, last)] == [True, False]
+    times = [parse_time(entry["at"]).timestamp() for entry in entries[first + 1 : last]]
+    return times[0], times[-1]
+
+
+@ON_JUICEFS
+def test_what_each_step_shows_is_documented(foreign: Foreign) -> None:
+    """The table of docs/connect-steps.md, on a system with a backlog and with an alert."""
+    foreign.put(3, "2026/11/24/")
+    wait_until(lambda: "FulfillmentDelay" in foreign.list_alerts(), what="the alert")
+    ann = foreign.hire("look", **foreign.commands)
+    ticket = foreign.open_ticket()
+    outcome = ann.run("investigate", "--ticket", ticket, deadline_s=150)
+    assert outcome.code == 3, outcome
+    shown = {reading["step"]: reading for reading in outcome.document["readings"]}
+    rerun = ann.run("run", "06", "-p", "wait_s=0", deadline_s=150)
+    assert rerun.code == 5, rerun  # it stops at its plans
+    told = dict(re.findall(r"^\| (\d\.\d) \|[^|]*\| ([a-z ]+) \|", STEPS.read_text("utf-8"), re.M))
+    found = {step: shown[step]["status"].replace("_", " ") for step in shown}
+    assert told == found, "\n".join(
+        f"{step} {one['name']}: {one['status']} {one['value']}: {one['reason']}"
+        for step, one in shown.items()
+    )
+    clear(foreign)
+
+
+def test_a_backlog_is_released_beside_a_consumer_and_a_worker(foreign: Foreign) -> None:
+    labels, others = put_backlog(foreign)
+    wait_until(lambda: "FulfillmentDelay" in foreign.list_alerts(), what="the alert")
+    ann = foreign.hire("ann", **foreign.commands)
+    with foreign.consume(), shop(foreign) as sold:
+        wait_until(lambda: len(foreign.read_moves()) > 2, what="the worker's moves")
+        plan = ann.run("plan", "--prefix", "pending/2026/", "--to", "ready/2026/")
+        assert plan.code == 0, plan
+        assert plan.document["objects"] == len(labels)
+        assert plan.document["excluded"] == {"no_match": len(others)}
+        assert "5 stay: no name that RELEASE_MATCH=*.pdf takes" in plan.document["reason"]
+        assert "WORKER_STOP_CMD" in read_plan(plan)
+        applied = carry_out(ann, plan)
+        assert applied.get("moved") == len(labels)
+        began, ended = read_hold(ann, plan)
+        assert foreign.steer("status") == "running"
+        more = len(foreign.read_moves())
+        wait_until(lambda: len(foreign.read_moves()) > more, what="the worker's next move")
+        rest = ann.run(
+            "plan", "--prefix", "pending/2026/", "--to", "ready/2026/", "--match", "*.zpl"
+        )
+        carry_out(ann, rest)
+    wait_until(lambda: not foreign.shelf.list_keys("pending/"), what="the worker's last move")
+    with foreign.consume():
+        pass
+    counted = foreign.count([*labels, *others, *sold])
+    assert not counted.lost | counted.twice | counted.unkept
+    assert len(counted.taken) == 200 + len(sold)
+    moves = foreign.read_moves()
+    assert not [m for m in moves if m["ended"] > began and m["began"] < ended]
+    wait_until(lambda: "FulfillmentDelay" not in foreign.list_alerts(), what="the end of the alert")
+
+
+def test_a_release_is_taken_back_while_the_consumer_stands_still(foreign: Foreign) -> None:
+    labels = foreign.put(4, "undo/") + foreign.put(1, "undo/", size_bytes=6 << 20)
+    ann = foreign.hire("ann", **foreign.commands)
+    plan = ann.run("plan", "--prefix", "pending/undo/", "--to", "ready/undo/")
+    carry_out(ann, plan)
+    assert len(foreign.count(labels).ready) == 5
+    shown = ann.run("undo", plan.document["plan"])
+    assert shown.code == 5
+    undone = ann.run("undo", plan.document["plan"], *shown.approval)
+    assert undone.code == 0, undone
+    counted = foreign.count(labels)
+    assert counted.pending == {label.name for label in labels}
+    assert not counted.ready | counted.lost
+    clear(foreign)
+
+
+def clear(foreign: Foreign) -> None:
+    foreign.shelf.clear()
+    foreign.fulfillment.shipments.clear()
+
+
+@ON_JUICEFS
+def test_dataflows_chaos_objects_are_cleaned_up_in_production(foreign: Foreign) -> None:
+    chaos = {"chaos-scenario": "fulfillment-delay", "hold-until": "2026-11-24T05:00:00+00:00"}
+    foreign.put(3, "chaos/", **chaos)  # by `--prefix pending/chaos/`
+    foreign.put(1, "chaos/")
+    ann = foreign.hire("clean")
+    plan = ann.run("plan", "--prefix", "pending/chaos/", "--to", "ready/chaos/")
+    assert (plan.document["objects"], plan.document["excluded"]) == (1, {"synthetic": 3})
+    words = ("run", "06", "-p", "way=none", "-p", "service_action=none", "-p", "wait_s=0")
+    shown = ann.run(*words, deadline_s=150)
+    assert shown.code == 5, shown
+    (one,) = (p for p in shown.document["plans"] if p["step"] == "6.3")
+    ann.run(*words, "-p", f"plan={one['plan']}", "-p", f"approve={one['sha256']}", deadline_s=150)
+    assert len(foreign.shelf.list_keys("pending/chaos/")) == 1
+    clear(foreign)
