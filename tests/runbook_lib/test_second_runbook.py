@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +87,14 @@ def test_its_command_has_what_every_runbook_has_and_nothing_of_the_first(place: 
     assert " investigate " in shown
     for name in ("plan", "drill", "chaos", "stack"):
         assert f" {name} " not in shown
+
+
+@pytest.mark.parametrize(
+    ("names", "told"), [((), "none"), (("a", "b"), "disk:RUNBOOK, disk:RUNBOOK")]
+)
+def test_no_runbook_and_two_are_one_sentence(place: Path, names: Sequence[str], told: str) -> None:
+    lines = ["[runbook]", *(f"{name} = disk:RUNBOOK" for name in names)]
+    (place / METADATA / "entry_points.txt").write_text("\n".join(lines))
+    done = runbook(place, "--help")
+    assert done.returncode == 2
+    assert done.stderr == f"runbook: one runbook must be installed; there is: {told}\n"
