@@ -25,12 +25,11 @@ from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
 from .errors import AbsentError, DeniedError, StoreError
-from .http import Connections, Message, Reach, Reply, Sink
+from .message import Message, Reach, Reply, Sink
 
 Texts = Mapping[str, str]
 
-_META = "x-amz-meta-"
-_ENCRYPTED = "server-side-encryption"
+_META, _ENCRYPTED = "x-amz-meta-", "server-side-encryption"
 _KEPT_HEADERS = {f"content-{n}" for n in ("type", "encoding", "disposition", "language")}
 _KEPT_HEADERS |= {"cache-control", "expires"}
 #: 403 with one of these: the store looked at signature and rights, and did nothing.
@@ -179,6 +178,8 @@ class S3Bucket(Reach):
     virtual_host: bool = False
 
     def __post_init__(self) -> None:
+        from .http import Connections  # what it rests on takes a while to load
+
         self.name, scheme = self.bucket, "https" if self.secure else "http"
         self.url = f"{scheme}://{self.endpoint}"
         self._host = f"{self.name}.{self.endpoint}" if self.virtual_host else self.endpoint

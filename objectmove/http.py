@@ -12,12 +12,11 @@ import ssl
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
 import certifi
@@ -25,44 +24,14 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from yarl import URL
 
-Sink = Callable[[bytes], Any]
+from .message import Message, Reach, Reply, Sink
 
-_IDLE_S = 2.0
-_GRACE_S = 0.7
+_IDLE_S, _GRACE_S = 2.0, 0.7
 _LATE = "no answer in time"
 _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _ENDS = {"content-length", "transfer-encoding"}
 _loops: list[asyncio.AbstractEventLoop] = []
 _starting = threading.Lock()
-
-
-class Message(NamedTuple):
-    """One request; ``target`` is the path with its query.
-
-    Header texts are bytes as Latin-1; it is sent only where those bytes are UTF-8.
-    """
-
-    method: str
-    target: str
-    headers: Mapping[str, str] = {}
-    body: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What came back: header names in small letters.
-
-    ``status`` is ``NOT_SENT`` when nothing left this machine and ``NO_ANSWER`` when no whole answer
-    came; ``error`` says why.
-    """
-
-    NOT_SENT = 0
-    NO_ANSWER = -1
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    error: str = ""
 
 
 class _BrokenError(Exception):
@@ -84,27 +53,6 @@ class _Request(aiohttp.ClientRequest):
             raise _SpoiltError
         self.protocol = protocol
         return await super().send(conn)
-
-
-@dataclass(eq=False, repr=False, kw_only=True)
-class Reach:
-    """How a server is reached.
-
-    Parameters
-    ----------
-    secure, ca_file : TLS, and whom to trust (default: certifi's list)
-    proxy_url : ``http://[user:password@]host:port``; empty: none
-    connect_s, read_s : the most that connecting, and waiting for the next bytes, may take;
-        together, the most for all of an answer that no sink takes
-    connections : requests at a time
-    """
-
-    secure: bool = False
-    ca_file: str = ""
-    proxy_url: str = ""
-    connect_s: float = 2.0
-    read_s: float = 10.0
-    connections: int = 16
 
 
 class Connections:
@@ -241,8 +189,7 @@ async def _read(response: aiohttp.ClientResponse, request: _Request, sink: Sink 
     body = await response.read()
     if request.protocol is not None and len(request.protocol) > 0:
         raise ValueError("two answers: who knows which is whose")
-    has_end = request.method == "HEAD" or response.status in (204, 304) or _ENDS & headers.keys()
-    if not has_end:
+    if not (request.method == "HEAD" or response.status in (204, 304) or _ENDS & headers.keys()):
         raise ValueError("nobody knows whether the answer is whole")
     return Reply(response.status, headers, body)
 
@@ -269,8 +216,7 @@ def _get_loop() -> asyncio.AbstractEventLoop:
     with _starting:
         if not _loops:
             _loops.append(asyncio.new_event_loop())
-            serve = _loops[0].run_forever
-            threading.Thread(target=serve, daemon=True, name="objectmove").start()
+            threading.Thread(target=_loops[0].run_forever, daemon=True, name="objectmove").start()
         return _loops[0]
 
 

@@ -25,7 +25,7 @@ from objectmove.bucket import (
     read_answer,
 )
 from objectmove.errors import AbsentError, DeniedError, StoreError
-from objectmove.http import Reply
+from objectmove.message import Reply
 from tests.support.gateway import ACCESS_KEY, BUCKET, SECRET_KEY, StoreServer
 from tests.support.network import Act, Received, make_answer, run_server
 

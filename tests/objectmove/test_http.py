@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from objectmove.http import Connections, Message, Reach, Reply
+from objectmove.http import Connections
+from objectmove.message import Message, Reach, Reply
 from tests.support.network import (
     Act,
     Received,
@@ -576,7 +577,8 @@ def test_a_thread_whose_own_loop_runs_may_ask() -> None:
 
 def test_a_program_ends_without_a_word() -> None:
     program = """
-from objectmove.http import Connections, Message, Reach
+from objectmove.http import Connections
+from objectmove.message import Message, Reach
 for _ in range(2):
     http = Connections({!r}, Reach())
     http.exchange([lambda: Message("GET", "/")] * 8, lambda _, reply: print(reply.status))

@@ -134,6 +134,14 @@ def test_check_imports_no_frames_plots_or_notebooks(tmp_path: Path) -> None:
     assert imported & HEAVY == {"urllib3"}
 
 
+def test_what_carries_requests_to_the_store_is_loaded_when_the_first_is_sent(
+    tmp_path: Path,
+) -> None:
+    imported = imported_by(tmp_path, "run", "no-such-section")
+    assert "fulfillment.sections.remediation" in imported
+    assert imported & {"aiohttp", "pandas", "matplotlib", "papermill.execute"} == set()
+
+
 def test_help_names_every_command_and_the_stack(tmp_path: Path) -> None:
     shown = runbook(tmp_path, "--help").stdout
     for name in ("check", "investigate", "plan", "apply", "drill", "chaos", "stack"):
