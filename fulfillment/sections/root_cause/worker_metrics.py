@@ -89,9 +89,8 @@ class WorkerMetrics:
 
     def failures(self, *reasons: str) -> dict[str, Json]:
         """Return the observations ``failures_<reason>``, and ``ended_<reason>`` of those past."""
-        counted = {f"failures_{r}": self.recent.get(r, 0.0) for r in reasons if self.recent}
-        ended = {f"ended_{r}": format_time(self.ended[r]) for r in reasons if r in self.ended}
-        return dict.fromkeys(f"failures_{r}" for r in reasons) | counted | ended
+        told = {f"failures_{r}": self.recent.get(r, 0.0) if self.recent else None for r in reasons}
+        return told | {f"ended_{r}": format_time(self.ended[r]) for r in reasons if r in self.ended}
 
 
 def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
