@@ -15,6 +15,7 @@ from ..model import (
     ActionEntry,
     ActionPhase,
     CauseStatus,
+    ClearTime,
     Conclusion,
     Finding,
     Json,
@@ -259,18 +260,20 @@ class JournalView:
             return None
         last, since = self.last_applied, (now or self.conclusions[-1][0].at) - _FRESH
         judged: Verdict | None = None
+        clear: ClearTime | None = None
         said: dict[str, Verdict] = {}
         for entry, conclusion in self.conclusions:
-            section, clear = conclusion.section[:2], conclusion.clear
+            section = conclusion.section[:2]
             if section == _REMEDY and entry.seq > after:
-                judged, said = conclusion.verdict, {}
+                judged, clear, said = conclusion.verdict, conclusion.clear, {}
                 if judged in (Verdict.INCIDENT, Verdict.HEALTHY) and entry.at < since:
                     judged = None  # of symptoms, before anything was changed
-                is_late = clear is not None and now is not None and now > clear.deadline
-                if judged in _FIXED and (is_late or (last and last[0].seq > entry.seq)):
+                if judged in _FIXED and last and last[0].seq > entry.seq:
                     judged = Verdict.UNKNOWN
             elif section in _LOOKING and entry.seq > after and entry.at >= since:
                 said[_LOOKING[section]] = conclusion.verdict
+        if clear and now and now > clear.deadline and not said:
+            return Verdict.UNKNOWN  # whether it cleared is for a new look to tell
         return _weigh(judged, said, is_mended=last is not None)
 
     def advice(self, now: datetime) -> tuple[str, ...]:

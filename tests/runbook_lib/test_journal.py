@@ -258,6 +258,10 @@ def test_an_alert_that_should_have_cleared_by_now_is_looked_at_again(tell: Telle
     tell.conclude(Verdict.FIXED_ALERT_DECAYING, "said", clear=clear)
     assert view_of(tell).verdict(now=late) is Verdict.FIXED_ALERT_DECAYING
     assert view_of(tell).verdict(now=late + timedelta(seconds=1)) is Verdict.UNKNOWN
+    for section in ("02", "03"):
+        tell.section = SECTIONS[section]
+        tell.conclude(Verdict.HEALTHY, "said")
+    assert view_of(tell).verdict(now=late + timedelta(seconds=1)) is Verdict.FIXED
 
 
 def test_a_run_may_ask_for_its_own_verdict(tell: Teller) -> None:
