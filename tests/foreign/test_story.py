@@ -19,6 +19,8 @@ from tests.support.gateway import wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
+#: Who looks has a key that may only read.
+ON_SEAWEEDFS = pytest.mark.parametrize("foreign", ["seaweedfs"], indirect=True)
 ON_JUICEFS = pytest.mark.parametrize("foreign", ["juicefs"], indirect=True)
 STEPS = Path(__file__).parents[2] / "docs" / "connect-steps.md"
 
@@ -69,7 +71,7 @@ def read_hold(operator: Operator, plan: Outcome) -> tuple[float, float]:
     return times[0], times[-1]
 
 
-@ON_JUICEFS
+@ON_SEAWEEDFS
 def test_what_each_step_shows_is_documented(foreign: Foreign) -> None:
     """The table of docs/connect-steps.md, on a system with a backlog and with an alert."""
     foreign.put(3, "2026/11/24/")
@@ -158,4 +160,36 @@ def test_dataflows_chaos_objects_are_cleaned_up_in_production(foreign: Foreign) 
     (one,) = (p for p in shown.document["plans"] if p["step"] == "6.3")
     ann.run(*words, "-p", f"plan={one['plan']}", "-p", f"approve={one['sha256']}", deadline_s=150)
     assert len(foreign.shelf.list_keys("pending/chaos/")) == 1
+    clear(foreign)
+
+
+@ON_JUICEFS
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"LABEL_FINISHED": "metadata:tracking-number"}, "LABEL_FINISHED=metadata:tracking-number"),
+        ({"ORDER_ID_FROM": r"key:^ORD-(\d+)"}, "ORDER_ID_FROM=key:^ORD-"),
+        ({"RELEASE_MATCH": "*.label"}, "RELEASE_MATCH=*.label"),
+        ({}, "LABEL_FINISHED=shipment"),
+    ],
+)
+def test_a_plan_that_holds_nothing_names_the_setting(
+    foreign: Foreign, settings: dict[str, str], named: str
+) -> None:
+    foreign.put(3, "nothing/", finished=bool(settings))
+    ann = foreign.hire("nothing", **settings)
+    plan = ann.run("plan", "--prefix", "pending/nothing/", "--to", "ready/nothing/")
+    assert (plan.code, plan.document["objects"]) == (3, 0), plan
+    assert "3 stay: " in plan.document["reason"]
+    assert named in plan.document["reason"]
+    clear(foreign)
+
+
+@ON_JUICEFS
+def test_where_fulfillment_service_is_away_a_plan_is_refused(foreign: Foreign) -> None:
+    foreign.put(1, "away/")
+    ann = foreign.hire("away", FULFILLMENT_URL="https://127.0.0.1:9")
+    plan = ann.run("plan", "--prefix", "pending/away/", "--to", "ready/away/")
+    assert plan.code == 5, plan
+    assert "LABEL_FINISHED=shipment needs fulfillment-service" in plan.document["error"]
     clear(foreign)
