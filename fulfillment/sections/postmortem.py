@@ -14,6 +14,7 @@ from runbook_lib.model import (
     format_time,
     parse_time,
 )
+from runbook_lib.record.actions import group_actions
 from runbook_lib.section import (
     ActionStep,
     Outcome,
@@ -84,17 +85,13 @@ def _read_cleared(inv: Investigation) -> Outcome:
 )  # fmt: skip
 def _read_log(inv: Investigation) -> Outcome:
     causes, measures = inv.journal.causes(), _list_measures(inv)
-    entry: dict[str, Json] = {
-        "opened_at": inv.incident.facts["opened_at"],
-        **inv.journal.log_entry(inv.now()),
-        "measures": measures,
-    }
+    log = inv.journal.log_entry(inv.now())
     seen: Seen = {
         "value": f"{len(causes)} causes, {len(measures)} measures",
         "rows": measures,
-        "facts": {"entry": entry},
+        "facts": {"opened_at": inv.incident.facts["opened_at"], **log},
     }
-    wanted = {"time": entry["since"], "cause": causes, "measures": measures}
+    wanted = {"time": log["since"], "cause": causes, "measures": measures}
     if missing := [what for what, there in wanted.items() if not there]:
         return unknown(f"the journal has no {', no '.join(missing)} yet", seen)
     return ok(f"{', '.join(str(f.name) for f in causes)}; {len(measures)} measures", seen)
@@ -102,17 +99,18 @@ def _read_log(inv: Investigation) -> Outcome:
 
 def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
     """Return the actions that were carried out."""
+    applied = [(a, a.entry(ActionPhase.APPLIED)) for a in group_actions(inv.journal.actions)]
     return [
         {
             "at": format_time(entry.at),
-            "step": action.step,
-            "action": action.action,
-            "target": action.target,
-            "result": action.reason,
-            "by": action.operator,
+            "step": action.first.step,
+            "what": action.words,
+            "approved by": action.approver,
+            "proof": action.proof,
             "entry": f"#{entry.seq}",
         }
-        for entry, action in inv.journal.list_actions(ActionPhase.APPLIED)
+        for action, entry in applied
+        if entry
     ]
 
 
@@ -168,9 +166,11 @@ def _read_documents(inv: Investigation) -> Outcome:
         return ok(f"noted: {note}", seen)
     if broken:
         return breach(f"broken references: {', '.join(broken)}", seen)
-    if unread := find_unknown(references.STEPS, readings):
-        return unknown(f"not checked: {', '.join(unread)}; run section 8", seen)
-    return ok("every reference of the runbook holds", seen)
+    if not own:
+        return unknown("the references were not checked: run section 8", seen)
+    if unread := [f"{r.step} {r.reason}" for r in own if r.status is Status.UNKNOWN]:
+        return unknown(f"could not be checked: {'; '.join(unread)}", seen)
+    return ok("every reference that this installation has holds", seen)
 
 
 def _list_points(todo: list[str]) -> Seen:
@@ -187,12 +187,13 @@ def conclude(inv: Investigation) -> Conclusion:
     """Say which points are ticked; the verdict is the incident's."""
     readings = inv.latest()
     ticked = [s for s in STEPS if s in readings and readings[s].status is Status.OK]
-    points = (_read_automation, _read_probes, _read_documents)
-    left = [readings[s.id] for s in points if s.id in readings and s.id not in ticked]
+    points = [readings[s.id] for s in (_read_automation, _read_probes, _read_documents)
+              if s.id in readings]  # fmt: skip
     return Conclusion(
         section=NAME,
         verdict=inv.journal.verdict() or Verdict.UNKNOWN,
         summary=f"{len(ticked)} of {len(STEPS)} points are ticked",
         unknown_steps=find_unknown(STEPS, readings),
-        follow_ups=tuple(row["open"] for r in left for row in r.rows),
+        # a note answers a point; what it is about stays to be done
+        follow_ups=tuple(row["open"] for point in points for row in point.rows),
     )

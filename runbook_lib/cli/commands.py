@@ -64,7 +64,10 @@ def report(incident: Annotated[str, typer.Argument()], json_: Json = False) -> N
 
 
 @app.command(name="verify-report")
-def verify_report(incident: Annotated[str, typer.Argument()], json_: Json = False) -> None:
+def verify_report(
+    incident: Annotated[str, typer.Argument(help="incident id, its folder, or a report's zip")],
+    json_: Json = False,
+) -> None:
     """Check the journal's chain and the manifest: names the first altered file or line."""
     from ..run.reports import check_report
 

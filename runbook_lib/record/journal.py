@@ -53,8 +53,15 @@ _NEXT = {
 
 @dataclass(frozen=True, slots=True)
 class NotebookRun:
-    """How one run of a section's notebook ended; ``notebook`` is the executed file's name."""
+    """How one run of a section's notebook ended.
 
+    Attributes
+    ----------
+    seq : of the journal entry that says so
+    notebook : the executed file's name
+    """
+
+    seq: int
     section: str
     notebook: str
     status: str
@@ -98,7 +105,7 @@ class JournalView:
     entries : all of them, in order
     readings, actions, conclusions : each with its entry, in order
     notes : free remarks, each with its entry
-    parameters : section and parameters of each start of a section
+    parameters : each start of a section with its entry: the section and its parameters
     runs : notebooks that ended
     unreadable : numbers of the entries that do not have the shape of their kind
     """
@@ -109,7 +116,7 @@ class JournalView:
         self.actions: list[tuple[Entry, ActionEntry]] = []
         self.conclusions: list[tuple[Entry, Conclusion]] = []
         self.notes: list[tuple[Entry, str]] = []
-        self.parameters: list[tuple[str, dict[str, Json]]] = []
+        self.parameters: list[tuple[Entry, str, dict[str, Json]]] = []
         self.runs: list[NotebookRun] = []
         self.unreadable: list[int] = []
         self.add(entries)
@@ -191,7 +198,7 @@ class JournalView:
                 moved[plan] = count
         released = sum(n for plan, n in moved.items() if kinds[plan] == "release")
         back = sum(n for plan, n in moved.items() if kinds[plan] == "undo")
-        named = [given.get("ticket_id") for _, given in self.parameters]
+        named = [given.get("ticket_id") for _, _, given in self.parameters]
         named += [reading.ticket for _, reading in self.readings]
         tickets = tuple(dict.fromkeys(str(ticket) for ticket in named if ticket))
         most = max([*waited, released - back], default=0) if waited or moved else None
@@ -301,11 +308,12 @@ class JournalView:
         elif entry.kind == "conclusion":
             self.conclusions.append((entry, Conclusion.model_validate(data["conclusion"])))
         elif entry.kind == "section_started":
-            self.parameters.append((str(data["section"]), dict(data["parameters"])))
+            self.parameters.append((entry, str(data["section"]), dict(data["parameters"])))
         elif entry.kind == "note":
             self.notes.append((entry, str(data["text"])))
         elif entry.kind == "notebook":
             run = NotebookRun(
+                seq=entry.seq,
                 section=str(data["section"]),
                 notebook=str(data["notebook"]),
                 status=str(data["status"]),

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..errors import LogDamagedError, RecordError
 from ..model import Json, format_time
@@ -18,6 +22,7 @@ from .log import GENESIS, read_entries, utc_now
 
 _NAME = "manifest.json"
 _JOURNAL = "journal.jsonl"
+_LARGEST_BYTES = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,7 @@ class Verification:
 
     Attributes
     ----------
+    incident : whose folder it is, by the manifest
     ok : nothing was altered, lost or damaged
     problems : what is wrong, the first altered file or journal line first
     newer : what came after the manifest was written; not a problem
@@ -33,6 +39,7 @@ class Verification:
     head_seq : the journal's last entry now
     """
 
+    incident: str
     ok: bool
     problems: tuple[str, ...]
     newer: tuple[str, ...]
@@ -124,7 +131,64 @@ def verify_incident(folder: Path) -> Verification:
         elif name != _JOURNAL and (folder / name).stat().st_size > recorded[name][1]:
             newer.append(f"{name}: grew since")
     newer += [f"{name}: is new" for name in sorted(present - set(recorded))]
-    return Verification(not problems, tuple(problems), tuple(newer), len(recorded), seq)
+    return Verification(
+        str(manifest.get("incident")),
+        not problems,
+        tuple(problems),
+        tuple(newer),
+        len(recorded),
+        seq,
+    )
+
+
+def write_attachment(incident: Incident) -> Path:
+    """Pack the manifest and every file that it covers as ``<incident>.zip``, to be attached.
+
+    Raises
+    ------
+    RecordError
+        When a file cannot be read or the zip not be written.
+    """
+    folder = incident.folder
+    target, temporary = folder / f"{incident.id}.zip", folder / f".{incident.id}.{os.getpid()}.tmp"
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as file:
+            for path in (folder / _NAME, *_list_files(folder)):
+                file.write(path, f"{incident.id}/{path.relative_to(folder).as_posix()}")
+        temporary.replace(target)
+    except OSError as error:
+        raise RecordError(f"cannot write {target}: {error.strerror}") from error
+    return target
+
+
+def verify_attachment(path: Path) -> Verification:
+    """Compare what a zip of ``write_attachment`` holds with the manifest in it. Only reads.
+
+    Raises
+    ------
+    RecordError
+        When it is no such zip.
+    """
+    with TemporaryDirectory() as place:
+        try:
+            with zipfile.ZipFile(path) as file:
+                if sum(member.file_size for member in file.infolist()) > _LARGEST_BYTES:
+                    raise RecordError(f"{path} unpacks to more than {_LARGEST_BYTES} bytes")
+                file.extractall(place)
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
+            raise RecordError(f"{path} cannot be unpacked: {error}") from error
+        found = list(Path(place).glob(f"*/{_NAME}"))
+        if len(found) != 1:
+            raise RecordError(f"{path} holds no report: there is not one {_NAME} in it")
+        return verify_incident(found[0].parent)
 
 
 def _compare(path: Path, sha256: str, size_bytes: int, *, may_grow: bool) -> str:
@@ -151,12 +215,12 @@ def _measure(path: Path, first_bytes: int | None = None) -> dict[str, Json]:
 
 
 def _list_files(folder: Path) -> Iterator[Path]:
-    """Yield what a manifest covers: not itself, locks, files being written, nor ``lab/``.
+    """Yield what a manifest covers: not itself, zips, locks, files being written, nor ``lab/``.
 
     Somebody works in there: those notebooks are saved after the report, too.
     """
     for path in sorted(folder.rglob("*")):
         name, top = path.name, path.relative_to(folder).parts[0]
-        is_record = top != "lab" and name != _NAME and not name.endswith((".lock", ".tmp"))
+        is_record = top != "lab" and name != _NAME and not name.endswith((".lock", ".tmp", ".zip"))
         if path.is_file() and is_record:
             yield path

@@ -8,7 +8,9 @@ from typing import Any
 from markupsafe import Markup
 
 from ..record.incident import Incident
+from ..section import Sections
 from ..show.text import visible
+from .model import read_report_model
 from .page import render_page
 from .sanitize import sanitize_html
 
@@ -17,11 +19,12 @@ _BLANK = (
     "jupyter_widgets_base_url", "widget_renderer_url", "html_manager_semver_range",
 )  # fmt: skip
 _NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
+_PARAMETERS = {"parameters", "injected-parameters", "form"}
 _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
 
 
-def export_notebooks(incident: Incident) -> list[Path]:
-    """Write each executed notebook of an incident as an HTML file beside it.
+def export_notebooks(incident: Incident, sections: Sections) -> list[Path]:
+    """Write each executed notebook of an incident as an HTML file beside it: which run it is.
 
     Returns
     -------
@@ -32,14 +35,18 @@ def export_notebooks(incident: Incident) -> list[Path]:
     -----
     Changes only ``notebooks/*.html`` in the incident's folder.
     """
-    written = []
+    model, written = read_report_model(incident, sections), []
+    runs = {record.run.notebook: record for s in model.sections.values() for record in s.runs}
     for source in sorted((incident.folder / "notebooks").glob("*.ipynb")):
+        record = runs.get(source.name)
         page = render_page(
             "notebook.html",
             incident.redactor,
-            title=source.stem,
+            title=record.title if record else source.stem,
+            ended_at=record.run.at if record else None,
+            parameters=record.parameters if record else {},
             incident_id=incident.id,
-            body=notebook_fragment(source, incident),
+            body=_to_html(source, incident),
         )
         target = source.with_suffix(".html")
         target.write_text(page, encoding="utf-8", errors="backslashreplace")
@@ -47,11 +54,8 @@ def export_notebooks(incident: Incident) -> list[Path]:
     return written
 
 
-def notebook_fragment(source: Path, incident: Incident, *, for_report: bool = False) -> Markup:
-    """Return a notebook's cells as harmless HTML; says so when the file is not a notebook.
-
-    ``for_report``: outputs only, without pictures, which the report draws itself.
-    """
+def _to_html(source: Path, incident: Incident) -> Markup:
+    """Return a notebook's cells as harmless HTML; says so when the file is not a notebook."""
     import nbformat
     from nbconvert import HTMLExporter
     from traitlets.config import Config
@@ -70,7 +74,6 @@ def notebook_fragment(source: Path, incident: Incident, *, for_report: bool = Fa
         template_name="basic",
         sanitize_html=True,
         embed_images=True,
-        exclude_input=for_report,
         exclude_anchor_links=True,
         exclude_input_prompt=True,
         exclude_output_prompt=True,
@@ -80,12 +83,16 @@ def notebook_fragment(source: Path, incident: Incident, *, for_report: bool = Fa
         setattr(exporter, name, "")
     body, _ = exporter.from_notebook_node(notebook)
     # sanitised, so it may stand as it is; what is left of controls is made visible
-    return Markup(visible(sanitize_html(body, with_images=not for_report)))  # noqa: S704
+    return Markup(visible(sanitize_html(body)))  # noqa: S704
 
 
 def _keep_readable(notebook: Any) -> None:
-    """Leave out every form of an output that a page without scripts cannot show, and say so."""
+    """Leave out every form of an output that a page without scripts cannot show, and say so.
+
+    The cells that say the parameters are left out too: the page's head says them once.
+    """
     notebook.metadata.pop("widgets", None)
+    notebook.cells = [c for c in notebook.cells if not _PARAMETERS & {*c.metadata.get("tags", ())}]
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if "data" in output:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
+from ..model import Json
 from ..redact import Redactor
-from ..show.tables import pill
+from ..show.tables import Table, pill, tabulate_facts
 from ..show.text import format_value, safe
 from .sanitize import CSP
 
@@ -28,14 +29,18 @@ def render_page(template: str, redactor: Redactor, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "pill": pill,
-        "value": format_value,
-        "time": _format_moment,
-        "trusted": Markup,
-    }
+    environment.filters |= {"pill": pill, "value": format_value, "time": format_value}
+    environment.filters |= {"trusted": Markup, "facts": tabulate}
     return environment.get_template(template).render(csp=CSP, **values)
 
 
-def _format_moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%SZ}"
+def tabulate(facts: Mapping[str, Json], caption: str) -> Markup:
+    """Return facts as a table of name and value."""
+    return scroll(tabulate_facts(facts, caption))
+
+
+def scroll(table: Table) -> Markup:
+    """Return a table that scrolls by itself when it is wider than the page."""
+    return Markup('<div class="scroll" tabindex="0" role="region" aria-label="{}">{}</div>').format(
+        safe(table.caption, 100), table.to_html()
+    )

@@ -3,75 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from markupsafe import Markup
 
 from ..errors import RecordError
-from ..model import SYMPTOMS, CauseStatus, Finding, Reading, Role, Verdict
+from ..model import SIGNS, ActionPhase, CauseStatus, Finding, Json, Reading, Role, Status
+from ..record.actions import ActionRecord, number_of
 from ..record.incident import Incident
 from ..record.log import GENESIS, Entry, utc_now
 from ..section import Sections
 from ..show.plots import Picture, plot_reading
-from ..show.tables import Table, tabulate_facts
-from ..show.text import VERDICT_WORDS, safe
-from .export import notebook_fragment
-from .model import (
-    ReportModel,
-    format_clock,
-    list_facts,
-    list_open,
-    list_timeline,
-    read_report_model,
-    write_headline,
-)
-from .page import render_page
+from ..show.tables import Table, pill, tabulate_facts
+from ..show.text import safe
+from . import story
+from .model import ReportModel, read_report_model
+from .page import render_page, scroll
+from .story import say_causes, say_reading, shorten
 from .versions import read_versions
 
-T = TypeVar("T")
-
-_CONTENTS = (
-    ("timeline", "Timeline"),
-    ("impact", "Impact"),
-    ("detection", "Detection"),
-    ("diagnosis", "Diagnosis"),
-    ("actions", "Actions"),
-    ("physics", "Backlog physics"),
-    ("checklist", "Checklist"),
-    ("follow-ups", "Follow-ups"),
-    ("sections", "Every step"),
-    ("record", "Record"),
-)
 #: In which part of the report a picture stands, by its kind.
-_PLACES = {"lag": "detection", "backlog": "impact", "ages": "impact", "carrier": "diagnosis",
+_PLACES = {"lag": "signals", "backlog": "signals", "ages": "signals", "carrier": "diagnosis",
            "flow": "physics", "bytes": "physics", "recovery": "physics"}  # fmt: skip
-# Facts of an action that its heading and its last line say already.
-_SAID_ONCE = {"action", "plan", "sha256", "step", "target", "way_back"}
-_TONES = {"healthy": "good", "fixed": "good", "fixed_alert_decaying": "good",
-          "incident": "bad", "not_fixed": "bad"}  # fmt: skip
+_TONES = {"healthy": "good", "fixed": "good", "fixed_alert_decaying": "good", "passed": "good",
+          "incident": "bad", "not_fixed": "bad", "failed": "bad"}  # fmt: skip
 _LIMIT_BYTES = 2_000_000
-_MAX_PICTURES = 8
-_MAX_NOTEBOOK_CHARACTERS = 120_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Budget:
-    """How much a report holds: rows of a table, lines of timeline and journal, outputs."""
-
-    rows: int
-    lines: int
-    has_notebooks: bool
-
-
-_BUDGETS = (_Budget(60, 1_500, True), _Budget(10, 500, False), _Budget(3, 100, False))
+#: Rows of a table and lines of the journal: what fits first.
+_BUDGETS = ((60, 1_500), (10, 500), (3, 100))
 
 
 def write_report(incident: Incident, sections: Sections) -> Path:
-    """Write ``report.html`` from the journal and return its path.
+    """Write ``report.html`` and ``summary.txt`` from the journal; return the report's path.
 
     Parameters
     ----------
@@ -81,120 +44,188 @@ def write_report(incident: Incident, sections: Sections) -> Path:
     Raises
     ------
     RecordError
-        When the file cannot be written.
+        When a file cannot be written.
 
     Notes
     -----
-    Changes only ``report.html`` in the incident's folder, from one moment to the next. Every
-    string passes the incident's redactor before it is escaped.
+    Changes only these two files in the incident's folder, each from one moment to the next.
+    Every string passes the incident's redactor before it is escaped.
     """
     model = read_report_model(incident, sections)
     target = incident.folder / "report.html"
-    for budget in _BUDGETS:
-        html = _render(model, incident, budget)
+    for rows, lines in _BUDGETS:
+        html = _Page(model, incident, rows, lines).render()
         if len(html) <= _LIMIT_BYTES:
             break
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(html)
-        temporary.replace(target)
-    except OSError as error:
-        raise RecordError(f"cannot write {target}: {error.strerror}") from error
+    summary = incident.redactor.text(story.summarise(model, target.resolve().as_uri()))
+    _replace(target.with_name("summary.txt"), summary.encode("utf-8", "backslashreplace"))
+    _replace(target, html)
     return target
 
 
-def _render(model: ReportModel, incident: Incident, budget: _Budget) -> bytes:
-    events, journal = list_timeline(model), model.journal
-    made_at = utc_now()
-    today = made_at.date()
-    concluded = [c for _, c in journal.conclusions]
-    about = [c for c in concluded if c.findings]
-    forecasts = [c.forecast for c in concluded if c.forecast]
-    follow_ups = [c.follow_ups for c in concluded if c.follow_ups]
-    page = render_page(
-        "report.html",
-        incident.redactor,
-        model=model,
-        headline=write_headline(model),
-        tone=_TONES.get(str(model.verdict), "unsure"),
-        clear=_clear_words(model, today) if model.verdict is Verdict.FIXED_ALERT_DECAYING else "",
-        facts=list_facts(model, today=today),
-        open_items=list_open(model),
-        contents=_CONTENTS,
-        events=_shorten(events, budget.lines),
-        events_in_all=len(events),
-        notes=_shorten(journal.notes, budget.lines),
-        impact=model.of(Role.BACKLOG, Role.TICKET, Role.IMPACT),
-        detection=model.of(*SYMPTOMS, Role.DELIVERY),
-        delivery=[s.latest for s in model.of(Role.DELIVERY) if s.latest and s.latest.rows],
-        checklist=model.of(Role.CLEARED, Role.CHECKLIST),
-        findings=sorted(about[-1].findings, key=_rank) if about else [],
-        findings_from=about[-1].section if about else "",
-        physics=forecasts[-1].model_dump() if forecasts else {},
-        effect=_find_effect(model),
-        follow_ups=follow_ups[-1] if follow_ups else (),
-        pictures=_draw(model),
-        notebooks=dict(_fragments(model, incident)) if budget.has_notebooks else {},
-        journal=journal.entries[: budget.lines],
-        head=(model.journal.entries[-1].seq, model.journal.entries[-1].hash)
-        if model.journal.entries
-        else (0, GENESIS),
-        versions=read_versions(),
-        made_at=f"{made_at:%Y-%m-%d %H:%M:%SZ}",
-        verdict_words=VERDICT_WORDS,
-        details=lambda reading: _details(reading, budget.rows),
-        rows_table=lambda rows, caption, names=(): _scroll(Table(caption, rows, names)),
-        fact_table=lambda facts, caption: _scroll(tabulate_facts(facts, caption)),
-        result_table=lambda result, caption: _scroll(
-            tabulate_facts({k: v for k, v in result.items() if k not in _SAID_ONCE}, caption)
-        ),
-        summary_of=_summarise,
-        links=lambda evidence: _link(evidence, model, budget.lines),
-    )
-    return page.encode("utf-8", "backslashreplace")
+def _replace(target: Path, content: bytes) -> None:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(target)
+    except OSError as error:
+        raise RecordError(f"cannot write {target}: {error.strerror}") from error
 
 
-def _draw(model: ReportModel) -> dict[str, list[Picture]]:
-    """Return the newest picture of each step that has one, by its place in the report."""
-    pictures: dict[str, list[Picture]] = {place: [] for place in _PLACES.values()}
-    for step in model.steps.values():
-        drawn = sum(map(len, pictures.values()))
-        found = ((r.plot, plot_reading(r)) for _, r in reversed(step.readings) if r.plot)
-        for plot, picture in found:
-            if picture is not None and drawn < _MAX_PICTURES:
-                pictures[_PLACES[plot.kind]].append(picture)
-                break
-    return pictures
+class _Page:
+    """The report's parts, each laid out: every table is one of ``show.tables``."""
+
+    def __init__(self, model: ReportModel, incident: Incident, rows: int, lines: int) -> None:
+        self._model, self._incident, self._rows, self._lines = model, incident, rows, lines
+        self._readings = {entry.seq: reading for entry, reading in model.journal.readings}
+
+    def render(self) -> bytes:
+        """Return the whole page."""
+        model, journal = self._model, self._model.journal
+        outcome = {True: "passed", False: "failed", None: str(model.verdict or "")}
+        concluded = [c for _, c in journal.conclusions]
+        judged = (c.summary for c in concluded[::-1] if c.verdict is model.verdict and c.findings)
+        effects = [r for _, r in journal.readings if r.role is Role.EFFECT and r.rows]
+        told: dict[str, Any] = {
+            "headline": story.write_headline(model),
+            "tone": _TONES.get(outcome[model.has_passed], "unsure"),
+            "outcome": outcome[model.has_passed],
+            "judged": next(judged, ""),
+            "facts": story.list_facts(model),
+            "open_items": story.list_open(model),
+            "story": story.tell_timeline(model),
+            "observed": story.list_observed(model),
+            "notes": shorten(journal.notes, self._lines),
+            "delivery": [s.latest for s in model.of(Role.DELIVERY) if s.latest],
+            "checklist": model.of(Role.CLEARED, Role.CHECKLIST),
+            "forecast": next((c.forecast.model_dump() for c in concluded if c.forecast), {}),
+            "effect": max(effects, key=lambda r: number_of(r.value) or 0, default=None),
+            "follow_ups": next((c.follow_ups for c in concluded[::-1] if c.follow_ups), ()),
+            "pictures": self._draw(),
+            "journal": journal.entries[: self._lines],
+            "head": (journal.entries or [Entry(0, utc_now(), "", {}, "", GENESIS)])[-1],
+            "versions": read_versions(),
+            "made_at": utc_now(),
+        }
+        laid_out: dict[str, Any] = {
+            "signals": self._tabulate_signals(),
+            "causes": self._tabulate_causes(),
+            "table": lambda rows, caption, *names: scroll(Table(caption, rows, names)),
+            "details": self._details,
+            "phases_of": self._tabulate_phases,
+            "summary_of": _summarise,
+            "links": self._link,
+        }
+        html = render_page("report.html", self._incident.redactor, model=model, **told, **laid_out)
+        return html.encode("utf-8", "backslashreplace")
+
+    def _tabulate_signals(self) -> Markup:
+        rows = [
+            {
+                "step": self._link(step.id),
+                "what": step.title,
+                "at its worst": _say_status(step.worst),
+                "at the end": _say_status(step.latest, step.worst),
+                "why": step.worst.reason if step.worst else "the journal has no entry for this",
+            }
+            for step in self._model.of(*SIGNS - {Role.LOG})
+        ]
+        return scroll(Table("What was seen, and who was told", rows))
+
+    def _tabulate_causes(self) -> list[tuple[int, Markup]]:
+        """Return the causes that stood open, and the refuted: when it mattered, and at the end.
+
+        It mattered before the first change, when most spoke for what was the cause.
+        """
+        told = [(e, c) for e, c in self._model.journal.conclusions if c.findings]
+        applied = self._model.journal.list_actions(ActionPhase.APPLIED)
+        before = [(e, c) for e, c in told if not applied or e.seq < applied[0][0].seq] or told
+        named = {cause.name for cause in self._model.causes}
+        weights = [(sum(f.score for f in c.findings if f.name in named), e.seq) for e, c in before]
+        groups: tuple[list[dict[str, Json]], list[dict[str, Json]]] = ([], [])
+        for at, then in before[weights.index(max(weights)) :][:1] if told else ():
+            newest, order = {f.name: f for f in told[-1][1].findings}, list(CauseStatus)
+            for first in sorted(then.findings, key=lambda f: (order.index(f.status), -f.score)):
+                last = newest.get(first.name, first)
+                row = {
+                    "cause": say_causes([first]),
+                    f"when it mattered, {at.at:%H:%M:%SZ}": _say_finding(first),
+                }
+                if (end := told[-1][0]) is not at:
+                    row[f"at the end, {end.at:%H:%M:%SZ}"] = _say_finding(last)
+                row["evidence"] = Markup("<br>").join(map(self._cite, first.evidence))
+                groups[{first.status, last.status} == {CauseStatus.REFUTED}].append(row)
+        captions = ("Causes, the most supported first", "Causes that the evidence refutes")
+        return [(len(rows), scroll(Table(captions[i], rows))) for i, rows in enumerate(groups)]
+
+    def _cite(self, evidence: str) -> Markup:
+        """Return what a reference into the journal says, with a link to it."""
+        step = self._model.steps.get(evidence)
+        is_entry = evidence[:1] == "#" and evidence[1:].isdecimal() and len(evidence) < 12
+        worst = step.worst if step else None
+        reading = self._readings.get(int(evidence[1:])) if is_entry else worst
+        if reading is None:
+            return self._link(evidence)
+        words = safe(f"{reading.name}: {say_reading(reading)}", 200)
+        return Markup("{} {}").format(self._link(evidence, reading.step), words)
+
+    def _link(self, evidence: str, text: str = "") -> Markup:
+        """Return a reference into the journal as a link to its anchor, when there is one."""
+        if evidence.startswith("#") and evidence[1:].isdigit():
+            shown = min(len(self._model.journal.entries), self._lines)
+            anchor, known = f"entry-{evidence[1:]}", int(evidence[1:]) <= shown
+        else:
+            anchor, known = f"step-{evidence}", evidence in self._model.steps
+        words = safe(text or evidence, 60)
+        return Markup('<a href="#{}">{}</a>').format(anchor, words) if known else words
+
+    def _tabulate_phases(self, action: ActionRecord) -> Markup:
+        rows = [
+            {
+                "phase": str(told.phase),
+                "when": f"{entry.at:%H:%M:%SZ}",
+                "by": told.operator or "–",
+                "what": told.reason,
+                "entry": self._link(f"#{entry.seq}"),
+            }
+            for entry, told in action.phases
+            if entry is action.entry(told.phase)  # planned twice, it is one plan
+        ]
+        day = f"{action.phases[0][0].at:%Y-%m-%d}"
+        return scroll(Table(f"{action.first.step}: from plan to proof, {day}", rows))
+
+    def _draw(self) -> dict[str, list[Picture]]:
+        """Return a picture of each step that has one: ages as of the worst, lines to the end."""
+        pictures: dict[str, list[Picture]] = {place: [] for place in _PLACES.values()}
+        for step in self._model.steps.values():
+            ages = [r for r in (step.worst,) if r and r.plot and r.plot.ages]
+            for reading in (*ages, *(r for _, r in reversed(step.readings))):
+                lines = reading.plot.lines if reading.plot else ()
+                is_drawable = any(len(line.points) > 1 for line in lines) or reading in ages
+                if reading.plot and is_drawable and (picture := plot_reading(reading)):
+                    pictures[_PLACES[reading.plot.kind]].append(picture)
+                    break
+        return pictures
+
+    def _details(self, reading: Reading) -> Markup:
+        shown = reading.rows[: self._rows]
+        caption = f"{reading.step}: {len(shown)} of {len(reading.rows)} rows"
+        facts = tabulate_facts(reading.facts, f"{reading.step}: details")
+        text = Markup("<pre>{}</pre>").format(safe(reading.text, 6_000))
+        rows = scroll(Table(caption, shown, reading.columns)) if shown else ""
+        return Markup("").join((rows, text * bool(reading.text), scroll(facts) * bool(facts.rows)))
 
 
-def _fragments(model: ReportModel, incident: Incident) -> Iterator[tuple[str, Markup]]:
-    for section in model.sections:
-        if not section.page:
-            continue
-        source = incident.folder / "notebooks" / section.runs[-1].notebook
-        if source.is_file():
-            fragment = notebook_fragment(source, incident, for_report=True)
-            if len(fragment) <= _MAX_NOTEBOOK_CHARACTERS:
-                yield section.name, fragment
+def _say_finding(finding: Finding) -> Markup:
+    return Markup("{} {}").format(pill(str(finding.status)), safe(finding.reason))
 
 
-def _details(reading: Reading, rows: int) -> Markup:
-    parts = []
-    if table := reading.rows:
-        caption = f"{reading.step}: {min(len(table), rows)} of {len(table)} rows"
-        parts.append(_scroll(Table(caption, table[:rows], reading.columns)))
-    if reading.text:
-        parts.append(Markup("<pre>{}</pre>").format(safe(reading.text, 6_000)))
-    if (facts := tabulate_facts(reading.facts, f"{reading.step}: details")).rows:
-        parts.append(_scroll(facts))
-    return Markup("").join(parts)
-
-
-def _scroll(table: Table) -> Markup:
-    """Return a table that scrolls by itself when it is wider than the page."""
-    return Markup('<div class="scroll" tabindex="0" role="region" aria-label="{}">{}</div>').format(
-        safe(table.caption, 100), table.to_html()
-    )
+def _say_status(reading: Reading | None, earlier: Reading | None = None) -> Markup:
+    if reading is None:
+        return pill("not run")
+    if reading is earlier and reading.status in (Status.BREACH, Status.UNKNOWN):
+        return Markup("not read again")
+    return Markup("{} {}").format(pill(str(reading.status)), safe(say_reading(reading), 200))
 
 
 def _summarise(entry: Entry) -> str:
@@ -202,44 +233,5 @@ def _summarise(entry: Entry) -> str:
     data = entry.data.get(entry.kind)
     inner = data if isinstance(data, dict) else entry.data
     names = ("step", "name", "status", "value", "action", "phase", "verdict", "summary", "text",
-             "notebook", "error", "kept_as", "reason")  # fmt: skip
+             "notebook", "error", "kept_as", "event", "reason")  # fmt: skip
     return " · ".join(str(inner[n])[:200] for n in names if inner.get(n) not in (None, "", {}, []))
-
-
-def _link(evidence: str, model: ReportModel, lines: int) -> Markup:
-    """Return a reference into the journal as a link to its anchor, when there is one."""
-    if evidence.startswith("#") and evidence[1:].isdigit():
-        anchor = f"entry-{evidence[1:]}"
-        known = int(evidence[1:]) <= min(len(model.journal.entries), lines)
-    else:
-        anchor, known = f"step-{evidence}", evidence in model.steps
-    link = Markup('<a href="#{}">{}</a>')
-    return link.format(anchor, safe(evidence, 60)) if known else safe(evidence, 60)
-
-
-def _shorten(items: Sequence[T], limit: int) -> list[T]:
-    """Return the first and the last items, ``limit`` at most."""
-    half = limit // 2
-    return list(items) if len(items) <= limit else [*items[:half], *items[-half:]]
-
-
-def _rank(finding: Finding) -> tuple[int, float]:
-    return list(CauseStatus).index(finding.status), -finding.score
-
-
-def _find_effect(model: ReportModel) -> Reading | None:
-    """Return the newest reading of what a release would change that had a plan to look at."""
-    found = [r for step in model.of(Role.EFFECT) for _, r in step.readings if r.rows]
-    return found[-1] if found else None
-
-
-def _clear_words(model: ReportModel, today: date) -> str:
-    """Say when the alert and the channels will be clear, when section 6 predicted it."""
-    clears = [c.clear for _, c in model.journal.conclusions if c.clear]
-    if not clears:
-        return ""
-    alert, channels = clears[-1].latest, clears[-1].channels_latest
-    return (
-        f"alert clear by {format_clock(alert, today)}, "
-        f"channels told by {format_clock(channels, today)}"
-    )

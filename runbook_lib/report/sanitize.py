@@ -35,7 +35,7 @@ _LINK = re.compile(r"(#[\w.-]{1,100}|[\w-]{1,100}\.(ipynb|html)(#[\w.-]{1,100})?
 _CLASS = re.compile(r"[a-z][a-z0-9]{0,3}|highlight|hl-[a-z0-9]+")
 
 
-def sanitize_html(html: str, *, with_images: bool = True) -> str:
+def sanitize_html(html: str) -> str:
     """Return the HTML with text, tables, lists, inline pictures and plain styles, nothing else.
 
     Scripts, event handlers, forms, frames, SVG, ids, links that leave the file, pictures that
@@ -43,7 +43,7 @@ def sanitize_html(html: str, *, with_images: bool = True) -> str:
     """
     return nh3.clean(
         html.encode("utf-8", "backslashreplace").decode(),  # nh3 takes no lone surrogates
-        tags=_TAGS if with_images else _TAGS - {"img"},
+        tags=_TAGS,
         clean_content_tags={"script", "style", "template", "noscript", "svg", "math", "iframe"},
         attributes=_ATTRIBUTES,
         attribute_filter=_filter,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 _PACKAGES = ("fulfillment-runbook", "minio", "papermill", "nbclient", "pandas", "pydantic")
@@ -12,17 +12,11 @@ _PACKAGES = ("fulfillment-runbook", "minio", "papermill", "nbclient", "pandas", 
 
 def read_versions() -> dict[str, str]:
     """Return versions by name; what is not known says so."""
-    found = {"Python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
+    found = {"Python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
     here = str(Path(__file__).parent)
     command = ["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-        found["commit"] = done.stdout.strip() or "not a git checkout"
     except (OSError, subprocess.TimeoutExpired):
-        found["commit"] = "not known: git did not answer"
-    return found
+        return found | {"commit": "not known: git did not answer"}
+    return found | {"commit": done.stdout.strip() or "not a git checkout"}

@@ -32,6 +32,9 @@ _TONES = {
     "fixed_alert_decaying": ("good", "✓"),
     "mitigated": ("unsure", "!"),
     "not_fixed": ("bad", "✖"),
+    "yes": ("good", "✓"),
+    "no": ("bad", "✖"),
+    "passed": ("good", "✓"),
     "planned": ("plain", "■"),
     "nothing to do": ("plain", "○"),
     "approved": ("plain", "▸"),
@@ -42,7 +45,7 @@ _TONES = {
 }
 #: So much of a plan's hash is shown, and typed to approve it.
 SHORT_HASH = 8
-_PILL_COLUMNS = ("status", "phase", "verdict")
+_PILL_COLUMNS = ("status", "phase", "verdict", "met")
 _CELL = "text-align:left;vertical-align:top;"
 _LONG = f"{_CELL}overflow-wrap:anywhere;max-width:28rem"
 _SHORT = f"{_CELL}white-space:nowrap"
@@ -53,7 +56,8 @@ _SHORT_CHARACTERS = 22
 class Table:
     """Rows under a caption, shown as HTML, as text, or on a terminal.
 
-    A column ``status``, ``phase`` or ``verdict`` becomes pills, one that ends in ``bytes`` sizes.
+    A column ``status``, ``phase``, ``verdict`` or ``met`` becomes pills, one that ends in
+    ``bytes`` sizes. The first column names the row. A cell that is Markup is HTML already.
 
     Attributes
     ----------
@@ -102,7 +106,9 @@ class Table:
             for name in names
         )
         body = Markup("").join(
-            Markup("<tr>{}</tr>").format(Markup("").join(map(_to_cell, names, cells)))
+            Markup("<tr>{}</tr>").format(
+                Markup("").join(map(_to_cell, names, cells, (True, *[False] * len(names))))
+            )
             for cells in self.iter_cells()
         )
         if not self.rows:
@@ -195,6 +201,8 @@ def say_value(value: Json, name: str = "") -> str:
     """Write a value as a cell shows it: sizes for people, what is nested as a list of words."""
     if name.endswith("bytes") and isinstance(value, int | float):
         return format_bytes(value)
+    if isinstance(value, Markup):
+        return value
     if isinstance(value, dict):
         return ", ".join(f"{k.replace('_', ' ')} {_nest(v)}" for k, v in value.items())
     return ", ".join(map(_nest, value)) if isinstance(value, list | tuple) else format_value(value)
@@ -240,8 +248,11 @@ def page_of_plan(
     return shown, before + len(shown) + sum(1 for _ in matching)
 
 
-def _to_cell(name: str, text: str) -> Markup:
-    cell = pill(text) if name in _PILL_COLUMNS else safe(text, 500)
+def _to_cell(name: str, text: str, is_head: bool) -> Markup:
+    is_pill = name in _PILL_COLUMNS and not isinstance(text, Markup)
+    cell = pill(text) if is_pill else safe(text, 500)
+    if is_head:
+        return Markup('<th scope="row" style="{}">{}</th>').format(_style(text), cell)
     return Markup('<td style="{}">{}</td>').format(_style(text), cell)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -22,7 +22,8 @@ from ..approvals import Plan
 from ..errors import RunbookError
 from ..investigation import Investigation
 from ..model import Reading
-from ..section import SectionModule, check_parameters, split_list
+from ..record.incident import Incident
+from ..section import SectionModule, Sections, check_parameters, split_list
 from .display import Card, describe
 from .tables import SHORT_HASH, Table, page_of_plan
 from .text import count_of, format_value, safe
@@ -397,15 +398,23 @@ class Writing(_Widget):
     ----------
     inv : its incident gets the notes
     questions : step of the checklist → question; a saved answer ticks that step
+    export, sections : writes the report of the sections, with the words in it
 
     Notes
     -----
-    Changes the journal only, and only when "Save" is pressed. Notes are appended: nobody's words
-    are overwritten.
+    Changes the journal and the report only, and only when "Save" is pressed. Notes are appended:
+    nobody's words are overwritten.
     """
 
-    def __init__(self, inv: Investigation, questions: Mapping[str, str]) -> None:
-        self._inv = inv
+    def __init__(
+        self,
+        inv: Investigation,
+        questions: Mapping[str, str],
+        *,
+        export: Callable[[Incident, Sections], object],
+        sections: Sections,
+    ) -> None:
+        self._inv, self._export, self._sections = inv, export, sections
         self.answers = {
             step: widgets.Textarea(placeholder=question, layout={"width": "48rem"})
             for step, question in questions.items()
@@ -420,15 +429,20 @@ class Writing(_Widget):
         self._box = widgets.VBox([*fields, widgets.HBox([self.button, self._said])])
 
     def save(self) -> int:
-        """Append each answer that is not empty as a note; returns how many."""
-        written = 0
-        for step, field in self.answers.items():
-            if text := field.value.strip():
-                self._inv.note(text, checklist=step)
-                field.value = ""
-                written += 1
-        self._said.value = f"✓ {written} saved to the journal." if written else "Nothing to save."
-        return written
+        """Append each answer that is not empty as a note, and export; returns how many."""
+        written = {step: text for step, f in self.answers.items() if (text := f.value.strip())}
+        for step, text in written.items():
+            self._inv.note(text, checklist=step)
+            self.answers[step].value = ""
+        self._said.value = "Nothing to save."
+        if written:
+            for step in written:
+                self._inv.read_step(step)
+            self._inv.conclude()
+            path = self._export(self._inv.incident, self._sections)
+            said = f"✓ {len(written)} saved to the journal, and the report written with them:"
+            self._said.value = str(Markup("{} {}").format(said, safe(path)))
+        return len(written)
 
     def _describe(self) -> Iterable[Card]:
         notes = [

@@ -532,11 +532,28 @@ def test_the_postmortem_names_time_cause_and_measures(world: World) -> None:
     inv = world.open(SECTIONS.find("06"))
     plan = inv.plan("6.2")
     inv.apply(plan, approve=plan.sha256)
-    entry = world.take(postmortem, "7.2").facts["entry"]
+    reading = world.take(postmortem, "7.2")
     # when the trouble was seen, not since when an order waits
-    assert entry["since"] == format_time(world.now)
-    assert [c["cause"] for c in entry["causes"]] == ["pipeline_paused"]
-    assert [m["action"] for m in entry["measures"]] == ["unpause"]
+    assert reading.facts["since"] == format_time(world.now)
+    assert [c["cause"] for c in reading.facts["causes"]] == ["pipeline_paused"]
+    (measure,) = reading.rows
+    assert measure["what"] == "unpaused the DAG fulfillment_release"
+    assert (measure["proof"], measure["approved by"]) == ("not verified", inv.operator)
+
+
+def test_a_note_answers_a_point_and_its_follow_ups_stay(world: World) -> None:
+    world.dag = replace(world.dag, is_paused=True)
+    run(world, root_cause)
+    world.take(postmortem, "7.3")
+    before = world.open(postmortem).conclude().follow_ups
+    world.open(postmortem).note("we will see to it", checklist="7.3")
+
+    reading = world.take(postmortem, "7.3")
+    after = world.open(postmortem).conclude().follow_ups
+
+    assert reading.status is Status.OK
+    assert reading.reason == "noted: we will see to it"
+    assert before == after == CAUSES[Cause.PIPELINE_PAUSED].follow_ups
 
 
 def test_every_rule_tests_an_observation_that_some_reading_makes(world: World) -> None:

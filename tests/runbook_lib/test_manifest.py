@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,12 @@ import pytest
 from runbook_lib.errors import LogDamagedError, RecordError
 from runbook_lib.record.incident import Incident
 from runbook_lib.record.log import read_entries
-from runbook_lib.record.manifest import verify_incident, write_manifest
+from runbook_lib.record.manifest import (
+    verify_attachment,
+    verify_incident,
+    write_attachment,
+    write_manifest,
+)
 from tests.support.incidents import make_incident, tell_incident
 
 
@@ -141,3 +147,48 @@ def test_a_folder_without_a_readable_manifest_says_what_to_do(
 
     with pytest.raises(RecordError, match="runbook report inc-"):
         verify_incident(incident.folder)
+
+
+def test_a_zip_holds_all_that_the_manifest_names_and_is_checked_where_it_arrives(
+    incident: Incident, tmp_path: Path
+) -> None:
+    write_manifest(incident)
+    path = write_attachment(incident).rename(tmp_path / "from-a-ticket.zip")
+
+    found = verify_attachment(path)
+
+    assert (found.ok, found.incident, found.problems, found.newer) == (True, incident.id, (), ())
+    assert found.files == 5
+
+
+def test_a_zip_does_not_pack_itself(incident: Incident) -> None:
+    for _ in range(2):
+        write_manifest(incident)
+        path = write_attachment(incident)
+
+    assert not [name for name in zipfile.ZipFile(path).namelist() if name.endswith(".zip")]
+    assert verify_incident(incident.folder).ok
+
+
+def test_a_file_that_was_altered_in_the_zip_is_named(incident: Incident, tmp_path: Path) -> None:
+    write_manifest(incident)
+    other = tmp_path / "other.zip"
+    with zipfile.ZipFile(write_attachment(incident)) as old, zipfile.ZipFile(other, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            new.writestr(name, content.replace(b"0", b"1") if "proof" in name else content)
+
+    assert verify_attachment(other).problems == ("evidence/proof.json: was altered since",)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"no zip at all"])
+def test_what_is_no_zip_of_a_report_says_so(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match="cannot be unpacked"):
+        verify_attachment(path)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("../escape.txt", "out")
+    with pytest.raises(RecordError, match="holds no report"):
+        verify_attachment(path)
+    assert not (tmp_path.parent / "escape.txt").exists()

@@ -22,8 +22,10 @@ PNG = base64.b64decode(
 )
 
 
-def save(incident: Incident, *outputs: Any, text: str = "inv.read_step('2.1')") -> Path:
-    cells = [new_markdown_cell("# Title\n\n[next](03_immediate_actions.ipynb)")]
+def save(
+    incident: Incident, *outputs: Any, text: str = "inv.read_step('2.1')", cells: Any = ()
+) -> Path:
+    cells = [new_markdown_cell("# Title\n\n[next](03_immediate_actions.ipynb)"), *cells]
     cells.append(new_code_cell(text, outputs=list(outputs)))
     path = incident.path("notebooks", "02_signals_detection.ipynb")
     path.write_text(nbformat.writes(new_notebook(cells=cells)), "utf-8")
@@ -33,7 +35,7 @@ def save(incident: Incident, *outputs: Any, text: str = "inv.read_step('2.1')") 
 
 
 def export(incident: Incident) -> str:
-    (path,) = export_notebooks(incident)
+    (path,) = export_notebooks(incident, SECTIONS)
     return path.read_text("utf-8")
 
 
@@ -103,15 +105,28 @@ def test_a_file_that_is_no_notebook_is_said_to_be_none(incident: Incident, conte
     assert write_report(incident, SECTIONS).is_file()
 
 
-def test_the_report_holds_the_outputs_behind_a_fold_and_a_link_to_the_page(
-    incident: Incident,
-) -> None:
+def test_the_report_names_the_run_and_links_to_its_page(incident: Incident) -> None:
     save(incident, new_output("stream", name="stdout", text="27.4 minutes of lag"))
 
     html = write_report(incident, SECTIONS).read_text("utf-8")
 
-    assert "27.4 minutes of lag" in html
-    assert 'href="notebooks/02_signals_detection.html"' in html
+    assert 'href="notebooks/02_signals_detection.html">2 Signals and detection: done</a>' in html
+
+
+def test_a_page_says_which_run_it_is_and_its_parameters_once(incident: Incident) -> None:
+    given = {"section": "02_signals_detection", "parameters": {"window_minutes": 17.5}}
+    incident.journal.append("section_started", given)
+    save(incident, cells=[
+        new_code_cell("window_minutes = 60", metadata={"tags": ["parameters"]}),
+        new_code_cell("window_minutes = 17.5", metadata={"tags": ["injected-parameters"]}),
+        new_code_cell("form", metadata={"tags": ["form"]},
+                      outputs=[new_output("stream", name="stdout", text="window_minutes 17.5")]),
+    ])  # fmt: skip
+
+    html = export(incident)
+
+    assert "<b>2 Signals and detection: done</b>" in html
+    assert html.count("17.5") == 1
 
 
 @pytest.mark.parametrize(

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from fulfillment.sections import SECTIONS
-from runbook_lib.model import ActionPhase, Verdict
+from runbook_lib.model import ActionPhase, Verdict, format_time
 from runbook_lib.record.incident import Incident
-from runbook_lib.report.model import (
-    ReportModel,
-    list_facts,
-    list_open,
-    list_timeline,
-    read_report_model,
-    write_headline,
-)
-from tests.support.incidents import PLAN, START, TICKET, make_incident, tell_incident
+from runbook_lib.report.model import ReportModel, read_report_model
+from runbook_lib.report.story import list_facts, list_open, summarise, tell_timeline, write_headline
+from tests.support.incidents import PLAN, SHA256, START, TICKET, make_incident, tell_incident
 
 
 def model_of(incident: Incident) -> ReportModel:
@@ -26,10 +21,7 @@ def model_of(incident: Incident) -> ReportModel:
 
 
 def facts_of(model: ReportModel) -> dict[str, str]:
-    return {
-        fact.name: f"{fact.text} {fact.note}".strip()
-        for fact in list_facts(model, today=START.date())
-    }
+    return {name: " ".join(fact).strip() for name, fact in list_facts(model).items()}
 
 
 def test_the_first_screen_answers_every_question_of_a_postmortem(tmp_path: Path) -> None:
@@ -37,12 +29,15 @@ def test_the_first_screen_answers_every_question_of_a_postmortem(tmp_path: Path)
 
     facts = facts_of(model)
     assert facts["What happened"].startswith("74 labels wait in pending/")
-    assert facts["Since"].startswith("02:43:00Z to 03:18")
-    assert facts["Labels"] == "74 affected 74 released by move; 2 left; 1 ticket"
+    assert facts["Since"].startswith("2026-11-24 02:43:00Z")
+    assert facts["Until"].startswith("2026-11-24 03:18")
+    assert facts["Severity"] == "high by the alert FulfillmentDelay"
+    assert facts["Labels and orders"] == "74 affected 74 released by move; 2 left; 1 ticket"
     assert facts["Tickets"] == TICKET
     assert facts["Cause"].startswith("A paused pipeline The DAG")
     assert facts["What was done"] == (
-        "Released 74 objects by move (proven); unpaused the DAG fulfillment_release (verified)"
+        "Released 74 labels by move (proven); unpaused the DAG fulfillment_release (verified) "
+        "approved by ops@box"
     )
     assert model.verdict is Verdict.FIXED
     assert write_headline(model) == "Fixed: a paused pipeline"
@@ -85,13 +80,28 @@ def test_an_alert_that_still_fires_is_open_once(tmp_path: Path) -> None:
     assert [ids for _, ids in list_open(model_of(tell.incident))] == [("2.1",)]
 
 
-def test_a_time_of_another_day_has_its_date(tmp_path: Path) -> None:
-    model = model_of(tell_incident(tmp_path).incident)
-    (since,) = [
-        f for f in list_facts(model, today=START.date() + timedelta(days=1)) if f.name == "Since"
-    ]
+def test_times_are_told_in_utc_and_as_the_clock_on_the_wall(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "ICT-7")
+        time.tzset()
+        facts = facts_of(model_of(tell_incident(tmp_path).incident))
+    time.tzset()
 
-    assert since.text.startswith("2026-11-24 02:43:00Z to 2026-11-24 03:18")
+    assert facts["Since"] == "2026-11-24 02:43:00Z 09:43:00 local time (UTC+07:00)"
+    assert "local time (UTC+07:00); 3" in facts["Until"]
+
+
+def test_what_happened_is_what_was_said_when_most_waited(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    for waiting in (3, 74, 12):
+        tell.read("2.3", "backlog objects", "breach", value=waiting, unit="objects")
+        tell.conclude(Verdict.INCIDENT, f"{waiting} labels wait")
+    tell.read("2.3", "backlog objects", "ok", value=0, unit="objects")
+    tell.conclude(Verdict.HEALTHY, "no sign of stuck labels")
+
+    assert facts_of(model_of(tell.incident))["What happened"] == "74 labels wait"
 
 
 def test_what_was_done_but_not_proven_says_so(tmp_path: Path) -> None:
@@ -100,7 +110,7 @@ def test_what_was_done_but_not_proven_says_so(tmp_path: Path) -> None:
     told = facts_of(model_of(tell.incident))["What was done"]
     tell.act(ActionPhase.FAILED, reason="lost")
 
-    assert told == "Released 1 object by move (not verified)"
+    assert told == "Released 1 label by move (not verified) approved by ops@box"
     assert "the check afterwards failed" in facts_of(model_of(tell.incident))["What was done"]
 
 
@@ -110,7 +120,7 @@ def test_a_plan_that_waits_is_open_and_nothing_was_changed(tmp_path: Path) -> No
     assert facts_of(model)["What was done"] == "nothing was changed 1 planned, waiting for approval"
     assert any("waits for approval" in text for text, _ in list_open(model))
     assert write_headline(model) == "Incident: a paused pipeline"
-    assert "recovery was not read" in facts_of(model)["Since"]
+    assert facts_of(model)["Until"].startswith("not yet recovery was not read")
 
 
 def test_an_empty_plan_waits_for_nobody(tmp_path: Path) -> None:
@@ -175,7 +185,7 @@ def test_a_journal_without_entries_says_so(tmp_path: Path) -> None:
     assert write_headline(model) == "Nothing was recorded yet"
     assert {step.status for step in model.steps.values()} == {"not run"}
     assert facts_of(model)["What happened"] == "nothing was read yet"
-    assert list_timeline(model) == []
+    assert tell_timeline(model) == []
     assert list_open(model) == []
 
 
@@ -204,15 +214,13 @@ def test_a_step_that_this_version_does_not_know_still_appears(tmp_path: Path) ->
     assert model.steps["9.1"].status == "ok"
 
 
-def test_an_interruption_and_a_torn_tail_are_told(tmp_path: Path) -> None:
+def test_an_interruption_is_told(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
-    tell.record("torn_tail", {"kept_as": "journal.jsonl.torn-1"})
     tell.record("interrupted", {})
 
     model = model_of(tell.incident)
 
-    texts = [f"{event.text} {event.note}" for event in list_timeline(model)]
-    assert any("journal.jsonl.torn-1" in text for text in texts)
+    assert "The run was interrupted" in [row.text for row in tell_timeline(model)]
     assert any("interrupted" in text for text, _ in list_open(model))
 
 
@@ -224,17 +232,157 @@ def test_a_notebook_that_failed_is_open_with_its_error(tmp_path: Path) -> None:
     assert any("KeyError" in text for text, _ in list_open(model_of(tell.incident)))
 
 
-def test_the_timeline_lists_changes_of_status_and_every_phase_in_order(tmp_path: Path) -> None:
+def test_the_timeline_is_what_a_person_would_tell(tmp_path: Path) -> None:
+    rows = tell_timeline(model_of(tell_incident(tmp_path).incident))
+
+    assert [row.text for row in rows] == [
+        "First sign of trouble",
+        "First sign of the cause: a paused pipeline",
+        "Incident seen",
+        "Cause named: a paused pipeline",
+        "Released 74 labels by move",
+        "Unpaused the DAG fulfillment_release",
+        "Recovery was read",
+        "Fixed",
+    ]
+    assert rows[4].note == "approved by ops@box; proven"
+    assert [row.at for row in rows] == sorted(row.at for row in rows)
+
+
+def test_a_long_night_is_told_in_fifteen_rows(tmp_path: Path) -> None:
+    tell = tell_incident(tmp_path)
+    for number in range(40):
+        for phase in (ActionPhase.PLANNED, ActionPhase.APPROVED, ActionPhase.APPLIED):
+            tell.act(phase, result={"plan": f"rel-{number}", "moved": 1})
+        tell.conclude(Verdict.HEALTHY, "nothing waits just now")
+
+    rows = tell_timeline(model_of(tell.incident))
+
+    assert len(rows) == 15
+    assert rows[0].text == "First sign of trouble"
+    assert not any(row.tone == "healthy" for row in rows)
+
+
+def test_channels_that_are_told_the_same_are_one_row(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
-    for status in ("ok", "ok", "breach", "breach", "ok"):
-        tell.read("2.1", "lag", status)
+    events = [
+        {"at": format_time(START), "kind": "alert", "text": "FulfillmentDelay firing begins"},
+        *(
+            {"at": format_time(START), "kind": "notice", "text": f"{c} receives Delay: firing"}
+            for c in ("email", "slack")
+        ),
+        {"at": format_time(START), "kind": "restart", "text": "minio started"},
+    ]
+    for _ in range(2):  # each conclusion tells of its whole window
+        tell.conclude(Verdict.INCIDENT, "labels wait", timeline=events)
+
+    texts = [row.text for row in tell_timeline(model_of(tell.incident))]
+
+    assert texts == [
+        "FulfillmentDelay firing begins",
+        "email, slack told: Delay: firing",
+        "Incident seen",
+    ]
+
+
+def test_a_drills_timeline_begins_with_the_drill(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path, drill=True)
+    tell.record("drill", {"event": "started", "scenario": "pipeline_paused"})
+    before = format_time(START - timedelta(minutes=5))
+    tell.record("drill", {"event": "injected"})
+    event = {"at": before, "kind": "notice", "text": "email receives Delay: resolved"}
+    tell.read("2.1", "lag", "breach", since=before)
+    tell.conclude(Verdict.INCIDENT, "labels wait", timeline=[event])
+
+    texts = [row.text for row in tell_timeline(model_of(tell.incident))]
+
+    assert texts == ["The drill begins", "The fault is injected", "Incident seen"]
+
+
+@pytest.mark.parametrize(
+    ("met", "error", "headline"),
+    [
+        ((True, True), "", "Drill passed: the cause is not proven"),
+        ((True, False), "", "Drill failed: 1 of 2 objectives missed"),
+        ((True, True), "the store is down", "Drill failed: it broke off"),
+    ],
+)
+def test_a_drill_says_whether_it_passed(
+    tmp_path: Path, met: tuple[bool, ...], error: str, headline: str
+) -> None:
+    tell = make_incident(tmp_path, drill=True)
+    tell.record("drill", {"event": "started"})
+    if error:
+        tell.record("drill", {"event": "failed", "reason": error})
+    objectives = [{"name": f"{i}", "met": is_met} for i, is_met in enumerate(met)]
+    tell.record("drill", {"event": "scored", "objectives": objectives})
+
+    assert write_headline(model_of(tell.incident)) == headline
+
+
+def test_a_newer_plan_of_a_step_takes_the_place_of_the_older(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    for plan in ("rel-a", "rel-b"):
+        until = "2026-11-24T03:44:00.000Z"
+        tell.act(ActionPhase.PLANNED, result={"plan": plan, "expires_at": until})
+    opened = [text for text, _ in list_open(model_of(tell.incident))]
+    tell.conclude(Verdict.INCIDENT, "labels wait")
+    tell.start("06_remediation")
+    tell.conclude(Verdict.FIXED, "nothing waits")
+
+    assert len(opened) == 1
+    assert opened[0].endswith("is planned and waits for approval until 03:44:00Z")
+    assert list_open(model_of(tell.incident)) == []
+
+
+def test_a_refusal_that_a_later_success_followed_is_not_open(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.act(ActionPhase.PLANNED, result={"plan": "rel-a"})
+    tell.act(ActionPhase.REFUSED, reason="the plan expired", result={"plan": "rel-a"})
+    for phase in (ActionPhase.PLANNED, ActionPhase.APPLIED, ActionPhase.VERIFIED):
+        tell.act(phase, result={"plan": "rel-b"})
+
+    assert list_open(model_of(tell.incident)) == []
+
+
+def test_a_run_of_a_notebook_says_which_it_is_and_what_it_came_to(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    run = {"status": "stopped_at_plan", "duration_s": 1.0, "error": "stopped"}
+    tell.start("06_remediation")
     tell.act(ActionPhase.PLANNED)
-    tell.act(ActionPhase.APPLIED)
+    tell.record("notebook", {"notebook": "06_remediation.ipynb", **run})
+    tell.start("06_remediation", approve=SHA256)
+    for phase in (ActionPhase.PLANNED, ActionPhase.APPROVED, ActionPhase.APPLIED):
+        tell.act(phase)
+    tell.act(ActionPhase.VERIFIED)
+    tell.record("notebook", {"notebook": "06_remediation-2.ipynb", **run, "status": "done"})
+    tell.start("06_remediation")
+    # by hand: it is noted when it begins
+    tell.record("notebook", {"notebook": "06_remediation-3.ipynb", "status": "by_hand"})
+    tell.conclude(Verdict.FIXED, "nothing waits")
 
-    events = [e for e in list_timeline(model_of(tell.incident)) if e.seq]
+    runs = model_of(tell.incident).section("06_remediation").runs
 
-    assert [e.tone for e in events] == ["breach", "ok", "planned", "applied"]
-    assert [e.at for e in events] == sorted(e.at for e in events)
+    assert [record.title for record in runs] == [
+        "6 Remediation, first run: stopped at the plan",
+        "6 Remediation, second run: approved and applied",
+        "6 Remediation, third run: fixed",
+    ]
+    assert [record.parameters.get("approve") for record in runs] == [None, SHA256, None]
+
+
+def test_the_summary_has_five_lines_whatever_was_written(tmp_path: Path) -> None:
+    tell = tell_incident(tmp_path)
+    tell.conclude(Verdict.INCIDENT, "two\nlines \u202e and more")
+
+    lines = summarise(model_of(tell.incident), "file:///reports/report.html").splitlines()
+
+    assert [line.partition(":")[0] for line in lines] == [
+        "Verdict", "Cause", "Numbers", "Action", "Report"
+    ]  # fmt: skip
+    assert lines[2].startswith(
+        "Numbers: 74 affected; 74 released by move; 2 left; 1 ticket; since 2026-11-24 02:43:00Z"
+    )
 
 
 def test_what_an_incident_was_closed_with_is_its_verdict(tmp_path: Path) -> None:
@@ -250,5 +398,5 @@ def test_the_model_of_the_same_folder_is_the_same(tmp_path: Path) -> None:
     one, two = model_of(incident), model_of(incident)
 
     assert facts_of(one) == facts_of(two)
-    assert list_timeline(one) == list_timeline(two)
+    assert tell_timeline(one) == tell_timeline(two)
     assert [a.first.result["plan"] for a in one.actions] == [PLAN, "svc-1"]

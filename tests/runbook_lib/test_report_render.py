@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fulfillment.sections import SECTIONS
+from runbook_lib.model import ActionPhase, Finding, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.report import write_report
 from runbook_lib.report.sanitize import CSP
@@ -179,21 +180,62 @@ def test_incident_facts_that_cannot_be_read_are_said(tmp_path: Path, text: str) 
     assert "a paused pipeline" in html
 
 
-def test_a_drills_phases_and_objectives_are_told(tmp_path: Path) -> None:
+def test_a_drills_objectives_stand_on_the_first_screen_in_a_readers_order(tmp_path: Path) -> None:
     tell = make_incident(tmp_path, drill=True)
     tell.record("drill", {"event": "started", "scenario": "pipeline_paused"})
-    phases = {"detect_s": 6.5, "notify_s": {"slack": 7.25, "email": 7.5, "teams": None}}
     objective = {"name": "alert fires", "target": "within 60 s", "actual": "6.5 s", "met": True}
-    tell.record(
-        "drill",
-        {"event": "scored", "scenario": "pipeline_paused", "phases": phases,
-         "objectives": [objective]},
-    )  # fmt: skip
+    scored = {"event": "scored", "scenario": "pipeline_paused", "objectives": [objective]}
+    tell.record("drill", scored)
 
     html, _ = render(tell.incident)
+    first = html[: html.index("</header>")]
 
-    for text in ("Drill report", "pipeline_paused", "7.25", "within 60 s"):
-        assert text in html
+    assert "Drill passed" in first
+    heads = [first.index(f">{name}</th>") for name in ("name", "target", "actual", "met")]
+    assert heads == sorted(heads)
+    assert "within 60 s" in first
+    assert "pipeline_paused" not in re.sub(r'id="[^"]*"', "", html).split("Everything:")[0]
+
+
+def test_the_diagnosis_stands_as_of_when_it_mattered_beside_the_end(tmp_path: Path) -> None:
+    tell = tell_incident(tmp_path)
+    refuted = Finding(name="pipeline_paused", words="a paused pipeline", status="refuted",
+                      score=-0.6, reason="the DAG is not paused")  # fmt: skip
+    tell.start("06_remediation")
+    tell.conclude(Verdict.FIXED, "it is gone", findings=(refuted,))
+
+    html, _ = render(tell.incident)
+    diagnosis = html[html.index('<section id="diagnosis">') : html.index('<section id="actions">')]
+    shown = diagnosis[: diagnosis.index("<details")]
+
+    for text in ("when it mattered, 03:1", "at the end, 03:1", "supported", "not paused",
+                 "pipeline: paused"):  # fmt: skip
+        assert text in shown, text
+    assert "storage" not in shown
+
+
+def test_actions_are_told_in_order_with_plan_approver_proof_and_way_back(tmp_path: Path) -> None:
+    tell = tell_incident(tmp_path)
+    tell.act(ActionPhase.PLANNED, step="6.4", action="refresh", result={"plan": "svc-9"})
+    html, _ = render(tell.incident)
+    actions = html[html.index('<section id="actions">') : html.index('<section id="physics">')]
+
+    places = [actions.index(text) for text in (
+        "1. Released 74 labels", "ops@box", "byte for byte", f"runbook undo {PLAN}", SHA256,
+        "2. Unpaused the DAG", "1 plan made and not carried out")]  # fmt: skip
+    assert places == sorted(places)
+    assert actions.count("<h3") == 2
+
+
+def test_the_summary_stands_beside_the_report(tmp_path: Path) -> None:
+    incident = tell_incident(tmp_path).incident
+    report = write_report(incident, SECTIONS)
+
+    summary = report.with_name("summary.txt").read_text("utf-8").splitlines()
+
+    assert len(summary) == 5
+    assert summary[0] == f"Verdict: Fixed: a paused pipeline ({incident.id})"
+    assert summary[4] == f"Report: {report.as_uri()}"
 
 
 def test_secrets_reach_the_report_in_no_form(tmp_path: Path) -> None:

@@ -139,7 +139,17 @@ def test_a_table_is_text_too_and_the_same_cells_are_in_both() -> None:
     table = Table("x", [{"key": "k", "size_bytes": 2048, "excluded": {"a": 1}, "none": ""}])
     assert list(table.iter_cells()) == [["k", "2.0 KiB", "a 1", ""]]
     assert table.to_text() == "  k · 2.0 KiB · a 1"
-    assert all(f">{cell}</td>" in table.to_html() for cell in ("k", "2.0 KiB", "a 1"))
+    assert ">k</th>" in table.to_html()
+    assert all(f">{cell}</td>" in table.to_html() for cell in ("2.0 KiB", "a 1"))
+
+
+def test_a_cell_that_is_html_already_is_not_escaped_again() -> None:
+    rows = [{"step": Markup("<b>2.1</b>"), "status": Markup("<i>ok</i>"), "met": True}]
+    html = Table("x", [*rows, {"step": "<b>"}]).to_html()
+    assert "<b>2.1</b>" in html
+    assert "<i>ok</i>" in html
+    assert "✓ yes" in html
+    assert "&lt;b&gt;" in html
 
 
 def test_a_card_shows_value_reason_source_and_rows() -> None:

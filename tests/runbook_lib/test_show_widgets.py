@@ -357,16 +357,25 @@ class TestLive:
 class TestWriting:
     def test_answers_become_notes_and_nobodys_words_are_overwritten(self, tmp_path: Path) -> None:
         inv = open_on(tmp_path, lambda _: ok(""))
-        inv.note("a colleague's words", checklist="7.3")
-        made = show.write_down(inv, {"7.3": "What changes?", "7.4": "Which probe?"})
+        inv.note("a colleague's words", checklist="2.1")
+        seen: list[str] = []
+        made = show.write_down(
+            inv,
+            {"2.1": "What changes?", "2.2": "Which probe?"},
+            export=lambda _incident, _sections: seen.append(inv.journal.note("2.1")),
+            sections=SECTIONS,
+        )
         assert kinds(inv) == ["note"]
-        made.answers["7.3"].value = "  an alert on a paused DAG  "
+        made.answers["2.1"].value = "  an alert on a paused DAG  "
         made.button.click()
         made.button.click()
 
-        notes = [(e.data["checklist"], e.data["text"]) for e in inv.incident.journal.read()]
-        assert notes == [("7.3", "a colleague's words"), ("7.3", "an alert on a paused DAG")]
+        notes = [(e.data["checklist"], t) for e, t in inv.journal.notes]
+        assert notes == [("2.1", "a colleague's words"), ("2.1", "an alert on a paused DAG")]
         assert "an alert on a paused DAG" in made._repr_mimebundle_()["text/html"]
+        # the point that was answered is read again before the report is written, with the words
+        assert kinds(inv) == ["note", "note", "reading", "conclusion"]
+        assert seen == ["an alert on a paused DAG"]
 
 
 def _opened(incident: Incident) -> Investigation:

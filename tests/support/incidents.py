@@ -85,6 +85,8 @@ class Teller:
             "source": f"plans/{PLAN}.jsonl",
         }
         result = {"plan": PLAN, "sha256": SHA256, **fields.pop("result", {})}
+        if phase is not ActionPhase.PLANNED:
+            defaults["operator"] = "ops@box"
         entry = ActionEntry(phase=phase, **{**defaults, **fields}, result=result)
         self.record("action", {"action": entry.model_dump(mode="json")})
 
@@ -119,6 +121,7 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         unit="minutes",
         threshold="lag over 10 min for 5 min, or the alert fires",
         source="fulfillment_lag_minutes{origin='real'}",
+        rows=[{"alert": "FulfillmentDelay", "state": "firing", "severity": "high"}],
         reason="The alert fires since 03:09:11Z; the oldest label waits 27.4 minutes.",
         since=format_time(began),
         plot={

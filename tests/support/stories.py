@@ -25,6 +25,7 @@ import runbook_lib
 from fulfillment.analysis.causes import Cause
 from fulfillment.clients import Clients
 from fulfillment.clients.pipeline import DagRun
+from fulfillment.clients.support import SupportClient
 from fulfillment.drills.drill import run_drill
 from fulfillment.drills.scenarios import Scenario
 from fulfillment.sections import SECTIONS
@@ -110,6 +111,8 @@ def _make_world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         monkeypatch, {utc_now: lambda: world.now, Clients: lambda _: FakeClients(world)}, world
     )
     monkeypatch.setattr(Settings, "load", lambda: world.settings)
+    # whatever listens on this machine is no part of the story
+    monkeypatch.setattr(SupportClient, "connect", lambda _: FakeClients(world).support)
     monkeypatch.setattr(notebooks, "_execute", lambda *given: _execute(world, *given))
     return world
 

@@ -1,0 +1,124 @@
+"""What was planned, approved, done and proven: each plan's phases in the journal, as one action."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ..model import ActionEntry, ActionPhase, Json
+from .log import Entry
+
+_ACTIONS = {
+    "release": "released {n} by move",
+    "undo": "took {n} back",
+    "retrigger": "re-triggered the worker {target}",
+    "restart": "restarted {target}",
+    "start": "started {target}",
+    "resume": "resumed the worker {target}",
+    "unpause": "unpaused the DAG {target}",
+    "refresh": "refreshed the ticket's timeline",
+    "create_synthetic": "made {n} for an exercise",
+    "revert_synthetic": "removed {n} of an exercise",
+}
+
+
+@dataclass(slots=True)
+class ActionRecord:
+    """One action through its phases, each with the journal entry that says so."""
+
+    phases: list[tuple[Entry, ActionEntry]] = field(default_factory=list)
+
+    @property
+    def first(self) -> ActionEntry:
+        """The oldest phase."""
+        return self.phases[0][1]
+
+    @property
+    def last(self) -> ActionEntry:
+        """The newest phase."""
+        return self.phases[-1][1]
+
+    @property
+    def plan(self) -> str:
+        """The id of its plan; empty when the journal does not say it."""
+        return str(self.first.result.get("plan", ""))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it changed the world."""
+        return self.entry(ActionPhase.APPLIED) is not None
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it was carried out or tried: more than a plan."""
+        return self.is_done or any(map(self.entry, (ActionPhase.REFUSED, ActionPhase.FAILED)))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the plan has nothing to do."""
+        return any(a.result.get("is_empty") is True for _, a in self.phases)
+
+    @property
+    def way_back(self) -> str:
+        """How to take it back, or that there is no way."""
+        results = [self.result(p).get("way_back") for p in ("planned", "applied", "verified")]
+        undo = self.first.undo or next((str(text) for text in results if text), "")
+        return undo or ("undo" if self.first.reversible else "there is none")
+
+    @property
+    def approver(self) -> str:
+        """Who approved or did it; empty when the journal does not say it."""
+        return next((a.operator for _, a in reversed(self.phases) if a.operator), "")
+
+    @property
+    def proof(self) -> str:
+        """What the look afterwards said, in a word."""
+        phases = [a.phase for _, a in self.phases]
+        if ActionPhase.APPLIED not in phases:
+            return str(self.last.phase)
+        after = phases[len(phases) - 1 - phases[::-1].index(ActionPhase.APPLIED) :]
+        if after[-1] is ActionPhase.FAILED:
+            return "the check afterwards failed"
+        is_moved = self.first.action in ("release", "undo")
+        proven = "proven" if is_moved else "verified"
+        return proven if ActionPhase.VERIFIED in after else "not verified"
+
+    @property
+    def words(self) -> str:
+        """What was done, in the past tense; what was only tried, by its name."""
+        first, number = self.first, self.count("moved", "created", "removed")
+        plain = f"{first.action.replace('_', ' ')}: {{target}}"
+        noun = "synthetic object" if "synthetic" in first.action else "label"
+        objects = f"{'' if number is None else f'{number:,} '}{noun}{'' if number == 1 else 's'}"
+        words = _ACTIONS.get(first.action, plain) if self.is_done else plain
+        target = first.target if len(first.target) <= 70 else f"{first.target[:70]}…"
+        # a target may hold braces: it is put in by replacement, never by format
+        return words.replace("{n}", objects).replace("{target}", target)
+
+    def entry(self, phase: ActionPhase) -> Entry | None:
+        """Return the newest entry of a phase."""
+        return next((e for e, a in reversed(self.phases) if a.phase == phase), None)
+
+    def result(self, phase: ActionPhase | str) -> dict[str, Json]:
+        """What the newest entry of a phase says came of it."""
+        return next((a.result for _, a in reversed(self.phases) if a.phase == phase), {})
+
+    def count(self, *names: str) -> int | None:
+        """Return the first of these numbers that its result says; None when it says none."""
+        found = (self.result(ActionPhase.APPLIED).get(name) for name in names)
+        return next((n for n in found if number_of(n) is not None), None)
+
+
+def group_actions(phases: Iterable[tuple[Entry, ActionEntry]]) -> list[ActionRecord]:
+    """Put the phases of each plan together, in the order in which the plans were made."""
+    actions: dict[tuple[str, str], ActionRecord] = {}
+    for entry, action in phases:
+        key = (action.step, str(action.result.get("plan") or action.source))
+        actions.setdefault(key, ActionRecord()).phases.append((entry, action))
+    return list(actions.values())
+
+
+def number_of(value: Json) -> float | None:
+    """Return a number as it is, and None for anything else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number else None
