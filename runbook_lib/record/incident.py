@@ -109,6 +109,14 @@ class Incident:
             raise UsageError(f"{name!r} is not a name of a file in {kind}/")
         return self.folder / kind / name
 
+    def new_notebook(self, section: str) -> Path:
+        """Return where the next run of a section's notebook is kept."""
+        path, number = self.path("notebooks", f"{section}.ipynb"), 1
+        while path.exists():
+            number += 1
+            path = self.path("notebooks", f"{section}-{number}.ipynb")
+        return path
+
 
 def create_incident(
     home: Path,

@@ -27,7 +27,8 @@ _SCHEME = "incident://"
 _DROPPED_TAGS = {"papermill-error-cell-tag", "fresh-start"}
 _FRESH_START = """\
 get_ipython().run_line_magic("reset", "-f")
-get_ipython().execution_count = 1"""
+get_ipython().execution_count = 1
+get_ipython().keeps_notebook = True"""
 
 
 class RunStatus(StrEnum):
@@ -145,7 +146,7 @@ def run_notebook(
     given = {**(parameters or {}), "incident_id": incident.id}
     checked = check_parameters(sections[name], given).model_dump(mode="json")
     values = {name: checked[name] for name in given}
-    path = _output_path(incident, name)
+    path = incident.new_notebook(name)
     run = {"section": name, "notebook": path.name}
     before = incident.journal.view().last_seq
     started = time.monotonic()
@@ -185,10 +186,9 @@ def _execute(
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     notebook = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
-    if kernel.is_alive:
-        tags = {"tags": ["fresh-start"]}
-        fresh = nbformat.v4.new_code_cell(_FRESH_START, metadata=tags)  # type: ignore[no-untyped-call]
-        notebook.cells.insert(0, fresh)
+    tags = {"tags": ["fresh-start"]}
+    fresh = nbformat.v4.new_code_cell(_FRESH_START, metadata=tags)  # type: ignore[no-untyped-call]
+    notebook.cells.insert(0, fresh)
     try:
         papermill.execute_notebook(
             notebook,
@@ -290,14 +290,6 @@ def _saving_to(incident: Incident, path: Path) -> Iterator[None]:
     finally:
         papermill_io._handlers.pop(0)
         files.save()
-
-
-def _output_path(incident: Incident, name: str) -> Path:
-    path, number = incident.path("notebooks", f"{name}.ipynb"), 1
-    while path.exists():
-        number += 1
-        path = incident.path("notebooks", f"{name}-{number}.ipynb")
-    return path
 
 
 def _journal(

@@ -16,6 +16,7 @@ from ..investigation import C, S
 from ..model import ActionEntry, ActionPhase, CauseStatus, Conclusion, Reading
 from ..section import SectionModule
 from .progress import make_bars
+from .recording import begin_recording
 from .tables import Table, get_tone, pill, tabulate_facts, tabulate_findings, tabulate_plans
 from .text import VERDICT_WORDS, clip, count_of, format_value, safe, visible
 
@@ -215,6 +216,7 @@ class Investigation(investigation.Investigation[S, C]):
         inv = super().open(incident_id, section=section, settings=settings, **parameters)
         if is_shown:
             inv.progress = make_bars()
+            begin_recording(inv.incident, section.NAME)
         return inv
 
     def _repr_html_(self) -> str:
