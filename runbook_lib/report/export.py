@@ -20,6 +20,7 @@ _BLANK = (
 )  # fmt: skip
 _NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
 _PARAMETERS = {"parameters", "injected-parameters", "form"}
+_BOX = Markup('<pre style="background-color:#fdedc3;border-radius:4px">{}</pre>')
 _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
 
 
@@ -99,3 +100,8 @@ def _keep_readable(notebook: Any) -> None:
                 kept = {kind: output.data[kind] for kind in _PRIORITY if kind in output.data}
                 left_out = ", ".join(output.data) or "nothing"
                 output.data = kept or {"text/plain": f"(output left out: {left_out})"}
+            elif output.output_type == "error" and "\x1b" not in "".join(output.traceback):
+                # the sentence of an error of use: no traceback, a box of its own
+                words = _BOX.format(visible("\n".join(output.traceback).strip()))
+                shown = {"output_type": "display_data", "data": {"text/html": str(words)}}
+                output.update(shown, metadata={})

@@ -147,3 +147,11 @@ def test_a_page_says_which_run_it_is_and_its_parameters_once(incident: Incident)
 )  # fmt: skip
 def test_html_keeps_text_and_loses_what_acts(dirty: str, clean: str) -> None:
     assert sanitize_html(dirty) == clean
+
+
+def test_an_error_of_use_stands_in_a_box_of_its_own(incident: Incident) -> None:
+    told = ["", "■ STOPPED AT THE PLAN. Nothing was changed.", "", "Approve <it>.", ""]
+    save(incident, new_output("error", ename="E", evalue="x", traceback=told))
+    page = export(incident)
+    assert 'background-color:#fdedc3;border-radius:4px">■ STOPPED AT THE PLAN.' in page
+    assert "Approve &lt;it&gt;." in page
