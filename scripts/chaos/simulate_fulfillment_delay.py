@@ -57,7 +57,11 @@ def run_chaos_script(argv: Sequence[str] | None = None) -> int:
         document |= _describe_request(options)
         note = _make_notes(document)
         _run(settings, options, document, note)
-        document["status"], code = "ok", 0
+        support = document["results"].get("support") or {}
+        if support.get("status") == "error":
+            document["message"] = f"the support probe failed: {support['message']}"
+        else:
+            document["status"], code = "ok", 0
     except RunbookError as error:
         document["message"] = str(error)
     except Exception as error:  # noqa: BLE001 - exit code 3 promises that nothing escapes

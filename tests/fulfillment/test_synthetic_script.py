@@ -141,10 +141,11 @@ def test_a_defect_is_exit_3_with_a_document(run: Any, monkeypatch: pytest.Monkey
     assert (code, document["message"]) == (3, "ZeroDivisionError: a defect")
 
 
-def test_a_support_service_that_fails_is_told_but_is_no_failure(world: World, run: Any) -> None:
+def test_a_support_probe_that_fails_is_not_ok(world: World, run: Any) -> None:
     world.case = None
     code, document = run("--dry-run", "--support-ticket-id", "nope")
-    assert code == 0
+    assert (code, document["status"]) == (2, "error")
+    assert "support probe failed" in document["message"]
     assert document["results"]["support"]["httpStatus"] == 404
     world.down.add("services")
     assert run("--dry-run")[1]["results"]["compose"]["minioRunning"] is None
