@@ -90,10 +90,16 @@ def _to_html(source: Path, incident: Incident) -> Markup:
 def _keep_readable(notebook: Any) -> None:
     """Leave out every form of an output that a page without scripts cannot show, and say so.
 
-    The cells that say the parameters are left out too: the page's head says them once.
+    The cells that say the parameters are left out too, unless they were refused: the page's head
+    says them once.
     """
     notebook.metadata.pop("widgets", None)
-    notebook.cells = [c for c in notebook.cells if not _PARAMETERS & {*c.metadata.get("tags", ())}]
+    notebook.cells = [
+        cell
+        for cell in notebook.cells
+        if not _PARAMETERS & {*cell.metadata.get("tags", ())}
+        or any(output.output_type == "error" for output in cell.get("outputs", []))
+    ]
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if "data" in output:

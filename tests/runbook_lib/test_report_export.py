@@ -151,7 +151,10 @@ def test_html_keeps_text_and_loses_what_acts(dirty: str, clean: str) -> None:
 
 def test_an_error_of_use_stands_in_a_box_of_its_own(incident: Incident) -> None:
     told = ["", "■ STOPPED AT THE PLAN. Nothing was changed.", "", "Approve <it>.", ""]
-    save(incident, new_output("error", ename="E", evalue="x", traceback=told))
+    error = new_output("error", ename="E", evalue="x", traceback=told)
+    refused = new_code_cell("form = 1", outputs=[error], metadata={"tags": ["form"]})
+    save(incident, error, cells=[refused])
     page = export(incident)
+    assert page.count("■ STOPPED AT THE PLAN.") == 2  # a form that was refused is shown, too
     assert 'background-color:#fdedc3;border-radius:4px">■ STOPPED AT THE PLAN.' in page
     assert "Approve &lt;it&gt;." in page
