@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 from markupsafe import Markup
 
@@ -57,17 +61,31 @@ def export_notebooks(incident: Incident, sections: Sections) -> list[Path]:
 
 def _to_html(source: Path, incident: Incident) -> Markup:
     """Return a notebook's cells as harmless HTML; says so when the file is not a notebook."""
-    import nbformat
-    from nbconvert import HTMLExporter
-    from traitlets.config import Config
-
+    nbformat = load_nbformat()
     try:
         # nbformat joins the lines of each string, so that the redactor sees whole texts
-        raw = nbformat.reads(source.read_text("utf-8"), as_version=4)  # type: ignore[no-untyped-call]
-        notebook = nbformat.from_dict(incident.redactor.json(raw))  # type: ignore[no-untyped-call]
+        raw = nbformat.reads(source.read_text("utf-8"), as_version=4)
+        notebook = nbformat.from_dict(incident.redactor.json(raw))
     except (*_NOT_A_NOTEBOOK, nbformat.ValidationError) as error:
         return Markup("<p>{} could not be read: {}</p>").format(source.name, type(error).__name__)
     _keep_readable(notebook)
+    body, _ = _make_exporter().from_notebook_node(notebook)
+    # sanitised, so it may stand as it is; what is left of controls is made visible
+    return Markup(visible(sanitize_html(body)))  # noqa: S704
+
+
+def load_nbformat() -> ModuleType:
+    """Return nbformat, without the check of IRIs in jsonschema below it: that builds 39 parsers."""
+    sys.modules.setdefault("rfc3987_syntax", cast(Any, None))
+    return import_module("nbformat")
+
+
+@cache
+def _make_exporter() -> Any:
+    """Return the exporter of every notebook: its templates take longer than a notebook."""
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
     config = Config()
     config.NbConvertBase.display_data_priority = _PRIORITY
     exporter: Any = HTMLExporter(  # type: ignore[no-untyped-call]
@@ -82,9 +100,7 @@ def _to_html(source: Path, incident: Incident) -> Markup:
     )
     for name in _BLANK:
         setattr(exporter, name, "")
-    body, _ = exporter.from_notebook_node(notebook)
-    # sanitised, so it may stand as it is; what is left of controls is made visible
-    return Markup(visible(sanitize_html(body)))  # noqa: S704
+    return exporter
 
 
 def _keep_readable(notebook: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -12,12 +11,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from ..errors import NotApprovedError, NotebookRunError, RunbookError, SafetyError, UsageError
 from ..exit_codes import ExitCode, exit_code_of_error
 from ..model import Conclusion
 from ..record.incident import Incident
+from ..report.export import load_nbformat
 from ..runbook import find_runbook
 from ..section import Sections, check_parameters
 
@@ -169,25 +169,19 @@ def run_notebook(
     return NotebookRun(name, path, status, duration_s, error, conclusion)
 
 
-def _skip_grammars() -> None:
-    """Have jsonschema, below nbformat, do without its check of IRIs: it builds 39 parsers."""
-    sys.modules.setdefault("rfc3987_syntax", cast(Any, None))
-
-
 def _execute(
     source: Path, name: str, values: Mapping[str, Any], kernel: SharedKernel, cell_timeout_s: int
 ) -> None:
-    _skip_grammars()
-    import nbformat
+    nbformat = load_nbformat()
     import papermill
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillException, PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    notebook = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(source, as_version=4)
     tags = {"tags": ["fresh-start"]}
-    fresh = nbformat.v4.new_code_cell(_FRESH_START, metadata=tags)  # type: ignore[no-untyped-call]
+    fresh = nbformat.v4.new_code_cell(_FRESH_START, metadata=tags)
     notebook.cells.insert(0, fresh)
     try:
         papermill.execute_notebook(
@@ -280,7 +274,7 @@ class _IncidentFiles:
 
 @contextmanager
 def _saving_to(incident: Incident, path: Path) -> Iterator[None]:
-    _skip_grammars()
+    load_nbformat()
     from papermill.iorw import papermill_io
 
     files = _IncidentFiles(incident, path)
