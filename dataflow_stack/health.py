@@ -13,6 +13,7 @@ from .config import StackConfig, StackError
 from .places import LocalPlaces
 from .supervisor import Supervisor
 from .topology import SERVICES, Service
+from .web import ask
 
 __all__ = [
     "Check",
@@ -33,7 +34,7 @@ def is_healthy(config: StackConfig, service: Service) -> bool:
     """Tell whether a service's health check passes."""
     url = f"http://{LocalPlaces(config).address(service.name)}{service.health}"
     try:
-        return requests.get(url, timeout=2).ok
+        return ask("GET", url, timeout_s=2).ok
     except requests.RequestException:
         return False
 
@@ -108,7 +109,7 @@ def read_lag_minutes(config: StackConfig) -> float:
 
 
 def _read(config: StackConfig, service: str, path: str) -> requests.Response:
-    answer = requests.get(f"http://{LocalPlaces(config).address(service)}{path}", timeout=5)
+    answer = ask("GET", f"http://{LocalPlaces(config).address(service)}{path}", timeout_s=5)
     answer.raise_for_status()
     return answer
 

@@ -12,6 +12,7 @@ import requests
 from runbook_lib.model import Json
 
 from .config import StackError
+from .web import ask
 
 __all__ = ["build_orders", "inject_orders", "wait_for_artifacts"]
 
@@ -108,7 +109,7 @@ def wait_for_artifacts(
 
 def _call(method: str, url: str, body: object = None) -> dict[str, Any]:
     try:
-        answer = requests.request(method, url, json=body, timeout=_TIMEOUT_S)
+        answer = ask(method, url, json=body, timeout_s=_TIMEOUT_S)
         answer.raise_for_status()
     except requests.RequestException as error:
         raise StackError(f"{method} {url} failed: {error}") from error

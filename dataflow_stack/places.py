@@ -65,7 +65,7 @@ def build_env(config: StackConfig) -> dict[str, str]:
         "MINIO_SECURE": "false",
         "PROMETHEUS_URL": url("prometheus"),
         "ALERTMANAGER_URL": url("alertmanager"),
-        "GRAFANA_URL": f"http://{_HOST}:{3000 + config.port_base}",
+        "GRAFANA_URL": "",  # there is none here
         "SUPPORT_URL": url("support-service"),
         "FULFILLMENT_URL": url("fulfillment-service"),
         "PIPELINE_URL": url("pipeline-api"),

@@ -7,6 +7,7 @@ COPY pyproject.toml docker/requirements.py ./
 RUN python requirements.py exporter > requirements.txt \
     && pip install --no-cache-dir -r requirements.txt
 
+COPY objectmove ./objectmove
 COPY fulfillment ./fulfillment
 COPY addons ./addons
 ENV PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

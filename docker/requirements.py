@@ -10,10 +10,11 @@ import sys
 import tomllib
 from pathlib import Path
 
-EXPORTER = ("minio", "prometheus-client", "pydantic", "pydantic-settings", "urllib3")
+EXPORTER = ("aiohttp", "certifi", "prometheus-client", "pydantic", "pydantic-settings", "yarl")
 SERVICES = (
     *EXPORTER,
-    *("aiosmtpd", "fastapi", "fpdf2", "jinja2", "python-multipart", "requests", "uvicorn"),
+    *("aiosmtpd", "fastapi", "fpdf2", "jinja2", "minio", "python-multipart", "requests", "urllib3"),
+    "uvicorn",
 )
 
 

@@ -8,6 +8,7 @@
     ├── ClientError                   an outside system could not be read or changed
     │   ├── ClientTimeoutError        no answer in time
     │   ├── ConnectionRefusedClientError   nothing listens there, or the connection broke
+    │   │   └── NotConfiguredError    the settings say that we do not have it
     │   ├── AccessDeniedError         wrong credentials or no right
     │   ├── NotFoundError             the thing asked for does not exist
     │   ├── PreconditionFailedError   the object is not the one that was named
@@ -80,6 +81,10 @@ class ClientTimeoutError(ClientError):
 
 class ConnectionRefusedClientError(ClientError):
     """Nothing listens at the address, or the connection broke."""
+
+
+class NotConfiguredError(ConnectionRefusedClientError):
+    """The settings say that there is no such system: its steps are left out."""
 
 
 class AccessDeniedError(ClientError):

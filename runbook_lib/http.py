@@ -26,6 +26,7 @@ from .errors import (
     ClientError,
     ClientTimeoutError,
     ConnectionRefusedClientError,
+    NotConfiguredError,
     NotFoundError,
     SettingsError,
 )
@@ -220,7 +221,7 @@ class HttpClient:
     def _ask(self, method: str, path: str, **options: Any) -> _Answer:
         setting = f"{self.system.upper()}_URL"
         if not self.url:
-            raise self._fail(ConnectionRefusedClientError, f"not configured: set {setting}")
+            raise self._fail(NotConfiguredError, f"not configured: {setting} is empty")
         where = f"{self.url}{path}"
         try:
             return self._send(method, where, options)

@@ -19,6 +19,7 @@ from .errors import (
     ActionInterruptedError,
     ClientError,
     NotApprovedError,
+    NotConfiguredError,
     StoppedAtPlanError,
     UsageError,
 )
@@ -32,6 +33,7 @@ from .section import (
     SectionModule,
     SectionParameters,
     check_parameters,
+    left_out,
     split_list,
     unknown,
 )
@@ -168,6 +170,8 @@ class Investigation(Generic[S, C]):
         }
         try:
             told.update(step.read(self))
+        except NotConfiguredError as error:
+            told.update(left_out(str(error)))
         except ClientError as error:
             told.update(unknown(f"could not be read: {error}"))
         reading = Reading(

@@ -63,11 +63,20 @@ Timestamp = Annotated[
 
 
 class Status(StrEnum):
-    """Of a reading. What could not be read is ``unknown`` and never counts as ``ok``."""
+    """Of a reading. What could not be read is ``unknown`` and never counts as ``ok``.
+
+    ``left_out`` is what the settings say we do not have.
+    """
 
     OK = "ok"
     BREACH = "breach"
     UNKNOWN = "unknown"
+    LEFT_OUT = "left_out"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody should look: a breach, or something that could not be read."""
+        return self in (Status.BREACH, Status.UNKNOWN)
 
 
 class CauseStatus(StrEnum):

@@ -102,6 +102,11 @@ def unknown(reason: str, seen: Seen = _NOTHING, /, **more: Unpack[Seen]) -> Outc
     return {"status": Status.UNKNOWN, "reason": reason, **seen, **more}
 
 
+def left_out(reason: str, seen: Seen = _NOTHING, /, **more: Unpack[Seen]) -> Outcome:
+    """Return that the settings say we do not have this; no verdict asks for it."""
+    return {"status": Status.LEFT_OUT, "reason": reason, **seen, **more}
+
+
 def attempt(read: Callable[[], T]) -> tuple[T | None, str]:
     """Return what a part of a step read and "", or None and why it could not be read.
 

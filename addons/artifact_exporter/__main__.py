@@ -15,7 +15,7 @@ from addons.artifact_exporter.metrics import BacklogCollector
 from addons.artifact_exporter.refresher import Refresher
 from addons.artifact_exporter.server import make_app, make_exporter_server
 from addons.artifact_exporter.settings import ExporterSettings
-from addons.artifact_exporter.store import MinioStore
+from addons.artifact_exporter.store import S3Store
 
 __all__ = ["main"]
 
@@ -25,8 +25,6 @@ _log = logging.getLogger("artifact_exporter")
 def main() -> int:
     """Serve until SIGTERM or SIGINT; return the exit code (2: a setting, 1: the port)."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # Its retries are told once more by the refresh that fails.
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         settings = ExporterSettings()
     except ValidationError as error:
@@ -34,8 +32,13 @@ def main() -> int:
             name = "_".join(str(part) for part in problem["loc"]).upper()
             _log.error("setting %s: %s", name, problem["msg"])
         return 2
+    try:
+        store = S3Store(settings)
+    except OSError as error:
+        _log.error("CA_BUNDLE cannot be used: %s", error.strerror or error)
+        return 2
     inventory = ArtifactInventory(
-        MinioStore(settings),
+        store,
         waiting_prefixes=(settings.pending_prefix, settings.chaos_prefix),
         ready_prefix=settings.ready_prefix,
         clock=lambda: datetime.now(UTC),

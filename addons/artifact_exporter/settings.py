@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -21,6 +24,10 @@ class ExporterSettings(BaseSettings):
     minio_region: str = "us-east-1"
     minio_root_user: str
     minio_root_password: SecretStr
+    minio_session_token: SecretStr = SecretStr("")
+    minio_addressing: Literal["path", "virtual"] = "path"
+    ca_bundle: Path | None = None
+    proxy_url: str = ""
     fulfillment_bucket: str = "fulfillment-artifacts"
     pending_prefix: str = "pending/"
     ready_prefix: str = "ready/"

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal, Protocol
-from xml.etree.ElementTree import ParseError
-
-import urllib3
-from minio import Minio
-from minio.error import MinioException, S3Error
 
 from addons.artifact_exporter.settings import ExporterSettings
+from objectmove.bucket import S3Bucket, is_key_supported
+from objectmove.errors import DeniedError, StoreError
 
 __all__ = [
     "FAILURE_REASONS",
     "ArtifactStore",
     "FailureReason",
     "ListedArtifact",
-    "MinioStore",
+    "S3Store",
     "StoreReadError",
 ]
 
@@ -36,10 +33,11 @@ FAILURE_REASONS: tuple[FailureReason, ...] = (
 _REASON_BY_CODE: Mapping[str, FailureReason] = {
     "AccessDenied": "access_denied",
     "InvalidAccessKeyId": "bad_credentials",
+    "NoAnswer": "store_unreachable",
     "NoSuchBucket": "no_such_bucket",
+    "NotSent": "store_unreachable",
     "SignatureDoesNotMatch": "bad_credentials",
 }
-_METADATA_PREFIX = "x-amz-meta-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,65 +72,44 @@ class ArtifactStore(Protocol):
         """Read an object's user metadata, None when it is gone; raises `StoreReadError`."""
 
 
-class MinioStore:
-    """The store over S3, with short time-outs: minio-py waits five minutes by itself."""
+class S3Store:
+    """The store over S3, as the settings say and nothing of the shell besides."""
 
-    def __init__(self, settings: ExporterSettings, *, connections: int = 8) -> None:
-        self._bucket = settings.fulfillment_bucket
-        self._client = Minio(
-            settings.minio_endpoint,
+    def __init__(self, settings: ExporterSettings) -> None:
+        self._bucket = S3Bucket(
+            endpoint=settings.minio_endpoint,
+            bucket=settings.fulfillment_bucket,
             access_key=settings.minio_root_user,
             secret_key=settings.minio_root_password.get_secret_value(),
-            secure=settings.minio_secure,
-            # With the region given, minio-py does not ask the store for it first.
+            session_token=settings.minio_session_token.get_secret_value(),
             region=settings.minio_region,
-            http_client=urllib3.PoolManager(
-                maxsize=connections,
-                timeout=urllib3.Timeout(connect=2, read=10),
-                retries=urllib3.Retry(total=1, backoff_factor=0.1),
-            ),
+            secure=settings.minio_secure,
+            ca_file=str(settings.ca_bundle or ""),
+            virtual_host=settings.minio_addressing == "virtual",
+            proxy_url=settings.proxy_url,
         )
 
     def list_artifacts(self, prefix: str) -> Iterator[ListedArtifact]:
         """List every object under a prefix, without the placeholders of folders."""
         try:
-            for item in self._client.list_objects(self._bucket, prefix=prefix, recursive=True):
-                key = item.object_name or ""
-                if key and not key.endswith("/"):
-                    yield ListedArtifact(
-                        key,
-                        item.etag or "",
-                        item.last_modified or datetime.fromtimestamp(0, UTC),
-                        item.size or 0,
-                    )
-        except _READ_ERRORS as error:
-            raise _read_error(error, f"listing {self._bucket}/{prefix}") from error
+            for seen in self._bucket.list_objects(prefix):
+                yield ListedArtifact(seen.key, seen.etag, seen.last_modified, seen.size_bytes)
+        except StoreError as error:
+            raise _read_error(error) from error
 
     def read_metadata(self, key: str) -> Mapping[str, str] | None:
         """Read an object's user metadata: lower-case names without ``x-amz-meta-``."""
-        try:
-            headers = self._client.stat_object(self._bucket, key).metadata or {}
-        except S3Error as error:
-            if error.code == "NoSuchKey":
-                return None
-            raise _read_error(error, f"reading {self._bucket}/{key}") from error
-        except _READ_ERRORS as error:
-            raise _read_error(error, f"reading {self._bucket}/{key}") from error
-        return {
-            name.lower().removeprefix(_METADATA_PREFIX): str(value)
-            for name, value in headers.items()
-            if name.lower().startswith(_METADATA_PREFIX)
-        }
+        if not is_key_supported(key):
+            raise StoreReadError("other", f"{key!r}: no request can name this key exactly")
+        failed: dict[str, StoreError] = {}
+        found = self._bucket.look([key], failed=failed)
+        if key in failed:
+            raise _read_error(failed[key])
+        seen = found[key]
+        return None if seen is None else seen.metadata or {}
 
 
-# ValueError: minio-py refuses keys with "." or ".." segments and dates it cannot parse.
-_READ_ERRORS = (MinioException, urllib3.exceptions.HTTPError, OSError, ParseError, ValueError)
-
-
-def _read_error(error: Exception, doing: str) -> StoreReadError:
-    reason: FailureReason = "other"
-    if isinstance(error, S3Error):
-        reason = _REASON_BY_CODE.get(error.code or "", "other")
-    elif isinstance(error, urllib3.exceptions.HTTPError | OSError):
-        reason = "store_unreachable"
-    return StoreReadError(reason, f"{doing}: {error}")
+def _read_error(error: StoreError) -> StoreReadError:
+    is_denied = isinstance(error, DeniedError) and not error.code
+    reason = "access_denied" if is_denied else _REASON_BY_CODE.get(error.code, "other")
+    return StoreReadError(reason, str(error))

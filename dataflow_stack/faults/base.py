@@ -18,6 +18,7 @@ from ..places import LocalPlaces
 from ..store_client import STORE_ERRORS
 from ..supervisor import Supervisor
 from ..topology import SERVICES
+from ..web import ask
 
 __all__ = ["Fault", "Note", "send", "wait_for", "wait_for_service"]
 
@@ -119,7 +120,7 @@ def send(
     """
     url = f"http://{LocalPlaces(config).address(service)}{path}"
     try:
-        answer = requests.request(method, url, json=body, timeout=10)
+        answer = ask(method, url, json=body, timeout_s=10)
         answer.raise_for_status()
     except requests.RequestException as error:
         raise StackError(f"{service}: {method} {path} failed: {error}") from error

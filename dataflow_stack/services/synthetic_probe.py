@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Gauge
 from pydantic import Field
 
+from ..web import ask
 from .clock import Clock, format_z
 from .plumbing import Loop, ServiceSettings, build_app, configure_logging, serve
 
@@ -143,7 +144,7 @@ class Probe:
             raise _StepError(f"the timeline has no shipment of order {run.order_id}")
 
     def _call(self, method: str, url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        answer = requests.request(method, url, json=body, timeout=self._settings.probe_timeout_s)
+        answer = ask(method, url, json=body, timeout_s=self._settings.probe_timeout_s)
         answer.raise_for_status()
         content: dict[str, Any] = answer.json()
         return content

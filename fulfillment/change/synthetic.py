@@ -35,10 +35,21 @@ if TYPE_CHECKING:
 _SCENARIO = "fulfillment-delay"
 _MAX_COUNT = 5000
 _CHUNK = 500
-_SAMPLE = 5
+#: So many objects stand for all.
+SAMPLE = 5
 _SAMPLE_OF_PLAN = 20
 _JUST_WRITTEN = timedelta(seconds=30)
 _BACKLOG = ("prefix", "count", "hold_minutes", "object_size_kb", "age_minutes", "drill_id")
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticLabel:
+    """One synthetic object."""
+
+    key: str
+    order_id: int
+    artifact_id: str
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +58,7 @@ class SyntheticBacklog:
 
     Attributes
     ----------
-    sample : the first keys
+    sample : the first of them
     """
 
     drill_id: str
@@ -57,7 +68,7 @@ class SyntheticBacklog:
     size_bytes: int
     hold_until: datetime
     pending_since: datetime
-    sample: tuple[str, ...] = ()
+    sample: tuple[SyntheticLabel, ...] = ()
 
 
 @dataclass(slots=True)
@@ -75,7 +86,7 @@ class Removal:
     removed: int = 0
     kept: int = 0
     size_bytes: int = 0
-    sample: list[str] = field(default_factory=list)
+    sample: list[ObjectInfo] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -91,6 +102,7 @@ def create_backlog(
     age_minutes: float = 0,
     drill_id: str = "",
     own_orders: Collection[str] = (),
+    dry_run: bool = False,
 ) -> SyntheticBacklog:
     """Create synthetic labels that look stuck.
 
@@ -101,6 +113,7 @@ def create_backlog(
     age_minutes : by how much ``pending-since`` is backdated, so that a drill need not wait
     drill_id : empty: a new one
     own_orders : a drill's orders, whose labels wait on purpose
+    dry_run : only say what would be made; allowed everywhere
 
     Raises
     ------
@@ -113,35 +126,41 @@ def create_backlog(
     -----
     Changes the store; undone by ``revert_backlog``.
     """
-    check_playground(settings, store)
-    check_quiet(settings, store, now=now, own_orders=own_orders)
+    if not dry_run:
+        check_playground(settings, store)
+        check_quiet(settings, store, now=now, own_orders=own_orders)
     prefix = check_prefix(settings, prefix)
     if not 1 <= count <= _MAX_COUNT:
         raise UsageError(f"count is {count}; from 1 to {_MAX_COUNT} are accepted")
     drill_id = drill_id or _make_drill_id()
     hold_until = now + timedelta(minutes=hold_minutes)
     since = now - timedelta(minutes=age_minutes)
-    sample: list[str] = []
-    size_bytes = created = 0
-    for number in range(count):
-        order_id, artifact_id = str(9_000_000 + secrets.randbelow(999_999)), uuid.uuid4().hex[:12]
+    labels: list[SyntheticLabel] = []
+    for _ in range(count):
+        order_id, artifact_id = 9_000_000 + secrets.randbelow(999_999), uuid.uuid4().hex[:12]
         key = f"{prefix}chaos-{drill_id}-{order_id}-{artifact_id}.pdf"
-        body = _make_document(order_id, artifact_id, object_size_kb * 1024)
+        body = _make_document(f"{order_id}", artifact_id, object_size_kb * 1024)
         metadata = {
             "chaos-scenario": _SCENARIO,
-            "order-id": order_id,
+            "order-id": f"{order_id}",
             "artifact-id": artifact_id,
             "hold-until": hold_until.isoformat(),
             "expires-at": hold_until.isoformat(),
             "drill-id": drill_id,
             "pending-since": since.isoformat(),
         }
-        store.put_object(key, body, content_type="application/pdf", metadata=metadata)
-        created, size_bytes = number + 1, size_bytes + len(body)
-        if len(sample) < _SAMPLE:
-            sample.append(key)
+        if not dry_run:
+            store.put_object(key, body, content_type="application/pdf", metadata=metadata)
+        labels.append(SyntheticLabel(key, order_id, artifact_id, len(body)))
     return SyntheticBacklog(
-        drill_id, prefix, count, created, size_bytes, hold_until, since, tuple(sample)
+        drill_id=drill_id,
+        prefix=prefix,
+        planned=count,
+        created=0 if dry_run else count,
+        size_bytes=sum(label.size_bytes for label in labels),
+        hold_until=hold_until,
+        pending_since=since,
+        sample=tuple(labels[:SAMPLE]),
     )
 
 
@@ -276,8 +295,8 @@ def check_prefix(settings: Settings, prefix: str) -> str:
 def _remove(store: ObjectStore, info: ObjectInfo, removal: Removal, *, dry_run: bool) -> None:
     removal.candidates += 1
     removal.size_bytes += info.size_bytes
-    if len(removal.sample) < _SAMPLE:
-        removal.sample.append(info.key)
+    if len(removal.sample) < SAMPLE:
+        removal.sample.append(info)
     if dry_run:
         return
     try:
@@ -407,7 +426,7 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
             store, settings=inv.settings, now=inv.now(), own_orders=own, **backlog
         )
         times = {name: format_time(getattr(made, name)) for name in ("hold_until", "pending_since")}
-        return Effect("", {**asdict(made), **times, "sample": list(made.sample)})
+        return Effect("", {**asdict(made), **times, "sample": [label.key for label in made.sample]})
     done = revert_backlog(store, *facts["prefixes"], drill_id=facts["drill_id"] or None)
     names = ("removed", "candidates", "kept", "failed")
     result = {"bytes": done.size_bytes, **{name: getattr(done, name) for name in names}}
@@ -422,7 +441,7 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
         reason = f"{len(found)} of {facts['count']} objects are there, all proven synthetic"
         return Effect(reason, {"objects": len(found)}, is_ok=len(found) == facts["count"])
     found = list(list_synthetic(store, facts["prefixes"], drill_id=drill))
-    result = {"objects_left": len(found), "sample": [info.key for info in found[:_SAMPLE]]}
+    result = {"objects_left": len(found), "sample": [info.key for info in found[:SAMPLE]]}
     return Effect(f"left: {count_of(len(found), 'synthetic object')}", result, is_ok=not found)
 
 

@@ -16,6 +16,18 @@ Approval = Annotated[str, typer.Option("--approve", help="the plan's SHA-256: yo
 
 
 @app.command()
+def init(
+    marker: Annotated[str, typer.Option(help="local or demo: mark the bucket as such")] = "",
+    approve: Annotated[str, typer.Option(help="the SHA-256 of what will be written")] = "",
+    json_: Json = False,
+) -> None:
+    """Write a commented .env where there is none; --marker allows drills on this bucket."""
+    from ..commands.init import init as run_init
+
+    carry_out(run_init, marker=marker, approve=approve, as_json=json_)
+
+
+@app.command()
 def plan(
     *,
     prefix: Annotated[str, typer.Option(help="where labels wait; default PENDING_PREFIX")] = "",

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
 
 from objectmove.bucket import REFUSED, Answer, Request, S3Bucket, Seen, is_key_supported, parse_time
 from objectmove.errors import AbsentError, DeniedError, StoreError
@@ -64,12 +66,13 @@ class LiveCheck:
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """What the credentials may do; None where it cannot be told without changing something."""
+    """What the keys may do: ``list``, ``read``, ``write <prefix>`` and ``delete <prefix>``.
 
-    list: bool | None
-    read: bool | None
-    write: bool | None
-    delete: bool | None
+    ``rights`` has None where it cannot be told without changing something; ``reasons`` says why
+    a right is missing, or not known.
+    """
+
+    rights: Mapping[str, bool | None]
     reasons: Mapping[str, str]
 
 
@@ -265,38 +268,71 @@ class ObjectStore:
                     return int(free)
         return None
 
-    def read_permissions(self, prefix: str) -> Permissions:
-        """Tell what the credentials may do, each by the keys that are used for it.
+    def read_permissions(self, prefix: str, *, write_under: Sequence[str] = ()) -> Permissions:
+        """Tell what the keys for looking may do; with ``write_under``, what those for changes may.
+
+        Parameters
+        ----------
+        prefix : is listed and read
+        write_under : prefixes under which writing and deleting is asked
+
+        Raises
+        ------
+        ClientError
+            When the store cannot be reached.
 
         Notes
         -----
-        Only reads. Write is asked by a copy of an object that does not exist: the store refuses
-        it as absent or as forbidden. Delete cannot be asked without deleting.
+        Changes nothing: write is asked by a copy of an object that does not exist, delete by one
+        of an object that does not exist, and not where versions are kept: it would leave a mark.
         """
-        reasons = {"delete": "cannot be told without deleting; a plan's probe tells"}
-        found: dict[str, bool | None] = {"list": None, "read": None, "write": None}
-        key = absent = f".runbook/absent-{secrets.token_hex(8)}"
+        bucket = self._change_bucket if write_under else self._bucket
+        looking, found = ObjectStore(bucket), list[ObjectInfo]()
+        rights: dict[str, bool | None] = {}
+        reasons: dict[str, str] = {}
+        absent = f"absent-{secrets.token_hex(8)}"
 
         def ask_list() -> None:
-            nonlocal key
-            key = next((info.key for info in self.list_objects(prefix)), key)
+            found.extend(islice(looking.list_objects(prefix), 1))
 
-        def ask_write() -> None:
-            answer = self._send(Request("copy", f"{absent}-copy", source=absent))
-            raise _explain(StoreError(f"{answer.code} {answer.message}", code=answer.code))
+        def ask_read() -> None:
+            if not rights["list"]:
+                raise BadAnswerError("not known without a listing")
+            looking.read_info(found[0].key if found else f"{prefix}{absent}")
 
-        asked = (("list", ask_list), ("read", lambda: self.read_info(key)), ("write", ask_write))
-        for name, ask in asked:
+        def ask_delete(key: str) -> None:
+            try:
+                asked = Request("get", query={"versioning": ""})
+                told = bucket.fetch(asked, "read versioning").body
+            except StoreError as error:
+                if error.code != "NotImplemented":
+                    raise BadAnswerError(f"not known: does it keep versions? {error}") from error
+            else:
+                if b"VersioningConfiguration" not in told or b"<Status>" in told:
+                    raise BadAnswerError("not known: it keeps versions, a delete leaves a mark")
+            self._change(Request("delete", key, if_match="0" * 32), "delete")
+
+        asks: dict[str, Callable[[], object]] = {"list": ask_list, "read": ask_read}
+        for under in write_under:
+            copy = Request("copy", f"{under}{absent}-copy", source=f"{under}{absent}")
+            asks[f"write {under}"] = partial(self._change, copy, "write")
+            asks[f"delete {under}"] = partial(ask_delete, f"{under}{absent}")
+        for name, ask in asks.items():
+            rights[name] = None
             try:
                 ask()
-                found[name] = True
+                rights[name] = True
+            except (ConnectionRefusedClientError, ClientTimeoutError):
+                raise
             except ClientError as error:
-                if isinstance(error, NotFoundError) and name != "list":
-                    found[name] = True  # it was let through to where there is nothing
+                if name != "list" and isinstance(error, NotFoundError | PreconditionFailedError):
+                    rights[name] = True  # it was let through to where there is nothing
                     continue
-                found[name] = False if isinstance(error, AccessDeniedError) else None
+                rights[name] = False if isinstance(error, AccessDeniedError) else None
                 reasons[name] = str(error)
-        return Permissions(**found, delete=None, reasons=reasons)
+                if isinstance(error, NotFoundError):
+                    break  # there is no bucket
+        return Permissions({name: rights.get(name) for name in asks}, reasons)
 
 
 def _to_info(seen: Seen) -> ObjectInfo:

@@ -13,7 +13,12 @@ from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from typing import Protocol
 
-from runbook_lib.errors import ClientError, ConnectionRefusedClientError, NotFoundError
+from runbook_lib.errors import (
+    ClientError,
+    ConnectionRefusedClientError,
+    NotConfiguredError,
+    NotFoundError,
+)
 from runbook_lib.model import Json, parse_time
 from runbook_lib.redact import Redactor
 
@@ -99,11 +104,13 @@ def connect_services(settings: Settings) -> ServicesClient:
 
     Raises
     ------
+    NotConfiguredError
+        When it names none.
     ConnectionRefusedClientError
-        When it names none, or one that is not installed.
+        When it names one that is not installed.
     """
     if settings.runbook_services == "none":
-        raise ConnectionRefusedClientError(
+        raise NotConfiguredError(
             "RUNBOOK_SERVICES=none: nothing here sees or restarts services", system="services"
         )
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
@@ -30,7 +30,7 @@ def _list_orders(context: list[dict[str, Json]]) -> list[Json]:
 @with_config(CAMEL)
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """One event of a ticket. ``at`` is None when its time cannot be read."""
+    """One event of a ticket. ``at`` is None when its time cannot be read; ``raw`` is all of it."""
 
     type: str = ""
     at: Annotated[
@@ -39,6 +39,7 @@ class TimelineEntry:
     source: str = ""
     status: Text = ""
     order_id: int | None = None
+    raw: dict[str, Json] = field(default_factory=dict)
 
 
 @with_config(CAMEL)
@@ -51,7 +52,10 @@ class Case:
     order_ids: Annotated[
         tuple[int, ...], BeforeValidator(_list_orders), Field(validation_alias="context")
     ] = ()
-    timeline: tuple[TimelineEntry, ...] = ()
+    timeline: Annotated[
+        tuple[TimelineEntry, ...],
+        BeforeValidator(lambda entries: [{**entry, "raw": entry} for entry in entries]),
+    ] = ()
     subject: str = ""
 
 

@@ -1,4 +1,4 @@
-"""Preflight: what is reachable, with which permissions, which clock skew, which versions."""
+"""Preflight: what is reachable, with which rights, which clock skew, which versions."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import tempfile
 from pathlib import Path
 
 from runbook_lib.exit_codes import ExitCode
-from runbook_lib.model import Progress, Status, Verdict, keep_quiet
+from runbook_lib.model import Progress, keep_quiet
 from runbook_lib.record.log import utc_now
 
 from ..investigation import Investigation
 from ..sections import SECTIONS
+from ..sections.rights import NEEDED, may_look, read_rights
 from ..settings import Settings
-from .documents import CheckDocument
+from .documents import CheckDocument, SystemRights
 
 
 def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocument:
@@ -24,7 +25,8 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
 
     Returns
     -------
-    Exit code 0 when every system that a verdict needs could be read, 4 otherwise.
+    Exit code 0 when looking is possible: store and Prometheus, where there is one, answer and
+    may be read; else 4.
     """
     progress("section 1")
     with tempfile.TemporaryDirectory() as home:
@@ -32,12 +34,19 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
             section=SECTIONS["01_purpose"],
             settings=settings.model_copy(update={"runbook_home": Path(home)}),
         )
-        readings = tuple(inv.read_step(step) for step in inv.section.STEPS)
-    is_ok = all(reading.status is Status.OK for reading in readings)
+        readings = {step: inv.read_step(step) for step in inv.section.STEPS}
+    rights = readings[read_rights.id]
+    closed = [r for r in rights.rows if r["name"] in NEEDED and not may_look(r)]
+    summary = f"looking is possible: {rights.reason}"
+    if closed:
+        is_connected = any(row["reachable"] for row in rights.rows)
+        what = "looking is not possible" if is_connected else "you are not connected"
+        summary = f"{what}: " + "; ".join(f"{r['name']}: {r['reason']}" for r in closed)
     return CheckDocument(
         schema_name="runbook/check/1",
         at=utc_now(),
-        verdict=Verdict.HEALTHY if is_ok else Verdict.UNKNOWN,
-        exit_code=ExitCode.OK if is_ok else ExitCode.UNKNOWN,
-        readings=readings,
+        exit_code=ExitCode.UNKNOWN if closed else ExitCode.OK,
+        summary=summary,
+        systems=tuple(SystemRights.model_validate(row) for row in rights.rows),
+        readings=tuple(readings.values()),
     )

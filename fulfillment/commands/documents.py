@@ -10,9 +10,25 @@ from runbook_lib.run.documents import Document, Part
 from runbook_lib.show.text import count_of, format_bytes
 
 
-class CheckDocument(Document):
-    """``check``: what is reachable, with which permissions, clock skew and versions."""
+class SystemRights(Part):
+    """One system: ``reachable`` is None when the settings leave it out.
 
+    ``rights`` says ``yes``, ``no``, or ``not known`` where only a change would tell.
+    """
+
+    name: str
+    reachable: bool | None
+    rights: dict[str, str]
+    missing_for_looking: tuple[str, ...]
+    missing_for_releasing: tuple[str, ...]
+    reason: str = ""
+
+
+class CheckDocument(Document):
+    """``check``: whether looking and releasing are possible, and what is missing; no verdict."""
+
+    summary: str
+    systems: tuple[SystemRights, ...]
     readings: tuple[Observed, ...]
 
     @property
@@ -20,6 +36,17 @@ class CheckDocument(Document):
         """Whether all is as it should, else what is not."""
         bad = [f"{r.step} {r.reason}" for r in self.readings if r.status is not Status.OK]
         return f"{super().answer}: {'; '.join(bad) or 'all that was asked answers and agrees'}"
+
+
+class InitDocument(Document):
+    """``init``: ``writes`` is exactly what the marker would be, and where; ``apply`` does it."""
+
+    env_file: str
+    env_file_written: bool
+    marker: str = ""
+    writes: dict[str, str] = Field(default_factory=dict)
+    sha256: str = ""
+    apply: str = ""
 
 
 class PlanDocument(Document):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.run.notebooks import RunStatus, run_notebook
 from runbook_lib.run.sections import run_sections
+from runbook_lib.section import attempt
 
 from ..change.environment_guard import check_playground
 from ..change.synthetic import sweep_expired
@@ -118,7 +119,12 @@ def run_drill(
         When another drill runs, or the system is not in its steady state.
     """
     clients = Clients(settings)
+    if scenario.needs and settings.runbook_services != "supervisor":
+        raise DrillError(
+            f"{scenario.name} needs {scenario.needs}. Elsewhere: runbook drill --scenario synthetic"
+        )
     check_playground(settings, clients.store)
+    scenario = _fit_times(clients, scenario)
     home = settings.runbook_home.resolve()
     home.mkdir(parents=True, exist_ok=True)
     try:
@@ -126,6 +132,23 @@ def run_drill(
             return _run(settings, clients, scenario, progress)
     except Timeout:
         raise DrillError("another drill is running here; wait for it to end") from None
+
+
+def _fit_times(clients: Clients, scenario: Scenario) -> Scenario:
+    """Return the scenario with the waits of this environment's rules and routes added."""
+    rules, _ = attempt(clients.prometheus.list_rules)
+    timing, _ = attempt(clients.alertmanager.read_group_timing)
+    mine = [r for r in rules or () if r.name == scenario.alert]
+    # a scrape, a refresh and an evaluation of its own come before and after the rule's wait
+    lag_s = max((4 * r.group_interval_s for r in mine), default=0.0)
+    for_s = max((r.for_s for r in mine), default=0.0)
+    wait_s, interval_s, _ = timing or (0.0, 0.0, 0.0)
+    return replace(
+        scenario,
+        detect_timeout_s=scenario.detect_timeout_s + for_s + lag_s,
+        notify_timeout_s=scenario.notify_timeout_s + wait_s,
+        clear_timeout_s=scenario.clear_timeout_s + interval_s + lag_s,
+    )
 
 
 def _run(
@@ -140,6 +163,7 @@ def _run(
     drill_id = "d" + incident.id.removeprefix("inc-").lower()
     incident.update(drill_id=drill_id, scenario=scenario.name, drill_orders=[])
     drill = Drill(drill_id, incident, settings, clients, scenario, progress)
+    drill.card.is_told = bool(settings.notifications_url)
     drill.record("started", scenario=scenario.name, swept=sweep_expired(clients.store, settings))
     _check_steady_state(drill)
     error: RunbookError | None = None
@@ -224,7 +248,7 @@ def _detect(drill: Drill) -> None:
 def _notify(drill: Drill) -> None:
     """Wait until every channel's receiver got the alert."""
     drill.progress("wait for the channels")
-    if drill.card.detect_s is not None:
+    if drill.card.detect_s is not None and drill.card.is_told:
         wait_for(
             lambda: drill.list_received("firing").keys() >= _CHANNELS,
             timeout_s=drill.scenario.notify_timeout_s,
@@ -266,12 +290,14 @@ def _clear(drill: Drill, fixed_at: datetime) -> None:
     drill.progress("wait for the alert to clear")
 
     def is_clear() -> bool:
-        is_gone = not any(a.name == alert for a in drill.clients.prometheus.list_alerts())
-        return is_gone and drill.list_received("resolved").keys() >= _CHANNELS
+        if any(a.name == alert for a in drill.clients.prometheus.list_alerts()):
+            return False
+        return not drill.card.is_told or drill.list_received("resolved").keys() >= _CHANNELS
 
     if wait_for(is_clear, timeout_s=drill.scenario.clear_timeout_s, every_s=0.5):
-        received = drill.list_received("resolved")
-        last = max(received[channel] for channel in _CHANNELS)
+        received = drill.list_received("resolved") if drill.card.is_told else {}
+        told = (received[channel] for channel in _CHANNELS & received.keys())
+        last = max(told, default=utc_now())
         drill.card.clear_s = max(0.0, _seconds(fixed_at, last))
     drill.record("clear", seconds=drill.card.clear_s)
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Scorecard:
-    """What a drill measured; None where a phase was not reached. Durations in seconds."""
+    """What a drill measured; None where a phase was not reached. Durations in seconds.
+
+    ``is_told``: whether anything says what the receivers got (``NOTIFICATIONS_URL``).
+    """
 
     detect_s: float | None = None
     notify_s: dict[str, float] = field(default_factory=dict)
@@ -30,6 +33,7 @@ class Scorecard:
     verdict: Verdict | None = None
     reverted: bool = False
     steady_after: bool = False
+    is_told: bool = True
 
     def add_proof(self, result: dict[str, Json]) -> None:
         """Take over the numbers of a release's proof; other actions' results have none."""
@@ -47,10 +51,12 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> list[Objective]:
     """Hold what was measured against what the scenario promises."""
     missing = [c for c in NotifyTimes.model_fields if c not in card.notify_s]
     notified = f"missing: {', '.join(missing)}" if missing else "all three"
+    clears = "alert clears, every channel says so" if card.is_told else "alert clears"
+    channels = [_say("every channel is notified", "slack, email, teams", notified, not missing)]
     alerting = [
         _within("alert fires", card.detect_s, scenario.detect_timeout_s),
-        _say("every channel is notified", "slack, email, teams", notified, not missing),
-        _within("alert clears, every channel says so", card.clear_s, scenario.clear_timeout_s),
+        *(channels if card.is_told else ()),
+        _within(clears, card.clear_s, scenario.clear_timeout_s),
     ]
     cause, verdict = str(scenario.cause_expected), scenario.verdict_expected
     failed = ", ".join(card.failed_notebooks) or "no failure"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import datetime
 
 from pydantic import Field
 
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import AccessDeniedError, ClientError, NotFoundError
-from runbook_lib.model import Conclusion, Json, Role, Status, Verdict, format_time
+from runbook_lib.model import Conclusion, Json, Role, Status, Verdict
 from runbook_lib.section import (
     ActionStep,
     ChangeParameters,
@@ -25,6 +24,7 @@ from runbook_lib.section import (
 )
 
 from ..change.synthetic import (
+    SAMPLE,
     SYNTHETIC,
     count_overdue,
     list_own_orders,
@@ -37,7 +37,6 @@ from ..investigation import Investigation
 
 NAME = "04_chaos_verification"
 TITLE = "Synthetic chaos and verification"
-_SAMPLE = 5
 
 
 class Parameters(ChangeParameters):
@@ -77,7 +76,7 @@ def _read_document(inv: Investigation) -> Outcome:
         "bytes": backlog["totalBytes"],
         "drills": ", ".join(backlog["drills"]),
         "services running": len(services["servicesRunning"]),
-        "support probe": support["status"],
+        "support probe": support["status"] if support else "no ticket id was given",
     }
     seen: Seen = {
         "value": backlog["objects"],
@@ -89,11 +88,11 @@ def _read_document(inv: Investigation) -> Outcome:
         return breach(f"real labels wait too long ({late}): 4.1 is refused meanwhile", seen)
     if services["minioRunning"] is False:
         return breach("the object store's service does not run", seen)
-    if support["status"] == "error":
+    if support and support["status"] == "error":
         return breach(f"the support probe failed: {support['message']}", seen)
     if services.get("message"):
         return unknown(f"services cannot be read: {services['message']}", seen)
-    return ok(str(support.get("message") or "the document is complete"), seen)
+    return ok("the document is complete", seen)
 
 
 def describe_services(clients: Clients, minio_service: str = "minio") -> dict[str, Json]:
@@ -109,23 +108,24 @@ def describe_services(clients: Clients, minio_service: str = "minio") -> dict[st
     }
 
 
-def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json]:
+def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json] | None:
     """Read a ticket's timeline and measure how long that takes, in DataFlow's shape."""
     if not ticket_id:
-        return {"status": "skipped", "message": "no ticket id was given"}
+        return None
     started = time.monotonic()
     try:
         case = clients.support.read_case(ticket_id)
     except ClientError as error:
         code = {NotFoundError: 404, AccessDeniedError: 403}.get(type(error))
-        return {"status": "error", "httpStatus": code, "message": str(error)}
-    times: list[datetime] = [e.at for e in case.timeline if e.type == "shipment" and e.at]
+        answer: dict[str, Json] = {"status": "error", "httpStatus": code, "message": str(error)}
+        return answer | {"elapsedSeconds": round(time.monotonic() - started, 3)}
+    events = [(e.at, e.raw) for e in case.timeline if e.source == "fulfillment-service" and e.at]
     return {
         "status": "ok",
         "httpStatus": 200,
         "elapsedSeconds": round(time.monotonic() - started, 3),
         "timelineEvents": len(case.timeline),
-        "latestFulfillmentEvent": format_time(max(times)) if times else None,
+        "latestFulfillmentEvent": max(events, key=lambda e: e[0])[1] if events else None,
     }
 
 
@@ -136,8 +136,8 @@ def _describe_backlog(clients: Clients, prefix: str) -> dict[str, Json]:
     return {
         "objects": len(found),
         "totalBytes": size_bytes,
-        "approxMiB": round(size_bytes / 2**20, 2),
-        "sample": [info.key for info in found[:_SAMPLE]],
+        "approxMiB": round(size_bytes / 2**20, 3),
+        "sample": [{"key": i.key, "sizeBytes": i.size_bytes} for i in found[:SAMPLE]],
         "drills": sorted({(i.metadata or {}).get("drill-id", "DataFlow's script") for i in found}),
     }
 

@@ -17,6 +17,7 @@ from runbook_lib.section import (
     Seen,
     attempt,
     breach,
+    left_out,
     ok,
     step,
     unknown,
@@ -93,6 +94,9 @@ def _read_delivery(inv: Investigation) -> Outcome:
         return breach("no receiver for Slack, e-mail or Teams is on its route", seen)
     if missing := sorted({str(r["channel"]) for r in rows if r["evidence"] == "none"}):
         why = "nothing arrived there yet, and no failure is counted"
+        if not inv.settings.notifications_url:
+            why = "NOTIFICATIONS_URL is empty; no failure is counted"
+            return left_out(f"whether it arrived is not asked: {why}", seen)
         if no_evidence:
             why = f"what the receivers got cannot be read ({no_evidence})"
         return unknown(f"no evidence from {', '.join(missing)}: {why}", seen)

@@ -11,7 +11,7 @@ from functools import partial
 
 from objectmove.errors import MoveError
 from runbook_lib.errors import BadAnswerError, ConnectionRefusedClientError
-from runbook_lib.model import Conclusion, Json, Role, Status
+from runbook_lib.model import Conclusion, Json, Role
 from runbook_lib.section import (
     ActionStep,
     Outcome,
@@ -30,6 +30,7 @@ from ..change.release import list_unfinished
 from ..investigation import Investigation
 from ..settings import HTTP_SYSTEMS
 from . import detection
+from .rights import read_rights
 
 NAME = "01_purpose"
 TITLE = "Purpose"
@@ -100,21 +101,22 @@ def _read_reachability(inv: Investigation) -> Outcome:
             raise ConnectionRefusedClientError(live.reason, system="store")
         return live.how
 
-    systems = {name: getattr(c, name).check_reachable for name in HTTP_SYSTEMS}
-    services = {"services": lambda: f"{len(c.services.list_services())} services"}
-    questions = {"store": ask_store, **systems, **services}
-    optional_last = sorted(questions.items(), key=lambda question: question[0] in _OPTIONAL)
-    answers = _ask_all(dict(optional_last))
-    addresses = {name: getattr(c, name).url or "not configured" for name in HTTP_SYSTEMS} | {
-        "store": inv.settings.minio_endpoint,
-        "services": inv.settings.runbook_services,
-    }
+    clients = {name: getattr(c, name) for name in HTTP_SYSTEMS}
+    questions: dict[str, Callable[[], Json]] = {"store": ask_store}
+    questions |= {name: one.check_reachable for name, one in clients.items() if one.url}
+    addresses = {"store": inv.settings.minio_endpoint} | {n: o.url for n, o in clients.items()}
+    if inv.settings.runbook_services != "none":
+        questions["services"] = lambda: f"{len(c.services.list_services())} services"
+        addresses["services"] = inv.settings.runbook_services
+    absent = [name for name in (*HTTP_SYSTEMS, "services") if name not in questions]
+    answers = _ask_all(dict(sorted(questions.items(), key=lambda asked: asked[0] in _OPTIONAL)))
     silent = [a.system for a in answers if a.error and a.system not in _OPTIONAL]
-    absent = [a.system for a in answers if a.error and a.system in _OPTIONAL]
+    without = [a.system for a in answers if a.error and a.system in _OPTIONAL]
     reason = f"no answer from {', '.join(silent)}" if silent else "every needed system answers"
+    reason += f"; without {', '.join(without)}" if without else ""
     judge = breach if silent else ok
     return judge(
-        reason + (f"; without {', '.join(absent)}" if absent else ""),
+        reason + (f"; left out: {', '.join(absent)}" if absent else ""),
         value=f"{sum(not a.error for a in answers)} of {len(answers)}",
         rows=[
             {
@@ -130,29 +132,6 @@ def _read_reachability(inv: Investigation) -> Outcome:
 
 
 @step(
-    "1.3", "Permissions on the store", name="permissions", role=Role.GROUND,
-    source="$minio_endpoint/$fulfillment_bucket", threshold="a right is denied",
-)  # fmt: skip
-def _read_permissions(inv: Investigation) -> Outcome:
-    found = inv.clients.store.read_permissions(inv.settings.pending_prefix)
-    rights = {name: getattr(found, name) for name in ("list", "read", "write", "delete")}
-    untold = ", ".join(name for name, allowed in rights.items() if allowed is None)
-    seen: Seen = {
-        "value": ", ".join(name for name, allowed in rights.items() if allowed) or "none",
-        "rows": [
-            {"right": name, "allowed": allowed, "reason": found.reasons.get(name, "")}
-            for name, allowed in rights.items()
-        ],
-    }
-    if denied := [name for name, allowed in rights.items() if allowed is False]:
-        return breach(f"denied: {', '.join(denied)}", seen)
-    if found.list is None or found.read is None:
-        return unknown(f"cannot be told: {untold}", seen)
-    tried = f"; {untold} cannot be told without writing: the plan tries them" if untold else ""
-    return ok(f"what is needed to look is allowed{tried}", seen)
-
-
-@step(
     "1.4", "Clock skew", name="clock skew", role=Role.GROUND, unit="s",
     source="Date header of every system",
     threshold=f"more than {MAX_SKEW_S:g} s from this machine's clock",
@@ -162,15 +141,14 @@ def read_clocks(inv: Investigation) -> Outcome:
 
     def ask(name: str) -> float:
         client = getattr(inv.clients, name)
-        if not client.url:
-            raise ConnectionRefusedClientError("not configured")
         before = inv.now()
         theirs = client.read_clock()
         ours = before + (inv.now() - before) / 2
         # The header tells whole seconds, cut off: half a second is added back.
         return float((theirs - ours + timedelta(seconds=0.5)).total_seconds())
 
-    asked = {name: partial(ask, name) for name in HTTP_SYSTEMS if name != "grafana"}
+    named = (n for n in HTTP_SYSTEMS if n != "grafana" and getattr(inv.clients, n).url)
+    asked = {name: partial(ask, name) for name in named}
     answers = _ask_all({"store": lambda: inv.clients.store.read_clock_skew_s(), **asked})
     known = {a.system: float(a.value) for a in answers if not a.error}
     wrong = {name: skew for name, skew in known.items() if abs(skew) > MAX_SKEW_S}
@@ -211,13 +189,7 @@ def read_unfinished(inv: Investigation) -> Outcome:
 
 STEPS = {
     s.id: s
-    for s in (
-        _read_environment,
-        _read_reachability,
-        _read_permissions,
-        read_clocks,
-        read_unfinished,
-    )
+    for s in (_read_environment, _read_reachability, read_rights, read_clocks, read_unfinished)
 }
 ACTIONS: dict[str, ActionStep] = {}
 
@@ -225,7 +197,7 @@ ACTIONS: dict[str, ActionStep] = {}
 def conclude(inv: Investigation) -> Conclusion:
     """Say whether labels wait, by what was read of section 2, and whether the ground is firm."""
     readings = inv.latest()
-    bad = [readings[s] for s in STEPS if s in readings and readings[s].status is not Status.OK]
+    bad = [readings[s] for s in STEPS if s in readings and readings[s].status.is_open]
     said = "; ".join(f"{r.step} {r.reason}" for r in bad)
     if not said and not find_unknown(STEPS, readings):
         said = "everything needed answers"

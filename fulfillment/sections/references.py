@@ -12,6 +12,7 @@ from runbook_lib.section import (
     Step,
     breach,
     find_unknown,
+    left_out,
     ok,
     step,
     unknown,
@@ -75,7 +76,7 @@ def _check_document(step_id: str, path: str, needle: str = "") -> Step:
     )  # fmt: skip
     def check(inv: Investigation) -> Outcome:
         if (home := inv.settings.dataflow_home) is None:
-            return unknown("DATAFLOW_HOME is not set: set it to a checkout of DataFlow")
+            return left_out("DATAFLOW_HOME is empty: there is no checkout of DataFlow here")
         return _check_file(home / path, needle)
 
     return check
@@ -155,12 +156,14 @@ def conclude(inv: Investigation) -> Conclusion:
     readings = inv.latest()
     broken = [s for s in STEPS if s in readings and readings[s].status is Status.BREACH]
     missing = find_unknown(STEPS, readings)
-    held = len(STEPS) - len(broken) - len(missing)
+    absent = [s for s in STEPS if s in readings and readings[s].status is Status.LEFT_OUT]
+    held = len(STEPS) - len(broken) - len(missing) - len(absent)
     return Conclusion(
         section=NAME,
         verdict=Verdict.HEALTHY if held else Verdict.UNKNOWN,
         summary=f"{held} of {len(STEPS)} references hold"
         + (f"; broken: {', '.join(broken)}" if broken else "")
-        + (f"; not checked: {', '.join(missing)}" if missing else ""),
+        + (f"; not checked: {', '.join(missing)}" if missing else "")
+        + (f"; left out: {', '.join(absent)}" if absent else ""),
         unknown_steps=missing,
     )

@@ -85,8 +85,10 @@ def conclude(inv: Investigation) -> Conclusion:
     else:
         found = compute_verdict(
             symptoms={
-                s.id: readings[s.id].status if s.id in readings else Status.UNKNOWN
+                s.id: status
                 for s in (read_recovery, read_backlog_objects, read_store_health)
+                for status in [readings[s.id].status if s.id in readings else Status.UNKNOWN]
+                if status is not Status.LEFT_OUT
             },
             causes=_pick_causes(inv, findings),
             alert_state=_get_alert_state(readings),

@@ -23,6 +23,7 @@ _TONES = {
     "ok": ("good", "✓"),
     "breach": ("bad", "✖"),
     "unknown": ("unsure", "?"),
+    "left_out": ("plain", "–"),
     "supported": ("bad", "●"),
     "refuted": ("plain", "○"),
     "undecided": ("unsure", "?"),

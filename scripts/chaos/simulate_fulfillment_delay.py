@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 
 from pydantic import SecretStr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from fulfillment.change.environment_guard import MARKER_KEY
 from fulfillment.change.synthetic import (
     check_playground,
     check_prefix,
@@ -28,6 +30,7 @@ from fulfillment.change.synthetic import (
     revert_backlog,
 )
 from fulfillment.clients import Clients
+from fulfillment.clients.object_store import ObjectStore
 from fulfillment.sections.chaos import describe_services, probe_support
 from fulfillment.settings import Settings
 from runbook_lib.errors import RunbookError, UsageError
@@ -35,6 +38,8 @@ from runbook_lib.model import Json, format_time
 from runbook_lib.record.log import utc_now
 from runbook_lib.redact import Redactor
 from runbook_lib.settings import find_root
+
+Note = Callable[[str, dict[str, Json], str], None]
 
 
 def run_chaos_script(argv: Sequence[str] | None = None) -> int:
@@ -55,15 +60,14 @@ def run_chaos_script(argv: Sequence[str] | None = None) -> int:
         settings = _apply(settings, options)
         secrets_seen.extend(settings.secrets)
         document |= _describe_request(options)
-        note = _make_notes(document)
-        _run(settings, options, document, note)
+        _run(settings, options, document)
         support = document["results"].get("support") or {}
         if support.get("status") == "error":
             document["message"] = f"the support probe failed: {support['message']}"
         else:
             document["status"], code = "ok", 0
     except RunbookError as error:
-        document["message"] = str(error)
+        document |= {"message": str(error), "context": {"error": type(error).__name__}}
     except Exception as error:  # noqa: BLE001 - exit code 3 promises that nothing escapes
         document["message"], code = f"{type(error).__name__}: {error}", 3
     document["durationSeconds"] = round(time.monotonic() - started, 3)
@@ -93,7 +97,7 @@ def _parse(settings: Settings, argv: Sequence[str] | None) -> argparse.Namespace
     add("--age-minutes", type=float, default=default("AGE_MINUTES", 0), help="backdates the age")
     add("--drill-id", default=default("DRILL_ID", ""), help="names the drill; revert: only its own")
     add("--compose-cmd", default=default("COMPOSE_CMD", settings.compose_cmd))
-    add("--compose-file", default=default("COMPOSE_FILE", settings.compose_file))
+    add("--compose-file", action="append", help="may be given several times")
     add("--minio-service", default=default("MINIO_SERVICE", "minio"))
     add("--support-base-url", default=default("SUPPORT_BASE_URL", settings.support_url))
     add("--support-ticket-id", default=default("SUPPORT_TICKET_ID", ""))
@@ -101,6 +105,11 @@ def _parse(settings: Settings, argv: Sequence[str] | None) -> argparse.Namespace
     add("--dry-run", action="store_true", help="create nothing; list a sample of what waits")
     add("--revert", action="store_true", help="delete what metadata proves synthetic")
     options = parser.parse_args(argv)
+    files = default("COMPOSE_FILES", default("COMPOSE_FILE", settings.compose_file))
+    options.compose_file = ":".join(options.compose_file or [files])
+    options.prefix = f"{options.prefix.strip('/')}/"
+    if options.hold_minutes <= 0 or options.object_size_kb <= 0:
+        parser.error("--hold-minutes and --object-size-kb must be over 0")
     if options.minio_secret_key:
         sys.stderr.write(
             "warning: a secret on the command line is seen by everyone on this machine; "
@@ -145,81 +154,101 @@ def _describe_request(options: argparse.Namespace) -> dict[str, Json]:
     }
 
 
-def _make_notes(document: dict[str, Json]) -> Callable[[str], None]:
-    def note(text: str) -> None:
-        document["events"].append({"at": format_time(utc_now()), "event": text})
+def _make_notes(document: dict[str, Json]) -> Note:
+    def note(step: str, details: dict[str, Json], text: str) -> None:
+        at = format_time(utc_now())
+        document["events"].append({"step": step, "details": details, "at": at, "event": text})
 
     return note
 
 
-def _run(
-    settings: Settings,
-    options: argparse.Namespace,
-    document: dict[str, Json],
-    note: Callable[[str], None],
-) -> None:
-    clients, results = Clients(settings), document["results"]
+def _time(work: Callable[[], dict[str, Json]]) -> dict[str, Json]:
+    """Return what the work returns, with its duration."""
+    started = time.monotonic()
+    return work() | {"durationSeconds": round(time.monotonic() - started, 3)}
+
+
+def _run(settings: Settings, options: argparse.Namespace, document: dict[str, Json]) -> None:
+    clients, results, note = Clients(settings), document["results"], _make_notes(document)
     store = clients.store
     results["compose"] = describe_services(clients, options.minio_service)
-    results["bucket"] = {"name": options.bucket, "endpoint": store.endpoint}
+    note("compose-status", results["compose"], "looked at the services")
+    results["bucket"] = _time(lambda: _find_bucket(store))
+    note("ensure-bucket", results["bucket"], "the bucket is there")
     if options.revert:
-        if not options.dry_run:
-            check_playground(settings, store)
-        prefix = check_prefix(settings, options.prefix)
-        removal = revert_backlog(
-            store, prefix, drill_id=options.drill_id or None, dry_run=options.dry_run
-        )
-        results["removal"] = {
-            "removed": removal.removed,
-            "candidates": removal.candidates,
-            "kept": removal.kept,
-            "sample": removal.sample,
-            "totalBytes": removal.size_bytes,
-            "failed": removal.failed,
-        }
-        note(f"removed {removal.removed} of {removal.candidates} synthetic objects")
-    elif options.dry_run:
-        results["backlog"] = _describe_dry_run(clients, options)
-        note("dry run: nothing was created")
+        results["removal"] = done = _time(lambda: _remove(settings, options, store))
+        text = f"removed {done['removed']} of {done['candidates']} synthetic objects"
+        note("remove-backlog", done, text)
     else:
-        made = create_backlog(
-            store,
-            settings=settings,
-            prefix=options.prefix,
-            count=options.count,
-            now=utc_now(),
-            hold_minutes=options.hold_minutes,
-            object_size_kb=options.object_size_kb,
-            age_minutes=options.age_minutes,
-            drill_id=options.drill_id,
-        )
-        document |= {"drillId": made.drill_id, "holdUntil": made.hold_until.isoformat()}
-        results["backlog"] = {
-            **_sizes(made.created, made.planned, made.size_bytes),
-            "sample": list(made.sample),
-            "pendingSince": made.pending_since.isoformat(),
-        }
-        note(f"created {made.created} synthetic objects of drill {made.drill_id}")
-    results["support"] = probe_support(clients, options.support_ticket_id)
+        results["backlog"] = made = _time(lambda: _create(settings, options, store))
+        document |= {"drillId": made["drillId"], "holdUntil": made["holdUntil"]}
+        text = f"created {made['objectsCreated']} of {made['objectsPlanned']} synthetic objects"
+        note("create-backlog", made, text)
+    if support := probe_support(clients, options.support_ticket_id):
+        note("support-probe", support, f"support: {support['status']}")
+    results["support"] = support
 
 
-def _describe_dry_run(clients: Clients, options: argparse.Namespace) -> dict[str, Json]:
-    size_bytes = options.count * options.object_size_kb * 1024
-    waiting = []
-    for info in iter_with_metadata(clients.store, options.prefix):
-        waiting.append(asdict(info) | {"last_modified": format_time(info.last_modified)})
-        if len(waiting) >= max(1, options.count):
-            break
-    return {**_sizes(0, options.count, size_bytes), "sample": [], "waiting": waiting}
+def _find_bucket(store: ObjectStore) -> dict[str, Json]:
+    """Tell that the bucket is there; unlike DataFlow's script, ours never makes one."""
+    next(store.list_objects(MARKER_KEY), None)
+    where: dict[str, Json] = {"bucket": store.bucket, "endpoint": store.endpoint}
+    return where | {"existed": True, "created": False}
 
 
-def _sizes(created: int, planned: int, size_bytes: int) -> dict[str, Json]:
+def _create(settings: Settings, options: argparse.Namespace, store: ObjectStore) -> dict[str, Json]:
+    made = create_backlog(
+        store,
+        settings=settings,
+        prefix=options.prefix,
+        count=options.count,
+        now=utc_now(),
+        hold_minutes=options.hold_minutes,
+        object_size_kb=options.object_size_kb,
+        age_minutes=options.age_minutes,
+        drill_id=options.drill_id,
+        dry_run=options.dry_run,
+    )
+    waiting = _list_waiting(store, options) if options.dry_run else []
     return {
-        "objectsCreated": created,
-        "objectsPlanned": planned,
-        "totalBytes": size_bytes,
-        "approxMiB": round(size_bytes / 2**20, 2),
+        "objectsCreated": made.created,
+        "objectsPlanned": made.planned,
+        "sample": [
+            {"key": label.key, "orderId": label.order_id, "artifactId": label.artifact_id}
+            | {"sizeBytes": label.size_bytes}
+            for label in made.sample
+        ],
+        **_sizes(made.size_bytes),
+        "drillId": made.drill_id,
+        "holdUntil": made.hold_until.isoformat(),
+        "pendingSince": made.pending_since.isoformat(),
+        "waiting": waiting,
     }
+
+
+def _list_waiting(store: ObjectStore, options: argparse.Namespace) -> list[dict[str, Json]]:
+    """Return the first objects under the prefix, with their metadata: the runbook's own sample."""
+    found = islice(iter_with_metadata(store, options.prefix), max(1, options.count))
+    return [asdict(i) | {"last_modified": format_time(i.last_modified)} for i in found]
+
+
+def _remove(settings: Settings, options: argparse.Namespace, store: ObjectStore) -> dict[str, Json]:
+    if not options.dry_run:
+        check_playground(settings, store)
+    prefix, drill = check_prefix(settings, options.prefix), options.drill_id or None
+    removal = revert_backlog(store, prefix, drill_id=drill, dry_run=options.dry_run)
+    return {
+        "removed": removal.removed,
+        "candidates": removal.candidates,
+        "sample": [{"key": i.key, "sizeBytes": i.size_bytes} for i in removal.sample],
+        **_sizes(removal.size_bytes),
+        "kept": removal.kept,
+        "failed": removal.failed,
+    }
+
+
+def _sizes(size_bytes: int) -> dict[str, Json]:
+    return {"totalBytes": size_bytes, "approxMiB": round(size_bytes / 2**20, 3)}
 
 
 def adopt_local_stack() -> None:

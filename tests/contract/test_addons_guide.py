@@ -192,20 +192,24 @@ def test_our_panels_stand_below_theirs(followed: Path) -> None:
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
 
 
-def test_the_exporter_needs_no_package_but_its_five(tmp_path: Path) -> None:
+def test_the_exporter_needs_no_package_but_its_six(tmp_path: Path) -> None:
     """Import it where only what ``docker/requirements.py exporter`` brings can be imported."""
     listed = run([sys.executable, "docker/requirements.py", "exporter"], ROOT).split()
-    assert len(listed) == 5
+    assert len(listed) == 6
     code = (
         "import sys, addons.artifact_exporter.__main__\n"
         "ours = {m.partition('.')[0] for m in sys.modules}\n"
-        "print(*sorted(ours & {'jupyterlab', 'papermill', 'pandas', 'matplotlib', 'aiohttp', "
-        "'nbformat', 'objectmove', 'runbook_lib', 'rich', 'typer', 'tenacity', 'filelock'}))"
+        "print(*sorted(ours & {'jupyterlab', 'papermill', 'pandas', 'matplotlib', 'chainlog', "
+        "'minio', 'nbformat', 'runbook_lib', 'rich', 'typer', 'tenacity', 'filelock'}))"
     )
     environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
     assert run([sys.executable, "-c", code], tmp_path, environment).strip() == ""
     image = (ROOT / "docker" / "exporter.Dockerfile").read_text()
-    assert re.findall(r"^COPY (\w+) ", image, re.MULTILINE) == ["fulfillment", "addons"]
+    assert re.findall(r"^COPY (\w+) ", image, re.MULTILINE) == [
+        "objectmove",
+        "fulfillment",
+        "addons",
+    ]
 
 
 def test_compose_accepts_the_exporters_file() -> None:

@@ -141,7 +141,7 @@ def test_an_unknown_host_is_refused() -> None:
 
 def test_an_empty_address_is_not_configured() -> None:
     client = HttpClient("", system="grafana", timeout_s=5)
-    with pytest.raises(ConnectionRefusedClientError, match="not configured: set GRAFANA_URL"):
+    with pytest.raises(ConnectionRefusedClientError, match="not configured: GRAFANA_URL is empty"):
         client.get("/a", object)
     assert client.url == ""
 

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from addons.artifact_exporter.settings import ExporterSettings
-from addons.artifact_exporter.store import ListedArtifact, MinioStore, StoreReadError
+from addons.artifact_exporter.store import ListedArtifact, S3Store, StoreReadError
+from tests.support.network import (
+    Received,
+    foreign_shell,
+    make_answer,
+    make_certificates,
+    run_proxy,
+    run_server,
+)
+
+__all__ = ["foreign_shell"]
 
 BUCKET = "/fulfillment-artifacts"
 ETAG = "aed563ecafb4bcc5654c597a421547b2"
@@ -37,17 +49,13 @@ def listing(*keys: str, token: str = "") -> Response:
     return Response(body, content_type="application/xml")
 
 
-def make_store(endpoint: str) -> MinioStore:
-    settings = ExporterSettings(
-        minio_endpoint=endpoint,
-        minio_root_user="admin",
-        minio_root_password=SecretStr("admin12345"),
-    )
-    return MinioStore(settings)
+def make_store(endpoint: str, **changes: Any) -> S3Store:
+    given = {"minio_root_user": "admin", "minio_root_password": "admin12345"}
+    return S3Store(ExporterSettings(minio_endpoint=endpoint, **given | changes))
 
 
 @pytest.fixture
-def store(httpserver: HTTPServer) -> MinioStore:
+def store(httpserver: HTTPServer) -> S3Store:
     return make_store(f"{httpserver.host}:{httpserver.port}")
 
 
@@ -57,13 +65,13 @@ def artifact(key: str) -> ListedArtifact:
     )
 
 
-def test_an_empty_listing_is_no_object(httpserver: HTTPServer, store: MinioStore) -> None:
+def test_an_empty_listing_is_no_object(httpserver: HTTPServer, store: S3Store) -> None:
     httpserver.expect_request(BUCKET).respond_with_response(listing())
     assert list(store.list_artifacts("pending/")) == []
 
 
 def test_keys_are_decoded_and_folder_placeholders_left_out(
-    httpserver: HTTPServer, store: MinioStore
+    httpserver: HTTPServer, store: S3Store
 ) -> None:
     httpserver.expect_request(BUCKET).respond_with_response(
         listing("pending/", "pending/emoji-%F0%9F%93%A6+%3Cx%3E.pdf", "pending/sub/")
@@ -71,7 +79,7 @@ def test_keys_are_decoded_and_folder_placeholders_left_out(
     assert list(store.list_artifacts("pending/")) == [artifact("pending/emoji-📦 <x>.pdf")]
 
 
-def test_a_listing_is_read_to_its_last_page(httpserver: HTTPServer, store: MinioStore) -> None:
+def test_a_listing_is_read_to_its_last_page(httpserver: HTTPServer, store: S3Store) -> None:
     def page(request: Request) -> Response:
         if request.args.get("continuation-token") == "more":
             return listing("pending/2.pdf")
@@ -95,12 +103,12 @@ def test_a_listing_is_read_to_its_last_page(httpserver: HTTPServer, store: Minio
     ],
 )
 def test_the_store_s_errors_have_a_reason(
-    httpserver: HTTPServer, store: MinioStore, status: int, code: str, reason: str
+    httpserver: HTTPServer, store: S3Store, status: int, code: str, reason: str
 ) -> None:
     httpserver.expect_request(BUCKET).respond_with_data(
         ERROR.format(code=code), status=status, content_type="application/xml"
     )
-    with pytest.raises(StoreReadError, match=f"{reason}: listing fulfillment-artifacts/pending/"):
+    with pytest.raises(StoreReadError, match=f"{reason}: list fulfillment-artifacts/pending/"):
         list(store.list_artifacts("pending/"))
 
 
@@ -114,7 +122,7 @@ def test_the_store_s_errors_have_a_reason(
     ],
 )
 def test_an_answer_that_is_no_listing_is_an_error(
-    httpserver: HTTPServer, store: MinioStore, body: str, content_type: str, status: int
+    httpserver: HTTPServer, store: S3Store, body: str, content_type: str, status: int
 ) -> None:
     httpserver.expect_request(BUCKET).respond_with_data(
         body, status=status, content_type=content_type
@@ -134,7 +142,7 @@ def test_a_refused_connection_is_an_unreachable_store() -> None:
 
 
 def test_metadata_is_read_without_prefix_and_in_lower_case(
-    httpserver: HTTPServer, store: MinioStore
+    httpserver: HTTPServer, store: S3Store
 ) -> None:
     httpserver.expect_request(f"{BUCKET}/pending/3.pdf", method="HEAD").respond_with_data(
         headers={
@@ -151,14 +159,14 @@ def test_metadata_is_read_without_prefix_and_in_lower_case(
     }
 
 
-def test_an_object_that_is_gone_has_no_metadata(httpserver: HTTPServer, store: MinioStore) -> None:
+def test_an_object_that_is_gone_has_no_metadata(httpserver: HTTPServer, store: S3Store) -> None:
     httpserver.expect_request(f"{BUCKET}/pending/3.pdf").respond_with_data(status=404)
     assert store.read_metadata("pending/3.pdf") is None
 
 
 @pytest.mark.parametrize(("status", "reason"), [(403, "access_denied"), (500, "other")])
 def test_metadata_that_cannot_be_read_is_an_error_with_its_reason(
-    httpserver: HTTPServer, store: MinioStore, status: int, reason: str
+    httpserver: HTTPServer, store: S3Store, status: int, reason: str
 ) -> None:
     httpserver.expect_request(f"{BUCKET}/pending/3.pdf").respond_with_data(status=status)
     with pytest.raises(StoreReadError) as raised:
@@ -166,6 +174,32 @@ def test_metadata_that_cannot_be_read_is_an_error_with_its_reason(
     assert raised.value.reason == reason
 
 
-def test_a_key_that_the_client_refuses_is_an_error_and_no_crash(store: MinioStore) -> None:
+def test_a_key_that_the_client_refuses_is_an_error_and_no_crash(store: S3Store) -> None:
     with pytest.raises(StoreReadError):
         store.read_metadata("pending/../other.pdf")
+
+
+def answer_listing(_: Received) -> bytes:
+    body = LISTING.format(truncated="false", token="", contents=CONTENTS.format(key="pending/1"))
+    return make_answer(body.encode(), 200, "content-type: application/xml")
+
+
+def test_tls_token_and_proxy_are_what_the_settings_say_and_nothing_is_the_shells(
+    foreign_shell: Callable[[str], None], tmp_path: Path
+) -> None:
+    ca_file, context = make_certificates(tmp_path)
+    with (
+        run_server(answer_listing, tls=context) as server,
+        run_proxy() as proxy,
+        run_proxy() as silent,
+    ):
+        foreign_shell(silent.endpoint)
+        known = {"minio_secure": True, "ca_bundle": ca_file, "minio_session_token": "tok"}
+        assert list(make_store(server.endpoint, **known).list_artifacts("pending/"))
+        through = make_store(server.endpoint, proxy_url=f"http://{proxy.endpoint}", **known)
+        assert list(through.list_artifacts("pending/"))
+        with pytest.raises(StoreReadError, match=r"store_unreachable.*certificate"):
+            list(make_store(server.endpoint, minio_secure=True).list_artifacts("pending/"))
+    assert [(r.method, r.target) for r in proxy.received] == [("CONNECT", server.endpoint)]
+    assert all("X-Amz-Security-Token=tok" in target for target in server.targets)
+    assert silent.received == []

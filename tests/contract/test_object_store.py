@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from minio import Minio
+from minio.versioningconfig import ENABLED, VersioningConfig
 
 from fulfillment.clients import Clients
 from fulfillment.clients.object_store import ObjectStore, connect_bucket
@@ -176,9 +178,22 @@ def test_live_check_clock_and_permissions_change_nothing(store: ObjectStore) -> 
     assert abs(store.read_clock_skew_s()) < 3
     assert store.read_free_bytes() is None
     for prefix in ("pending/", "nothing/"):
-        found = store.read_permissions(prefix)
-        assert (found.list, found.read, found.write, found.delete) == (True, True, True, None)
+        assert dict(store.read_permissions(prefix).rights) == {"list": True, "read": True}
+        found = store.read_permissions(prefix, write_under=[prefix, "ready/"])
+        assert len(found.rights) == 6
+        assert set(found.rights.values()) == {True}
     assert keys_of(store) == ["pending/a"]
+
+
+def test_no_delete_is_tried_where_it_would_leave_a_mark(seaweedfs: StoreServer) -> None:
+    owner = Minio(seaweedfs.endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
+    owner.make_bucket("kept")
+    owner.set_bucket_versioning("kept", VersioningConfig(ENABLED))
+    store = ObjectStore(connect(seaweedfs.endpoint, bucket="kept"))
+    found = store.read_permissions("pending/", write_under=["ready/"])
+    assert (found.rights["write ready/"], found.rights["delete ready/"]) == (True, None)
+    assert "keeps versions" in found.reasons["delete ready/"]
+    assert list(owner.list_objects("kept", recursive=True, include_version=True)) == []
 
 
 def test_the_gateway_has_a_live_endpoint_and_seaweedfs_needs_a_listing(
@@ -209,8 +224,11 @@ def test_wrong_credentials_are_denied_and_say_which(
         store.put_object("a", b"x")
     with pytest.raises(AccessDeniedError):
         store.read_info("a")
-    found = store.read_permissions("pending/")
-    assert (found.list, found.read, found.write) == (False, False, False)
+    found = store.read_permissions("pending/", write_under=["ready/"])
+    # without a listing nobody can tell an absent object from a forbidden one
+    delete = False if kind == "juicefs" else None  # may not ask whether it keeps versions
+    wanted = {"list": False, "read": None, "write ready/": False, "delete ready/": delete}
+    assert dict(found.rights) == wanted
     assert says in found.reasons["list"]
 
 
@@ -219,7 +237,9 @@ def test_an_absent_bucket_is_not_found(request: pytest.FixtureRequest, kind: str
     store = ObjectStore(connect(request.getfixturevalue(kind).endpoint, bucket="no-such-bucket"))
     with pytest.raises(NotFoundError, match="NoSuchBucket"):
         list(store.list_objects(""))
-    assert store.read_permissions("pending/").list is None
+    found = store.read_permissions("pending/", write_under=["ready/"])
+    assert set(found.rights.values()) == {None}
+    assert "NoSuchBucket" in found.reasons["list"]
 
 
 def test_changes_go_by_their_own_keys(juicefs: StoreServer) -> None:
@@ -229,8 +249,9 @@ def test_changes_go_by_their_own_keys(juicefs: StoreServer) -> None:
     assert list(clients.store.list_objects("keys/")) == []
     with pytest.raises(AccessDeniedError, match="InvalidAccessKeyId"):
         clients.store.put_object("a", b"x")
-    found = clients.store.read_permissions("keys/")
-    assert (found.list, found.read, found.write) == (True, True, False)
+    assert set(clients.store.read_permissions("keys/").rights.values()) == {True}
+    changing = clients.store.read_permissions("keys/", write_under=["ready/"])
+    assert (changing.rights["list"], changing.rights["write ready/"]) == (False, False)
     swapped = {"minio_root_user": "nobody", "minio_change_user": ACCESS_KEY}
     other = Clients(settings_of(juicefs.endpoint, minio_change_password=SECRET_KEY, **swapped))
     other.store.put_object("a", b"x")
@@ -445,6 +466,16 @@ def test_tls_and_a_proxy_are_what_the_settings_say(
         assert plain
     assert silent.received == []
     assert not Path(os.environ["SSLKEYLOGFILE"]).exists()
+
+
+def test_a_bucket_that_stands_in_the_host_name_is_used_like_any(tmp_path: Path) -> None:
+    with run_juicefs(tmp_path, domain="store.test") as server:
+        virtual = "fulfillment-artifacts.store.test:9000"
+        with run_proxy({virtual: server.endpoint}) as proxy:
+            there = {"minio_addressing": "virtual", "proxy_url": f"http://{proxy.endpoint}"}
+            use_everything(settings_of("store.test:9000", **there))
+    assert {request.headers["host"] for request in proxy.received} == {virtual}
+    assert not [r.target for r in proxy.received if "/fulfillment-artifacts/" in r.target]
 
 
 def test_a_bundle_without_certificates_is_a_setting_to_mend(tmp_path: Path) -> None:

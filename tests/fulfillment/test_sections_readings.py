@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from fulfillment.analysis import evidence
 from fulfillment.analysis.causes import CAUSES
 from fulfillment.clients import Clients
 from fulfillment.clients.fulfillment import WorkerState
@@ -19,9 +20,10 @@ from fulfillment.clients.probe import ProbeStatus, ProbeStep
 from fulfillment.clients.prometheus import Sample
 from fulfillment.clients.services import LogLine, ServiceState
 from fulfillment.sections import SECTIONS, root_cause
+from fulfillment.sections.root_cause import collect_observations
 from objectmove.ledger import Record
 from runbook_lib.errors import ConnectionRefusedClientError
-from runbook_lib.model import Status
+from runbook_lib.model import CauseStatus, Status, Verdict
 from tests.support.world import TICKET, FakeClients, World, make_case
 
 Change = Callable[[World], None]
@@ -175,8 +177,8 @@ CASES: dict[str, Case] = {
     ),
     "1.2": Case(breach=down("prometheus")),
     "1.3": Case(
-        breach=lambda w: setattr(w, "permissions", Permissions(True, False, None, None, {})),
-        unknown=lambda w: setattr(w, "permissions", Permissions(None, None, None, None, {})),
+        breach=lambda w: setattr(w, "permissions", Permissions({"list": True, "read": False}, {})),
+        unknown=lambda w: setattr(w, "permissions", Permissions({"list": None, "read": None}, {})),
     ),
     "1.4": Case(
         breach=lambda w: w.skew_s.update(support=-120),
@@ -465,3 +467,103 @@ def test_where_nobody_sees_services_the_workers_own_commands_tell(world: World) 
     seen = world.take(root_cause, "5.1")
     assert seen.observations["worker_running"] is False
     assert "fulfillment-service does not run" in seen.reason
+
+
+def leave_out(world: World, *systems: str) -> Any:
+    """Return clients of a world whose settings leave some systems out, as the real ones do."""
+    world.settings = world.settings.model_copy(
+        update={f"{name}_url": "" for name in systems if name != "services"}
+        | ({"runbook_services": "none"} if "services" in systems else {})
+    )
+    real, fakes = Clients(world.settings), FakeClients(world)
+    for name in systems:
+        if name != "services":
+            setattr(fakes, name, getattr(real, name))
+    if "services" in systems:
+        del fakes.services
+        fakes.__class__ = type("Left", (FakeClients,), {"services": Clients.services})
+        fakes._settings = world.settings  # type: ignore[attr-defined]
+    return fakes
+
+
+ABSENT = {
+    "grafana": ("2.2", "8.6"),
+    "support": ("2.5",),
+    "probe": ("2.6",),
+    "notifications": ("3.1",),
+    "alertmanager": ("3.1",),
+    "services": ("3.5",),
+    "pipeline": ("5.3",),
+    "fulfillment": ("5.1",),
+    "prometheus": ("2.1", "2.2", "8.7", "8.8"),
+}
+
+
+@pytest.mark.parametrize("system", ABSENT)
+def test_a_system_that_we_do_not_have_is_left_out_and_nothing_is_a_breach(
+    world: World, system: str
+) -> None:
+    delivered(world)
+    world.pages = [[]]
+    clients = leave_out(world, system)
+    found: dict[str, Any] = {}
+    for section in SECTIONS.values():
+        if section.NAME[:2] in ("01", "02", "03", "05", "08"):
+            inv = world.open(section, ticket_id=TICKET)
+            inv.clients = cast(Clients, clients)
+            found |= {step: inv.read_step(step) for step in section.STEPS}
+    left = {step for step, reading in found.items() if reading.status is Status.LEFT_OUT}
+    documents = {"8.3", "8.4", "8.5"}  # DATAFLOW_HOME is empty
+    assert left == {*ABSENT[system], *documents}, {s: found[s].reason for s in left}
+    breaches = {step: r.reason for step, r in found.items() if r.status is Status.BREACH}
+    assert set(breaches) <= {"2.1"}, breaches
+    causes = evidence.diagnose(CAUSES, collect_observations(found))
+    assert [f.name for f in causes if f.status is CauseStatus.SUPPORTED] == []
+    for step in ABSENT[system]:
+        assert "is empty" in found[step].reason or "=none" in found[step].reason
+
+
+def test_section_8_is_complete_without_a_checkout_of_dataflow(world: World) -> None:
+    inv = world.open(SECTIONS.find("references"))
+    for step in inv.section.STEPS:
+        inv.read_step(step)
+    conclusion = inv.conclude()
+    assert conclusion.unknown_steps == ()
+    assert "left out: 8.3, 8.4, 8.5" in conclusion.summary
+    assert "DATAFLOW_HOME" in inv.latest()["8.3"].reason
+    assert take(world, "7.5") is Status.OK
+
+
+def test_a_needed_step_that_is_left_out_is_not_unknown(world: World) -> None:
+    clients = leave_out(world, "prometheus")
+    inv = world.open(SECTIONS.find("detection"))
+    inv.clients = clients
+    for step in inv.section.STEPS:
+        inv.read_step(step)
+    assert inv.conclude().verdict is Verdict.HEALTHY
+    overdue(world)
+    inv.read_step("2.3")
+    assert inv.conclude().verdict is Verdict.INCIDENT
+
+
+def test_a_key_that_may_only_read_is_right_for_looking(world: World) -> None:
+    rights = {"list": True, "read": True, "write ready/": False, "delete pending/": None}
+    world.permissions = Permissions(rights, {"write ready/": "AccessDenied"})
+    reading = world.take(SECTIONS.find("purpose"), "1.3")
+    assert (reading.status, reading.value) == (Status.OK, "looking")
+    assert "releasing lacks: store write ready/" in reading.reason
+    row = next(r for r in reading.rows if r["name"] == "store")
+    assert row["rights"] == {
+        "list": "yes", "read": "yes", "write ready/": "no", "delete pending/": "not known",
+    }  # fmt: skip
+    assert (row["missing_for_looking"], row["reachable"]) == ([], True)
+
+
+def test_what_only_a_change_would_tell_is_not_known_and_never_guessed(world: World) -> None:
+    rows = {r["name"]: r for r in world.take(SECTIONS.find("purpose"), "1.3").rows}
+    assert rows["fulfillment"]["rights"] == {"read": "yes", "pause": "not known"}
+    world.down.add("support")
+    rows = {r["name"]: r for r in world.take(SECTIONS.find("purpose"), "1.3").rows}
+    assert (rows["support"]["reachable"], rows["support"]["missing_for_looking"]) == (False, [])
+    assert rows["support"]["rights"] == {}
+    assert world.calls == []

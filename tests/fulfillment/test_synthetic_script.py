@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from fulfillment.clients import Clients
+from fulfillment.clients.support import Case
+from fulfillment.sections.chaos import probe_support
 from scripts.chaos import simulate_fulfillment_delay as chaos_script
 from scripts.chaos.simulate_fulfillment_delay import run_chaos_script
 from tests.support.world import TICKET, FakeClients, World
@@ -41,22 +45,141 @@ def chaos_keys(world: World) -> list[str]:
     return [k for k in world.store.objects if k.startswith("chaos/")]
 
 
-def test_the_document_has_every_field_of_dataflow(run: Any) -> None:
-    code, document = run("--count", "2", "--object-size-kb", "1", "--support-ticket-id", TICKET)
+#: What a reader of DataFlow's own document finds, and of which type.
+BUCKET = {"bucket": str, "existed": bool, "created": bool, "durationSeconds": float}
+COMPOSE = {"servicesRunning": [str], "minioRunning": bool, "minioPs": str}
+LABEL = {"key": str, "orderId": int, "artifactId": str, "sizeBytes": int}
+BACKLOG = {
+    "objectsCreated": int,
+    "objectsPlanned": int,
+    "sample": [LABEL],
+    "totalBytes": int,
+    "approxMiB": float,
+    "durationSeconds": float,
+}
+REMOVAL = {
+    "removed": int,
+    "candidates": int,
+    "sample": [{"key": str, "sizeBytes": int}],
+    "totalBytes": int,
+    "approxMiB": float,
+    "durationSeconds": float,
+}
+SUPPORT = {
+    "status": str,
+    "httpStatus": int,
+    "elapsedSeconds": float,
+    "timelineEvents": int,
+    "latestFulfillmentEvent": {"source": str, "orderId": int},
+}
+COMMON = {
+    "status": str,
+    "mode": str,
+    "bucket": str,
+    "prefix": str,
+    "dryRun": bool,
+    "events": [{"step": str, "details": {}}],
+    "durationSeconds": float,
+}
+INJECT = COMMON | {
+    "holdUntil": str,
+    "countRequested": int,
+    "objectSizeKiB": int,
+    "results": {"compose": COMPOSE, "bucket": BUCKET, "backlog": BACKLOG, "support": SUPPORT},
+}
+REVERT = COMMON | {"results": {"compose": COMPOSE, "bucket": BUCKET, "removal": REMOVAL}}
+
+
+def check_shape(found: Any, wanted: Any, where: str = "document") -> None:
+    """Hold every field that is wanted against what was found; more may be there."""
+    if isinstance(wanted, dict):
+        assert isinstance(found, dict), where
+        for name, inner in wanted.items():
+            assert name in found, f"{where} has no {name}"
+            check_shape(found[name], inner, f"{where}.{name}")
+    elif isinstance(wanted, list):
+        assert isinstance(found, list), where
+        assert found, f"{where} is empty"
+        for item in found:
+            check_shape(item, wanted[0], f"{where}[]")
+    else:
+        accepted = (int, float) if wanted is float else wanted
+        assert isinstance(found, accepted), f"{where} is {found!r}"
+
+
+def test_the_document_has_every_field_of_dataflow(run: Any, world: World) -> None:
+    code, document = run("--count", "7", "--object-size-kb", "1", "--support-ticket-id", TICKET)
     assert code == 0
-    assert {
-        "status", "mode", "bucket", "prefix", "dryRun", "holdUntil", "countRequested",
-        "objectSizeKiB", "results", "events", "durationSeconds",
-    } <= set(document)  # fmt: skip
+    check_shape(document, INJECT)
     assert (document["status"], document["mode"]) == ("ok", "inject")
-    results = document["results"]
-    assert {"servicesRunning", "minioRunning", "minioPs"} <= set(results["compose"])
-    assert results["compose"]["minioRunning"] is True
-    assert {"objectsCreated", "objectsPlanned", "sample", "totalBytes", "approxMiB"} <= set(
-        results["backlog"]
-    )
-    assert {"status", "httpStatus", "elapsedSeconds", "timelineEvents"} <= set(results["support"])
-    assert results["support"]["latestFulfillmentEvent"]
+    sample = document["results"]["backlog"]["sample"]
+    assert len(sample) == 5
+    stored = world.store.read_info(sample[0]["key"])
+    assert (stored.metadata or {})["order-id"] == str(sample[0]["orderId"])
+    assert (stored.metadata or {})["artifact-id"] == sample[0]["artifactId"]
+    assert stored.size_bytes == sample[0]["sizeBytes"]
+    steps = ["compose-status", "ensure-bucket", "create-backlog", "support-probe"]
+    assert [event["step"] for event in document["events"]] == steps
+    assert document["events"][2]["details"] == document["results"]["backlog"]
+
+
+def test_a_revert_has_every_field_of_dataflow(run: Any) -> None:
+    run("--count", "2", "--object-size-kb", "1")
+    for more in ([], ["--dry-run"]):
+        code, document = run("--revert", *reversed(more))
+        assert code == 0
+        if not more:
+            check_shape(document, REVERT)
+        assert document["results"]["support"] is None
+    assert [event["step"] for event in document["events"]][-1] == "remove-backlog"
+
+
+def test_a_dry_run_names_what_it_would_make(run: Any, world: World) -> None:
+    code, document = run("--dry-run", "--count", "6", "--object-size-kb", "1")
+    assert code == 0
+    check_shape(document["results"]["backlog"], BACKLOG)
+    assert len(document["results"]["backlog"]["sample"]) == 5
+    assert document["results"]["backlog"]["totalBytes"] == 6 * 1024
+    assert chaos_keys(world) == []
+
+
+def test_the_newest_event_of_the_fulfilment_service_is_shown_as_it_is() -> None:
+    entry = {
+        "source": "fulfillment-service",
+        "type": "shipment",
+        "shipmentId": "s-1",
+        "orderId": 4242,
+        "status": "label_created",
+        "trackingNumber": "T1",
+        "timestamp": "2026-11-24T03:00:00",
+    }
+    older = entry | {"timestamp": "2026-11-24T01:00:00Z", "shipmentId": "s-0"}
+    other = {"type": "conversation", "message": "hi", "timestamp": "2026-11-24T04:00:00+00:00"}
+    case = TypeAdapter(Case).validate_python({"id": TICKET, "timeline": [entry, older, other]})
+    clients = SimpleNamespace(support=SimpleNamespace(read_case=lambda _: case))
+    found = probe_support(clients, TICKET)  # type: ignore[arg-type]
+    assert found is not None
+    assert found["latestFulfillmentEvent"] == entry
+    assert found["timelineEvents"] == 3
+
+
+def test_a_prefix_and_several_compose_files_are_taken_as_dataflow_takes_them(
+    world: World, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def connect(settings: Any) -> FakeClients:
+        seen.append(settings.compose_file)
+        return FakeClients(world)
+
+    monkeypatch.setattr(chaos_script, "Clients", connect)
+    document = run("--dry-run", "--prefix", "/pending", "--compose-file", "a", "--compose-file=b")[
+        1
+    ]
+    assert document["prefix"] == "pending/"
+    monkeypatch.setenv("FULFILLMENT_DELAY_COMPOSE_FILES", "c.yml:d.yml")
+    run("--dry-run")
+    assert seen == ["a:b", "c.yml:d.yml"]
 
 
 def test_revert_tells_what_it_removed(world: World, run: Any) -> None:

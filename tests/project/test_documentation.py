@@ -33,7 +33,17 @@ def test_every_command_is_documented() -> None:
         name for name, command in group.commands.items() if not (command.help or "").strip()
     ]
     assert undocumented == []
-    for name in ("check", "investigate", "run", "plan", "apply", "resume", "verify", "undo"):
+    for name in (
+        "check",
+        "init",
+        "investigate",
+        "run",
+        "plan",
+        "apply",
+        "resume",
+        "verify",
+        "undo",
+    ):
         assert f"runbook {name}" in README
     for name in ("schedule", "verify-report"):
         assert f"runbook {name}" in README

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"addons", "chainlog", "dataflow_stack", "fulfillment", "objectmove", "runbook_lib"}
@@ -25,7 +29,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in (*PACKAGES, "notebooks"):
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", ".env.example"):
         shutil.copy(ROOT / name, source)
     command = [sys.executable, "-c", BUILD, str(source)]
     subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
@@ -67,6 +71,8 @@ def test_the_wheel_holds_the_packages_with_their_files_and_nothing_else(installe
     for file in (ROOT / "runbook_lib" / "report" / "templates").iterdir():
         assert (installed / file.relative_to(ROOT)).is_file()
     assert (installed / "runbook_lib" / "py.typed").is_file()
+    example = (installed / "fulfillment" / "env.example").read_bytes()
+    assert example == (ROOT / ".env.example").read_bytes()
 
 
 def test_the_notebooks_are_in_the_wheel_and_found_there(installed: Path) -> None:
@@ -102,3 +108,20 @@ def test_the_command_and_its_plug_ins_are_registered(installed: Path) -> None:
         "dataflow = dataflow_stack.scenarios:SCENARIOS",
     }
     assert lines <= set(file.read_text("utf-8").splitlines())
+
+
+def test_condas_environment_adds_nothing_to_pyproject_but_python_and_a_store() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert environment["name"] == project["name"]
+    *plain, pip = environment["dependencies"]
+    assert [line.split()[0] for line in plain] == ["python", "pip", "minio-server"]
+    wanted = SpecifierSet(plain[0].removeprefix("python "))
+    allowed = SpecifierSet(project["requires-python"])
+    for minor in range(20):
+        assert f"3.{minor}" not in wanted or f"3.{minor}" in allowed
+    (install,) = pip["pip"]
+    extras = re.fullmatch(r"-e \.\[([a-z,]+)\]", install)
+    assert extras is not None
+    assert set(extras[1].split(",")) <= set(project["optional-dependencies"])
+    assert "it was not run" in (ROOT / "environment.yml").read_text("utf-8")

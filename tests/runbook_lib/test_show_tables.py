@@ -108,8 +108,8 @@ def test_sizes_and_durations() -> None:
 def test_a_status_is_word_and_icon_and_colour(status: Status) -> None:
     html = pill(str(status))
 
-    assert str(status) in html
-    assert any(icon in html for icon in "✓✖?")
+    assert str(status).replace("_", " ") in html
+    assert any(icon in html for icon in "✓✖?–")
     assert "background-color:#" in html
 
 

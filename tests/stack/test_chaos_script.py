@@ -76,7 +76,7 @@ def test_a_backlog_is_made_seen_by_the_exporter_and_reverted(stack: RunningStack
         assert code == 0, made
         assert made["results"]["compose"]["minioRunning"] is True
         assert made["results"]["support"]["status"] == "ok"
-        sample = made["results"]["backlog"]["sample"]
+        sample = [label["key"] for label in made["results"]["backlog"]["sample"]]
         assert set(sample) == list_keys(stack, PREFIX)
         metadata = stack.store.stat_object("fulfillment-artifacts", sample[0]).metadata
         assert metadata is not None

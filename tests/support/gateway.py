@@ -150,13 +150,14 @@ def _find_program(name: str) -> str:
 
 
 @contextmanager
-def run_juicefs(folder: Path, *, inodes: int = 0) -> Iterator[StoreServer]:
+def run_juicefs(folder: Path, *, inodes: int = 0, domain: str = "") -> Iterator[StoreServer]:
     """Run a JuiceFS gateway with its data under ``folder``.
 
     Parameters
     ----------
     folder : a folder of its own
     inodes : a quota on the bucket's objects; 0: none
+    domain : whose sub-domains are buckets; empty: buckets stand in paths alone
     """
     juicefs = _find_program("juicefs")
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,6 +170,7 @@ def run_juicefs(folder: Path, *, inodes: int = 0) -> Iterator[StoreServer]:
     command = [juicefs, "gateway", "--no-banner", "--multi-buckets", "--keep-etag"]
     command += ["--object-meta", "--object-tag", "--no-usage-report", "--cache-dir"]
     command += [str(folder / "cache"), "--log", str(folder / "gateway.log")]
+    command += ["--domain", domain] if domain else []
     command += [meta, f"127.0.0.1:{port}"]
     server = StoreServer(
         "juicefs",

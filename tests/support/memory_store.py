@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -122,9 +122,10 @@ class MemoryStore:
         """Return None: it does not tell."""
         return None
 
-    def read_permissions(self, prefix: str) -> Permissions:  # noqa: ARG002
+    def read_permissions(self, prefix: str, *, write_under: Sequence[str] = ()) -> Permissions:  # noqa: ARG002
         """Allow everything."""
-        return Permissions(list=True, read=True, write=True, delete=None, reasons={})
+        changes = (f"{verb} {under}" for under in write_under for verb in ("write", "delete"))
+        return Permissions(dict.fromkeys(("list", "read", *changes), True), {})
 
     def _get(self, method: str, key: str) -> Stored:
         self.fail(method, key)

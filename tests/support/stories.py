@@ -73,7 +73,7 @@ def tell_incident(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
 def tell_drill(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
     """Tell a drill of the same fault, from steady state to score."""
     world = _make_world(home, monkeypatch)
-    scored = run_drill(world.settings, _PausedPipeline(world))
+    scored = run_drill(world.settings, _PausedPipeline(world=world))
     assert scored.incident
     return _end(world, scored.incident, [scored])
 
@@ -84,9 +84,6 @@ class _PausedPipeline(Scenario):
     world: Any = None
     remedy_steps: tuple[str, ...] = ("6.1", "6.2", "6.4")
     releases: bool = True
-
-    def __init__(self, world: World) -> None:
-        object.__setattr__(self, "world", world)
 
     def inject(self, drill: Drill) -> None:
         _pause_pipeline(self.world)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -67,7 +68,7 @@ class WorldStore(MemoryStore):
         self._check()
         return self.world.skew_s.get("store", 0.0)
 
-    def read_permissions(self, prefix: str) -> Permissions:
+    def read_permissions(self, prefix: str, *, write_under: Sequence[str] = ()) -> Permissions:
         """Return the permissions that the test set."""
         self._check()
         return self.world.permissions
@@ -111,7 +112,7 @@ class World:
     effective: dict[str, str] = field(default_factory=dict)
     probe: ProbeStatus | None = None
     skew_s: dict[str, float] = field(default_factory=dict)
-    permissions: Permissions = field(default=Permissions(True, True, None, None, {}))
+    permissions: Permissions = field(default=Permissions({"list": True, "read": True}, {}))
     settings: Settings = field(default_factory=lambda: make_settings(Path("unused")))
     calls: list[str] = field(default_factory=list)
 
@@ -254,7 +255,11 @@ def make_settings(home: Path, **changes: Any) -> Settings:
 def make_case(*times: datetime) -> Case:
     """Return a ticket with a shipment event at each time."""
     entries = tuple(
-        TimelineEntry("shipment", at, "fulfillment-service", "created", ORDER) for at in times
+        TimelineEntry(
+            "shipment", at, source, "created", ORDER, {"source": source, "orderId": ORDER}
+        )
+        for at in times
+        for source in ["fulfillment-service"]
     )
     return Case(TICKET, "open", (ORDER,), entries)
 

@@ -7,6 +7,7 @@ import time
 
 import requests
 
+from ...web import ask
 from .config import FulfillmentSettings
 from .shipments import Order
 from .signals import Signals
@@ -47,7 +48,7 @@ class Carrier:
         started = time.monotonic()
         outcome, failure = "error", CarrierError("carrier_error", "no tracking number")
         try:
-            answer = requests.post(self._url, json=body, timeout=self._timeout_s)
+            answer = ask("POST", self._url, json=body, timeout_s=self._timeout_s)
             answer.raise_for_status()
             number = answer.json()["trackingNumber"]
             outcome = "ok"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import requests
 
+from ...web import ask
 from .config import FulfillmentSettings
 
 __all__ = ["PipelineGate"]
@@ -30,7 +31,7 @@ class PipelineGate:
         return ""
 
     def _get(self, url: str) -> dict[str, list[dict[str, str]]]:
-        answer = requests.get(url, timeout=self._timeout_s)
+        answer = ask("GET", url, timeout_s=self._timeout_s)
         answer.raise_for_status()
         body: dict[str, list[dict[str, str]]] = answer.json()
         return body

@@ -9,6 +9,7 @@ from typing import Any
 import requests
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from ...web import ask
 from ..clock import format_naive, parse_time
 from .tickets import Tickets
 
@@ -109,8 +110,8 @@ class Timelines:
             self._seconds.labels("fulfillment-service").observe(time.monotonic() - started)
 
     def _get(self, order_id: int) -> list[dict[str, Any]]:
-        answer = requests.get(
-            self._shipments_url, params={"orderId": order_id}, timeout=self._timeout_s
+        answer = ask(
+            "GET", self._shipments_url, params={"orderId": order_id}, timeout_s=self._timeout_s
         )
         answer.raise_for_status()
         items: list[dict[str, Any]] = answer.json()["items"]

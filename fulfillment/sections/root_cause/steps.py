@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import takewhile
 
-from runbook_lib.errors import ClientError, NotFoundError
+from runbook_lib.errors import ClientError, NotConfiguredError, NotFoundError
 from runbook_lib.model import DrainForecast, Json, Plot, Role, format_time
-from runbook_lib.section import Outcome, Seen, attempt, breach, ok, step, unknown
+from runbook_lib.section import Outcome, Seen, attempt, breach, left_out, ok, step, unknown
 
 from ...analysis.causes import STORE_SERVICES, Cause
 from ...analysis.drain_forecast import compute_backlog
@@ -114,6 +114,8 @@ def read_worker(inv: Investigation) -> Outcome:
     if problems:
         down = ", ".join(s.name for s in states if not s.running)
         return breach("; ".join(problems) + (f"; not running: {down}" if down else ""), seen)
+    if not inv.settings.fulfillment_url:
+        return left_out(worker_error, seen)
     if worker is None or counted is None or still is None:
         return unknown(worker_error or count_error or "no pass could be seen", seen)
     reason = "the worker runs its passes and the carrier answers it"
@@ -131,6 +133,8 @@ def _read_state(inv: Investigation) -> tuple[WorkerState | None, bool | None, st
         return inv.clients.fulfillment.read_worker(), True, ""
     except NotFoundError:
         return None, None, "the service has no API for its worker"
+    except NotConfiguredError as error:
+        return None, None, str(error)
     except ClientError as error:
         return None, False, str(error)
 
@@ -181,9 +185,9 @@ def _read_watchers(
     failures, _ = attempt(lambda: prometheus.query(_SUPPORT_FAILURES))
     return {
         "services_down": [s.name for s in states if not s.running],
-        "prometheus_answers": seen is not None,
+        "prometheus_answers": seen is not None if inv.settings.prometheus_url else None,
         "exporter_up": is_up,
-        "support_answers": health is not None,
+        "support_answers": health is not None if inv.settings.support_url else None,
         "support_failures": failures[0].samples[-1].value if failures and health else None,
     }, last_up if is_up is False else None
 

@@ -1,0 +1,239 @@
+"""docs/connect.md is true: its blocks are read out of it and tried."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from minio import MinioAdmin
+from minio.credentials.providers import StaticProvider
+from pytest_httpserver import HTTPServer
+
+from fulfillment.clients import Clients
+from fulfillment.commands.check import check
+from fulfillment.commands.release import (
+    apply_release_plan,
+    plan_release,
+    undo_release,
+    verify_release_plan,
+)
+from fulfillment.sections import SECTIONS
+from fulfillment.settings import HTTP_SYSTEMS, Settings
+from objectmove.bucket import Request, S3Bucket
+from runbook_lib.exit_codes import ExitCode
+from runbook_lib.model import keep_quiet
+from tests.contract.test_pipeline_airflow import replay
+from tests.fulfillment.test_sections_readings import leave_out
+from tests.support.gateway import (
+    ACCESS_KEY,
+    BUCKET,
+    SECRET_KEY,
+    StoreServer,
+    run_juicefs,
+    run_seaweedfs,
+)
+from tests.support.network import (
+    Received,
+    foreign_shell,
+    make_answer,
+    make_certificates,
+    run_proxy,
+    run_server,
+    run_tls_front,
+)
+from tests.support.world import TICKET, World
+
+__all__ = ["foreign_shell"]
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "connect.md").read_text("utf-8")
+DATAFLOW, REACHED, AIRFLOW = re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S)
+(IDENTITIES,) = re.findall(r"^```json\n(.*?)^```", PAGE, re.M | re.S)
+CHANGED = ("pending/", "ready/", ".runbook/")
+
+
+def read_settings(folder: Path, *blocks: str, **changes: Any) -> Settings:
+    """Return the settings of some blocks of the page, as from ``.env``."""
+    file = folder / "page.env"
+    file.write_text("".join(blocks))
+    return Settings(_env_file=file, **changes)
+
+
+def test_every_setting_of_the_page_is_one() -> None:
+    names = re.findall(r"^([A-Z_]+)=", DATAFLOW + REACHED + AIRFLOW, re.M)
+    assert not {name.lower() for name in names} - set(Settings.model_fields)
+
+
+@contextmanager
+def run_with_identities(folder: Path) -> Iterator[StoreServer]:
+    with run_seaweedfs(folder, identities=json.loads(IDENTITIES)["identities"]) as server:
+        yield server
+
+
+@contextmanager
+def run_with_policies(folder: Path) -> Iterator[StoreServer]:
+    with run_juicefs(folder) as server:
+        admin = MinioAdmin(
+            endpoint=server.endpoint,
+            credentials=StaticProvider(ACCESS_KEY, SECRET_KEY),
+            region="us-east-1",
+            secure=False,
+        )
+        for name in ("look", "change"):
+            text = (ROOT / "docker" / "store" / f"{name}.json").read_text("utf-8")
+            policy = json.loads(text.replace("BUCKET", BUCKET))
+            assert policy["Version"] == "2012-10-17"
+            for statement in policy["Statement"]:
+                assert statement.keys() == {"Effect", "Action", "Resource"}
+                assert all(r.startswith("arn:aws:s3:::") for r in statement["Resource"])
+            admin.user_add(f"runbook-{name}", f"change-me-{name}")
+            admin.policy_add(name, policy=policy)
+            admin.policy_set(name, user=f"runbook-{name}")
+        yield server
+
+
+@pytest.mark.parametrize("run_store", [run_with_identities, run_with_policies])
+def test_the_two_keys_look_release_and_undo_over_tls_and_can_no_more(
+    run_store: Callable[[Path], Any], tmp_path: Path, foreign_shell: Callable[[str], None]
+) -> None:
+    ca_file, context = make_certificates(tmp_path)
+    with run_store(tmp_path / "store") as server, run_tls_front(server.endpoint, context) as front:
+        owner = S3Bucket(
+            endpoint=server.endpoint, bucket=BUCKET, access_key=ACCESS_KEY, secret_key=SECRET_KEY
+        )
+        labels = [Request("put", f"pending/{n}-{n:012x}.pdf", body=b"%PDF") for n in range(1, 4)]
+        owner.send(labels, signed_at=owner.read_clock(), expires_s=20)
+        with run_proxy() as silent:
+            foreign_shell(silent.endpoint)
+            settings = read_settings(
+                tmp_path,
+                DATAFLOW,
+                minio_endpoint=front.endpoint,
+                ca_bundle=ca_file,
+                label_finished="always",
+                runbook_services="none",
+                runbook_home=tmp_path / "reports",
+                **{f"{system}_url": "" for system in HTTP_SYSTEMS},
+            )
+            before = sorted(seen.key for seen in owner.list_objects(""))
+            document = check(settings)
+            assert sorted(seen.key for seen in owner.list_objects("")) == before
+            look_only = check(
+                settings.model_copy(update={"minio_change_user": "", "runbook_home": tmp_path})
+            )
+            moved = release_and_undo(settings)
+        assert silent.received == []
+        assert moved == [request.key for request in labels]
+    # looking: the first key may read and list, and nothing else is asked of it
+    assert document.exit_code is ExitCode.OK, document.summary
+    store, change = document.systems[:2]
+    assert (store.rights, store.missing_for_looking) == ({"list": "yes", "read": "yes"}, ())
+    assert set(change.rights) == {
+        "list",
+        "read",
+        *(f"{verb} {under}" for under in CHANGED for verb in ("write", "delete")),
+    }
+    assert (set(change.rights.values()), change.missing_for_releasing) == ({"yes"}, ())
+    assert {system.reachable for system in document.systems[2:]} == {None}
+    # a key that may only read is right for looking, and what releasing lacks is listed
+    assert look_only.exit_code is ExitCode.OK, look_only.summary
+    assert set(look_only.systems[0].missing_for_releasing) == {
+        f"{verb} {under}" for under in CHANGED for verb in ("write", "delete")
+    }
+    assert "looking is possible" in look_only.summary
+
+
+def release_and_undo(settings: Settings) -> list[str]:
+    """Move every label by the keys of the page, prove it, take it back; return where they are."""
+    quiet: Any = {"progress": keep_quiet}
+    plan = plan_release(settings, incident_id="", **quiet)
+    assert plan.objects == 3, plan
+    done = apply_release_plan(settings, plan.plan, approve=plan.sha256, **quiet)
+    assert (done.moved, done.exit_code) == (3, ExitCode.OK), done  # type: ignore[union-attr]
+    assert verify_release_plan(settings, plan.plan, **quiet).exit_code is ExitCode.OK
+    back = undo_release(settings, plan.plan, approve="", **quiet)
+    undone = undo_release(settings, plan.plan, approve=back.sha256, **quiet)  # type: ignore[union-attr]
+    assert undone.exit_code is ExitCode.OK, undone
+    return sorted(info.key for info in Clients(settings).store.list_objects("pending/"))
+
+
+def test_certificates_and_credentials_of_the_page_reach_each_system(
+    tmp_path: Path, foreign_shell: Callable[[str], None]
+) -> None:
+    def answer(_: Received) -> bytes:
+        return make_answer(b"fine", 200, "content-type: text/plain")
+
+    ca_file, context = make_certificates(tmp_path)
+    sent = {}
+    with run_server(answer, tls=context) as server, run_proxy() as silent:
+        foreign_shell(silent.endpoint)
+        addresses = {f"{system}_url": f"https://{server.endpoint}" for system in HTTP_SYSTEMS}
+        settings = read_settings(tmp_path, DATAFLOW, REACHED, ca_bundle=ca_file, **addresses)
+        for system in HTTP_SYSTEMS:
+            assert getattr(Clients(settings), system).read_health() == "fine"
+            sent[system] = server.received[-1].headers.get("authorization", "")
+    assert silent.received == []
+    wanted = {
+        name.partition("_")[0].lower(): f"Bearer {value}"
+        for name, value in re.findall(r"^([A-Z]+_TOKEN)=(\S+)", REACHED, re.M)
+        if not name.startswith("MINIO")
+    }
+    assert len(wanted) == 3
+    assert {s: sent[s] for s in wanted} == wanted
+    assert all(sent[s].startswith("Basic ") for s in ("alertmanager", "fulfillment"))
+    assert sent["probe"] == ""
+
+
+def test_airflows_block_reads_the_dag_with_a_token_of_its_own(
+    tmp_path: Path, httpserver: HTTPServer
+) -> None:
+    replay(httpserver, "token", "dag_healthy", "runs_success")
+    url = httpserver.url_for("").rstrip("/")
+    settings = read_settings(tmp_path, AIRFLOW, pipeline_url=url)
+    pipeline = Clients(settings).pipeline
+    assert pipeline.read_dag().id == settings.pipeline_dag_id
+    assert pipeline.list_runs()
+    asked = httpserver.log[0][0]
+    assert asked.get_json() == {"username": "runbook", "password": "password-of-airflow"}
+
+
+# --- the table ---
+
+TABLE = dict(re.findall(r"^\| (\d\.[\d.]*\d) \| ([a-z ]+) \|", PAGE, re.M))
+
+
+def test_the_table_has_every_step_and_no_other() -> None:
+    known = {step for section in SECTIONS.values() for step in (*section.STEPS, *section.ACTIONS)}
+    assert set(TABLE) == known
+
+
+def make_dataflow(tmp_path: Path) -> tuple[World, Clients]:
+    """Return a world that has what a DataFlow with the add-ons has, and nothing else of ours."""
+    world = World(tmp_path)
+    world.settings = read_settings(tmp_path, DATAFLOW, runbook_home=tmp_path)
+    world.worker, world.pages, world.effective = None, [[]], {}
+    theirs = ("fulfillment_worker", "fulfillment_carrier", "fulfillment_artifacts_moved")
+    theirs += ("fulfillment_artifacts_arrived", "fulfillment_artifacts_failed")
+    world.series = {n: s for n, s in world.series.items() if not n.startswith(theirs)}
+    del world.store.objects[".runbook/environment.json"]
+    return world, cast("Clients", leave_out(world, "notifications", "probe", "pipeline"))
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_table_says_what_each_step_shows(section: str, tmp_path: Path) -> None:
+    world, clients = make_dataflow(tmp_path)
+    inv = world.open(SECTIONS[section], ticket_id=TICKET)
+    inv.clients = clients
+    if section.startswith("07"):
+        for step in SECTIONS.find("references").STEPS:
+            other = world.open(SECTIONS.find("references"))
+            other.clients = clients
+            other.read_step(step)
+    own = [step for step in inv.section.STEPS if step[0] == section[1]]
+    shown = {step: str(inv.read_step(step).status).replace("_", " ") for step in own}
+    assert shown == {step: TABLE[step] for step in own}

@@ -1,0 +1,87 @@
+"""``runbook init``: what it writes, and when it refuses."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from fulfillment.change.environment_guard import MARKER_KEY, check_playground, read_marker
+from fulfillment.commands import init as command
+from fulfillment.commands.init import init
+from fulfillment.settings import Settings
+from runbook_lib.errors import EnvironmentForbidsError, NotApprovedError, UsageError
+from runbook_lib.exit_codes import ExitCode
+from tests.support.world import FakeClients, World, make_settings
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Return a world whose bucket has no marker, in a folder without settings."""
+    world = World(tmp_path)
+    del world.store.objects[MARKER_KEY]
+    world.store.writes.clear()
+    monkeypatch.setattr(command, "Clients", lambda _: FakeClients(world))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return world
+
+
+def settings(world: World, environment: str = "demo") -> Settings:
+    return make_settings(world.home, runbook_environment=environment)
+
+
+def test_a_commented_env_file_is_written_once_for_its_owner_alone(world: World) -> None:
+    document = init(settings(world))
+    path = Path(document.env_file)
+    assert (document.exit_code, document.env_file_written) == (ExitCode.OK, True)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    text = path.read_text("utf-8")
+    assert text.startswith("# ")
+    names = {line.lstrip("# ").partition("=")[0] for line in text.splitlines() if "=" in line}
+    assert {name.upper() for name in Settings.model_fields} <= names
+    path.write_text("RUNBOOK_OPERATOR=me\n")
+    assert init(settings(world)).env_file_written is False
+    assert path.read_text() == "RUNBOOK_OPERATOR=me\n"
+    assert world.store.writes == []
+
+
+def test_the_marker_says_what_it_will_write_and_where_and_waits_for_approval(world: World) -> None:
+    said = init(settings(world), marker="demo")
+    assert said.exit_code is ExitCode.REFUSED
+    assert said.writes == {
+        "endpoint": "memory:0",
+        "bucket": "fulfillment-artifacts",
+        "key": MARKER_KEY,
+        "content": '{"environment": "demo"}',
+    }
+    assert said.sha256 in said.apply
+    assert world.store.writes == []
+    with pytest.raises(NotApprovedError):
+        init(settings(world), marker="demo", approve="0" * 64)
+    assert world.store.writes == []
+    done = init(settings(world), marker="demo", approve=said.sha256)
+    assert (done.exit_code, read_marker(world.store)) == (ExitCode.OK, "demo")  # type: ignore[arg-type]
+    check_playground(settings(world), world.store)  # type: ignore[arg-type]
+    again = init(settings(world), marker="demo")
+    assert (again.exit_code, again.writes) == (ExitCode.OK, {})
+    assert world.store.writes == [("put", MARKER_KEY)]
+
+
+@pytest.mark.parametrize("environment", ["production", "local", "staging"])
+def test_a_marker_that_the_setting_does_not_name_is_refused(world: World, environment: str) -> None:
+    with pytest.raises(EnvironmentForbidsError, match=environment):
+        init(settings(world, environment), marker="demo", approve="0" * 64)
+    assert world.store.writes == []
+
+
+def test_a_bucket_that_is_marked_as_another_is_refused(world: World) -> None:
+    world.put(MARKER_KEY, b'{"environment": "local"}')
+    with pytest.raises(EnvironmentForbidsError, match="says 'local'"):
+        init(settings(world), marker="demo")
+
+
+def test_only_a_playground_can_be_marked(world: World) -> None:
+    with pytest.raises(UsageError, match="local or demo"):
+        init(settings(world, "production"), marker="production")
