@@ -15,7 +15,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from fulfillment.sections import SECTIONS
 from runbook_lib.errors import UsageError
-from runbook_lib.model import Reading, Status, Verdict
+from runbook_lib.model import ActionPhase, Reading, Status, Verdict
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import export_notebooks
@@ -253,10 +253,14 @@ def test_a_notebook_runs_to_its_end_when_nothing_answers(incident: Incident, nam
         assert {r.status for r in readings} == {Status.UNKNOWN}
 
 
-def test_section_6_refuses_when_the_store_is_down(incident: Incident) -> None:
+def test_section_6_plans_no_release_when_the_store_is_down(incident: Incident) -> None:
     done = run_notebook(SECTIONS, "06_remediation", incident, {"way": "release"})
-    assert done.status in (RunStatus.REFUSED, RunStatus.FAILED)
-    assert "store" in str(done.error)
+    assert done.status is RunStatus.DONE
+    journal = incident.journal.view()
+    planned = [a for _, a in journal.list_actions(ActionPhase.PLANNED) if a.step == "6.1"]
+    assert planned[0].result["is_empty"] is True
+    assert "store" in planned[0].result["reason"]
+    assert journal.list_actions(ActionPhase.APPLIED) == []
 
 
 def test_section_4_refuses_in_production(incident: Incident) -> None:
