@@ -32,6 +32,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import ClassVar
 
 
@@ -44,7 +45,9 @@ class RunbookError(Exception):
     HEADING: ClassVar[str] = "STOPPED."
 
     def _render_traceback_(self) -> list[str]:
-        return ["", f"■ {self.HEADING}", "", str(self), ""]
+        # a page breaks a line that is longer anywhere, in the middle of a word
+        text = (fill(line, 88, break_long_words=False) for line in str(self).splitlines())
+        return ["", f"■ {self.HEADING}", "", *text, ""]
 
 
 class UsageError(RunbookError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from runbook_lib.exit_codes import ExitCode
-from runbook_lib.model import Json, Observed, Status
+from runbook_lib.model import Json, Observed
 from runbook_lib.run.documents import Document, Part
 from runbook_lib.show.text import count_of, format_bytes
 
@@ -33,9 +33,13 @@ class CheckDocument(Document):
 
     @property
     def answer(self) -> str:
-        """Whether all is as it should, else what is not."""
-        bad = [f"{r.step} {r.reason}" for r in self.readings if r.status is not Status.OK]
-        return f"{super().answer}: {'; '.join(bad) or 'all that was asked answers and agrees'}"
+        """Whether looking and releasing are possible."""
+        return self.summary
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What looks, where looking is possible."""
+        return ("runbook investigate",) if self.exit_code is ExitCode.OK else ()
 
 
 class InitDocument(Document):
@@ -47,6 +51,16 @@ class InitDocument(Document):
     writes: dict[str, str] = Field(default_factory=dict)
     sha256: str = ""
     apply: str = ""
+
+    @property
+    def answer(self) -> str:
+        """Which file there is now."""
+        return f"{self.env_file} {'is written' if self.env_file_written else 'stays as it is'}"
+
+    @property
+    def to_paste(self) -> tuple[tuple[str, str], ...]:
+        """What makes the marker."""
+        return (("To make the marker, paste:", self.apply),) if self.apply else ()
 
 
 class PlanDocument(Document):
@@ -181,6 +195,11 @@ class ChaosDocument(Document):
         counts |= {"kept": self.kept, "expired": self.expired, "failed": len(self.failed)}
         told = [f"{n} {word}" for word, n in counts.items() if n]
         return f"Synthetic objects: {', '.join(told) or 'none'}"
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What takes them back."""
+        return ("runbook chaos revert",) if self.drills else ()
 
 
 class NotifyTimes(Part):

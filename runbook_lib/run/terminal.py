@@ -18,7 +18,7 @@ from .documents import Document
 
 _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
 _SKIPPED = {"schema", "at", "exit_code", "verdict", "unknown", "detail", "apply", "next"}
-_SKIPPED |= {"objects", "bytes", "log"}  # an answer holds them
+_SKIPPED |= {"objects", "bytes", "log", "summary"}  # an answer holds them
 _COLUMNS = {
     "notebooks": ("notebook", "status", "error"),
     "plans": ("step", "status", "what", "how_many", "why"),

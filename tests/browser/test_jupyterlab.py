@@ -181,8 +181,8 @@ def test_run_all_stops_at_the_plan_and_a_typed_hash_releases_the_labels_and_take
 
     sha256 = last_hash(lab, "6.1")
     assert sha256[:8] in output(page, "release = inv.plan")
-    assert sha256[:8] in output(page, "show.confirm(first")
-    approve(page, "show.confirm(first", sha256)
+    assert sha256[:8] in output(page, "first, second = remediation")
+    approve(page, "first, second = remediation", sha256)
     run_from(page, lab, "inv.apply(first")
     area = page.locator(".jp-Notebook .jp-Cell").nth(cell(page, "inv.apply(first"))
     assert area.locator(".widget-hprogress, .jupyter-widgets .progress").count() > 0
