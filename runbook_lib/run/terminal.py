@@ -30,7 +30,7 @@ _QUIET = ("ok", "left_out")
 #: What stands before and after the tables.
 _ORDER = {"advice": 0, "path": 2, "report": 2, "incident": 2}
 _HASH = re.compile(r"\b[0-9a-f]{64}$")
-_WIDTH = 76
+_WIDTH, _REASON_WIDTH = 76, 26
 
 
 def print_document(document: Document, console: Console) -> None:
@@ -98,8 +98,10 @@ def _wrap(command: str) -> str:
 
 def _to_rich(table: Table) -> RichTable:
     shown = RichTable(title=table.caption, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for name in table.names:
-        shown.add_column(name.replace("_", " "), overflow="fold")
+    for number, name in enumerate(table.names, 1):
+        # the reason stands last, in words: the narrow columns before it may be folded
+        width = _REASON_WIDTH if 3 < number == len(table.names) else None
+        shown.add_column(name.replace("_", " "), overflow="fold", min_width=width)
     for cells in table.iter_cells():
         shown.add_row(
             *(_to_cell(name, text) for name, text in zip(table.names, cells, strict=True))
