@@ -30,7 +30,7 @@ _QUIET = ("ok", "left_out")
 #: What stands before and after the tables.
 _ORDER = {"advice": 0, "path": 2, "report": 2, "incident": 2}
 _HASH = re.compile(r"\b[0-9a-f]{64}$")
-_WIDTH, _REASON_WIDTH = 76, 26
+_WIDTH = 76
 
 
 def print_document(document: Document, console: Console) -> None:
@@ -97,15 +97,14 @@ def _wrap(command: str) -> str:
 
 
 def _to_rich(table: Table) -> RichTable:
+    """Return a table for a terminal; a column without anything in it is left out."""
     shown = RichTable(title=table.caption, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(table.names, 1):
-        # the reason stands last, in words: the narrow columns before it may be folded
-        width = _REASON_WIDTH if 3 < number == len(table.names) else None
-        shown.add_column(name.replace("_", " "), overflow="fold", min_width=width)
-    for cells in table.iter_cells():
-        shown.add_row(
-            *(_to_cell(name, text) for name, text in zip(table.names, cells, strict=True))
-        )
+    rows = list(table.iter_cells())
+    kept = [n for n, _ in enumerate(table.names) if any(cells[n] for cells in rows)]
+    for n in kept:
+        shown.add_column(table.names[n].replace("_", " "), overflow="fold")
+    for cells in rows:
+        shown.add_row(*(_to_cell(table.names[n], cells[n]) for n in kept))
     return shown
 
 

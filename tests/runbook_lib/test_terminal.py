@@ -148,3 +148,13 @@ def test_run_06_ends_with_a_line_to_paste_for_each_plan_that_waits(
     assert lines[-1].strip() == f"-p approve={approvals[-1]}"
     assert not [line for line in lines if len(line) > 80 and not line.startswith("report:")]
     assert pasted(show(done)) == []  # what was carried out is not offered again
+
+
+def test_no_table_is_wider_than_the_terminal_and_none_loses_a_word() -> None:
+    reason = "could not be read: " + "a/long/path/" * 20 + "end"
+    systems = ({"name": "store", "rights": [], "missing_for_looking": [], "reason": reason},)
+    document = PLAN.model_copy(update={"rows": systems, "apply": ""})
+    lines = show(document)
+    assert not [line for line in lines if len(line) > 80 and not line.startswith("path:")]
+    assert "missing for" not in "\n".join(lines)
+    assert "".join(lines).replace(" ", "").count("a/long/path/") == 20
