@@ -137,7 +137,7 @@ def diagnose(
         ]
         changes: dict[str, Json] = {}
         if hiding:
-            reason = f"cannot be told while {hiding[0]} is true"
+            reason = f"cannot be told beside {causes[hiding[0]].words}"
             changes = {"status": CauseStatus.UNDECIDED, "reason": reason}
         elif finding.status is CauseStatus.SUPPORTED:
             changes = {"first_seen": (first_seen or {}).get(cause)}
@@ -149,14 +149,16 @@ def diagnose(
 def _judge(cause: str, record: CauseRecord, observations: Mapping[str, Observation]) -> Finding:
     known = {n: o for n, o in observations.items() if o.value is not None}
     held = [r for r in record.rules if r.name in known and r.holds(known[r.name].value)]
-    unknown = {r.name for r in record.rules if r.decides and r.name not in known}
+    # of several rules on one observation, the first says what it is about
+    open_ones = [r for r in record.rules[::-1] if r.decides and r.name not in known]
+    unknown = {r.name: r.says for r in open_ones}
     score = round(max(-1.0, min(1.0, sum(r.weight for r in held))), 2)
     speak_for = "; ".join(r.says for r in held if r.weight > 0)
     ended = known.get(f"ended_{record.counted_as}")
     if score >= _SUPPORTED:
         status, reason = CauseStatus.SUPPORTED, speak_for
     elif unknown:
-        status, reason = CauseStatus.UNDECIDED, f"unknown: {', '.join(sorted(unknown))}"
+        status, reason = CauseStatus.UNDECIDED, f"not known: whether {'; '.join(unknown.values())}"
     elif ended:
         status, reason = CauseStatus.PAST, f"last seen at {ended.value}, and not since"
     elif score >= _HINT:

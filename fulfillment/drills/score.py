@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from runbook_lib.model import Json, Verdict
+from runbook_lib.show.text import VERDICT_WORDS
 
+from ..analysis.causes import CAUSES
 from ..commands.documents import NotifyTimes, Objective, Phases
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> list[Objective]:
         _within(clears, card.clear_s, scenario.clear_timeout_s),
     ]
     cause, verdict = str(scenario.cause_expected), scenario.verdict_expected
+    named = " and ".join(CAUSES[name].words for name in card.causes)
+    judged = VERDICT_WORDS[card.verdict] if card.verdict else "none"
     failed = ", ".join(card.failed_notebooks) or "no failure"
     after = "reverted, " if card.reverted else "not reverted, "
     after += "steady state" if card.steady_after else "not in steady state"
@@ -71,8 +75,8 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> list[Objective]:
     ]
     return [
         *(alerting if scenario.alert else ()),
-        _say("cause is named", cause, ", ".join(card.causes) or "none", cause in card.causes),
-        _say("verdict", str(verdict), str(card.verdict or "none"), card.verdict is verdict),
+        _say("cause is named", CAUSES[cause].words, named or "none", cause in card.causes),
+        _say("verdict", VERDICT_WORDS[verdict], judged, card.verdict is verdict),
         _say("notebooks run to their end", "no failure", failed, not card.failed_notebooks),
         _say("everything is as before", "reverted, steady state", after, is_as_before),
         *(releasing if scenario.releases else ()),

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from ..errors import LogDamagedError, RecordError
 from ..model import ActionPhase, Conclusion, Json, Reading, Role, Status, Verdict
 from ..record.actions import ActionRecord, group_actions, number_of
+from ..record.drills import find_drill_before
 from ..record.incident import Incident
 from ..record.journal import JournalView, NotebookRun, order_of
 from ..record.log import Entry, read_entries
@@ -94,6 +95,7 @@ class ReportModel:
     facts : the content of ``incident.json``; may be empty
     journal : what it holds; may end early when it is damaged
     damage : what is wrong with the journal or the folder, in words
+    before : the drill before, and how it was scored
 
     Attributes
     ----------
@@ -113,9 +115,11 @@ class ReportModel:
         journal: JournalView,
         modules: Mapping[str, SectionModule],
         damage: str = "",
+        *,
+        before: tuple[str, dict[str, Json]] = ("", {}),
     ) -> None:
         self.incident_id, self.facts, self.journal = incident_id, facts, journal
-        self.damage = damage
+        self.damage, self.before = damage, before
         self.verdict, self.causes = journal.verdict(), journal.causes()
         self.since, self.recovered_at = journal.since(), journal.recovered_at()
         self.is_good = self.verdict in _GOOD
@@ -222,7 +226,9 @@ def read_report_model(incident: Incident, modules: Mapping[str, SectionModule]) 
         damage.append(f"{where}; this report tells only what stands before it")
     except (OSError, RecordError) as error:
         damage.append(f"the journal cannot be read: {error}")
-    return ReportModel(incident.id, facts, JournalView(entries), modules, "; ".join(damage))
+    before = find_drill_before(incident, facts.get("scenario")) if facts.get("drill") else ("", {})
+    view = JournalView(entries)
+    return ReportModel(incident.id, facts, view, modules, "; ".join(damage), before=before)
 
 
 def _blank(module: SectionModule) -> SectionRecord:

@@ -110,6 +110,7 @@ class _Page:
         laid_out: dict[str, Any] = {
             "signals": self._tabulate_signals(),
             "causes": self._tabulate_causes(),
+            "trend": self._tabulate_trend(),
             "table": lambda rows, caption, *names: scroll(Table(caption, rows, names)),
             "details": self._details,
             "phases_of": self._tabulate_phases,
@@ -131,6 +132,19 @@ class _Page:
             for step in self._model.of(*SIGNS - {Role.LOG})
         ]
         return scroll(Table("What was seen, and who was told", rows))
+
+    def _tabulate_trend(self) -> Markup:
+        name, before = self._model.before
+        both = [score.get("phases") or {} for score in (self._model.score, before)]
+        rows = [
+            {
+                "what": phase.removesuffix("_s").replace("_", " "),
+                "this drill": _say_seconds(both[0][phase]),
+                f"the drill before{name and f', {name}'}": _say_seconds(both[1].get(phase)),
+            }
+            for phase in both[0]
+        ]
+        return scroll(Table("How long it took, beside the drill before", rows))
 
     def _tabulate_causes(self) -> list[tuple[int, Markup]]:
         """Return the causes that stood open, and the refuted: when it mattered, and at the end.
@@ -214,6 +228,13 @@ class _Page:
         text = Markup("<pre>{}</pre>").format(safe(reading.text, 6_000))
         rows = scroll(Table(caption, shown, reading.columns)) if shown else ""
         return Markup("").join((rows, text * bool(reading.text), scroll(facts) * bool(facts.rows)))
+
+
+def _say_seconds(value: Json) -> str:
+    """Write a duration; of several channels, the last."""
+    heard = value.values() if isinstance(value, dict) else [value]
+    seconds = [number for one in heard if (number := number_of(one)) is not None]
+    return f"{max(seconds):g} s" if seconds else "–"
 
 
 def _say_finding(finding: Finding) -> Markup:

@@ -556,6 +556,18 @@ def test_a_note_answers_a_point_and_its_follow_ups_stay(world: World) -> None:
     assert before == after == CAUSES[Cause.PIPELINE_PAUSED].follow_ups
 
 
+def test_documents_that_are_not_here_do_not_ask_for_a_section_that_was_run(world: World) -> None:
+    world.settings = world.settings.model_copy(update={"dataflow_home": None})
+    before = world.take(postmortem, "7.5")
+    run(world, references)
+
+    reading = world.take(postmortem, "7.5")
+
+    assert before.reason == "the references were not checked: run section 8"
+    assert reading.status is Status.OK
+    assert reading.reason == "every reference that this installation has holds"
+
+
 def test_every_rule_tests_an_observation_that_some_reading_makes(world: World) -> None:
     run(world, root_cause)
     made = set(root_cause.collect_observations(world.open(root_cause).latest()))

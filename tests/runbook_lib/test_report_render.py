@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from fulfillment.sections import SECTIONS
-from runbook_lib.model import ActionPhase, Finding, Verdict
+from runbook_lib.model import ActionPhase, Finding, Status, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.report import write_report
 from runbook_lib.report.sanitize import CSP
-from tests.support.incidents import PLAN, SHA256, make_incident, tell_incident
+from tests.support.incidents import PLAN, SHA256, START, make_incident, tell_incident
 
 
 class Page(HTMLParser):
@@ -197,6 +198,23 @@ def test_a_drills_objectives_stand_on_the_first_screen_in_a_readers_order(tmp_pa
     assert "pipeline_paused" not in re.sub(r'id="[^"]*"', "", html).split("Everything:")[0]
 
 
+def test_a_drill_is_held_against_the_drill_before(tmp_path: Path) -> None:
+    drills = {9.5: "pipeline_paused", 99.0: "worker_stuck", 7.25: "pipeline_paused"}
+    for day, (seconds, scenario) in enumerate(drills.items()):
+        tell = make_incident(tmp_path, drill=True, at=START + timedelta(days=day))
+        tell.incident.update(scenario=scenario)
+        phases = {"detect_s": seconds, "notify_s": {"slack": 2.0, "email": None}}
+        objectives = [{"name": "alert fires", "met": True}]
+        tell.record("drill", {"event": "scored", "objectives": objectives, "phases": phases})
+
+    html, _ = render(tell.incident)
+    trend = html[html.index("beside the drill before") : html.index("</header>")]
+
+    assert trend.index("7.25 s") < trend.index("9.5 s")
+    assert "2 s" in trend
+    assert "99" not in trend
+
+
 def test_the_diagnosis_stands_as_of_when_it_mattered_beside_the_end(tmp_path: Path) -> None:
     tell = tell_incident(tmp_path)
     refuted = Finding(name="pipeline_paused", words="a paused pipeline", status="refuted",
@@ -236,6 +254,16 @@ def test_the_summary_stands_beside_the_report(tmp_path: Path) -> None:
     assert len(summary) == 5
     assert summary[0] == f"Verdict: Fixed: a paused pipeline ({incident.id})"
     assert summary[4] == f"Report: {report.as_uri()}"
+
+
+def test_what_is_left_out_is_said_to_be_and_is_not_open(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.read("2.2", "panel", Status("left_out"), reason="GRAFANA_URL is empty")
+
+    html, _ = render(tell.incident)
+
+    assert "left out" in html
+    assert "Nothing is open" in html
 
 
 def test_secrets_reach_the_report_in_no_form(tmp_path: Path) -> None:

@@ -95,9 +95,11 @@ class Teller:
         self.record("conclusion", {"conclusion": done.model_dump(mode="json")})
 
 
-def make_incident(home: Path, *, secrets: tuple[str, ...] = (), drill: bool = False) -> Teller:
-    """Make an empty incident folder whose clock stands at ``START``."""
-    clock = Clock()
+def make_incident(
+    home: Path, *, secrets: tuple[str, ...] = (), drill: bool = False, at: datetime = START
+) -> Teller:
+    """Make an empty incident folder whose clock stands at some time."""
+    clock = Clock(at)
     incident = create_incident(
         home, redactor=Redactor(secrets), environment="local", drill=drill, clock=clock
     )
