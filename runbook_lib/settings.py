@@ -62,6 +62,8 @@ class Settings(BaseSettings):
             text = f"{root / '.env'} cannot be read ({type(error).__name__})"
             raise SettingsError(text) from None
         paths = {name: root / value for name, value in settings if isinstance(value, Path)}
+        # one home for all, wherever a notebook or a command is started
+        paths["runbook_home"] = (find_checkout() or root) / settings.runbook_home
         bundle = paths.get("ca_bundle")
         if bundle is not None and not (os.access(bundle, os.R_OK) and bundle.is_file()):
             raise SettingsError("CA_BUNDLE is not a file that can be read. Empty: the usual ones.")
@@ -153,14 +155,19 @@ class Settings(BaseSettings):
 
 
 def find_root(folder: Path) -> Path:
-    """Return the nearest folder at or above ``folder`` that holds ``.env`` or ``pyproject.toml``.
+    """Return the nearest folder at or above ``folder`` that holds ``.env``, else the checkout.
 
-    Relative paths in settings are relative to it, so that a notebook started in ``notebooks/``
-    and a command started at the top use the same incident folders. ``folder`` itself when none.
+    Where there is neither, the home folder: never the one in which something happens to be started.
+    Relative paths in settings are relative to it, RUNBOOK_HOME to the checkout.
     """
-    candidates = (folder, *folder.parents)
-    marked = (f for f in candidates if (f / ".env").is_file() or (f / "pyproject.toml").is_file())
-    return next(marked, folder)
+    marked = (f for f in (folder, *folder.parents) if (f / ".env").is_file())
+    return next(marked, None) or find_checkout() or Path.home()
+
+
+def find_checkout() -> Path | None:
+    """Return the checkout that this code runs from; None where it is installed."""
+    folder = Path(__file__).absolute().parents[1]
+    return folder if (folder / "pyproject.toml").is_file() else None
 
 
 def _clean_name(text: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from fulfillment.settings import ORDER_ID_IN_KEY, Settings
 from runbook_lib.errors import SettingsError
 from runbook_lib.model import format_time, parse_time
+from runbook_lib.settings import find_root
 
 SECRET = "do-not-show-me-77"
 
@@ -180,6 +181,28 @@ def test_a_dotenv_that_cannot_be_read_is_a_settings_error(tmp_path: Path) -> Non
     with pytest.raises(SettingsError, match=r"\.env cannot be read") as caught:
         Settings.load()
     assert SECRET not in str(caught.value)
+
+
+def test_the_root_is_never_the_folder_in_which_something_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "of another" / "project"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "pyproject.toml").touch()
+    assert find_root(elsewhere) == tmp_path  # the checkout
+    monkeypatch.setattr("runbook_lib.settings.find_checkout", lambda: None)
+    assert find_root(elsewhere) == Path.home()
+    (elsewhere.parent / ".env").touch()
+    assert find_root(elsewhere) == elsewhere.parent
+
+
+def test_incidents_have_one_home_whichever_settings_are_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runbook_lib.settings.find_root", lambda _: tmp_path / "elsewhere")
+    settings = Settings.load()
+    assert settings.runbook_home == tmp_path / "reports"
+    assert settings.runbook_stack_home == tmp_path / "elsewhere" / ".stack"
 
 
 def test_relative_folders_are_relative_to_the_root(tmp_path: Path) -> None:
