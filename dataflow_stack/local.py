@@ -84,7 +84,11 @@ def up(
             object_store.prepare_volume(config)
             supervisor.launch()
         _complete(config, supervisor, deadline_s)
-    return build_env(config)
+    settings, file = build_env(config), config.home / ".env"
+    file.touch(0o600)
+    # what is started in this folder, such as a drill by cron, reads it
+    file.write_text("".join(f"{name}='{value}'\n" for name, value in sorted(settings.items())))
+    return settings
 
 
 def down(*, home: Path | None = None) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Self
 
 from runbook_lib.errors import ClientError, NotFoundError, UsageError
 from runbook_lib.section import SectionModule
 from runbook_lib.show import display
 
-from .clients import Clients
+from .clients import Clients, check_connected
 from .settings import Settings
 
 
@@ -55,3 +56,13 @@ class Investigation(display.Investigation[Settings, Clients]):
     def connect(cls, settings: Settings) -> Clients:
         """Return every client; none asks anything before it is used."""
         return Clients(settings)
+
+    @classmethod
+    def check_connected(cls, settings: Settings) -> None:
+        """Raise NotConnectedError without credentials, or where nothing answers."""
+        check_connected(settings, cls.connect(settings))
+
+    @classmethod
+    def read_calm(cls, settings: Settings) -> timedelta:
+        """Return LAG_FOR_MINUTES."""
+        return timedelta(minutes=settings.lag_for_minutes)

@@ -13,6 +13,7 @@
     │   ├── NotFoundError             the thing asked for does not exist
     │   ├── PreconditionFailedError   the object is not the one that was named
     │   └── BadAnswerError            an answer that cannot be understood, or a 5xx
+    ├── NotConnectedError             no credentials, or nothing answers: nothing can be said
     ├── RecordError                   the incident folder cannot be used
     │   └── LogDamagedError           a chained log was altered or cut in the middle
     ├── SafetyError                   refused by a safety rule; nothing was changed
@@ -104,6 +105,10 @@ class PreconditionFailedError(ClientError):
 
 class BadAnswerError(ClientError):
     """The answer cannot be understood, or is a server error."""
+
+
+class NotConnectedError(RunbookError):
+    """No credentials, or nothing that is configured answers: that is no diagnosis."""
 
 
 class RecordError(RunbookError):

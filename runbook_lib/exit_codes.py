@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from chainlog import LogError
 
-from .errors import ActionInterruptedError, DrillError, RunbookError, SafetyError, UsageError
+from .errors import (
+    ActionInterruptedError,
+    DrillError,
+    NotConnectedError,
+    RunbookError,
+    SafetyError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from .model import Verdict
@@ -42,6 +49,7 @@ _BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (ActionInterruptedError, ExitCode.INTERRUPTED),
     (UsageError, ExitCode.USAGE),
     (SafetyError, ExitCode.REFUSED),
+    (NotConnectedError, ExitCode.UNKNOWN),
     (DrillError, ExitCode.RUN_FAILED),
     (LogError, ExitCode.RUN_FAILED),
     (RunbookError, ExitCode.RUN_FAILED),

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from string import Template
 from typing import Any, ClassVar, Generic, Self, cast
 
@@ -23,11 +24,24 @@ from .errors import (
     StoppedAtPlanError,
     UsageError,
 )
-from .model import ActionEntry, ActionPhase, Conclusion, Json, Progress, Reading, Status, keep_quiet
-from .record.incident import Incident, create_incident, open_incident
+from .model import (
+    SYMPTOMS,
+    ActionEntry,
+    ActionPhase,
+    Conclusion,
+    Json,
+    Progress,
+    Reading,
+    Role,
+    Status,
+    Verdict,
+    keep_quiet,
+)
+from .record.incident import Incident, create_incident, lock_home, open_incident
 from .record.journal import JournalView
 from .record.log import utc_now
 from .redact import Redactor
+from .runbook import find_runbook
 from .section import (
     ActionStep,
     SectionModule,
@@ -39,10 +53,14 @@ from .section import (
 )
 from .settings import Settings
 
+#: In place of an incident's id: a new one, opened by hand.
+NEW = "new"
+
 S = TypeVar("S", bound=Settings, default=Settings)
 C = TypeVar("C", default=None)
 
 _FILLED = ("source", "threshold")
+_FIXED = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
 
 
 class Investigation(Generic[S, C]):
@@ -85,6 +103,80 @@ class Investigation(Generic[S, C]):
         return cast(C, None)
 
     @classmethod
+    def check_connected(cls, _settings: S) -> None:
+        """Raise NotConnectedError where nothing can be read; this class reads nothing."""
+
+    @classmethod
+    def read_calm(cls, _settings: S) -> timedelta:
+        """Return for how long all needed symptoms are ok when an episode has ended."""
+        return timedelta(0)
+
+    @classmethod
+    def find(
+        cls, settings: S, incident_id: str = "", *, keeps: bool = False
+    ) -> tuple[Incident, bool]:
+        """Return the incident to work on, and whether it was made for that.
+
+        Parameters
+        ----------
+        incident_id : empty: the open one, when what is wrong now belongs to it, or a look that
+            was kept, or a new look; ``new``: one that is opened by hand
+        keeps : whether a new look is kept, for others to go on with
+
+        Raises
+        ------
+        NotConnectedError
+            Before anything is written.
+        UsageError
+            When there is no such incident.
+
+        Notes
+        -----
+        The next episode closes an open incident, and does not write into it.
+        """
+        home, redactor = settings.runbook_home.resolve(), Redactor(settings.secrets)
+        is_hand, is_named = incident_id == NEW, incident_id not in ("", NEW)
+        found = open_incident(home, incident_id, redactor=redactor) if is_named else None
+        cls.check_connected(settings)
+        if found is not None:
+            return found, False
+        facts: dict[str, Json] = {"opened_by": "hand" if is_hand else "", "kept": keeps}
+        with lock_home(home):
+            found = open_incident(home, redactor=redactor)
+            if found is not None and found.is_open:
+                if not is_hand and not cls._see_other_trouble(found, settings):
+                    return found, False
+                found.close(found.journal.view().verdict() or Verdict.UNKNOWN)
+                facts["previous"] = found.id
+            is_made = found is None or found.is_closed or is_hand
+            if found is None or is_made:
+                environment = settings.runbook_environment
+                found = create_incident(home, redactor=redactor, environment=environment, **facts)
+            if not found.is_open and (breach := cls._see_breach(found, settings)):
+                found.open(breach.step, breach.episode)
+        return found, is_made
+
+    @classmethod
+    def _see_breach(cls, incident: Incident, settings: S) -> Reading | None:
+        """Return a breach of a needed symptom, as it is now; nothing is written."""
+        for step, section in find_runbook().load_sections().list_needed().items():
+            inv = cls(incident, section=section, parameters=section.Parameters(), settings=settings)
+            if (reading := inv.observe(step)).status is Status.BREACH:
+                return reading
+        return None
+
+    @classmethod
+    def _see_other_trouble(cls, incident: Incident, settings: S) -> bool:
+        """Tell whether something is wrong now that does not belong to an open incident."""
+        needed, calm = find_runbook().load_sections().list_needed(), cls.read_calm(settings)
+        is_over = partial(incident.is_over, needed=needed, calm=calm)
+        seen = cls._see_breach(incident, settings) if is_over(utc_now(), is_alert=True) else None
+        if seen is None:
+            return False
+        began = seen.episode.start if seen.episode else seen.observed_at
+        return is_over(began, is_alert=bool(seen.episode))
+
+    @classmethod
     def open(
         cls,
         incident_id: str = "",
@@ -93,11 +185,10 @@ class Investigation(Generic[S, C]):
         settings: S | None = None,
         **parameters: Any,
     ) -> Self:
-        """Open the incident's folder (a new one when none is open) for one section.
+        """Open the incident's folder for one section, as ``find`` does.
 
         Parameters
         ----------
-        incident_id : empty: the newest open incident
         section : one of the runbook's modules
         parameters : the section's parameters, checked against its model
 
@@ -105,15 +196,13 @@ class Investigation(Generic[S, C]):
         ------
         UsageError
             When a parameter is unknown or wrong, or there is no such incident.
+        NotConnectedError
+            Before anything is written.
         """
         settings = settings or cast(S, cls.SETTINGS.load())
         checked = check_parameters(section, {**parameters, "incident_id": incident_id})
-        redactor = Redactor(settings.secrets)
-        home = settings.runbook_home.resolve()
-        incident = open_incident(home, incident_id, redactor=redactor) or create_incident(
-            home, redactor=redactor, environment=settings.runbook_environment
-        )
-        if checked.ticket_id:
+        incident, _ = cls.find(settings, incident_id, keeps=True)
+        if checked.ticket_id and not incident.is_closed:
             incident.update(ticket_id=checked.ticket_id)
         inv = cls(incident, section=section, parameters=checked, settings=settings)
         inv.record("section_started", {"parameters": checked.model_dump(mode="json")})
@@ -136,6 +225,11 @@ class Investigation(Generic[S, C]):
         return timedelta(minutes=self.parameters.window_minutes)
 
     @property
+    def is_late(self) -> bool:
+        """Whether the incident was closed before: its record holds, only notes are added."""
+        return self.incident.is_closed and not self.incident.closed_here
+
+    @property
     def journal(self) -> JournalView:
         """What the incident's journal holds by now."""
         return self.incident.journal.view()
@@ -145,7 +239,14 @@ class Investigation(Generic[S, C]):
         return self._clock()
 
     def record(self, kind: str, data: dict[str, Json]) -> int:
-        """Write an entry of this section to the journal; returns its sequence number."""
+        """Write an entry of this section to the journal; returns its sequence number.
+
+        Once the incident is closed only notes are written, marked as late; the number is 0 else.
+        """
+        if self.is_late:
+            if kind != "note":
+                return 0
+            data = {**data, "late": True}
         return self.incident.journal.append(kind, {"section": self.section.NAME, **data}).seq
 
     def note(self, text: str, **data: Json) -> int:
@@ -198,8 +299,12 @@ class Investigation(Generic[S, C]):
             since = max(since, self.journal.last_applied_at or since)
             if old.observed_at >= since and old.status is not Status.UNKNOWN:
                 return old
+        if self.is_late and (old := self.latest().get(step_id)) is not None:
+            return old
         reading = self.observe(step_id)
         seq = self.record("reading", {"reading": reading.model_dump(mode="json")})
+        if seq and reading.status is Status.BREACH and reading.role in SYMPTOMS:
+            self.incident.open(step_id, reading.episode)
         return reading.model_copy(update={"seq": seq})
 
     def latest(self) -> dict[str, Reading]:
@@ -207,13 +312,28 @@ class Investigation(Generic[S, C]):
         return self.journal.latest()
 
     def conclude(self) -> Conclusion:
-        """Draw and journal the section's findings and verdict, from the journal."""
+        """Draw and journal the section's findings and verdict, from the journal.
+
+        An incident that is fixed and whose alert has cleared is closed by the section that sees so.
+        """
         conclusion = self.section.conclude(self)
         self.record("conclusion", {"conclusion": conclusion.model_dump(mode="json")})
+        if self.is_late:
+            return conclusion
         verdict = self.journal.verdict()
-        if verdict is not None:
+        if conclusion.verdict is Verdict.INCIDENT:
+            self.incident.open(self.section.NAME)
+        if verdict in _FIXED and self._has_cleared() and not self.incident.facts.get("drill"):
+            self.incident.close(Verdict.FIXED)
+        elif verdict is not None:
             self.incident.update(verdict=str(verdict))
         return conclusion
+
+    def _has_cleared(self) -> bool:
+        """Tell whether this section looks whether the alert cleared, and last read that it did."""
+        steps = [step.id for step in self.section.STEPS.values() if step.role is Role.CLEARED]
+        readings = self.latest()
+        return any(s in readings and readings[s].status is Status.OK for s in steps)
 
     def plan(self, step_id: str, **changed: Any) -> Plan:
         """Make the plan of a step, or load the one that the parameter ``plan`` names.
@@ -229,6 +349,8 @@ class Investigation(Generic[S, C]):
         scratch objects under a prefix of its own).
         """
         action = self._action(step_id)
+        if self.is_late:
+            raise UsageError(f"{self.incident.id} is closed: plan in the incident that is open now")
         if changed:
             given = {**self.parameters.model_dump(), **changed}
             self.parameters = check_parameters(self.section, given)
@@ -300,6 +422,9 @@ class Investigation(Generic[S, C]):
 
     def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> ActionEntry:
         """Change the world, and journal what came of it, whatever it was."""
+        if self.is_late:
+            raise UsageError(f"{self.incident.id} is closed: nothing more is done in it")
+        self.incident.open("hand")
         try:
             if plan.kind.resume is None:  # what keeps a ledger is checked by who writes it
                 check_use(plan, now=self.now())
@@ -324,7 +449,7 @@ class Investigation(Generic[S, C]):
         """Return the plans that the parameter ``plan`` names."""
         kinds = [kind for action in self.section.ACTIONS.values() for kind in action.kinds]
         named = split_list(getattr(self.parameters, "plan", ""))
-        return [load_plan(self.incident.path("plans", f"{p}.jsonl"), kinds) for p in named]
+        return [load_plan(self.incident.find_plan(p), kinds) for p in named]
 
     def _action(self, step_id: str) -> ActionStep:
         if step_id not in self.section.ACTIONS:

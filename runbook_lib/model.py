@@ -140,6 +140,17 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
+class Episode(_Frozen):
+    """One stretch of trouble, by its alert.
+
+    ``key`` tells the alert from others; ``start`` is when the trouble began: a calm that was
+    shorter than LAG_FOR_MINUTES does not end an episode.
+    """
+
+    key: str
+    start: Timestamp
+
+
 class Line(_Frozen):
     """One line of a plot: values over time."""
 
@@ -240,6 +251,7 @@ class Reading(Observed):
     since : since when it is so, for a breach
     orders : how many are affected, where they were counted
     ticket : that it is about; empty: none
+    episode : the alert that a breach belongs to, where there is one
     observations : named values that the hypotheses test; None is unknown
     first_seen : the first sign of a cause, by cause
     rows, columns, text, facts, plot : what people look at; a table with ``columns`` is shown
@@ -254,6 +266,7 @@ class Reading(Observed):
     since: Timestamp | None = None
     orders: int | None = None
     ticket: str = ""
+    episode: Episode | None = None
     observations: dict[str, Json] = {}
     first_seen: dict[str, Timestamp] = {}
     rows: tuple[dict[str, Json], ...] = ()

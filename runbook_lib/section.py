@@ -17,7 +17,19 @@ from pydantic_core import ErrorDetails
 
 from .approvals import Plan, PlanKind
 from .errors import ClientError, UsageError
-from .model import ClearTime, Conclusion, DrainForecast, Event, Json, Plot, Reading, Role, Status
+from .model import (
+    SYMPTOMS,
+    ClearTime,
+    Conclusion,
+    DrainForecast,
+    Episode,
+    Event,
+    Json,
+    Plot,
+    Reading,
+    Role,
+    Status,
+)
 
 T = TypeVar("T")
 
@@ -64,6 +76,7 @@ class Seen(TypedDict, total=False):
     since: datetime | None
     orders: int | None
     ticket: str
+    episode: Episode | None
     observations: Mapping[str, Json]
     first_seen: Mapping[str, datetime]
     rows: Sequence[Mapping[str, Json]]
@@ -208,6 +221,7 @@ class Sections(dict[str, SectionModule]):
     notebooks : the folder that holds them, as ``<NAME>.ipynb``
     read_only : names of those that ``runbook investigate`` carries out
     check_ticket : given the settings and a ticket, refuses one that does not exist
+    investigation : the runbook's own ``Investigation``, where it has one
     """
 
     def __init__(
@@ -217,9 +231,20 @@ class Sections(dict[str, SectionModule]):
         notebooks: Path,
         read_only: Sequence[str],
         check_ticket: Callable[[Any, str], None] = lambda _settings, _ticket_id: None,
+        investigation: Any = None,
     ) -> None:
         super().__init__({module.NAME: module for module in modules})
         self.notebooks, self.read_only, self.check_ticket = notebooks, read_only, check_ticket
+        self.investigation = investigation
+
+    def list_needed(self) -> dict[str, SectionModule]:
+        """Return the steps of symptoms that a verdict needs, each with a section that has it."""
+        return {
+            step.id: module
+            for module in self.values()
+            for step in module.STEPS.values()
+            if step.needed and step.role in SYMPTOMS
+        }
 
     def find(self, text: str) -> SectionModule:
         """Return a section by number or name (``06``, ``6``, ``06_remediation``, ``remediation``).

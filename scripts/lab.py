@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from fulfillment.runbook import RUNBOOK
+from runbook_lib.errors import NotConnectedError
 from runbook_lib.record.incident import Incident
-from runbook_lib.run.sections import get_incident
 
 __all__ = ["copy_notebooks", "main"]
 
@@ -39,7 +39,10 @@ def copy_notebooks(incident: Incident, source: Path) -> Path:
 def main(arguments: list[str]) -> None:
     """Copy, and become JupyterLab; ``arguments`` are handed to it."""
     settings, sections = RUNBOOK.load_settings(), RUNBOOK.load_sections()
-    incident, _ = get_incident(settings)
+    try:
+        incident, _ = sections.investigation.find(settings, keeps=True)
+    except NotConnectedError as error:
+        sys.exit(str(error))
     folder = copy_notebooks(incident, sections.notebooks)
     sys.stderr.write(f"The notebooks are copies in {folder}; the checkout stays as it is.\n")
     program = shutil.which("jupyter")

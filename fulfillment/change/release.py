@@ -22,7 +22,8 @@ from objectmove.session import Clock
 from runbook_lib.approvals import Effect, Plan, PlanKind
 from runbook_lib.errors import SafetyError, StoreNotReadyError, UsageError
 from runbook_lib.model import Json
-from runbook_lib.record.incident import write_json
+from runbook_lib.record.incident import Incident, write_json
+from runbook_lib.redact import Redactor
 
 from ..analysis.labels import NOT_WAITING, explain_left, make_judge, read_shipment_evidence
 from .worker_hold import describe_hold, make_hold
@@ -202,7 +203,7 @@ def plan_undo(inv: Investigation, release: Plan) -> Plan:
     plan = make_undo_plan(
         inv.clients.change_bucket,
         release.content.move,
-        logs=_open_logs(inv),
+        logs=_open_logs(release),
         made_by=inv.operator,
         others=f"{make_hold(inv.settings, inv.clients, sleep=time.sleep).words}; {_STILL}",
         window_s=inv.settings.release_undo_window_minutes * 60,
@@ -231,7 +232,7 @@ def plan_settling(inv: Investigation, release: Plan, *, taken: bool, keys: tuple
     plan = make_settle_plan(
         inv.clients.change_bucket,
         release.content.move,
-        logs=_open_logs(inv),
+        logs=_open_logs(release),
         word="taken" if taken else "not_taken",
         keys=list(keys),
         evidence=evidence,
@@ -245,17 +246,17 @@ def plan_settling(inv: Investigation, release: Plan, *, taken: bool, keys: tuple
 def _apply(inv: Investigation, plan: Plan) -> Effect:
     """Carry out an approved plan; go on with it when it was begun and cut off."""
     check_store(inv.clients)
-    ledger = [entry.kind for entry in _open_logs(inv)(plan.id).read()]
+    ledger = [entry.kind for entry in _open_logs(plan)(plan.id).read()]
     if "approved" in ledger and "done" not in ledger:
         with suppress(NotApprovedError):  # nothing of it was begun
             return _resume(inv, plan)
     bucket, move = inv.clients.change_bucket, plan.content.move
-    return _to_effect(plan, apply_plan(bucket, move, approve=plan.sha256, **_how(inv)))
+    return _to_effect(plan, apply_plan(bucket, move, approve=plan.sha256, **_how(inv, plan)))
 
 
 def _resume(inv: Investigation, plan: Plan) -> Effect:
     """Go on with a plan that was begun, from its ledger or the bucket's record."""
-    result = resume_plan(inv.clients.change_bucket, plan.content.move, **_how(inv))
+    result = resume_plan(inv.clients.change_bucket, plan.content.move, **_how(inv, plan))
     return _to_effect(plan, result)
 
 
@@ -288,21 +289,20 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
     proof = verify_plan(
         inv.clients.bucket,
         plan.content.move,
-        logs=_open_logs(inv),
+        logs=_open_logs(plan),
         clock=Clock(inv.now),
         notice=inv.progress,
     )
     result = proof.to_json()
-    write_json(
-        inv.incident.path("evidence", f"proof-{plan.id}.json"),
-        {
-            "schema": "runbook/proof/2",
-            "at": format_time(proof.at),
-            "sha256": plan.sha256,
-            "how": "a fresh listing of both prefixes, compared with plan, ledger and record",
-            **result,
-        },
-    )
+    told = {
+        "schema": "runbook/proof/2",
+        "at": format_time(proof.at),
+        "sha256": plan.sha256,
+        "how": "a fresh listing of both prefixes, compared with plan, ledger and record",
+        **result,
+    }
+    if not inv.is_late:
+        write_json(inv.incident.path("evidence", f"proof-{plan.id}.json"), told)
     bad = [f"{n} {name}" for name, n in proof.counts.items() if n and name not in _FINE]
     fine = [f"{n} {name.replace('_', ' ')}" for name in _FINE if (n := proof.counts[name])]
     reason = f"proven by listing: {', '.join(fine)}"
@@ -350,9 +350,10 @@ def _read_timing(settings: Settings) -> Timing:
     return Timing(lease_s=settings.release_lease_s, effect_s=effect_s, spread_s=spread_s)
 
 
-def _open_logs(inv: Investigation) -> Logs:
-    """Return what opens the ledger of a plan in the incident's folder."""
-    return lambda plan_id: ChainedLog(inv.incident.path("ledger", f"{plan_id}.jsonl"))
+def _open_logs(plan: Plan) -> Logs:
+    """Return what opens the ledger of a plan, or of one about it, in the folder of its incident."""
+    incident = Incident(plan.path.parents[1], redactor=Redactor())
+    return lambda plan_id: ChainedLog(incident.path("ledger", f"{plan_id}.jsonl"))
 
 
 def check_store(clients: Clients) -> None:
@@ -368,9 +369,9 @@ def check_store(clients: Clients) -> None:
         raise StoreNotReadyError(f"the store is not well ({live.source}: {live.reason})")
 
 
-def _how(inv: Investigation) -> dict[str, Any]:
+def _how(inv: Investigation, plan: Plan) -> dict[str, Any]:
     return {
-        "logs": _open_logs(inv),
+        "logs": _open_logs(plan),
         "operator": inv.operator,
         "clock": Clock(inv.now),
         "hold": make_hold(inv.settings, inv.clients, sleep=time.sleep),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +32,16 @@ def schedule(
     scenario: Annotated[str, typer.Option(help="which drill")] = "pipeline_paused",
 ) -> None:
     """Print what runs the drill weekly. Installs nothing."""
-    from ..drills.schedule import build_schedule
+    from ..drills.schedule import build_schedule, find_settings_folder
+    from ..settings import Settings
 
-    program = Path(sys.argv[0]).resolve()
-    sys.stdout.write(build_schedule(kind, folder=Path.cwd(), program=program, scenario=scenario))
+    settings, script = Settings.load(), Path(sys.argv[0]).resolve()
+    is_script = os.access(script, os.X_OK) and script.is_file()
+    text = build_schedule(
+        kind,
+        folder=find_settings_folder(settings),
+        home=settings.runbook_home.resolve(),
+        program=[str(script)] if is_script else [sys.executable, "-m", "runbook_lib"],
+        scenario=scenario,
+    )
+    sys.stdout.write(text)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
 
 from objectmove.bucket import S3Bucket
+from runbook_lib.errors import ClientTimeoutError, ConnectionRefusedClientError, NotConnectedError
 
-from ..settings import Settings
+from ..settings import HTTP_SYSTEMS, Settings
 from .alertmanager import AlertmanagerClient
 from .fulfillment import FulfillmentClient
 from .grafana import GrafanaClient
@@ -72,3 +74,32 @@ class Clients:
         if settings.worker_control == "command" and service == settings.worker_service:
             return CommandServices(settings)
         return self.services
+
+
+def check_connected(settings: Settings, clients: Clients) -> None:
+    """Ask every system at once; the first answer will do, a refusal too.
+
+    Raises
+    ------
+    NotConnectedError
+        When there are no keys for the object store, or nothing that is configured answers.
+    """
+    if not all(settings.read_store_keys(for_changes=False)[:2]):
+        raise NotConnectedError(
+            "you are not connected: MINIO_ROOT_USER and MINIO_ROOT_PASSWORD are not set. Set "
+            "them in .env or the environment (`runbook stack env` prints the local stack's)"
+        )
+    systems = [c for name in HTTP_SYSTEMS if (c := getattr(clients, name)).url]
+    questions = [clients.store.read_clock_skew_s, *(c.check_reachable for c in systems)]
+    pool = ThreadPoolExecutor(len(questions))
+    try:
+        for answer in as_completed([pool.submit(ask) for ask in questions]):
+            kinds = (ClientTimeoutError, ConnectionRefusedClientError)
+            if not isinstance(answer.exception(), kinds):
+                return
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    raise NotConnectedError(
+        f"you are not connected: of {len(questions)} systems none answers. See the addresses "
+        "in .env or the environment (`runbook stack up` starts the local stack)"
+    )

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from runbook_lib.exit_codes import ExitCode
 from runbook_lib.model import Progress, keep_quiet
+from runbook_lib.record.incident import create_incident
 from runbook_lib.record.log import utc_now
+from runbook_lib.redact import Redactor
 
 from ..investigation import Investigation
 from ..sections import SECTIONS
@@ -30,9 +32,13 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
     """
     progress("section 1")
     with tempfile.TemporaryDirectory() as home:
-        inv = Investigation.open(
-            section=SECTIONS["01_purpose"],
-            settings=settings.model_copy(update={"runbook_home": Path(home)}),
+        redactor, environment = Redactor(settings.secrets), settings.runbook_environment
+        section = SECTIONS["01_purpose"]
+        inv = Investigation(
+            create_incident(Path(home), redactor=redactor, environment=environment),
+            section=section,
+            parameters=section.Parameters(),
+            settings=settings,
         )
         readings = {step: inv.read_step(step) for step in inv.section.STEPS}
     rights = readings[read_rights.id]

@@ -12,10 +12,10 @@ from objectmove.plan import save_plan
 from runbook_lib.approvals import Plan, load_plan
 from runbook_lib.errors import SafetyError, UsageError
 from runbook_lib.exit_codes import ExitCode
-from runbook_lib.model import Json, Progress, format_time, keep_quiet
-from runbook_lib.record.incident import list_incidents
+from runbook_lib.model import Json, Progress, Verdict, format_time, keep_quiet
+from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.record.log import utc_now
-from runbook_lib.run.sections import get_incident
+from runbook_lib.redact import Redactor
 
 from ..change.release import MOVE, find_way_on, list_unfinished
 from ..change.service_actions import SERVICE
@@ -43,11 +43,13 @@ def plan_release(
     LimitError
         When more waits than one plan may hold; gives the lines that split it.
     """
-    incident, _ = get_incident(settings, incident_id)
+    incident, is_new = Investigation.find(settings, incident_id, keeps=True)
     progress("list what waits")
     inv = _open(settings, incident.id, progress, way="release", **parameters)
     plan = _must_move(inv.plan("6.1"))
     effect, words = describe_effect(inv, plan)
+    if is_new and plan.is_empty and not incident.is_open:
+        incident.close(Verdict.UNKNOWN)
     code = ExitCode.NOT_OK if plan.content.waits_in_vain else ExitCode.OK
     document = _to_plan_document(inv, plan, "apply", plan.id, code)
     return document.model_copy(update={"effect": tuple(effect), "effect_reason": words})
@@ -138,7 +140,7 @@ def verify_release_plan(
 ) -> VerifyDocument:
     """Prove by an independent listing where each planned object is now."""
     progress("list the bucket")
-    inv, plan = _load(settings, plan_id, progress)
+    inv, plan = _load(settings, plan_id, progress, changes=False)
     if not plan.trace.exists():
         raise SafetyError(f"{plan.id} was never applied: there is nothing to prove")
     result = dict(inv.verify(plan).result)
@@ -173,18 +175,31 @@ def _open_on(
     folder = _find_folder(settings, plan_id)
     about = sorted((folder / "plans").glob(f"{plan_id}-*.jsonl"))
     hashes = {hashlib.sha256(path.read_bytes()).hexdigest(): path.stem for path in about}
-    return _open(settings, folder.name, progress, plan=hashes.get(approve, ""), **parameters)
+    incident_id, chosen = _choose(settings, folder), hashes.get(approve, "")
+    return _open(settings, incident_id, progress, plan=chosen, **parameters)
 
 
 def _load(
-    settings: Settings, plan_id: str, progress: Progress, *, is_recorded: bool = False
+    settings: Settings,
+    plan_id: str,
+    progress: Progress,
+    *,
+    is_recorded: bool = False,
+    changes: bool = True,
 ) -> tuple[Investigation, Plan]:
     folder = _find_folder(settings, plan_id, is_recorded=is_recorded)
-    inv = _open(settings, folder.name, progress, plan=plan_id)
-    plan = load_plan(folder / "plans" / f"{plan_id}.jsonl", (MOVE, SERVICE, SYNTHETIC))
+    incident_id = _choose(settings, folder) if changes else folder.name
+    inv = _open(settings, incident_id, progress, plan=plan_id)
+    plan = load_plan(inv.incident.find_plan(plan_id), (MOVE, SERVICE, SYNTHETIC))
     if plan.kind is not MOVE:
         raise UsageError(f"{plan_id} is not the plan of a release: run 06 with -p plan={plan_id}")
     return inv, plan
+
+
+def _choose(settings: Settings, folder: Path) -> str:
+    """Return the incident in which a change is told: the plan's own, until it is closed."""
+    is_closed = Incident(folder, redactor=Redactor(settings.secrets)).is_closed
+    return Investigation.find(settings)[0].id if is_closed else folder.name
 
 
 def _find_folder(settings: Settings, plan_id: str, *, is_recorded: bool = False) -> Path:
@@ -201,7 +216,7 @@ def _find_folder(settings: Settings, plan_id: str, *, is_recorded: bool = False)
 
 def _fetch(settings: Settings, plan_id: str) -> Path | None:
     """Take a plan over from the bucket's record into an incident's folder of this machine."""
-    incident, _ = get_incident(settings)
+    incident, _ = Investigation.find(settings)
     inv = Investigation.open(incident.id, section=SECTIONS[_SECTION], settings=settings)
     for record in list_records(inv.clients.bucket):
         if record.plan == plan_id:

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from runbook_lib.errors import DrillError, RunbookError, SteadyStateError
 from runbook_lib.exit_codes import ExitCode
 from runbook_lib.model import ActionPhase, Json, Progress, Verdict, keep_quiet
+from runbook_lib.record.history import list_history, write_gauges
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.record.log import utc_now
 from runbook_lib.redact import Redactor
@@ -27,7 +28,7 @@ from runbook_lib.section import attempt
 
 from ..change.environment_guard import check_playground
 from ..change.synthetic import sweep_expired
-from ..clients import Clients
+from ..clients import Clients, check_connected
 from ..commands.documents import DrillDocument, NotifyTimes
 from ..investigation import Investigation
 from ..sections import SECTIONS
@@ -119,6 +120,8 @@ def run_drill(
         When another drill runs, or the system is not in its steady state.
     """
     clients = Clients(settings)
+    if settings.is_playground:  # elsewhere it is refused, connected or not
+        check_connected(settings, clients)
     if scenario.needs and settings.runbook_services != "supervisor":
         raise DrillError(
             f"{scenario.name} needs {scenario.needs}. Elsewhere: runbook drill --scenario synthetic"
@@ -159,6 +162,7 @@ def _run(
         redactor=Redactor(settings.secrets),
         environment=settings.runbook_environment,
         drill=True,
+        opened_by="drill",
     )
     drill_id = "d" + incident.id.removeprefix("inc-").lower()
     incident.update(drill_id=drill_id, scenario=scenario.name, drill_orders=[])
@@ -186,8 +190,8 @@ def _run(
 def _check_steady_state(drill: Drill) -> None:
     drill.progress("steady state")
     if not drill.is_steady():
-        write_outputs(drill.incident, SECTIONS)
         drill.incident.close(Verdict.UNKNOWN)
+        write_outputs(drill.incident, SECTIONS)
         raise SteadyStateError(
             "the system is not healthy, so nothing was injected. `runbook investigate` says why; "
             f"what was seen is in {drill.incident.folder}"
@@ -326,10 +330,13 @@ def _close(drill: Drill, error: RunbookError | None) -> DrillDocument:
         cause_found=card.causes,
         phases=phases.model_dump(mode="json"),
         objectives=[o.model_dump(mode="json") for o in objectives],
+        objects_lost=card.objects_lost,
         verdict=str(verdict),
     )
     drill.incident.close(verdict)
     report = write_outputs(drill.incident, SECTIONS)
+    home = drill.settings.runbook_home
+    write_gauges(home, list_history(home))
     code = ExitCode.OK if all(o.met for o in objectives) else ExitCode.NOT_OK
     return DrillDocument(
         schema_name="runbook/drill/1",

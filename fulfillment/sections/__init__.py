@@ -17,4 +17,5 @@ SECTIONS = Sections(
     notebooks=(Path(__file__).parents[1] / "notebooks").resolve(),
     read_only=tuple(m.NAME for m in (purpose, detection, immediate, root_cause, references)),
     check_ticket=Investigation.check_ticket,
+    investigation=Investigation,
 )

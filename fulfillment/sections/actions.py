@@ -78,7 +78,7 @@ def _plan_about(
     if not named:
         reason = f"no release was named to {verb}"
         return plan_nothing(inv, step=step, target=inv.settings.ready_prefix, reason=reason)
-    release = load_plan(inv.incident.path("plans", f"{named}.jsonl"), _RELEASE)
+    release = load_plan(inv.incident.find_plan(named), _RELEASE)
     if release.kind is not MOVE or release.step != "6.1":
         raise UsageError(f"{step}: {named!r} is not the plan of a release by move")
     return plan(release)

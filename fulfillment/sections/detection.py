@@ -11,6 +11,7 @@ from runbook_lib.errors import ClientError
 from runbook_lib.model import (
     ActionPhase,
     Conclusion,
+    Episode,
     Json,
     Line,
     Plot,
@@ -122,7 +123,10 @@ def read_alert(inv: Investigation) -> Outcome:
     }
     since = min((t for t in (lag.over_since, *(a.active_at for a in real)) if t), default=None)
     if real:
-        return breach(f"{_names(real)} fires since {_clock(since)}", seen, since=since)
+        reason = f"{_names(real)} fires since {_clock(since)}"
+        calm = timedelta(minutes=inv.settings.lag_for_minutes)
+        episode = _find_episode(real, lag, limit, calm)
+        return breach(reason, seen, since=since, episode=episode)
     if lag.value is None:
         return unknown(_why_blind(lag, alerts) + remark, seen)
     if drills:
@@ -156,6 +160,26 @@ def _read_lag(inv: Investigation, window_s: float) -> _Lag:
             break
         over_since = sample.at
     return _Lag(samples, is_fresh, refresh_age_s, over_since)
+
+
+def _find_episode(
+    firing: Sequence[Alert], lag: _Lag, limit: float, calm: timedelta
+) -> Episode | None:
+    """Return the alert, and when the lag was first over the limit without such a calm since."""
+    known = [(a.active_at, a) for a in firing if a.active_at]
+    if not known:
+        return None
+    start, alert = min(known, key=lambda item: item[0])
+    calm_until = None
+    for sample in reversed(lag.samples if lag.is_fresh else []):
+        if sample.value > limit:
+            start, calm_until = min(start, sample.at), None
+        elif sample.at < start:
+            calm_until = calm_until or sample.at
+            if calm_until - sample.at >= calm:
+                break
+    labels = ", ".join(f"{k}={v}" for k, v in sorted(alert.labels.items()) if k != "alertname")
+    return Episode(key=f"{alert.name}{{{labels}}}", start=start)
 
 
 def _why_blind(lag: _Lag, alerts: Sequence[Alert]) -> str:

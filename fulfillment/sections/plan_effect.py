@@ -98,7 +98,7 @@ def _find_plan(inv: Investigation) -> Plan | None:
     ]
     if not plans:
         return None
-    return load_plan(inv.incident.path("plans", f"{plans[-1]}.jsonl"), (MOVE, SERVICE))
+    return load_plan(inv.incident.find_plan(plans[-1]), (MOVE, SERVICE))
 
 
 def _row(name: str, before: Json, after: Json) -> dict[str, Json]:

@@ -63,6 +63,30 @@ def report(incident: Annotated[str, typer.Argument()], json_: Json = False) -> N
     emit(rebuild_report(load_settings(), find_runbook().load_sections(), incident), json_)
 
 
+@app.command()
+def incidents(json_: Json = False) -> None:
+    """List the incidents, the open ones first. Only reads."""
+    from ..run.reports import list_incidents
+
+    emit(list_incidents(load_settings()), json_)
+
+
+@app.command()
+def close(incident: Annotated[str, typer.Argument()], json_: Json = False) -> None:
+    """Close an incident: its report is written a last time, and stays as it is."""
+    from ..run.reports import close_incident
+
+    emit(close_incident(load_settings(), find_runbook().load_sections(), incident), json_)
+
+
+@app.command()
+def history(json_: Json = False) -> None:
+    """Show what was, how long it took, and the trends; writes the gauges."""
+    from ..run.reports import read_history
+
+    emit(read_history(load_settings()), json_)
+
+
 @app.command(name="verify-report")
 def verify_report(
     incident: Annotated[str, typer.Argument(help="incident id, its folder, or a report's zip")],

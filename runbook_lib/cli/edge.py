@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ..run.documents import Document
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
-IncidentId = Annotated[str, typer.Option("--incident", help="incident id; default: newest open")]
+IncidentId = Annotated[
+    str, typer.Option("--incident", help="incident id, or new; default: the open one")
+]
 
 
 def emit(document: Document, as_json: bool) -> NoReturn:

@@ -1,4 +1,8 @@
-"""Incident folders: one folder per incident, through which sections hand over."""
+"""Incident folders: one folder per incident, through which sections hand over.
+
+A folder in which nothing wrong was seen is a look, no incident: the first breach, or a change,
+makes it one. Closed, it is never chosen again, and its report stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,23 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ..errors import RecordError, UsageError
-from ..model import Json, Verdict, format_time
+from ..model import Episode, Json, Verdict, format_time, parse_time
 from ..redact import Redactor
 from .journal import Journal
 from .log import utc_now
 
 _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
+#: For so long a look is kept for the sections that a person runs one by one, or for its plans.
+_LOOK = timedelta(hours=1)
 
 
 def write_json(path: Path, value: Json) -> None:
@@ -43,7 +50,10 @@ class Incident:
     folder : the folder; ``plans/ ledger/ notebooks/ evidence/`` exist in it
     journal : what was observed and done, append-only
     redactor : hides secrets; the journal uses it
+    closed_here : whether it was closed through this object, which may then still write its report
     """
+
+    closed_here = False
 
     def __init__(
         self, folder: Path, *, redactor: Redactor, clock: Callable[[], datetime] = utc_now
@@ -51,6 +61,7 @@ class Incident:
         self.folder = folder
         self.id = folder.name
         self.redactor = redactor
+        self._clock = clock
         self.journal = Journal(folder / "journal.jsonl", redactor=redactor, clock=clock)
 
     @property
@@ -72,9 +83,15 @@ class Incident:
         return facts
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it is over: a look may be, too."""
+        return self.facts.get("closed_at") is not None
+
+    @property
     def is_open(self) -> bool:
-        """Whether nobody closed it yet."""
-        return self.facts.get("closed_at") is None
+        """Whether it is an incident, and not over."""
+        facts = self.facts
+        return facts.get("closed_at") is None and bool(facts.get("opened_by", "hand"))
 
     def update(self, **facts: Json) -> None:
         """Change facts in ``incident.json`` (atomic; the journal keeps the history).
@@ -92,10 +109,56 @@ class Incident:
         except (OSError, Timeout) as error:
             raise RecordError(f"{path} cannot be changed: {error}") from error
 
+    def open(self, by: str, episode: Episode | None = None) -> None:
+        """Make an incident of a look; adopt the first alert.
+
+        Parameters
+        ----------
+        by : ``hand``, or the step that saw the first breach
+        """
+        facts, changed = self.facts, dict[str, Json]()
+        if not facts.get("opened_by", "hand"):
+            changed |= {"opened_by": by, "opened_at": format_time(self._clock())}
+        if episode and not facts.get("episode"):
+            changed["episode"] = episode.model_dump(mode="json")
+        if changed:
+            self.update(**changed)
+
+    def is_over(
+        self, began: datetime, *, is_alert: bool, needed: Collection[str], calm: timedelta
+    ) -> bool:
+        """Tell whether a trouble that began then is another than this incident's.
+
+        Parameters
+        ----------
+        is_alert : whether an alert says when it began: after such a calm, whether anyone looked
+            or not. The first alert is this incident's all the same
+        needed : steps; all of them read as ok for the time of a calm end an episode
+        calm : how long one is
+        """
+        journal = self.journal.view()
+        ok_since, breach = journal.ok_since(needed), journal.last_breach_at()
+        if ok_since is not None and began - ok_since >= calm:
+            return True
+        is_next = is_alert and bool(self.facts.get("episode"))
+        return is_next and breach is not None and began - breach >= calm
+
     def close(self, verdict: Verdict) -> None:
         """Close the incident; commands without ``--incident`` no longer choose it."""
-        at = self.journal.append("closed", {"section": "", "verdict": str(verdict)}).at
-        self.update(closed_at=format_time(at), verdict=str(verdict))
+        entry = self.journal.append("closed", {"section": "", "verdict": str(verdict)})
+        self.closed_here = True
+        told = {"closed_at": format_time(entry.at), "closed_seq": entry.seq}
+        self.update(**told, verdict=str(verdict))
+
+    def find_plan(self, plan_id: str) -> Path:
+        """Return a plan's file: this incident's, or another's, which this one then names."""
+        own = self.path("plans", f"{plan_id}.jsonl")
+        for folder in () if own.exists() else list_incidents(self.folder.parent):
+            if (path := folder / "plans" / own.name).is_file():
+                follows = list(self.facts.get("follows") or ())
+                self.update(follows=[*dict.fromkeys([*follows, folder.name])])
+                return path
+        return own
 
     def path(self, kind: str, name: str) -> Path:
         """Return the path of a file in one of the incident's folders.
@@ -124,9 +187,16 @@ def create_incident(
     redactor: Redactor,
     environment: str,
     drill: bool = False,
+    opened_by: str = "hand",
     clock: Callable[[], datetime] = utc_now,
+    **facts: Json,
 ) -> Incident:
     """Make a new incident folder under ``home``.
+
+    Parameters
+    ----------
+    opened_by : ``hand``, or the step that saw a breach; empty: nothing wrong was seen yet
+    facts : what else is known of it
 
     Raises
     ------
@@ -148,7 +218,9 @@ def create_incident(
                 "closed_at": None,
                 "environment": environment,
                 "drill": drill,
+                "opened_by": opened_by,
                 "verdict": None,
+                **facts,
             },
         )
     except OSError as error:
@@ -156,6 +228,29 @@ def create_incident(
             f"cannot make {folder}: {error.strerror}. Set RUNBOOK_HOME to a folder you can write."
         ) from error
     return Incident(folder, redactor=redactor, clock=clock)
+
+
+@contextmanager
+def lock_home(home: Path) -> Iterator[None]:
+    """Let one command at a time choose its incident: two that see one breach open one.
+
+    Raises
+    ------
+    RecordError
+        When the folder cannot be made or locked.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(home / ".incidents.lock", timeout=120)
+        lock.acquire()
+    except (OSError, Timeout) as error:
+        raise RecordError(
+            f"cannot use {home}: {error}. Set RUNBOOK_HOME to a folder you can write."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def list_incidents(home: Path) -> Iterator[Path]:
@@ -174,11 +269,11 @@ def open_incident(
     redactor: Redactor,
     clock: Callable[[], datetime] = utc_now,
 ) -> Incident | None:
-    """Open an incident by id, or the newest open one that is not a drill.
+    """Open an incident by id, or the newest open one that is not a drill, or a look that is kept.
 
     Returns
     -------
-    The incident; None when no id was given and none is open.
+    The incident; None when no id was given and there is none.
 
     Raises
     ------
@@ -194,8 +289,13 @@ def open_incident(
         if not (folder / "incident.json").is_file():
             raise UsageError(f"no incident {incident_id} under {home}")
         return Incident(folder, redactor=redactor, clock=clock)
+    look = None
     for folder in list_incidents(home):
         incident = Incident(folder, redactor=redactor, clock=clock)
-        if incident.is_open and not incident.facts.get("drill"):
+        if (facts := incident.facts).get("drill") or incident.is_closed:
+            continue
+        if incident.is_open:
             return incident
-    return None
+        is_young = clock() - parse_time(str(facts["opened_at"])) < _LOOK
+        look = look or (incident if is_young and facts.get("kept") else None)
+    return look

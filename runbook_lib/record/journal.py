@@ -5,13 +5,14 @@ Each question about an incident (since when, why, what was done, the outcome) ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from ..model import (
     SIGNS,
+    SYMPTOMS,
     ActionEntry,
     ActionPhase,
     CauseStatus,
@@ -217,6 +218,21 @@ class JournalView:
             "verdict": str(verdict) if verdict else None,
         }
 
+    def last_breach_at(self) -> datetime | None:
+        """Return when a breach that is an incident by itself was last read."""
+        seen = [e.at for e, r in self.readings if r.status is Status.BREACH and r.role in SYMPTOMS]
+        return max(seen, default=None)
+
+    def ok_since(self, steps: Collection[str]) -> datetime | None:
+        """Return since when each of some steps was read as ok, and never else; None when not."""
+        since: dict[str, datetime | None] = {}
+        for entry, reading in self.readings:
+            if reading.step in steps:
+                is_ok = reading.status is Status.OK
+                since[reading.step] = (since.get(reading.step) or entry.at) if is_ok else None
+        times = [at for at in since.values() if at is not None]
+        return max(times) if times and len(times) == len(steps) else None
+
     def recovered_at(self) -> datetime | None:
         """Return when recovery was read and stayed so."""
         at = None
@@ -259,10 +275,10 @@ class JournalView:
         those of section 5 or of 2 and 3. What is older than ten minutes (at the newest conclusion,
         or ``now``) says nothing of symptoms. What an incident was closed with is the last word.
         """
-        if not after and self.entries and self.entries[-1].kind == "closed":
-            closed = self.entries[-1].data.get("verdict")
-            if closed in set(Verdict):
-                return Verdict(closed)
+        ends = ("closed", "conclusion")
+        end = next((e for e in reversed(self.entries) if e.kind in ends), None)
+        if not after and end and end.data.get("verdict") in set(Verdict):
+            return Verdict(end.data["verdict"])
         if not self.conclusions:
             return None
         last, since = self.last_applied, (now or self.conclusions[-1][0].at) - _FRESH

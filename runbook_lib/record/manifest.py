@@ -79,6 +79,17 @@ def write_manifest(incident: Incident) -> Path:
     return incident.folder / _NAME
 
 
+def is_frozen(incident: Incident) -> bool:
+    """Tell whether a report was written since the incident was closed, and not through it."""
+    try:
+        closed_seq = incident.facts.get("closed_seq")
+        manifest: Json = json.loads((incident.folder / _NAME).read_text("utf-8"))
+        is_written = closed_seq is not None and int(manifest["journal"]["seq"]) >= closed_seq
+    except (RecordError, OSError, ValueError, KeyError, TypeError):
+        return False
+    return is_written and not incident.closed_here
+
+
 def verify_incident(folder: Path) -> Verification:
     """Compare a folder with its manifest, and check the chains of its journal and ledgers.
 

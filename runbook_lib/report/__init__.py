@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
-from ..record.incident import Incident
-from ..record.manifest import write_attachment, write_manifest
+from ..errors import RunbookError
+from ..record.incident import Incident, open_incident
+from ..record.manifest import is_frozen, write_attachment, write_manifest
 from ..section import Sections
 from .export import export_notebooks
 from .render import write_report
@@ -16,10 +18,20 @@ __all__ = ["export_notebooks", "write_outputs", "write_report"]
 def write_outputs(incident: Incident, sections: Sections) -> Path:
     """Export the executed notebooks, write report, summary, manifest, and a zip of it all.
 
+    What a closed incident was last written as stays, byte for byte; one that this incident's
+    opening closed gets its last report here.
+
     Returns
     -------
     The report's path.
     """
+    if is_frozen(incident):
+        return incident.folder / "report.html"
+    with suppress(RunbookError):  # it is another incident's report
+        if name := str(incident.facts.get("previous") or ""):
+            home, redactor = incident.folder.parent, incident.redactor
+            if before := open_incident(home, name, redactor=redactor):
+                write_outputs(before, sections)
     export_notebooks(incident, sections)
     path = write_report(incident, sections)
     write_manifest(incident)

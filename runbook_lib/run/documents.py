@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..exit_codes import ExitCode
 from ..model import CauseStatus, Finding, Json, Observed, Status, Timestamp, Verdict
+from ..record.history import HistoryRow
 from ..show.text import VERDICT_WORDS, count_of
 
 
@@ -123,9 +124,10 @@ class RunDocument(Document):
 
 
 class ReportDocument(Document):
-    """``report`` and ``verify-report``."""
+    """``report``, ``verify-report`` and ``close``; ``note`` says what was not done, and why."""
 
     report: str
+    note: str = ""
     problems: tuple[str, ...] = ()
     newer: tuple[str, ...] = ()
 
@@ -133,3 +135,17 @@ class ReportDocument(Document):
     def answer(self) -> str:
         """Whether something was altered."""
         return f"{count_of(len(self.problems), 'problem')} found" if self.problems else "Done"
+
+
+class IncidentsDocument(Document):
+    """``incidents``: the open ones first."""
+
+    incidents: tuple[HistoryRow, ...]
+
+
+class HistoryDocument(Document):
+    """``history``: the newest first; paths of the trends' picture and of the gauges."""
+
+    history: tuple[HistoryRow, ...]
+    plot: str = ""
+    gauges: str = ""

@@ -1,31 +1,32 @@
-"""``report`` and ``verify-report``."""
+"""``report`` and ``verify-report``, ``incidents`` and ``close``, and what was: ``history``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import UsageError
 from ..exit_codes import ExitCode
+from ..model import Verdict
+from ..record.history import PHASES, HistoryRow, list_history, write_gauges
 from ..record.incident import Incident, open_incident
 from ..record.log import utc_now
-from ..record.manifest import verify_attachment, verify_incident
+from ..record.manifest import is_frozen, verify_attachment, verify_incident
 from ..redact import Redactor
 from ..report import write_outputs
 from ..section import Sections
 from ..settings import Settings
-from .documents import ReportDocument
+from ..show.plots import Picture, plot_lines
+from .documents import HistoryDocument, IncidentsDocument, ReportDocument
 
 
 def rebuild_report(settings: Settings, sections: Sections, incident_id: str) -> ReportDocument:
-    """Build the report again from the journal."""
+    """Build the report again from the journal; that of a closed incident stays as it is."""
     incident = _find(settings, incident_id)
-    return ReportDocument(
-        schema_name="runbook/report/1",
-        at=utc_now(),
-        incident=incident.id,
-        exit_code=ExitCode.OK,
-        report=str(write_outputs(incident, sections)),
-    )
+    note = "closed: its report stays as it was written then" if is_frozen(incident) else ""
+    path = str(write_outputs(incident, sections))
+    return ReportDocument(**_head("report"), incident=incident.id, note=note, report=path)
 
 
 def check_report(settings: Settings, incident_or_path: str) -> ReportDocument:
@@ -38,14 +39,62 @@ def check_report(settings: Settings, incident_or_path: str) -> ReportDocument:
         path = _find(settings, incident_or_path).folder
     checked = verify_incident(path) if path.is_dir() else verify_attachment(path)
     return ReportDocument(
-        schema_name="runbook/verify-report/1",
-        at=utc_now(),
+        **_head("verify-report", ExitCode.OK if checked.ok else ExitCode.NOT_OK),
         incident=checked.incident,
-        exit_code=ExitCode.OK if checked.ok else ExitCode.NOT_OK,
         report=str(path / "report.html" if path.is_dir() else path),
         problems=tuple(checked.problems),
         newer=tuple(checked.newer),
     )
+
+
+def close_incident(settings: Settings, sections: Sections, incident_id: str) -> ReportDocument:
+    """Close an incident by hand and write its report a last time.
+
+    Raises
+    ------
+    UsageError
+        When it is closed already.
+    """
+    incident = _find(settings, incident_id)
+    if incident.is_closed:
+        raise UsageError(f"{incident.id} was closed at {incident.facts['closed_at']}")
+    verdict = incident.journal.view().verdict() or Verdict.UNKNOWN
+    incident.close(verdict)
+    path = str(write_outputs(incident, sections))
+    return ReportDocument(**_head("close"), incident=incident.id, verdict=verdict, report=path)
+
+
+def list_incidents(settings: Settings) -> IncidentsDocument:
+    """Return the incidents, the open ones first; a drill only while it is open."""
+    rows = [row for row in list_history(settings.runbook_home) if row.is_open or not row.scenario]
+    found = tuple(sorted(rows, key=lambda row: not row.is_open))
+    return IncidentsDocument(**_head("incidents"), incidents=found)
+
+
+def read_history(settings: Settings) -> HistoryDocument:
+    """Return every incident and drill; writes the trends' picture and the gauges anew."""
+    home = settings.runbook_home
+    rows, plot, gauges = tuple(list_history(home)), "", ""
+    if rows:
+        (home / "history.png").write_bytes(draw_trends(rows).png)
+        plot, gauges = str(home / "history.png"), str(write_gauges(home, rows))
+    return HistoryDocument(**_head("history"), history=rows, plot=plot, gauges=gauges)
+
+
+def draw_trends(rows: Sequence[HistoryRow]) -> Picture:
+    """Draw how long the phases of drills took, drill by drill."""
+    drills = [row for row in reversed(rows) if row.scenario]
+    series = {
+        phase.removesuffix("_s"): [
+            (row.opened_at, value) for row in drills if (value := getattr(row, phase)) is not None
+        ]
+        for phase in PHASES
+    }
+    return plot_lines(series, title="Phases of the drills", unit="seconds")
+
+
+def _head(kind: str, code: ExitCode = ExitCode.OK) -> dict[str, Any]:
+    return {"schema": f"runbook/{kind}/1", "at": utc_now(), "exit_code": code}
 
 
 def _find(settings: Settings, incident_id: str) -> Incident:

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from ..errors import UsageError
 from ..exit_codes import ExitCode, compute_exit_code
-from ..model import Json, Progress, Status, Verdict, keep_quiet
-from ..record.incident import Incident, create_incident, open_incident
+from ..investigation import Investigation
+from ..model import Json, Progress, Role, Status, Verdict, keep_quiet
+from ..record.incident import Incident
 from ..record.log import utc_now
-from ..redact import Redactor
 from ..report import write_outputs
 from ..section import Sections, check_parameters
 from ..settings import Settings
 from ..show.tables import tabulate_plans
 from .documents import InvestigateDocument, NotebookResult, RunDocument, UnknownStep
 from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
-
-
-def get_incident(settings: Settings, incident_id: str = "") -> tuple[Incident, bool]:
-    """Open the named or newest open incident, or make one; says whether it was made."""
-    redactor = Redactor(settings.secrets)
-    home = settings.runbook_home.resolve()
-    if (found := open_incident(home, incident_id, redactor=redactor)) is not None:
-        return found, False
-    environment = settings.runbook_environment
-    return create_incident(home, redactor=redactor, environment=environment), True
 
 
 def run_sections(
@@ -75,9 +66,7 @@ def investigate(
         When a parameter is wrong; nothing ran.
     """
     sections.check_ticket(settings, ticket_id)
-    incident, is_new = get_incident(settings, incident_id)
-    if not is_new and not incident.is_open:
-        raise UsageError(f"incident {incident.id} is closed; leave --incident out for a new one")
+    incident, is_new = _find(settings, sections, incident_id)
     if ticket_id:
         incident.update(ticket_id=ticket_id)
     before = incident.journal.view().last_seq
@@ -92,9 +81,7 @@ def investigate(
     verdict = journal.verdict(after=before) or Verdict.UNKNOWN
     if verdict is Verdict.HEALTHY:
         verdict = journal.verdict() or verdict
-    if verdict is Verdict.HEALTHY and is_new:
-        incident.close(verdict)
-    report = write_outputs(incident, sections)
+    report = _end(incident, sections, runs, is_new=is_new)
     readings = journal.latest()
     now = utc_now()
     notebook, _ = journal.way_on(now)
@@ -155,11 +142,12 @@ def run_chosen(
         fields = section.Parameters.model_fields
         check_parameters(section, {k: v for k, v in parameters.items() if k in fields})
     sections.check_ticket(settings, parameters.get("ticket_id", ""))
-    incident, _ = get_incident(settings, incident_id or parameters.get("incident_id", ""))
+    named = incident_id or parameters.get("incident_id", "")
+    incident, is_new = _find(settings, sections, named)
     first = incident.journal.view().last_seq
     names = [section.NAME for section in chosen]
     runs = run_sections(incident, sections, names, parameters=parameters, progress=progress)
-    report = write_outputs(incident, sections)
+    report = _end(incident, sections, runs, is_new=is_new)
     verdict = _verdict(runs)
     return RunDocument(
         schema_name="runbook/run/1",
@@ -171,6 +159,37 @@ def run_chosen(
         plans=tuple(_plans(incident, first)),
         report=str(report),
     )
+
+
+def _find(settings: Settings, sections: Sections, incident_id: str) -> tuple[Incident, bool]:
+    opener = sections.investigation or Investigation
+    incident, is_new = opener.find(settings, incident_id)
+    if incident.is_closed:
+        raise UsageError(
+            f"incident {incident.id} is closed, and its report stays as it is; leave --incident "
+            "out, or write --incident new"
+        )
+    return incident, is_new
+
+
+def _end(
+    incident: Incident, sections: Sections, runs: Sequence[NotebookRun], *, is_new: bool
+) -> Path:
+    """Write the report, the last one of an incident that these runs closed.
+
+    A look that this command made is over when nothing was wrong and no plan waits.
+    """
+    journal = incident.journal.view()
+    plans = (plan.result.get("is_empty") for plan in journal.list_plans().values())
+    if is_new and not (incident.is_open or incident.is_closed):
+        if all(plans):
+            incident.close(journal.verdict() or Verdict.UNKNOWN)
+        else:
+            incident.update(kept=True)
+    steps = [step for run in runs for step in sections[run.name].STEPS.values()]
+    if incident.is_closed and any(step.role is Role.CLEARED for step in steps):
+        incident.closed_here = True
+    return write_outputs(incident, sections)
 
 
 def _verdict(runs: Sequence[NotebookRun]) -> Verdict | None:

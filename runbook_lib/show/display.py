@@ -14,6 +14,7 @@ from .. import investigation
 from ..approvals import Plan
 from ..investigation import C, S
 from ..model import ActionEntry, ActionPhase, CauseStatus, Conclusion, Reading
+from ..record.history import describe_last_drill
 from ..section import SectionModule
 from .progress import make_bars
 from .recording import begin_recording
@@ -185,6 +186,7 @@ def _describe_investigation(inv: investigation.Investigation[Any, Any]) -> Card:
         "environment": inv.settings.runbook_environment,
         "ticket": inv.ticket_id or "none",
         "folder": str(inv.incident.folder),
+        "last good drill": describe_last_drill(inv.incident.folder.parent, inv.now()),
     }
     table = tabulate_facts(facts, "This incident", is_folded=True)
     return Card(inv.section.TITLE, f"on incident {inv.incident.id}", tables=(table,))

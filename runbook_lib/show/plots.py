@@ -217,7 +217,9 @@ def _day(at: datetime) -> float:
 def _set_time_axis(axes: Axes) -> None:
     dates: Any = import_module("matplotlib.dates")
     axes.set_xlabel("UTC")
-    axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M:%S", tz=UTC))
+    low, high = axes.get_xlim()
+    clock = "%Y-%m-%d" if high - low > 3 else "%H:%M:%S"
+    axes.xaxis.set_major_formatter(dates.DateFormatter(clock, tz=UTC))
     axes.xaxis.set_major_locator(dates.AutoDateLocator(minticks=3, maxticks=7, tz=UTC))
 
 

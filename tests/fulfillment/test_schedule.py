@@ -1,47 +1,113 @@
-"""What `runbook schedule` prints."""
+"""What `runbook schedule` prints works where it is pasted."""
 
 from __future__ import annotations
 
+import configparser
 import shlex
+import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from fulfillment.drills.schedule import build_schedule
+from fulfillment.drills.schedule import build_schedule, find_settings_folder
+from fulfillment.settings import HTTP_SYSTEMS, Settings
 from runbook_lib.errors import UsageError
 
+ROOT = Path(__file__).resolve().parents[2]
 
-def test_cron_line_survives_a_folder_with_spaces_and_percent_signs() -> None:
-    folder = Path("/srv/on call/100%")
-    text = build_schedule("cron", folder=folder, program=Path("/opt/run book/runbook"))
+
+_TIMER = "# ~/.config/systemd/user/runbook-drill.timer"
+
+
+def build(kind: str, folder: Path, *, home: Path = Path("/srv/x/reports")) -> str:
+    program = [sys.executable, "-m", "runbook_lib"]
+    return build_schedule(kind, folder=folder, home=home, program=program)
+
+
+def cron_command(text: str) -> str:
+    """Return what cron hands to the shell."""
     line = next(line for line in text.splitlines() if line.startswith("30 9"))
-    words = shlex.split(line.replace(r"\%", "%").split(" ", 5)[5])
-    assert words[:3] == ["cd", "/srv/on call/100%", "&&"]
-    assert words[-5:] == [
-        "/opt/run book/runbook",
-        "drill",
-        "--scenario",
-        "pipeline_paused",
-        "--json",
-    ]
+    return line.split(" ", 5)[5].replace(r"\%", "%")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder whose .env has keys and an address at which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path / "on call 100%"
+    folder.mkdir()
+    lines = ["RUNBOOK_ENVIRONMENT=local", "MINIO_ROOT_USER=a b", "MINIO_ROOT_PASSWORD='c$(d) e'"]
+    lines += [f"{name.upper()}_URL=" for name in HTTP_SYSTEMS]
+    (folder / ".env").write_text("\n".join([*lines, f"MINIO_ENDPOINT=127.0.0.1:{port}"]))
+    return folder
+
+
+def test_the_cron_line_runs_in_an_empty_environment_with_the_settings_of_the_folder(
+    folder: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "reports of all"
+    command = cron_command(build("cron", folder, home=home))
+    before = sorted(folder.rglob("*"))
+    done = subprocess.run(
+        ["/usr/bin/env", "-i", f"PYTHONPATH={ROOT}", "/bin/sh", "-c", command],
+        cwd="/", capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout + done.stderr) == (4, "")
+    assert "you are not connected: of 1 systems none answers" in (home / "drill.log").read_text()
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_the_systemd_service_runs_in_an_empty_environment(folder: Path, tmp_path: Path) -> None:
+    unit = configparser.RawConfigParser()
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(build("systemd", folder, home=tmp_path / "r").partition(_TIMER)[0])
+    words = shlex.split(unit["Service"]["ExecStart"].replace("%%", "%").replace("$$", "$"))
+    done = subprocess.run(
+        ["/usr/bin/env", "-i", f"PYTHONPATH={ROOT}", *words],
+        cwd=unit["Service"]["WorkingDirectory"].replace("%%", "%"),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 4, done.stderr
+    assert "you are not connected: of 1 systems none answers" in done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
+def test_systemd_accepts_the_units(folder: Path, tmp_path: Path) -> None:
+    service, _, timer = build("systemd", folder).partition(_TIMER)
+    for name, part in (("service", service), ("timer", timer)):
+        (tmp_path / f"runbook-drill.{name}").write_text(part)
+    units = [str(tmp_path / f"runbook-drill.{name}") for name in ("service", "timer")]
+    done = subprocess.run(
+        ["systemd-analyze", "verify", *units],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    told = [line for line in done.stderr.splitlines() if "runbook-drill" in line]
+    assert (done.returncode, told) == (0, []), done.stderr
 
 
 def test_cron_takes_a_lock_so_that_two_drills_never_overlap() -> None:
-    text = build_schedule("cron", folder=Path("/srv/x"), program=Path("/opt/runbook"))
-    assert "flock -n /srv/x/.drill.cron.lock" in text
+    assert "flock -n /srv/x/reports/.drill.cron.lock" in build("cron", Path("/srv/y"))
 
 
-def test_systemd_timer_catches_up_and_quotes_its_command() -> None:
-    text = build_schedule("systemd", folder=Path("/srv/x"), program=Path("/opt/run book/runbook"))
-    assert "Persistent=true" in text
-    assert 'ExecStart="/opt/run book/runbook" drill --scenario pipeline_paused --json' in text
+def test_a_schedule_without_settings_to_read_says_what_to_do(tmp_path: Path) -> None:
+    settings = Settings(runbook_stack_home=tmp_path / "stack")
+    with pytest.raises(UsageError, match="runbook init"):
+        find_settings_folder(settings)
+    (tmp_path / "stack").mkdir()
+    (tmp_path / "stack" / ".env").touch()
+    assert find_settings_folder(settings) == tmp_path / "stack"
 
 
 def test_unknown_kind_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="cron, systemd"):
-        build_schedule("at", folder=Path("/srv/x"), program=Path("/opt/runbook"))
+        build("at", Path("/srv/x"))
 
 
 def test_unknown_scenario_names_those_that_exist() -> None:
     with pytest.raises(UsageError, match="pipeline_paused"):
-        build_schedule("cron", folder=Path("/srv/x"), program=Path("/opt/runbook"), scenario="nope")
+        build_schedule("cron", folder=Path("/x"), home=Path("/x"), program=["r"], scenario="nope")

@@ -35,7 +35,10 @@ def test_an_unknown_ticket_is_refused_and_nothing_is_written(settings: Settings)
     assert list(settings.runbook_home.iterdir()) == []
 
 
-def test_a_ticket_that_cannot_be_asked_for_is_kept(tmp_path: Path) -> None:
+def test_a_ticket_that_cannot_be_asked_for_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fulfillment.investigation.check_connected", lambda *_: None)
     settings = Settings(runbook_home=tmp_path, support_url="http://127.0.0.1:9")
     inv = Investigation.open(section=DETECTION, settings=settings, ticket_id="TICK-1")
     assert inv.incident.facts["ticket_id"] == "TICK-1"

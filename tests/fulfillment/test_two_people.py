@@ -6,6 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
+import pytest
+from pytest_httpserver import HTTPServer
+
 from fulfillment.investigation import Investigation
 from fulfillment.sections import detection, immediate
 from runbook_lib.model import Reading, Status
@@ -13,18 +16,19 @@ from runbook_lib.record.log import read_entries
 from tests.support.world import make_settings
 
 NOTES = 40
+Both = tuple[Investigation, Investigation]
 
 
-def open_two(home: Path) -> tuple[Investigation, Investigation]:
+@pytest.fixture
+def both(tmp_path: Path, httpserver: HTTPServer) -> Both:
     """Open one incident twice, as two kernels do: nothing is shared but the folder."""
-    settings = make_settings(home)
+    settings = make_settings(tmp_path, probe_url=httpserver.url_for(""))
     one = Investigation.open(section=detection, settings=settings)
-    two = Investigation.open(one.incident.id, section=immediate, settings=settings)
-    return one, two
+    return one, Investigation.open(one.incident.id, section=immediate, settings=settings)
 
 
-def test_entries_written_at_the_same_time_are_all_kept_in_one_chain(tmp_path: Path) -> None:
-    one, two = open_two(tmp_path)
+def test_entries_written_at_the_same_time_are_all_kept_in_one_chain(both: Both) -> None:
+    one, two = both
     barrier = Barrier(2)
 
     def write(inv: Investigation) -> list[int]:
@@ -42,8 +46,8 @@ def test_entries_written_at_the_same_time_are_all_kept_in_one_chain(tmp_path: Pa
         assert [told[n] for n in numbers] == [f"{inv.section.NAME} {i}" for i in range(NOTES)]
 
 
-def test_each_sees_what_the_other_wrote_at_once(tmp_path: Path) -> None:
-    one, two = open_two(tmp_path)
+def test_each_sees_what_the_other_wrote_at_once(both: Both) -> None:
+    one, two = both
 
     one.note("I restart nothing")
     assert two.incident.journal.read()[-1].data["text"] == "I restart nothing"
@@ -52,8 +56,8 @@ def test_each_sees_what_the_other_wrote_at_once(tmp_path: Path) -> None:
     assert texts == ["I restart nothing", "I look at the store"]
 
 
-def test_a_reading_of_one_is_reused_by_the_other(tmp_path: Path) -> None:
-    one, two = open_two(tmp_path)
+def test_a_reading_of_one_is_reused_by_the_other(both: Both) -> None:
+    one, two = both
     reading = Reading(
         step="2.3",
         name="backlog",
@@ -67,8 +71,8 @@ def test_a_reading_of_one_is_reused_by_the_other(tmp_path: Path) -> None:
     assert two.latest()["2.3"].value == 3
 
 
-def test_facts_of_the_incident_written_by_both_are_both_kept(tmp_path: Path) -> None:
-    one, two = open_two(tmp_path)
+def test_facts_of_the_incident_written_by_both_are_both_kept(both: Both) -> None:
+    one, two = both
 
     one.incident.update(ticket_id="t-1")
     two.incident.update(verdict="incident")

@@ -12,6 +12,7 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 from papermill.exceptions import PapermillExecutionError
+from pytest_httpserver import HTTPServer
 
 from fulfillment.sections import SECTIONS
 from runbook_lib.errors import UsageError
@@ -34,8 +35,8 @@ inv = Investigation.open(incident_id, section=detection)
 
 
 @pytest.fixture
-def incident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Incident:
-    """Return an incident in a world where nothing listens."""
+def incident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer) -> Incident:
+    """Return an incident in a world where nothing listens but a probe that only fails."""
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "reports"))
     monkeypatch.setenv("MINIO_ROOT_USER", "nobody")
     monkeypatch.setenv("MINIO_ROOT_PASSWORD", SECRET)
@@ -44,7 +45,7 @@ def incident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Incident:
     monkeypatch.setenv("MINIO_ENDPOINT", f"127.0.0.1:{find_free_port()}")
     for name in ("PROMETHEUS", "ALERTMANAGER", "GRAFANA", "SUPPORT", "FULFILLMENT", "PIPELINE"):
         monkeypatch.setenv(f"{name}_URL", f"http://127.0.0.1:{find_free_port()}")
-    monkeypatch.setenv("PROBE_URL", f"http://127.0.0.1:{find_free_port()}")
+    monkeypatch.setenv("PROBE_URL", httpserver.url_for(""))
     return create_incident(
         tmp_path / "reports", redactor=Redactor([SECRET]), environment="production"
     )
@@ -236,7 +237,9 @@ def test_a_wrong_parameter_stops_before_a_kernel_starts(
         "08_references",
     ],
 )
-def test_a_notebook_runs_to_its_end_when_nothing_answers(incident: Incident, name: str) -> None:
+def test_a_notebook_runs_to_its_end_when_next_to_nothing_answers(
+    incident: Incident, name: str
+) -> None:
     done = run_notebook(SECTIONS, name, incident)
     assert (done.status, str(done.error or "")) == (RunStatus.DONE, "")
     readings = [

@@ -55,6 +55,7 @@ def test_make_lab_never_opens_the_checkouts_notebooks(
     assert "notebooks/" not in recipe[0]
     started: list[str] = []
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "reports"))
+    monkeypatch.setattr("fulfillment.investigation.check_connected", lambda *_: None)
     monkeypatch.setattr(lab.os, "execv", lambda _program, words: started.extend(words))
     lab.main(["--no-browser"])
 

@@ -16,6 +16,7 @@ from dataflow_stack.cli import app as stack_commands
 from runbook_lib import errors
 from runbook_lib.exit_codes import ExitCode, compute_exit_code, exit_code_of_error
 from runbook_lib.model import Verdict
+from tests.support.incidents import make_incident
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,7 +27,12 @@ def runbook(
     return subprocess.run(
         [sys.executable, *options, "-m", "runbook_lib", *arguments],
         cwd=folder,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT)},
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PYTHONPATH": str(ROOT),
+            "RUNBOOK_HOME": str(folder / "reports"),
+        },
         capture_output=True,
         text=True,
         timeout=60,
@@ -85,6 +91,31 @@ def test_wrong_usage_is_exit_2_and_leaves_nothing(
     done = runbook(tmp_path, *arguments)
     assert (done.returncode, list(tmp_path.iterdir())) == (2, []), done.stderr
     assert done.stderr.strip()
+
+
+@pytest.mark.parametrize("command", ["investigate", "plan"])
+def test_without_credentials_it_is_one_sentence_and_leaves_nothing(
+    tmp_path: Path, command: str
+) -> None:
+    done = runbook(tmp_path, command)
+    assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (4, "", [])
+    (sentence,) = [line for line in done.stderr.splitlines() if not line.startswith("…")]
+    assert sentence.startswith("runbook: you are not connected: ")
+
+
+def test_incidents_close_and_history_tell_what_is_there(tmp_path: Path) -> None:
+    incident = make_incident(tmp_path / "reports").incident.id
+    listed = json.loads(runbook(tmp_path, "incidents", "--json").stdout)
+    assert [row["incident"] for row in listed["incidents"]] == [incident]
+    assert runbook(tmp_path, "close", incident).returncode == 0
+    assert runbook(tmp_path, "close", incident).returncode == 2
+    again = json.loads(runbook(tmp_path, "report", incident, "--json").stdout)
+    assert again["note"].startswith("closed: ")
+    told = json.loads(runbook(tmp_path, "history", "--json").stdout)
+    assert [row["verdict"] for row in told["history"]] == ["unknown"]
+    assert Path(told["plot"]).is_file()
+    shown = runbook(tmp_path, "incidents").stdout
+    assert incident in shown
 
 
 def test_an_error_with_json_is_one_document(tmp_path: Path) -> None:

@@ -20,12 +20,15 @@ from dataflow_stack.config import load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.orders import inject_orders, wait_for_artifacts
 from dataflow_stack.supervisor import Supervisor
+from fulfillment.analysis.causes import CAUSES
 from fulfillment.sections import SECTIONS
 from runbook_lib.record.log import read_entries
+from runbook_lib.record.manifest import verify_incident
 from tests.support.stack import RunningStack, wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
+ROOT = Path(__file__).resolve().parents[2]
 ALL_STEPS = sorted(
     {step for section in SECTIONS.values() for step in (*section.STEPS, *section.ACTIONS)}
 )
@@ -41,6 +44,7 @@ class Runbook:
             "HOME": os.environ.get("HOME", str(home)),
             **stack.env,
             "RUNBOOK_HOME": str(home),
+            "PYTHONPATH": str(ROOT),
         }
 
     def __call__(self, *arguments: str, **changes: str) -> tuple[int, dict[str, Any]]:
@@ -73,14 +77,15 @@ def read_bucket(stack: RunningStack, prefix: str) -> dict[str, str]:
 
 
 @contextmanager
-def paused_pipeline(stack: RunningStack) -> Iterator[None]:
-    """Pause the release DAG, and unpause it whatever happens."""
+def broken(stack: RunningStack, fault: str) -> Iterator[None]:
+    """Break something, and mend it whatever happens."""
     config = load_config(home=stack.home).remembered()
-    FAULTS["pipeline_paused"].on(config)
+    FAULTS[fault].on(config)
     try:
         yield
     finally:
-        FAULTS["pipeline_paused"].restore(config)
+        FAULTS[fault].restore(config)
+        wait_until(lambda: not stack.list_keys("pending/1"), what="the orders' labels leave")
         wait_until(lambda: not stack.list_keys("pending/1"), what="the orders' labels leave")
 
 
@@ -112,15 +117,60 @@ def is_firing(stack: RunningStack) -> bool:
     )
 
 
-def test_a_drill_meets_every_objective_and_its_report_names_every_step(
+@pytest.mark.timeout(600)
+def test_three_troubles_are_three_folders_with_three_reports_each_true(
     stack: RunningStack, runbook: Runbook
 ) -> None:
-    code, drill = runbook("drill")
+    first = tell_first_incident(stack, runbook)
+    frozen = read_files(runbook.home / first)
+
+    with broken(stack, "pipeline_failing"):
+        stuck_labels(stack)
+        wait_until(lambda: is_firing(stack), what="FulfillmentDelay fires")
+        _, seen = runbook("investigate")
+        second = seen["incident"]
+    assert second != first
+    assert list_supported(seen) == ["pipeline_failing"]
+    wait_until(lambda: not is_firing(stack), what="the alert clears")
+    code, closed = runbook("close", second)
+    assert (code, closed["verdict"]) == (0, "incident")
+
+    drill = run_as_cron_does(stack, runbook)
+    check_drill(stack, runbook, drill)
+    code, nothing = runbook("investigate", MINIO_ROOT_USER="", MINIO_ROOT_PASSWORD="")
+    assert code == 4
+    assert nothing["error"].startswith("you are not connected: ")
+
+    folders = {path.name for path in runbook.home.glob("inc-*")}
+    assert folders == {first, second, drill["incident"]}
+    told = {name: (runbook.home / name / "report.html").read_text("utf-8") for name in folders}
+    heads = {name: re.findall(r"<h1[^>]*>(.*?)</h1>", told[name], re.S)[0] for name in folders}
+    for name, cause, other in (
+        (first, "pipeline_paused", "pipeline_failing"),
+        (second, "pipeline_failing", "pipeline_paused"),
+    ):
+        assert CAUSES[cause].words in heads[name]
+        assert CAUSES[other].words not in heads[name]
+    assert drill["drill"] in told[drill["incident"]]
+    assert read_files(runbook.home / first) == frozen
+    assert all(verify_incident(runbook.home / name).ok for name in folders)
+    _, history = runbook("history")
+    rows = {row["incident"]: row for row in history["history"]}
+    assert [rows[name]["cause_found"] for name in (first, second)] == [
+        "pipeline_paused",
+        "pipeline_failing",
+    ]
+    assert rows[drill["incident"]]["is_good"] is True
+    assert Path(history["plot"]).stat().st_size > 0
+    assert "runbook_last_good_drill_timestamp_seconds" in Path(history["gauges"]).read_text()
+
+
+def check_drill(stack: RunningStack, runbook: Runbook, drill: dict[str, Any]) -> None:
+    """Check that a drill met every objective, and that its report names every step."""
     missed = [o for o in drill["objectives"] if not o["met"]]
-    assert (code, drill["verdict"], missed) == (0, "fixed", []), drill
+    assert (drill["exit_code"], drill["verdict"], missed) == (0, "fixed", []), drill
     assert drill["cause_found"] == ["pipeline_paused"]
     assert (drill["objects_lost"], drill["foreign_touched"], drill["reverted"]) == (0, 0, True)
-
     folder = runbook.home / drill["incident"]
     entries = list(read_entries(folder / "journal.jsonl"))
     with_source: set[str] = set()
@@ -142,10 +192,97 @@ def test_a_drill_meets_every_objective_and_its_report_names_every_step(
         assert len([k for k in ready if k.startswith(f"ready/{order}-")]) == 2
 
 
+def tell_first_incident(stack: RunningStack, runbook: Runbook) -> str:
+    """Tell a paused pipeline from fault to closed by section 7; return the incident."""
+    with broken(stack, "pipeline_paused"):
+        stuck_labels(stack)
+        wait_until(lambda: is_firing(stack), what="FulfillmentDelay fires")
+        code, seen = runbook("investigate")
+        assert (code, list_supported(seen)) == (3, ["pipeline_paused"])
+        _, planned = runbook("run", "06")
+        plans = [plan for plan in planned["plans"] if plan["step"] in ("6.1", "6.2")]
+        named, hashes = (",".join(plan[key] for plan in plans) for key in ("plan", "sha256"))
+        runbook("run", "06", "-p", f"plan={named}", "-p", f"approve={hashes}")
+        wait_until(lambda: is_resolved(stack), what="every channel is told that it is over")
+        code, done = runbook("run", "06", "07")
+        assert (code, done["incident"]) == (0, seen["incident"]), done
+    _, listed = runbook("incidents")
+    assert [row["incident"] for row in listed["incidents"] if row["closed_at"] is None] == []
+    return str(seen["incident"])
+
+
+def list_supported(document: dict[str, Any]) -> list[str]:
+    """Return the supported causes."""
+    return [cause["name"] for cause in document["causes"] if cause["status"] == "supported"]
+
+
+def is_resolved(stack: RunningStack) -> bool:
+    """Tell whether no alert fires, and the last that each channel heard is that it is over."""
+    heard = stack.get("NOTIFICATIONS_URL", "/notifications")["items"]
+    last = {n["channel"]: n["status"] for n in heard if "FulfillmentDelay" in n["alertnames"]}
+    return not is_firing(stack) and set(last.values()) == {"resolved"}
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of every file but locks."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def run_as_cron_does(stack: RunningStack, runbook: Runbook) -> dict[str, Any]:
+    """Run the line that `runbook schedule cron` prints, in an empty environment."""
+    text = subprocess.run(
+        [sys.executable, "-m", "runbook_lib", "schedule", "cron"],
+        env=runbook.environment,
+        cwd=runbook.home,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    line = next(line for line in text.splitlines() if line.startswith("30 9"))
+    subprocess.run(
+        ["/usr/bin/env", "-i", f"PYTHONPATH={ROOT}", "/bin/sh", "-c", line.split(" ", 5)[5]],
+        cwd="/",
+        timeout=180,
+        check=False,
+    )
+    log = (runbook.home / "drill.log").read_text("utf-8")
+    drill: dict[str, Any] = json.loads(log[log.index("{") :])
+    return drill
+
+
+def test_notebooks_started_anywhere_write_into_one_home(
+    stack: RunningStack, runbook: Runbook, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    source = str(SECTIONS.notebooks / "02_signals_detection.ipynb")
+    for words in (
+        ["papermill", source, "papermill.ipynb"],
+        ["nbconvert", "--to=notebook", "--execute", "--output-dir=.", "--output=nbconvert", source],
+    ):
+        program = "papermill" if words[0] == "papermill" else "jupyter"
+        subprocess.run(
+            [sys.executable, "-m", program, *(words[1:] if program == "papermill" else words)],
+            env=runbook.environment,
+            cwd=elsewhere,
+            capture_output=True,
+            timeout=120,
+            check=True,
+        )
+    assert sorted(path.name for path in elsewhere.iterdir()) == [
+        "nbconvert.ipynb",
+        "papermill.ipynb",
+    ]
+    (look,) = runbook.home.glob("inc-*")
+    runs = [e for e in read_entries(look / "journal.jsonl") if e.kind == "section_started"]
+    assert len(runs) == 2
+
+
 def test_a_release_by_hand_is_bound_to_its_plan_and_proven(
     stack: RunningStack, runbook: Runbook
 ) -> None:
-    with paused_pipeline(stack):
+    with broken(stack, "pipeline_paused"):
         keys = stuck_labels(stack)
         before = read_bucket(stack, "pending/")
         code, plan = runbook("plan")
@@ -185,13 +322,13 @@ def test_investigate_tells_healthy_incident_and_unreadable_apart(
         assert (code, blind["verdict"]) == (4, "unknown"), blind
         assert {"2.1", "2.2"} <= {u["step"] for u in blind["unknown"]}
         assert all(u["reason"] for u in blind["unknown"])
-        with paused_pipeline(stack):
+        with broken(stack, "pipeline_paused"):
             stuck_labels(stack)
             code, proven = runbook("investigate")
             assert (code, proven["verdict"]) == (3, "incident")
             status = {r["step"]: r["status"] for r in proven["readings"]}
             assert (status["2.1"], status["2.3"]) == ("unknown", "breach")
-    with paused_pipeline(stack):
+    with broken(stack, "pipeline_paused"):
         stuck_labels(stack)
         wait_until(lambda: is_firing(stack), what="FulfillmentDelay fires")
         code, incident = runbook("investigate")
@@ -203,7 +340,7 @@ def test_investigate_tells_healthy_incident_and_unreadable_apart(
 def test_section_6_stops_at_the_plan_without_an_approval(
     stack: RunningStack, runbook: Runbook
 ) -> None:
-    with paused_pipeline(stack):
+    with broken(stack, "pipeline_paused"):
         keys = stuck_labels(stack)
         code, done = runbook("run", "05", "06")
         assert code == 5

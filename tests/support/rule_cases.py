@@ -16,6 +16,7 @@ MISSING = {
     "severity": "high",
     "service": "artifact-exporter",
 }
+OVERDUE = {"alertname": "FulfillmentDrillOverdue", "severity": "warning", "service": "runbook"}
 UPLOAD = {**DELAY, "alertname": "FulfillmentUploadFailing"}
 
 REAL = 'fulfillment_lag_minutes{origin="real"}'
@@ -23,6 +24,7 @@ SYNTHETIC = 'fulfillment_lag_minutes{origin="synthetic"}'
 STARTED = 'process_start_time_seconds{job="prometheus"}'
 REFRESHED = "fulfillment_exporter_last_refresh_timestamp_seconds"
 INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
+GOOD_DRILL = "runbook_last_good_drill_timestamp_seconds"
 FAILED = 'fulfillment_artifacts_failed_total{stage="%s",reason="storage_full"}'
 # Ten minutes and one second.
 OVER = "10.016667"
@@ -257,6 +259,17 @@ def _failures_of_another_stage_are_not_uploads(p: Profile) -> RuleCase:
     return RuleCase({**_seen(end), FAILED % "carrier": f"0+1x{end}"}, end, {end: []})
 
 
+def _eight_days_without_a_good_drill_fire(p: Profile) -> RuleCase:
+    # simulated time begins at zero: the drill was eight days before it
+    series = {**_seen(p.lag_for_s), GOOD_DRILL: f"-{8 * 86400}x1 stale"}
+    return RuleCase(series, 3, {0: [], 1: [_firing(OVERDUE)], 3: [_firing(OVERDUE)]})
+
+
+def _a_good_drill_of_this_week_fires_nothing(p: Profile) -> RuleCase:
+    series = {**_seen(p.lag_for_s), GOOD_DRILL: f"-{7 * 86400}x3"}
+    return RuleCase(series, 3, {3: []}, ("FulfillmentDrillOverdue",))
+
+
 _CASES: tuple[Callable[[Profile], RuleCase], ...] = (
     _nine_minutes_never_fires,
     _exactly_ten_minutes_never_fires,
@@ -276,6 +289,8 @@ _CASES: tuple[Callable[[Profile], RuleCase], ...] = (
     _uploads_that_keep_failing_fire,
     _a_single_failed_upload_never_fires,
     _failures_of_another_stage_are_not_uploads,
+    _eight_days_without_a_good_drill_fire,
+    _a_good_drill_of_this_week_fires_nothing,
 )
 CASES = {case.__name__.lstrip("_"): case for case in _CASES}
 

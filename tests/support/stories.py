@@ -54,8 +54,8 @@ class Story:
 
 def tell_incident(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
     """Tell a paused pipeline: seen, planned, approved, the alert decays, fixed, written up."""
-    world = _make_world(home, monkeypatch)
-    _pause_pipeline(world)
+    world = make_world(home, monkeypatch)
+    pause_pipeline(world)
     first = investigate(world.settings, SECTIONS, ticket_id=TICKET)
     assert first.incident
     planned = run_chosen(world.settings, SECTIONS, ["06"], parameters={})
@@ -72,7 +72,7 @@ def tell_incident(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
 
 def tell_drill(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
     """Tell a drill of the same fault, from steady state to score."""
-    world = _make_world(home, monkeypatch)
+    world = make_world(home, monkeypatch)
     scored = run_drill(world.settings, _PausedPipeline(world=world))
     assert scored.incident
     return _end(world, scored.incident, [scored])
@@ -86,7 +86,7 @@ class _PausedPipeline(Scenario):
     releases: bool = True
 
     def inject(self, drill: Drill) -> None:
-        _pause_pipeline(self.world)
+        pause_pipeline(self.world)
         drill.order_ids.add(ORDER)
         drill.incident.update(ticket_id=TICKET)
 
@@ -100,7 +100,7 @@ def _end(world: World, incident_id: str, documents: list[Document]) -> Story:
     return Story(incident, documents)
 
 
-def _make_world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def make_world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(home)
     world.settings = world.settings.model_copy(update={"dataflow_home": None})
     world.series[_INTERVAL] = [world.line([15.0])]
@@ -114,7 +114,7 @@ def _make_world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def _pause_pipeline(world: World) -> None:
+def pause_pipeline(world: World) -> None:
     """Let three labels wait behind a paused DAG, and the alert fire."""
     world.dag = replace(world.dag, is_paused=True)
     world.runs = [DagRun("r1", "success", *[world.now - timedelta(minutes=30)] * 2)]

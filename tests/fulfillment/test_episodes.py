@@ -1,0 +1,293 @@
+"""An incident is one episode of trouble: when it opens, whom it adopts, when it closes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from fulfillment.clients.prometheus import Sample
+from fulfillment.commands.documents import PlanDocument
+from fulfillment.commands.release import apply_release_plan, plan_release, undo_release
+from fulfillment.investigation import Investigation
+from fulfillment.sections import SECTIONS, detection, postmortem
+from runbook_lib.errors import AccessDeniedError, NotConnectedError, UsageError
+from runbook_lib.exit_codes import ExitCode, exit_code_of_error
+from runbook_lib.model import Verdict, keep_quiet
+from runbook_lib.record.incident import Incident
+from runbook_lib.redact import Redactor
+from runbook_lib.run.documents import InvestigateDocument
+from runbook_lib.run.reports import close_incident, list_incidents, rebuild_report
+from runbook_lib.run.sections import investigate, run_chosen
+from tests.support.stories import make_world, pause_pipeline
+from tests.support.world import LAG, World
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Return a healthy world in which the commands run."""
+    return make_world(tmp_path, monkeypatch)
+
+
+def look(world: World, incident_id: str = "") -> InvestigateDocument:
+    """Investigate."""
+    return investigate(world.settings, SECTIONS, incident_id=incident_id)
+
+
+def open_(world: World, document: InvestigateDocument) -> Incident:
+    """Return the incident that a document names."""
+    return Incident(world.home / str(document.incident), redactor=Redactor())
+
+
+def recover(world: World) -> None:
+    """Let everything be as it should."""
+    world.dag = replace(world.dag, is_paused=False)
+    for key in [key for key in world.store.objects if key.startswith("pending/")]:
+        del world.store.objects[key]
+    world.alerts.clear()
+    world.routed.clear()
+    world.put_lag(0.0, 0.0, 0.0)
+
+
+def list_open(world: World) -> list[str]:
+    """Return the ids of the open incidents."""
+    return [row.incident for row in list_incidents(world.settings).incidents if row.is_open]
+
+
+def read_record(world: World, incident: str) -> dict[str, bytes]:
+    """Return the bytes of what says what an incident was."""
+    names = ("journal.jsonl", "report.html", "manifest.json", "incident.json")
+    return {name: (world.home / incident / name).read_bytes() for name in names}
+
+
+def test_a_run_that_finds_nothing_wrong_leaves_no_open_incident(world: World) -> None:
+    assert look(world).verdict is Verdict.HEALTHY
+    run_chosen(world.settings, SECTIONS, ["02", "06"], parameters={})
+    plan_release(
+        world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
+        older_than_minutes=0, limit=0,
+    )  # fmt: skip
+    assert list_incidents(world.settings).incidents == ()
+
+
+def test_a_system_that_cannot_be_read_opens_no_incident(world: World) -> None:
+    world.down.add("prometheus")
+    assert look(world).verdict is Verdict.UNKNOWN
+    assert list_open(world) == []
+
+
+def test_the_first_command_that_sees_a_breach_opens_the_incident_for_the_next(world: World) -> None:
+    pause_pipeline(world)
+    first, second = look(world), look(world)
+    assert first.incident == second.incident
+    assert list_open(world) == [first.incident]
+    facts = open_(world, first).facts
+    assert facts["opened_by"] == "2.1"
+    assert facts["episode"]["key"] == "FulfillmentDelay{severity=high}"
+
+
+def test_two_people_who_see_it_at_once_work_on_one_incident(world: World) -> None:
+    pause_pipeline(world)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(Investigation.find, [world.settings] * 4))
+    assert len({incident.id for incident, _ in found}) == 1
+    assert [incident.is_open for incident, _ in found] == [True] * 4
+    assert sum(is_made for _, is_made in found) == 1
+
+
+def test_the_next_episode_closes_the_incident_and_does_not_write_into_it(world: World) -> None:
+    pause_pipeline(world)
+    first = look(world)
+    world.now += timedelta(minutes=1)
+    recover(world)
+    look(world)
+    world.now += timedelta(hours=1)
+    pause_pipeline(world)
+    second = look(world)
+
+    old = open_(world, first)
+    assert second.incident != first.incident
+    assert list_open(world) == [second.incident]
+    assert old.journal.read()[-1].kind == "closed"
+    assert open_(world, second).facts["previous"] == first.incident
+    before = read_record(world, old.id)
+    assert json.loads(before["manifest.json"])["journal"]["seq"] == old.journal.read()[-1].seq
+    look(world)
+    rebuild_report(world.settings, SECTIONS, old.id)
+    assert read_record(world, old.id) == before
+
+
+def test_an_episode_that_ended_while_nobody_looked_is_over(world: World) -> None:
+    pause_pipeline(world)
+    first = look(world)
+    recover(world)
+    world.now += timedelta(days=1)
+    pause_pipeline(world)
+    assert look(world).incident != first.incident
+
+
+def test_an_alert_that_fires_again_after_a_short_calm_is_the_same_episode(world: World) -> None:
+    pause_pipeline(world)
+    first = look(world)
+    world.now += timedelta(minutes=1)
+    recover(world)
+    look(world)
+    world.now += timedelta(minutes=4)
+    pause_pipeline(world)
+    world.put_lag(0.0, *[12.0] * 12)
+    assert look(world).incident == first.incident
+
+
+def test_a_dip_of_the_lag_does_not_end_an_episode(world: World) -> None:
+    pause_pipeline(world)
+    first = look(world)
+    world.now += timedelta(minutes=20)
+    world.put_lag(*[12.0] * 17, 0.0, 0.0, 0.0, *[12.0] * 3, step_s=60)
+    world.alerts[0] = replace(world.alerts[0], active_at=world.now - timedelta(minutes=2))
+    assert look(world).incident == first.incident
+
+
+def test_an_incident_opened_by_a_breach_adopts_the_first_alert(world: World) -> None:
+    pause_pipeline(world)
+    world.alerts.clear()
+    world.put_lag(0.0)
+    first = look(world)
+    assert open_(world, first).facts["opened_by"] == "2.3"
+    assert "episode" not in open_(world, first).facts
+    world.now += timedelta(minutes=20)
+    world.fire()
+    assert look(world).incident == first.incident
+    assert open_(world, first).facts["episode"]["key"].startswith("FulfillmentDelay")
+
+
+def test_closing_by_hand_freezes_the_report(world: World) -> None:
+    pause_pipeline(world)
+    first = look(world)
+    closed = close_incident(world.settings, SECTIONS, str(first.incident))
+    assert (closed.exit_code, closed.verdict) == (0, Verdict.INCIDENT)
+    before = read_record(world, str(first.incident))
+    told = rebuild_report(world.settings, SECTIONS, str(first.incident))
+    assert "stays as it was" in told.note
+    with pytest.raises(UsageError, match="closed"):
+        close_incident(world.settings, SECTIONS, str(first.incident))
+    with pytest.raises(UsageError, match="is closed"):
+        look(world, str(first.incident))
+    with pytest.raises(UsageError, match="is closed"):
+        run_chosen(world.settings, SECTIONS, ["02"], incident_id=str(first.incident), parameters={})
+    second = look(world)
+    assert second.incident != first.incident
+    assert read_record(world, str(first.incident)) == before
+
+
+def test_section_7_closes_what_is_fixed_and_its_report_has_the_closing(world: World) -> None:
+    pause_pipeline(world)
+    first = look(world)
+    planned = run_chosen(world.settings, SECTIONS, ["06"], parameters={})
+    chosen = [plan for plan in planned.plans if plan["step"] in ("6.1", "6.2")]
+    approval = {
+        "plan": ",".join(plan["plan"] for plan in chosen),
+        "approve": ",".join(plan["sha256"] for plan in chosen),
+    }
+    run_chosen(world.settings, SECTIONS, ["06"], parameters=approval)
+    world.now += timedelta(minutes=2)
+    done = run_chosen(world.settings, SECTIONS, ["06", "07"], parameters={})
+    assert done.incident == first.incident
+    assert list_open(world) == []
+    assert "07_postmortem" in Path(done.report).read_text("utf-8")
+    before = read_record(world, str(first.incident))
+    assert look(world).incident != first.incident
+    assert read_record(world, str(first.incident)) == before
+
+
+def test_a_later_note_is_marked_and_nothing_else_is_written(world: World) -> None:
+    pause_pipeline(world)
+    first = str(look(world).incident)
+    close_incident(world.settings, SECTIONS, first)
+    inv = Investigation.open(first, section=postmortem, settings=world.settings)
+    before = len(inv.incident.journal.read())
+    inv.read_step("7.1")
+    inv.conclude()
+    inv.note("It was the upgrade.")
+    entries = inv.incident.journal.read()[before:]
+    assert [(e.kind, e.data["text"], e.data["late"]) for e in entries] == [
+        ("note", "It was the upgrade.", True)
+    ]
+    late = Investigation.open(first, section=detection, settings=world.settings)
+    assert late.read_step("2.1").observed_at < world.now + timedelta(seconds=1)
+
+
+def test_undo_after_closing_writes_the_old_ledger_and_a_new_incident(world: World) -> None:
+    pause_pipeline(world)
+    plan = plan_release(
+        world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
+        older_than_minutes=0, limit=0,
+    )  # fmt: skip
+    old = str(plan.incident)
+    apply_release_plan(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
+    close_incident(world.settings, SECTIONS, old)
+    before = read_record(world, old)
+    back = undo_release(world.settings, plan.plan, approve="", progress=keep_quiet)
+    assert isinstance(back, PlanDocument)
+    done = undo_release(world.settings, plan.plan, approve=back.sha256, progress=keep_quiet)
+    assert done.incident not in (None, old)
+    new = Incident(world.home / str(done.incident), redactor=Redactor())
+    assert new.facts["follows"] == [old]
+    assert new.is_open
+    assert (world.home / old / "ledger" / f"{back.plan}.jsonl").is_file()
+    assert read_record(world, old) == before
+
+
+def test_a_new_incident_can_be_opened_by_hand(world: World) -> None:
+    pause_pipeline(world)
+    first, second = look(world), look(world, "new")
+    assert second.incident != first.incident
+    assert list_open(world) == [second.incident]
+
+
+@pytest.mark.parametrize("breaks", ["no keys", "nothing answers"])
+def test_not_connected_is_one_sentence_and_nothing_is_written(world: World, breaks: str) -> None:
+    if breaks == "no keys":
+        changed = {"minio_root_user": "", "minio_root_password": SecretStr("")}
+        world.settings = world.settings.model_copy(update=changed)
+    else:
+        world.down |= {"store", "prometheus", "alertmanager", "fulfillment", "support", "pipeline"}
+        world.down |= {"grafana", "probe", "notifications"}
+    before = list(world.home.rglob("*"))
+    runs: list[Callable[[], object]] = [
+        lambda: look(world),
+        lambda: run_chosen(world.settings, SECTIONS, ["02"], parameters={}),
+        lambda: Investigation.open(section=detection, settings=world.settings),
+    ]
+    for run in runs:
+        with pytest.raises(NotConnectedError, match=r"^you are not connected: ") as caught:
+            run()
+        assert exit_code_of_error(caught.value) is ExitCode.UNKNOWN
+        assert "\n" not in str(caught.value)
+    assert list(world.home.rglob("*")) == before
+
+
+def test_a_refused_key_is_a_diagnosis(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise AccessDeniedError("the key is refused", system="object store")
+
+    monkeypatch.setattr(world.store, "_check", refuse)
+    world.down |= {"prometheus", "alertmanager", "fulfillment", "support", "pipeline"}
+    world.down |= {"grafana", "probe", "notifications"}
+    assert look(world).verdict is not None
+
+
+def test_samples_before_a_calm_are_of_another_episode(world: World) -> None:
+    pause_pipeline(world)
+    at = [world.now - timedelta(minutes=m) for m in range(40, 0, -1)]
+    values = [12.0] * 10 + [0.0] * 20 + [12.0] * 10
+    (line,) = world.series[LAG]
+    world.series[LAG] = [replace(line, samples=tuple(map(Sample, at, values)))]
+    episode = world.take(detection, "2.1").episode
+    assert episode is not None
+    assert episode.start == world.now - timedelta(minutes=10)

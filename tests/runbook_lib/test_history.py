@@ -1,0 +1,124 @@
+"""The index of incidents and drills: from the folders, and again from the folders."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.model import Status, Verdict
+from runbook_lib.record.history import HistoryRow, describe_last_drill, list_history, write_gauges
+from runbook_lib.record.incident import create_incident
+from runbook_lib.redact import Redactor
+from runbook_lib.run.reports import draw_trends
+from tests.support.incidents import START, Clock, Teller, make_incident, tell_incident
+
+INDEX = "history.sqlite3"
+
+
+def tell_drill(home: Path, at: datetime, *, met: bool = True, detect_s: float = 9.5) -> str:
+    """Tell a drill that ended; return its id."""
+    tell = Teller(
+        create_incident(
+            home, redactor=Redactor(), environment="local", drill=True, opened_by="drill",
+            clock=lambda: at, scenario="surge",
+        ),
+        Clock(at),
+    )  # fmt: skip
+    heard = {"slack": 11.0, "email": 12.5, "teams": None}
+    tell.record(
+        "drill",
+        {
+            "drill": "d1",
+            "event": "scored",
+            "objects_lost": 0,
+            "phases": {"detect_s": detect_s, "notify_s": heard, "diagnose_s": 7.0},
+            "objectives": [{"name": "x", "met": True}, {"name": "cause", "met": met}],
+        },
+    )
+    tell.incident.close(Verdict.FIXED)
+    return tell.incident.id
+
+
+def test_a_drill_and_an_incident_are_told_with_their_times(tmp_path: Path) -> None:
+    incident = tell_incident(tmp_path).incident.id
+    drill = tell_drill(tmp_path, START + timedelta(hours=1))
+    found = {row.incident: row for row in list_history(tmp_path)}
+    assert list(found) == [drill, incident]
+    row = found[drill]
+    assert (row.scenario, row.detect_s, row.notify_s, row.is_good) == ("surge", 9.5, 12.5, True)
+    assert (row.verdict, row.is_open, row.diagnose_s, row.clear_s) == ("fixed", False, 7.0, None)
+    row = found[incident]
+    assert (row.scenario, row.cause_found, row.lost) == ("", "pipeline_paused", 0)
+    assert row.is_open
+    times = [row.detect_s, row.diagnose_s, row.remediate_s, row.clear_s]
+    assert all(seconds and seconds > 0 for seconds in times)
+    assert row.detect_s == pytest.approx(31 * 60, abs=30)
+
+
+@pytest.mark.parametrize("damage", ["gone", "no database", "another version"])
+def test_the_index_can_be_rebuilt_from_the_folders(tmp_path: Path, damage: str) -> None:
+    tell_drill(tmp_path, START)
+    before = list_history(tmp_path)
+    (tmp_path / INDEX).unlink()
+    if damage == "no database":
+        (tmp_path / INDEX).write_text("not SQLite at all, but long enough to look at" * 50)
+    elif damage == "another version":
+        with sqlite3.connect(tmp_path / INDEX) as db:
+            db.execute("CREATE TABLE history (incident TEXT)")
+        db.close()
+    assert list_history(tmp_path) == before
+    assert (tmp_path / INDEX).is_file()
+
+
+def test_what_changed_in_a_folder_is_read_again_and_what_is_gone_is_left_out(
+    tmp_path: Path,
+) -> None:
+    tell = make_incident(tmp_path)
+    assert [row.verdict for row in list_history(tmp_path)] == [None]
+    tell.read("2.1", "lag", Status.BREACH)
+    tell.incident.close(Verdict.MITIGATED)
+    assert [row.verdict for row in list_history(tmp_path)] == ["mitigated"]
+    (tell.incident.folder / "incident.json").unlink()
+    assert list_history(tmp_path) == []
+
+
+def test_a_look_is_no_incident_and_a_damaged_folder_is_not_forgotten(tmp_path: Path) -> None:
+    create_incident(tmp_path, redactor=Redactor(), environment="local", opened_by="")
+    broken = make_incident(tmp_path).incident
+    (broken.folder / "incident.json").write_text("{")
+    assert [row.incident for row in list_history(tmp_path)] == [broken.id]
+
+
+def test_the_last_good_drill_is_named_with_its_age(tmp_path: Path) -> None:
+    assert describe_last_drill(tmp_path, START) == "none met every objective yet"
+    drill = tell_drill(tmp_path, START)
+    tell_drill(tmp_path, START + timedelta(days=2), met=False)
+    said = describe_last_drill(tmp_path, datetime.now(UTC))
+    assert said.startswith("surge, ")
+    assert drill in said
+    assert describe_last_drill(tmp_path, START + timedelta(days=3, hours=1)).startswith(
+        "surge, 3 days ago"
+    )
+
+
+def test_the_gauges_say_when_a_drill_was_good_and_how_long_it_took(tmp_path: Path) -> None:
+    rows = list_history(tmp_path)
+    assert " 0.0" in write_gauges(tmp_path, rows).read_text()
+    tell_drill(tmp_path, START)
+    tell_drill(tmp_path, START + timedelta(days=1), met=False, detect_s=20)
+    text = write_gauges(tmp_path, list_history(tmp_path)).read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("runbook_last_good")]
+    assert float(line.split()[1]) == START.timestamp()
+    assert 'runbook_drill_seconds{phase="detect",scenario="surge"} 20.0' in text
+
+
+def test_the_trends_are_drawn_drill_by_drill(tmp_path: Path) -> None:
+    for day in range(3):
+        tell_drill(tmp_path, START + timedelta(days=7 * day), detect_s=10 + day)
+    picture = draw_trends(list_history(tmp_path))
+    assert picture.png.startswith(b"\x89PNG")
+    assert "detect: from 10 at" in picture.alt
+    assert draw_trends([HistoryRow(incident="x", opened_at=START)]).png
