@@ -15,7 +15,8 @@ from fulfillment.sections.detection import LAG
 from fulfillment.sections.samples import first_increase
 from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Verdict
 from runbook_lib.record.incident import Incident
-from runbook_lib.report.model import list_timeline, read_report_model
+from runbook_lib.report.model import read_report_model
+from runbook_lib.report.story import list_observed
 from tests.support.incidents import make_incident
 from tests.support.world import World
 
@@ -146,14 +147,14 @@ def test_the_report_tells_the_events_among_its_own_and_our_actions_once(tmp_path
     action = ROW | {"kind": "action", "text": "6.1 release"}
     tell.conclude(Verdict.INCIDENT, "older", timeline=[ROW | {"text": "older"}])
     tell.conclude(Verdict.INCIDENT, "newest", timeline=[ROW, action])
-    tell.conclude(Verdict.INCIDENT, "without one")
-    assert observed(tell.incident) == [("alert", "FulfillmentDelay firing begins", "prometheus")]
+    tell.conclude(Verdict.INCIDENT, "the same again", timeline=[ROW])
+    told = observed(tell.incident)
+    assert told == [("alert", text, "prometheus") for text in ("older", ROW["text"])]
 
 
 def observed(incident: Incident) -> list[tuple[str, str, str]]:
     model = read_report_model(incident, SECTIONS)
-    told = [e for e in list_timeline(model) if e.note.startswith("by the clock of")]
-    return [(e.tone, e.text, e.note.rpartition(" ")[2]) for e in told]
+    return [(event.kind, event.text, event.source) for event in list_observed(model)]
 
 
 @pytest.mark.parametrize(
