@@ -15,9 +15,9 @@ from ..approvals import Plan
 from ..investigation import C, S
 from ..model import ActionEntry, ActionPhase, CauseStatus, Conclusion, Reading
 from ..record.history import describe_last_drill
+from ..record.recording import begin_recording
 from ..section import SectionModule
 from .progress import make_bars
-from .recording import begin_recording
 from .tables import Table, get_tone, pill, tabulate_facts, tabulate_findings, tabulate_plans
 from .text import VERDICT_WORDS, clip, count_of, format_value, safe, visible
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..model import Json
-from ..record.incident import Incident, write_json
+from .incident import Incident, write_json
 
 
 class Recording:
