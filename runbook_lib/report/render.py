@@ -28,6 +28,7 @@ _PLACES = {"lag": "signals", "backlog": "signals", "ages": "signals", "carrier":
            "flow": "physics", "bytes": "physics", "recovery": "physics"}  # fmt: skip
 _TONES = {"healthy": "good", "fixed": "good", "fixed_alert_decaying": "good", "passed": "good",
           "incident": "bad", "not_fixed": "bad", "failed": "bad"}  # fmt: skip
+_PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "clear_s")
 _LIMIT_BYTES = 2_000_000
 #: Rows of a table and lines of the journal: what fits first.
 _BUDGETS = ((60, 1_500), (10, 500), (3, 100))
@@ -140,9 +141,9 @@ class _Page:
             {
                 "what": phase.removesuffix("_s").replace("_", " "),
                 "this drill": _say_seconds(both[0][phase]),
-                f"the drill before{name and f', {name}'}": _say_seconds(both[1].get(phase)),
+                f"the drill before: {name or 'none'}": _say_seconds(both[1].get(phase)),
             }
-            for phase in both[0]
+            for phase in sorted(both[0], key=lambda p: (*_PHASES, p).index(p))
         ]
         return scroll(Table("How long it took, beside the drill before", rows))
 

@@ -203,7 +203,7 @@ def test_a_drill_is_held_against_the_drill_before(tmp_path: Path) -> None:
     for day, (seconds, scenario) in enumerate(drills.items()):
         tell = make_incident(tmp_path, drill=True, at=START + timedelta(days=day))
         tell.incident.update(scenario=scenario)
-        phases = {"detect_s": seconds, "notify_s": {"slack": 2.0, "email": None}}
+        phases = {"detect_s": seconds, "notify_s": {"slack": 2.0, "email": None}, "clear_s": 3}
         objectives = [{"name": "alert fires", "met": True}]
         tell.record("drill", {"event": "scored", "objectives": objectives, "phases": phases})
 
@@ -211,6 +211,8 @@ def test_a_drill_is_held_against_the_drill_before(tmp_path: Path) -> None:
     trend = html[html.index("beside the drill before") : html.index("</header>")]
 
     assert trend.index("7.25 s") < trend.index("9.5 s")
+    # in the order in which they happen
+    assert trend.index("detect") < trend.index("notify") < trend.index("clear")
     assert "2 s" in trend
     assert "99" not in trend
 
