@@ -182,8 +182,9 @@ def _tell(model: ReportModel) -> Iterator[TimelineRow]:
         yield TimelineRow(model.since, "breach", "First sign of trouble")
     yield from _tell_observed(model)
     conclusions = model.journal.conclusions
+    fired = any("firing" in e.text for e in list_observed(model) if e.kind == "alert")
     seen = [(e, c) for e, c in conclusions if c.verdict is Verdict.INCIDENT and not c.findings]
-    for entry, conclusion in seen[:1]:
+    for entry, conclusion in seen[: not fired]:
         yield TimelineRow(entry.at, "incident", "Incident seen", conclusion.summary, entry.seq)
     for cause in model.causes:
         words, said = say_causes([cause]), [(e, f) for e, c in conclusions for f in c.findings]
@@ -192,7 +193,7 @@ def _tell(model: ReportModel) -> Iterator[TimelineRow]:
             yield TimelineRow(entry.at, "cause", f"Cause named: {words}", finding.reason, entry.seq)
         if cause.first_seen and not model.drill:
             yield TimelineRow(cause.first_seen, "cause", f"First sign of the cause: {words}")
-    for action in model.told:
+    for action in [a for a in model.told if a.first.step.startswith("6.")] or model.told:
         entry, last = action.entry(ActionPhase.APPLIED) or action.phases[-1][0], action.last
         note = f"approved by {action.approver}; " if action.approver else ""
         note += action.proof if action.is_done else last.reason
@@ -200,11 +201,14 @@ def _tell(model: ReportModel) -> Iterator[TimelineRow]:
         yield TimelineRow(entry.at, str(last.phase), text, note, entry.seq)
     if model.recovered_at:
         yield TimelineRow(model.recovered_at, "ok", "Recovery was read")
-    before = None
-    for entry, outcome in conclusions:
-        if outcome.verdict in _OUTCOMES and outcome.verdict is not before:
-            before, words = outcome.verdict, VERDICT_WORDS[outcome.verdict]
-            yield TimelineRow(entry.at, str(before), words, outcome.summary, entry.seq)
+    outcomes = [(e, c) for e, c in conclusions if c.verdict in _OUTCOMES]
+    told = [c.verdict for _, c in outcomes]
+    for number, (entry, outcome) in enumerate(outcomes):
+        # what was said before, and that it still clears where it cleared, is no news
+        is_passing = outcome.verdict is Verdict.FIXED_ALERT_DECAYING and Verdict.FIXED in told
+        if not is_passing and outcome.verdict not in told[:number][-1:]:
+            words = VERDICT_WORDS[outcome.verdict]
+            yield TimelineRow(entry.at, str(outcome.verdict), words, outcome.summary, entry.seq)
 
 
 def _tell_entries(model: ReportModel) -> Iterator[TimelineRow]:
@@ -223,7 +227,8 @@ def _tell_observed(model: ReportModel) -> Iterator[TimelineRow]:
     """Yield when an alert fired and no longer did, and which channels were told, once each."""
     told: dict[str, dict[str, datetime]] = {}
     firing: dict[str, str] = {}
-    for event in list_observed(model):
+    since = model.since or model.begin
+    for event in (event for event in list_observed(model) if event.at >= since):
         what, _, state = event.text.rpartition(" ")
         if event.kind == "alert" and "firing" in what and firing.get(what) != state:
             firing[what] = state  # an older window's beginning is no second one

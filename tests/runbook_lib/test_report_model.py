@@ -278,11 +278,33 @@ def test_channels_that_are_told_the_same_are_one_row(tmp_path: Path) -> None:
 
     texts = [row.text for row in tell_timeline(model_of(tell.incident))]
 
-    assert texts == [
-        "FulfillmentDelay firing begins",
-        "email, slack told: Delay: firing",
-        "Incident seen",
+    assert texts == ["FulfillmentDelay firing begins", "email, slack told: Delay: firing"]
+
+
+def test_what_an_alert_did_before_the_trouble_is_another_story(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.read("2.1", "lag", "breach", since=format_time(START - timedelta(minutes=1)))
+    events = [
+        {"at": format_time(START - timedelta(minutes=minutes)), "kind": "alert", "text": text}
+        for minutes, text in ((9, "Delay firing begins"), (5, "Delay firing ends"))
     ]
+    events += [{"at": format_time(START), "kind": "alert", "text": "Delay firing begins"}]
+    tell.conclude(Verdict.INCIDENT, "labels wait", timeline=events)
+
+    rows = tell_timeline(model_of(tell.incident))
+
+    assert [row.text for row in rows] == ["First sign of trouble", "Delay firing begins"]
+
+
+def test_that_an_alert_still_cleared_is_told_only_while_it_did(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.conclude(Verdict.FIXED_ALERT_DECAYING, "it still fires")
+    during = [row.text for row in tell_timeline(model_of(tell.incident))]
+    tell.conclude(Verdict.FIXED, "it is gone")
+    tell.conclude(Verdict.FIXED, "and still is")
+
+    assert during == ["Fixed; the alert is still clearing"]
+    assert [row.text for row in tell_timeline(model_of(tell.incident))] == ["Fixed"]
 
 
 def test_a_drills_timeline_begins_with_the_drill(tmp_path: Path) -> None:
