@@ -116,25 +116,28 @@ def _stamp(folder: Path) -> str:
 
 
 def _read_row(folder: Path) -> HistoryRow:
-    incident = Incident(folder, redactor=Redactor())
     row: dict[str, Json] = {"incident": folder.name, "opened_at": parse_time(folder.name[4:20])}
     try:
-        facts, journal = incident.facts, incident.journal.view()
-    except RecordError:
+        return HistoryRow(**row | _read_facts(Incident(folder, redactor=Redactor())))
+    except (RecordError, ValueError, KeyError, TypeError, AttributeError):
         return HistoryRow(**row)  # it is there, and more cannot be said
-    told = {name: facts[name] for name in HistoryRow.model_fields if facts.get(name) is not None}
-    row |= {**told, "cause_found": ", ".join(str(cause.name) for cause in journal.causes())}
+
+
+def _read_facts(incident: Incident) -> dict[str, Json]:
+    facts, journal = incident.facts, incident.journal.view()
+    row = {name: facts[name] for name in HistoryRow.model_fields if facts.get(name) is not None}
+    row["cause_found"] = ", ".join(str(cause.name) for cause in journal.causes())
     proofs = [a.result for _, a in journal.list_actions(ActionPhase.VERIFIED) if "lost" in a.result]
     row["lost"] = sum(int(proof["lost"]) for proof in proofs) if proofs else None
     scored = [e.data for e in journal.entries if e.data.get("event") == "scored"]
     if scored:
-        phases = dict(scored[-1]["phases"])
+        phases = dict(scored[-1].get("phases") or {})
         heard = [s for s in (phases.pop("notify_s", None) or {}).values() if s is not None]
         row |= {**phases, "notify_s": max(heard, default=None)}
         row["is_good"] = all(objective["met"] for objective in scored[-1]["objectives"])
     elif not facts.get("drill"):
         row |= _measure(journal)
-    return HistoryRow(**row)
+    return row
 
 
 def _measure(journal: JournalView) -> dict[str, float]:

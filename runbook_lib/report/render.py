@@ -11,6 +11,7 @@ from markupsafe import Markup
 from ..errors import RecordError
 from ..model import SIGNS, ActionPhase, CauseStatus, Finding, Json, Reading, Role, Status
 from ..record.actions import ActionRecord, number_of
+from ..record.history import describe_last_drill
 from ..record.incident import Incident
 from ..record.log import GENESIS, Entry, utc_now
 from ..section import Sections
@@ -106,6 +107,7 @@ class _Page:
             "journal": journal.entries[: self._lines],
             "head": (journal.entries or [Entry(0, utc_now(), "", {}, "", GENESIS)])[-1],
             "versions": read_versions(),
+            "last_drill": describe_last_drill(self._incident.folder.parent, utc_now()),
             "made_at": utc_now(),
         }
         laid_out: dict[str, Any] = {

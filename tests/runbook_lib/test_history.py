@@ -92,6 +92,12 @@ def test_a_look_is_no_incident_and_a_damaged_folder_is_not_forgotten(tmp_path: P
     assert [row.incident for row in list_history(tmp_path)] == [broken.id]
 
 
+def test_a_score_that_cannot_be_read_costs_one_row_its_details(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path, drill=True)
+    tell.record("drill", {"event": "scored", "phases": "none", "objectives": 7})
+    assert [row.is_good for row in list_history(tmp_path)] == [None]
+
+
 def test_the_last_good_drill_is_named_with_its_age(tmp_path: Path) -> None:
     assert describe_last_drill(tmp_path, START) == "none met every objective yet"
     drill = tell_drill(tmp_path, START)
