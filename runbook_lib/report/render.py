@@ -138,7 +138,8 @@ class _Page:
 
     def _tabulate_trend(self) -> Markup:
         name, before = self._model.before
-        both = [score.get("phases") or {} for score in (self._model.score, before)]
+        told = [score.get("phases") for score in (self._model.score, before)]
+        both = [phases if isinstance(phases, dict) else {} for phases in told]
         rows = [
             {
                 "what": phase.removesuffix("_s").replace("_", " "),

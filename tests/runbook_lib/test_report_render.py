@@ -217,6 +217,17 @@ def test_a_drill_is_held_against_the_drill_before(tmp_path: Path) -> None:
     assert "99" not in trend
 
 
+@pytest.mark.parametrize("phases", [None, 3, "x", ["detect_s"], {"detect_s": "soon"}])
+def test_a_score_of_another_shape_has_a_report_too(tmp_path: Path, phases: object) -> None:
+    tell = make_incident(tmp_path, drill=True)
+    scored = {"event": "scored", "objectives": [{"met": True}, 7], "phases": phases}
+    tell.record("drill", scored)
+
+    html, _ = render(tell.incident)
+
+    assert "Drill passed" in html
+
+
 def test_the_diagnosis_stands_as_of_when_it_mattered_beside_the_end(tmp_path: Path) -> None:
     tell = tell_incident(tmp_path)
     refuted = Finding(name="pipeline_paused", words="a paused pipeline", status="refuted",
