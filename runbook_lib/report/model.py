@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from ..errors import LogDamagedError, RecordError
 from ..model import ActionPhase, Conclusion, Json, Reading, Role, Status, Verdict
 from ..record.actions import ActionRecord, group_actions, number_of
-from ..record.drills import find_drill_before
 from ..record.incident import Incident
 from ..record.journal import JournalView, NotebookRun, order_of
 from ..record.log import Entry, read_entries
@@ -95,7 +94,6 @@ class ReportModel:
     facts : the content of ``incident.json``; may be empty
     journal : what it holds; may end early when it is damaged
     damage : what is wrong with the journal or the folder, in words
-    before : the drill before, and how it was scored
 
     Attributes
     ----------
@@ -105,7 +103,7 @@ class ReportModel:
     waiting : those that wait for approval: of each step the newest, while there is a need
     is_good : whether the verdict is that nothing more is to be done
     begin : when a drill began: what was before is none of its business
-    drill, score, objectives : what a drill wrote of itself, at its end, and what it had to show
+    drill, objectives : what a drill wrote of itself, and what it had to show
     """
 
     def __init__(
@@ -115,11 +113,9 @@ class ReportModel:
         journal: JournalView,
         modules: Mapping[str, SectionModule],
         damage: str = "",
-        *,
-        before: tuple[str, dict[str, Json]] = ("", {}),
     ) -> None:
         self.incident_id, self.facts, self.journal = incident_id, facts, journal
-        self.damage, self.before = damage, before
+        self.damage = damage
         self.verdict, self.causes = journal.verdict(), journal.causes()
         self.since, self.recovered_at = journal.since(), journal.recovered_at()
         self.is_good = self.verdict in _GOOD
@@ -138,8 +134,8 @@ class ReportModel:
         self.drill = [entry for entry in journal.entries if entry.kind == "drill"]
         self.begin = self.drill[0].at if self.drill else datetime.min.replace(tzinfo=UTC)
         scored = [e.data for e in self.drill if isinstance(e.data.get("objectives"), list)]
-        self.score: dict[str, Json] = scored[-1] if scored else {}
-        self.objectives = [o for o in self.score.get("objectives", ()) if isinstance(o, dict)]
+        objectives = scored[-1]["objectives"] if scored else ()
+        self.objectives: list[dict[str, Json]] = [o for o in objectives if isinstance(o, dict)]
 
     @property
     def has_passed(self) -> bool | None:
@@ -226,9 +222,7 @@ def read_report_model(incident: Incident, modules: Mapping[str, SectionModule]) 
         damage.append(f"{where}; this report tells only what stands before it")
     except (OSError, RecordError) as error:
         damage.append(f"the journal cannot be read: {error}")
-    before = find_drill_before(incident, facts.get("scenario")) if facts.get("drill") else ("", {})
-    view = JournalView(entries)
-    return ReportModel(incident.id, facts, view, modules, "; ".join(damage), before=before)
+    return ReportModel(incident.id, facts, JournalView(entries), modules, "; ".join(damage))
 
 
 def _blank(module: SectionModule) -> SectionRecord:

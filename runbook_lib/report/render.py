@@ -11,7 +11,7 @@ from markupsafe import Markup
 from ..errors import RecordError
 from ..model import SIGNS, ActionPhase, CauseStatus, Finding, Json, Reading, Role, Status
 from ..record.actions import ActionRecord, number_of
-from ..record.history import describe_last_drill
+from ..record.history import PHASES, describe_last_drill, list_history
 from ..record.incident import Incident
 from ..record.log import GENESIS, Entry, utc_now
 from ..section import Sections
@@ -29,7 +29,6 @@ _PLACES = {"lag": "signals", "backlog": "signals", "ages": "signals", "carrier":
            "flow": "physics", "bytes": "physics", "recovery": "physics"}  # fmt: skip
 _TONES = {"healthy": "good", "fixed": "good", "fixed_alert_decaying": "good", "passed": "good",
           "incident": "bad", "not_fixed": "bad", "failed": "bad"}  # fmt: skip
-_PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "clear_s")
 _LIMIT_BYTES = 2_000_000
 #: Rows of a table and lines of the journal: what fits first.
 _BUDGETS = ((60, 1_500), (10, 500), (3, 100))
@@ -137,16 +136,18 @@ class _Page:
         return scroll(Table("What was seen, and who was told", rows))
 
     def _tabulate_trend(self) -> Markup:
-        name, before = self._model.before
-        told = [score.get("phases") for score in (self._model.score, before)]
-        both = [phases if isinstance(phases, dict) else {} for phases in told]
+        found = {row.incident: row for row in list_history(self._incident.folder.parent)}
+        now = found.get(self._incident.id)
+        same = [row for row in found.values() if now and row.scenario == now.scenario]
+        before = next((row for row in same if row.incident < self._incident.id), None)
+        name = f"the drill before: {before.incident if before else 'none'}"
         rows = [
             {
-                "what": phase.removesuffix("_s").replace("_", " "),
-                "this drill": _say_seconds(both[0][phase]),
-                f"the drill before: {name or 'none'}": _say_seconds(both[1].get(phase)),
+                "what": phase.removesuffix("_s"),
+                "this drill": _say_seconds(getattr(now, phase, None)),
             }
-            for phase in sorted(both[0], key=lambda p: (*_PHASES, p).index(p))
+            | {name: _say_seconds(getattr(before, phase, None))}
+            for phase in PHASES
         ]
         return scroll(Table("How long it took, beside the drill before", rows))
 
@@ -234,11 +235,8 @@ class _Page:
         return Markup("").join((rows, text * bool(reading.text), scroll(facts) * bool(facts.rows)))
 
 
-def _say_seconds(value: Json) -> str:
-    """Write a duration; of several channels, the last."""
-    heard = value.values() if isinstance(value, dict) else [value]
-    seconds = [number for one in heard if (number := number_of(one)) is not None]
-    return f"{max(seconds):g} s" if seconds else "–"
+def _say_seconds(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{seconds:g} s"
 
 
 def _say_finding(finding: Finding) -> Markup:
