@@ -235,7 +235,8 @@ def depends_on_time(entry: Entry) -> bool:
     if entry.kind == "reading":
         number: str = entry.data["section"][1]
         return not entry.data["reading"]["step"].startswith(f"{number}.")
-    return entry.kind == "notebook"
+    # a look without trouble ends with its command; a person's kernel stays
+    return entry.kind in ("notebook", "closed")
 
 
 def describe(entry: Entry) -> tuple[object, ...]:
