@@ -27,6 +27,11 @@ def _list_orders(context: list[dict[str, Json]]) -> list[Json]:
     return list(dict.fromkeys(order for order in orders if order is not None))
 
 
+def _keep_raw(entries: Json) -> Json:
+    is_list = isinstance(entries, list)
+    return [{**entry, "raw": entry} for entry in entries] if is_list else entries
+
+
 @with_config(CAMEL)
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
@@ -52,10 +57,7 @@ class Case:
     order_ids: Annotated[
         tuple[int, ...], BeforeValidator(_list_orders), Field(validation_alias="context")
     ] = ()
-    timeline: Annotated[
-        tuple[TimelineEntry, ...],
-        BeforeValidator(lambda entries: [{**entry, "raw": entry} for entry in entries]),
-    ] = ()
+    timeline: Annotated[tuple[TimelineEntry, ...], BeforeValidator(_keep_raw)] = ()
     subject: str = ""
 
 
