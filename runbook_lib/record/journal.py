@@ -91,7 +91,7 @@ class Impact(NamedTuple):
 
     def __str__(self) -> str:
         said = "not counted" if self.objects is None else f"{self.objects:,} affected"
-        told = {"released by move": self.released, "left": self.left}
+        told = {"released by move": self.released, "waiting at the last look": self.left}
         numbers = [f"{n:,} {what}" for what, n in told.items() if n]
         about = {"order": self.orders, "ticket": len(self.tickets)}
         numbers += [f"{n:,} {what}{'s' * (n != 1)}" for what, n in about.items() if n]

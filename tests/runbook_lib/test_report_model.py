@@ -32,7 +32,10 @@ def test_the_first_screen_answers_every_question_of_a_postmortem(tmp_path: Path)
     assert facts["Since"].startswith("2026-11-24 02:43:00Z")
     assert facts["Until"].startswith("2026-11-24 03:18")
     assert facts["Severity"] == "high by the alert FulfillmentDelay"
-    assert facts["Labels and orders"] == "74 affected 74 released by move; 2 left; 1 ticket"
+    assert (
+        facts["Labels and orders"]
+        == "74 affected 74 released by move; 2 waiting at the last look; 1 ticket"
+    )
     assert facts["Tickets"] == TICKET
     assert facts["Cause"].startswith("A paused pipeline The DAG")
     assert facts["What was done"] == (
@@ -403,7 +406,8 @@ def test_the_summary_has_five_lines_whatever_was_written(tmp_path: Path) -> None
         "Verdict", "Cause", "Numbers", "Action", "Report"
     ]  # fmt: skip
     assert lines[2].startswith(
-        "Numbers: 74 affected; 74 released by move; 2 left; 1 ticket; since 2026-11-24 02:43:00Z"
+        "Numbers: 74 affected; 74 released by move; 2 waiting at the last look; 1 ticket; "
+        "since 2026-11-24 02:43:00Z"
     )
 
 
