@@ -60,9 +60,11 @@ lint: .venv/.ready ## Format, lint, types, imports, lines of code
 test: setup-test lint ## Everything that CI checks
 	@pytest tests/chainlog tests/objectmove tests/runbook_lib tests/fulfillment tests/addons \
 		tests/dataflow_stack tests/project tests/contract
-	@pytest tests/notebooks tests/stack
-	@pytest tests/faults
-	@pytest tests/foreign
+	@mkdir -p .pytest_cache
+	@# the stack waits most of the time: the other two run beside it, and are shown after it
+	@pytest tests/foreign tests/faults >.pytest_cache/beside.log 2>&1 & beside=$$!; here=0; there=0; \
+		pytest tests/notebooks tests/stack || here=$$?; wait $$beside || there=$$?; \
+		cat .pytest_cache/beside.log; exit $$((here + there))
 	@pytest tests/browser
 
 bench: setup ## Plan, apply and verify 5,000 labels beside s5cmd, mc and rclone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from tests.support.gateway import juicefs, seaweedfs
 from tests.support.stack import stack
 
 __all__ = ["juicefs", "seaweedfs", "stack"]
+
+# a shell has what it runs in the background ignore Ctrl-C, and tests send it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _PREFIXES = (
     "MINIO_",
