@@ -191,7 +191,8 @@ def test_run_all_stops_at_the_plan_and_a_typed_hash_releases_the_labels_and_take
     approve(page, "first, second = remediation", sha256)
     run_from(page, lab, "inv.apply(first")
     area = page.locator(".jp-Notebook .jp-Cell").nth(cell(page, "inv.apply(first"))
-    assert area.locator(".widget-hprogress, .jupyter-widgets .progress").count() > 0
+    area.scroll_into_view_if_needed()
+    area.locator(".widget-hprogress, .jupyter-widgets .progress").first.wait_for()
     assert "dealt with" in area.locator(".jupyter-widgets").first.inner_text()
 
     assert "verified" in output(page, "inv.apply(first")
