@@ -9,6 +9,7 @@ from typing import Literal
 
 from runbook_lib.errors import NotFoundError
 from runbook_lib.model import Json, ObjectInfo, format_time
+from runbook_lib.show.text import count_of
 
 from ..analysis.artifacts import compute_age_start, is_synthetic
 from ..analysis.labels import is_finished, read_order_id
@@ -92,7 +93,8 @@ class Waiting:
         """Say in words what waits and for how long."""
         real, synthetic = self.of("real"), self.of("synthetic")
         overdue = len(self.overdue("real", limit_minutes))
-        text = f"{len(real)} real objects wait, {overdue} of them over {limit_minutes:g} min"
+        wait = f"{count_of(len(real), 'real object')} wait{'s' * (len(real) == 1)}"
+        text = f"{wait}, {overdue} of them over {limit_minutes:g} min"
         if real:
             text += f" (longest {self.lag_minutes('real'):.1f} min)"
         if synthetic:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from runbook_lib.approvals import Plan, load_plan
 from runbook_lib.model import Json, Role
 from runbook_lib.section import Outcome, attempt, ok, step
+from runbook_lib.show.text import count_of
 
 from ..analysis.causes import STANDSTILL
 from ..analysis.drain_forecast import Backlog, Rate, compute_backlog, compute_plan_effect
@@ -88,7 +89,8 @@ def _compare(
         _row("empty in", _say_time_to_empty(before), _say_time_to_empty(after)),
     ]
     missing = f"; the rates could not be read: {error}" if error else ""
-    words = f"{len(real)} objects wait now, {len(stay)} after it; {after.outlook}: "
+    wait = f"{count_of(len(real), 'object')} wait{'s' * (len(real) == 1)}"
+    words = f"{wait} now, {len(stay)} after it; {after.outlook}: "
     return rows, f"{words}{after.reason}{missing}", gain
 
 

@@ -181,7 +181,7 @@ def test_a_plan_behind_a_paused_pipeline_says_that_the_backlog_comes_back(world:
     inv = world.open(remediation)
     inv.plan("6.1")
     reading = inv.read_step("6.1")
-    assert "1 objects wait now, 0 after it; never: " in reading.reason
+    assert "1 object waits now, 0 after it; never: " in reading.reason
     rows = {row["what"]: row["after the plan"] for row in reading.rows}
     assert (rows["leave per minute"], rows["empty in"]) == ("0.0 (0.0–0.0)", "never")
 

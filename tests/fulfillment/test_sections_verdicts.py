@@ -127,7 +127,7 @@ def test_section_1_does_not_call_well_what_is_a_breach(world: World) -> None:
     run(world, detection)
     assert run(world, purpose) is Verdict.INCIDENT
     said = world.open(purpose).conclude().summary
-    assert said.startswith("1 real objects wait, 1 of them over 10 min")
+    assert said.startswith("1 real object waits, 1 of them over 10 min")
     assert "(as of 04:00:00 UTC)" in said
     world.down.add("support")
     run(world, purpose)
