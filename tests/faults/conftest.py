@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.gateway import StoreServer, run_juicefs, run_seaweedfs
 
-RUNS = int(os.environ.get("RUNBOOK_FAULT_RUNS", "12"))
+RUNS = int(os.environ.get("RUNBOOK_FAULT_RUNS", "8"))
 
 
 @pytest.fixture(scope="session", params=["juicefs", "seaweedfs"])
