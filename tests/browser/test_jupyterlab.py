@@ -232,10 +232,15 @@ def test_a_headless_run_writes_the_journal_of_a_clicked_one(
 
 
 def depends_on_time(entry: Entry) -> bool:
-    """Whether an entry is a run's own, or of another section's step: read anew when it is old."""
+    """Whether an entry is a run's own, or hangs on how old things are.
+
+    So does a reading of another section's step, which is read anew when it is old.
+    """
     if entry.kind == "reading":
         number: str = entry.data["section"][1]
         return not entry.data["reading"]["step"].startswith(f"{number}.")
+    if entry.kind == "action":
+        return bool(entry.data["action"]["step"] == "4.1")  # refused once a label waits too long
     # a look without trouble ends with its command; a person's kernel stays
     return entry.kind in ("notebook", "closed")
 
