@@ -6,7 +6,6 @@ What a person runs is saved with customers' order ids in its outputs: never into
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -45,14 +44,12 @@ def main(arguments: list[str]) -> None:
         sys.exit(str(error))
     folder = copy_notebooks(incident, sections.notebooks)
     sys.stderr.write(f"The notebooks are copies in {folder}; the checkout stays as it is.\n")
-    program = shutil.which("jupyter")
-    if program is None:
-        sys.exit("JupyterLab is not installed: make setup")
     os.environ["RUNBOOK_HOME"] = str(settings.runbook_home.resolve())
     root = [] if os.getuid() else ["--allow-root"]
     where = [f"--ServerApp.root_dir={incident.folder}", "--ip=127.0.0.1"]
     first = ["--LabApp.default_url=/lab/tree/lab/01_purpose.ipynb"]
-    os.execv(program, [program, "lab", *root, *where, *first, *arguments])  # noqa: S606
+    words = [sys.executable, "-m", "jupyterlab", *root, *where, *first, *arguments]
+    os.execv(sys.executable, words)  # noqa: S606
 
 
 if __name__ == "__main__":
