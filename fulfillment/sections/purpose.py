@@ -105,11 +105,12 @@ def _read_reachability(inv: Investigation) -> Outcome:
     questions: dict[str, Callable[[], Json]] = {"store": ask_store}
     questions |= {name: one.check_reachable for name, one in clients.items() if one.url}
     addresses = {"store": inv.settings.minio_endpoint} | {n: o.url for n, o in clients.items()}
+    asked = ", ".join(address for address in addresses.values() if address)
     if inv.settings.runbook_services != "none":
         questions["services"] = lambda: f"{len(c.services.list_services())} services"
         addresses["services"] = inv.settings.runbook_services
     absent = [name for name in (*HTTP_SYSTEMS, "services") if name not in questions]
-    answers = _ask_all(dict(sorted(questions.items(), key=lambda asked: asked[0] in _OPTIONAL)))
+    answers = _ask_all(dict(sorted(questions.items(), key=lambda pair: pair[0] in _OPTIONAL)))
     silent = [a.system for a in answers if a.error and a.system not in _OPTIONAL]
     without = [a.system for a in answers if a.error and a.system in _OPTIONAL]
     reason = f"no answer from {', '.join(silent)}" if silent else "every needed system answers"
@@ -118,6 +119,7 @@ def _read_reachability(inv: Investigation) -> Outcome:
     return judge(
         reason + (f"; left out: {', '.join(absent)}" if absent else ""),
         value=f"{sum(not a.error for a in answers)} of {len(answers)}",
+        source=asked,
         rows=[
             {
                 "system": a.system,
