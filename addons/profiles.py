@@ -21,8 +21,6 @@ class Profile:
         How long it goes on firing after that, so that a lag at the threshold does not flap.
     metrics_missing_for_s
         How long the exporter must be blind before `FulfillmentMetricsMissing` fires.
-    start_grace_s
-        So long after Prometheus's own start `FulfillmentMetricsMissing` is not pending either.
     refresh_stale_s
         A last refresh older than this, and than four of the exporter's own intervals, is stale.
     last_known_s
@@ -39,7 +37,6 @@ class Profile:
     lag_for_s: int
     keep_firing_for_s: int
     metrics_missing_for_s: int
-    start_grace_s: int
     refresh_stale_s: int
     last_known_s: int
     upload_window_s: int
@@ -57,7 +54,6 @@ PROFILES = {
         lag_for_s=300,
         keep_firing_for_s=120,
         metrics_missing_for_s=300,
-        start_grace_s=60,
         refresh_stale_s=120,
         last_known_s=3600,
         upload_window_s=300,
@@ -73,7 +69,6 @@ PROFILES = {
         lag_for_s=20,
         keep_firing_for_s=10,
         metrics_missing_for_s=30,
-        start_grace_s=30,
         refresh_stale_s=30,
         last_known_s=3600,
         upload_window_s=30,
@@ -89,7 +84,6 @@ PROFILES = {
         lag_for_s=5,
         keep_firing_for_s=2,
         metrics_missing_for_s=5,
-        start_grace_s=20,
         refresh_stale_s=10,
         last_known_s=3600,
         upload_window_s=10,

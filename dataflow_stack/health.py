@@ -18,6 +18,7 @@ from .web import ask
 __all__ = [
     "Check",
     "find_unhealthy",
+    "find_unwatched",
     "is_healthy",
     "log_tail",
     "read_lag_minutes",
@@ -53,10 +54,19 @@ def log_tail(config: StackConfig, name: str, lines: int) -> list[str]:
 
 def find_unhealthy(config: StackConfig) -> dict[str, str]:
     """Return what is wrong, by service; empty when labels, metrics and probes all work."""
+    return _find_unhealthy(config, set(SERVICES))
+
+
+def find_unwatched(config: StackConfig) -> dict[str, str]:
+    """Return as `find_unhealthy`, of all that runs before Prometheus."""
+    return _find_unhealthy(config, set(SERVICES) - {"prometheus"})
+
+
+def _find_unhealthy(config: StackConfig, names: set[str]) -> dict[str, str]:
     wrong = {
-        service.name: f"no answer from {service.health}"
-        for service in SERVICES.values()
-        if not is_healthy(config, service)
+        name: f"no answer from {service.health}"
+        for name, service in SERVICES.items()
+        if name in names and not is_healthy(config, service)
     }
     if wrong:
         return wrong
@@ -66,9 +76,9 @@ def find_unhealthy(config: StackConfig) -> dict[str, str]:
         "synthetic-probe": _check_probe,
         "prometheus": _check_targets,
     }
-    for name, check in checks.items():
+    for name in sorted(names & set(checks)):
         try:
-            problem = check(config)
+            problem = checks[name](config)
         except (requests.RequestException, KeyError, ValueError) as error:
             problem = str(error)
         if problem:

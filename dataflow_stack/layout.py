@@ -83,6 +83,8 @@ def _services(config: StackConfig) -> list[Program]:
                 MARK: str(config.home),
             },
             priority=service.priority,
+            # `local.up` starts it when what it watches answers
+            autostart=service.name != "prometheus",
         )
         for service in SERVICES.values()
     ]

@@ -209,13 +209,17 @@ def _complete(config: StackConfig, supervisor: Supervisor, deadline_s: float) ->
     started = time.monotonic()
     for name, info in supervisor.programs().items():
         wanted = name in SERVICES and info["statename"] not in ("RUNNING", "STARTING", "BACKOFF")
-        if wanted:
+        if wanted and name != "prometheus":
             supervisor.start(name)
     health.wait_until_healthy(config, deadline_s=deadline_s, check=_only("minio"))
     health.wait_until_healthy(config, deadline_s=_STORE_DEADLINE_S, check=_seed)
     fault_state.turn_off_all(config)
-    left_s = max(1.0, deadline_s - (time.monotonic() - started))
     try:
+        # A slow start pages nobody: what is watched answers before the watcher starts.
+        left_s = max(1.0, deadline_s - (time.monotonic() - started))
+        health.wait_until_healthy(config, deadline_s=left_s, check=health.find_unwatched)
+        supervisor.start("prometheus")
+        left_s = max(1.0, deadline_s - (time.monotonic() - started))
         health.wait_until_healthy(config, deadline_s=left_s)
     except StackError as error:
         raise StackError(f"{error}\nAll logs are in {config.logs}.") from None

@@ -138,7 +138,7 @@ def test_data_survives_down_and_up(tmp_path: Path) -> None:
     with run_stack(home) as first:
         # a start pages nobody: that nothing was scraped yet is no alert
         assert first.get("NOTIFICATIONS_URL", "/notifications")["items"] == []
-        query = "/api/v1/query?query=ALERTS{alertname='FulfillmentMetricsMissing'}"
+        query = "/api/v1/query?query=ALERTS{alertstate='firing'}"
         assert first.get("PROMETHEUS_URL", query)["data"]["result"] == []
         url = first.env["FULFILLMENT_URL"]
         orders = inject_orders(url, 1)

@@ -21,7 +21,7 @@ UPLOAD = {**DELAY, "alertname": "FulfillmentUploadFailing"}
 
 REAL = 'fulfillment_lag_minutes{origin="real"}'
 SYNTHETIC = 'fulfillment_lag_minutes{origin="synthetic"}'
-STARTED = 'process_start_time_seconds{job="prometheus"}'
+UP = 'up{job="other"}'
 REFRESHED = "fulfillment_exporter_last_refresh_timestamp_seconds"
 INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
 GOOD_DRILL = "runbook_last_good_drill_timestamp_seconds"
@@ -42,6 +42,10 @@ class RuleCase:
     last_s: int
     expected: dict[int, list[dict[str, str]]] = field(default_factory=dict)
     never_firing: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # A Prometheus has other targets than the exporter.
+        self.series = {UP: f"1x{self.last_s}", **self.series}
 
 
 def _firing(labels: Mapping[str, str]) -> dict[str, str]:
@@ -152,30 +156,15 @@ def _an_exporter_that_never_was_fires_metrics_missing(p: Profile) -> RuleCase:
     return RuleCase({}, end, {end - 1: [_pending(MISSING)], end: [_firing(MISSING)]})
 
 
-def _a_start_of_prometheus_before_its_exporter_fires_nothing(p: Profile) -> RuleCase:
-    # the clock of the case begins at 0, and so does this Prometheus
-    first = p.start_grace_s - 1
-    end = p.start_grace_s + p.metrics_missing_for_s + p.lag_for_s
+def _a_prometheus_that_scraped_nothing_yet_fires_nothing(p: Profile) -> RuleCase:
+    first = p.metrics_missing_for_s + 2
+    end = first + p.metrics_missing_for_s + p.lag_for_s
     late = f"_x{first - 1} 0x{end}"
     return RuleCase(
-        {STARTED: f"0x{end}", REAL: late, SYNTHETIC: late},
+        {UP: f"_x{first - 3} 1x{end}", REAL: late, SYNTHETIC: late},
         end,
-        {first - 1: [], end: []},
+        {first - 4: [], first - 2: [_pending(MISSING)], first - 1: [], end: []},
         ("FulfillmentMetricsMissing", "FulfillmentDelay"),
-    )
-
-
-def _an_exporter_that_stays_away_after_the_start_fires_metrics_missing(p: Profile) -> RuleCase:
-    pending, firing = p.start_grace_s, p.start_grace_s + p.metrics_missing_for_s
-    return RuleCase(
-        {STARTED: f"0x{firing}"},
-        firing,
-        {
-            pending - 1: [],
-            pending: [_pending(MISSING)],
-            firing - 1: [_pending(MISSING)],
-            firing: [_firing(MISSING)],
-        },
     )
 
 
@@ -279,8 +268,7 @@ _CASES: tuple[Callable[[Profile], RuleCase], ...] = (
     _a_blind_exporter_does_not_look_like_a_recovery,
     _a_blind_exporter_without_a_backlog_fires_only_metrics_missing,
     _an_exporter_that_never_was_fires_metrics_missing,
-    _a_start_of_prometheus_before_its_exporter_fires_nothing,
-    _an_exporter_that_stays_away_after_the_start_fires_metrics_missing,
+    _a_prometheus_that_scraped_nothing_yet_fires_nothing,
     _a_short_restart_of_the_exporter_fires_nothing,
     _a_refresh_that_hangs_fires_metrics_missing,
     _a_slow_exporter_is_given_four_of_its_own_intervals,
