@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
-from runbook_lib.errors import ClientError, NotFoundError, UsageError
+from runbook_lib.errors import ClientError, NotFoundError, SafetyError, UsageError
 from runbook_lib.model import Json, format_time
 
 from ..clients import Clients
+from ..clients.services import unknown_service
 
 if TYPE_CHECKING:
     from ..investigation import Investigation
 
-_WAIT_S = 30.0
+_WAIT_S, _APART_S = 30.0, 0.5
 _SHOWN = ("action", "target", "reason", "state", "way_back", "check", "made_at")
 State = dict[str, Json]
 
@@ -31,9 +34,9 @@ class _ServiceAction:
     apply : does it
     find_missing : given the state before and now, says what of the effect is not there; empty: all
         is
-    is_done : whether the state is already the wanted one, so that there is nothing to do
     check, way_back : in words; ``{target}`` is filled in
-    reversible : whether the way back restores what was
+    goal : what the state holds when there is nothing to do, and the way back restores what was;
+        None: it is done whatever the state is
     """
 
     read_state: Callable[[Clients, str], State]
@@ -41,24 +44,18 @@ class _ServiceAction:
     find_missing: Callable[[State, State], str]
     check: str
     way_back: str
-    is_done: Callable[[State], bool] = lambda _: False
-    reversible: bool = False
+    goal: Mapping[str, bool] | None = None
+
+    def is_done(self, state: State) -> bool:
+        """Whether the state is the wanted one already."""
+        return self.goal is not None and self.goal.items() <= state.items()
 
 
 def _read_service(clients: Clients, name: str) -> State:
     states = {state.name: state for state in clients.find_switch(name).list_services()}
     if name not in states:
-        raise NotFoundError(
-            f"there is no service {name!r}; there are {', '.join(states)}", system="services"
-        )
-    state = states[name]
-    return {
-        "running": state.running,
-        "state": state.state,
-        "health": state.health,
-        "pid": state.pid,
-        "since": format_time(state.since) if state.since else None,
-    }
+        raise unknown_service(name, states)
+    return _pick(states[name], "running", "state", "health", "pid", "since")
 
 
 def _read_dag(clients: Clients, dag_id: str) -> State:
@@ -67,17 +64,12 @@ def _read_dag(clients: Clients, dag_id: str) -> State:
         raise NotFoundError(
             f"the DAG of the settings is {dag.id!r}, not {dag_id!r}", system="pipeline"
         )
-    return {"is_paused": dag.is_paused}
+    return _pick(dag, "is_paused")
 
 
 def _read_worker(clients: Clients, _: str) -> State:
     worker = clients.fulfillment.read_worker()
-    return {
-        "paused": worker.paused,
-        "last_run_at": format_time(worker.last_run_at) if worker.last_run_at else None,
-        "last_move_at": format_time(worker.last_move_at) if worker.last_move_at else None,
-        "last_error": worker.last_error,
-    }
+    return _pick(worker, "paused", "last_run_at", "last_move_at", "last_error")
 
 
 def _read_timeline(clients: Clients, ticket_id: str) -> State:
@@ -89,6 +81,12 @@ def _read_timeline(clients: Clients, ticket_id: str) -> State:
         "newest_at": format_time(newest) if newest else None,
         "failures": sum(failures.values()),
     }
+
+
+def _pick(found: object, *names: str) -> State:
+    """Return some attributes by name, times as text."""
+    values = {name: getattr(found, name) for name in names}
+    return {n: format_time(v) if isinstance(v, datetime) else v for n, v in values.items()}
 
 
 def _miss_running(_: Mapping[str, Json], now: Mapping[str, Json]) -> str:
@@ -117,78 +115,71 @@ def _miss_refresh(before: Mapping[str, Json], now: Mapping[str, Json]) -> str:
         return "a source of the timeline failed again: support_timeline_collection_failures_total"
     if not now["newest_at"]:
         return "the timeline is empty"
-    return "its newest entry is older than before" if _is_older(now, before) else ""
-
-
-def _is_older(now: Mapping[str, Json], before: Mapping[str, Json]) -> bool:
-    return bool(now["newest_at"] < (before["newest_at"] or ""))
+    is_older = now["newest_at"] < (before["newest_at"] or "")
+    return "its newest entry is older than before" if is_older else ""
 
 
 _ACTIONS: Mapping[str, _ServiceAction] = {
     "restart": _ServiceAction(
-        read_state=_read_service,
-        apply=lambda clients, name: clients.find_switch(name).restart(name),
-        find_missing=_miss_restart,
+        _read_service,
+        lambda clients, name: clients.find_switch(name).restart(name),
+        _miss_restart,
         check="{target} runs as a new process",
         way_back="there is none: a restart cannot be taken back",
     ),
     "start": _ServiceAction(
-        read_state=_read_service,
-        apply=lambda clients, name: clients.find_switch(name).start(name),
-        find_missing=_miss_running,
-        is_done=lambda state: bool(state["running"]),
+        _read_service,
+        lambda clients, name: clients.find_switch(name).start(name),
+        _miss_running,
         check="{target} runs",
         way_back="stop {target}",
-        reversible=True,
+        goal={"running": True},
     ),
     "stop": _ServiceAction(
-        read_state=_read_service,
-        apply=lambda clients, name: clients.find_switch(name).stop(name),
-        find_missing=lambda _, now: f"it still runs: {now['state']}" if now["running"] else "",
-        is_done=lambda state: not state["running"],
+        _read_service,
+        lambda clients, name: clients.find_switch(name).stop(name),
+        lambda _, now: f"it still runs: {now['state']}" if now["running"] else "",
         check="{target} does not run",
         way_back="start {target}",
-        reversible=True,
+        goal={"running": False},
     ),
     "unpause": _ServiceAction(
-        read_state=_read_dag,
-        apply=lambda clients, _: clients.pipeline.set_paused(False),
-        find_missing=lambda _, now: "it is still paused" if now["is_paused"] else "",
-        is_done=lambda state: not state["is_paused"],
+        _read_dag,
+        lambda clients, _: clients.pipeline.set_paused(False),
+        lambda _, now: "it is still paused" if now["is_paused"] else "",
         check="DAG {target} is not paused",
         way_back="pause DAG {target} again; labels that were released stay released",
-        reversible=True,
+        goal={"is_paused": False},
     ),
     "retrigger": _ServiceAction(
-        read_state=_read_worker,
-        apply=lambda clients, _: clients.fulfillment.trigger_worker(),
-        find_missing=_miss_run,
+        _read_worker,
+        lambda clients, _: clients.fulfillment.trigger_worker(),
+        _miss_run,
         check="the worker ran after it, without an error",
         way_back="there is none: what the worker moves stays moved",
     ),
     "resume": _ServiceAction(
-        read_state=_read_worker,
-        apply=lambda clients, _: clients.fulfillment.resume_worker(),
-        find_missing=_miss_run,
-        is_done=lambda state: not state["paused"],
+        _read_worker,
+        lambda clients, _: clients.fulfillment.resume_worker(),
+        _miss_run,
         check="the worker is not paused and ran after it, without an error",
         way_back="pause the worker again; labels that it moved stay moved",
-        reversible=True,
+        goal={"paused": False},
     ),
     "refresh": _ServiceAction(
-        read_state=_read_timeline,
-        apply=lambda clients, ticket: clients.support.refresh_timeline(ticket),
-        find_missing=_miss_refresh,
+        _read_timeline,
+        lambda clients, ticket: clients.support.refresh_timeline(ticket),
+        _miss_refresh,
         check="the timeline of {target} was collected anew, and no source failed",
         way_back="there is none, and none is needed: a cache was dropped",
     ),
     "none": _ServiceAction(
-        read_state=lambda _clients, _target: {},
-        apply=lambda _clients, _target: None,
-        find_missing=lambda _before, _now: "",
-        is_done=lambda _: True,
+        lambda *_: {},
+        lambda *_: None,
+        lambda *_: "",
         check="nothing was to be done",
         way_back="nothing was done",
+        goal={},
     ),
 }
 
@@ -224,17 +215,15 @@ def plan_service(
     """
     effect = _find_action(action)
     state = {} if comes_back else effect.read_state(inv.clients, target)
-    facts = inv.incident.redactor.json(
-        {
-            "kind": "header",
-            "reason": reason,
-            "state": state,
-            "made_by": inv.operator,
-            "reversible": effect.reversible,
-            "way_back": effect.way_back.format(target=target),
-            "check": effect.check.format(target=target),
-        }
-    )
+    facts: dict[str, Json] = {
+        "kind": "header",
+        "reason": reason,
+        "state": state,
+        "made_by": inv.operator,
+        "reversible": bool(effect.goal),
+        "way_back": effect.way_back.format(target=target),
+        "check": effect.check.format(target=target),
+    }
     return write_plan(
         inv.incident.folder / "plans",
         SERVICE,
@@ -244,7 +233,7 @@ def plan_service(
         target=target,
         is_empty=effect.is_done(state),
         now=inv.now(),
-        **facts,
+        **inv.incident.redactor.json(facts),
     )
 
 
@@ -256,7 +245,7 @@ def plan_nothing(inv: Investigation, *, step: str, target: str, reason: str) -> 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
     """Carry it out. Whether it was done when the client fails is for ``_verify`` to say."""
     effect = _find_action(plan.action)
-    before = effect.read_state(inv.clients, plan.target)
+    before = _read_before(inv, plan, effect)
     result: dict[str, Json] = {
         "action": plan.action,
         "target": plan.target,
@@ -269,30 +258,40 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
     return Effect("", result)
 
 
+def _read_before(inv: Investigation, plan: Plan, effect: _ServiceAction) -> State:
+    """Read the state; what another plan was to bring back first is refused while it is away."""
+    away = "paused"
+    try:
+        before = effect.read_state(inv.clients, plan.target)
+    except ClientError as error:
+        if plan.content["state"]:
+            raise
+        before, away = {"paused": True}, f"stopped ({error})"
+    if not plan.content["state"] and before.get("paused"):
+        raise SafetyError(
+            f"nothing was done, because {plan.target} is {away}: approve 6.2 first, which brings "
+            "it back, then this plan"
+        )
+    return before
+
+
 def _verify(inv: Investigation, plan: Plan) -> Effect:
     """Look until the plan's effect is there, or the time is over."""
-    from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
-
     effect = _find_action(plan.action)
     before = json.loads(plan.trace.read_text("utf-8"))["before"]
-
-    def look() -> tuple[str, State | None]:
+    began, state = time.monotonic(), None
+    while True:
         try:
             state = effect.read_state(inv.clients, plan.target)
+            missing = effect.find_missing(before, state)
         except ClientError as error:
-            return str(error), None  # a service that restarts is away for a moment
-        return effect.find_missing(before, state), state
-
-    polling = Retrying(
-        stop=stop_after_delay(_WAIT_S),
-        wait=wait_exponential(multiplier=0.1, max=1.0),
-        retry=retry_if_result(lambda seen: bool(seen[0])),
-        retry_error_callback=lambda last: last.outcome.result() if last.outcome else ("", None),
-    )
-    missing, state = polling(look)
+            state, missing = None, str(error)  # a service that restarts is away for a moment
+        waited_s = round(time.monotonic() - began, 1)
+        if not missing or waited_s >= _WAIT_S:
+            break
+        time.sleep(_APART_S)
     reason = missing or plan.content["check"]
-    waited_s = round(polling.statistics.get("delay_since_first_attempt", 0.0), 1)
-    result = {"ok": not missing, "reason": reason, "state": state, "waited_s": waited_s}
+    result = {"ok": not missing, "reason": reason, "state": state, "waited_s": waited_s or 0}
     return Effect(reason, result, is_ok=not missing)
 
 

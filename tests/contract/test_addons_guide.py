@@ -200,7 +200,7 @@ def test_the_exporter_needs_no_package_but_its_six(tmp_path: Path) -> None:
         "import sys, addons.artifact_exporter.__main__\n"
         "ours = {m.partition('.')[0] for m in sys.modules}\n"
         "print(*sorted(ours & {'jupyterlab', 'papermill', 'pandas', 'matplotlib', 'chainlog', "
-        "'minio', 'nbformat', 'runbook_lib', 'rich', 'typer', 'tenacity', 'filelock'}))"
+        "'minio', 'nbformat', 'runbook_lib', 'rich', 'typer', 'filelock'}))"
     )
     environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
     assert run([sys.executable, "-c", code], tmp_path, environment).strip() == ""

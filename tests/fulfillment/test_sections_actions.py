@@ -102,6 +102,25 @@ def test_a_stopped_worker_is_started_then_re_triggered(world: World) -> None:
     assert world.calls == [f"start {own}", "trigger"]
 
 
+def test_a_re_trigger_alone_says_that_the_worker_must_be_started_first(world: World) -> None:
+    world.put_label(25)
+    own = world.settings.worker_service
+    world.services[own] = replace(world.services[own], running=False, state="STOPPED")
+    world.down.add("fulfillment")
+    inv = world.open(remediation)
+    trigger, back = inv.plan("6.1"), inv.plan("6.2")
+    assert inv.apply(back, approve=trigger.sha256).reason == "left alone: not in this approval"
+    with pytest.raises(SafetyError, match=f"because {own} is stopped.*approve 6.2 first"):
+        inv.apply(trigger, approve=trigger.sha256)
+    assert inv.journal.list_actions(ActionPhase.REFUSED)[-1][1].action == "retrigger"
+    assert inv.verify(trigger).phase is ActionPhase.PLANNED
+    assert world.calls == []
+    inv.apply(back, approve=back.sha256)
+    world.down.clear()
+    inv.apply(trigger, approve=trigger.sha256)
+    assert world.calls[-1] == "trigger"
+
+
 def test_a_release_by_move_comes_before_the_repair(world: World) -> None:
     world.put_label(25)
     world.dag = replace(world.dag, is_paused=True)

@@ -30,6 +30,7 @@ from runbook_lib.errors import (
     PlanAlteredError,
     PlanExpiredError,
     RecordError,
+    SafetyError,
     UsageError,
 )
 from runbook_lib.model import ActionPhase
@@ -267,6 +268,19 @@ def test_what_came_true_since_the_plan_is_not_done_again(inv: Investigation, wor
     assert verify(inv, plan, 5).is_ok
 
 
+def test_a_re_trigger_waits_for_the_plan_that_resumes_the_worker(
+    inv: Investigation, world: Any
+) -> None:
+    about = {"action": "retrigger", "target": "worker", "reason": "it is paused"}
+    plan = plan_service(inv, step="6.1", **about, comes_back=True)
+    with pytest.raises(SafetyError, match="worker is paused: approve 6"):
+        apply(inv, plan)
+    assert world.done == []
+    apply(inv, make(inv, "resume"))
+    apply(inv, plan)
+    assert world.done == ["resume", "trigger"]
+
+
 def test_a_plan_is_applied_once(inv: Investigation, world: Any) -> None:
     plan = make(inv, "restart")
     apply(inv, plan)
@@ -363,7 +377,7 @@ def test_a_torn_plan_is_refused(inv: Investigation, world: Any, keep: float) -> 
 def test_an_unknown_action_or_service_is_refused(inv: Investigation, world: Any) -> None:
     with pytest.raises(UsageError, match="no action 'format'"):
         make(inv, "format")
-    with pytest.raises(NotFoundError, match="there are worker"):
+    with pytest.raises(NotFoundError, match="there are: worker"):
         make(inv, "restart", "other")
     with pytest.raises(NotFoundError, match="release"):
         make(inv, "unpause", "other_dag")
