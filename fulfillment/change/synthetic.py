@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..investigation import Investigation
 
 _SCENARIO = "fulfillment-delay"
+_CREATE = "create_synthetic"
 _MAX_COUNT = 5000
 _CHUNK = 500
 #: So many objects stand for all.
@@ -43,22 +44,12 @@ _BACKLOG = ("prefix", "count", "hold_minutes", "object_size_kb", "age_minutes", 
 
 
 @dataclass(frozen=True, slots=True)
-class SyntheticLabel:
-    """One synthetic object."""
-
-    key: str
-    order_id: int
-    artifact_id: str
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class SyntheticBacklog:
     """What was created, or would be.
 
     Attributes
     ----------
-    sample : the first of them
+    sample : the first of them, in the words of DataFlow's script
     """
 
     drill_id: str
@@ -68,26 +59,27 @@ class SyntheticBacklog:
     size_bytes: int
     hold_until: datetime
     pending_since: datetime
-    sample: tuple[SyntheticLabel, ...] = ()
+    sample: tuple[dict[str, Json], ...] = ()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Removal:
     """What was removed.
 
     Attributes
     ----------
     candidates : synthetic objects found
-    kept : objects under the prefix that are not proven synthetic, and stay
+    kept : objects under the prefixes that are not proven synthetic or not asked for, and stay
+    sample : the first candidates
     failed : keys that could not be removed, with the reason
     """
 
-    candidates: int = 0
-    removed: int = 0
-    kept: int = 0
-    size_bytes: int = 0
-    sample: list[ObjectInfo] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
+    candidates: int
+    removed: int
+    kept: int
+    size_bytes: int
+    sample: Sequence[ObjectInfo]
+    failed: dict[str, str]
 
 
 def create_backlog(
@@ -135,7 +127,7 @@ def create_backlog(
     drill_id = drill_id or _make_drill_id()
     hold_until = now + timedelta(minutes=hold_minutes)
     since = now - timedelta(minutes=age_minutes)
-    labels: list[SyntheticLabel] = []
+    labels: list[dict[str, Json]] = []
     for _ in range(count):
         order_id, artifact_id = 9_000_000 + secrets.randbelow(999_999), uuid.uuid4().hex[:12]
         key = f"{prefix}chaos-{drill_id}-{order_id}-{artifact_id}.pdf"
@@ -151,13 +143,14 @@ def create_backlog(
         }
         if not dry_run:
             store.put_object(key, body, content_type="application/pdf", metadata=metadata)
-        labels.append(SyntheticLabel(key, order_id, artifact_id, len(body)))
+        about: dict[str, Json] = {"key": key, "orderId": order_id, "artifactId": artifact_id}
+        labels.append({**about, "sizeBytes": len(body)})
     return SyntheticBacklog(
         drill_id=drill_id,
         prefix=prefix,
         planned=count,
         created=0 if dry_run else count,
-        size_bytes=sum(label.size_bytes for label in labels),
+        size_bytes=sum(label["sizeBytes"] for label in labels),
         hold_until=hold_until,
         pending_since=since,
         sample=tuple(labels[:SAMPLE]),
@@ -197,39 +190,54 @@ def check_quiet(settings: Settings, store: ObjectStore, **about: Any) -> None:
 
 
 def list_synthetic(
-    store: ObjectStore, prefixes: Iterable[str], *, drill_id: str | None = None
+    store: ObjectStore, prefixes: Iterable[str], *, drill_id: str = ""
 ) -> Iterator[ObjectInfo]:
     """Yield the objects that their metadata proves synthetic, of all drills or of one."""
-    for prefix in prefixes:
-        for info in iter_with_metadata(store, prefix):
-            metadata = info.metadata or {}
-            if is_synthetic(metadata) and drill_id in (None, metadata.get("drill-id")):
-                yield info
+    found = (info for prefix in prefixes for info in iter_with_metadata(store, prefix))
+    return (info for info in found if _is_of(info, drill_id))
+
+
+def _is_of(info: ObjectInfo, drill_id: str) -> bool:
+    metadata = info.metadata or {}
+    return is_synthetic(metadata) and drill_id in ("", metadata.get("drill-id"))
 
 
 def revert_backlog(
-    store: ObjectStore, *prefixes: str, drill_id: str | None = None, dry_run: bool = False
+    store: ObjectStore,
+    *prefixes: str,
+    drill_id: str = "",
+    expired_at: datetime | None = None,
+    dry_run: bool = False,
 ) -> Removal:
     """Delete what the metadata proves synthetic under some prefixes; look-alikes stay.
 
     Parameters
     ----------
-    drill_id : only this drill's; None: every one's, DataFlow's own script's too
+    drill_id : only this drill's; empty: every one's, DataFlow's own script's too
+    expired_at : only what is over by then
     dry_run : only count
 
     Notes
     -----
     Changes the store, guarded by each object's ETag. There is no way back, and none is needed.
     """
-    removal = Removal()
     # All is listed before the first delete: a listing that pages on while keys vanish skips some.
-    for info in [i for prefix in prefixes for i in iter_with_metadata(store, prefix)]:
-        metadata = info.metadata or {}
-        if not is_synthetic(metadata) or drill_id not in (None, metadata.get("drill-id")):
-            removal.kept += 1
-            continue
-        _remove(store, info, removal, dry_run=dry_run)
-    return removal
+    listed = [info for prefix in prefixes for info in iter_with_metadata(store, prefix)]
+    found = [
+        info
+        for info in listed
+        if _is_of(info, drill_id) and (expired_at is None or is_expired(info, expired_at))
+    ]
+    told = {} if dry_run else {info.key: _remove(store, info.key) for info in found}
+    failed = {key: why for key, why in told.items() if why}
+    return Removal(
+        candidates=len(found),
+        removed=len(told) - len(failed),
+        kept=len(listed) - len(found),
+        size_bytes=sum(info.size_bytes for info in found),
+        sample=found[:SAMPLE],
+        failed=failed,
+    )
 
 
 def sweep_expired(store: ObjectStore, settings: Settings, *, now: datetime | None = None) -> int:
@@ -245,11 +253,12 @@ def sweep_expired(store: ObjectStore, settings: Settings, *, now: datetime | Non
         Outside a marked playground.
     """
     check_playground(settings, store)
-    removal, now = Removal(), now or utc_now()
-    prefixes = (settings.chaos_prefix, settings.pending_prefix)
-    for info in [i for i in list_synthetic(store, prefixes) if is_expired(i, now)]:
-        _remove(store, info, removal, dry_run=False)
-    return removal.removed
+    return revert_backlog(store, *list_prefixes(settings), expired_at=now or utc_now()).removed
+
+
+def list_prefixes(settings: Settings) -> list[str]:
+    """Return where synthetic objects are looked for: under the chaos and the pending prefix."""
+    return list(dict.fromkeys([settings.chaos_prefix, settings.pending_prefix]))
 
 
 def is_expired(info: ObjectInfo, now: datetime) -> bool:
@@ -292,27 +301,20 @@ def check_prefix(settings: Settings, prefix: str) -> str:
     return prefix
 
 
-def _remove(store: ObjectStore, info: ObjectInfo, removal: Removal, *, dry_run: bool) -> None:
-    removal.candidates += 1
-    removal.size_bytes += info.size_bytes
-    if len(removal.sample) < SAMPLE:
-        removal.sample.append(info)
-    if dry_run:
-        return
+def _remove(store: ObjectStore, key: str) -> str:
+    """Delete a synthetic object; returns why it stays, empty when it is gone."""
     try:
-        # Looked at again right before: not every store minds the ETag of a delete.
-        fresh = store.read_info(info.key)
+        fresh = store.read_info(key)  # right before: not every store minds the ETag of a delete
         if not is_synthetic(fresh.metadata or {}):
-            removal.failed[info.key] = "was replaced by a real object; left alone"
-            return
+            return "was replaced by a real object; left alone"
         store.delete_object(fresh)
-        removal.removed += 1
     except NotFoundError:
-        removal.removed += 1
+        return ""
     except PreconditionFailedError:
-        removal.failed[info.key] = "changed since it was listed; left alone"
+        return "changed since it was listed; left alone"
     except ClientError as error:
-        removal.failed[info.key] = str(error)
+        return str(error)
+    return ""
 
 
 def _make_document(order_id: str, artifact_id: str, size_bytes: int) -> bytes:
@@ -357,9 +359,7 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
         "drill_id": p.drill_id or str(inv.incident.facts.get("drill_id") or _make_drill_id()),
         "bytes": p.count * p.object_size_kb * 1024,
     }
-    target = f"{count_of(p.count, 'synthetic object')} under {inv.clients.store.bucket}/{prefix}"
-    way_back = "4.2 removes them; they expire on their own, too"
-    return _plan(inv, step, "create_synthetic", target, facts, way_back, reversible=True)
+    return _plan(inv, step, _CREATE, f"{inv.clients.store.bucket}/{prefix}", facts)
 
 
 def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
@@ -369,12 +369,9 @@ def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
     ----------
     prefix : where; empty: the chaos and the pending prefix
     """
-    settings = inv.settings
-    prefixes = list(dict.fromkeys([settings.chaos_prefix, settings.pending_prefix]))
-    if prefix:
-        prefixes = [check_prefix(settings, prefix)]
+    prefixes = [check_prefix(inv.settings, prefix)] if prefix else list_prefixes(inv.settings)
     drill = str(getattr(inv.parameters, "drill_id", ""))
-    found = list(list_synthetic(inv.clients.store, prefixes, drill_id=drill or None))
+    found = list(list_synthetic(inv.clients.store, prefixes, drill_id=drill))
     facts: dict[str, Json] = {
         "prefixes": prefixes,
         "drill_id": drill,
@@ -386,63 +383,57 @@ def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
         "reason": "" if found else "there is no synthetic object",
     }
     where = f"{inv.clients.store.bucket}/{{{','.join(prefixes)}}}"
-    target = f"{count_of(len(found), 'synthetic object')} under {where}"
-    way_back = "there is none, and none is needed: only synthetic objects go"
-    return _plan(inv, step, "revert_synthetic", target, facts, way_back, is_empty=not found)
+    return _plan(inv, step, "revert_synthetic", where, facts)
 
 
-def _plan(  # noqa: PLR0917
-    inv: Investigation,
-    step: str,
-    action: str,
-    target: str,
-    facts: dict[str, Json],
-    way_back: str,
-    **how: bool,
-) -> Plan:
+def _plan(inv: Investigation, step: str, action: str, where: str, facts: dict[str, Json]) -> Plan:
+    is_new = action == _CREATE
+    many = facts["count" if is_new else "objects"]
     return write_plan(
         inv.incident.folder / "plans",
         SYNTHETIC,
         "syn",
         step=step,
         action=action,
-        target=target,
+        target=f"{count_of(many, 'synthetic object')} under {where}",
+        is_empty=not many,
         now=inv.now(),
         facts=facts,
-        way_back=way_back,
-        **how,
+        way_back="4.2 removes them; they expire on their own, too"
+        if is_new
+        else "there is none, and none is needed: only synthetic objects go",
+        reversible=is_new,
     )
 
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
     store, facts = inv.clients.store, plan.content["facts"]
-    if plan.action == "create_synthetic":  # an approved clean-up is allowed everywhere
+    is_new = plan.action == _CREATE
+    if is_new:  # an approved clean-up is allowed everywhere
         check_playground(inv.settings, store)
     mark_applied(plan, {"at": format_time(inv.now())})
-    if plan.action == "create_synthetic":
+    if is_new:
         backlog = {name: facts[name] for name in _BACKLOG}
-        own = list_own_orders(inv)
-        made = create_backlog(
-            store, settings=inv.settings, now=inv.now(), own_orders=own, **backlog
-        )
+        backlog |= {"now": inv.now(), "own_orders": list_own_orders(inv)}
+        made = create_backlog(store, settings=inv.settings, **backlog)
         times = {name: format_time(getattr(made, name)) for name in ("hold_until", "pending_since")}
-        return Effect("", {**asdict(made), **times, "sample": [label.key for label in made.sample]})
-    done = revert_backlog(store, *facts["prefixes"], drill_id=facts["drill_id"] or None)
+        sample = [label["key"] for label in made.sample]
+        return Effect("", {**asdict(made), **times, "sample": sample})
+    done = revert_backlog(store, *facts["prefixes"], drill_id=facts["drill_id"])
     names = ("removed", "candidates", "kept", "failed")
-    result = {"bytes": done.size_bytes, **{name: getattr(done, name) for name in names}}
-    return Effect("", result)
+    return Effect("", {"bytes": done.size_bytes, **{name: getattr(done, name) for name in names}})
 
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
-    store, facts = inv.clients.store, plan.content["facts"]
-    drill = facts["drill_id"] or None
-    if plan.action == "create_synthetic":
-        found = list(list_synthetic(store, [facts["prefix"]], drill_id=drill))
-        reason = f"{len(found)} of {facts['count']} objects are there, all proven synthetic"
-        return Effect(reason, {"objects": len(found)}, is_ok=len(found) == facts["count"])
-    found = list(list_synthetic(store, facts["prefixes"], drill_id=drill))
-    result = {"objects_left": len(found), "sample": [info.key for info in found[:SAMPLE]]}
-    return Effect(f"left: {count_of(len(found), 'synthetic object')}", result, is_ok=not found)
+    facts = plan.content["facts"]
+    prefixes = [facts["prefix"]] if plan.action == _CREATE else facts["prefixes"]
+    found = list(list_synthetic(inv.clients.store, prefixes, drill_id=facts["drill_id"]))
+    many = len(found)
+    if plan.action == _CREATE:
+        reason = f"{many} of {facts['count']} objects are there, all proven synthetic"
+        return Effect(reason, {"objects": many}, is_ok=many == facts["count"])
+    result = {"objects_left": many, "sample": [info.key for info in found[:SAMPLE]]}
+    return Effect(f"left: {count_of(many, 'synthetic object')}", result, is_ok=not found)
 
 
 SYNTHETIC = PlanKind(

@@ -12,6 +12,7 @@ from ..change.environment_guard import check_playground
 from ..change.synthetic import (
     create_backlog,
     is_expired,
+    list_prefixes,
     list_synthetic,
     revert_backlog,
     sweep_expired,
@@ -37,8 +38,8 @@ def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocu
     """Remove what the metadata proves synthetic under a prefix, of all drills or of one."""
     store = Clients(settings).store
     check_playground(settings, store)
-    prefixes = (prefix,) if prefix else (settings.chaos_prefix, settings.pending_prefix)
-    done = revert_backlog(store, *prefixes, drill_id=drill_id or None)
+    prefixes = [prefix] if prefix else list_prefixes(settings)
+    done = revert_backlog(store, *prefixes, drill_id=drill_id)
     return _document("revert", removed=done.removed, kept=done.kept, failed=done.failed)
 
 
@@ -47,7 +48,7 @@ def read_chaos_status(settings: Settings) -> ChaosDocument:
     store, now = Clients(settings).store, utc_now()
     drills: Counter[str] = Counter()
     expired = 0
-    for info in list_synthetic(store, (settings.chaos_prefix, settings.pending_prefix)):
+    for info in list_synthetic(store, list_prefixes(settings)):
         drills[(info.metadata or {}).get("drill-id", "without an id")] += 1
         expired += is_expired(info, now)
     return _document("status", drills=dict(drills), expired=expired)

@@ -213,11 +213,7 @@ def _create(settings: Settings, options: argparse.Namespace, store: ObjectStore)
     return {
         "objectsCreated": made.created,
         "objectsPlanned": made.planned,
-        "sample": [
-            {"key": label.key, "orderId": label.order_id, "artifactId": label.artifact_id}
-            | {"sizeBytes": label.size_bytes}
-            for label in made.sample
-        ],
+        "sample": made.sample,
         **_sizes(made.size_bytes),
         "drillId": made.drill_id,
         "holdUntil": made.hold_until.isoformat(),
@@ -235,8 +231,8 @@ def _list_waiting(store: ObjectStore, options: argparse.Namespace) -> list[dict[
 def _remove(settings: Settings, options: argparse.Namespace, store: ObjectStore) -> dict[str, Json]:
     if not options.dry_run:
         check_playground(settings, store)
-    prefix, drill = check_prefix(settings, options.prefix), options.drill_id or None
-    removal = revert_backlog(store, prefix, drill_id=drill, dry_run=options.dry_run)
+    prefix = check_prefix(settings, options.prefix)
+    removal = revert_backlog(store, prefix, drill_id=options.drill_id, dry_run=options.dry_run)
     return {
         "removed": removal.removed,
         "candidates": removal.candidates,
