@@ -8,7 +8,7 @@ from objectmove.errors import MoveError, PlanError, RefusedError, StoppedError
 from runbook_lib.exit_codes import ExitCode
 from runbook_lib.runbook import Runbook
 
-from .cli import change, chaos, drills, look
+from .cli import app, chaos_app
 
 if TYPE_CHECKING:
     from runbook_lib.section import Sections
@@ -30,7 +30,7 @@ def _load_settings() -> Settings:
 
 RUNBOOK = Runbook(
     summary="The fulfilment backlog runbook: look, plan, change, prove.",
-    commands=(("", look.app), ("", change.app), ("", drills.app), ("chaos", chaos.app)),
+    commands=(("", app), ("chaos", chaos_app)),
     errors={
         RefusedError: ExitCode.REFUSED,
         PlanError: ExitCode.USAGE,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, create_model, field_validator
 
 from runbook_lib import settings as base
 
@@ -18,10 +18,26 @@ HTTP_SYSTEMS = (
     *("prometheus", "alertmanager", "fulfillment", "support", "pipeline"),
     *("grafana", "probe", "notifications"),
 )
+_CREDENTIALS = {"token": SecretStr, "user": str, "password": SecretStr}
 _MAX_PATTERN_CHARS = 200
 _METADATA = re.compile(r"metadata:[A-Za-z0-9._-]{1,100}")
 
 
+S = TypeVar("S", bound=base.Settings)
+
+
+def _add_credentials(settings: type[S]) -> type[S]:
+    """Return the class with token, user and password of each system that is asked over HTTP."""
+    fields: dict[str, Any] = {
+        f"{system}_{name}": (kind, kind(""))
+        for system in HTTP_SYSTEMS
+        for name, kind in _CREDENTIALS.items()
+    }
+    about: dict[str, Any] = {"__module__": settings.__module__, "__doc__": settings.__doc__}
+    return create_model(settings.__name__, __base__=settings, **about, **fields)
+
+
+@_add_credentials
 class Settings(base.Settings):
     """Where the systems are, with which credentials, and the runbook's thresholds."""
 
@@ -42,40 +58,16 @@ class Settings(base.Settings):
     chaos_prefix: str = "chaos/fulfillment-delay/"
 
     prometheus_url: str = "http://127.0.0.1:9090"
-    prometheus_token: SecretStr = SecretStr("")
-    prometheus_user: str = ""
-    prometheus_password: SecretStr = SecretStr("")
     alertmanager_url: str = "http://127.0.0.1:9093"
-    alertmanager_token: SecretStr = SecretStr("")
-    alertmanager_user: str = ""
-    alertmanager_password: SecretStr = SecretStr("")
     grafana_url: str = "http://127.0.0.1:3000"
-    grafana_token: SecretStr = SecretStr("")
-    grafana_user: str = ""
-    grafana_password: SecretStr = SecretStr("")
     support_url: str = "http://127.0.0.1:8109"
-    support_token: SecretStr = SecretStr("")
-    support_user: str = ""
-    support_password: SecretStr = SecretStr("")
     fulfillment_url: str = "http://127.0.0.1:8108"
-    fulfillment_token: SecretStr = SecretStr("")
-    fulfillment_user: str = ""
-    fulfillment_password: SecretStr = SecretStr("")
     pipeline_url: str = "http://127.0.0.1:8110"
-    pipeline_token: SecretStr = SecretStr("")
-    pipeline_user: str = ""
-    pipeline_password: SecretStr = SecretStr("")
     pipeline_dag_id: str = "fulfillment_release"
     probe_url: str = Field("http://127.0.0.1:8113", description="synthetic probe; empty: none")
-    probe_token: SecretStr = SecretStr("")
-    probe_user: str = ""
-    probe_password: SecretStr = SecretStr("")
     notifications_url: str = Field(
         "", description="what receivers got, in the notification-sink's shape; empty: none"
     )
-    notifications_token: SecretStr = SecretStr("")
-    notifications_user: str = ""
-    notifications_password: SecretStr = SecretStr("")
 
     runbook_services: Literal["supervisor", "compose", "none"] = "compose"
     runbook_stack_home: Path = Path(".stack")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AliasPath, BeforeValidator, Field, with_config
 
-from runbook_lib.fields import CAMEL, At, Labels, parse_duration
+from runbook_lib.fields import CAMEL, At, parse_duration
 from runbook_lib.http import HttpClient
 from runbook_lib.model import Json
 
@@ -20,6 +20,8 @@ _PLACEHOLDER = re.compile(
 )
 # Demo mail addresses may well be at example.com; only where mail is handed over matters.
 _NOT_DESTINATIONS = {"to", "from", "smtp_from", "smtp_hello", "headers", "hello"}
+_SENT = "alertmanager_notifications_total"
+_FAILED = "alertmanager_notifications_failed_total"
 _DEFAULT_TIMING = {"group_wait": "30s", "group_interval": "5m", "repeat_interval": "4h"}
 
 
@@ -35,13 +37,11 @@ class RoutedAlert:
     """An alert that Alertmanager holds. ``state`` is active, suppressed or unprocessed."""
 
     labels: dict[str, str]
-    annotations: Labels
     starts_at: At
     receivers: _Names
     state: Annotated[str, Field(validation_alias=AliasPath("status", "state"))]
     silenced_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "silencedBy"))]
     inhibited_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "inhibitedBy"))]
-    fingerprint: str
     muted_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "mutedBy"))] = ()
 
 
@@ -50,14 +50,13 @@ class NotificationCount:
     """How many notifications were tried and failed since Alertmanager started.
 
     ``sent`` counts every attempt's outcome, the failed ones too. ``receiver`` is empty where
-    Alertmanager does not tell receivers apart. ``reasons`` holds the failures by reason.
+    Alertmanager does not tell receivers apart.
     """
 
     integration: str
     receiver: str
     sent: float
     failed: float
-    reasons: dict[str, float]
 
 
 class AlertmanagerClient(HttpClient):
@@ -72,20 +71,13 @@ class AlertmanagerClient(HttpClient):
 
     def read_notification_counts(self) -> list[NotificationCount]:
         """Return how many notifications each integration sent and failed to send."""
-        sent: defaultdict[tuple[str, str], float] = defaultdict(float)
-        reasons: defaultdict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+        counts = {name: defaultdict[tuple[str, str], float](float) for name in (_SENT, _FAILED)}
         for sample in self.read_metrics():
-            key = sample.labels.get("integration", ""), sample.labels.get("receiver_name", "")
-            if sample.name == "alertmanager_notifications_total":
-                sent[key] += sample.value
-            elif sample.name == "alertmanager_notifications_failed_total":
-                reason = sample.labels.get("reason", "other")
-                reasons[key][reason] = reasons[key].get(reason, 0.0) + sample.value
-        return [
-            NotificationCount(*key, sent[key], sum(failed.values()), failed)
-            for key in sorted({*sent, *reasons})
-            for failed in [{reason: n for reason, n in reasons[key].items() if n}]
-        ]
+            if sample.name in counts:
+                key = sample.labels.get("integration", ""), sample.labels.get("receiver_name", "")
+                counts[sample.name][key] += sample.value
+        sent, failed = counts.values()
+        return [NotificationCount(*key, sent[key], failed[key]) for key in sorted({*sent, *failed})]
 
     def read_placeholders(self) -> list[str]:
         """Return where the running configuration still holds a placeholder, and which.
@@ -100,18 +92,11 @@ class AlertmanagerClient(HttpClient):
                 if _PLACEHOLDER.search(value)
             ]
 
-    def read_group_timing(self, receiver: str = "") -> tuple[float, float, float]:
-        """Return ``(group_wait_s, group_interval_s, repeat_interval_s)``.
-
-        Parameters
-        ----------
-        receiver : of the first route that leads there; empty, or no such route: of the top route
-        """
+    def read_group_timing(self) -> tuple[float, float, float]:
+        """Return ``(group_wait_s, group_interval_s, repeat_interval_s)`` of the top route."""
         with self.parsing(_STATUS):
-            route = self._read_config()["route"]
-            timings = dict(reversed(list(_timings(route, _DEFAULT_TIMING))))
-            timing = timings.get(receiver) or {**_DEFAULT_TIMING, **_own_timing(route)}
-            wait, interval, repeat = (parse_duration(timing[name]) for name in _DEFAULT_TIMING)
+            timing = {**_DEFAULT_TIMING, **self._read_config()["route"]}
+            wait, interval, repeat = (parse_duration(str(timing[n])) for n in _DEFAULT_TIMING)
             return wait, interval, repeat
 
     def check_reachable(self) -> str:
@@ -138,18 +123,3 @@ def _walk(value: Json, where: str = "") -> Iterator[tuple[str, str]]:
             yield from _walk(inner, f"{where}[{name or index}]")
     elif isinstance(value, str):
         yield where, value
-
-
-def _own_timing(route: dict[str, Json]) -> dict[str, str]:
-    return {name: str(route[name]) for name in _DEFAULT_TIMING if name in route}
-
-
-def _timings(
-    route: dict[str, Json], inherited: dict[str, str], receiver: str = ""
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield each route's receiver and timing, parents before children."""
-    timing = {**inherited, **_own_timing(route)}
-    receiver = str(route.get("receiver", receiver))
-    yield receiver, timing
-    for child in route.get("routes") or ():
-        yield from _timings(child, timing, receiver)

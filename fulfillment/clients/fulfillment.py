@@ -38,24 +38,22 @@ class FulfillmentClient(HttpClient):
 
     def read_worker(self) -> WorkerState:
         """Return the worker's state; ``NotFoundError`` where the service has no such API."""
-        return self._worker(_WORKER, self.get(_WORKER, dict))
+        answer = self.get(_WORKER, dict[str, Json])
+        return self.read_as(_WORKER, {**answer, "raw": answer}, WorkerState)
 
     def trigger_worker(self) -> None:
         """Have the worker do one pass now. Moves labels; there is no way back."""
         self.post(f"{_WORKER}/run", object)
 
-    def pause_worker(self) -> WorkerState:
+    def pause_worker(self) -> None:
         """Pause the worker; undone by ``resume_worker``."""
-        return self._worker(f"{_WORKER}/pause", self.post(f"{_WORKER}/pause", dict))
+        self.post(f"{_WORKER}/pause", object)
 
-    def resume_worker(self) -> WorkerState:
+    def resume_worker(self) -> None:
         """Let the worker go on; undone by ``pause_worker``."""
-        return self._worker(f"{_WORKER}/resume", self.post(f"{_WORKER}/resume", dict))
+        self.post(f"{_WORKER}/resume", object)
 
     def list_shipments(self, order_id: int, limit: int = 100) -> list[dict[str, Json]]:
         """Return an order's shipments as the service has them."""
         wanted = {"orderId": order_id, "limit": limit}
         return self.get("/fulfillment/shipments", list[dict[str, Json]], wanted, "items")
-
-    def _worker(self, path: str, answer: dict[str, Json]) -> WorkerState:
-        return self.read_as(path, {**answer, "raw": answer}, WorkerState)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,14 +11,11 @@ from pydantic import AliasPath, Field
 from runbook_lib.errors import NotFoundError
 from runbook_lib.fields import Text, check_id
 from runbook_lib.http import HttpClient
-from runbook_lib.model import Json
-
-_BUILT_IN = {"__rate_interval": "1m", "__interval": "1m", "__range": "1h"}
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A panel; template variables in its expressions are replaced where they have a value."""
+    """A panel and its queries, as they stand in the dashboard."""
 
     title: str
     expressions: tuple[str, ...]
@@ -40,24 +36,8 @@ class _Panel:
 
 
 @dataclass(frozen=True, slots=True)
-class _Variable:
-    name: str
-    value: Annotated[Json, Field(validation_alias=AliasPath("current", "value"))] = None
-    all_value: Annotated[Text, Field(validation_alias="allValue")] = ""
-
-    @property
-    def expression(self) -> str:
-        if self.value in ("$__all", ["$__all"]):
-            return self.all_value or ".*"
-        return "|".join(map(str, self.value if isinstance(self.value, list) else [self.value]))
-
-
-@dataclass(frozen=True, slots=True)
 class _Dashboard:
     panels: Annotated[tuple[_Panel, ...], Field(validation_alias=AliasPath("dashboard", "panels"))]
-    variables: Annotated[
-        tuple[_Variable, ...], Field(validation_alias=AliasPath("dashboard", "templating", "list"))
-    ] = ()
     link: Annotated[Text, Field(validation_alias=AliasPath("meta", "url"))] = ""
 
 
@@ -77,13 +57,11 @@ class GrafanaClient(HttpClient):
         """
         uid = check_id(dashboard_uid, "a dashboard uid")
         found = self.get(f"/api/dashboards/uid/{uid}", _Dashboard)
-        named = {v.name: v.expression for v in found.variables if v.value not in (None, "")}
         for panel in _walk(found.panels):
             if panel.title.strip().casefold() == title.strip().casefold():
-                queries = (query.expr for query in panel.targets if query.expr)
                 return Panel(
                     title=panel.title,
-                    expressions=tuple(_replace(q, {**_BUILT_IN, **named}) for q in queries),
+                    expressions=tuple(query.expr for query in panel.targets if query.expr),
                     link=f"{self.url}{found.link or f'/d/{uid}'}?viewPanel={panel.id}",
                 )
         raise NotFoundError(
@@ -96,11 +74,3 @@ def _walk(panels: tuple[_Panel, ...]) -> Iterator[_Panel]:
     for panel in panels:
         yield panel
         yield from _walk(panel.panels)  # a folded row holds its panels
-
-
-def _replace(expression: str, values: dict[str, str]) -> str:
-    return re.sub(
-        r"\$\{(\w+)(?::\w+)?\}|\[\[(\w+)\]\]|\$(\w+)",
-        lambda match: values.get(match[1] or match[2] or match[3], match[0]),
-        expression,
-    )

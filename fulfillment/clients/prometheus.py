@@ -126,15 +126,8 @@ class PrometheusClient(HttpClient):
         self, promql: str, start: datetime, end: datetime, step_s: float
     ) -> list[Series]:
         """Return an expression's values from ``start`` to ``end`` every ``step_s`` seconds."""
-        return self._query(
-            "/query_range",
-            {
-                "query": promql,
-                "start": format_time(start),
-                "end": format_time(end),
-                "step": f"{step_s:g}",
-            },
-        )
+        times = {"start": format_time(start), "end": format_time(end), "step": f"{step_s:g}"}
+        return self._query("/query_range", {"query": promql, **times})
 
     def list_rules(self) -> list[AlertRule]:
         """Return the alerting rules."""

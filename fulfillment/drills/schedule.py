@@ -13,37 +13,7 @@ from runbook_lib.settings import find_root
 from ..settings import Settings
 from .scenarios import DEFAULT_SCENARIO, find_scenario
 
-_CRON = """\
-# Weekly drill of the fulfilment runbook, Mondays 09:30 UTC. Install with: crontab -e
-# The settings are read from the folder's .env; `flock` lets no second drill start while one runs.
-CRON_TZ=UTC
-30 9 * * 1 mkdir -p {home} && cd {folder} && flock -n {lock} {command} >>{log} 2>&1
-"""
-
-_SYSTEMD = """\
-# ~/.config/systemd/user/runbook-drill.service
-[Unit]
-Description=Drill of the fulfilment runbook
-
-[Service]
-Type=oneshot
-WorkingDirectory={folder_unit}
-ExecStart={command_unit}
-
-# ~/.config/systemd/user/runbook-drill.timer
-[Unit]
-Description=Weekly drill of the fulfilment runbook
-
-[Timer]
-OnCalendar=Mon 09:30 UTC
-Persistent=true
-
-[Install]
-WantedBy=timers.target
-
-# Then: systemctl --user daemon-reload && systemctl --user enable --now runbook-drill.timer
-# What it said: journalctl --user -u runbook-drill
-"""
+_TEMPLATES = Path(__file__).with_name("templates")
 
 
 def build_schedule(
@@ -69,15 +39,15 @@ def build_schedule(
     if kind == "cron":
         places = {"folder": folder, "home": home}
         places |= {"lock": home / ".drill.cron.lock", "log": home / "drill.log"}
-        words = {name: shlex.quote(str(path)) for name, path in places.items()}
-        words["command"] = shlex.join(command)
-        return _CRON.format(**{name: word.replace("%", r"\%") for name, word in words.items()})
-    if kind == "systemd":
-        return _SYSTEMD.format(
-            folder_unit=str(folder).replace("%", "%%"),
-            command_unit=" ".join(_quote_unit(word) for word in command),
-        )
-    raise UsageError(f"{kind!r} is not a kind of schedule; there are: cron, systemd")
+        quoted = {name: shlex.quote(str(path)) for name, path in places.items()}
+        quoted["command"] = shlex.join(command)
+        words = {name: word.replace("%", r"\%") for name, word in quoted.items()}
+    elif kind == "systemd":
+        words = {"folder": str(folder).replace("%", "%%")}
+        words["command"] = " ".join(_quote_unit(word) for word in command)
+    else:
+        raise UsageError(f"{kind!r} is not a kind of schedule; there are: cron, systemd")
+    return (_TEMPLATES / f"{kind}.txt").read_text("utf-8").format(**words)
 
 
 def find_settings_folder(settings: Settings) -> Path:

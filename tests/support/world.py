@@ -196,7 +196,7 @@ class World:
         full = {"alertname": name, "severity": "high", **labels}
         self.alerts.append(Alert(name, full, {}, "firing", began, 12.0))
         receivers = ("drill",) if labels.get("drill") else tuple(CHANNELS.values())
-        self.routed.append(RoutedAlert(full, {}, began, receivers, "active", (), (), "f1"))
+        self.routed.append(RoutedAlert(full, began, receivers, "active", (), ()))
 
     def hear(self, *channels: str, status: str = "firing", minutes_ago: float = 2) -> None:
         """Let receivers get a notification of FulfillmentDelay."""
@@ -335,7 +335,7 @@ class FakeAlertmanager(_Fake):
     def read_notification_counts(self) -> list[NotificationCount]:
         return self.w.counts
 
-    def read_group_timing(self, receiver: str = "") -> tuple[float, float, float]:
+    def read_group_timing(self) -> tuple[float, float, float]:
         return (30, 300, float(self.w.now.year))
 
 

@@ -1,1 +1,0 @@
-"""The commands of this runbook, as the command line shows them."""
