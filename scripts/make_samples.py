@@ -20,7 +20,7 @@ from dataflow_stack.config import load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.orders import inject_orders, wait_for_artifacts
 from fulfillment.clients import Clients
-from fulfillment.drills.waiting import wait_for
+from fulfillment.drills.drill import wait_for
 from fulfillment.settings import Settings
 from tests.support.stack import RunningStack, run_stack
 
@@ -49,14 +49,14 @@ def make_incident(stack: RunningStack) -> dict[str, Any]:
         orders = inject_orders(stack.env["FULFILLMENT_URL"], 20)
         wait_for_artifacts(stack.env["FULFILLMENT_URL"], orders)
         ticket = clients.support.create_case("Where is my parcel?", order_ids=(orders[0],))
-        wait_for(lambda: is_firing(clients), timeout_s=60, every_s=0.5)
+        wait_for(lambda: is_firing(clients), timeout_s=60)
         runbook("investigate", "--ticket", ticket.id)
         plans = runbook("run", "06")["plans"]
         runbook(
             *("run", "06", "-p", "plan=" + ",".join(plan["plan"] for plan in plans)),
             *("-p", "approve=" + ",".join(plan["sha256"] for plan in plans)),
         )
-        wait_for(lambda: not is_firing(clients), timeout_s=60, every_s=0.5)
+        wait_for(lambda: not is_firing(clients), timeout_s=60)
         runbook("run", "06")  # nothing is left to do: it says that it is fixed
         return runbook("run", "08", "07")
     finally:

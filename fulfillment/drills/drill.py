@@ -7,14 +7,14 @@ orders that it injected itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from runbook_lib.errors import DrillError, RunbookError, SteadyStateError
+from runbook_lib.errors import ClientError, DrillError, RunbookError, SteadyStateError
 from runbook_lib.exit_codes import ExitCode
 from runbook_lib.model import ActionPhase, Json, Progress, Verdict, keep_quiet
 from runbook_lib.record.history import list_history, write_gauges
@@ -34,13 +34,18 @@ from ..investigation import Investigation
 from ..sections import SECTIONS
 from ..settings import Settings
 from .score import Scorecard, compute_objectives
-from .waiting import wait_for
 
 if TYPE_CHECKING:
     from .scenarios import Scenario
 
+_APART_S = 0.5
 _CHANNELS = set(NotifyTimes.model_fields)
 _EXERCISE = {"count": 5, "object_size_kb": 4}
+#: What the journal keeps of the document.
+_SCORED = {
+    *("scenario", "cause_expected", "cause_found", "phases", "objectives", "objects_lost"),
+    "verdict",
+}
 
 
 @dataclass
@@ -91,7 +96,7 @@ class Drill:
 
     def is_steady(self) -> bool:
         """Wait until section 2 says healthy; False when it does not in time."""
-        return wait_for(self.is_healthy, timeout_s=self.scenario.steady_timeout_s, every_s=1)
+        return wait_for(self.is_healthy, timeout_s=self.scenario.steady_timeout_s)
 
     def list_received(self, status: str) -> dict[str, datetime]:
         """Return when each channel's receiver first got the alert with this status."""
@@ -105,6 +110,29 @@ class Drill:
         """Run notebooks; one that fails is noted."""
         runs = run_sections(self.incident, SECTIONS, names, progress=self.progress)
         self.card.failed_notebooks += [r.name for r in runs if r.status is RunStatus.FAILED]
+
+
+def wait_for(check: Callable[[], bool], *, timeout_s: float) -> bool:
+    """Ask again until ``check`` is true or the time is up.
+
+    A client that cannot be read counts as "not yet".
+
+    Returns
+    -------
+    Whether it became true in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        is_late = time.monotonic() >= deadline
+        try:
+            if check():
+                return True
+        except ClientError:
+            if is_late:
+                raise
+        if is_late:
+            return False
+        time.sleep(_APART_S)
 
 
 def run_drill(
@@ -141,10 +169,10 @@ def _fit_times(clients: Clients, scenario: Scenario) -> Scenario:
     """Return the scenario with the waits of this environment's rules and routes added."""
     rules, _ = attempt(clients.prometheus.list_rules)
     timing, _ = attempt(clients.alertmanager.read_group_timing)
-    mine = [r for r in rules or () if r.name == scenario.alert]
+    mine = [rule for rule in rules or () if rule.name == scenario.alert]
     # a scrape, a refresh and an evaluation of its own come before and after the rule's wait
-    lag_s = max((4 * r.group_interval_s for r in mine), default=0.0)
-    for_s = max((r.for_s for r in mine), default=0.0)
+    lag_s = max((4 * rule.group_interval_s for rule in mine), default=0.0)
+    for_s = max((rule.for_s for rule in mine), default=0.0)
     wait_s, interval_s, _ = timing or (0.0, 0.0, 0.0)
     return replace(
         scenario,
@@ -243,8 +271,8 @@ def _detect(drill: Drill) -> None:
         return any(a.name == alert and a.state == "firing" for a in alerts)
 
     if not alert:
-        wait_for(lambda: not drill.is_healthy(), timeout_s=timeout_s, every_s=1)
-    elif wait_for(fires, timeout_s=timeout_s, every_s=0.5):
+        wait_for(lambda: not drill.is_healthy(), timeout_s=timeout_s)
+    elif wait_for(fires, timeout_s=timeout_s):
         drill.card.detect_s = _seconds(drill.injected_at, utc_now())
     drill.record("detect", seconds=drill.card.detect_s)
 
@@ -253,11 +281,8 @@ def _notify(drill: Drill) -> None:
     """Wait until every channel's receiver got the alert."""
     drill.progress("wait for the channels")
     if drill.card.detect_s is not None and drill.card.is_told:
-        wait_for(
-            lambda: drill.list_received("firing").keys() >= _CHANNELS,
-            timeout_s=drill.scenario.notify_timeout_s,
-            every_s=0.5,
-        )
+        timeout_s = drill.scenario.notify_timeout_s
+        wait_for(lambda: drill.list_received("firing").keys() >= _CHANNELS, timeout_s=timeout_s)
         received = drill.list_received("firing")
         drill.card.notify_s = {c: _seconds(drill.injected_at, at) for c, at in received.items()}
     drill.record("notify", seconds=dict(drill.card.notify_s))
@@ -298,7 +323,7 @@ def _clear(drill: Drill, fixed_at: datetime) -> None:
             return False
         return not drill.card.is_told or drill.list_received("resolved").keys() >= _CHANNELS
 
-    if wait_for(is_clear, timeout_s=drill.scenario.clear_timeout_s, every_s=0.5):
+    if wait_for(is_clear, timeout_s=drill.scenario.clear_timeout_s):
         received = drill.list_received("resolved") if drill.card.is_told else {}
         told = (received[channel] for channel in _CHANNELS & received.keys())
         last = max(told, default=utc_now())
@@ -319,43 +344,32 @@ def _revert(drill: Drill) -> None:
 
 
 def _close(drill: Drill, error: RunbookError | None) -> DrillDocument:
-    scenario, card = drill.scenario, drill.card
-    verdict = card.verdict or Verdict.UNKNOWN
-    objectives = compute_objectives(card, scenario)
-    phases = card.phases()
-    drill.record(
-        "scored",
-        scenario=scenario.name,
-        cause_expected=str(scenario.cause_expected),
-        cause_found=card.causes,
-        phases=phases.model_dump(mode="json"),
-        objectives=[o.model_dump(mode="json") for o in objectives],
-        objects_lost=card.objects_lost,
-        verdict=str(verdict),
-    )
-    drill.incident.close(verdict)
-    report = write_outputs(drill.incident, SECTIONS)
-    home = drill.settings.runbook_home
-    write_gauges(home, list_history(home))
+    card, home = drill.card, drill.settings.runbook_home
+    objectives = compute_objectives(card, drill.scenario)
     code = ExitCode.OK if all(o.met for o in objectives) else ExitCode.NOT_OK
-    return DrillDocument(
+    document = DrillDocument(
         schema_name="runbook/drill/1",
         at=utc_now(),
         incident=drill.incident.id,
-        verdict=verdict,
+        verdict=card.verdict or Verdict.UNKNOWN,
         exit_code=ExitCode.RUN_FAILED if error is not None else code,
-        scenario=scenario.name,
+        scenario=drill.scenario.name,
         drill=drill.id,
-        phases=phases,
-        cause_expected=str(scenario.cause_expected),
+        phases=card.phases(),
+        cause_expected=str(drill.scenario.cause_expected),
         cause_found=tuple(card.causes),
         objects_lost=card.objects_lost,
         foreign_touched=card.foreign_touched,
         objectives=tuple(objectives),
         reverted=card.reverted,
-        report=str(report),
+        report="",
         error=str(error or ""),
     )
+    drill.record("scored", **document.model_dump(mode="json", include=_SCORED))
+    drill.incident.close(card.verdict or Verdict.UNKNOWN)
+    report = write_outputs(drill.incident, SECTIONS)
+    write_gauges(home, list_history(home))
+    return document.model_copy(update={"report": str(report)})
 
 
 def _seconds(start: datetime, end: datetime) -> float:
