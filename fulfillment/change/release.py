@@ -38,6 +38,12 @@ _AGE_KEY = "pending-since"
 _LIFETIME_S = 900.0
 _EVIDENCE = 200
 _STILL = "the approval is also your word that no consumer takes from the destination meanwhile"
+_SPLIT = (
+    "Split it, and apply each before the next:\n  runbook plan --limit {limit}\n"
+    "  runbook plan --older-than 30m --limit {limit}\n"
+    "or raise RELEASE_LIMIT_OBJECTS (up to 100000)."
+)
+_SETTLE = "runbook settle {} --taken|--not-taken [KEY…]"
 _FINE = ("in_place", "gone_after_landed")
 _WORDS = {"move": "release", "undo": "undo", "settle": "settle"}
 
@@ -145,7 +151,8 @@ def make_release_plan(
         raise UsageError(f"{prefix} is where labels are shipped from: `runbook undo` takes back")
     check_store(inv.clients)
     hold = make_hold(settings, inv.clients, sleep=time.sleep)
-    selection = {"match": match or settings.release_match}
+    match = match or settings.release_match
+    selection = {"match": match}
     if older_than_s:
         selection["older than"] = f"{older_than_s / 60:g} min"
     if only_orders is not None:
@@ -153,13 +160,8 @@ def make_release_plan(
     limit, now = settings.release_limit_objects, inv.now()
     free_bytes = inv.clients.store.read_free_bytes() or float("inf")  # unknown
     observed: list[tuple[str, datetime]] = []
-    rules = make_judge(
-        settings,
-        inv.clients.fulfillment,
-        now=now,
-        only_orders=only_orders,
-        older_than_s=older_than_s,
-    )
+    chosen: dict[str, Any] = {"only_orders": only_orders, "older_than_s": older_than_s}
+    rules = make_judge(settings, inv.clients.fulfillment, now=now, **chosen)
 
     def judge(objects: Sequence[Seen]) -> Sequence[Judgement]:
         found = rules(objects)
@@ -188,11 +190,11 @@ def make_release_plan(
             },
             folder=inv.incident.folder / "plans",
             judge=judge,
-            match=match or settings.release_match,
+            match=match,
             first=first,
         )
     except LimitError as error:
-        raise LimitError(f"{error}. {_split_lines(limit)}") from error
+        raise LimitError(f"{error}. {_SPLIT.format(limit=limit)}") from error
     head = plan.header
     note = explain_left(head.excluded, head.excluded_sample, settings, is_all=not plan.rows)
     return _to_plan(plan, note=note, observed=tuple(observed))
@@ -264,12 +266,8 @@ def _to_effect(plan: Plan, result: MoveResult) -> Effect:
     told = asdict(result)
     reason = f"{result.moved} moved, {result.already} of them before"
     if not result.is_complete:
-        parts = {
-            "conflicts": len(result.conflicts),
-            "failed": len(result.failed),
-            "unproven": len(result.unproven),
-            "waiting": result.waiting,
-        }
+        parts = {name: len(told[name]) for name in ("conflicts", "failed", "unproven")}
+        parts["waiting"] = result.waiting
         reason = "; ".join([reason, *(f"{n} {name}" for name, n in parts.items() if n)])
         reason += f"; {result.stopped or 'see runbook verify'} {find_way_on(plan, told)}"
     return Effect(reason, told, is_ok=result.is_complete)
@@ -280,7 +278,7 @@ def find_way_on(plan: Plan, result: dict[str, Json]) -> str:
     if result.get("waiting"):
         return f"runbook resume {plan.id}"
     if result.get("unproven"):
-        return f"runbook settle {plan.id} --taken|--not-taken [KEY…]"
+        return _SETTLE.format(plan.id)
     return ""
 
 
@@ -305,10 +303,8 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
         write_json(inv.incident.path("evidence", f"proof-{plan.id}.json"), told)
     bad = [f"{n} {name}" for name, n in proof.counts.items() if n and name not in _FINE]
     fine = [f"{n} {name.replace('_', ' ')}" for name in _FINE if (n := proof.counts[name])]
-    reason = f"proven by listing: {', '.join(fine)}"
-    if bad:
-        reason = f"by independent listing: {', '.join(bad)}"
-    return Effect(reason, result, is_ok=proof.is_complete)
+    how = "by independent listing" if bad else "proven by listing"
+    return Effect(f"{how}: {', '.join(bad or fine)}", result, is_ok=proof.is_complete)
 
 
 def list_unfinished(clients: Clients) -> list[dict[str, Json]]:
@@ -324,15 +320,14 @@ def list_unfinished(clients: Clients) -> list[dict[str, Json]]:
 
 
 def _describe(record: Record, known: Container[str]) -> dict[str, Json]:
-    if f"{record.plan}-undo" in known and not record.finished:
-        state, way_on = "being taken back", f"runbook resume {record.plan}-undo"
-    elif not record.finished:
-        state, way_on = "not finished", f"runbook resume {record.plan}"
-    elif not record.open_rows:
-        state, way_on = "done", f"runbook resume {record.plan}"
-    else:
+    state, way_on = "not finished", f"runbook resume {record.plan}"
+    if not record.finished and f"{record.plan}-undo" in known:
+        state, way_on = "being taken back", f"{way_on}-undo"
+    elif record.open_rows and record.finished:
         state = "waits for a person's word: nobody can know whether these were shipped"
-        way_on = f"runbook settle {record.plan} --taken|--not-taken [KEY…]"
+        way_on = _SETTLE.format(record.plan)
+    elif record.finished:
+        state = "done"
     if record.is_holding:
         state += "; the worker is paused for it"
     return {
@@ -390,11 +385,3 @@ MOVE = PlanKind(
     resume=_resume,
     refusals=(SafetyError, RefusedError),
 )
-
-
-def _split_lines(limit: int) -> str:
-    return (
-        f"Split it, and apply each before the next:\n  runbook plan --limit {limit}\n"
-        "  runbook plan --older-than 30m --limit "
-        f"{limit}\nor raise RELEASE_LIMIT_OBJECTS (up to 100000)."
-    )

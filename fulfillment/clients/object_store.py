@@ -7,6 +7,7 @@ bucket itself.
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 
-from objectmove.bucket import REFUSED, Answer, Request, S3Bucket, Seen, is_key_supported, parse_time
+from objectmove.bucket import REFUSED, Request, S3Bucket, Seen, is_key_supported, parse_time
 from objectmove.errors import AbsentError, DeniedError, StoreError
 from runbook_lib.errors import (
     AccessDeniedError,
@@ -37,7 +38,10 @@ _META = "x-amz-meta-"
 _EXPIRES_S = 20
 #: A look at the store's clock is good for so long: 15 s of a signature's time are left.
 _CLOCK_S = 5.0
-_FREE = ("minio_cluster_capacity_usable_free_bytes", "minio_cluster_capacity_free_bytes")
+_FREE = re.compile(
+    rb"^minio_cluster_capacity_(?:usable_)?free_bytes(?:{.*})? (\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*$",
+    re.MULTILINE,
+)
 
 _ABSENT = {"NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"}
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"}
@@ -193,7 +197,11 @@ class ObjectStore:
     def _change(self, request: Request, what: str) -> None:
         if not is_key_supported(request.key):
             raise BadAnswerError(f"{what}: no request can name this key exactly", system=_SYSTEM)
-        answer = self._send(request)
+        with _explained():
+            if self._clock is None or time.monotonic() - self._clock[0] > _CLOCK_S:
+                self._clock = (time.monotonic(), self._change_bucket.read_clock())
+            at = self._clock[1]
+            (answer,) = self._change_bucket.send([request], signed_at=at, expires_s=_EXPIRES_S)
         if answer.effect == "done":
             return
         told = answer.message
@@ -204,13 +212,6 @@ class ObjectStore:
             if any(word in told.lower() for word in _FULL):
                 raise BadAnswerError(f"storage full: {what}: {told}", system=_SYSTEM)
         raise _explain(StoreError(f"{what}: {told}", code=answer.code))
-
-    def _send(self, request: Request) -> Answer:
-        with _explained():
-            if self._clock is None or time.monotonic() - self._clock[0] > _CLOCK_S:
-                self._clock = (time.monotonic(), self._change_bucket.read_clock())
-            at = self._clock[1]
-            return self._change_bucket.send([request], signed_at=at, expires_s=_EXPIRES_S)[0]
 
     def check_live(self) -> LiveCheck:
         """Ask ``/minio/health/live``; where there is none, make a signed listing.
@@ -226,10 +227,9 @@ class ObjectStore:
             status = self._bucket.ask(path).status
         except StoreError as error:
             return LiveCheck(False, "live endpoint", source, str(_explain(error)))
-        if status == 200:
-            return LiveCheck(True, "live endpoint", source)
-        if status >= 500:
-            return LiveCheck(False, "live endpoint", source, f"answered {status}")
+        if status == 200 or status >= 500:
+            why = "" if status == 200 else f"answered {status}"
+            return LiveCheck(status == 200, "live endpoint", source, why)
         source = f"{self._bucket.url}/{self.bucket}"
         try:
             next(self.list_objects(".runbook/"), None)
@@ -255,18 +255,9 @@ class ObjectStore:
             answer = self._bucket.ask("/minio/v2/metrics/cluster")
         except StoreError:
             return None
-        lines = answer.body.decode("utf-8", "replace").splitlines() if answer.status == 200 else ()
-        for line in lines:
-            name, _, value = line.partition(" ")
-            if name.partition("{")[0] in _FREE:
-                try:
-                    free = float(value)
-                except ValueError:
-                    continue
-                # The gateway always says 0 or NaN: it does not know.
-                if math.isfinite(free) and free > 0:
-                    return int(free)
-        return None
+        told = map(float, _FREE.findall(answer.body)) if answer.status == 200 else ()
+        # The gateway always says 0 or NaN: it does not know.
+        return next((int(free) for free in told if 0 < free < math.inf), None)
 
     def read_permissions(self, prefix: str, *, write_under: Sequence[str] = ()) -> Permissions:
         """Tell what the keys for looking may do; with ``write_under``, what those for changes may.
@@ -292,9 +283,6 @@ class ObjectStore:
         reasons: dict[str, str] = {}
         absent = f"absent-{secrets.token_hex(8)}"
 
-        def ask_list() -> None:
-            found.extend(islice(looking.list_objects(prefix), 1))
-
         def ask_read() -> None:
             if not rights["list"]:
                 raise BadAnswerError("not known without a listing")
@@ -312,27 +300,30 @@ class ObjectStore:
                     raise BadAnswerError("not known: it keeps versions, a delete leaves a mark")
             self._change(Request("delete", key, if_match="0" * 32), "delete")
 
-        asks: dict[str, Callable[[], object]] = {"list": ask_list, "read": ask_read}
+        asks: dict[str, Callable[[], object]] = {
+            "list": lambda: found.extend(islice(looking.list_objects(prefix), 1)),
+            "read": ask_read,
+        }
         for under in write_under:
             copy = Request("copy", f"{under}{absent}-copy", source=f"{under}{absent}")
             asks[f"write {under}"] = partial(self._change, copy, "write")
             asks[f"delete {under}"] = partial(ask_delete, f"{under}{absent}")
+        rights.update(dict.fromkeys(asks))
         for name, ask in asks.items():
-            rights[name] = None
             try:
                 ask()
-                rights[name] = True
             except (ConnectionRefusedClientError, ClientTimeoutError):
                 raise
             except ClientError as error:
-                if name != "list" and isinstance(error, NotFoundError | PreconditionFailedError):
-                    rights[name] = True  # it was let through to where there is nothing
+                is_absent = isinstance(error, NotFoundError | PreconditionFailedError)
+                if name == "list" or not is_absent:
+                    rights[name] = False if isinstance(error, AccessDeniedError) else None
+                    reasons[name] = str(error)
+                    if is_absent:
+                        break  # there is no bucket
                     continue
-                rights[name] = False if isinstance(error, AccessDeniedError) else None
-                reasons[name] = str(error)
-                if isinstance(error, NotFoundError):
-                    break  # there is no bucket
-        return Permissions({name: rights.get(name) for name in asks}, reasons)
+            rights[name] = True  # also where it was let through to nothing
+        return Permissions(rights, reasons)
 
 
 def _to_info(seen: Seen) -> ObjectInfo:

@@ -136,8 +136,8 @@ class SettleDocument(Document):
     """``settle``: how many rows a person's word settled, and how many are left."""
 
     plan: str
-    taken: int
-    not_taken: int
+    taken: int = 0
+    not_taken: int = 0
     left: int
     way_on: tuple[str, ...] = ()
 

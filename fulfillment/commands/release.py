@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from objectmove.ledger import list_records, read_recorded_plan
+from objectmove.ledger import read_record, read_recorded_plan
 from objectmove.plan import save_plan
 from runbook_lib.approvals import Plan, load_plan
 from runbook_lib.errors import SafetyError, UsageError
 from runbook_lib.exit_codes import ExitCode
-from runbook_lib.model import Json, Progress, Verdict, format_time, keep_quiet
+from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time, keep_quiet
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.record.log import utc_now
 from runbook_lib.redact import Redactor
@@ -20,6 +20,7 @@ from runbook_lib.redact import Redactor
 from ..change.release import MOVE, find_way_on, list_unfinished
 from ..change.service_actions import SERVICE
 from ..change.synthetic import SYNTHETIC
+from ..clients import Clients
 from ..investigation import Investigation
 from ..sections import SECTIONS
 from ..sections.plan_effect import describe_effect
@@ -30,7 +31,7 @@ _PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 _SECTION = "06_remediation"
 _TROUBLES = ("conflicts", "failed", "unproven", "waiting", "lost_in_window", "stopped")
 _SHOWN = 10
-_FINE = ("in_place", "gone_after_landed")
+_OF_PLAN = ("objects", "bytes", "excluded", "others", "window")
 
 
 def plan_release(
@@ -51,8 +52,8 @@ def plan_release(
     if is_new and plan.is_empty and not incident.is_open:
         incident.close(Verdict.UNKNOWN)
     code = ExitCode.NOT_OK if plan.content.waits_in_vain else ExitCode.OK
-    document = _to_plan_document(inv, plan, "apply", plan.id, code)
-    return document.model_copy(update={"effect": tuple(effect), "effect_reason": words})
+    about = {"effect": tuple(effect), "effect_reason": words}
+    return _to_plan_document(inv, plan, f"apply {plan.id}", code, **about)
 
 
 def apply_release_plan(
@@ -69,7 +70,7 @@ def apply_release_plan(
     """
     inv, plan = _load(settings, plan_id, progress)
     if not approve:
-        return _to_plan_document(inv, plan, "apply", plan.id, ExitCode.REFUSED)
+        return _to_plan_document(inv, plan, f"apply {plan.id}", ExitCode.REFUSED)
     return _to_document(inv, "apply", plan, inv.apply(plan, approve=approve).result)
 
 
@@ -86,7 +87,7 @@ def undo_release(
     inv = _open_on(settings, plan_id, progress, approve=approve, undo=plan_id)
     plan = _must_move(inv.plan("6.1.1"))
     if not approve:
-        return _to_plan_document(inv, plan, "undo", plan_id, ExitCode.REFUSED)
+        return _to_plan_document(inv, plan, f"undo {plan_id}", ExitCode.REFUSED)
     return _to_document(inv, "undo", plan, inv.apply(plan, approve=approve).result)
 
 
@@ -107,29 +108,20 @@ def settle_release(
         When the approval is of the other word.
     """
     word = "taken" if taken else "not_taken"
-    inv = _open_on(
-        settings,
-        plan_id,
-        progress,
-        approve=approve,
-        settle=plan_id,
-        settle_word=word,
-        settle_keys=",".join(keys),
-    )
+    about = {"settle": plan_id, "settle_word": word, "settle_keys": ",".join(keys)}
+    inv = _open_on(settings, plan_id, progress, approve=approve, **about)
     plan = _must_move(inv.plan("6.1.2"))
     if (said := plan.content.move.header.word) != word:
         raise UsageError(f"{plan.id} says {said}, and you say {word}")
     if not approve:
-        how = f"{plan_id} --{word.replace('_', '-')}"
-        return _to_plan_document(inv, plan, "settle", how, ExitCode.REFUSED)
+        how = f"settle {plan_id} --{word.replace('_', '-')}"
+        return _to_plan_document(inv, plan, how, ExitCode.REFUSED)
     result = inv.apply(plan, approve=approve).result
     left = next((r["rows"] for r in list_unfinished(inv.clients) if r["plan"] == plan_id), 0)
-    settled = result.get("settled", 0)
     return SettleDocument(
         **_head(inv, "settle", _judge(result)),
         plan=plan_id,
-        taken=settled if taken else 0,
-        not_taken=0 if taken else settled,
+        **{word: result.get("settled", 0)},
         left=left,
         way_on=_list_ways_on(inv),
     )
@@ -143,19 +135,12 @@ def verify_release_plan(
     inv, plan = _load(settings, plan_id, progress, changes=False)
     if not plan.trace.exists():
         raise SafetyError(f"{plan.id} was never applied: there is nothing to prove")
-    result = dict(inv.verify(plan).result)
-    result["gone_after_done"] = result.get("gone_after_landed", 0)
-    numbers = {name: result[name] for name in VerifyDocument.model_fields if name in result}
-    counted = (n for name, n in numbers.items() if isinstance(n, int) and name not in _ALIASES)
-    return VerifyDocument(
-        **_head(inv, "verify", ExitCode.NOT_OK if any(counted) else ExitCode.OK),
-        way_on=_list_ways_on(inv),
-        detail={name: value for name, value in result.items() if name not in numbers},
-        **numbers,
-    )
-
-
-_ALIASES = (*_FINE, "gone_after_done")
+    entry = inv.verify(plan)
+    result = {**entry.result, "gone_after_done": entry.result["gone_after_landed"]}
+    known = {name: result.pop(name) for name in VerifyDocument.model_fields if name in result}
+    code = ExitCode.OK if entry.phase is ActionPhase.VERIFIED else ExitCode.NOT_OK
+    head = _head(inv, "verify", code)
+    return VerifyDocument(**head, **known, way_on=_list_ways_on(inv), detail=result)
 
 
 def _open(
@@ -217,13 +202,11 @@ def _find_folder(settings: Settings, plan_id: str, *, is_recorded: bool = False)
 def _fetch(settings: Settings, plan_id: str) -> Path | None:
     """Take a plan over from the bucket's record into an incident's folder of this machine."""
     incident, _ = Investigation.find(settings)
-    inv = Investigation.open(incident.id, section=SECTIONS[_SECTION], settings=settings)
-    for record in list_records(inv.clients.bucket):
-        if record.plan == plan_id:
-            folder = incident.folder / "plans"
-            save_plan(read_recorded_plan(inv.clients.bucket, record, folder=folder))
-            return incident.folder
-    return None
+    bucket = Clients(settings).bucket
+    if (record := read_record(bucket, plan_id)) is None:
+        return None
+    save_plan(read_recorded_plan(bucket, record, folder=incident.folder / "plans"))
+    return incident.folder
 
 
 def _must_move(plan: Plan) -> Plan:
@@ -240,17 +223,15 @@ def _list_ways_on(inv: Investigation) -> tuple[str, ...]:
 
 
 def _to_plan_document(
-    inv: Investigation, plan: Plan, command: str, about: str, code: ExitCode
+    inv: Investigation, plan: Plan, command: str, code: ExitCode, **more: Any
 ) -> PlanDocument:
     head = plan.content.move.header
     return PlanDocument(
         **_head(inv, "plan", code),
+        **{name: getattr(head, name) for name in _OF_PLAN},
         plan=plan.id,
         sha256=plan.sha256,
-        objects=head.objects,
-        bytes=head.bytes,
         expires_at=format_time(head.expires_at),
-        excluded=head.excluded,
         path=str(plan.path),
         rows=tuple(
             {
@@ -261,11 +242,10 @@ def _to_plan_document(
             }
             for row in plan.rows[:_SHOWN]
         ),
-        others=head.others,
-        window=head.window,
-        apply="" if plan.is_empty else f"runbook {command} {about} --approve {plan.sha256}",
+        apply="" if plan.is_empty else f"runbook {command} --approve {plan.sha256}",
         reason=str(plan.summary.get("reason") or ""),
         way_on=_list_ways_on(inv),
+        **more,
     )
 
 
