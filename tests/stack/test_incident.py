@@ -337,6 +337,24 @@ def test_investigate_tells_healthy_incident_and_unreadable_apart(
         assert supported == ["pipeline_paused"]
 
 
+def test_the_synthetic_drill_needs_nothing_of_our_own_stack(
+    stack: RunningStack, runbook: Runbook
+) -> None:
+    """A marked demo DataFlow: no supervisor, no worker API, no probe, nobody to ask who was told."""
+    others = {"RUNBOOK_SERVICES": "none", "WORKER_CONTROL": "none"}
+    others |= {"NOTIFICATIONS_URL": "", "PROBE_URL": "", "PIPELINE_URL": ""}
+    before = read_bucket(stack, "")
+    code, refused = runbook("drill", "--scenario", "pipeline_paused", **others)
+    assert (code, "--scenario synthetic" in refused["error"]) == (5, True), refused
+    code, drill = runbook("drill", "--scenario", "synthetic", **others)
+    missed = [o for o in drill["objectives"] if not o["met"]]
+    assert (code, drill["verdict"], missed) == (0, "fixed", []), drill
+    assert drill["cause_found"] == ["synthetic"]
+    assert (drill["objects_lost"], drill["reverted"]) == (0, True)
+    assert read_bucket(stack, "chaos/") == {}
+    assert {k: v for k, v in read_bucket(stack, "").items() if k in before} == before
+
+
 def test_section_6_stops_at_the_plan_without_an_approval(
     stack: RunningStack, runbook: Runbook
 ) -> None:
