@@ -113,7 +113,7 @@ class Investigation(Generic[S, C]):
 
     @classmethod
     def find(
-        cls, settings: S, incident_id: str = "", *, keeps: bool = False
+        cls, settings: S, incident_id: str = "", *, keeps: bool = False, but: str = ""
     ) -> tuple[Incident, bool]:
         """Return the incident to work on, and whether it was made for that.
 
@@ -122,6 +122,7 @@ class Investigation(Generic[S, C]):
         incident_id : empty: the open one, when what is wrong now belongs to it, or a look that
             was kept, or a new look; ``new``: one that is opened by hand
         keeps : whether a new look is kept, for others to go on with
+        but : a step that the caller looks at itself; it opens the incident then
 
         Raises
         ------
@@ -152,14 +153,16 @@ class Investigation(Generic[S, C]):
             if found is None or is_made:
                 environment = settings.runbook_environment
                 found = create_incident(home, redactor=redactor, environment=environment, **facts)
-            if not found.is_open and (breach := cls._see_breach(found, settings)):
+            if not found.is_open and (breach := cls._see_breach(found, settings, but)):
                 found.open(breach.step, breach.episode)
         return found, is_made
 
     @classmethod
-    def _see_breach(cls, incident: Incident, settings: S) -> Reading | None:
+    def _see_breach(cls, incident: Incident, settings: S, but: str = "") -> Reading | None:
         """Return a breach of a needed symptom, as it is now; nothing is written."""
         for step, section in find_runbook().load_sections().list_needed().items():
+            if step == but:
+                continue
             inv = cls(incident, section=section, parameters=section.Parameters(), settings=settings)
             if (reading := inv.observe(step)).status is Status.BREACH:
                 return reading

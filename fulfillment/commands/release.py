@@ -23,6 +23,7 @@ from ..change.synthetic import SYNTHETIC
 from ..clients import Clients
 from ..investigation import Investigation
 from ..sections import SECTIONS
+from ..sections.detection import read_backlog_objects
 from ..sections.plan_effect import describe_effect
 from ..settings import Settings
 from .documents import ApplyDocument, PlanDocument, SettleDocument, VerifyDocument
@@ -44,11 +45,14 @@ def plan_release(
     LimitError
         When more waits than one plan may hold; gives the lines that split it.
     """
-    incident, is_new = Investigation.find(settings, incident_id, keeps=True)
+    backlog = read_backlog_objects.id
+    incident, is_new = Investigation.find(settings, incident_id, keeps=True, but=backlog)
     progress("list what waits")
     inv = _open(settings, incident.id, progress, way="release", **parameters)
     plan = _must_move(inv.plan("6.1"))
-    effect, words = describe_effect(inv, plan)
+    effect, words, oldest_minutes = describe_effect(inv, plan)
+    if oldest_minutes > settings.lag_threshold_minutes and not incident.is_open:
+        incident.open(backlog)
     if is_new and plan.is_empty and not incident.is_open:
         incident.close(Verdict.UNKNOWN)
     code = ExitCode.NOT_OK if plan.content.waits_in_vain else ExitCode.OK

@@ -42,20 +42,21 @@ def read_plan_effect(inv: Investigation) -> Outcome:
     )
 
 
-def describe_effect(inv: Investigation, plan: Plan) -> tuple[list[dict[str, Json]], str]:
+def describe_effect(inv: Investigation, plan: Plan) -> tuple[list[dict[str, Json]], str, float]:
     """Say the same of a plan that was just made, from what it looked at.
 
     Only what it left out by its name is listed anew: that waits, too.
 
     Returns
     -------
-    Rows of ``what``, ``now`` and ``after the plan``; and the same in words.
+    Rows of ``what``, ``now`` and ``after the plan``; the same in words; and for how many minutes
+    the oldest waits now.
     """
     now = inv.now()
     real = [(key, max(0.0, (now - at).total_seconds() / 60)) for key, at in plan.content.observed]
     if plan.content.move.header.excluded.get("no_match"):
         real = attempt(lambda: _list_real(inv, plan))[0] or real
-    return _compare(inv, real, plan)[:2]
+    return *_compare(inv, real, plan)[:2], max((minutes for _, minutes in real), default=0.0)
 
 
 def _list_real(inv: Investigation, plan: Plan) -> list[tuple[str, float]]:

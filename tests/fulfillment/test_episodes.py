@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -90,6 +91,22 @@ def test_the_first_command_that_sees_a_breach_opens_the_incident_for_the_next(wo
     facts = open_(world, first).facts
     assert facts["opened_by"] == "2.1"
     assert facts["episode"]["key"] == "FulfillmentDelay{severity=high}"
+
+
+def test_a_plan_sees_what_waits_itself_and_does_not_read_them_twice(world: World) -> None:
+    for number in range(4):
+        world.put_label(25, number)
+    reads = Counter[str]()
+    world.store.fail = lambda method, key: reads.update([key] * (method == "head"))
+    plan = plan_release(
+        world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
+        older_than_minutes=0, limit=0,
+    )  # fmt: skip
+    # the plan's listing and its look; nobody looks for the incident's sake
+    assert {n for key, n in reads.items() if key.startswith("pending/")} == {2}
+    assert (plan.objects, list_open(world)) == (4, [plan.incident])
+    incident = Incident(world.home / str(plan.incident), redactor=Redactor())
+    assert incident.facts["opened_by"] == "2.3"
 
 
 def test_two_people_who_see_it_at_once_work_on_one_incident(world: World) -> None:

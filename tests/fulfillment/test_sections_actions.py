@@ -349,7 +349,7 @@ def test_other_files_count_for_the_alert_and_the_plan_names_them(world: World) -
     reason = str(plan.summary["reason"])
     assert "1 stay: no name that RELEASE_MATCH=*.pdf takes" in reason
     assert "pending/2026/11/4242-0123456789ab.zpl" in reason
-    _, words = describe_effect(world.open(remediation), plan)
+    _, words, _ = describe_effect(world.open(remediation), plan)
     assert words.startswith("3 objects wait now, 1 after it")
 
 

@@ -340,7 +340,7 @@ def test_investigate_tells_healthy_incident_and_unreadable_apart(
 def test_the_synthetic_drill_needs_nothing_of_our_own_stack(
     stack: RunningStack, runbook: Runbook
 ) -> None:
-    """A marked demo DataFlow: no supervisor, no worker API, no probe, nobody to ask who was told."""
+    """A marked DataFlow: no supervisor, no worker API, no probe, nobody to ask who was told."""
     others = {"RUNBOOK_SERVICES": "none", "WORKER_CONTROL": "none"}
     others |= {"NOTIFICATIONS_URL": "", "PROBE_URL": "", "PIPELINE_URL": ""}
     before = read_bucket(stack, "")
