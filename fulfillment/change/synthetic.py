@@ -11,14 +11,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from objectmove.bucket import is_key_supported
+from runbook_lib import errors
 from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
-from runbook_lib.errors import (
-    ClientError,
-    NotFoundError,
-    PreconditionFailedError,
-    SafetyError,
-    UsageError,
-)
 from runbook_lib.model import Json, ObjectInfo, format_time, parse_time
 from runbook_lib.record.log import utc_now
 from runbook_lib.show.text import count_of
@@ -123,7 +117,7 @@ def create_backlog(
         check_quiet(settings, store, now=now, own_orders=own_orders)
     prefix = check_prefix(settings, prefix)
     if not 1 <= count <= _MAX_COUNT:
-        raise UsageError(f"count is {count}; from 1 to {_MAX_COUNT} are accepted")
+        raise errors.UsageError(f"count is {count}; from 1 to {_MAX_COUNT} are accepted")
     drill_id = drill_id or _make_drill_id()
     hold_until = now + timedelta(minutes=hold_minutes)
     since = now - timedelta(minutes=age_minutes)
@@ -183,7 +177,7 @@ def check_quiet(settings: Settings, store: ObjectStore, **about: Any) -> None:
         When it does.
     """
     if count := count_overdue(settings, store, **about):
-        raise SafetyError(
+        raise errors.SafetyError(
             f"real labels wait over {settings.lag_threshold_minutes:g} min ({count}): this is an "
             "incident, not the time for an exercise. Nothing was changed. `runbook investigate`"
         )
@@ -282,7 +276,7 @@ def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[ObjectInfo]:
         for info, (_, answer) in zip(chunk, found, strict=True):
             if isinstance(answer, ObjectInfo):
                 yield answer
-            elif not isinstance(answer, NotFoundError):
+            elif not isinstance(answer, errors.NotFoundError):
                 yield info
 
 
@@ -295,9 +289,9 @@ def check_prefix(settings: Settings, prefix: str) -> str:
         When it has no ending slash, has dots for a name, or lies under ``READY_PREFIX``.
     """
     if not prefix.endswith("/") or not is_key_supported(prefix[:-1]):
-        raise UsageError(f"{prefix!r} is not a prefix: names with a '/' after each")
+        raise errors.UsageError(f"{prefix!r} is not a prefix: names with a '/' after each")
     if prefix.startswith((settings.ready_prefix, ".runbook/")):
-        raise UsageError(f"synthetic objects are never made under {prefix}")
+        raise errors.UsageError(f"synthetic objects are never made under {prefix}")
     return prefix
 
 
@@ -308,11 +302,11 @@ def _remove(store: ObjectStore, key: str) -> str:
         if not is_synthetic(fresh.metadata or {}):
             return "was replaced by a real object; left alone"
         store.delete_object(fresh)
-    except NotFoundError:
+    except errors.NotFoundError:
         return ""
-    except PreconditionFailedError:
+    except errors.PreconditionFailedError:
         return "changed since it was listed; left alone"
-    except ClientError as error:
+    except errors.ClientError as error:
         return str(error)
     return ""
 

@@ -9,12 +9,7 @@ from datetime import datetime
 
 from objectmove.errors import MoveError, MoversError
 from objectmove.move import Hold
-from runbook_lib.errors import (
-    ClientError,
-    ConnectionRefusedClientError,
-    NotFoundError,
-    SettingsError,
-)
+from runbook_lib import errors
 
 from ..clients import Clients
 from ..clients.prometheus import PrometheusClient
@@ -67,7 +62,7 @@ class WorkerHold:
         self._still = None
         try:
             self.do_pause()
-        except ClientError as error:
+        except errors.ClientError as error:
             if not self.is_paused():
                 raise MoversError(f"the worker was not paused ({error})") from error
 
@@ -100,7 +95,7 @@ class WorkerHold:
         self._still, why = None, ""
         try:
             self.do_resume()
-        except ClientError as error:
+        except errors.ClientError as error:
             why = f" ({error})"
         try:
             if self.read().back:
@@ -158,7 +153,7 @@ class MetricHold(NoHold):
         name = "WORKER_LAST_MOVE_QUERY"
         try:
             found = self.prometheus.query(f"time() - (\n{self.query}\n)")
-        except ClientError as error:
+        except errors.ClientError as error:
             raise MoversError(f"whether the worker moves is not known ({error})") from error
         ages = [series.samples[-1].value for series in found if series.samples]
         if not ages or not all(map(math.isfinite, ages)):
@@ -211,7 +206,7 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Callable[[float], 
             sleep=sleep,
         )
     if kind not in ("command", settings.runbook_services):
-        raise SettingsError(f"WORKER_CONTROL={kind} needs RUNBOOK_SERVICES={kind}")
+        raise errors.SettingsError(f"WORKER_CONTROL={kind} needs RUNBOOK_SERVICES={kind}")
     by = "WORKER_STOP_CMD" if kind == "command" else kind
     return WorkerHold(
         f"{service} is stopped by {by}, and looked at before each batch",
@@ -226,13 +221,13 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Callable[[float], 
 def _read_worker(clients: Clients, service: str) -> _Stillness:
     try:
         worker = clients.fulfillment.read_worker()
-    except NotFoundError as error:
+    except errors.NotFoundError as error:
         raise MoversError(
             f"the worker cannot be paused, as WORKER_CONTROL=api wants ({error}). Set "
             "WORKER_CONTROL to what keeps it still here."
         ) from error
-    except ClientError as error:
-        if isinstance(error, ConnectionRefusedClientError):
+    except errors.ClientError as error:
+        if isinstance(error, errors.ConnectionRefusedClientError):
             now = _read_service(clients, service)
             if now.paused:
                 return now
@@ -243,7 +238,7 @@ def _read_worker(clients: Clients, service: str) -> _Stillness:
 def _read_service(clients: Clients, name: str) -> _Stillness:
     try:
         services = clients.find_switch(name).list_services()
-    except ClientError as error:
+    except errors.ClientError as error:
         raise MoversError(f"whether {name} runs is not known ({error})") from error
     if (found := next((s for s in services if s.name == name), None)) is None:
         raise MoversError(f"{name} is not among the services. Is WORKER_SERVICE right?")

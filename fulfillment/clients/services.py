@@ -13,12 +13,7 @@ from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from typing import Protocol
 
-from runbook_lib.errors import (
-    ClientError,
-    ConnectionRefusedClientError,
-    NotConfiguredError,
-    NotFoundError,
-)
+from runbook_lib import errors
 from runbook_lib.model import Json, parse_time
 from runbook_lib.redact import Redactor
 
@@ -110,14 +105,14 @@ def connect_services(settings: Settings) -> ServicesClient:
         When it names one that is not installed.
     """
     if settings.runbook_services == "none":
-        raise NotConfiguredError(
+        raise errors.NotConfiguredError(
             "RUNBOOK_SERVICES=none: nothing here sees or restarts services", system="services"
         )
     try:
         (entry,) = entry_points(group="runbook.services", name=settings.runbook_services)
         found: ServicesClient = entry.load()(settings)
     except (ImportError, ValueError) as error:
-        raise ConnectionRefusedClientError(
+        raise errors.ConnectionRefusedClientError(
             f"RUNBOOK_SERVICES={settings.runbook_services}: its programs are not installed; "
             "pip install 'fulfillment-runbook[stack]'",
             system="services",
@@ -125,9 +120,9 @@ def connect_services(settings: Settings) -> ServicesClient:
     return found
 
 
-def unknown_service(name: str, known: Iterable[str]) -> ClientError:
+def unknown_service(name: str, known: Iterable[str]) -> errors.ClientError:
     """Return the error for a name that is not a service."""
-    return NotFoundError(
+    return errors.NotFoundError(
         f"there is no service {name[:80]!r}; there are: {', '.join(sorted(known)) or 'none'}",
         system="services",
     )

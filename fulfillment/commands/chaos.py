@@ -8,15 +8,8 @@ from typing import Any
 from runbook_lib.exit_codes import ExitCode
 from runbook_lib.record.log import utc_now
 
+from ..change import synthetic
 from ..change.environment_guard import check_playground
-from ..change.synthetic import (
-    create_backlog,
-    is_expired,
-    list_prefixes,
-    list_synthetic,
-    revert_backlog,
-    sweep_expired,
-)
 from ..clients import Clients
 from ..settings import Settings
 from .documents import ChaosDocument
@@ -24,7 +17,7 @@ from .documents import ChaosDocument
 
 def create_chaos(settings: Settings, *, prefix: str, **backlog: Any) -> ChaosDocument:
     """Create synthetic labels like ``create_backlog``; ``runbook chaos revert`` removes them."""
-    made = create_backlog(
+    made = synthetic.create_backlog(
         Clients(settings).store,
         settings=settings,
         prefix=prefix or settings.chaos_prefix,
@@ -38,8 +31,8 @@ def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocu
     """Remove what the metadata proves synthetic under a prefix, of all drills or of one."""
     store = Clients(settings).store
     check_playground(settings, store)
-    prefixes = [prefix] if prefix else list_prefixes(settings)
-    done = revert_backlog(store, *prefixes, drill_id=drill_id)
+    prefixes = [prefix] if prefix else synthetic.list_prefixes(settings)
+    done = synthetic.revert_backlog(store, *prefixes, drill_id=drill_id)
     return _document("revert", removed=done.removed, kept=done.kept, failed=done.failed)
 
 
@@ -48,16 +41,16 @@ def read_chaos_status(settings: Settings) -> ChaosDocument:
     store, now = Clients(settings).store, utc_now()
     drills: Counter[str] = Counter()
     expired = 0
-    for info in list_synthetic(store, list_prefixes(settings)):
+    for info in synthetic.list_synthetic(store, synthetic.list_prefixes(settings)):
         drills[(info.metadata or {}).get("drill-id", "without an id")] += 1
-        expired += is_expired(info, now)
+        expired += synthetic.is_expired(info, now)
     return _document("status", drills=dict(drills), expired=expired)
 
 
 def sweep_chaos(settings: Settings) -> ChaosDocument:
     """Remove leftovers of killed drills: synthetic objects whose time is over."""
     store = Clients(settings).store
-    return _document("sweep", removed=sweep_expired(store, settings))
+    return _document("sweep", removed=synthetic.sweep_expired(store, settings))
 
 
 def _document(mode: str, **found: Any) -> ChaosDocument:
