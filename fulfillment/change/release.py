@@ -45,6 +45,7 @@ _SPLIT = (
 )
 _SETTLE = "runbook settle {} --taken|--not-taken [KEY…]"
 _FINE = ("in_place", "gone_after_landed")
+_TOLD = ("objects", "bytes", "oldest", "excluded", "excluded_sample")
 _WORDS = {"move": "release", "undo": "undo", "settle": "settle"}
 
 
@@ -76,7 +77,7 @@ def _to_plan(
     ----------
     note : why what waits may not move, and which setting decides it
     """
-    head = move.header
+    head, told = move.header, move.header.model_dump(mode="json")
     is_release = head.action == "move"
     again = "plan the release again"
     return Plan(
@@ -88,13 +89,9 @@ def _to_plan(
         action=_WORDS[head.action],
         target=f"{head.endpoint}/{head.bucket}: {head.source} → {head.to}",
         summary={
-            "objects": head.objects,
-            "bytes": head.bytes,
-            "oldest": format_time(head.oldest) if head.oldest else None,
-            "excluded": dict(head.excluded),
-            "excluded_sample": {why: list(keys) for why, keys in head.excluded_sample.items()},
+            **{name: told[name] for name in _TOLD},
             **({"reason": note} if note else {}),
-            "expires_at": format_time(head.expires_at),
+            "expires_at": told["expires_at"],
             **head.selection,
             **({"word": head.word, "about": head.parent} if head.action == "settle" else {}),
             "who else moves": head.others,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
 from runbook_lib.errors import ClientError, NotFoundError, SafetyError, UsageError
 from runbook_lib.model import Json, format_time
+from runbook_lib.section import attempt
 
 from ..clients import Clients
 from ..clients.services import unknown_service
@@ -260,14 +261,11 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
 
 def _read_before(inv: Investigation, plan: Plan, effect: _ServiceAction) -> State:
     """Read the state; what another plan was to bring back first is refused while it is away."""
-    away = "paused"
-    try:
-        before = effect.read_state(inv.clients, plan.target)
-    except ClientError as error:
-        if plan.content["state"]:
-            raise
-        before, away = {"paused": True}, f"stopped ({error})"
-    if not plan.content["state"] and before.get("paused"):
+    if plan.content["state"]:
+        return effect.read_state(inv.clients, plan.target)
+    before, why = attempt(lambda: effect.read_state(inv.clients, plan.target))
+    if before is None or before["paused"]:
+        away = "paused" if before else f"stopped ({why})"
         raise SafetyError(
             f"nothing was done, because {plan.target} is {away}: approve 6.2 first, which brings "
             "it back, then this plan"

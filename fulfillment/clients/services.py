@@ -161,7 +161,7 @@ def select_lines(
         shown = text
         if timed:
             head, _, shown = text.partition(" ")
-            last = _try_time(head) or last
+            last = try_time(head) or last
         else:
             last = _find_time(text) or last
         if last is None or last >= since:
@@ -175,12 +175,13 @@ def _find_time(text: str) -> datetime | None:
             record: Json = json.loads(text)
         except (ValueError, RecursionError):
             return None
-        return next((at for n in _TIME_NAMES if (at := _try_time(record.get(n)))), None)
+        return next((at for n in _TIME_NAMES if (at := try_time(record.get(n)))), None)
     match = _LEADING_TIME.match(text)
-    return _try_time(match[1].replace(",", ".")) if match else None
+    return try_time(match[1].replace(",", ".")) if match else None
 
 
-def _try_time(value: Json) -> datetime | None:
+def try_time(value: Json) -> datetime | None:
+    """Parse a time, as text or in seconds since 1970; None when it is neither."""
     try:
         if isinstance(value, int | float):
             return datetime.fromtimestamp(value, UTC)

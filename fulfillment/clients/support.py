@@ -10,16 +10,11 @@ from pydantic import AliasChoices, BeforeValidator, Field, with_config
 
 from runbook_lib.fields import CAMEL, Text, check_id
 from runbook_lib.http import HttpClient
-from runbook_lib.model import Json, parse_time
+from runbook_lib.model import Json
+
+from .services import try_time
 
 _CASES = "/support/cases"
-
-
-def _try_time(text: str) -> datetime | None:
-    try:
-        return parse_time(text)
-    except ValueError:
-        return None
 
 
 def _list_orders(context: list[dict[str, Json]]) -> list[Json]:
@@ -39,7 +34,7 @@ class TimelineEntry:
 
     type: str = ""
     at: Annotated[
-        datetime | None, BeforeValidator(_try_time), Field(validation_alias="timestamp")
+        datetime | None, BeforeValidator(try_time), Field(validation_alias="timestamp")
     ] = None
     source: str = ""
     status: Text = ""
