@@ -49,9 +49,7 @@ class Settings(base.Settings):
     minio_change_user: str = Field("", description="access key for changes; empty: the first one")
     minio_change_password: SecretStr = SecretStr("")
     minio_region: str = Field("us-east-1", description="region used in signatures")
-    minio_addressing: Literal["path", "virtual"] = Field(
-        "path", description="whether the bucket stands in the path or in the host name"
-    )
+    minio_addressing: Literal["path", "virtual"] = Field("path", description="of the bucket")
     fulfillment_bucket: str = "fulfillment-artifacts"
     pending_prefix: str = "pending/"
     ready_prefix: str = "ready/"
@@ -65,9 +63,7 @@ class Settings(base.Settings):
     pipeline_url: str = "http://127.0.0.1:8110"
     pipeline_dag_id: str = "fulfillment_release"
     probe_url: str = Field("http://127.0.0.1:8113", description="synthetic probe; empty: none")
-    notifications_url: str = Field(
-        "", description="what receivers got, in the notification-sink's shape; empty: none"
-    )
+    notifications_url: str = Field("", description="tells what receivers got; empty: none")
 
     runbook_services: Literal["supervisor", "compose", "none"] = "compose"
     runbook_stack_home: Path = Path(".stack")
@@ -77,9 +73,7 @@ class Settings(base.Settings):
     worker_service: str = Field("fulfillment-service", description="the worker's service name")
 
     label_finished: str = Field("shipment", description="shipment, metadata:<key> or always")
-    order_id_from: str = Field(
-        "metadata:order-id", description="metadata:<key>, else by the key; or key:<regex>"
-    )
+    order_id_from: str = Field("metadata:order-id", description="metadata:<key> or key:<regex>")
     release_match: str = Field("*.pdf", min_length=1, max_length=200)
     worker_status_cmd: str = Field("", description="prints whether the worker runs")
     worker_stop_cmd: str = Field("", description="stops it; returns when it stands")
