@@ -158,12 +158,9 @@ def select_lines(
     lines: list[LogLine] = []
     last: datetime | None = None
     for text in texts:
-        shown = text
-        if timed:
-            head, _, shown = text.partition(" ")
-            last = try_time(head) or last
-        else:
-            last = _find_time(text) or last
+        head, _, rest = text.partition(" ")
+        at, shown = (try_time(head), rest) if timed else (_find_time(text), text)
+        last = at or last
         if last is None or last >= since:
             lines.append(LogLine(last, shown[:_MAX_LINE_CHARS]))
     return lines[-max_lines:]

@@ -51,8 +51,8 @@ class ComposeServices:
         options = ("--no-color", "--no-log-prefix", "--timestamps")
         limits = ("--since", format_time(since), "--tail", str(max_lines))
         output = self._run("logs", *options, *limits, self._checked(name))
-        tail = output[-max_bytes:] if len(output) > max_bytes else output
-        return select_lines(tail.splitlines(), since=since, max_lines=max_lines, timed=True)
+        tail = output[-max_bytes:].splitlines()
+        return select_lines(tail, since=since, max_lines=max_lines, timed=True)
 
     def restart(self, name: str) -> None:
         """Restart a service."""
