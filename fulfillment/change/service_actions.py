@@ -186,13 +186,7 @@ _ACTIONS: Mapping[str, _ServiceAction] = {
 
 
 def plan_service(
-    inv: Investigation,
-    *,
-    step: str,
-    action: str,
-    target: str,
-    reason: str,
-    comes_back: bool = False,
+    inv: Investigation, *, step: str, action: str, target: str, reason: str, is_away: bool = False
 ) -> Plan:
     """Look at a service and plan to change it.
 
@@ -201,7 +195,7 @@ def plan_service(
     action : ``restart start stop unpause retrigger resume refresh``, or ``none``: an empty plan
     target : name of the service, of the DAG or of the ticket
     reason : why, in words
-    comes_back : whether another plan brings the target back first: its state is read then
+    is_away : until another plan brings the target back: its state is read then
 
     Raises
     ------
@@ -215,7 +209,7 @@ def plan_service(
     Changes nothing but the incident folder.
     """
     effect = _find_action(action)
-    state = {} if comes_back else effect.read_state(inv.clients, target)
+    state = {} if is_away else effect.read_state(inv.clients, target)
     facts: dict[str, Json] = {
         "kind": "header",
         "reason": reason,

@@ -47,7 +47,7 @@ def _plan_release(inv: Investigation) -> Plan:
     if strategy == "retrigger":
         target, what = inv.settings.worker_service, "a re-trigger (way=release moves by hand)"
         again = partial(plan_service, inv, step="6.1", action="retrigger", target=target)
-        plan = partial(again, reason=reason, comes_back=comes_back)
+        plan = partial(again, reason=reason, is_away=comes_back)
         return _plan_or_say(inv, plan, step="6.1", target=target, what=what)
     release = partial(
         make_release_plan,
