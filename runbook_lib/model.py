@@ -6,7 +6,6 @@ Source: the words of the design.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -340,18 +339,3 @@ class Conclusion(_Journalled):
     clear: ClearTime | None = None
     advice: tuple[str, ...] = ()
     follow_ups: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """One object of a listing.
-
-    ``metadata`` has lower-case names without ``x-amz-meta-``; None when it was not read.
-    """
-
-    key: str
-    etag: str
-    size_bytes: int
-    last_modified: datetime
-    metadata: Mapping[str, str] | None = None
-    content_type: str = ""

@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from objectmove.bucket import is_key_supported
+from objectmove.bucket import Seen, is_key_supported
 from runbook_lib import errors
 from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
-from runbook_lib.model import Json, ObjectInfo, format_time, parse_time
+from runbook_lib.model import Json, format_time, parse_time
 from runbook_lib.record.log import utc_now
 from runbook_lib.show.text import count_of
 
@@ -72,7 +72,7 @@ class Removal:
     removed: int
     kept: int
     size_bytes: int
-    sample: Sequence[ObjectInfo]
+    sample: Sequence[Seen]
     failed: dict[str, str]
 
 
@@ -185,13 +185,13 @@ def check_quiet(settings: Settings, store: ObjectStore, **about: Any) -> None:
 
 def list_synthetic(
     store: ObjectStore, prefixes: Iterable[str], *, drill_id: str = ""
-) -> Iterator[ObjectInfo]:
+) -> Iterator[Seen]:
     """Yield the objects that their metadata proves synthetic, of all drills or of one."""
     found = (info for prefix in prefixes for info in iter_with_metadata(store, prefix))
     return (info for info in found if _is_of(info, drill_id))
 
 
-def _is_of(info: ObjectInfo, drill_id: str) -> bool:
+def _is_of(info: Seen, drill_id: str) -> bool:
     metadata = info.metadata or {}
     return is_synthetic(metadata) and drill_id in ("", metadata.get("drill-id"))
 
@@ -255,7 +255,7 @@ def list_prefixes(settings: Settings) -> list[str]:
     return list(dict.fromkeys([settings.chaos_prefix, settings.pending_prefix]))
 
 
-def is_expired(info: ObjectInfo, now: datetime) -> bool:
+def is_expired(info: Seen, now: datetime) -> bool:
     """Tell whether a synthetic object's ``expires-at``, or its ``hold-until``, is over."""
     metadata = info.metadata or {}
     text = metadata.get("expires-at") or metadata.get("hold-until") or ""
@@ -265,7 +265,7 @@ def is_expired(info: ObjectInfo, now: datetime) -> bool:
         return False
 
 
-def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[ObjectInfo]:
+def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
     """Yield a prefix's objects with their metadata, by a listing and concurrent HEADs.
 
     An object that vanished meanwhile is left out; one whose metadata cannot be read has None.
@@ -274,7 +274,7 @@ def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[ObjectInfo]:
     while chunk := list(islice(listing, _CHUNK)):
         found = store.read_infos([info.key for info in chunk])
         for info, (_, answer) in zip(chunk, found, strict=True):
-            if isinstance(answer, ObjectInfo):
+            if isinstance(answer, Seen):
                 yield answer
             elif not isinstance(answer, errors.NotFoundError):
                 yield info

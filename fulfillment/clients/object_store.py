@@ -1,6 +1,6 @@
 """The object store: what sections, drills and synthetic objects ask of the bucket.
 
-A thin cover of ``objectmove``'s bucket, in this package's values and errors. A release asks that
+A thin cover of ``objectmove``'s bucket, in this package's errors. A release asks that
 bucket itself.
 """
 
@@ -29,7 +29,6 @@ from runbook_lib.errors import (
     PreconditionFailedError,
     SettingsError,
 )
-from runbook_lib.model import ObjectInfo
 
 from ..settings import Settings
 
@@ -134,20 +133,19 @@ class ObjectStore:
         self._change_bucket = change_bucket or bucket
         self._clock: tuple[float, datetime] | None = None
 
-    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list_objects(self, prefix: str) -> Iterator[Seen]:
         """Yield the objects under a prefix, without metadata; folder markers are left out."""
         with _explained():
-            for seen in self._bucket.list_objects(prefix):
-                yield _to_info(seen)
+            yield from self._bucket.list_objects(prefix)
 
-    def read_info(self, key: str) -> ObjectInfo:
+    def read_info(self, key: str) -> Seen:
         """Return one object with its metadata; LastModified in whole seconds."""
         ((_, found),) = self.read_infos([key])
         if isinstance(found, ClientError):
             raise found
         return found
 
-    def read_infos(self, keys: Iterable[str]) -> Iterator[tuple[str, ObjectInfo | ClientError]]:
+    def read_infos(self, keys: Iterable[str]) -> Iterator[tuple[str, Seen | ClientError]]:
         """Yield, in the order of ``keys``, each object with its metadata, or why not.
 
         Several are asked for at a time.
@@ -158,7 +156,7 @@ class ObjectStore:
             found = self._bucket.look(wanted, failed=failed)
         for key in wanted:
             if (seen := found.get(key)) is not None:
-                yield key, _to_info(seen)
+                yield key, seen
             elif key in failed:
                 yield key, _explain(failed[key])
             else:
@@ -187,7 +185,7 @@ class ObjectStore:
         headers = {"content-type": content_type, **named}
         self._change(Request("put", key, body=content, headers=headers), f"write {key}")
 
-    def delete_object(self, info: ObjectInfo) -> None:
+    def delete_object(self, info: Seen) -> None:
         """Delete an object, by one request that is sent once.
 
         Its ETag goes along, which not every store minds: look at it right before.
@@ -278,7 +276,7 @@ class ObjectStore:
         of an object that does not exist, and not where versions are kept: it would leave a mark.
         """
         bucket = self._change_bucket if write_under else self._bucket
-        looking, found = ObjectStore(bucket), list[ObjectInfo]()
+        looking, found = ObjectStore(bucket), list[Seen]()
         rights: dict[str, bool | None] = {}
         reasons: dict[str, str] = {}
         absent = f"absent-{secrets.token_hex(8)}"
@@ -324,17 +322,6 @@ class ObjectStore:
                     continue
             rights[name] = True  # also where it was let through to nothing
         return Permissions(rights, reasons)
-
-
-def _to_info(seen: Seen) -> ObjectInfo:
-    return ObjectInfo(
-        key=seen.key,
-        etag=seen.etag,
-        size_bytes=seen.size_bytes,
-        last_modified=seen.last_modified,
-        metadata=seen.metadata,
-        content_type=seen.headers.get("content-type", ""),
-    )
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from objectmove.bucket import Seen
 from runbook_lib.errors import NotFoundError
-from runbook_lib.model import Json, ObjectInfo, format_time
+from runbook_lib.model import Json, format_time
 from runbook_lib.show.text import count_of
 
 from ..analysis.artifacts import compute_age_start, is_synthetic
@@ -37,7 +38,7 @@ class WaitingObject:
     order_id : by ORDER_ID_FROM; empty when it cannot be told
     """
 
-    info: ObjectInfo
+    info: Seen
     prefix: str
     since: datetime
     origin: Origin
@@ -166,7 +167,7 @@ def _find_gone(store: ObjectStore, keys: Iterable[str]) -> set[str]:
     return {key for key, found in store.read_infos(keys) if isinstance(found, NotFoundError)}
 
 
-def _classify(info: ObjectInfo, prefix: str, now: datetime, settings: Settings) -> WaitingObject:
+def _classify(info: Seen, prefix: str, now: datetime, settings: Settings) -> WaitingObject:
     metadata = info.metadata or {}
     start = compute_age_start(metadata, info.last_modified, now)
     return WaitingObject(

@@ -12,7 +12,6 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -225,7 +224,14 @@ def _create(settings: Settings, options: argparse.Namespace, store: ObjectStore)
 def _list_waiting(store: ObjectStore, options: argparse.Namespace) -> list[dict[str, Json]]:
     """Return the first objects under the prefix, with their metadata: the runbook's own sample."""
     found = islice(iter_with_metadata(store, options.prefix), max(1, options.count))
-    return [asdict(i) | {"last_modified": format_time(i.last_modified)} for i in found]
+    return [
+        {
+            **{name: getattr(seen, name) for name in ("key", "etag", "size_bytes", "metadata")},
+            "last_modified": format_time(seen.last_modified),
+            "content_type": seen.headers.get("content-type", ""),
+        }
+        for seen in found
+    ]
 
 
 def _remove(settings: Settings, options: argparse.Namespace, store: ObjectStore) -> dict[str, Json]:

@@ -16,7 +16,7 @@ from minio.versioningconfig import ENABLED, VersioningConfig
 from fulfillment.clients import Clients
 from fulfillment.clients.object_store import ObjectStore, connect_bucket
 from fulfillment.settings import Settings
-from objectmove.bucket import Request, S3Bucket
+from objectmove.bucket import Request, S3Bucket, Seen
 from runbook_lib.errors import (
     AccessDeniedError,
     BadAnswerError,
@@ -27,7 +27,6 @@ from runbook_lib.errors import (
     PreconditionFailedError,
     SettingsError,
 )
-from runbook_lib.model import ObjectInfo
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, run_juicefs
 from tests.support.memory_store import MemoryStore
 from tests.support.network import (
@@ -81,7 +80,7 @@ def store(request: pytest.FixtureRequest) -> ObjectStore:
     return ObjectStore(bucket)
 
 
-def put(store: ObjectStore, key: str, content: bytes = b"x", **metadata: str) -> ObjectInfo:
+def put(store: ObjectStore, key: str, content: bytes = b"x", **metadata: str) -> Seen:
     named = {name.replace("_", "-"): value for name, value in metadata.items()}
     store.put_object(key, content, content_type="application/pdf", metadata=named)
     return store.read_info(key)
@@ -113,7 +112,7 @@ def test_a_listing_has_empty_objects_but_no_emptied_folders(store: ObjectStore) 
 def test_metadata_content_type_and_etag_are_read_back(store: ObjectStore) -> None:
     read = put(store, "a", b"abc", order_id="7", pending_since="2026-11-24T03:14:00Z")
     assert read.metadata == {"order-id": "7", "pending-since": "2026-11-24T03:14:00Z"}
-    assert (read.content_type, read.size_bytes) == ("application/pdf", 3)
+    assert (read.headers["content-type"], read.size_bytes) == ("application/pdf", 3)
     (listed,) = store.list_objects("a")
     assert (listed.key, listed.etag, listed.size_bytes) == (read.key, read.etag, read.size_bytes)
     assert listed.last_modified.replace(microsecond=0) == read.last_modified
@@ -125,7 +124,7 @@ def test_infos_come_in_order_with_what_failed_in_its_place(store: ObjectStore) -
     got = dict(store.read_infos(iter(["c", "b", "a"])))
     assert list(got) == ["c", "b", "a"]
     assert isinstance(got["b"], NotFoundError)
-    found = [info.metadata for info in got.values() if isinstance(info, ObjectInfo)]
+    found = [info.metadata for info in got.values() if isinstance(info, Seen)]
     assert found == [{"order-id": "3"}, {"order-id": "1"}]
 
 
@@ -365,7 +364,7 @@ def test_a_change_that_is_not_proven_raises_and_was_sent_once(
         assert type(caught.value) is kind
         if act != make_answer(b"", 412):
             with pytest.raises(kind):
-                store.delete_object(ObjectInfo("a", "e" * 32, 1, datetime.now(UTC)))
+                store.delete_object(Seen("a", "e" * 32, 1, datetime.now(UTC)))
     assert [r.method for r in server.received].count("PUT") == 1
 
 

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 
 from objectmove.bucket import Answer, OnAnswer, Request, Seen
 from objectmove.errors import AbsentError, StoreError
-from runbook_lib.model import ObjectInfo
 from tests.support.memory_store import MemoryStore, Stored
 
 __all__ = ["MemoryBucket"]
@@ -139,7 +138,8 @@ class MemoryBucket:
         return Answer("done", etag=etag)
 
     def _copy(self, request: Request, source: Stored) -> Answer:
-        metadata, content_type = dict(source.info.metadata or {}), source.info.content_type
+        metadata = dict(source.info.metadata or {})
+        content_type = source.info.headers.get("content-type", "")
         if request.headers:
             items = request.headers.items()
             metadata = {n[len(_META) :]: v for n, v in items if n.startswith(_META)}
@@ -153,13 +153,14 @@ class MemoryBucket:
         self, key: str, content: bytes, etag: str, metadata: Mapping[str, str], content_type: str
     ) -> None:
         self._tick += timedelta(milliseconds=1)
-        info = ObjectInfo(key, etag, len(content), self._now(), metadata, content_type)
+        headers = {"content-type": content_type}
+        info = Seen(key, etag, len(content), self._now(), metadata, headers)
         self.store.objects[key] = Stored(info, content)
 
     def _see(self, key: str) -> Seen:
         self.store.fail("head", key)
         info = self.store.objects[key].info
-        headers = {**self.headers, "content-type": info.content_type}
+        headers = {**self.headers, **info.headers}
         at, size = info.last_modified, info.size_bytes
         return Seen(key, info.etag, size, at, dict(info.metadata or {}), headers)
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from fulfillment.clients.object_store import LiveCheck, Permissions
-from objectmove.bucket import is_key_supported
+from objectmove.bucket import Seen, is_key_supported
 from runbook_lib.errors import BadAnswerError, ClientError, NotFoundError, PreconditionFailedError
-from runbook_lib.model import ObjectInfo
 
 __all__ = ["MemoryStore", "Stored"]
 
@@ -23,7 +22,7 @@ def _never(method: str, key: str) -> None:
 class Stored:
     """One object."""
 
-    info: ObjectInfo
+    info: Seen
     content: bytes
 
 
@@ -50,18 +49,18 @@ class MemoryStore:
     def __post_init__(self) -> None:
         self._tick = datetime(2026, 11, 24, 3, 59, tzinfo=UTC)
 
-    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list_objects(self, prefix: str) -> Iterator[Seen]:
         """Yield the objects under a prefix, sorted by key."""
         self.fail("list", prefix)
         for key in sorted(k for k in self.objects if k.startswith(prefix) and k[-1:] != "/"):
-            yield replace(self.objects[key].info, metadata=None, content_type="")
+            yield replace(self.objects[key].info, metadata=None, headers={})
 
-    def read_info(self, key: str) -> ObjectInfo:
+    def read_info(self, key: str) -> Seen:
         """Return one object with its metadata."""
         info = self._get("head", key).info
         return replace(info, last_modified=info.last_modified.replace(microsecond=0))
 
-    def read_infos(self, keys: Iterable[str]) -> Iterator[tuple[str, ObjectInfo | ClientError]]:
+    def read_infos(self, keys: Iterable[str]) -> Iterator[tuple[str, Seen | ClientError]]:
         """Yield each object with its metadata, or why not."""
         for key in keys:
             try:
@@ -90,18 +89,18 @@ class MemoryStore:
         self.fail("put", key)
         self._tick += timedelta(milliseconds=1)
         at = self.clock() if self.clock else self._tick
-        info = ObjectInfo(
+        info = Seen(
             key=key,
             etag=hashlib.md5(content, usedforsecurity=False).hexdigest(),
             size_bytes=len(content),
             last_modified=at.replace(microsecond=at.microsecond // 1000 * 1000),
             metadata={name.lower(): value for name, value in (metadata or {}).items()},
-            content_type=content_type,
+            headers={"content-type": content_type},
         )
         self.objects[key] = Stored(info, content)
         self.writes.append(("put", key))
 
-    def delete_object(self, info: ObjectInfo) -> None:
+    def delete_object(self, info: Seen) -> None:
         """Delete an object that still has its ETag."""
         self.fail("delete", info.key)
         stored = self.objects.get(info.key)
