@@ -155,12 +155,8 @@ class ObjectStore:
         with _explained():
             found = self._bucket.look(wanted, failed=failed)
         for key in wanted:
-            if (seen := found.get(key)) is not None:
-                yield key, seen
-            elif key in failed:
-                yield key, _explain(failed[key])
-            else:
-                yield key, NotFoundError(f"read {key}: NoSuchKey", system=_SYSTEM)
+            absent = AbsentError(f"read {key}: NoSuchKey")
+            yield key, found.get(key) or _explain(failed.get(key, absent))
 
     def read_bytes(self, key: str, *, max_bytes: int = 16 * 1024 * 1024) -> bytes:
         """Return an object's content; a larger one is a ``BadAnswerError``."""
