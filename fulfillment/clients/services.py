@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
@@ -19,6 +20,8 @@ from runbook_lib.redact import Redactor
 
 from ..settings import Settings
 
+_READ_TIMEOUT_S = 20.0  # a command line alone needs seconds on a busy machine
+_CHANGE_TIMEOUT_S = 120.0
 _MAX_LINE_CHARS = 8000
 _SECRET_NAME = re.compile(
     r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)KEY($|_)|WEBHOOK", re.I
@@ -118,6 +121,47 @@ def connect_services(settings: Settings) -> ServicesClient:
             system="services",
         ) from error
     return found
+
+
+def run_program(
+    words: Sequence[str], settings: Settings, *, is_change: bool, advice: str, shown: str = ""
+) -> str:
+    """Run someone's program, never a shell, and return what it prints.
+
+    Parameters
+    ----------
+    words : the program and its arguments
+    settings : for the secrets that no message shows
+    is_change : whether it changes something: that may take longer
+    advice : what to set when it cannot be run
+    shown : what messages call it; empty: its first words
+
+    Raises
+    ------
+    ClientTimeoutError, ConnectionRefusedClientError, BadAnswerError
+        When it does not end in time, cannot be run, or fails.
+    """
+    shown = shown or " ".join(words[:8])
+    timeout_s = _CHANGE_TIMEOUT_S if is_change else _READ_TIMEOUT_S
+    try:
+        done = subprocess.run(
+            words, capture_output=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired as error:
+        raise errors.ClientTimeoutError(
+            f"`{shown}` did not end within {timeout_s:g} s", system="services"
+        ) from error
+    except OSError as error:
+        raise errors.ConnectionRefusedClientError(
+            f"`{words[0]}` cannot be run ({error.strerror}). {advice}", system="services"
+        ) from error
+    if done.returncode:
+        said = Redactor(settings.secrets).text(done.stderr.decode("utf-8", "replace"))
+        raise errors.BadAnswerError(
+            f"`{shown}` failed ({done.returncode}): {' '.join(said.split())[-300:]}",
+            system="services",
+        )
+    return done.stdout.decode("utf-8", "replace")
 
 
 def unknown_service(name: str, known: Iterable[str]) -> errors.ClientError:

@@ -7,8 +7,7 @@ import shlex
 from runbook_lib.errors import BadAnswerError
 
 from ..settings import Settings
-from .programs import run_program
-from .services import ServiceState, unknown_service
+from .services import ServiceState, run_program, unknown_service
 
 _RUNS = frozenset({"running", "active"})
 _STANDS = frozenset({"stopped", "inactive", "failed", "exited", "dead", "created"})

@@ -13,8 +13,8 @@ from runbook_lib.fields import parse_when
 from runbook_lib.model import Json, format_time
 
 from ..settings import Settings
-from .programs import run_program
-from .services import LogLine, ServiceState, hide_secrets, select_lines, unknown_service
+from . import services
+from .services import LogLine, ServiceState
 
 _ADVICE = "Set COMPOSE_CMD, or RUNBOOK_SERVICES=supervisor for the local environment."
 _bad = partial(BadAnswerError, system="services")
@@ -52,7 +52,7 @@ class ComposeServices:
         limits = ("--since", format_time(since), "--tail", str(max_lines))
         output = self._run("logs", *options, *limits, self._checked(name))
         tail = output[-max_bytes:].splitlines()
-        return select_lines(tail, since=since, max_lines=max_lines, timed=True)
+        return services.select_lines(tail, since=since, max_lines=max_lines, timed=True)
 
     def restart(self, name: str) -> None:
         """Restart a service."""
@@ -69,23 +69,23 @@ class ComposeServices:
     def read_effective_settings(self, name: str) -> dict[str, str]:
         """Return the environment that compose gives the service."""
         environment = self._read_config()[self._checked(name)].get("environment") or {}
-        return hide_secrets(
+        return services.hide_secrets(
             {str(k): None if v is None else str(v) for k, v in environment.items()}, self._settings
         )
 
     def _checked(self, name: str) -> str:
-        services = self._read_config()
-        if name not in services:
-            raise unknown_service(name, services)
+        known = self._read_config()
+        if name not in known:
+            raise services.unknown_service(name, known)
         return name
 
     def _read_config(self) -> dict[str, Any]:
         output = self._run("config", "--format", "json")
         try:
-            services: dict[str, Any] = json.loads(output)["services"]
+            found: dict[str, Any] = json.loads(output)["services"]
         except (ValueError, KeyError, TypeError) as error:
             raise _bad("compose config is not understood: docker compose 2.x is needed") from error
-        return services
+        return found
 
     def _inspect(self, ids: list[str]) -> list[dict[str, Any]]:
         if not ids:
@@ -100,7 +100,7 @@ class ComposeServices:
         return self._execute([*self._command, *words], is_change=is_change)
 
     def _execute(self, words: list[str], *, is_change: bool = False) -> str:
-        return run_program(words, self._settings, is_change=is_change, advice=_ADVICE)
+        return services.run_program(words, self._settings, is_change=is_change, advice=_ADVICE)
 
 
 def _read_json_lines(output: str) -> list[dict[str, Json]]:

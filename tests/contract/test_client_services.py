@@ -413,7 +413,7 @@ def test_a_compose_that_answers_something_else_is_a_bad_answer(compose: Compose,
 def test_a_hanging_docker_costs_its_time_out(
     compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fulfillment.clients.programs._READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("fulfillment.clients.services._READ_TIMEOUT_S", 0.5)
     compose.answers["config"]["sleep"] = 30
     compose.save()
     with pytest.raises(ClientTimeoutError):

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from fulfillment.change.worker_hold import make_hold
-from fulfillment.clients import Clients, programs
+from fulfillment.clients import Clients, services
 from fulfillment.clients.services_command import CommandServices
 from fulfillment.settings import Settings
 from objectmove.errors import MoveError, MoversError
@@ -130,7 +130,7 @@ def test_a_status_command_that_fails_refuses_whatever_it_prints() -> None:
 
 def test_a_command_that_hangs_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_READ_TIMEOUT_S", "_CHANGE_TIMEOUT_S"):
-        monkeypatch.setattr(programs, name, 0.2)
+        monkeypatch.setattr(services, name, 0.2)
     hang = f'{sys.executable} -c "import time; time.sleep(600)"'
     worker = CommandServices(make_settings(hang, hang, hang))
     for ask in (worker.list_services, lambda: worker.stop("fulfillment-service")):
