@@ -237,7 +237,6 @@ def plan_settling(inv: Investigation, release: Plan, *, taken: bool, keys: tuple
         evidence=evidence,
         made_by=inv.operator,
         now=inv.now(),
-        lifetime_s=_LIFETIME_S,
     )
     return _to_plan(plan)
 
@@ -281,12 +280,9 @@ def find_way_on(plan: Plan, result: dict[str, Json]) -> str:
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
     """Prove by an independent look where each planned object is, and keep the proof."""
+    logs, move = _open_logs(plan), plan.content.move
     proof = verify_plan(
-        inv.clients.bucket,
-        plan.content.move,
-        logs=_open_logs(plan),
-        clock=Clock(inv.now),
-        notice=inv.progress,
+        inv.clients.bucket, move, logs=logs, clock=Clock(inv.now), notice=inv.progress
     )
     result = proof.to_json()
     told = {

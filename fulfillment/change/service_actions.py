@@ -219,17 +219,10 @@ def plan_service(
         "way_back": effect.way_back.format(target=target),
         "check": effect.check.format(target=target),
     }
-    return write_plan(
-        inv.incident.folder / "plans",
-        SERVICE,
-        f"svc-{action}",
-        step=step,
-        action=action,
-        target=target,
-        is_empty=effect.is_done(state),
-        now=inv.now(),
-        **inv.incident.redactor.json(facts),
-    )
+    about: dict[str, Json] = {"step": step, "action": action, "target": target}
+    about |= {"is_empty": effect.is_done(state), **inv.incident.redactor.json(facts)}
+    folder = inv.incident.folder / "plans"
+    return write_plan(folder, SERVICE, f"svc-{action}", now=inv.now(), **about)
 
 
 def plan_nothing(inv: Investigation, *, step: str, target: str, reason: str) -> Plan:

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from ..investigation import Investigation
 
 _SCENARIO = "fulfillment-delay"
-_CREATE = "create_synthetic"
+_CREATE, _REVERT = "create_synthetic", "revert_synthetic"
+_WAYS_BACK = {
+    _CREATE: "4.2 removes them; they expire on their own, too",
+    _REVERT: "there is none, and none is needed: only synthetic objects go",
+}
 _MAX_COUNT = 5000
 _CHUNK = 500
 #: So many objects stand for all.
@@ -377,27 +381,17 @@ def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
         "reason": "" if found else "there is no synthetic object",
     }
     where = f"{inv.clients.store.bucket}/{{{','.join(prefixes)}}}"
-    return _plan(inv, step, "revert_synthetic", where, facts)
+    return _plan(inv, step, _REVERT, where, facts)
 
 
 def _plan(inv: Investigation, step: str, action: str, where: str, facts: dict[str, Json]) -> Plan:
     is_new = action == _CREATE
     many = facts["count" if is_new else "objects"]
-    return write_plan(
-        inv.incident.folder / "plans",
-        SYNTHETIC,
-        "syn",
-        step=step,
-        action=action,
-        target=f"{count_of(many, 'synthetic object')} under {where}",
-        is_empty=not many,
-        now=inv.now(),
-        facts=facts,
-        way_back="4.2 removes them; they expire on their own, too"
-        if is_new
-        else "there is none, and none is needed: only synthetic objects go",
-        reversible=is_new,
-    )
+    target = f"{count_of(many, 'synthetic object')} under {where}"
+    about: dict[str, Json] = {"step": step, "action": action, "target": target, "facts": facts}
+    about |= {"is_empty": not many, "way_back": _WAYS_BACK[action], "reversible": is_new}
+    folder = inv.incident.folder / "plans"
+    return write_plan(folder, SYNTHETIC, "syn", now=inv.now(), **about)
 
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:

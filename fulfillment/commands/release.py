@@ -80,7 +80,7 @@ def apply_release_plan(
 
 def resume_release_plan(settings: Settings, plan_id: str, *, progress: Progress) -> ApplyDocument:
     """Go on with a plan that was cut off, here or on another machine; its approval counts."""
-    inv, plan = _load(settings, plan_id, progress, is_recorded=True)
+    inv, plan = _load(settings, plan_id, progress, fetch=True)
     return _to_document(inv, "resume", plan, inv.resume(plan).result)
 
 
@@ -136,7 +136,7 @@ def verify_release_plan(
 ) -> VerifyDocument:
     """Prove by an independent listing where each planned object is now."""
     progress("list the bucket")
-    inv, plan = _load(settings, plan_id, progress, changes=False)
+    inv, plan = _load(settings, plan_id, progress, look=True)
     if not plan.trace.exists():
         raise SafetyError(f"{plan.id} was never applied: there is nothing to prove")
     entry = inv.verify(plan)
@@ -169,15 +169,10 @@ def _open_on(
 
 
 def _load(
-    settings: Settings,
-    plan_id: str,
-    progress: Progress,
-    *,
-    is_recorded: bool = False,
-    changes: bool = True,
+    settings: Settings, plan_id: str, progress: Progress, *, fetch: bool = False, look: bool = False
 ) -> tuple[Investigation, Plan]:
-    folder = _find_folder(settings, plan_id, is_recorded=is_recorded)
-    incident_id = _choose(settings, folder) if changes else folder.name
+    folder = _find_folder(settings, plan_id, fetch=fetch)
+    incident_id = folder.name if look else _choose(settings, folder)
     inv = _open(settings, incident_id, progress, plan=plan_id)
     plan = load_plan(inv.incident.find_plan(plan_id), (MOVE, SERVICE, SYNTHETIC))
     if plan.kind is not MOVE:
@@ -191,13 +186,13 @@ def _choose(settings: Settings, folder: Path) -> str:
     return Investigation.find(settings)[0].id if is_closed else folder.name
 
 
-def _find_folder(settings: Settings, plan_id: str, *, is_recorded: bool = False) -> Path:
+def _find_folder(settings: Settings, plan_id: str, *, fetch: bool = False) -> Path:
     """Find a plan in the incidents' folders, or, to resume it, in the bucket's records."""
     if not _PLAN_ID.fullmatch(plan_id):
         raise UsageError(f"{plan_id!r} is not a plan id; `runbook plan` prints it")
     home = settings.runbook_home.resolve()
     found = (f for f in list_incidents(home) if (f / "plans" / f"{plan_id}.jsonl").is_file())
-    folder = next(found, None) or (_fetch(settings, plan_id) if is_recorded else None)
+    folder = next(found, None) or (_fetch(settings, plan_id) if fetch else None)
     if folder is None:
         raise UsageError(f"no incident under {home} has a plan {plan_id!r}")
     return folder
