@@ -20,7 +20,6 @@ from runbook_lib.redact import Redactor
 from ..change.release import MOVE, find_way_on, list_unfinished
 from ..change.service_actions import SERVICE
 from ..change.synthetic import SYNTHETIC
-from ..clients import Clients
 from ..investigation import Investigation
 from ..sections import SECTIONS
 from ..sections.detection import read_backlog_objects
@@ -201,7 +200,7 @@ def _find_folder(settings: Settings, plan_id: str, *, fetch: bool = False) -> Pa
 def _fetch(settings: Settings, plan_id: str) -> Path | None:
     """Take a plan over from the bucket's record into an incident's folder of this machine."""
     incident, _ = Investigation.find(settings)
-    bucket = Clients(settings).bucket
+    bucket = Investigation.connect(settings).bucket
     if (record := read_record(bucket, plan_id)) is None:
         return None
     save_plan(read_recorded_plan(bucket, record, folder=incident.folder / "plans"))
