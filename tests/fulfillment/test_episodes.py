@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,15 @@ from pydantic import SecretStr
 
 from fulfillment.clients.prometheus import Sample
 from fulfillment.commands.documents import PlanDocument
-from fulfillment.commands.release import apply_release_plan, plan_release, undo_release
+from fulfillment.commands.release import (
+    apply_release_plan,
+    plan_release,
+    resume_release_plan,
+    undo_release,
+)
 from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS, detection, postmortem
+from objectmove.bucket import Answer, Request
 from runbook_lib.errors import AccessDeniedError, NotConnectedError, UsageError
 from runbook_lib.exit_codes import ExitCode, exit_code_of_error
 from runbook_lib.model import Verdict, keep_quiet
@@ -26,6 +33,7 @@ from runbook_lib.redact import Redactor
 from runbook_lib.run.documents import InvestigateDocument
 from runbook_lib.run.reports import close_incident, list_incidents, rebuild_report
 from runbook_lib.run.sections import investigate, run_chosen
+from tests.support.memory_bucket import MemoryBucket
 from tests.support.stories import make_world, pause_pipeline
 from tests.support.world import LAG, World
 
@@ -258,6 +266,31 @@ def test_undo_after_closing_writes_the_old_ledger_and_a_new_incident(world: Worl
     assert new.is_open
     assert (world.home / old / "ledger" / f"{back.plan}.jsonl").is_file()
     assert read_record(world, old) == before
+
+
+def test_a_plan_that_another_machine_began_is_fetched_from_the_bucket(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause_pipeline(world)
+    plan = plan_release(
+        world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
+        older_than_minutes=0, limit=0,
+    )  # fmt: skip
+    do = MemoryBucket._do
+
+    def lose(bucket: MemoryBucket, request: Request) -> Answer:
+        is_copy = request.kind == "copy" and request.key.startswith("ready/")
+        return Answer("unknown", code="NoSuchKey") if is_copy else do(bucket, request)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryBucket, "_do", lose)
+        apply_release_plan(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
+    shutil.rmtree(world.home / str(plan.incident))
+    done = resume_release_plan(world.settings, plan.plan, progress=keep_quiet)
+    assert done.incident not in (None, plan.incident)
+    assert (world.home / str(done.incident) / "plans" / f"{plan.plan}.jsonl").is_file()
+    with pytest.raises(UsageError, match="has a plan 'rel-unknown'"):
+        resume_release_plan(world.settings, "rel-unknown", progress=keep_quiet)
 
 
 def test_a_new_incident_can_be_opened_by_hand(world: World) -> None:
