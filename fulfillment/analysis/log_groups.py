@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 _MAX_CHARS = 600
 _MAX_TEMPLATES = 5000
-_MAX_ENTRY_LINES = 200
+_MAX_GROUPS = 200
 _LEVELS = {
     "critical": "error", "crit": "error", "fatal": "error", "error": "error", "err": "error",
     "panic": "error", "exception": "error", "warning": "warning", "warn": "warning",
@@ -55,61 +55,57 @@ class LogGroup:
     level: str
 
 
-@dataclass(frozen=True, slots=True)
-class LogGroups:
-    """Groups, errors first and then by count; ``dropped`` entries are in none of them."""
-
-    groups: tuple[LogGroup, ...]
-    lines: int
-    entries: int
-    dropped: int
-
-
 @dataclass(slots=True)
 class _Entry:
+    """A line with those that continue it; ``final`` is the last of these that is not indented."""
+
     at: datetime | None
     text: str
     level: str
-    is_plain: bool
+    is_plain: bool = True
     in_traceback: bool = False
-    more: list[str] = field(default_factory=list)
+    is_continued: bool = False
+    final: str = ""
+
+    def take(self, text: str) -> bool:
+        """Take a line in if it continues this entry."""
+        if text.startswith(_CHAINED):
+            # Without an error to belong to, a traceback is an entry of its own.
+            is_own = self.level == "error" or self.is_continued
+            if text.startswith(_TRACEBACK) and not is_own:
+                return False
+            self.in_traceback, self.level = True, "error"
+        elif not _is_inner(text):
+            if not self.in_traceback:
+                return False
+            self.in_traceback = False  # the exception's own line ends it
+        self.is_continued = True
+        self.final = self.final if _is_inner(text) else text
+        return True
 
 
-def group_lines(
-    lines: Iterable[tuple[datetime | None, str]], *, max_groups: int = 200
-) -> LogGroups:
+def group_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[LogGroup]:
     """Group lines by what they say once numbers, ids and quoted text are masked.
 
     Parameters
     ----------
     lines : time (None when unknown) and text of each line, oldest first
-    max_groups : keep so many groups; entries of the others are counted as dropped
+
+    Returns
+    -------
+    At most 200 groups, errors first and then by count.
     """
     found: dict[tuple[str, str], LogGroup] = {}
-    entries = dropped = count = 0
-
-    def counted() -> Iterator[tuple[datetime | None, str]]:
-        nonlocal count
-        for line in lines:
-            count += 1
-            yield line
-
-    for entry in _join(counted()):
-        entries += 1
+    for entry in _join(lines):
         text = _headline(entry)
         key = entry.level, _mask(text)
-        group = found.get(key)
-        if group is not None:
+        if group := found.get(key):
             last = entry.at or group.last
             first = group.first or entry.at
             found[key] = replace(group, count=group.count + 1, first=first, last=last)
         elif len(found) < _MAX_TEMPLATES:
             found[key] = LogGroup(key[1], 1, entry.at, entry.at, text, entry.level)
-        else:
-            dropped += 1
-    ordered = sorted(found.values(), key=lambda g: (_RANK[g.level], -g.count))
-    dropped += sum(group.count for group in ordered[max_groups:])
-    return LogGroups(tuple(ordered[:max_groups]), count, entries, dropped)
+    return sorted(found.values(), key=lambda g: (_RANK[g.level], -g.count))[:_MAX_GROUPS]
 
 
 def _join(lines: Iterable[tuple[datetime | None, str]]) -> Iterator[_Entry]:
@@ -117,43 +113,24 @@ def _join(lines: Iterable[tuple[datetime | None, str]]) -> Iterator[_Entry]:
     current: _Entry | None = None
     for at, text in lines:
         record = _parse_json(text)
-        if record is None and current is not None and _continues(current, text):
-            if len(current.more) < _MAX_ENTRY_LINES:
-                current.more.append(text)
+        if record is None and current and current.is_plain and current.take(text):
             continue
-        if current is not None:
+        if current:
             yield current
-        current = _from_json(at, record) if record is not None else _from_plain(at, text)
-    if current is not None:
+        current = _from_plain(at, text) if record is None else _from_json(at, record)
+    if current:
         yield current
 
 
-def _continues(entry: _Entry, text: str) -> bool:
-    if not entry.is_plain:
-        return False
-    if text.startswith(_CHAINED):
-        # Without an error to belong to, a traceback is an entry of its own.
-        if text.startswith(_TRACEBACK) and not (entry.level == "error" or entry.more):
-            return False
-        entry.in_traceback, entry.level = True, "error"
-        return True
-    if not text.strip() or text[0] in " \t":
-        return True
-    if entry.in_traceback:
-        entry.in_traceback = False  # the exception's own line ends it
-        return True
-    return False
-
-
 def _from_json(at: datetime | None, record: dict[str, Any]) -> _Entry:
-    message = next((str(record[n]) for n in _MESSAGE_NAMES if record.get(n)), "")
-    level = next((str(record[n]) for n in _LEVEL_NAMES if record.get(n)), "")
-    trace = next((str(record[n]) for n in _EXCEPTION_NAMES if record.get(n)), "")
-    entry = _Entry(at, message or json.dumps(record, sort_keys=True), "", is_plain=False)
-    entry.level = _LEVELS.get(level.lower(), "")
-    if trace:
-        entry.more, entry.level = trace.splitlines(), "error"
-    return entry
+    def find(names: Iterable[str]) -> str:
+        return next((str(record[n]) for n in names if record.get(n)), "")
+
+    message, trace = find(_MESSAGE_NAMES), find(_EXCEPTION_NAMES)
+    level = "error" if trace else _LEVELS.get(find(_LEVEL_NAMES).lower(), "")
+    final = next((line for line in reversed(trace.splitlines()) if not _is_inner(line)), "")
+    text = message or json.dumps(record, sort_keys=True)
+    return _Entry(at, text, level, is_plain=False, final=final)
 
 
 def _from_plain(at: datetime | None, text: str) -> _Entry:
@@ -163,15 +140,18 @@ def _from_plain(at: datetime | None, text: str) -> _Entry:
     if any(name == "msg" for name, _ in said):
         text = ": ".join(value for _, value in said)
     is_trace = text.startswith(_TRACEBACK)
-    return _Entry(at, text, "error" if is_trace else level, is_plain=True, in_traceback=is_trace)
+    return _Entry(at, text, "error" if is_trace else level, in_traceback=is_trace)
 
 
 def _headline(entry: _Entry) -> str:
     """Return the entry's first line, with the last exception's line when it has one."""
-    final = next((t for t in reversed(entry.more) if t.strip() and t[0] not in " \t"), "")
-    parts = [part for part in (entry.text, final) if part and part != _TRACEBACK]
+    parts = [part for part in (entry.text, entry.final) if part and part != _TRACEBACK]
     text = " ".join(": ".join(parts)[: 4 * _MAX_CHARS].split())
     return "".join(c if c.isprintable() else "\ufffd" for c in text)[:_MAX_CHARS]
+
+
+def _is_inner(text: str) -> bool:
+    return not text.strip() or text[0] in " \t"
 
 
 def _mask(text: str) -> str:

@@ -138,7 +138,7 @@ def test_services_are_listed_with_logs_and_settings(clients: Clients, stack: Run
     wait_for(lambda: services.read_logs("fulfillment-service", since=since))
     lines = services.read_logs("fulfillment-service", since=since)
     assert any(line.at is not None for line in lines)
-    assert group_lines((line.at, line.text) for line in lines).groups
+    assert group_lines((line.at, line.text) for line in lines)
     settings = services.read_effective_settings("fulfillment-service")
     assert settings["MINIO_ROOT_PASSWORD"] == "equal to the store's"
     assert settings["PENDING_PREFIX"] == "pending/"

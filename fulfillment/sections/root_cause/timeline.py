@@ -12,8 +12,8 @@ from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding, Reading
 from ...analysis.causes import Cause
 from ...analysis.log_groups import group_lines
 from ...analysis.timeline import (
+    find_alert_changes,
     find_first_errors,
-    find_state_changes,
     find_turning_points,
     merge_events,
 )
@@ -30,7 +30,6 @@ _MAX_OTHER_LINES = 1000
 _MAX_KINDS = 12
 #: Whose clock a service's log has, where the name does not begin with it.
 _SYSTEMS = {"minio": "store", "synthetic-probe": "probe", "notification-sink": "notifications"}
-_MAX_EVENTS = 200
 _MAX_CHARS = 300
 #: A ``Date`` header tells whole seconds: a smaller difference proves nothing.
 _LEAST_SKEW_S = 2.0
@@ -56,7 +55,7 @@ def read_events(inv: Investigation) -> tuple[list[Event], list[str]]:
             events += read(inv)
         except ClientError as error:
             missing.append(f"{name}: {str(error)[:200]}")
-    merged = merge_events(events, since=inv.now() - inv.window, limit=_MAX_EVENTS)
+    merged = merge_events(events, since=inv.now() - inv.window)
     return list(map(_shorten, merged)), missing
 
 
@@ -71,10 +70,10 @@ def build_timeline(
     """
     readings = inv.latest().values()
     events = [event for r in readings for event in r.events]
-    merged = merge_events(
-        events, _find_signs(inv, findings), _read_actions(inv), _find_settings(inv, readings),
-        skews_s=_read_skews(readings), limit=_MAX_EVENTS,
-    )  # fmt: skip
+    events += _find_signs(inv, findings)
+    events += _read_actions(inv)
+    events += _find_settings(inv, readings)
+    merged = merge_events(events, skews_s=_read_skews(readings))
     return tuple(map(_shorten, merged)), tuple(w for r in readings for w in r.events_without)
 
 
@@ -92,20 +91,17 @@ def _read_alerts(inv: Investigation) -> Iterable[Event]:
         name += " (drill)" if series.labels.get("drill") == "true" else ""
         points = [(s.at, s.value) for s in series.samples]
         gap_s = 3 * scrape_interval_s(series.samples)
-        for event in find_state_changes(points, name=name, gap_s=gap_s, source="prometheus"):
-            yield Event(event.at, "alert", event.text, event.source)
+        yield from find_alert_changes(points, name=name, gap_s=gap_s)
 
 
 def _read_turns(inv: Investigation) -> Iterable[Event]:
     limit = inv.settings.lag_threshold_minutes
     lag = [(s.at, round(s.value, 1)) for s in one_series(_query(inv, LAG))]
-    yield from find_turning_points(lag, limit, name="lag", unit="min", source="prometheus")
+    yield from find_turning_points(lag, limit, name="lag", unit="min")
     prefix = inv.settings.pending_prefix
     backlog = [(s.at, s.value) for s in one_series(_query(inv, BACKLOG % prefix))]
     usual = sorted(value for _, value in backlog)[len(backlog) // 2] if backlog else 0.0
-    yield from find_turning_points(
-        backlog, 2 * usual + 20, name="backlog", unit="objects", source="prometheus"
-    )
+    yield from find_turning_points(backlog, 2 * usual + 20, name="backlog", unit="objects")
 
 
 def _read_restarts(inv: Investigation) -> Iterable[Event]:
