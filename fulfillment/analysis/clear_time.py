@@ -7,6 +7,7 @@ channels at the next ``group_interval``.
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
 
 from runbook_lib.model import ClearTime
@@ -22,8 +23,7 @@ def compute_clear_time(
     evaluation_interval_s: float,
     keep_firing_for_s: float = 0.0,
     group_interval_s: float = 0.0,
-    margin_s: float | None = None,
-) -> ClearTime:
+) -> ClearTime | None:
     """Predict when an alert clears whose cause was gone at a time.
 
     Parameters
@@ -32,13 +32,11 @@ def compute_clear_time(
     refresh_interval_s, scrape_interval_s, evaluation_interval_s, keep_firing_for_s : of the
         exporter, of its target, of the rule's group, of the rule
     group_interval_s : of the Alertmanager route
-    margin_s : for what each stage itself takes; default: one more scrape and evaluation, at
-        least five seconds
 
-    Raises
-    ------
-    ValueError
-        When an interval is negative or no number.
+    Returns
+    -------
+    None when an interval is negative or no number. The margin, for what each stage itself takes,
+    is one more scrape and evaluation, and at least five seconds.
     """
     parts = {
         "refresh_s": refresh_interval_s,
@@ -46,11 +44,9 @@ def compute_clear_time(
         "evaluation_s": evaluation_interval_s,
         "keep_firing_for_s": keep_firing_for_s,
     }
-    if margin_s is None:
-        margin_s = max(_MIN_MARGIN_S, scrape_interval_s + evaluation_interval_s)
-    checked = {**parts, "margin_s": margin_s, "group_interval_s": group_interval_s}
-    if wrong := [name for name, value in checked.items() if not 0 <= value < float("inf")]:
-        raise ValueError(f"{', '.join(wrong)}: not a duration")
+    margin_s = max(_MIN_MARGIN_S, scrape_interval_s + evaluation_interval_s)
+    if not all(0 <= value < math.inf for value in (*parts.values(), group_interval_s)):
+        return None
     latest = fixed_at + timedelta(seconds=sum(parts.values()))
     deadline = latest + timedelta(seconds=margin_s)
     return ClearTime(

@@ -94,8 +94,9 @@ class Waiting:
         """Say in words what waits and for how long."""
         real, synthetic = self.of("real"), self.of("synthetic")
         overdue = len(self.overdue("real", limit_minutes))
-        wait = f"{count_of(len(real), 'real object')} wait{'s' * (len(real) == 1)}"
-        text = f"{wait}, {overdue} of them over {limit_minutes:g} min"
+        text = (
+            f"{say_waiting(len(real), 'real object')}, {overdue} of them over {limit_minutes:g} min"
+        )
         if real:
             text += f" (longest {self.lag_minutes('real'):.1f} min)"
         if synthetic:
@@ -117,6 +118,11 @@ class Waiting:
             }
             for o in sorted(self.objects, key=lambda o: o.since)[:limit]
         ]
+
+
+def say_waiting(number: int, noun: str) -> str:
+    """Say that so many wait, such as ``1 object waits``."""
+    return f"{count_of(number, noun)} wait{'s' * (number == 1)}"
 
 
 def list_prefixes(inv: Investigation) -> list[str]:

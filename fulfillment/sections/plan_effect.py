@@ -5,14 +5,13 @@ from __future__ import annotations
 from runbook_lib.approvals import Plan, load_plan
 from runbook_lib.model import Json, Role
 from runbook_lib.section import Outcome, attempt, ok, step
-from runbook_lib.show.text import count_of
 
 from ..analysis.causes import STANDSTILL
-from ..analysis.drain_forecast import Backlog, Rate, compute_backlog, compute_plan_effect
+from ..analysis.drain_forecast import Drain, Rate, compute_drain
 from ..change.release import MOVE
 from ..change.service_actions import SERVICE
 from ..investigation import Investigation
-from .backlog_listing import read_waiting
+from .backlog_listing import read_waiting, say_waiting
 from .root_cause import judge_causes
 from .root_cause.worker_metrics import read_rates
 
@@ -33,13 +32,7 @@ def read_plan_effect(inv: Investigation) -> Outcome:
     if plan is None or plan.kind is not MOVE or plan.is_empty:
         return ok("no release by move is planned: nothing to compare")
     rows, words, gain = _compare(inv, _list_real(inv, plan), plan)
-    return ok(
-        words,
-        value=gain and round(gain, 1),
-        rows=rows,
-        columns=("what", "now", "after the plan"),
-        facts={"plan": plan.id},
-    )
+    return ok(words, value=gain, rows=rows, columns=list(rows[0]), facts={"plan": plan.id})
 
 
 def describe_effect(inv: Investigation, plan: Plan) -> tuple[list[dict[str, Json]], str, float]:
@@ -53,46 +46,41 @@ def describe_effect(inv: Investigation, plan: Plan) -> tuple[list[dict[str, Json
     the oldest waits now.
     """
     now = inv.now()
-    real = [(key, max(0.0, (now - at).total_seconds() / 60)) for key, at in plan.content.observed]
+    waits = {key: max(0.0, (now - at).total_seconds() / 60) for key, at in plan.content.observed}
     if plan.content.move.header.excluded.get("no_match"):
-        real = attempt(lambda: _list_real(inv, plan))[0] or real
-    return *_compare(inv, real, plan)[:2], max((minutes for _, minutes in real), default=0.0)
+        waits = attempt(lambda: _list_real(inv, plan))[0] or waits
+    return *_compare(inv, waits, plan)[:2], max(waits.values(), default=0.0)
 
 
-def _list_real(inv: Investigation, plan: Plan) -> list[tuple[str, float]]:
+def _list_real(inv: Investigation, plan: Plan) -> dict[str, float]:
     """List the real objects that wait where a plan takes from, and for how many minutes."""
     waiting = read_waiting(inv, [plan.content.move.header.source])
-    return [(o.info.key, waiting.minutes(o)) for o in waiting.of("real")]
+    return {o.info.key: waiting.minutes(o) for o in waiting.of("real")}
 
 
 def _compare(
-    inv: Investigation, real: list[tuple[str, float]], plan: Plan
-) -> tuple[list[dict[str, Json]], str, float | None]:
+    inv: Investigation, waits: dict[str, float], plan: Plan
+) -> tuple[list[dict[str, Json]], str, float]:
     """Return the backlog now and after the plan as rows and in words, and the lag taken off."""
     planned = {row.key for row in plan.rows}
-    stay = [minutes for key, minutes in real if key not in planned]
+    stays = {key: minutes for key, minutes in waits.items() if key not in planned}
     is_stopped = not STANDSTILL.isdisjoint(judge_causes(inv)[1].causes)
     rates, error = attempt(lambda: read_rates(inv, is_stopped=is_stopped))
-    before = compute_backlog(
-        objects=len(real),
-        oldest_minutes=max((minutes for _, minutes in real), default=0.0),
-        arrival=rates["arrival"] if rates else None,
-        drain=rates["drain"] if rates else None,
-    )
-    after, gain = compute_plan_effect(
-        before, planned_objects=len(real) - len(stay), oldest_left_minutes=max(stay, default=None)
-    )
-    rows = [
-        _row("objects waiting", before.objects, after.objects),
-        _row("oldest waits, minutes", before.oldest_minutes, after.oldest_minutes),
-        _row("arrive per minute", _say_rate(before.arrival), _say_rate(after.arrival)),
-        _row("leave per minute", _say_rate(before.drain), _say_rate(after.drain)),
-        _row("empty in", _say_time_to_empty(before), _say_time_to_empty(after)),
-    ]
+    arrival, drain = rates or (None, None)
+    now, after = (compute_drain(len(one), arrival, drain) for one in (waits, stays))
+    oldest, oldest_left = (round(max(o.values(), default=0.0), 1) for o in (waits, stays))
+    compared: dict[str, tuple[Json, Json]] = {
+        "objects waiting": (len(waits), len(stays)),
+        "oldest waits, minutes": (oldest, oldest_left),
+        "arrive per minute": (_say_rate(arrival), _say_rate(arrival)),
+        "leave per minute": (_say_rate(drain), _say_rate(drain)),
+        "empty in": (_say_time_to_empty(now), _say_time_to_empty(after)),
+    }
+    rows = [{"what": w, "now": old, "after the plan": new} for w, (old, new) in compared.items()]
     missing = f"; the rates could not be read: {error}" if error else ""
-    wait = f"{count_of(len(real), 'object')} wait{'s' * (len(real) == 1)}"
-    words = f"{wait} now, {len(stay)} after it; {after.outlook}: "
-    return rows, f"{words}{after.reason}{missing}", gain
+    words = f"{say_waiting(len(waits), 'object')} now, {len(stays)} after it"
+    words += f"; {after.outlook}: {after.reason}{missing}"
+    return rows, words, round(oldest - oldest_left, 1)
 
 
 def _find_plan(inv: Investigation) -> Plan | None:
@@ -104,23 +92,13 @@ def _find_plan(inv: Investigation) -> Plan | None:
     return load_plan(inv.incident.find_plan(plans[-1]), (MOVE, SERVICE))
 
 
-def _row(name: str, before: Json, after: Json) -> dict[str, Json]:
-    return {"what": name, "now": _say(before), "after the plan": _say(after)}
-
-
-def _say(value: Json) -> Json:
-    if value is None:
-        return "unknown"
-    return round(value, 1) if isinstance(value, float) else value
-
-
 def _say_rate(rate: Rate | None) -> str:
     return "unknown" if rate is None else f"{rate.per_minute:.1f} ({rate.low:.1f}–{rate.high:.1f})"
 
 
-def _say_time_to_empty(backlog: Backlog) -> str:
+def _say_time_to_empty(drain: Drain) -> str:
     """Say when the backlog is empty at the present rates, with the bounds."""
-    if backlog.outlook != "draining" or backlog.minutes_to_empty is None:
-        return {"empty": "empty", "never": "never"}.get(backlog.outlook, "unknown")
-    high = "never" if backlog.high_minutes is None else f"{backlog.high_minutes:.1f}"
-    return f"{backlog.minutes_to_empty:.1f} min ({backlog.low_minutes:.1f}–{high})"
+    if drain.minutes_to_empty is None:
+        return drain.outlook
+    high = "never" if drain.high_minutes is None else f"{drain.high_minutes:.1f}"
+    return f"{drain.minutes_to_empty:.1f} min ({drain.low_minutes:.1f}–{high})"

@@ -132,17 +132,14 @@ def _predict(inv: Investigation, fixed_at: datetime) -> ClearTime | None:
     targets = [t for t in prometheus.list_targets() if t.job == "artifact-exporter"]
     if not rules or not refresh or not targets:
         return None
-    try:
-        return compute_clear_time(
-            fixed_at=fixed_at,
-            refresh_interval_s=refresh[0].samples[-1].value,
-            scrape_interval_s=targets[0].scrape_interval_s,
-            evaluation_interval_s=max(r.group_interval_s for r in rules),
-            keep_firing_for_s=max(r.keep_firing_for_s + _find_memory_s(r) for r in rules),
-            group_interval_s=inv.clients.alertmanager.read_group_timing()[1],
-        )
-    except ValueError:
-        return None
+    return compute_clear_time(
+        fixed_at=fixed_at,
+        refresh_interval_s=refresh[0].samples[-1].value,
+        scrape_interval_s=targets[0].scrape_interval_s,
+        evaluation_interval_s=max(r.group_interval_s for r in rules),
+        keep_firing_for_s=max(r.keep_firing_for_s + _find_memory_s(r) for r in rules),
+        group_interval_s=inv.clients.alertmanager.read_group_timing()[1],
+    )
 
 
 def _find_memory_s(rule: AlertRule) -> float:

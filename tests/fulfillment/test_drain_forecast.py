@@ -10,14 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fulfillment.analysis.drain_forecast import (
-    Point,
-    Rate,
-    compute_backlog,
-    compute_plan_effect,
-    compute_rate,
-    sum_rates,
-)
+from fulfillment.analysis.drain_forecast import Point, Rate, compute_drain, compute_rate, sum_rates
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
 
@@ -27,7 +20,7 @@ def points(*values: float, step_s: float = 15) -> list[Point]:
 
 
 def exact(per_minute: float) -> Rate:
-    return Rate(per_minute, per_minute, per_minute, per_minute * 60, 3600)
+    return Rate(per_minute, per_minute, per_minute)
 
 
 def simulate_counter(random_: random.Random, per_minute: float, minutes: int) -> list[Point]:
@@ -46,14 +39,14 @@ def simulate_counter(random_: random.Random, per_minute: float, minutes: int) ->
 def test_the_rate_of_a_steady_counter() -> None:
     rate = compute_rate(points(100, 105, 110, 115, 120))
     assert rate is not None
-    assert (rate.per_minute, rate.count, rate.span_s) == (20, 20, 60)
+    assert rate.per_minute == 20
     assert 0 < rate.low < 20 < rate.high
 
 
 def test_a_reset_counts_from_zero() -> None:
     rate = compute_rate(points(100, 110, 3, 5))
     assert rate is not None
-    assert rate.count == 15
+    assert rate.per_minute == 20
 
 
 @pytest.mark.parametrize("values", [(), (5,), (math.nan, 5, math.nan), (math.inf, math.inf)])
@@ -96,7 +89,7 @@ def test_time_to_empty_of_a_simulated_queue() -> None:
     for _ in range(100):
         arrival = compute_rate(simulate_counter(random_, 20, 15))
         drain = compute_rate(simulate_counter(random_, 60, 15))
-        backlog = compute_backlog(objects=400, oldest_minutes=12, arrival=arrival, drain=drain)
+        backlog = compute_drain(400, arrival, drain)
         assert backlog.outlook == "draining"
         assert backlog.low_minutes is not None
         assert backlog.high_minutes is not None
@@ -105,47 +98,40 @@ def test_time_to_empty_of_a_simulated_queue() -> None:
 
 
 def test_exact_rates_give_the_exact_time() -> None:
-    backlog = compute_backlog(objects=90, oldest_minutes=1, arrival=exact(10), drain=exact(40))
+    backlog = compute_drain(90, exact(10), exact(40))
     assert (backlog.minutes_to_empty, backlog.low_minutes, backlog.high_minutes) == (3, 3, 3)
 
 
 @pytest.mark.parametrize(("arrival", "drain"), [(10, 10), (11, 10), (5, 0), (0, 0)])
 def test_never_when_they_arrive_as_fast_as_they_leave(arrival: float, drain: float) -> None:
-    backlog = compute_backlog(
-        objects=3, oldest_minutes=1, arrival=exact(arrival), drain=exact(drain)
-    )
+    backlog = compute_drain(3, exact(arrival), exact(drain))
     assert backlog.outlook == "never"
     assert backlog.minutes_to_empty is None
     assert ("nothing leaves" in backlog.reason) == (drain == 0)
 
 
 def test_few_counts_may_mean_never() -> None:
-    backlog = compute_backlog(
-        objects=50,
-        oldest_minutes=1,
-        arrival=compute_rate(points(0, 1)),
-        drain=compute_rate(points(0, 2)),
-    )
+    backlog = compute_drain(50, compute_rate(points(0, 1)), compute_rate(points(0, 2)))
     assert backlog.outlook == "draining"
     assert backlog.high_minutes is None
     assert "may never" in backlog.reason
 
 
 def test_an_empty_backlog_needs_no_rates() -> None:
-    backlog = compute_backlog(objects=0, oldest_minutes=0, arrival=None, drain=None)
+    backlog = compute_drain(0, None, None)
     assert backlog.outlook == "empty"
 
 
 def test_labels_that_arrive_and_do_not_leave_are_never_gone_though_none_waits_just_now() -> None:
     arrival, drain = compute_rate(points(0, 10, 20, 30, 40)), compute_rate(points(7, 7, 7, 7, 7))
-    backlog = compute_backlog(objects=0, oldest_minutes=0, arrival=arrival, drain=drain)
+    backlog = compute_drain(0, arrival, drain)
     assert backlog.outlook == "never"
     assert "40.0 arrive, 0.0 leave per minute" in backlog.reason
 
 
 def test_an_empty_backlog_is_empty_while_labels_leave_about_as_fast_as_they_come() -> None:
     arrival, drain = compute_rate(points(0, 10, 20, 31)), compute_rate(points(0, 10, 20, 29))
-    backlog = compute_backlog(objects=0, oldest_minutes=0, arrival=arrival, drain=drain)
+    backlog = compute_drain(0, arrival, drain)
     assert (backlog.outlook, backlog.reason) == ("empty", "nothing waits")
 
 
@@ -157,7 +143,7 @@ def test_an_empty_backlog_is_empty_while_labels_leave_about_as_fast_as_they_come
 def test_what_is_not_known_is_unknown(
     objects: float | None, arrival: Rate | None, drain: Rate | None
 ) -> None:
-    backlog = compute_backlog(objects=objects, oldest_minutes=3, arrival=arrival, drain=drain)
+    backlog = compute_drain(objects, arrival, drain)
     assert backlog.outlook == "unknown"
     assert backlog.reason
 
@@ -165,30 +151,10 @@ def test_what_is_not_known_is_unknown(
 def test_rates_add_up_unless_one_is_unknown() -> None:
     total = sum_rates([compute_rate(points(0, 10)), compute_rate(points(0, 5))])
     assert total is not None
-    assert (total.per_minute, total.count) == (60, 15)
+    assert total.per_minute == 60
     assert total.low < 60 < total.high
     assert sum_rates([exact(1), None]) is None
     assert sum_rates([]) is None
-
-
-def test_a_plan_over_everything_takes_the_whole_lag_off() -> None:
-    backlog = compute_backlog(objects=40, oldest_minutes=25, arrival=exact(10), drain=exact(0))
-    after, gain = compute_plan_effect(backlog, planned_objects=40, oldest_left_minutes=None)
-    assert (after.objects, after.oldest_minutes, gain) == (0, 0, 25)
-    assert (backlog.outlook, after.outlook) == ("never", "never")
-
-
-def test_a_plan_over_a_part_leaves_the_rest() -> None:
-    backlog = compute_backlog(objects=100, oldest_minutes=25, arrival=exact(10), drain=exact(30))
-    after, gain = compute_plan_effect(backlog, planned_objects=60, oldest_left_minutes=8)
-    assert (after.objects, gain) == (40, 17)
-    assert (backlog.minutes_to_empty, after.minutes_to_empty) == (5, 2)
-
-
-def test_a_plan_whose_rest_is_not_known_claims_no_gain() -> None:
-    backlog = compute_backlog(objects=100, oldest_minutes=25, arrival=exact(1), drain=exact(2))
-    _, gain = compute_plan_effect(backlog, planned_objects=60, oldest_left_minutes=None)
-    assert gain is None
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=2, max_size=50))
@@ -205,11 +171,9 @@ def test_bounds_enclose_the_estimate(
     objects: float, arrival: float, drain: float, below: float, above: float
 ) -> None:
     def rate(value: float) -> Rate:
-        return Rate(value, max(0, value - below), value + above, value, 60)
+        return Rate(value, max(0, value - below), value + above)
 
-    backlog = compute_backlog(
-        objects=objects, oldest_minutes=1, arrival=rate(arrival), drain=rate(drain)
-    )
+    backlog = compute_drain(objects, rate(arrival), rate(drain))
     if backlog.outlook == "draining":
         assert backlog.low_minutes is not None
         assert backlog.minutes_to_empty is not None

@@ -11,7 +11,7 @@ from runbook_lib.model import DrainForecast, Json, Plot, Role, format_time
 from runbook_lib.section import Outcome, Seen, attempt, breach, left_out, ok, step, unknown
 
 from ...analysis.causes import STORE_SERVICES, Cause
-from ...analysis.drain_forecast import compute_backlog
+from ...analysis.drain_forecast import compute_drain
 from ...clients.fulfillment import WorkerState
 from ...clients.services import ServiceState
 from ...investigation import Investigation
@@ -292,17 +292,12 @@ def read_pipeline(inv: Investigation) -> Outcome:
 
 
 def _forecast(inv: Investigation, *, is_stopped: bool) -> DrainForecast:
-    rates = read_rates(inv, is_stopped=is_stopped)
+    arrival, drain = read_rates(inv, is_stopped=is_stopped)
     waiting = inv.clients.prometheus.query(f"sum({BACKLOG % inv.settings.pending_prefix})")
-    found = compute_backlog(
-        objects=waiting[0].samples[-1].value if waiting else None,
-        oldest_minutes=None,
-        arrival=rates["arrival"],
-        drain=rates["drain"],
-    )
+    found = compute_drain(waiting[0].samples[-1].value if waiting else None, arrival, drain)
     return DrainForecast(
-        arrival_per_min=round(found.arrival.per_minute, 2) if found.arrival else None,
-        drain_per_min=round(found.drain.per_minute, 2) if found.drain else None,
+        arrival_per_min=round(arrival.per_minute, 2) if arrival else None,
+        drain_per_min=round(drain.per_minute, 2) if drain else None,
         empty_in_minutes=round(found.minutes_to_empty, 1) if found.minutes_to_empty else None,
         text=f"{found.outlook}: {found.reason}",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from statistics import median
@@ -223,8 +223,8 @@ def read_logged_reasons(
     return {f"logged_{reason}": is_told(reason) for reason in reasons}
 
 
-def read_rates(inv: Investigation, *, is_stopped: bool) -> dict[str, Rate | None]:
-    """Return the rates of ``arrival`` and ``drain``; None for what has too few samples.
+def read_rates(inv: Investigation, *, is_stopped: bool) -> tuple[Rate | None, Rate | None]:
+    """Return the rates of arrival and drain; None for what has too few samples.
 
     Parameters
     ----------
@@ -235,14 +235,13 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> dict[str, Rate | None
     ClientError
         When Prometheus does not answer.
     """
-    found = {n: inv.clients.prometheus.query_samples(m, _RATE_S) for n, m in _THROUGHPUT.items()}
-    rates = {
-        name: sum_rates(compute_rate([(s.at, s.value) for s in one.samples]) for one in series)
-        for name, series in found.items()
-    }
-    if is_stopped and (drain := rates["drain"]):
-        rates["drain"] = replace(drain, per_minute=0.0, low=0.0, high=0.0, count=0)
-    return rates
+
+    def read(metric: str) -> Rate | None:
+        series = inv.clients.prometheus.query_samples(metric, _RATE_S)
+        return sum_rates(compute_rate([(s.at, s.value) for s in one.samples]) for one in series)
+
+    arrival, drain = read(_ARRIVED), read(_MOVED)
+    return arrival, Rate(0.0, 0.0, 0.0) if drain and is_stopped else drain
 
 
 def draw_throughput(inv: Investigation) -> tuple[Line, ...]:
