@@ -63,7 +63,6 @@ is_some = bool
 is_nothing = operator.not_
 
 
-@dataclass(frozen=True, slots=True)
 class CauseRecord:
     """All that the runbook knows of one cause.
 
@@ -82,15 +81,21 @@ class CauseRecord:
     hidden_by : causes that make its observations meaningless
     """
 
-    words: str
-    rules: tuple[Rule, ...]
-    repair: Repair
-    follow_ups: tuple[str, ...]
-    strategy: Strategy = "retrigger"
-    then: str = ""
-    stops_labels: bool = True
-    counted_as: str = ""
-    hidden_by: tuple[str, ...] = ()
+    def __init__(
+        self,
+        words: str,
+        *rules: Rule,
+        repair: Repair,
+        follow_ups: tuple[str, ...],
+        strategy: Strategy = "retrigger",
+        then: str = "",
+        stops_labels: bool = True,
+        counted_as: str = "",
+        hidden_by: tuple[str, ...] = (),
+    ) -> None:
+        self.words, self.rules, self.repair, self.follow_ups = words, rules, repair, follow_ups
+        self.strategy, self.then, self.stops_labels = strategy, then, stops_labels
+        self.counted_as, self.hidden_by = counted_as, hidden_by
 
 
 def is_over(limit: float) -> Callable[[Json], bool]:

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import NamedTuple
 
 from runbook_lib.model import (
@@ -30,13 +31,11 @@ _ALERTING = ("firing", "pending")
 class Recovery:
     """Whether the lag came down after the action.
 
-    ``good`` of the ``needed`` samples in a row, up to the newest, are under the threshold and
-    rest on a refresh that is later than the action; the first of them is at ``first_good_at``.
+    The first of the samples in a row, up to the newest, that are under the threshold and rest on a
+    refresh that is later than the action, is at ``first_good_at``.
     """
 
     status: Status
-    good: int
-    needed: int
     last_value: float | None
     first_good_at: datetime | None
     reason: str
@@ -77,25 +76,17 @@ def compute_recovery(
         if index >= 0 and refreshes[index][1] - ahead_s > action_at.timestamp():
             after.append((at, value))
     if not after:
-        return Recovery(
-            Status.UNKNOWN, 0, needed, None, None,
-            f"no sample rests on a refresh later than {format_time(action_at)} yet",
-        )  # fmt: skip
-    run: list[Point] = []
-    for at, value in reversed(after):
-        if value >= threshold:
-            break
-        run.append((at, value))
-    good, last = len(run), after[-1][1]
-    first = run[-1][0] if run else None
+        reason = f"no sample rests on a refresh later than {format_time(action_at)} yet"
+        return Recovery(Status.UNKNOWN, None, None, reason)
+    last, run = after[-1][1], list(takewhile(lambda point: point[1] < threshold, after[::-1]))
     if not run:
-        status, reason = Status.BREACH, f"the last sample is {last:g}, not under {threshold:g}"
-    elif good < max(1, needed):
+        reason = f"the last sample is {last:g}, not under {threshold:g}"
+        return Recovery(Status.BREACH, last, None, reason)
+    status, reason = Status.OK, f"{len(run)} samples in a row are under {threshold:g}"
+    if len(run) < needed:
         status = Status.UNKNOWN
-        reason = f"{good} of {needed} samples in a row are under {threshold:g} so far"
-    else:
-        status, reason = Status.OK, f"{good} samples in a row are under {threshold:g}"
-    return Recovery(status, good, needed, last, first, reason)
+        reason = f"{len(run)} of {needed} samples in a row are under {threshold:g} so far"
+    return Recovery(status, last, run[-1][0], reason)
 
 
 def compute_symptom_verdict(
@@ -188,38 +179,27 @@ def _judge_causes(
     """Return a verdict unless the cause is gone."""
     supported = [cause for cause, s in causes.items() if s is CauseStatus.SUPPORTED]
     if supported:
-        return VerdictResult(
-            Verdict.MITIGATED, f"the symptom is gone, the cause is not: {', '.join(supported)}"
-        )
+        reason = f"the symptom is gone, the cause is not: {', '.join(supported)}"
+        return VerdictResult(Verdict.MITIGATED, reason)
     undecided = [cause for cause, s in causes.items() if s is CauseStatus.UNDECIDED]
     if (undecided or not causes) and not worker_moving:
         what = f"undecided: {', '.join(undecided)}" if undecided else "no cause was looked at"
-        return VerdictResult(
-            Verdict.UNKNOWN, f"the symptom is gone; whether the cause is, is not known ({what})"
-        )
+        reason = f"the symptom is gone; whether the cause is, is not known ({what})"
+        return VerdictResult(Verdict.UNKNOWN, reason)
     return None
 
 
 def judge_alert(alert_state: str | None, clear: ClearTime | None, now: datetime) -> VerdictResult:
     """Give the verdict where symptom and cause are gone, by the alert alone."""
+    gone, still = "symptom and cause are gone", f"the alert is still {alert_state}"
     if alert_state is None:
-        return VerdictResult(
-            Verdict.UNKNOWN, "symptom and cause are gone; the alert could not be read"
-        )
+        return VerdictResult(Verdict.UNKNOWN, f"{gone}; the alert could not be read")
     if alert_state not in _ALERTING:
         return VerdictResult(Verdict.FIXED, "symptom, cause and alert are gone")
     if clear is None:
-        return VerdictResult(
-            Verdict.UNKNOWN, "symptom and cause are gone; when the alert clears is not known"
-        )
+        return VerdictResult(Verdict.UNKNOWN, f"{gone}; when the alert clears is not known")
+    latest, channels = format_time(clear.latest), format_time(clear.channels_latest)
     if now > clear.deadline:
-        return VerdictResult(
-            Verdict.NOT_FIXED,
-            f"the alert is still {alert_state}; it should have cleared by "
-            f"{format_time(clear.latest)}",
-        )
-    return VerdictResult(
-        Verdict.FIXED_ALERT_DECAYING,
-        f"the alert is still {alert_state} and clears by {format_time(clear.latest)}; "
-        f"the channels say so by {format_time(clear.channels_latest)}",
-    )
+        return VerdictResult(Verdict.NOT_FIXED, f"{still}; it should have cleared by {latest}")
+    reason = f"{still} and clears by {latest}; the channels say so by {channels}"
+    return VerdictResult(Verdict.FIXED_ALERT_DECAYING, reason)
