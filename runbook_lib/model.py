@@ -59,6 +59,10 @@ def _to_utc(at: datetime) -> datetime:
 Timestamp = Annotated[
     datetime, AfterValidator(_to_utc), PlainSerializer(format_time, return_type=str)
 ]
+Cell = Annotated[
+    Json, AfterValidator(lambda told: format_time(told) if isinstance(told, datetime) else told)
+]
+"""A value of a table or an observation; a time is told as text."""
 
 
 class Status(StrEnum):
@@ -266,9 +270,9 @@ class Reading(Observed):
     orders: int | None = None
     ticket: str = ""
     episode: Episode | None = None
-    observations: dict[str, Json] = {}
+    observations: dict[str, Cell] = {}
     first_seen: dict[str, Timestamp] = {}
-    rows: tuple[dict[str, Json], ...] = ()
+    rows: tuple[dict[str, Cell], ...] = ()
     columns: tuple[str, ...] = ()
     text: str = ""
     facts: dict[str, Json] = {}

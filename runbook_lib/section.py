@@ -32,6 +32,7 @@ from .model import (
 )
 
 T = TypeVar("T")
+S = TypeVar("S", "Step", "ActionStep")
 
 
 class SectionParameters(BaseModel):
@@ -191,6 +192,11 @@ class ActionStep:
     title: str
     plan: Callable[[Any], Plan]
     kinds: tuple[PlanKind, ...]
+
+
+def by_id(*made: S) -> dict[str, S]:
+    """Return steps, or actions, by their ids and in their order."""
+    return {one.id: one for one in made}
 
 
 class SectionModule(Protocol):

@@ -15,7 +15,7 @@ from objectmove.errors import RefusedError, StoreError
 from runbook_lib.approvals import Plan, load_plan
 from runbook_lib.errors import ClientError, SafetyError, UsageError
 from runbook_lib.model import ActionPhase, format_time
-from runbook_lib.section import ActionStep, split_list
+from runbook_lib.section import ActionStep, by_id, split_list
 
 from ..analysis.advice import Advice
 from ..change.release import MOVE, make_release_plan, plan_settling, plan_undo
@@ -165,14 +165,11 @@ def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
 
 
 _RELEASE = (MOVE, SERVICE)
-ACTIONS = {
-    action.id: action
-    for action in (
-        ActionStep("6.1", "Release what waits", _plan_release, _RELEASE),
-        ActionStep("6.1.1", "Take the release back", _plan_undo, _RELEASE),
-        ActionStep("6.1.2", "Settle what nobody can know", _plan_settling, _RELEASE),
-        ActionStep("6.2", "Bring back the service", _plan_repair, (SERVICE,)),
-        ActionStep("6.3", "Clean up chaos objects", _plan_clean_up, (SYNTHETIC, SERVICE)),
-        ActionStep("6.4", "Refresh the ticket's timeline", _plan_refresh, (SERVICE,)),
-    )
-}
+ACTIONS = by_id(
+    ActionStep("6.1", "Release what waits", _plan_release, _RELEASE),
+    ActionStep("6.1.1", "Take the release back", _plan_undo, _RELEASE),
+    ActionStep("6.1.2", "Settle what nobody can know", _plan_settling, _RELEASE),
+    ActionStep("6.2", "Bring back the service", _plan_repair, (SERVICE,)),
+    ActionStep("6.3", "Clean up chaos objects", _plan_clean_up, (SYNTHETIC, SERVICE)),
+    ActionStep("6.4", "Refresh the ticket's timeline", _plan_refresh, (SERVICE,)),
+)

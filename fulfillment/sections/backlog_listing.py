@@ -9,20 +9,18 @@ from typing import Literal
 
 from objectmove.bucket import Seen
 from runbook_lib.errors import NotFoundError
-from runbook_lib.model import Json, format_time
+from runbook_lib.model import Json
 from runbook_lib.show.text import count_of
 
 from ..analysis.artifacts import compute_age_start, is_synthetic
 from ..analysis.labels import is_finished, read_order_id
 from ..change.synthetic import iter_with_metadata
-from ..clients.object_store import ObjectStore
 from ..investigation import Investigation
 from ..settings import Settings
 
 #: Where a listing looks, as the source of a step.
 LISTING = "listing of $fulfillment_bucket/{$pending_prefix,$chaos_prefix} at $minio_endpoint"
 
-Origin = Literal["real", "synthetic"]
 _SETTLE_S = 4
 _JUST_WRITTEN = timedelta(seconds=10)
 
@@ -33,7 +31,7 @@ class WaitingObject:
 
     Attributes
     ----------
-    since : its age start
+    since, minutes : its age start, and how long that is ago
     is_complete : whether LABEL_FINISHED says that it may move; None when only shipments can say
     order_id : by ORDER_ID_FROM; empty when it cannot be told
     """
@@ -41,82 +39,76 @@ class WaitingObject:
     info: Seen
     prefix: str
     since: datetime
-    origin: Origin
+    minutes: float
+    origin: Literal["real", "synthetic"]
     is_complete: bool | None
     has_future_since: bool
     order_id: str
 
 
-@dataclass(frozen=True, slots=True)
 class Waiting:
-    """Everything that waits, at one time."""
+    """Everything that waits, what waits longest first.
 
-    at: datetime
-    objects: tuple[WaitingObject, ...]
+    Attributes
+    ----------
+    real, synthetic : the objects of each origin
+    overdue : the real ones that wait longer than LAG_THRESHOLD_MINUTES
+    since : since when the oldest of these waits
+    longest_minutes : how long the oldest real one waits; 0 when none does
+    """
 
-    def of(self, origin: Origin) -> list[WaitingObject]:
-        """Return the real or the synthetic ones."""
-        return [o for o in self.objects if o.origin == origin]
+    def __init__(self, objects: Iterable[WaitingObject], limit_minutes: float) -> None:
+        self.objects = sorted(objects, key=lambda o: o.since)
+        self.limit_minutes = limit_minutes
+        self.real = [o for o in self.objects if o.origin == "real"]
+        self.synthetic = [o for o in self.objects if o.origin == "synthetic"]
+        self.overdue = [o for o in self.real if o.minutes > limit_minutes]
+        self.since = self.overdue[0].since if self.overdue else None
+        self.longest_minutes = self.real[0].minutes if self.real else 0.0
 
-    def minutes(self, item: WaitingObject) -> float:
-        """Return how long an object waits, in minutes."""
-        return max(0.0, (self.at - item.since).total_seconds() / 60)
+    @property
+    def _overdue_synthetic(self) -> int:
+        return sum(o.minutes > self.limit_minutes for o in self.synthetic)
 
-    def oldest(self, origin: Origin) -> WaitingObject | None:
-        """Return the one that waits longest."""
-        return min(self.of(origin), key=lambda o: o.since, default=None)
-
-    def lag_minutes(self, origin: Origin) -> float:
-        """Return the longest wait in minutes; 0 when none waits."""
-        oldest = self.oldest(origin)
-        return self.minutes(oldest) if oldest else 0.0
-
-    def overdue(self, origin: Origin, minutes: float) -> list[WaitingObject]:
-        """Return those that wait longer than ``minutes``."""
-        return [o for o in self.of(origin) if self.minutes(o) > minutes]
-
-    def observations(self, threshold_minutes: float) -> dict[str, Json]:
-        """Return the counts by their names for the hypotheses."""
-        real = self.of("real")
-        told = [o.is_complete for o in real]
+    @property
+    def observations(self) -> dict[str, Json]:
+        """The counts by their names for the hypotheses."""
+        told = [o.is_complete for o in self.real]
         return {
-            "waiting_real": len(real),
-            "waiting_synthetic": len(self.objects) - len(real),
+            "waiting_real": len(self.real),
+            "waiting_synthetic": len(self.synthetic),
             "waiting_finished": None if None in told else told.count(True),
             "waiting_incomplete": None if None in told else told.count(False),
-            "overdue_real": len(self.overdue("real", threshold_minutes)),
-            "overdue_synthetic": len(self.overdue("synthetic", threshold_minutes)),
-            "oldest_real_minutes": round(self.lag_minutes("real"), 2),
+            "overdue_real": len(self.overdue),
+            "overdue_synthetic": self._overdue_synthetic,
+            "oldest_real_minutes": round(self.longest_minutes, 2),
             "future_pending_since": sum(o.has_future_since for o in self.objects),
         }
 
-    def describe(self, limit_minutes: float) -> str:
+    def describe(self) -> str:
         """Say in words what waits and for how long."""
-        real, synthetic = self.of("real"), self.of("synthetic")
-        overdue = len(self.overdue("real", limit_minutes))
-        text = (
-            f"{say_waiting(len(real), 'real object')}, {overdue} of them over {limit_minutes:g} min"
-        )
-        if real:
-            text += f" (longest {self.lag_minutes('real'):.1f} min)"
-        if synthetic:
-            late = f"{len(self.overdue('synthetic', limit_minutes))} over the threshold (a drill)"
-            text += f"; {len(synthetic)} synthetic ones wait too, {late}"
+        text = f"{say_waiting(len(self.real), 'real object')}, "
+        text += f"{len(self.overdue)} of them over {self.limit_minutes:g} min"
+        if self.real:
+            text += f" (longest {self.longest_minutes:.1f} min)"
+        if self.synthetic:
+            late = f"{self._overdue_synthetic} over the threshold (a drill)"
+            text += f"; {len(self.synthetic)} synthetic ones wait too, {late}"
         return text
 
-    def rows(self, limit: int = 200) -> list[dict[str, Json]]:
+    def rows(self, limit: int) -> list[dict[str, Json]]:
         """Return a table of the objects that wait longest."""
         return [
             {
                 "key": o.info.key,
-                "waits_minutes": round(self.minutes(o), 1),
+                "waits_minutes": round(o.minutes, 1),
                 "size_bytes": o.info.size_bytes,
                 "origin": o.origin,
                 "finished": o.is_complete,
                 "order": o.order_id,
-                "last_modified": format_time(o.info.last_modified),
+                "last_modified": o.info.last_modified,
             }
-            for o in sorted(self.objects, key=lambda o: o.since)[:limit]
+            for o in self.objects[:limit]
         ]
 
 
@@ -152,25 +144,19 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
         for info in iter_with_metadata(store, prefix)
         if not info.key.endswith("/")
     ]
-    limit = timedelta(minutes=inv.settings.lag_threshold_minutes)
+    limit = inv.settings.lag_threshold_minutes
     doubtful = {
         o.info.key
-        for o in objects
-        if o.origin == "real"
-        and now - o.since > limit
-        and now - o.info.last_modified < _JUST_WRITTEN
+        for o in Waiting(objects, limit).overdue
+        if now - o.info.last_modified < _JUST_WRITTEN
     }
     gone: set[str] = set()
     for _ in range(_SETTLE_S):
         if doubtful > gone:
             inv.sleep(1.0)
-            gone |= _find_gone(store, sorted(doubtful - gone))
-    objects = [o for o in objects if o.info.key not in gone]
-    return Waiting(inv.now(), tuple(objects))
-
-
-def _find_gone(store: ObjectStore, keys: Iterable[str]) -> set[str]:
-    return {key for key, found in store.read_infos(keys) if isinstance(found, NotFoundError)}
+            found = store.read_infos(sorted(doubtful - gone))
+            gone |= {key for key, info in found if isinstance(info, NotFoundError)}
+    return Waiting((o for o in objects if o.info.key not in gone), limit)
 
 
 def _classify(info: Seen, prefix: str, now: datetime, settings: Settings) -> WaitingObject:
@@ -180,6 +166,7 @@ def _classify(info: Seen, prefix: str, now: datetime, settings: Settings) -> Wai
         info=info,
         prefix=prefix,
         since=start.at,
+        minutes=max(0.0, (now - start.at).total_seconds() / 60),
         origin="synthetic" if is_synthetic(metadata) else "real",
         is_complete=is_finished(metadata, settings.label_finished),
         has_future_since=start.ignored_reason == "in_the_future",

@@ -17,6 +17,7 @@ from runbook_lib.section import (
     Seen,
     attempt,
     breach,
+    by_id,
     find_unknown,
     ok,
     step,
@@ -142,7 +143,7 @@ def _describe_backlog(clients: Clients, prefix: str) -> dict[str, Json]:
     }
 
 
-STEPS = {_read_document.id: _read_document}
+STEPS = by_id(_read_document)
 
 
 def _plan_backlog(inv: Investigation) -> Plan:
@@ -153,10 +154,10 @@ def _plan_revert(inv: Investigation) -> Plan:
     return plan_revert(inv, "4.2", prefix=getattr(inv.parameters, "prefix", ""))
 
 
-ACTIONS = {
-    "4.1": ActionStep("4.1", "Create a synthetic backlog", _plan_backlog, (SYNTHETIC,)),
-    "4.2": ActionStep("4.2", "Remove the synthetic backlog", _plan_revert, (SYNTHETIC,)),
-}
+ACTIONS = by_id(
+    ActionStep("4.1", "Create a synthetic backlog", _plan_backlog, (SYNTHETIC,)),
+    ActionStep("4.2", "Remove the synthetic backlog", _plan_revert, (SYNTHETIC,)),
+)
 
 
 def conclude(inv: Investigation) -> Conclusion:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,7 +18,6 @@ from runbook_lib.model import (
     Plot,
     Reading,
     Role,
-    format_time,
     parse_time,
 )
 from runbook_lib.section import (
@@ -28,6 +28,7 @@ from runbook_lib.section import (
     Step,
     attempt,
     breach,
+    by_id,
     find_unknown,
     ok,
     step,
@@ -36,10 +37,10 @@ from runbook_lib.section import (
 
 from ..analysis.causes import Cause
 from ..analysis.verdict import MAX_AGE, VerdictResult, compute_symptom_verdict
-from ..clients.prometheus import Alert, Sample
+from ..clients.prometheus import Alert, Sample, Series
 from ..clients.support import Case
 from ..investigation import Investigation
-from .backlog_listing import LISTING, list_prefixes, read_waiting
+from .backlog_listing import LISTING, WaitingObject, list_prefixes, read_waiting
 from .samples import one_series, read_range, scrape_interval_s, to_points
 
 NAME = "02_signals_detection"
@@ -202,6 +203,10 @@ def _names(alerts: Sequence[Alert]) -> str:
     return ", ".join(sorted({a.name for a in alerts}))
 
 
+def _say_labels(series: Series) -> str:
+    return " ".join(f"{k}={v}" for k, v in sorted(series.labels.items()))
+
+
 def _clock(at: datetime | None) -> str:
     return f"{at:%H:%M:%S} UTC" if at else "an unknown time"
 
@@ -210,7 +215,7 @@ def _to_row(alert: Alert) -> dict[str, Json]:
     return {
         "alert": alert.name,
         "state": alert.state,
-        "active_at": format_time(alert.active_at) if alert.active_at else None,
+        "active_at": alert.active_at,
         "severity": alert.labels.get("severity", ""),
         "drill": is_drill(alert.labels),
         "value": round(alert.value, 2) if alert.value == alert.value else None,
@@ -225,17 +230,16 @@ def _read_panel(inv: Investigation) -> Outcome:
     """Ask Prometheus the panel's own query; unknown without Grafana or without a number."""
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
     source = f"{panel.link}: {'; '.join(panel.expressions)}"
-    rows: list[dict[str, Json]] = []
-    for expression in panel.expressions:
-        for series in inv.clients.prometheus.query(expression):
-            if math.isfinite(series.samples[-1].value):
-                labels = " ".join(f"{k}={v}" for k, v in sorted(series.labels.items()))
-                rows.append({"series": labels or expression, "value": series.samples[-1].value})
+    rows: list[dict[str, Json]] = [
+        {"series": _say_labels(series) or expression, "value": series.samples[-1].value}
+        for expression in panel.expressions
+        for series in inv.clients.prometheus.query(expression)
+        if math.isfinite(series.samples[-1].value)
+    ]
     if not rows:
         return unknown("the panel's queries give no number", source=source)
-    total = sum(float(r["value"]) for r in rows)
     reason = "what the panel shows now: compare with 2.3"
-    return ok(reason, value=total, source=source, rows=rows[:200])
+    return ok(reason, value=sum(r["value"] for r in rows), source=source, rows=rows[:200])
 
 
 @step(
@@ -259,33 +263,31 @@ def _read_backlog_bytes(inv: Investigation) -> Outcome:
 
 
 def _read_backlog(inv: Investigation, unit: str) -> Outcome:
-    limit = inv.settings.lag_threshold_minutes
+    def measure(objects: Sequence[WaitingObject]) -> int:
+        return sum(o.info.size_bytes for o in objects) if unit == "bytes" else len(objects)
+
     waiting = read_waiting(inv)
-    sizes = [o.info.size_bytes if unit == "bytes" else 1 for o in waiting.objects]
     metric_total, metric_text, lines = _read_metric(inv, f"fulfillment_artifacts_backlog_{unit}")
-    agrees = None if metric_total is None else _agrees(metric_total, sum(sizes), unit)
-    overdue, oldest = waiting.overdue("real", limit), waiting.oldest("real")
-    made = [o.info.last_modified for o in waiting.of("synthetic")]
-    judge = breach if overdue else ok
+    listed = measure(waiting.objects)
+    agrees = None if metric_total is None else _agrees(metric_total, listed, unit)
+    differ = "; the two differ: one of them is stale" if agrees is False else ""
+    applied = inv.journal.list_actions(ActionPhase.APPLIED)[-5:]
+    made = [o.info.last_modified for o in waiting.synthetic]
+    judge = breach if waiting.overdue else ok
     return judge(
-        f"{waiting.describe(limit)}; {metric_text}"
-        + ("; the two differ: one of them is stale" if agrees is False else ""),
-        value=sum(s for o, s in zip(waiting.objects, sizes, strict=True) if o.origin == "real"),
+        f"{waiting.describe()}; {metric_text}{differ}",
+        value=measure(waiting.real),
         rows=waiting.rows(50),
         plot=Plot(
-            kind="bytes" if unit == "bytes" else "backlog", lines=lines, marks=_list_marks(inv)
+            kind="bytes" if unit == "bytes" else "backlog",
+            lines=lines,
+            marks=tuple((entry.at, f"{done.step} {done.action}") for entry, done in applied),
         ),
-        since=oldest.since if overdue and oldest else None,
-        orders=len({o.order_id or o.info.key for o in overdue}),
+        since=waiting.since,
+        orders=len({o.order_id or o.info.key for o in waiting.overdue}),
         first_seen={Cause.SYNTHETIC: min(made)} if made else {},
-        observations={**waiting.observations(limit), "metric_agrees": agrees},
+        observations={**waiting.observations, "metric_agrees": agrees},
     )
-
-
-def _list_marks(inv: Investigation) -> tuple[tuple[datetime, str], ...]:
-    """Return what the journal says was done, and when, for a plot."""
-    applied = inv.journal.list_actions(ActionPhase.APPLIED)[-5:]
-    return tuple((e.at, f"{action.step} {action.action}") for e, action in applied)
 
 
 def _read_metric(inv: Investigation, metric: str) -> tuple[float | None, str, tuple[Line, ...]]:
@@ -322,34 +324,28 @@ def read_ticket(inv: Investigation) -> Outcome:
     """
     if not inv.ticket_id:
         return unknown("no ticket is named: set ticket_id to a ticket of an affected order")
-    case, stale = inv.clients.support.read_case(inv.ticket_id), inv.settings.timeline_stale_minutes
-    times = [e.at for e in case.timeline if e.type == "shipment" and e.at is not None]
-    newest = max(times, default=None)
-    age = None if newest is None else (inv.now() - newest).total_seconds() / 60
+    support, stale = inv.clients.support, inv.settings.timeline_stale_minutes
+    case = support.read_case(inv.ticket_id)
+    newest = max((e.at for e in case.timeline if e.type == "shipment" and e.at), default=None)
+    age = (inv.now() - newest).total_seconds() / 60 if newest else None
     waiting = read_waiting(inv)
-    mine = [o for o in waiting.of("real") if o.order_id in map(str, case.order_ids)]
-    longest = max(map(waiting.minutes, mine), default=None)
+    mine = [o for o in waiting.real if o.order_id in map(str, case.order_ids)]
+    untold = sum(not o.order_id for o in waiting.real)
     behind = _compute_behind(inv, case, newest) if newest else None
     seen: Seen = {
         "value": age if age is None else round(age, 1),
-        "source": f"{inv.clients.support.url}/support/cases/{inv.ticket_id}?includeTimeline=true",
+        "source": f"{support.url}/support/cases/{inv.ticket_id}?includeTimeline=true",
         "rows": [
-            {
-                "at": format_time(e.at) if e.at else None,
-                "type": e.type,
-                "source": e.source,
-                "status": e.status,
-                "order": e.order_id,
-            }
+            {"at": e.at, "type": e.type, "source": e.source, "status": e.status}
+            | {"order": e.order_id}
             for e in case.timeline[-50:]
         ],
         "ticket": inv.ticket_id,
         "facts": {"waiting": [o.info.key for o in mine[:20]]},
         "observations": {"timeline_behind_minutes": behind},
     }
-    waits = "" if longest is None else f"an artefact of it waits for {longest:.0f} min"
-    untold = sum(not o.order_id for o in waiting.of("real"))
-    judge, said = ok, waits
+    judge, waits = ok, f"an artefact of it waits for {mine[0].minutes:.0f} min" if mine else ""
+    said = waits
     if untold and not waits:
         judge = unknown
         said = f"the orders of {untold} waiting labels cannot be told by ORDER_ID_FROM="
@@ -357,19 +353,18 @@ def read_ticket(inv: Investigation) -> Outcome:
     if not case.order_ids:
         return unknown("the ticket names no order", seen)
     if age is None:
-        failures = inv.clients.support.read_collection_failures()
+        failures = support.read_collection_failures()
         if failed := ", ".join(f"{s} {n:.0f}" for s, n in sorted(failures.items()) if n > 0):
             return unknown(f"no shipment is shown, and collecting failed ({failed})", seen)
-        if longest is not None and longest > stale:
+        if mine and mine[0].minutes > stale:
             return breach(f"the timeline has no fulfilment event, and {waits}", seen)
         return judge("no fulfilment event yet" + (f"; {said}" if said else ""), seen)
     text = f"the newest fulfilment event is {age:.0f} min old"
     if age > stale and waits:
         return breach(f"{text}, and {waits}", seen)
     if behind is not None and behind > stale:
-        return breach(
-            f"a shipment changed {behind:.0f} min ago, and support does not show it yet", seen
-        )
+        reason = f"a shipment changed {behind:.0f} min ago, and support does not show it yet"
+        return breach(reason, seen)
     return judge(f"{text}; {said or 'none of its artefacts waits'}", seen)
 
 
@@ -383,15 +378,10 @@ def _compute_behind(inv: Investigation, case: Case, newest: datetime) -> float |
 
 
 def _list_changes(inv: Investigation, orders: Sequence[int]) -> list[datetime]:
-    found: list[datetime] = []
-    for order in orders[:5]:
-        for shipment in inv.clients.fulfillment.list_shipments(order_id=order, limit=5):
-            text: Json = shipment.get("updatedAt")
-            if isinstance(text, str):
-                try:
-                    found.append(parse_time(text))
-                except ValueError:
-                    continue
+    read, found = inv.clients.fulfillment.list_shipments, list[datetime]()
+    for shipment in (one for order in orders[:5] for one in read(order_id=order, limit=5)):
+        with suppress(ValueError):
+            found.append(parse_time(str(shipment.get("updatedAt"))))
     return found
 
 
@@ -421,17 +411,9 @@ def read_probe(inv: Investigation) -> Outcome:
     return unknown(reason, seen, observations={"probe_failed_before": probe.status == "error"})
 
 
-STEPS = {
-    s.id: s
-    for s in (
-        read_alert,
-        _read_panel,
-        read_backlog_objects,
-        _read_backlog_bytes,
-        read_ticket,
-        read_probe,
-    )
-}
+STEPS = by_id(
+    read_alert, _read_panel, read_backlog_objects, _read_backlog_bytes, read_ticket, read_probe
+)
 ACTIONS: dict[str, ActionStep] = {}
 
 

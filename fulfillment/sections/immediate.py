@@ -17,6 +17,7 @@ from runbook_lib.section import (
     Seen,
     attempt,
     breach,
+    by_id,
     left_out,
     ok,
     step,
@@ -335,10 +336,7 @@ def _to_row(group: LogGroup) -> dict[str, Json]:
     }
 
 
-STEPS = {
-    s.id: s
-    for s in (_read_delivery, _read_spread, read_store_health, _read_sample, _read_worker_log)
-}
+STEPS = by_id(_read_delivery, _read_spread, read_store_health, _read_sample, _read_worker_log)
 ACTIONS: dict[str, ActionStep] = {}
 
 

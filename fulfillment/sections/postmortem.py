@@ -21,6 +21,7 @@ from runbook_lib.section import (
     SectionParameters,
     Seen,
     breach,
+    by_id,
     find_unknown,
     left_out,
     ok,
@@ -177,9 +178,7 @@ def _list_points(todo: list[str]) -> Seen:
     return {"value": len(todo), "rows": [{"open": text} for text in todo]}
 
 
-STEPS = {
-    s.id: s for s in (_read_cleared, _read_log, _read_automation, _read_probes, _read_documents)
-}
+STEPS = by_id(_read_cleared, _read_log, _read_automation, _read_probes, _read_documents)
 ACTIONS: dict[str, ActionStep] = {}
 
 

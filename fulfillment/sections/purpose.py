@@ -19,6 +19,7 @@ from runbook_lib.section import (
     Seen,
     attempt,
     breach,
+    by_id,
     find_unknown,
     ok,
     step,
@@ -189,10 +190,7 @@ def read_unfinished(inv: Investigation) -> Outcome:
     )
 
 
-STEPS = {
-    s.id: s
-    for s in (_read_environment, _read_reachability, read_rights, read_clocks, read_unfinished)
-}
+STEPS = by_id(_read_environment, _read_reachability, read_rights, read_clocks, read_unfinished)
 ACTIONS: dict[str, ActionStep] = {}
 
 

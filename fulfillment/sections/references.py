@@ -11,6 +11,7 @@ from runbook_lib.section import (
     SectionParameters,
     Step,
     breach,
+    by_id,
     find_unknown,
     left_out,
     ok,
@@ -133,21 +134,16 @@ def _check_rule(inv: Investigation) -> Outcome:
     )
 
 
-STEPS = {
-    s.id: s
-    for s in (
-        _check_own("8.1", "Chaos script", _SCRIPT, _SCRIPT),
-        _check_own("8.2", "Make target", f"make {_TARGET}", "Makefile", f"\n{_TARGET}:"),
-        _check_document("8.3", "docs/monitoring/README.md"),
-        _check_document(
-            "8.4", "docs/monitoring/incident-runbook.md", "Fulfillment artifacts backlog"
-        ),
-        _check_document("8.5", "docs/design/implementation/wave-4-ops-hardening.md"),
-        _check_dashboard,
-        _check_metrics,
-        _check_rule,
-    )
-}
+STEPS = by_id(
+    _check_own("8.1", "Chaos script", _SCRIPT, _SCRIPT),
+    _check_own("8.2", "Make target", f"make {_TARGET}", "Makefile", f"\n{_TARGET}:"),
+    _check_document("8.3", "docs/monitoring/README.md"),
+    _check_document("8.4", "docs/monitoring/incident-runbook.md", "Fulfillment artifacts backlog"),
+    _check_document("8.5", "docs/design/implementation/wave-4-ops-hardening.md"),
+    _check_dashboard,
+    _check_metrics,
+    _check_rule,
+)
 ACTIONS: dict[str, ActionStep] = {}
 
 

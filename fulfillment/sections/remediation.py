@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from runbook_lib.model import CauseStatus, Conclusion, Finding, Reading, Status, Verdict, parse_time
-from runbook_lib.section import ChangeParameters, find_unknown
+from runbook_lib.section import ChangeParameters, by_id, find_unknown
 
 from ..analysis.causes import CAUSES
 from ..analysis.verdict import compute_verdict
@@ -63,10 +63,7 @@ class Parameters(ChangeParameters):
     wait_s: float = Field(30, ge=0, le=900, description="6.5: wait for samples at most, in seconds")
 
 
-STEPS = {
-    **root_cause.STEPS,
-    **{s.id: s for s in (purpose.read_unfinished, read_plan_effect, read_recovery)},
-}
+STEPS = root_cause.STEPS | by_id(purpose.read_unfinished, read_plan_effect, read_recovery)
 _NO_EVIDENCE = (read_plan_effect.id, purpose.read_unfinished.id)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from runbook_lib.model import CauseStatus, Conclusion, Finding, Reading, Role, Status, Verdict
-from runbook_lib.section import ActionStep, SectionParameters, find_unknown
+from runbook_lib.section import ActionStep, SectionParameters, by_id, find_unknown
 
 from ...analysis.advice import Advice, advise
 from ...analysis.causes import CAUSES
@@ -20,21 +20,18 @@ NAME = "05_root_cause"
 TITLE = "Root cause exploration"
 Parameters = SectionParameters
 #: The first six are steps of other sections that the diagnosis rests on.
-STEPS = {
-    s.id: s
-    for s in (
-        purpose.read_clocks,
-        detection.read_alert,
-        detection.read_backlog_objects,
-        detection.read_ticket,
-        detection.read_probe,
-        immediate.read_store_health,
-        read_worker,
-        read_room,
-        read_pipeline,
-        read_configuration,
-    )
-}
+STEPS = by_id(
+    purpose.read_clocks,
+    detection.read_alert,
+    detection.read_backlog_objects,
+    detection.read_ticket,
+    detection.read_probe,
+    immediate.read_store_health,
+    read_worker,
+    read_room,
+    read_pipeline,
+    read_configuration,
+)
 ACTIONS: dict[str, ActionStep] = {}
 #: Then there is something to do, whether a cause is known or not.
 IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
