@@ -41,7 +41,7 @@ from ..clients.prometheus import Alert, Sample, Series
 from ..clients.support import Case
 from ..investigation import Investigation
 from .backlog_listing import LISTING, WaitingObject, list_prefixes, read_waiting
-from .samples import one_series, read_range, scrape_interval_s, to_points
+from .samples import one_series, read_range, scrape_interval_s, to_points, to_rows
 
 NAME = "02_signals_detection"
 TITLE = "Signals and detection"
@@ -104,7 +104,7 @@ def read_alert(inv: Investigation) -> Outcome:
     drills = [a for a in firing if is_drill(a.labels)]
     remark = f"; only synthetic objects: {_names(drills)} (drill)" if drills and not real else ""
     seen: Seen = {
-        "value": lag.value if lag.value is None else round(lag.value, 2),
+        "value": _round(lag.value),
         "threshold": f"over {limit:g} min for {for_s:g} s, or {ALERT} fires",
         "plot": Plot(
             kind="lag",
@@ -203,23 +203,27 @@ def _names(alerts: Sequence[Alert]) -> str:
     return ", ".join(sorted({a.name for a in alerts}))
 
 
+def _to_row(alert: Alert) -> dict[str, Json]:
+    return {
+        "alert": alert.name,
+        "state": alert.state,
+        "active_at": alert.active_at,
+        "severity": alert.labels.get("severity"),
+        "drill": is_drill(alert.labels),
+        "value": _round(alert.value),
+    }
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 2)
+
+
 def _say_labels(series: Series) -> str:
     return " ".join(f"{k}={v}" for k, v in sorted(series.labels.items()))
 
 
 def _clock(at: datetime | None) -> str:
     return f"{at:%H:%M:%S} UTC" if at else "an unknown time"
-
-
-def _to_row(alert: Alert) -> dict[str, Json]:
-    return {
-        "alert": alert.name,
-        "state": alert.state,
-        "active_at": alert.active_at,
-        "severity": alert.labels.get("severity", ""),
-        "drill": is_drill(alert.labels),
-        "value": round(alert.value, 2) if alert.value == alert.value else None,
-    }
 
 
 @step(
@@ -335,11 +339,10 @@ def read_ticket(inv: Investigation) -> Outcome:
     seen: Seen = {
         "value": age if age is None else round(age, 1),
         "source": f"{support.url}/support/cases/{inv.ticket_id}?includeTimeline=true",
-        "rows": [
-            {"at": e.at, "type": e.type, "source": e.source, "status": e.status}
-            | {"order": e.order_id}
-            for e in case.timeline[-50:]
-        ],
+        "rows": to_rows(
+            ("at", "type", "source", "status", "order"),
+            ((e.at, e.type, e.source, e.status, e.order_id) for e in case.timeline[-50:]),
+        ),
         "ticket": inv.ticket_id,
         "facts": {"waiting": [o.info.key for o in mine[:20]]},
         "observations": {"timeline_behind_minutes": behind},

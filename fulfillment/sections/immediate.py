@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from runbook_lib.errors import ClientTimeoutError, ConnectionRefusedClientError
-from runbook_lib.model import Conclusion, Json, Plot, Role, format_time
+from runbook_lib.model import Conclusion, Plot, Role, format_time
 from runbook_lib.section import (
     ActionStep,
     Outcome,
@@ -25,15 +26,15 @@ from runbook_lib.section import (
 )
 from runbook_lib.show.text import count_of
 
-from ..analysis.log_groups import LogGroup, group_lines
+from ..analysis.log_groups import group_lines
 from ..clients.alertmanager import RoutedAlert
 from ..clients.notifications import Notification
 from ..clients.prometheus import Sample, Series
 from ..investigation import Investigation
 from . import detection
-from .backlog_listing import LISTING, Waiting, read_waiting
+from .backlog_listing import LISTING, WaitingObject, read_waiting
 from .detection import ALERT, ALERTS, is_drill
-from .samples import compute_increase, find_last_increase
+from .samples import compute_increase, find_last_increase, to_rows
 
 NAME = "03_immediate_actions"
 TITLE = "Immediate actions"
@@ -71,22 +72,15 @@ def _read_delivery(inv: Investigation) -> Outcome:
         lambda: inv.clients.notifications.list_notifications(since=start - timedelta(seconds=5))
     )
     failures, placeholders = _read_failures(inv, start), manager.read_placeholders()
-    rows: list[dict[str, Json]] = []
+    values = []
     for alert in followed:
         for channel, receiver in sorted(expect_channels(alert.receivers).items()):
             got = _find_arrival(heard or (), alert, channel)
             problem = "" if got else _find_problem(inv, channel, placeholders, failures, start)
             problems += [f"{channel}: {problem}"] if problem else []
-            rows.append(
-                {
-                    "alert": alert.labels["alertname"],
-                    "channel": channel,
-                    "receiver": receiver,
-                    "evidence": "received" if got else "none",
-                    "at": format_time(got.received_at) if got else None,
-                    "problem": problem,
-                }
-            )
+            evidence, at = ("received", got.received_at) if got else ("none", None)
+            values.append((alert.labels["alertname"], channel, receiver, evidence, at, problem))
+    rows = to_rows(("alert", "channel", "receiver", "evidence", "at", "problem"), values)
     told = ", ".join(f"{r['channel']} {r['evidence']}" for r in rows)
     seen: Seen = {"value": told + ("" if real else " (drill)"), "rows": rows[:200], "since": start}
     if problems:
@@ -141,17 +135,12 @@ def _find_mute(alert: RoutedAlert) -> str:
 def _find_arrival(
     arrived: Sequence[Notification], alert: RoutedAlert, channel: str
 ) -> Notification | None:
-    return next(
-        (
-            n
-            for n in arrived
-            if n.channel == channel
-            and n.status == "firing"
-            and alert.labels["alertname"] in n.alertnames
-            and n.is_drill == is_drill(alert.labels)
-        ),
-        None,
-    )
+    def is_it(n: Notification) -> bool:
+        is_named = alert.labels["alertname"] in n.alertnames
+        is_same = n.channel == channel and n.is_drill == is_drill(alert.labels)
+        return is_same and is_named and n.status == "firing"
+
+    return next(filter(is_it, arrived), None)
 
 
 def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
@@ -219,37 +208,27 @@ def _find_problem(
     source=LISTING, threshold="over $lag_threshold_minutes min", unit="min",
 )  # fmt: skip
 def _read_spread(inv: Investigation) -> Outcome:
-    limit, waiting = inv.settings.lag_threshold_minutes, read_waiting(inv)
-    ages = [waiting.minutes(o) for o in waiting.of("real")]
-    oldest = waiting.oldest("real")
-    judge = breach if waiting.overdue("real", limit) else ok
+    waiting = read_waiting(inv)
+    ages = [o.minutes for o in waiting.real]
+    spans = ((low or 0, high) for low, high in itertools.pairwise(_EDGES))
+    counts = ((low, high, sum(low <= a < (high or math.inf) for a in ages)) for low, high in spans)
+    groups: dict[tuple[str, str], list[WaitingObject]] = {}
+    for item in waiting.objects:
+        groups.setdefault((item.prefix, item.origin), []).append(item)
+    judge = breach if waiting.overdue else ok
     return judge(
-        waiting.describe(limit),
-        value=round(waiting.lag_minutes("real"), 1),
-        rows=_count_by_prefix(waiting),
-        plot=Plot(
-            kind="ages",
-            ages=tuple(
-                (low or 0, high, sum((low or 0) <= a < (high or float("inf")) for a in ages))
-                for low, high in itertools.pairwise(_EDGES)
+        waiting.describe(),
+        value=round(waiting.longest_minutes, 1),
+        rows=to_rows(
+            ("prefix", "origin", "objects", "bytes", "longest_minutes"),
+            (
+                (*of, len(items), sum(o.info.size_bytes for o in items), round(items[0].minutes, 1))
+                for of, items in groups.items()
             ),
         ),
-        since=oldest.since if oldest else None,
+        plot=Plot(kind="ages", ages=tuple(counts)),
+        since=waiting.since,
     )
-
-
-def _count_by_prefix(waiting: Waiting) -> list[dict[str, Json]]:
-    rows: dict[tuple[str, str], dict[str, Json]] = {}
-    for item in waiting.objects:
-        row = rows.setdefault(
-            (item.prefix, item.origin),
-            {"prefix": item.prefix, "origin": item.origin, "objects": 0, "bytes": 0}
-            | {"longest_minutes": 0.0},
-        )
-        row["objects"] += 1
-        row["bytes"] += item.info.size_bytes
-        row["longest_minutes"] = max(row["longest_minutes"], round(waiting.minutes(item), 1))
-    return list(rows.values())
 
 
 @step(
@@ -294,19 +273,23 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     worker, _ = attempt(inv.clients.fulfillment.read_worker)
     moved_at = worker.last_move_at if worker else None
     quiet_since = min(moved_at, inv.now() - _QUIET) if moved_at else None
-    groups = group_lines((line.at, line.text) for line in lines).groups
-    telling = [(g, _is_past(g, quiet_since)) for g in groups if g.level in ("error", "warning")]
-    errors = [g for g, is_past in telling if g.level == "error" and not is_past]
-    ended = [g for g, is_past in telling if g.level == "error" and is_past]
+    groups = group_lines((line.at, line.text) for line in lines)
+    telling = [g for g in groups if g.level in ("error", "warning")]
+    past = [g for g in telling if g.last and quiet_since and g.last < quiet_since]
+    errors = [g for g in telling if g.level == "error" and g not in past]
+    ended = [g for g in past if g.level == "error"]
     total = sum(g.count for g in errors)
     seen: Seen = {
         "value": total,
         "source": f"log of {service}, last {minutes:.0f} min",
         "since": min((g.first for g in errors if g.first), default=None),
-        "rows": [
-            _to_row(g) | {"now": not is_past}
-            for g, is_past in sorted(telling, key=lambda one: (one[1], one[0].level != "error"))
-        ][:50],
+        "rows": to_rows(
+            ("level", "count", "template", "first", "last", "example", "now"),
+            (
+                (g.level, g.count, g.template[:300], g.first, g.last, g.example, g not in past)
+                for g in sorted(telling, key=lambda g: (g in past, g.level != "error"))[:50]
+            ),
+        ),
     }
     if not lines:
         reason = "the log has no line in the window: that proves nothing"
@@ -319,21 +302,6 @@ def _read_worker_log(inv: Investigation) -> Outcome:
         count = count_of(sum(g.count for g in ended), "error")
         return ok(f"past: {count}, the last at {last}; the worker moved labels since", seen)
     return ok(f"no error in {count_of(len(lines), 'line')}", seen)
-
-
-def _is_past(group: LogGroup, quiet_since: datetime | None) -> bool:
-    return bool(group.last and quiet_since and group.last < quiet_since)
-
-
-def _to_row(group: LogGroup) -> dict[str, Json]:
-    return {
-        "level": group.level,
-        "count": group.count,
-        "template": group.template[:300],
-        "first": format_time(group.first) if group.first else None,
-        "last": format_time(group.last) if group.last else None,
-        "example": group.example[:600],
-    }
 
 
 STEPS = by_id(_read_delivery, _read_spread, read_store_health, _read_sample, _read_worker_log)

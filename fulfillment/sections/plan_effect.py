@@ -55,7 +55,7 @@ def describe_effect(inv: Investigation, plan: Plan) -> tuple[list[dict[str, Json
 def _list_real(inv: Investigation, plan: Plan) -> dict[str, float]:
     """List the real objects that wait where a plan takes from, and for how many minutes."""
     waiting = read_waiting(inv, [plan.content.move.header.source])
-    return {o.info.key: waiting.minutes(o) for o in waiting.of("real")}
+    return {o.info.key: o.minutes for o in waiting.real}
 
 
 def _compare(

@@ -39,7 +39,7 @@ def read_recovery(inv: Investigation) -> Outcome:
     action_at = inv.journal.last_applied_at or parse_time(str(inv.incident.facts["opened_at"]))
     recovery = _watch(inv, action_at)
     waiting = read_waiting(inv)
-    listed = len(waiting.of("real"))
+    listed = len(waiting.real)
     baseline, baseline_text = _read_baseline(inv, action_at)
     drawn = one_series(prometheus.query_samples(LAG, inv.window.total_seconds()))
     seen: Seen = {
@@ -55,9 +55,9 @@ def read_recovery(inv: Investigation) -> Outcome:
         ),
         "clear": attempt(lambda: _predict(inv, recovery.first_good_at or action_at))[0],
     }
-    said = f"{waiting.describe(settings.lag_threshold_minutes)}; {baseline_text}"
+    said = f"{waiting.describe()}; {baseline_text}"
     is_over = listed > (baseline or 0) + max(5, (baseline or 0) / 5)
-    if waiting.overdue("real", settings.lag_threshold_minutes):
+    if waiting.overdue:
         return breach(f"{recovery.reason}; {said}", seen)
     if recovery.status is Status.OK and is_over:
         return unknown(f"{recovery.reason}; {listed} objects still wait; {said}", seen)

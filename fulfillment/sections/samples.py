@@ -1,4 +1,4 @@
-"""Small computations on samples that several steps need."""
+"""Small computations that several steps need: on samples, and on the rows of a table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from statistics import median
 
-from runbook_lib.model import Line
+from runbook_lib.model import Json, Line
 
 from ..clients.prometheus import Sample, Series
 from ..investigation import Investigation
@@ -16,6 +16,11 @@ from ..investigation import Investigation
 _MAX_POINTS = 200
 _EPISODE = timedelta(minutes=2)
 _BY_CHANCE = 0.01
+
+
+def to_rows(columns: Sequence[str], values: Iterable[Sequence[Json]]) -> list[dict[str, Json]]:
+    """Return the rows of a table, each value under its column."""
+    return [dict(zip(columns, row, strict=True)) for row in values]
 
 
 def one_series(series: Sequence[Series]) -> list[Sample]:

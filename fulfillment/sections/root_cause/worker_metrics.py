@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from statistics import median
@@ -34,7 +34,6 @@ _CARRIER = "fulfillment_carrier_request_seconds_count"
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _MOVED = "fulfillment_artifacts_moved_total"
 _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
-_THROUGHPUT = {"arrival": _ARRIVED, "drain": _MOVED}
 _RATE_S = 120
 _RECENT_S = 30.0
 _FLOW_S = 300.0
@@ -111,47 +110,44 @@ def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
 
 def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
     prometheus, now = inv.clients.prometheus, inv.now()
-    failed = prometheus.query_samples(_FAILED, inv.window.total_seconds())
-    newest = [s.samples[-20:] for s in failed if s.samples]
-    interval_s = scrape_interval_s(newest[0]) if newest else 0
+    window_s = max(_FLOW_S, inv.window.total_seconds())
+    names = (_FAILED, _CARRIER, _ARRIVED, _MOVED)
+    counters = {name: prometheus.query_samples(name, window_s) for name in names}
+    newest = [s.samples[-20:] for s in counters[_FAILED] if s.samples]
+    recent_s = max(_RECENT_S, 4 * scrape_interval_s(newest[0])) if newest else _RECENT_S
     last = max((s[-1].at for s in newest), default=None)
-    if last is None or (now - last).total_seconds() > max(_RECENT_S, 4 * interval_s):
+    if last is None or (now - last).total_seconds() > recent_s:
         return None  # the service is not scraped: its old counts say nothing of now
     floor = inv.journal.last_applied_at or now - timedelta(days=1)
-    recent = max(floor, now - timedelta(seconds=max(_RECENT_S, 4 * interval_s)))
-    flow = max(floor, now - timedelta(seconds=_FLOW_S))
-    moved = prometheus.query_samples(_MOVED, _FLOW_S)
-    arrived = prometheus.query_samples(_ARRIVED, _FLOW_S)
-    carrier = prometheus.query_samples(_CARRIER, _FLOW_S)
+    recent, flow = (max(floor, now - timedelta(seconds=s)) for s in (recent_s, _FLOW_S))
+    found = _measure(f"{prometheus.url} {_FAILED}", counters, recent, flow)
+    runs = sorted({s.value for s in one_series(prometheus.query_samples(_LAST_RUN, _FLOW_S))})
+    gap_s = median(b - a for a, b in pairwise(runs)) if len(runs) > 1 else None
+    return replace(found, first=_find_first(counters[_FAILED]), run_gap_s=gap_s)
+
+
+def _from_service(inv: Investigation) -> WorkerMetrics:
+    service, at = inv.clients.fulfillment, inv.now()
+    before = service.read_metrics()
+    inv.sleep(_BLIND_WAIT_S)
+    pages = ((at, before), (inv.now(), service.read_metrics()))
+    counters = {name: _pair(pages, name) for name in (_FAILED, _CARRIER, _ARRIVED, _MOVED)}
+    return _measure(f"{service.url}/metrics", counters, at, at)
+
+
+def _measure(
+    source: str, counters: Mapping[str, list[Series]], recent: datetime, flow: datetime
+) -> WorkerMetrics:
+    failed, carrier, arrived, moved = counters.values()
     answered = [s for s in carrier if s.labels.get("outcome") == "ok"]
     ended = _find_ended(failed, {"carrier": answered, "upload": arrived, "release": moved})
-    runs = sorted({s.value for s in one_series(prometheus.query_samples(_LAST_RUN, _FLOW_S))})
     return WorkerMetrics(
-        source=f"{prometheus.url} {_FAILED}",
+        source=source,
         recent=_sum_by(failed, "reason", recent) | dict.fromkeys(ended, 0.0),
         carrier=_sum_by(carrier, "outcome", recent),
         surplus=_sum(arrived, flow) - _sum(moved, flow) if arrived and moved else None,
         drained=_sum(moved, recent) if moved else None,
-        first=_find_first(failed),
         ended=ended,
-        run_gap_s=median(b - a for a, b in pairwise(runs)) if len(runs) > 1 else None,
-    )
-
-
-def _from_service(inv: Investigation) -> WorkerMetrics:
-    service = inv.clients.fulfillment
-    before = service.read_metrics()
-    at = inv.now()
-    inv.sleep(_BLIND_WAIT_S)
-    pages = ((at, before), (inv.now(), service.read_metrics()))
-    failed, carrier = _pair(pages, _FAILED), _pair(pages, _CARRIER)
-    arrived, moved = _pair(pages, _ARRIVED), _pair(pages, _MOVED)
-    return WorkerMetrics(
-        source=f"{service.url}/metrics",
-        recent=_sum_by(failed, "reason", at),
-        carrier=_sum_by(carrier, "outcome", at),
-        surplus=_sum(arrived, at) - _sum(moved, at) if arrived and moved else None,
-        drained=_sum(moved, at) if moved else None,
     )
 
 
@@ -170,34 +166,38 @@ def _sum(series: Iterable[Series], since: datetime) -> float:
 
 
 def _sum_by(series: Iterable[Series], label: str, since: datetime) -> dict[str, float]:
-    found: dict[str, float] = {}
+    return {name: _sum(found, since) for name, found in _group_by(series, label).items()}
+
+
+def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Series]]:
+    found: dict[str, list[Series]] = {}
     for one in series:
-        name = one.labels.get(label, "other")
-        found[name] = found.get(name, 0.0) + compute_increase(one.samples, since)
+        found.setdefault(one.labels.get(label, "other"), []).append(one)
     return found
 
 
-def _find_first(series: Iterable[Series]) -> dict[str, datetime]:
+def _find_first(failed: Iterable[Series]) -> dict[str, datetime]:
     """Return since when each reason is counted: the present episode, not one before it."""
-    by_reason: dict[str, list[Sequence[Sample]]] = {}
-    for one in series:
-        by_reason.setdefault(one.labels.get("reason", "other"), []).append(one.samples)
-    found = {reason: first_increase(samples) for reason, samples in by_reason.items()}
+    by_reason = _group_by(failed, "reason").items()
+    found = {reason: first_increase(s.samples for s in series) for reason, series in by_reason}
     return {reason: at for reason, at in found.items() if at is not None}
 
 
 def _find_ended(
-    failed: Sequence[Series], succeeded: dict[str, list[Series]]
+    failed: Iterable[Series], succeeded: Mapping[str, list[Series]]
 ) -> dict[str, datetime]:
     """Return when each reason was last counted whose every stage succeeds again since."""
-    found: dict[str, list[datetime | None]] = {}
-    for one in failed:
-        if compute_increase(one.samples, datetime.min.replace(tzinfo=UTC)):
-            good = succeeded.get(one.labels.get("stage", ""), succeeded["release"])
-            end = find_end([one.samples], [s.samples for s in good])
-            found.setdefault(one.labels.get("reason", "other"), []).append(end)
-    told = {reason: [at for at in ends if at] for reason, ends in found.items()}
-    return {reason: max(ends) for reason, ends in told.items() if len(ends) == len(found[reason])}
+    found: dict[str, datetime] = {}
+    for reason, series in _group_by(failed, "reason").items():
+        ends = [
+            find_end([one.samples], [s.samples for s in good])
+            for one in series
+            for good in [succeeded.get(one.labels.get("stage", ""), succeeded["release"])]
+            if _sum([one], datetime.min.replace(tzinfo=UTC))
+        ]
+        if ends and None not in ends:
+            found[reason] = max(at for at in ends if at)
+    return found
 
 
 def read_logged_reasons(
@@ -254,6 +254,6 @@ def draw_throughput(inv: Investigation) -> tuple[Line, ...]:
     """
     return tuple(
         line
-        for name, metric in _THROUGHPUT.items()
+        for name, metric in (("arrival", _ARRIVED), ("drain", _MOVED))
         for line in read_range(inv, f"sum(rate({metric}[1m])) * 60", name=name)
     )
