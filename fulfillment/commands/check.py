@@ -13,7 +13,7 @@ from runbook_lib.redact import Redactor
 
 from ..investigation import Investigation
 from ..sections import SECTIONS
-from ..sections.rights import NEEDED, may_look, read_rights
+from ..sections.purpose import find_closed, read_rights
 from ..settings import Settings
 from .documents import CheckDocument, SystemRights
 
@@ -42,7 +42,7 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
         )
         readings = {step: inv.read_step(step) for step in inv.section.STEPS}
     rights = readings[read_rights.id]
-    closed = [r for r in rights.rows if r["name"] in NEEDED and not may_look(r)]
+    closed = find_closed(rights.rows)
     summary = f"looking is possible: {rights.reason}"
     if closed:
         is_connected = any(row["reachable"] for row in rights.rows)

@@ -35,6 +35,7 @@ from ..change.synthetic import (
 )
 from ..clients import Clients
 from ..investigation import Investigation
+from .samples import to_rows
 
 NAME = "04_chaos_verification"
 TITLE = "Synthetic chaos and verification"
@@ -81,7 +82,7 @@ def _read_document(inv: Investigation) -> Outcome:
     }
     seen: Seen = {
         "value": backlog["objects"],
-        "rows": [{"what": name, "value": value} for name, value in facts.items()],
+        "rows": to_rows(("what", "value"), facts.items()),
         "text": json.dumps(document, indent=2, ensure_ascii=False),
     }
     own, now = list_own_orders(inv), inv.now()

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from runbook_lib.model import (
-    ActionPhase,
-    Conclusion,
-    Json,
-    Role,
-    Status,
-    Verdict,
-    format_time,
-    parse_time,
-)
+from runbook_lib.model import ActionPhase, Conclusion, Json, Role, Status, Verdict, parse_time
 from runbook_lib.record.actions import group_actions
 from runbook_lib.section import (
     ActionStep,
@@ -34,7 +25,7 @@ from ..investigation import Investigation
 from . import references
 from .detection import ALERTS, BLIND_ALERT, LAG, PROBE_MAX_AGE
 from .immediate import CHANNELS
-from .samples import one_series
+from .samples import one_series, to_rows
 
 NAME = "07_postmortem"
 TITLE = "Postmortem checklist"
@@ -59,11 +50,13 @@ def _read_cleared(inv: Investigation) -> Outcome:
     resolved = len(CHANNELS) - len(silent)
     seen: Seen = {
         "value": f"resolved at {resolved} of {len(CHANNELS)} channels",
-        "rows": [
-            {"channel": n.channel, "status": n.status, "at": format_time(n.received_at)}
-            | {"alerts": ", ".join(n.alertnames), "drill": n.is_drill}
-            for n in received[-50:]
-        ],
+        "rows": to_rows(
+            ("channel", "status", "at", "alerts", "drill"),
+            (
+                (n.channel, n.status, n.received_at, ", ".join(n.alertnames), n.is_drill)
+                for n in received[-50:]
+            ),
+        ),
     }
     if active:
         return breach(f"{active[0].name} is still {active[0].state}", seen)
@@ -102,18 +95,14 @@ def _read_log(inv: Investigation) -> Outcome:
 def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
     """Return the actions that were carried out."""
     applied = [(a, a.entry(ActionPhase.APPLIED)) for a in group_actions(inv.journal.actions)]
-    return [
-        {
-            "at": format_time(entry.at),
-            "step": action.first.step,
-            "what": action.words,
-            "approved by": action.approver,
-            "proof": action.proof,
-            "entry": f"#{entry.seq}",
-        }
-        for action, entry in applied
-        if entry
-    ]
+    return to_rows(
+        ("at", "step", "what", "approved by", "proof", "entry"),
+        (
+            (e.at, a.first.step, a.words, a.approver, a.proof, f"#{e.seq}")
+            for a, e in applied
+            if e is not None
+        ),
+    )
 
 
 _point = partial(

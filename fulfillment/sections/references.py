@@ -21,6 +21,7 @@ from runbook_lib.section import (
 
 from ..investigation import Investigation
 from .detection import ALERT, DASHBOARD_UID, PANEL_TITLE
+from .samples import to_rows
 
 NAME = "08_references"
 TITLE = "References"
@@ -111,7 +112,7 @@ def _check_metrics(inv: Investigation) -> Outcome:
     return judge(
         f"no series: {', '.join(missing)}" if missing else "every metric has series",
         value=sum(n > 0 for n in counts.values()),
-        rows=[{"metric": name, "series": n} for name, n in counts.items()],
+        rows=to_rows(("metric", "series"), counts.items()),
     )
 
 
@@ -123,15 +124,11 @@ def _check_rule(inv: Investigation) -> Outcome:
     rules = [r for r in inv.clients.prometheus.list_rules() if r.name == ALERT]
     if not rules:
         return breach("the rule is not loaded: see addons/README.md", value=0)
-    broken = any(r.health == "err" for r in rules)
+    columns, broken = ("rule", "query", "for_s", "state"), any(r.health == "err" for r in rules)
+    rows = to_rows(columns, ((r.name, r.query, r.for_s, r.state) for r in rules))
     judge = breach if broken else ok
-    return judge(
-        "the rule cannot be evaluated" if broken else f"loaded, for {rules[0].for_s:g} s",
-        value=len(rules),
-        rows=[
-            {"rule": r.name, "query": r.query, "for_s": r.for_s, "state": r.state} for r in rules
-        ],
-    )
+    reason = "the rule cannot be evaluated" if broken else f"loaded, for {rules[0].for_s:g} s"
+    return judge(reason, value=len(rules), rows=rows)
 
 
 STEPS = by_id(

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import takewhile
 
 from runbook_lib.errors import ClientError, NotConfiguredError, NotFoundError
-from runbook_lib.model import DrainForecast, Json, Plot, Role, format_time
+from runbook_lib.model import DrainForecast, Json, Plot, Role
 from runbook_lib.section import Outcome, Seen, attempt, breach, left_out, ok, step, unknown
 
 from ...analysis.causes import STORE_SERVICES, Cause
@@ -15,13 +15,13 @@ from ...analysis.drain_forecast import compute_drain
 from ...clients.fulfillment import WorkerState
 from ...clients.services import ServiceState
 from ...investigation import Investigation
-from ..samples import one_series, read_range
+from ..samples import one_series, read_range, to_rows
 from .timeline import read_events
 from .worker_metrics import (
     BACKLOG,
     WorkerMetrics,
     draw_throughput,
-    read_logged_reasons,
+    observe_reasons,
     read_rates,
     read_worker_metrics,
 )
@@ -88,7 +88,10 @@ def read_worker(inv: Investigation) -> Outcome:
     seen: Seen = {
         "value": "; ".join(problems) or None,
         "source": f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
-        "rows": [_to_row(s) for s in states],
+        "rows": to_rows(
+            ("service", "running", "state", "since", "exit_code"),
+            ((s.name, s.running, s.state, s.since, s.exit_code) for s in states),
+        ),
         "facts": worker.raw if worker else {},
         "plot": Plot(kind="carrier", lines=latency or (), threshold=_read_time_out(inv)),
         "events": events,
@@ -99,15 +102,12 @@ def read_worker(inv: Investigation) -> Outcome:
             "worker_answers": answers,
             "worker_paused": worker.paused if worker else None,
             "worker_stands_still": still,
-            "worker_last_move": format_time(worker.last_move_at)
-            if worker and worker.last_move_at
-            else None,
+            "worker_last_move": worker.last_move_at if worker else None,
             "carrier_timeout_share": timeouts,
             "carrier_error_share": errors,
             "surplus_objects": metrics.surplus,
             "drain_per_minute": metrics.drained,
-            **metrics.failures(*_CARRIER),
-            **read_logged_reasons(inv, metrics, *_CARRIER),
+            **observe_reasons(inv, metrics, *_CARRIER),
             **watchers,
         },
     }
@@ -201,16 +201,6 @@ def _read_time_out(inv: Investigation) -> float | None:
         return None
 
 
-def _to_row(state: ServiceState) -> dict[str, Json]:
-    return {
-        "service": state.name,
-        "running": state.running,
-        "state": state.state,
-        "since": format_time(state.since) if state.since else None,
-        "exit_code": state.exit_code,
-    }
-
-
 @step(
     "5.2", "The store is full", name="room in the store", role=Role.CAUSE, unit="refused writes",
     source="failed writes by reason; $minio_endpoint capacity",
@@ -224,11 +214,7 @@ def read_room(inv: Investigation) -> Outcome:
     seen: Seen = {
         "value": refused if metrics.recent else None,
         "source": f"{metrics.source}{{reason=storage_full}}; {inv.clients.store.endpoint} capacity",
-        "observations": {
-            "store_free_bytes": free,
-            **metrics.failures(*_WRITES),
-            **read_logged_reasons(inv, metrics, *_WRITES),
-        },
+        "observations": {"store_free_bytes": free, **observe_reasons(inv, metrics, *_WRITES)},
     }
     if refused:
         return breach(f"{refused:.0f} writes were refused for want of room", seen)
@@ -259,15 +245,10 @@ def read_pipeline(inv: Investigation) -> Outcome:
     lines, _ = attempt(lambda: draw_throughput(inv))
     seen: Seen = {
         "value": "paused" if dag.is_paused else (ended[0].state if ended else "no run"),
-        "rows": [
-            {
-                "run": run.id,
-                "state": run.state,
-                "started": format_time(run.started_at) if run.started_at else None,
-                "ended": format_time(run.ended_at) if run.ended_at else None,
-            }
-            for run in runs
-        ],
+        "rows": to_rows(
+            ("run", "state", "started", "ended"),
+            ((run.id, run.state, run.started_at, run.ended_at) for run in runs),
+        ),
         "plot": Plot(kind="flow", lines=lines or ()),
         "forecast": attempt(lambda: _forecast(inv, is_stopped=dag.is_paused or is_broken))[0],
         "first_seen": {cause: at for cause, at in since.items() if at},
@@ -344,8 +325,7 @@ def read_configuration(inv: Investigation) -> Outcome:
         "observations": {
             "worker_place": "; ".join(places) if rows else None,
             "credentials_match": match,
-            **metrics.failures(*_REFUSALS),
-            **read_logged_reasons(inv, metrics, *_REFUSALS),
+            **observe_reasons(inv, metrics, *_REFUSALS),
         },
     }
     if problems:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from statistics import median
 
 from runbook_lib.http import MetricSample
-from runbook_lib.model import Json, Line, format_time
+from runbook_lib.model import Json, Line
 from runbook_lib.section import attempt
 
 from ...analysis.causes import CAUSES
@@ -85,11 +85,6 @@ class WorkerMetrics:
         """Return when the reasons that stand for causes were first counted."""
         first = self.first
         return {c: first[r.counted_as] for c, r in CAUSES.items() if r.counted_as in first}
-
-    def failures(self, *reasons: str) -> dict[str, Json]:
-        """Return the observations ``failures_<reason>``, and ``ended_<reason>`` of those past."""
-        told = {f"failures_{r}": self.recent.get(r, 0.0) if self.recent else None for r in reasons}
-        return told | {f"ended_{r}": format_time(self.ended[r]) for r in reasons if r in self.ended}
 
 
 def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
@@ -200,27 +195,26 @@ def _find_ended(
     return found
 
 
-def read_logged_reasons(
-    inv: Investigation, metrics: WorkerMetrics, *reasons: str
-) -> dict[str, Json]:
-    """Return the observations ``logged_<reason>`` from the worker's log of the last half minute.
+def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -> dict[str, Json]:
+    """Return what counters and the worker's log of the last half minute say of some reasons.
 
-    All are None when the log cannot be read. A line from before a reason's end says nothing.
+    ``failures_<reason>``, ``logged_<reason>`` (both None where they cannot be read), and
+    ``ended_<reason>`` of those past. A line from before a reason's end says nothing.
     """
     since = inv.now() - timedelta(seconds=_RECENT_S)
     since = max(since, inv.journal.last_applied_at or since)
-    lines, _ = attempt(
-        lambda: inv.clients.services.read_logs(inv.settings.worker_service, since=since)
-    )
-
-    def is_told(reason: str) -> bool | None:
-        if lines is None:
-            return None
-        ended = metrics.ended.get(reason, since)
-        new = [line.text for line in lines if line.at is None or line.at > ended]
-        return any(re.search(_LOG_SIGNS[reason], text, re.I) for text in new)
-
-    return {f"logged_{reason}": is_told(reason) for reason in reasons}
+    service = inv.settings.worker_service
+    lines, _ = attempt(lambda: inv.clients.services.read_logs(service, since=since))
+    told: dict[str, Json] = {}
+    for reason in reasons:
+        ended = metrics.ended.get(reason)
+        new = [line.text for line in lines or () if not line.at or line.at > (ended or since)]
+        is_logged = any(re.search(_LOG_SIGNS[reason], text, re.I) for text in new)
+        told[f"failures_{reason}"] = metrics.recent.get(reason, 0.0) if metrics.recent else None
+        told[f"logged_{reason}"] = None if lines is None else is_logged
+        if ended:
+            told[f"ended_{reason}"] = ended
+    return told
 
 
 def read_rates(inv: Investigation, *, is_stopped: bool) -> tuple[Rate | None, Rate | None]:
