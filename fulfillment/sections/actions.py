@@ -7,7 +7,7 @@ release by move back; 6.1.2 writes down a person's word on what nobody can know.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -48,7 +48,7 @@ def _plan_release(inv: Investigation) -> Plan:
         target, what = inv.settings.worker_service, "a re-trigger (way=release moves by hand)"
         again = partial(plan_service, inv, step="6.1", action="retrigger", target=target)
         plan = partial(again, reason=reason, is_away=comes_back)
-        return _plan_or_say(inv, plan, step="6.1", target=target, what=what)
+        return _plan_or_say(inv, "6.1", target, what, plan)
     release = partial(
         make_release_plan,
         inv,
@@ -60,7 +60,7 @@ def _plan_release(inv: Investigation) -> Plan:
         first=p.limit or None,
         only_orders=_get_orders(inv),
     )
-    return _plan_or_say(inv, release, step="6.1", target=prefix, what="a release")
+    return _plan_or_say(inv, "6.1", prefix, "a release", release)
 
 
 def _get_orders(inv: Investigation) -> frozenset[str] | None:
@@ -72,7 +72,7 @@ def _get_orders(inv: Investigation) -> frozenset[str] | None:
 
 
 def _plan_about(
-    inv: Investigation, step: str, named: str, plan: Callable[[Plan], Plan], *, verb: str
+    inv: Investigation, step: str, named: str, verb: str, plan: Callable[[Plan], Plan]
 ) -> Plan:
     """Plan something about the release that a parameter names; nothing when it names none."""
     if not named:
@@ -86,7 +86,7 @@ def _plan_about(
 
 def _plan_undo(inv: Investigation) -> Plan:
     p: Any = inv.parameters
-    return _plan_about(inv, "6.1.1", p.undo, partial(plan_undo, inv), verb="take back")
+    return _plan_about(inv, "6.1.1", p.undo, "take back", partial(plan_undo, inv))
 
 
 def _plan_settling(inv: Investigation) -> Plan:
@@ -95,54 +95,48 @@ def _plan_settling(inv: Investigation) -> Plan:
         raise UsageError("settle_word says what became of them: taken, or not_taken")
     keys = tuple(split_list(p.settle_keys))
     plan = partial(plan_settling, inv, taken=p.settle_word == "taken", keys=keys)
-    return _plan_about(inv, "6.1.2", p.settle, plan, verb="settle")
+    return _plan_about(inv, "6.1.2", p.settle, "settle", plan)
 
 
 def _plan_repair(inv: Investigation) -> Plan:
     p: Any = inv.parameters
-    settings = inv.settings
-    if p.service_action != "auto":
-        default = settings.pipeline_dag_id if p.service_action == "unpause" else ""
-        return _plan_service_or_say(
-            inv,
-            step="6.2",
-            action=p.service_action,
-            target=p.service or default or settings.worker_service,
-            reason=f"chosen: service_action={p.service_action}",
-        )
-    advice = _refresh_advice(inv)
-    action, target, reason = advice.action, advice.target, advice.reason
-    return _plan_service_or_say(inv, step="6.2", action=action, target=target, reason=reason)
+    action, target = p.service_action, p.service
+    reason = f"chosen: service_action={action}"
+    if action == "auto":
+        advice = _refresh_advice(inv)
+        action, target, reason = advice.action, advice.target, advice.reason
+    elif not target:
+        settings = inv.settings
+        target = settings.pipeline_dag_id if action == "unpause" else settings.worker_service
+    return _plan_service(inv, "6.2", action, target, reason)
 
 
 def _plan_refresh(inv: Investigation) -> Plan:
-    ticket = inv.ticket_id
+    ticket, last = inv.ticket_id, inv.journal.last_applied
     if not ticket:
         return plan_nothing(inv, step="6.4", target="ticket", reason="no ticket is named")
-    at, stale = _find_refresh(inv, ticket), timedelta(minutes=inv.settings.timeline_stale_minutes)
-    if at is not None and inv.now() - at < stale:
+    at = None
+    if last and last[1].step == "6.4":
+        checked = inv.journal.list_actions(ActionPhase.VERIFIED, after=last[0].seq)
+        at = next((entry.at for entry, action in checked if action.target == ticket), None)
+    if at and inv.now() - at < timedelta(minutes=inv.settings.timeline_stale_minutes):
         reason = f"it was refreshed at {format_time(at)}, and nothing was changed since"
         return plan_nothing(inv, step="6.4", target=ticket, reason=reason)
-    why = "so that support sees the release"
-    return _plan_service_or_say(inv, step="6.4", action="refresh", target=ticket, reason=why)
-
-
-def _find_refresh(inv: Investigation, ticket: str) -> datetime | None:
-    """Return when this ticket's timeline was refreshed and checked, if that was the last action."""
-    last = inv.journal.last_applied
-    if last is None or last[1].step != "6.4":
-        return None
-    checked = inv.journal.list_actions(ActionPhase.VERIFIED, after=last[0].seq)
-    return next((entry.at for entry, action in checked if action.target == ticket), None)
+    return _plan_service(inv, "6.4", "refresh", ticket, "so that support sees the release")
 
 
 def _plan_clean_up(inv: Investigation) -> Plan:
     plan = partial(plan_revert, inv, "6.3")
-    return _plan_or_say(inv, plan, step="6.3", target="synthetic objects", what="a clean-up")
+    return _plan_or_say(inv, "6.3", "synthetic objects", "a clean-up", plan)
+
+
+def _plan_service(inv: Investigation, step: str, action: str, target: str, reason: str) -> Plan:
+    plan = partial(plan_service, inv, step=step, action=action, target=target, reason=reason)
+    return _plan_or_say(inv, step, target, f"{action} of {target}", plan)
 
 
 def _plan_or_say(
-    inv: Investigation, plan: Callable[[], Plan], *, step: str, target: str, what: str
+    inv: Investigation, step: str, target: str, what: str, plan: Callable[[], Plan]
 ) -> Plan:
     """Plan; where the world refuses, plan nothing and say why: the rest is planned still."""
     try:
@@ -150,13 +144,6 @@ def _plan_or_say(
     except (StoreError, ClientError, SafetyError, RefusedError) as error:
         reason = f"nothing, because {what} cannot be planned: {error}"
         return plan_nothing(inv, step=step, target=target, reason=reason)
-
-
-def _plan_service_or_say(
-    inv: Investigation, *, step: str, action: str, target: str, reason: str
-) -> Plan:
-    plan = partial(plan_service, inv, step=step, action=action, target=target, reason=reason)
-    return _plan_or_say(inv, plan, step=step, target=target, what=f"{action} of {target}")
 
 
 def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
