@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
+from typing import Any
 
 from pydantic import Field
 
@@ -147,14 +149,12 @@ def _describe_backlog(clients: Clients, prefix: str) -> dict[str, Json]:
 STEPS = by_id(_read_document)
 
 
-def _plan_backlog(inv: Investigation) -> Plan:
-    return plan_backlog(inv, "4.1")
-
-
 def _plan_revert(inv: Investigation) -> Plan:
-    return plan_revert(inv, "4.2", prefix=getattr(inv.parameters, "prefix", ""))
+    parameters: Any = inv.parameters
+    return plan_revert(inv, "4.2", prefix=parameters.prefix)
 
 
+_plan_backlog = partial(plan_backlog, step="4.1")
 ACTIONS = by_id(
     ActionStep("4.1", "Create a synthetic backlog", _plan_backlog, (SYNTHETIC,)),
     ActionStep("4.2", "Remove the synthetic backlog", _plan_revert, (SYNTHETIC,)),

@@ -97,11 +97,8 @@ def _read_environment(inv: Investigation) -> Outcome:
         return ok(f"{name}: section 4, drills and faults are forbidden", seen)
     if marker == name:
         return ok("drills and section 4 may run here: setting and marker agree", seen)
-    return breach(
-        f"RUNBOOK_ENVIRONMENT says {name}, the bucket's marker says {marker or 'nothing'}: "
-        "section 4 refuses to run",
-        seen,
-    )
+    differ = f"RUNBOOK_ENVIRONMENT says {name}, the bucket's marker says {marker or 'nothing'}"
+    return breach(f"{differ}: section 4 refuses to run", seen)
 
 
 @step(
@@ -128,13 +125,15 @@ def _read_reachability(inv: Investigation) -> Outcome:
         addresses["services"] = inv.settings.runbook_services
     absent = [name for name in (*HTTP_SYSTEMS, "services") if name not in questions]
     answers = _ask_all(dict(sorted(questions.items(), key=lambda pair: pair[0] in _OPTIONAL)))
-    silent = [a.system for a in answers if a.error and a.system not in _OPTIONAL]
-    without = [a.system for a in answers if a.error and a.system in _OPTIONAL]
+    failed = [a.system for a in answers if a.error]
+    silent = [system for system in failed if system not in _OPTIONAL]
+    without = ", ".join(system for system in failed if system in _OPTIONAL)
     reason = f"no answer from {', '.join(silent)}" if silent else "every needed system answers"
-    reason += f"; without {', '.join(without)}" if without else ""
+    reason += f"; without {without}" if without else ""
+    reason += f"; left out: {', '.join(absent)}" if absent else ""
     judge = breach if silent else ok
     return judge(
-        reason + (f"; left out: {', '.join(absent)}" if absent else ""),
+        reason,
         value=f"{sum(not a.error for a in answers)} of {len(answers)}",
         source=asked,
         rows=to_rows(
@@ -183,13 +182,12 @@ def _list_systems(inv: Investigation) -> dict[str, _System]:
     def ask_change() -> Permissions:
         return c.store.read_permissions(pending, write_under=changed)
 
+    stores = {"store": _System(ask_change, look, change)}
     if settings.minio_change_user:
         stores = {
             "store": _System(lambda: c.store.read_permissions(pending), look),
             "store, keys for changes": _System(ask_change, (), change),
         }
-    else:
-        stores = {"store": _System(ask_change, look, change)}
     reads: dict[str, Callable[[], object]] = {
         "prometheus": lambda: c.prometheus.query("1"),
         "alertmanager": lambda: c.alertmanager.list_alerts(),

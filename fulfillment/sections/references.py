@@ -48,40 +48,31 @@ def _find_checkout() -> Path | None:
     return folder if (folder / "Makefile").is_file() else None
 
 
-def _check_file(path: Path, needle: str = "") -> Outcome:
-    """Check that a file is there, and holds a text when one is named."""
-    if not path.is_file():
-        return breach("the file does not exist")
-    if needle.lower() not in path.read_text("utf-8", "replace").lower():
-        return breach(f"the file does not mention {needle.strip()!r}")
-    return ok("exists" + (f" and mentions {needle.strip()!r}" if needle else ""), value="found")
+def _check_file(
+    step_id: str, title: str, name: str, path: str, needle: str = "", *, is_own: bool = False
+) -> Step:
+    """Return a step on a file of DataFlow, or our own, and on a text in it when one is named."""
+    source = path if is_own else f"$DATAFLOW_HOME/{path}"
 
-
-def _check_own(step_id: str, title: str, name: str, path: str, needle: str = "") -> Step:
-    """Return a step on a file of this project."""
-
-    @step(step_id, title, name=name, role=Role.REFERENCE, source=path, threshold="it is missing")
-    def check(inv: Investigation) -> Outcome:  # noqa: ARG001
-        if (home := _find_checkout()) is None:
-            return unknown("this is not run from a checkout")
-        return _check_file(home / path, needle)
+    @step(step_id, title, name=name, role=Role.REFERENCE, source=source, threshold="it is missing")
+    def check(inv: Investigation) -> Outcome:
+        home = _find_checkout() if is_own else inv.settings.dataflow_home
+        if home is None:
+            if is_own:
+                return unknown("this is not run from a checkout")
+            return left_out("DATAFLOW_HOME is empty: there is no checkout of DataFlow here")
+        if not (home / path).is_file():
+            return breach("the file does not exist")
+        if needle.lower() not in (home / path).read_text("utf-8", "replace").lower():
+            return breach(f"the file does not mention {needle.strip()!r}")
+        mentions = f" and mentions {needle.strip()!r}" if needle else ""
+        return ok(f"exists{mentions}", value="found")
 
     return check
 
 
 def _check_document(step_id: str, path: str, needle: str = "") -> Step:
-    """Return a step on a document of DataFlow."""
-
-    @step(
-        step_id, f"Document {path}", name=path, role=Role.REFERENCE,
-        source=f"$DATAFLOW_HOME/{path}", threshold="it is missing",
-    )  # fmt: skip
-    def check(inv: Investigation) -> Outcome:
-        if (home := inv.settings.dataflow_home) is None:
-            return left_out("DATAFLOW_HOME is empty: there is no checkout of DataFlow here")
-        return _check_file(home / path, needle)
-
-    return check
+    return _check_file(step_id, f"Document {path}", path, path, needle)
 
 
 @step(
@@ -91,8 +82,7 @@ def _check_document(step_id: str, path: str, needle: str = "") -> Step:
 )  # fmt: skip
 def _check_dashboard(inv: Investigation) -> Outcome:
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
-    judge = ok if panel.expressions else breach
-    asked = len(panel.expressions)
+    judge, asked = ok if panel.expressions else breach, len(panel.expressions)
     reason = f"the panel asks {asked} quer{'y' if asked == 1 else 'ies'}"
     return judge(reason, value=panel.title, source=panel.link)
 
@@ -132,8 +122,8 @@ def _check_rule(inv: Investigation) -> Outcome:
 
 
 STEPS = by_id(
-    _check_own("8.1", "Chaos script", _SCRIPT, _SCRIPT),
-    _check_own("8.2", "Make target", f"make {_TARGET}", "Makefile", f"\n{_TARGET}:"),
+    _check_file("8.1", "Chaos script", _SCRIPT, _SCRIPT, is_own=True),
+    _check_file("8.2", "Make target", f"make {_TARGET}", "Makefile", f"\n{_TARGET}:", is_own=True),
     _check_document("8.3", "docs/monitoring/README.md"),
     _check_document("8.4", "docs/monitoring/incident-runbook.md", "Fulfillment artifacts backlog"),
     _check_document("8.5", "docs/design/implementation/wave-4-ops-hardening.md"),
@@ -147,16 +137,21 @@ ACTIONS: dict[str, ActionStep] = {}
 def conclude(inv: Investigation) -> Conclusion:
     """Say which references hold: this section judges no symptom."""
     readings = inv.latest()
-    broken = [s for s in STEPS if s in readings and readings[s].status is Status.BREACH]
+
+    def find(status: Status) -> list[str]:
+        return [s for s in STEPS if s in readings and readings[s].status is status]
+
     missing = find_unknown(STEPS, readings)
-    absent = [s for s in STEPS if s in readings and readings[s].status is Status.LEFT_OUT]
-    held = len(STEPS) - len(broken) - len(missing) - len(absent)
+    told = {
+        "broken": find(Status.BREACH),
+        "not checked": missing,
+        "left out": find(Status.LEFT_OUT),
+    }
+    held = len(STEPS) - sum(map(len, told.values()))
+    rest = "".join(f"; {what}: {', '.join(steps)}" for what, steps in told.items() if steps)
     return Conclusion(
         section=NAME,
         verdict=Verdict.HEALTHY if held else Verdict.UNKNOWN,
-        summary=f"{held} of {len(STEPS)} references hold"
-        + (f"; broken: {', '.join(broken)}" if broken else "")
-        + (f"; not checked: {', '.join(missing)}" if missing else "")
-        + (f"; left out: {', '.join(absent)}" if absent else ""),
+        summary=f"{held} of {len(STEPS)} references hold{rest}",
         unknown_steps=missing,
     )
