@@ -76,12 +76,10 @@ class Waiting:
         told = [o.is_complete for o in self.real]
         return {
             "waiting_real": len(self.real),
-            "waiting_synthetic": len(self.synthetic),
             "waiting_finished": None if None in told else told.count(True),
             "waiting_incomplete": None if None in told else told.count(False),
             "overdue_real": len(self.overdue),
             "overdue_synthetic": self._overdue_synthetic,
-            "oldest_real_minutes": round(self.longest_minutes, 2),
             "future_pending_since": sum(o.has_future_since for o in self.objects),
         }
 

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import takewhile
+from typing import Literal
 
 from runbook_lib.errors import ClientError
 from runbook_lib.model import (
@@ -61,20 +64,22 @@ PROBE_MAX_AGE = timedelta(hours=26)
 
 @dataclass(frozen=True, slots=True)
 class _Lag:
-    """The samples of the lag, and how the newest stands."""
+    """The samples of the lag, and how the newest stands.
+
+    Attributes
+    ----------
+    fresh : the samples; none of them when they say nothing of now
+    over : of these the newest, as far back as all are over the threshold
+    """
 
     samples: list[Sample]
-    is_fresh: bool
+    fresh: list[Sample]
+    over: list[Sample]
     refresh_age_s: float | None
-    over_since: datetime | None
 
     @property
     def value(self) -> float | None:
-        return self.samples[-1].value if self.samples and self.is_fresh else None
-
-    @property
-    def over_s(self) -> float:
-        return (self.samples[-1].at - self.over_since).total_seconds() if self.over_since else 0.0
+        return self.fresh[-1].value if self.fresh else None
 
 
 def is_drill(labels: Mapping[str, str]) -> bool:
@@ -115,14 +120,13 @@ def read_alert(inv: Investigation) -> Outcome:
         "rows": [_to_row(a) for a in alerts if a.name.startswith("Fulfillment")][:200],
         "observations": {
             "alert_state": _worst_state(alerts),
-            "alert_firing": any(a.name == ALERT for a in real),
-            "upload_alert_firing": any(a.name != ALERT for a in real),
             "drill_alert_firing": bool(drills),
             "lag_present": lag.value is not None,
             "exporter_refresh_age_s": lag.refresh_age_s,
         },
     }
-    since = min((t for t in (lag.over_since, *(a.active_at for a in real)) if t), default=None)
+    began = [sample.at for sample in lag.over[:1]] + [a.active_at for a in real if a.active_at]
+    since = min(began, default=None)
     if real:
         reason = f"{_names(real)} fires since {_clock(since)}"
         calm = timedelta(minutes=inv.settings.lag_for_minutes)
@@ -134,8 +138,9 @@ def read_alert(inv: Investigation) -> Outcome:
         seen["value"] = f"{lag.value:.1f} (drill alert only)"
     if lag.value <= limit:
         return ok(f"below the threshold and no alert fires{remark}", seen)
-    over = f"over {limit:g} min for {lag.over_s:.0f} s"
-    if lag.over_s < for_s:
+    over_s = (lag.over[-1].at - lag.over[0].at).total_seconds()
+    over = f"over {limit:g} min for {over_s:.0f} s"
+    if over_s < for_s:
         return ok(f"{over}, not yet {for_s:.0f} s{remark}", seen)
     reason = f"{over} (limit {for_s:.0f} s), but no alert fires{remark}"
     return breach(reason, seen, since=since)
@@ -155,12 +160,9 @@ def _read_lag(inv: Investigation, window_s: float) -> _Lag:
         and age_s <= patience_s
         and (refresh_age_s is None or refresh_age_s <= max(60.0, patience_s))
     )
-    over_since = None
-    for sample in reversed(samples if is_fresh else []):
-        if sample.value <= inv.settings.lag_threshold_minutes:
-            break
-        over_since = sample.at
-    return _Lag(samples, is_fresh, refresh_age_s, over_since)
+    fresh, limit = samples if is_fresh else [], inv.settings.lag_threshold_minutes
+    over = list(takewhile(lambda sample: sample.value > limit, reversed(fresh)))
+    return _Lag(samples, fresh, over[::-1], refresh_age_s)
 
 
 def _find_episode(
@@ -172,7 +174,7 @@ def _find_episode(
         return None
     start, alert = min(known, key=lambda item: item[0])
     calm_until = None
-    for sample in reversed(lag.samples if lag.is_fresh else []):
+    for sample in reversed(lag.fresh):
         if sample.value > limit:
             start, calm_until = min(start, sample.at), None
         elif sample.at < start:
@@ -246,40 +248,19 @@ def _read_panel(inv: Investigation) -> Outcome:
     return ok(reason, value=sum(r["value"] for r in rows), source=source, rows=rows[:200])
 
 
-@step(
-    "2.3", "Backlog objects, metric against listing", name="backlog objects", role=Role.BACKLOG,
-    source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_objects", unit="objects",
-    threshold="a real object waits over $lag_threshold_minutes min", needed=True,
-)  # fmt: skip
-def read_backlog_objects(inv: Investigation) -> Outcome:
-    """Count the waiting objects; a real one over the lag threshold is a breach by itself."""
-    return _read_backlog(inv, "objects")
+def _read_backlog(inv: Investigation, unit: Literal["objects", "bytes"]) -> Outcome:
+    """Count or sum what waits; a real object over the lag threshold is a breach by itself."""
 
-
-@step(
-    "2.4", "Backlog bytes, metric against listing", name="backlog bytes", role=Role.IMPACT,
-    source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_bytes", unit="bytes",
-    threshold="a real object waits over $lag_threshold_minutes min",
-)  # fmt: skip
-def _read_backlog_bytes(inv: Investigation) -> Outcome:
-    """Sum the waiting bytes; a real object over the lag threshold is a breach by itself."""
-    return _read_backlog(inv, "bytes")
-
-
-def _read_backlog(inv: Investigation, unit: str) -> Outcome:
     def measure(objects: Sequence[WaitingObject]) -> int:
         return sum(o.info.size_bytes for o in objects) if unit == "bytes" else len(objects)
 
     waiting = read_waiting(inv)
-    metric_total, metric_text, lines = _read_metric(inv, f"fulfillment_artifacts_backlog_{unit}")
-    listed = measure(waiting.objects)
-    agrees = None if metric_total is None else _agrees(metric_total, listed, unit)
-    differ = "; the two differ: one of them is stale" if agrees is False else ""
+    metric_words, lines = _compare_metric(inv, unit, measure(waiting.objects))
     applied = inv.journal.list_actions(ActionPhase.APPLIED)[-5:]
     made = [o.info.last_modified for o in waiting.synthetic]
     judge = breach if waiting.overdue else ok
     return judge(
-        f"{waiting.describe()}; {metric_text}{differ}",
+        f"{waiting.describe()}; {metric_words}",
         value=measure(waiting.real),
         rows=waiting.rows(50),
         plot=Plot(
@@ -290,29 +271,39 @@ def _read_backlog(inv: Investigation, unit: str) -> Outcome:
         since=waiting.since,
         orders=len({o.order_id or o.info.key for o in waiting.overdue}),
         first_seen={Cause.SYNTHETIC: min(made)} if made else {},
-        observations={**waiting.observations, "metric_agrees": agrees},
+        observations=waiting.observations,
     )
 
 
-def _read_metric(inv: Investigation, metric: str) -> tuple[float | None, str, tuple[Line, ...]]:
-    """Return the metric's sum over the same prefixes; its absence proves nothing here."""
-    prefixes, prometheus = set(list_prefixes(inv)), inv.clients.prometheus
+def _compare_metric(inv: Investigation, unit: str, listed: int) -> tuple[str, tuple[Line, ...]]:
+    """Say what the metric tells of the same prefixes; its absence proves nothing here."""
+    metric, prefixes = f"fulfillment_artifacts_backlog_{unit}", list_prefixes(inv)
     try:
-        found = [s for s in prometheus.query(metric) if s.labels.get("prefix") in prefixes]
+        series = inv.clients.prometheus.query(metric)
         drawn = read_range(inv, metric, labels=("prefix", "origin"))
     except ClientError as error:
-        return None, f"the metric could not be read: {str(error).partition('. ')[0]}", ()
+        return f"the metric could not be read: {str(error).partition('. ')[0]}", ()
+    found = [s.samples[-1].value for s in series if s.labels.get("prefix") in prefixes]
     lines = tuple(line for line in drawn if line.name.split(" ", maxsplit=1)[0] in prefixes)
     if not found:
-        return None, "the metric has no series", lines
-    total = sum(s.samples[-1].value for s in found)
-    return total, f"the metric says {total:.0f}", lines
-
-
-def _agrees(metric: float, listed: float, unit: str) -> bool:
+        return "the metric has no series", lines
     # The exporter looks every few seconds and labels come and go: only a gross difference counts.
     slack = 20 if unit == "objects" else 20 * 256 * 1024
-    return abs(metric - listed) <= max(slack, 0.5 * max(metric, listed))
+    is_far = abs(sum(found) - listed) > max(slack, 0.5 * max(sum(found), listed))
+    differ = "; the two differ: one of them is stale" if is_far else ""
+    return f"the metric says {sum(found):.0f}{differ}", lines
+
+
+read_backlog_objects = step(
+    "2.3", "Backlog objects, metric against listing", name="backlog objects", role=Role.BACKLOG,
+    source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_objects", unit="objects",
+    threshold="a real object waits over $lag_threshold_minutes min", needed=True,
+)(partial(_read_backlog, unit="objects"))  # fmt: skip
+_read_backlog_bytes = step(
+    "2.4", "Backlog bytes, metric against listing", name="backlog bytes", role=Role.IMPACT,
+    source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_bytes", unit="bytes",
+    threshold="a real object waits over $lag_threshold_minutes min",
+)(partial(_read_backlog, unit="bytes"))  # fmt: skip
 
 
 @step(

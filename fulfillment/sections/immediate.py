@@ -39,11 +39,11 @@ from .samples import compute_increase, find_last_increase, to_rows
 NAME = "03_immediate_actions"
 TITLE = "Immediate actions"
 Parameters = SectionParameters
-CHANNELS = ("slack", "email", "teams")
+#: Each with what names it in Alertmanager's configuration.
+CHANNELS = {"slack": ("slack",), "email": ("smtp", "email"), "teams": ("teams", "webhook")}
 _SENT = "alertmanager_notifications_total"  # each attempt, the failed ones too
 _FAILED = "alertmanager_notifications_failed_total"
 _NO_SUCH_FIELD = re.compile(r"can't evaluate field (\w+) in type \*template\.Data")
-_SAMPLE = 10
 _EDGES = (0, 1, 5, 10, 15, 30, 60, 120, 1440, None)
 #: An error that was not repeated for so long, while labels moved, is past.
 _QUIET = timedelta(minutes=1)
@@ -113,14 +113,13 @@ def expect_channels(receivers: Iterable[str]) -> dict[str, str]:
 
 def _read_silence(inv: Investigation) -> Outcome:
     """Judge when Alertmanager holds no alert: right only if Prometheus fires none either."""
-    value = "no alert is active"
+    seen: Seen = {"value": "no alert is active"}
     alerts, error = attempt(inv.clients.prometheus.list_alerts)
     if alerts is None:
-        return unknown(f"whether it should hold one is unknown: {error}", value=value)
+        return unknown(f"whether it should hold one is unknown: {error}", seen)
     if any(a.name == ALERT and a.state == "firing" and not is_drill(a.labels) for a in alerts):
-        reason = f"{ALERT} fires in Prometheus, but Alertmanager does not have it"
-        return breach(reason, value=value)
-    return ok("Prometheus fires none either: nothing to deliver", value=value)
+        return breach(f"{ALERT} fires in Prometheus, but Alertmanager does not have it", seen)
+    return ok("Prometheus fires none either: nothing to deliver", seen)
 
 
 def _find_mute(alert: RoutedAlert) -> str:
@@ -177,13 +176,6 @@ def _sum_by_integration(series: Iterable[Series]) -> dict[str, list[Sample]]:
     return {name: [Sample(*pair) for pair in sorted(v.items())] for name, v in sums.items()}
 
 
-def _find_template_fault(inv: Investigation, start: datetime) -> str:
-    """Return which field a template asks for in vain, by Alertmanager's log; empty: none seen."""
-    lines, _ = attempt(lambda: inv.clients.services.read_logs("alertmanager", since=start))
-    found = [match[1] for line in lines or () if (match := _NO_SUCH_FIELD.search(line.text))]
-    return found[-1] if found else ""
-
-
 def _find_problem(
     inv: Investigation,
     channel: str,
@@ -191,15 +183,19 @@ def _find_problem(
     failures: dict[str, float],
     start: datetime,
 ) -> str:
-    sign = {"slack": ("slack",), "email": ("smtp", "email"), "teams": ("teams", "webhook")}[channel]
-    if held := next((p for p in placeholders if any(s in p.lower() for s in sign)), None):
+    """Say why a channel got nothing; a template's fault is told by Alertmanager's log alone."""
+    signs = CHANNELS[channel]
+    if held := next((p for p in placeholders if any(s in p.lower() for s in signs)), None):
         return f"a placeholder is configured ({held})"
     failed = sum(n for name, n in failures.items() if channel in name.lower())
     if not failed:
         return ""
     counted = f"Alertmanager counts {failed:.0f} failed notifications"
-    if field := _find_template_fault(inv, start):
-        return f"{counted}: a template asks for .{field}, which there is not (addons/README.md)"
+    lines, _ = attempt(lambda: inv.clients.services.read_logs("alertmanager", since=start))
+    if fields := [m[1] for line in lines or () if (m := _NO_SUCH_FIELD.search(line.text))]:
+        return (
+            f"{counted}: a template asks for .{fields[-1]}, which there is not (addons/README.md)"
+        )
     return counted
 
 
@@ -243,12 +239,10 @@ def read_store_health(inv: Investigation) -> Outcome:
     except (ConnectionRefusedClientError, ClientTimeoutError) as error:
         why = f"restore the store first: {error}"
         return breach(why, value="down", observations={"store_live": False})
-    observations = {"store_live": live.is_live}
+    seen: Seen = {"source": live.source, "observations": {"store_live": live.is_live}}
     if live.is_live:
-        reason = f"by {live.how}"
-        return ok(reason, value="live", source=live.source, observations=observations)
-    reason = f"restore the store first: {live.reason}"
-    return breach(reason, value="down", source=live.source, observations=observations)
+        return ok(f"by {live.how}", seen, value="live")
+    return breach(f"restore the store first: {live.reason}", seen, value="down")
 
 
 @step(
@@ -257,7 +251,7 @@ def read_store_health(inv: Investigation) -> Outcome:
 )  # fmt: skip
 def _read_sample(inv: Investigation) -> Outcome:
     waiting = read_waiting(inv)
-    rows = waiting.rows(_SAMPLE)
+    rows = waiting.rows(10)
     reason = f"the {len(rows)} that wait longest of {len(waiting.objects)}"
     return ok(reason, value=len(rows), rows=rows)
 
