@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
@@ -14,6 +13,7 @@ from .drain_forecast import Point, clean_points
 from .log_groups import LogGroup
 
 _MAX_EVENTS = 200
+_MAX_CHARS = 300
 _CLOCK = "prometheus"  # of every sample
 
 
@@ -72,7 +72,7 @@ def merge_events(
     since: datetime | None = None,
     skews_s: Mapping[str, float] | None = None,
 ) -> list[Event]:
-    """Put events in order on this machine's clock, the newest 200 of them.
+    """Put events in order on this machine's clock, each on one line, the newest 200 of them.
 
     Parameters
     ----------
@@ -81,8 +81,11 @@ def merge_events(
     """
     skews = skews_s or {}
     ours = {
-        replace(event, at=event.at - timedelta(seconds=skews.get(event.source, 0.0)))
-        for event in events
+        (e.at - timedelta(seconds=skews.get(e.source, 0)), e.kind, _shorten(e.text), e.source)
+        for e in events
     }
-    kept = [event for event in ours if since is None or event.at >= since]
-    return sorted(kept, key=lambda e: (e.at, e.kind, e.text))[-_MAX_EVENTS:]
+    return [Event(*one) for one in sorted(ours) if since is None or one[0] >= since][-_MAX_EVENTS:]
+
+
+def _shorten(text: str) -> str:
+    return " ".join(text.split())[:_MAX_CHARS]

@@ -26,7 +26,7 @@ from .worker_metrics import (
     read_worker_metrics,
 )
 
-_STILL_S = 15.0
+_STILL_S = 15
 _UNKNOWN_GAP_STILL_S = 300.0
 _BAD_SHARE = 0.2
 _FRESH_S = 120.0
@@ -146,24 +146,23 @@ def _watch(inv: Investigation, worker: WorkerState, gap_s: float | None) -> bool
     if before is None:
         return None
 
-    def read_age_s(at: datetime) -> float:
-        return (fulfillment.read_clock() - at).total_seconds()
+    def read_age_s() -> float:
+        return (fulfillment.read_clock() - before).total_seconds()
 
     try:
-        if (age_s := read_age_s(before)) > limit_s:
-            return True
-        waited_s = 0.0
-        while age_s > min(5.0, limit_s / 2) and waited_s < _STILL_S:
+        if (age_s := read_age_s()) <= min(5.0, limit_s / 2):
+            return False
+        for _ in range(_STILL_S):
+            if age_s > limit_s:
+                return True
             inv.sleep(1.0)
-            waited_s += 1.0
             now_at = fulfillment.read_worker().last_run_at
             if now_at is not None and now_at > before:
                 return False
-            if read_age_s(before) > limit_s:
-                return True
+            age_s = read_age_s()
     except ClientError:
         return None
-    return False if waited_s < _STILL_S else None
+    return True if age_s > limit_s else None
 
 
 def _read_watchers(

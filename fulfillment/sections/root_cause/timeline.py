@@ -30,7 +30,6 @@ _MAX_OTHER_LINES = 1000
 _MAX_KINDS = 12
 #: Whose clock a service's log has, where the name does not begin with it.
 _SYSTEMS = {"minio": "store", "synthetic-probe": "probe", "notification-sink": "notifications"}
-_MAX_CHARS = 300
 #: A ``Date`` header tells whole seconds: a smaller difference proves nothing.
 _LEAST_SKEW_S = 2.0
 
@@ -55,8 +54,7 @@ def read_events(inv: Investigation) -> tuple[list[Event], list[str]]:
             events += read(inv)
         except ClientError as error:
             missing.append(f"{name}: {str(error)[:200]}")
-    merged = merge_events(events, since=inv.now() - inv.window)
-    return list(map(_shorten, merged)), missing
+    return merge_events(events, since=inv.now() - inv.window), missing
 
 
 def build_timeline(
@@ -74,11 +72,7 @@ def build_timeline(
     events += _read_actions(inv)
     events += _find_settings(inv, readings)
     merged = merge_events(events, skews_s=_read_skews(readings))
-    return tuple(map(_shorten, merged)), tuple(w for r in readings for w in r.events_without)
-
-
-def _shorten(event: Event) -> Event:
-    return replace(event, text=" ".join(event.text.split())[:_MAX_CHARS])
+    return tuple(merged), tuple(text for r in readings for text in r.events_without)
 
 
 def _query(inv: Investigation, selector: str) -> list[Series]:
