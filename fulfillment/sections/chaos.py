@@ -9,22 +9,11 @@ from typing import Any
 
 from pydantic import Field
 
+from runbook_lib import section
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import AccessDeniedError, ClientError, NotFoundError
 from runbook_lib.model import Conclusion, Json, Role, Status, Verdict
-from runbook_lib.section import (
-    ActionStep,
-    ChangeParameters,
-    Outcome,
-    Seen,
-    attempt,
-    breach,
-    by_id,
-    find_unknown,
-    ok,
-    step,
-    unknown,
-)
+from runbook_lib.section import Outcome, Seen, attempt, breach, by_id, ok, step, unknown
 
 from ..change.synthetic import (
     SAMPLE,
@@ -43,7 +32,7 @@ NAME = "04_chaos_verification"
 TITLE = "Synthetic chaos and verification"
 
 
-class Parameters(ChangeParameters):
+class Parameters(section.ChangeParameters):
     """Parameters of section 4."""
 
     count: int = Field(25, ge=1, le=5000, description="synthetic objects to create")
@@ -156,8 +145,8 @@ def _plan_revert(inv: Investigation) -> Plan:
 
 _plan_backlog = partial(plan_backlog, step="4.1")
 ACTIONS = by_id(
-    ActionStep("4.1", "Create a synthetic backlog", _plan_backlog, (SYNTHETIC,)),
-    ActionStep("4.2", "Remove the synthetic backlog", _plan_revert, (SYNTHETIC,)),
+    section.ActionStep("4.1", "Create a synthetic backlog", _plan_backlog, (SYNTHETIC,)),
+    section.ActionStep("4.2", "Remove the synthetic backlog", _plan_revert, (SYNTHETIC,)),
 )
 
 
@@ -171,5 +160,5 @@ def conclude(inv: Investigation) -> Conclusion:
         summary=f"{reading.value} synthetic objects; {reading.reason}"
         if reading
         else f"{_read_document.id} was not read",
-        unknown_steps=find_unknown(STEPS, readings),
+        unknown_steps=section.find_unknown(STEPS, readings),
     )

@@ -11,32 +11,10 @@ from functools import partial
 from itertools import takewhile
 from typing import Literal
 
+from runbook_lib import model, section
 from runbook_lib.errors import ClientError
-from runbook_lib.model import (
-    ActionPhase,
-    Conclusion,
-    Episode,
-    Json,
-    Line,
-    Plot,
-    Reading,
-    Role,
-    parse_time,
-)
-from runbook_lib.section import (
-    ActionStep,
-    Outcome,
-    SectionParameters,
-    Seen,
-    Step,
-    attempt,
-    breach,
-    by_id,
-    find_unknown,
-    ok,
-    step,
-    unknown,
-)
+from runbook_lib.model import Conclusion, Json, Line, Plot, Reading, Role, parse_time
+from runbook_lib.section import Outcome, Seen, Step, attempt, breach, by_id, ok, step, unknown
 
 from ..analysis.causes import Cause
 from ..analysis.verdict import MAX_AGE, VerdictResult, compute_symptom_verdict
@@ -48,7 +26,7 @@ from .samples import one_series, read_range, scrape_interval_s, to_points, to_ro
 
 NAME = "02_signals_detection"
 TITLE = "Signals and detection"
-Parameters = SectionParameters
+Parameters = section.SectionParameters
 
 _REMEDY = "06_remediation"
 ALERT = "FulfillmentDelay"
@@ -167,7 +145,7 @@ def _read_lag(inv: Investigation, window_s: float) -> _Lag:
 
 def _find_episode(
     firing: Sequence[Alert], lag: _Lag, limit: float, calm: timedelta
-) -> Episode | None:
+) -> model.Episode | None:
     """Return the alert, and when the lag was first over the limit without such a calm since."""
     known = [(a.active_at, a) for a in firing if a.active_at]
     if not known:
@@ -182,7 +160,7 @@ def _find_episode(
             if calm_until - sample.at >= calm:
                 break
     labels = ", ".join(f"{k}={v}" for k, v in sorted(alert.labels.items()) if k != "alertname")
-    return Episode(key=f"{alert.name}{{{labels}}}", start=start)
+    return model.Episode(key=f"{alert.name}{{{labels}}}", start=start)
 
 
 def _why_blind(lag: _Lag, alerts: Sequence[Alert]) -> str:
@@ -256,7 +234,7 @@ def _read_backlog(inv: Investigation, unit: Literal["objects", "bytes"]) -> Outc
 
     waiting = read_waiting(inv)
     metric_words, lines = _compare_metric(inv, unit, measure(waiting.objects))
-    applied = inv.journal.list_actions(ActionPhase.APPLIED)[-5:]
+    applied = inv.journal.list_actions(model.ActionPhase.APPLIED)[-5:]
     made = [o.info.last_modified for o in waiting.synthetic]
     judge = breach if waiting.overdue else ok
     return judge(
@@ -408,7 +386,7 @@ def read_probe(inv: Investigation) -> Outcome:
 STEPS = by_id(
     read_alert, _read_panel, read_backlog_objects, _read_backlog_bytes, read_ticket, read_probe
 )
-ACTIONS: dict[str, ActionStep] = {}
+ACTIONS: dict[str, section.ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
@@ -453,5 +431,5 @@ def conclude_symptoms(inv: Investigation, steps: Mapping[str, Step], said: str =
         section=inv.section.NAME,
         verdict=judged.verdict,
         summary="; ".join(text for text in (judged.reason, said) if text),
-        unknown_steps=find_unknown(inv.section.STEPS, inv.latest()),
+        unknown_steps=section.find_unknown(inv.section.STEPS, inv.latest()),
     )

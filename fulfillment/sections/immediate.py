@@ -9,21 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from runbook_lib import section
 from runbook_lib.errors import ClientTimeoutError, ConnectionRefusedClientError
 from runbook_lib.model import Conclusion, Plot, Role, format_time
-from runbook_lib.section import (
-    ActionStep,
-    Outcome,
-    SectionParameters,
-    Seen,
-    attempt,
-    breach,
-    by_id,
-    left_out,
-    ok,
-    step,
-    unknown,
-)
+from runbook_lib.section import Outcome, Seen, attempt, breach, by_id, left_out, ok, step, unknown
 from runbook_lib.show.text import count_of
 
 from ..analysis.log_groups import group_lines
@@ -38,7 +27,7 @@ from .samples import compute_increase, find_last_increase, to_rows
 
 NAME = "03_immediate_actions"
 TITLE = "Immediate actions"
-Parameters = SectionParameters
+Parameters = section.SectionParameters
 #: Each with what names it in Alertmanager's configuration.
 CHANNELS = {"slack": ("slack",), "email": ("smtp", "email"), "teams": ("teams", "webhook")}
 _SENT = "alertmanager_notifications_total"  # each attempt, the failed ones too
@@ -299,7 +288,7 @@ def _read_worker_log(inv: Investigation) -> Outcome:
 
 
 STEPS = by_id(_read_delivery, _read_spread, read_store_health, _read_sample, _read_worker_log)
-ACTIONS: dict[str, ActionStep] = {}
+ACTIONS: dict[str, section.ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
+from runbook_lib import section
 from runbook_lib.model import ActionPhase, Conclusion, Json, Role, Status, Verdict, parse_time
 from runbook_lib.record.actions import group_actions
-from runbook_lib.section import (
-    ActionStep,
-    Outcome,
-    SectionParameters,
-    Seen,
-    breach,
-    by_id,
-    find_unknown,
-    left_out,
-    ok,
-    step,
-    unknown,
-)
+from runbook_lib.section import Outcome, Seen, breach, by_id, left_out, ok, step, unknown
 
 from ..analysis.causes import CAUSES
 from ..investigation import Investigation
@@ -29,7 +18,7 @@ from .samples import one_series, to_rows
 
 NAME = "07_postmortem"
 TITLE = "Postmortem checklist"
-Parameters = SectionParameters
+Parameters = section.SectionParameters
 
 
 @step(
@@ -168,7 +157,7 @@ def _list_points(todo: list[str]) -> Seen:
 
 
 STEPS = by_id(_read_cleared, _read_log, _read_automation, _read_probes, _read_documents)
-ACTIONS: dict[str, ActionStep] = {}
+ACTIONS: dict[str, section.ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
@@ -181,7 +170,7 @@ def conclude(inv: Investigation) -> Conclusion:
         section=NAME,
         verdict=inv.journal.verdict() or Verdict.UNKNOWN,
         summary=f"{len(ticked)} of {len(STEPS)} points are ticked",
-        unknown_steps=find_unknown(STEPS, readings),
+        unknown_steps=section.find_unknown(STEPS, readings),
         # a note answers a point; what it is about stays to be done
         follow_ups=tuple(row["open"] for point in points for row in point.rows),
     )

@@ -11,29 +11,9 @@ from functools import partial
 from types import MappingProxyType
 
 from objectmove.errors import MoveError
-from runbook_lib.errors import (
-    AccessDeniedError,
-    BadAnswerError,
-    ClientError,
-    ClientTimeoutError,
-    ConnectionRefusedClientError,
-    NotConfiguredError,
-    NotFoundError,
-)
+from runbook_lib import errors, section
 from runbook_lib.model import Conclusion, Json, Role
-from runbook_lib.section import (
-    ActionStep,
-    Outcome,
-    SectionParameters,
-    Seen,
-    attempt,
-    breach,
-    by_id,
-    find_unknown,
-    ok,
-    step,
-    unknown,
-)
+from runbook_lib.section import Outcome, Seen, attempt, breach, by_id, ok, step, unknown
 
 from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import list_unfinished
@@ -46,7 +26,7 @@ from .samples import to_rows
 
 NAME = "01_purpose"
 TITLE = "Purpose"
-Parameters = SectionParameters
+Parameters = section.SectionParameters
 MAX_SKEW_S = 30.0
 #: Without these nothing can be said of an incident.
 _NEEDED = ("store", "prometheus")
@@ -112,7 +92,7 @@ def _read_reachability(inv: Investigation) -> Outcome:
     def ask_store() -> str:
         live = c.store.check_live()
         if not live.is_live:
-            raise ConnectionRefusedClientError(live.reason, system="store")
+            raise errors.ConnectionRefusedClientError(live.reason, system="store")
         return live.how
 
     clients = {name: getattr(c, name) for name in HTTP_SYSTEMS}
@@ -162,12 +142,12 @@ def _try_read(read: Callable[[], object]) -> Permissions:
     """Tell whether a question is answered: that something does not exist is an answer."""
     try:
         read()
-    except (ConnectionRefusedClientError, ClientTimeoutError):
+    except (errors.ConnectionRefusedClientError, errors.ClientTimeoutError):
         raise
-    except NotFoundError:
+    except errors.NotFoundError:
         pass
-    except ClientError as error:
-        is_denied = isinstance(error, AccessDeniedError)
+    except errors.ClientError as error:
+        is_denied = isinstance(error, errors.AccessDeniedError)
         return Permissions({"read": False if is_denied else None}, {"read": str(error)})
     return Permissions({"read": True}, {})
 
@@ -222,9 +202,9 @@ def _ask(item: tuple[str, _System]) -> dict[str, Json]:
         found = system.ask()
         rights = {**found.rights, **dict.fromkeys(system.untried)}
         reason = "; ".join(dict.fromkeys(found.reasons.values()))
-    except NotConfiguredError as error:
+    except errors.NotConfiguredError as error:
         reachable, reason = None, error.message
-    except ClientError as error:
+    except errors.ClientError as error:
         reachable, reason = False, error.message.partition(". ")[0]
     return {
         "name": name,
@@ -324,7 +304,7 @@ def read_unfinished(inv: Investigation) -> Outcome:
     try:
         rows = list_unfinished(inv.clients)
     except MoveError as error:
-        raise BadAnswerError(str(error), system="object store") from error
+        raise errors.BadAnswerError(str(error), system="object store") from error
     said = "; ".join(f"{r['plan']} ({r['rows']} objects) {r['state']}: {r['way_on']}" for r in rows)
     judge = breach if rows else ok
     return judge(
@@ -336,7 +316,7 @@ def read_unfinished(inv: Investigation) -> Outcome:
 
 
 STEPS = by_id(_read_environment, _read_reachability, read_rights, read_clocks, read_unfinished)
-ACTIONS: dict[str, ActionStep] = {}
+ACTIONS: dict[str, section.ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
@@ -344,6 +324,6 @@ def conclude(inv: Investigation) -> Conclusion:
     readings = inv.latest()
     bad = [readings[s] for s in STEPS if s in readings and readings[s].status.is_open]
     said = "; ".join(f"{r.step} {r.reason}" for r in bad)
-    if not said and not find_unknown(STEPS, readings):
+    if not said and not section.find_unknown(STEPS, readings):
         said = "everything needed answers"
     return detection.conclude_symptoms(inv, detection.STEPS, said or "not everything was read")

@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from runbook_lib import section
 from runbook_lib.model import Conclusion, Role, Status, Verdict
-from runbook_lib.section import (
-    ActionStep,
-    Outcome,
-    SectionParameters,
-    Step,
-    breach,
-    by_id,
-    find_unknown,
-    left_out,
-    ok,
-    step,
-    unknown,
-)
+from runbook_lib.section import Outcome, breach, by_id, left_out, ok, step, unknown
 
 from ..investigation import Investigation
 from .detection import ALERT, DASHBOARD_UID, PANEL_TITLE
@@ -25,7 +14,7 @@ from .samples import to_rows
 
 NAME = "08_references"
 TITLE = "References"
-Parameters = SectionParameters
+Parameters = section.SectionParameters
 
 _SCRIPT = "scripts/chaos/simulate_fulfillment_delay.py"
 _TARGET = "chaos-fulfillment-delay"
@@ -50,7 +39,7 @@ def _find_checkout() -> Path | None:
 
 def _check_file(
     step_id: str, title: str, name: str, path: str, needle: str = "", *, is_own: bool = False
-) -> Step:
+) -> section.Step:
     """Return a step on a file of DataFlow, or our own, and on a text in it when one is named."""
     source = path if is_own else f"$DATAFLOW_HOME/{path}"
 
@@ -71,7 +60,7 @@ def _check_file(
     return check
 
 
-def _check_document(step_id: str, path: str, needle: str = "") -> Step:
+def _check_document(step_id: str, path: str, needle: str = "") -> section.Step:
     return _check_file(step_id, f"Document {path}", path, path, needle)
 
 
@@ -131,7 +120,7 @@ STEPS = by_id(
     _check_metrics,
     _check_rule,
 )
-ACTIONS: dict[str, ActionStep] = {}
+ACTIONS: dict[str, section.ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
@@ -141,7 +130,7 @@ def conclude(inv: Investigation) -> Conclusion:
     def find(status: Status) -> list[str]:
         return [s for s in STEPS if s in readings and readings[s].status is status]
 
-    missing = find_unknown(STEPS, readings)
+    missing = section.find_unknown(STEPS, readings)
     told = {
         "broken": find(Status.BREACH),
         "not checked": missing,
