@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 from statistics import median
+from typing import Any, cast
 
 from runbook_lib.fields import parse_duration
 from runbook_lib.model import ClearTime, Line, Plot, Role, Status, format_time, parse_time
@@ -66,27 +67,19 @@ def read_recovery(inv: Investigation) -> Outcome:
 
 
 def _watch(inv: Investigation, action_at: datetime) -> Recovery:
-    wait_s = float(getattr(inv.parameters, "wait_s", 0))
-    until = inv.now() + timedelta(seconds=wait_s)
-    recovery = _compute(inv, action_at)
-    while recovery.status is not Status.OK and inv.now() < until:
+    prometheus, parameters = inv.clients.prometheus, cast(Any, inv.parameters)
+    until = inv.now() + timedelta(seconds=parameters.wait_s)
+    while True:
+        window_s = max(60.0, (inv.now() - action_at).total_seconds() + 60)
+        samples, refreshes = (
+            [(s.at, s.value) for s in one_series(prometheus.query_samples(metric, window_s))]
+            for metric in (LAG, REFRESH)
+        )
+        limit, needed = inv.settings.recovered_minutes, inv.settings.recovered_scrapes
+        recovery = compute_recovery(samples, refreshes, action_at, limit, needed)
+        if recovery.status is Status.OK or inv.now() >= until:
+            return recovery
         inv.sleep(1.0)
-        recovery = _compute(inv, action_at)
-    return recovery
-
-
-def _compute(inv: Investigation, action_at: datetime) -> Recovery:
-    prometheus = inv.clients.prometheus
-    window_s = max(60.0, (inv.now() - action_at).total_seconds() + 60)
-    samples = one_series(prometheus.query_samples(LAG, window_s))
-    refreshes = one_series(prometheus.query_samples(REFRESH, window_s))
-    return compute_recovery(
-        [(s.at, s.value) for s in samples],
-        [(s.at, s.value) for s in refreshes],
-        action_at,
-        inv.settings.recovered_minutes,
-        inv.settings.recovered_scrapes,
-    )
 
 
 def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | None, str]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
 from typing import Literal
 
 from pydantic import Field
 
-from runbook_lib.model import CauseStatus, Conclusion, Finding, Reading, Status, Verdict, parse_time
+from runbook_lib.model import CauseStatus, Conclusion, Finding, Status, Verdict, parse_time
 from runbook_lib.section import ChangeParameters, by_id, find_unknown
 
 from ..analysis.causes import CAUSES
@@ -80,6 +78,8 @@ def conclude(inv: Investigation) -> Conclusion:
         supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
         summary = f"nothing was changed; {said}" + "".join(f"; {f.name}" for f in supported)
     else:
+        observed = {step: reading.observations for step, reading in readings.items()}
+        moved_at = observed.get(read_worker.id, {}).get("worker_last_move")
         found = compute_verdict(
             symptoms={
                 s.id: status
@@ -88,10 +88,10 @@ def conclude(inv: Investigation) -> Conclusion:
                 if status is not Status.LEFT_OUT
             },
             causes=_pick_causes(inv, findings),
-            alert_state=_get_alert_state(readings),
+            alert_state=observed.get(read_alert.id, {}).get("alert_state"),
             now=inv.now(),
             clear=clear,
-            worker_moving=_is_moving(readings, action.at),
+            worker_moving=moved_at and parse_time(moved_at) > action.at,
         )
         verdict, summary = found.verdict, found.reason
     timeline, missing = build_timeline(inv, findings)
@@ -125,14 +125,3 @@ def _pick_causes(inv: Investigation, findings: tuple[Finding, ...]) -> dict[str,
     }
     gone = (CauseStatus.REFUTED, CauseStatus.PAST)
     return picked or {c: s for c, s in now.items() if s in gone}
-
-
-def _get_alert_state(readings: Mapping[str, Reading]) -> str | None:
-    alert = readings.get(read_alert.id)
-    return alert.observations.get("alert_state") if alert else None
-
-
-def _is_moving(readings: Mapping[str, Reading], action_at: datetime) -> bool | None:
-    worker = readings.get(read_worker.id)
-    text = worker.observations.get("worker_last_move") if worker else None
-    return None if text is None else parse_time(text) > action_at
