@@ -17,9 +17,7 @@ _MAX_CHARS = 300
 _CLOCK = "prometheus"  # of every sample
 
 
-def find_turning_points(
-    points: Sequence[Point], threshold: float, *, name: str, unit: str
-) -> list[Event]:
+def find_turns(points: Sequence[Point], threshold: float, *, name: str, unit: str) -> list[Event]:
     """Find where a series rises over a threshold, where it is highest, where it falls again."""
     told: list[tuple[datetime, str]] = []
     for is_over, points_of_run in groupby(clean_points(points), lambda point: point[1] > threshold):

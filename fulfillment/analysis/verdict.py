@@ -9,16 +9,8 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import NamedTuple
 
-from runbook_lib.model import (
-    SYMPTOMS,
-    CauseStatus,
-    ClearTime,
-    Reading,
-    Role,
-    Status,
-    Verdict,
-    format_time,
-)
+from runbook_lib import model
+from runbook_lib.model import CauseStatus, ClearTime, Reading, Status, Verdict, format_time
 
 from .drain_forecast import Point, clean_points
 
@@ -112,9 +104,9 @@ def compute_symptom_verdict(
     a proven fix is ``fixed_alert_decaying``, and past its deadline ``not_fixed``. Else ``unknown``,
     naming each needed step that could not be read, or was not lately; else ``healthy``.
     """
-    symptoms = {s: r for s, r in readings.items() if r.role in SYMPTOMS}
+    symptoms = {s: r for s, r in readings.items() if r.role in model.SYMPTOMS}
     breaches = [r for r in symptoms.values() if r.status is Status.BREACH]
-    if clear and is_lag_low and [r.role for r in breaches] == [Role.ALERT]:
+    if clear and is_lag_low and [r.role for r in breaches] == [model.Role.ALERT]:
         return judge_alert("firing", clear, now)
     missing = [
         f"{step} {'could not be read' if step in readings else 'was not read lately'}"

@@ -15,15 +15,7 @@ from runbook_lib.errors import AccessDeniedError, ClientError, NotFoundError
 from runbook_lib.model import Conclusion, Json, Role, Status, Verdict
 from runbook_lib.section import Outcome, Seen, attempt, breach, by_id, ok, step, unknown
 
-from ..change.synthetic import (
-    SAMPLE,
-    SYNTHETIC,
-    count_overdue,
-    list_own_orders,
-    list_synthetic,
-    plan_backlog,
-    plan_revert,
-)
+from ..change import synthetic
 from ..clients import Clients
 from ..investigation import Investigation
 from .samples import to_rows
@@ -76,8 +68,8 @@ def _read_document(inv: Investigation) -> Outcome:
         "rows": to_rows(("what", "value"), facts.items()),
         "text": json.dumps(document, indent=2, ensure_ascii=False),
     }
-    own, now = list_own_orders(inv), inv.now()
-    if late := count_overdue(inv.settings, inv.clients.store, now=now, own_orders=own):
+    own, now = synthetic.list_own_orders(inv), inv.now()
+    if late := synthetic.count_overdue(inv.settings, inv.clients.store, now=now, own_orders=own):
         return breach(f"real labels wait too long ({late}): 4.1 is refused meanwhile", seen)
     if services["minioRunning"] is False:
         return breach("the object store's service does not run", seen)
@@ -124,13 +116,13 @@ def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json] | None:
 
 def _describe_backlog(clients: Clients, prefix: str) -> dict[str, Json]:
     """Return count, bytes and a sample of the synthetic objects under a prefix."""
-    found = list(list_synthetic(clients.store, [prefix]))
+    found = list(synthetic.list_synthetic(clients.store, [prefix]))
     size_bytes = sum(info.size_bytes for info in found)
     return {
         "objects": len(found),
         "totalBytes": size_bytes,
         "approxMiB": round(size_bytes / 2**20, 3),
-        "sample": [{"key": i.key, "sizeBytes": i.size_bytes} for i in found[:SAMPLE]],
+        "sample": [{"key": i.key, "sizeBytes": i.size_bytes} for i in found[: synthetic.SAMPLE]],
         "drills": sorted({(i.metadata or {}).get("drill-id", "DataFlow's script") for i in found}),
     }
 
@@ -140,13 +132,13 @@ STEPS = by_id(_read_document)
 
 def _plan_revert(inv: Investigation) -> Plan:
     parameters: Any = inv.parameters
-    return plan_revert(inv, "4.2", prefix=parameters.prefix)
+    return synthetic.plan_revert(inv, "4.2", prefix=parameters.prefix)
 
 
-_plan_backlog = partial(plan_backlog, step="4.1")
+_plan_backlog = partial(synthetic.plan_backlog, step="4.1")
 ACTIONS = by_id(
-    section.ActionStep("4.1", "Create a synthetic backlog", _plan_backlog, (SYNTHETIC,)),
-    section.ActionStep("4.2", "Remove the synthetic backlog", _plan_revert, (SYNTHETIC,)),
+    section.ActionStep("4.1", "Create a synthetic backlog", _plan_backlog, (synthetic.SYNTHETIC,)),
+    section.ActionStep("4.2", "Remove the synthetic backlog", _plan_revert, (synthetic.SYNTHETIC,)),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,7 @@ __all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude", "put_i
 
 NAME = "06_remediation"
 TITLE = "Remediation"
+_PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,150}$")]
 
 
 class Parameters(ChangeParameters):
@@ -39,16 +40,8 @@ class Parameters(ChangeParameters):
     older_than_minutes: float = Field(0, ge=0, description="6.1: leave out what waits less, min")
     limit: int = Field(0, ge=0, le=100_000, description="6.1: release at most so many; 0: all")
     only_orders: str = Field("", description="6.1: only these orders, comma-separated")
-    undo: str = Field(
-        "",
-        pattern=r"^[A-Za-z0-9._-]{0,150}$",
-        description="6.1.1: id of the release to take back; empty: none",
-    )
-    settle: str = Field(
-        "",
-        pattern=r"^[A-Za-z0-9._-]{0,150}$",
-        description="6.1.2: id of the release to settle; empty: none",
-    )
+    undo: _PlanId = Field("", description="6.1.1: id of the release to take back; empty: none")
+    settle: _PlanId = Field("", description="6.1.2: id of the release to settle; empty: none")
     settle_word: Literal["", "taken", "not_taken"] = Field(
         "", description="6.1.2: what became of them: taken, or not_taken"
     )

@@ -10,7 +10,7 @@ from fulfillment.analysis.timeline import (
     Event,
     find_alert_changes,
     find_first_errors,
-    find_turning_points,
+    find_turns,
     merge_events,
 )
 
@@ -26,7 +26,7 @@ def series(*values: float) -> list[tuple[datetime, float]]:
 
 
 def test_a_series_rises_peaks_and_falls() -> None:
-    events = find_turning_points(series(1, 11, 14, 12, 2, 3), 10, name="lag", unit="min")
+    events = find_turns(series(1, 11, 14, 12, 2, 3), 10, name="lag", unit="min")
     assert [(e.at, e.text) for e in events] == [
         (at(1), "lag is over 10 min: 11"),
         (at(2), "lag is highest: 14 min"),
@@ -35,12 +35,12 @@ def test_a_series_rises_peaks_and_falls() -> None:
 
 
 def test_a_series_that_is_still_high_has_no_fall() -> None:
-    events = find_turning_points(series(11, 12), 10, name="lag", unit="min")
+    events = find_turns(series(11, 12), 10, name="lag", unit="min")
     assert [e.text for e in events] == ["lag is over 10 min: 11", "lag is highest: 12 min"]
 
 
 def test_a_series_at_the_threshold_never_rises_over_it() -> None:
-    assert find_turning_points(series(10, math.nan, 10), 10, name="lag", unit="min") == []
+    assert find_turns(series(10, math.nan, 10), 10, name="lag", unit="min") == []
 
 
 def test_a_state_begins_and_ends_where_samples_stop() -> None:

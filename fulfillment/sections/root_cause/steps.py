@@ -16,15 +16,9 @@ from ...clients.fulfillment import WorkerState
 from ...clients.services import ServiceState
 from ...investigation import Investigation
 from ..samples import one_series, read_range, to_rows
+from . import worker_metrics
 from .timeline import read_events
-from .worker_metrics import (
-    BACKLOG,
-    WorkerMetrics,
-    draw_throughput,
-    observe_reasons,
-    read_rates,
-    read_worker_metrics,
-)
+from .worker_metrics import BACKLOG, WorkerMetrics, observe_reasons, read_worker_metrics
 
 _STILL_S = 15
 _UNKNOWN_GAP_STILL_S = 300.0
@@ -241,7 +235,7 @@ def read_pipeline(inv: Investigation) -> Outcome:
         Cause.PIPELINE_FAILING: failed[-1].started_at if failed else None,
         Cause.PIPELINE_PAUSED: runs[0].started_at if runs else None,
     }
-    lines, _ = attempt(lambda: draw_throughput(inv))
+    lines, _ = attempt(lambda: worker_metrics.draw_throughput(inv))
     seen: Seen = {
         "value": "paused" if dag.is_paused else (ended[0].state if ended else "no run"),
         "rows": to_rows(
@@ -272,7 +266,7 @@ def read_pipeline(inv: Investigation) -> Outcome:
 
 
 def _forecast(inv: Investigation, *, is_stopped: bool) -> DrainForecast:
-    arrival, drain = read_rates(inv, is_stopped=is_stopped)
+    arrival, drain = worker_metrics.read_rates(inv, is_stopped=is_stopped)
     waiting = inv.clients.prometheus.query(f"sum({BACKLOG % inv.settings.pending_prefix})")
     found = compute_drain(waiting[0].samples[-1].value if waiting else None, arrival, drain)
     return DrainForecast(

@@ -11,12 +11,7 @@ from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding, Reading
 
 from ...analysis.causes import Cause
 from ...analysis.log_groups import group_lines
-from ...analysis.timeline import (
-    find_alert_changes,
-    find_first_errors,
-    find_turning_points,
-    merge_events,
-)
+from ...analysis.timeline import find_alert_changes, find_first_errors, find_turns, merge_events
 from ...clients.prometheus import Series
 from ...investigation import Investigation
 from ..detection import LAG
@@ -91,11 +86,11 @@ def _read_alerts(inv: Investigation) -> Iterable[Event]:
 def _read_turns(inv: Investigation) -> Iterable[Event]:
     limit = inv.settings.lag_threshold_minutes
     lag = [(s.at, round(s.value, 1)) for s in one_series(_query(inv, LAG))]
-    yield from find_turning_points(lag, limit, name="lag", unit="min")
+    yield from find_turns(lag, limit, name="lag", unit="min")
     prefix = inv.settings.pending_prefix
     backlog = [(s.at, s.value) for s in one_series(_query(inv, BACKLOG % prefix))]
     usual = sorted(value for _, value in backlog)[len(backlog) // 2] if backlog else 0.0
-    yield from find_turning_points(backlog, 2 * usual + 20, name="backlog", unit="objects")
+    yield from find_turns(backlog, 2 * usual + 20, name="backlog", unit="objects")
 
 
 def _read_restarts(inv: Investigation) -> Iterable[Event]:

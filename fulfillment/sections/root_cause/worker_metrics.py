@@ -17,14 +17,8 @@ from ...analysis.causes import CAUSES
 from ...analysis.drain_forecast import Rate, compute_rate, sum_rates
 from ...clients.prometheus import Sample, Series
 from ...investigation import Investigation
-from ..samples import (
-    compute_increase,
-    find_end,
-    first_increase,
-    one_series,
-    read_range,
-    scrape_interval_s,
-)
+from .. import samples
+from ..samples import compute_increase, one_series, scrape_interval_s
 
 #: Real objects that wait, by Prometheus; the prefix is filled in.
 BACKLOG = 'fulfillment_artifacts_backlog_objects{origin="real",prefix="%s"}'
@@ -174,7 +168,9 @@ def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Series]]:
 def _find_first(failed: Iterable[Series]) -> dict[str, datetime]:
     """Return since when each reason is counted: the present episode, not one before it."""
     by_reason = _group_by(failed, "reason").items()
-    found = {reason: first_increase(s.samples for s in series) for reason, series in by_reason}
+    found = {
+        reason: samples.first_increase(s.samples for s in series) for reason, series in by_reason
+    }
     return {reason: at for reason, at in found.items() if at is not None}
 
 
@@ -185,7 +181,7 @@ def _find_ended(
     found: dict[str, datetime] = {}
     for reason, series in _group_by(failed, "reason").items():
         ends = [
-            find_end([one.samples], [s.samples for s in good])
+            samples.find_end([one.samples], [s.samples for s in good])
             for one in series
             for good in [succeeded.get(one.labels.get("stage", ""), succeeded["release"])]
             if _sum([one], datetime.min.replace(tzinfo=UTC))
@@ -249,5 +245,5 @@ def draw_throughput(inv: Investigation) -> tuple[Line, ...]:
     return tuple(
         line
         for name, metric in (("arrival", _ARRIVED), ("drain", _MOVED))
-        for line in read_range(inv, f"sum(rate({metric}[1m])) * 60", name=name)
+        for line in samples.read_range(inv, f"sum(rate({metric}[1m])) * 60", name=name)
     )
