@@ -60,10 +60,8 @@ def judge_causes(inv: Investigation) -> tuple[tuple[Finding, ...], Advice]:
     before anything was changed: then it was an error.
     """
     readings = detection.list_current(inv, STEPS)
-    first: dict[str, datetime] = {}
-    for reading in readings.values():
-        for cause, at in reading.first_seen.items():
-            first.setdefault(cause, at)  # a process's own state before counters
+    signs = [sign for reading in readings.values() for sign in reading.first_seen.items()]
+    first = dict(reversed(signs))  # a process's own state before counters
     seen = collect_observations(readings)
     found = diagnose(CAUSES, seen, first_seen=first)
     supported = {f.name for f in found if f.status is CauseStatus.SUPPORTED}
