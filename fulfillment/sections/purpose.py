@@ -37,24 +37,20 @@ _WORDS = MappingProxyType({True: "yes", False: "no", None: "not known"})
 _OPTIONAL = ("grafana", "probe", "notifications")
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    system: str
-    value: Json
-    error: str
-    elapsed_ms: float
+def _ask_all(questions: dict[str, Callable[[], Json]]) -> dict[str, tuple[Json, str, int]]:
+    """Ask all systems at once, so that those that are down cost one time-out together.
 
+    Returns
+    -------
+    By system: its answer, or why there is none, and after how many milliseconds.
+    """
 
-def _ask_all(questions: dict[str, Callable[[], Json]]) -> list[_Answer]:
-    """Ask all systems at once, so that those that are down cost one time-out together."""
-
-    def ask(item: tuple[str, Callable[[], Json]]) -> _Answer:
+    def ask(question: Callable[[], Json]) -> tuple[Json, str, int]:
         started = time.monotonic()
-        value, error = attempt(item[1])
-        return _Answer(item[0], value, error, round((time.monotonic() - started) * 1000))
+        return *attempt(question), round((time.monotonic() - started) * 1000)
 
     with ThreadPoolExecutor(len(questions)) as pool:
-        return list(pool.map(ask, questions.items()))
+        return dict(zip(questions, pool.map(ask, questions.values()), strict=True))
 
 
 @step(
@@ -105,7 +101,7 @@ def _read_reachability(inv: Investigation) -> Outcome:
         addresses["services"] = inv.settings.runbook_services
     absent = [name for name in (*HTTP_SYSTEMS, "services") if name not in questions]
     answers = _ask_all(dict(sorted(questions.items(), key=lambda pair: pair[0] in _OPTIONAL)))
-    failed = [a.system for a in answers if a.error]
+    failed = [system for system, (_, error, _) in answers.items() if error]
     silent = [system for system in failed if system not in _OPTIONAL]
     without = ", ".join(system for system in failed if system in _OPTIONAL)
     reason = f"no answer from {', '.join(silent)}" if silent else "every needed system answers"
@@ -114,11 +110,11 @@ def _read_reachability(inv: Investigation) -> Outcome:
     judge = breach if silent else ok
     return judge(
         reason,
-        value=f"{sum(not a.error for a in answers)} of {len(answers)}",
+        value=f"{len(answers) - len(failed)} of {len(answers)}",
         source=asked,
         rows=to_rows(
             ("system", "address", "answer", "error", "ms"),
-            ((a.system, addresses[a.system], a.value, a.error, a.elapsed_ms) for a in answers),
+            ((system, addresses[system], *told) for system, told in answers.items()),
         ),
     )
 
@@ -278,12 +274,14 @@ def read_clocks(inv: Investigation) -> Outcome:
     named = (n for n in HTTP_SYSTEMS if n != "grafana" and getattr(inv.clients, n).url)
     asked = {name: partial(ask, name) for name in named}
     answers = _ask_all({"store": lambda: inv.clients.store.read_clock_skew_s(), **asked})
-    known = {a.system: float(a.value) for a in answers if not a.error}
+    known = {name: float(skew) for name, (skew, error, _) in answers.items() if not error}
     wrong = {name: skew for name, skew in known.items() if abs(skew) > MAX_SKEW_S}
     told: Json = ", ".join(sorted(wrong)) if wrong else (False if known else None)
     seen: Seen = {
         "value": round(known[max(known, key=lambda n: abs(known[n]))], 1) if known else None,
-        "rows": [{"system": a.system, "skew_s": a.value, "error": a.error} for a in answers],
+        "rows": to_rows(
+            ("system", "skew_s", "error"), ((name, *told[:2]) for name, told in answers.items())
+        ),
         "observations": {"clock_skewed": told, "clock_skews_s": known},
     }
     if wrong:
