@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 
 from runbook_lib.model import CauseStatus, Conclusion, Finding, Reading, Role, Status, Verdict
 from runbook_lib.section import ActionStep, SectionParameters, by_id, find_unknown
