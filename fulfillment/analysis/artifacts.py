@@ -72,17 +72,15 @@ def compute_age_start(
         or unreadable is ignored, with the reason: it can never hide how long an object waits.
     """
     written_at = _as_utc(last_modified)
-    text = metadata.get("pending-since", "").strip()
-    if not text:
-        return AgeStart(written_at, "last-modified")
-    try:
-        pending_since = _as_utc(datetime.fromisoformat(text))
-    except (ValueError, OverflowError):
-        return AgeStart(written_at, "last-modified", "unreadable")
-    if pending_since > _as_utc(now):
-        return AgeStart(written_at, "last-modified", "in_the_future")
-    if pending_since < written_at:
-        return AgeStart(pending_since, "pending-since")
+    if text := metadata.get("pending-since", "").strip():
+        try:
+            pending_since = _as_utc(datetime.fromisoformat(text))
+        except (ValueError, OverflowError):
+            return AgeStart(written_at, "last-modified", "unreadable")
+        if pending_since > _as_utc(now):
+            return AgeStart(written_at, "last-modified", "in_the_future")
+        if pending_since < written_at:
+            return AgeStart(pending_since, "pending-since")
     return AgeStart(written_at, "last-modified")
 
 

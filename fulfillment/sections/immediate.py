@@ -293,4 +293,4 @@ ACTIONS: dict[str, section.ActionStep] = {}
 
 def conclude(inv: Investigation) -> Conclusion:
     """Say whether the store, or what section 2 read lately, proves an incident."""
-    return detection.conclude_symptoms(inv, {**detection.STEPS, **STEPS})
+    return detection.conclude_symptoms(inv, detection.STEPS | STEPS)

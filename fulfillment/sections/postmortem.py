@@ -164,13 +164,12 @@ def conclude(inv: Investigation) -> Conclusion:
     """Say which points are ticked; the verdict is the incident's."""
     readings = inv.latest()
     ticked = [s for s in STEPS if s in readings and readings[s].status is Status.OK]
-    points = [readings[s.id] for s in (_read_automation, _read_probes, _read_documents)
-              if s.id in readings]  # fmt: skip
+    rows = [row for s in STEPS if s in readings for row in readings[s].rows]
     return Conclusion(
         section=NAME,
         verdict=inv.journal.verdict() or Verdict.UNKNOWN,
         summary=f"{len(ticked)} of {len(STEPS)} points are ticked",
         unknown_steps=section.find_unknown(STEPS, readings),
         # a note answers a point; what it is about stays to be done
-        follow_ups=tuple(row["open"] for point in points for row in point.rows),
+        follow_ups=tuple(row["open"] for row in rows if "open" in row),
     )
