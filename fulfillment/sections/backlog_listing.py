@@ -52,7 +52,8 @@ class Waiting:
     Attributes
     ----------
     real, synthetic : the objects of each origin
-    overdue : the real ones that wait longer than LAG_THRESHOLD_MINUTES
+    overdue, overdue_synthetic : the real ones that wait longer than LAG_THRESHOLD_MINUTES, and how
+        many synthetic ones do
     since : since when the oldest of these waits
     longest_minutes : how long the oldest real one waits; 0 when none does
     """
@@ -63,12 +64,9 @@ class Waiting:
         self.real = [o for o in self.objects if o.origin == "real"]
         self.synthetic = [o for o in self.objects if o.origin == "synthetic"]
         self.overdue = [o for o in self.real if o.minutes > limit_minutes]
+        self.overdue_synthetic = sum(o.minutes > limit_minutes for o in self.synthetic)
         self.since = self.overdue[0].since if self.overdue else None
         self.longest_minutes = self.real[0].minutes if self.real else 0.0
-
-    @property
-    def _overdue_synthetic(self) -> int:
-        return sum(o.minutes > self.limit_minutes for o in self.synthetic)
 
     @property
     def observations(self) -> dict[str, Json]:
@@ -79,7 +77,7 @@ class Waiting:
             "waiting_finished": None if None in told else told.count(True),
             "waiting_incomplete": None if None in told else told.count(False),
             "overdue_real": len(self.overdue),
-            "overdue_synthetic": self._overdue_synthetic,
+            "overdue_synthetic": self.overdue_synthetic,
             "future_pending_since": sum(o.has_future_since for o in self.objects),
         }
 
@@ -90,7 +88,7 @@ class Waiting:
         if self.real:
             text += f" (longest {self.longest_minutes:.1f} min)"
         if self.synthetic:
-            late = f"{self._overdue_synthetic} over the threshold (a drill)"
+            late = f"{self.overdue_synthetic} over the threshold (a drill)"
             text += f"; {len(self.synthetic)} synthetic ones wait too, {late}"
         return text
 

@@ -28,7 +28,9 @@ def read_plan_effect(inv: Investigation) -> Outcome:
     -----
     Only reads. What cannot be read is ``unknown`` in its row; without a listing the whole is.
     """
-    plan = _find_plan(inv)
+    made = inv.journal.list_plans().items()
+    ids = [plan_id for plan_id, action in made if action.step == read_plan_effect.id]
+    plan = load_plan(inv.incident.find_plan(ids[-1]), (MOVE, SERVICE)) if ids else None
     if plan is None or plan.kind is not MOVE or plan.is_empty:
         return ok("no release by move is planned: nothing to compare")
     rows, words, gain = _compare(inv, _list_real(inv, plan), plan)
@@ -81,15 +83,6 @@ def _compare(
     words = f"{say_waiting(len(waits), 'object')} now, {len(stays)} after it"
     words += f"; {after.outlook}: {after.reason}{missing}"
     return rows, words, round(oldest - oldest_left, 1)
-
-
-def _find_plan(inv: Investigation) -> Plan | None:
-    plans = [
-        p for p, action in inv.journal.list_plans().items() if action.step == read_plan_effect.id
-    ]
-    if not plans:
-        return None
-    return load_plan(inv.incident.find_plan(plans[-1]), (MOVE, SERVICE))
 
 
 def _say_rate(rate: Rate | None) -> str:

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from types import MappingProxyType
 
 from objectmove.errors import MoveError
 from runbook_lib import errors, section
@@ -32,7 +31,7 @@ MAX_SKEW_S = 30.0
 _NEEDED = ("store", "prometheus")
 _RECORDS = ".runbook/"
 _NO_TICKET = "00000000-0000-0000-0000-000000000000"
-_WORDS = MappingProxyType({True: "yes", False: "no", None: "not known"})
+_WORDS = {True: "yes", False: "no", None: "not known"}
 #: Absent in many environments; their steps are not needed for a verdict.
 _OPTIONAL = ("grafana", "probe", "notifications")
 
