@@ -29,10 +29,10 @@ def one_series(series: Sequence[Series]) -> list[Sample]:
     return sorted(found, key=lambda s: s.at)
 
 
-def scrape_interval_s(samples: Sequence[Sample], *, default_s: float = 15) -> float:
-    """Return the usual time between two samples in seconds."""
+def scrape_interval_s(samples: Sequence[Sample]) -> float:
+    """Return the usual time between two samples in seconds; 15 when there are not two."""
     gaps = [(b.at - a.at).total_seconds() for a, b in itertools.pairwise(samples)]
-    return median(gaps) if gaps else default_s
+    return median(gaps) if gaps else 15.0
 
 
 def compute_increase(samples: Sequence[Sample], since: datetime) -> float:
@@ -67,12 +67,12 @@ def find_end(
     return last if share**since < _BY_CHANCE else None
 
 
-def first_increase(series: Iterable[Sequence[Sample]], *, gap_s: float = 120) -> datetime | None:
-    """Return when the latest time of growth began: after all counters rested for ``gap_s``."""
+def first_increase(series: Iterable[Sequence[Sample]]) -> datetime | None:
+    """Return when the latest time of growth began: after all counters rested for two minutes."""
     grew = sorted(at for samples in series for at, grown in _growths(samples) if grown > 0)
     began = last = None
     for at in grew:
-        began = at if last is None or (at - last).total_seconds() > gap_s else began
+        began = at if last is None or at - last > _EPISODE else began
         last = at
     return began
 
