@@ -208,8 +208,12 @@ class Investigation(Generic[S, C]):
         if checked.ticket_id and not incident.is_closed:
             incident.update(ticket_id=checked.ticket_id)
         inv = cls(incident, section=section, parameters=checked, settings=settings)
-        inv.record("section_started", {"parameters": checked.model_dump(mode="json")})
+        inv._begin()
         return inv
+
+    def _begin(self) -> None:
+        """Journal that the section begins; what shows its work does more."""
+        self.record("section_started", {"parameters": self.parameters.model_dump(mode="json")})
 
     @property
     def operator(self) -> str:

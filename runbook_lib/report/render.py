@@ -16,7 +16,7 @@ from ..record.incident import Incident
 from ..record.log import GENESIS, Entry, utc_now
 from ..section import Sections
 from ..show.plots import Picture, plot_reading
-from ..show.tables import Table, pill, tabulate_facts
+from ..show.tables import Table, get_tone, pill, tabulate_facts
 from ..show.text import safe
 from . import story
 from .model import ReportModel, read_report_model
@@ -27,8 +27,6 @@ from .versions import read_versions
 #: In which part of the report a picture stands, by its kind.
 _PLACES = {"lag": "signals", "backlog": "signals", "ages": "signals", "carrier": "diagnosis",
            "flow": "physics", "bytes": "physics", "recovery": "physics"}  # fmt: skip
-_TONES = {"healthy": "good", "fixed": "good", "fixed_alert_decaying": "good", "passed": "good",
-          "incident": "bad", "not_fixed": "bad", "failed": "bad"}  # fmt: skip
 _LIMIT_BYTES = 2_000_000
 #: Rows of a table and lines of the journal: what fits first.
 _BUDGETS = ((60, 1_500), (10, 500), (3, 100))
@@ -89,7 +87,7 @@ class _Page:
         effects = [r for _, r in journal.readings if r.role is Role.EFFECT and r.rows]
         told: dict[str, Any] = {
             "headline": story.write_headline(model),
-            "tone": _TONES.get(outcome[model.has_passed], "unsure"),
+            "tone": get_tone(outcome[model.has_passed] or "unknown")[0],
             "outcome": outcome[model.has_passed],
             "judged": next(judged, ""),
             "facts": story.list_facts(model),

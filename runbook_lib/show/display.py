@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from itertools import islice
-from typing import Any, Self
+from typing import Any
 
 from markupsafe import Markup
 
@@ -16,12 +15,12 @@ from ..investigation import C, S
 from ..model import ActionEntry, ActionPhase, CauseStatus, Conclusion, Reading
 from ..record.history import describe_last_drill
 from ..record.recording import begin_recording
-from ..section import SectionModule
 from .progress import make_bars
 from .tables import Table, get_tone, pill, tabulate_facts, tabulate_findings, tabulate_plans
 from .text import VERDICT_WORDS, clip, count_of, format_value, safe, visible
 
 _SHOWN_ROWS = 20
+_SHOWN_OBJECTS = 100
 _SHOWN_EVENTS = 60
 _LONGEST = 8_000
 _FOLD = Markup("<details><summary>{}</summary><pre>{}</pre></details>")
@@ -45,6 +44,7 @@ class Card:
     heading, text : the first line, its beginning in bold
     lines : under it; an empty one is left out
     link : an address and the words to click
+    tables : one without rows is left out
     code : to be copied, behind a fold in HTML
     long_text : behind a fold, and in HTML alone
     """
@@ -76,7 +76,7 @@ class Card:
             Markup("<p style='margin:0'>{} <b>{}</b> {}</p>").format(*first) if any(first) else "",
             *(Markup("<p style='margin:2px 0'>{}</p>").format(safe(t)) for t in self.lines if t),
             link.format(*map(safe, self.link)) if self.link else "",
-            *(table.to_html() for table in self.tables),
+            *(table.to_html() for table in self.tables if table.rows),
             _FOLD.format("for the parameters cell", safe(self.code, 6_000)) if self.code else "",
             _FOLD.format("text", safe(self.long_text, 6_000)) if self.long_text else "",
         ]
@@ -106,16 +106,15 @@ def _describe_reading(reading: Reading) -> Card:
     shown, rows = reading.rows[:_SHOWN_ROWS], count_of(len(reading.rows), "row")
     caption = f"{reading.step} {reading.name}: "
     caption += rows if len(shown) == len(reading.rows) else f"{len(shown)} of {rows}"
-    tables = [
-        Table(caption, shown, reading.columns, is_folded=not reading.columns),
-        tabulate_facts(reading.facts, f"{reading.step}: details", is_folded=True),
-    ]
     return Card(
         f"{reading.step} {reading.name}:",
         f"{value}{breach}",
         str(reading.status),
         (reading.reason, f"read {reading.observed_at:%Y-%m-%d %H:%M:%SZ} from {reading.source}"),
-        tables=tuple(table for table in tables if table.rows),
+        tables=(
+            Table(caption, shown, reading.columns, is_folded=not reading.columns),
+            tabulate_facts(reading.facts, f"{reading.step}: details", is_folded=True),
+        ),
         long_text=reading.text,
     )
 
@@ -126,17 +125,16 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
     others = [f for f in conclusion.findings if f not in refuted]
     events = conclusion.timeline[-_SHOWN_EVENTS:]
     happened = f"What happened, UTC: the last {len(events)} of {len(conclusion.timeline)}"
-    tables = [
-        tabulate_findings(others, "Causes, the most supported first"),
-        tabulate_findings(refuted, f"{len(refuted)} refuted", is_folded=True),
-        Table(happened, list(map(asdict, events)), is_folded=True),
-    ]
     return Card(
         f"{VERDICT_WORDS[conclusion.verdict]}:",
         conclusion.summary,
         str(conclusion.verdict),
         (*conclusion.advice, f"Could not be read: {missing}" if missing else ""),
-        tables=tuple(table for table in tables if table.rows),
+        tables=(
+            tabulate_findings(others, "Causes, the most supported first"),
+            tabulate_findings(refuted, f"{len(refuted)} refuted", is_folded=True),
+            Table(happened, list(map(asdict, events)), is_folded=True),
+        ),
     )
 
 
@@ -144,14 +142,13 @@ def _describe_action(entry: ActionEntry) -> Card:
     facts = {k: v for k, v in entry.result.items() if k not in _IDENTITY}
     if entry.phase is ActionPhase.VERIFIED and not facts:  # there is nothing to take back either
         return Card(entry.step, entry.reason, "nothing to do")
-    table = tabulate_facts(facts, "What came of it", is_folded=True)
     way_back = entry.undo or ("" if entry.reversible else "there is none: this cannot be undone")
     return Card(
         entry.step,
         f"{entry.action} on {entry.target}",
         str(entry.phase),
         (entry.reason, f"Way back: {way_back}" if way_back else "", _NEXT.get(entry.phase, "")),
-        tables=(table,) if table.rows else (),
+        tables=(tabulate_facts(facts, "What came of it", is_folded=True),),
     )
 
 
@@ -162,19 +159,19 @@ def _describe_plan(plan: Plan) -> Card:
     short = {k: v for k, v in facts.items() if not isinstance(v, list | dict) or k == "excluded"}
     more = {k: v for k, v in facts.items() if k not in short}
     short["way_back"] = plan.way_back or "there is none"
-    objects = [row.to_json() for row in islice(plan.rows, _SHOWN_ROWS)]
-    tables = (
-        tabulate_facts(short, "What would happen"),
-        tabulate_facts(more, "more of it", is_folded=True),
-        Table(f"the first {count_of(len(objects), 'object')}", objects, is_folded=True),
-    )
+    objects = [row.to_json() for row in plan.rows[:_SHOWN_OBJECTS]]
+    first = f"{len(objects)} of {count_of(len(plan.rows), 'object')}; all of them: {plan.path}"
     until = f"Nothing was changed. The plan may be approved until {plan.expires_at:%H:%M:%SZ}."
     return Card(
         plan.step,
         f"{plan.action} on {plan.target}",
         "planned",
         (str(plan.summary.get("reason") or ""), until),
-        tables=tuple(table for table in tables if table.rows),
+        tables=(
+            tabulate_facts(short, "What would happen"),
+            tabulate_facts(more, "more of it", is_folded=True),
+            Table(first, objects, is_folded=True),
+        ),
         code=f"plan = {plan.id!r}\napprove = {plan.sha256!r}",
     )
 
@@ -204,32 +201,15 @@ _CARDS: dict[type, Callable[[Any], Card]] = {
 class Investigation(investigation.Investigation[S, C]):
     """One section at work on one incident; in IPython its values show themselves."""
 
-    @classmethod
-    def open(
-        cls,
-        incident_id: str = "",
-        *,
-        section: SectionModule,
-        settings: S | None = None,
-        **parameters: Any,
-    ) -> Self:
-        """Open the incident's folder for one section, and teach IPython to show what it gives."""
-        is_shown = register_formatters()
-        inv = super().open(incident_id, section=section, settings=settings, **parameters)
-        if is_shown:
-            inv.progress = make_bars()
-            begin_recording(inv.incident, section.NAME)
-        return inv
-
-    def _repr_html_(self) -> str:
-        return str(describe(self).to_html())
-
-    def __repr__(self) -> str:
-        return describe(self).to_text()
+    def _begin(self) -> None:
+        super()._begin()
+        if register_formatters():
+            self.progress = make_bars()
+            begin_recording(self.incident, self.section.NAME)
 
 
 def register_formatters() -> bool:
-    """Tell IPython how to show readings, conclusions, actions and plans.
+    """Tell IPython how to show what has a card.
 
     Returns
     -------
@@ -242,10 +222,8 @@ def register_formatters() -> bool:
     shell = get_ipython()
     if shell is None or shell.display_formatter is None:
         return False
-    formatters = shell.display_formatter.formatters
-    for kind in (Reading, Conclusion, ActionEntry, Plan):
-        formatters["text/html"].for_type(kind, lambda thing: str(describe(thing).to_html()))
-        formatters["text/plain"].for_type(
-            kind, lambda thing, printer, _cycle: printer.text(describe(thing).to_text())
+    for kind in _CARDS:
+        shell.display_formatter.mimebundle_formatter.for_type(
+            kind, lambda thing: describe(thing)._repr_mimebundle_()
         )
     return True

@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import os
-from itertools import islice
 from pathlib import Path
 
-from ..errors import RunbookError
 from ..investigation import Investigation
-from ..model import Json
-from ..record.incident import Incident, list_incidents
+from ..record.history import list_history
 from .display import Card
 from .tables import Table, tabulate_facts
 from .text import format_bytes
 
+_COLUMNS = ("incident", "opened_at", "closed_at", "verdict")
+
 
 def overview(inv: Investigation) -> Card:
     """Return what is open, how the last drill went, and where to go next. Only reads."""
-    home = inv.incident.folder.parent
-    found: list[dict[str, Json]] = []
-    for folder in islice(list_incidents(home), 200):
-        try:
-            facts = Incident(folder, redactor=inv.incident.redactor).facts
-        except RunbookError as error:
-            facts = {"opened_at": str(error)}
-        found.append(
-            {
-                "incident": folder.name,
-                "opened": facts.get("opened_at"),
-                "state": "closed" if facts.get("closed_at") else "open",
-                "verdict": facts.get("verdict"),
-                "drill": bool(facts.get("drill")),
-            }
-        )
+    rows = list_history(inv.incident.folder.parent)
+    drills = [row.model_dump() for row in rows if row.scenario][:1]
+    newest = [row.model_dump() for row in rows if not row.scenario][:5]
     notebook, why = inv.journal.way_on(inv.now())
-    drills = [row for row in found if row["drill"]][:1]
-    newest = [row for row in found if not row["drill"]][:5]
     tables = (
         tabulate_facts(inv.journal.log_entry(inv.now()), "This incident"),
-        Table("The newest incidents", newest),
-        Table("The last drill", drills),
+        Table("The newest incidents", newest, _COLUMNS),
+        Table("The last drill", drills, _COLUMNS),
     )
     return Card(why, link=(f"{notebook}.ipynb", f"Go to {notebook}"), tables=tables)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from markupsafe import Markup
 
@@ -19,31 +18,19 @@ _PILLS = {
     "unsure": ("#fdedc3", "#4d3800"),
     "plain": ("#e4e8ee", "#22303f"),
 }
-_TONES = {
-    "ok": ("good", "✓"),
-    "breach": ("bad", "✖"),
-    "unknown": ("unsure", "?"),
-    "left_out": ("plain", "–"),
-    "supported": ("bad", "●"),
-    "refuted": ("plain", "○"),
-    "undecided": ("unsure", "?"),
-    "healthy": ("good", "✓"),
-    "incident": ("bad", "✖"),
-    "fixed": ("good", "✓"),
-    "fixed_alert_decaying": ("good", "✓"),
-    "mitigated": ("unsure", "!"),
-    "not_fixed": ("bad", "✖"),
-    "yes": ("good", "✓"),
-    "no": ("bad", "✖"),
-    "passed": ("good", "✓"),
-    "planned": ("plain", "■"),
-    "nothing to do": ("plain", "○"),
-    "approved": ("plain", "▸"),
-    "applied": ("plain", "▸"),
-    "verified": ("good", "✓"),
-    "refused": ("unsure", "!"),
-    "failed": ("bad", "✖"),
+#: Tone and icon of the words that a status may be.
+_WORDS = {
+    ("good", "✓"): ("ok", "healthy", "fixed", "fixed_alert_decaying", "yes", "passed", "verified"),
+    ("bad", "✖"): ("breach", "incident", "not_fixed", "no", "failed"),
+    ("bad", "●"): ("supported",),
+    ("unsure", "?"): ("unknown", "undecided"),
+    ("unsure", "!"): ("mitigated", "refused"),
+    ("plain", "–"): ("left_out",),
+    ("plain", "○"): ("refuted", "nothing to do"),
+    ("plain", "■"): ("planned",),
+    ("plain", "▸"): ("approved", "applied"),
 }
+_TONES = {word: tone for tone, words in _WORDS.items() for word in words}
 #: So much of a plan's hash is shown, and typed to approve it.
 SHORT_HASH = 8
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
@@ -229,24 +216,6 @@ def pill(word: str) -> Markup:
 def get_tone(word: str) -> tuple[str, str]:
     """Return whether a status is good, bad, unsure or plain, and its icon."""
     return _TONES.get(word, ("plain", "·"))
-
-
-def page_of_plan(
-    rows: Iterable[Mapping[str, Json]], *, page: int = 1, page_rows: int = 200, contains: str = ""
-) -> tuple[list[Mapping[str, Json]], int]:
-    """Return one page of a plan's rows, from 1, and the number of rows that match.
-
-    Parameters
-    ----------
-    rows : streamed; only one page is kept
-    contains : only rows whose key or order holds this text
-    """
-    wanted = contains.casefold()
-    texts = ((row, f"{row.get('key', '')} {row.get('order_id', '')}") for row in rows)
-    matching = (row for row, text in texts if wanted in text.casefold())
-    before = sum(1 for _ in islice(matching, (page - 1) * page_rows))
-    shown = list(islice(matching, page_rows))
-    return shown, before + len(shown) + sum(1 for _ in matching)
 
 
 def _to_cell(name: str, text: str, is_head: bool) -> Markup:

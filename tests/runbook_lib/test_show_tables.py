@@ -13,14 +13,7 @@ from runbook_lib.model import CauseStatus, Conclusion, Finding, Plot, Reading, S
 from runbook_lib.show import plots
 from runbook_lib.show.display import describe
 from runbook_lib.show.plots import plot_ages, plot_lines, plot_reading
-from runbook_lib.show.tables import (
-    Table,
-    page_of_plan,
-    pill,
-    say_value,
-    tabulate_facts,
-    tabulate_findings,
-)
+from runbook_lib.show.tables import Table, pill, say_value, tabulate_facts, tabulate_findings
 from runbook_lib.show.text import clip, format_bytes, format_duration, format_value, safe, visible
 
 AT = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
@@ -210,36 +203,6 @@ def test_facts_are_plain_and_sizes_are_for_people() -> None:
     ]
     nested = {"detect_s": 5.0, "notify_s": {"slack": 5.2, "teams": None}}
     assert say_value(nested) == "detect s 5, notify s (slack 5.2, teams –)"
-
-
-class TestPagesOfAPlan:
-    rows = tuple(
-        {"key": f"pending/{i:05d}.pdf", "order_id": str(i % 7), "size_bytes": i * 37 % 101}
-        for i in range(1_000)
-    )
-
-    def test_pages_cover_every_row_once(self) -> None:
-        pages = [page_of_plan(iter(self.rows), page=n)[0] for n in range(1, 6)]
-
-        assert [row for page in pages for row in page] == list(self.rows)
-        assert page_of_plan(iter(self.rows), page=6) == ([], 1_000)
-
-    def test_a_filter_looks_at_key_and_order(self) -> None:
-        rows, found = page_of_plan(iter(self.rows), contains="00042")
-
-        assert (found, rows[0]["key"]) == (1, "pending/00042.pdf")
-
-    def test_only_one_page_is_kept(self) -> None:
-        taken = 0
-
-        def stream() -> Any:
-            nonlocal taken
-            for number in range(50_000):
-                taken += 1
-                yield {"key": str(number)}
-
-        rows, found = page_of_plan(stream(), page=2)
-        assert (len(rows), found, taken) == (200, 50_000, 50_000)
 
 
 class TestPlots:

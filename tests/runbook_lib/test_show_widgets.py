@@ -183,11 +183,11 @@ class TestForm:
         assert made.use() is True
         assert names == SECTIONS[name].Parameters().model_dump()
 
-    def test_bounds_and_help_stand_beside_the_field(self) -> None:
+    def test_what_a_parameter_is_for_stands_beside_the_field(self) -> None:
         made = show.form(DETECTION, {})
         texts = [row.children[1].value for row in made._box.children[:-1]]
 
-        assert any("at least 1, at most 1440" in text for text in texts)
+        assert any("how far back to look" in text for text in texts)
 
 
 class TestTakeBack:
@@ -231,26 +231,15 @@ class TestConfirmation:
         assert show.confirm(plan, {}).button.disabled
 
 
-class TestRowsOfAPlan:
-    def test_they_are_folded_and_paged(self) -> None:
-        asked = show.confirm(PLAN, {})
-        (fold,) = [c for c in asked._box.children if hasattr(c, "selected_index")]
-        assert fold.selected_index is None
-        assert "450 objects; page 1 of 3" in asked.rows.shown.value
-        for _ in range(3):
-            asked.rows.turn(1)
-        assert "page 3 of 3" in asked.rows.shown.value
-        assert "pending/0449.pdf" in asked.rows.shown.value
+class TestCardOfAPlan:
+    def test_its_first_objects_are_folded_and_it_says_where_all_of_them_are(self) -> None:
+        card = describe(PLAN)
+        assert "100 of 450 objects; all of them: plans/rel-1.jsonl" in card.to_html()
+        assert "pending/0099.pdf" in card.to_html()
+        assert "pending/0100.pdf" not in card.to_html()
+        assert "pending/" not in card.to_text()
 
-    def test_a_filter_begins_at_the_first_page(self) -> None:
-        rows = show.confirm(PLAN, {}).rows
-        rows.turn(2)
-        rows.contains.value = "0007"
-
-        assert rows.page == 1
-        assert "1 object; page 1 of 1" in rows.shown.value
-
-    def test_the_plans_card_says_that_nothing_was_changed_and_how_to_approve(self) -> None:
+    def test_it_says_that_nothing_was_changed_and_how_to_approve(self) -> None:
         card = describe(PLAN).to_html()
 
         for text in ("Nothing was changed.", PLAN.sha256, "rel-1", "2.0 KiB", "synthetic 3"):
@@ -407,6 +396,7 @@ class TestOverview:
         self, tmp_path: Path
     ) -> None:
         drill = make_incident(tmp_path, drill=True).incident
+        drill.update(scenario="surge")
         incident = make_incident(tmp_path).incident
         found = show.overview(
             cast(
