@@ -22,6 +22,7 @@ from .errors import (
     RecordError,
     SafetyError,
     UsageError,
+    disk_errors,
 )
 from .model import ActionEntry, ActionPhase, Json, format_time, parse_time
 from .redact import Redactor
@@ -157,17 +158,14 @@ def write_plan(
         "target": target,
         "is_empty": is_empty,
         "made_at": format_time(now),
-        "expires_at": format_time(parse_time(format_time(now)) + _LIFETIME),
+        "expires_at": format_time(now + _LIFETIME),
         **facts,
     }
     path = folder / f"{prefix}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
     lines = (json.dumps(line, sort_keys=True) for line in (header, *kind.trailer))
     blob = "".join(f"{line}\n" for line in lines).encode()
-    try:
-        with path.open("xb") as file:
-            file.write(blob)
-    except OSError as error:
-        raise RecordError(f"the plan cannot be written to {path}: {error.strerror}") from error
+    with disk_errors(f"the plan cannot be written to {path}"), path.open("xb") as file:
+        file.write(blob)
     return _parse(kind, path, blob)
 
 
@@ -181,12 +179,10 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
     PlanAlteredError
         When it is torn or was edited into something that is no plan.
     """
-    try:
+    if not path.exists():
+        raise UsageError(f"there is no plan {path.stem} in {path.parent}")
+    with disk_errors(f"{path} cannot be read"):
         blob = path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"there is no plan {path.stem} in {path.parent}") from None
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}") from error
     head = blob.partition(b"\n")[0]
     kind = next((k for k in kinds if f'"{k.schema}'.encode() in head), None)
     if kind is None:

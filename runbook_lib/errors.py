@@ -33,6 +33,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from textwrap import fill
 from typing import ClassVar
 
@@ -113,6 +115,15 @@ class NotConnectedError(RunbookError):
 
 class RecordError(RunbookError):
     """The incident folder cannot be read or written."""
+
+
+@contextmanager
+def disk_errors(what: str, advice: str = "") -> Iterator[None]:
+    """Turn an error of the disk into a ``RecordError``: what could not be done, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise RecordError(f"{what}: {error.strerror or error}{advice}") from error
 
 
 class LogDamagedError(RecordError):

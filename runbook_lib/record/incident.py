@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from ..errors import RecordError, UsageError
+from ..errors import RecordError, UsageError, disk_errors
 from ..model import Episode, Json, Verdict, format_time, parse_time
 from ..redact import Redactor
 from .journal import Journal
@@ -25,20 +25,25 @@ from .log import utc_now
 
 _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
+_ADVICE = ". Set RUNBOOK_HOME to a folder you can write."
 #: For so long a look is kept for the sections that a person runs one by one, or for its plans.
 _LOOK = timedelta(hours=1)
 
 
-def write_json(path: Path, value: Json) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+def write_file(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    # a lone surrogate becomes its JSON escape
+    # a lone surrogate becomes its escape, which is one of JSON, too
     with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        json.dump(value, file, ensure_ascii=False, indent=1, sort_keys=True)
-        file.write("\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def write_json(path: Path, value: Json) -> None:
+    """Write JSON as ``write_file`` does."""
+    write_file(path, json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
 
 
 class Incident:
@@ -102,12 +107,9 @@ class Incident:
             When it cannot be read, locked or written.
         """
         path = self.folder / "incident.json"
-        try:
-            # Locked, so that two people who change different facts lose neither.
-            with FileLock(f"{path}.lock", timeout=10):
-                write_json(path, self.redactor.json({**self.facts, **facts}))
-        except (OSError, Timeout) as error:
-            raise RecordError(f"{path} cannot be changed: {error}") from error
+        # Locked, so that two people who change different facts lose neither.
+        with disk_errors(f"{path} cannot be changed"), FileLock(f"{path}.lock", timeout=10):
+            write_json(path, self.redactor.json({**self.facts, **facts}))
 
     def open(self, by: str, episode: Episode | None = None) -> None:
         """Make an incident of a look; adopt the first alert.
@@ -182,21 +184,14 @@ class Incident:
 
 
 def create_incident(
-    home: Path,
-    *,
-    redactor: Redactor,
-    environment: str,
-    drill: bool = False,
-    opened_by: str = "hand",
-    clock: Callable[[], datetime] = utc_now,
-    **facts: Json,
+    home: Path, *, redactor: Redactor, clock: Callable[[], datetime] = utc_now, **facts: Json
 ) -> Incident:
     """Make a new incident folder under ``home``.
 
     Parameters
     ----------
-    opened_by : ``hand``, or the step that saw a breach; empty: nothing wrong was seen yet
-    facts : what else is known of it
+    facts : what is known of it: ``environment``; ``drill``, if it is one; ``opened_by``: ``hand``,
+        or the step that saw a breach; empty: nothing wrong was seen yet
 
     Raises
     ------
@@ -206,27 +201,12 @@ def create_incident(
     now = clock()
     name = f"inc-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     folder = home / name
-    try:
+    known = {"schema": "runbook/incident/1", "id": name, "opened_at": format_time(now)}
+    unknown = {"closed_at": None, "drill": False, "opened_by": "hand", "verdict": None}
+    with disk_errors(f"cannot make {folder}", _ADVICE):
         for part in _FOLDERS:
             (folder / part).mkdir(parents=True)
-        write_json(
-            folder / "incident.json",
-            {
-                "schema": "runbook/incident/1",
-                "id": name,
-                "opened_at": format_time(now),
-                "closed_at": None,
-                "environment": environment,
-                "drill": drill,
-                "opened_by": opened_by,
-                "verdict": None,
-                **facts,
-            },
-        )
-    except OSError as error:
-        raise RecordError(
-            f"cannot make {folder}: {error.strerror}. Set RUNBOOK_HOME to a folder you can write."
-        ) from error
+        write_json(folder / "incident.json", {**known, **unknown, **facts})
     return Incident(folder, redactor=redactor, clock=clock)
 
 
@@ -239,18 +219,11 @@ def lock_home(home: Path) -> Iterator[None]:
     RecordError
         When the folder cannot be made or locked.
     """
-    try:
+    with disk_errors(f"cannot use {home}", _ADVICE):
         home.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(home / ".incidents.lock", timeout=120)
-        lock.acquire()
-    except (OSError, Timeout) as error:
-        raise RecordError(
-            f"cannot use {home}: {error}. Set RUNBOOK_HOME to a folder you can write."
-        ) from error
-    try:
+        held = FileLock(home / ".incidents.lock", timeout=120).acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def list_incidents(home: Path) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import chainlog
 from chainlog import GENESIS, Entry
 
-from ..errors import LogDamagedError, RecordError
+from ..errors import LogDamagedError, RecordError, disk_errors
 from ..model import Json
 from ..redact import Redactor
 
@@ -93,13 +93,8 @@ class ChainedLog:
         RecordError
             When the file cannot be read.
         """
-        with _explained():
-            try:
-                content = self.path.read_bytes()
-            except FileNotFoundError:
-                content = b""
-            except OSError as error:
-                raise RecordError(f"{self.path} cannot be read: {error.strerror}") from error
+        with _explained(), disk_errors(f"{self.path} cannot be read"):
+            content = self.path.read_bytes() if self.path.exists() else b""
             verified, self._verified = self._verified, b""
             if not verified or not content.startswith(verified):
                 self._reader = chainlog.ChainedLog(self.path)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..errors import LogDamagedError, RecordError
+from ..errors import LogDamagedError, RecordError, disk_errors
 from ..model import Json, format_time
 from .incident import Incident, write_json
 from .log import GENESIS, read_entries, utc_now
@@ -23,6 +23,7 @@ from .log import GENESIS, read_entries, utc_now
 _NAME = "manifest.json"
 _JOURNAL = "journal.jsonl"
 _LARGEST_BYTES = 2**30
+_NOT_A_ZIP = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +33,20 @@ class Verification:
     Attributes
     ----------
     incident : whose folder it is, by the manifest
-    ok : nothing was altered, lost or damaged
     problems : what is wrong, the first altered file or journal line first
     newer : what came after the manifest was written; not a problem
     files : how many files were compared
-    head_seq : the journal's last entry now
     """
 
     incident: str
-    ok: bool
     problems: tuple[str, ...]
     newer: tuple[str, ...]
     files: int
-    head_seq: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was altered, lost or damaged."""
+        return not self.problems
 
 
 def write_manifest(incident: Incident) -> Path:
@@ -57,26 +59,20 @@ def write_manifest(incident: Incident) -> Path:
     RecordError
         When a file cannot be read or the manifest not be written.
     """
-    entries = incident.journal.read()
+    entries, target = incident.journal.read(), incident.folder / _NAME
     seq, head = (entries[-1].seq, entries[-1].hash) if entries else (0, GENESIS)
-    try:
+    told = {
+        "schema": "runbook/manifest/1",
+        "incident": incident.id,
+        "made_at": format_time(utc_now()),
+    }
+    with disk_errors(f"cannot write {target}"):
         files = {
             path.relative_to(incident.folder).as_posix(): _measure(path)
             for path in _list_files(incident.folder)
         }
-        write_json(
-            incident.folder / _NAME,
-            {
-                "schema": "runbook/manifest/1",
-                "incident": incident.id,
-                "made_at": format_time(utc_now()),
-                "journal": {"seq": seq, "hash": head},
-                "files": files,
-            },
-        )
-    except OSError as error:
-        raise RecordError(f"cannot write {incident.folder / _NAME}: {error.strerror}") from error
-    return incident.folder / _NAME
+        write_json(target, {**told, "journal": {"seq": seq, "hash": head}, "files": files})
+    return target
 
 
 def is_frozen(incident: Incident) -> bool:
@@ -142,14 +138,8 @@ def verify_incident(folder: Path) -> Verification:
         elif name != _JOURNAL and (folder / name).stat().st_size > recorded[name][1]:
             newer.append(f"{name}: grew since")
     newer += [f"{name}: is new" for name in sorted(present - set(recorded))]
-    return Verification(
-        str(manifest.get("incident")),
-        not problems,
-        tuple(problems),
-        tuple(newer),
-        len(recorded),
-        seq,
-    )
+    name = str(manifest.get("incident"))
+    return Verification(name, tuple(problems), tuple(newer), len(recorded))
 
 
 def write_attachment(incident: Incident) -> Path:
@@ -162,13 +152,11 @@ def write_attachment(incident: Incident) -> Path:
     """
     folder = incident.folder
     target, temporary = folder / f"{incident.id}.zip", folder / f".{incident.id}.{os.getpid()}.tmp"
-    try:
+    with disk_errors(f"cannot write {target}"):
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as file:
             for path in (folder / _NAME, *_list_files(folder)):
                 file.write(path, f"{incident.id}/{path.relative_to(folder).as_posix()}")
         temporary.replace(target)
-    except OSError as error:
-        raise RecordError(f"cannot write {target}: {error.strerror}") from error
     return target
 
 
@@ -186,15 +174,7 @@ def verify_attachment(path: Path) -> Verification:
                 if sum(member.file_size for member in file.infolist()) > _LARGEST_BYTES:
                     raise RecordError(f"{path} unpacks to more than {_LARGEST_BYTES} bytes")
                 file.extractall(place)
-        except (
-            OSError,
-            ValueError,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
+        except _NOT_A_ZIP as error:
             raise RecordError(f"{path} cannot be unpacked: {error}") from error
         found = list(Path(place).glob(f"*/{_NAME}"))
         if len(found) != 1:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from ..errors import RecordError
+from ..errors import disk_errors
 from ..model import SIGNS, ActionPhase, CauseStatus, Finding, Json, Reading, Role, Status
 from ..record.actions import ActionRecord, number_of
 from ..record.history import PHASES, describe_last_drill, list_history
-from ..record.incident import Incident
+from ..record.incident import Incident, write_file
 from ..record.log import GENESIS, Entry, utc_now
 from ..section import Sections
 from ..show.plots import Picture, plot_reading
@@ -54,21 +53,13 @@ def write_report(incident: Incident, sections: Sections) -> Path:
     target = incident.folder / "report.html"
     for rows, lines in _BUDGETS:
         html = _Page(model, incident, rows, lines).render()
-        if len(html) <= _LIMIT_BYTES:
+        if len(html.encode("utf-8", "backslashreplace")) <= _LIMIT_BYTES:
             break
     summary = incident.redactor.text(story.summarise(model, target.resolve().as_uri()))
-    _replace(target.with_name("summary.txt"), summary.encode("utf-8", "backslashreplace"))
-    _replace(target, html)
+    with disk_errors(f"cannot write {target}"):
+        write_file(target.with_name("summary.txt"), summary)
+        write_file(target, html)
     return target
-
-
-def _replace(target: Path, content: bytes) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(target)
-    except OSError as error:
-        raise RecordError(f"cannot write {target}: {error.strerror}") from error
 
 
 class _Page:
@@ -78,7 +69,7 @@ class _Page:
         self._model, self._incident, self._rows, self._lines = model, incident, rows, lines
         self._readings = {entry.seq: reading for entry, reading in model.journal.readings}
 
-    def render(self) -> bytes:
+    def render(self) -> str:
         """Return the whole page."""
         model, journal = self._model, self._model.journal
         outcome = {True: "passed", False: "failed", None: str(model.verdict or "")}
@@ -117,8 +108,8 @@ class _Page:
             "summary_of": _summarise,
             "links": self._link,
         }
-        html = render_page("report.html", self._incident.redactor, model=model, **told, **laid_out)
-        return html.encode("utf-8", "backslashreplace")
+        redactor = self._incident.redactor
+        return render_page("report.html", redactor, model=model, **told, **laid_out)
 
     def _tabulate_signals(self) -> Markup:
         rows = [

@@ -16,7 +16,7 @@ from typing import Any, Self
 from ..errors import NotApprovedError, NotebookRunError, RunbookError, SafetyError, UsageError
 from ..exit_codes import ExitCode, exit_code_of_error
 from ..model import Conclusion
-from ..record.incident import Incident
+from ..record.incident import Incident, write_json
 from ..report.export import load_nbformat
 from ..runbook import find_runbook
 from ..section import Sections, check_parameters
@@ -262,10 +262,7 @@ class _IncidentFiles:
             for cell in notebook["cells"]
             if not _DROPPED_TAGS.intersection(cell["metadata"].get("tags", []))
         ]
-        safe = self._incident.redactor.json(notebook)
-        temporary = self._path.with_name(f".{self._path.name}.tmp")
-        temporary.write_text(json.dumps(safe, ensure_ascii=False, indent=1) + "\n", "utf-8")
-        temporary.replace(self._path)
+        write_json(self._path, self._incident.redactor.json(notebook))
         self._saved_at = time.monotonic()
 
     def pretty_path(self, path: str) -> str:

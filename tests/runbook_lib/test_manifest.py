@@ -36,7 +36,6 @@ def test_an_untouched_folder_is_what_its_manifest_says(incident: Incident) -> No
 
     assert (found.ok, found.problems, found.newer) == (True, (), ())
     assert found.files == 5
-    assert found.head_seq == len(incident.journal.read())
 
 
 def test_the_manifest_holds_the_journals_head(incident: Incident) -> None:
