@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Self
 
 from runbook_lib.errors import ClientError, NotFoundError, UsageError
-from runbook_lib.section import SectionModule
 from runbook_lib.show import display
 
 from .clients import Clients, check_connected
@@ -17,20 +15,6 @@ class Investigation(display.Investigation[Settings, Clients]):
     """What sections, commands and notebooks open."""
 
     SETTINGS = Settings
-
-    @classmethod
-    def open(
-        cls,
-        incident_id: str = "",
-        *,
-        section: SectionModule,
-        settings: Settings | None = None,
-        **parameters: Any,
-    ) -> Self:
-        """Open the incident's folder, as the helper does; an unknown ticket is never kept."""
-        settings = settings or Settings.load()
-        cls.check_ticket(settings, str(parameters.get("ticket_id") or ""))
-        return super().open(incident_id, section=section, settings=settings, **parameters)
 
     @classmethod
     def check_ticket(cls, settings: Settings, ticket_id: str) -> None:

@@ -126,17 +126,7 @@ class Plan:
 
 
 def write_plan(
-    folder: Path,
-    kind: PlanKind,
-    prefix: str,
-    /,
-    *,
-    step: str,
-    action: str,
-    target: str,
-    is_empty: bool = False,
-    now: datetime,
-    **facts: Json,
+    folder: Path, kind: PlanKind, prefix: str, /, *, now: datetime, **facts: Json
 ) -> Plan:
     """Write a plan that is carried out once. Changes nothing but ``folder``.
 
@@ -144,7 +134,8 @@ def write_plan(
     ----------
     folder : the incident's ``plans/``
     prefix : the id begins with it
-    facts : what else stands in the header; ``way_back`` is also shown after it was carried out
+    facts : what stands in the header: ``step``, ``action``, ``target``, ``is_empty``, and what the
+        kind needs; ``way_back`` is also shown after it was carried out
 
     Raises
     ------
@@ -153,10 +144,7 @@ def write_plan(
     """
     header = {
         "schema": kind.schema,
-        "step": step,
-        "action": action,
-        "target": target,
-        "is_empty": is_empty,
+        "is_empty": False,
         "made_at": format_time(now),
         "expires_at": format_time(now + _LIFETIME),
         **facts,

@@ -65,8 +65,10 @@ def compute_exit_code(verdict: Verdict) -> ExitCode:
 
 
 def exit_code_of_error(
-    error: BaseException, more: Mapping[type[BaseException], ExitCode] = _NO_MORE
+    error: BaseException | type[BaseException],
+    more: Mapping[type[BaseException], ExitCode] = _NO_MORE,
 ) -> ExitCode:
-    """Return the exit code of an error that ended a command; ``more`` are a runbook's own."""
+    """Return the exit code of an error, or a kind, that ends a command; ``more``: a runbook's."""
+    kind = error if isinstance(error, type) else type(error)
     table = (*_BY_ERROR, *more.items())
-    return next((code for kind, code in table if isinstance(error, kind)), ExitCode.RUN_FAILED)
+    return next((code for known, code in table if issubclass(kind, known)), ExitCode.RUN_FAILED)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import Any, ClassVar, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import certifi
@@ -34,21 +34,15 @@ from .model import Json
 from .redact import Redactor
 from .settings import Settings
 
+if TYPE_CHECKING:
+    from prometheus_client.samples import Sample
+
 T = TypeVar("T")
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
 #: Kept open to one system; orders are asked for several at a time.
 _CONNECTIONS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class MetricSample:
-    """One line of a ``/metrics`` page."""
-
-    name: str
-    labels: dict[str, str]
-    value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,17 +166,13 @@ class HttpClient:
             at = parsedate_to_datetime(answer.headers["Date"])
             return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
-    def read_metrics(self) -> list[MetricSample]:
+    def read_metrics(self) -> list[Sample]:
         """Return the samples of the system's own ``/metrics`` page."""
         from prometheus_client.parser import text_string_to_metric_families
 
         text = self.get_text("/metrics")
         with self.parsing("/metrics"):
-            return [
-                MetricSample(sample.name, dict(sample.labels), float(sample.value))
-                for family in text_string_to_metric_families(text)
-                for sample in family.samples
-            ]
+            return [s for family in text_string_to_metric_families(text) for s in family.samples]
 
     def read_as(self, path: str, answer: Json, shape: type[T], part: str = "") -> T:
         """Return an answer, or a part of it, in a shape."""

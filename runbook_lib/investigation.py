@@ -6,7 +6,7 @@ Sections hand over through the incident folder, never through kernel state.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -43,7 +43,6 @@ from .record.log import utc_now
 from .redact import Redactor
 from .runbook import find_runbook
 from .section import (
-    ActionStep,
     SectionModule,
     SectionParameters,
     check_parameters,
@@ -58,6 +57,7 @@ NEW = "new"
 
 S = TypeVar("S", bound=Settings, default=Settings)
 C = TypeVar("C", default=None)
+T = TypeVar("T")
 
 _FILLED = ("source", "threshold")
 _FIXED = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
@@ -105,6 +105,10 @@ class Investigation(Generic[S, C]):
     @classmethod
     def check_connected(cls, _settings: S) -> None:
         """Raise NotConnectedError where nothing can be read; this class reads nothing."""
+
+    @classmethod
+    def check_ticket(cls, _settings: S, _ticket_id: str) -> None:
+        """Raise UsageError for a ticket that does not exist; this class knows of none."""
 
     @classmethod
     def read_calm(cls, _settings: S) -> timedelta:
@@ -198,12 +202,13 @@ class Investigation(Generic[S, C]):
         Raises
         ------
         UsageError
-            When a parameter is unknown or wrong, or there is no such incident.
+            When a parameter is unknown or wrong, or there is no such incident or ticket.
         NotConnectedError
             Before anything is written.
         """
         settings = settings or cast(S, cls.SETTINGS.load())
         checked = check_parameters(section, {**parameters, "incident_id": incident_id})
+        cls.check_ticket(settings, checked.ticket_id)
         incident, _ = cls.find(settings, incident_id, keeps=True)
         if checked.ticket_id and not incident.is_closed:
             incident.update(ticket_id=checked.ticket_id)
@@ -268,10 +273,7 @@ class Investigation(Generic[S, C]):
         UsageError
             When the section has no such step.
         """
-        if step_id not in self.section.STEPS:
-            known = ", ".join(self.section.STEPS)
-            raise UsageError(f"{self.section.NAME} has no step {step_id!r}; it has {known}")
-        step = self.section.STEPS[step_id]
+        step = self._named("step", step_id, self.section.STEPS)
         words = {n: f"{v:g}" if isinstance(v, float) else v for n, v in self.settings}
         told: dict[str, Any] = {
             name: Template(getattr(step, name)).safe_substitute(words) for name in _FILLED
@@ -355,7 +357,7 @@ class Investigation(Generic[S, C]):
         Changes nothing but the incident folder (a release probes the store's abilities on
         scratch objects under a prefix of its own).
         """
-        action = self._action(step_id)
+        action = self._named("action", step_id, self.section.ACTIONS)
         if self.is_late:
             raise UsageError(f"{self.incident.id} is closed: plan in the incident that is open now")
         if changed:
@@ -458,11 +460,11 @@ class Investigation(Generic[S, C]):
         named = split_list(getattr(self.parameters, "plan", ""))
         return [load_plan(self.incident.find_plan(p), kinds) for p in named]
 
-    def _action(self, step_id: str) -> ActionStep:
-        if step_id not in self.section.ACTIONS:
-            known = ", ".join(self.section.ACTIONS) or "none"
-            raise UsageError(f"{self.section.NAME} has no action {step_id!r}; it has {known}")
-        return self.section.ACTIONS[step_id]
+    def _named(self, kind: str, step_id: str, known: Mapping[str, T]) -> T:
+        if step_id not in known:
+            names = ", ".join(known) or "none"
+            raise UsageError(f"{self.section.NAME} has no {kind} {step_id!r}; it has {names}")
+        return known[step_id]
 
     def _record_action(self, entry: ActionEntry) -> ActionEntry:
         if entry.phase not in (ActionPhase.PLANNED, ActionPhase.VERIFIED):

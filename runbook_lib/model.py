@@ -303,6 +303,24 @@ class Finding(_Journalled):
     first_seen: Timestamp | None = None
 
 
+class NotebookEntry(_Journalled):
+    """How one run of a section's notebook ended.
+
+    Attributes
+    ----------
+    seq : of the journal entry that says so
+    notebook : the executed file's name
+    """
+
+    seq: int
+    at: Timestamp
+    section: str
+    notebook: str
+    status: str
+    duration_s: float | None = None
+    error: str = ""
+
+
 class ActionEntry(_Frozen):
     """One phase of something that changes the world; ``operator`` approved or did it."""
 

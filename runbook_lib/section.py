@@ -226,7 +226,6 @@ class Sections(dict[str, SectionModule]):
     modules : one for each notebook
     notebooks : the folder that holds them, as ``<NAME>.ipynb``
     read_only : names of those that ``runbook investigate`` carries out
-    check_ticket : given the settings and a ticket, refuses one that does not exist
     investigation : the runbook's own ``Investigation``, where it has one
     """
 
@@ -236,12 +235,10 @@ class Sections(dict[str, SectionModule]):
         *,
         notebooks: Path,
         read_only: Sequence[str],
-        check_ticket: Callable[[Any, str], None] = lambda _settings, _ticket_id: None,
         investigation: Any = None,
     ) -> None:
         super().__init__({module.NAME: module for module in modules})
-        self.notebooks, self.read_only, self.check_ticket = notebooks, read_only, check_ticket
-        self.investigation = investigation
+        self.notebooks, self.read_only, self.investigation = notebooks, read_only, investigation
 
     def list_needed(self) -> dict[str, SectionModule]:
         """Return the steps of symptoms that a verdict needs, each with a section that has it."""

@@ -16,6 +16,5 @@ SECTIONS = Sections(
     # a link in a checkout, a folder where the wheel is installed
     notebooks=(Path(__file__).parents[1] / "notebooks").resolve(),
     read_only=tuple(m.NAME for m in (purpose, detection, immediate, root_cause, references)),
-    check_ticket=Investigation.check_ticket,
     investigation=Investigation,
 )

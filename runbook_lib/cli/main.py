@@ -56,12 +56,9 @@ def _fail(error: BaseException, runbook: Runbook | None, as_json: bool) -> int:
         text = "interrupted; what was done is in the journal and the ledger"
     text = Redactor(() if isinstance(error, UsageError) else _read_secrets(runbook)).text(text)
     if as_json:
-        from ..record.log import utc_now
         from ..run.documents import ErrorDocument
 
-        document = ErrorDocument(
-            schema_name="runbook/error/1", at=utc_now(), exit_code=code, error=text
-        )
+        document = ErrorDocument(schema_name="runbook/error/1", exit_code=code, error=text)
         sys.stdout.write(document.to_json() + "\n")
     sys.stderr.write(f"runbook: {text}\n")
     if code is ExitCode.INTERRUPTED:

@@ -13,17 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from ..errors import RecordError
-from ..model import (
-    SYMPTOMS,
-    ActionPhase,
-    CauseStatus,
-    Finding,
-    Json,
-    Status,
-    Timestamp,
-    Verdict,
-    parse_time,
-)
+from ..model import SYMPTOMS, ActionPhase, CauseStatus, Json, Status, Timestamp, Verdict, parse_time
 from ..redact import Redactor
 from .incident import Incident, list_incidents
 from .journal import JournalView
@@ -145,7 +135,11 @@ def _measure(journal: JournalView) -> dict[str, float]:
     breaches = [
         e.at for e, r in journal.readings if r.status is Status.BREACH and r.role in SYMPTOMS
     ]
-    named = [e.at for e, c in journal.conclusions if any(map(_is_supported, c.findings))]
+    named = [
+        e.at
+        for e, c in journal.conclusions
+        if any(f.status is CauseStatus.SUPPORTED for f in c.findings)
+    ]
     seen, acted_at = min(breaches, default=None), journal.last_applied_at
     spans = {
         "detect_s": (journal.since(), seen),
@@ -158,10 +152,6 @@ def _measure(journal: JournalView) -> dict[str, float]:
         for name, (start, end) in spans.items()
         if start is not None and end is not None and end >= start
     }
-
-
-def _is_supported(finding: Finding) -> bool:
-    return finding.status is CauseStatus.SUPPORTED
 
 
 def find_last_good_drill(rows: Sequence[HistoryRow]) -> HistoryRow | None:

@@ -235,13 +235,7 @@ def list_incidents(home: Path) -> Iterator[Path]:
         yield from sorted(found, key=lambda p: p.name, reverse=True)
 
 
-def open_incident(
-    home: Path,
-    incident_id: str = "",
-    *,
-    redactor: Redactor,
-    clock: Callable[[], datetime] = utc_now,
-) -> Incident | None:
+def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> Incident | None:
     """Open an incident by id, or the newest open one that is not a drill, or a look that is kept.
 
     Returns
@@ -261,14 +255,14 @@ def open_incident(
         folder = home / incident_id
         if not (folder / "incident.json").is_file():
             raise UsageError(f"no incident {incident_id} under {home}")
-        return Incident(folder, redactor=redactor, clock=clock)
+        return Incident(folder, redactor=redactor)
     look = None
     for folder in list_incidents(home):
-        incident = Incident(folder, redactor=redactor, clock=clock)
+        incident = Incident(folder, redactor=redactor)
         if (facts := incident.facts).get("drill") or incident.is_closed:
             continue
         if incident.is_open:
             return incident
-        is_young = clock() - parse_time(str(facts["opened_at"])) < _LOOK
+        is_young = utc_now() - parse_time(str(facts["opened_at"])) < _LOOK
         look = look or (incident if is_young and facts.get("kept") else None)
     return look

@@ -6,7 +6,6 @@ Each question about an incident (since when, why, what was done, the outcome) ha
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from ..model import (
     Conclusion,
     Finding,
     Json,
+    NotebookEntry,
     Reading,
     Role,
     Status,
@@ -50,25 +50,6 @@ _NEXT = {
     "fixed": ("07_postmortem", "It is fixed. Write down what was learned."),
     "fixed_alert_decaying": ("07_postmortem", "It is fixed; the alert is still clearing."),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class NotebookRun:
-    """How one run of a section's notebook ended.
-
-    Attributes
-    ----------
-    seq : of the journal entry that says so
-    notebook : the executed file's name
-    """
-
-    seq: int
-    section: str
-    notebook: str
-    status: str
-    duration_s: float | None
-    error: str
-    at: datetime
 
 
 class Impact(NamedTuple):
@@ -118,7 +99,7 @@ class JournalView:
         self.conclusions: list[tuple[Entry, Conclusion]] = []
         self.notes: list[tuple[Entry, str]] = []
         self.parameters: list[tuple[Entry, str, dict[str, Json]]] = []
-        self.runs: list[NotebookRun] = []
+        self.runs: list[NotebookEntry] = []
         self.unreadable: list[int] = []
         self.add(entries)
 
@@ -328,16 +309,8 @@ class JournalView:
         elif entry.kind == "note":
             self.notes.append((entry, str(data["text"])))
         elif entry.kind == "notebook":
-            run = NotebookRun(
-                seq=entry.seq,
-                section=str(data["section"]),
-                notebook=str(data["notebook"]),
-                status=str(data["status"]),
-                duration_s=data.get("duration_s"),
-                error=str(data.get("error") or ""),
-                at=entry.at,
-            )
-            self.runs.append(run)
+            run = {**data, "seq": entry.seq, "at": entry.at}
+            self.runs.append(NotebookEntry.model_validate(run))
 
 
 def _weigh(judged: Verdict | None, said: dict[str, Verdict], *, is_mended: bool) -> Verdict | None:

@@ -87,7 +87,7 @@ def is_frozen(incident: Incident) -> bool:
 
 
 def verify_incident(folder: Path) -> Verification:
-    """Compare a folder with its manifest, and check the chains of its journal and ledgers.
+    """Compare a folder with its manifest, and check the chain of its journal.
 
     Raises
     ------

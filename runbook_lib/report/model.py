@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ..errors import LogDamagedError, RecordError
-from ..model import ActionPhase, Conclusion, Json, Reading, Role, Status, Verdict
+from ..model import ActionPhase, Conclusion, Json, NotebookEntry, Reading, Role, Status, Verdict
 from ..record.actions import ActionRecord, group_actions, number_of
 from ..record.incident import Incident
-from ..record.journal import JournalView, NotebookRun, order_of
+from ..record.journal import JournalView, order_of
 from ..record.log import Entry, read_entries
 from ..section import SectionModule
 from ..show.text import VERDICT_WORDS
@@ -57,7 +57,7 @@ class StepRecord:
 class RunRecord:
     """One run of a section's notebook: which one, what it was given, what it came to."""
 
-    run: NotebookRun
+    run: NotebookEntry
     title: str
     parameters: dict[str, Json]
 

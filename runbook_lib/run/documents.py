@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..exit_codes import ExitCode
 from ..model import CauseStatus, Finding, Json, Observed, Status, Timestamp, Verdict
 from ..record.history import HistoryRow
+from ..record.log import utc_now
 from ..show.text import VERDICT_WORDS, count_of
 
 
@@ -24,10 +25,10 @@ class Document(Part):
     )
 
     schema_name: str = Field(alias="schema")
-    at: Timestamp
+    at: Timestamp = Field(default_factory=utc_now)
     incident: str | None = None
     verdict: Verdict | None = None
-    exit_code: ExitCode
+    exit_code: ExitCode = ExitCode.OK
 
     @property
     def answer(self) -> str:

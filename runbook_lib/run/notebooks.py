@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from ..errors import NotApprovedError, NotebookRunError, RunbookError, SafetyError, UsageError
+from ..errors import NotebookRunError, RunbookError, StoppedAtPlanError
 from ..exit_codes import ExitCode, exit_code_of_error
 from ..model import Conclusion
 from ..record.incident import Incident, write_json
@@ -43,13 +43,17 @@ class RunStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NotebookRun:
-    """One run: its executed notebook, how it ended, and the section's conclusion if it drew one."""
+    """One run: its executed notebook, how it ended, and the section's conclusion if it drew one.
+
+    ``error`` is empty, and ``exit_code`` OK, when nothing stopped it.
+    """
 
     name: str
     path: Path
     status: RunStatus
     duration_s: float
-    error: RunbookError | None
+    error: str
+    exit_code: ExitCode
     conclusion: Conclusion | None
 
 
@@ -150,23 +154,23 @@ def run_notebook(
     run = {"section": name, "notebook": path.name}
     before = incident.journal.view().last_seq
     started = time.monotonic()
-    status, error = RunStatus.DONE, None
+    status, code, error = RunStatus.DONE, ExitCode.OK, ""
     try:
         own = nullcontext(kernel) if kernel else SharedKernel()
         with _saving_to(incident, path), own as used:
             source = sections.notebooks / f"{name}.ipynb"
             _execute(source, name, values, used, cell_timeout_s)
     except NotebookRunError as failure:
-        status, error = _classify(failure)
+        status, code, error = _judge(failure)
     except KeyboardInterrupt:
         _journal(incident, run, RunStatus.INTERRUPTED, started, "interrupted")
         raise
     conclusion = incident.journal.view().conclusion(name, after=before)
     if status is RunStatus.DONE and conclusion is None:
-        status = RunStatus.FAILED
-        error = NotebookRunError(name, "it ended without a conclusion in the journal")
-    duration_s = _journal(incident, run, status, started, str(error or ""))
-    return NotebookRun(name, path, status, duration_s, error, conclusion)
+        failure = NotebookRunError(name, "it ended without a conclusion in the journal")
+        status, code, error = _judge(failure)
+    duration_s = _journal(incident, run, status, started, error)
+    return NotebookRun(name, path, status, duration_s, error, code, conclusion)
 
 
 def _execute(
@@ -211,31 +215,28 @@ class _CellFailed(NotebookRunError):
         self.ename, self.evalue = ename, evalue
 
 
-def _classify(failure: NotebookRunError) -> tuple[RunStatus, RunbookError]:
+def _judge(failure: NotebookRunError) -> tuple[RunStatus, ExitCode, str]:
+    """Return what stopped a notebook, by the name of its cell's error, and what is said of it."""
     if not isinstance(failure, _CellFailed):
-        return RunStatus.FAILED, failure
-    if failure.ename == "StoppedAtPlanError":
-        return RunStatus.STOPPED_AT_PLAN, NotApprovedError(failure.evalue)
+        return RunStatus.FAILED, ExitCode.RUN_FAILED, str(failure)
     if failure.ename == "KeyboardInterrupt":
         raise KeyboardInterrupt
     more = find_runbook().errors
-    roots: tuple[type[BaseException], ...] = (RunbookError, *more)
-    kind = next((kind for root in roots for kind in _list_kinds(root, failure)), None)
-    code = exit_code_of_error(kind.__new__(kind), more) if kind else None
-    own = kind if kind and issubclass(kind, RunbookError) else None
+    kinds = (kind for root in (RunbookError, *more) for kind in _list_kinds(root))
+    named = (kind for kind in kinds if kind.__name__ == failure.ename)
+    code = exit_code_of_error(next(named, NotebookRunError), more)
+    if failure.ename == StoppedAtPlanError.__name__:
+        return RunStatus.STOPPED_AT_PLAN, code, failure.evalue
     if code is ExitCode.REFUSED:
-        return RunStatus.REFUSED, (own or SafetyError)(failure.evalue)
-    if code is ExitCode.USAGE:
-        return RunStatus.FAILED, (own or UsageError)(failure.evalue)
-    return RunStatus.FAILED, failure
+        return RunStatus.REFUSED, code, failure.evalue
+    return RunStatus.FAILED, code, failure.evalue if code is ExitCode.USAGE else str(failure)
 
 
-def _list_kinds(root: type[BaseException], failure: _CellFailed) -> Iterator[type[BaseException]]:
-    """Yield the errors of a tree that have the name of a cell's error."""
-    if root.__name__ == failure.ename:
-        yield root
+def _list_kinds(root: type[BaseException]) -> Iterator[type[BaseException]]:
+    """Yield the errors of a tree."""
+    yield root
     for kind in root.__subclasses__():
-        yield from _list_kinds(kind, failure)
+        yield from _list_kinds(kind)
 
 
 class _IncidentFiles:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..errors import UsageError
 from ..exit_codes import ExitCode
 from ..model import Verdict
 from ..record.history import PHASES, HistoryRow, list_history, write_gauges
 from ..record.incident import Incident, open_incident
-from ..record.log import utc_now
 from ..record.manifest import is_frozen, verify_attachment, verify_incident
 from ..redact import Redactor
 from ..report import write_outputs
@@ -26,7 +24,9 @@ def rebuild_report(settings: Settings, sections: Sections, incident_id: str) -> 
     incident = _find(settings, incident_id)
     note = "closed: its report stays as it was written then" if is_frozen(incident) else ""
     path = str(write_outputs(incident, sections))
-    return ReportDocument(**_head("report"), incident=incident.id, note=note, report=path)
+    return ReportDocument(
+        schema_name="runbook/report/1", incident=incident.id, note=note, report=path
+    )
 
 
 def check_report(settings: Settings, incident_or_path: str) -> ReportDocument:
@@ -39,11 +39,12 @@ def check_report(settings: Settings, incident_or_path: str) -> ReportDocument:
         path = _find(settings, incident_or_path).folder
     checked = verify_incident(path) if path.is_dir() else verify_attachment(path)
     return ReportDocument(
-        **_head("verify-report", ExitCode.OK if checked.ok else ExitCode.NOT_OK),
+        schema_name="runbook/verify-report/1",
+        exit_code=ExitCode.NOT_OK if checked.problems else ExitCode.OK,
         incident=checked.incident,
         report=str(path / "report.html" if path.is_dir() else path),
-        problems=tuple(checked.problems),
-        newer=tuple(checked.newer),
+        problems=checked.problems,
+        newer=checked.newer,
     )
 
 
@@ -61,14 +62,16 @@ def close_incident(settings: Settings, sections: Sections, incident_id: str) -> 
     verdict = incident.journal.view().verdict() or Verdict.UNKNOWN
     incident.close(verdict)
     path = str(write_outputs(incident, sections))
-    return ReportDocument(**_head("close"), incident=incident.id, verdict=verdict, report=path)
+    return ReportDocument(
+        schema_name="runbook/close/1", incident=incident.id, verdict=verdict, report=path
+    )
 
 
 def list_incidents(settings: Settings) -> IncidentsDocument:
     """Return the incidents, the open ones first; a drill only while it is open."""
     rows = [row for row in list_history(settings.runbook_home) if row.is_open or not row.scenario]
     found = tuple(sorted(rows, key=lambda row: not row.is_open))
-    return IncidentsDocument(**_head("incidents"), incidents=found)
+    return IncidentsDocument(schema_name="runbook/incidents/1", incidents=found)
 
 
 def read_history(settings: Settings) -> HistoryDocument:
@@ -78,7 +81,7 @@ def read_history(settings: Settings) -> HistoryDocument:
     if rows:
         (home / "history.png").write_bytes(draw_trends(rows).png)
         plot, gauges = str(home / "history.png"), str(write_gauges(home, rows))
-    return HistoryDocument(**_head("history"), history=rows, plot=plot, gauges=gauges)
+    return HistoryDocument(schema_name="runbook/history/1", history=rows, plot=plot, gauges=gauges)
 
 
 def draw_trends(rows: Sequence[HistoryRow]) -> Picture:
@@ -91,10 +94,6 @@ def draw_trends(rows: Sequence[HistoryRow]) -> Picture:
         for phase in PHASES
     }
     return plot_lines(series, title="Phases of the drills", unit="seconds")
-
-
-def _head(kind: str, code: ExitCode = ExitCode.OK) -> dict[str, Any]:
-    return {"schema": f"runbook/{kind}/1", "at": utc_now(), "exit_code": code}
 
 
 def _find(settings: Settings, incident_id: str) -> Incident:

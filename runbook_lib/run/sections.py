@@ -65,10 +65,7 @@ def investigate(
     UsageError
         When a parameter is wrong; nothing ran.
     """
-    sections.check_ticket(settings, ticket_id)
-    incident, is_new = _find(settings, sections, incident_id)
-    if ticket_id:
-        incident.update(ticket_id=ticket_id)
+    incident, is_new = _find(settings, sections, incident_id, ticket_id)
     before = incident.journal.view().last_seq
     runs = run_sections(
         incident,
@@ -141,9 +138,8 @@ def run_chosen(
     for section in chosen:
         fields = section.Parameters.model_fields
         check_parameters(section, {k: v for k, v in parameters.items() if k in fields})
-    sections.check_ticket(settings, parameters.get("ticket_id", ""))
     named = incident_id or parameters.get("incident_id", "")
-    incident, is_new = _find(settings, sections, named)
+    incident, is_new = _find(settings, sections, named, parameters.get("ticket_id", ""))
     first = incident.journal.view().last_seq
     names = [section.NAME for section in chosen]
     runs = run_sections(incident, sections, names, parameters=parameters, progress=progress)
@@ -151,7 +147,6 @@ def run_chosen(
     verdict = _verdict(runs)
     return RunDocument(
         schema_name="runbook/run/1",
-        at=utc_now(),
         incident=incident.id,
         verdict=verdict,
         exit_code=_exit_code(runs, verdict),
@@ -161,8 +156,11 @@ def run_chosen(
     )
 
 
-def _find(settings: Settings, sections: Sections, incident_id: str) -> tuple[Incident, bool]:
+def _find(
+    settings: Settings, sections: Sections, incident_id: str, ticket_id: str
+) -> tuple[Incident, bool]:
     opener = sections.investigation or Investigation
+    opener.check_ticket(settings, ticket_id)
     incident, is_new = opener.find(settings, incident_id)
     if incident.is_closed:
         raise UsageError(
@@ -204,7 +202,7 @@ def _verdict(runs: Sequence[NotebookRun]) -> Verdict | None:
 def _exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode:
     statuses = {run.status for run in runs}
     if RunStatus.FAILED in statuses:
-        is_usage = any(isinstance(run.error, UsageError) for run in runs)
+        is_usage = any(run.exit_code is ExitCode.USAGE for run in runs)
         return ExitCode.USAGE if is_usage else ExitCode.RUN_FAILED
     if statuses & {RunStatus.REFUSED, RunStatus.STOPPED_AT_PLAN}:
         return ExitCode.REFUSED
@@ -229,7 +227,7 @@ def _to_results(runs: Iterable[NotebookRun]) -> tuple[NotebookResult, ...]:
             notebook=run.path.name,
             status=str(run.status),
             duration_s=run.duration_s,
-            error=str(run.error or ""),
+            error=run.error,
         )
         for run in runs
     )

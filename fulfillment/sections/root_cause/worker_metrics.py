@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from statistics import median
 
-from runbook_lib.http import MetricSample
+from prometheus_client.samples import Sample as MetricSample
+
 from runbook_lib.model import Json, Line
 from runbook_lib.section import attempt
 
