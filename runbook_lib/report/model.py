@@ -227,9 +227,8 @@ def read_report_model(incident: Incident, modules: Mapping[str, SectionModule]) 
 
 def _blank(module: SectionModule) -> SectionRecord:
     number = module.NAME[:2].lstrip("0") + "."
-    titles = {i: step.title for i, step in module.STEPS.items()}
-    titles |= {i: action.title for i, action in module.ACTIONS.items()}
-    own = sorted((i for i in titles if i.startswith(number)), key=order_of)
-    roles = {i: step.role for i, step in module.STEPS.items()}
-    steps = [StepRecord(i, titles[i], roles.get(i)) for i in own]
+    known = {**module.STEPS, **module.ACTIONS}
+    roles = {step.id: step.role for step in module.STEPS.values()}
+    own = sorted((i for i in known if i.startswith(number)), key=order_of)
+    steps = [StepRecord(i, known[i].title, roles.get(i)) for i in own]
     return SectionRecord(module.NAME, module.TITLE, steps)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
@@ -76,40 +75,39 @@ class _Page:
         concluded = [c for _, c in journal.conclusions]
         judged = (c.summary for c in concluded[::-1] if c.verdict is model.verdict and c.findings)
         effects = [r for _, r in journal.readings if r.role is Role.EFFECT and r.rows]
-        told: dict[str, Any] = {
-            "headline": story.write_headline(model),
-            "tone": get_tone(outcome[model.has_passed] or "unknown")[0],
-            "outcome": outcome[model.has_passed],
-            "judged": next(judged, ""),
-            "facts": story.list_facts(model),
-            "open_items": story.list_open(model),
-            "story": story.tell_timeline(model),
-            "observed": story.list_observed(model),
-            "notes": shorten(journal.notes, self._lines),
-            "delivery": [s.latest for s in model.of(Role.DELIVERY) if s.latest],
-            "checklist": model.of(Role.CLEARED, Role.CHECKLIST),
-            "forecast": next((c.forecast.model_dump() for c in concluded if c.forecast), {}),
-            "effect": max(effects, key=lambda r: number_of(r.value) or 0, default=None),
-            "follow_ups": next((c.follow_ups for c in concluded[::-1] if c.follow_ups), ()),
-            "pictures": self._draw(),
-            "journal": journal.entries[: self._lines],
-            "head": (journal.entries or [Entry(0, utc_now(), "", {}, "", GENESIS)])[-1],
-            "versions": read_versions(),
-            "last_drill": describe_last_drill(self._incident.folder.parent, utc_now()),
-            "made_at": utc_now(),
-        }
-        laid_out: dict[str, Any] = {
-            "signals": self._tabulate_signals(),
-            "causes": self._tabulate_causes(),
-            "trend": self._tabulate_trend(),
-            "table": lambda rows, caption, *names: scroll(Table(caption, rows, names)),
-            "details": self._details,
-            "phases_of": self._tabulate_phases,
-            "summary_of": _summarise,
-            "links": self._link,
-        }
-        redactor = self._incident.redactor
-        return render_page("report.html", redactor, model=model, **told, **laid_out)
+        return render_page(
+            "report.html",
+            self._incident.redactor,
+            model=model,
+            headline=story.write_headline(model),
+            tone=get_tone(outcome[model.has_passed] or "unknown")[0],
+            outcome=outcome[model.has_passed],
+            judged=next(judged, ""),
+            facts=story.list_facts(model),
+            open_items=story.list_open(model),
+            story=story.tell_timeline(model),
+            observed=story.list_observed(model),
+            notes=shorten(journal.notes, self._lines),
+            delivery=[s.latest for s in model.of(Role.DELIVERY) if s.latest],
+            checklist=model.of(Role.CLEARED, Role.CHECKLIST),
+            forecast=next((c.forecast.model_dump() for c in concluded if c.forecast), {}),
+            effect=max(effects, key=lambda r: number_of(r.value) or 0, default=None),
+            follow_ups=next((c.follow_ups for c in concluded[::-1] if c.follow_ups), ()),
+            pictures=self._draw(),
+            journal=journal.entries[: self._lines],
+            head=(journal.entries or [Entry(0, utc_now(), "", {}, "", GENESIS)])[-1],
+            versions=read_versions(),
+            last_drill=describe_last_drill(self._incident.folder.parent, utc_now()),
+            made_at=utc_now(),
+            signals=self._tabulate_signals(),
+            causes=self._tabulate_causes(),
+            trend=self._tabulate_trend(),
+            table=lambda rows, caption, *names: scroll(Table(caption, rows, names)),
+            details=self._details,
+            phases_of=self._tabulate_phases,
+            summary_of=_summarise,
+            links=self._link,
+        )
 
     def _tabulate_signals(self) -> Markup:
         rows = [

@@ -26,6 +26,7 @@ _TOLD = {"interrupted": ("failed", "The run was interrupted"),
 _READ = SIGNS | {Role.CAUSE, Role.EFFECT, Role.RECOVERY}
 _CHECKLIST = (Role.CLEARED, Role.CHECKLIST)
 _NO_CAUSE = "the cause is not proven"
+_NEVER = ("no breach was seen", "")
 _MAIN_ROWS = 15
 Open = tuple[str, tuple[str, ...]]
 
@@ -47,10 +48,8 @@ def write_headline(model: ReportModel) -> str:
         return f"Drill passed: {causes or _NO_CAUSE}"
     if model.objectives:
         missed = sum(objective.get("met") is not True for objective in model.objectives)
-        what = (
-            f"{missed} of {len(model.objectives)} objectives missed" if missed else "it broke off"
-        )
-        return f"Drill failed: {what}"
+        what = f"{missed} of {len(model.objectives)} objectives missed"
+        return f"Drill failed: {what if missed else 'it broke off'}"
     if verdict is None:
         return f"Nothing was {'concluded' if model.journal.entries else 'recorded'} yet"
     words = VERDICT_WORDS[verdict].partition(";")[0]
@@ -71,13 +70,14 @@ def list_facts(model: ReportModel) -> dict[str, tuple[str, str]]:
 
     Nothing is left out, only said unknown.
     """
+    since, (many, _, about) = model.since, str(model.journal.impact()).partition("; ")
     return {
         "What happened": _what_happened(model),
         "Cause": _why(model),
-        "Since": _since_when(model),
+        "Since": (format_value(since), _format_local(since)) if since else _NEVER,
         "Until": _until_when(model),
         "Severity": _how_severe(model),
-        "Labels and orders": _how_many(model),
+        "Labels and orders": (many, about),
         "Tickets": (", ".join(model.tickets) or "none named", ""),
         "What was done": _what_was_done(model),
     }
@@ -124,11 +124,6 @@ def _format_local(at: datetime) -> str:
     return f"{local:%H:%M:%S} local time (UTC{zone[:3]}:{zone[3:]})"
 
 
-def _since_when(model: ReportModel) -> tuple[str, str]:
-    at = model.since
-    return (format_value(at), _format_local(at)) if at else ("no breach was seen", "")
-
-
 def _until_when(model: ReportModel) -> tuple[str, str]:
     since, end = model.since, model.recovered_at
     if since is None:
@@ -147,11 +142,6 @@ def _how_severe(model: ReportModel) -> tuple[str, str]:
     found = [row for row in rows if row.get("severity") and row.get("state") == "firing"]
     said = [(str(row["severity"]), f"by the alert {row.get('alert')}") for row in found]
     return said[0] if said else ("not known", "no alert was seen firing")
-
-
-def _how_many(model: ReportModel) -> tuple[str, str]:
-    text, _, note = str(model.journal.impact()).partition("; ")
-    return text, note
 
 
 def _what_was_done(model: ReportModel) -> tuple[str, str]:
@@ -307,8 +297,7 @@ def _open_steps(model: ReportModel) -> Iterator[Open]:
     for step, reading in left:
         # that it cleared and that it fires are about the same alert
         is_said = step.role is Role.CLEARED and Role.ALERT in said
-        is_open = reading.status in (Status.BREACH, Status.UNKNOWN)
-        if step.role in _CHECKLIST and is_open and not is_said:
+        if step.role in _CHECKLIST and reading.status.is_open and not is_said:
             yield f"{step.title}: {reading.reason}", (step.id,)
 
 

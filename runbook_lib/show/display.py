@@ -16,14 +16,13 @@ from ..model import ActionEntry, ActionPhase, CauseStatus, Conclusion, Reading
 from ..record.history import describe_last_drill
 from ..record.recording import begin_recording
 from .progress import make_bars
-from .tables import Table, get_tone, pill, tabulate_facts, tabulate_findings, tabulate_plans
+from .tables import Table, get_tone, render_html, tabulate_facts, tabulate_findings, tabulate_plans
 from .text import VERDICT_WORDS, clip, count_of, format_value, safe, visible
 
 _SHOWN_ROWS = 20
 _SHOWN_OBJECTS = 100
 _SHOWN_EVENTS = 60
 _LONGEST = 8_000
-_FOLD = Markup("<details><summary>{}</summary><pre>{}</pre></details>")
 # What an action is, which its heading says already.
 _IDENTITY = {"action", "plan", "sha256", "step", "target", "way_back", "reason", "expires_at"}
 _NEXT = {
@@ -70,17 +69,9 @@ class Card:
 
     def to_html(self) -> Markup:
         """Return HTML; everything escaped."""
-        first = (pill(self.status) if self.status else "", safe(self.heading), safe(self.text))
-        link = Markup('<p><a href="{}" target="_blank">{}</a></p>')
-        parts = [
-            Markup("<p style='margin:0'>{} <b>{}</b> {}</p>").format(*first) if any(first) else "",
-            *(Markup("<p style='margin:2px 0'>{}</p>").format(safe(t)) for t in self.lines if t),
-            link.format(*map(safe, self.link)) if self.link else "",
-            *(table.to_html() for table in self.tables if table.rows),
-            _FOLD.format("for the parameters cell", safe(self.code, 6_000)) if self.code else "",
-            _FOLD.format("text", safe(self.long_text, 6_000)) if self.long_text else "",
-        ]
-        return Markup("<div>{}</div>").format(Markup("").join(parts))
+        folds = {"for the parameters cell": self.code, "text": self.long_text}
+        shown = [(summary, safe(text, 6_000)) for summary, text in folds.items()]
+        return render_html("card.html", card=self, folds=shown)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return {"text/html": str(self.to_html()), "text/plain": self.to_text()}

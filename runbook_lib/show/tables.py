@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from ..model import CauseStatus, Finding, Json, Observed
 from ..record.journal import JournalView, order_of
 from .text import count_of, format_bytes, format_value, safe
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 # background, text; every pair has a contrast over 7:1, in light and dark surroundings alike
 _PILLS = {
@@ -76,35 +81,10 @@ class Table:
 
     def to_html(self) -> Markup:
         """Return a table with caption and scoped headers; everything escaped."""
-        table = self._to_html()
-        if not self.is_folded:
-            return table
-        return Markup("<details><summary>{}</summary>{}</details>").format(
-            safe(self.caption), table
-        )
-
-    def _to_html(self) -> Markup:
-        names = self.names
-        if not names:
-            return Markup("<p>{}: none</p>").format(safe(self.caption))
-        head = Markup("").join(
-            Markup('<th scope="col" style="{}">{}</th>').format(
-                _style(name), safe(name.replace("_", " "))
-            )
-            for name in names
-        )
-        body = Markup("").join(
-            Markup("<tr>{}</tr>").format(
-                Markup("").join(map(_to_cell, names, cells, (True, *[False] * len(names))))
-            )
-            for cells in self.iter_cells()
-        )
-        if not self.rows:
-            body = Markup('<tr><td colspan="{}">none</td></tr>').format(len(names))
-        return Markup(
-            '<table><caption style="text-align:left;font-weight:600">{}</caption>'
-            "<thead><tr>{}</tr></thead><tbody>{}</tbody></table>"
-        ).format(safe(self.caption), head, body)
+        names = [name.replace("_", " ") for name in self.names]
+        are_pills = [name in _PILL_COLUMNS for name in self.names]
+        rows = [list(map(_to_cell, cells, are_pills)) for cells in self.iter_cells()]
+        return render_html("table.html", table=self, names=names, rows=rows)
 
 
 def tabulate_facts(
@@ -218,12 +198,31 @@ def get_tone(word: str) -> tuple[str, str]:
     return _TONES.get(word, ("plain", "·"))
 
 
-def _to_cell(name: str, text: str, is_head: bool) -> Markup:
-    is_pill = name in _PILL_COLUMNS and not isinstance(text, Markup)
-    cell = pill(text) if is_pill else safe(text, 500)
-    if is_head:
-        return Markup('<th scope="row" style="{}">{}</th>').format(_style(text), cell)
-    return Markup('<td style="{}">{}</td>').format(_style(text), cell)
+def render_html(template: str, **values: Any) -> Markup:
+    """Return a template of ``show/templates``; each value is made visible and escaped."""
+    # escaped by the template, so it may stand as it is
+    return Markup(_load_templates().get_template(template).render(values))  # noqa: S704
+
+
+@cache
+def _load_templates() -> Environment:
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(
+        loader=PackageLoader("runbook_lib.show", "templates"),
+        autoescape=True,
+        finalize=safe,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"pill": pill, "style": _style}
+    return environment
+
+
+def _to_cell(text: str, is_pill: bool) -> tuple[str, Markup]:
+    """Return a cell's text, and what is shown of it."""
+    shown = pill(text) if is_pill and not isinstance(text, Markup) else safe(text, 500)
+    return text, shown
 
 
 def _style(text: str) -> str:
