@@ -151,7 +151,7 @@ class Investigation(Generic[S, C]):
             if found is not None and found.is_open:
                 if not is_hand and not cls._see_other_trouble(found, settings):
                     return found, False
-                found.close(found.journal.view().verdict() or Verdict.UNKNOWN)
+                found.close()
                 facts["previous"] = found.id
             is_made = found is None or found.is_closed or is_hand
             if found is None or is_made:

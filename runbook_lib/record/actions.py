@@ -61,9 +61,7 @@ class ActionRecord:
     @property
     def way_back(self) -> str:
         """How to take it back, or that there is no way."""
-        results = [self.result(p).get("way_back") for p in ("planned", "applied", "verified")]
-        undo = self.first.undo or next((str(text) for text in results if text), "")
-        return undo or ("undo" if self.first.reversible else "there is none")
+        return self.first.undo or "there is none"
 
     @property
     def approver(self) -> str:

@@ -145,12 +145,17 @@ class Incident:
         is_next = is_alert and bool(self.facts.get("episode"))
         return is_next and breach is not None and began - breach >= calm
 
-    def close(self, verdict: Verdict) -> None:
-        """Close the incident; commands without ``--incident`` no longer choose it."""
+    def close(self, verdict: Verdict | None = None) -> Verdict:
+        """Close the incident, with its journal's verdict or another, which is returned.
+
+        Commands without ``--incident`` no longer choose it.
+        """
+        verdict = verdict or self.journal.view().verdict() or Verdict.UNKNOWN
         entry = self.journal.append("closed", {"section": "", "verdict": str(verdict)})
         self.closed_here = True
         told = {"closed_at": format_time(entry.at), "closed_seq": entry.seq}
         self.update(**told, verdict=str(verdict))
+        return verdict
 
     def find_plan(self, plan_id: str) -> Path:
         """Return a plan's file: this incident's, or another's, which this one then names."""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..exit_codes import ExitCode
-from ..model import Verdict
 from ..record.history import PHASES, HistoryRow, list_history, write_gauges
 from ..record.incident import Incident, open_incident
 from ..record.manifest import is_frozen, verify_attachment, verify_incident
@@ -59,8 +58,7 @@ def close_incident(settings: Settings, sections: Sections, incident_id: str) -> 
     incident = _find(settings, incident_id)
     if incident.is_closed:
         raise UsageError(f"{incident.id} was closed at {incident.facts['closed_at']}")
-    verdict = incident.journal.view().verdict() or Verdict.UNKNOWN
-    incident.close(verdict)
+    verdict = incident.close()
     path = str(write_outputs(incident, sections))
     return ReportDocument(
         schema_name="runbook/close/1", incident=incident.id, verdict=verdict, report=path

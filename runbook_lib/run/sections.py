@@ -181,7 +181,7 @@ def _end(
     plans = (plan.result.get("is_empty") for plan in journal.list_plans().values())
     if is_new and not (incident.is_open or incident.is_closed):
         if all(plans):
-            incident.close(journal.verdict() or Verdict.UNKNOWN)
+            incident.close()
         else:
             incident.update(kept=True)
     steps = [step for run in runs for step in sections[run.name].STEPS.values()]

@@ -7,7 +7,6 @@ table or a sentence, and the notebook goes on.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
@@ -249,13 +248,12 @@ class TakeBack(_Widget):
 
 
 class LiveView(_Widget):
-    """The readings of some steps, refreshed on demand or every few seconds until stopped.
+    """The readings of some steps, read again on demand.
 
     Parameters
     ----------
     inv : reads them; its section has the steps
     steps : ids, such as ``2.1``
-    every_s : seconds between two refreshes, after "Start" was pressed
 
     Attributes
     ----------
@@ -263,64 +261,31 @@ class LiveView(_Widget):
 
     Notes
     -----
-    Only reads. A reading is journalled when its status changes, not at every refresh. The cell
-    returns at once: other cells run meanwhile.
+    Only reads. A reading is journalled when its status changes, not at every refresh.
     """
 
-    def __init__(self, inv: Investigation, *steps: str, every_s: float = 10) -> None:
+    def __init__(self, inv: Investigation, *steps: str) -> None:
         super().__init__()
-        self._inv, self._steps, self._every_s = inv, steps, max(1.0, every_s)
-        self._stopped, self._busy = threading.Event(), threading.Lock()
-        self._stopped.set()
+        self._inv, self._steps = inv, steps
         self.readings: dict[str, Reading] = {}
         self._shown = widgets.HTML()
-        calls = {"Refresh now": self.refresh, "Start": self.start, "Stop": self.stop}
-        self._buttons = {name: _make_button(name, call) for name, call in calls.items()}
-        bar = widgets.HBox([*self._buttons.values(), self._said])
+        bar = widgets.HBox([_make_button("Refresh now", self.refresh), self._said])
         self._box = widgets.VBox([bar, self._shown])
         self.refresh()
 
-    @property
-    def is_running(self) -> bool:
-        """Whether it refreshes by itself."""
-        return not self._stopped.is_set()
-
     def refresh(self) -> None:
-        """Read every step now; does nothing while a refresh is under way."""
-        if not self._busy.acquire(blocking=False):
-            return
+        """Read every step now."""
         try:
             for step in self._steps:
-                reading = self._inv.observe(step)
-                old = self.readings.get(step)
+                reading, old = self._inv.observe(step), self.readings.get(step)
                 self.readings[step] = reading
                 if old is None or old.status is not reading.status:
                     self._inv.record("reading", {"reading": reading.model_dump(mode="json")})
             cards = (card.to_html() for card in self._describe())
             self._shown.value = str(_CLOSE.format(Markup("<hr>").join(cards)))
-            again = f", again every {self._every_s:g} s" if self.is_running else ""
-            self._say(f"read at {self._inv.now():%H:%M:%SZ}{again}")
+            self._say(f"read at {self._inv.now():%H:%M:%SZ}")
         except RunbookError as error:
             self._say(Markup("could not refresh: {}").format(safe(error)))
-        finally:
-            self._busy.release()
-
-    def start(self) -> None:
-        """Refresh every few seconds, on a thread of its own, until ``stop``."""
-        if self.is_running:
-            return
-        self._stopped.clear()
-        threading.Thread(target=self._run, name="live-readings", daemon=True).start()
-
-    def stop(self) -> None:
-        """Stop refreshing; the last readings stay."""
-        self._stopped.set()
-        self._say(f"stopped at {self._inv.now():%H:%M:%SZ}")
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            self.refresh()
-            self._stopped.wait(self._every_s)
 
     def _describe(self) -> Iterable[Card]:
         return [describe(reading) for reading in self.readings.values()]

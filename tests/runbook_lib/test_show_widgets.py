@@ -310,30 +310,6 @@ class TestLive:
         assert view.readings["2.1"].status is Status.UNKNOWN
         assert "no answer in 5 s" in view._repr_mimebundle_()["text/plain"]
 
-    def test_it_refreshes_by_itself_until_it_is_stopped(self, tmp_path: Path) -> None:
-        import threading
-
-        enough, count = threading.Event(), 0
-
-        def read(_: Investigation) -> Outcome:
-            nonlocal count
-            count += 1
-            if count >= 3:
-                enough.set()
-            return ok("")
-
-        view = show.live(open_on(tmp_path, read), "2.1", every_s=0.01)
-        view._buttons["Start"].click()
-        view._buttons["Start"].click()
-        assert view.is_running
-        assert enough.wait(timeout=30)
-        view._buttons["Stop"].click()
-        assert not view.is_running
-        (thread,) = [t for t in threading.enumerate() if t.name == "live-readings"] or [None]
-        if thread is not None:
-            thread.join(timeout=30)
-            assert not thread.is_alive()
-
     def test_a_value_from_outside_is_escaped(self, tmp_path: Path) -> None:
         inv = open_on(tmp_path, lambda _: ok("<i>", value="<b>"))
 
