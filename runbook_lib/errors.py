@@ -33,10 +33,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
 from textwrap import fill
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import ValidationError
 
 
 class RunbookError(Exception):
@@ -57,6 +61,12 @@ class UsageError(RunbookError):
     """A parameter, option or id is wrong: says which, and what is accepted."""
 
     HEADING = "CORRECT THIS FIRST. Nothing was changed."
+
+
+def list_wrong(error: ValidationError) -> dict[str, str]:
+    """Return what is wrong, by where it stands (``""``: the whole), and never the value."""
+    found = error.errors(include_input=False, include_url=False)
+    return {".".join(map(str, item["loc"])): item["msg"] for item in found}
 
 
 class SettingsError(UsageError):

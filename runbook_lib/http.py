@@ -29,6 +29,7 @@ from .errors import (
     NotConfiguredError,
     NotFoundError,
     SettingsError,
+    list_wrong,
 )
 from .model import Json
 from .redact import Redactor
@@ -311,8 +312,8 @@ def _make_adapter(shape: Any) -> TypeAdapter[Any]:
 
 def _describe(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        first = error.errors(include_input=False, include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+        where, why = next(iter(list_wrong(error).items()))
+        return f"{where}: {why}".removeprefix(": ")
     return f"{type(error).__name__}: {error}"
 
 

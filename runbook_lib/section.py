@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
 
 from .approvals import Plan, PlanKind
-from .errors import ClientError, UsageError
+from .errors import ClientError, UsageError, list_wrong
 from .model import (
     SYMPTOMS,
     ClearTime,
@@ -277,21 +276,16 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
     try:
         return section.Parameters.model_validate(given)
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {_explain(item, fields)}"
-            for item in error.errors(include_input=False, include_url=False)
-        )
+        wrong = list_wrong(error)
+        for name in given.keys() - fields.keys():
+            meant = get_close_matches(name, fields, n=1)
+            near = f"; did you mean {meant[0]}?" if meant else ""
+            wrong[name] = f"there is no such parameter{near}"
+        told = "; ".join(f"{name}: {why}" for name, why in wrong.items())
         raise UsageError(
-            f"{section.NAME}: {wrong}. Correct it where the parameters are set, and run again. "
+            f"{section.NAME}: {told}. Correct it where the parameters are set, and run again. "
             f"They are: {', '.join(fields)}."
         ) from None
-
-
-def _explain(item: ErrorDetails, fields: Iterable[str]) -> str:
-    if item["type"] != "extra_forbidden":
-        return item["msg"]
-    meant = get_close_matches(str(item["loc"][0]), fields, n=1)
-    return "there is no such parameter" + (f"; did you mean {meant[0]}?" if meant else "")
 
 
 def split_list(text: str) -> list[str]:

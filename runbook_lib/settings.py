@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from .errors import SettingsError
+from .errors import SettingsError, list_wrong
 
 
 class Settings(BaseSettings):
@@ -53,10 +53,7 @@ class Settings(BaseSettings):
         try:
             settings = cls(_env_file=root / ".env")
         except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(str(p) for p in item['loc']).upper()}: {item['msg']}"
-                for item in error.errors(include_input=False, include_url=False)
-            )
+            wrong = "; ".join(f"{name.upper()}: {why}" for name, why in list_wrong(error).items())
             raise SettingsError(f"{wrong}. See .env.example for what each setting means.") from None
         except (OSError, UnicodeDecodeError) as error:
             text = f"{root / '.env'} cannot be read ({type(error).__name__})"
@@ -95,6 +92,8 @@ class Settings(BaseSettings):
             return value
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
+        if info.field_name == "proxy_url" and value.startswith("https:"):
+            raise ValueError("starts with http://: the proxy itself is spoken to without TLS")
         try:
             parts = urlsplit(value)
             usable = not value or (parts.hostname and parts.port != 0)
@@ -103,13 +102,6 @@ class Settings(BaseSettings):
         if not usable:
             raise ValueError("is not an address: http://host:port is")
         return value.rstrip("/")
-
-    @field_validator("proxy_url")
-    @classmethod
-    def _check_proxy(cls, value: str) -> str:
-        if value.startswith("https:"):
-            raise ValueError("starts with http://: the proxy itself is spoken to without TLS")
-        return value
 
     @property
     def operator(self) -> str:

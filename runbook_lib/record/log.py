@@ -27,16 +27,14 @@ def read_entries(path: Path) -> Iterator[Entry]:
 
     Raises
     ------
-    FileNotFoundError
-        When there is no such file.
     RecordError
         When it cannot be read.
     LogDamagedError
         At the first altered or missing line.
     """
-    path.stat()
-    with _explained():
-        yield from chainlog.read_entries(path)
+    if path.exists():
+        with _explained():
+            yield from chainlog.read_entries(path)
 
 
 class ChainedLog:

@@ -112,21 +112,16 @@ def verify_incident(folder: Path) -> Verification:
         ) from error
     problems, newer = [], []
     present = {p.relative_to(folder).as_posix() for p in _list_files(folder)}
-    seq, head = 0, GENESIS
-    if (folder / _JOURNAL).exists():
-        try:
-            for entry in read_entries(folder / _JOURNAL):
-                seq, head = entry.seq, entry.hash
-                if seq == known_seq and head != known_head:
-                    problems.append(
-                        f"{_JOURNAL}, line {seq}: is not the line that the manifest names"
-                    )
-        except LogDamagedError as error:
-            problems.append(f"{_JOURNAL}, line {error.line}: {error.why}")
+    seq, where = 0, f"{_JOURNAL}, line"
+    try:
+        for entry in read_entries(folder / _JOURNAL):
+            seq = entry.seq
+            if seq == known_seq and entry.hash != known_head:
+                problems.append(f"{where} {seq}: is not the line that the manifest names")
+    except LogDamagedError as error:
+        problems.append(f"{where} {error.line}: {error.why}")
     if seq < known_seq and not problems:
-        problems.append(
-            f"{_JOURNAL}, line {seq + 1}: is missing; the manifest names {known_seq} lines"
-        )
+        problems.append(f"{where} {seq + 1}: is missing; the manifest names {known_seq} lines")
     if seq > known_seq:
         newer.append(f"{_JOURNAL}: {seq - known_seq} lines were appended since")
     for name in sorted(recorded):

@@ -213,10 +213,8 @@ def read_report_model(incident: Incident, modules: Mapping[str, SectionModule]) 
         for entry in read_entries(path):
             # one by one: what came before the damage counts
             entries.append(entry._replace(data=redact(entry.data)))
-        if path.read_bytes()[-1:] not in (b"", b"\n"):
+        if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n"):
             damage.append("the journal's last line is torn (its writer died); it is left out here")
-    except FileNotFoundError:
-        pass
     except LogDamagedError as error:
         where = f"the journal is damaged at line {error.line} ({error.why})"
         damage.append(f"{where}; this report tells only what stands before it")

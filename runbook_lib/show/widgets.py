@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from ..approvals import Plan
-from ..errors import RunbookError
+from ..errors import RunbookError, list_wrong
 from ..investigation import Investigation
 from ..model import Reading
 from ..record.incident import Incident
@@ -118,8 +118,7 @@ class Form(_Widget):
                 "Selected Cell and All Below: what they show is of the old values."
             )
         except ValidationError as error:
-            for item in error.errors(include_input=False, include_url=False):
-                wrong[str(item["loc"][0]) if item["loc"] else ""] = item["msg"]
+            wrong = list_wrong(error)
             general = wrong.get("", "Nothing was changed. Correct the marked fields.")
             self._say(_COMPLAINT.format(safe(general)))
         self._tell(wrong)
