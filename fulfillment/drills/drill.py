@@ -109,7 +109,7 @@ class Drill:
     def run_sections(self, *names: str) -> None:
         """Run notebooks; one that fails is noted."""
         runs = run_sections(self.incident, SECTIONS, names, progress=self.progress)
-        self.card.failed_notebooks += [r.name for r in runs if r.status is RunStatus.FAILED]
+        self.card.failed_notebooks += [r.section for r in runs if r.status is RunStatus.FAILED]
 
 
 def wait_for(check: Callable[[], bool], *, timeout_s: float) -> bool:
@@ -306,7 +306,7 @@ def _act(drill: Drill, name: str, groups: Sequence[tuple[str, ...]], **parameter
         given = {**parameters, "plan": ",".join(ids), "approve": hashes}
         run = run_notebook(SECTIONS, name, drill.incident, given)
         if run.status not in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN):
-            drill.card.failed_notebooks.append(run.name)
+            drill.card.failed_notebooks.append(run.section)
     for _, action in journal.view().list_actions(ActionPhase.VERIFIED, after=before):
         drill.card.add_proof(action.result)
 

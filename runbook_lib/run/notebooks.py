@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from ..record.incident import Incident, write_json
 from ..report.export import load_nbformat
 from ..runbook import find_runbook
 from ..section import Sections, check_parameters
+from .documents import NotebookResult
 
 _CELL_TIMEOUT_S = 600
 _SAVE_EVERY_S = 1.0
@@ -41,18 +41,15 @@ class RunStatus(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-@dataclass(frozen=True, slots=True)
-class NotebookRun:
+class NotebookRun(NotebookResult):
     """One run: its executed notebook, how it ended, and the section's conclusion if it drew one.
 
     ``error`` is empty, and ``exit_code`` OK, when nothing stopped it.
     """
 
-    name: str
+    section: str
     path: Path
     status: RunStatus
-    duration_s: float
-    error: str
     exit_code: ExitCode
     conclusion: Conclusion | None
 
@@ -169,8 +166,8 @@ def run_notebook(
     if status is RunStatus.DONE and conclusion is None:
         failure = NotebookRunError(name, "it ended without a conclusion in the journal")
         status, code, error = _judge(failure)
-    duration_s = _journal(incident, run, status, started, error)
-    return NotebookRun(name, path, status, duration_s, error, code, conclusion)
+    end = _journal(incident, run, status, started, error)
+    return NotebookRun(**end, path=path, exit_code=code, conclusion=conclusion)
 
 
 def _execute(
@@ -200,6 +197,8 @@ def _execute(
             km=kernel.take(),
         )
     except PapermillExecutionError as error:
+        if error.ename == "KeyboardInterrupt":
+            raise KeyboardInterrupt from error
         raise _CellFailed(name, error.ename, error.evalue, error.source) from error
     except CellTimeoutError as error:
         kernel.stop()  # it is still busy with that cell
@@ -219,8 +218,6 @@ def _judge(failure: NotebookRunError) -> tuple[RunStatus, ExitCode, str]:
     """Return what stopped a notebook, by the name of its cell's error, and what is said of it."""
     if not isinstance(failure, _CellFailed):
         return RunStatus.FAILED, ExitCode.RUN_FAILED, str(failure)
-    if failure.ename == "KeyboardInterrupt":
-        raise KeyboardInterrupt
     more = find_runbook().errors
     kinds = (kind for root in (RunbookError, *more) for kind in _list_kinds(root))
     named = (kind for kind in kinds if kind.__name__ == failure.ename)
@@ -286,8 +283,8 @@ def _saving_to(incident: Incident, path: Path) -> Iterator[None]:
 
 def _journal(
     incident: Incident, run: dict[str, str], status: RunStatus, started: float, error: str
-) -> float:
+) -> dict[str, Any]:
     duration_s = round(time.monotonic() - started, 3)
-    end = {"status": str(status), "duration_s": duration_s, "error": error}
-    incident.journal.append("notebook", {**run, **end})
-    return duration_s
+    end = {**run, "status": str(status), "duration_s": duration_s, "error": error}
+    incident.journal.append("notebook", end)
+    return end

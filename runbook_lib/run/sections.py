@@ -12,10 +12,10 @@ from ..model import Json, Progress, Role, Status, Verdict, keep_quiet
 from ..record.incident import Incident
 from ..record.log import utc_now
 from ..report import write_outputs
-from ..section import Sections, check_parameters
+from ..section import SectionModule, Sections, check_parameters
 from ..settings import Settings
 from ..show.tables import tabulate_plans
-from .documents import InvestigateDocument, NotebookResult, RunDocument, UnknownStep
+from .documents import InvestigateDocument, RunDocument, UnknownStep
 from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 
 
@@ -39,9 +39,8 @@ def run_sections(
         with SharedKernel() as kernel:
             for name in names:
                 progress(name)
-                fields, given = sections[name].Parameters.model_fields, parameters or {}
-                known = {k: v for k, v in given.items() if k in fields}
-                runs.append(run_notebook(sections, name, incident, known, kernel=kernel))
+                given = _pick(sections[name], parameters or {})
+                runs.append(run_notebook(sections, name, incident, given, kernel=kernel))
     except KeyboardInterrupt:
         incident.journal.append("interrupted", {"section": ""})
         write_outputs(incident, sections)
@@ -98,7 +97,7 @@ def investigate(
             for r in readings.values()
             if r.status is Status.UNKNOWN
         ),
-        notebooks=_to_results(runs),
+        notebooks=tuple(runs),
         report=str(report),
         log=journal.log_entry(now),
         advice=journal.advice(now),
@@ -128,16 +127,12 @@ def run_chosen(
         Before a kernel starts, when a section or parameter is unknown or a value is wrong.
     """
     chosen = [sections.find(name) for name in names]
-    for name in parameters:
-        if not any(name in section.Parameters.model_fields for section in chosen):
-            known = {n for section in chosen for n in section.Parameters.model_fields}
-            raise UsageError(
-                f"none of these sections has a parameter {name!r}; they have "
-                f"{', '.join(sorted(known))}"
-            )
+    known = {name for section in chosen for name in section.Parameters.model_fields}
+    if unknown := sorted(parameters.keys() - known):
+        has = ", ".join(sorted(known))
+        raise UsageError(f"none of these sections has a parameter {unknown[0]!r}; they have {has}")
     for section in chosen:
-        fields = section.Parameters.model_fields
-        check_parameters(section, {k: v for k, v in parameters.items() if k in fields})
+        check_parameters(section, _pick(section, parameters))
     named = incident_id or parameters.get("incident_id", "")
     incident, is_new = _find(settings, sections, named, parameters.get("ticket_id", ""))
     first = incident.journal.view().last_seq
@@ -150,10 +145,15 @@ def run_chosen(
         incident=incident.id,
         verdict=verdict,
         exit_code=_exit_code(runs, verdict),
-        notebooks=_to_results(runs),
+        notebooks=tuple(runs),
         plans=tuple(_plans(incident, first)),
         report=str(report),
     )
+
+
+def _pick(section: SectionModule, given: Mapping[str, object]) -> dict[str, object]:
+    """Return the parameters that a section knows."""
+    return {k: v for k, v in given.items() if k in section.Parameters.model_fields}
 
 
 def _find(
@@ -184,14 +184,14 @@ def _end(
             incident.close()
         else:
             incident.update(kept=True)
-    steps = [step for run in runs for step in sections[run.name].STEPS.values()]
+    steps = [step for run in runs for step in sections[run.section].STEPS.values()]
     if incident.is_closed and any(step.role is Role.CLEARED for step in steps):
         incident.closed_here = True
     return write_outputs(incident, sections)
 
 
 def _verdict(runs: Sequence[NotebookRun]) -> Verdict | None:
-    verdicts = {run.name: run.conclusion.verdict for run in runs if run.conclusion}
+    verdicts = {run.section: run.conclusion.verdict for run in runs if run.conclusion}
     if "06_remediation" in verdicts:
         return verdicts["06_remediation"]
     order = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED, Verdict.UNKNOWN)
@@ -219,15 +219,3 @@ def _plans(incident: Incident, first: int) -> Iterator[dict[str, Json]]:
             **{name: value for name, value in row.items() if name != "hash"},
             "apply": f"{named} -p approve={row['sha256']}" if is_open else "",
         }
-
-
-def _to_results(runs: Iterable[NotebookRun]) -> tuple[NotebookResult, ...]:
-    return tuple(
-        NotebookResult(
-            notebook=run.path.name,
-            status=str(run.status),
-            duration_s=run.duration_s,
-            error=run.error,
-        )
-        for run in runs
-    )
