@@ -6,11 +6,11 @@ The ``inv`` that steps and actions are given is the runbook's own ``Investigatio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, TypeVar, Unpack
+from typing import Any, Concatenate, ParamSpec, Protocol, TypedDict, TypeVar, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -32,6 +32,7 @@ from .model import (
 
 T = TypeVar("T")
 S = TypeVar("S", "Step", "ActionStep")
+P = ParamSpec("P")
 
 
 class SectionParameters(BaseModel):
@@ -137,39 +138,33 @@ class Step:
 
     Attributes
     ----------
+    read : looks, and judges; a ``ClientError`` that it raises becomes ``unknown``
     id, title : as in the runbook
     name, unit : of its readings
-    read : looks, and judges; a ``ClientError`` that it raises becomes ``unknown``
     source, threshold : where it looks and what is a breach; ``$name`` stands for a setting
     needed : whether a verdict needs it
     """
 
+    read: Callable[[Any], Outcome]
     id: str
     title: str
+    _: KW_ONLY
     name: str
     role: Role
-    read: Callable[[Any], Outcome]
     source: str
     threshold: str = ""
     unit: str = ""
     needed: bool = False
 
 
-def step(
-    step_id: str,
-    title: str,
-    *,
-    name: str,
-    role: Role,
-    source: str,
-    threshold: str = "",
-    unit: str = "",
-    needed: bool = False,
-) -> Callable[[Callable[[Any], Outcome]], Step]:
-    """Make a step of the function below: it looks, and returns ok, breach or unknown."""
-    return lambda read: Step(
-        step_id, title, name, role, read, source, threshold, unit=unit, needed=needed
-    )
+def _decorate(
+    make: Callable[Concatenate[Callable[[Any], Outcome], P], Step],
+) -> Callable[P, Callable[[Callable[[Any], Outcome]], Step]]:
+    return lambda *given, **more: lambda read: make(read, *given, **more)
+
+
+step = _decorate(Step)
+"""Make a step, with ``Step``'s arguments, of the function below, which looks and judges."""
 
 
 def find_unknown(steps: Iterable[str], readings: Mapping[str, Reading]) -> tuple[str, ...]:

@@ -101,11 +101,10 @@ def plot_lines(
     from matplotlib.lines import Line2D
 
     axes = _make_axes(title, unit, pad=42 if marks else 6)
-    for (name, points), style in zip(drawn, cycle(_STYLES), strict=False):
+    for (_, points), style in zip(drawn, cycle(_STYLES), strict=False):
         times, values = zip(*points, strict=True)
         every = max(1, len(points) // 12)
-        label = _label(name)
-        axes.plot([*map(_day, times)], values, markevery=every, label=label, **style, **_LINE)
+        axes.plot([*map(_day, times)], values, markevery=every, **style, **_LINE)
     ends = [points[-1][0] for _, points in drawn]
     if threshold is not None:
         axes.axhline(threshold, color="#000000", linewidth=1, linestyle=(0, (1, 1)))
@@ -138,8 +137,8 @@ def plot_lines(
     return _save(axes, " ".join([alt, *(f"Mark {text}." for text in said)]))
 
 
-def plot_ages(bins: Sequence[AgeBin], *, threshold: float | None = None) -> Picture:
-    """Draw how many objects have waited how long; bars over the threshold are hatched.
+def plot_ages(bins: Sequence[AgeBin]) -> Picture:
+    """Draw how many objects have waited how long.
 
     Parameters
     ----------
@@ -148,21 +147,12 @@ def plot_ages(bins: Sequence[AgeBin], *, threshold: float | None = None) -> Pict
     title = "Objects by how long they have waited"
     axes = _make_axes(title, "objects")
     names = [f"{low:g}–{high:g}" if high is not None else f"over {low:g}" for low, high, _ in bins]
-    over = [threshold is not None and low >= threshold for low, _, _ in bins]
-    bars = axes.bar(
-        names,
-        [count for _, _, count in bins],
-        color=["#D55E00" if is_over else "#56B4E9" for is_over in over],
-        edgecolor="#000000",
-        linewidth=0.6,
-        hatch=["//" if is_over else "" for is_over in over],
-    )
+    counts = [count for _, _, count in bins]
+    bars = axes.bar(names, counts, color="#56B4E9", edgecolor="#000000", linewidth=0.6)
     axes.bar_label(bars, fontsize=8)
-    axes.set_xlabel("minutes waited" + (f" (threshold {threshold:g})" if threshold else ""))
-    text = ", ".join(f"{bins[i][2]} for {name} minutes" for i, name in enumerate(names))
-    total = sum(count for (_, _, count), is_over in zip(bins, over, strict=True) if is_over)
-    tail = f" {total} waited over the threshold of {threshold:g} minutes." if threshold else ""
-    return _save(axes, f"{title}: {text}.{tail}")
+    axes.set_xlabel("minutes waited")
+    told = (f"{count} for {name} minutes" for name, count in zip(names, counts, strict=True))
+    return _save(axes, f"{title}: {', '.join(told)}.")
 
 
 def plot_reading(reading: Reading) -> Picture | None:
@@ -171,7 +161,7 @@ def plot_reading(reading: Reading) -> Picture | None:
     if plot is None:
         return None
     if plot.ages:
-        return plot_ages(plot.ages, threshold=plot.threshold)
+        return plot_ages(plot.ages)
     series = {
         line.name: [(at, value) for at, value in line.points if math.isfinite(value)]
         for line in plot.lines

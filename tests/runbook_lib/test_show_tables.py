@@ -258,10 +258,12 @@ class TestPlots:
         assert "chaos" not in plot_lines({"a": self.points, "chaos": zero}, title="t", unit="").alt
         assert "chaos" in plot_lines({"chaos": zero}, title="t", unit="").alt
 
-    def test_ages_over_the_threshold_are_counted(self) -> None:
-        picture = plot_ages([(0, 5, 3), (5, 10, 2), (10, 30, 4), (30, None, 1)], threshold=10)
+    def test_ages_are_counted(self) -> None:
+        picture = plot_ages([(0, 5, 3), (5, 10, 2), (10, 30, 4), (30, None, 1)])
 
-        assert "5 waited over the threshold of 10 minutes" in picture.alt
+        assert picture.png.startswith(b"\x89PNG")
+        assert "3 for 0–5 minutes, 2 for 5–10 minutes" in picture.alt
+        assert picture.alt.endswith("1 for over 30 minutes.")
 
     @pytest.mark.parametrize(
         "series",

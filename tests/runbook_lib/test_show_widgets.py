@@ -70,7 +70,8 @@ class FakeSection:
     NAME, TITLE, Parameters = "02_signals_detection", "Signals", SectionParameters
 
     def __init__(self, read: Callable[[Investigation], Outcome]) -> None:
-        self.STEPS = {"2.1": Step("2.1", "Alert", "lag", Role.ALERT, read, "nowhere")}
+        alert = Step(read, "2.1", "Alert", name="lag", role=Role.ALERT, source="nowhere")
+        self.STEPS = {"2.1": alert}
         self.ACTIONS: dict[str, ActionStep] = {}
 
     def conclude(self, _inv: Investigation) -> Conclusion:
