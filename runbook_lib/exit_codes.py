@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING
 
 from chainlog import LogError
 
-from .errors import (
-    ActionInterruptedError,
-    DrillError,
-    NotConnectedError,
-    RunbookError,
-    SafetyError,
-    UsageError,
-)
+from . import errors
 
 if TYPE_CHECKING:
     from .model import Verdict
@@ -46,13 +39,13 @@ _BY_VERDICT = {
 
 _BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (KeyboardInterrupt, ExitCode.INTERRUPTED),
-    (ActionInterruptedError, ExitCode.INTERRUPTED),
-    (UsageError, ExitCode.USAGE),
-    (SafetyError, ExitCode.REFUSED),
-    (NotConnectedError, ExitCode.UNKNOWN),
-    (DrillError, ExitCode.RUN_FAILED),
+    (errors.ActionInterruptedError, ExitCode.INTERRUPTED),
+    (errors.UsageError, ExitCode.USAGE),
+    (errors.SafetyError, ExitCode.REFUSED),
+    (errors.NotConnectedError, ExitCode.UNKNOWN),
+    (errors.DrillError, ExitCode.RUN_FAILED),
     (LogError, ExitCode.RUN_FAILED),
-    (RunbookError, ExitCode.RUN_FAILED),
+    (errors.RunbookError, ExitCode.RUN_FAILED),
 )
 
 

@@ -58,8 +58,7 @@ class ChainedLog:
         self.path = path
         self._redactor = redactor
         self._clock = clock
-        self._log = chainlog.ChainedLog(path, clock=clock)
-        self._reader, self._verified = chainlog.ChainedLog(path), b""
+        self._log, self._verified = chainlog.ChainedLog(path, clock=clock), b""
 
     def append(self, kind: str, data: dict[str, Json]) -> Entry:
         """Append one entry and return it.
@@ -95,8 +94,8 @@ class ChainedLog:
             content = self.path.read_bytes() if self.path.exists() else b""
             verified, self._verified = self._verified, b""
             if not verified or not content.startswith(verified):
-                self._reader = chainlog.ChainedLog(self.path)
-            entries = self._reader.read()
+                self._log = chainlog.ChainedLog(self.path, clock=self._clock)
+            entries = self._log.read()
             self._verified = content[: content.rfind(b"\n") + 1]
         return entries
 

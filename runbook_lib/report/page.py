@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
 from ..model import Json
 from ..redact import Redactor
-from ..show.tables import Table, pill, tabulate_facts
+from ..show.tables import Table, make_environment, pill, tabulate_facts
 from ..show.text import format_value, safe
 from .sanitize import CSP
 
@@ -18,17 +17,10 @@ from .sanitize import CSP
 def render_page(template: str, redactor: Redactor, **values: Any) -> str:
     """Render a template: each value is redacted, made visible and escaped, in this order."""
 
-    def finish(value: Any) -> Any:
+    def finish(value: Any) -> Markup:
         return value if isinstance(value, Markup) else safe(redactor.text(str(value)), 6_000)
 
-    environment = Environment(
-        loader=PackageLoader("runbook_lib.report", "templates"),
-        autoescape=True,
-        undefined=ChainableUndefined,
-        finalize=finish,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = make_environment("runbook_lib.report", finish)
     environment.filters |= {"pill": pill, "value": format_value, "time": format_value}
     environment.filters |= {"trusted": Markup, "facts": tabulate}
     return environment.get_template(template).render(csp=CSP, **values)

@@ -6,10 +6,10 @@ from typing import Any
 
 _HOMES = {
     "confirm": "widgets.Confirmation",
-    "file_link": "incident_overview.file_link",
+    "file_link": "display.file_link",
     "form": "widgets.Form",
     "live": "widgets.LiveView",
-    "overview": "incident_overview.overview",
+    "overview": "display.overview",
     "plans": "display.plans",
     "plot_reading": "plots.plot_reading",
     "take_back": "widgets.TakeBack",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -13,15 +15,16 @@ from .. import investigation
 from ..approvals import Plan
 from ..investigation import C, S
 from ..model import ActionEntry, ActionPhase, CauseStatus, Conclusion, Reading
-from ..record.history import describe_last_drill
+from ..record.history import describe_last_drill, list_history
 from ..record.recording import begin_recording
 from .progress import make_bars
 from .tables import Table, get_tone, render_html, tabulate_facts, tabulate_findings, tabulate_plans
-from .text import VERDICT_WORDS, clip, count_of, format_value, safe, visible
+from .text import VERDICT_WORDS, clip, count_of, format_bytes, format_value, safe, visible
 
 _SHOWN_ROWS = 20
 _SHOWN_OBJECTS = 100
 _SHOWN_EVENTS = 60
+_INCIDENT = ("incident", "opened_at", "closed_at", "verdict")
 _LONGEST = 8_000
 # What an action is, which its heading says already.
 _IDENTITY = {"action", "plan", "sha256", "step", "target", "way_back", "reason", "expires_at"}
@@ -89,6 +92,27 @@ def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
     done = sum(state in (ActionPhase.APPLIED, ActionPhase.VERIFIED) for state in states)
     told = f"{count_of(states.count('planned'), 'plan')} to approve, {done} carried out."
     return Card(text=told if done else f"{told} Nothing was changed.", tables=(table,))
+
+
+def overview(inv: investigation.Investigation[Any, Any]) -> Card:
+    """Return what is open, how the last drill went, and where to go next. Only reads."""
+    rows = list_history(inv.incident.folder.parent)
+    drills = [row.model_dump() for row in rows if row.scenario][:1]
+    newest = [row.model_dump() for row in rows if not row.scenario][:5]
+    notebook, why = inv.journal.way_on(inv.now())
+    tables = (
+        tabulate_facts(inv.journal.log_entry(inv.now()), "This incident"),
+        Table("The newest incidents", newest, _INCIDENT),
+        Table("The last drill", drills, _INCIDENT),
+    )
+    return Card(why, link=(f"{notebook}.ipynb", f"Go to {notebook}"), tables=tables)
+
+
+def file_link(path: Path) -> Card:
+    """Return a file of the incident folder, as a link where the notebook can reach it."""
+    href = os.path.relpath(path).replace(os.sep, "/")
+    size = format_bytes(path.stat().st_size)
+    return Card(lines=(str(path),), link=(href, f"{path.name} ({size})"))
 
 
 def _describe_reading(reading: Reading) -> Card:

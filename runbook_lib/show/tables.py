@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -206,17 +206,23 @@ def render_html(template: str, **values: Any) -> Markup:
 
 @cache
 def _load_templates() -> Environment:
-    from jinja2 import Environment, PackageLoader
+    environment = make_environment("runbook_lib.show", safe)
+    environment.filters |= {"pill": pill, "style": _style}
+    return environment
 
-    environment = Environment(
-        loader=PackageLoader("runbook_lib.show", "templates"),
+
+def make_environment(package: str, finalize: Callable[[Any], Markup]) -> Environment:
+    """Return the templates of a package; what they show passes ``finalize`` first."""
+    from jinja2 import ChainableUndefined, Environment, PackageLoader
+
+    return Environment(
+        loader=PackageLoader(package, "templates"),
         autoescape=True,
-        finalize=safe,
+        undefined=ChainableUndefined,
+        finalize=finalize,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"pill": pill, "style": _style}
-    return environment
 
 
 def _to_cell(text: str, is_pill: bool) -> tuple[str, Markup]:
