@@ -38,16 +38,11 @@ def emit(document: Document, as_json: bool) -> NoReturn:
 @contextmanager
 def _show_progress(as_json: bool) -> Iterator[Progress]:
     """Yield what shows progress on stderr; silent with ``--json``."""
-    from ..model import keep_quiet
-
-    if as_json:
-        yield keep_quiet
-        return
     from rich.console import Console
 
     from ..show.progress import make_meter
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=as_json)
     with console.status("starting") as status:
 
         def say(text: str) -> None:

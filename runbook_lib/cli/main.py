@@ -7,8 +7,8 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import entry_points
-from typing import NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -74,13 +74,9 @@ def _leave(code: int) -> None:
         os._exit(code)
 
 
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Run the command; every exit code comes from the one table."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     as_json = "--json" in sys.argv
     runbook: Runbook | None = None
     ours: tuple[type[BaseException], ...] = (RunbookError, LogError, KeyboardInterrupt, OSError)
@@ -93,18 +89,11 @@ def main() -> None:
     except typer.Abort:
         sys.exit(_fail(KeyboardInterrupt(), runbook, as_json))
     except TyperException as error:
-        _show_usage(error)
+        show = getattr(error, "show", partial(sys.stderr.write, f"runbook: {error}\n"))
+        show()
         sys.exit(int(ExitCode.USAGE))
     except ours as error:
         sys.exit(_fail(error, runbook, as_json))
-
-
-def _show_usage(error: TyperException) -> None:
-    show = getattr(error, "show", None)
-    if show is None:
-        sys.stderr.write(f"runbook: {error}\n")
-    else:
-        show()
 
 
 def _read_secrets(runbook: Runbook | None) -> tuple[str, ...]:

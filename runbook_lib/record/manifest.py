@@ -68,7 +68,7 @@ def write_manifest(incident: Incident) -> Path:
     }
     with disk_errors(f"cannot write {target}"):
         files = {
-            path.relative_to(incident.folder).as_posix(): _measure(path)
+            path.relative_to(incident.folder).as_posix(): _measure(path.read_bytes())
             for path in _list_files(incident.folder)
         }
         write_json(target, {**told, "journal": {"seq": seq, "hash": head}, "files": files})
@@ -179,25 +179,17 @@ def verify_attachment(path: Path) -> Verification:
 
 def _compare(path: Path, sha256: str, size_bytes: int, *, may_grow: bool) -> str:
     """Return what is wrong with a file, or an empty text."""
-    size = path.stat().st_size
+    content = path.read_bytes()
+    size = len(content)
     if size < size_bytes:
         return f"is shorter than recorded ({size} of {size_bytes} bytes)"
     if size > size_bytes and not (may_grow and path.parent.name != "plans"):
         return f"is longer than recorded ({size} instead of {size_bytes} bytes)"
-    if _measure(path, size_bytes)["sha256"] != sha256:
-        return "was altered since"
-    return ""
+    return "" if _measure(content[:size_bytes])["sha256"] == sha256 else "was altered since"
 
 
-def _measure(path: Path, first_bytes: int | None = None) -> dict[str, Json]:
-    """Return the SHA-256 and size of a file, or of its first bytes."""
-    digest, left = hashlib.sha256(), path.stat().st_size if first_bytes is None else first_bytes
-    size = left
-    with path.open("rb") as file:
-        while left > 0 and (block := file.read(min(left, 1 << 20))):
-            digest.update(block)
-            left -= len(block)
-    return {"sha256": digest.hexdigest(), "size_bytes": size - left}
+def _measure(content: bytes) -> dict[str, Json]:
+    return {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
 
 
 def _list_files(folder: Path) -> Iterator[Path]:

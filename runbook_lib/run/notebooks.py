@@ -6,11 +6,11 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from ..errors import NotebookRunError, RunbookError, StoppedAtPlanError
 from ..exit_codes import ExitCode, exit_code_of_error
@@ -54,7 +54,7 @@ class NotebookRun(NotebookResult):
     conclusion: Conclusion | None
 
 
-class SharedKernel:
+class SharedKernel(AbstractContextManager["SharedKernel"]):
     """A kernel for several notebooks, one after the other; each finds it empty. A context manager.
 
     Starting one and importing what notebooks show takes most of a section's time. One that died
@@ -64,9 +64,6 @@ class SharedKernel:
     def __init__(self) -> None:
         self._manager: Any = None
         self._client: Any = None
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
