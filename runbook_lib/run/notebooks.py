@@ -161,8 +161,8 @@ def run_notebook(
         raise
     conclusion = incident.journal.view().conclusion(name, after=before)
     if status is RunStatus.DONE and conclusion is None:
-        failure = NotebookRunError(name, "it ended without a conclusion in the journal")
-        status, code, error = _judge(failure)
+        why = "it ended without a conclusion in the journal"
+        status, code, error = _judge(NotebookRunError(name, why))
     end = _journal(incident, run, status, started, error)
     return NotebookRun(**end, path=path, exit_code=code, conclusion=conclusion)
 
