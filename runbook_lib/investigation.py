@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from string import Template
@@ -63,6 +63,7 @@ _FILLED = ("source", "threshold")
 _FIXED = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
 
 
+@dataclass(eq=False, repr=False)
 class Investigation(Generic[S, C]):
     """One section at work on one incident.
 
@@ -70,31 +71,24 @@ class Investigation(Generic[S, C]):
 
     Attributes
     ----------
-    incident, section, parameters, settings, clients, sleep : what they say
+    incident, section, parameters, settings, clients, clock, sleep : what they say
     progress : shows how far work is to whoever looks
     """
 
     SETTINGS: ClassVar[type[Settings]] = Settings
-    progress: Progress = staticmethod(keep_quiet)
 
-    def __init__(
-        self,
-        incident: Incident,
-        *,
-        section: SectionModule,
-        parameters: SectionParameters,
-        settings: S,
-        clients: C | None = None,
-        clock: Callable[[], datetime] = utc_now,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self.incident = incident
-        self.section = section
-        self.parameters = parameters
-        self.settings = settings
-        self.clients = clients or self.connect(settings)
-        self._clock = clock
-        self.sleep = sleep
+    incident: Incident
+    _: KW_ONLY
+    section: SectionModule
+    parameters: SectionParameters
+    settings: S
+    clients: C = None  # type: ignore[assignment]  # those of the settings
+    clock: Callable[[], datetime] = utc_now
+    sleep: Callable[[float], None] = time.sleep
+    progress: Progress = keep_quiet
+
+    def __post_init__(self) -> None:
+        self.clients = self.clients or self.connect(self.settings)
         self._plans: dict[str, Plan] = {}
 
     @classmethod
@@ -248,7 +242,7 @@ class Investigation(Generic[S, C]):
 
     def now(self) -> datetime:
         """Return the current time in UTC."""
-        return self._clock()
+        return self.clock()
 
     def record(self, kind: str, data: dict[str, Json]) -> int:
         """Write an entry of this section to the journal; returns its sequence number.
