@@ -71,20 +71,21 @@ class ActionRecord:
     @property
     def proof(self) -> str:
         """What the look afterwards said, in a word."""
-        phases = [a.phase for _, a in self.phases]
-        if ActionPhase.APPLIED not in phases:
+        applied = self.entry(ActionPhase.APPLIED)
+        if applied is None:
             return str(self.last.phase)
-        after = phases[len(phases) - 1 - phases[::-1].index(ActionPhase.APPLIED) :]
-        if after[-1] is ActionPhase.FAILED:
+        if self.last.phase is ActionPhase.FAILED:
             return "the check afterwards failed"
-        is_moved = self.first.action in ("release", "undo")
-        proven = "proven" if is_moved else "verified"
-        return proven if ActionPhase.VERIFIED in after else "not verified"
+        proven = "proven" if self.first.action in ("release", "undo") else "verified"
+        verified = self.entry(ActionPhase.VERIFIED)
+        return proven if verified and verified.seq > applied.seq else "not verified"
 
     @property
     def words(self) -> str:
         """What was done, in the past tense; what was only tried, by its name."""
-        first, number = self.first, self.count("moved", "created", "removed")
+        first, result = self.first, self.result(ActionPhase.APPLIED)
+        counts = (number_of(result.get(name)) for name in ("moved", "created", "removed"))
+        number = next((count for count in counts if count is not None), None)
         plain = f"{first.action.replace('_', ' ')}: {{target}}"
         noun = "synthetic object" if "synthetic" in first.action else "label"
         objects = f"{'' if number is None else f'{number:,} '}{noun}{'' if number == 1 else 's'}"
@@ -100,11 +101,6 @@ class ActionRecord:
     def result(self, phase: ActionPhase | str) -> dict[str, Json]:
         """What the newest entry of a phase says came of it."""
         return next((a.result for _, a in reversed(self.phases) if a.phase == phase), {})
-
-    def count(self, *names: str) -> int | None:
-        """Return the first of these numbers that its result says; None when it says none."""
-        found = (self.result(ActionPhase.APPLIED).get(name) for name in names)
-        return next((n for n in found if number_of(n) is not None), None)
 
 
 def group_actions(phases: Iterable[tuple[Entry, ActionEntry]]) -> list[ActionRecord]:
