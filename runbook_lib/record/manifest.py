@@ -35,13 +35,11 @@ class Verification:
     incident : whose folder it is, by the manifest
     problems : what is wrong, the first altered file or journal line first
     newer : what came after the manifest was written; not a problem
-    files : how many files were compared
     """
 
     incident: str
     problems: tuple[str, ...]
     newer: tuple[str, ...]
-    files: int
 
     @property
     def ok(self) -> bool:
@@ -133,8 +131,7 @@ def verify_incident(folder: Path) -> Verification:
         elif name != _JOURNAL and (folder / name).stat().st_size > recorded[name][1]:
             newer.append(f"{name}: grew since")
     newer += [f"{name}: is new" for name in sorted(present - set(recorded))]
-    name = str(manifest.get("incident"))
-    return Verification(name, tuple(problems), tuple(newer), len(recorded))
+    return Verification(str(manifest.get("incident")), tuple(problems), tuple(newer))
 
 
 def write_attachment(incident: Incident) -> Path:

@@ -70,7 +70,6 @@ class ErrorDocument(Document):
     """A command that did not do its work."""
 
     error: str
-    keys: tuple[str, ...] = ()
 
 
 class InvestigateDocument(Document):
