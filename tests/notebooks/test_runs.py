@@ -127,6 +127,14 @@ def test_a_cell_that_takes_too_long_is_failed(incident: Incident, tmp_path: Path
     assert "over 2 s" in done.error
 
 
+def test_a_cell_that_is_interrupted_ends_the_run_and_stands_in_the_journal(
+    incident: Incident, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(incident, tmp_path, "raise KeyboardInterrupt")
+    assert last_entry(incident)["status"] == "interrupted"
+
+
 def test_a_kernel_that_dies_is_failed(incident: Incident, tmp_path: Path) -> None:
     done = run(incident, tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert done.status is RunStatus.FAILED
