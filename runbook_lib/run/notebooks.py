@@ -223,7 +223,9 @@ def _judge(failure: NotebookRunError) -> tuple[RunStatus, ExitCode, str]:
         return RunStatus.STOPPED_AT_PLAN, code, failure.evalue
     if code is ExitCode.REFUSED:
         return RunStatus.REFUSED, code, failure.evalue
-    return RunStatus.FAILED, code, failure.evalue if code is ExitCode.USAGE else str(failure)
+    if code is ExitCode.USAGE:
+        return RunStatus.FAILED, code, failure.evalue
+    return RunStatus.FAILED, ExitCode.RUN_FAILED, str(failure)
 
 
 def _list_kinds(root: type[BaseException]) -> Iterator[type[BaseException]]:

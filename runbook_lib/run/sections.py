@@ -200,12 +200,10 @@ def _verdict(runs: Sequence[NotebookRun]) -> Verdict | None:
 
 
 def _exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode:
-    statuses = {run.status for run in runs}
-    if RunStatus.FAILED in statuses:
-        is_usage = any(run.exit_code is ExitCode.USAGE for run in runs)
-        return ExitCode.USAGE if is_usage else ExitCode.RUN_FAILED
-    if statuses & {RunStatus.REFUSED, RunStatus.STOPPED_AT_PLAN}:
-        return ExitCode.REFUSED
+    codes = {run.exit_code for run in runs}
+    for code in (ExitCode.USAGE, ExitCode.RUN_FAILED, ExitCode.REFUSED):
+        if code in codes:
+            return code
     return ExitCode.OK if verdict is None else compute_exit_code(verdict)
 
 
