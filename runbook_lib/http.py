@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
@@ -31,7 +31,7 @@ from .errors import (
     SettingsError,
     list_wrong,
 )
-from .model import Json
+from .model import Json, to_utc
 from .redact import Redactor
 from .settings import Settings
 
@@ -164,8 +164,7 @@ class HttpClient:
         """
         answer = self._ask("GET", self.HEALTH)
         with self.parsing(self.HEALTH):
-            at = parsedate_to_datetime(answer.headers["Date"])
-            return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+            return to_utc(parsedate_to_datetime(answer.headers["Date"]))
 
     def read_metrics(self) -> list[Sample]:
         """Return the samples of the system's own ``/metrics`` page."""
@@ -280,14 +279,14 @@ class HttpClient:
 def _make_pool(proxy_url: str, ca_file: str | None) -> urllib3.PoolManager:
     """Return a pool; ``ca_file`` is empty for certifi's list, None for one without TLS."""
     tls = None if ca_file is None else _make_context(ca_file or certifi.where())
+    options: dict[str, Any] = {"maxsize": _CONNECTIONS, "ssl_context": tls}
     if not proxy_url:
-        return urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=tls)
-    parts = urlsplit(proxy_url)
-    known = _sign(unquote(parts.username), unquote(parts.password or "")) if parts.username else ""
-    headers = {"Proxy-Authorization": known} if known else {}
-    return urllib3.ProxyManager(
-        proxy_url, proxy_headers=headers, maxsize=_CONNECTIONS, ssl_context=tls
-    )
+        return urllib3.PoolManager(**options)
+    parts, headers = urlsplit(proxy_url), {}
+    if parts.username:
+        known = _sign(unquote(parts.username), unquote(parts.password or ""))
+        headers = {"Proxy-Authorization": known}
+    return urllib3.ProxyManager(proxy_url, proxy_headers=headers, **options)
 
 
 @cache

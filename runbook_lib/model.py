@@ -41,7 +41,7 @@ def parse_time(text: str) -> datetime:
     ValueError
         When the text is not a time.
     """
-    return _to_utc(datetime.fromisoformat(text.strip()))
+    return to_utc(datetime.fromisoformat(text.strip()))
 
 
 def format_time(at: datetime) -> str:
@@ -49,7 +49,8 @@ def format_time(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _to_utc(at: datetime) -> datetime:
+def to_utc(at: datetime) -> datetime:
+    """Return a time in UTC; one without a zone is UTC. Raises ValueError past the calendar."""
     try:
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except OverflowError as error:
@@ -57,7 +58,7 @@ def _to_utc(at: datetime) -> datetime:
 
 
 Timestamp = Annotated[
-    datetime, AfterValidator(_to_utc), PlainSerializer(format_time, return_type=str)
+    datetime, AfterValidator(to_utc), PlainSerializer(format_time, return_type=str)
 ]
 Cell = Annotated[
     Json, AfterValidator(lambda told: format_time(told) if isinstance(told, datetime) else told)
