@@ -243,6 +243,10 @@ class Sections(dict[str, SectionModule]):
             if step.needed and step.role in SYMPTOMS
         }
 
+    def having(self, role: Role) -> set[str]:
+        """Return the names of the sections that have a step of a role."""
+        return {n for n, m in self.items() if role in {s.role for s in m.STEPS.values()}}
+
     def find(self, text: str) -> SectionModule:
         """Return a section by number or name (``06``, ``6``, ``06_remediation``, ``remediation``).
 

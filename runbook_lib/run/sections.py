@@ -139,7 +139,7 @@ def run_chosen(
     names = [section.NAME for section in chosen]
     runs = run_sections(incident, sections, names, parameters=parameters, progress=progress)
     report = _end(incident, sections, runs, is_new=is_new)
-    verdict = _verdict(runs)
+    verdict = _verdict(runs, sections)
     return RunDocument(
         schema_name="runbook/run/1",
         incident=incident.id,
@@ -184,19 +184,17 @@ def _end(
             incident.close()
         else:
             incident.update(kept=True)
-    steps = [step for run in runs for step in sections[run.section].STEPS.values()]
-    if incident.is_closed and any(step.role is Role.CLEARED for step in steps):
+    if incident.is_closed and sections.having(Role.CLEARED) & {run.section for run in runs}:
         incident.closed_here = True
     return write_outputs(incident, sections)
 
 
-def _verdict(runs: Sequence[NotebookRun]) -> Verdict | None:
-    verdicts = {run.section: run.conclusion.verdict for run in runs if run.conclusion}
-    if "06_remediation" in verdicts:
-        return verdicts["06_remediation"]
-    order = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED, Verdict.UNKNOWN)
-    worst = next((v for v in order if v in verdicts.values()), None)
-    return worst or next(iter(verdicts.values()), None)
+def _verdict(runs: Sequence[NotebookRun], sections: Sections) -> Verdict | None:
+    """Return what the section that reads recovery says, else the worst that was said."""
+    said = {run.section: run.conclusion.verdict for run in runs if run.conclusion}
+    judged = [verdict for name, verdict in said.items() if name in sections.having(Role.RECOVERY)]
+    order = (*judged, Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED, Verdict.UNKNOWN)
+    return next((v for v in (*order, *said.values()) if v in said.values()), None)
 
 
 def _exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode:
