@@ -278,14 +278,8 @@ class Investigation(Generic[S, C]):
             told.update(left_out(str(error)))
         except ClientError as error:
             told.update(unknown(f"could not be read: {error}"))
-        reading = Reading(
-            step=step.id,
-            name=step.name,
-            role=step.role,
-            unit=step.unit,
-            observed_at=self.now(),
-            **told,
-        )
+        told |= {"step": step.id, "name": step.name, "role": step.role, "unit": step.unit}
+        reading = Reading(**told, observed_at=self.now())
         return Reading.model_validate(self.incident.redactor.json(reading.model_dump(mode="json")))
 
     def read_step(self, step_id: str, *, max_age_s: float | None = None) -> Reading:
