@@ -14,7 +14,7 @@ from ..record.actions import ActionRecord, group_actions, number_of
 from ..record.incident import Incident
 from ..record.journal import JournalView, order_of
 from ..record.log import Entry, read_entries
-from ..section import SectionModule
+from ..section import ActionStep, SectionModule, Step
 from ..show.text import VERDICT_WORDS
 
 _GOOD = (Verdict.FIXED, Verdict.HEALTHY, Verdict.FIXED_ALERT_DECAYING)
@@ -225,7 +225,7 @@ def read_report_model(incident: Incident, modules: Mapping[str, SectionModule]) 
 
 def _blank(module: SectionModule) -> SectionRecord:
     number = module.NAME[:2].lstrip("0") + "."
-    known = {**module.STEPS, **module.ACTIONS}
+    known: dict[str, Step | ActionStep] = {**module.STEPS, **module.ACTIONS}
     roles = {step.id: step.role for step in module.STEPS.values()}
     own = sorted((i for i in known if i.startswith(number)), key=order_of)
     steps = [StepRecord(i, known[i].title, roles.get(i)) for i in own]

@@ -216,7 +216,8 @@ def _judge(failure: NotebookRunError) -> tuple[RunStatus, ExitCode, str]:
     if not isinstance(failure, _CellFailed):
         return RunStatus.FAILED, ExitCode.RUN_FAILED, str(failure)
     more = find_runbook().errors
-    kinds = (kind for root in (RunbookError, *more) for kind in _list_kinds(root))
+    roots: tuple[type[BaseException], ...] = (RunbookError, *more)
+    kinds = (kind for root in roots for kind in _list_kinds(root))
     named = (kind for kind in kinds if kind.__name__ == failure.ename)
     code = exit_code_of_error(next(named, NotebookRunError), more)
     if failure.ename == StoppedAtPlanError.__name__:

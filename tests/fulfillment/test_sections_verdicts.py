@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client.samples import Sample as MetricSample
 
 from fulfillment.analysis.causes import CAUSES, Cause
 from fulfillment.clients.alertmanager import NotificationCount
@@ -24,7 +25,6 @@ from fulfillment.sections import (
 from fulfillment.sections.immediate import expect_channels
 from runbook_lib import show
 from runbook_lib.errors import UsageError
-from runbook_lib.http import MetricSample
 from runbook_lib.model import CauseStatus, Reading, Status, Verdict, format_time
 from runbook_lib.section import SectionModule
 from tests.support.world import TICKET, World, make_case

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from prometheus_client.samples import Sample as MetricSample
 from pydantic import SecretStr
 
 from fulfillment.clients import Clients
@@ -27,7 +28,6 @@ from fulfillment.clients.support import Case, TimelineEntry
 from fulfillment.investigation import Investigation
 from fulfillment.settings import Settings
 from runbook_lib.errors import ConnectionRefusedClientError, NotFoundError
-from runbook_lib.http import MetricSample
 from runbook_lib.model import Reading, format_time
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
