@@ -26,12 +26,8 @@ class Settings(BaseSettings):
     means production.
     """
 
-    model_config = SettingsConfigDict(
-        extra="ignore",
-        frozen=True,
-        # An infinite threshold would never be breached.
-        allow_inf_nan=False,
-    )
+    # An infinite threshold would never be breached.
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
     runbook_home: Path = Path("reports")
     runbook_environment: str = "production"

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from ..errors import RecordError
-from ..model import SYMPTOMS, ActionPhase, CauseStatus, Json, Status, Timestamp, Verdict, parse_time
+from ..model import SYMPTOMS, ActionPhase, CauseStatus, Json, Timestamp, Verdict, parse_time
 from ..redact import Redactor
 from .incident import Incident, list_incidents
 from .journal import JournalView
@@ -132,18 +132,13 @@ def _read_facts(incident: Incident) -> dict[str, Json]:
 
 def _measure(journal: JournalView) -> dict[str, float]:
     """Return how long an incident took, as far as its journal knows."""
-    breaches = [
-        e.at for e, r in journal.readings if r.status is Status.BREACH and r.role in SYMPTOMS
-    ]
-    named = [
-        e.at
-        for e, c in journal.conclusions
-        if any(f.status is CauseStatus.SUPPORTED for f in c.findings)
-    ]
-    seen, acted_at = min(breaches, default=None), journal.last_applied_at
+    seen = min((at for at, _ in journal.breaches(SYMPTOMS)), default=None)
+    found = ((e.at, finding) for e, c in journal.conclusions for finding in c.findings)
+    named = min((at for at, f in found if f.status is CauseStatus.SUPPORTED), default=None)
+    acted_at = journal.last_applied_at
     spans = {
         "detect_s": (journal.since(), seen),
-        "diagnose_s": (seen, min(named, default=None)),
+        "diagnose_s": (seen, named),
         "remediate_s": (seen, acted_at),
         "clear_s": (acted_at, journal.recovered_at()),
     }

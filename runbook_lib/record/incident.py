@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from ..errors import RecordError, UsageError, disk_errors
-from ..model import Episode, Json, Verdict, format_time, parse_time
+from ..model import SYMPTOMS, Episode, Json, Verdict, format_time, parse_time
 from ..redact import Redactor
 from .journal import Journal
 from .log import utc_now
@@ -139,11 +139,11 @@ class Incident:
         calm : how long one is
         """
         journal = self.journal.view()
-        ok_since, breach = journal.ok_since(needed), journal.last_breach_at()
+        ok_since, breaches = journal.ok_since(needed), journal.breaches(SYMPTOMS)
         if ok_since is not None and began - ok_since >= calm:
             return True
-        is_next = is_alert and bool(self.facts.get("episode"))
-        return is_next and breach is not None and began - breach >= calm
+        is_next = is_alert and bool(self.facts.get("episode") and breaches)
+        return is_next and began - breaches[-1][0] >= calm
 
     def close(self, verdict: Verdict | None = None) -> Verdict:
         """Close the incident, with its journal's verdict or another, which is returned.

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from ..model import (
     SIGNS,
-    SYMPTOMS,
     ActionEntry,
     ActionPhase,
     CauseStatus,
@@ -28,7 +27,6 @@ from ..model import (
 )
 from .log import ChainedLog, Entry
 
-_TROUBLE = SIGNS | {Role.CAUSE}
 _SYMPTOMS = ("02", "03")
 _DIAGNOSIS, _REMEDY = "05", "06"
 #: Whose conclusions tell of now, and for which: section 1 looks at symptoms of section 2.
@@ -161,11 +159,8 @@ class JournalView:
         good one, as a breach of the alert's step knows them, and of the first breach that was read.
         How long an order waits says nothing of it.
         """
-        times = [
-            (reading.role is Role.ALERT and reading.since) or entry.at
-            for entry, reading in self.readings
-            if reading.status is Status.BREACH and reading.role in _TROUBLE
-        ]
+        seen = self.breaches(SIGNS | {Role.CAUSE})
+        times = ((reading.role is Role.ALERT and reading.since) or at for at, reading in seen)
         return min(times, default=None)
 
     def impact(self) -> Impact:
@@ -199,10 +194,10 @@ class JournalView:
             "verdict": str(verdict) if verdict else None,
         }
 
-    def last_breach_at(self) -> datetime | None:
-        """Return when a breach that is an incident by itself was last read."""
-        seen = [e.at for e, r in self.readings if r.status is Status.BREACH and r.role in SYMPTOMS]
-        return max(seen, default=None)
+    def breaches(self, roles: Collection[Role | None]) -> list[tuple[datetime, Reading]]:
+        """Return the breaches that steps of some roles read, each with when it was read."""
+        breached = ((e.at, r) for e, r in self.readings if r.status is Status.BREACH)
+        return [(at, reading) for at, reading in breached if reading.role in roles]
 
     def ok_since(self, steps: Collection[str]) -> datetime | None:
         """Return since when each of some steps was read as ok, and never else; None when not."""

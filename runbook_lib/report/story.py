@@ -137,8 +137,7 @@ def _until_when(model: ReportModel) -> tuple[str, str]:
 
 def _how_severe(model: ReportModel) -> tuple[str, str]:
     """Return the severity of the first alert that a breach of its step shows."""
-    readings = [r for step in model.of(Role.ALERT) for _, r in step.readings]
-    rows = [row for r in readings if r.status is Status.BREACH for row in r.rows]
+    rows = [row for _, reading in model.journal.breaches({Role.ALERT}) for row in reading.rows]
     found = [row for row in rows if row.get("severity") and row.get("state") == "firing"]
     said = [(str(row["severity"]), f"by the alert {row.get('alert')}") for row in found]
     return said[0] if said else ("not known", "no alert was seen firing")

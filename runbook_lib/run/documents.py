@@ -20,9 +20,7 @@ class Part(BaseModel):
 class Document(Part):
     """What every document has."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="null"
-    )
+    model_config = ConfigDict(populate_by_name=True, ser_json_inf_nan="null")
 
     schema_name: str = Field(alias="schema")
     at: Timestamp = Field(default_factory=utc_now)
