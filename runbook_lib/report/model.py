@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime
 
 from ..errors import LogDamagedError, RecordError
@@ -86,6 +86,7 @@ class SectionRecord:
         return f"{number} {self.title}" if number.isdigit() else self.title
 
 
+@dataclass(eq=False)
 class ReportModel:
     """Everything that a report lays out.
 
@@ -106,16 +107,14 @@ class ReportModel:
     drill, objectives : what a drill wrote of itself, and what it had to show
     """
 
-    def __init__(
-        self,
-        incident_id: str,
-        facts: Mapping[str, Json],
-        journal: JournalView,
-        modules: Mapping[str, SectionModule],
-        damage: str = "",
-    ) -> None:
-        self.incident_id, self.facts, self.journal = incident_id, facts, journal
-        self.damage = damage
+    incident_id: str
+    facts: Mapping[str, Json]
+    journal: JournalView
+    modules: InitVar[Mapping[str, SectionModule]]
+    damage: str = ""
+
+    def __post_init__(self, modules: Mapping[str, SectionModule]) -> None:
+        journal, facts = self.journal, self.facts
         self.verdict, self.causes = journal.verdict(), journal.causes()
         self.since, self.recovered_at = journal.since(), journal.recovered_at()
         self.is_good = self.verdict in _GOOD
