@@ -23,7 +23,7 @@ class Document(Part):
     model_config = ConfigDict(populate_by_name=True, ser_json_inf_nan="null")
 
     schema_name: str = Field(alias="schema")
-    at: Timestamp = Field(default_factory=utc_now)
+    at: Timestamp = Field(default_factory=lambda: utc_now())  # noqa: PLW0108 - a test has its own
     incident: str | None = None
     verdict: Verdict | None = None
     exit_code: ExitCode = ExitCode.OK
