@@ -199,6 +199,10 @@ class JournalView:
         breached = ((e.at, r) for e, r in self.readings if r.status is Status.BREACH)
         return [(at, reading) for at, reading in breached if reading.role in roles]
 
+    def breach_times(self, roles: Collection[Role | None]) -> list[datetime]:
+        """Return when a breach was read by a step of some roles."""
+        return [at for at, _ in self.breaches(roles)]
+
     def ok_since(self, steps: Collection[str]) -> datetime | None:
         """Return since when each of some steps was read as ok, and never else; None when not."""
         since: dict[str, datetime | None] = {}
