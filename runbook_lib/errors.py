@@ -202,11 +202,7 @@ class NotebookRunError(RunbookError):
     """
 
     def __init__(self, notebook: str, why: str) -> None:
-        super().__init__(notebook, why)
-        self.notebook, self.why = notebook, why
-
-    def __str__(self) -> str:
-        return f"notebook {self.notebook} stopped: {self.why}"
+        super().__init__(f"notebook {notebook} stopped: {why}")
 
 
 class ActionInterruptedError(RunbookError):

@@ -43,13 +43,11 @@ def export_notebooks(incident: Incident, sections: Sections) -> list[Path]:
     model, written = read_report_model(incident, sections), []
     runs = {record.run.notebook: record for s in model.sections.values() for record in s.runs}
     for source in sorted((incident.folder / "notebooks").glob("*.ipynb")):
-        record = runs.get(source.name)
         page = render_page(
             "notebook.html",
             incident.redactor,
-            title=record.title if record else source.stem,
-            ended_at=record.run.at if record else None,
-            parameters=record.parameters if record else {},
+            name=source.stem,
+            record=runs.get(source.name),
             incident_id=incident.id,
             body=_to_html(source, incident),
         )

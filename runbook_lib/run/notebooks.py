@@ -68,19 +68,13 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether it runs: the next notebook is not its first."""
-        from jupyter_core.utils import run_sync
-
-        return self._manager is not None and bool(run_sync(self._manager.is_alive)())
-
     def take(self) -> Any:
         """Return the manager for the next notebook, which starts the kernel if none runs."""
         from jupyter_client.manager import AsyncKernelManager
+        from jupyter_core.utils import run_sync
         from traitlets.config import Config
 
-        if not self.is_alive:
+        if self._manager is None or not run_sync(self._manager.is_alive)():
             self.stop()
             how = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
             config = Config({"KernelManager": how})

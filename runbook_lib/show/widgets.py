@@ -30,8 +30,6 @@ _COMPLAINT = Markup('<span style="color:#a3230f;font-weight:600">✖ {}</span>')
 _CLOSE = Markup('<div style="line-height:1.4">{}</div>')
 #: Parameters of one step are described so, and stand behind a fold.
 _OF_ONE_STEP = re.compile(r"\d\.\d")
-#: How papermill heads the cell that it puts after the parameters.
-_INJECTED = "# Parameters"
 
 
 class _Widget:
@@ -147,7 +145,7 @@ class Form(_Widget):
 def _list_set_names(cells: Sequence[str]) -> set[str]:
     """Return what the newest parameters cell sets, and the newest that papermill put in."""
     found: set[str] = set()
-    for mark in (r"^incident_id *=", rf"^{_INJECTED}$"):
+    for mark in (r"^incident_id *=", r"^# Parameters$"):
         newest = (cell for cell in reversed(cells) if re.search(mark, cell, re.MULTILINE))
         found.update(re.findall(r"^(\w+) *=(?!=)", next(newest, ""), re.MULTILINE))
     return found
