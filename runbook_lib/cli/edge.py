@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -13,7 +12,6 @@ from ..errors import UsageError
 from ..runbook import find_runbook
 
 if TYPE_CHECKING:
-    from ..model import Progress
     from ..run.documents import Document
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
@@ -35,9 +33,17 @@ def emit(document: Document, as_json: bool) -> NoReturn:
     raise typer.Exit(int(document.exit_code))
 
 
-@contextmanager
-def _show_progress(as_json: bool) -> Iterator[Progress]:
-    """Yield what shows progress on stderr; silent with ``--json``."""
+def carry_out(
+    work: Callable[..., Document], *given: object, as_json: bool, **options: object
+) -> NoReturn:
+    """Do a command's work, print its document, end with its exit code.
+
+    Progress is on stderr; with ``--json`` there is none.
+
+    Parameters
+    ----------
+    work : takes the settings, then ``given``, ``options`` and ``progress``
+    """
     from rich.console import Console
 
     from ..show.progress import make_meter
@@ -50,20 +56,7 @@ def _show_progress(as_json: bool) -> Iterator[Progress]:
             if not console.is_terminal:
                 console.print(f"… {text}", markup=False, highlight=False)
 
-        yield make_meter(say)
-
-
-def carry_out(
-    work: Callable[..., Document], *given: object, as_json: bool, **options: object
-) -> NoReturn:
-    """Do a command's work with progress on stderr, print its document, end with its exit code.
-
-    Parameters
-    ----------
-    work : takes the settings, then ``given``, ``options`` and ``progress``
-    """
-    with _show_progress(as_json) as say:
-        document = work(load_settings(), *given, progress=say, **options)
+        document = work(load_settings(), *given, progress=make_meter(say), **options)
     emit(document, as_json)
 
 
