@@ -66,20 +66,15 @@ def investigate(
     """
     incident, is_new = _find(settings, sections, incident_id, ticket_id)
     before = incident.journal.view().last_seq
-    runs = run_sections(
-        incident,
-        sections,
-        sections.read_only,
-        parameters={"ticket_id": ticket_id, "window_minutes": window_minutes},
-        progress=progress,
-    )
+    given = {"ticket_id": ticket_id, "window_minutes": window_minutes}
+    runs = run_sections(incident, sections, sections.read_only, parameters=given, progress=progress)
     journal = incident.journal.view()
     verdict = journal.verdict(after=before) or Verdict.UNKNOWN
     if verdict is Verdict.HEALTHY:
         verdict = journal.verdict() or verdict
     report = _end(incident, sections, runs, is_new=is_new)
-    readings = journal.latest()
-    now = utc_now()
+    readings, now = journal.latest(), utc_now()
+    unread = [reading for reading in readings.values() if reading.status is Status.UNKNOWN]
     notebook, _ = journal.way_on(now)
     code = compute_exit_code(verdict)
     if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in runs):
@@ -92,11 +87,7 @@ def investigate(
         exit_code=code,
         readings=tuple(readings.values()),
         causes=journal.findings(),
-        unknown=tuple(
-            UnknownStep(step=r.step, reason=r.reason)
-            for r in readings.values()
-            if r.status is Status.UNKNOWN
-        ),
+        unknown=tuple(UnknownStep(step=r.step, reason=r.reason) for r in unread),
         notebooks=tuple(runs),
         report=str(report),
         log=journal.log_entry(now),
