@@ -132,8 +132,8 @@ class _Page:
             {
                 "what": phase.removesuffix("_s"),
                 "this drill": _say_seconds(getattr(now, phase, None)),
+                name: _say_seconds(getattr(before, phase, None)),
             }
-            | {name: _say_seconds(getattr(before, phase, None))}
             for phase in PHASES
         ]
         return scroll(Table("How long it took, beside the drill before", rows))
