@@ -106,7 +106,7 @@ def read_alert(inv: Investigation) -> Outcome:
     began = [sample.at for sample in lag.over[:1]] + [a.active_at for a in real if a.active_at]
     since = min(began, default=None)
     if real:
-        reason = f"{_names(real)} fires since {_clock(since)}"
+        reason = f"{_names(real)} fires; over the threshold since {_clock(since)}"
         calm = timedelta(minutes=inv.settings.lag_for_minutes)
         episode = _find_episode(real, lag, limit, calm)
         return breach(reason, seen, since=since, episode=episode)

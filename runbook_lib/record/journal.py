@@ -72,7 +72,7 @@ class Impact(NamedTuple):
         said = "not counted" if self.objects is None else f"{self.objects:,} affected"
         told = {"released by move": self.released, "waiting at the last look": self.left}
         numbers = [f"{n:,} {what}" for what, n in told.items() if n]
-        about = {"order": self.orders, "ticket": len(self.tickets)}
+        about = {"late order": self.orders, "ticket": len(self.tickets)}
         numbers += [f"{n:,} {what}{'s' * (n != 1)}" for what, n in about.items() if n]
         return "; ".join([said, *numbers])
 
