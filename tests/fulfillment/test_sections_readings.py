@@ -460,6 +460,15 @@ def test_a_service_without_our_interface_is_unknown_and_no_answer(world: World) 
     assert seen.observations["worker_answers"] is None
 
 
+def test_a_carrier_that_was_not_asked_is_not_said_to_answer(world: World) -> None:
+    assert "the carrier answers it" in world.take(root_cause, "5.1").reason
+    world.pages = [[]]
+    world.series.clear()
+    seen = world.take(root_cause, "5.1")
+    assert "carrier answers" not in seen.reason
+    assert seen.observations["carrier_timeout_share"] is None
+
+
 def test_where_nobody_sees_services_the_workers_own_commands_tell(world: World) -> None:
     world.worker = None
     world.switch = [ServiceState("fulfillment-service", False, "stopped", None, None, None)]

@@ -112,8 +112,8 @@ def read_worker(inv: Investigation) -> Outcome:
         return left_out(worker_error, seen)
     if worker is None or counted is None or still is None:
         return unknown(worker_error or count_error or "no pass could be seen", seen)
-    reason = "the worker runs its passes and the carrier answers it"
-    return ok(reason, seen, value="working")
+    carrier = "and the carrier answers it" if timeouts is not None else "but asks no carrier"
+    return ok(f"the worker runs its passes {carrier}", seen, value="working")
 
 
 def _find_stop(states: Sequence[ServiceState], names: Sequence[str]) -> datetime | None:
