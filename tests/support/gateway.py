@@ -76,11 +76,11 @@ class StoreServer:
         client = Minio(self.endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
         wait_until(lambda: self._is_ready(client), what=f"{self.kind} at {self.endpoint}")
 
-    def kill(self) -> None:
-        """End the process at once, as a crash does."""
+    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End the process, by default at once, as a crash does."""
         if self.process is not None:
             if self.process.poll() is None:
-                os.killpg(self.process.pid, signal.SIGKILL)
+                os.killpg(self.process.pid, how)
             self.process.wait(timeout=20)
             self.process = None
 
@@ -182,9 +182,9 @@ def run_juicefs(folder: Path, *, inodes: int = 0, domain: str = "") -> Iterator[
     try:
         server.start()
         if inodes:
-            server.kill()
+            server.kill(signal.SIGTERM)  # it closes its metadata, which is opened again at once
             quota = [juicefs, "quota", "set", meta, "--path", f"/{BUCKET}", "--inodes", str(inodes)]
-            # the lock of the one that was killed may outlive it for a moment
+            # its lock may outlive it for a moment
             wait_until(
                 lambda: (
                     not subprocess.run(
