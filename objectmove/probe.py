@@ -58,8 +58,9 @@ def probe(bucket: S3Bucket, *, expires_s: int = 20) -> Abilities:
     try:
         etags = [answer.etag for answer in must(*map(put, "abcdefg"))]
         late = send(put("p"), copy("q"), delete("b"), delete_many("bc"), late=True)
+        # all at once: no one of them touches what another reads or writes
         *unmet, copied = send(
-            put("a", **absent), copy("b", **absent), delete("d", **wrong), copy("r", **wrong)
+            put("c", **absent), copy("b", **absent), delete("d", **wrong), copy("r", **wrong)
         )
         must(copy("s"), delete_many("f"), delete("g"))
         met = send(put("t", **absent), copy("u", **absent), delete("e", if_match=etags[4]))

@@ -26,6 +26,7 @@ from objectmove.bucket import (
 )
 from objectmove.errors import AbsentError, DeniedError, StoreError
 from objectmove.message import Reply
+from objectmove.probe import probe
 from tests.support.gateway import ACCESS_KEY, BUCKET, SECRET_KEY, StoreServer
 from tests.support.network import Act, Received, make_answer, run_server
 
@@ -511,3 +512,22 @@ def test_names_are_quoted_as_others_read_them() -> None:
         connect(server.endpoint).send(requests, signed_at=NOW, expires_s=5)
     paths = {unquote(target.partition("?")[0]) for target in server.targets}
     assert paths == {f"/{BUCKET}/{name}" for name in NAMES}
+
+
+def test_no_request_of_a_probe_meets_another(
+    bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy whose source was written at once was refused by chance: taken for a condition."""
+    batches, plain = [], S3Bucket.send
+
+    def record(self: S3Bucket, requests: Any, **how: Any) -> list[Answer]:
+        batches.extend([requests] * (how["expires_s"] > 1))  # what is late is refused anyway
+        return plain(self, requests, **how)
+
+    monkeypatch.setattr(S3Bucket, "send", record)
+    probe(bucket)
+    assert len(batches) >= 4
+    for batch in batches:
+        written = [key for one in batch for key in one.keys or [one.key]]
+        assert len(set(written)) == len(written)
+        assert not {one.source for one in batch} & set(written)
