@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 from ..errors import RunbookError
 from ..record.incident import Incident, open_incident
 from ..record.manifest import is_frozen, write_attachment, write_manifest
 from ..section import Sections
-from .export import export_notebooks
+from .export import export_notebooks, load_exporter
 from .render import write_report
 
-__all__ = ["export_notebooks", "write_outputs", "write_report"]
+__all__ = ["export_notebooks", "preload", "write_outputs", "write_report"]
+
+
+def preload() -> None:
+    """Import what writing a report needs, while something else is waited for."""
+    load_exporter()
+    import_module("matplotlib.figure")
 
 
 def write_outputs(incident: Incident, sections: Sections) -> Path:

@@ -67,7 +67,7 @@ def _to_html(source: Path, incident: Incident) -> Markup:
     except (*_NOT_A_NOTEBOOK, nbformat.ValidationError) as error:
         return Markup("<p>{} could not be read: {}</p>").format(source.name, type(error).__name__)
     _keep_readable(notebook)
-    body, _ = _make_exporter().from_notebook_node(notebook)
+    body, _ = load_exporter().from_notebook_node(notebook)
     # sanitised, so it may stand as it is; what is left of controls is made visible
     return Markup(visible(sanitize_html(body)))  # noqa: S704
 
@@ -79,8 +79,9 @@ def load_nbformat() -> ModuleType:
 
 
 @cache
-def _make_exporter() -> Any:
+def load_exporter() -> Any:
     """Return the exporter of every notebook: its templates take longer than a notebook."""
+    load_nbformat()
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 

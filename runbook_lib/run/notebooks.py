@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from .documents import NotebookResult
 
 _CELL_TIMEOUT_S = 600
 _SAVE_EVERY_S = 1.0
-_SCHEME = "incident://"
-_DROPPED_TAGS = {"papermill-error-cell-tag", "fresh-start"}
+_FRESH_TAG = "fresh-start"
+_KERNEL_OPTIONS = ["--log-level=50", "--HistoryManager.hist_file=:memory:"]
 _FRESH_START = """\
 get_ipython().run_line_magic("reset", "-f")
 get_ipython().execution_count = 1
@@ -68,8 +67,13 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def begin(self) -> None:
+        """Have it start while something else is done; what is wrong shows when it is taken."""
+        with suppress(KeyError, OSError, RuntimeError):
+            self.take()
+
     def take(self) -> Any:
-        """Return the manager for the next notebook, which starts the kernel if none runs."""
+        """Return the manager for the next notebook; begins to start a kernel if none runs."""
         from jupyter_client.manager import AsyncKernelManager
         from jupyter_core.utils import run_sync
         from traitlets.config import Config
@@ -79,6 +83,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             how = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
             config = Config({"KernelManager": how})
             self._manager = AsyncKernelManager(kernel_name="python3", config=config)
+            run_sync(self._manager.start_kernel)(extra_arguments=_KERNEL_OPTIONS)
             self._manager.client = partial(self._connect, self._manager.client)
         return self._manager
 
@@ -144,10 +149,10 @@ def run_notebook(
     started = time.monotonic()
     status, code, error = RunStatus.DONE, ExitCode.OK, ""
     try:
-        own = nullcontext(kernel) if kernel else SharedKernel()
-        with _saving_to(incident, path), own as used:
+        with nullcontext(kernel) if kernel else SharedKernel() as used:
             source = sections.notebooks / f"{name}.ipynb"
-            _execute(source, name, values, used, cell_timeout_s)
+            keep = partial(_keep, incident, path)
+            _execute(source, values, used, cell_timeout_s, keep)
     except NotebookRunError as failure:
         status, code, error = _judge(failure)
     except KeyboardInterrupt:
@@ -162,7 +167,11 @@ def run_notebook(
 
 
 def _execute(
-    source: Path, name: str, values: Mapping[str, Any], kernel: SharedKernel, cell_timeout_s: int
+    source: Path,
+    values: Mapping[str, Any],
+    kernel: SharedKernel,
+    cell_timeout_s: int,
+    keep: Callable[[Any], None],
 ) -> None:
     nbformat = load_nbformat()
     import papermill
@@ -172,30 +181,31 @@ def _execute(
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     notebook = nbformat.read(source, as_version=4)
-    tags = {"tags": ["fresh-start"]}
+    tags = {"tags": [_FRESH_TAG]}
     fresh = nbformat.v4.new_code_cell(_FRESH_START, metadata=tags)
     notebook.cells.insert(0, fresh)
     try:
         papermill.execute_notebook(
             notebook,
-            f"{_SCHEME}{name}.ipynb",
+            None,
             parameters=dict(values),
+            engine_name=_register_engine(),
             kernel_name="python3",
             language="python",
             progress_bar=False,
             execution_timeout=cell_timeout_s,
-            extra_arguments=["--log-level=50"],
             km=kernel.take(),
+            keep=keep,
         )
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from error
-        raise _CellFailed(name, error.ename, error.evalue, error.source) from error
+        raise _CellFailed(source.stem, error.ename, error.evalue, error.source) from error
     except CellTimeoutError as error:
         kernel.stop()  # it is still busy with that cell
-        raise NotebookRunError(name, f"a cell took over {cell_timeout_s} s") from error
+        raise NotebookRunError(source.stem, f"a cell took over {cell_timeout_s} s") from error
     except (DeadKernelError, NoSuchKernel, PapermillException, RuntimeError) as error:
-        raise NotebookRunError(name, f"{type(error).__name__}: {error}") from error
+        raise NotebookRunError(source.stem, f"{type(error).__name__}: {error}") from error
 
 
 class _CellFailed(NotebookRunError):
@@ -230,49 +240,44 @@ def _list_kinds(root: type[BaseException]) -> Iterator[type[BaseException]]:
         yield from _list_kinds(kind)
 
 
-class _IncidentFiles:
-    """papermill's door to the disk: redacts every notebook that is saved.
+@cache
+def _register_engine() -> str:
+    """Make papermill's engine hand over the notebook as it grows; return its name there.
 
-    papermill saves twice a cell, and the whole each time: it is written once a second, and at last.
+    papermill itself would write it twice a cell, and the whole each time.
     """
+    from papermill.engines import NBClientEngine, papermill_engines
 
-    def __init__(self, incident: Incident, path: Path) -> None:
-        self._incident, self._path = incident, path
-        self._unsaved, self._saved_at = "", float("-inf")
+    class KeepingEngine(NBClientEngine):  # type: ignore[misc]
+        """Calls ``keep`` with the notebook once a second, and at last."""
 
-    def write(self, buffer: str, path: str) -> None:  # noqa: ARG002
-        self._unsaved = buffer
-        if time.monotonic() - self._saved_at >= _SAVE_EVERY_S:
-            self.save()
+        @classmethod
+        def execute_managed_notebook(
+            cls, nb_man: Any, kernel_name: str, *, keep: Callable[[Any], None], **how: Any
+        ) -> Any:
+            kept_at = time.monotonic()
 
-    def save(self) -> None:
-        if not self._unsaved:
-            return
-        notebook, self._unsaved = json.loads(self._unsaved), ""
-        notebook["cells"] = [
-            cell
-            for cell in notebook["cells"]
-            if not _DROPPED_TAGS.intersection(cell["metadata"].get("tags", []))
-        ]
-        write_json(self._path, self._incident.redactor.json(notebook))
-        self._saved_at = time.monotonic()
+            def save(**_: object) -> None:
+                nonlocal kept_at
+                if time.monotonic() - kept_at >= _SAVE_EVERY_S:
+                    keep(nb_man.nb)
+                    kept_at = time.monotonic()
 
-    def pretty_path(self, path: str) -> str:
-        return path
+            keep(nb_man.nb)
+            nb_man.save = save
+            try:
+                return super().execute_managed_notebook(nb_man, kernel_name, **how)
+            finally:
+                nb_man.save = lambda **_: keep(nb_man.nb)
+
+    papermill_engines.register("keeping", KeepingEngine)
+    return "keeping"
 
 
-@contextmanager
-def _saving_to(incident: Incident, path: Path) -> Iterator[None]:
-    load_nbformat()
-    from papermill.iorw import papermill_io
-
-    files = _IncidentFiles(incident, path)
-    papermill_io.register(_SCHEME, files)
-    try:
-        yield
-    finally:
-        papermill_io._handlers.pop(0)
-        files.save()
+def _keep(incident: Incident, path: Path, notebook: Any) -> None:
+    """Write a notebook as it is now, redacted."""
+    cells = [c for c in notebook.cells if _FRESH_TAG not in c.metadata.get("tags", ())]
+    write_json(path, incident.redactor.json({**notebook, "cells": cells}))
 
 
 def _journal(

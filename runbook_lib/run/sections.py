@@ -11,7 +11,7 @@ from ..investigation import Investigation
 from ..model import Json, Progress, Role, Status, Verdict, keep_quiet
 from ..record.incident import Incident
 from ..record.log import utc_now
-from ..report import write_outputs
+from ..report import preload, write_outputs
 from ..section import SectionModule, Sections, check_parameters
 from ..settings import Settings
 from ..show.tables import tabulate_plans
@@ -26,8 +26,13 @@ def run_sections(
     *,
     parameters: Mapping[str, object] | None = None,
     progress: Progress = keep_quiet,
+    kernel: SharedKernel | None = None,
 ) -> list[NotebookRun]:
     """Run notebooks one after the other; each gets the parameters that its section knows.
+
+    Parameters
+    ----------
+    kernel : one that was started before; it is stopped at the end
 
     Notes
     -----
@@ -36,11 +41,11 @@ def run_sections(
     """
     runs: list[NotebookRun] = []
     try:
-        with SharedKernel() as kernel:
+        with kernel or SharedKernel() as used:
             for name in names:
                 progress(name)
                 given = _pick(sections[name], parameters or {})
-                runs.append(run_notebook(sections, name, incident, given, kernel=kernel))
+                runs.append(run_notebook(sections, name, incident, given, kernel=used))
     except KeyboardInterrupt:
         incident.journal.append("interrupted", {"section": ""})
         write_outputs(incident, sections)
@@ -64,10 +69,20 @@ def investigate(
     UsageError
         When a parameter is wrong; nothing ran.
     """
-    incident, is_new = _find(settings, sections, incident_id, ticket_id)
-    before = incident.journal.view().last_seq
-    given = {"ticket_id": ticket_id, "window_minutes": window_minutes}
-    runs = run_sections(incident, sections, sections.read_only, parameters=given, progress=progress)
+    with SharedKernel() as kernel:
+        kernel.begin()
+        preload()
+        incident, is_new = _find(settings, sections, incident_id, ticket_id)
+        before = incident.journal.view().last_seq
+        given = {"ticket_id": ticket_id, "window_minutes": window_minutes}
+        runs = run_sections(
+            incident,
+            sections,
+            sections.read_only,
+            parameters=given,
+            progress=progress,
+            kernel=kernel,
+        )
     journal = incident.journal.view()
     verdict = journal.verdict(after=before) or Verdict.UNKNOWN
     if verdict is Verdict.HEALTHY:

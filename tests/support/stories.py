@@ -111,6 +111,7 @@ def make_world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     # whatever listens on this machine is no part of the story
     monkeypatch.setattr(SupportClient, "connect", lambda _: FakeClients(world).support)
     monkeypatch.setattr(notebooks, "_execute", lambda *given: _execute(world, *given))
+    monkeypatch.setattr(notebooks.SharedKernel, "begin", lambda _: None)
     return world
 
 
@@ -152,7 +153,7 @@ def _look_again(world: World) -> None:
 
 
 def _execute(
-    world: World, source: Path, name: str, values: Mapping[str, Any], _kernel: Any, _timeout_s: int
+    world: World, source: Path, values: Mapping[str, Any], _kernel: Any, _timeout_s: int, _keep: Any
 ) -> None:
     """Carry out a notebook's cells here, as a kernel would."""
     _look_again(world)
@@ -163,7 +164,7 @@ def _execute(
             try:
                 exec(code, namespace)  # noqa: S102
             except Exception as error:
-                failed = notebooks._CellFailed(name, type(error).__name__, str(error), code)
+                failed = notebooks._CellFailed(source.stem, type(error).__name__, str(error), code)
                 raise failed from error
         if "parameters" in cell["metadata"].get("tags", []):
             namespace |= values
