@@ -211,9 +211,8 @@ class _Mover:
         if ledger.is_behind and self.record is not None:
             ledger.note("believed", sync=True, record=self.record.model_dump(mode="json"))
         if why or ledger.is_done:
-            if ledger.is_holding:
-                with self._held():
-                    pass
+            with self._held() if ledger.is_holding else nullcontext():
+                pass
             self._close_record()
             if why:
                 raise NotApprovedError(f"{why}. Nothing was moved.")
@@ -269,6 +268,7 @@ class _Mover:
         """Have the bucket's record say that nothing to do is left, or no pause of ours."""
         record, ledger = self.record, self.ledger
         if record is not None and ledger.is_done and not record.finished:
+            ledger.note("closed", sync=True)  # after a failed fsync the end may not be on the disk
             self._write_record(finished=True)
         elif record is not None:
             changes = {"is_holding": False, "ledger": ledger.head}

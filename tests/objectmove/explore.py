@@ -435,11 +435,18 @@ class Run:
             return not (word.waiting or word.stopped) or _read_ledger(disk, plan).is_done
         is_open = not self._read_record(plan.id).get("finished", True)
         is_refused = isinstance(word, RefusedError) and not is_open
-        return is_refused and _APPLY not in str(word)
+        return is_refused and not self._must_be_applied(plan)
+
+    def _must_be_applied(self, plan: MovePlan) -> bool:
+        """Tell whether a plan was never begun; nobody applies a release again for its undo."""
+        return _APPLY in str(self._words.get(plan.id)) and plan.id != self.plan.header.parent
 
     def _resume(self, plan: MovePlan) -> None:
-        is_new = _APPLY in str(self._words.get(plan.id))
+        is_new = self._must_be_applied(plan)
         self._attempt(self._others.get(plan.id, self.machine), plan, is_new=is_new)
+        undo = self.plans.get(f"{plan.id}-undo")
+        if undo and f"runbook resume {undo.id}" in str(self._words[plan.id]):
+            self._resume(undo)
 
     def _attempt(
         self, machine: Machine, plan: MovePlan, *, is_new: bool, is_main: bool = True

@@ -238,6 +238,7 @@ def test_f14_a_ledger_that_was_read_before_its_lock_breaks_nothing(point: str) -
 
 
 _UNANNOUNCED = "1<deleting@ledger=kill 2.done@ledger=fsync-kept 5<hold@ledger=kill"
+_NOT_ON_DISK = "1<look@ready/a=foreign:a 1.done@ledger=fsync-kept 4<delete@state.json=kill"
 #: What the explorer found in drafts of the mover itself.
 FOUND = [
     # what a bare folder believed of the record was not written down
@@ -263,6 +264,8 @@ FOUND = [
     ("undo-half-strict", "1<approved@ledger=foreign:a 1<put@plan.jsonl=kill-bare"),
     # an undo that announced nothing was never begun, after a power cut
     ("undo-half-loose", _UNANNOUNCED),
+    # the record went, and then, in a power cut, the line that says that it is over
+    ("undo-half-strict", _NOT_ON_DISK),
     # a record said for ever that the worker is paused, for a release that was taken back
     ("undo-half-strict", "1<put@state.json=op-parent 4.delete@state.json=refused"),
     # a process that woke up let the worker go on under another session
