@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from runbook_lib.errors import EnvironmentForbidsError, NotFoundError
+from runbook_lib.errors import EnvironmentForbidsError
 
 from ..clients.object_store import ObjectStore
 from ..settings import Settings
@@ -20,10 +20,10 @@ def read_marker(store: ObjectStore) -> str:
     ClientError
         When the store cannot be read.
     """
-    try:
-        marker = json.loads(store.read_bytes(MARKER_KEY, max_bytes=4096))
-    except NotFoundError:
+    if (content := store.read(MARKER_KEY)) is None:
         return ""
+    try:
+        marker = json.loads(content)
     except ValueError:
         return "unreadable"
     name = marker.get("environment") if isinstance(marker, dict) else None

@@ -20,7 +20,7 @@ from objectmove.planning import Judgement, make_move_plan, make_settle_plan, mak
 from objectmove.proof import verify_plan
 from objectmove.session import Clock
 from runbook_lib.approvals import Effect, Plan, PlanKind
-from runbook_lib.errors import SafetyError, StoreNotReadyError, UsageError
+from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, UsageError
 from runbook_lib.model import Json
 from runbook_lib.record.incident import Incident, write_json
 from runbook_lib.redact import Redactor
@@ -345,16 +345,17 @@ def _open_logs(plan: Plan) -> Logs:
 
 
 def check_store(clients: Clients) -> None:
-    """Refuse while the store says that it is unwell.
+    """Refuse unless the store says that it is well.
 
     Raises
     ------
     StoreNotReadyError
         With what it says.
     """
-    live = clients.store.check_live()
-    if not live.is_live:
-        raise StoreNotReadyError(f"the store is not well ({live.source}: {live.reason})")
+    try:
+        clients.store.check_live()
+    except ClientError as error:
+        raise StoreNotReadyError(f"the store is not well ({error})") from error
 
 
 def _how(inv: Investigation, plan: Plan) -> dict[str, Any]:

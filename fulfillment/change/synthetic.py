@@ -276,12 +276,8 @@ def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
     """
     listing = store.list_objects(prefix)
     while chunk := list(islice(listing, _CHUNK)):
-        found = store.read_infos([info.key for info in chunk])
-        for info, (_, answer) in zip(chunk, found, strict=True):
-            if isinstance(answer, Seen):
-                yield answer
-            elif not isinstance(answer, errors.NotFoundError):
-                yield info
+        found = store.look([info.key for info in chunk])
+        yield from filter(None, (found.get(info.key, info) for info in chunk))
 
 
 def check_prefix(settings: Settings, prefix: str) -> str:

@@ -90,7 +90,7 @@ def check_connected(settings: Settings, clients: Clients) -> None:
             "them in .env or the environment (`runbook stack env` prints the local stack's)"
         )
     systems = [c for name in HTTP_SYSTEMS if (c := getattr(clients, name)).url]
-    questions = [clients.store.read_clock_skew_s, *(c.check_reachable for c in systems)]
+    questions = [clients.store.read_clock, *(c.check_reachable for c in systems)]
     pool = ThreadPoolExecutor(len(questions))
     try:
         for answer in as_completed([pool.submit(ask) for ask in questions]):

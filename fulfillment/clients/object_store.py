@@ -10,12 +10,12 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from itertools import islice
+from typing import NamedTuple
 
 from objectmove.bucket import REFUSED, Request, S3Bucket, Seen, is_key_supported, parse_time
 from objectmove.errors import AbsentError, DeniedError, StoreError
@@ -42,41 +42,26 @@ _FREE = re.compile(
     re.MULTILINE,
 )
 
-_ABSENT = {"NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"}
-_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"}
-_DENIED = {*REFUSED, "HTTP 401", "HTTP 403"}
+_KINDS: dict[str, type[ClientError]] = {
+    **dict.fromkeys(("NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"), NotFoundError),
+    **dict.fromkeys((*REFUSED, "HTTP 401", "HTTP 403"), AccessDeniedError),
+    **dict.fromkeys(
+        ("PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"), PreconditionFailedError
+    ),
+}
 _LATE = ("no answer in time", "timed out")
 _FULL = ("storagefull", "storage full", "no space left", "quota", "disk full", "insufficientstor")
 
 
-@dataclass(frozen=True, slots=True)
-class LiveCheck:
-    """Whether the store answers, and how that was found out.
+Rights = dict[str, tuple[bool | None, str]]
+"""By right: whether the keys have it, None where nobody can tell, and why not or why nobody can."""
 
-    Attributes
-    ----------
-    is_live : it answered and said that it is well
-    how : ``live endpoint`` or ``signed listing``
-    source : the URL that was asked
-    reason : what it said, when it is not well
-    """
 
-    is_live: bool
+class LiveCheck(NamedTuple):
+    """How a store told that it is well: ``live endpoint`` or ``signed listing``, and its URL."""
+
     how: str
     source: str
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Permissions:
-    """What the keys may do: ``list``, ``read``, ``write <prefix>`` and ``delete <prefix>``.
-
-    ``rights`` has None where it cannot be told without changing something; ``reasons`` says why
-    a right is missing, or not known.
-    """
-
-    rights: Mapping[str, bool | None]
-    reasons: Mapping[str, str]
 
 
 def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
@@ -138,35 +123,26 @@ class ObjectStore:
         with _explained():
             yield from self._bucket.list_objects(prefix)
 
-    def read_info(self, key: str) -> Seen:
-        """Return one object with its metadata; LastModified in whole seconds."""
-        ((_, found),) = self.read_infos([key])
-        if isinstance(found, ClientError):
-            raise found
-        return found
+    def look(self, keys: Sequence[str]) -> dict[str, Seen | None]:
+        """Return each object with its metadata, None where there is none; several at a time.
 
-    def read_infos(self, keys: Iterable[str]) -> Iterator[tuple[str, Seen | ClientError]]:
-        """Yield, in the order of ``keys``, each object with its metadata, or why not.
-
-        Several are asked for at a time.
+        LastModified is in whole seconds. A key that could not be read is not in the answer.
         """
-        wanted = list(keys)
+        with _explained():
+            return self._bucket.look(keys)
+
+    def read_info(self, key: str) -> Seen:
+        """Return one object with its metadata."""
         failed: dict[str, StoreError] = {}
         with _explained():
-            found = self._bucket.look(wanted, failed=failed)
-        for key in wanted:
-            absent = AbsentError(f"read {key}: NoSuchKey")
-            yield key, found.get(key) or _explain(failed.get(key, absent))
+            if found := self._bucket.look([key], failed=failed).get(key):
+                return found
+            raise failed.get(key, AbsentError(f"read {key}: NoSuchKey"))
 
-    def read_bytes(self, key: str, *, max_bytes: int = 16 * 1024 * 1024) -> bytes:
-        """Return an object's content; a larger one is a ``BadAnswerError``."""
+    def read(self, key: str) -> bytes | None:
+        """Return an object's content, None when there is none."""
         with _explained():
-            content = self._bucket.read(key)
-        if content is None:
-            raise NotFoundError(f"read {key}: NoSuchKey", system=_SYSTEM)
-        if len(content) > max_bytes:
-            raise BadAnswerError(f"{key} is larger than {max_bytes} bytes", system=_SYSTEM)
-        return content
+            return self._bucket.read(key)
 
     def put_object(
         self,
@@ -214,34 +190,24 @@ class ObjectStore:
         ------
         AccessDeniedError
             When only the listing can tell, and the credentials may not list.
+        ClientError
+            When it is not well, with what it says.
         """
         path = "/minio/health/live"
         source = f"{self._bucket.url}{path}"
-        try:
-            status = self._bucket.ask(path).status
-        except StoreError as error:
-            return LiveCheck(False, "live endpoint", source, str(_explain(error)))
-        if status == 200 or status >= 500:
-            why = "" if status == 200 else f"answered {status}"
-            return LiveCheck(status == 200, "live endpoint", source, why)
-        source = f"{self._bucket.url}/{self.bucket}"
-        try:
-            next(self.list_objects(".runbook/"), None)
-        except AccessDeniedError:
-            raise
-        except ClientError as error:
-            return LiveCheck(False, "signed listing", source, str(error))
-        return LiveCheck(True, "signed listing", source)
-
-    def read_clock_skew_s(self) -> float:
-        """Return the store's clock minus ours in seconds, by its ``Date`` header."""
         with _explained():
-            before = datetime.now(UTC)
-            answer = self._bucket.ask("/")
-            middle = before + (datetime.now(UTC) - before) / 2
-            told = parse_time(answer.headers.get("date", ""))
-        # The header has whole seconds: its middle is half a second later.
-        return round((told - middle).total_seconds() + 0.5, 1)
+            status = self._bucket.ask(path).status
+        if status == 200:
+            return LiveCheck("live endpoint", source)
+        if status >= 500:
+            raise BadAnswerError(f"{source} answered {status}", system=_SYSTEM)
+        next(self.list_objects(".runbook/"), None)
+        return LiveCheck("signed listing", f"{self._bucket.url}/{self.bucket}")
+
+    def read_clock(self) -> datetime:
+        """Return the store's time in whole seconds, by its ``Date`` header."""
+        with _explained():
+            return parse_time(self._bucket.ask("/").headers.get("date", ""))
 
     def read_free_bytes(self) -> int | None:
         """Return the free capacity from MinIO's cluster metrics; None where it is not told."""
@@ -253,13 +219,17 @@ class ObjectStore:
         # The gateway always says 0 or NaN: it does not know.
         return next((int(free) for free in told if 0 < free < math.inf), None)
 
-    def read_permissions(self, prefix: str, *, write_under: Sequence[str] = ()) -> Permissions:
+    def read_rights(self, prefix: str, *, write_under: Sequence[str] = ()) -> Rights:
         """Tell what the keys for looking may do; with ``write_under``, what those for changes may.
 
         Parameters
         ----------
         prefix : is listed and read
         write_under : prefixes under which writing and deleting is asked
+
+        Returns
+        -------
+        Of ``list``, ``read``, and ``write <prefix>`` and ``delete <prefix>`` for each.
 
         Raises
         ------
@@ -273,12 +243,16 @@ class ObjectStore:
         """
         bucket = self._change_bucket if write_under else self._bucket
         looking, found = ObjectStore(bucket), list[Seen]()
-        rights: dict[str, bool | None] = {}
-        reasons: dict[str, str] = {}
         absent = f"absent-{secrets.token_hex(8)}"
 
+        def ask_list() -> None:
+            try:
+                found.extend(islice(looking.list_objects(prefix), 1))
+            except NotFoundError as error:  # there is no bucket
+                raise BadAnswerError(error.message, system=_SYSTEM) from error
+
         def ask_read() -> None:
-            if not rights["list"]:
+            if not rights["list"][0]:
                 raise BadAnswerError("not known without a listing")
             looking.read_info(found[0].key if found else f"{prefix}{absent}")
 
@@ -294,30 +268,36 @@ class ObjectStore:
                     raise BadAnswerError("not known: it keeps versions, a delete leaves a mark")
             self._change(Request("delete", key, if_match="0" * 32), "delete")
 
-        asks: dict[str, Callable[[], object]] = {
-            "list": lambda: found.extend(islice(looking.list_objects(prefix), 1)),
-            "read": ask_read,
-        }
+        asks: dict[str, Callable[[], object]] = {"list": ask_list, "read": ask_read}
         for under in write_under:
             copy = Request("copy", f"{under}{absent}-copy", source=f"{under}{absent}")
             asks[f"write {under}"] = partial(self._change, copy, "write")
             asks[f"delete {under}"] = partial(ask_delete, f"{under}{absent}")
-        rights.update(dict.fromkeys(asks))
+        rights: Rights = dict.fromkeys(asks, (None, ""))
         for name, ask in asks.items():
-            try:
-                ask()
-            except (ConnectionRefusedClientError, ClientTimeoutError):
-                raise
-            except ClientError as error:
-                is_absent = isinstance(error, NotFoundError | PreconditionFailedError)
-                if name == "list" or not is_absent:
-                    rights[name] = False if isinstance(error, AccessDeniedError) else None
-                    reasons[name] = str(error)
-                    if is_absent:
-                        break  # there is no bucket
-                    continue
-            rights[name] = True  # also where it was let through to nothing
-        return Permissions(rights, reasons)
+            rights[name] = try_right(ask)
+            if rights["list"][0] is None:
+                break
+        return rights
+
+
+def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
+    """Tell whether a question is let through, to nothing too; None where nobody can, and why not.
+
+    Raises
+    ------
+    ClientError
+        When the system cannot be reached.
+    """
+    try:
+        ask()
+    except (ConnectionRefusedClientError, ClientTimeoutError):
+        raise
+    except (NotFoundError, PreconditionFailedError):
+        return True, ""
+    except ClientError as error:
+        return False if isinstance(error, AccessDeniedError) else None, str(error)
+    return True, ""
 
 
 @contextmanager
@@ -331,13 +311,10 @@ def _explained() -> Iterator[None]:
 
 def _explain(error: StoreError) -> ClientError:
     """Return the ``ClientError`` that says what a failed request means."""
-    text = str(error)
-    kind: type[ClientError] = BadAnswerError
-    if error.code in _ABSENT or isinstance(error, AbsentError):
+    text, kind = str(error), _KINDS.get(error.code, BadAnswerError)
+    if isinstance(error, AbsentError):
         kind = NotFoundError
-    elif error.code in _CHANGED:
-        kind = PreconditionFailedError
-    elif error.code in _DENIED or isinstance(error, DeniedError):
+    elif isinstance(error, DeniedError):
         kind = AccessDeniedError
     elif error.code in ("NoAnswer", "NotSent") and "certificate" in text.lower():
         text += ". CA_BUNDLE says whom to trust."

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from objectmove.bucket import Seen
-from runbook_lib.errors import NotFoundError
 from runbook_lib.model import Json
 from runbook_lib.show.text import count_of
 
@@ -150,8 +149,8 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
     for _ in range(_SETTLE_S):
         if doubtful > gone:
             inv.sleep(1.0)
-            found = store.read_infos(sorted(doubtful - gone))
-            gone |= {key for key, info in found if isinstance(info, NotFoundError)}
+            found = store.look(sorted(doubtful - gone))
+            gone |= {key for key, seen in found.items() if seen is None}
     return Waiting((o for o in objects if o.info.key not in gone), limit)
 
 

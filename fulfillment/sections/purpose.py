@@ -16,7 +16,7 @@ from runbook_lib.section import Outcome, Seen, attempt, breach, by_id, ok, step,
 
 from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import list_unfinished
-from ..clients.object_store import Permissions
+from ..clients.object_store import Rights, try_right
 from ..investigation import Investigation
 from ..settings import HTTP_SYSTEMS
 from . import detection
@@ -84,14 +84,8 @@ def _read_environment(inv: Investigation) -> Outcome:
 def _read_reachability(inv: Investigation) -> Outcome:
     c = inv.clients
 
-    def ask_store() -> str:
-        live = c.store.check_live()
-        if not live.is_live:
-            raise errors.ConnectionRefusedClientError(live.reason, system="store")
-        return live.how
-
     clients = {name: getattr(c, name) for name in HTTP_SYSTEMS}
-    questions: dict[str, Callable[[], Json]] = {"store": ask_store}
+    questions: dict[str, Callable[[], Json]] = {"store": lambda: c.store.check_live().how}
     questions |= {name: one.check_reachable for name, one in clients.items() if one.url}
     addresses = {"store": inv.settings.minio_endpoint} | {n: o.url for n, o in clients.items()}
     asked = ", ".join(address for address in addresses.values() if address)
@@ -127,24 +121,10 @@ class _System:
     untried : rights that only a change would tell
     """
 
-    ask: Callable[[], Permissions]
+    ask: Callable[[], Rights]
     looking: tuple[str, ...] = ("read",)
     releasing: tuple[str, ...] = ()
     untried: tuple[str, ...] = ()
-
-
-def _try_read(read: Callable[[], object]) -> Permissions:
-    """Tell whether a question is answered: that something does not exist is an answer."""
-    try:
-        read()
-    except (errors.ConnectionRefusedClientError, errors.ClientTimeoutError):
-        raise
-    except errors.NotFoundError:
-        pass
-    except errors.ClientError as error:
-        is_denied = isinstance(error, errors.AccessDeniedError)
-        return Permissions({"read": False if is_denied else None}, {"read": str(error)})
-    return Permissions({"read": True}, {})
 
 
 def _list_systems(inv: Investigation) -> dict[str, _System]:
@@ -154,13 +134,16 @@ def _list_systems(inv: Investigation) -> dict[str, _System]:
     changed = (pending, settings.ready_prefix, _RECORDS)
     change = look + tuple(f"{verb} {under}" for under in changed for verb in ("write", "delete"))
 
-    def ask_change() -> Permissions:
-        return c.store.read_permissions(pending, write_under=changed)
+    def ask_change() -> Rights:
+        return c.store.read_rights(pending, write_under=changed)
+
+    def ask_read(read: Callable[[], object]) -> Rights:
+        return {"read": try_right(read)}
 
     stores = {"store": _System(ask_change, look, change)}
     if settings.minio_change_user:
         stores = {
-            "store": _System(lambda: c.store.read_permissions(pending), look),
+            "store": _System(lambda: c.store.read_rights(pending), look),
             "store, keys for changes": _System(ask_change, (), change),
         }
     reads: dict[str, Callable[[], object]] = {
@@ -181,7 +164,7 @@ def _list_systems(inv: Investigation) -> dict[str, _System]:
     needs = {"fulfillment": asks_shipments, "prometheus": control == "metric"}
     return stores | {
         name: _System(
-            partial(_try_read, read),
+            partial(ask_read, read),
             releasing=("read",) if needs.get(name) else (),
             untried=(right,) if name == holder else (),
         )
@@ -191,12 +174,13 @@ def _list_systems(inv: Investigation) -> dict[str, _System]:
 
 def _ask(item: tuple[str, _System]) -> dict[str, Json]:
     name, system = item
-    rights: Mapping[str, bool | None] = {}
+    rights: dict[str, bool | None] = {}
     reachable: bool | None = True
     try:
         found = system.ask()
-        rights = {**found.rights, **dict.fromkeys(system.untried)}
-        reason = "; ".join(dict.fromkeys(found.reasons.values()))
+        rights = {right: is_allowed for right, (is_allowed, _) in found.items()}
+        rights |= dict.fromkeys(system.untried)
+        reason = "; ".join(dict.fromkeys(why for _, why in found.values() if why))
     except errors.NotConfiguredError as error:
         reachable, reason = None, error.message
     except errors.ClientError as error:
@@ -268,16 +252,16 @@ def read_clocks(inv: Investigation) -> Outcome:
         theirs = client.read_clock()
         ours = before + (inv.now() - before) / 2
         # The header tells whole seconds, cut off: half a second is added back.
-        return float((theirs - ours + timedelta(seconds=0.5)).total_seconds())
+        skew: timedelta = theirs - ours + timedelta(seconds=0.5)
+        return round(skew.total_seconds(), 1)
 
     named = (n for n in HTTP_SYSTEMS if n != "grafana" and getattr(inv.clients, n).url)
-    asked = {name: partial(ask, name) for name in named}
-    answers = _ask_all({"store": lambda: inv.clients.store.read_clock_skew_s(), **asked})
+    answers = _ask_all({name: partial(ask, name) for name in ("store", *named)})
     known = {name: float(skew) for name, (skew, error, _) in answers.items() if not error}
     wrong = {name: skew for name, skew in known.items() if abs(skew) > MAX_SKEW_S}
     told: Json = ", ".join(sorted(wrong)) if wrong else (False if known else None)
     seen: Seen = {
-        "value": round(known[max(known, key=lambda n: abs(known[n]))], 1) if known else None,
+        "value": known[max(known, key=lambda n: abs(known[n]))] if known else None,
         "rows": to_rows(
             ("system", "skew_s", "error"), ((name, *told[:2]) for name, told in answers.items())
         ),

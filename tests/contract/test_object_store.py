@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -118,21 +118,18 @@ def test_metadata_content_type_and_etag_are_read_back(store: ObjectStore) -> Non
     assert listed.last_modified.replace(microsecond=0) == read.last_modified
 
 
-def test_infos_come_in_order_with_what_failed_in_its_place(store: ObjectStore) -> None:
+def test_a_look_at_many_tells_which_are_not_there(store: ObjectStore) -> None:
     put(store, "a", order_id="1")
     put(store, "c", order_id="3")
-    got = dict(store.read_infos(iter(["c", "b", "a"])))
-    assert list(got) == ["c", "b", "a"]
-    assert isinstance(got["b"], NotFoundError)
-    found = [info.metadata for info in got.values() if isinstance(info, Seen)]
-    assert found == [{"order-id": "3"}, {"order-id": "1"}]
+    got = store.look(["c", "b", "a"])
+    assert {key: seen and seen.metadata for key, seen in got.items()} == {
+        "c": {"order-id": "3"}, "b": None, "a": {"order-id": "1"},
+    }  # fmt: skip
 
 
-def test_content_is_read_up_to_a_limit(store: ObjectStore) -> None:
+def test_content_is_read(store: ObjectStore) -> None:
     put(store, "a", b"12345")
-    assert store.read_bytes("a") == b"12345"
-    with pytest.raises(BadAnswerError, match="larger"):
-        store.read_bytes("a", max_bytes=4)
+    assert store.read("a") == b"12345"
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -140,7 +137,7 @@ def test_hostile_names_are_put_listed_read_and_deleted(store: ObjectStore, name:
     info = put(store, f"pending/{name}", b"y", order_id="7")
     assert keys_of(store) == keys_of(store, f"pending/{name}") == [f"pending/{name}"]
     assert info.metadata == {"order-id": "7"}
-    assert store.read_bytes(info.key) == b"y"
+    assert store.read(info.key) == b"y"
     store.delete_object(info)
     assert keys_of(store) == []
 
@@ -161,26 +158,25 @@ def test_a_delete_spares_another_version_where_the_store_minds(store: ObjectStor
     else:
         with pytest.raises(PreconditionFailedError):
             store.delete_object(old)
-        assert store.read_bytes("a") == b"new"
+        assert store.read("a") == b"new"
 
 
 def test_absent_objects_are_not_found(store: ObjectStore) -> None:
     with pytest.raises(NotFoundError):
         store.read_info("absent")
-    with pytest.raises(NotFoundError):
-        store.read_bytes("absent")
+    assert store.read("absent") is None
 
 
 def test_live_check_clock_and_permissions_change_nothing(store: ObjectStore) -> None:
     put(store, "pending/a")
-    assert store.check_live().is_live
-    assert abs(store.read_clock_skew_s()) < 3
+    assert store.check_live().how in ("live endpoint", "signed listing")
+    assert abs(store.read_clock() - datetime.now(UTC)) < timedelta(seconds=3)
     assert store.read_free_bytes() is None
     for prefix in ("pending/", "nothing/"):
-        assert dict(store.read_permissions(prefix).rights) == {"list": True, "read": True}
-        found = store.read_permissions(prefix, write_under=[prefix, "ready/"])
-        assert len(found.rights) == 6
-        assert set(found.rights.values()) == {True}
+        assert store.read_rights(prefix) == {"list": (True, ""), "read": (True, "")}
+        found = store.read_rights(prefix, write_under=[prefix, "ready/"])
+        assert len(found) == 6
+        assert set(found.values()) == {(True, "")}
     assert keys_of(store) == ["pending/a"]
 
 
@@ -189,9 +185,9 @@ def test_no_delete_is_tried_where_it_would_leave_a_mark(seaweedfs: StoreServer) 
     owner.make_bucket("kept")
     owner.set_bucket_versioning("kept", VersioningConfig(ENABLED))
     store = ObjectStore(connect(seaweedfs.endpoint, bucket="kept"))
-    found = store.read_permissions("pending/", write_under=["ready/"])
-    assert (found.rights["write ready/"], found.rights["delete ready/"]) == (True, None)
-    assert "keeps versions" in found.reasons["delete ready/"]
+    found = store.read_rights("pending/", write_under=["ready/"])
+    assert (found["write ready/"][0], found["delete ready/"][0]) == (True, None)
+    assert "keeps versions" in found["delete ready/"][1]
     assert list(owner.list_objects("kept", recursive=True, include_version=True)) == []
 
 
@@ -223,12 +219,12 @@ def test_wrong_credentials_are_denied_and_say_which(
         store.put_object("a", b"x")
     with pytest.raises(AccessDeniedError):
         store.read_info("a")
-    found = store.read_permissions("pending/", write_under=["ready/"])
+    found = store.read_rights("pending/", write_under=["ready/"])
     # without a listing nobody can tell an absent object from a forbidden one
     delete = False if kind == "juicefs" else None  # may not ask whether it keeps versions
     wanted = {"list": False, "read": None, "write ready/": False, "delete ready/": delete}
-    assert dict(found.rights) == wanted
-    assert says in found.reasons["list"]
+    assert {right: allowed for right, (allowed, _) in found.items()} == wanted
+    assert says in found["list"][1]
 
 
 @REAL
@@ -236,9 +232,9 @@ def test_an_absent_bucket_is_not_found(request: pytest.FixtureRequest, kind: str
     store = ObjectStore(connect(request.getfixturevalue(kind).endpoint, bucket="no-such-bucket"))
     with pytest.raises(NotFoundError, match="NoSuchBucket"):
         list(store.list_objects(""))
-    found = store.read_permissions("pending/", write_under=["ready/"])
-    assert set(found.rights.values()) == {None}
-    assert "NoSuchBucket" in found.reasons["list"]
+    found = store.read_rights("pending/", write_under=["ready/"])
+    assert {allowed for allowed, _ in found.values()} == {None}
+    assert "NoSuchBucket" in found["list"][1]
 
 
 def test_changes_go_by_their_own_keys(juicefs: StoreServer) -> None:
@@ -248,9 +244,9 @@ def test_changes_go_by_their_own_keys(juicefs: StoreServer) -> None:
     assert list(clients.store.list_objects("keys/")) == []
     with pytest.raises(AccessDeniedError, match="InvalidAccessKeyId"):
         clients.store.put_object("a", b"x")
-    assert set(clients.store.read_permissions("keys/").rights.values()) == {True}
-    changing = clients.store.read_permissions("keys/", write_under=["ready/"])
-    assert (changing.rights["list"], changing.rights["write ready/"]) == (False, False)
+    assert set(clients.store.read_rights("keys/").values()) == {(True, "")}
+    changing = clients.store.read_rights("keys/", write_under=["ready/"])
+    assert (changing["list"][0], changing["write ready/"][0]) == (False, False)
     swapped = {"minio_root_user": "nobody", "minio_change_user": ACCESS_KEY}
     other = Clients(settings_of(juicefs.endpoint, minio_change_password=SECRET_KEY, **swapped))
     other.store.put_object("a", b"x")
@@ -300,14 +296,28 @@ def test_a_refused_port_is_a_refused_connection() -> None:
             lambda: list(store.list_objects("")),
             lambda: store.read_info("a"),
             lambda: store.put_object("a", b"x"),
-            store.read_clock_skew_s,
+            store.read_clock,
+            store.check_live,
         ):
             with pytest.raises(ConnectionRefusedClientError):
                 ask()
-        live = store.check_live()
+        with pytest.raises(ConnectionRefusedClientError, match=r"127\.0\.0\.1"):
+            store.check_live()
         assert store.read_free_bytes() is None
-    assert not live.is_live
-    assert "127.0.0.1" in live.reason
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "says"),
+    [
+        (503, BadAnswerError, "/minio/health/live answered 503"),
+        (403, AccessDeniedError, "list fulfillment-artifacts/.runbook/: 403"),
+    ],
+)
+def test_a_store_that_is_not_well_says_why(status: int, kind: type[ClientError], says: str) -> None:
+    with run_server(lambda _: make_answer(b"", status)) as server:
+        store = ObjectStore(connect(server.endpoint))
+        with pytest.raises(kind, match=says):
+            store.check_live()
 
 
 def test_a_silent_server_is_a_timeout_and_costs_one() -> None:
@@ -316,9 +326,10 @@ def test_a_silent_server_is_a_timeout_and_costs_one() -> None:
         with pytest.raises(ClientTimeoutError, match="no answer"):
             list(store.list_objects(""))
         started = datetime.now(UTC)
-        found = dict(store.read_infos([f"{n}" for n in range(200)]))
+        assert store.look([f"{n}" for n in range(200)]) == {}
         assert (datetime.now(UTC) - started).total_seconds() < 3
-    assert {type(error) for error in found.values()} == {ClientTimeoutError}
+        with pytest.raises(ClientTimeoutError, match="read a: no answer"):
+            store.read_info("a")
 
 
 LISTING = make_answer(
@@ -428,7 +439,7 @@ def use_everything(settings: Settings) -> None:
     assert [info.key for info in store.list_objects("shell/")] == ["shell/a"]
     info = store.read_info("shell/a")
     assert info.metadata == {"order-id": "7"}
-    assert store.check_live().is_live
+    assert store.check_live().how == "live endpoint"
     store.delete_object(info)
     assert list(store.list_objects("shell/")) == []
 

@@ -12,7 +12,6 @@ import pytest
 
 from fulfillment.analysis.causes import Cause
 from fulfillment.change.release import MOVE
-from fulfillment.clients.object_store import LiveCheck
 from fulfillment.investigation import Investigation
 from fulfillment.sections import chaos, detection, immediate, remediation, root_cause
 from fulfillment.sections.actions import put_in_order
@@ -252,7 +251,7 @@ def test_a_plan_that_was_not_approved_is_not_called_verified(world: World) -> No
 
 def test_a_store_that_is_down_forbids_the_release(world: World) -> None:
     world.put_label(25)
-    world.store.live = LiveCheck(False, "live endpoint", "memory:0", "503")
+    world.store.unwell = "503"
     plan = world.open(remediation).plan("6.1")
     assert plan.is_empty
     assert "do not release" in str(plan.summary["reason"])
@@ -282,7 +281,7 @@ def test_6_1_plans_nothing_and_says_why_when_a_client_fails(
     world.settings = world.settings.model_copy(update={"label_finished": rule})
     world.down.add("fulfillment")
     if rule != "shipment":
-        world.store.live = LiveCheck(False, "live endpoint", "memory:0", "503")
+        world.store.unwell = "503"
     plan = world.open(remediation, way=way).plan("6.1")
     assert plan.is_empty
     why = str(plan.summary["reason"])

@@ -14,7 +14,6 @@ from fulfillment.analysis import evidence
 from fulfillment.analysis.causes import CAUSES
 from fulfillment.clients import Clients
 from fulfillment.clients.fulfillment import WorkerState
-from fulfillment.clients.object_store import LiveCheck, Permissions
 from fulfillment.clients.pipeline import DagRun
 from fulfillment.clients.probe import ProbeStatus, ProbeStep
 from fulfillment.clients.prometheus import Sample
@@ -177,8 +176,8 @@ CASES: dict[str, Case] = {
     ),
     "1.2": Case(breach=down("prometheus")),
     "1.3": Case(
-        breach=lambda w: setattr(w, "permissions", Permissions({"list": True, "read": False}, {})),
-        unknown=lambda w: setattr(w, "permissions", Permissions({"list": None, "read": None}, {})),
+        breach=lambda w: w.rights.update(read=(False, "")),
+        unknown=lambda w: w.rights.update(list=(None, ""), read=(None, "")),
     ),
     "1.4": Case(
         breach=lambda w: w.skew_s.update(support=-120),
@@ -357,7 +356,7 @@ def test_failed_runs_and_import_errors_are_breaches(world: World) -> None:
 
 
 def test_a_store_that_answers_but_is_not_well_is_a_breach(world: World) -> None:
-    world.store.live = LiveCheck(False, "live endpoint", "memory:0", "503")
+    world.store.unwell = "503"
     assert take(world, "3.3") is Status.BREACH
 
 
@@ -556,8 +555,7 @@ def test_a_needed_step_that_is_left_out_is_not_unknown(world: World) -> None:
 
 
 def test_a_key_that_may_only_read_is_right_for_looking(world: World) -> None:
-    rights = {"list": True, "read": True, "write ready/": False, "delete pending/": None}
-    world.permissions = Permissions(rights, {"write ready/": "AccessDenied"})
+    world.rights |= {"write ready/": (False, "AccessDenied"), "delete pending/": (None, "")}
     reading = world.take(SECTIONS.find("purpose"), "1.3")
     assert (reading.status, reading.value) == (Status.OK, "looking")
     assert "releasing lacks: store write ready/" in reading.reason

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from fulfillment.clients.object_store import LiveCheck, Permissions
+from fulfillment.clients.object_store import LiveCheck, Rights
 from objectmove.bucket import Seen, is_key_supported
 from runbook_lib.errors import BadAnswerError, ClientError, NotFoundError, PreconditionFailedError
 
@@ -33,6 +33,7 @@ class MemoryStore:
     Attributes
     ----------
     clock : gives LastModified; by default a clock of its own, a millisecond per write
+    unwell : what it says when it is not well
     fail : called as ``fail(method, key)`` before each request on one key; raises to make it fail
     objects : what it holds
     writes : every key that was put or deleted, in order
@@ -42,7 +43,7 @@ class MemoryStore:
     bucket: str = "fulfillment-artifacts"
     clock: Callable[[], datetime] | None = None
     fail: Callable[[str, str], None] = field(default=_never)
-    live: LiveCheck = field(default=LiveCheck(True, "live endpoint", "memory:0"))
+    unwell: str = ""
     objects: dict[str, Stored] = field(default_factory=dict)
     writes: list[tuple[str, str]] = field(default_factory=list)
 
@@ -60,20 +61,24 @@ class MemoryStore:
         info = self._get("head", key).info
         return replace(info, last_modified=info.last_modified.replace(microsecond=0))
 
-    def read_infos(self, keys: Iterable[str]) -> Iterator[tuple[str, Seen | ClientError]]:
-        """Yield each object with its metadata, or why not."""
+    def look(self, keys: Iterable[str]) -> dict[str, Seen | None]:
+        """Return each object with its metadata, None where there is none."""
+        found: dict[str, Seen | None] = {}
         for key in keys:
             try:
-                yield key, self.read_info(key)
-            except ClientError as error:
-                yield key, error
+                found[key] = self.read_info(key)
+            except NotFoundError:
+                found[key] = None
+            except ClientError:
+                continue
+        return found
 
-    def read_bytes(self, key: str, *, max_bytes: int = 16 * 1024 * 1024) -> bytes:
-        """Return an object's content."""
-        content = self._get("get", key).content
-        if len(content) > max_bytes:
-            raise BadAnswerError(f"{key} is larger than {max_bytes} bytes", system="object store")
-        return content
+    def read(self, key: str) -> bytes | None:
+        """Return an object's content, None when there is none."""
+        try:
+            return self._get("get", key).content
+        except NotFoundError:
+            return None
 
     def put_object(
         self,
@@ -110,21 +115,23 @@ class MemoryStore:
         self.writes.append(("delete", info.key))
 
     def check_live(self) -> LiveCheck:
-        """Return what ``live`` says."""
-        return self.live
+        """Say that it is well, unless ``unwell`` says why not."""
+        if self.unwell:
+            raise BadAnswerError(self.unwell, system="object store")
+        return LiveCheck("live endpoint", "memory:0")
 
-    def read_clock_skew_s(self) -> float:
-        """Return 0: it has our clock."""
-        return 0.0
+    def read_clock(self) -> datetime:
+        """Return our time: it has our clock."""
+        return datetime.now(UTC)
 
     def read_free_bytes(self) -> int | None:
         """Return None: it does not tell."""
         return None
 
-    def read_permissions(self, prefix: str, *, write_under: Sequence[str] = ()) -> Permissions:  # noqa: ARG002
+    def read_rights(self, prefix: str, *, write_under: Sequence[str] = ()) -> Rights:  # noqa: ARG002
         """Allow everything."""
         changes = (f"{verb} {under}" for under in write_under for verb in ("write", "delete"))
-        return Permissions(dict.fromkeys(("list", "read", *changes), True), {})
+        return dict.fromkeys(("list", "read", *changes), (True, ""))
 
     def _get(self, method: str, key: str) -> Stored:
         self.fail(method, key)

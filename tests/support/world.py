@@ -19,7 +19,7 @@ from fulfillment.clients.alertmanager import NotificationCount, RoutedAlert
 from fulfillment.clients.fulfillment import WorkerState
 from fulfillment.clients.grafana import Panel
 from fulfillment.clients.notifications import Notification
-from fulfillment.clients.object_store import LiveCheck, Permissions
+from fulfillment.clients.object_store import LiveCheck, Rights
 from fulfillment.clients.pipeline import Dag, DagRun
 from fulfillment.clients.probe import ProbeStatus, ProbeStep
 from fulfillment.clients.prometheus import Alert, AlertRule, Sample, Series, Target
@@ -61,17 +61,17 @@ class WorldStore(MemoryStore):
     def check_live(self) -> LiveCheck:
         """Ask as a client would: a store that is down refuses."""
         self._check()
-        return self.live
+        return super().check_live()
 
-    def read_clock_skew_s(self) -> float:
-        """Return the skew that the test set."""
+    def read_clock(self) -> datetime:
+        """Return the time with the skew that the test set; half a second is cut off."""
         self._check()
-        return self.world.skew_s.get("store", 0.0)
+        return self.world.now + timedelta(seconds=self.world.skew_s.get("store", 0.0) - 0.5)
 
-    def read_permissions(self, prefix: str, *, write_under: Sequence[str] = ()) -> Permissions:
-        """Return the permissions that the test set."""
+    def read_rights(self, prefix: str, *, write_under: Sequence[str] = ()) -> Rights:
+        """Return the rights that the test set."""
         self._check()
-        return self.world.permissions
+        return self.world.rights
 
 
 @dataclass
@@ -112,7 +112,7 @@ class World:
     effective: dict[str, str] = field(default_factory=dict)
     probe: ProbeStatus | None = None
     skew_s: dict[str, float] = field(default_factory=dict)
-    permissions: Permissions = field(default=Permissions({"list": True, "read": True}, {}))
+    rights: Rights = field(default_factory=lambda: dict.fromkeys(("list", "read"), (True, "")))
     settings: Settings = field(default_factory=lambda: make_settings(Path("unused")))
     calls: list[str] = field(default_factory=list)
 
