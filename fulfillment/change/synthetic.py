@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from objectmove.bucket import Seen, is_key_supported
 from runbook_lib import errors
@@ -41,42 +40,19 @@ _JUST_WRITTEN = timedelta(seconds=30)
 _BACKLOG = ("prefix", "count", "hold_minutes", "object_size_kb", "age_minutes", "drill_id")
 
 
-@dataclass(frozen=True, slots=True)
-class SyntheticBacklog:
-    """What was created, or would be.
-
-    Attributes
-    ----------
-    sample : the first of them, in the words of DataFlow's script
-    """
-
-    drill_id: str
-    prefix: str
-    planned: int
-    created: int
-    size_bytes: int
-    hold_until: datetime
-    pending_since: datetime
-    sample: tuple[dict[str, Json], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
+class Removal(NamedTuple):
     """What was removed.
 
     Attributes
     ----------
-    candidates : synthetic objects found
-    kept : objects under the prefixes that are not proven synthetic or not asked for, and stay
-    sample : the first candidates
+    found : synthetic objects that were asked for; ``removed`` says how many of them went
+    kept : how many others are under the prefixes, and stay
     failed : keys that could not be removed, with the reason
     """
 
-    candidates: int
+    found: list[Seen]
     removed: int
     kept: int
-    size_bytes: int
-    sample: Sequence[Seen]
     failed: dict[str, str]
 
 
@@ -85,15 +61,15 @@ def create_backlog(
     *,
     settings: Settings,
     prefix: str,
+    drill_id: str,
     count: int,
     now: datetime,
     hold_minutes: float = 30,
     object_size_kb: int = 128,
     age_minutes: float = 0,
-    drill_id: str = "",
     own_orders: Collection[str] = (),
     dry_run: bool = False,
-) -> SyntheticBacklog:
+) -> list[dict[str, Json]]:
     """Create synthetic labels that look stuck.
 
     Parameters
@@ -101,30 +77,30 @@ def create_backlog(
     prefix : where; anything but ``READY_PREFIX``
     hold_minutes : until when they are held; they also expire then and may be swept
     age_minutes : by how much ``pending-since`` is backdated, so that a drill need not wait
-    drill_id : empty: a new one
+    drill_id : stands in name and metadata
     own_orders : a drill's orders, whose labels wait on purpose
     dry_run : only say what would be made; allowed everywhere
 
+    Returns
+    -------
+    For each what it is, in the words of DataFlow's script.
+
     Raises
     ------
-    EnvironmentForbidsError
-        Outside a marked playground.
     SafetyError
-        While a real label waits too long: an exercise would hide it.
+        As ``check_quiet`` says.
 
     Notes
     -----
     Changes the store; undone by ``revert_backlog``.
     """
     if not dry_run:
-        check_playground(settings, store)
         check_quiet(settings, store, now=now, own_orders=own_orders)
     prefix = check_prefix(settings, prefix)
     if not 1 <= count <= _MAX_COUNT:
         raise errors.UsageError(f"count is {count}; from 1 to {_MAX_COUNT} are accepted")
-    drill_id = drill_id or _make_drill_id()
-    hold_until = now + timedelta(minutes=hold_minutes)
-    since = now - timedelta(minutes=age_minutes)
+    hold_until = (now + timedelta(minutes=hold_minutes)).isoformat()
+    since = (now - timedelta(minutes=age_minutes)).isoformat()
     labels: list[dict[str, Json]] = []
     for _ in range(count):
         order_id, artifact_id = 9_000_000 + secrets.randbelow(999_999), uuid.uuid4().hex[:12]
@@ -134,25 +110,16 @@ def create_backlog(
             "chaos-scenario": _SCENARIO,
             "order-id": f"{order_id}",
             "artifact-id": artifact_id,
-            "hold-until": hold_until.isoformat(),
-            "expires-at": hold_until.isoformat(),
+            "hold-until": hold_until,
+            "expires-at": hold_until,
             "drill-id": drill_id,
-            "pending-since": since.isoformat(),
+            "pending-since": since,
         }
         if not dry_run:
             store.put_object(key, body, content_type="application/pdf", metadata=metadata)
         about: dict[str, Json] = {"key": key, "orderId": order_id, "artifactId": artifact_id}
         labels.append({**about, "sizeBytes": len(body)})
-    return SyntheticBacklog(
-        drill_id=drill_id,
-        prefix=prefix,
-        planned=count,
-        created=0 if dry_run else count,
-        size_bytes=sum(label["sizeBytes"] for label in labels),
-        hold_until=hold_until,
-        pending_since=since,
-        sample=tuple(labels[:SAMPLE]),
-    )
+    return labels
 
 
 def count_overdue(
@@ -173,13 +140,16 @@ def count_overdue(
 
 
 def check_quiet(settings: Settings, store: ObjectStore, **about: Any) -> None:
-    """Refuse while ``count_overdue`` counts any.
+    """Refuse an exercise while ``count_overdue`` counts any: it would hide them.
 
     Raises
     ------
+    EnvironmentForbidsError
+        Outside a marked playground.
     SafetyError
         When it does.
     """
+    check_playground(settings, store)
     if count := count_overdue(settings, store, **about):
         raise errors.SafetyError(
             f"real labels wait over {settings.lag_threshold_minutes:g} min ({count}): this is an "
@@ -228,14 +198,7 @@ def revert_backlog(
     ]
     told = {} if dry_run else {info.key: _remove(store, info.key) for info in found}
     failed = {key: why for key, why in told.items() if why}
-    return Removal(
-        candidates=len(found),
-        removed=len(told) - len(failed),
-        kept=len(listed) - len(found),
-        size_bytes=sum(info.size_bytes for info in found),
-        sample=found[:SAMPLE],
-        failed=failed,
-    )
+    return Removal(found, len(told) - len(failed), len(listed) - len(found), failed)
 
 
 def sweep_expired(store: ObjectStore, settings: Settings, *, now: datetime | None = None) -> int:
@@ -324,7 +287,8 @@ def _make_document(order_id: str, artifact_id: str, size_bytes: int) -> bytes:
     return head + b"x" * max(0, size_bytes - len(head) - len(tail)) + tail
 
 
-def _make_drill_id() -> str:
+def make_drill_id() -> str:
+    """Return a new name for a drill."""
     return f"d{secrets.token_hex(4)}"
 
 
@@ -338,19 +302,16 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
 
     Raises
     ------
-    EnvironmentForbidsError
-        Outside a marked playground.
     SafetyError
-        While a real label waits too long.
+        As ``check_quiet`` says.
     """
     p: Any = inv.parameters
-    check_playground(inv.settings, inv.clients.store)
     check_quiet(inv.settings, inv.clients.store, now=inv.now(), own_orders=list_own_orders(inv))
     prefix = check_prefix(inv.settings, p.prefix or inv.settings.chaos_prefix)
     facts: dict[str, Json] = {
         **{name: getattr(p, name) for name in _BACKLOG},
         "prefix": prefix,
-        "drill_id": p.drill_id or str(inv.incident.facts.get("drill_id") or _make_drill_id()),
+        "drill_id": p.drill_id or str(inv.incident.facts.get("drill_id") or make_drill_id()),
         "bytes": p.count * p.object_size_kb * 1024,
     }
     return _plan(inv, step, _CREATE, f"{inv.clients.store.bucket}/{prefix}", facts)
@@ -392,32 +353,26 @@ def _plan(inv: Investigation, step: str, action: str, where: str, facts: dict[st
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
     store, facts = inv.clients.store, plan.content["facts"]
-    is_new = plan.action == _CREATE
-    if is_new:  # an approved clean-up is allowed everywhere
-        check_playground(inv.settings, store)
     mark_applied(plan, {"at": format_time(inv.now())})
-    if is_new:
-        backlog = {name: facts[name] for name in _BACKLOG}
-        backlog |= {"now": inv.now(), "own_orders": list_own_orders(inv)}
-        made = create_backlog(store, settings=inv.settings, **backlog)
-        times = {name: format_time(getattr(made, name)) for name in ("hold_until", "pending_since")}
-        sample = [label["key"] for label in made.sample]
-        return Effect("", {**asdict(made), **times, "sample": sample})
-    done = revert_backlog(store, *facts["prefixes"], drill_id=facts["drill_id"])
-    names = ("removed", "candidates", "kept", "failed")
-    return Effect("", {"bytes": done.size_bytes, **{name: getattr(done, name) for name in names}})
+    if plan.action == _REVERT:  # allowed everywhere
+        done = revert_backlog(store, *facts["prefixes"], drill_id=facts["drill_id"])
+        return Effect("", {"removed": done.removed, "kept": done.kept, "failed": done.failed})
+    backlog = {name: facts[name] for name in _BACKLOG}
+    backlog |= {"now": inv.now(), "own_orders": list_own_orders(inv)}
+    made = create_backlog(store, settings=inv.settings, **backlog)
+    return Effect("", {"created": len(made), "sample": [label["key"] for label in made[:SAMPLE]]})
 
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
-    facts = plan.content["facts"]
-    prefixes = [facts["prefix"]] if plan.action == _CREATE else facts["prefixes"]
+    facts, is_new = plan.content["facts"], plan.action == _CREATE
+    prefixes = [facts["prefix"]] if is_new else facts["prefixes"]
     found = list(list_synthetic(inv.clients.store, prefixes, drill_id=facts["drill_id"]))
-    many = len(found)
-    if plan.action == _CREATE:
-        reason = f"{many} of {facts['count']} objects are there, all proven synthetic"
-        return Effect(reason, {"objects": many}, is_ok=many == facts["count"])
-    result = {"objects_left": many, "sample": [info.key for info in found[:SAMPLE]]}
-    return Effect(f"left: {count_of(many, 'synthetic object')}", result, is_ok=not found)
+    many, wanted = len(found), facts["count"] if is_new else 0
+    reason = f"left: {count_of(many, 'synthetic object')}"
+    if is_new:
+        reason = f"{many} of {wanted} objects are there, all proven synthetic"
+    result = {"objects": many, "sample": [info.key for info in found[:SAMPLE]]}
+    return Effect(reason, result, is_ok=many == wanted)
 
 
 SYNTHETIC = PlanKind(

@@ -17,14 +17,16 @@ from .documents import ChaosDocument
 
 def create_chaos(settings: Settings, *, prefix: str, **backlog: Any) -> ChaosDocument:
     """Create synthetic labels like ``create_backlog``; ``runbook chaos revert`` removes them."""
+    drill_id = synthetic.make_drill_id()
     made = synthetic.create_backlog(
         Clients(settings).store,
         settings=settings,
         prefix=prefix or settings.chaos_prefix,
+        drill_id=drill_id,
         now=utc_now(),
         **backlog,
     )
-    return _document("create", created=made.created, drills={made.drill_id: made.created})
+    return _document("create", created=len(made), drills={drill_id: len(made)})
 
 
 def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocument:

@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -22,10 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fulfillment.change.environment_guard import MARKER_KEY
 from fulfillment.change.synthetic import (
+    SAMPLE,
     check_playground,
     check_prefix,
     create_backlog,
     iter_with_metadata,
+    make_drill_id,
     revert_backlog,
 )
 from fulfillment.clients import Clients
@@ -196,27 +198,28 @@ def _find_bucket(store: ObjectStore) -> dict[str, Json]:
 
 
 def _create(settings: Settings, options: argparse.Namespace, store: ObjectStore) -> dict[str, Json]:
+    now, drill_id = utc_now(), options.drill_id or make_drill_id()
     made = create_backlog(
         store,
         settings=settings,
         prefix=options.prefix,
+        drill_id=drill_id,
         count=options.count,
-        now=utc_now(),
+        now=now,
         hold_minutes=options.hold_minutes,
         object_size_kb=options.object_size_kb,
         age_minutes=options.age_minutes,
-        drill_id=options.drill_id,
         dry_run=options.dry_run,
     )
     waiting = _list_waiting(store, options) if options.dry_run else []
     return {
-        "objectsCreated": made.created,
-        "objectsPlanned": made.planned,
-        "sample": made.sample,
-        **_sizes(made.size_bytes),
-        "drillId": made.drill_id,
-        "holdUntil": made.hold_until.isoformat(),
-        "pendingSince": made.pending_since.isoformat(),
+        "objectsCreated": 0 if options.dry_run else len(made),
+        "objectsPlanned": options.count,
+        "sample": made[:SAMPLE],
+        **_sizes(label["sizeBytes"] for label in made),
+        "drillId": drill_id,
+        "holdUntil": (now + timedelta(minutes=options.hold_minutes)).isoformat(),
+        "pendingSince": (now - timedelta(minutes=options.age_minutes)).isoformat(),
         "waiting": waiting,
     }
 
@@ -241,15 +244,16 @@ def _remove(settings: Settings, options: argparse.Namespace, store: ObjectStore)
     removal = revert_backlog(store, prefix, drill_id=options.drill_id, dry_run=options.dry_run)
     return {
         "removed": removal.removed,
-        "candidates": removal.candidates,
-        "sample": [{"key": i.key, "sizeBytes": i.size_bytes} for i in removal.sample],
-        **_sizes(removal.size_bytes),
+        "candidates": len(removal.found),
+        "sample": [{"key": i.key, "sizeBytes": i.size_bytes} for i in removal.found[:SAMPLE]],
+        **_sizes(seen.size_bytes for seen in removal.found),
         "kept": removal.kept,
         "failed": removal.failed,
     }
 
 
-def _sizes(size_bytes: int) -> dict[str, Json]:
+def _sizes(sizes: Iterable[int]) -> dict[str, Json]:
+    size_bytes = sum(sizes)
     return {"totalBytes": size_bytes, "approxMiB": round(size_bytes / 2**20, 3)}
 
 

@@ -56,6 +56,7 @@ def work(action: str, endpoint: str, prefix: str, die_after: int) -> None:
             store,
             settings=make_settings(endpoint),
             prefix=prefix,
+            drill_id="d1",
             count=40,
             now=datetime.now(UTC),
             object_size_kb=1,

@@ -405,7 +405,7 @@ def test_chaos_objects_come_and_go_and_real_look_alikes_stay(world: World) -> No
     inv = world.open(chaos, count=3, object_size_kb=1, age_minutes=20, drill_id="d1")
     assert carry_out(inv, "4.1").phase is ActionPhase.VERIFIED
     assert len(keys(world, "chaos/")) == 4
-    assert carry_out(inv, "4.2").result["objects_left"] == 0
+    assert carry_out(inv, "4.2").result["objects"] == 0
     assert keys(world, "chaos/") == [look_alike]
 
 

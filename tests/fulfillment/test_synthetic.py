@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from fulfillment.analysis.artifacts import is_synthetic
 from fulfillment.analysis.labels import make_judge
-from fulfillment.change import synthetic
 from fulfillment.change.environment_guard import MARKER_KEY, check_playground, read_marker
 from fulfillment.change.synthetic import (
     create_backlog,
@@ -48,7 +47,7 @@ def store() -> MemoryStore:
     return store
 
 
-def create(store: MemoryStore, **changes: Any) -> synthetic.SyntheticBacklog:
+def create(store: MemoryStore, **changes: Any) -> list[dict[str, Any]]:
     given = {"prefix": PREFIX, "count": 3, "object_size_kb": 1, "drill_id": "d1"} | changes
     return create_backlog(store, settings=SETTINGS, now=NOW, **given)
 
@@ -59,7 +58,8 @@ def keys(store: MemoryStore, prefix: str = PREFIX) -> list[str]:
 
 def test_metadata_proves_what_was_made(store: MemoryStore) -> None:
     made = create(store, age_minutes=20, hold_minutes=30)
-    assert made.created == made.planned == 3
+    assert sorted(label["key"] for label in made) == keys(store)
+    assert len(made) == 3
     for key in keys(store):
         metadata = store.objects[key].info.metadata or {}
         assert is_synthetic(metadata)
@@ -76,7 +76,7 @@ def test_documents_have_the_size_that_was_asked_for(store: MemoryStore) -> None:
     contents = [store.objects[key].content for key in keys(store)]
     assert {len(c) for c in contents} == {2048}
     assert all(c.startswith(b"%PDF-") and c.rstrip().endswith(b"%%EOF") for c in contents)
-    assert made.size_bytes == 3 * 2048
+    assert [label["sizeBytes"] for label in made] == [2048] * 3
 
 
 @pytest.mark.parametrize("rule", ["always", "shipment", "metadata:order-id"])
@@ -134,7 +134,7 @@ def test_only_a_marked_playground_may_be_changed(environment: str, marker: bytes
     with pytest.raises(EnvironmentForbidsError):
         check_playground(settings, store)
     with pytest.raises(EnvironmentForbidsError):
-        create_backlog(store, settings=settings, prefix=PREFIX, count=1, now=NOW)
+        create_backlog(store, settings=settings, prefix=PREFIX, drill_id="d", count=1, now=NOW)
     with pytest.raises(EnvironmentForbidsError):
         sweep_expired(store, settings, now=NOW)
     assert keys(store) == []
@@ -155,7 +155,7 @@ def test_a_revert_leaves_real_objects_and_other_drills(store: MemoryStore) -> No
     look_alike = f"{PREFIX}chaos-d1-9000001-0123456789ab.pdf"
     store.put_object(look_alike, b"x", metadata={"order-id": "9000001", "drill-id": "d1"})
     removal = revert_backlog(store, PREFIX, drill_id="d1")
-    assert (removal.removed, removal.candidates, removal.kept) == (3, 3, 4)
+    assert (removal.removed, len(removal.found), removal.kept) == (3, 3, 4)
     assert len(keys(store)) == 4
     assert revert_backlog(store, PREFIX).removed == 3
     assert keys(store) == [look_alike]
@@ -170,7 +170,7 @@ def test_a_revert_takes_what_dataflows_own_script_made(store: MemoryStore) -> No
 def test_a_dry_run_of_the_revert_only_counts(store: MemoryStore) -> None:
     create(store)
     removal = revert_backlog(store, PREFIX, dry_run=True)
-    assert (removal.candidates, removal.removed) == (3, 0)
+    assert (len(removal.found), removal.removed) == (3, 0)
     assert len(keys(store)) == 3
 
 
