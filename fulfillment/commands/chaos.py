@@ -58,4 +58,4 @@ def sweep_chaos(settings: Settings) -> ChaosDocument:
 def _document(mode: str, **found: Any) -> ChaosDocument:
     code = ExitCode.NOT_OK if found.get("failed") else ExitCode.OK
     schema = f"runbook/chaos-{mode}/1"
-    return ChaosDocument(schema_name=schema, at=utc_now(), exit_code=code, **found)
+    return ChaosDocument(schema_name=schema, exit_code=code, **found)

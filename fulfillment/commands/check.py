@@ -8,7 +8,6 @@ from pathlib import Path
 from runbook_lib.exit_codes import ExitCode
 from runbook_lib.model import Progress, keep_quiet
 from runbook_lib.record.incident import create_incident
-from runbook_lib.record.log import utc_now
 from runbook_lib.redact import Redactor
 
 from ..investigation import Investigation
@@ -50,7 +49,6 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
         summary = f"{what}: " + "; ".join(f"{r['name']}: {r['reason']}" for r in closed)
     return CheckDocument(
         schema_name="runbook/check/1",
-        at=utc_now(),
         exit_code=ExitCode.UNKNOWN if closed else ExitCode.OK,
         summary=summary,
         systems=tuple(SystemRights.model_validate(row) for row in rights.rows),

@@ -110,10 +110,10 @@ class ApplyDocument(Document):
     """
 
     plan: str
-    moved: int
-    already: int
-    conflicts: tuple[Json, ...]
-    failed: tuple[Json, ...]
+    moved: int = 0
+    already: int = 0
+    conflicts: tuple[Json, ...] = ()
+    failed: tuple[Json, ...] = ()
     unproven: tuple[str, ...] = ()
     waiting: int = 0
     lost_in_window: tuple[str, ...] = ()

@@ -9,7 +9,6 @@ from pathlib import Path
 from runbook_lib.errors import EnvironmentForbidsError, NotApprovedError, UsageError
 from runbook_lib.exit_codes import ExitCode
 from runbook_lib.model import Json, Progress, keep_quiet
-from runbook_lib.record.log import utc_now
 from runbook_lib.settings import find_root
 
 from ..change.environment_guard import MARKER_KEY, read_marker
@@ -68,9 +67,7 @@ def init(
             content = str(writes["content"]).encode()
             store.put_object(MARKER_KEY, content, content_type="application/json")
             told["marker"] = f"written; it reads {read_marker(store)!r}"
-    return InitDocument.model_validate(
-        {"schema": "runbook/init/1", "at": utc_now(), "exit_code": code, **told}
-    )
+    return InitDocument.model_validate({"schema": "runbook/init/1", "exit_code": code, **told})
 
 
 def _plan(settings: Settings, store: ObjectStore, marker: str) -> dict[str, Json]:

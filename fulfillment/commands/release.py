@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from runbook_lib.errors import SafetyError, UsageError
 from runbook_lib.exit_codes import ExitCode
 from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time, keep_quiet
 from runbook_lib.record.incident import Incident, list_incidents
-from runbook_lib.record.log import utc_now
 from runbook_lib.redact import Redactor
 
 from ..change.release import MOVE, find_way_on, list_unfinished
@@ -27,7 +25,6 @@ from ..sections.plan_effect import describe_effect
 from ..settings import Settings
 from .documents import ApplyDocument, PlanDocument, SettleDocument, VerifyDocument
 
-_PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 _SECTION = "06_remediation"
 _TROUBLES = ("conflicts", "failed", "unproven", "waiting", "lost_in_window", "stopped")
 _SHOWN = 10
@@ -71,7 +68,8 @@ def apply_release_plan(
     RefusedError
         When a safety rule refuses; nothing was changed.
     """
-    inv, plan = _load(settings, plan_id, progress)
+    inv = _open_on(settings, plan_id, progress, plan=plan_id)
+    plan = _load(inv, plan_id)
     if not approve:
         return _to_plan_document(inv, plan, f"apply {plan.id}", ExitCode.REFUSED)
     return _to_document(inv, "apply", plan, inv.apply(plan, approve=approve).result)
@@ -79,7 +77,8 @@ def apply_release_plan(
 
 def resume_release_plan(settings: Settings, plan_id: str, *, progress: Progress) -> ApplyDocument:
     """Go on with a plan that was cut off, here or on another machine; its approval counts."""
-    inv, plan = _load(settings, plan_id, progress, fetch=True)
+    inv = _open_on(settings, plan_id, progress, fetch=True, plan=plan_id)
+    plan = _load(inv, plan_id)
     return _to_document(inv, "resume", plan, inv.resume(plan).result)
 
 
@@ -87,8 +86,8 @@ def undo_release(
     settings: Settings, plan_id: str, *, approve: str, progress: Progress
 ) -> ApplyDocument | PlanDocument:
     """Take a release back, within its window; without approval it stops at its plan, exit 5."""
-    inv = _open_on(settings, plan_id, progress, approve=approve, undo=plan_id)
-    plan = _must_move(inv.plan("6.1.1"))
+    inv = _open_on(settings, plan_id, progress, undo=plan_id)
+    plan = _plan_about(inv, "6.1.1", plan_id, approve)
     if not approve:
         return _to_plan_document(inv, plan, f"undo {plan_id}", ExitCode.REFUSED)
     return _to_document(inv, "undo", plan, inv.apply(plan, approve=approve).result)
@@ -111,9 +110,9 @@ def settle_release(
         When the approval is of the other word.
     """
     word = "taken" if taken else "not_taken"
-    about = {"settle": plan_id, "settle_word": word, "settle_keys": ",".join(keys)}
-    inv = _open_on(settings, plan_id, progress, approve=approve, **about)
-    plan = _must_move(inv.plan("6.1.2"))
+    about: dict[str, Any] = {"settle_word": word, "settle_keys": ",".join(keys)}
+    inv = _open_on(settings, plan_id, progress, settle=plan_id, **about)
+    plan = _plan_about(inv, "6.1.2", plan_id, approve)
     if (said := plan.content.move.header.word) != word:
         raise UsageError(f"{plan.id} says {said}, and you say {word}")
     if not approve:
@@ -135,15 +134,16 @@ def verify_release_plan(
 ) -> VerifyDocument:
     """Prove by an independent listing where each planned object is now."""
     progress("list the bucket")
-    inv, plan = _load(settings, plan_id, progress, look=True)
+    inv = _open_on(settings, plan_id, progress, look=True, plan=plan_id)
+    plan = _load(inv, plan_id)
     if not plan.trace.exists():
         raise SafetyError(f"{plan.id} was never applied: there is nothing to prove")
     entry = inv.verify(plan)
     result = {**entry.result, "gone_after_done": entry.result["gone_after_landed"]}
     known = {name: result.pop(name) for name in VerifyDocument.model_fields if name in result}
     code = ExitCode.OK if entry.phase is ActionPhase.VERIFIED else ExitCode.NOT_OK
-    head = _head(inv, "verify", code)
-    return VerifyDocument(**head, **known, way_on=_list_ways_on(inv), detail=result)
+    way_on = _list_ways_on(inv)
+    return VerifyDocument(**_head(inv, "verify", code), **known, way_on=way_on, detail=result)
 
 
 def _open(
@@ -157,44 +157,29 @@ def _open(
 
 
 def _open_on(
-    settings: Settings, plan_id: str, progress: Progress, *, approve: str, **parameters: Any
+    settings: Settings,
+    plan_id: str,
+    progress: Progress,
+    *,
+    fetch: bool = False,
+    look: bool = False,
+    **parameters: Any,
 ) -> Investigation:
-    """Open the incident of a release, with the plan about it that was approved, if there is one."""
-    folder = _find_folder(settings, plan_id)
-    about = sorted((folder / "plans").glob(f"{plan_id}-*.jsonl"))
-    hashes = {hashlib.sha256(path.read_bytes()).hexdigest(): path.stem for path in about}
-    incident_id, chosen = _choose(settings, folder), hashes.get(approve, "")
-    return _open(settings, incident_id, progress, plan=chosen, **parameters)
+    """Open the incident in which a release goes on: its own, until it is closed.
 
-
-def _load(
-    settings: Settings, plan_id: str, progress: Progress, *, fetch: bool = False, look: bool = False
-) -> tuple[Investigation, Plan]:
-    folder = _find_folder(settings, plan_id, fetch=fetch)
-    incident_id = folder.name if look else _choose(settings, folder)
-    inv = _open(settings, incident_id, progress, plan=plan_id)
-    plan = load_plan(inv.incident.find_plan(plan_id), (MOVE, SERVICE, SYNTHETIC))
-    if plan.kind is not MOVE:
-        raise UsageError(f"{plan_id} is not the plan of a release: run 06 with -p plan={plan_id}")
-    return inv, plan
-
-
-def _choose(settings: Settings, folder: Path) -> str:
-    """Return the incident in which a change is told: the plan's own, until it is closed."""
-    is_closed = Incident(folder, redactor=Redactor(settings.secrets)).is_closed
-    return Investigation.find(settings)[0].id if is_closed else folder.name
-
-
-def _find_folder(settings: Settings, plan_id: str, *, fetch: bool = False) -> Path:
-    """Find a plan in the incidents' folders, or, to resume it, in the bucket's records."""
-    if not _PLAN_ID.fullmatch(plan_id):
-        raise UsageError(f"{plan_id!r} is not a plan id; `runbook plan` prints it")
+    Parameters
+    ----------
+    fetch : whether the bucket's record will do, where no folder here has the plan
+    look : whether nothing is changed, so that its own will always do
+    """
     home = settings.runbook_home.resolve()
     found = (f for f in list_incidents(home) if (f / "plans" / f"{plan_id}.jsonl").is_file())
     folder = next(found, None) or (_fetch(settings, plan_id) if fetch else None)
     if folder is None:
         raise UsageError(f"no incident under {home} has a plan {plan_id!r}")
-    return folder
+    is_closed = Incident(folder, redactor=Redactor(settings.secrets)).is_closed
+    incident_id = Investigation.find(settings)[0].id if is_closed and not look else folder.name
+    return _open(settings, incident_id, progress, **parameters)
 
 
 def _fetch(settings: Settings, plan_id: str) -> Path | None:
@@ -205,6 +190,23 @@ def _fetch(settings: Settings, plan_id: str) -> Path | None:
         return None
     save_plan(read_recorded_plan(bucket, record, folder=incident.folder / "plans"))
     return incident.folder
+
+
+def _load(inv: Investigation, plan_id: str) -> Plan:
+    plan = load_plan(inv.incident.find_plan(plan_id), (MOVE, SERVICE, SYNTHETIC))
+    if plan.kind is not MOVE:
+        raise UsageError(f"{plan_id} is not the plan of a release: run 06 with -p plan={plan_id}")
+    return plan
+
+
+def _plan_about(inv: Investigation, step: str, release: str, approve: str) -> Plan:
+    """Return the plan about a release that was approved; without approval make one."""
+    folder = inv.incident.find_plan(release).parent
+    hashes = {
+        hashlib.sha256(path.read_bytes()).hexdigest(): path.stem
+        for path in folder.glob(f"{release}-*.jsonl")
+    }
+    return _must_move(inv.plan(step, plan=hashes.get(approve, "")))
 
 
 def _must_move(plan: Plan) -> Plan:
@@ -251,8 +253,7 @@ def _to_document(
     inv: Investigation, action: str, plan: Plan, result: dict[str, Json]
 ) -> ApplyDocument:
     way_on = find_way_on(plan, result)
-    told = {"moved": 0, "already": 0, "conflicts": (), "failed": (), **result}
-    known = {name: told[name] for name in ApplyDocument.model_fields if name in told}
+    known = {name: told for name, told in result.items() if name in ApplyDocument.model_fields}
     return ApplyDocument(
         **_head(inv, action, _judge(result)), **known, way_on=(way_on,) if way_on else ()
     )
@@ -263,5 +264,4 @@ def _judge(result: dict[str, Json]) -> ExitCode:
 
 
 def _head(inv: Investigation, kind: str, code: ExitCode) -> dict[str, Any]:
-    schema = f"runbook/{kind}/1"
-    return {"schema": schema, "at": utc_now(), "incident": inv.incident.id, "exit_code": code}
+    return {"schema": f"runbook/{kind}/1", "incident": inv.incident.id, "exit_code": code}

@@ -349,7 +349,6 @@ def _close(drill: Drill, error: RunbookError | None) -> DrillDocument:
     code = ExitCode.OK if all(o.met for o in objectives) else ExitCode.NOT_OK
     document = DrillDocument(
         schema_name="runbook/drill/1",
-        at=utc_now(),
         incident=drill.incident.id,
         verdict=card.verdict or Verdict.UNKNOWN,
         exit_code=ExitCode.RUN_FAILED if error is not None else code,
