@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationInfo, create_model, field_validator
+from pydantic import Field, SecretStr, create_model, field_validator, model_validator
 
 from runbook_lib import settings as base
 
@@ -19,6 +19,11 @@ HTTP_SYSTEMS = (
     *("grafana", "probe", "notifications"),
 )
 _CREDENTIALS = {"token": SecretStr, "user": str, "password": SecretStr}
+#: What a way to keep the worker still cannot do without.
+_NEEDED = {
+    "command": ("worker_status_cmd", "worker_stop_cmd", "worker_start_cmd"),
+    "metric": ("worker_last_move_query",),
+}
 _MAX_PATTERN_CHARS = 200
 _METADATA = re.compile(r"metadata:[A-Za-z0-9._-]{1,100}")
 
@@ -99,26 +104,11 @@ class Settings(base.Settings):
             raise ValueError("a prefix ends with one '/', and does not start with one")
         return value
 
-    @field_validator("ready_prefix")
-    @classmethod
-    def _check_apart(cls, value: str, info: ValidationInfo) -> str:
-        pending = str(info.data.get("pending_prefix", "\0"))
-        if value.startswith(pending) or pending.startswith(value):
-            raise ValueError("must be neither PENDING_PREFIX nor inside it nor around it")
-        return value
-
     @field_validator("minio_endpoint")
     @classmethod
     def _check_endpoint(cls, value: str) -> str:
         if not value or "/" in value or "@" in value:
             raise ValueError("is host:port, without http:// (MINIO_SECURE=true means TLS)")
-        return value
-
-    @field_validator("minio_change_password")
-    @classmethod
-    def _check_change_keys(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        if bool(value.get_secret_value()) != bool(info.data.get("minio_change_user")):
-            raise ValueError("set both MINIO_CHANGE_USER and MINIO_CHANGE_PASSWORD, or neither")
         return value
 
     @field_validator("label_finished")
@@ -155,29 +145,27 @@ class Settings(base.Settings):
             raise ValueError("is not a list of words: a quote is not closed") from None
         return value.strip()
 
-    @field_validator("worker_control")
-    @classmethod
-    def _check_worker_control(cls, value: str, info: ValidationInfo) -> str:
-        needed = {
-            "command": ("worker_status_cmd", "worker_stop_cmd", "worker_start_cmd"),
-            "metric": ("worker_last_move_query",),
-        }.get(value, ())
-        if missing := [name.upper() for name in needed if not info.data.get(name)]:
-            raise ValueError(f"{value} needs {', '.join(missing)}")
-        return value
-
-    @field_validator("release_lease_s")
-    @classmethod
-    def _check_lease(cls, value: float, info: ValidationInfo) -> float:
-        effect_s, spread_s = (
-            info.data.get(name, 0) for name in ("release_effect_s", "release_clock_spread_s")
-        )
-        if value <= effect_s + spread_s + 2:
-            raise ValueError(
-                "must be more than RELEASE_EFFECT_S + RELEASE_CLOCK_SPREAD_S + 2: every request "
-                "must be over before the claim lapses"
-            )
-        return value
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        pending, ready = self.pending_prefix, self.ready_prefix
+        needed = _NEEDED.get(self.worker_control, ())
+        missing = ", ".join(name.upper() for name in needed if not getattr(self, name))
+        least_s = self.release_effect_s + self.release_clock_spread_s + 2
+        has_password = bool(self.minio_change_password.get_secret_value())
+        wrong = {
+            "READY_PREFIX: must be neither PENDING_PREFIX nor inside it nor around it": (
+                ready.startswith(pending) or pending.startswith(ready)
+            ),
+            "MINIO_CHANGE_PASSWORD: set both it and MINIO_CHANGE_USER, or neither": (
+                has_password != bool(self.minio_change_user)
+            ),
+            f"WORKER_CONTROL: {self.worker_control} needs {missing}": bool(missing),
+            "RELEASE_LEASE_S: must be more than RELEASE_EFFECT_S + RELEASE_CLOCK_SPREAD_S + 2: "
+            "every request must be over before the claim lapses": self.release_lease_s <= least_s,
+        }
+        if told := [text for text, is_wrong in wrong.items() if is_wrong]:
+            raise ValueError("; ".join(told))
+        return self
 
     def read_store_keys(self, *, for_changes: bool) -> tuple[str, str, str]:
         """Return access key, secret key and session token, for looking or for changes."""

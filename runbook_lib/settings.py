@@ -49,7 +49,8 @@ class Settings(BaseSettings):
         try:
             settings = cls(_env_file=root / ".env")
         except ValidationError as error:
-            wrong = "; ".join(f"{name.upper()}: {why}" for name, why in list_wrong(error).items())
+            told = (f"{name.upper()}: {why}" for name, why in list_wrong(error).items())
+            wrong = "; ".join(text.removeprefix(": ") for text in told)
             raise SettingsError(f"{wrong}. See .env.example for what each setting means.") from None
         except (OSError, UnicodeDecodeError) as error:
             text = f"{root / '.env'} cannot be read ({type(error).__name__})"
