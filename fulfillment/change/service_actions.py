@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
-from runbook_lib.errors import ClientError, NotFoundError, SafetyError, UsageError
+from runbook_lib.errors import ClientError, NotFoundError, SafetyError
 from runbook_lib.model import Json, format_time
 from runbook_lib.section import attempt
 
@@ -23,33 +23,6 @@ if TYPE_CHECKING:
 _WAIT_S, _APART_S = 30.0, 0.5
 _SHOWN = ("action", "target", "reason", "state", "way_back", "check", "made_at")
 State = dict[str, Json]
-
-
-@dataclass(frozen=True, slots=True)
-class _ServiceAction:
-    """One kind of change.
-
-    Attributes
-    ----------
-    read_state : returns what the change is about; raises ``ClientError``
-    apply : does it
-    find_missing : given the state before and now, says what of the effect is not there; empty: all
-        is
-    check, way_back : in words; ``{target}`` is filled in
-    goal : what the state holds when there is nothing to do, and the way back restores what was;
-        None: it is done whatever the state is
-    """
-
-    read_state: Callable[[Clients, str], State]
-    apply: Callable[[Clients, str], object]
-    find_missing: Callable[[State, State], str]
-    check: str
-    way_back: str
-    goal: Mapping[str, bool] | None = None
-
-    def is_done(self, state: State) -> bool:
-        """Whether the state is the wanted one already."""
-        return self.goal is not None and self.goal.items() <= state.items()
 
 
 def _read_service(clients: Clients, name: str) -> State:
@@ -120,16 +93,42 @@ def _miss_refresh(before: Mapping[str, Json], now: Mapping[str, Json]) -> str:
     return "its newest entry is older than before" if is_older else ""
 
 
+@dataclass(frozen=True, slots=True)
+class _ServiceAction:
+    """One kind of change.
+
+    Attributes
+    ----------
+    apply : does it
+    find_missing : given the state before and now, says what of the effect is not there; empty: all
+        is
+    read_state : returns what the change is about; raises ``ClientError``
+    check, way_back : in words; ``{target}`` is filled in
+    goal : what the state holds when there is nothing to do, and the way back restores what was;
+        None: it is done whatever the state is
+    """
+
+    apply: Callable[[Clients, str], object]
+    find_missing: Callable[[State, State], str]
+    read_state: Callable[[Clients, str], State] = _read_service
+    _: KW_ONLY
+    check: str
+    way_back: str
+    goal: Mapping[str, bool] | None = None
+
+    def is_done(self, state: State) -> bool:
+        """Whether the state is the wanted one already."""
+        return self.goal is not None and self.goal.items() <= state.items()
+
+
 _ACTIONS: Mapping[str, _ServiceAction] = {
     "restart": _ServiceAction(
-        _read_service,
         lambda clients, name: clients.find_switch(name).restart(name),
         _miss_restart,
         check="{target} runs as a new process",
         way_back="there is none: a restart cannot be taken back",
     ),
     "start": _ServiceAction(
-        _read_service,
         lambda clients, name: clients.find_switch(name).start(name),
         _miss_running,
         check="{target} runs",
@@ -137,7 +136,6 @@ _ACTIONS: Mapping[str, _ServiceAction] = {
         goal={"running": True},
     ),
     "stop": _ServiceAction(
-        _read_service,
         lambda clients, name: clients.find_switch(name).stop(name),
         lambda _, now: f"it still runs: {now['state']}" if now["running"] else "",
         check="{target} does not run",
@@ -145,39 +143,39 @@ _ACTIONS: Mapping[str, _ServiceAction] = {
         goal={"running": False},
     ),
     "unpause": _ServiceAction(
-        _read_dag,
         lambda clients, _: clients.pipeline.set_paused(False),
         lambda _, now: "it is still paused" if now["is_paused"] else "",
+        _read_dag,
         check="DAG {target} is not paused",
         way_back="pause DAG {target} again; labels that were released stay released",
         goal={"is_paused": False},
     ),
     "retrigger": _ServiceAction(
-        _read_worker,
         lambda clients, _: clients.fulfillment.trigger_worker(),
         _miss_run,
+        _read_worker,
         check="the worker ran after it, without an error",
         way_back="there is none: what the worker moves stays moved",
     ),
     "resume": _ServiceAction(
-        _read_worker,
         lambda clients, _: clients.fulfillment.resume_worker(),
         _miss_run,
+        _read_worker,
         check="the worker is not paused and ran after it, without an error",
         way_back="pause the worker again; labels that it moved stay moved",
         goal={"paused": False},
     ),
     "refresh": _ServiceAction(
-        _read_timeline,
         lambda clients, ticket: clients.support.refresh_timeline(ticket),
         _miss_refresh,
+        _read_timeline,
         check="the timeline of {target} was collected anew, and no source failed",
         way_back="there is none, and none is needed: a cache was dropped",
     ),
     "none": _ServiceAction(
-        lambda *_: {},
         lambda *_: None,
         lambda *_: "",
+        lambda *_: {},
         check="nothing was to be done",
         way_back="nothing was done",
         goal={},
@@ -199,8 +197,6 @@ def plan_service(
 
     Raises
     ------
-    UsageError
-        When there is no such action.
     ClientError
         When the target's state cannot be read now and need be, or there is no such target.
 
@@ -208,7 +204,7 @@ def plan_service(
     -----
     Changes nothing but the incident folder.
     """
-    effect = _find_action(action)
+    effect = _ACTIONS[action]
     state = {} if is_away else effect.read_state(inv.clients, target)
     facts: dict[str, Json] = {
         "kind": "header",
@@ -219,8 +215,8 @@ def plan_service(
         "way_back": effect.way_back.format(target=target),
         "check": effect.check.format(target=target),
     }
-    about: dict[str, Json] = {"step": step, "action": action, "target": target}
-    about |= {"is_empty": effect.is_done(state), **inv.incident.redactor.json(facts)}
+    about = {"step": step, "action": action, "target": target, "is_empty": effect.is_done(state)}
+    about |= inv.incident.redactor.json(facts)
     folder = inv.incident.folder / "plans"
     return write_plan(folder, SERVICE, f"svc-{action}", now=inv.now(), **about)
 
@@ -232,7 +228,7 @@ def plan_nothing(inv: Investigation, *, step: str, target: str, reason: str) -> 
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
     """Carry it out. Whether it was done when the client fails is for ``_verify`` to say."""
-    effect = _find_action(plan.action)
+    effect = _ACTIONS[plan.action]
     before = _read_before(inv, plan, effect)
     result: dict[str, Json] = {
         "action": plan.action,
@@ -262,7 +258,7 @@ def _read_before(inv: Investigation, plan: Plan, effect: _ServiceAction) -> Stat
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
     """Look until the plan's effect is there, or the time is over."""
-    effect = _find_action(plan.action)
+    effect = _ACTIONS[plan.action]
     before = json.loads(plan.trace.read_text("utf-8"))["before"]
     began, state = time.monotonic(), None
     while True:
@@ -278,12 +274,6 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
     reason = missing or plan.content["check"]
     result = {"ok": not missing, "reason": reason, "state": state, "waited_s": waited_s or 0}
     return Effect(reason, result, is_ok=not missing)
-
-
-def _find_action(action: str) -> _ServiceAction:
-    if action not in _ACTIONS:
-        raise UsageError(f"there is no action {action!r}; there are {', '.join(_ACTIONS)}")
-    return _ACTIONS[action]
 
 
 SERVICE = PlanKind(

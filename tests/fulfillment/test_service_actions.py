@@ -374,9 +374,7 @@ def test_a_torn_plan_is_refused(inv: Investigation, world: Any, keep: float) -> 
         load_plan(plan.path, (SERVICE,))
 
 
-def test_an_unknown_action_or_service_is_refused(inv: Investigation, world: Any) -> None:
-    with pytest.raises(UsageError, match="no action 'format'"):
-        make(inv, "format")
+def test_an_unknown_service_is_refused(inv: Investigation, world: Any) -> None:
     with pytest.raises(NotFoundError, match="there are: worker"):
         make(inv, "restart", "other")
     with pytest.raises(NotFoundError, match="release"):
