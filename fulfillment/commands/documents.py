@@ -210,7 +210,7 @@ class NotifyTimes(Part):
     teams: float | None = None
 
 
-class Phases(Part):
+class Phases(Part, frozen=False):
     """Seconds that a drill's phases took; None: the phase was not reached or did not succeed."""
 
     detect_s: float | None = None

@@ -41,11 +41,8 @@ if TYPE_CHECKING:
 _APART_S = 0.5
 _CHANNELS = set(NotifyTimes.model_fields)
 _EXERCISE = {"count": 5, "object_size_kb": 4}
-#: What the journal keeps of the document.
-_SCORED = {
-    *("scenario", "cause_expected", "cause_found", "phases", "objectives", "objects_lost"),
-    "verdict",
-}
+#: What the document takes over from the scorecard.
+_MEASURED = ("phases", "cause_found", "objects_lost", "foreign_touched", "reverted")
 
 
 @dataclass
@@ -236,13 +233,13 @@ def _carry_out(drill: Drill) -> None:
     drill.run_sections(
         "01_purpose", "02_signals_detection", "03_immediate_actions", "05_root_cause"
     )
-    card.diagnose_s = round(time.monotonic() - started, 2)
-    card.causes = [str(finding.name) for finding in drill.incident.journal.view().causes()]
+    card.phases.diagnose_s = round(time.monotonic() - started, 2)
+    card.cause_found = tuple(f.name for f in drill.incident.journal.view().causes())
     _act(drill, "04_chaos_verification", [(step,) for step in scenario.exercise_steps], **_EXERCISE)
     started, fixed_at = time.monotonic(), utc_now()
     if scenario.remedy_steps:
         _act(drill, "06_remediation", [scenario.remedy_steps])
-        card.remediate_s = round(time.monotonic() - started, 2)
+        card.phases.remediate_s = round(time.monotonic() - started, 2)
         fixed_at = drill.incident.journal.view().last_applied_at or fixed_at
     else:
         _revert(drill)
@@ -273,19 +270,20 @@ def _detect(drill: Drill) -> None:
     if not alert:
         wait_for(lambda: not drill.is_healthy(), timeout_s=timeout_s)
     elif wait_for(fires, timeout_s=timeout_s):
-        drill.card.detect_s = _seconds(drill.injected_at, utc_now())
-    drill.record("detect", seconds=drill.card.detect_s)
+        drill.card.phases.detect_s = _seconds(drill.injected_at, utc_now())
+    drill.record("detect", seconds=drill.card.phases.detect_s)
 
 
 def _notify(drill: Drill) -> None:
     """Wait until every channel's receiver got the alert."""
     drill.progress("wait for the channels")
-    if drill.card.detect_s is not None and drill.card.is_told:
+    if drill.card.phases.detect_s is not None and drill.card.is_told:
         timeout_s = drill.scenario.notify_timeout_s
         wait_for(lambda: drill.list_received("firing").keys() >= _CHANNELS, timeout_s=timeout_s)
         received = drill.list_received("firing")
-        drill.card.notify_s = {c: _seconds(drill.injected_at, at) for c, at in received.items()}
-    drill.record("notify", seconds=dict(drill.card.notify_s))
+        after_s = {c: _seconds(drill.injected_at, at) for c, at in received.items()}
+        drill.card.phases.notify_s = NotifyTimes(**after_s)
+    drill.record("notify", seconds=drill.card.phases.notify_s.model_dump(exclude_none=True))
 
 
 def _act(drill: Drill, name: str, groups: Sequence[tuple[str, ...]], **parameters: object) -> None:
@@ -327,8 +325,8 @@ def _clear(drill: Drill, fixed_at: datetime) -> None:
         received = drill.list_received("resolved") if drill.card.is_told else {}
         told = (received[channel] for channel in _CHANNELS & received.keys())
         last = max(told, default=utc_now())
-        drill.card.clear_s = max(0.0, _seconds(fixed_at, last))
-    drill.record("clear", seconds=drill.card.clear_s)
+        drill.card.phases.clear_s = max(0.0, _seconds(fixed_at, last))
+    drill.record("clear", seconds=drill.card.phases.clear_s)
 
 
 def _revert(drill: Drill) -> None:
@@ -354,17 +352,13 @@ def _close(drill: Drill, error: RunbookError | None) -> DrillDocument:
         exit_code=ExitCode.RUN_FAILED if error is not None else code,
         scenario=drill.scenario.name,
         drill=drill.id,
-        phases=card.phases(),
         cause_expected=str(drill.scenario.cause_expected),
-        cause_found=tuple(card.causes),
-        objects_lost=card.objects_lost,
-        foreign_touched=card.foreign_touched,
         objectives=tuple(objectives),
-        reverted=card.reverted,
         report="",
         error=str(error or ""),
+        **{name: getattr(card, name) for name in _MEASURED},
     )
-    drill.record("scored", **document.model_dump(mode="json", include=_SCORED))
+    drill.record("scored", **document.model_dump(mode="json", exclude={"schema_name"}))
     drill.incident.close(card.verdict or Verdict.UNKNOWN)
     report = write_outputs(drill.incident, SECTIONS)
     write_gauges(home, list_history(home))

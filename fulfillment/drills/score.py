@@ -9,7 +9,7 @@ from runbook_lib.model import Json, Verdict
 from runbook_lib.show.text import VERDICT_WORDS
 
 from ..analysis.causes import CAUSES
-from ..commands.documents import NotifyTimes, Objective, Phases
+from ..commands.documents import Objective, Phases
 
 if TYPE_CHECKING:
     from .scenarios import Scenario
@@ -17,17 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Scorecard:
-    """What a drill measured; None where a phase was not reached. Durations in seconds.
+    """What a drill measured; None where nothing was.
 
     ``is_told``: whether anything says what the receivers got (``NOTIFICATIONS_URL``).
     """
 
-    detect_s: float | None = None
-    notify_s: dict[str, float] = field(default_factory=dict)
-    diagnose_s: float | None = None
-    remediate_s: float | None = None
-    clear_s: float | None = None
-    causes: list[str] = field(default_factory=list)
+    phases: Phases = field(default_factory=Phases)
+    cause_found: tuple[str, ...] = ()
     failed_notebooks: list[str] = field(default_factory=list)
     in_place: int = 0
     objects_lost: int | None = None
@@ -44,24 +40,20 @@ class Scorecard:
             self.objects_lost = (self.objects_lost or 0) + int(result["lost"])
             self.foreign_touched = (self.foreign_touched or 0) + int(result["foreign_changed"])
 
-    def phases(self) -> Phases:
-        """Return the durations as the document has them."""
-        return Phases.model_validate({name: getattr(self, name) for name in Phases.model_fields})
-
 
 def compute_objectives(card: Scorecard, scenario: Scenario) -> list[Objective]:
     """Hold what was measured against what the scenario promises."""
-    missing = [c for c in NotifyTimes.model_fields if c not in card.notify_s]
+    missing = [channel for channel, after_s in card.phases.notify_s if after_s is None]
     notified = f"missing: {', '.join(missing)}" if missing else "all three"
     clears = "alert clears, every channel says so" if card.is_told else "alert clears"
     channels = [_say("every channel is notified", "slack, email, teams", notified, not missing)]
     alerting = [
-        _within("alert fires", card.detect_s, scenario.detect_timeout_s),
+        _within("alert fires", card.phases.detect_s, scenario.detect_timeout_s),
         *(channels if card.is_told else ()),
-        _within(clears, card.clear_s, scenario.clear_timeout_s),
+        _within(clears, card.phases.clear_s, scenario.clear_timeout_s),
     ]
     cause, verdict = str(scenario.cause_expected), scenario.verdict_expected
-    named = " and ".join(CAUSES[name].words for name in card.causes)
+    named = " and ".join(CAUSES[name].words for name in card.cause_found)
     judged = VERDICT_WORDS[card.verdict] if card.verdict else "none"
     failed = ", ".join(card.failed_notebooks) or "no failure"
     after = "reverted, " if card.reverted else "not reverted, "
@@ -75,7 +67,7 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> list[Objective]:
     ]
     return [
         *(alerting if scenario.alert else ()),
-        _say("cause is named", CAUSES[cause].words, named or "none", cause in card.causes),
+        _say("cause is named", CAUSES[cause].words, named or "none", cause in card.cause_found),
         _say("verdict", VERDICT_WORDS[verdict], judged, card.verdict is verdict),
         _say("notebooks run to their end", "no failure", failed, not card.failed_notebooks),
         _say("everything is as before", "reverted, steady state", after, is_as_before),

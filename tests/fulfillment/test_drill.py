@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fulfillment.analysis.artifacts import is_synthetic
+from fulfillment.commands.documents import Phases
 from fulfillment.drills import drill as module
 from fulfillment.drills.drill import run_drill
 from fulfillment.drills.scenarios import find_scenario
@@ -60,7 +61,10 @@ def test_time_outs_hold_the_waits_of_the_rules_and_routes_there(world: World) ->
 
 
 def test_without_a_sink_nothing_is_scored_on_what_the_receivers_got() -> None:
-    scenario, card = find_scenario("synthetic"), Scorecard(is_told=False, detect_s=1.0, clear_s=1.0)
+    scenario, card = (
+        find_scenario("synthetic"),
+        Scorecard(Phases(detect_s=1.0, clear_s=1.0), is_told=False),
+    )
     names = [o.name for o in compute_objectives(card, scenario)]
     assert names[:2] == ["alert fires", "alert clears"]
     assert not [name for name in names if "channel" in name]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fulfillment.analysis.causes import Cause
+from fulfillment.commands.documents import NotifyTimes, Phases
 from fulfillment.drills.score import Scorecard, compute_objectives
 from runbook_lib.model import Verdict
 
@@ -26,12 +27,14 @@ def scenario(*, releases: bool = True, alert: str = "FulfillmentDelay") -> Any:
 
 def perfect() -> Scorecard:
     card = Scorecard(
-        detect_s=7.0,
-        notify_s={"slack": 8.0, "email": 8.0, "teams": 8.1},
-        diagnose_s=9.0,
-        remediate_s=9.0,
-        clear_s=3.0,
-        causes=["pipeline_paused"],
+        phases=Phases(
+            detect_s=7.0,
+            notify_s=NotifyTimes(slack=8.0, email=8.0, teams=8.1),
+            diagnose_s=9.0,
+            remediate_s=9.0,
+            clear_s=3.0,
+        ),
+        cause_found=("pipeline_paused",),
         verdict=Verdict.FIXED,
         reverted=True,
         steady_after=True,
@@ -58,8 +61,8 @@ def test_an_empty_drill_meets_nothing_but_running_no_failing_notebook() -> None:
     [
         ({"detect_s": None}, "alert fires"),
         ({"detect_s": 31.0}, "alert fires"),
-        ({"notify_s": {"slack": 1.0}}, "every channel is notified"),
-        ({"causes": ["surge"]}, "cause is named"),
+        ({"notify_s": NotifyTimes(slack=1.0)}, "every channel is notified"),
+        ({"cause_found": ("surge",)}, "cause is named"),
         ({"clear_s": None}, "alert clears, every channel says so"),
         ({"objects_lost": 1}, "nothing is lost"),
         ({"objects_lost": None}, "nothing is lost"),
@@ -74,7 +77,7 @@ def test_an_empty_drill_meets_nothing_but_running_no_failing_notebook() -> None:
 def test_each_shortfall_misses_its_own_objective(change: dict[str, Any], missed: str) -> None:
     card = perfect()
     for name, value in change.items():
-        setattr(card, name, value)
+        setattr(card.phases if name in Phases.model_fields else card, name, value)
     assert unmet(card) == {missed}
 
 
@@ -93,7 +96,7 @@ def test_results_of_other_actions_are_no_proof() -> None:
 
 def test_a_scenario_without_an_alert_is_not_scored_on_alerting() -> None:
     card = perfect()
-    card.detect_s, card.notify_s, card.clear_s = None, {}, None
+    card.phases = Phases()
     objectives = compute_objectives(card, scenario(alert=""))
     assert all(o.met for o in objectives)
     assert not [o.name for o in objectives if "alert" in o.name or "channel" in o.name]
