@@ -58,8 +58,7 @@ class Settings(BaseSettings):
         paths = {name: root / value for name, value in settings if isinstance(value, Path)}
         # one home for all, wherever a notebook or a command is started
         paths["runbook_home"] = (find_checkout() or root) / settings.runbook_home
-        bundle = paths.get("ca_bundle")
-        if bundle is not None and not (os.access(bundle, os.R_OK) and bundle.is_file()):
+        if (ca := paths.get("ca_bundle")) and not (os.access(ca, os.R_OK) and ca.is_file()):
             raise SettingsError("CA_BUNDLE is not a file that can be read. Empty: the usual ones.")
         return settings.model_copy(update=paths)
 
