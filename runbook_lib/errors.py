@@ -14,8 +14,7 @@
     │   ├── PreconditionFailedError   the object is not the one that was named
     │   └── BadAnswerError            an answer that cannot be understood, or a 5xx
     ├── NotConnectedError             no credentials, or nothing answers: nothing can be said
-    ├── RecordError                   the incident folder cannot be used
-    │   └── LogDamagedError           a chained log was altered or cut in the middle
+    ├── RecordError                   the incident folder cannot be used, or was altered
     ├── SafetyError                   refused by a safety rule; nothing was changed
     │   ├── EnvironmentForbidsError   chaos, faults or drills outside local/demo
     │   ├── NotApprovedError          no approval, or an approval of something else
@@ -124,7 +123,7 @@ class NotConnectedError(RunbookError):
 
 
 class RecordError(RunbookError):
-    """The incident folder cannot be read or written."""
+    """The incident folder cannot be read or written, or its journal was altered."""
 
 
 @contextmanager
@@ -134,14 +133,6 @@ def disk_errors(what: str, advice: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         raise RecordError(f"{what}: {error.strerror or error}{advice}") from error
-
-
-class LogDamagedError(RecordError):
-    """A chained log was altered, or cut in the middle."""
-
-    def __init__(self, path: str, line: int, why: str) -> None:
-        super().__init__(f"{path}, line {line}: {why}")
-        self.path, self.line, self.why = path, line, why
 
 
 class SafetyError(RunbookError):

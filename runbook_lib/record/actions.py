@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from chainlog import Entry
+
 from ..model import ActionEntry, ActionPhase, Json
-from .log import Entry
 
 _ACTIONS = {
     "release": "released {n} by move",

@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from chainlog import Entry
+
 from ..model import (
     SIGNS,
     ActionEntry,
@@ -25,7 +27,6 @@ from ..model import (
     Verdict,
     format_time,
 )
-from .log import ChainedLog, Entry
 
 _SYMPTOMS = ("02", "03")
 _DIAGNOSIS, _REMEDY = "05", "06"
@@ -325,26 +326,6 @@ def _weigh(judged: Verdict | None, said: dict[str, Verdict], *, is_mended: bool)
     if judged is Verdict.MITIGATED and why is not Verdict.HEALTHY:
         return judged
     return Verdict.FIXED if judged in _FIXED else Verdict.HEALTHY
-
-
-class Journal(ChainedLog):
-    """The journal's file: appended to, read once, asked through ``view``."""
-
-    _view: JournalView | None = None
-
-    def view(self) -> JournalView:
-        """Return what the journal holds by now; only what is new is read.
-
-        Raises
-        ------
-        LogDamagedError
-            At the first altered or missing line.
-        """
-        entries, view = self.read(), self._view
-        if view is None or entries[: view.last_seq][-1:] != view.entries[-1:]:
-            view = self._view = JournalView()
-        view.add(entries[view.last_seq :])
-        return view
 
 
 def order_of(step: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The journal's log: ``chainlog`` with redaction, in this package's errors."""
+"""The journal's file: ``chainlog`` with redaction, read once; what fails is a ``RecordError``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import chainlog
-from chainlog import GENESIS, Entry
+from chainlog import ChainedLog, Entry, LogError
 
-from ..errors import LogDamagedError, RecordError, disk_errors
+from ..errors import RecordError, disk_errors
 from ..model import Json
 from ..redact import Redactor
-
-__all__ = ["GENESIS", "ChainedLog", "Entry", "read_entries", "utc_now"]
+from .journal import JournalView
 
 
 def utc_now() -> datetime:
@@ -22,23 +20,8 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def read_entries(path: Path) -> Iterator[Entry]:
-    """Yield the entries of a log, checking the chain; a torn last line is left out.
-
-    Raises
-    ------
-    RecordError
-        When it cannot be read.
-    LogDamagedError
-        At the first altered or missing line.
-    """
-    if path.exists():
-        with _explained():
-            yield from chainlog.read_entries(path)
-
-
-class ChainedLog:
-    """Append to one log file, safely from several processes and threads.
+class Journal:
+    """The journal of an incident: appended to, read once, asked through ``view``.
 
     Parameters
     ----------
@@ -48,17 +31,16 @@ class ChainedLog:
 
     Notes
     -----
-    Unlike a ledger, which nothing may follow after a failed write, a journal goes on when there is
-    room again: what the file holds by then is read anew.
+    Safe from several processes and threads. Unlike a ledger, which nothing may follow after a
+    failed write, a journal goes on when there is room again: what the file holds by then is read
+    anew.
     """
 
     def __init__(
         self, path: Path, *, redactor: Redactor, clock: Callable[[], datetime] = utc_now
     ) -> None:
-        self.path = path
-        self._redactor = redactor
-        self._clock = clock
-        self._log, self._verified = chainlog.ChainedLog(path, clock=clock), b""
+        self.path, self._redactor, self._clock = path, redactor, clock
+        self._forget()
 
     def append(self, kind: str, data: dict[str, Json]) -> Entry:
         """Append one entry and return it.
@@ -66,45 +48,39 @@ class ChainedLog:
         Raises
         ------
         RecordError
-            When the file cannot be locked or written; nothing was appended then.
-        LogDamagedError
-            When the file is damaged before its last line.
+            When the file is damaged, or cannot be locked or written; nothing was appended then.
         """
-        try:
-            with _explained(". Nothing was appended."):
-                return self._log.append(kind, self._redactor.json(data))
-        except RecordError:
-            self._log = chainlog.ChainedLog(self.path, clock=self._clock)
-            raise
+        with self._explained(". Nothing was appended."):
+            return self._log.append(kind, self._redactor.json(data))
 
-    def read(self) -> list[Entry]:
-        """Return every complete entry; an absent file has none.
+    def view(self) -> JournalView:
+        """Return what the journal holds by now; an absent file holds nothing.
 
         What was verified before is compared with what the file holds now, and only what follows it
         is parsed.
 
         Raises
         ------
-        LogDamagedError
-            At the first altered or missing line.
         RecordError
-            When the file cannot be read.
+            When the file cannot be read; at the first altered or missing line, which it names.
         """
-        with _explained(), disk_errors(f"{self.path} cannot be read"):
+        with disk_errors(f"{self.path} cannot be read"), self._explained():
             content = self.path.read_bytes() if self.path.exists() else b""
-            verified, self._verified = self._verified, b""
-            if not verified or not content.startswith(verified):
-                self._log = chainlog.ChainedLog(self.path, clock=self._clock)
-            entries = self._log.read()
+            if not (self._verified and content.startswith(self._verified)):
+                self._forget()
+            self._view.add(self._log.read()[self._view.last_seq :])
             self._verified = content[: content.rfind(b"\n") + 1]
-        return entries
+        return self._view
 
+    def _forget(self) -> None:
+        """Read the file anew the next time."""
+        self._log = ChainedLog(self.path, clock=self._clock)
+        self._view, self._verified = JournalView(), b""
 
-@contextmanager
-def _explained(ending: str = "") -> Iterator[None]:
-    try:
-        yield
-    except chainlog.LogDamagedError as error:
-        raise LogDamagedError(error.path, error.line, error.reason) from error
-    except chainlog.LogError as error:
-        raise RecordError(f"{error}{ending}") from error
+    @contextmanager
+    def _explained(self, ending: str = "") -> Iterator[None]:
+        try:
+            yield
+        except LogError as error:
+            self._forget()
+            raise RecordError(f"{error}{ending}") from error

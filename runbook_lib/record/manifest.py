@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..errors import LogDamagedError, RecordError, disk_errors
+from chainlog import GENESIS, LogDamagedError, read_entries
+
+from ..errors import RecordError, disk_errors
 from ..model import Json, format_time
 from .incident import Incident, write_json
-from .log import GENESIS, read_entries, utc_now
+from .log import utc_now
 
 _NAME = "manifest.json"
 _JOURNAL = "journal.jsonl"
@@ -52,12 +54,11 @@ def write_manifest(incident: Incident) -> Path:
 
     Raises
     ------
-    LogDamagedError
-        When the journal is damaged: a manifest would vouch for it.
     RecordError
-        When a file cannot be read or the manifest not be written.
+        When the journal is damaged: a manifest would vouch for it. When a file cannot be read or
+        the manifest not be written.
     """
-    entries, target = incident.journal.read(), incident.folder / _NAME
+    entries, target = incident.journal.view().entries, incident.folder / _NAME
     seq, head = (entries[-1].seq, entries[-1].hash) if entries else (0, GENESIS)
     told = {
         "schema": "runbook/manifest/1",
@@ -112,12 +113,12 @@ def verify_incident(folder: Path) -> Verification:
     present = {p.relative_to(folder).as_posix() for p in _list_files(folder)}
     seq, where = 0, f"{_JOURNAL}, line"
     try:
-        for entry in read_entries(folder / _JOURNAL):
+        for entry in read_entries(folder / _JOURNAL) if _JOURNAL in present else ():
             seq = entry.seq
             if seq == known_seq and entry.hash != known_head:
                 problems.append(f"{where} {seq}: is not the line that the manifest names")
     except LogDamagedError as error:
-        problems.append(f"{where} {error.line}: {error.why}")
+        problems.append(f"{where} {error.line}: {error.reason}")
     if seq < known_seq and not problems:
         problems.append(f"{where} {seq + 1}: is missing; the manifest names {known_seq} lines")
     if seq > known_seq:

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime
 
-from ..errors import LogDamagedError, RecordError
+from chainlog import Entry, LogDamagedError, LogError, read_entries
+
+from ..errors import RecordError
 from ..model import ActionPhase, Conclusion, Json, NotebookEntry, Reading, Role, Status, Verdict
 from ..record.actions import ActionRecord, group_actions, number_of
 from ..record.incident import Incident
 from ..record.journal import JournalView, order_of
-from ..record.log import Entry, read_entries
 from ..section import ActionStep, SectionModule, Step
 from ..show.text import VERDICT_WORDS
 
@@ -209,15 +210,15 @@ def read_report_model(incident: Incident, modules: Mapping[str, SectionModule]) 
     except RecordError:
         damage.append("incident.json cannot be read")
     try:
-        for entry in read_entries(path):
+        for entry in read_entries(path) if path.exists() else ():
             # one by one: what came before the damage counts
             entries.append(entry._replace(data=redact(entry.data)))
         if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n"):
             damage.append("the journal's last line is torn (its writer died); it is left out here")
     except LogDamagedError as error:
-        where = f"the journal is damaged at line {error.line} ({error.why})"
+        where = f"the journal is damaged at line {error.line} ({error.reason})"
         damage.append(f"{where}; this report tells only what stands before it")
-    except (OSError, RecordError) as error:
+    except (OSError, LogError) as error:
         damage.append(f"the journal cannot be read: {error}")
     return ReportModel(incident.id, facts, JournalView(entries), modules, "; ".join(damage))
 

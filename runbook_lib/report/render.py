@@ -6,12 +6,14 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from chainlog import GENESIS, Entry
+
 from ..errors import disk_errors
 from ..model import SIGNS, ActionPhase, CauseStatus, Finding, Json, Reading, Role, Status
 from ..record.actions import ActionRecord, number_of
 from ..record.history import PHASES, describe_last_drill, list_history
 from ..record.incident import Incident, write_file
-from ..record.log import GENESIS, Entry, utc_now
+from ..record.log import utc_now
 from ..section import Sections
 from ..show.plots import Picture, plot_reading
 from ..show.tables import Table, get_tone, pill, tabulate_facts

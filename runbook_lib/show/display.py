@@ -194,7 +194,7 @@ def _describe_plan(plan: Plan) -> Card:
 def _describe_investigation(inv: investigation.Investigation[Any, Any]) -> Card:
     facts = {
         "opened": inv.incident.facts.get("opened_at"),
-        "journal entries": len(inv.incident.journal.read()),
+        "journal entries": inv.journal.last_seq,
         "environment": inv.settings.runbook_environment,
         "ticket": inv.ticket_id or "none",
         "folder": str(inv.incident.folder),

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
+from chainlog import Entry, read_entries
 from fulfillment.sections import SECTIONS
-from runbook_lib.record.log import Entry, read_entries
 from tests.support.chromium import open_browser, watch
 from tests.support.lab import Lab, run_lab
 from tests.support.stack import RunningStack, stack, wait_until

@@ -102,7 +102,7 @@ def tell_one(tell: Teller, text: str) -> None:
         "facts": {name: text, "labels": [text]},
     }
     words = {"value": text, "unit": text, "threshold": text, "source": text, "reason": text}
-    for step in ("2.1", "3.1", f"2.{len(tell.incident.journal.read())}"):
+    for step in ("2.1", "3.1", f"2.{len(tell.incident.journal.view().entries)}"):
         tell.read(step, text, "breach", **evidence, **words)
     tell.read("7.1", text, "unknown", reason=text)
     tell.read("9." + text[:20], text, "ok")
@@ -159,7 +159,7 @@ def write_cards(path: Path, incident: Incident) -> None:
     kinds = {"reading": Reading, "action": ActionEntry, "conclusion": Conclusion}
     shown = [
         describe(kinds[entry.kind].model_validate(entry.data[entry.kind])).to_html()
-        for entry in incident.journal.read()
+        for entry in incident.journal.view().entries
         if entry.kind in kinds
     ]
     style = "pre{white-space:pre-wrap} main{overflow-wrap:anywhere;overflow-x:auto}"

@@ -139,10 +139,12 @@ def test_the_next_episode_closes_the_incident_and_does_not_write_into_it(world: 
     old = open_(world, first)
     assert second.incident != first.incident
     assert list_open(world) == [second.incident]
-    assert old.journal.read()[-1].kind == "closed"
+    assert old.journal.view().entries[-1].kind == "closed"
     assert open_(world, second).facts["previous"] == first.incident
     before = read_record(world, old.id)
-    assert json.loads(before["manifest.json"])["journal"]["seq"] == old.journal.read()[-1].seq
+    assert (
+        json.loads(before["manifest.json"])["journal"]["seq"] == old.journal.view().entries[-1].seq
+    )
     look(world)
     rebuild_report(world.settings, SECTIONS, old.id)
     assert read_record(world, old.id) == before
@@ -235,11 +237,11 @@ def test_a_later_note_is_marked_and_nothing_else_is_written(world: World) -> Non
     first = str(look(world).incident)
     close_incident(world.settings, SECTIONS, first)
     inv = Investigation.open(first, section=postmortem, settings=world.settings)
-    before = len(inv.incident.journal.read())
+    before = len(inv.incident.journal.view().entries)
     inv.read_step("7.1")
     inv.conclude()
     inv.note("It was the upgrade.")
-    entries = inv.incident.journal.read()[before:]
+    entries = inv.incident.journal.view().entries[before:]
     assert [(e.kind, e.data["text"], e.data["late"]) for e in entries] == [
         ("note", "It was the upgrade.", True)
     ]

@@ -77,7 +77,7 @@ def test_journal_report_documents_and_section_7_say_the_same(
 
 def _say_journal(story: Story) -> Iterator[str]:
     """Yield what was observed, done and concluded, one line each."""
-    for entry in story.incident.journal.read():
+    for entry in story.incident.journal.view().entries:
         told = entry.data.get(entry.kind, entry.data)
         if entry.kind == "reading":
             yield _row(entry.seq, "reading", told, "step", "name", "status", "reason")

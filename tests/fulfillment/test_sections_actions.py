@@ -708,7 +708,7 @@ def test_what_nobody_can_know_is_named_and_settled_through_the_gate(world: World
     assert keys(world, "ready/") == sorted(k.replace("pending/", "ready/") for k in (key, other))
     approved = [
         e.data["action"]["operator"]
-        for e in inv.incident.journal.read()
+        for e in inv.incident.journal.view().entries
         if e.kind == "action" and e.data["action"]["phase"] == ActionPhase.APPROVED
     ]
     assert set(approved) == {"ops@box"}

@@ -519,7 +519,7 @@ def test_the_evidence_of_a_finding_leads_to_the_journal(world: World) -> None:
     world.dag = replace(world.dag, is_paused=True)
     run(world, root_cause)
     finding = world.open(root_cause).conclude().findings[0]
-    entries = {f"#{e.seq}": e for e in world.incident.journal.read()}
+    entries = {f"#{e.seq}": e for e in world.incident.journal.view().entries}
     assert [entries[ref].data["reading"]["step"] for ref in finding.evidence] == ["5.3"]
 
 

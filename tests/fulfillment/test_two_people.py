@@ -9,10 +9,10 @@ from threading import Barrier
 import pytest
 from pytest_httpserver import HTTPServer
 
+from chainlog import read_entries
 from fulfillment.investigation import Investigation
 from fulfillment.sections import detection, immediate
 from runbook_lib.model import Reading, Status
-from runbook_lib.record.log import read_entries
 from tests.support.world import make_settings
 
 NOTES = 40
@@ -50,9 +50,9 @@ def test_each_sees_what_the_other_wrote_at_once(both: Both) -> None:
     one, two = both
 
     one.note("I restart nothing")
-    assert two.incident.journal.read()[-1].data["text"] == "I restart nothing"
+    assert two.incident.journal.view().entries[-1].data["text"] == "I restart nothing"
     two.note("I look at the store")
-    texts = [e.data["text"] for e in one.incident.journal.read() if e.kind == "note"]
+    texts = [e.data["text"] for e in one.incident.journal.view().entries if e.kind == "note"]
     assert texts == ["I restart nothing", "I look at the store"]
 
 

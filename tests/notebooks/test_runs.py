@@ -76,7 +76,7 @@ def run(
 
 
 def last_entry(incident: Incident) -> dict[str, object]:
-    entry = incident.journal.read()[-1]
+    entry = incident.journal.view().entries[-1]
     assert entry.kind == "notebook"
     return entry.data
 
@@ -152,7 +152,7 @@ def test_a_section_that_is_clicked_through_is_kept_in_the_incidents_folder(
     (kept,) = (incident.folder / "notebooks").iterdir()
     saved = json.loads(kept.read_text("utf-8"))
     shown = [json.dumps(cell["outputs"]) for cell in saved["cells"]]
-    runs = [e.data for e in incident.journal.read() if e.kind == "notebook"]
+    runs = [e.data for e in incident.journal.view().entries if e.kind == "notebook"]
     (page,) = export_notebooks(incident, SECTIONS)
 
     assert kept.name == "02_signals_detection.ipynb"
@@ -252,7 +252,7 @@ def test_a_notebook_runs_to_its_end_when_next_to_nothing_answers(
     assert (done.status, done.error) == (RunStatus.DONE, "")
     readings = [
         Reading.model_validate(e.data["reading"])
-        for e in incident.journal.read()
+        for e in incident.journal.view().entries
         if e.kind == "reading"
     ]
     assert readings
@@ -302,4 +302,4 @@ def test_plain_papermill_fails_the_first_cell_with_a_sentence(
     assert "Traceback" not in told
     assert len(told.splitlines()) < 10
     assert not list(incident.folder.glob("plans/*"))
-    assert list(incident.journal.read()) == []
+    assert list(incident.journal.view().entries) == []

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from chainlog import Entry
 from objectmove.bucket import Answer, Request
 from runbook_lib.model import Reading
-from runbook_lib.record.log import Entry
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.stories import tell_incident
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from fulfillment.analysis.causes import Cause
-from runbook_lib.errors import LogDamagedError
+from runbook_lib.errors import RecordError
 from runbook_lib.model import ActionPhase, CauseStatus, ClearTime, Finding, Verdict
 from runbook_lib.record import journal as journal_module
-from runbook_lib.record.journal import Journal, JournalView
+from runbook_lib.record.journal import JournalView
+from runbook_lib.record.log import Journal
 from runbook_lib.redact import Redactor
 from tests.support.incidents import START, Teller, make_incident, tell_incident
 
@@ -68,7 +69,7 @@ def test_a_line_that_was_altered_after_it_was_read_is_damage(tell: Teller) -> No
     path, whole = tell.incident.journal.path, tell.incident.journal.path.read_bytes()
     path.write_bytes(whole.replace(b"labels wait", b"labels move"))
 
-    with pytest.raises(LogDamagedError):
+    with pytest.raises(RecordError):
         view_of(tell)
     path.write_bytes(whole)
     assert len(view_of(tell).notes) == 2

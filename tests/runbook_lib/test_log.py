@@ -16,47 +16,48 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runbook_lib.errors import LogDamagedError, RecordError
-from runbook_lib.record.log import GENESIS, ChainedLog, read_entries
+from chainlog import GENESIS, LogDamagedError
+from runbook_lib.errors import RecordError
+from runbook_lib.record.log import Journal
 from runbook_lib.redact import MASK, Redactor
 
 NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 
 
-def open_log(path: Path) -> ChainedLog:
-    return ChainedLog(path, redactor=Redactor(["admin12345"]), clock=lambda: NOW)
+def open_log(path: Path) -> Journal:
+    return Journal(path, redactor=Redactor(["admin12345"]), clock=lambda: NOW)
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> ChainedLog:
+def log(tmp_path: Path) -> Journal:
     return open_log(tmp_path / "deep" / "journal.jsonl")
 
 
-def write_three(log: ChainedLog) -> list[bytes]:
+def write_three(log: Journal) -> list[bytes]:
     for number in (1, 2, 3):
         log.append("note", {"n": number})
     return log.path.read_bytes().splitlines(keepends=True)
 
 
-def test_entries_come_back_in_order_with_a_chain(log: ChainedLog) -> None:
+def test_entries_come_back_in_order_with_a_chain(log: Journal) -> None:
     first = log.append("note", {"text": "xin chào"})
     second = log.append("note", {"deep": [1, {"a": None}]})
     assert (first.seq, second.seq, first.prev, second.prev) == (1, 2, GENESIS, first.hash)
-    assert log.read() == [first, second]
+    assert log.view().entries == [first, second]
 
 
-def test_an_absent_log_has_no_entries(log: ChainedLog) -> None:
-    assert log.read() == []
+def test_an_absent_log_has_no_entries(log: Journal) -> None:
+    assert log.view().entries == []
     assert not log.path.exists()
 
 
-def test_secrets_are_hidden_before_they_are_written(log: ChainedLog) -> None:
+def test_secrets_are_hidden_before_they_are_written(log: Journal) -> None:
     entry = log.append("note", {"admin12345": "x admin12345", "password": "other"})
     assert entry.data == {MASK: f"x {MASK}", "password": MASK}
     assert b"admin12345" not in log.path.read_bytes()
 
 
-def test_numbers_that_are_none_become_text_so_that_each_line_is_json(log: ChainedLog) -> None:
+def test_numbers_that_are_none_become_text_so_that_each_line_is_json(log: Journal) -> None:
     log.append("note", {"lag": float("nan"), "rows": [float("inf"), 1.5]})
 
     def refuse(name: str) -> None:
@@ -64,35 +65,35 @@ def test_numbers_that_are_none_become_text_so_that_each_line_is_json(log: Chaine
 
     record = json.loads(log.path.read_text(), parse_constant=refuse)
     assert record["data"] == {"lag": "nan", "rows": ["inf", 1.5]}
-    assert len(log.read()) == 1
+    assert len(log.view().entries) == 1
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_an_altered_line_is_named(log: ChainedLog, number: int) -> None:
+def test_an_altered_line_is_named(log: Journal, number: int) -> None:
     lines = write_three(log)
     wanted = lines[number - 1]
     lines[number - 1] = wanted.replace(f'"n":{number}'.encode(), b'"n":9')
     log.path.write_bytes(b"".join(lines))
-    with pytest.raises(LogDamagedError, match=rf"line {number}: was altered") as caught:
-        log.read()
-    assert caught.value.line == number
+    with pytest.raises(RecordError, match=rf"line {number}: was altered") as caught:
+        log.view()
+    assert isinstance(caught.value.__cause__, LogDamagedError)
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_missing_line_is_named(log: ChainedLog, number: int) -> None:
+def test_a_missing_line_is_named(log: Journal, number: int) -> None:
     lines = write_three(log)
     del lines[number - 1]
     log.path.write_bytes(b"".join(lines))
-    with pytest.raises(LogDamagedError, match=f"line {number}: "):
-        log.read()
+    with pytest.raises(RecordError, match=f"line {number}: "):
+        log.view()
 
 
-def test_swapped_and_doubled_lines_are_damage(log: ChainedLog) -> None:
+def test_swapped_and_doubled_lines_are_damage(log: Journal) -> None:
     lines = write_three(log)
     for order in ((1, 0, 2), (0, 1, 1, 2), (0, 0)):
         log.path.write_bytes(b"".join(lines[i] for i in order))
-        with pytest.raises(LogDamagedError):
-            log.read()
+        with pytest.raises(RecordError):
+            log.view()
 
 
 @pytest.mark.parametrize(
@@ -104,18 +105,18 @@ def test_swapped_and_doubled_lines_are_damage(log: ChainedLog) -> None:
         b"[" * 100_000 + b"\n",
     ],
 )  # fmt: skip
-def test_what_is_no_entry_is_damage_and_nothing_is_appended(log: ChainedLog, line: bytes) -> None:
+def test_what_is_no_entry_is_damage_and_nothing_is_appended(log: Journal, line: bytes) -> None:
     write_three(log)
     before = log.path.read_bytes() + line
     log.path.write_bytes(before)
-    with pytest.raises(LogDamagedError, match="line 4"):
-        log.read()
-    with pytest.raises(LogDamagedError):
+    with pytest.raises(RecordError, match="line 4"):
+        log.view()
+    with pytest.raises(RecordError):
         log.append("note", {})
     assert log.path.read_bytes() == before
 
 
-def test_a_log_continues_where_another_process_stopped(log: ChainedLog) -> None:
+def test_a_log_continues_where_another_process_stopped(log: Journal) -> None:
     write_three(log)
     entry = open_log(log.path).append("note", {"n": 4})
     assert entry.seq == 4
@@ -123,36 +124,36 @@ def test_a_log_continues_where_another_process_stopped(log: ChainedLog) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 20, 150])
-def test_a_torn_tail_is_set_aside_and_journalled(log: ChainedLog, cut: int) -> None:
+def test_a_torn_tail_is_set_aside_and_journalled(log: Journal, cut: int) -> None:
     lines = write_three(log)
     torn = lines[2][:-cut]
     log.path.write_bytes(b"".join(lines[:2]) + torn)
-    assert len(log.read()) == 2
+    assert len(log.view().entries) == 2
     entry = open_log(log.path).append("note", {"n": 4})
     assert entry.seq == 4
-    kinds = [(e.kind, e.data) for e in log.read()[2:]]
+    kinds = [(e.kind, e.data) for e in log.view().entries[2:]]
     assert kinds == [("torn_tail", {"kept_as": "journal.jsonl.torn-1"}), ("note", {"n": 4})]
     assert log.path.with_name("journal.jsonl.torn-1").read_bytes() == torn
 
 
-def test_torn_tails_do_not_overwrite_each_other(log: ChainedLog) -> None:
+def test_torn_tails_do_not_overwrite_each_other(log: Journal) -> None:
     write_three(log)
     for number in (1, 2):
         with log.path.open("ab") as file:
             file.write(b'{"torn":')
         log.append("note", {})
         assert log.path.with_name(f"journal.jsonl.torn-{number}").exists()
-    assert [e.kind for e in log.read()].count("torn_tail") == 2
+    assert [e.kind for e in log.view().entries].count("torn_tail") == 2
 
 
-def test_a_log_that_is_only_a_torn_line_starts_anew(log: ChainedLog) -> None:
+def test_a_log_that_is_only_a_torn_line_starts_anew(log: Journal) -> None:
     log.path.parent.mkdir()
     log.path.write_bytes(b'{"seq":1')
     log.append("note", {})
-    assert [e.kind for e in log.read()] == ["torn_tail", "note"]
+    assert [e.kind for e in log.view().entries] == ["torn_tail", "note"]
 
 
-def test_a_full_disk_appends_nothing(log: ChainedLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_appends_nothing(log: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     write_three(log)
     before = log.path.read_bytes()
 
@@ -165,26 +166,26 @@ def test_a_full_disk_appends_nothing(log: ChainedLog, monkeypatch: pytest.Monkey
             log.append("note", {"n": 4})
     assert log.path.read_bytes() == before
     assert log.append("note", {"n": 5}).seq == 4
-    assert len(log.read()) == 4
+    assert len(log.view().entries) == 4
 
 
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 from runbook_lib.errors import RecordError
-from runbook_lib.record.log import ChainedLog
+from runbook_lib.record.log import Journal
 from runbook_lib.redact import Redactor
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-log = ChainedLog(Path(sys.argv[1]), redactor=Redactor())
+log = Journal(Path(sys.argv[1]), redactor=Redactor())
 done = 0
 try:
     while True:
         log.append("note", {"text": "x" * 100})
         done += 1
 except RecordError as error:
-    print(done, len(log.read()), error)
+    print(done, len(log.view().entries), error)
 """
 
 
@@ -196,7 +197,7 @@ def test_a_write_that_stops_in_the_middle_leaves_whole_lines(tmp_path: Path) -> 
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     done, read, message = run.stdout.split(maxsplit=2)
-    assert int(done) == int(read) == len(open_log(path).read()) > 0
+    assert int(done) == int(read) == len(open_log(path).view().entries) > 0
     assert "Nothing was appended" in message
     assert path.read_bytes().endswith(b"\n")
 
@@ -204,10 +205,10 @@ def test_a_write_that_stops_in_the_middle_leaves_whole_lines(tmp_path: Path) -> 
 WRITER = """
 import sys
 from pathlib import Path
-from runbook_lib.record.log import ChainedLog
+from runbook_lib.record.log import Journal
 from runbook_lib.redact import Redactor
 
-log = ChainedLog(Path(sys.argv[1]), redactor=Redactor())
+log = Journal(Path(sys.argv[1]), redactor=Redactor())
 for number in range(25):
     log.append("note", {"who": sys.argv[2], "n": number})
 """
@@ -221,13 +222,13 @@ def test_several_processes_append_to_one_chain(tmp_path: Path) -> None:
         for who in ("a", "b", "c")
     ]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
-    entries = open_log(path).read()
+    entries = open_log(path).view().entries
     assert [e.seq for e in entries] == list(range(1, 76))
     for who in ("a", "b", "c"):
         assert [e.data["n"] for e in entries if e.data.get("who") == who] == list(range(25))
 
 
-def test_several_threads_append_to_one_chain(log: ChainedLog) -> None:
+def test_several_threads_append_to_one_chain(log: Journal) -> None:
     threads = [
         threading.Thread(target=lambda: [log.append("note", {}) for _ in range(20)])
         for _ in range(4)
@@ -236,11 +237,11 @@ def test_several_threads_append_to_one_chain(log: ChainedLog) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len(log.read()) == 80
+    assert len(log.view().entries) == 80
 
 
 def test_a_lock_that_is_not_released_is_an_error(
-    log: ChainedLog, monkeypatch: pytest.MonkeyPatch
+    log: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from filelock import FileLock
 
@@ -259,7 +260,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_the_tree(tmp_path: Path) ->
 
 def test_a_log_that_is_a_folder_is_an_error_of_the_tree(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="cannot be read"):
-        list(read_entries(tmp_path))
+        open_log(tmp_path).view()
 
 
 texts = st.text(max_size=30)
@@ -277,11 +278,11 @@ def test_whatever_is_written_is_read_back_and_checks(
 ) -> None:
     log = open_log(tmp_path_factory.mktemp("log") / "journal.jsonl")
     written = [log.append("note", item) for item in data]
-    assert log.read() == written
+    assert log.view().entries == written
     assert len(log.path.read_bytes().splitlines()) >= len(data)
 
 
-def test_lone_surrogates_and_line_separators_survive(log: ChainedLog) -> None:
+def test_lone_surrogates_and_line_separators_survive(log: Journal) -> None:
     text = "a\u2028b\x85c\ud800\r\n\x00"
     log.append("note", {"text": text})
-    assert log.read()[0].data == {"text": text}
+    assert log.view().entries[0].data == {"text": text}

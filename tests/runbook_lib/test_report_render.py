@@ -102,7 +102,7 @@ def test_plan_hash_head_commit_versions_and_parameters_are_printed(tmp_path: Pat
     incident = tell_incident(tmp_path).incident
     html, _ = render(incident)
 
-    head = incident.journal.read()[-1]
+    head = incident.journal.view().entries[-1]
     for text in (PLAN, SHA256, head.hash, f"entry {head.seq}", "papermill", "window minutes"):
         assert text in html
 
@@ -284,10 +284,10 @@ def test_secrets_reach_the_report_in_no_form(tmp_path: Path) -> None:
     tell = make_incident(tmp_path, secrets=(secret,))
     # written by another hand, so that the report's own redaction is what counts
     path = tell.incident.journal.path
-    from runbook_lib.record.log import ChainedLog
+    from runbook_lib.record.log import Journal
     from runbook_lib.redact import Redactor
 
-    other = ChainedLog(path, redactor=Redactor(), clock=tell.clock)
+    other = Journal(path, redactor=Redactor(), clock=tell.clock)
     other.append("note", {"section": "", "text": f"it was {secret} all along"})
     reading = {
         "step": "2.1",

@@ -88,7 +88,7 @@ def open_on(tmp_path: Path, read: Callable[[Investigation], Outcome]) -> Investi
 
 
 def kinds(inv: Investigation) -> list[str]:
-    return [entry.kind for entry in inv.incident.journal.read()]
+    return [entry.kind for entry in inv.incident.journal.view().entries]
 
 
 def test_every_name_of_show_can_be_called_also_when_it_is_asked_for_again() -> None:
@@ -299,7 +299,7 @@ class TestLive:
         for _ in range(4):
             view.refresh()
 
-        found = [e.data["reading"]["status"] for e in inv.incident.journal.read()]
+        found = [e.data["reading"]["status"] for e in inv.incident.journal.view().entries]
         assert found == ["ok", "breach", "ok"]
 
     def test_what_cannot_be_read_is_unknown_with_the_reason(self, tmp_path: Path) -> None:

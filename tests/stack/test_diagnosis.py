@@ -84,7 +84,7 @@ def test_a_real_fault_is_named_and_nothing_else(
     finding = supported(answer)
     assert (answer.verdict, finding.name) == (Verdict.INCIDENT, name)
     assert finding.next_step.startswith(remedy)
-    entries = {f"#{e.seq}": e for e in diagnosis.incident.journal.read()}
+    entries = {f"#{e.seq}": e for e in diagnosis.incident.journal.view().entries}
     assert finding.evidence
     assert {entries[reference].kind for reference in finding.evidence} == {"reading"}
     assert list_causes(again, CauseStatus.SUPPORTED) == {name}, again.summary

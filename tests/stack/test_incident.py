@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
+from chainlog import read_entries
 from dataflow_stack.config import load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.orders import inject_orders, wait_for_artifacts
 from dataflow_stack.supervisor import Supervisor
 from fulfillment.analysis.causes import CAUSES
 from fulfillment.sections import SECTIONS
-from runbook_lib.record.log import read_entries
 from runbook_lib.record.manifest import verify_incident
 from tests.support.stack import RunningStack, wait_until
 
