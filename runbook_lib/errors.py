@@ -26,7 +26,6 @@
     ├── DrillError                    a drill could not be carried out
     │   ├── SteadyStateError          the system was not healthy before or after
     │   └── RevertError               the drill's changes could not be taken back
-    ├── NotebookRunError              a notebook stopped before its end
     └── ActionInterruptedError        Ctrl-C in the middle of a change
 """
 
@@ -181,19 +180,6 @@ class SteadyStateError(DrillError):
 
 class RevertError(DrillError):
     """The drill's changes could not be taken back."""
-
-
-class NotebookRunError(RunbookError):
-    """A notebook stopped before its end.
-
-    Parameters
-    ----------
-    notebook : its name
-    why : the failing cell's error, redacted
-    """
-
-    def __init__(self, notebook: str, why: str) -> None:
-        super().__init__(f"notebook {notebook} stopped: {why}")
 
 
 class ActionInterruptedError(RunbookError):

@@ -44,15 +44,9 @@ def run(
     """Run chosen notebooks headless; changes stop at their plans without -p approve=SHA256."""
     from ..run.sections import run_chosen
 
-    given = parse_parameters(parameter or [])
-    carry_out(
-        run_chosen,
-        find_runbook().load_sections(),
-        sections,
-        incident_id=incident,
-        parameters=given,
-        as_json=json_,
-    )
+    given = parse_parameters(parameter or []) | ({"incident_id": incident} if incident else {})
+    known = find_runbook().load_sections()
+    carry_out(run_chosen, known, sections, parameters=given, as_json=json_)
 
 
 @app.command()

@@ -75,7 +75,8 @@ class Journal:
     def _forget(self) -> None:
         """Read the file anew the next time."""
         self._log = ChainedLog(self.path, clock=self._clock)
-        self._view, self._verified = JournalView(), b""
+        self._view = JournalView()
+        self._verified: bytes = b""
 
     @contextmanager
     def _explained(self, ending: str = "") -> Iterator[None]:

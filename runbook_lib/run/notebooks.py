@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..errors import NotebookRunError, RunbookError, StoppedAtPlanError
+from ..errors import RunbookError, StoppedAtPlanError
 from ..exit_codes import ExitCode, exit_code_of_error
 from ..model import Conclusion
 from ..record.incident import Incident, write_json
@@ -51,6 +51,14 @@ class NotebookRun(NotebookResult):
     status: RunStatus
     exit_code: ExitCode
     conclusion: Conclusion | None
+
+
+class Failure(NamedTuple):
+    """What stopped a notebook; ``error`` is the name of a cell's, ``where`` which cell."""
+
+    why: str
+    error: str = ""
+    where: str = ""
 
 
 class SharedKernel(AbstractContextManager["SharedKernel"]):
@@ -147,21 +155,18 @@ def run_notebook(
     run = {"section": name, "notebook": path.name}
     before = incident.journal.view().last_seq
     started = time.monotonic()
-    status, code, error = RunStatus.DONE, ExitCode.OK, ""
     try:
         with nullcontext(kernel) if kernel else SharedKernel() as used:
             source = sections.notebooks / f"{name}.ipynb"
             keep = partial(_keep, incident, path)
-            _execute(source, values, used, cell_timeout_s, keep)
-    except NotebookRunError as failure:
-        status, code, error = _judge(failure)
+            failure = _execute(source, values, used, cell_timeout_s, keep)
     except KeyboardInterrupt:
         _journal(incident, run, RunStatus.INTERRUPTED, started, "interrupted")
         raise
     conclusion = incident.journal.view().conclusion(name, after=before)
-    if status is RunStatus.DONE and conclusion is None:
-        why = "it ended without a conclusion in the journal"
-        status, code, error = _judge(NotebookRunError(name, why))
+    if conclusion is None and failure is None:
+        failure = Failure("it ended without a conclusion in the journal")
+    status, code, error = _judge(name, failure)
     end = _journal(incident, run, status, started, error)
     return NotebookRun(**end, path=path, exit_code=code, conclusion=conclusion)
 
@@ -172,7 +177,7 @@ def _execute(
     kernel: SharedKernel,
     cell_timeout_s: int,
     keep: Callable[[Any], None],
-) -> None:
+) -> Failure | None:
     nbformat = load_nbformat()
     import papermill
     from jupyter_client.kernelspec import NoSuchKernel
@@ -181,8 +186,7 @@ def _execute(
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     notebook = nbformat.read(source, as_version=4)
-    tags = {"tags": [_FRESH_TAG]}
-    fresh = nbformat.v4.new_code_cell(_FRESH_START, metadata=tags)
+    fresh = nbformat.v4.new_code_cell(_FRESH_START, metadata={"tags": [_FRESH_TAG]})
     notebook.cells.insert(0, fresh)
     try:
         papermill.execute_notebook(
@@ -200,44 +204,34 @@ def _execute(
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from error
-        raise _CellFailed(source.stem, error.ename, error.evalue, error.source) from error
-    except CellTimeoutError as error:
+        cell = error.source.strip().partition("\n")[0][:80]
+        return Failure(error.evalue, error.ename, f" (in the cell that begins {cell!r})")
+    except CellTimeoutError:
         kernel.stop()  # it is still busy with that cell
-        raise NotebookRunError(source.stem, f"a cell took over {cell_timeout_s} s") from error
+        return Failure(f"a cell took over {cell_timeout_s} s")
     except (DeadKernelError, NoSuchKernel, PapermillException, RuntimeError) as error:
-        raise NotebookRunError(source.stem, f"{type(error).__name__}: {error}") from error
+        return Failure(f"{type(error).__name__}: {error}")
+    return None
 
 
-class _CellFailed(NotebookRunError):
-    def __init__(self, notebook: str, ename: str, evalue: str, source: str) -> None:
-        cell = next((line for line in source.splitlines() if line.strip()), "")
-        super().__init__(notebook, f"{ename}: {evalue} (in the cell that begins {cell[:80]!r})")
-        self.ename, self.evalue = ename, evalue
-
-
-def _judge(failure: NotebookRunError) -> tuple[RunStatus, ExitCode, str]:
-    """Return what stopped a notebook, by the name of its cell's error, and what is said of it."""
-    if not isinstance(failure, _CellFailed):
-        return RunStatus.FAILED, ExitCode.RUN_FAILED, str(failure)
+def _judge(name: str, failure: Failure | None) -> tuple[RunStatus, ExitCode, str]:
+    """Return how a notebook ended, by the name of its cell's error, and what is said of it."""
+    if failure is None:
+        return RunStatus.DONE, ExitCode.OK, ""
     more = find_runbook().errors
-    roots: tuple[type[BaseException], ...] = (RunbookError, *more)
-    kinds = (kind for root in roots for kind in _list_kinds(root))
-    named = (kind for kind in kinds if kind.__name__ == failure.ename)
-    code = exit_code_of_error(next(named, NotebookRunError), more)
-    if failure.ename == StoppedAtPlanError.__name__:
-        return RunStatus.STOPPED_AT_PLAN, code, failure.evalue
-    if code is ExitCode.REFUSED:
-        return RunStatus.REFUSED, code, failure.evalue
-    if code is ExitCode.USAGE:
-        return RunStatus.FAILED, code, failure.evalue
-    return RunStatus.FAILED, ExitCode.RUN_FAILED, str(failure)
-
-
-def _list_kinds(root: type[BaseException]) -> Iterator[type[BaseException]]:
-    """Yield the errors of a tree."""
-    yield root
-    for kind in root.__subclasses__():
-        yield from _list_kinds(kind)
+    kinds: list[type[BaseException]] = [RunbookError, *more]
+    for kind in kinds:  # and what is below each
+        kinds += kind.__subclasses__()
+    named = (kind for kind in kinds if kind.__name__ == failure.error)
+    code = exit_code_of_error(next(named, Exception), more)
+    if failure.error == StoppedAtPlanError.__name__:
+        return RunStatus.STOPPED_AT_PLAN, code, failure.why
+    if code in (ExitCode.REFUSED, ExitCode.USAGE):
+        status = RunStatus.REFUSED if code is ExitCode.REFUSED else RunStatus.FAILED
+        return status, code, failure.why
+    words = ": ".join(filter(None, (failure.error, failure.why)))
+    text = f"notebook {name} stopped: {words}{failure.where}"
+    return RunStatus.FAILED, ExitCode.RUN_FAILED, text
 
 
 @cache

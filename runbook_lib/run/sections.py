@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from typing import Any, NamedTuple
 
 from ..errors import UsageError
 from ..exit_codes import ExitCode, compute_exit_code
@@ -54,57 +54,41 @@ def run_sections(
 
 
 def investigate(
-    settings: Settings,
-    sections: Sections,
-    *,
-    incident_id: str = "",
-    ticket_id: str = "",
-    window_minutes: float = 60,
-    progress: Progress = keep_quiet,
+    settings: Settings, sections: Sections, *, progress: Progress = keep_quiet, **parameters: object
 ) -> InvestigateDocument:
     """Carry out the read-only sections and write the report.
+
+    Parameters
+    ----------
+    parameters : such as ``incident_id``; each section gets those that it knows
 
     Raises
     ------
     UsageError
         When a parameter is wrong; nothing ran.
     """
-    with SharedKernel() as kernel:
-        kernel.begin()
-        preload()
-        incident, is_new = _find(settings, sections, incident_id, ticket_id)
-        before = incident.journal.view().last_seq
-        given = {"ticket_id": ticket_id, "window_minutes": window_minutes}
-        runs = run_sections(
-            incident,
-            sections,
-            sections.read_only,
-            parameters=given,
-            progress=progress,
-            kernel=kernel,
-        )
-    journal = incident.journal.view()
-    verdict = journal.verdict(after=before) or Verdict.UNKNOWN
+    done = _carry_out(settings, sections, sections.read_only, parameters, progress)
+    journal = done.incident.journal.view()
+    verdict = journal.verdict(after=done.after) or Verdict.UNKNOWN
     if verdict is Verdict.HEALTHY:
         verdict = journal.verdict() or verdict
-    report = _end(incident, sections, runs, is_new=is_new)
     readings, now = journal.latest(), utc_now()
     unread = [reading for reading in readings.values() if reading.status is Status.UNKNOWN]
     notebook, _ = journal.way_on(now)
     code = compute_exit_code(verdict)
-    if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in runs):
+    if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in done.runs):
         code = ExitCode.RUN_FAILED
     return InvestigateDocument(
         schema_name="runbook/investigate/1",
         at=now,
-        incident=incident.id,
+        incident=done.incident.id,
         verdict=verdict,
         exit_code=code,
         readings=tuple(readings.values()),
         causes=journal.findings(),
         unknown=tuple(UnknownStep(step=r.step, reason=r.reason) for r in unread),
-        notebooks=tuple(runs),
-        report=str(report),
+        notebooks=done.runs,
+        report=done.report,
         log=journal.log_entry(now),
         advice=journal.advice(now),
         next="" if verdict is Verdict.HEALTHY else f"runbook run {notebook[:2]}",
@@ -116,7 +100,6 @@ def run_chosen(
     sections: Sections,
     names: Sequence[str],
     *,
-    incident_id: str = "",
     parameters: Mapping[str, str],
     progress: Progress = keep_quiet,
 ) -> RunDocument:
@@ -139,21 +122,17 @@ def run_chosen(
         raise UsageError(f"none of these sections has a parameter {unknown[0]!r}; they have {has}")
     for section in chosen:
         check_parameters(section, _pick(section, parameters))
-    named = incident_id or parameters.get("incident_id", "")
-    incident, is_new = _find(settings, sections, named, parameters.get("ticket_id", ""))
-    first = incident.journal.view().last_seq
     names = [section.NAME for section in chosen]
-    runs = run_sections(incident, sections, names, parameters=parameters, progress=progress)
-    report = _end(incident, sections, runs, is_new=is_new)
-    verdict = _verdict(runs, sections)
+    done = _carry_out(settings, sections, names, parameters, progress)
+    verdict = _verdict(done.runs, sections)
     return RunDocument(
         schema_name="runbook/run/1",
-        incident=incident.id,
+        incident=done.incident.id,
         verdict=verdict,
-        exit_code=_exit_code(runs, verdict),
-        notebooks=tuple(runs),
-        plans=tuple(_plans(incident, first)),
-        report=str(report),
+        exit_code=_exit_code(done.runs, verdict),
+        notebooks=done.runs,
+        plans=tuple(_plans(done)),
+        report=done.report,
     )
 
 
@@ -162,37 +141,50 @@ def _pick(section: SectionModule, given: Mapping[str, object]) -> dict[str, obje
     return {k: v for k, v in given.items() if k in section.Parameters.model_fields}
 
 
-def _find(
-    settings: Settings, sections: Sections, incident_id: str, ticket_id: str
-) -> tuple[Incident, bool]:
-    opener = sections.investigation or Investigation
-    opener.check_ticket(settings, ticket_id)
-    incident, is_new = opener.find(settings, incident_id)
-    if incident.is_closed:
-        raise UsageError(
-            f"incident {incident.id} is closed, and its report stays as it is; leave --incident "
-            "out, or write --incident new"
-        )
-    return incident, is_new
+class _Done(NamedTuple):
+    """What was carried out on an incident, past which entry of its journal."""
+
+    incident: Incident
+    after: int
+    runs: tuple[NotebookRun, ...]
+    report: str
 
 
-def _end(
-    incident: Incident, sections: Sections, runs: Sequence[NotebookRun], *, is_new: bool
-) -> Path:
-    """Write the report, the last one of an incident that these runs closed.
+def _carry_out(
+    settings: Settings,
+    sections: Sections,
+    names: Sequence[str],
+    parameters: Mapping[str, object],
+    progress: Progress,
+) -> _Done:
+    """Find the incident, run sections on it and write the report.
 
-    A look that this command made is over when nothing was wrong and no plan waits.
+    It is the last one of an incident that these runs closed. A look that this command made is over
+    when nothing was wrong and no plan waits.
     """
-    journal = incident.journal.view()
-    plans = (plan.result.get("is_empty") for plan in journal.list_plans().values())
+    opener = sections.investigation or Investigation
+    with SharedKernel() as kernel:
+        kernel.begin()
+        preload()
+        opener.check_ticket(settings, str(parameters.get("ticket_id", "")))
+        incident, is_new = opener.find(settings, str(parameters.get("incident_id", "")))
+        if incident.is_closed:
+            raise UsageError(
+                f"incident {incident.id} is closed, and its report stays as it is; leave "
+                "--incident out, or write --incident new"
+            )
+        after = incident.journal.view().last_seq
+        options: Any = {"parameters": parameters, "progress": progress, "kernel": kernel}
+        runs = run_sections(incident, sections, names, **options)
     if is_new and not (incident.is_open or incident.is_closed):
-        if all(plans):
+        plans = incident.journal.view().list_plans().values()
+        if all(plan.result.get("is_empty") for plan in plans):
             incident.close()
         else:
             incident.update(kept=True)
     if incident.is_closed and sections.having(Role.CLEARED) & {run.section for run in runs}:
         incident.closed_here = True
-    return write_outputs(incident, sections)
+    return _Done(incident, after, tuple(runs), str(write_outputs(incident, sections)))
 
 
 def _verdict(runs: Sequence[NotebookRun], sections: Sections) -> Verdict | None:
@@ -211,11 +203,11 @@ def _exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode
     return ExitCode.OK if verdict is None else compute_exit_code(verdict)
 
 
-def _plans(incident: Incident, first: int) -> Iterator[dict[str, Json]]:
-    """Yield what was planned past an entry; ``apply`` is the command that approves a plan."""
-    for row in tabulate_plans(incident.journal.view(), after=first).rows:
+def _plans(done: _Done) -> Iterator[dict[str, Json]]:
+    """Yield what was planned; ``apply`` is the command that approves a plan."""
+    for row in tabulate_plans(done.incident.journal.view(), after=done.after).rows:
         section, plan = row["step"].partition(".")[0].zfill(2), row["plan"]
-        named = f"runbook run {section} --incident {incident.id} -p plan={plan}"
+        named = f"runbook run {section} --incident {done.incident.id} -p plan={plan}"
         is_open = row["status"] == "planned"
         yield {
             **{name: value for name, value in row.items() if name != "hash"},

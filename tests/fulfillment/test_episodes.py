@@ -206,7 +206,9 @@ def test_closing_by_hand_freezes_the_report(world: World) -> None:
     with pytest.raises(UsageError, match="is closed"):
         look(world, str(first.incident))
     with pytest.raises(UsageError, match="is closed"):
-        run_chosen(world.settings, SECTIONS, ["02"], incident_id=str(first.incident), parameters={})
+        run_chosen(
+            world.settings, SECTIONS, ["02"], parameters={"incident_id": str(first.incident)}
+        )
     second = look(world)
     assert second.incident != first.incident
     assert read_record(world, str(first.incident)) == before

@@ -154,7 +154,7 @@ def _look_again(world: World) -> None:
 
 def _execute(
     world: World, source: Path, values: Mapping[str, Any], _kernel: Any, _timeout_s: int, _keep: Any
-) -> None:
+) -> notebooks.Failure | None:
     """Carry out a notebook's cells here, as a kernel would."""
     _look_again(world)
     namespace: dict[str, Any] = {}
@@ -163,11 +163,11 @@ def _execute(
             code = "".join(cell["source"])
             try:
                 exec(code, namespace)  # noqa: S102
-            except Exception as error:
-                failed = notebooks._CellFailed(source.stem, type(error).__name__, str(error), code)
-                raise failed from error
+            except Exception as error:  # noqa: BLE001 - whatever a cell raises
+                return notebooks.Failure(str(error), type(error).__name__)
         if "parameters" in cell["metadata"].get("tags", []):
             namespace |= values
+    return None
 
 
 def _replace_everywhere(
