@@ -228,7 +228,14 @@ class _Journalled(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
 
 
-class Observed(_Journalled):
+class _Entry(_Journalled):
+    """What an entry of the journal holds: its number there, and when it was written."""
+
+    seq: int = Field(0, exclude=True)
+    at: Timestamp = Field(datetime.min.replace(tzinfo=UTC), exclude=True)
+
+
+class Observed(_Entry):
     """What a step says: the fields of a reading that the JSON documents hold.
 
     ``value`` has the unit ``unit``; ``threshold`` says what would be a breach; ``source`` names
@@ -263,7 +270,6 @@ class Reading(Observed):
     events, events_without : what happened in the window, and what of it could not be read
     forecast : of the drain
     clear : when the alert will clear after what was done
-    seq : its journal entry; 0 when it was not journalled
     """
 
     role: Role | None = None
@@ -282,7 +288,6 @@ class Reading(Observed):
     events_without: tuple[str, ...] = ()
     forecast: DrainForecast | None = None
     clear: ClearTime | None = None
-    seq: int = Field(0, exclude=True)
 
 
 class Finding(_Journalled):
@@ -304,17 +309,23 @@ class Finding(_Journalled):
     first_seen: Timestamp | None = None
 
 
-class NotebookEntry(_Journalled):
-    """How one run of a section's notebook ended.
+class Start(_Entry):
+    """That a section began, and with which parameters."""
 
-    Attributes
-    ----------
-    seq : of the journal entry that says so
-    notebook : the executed file's name
-    """
+    section: str
+    parameters: dict[str, Json]
 
-    seq: int
-    at: Timestamp
+
+class Note(_Entry):
+    """A free remark; ``checklist`` is the step that it answers."""
+
+    text: str
+    checklist: str = ""
+
+
+class NotebookEntry(_Entry):
+    """How one run of a section's notebook ended; ``notebook`` is the executed file's name."""
+
     section: str
     notebook: str
     status: str
@@ -322,7 +333,7 @@ class NotebookEntry(_Journalled):
     error: str = ""
 
 
-class ActionEntry(_Frozen):
+class ActionEntry(_Entry):
     """One phase of something that changes the world; ``operator`` approved or did it."""
 
     step: str
@@ -337,7 +348,7 @@ class ActionEntry(_Frozen):
     result: dict[str, Json] = {}
 
 
-class Conclusion(_Journalled):
+class Conclusion(_Entry):
     """A section's findings and verdict, from the journal alone.
 
     Attributes

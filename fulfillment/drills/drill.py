@@ -305,7 +305,7 @@ def _act(drill: Drill, name: str, groups: Sequence[tuple[str, ...]], **parameter
         run = run_notebook(SECTIONS, name, drill.incident, given)
         if run.status not in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN):
             drill.card.failed_notebooks.append(run.section)
-    for _, action in journal.view().list_actions(ActionPhase.VERIFIED, after=before):
+    for action in journal.view().list_actions(ActionPhase.VERIFIED, after=before):
         drill.card.add_proof(action.result)
 
 

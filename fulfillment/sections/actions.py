@@ -116,9 +116,9 @@ def _plan_refresh(inv: Investigation) -> Plan:
     if not ticket:
         return plan_nothing(inv, step="6.4", target="ticket", reason="no ticket is named")
     at = None
-    if last and last[1].step == "6.4":
-        checked = inv.journal.list_actions(ActionPhase.VERIFIED, after=last[0].seq)
-        at = next((entry.at for entry, action in checked if action.target == ticket), None)
+    if last and last.step == "6.4":
+        checked = inv.journal.list_actions(ActionPhase.VERIFIED, after=last.seq)
+        at = next((action.at for action in checked if action.target == ticket), None)
     if at and inv.now() - at < timedelta(minutes=inv.settings.timeline_stale_minutes):
         reason = f"it was refreshed at {format_time(at)}, and nothing was changed since"
         return plan_nothing(inv, step="6.4", target=ticket, reason=reason)

@@ -244,7 +244,7 @@ def _read_backlog(inv: Investigation, unit: Literal["objects", "bytes"]) -> Outc
         plot=Plot(
             kind="bytes" if unit == "bytes" else "backlog",
             lines=lines,
-            marks=tuple((entry.at, f"{done.step} {done.action}") for entry, done in applied),
+            marks=tuple((done.at, f"{done.step} {done.action}") for done in applied),
         ),
         since=waiting.since,
         orders=len({o.order_id or o.info.key for o in waiting.overdue}),
@@ -400,7 +400,7 @@ def list_current(inv: Investigation, steps: Iterable[str]) -> dict[str, Reading]
     What was read before the last action says nothing of what came of it.
     """
     acted = inv.journal.last_applied
-    after, since = acted[0].seq if acted else 0, inv.now() - MAX_AGE
+    after, since = acted.seq if acted else 0, inv.now() - MAX_AGE
     latest = {s: r for s, r in inv.latest().items() if s in steps}
     return {s: r for s, r in latest.items() if r.seq > after and r.observed_at >= since}
 
@@ -411,7 +411,7 @@ def judge_symptoms(inv: Investigation, steps: Mapping[str, Step]) -> VerdictResu
     Those of them that this section reads itself, and that a verdict needs, must have been read.
     """
     readings, acted = list_current(inv, steps), inv.journal.last_applied
-    fix = inv.journal.conclusion(_REMEDY, after=acted[0].seq) if acted else None
+    fix = inv.journal.conclusion(_REMEDY, after=acted.seq) if acted else None
     lag, limit = readings.get(read_alert.id), inv.settings.lag_threshold_minutes
     value = lag.value if lag else None
     own = inv.section.STEPS.keys() & steps.keys() or steps.keys()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from runbook_lib import section
-from runbook_lib.model import ActionPhase, Conclusion, Json, Role, Status, Verdict, parse_time
+from runbook_lib.model import Conclusion, Json, Role, Status, Verdict, parse_time
 from runbook_lib.record.actions import group_actions
 from runbook_lib.section import Outcome, Seen, breach, by_id, left_out, ok, step, unknown
 
@@ -83,14 +83,10 @@ def _read_log(inv: Investigation) -> Outcome:
 
 def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
     """Return the actions that were carried out."""
-    applied = [(a, a.entry(ActionPhase.APPLIED)) for a in group_actions(inv.journal.actions)]
+    done = [(a, a.applied) for a in group_actions(inv.journal.actions) if a.applied]
     return to_rows(
         ("at", "step", "what", "approved by", "proof", "entry"),
-        (
-            (e.at, a.first.step, a.words, a.approver, a.proof, f"#{e.seq}")
-            for a, e in applied
-            if e is not None
-        ),
+        ((e.at, a.first.step, a.words, a.approver, a.proof, f"#{e.seq}") for a, e in done),
     )
 
 

@@ -94,8 +94,8 @@ def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | Non
         injected = [e.seq for e in inv.journal.entries if e.data.get("event") == "inject"]
         steady = [
             reading.value
-            for entry, reading in inv.journal.readings
-            if reading.role is Role.BACKLOG and entry.seq < min(injected, default=0)
+            for reading in inv.journal.readings
+            if reading.role is Role.BACKLOG and reading.seq < min(injected, default=0)
         ]
         if steady and isinstance(value := steady[-1], int | float):
             return float(value), f"baseline {value:.0f} (steady state of the drill)"

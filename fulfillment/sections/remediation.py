@@ -60,8 +60,7 @@ _NO_EVIDENCE = (read_plan_effect.id, purpose.read_unfinished.id)
 
 def conclude(inv: Investigation) -> Conclusion:
     """Say whether it is fixed: by readings that are newer than the last action."""
-    last = inv.journal.last_applied
-    action = last[0] if last else None
+    action = inv.journal.last_applied
     readings = list_current(inv, STEPS)
     findings, advice = root_cause.judge_causes(inv)
     recovery = readings.get(read_recovery.id)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from chainlog import Entry
-
 from ..model import ActionEntry, ActionPhase, Json
 
 _ACTIONS = {
@@ -25,19 +23,19 @@ _ACTIONS = {
 
 @dataclass(slots=True)
 class ActionRecord:
-    """One action through its phases, each with the journal entry that says so."""
+    """One action through its phases."""
 
-    phases: list[tuple[Entry, ActionEntry]] = field(default_factory=list)
+    phases: list[ActionEntry] = field(default_factory=list)
 
     @property
     def first(self) -> ActionEntry:
         """The oldest phase."""
-        return self.phases[0][1]
+        return self.phases[0]
 
     @property
     def last(self) -> ActionEntry:
         """The newest phase."""
-        return self.phases[-1][1]
+        return self.phases[-1]
 
     @property
     def plan(self) -> str:
@@ -45,19 +43,20 @@ class ActionRecord:
         return str(self.first.result.get("plan", ""))
 
     @property
-    def is_done(self) -> bool:
-        """Whether it changed the world."""
-        return self.entry(ActionPhase.APPLIED) is not None
+    def applied(self) -> ActionEntry | None:
+        """That it changed the world; None when it did not."""
+        return self.get(ActionPhase.APPLIED)
 
     @property
     def is_told(self) -> bool:
         """Whether it was carried out or tried: more than a plan."""
-        return self.is_done or any(map(self.entry, (ActionPhase.REFUSED, ActionPhase.FAILED)))
+        told = (ActionPhase.APPLIED, ActionPhase.REFUSED, ActionPhase.FAILED)
+        return any(map(self.get, told))
 
     @property
     def is_empty(self) -> bool:
         """Whether the plan has nothing to do."""
-        return any(a.result.get("is_empty") is True for _, a in self.phases)
+        return any(a.result.get("is_empty") is True for a in self.phases)
 
     @property
     def way_back(self) -> str:
@@ -67,19 +66,18 @@ class ActionRecord:
     @property
     def approver(self) -> str:
         """Who approved or did it; empty when the journal does not say it."""
-        return next((a.operator for _, a in reversed(self.phases) if a.operator), "")
+        return next((a.operator for a in reversed(self.phases) if a.operator), "")
 
     @property
     def proof(self) -> str:
         """What the look afterwards said, in a word."""
-        applied = self.entry(ActionPhase.APPLIED)
-        if applied is None:
+        if self.applied is None:
             return str(self.last.phase)
         if self.last.phase is ActionPhase.FAILED:
             return "the check afterwards failed"
         proven = "proven" if self.first.action in ("release", "undo") else "verified"
-        verified = self.entry(ActionPhase.VERIFIED)
-        return proven if verified and verified.seq > applied.seq else "not verified"
+        verified = self.get(ActionPhase.VERIFIED)
+        return proven if verified and verified.seq > self.applied.seq else "not verified"
 
     @property
     def words(self) -> str:
@@ -90,26 +88,27 @@ class ActionRecord:
         plain = f"{first.action.replace('_', ' ')}: {{target}}"
         noun = "synthetic object" if "synthetic" in first.action else "label"
         objects = f"{'' if number is None else f'{number:,} '}{noun}{'' if number == 1 else 's'}"
-        words = _ACTIONS.get(first.action, plain) if self.is_done else plain
+        words = _ACTIONS.get(first.action, plain) if self.applied else plain
         target = first.target if len(first.target) <= 70 else f"{first.target[:70]}…"
         # a target may hold braces: it is put in by replacement, never by format
         return words.replace("{n}", objects).replace("{target}", target)
 
-    def entry(self, phase: ActionPhase) -> Entry | None:
+    def get(self, phase: str) -> ActionEntry | None:
         """Return the newest entry of a phase."""
-        return next((e for e, a in reversed(self.phases) if a.phase == phase), None)
+        return next((a for a in reversed(self.phases) if a.phase == phase), None)
 
-    def result(self, phase: ActionPhase | str) -> dict[str, Json]:
+    def result(self, phase: str) -> dict[str, Json]:
         """What the newest entry of a phase says came of it."""
-        return next((a.result for _, a in reversed(self.phases) if a.phase == phase), {})
+        found = self.get(phase)
+        return found.result if found else {}
 
 
-def group_actions(phases: Iterable[tuple[Entry, ActionEntry]]) -> list[ActionRecord]:
+def group_actions(phases: Iterable[ActionEntry]) -> list[ActionRecord]:
     """Put the phases of each plan together, in the order in which the plans were made."""
     actions: dict[tuple[str, str], ActionRecord] = {}
-    for entry, action in phases:
+    for action in phases:
         key = (action.step, str(action.result.get("plan") or action.source))
-        actions.setdefault(key, ActionRecord()).phases.append((entry, action))
+        actions.setdefault(key, ActionRecord()).phases.append(action)
     return list(actions.values())
 
 

@@ -117,7 +117,7 @@ def _read_facts(incident: Incident) -> dict[str, Json]:
     facts, journal = incident.facts, incident.journal.view()
     row = {name: facts[name] for name in HistoryRow.model_fields if facts.get(name) is not None}
     row["cause_found"] = ", ".join(str(cause.name) for cause in journal.causes())
-    proofs = [a.result for _, a in journal.list_actions(ActionPhase.VERIFIED) if "lost" in a.result]
+    proofs = [a.result for a in journal.list_actions(ActionPhase.VERIFIED) if "lost" in a.result]
     row["lost"] = sum(int(proof["lost"]) for proof in proofs) if proofs else None
     scored = [e.data for e in journal.entries if e.data.get("event") == "scored"]
     if scored:
@@ -132,8 +132,8 @@ def _read_facts(incident: Incident) -> dict[str, Json]:
 
 def _measure(journal: JournalView) -> dict[str, float]:
     """Return how long an incident took, as far as its journal knows."""
-    seen = min(journal.breach_times(SYMPTOMS), default=None)
-    found = ((e.at, finding) for e, c in journal.conclusions for finding in c.findings)
+    seen = min((reading.at for reading in journal.breaches(SYMPTOMS)), default=None)
+    found = ((c.at, finding) for c in journal.conclusions for finding in c.findings)
     named = min((at for at, f in found if f.status is CauseStatus.SUPPORTED), default=None)
     acted_at = journal.last_applied_at
     spans = {

@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
+
 from chainlog import Entry
 
 from ..model import (
@@ -20,9 +22,11 @@ from ..model import (
     Conclusion,
     Finding,
     Json,
+    Note,
     NotebookEntry,
     Reading,
     Role,
+    Start,
     Status,
     Verdict,
     format_time,
@@ -84,22 +88,28 @@ class JournalView:
     Attributes
     ----------
     entries : all of them, in order
-    readings, actions, conclusions : each with its entry, in order
-    notes : free remarks, each with its entry
-    parameters : each start of a section with its entry: the section and its parameters
+    readings, actions, conclusions, starts, notes : each in order
     runs : notebooks that ended
     unreadable : numbers of the entries that do not have the shape of their kind
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.entries: list[Entry] = []
-        self.readings: list[tuple[Entry, Reading]] = []
-        self.actions: list[tuple[Entry, ActionEntry]] = []
-        self.conclusions: list[tuple[Entry, Conclusion]] = []
-        self.notes: list[tuple[Entry, str]] = []
-        self.parameters: list[tuple[Entry, str, dict[str, Json]]] = []
+        self.readings: list[Reading] = []
+        self.actions: list[ActionEntry] = []
+        self.conclusions: list[Conclusion] = []
+        self.starts: list[Start] = []
+        self.notes: list[Note] = []
         self.runs: list[NotebookEntry] = []
         self.unreadable: list[int] = []
+        self._kinds: dict[str, tuple[type[BaseModel], list[Any]]] = {
+            "reading": (Reading, self.readings),
+            "action": (ActionEntry, self.actions),
+            "conclusion": (Conclusion, self.conclusions),
+            "section_started": (Start, self.starts),
+            "note": (Note, self.notes),
+            "notebook": (NotebookEntry, self.runs),
+        }
         self.add(entries)
 
     @property
@@ -111,34 +121,35 @@ class JournalView:
         """Take in the next entries; one that does not have its kind's shape is counted only."""
         for entry in entries:
             self.entries.append(entry)
-            try:
-                self._place(entry)
-            except (KeyError, TypeError, ValueError, AttributeError):
-                self.unreadable.append(entry.seq)
+            if entry.kind in self._kinds:
+                kind, known = self._kinds[entry.kind]
+                told = {**get_told(entry), "seq": entry.seq, "at": entry.at}
+                try:
+                    known.append(kind.model_validate(told))
+                except ValueError:
+                    self.unreadable.append(entry.seq)
 
     def latest(self) -> dict[str, Reading]:
         """Return the newest reading of each step, in the runbook's order."""
-        found = {reading.step: reading for _, reading in self.readings}
+        found = {reading.step: reading for reading in self.readings}
         return dict(sorted(found.items(), key=lambda item: order_of(item[0])))
 
     def conclusion(self, section: str, *, after: int = 0) -> Conclusion | None:
         """Return a section's newest conclusion past an entry."""
-        found = [c for e, c in self.conclusions if e.seq > after and c.section == section]
+        found = [c for c in self.conclusions if c.seq > after and c.section == section]
         return found[-1] if found else None
 
     def note(self, step: str) -> str:
         """Return the newest remark that somebody wrote for a point of the checklist."""
-        found = [text for entry, text in self.notes if entry.data.get("checklist") == step]
+        found = [note.text for note in self.notes if note.checklist == step]
         return found[-1].strip() if found else ""
 
-    def list_actions(
-        self, phase: ActionPhase, *, after: int = 0
-    ) -> list[tuple[Entry, ActionEntry]]:
+    def list_actions(self, phase: ActionPhase, *, after: int = 0) -> list[ActionEntry]:
         """Return the actions that reached a phase past an entry, each time that they did."""
-        return [(e, a) for e, a in self.actions if a.phase is phase and e.seq > after]
+        return [a for a in self.actions if a.phase is phase and a.seq > after]
 
     @property
-    def last_applied(self) -> tuple[Entry, ActionEntry] | None:
+    def last_applied(self) -> ActionEntry | None:
         """The last action that was carried out."""
         found = self.list_actions(ActionPhase.APPLIED)
         return found[-1] if found else None
@@ -146,12 +157,12 @@ class JournalView:
     @property
     def last_applied_at(self) -> datetime | None:
         """When it was carried out."""
-        return self.last_applied[0].at if self.last_applied else None
+        return self.last_applied.at if self.last_applied else None
 
     def list_plans(self, *, after: int = 0) -> dict[str, ActionEntry]:
         """Return what was planned past an entry, by the plan's id, the newest last."""
         planned = self.list_actions(ActionPhase.PLANNED, after=after)
-        return {str(a.result["plan"]): a for _, a in planned if "plan" in a.result and not a.reason}
+        return {str(a.result["plan"]): a for a in planned if "plan" in a.result and not a.reason}
 
     def since(self) -> datetime | None:
         """Return when the trouble began; None when no breach was seen.
@@ -161,23 +172,23 @@ class JournalView:
         How long an order waits says nothing of it.
         """
         seen = self.breaches(SIGNS | {Role.CAUSE})
-        times = ((reading.role is Role.ALERT and reading.since) or at for at, reading in seen)
+        times = ((reading.role is Role.ALERT and reading.since) or reading.at for reading in seen)
         return min(times, default=None)
 
     def impact(self) -> Impact:
         """Return how many it was about, by listings and by what was released."""
-        backlog = [r for _, r in self.readings if r.role is Role.BACKLOG]
+        backlog = [r for r in self.readings if r.role is Role.BACKLOG]
         waited = [int(r.value) for r in backlog if isinstance(r.value, int | float)]
         orders = [r.orders for r in backlog if r.orders is not None]
         kinds, moved = dict[str, str](), dict[str, int]()
-        for _, action in self.actions:
+        for action in self.actions:
             kinds.setdefault(plan := str(action.result.get("plan")), action.action)
             if isinstance(count := action.result.get("moved"), int):
                 moved[plan] = count
         released = sum(n for plan, n in moved.items() if kinds[plan] == "release")
         back = sum(n for plan, n in moved.items() if kinds[plan] == "undo")
-        named = [given.get("ticket_id") for _, _, given in self.parameters]
-        named += [reading.ticket for _, reading in self.readings]
+        named = [start.parameters.get("ticket_id") for start in self.starts]
+        named += [reading.ticket for reading in self.readings]
         tickets = tuple(dict.fromkeys(str(ticket) for ticket in named if ticket))
         most = max([*waited, released - back], default=0) if waited or moved else None
         left = waited[-1] if waited else None
@@ -191,40 +202,35 @@ class JournalView:
             "since": format_time(since) if since else None,
             "causes": [{"cause": str(f.name), "why": f.reason} for f in self.causes()],
             "affected": str(self.impact()),
-            "by": [*dict.fromkeys(action.operator for _, action in done if action.operator)],
+            "by": [*dict.fromkeys(action.operator for action in done if action.operator)],
             "verdict": str(verdict) if verdict else None,
         }
 
-    def breaches(self, roles: Collection[Role | None]) -> list[tuple[datetime, Reading]]:
-        """Return the breaches that steps of some roles read, each with when it was read."""
-        breached = ((e.at, r) for e, r in self.readings if r.status is Status.BREACH)
-        return [(at, reading) for at, reading in breached if reading.role in roles]
-
-    def breach_times(self, roles: Collection[Role | None]) -> list[datetime]:
-        """Return when a breach was read by a step of some roles."""
-        return [at for at, _ in self.breaches(roles)]
+    def breaches(self, roles: Collection[Role | None]) -> list[Reading]:
+        """Return the breaches that steps of some roles read."""
+        return [r for r in self.readings if r.status is Status.BREACH and r.role in roles]
 
     def ok_since(self, steps: Collection[str]) -> datetime | None:
         """Return since when each of some steps was read as ok, and never else; None when not."""
         since: dict[str, datetime | None] = {}
-        for entry, reading in self.readings:
+        for reading in self.readings:
             if reading.step in steps:
                 is_ok = reading.status is Status.OK
-                since[reading.step] = (since.get(reading.step) or entry.at) if is_ok else None
+                since[reading.step] = (since.get(reading.step) or reading.at) if is_ok else None
         times = [at for at in since.values() if at is not None]
         return max(times) if times and len(times) == len(steps) else None
 
     def recovered_at(self) -> datetime | None:
         """Return when recovery was read and stayed so."""
         at = None
-        for entry, reading in self.readings:
+        for reading in self.readings:
             if reading.role is Role.RECOVERY:
-                at = (at or entry.at) if reading.status is Status.OK else None
+                at = (at or reading.at) if reading.status is Status.OK else None
         return at
 
     def findings(self) -> tuple[Finding, ...]:
         """Return the newest findings: what is known of every cause now."""
-        return next((c.findings for _, c in reversed(self.conclusions) if c.findings), ())
+        return next((c.findings for c in reversed(self.conclusions) if c.findings), ())
 
     def causes(self) -> list[Finding]:
         """Return why, as of when it mattered: every cause that the diagnosis supported.
@@ -234,11 +240,12 @@ class JournalView:
         """
         found: dict[str, Finding] = {}
         applied = self.list_actions(ActionPhase.APPLIED)
-        by_diagnosis = [(e, c) for e, c in self.conclusions if c.section.startswith(_DIAGNOSIS)]
-        for entry, conclusion in by_diagnosis:
+        for conclusion in self.conclusions:
+            if not conclusion.section.startswith(_DIAGNOSIS):
+                continue
             status = {f.name: f.status for f in conclusion.findings}
             named = [f for f in conclusion.findings if f.status is CauseStatus.SUPPORTED]
-            if named and not (applied and entry.seq > applied[0][0].seq):
+            if named and not (applied and conclusion.seq > applied[0].seq):
                 for name in [n for n in found if status.get(n) is CauseStatus.REFUTED]:
                     del found[name]
             for finding in named:
@@ -262,19 +269,19 @@ class JournalView:
             return Verdict(end.data["verdict"])
         if not self.conclusions:
             return None
-        last, since = self.last_applied, (now or self.conclusions[-1][0].at) - _FRESH
+        last, since = self.last_applied, (now or self.conclusions[-1].at) - _FRESH
         judged: Verdict | None = None
         clear: ClearTime | None = None
         said: dict[str, Verdict] = {}
-        for entry, conclusion in self.conclusions:
+        for conclusion in (c for c in self.conclusions if c.seq > after):
             section = conclusion.section[:2]
-            if section == _REMEDY and entry.seq > after:
+            if section == _REMEDY:
                 judged, clear, said = conclusion.verdict, conclusion.clear, {}
-                if judged in (Verdict.INCIDENT, Verdict.HEALTHY) and entry.at < since:
+                if judged in (Verdict.INCIDENT, Verdict.HEALTHY) and conclusion.at < since:
                     judged = None  # of symptoms, before anything was changed
-                if judged in _FIXED and last and last[0].seq > entry.seq:
+                if judged in _FIXED and last and last.seq > conclusion.seq:
                     judged = Verdict.UNKNOWN
-            elif section in _LOOKING and entry.seq > after and entry.at >= since:
+            elif section in _LOOKING and conclusion.at >= since:
                 said[_LOOKING[section]] = conclusion.verdict
         if clear and now and now > clear.deadline and not said:
             return Verdict.UNKNOWN  # whether it cleared is for a new look to tell
@@ -282,7 +289,7 @@ class JournalView:
 
     def advice(self, now: datetime) -> tuple[str, ...]:
         """Return what helps, in order, if somebody looked lately."""
-        found = ((e.at, c.advice) for e, c in reversed(self.conclusions) if c.findings)
+        found = ((c.at, c.advice) for c in reversed(self.conclusions) if c.findings)
         at, advice = next(found, (now, ()))
         return advice if now - at <= _FRESH else ()
 
@@ -292,25 +299,8 @@ class JournalView:
         notebook, why = _NEXT[
             "advised" if verdict in _GRAVE and self.advice(now) else verdict or ""
         ]
-        as_of = f" (as of {self.conclusions[-1][0].at:%H:%M:%S} UTC)" if verdict else ""
+        as_of = f" (as of {self.conclusions[-1].at:%H:%M:%S} UTC)" if verdict else ""
         return notebook, why + as_of
-
-    def _place(self, entry: Entry) -> None:
-        data: dict[str, Any] = entry.data
-        if entry.kind == "reading":
-            reading = Reading.model_validate({**data["reading"], "seq": entry.seq})
-            self.readings.append((entry, reading))
-        elif entry.kind == "action":
-            self.actions.append((entry, ActionEntry.model_validate(data["action"])))
-        elif entry.kind == "conclusion":
-            self.conclusions.append((entry, Conclusion.model_validate(data["conclusion"])))
-        elif entry.kind == "section_started":
-            self.parameters.append((entry, str(data["section"]), dict(data["parameters"])))
-        elif entry.kind == "note":
-            self.notes.append((entry, str(data["text"])))
-        elif entry.kind == "notebook":
-            run = {**data, "seq": entry.seq, "at": entry.at}
-            self.runs.append(NotebookEntry.model_validate(run))
 
 
 def _weigh(judged: Verdict | None, said: dict[str, Verdict], *, is_mended: bool) -> Verdict | None:
@@ -326,6 +316,12 @@ def _weigh(judged: Verdict | None, said: dict[str, Verdict], *, is_mended: bool)
     if judged is Verdict.MITIGATED and why is not Verdict.HEALTHY:
         return judged
     return Verdict.FIXED if judged in _FIXED else Verdict.HEALTHY
+
+
+def get_told(entry: Entry) -> dict[str, Json]:
+    """Return what an entry says: what stands under its kind, or all of it."""
+    told = entry.data.get(entry.kind)
+    return told if isinstance(told, dict) else entry.data
 
 
 def order_of(step: str) -> tuple[int, ...]:

@@ -40,6 +40,7 @@ class Journal:
         self, path: Path, *, redactor: Redactor, clock: Callable[[], datetime] = utc_now
     ) -> None:
         self.path, self._redactor, self._clock = path, redactor, clock
+        self._verified = b""
         self._forget()
 
     def append(self, kind: str, data: dict[str, Json]) -> Entry:
@@ -76,7 +77,7 @@ class Journal:
         """Read the file anew the next time."""
         self._log = ChainedLog(self.path, clock=self._clock)
         self._view = JournalView()
-        self._verified: bytes = b""
+        self._verified = b""
 
     @contextmanager
     def _explained(self, ending: str = "") -> Iterator[None]:

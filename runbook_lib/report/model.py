@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from chainlog import Entry, LogDamagedError, LogError, read_entries
 
 from ..errors import RecordError
-from ..model import ActionPhase, Conclusion, Json, NotebookEntry, Reading, Role, Status, Verdict
+from ..model import Conclusion, Json, NotebookEntry, Reading, Role, Status, Verdict
 from ..record.actions import ActionRecord, group_actions, number_of
 from ..record.incident import Incident
 from ..record.journal import JournalView, order_of
@@ -30,19 +30,19 @@ class StepRecord:
     id: str
     title: str
     role: Role | None = None
-    readings: list[tuple[Entry, Reading]] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
     actions: list[ActionRecord] = field(default_factory=list)
 
     @property
     def latest(self) -> Reading | None:
         """The newest reading."""
-        return self.readings[-1][1] if self.readings else None
+        return self.readings[-1] if self.readings else None
 
     @property
     def worst(self) -> Reading | None:
         """The breach with the highest value, else the newest unknown, else the newest reading."""
-        breaches = [r for _, r in self.readings if r.status is Status.BREACH]
-        unknown = (r for _, r in reversed(self.readings) if r.status is Status.UNKNOWN)
+        breaches = [r for r in self.readings if r.status is Status.BREACH]
+        unknown = (r for r in reversed(self.readings) if r.status is Status.UNKNOWN)
         worst = max(breaches, key=lambda r: number_of(r.value) or 0.0, default=None)
         return worst or next(unknown, self.latest)
 
@@ -76,7 +76,7 @@ class SectionRecord:
     name: str
     title: str
     steps: list[StepRecord] = field(default_factory=list)
-    conclusions: list[tuple[Entry, Conclusion]] = field(default_factory=list)
+    conclusions: list[Conclusion] = field(default_factory=list)
     runs: list[RunRecord] = field(default_factory=list)
     parameters: dict[str, Json] = field(default_factory=dict)
 
@@ -124,8 +124,7 @@ class ReportModel:
         self.actions = group_actions(journal.actions)
         self._place()
         told = [action for action in self.actions if action.is_told]
-        applied = ActionPhase.APPLIED
-        self.told = sorted(told, key=lambda a: (a.entry(applied) or a.phases[-1][0]).seq)
+        self.told = sorted(told, key=lambda a: (a.applied or a.last).seq)
         is_over = self.is_good or facts.get("closed_at")
         newest = [] if is_over else {a.first.step: a for a in self.actions}.values()
         self.waiting = [a for a in newest if not (a.is_told or a.is_empty or a.last.reason)]
@@ -160,12 +159,12 @@ class ReportModel:
 
     def _place(self) -> None:
         """Put what the journal holds in its place."""
-        for _, name, given in self.journal.parameters:
-            self.section(name).parameters = given
-        for entry, reading in self.journal.readings:
-            self._step(reading.step, reading.name, reading.role).readings.append((entry, reading))
-        for entry, conclusion in self.journal.conclusions:
-            self.section(conclusion.section).conclusions.append((entry, conclusion))
+        for start in self.journal.starts:
+            self.section(start.section).parameters = start.parameters
+        for reading in self.journal.readings:
+            self._step(reading.step, reading.name, reading.role).readings.append(reading)
+        for conclusion in self.journal.conclusions:
+            self.section(conclusion.section).conclusions.append(conclusion)
         for action in self.actions:
             self._step(action.first.step, action.first.action).actions.append(action)
 
@@ -181,15 +180,15 @@ class ReportModel:
     def _list_runs(self, section: SectionRecord) -> Iterator[RunRecord]:
         """Say of each run which it is and what it came to, by what stands before its end."""
         runs = [run for run in self.journal.runs if run.section == section.name]
-        starts = [(e.seq, g) for e, name, g in self.journal.parameters if name == section.name]
+        starts = [start for start in self.journal.starts if start.section == section.name]
         for number, run in enumerate(runs):
-            begun, given = ([s for s in starts if s[0] < run.seq] or [(0, {})])[-1]
+            before = [start for start in starts if start.seq < run.seq]
+            begun, given = (before[-1].seq, before[-1].parameters) if before else (0, {})
             end = run.seq
             if run.status == "by_hand":  # it is noted when it begins
-                end = min((s for s, _ in starts if s > run.seq), default=sys.maxsize)
-            entries = [(a, a.entry(ActionPhase.APPLIED)) for a in self.actions]
-            within = [a for a, e in entries if e and begun < e.seq < end]
-            concluded = [c for e, c in section.conclusions if begun < e.seq < end]
+                end = min((s.seq for s in starts if s.seq > run.seq), default=sys.maxsize)
+            within = [a for a in self.actions if a.applied and begun < a.applied.seq < end]
+            concluded = [c for c in section.conclusions if begun < c.seq < end]
             ended = _ENDED.get(run.status, run.status)
             if within:
                 is_proven = all(a.proof in ("proven", "verified") for a in within)

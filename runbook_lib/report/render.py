@@ -13,6 +13,7 @@ from ..model import SIGNS, ActionPhase, CauseStatus, Finding, Json, Reading, Rol
 from ..record.actions import ActionRecord, number_of
 from ..record.history import PHASES, describe_last_drill, list_history
 from ..record.incident import Incident, write_file
+from ..record.journal import get_told
 from ..record.log import utc_now
 from ..section import Sections
 from ..show.plots import Picture, plot_reading
@@ -68,15 +69,15 @@ class _Page:
 
     def __init__(self, model: ReportModel, incident: Incident, rows: int, lines: int) -> None:
         self._model, self._incident, self._rows, self._lines = model, incident, rows, lines
-        self._readings = {entry.seq: reading for entry, reading in model.journal.readings}
+        self._readings = {reading.seq: reading for reading in model.journal.readings}
 
     def render(self) -> str:
         """Return the whole page."""
         model, journal = self._model, self._model.journal
         outcome = {True: "passed", False: "failed", None: str(model.verdict or "")}
-        concluded = [c for _, c in journal.conclusions]
+        concluded = journal.conclusions
         judged = (c.summary for c in concluded[::-1] if c.verdict is model.verdict and c.findings)
-        effects = [r for _, r in journal.readings if r.role is Role.EFFECT and r.rows]
+        effects = [r for r in journal.readings if r.role is Role.EFFECT and r.rows]
         return render_page(
             "report.html",
             self._incident.redactor,
@@ -145,21 +146,22 @@ class _Page:
 
         It mattered before the first change, when most spoke for what was the cause.
         """
-        told = [(e, c) for e, c in self._model.journal.conclusions if c.findings]
+        told = [c for c in self._model.journal.conclusions if c.findings]
         applied = self._model.journal.list_actions(ActionPhase.APPLIED)
-        before = [(e, c) for e, c in told if not applied or e.seq < applied[0][0].seq] or told
+        before = [c for c in told if not applied or c.seq < applied[0].seq] or told
         named = {cause.name for cause in self._model.causes}
-        weights = [(sum(f.score for f in c.findings if f.name in named), e.seq) for e, c in before]
+        weights = [(sum(f.score for f in c.findings if f.name in named), c.seq) for c in before]
         groups: tuple[list[dict[str, Json]], list[dict[str, Json]]] = ([], [])
-        for at, then in before[weights.index(max(weights)) :][:1] if told else ():
-            newest, order = {f.name: f for f in told[-1][1].findings}, list(CauseStatus)
+        for then in before[weights.index(max(weights)) :][:1] if told else ():
+            end = told[-1]
+            newest, order = {f.name: f for f in end.findings}, list(CauseStatus)
             for first in sorted(then.findings, key=lambda f: (order.index(f.status), -f.score)):
                 last = newest.get(first.name, first)
                 row = {
                     "cause": say_causes([first]),
-                    f"when it mattered, {at.at:%H:%M:%SZ}": _say_finding(first),
+                    f"when it mattered, {then.at:%H:%M:%SZ}": _say_finding(first),
                 }
-                if (end := told[-1][0]) is not at:
+                if end is not then:
                     row[f"at the end, {end.at:%H:%M:%SZ}"] = _say_finding(last)
                 row["evidence"] = Markup("<br>").join(map(self._cite, first.evidence))
                 groups[{first.status, last.status} == {CauseStatus.REFUTED}].append(row)
@@ -191,15 +193,15 @@ class _Page:
         rows = [
             {
                 "phase": str(told.phase),
-                "when": f"{entry.at:%H:%M:%SZ}",
+                "when": f"{told.at:%H:%M:%SZ}",
                 "by": told.operator or "–",
                 "what": told.reason,
-                "entry": self._link(f"#{entry.seq}"),
+                "entry": self._link(f"#{told.seq}"),
             }
-            for entry, told in action.phases
-            if entry is action.entry(told.phase)  # planned twice, it is one plan
+            for told in action.phases
+            if told is action.get(told.phase)  # planned twice, it is one plan
         ]
-        day = f"{action.phases[0][0].at:%Y-%m-%d}"
+        day = f"{action.first.at:%Y-%m-%d}"
         return scroll(Table(f"{action.first.step}: from plan to proof, {day}", rows))
 
     def _draw(self) -> dict[str, list[Picture]]:
@@ -207,7 +209,7 @@ class _Page:
         pictures: dict[str, list[Picture]] = {place: [] for place in _PLACES.values()}
         for step in self._model.steps.values():
             ages = [r for r in (step.worst,) if r and r.plot and r.plot.ages]
-            for reading in (*ages, *(r for _, r in reversed(step.readings))):
+            for reading in (*ages, *reversed(step.readings)):
                 lines = reading.plot.lines if reading.plot else ()
                 is_drawable = any(len(line.points) > 1 for line in lines) or reading in ages
                 if reading.plot and is_drawable and (picture := plot_reading(reading)):
@@ -242,8 +244,7 @@ def _say_status(reading: Reading | None, earlier: Reading | None = None) -> Mark
 
 def _summarise(entry: Entry) -> str:
     """Return one line about a journal entry."""
-    data = entry.data.get(entry.kind)
-    inner = data if isinstance(data, dict) else entry.data
+    told = get_told(entry)
     names = ("step", "name", "status", "value", "action", "phase", "verdict", "summary", "text",
              "notebook", "error", "kept_as", "event", "reason")  # fmt: skip
-    return " · ".join(str(inner[n])[:200] for n in names if inner.get(n) not in (None, "", {}, []))
+    return " · ".join(str(told[n])[:200] for n in names if told.get(n) not in (None, "", {}, []))

@@ -97,17 +97,17 @@ def summarise(model: ReportModel, link: str) -> str:
 
 def _what_happened(model: ReportModel) -> tuple[str, str]:
     """Say it as it was said when most waited."""
-    about = [(e, c) for e, c in model.journal.conclusions if not c.findings]
-    seen = [(e, c) for e, c in about if c.verdict is Verdict.INCIDENT]
-    breaches = [(e, r) for e, r in model.journal.readings if r.status is Status.BREACH]
+    about = [c for c in model.journal.conclusions if not c.findings]
+    seen = [c for c in about if c.verdict is Verdict.INCIDENT]
+    breaches = [r for r in model.journal.readings if r.status is Status.BREACH]
     if seen:
-        waiting = [(number_of(r.value) or 0, -e.seq) for e, r in breaches if r.role is Role.BACKLOG]
+        waiting = [(number_of(r.value) or 0, -r.seq) for r in breaches if r.role is Role.BACKLOG]
         height = -max(waiting, default=(0, 0))[1]
-        return next((c for e, c in seen if e.seq > height), seen[-1][1]).summary, ""
+        return next((c for c in seen if c.seq > height), seen[-1]).summary, ""
     if breaches:
-        words = "; ".join(f"{r.name}: {say_reading(r)}" for _, r in breaches[:2])
-        return words, breaches[0][1].reason
-    return about[-1][1].summary if about else "nothing was read yet", ""
+        words = "; ".join(f"{r.name}: {say_reading(r)}" for r in breaches[:2])
+        return words, breaches[0].reason
+    return about[-1].summary if about else "nothing was read yet", ""
 
 
 def _why(model: ReportModel) -> tuple[str, str]:
@@ -137,14 +137,14 @@ def _until_when(model: ReportModel) -> tuple[str, str]:
 
 def _how_severe(model: ReportModel) -> tuple[str, str]:
     """Return the severity of the first alert that a breach of its step shows."""
-    rows = [row for _, reading in model.journal.breaches({Role.ALERT}) for row in reading.rows]
+    rows = [row for reading in model.journal.breaches({Role.ALERT}) for row in reading.rows]
     found = [row for row in rows if row.get("severity") and row.get("state") == "firing"]
     said = [(str(row["severity"]), f"by the alert {row.get('alert')}") for row in found]
     return said[0] if said else ("not known", "no alert was seen firing")
 
 
 def _what_was_done(model: ReportModel) -> tuple[str, str]:
-    done = [action for action in model.told if action.is_done]
+    done = [action for action in model.told if action.applied]
     if not done:
         waiting = len(model.waiting)
         return "nothing was changed", f"{waiting} planned, waiting for approval" if waiting else ""
@@ -172,32 +172,31 @@ def _tell(model: ReportModel) -> Iterator[TimelineRow]:
     yield from _tell_observed(model)
     conclusions = model.journal.conclusions
     fired = any("firing" in e.text for e in list_observed(model) if e.kind == "alert")
-    seen = [(e, c) for e, c in conclusions if c.verdict is Verdict.INCIDENT and not c.findings]
-    for entry, conclusion in seen[: not fired]:
-        yield TimelineRow(entry.at, "incident", "Incident seen", conclusion.summary, entry.seq)
+    seen = [c for c in conclusions if c.verdict is Verdict.INCIDENT and not c.findings]
+    for c in seen[: not fired]:
+        yield TimelineRow(c.at, "incident", "Incident seen", c.summary, c.seq)
     for cause in model.causes:
-        words, said = say_causes([cause]), [(e, f) for e, c in conclusions for f in c.findings]
-        wanted = (cause.name, CauseStatus.SUPPORTED)
-        for entry, finding in [(e, f) for e, f in said if (f.name, f.status) == wanted][:1]:
-            yield TimelineRow(entry.at, "cause", f"Cause named: {words}", finding.reason, entry.seq)
+        words, wanted = say_causes([cause]), (cause.name, CauseStatus.SUPPORTED)
+        said = [(c, f) for c in conclusions for f in c.findings if (f.name, f.status) == wanted]
+        for c, finding in said[:1]:
+            yield TimelineRow(c.at, "cause", f"Cause named: {words}", finding.reason, c.seq)
         if cause.first_seen and not model.drill:
             yield TimelineRow(cause.first_seen, "cause", f"First sign of the cause: {words}")
     for action in [a for a in model.told if a.first.step.startswith("6.")] or model.told:
-        entry, last = action.entry(ActionPhase.APPLIED) or action.phases[-1][0], action.last
+        told, last = action.applied or action.last, action.last
         note = f"approved by {action.approver}; " if action.approver else ""
-        note += action.proof if action.is_done else last.reason
+        note += action.proof if action.applied else last.reason
         text = f"{action.words[:1].upper()}{action.words[1:]}"
-        yield TimelineRow(entry.at, str(last.phase), text, note, entry.seq)
+        yield TimelineRow(told.at, str(last.phase), text, note, told.seq)
     if model.recovered_at:
         yield TimelineRow(model.recovered_at, "ok", "Recovery was read")
-    outcomes = [(e, c) for e, c in conclusions if c.verdict in _OUTCOMES]
-    told = [c.verdict for _, c in outcomes]
-    for number, (entry, outcome) in enumerate(outcomes):
+    outcomes = [c for c in conclusions if c.verdict in _OUTCOMES]
+    verdicts = [c.verdict for c in outcomes]
+    for number, c in enumerate(outcomes):
         # what was said before, and that it still clears where it cleared, is no news
-        is_passing = outcome.verdict is Verdict.FIXED_ALERT_DECAYING and Verdict.FIXED in told
-        if not is_passing and outcome.verdict not in told[:number][-1:]:
-            words = VERDICT_WORDS[outcome.verdict]
-            yield TimelineRow(entry.at, str(outcome.verdict), words, outcome.summary, entry.seq)
+        is_passing = c.verdict is Verdict.FIXED_ALERT_DECAYING and Verdict.FIXED in verdicts
+        if not is_passing and c.verdict not in verdicts[:number][-1:]:
+            yield TimelineRow(c.at, str(c.verdict), VERDICT_WORDS[c.verdict], c.summary, c.seq)
 
 
 def _tell_entries(model: ReportModel) -> Iterator[TimelineRow]:
@@ -231,7 +230,7 @@ def _tell_observed(model: ReportModel) -> Iterator[TimelineRow]:
 
 def list_observed(model: ReportModel) -> list[Event]:
     """Return what the systems' clocks and logs told, each event once, since a drill began."""
-    events = [event for _, c in model.journal.conclusions for event in c.timeline]
+    events = [event for c in model.journal.conclusions for event in c.timeline]
     found = {(f"{e.at:%c}", e.text): e for e in events if e.kind not in ("action", "drill")}
     kept = (event for event in found.values() if event.at >= model.begin)
     return sorted(kept, key=lambda event: event.at)
@@ -261,7 +260,7 @@ def _open_actions(model: ReportModel) -> Iterator[Open]:
         text = f"{action.first.action} on {action.first.target} is planned and waits for approval"
         yield f"{text}{until and f' until {until}Z'}", (action.first.step,)
     newest = {action.first.step: action for action in model.told}
-    done = [action.plan for action in model.told if action.is_done]
+    done = [action.plan for action in model.told if action.applied]
     for action in model.told:
         plan, last, steps = action.plan, action.last, (action.first.step,)
         is_tried = last.phase in (ActionPhase.REFUSED, ActionPhase.FAILED)
@@ -279,11 +278,11 @@ def _open_actions(model: ReportModel) -> Iterator[Open]:
 
 def _open_steps(model: ReportModel) -> Iterator[Open]:
     last, conclusions = model.journal.last_applied, model.journal.conclusions
-    judged = max((e.seq for e, c in conclusions if c.section.startswith("06")), default=0)
+    judged = max((c.seq for c in conclusions if c.section.startswith("06")), default=0)
     # section 6 judged by what is newer than its action: older symptoms are history
-    judged_from = last[0].seq if last and judged > last[0].seq else 0
-    latest = [(s, *s.readings[-1]) for s in model.steps.values() if s.readings]
-    left = [(s, r) for s, e, r in latest if s.role not in SIGNS or e.seq >= judged_from]
+    judged_from = last.seq if last and judged > last.seq else 0
+    latest = [(s, s.latest) for s in model.steps.values() if s.latest]
+    left = [(s, r) for s, r in latest if s.role not in SIGNS or r.seq >= judged_from]
     said: set[Role | None] = set()
     for step, reading in left:
         is_wanted = step.role is Role.RECOVERY or (step.role in SIGNS and not model.is_good)

@@ -142,7 +142,7 @@ def tabulate_plans(journal: JournalView, *, after: int = 0, only: Collection[str
     -------
     Rows of ``step status what how_many hash why``; and, not shown, ``plan sha256 action target``.
     """
-    phases = {a.result.get("plan"): str(a.phase) for _, a in journal.actions}
+    phases = {a.result.get("plan"): str(a.phase) for a in journal.actions}
     made = journal.list_plans()
     phases |= {plan: "nothing to do" for plan, a in made.items() if a.result.get("is_empty")}
     rows = []

@@ -341,7 +341,7 @@ class Writing(_Widget):
 
     def _describe(self) -> Iterable[Card]:
         notes = [
-            {"at": f"{e.at:%H:%M:%SZ}", "step": e.data.get("checklist"), "text": e.data.get("text")}
-            for e, _ in self._inv.journal.notes
+            {"at": f"{note.at:%H:%M:%SZ}", "step": note.checklist, "text": note.text}
+            for note in self._inv.journal.notes
         ]
         return [Card(tables=(Table("Notes in the journal", notes),))]

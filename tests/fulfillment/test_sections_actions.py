@@ -111,7 +111,7 @@ def test_a_re_trigger_alone_says_that_the_worker_must_be_started_first(world: Wo
     assert inv.apply(back, approve=trigger.sha256).reason == "left alone: not in this approval"
     with pytest.raises(SafetyError, match=f"because {own} is stopped.*approve 6.2 first"):
         inv.apply(trigger, approve=trigger.sha256)
-    assert inv.journal.list_actions(ActionPhase.REFUSED)[-1][1].action == "retrigger"
+    assert inv.journal.list_actions(ActionPhase.REFUSED)[-1].action == "retrigger"
     assert inv.verify(trigger).phase is ActionPhase.PLANNED
     assert world.calls == []
     inv.apply(back, approve=back.sha256)

@@ -268,7 +268,7 @@ def test_section_6_plans_no_release_when_the_store_is_down(incident: Incident) -
     done = run_notebook(SECTIONS, "06_remediation", incident, {"way": "release"})
     assert done.status is RunStatus.DONE
     journal = incident.journal.view()
-    planned = [a for _, a in journal.list_actions(ActionPhase.PLANNED) if a.step == "6.1"]
+    planned = [a for a in journal.list_actions(ActionPhase.PLANNED) if a.step == "6.1"]
     assert planned[0].result["is_empty"] is True
     assert "store" in planned[0].result["reason"]
     assert journal.list_actions(ActionPhase.APPLIED) == []

@@ -59,7 +59,7 @@ def test_what_another_process_wrote_is_seen(tell: Teller) -> None:
     other = Journal(tell.incident.journal.path, redactor=Redactor(), clock=tell.clock)
     other.append("note", {"section": "", "text": "from the other desk"})
 
-    assert [text for _, text in view_of(tell).notes] == ["from the other desk"]
+    assert [note.text for note in view_of(tell).notes] == ["from the other desk"]
 
 
 def test_a_line_that_was_altered_after_it_was_read_is_damage(tell: Teller) -> None:
@@ -82,7 +82,7 @@ def test_a_file_that_is_another_one_now_is_read_anew(tell: Teller, tmp_path: Pat
     other.record("note", {"text": "b"})
     tell.incident.journal.path.write_bytes(other.incident.journal.path.read_bytes())
 
-    assert [text for _, text in view_of(tell).notes] == ["b"]
+    assert [note.text for note in view_of(tell).notes] == ["b"]
 
 
 def test_what_is_read_is_numbered_and_in_the_runbooks_order(tell: Teller) -> None:
@@ -287,7 +287,7 @@ def test_plans_and_what_was_carried_out_are_told_by_phase(tell: Teller) -> None:
     tell.act(ActionPhase.APPLIED, result={"plan": "rel-b"})
     last = view_of(tell).last_applied
     assert last is not None
-    assert (last[0].seq, last[1].result["plan"]) == (4, "rel-b")
+    assert (last.seq, last.result["plan"]) == (4, "rel-b")
 
 
 @pytest.mark.parametrize("data", [{}, {"reading": 3}, {"reading": None}, {"reading": {"step": 1}}])

@@ -144,7 +144,7 @@ def test_actions_are_told_apart_by_their_plan(tmp_path: Path) -> None:
     tell.act(ActionPhase.APPLIED, result={"plan": "rel-b", "moved": 1})
 
     first, second = model_of(tell.incident).actions
-    assert (first.is_done, second.is_done) == (False, True)
+    assert (first.applied, bool(second.applied)) == (None, True)
     assert second.result("applied")["moved"] == 1
 
 

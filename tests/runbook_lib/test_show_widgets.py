@@ -336,7 +336,7 @@ class TestWriting:
         made.button.click()
         made.button.click()
 
-        notes = [(e.data["checklist"], t) for e, t in inv.journal.notes]
+        notes = [(note.checklist, note.text) for note in inv.journal.notes]
         assert notes == [("2.1", "a colleague's words"), ("2.1", "an alert on a paused DAG")]
         assert "an alert on a paused DAG" in made._repr_mimebundle_()["text/html"]
         # the point that was answered is read again before the report is written, with the words

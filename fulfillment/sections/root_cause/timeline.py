@@ -134,8 +134,8 @@ def _read_notices(inv: Investigation) -> Iterable[Event]:
 
 
 def _read_actions(inv: Investigation) -> Iterable[Event]:
-    for entry, action in inv.journal.list_actions(ActionPhase.APPLIED):
-        yield Event(entry.at, "action", f"{action.step} {action.action} on {action.target}")
+    for action in inv.journal.list_actions(ActionPhase.APPLIED):
+        yield Event(action.at, "action", f"{action.step} {action.action} on {action.target}")
     for entry in inv.journal.entries:
         if entry.kind == "drill" and entry.data.get("event") in ("inject", "reverted"):
             yield Event(entry.at, "drill", str(entry.data["event"]))
@@ -144,7 +144,7 @@ def _read_actions(inv: Investigation) -> Iterable[Event]:
 def _find_signs(inv: Investigation, findings: Iterable[Finding]) -> list[Event]:
     """Return the first sign of each cause that is supported, or was before."""
     first: dict[str, datetime] = {}
-    for f in (*findings, *(f for _, c in inv.journal.conclusions for f in c.findings)):
+    for f in (*findings, *(f for c in inv.journal.conclusions for f in c.findings)):
         if f.status is CauseStatus.SUPPORTED and f.first_seen:
             first[f.name] = min(f.first_seen, first.get(f.name, f.first_seen))
     return [Event(at, "cause", f"first sign of {name}") for name, at in first.items()]
