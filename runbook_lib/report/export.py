@@ -14,7 +14,7 @@ from markupsafe import Markup
 from ..record.incident import Incident
 from ..section import Sections
 from ..show.text import visible
-from .model import read_report_model
+from .model import ReportModel
 from .page import render_page
 from .sanitize import sanitize_html
 
@@ -40,7 +40,7 @@ def export_notebooks(incident: Incident, sections: Sections) -> list[Path]:
     -----
     Changes only ``notebooks/*.html`` in the incident's folder.
     """
-    model, written = read_report_model(incident, sections), []
+    model, written = ReportModel(incident, sections), []
     runs = {record.run.notebook: record for s in model.sections.values() for record in s.runs}
     for source in sorted((incident.folder / "notebooks").glob("*.ipynb")):
         page = render_page(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from chainlog import Entry, LogDamagedError, LogError, read_entries
+from chainlog import LogDamagedError, LogError, read_entries
 
 from ..errors import RecordError
 from ..model import Conclusion, Json, NotebookEntry, Reading, Role, Status, Verdict
@@ -87,18 +87,19 @@ class SectionRecord:
         return f"{number} {self.title}" if number.isdigit() else self.title
 
 
-@dataclass(eq=False)
 class ReportModel:
-    """Everything that a report lays out.
+    """Everything that a report lays out: what the folder holds, up to the first damage.
 
     Parameters
     ----------
-    facts : the content of ``incident.json``; may be empty
-    journal : what it holds; may end early when it is damaged
-    damage : what is wrong with the journal or the folder, in words
+    incident : its ``incident.json`` and its journal may be missing or damaged
+    modules : the runbook's sections
 
     Attributes
     ----------
+    facts : the content of ``incident.json``; may be empty
+    journal : what it holds; ends early when it is damaged
+    damage : what is wrong with the journal or the folder, in words
     sections, steps : of the runbook in its order, then those that this version does not know
     actions : each plan's, in the order in which they were planned
     told : those that were carried out or tried, in the order in which that was
@@ -108,14 +109,13 @@ class ReportModel:
     drill, objectives : what a drill wrote of itself, and what it had to show
     """
 
-    incident_id: str
-    facts: Mapping[str, Json]
-    journal: JournalView
-    modules: InitVar[Mapping[str, SectionModule]]
-    damage: str = ""
-
-    def __post_init__(self, modules: Mapping[str, SectionModule]) -> None:
-        journal, facts = self.journal, self.facts
+    def __init__(self, incident: Incident, modules: Mapping[str, SectionModule]) -> None:
+        self.incident_id, self.facts, self.damage = incident.id, dict[str, Json](), ""
+        try:
+            self.facts = incident.redactor.json(incident.facts)
+        except RecordError:
+            self.damage = "incident.json cannot be read"
+        journal = self.journal = self._read_journal(incident)
         self.verdict, self.causes = journal.verdict(), journal.causes()
         self.since, self.recovered_at = journal.since(), journal.recovered_at()
         self.is_good = self.verdict in _GOOD
@@ -125,11 +125,9 @@ class ReportModel:
         self._place()
         told = [action for action in self.actions if action.is_told]
         self.told = sorted(told, key=lambda a: (a.applied or a.last).seq)
-        is_over = self.is_good or facts.get("closed_at")
+        is_over = self.is_good or self.facts.get("closed_at")
         newest = [] if is_over else {a.first.step: a for a in self.actions}.values()
         self.waiting = [a for a in newest if not (a.is_told or a.is_empty or a.last.reason)]
-        for name in dict.fromkeys(run.section for run in journal.runs):
-            self.section(name).runs = list(self._list_runs(self.section(name)))
         self.drill = [entry for entry in journal.entries if entry.kind == "drill"]
         self.begin = self.drill[0].at if self.drill else datetime.min.replace(tzinfo=UTC)
         scored = [e.data for e in self.drill if isinstance(e.data.get("objectives"), list)]
@@ -157,6 +155,22 @@ class ReportModel:
         """Return the steps that have one of some roles, in the runbook's order."""
         return [step for step in self.steps.values() if step.role in roles]
 
+    def _read_journal(self, incident: Incident) -> JournalView:
+        """Return what the journal holds; what came before a damage counts."""
+        view, path, damage = JournalView(), incident.journal.path, ""
+        try:
+            for entry in read_entries(path) if path.exists() else ():
+                view.add([entry._replace(data=incident.redactor.json(entry.data))])
+            if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n"):
+                damage = "the journal's last line is torn (its writer died); it is left out here"
+        except LogDamagedError as error:
+            where = f"the journal is damaged at line {error.line} ({error.reason})"
+            damage = f"{where}; this report tells only what stands before it"
+        except (OSError, LogError) as error:
+            damage = f"the journal cannot be read: {error}"
+        self.damage = "; ".join(filter(None, (self.damage, damage)))
+        return view
+
     def _place(self) -> None:
         """Put what the journal holds in its place."""
         for start in self.journal.starts:
@@ -167,6 +181,8 @@ class ReportModel:
             self.section(conclusion.section).conclusions.append(conclusion)
         for action in self.actions:
             self._step(action.first.step, action.first.action).actions.append(action)
+        for name in dict.fromkeys(run.section for run in self.journal.runs):
+            self.section(name).runs = list(self._list_runs(self.section(name)))
 
     def _step(self, step_id: str, name: str, role: Role | None = None) -> StepRecord:
         """Return a step's record: a step belongs to the section that its number names."""
@@ -198,28 +214,6 @@ class ReportModel:
             ordinal = (*_ORDINALS, f"{number + 1}th")[min(number, len(_ORDINALS))]
             which = f", {ordinal} run" if len(runs) > 1 else ""
             yield RunRecord(run, f"{section.words}{which}: {ended}", given)
-
-
-def read_report_model(incident: Incident, modules: Mapping[str, SectionModule]) -> ReportModel:
-    """Return what the folder holds, as far as it can be read: up to the first damage."""
-    damage, facts, entries = list[str](), dict[str, Json](), list[Entry]()
-    redact, path = incident.redactor.json, incident.journal.path
-    try:
-        facts = redact(incident.facts)
-    except RecordError:
-        damage.append("incident.json cannot be read")
-    try:
-        for entry in read_entries(path) if path.exists() else ():
-            # one by one: what came before the damage counts
-            entries.append(entry._replace(data=redact(entry.data)))
-        if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n"):
-            damage.append("the journal's last line is torn (its writer died); it is left out here")
-    except LogDamagedError as error:
-        where = f"the journal is damaged at line {error.line} ({error.reason})"
-        damage.append(f"{where}; this report tells only what stands before it")
-    except (OSError, LogError) as error:
-        damage.append(f"the journal cannot be read: {error}")
-    return ReportModel(incident.id, facts, JournalView(entries), modules, "; ".join(damage))
 
 
 def _blank(module: SectionModule) -> SectionRecord:

@@ -17,10 +17,10 @@ from ..record.journal import get_told
 from ..record.log import utc_now
 from ..section import Sections
 from ..show.plots import Picture, plot_reading
-from ..show.tables import Table, get_tone, pill, tabulate_facts
+from ..show.tables import Table, get_tone, pill, sort_findings, tabulate_facts
 from ..show.text import safe
 from . import story
-from .model import ReportModel, read_report_model
+from .model import ReportModel
 from .page import render_page, scroll
 from .story import say_causes, say_reading, shorten
 from .versions import read_versions
@@ -51,7 +51,7 @@ def write_report(incident: Incident, sections: Sections) -> Path:
     Changes only these two files in the incident's folder, each from one moment to the next.
     Every string passes the incident's redactor before it is escaped.
     """
-    model = read_report_model(incident, sections)
+    model = ReportModel(incident, sections)
     target = incident.folder / "report.html"
     for rows, lines in _BUDGETS:
         html = _Page(model, incident, rows, lines).render()
@@ -69,7 +69,11 @@ class _Page:
 
     def __init__(self, model: ReportModel, incident: Incident, rows: int, lines: int) -> None:
         self._model, self._incident, self._rows, self._lines = model, incident, rows, lines
-        self._readings = {reading.seq: reading for reading in model.journal.readings}
+        shown, steps = model.journal.entries[:lines], model.steps.values()
+        self._anchors = {f"#{e.seq}": f"entry-{e.seq}" for e in shown}
+        self._anchors |= {step.id: f"step-{step.id}" for step in steps}
+        self._cited = {f"#{r.seq}": r for r in model.journal.readings}
+        self._cited |= {step.id: step.worst for step in steps if step.worst}
 
     def render(self) -> str:
         """Return the whole page."""
@@ -81,6 +85,7 @@ class _Page:
         return render_page(
             "report.html",
             self._incident.redactor,
+            page=self,
             model=model,
             headline=story.write_headline(model),
             tone=get_tone(outcome[model.has_passed] or "unknown")[0],
@@ -96,26 +101,19 @@ class _Page:
             forecast=next((c.forecast.model_dump() for c in concluded if c.forecast), {}),
             effect=max(effects, key=lambda r: number_of(r.value) or 0, default=None),
             follow_ups=next((c.follow_ups for c in concluded[::-1] if c.follow_ups), ()),
-            pictures=self._draw(),
             journal=journal.entries[: self._lines],
             head=(journal.entries or [Entry(0, utc_now(), "", {}, "", GENESIS)])[-1],
             versions=read_versions(),
             last_drill=describe_last_drill(self._incident.folder.parent, utc_now()),
             made_at=utc_now(),
-            signals=self._tabulate_signals(),
-            causes=self._tabulate_causes(),
-            trend=self._tabulate_trend(),
             table=lambda rows, caption, *names: scroll(Table(caption, rows, names)),
-            details=self._details,
-            phases_of=self._tabulate_phases,
             summary_of=_summarise,
-            links=self._link,
         )
 
-    def _tabulate_signals(self) -> Markup:
+    def tabulate_signals(self) -> Markup:
         rows = [
             {
-                "step": self._link(step.id),
+                "step": self.link(step.id),
                 "what": step.title,
                 "at its worst": _say_status(step.worst),
                 "at the end": _say_status(step.latest, step.worst),
@@ -125,7 +123,7 @@ class _Page:
         ]
         return scroll(Table("What was seen, and who was told", rows))
 
-    def _tabulate_trend(self) -> Markup:
+    def tabulate_trend(self) -> Markup:
         found = {row.incident: row for row in list_history(self._incident.folder.parent)}
         now = found.get(self._incident.id)
         same = [row for row in found.values() if now and row.scenario == now.scenario]
@@ -141,7 +139,7 @@ class _Page:
         ]
         return scroll(Table("How long it took, beside the drill before", rows))
 
-    def _tabulate_causes(self) -> list[tuple[int, Markup]]:
+    def tabulate_causes(self) -> list[tuple[int, Markup]]:
         """Return the causes that stood open, and the refuted: when it mattered, and at the end.
 
         It mattered before the first change, when most spoke for what was the cause.
@@ -153,9 +151,8 @@ class _Page:
         weights = [(sum(f.score for f in c.findings if f.name in named), c.seq) for c in before]
         groups: tuple[list[dict[str, Json]], list[dict[str, Json]]] = ([], [])
         for then in before[weights.index(max(weights)) :][:1] if told else ():
-            end = told[-1]
-            newest, order = {f.name: f for f in end.findings}, list(CauseStatus)
-            for first in sorted(then.findings, key=lambda f: (order.index(f.status), -f.score)):
+            end, newest = told[-1], {f.name: f for f in told[-1].findings}
+            for first in sort_findings(then.findings):
                 last = newest.get(first.name, first)
                 row = {
                     "cause": say_causes([first]),
@@ -170,33 +167,24 @@ class _Page:
 
     def _cite(self, evidence: str) -> Markup:
         """Return what a reference into the journal says, with a link to it."""
-        step = self._model.steps.get(evidence)
-        is_entry = evidence[:1] == "#" and evidence[1:].isdecimal() and len(evidence) < 12
-        worst = step.worst if step else None
-        reading = self._readings.get(int(evidence[1:])) if is_entry else worst
-        if reading is None:
-            return self._link(evidence)
+        if (reading := self._cited.get(evidence)) is None:
+            return self.link(evidence)
         words = safe(f"{reading.name}: {say_reading(reading)}", 200)
-        return Markup("{} {}").format(self._link(evidence, reading.step), words)
+        return Markup("{} {}").format(self.link(evidence, reading.step), words)
 
-    def _link(self, evidence: str, text: str = "") -> Markup:
+    def link(self, evidence: str, text: str = "") -> Markup:
         """Return a reference into the journal as a link to its anchor, when there is one."""
-        if evidence.startswith("#") and evidence[1:].isdigit():
-            shown = min(len(self._model.journal.entries), self._lines)
-            anchor, known = f"entry-{evidence[1:]}", int(evidence[1:]) <= shown
-        else:
-            anchor, known = f"step-{evidence}", evidence in self._model.steps
-        words = safe(text or evidence, 60)
-        return Markup('<a href="#{}">{}</a>').format(anchor, words) if known else words
+        words, anchor = safe(text or evidence, 60), self._anchors.get(evidence)
+        return Markup('<a href="#{}">{}</a>').format(anchor, words) if anchor else words
 
-    def _tabulate_phases(self, action: ActionRecord) -> Markup:
+    def tabulate_phases(self, action: ActionRecord) -> Markup:
         rows = [
             {
                 "phase": str(told.phase),
                 "when": f"{told.at:%H:%M:%SZ}",
                 "by": told.operator or "–",
                 "what": told.reason,
-                "entry": self._link(f"#{told.seq}"),
+                "entry": self.link(f"#{told.seq}"),
             }
             for told in action.phases
             if told is action.get(told.phase)  # planned twice, it is one plan
@@ -204,7 +192,7 @@ class _Page:
         day = f"{action.first.at:%Y-%m-%d}"
         return scroll(Table(f"{action.first.step}: from plan to proof, {day}", rows))
 
-    def _draw(self) -> dict[str, list[Picture]]:
+    def draw(self) -> dict[str, list[Picture]]:
         """Return a picture of each step that has one: ages as of the worst, lines to the end."""
         pictures: dict[str, list[Picture]] = {place: [] for place in _PLACES.values()}
         for step in self._model.steps.values():
@@ -217,7 +205,7 @@ class _Page:
                     break
         return pictures
 
-    def _details(self, reading: Reading) -> Markup:
+    def details(self, reading: Reading) -> Markup:
         shown = reading.rows[: self._rows]
         caption = f"{reading.step}: {len(shown)} of {len(reading.rows)} rows"
         facts = tabulate_facts(reading.facts, f"{reading.step}: details")

@@ -103,7 +103,6 @@ def tabulate_findings(
     findings: Iterable[Finding], caption: str, *, is_folded: bool = False
 ) -> Table:
     """Return findings as a table, the most supported first."""
-    order = list(CauseStatus)
     rows = [
         {
             "cause": str(f.name),
@@ -111,9 +110,15 @@ def tabulate_findings(
             "score (−1 to 1)": f"{f.score:+.2f}",
             "why": f.reason,
         }
-        for f in sorted(findings, key=lambda f: (order.index(f.status), -f.score))
+        for f in sort_findings(findings)
     ]
     return Table(caption, rows, is_folded=is_folded)
+
+
+def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings, the most supported first."""
+    order = list(CauseStatus)
+    return sorted(findings, key=lambda f: (order.index(f.status), -f.score))
 
 
 def tabulate_readings(readings: Iterable[Observed]) -> Table:

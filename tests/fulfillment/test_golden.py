@@ -18,7 +18,7 @@ import pytest
 
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import format_time
-from runbook_lib.report.model import read_report_model
+from runbook_lib.report.model import ReportModel
 from tests.support.stories import Story, tell_drill, tell_incident
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -64,7 +64,7 @@ def test_journal_report_documents_and_section_7_say_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     story = tell_incident(tmp_path, monkeypatch)
-    view, model = story.incident.journal.view(), read_report_model(story.incident, SECTIONS)
+    view, model = story.incident.journal.view(), ReportModel(story.incident, SECTIONS)
     log = view.latest()["7.2"].facts
     since, causes = view.since(), [str(finding.name) for finding in view.causes()]
 

@@ -15,7 +15,7 @@ from fulfillment.sections.detection import LAG
 from fulfillment.sections.samples import first_increase
 from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Verdict
 from runbook_lib.record.incident import Incident
-from runbook_lib.report.model import read_report_model
+from runbook_lib.report.model import ReportModel
 from runbook_lib.report.story import list_observed
 from tests.support.incidents import make_incident
 from tests.support.world import World
@@ -153,7 +153,7 @@ def test_the_report_tells_the_events_among_its_own_and_our_actions_once(tmp_path
 
 
 def observed(incident: Incident) -> list[tuple[str, str, str]]:
-    model = read_report_model(incident, SECTIONS)
+    model = ReportModel(incident, SECTIONS)
     return [(event.kind, event.text, event.source) for event in list_observed(model)]
 
 

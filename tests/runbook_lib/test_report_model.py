@@ -11,13 +11,13 @@ import pytest
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, Verdict, format_time
 from runbook_lib.record.incident import Incident
-from runbook_lib.report.model import ReportModel, read_report_model
+from runbook_lib.report.model import ReportModel
 from runbook_lib.report.story import list_facts, list_open, summarise, tell_timeline, write_headline
 from tests.support.incidents import PLAN, SHA256, START, TICKET, make_incident, tell_incident
 
 
 def model_of(incident: Incident) -> ReportModel:
-    return read_report_model(incident, SECTIONS)
+    return ReportModel(incident, SECTIONS)
 
 
 def facts_of(model: ReportModel) -> dict[str, str]:
