@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..errors import UsageError
 from ..exit_codes import ExitCode, compute_exit_code
@@ -23,8 +23,8 @@ def run_sections(
     incident: Incident,
     sections: Sections,
     names: Iterable[str],
-    *,
     parameters: Mapping[str, object] | None = None,
+    *,
     progress: Progress = keep_quiet,
     kernel: SharedKernel | None = None,
 ) -> list[NotebookRun]:
@@ -174,8 +174,7 @@ def _carry_out(
                 "--incident out, or write --incident new"
             )
         after = incident.journal.view().last_seq
-        options: Any = {"parameters": parameters, "progress": progress, "kernel": kernel}
-        runs = run_sections(incident, sections, names, **options)
+        runs = run_sections(incident, sections, names, parameters, kernel=kernel, progress=progress)
     if is_new and not (incident.is_open or incident.is_closed):
         plans = incident.journal.view().list_plans().values()
         if all(plan.result.get("is_empty") for plan in plans):
