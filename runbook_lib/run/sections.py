@@ -163,17 +163,17 @@ def _carry_out(
     when nothing was wrong and no plan waits.
     """
     opener = sections.investigation or Investigation
+    opener.check_ticket(settings, str(parameters.get("ticket_id", "")))
+    incident, is_new = opener.find(settings, str(parameters.get("incident_id", "")))
+    if incident.is_closed:
+        raise UsageError(
+            f"incident {incident.id} is closed, and its report stays as it is; leave --incident "
+            "out, or write --incident new"
+        )
+    after = incident.journal.view().last_seq
     with SharedKernel() as kernel:
         kernel.begin()
         preload()
-        opener.check_ticket(settings, str(parameters.get("ticket_id", "")))
-        incident, is_new = opener.find(settings, str(parameters.get("incident_id", "")))
-        if incident.is_closed:
-            raise UsageError(
-                f"incident {incident.id} is closed, and its report stays as it is; leave "
-                "--incident out, or write --incident new"
-            )
-        after = incident.journal.view().last_seq
         runs = run_sections(incident, sections, names, parameters, kernel=kernel, progress=progress)
     if is_new and not (incident.is_open or incident.is_closed):
         plans = incident.journal.view().list_plans().values()
