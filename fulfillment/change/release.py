@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Container, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -147,7 +146,7 @@ def make_release_plan(
     if prefix.startswith(settings.ready_prefix) or settings.ready_prefix.startswith(prefix):
         raise UsageError(f"{prefix} is where labels are shipped from: `runbook undo` takes back")
     check_store(inv.clients)
-    hold = make_hold(settings, inv.clients, sleep=time.sleep)
+    hold = make_hold(settings, inv.clients, sleep=inv.sleep)
     match = match or settings.release_match
     selection = {"match": match}
     if older_than_s:
@@ -204,7 +203,7 @@ def plan_undo(inv: Investigation, release: Plan) -> Plan:
         release.content.move,
         logs=_open_logs(release),
         made_by=inv.operator,
-        others=f"{make_hold(inv.settings, inv.clients, sleep=time.sleep).words}; {_STILL}",
+        others=f"{make_hold(inv.settings, inv.clients, sleep=inv.sleep).words}; {_STILL}",
         window_s=inv.settings.release_undo_window_minutes * 60,
         now=inv.now(),
     )
@@ -363,7 +362,7 @@ def _how(inv: Investigation, plan: Plan) -> dict[str, Any]:
         "logs": _open_logs(plan),
         "operator": inv.operator,
         "clock": Clock(inv.now),
-        "hold": make_hold(inv.settings, inv.clients, sleep=time.sleep),
+        "hold": make_hold(inv.settings, inv.clients, sleep=inv.sleep),
         "age_key": _AGE_KEY,
         "watch": partial(watch_writes, inv.clients.bucket),
         "notice": inv.progress,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from objectmove.errors import MoveError, MoversError
-from objectmove.move import Hold
 from runbook_lib import errors
 
 from ..clients import Clients
@@ -23,6 +22,9 @@ _TWICE = "a pass of it between our look and our copy can ship a label twice"
 _STOPPED = frozenset({"STOPPED", "FATAL", "exited", "dead", "created", "stopped"})
 
 
+Sleep = Callable[[float], None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Stillness:
     """``paused``: or stopped; ``back``: works again, which one that just starts does not yet."""
@@ -31,6 +33,14 @@ class _Stillness:
     back: bool
     moving: bool = False
     last_move_at: datetime | None = None
+
+
+#: Nobody looks: that nobody holds the worker stands in the approved plan.
+_NOT_ASKED = _Stillness(paused=True, back=True)
+
+
+def _do_nothing() -> None:
+    """Hold nobody: there is nothing of ours to pause, nor to resume."""
 
 
 @dataclass(slots=True)
@@ -47,10 +57,10 @@ class WorkerHold:
 
     words: str
     read: Callable[[], _Stillness]
-    do_pause: Callable[[], object]
-    do_resume: Callable[[], object]
-    way_back: str
-    sleep: Callable[[float], None]
+    sleep: Sleep
+    do_pause: Callable[[], object] = _do_nothing
+    do_resume: Callable[[], object] = _do_nothing
+    way_back: str = ""
     _still: _Stillness | None = None
 
     def is_paused(self) -> bool:
@@ -111,72 +121,18 @@ class WorkerHold:
         return now
 
 
-@dataclass(slots=True)
-class NoHold:
-    """Holds nobody, and says so: its words stand in the approved plan."""
-
-    words: str
-
-    def is_paused(self) -> bool:
-        """Return True: there is nothing of ours to pause, nor to resume."""
-        return True
-
-    def pause(self) -> None:
-        """Do nothing."""
-
-    def check(self) -> None:
-        """Find nothing wrong."""
-
-    def resume(self) -> None:
-        """Do nothing."""
-
-
-@dataclass(slots=True)
-class MetricHold(NoHold):
-    """Holds nobody, but asks Prometheus how long the worker has moved nothing.
-
-    Attributes
-    ----------
-    query : PromQL of the last move's Unix time, in seconds
-    """
-
-    prometheus: PrometheusClient
-    query: str
-
-    def is_paused(self) -> bool:
-        """Return True; ``MoversError`` when it moved just now, or nobody knows."""
-        self.check()
-        return True
-
-    def check(self) -> None:
-        """Raise ``MoversError`` unless the last move is long ago, by Prometheus's own clock."""
-        name = "WORKER_LAST_MOVE_QUERY"
-        try:
-            found = self.prometheus.query(f"time() - (\n{self.query}\n)")
-        except errors.ClientError as error:
-            raise MoversError(f"whether the worker moves is not known ({error})") from error
-        ages = [series.samples[-1].value for series in found if series.samples]
-        if not ages or not all(map(math.isfinite, ages)):
-            raise MoversError(f"whether the worker moves is not known: {name} has no value")
-        if (age_s := min(ages)) < _QUIET_S:
-            raise MoversError(
-                f"the worker moved {age_s:.0f} s ago, as {name} says, and a metric cannot stop it: "
-                f"stop it, and wait until that is {_QUIET_S:.0f} s ago"
-            )
-
-
-def describe_hold(hold: Hold) -> str:
+def describe_hold(hold: WorkerHold) -> str:
     """Say how the worker is held, and whether it stands still now. Only reads."""
-    if type(hold) is NoHold:
-        return hold.words
     try:
-        now = "it stands still now" if hold.is_paused() else "it works now"
+        still = hold.read()
     except MoversError as error:
-        now = f"as it is now, `apply` will be refused: {error}"
-    return f"{hold.words}; {now}"
+        return f"{hold.words}; as it is now, `apply` will be refused: {error}"
+    if still is _NOT_ASKED:
+        return hold.words
+    return f"{hold.words}; {'it stands still now' if still.paused else 'it works now'}"
 
 
-def make_hold(settings: Settings, clients: Clients, *, sleep: Callable[[float], None]) -> Hold:
+def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHold:
     """Return what keeps the worker still, by ``WORKER_CONTROL``; asks nothing yet.
 
     Raises
@@ -186,36 +142,56 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Callable[[float], 
     """
     kind, service = settings.worker_control, settings.worker_service
     if kind == "none":
-        return NoHold(f"nobody holds the worker: {_TWICE}")
+        words = f"nobody holds the worker: {_TWICE}"
+        return WorkerHold(words, lambda: _NOT_ASKED, sleep)
     if kind == "metric":
         words = (
             f"nobody holds the worker: Prometheus is asked before each batch whether its last move "
             f"is {_QUIET_S:.0f} s ago. It cannot know of one since its last scrape, nor of a pass "
             f"that begins meanwhile: {_TWICE}"
         )
-        return MetricHold(words, clients.prometheus, settings.worker_last_move_query)
+        query = settings.worker_last_move_query
+        return WorkerHold(words, lambda: _read_metric(clients.prometheus, query), sleep)
     if kind == "api":
         worker = clients.fulfillment
         address = f"{worker.url}/fulfillment/worker"
         return WorkerHold(
             f"the worker is paused through {address}, and looked at before each batch",
-            read=lambda: _read_worker(clients, service),
+            lambda: _read_worker(clients, service),
+            sleep,
             do_pause=worker.pause_worker,
             do_resume=worker.resume_worker,
             way_back=f"Resume it: POST {address}/resume",
-            sleep=sleep,
         )
     if kind not in ("command", settings.runbook_services):
         raise errors.SettingsError(f"WORKER_CONTROL={kind} needs RUNBOOK_SERVICES={kind}")
     by = "WORKER_STOP_CMD" if kind == "command" else kind
     return WorkerHold(
         f"{service} is stopped by {by}, and looked at before each batch",
-        read=lambda: _read_service(clients, service),
+        lambda: _read_service(clients, service),
+        sleep,
         do_pause=lambda: clients.find_switch(service).stop(service),
         do_resume=lambda: clients.find_switch(service).start(service),
         way_back=f"Start {service}.",
-        sleep=sleep,
     )
+
+
+def _read_metric(prometheus: PrometheusClient, query: str) -> _Stillness:
+    """Tell that the last move is long ago, by Prometheus's own clock; ``MoversError`` else."""
+    name = "WORKER_LAST_MOVE_QUERY"
+    try:
+        found = prometheus.query(f"time() - (\n{query}\n)")
+    except errors.ClientError as error:
+        raise MoversError(f"whether the worker moves is not known ({error})") from error
+    ages = [series.samples[-1].value for series in found if series.samples]
+    if not ages or not all(map(math.isfinite, ages)):
+        raise MoversError(f"whether the worker moves is not known: {name} has no value")
+    if (age_s := min(ages)) < _QUIET_S:
+        raise MoversError(
+            f"the worker moved {age_s:.0f} s ago, as {name} says, and a metric cannot stop it: "
+            f"stop it, and wait until that is {_QUIET_S:.0f} s ago"
+        )
+    return _Stillness(paused=True, back=True)
 
 
 def _read_worker(clients: Clients, service: str) -> _Stillness:
