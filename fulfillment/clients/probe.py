@@ -27,8 +27,6 @@ class ProbeStatus:
     status: str
     steps: tuple[ProbeStep, ...]
     ran_at: When = None
-    latency_ms: float | None = None
-    errors: tuple[str, ...] = ()
 
 
 class ProbeClient(HttpClient):

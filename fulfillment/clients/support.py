@@ -53,7 +53,6 @@ class Case:
         tuple[int, ...], BeforeValidator(_list_orders), Field(validation_alias="context")
     ] = ()
     timeline: Annotated[tuple[TimelineEntry, ...], BeforeValidator(_keep_raw)] = ()
-    subject: str = ""
 
 
 class SupportClient(HttpClient):

@@ -62,7 +62,7 @@ def set_worker(**fields: Any) -> Change:
 def set_probe(status: str) -> Change:
     def change(w: World) -> None:
         step = ProbeStep("timeline_refresh", status, "took too long")
-        w.probe = ProbeStatus(status, (step,), w.now, 5)
+        w.probe = ProbeStatus(status, (step,), w.now)
 
     return change
 
@@ -272,7 +272,7 @@ def test_every_reading_step_is_tried_here() -> None:
 def test_every_clue_of_a_cause_is_what_a_reading_says(world: World) -> None:
     """A rule on an observation that nobody makes would never hold, and nobody would notice."""
     section, made = SECTIONS.find("root_cause"), set[str]()
-    failed_before = ProbeStatus("error", (ProbeStep("login", "error", "refused"),), world.now, 5)
+    failed_before = ProbeStatus("error", (ProbeStep("login", "error", "refused"),), world.now)
     for probe in (world.probe, failed_before):
         world.probe = probe
         for step in section.STEPS:

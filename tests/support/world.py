@@ -151,7 +151,7 @@ class World:
         self.logs = [LogLine(started, "all is well")]
         self.effective = {"MINIO_ROOT_PASSWORD": "equal to the store's"}
         ok = ProbeStep("timeline_refresh", "ok", "")
-        self.probe = ProbeStatus("ok", (ok,), started, 5)
+        self.probe = ProbeStatus("ok", (ok,), started)
         self.case = make_case(self.now - timedelta(minutes=2))
 
     def line(self, values: list[float], *, step_s: float = 10, **labels: str) -> Series:
