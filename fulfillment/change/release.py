@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chainlog import ChainedLog
 from objectmove.bucket import Seen, format_time
@@ -24,7 +24,7 @@ from runbook_lib.model import Json
 from runbook_lib.record.incident import Incident, write_json
 from runbook_lib.redact import Redactor
 
-from ..analysis.labels import NOT_WAITING, explain_left, make_judge, read_shipment_evidence
+from ..analysis.labels import explain_left, make_judge, read_shipment_evidence
 from .worker_hold import describe_hold, make_hold
 from .write_watch import watch_writes
 
@@ -48,8 +48,7 @@ _TOLD = ("objects", "bytes", "oldest", "excluded", "excluded_sample")
 _WORDS = {"move": "release", "undo": "undo", "settle": "settle"}
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """What a plan of this kind holds.
 
     Attributes
@@ -59,12 +58,6 @@ class Release:
 
     move: MovePlan
     observed: tuple[tuple[str, datetime], ...] = ()
-
-    @property
-    def waits_in_vain(self) -> bool:
-        """Whether real objects wait and none of them may be released."""
-        left = self.move.header.excluded.items()
-        return not self.move.rows and any(n for reason, n in left if reason not in NOT_WAITING)
 
 
 def _to_plan(

@@ -28,7 +28,7 @@ from .documents import ApplyDocument, PlanDocument, SettleDocument, VerifyDocume
 _SECTION = "06_remediation"
 _TROUBLES = ("conflicts", "failed", "unproven", "waiting", "lost_in_window", "stopped")
 _SHOWN = 10
-_OF_PLAN = ("objects", "bytes", "excluded", "others", "window")
+_OF_PLAN = ("objects", "bytes", "excluded", "expires_at", "window")
 
 
 def plan_release(
@@ -51,7 +51,8 @@ def plan_release(
         incident.open(backlog)
     if is_new and plan.is_empty and not incident.is_open:
         incident.close(Verdict.UNKNOWN)
-    code = ExitCode.NOT_OK if plan.content.waits_in_vain else ExitCode.OK
+    waits_in_vain = plan.is_empty and plan.summary.get("reason")
+    code = ExitCode.NOT_OK if waits_in_vain else ExitCode.OK
     about = {"effect": tuple(effect), "effect_reason": words}
     return _to_plan_document(inv, plan, f"apply {plan.id}", code, **about)
 
@@ -225,13 +226,12 @@ def _list_ways_on(inv: Investigation) -> tuple[str, ...]:
 def _to_plan_document(
     inv: Investigation, plan: Plan, command: str, code: ExitCode, **more: Any
 ) -> PlanDocument:
-    head = plan.content.move.header
     return PlanDocument(
         **_head(inv, "plan", code),
-        **{name: getattr(head, name) for name in _OF_PLAN},
+        **{name: plan.summary[name] for name in _OF_PLAN},
         plan=plan.id,
         sha256=plan.sha256,
-        expires_at=format_time(head.expires_at),
+        others=plan.summary["who else moves"],
         path=str(plan.path),
         rows=tuple(
             {

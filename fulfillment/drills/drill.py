@@ -96,12 +96,14 @@ class Drill:
         return wait_for(self.is_healthy, timeout_s=self.scenario.steady_timeout_s)
 
     def list_received(self, status: str) -> dict[str, datetime]:
-        """Return when each channel's receiver first got the alert with this status."""
+        """Return when each channel's receiver first got the alert; nothing where none tells."""
+        if not self.card.is_told:
+            return {}
         found: dict[str, datetime] = {}
         for n in self.clients.notifications.list_notifications(since=self.injected_at):
             if n.status == status and self.scenario.alert in n.alertnames:
                 found.setdefault(n.channel, n.received_at)
-        return found
+        return {channel: found[channel] for channel in _CHANNELS & found.keys()}
 
     def run_sections(self, *names: str) -> None:
         """Run notebooks; one that fails is noted."""
@@ -322,9 +324,7 @@ def _clear(drill: Drill, fixed_at: datetime) -> None:
         return not drill.card.is_told or drill.list_received("resolved").keys() >= _CHANNELS
 
     if wait_for(is_clear, timeout_s=drill.scenario.clear_timeout_s):
-        received = drill.list_received("resolved") if drill.card.is_told else {}
-        told = (received[channel] for channel in _CHANNELS & received.keys())
-        last = max(told, default=utc_now())
+        last = max(drill.list_received("resolved").values(), default=utc_now())
         drill.card.phases.clear_s = max(0.0, _seconds(fixed_at, last))
     drill.record("clear", seconds=drill.card.phases.clear_s)
 
