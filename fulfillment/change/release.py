@@ -23,6 +23,7 @@ from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, Usa
 from runbook_lib.model import Json
 from runbook_lib.record.incident import Incident, write_json
 from runbook_lib.redact import Redactor
+from runbook_lib.section import split_list
 
 from ..analysis.labels import explain_left, make_judge, read_shipment_evidence
 from .worker_hold import describe_hold, make_hold
@@ -99,25 +100,14 @@ def _to_plan(
 
 
 def make_release_plan(
-    inv: Investigation,
-    *,
-    reason: str,
-    prefix: str,
-    to: str,
-    match: str = "",
-    older_than_s: float | None = None,
-    first: int | None = None,
-    only_orders: frozenset[str] | None = None,
+    inv: Investigation, *, reason: str, only_orders: frozenset[str] | None
 ) -> Plan:
-    """Plan the release of what waits, by the settings' rules of what is finished.
+    """Plan the release of what waits, by the parameters of 6.1 and the settings' rules.
 
     Parameters
     ----------
     reason : why a release, in words
-    match : shell pattern of names; empty: RELEASE_MATCH
-    older_than_s : leave out what waits for less long
-    first : take only that many; the rest is ``left_for_later``
-    only_orders : only labels of these orders
+    only_orders : only labels of these orders; None: of all
 
     Raises
     ------
@@ -135,20 +125,22 @@ def make_release_plan(
     Changes scratch objects under ``.runbook/probe/``, and the incident folder.
     Source: the runbook's section 6.1.
     """
-    settings = inv.settings
-    if prefix.startswith(settings.ready_prefix) or settings.ready_prefix.startswith(prefix):
-        raise UsageError(f"{prefix} is where labels are shipped from: `runbook undo` takes back")
+    p: Any = inv.parameters
+    settings, ready = inv.settings, inv.settings.ready_prefix
+    source = p.prefix or settings.pending_prefix
+    if source.startswith(ready) or ready.startswith(source):
+        raise UsageError(f"{source} is where labels are shipped from: `runbook undo` takes back")
     check_store(inv.clients)
     hold = make_hold(settings, inv.clients, sleep=inv.sleep)
-    match = match or settings.release_match
-    selection = {"match": match}
-    if older_than_s:
-        selection["older than"] = f"{older_than_s / 60:g} min"
+    selection = {"match": p.match or settings.release_match}
+    if p.older_than_minutes:
+        selection["older than"] = f"{p.older_than_minutes:g} min"
     if only_orders is not None:
         selection["only orders"] = ", ".join(sorted(only_orders))
     limit, now = settings.release_limit_objects, inv.now()
     free_bytes = inv.clients.store.read_free_bytes() or float("inf")  # unknown
     observed: list[tuple[str, datetime]] = []
+    older_than_s = p.older_than_minutes * 60 or None
     chosen: dict[str, Any] = {"only_orders": only_orders, "older_than_s": older_than_s}
     rules = make_judge(settings, inv.clients.fulfillment, now=now, **chosen)
 
@@ -166,8 +158,8 @@ def make_release_plan(
         plan = make_move_plan(
             inv.clients.change_bucket,
             header={
-                "source": prefix,
-                "to": to,
+                "source": source,
+                "to": p.to or ready,
                 "step": "6.1",
                 "made_by": inv.operator,
                 "others": f"{reason}; {describe_hold(hold)}",
@@ -179,8 +171,8 @@ def make_release_plan(
             },
             folder=inv.incident.folder / "plans",
             judge=judge,
-            match=match,
-            first=first,
+            match=selection["match"],
+            first=p.limit or None,
         )
     except LimitError as error:
         raise LimitError(f"{error}. {_SPLIT.format(limit=limit)}") from error
@@ -203,14 +195,13 @@ def plan_undo(inv: Investigation, release: Plan) -> Plan:
     return _to_plan(plan)
 
 
-def plan_settling(inv: Investigation, release: Plan, *, taken: bool, keys: tuple[str, ...]) -> Plan:
+def plan_settling(inv: Investigation, release: Plan) -> Plan:
     """Plan to write down a person's word on rows of which nobody can know, with evidence.
 
-    Parameters
-    ----------
-    taken : whether a consumer took them
-    keys : of the rows; empty: all that are open
+    Word and keys are parameters of 6.1.2; no keys: all rows that are open.
     """
+    p: Any = inv.parameters
+    keys = split_list(p.settle_keys)
     rows = {row.key: row for row in release.rows}
     records = {record.plan: record.open_rows for record in list_records(inv.clients.bucket)}
     places = sorted(place for place in records.get(release.id, ()) if place < len(rows))
@@ -224,8 +215,8 @@ def plan_settling(inv: Investigation, release: Plan, *, taken: bool, keys: tuple
         inv.clients.change_bucket,
         release.content.move,
         logs=_open_logs(release),
-        word="taken" if taken else "not_taken",
-        keys=list(keys),
+        word=p.settle_word,
+        keys=keys,
         evidence=evidence,
         made_by=inv.operator,
         now=inv.now(),

@@ -49,17 +49,7 @@ def _plan_release(inv: Investigation) -> Plan:
         again = partial(plan_service, inv, step="6.1", action="retrigger", target=target)
         plan = partial(again, reason=reason, is_away=comes_back)
         return _plan_or_say(inv, "6.1", target, what, plan)
-    release = partial(
-        make_release_plan,
-        inv,
-        reason=reason,
-        prefix=prefix,
-        to=p.to or inv.settings.ready_prefix,
-        match=p.match,
-        older_than_s=p.older_than_minutes * 60 or None,
-        first=p.limit or None,
-        only_orders=_get_orders(inv),
-    )
+    release = partial(make_release_plan, inv, reason=reason, only_orders=_get_orders(inv))
     return _plan_or_say(inv, "6.1", prefix, "a release", release)
 
 
@@ -93,9 +83,7 @@ def _plan_settling(inv: Investigation) -> Plan:
     p: Any = inv.parameters
     if p.settle and not p.settle_word:
         raise UsageError("settle_word says what became of them: taken, or not_taken")
-    keys = tuple(split_list(p.settle_keys))
-    plan = partial(plan_settling, inv, taken=p.settle_word == "taken", keys=keys)
-    return _plan_about(inv, "6.1.2", p.settle, "settle", plan)
+    return _plan_about(inv, "6.1.2", p.settle, "settle", partial(plan_settling, inv))
 
 
 def _plan_repair(inv: Investigation) -> Plan:
