@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -145,7 +145,7 @@ def drill(
 
 @app.command()
 def schedule(
-    kind: Annotated[str, typer.Argument(help="cron or systemd")],
+    kind: Annotated[Literal["cron", "systemd"], typer.Argument(help="who starts it")],
     scenario: Annotated[str, typer.Option(help="which drill")] = "pipeline_paused",
 ) -> None:
     """Print what runs the drill weekly. Installs nothing."""

@@ -267,8 +267,6 @@ def _remove(store: ObjectStore, key: str) -> str:
         store.delete_object(fresh)
     except errors.NotFoundError:
         return ""
-    except errors.PreconditionFailedError:
-        return "changed since it was listed; left alone"
     except errors.ClientError as error:
         return str(error)
     return ""

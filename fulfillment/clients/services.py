@@ -177,14 +177,10 @@ def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[s
     redactor, store_secret = Redactor(settings.secrets), settings.minio_root_password
     shown = {}
     for name, value in sorted(values.items()):
-        if not _SECRET_NAME.search(name):
-            shown[name] = redactor.text(value or "")
-        elif not value:
-            shown[name] = "absent"
-        elif value == store_secret.get_secret_value():
-            shown[name] = "equal to the store's"
-        else:
-            shown[name] = "present"
+        word = "present" if value else "absent"
+        if value and value == store_secret.get_secret_value():
+            word = "equal to the store's"
+        shown[name] = word if _SECRET_NAME.search(name) else redactor.text(value or "")
     return shown
 
 

@@ -15,7 +15,6 @@ from runbook_lib.record.log import utc_now
 from ..analysis.causes import Cause
 from ..change.synthetic import create_backlog, revert_backlog
 
-DEFAULT_SCENARIO = "pipeline_paused"
 _LABELS, _LABEL_KIB = 25, 4
 
 

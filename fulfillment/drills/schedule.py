@@ -6,24 +6,25 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from runbook_lib.errors import UsageError
 from runbook_lib.settings import find_root
 
 from ..settings import Settings
-from .scenarios import DEFAULT_SCENARIO, find_scenario
+from .scenarios import find_scenario
 
+Kind = Literal["cron", "systemd"]
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
 def build_schedule(
-    kind: str, *, folder: Path, home: Path, program: Sequence[str], scenario: str = ""
+    kind: Kind, *, folder: Path, home: Path, program: Sequence[str], scenario: str
 ) -> str:
     """Return a crontab line or a systemd service and timer.
 
     Parameters
     ----------
-    kind : ``cron`` or ``systemd``
     folder : where the drill runs: it holds the ``.env`` that the command reads there
     home : RUNBOOK_HOME; with cron, lock and log too
     program : words of the ``runbook`` command
@@ -31,22 +32,17 @@ def build_schedule(
     Raises
     ------
     UsageError
-        When the kind or the scenario is unknown.
+        When the scenario is unknown.
     """
-    name = find_scenario(scenario or DEFAULT_SCENARIO).name
-    environment = ["/usr/bin/env", f"RUNBOOK_HOME={home}"]
-    command = [*environment, *program, "drill", "--scenario", name, "--json"]
-    if kind == "cron":
-        places = {"folder": folder, "home": home}
-        places |= {"lock": home / ".drill.cron.lock", "log": home / "drill.log"}
-        quoted = {name: shlex.quote(str(path)) for name, path in places.items()}
-        quoted["command"] = shlex.join(command)
-        words = {name: word.replace("%", r"\%") for name, word in quoted.items()}
-    elif kind == "systemd":
+    drill = [*program, "drill", "--scenario", find_scenario(scenario).name, "--json"]
+    command = ["/usr/bin/env", f"RUNBOOK_HOME={home}", *drill]
+    if kind == "systemd":
         words = {"folder": str(folder).replace("%", "%%")}
         words["command"] = " ".join(_quote_unit(word) for word in command)
     else:
-        raise UsageError(f"{kind!r} is not a kind of schedule; there are: cron, systemd")
+        quoted = {"folder": shlex.quote(str(folder)), "home": shlex.quote(str(home))}
+        quoted["command"] = shlex.join(command)
+        words = {name: word.replace("%", r"\%") for name, word in quoted.items()}
     return (_TEMPLATES / f"{kind}.txt").read_text("utf-8").format(**words)
 
 

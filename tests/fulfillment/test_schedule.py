@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fulfillment.drills.schedule import build_schedule, find_settings_folder
+from fulfillment.drills.schedule import Kind, build_schedule, find_settings_folder
 from fulfillment.settings import HTTP_SYSTEMS, Settings
 from runbook_lib.errors import UsageError
 
@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 _TIMER = "# ~/.config/systemd/user/runbook-drill.timer"
 
 
-def build(kind: str, folder: Path, *, home: Path = Path("/srv/x/reports")) -> str:
+def build(kind: Kind, folder: Path, *, home: Path = Path("/srv/x/reports")) -> str:
     program = [sys.executable, "-m", "runbook_lib"]
-    return build_schedule(kind, folder=folder, home=home, program=program)
+    return build_schedule(kind, folder=folder, home=home, program=program, scenario="synthetic")
 
 
 def cron_command(text: str) -> str:
@@ -101,11 +101,6 @@ def test_a_schedule_without_settings_to_read_says_what_to_do(tmp_path: Path) -> 
     (tmp_path / "stack").mkdir()
     (tmp_path / "stack" / ".env").touch()
     assert find_settings_folder(settings) == tmp_path / "stack"
-
-
-def test_unknown_kind_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="cron, systemd"):
-        build("at", Path("/srv/x"))
 
 
 def test_unknown_scenario_names_those_that_exist() -> None:

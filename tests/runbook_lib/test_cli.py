@@ -82,6 +82,7 @@ def test_every_error_is_in_the_tree_of_the_docstring() -> None:
         ("plan", "--older-than", "soon"),
         ("apply", "../../plan", "--approve", "0"),
         ("drill", "--scenario", "nope"),
+        ("schedule", "at"),
         ("report", "inc-20200101T000000Z-0000"),
     ],
 )
