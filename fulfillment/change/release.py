@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from chainlog import ChainedLog
 from objectmove.bucket import Seen, format_time
 from objectmove.errors import LimitError, NotApprovedError, RefusedError
-from objectmove.ledger import Logs, Record, list_records
+from objectmove.ledger import Logs, Record, list_records, read_record
 from objectmove.move import MoveResult, apply_plan, resume_plan
 from objectmove.plan import MovePlan, Timing, parse_plan
 from objectmove.planning import Judgement, make_move_plan, make_settle_plan, make_undo_plan
@@ -203,8 +203,8 @@ def plan_settling(inv: Investigation, release: Plan) -> Plan:
     p: Any = inv.parameters
     keys = split_list(p.settle_keys)
     rows = {row.key: row for row in release.rows}
-    records = {record.plan: record.open_rows for record in list_records(inv.clients.bucket)}
-    places = sorted(place for place in records.get(release.id, ()) if place < len(rows))
+    record = read_record(inv.clients.bucket, release.id)
+    places = sorted(record.open_rows) if record else []
     chosen = keys or [release.rows[place].key for place in places[:_EVIDENCE]]
     evidence = {
         key: read_shipment_evidence(inv.clients.fulfillment, rows[key].facts.get("order_id", ""))

@@ -63,15 +63,21 @@ class InitDocument(Document):
         return (("To make the marker, paste:", self.apply),) if self.apply else ()
 
 
-class PlanDocument(Document):
-    """``plan``: what would move, and what would not, by reason; ``apply`` is the command.
-
-    ``reason`` says why nothing may be released, and which setting decides it; ``way_on`` names
-    releases that are not finished; ``rows`` are the first objects; ``effect`` holds the backlog
-    now and after the plan, ``effect_reason`` the same in words, or what could not be read.
-    """
+class ReleaseDocument(Document):
+    """What is about one release; ``way_on`` names the commands that go on with what is not over."""
 
     plan: str
+    way_on: tuple[str, ...] = ()
+
+
+class PlanDocument(ReleaseDocument):
+    """``plan``: what would move, and what would not, by reason; ``apply`` is the command.
+
+    ``reason`` says why nothing may be released, and which setting decides it; ``rows`` are the
+    first objects; ``effect`` holds the backlog now and after the plan, ``effect_reason`` the same
+    in words, or what could not be read.
+    """
+
     sha256: str
     objects: int
     bytes: int
@@ -80,7 +86,6 @@ class PlanDocument(Document):
     path: str
     apply: str = ""
     reason: str = ""
-    way_on: tuple[str, ...] = ()
     rows: tuple[dict[str, Json], ...] = ()
     others: str = ""
     window: str = ""
@@ -102,14 +107,13 @@ class PlanDocument(Document):
         return ((words, self.apply),) if self.apply else ()
 
 
-class ApplyDocument(Document):
+class ApplyDocument(ReleaseDocument):
     """``apply``, ``resume`` and ``undo``; ``already`` are those of ``moved`` that a look found.
 
     ``conflicts`` and ``failed`` are objects of ``key`` and ``reason``; ``unproven`` and
-    ``lost_in_window`` are keys; ``way_on`` is the next command.
+    ``lost_in_window`` are keys.
     """
 
-    plan: str
     moved: int = 0
     already: int = 0
     conflicts: tuple[Json, ...] = ()
@@ -118,7 +122,6 @@ class ApplyDocument(Document):
     waiting: int = 0
     lost_in_window: tuple[str, ...] = ()
     stopped: str = ""
-    way_on: tuple[str, ...] = ()
 
     @property
     def answer(self) -> str:
@@ -132,14 +135,12 @@ class ApplyDocument(Document):
         return self.way_on or (f"runbook verify {self.plan}",)
 
 
-class SettleDocument(Document):
+class SettleDocument(ReleaseDocument):
     """``settle``: how many rows a person's word settled, and how many are left."""
 
-    plan: str
     taken: int = 0
     not_taken: int = 0
     left: int
-    way_on: tuple[str, ...] = ()
 
     @property
     def answer(self) -> str:
@@ -147,13 +148,12 @@ class SettleDocument(Document):
         return f"{count_of(self.taken + self.not_taken, 'object')} settled, {self.left} left"
 
 
-class VerifyDocument(Document):
+class VerifyDocument(ReleaseDocument):
     """``verify``: the proof, in numbers of objects.
 
     ``gone_after_done`` is the old name of ``gone_after_landed``, for one release more.
     """
 
-    plan: str
     in_place: int
     gone_after_landed: int
     gone_after_done: int
@@ -163,7 +163,6 @@ class VerifyDocument(Document):
     lost: int
     duplicated: int
     foreign_changed: int
-    way_on: tuple[str, ...] = ()
     detail: dict[str, Json] = Field(default_factory=dict)
 
     @property
