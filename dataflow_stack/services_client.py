@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from fulfillment.clients.services import (
+    MAX_LOG_BYTES,
     LogLine,
     ServiceState,
     hide_secrets,
@@ -81,15 +82,13 @@ class SupervisorServices:
         """Return every service, by name."""
         return sorted(map(_state, self._infos().values()), key=lambda state: state.name)
 
-    def read_logs(
-        self, name: str, *, since: datetime, max_bytes: int = 4_000_000, max_lines: int = 20_000
-    ) -> list[LogLine]:
+    def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
         """Return a service's last lines since a time, oldest first, rotated files too."""
         info = self._info(name)
         lines: list[LogLine] = []
         for field in ("stdout_logfile", "stderr_logfile"):
             if info.get(field):
-                text = self._read_tail(Path(info[field]), since, max_bytes)
+                text = self._read_tail(Path(info[field]), since)
                 lines += select_lines(text.splitlines(), since=since, max_lines=max_lines)
         return lines[-max_lines:]
 
@@ -159,10 +158,10 @@ class SupervisorServices:
                 system="services",
             ) from error
 
-    def _read_tail(self, path: Path, since: datetime, max_bytes: int) -> str:
+    def _read_tail(self, path: Path, since: datetime) -> str:
         """Return the end of a log and of its rotated files, as far as they are new enough."""
         blocks: list[bytes] = []
-        left, number = max_bytes, 0
+        left, number = MAX_LOG_BYTES, 0
         while left > 0 and path.is_file():
             try:
                 with path.open("rb") as file:

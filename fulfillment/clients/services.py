@@ -23,6 +23,8 @@ from ..settings import Settings
 _READ_TIMEOUT_S = 20.0  # a command line alone needs seconds on a busy machine
 _CHANGE_TIMEOUT_S = 120.0
 _MAX_LINE_CHARS = 8000
+#: So much of each log is read, from its end.
+MAX_LOG_BYTES = 4_000_000
 _SECRET_NAME = re.compile(
     r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)KEY($|_)|WEBHOOK", re.I
 )
@@ -84,9 +86,7 @@ class ServiceSwitch(Protocol):
 class ServicesClient(ServiceSwitch, Protocol):
     """A switch that also gives logs and settings."""
 
-    def read_logs(
-        self, name: str, *, since: datetime, max_bytes: int = 4_000_000, max_lines: int = 20_000
-    ) -> list[LogLine]:
+    def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
         """Return a service's last lines since a time, oldest first, at most so many."""
 
     def read_effective_settings(self, name: str) -> dict[str, str]:

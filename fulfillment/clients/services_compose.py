@@ -44,14 +44,12 @@ class ComposeServices:
         found = [_state(row, state) for row, state in zip(with_id, states, strict=True)]
         return sorted(found, key=lambda state: state.name)
 
-    def read_logs(
-        self, name: str, *, since: datetime, max_bytes: int = 4_000_000, max_lines: int = 20_000
-    ) -> list[LogLine]:
+    def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
         """Return a service's last lines since a time, oldest first."""
         options = ("--no-color", "--no-log-prefix", "--timestamps")
         limits = ("--since", format_time(since), "--tail", str(max_lines))
         output = self._run("logs", *options, *limits, self._checked(name))
-        tail = output[-max_bytes:].splitlines()
+        tail = output[-services.MAX_LOG_BYTES :].splitlines()
         return services.select_lines(tail, since=since, max_lines=max_lines, timed=True)
 
     def restart(self, name: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from dataflow_stack import services_client
 from fulfillment.clients.services import ServicesClient, connect_services, select_lines
 from fulfillment.clients.services_compose import ComposeServices
 from fulfillment.settings import Settings
@@ -168,7 +169,7 @@ def test_logs_begin_at_the_time_asked_for(supervisor: ServicesClient, home: Path
 
 
 def test_logs_are_bounded_and_reach_into_rotated_files(
-    supervisor: ServicesClient, home: Path
+    supervisor: ServicesClient, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (home / "idle.log").write_text("".join(f"new {n:04}\n" for n in range(100)))
     (home / "idle.log.1").write_text("".join(f"old {n:04}\n" for n in range(100)))
@@ -178,11 +179,12 @@ def test_logs_are_bounded_and_reach_into_rotated_files(
         "new 0099",
         200,
     ]
-    few = supervisor.read_logs("idle", since=LONG_AGO, max_bytes=1003)
-    assert few[0].text == "old 0089"  # the first line is cut off, so it is left out
-    assert few[-1].text == "new 0099"
     last = supervisor.read_logs("idle", since=LONG_AGO, max_lines=3)
     assert [line.text for line in last] == ["new 0097", "new 0098", "new 0099"]
+    monkeypatch.setattr(services_client, "MAX_LOG_BYTES", 1003)
+    few = supervisor.read_logs("idle", since=LONG_AGO)
+    assert few[0].text == "old 0089"  # the first line is cut off, so it is left out
+    assert few[-1].text == "new 0099"
 
 
 def test_a_log_that_is_not_there_yet_is_empty(supervisor: ServicesClient, home: Path) -> None:
