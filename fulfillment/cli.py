@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -152,16 +150,9 @@ def schedule(
     from .drills.schedule import build_schedule, find_settings_folder
     from .settings import Settings
 
-    settings, script = Settings.load(), Path(sys.argv[0]).resolve()
-    is_script = os.access(script, os.X_OK) and script.is_file()
-    text = build_schedule(
-        kind,
-        folder=find_settings_folder(settings),
-        home=settings.runbook_home.resolve(),
-        program=[str(script)] if is_script else [sys.executable, "-m", "runbook_lib"],
-        scenario=scenario,
-    )
-    sys.stdout.write(text)
+    settings = Settings.load()
+    folder, home = find_settings_folder(settings), settings.runbook_home.resolve()
+    sys.stdout.write(build_schedule(kind, folder=folder, home=home, scenario=scenario))
 
 
 @chaos_app.command("create")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -18,24 +18,21 @@ Kind = Literal["cron", "systemd"]
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def build_schedule(
-    kind: Kind, *, folder: Path, home: Path, program: Sequence[str], scenario: str
-) -> str:
+def build_schedule(kind: Kind, *, folder: Path, home: Path, scenario: str) -> str:
     """Return a crontab line or a systemd service and timer.
 
     Parameters
     ----------
     folder : where the drill runs: it holds the ``.env`` that the command reads there
     home : RUNBOOK_HOME; with cron, lock and log too
-    program : words of the ``runbook`` command
 
     Raises
     ------
     UsageError
         When the scenario is unknown.
     """
-    drill = [*program, "drill", "--scenario", find_scenario(scenario).name, "--json"]
-    command = ["/usr/bin/env", f"RUNBOOK_HOME={home}", *drill]
+    program = ("/usr/bin/env", f"RUNBOOK_HOME={home}", sys.executable, "-m", "runbook_lib")
+    command = [*program, "drill", "--scenario", find_scenario(scenario).name, "--json"]
     if kind == "systemd":
         words = {"folder": str(folder).replace("%", "%%")}
         words["command"] = " ".join(_quote_unit(word) for word in command)

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,8 +22,7 @@ _TIMER = "# ~/.config/systemd/user/runbook-drill.timer"
 
 
 def build(kind: Kind, folder: Path, *, home: Path = Path("/srv/x/reports")) -> str:
-    program = [sys.executable, "-m", "runbook_lib"]
-    return build_schedule(kind, folder=folder, home=home, program=program, scenario="synthetic")
+    return build_schedule(kind, folder=folder, home=home, scenario="synthetic")
 
 
 def cron_command(text: str) -> str:
@@ -105,4 +103,4 @@ def test_a_schedule_without_settings_to_read_says_what_to_do(tmp_path: Path) -> 
 
 def test_unknown_scenario_names_those_that_exist() -> None:
     with pytest.raises(UsageError, match="pipeline_paused"):
-        build_schedule("cron", folder=Path("/x"), home=Path("/x"), program=["r"], scenario="nope")
+        build_schedule("cron", folder=Path("/x"), home=Path("/x"), scenario="nope")
