@@ -232,7 +232,6 @@ def _state(info: dict[str, Any]) -> ServiceState:
         state=str(info["statename"]),
         since=datetime.fromtimestamp(began, UTC) if began else None,
         exit_code=None if running or not info["stop"] else int(info["exitstatus"]),
-        pid=int(info["pid"]) or None,
     )
 
 

@@ -51,7 +51,6 @@ class ServiceState:
     state: str
     since: datetime | None
     exit_code: int | None
-    pid: int | None
     health: str = ""
 
 

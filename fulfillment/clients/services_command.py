@@ -37,7 +37,7 @@ class CommandServices:
             )
         (runs,) = running
         state, name = "running" if runs else "stopped", self._settings.worker_service
-        return [ServiceState(name, runs, state, since=None, exit_code=None, pid=None)]
+        return [ServiceState(name, runs, state, since=None, exit_code=None)]
 
     def restart(self, name: str) -> None:
         """Stop and start the worker."""

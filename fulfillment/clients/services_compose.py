@@ -119,6 +119,5 @@ def _state(row: dict[str, Json], state: dict[str, Json]) -> ServiceState:
         state=str(state.get("Status", row.get("State", "unknown"))),
         since=parse_when(state.get("StartedAt" if running else "FinishedAt")),
         exit_code=None if running else int(state.get("ExitCode", 0)),
-        pid=int(state.get("Pid", 0)) or None,
         health=str((state.get("Health") or {}).get("Status", "")),
     )

@@ -470,7 +470,7 @@ def test_a_carrier_that_was_not_asked_is_not_said_to_answer(world: World) -> Non
 
 def test_where_nobody_sees_services_the_workers_own_commands_tell(world: World) -> None:
     world.worker = None
-    world.switch = [ServiceState("fulfillment-service", False, "stopped", None, None, None)]
+    world.switch = [ServiceState("fulfillment-service", False, "stopped", None, None)]
     world.down.add("services")
     seen = world.take(root_cause, "5.1")
     assert seen.observations["worker_running"] is False

@@ -48,7 +48,7 @@ class World:
     def __init__(self) -> None:
         self.now = NOW
         self.done: list[str] = []
-        self.running, self.health, self.pid = True, "", 71
+        self.running, self.health, self.restarts = True, "", 0
         self.paused_dag = self.paused_worker = True
         self.runs, self.error = 3, ""
         self.refreshes, self.failures = 0, 0.0
@@ -71,13 +71,12 @@ class World:
             self.away -= 1
             raise ClientTimeoutError("restarting", system="services")
         state = "RUNNING" if self.running else "FATAL"
-        pid = self.pid if self.running and not self.is_bare else None
-        since = None if self.is_bare else NOW
-        return [ServiceState("worker", self.running, state, since, None, pid, self.health)]
+        since = None if self.is_bare else NOW + timedelta(seconds=self.restarts)
+        return [ServiceState("worker", self.running, state, since, None, self.health)]
 
     def restart(self, name: str) -> None:
         if self._do(f"restart {name}"):
-            self.pid += 1
+            self.restarts += 1
             self.running, self.away = True, 2
 
     def start(self, name: str) -> None:

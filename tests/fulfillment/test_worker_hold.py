@@ -94,7 +94,7 @@ class World:
             raise self.services_error
         names = {"minio": "RUNNING", "fulfillment-service": self.state}
         return [
-            ServiceState(name, state == "RUNNING", state, None, None, None)
+            ServiceState(name, state == "RUNNING", state, None, None)
             for name, state in names.items()
             if state is not None
         ]

@@ -133,7 +133,7 @@ def test_services_are_listed_with_logs_and_settings(clients: Clients, stack: Run
     services = clients.services
     states = {state.name: state for state in services.list_services()}
     assert states["fulfillment-service"].running
-    assert states["fulfillment-service"].pid
+    assert states["fulfillment-service"].since
     since = datetime.now(UTC) - timedelta(hours=1)
     wait_for(lambda: services.read_logs("fulfillment-service", since=since))
     lines = services.read_logs("fulfillment-service", since=since)

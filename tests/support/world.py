@@ -147,7 +147,7 @@ class World:
         started = self.now - timedelta(minutes=1)
         self.runs = [DagRun("r1", "success", started, self.now)]
         names = ("minio", "fulfillment-service", "support-service", "artifact-exporter")
-        self.services = {n: ServiceState(n, True, "RUNNING", started, None, 1) for n in names}
+        self.services = {n: ServiceState(n, True, "RUNNING", started, None) for n in names}
         self.logs = [LogLine(started, "all is well")]
         self.effective = {"MINIO_ROOT_PASSWORD": "equal to the store's"}
         ok = ProbeStep("timeline_refresh", "ok", "")
