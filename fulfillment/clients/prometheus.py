@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, with_config
 
@@ -16,11 +15,6 @@ from runbook_lib.http import HttpClient, T
 from runbook_lib.model import Json, Timestamp, format_time
 
 _API = "/api/v1"
-
-
-def _without_user(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +55,6 @@ class Alert:
 
     name: Annotated[str, Field(validation_alias=AliasPath("labels", "alertname"))]
     labels: dict[str, str]
-    annotations: Labels
     state: str
     active_at: When = None
     value: float = math.nan
@@ -70,12 +63,10 @@ class Alert:
 @with_config(CAMEL)
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What Prometheus scrapes. ``health`` is up, down or unknown."""
+    """What Prometheus scrapes, and how often."""
 
     job: Annotated[str, Field(validation_alias=AliasPath("labels", "job"))]
-    health: str
     scrape_interval_s: Annotated[Duration, Field(validation_alias="scrapeInterval")]
-    url: Annotated[str, BeforeValidator(_without_user), Field(validation_alias="scrapeUrl")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,7 +194,7 @@ class World:
         """Let an alert fire for three minutes, in Prometheus and Alertmanager."""
         began = self.now - timedelta(minutes=3)
         full = {"alertname": name, "severity": "high", **labels}
-        self.alerts.append(Alert(name, full, {}, "firing", began, 12.0))
+        self.alerts.append(Alert(name, full, "firing", began, 12.0))
         receivers = ("drill",) if labels.get("drill") else tuple(CHANNELS.values())
         self.routed.append(RoutedAlert(full, began, receivers, "active", (), ()))
 
@@ -317,7 +317,7 @@ class FakePrometheus(_Fake):
         return self.w.rules
 
     def list_targets(self) -> list[Target]:
-        return [Target("artifact-exporter", "up", 15, "http://x")]
+        return [Target("artifact-exporter", 15)]
 
 
 class FakeAlertmanager(_Fake):
