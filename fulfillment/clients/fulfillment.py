@@ -16,7 +16,7 @@ _WORKER = "/fulfillment/worker"
 @with_config(CAMEL)
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """What the worker says of itself. ``credentials`` is ``present`` or ``absent``."""
+    """What the worker says of itself; ``raw`` is all of it."""
 
     paused: StrictBool
     moving: StrictBool
@@ -26,8 +26,6 @@ class WorkerState:
     pending_prefix: str = ""
     ready_prefix: str = ""
     bucket: str = ""
-    endpoint: str = ""
-    credentials: str = ""
     raw: dict[str, Json] = field(default_factory=dict)
 
 

@@ -23,7 +23,6 @@ class Notification:
     status: str
     alertnames: tuple[str, ...]
     is_drill: Annotated[StrictBool, Field(validation_alias="drill")] = False
-    text: str = ""
 
 
 class NotificationsClient(HttpClient):

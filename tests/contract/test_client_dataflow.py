@@ -176,7 +176,7 @@ def test_the_worker_is_read_and_steered(httpserver: HTTPServer) -> None:
     state = client.read_worker()
     assert (state.paused, state.moving, state.last_move_at) == (False, True, None)
     assert state.last_run_at == datetime(2026, 11, 24, 3, 14, 0, 123456, tzinfo=UTC)
-    assert (state.last_error, state.credentials) == ("", "present")
+    assert (state.last_error, state.raw["credentials"]) == ("", "present")
     client.pause_worker()
     client.resume_worker()
     client.trigger_worker()

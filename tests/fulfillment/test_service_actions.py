@@ -96,10 +96,7 @@ class World:
 
     def read_worker(self) -> WorkerState:
         last_run = NOW + timedelta(seconds=self.runs)
-        return WorkerState(
-            self.paused_worker, False, last_run, None, self.error, "pending/", "ready/", "b", "e",
-            "present", {},
-        )  # fmt: skip
+        return WorkerState(self.paused_worker, False, last_run, None, self.error)
 
     def trigger_worker(self) -> None:
         if self._do("trigger"):

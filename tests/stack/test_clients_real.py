@@ -99,7 +99,7 @@ def test_every_http_system_tells_its_time(clients: Clients) -> None:
 
 def test_dataflows_services_are_understood(clients: Clients) -> None:
     worker = clients.fulfillment.read_worker()
-    assert (worker.pending_prefix, worker.credentials) == ("pending/", "present")
+    assert (worker.pending_prefix, worker.raw["credentials"]) == ("pending/", "present")
     assert not clients.pipeline.read_dag().is_paused
     wait_for(clients.pipeline.list_runs)
     assert {run.state for run in clients.pipeline.list_runs(3)} == {"success"}

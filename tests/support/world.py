@@ -140,10 +140,8 @@ class World:
             for n in ("FulfillmentDelay", "FulfillmentUploadFailing", "FulfillmentMetricsMissing")
         ]
         self.panel = Panel("Fulfillment backlog", ("fulfillment_artifacts_backlog_objects",), "g")
-        self.worker = WorkerState(
-            False, False, self.now, self.now, "", "pending/", "ready/",
-            "fulfillment-artifacts", "x", "present", {},
-        )  # fmt: skip
+        places = ("pending/", "ready/", "fulfillment-artifacts")
+        self.worker = WorkerState(False, False, self.now, self.now, "", *places)
         started = self.now - timedelta(minutes=1)
         self.runs = [DagRun("r1", "success", started, self.now)]
         names = ("minio", "fulfillment-service", "support-service", "artifact-exporter")
@@ -201,9 +199,7 @@ class World:
     def hear(self, *channels: str, status: str = "firing", minutes_ago: float = 2) -> None:
         """Let receivers get a notification of FulfillmentDelay."""
         at = self.now - timedelta(minutes=minutes_ago)
-        self.heard += [
-            Notification(c, at, status, ("FulfillmentDelay",), False, "") for c in channels
-        ]
+        self.heard += [Notification(c, at, status, ("FulfillmentDelay",)) for c in channels]
 
     def open(self, section: SectionModule, **parameters: Any) -> Investigation:
         """Open a section on this world's one incident."""
