@@ -23,7 +23,14 @@ from .documents import NotebookResult
 _CELL_TIMEOUT_S = 600
 _SAVE_EVERY_S = 1.0
 _FRESH_TAG = "fresh-start"
-_KERNEL_OPTIONS = ["--log-level=50", "--HistoryManager.hist_file=:memory:"]
+_WARM_UP = """\
+import ipywidgets, matplotlib.figure
+from runbook_lib.runbook import find_runbook
+find_runbook().load_sections()"""
+_KERNEL_OPTIONS = [
+    *("--log-level=50", "--HistoryManager.hist_file=:memory:"),
+    f"--IPKernelApp.exec_lines={_WARM_UP}",
+]
 _FRESH_START = """\
 get_ipython().run_line_magic("reset", "-f")
 get_ipython().execution_count = 1
@@ -99,23 +106,21 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         """End the kernel; the next notebook gets a new one."""
         from jupyter_core.utils import run_sync
 
-        self._disconnect()
+        if self._client is not None:
+            self._client.stop_channels()
         if self._manager is not None and self._manager.has_kernel:
             run_sync(self._manager.shutdown_kernel)(now=True)
             run_sync(self._manager.cleanup_resources)()
-        self._manager = None
+        self._manager = self._client = None
 
     def _connect(self, connect: Callable[..., Any], **how: Any) -> Any:
-        self._disconnect()
-        self._client = connect(**how)
-        # whether it lives is asked of its process; stopping a heartbeat takes a second
-        self._client.start_channels = partial(self._client.start_channels, hb=False)
+        if self._client is None:
+            self._client = connect(**how)
+            # whether it lives is asked of its process; stopping a heartbeat takes a second
+            self._client.start_channels = partial(self._client.start_channels, hb=False)
+        else:  # it is connected, and was ready: to ask again takes a third of a second
+            self._client.start_channels = self._client.wait_for_ready = lambda **_: None
         return self._client
-
-    def _disconnect(self) -> None:
-        if self._client is not None:
-            self._client.stop_channels()
-        self._client = None
 
 
 def run_notebook(
