@@ -132,6 +132,17 @@ def attempt(read: Callable[[], T]) -> tuple[T | None, str]:
         return None, str(error)
 
 
+def to_rows(columns: Sequence[str], values: Iterable[Sequence[Json]]) -> list[dict[str, Json]]:
+    """Return the rows of a table, each value under its column."""
+    return [dict(zip(columns, row, strict=True)) for row in values]
+
+
+def rows_of(things: Iterable[object], *columns: str, **renamed: str) -> list[dict[str, Json]]:
+    """Return a table of attributes of things: first those under another name, then the others."""
+    picked = {**renamed, **{name: name for name in columns}}
+    return [{name: getattr(one, of) for name, of in picked.items()} for one in things]
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One statement of the runbook that observes something; made by ``step``.

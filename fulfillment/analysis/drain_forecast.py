@@ -1,4 +1,4 @@
-"""How fast labels arrive and leave, and when the backlog is empty.
+"""When the backlog is empty, by how fast labels arrive and leave.
 
 Counts are taken as Poisson: over a short window few labels say little, and the bounds say so.
 """
@@ -6,27 +6,12 @@ Counts are taken as Poisson: over a short window few labels say little, and the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import pairwise
 from typing import Literal
 
-Point = tuple[datetime, float]
-"""A time and a value; NaN and infinities are no values."""
+from .samples import Rate
 
 Outlook = Literal["empty", "draining", "never", "unknown"]
-
-_Z95 = 1.96
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """How many per minute, with 95 % bounds."""
-
-    per_minute: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,41 +31,6 @@ class Drain:
     minutes_to_empty: float | None = None
     low_minutes: float | None = None
     high_minutes: float | None = None
-
-
-def clean_points(points: Iterable[Point]) -> list[Point]:
-    """Return the points that hold a finite value, oldest first."""
-    return sorted((at, value) for at, value in points if math.isfinite(value))
-
-
-def compute_rate(counter: Sequence[Point]) -> Rate | None:
-    """Compute the rate of a counter over its samples; a fall is a reset to zero.
-
-    Returns
-    -------
-    None when fewer than two samples span any time: no sample is never a zero.
-    """
-    points = clean_points(counter)
-    if len(points) < 2 or (span_s := (points[-1][0] - points[0][0]).total_seconds()) <= 0:
-        return None
-    count = sum(b - a if b >= a else b for (_, a), (_, b) in pairwise(points))
-    # Bounds of a Poisson mean by the square-root transform, which holds near zero too.
-    low = max(0.0, math.sqrt(count) - _Z95 / 2) ** 2
-    high = (math.sqrt(count + 1) + _Z95 / 2) ** 2
-    minutes = span_s / 60
-    return Rate(count / minutes, low / minutes, high / minutes)
-
-
-def sum_rates(rates: Iterable[Rate | None]) -> Rate | None:
-    """Add rates, such as those of labels and of slips; None when one of them is unknown."""
-    known = list(rates)
-    found = [rate for rate in known if rate is not None]
-    if not found or len(found) != len(known):
-        return None
-    total = sum(rate.per_minute for rate in found)
-    low = math.hypot(*(rate.per_minute - rate.low for rate in found))
-    high = math.hypot(*(rate.high - rate.per_minute for rate in found))
-    return Rate(total, max(0.0, total - low), total + high)
 
 
 def compute_drain(objects: float | None, arrival: Rate | None, drain: Rate | None) -> Drain:

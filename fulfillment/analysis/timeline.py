@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 
 from runbook_lib.model import Event
 
-from .drain_forecast import Point, clean_points
+from ..clients.prometheus import Sample
 from .log_groups import LogGroup
+from .samples import clean
 
 _MAX_EVENTS = 200
 _MAX_CHARS = 300
 _CLOCK = "prometheus"  # of every sample
 
 
-def find_turns(points: Sequence[Point], threshold: float, *, name: str, unit: str) -> list[Event]:
+def find_turns(samples: Iterable[Sample], threshold: float, *, name: str, unit: str) -> list[Event]:
     """Find where a series rises over a threshold, where it is highest, where it falls again."""
     told: list[tuple[datetime, str]] = []
-    for is_over, points_of_run in groupby(clean_points(points), lambda point: point[1] > threshold):
-        run = list(points_of_run)
+    for is_over, in_a_row in groupby(clean(samples), lambda sample: sample.value > threshold):
+        run = list(in_a_row)
         (at, value), (peak_at, peak) = run[0], max(run, key=itemgetter(1))
         if is_over:
             told.append((at, f"is over {threshold:g} {unit}: {value:g}"))
@@ -31,12 +32,12 @@ def find_turns(points: Sequence[Point], threshold: float, *, name: str, unit: st
     return [Event(at, name, f"{name} {text}", _CLOCK) for at, text in told]
 
 
-def find_alert_changes(points: Sequence[Point], *, name: str, gap_s: float) -> list[Event]:
+def find_alert_changes(samples: Iterable[Sample], *, name: str, gap_s: float) -> list[Event]:
     """Find when an alert, which is sampled while it lasts, begins and ends.
 
     Parameters
     ----------
-    points : one per sample at which it was seen; zero means that it was seen not to be
+    samples : one for each time at which it was seen; zero means that it was seen not to be
     gap_s : a longer time without a sample means that it ended; twice the sampling step is right
 
     Notes
@@ -45,7 +46,7 @@ def find_alert_changes(points: Sequence[Point], *, name: str, gap_s: float) -> l
     """
     told: list[tuple[datetime, str]] = []
     last: datetime | None = None
-    for at, value in clean_points(points):
+    for at, value in clean(samples):
         if last and (not value or (at - last).total_seconds() > gap_s):
             told.append((last, "ends"))
             last = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
@@ -12,7 +12,8 @@ from typing import NamedTuple
 from runbook_lib import model
 from runbook_lib.model import CauseStatus, ClearTime, Reading, Status, Verdict, format_time
 
-from .drain_forecast import Point, clean_points
+from ..clients.prometheus import Sample
+from .samples import clean
 
 #: A reading that is older says nothing of now.
 MAX_AGE = timedelta(minutes=10)
@@ -41,8 +42,8 @@ class VerdictResult(NamedTuple):
 
 
 def compute_recovery(
-    samples: Sequence[Point],
-    refresh_times: Sequence[Point],
+    samples: Iterable[Sample],
+    refresh_times: Iterable[Sample],
     action_at: datetime,
     threshold: float,
     needed: int,
@@ -58,19 +59,19 @@ def compute_recovery(
     threshold : the lag must be under it
     needed : so many samples in a row, at least one
     """
-    refreshes = clean_points(refresh_times)
-    scraped = [at for at, _ in refreshes]
+    refreshes = clean(refresh_times)
+    scraped = [refresh.at for refresh in refreshes]
     # A refresh cannot be later than its scrape: what exceeds it is the exporter's clock ahead.
     ahead_s = max([0.0, *(value - at.timestamp() for at, value in refreshes)])
-    after: list[Point] = []
-    for at, value in clean_points(samples):
+    after: list[Sample] = []
+    for at, value in clean(samples):
         index = bisect_right(scraped, at) - 1
-        if index >= 0 and refreshes[index][1] - ahead_s > action_at.timestamp():
-            after.append((at, value))
+        if index >= 0 and refreshes[index].value - ahead_s > action_at.timestamp():
+            after.append(Sample(at, value))
     if not after:
         reason = f"no sample rests on a refresh later than {format_time(action_at)} yet"
         return Recovery(Status.UNKNOWN, None, None, reason)
-    last, run = after[-1][1], list(takewhile(lambda point: point[1] < threshold, after[::-1]))
+    last, run = after[-1].value, list(takewhile(lambda s: s.value < threshold, after[::-1]))
     if not run:
         reason = f"the last sample is {last:g}, not under {threshold:g}"
         return Recovery(Status.BREACH, last, None, reason)
@@ -78,7 +79,7 @@ def compute_recovery(
     if len(run) < needed:
         status = Status.UNKNOWN
         reason = f"{len(run)} of {needed} samples in a row are under {threshold:g} so far"
-    return Recovery(status, last, run[-1][0], reason)
+    return Recovery(status, last, run[-1].at, reason)
 
 
 def compute_symptom_verdict(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, with_config
 
@@ -17,11 +17,10 @@ from runbook_lib.model import Json, Timestamp, format_time
 _API = "/api/v1"
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """One value; it may be NaN or infinite, as Prometheus has it."""
 
-    at: datetime
+    at: Timestamp
     value: float
 
 
@@ -29,8 +28,12 @@ class Sample:
 class Series:
     """Samples with one set of labels, oldest first."""
 
-    labels: dict[str, str]
-    samples: tuple[Sample, ...]
+    labels: Annotated[dict[str, str], Field(validation_alias="metric")]
+    samples: Annotated[
+        tuple[Sample, ...],
+        BeforeValidator(lambda found: found if isinstance(found[0], list) else [found]),
+        Field(validation_alias=AliasChoices("values", "value")),
+    ]
 
 
 @with_config(CAMEL)
@@ -81,16 +84,6 @@ class _Envelope:
 class _Result:
     result_type: Literal["vector", "matrix", "scalar"]
     result: list[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    metric: dict[str, str]
-    samples: Annotated[
-        tuple[tuple[Timestamp, float], ...],
-        BeforeValidator(lambda found: found if isinstance(found[0], list) else [found]),
-        Field(validation_alias=AliasChoices("values", "value")),
-    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +141,7 @@ class PrometheusClient(HttpClient):
         if found.result_type != "scalar":
             # Native histograms have no value.
             rows = [r for r in found.result if not {"histogram", "histograms"} & set(r)]
-        return [
-            Series(row.metric, tuple(Sample(at, value) for at, value in row.samples))
-            for row in self.read_as(path, rows, list[_Row])
-        ]
+        return self.read_as(path, rows, list[Series])
 
     def _read(
         self, path: str, shape: type[T], params: Mapping[str, Any] | None = None, part: str = ""

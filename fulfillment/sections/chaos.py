@@ -13,12 +13,11 @@ from runbook_lib import section
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import AccessDeniedError, ClientError, NotFoundError
 from runbook_lib.model import Conclusion, Json, Role, Status, Verdict
-from runbook_lib.section import Outcome, Seen, attempt, breach, by_id, ok, step, unknown
+from runbook_lib.section import Outcome, Seen, attempt, breach, by_id, ok, step, to_rows, unknown
 
 from ..change import synthetic
 from ..clients import Clients
 from ..investigation import Investigation
-from .samples import to_rows
 
 NAME = "04_chaos_verification"
 TITLE = "Synthetic chaos and verification"

@@ -14,15 +14,27 @@ from typing import Literal
 from runbook_lib import model, section
 from runbook_lib.errors import ClientError
 from runbook_lib.model import Conclusion, Json, Line, Plot, Reading, Role, parse_time
-from runbook_lib.section import Outcome, Seen, Step, attempt, breach, by_id, ok, step, unknown
+from runbook_lib.section import (
+    Outcome,
+    Seen,
+    Step,
+    attempt,
+    breach,
+    by_id,
+    ok,
+    rows_of,
+    step,
+    unknown,
+)
 
 from ..analysis.causes import Cause
+from ..analysis.samples import compute_interval_s, join
 from ..analysis.verdict import MAX_AGE, VerdictResult, compute_symptom_verdict
 from ..clients.prometheus import Alert, Sample, Series
 from ..clients.support import Case
 from ..investigation import Investigation
 from .backlog_listing import LISTING, WaitingObject, list_prefixes, read_waiting
-from .samples import one_series, read_range, scrape_interval_s, to_points, to_rows
+from .curves import draw, read_range
 
 NAME = "02_signals_detection"
 TITLE = "Signals and detection"
@@ -92,7 +104,7 @@ def read_alert(inv: Investigation) -> Outcome:
         "plot": Plot(
             kind="lag",
             threshold=limit,
-            lines=(Line(name="lag", points=to_points(lag.samples)),),
+            lines=(draw("lag", lag.samples),),
             windows=tuple((a.active_at, None) for a in real if a.active_at),
         ),
         "rows": [_to_row(a) for a in alerts if a.name.startswith("Fulfillment")][:200],
@@ -126,9 +138,9 @@ def read_alert(inv: Investigation) -> Outcome:
 
 def _read_lag(inv: Investigation, window_s: float) -> _Lag:
     prometheus, now = inv.clients.prometheus, inv.now()
-    samples = one_series(prometheus.query_samples(LAG, window_s))
-    refreshes = one_series(prometheus.query_samples(REFRESH, 300))
-    patience_s = max(30.0, 4 * scrape_interval_s(samples[-20:]))
+    samples = join(prometheus.query_samples(LAG, window_s))
+    refreshes = join(prometheus.query_samples(REFRESH, 300))
+    patience_s = max(30.0, 4 * compute_interval_s(samples[-20:]))
     age_s = (now - samples[-1].at).total_seconds() if samples else None
     refresh_age_s = now.timestamp() - refreshes[-1].value if refreshes else None
     # A series that vanished is stale at once in Prometheus, but its old samples stay readable.
@@ -308,10 +320,7 @@ def read_ticket(inv: Investigation) -> Outcome:
     seen: Seen = {
         "value": age if age is None else round(age, 1),
         "source": f"{support.url}/support/cases/{inv.ticket_id}?includeTimeline=true",
-        "rows": to_rows(
-            ("at", "type", "source", "status", "order"),
-            ((e.at, e.type, e.source, e.status, e.order_id) for e in case.timeline[-50:]),
-        ),
+        "rows": rows_of(case.timeline[-50:], "at", "type", "source", "status", order="order_id"),
         "ticket": inv.ticket_id,
         "facts": {"waiting": [o.info.key for o in mine[:20]]},
         "observations": {"timeline_behind_minutes": behind},
@@ -367,7 +376,7 @@ def read_probe(inv: Investigation) -> Outcome:
     refresh = next((s for s in probe.steps if s.name == "timeline_refresh"), None)
     seen: Seen = {
         "value": refresh.status if refresh else probe.status,
-        "rows": [{"step": s.name, "status": s.status, "message": s.message} for s in probe.steps],
+        "rows": rows_of(probe.steps, "status", "message", step="name"),
     }
     if probe.ran_at is None or inv.now() - probe.ran_at > PROBE_MAX_AGE:
         return unknown("the probe has not run within the last 26 hours", seen)

@@ -6,16 +6,27 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from runbook_lib import section
 from runbook_lib.errors import AccessDeniedError, ClientError
 from runbook_lib.model import Conclusion, Plot, Role, format_time
-from runbook_lib.section import Outcome, Seen, attempt, breach, by_id, left_out, ok, step, unknown
+from runbook_lib.section import (
+    Outcome,
+    Seen,
+    attempt,
+    breach,
+    by_id,
+    left_out,
+    ok,
+    step,
+    to_rows,
+    unknown,
+)
 from runbook_lib.show.text import count_of
 
 from ..analysis.log_groups import group_lines
+from ..analysis.samples import compute_increase, find_last_increase
 from ..clients.alertmanager import RoutedAlert
 from ..clients.notifications import Notification
 from ..clients.prometheus import Sample, Series
@@ -23,7 +34,6 @@ from ..investigation import Investigation
 from . import detection
 from .backlog_listing import LISTING, WaitingObject, read_waiting
 from .detection import ALERT, ALERTS, is_drill
-from .samples import compute_increase, find_last_increase, to_rows
 
 NAME = "03_immediate_actions"
 TITLE = "Immediate actions"
@@ -150,7 +160,7 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
     failures: dict[str, float] = {}
     for name, samples in failed.items():
         lost = {s.at: s.value for s in samples}
-        good = [replace(s, value=s.value - lost.get(s.at, 0)) for s in sent.get(name, ())]
+        good = [s._replace(value=s.value - lost.get(s.at, 0)) for s in sent.get(name, ())]
         delivered = find_last_increase(good)
         failures[name] = compute_increase(samples, max(start, delivered or start))
     return failures

@@ -7,7 +7,8 @@ from runbook_lib.model import Json, Role
 from runbook_lib.section import Outcome, attempt, ok, step
 
 from ..analysis.causes import STANDSTILL
-from ..analysis.drain_forecast import Drain, Rate, compute_drain
+from ..analysis.drain_forecast import Drain, compute_drain
+from ..analysis.samples import Rate
 from ..change.release import MOVE
 from ..change.service_actions import SERVICE
 from ..investigation import Investigation

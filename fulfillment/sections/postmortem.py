@@ -7,14 +7,14 @@ from functools import partial
 from runbook_lib import section
 from runbook_lib.model import Conclusion, Json, Role, Status, Verdict, parse_time
 from runbook_lib.record.actions import group_actions
-from runbook_lib.section import Outcome, Seen, breach, by_id, left_out, ok, step, unknown
+from runbook_lib.section import Outcome, Seen, breach, by_id, left_out, ok, step, to_rows, unknown
 
 from ..analysis.causes import CAUSES
+from ..analysis.samples import join
 from ..investigation import Investigation
 from . import references
 from .detection import ALERTS, BLIND_ALERT, LAG, PROBE_MAX_AGE
 from .immediate import CHANNELS
-from .samples import one_series, to_rows
 
 NAME = "07_postmortem"
 TITLE = "Postmortem checklist"
@@ -29,7 +29,7 @@ Parameters = section.SectionParameters
 def _read_cleared(inv: Investigation) -> Outcome:
     prometheus, limit = inv.clients.prometheus, inv.settings.lag_threshold_minutes
     active = [a for a in prometheus.list_alerts() if a.name in ALERTS]
-    samples = one_series(prometheus.query_samples(LAG, 120))
+    samples = join(prometheus.query_samples(LAG, 120))
     since = parse_time(str(inv.incident.facts["opened_at"])) - inv.window
     sink = inv.clients.notifications
     arrived = sink.list_notifications(since=since) if inv.settings.notifications_url else []

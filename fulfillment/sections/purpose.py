@@ -12,7 +12,7 @@ from functools import partial
 from objectmove.errors import MoveError
 from runbook_lib import errors, section
 from runbook_lib.model import Conclusion, Json, Role
-from runbook_lib.section import Outcome, Seen, attempt, breach, by_id, ok, step, unknown
+from runbook_lib.section import Outcome, Seen, attempt, breach, by_id, ok, step, to_rows, unknown
 
 from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import list_unfinished
@@ -21,7 +21,6 @@ from ..investigation import Investigation
 from ..settings import HTTP_SYSTEMS
 from . import detection
 from .detection import DASHBOARD_UID, PANEL_TITLE
-from .samples import to_rows
 
 NAME = "01_purpose"
 TITLE = "Purpose"

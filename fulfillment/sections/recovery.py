@@ -8,17 +8,18 @@ from statistics import median
 from typing import Any, cast
 
 from runbook_lib.fields import parse_duration
-from runbook_lib.model import ClearTime, Line, Plot, Role, Status, format_time, parse_time
+from runbook_lib.model import ClearTime, Plot, Role, Status, format_time, parse_time
 from runbook_lib.section import Outcome, Seen, attempt, breach, ok, step, unknown
 
 from ..analysis.clear_time import compute_clear_time
+from ..analysis.samples import join
 from ..analysis.verdict import Recovery, compute_recovery
 from ..clients.prometheus import AlertRule
 from ..investigation import Investigation
 from .backlog_listing import read_waiting
+from .curves import draw
 from .detection import ALERT, ALERTS, LAG, REFRESH, is_drill
 from .root_cause.worker_metrics import BACKLOG
-from .samples import one_series, to_points
 
 _INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
 
@@ -42,7 +43,7 @@ def read_recovery(inv: Investigation) -> Outcome:
     waiting = read_waiting(inv)
     listed = len(waiting.real)
     baseline, baseline_text = _read_baseline(inv, action_at)
-    drawn = one_series(prometheus.query_samples(LAG, inv.window.total_seconds()))
+    drawn = join(prometheus.query_samples(LAG, inv.window.total_seconds()))
     seen: Seen = {
         "value": recovery.last_value,
         "threshold": f"not under {settings.recovered_minutes:g} min in "
@@ -51,7 +52,7 @@ def read_recovery(inv: Investigation) -> Outcome:
         "plot": Plot(
             kind="recovery",
             threshold=settings.recovered_minutes,
-            lines=(Line(name="lag", points=to_points(drawn)),),
+            lines=(draw("lag", drawn),),
             marks=((action_at, "last action"),),
         ),
         "clear": attempt(lambda: _predict(inv, recovery.first_good_at or action_at))[0],
@@ -72,8 +73,7 @@ def _watch(inv: Investigation, action_at: datetime) -> Recovery:
     while True:
         window_s = max(60.0, (inv.now() - action_at).total_seconds() + 60)
         samples, refreshes = (
-            [(s.at, s.value) for s in one_series(prometheus.query_samples(metric, window_s))]
-            for metric in (LAG, REFRESH)
+            join(prometheus.query_samples(metric, window_s)) for metric in (LAG, REFRESH)
         )
         limit, needed = inv.settings.recovered_minutes, inv.settings.recovered_scrapes
         recovery = compute_recovery(samples, refreshes, action_at, limit, needed)
@@ -106,7 +106,7 @@ def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | Non
     metric = f"sum({BACKLOG % inv.settings.pending_prefix})"
     query = inv.clients.prometheus.query_range
     found, _ = attempt(lambda: (query(metric, *hour, 30), query(LAG, *hour, 30)))
-    waited, lag = map(one_series, found or ((), ()))
+    waited, lag = map(join, found or ((), ()))
     late = [s.at for s in lag if s.at <= began and timedelta(minutes=s.value) > limit]
     # what follows an earlier incident within the hour counts, what holds it does not
     values = [s.value for s in waited if max(late, default=hour[0]) < s.at <= began]

@@ -6,11 +6,20 @@ from pathlib import Path
 
 from runbook_lib import section
 from runbook_lib.model import Conclusion, Role, Status, Verdict
-from runbook_lib.section import Outcome, breach, by_id, left_out, ok, step, unknown
+from runbook_lib.section import (
+    Outcome,
+    breach,
+    by_id,
+    left_out,
+    ok,
+    rows_of,
+    step,
+    to_rows,
+    unknown,
+)
 
 from ..investigation import Investigation
 from .detection import ALERT, DASHBOARD_UID, PANEL_TITLE
-from .samples import to_rows
 
 NAME = "08_references"
 TITLE = "References"
@@ -103,8 +112,8 @@ def _check_rule(inv: Investigation) -> Outcome:
     rules = [r for r in inv.clients.prometheus.list_rules() if r.name == ALERT]
     if not rules:
         return breach("the rule is not loaded: see addons/README.md", value=0)
-    columns, broken = ("rule", "query", "for_s", "state"), any(r.health == "err" for r in rules)
-    rows = to_rows(columns, ((r.name, r.query, r.for_s, r.state) for r in rules))
+    broken = any(r.health == "err" for r in rules)
+    rows = rows_of(rules, "query", "for_s", "state", rule="name")
     judge = breach if broken else ok
     reason = "the rule cannot be evaluated" if broken else f"loaded, for {rules[0].for_s:g} s"
     return judge(reason, value=len(rules), rows=rows)

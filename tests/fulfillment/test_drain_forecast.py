@@ -10,20 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fulfillment.analysis.drain_forecast import Point, Rate, compute_drain, compute_rate, sum_rates
+from fulfillment.analysis.drain_forecast import compute_drain
+from fulfillment.analysis.samples import Rate, compute_rate, sum_rates
+from fulfillment.clients.prometheus import Sample
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
 
 
-def points(*values: float, step_s: float = 15) -> list[Point]:
-    return [(T0 + timedelta(seconds=step_s * i), value) for i, value in enumerate(values)]
+def points(*values: float, step_s: float = 15) -> list[Sample]:
+    return [Sample(T0 + timedelta(seconds=step_s * i), value) for i, value in enumerate(values)]
 
 
 def exact(per_minute: float) -> Rate:
     return Rate(per_minute, per_minute, per_minute)
 
 
-def simulate_counter(random_: random.Random, per_minute: float, minutes: int) -> list[Point]:
+def simulate_counter(random_: random.Random, per_minute: float, minutes: int) -> list[Sample]:
     """Count Poisson events, scraped every 15 s."""
     at_s, total, samples, events = 0.0, 0, [], []
     while at_s < minutes * 60:
@@ -32,7 +34,7 @@ def simulate_counter(random_: random.Random, per_minute: float, minutes: int) ->
     for scrape in range(minutes * 4 + 1):
         while total < len(events) and events[total] <= scrape * 15:
             total += 1
-        samples.append((T0 + timedelta(seconds=15 * scrape), float(total)))
+        samples.append(Sample(T0 + timedelta(seconds=15 * scrape), float(total)))
     return samples
 
 
@@ -56,7 +58,7 @@ def test_no_two_samples_are_no_rate(values: tuple[float, ...]) -> None:
 
 def test_nan_samples_are_left_out() -> None:
     assert compute_rate(points(0, math.nan, 10)) == compute_rate(
-        [(T0, 0), (T0 + timedelta(seconds=30), 10)]
+        [Sample(T0, 0), Sample(T0 + timedelta(seconds=30), 10)]
     )
 
 

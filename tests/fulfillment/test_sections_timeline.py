@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from fulfillment.analysis.causes import Cause
+from fulfillment.analysis.samples import find_beginning
+from fulfillment.clients.prometheus import Series
 from fulfillment.clients.services import LogLine
 from fulfillment.sections import SECTIONS, root_cause
 from fulfillment.sections.detection import LAG
-from fulfillment.sections.samples import first_increase
 from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.model import ReportModel
@@ -176,14 +177,14 @@ def test_a_counters_growth_is_dated_from_its_latest_beginning(
     world: World, values: list[float], since: int | None
 ) -> None:
     samples = world.line(values, step_s=50).samples
-    assert first_increase([samples]) == (None if since is None else samples[since].at)
+    assert find_beginning([Series({}, samples)]) == (None if since is None else samples[since].at)
 
 
 def test_counters_of_one_reason_are_dated_together(world: World) -> None:
     # An episode of labels that is over does not date the present one of slips.
     over = world.line([1, 2, 2, 2, 2, 2], step_s=50)
     now = world.line([0, 0, 0, 0, 1, 2], step_s=50)
-    assert first_increase([over.samples, now.samples]) == now.samples[4].at
+    assert find_beginning([over, now]) == now.samples[4].at
 
 
 def test_a_store_that_stopped_is_dated_by_its_own_service(world: World) -> None:

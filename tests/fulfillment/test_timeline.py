@@ -13,6 +13,7 @@ from fulfillment.analysis.timeline import (
     find_turns,
     merge_events,
 )
+from fulfillment.clients.prometheus import Sample
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
 
@@ -21,8 +22,8 @@ def at(minutes: float) -> datetime:
     return T0 + timedelta(minutes=minutes)
 
 
-def series(*values: float) -> list[tuple[datetime, float]]:
-    return [(at(i), value) for i, value in enumerate(values)]
+def series(*values: float) -> list[Sample]:
+    return [Sample(at(i), value) for i, value in enumerate(values)]
 
 
 def test_a_series_rises_peaks_and_falls() -> None:
@@ -44,7 +45,7 @@ def test_a_series_at_the_threshold_never_rises_over_it() -> None:
 
 
 def test_a_state_begins_and_ends_where_samples_stop() -> None:
-    points = [(at(m), 1.0) for m in (1, 2, 3, 8, 9)]
+    points = [Sample(at(m), 1.0) for m in (1, 2, 3, 8, 9)]
     events = find_alert_changes(points, name="A firing", gap_s=120)
     assert [(e.at, e.text) for e in events] == [
         (at(1), "A firing begins"),

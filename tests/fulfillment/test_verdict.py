@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from fulfillment.analysis.causes import Cause
 from fulfillment.analysis.clear_time import compute_clear_time
-from fulfillment.analysis.drain_forecast import Point
 from fulfillment.analysis.verdict import compute_recovery, compute_verdict
+from fulfillment.clients.prometheus import Sample
 from runbook_lib.model import CauseStatus, Status, Verdict
 
 ACTION = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
@@ -28,13 +28,13 @@ def at(seconds: float) -> datetime:
     return ACTION + timedelta(seconds=seconds)
 
 
-def lag(*values: float, start_s: float = 20) -> list[Point]:
-    return [(at(start_s + 15 * i), value) for i, value in enumerate(values)]
+def lag(*values: float, start_s: float = 20) -> list[Sample]:
+    return [Sample(at(start_s + 15 * i), value) for i, value in enumerate(values)]
 
 
-def refreshed(samples: list[Point], delay_s: float = 5, ahead_s: float = 0) -> list[Point]:
+def refreshed(samples: list[Sample], delay_s: float = 5, ahead_s: float = 0) -> list[Sample]:
     """Each scrape shows a refresh that was some seconds before it."""
-    return [(when, when.timestamp() - delay_s + ahead_s) for when, _ in samples]
+    return [Sample(when, when.timestamp() - delay_s + ahead_s) for when, _ in samples]
 
 
 def test_two_samples_under_the_threshold_are_a_recovery() -> None:
@@ -52,7 +52,7 @@ def test_one_sample_is_not_enough() -> None:
 
 
 @pytest.mark.parametrize("samples", [[], lag(math.nan, math.nan), lag(math.inf)])
-def test_no_sample_is_never_a_pass(samples: list[Point]) -> None:
+def test_no_sample_is_never_a_pass(samples: list[Sample]) -> None:
     result = compute_recovery(samples, refreshed(samples), ACTION, 5, 1)
     assert result.status is Status.UNKNOWN
     assert result.last_value is None
@@ -64,7 +64,7 @@ def test_no_refresh_time_is_never_a_pass() -> None:
 
 def test_samples_that_rest_on_an_older_refresh_do_not_count() -> None:
     samples = lag(0, 0, 0)
-    stale = [(when, ACTION.timestamp() - 1) for when, _ in samples]
+    stale = [Sample(when, ACTION.timestamp() - 1) for when, _ in samples]
     assert compute_recovery(samples, stale, ACTION, 5, 2).status is Status.UNKNOWN
 
 
@@ -88,9 +88,9 @@ def test_only_samples_in_a_row_count() -> None:
 
 def test_an_exporter_whose_clock_is_ahead_proves_nothing_early() -> None:
     # Scraped after the action, refreshed before it; its clock, two minutes ahead, says after.
-    samples = [(at(3), 0.0), (at(4), 0.0)]
-    refreshes = [(at(3), at(-2).timestamp() + 120), (at(4), at(-2).timestamp() + 120)]
-    before = [(at(-15), at(-15).timestamp() + 120)]
+    samples = [Sample(at(3), 0.0), Sample(at(4), 0.0)]
+    refreshes = [Sample(at(s), at(-2).timestamp() + 120) for s in (3, 4)]
+    before = [Sample(at(-15), at(-15).timestamp() + 120)]
     result = compute_recovery(samples, [*before, *refreshes], ACTION, 5, 2)
     assert result.status is Status.UNKNOWN
 

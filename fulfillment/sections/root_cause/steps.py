@@ -8,14 +8,15 @@ from itertools import takewhile
 
 from runbook_lib.errors import ClientError, NotConfiguredError, NotFoundError
 from runbook_lib.model import DrainForecast, Json, Plot, Role
-from runbook_lib.section import Outcome, Seen, attempt, breach, left_out, ok, step, unknown
+from runbook_lib.section import Outcome, Seen, attempt, breach, left_out, ok, rows_of, step, unknown
 
 from ...analysis.causes import STORE_SERVICES, Cause
 from ...analysis.drain_forecast import compute_drain
+from ...analysis.samples import join
 from ...clients.fulfillment import WorkerState
 from ...clients.services import ServiceState
 from ...investigation import Investigation
-from ..samples import one_series, read_range, to_rows
+from ..curves import read_range
 from . import worker_metrics
 from .timeline import read_events
 from .worker_metrics import BACKLOG, WorkerMetrics, observe_reasons, read_worker_metrics
@@ -82,10 +83,7 @@ def read_worker(inv: Investigation) -> Outcome:
     seen: Seen = {
         "value": "; ".join(problems) or None,
         "source": f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
-        "rows": to_rows(
-            ("service", "running", "state", "since", "exit_code"),
-            ((s.name, s.running, s.state, s.since, s.exit_code) for s in states),
-        ),
+        "rows": rows_of(states, "running", "state", "since", "exit_code", service="name"),
         "facts": worker.raw if worker else {},
         "plot": Plot(kind="carrier", lines=latency or (), threshold=_read_time_out(inv)),
         "events": events,
@@ -169,7 +167,7 @@ def _read_watchers(
     The observations, and since when the exporter is not scraped, if it is not.
     """
     prometheus, window_s = inv.clients.prometheus, inv.window.total_seconds()
-    seen, _ = attempt(lambda: one_series(prometheus.query_samples(_UP, window_s)))
+    seen, _ = attempt(lambda: join(prometheus.query_samples(_UP, window_s)))
     # An exporter that moved leaves a series behind: only the newest scrape speaks of now.
     is_fresh = seen and (inv.now() - seen[-1].at).total_seconds() < _FRESH_S
     is_up = seen[-1].value == 1 if seen and is_fresh else None
@@ -238,10 +236,7 @@ def read_pipeline(inv: Investigation) -> Outcome:
     lines, _ = attempt(lambda: worker_metrics.draw_throughput(inv))
     seen: Seen = {
         "value": "paused" if dag.is_paused else (ended[0].state if ended else "no run"),
-        "rows": to_rows(
-            ("run", "state", "started", "ended"),
-            ((run.id, run.state, run.started_at, run.ended_at) for run in runs),
-        ),
+        "rows": rows_of(runs, run="id", state="state", started="started_at", ended="ended_at"),
         "plot": Plot(kind="flow", lines=lines or ()),
         "forecast": attempt(lambda: _forecast(inv, is_stopped=dag.is_paused or is_broken))[0],
         "first_seen": {cause: at for cause, at in since.items() if at},

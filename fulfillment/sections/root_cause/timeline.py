@@ -11,11 +11,11 @@ from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding, Reading
 
 from ...analysis.causes import Cause
 from ...analysis.log_groups import group_lines
+from ...analysis.samples import compute_interval_s, join
 from ...analysis.timeline import find_alert_changes, find_first_errors, find_turns, merge_events
 from ...clients.prometheus import Series
 from ...investigation import Investigation
 from ..detection import LAG
-from ..samples import one_series, scrape_interval_s
 from .worker_metrics import BACKLOG
 
 _ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
@@ -78,17 +78,16 @@ def _read_alerts(inv: Investigation) -> Iterable[Event]:
     for series in _query(inv, _ALERT_STATES):
         name = f"{series.labels.get('alertname')} {series.labels.get('alertstate')}"
         name += " (drill)" if series.labels.get("drill") == "true" else ""
-        points = [(s.at, s.value) for s in series.samples]
-        gap_s = 3 * scrape_interval_s(series.samples)
-        yield from find_alert_changes(points, name=name, gap_s=gap_s)
+        gap_s = 3 * compute_interval_s(series.samples)
+        yield from find_alert_changes(series.samples, name=name, gap_s=gap_s)
 
 
 def _read_turns(inv: Investigation) -> Iterable[Event]:
     limit = inv.settings.lag_threshold_minutes
-    lag = [(s.at, round(s.value, 1)) for s in one_series(_query(inv, LAG))]
+    lag = [s._replace(value=round(s.value, 1)) for s in join(_query(inv, LAG))]
     yield from find_turns(lag, limit, name="lag", unit="min")
     prefix = inv.settings.pending_prefix
-    backlog = [(s.at, s.value) for s in one_series(_query(inv, BACKLOG % prefix))]
+    backlog = join(_query(inv, BACKLOG % prefix))
     usual = sorted(value for _, value in backlog)[len(backlog) // 2] if backlog else 0.0
     yield from find_turns(backlog, 2 * usual + 20, name="backlog", unit="objects")
 

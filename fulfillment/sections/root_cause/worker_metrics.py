@@ -14,12 +14,12 @@ from prometheus_client.samples import Sample as MetricSample
 from runbook_lib.model import Json, Line
 from runbook_lib.section import attempt
 
+from ...analysis import samples
 from ...analysis.causes import CAUSES
-from ...analysis.drain_forecast import Rate, compute_rate, sum_rates
+from ...analysis.samples import Rate
 from ...clients.prometheus import Sample, Series
 from ...investigation import Investigation
-from .. import samples
-from ..samples import compute_increase, one_series, scrape_interval_s
+from ..curves import read_range
 
 #: Real objects that wait, by Prometheus; the prefix is filled in.
 BACKLOG = 'fulfillment_artifacts_backlog_objects{origin="real",prefix="%s"}'
@@ -104,14 +104,14 @@ def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
     names = (_FAILED, _CARRIER, _ARRIVED, _MOVED)
     counters = {name: prometheus.query_samples(name, window_s) for name in names}
     newest = [s.samples[-20:] for s in counters[_FAILED] if s.samples]
-    recent_s = max(_RECENT_S, 4 * scrape_interval_s(newest[0])) if newest else _RECENT_S
+    recent_s = max(_RECENT_S, 4 * samples.compute_interval_s(newest[0])) if newest else _RECENT_S
     last = max((s[-1].at for s in newest), default=None)
     if last is None or (now - last).total_seconds() > recent_s:
         return None  # the service is not scraped: its old counts say nothing of now
     floor = inv.journal.last_applied_at or now - timedelta(days=1)
     recent, flow = (max(floor, now - timedelta(seconds=s)) for s in (recent_s, _FLOW_S))
     found = _measure(f"{prometheus.url} {_FAILED}", counters, recent, flow)
-    runs = sorted({s.value for s in one_series(prometheus.query_samples(_LAST_RUN, _FLOW_S))})
+    runs = sorted({s.value for s in samples.join(prometheus.query_samples(_LAST_RUN, _FLOW_S))})
     gap_s = median(b - a for a, b in pairwise(runs)) if len(runs) > 1 else None
     return replace(found, first=_find_first(counters[_FAILED]), run_gap_s=gap_s)
 
@@ -148,11 +148,11 @@ def _pair(pages: Iterable[tuple[datetime, list[MetricSample]]], name: str) -> li
             if sample.name == name:
                 key = tuple(sorted(sample.labels.items()))
                 found.setdefault(key, []).append(Sample(at, sample.value))
-    return [Series(dict(key), tuple(samples)) for key, samples in found.items()]
+    return [Series(dict(key), tuple(pair)) for key, pair in found.items()]
 
 
 def _sum(series: Iterable[Series], since: datetime) -> float:
-    return sum(compute_increase(s.samples, since) for s in series)
+    return sum(samples.compute_increase(s.samples, since) for s in series)
 
 
 def _sum_by(series: Iterable[Series], label: str, since: datetime) -> dict[str, float]:
@@ -168,11 +168,8 @@ def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Series]]:
 
 def _find_first(failed: Iterable[Series]) -> dict[str, datetime]:
     """Return since when each reason is counted: the present episode, not one before it."""
-    by_reason = _group_by(failed, "reason").items()
-    found = {
-        reason: samples.first_increase(s.samples for s in series) for reason, series in by_reason
-    }
-    return {reason: at for reason, at in found.items() if at is not None}
+    grouped = _group_by(failed, "reason").items()
+    return {reason: at for reason, series in grouped if (at := samples.find_beginning(series))}
 
 
 def _find_ended(
@@ -182,7 +179,7 @@ def _find_ended(
     found: dict[str, datetime] = {}
     for reason, series in _group_by(failed, "reason").items():
         ends = [
-            samples.find_end([one.samples], [s.samples for s in good])
+            samples.find_end(one.samples, good)
             for one in series
             for good in [succeeded.get(one.labels.get("stage", ""), succeeded["release"])]
             if _sum([one], datetime.min.replace(tzinfo=UTC))
@@ -229,7 +226,7 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> tuple[Rate | None, Ra
 
     def read(metric: str) -> Rate | None:
         series = inv.clients.prometheus.query_samples(metric, _RATE_S)
-        return sum_rates(compute_rate([(s.at, s.value) for s in one.samples]) for one in series)
+        return samples.sum_rates(samples.compute_rate(one.samples) for one in series)
 
     arrival, drain = read(_ARRIVED), read(_MOVED)
     return arrival, Rate(0.0, 0.0, 0.0) if drain and is_stopped else drain
@@ -246,5 +243,5 @@ def draw_throughput(inv: Investigation) -> tuple[Line, ...]:
     return tuple(
         line
         for name, metric in (("arrival", _ARRIVED), ("drain", _MOVED))
-        for line in samples.read_range(inv, f"sum(rate({metric}[1m])) * 60", name=name)
+        for line in read_range(inv, f"sum(rate({metric}[1m])) * 60", name=name)
     )
