@@ -30,6 +30,7 @@ from .model import (
     ActionPhase,
     Conclusion,
     Json,
+    Outcome,
     Progress,
     Reading,
     Role,
@@ -42,14 +43,7 @@ from .record.journal import JournalView
 from .record.log import utc_now
 from .redact import Redactor
 from .runbook import find_runbook
-from .section import (
-    SectionModule,
-    SectionParameters,
-    check_parameters,
-    left_out,
-    split_list,
-    unknown,
-)
+from .section import SectionModule, SectionParameters, check_parameters, split_list
 from .settings import Settings
 
 #: In place of an incident's id: a new one, opened by hand.
@@ -273,12 +267,13 @@ class Investigation(Generic[S, C]):
             name: Template(getattr(step, name)).safe_substitute(words) for name in _FILLED
         }
         try:
-            told.update(step.read(self))
+            found: Outcome = step.read(self)
         except NotConfiguredError as error:
-            told.update(left_out(str(error)))
+            found = Outcome().left_out(str(error))
         except ClientError as error:
-            told.update(unknown(f"could not be read: {error}"))
+            found = Outcome().unknown(f"could not be read: {error}")
         told |= {"step": step.id, "name": step.name, "role": step.role, "unit": step.unit}
+        told |= found.model_dump(exclude_unset=True)
         reading = Reading(**told, observed_at=self.now())
         return Reading.model_validate(self.incident.redactor.json(reading.model_dump(mode="json")))
 

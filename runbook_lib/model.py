@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -253,12 +253,13 @@ class Observed(_Entry):
     reason: str = ""
 
 
-class Reading(Observed):
-    """One observed fact of a step, with its evidence.
+class Outcome(BaseModel):
+    """What a step read, and how it judges it.
 
     Attributes
     ----------
-    role : what its step is to others
+    status, reason : set by ``ok``, ``breach``, ``unknown`` and ``left_out``
+    threshold, source : said here when they differ from reading to reading
     since : since when it is so, for a breach
     orders : how many are affected, where they were counted
     ticket : that it is about; empty: none
@@ -272,7 +273,13 @@ class Reading(Observed):
     clear : when the alert will clear after what was done
     """
 
-    role: Role | None = None
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+
+    status: Status = Status.UNKNOWN
+    reason: str = ""
+    value: float | int | str | bool | None = None
+    threshold: str = ""
+    source: str = ""
     since: Timestamp | None = None
     orders: int | None = None
     ticket: str = ""
@@ -288,6 +295,34 @@ class Reading(Observed):
     events_without: tuple[str, ...] = ()
     forecast: DrainForecast | None = None
     clear: ClearTime | None = None
+
+    def judge(self, status: Status, reason: str) -> Self:
+        """Return it with a status, and in words why it is so."""
+        return self.model_copy(update={"status": status, "reason": reason})
+
+    def ok(self, reason: str) -> Self:
+        """Return what was read as being as it should."""
+        return self.judge(Status.OK, reason)
+
+    def breach(self, reason: str) -> Self:
+        """Return what was read as being over its threshold."""
+        return self.judge(Status.BREACH, reason)
+
+    def unknown(self, reason: str) -> Self:
+        """Return that it cannot be told, with whatever was read all the same."""
+        return self.judge(Status.UNKNOWN, reason)
+
+    def left_out(self, reason: str) -> Self:
+        """Return that the settings say we do not have this; no verdict asks for it."""
+        return self.judge(Status.LEFT_OUT, reason)
+
+
+class Reading(Outcome, Observed):
+    """One observed fact of a step, with its evidence; ``role`` is what its step is to others."""
+
+    model_config = _Journalled.model_config
+
+    role: Role | None = None
 
 
 class Finding(_Journalled):

@@ -7,28 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypedDict, TypeVar, Unpack
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .approvals import Plan, PlanKind
 from .errors import ClientError, UsageError, list_wrong
-from .model import (
-    SYMPTOMS,
-    ClearTime,
-    Conclusion,
-    DrainForecast,
-    Episode,
-    Event,
-    Json,
-    Plot,
-    Reading,
-    Role,
-    Status,
-)
+from .model import SYMPTOMS, Conclusion, Json, Outcome, Reading, Role, Status
 
 T = TypeVar("T")
 S = TypeVar("S", "Step", "ActionStep")
@@ -63,62 +50,6 @@ class ChangeParameters(SectionParameters):
 
     plan: str = Field("", description="ids of plans to carry out, comma-separated")
     approve: str = Field("", description="SHA-256 of the approved plans, comma-separated")
-
-
-class Seen(TypedDict, total=False):
-    """What a step may say beside status and reason: the fields of a reading.
-
-    ``source`` and ``threshold`` stand here when they differ from reading to reading.
-    """
-
-    value: float | int | str | bool | None
-    threshold: str
-    source: str
-    since: datetime | None
-    orders: int | None
-    ticket: str
-    episode: Episode | None
-    observations: Mapping[str, Json]
-    first_seen: Mapping[str, datetime]
-    rows: Sequence[Mapping[str, Json]]
-    columns: Sequence[str]
-    text: str
-    facts: Mapping[str, Json]
-    plot: Plot
-    events: Sequence[Event]
-    events_without: Sequence[str]
-    forecast: DrainForecast | None
-    clear: ClearTime | None
-
-
-_NOTHING: Seen = {}
-
-
-class Outcome(Seen):
-    """What a step read, and how it judges it."""
-
-    status: Status
-    reason: str
-
-
-def ok(reason: str, seen: Seen = _NOTHING, /, **more: Unpack[Seen]) -> Outcome:
-    """Return what was read as being as it should."""
-    return {"status": Status.OK, "reason": reason, **seen, **more}
-
-
-def breach(reason: str, seen: Seen = _NOTHING, /, **more: Unpack[Seen]) -> Outcome:
-    """Return what was read as being over its threshold."""
-    return {"status": Status.BREACH, "reason": reason, **seen, **more}
-
-
-def unknown(reason: str, seen: Seen = _NOTHING, /, **more: Unpack[Seen]) -> Outcome:
-    """Return that it cannot be told, with whatever was read all the same."""
-    return {"status": Status.UNKNOWN, "reason": reason, **seen, **more}
-
-
-def left_out(reason: str, seen: Seen = _NOTHING, /, **more: Unpack[Seen]) -> Outcome:
-    """Return that the settings say we do not have this; no verdict asks for it."""
-    return {"status": Status.LEFT_OUT, "reason": reason, **seen, **more}
 
 
 def attempt(read: Callable[[], T]) -> tuple[T | None, str]:

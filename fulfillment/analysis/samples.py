@@ -52,7 +52,7 @@ def list_growth(samples: Iterable[Sample]) -> list[Sample]:
 
 def compute_increase(samples: Iterable[Sample], since: datetime) -> float:
     """Return by how much a counter grew after ``since``."""
-    return sum(grown.value for grown in list_growth(samples) if grown.at > since)
+    return math.fsum(grown.value for grown in list_growth(samples) if grown.at > since)
 
 
 def find_last_increase(samples: Iterable[Sample]) -> datetime | None:

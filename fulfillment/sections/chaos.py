@@ -12,8 +12,8 @@ from pydantic import Field
 from runbook_lib import section
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import AccessDeniedError, ClientError, NotFoundError
-from runbook_lib.model import Conclusion, Json, Role, Status, Verdict
-from runbook_lib.section import Outcome, Seen, attempt, breach, by_id, ok, step, to_rows, unknown
+from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, Verdict
+from runbook_lib.section import attempt, by_id, step, to_rows
 
 from ..change import synthetic
 from ..clients import Clients
@@ -62,21 +62,21 @@ def _read_document(inv: Investigation) -> Outcome:
         "services running": len(services["servicesRunning"]),
         "support probe": support["status"] if support else "no ticket id was given",
     }
-    seen: Seen = {
-        "value": backlog["objects"],
-        "rows": to_rows(("what", "value"), facts.items()),
-        "text": json.dumps(document, indent=2, ensure_ascii=False),
-    }
+    seen = Outcome(
+        value=backlog["objects"],
+        rows=to_rows(("what", "value"), facts.items()),
+        text=json.dumps(document, indent=2, ensure_ascii=False),
+    )
     own, now = synthetic.list_own_orders(inv), inv.now()
     if late := synthetic.count_overdue(inv.settings, inv.clients.store, now=now, own_orders=own):
-        return breach(f"real labels wait too long ({late}): 4.1 is refused meanwhile", seen)
+        return seen.breach(f"real labels wait too long ({late}): 4.1 is refused meanwhile")
     if services["minioRunning"] is False:
-        return breach("the object store's service does not run", seen)
+        return seen.breach("the object store's service does not run")
     if support and support["status"] == "error":
-        return breach(f"the support probe failed: {support['message']}", seen)
+        return seen.breach(f"the support probe failed: {support['message']}")
     if services.get("message"):
-        return unknown(f"services cannot be read: {services['message']}", seen)
-    return ok("the document is complete", seen)
+        return seen.unknown(f"services cannot be read: {services['message']}")
+    return seen.ok("the document is complete")
 
 
 def describe_services(clients: Clients, minio_service: str = "minio") -> dict[str, Json]:

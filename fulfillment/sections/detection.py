@@ -13,19 +13,8 @@ from typing import Literal
 
 from runbook_lib import model, section
 from runbook_lib.errors import ClientError
-from runbook_lib.model import Conclusion, Json, Line, Plot, Reading, Role, parse_time
-from runbook_lib.section import (
-    Outcome,
-    Seen,
-    Step,
-    attempt,
-    breach,
-    by_id,
-    ok,
-    rows_of,
-    step,
-    unknown,
-)
+from runbook_lib.model import Conclusion, Json, Line, Outcome, Plot, Reading, Role, parse_time
+from runbook_lib.section import Step, attempt, by_id, rows_of, step
 
 from ..analysis.causes import Cause
 from ..analysis.samples import compute_interval_s, join
@@ -98,42 +87,42 @@ def read_alert(inv: Investigation) -> Outcome:
     real = [a for a in firing if not is_drill(a.labels)]
     drills = [a for a in firing if is_drill(a.labels)]
     remark = f"; only synthetic objects: {_names(drills)} (drill)" if drills and not real else ""
-    seen: Seen = {
-        "value": _round(lag.value),
-        "threshold": f"over {limit:g} min for {for_s:g} s, or {ALERT} fires",
-        "plot": Plot(
+    seen = Outcome(
+        value=_round(lag.value),
+        threshold=f"over {limit:g} min for {for_s:g} s, or {ALERT} fires",
+        plot=Plot(
             kind="lag",
             threshold=limit,
             lines=(draw("lag", lag.samples),),
             windows=tuple((a.active_at, None) for a in real if a.active_at),
         ),
-        "rows": [_to_row(a) for a in alerts if a.name.startswith("Fulfillment")][:200],
-        "observations": {
+        rows=[_to_row(a) for a in alerts if a.name.startswith("Fulfillment")][:200],
+        observations={
             "alert_state": _worst_state(alerts),
             "drill_alert_firing": bool(drills),
             "lag_present": lag.value is not None,
             "exporter_refresh_age_s": lag.refresh_age_s,
         },
-    }
+    )
     began = [sample.at for sample in lag.over[:1]] + [a.active_at for a in real if a.active_at]
     since = min(began, default=None)
     if real:
         reason = f"{_names(real)} fires; over the threshold since {_clock(since)}"
         calm = timedelta(minutes=inv.settings.lag_for_minutes)
-        episode = _find_episode(real, lag, limit, calm)
-        return breach(reason, seen, since=since, episode=episode)
+        seen.since, seen.episode = since, _find_episode(real, lag, limit, calm)
+        return seen.breach(reason)
     if lag.value is None:
-        return unknown(_why_blind(lag, alerts) + remark, seen)
+        return seen.unknown(_why_blind(lag, alerts) + remark)
     if drills:
-        seen["value"] = f"{lag.value:.1f} (drill alert only)"
+        seen.value = f"{lag.value:.1f} (drill alert only)"
     if lag.value <= limit:
-        return ok(f"below the threshold and no alert fires{remark}", seen)
+        return seen.ok(f"below the threshold and no alert fires{remark}")
     over_s = (lag.over[-1].at - lag.over[0].at).total_seconds()
     over = f"over {limit:g} min for {over_s:.0f} s"
     if over_s < for_s:
-        return ok(f"{over}, not yet {for_s:.0f} s{remark}", seen)
+        return seen.ok(f"{over}, not yet {for_s:.0f} s{remark}")
     reason = f"{over} (limit {for_s:.0f} s), but no alert fires{remark}"
-    return breach(reason, seen, since=since)
+    return seen.breach(reason)
 
 
 def _read_lag(inv: Investigation, window_s: float) -> _Lag:
@@ -233,9 +222,9 @@ def _read_panel(inv: Investigation) -> Outcome:
         if math.isfinite(series.samples[-1].value)
     ]
     if not rows:
-        return unknown("the panel's queries give no number", source=source)
+        return Outcome(source=source).unknown("the panel's queries give no number")
     reason = "what the panel shows now: compare with 2.3"
-    return ok(reason, value=sum(r["value"] for r in rows), source=source, rows=rows[:200])
+    return Outcome(value=sum(r["value"] for r in rows), source=source, rows=rows[:200]).ok(reason)
 
 
 def _read_backlog(inv: Investigation, unit: Literal["objects", "bytes"]) -> Outcome:
@@ -248,9 +237,7 @@ def _read_backlog(inv: Investigation, unit: Literal["objects", "bytes"]) -> Outc
     metric_words, lines = _compare_metric(inv, unit, measure(waiting.objects))
     applied = inv.journal.list_actions(model.ActionPhase.APPLIED)[-5:]
     made = [o.info.last_modified for o in waiting.synthetic]
-    judge = breach if waiting.overdue else ok
-    return judge(
-        f"{waiting.describe()}; {metric_words}",
+    seen = Outcome(
         value=measure(waiting.real),
         rows=waiting.rows(50),
         plot=Plot(
@@ -263,6 +250,8 @@ def _read_backlog(inv: Investigation, unit: Literal["objects", "bytes"]) -> Outc
         first_seen={Cause.SYNTHETIC: min(made)} if made else {},
         observations=waiting.observations,
     )
+    said = f"{waiting.describe()}; {metric_words}"
+    return seen.breach(said) if waiting.overdue else seen.ok(said)
 
 
 def _compare_metric(inv: Investigation, unit: str, listed: int) -> tuple[str, tuple[Line, ...]]:
@@ -308,7 +297,9 @@ def read_ticket(inv: Investigation) -> Outcome:
     A waiting label whose order cannot be told may be one of theirs: unknown.
     """
     if not inv.ticket_id:
-        return unknown("no ticket is named: set ticket_id to a ticket of an affected order")
+        return Outcome().unknown(
+            "no ticket is named: set ticket_id to a ticket of an affected order"
+        )
     support, stale = inv.clients.support, inv.settings.timeline_stale_minutes
     case = support.read_case(inv.ticket_id)
     newest = max((e.at for e in case.timeline if e.type == "shipment" and e.at), default=None)
@@ -317,36 +308,36 @@ def read_ticket(inv: Investigation) -> Outcome:
     mine = [o for o in waiting.real if o.order_id in map(str, case.order_ids)]
     untold = sum(not o.order_id for o in waiting.real)
     behind = _compute_behind(inv, case, newest) if newest else None
-    seen: Seen = {
-        "value": age if age is None else round(age, 1),
-        "source": f"{support.url}/support/cases/{inv.ticket_id}?includeTimeline=true",
-        "rows": rows_of(case.timeline[-50:], "at", "type", "source", "status", order="order_id"),
-        "ticket": inv.ticket_id,
-        "facts": {"waiting": [o.info.key for o in mine[:20]]},
-        "observations": {"timeline_behind_minutes": behind},
-    }
-    judge, waits = ok, f"an artefact of it waits for {mine[0].minutes:.0f} min" if mine else ""
+    seen = Outcome(
+        value=age if age is None else round(age, 1),
+        source=f"{support.url}/support/cases/{inv.ticket_id}?includeTimeline=true",
+        rows=rows_of(case.timeline[-50:], "at", "type", "source", "status", order="order_id"),
+        ticket=inv.ticket_id,
+        facts={"waiting": [o.info.key for o in mine[:20]]},
+        observations={"timeline_behind_minutes": behind},
+    )
+    judge, waits = seen.ok, f"an artefact of it waits for {mine[0].minutes:.0f} min" if mine else ""
     said = waits
     if untold and not waits:
-        judge = unknown
+        judge = seen.unknown
         said = f"the orders of {untold} waiting labels cannot be told by ORDER_ID_FROM="
         said += inv.settings.order_id_from
     if not case.order_ids:
-        return unknown("the ticket names no order", seen)
+        return seen.unknown("the ticket names no order")
     if age is None:
         failures = support.read_collection_failures()
         if failed := ", ".join(f"{s} {n:.0f}" for s, n in sorted(failures.items()) if n > 0):
-            return unknown(f"no shipment is shown, and collecting failed ({failed})", seen)
+            return seen.unknown(f"no shipment is shown, and collecting failed ({failed})")
         if mine and mine[0].minutes > stale:
-            return breach(f"the timeline has no fulfilment event, and {waits}", seen)
-        return judge("no fulfilment event yet" + (f"; {said}" if said else ""), seen)
+            return seen.breach(f"the timeline has no fulfilment event, and {waits}")
+        return judge("no fulfilment event yet" + (f"; {said}" if said else ""))
     text = f"the newest fulfilment event is {age:.0f} min old"
     if age > stale and waits:
-        return breach(f"{text}, and {waits}", seen)
+        return seen.breach(f"{text}, and {waits}")
     if behind is not None and behind > stale:
         reason = f"a shipment changed {behind:.0f} min ago, and support does not show it yet"
-        return breach(reason, seen)
-    return judge(f"{text}; {said or 'none of its artefacts waits'}", seen)
+        return seen.breach(reason)
+    return judge(f"{text}; {said or 'none of its artefacts waits'}")
 
 
 def _compute_behind(inv: Investigation, case: Case, newest: datetime) -> float | None:
@@ -374,22 +365,21 @@ def read_probe(inv: Investigation) -> Outcome:
     """Read how the nightly walk through support ended."""
     probe = inv.clients.probe.read_status()
     refresh = next((s for s in probe.steps if s.name == "timeline_refresh"), None)
-    seen: Seen = {
-        "value": refresh.status if refresh else probe.status,
-        "rows": rows_of(probe.steps, "status", "message", step="name"),
-    }
+    seen = Outcome(
+        value=refresh.status if refresh else probe.status,
+        rows=rows_of(probe.steps, "status", "message", step="name"),
+    )
     if probe.ran_at is None or inv.now() - probe.ran_at > PROBE_MAX_AGE:
-        return unknown("the probe has not run within the last 26 hours", seen)
-    if refresh and refresh.status == "error":
-        reason = f"the timeline refresh failed: {refresh.message}"
-        return breach(reason, seen, observations={"probe_refresh_failed": True})
-    if refresh and refresh.status == "ok":
+        return seen.unknown("the probe has not run within the last 26 hours")
+    if refresh and refresh.status in ("ok", "error"):
+        seen.observations = {"probe_refresh_failed": refresh.status == "error"}
+        if refresh.status == "error":
+            return seen.breach(f"the timeline refresh failed: {refresh.message}")
         age_s = (inv.now() - probe.ran_at).total_seconds()
-        reason = f"the timeline refresh worked {age_s:.0f} s ago"
-        return ok(reason, seen, observations={"probe_refresh_failed": False})
+        return seen.ok(f"the timeline refresh worked {age_s:.0f} s ago")
+    seen.observations = {"probe_failed_before": probe.status == "error"}
     errors = "; ".join(s.message for s in probe.steps if s.status == "error")
-    reason = f"the probe did not get to the timeline refresh: {errors or probe.status}"
-    return unknown(reason, seen, observations={"probe_failed_before": probe.status == "error"})
+    return seen.unknown(f"the probe did not get to the timeline refresh: {errors or probe.status}")
 
 
 STEPS = by_id(

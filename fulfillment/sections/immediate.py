@@ -10,19 +10,8 @@ from datetime import datetime, timedelta
 
 from runbook_lib import section
 from runbook_lib.errors import AccessDeniedError, ClientError
-from runbook_lib.model import Conclusion, Plot, Role, format_time
-from runbook_lib.section import (
-    Outcome,
-    Seen,
-    attempt,
-    breach,
-    by_id,
-    left_out,
-    ok,
-    step,
-    to_rows,
-    unknown,
-)
+from runbook_lib.model import Conclusion, Outcome, Plot, Role, format_time
+from runbook_lib.section import attempt, by_id, step, to_rows
 from runbook_lib.show.text import count_of
 
 from ..analysis.log_groups import group_lines
@@ -81,20 +70,20 @@ def _read_delivery(inv: Investigation) -> Outcome:
             values.append((alert.labels["alertname"], channel, receiver, evidence, at, problem))
     rows = to_rows(("alert", "channel", "receiver", "evidence", "at", "problem"), values)
     told = ", ".join(f"{r['channel']} {r['evidence']}" for r in rows)
-    seen: Seen = {"value": told + ("" if real else " (drill)"), "rows": rows[:200], "since": start}
+    seen = Outcome(value=told + ("" if real else " (drill)"), rows=rows[:200], since=start)
     if problems:
-        return breach("; ".join(dict.fromkeys(problems)), seen)
+        return seen.breach("; ".join(dict.fromkeys(problems)))
     if not rows:
-        return breach("no receiver for Slack, e-mail or Teams is on its route", seen)
+        return seen.breach("no receiver for Slack, e-mail or Teams is on its route")
     if missing := sorted({str(r["channel"]) for r in rows if r["evidence"] == "none"}):
         why = "nothing arrived there yet, and no failure is counted"
         if not inv.settings.notifications_url:
             why = "NOTIFICATIONS_URL is empty; no failure is counted"
-            return left_out(f"whether it arrived is not asked: {why}", seen)
+            return seen.left_out(f"whether it arrived is not asked: {why}")
         if no_evidence:
             why = f"what the receivers got cannot be read ({no_evidence})"
-        return unknown(f"no evidence from {', '.join(missing)}: {why}", seen)
-    return ok("every channel on the route received it", seen)
+        return seen.unknown(f"no evidence from {', '.join(missing)}: {why}")
+    return seen.ok("every channel on the route received it")
 
 
 def expect_channels(receivers: Iterable[str]) -> dict[str, str]:
@@ -112,13 +101,13 @@ def expect_channels(receivers: Iterable[str]) -> dict[str, str]:
 
 def _read_silence(inv: Investigation) -> Outcome:
     """Judge when Alertmanager holds no alert: right only if Prometheus fires none either."""
-    seen: Seen = {"value": "no alert is active"}
+    seen = Outcome(value="no alert is active")
     alerts, error = attempt(inv.clients.prometheus.list_alerts)
     if alerts is None:
-        return unknown(f"whether it should hold one is unknown: {error}", seen)
+        return seen.unknown(f"whether it should hold one is unknown: {error}")
     if any(a.name == ALERT and a.state == "firing" and not is_drill(a.labels) for a in alerts):
-        return breach(f"{ALERT} fires in Prometheus, but Alertmanager does not have it", seen)
-    return ok("Prometheus fires none either: nothing to deliver", seen)
+        return seen.breach(f"{ALERT} fires in Prometheus, but Alertmanager does not have it")
+    return seen.ok("Prometheus fires none either: nothing to deliver")
 
 
 def _find_mute(alert: RoutedAlert) -> str:
@@ -210,9 +199,7 @@ def _read_spread(inv: Investigation) -> Outcome:
     groups: dict[tuple[str, str], list[WaitingObject]] = {}
     for item in waiting.objects:
         groups.setdefault((item.prefix, item.origin), []).append(item)
-    judge = breach if waiting.overdue else ok
-    return judge(
-        waiting.describe(),
+    seen = Outcome(
         value=round(waiting.longest_minutes, 1),
         rows=to_rows(
             ("prefix", "origin", "objects", "bytes", "longest_minutes"),
@@ -224,6 +211,8 @@ def _read_spread(inv: Investigation) -> Outcome:
         plot=Plot(kind="ages", ages=tuple(counts)),
         since=waiting.since,
     )
+    said = waiting.describe()
+    return seen.breach(said) if waiting.overdue else seen.ok(said)
 
 
 @step(
@@ -239,8 +228,9 @@ def read_store_health(inv: Investigation) -> Outcome:
         raise
     except ClientError as error:
         why = f"restore the store first: {error}"
-        return breach(why, value="down", observations={"store_live": False})
-    return ok(f"by {how}", value="live", source=source, observations={"store_live": True})
+        return Outcome(value="down", observations={"store_live": False}).breach(why)
+    seen = Outcome(value="live", source=source, observations={"store_live": True})
+    return seen.ok(f"by {how}")
 
 
 @step(
@@ -251,7 +241,7 @@ def _read_sample(inv: Investigation) -> Outcome:
     waiting = read_waiting(inv)
     rows = waiting.rows(10)
     reason = f"the {len(rows)} that wait longest of {len(waiting.objects)}"
-    return ok(reason, value=len(rows), rows=rows)
+    return Outcome(value=len(rows), rows=rows).ok(reason)
 
 
 @step(
@@ -271,29 +261,28 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     errors = [g for g in telling if g.level == "error" and g not in past]
     ended = [g for g in past if g.level == "error"]
     total = sum(g.count for g in errors)
-    seen: Seen = {
-        "value": total,
-        "source": f"log of {service}, last {minutes:.0f} min",
-        "since": min((g.first for g in errors if g.first), default=None),
-        "rows": to_rows(
+    seen = Outcome(
+        value=total if lines else None,
+        source=f"log of {service}, last {minutes:.0f} min",
+        since=min((g.first for g in errors if g.first), default=None),
+        rows=to_rows(
             ("level", "count", "template", "first", "last", "example", "now"),
             (
                 (g.level, g.count, g.template[:300], g.first, g.last, g.example, g not in past)
                 for g in sorted(telling, key=lambda g: (g in past, g.level != "error"))[:50]
             ),
         ),
-    }
+    )
     if not lines:
-        reason = "the log has no line in the window: that proves nothing"
-        return unknown(reason, seen, value=None)
+        return seen.unknown("the log has no line in the window: that proves nothing")
     if errors:
         worst = max(errors, key=lambda g: g.count)
-        return breach(f"{total} errors; most often: {worst.template[:160]}", seen)
+        return seen.breach(f"{total} errors; most often: {worst.template[:160]}")
     if ended:
         last = format_time(max(g.last for g in ended if g.last))
         count = count_of(sum(g.count for g in ended), "error")
-        return ok(f"past: {count}, the last at {last}; the worker moved labels since", seen)
-    return ok(f"no error in {count_of(len(lines), 'line')}", seen)
+        return seen.ok(f"past: {count}, the last at {last}; the worker moved labels since")
+    return seen.ok(f"no error in {count_of(len(lines), 'line')}")
 
 
 STEPS = by_id(_read_delivery, _read_spread, read_store_health, _read_sample, _read_worker_log)

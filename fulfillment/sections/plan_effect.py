@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from runbook_lib.approvals import Plan, load_plan
-from runbook_lib.model import Json, Role
-from runbook_lib.section import Outcome, attempt, ok, step
+from runbook_lib.model import Json, Outcome, Role
+from runbook_lib.section import attempt, step
 
 from ..analysis.causes import STANDSTILL
 from ..analysis.drain_forecast import Drain, compute_drain
@@ -33,9 +33,9 @@ def read_plan_effect(inv: Investigation) -> Outcome:
     ids = [plan_id for plan_id, action in made if action.step == read_plan_effect.id]
     plan = load_plan(inv.incident.find_plan(ids[-1]), (MOVE, SERVICE)) if ids else None
     if plan is None or plan.kind is not MOVE or plan.is_empty:
-        return ok("no release by move is planned: nothing to compare")
+        return Outcome().ok("no release by move is planned: nothing to compare")
     rows, words, gain = _compare(inv, _list_real(inv, plan), plan)
-    return ok(words, value=gain, rows=rows, columns=list(rows[0]), facts={"plan": plan.id})
+    return Outcome(value=gain, rows=rows, columns=list(rows[0]), facts={"plan": plan.id}).ok(words)
 
 
 def describe_effect(inv: Investigation, plan: Plan) -> tuple[list[dict[str, Json]], str, float]:

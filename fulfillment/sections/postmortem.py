@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from runbook_lib import section
-from runbook_lib.model import Conclusion, Json, Role, Status, Verdict, parse_time
+from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, Verdict, parse_time
 from runbook_lib.record.actions import group_actions
-from runbook_lib.section import Outcome, Seen, breach, by_id, left_out, ok, step, to_rows, unknown
+from runbook_lib.section import by_id, step, to_rows
 
 from ..analysis.causes import CAUSES
 from ..analysis.samples import join
@@ -37,29 +37,29 @@ def _read_cleared(inv: Investigation) -> Outcome:
     last = {n.channel: n.status for n in received}
     silent = [c for c in CHANNELS if last.get(c) != "resolved"]
     resolved = len(CHANNELS) - len(silent)
-    seen: Seen = {
-        "value": f"resolved at {resolved} of {len(CHANNELS)} channels",
-        "rows": to_rows(
+    seen = Outcome(
+        value=f"resolved at {resolved} of {len(CHANNELS)} channels",
+        rows=to_rows(
             ("channel", "status", "at", "alerts", "drill"),
             (
                 (n.channel, n.status, n.received_at, ", ".join(n.alertnames), n.is_drill)
                 for n in received[-50:]
             ),
         ),
-    }
+    )
     if active:
-        return breach(f"{active[0].name} is still {active[0].state}", seen)
+        return seen.breach(f"{active[0].name} is still {active[0].state}")
     if not samples or not prometheus.query(LAG):
-        return unknown("there is no fresh value of the lag", seen)
+        return seen.unknown("there is no fresh value of the lag")
     if samples[-1].value > limit:
-        return breach(f"the lag is {samples[-1].value:.1f} min", seen)
+        return seen.breach(f"the lag is {samples[-1].value:.1f} min")
     if not inv.settings.notifications_url:
-        return left_out("it cleared; who was told is not asked: NOTIFICATIONS_URL is empty", seen)
+        return seen.left_out("it cleared; who was told is not asked: NOTIFICATIONS_URL is empty")
     if not received:
-        return unknown("no channel received an alert: nothing to clear", seen)
+        return seen.unknown("no channel received an alert: nothing to clear")
     if silent:
-        return breach(f"no `resolved` at {', '.join(silent)}", seen)
-    return ok("the alert cleared, and every channel was told", seen)
+        return seen.breach(f"no `resolved` at {', '.join(silent)}")
+    return seen.ok("the alert cleared, and every channel was told")
 
 
 @step(
@@ -70,15 +70,15 @@ def _read_cleared(inv: Investigation) -> Outcome:
 def _read_log(inv: Investigation) -> Outcome:
     causes, measures = inv.journal.causes(), _list_measures(inv)
     log = inv.journal.log_entry(inv.now())
-    seen: Seen = {
-        "value": f"{len(causes)} causes, {len(measures)} measures",
-        "rows": measures,
-        "facts": {"opened_at": inv.incident.facts["opened_at"], **log},
-    }
+    seen = Outcome(
+        value=f"{len(causes)} causes, {len(measures)} measures",
+        rows=measures,
+        facts={"opened_at": inv.incident.facts["opened_at"], **log},
+    )
     wanted = {"time": log["since"], "cause": causes, "measures": measures}
     if missing := [what for what, there in wanted.items() if not there]:
-        return unknown(f"the journal has no {', no '.join(missing)} yet", seen)
-    return ok(f"{', '.join(str(f.name) for f in causes)}; {len(measures)} measures", seen)
+        return seen.unknown(f"the journal has no {', no '.join(missing)} yet")
+    return seen.ok(f"{', '.join(str(f.name) for f in causes)}; {len(measures)} measures")
 
 
 def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
@@ -103,12 +103,12 @@ def _read_automation(inv: Investigation) -> Outcome:
     causes = inv.journal.causes()
     seen = _list_points([text for f in causes for text in CAUSES[f.name].follow_ups])
     if note := inv.journal.note(_read_automation.id):
-        return ok(f"noted: {note}", seen)
+        return seen.ok(f"noted: {note}")
     if not causes:
-        return unknown("section 5 named no cause yet", seen)
-    if not seen["value"]:
-        return ok("the cause needs no change in operations", seen)
-    return breach(f"open: {'; '.join(row['open'] for row in seen['rows'])}", seen)
+        return seen.unknown("section 5 named no cause yet")
+    if not seen.value:
+        return seen.ok("the cause needs no change in operations")
+    return seen.breach(f"open: {'; '.join(row['open'] for row in seen.rows)}")
 
 
 @_point(
@@ -127,8 +127,8 @@ def _read_probes(inv: Investigation) -> Outcome:
             missing.append("the probe has no step for the timeline refresh")
     seen = _list_points(missing)
     if note := inv.journal.note(_read_probes.id):
-        return ok(f"noted: {note}", seen)
-    return breach("; ".join(missing), seen) if missing else ok("nothing is missing", seen)
+        return seen.ok(f"noted: {note}")
+    return seen.breach("; ".join(missing)) if missing else seen.ok("nothing is missing")
 
 
 @_point("7.5", "Documents", name="documents", source="readings of section 8")
@@ -138,18 +138,18 @@ def _read_documents(inv: Investigation) -> Outcome:
     broken = [f"{r.step} {r.name}" for r in own if r.status is Status.BREACH]
     seen = _list_points(broken)
     if note := inv.journal.note(_read_documents.id):
-        return ok(f"noted: {note}", seen)
+        return seen.ok(f"noted: {note}")
     if broken:
-        return breach(f"broken references: {', '.join(broken)}", seen)
+        return seen.breach(f"broken references: {', '.join(broken)}")
     if not own:
-        return unknown("the references were not checked: run section 8", seen)
+        return seen.unknown("the references were not checked: run section 8")
     if unread := [f"{r.step} {r.reason}" for r in own if r.status is Status.UNKNOWN]:
-        return unknown(f"could not be checked: {'; '.join(unread)}", seen)
-    return ok("every reference that this installation has holds", seen)
+        return seen.unknown(f"could not be checked: {'; '.join(unread)}")
+    return seen.ok("every reference that this installation has holds")
 
 
-def _list_points(todo: list[str]) -> Seen:
-    return {"value": len(todo), "rows": [{"open": text} for text in todo]}
+def _list_points(todo: list[str]) -> Outcome:
+    return Outcome(value=len(todo), rows=[{"open": text} for text in todo])
 
 
 STEPS = by_id(_read_cleared, _read_log, _read_automation, _read_probes, _read_documents)

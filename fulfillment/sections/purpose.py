@@ -11,8 +11,8 @@ from functools import partial
 
 from objectmove.errors import MoveError
 from runbook_lib import errors, section
-from runbook_lib.model import Conclusion, Json, Role
-from runbook_lib.section import Outcome, Seen, attempt, breach, by_id, ok, step, to_rows, unknown
+from runbook_lib.model import Conclusion, Json, Outcome, Role
+from runbook_lib.section import attempt, by_id, step, to_rows
 
 from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import list_unfinished
@@ -66,13 +66,13 @@ def _read_environment(inv: Investigation) -> Outcome:
         "waits under": inv.settings.pending_prefix,
         "released to": inv.settings.ready_prefix,
     }
-    seen: Seen = {"value": name, "rows": to_rows(("what", "value"), facts.items())}
+    seen = Outcome(value=name, rows=to_rows(("what", "value"), facts.items()))
     if not inv.settings.is_playground:
-        return ok(f"{name}: section 4, drills and faults are forbidden", seen)
+        return seen.ok(f"{name}: section 4, drills and faults are forbidden")
     if marker == name:
-        return ok("drills and section 4 may run here: setting and marker agree", seen)
+        return seen.ok("drills and section 4 may run here: setting and marker agree")
     differ = f"RUNBOOK_ENVIRONMENT says {name}, the bucket's marker says {marker or 'nothing'}"
-    return breach(f"{differ}: section 4 refuses to run", seen)
+    return seen.breach(f"{differ}: section 4 refuses to run")
 
 
 @step(
@@ -99,9 +99,7 @@ def _read_reachability(inv: Investigation) -> Outcome:
     reason = f"no answer from {', '.join(silent)}" if silent else "every needed system answers"
     reason += f"; without {without}" if without else ""
     reason += f"; left out: {', '.join(absent)}" if absent else ""
-    judge = breach if silent else ok
-    return judge(
-        reason,
+    seen = Outcome(
         value=f"{len(answers) - len(failed)} of {len(answers)}",
         source=asked,
         rows=to_rows(
@@ -109,6 +107,7 @@ def _read_reachability(inv: Investigation) -> Outcome:
             ((system, addresses[system], *told) for system, told in answers.items()),
         ),
     )
+    return seen.breach(reason) if silent else seen.ok(reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,12 +228,13 @@ def read_rights(inv: Investigation) -> Outcome:
     may = f"cannot be told: {', '.join(blind)}" if blind else "looking has every right"
     said = (lacks or may, cannot or "releasing lacks nothing that is known", open_)
     reason = "; ".join(filter(None, said))
-    seen: Seen = {"rows": rows, "columns": list(rows[0])}
+    value = None if lacks or blind else "looking" if cannot else "looking and releasing"
+    seen = Outcome(value=value, rows=rows, columns=list(rows[0]))
     if lacks:
-        return breach(reason, seen)
+        return seen.breach(reason)
     if blind:
-        return unknown(reason, seen)
-    return ok(reason, seen, value="looking" if cannot else "looking and releasing")
+        return seen.unknown(reason)
+    return seen.ok(reason)
 
 
 @step(
@@ -259,18 +259,18 @@ def read_clocks(inv: Investigation) -> Outcome:
     known = {name: float(skew) for name, (skew, error, _) in answers.items() if not error}
     wrong = {name: skew for name, skew in known.items() if abs(skew) > MAX_SKEW_S}
     told: Json = ", ".join(sorted(wrong)) if wrong else (False if known else None)
-    seen: Seen = {
-        "value": known[max(known, key=lambda n: abs(known[n]))] if known else None,
-        "rows": to_rows(
+    seen = Outcome(
+        value=known[max(known, key=lambda n: abs(known[n]))] if known else None,
+        rows=to_rows(
             ("system", "skew_s", "error"), ((name, *told[:2]) for name, told in answers.items())
         ),
-        "observations": {"clock_skewed": told, "clock_skews_s": known},
-    }
+        observations={"clock_skewed": told, "clock_skews_s": known},
+    )
     if wrong:
-        return breach("; ".join(f"{n} is {skew:+.0f} s off" for n, skew in wrong.items()), seen)
+        return seen.breach("; ".join(f"{n} is {skew:+.0f} s off" for n, skew in wrong.items()))
     if not known:
-        return unknown("no system told its time", seen)
-    return ok(f"{len(known)} of {len(answers)} systems agree with this clock", seen)
+        return seen.unknown("no system told its time")
+    return seen.ok(f"{len(known)} of {len(answers)} systems agree with this clock")
 
 
 @step(
@@ -286,13 +286,9 @@ def read_unfinished(inv: Investigation) -> Outcome:
     except MoveError as error:
         raise errors.BadAnswerError(str(error), system="object store") from error
     said = "; ".join(f"{r['plan']} ({r['rows']} objects) {r['state']}: {r['way_on']}" for r in rows)
-    judge = breach if rows else ok
-    return judge(
-        said or "every release of this bucket is finished",
-        value=len(rows),
-        rows=rows,
-        columns=("plan", "by", "state", "rows", "way_on"),
-    )
+    columns = ("plan", "by", "state", "rows", "way_on")
+    seen = Outcome(value=len(rows), rows=rows, columns=columns)
+    return seen.breach(said) if rows else seen.ok("every release of this bucket is finished")
 
 
 STEPS = by_id(_read_environment, _read_reachability, read_rights, read_clocks, read_unfinished)

@@ -8,8 +8,8 @@ from statistics import median
 from typing import Any, cast
 
 from runbook_lib.fields import parse_duration
-from runbook_lib.model import ClearTime, Plot, Role, Status, format_time, parse_time
-from runbook_lib.section import Outcome, Seen, attempt, breach, ok, step, unknown
+from runbook_lib.model import ClearTime, Outcome, Plot, Role, Status, format_time, parse_time
+from runbook_lib.section import attempt, step
 
 from ..analysis.clear_time import compute_clear_time
 from ..analysis.samples import join
@@ -44,27 +44,26 @@ def read_recovery(inv: Investigation) -> Outcome:
     listed = len(waiting.real)
     baseline, baseline_text = _read_baseline(inv, action_at)
     drawn = join(prometheus.query_samples(LAG, inv.window.total_seconds()))
-    seen: Seen = {
-        "value": recovery.last_value,
-        "threshold": f"not under {settings.recovered_minutes:g} min in "
+    seen = Outcome(
+        value=recovery.last_value,
+        threshold=f"not under {settings.recovered_minutes:g} min in "
         f"{settings.recovered_scrapes} samples after {format_time(action_at)}, "
         "or backlog over its baseline",
-        "plot": Plot(
+        plot=Plot(
             kind="recovery",
             threshold=settings.recovered_minutes,
             lines=(draw("lag", drawn),),
             marks=((action_at, "last action"),),
         ),
-        "clear": attempt(lambda: _predict(inv, recovery.first_good_at or action_at))[0],
-    }
+        clear=attempt(lambda: _predict(inv, recovery.first_good_at or action_at))[0],
+    )
     said = f"{waiting.describe()}; {baseline_text}"
     is_over = listed > (baseline or 0) + max(5, (baseline or 0) / 5)
     if waiting.overdue:
-        return breach(f"{recovery.reason}; {said}", seen)
+        return seen.breach(f"{recovery.reason}; {said}")
     if recovery.status is Status.OK and is_over:
-        return unknown(f"{recovery.reason}; {listed} objects still wait; {said}", seen)
-    judge = {Status.OK: ok, Status.BREACH: breach, Status.UNKNOWN: unknown}[recovery.status]
-    return judge(f"{recovery.reason}; {said}", seen)
+        return seen.unknown(f"{recovery.reason}; {listed} objects still wait; {said}")
+    return seen.judge(recovery.status, f"{recovery.reason}; {said}")
 
 
 def _watch(inv: Investigation, action_at: datetime) -> Recovery:

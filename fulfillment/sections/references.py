@@ -5,18 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from runbook_lib import section
-from runbook_lib.model import Conclusion, Role, Status, Verdict
-from runbook_lib.section import (
-    Outcome,
-    breach,
-    by_id,
-    left_out,
-    ok,
-    rows_of,
-    step,
-    to_rows,
-    unknown,
-)
+from runbook_lib.model import Conclusion, Outcome, Role, Status, Verdict
+from runbook_lib.section import by_id, rows_of, step, to_rows
 
 from ..investigation import Investigation
 from .detection import ALERT, DASHBOARD_UID, PANEL_TITLE
@@ -54,17 +44,17 @@ def _check_file(
 
     @step(step_id, title, name=name, role=Role.REFERENCE, source=source, threshold="it is missing")
     def check(inv: Investigation) -> Outcome:
-        home = _find_checkout() if is_own else inv.settings.dataflow_home
+        seen, home = Outcome(), _find_checkout() if is_own else inv.settings.dataflow_home
+        if home is None and is_own:
+            return seen.unknown("this is not run from a checkout")
         if home is None:
-            if is_own:
-                return unknown("this is not run from a checkout")
-            return left_out("DATAFLOW_HOME is empty: there is no checkout of DataFlow here")
+            return seen.left_out("DATAFLOW_HOME is empty: there is no checkout of DataFlow here")
         if not (home / path).is_file():
-            return breach("the file does not exist")
+            return seen.breach("the file does not exist")
         if needle.lower() not in (home / path).read_text("utf-8", "replace").lower():
-            return breach(f"the file does not mention {needle.strip()!r}")
+            return seen.breach(f"the file does not mention {needle.strip()!r}")
         mentions = f" and mentions {needle.strip()!r}" if needle else ""
-        return ok(f"exists{mentions}", value="found")
+        return Outcome(value="found").ok(f"exists{mentions}")
 
     return check
 
@@ -80,9 +70,9 @@ def _check_document(step_id: str, path: str, needle: str = "") -> section.Step:
 )  # fmt: skip
 def _check_dashboard(inv: Investigation) -> Outcome:
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
-    judge, asked = ok if panel.expressions else breach, len(panel.expressions)
+    seen, asked = Outcome(value=panel.title, source=panel.link), len(panel.expressions)
     reason = f"the panel asks {asked} quer{'y' if asked == 1 else 'ies'}"
-    return judge(reason, value=panel.title, source=panel.link)
+    return seen.ok(reason) if asked else seen.breach(reason)
 
 
 @step(
@@ -96,12 +86,11 @@ def _check_metrics(inv: Investigation) -> Outcome:
     missing = [name for name in _METRICS if not counts[name]]
     if not any(counts[name] for name in _CAPACITY):
         missing.append("any of the store's capacity metrics")
-    judge = breach if missing else ok
-    return judge(
-        f"no series: {', '.join(missing)}" if missing else "every metric has series",
-        value=sum(n > 0 for n in counts.values()),
-        rows=to_rows(("metric", "series"), counts.items()),
-    )
+    rows = to_rows(("metric", "series"), counts.items())
+    seen = Outcome(value=sum(n > 0 for n in counts.values()), rows=rows)
+    if missing:
+        return seen.breach(f"no series: {', '.join(missing)}")
+    return seen.ok("every metric has series")
 
 
 @step(
@@ -110,13 +99,13 @@ def _check_metrics(inv: Investigation) -> Outcome:
 )  # fmt: skip
 def _check_rule(inv: Investigation) -> Outcome:
     rules = [r for r in inv.clients.prometheus.list_rules() if r.name == ALERT]
-    if not rules:
-        return breach("the rule is not loaded: see addons/README.md", value=0)
-    broken = any(r.health == "err" for r in rules)
     rows = rows_of(rules, "query", "for_s", "state", rule="name")
-    judge = breach if broken else ok
-    reason = "the rule cannot be evaluated" if broken else f"loaded, for {rules[0].for_s:g} s"
-    return judge(reason, value=len(rules), rows=rows)
+    seen = Outcome(value=len(rules), rows=rows)
+    if not rules:
+        return seen.breach("the rule is not loaded: see addons/README.md")
+    if any(r.health == "err" for r in rules):
+        return seen.breach("the rule cannot be evaluated")
+    return seen.ok(f"loaded, for {rules[0].for_s:g} s")
 
 
 STEPS = by_id(

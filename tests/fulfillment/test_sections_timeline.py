@@ -233,7 +233,7 @@ def test_the_carriers_plot_knows_how_long_the_worker_waits(
 
 def test_an_exporter_that_moved_is_not_down(world: World) -> None:
     old, new = world.line([1.0, 0.0], instance="old"), world.line([1.0, 1.0], instance="new")
-    before = tuple(replace(s, at=s.at - timedelta(seconds=30)) for s in old.samples)
+    before = tuple(s._replace(at=s.at - timedelta(seconds=30)) for s in old.samples)
     world.series['up{job="artifact-exporter"}'] = [replace(old, samples=before), new]
     assert world.take(root_cause, "5.1").observations["exporter_up"] is True
 

@@ -13,19 +13,8 @@ import runbook_lib
 from fulfillment.investigation import Investigation
 from fulfillment.sections import detection
 from runbook_lib.errors import ClientTimeoutError, UsageError
-from runbook_lib.model import Reading, Role, Status
-from runbook_lib.section import (
-    Outcome,
-    SectionModule,
-    Seen,
-    Step,
-    attempt,
-    breach,
-    find_unknown,
-    ok,
-    step,
-    unknown,
-)
+from runbook_lib.model import Outcome, Reading, Role, Status
+from runbook_lib.section import SectionModule, Step, attempt, find_unknown, step
 from tests.support.world import World
 
 
@@ -42,7 +31,7 @@ def test_a_step_names_settings_and_its_reading_has_their_values(tmp_path: Path) 
         threshold="over $lag_threshold_minutes min",
     )  # fmt: skip
     def read(_inv: Investigation) -> Outcome:
-        return breach("it is", value=12.5)
+        return Outcome(value=12.5).breach("it is")
 
     reading = open_on(World(tmp_path), read).read_step("2.9")
 
@@ -53,11 +42,11 @@ def test_a_step_names_settings_and_its_reading_has_their_values(tmp_path: Path) 
 
 
 def test_what_differs_from_reading_to_reading_is_said_by_the_reading(tmp_path: Path) -> None:
-    seen: Seen = {"value": 1, "source": "here", "threshold": "over 1"}
+    seen = Outcome(value=2, source="here", threshold="over 1")
 
     @step("2.9", "A step", name="n", role=Role.SYMPTOM, source="$prometheus_url")
     def read(_inv: Investigation) -> Outcome:
-        return ok("fine", seen, value=2)
+        return seen.ok("fine")
 
     reading = open_on(World(tmp_path), read).read_step("2.9")
     assert (reading.source, reading.threshold, reading.value) == ("here", "over 1", 2)
@@ -75,7 +64,9 @@ def test_a_step_that_cannot_read_is_unknown_and_says_where_it_looked(tmp_path: P
 
 
 def test_an_unknown_step_is_a_usage_error_that_names_those_that_exist(tmp_path: Path) -> None:
-    made = Step(lambda _: ok(""), "2.9", "A step", name="n", role=Role.SYMPTOM, source="x")
+    made = Step(
+        lambda _: Outcome().ok(""), "2.9", "A step", name="n", role=Role.SYMPTOM, source="x"
+    )
     with pytest.raises(UsageError, match=r"no step '3\.1'; it has 2\.9"):
         open_on(World(tmp_path), made).read_step("3.1")
 
@@ -91,7 +82,7 @@ def test_a_part_that_fails_alone_is_none_with_its_reason() -> None:
 
 
 def test_a_step_without_a_reading_is_as_unknown_as_one_that_says_so(tmp_path: Path) -> None:
-    blind = unknown("blind")
+    blind = Outcome().unknown("blind")
     made = Step(lambda _: blind, "2.9", "A step", name="n", role=Role.SYMPTOM, source="x")
     reading = open_on(World(tmp_path), made).read_step("2.9")
     assert find_unknown(["2.9", "3.1"], {"2.9": reading}) == ("2.9", "3.1")

@@ -19,17 +19,9 @@ from fulfillment.settings import Settings
 from runbook_lib import show
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientTimeoutError, UsageError
-from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Role, Status, Verdict
+from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Outcome, Role, Status, Verdict
 from runbook_lib.record.incident import Incident
-from runbook_lib.section import (
-    ActionStep,
-    Outcome,
-    SectionModule,
-    SectionParameters,
-    Step,
-    breach,
-    ok,
-)
+from runbook_lib.section import ActionStep, SectionModule, SectionParameters, Step
 from runbook_lib.show.display import describe
 from tests.support.incidents import START, make_incident, tell_incident
 
@@ -251,7 +243,7 @@ class TestCardOfAPlan:
 def test_one_table_says_what_each_plan_is_how_much_its_hash_and_where_it_stands(
     tmp_path: Path,
 ) -> None:
-    inv = open_on(tmp_path, lambda _: ok(""))
+    inv = open_on(tmp_path, lambda _: Outcome().ok(""))
     done = replace(PLAN, path=Path("plans/rel-2.jsonl"), sha256="ab" * 32)
     empty = replace(
         PLAN, path=Path("plans/syn-1.jsonl"), is_empty=True, step="6.3", summary={"reason": "none"}
@@ -293,7 +285,8 @@ def test_after_an_approval_the_page_says_what_happened_and_what_comes_next() -> 
 
 class TestLive:
     def test_a_status_is_journalled_when_it_changes_only(self, tmp_path: Path) -> None:
-        outcomes = iter([ok("r"), ok("r"), breach("r"), breach("r"), ok("r")])
+        ok, breach = Outcome().ok("r"), Outcome().breach("r")
+        outcomes = iter([ok, ok, breach, breach, ok])
         inv = open_on(tmp_path, lambda _: next(outcomes))
         view = show.live(inv, "2.1")
         for _ in range(4):
@@ -312,7 +305,7 @@ class TestLive:
         assert "no answer in 5 s" in view._repr_mimebundle_()["text/plain"]
 
     def test_a_value_from_outside_is_escaped(self, tmp_path: Path) -> None:
-        inv = open_on(tmp_path, lambda _: ok("<i>", value="<b>"))
+        inv = open_on(tmp_path, lambda _: Outcome(value="<b>").ok("<i>"))
 
         html = show.live(inv, "2.1")._repr_mimebundle_()["text/html"]
         assert "<i>" not in html
@@ -322,7 +315,7 @@ class TestLive:
 
 class TestWriting:
     def test_answers_become_notes_and_nobodys_words_are_overwritten(self, tmp_path: Path) -> None:
-        inv = open_on(tmp_path, lambda _: ok(""))
+        inv = open_on(tmp_path, lambda _: Outcome().ok(""))
         inv.note("a colleague's words", checklist="2.1")
         seen: list[str] = []
         made = show.write_down(

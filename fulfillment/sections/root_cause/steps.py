@@ -7,8 +7,8 @@ from datetime import datetime
 from itertools import takewhile
 
 from runbook_lib.errors import ClientError, NotConfiguredError, NotFoundError
-from runbook_lib.model import DrainForecast, Json, Plot, Role
-from runbook_lib.section import Outcome, Seen, attempt, breach, left_out, ok, rows_of, step, unknown
+from runbook_lib.model import DrainForecast, Json, Outcome, Plot, Role
+from runbook_lib.section import attempt, rows_of, step
 
 from ...analysis.causes import STORE_SERVICES, Cause
 from ...analysis.drain_forecast import compute_drain
@@ -80,16 +80,16 @@ def read_worker(inv: Investigation) -> Outcome:
         Cause.SUPPORT_DOWN: _find_stop(states, [s.name for s in states if "support" in s.name]),
         Cause.METRICS_BLIND: blind_since,
     }
-    seen: Seen = {
-        "value": "; ".join(problems) or None,
-        "source": f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
-        "rows": rows_of(states, "running", "state", "since", "exit_code", service="name"),
-        "facts": worker.raw if worker else {},
-        "plot": Plot(kind="carrier", lines=latency or (), threshold=_read_time_out(inv)),
-        "events": events,
-        "events_without": without,
-        "first_seen": metrics.first_seen() | {c: at for c, at in since.items() if at},
-        "observations": {
+    seen = Outcome(
+        value="; ".join(problems) or None,
+        source=f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
+        rows=rows_of(states, "running", "state", "since", "exit_code", service="name"),
+        facts=worker.raw if worker else {},
+        plot=Plot(kind="carrier", lines=latency or (), threshold=_read_time_out(inv)),
+        events=events,
+        events_without=without,
+        first_seen=metrics.first_seen() | {c: at for c, at in since.items() if at},
+        observations={
             "worker_running": running,
             "worker_answers": answers,
             "worker_paused": worker.paused if worker else None,
@@ -102,16 +102,17 @@ def read_worker(inv: Investigation) -> Outcome:
             **observe_reasons(inv, metrics, *_CARRIER),
             **watchers,
         },
-    }
+    )
     if problems:
         down = ", ".join(s.name for s in states if not s.running)
-        return breach("; ".join(problems) + (f"; not running: {down}" if down else ""), seen)
+        return seen.breach("; ".join(problems) + (f"; not running: {down}" if down else ""))
     if not inv.settings.fulfillment_url:
-        return left_out(worker_error, seen)
+        return seen.left_out(worker_error)
     if worker is None or counted is None or still is None:
-        return unknown(worker_error or count_error or "no pass could be seen", seen)
+        return seen.unknown(worker_error or count_error or "no pass could be seen")
+    seen.value = "working"
     carrier = "and the carrier answers it" if timeouts is not None else "but asks no carrier"
-    return ok(f"the worker runs its passes {carrier}", seen, value="working")
+    return seen.ok(f"the worker runs its passes {carrier}")
 
 
 def _find_stop(states: Sequence[ServiceState], names: Sequence[str]) -> datetime | None:
@@ -202,19 +203,19 @@ def read_room(inv: Investigation) -> Outcome:
     metrics = read_worker_metrics(inv)
     free, _ = attempt(lambda: inv.clients.store.read_free_bytes())
     refused = metrics.recent.get("storage_full", 0.0)
-    seen: Seen = {
-        "value": refused if metrics.recent else None,
-        "source": f"{metrics.source}{{reason=storage_full}}; {inv.clients.store.endpoint} capacity",
-        "observations": {"store_free_bytes": free, **observe_reasons(inv, metrics, *_WRITES)},
-    }
+    seen = Outcome(
+        value=refused if metrics.recent else None,
+        source=f"{metrics.source}{{reason=storage_full}}; {inv.clients.store.endpoint} capacity",
+        observations={"store_free_bytes": free, **observe_reasons(inv, metrics, *_WRITES)},
+    )
     if refused:
-        return breach(f"{refused:.0f} writes were refused for want of room", seen)
+        return seen.breach(f"{refused:.0f} writes were refused for want of room")
     if free is not None and free < _LOW_BYTES:
-        return breach(f"only {free / 2**20:.0f} MiB are free", seen)
+        return seen.breach(f"only {free / 2**20:.0f} MiB are free")
     if not metrics.recent:
-        return unknown("the worker counts no failures by reason", seen)
+        return seen.unknown("the worker counts no failures by reason")
     untold = "; the store does not tell its free capacity" if free is None else ""
-    return ok(f"no write was refused for want of room just now{untold}", seen)
+    return seen.ok(f"no write was refused for want of room just now{untold}")
 
 
 @step(
@@ -234,30 +235,30 @@ def read_pipeline(inv: Investigation) -> Outcome:
         Cause.PIPELINE_PAUSED: runs[0].started_at if runs else None,
     }
     lines, _ = attempt(lambda: worker_metrics.draw_throughput(inv))
-    seen: Seen = {
-        "value": "paused" if dag.is_paused else (ended[0].state if ended else "no run"),
-        "rows": rows_of(runs, run="id", state="state", started="started_at", ended="ended_at"),
-        "plot": Plot(kind="flow", lines=lines or ()),
-        "forecast": attempt(lambda: _forecast(inv, is_stopped=dag.is_paused or is_broken))[0],
-        "first_seen": {cause: at for cause, at in since.items() if at},
-        "observations": {
+    seen = Outcome(
+        value="paused" if dag.is_paused else (ended[0].state if ended else "no run"),
+        rows=rows_of(runs, run="id", state="state", started="started_at", ended="ended_at"),
+        plot=Plot(kind="flow", lines=lines or ()),
+        forecast=attempt(lambda: _forecast(inv, is_stopped=dag.is_paused or is_broken))[0],
+        first_seen={cause: at for cause, at in since.items() if at},
+        observations={
             "dag_paused": dag.is_paused,
             "dag_import_errors": is_broken,
             # Old runs of a DAG that cannot be loaded say nothing about new ones.
             "dag_failed_runs": len(failed) if ended and not is_broken else None,
         },
-    }
+    )
     if dag.is_paused:
-        return breach(f"the DAG {dag.id} is paused", seen)
+        return seen.breach(f"the DAG {dag.id} is paused")
     if dag.has_import_errors:
-        return breach(f"the DAG {dag.id} has import errors", seen)
+        return seen.breach(f"the DAG {dag.id} has import errors")
     if dag.is_stale:
-        return breach(f"the file of DAG {dag.id} is gone: no run is scheduled", seen)
+        return seen.breach(f"the file of DAG {dag.id} is gone: no run is scheduled")
     if failed:
-        return breach(f"its last {len(failed)} runs failed", seen)
+        return seen.breach(f"its last {len(failed)} runs failed")
     if not ended:
-        return unknown("no run has ended yet", seen)
-    return ok("not paused, and the newest run succeeded", seen)
+        return seen.unknown("no run has ended yet")
+    return seen.ok("not paused, and the newest run succeeded")
 
 
 def _forecast(inv: Investigation, *, is_stopped: bool) -> DrainForecast:
@@ -305,20 +306,21 @@ def read_configuration(inv: Investigation) -> Outcome:
     problems = [*places, *(f"{n:.0f} times {reason}" for reason, n in refused.items())]
     if match is False and "bad_credentials" not in refused:
         problems.append("its secret is not the one that the runbook uses")
-    seen: Seen = {
-        "value": "; ".join(problems) or None,
-        "source": f"{inv.clients.fulfillment.url}/fulfillment/worker; settings of {service}; "
+    seen = Outcome(
+        value="; ".join(problems) or None,
+        source=f"{inv.clients.fulfillment.url}/fulfillment/worker; settings of {service}; "
         f"{metrics.source}",
-        "rows": rows,
-        "observations": {
+        rows=rows,
+        observations={
             "worker_place": "; ".join(places) if rows else None,
             "credentials_match": match,
             **observe_reasons(inv, metrics, *_REFUSALS),
         },
-    }
+    )
     if problems:
-        return breach("; ".join(problems), seen)
+        return seen.breach("; ".join(problems))
     if not rows or not metrics.recent:
         errors = "; ".join(e for e in (worker_error, told_error, count_error) if e)
-        return unknown(errors or "nothing to compare", seen)
-    return ok("place and credentials are right, nothing is denied", seen, value="right")
+        return seen.unknown(errors or "nothing to compare")
+    seen.value = "right"
+    return seen.ok("place and credentials are right, nothing is denied")

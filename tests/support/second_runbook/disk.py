@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
-from runbook_lib.model import Conclusion, Role, Status, Verdict
+from runbook_lib.model import Conclusion, Outcome, Role, Status, Verdict
 from runbook_lib.runbook import Runbook
-from runbook_lib.section import ActionStep, ChangeParameters, Outcome, Sections, breach, ok, step
+from runbook_lib.section import ActionStep, ChangeParameters, Sections, step
 from runbook_lib.settings import Settings
 
 NAME, TITLE = "06_disk", "A folder that fills up"
@@ -25,12 +25,13 @@ def _find() -> list[Path]:
 @step("6.1", "What nobody needs", name="leftovers", role=Role.SYMPTOM, unit="files", source="*.tmp")
 def read_leftovers(_inv: Any) -> Outcome:
     rows = [{"file": path.name} for path in _find()]
-    return (breach if rows else ok)(f"{len(rows)} are left", value=len(rows), rows=rows)
+    seen = Outcome(value=len(rows), rows=rows)
+    return seen.breach(f"{len(rows)} are left") if rows else seen.ok("none is left")
 
 
 @step("6.2", "How much it is", name="size", role=Role.IMPACT, unit="bytes", source="*.tmp")
 def read_size(_inv: Any) -> Outcome:
-    return ok("all of them", value=sum(path.stat().st_size for path in _find()))
+    return Outcome(value=sum(path.stat().st_size for path in _find())).ok("all of them")
 
 
 def _apply(inv: Any, plan: Plan) -> Effect:
