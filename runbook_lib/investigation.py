@@ -43,7 +43,7 @@ from .record.journal import JournalView
 from .record.log import utc_now
 from .redact import Redactor
 from .runbook import find_runbook
-from .section import SectionModule, SectionParameters, check_parameters, split_list
+from .section import SectionModule, SectionParameters, check_parameters, find_unknown, split_list
 from .settings import Settings
 
 #: In place of an incident's id: a new one, opened by hand.
@@ -308,7 +308,9 @@ class Investigation(Generic[S, C]):
 
         An incident that is fixed and whose alert has cleared is closed by the section that sees so.
         """
-        conclusion = self.section.conclude(self)
+        unread = find_unknown(self.section.STEPS, self.latest())
+        about = {"section": self.section.NAME, "unknown_steps": unread}
+        conclusion = self.section.conclude(self).model_copy(update=about)
         self.record("conclusion", {"conclusion": conclusion.model_dump(mode="json")})
         if self.is_late:
             return conclusion

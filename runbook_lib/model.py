@@ -397,7 +397,7 @@ class Conclusion(_Entry):
     follow_ups : what is open after the incident
     """
 
-    section: str
+    section: str = ""
     verdict: Verdict
     summary: str
     findings: tuple[Finding, ...] = ()

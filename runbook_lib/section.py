@@ -143,7 +143,8 @@ class SectionModule(Protocol):
     NAME : the notebook's name without ending, such as ``02_signals_detection``
     STEPS : every step that the section reads, its own and those it shares, by id
     ACTIONS : every step that changes something, by id
-    conclude : draws the section's findings and verdict from the journal of an investigation
+    conclude : draws the section's findings and verdict from the journal of an investigation,
+        which adds the section's name and what could not be read
     """
 
     NAME: str

@@ -143,13 +143,9 @@ ACTIONS = by_id(
 
 def conclude(inv: Investigation) -> Conclusion:
     """Say what synthetic objects there are: this section judges no symptom."""
-    readings = inv.latest()
-    reading = readings.get(_read_document.id)
-    return Conclusion(
-        section=NAME,
-        verdict=Verdict.HEALTHY if reading and reading.status is Status.OK else Verdict.UNKNOWN,
-        summary=f"{reading.value} synthetic objects; {reading.reason}"
-        if reading
-        else f"{_read_document.id} was not read",
-        unknown_steps=section.find_unknown(STEPS, readings),
-    )
+    reading = inv.latest().get(_read_document.id)
+    if reading is None:
+        return Conclusion(verdict=Verdict.UNKNOWN, summary=f"{_read_document.id} was not read")
+    verdict = Verdict.HEALTHY if reading.status is Status.OK else Verdict.UNKNOWN
+    summary = f"{reading.value} synthetic objects; {reading.reason}"
+    return Conclusion(verdict=verdict, summary=summary)

@@ -426,9 +426,5 @@ def judge_symptoms(inv: Investigation, steps: Mapping[str, Step]) -> VerdictResu
 def conclude_symptoms(inv: Investigation, steps: Mapping[str, Step], said: str = "") -> Conclusion:
     """Draw a section's verdict from symptoms in the journal; ``said`` is what else it found."""
     judged = judge_symptoms(inv, steps)
-    return Conclusion(
-        section=inv.section.NAME,
-        verdict=judged.verdict,
-        summary="; ".join(text for text in (judged.reason, said) if text),
-        unknown_steps=section.find_unknown(inv.section.STEPS, inv.latest()),
-    )
+    summary = "; ".join(text for text in (judged.reason, said) if text)
+    return Conclusion(verdict=judged.verdict, summary=summary)

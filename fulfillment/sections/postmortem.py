@@ -162,10 +162,8 @@ def conclude(inv: Investigation) -> Conclusion:
     ticked = [s for s in STEPS if s in readings and readings[s].status is Status.OK]
     rows = [row for s in STEPS if s in readings for row in readings[s].rows]
     return Conclusion(
-        section=NAME,
         verdict=inv.journal.verdict() or Verdict.UNKNOWN,
         summary=f"{len(ticked)} of {len(STEPS)} points are ticked",
-        unknown_steps=section.find_unknown(STEPS, readings),
         # a note answers a point; what it is about stays to be done
         follow_ups=tuple(row["open"] for row in rows if "open" in row),
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from runbook_lib.model import CauseStatus, Conclusion, Finding, Status, Verdict, parse_time
-from runbook_lib.section import ChangeParameters, by_id, find_unknown
+from runbook_lib.section import ChangeParameters, by_id
 
 from ..analysis.causes import CAUSES
 from ..analysis.verdict import compute_verdict
@@ -55,7 +55,6 @@ class Parameters(ChangeParameters):
 
 
 STEPS = root_cause.STEPS | by_id(purpose.read_unfinished, read_plan_effect, read_recovery)
-_NO_EVIDENCE = (read_plan_effect.id, purpose.read_unfinished.id)
 
 
 def conclude(inv: Investigation) -> Conclusion:
@@ -88,12 +87,9 @@ def conclude(inv: Investigation) -> Conclusion:
         verdict, summary = found.verdict, found.reason
     timeline, missing = build_timeline(inv, findings)
     return Conclusion(
-        section=NAME,
         verdict=verdict,
         summary=summary,
         findings=findings,
-        # what a plan would change is no evidence of what it did change
-        unknown_steps=find_unknown([s for s in STEPS if s not in _NO_EVIDENCE], readings),
         timeline=timeline,
         timeline_without=missing,
         clear=clear if verdict is Verdict.FIXED_ALERT_DECAYING else None,

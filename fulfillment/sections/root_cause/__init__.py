@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from runbook_lib.model import CauseStatus, Conclusion, Finding, Reading, Role, Status, Verdict
-from runbook_lib.section import ActionStep, SectionParameters, by_id, find_unknown
+from runbook_lib.section import ActionStep, SectionParameters, by_id
 
 from ...analysis.advice import Advice, advise
 from ...analysis.causes import CAUSES
@@ -116,11 +116,9 @@ def conclude(inv: Investigation) -> Conclusion:
     forecasts = [r.forecast for r in readings.values() if r.forecast]
     timeline, missing = build_timeline(inv, findings)
     return Conclusion(
-        section=NAME,
         verdict=verdict,
         summary=summary,
         findings=findings,
-        unknown_steps=find_unknown(STEPS, readings),
         timeline=timeline,
         timeline_without=missing,
         forecast=forecasts[-1] if forecasts else None,

@@ -24,9 +24,8 @@ def _find() -> list[Path]:
 
 @step("6.1", "What nobody needs", name="leftovers", role=Role.SYMPTOM, unit="files", source="*.tmp")
 def read_leftovers(_inv: Any) -> Outcome:
-    rows = [{"file": path.name} for path in _find()]
-    seen = Outcome(value=len(rows), rows=rows)
-    return seen.breach(f"{len(rows)} are left") if rows else seen.ok("none is left")
+    seen = Outcome(value=len(_find()), rows=[{"file": path.name} for path in _find()])
+    return seen.breach(f"{seen.value} are left") if seen.value else seen.ok("none is left")
 
 
 @step("6.2", "How much it is", name="size", role=Role.IMPACT, unit="bytes", source="*.tmp")
@@ -57,7 +56,7 @@ def conclude(inv: Any) -> Conclusion:
     """Say whether anything is left."""
     is_clean = inv.latest()["6.1"].status is Status.OK
     verdict = Verdict.FIXED if is_clean else Verdict.NOT_FIXED
-    return Conclusion(section=NAME, verdict=verdict, summary="clean" if is_clean else "full")
+    return Conclusion(verdict=verdict, summary="clean" if is_clean else "full")
 
 
 SECTIONS = Sections([sys.modules[__name__]], notebooks=Path(__file__).parent, read_only=())
