@@ -87,8 +87,10 @@ def read_alert(inv: Investigation) -> Outcome:
     real = [a for a in firing if not is_drill(a.labels)]
     drills = [a for a in firing if is_drill(a.labels)]
     remark = f"; only synthetic objects: {_names(drills)} (drill)" if drills and not real else ""
+    began = [sample.at for sample in lag.over[:1]] + [a.active_at for a in real if a.active_at]
     seen = Outcome(
         value=_round(lag.value),
+        since=min(began, default=None),
         threshold=f"over {limit:g} min for {for_s:g} s, or {ALERT} fires",
         plot=Plot(
             kind="lag",
@@ -104,12 +106,9 @@ def read_alert(inv: Investigation) -> Outcome:
             "exporter_refresh_age_s": lag.refresh_age_s,
         },
     )
-    began = [sample.at for sample in lag.over[:1]] + [a.active_at for a in real if a.active_at]
-    since = min(began, default=None)
     if real:
-        reason = f"{_names(real)} fires; over the threshold since {_clock(since)}"
-        calm = timedelta(minutes=inv.settings.lag_for_minutes)
-        seen.since, seen.episode = since, _find_episode(real, lag, limit, calm)
+        reason = f"{_names(real)} fires; over the threshold since {_clock(seen.since)}"
+        seen.episode = _find_episode(real, lag, limit, inv.read_calm(inv.settings))
         return seen.breach(reason)
     if lag.value is None:
         return seen.unknown(_why_blind(lag, alerts) + remark)
@@ -121,8 +120,7 @@ def read_alert(inv: Investigation) -> Outcome:
     over = f"over {limit:g} min for {over_s:.0f} s"
     if over_s < for_s:
         return seen.ok(f"{over}, not yet {for_s:.0f} s{remark}")
-    reason = f"{over} (limit {for_s:.0f} s), but no alert fires{remark}"
-    return seen.breach(reason)
+    return seen.breach(f"{over} (limit {for_s:.0f} s), but no alert fires{remark}")
 
 
 def _read_lag(inv: Investigation, window_s: float) -> _Lag:
