@@ -185,8 +185,8 @@ class Plot(_Frozen):
 class Event:
     """Something that happened.
 
-    ``kind`` is such as alert, lag, backlog, restart, error, notification or action; ``source``
-    is whose clock ``at`` was read from.
+    ``kind`` is such as alert, lag, backlog, restart, error, notification or action, or unknown for
+    what could not be read; ``source`` is whose clock ``at`` was read from.
     """
 
     at: Timestamp
@@ -268,7 +268,7 @@ class Outcome(BaseModel):
     first_seen : the first sign of a cause, by cause
     rows, columns, text, facts, plot : what people look at; a table with ``columns`` is shown
         unfolded, in that order
-    events, events_without : what happened in the window, and what of it could not be read
+    events : what happened in the window, and what of it could not be read
     forecast : of the drain
     clear : when the alert will clear after what was done
     """
@@ -292,7 +292,6 @@ class Outcome(BaseModel):
     facts: dict[str, Json] = {}
     plot: Plot | None = None
     events: tuple[Event, ...] = ()
-    events_without: tuple[str, ...] = ()
     forecast: DrainForecast | None = None
     clear: ClearTime | None = None
 
@@ -389,8 +388,7 @@ class Conclusion(_Entry):
     Attributes
     ----------
     unknown_steps : ids of the steps that could not be read
-    timeline, timeline_without : what happened, on this machine's clock, oldest first; and what
-        of it could not be read
+    timeline : what happened, on this machine's clock, oldest first; and what could not be read
     forecast : of the drain
     clear : when the alert will clear, where it is fixed and still fires
     advice : what to do now, in order
@@ -403,7 +401,6 @@ class Conclusion(_Entry):
     findings: tuple[Finding, ...] = ()
     unknown_steps: tuple[str, ...] = ()
     timeline: tuple[Event, ...] = ()
-    timeline_without: tuple[str, ...] = ()
     forecast: DrainForecast | None = None
     clear: ClearTime | None = None
     advice: tuple[str, ...] = ()

@@ -85,13 +85,11 @@ def conclude(inv: Investigation) -> Conclusion:
             worker_moving=moved_at and parse_time(moved_at) > action.at,
         )
         verdict, summary = found.verdict, found.reason
-    timeline, missing = build_timeline(inv, findings)
     return Conclusion(
         verdict=verdict,
         summary=summary,
         findings=findings,
-        timeline=timeline,
-        timeline_without=missing,
+        timeline=build_timeline(inv, findings),
         clear=clear if verdict is Verdict.FIXED_ALERT_DECAYING else None,
         advice=advice.words if verdict in root_cause.IN_TROUBLE else (),
     )

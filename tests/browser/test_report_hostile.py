@@ -122,7 +122,7 @@ def tell_one(tell: Teller, text: str) -> None:
     numbers = {"arrival_per_min": 1, "drain_per_min": 2, "empty_in_minutes": 3}
     tell.conclude(
         Verdict.INCIDENT, text, findings=(finding,), unknown_steps=(text,), timeline=[event],
-        timeline_without=[text], follow_ups=[text], forecast={**numbers, "text": text},
+        follow_ups=[text], forecast={**numbers, "text": text},
     )  # fmt: skip
     tell.record("note", {"text": text})
     tell.record("torn_tail", {"kept_as": text})

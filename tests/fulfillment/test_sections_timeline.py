@@ -127,8 +127,8 @@ def test_notices_and_our_actions_are_in_it(world: World) -> None:
 
 def test_what_could_not_be_read_is_named(world: World) -> None:
     world.down.add("notifications")
-    missing = read_timeline(world).timeline_without
-    assert [text.partition(":")[0] for text in missing] == ["notifications"]
+    missing = [text for _, text in find(read_timeline(world), "unknown")]
+    assert [text.partition(":")[0] for text in missing] == ["notifications could not be read"]
 
 
 def test_what_is_older_than_the_window_is_left_out(world: World) -> None:

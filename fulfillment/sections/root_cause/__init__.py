@@ -114,13 +114,11 @@ def conclude(inv: Investigation) -> Conclusion:
     if hints and not supported and symptom is not Verdict.HEALTHY:
         summary += "; hints: " + ", ".join(f"{f.name} ({f.reason})" for f in hints)
     forecasts = [r.forecast for r in readings.values() if r.forecast]
-    timeline, missing = build_timeline(inv, findings)
     return Conclusion(
         verdict=verdict,
         summary=summary,
         findings=findings,
-        timeline=timeline,
-        timeline_without=missing,
+        timeline=build_timeline(inv, findings),
         forecast=forecasts[-1] if forecasts else None,
         advice=advice.words if supported or verdict in IN_TROUBLE else (),
     )

@@ -71,7 +71,6 @@ def read_worker(inv: Investigation) -> Outcome:
     ]
     watchers, blind_since = _read_watchers(inv, states)
     latency, _ = attempt(lambda: read_range(inv, _LATENCY, labels=("outcome",)))
-    events, without = read_events(inv)
     since = {
         Cause.STORE_DOWN: _find_stop(states, STORE_SERVICES),
         Cause.WORKER_STOPPED: own.since if own and not own.running else None,
@@ -86,8 +85,7 @@ def read_worker(inv: Investigation) -> Outcome:
         rows=rows_of(states, "running", "state", "since", "exit_code", service="name"),
         facts=worker.raw if worker else {},
         plot=Plot(kind="carrier", lines=latency or (), threshold=_read_time_out(inv)),
-        events=events,
-        events_without=without,
+        events=read_events(inv),
         first_seen=metrics.first_seen() | {c: at for c, at in since.items() if at},
         observations={
             "worker_running": running,

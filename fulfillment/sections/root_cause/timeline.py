@@ -29,13 +29,8 @@ _SYSTEMS = {"minio": "store", "synthetic-probe": "probe", "notification-sink": "
 _LEAST_SKEW_S = 2.0
 
 
-def read_events(inv: Investigation) -> tuple[list[Event], list[str]]:
-    """Read what happened in the window, each system by its own clock.
-
-    Returns
-    -------
-    Events, and what could not be read, in words.
-    """
+def read_events(inv: Investigation) -> list[Event]:
+    """Read what happened in the window, each system by its own clock, and say what is missing."""
     readers: dict[str, Callable[[Investigation], Iterable[Event]]] = {
         "alerts": _read_alerts,
         "lag and backlog": _read_turns,
@@ -43,31 +38,26 @@ def read_events(inv: Investigation) -> tuple[list[Event], list[str]]:
         "logs": _read_errors,
         "notifications": _read_notices,
     }
-    events, missing = list[Event](), list[str]()
+    events, now = list[Event](), inv.now()
     for name, read in readers.items():
         try:
             events += read(inv)
         except ClientError as error:
-            missing.append(f"{name}: {str(error)[:200]}")
-    return merge_events(events, since=inv.now() - inv.window), missing
+            events.append(Event(now, "unknown", f"{name} could not be read: {error}"))
+    return merge_events(events, since=now - inv.window)
 
 
-def build_timeline(
-    inv: Investigation, findings: Iterable[Finding]
-) -> tuple[tuple[Event, ...], tuple[str, ...]]:
+def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Event, ...]:
     """Put the events of the newest readings and our actions on this machine's clock.
 
-    Returns
-    -------
-    Events, oldest first, and what could not be read. From the journal alone.
+    Oldest first; from the journal alone.
     """
     readings = inv.latest().values()
     events = [event for r in readings for event in r.events]
     events += _find_signs(inv, findings)
     events += _read_actions(inv)
     events += _find_settings(inv, readings)
-    merged = merge_events(events, skews_s=_read_skews(readings))
-    return tuple(merged), tuple(text for r in readings for text in r.events_without)
+    return tuple(merge_events(events, skews_s=_read_skews(readings)))
 
 
 def _query(inv: Investigation, selector: str) -> list[Series]:
