@@ -15,15 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from .errors import (
-    DriftError,
-    PlanAlteredError,
-    PlanExpiredError,
-    RecordError,
-    SafetyError,
-    UsageError,
-    disk_errors,
-)
+from . import errors
 from .model import ActionEntry, ActionPhase, Json, format_time, parse_time
 from .redact import Redactor
 
@@ -49,7 +41,6 @@ class PlanKind:
     apply : carries out an approved plan, with the runbook's own ``Investigation``
     verify : reads the world again and says whether the plan's effect is there; only reads
     summarise : picks from the header what an approver needs to know
-    trailer : the lines after the header
     parse : reads a file of another form
     resume : goes on with a plan that was cut off; without it a plan is carried out once
     refusals : the errors that say that nothing was changed
@@ -59,10 +50,9 @@ class PlanKind:
     apply: Callable[[Any, Plan], Effect]
     verify: Callable[[Any, Plan], Effect]
     summarise: Callable[[Mapping[str, Json]], dict[str, Json]] = dict
-    trailer: tuple[Json, ...] = ()
     parse: Callable[[Path, bytes], Plan] | None = None
     resume: Callable[[Any, Plan], Effect] | None = None
-    refusals: tuple[type[Exception], ...] = (SafetyError,)
+    refusals: tuple[type[Exception], ...] = (errors.SafetyError,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,9 +140,8 @@ def write_plan(
         **facts,
     }
     path = folder / f"{prefix}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
-    lines = (json.dumps(line, sort_keys=True) for line in (header, *kind.trailer))
-    blob = "".join(f"{line}\n" for line in lines).encode()
-    with disk_errors(f"the plan cannot be written to {path}"), path.open("xb") as file:
+    blob = f"{json.dumps(header, sort_keys=True)}\n".encode()
+    with errors.disk_errors(f"the plan cannot be written to {path}"), path.open("xb") as file:
         file.write(blob)
     return _parse(kind, path, blob)
 
@@ -168,13 +157,15 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
         When it is torn or was edited into something that is no plan.
     """
     if not path.exists():
-        raise UsageError(f"there is no plan {path.stem} in {path.parent}")
-    with disk_errors(f"{path} cannot be read"):
+        raise errors.UsageError(f"there is no plan {path.stem} in {path.parent}")
+    with errors.disk_errors(f"{path} cannot be read"):
         blob = path.read_bytes()
     head = blob.partition(b"\n")[0]
     kind = next((k for k in kinds if f'"{k.schema}'.encode() in head), None)
     if kind is None:
-        raise UsageError(f"{path.stem} is not a plan that can be carried out here; plan again")
+        raise errors.UsageError(
+            f"{path.stem} is not a plan that can be carried out here; plan again"
+        )
     return _parse(kind, path, blob)
 
 
@@ -182,9 +173,7 @@ def _parse(kind: PlanKind, path: Path, blob: bytes) -> Plan:
     if kind.parse is not None:
         return kind.parse(path, blob)
     try:
-        header, *rest = (json.loads(line) for line in blob.decode().splitlines())
-        if tuple(rest) != kind.trailer or not blob.endswith(b"\n"):
-            raise ValueError("not a whole plan")
+        header = json.loads(blob)
         return Plan(
             kind=kind,
             path=path,
@@ -200,7 +189,7 @@ def _parse(kind: PlanKind, path: Path, blob: bytes) -> Plan:
             reversible=bool(header.get("reversible")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PlanAlteredError(f"{path} is torn or was edited; plan again") from error
+        raise errors.PlanAlteredError(f"{path} is torn or was edited; plan again") from error
 
 
 def check_use(plan: Plan, *, now: datetime) -> None:
@@ -214,12 +203,12 @@ def check_use(plan: Plan, *, now: datetime) -> None:
     try:
         actual = hashlib.sha256(plan.path.read_bytes()).hexdigest()
     except OSError as error:
-        raise PlanAlteredError(f"{plan.path} cannot be read: {error.strerror}") from error
+        raise errors.PlanAlteredError(f"{plan.path} cannot be read: {error.strerror}") from error
     if actual != plan.sha256:
-        raise PlanAlteredError(f"{plan.path} was changed after it was planned; plan again")
+        raise errors.PlanAlteredError(f"{plan.path} was changed after it was planned; plan again")
     if now >= plan.expires_at:
         at = format_time(plan.expires_at)
-        raise PlanExpiredError(
+        raise errors.PlanExpiredError(
             f"plan {plan.id} expired at {at}: plan again, and approve the new plan"
         )
     if plan.trace.exists():
@@ -242,8 +231,8 @@ def mark_applied(plan: Plan, told: Mapping[str, Json]) -> None:
     except FileExistsError as error:
         raise _applied_before(plan) from error
     except OSError as error:
-        raise RecordError(f"{plan.trace} cannot be written: {error.strerror}") from error
+        raise errors.RecordError(f"{plan.trace} cannot be written: {error.strerror}") from error
 
 
-def _applied_before(plan: Plan) -> DriftError:
-    return DriftError(f"plan {plan.id} was applied before; look again, plan again")
+def _applied_before(plan: Plan) -> errors.DriftError:
+    return errors.DriftError(f"plan {plan.id} was applied before; look again, plan again")

@@ -352,7 +352,7 @@ class Investigation(Generic[S, C]):
         plan = next(named, None) or action.plan(self)
         self._plans[plan.sha256] = plan
         told = {**plan.summary, "is_empty": plan.is_empty}
-        self._record_action(plan.make_entry(ActionPhase.PLANNED, result=told))
+        self._enter(plan, ActionPhase.PLANNED, result=told)
         return plan
 
     def apply(self, plan: Plan, *, approve: str = "") -> ActionEntry:
@@ -382,7 +382,7 @@ class Investigation(Generic[S, C]):
             )
         if plan.is_empty:
             why = str(plan.summary.get("reason") or "") or "nothing to do"
-            return self._record_action(plan.make_entry(ActionPhase.VERIFIED, reason=why))
+            return self._enter(plan, ActionPhase.VERIFIED, why)
         if not approved:
             raise StoppedAtPlanError(
                 f"{plan.action} on {plan.target} is planned, not done. Read the plan above. To "
@@ -390,9 +390,8 @@ class Investigation(Generic[S, C]):
                 f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
             )
         if plan.sha256 not in approved:
-            why = "left alone: not in this approval"
-            return self._record_action(plan.make_entry(ActionPhase.PLANNED, reason=why))
-        self._record_action(plan.make_entry(ActionPhase.APPROVED))
+            return self._enter(plan, ActionPhase.PLANNED, "left alone: not in this approval")
+        self._enter(plan, ActionPhase.APPROVED)
         return self._carry_out(plan, plan.kind.apply)
 
     def resume(self, plan: Plan) -> ActionEntry:
@@ -406,13 +405,12 @@ class Investigation(Generic[S, C]):
         if plan.is_empty:
             why = plan.summary.get("reason")
             why = f"nothing was done: {why}" if why else "nothing to do"
-            return self._record_action(plan.make_entry(ActionPhase.VERIFIED, reason=why))
+            return self._enter(plan, ActionPhase.VERIFIED, why)
         if not plan.trace.exists():
-            why = "not applied: nothing to verify"
-            return self._record_action(plan.make_entry(ActionPhase.PLANNED, reason=why))
+            return self._enter(plan, ActionPhase.PLANNED, "not applied: nothing to verify")
         found = plan.kind.verify(self, plan)
         phase = ActionPhase.VERIFIED if found.is_ok else ActionPhase.FAILED
-        return self._record_action(plan.make_entry(phase, reason=found.reason, result=found.result))
+        return self._enter(plan, phase, found.reason, found.result)
 
     def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> ActionEntry:
         """Change the world, and journal what came of it, whatever it was."""
@@ -424,7 +422,7 @@ class Investigation(Generic[S, C]):
                 check_use(plan, now=self.now())
             done = change(self, plan)
         except KeyboardInterrupt:
-            self._record_action(plan.make_entry(ActionPhase.FAILED, reason="interrupted"))
+            self._enter(plan, ActionPhase.FAILED, "interrupted")
             raise ActionInterruptedError(
                 f"Interrupted: what was done of {plan.id} stands in its ledger; nothing more is "
                 f"sent. Run this cell again to go on, or: runbook resume {plan.id}"
@@ -433,11 +431,9 @@ class Investigation(Generic[S, C]):
             is_refused = isinstance(error, plan.kind.refusals)
             phase = ActionPhase.REFUSED if is_refused else ActionPhase.FAILED
             reason = str(error) or type(error).__name__
-            self._record_action(plan.make_entry(phase, reason=reason))
+            self._enter(plan, phase, reason)
             raise
-        return self._record_action(
-            plan.make_entry(ActionPhase.APPLIED, reason=done.reason, result=done.result)
-        )
+        return self._enter(plan, ActionPhase.APPLIED, done.reason, done.result)
 
     def _load_named_plans(self) -> list[Plan]:
         """Return the plans that the parameter ``plan`` names."""
@@ -451,8 +447,12 @@ class Investigation(Generic[S, C]):
             raise UsageError(f"{self.section.NAME} has no {kind} {step_id!r}; it has {names}")
         return known[step_id]
 
-    def _record_action(self, entry: ActionEntry) -> ActionEntry:
-        if entry.phase not in (ActionPhase.PLANNED, ActionPhase.VERIFIED):
+    def _enter(
+        self, plan: Plan, phase: ActionPhase, reason: str = "", result: Mapping[str, Json] = {}
+    ) -> ActionEntry:
+        """Journal one phase of a plan."""
+        entry = plan.make_entry(phase, reason=reason, result=result)
+        if phase not in (ActionPhase.PLANNED, ActionPhase.VERIFIED):
             entry = entry.model_copy(update={"operator": self.operator})
         self.record("action", {"action": entry.model_dump(mode="json")})
         return entry

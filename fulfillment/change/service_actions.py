@@ -281,5 +281,4 @@ SERVICE = PlanKind(
     _apply,
     _verify,
     summarise=lambda header: {name: header[name] for name in _SHOWN},
-    trailer=({"kind": "trailer", "actions": 1},),
 )
