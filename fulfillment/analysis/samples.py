@@ -55,11 +55,6 @@ def compute_increase(samples: Iterable[Sample], since: datetime) -> float:
     return math.fsum(grown.value for grown in list_growth(samples) if grown.at > since)
 
 
-def find_last_increase(samples: Iterable[Sample]) -> datetime | None:
-    """Return when a counter last grew; None when it never did."""
-    return max((grown.at for grown in list_growth(samples)), default=None)
-
-
 def find_end(failed: Iterable[Sample], succeeded: Iterable[Series]) -> datetime | None:
     """Return when failures were last counted, if so many successes since say that they ended.
 

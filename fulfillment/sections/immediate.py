@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
@@ -15,10 +16,10 @@ from runbook_lib.section import attempt, by_id, step, to_rows
 from runbook_lib.show.text import count_of
 
 from ..analysis.log_groups import group_lines
-from ..analysis.samples import compute_increase, find_last_increase
+from ..analysis.samples import list_growth
 from ..clients.alertmanager import RoutedAlert
 from ..clients.notifications import Notification
-from ..clients.prometheus import Sample, Series
+from ..clients.prometheus import Series
 from ..investigation import Investigation
 from . import detection
 from .backlog_listing import LISTING, WaitingObject, read_waiting
@@ -111,12 +112,9 @@ def _read_silence(inv: Investigation) -> Outcome:
 
 
 def _find_mute(alert: RoutedAlert) -> str:
-    name = alert.labels["alertname"]
-    if alert.silenced_by:
-        return f"{name} is silenced by {', '.join(alert.silenced_by)}"
-    if alert.inhibited_by:
-        return f"{name} is inhibited by {', '.join(alert.inhibited_by)}"
-    return f"{name} is held back ({', '.join(alert.muted_by)})" if alert.muted_by else ""
+    by = {"silenced": alert.silenced_by, "inhibited": alert.inhibited_by, "muted": alert.muted_by}
+    said = (f"is {what} by {', '.join(who)}" for what, who in by.items() if who)
+    return next((f"{alert.labels['alertname']} {words}" for words in said), "")
 
 
 def _find_arrival(
@@ -145,23 +143,21 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
             for count in inv.clients.alertmanager.read_notification_counts()
             if count.failed >= count.sent
         }
-    sent, failed = (_sum_by_integration(series) for series in found)
+    sent, failed = map(_count_by_integration, found)
     failures: dict[str, float] = {}
-    for name, samples in failed.items():
-        lost = {s.at: s.value for s in samples}
-        good = [s._replace(value=s.value - lost.get(s.at, 0)) for s in sent.get(name, ())]
-        delivered = find_last_increase(good)
-        failures[name] = compute_increase(samples, max(start, delivered or start))
+    for name, lost in failed.items():
+        delivered = [at for at, count in sent[name].items() if count > lost[at]]
+        failures[name] = sum(n for at, n in lost.items() if at > max([start, *delivered]))
     return failures
 
 
-def _sum_by_integration(series: Iterable[Series]) -> dict[str, list[Sample]]:
-    sums: dict[str, dict[datetime, float]] = {}
+def _count_by_integration(series: Iterable[Series]) -> dict[str, dict[datetime, float]]:
+    """Return how many each integration counted, by when."""
+    counts: dict[str, dict[datetime, float]] = defaultdict(lambda: defaultdict(float))
     for one in series:
-        values = sums.setdefault(one.labels.get("integration", ""), {})
-        for sample in one.samples:
-            values[sample.at] = values.get(sample.at, 0) + sample.value
-    return {name: [Sample(*pair) for pair in sorted(v.items())] for name, v in sums.items()}
+        for grown in list_growth(one.samples):
+            counts[one.labels.get("integration", "")][grown.at] += grown.value
+    return counts
 
 
 def _find_problem(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
@@ -18,7 +17,7 @@ from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import list_unfinished
 from ..clients.object_store import Rights, try_right
 from ..investigation import Investigation
-from ..settings import HTTP_SYSTEMS
+from ..settings import HTTP_SYSTEMS, Settings
 from . import detection
 from .detection import DASHBOARD_UID, PANEL_TITLE
 
@@ -29,6 +28,8 @@ MAX_SKEW_S = 30.0
 #: Without these nothing can be said of an incident.
 _NEEDED = ("store", "prometheus")
 _RECORDS = ".runbook/"
+_CHANGE_KEYS = "store, keys for changes"
+_LOOKING = ("list", "read")
 _NO_TICKET = "00000000-0000-0000-0000-000000000000"
 _WORDS = {True: "yes", False: "no", None: "not known"}
 #: Absent in many environments; their steps are not needed for a verdict.
@@ -110,40 +111,23 @@ def _read_reachability(inv: Investigation) -> Outcome:
     return seen.breach(reason) if silent else seen.ok(reason)
 
 
-@dataclass(frozen=True, slots=True)
-class _System:
-    """A system, how its rights are asked, and what they are needed for.
-
-    Attributes
-    ----------
-    untried : rights that only a change would tell
-    """
-
-    ask: Callable[[], Rights]
-    looking: tuple[str, ...] = ("read",)
-    releasing: tuple[str, ...] = ()
-    untried: tuple[str, ...] = ()
-
-
-def _list_systems(inv: Investigation) -> dict[str, _System]:
-    """Return every system with the questions that need the right which its steps need."""
+def _list_questions(inv: Investigation) -> dict[str, Callable[[], Rights]]:
+    """Return for every system a question that needs the right which its steps need."""
     c, settings = inv.clients, inv.settings
-    look, pending = ("list", "read"), settings.pending_prefix
-    changed = (pending, settings.ready_prefix, _RECORDS)
-    change = look + tuple(f"{verb} {under}" for under in changed for verb in ("write", "delete"))
+    pending, untried = settings.pending_prefix, {"api": ("fulfillment", "pause")}
+    untried |= dict.fromkeys(("compose", "supervisor"), ("services", "stop"))
+    holder, right = untried.get(settings.worker_control, ("", ""))
 
     def ask_change() -> Rights:
-        return c.store.read_rights(pending, write_under=changed)
+        return c.store.read_rights(pending, write_under=(pending, settings.ready_prefix, _RECORDS))
 
-    def ask_read(read: Callable[[], object]) -> Rights:
-        return {"read": try_right(read)}
+    def ask_read(name: str, read: Callable[[], object]) -> Rights:
+        # what only a change would tell stays open
+        return {"read": try_right(read)} | ({right: (None, "")} if name == holder else {})
 
-    stores = {"store": _System(ask_change, look, change)}
+    stores = {"store": ask_change}
     if settings.minio_change_user:
-        stores = {
-            "store": _System(lambda: c.store.read_rights(pending), look),
-            "store, keys for changes": _System(ask_change, (), change),
-        }
+        stores = {"store": lambda: c.store.read_rights(pending), _CHANGE_KEYS: ask_change}
     reads: dict[str, Callable[[], object]] = {
         "prometheus": lambda: c.prometheus.query("1"),
         "alertmanager": lambda: c.alertmanager.list_alerts(),
@@ -155,40 +139,34 @@ def _list_systems(inv: Investigation) -> dict[str, _System]:
         "notifications": lambda: c.notifications.list_notifications(since=inv.now()),
         "services": lambda: c.services.list_services(),
     }
-    control, asks_shipments = settings.worker_control, settings.label_finished == "shipment"
-    untried = {"api": ("fulfillment", "pause"), "compose": ("services", "stop")}
-    untried["supervisor"] = untried["compose"]
-    holder, right = untried.get(control, ("", ""))
-    needs = {"fulfillment": asks_shipments, "prometheus": control == "metric"}
-    return stores | {
-        name: _System(
-            partial(ask_read, read),
-            releasing=("read",) if needs.get(name) else (),
-            untried=(right,) if name == holder else (),
-        )
-        for name, read in reads.items()
-    }
+    return stores | {name: partial(ask_read, name, read) for name, read in reads.items()}
 
 
-def _ask(item: tuple[str, _System]) -> dict[str, Json]:
-    name, system = item
-    rights: dict[str, bool | None] = {}
+def _list_releasing(settings: Settings) -> set[str]:
+    """Return the systems whose every right a release needs."""
+    needed = {_CHANGE_KEYS if settings.minio_change_user else "store"}
+    needed |= {"fulfillment"} if settings.label_finished == "shipment" else set()
+    return needed | ({"prometheus"} if settings.worker_control == "metric" else set())
+
+
+def _ask(name: str, ask: Callable[[], Rights], *, is_releasing: bool) -> dict[str, Json]:
+    found: Rights = {}
     reachable: bool | None = True
     try:
-        found = system.ask()
-        rights = {right: is_allowed for right, (is_allowed, _) in found.items()}
-        rights |= dict.fromkeys(system.untried)
+        found = ask()
         reason = "; ".join(dict.fromkeys(why for _, why in found.values() if why))
     except errors.NotConfiguredError as error:
         reachable, reason = None, error.message
     except errors.ClientError as error:
         reachable, reason = False, error.message.partition(". ")[0]
+    missing = [right for right, (is_allowed, _) in found.items() if is_allowed is False]
+    is_looking = name != _CHANGE_KEYS
     return {
         "name": name,
         "reachable": reachable,
-        "rights": {right: _WORDS[is_allowed] for right, is_allowed in rights.items()},
-        "missing_for_looking": [r for r in system.looking if rights.get(r) is False],
-        "missing_for_releasing": [r for r in system.releasing if rights.get(r) is False],
+        "rights": {right: _WORDS[is_allowed] for right, (is_allowed, _) in found.items()},
+        "missing_for_looking": [r for r in missing if r in _LOOKING and is_looking],
+        "missing_for_releasing": missing if is_releasing else [],
         "reason": reason,
     }
 
@@ -197,7 +175,7 @@ def find_closed(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
     """Return which systems of step 1.3 are needed for looking, asked for, and not to be read."""
 
     def may_look(row: Mapping[str, Json]) -> bool:
-        rights = (row["rights"].get(right, "yes") for right in ("list", "read"))
+        rights = (row["rights"].get(right, "yes") for right in _LOOKING)
         return row["reachable"] is None or (row["reachable"] and all(r == "yes" for r in rights))
 
     return [row for row in rows if row["name"] in _NEEDED and not may_look(row)]
@@ -213,9 +191,10 @@ def read_rights(inv: Investigation) -> Outcome:
 
     A key that may only read is right for looking.
     """
-    systems = _list_systems(inv)
-    with ThreadPoolExecutor(len(systems)) as pool:
-        rows = list(pool.map(_ask, systems.items()))
+    questions, releasing = _list_questions(inv), _list_releasing(inv.settings)
+    with ThreadPoolExecutor(len(questions)) as pool:
+        asked = (pool.submit(_ask, n, q, is_releasing=n in releasing) for n, q in questions.items())
+        rows = [answer.result() for answer in list(asked)]
 
     def say(what: str, pick: Callable[[dict[str, Json]], list[str]]) -> str:
         found = "; ".join(f"{r['name']} {', '.join(names)}" for r in rows if (names := pick(r)))

@@ -124,16 +124,10 @@ ACTIONS: dict[str, section.ActionStep] = {}
 def conclude(inv: Investigation) -> Conclusion:
     """Say which references hold: this section judges no symptom."""
     readings = inv.latest()
-
-    def find(status: Status) -> list[str]:
-        return [s for s in STEPS if s in readings and readings[s].status is status]
-
-    told = {
-        "broken": find(Status.BREACH),
-        "not checked": section.find_unknown(STEPS, readings),
-        "left out": find(Status.LEFT_OUT),
-    }
-    held = len(STEPS) - sum(map(len, told.values()))
-    rest = "".join(f"; {what}: {', '.join(steps)}" for what, steps in told.items() if steps)
+    found = {s: readings[s].status if s in readings else Status.UNKNOWN for s in STEPS}
+    told = {Status.BREACH: "broken", Status.UNKNOWN: "not checked", Status.LEFT_OUT: "left out"}
+    steps = {what: [s for s in STEPS if found[s] is status] for status, what in told.items()}
+    rest = "".join(f"; {what}: {', '.join(which)}" for what, which in steps.items() if which)
+    held = [*found.values()].count(Status.OK)
     verdict = Verdict.HEALTHY if held else Verdict.UNKNOWN
     return Conclusion(verdict=verdict, summary=f"{held} of {len(STEPS)} references hold{rest}")

@@ -57,18 +57,15 @@ def read_worker(inv: Investigation) -> Outcome:
     running = None if own is None or own.state.upper() == "STARTING" else own.running
     still = _watch(inv, worker, metrics.run_gap_s) if worker else None
     timeouts, errors = metrics.share("timeout"), metrics.share("error")
-    problems = [
-        text
-        for bad, text in (
-            (running is False, f"{service} does not run"),
-            (running and answers is False, f"its API does not answer: {worker_error}"),
-            (worker is not None and worker.paused, "the worker is paused"),
-            (still, "the worker begins no new pass"),
-            ((timeouts or 0) > _BAD_SHARE, f"{timeouts or 0:.0%} of carrier requests time out"),
-            ((errors or 0) > _BAD_SHARE, f"{errors or 0:.0%} of carrier requests fail"),
-        )
-        if bad
-    ]
+    checks = {
+        f"{service} does not run": running is False,
+        f"its API does not answer: {worker_error}": running and answers is False,
+        "the worker is paused": worker is not None and worker.paused,
+        "the worker begins no new pass": still,
+        f"{timeouts or 0:.0%} of carrier requests time out": (timeouts or 0) > _BAD_SHARE,
+        f"{errors or 0:.0%} of carrier requests fail": (errors or 0) > _BAD_SHARE,
+    }
+    problems = [problem for problem, is_so in checks.items() if is_so]
     watchers, blind_since = _read_watchers(inv, states)
     latency, _ = attempt(lambda: read_range(inv, _LATENCY, labels=("outcome",)))
     since = {
