@@ -15,15 +15,8 @@ from typing import Any, ClassVar, Generic, Self, cast
 
 from typing_extensions import TypeVar
 
+from . import errors
 from .approvals import Effect, Plan, check_use, load_plan
-from .errors import (
-    ActionInterruptedError,
-    ClientError,
-    NotApprovedError,
-    NotConfiguredError,
-    StoppedAtPlanError,
-    UsageError,
-)
 from .model import (
     SYMPTOMS,
     ActionEntry,
@@ -268,9 +261,9 @@ class Investigation(Generic[S, C]):
         }
         try:
             found: Outcome = step.read(self)
-        except NotConfiguredError as error:
+        except errors.NotConfiguredError as error:
             found = Outcome().left_out(str(error))
-        except ClientError as error:
+        except errors.ClientError as error:
             found = Outcome().unknown(f"could not be read: {error}")
         told |= {"step": step.id, "name": step.name, "role": step.role, "unit": step.unit}
         told |= found.model_dump(exclude_unset=True)
@@ -344,7 +337,9 @@ class Investigation(Generic[S, C]):
         """
         action = self._named("action", step_id, self.section.ACTIONS)
         if self.is_late:
-            raise UsageError(f"{self.incident.id} is closed: plan in the incident that is open now")
+            raise errors.UsageError(
+                f"{self.incident.id} is closed: plan in the incident that is open now"
+            )
         if changed:
             given = {**self.parameters.model_dump(), **changed}
             self.parameters = check_parameters(self.section, given)
@@ -376,7 +371,7 @@ class Investigation(Generic[S, C]):
         known = {one.sha256: one.id for one in here}
         if unknown := [a for a in approved if a not in known]:
             plans = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in known.items())
-            raise NotApprovedError(
+            raise errors.NotApprovedError(
                 f"the approval {unknown[0][:12]!r}… is of none of the plans here. Approve one of "
                 f"these by its whole hash, or plan again:\n\n{plans}"
             )
@@ -384,7 +379,7 @@ class Investigation(Generic[S, C]):
             why = str(plan.summary.get("reason") or "") or "nothing to do"
             return self._enter(plan, ActionPhase.VERIFIED, why)
         if not approved:
-            raise StoppedAtPlanError(
+            raise errors.StoppedAtPlanError(
                 f"{plan.action} on {plan.target} is planned, not done. Read the plan above. To "
                 f"carry it out, approve it there and run this cell again, or set:\n\n"
                 f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
@@ -397,7 +392,7 @@ class Investigation(Generic[S, C]):
     def resume(self, plan: Plan) -> ActionEntry:
         """Go on with a plan that was approved, begun and cut off, here or on another machine."""
         if plan.kind.resume is None:
-            raise UsageError(f"{plan.id} is carried out once: it cannot be resumed")
+            raise errors.UsageError(f"{plan.id} is carried out once: it cannot be resumed")
         return self._carry_out(replace(plan, action="resume"), plan.kind.resume)
 
     def verify(self, plan: Plan) -> ActionEntry:
@@ -415,7 +410,7 @@ class Investigation(Generic[S, C]):
     def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> ActionEntry:
         """Change the world, and journal what came of it, whatever it was."""
         if self.is_late:
-            raise UsageError(f"{self.incident.id} is closed: nothing more is done in it")
+            raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
         self.incident.open("hand")
         try:
             if plan.kind.resume is None:  # what keeps a ledger is checked by who writes it
@@ -423,7 +418,7 @@ class Investigation(Generic[S, C]):
             done = change(self, plan)
         except KeyboardInterrupt:
             self._enter(plan, ActionPhase.FAILED, "interrupted")
-            raise ActionInterruptedError(
+            raise errors.ActionInterruptedError(
                 f"Interrupted: what was done of {plan.id} stands in its ledger; nothing more is "
                 f"sent. Run this cell again to go on, or: runbook resume {plan.id}"
             ) from None
@@ -444,7 +439,9 @@ class Investigation(Generic[S, C]):
     def _named(self, kind: str, step_id: str, known: Mapping[str, T]) -> T:
         if step_id not in known:
             names = ", ".join(known) or "none"
-            raise UsageError(f"{self.section.NAME} has no {kind} {step_id!r}; it has {names}")
+            raise errors.UsageError(
+                f"{self.section.NAME} has no {kind} {step_id!r}; it has {names}"
+            )
         return known[step_id]
 
     def _enter(

@@ -81,7 +81,6 @@ def plot_lines(
     title: str,
     unit: str,
     threshold: float | None = None,
-    threshold_name: str = "threshold",
     windows: Sequence[tuple[datetime, datetime | None]] = (),
     marks: Sequence[tuple[datetime, str]] = (),
 ) -> Picture:
@@ -109,7 +108,7 @@ def plot_lines(
     if threshold is not None:
         axes.axhline(threshold, color="#000000", linewidth=1, linestyle=(0, (1, 1)))
         where: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-        words = f"{threshold_name} {threshold:g}"
+        words = f"threshold {threshold:g}"
         axes.annotate(words, (0.005, threshold), xytext=(0, 3), fontsize=8, **where)
     for start, end in windows if ends else ():
         axes.axvspan(_day(start), _day(end or max(ends)), **_SPAN)
@@ -132,7 +131,7 @@ def plot_lines(
         for name, points in drawn
     ]
     alt = f"{title}. {'; '.join(parts) or 'no samples'}."
-    alt += f" The {threshold_name} is {threshold:g} {unit}." if threshold is not None else ""
+    alt += f" The threshold is {threshold:g} {unit}." if threshold is not None else ""
     alt += f" {len(windows)} shaded span(s): an alert fired." * bool(windows)
     return _save(axes, " ".join([alt, *(f"Mark {text}." for text in said)]))
 
@@ -174,7 +173,6 @@ def plot_reading(reading: Reading) -> Picture | None:
         title=title,
         unit=unit,
         threshold=plot.threshold,
-        threshold_name="client time-out" if plot.kind == "carrier" else "threshold",
         windows=plot.windows,
         marks=plot.marks,
     )

@@ -214,23 +214,6 @@ def test_errors_of_every_service_are_on_the_timeline(world: World) -> None:
     assert abs(row.at - at - timedelta(minutes=2)) < timedelta(seconds=1)
 
 
-@pytest.mark.parametrize(
-    ("told", "seconds"),
-    [
-        ({"SERVICE_CARRIER_TIMEOUT_S": "2"}, 2.0),
-        ({"SERVICE_CARRIER_TIMEOUT_S": ""}, None),
-        ({}, None),
-    ],
-)
-def test_the_carriers_plot_knows_how_long_the_worker_waits(
-    world: World, told: dict[str, str], seconds: float | None
-) -> None:
-    world.effective |= told
-    plot = world.take(root_cause, "5.1").plot
-    assert plot is not None
-    assert plot.threshold == seconds
-
-
 def test_an_exporter_that_moved_is_not_down(world: World) -> None:
     old, new = world.line([1.0, 0.0], instance="old"), world.line([1.0, 1.0], instance="new")
     before = tuple(s._replace(at=s.at - timedelta(seconds=30)) for s in old.samples)

@@ -30,7 +30,6 @@ _LATENCY = (
     "histogram_quantile(0.95, sum by (le, outcome) "
     "(rate(fulfillment_carrier_request_seconds_bucket[1m])))"
 )
-_TIME_OUT = "SERVICE_CARRIER_TIMEOUT_S"
 _SUPPORT_FAILURES = "sum(increase(support_timeline_collection_failures_total[1m]))"
 _LOW_BYTES = 2 * 2**30
 _CARRIER = ("carrier_timeout", "carrier_error")
@@ -81,7 +80,7 @@ def read_worker(inv: Investigation) -> Outcome:
         source=f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
         rows=rows_of(states, "running", "state", "since", "exit_code", service="name"),
         facts=worker.raw if worker else {},
-        plot=Plot(kind="carrier", lines=latency or (), threshold=_read_time_out(inv)),
+        plot=Plot(kind="carrier", lines=latency or ()),
         events=read_events(inv),
         first_seen=metrics.first_seen() | {c: at for c, at in since.items() if at},
         observations={
@@ -177,15 +176,6 @@ def _read_watchers(
         "support_answers": health is not None if inv.settings.support_url else None,
         "support_failures": failures[0].samples[-1].value if failures and health else None,
     }, last_up if is_up is False else None
-
-
-def _read_time_out(inv: Investigation) -> float | None:
-    """Return how long the worker waits for the carrier, in seconds; None when it is not told."""
-    try:
-        told = inv.clients.services.read_effective_settings(inv.settings.worker_service)
-        return float(told[_TIME_OUT])
-    except (ClientError, KeyError, ValueError):
-        return None
 
 
 @step(
