@@ -13,7 +13,7 @@ from runbook_lib.show.text import count_of
 
 from ..analysis.artifacts import compute_age_start, is_synthetic
 from ..analysis.labels import is_finished, read_order_id
-from ..change.synthetic import iter_with_metadata
+from ..change.synthetic import iter_with_metadata, list_prefixes
 from ..investigation import Investigation
 from ..settings import Settings
 
@@ -112,13 +112,8 @@ def say_waiting(number: int, noun: str) -> str:
     return f"{count_of(number, noun)} wait{'s' * (number == 1)}"
 
 
-def list_prefixes(inv: Investigation) -> list[str]:
-    """Return the prefixes under which objects wait."""
-    return list(dict.fromkeys([inv.settings.pending_prefix, inv.settings.chaos_prefix]))
-
-
 def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
-    """List what waits under some prefixes (default: ``list_prefixes``), with its metadata.
+    """List what waits under some prefixes (default: where objects wait), with its metadata.
 
     A late hand-over is old when it arrives and leaves within seconds: an object over the lag
     threshold that was written less than 10 s ago counts only if it is still there 4 s later.
@@ -135,7 +130,7 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
     store, now = inv.clients.store, inv.now()
     objects = [
         _classify(info, prefix, now, inv.settings)
-        for prefix in prefixes or list_prefixes(inv)
+        for prefix in prefixes or list_prefixes(inv.settings)
         for info in iter_with_metadata(store, prefix)
         if not info.key.endswith("/")
     ]

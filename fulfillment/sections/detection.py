@@ -19,10 +19,11 @@ from runbook_lib.section import Step, attempt, by_id, rows_of, step
 from ..analysis.causes import Cause
 from ..analysis.samples import compute_interval_s, join
 from ..analysis.verdict import MAX_AGE, VerdictResult, compute_symptom_verdict
+from ..change.synthetic import list_prefixes
 from ..clients.prometheus import Alert, Sample, Series
 from ..clients.support import Case
 from ..investigation import Investigation
-from .backlog_listing import LISTING, WaitingObject, list_prefixes, read_waiting
+from .backlog_listing import LISTING, WaitingObject, read_waiting
 from .curves import draw, read_range
 
 NAME = "02_signals_detection"
@@ -254,7 +255,7 @@ def _read_backlog(inv: Investigation, unit: Literal["objects", "bytes"]) -> Outc
 
 def _compare_metric(inv: Investigation, unit: str, listed: int) -> tuple[str, tuple[Line, ...]]:
     """Say what the metric tells of the same prefixes; its absence proves nothing here."""
-    metric, prefixes = f"fulfillment_artifacts_backlog_{unit}", list_prefixes(inv)
+    metric, prefixes = f"fulfillment_artifacts_backlog_{unit}", list_prefixes(inv.settings)
     try:
         series = inv.clients.prometheus.query(metric)
         drawn = read_range(inv, metric, labels=("prefix", "origin"))

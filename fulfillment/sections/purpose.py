@@ -36,7 +36,7 @@ _WORDS = {True: "yes", False: "no", None: "not known"}
 _OPTIONAL = ("grafana", "probe", "notifications")
 
 
-def _ask_all(questions: dict[str, Callable[[], Json]]) -> dict[str, tuple[Json, str, int]]:
+def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, tuple[Json, str, int]]:
     """Ask all systems at once, so that those that are down cost one time-out together.
 
     Returns
@@ -192,9 +192,8 @@ def read_rights(inv: Investigation) -> Outcome:
     A key that may only read is right for looking.
     """
     questions, releasing = _list_questions(inv), _list_releasing(inv.settings)
-    with ThreadPoolExecutor(len(questions)) as pool:
-        asked = (pool.submit(_ask, n, q, is_releasing=n in releasing) for n, q in questions.items())
-        rows = [answer.result() for answer in list(asked)]
+    ask = {n: partial(_ask, n, q, is_releasing=n in releasing) for n, q in questions.items()}
+    rows: list[dict[str, Json]] = [row for row, *_ in _ask_all(ask).values()]
 
     def say(what: str, pick: Callable[[dict[str, Json]], list[str]]) -> str:
         found = "; ".join(f"{r['name']} {', '.join(names)}" for r in rows if (names := pick(r)))
