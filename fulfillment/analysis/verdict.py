@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import NamedTuple
 
 from runbook_lib import model
-from runbook_lib.model import CauseStatus, ClearTime, Reading, Status, Verdict, format_time
+from runbook_lib.model import CauseStatus, ClearTime, Outcome, Reading, Status, Verdict, format_time
 
 from ..clients.prometheus import Sample
 from .samples import clean
@@ -18,20 +17,6 @@ from .samples import clean
 #: A reading that is older says nothing of now.
 MAX_AGE = timedelta(minutes=10)
 _ALERTING = ("firing", "pending")
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """Whether the lag came down after the action.
-
-    The first of the samples in a row, up to the newest, that are under the threshold and rest on a
-    refresh that is later than the action, is at ``first_good_at``.
-    """
-
-    status: Status
-    last_value: float | None
-    first_good_at: datetime | None
-    reason: str
 
 
 class VerdictResult(NamedTuple):
@@ -47,8 +32,8 @@ def compute_recovery(
     action_at: datetime,
     threshold: float,
     needed: int,
-) -> Recovery:
-    """Decide step 6.5 from the raw scrapes.
+) -> Outcome:
+    """Decide step 6.5 from the raw scrapes: did the lag come down after the action?
 
     Parameters
     ----------
@@ -58,6 +43,11 @@ def compute_recovery(
     action_at : when the action ended
     threshold : the lag must be under it
     needed : so many samples in a row, at least one
+
+    Returns
+    -------
+    ``value`` is the last of the samples that rest on a refresh later than the action; ``since`` is
+    when the first of those in a row, up to the newest, was under the threshold.
     """
     refreshes = clean(refresh_times)
     scraped = [refresh.at for refresh in refreshes]
@@ -70,16 +60,14 @@ def compute_recovery(
             after.append(Sample(at, value))
     if not after:
         reason = f"no sample rests on a refresh later than {format_time(action_at)} yet"
-        return Recovery(Status.UNKNOWN, None, None, reason)
+        return Outcome().unknown(reason)
     last, run = after[-1].value, list(takewhile(lambda s: s.value < threshold, after[::-1]))
     if not run:
-        reason = f"the last sample is {last:g}, not under {threshold:g}"
-        return Recovery(Status.BREACH, last, None, reason)
-    status, reason = Status.OK, f"{len(run)} samples in a row are under {threshold:g}"
+        return Outcome(value=last).breach(f"the last sample is {last:g}, not under {threshold:g}")
+    seen, under = Outcome(value=last, since=run[-1].at), f"in a row are under {threshold:g}"
     if len(run) < needed:
-        status = Status.UNKNOWN
-        reason = f"{len(run)} of {needed} samples in a row are under {threshold:g} so far"
-    return Recovery(status, last, run[-1].at, reason)
+        return seen.unknown(f"{len(run)} of {needed} samples {under} so far")
+    return seen.ok(f"{len(run)} samples {under}")
 
 
 def compute_symptom_verdict(

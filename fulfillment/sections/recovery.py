@@ -13,7 +13,7 @@ from runbook_lib.section import attempt, step
 
 from ..analysis.clear_time import compute_clear_time
 from ..analysis.samples import join
-from ..analysis.verdict import Recovery, compute_recovery
+from ..analysis.verdict import compute_recovery
 from ..clients.prometheus import AlertRule
 from ..investigation import Investigation
 from .backlog_listing import read_waiting
@@ -45,7 +45,7 @@ def read_recovery(inv: Investigation) -> Outcome:
     baseline, baseline_text = _read_baseline(inv, action_at)
     drawn = join(prometheus.query_samples(LAG, inv.window.total_seconds()))
     seen = Outcome(
-        value=recovery.last_value,
+        value=recovery.value,
         threshold=f"not under {settings.recovered_minutes:g} min in "
         f"{settings.recovered_scrapes} samples after {format_time(action_at)}, "
         "or backlog over its baseline",
@@ -55,7 +55,7 @@ def read_recovery(inv: Investigation) -> Outcome:
             lines=(draw("lag", drawn),),
             marks=((action_at, "last action"),),
         ),
-        clear=attempt(lambda: _predict(inv, recovery.first_good_at or action_at))[0],
+        clear=attempt(lambda: _predict(inv, recovery.since or action_at))[0],
     )
     said = f"{waiting.describe()}; {baseline_text}"
     is_over = listed > (baseline or 0) + max(5, (baseline or 0) / 5)
@@ -66,7 +66,7 @@ def read_recovery(inv: Investigation) -> Outcome:
     return seen.judge(recovery.status, f"{recovery.reason}; {said}")
 
 
-def _watch(inv: Investigation, action_at: datetime) -> Recovery:
+def _watch(inv: Investigation, action_at: datetime) -> Outcome:
     prometheus, parameters = inv.clients.prometheus, cast(Any, inv.parameters)
     until = inv.now() + timedelta(seconds=parameters.wait_s)
     while True:

@@ -40,7 +40,7 @@ def refreshed(samples: list[Sample], delay_s: float = 5, ahead_s: float = 0) -> 
 def test_two_samples_under_the_threshold_are_a_recovery() -> None:
     samples = lag(0, 1)
     result = compute_recovery(samples, refreshed(samples), ACTION, 5, 2)
-    assert (result.status, result.first_good_at) == (Status.OK, at(20))
+    assert (result.status, result.since) == (Status.OK, at(20))
     assert result.reason.startswith("2 samples in a row")
 
 
@@ -55,7 +55,7 @@ def test_one_sample_is_not_enough() -> None:
 def test_no_sample_is_never_a_pass(samples: list[Sample]) -> None:
     result = compute_recovery(samples, refreshed(samples), ACTION, 5, 1)
     assert result.status is Status.UNKNOWN
-    assert result.last_value is None
+    assert result.value is None
 
 
 def test_no_refresh_time_is_never_a_pass() -> None:
@@ -76,13 +76,13 @@ def test_samples_before_the_action_do_not_count() -> None:
 def test_a_sample_at_the_threshold_is_a_breach() -> None:
     samples = lag(0, 0, 5)
     result = compute_recovery(samples, refreshed(samples), ACTION, 5, 2)
-    assert (result.status, result.last_value, result.first_good_at) == (Status.BREACH, 5, None)
+    assert (result.status, result.value, result.since) == (Status.BREACH, 5, None)
 
 
 def test_only_samples_in_a_row_count() -> None:
     samples = lag(0, 9, 1)
     result = compute_recovery(samples, refreshed(samples), ACTION, 5, 2)
-    assert (result.status, result.first_good_at) == (Status.UNKNOWN, at(50))
+    assert (result.status, result.since) == (Status.UNKNOWN, at(50))
     assert "1 of 2" in result.reason
 
 
@@ -99,7 +99,7 @@ def test_an_exporter_whose_clock_is_behind_only_delays() -> None:
     samples = lag(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     result = compute_recovery(samples, refreshed(samples, ahead_s=-120), ACTION, 5, 2)
     assert result.status is Status.OK
-    assert result.first_good_at == at(20 + 15 * 8)
+    assert result.since == at(20 + 15 * 8)
 
 
 @given(
