@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from objectmove.bucket import Seen
 from objectmove.planning import Judge, Judgement
@@ -18,7 +18,7 @@ from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
 from runbook_lib.model import Json
 
 from ..settings import ORDER_ID_IN_KEY, Settings
-from .artifacts import compute_age_start, is_synthetic
+from .artifacts import AgeStart, compute_age_start, is_synthetic
 
 if TYPE_CHECKING:
     from ..clients.fulfillment import FulfillmentClient
@@ -52,6 +52,39 @@ def is_finished(metadata: Mapping[str, str], rule: str) -> bool | None:
     if rule.startswith("metadata:"):
         return bool(metadata.get(rule[9:], "").strip())
     return True if rule == "always" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One object that waits.
+
+    Attributes
+    ----------
+    start, minutes : since when it waits, and how long that is ago
+    is_complete : whether LABEL_FINISHED says that it may move; None when only shipments can say
+    order_id : by ORDER_ID_FROM; empty when it cannot be told
+    """
+
+    info: Seen
+    start: AgeStart
+    minutes: float
+    origin: Literal["real", "synthetic"]
+    is_complete: bool | None
+    order_id: str
+
+
+def read_label(info: Seen, settings: Settings, now: datetime) -> Label:
+    """Return what an object is by its metadata and the settings. Pure."""
+    metadata = info.metadata or {}
+    start = compute_age_start(metadata, info.last_modified, now)
+    return Label(
+        info=info,
+        start=start,
+        minutes=max(0.0, (now - start.at).total_seconds() / 60),
+        origin="synthetic" if is_synthetic(metadata) else "real",
+        is_complete=is_finished(metadata, settings.label_finished),
+        order_id=read_order_id(info.key, metadata, settings.order_id_from),
+    )
 
 
 def make_judge(
@@ -88,17 +121,16 @@ def make_judge(
     finished: dict[str, bool] = {}
 
     def judge_alone(seen: Seen) -> Judgement:
-        metadata = seen.metadata or {}
-        age = compute_age_start(metadata, seen.last_modified, now)
-        order_id = read_order_id(seen.key, metadata, settings.order_id_from)
+        label = read_label(seen, settings, now)
+        age, order_id = label.start, label.order_id
         is_young = older_than_s is not None and (now - age.at).total_seconds() < older_than_s
         checks = {
             "unreadable": seen.metadata is None,
-            "synthetic": is_synthetic(metadata),
+            "synthetic": label.origin == "synthetic",
             "no_order_id": rule == "shipment" and not _is_number(order_id),
             "not_of_this_drill": only_orders is not None and order_id not in only_orders,
             "too_young": is_young,
-            "incomplete": is_finished(metadata, rule) is False,
+            "incomplete": label.is_complete is False,
         }
         exclude = next((reason for reason, applies in checks.items() if applies), "")
         facts = {"order_id": order_id, "age_source": str(age.source)}

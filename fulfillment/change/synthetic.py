@@ -16,8 +16,8 @@ from runbook_lib.model import Json, format_time, parse_time
 from runbook_lib.record.log import utc_now
 from runbook_lib.show.text import count_of
 
-from ..analysis.artifacts import compute_age_start, is_synthetic
-from ..analysis.labels import read_order_id
+from ..analysis.artifacts import is_synthetic
+from ..analysis.labels import read_label
 from ..clients.object_store import ObjectStore
 from ..settings import Settings
 from .environment_guard import check_playground
@@ -129,13 +129,13 @@ def count_overdue(
 
     A late hand-over is old when it arrives, and leaves within seconds: it does not count yet.
     """
-    limit = timedelta(minutes=settings.lag_threshold_minutes)
+    listed = iter_with_metadata(store, settings.pending_prefix)
+    labels = (read_label(info, settings, now) for info in listed)
     return sum(
-        now - compute_age_start(metadata, info.last_modified, now).at > limit
-        and now - info.last_modified > _JUST_WRITTEN
-        for info in iter_with_metadata(store, settings.pending_prefix)
-        if not is_synthetic(metadata := info.metadata or {})
-        and read_order_id(info.key, metadata, settings.order_id_from) not in own_orders
+        label.minutes > settings.lag_threshold_minutes
+        and now - label.info.last_modified > _JUST_WRITTEN
+        for label in labels
+        if label.origin == "real" and label.order_id not in own_orders
     )
 
 

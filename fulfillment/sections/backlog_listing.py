@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Literal
+from datetime import timedelta
 
-from objectmove.bucket import Seen
 from runbook_lib.model import Json
 from runbook_lib.show.text import count_of
 
-from ..analysis.artifacts import compute_age_start, is_synthetic
-from ..analysis.labels import is_finished, read_order_id
+from ..analysis.labels import Label, read_label
 from ..change.synthetic import iter_with_metadata, list_prefixes
 from ..investigation import Investigation
-from ..settings import Settings
 
 #: Where a listing looks, as the source of a step.
 LISTING = "listing of $fulfillment_bucket/{$pending_prefix,$chaos_prefix} at $minio_endpoint"
 
 _SETTLE_S = 4
 _JUST_WRITTEN = timedelta(seconds=10)
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingObject:
-    """One object that waits.
-
-    Attributes
-    ----------
-    since, minutes : its age start, and how long that is ago
-    is_complete : whether LABEL_FINISHED says that it may move; None when only shipments can say
-    order_id : by ORDER_ID_FROM; empty when it cannot be told
-    """
-
-    info: Seen
-    prefix: str
-    since: datetime
-    minutes: float
-    origin: Literal["real", "synthetic"]
-    is_complete: bool | None
-    has_future_since: bool
-    order_id: str
 
 
 class Waiting:
@@ -57,14 +31,14 @@ class Waiting:
     longest_minutes : how long the oldest real one waits; 0 when none does
     """
 
-    def __init__(self, objects: Iterable[WaitingObject], limit_minutes: float) -> None:
-        self.objects = sorted(objects, key=lambda o: o.since)
+    def __init__(self, objects: Iterable[Label], limit_minutes: float) -> None:
+        self.objects = sorted(objects, key=lambda o: o.start.at)
         self.limit_minutes = limit_minutes
         self.real = [o for o in self.objects if o.origin == "real"]
         self.synthetic = [o for o in self.objects if o.origin == "synthetic"]
         self.overdue = [o for o in self.real if o.minutes > limit_minutes]
         self.overdue_synthetic = sum(o.minutes > limit_minutes for o in self.synthetic)
-        self.since = self.overdue[0].since if self.overdue else None
+        self.since = self.overdue[0].start.at if self.overdue else None
         self.longest_minutes = self.real[0].minutes if self.real else 0.0
 
     @property
@@ -77,7 +51,9 @@ class Waiting:
             "waiting_incomplete": None if None in told else told.count(False),
             "overdue_real": len(self.overdue),
             "overdue_synthetic": self.overdue_synthetic,
-            "future_pending_since": sum(o.has_future_since for o in self.objects),
+            "future_pending_since": sum(
+                o.start.ignored_reason == "in_the_future" for o in self.objects
+            ),
         }
 
     def describe(self) -> str:
@@ -129,7 +105,7 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
     """
     store, now = inv.clients.store, inv.now()
     objects = [
-        _classify(info, prefix, now, inv.settings)
+        read_label(info, inv.settings, now)
         for prefix in prefixes or list_prefixes(inv.settings)
         for info in iter_with_metadata(store, prefix)
         if not info.key.endswith("/")
@@ -147,18 +123,3 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
             found = store.look(sorted(doubtful - gone))
             gone |= {key for key, seen in found.items() if seen is None}
     return Waiting((o for o in objects if o.info.key not in gone), limit)
-
-
-def _classify(info: Seen, prefix: str, now: datetime, settings: Settings) -> WaitingObject:
-    metadata = info.metadata or {}
-    start = compute_age_start(metadata, info.last_modified, now)
-    return WaitingObject(
-        info=info,
-        prefix=prefix,
-        since=start.at,
-        minutes=max(0.0, (now - start.at).total_seconds() / 60),
-        origin="synthetic" if is_synthetic(metadata) else "real",
-        is_complete=is_finished(metadata, settings.label_finished),
-        has_future_since=start.ignored_reason == "in_the_future",
-        order_id=read_order_id(info.key, metadata, settings.order_id_from),
-    )

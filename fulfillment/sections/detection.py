@@ -17,13 +17,14 @@ from runbook_lib.model import Conclusion, Json, Line, Outcome, Plot, Reading, Ro
 from runbook_lib.section import Step, attempt, by_id, rows_of, step
 
 from ..analysis.causes import Cause
+from ..analysis.labels import Label
 from ..analysis.samples import compute_interval_s, join
 from ..analysis.verdict import MAX_AGE, VerdictResult, compute_symptom_verdict
 from ..change.synthetic import list_prefixes
 from ..clients.prometheus import Alert, Sample, Series
 from ..clients.support import Case
 from ..investigation import Investigation
-from .backlog_listing import LISTING, WaitingObject, read_waiting
+from .backlog_listing import LISTING, read_waiting
 from .curves import draw, read_range
 
 NAME = "02_signals_detection"
@@ -229,7 +230,7 @@ def _read_panel(inv: Investigation) -> Outcome:
 def _read_backlog(inv: Investigation, unit: Literal["objects", "bytes"]) -> Outcome:
     """Count or sum what waits; a real object over the lag threshold is a breach by itself."""
 
-    def measure(objects: Sequence[WaitingObject]) -> int:
+    def measure(objects: Sequence[Label]) -> int:
         return sum(o.info.size_bytes for o in objects) if unit == "bytes" else len(objects)
 
     waiting = read_waiting(inv)

@@ -15,14 +15,16 @@ from runbook_lib.model import Conclusion, Outcome, Plot, Role, format_time
 from runbook_lib.section import attempt, by_id, step, to_rows
 from runbook_lib.show.text import count_of
 
+from ..analysis.labels import Label
 from ..analysis.log_groups import group_lines
 from ..analysis.samples import list_growth
+from ..change.synthetic import list_prefixes
 from ..clients.alertmanager import RoutedAlert
 from ..clients.notifications import Notification
 from ..clients.prometheus import Series
 from ..investigation import Investigation
 from . import detection
-from .backlog_listing import LISTING, WaitingObject, read_waiting
+from .backlog_listing import LISTING, read_waiting
 from .detection import ALERT, ALERTS, is_drill
 
 NAME = "03_immediate_actions"
@@ -192,9 +194,10 @@ def _read_spread(inv: Investigation) -> Outcome:
     ages = [o.minutes for o in waiting.real]
     spans = ((low or 0, high) for low, high in itertools.pairwise(_EDGES))
     counts = ((low, high, sum(low <= a < (high or math.inf) for a in ages)) for low, high in spans)
-    groups: dict[tuple[str, str], list[WaitingObject]] = {}
-    for item in waiting.objects:
-        groups.setdefault((item.prefix, item.origin), []).append(item)
+    groups: dict[tuple[str, str], list[Label]] = {}
+    for label in waiting.objects:
+        prefix = next(p for p in list_prefixes(inv.settings) if label.info.key.startswith(p))
+        groups.setdefault((prefix, label.origin), []).append(label)
     seen = Outcome(
         value=round(waiting.longest_minutes, 1),
         rows=to_rows(
