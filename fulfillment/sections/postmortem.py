@@ -101,14 +101,10 @@ _point = partial(
 )  # fmt: skip
 def _read_automation(inv: Investigation) -> Outcome:
     causes = inv.journal.causes()
-    seen = _list_points([text for f in causes for text in CAUSES[f.name].follow_ups])
-    if note := inv.journal.note(_read_automation.id):
-        return seen.ok(f"noted: {note}")
-    if not causes:
-        return seen.unknown("section 5 named no cause yet")
-    if not seen.value:
-        return seen.ok("the cause needs no change in operations")
-    return seen.breach(f"open: {'; '.join(row['open'] for row in seen.rows)}")
+    todo = [text for f in causes for text in CAUSES[f.name].follow_ups]
+    untold = "" if causes else "section 5 named no cause yet"
+    fine = "the cause needs no change in operations"
+    return _tick(inv, _read_automation.id, todo, untold=untold, fine=fine)
 
 
 @_point(
@@ -125,10 +121,7 @@ def _read_probes(inv: Investigation) -> Outcome:
             missing.append("the synthetic probe did not run within 26 hours")
         if not any(s.name == "timeline_refresh" for s in probe.steps):
             missing.append("the probe has no step for the timeline refresh")
-    seen = _list_points(missing)
-    if note := inv.journal.note(_read_probes.id):
-        return seen.ok(f"noted: {note}")
-    return seen.breach("; ".join(missing)) if missing else seen.ok("nothing is missing")
+    return _tick(inv, _read_probes.id, missing, fine="nothing is missing")
 
 
 @_point("7.5", "Documents", name="documents", source="readings of section 8")
@@ -136,20 +129,23 @@ def _read_documents(inv: Investigation) -> Outcome:
     readings = inv.latest()
     own = [readings[s] for s in references.STEPS if s in readings]
     broken = [f"{r.step} {r.name}" for r in own if r.status is Status.BREACH]
-    seen = _list_points(broken)
-    if note := inv.journal.note(_read_documents.id):
+    unread = [f"{r.step} {r.reason}" for r in own if r.status is Status.UNKNOWN]
+    untold = f"could not be checked: {'; '.join(unread)}" if unread else ""
+    untold = untold if own else "the references were not checked: run section 8"
+    fine = "every reference that this installation has holds"
+    return _tick(inv, _read_documents.id, broken, untold=untold, fine=fine)
+
+
+def _tick(
+    inv: Investigation, step_id: str, todo: list[str], *, untold: str = "", fine: str
+) -> Outcome:
+    """Judge a point by what is open; a note answers it, ``untold`` says why it cannot be told."""
+    seen = Outcome(value=len(todo), rows=[{"open": text} for text in todo])
+    if note := inv.journal.note(step_id):
         return seen.ok(f"noted: {note}")
-    if broken:
-        return seen.breach(f"broken references: {', '.join(broken)}")
-    if not own:
-        return seen.unknown("the references were not checked: run section 8")
-    if unread := [f"{r.step} {r.reason}" for r in own if r.status is Status.UNKNOWN]:
-        return seen.unknown(f"could not be checked: {'; '.join(unread)}")
-    return seen.ok("every reference that this installation has holds")
-
-
-def _list_points(todo: list[str]) -> Outcome:
-    return Outcome(value=len(todo), rows=[{"open": text} for text in todo])
+    if todo:
+        return seen.breach(f"open: {'; '.join(todo)}")
+    return seen.unknown(untold) if untold else seen.ok(fine)
 
 
 STEPS = by_id(_read_cleared, _read_log, _read_automation, _read_probes, _read_documents)
