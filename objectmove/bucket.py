@@ -249,8 +249,7 @@ class S3Bucket(Reach):
         what : is asked for, in words
         sink : takes the body in parts, as it comes; the answer has none then
         """
-        maker = partial(self._make, request)
-        (reply,) = self._http.exchange([maker], resend=True, sink=sink)
+        (reply,) = self._http.exchange([partial(self._make, request)], resend=True, sink=sink)
         if reply.status != 200:
             raise _explain(reply, what)
         return reply

@@ -169,7 +169,7 @@ class _Mover:
     ----------
     parent : ledger of the release that an undo or a settling is about
     record : what the bucket knew when the session began
-    seen : the last looks, by key
+    seen, looked_at : the last looks, by key, and when the last one began
     """
 
     bucket: S3Bucket
@@ -187,6 +187,7 @@ class _Mover:
     parent: ChainedLog | None = None
     record: Record | None = None
     seen: dict[str, Seen | None] = field(default_factory=dict)
+    looked_at: float = 0.0
     stopped: str = ""
 
     def run(self, *, is_new: bool) -> MoveResult:
@@ -217,9 +218,8 @@ class _Mover:
             if why:
                 raise NotApprovedError(f"{why}. Nothing was moved.")
             return self._sum_up()
-        header = self.plan.header
-        watch = _watch_nothing if header.abilities.conditional_delete else self.watch
-        with self._held(), watch(header.source) as find_newer:
+        watch = _watch_nothing if self.plan.header.abilities.conditional_delete else self.watch
+        with self._held(), watch(self.plan.header.source) as find_newer:
             self._begin(is_new=is_new)
             before = set(ledger.rows(State.MOVED))
             try:
@@ -423,16 +423,20 @@ class _Mover:
         """Copy a batch, then delete the sources of what landed."""
         ledger, session = self.ledger, self.session
         self.hold.check()
-        if not self.plan.header.abilities.conditional_copy:
-            self._look_at(self.plan.rows[row].to for row in batch)
         if self.plan.header.action == "undo":
             self._look_at(self.plan.rows[row].key for row in batch)  # for its metadata
+        if not (is_guarded := self.plan.header.abilities.conditional_copy):
+            self._look_at(self.plan.rows[row].to for row in batch)
         session.renew()  # the last time before the copies: their fence is written down now
         if copies := self._sort(batch)[Act.COPY]:
             requests = [self._make_copy(self.plan.rows[row]) for row in copies]
             ledger.log.reserve()  # what comes of it can be written on a full disk
             ledger.note("intent", copies, sync=True, fence_at=format_time(session.fence_at))
             self._write_record()
+            if not is_guarded and self._is_look_old():
+                why = "its destination was looked at too long ago: nothing was sent"
+                ledger.note("refused", copies, reasons=dict.fromkeys(map(str, copies), why))
+                return
             answers = session.send(requests, lambda i, answer: self._take_copy(copies[i], answer))
             for row, answer in zip(copies, answers, strict=True):
                 if answer.effect == "done" and ledger.states[row] is State.DOUBTFUL:
@@ -477,15 +481,14 @@ class _Mover:
         ledger, session, planned = self.ledger, self.session, self.plan.rows
         is_guarded = self.plan.header.abilities.conditional_delete
         session.renew()
-        looked_at = self.clock.monotonic()
         if not is_guarded and rows:
             self._look_at(planned[row].key for row in rows)
             rows = self._sort(rows, destination=Place.UNKNOWN)[Act.DELETE]
         if not rows:
             return
         ledger.note("deleting", rows, sync=True, fence_at=format_time(session.fence_at))
-        if not is_guarded and self.clock.monotonic() - looked_at > _LOOK_S:
-            return  # the look is too old: the next round looks again
+        if not is_guarded and self._is_look_old():
+            return  # the next round looks again
         parts = list(_cut(rows, 1 if is_guarded else _BULK))
         if is_guarded:
             requests = [Request("delete", planned[r].key, if_match=planned[r].etag) for r in rows]
@@ -504,8 +507,7 @@ class _Mover:
         """Wait until nothing can be in flight for the rows in doubt, look, and do what is right."""
         ledger = self.ledger
         for _ in range(_ROUNDS):
-            rows = ledger.rows(*_HALF)
-            if not rows:
+            if not (rows := ledger.rows(*_HALF)):
                 return
             self.session.wait_until(ledger.fence_at, f"{len(rows)} objects may still change")
             self.hold.check()
@@ -555,15 +557,17 @@ class _Mover:
 
     def _look_at(self, keys: Iterable[str]) -> None:
         """Look anew; what could not be read is not known any more."""
-        wanted = list(keys)
+        wanted, self.looked_at = list(keys), self.clock.monotonic()
         for key in wanted:
             self.seen.pop(key, None)
         self.seen |= self.bucket.look(wanted)
 
+    def _is_look_old(self) -> bool:
+        return self.clock.monotonic() - self.looked_at > _LOOK_S
+
     def _sum_up(self) -> MoveResult:
         ledger, rows = self.ledger, self.plan.rows
         count, waiting, found = Counter(ledger.states.values()), self._list_open(), ledger.landings
-        already = [n for n in ledger.rows(State.MOVED) if n in found and not found[n].at]
 
         def explain(places: Iterable[int]) -> list[dict[str, str]]:
             return [{"key": rows[n].key, "reason": ledger.reasons.get(n, "")} for n in places]
@@ -571,7 +575,7 @@ class _Mover:
         return MoveResult(
             plan=self.plan.id,
             moved=count[State.MOVED],
-            already=len(already),
+            already=sum(n in found and not found[n].at for n in ledger.rows(State.MOVED)),
             conflicts=explain(ledger.rows(State.CONFLICT, State.SKIPPED)),
             failed=explain(row for row in waiting if row in ledger.reasons),
             unproven=[rows[row].key for row in ledger.rows(State.UNPROVEN)],

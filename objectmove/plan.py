@@ -149,8 +149,7 @@ class PlanRow(Version):
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as the file has it."""
-        row: dict[str, Any] = _ROW.dump_python(self, mode="json")
-        return row
+        return dict(_ROW.dump_python(self, mode="json"))
 
     def at(self, seen: Seen) -> PlanRow:
         """Return the row with another version of its object."""

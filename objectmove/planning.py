@@ -147,8 +147,7 @@ def _hash(bucket: S3Bucket, key: str) -> tuple[str, str]:
 
 def _explain_taken(found: Mapping[str, Seen | None], row: PlanRow) -> str:
     """Say why a destination is not free; the same content may lie there already."""
-    there = found.get(row.to)
-    is_free = there is None or there.has_same_content(row) or bool(row.sha256)
+    is_free = not (there := found.get(row.to)) or there.has_same_content(row) or bool(row.sha256)
     return _find_first({"unreadable": row.to not in found, "destination_taken": not is_free})
 
 

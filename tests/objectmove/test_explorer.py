@@ -278,6 +278,15 @@ def test_what_the_explorer_found_is_gone(scenario: str, script: str) -> None:
     assert run(scenario, script) == []
 
 
+@pytest.mark.parametrize("scenario", ["release-loose", "undo-loose"])
+def test_no_copy_follows_a_look_that_is_too_old(scenario: str) -> None:
+    """The record came between: what somebody put there meanwhile was overwritten."""
+    script = "1<put@state.json#2=op-bare 2.put@claim=late"
+    outcome = Run(SCENARIOS[scenario], parse_script(script)).execute()
+    assert not outcome.violations
+    assert any("looked at too long ago: nothing was sent" in line for line in outcome.log)
+
+
 def test_an_undo_that_has_begun_is_not_planned_anew(tmp_path: Path) -> None:
     """F10: planning it again overwrote it, and a late resume opened its window again."""
     start = load_start(SCENARIOS["undo-strict"])
