@@ -167,13 +167,19 @@ class Plot(_Frozen):
 
     Attributes
     ----------
+    part : of the report, in which it stands
     threshold : drawn as a line, in the plot's unit
     windows : spans to shade, such as while an alert fires; an open one has no end
     marks : moments to annotate, such as an action
     ages : from and to in minutes (None: open), and how many objects
     """
 
-    kind: Literal["lag", "backlog", "bytes", "carrier", "flow", "ages", "recovery"]
+    # a journal of another version says it otherwise
+    model_config = ConfigDict(extra="ignore")
+
+    title: str = ""
+    unit: str = ""
+    part: Literal["signals", "diagnosis", "physics"] = "signals"
     lines: tuple[Line, ...] = ()
     threshold: float | None = None
     windows: tuple[tuple[Timestamp, Timestamp | None], ...] = ()

@@ -95,7 +95,8 @@ def read_alert(inv: Investigation) -> Outcome:
         since=min(began, default=None),
         threshold=f"over {limit:g} min for {for_s:g} s, or {ALERT} fires",
         plot=Plot(
-            kind="lag",
+            title="Lag of the oldest waiting object",
+            unit="minutes",
             threshold=limit,
             lines=(draw("lag", lag.samples),),
             windows=tuple((a.active_at, None) for a in real if a.active_at),
@@ -241,7 +242,9 @@ def _read_backlog(inv: Investigation, unit: Literal["objects", "bytes"]) -> Outc
         value=measure(waiting.real),
         rows=waiting.rows(50),
         plot=Plot(
-            kind="bytes" if unit == "bytes" else "backlog",
+            title=f"{unit.capitalize()} waiting, by prefix",
+            unit=unit,
+            part="physics" if unit == "bytes" else "signals",
             lines=lines,
             marks=tuple((done.at, f"{done.step} {done.action}") for done in applied),
         ),

@@ -207,7 +207,7 @@ def _read_spread(inv: Investigation) -> Outcome:
                 for of, items in groups.items()
             ),
         ),
-        plot=Plot(kind="ages", ages=tuple(counts)),
+        plot=Plot(ages=tuple(counts)),
         since=waiting.since,
     )
     said = waiting.describe()

@@ -50,7 +50,9 @@ def read_recovery(inv: Investigation) -> Outcome:
         f"{settings.recovered_scrapes} samples after {format_time(action_at)}, "
         "or backlog over its baseline",
         plot=Plot(
-            kind="recovery",
+            title="Lag of the oldest waiting object",
+            unit="minutes",
+            part="physics",
             threshold=settings.recovered_minutes,
             lines=(draw("lag", drawn),),
             marks=((action_at, "last action"),),

@@ -25,9 +25,6 @@ from .page import render_page, scroll
 from .story import say_causes, say_reading, shorten
 from .versions import read_versions
 
-#: In which part of the report a picture stands, by its kind.
-_PLACES = {"lag": "signals", "backlog": "signals", "ages": "signals", "carrier": "diagnosis",
-           "flow": "physics", "bytes": "physics", "recovery": "physics"}  # fmt: skip
 _LIMIT_BYTES = 2_000_000
 #: Rows of a table and lines of the journal: what fits first.
 _BUDGETS = ((60, 1_500), (10, 500), (3, 100))
@@ -194,14 +191,14 @@ class _Page:
 
     def draw(self) -> dict[str, list[Picture]]:
         """Return a picture of each step that has one: ages as of the worst, lines to the end."""
-        pictures: dict[str, list[Picture]] = {place: [] for place in _PLACES.values()}
+        pictures: dict[str, list[Picture]] = {}
         for step in self._model.steps.values():
             ages = [r for r in (step.worst,) if r and r.plot and r.plot.ages]
             for reading in (*ages, *reversed(step.readings)):
                 lines = reading.plot.lines if reading.plot else ()
                 is_drawable = any(len(line.points) > 1 for line in lines) or reading in ages
                 if reading.plot and is_drawable and (picture := plot_reading(reading)):
-                    pictures[_PLACES[reading.plot.kind]].append(picture)
+                    pictures.setdefault(reading.plot.part, []).append(picture)
                     break
         return pictures
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..exit_codes import ExitCode
+from ..model import Line, Plot
 from ..record.history import PHASES, HistoryRow, list_history, write_gauges
 from ..record.incident import Incident, open_incident
 from ..record.manifest import is_frozen, verify_attachment, verify_incident
@@ -85,13 +86,12 @@ def read_history(settings: Settings) -> HistoryDocument:
 def draw_trends(rows: Sequence[HistoryRow]) -> Picture:
     """Draw how long the phases of drills took, drill by drill."""
     drills = [row for row in reversed(rows) if row.scenario]
-    series = {
-        phase.removesuffix("_s"): [
-            (row.opened_at, value) for row in drills if (value := getattr(row, phase)) is not None
-        ]
-        for phase in PHASES
-    }
-    return plot_lines(series, title="Phases of the drills", unit="seconds")
+    lines = []
+    for phase in PHASES:
+        known = ((row.opened_at, getattr(row, phase)) for row in drills)
+        points = tuple((at, value) for at, value in known if value is not None)
+        lines.append(Line(name=phase.removesuffix("_s"), points=points))
+    return plot_lines(Plot(title="Phases of the drills", unit="seconds", lines=tuple(lines)))
 
 
 def _find(settings: Settings, incident_id: str) -> Incident:

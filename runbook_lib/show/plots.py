@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
@@ -18,14 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from ..model import Reading
+from ..model import Plot, Reading
 from .text import safe, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Points = Sequence[tuple[datetime, float]]
-"""Times (UTC) and values."""
 AgeBin = tuple[float, float | None, int]
 """From and to, in minutes (None: open), and how many objects."""
 
@@ -43,14 +41,6 @@ _AT_TOP: dict[str, Any] = {
     "xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom", "fontsize": 7.5
 }  # fmt: skip
 _BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "frameon": False}
-_TITLES = {
-    "lag": ("Lag of the oldest waiting object", "minutes"),
-    "recovery": ("Lag of the oldest waiting object", "minutes"),
-    "backlog": ("Objects waiting, by prefix", "objects"),
-    "bytes": ("Bytes waiting, by prefix", "bytes"),
-    "carrier": ("Carrier latency", "seconds"),
-    "flow": ("Labels arriving against labels leaving", "per minute"),
-}
 _MAX_LINES = 5
 _MARK_HEIGHTS = 3
 
@@ -75,31 +65,20 @@ class Picture:
         return {"text/html": str(self.to_html()), "text/plain": visible(self.alt)}
 
 
-def plot_lines(
-    series: Mapping[str, Points],
-    *,
-    title: str,
-    unit: str,
-    threshold: float | None = None,
-    windows: Sequence[tuple[datetime, datetime | None]] = (),
-    marks: Sequence[tuple[datetime, str]] = (),
-) -> Picture:
-    """Draw values over time.
-
-    Parameters
-    ----------
-    series : name → points; the five longest are drawn, an empty one is left out
-    threshold : drawn as a labelled line
-    windows : spans to shade, such as while an alert fires; an open one reaches to the end
-    marks : moments to annotate, such as an action
-    """
-    filled = [(name, points) for name, points in series.items() if points]
+def plot_lines(plot: Plot) -> Picture:
+    """Draw values over time: the five longest lines that have any finite one."""
+    filled = [
+        (line.name, points)
+        for line in plot.lines
+        if (points := [(at, value) for at, value in line.points if math.isfinite(value)])
+    ]
     # lines that stay at zero hide each other, and say nothing beside one that does not
     moving = [(name, points) for name, points in filled if any(value for _, value in points)]
     drawn = sorted(moving or filled, key=lambda item: -len(item[1]))[:_MAX_LINES]
+    title, unit, threshold = plot.title, plot.unit, plot.threshold
     from matplotlib.lines import Line2D
 
-    axes = _make_axes(title, unit, pad=42 if marks else 6)
+    axes = _make_axes(title, unit, pad=42 if plot.marks else 6)
     for (_, points), style in zip(drawn, cycle(_STYLES), strict=False):
         times, values = zip(*points, strict=True)
         every = max(1, len(points) // 12)
@@ -110,11 +89,11 @@ def plot_lines(
         where: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
         words = f"threshold {threshold:g}"
         axes.annotate(words, (0.005, threshold), xytext=(0, 3), fontsize=8, **where)
-    for start, end in windows if ends else ():
+    for start, end in plot.windows if ends else ():
         axes.axvspan(_day(start), _day(end or max(ends)), **_SPAN)
     # beside each other their words would be printed over each other: numbers, told at the side
-    said = [f"{number}: {_label(text)}" for number, (_, text) in enumerate(marks, 1) if ends]
-    for number, (at, _) in enumerate(marks if ends else (), 1):
+    said = [f"{number}: {_label(text)}" for number, (_, text) in enumerate(plot.marks, 1) if ends]
+    for number, (at, _) in enumerate(plot.marks if ends else (), 1):
         axes.axvline(_day(at), color="#000000", linewidth=0.8, linestyle="-.")
         height = 1.0 + 0.08 * ((number - 1) % _MARK_HEIGHTS)
         axes.annotate(str(number), (_day(at), height), **_AT_TOP)
@@ -132,7 +111,7 @@ def plot_lines(
     ]
     alt = f"{title}. {'; '.join(parts) or 'no samples'}."
     alt += f" The threshold is {threshold:g} {unit}." if threshold is not None else ""
-    alt += f" {len(windows)} shaded span(s): an alert fired." * bool(windows)
+    alt += f" {len(plot.windows)} shaded span(s): an alert fired." * bool(plot.windows)
     return _save(axes, " ".join([alt, *(f"Mark {text}." for text in said)]))
 
 
@@ -157,25 +136,10 @@ def plot_ages(bins: Sequence[AgeBin]) -> Picture:
 def plot_reading(reading: Reading) -> Picture | None:
     """Draw a reading's plot; None when it has none, or no finite sample."""
     plot = reading.plot
-    if plot is None:
-        return None
-    if plot.ages:
-        return plot_ages(plot.ages)
-    series = {
-        line.name: [(at, value) for at, value in line.points if math.isfinite(value)]
-        for line in plot.lines
-    }
-    if not any(series.values()):
-        return None
-    title, unit = _TITLES[plot.kind]
-    return plot_lines(
-        series,
-        title=title,
-        unit=unit,
-        threshold=plot.threshold,
-        windows=plot.windows,
-        marks=plot.marks,
-    )
+    if plot is None or plot.ages:
+        return plot_ages(plot.ages) if plot else None
+    values = (value for line in plot.lines for _, value in line.points)
+    return plot_lines(plot) if any(map(math.isfinite, values)) else None
 
 
 def _label(text: str, limit: int = 28) -> str:

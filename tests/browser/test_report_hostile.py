@@ -94,7 +94,8 @@ def tell_one(tell: Teller, text: str) -> None:
     evidence: dict[str, Any] = {
         "rows": [{"key": text, name: "a name", "status": text, "metadata": {name: text}}],
         "plot": {
-            "kind": "lag",
+            "title": text,
+            "unit": text,
             "lines": [{"name": text, "points": points}],
             "marks": [["2026-11-24T03:14:30Z", text]],
         },

@@ -12,7 +12,7 @@ from fulfillment.analysis.causes import Cause
 from fulfillment.analysis.samples import find_beginning
 from fulfillment.clients.prometheus import Series
 from fulfillment.clients.services import LogLine
-from fulfillment.sections import SECTIONS, root_cause
+from fulfillment.sections import SECTIONS, detection, root_cause
 from fulfillment.sections.detection import LAG
 from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Verdict
 from runbook_lib.record.incident import Incident
@@ -212,6 +212,13 @@ def test_errors_of_every_service_are_on_the_timeline(world: World) -> None:
     assert row.text.startswith("support-service: 1× from here")
     # its clock is two minutes behind
     assert abs(row.at - at - timedelta(minutes=2)) < timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(("step", "unit"), [("2.3", "objects"), ("2.4", "bytes")])
+def test_bytes_that_wait_are_not_drawn_as_objects(world: World, step: str, unit: str) -> None:
+    plot = world.take(detection, step).plot
+    assert plot is not None
+    assert (plot.title, plot.unit) == (f"{unit.capitalize()} waiting, by prefix", unit)
 
 
 def test_an_exporter_that_moved_is_not_down(world: World) -> None:

@@ -9,13 +9,14 @@ import pytest
 from markupsafe import Markup
 
 from fulfillment.analysis.causes import Cause
-from runbook_lib.model import CauseStatus, Conclusion, Finding, Plot, Reading, Status, Verdict
+from runbook_lib.model import CauseStatus, Conclusion, Finding, Line, Plot, Reading, Status, Verdict
 from runbook_lib.show import plots
 from runbook_lib.show.display import describe
 from runbook_lib.show.plots import plot_ages, plot_lines, plot_reading
 from runbook_lib.show.tables import Table, pill, say_value, tabulate_facts, tabulate_findings
 from runbook_lib.show.text import clip, format_bytes, format_duration, format_value, safe, visible
 
+Points = tuple[tuple[datetime, float], ...]
 AT = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 
 
@@ -208,18 +209,15 @@ def test_facts_are_plain_and_sizes_are_for_people() -> None:
 class TestPlots:
     points = tuple((AT + timedelta(seconds=30 * i), i / 2) for i in range(40))
 
+    def plot(self, *, chaos: Points = (), pending: Points = (), **more: Any) -> Plot:
+        lines = (Line(name="pending", points=pending), Line(name="chaos", points=chaos))
+        return Plot(title="Lag", unit="min", lines=lines, **more)
+
     def test_the_text_says_what_the_picture_shows(self) -> None:
-        picture = plot_lines(
-            {"pending/": self.points}, title="Lag", unit="min", threshold=10, windows=[(AT, None)]
-        )
+        picture = plot_lines(self.plot(pending=self.points, threshold=10, windows=((AT, None),)))
 
         assert picture.png.startswith(b"\x89PNG")
-        for words in (
-            "Lag",
-            "pending/: from 0 at 03:14:00 to 19.5",
-            "threshold is 10 min",
-            "alert",
-        ):
+        for words in ("Lag", "pending: from 0 at 03:14:00 to 19.5", "threshold is 10 min", "alert"):
             assert words in picture.alt
         assert f'alt="{picture.alt}"' in picture.to_html()
 
@@ -228,13 +226,13 @@ class TestPlots:
     ) -> None:
         drawn: list[Any] = []
         monkeypatch.setattr(plots, "_save", lambda axes, alt: drawn.append(axes) or alt)
-        marks = [(AT + timedelta(seconds=i), f"action {i}") for i in range(3)]
-        alt = plots.plot_lines({"a": self.points}, title="Lag", unit="min", marks=marks)
+        marks = tuple((AT + timedelta(seconds=i), f"action {i}") for i in range(3))
+        alt = plots.plot_lines(self.plot(pending=self.points, marks=marks))
 
         (axes,) = drawn
         assert len({(text.get_text(), text.xy[1]) for text in axes.texts}) == 3
         told = [text.get_text() for text in axes.get_legend().get_texts()]
-        assert told == ["a", "1: action 0", "2: action 1", "3: action 2"]
+        assert told == ["pending", "1: action 0", "2: action 1", "3: action 2"]
         axes.figure.draw_without_rendering()
         boxes = [text.get_window_extent() for text in (*axes.texts, axes._left_title)]
         assert not [
@@ -247,16 +245,16 @@ class TestPlots:
         assert "Mark 3: action 2." in str(alt)
 
     def test_the_file_holds_no_words_of_its_own(self) -> None:
-        png = plot_lines({"a": self.points}, title="Lag", unit="min").png
+        png = plot_lines(self.plot(pending=self.points)).png
 
         assert b"tEXt" not in png
         assert b"iTXt" not in png
 
     def test_lines_at_zero_are_left_out_beside_one_that_moves(self) -> None:
-        zero = [(at, 0.0) for at, _ in self.points]
+        zero = tuple((at, 0.0) for at, _ in self.points)
 
-        assert "chaos" not in plot_lines({"a": self.points, "chaos": zero}, title="t", unit="").alt
-        assert "chaos" in plot_lines({"chaos": zero}, title="t", unit="").alt
+        assert "chaos" not in plot_lines(self.plot(pending=self.points, chaos=zero)).alt
+        assert "chaos" in plot_lines(self.plot(chaos=zero)).alt
 
     def test_ages_are_counted(self) -> None:
         picture = plot_ages([(0, 5, 3), (5, 10, 2), (10, 30, 4), (30, None, 1)])
@@ -274,26 +272,14 @@ class TestPlots:
         ],
     )
     def test_a_reading_without_samples_has_no_picture(self, series: list[Any]) -> None:
-        assert plot_reading(reading(plot={"kind": "lag", "lines": series})) is None
+        assert plot_reading(reading(plot={"title": "Lag", "lines": series})) is None
 
     def test_samples_that_are_no_numbers_are_left_out(self) -> None:
         points = [["2026-11-24T03:14:00Z", 1], ["2026-11-24T03:15:00", "NaN"],
                   ["2026-11-24T03:16:00Z", "inf"], ["2026-11-24T03:17:00Z", 2.5]]  # fmt: skip
         picture = plot_reading(
-            reading(plot={"kind": "lag", "lines": [{"name": "lag", "points": points}]})
+            reading(plot={"title": "Lag", "lines": [{"name": "lag", "points": points}]})
         )
 
         assert picture is not None
         assert "from 1 at 03:14:00 to 2.5 at 03:17:00" in picture.alt
-
-
-def test_bytes_that_wait_are_not_drawn_as_objects() -> None:
-    at = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
-    points = [["2026-11-24T03:59:00Z", 10_000], ["2026-11-24T04:00:00Z", 20_000]]
-    plot = Plot.model_validate({"kind": "bytes", "lines": [{"name": "pending/", "points": points}]})
-    reading = Reading(
-        step="2.4", name="backlog bytes", status=Status.OK, observed_at=at, source="x", plot=plot
-    )
-    picture = plot_reading(reading)
-    assert picture is not None
-    assert picture.alt.startswith("Bytes waiting")

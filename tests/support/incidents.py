@@ -127,7 +127,8 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         reason="The alert fires since 03:09:11Z; the oldest label waits 27.4 minutes.",
         since=format_time(began),
         plot={
-            "kind": "lag",
+            "title": "Lag of the oldest waiting object",
+            "unit": "minutes",
             "threshold": 10,
             "windows": [[format_time(START - timedelta(minutes=5)), None]],
             "lines": [{"name": "lag", "points": _ramp(began, 31, lambda m: max(0.0, m - 3.6))}],
@@ -147,7 +148,8 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         source="s3://fulfillment-artifacts/pending/",
         since=format_time(began),
         plot={
-            "kind": "backlog",
+            "title": "Objects waiting, by prefix",
+            "unit": "objects",
             "lines": [
                 {"name": "pending/", "points": _ramp(began, 31, lambda m: round(m * 2.39))},
                 {"name": "chaos/", "points": _ramp(began, 31, lambda _m: 0)},

@@ -80,7 +80,7 @@ def read_worker(inv: Investigation) -> Outcome:
         source=f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
         rows=rows_of(states, "running", "state", "since", "exit_code", service="name"),
         facts=worker.raw if worker else {},
-        plot=Plot(kind="carrier", lines=latency or ()),
+        plot=Plot(title="Carrier latency", unit="seconds", part="diagnosis", lines=latency or ()),
         events=read_events(inv),
         first_seen=metrics.first_seen() | {c: at for c, at in since.items() if at},
         observations={
@@ -223,7 +223,12 @@ def read_pipeline(inv: Investigation) -> Outcome:
     seen = Outcome(
         value="paused" if dag.is_paused else (ended[0].state if ended else "no run"),
         rows=rows_of(runs, run="id", state="state", started="started_at", ended="ended_at"),
-        plot=Plot(kind="flow", lines=lines or ()),
+        plot=Plot(
+            title="Labels arriving against labels leaving",
+            unit="per minute",
+            part="physics",
+            lines=lines or (),
+        ),
         forecast=attempt(lambda: _forecast(inv, is_stopped=dag.is_paused or is_broken))[0],
         first_seen={cause: at for cause, at in since.items() if at},
         observations={
