@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from chainlog import LogError
-
 from . import errors
 
 if TYPE_CHECKING:
@@ -37,19 +35,14 @@ _BY_VERDICT = {
     "unknown": ExitCode.UNKNOWN,
 }
 
+#: Any other error: the run failed.
 _BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (KeyboardInterrupt, ExitCode.INTERRUPTED),
     (errors.ActionInterruptedError, ExitCode.INTERRUPTED),
     (errors.UsageError, ExitCode.USAGE),
     (errors.SafetyError, ExitCode.REFUSED),
     (errors.NotConnectedError, ExitCode.UNKNOWN),
-    (errors.DrillError, ExitCode.RUN_FAILED),
-    (LogError, ExitCode.RUN_FAILED),
-    (errors.RunbookError, ExitCode.RUN_FAILED),
 )
-
-
-_NO_MORE: Mapping[type[BaseException], ExitCode] = {}
 
 
 def compute_exit_code(verdict: Verdict) -> ExitCode:
@@ -59,9 +52,9 @@ def compute_exit_code(verdict: Verdict) -> ExitCode:
 
 def exit_code_of_error(
     error: BaseException | type[BaseException],
-    more: Mapping[type[BaseException], ExitCode] = _NO_MORE,
+    more: Mapping[type[BaseException], ExitCode] | None = None,
 ) -> ExitCode:
     """Return the exit code of an error, or a kind, that ends a command; ``more``: a runbook's."""
     kind = error if isinstance(error, type) else type(error)
-    table = (*_BY_ERROR, *more.items())
+    table = (*_BY_ERROR, *(more or {}).items())
     return next((code for known, code in table if issubclass(kind, known)), ExitCode.RUN_FAILED)

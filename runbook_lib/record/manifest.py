@@ -43,11 +43,6 @@ class Verification:
     problems: tuple[str, ...]
     newer: tuple[str, ...]
 
-    @property
-    def ok(self) -> bool:
-        """Whether nothing was altered, lost or damaged."""
-        return not self.problems
-
 
 def write_manifest(incident: Incident) -> Path:
     """Write ``manifest.json``: the SHA-256 and size of every file, and the journal's head.

@@ -15,13 +15,9 @@ from ..record.incident import Incident
 from ..section import Sections
 from ..show.text import visible
 from .model import ReportModel
-from .page import render_page
+from .render import render_page
 from .sanitize import sanitize_html
 
-_BLANK = (
-    "mathjax_url", "require_js_url", "jquery_url", "mermaid_js_url", "mermaid_layout_elk_js_url",
-    "jupyter_widgets_base_url", "widget_renderer_url", "html_manager_semver_range",
-)  # fmt: skip
 _NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
 _PARAMETERS = {"parameters", "injected-parameters", "form"}
 _BOX = Markup('<pre style="background-color:#fdedc3;border-radius:4px">{}</pre>')
@@ -87,7 +83,7 @@ def load_exporter() -> Any:
 
     config = Config()
     config.NbConvertBase.display_data_priority = _PRIORITY
-    exporter: Any = HTMLExporter(  # type: ignore[no-untyped-call]
+    return HTMLExporter(  # type: ignore[no-untyped-call]
         config=config,
         template_name="basic",
         sanitize_html=True,
@@ -97,9 +93,6 @@ def load_exporter() -> Any:
         exclude_output_prompt=True,
         filters={"clean_html": sanitize_html},
     )
-    for name in _BLANK:
-        setattr(exporter, name, "")
-    return exporter
 
 
 def _keep_readable(notebook: Any) -> None:

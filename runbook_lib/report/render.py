@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -15,16 +20,17 @@ from ..record.history import PHASES, describe_last_drill, list_history
 from ..record.incident import Incident, write_file
 from ..record.journal import get_told
 from ..record.log import utc_now
+from ..redact import Redactor
 from ..section import Sections
 from ..show.plots import Picture, plot_reading
-from ..show.tables import Table, get_tone, pill, sort_findings, tabulate_facts
-from ..show.text import safe
+from ..show.tables import Table, get_tone, make_environment, pill, sort_findings, tabulate_facts
+from ..show.text import format_value, safe
 from . import story
 from .model import ReportModel
-from .page import render_page, scroll
+from .sanitize import CSP
 from .story import say_causes, say_reading, shorten
-from .versions import read_versions
 
+_PACKAGES = ("fulfillment-runbook", "minio", "papermill", "nbclient", "pandas", "pydantic")
 _LIMIT_BYTES = 2_000_000
 #: Rows of a table and lines of the journal: what fits first.
 _BUDGETS = ((60, 1_500), (10, 500), (3, 100))
@@ -209,6 +215,42 @@ class _Page:
         text = Markup("<pre>{}</pre>").format(safe(reading.text, 6_000))
         rows = scroll(Table(caption, shown, reading.columns)) if shown else ""
         return Markup("").join((rows, text * bool(reading.text), scroll(facts) * bool(facts.rows)))
+
+
+def render_page(template: str, redactor: Redactor, **values: Any) -> str:
+    """Render a template: each value is redacted, made visible and escaped, in this order."""
+
+    def finish(value: Any) -> Markup:
+        return value if isinstance(value, Markup) else safe(redactor.text(str(value)), 6_000)
+
+    environment = make_environment("runbook_lib.report", finish)
+    environment.filters |= {"pill": pill, "value": format_value, "time": format_value}
+    environment.filters |= {"trusted": Markup, "facts": tabulate}
+    return environment.get_template(template).render(csp=CSP, **values)
+
+
+def tabulate(facts: Mapping[str, Json], caption: str) -> Markup:
+    """Return facts as a table of name and value."""
+    return scroll(tabulate_facts(facts, caption))
+
+
+def scroll(table: Table) -> Markup:
+    """Return a table that scrolls by itself when it is wider than the page."""
+    return Markup('<div class="scroll" tabindex="0" role="region" aria-label="{}">{}</div>').format(
+        safe(table.caption, 100), table.to_html()
+    )
+
+
+def read_versions() -> dict[str, str]:
+    """Return versions by name; what is not known says so."""
+    found = {"Python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+    here = str(Path(__file__).parent)
+    command = ["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return found | {"commit": "not known: git did not answer"}
+    return found | {"commit": done.stdout.strip() or "not a git checkout"}
 
 
 def _say_seconds(seconds: float | None) -> str:

@@ -48,13 +48,6 @@ class Document(Part):
         return self.model_dump_json(by_alias=True, indent=2)
 
 
-class UnknownStep(Part):
-    """A step that could not be read, and why."""
-
-    step: str
-    reason: str
-
-
 class NotebookResult(Part):
     """How one notebook ended."""
 
@@ -73,12 +66,13 @@ class ErrorDocument(Document):
 class InvestigateDocument(Document):
     """``investigate``: readings, causes, the report's path.
 
-    ``log`` is the entry of the incident log, ``advice`` what helps, in order, ``next`` a command.
+    ``unknown`` are the steps that could not be read, each with the reason, ``log`` is the entry of
+    the incident log, ``advice`` what helps, in order, ``next`` a command.
     """
 
     readings: tuple[Observed, ...]
     causes: tuple[Finding, ...]
-    unknown: tuple[UnknownStep, ...]
+    unknown: tuple[dict[str, str], ...]
     notebooks: tuple[NotebookResult, ...]
     report: str
     log: dict[str, Json] = {}

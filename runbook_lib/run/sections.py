@@ -15,7 +15,7 @@ from ..report import preload, write_outputs
 from ..section import SectionModule, Sections, check_parameters
 from ..settings import Settings
 from ..show.tables import tabulate_plans
-from .documents import InvestigateDocument, RunDocument, UnknownStep
+from .documents import InvestigateDocument, RunDocument
 from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 
 
@@ -73,7 +73,7 @@ def investigate(
     if verdict is Verdict.HEALTHY:
         verdict = journal.verdict() or verdict
     readings, now = journal.latest(), utc_now()
-    unread = [reading for reading in readings.values() if reading.status is Status.UNKNOWN]
+    unread = [r for r in readings.values() if r.status is Status.UNKNOWN]
     notebook, _ = journal.way_on(now)
     code = compute_exit_code(verdict)
     if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in done.runs):
@@ -86,7 +86,7 @@ def investigate(
         exit_code=code,
         readings=tuple(readings.values()),
         causes=journal.findings(),
-        unknown=tuple(UnknownStep(step=r.step, reason=r.reason) for r in unread),
+        unknown=tuple({"step": r.step, "reason": r.reason} for r in unread),
         notebooks=done.runs,
         report=done.report,
         log=journal.log_entry(now),

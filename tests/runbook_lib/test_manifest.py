@@ -34,7 +34,7 @@ def test_an_untouched_folder_is_what_its_manifest_says(incident: Incident) -> No
 
     found = verify_incident(incident.folder)
 
-    assert (found.ok, found.problems, found.newer) == (True, (), ())
+    assert (found.problems, found.newer) == ((), ())
     assert len(manifest["files"]) == 5
 
 
@@ -57,7 +57,7 @@ def test_lines_appended_later_are_newer(incident: Incident) -> None:
 
     found = verify_incident(incident.folder)
 
-    assert found.ok
+    assert not found.problems
     assert found.newer == (
         "journal.jsonl: 1 lines were appended since",
         "ledger/rel-1.jsonl: grew since",
@@ -73,7 +73,7 @@ def test_an_altered_journal_line_is_named(incident: Incident) -> None:
 
     found = verify_incident(incident.folder)
 
-    assert not found.ok
+    assert found.problems
     assert found.problems[0] == "journal.jsonl, line 7: was altered after it was written"
 
 
@@ -117,7 +117,7 @@ def test_a_changed_file_is_named(incident: Incident, name: str, change: str) -> 
 
     found = verify_incident(incident.folder)
 
-    assert not found.ok
+    assert found.problems
     assert found.problems[0].startswith(f"{name}: is ") or found.problems[0] == (
         f"{name}: was altered since"
     )
@@ -156,7 +156,7 @@ def test_a_zip_holds_all_that_the_manifest_names_and_is_checked_where_it_arrives
 
     found = verify_attachment(path)
 
-    assert (found.ok, found.incident, found.problems, found.newer) == (True, incident.id, (), ())
+    assert (found.incident, found.problems, found.newer) == (incident.id, (), ())
     with zipfile.ZipFile(path) as file:
         assert len(file.namelist()) == 6
 
@@ -167,7 +167,7 @@ def test_a_zip_does_not_pack_itself(incident: Incident) -> None:
         path = write_attachment(incident)
 
     assert not [name for name in zipfile.ZipFile(path).namelist() if name.endswith(".zip")]
-    assert verify_incident(incident.folder).ok
+    assert not verify_incident(incident.folder).problems
 
 
 def test_a_file_that_was_altered_in_the_zip_is_named(incident: Incident, tmp_path: Path) -> None:
