@@ -6,7 +6,7 @@ from functools import partial
 
 from runbook_lib import section
 from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, Verdict, parse_time
-from runbook_lib.record.actions import group_actions
+from runbook_lib.record.journal import group_actions
 from runbook_lib.section import by_id, step, to_rows
 
 from ..analysis.causes import CAUSES

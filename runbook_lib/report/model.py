@@ -12,9 +12,8 @@ from chainlog import LogDamagedError, LogError, read_entries
 
 from ..errors import RecordError
 from ..model import Conclusion, Json, NotebookEntry, Reading, Role, Status, Verdict
-from ..record.actions import ActionRecord, group_actions, number_of
 from ..record.incident import Incident
-from ..record.journal import JournalView, order_of
+from ..record.journal import ActionRecord, JournalView, group_actions, number_of, order_of
 from ..section import ActionStep, SectionModule, Step
 from ..show.text import VERDICT_WORDS
 

@@ -15,10 +15,9 @@ from chainlog import GENESIS, Entry
 
 from ..errors import disk_errors
 from ..model import SIGNS, ActionPhase, CauseStatus, Finding, Json, Reading, Role, Status
-from ..record.actions import ActionRecord, number_of
 from ..record.history import PHASES, describe_last_drill, list_history
 from ..record.incident import Incident, write_file
-from ..record.journal import get_told
+from ..record.journal import ActionRecord, get_told, number_of
 from ..record.log import utc_now
 from ..redact import Redactor
 from ..section import Sections

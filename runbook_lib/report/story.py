@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NamedTuple, TypeVar
 
 from ..model import SIGNS, ActionPhase, CauseStatus, Event, Finding, Reading, Role, Status, Verdict
-from ..record.actions import number_of
+from ..record.journal import number_of
 from ..show.text import VERDICT_WORDS, format_duration, format_value, visible
 from .model import ReportModel
 
