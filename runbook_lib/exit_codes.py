@@ -25,14 +25,10 @@ class ExitCode(IntEnum):
 
 
 # By name: `runbook --help` imports no models.
-_BY_VERDICT = {
-    "healthy": ExitCode.OK,
-    "fixed": ExitCode.OK,
-    "fixed_alert_decaying": ExitCode.OK,
-    "incident": ExitCode.NOT_OK,
-    "mitigated": ExitCode.NOT_OK,
-    "not_fixed": ExitCode.NOT_OK,
-    "unknown": ExitCode.UNKNOWN,
+_VERDICTS = {
+    ExitCode.OK: ("healthy", "fixed", "fixed_alert_decaying"),
+    ExitCode.NOT_OK: ("incident", "mitigated", "not_fixed"),
+    ExitCode.UNKNOWN: ("unknown",),
 }
 
 #: Any other error: the run failed.
@@ -47,7 +43,7 @@ _BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
 
 def compute_exit_code(verdict: Verdict) -> ExitCode:
     """Return the exit code of a verdict."""
-    return _BY_VERDICT[verdict]
+    return next(code for code, verdicts in _VERDICTS.items() if verdict in verdicts)
 
 
 def exit_code_of_error(

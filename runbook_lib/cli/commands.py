@@ -22,14 +22,8 @@ def investigate(
     """Carry out the sections that only look, then write the report. Only reads."""
     from ..run.sections import investigate as run_investigate
 
-    carry_out(
-        run_investigate,
-        find_runbook().load_sections(),
-        incident_id=incident,
-        ticket_id=ticket,
-        window_minutes=window_minutes,
-        as_json=json_,
-    )
+    given = {"incident_id": incident, "ticket_id": ticket, "window_minutes": window_minutes}
+    carry_out(run_investigate, find_runbook().load_sections(), as_json=json_, **given)
 
 
 @app.command()

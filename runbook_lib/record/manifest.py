@@ -55,11 +55,8 @@ def write_manifest(incident: Incident) -> Path:
     """
     entries, target = incident.journal.view().entries, incident.folder / _NAME
     seq, head = (entries[-1].seq, entries[-1].hash) if entries else (0, GENESIS)
-    told = {
-        "schema": "runbook/manifest/1",
-        "incident": incident.id,
-        "made_at": format_time(utc_now()),
-    }
+    made_at = format_time(utc_now())
+    told = {"schema": "runbook/manifest/1", "incident": incident.id, "made_at": made_at}
     with disk_errors(f"cannot write {target}"):
         files = {
             path.relative_to(incident.folder).as_posix(): _measure(path.read_bytes())

@@ -130,7 +130,6 @@ def run_notebook(
     parameters: Mapping[str, object] | None = None,
     *,
     kernel: SharedKernel | None = None,
-    cell_timeout_s: int = _CELL_TIMEOUT_S,
 ) -> NotebookRun:
     """Run one section's notebook on an incident and journal how it ended.
 
@@ -140,7 +139,6 @@ def run_notebook(
     incident : handed to the notebook as ``incident_id``
     parameters : checked against the section's model first; the notebook's own value otherwise
     kernel : one that other notebooks use too; default: one of its own
-    cell_timeout_s : longest time for one cell, in seconds
 
     Returns
     -------
@@ -163,8 +161,7 @@ def run_notebook(
     try:
         with nullcontext(kernel) if kernel else SharedKernel() as used:
             source = sections.notebooks / f"{name}.ipynb"
-            keep = partial(_keep, incident, path)
-            failure = _execute(source, values, used, cell_timeout_s, keep)
+            failure = _execute(source, values, used, partial(_keep, incident, path))
     except KeyboardInterrupt:
         _journal(incident, run, RunStatus.INTERRUPTED, started, "interrupted")
         raise
@@ -177,11 +174,7 @@ def run_notebook(
 
 
 def _execute(
-    source: Path,
-    values: Mapping[str, Any],
-    kernel: SharedKernel,
-    cell_timeout_s: int,
-    keep: Callable[[Any], None],
+    source: Path, values: Mapping[str, Any], kernel: SharedKernel, keep: Callable[[Any], None]
 ) -> Failure | None:
     nbformat = load_nbformat()
     import papermill
@@ -202,7 +195,7 @@ def _execute(
             kernel_name="python3",
             language="python",
             progress_bar=False,
-            execution_timeout=cell_timeout_s,
+            execution_timeout=_CELL_TIMEOUT_S,
             km=kernel.take(),
             keep=keep,
         )
@@ -213,7 +206,7 @@ def _execute(
         return Failure(error.evalue, error.ename, f" (in the cell that begins {cell!r})")
     except CellTimeoutError:
         kernel.stop()  # it is still busy with that cell
-        return Failure(f"a cell took over {cell_timeout_s} s")
+        return Failure(f"a cell took over {_CELL_TIMEOUT_S} s")
     except (DeadKernelError, NoSuchKernel, PapermillException, RuntimeError) as error:
         return Failure(f"{type(error).__name__}: {error}")
     return None

@@ -20,6 +20,7 @@ from runbook_lib.model import ActionPhase, Reading, Status, Verdict
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import export_notebooks
+from runbook_lib.run import notebooks
 from runbook_lib.run.notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 from runbook_lib.section import Sections
 
@@ -70,9 +71,9 @@ def run(
     notebook = new_notebook(cells=[parameters, *map(new_code_cell, cells)])
     nbformat.write(notebook, folder / f"{DETECTION.NAME}.ipynb")
     sections = Sections([DETECTION], notebooks=folder, read_only=())
-    return run_notebook(
-        sections, DETECTION.NAME, incident, kernel=kernel, cell_timeout_s=cell_timeout_s
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(notebooks, "_CELL_TIMEOUT_S", cell_timeout_s)
+        return run_notebook(sections, DETECTION.NAME, incident, kernel=kernel)
 
 
 def last_entry(incident: Incident) -> dict[str, object]:
