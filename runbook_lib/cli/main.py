@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import entry_points
 
@@ -20,42 +20,35 @@ from ..exit_codes import ExitCode, exit_code_of_error
 from ..runbook import Runbook, find_runbook
 from . import commands
 
-_INTERRUPTED = int(ExitCode.INTERRUPTED)
 
-
-def build_app(runbook: Runbook, arguments: Sequence[str] = ()) -> typer.Typer:
-    """Return the command: what every runbook has, the runbook's own, and the plug-ins'.
-
-    Parameters
-    ----------
-    arguments : plug-ins are loaded unless these begin with one of our commands
-    """
+def build_app(runbook: Runbook) -> typer.Typer:
+    """Return the command: what every runbook has, the runbook's own, and the plug-ins'."""
     app = typer.Typer(
         help=runbook.summary,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    ours: set[str] = set()
     for name, part in (("", commands.app), *runbook.commands):
         app.add_typer(part, name=name or None)
-        single = (c.name or getattr(c.callback, "__name__", "") for c in part.registered_commands)
-        ours.update([name] if name else single)
-    if not ours.intersection(arguments[:1]):
-        for entry in entry_points(group="runbook.commands"):
-            app.add_typer(entry.load(), name=entry.name)
+    for entry in entry_points(group="runbook.commands"):
+        app.add_typer(entry.load(), name=entry.name)
     return app
 
 
-def _fail(error: BaseException, runbook: Runbook | None, as_json: bool) -> int:
+def _fail(error: BaseException) -> int:
     from ..redact import Redactor
 
-    code = exit_code_of_error(error, runbook.errors if runbook else {})
+    more, secrets = dict[type[BaseException], ExitCode](), tuple[str, ...]()
+    with suppress(UsageError):
+        more |= find_runbook().errors
+        secrets = find_runbook().load_settings().secrets
+    code = exit_code_of_error(error, more)
     text = str(error) or type(error).__name__
     if code is ExitCode.INTERRUPTED and not isinstance(error, RunbookError):
         text = "interrupted; what was done is in the journal and the ledger"
-    text = Redactor(() if isinstance(error, UsageError) else _read_secrets(runbook)).text(text)
-    if as_json:
+    text = Redactor(secrets).text(text)
+    if "--json" in sys.argv:
         from ..run.documents import ErrorDocument
 
         document = ErrorDocument(schema_name="runbook/error/1", exit_code=code, error=text)
@@ -77,27 +70,18 @@ def _leave(code: int) -> None:
 def main() -> None:
     """Run the command; every exit code comes from the one table."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    as_json = "--json" in sys.argv
-    runbook: Runbook | None = None
     ours: tuple[type[BaseException], ...] = (RunbookError, LogError, KeyboardInterrupt, OSError)
     try:
         runbook = find_runbook()
         ours += tuple(runbook.errors)
-        code = int(build_app(runbook, sys.argv[1:])(standalone_mode=False) or 0)
+        code = int(build_app(runbook)(standalone_mode=False) or 0)
         # typer turns Ctrl-C into this code and says nothing.
-        sys.exit(_fail(KeyboardInterrupt(), runbook, as_json) if code == _INTERRUPTED else code)
+        sys.exit(_fail(KeyboardInterrupt()) if code == ExitCode.INTERRUPTED else code)
     except typer.Abort:
-        sys.exit(_fail(KeyboardInterrupt(), runbook, as_json))
+        sys.exit(_fail(KeyboardInterrupt()))
     except TyperException as error:
         show = getattr(error, "show", partial(sys.stderr.write, f"runbook: {error}\n"))
         show()
         sys.exit(int(ExitCode.USAGE))
     except ours as error:
-        sys.exit(_fail(error, runbook, as_json))
-
-
-def _read_secrets(runbook: Runbook | None) -> tuple[str, ...]:
-    try:
-        return runbook.load_settings().secrets if runbook else ()
-    except UsageError:
-        return ()
+        sys.exit(_fail(error))
