@@ -79,12 +79,8 @@ def load_exporter() -> Any:
     """Return the exporter of every notebook: its templates take longer than a notebook."""
     load_nbformat()
     from nbconvert import HTMLExporter
-    from traitlets.config import Config
 
-    config = Config()
-    config.NbConvertBase.display_data_priority = _PRIORITY
     return HTMLExporter(  # type: ignore[no-untyped-call]
-        config=config,
         template_name="basic",
         sanitize_html=True,
         embed_images=True,
@@ -96,7 +92,7 @@ def load_exporter() -> Any:
 
 
 def _keep_readable(notebook: Any) -> None:
-    """Leave out every form of an output that a page without scripts cannot show, and say so.
+    """Keep one form of an output that a page without scripts can show, or say what it had.
 
     The cells that say the parameters are left out too, unless they were refused: the page's head
     says them once.
@@ -111,9 +107,9 @@ def _keep_readable(notebook: Any) -> None:
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if "data" in output:
-                kept = {kind: output.data[kind] for kind in _PRIORITY if kind in output.data}
-                left_out = ", ".join(output.data) or "nothing"
-                output.data = kept or {"text/plain": f"(output left out: {left_out})"}
+                nothing = f"(output left out: {', '.join(output.data) or 'nothing'})"
+                kind = next((kind for kind in _PRIORITY if kind in output.data), "text/plain")
+                output.data = {kind: output.data.get(kind, nothing)}
             elif output.output_type == "error" and "\x1b" not in "".join(output.traceback):
                 # the sentence of an error of use: no traceback, a box of its own
                 words = _BOX.format(visible("\n".join(output.traceback).strip()))
