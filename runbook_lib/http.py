@@ -42,6 +42,15 @@ T = TypeVar("T")
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
+#: What to say of an error by what stands in urllib3's text.
+_REASONS = {
+    "refused": "connection refused",
+    "resolve": "the name cannot be resolved",
+    "certificate": "the TLS certificate is not accepted; CA_BUNDLE says whom to trust",
+    "without response": "the connection closed without an answer",
+    "reset": "the connection was reset",
+    "IncompleteRead": "the answer broke off",
+}
 #: Kept open to one system; orders are asked for several at a time.
 _CONNECTIONS = 16
 
@@ -279,8 +288,8 @@ def _make_pool(proxy_url: str, ca_file: str | None) -> urllib3.PoolManager:
         return urllib3.PoolManager(**options)
     parts, headers = urlsplit(proxy_url), {}
     if parts.username:
-        known = _sign(unquote(parts.username), unquote(parts.password or ""))
-        headers = {"Proxy-Authorization": known}
+        password = unquote(parts.password or "")
+        headers = {"Proxy-Authorization": _sign(unquote(parts.username), password)}
     return urllib3.ProxyManager(proxy_url, proxy_headers=headers, **options)
 
 
@@ -318,15 +327,5 @@ def _short(text: str) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, ProxyError):
         return "not through the proxy that PROXY_URL names"
-    text = str(error)
-    for sign, words in (
-        ("refused", "connection refused"),
-        ("resolve", "the name cannot be resolved"),
-        ("certificate", "the TLS certificate is not accepted; CA_BUNDLE says whom to trust"),
-        ("without response", "the connection closed without an answer"),
-        ("reset", "the connection was reset"),
-        ("IncompleteRead", "the answer broke off"),
-    ):
-        if sign in text:
-            return words
-    return type(error).__name__
+    said = (words for sign, words in _REASONS.items() if sign in str(error))
+    return next(said, type(error).__name__)

@@ -74,11 +74,11 @@ class Form(_Widget):
     def __init__(self, section: SectionModule, namespace: MutableMapping[str, Any]) -> None:
         super().__init__()
         self._section, self._namespace = section, namespace
-        fields = section.Parameters.model_fields
-        unknown = _list_set_names(namespace.get("In", ())) - fields.keys()
+        self._infos = section.Parameters.model_fields
+        unknown = _list_set_names(namespace.get("In", ())) - self._infos.keys()
         check_parameters(section, {**dict.fromkeys(unknown), **self.values})
-        self._fields = {n: _make_field(n, f, self.values[n]) for n, f in fields.items()}
-        self._notes = {name: widgets.HTML() for name in fields}
+        self._fields = {n: _make_field(n, f, self.values[n]) for n, f in self._infos.items()}
+        self._notes = {name: widgets.HTML() for name in self._infos}
         self._tell({})
         self.button = _make_button("Use these", self.use, button_style="primary")
         rows: dict[bool, list[Any]] = {False: [], True: []}
@@ -86,7 +86,7 @@ class Form(_Widget):
             # A front end may send the click before the value: this shows that it came too late.
             words = "Changed, not in use yet: press “Use these”."
             field.observe(lambda _, words=words: self._say(words), names="value")
-            is_of_one_step = bool(_OF_ONE_STEP.match(fields[name].description or ""))
+            is_of_one_step = bool(_OF_ONE_STEP.match(self._infos[name].description or ""))
             rows[is_of_one_step].append(widgets.HBox([field, self._notes[name]]))
         of_one_step = widgets.Accordion(
             [widgets.VBox(rows[True])], titles=["parameters of one step"], selected_index=None
@@ -97,8 +97,7 @@ class Form(_Widget):
     @property
     def values(self) -> dict[str, Any]:
         """The parameters as the notebook has them now."""
-        fields = self._section.Parameters.model_fields
-        return {name: self._namespace.get(name, info.default) for name, info in fields.items()}
+        return {n: self._namespace.get(n, info.default) for n, info in self._infos.items()}
 
     def use(self) -> bool:
         """Check what stands in the fields and use it; says beside each field what is wrong.
@@ -124,19 +123,16 @@ class Form(_Widget):
 
     def _tell(self, wrong: Mapping[str, str]) -> None:
         """Say beside each field what it is for, and what is wrong with it."""
-        for name, info in self._section.Parameters.model_fields.items():
+        for name, info in self._infos.items():
             complaint = _COMPLAINT.format(safe(wrong[name])) if name in wrong else ""
             note = Markup("&nbsp; {} {}").format(safe(info.description or ""), complaint)
             self._notes[name].value = str(note)
 
     def _describe(self) -> Iterable[Card]:
-        fields = self._section.Parameters.model_fields
-        rows = [
-            {"parameter": name, "value": format_value(value) or "(empty)"}
-            for name, value in self.values.items()
-        ]
-        values = self.values
-        changed = [r for r in rows if values[r["parameter"]] != fields[r["parameter"]].default]
+        rows, changed = [], []
+        for name, value in self.values.items():
+            rows.append({"parameter": name, "value": format_value(value) or "(empty)"})
+            changed += rows[-1:] if value != self._infos[name].default else []
         caption = "Parameters in use. To change them, edit the cell above."
         every = Table(f"all {len(rows)}", rows, is_folded=True)
         return [Card(text=caption, tables=(Table("Not the default", changed), every))]
