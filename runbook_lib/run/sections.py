@@ -26,13 +26,8 @@ def run_sections(
     parameters: Mapping[str, object] | None = None,
     *,
     progress: Progress = keep_quiet,
-    kernel: SharedKernel | None = None,
 ) -> list[NotebookRun]:
     """Run notebooks one after the other; each gets the parameters that its section knows.
-
-    Parameters
-    ----------
-    kernel : one that was started before; it is stopped at the end
 
     Notes
     -----
@@ -41,11 +36,13 @@ def run_sections(
     """
     runs: list[NotebookRun] = []
     try:
-        with kernel or SharedKernel() as used:
+        with SharedKernel() as kernel:
+            kernel.begin()
+            preload()
             for name in names:
                 progress(name)
                 given = _pick(sections[name], parameters or {})
-                runs.append(run_notebook(sections, name, incident, given, kernel=used))
+                runs.append(run_notebook(sections, name, incident, given, kernel=kernel))
     except KeyboardInterrupt:
         incident.journal.append("interrupted", {"section": ""})
         write_outputs(incident, sections)
@@ -171,10 +168,7 @@ def _carry_out(
             "out, or write --incident new"
         )
     after = incident.journal.view().last_seq
-    with SharedKernel() as kernel:
-        kernel.begin()
-        preload()
-        runs = run_sections(incident, sections, names, parameters, kernel=kernel, progress=progress)
+    runs = run_sections(incident, sections, names, parameters, progress=progress)
     if is_new and not (incident.is_open or incident.is_closed):
         plans = incident.journal.view().list_plans().values()
         if all(plan.result.get("is_empty") for plan in plans):
