@@ -155,7 +155,6 @@ def run_notebook(
     checked = check_parameters(sections[name], given).model_dump(mode="json")
     values = {name: checked[name] for name in given}
     path = incident.new_notebook(name)
-    run = {"section": name, "notebook": path.name}
     before = incident.journal.view().last_seq
     started = time.monotonic()
     try:
@@ -163,14 +162,17 @@ def run_notebook(
             source = sections.notebooks / f"{name}.ipynb"
             failure = _execute(source, values, used, partial(_keep, incident, path))
     except KeyboardInterrupt:
-        _journal(incident, run, RunStatus.INTERRUPTED, started, "interrupted")
-        raise
+        failure = Failure("", KeyboardInterrupt.__name__)
     conclusion = incident.journal.view().conclusion(name, after=before)
     if conclusion is None and failure is None:
         failure = Failure("it ended without a conclusion in the journal")
     status, code, error = _judge(name, failure)
-    end = _journal(incident, run, status, started, error)
-    return NotebookRun(**end, path=path, exit_code=code, conclusion=conclusion)
+    took = {"duration_s": round(time.monotonic() - started, 3)}
+    run = {"section": name, "notebook": path.name, "status": status, "error": error, **took}
+    incident.journal.append("notebook", run)
+    if status is RunStatus.INTERRUPTED:
+        raise KeyboardInterrupt
+    return NotebookRun(**run, path=path, exit_code=code, conclusion=conclusion)
 
 
 def _execute(
@@ -200,8 +202,6 @@ def _execute(
             keep=keep,
         )
     except PapermillExecutionError as error:
-        if error.ename == "KeyboardInterrupt":
-            raise KeyboardInterrupt from error
         cell = error.source.strip().partition("\n")[0][:80]
         return Failure(error.evalue, error.ename, f" (in the cell that begins {cell!r})")
     except CellTimeoutError:
@@ -222,6 +222,8 @@ def _judge(name: str, failure: Failure | None) -> tuple[RunStatus, ExitCode, str
         kinds += kind.__subclasses__()
     named = (kind for kind in kinds if kind.__name__ == failure.error)
     code = exit_code_of_error(next(named, Exception), more)
+    if failure.error == KeyboardInterrupt.__name__:
+        return RunStatus.INTERRUPTED, ExitCode.INTERRUPTED, "interrupted"
     if failure.error == StoppedAtPlanError.__name__:
         return RunStatus.STOPPED_AT_PLAN, code, failure.why
     if code in (ExitCode.REFUSED, ExitCode.USAGE):
@@ -270,12 +272,3 @@ def _keep(incident: Incident, path: Path, notebook: Any) -> None:
     """Write a notebook as it is now, redacted."""
     cells = [c for c in notebook.cells if _FRESH_TAG not in c.metadata.get("tags", ())]
     write_json(path, incident.redactor.json({**notebook, "cells": cells}))
-
-
-def _journal(
-    incident: Incident, run: dict[str, str], status: RunStatus, started: float, error: str
-) -> dict[str, Any]:
-    duration_s = round(time.monotonic() - started, 3)
-    end = {**run, "status": str(status), "duration_s": duration_s, "error": error}
-    incident.journal.append("notebook", end)
-    return end
