@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from ..model import CauseStatus, Finding, Json, Observed
-from ..record.journal import JournalView, order_of
+from ..record.journal import JournalView, group_actions, order_of
 from .text import count_of, format_bytes, format_value, safe
 
 if TYPE_CHECKING:
@@ -147,17 +147,15 @@ def tabulate_plans(journal: JournalView, *, after: int = 0, only: Collection[str
     -------
     Rows of ``step status what how_many hash why``; and, not shown, ``plan sha256 action target``.
     """
-    phases = {a.result.get("plan"): str(a.phase) for a in journal.actions}
-    made = journal.list_plans()
-    phases |= {plan: "nothing to do" for plan, a in made.items() if a.result.get("is_empty")}
+    actions = {action.plan: action for action in group_actions(journal.actions)}
     rows = []
     for plan, entry in journal.list_plans(after=after).items():
-        facts, is_empty = entry.result, phases[plan] == "nothing to do"
+        facts, is_empty = entry.result, actions[plan].is_empty
         count, size_bytes = facts.get("objects"), facts.get("bytes", 0)
         much = "1" if count is None else f"{count_of(count, 'object')}, {format_bytes(size_bytes)}"
         row = {
             "step": entry.step,
-            "status": phases[plan],
+            "status": "nothing to do" if is_empty else str(actions[plan].last.phase),
             "what": "" if is_empty else f"{entry.action} on {entry.target}",
             "how_many": "" if is_empty else much,
             "hash": "" if is_empty else facts["sha256"][:SHORT_HASH],
