@@ -103,7 +103,12 @@ class HttpClient:
     ) -> None:
         self.system = system or self.SYSTEM
         self._timeout_s = timeout_s
-        parts = urlsplit(url.rstrip("/"))
+        try:
+            parts = urlsplit(url.rstrip("/"))
+        except ValueError as error:
+            raise ConnectionRefusedClientError(
+                f"{self.system.upper()}_URL is not an address ({error})", system=self.system
+            ) from error
         if not user:
             user, password = unquote(parts.username or ""), unquote(parts.password or "")
         self.url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
