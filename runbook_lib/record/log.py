@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from chainlog import ChainedLog, Entry, LogError
@@ -18,6 +19,23 @@ from .journal import JournalView
 def utc_now() -> datetime:
     """Return the current time in UTC."""
     return datetime.now(UTC)
+
+
+class _File:
+    """What is known of a journal's file: its log, its view, and the bytes that these hold."""
+
+    def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
+        self._path, self._clock = path, clock
+        self.forget()
+
+    def forget(self) -> None:
+        """Read the file anew the next time."""
+        self.log, self.view = ChainedLog(self._path, clock=self._clock), JournalView()
+        self.verified = b""
+
+
+#: One for all who open it in a process: the sections of a run read a long journal once.
+_open = lru_cache(maxsize=8)(_File)
 
 
 class Journal:
@@ -39,9 +57,7 @@ class Journal:
     def __init__(
         self, path: Path, *, redactor: Redactor, clock: Callable[[], datetime] = utc_now
     ) -> None:
-        self.path, self._redactor, self._clock = path, redactor, clock
-        self._verified = b""
-        self._forget()
+        self.path, self._redactor, self._file = path, redactor, _open(path, clock)
 
     def append(self, kind: str, data: dict[str, Json]) -> Entry:
         """Append one entry and return it.
@@ -52,7 +68,7 @@ class Journal:
             When the file is damaged, or cannot be locked or written; nothing was appended then.
         """
         with self._explained(". Nothing was appended."):
-            return self._log.append(kind, self._redactor.json(data))
+            return self._file.log.append(kind, self._redactor.json(data))
 
     def view(self) -> JournalView:
         """Return what the journal holds by now; an absent file holds nothing.
@@ -67,22 +83,17 @@ class Journal:
         """
         with disk_errors(f"{self.path} cannot be read"), self._explained():
             content = self.path.read_bytes() if self.path.exists() else b""
-            if not (self._verified and content.startswith(self._verified)):
-                self._forget()
-            self._view.add(self._log.read()[self._view.last_seq :])
-            self._verified = content[: content.rfind(b"\n") + 1]
-        return self._view
-
-    def _forget(self) -> None:
-        """Read the file anew the next time."""
-        self._log = ChainedLog(self.path, clock=self._clock)
-        self._view = JournalView()
-        self._verified = b""
+            file = self._file
+            if not (file.verified and content.startswith(file.verified)):
+                file.forget()
+            file.view.add(file.log.read()[file.view.last_seq :])
+            file.verified = content[: content.rfind(b"\n") + 1]
+        return file.view
 
     @contextmanager
     def _explained(self, ending: str = "") -> Iterator[None]:
         try:
             yield
         except LogError as error:
-            self._forget()
+            self._file.forget()
             raise RecordError(f"{error}{ending}") from error

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from markupsafe import Markup
 
-from ..record.incident import Incident
+from ..record.incident import Incident, write_file
 from ..section import Sections
 from ..show.text import visible
 from .model import ReportModel
@@ -20,6 +20,7 @@ from .sanitize import sanitize_html
 
 _NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
 _PARAMETERS = {"parameters", "injected-parameters", "form"}
+_BODY = Markup("<!-- body -->")
 _BOX = Markup('<pre style="background-color:#fdedc3;border-radius:4px">{}</pre>')
 _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
 
@@ -45,12 +46,23 @@ def export_notebooks(incident: Incident, sections: Sections) -> list[Path]:
             name=source.stem,
             record=runs.get(source.name),
             incident_id=incident.id,
-            body=_to_html(source, incident),
+            body=_BODY,
         )
+        head, _, end = page.partition(_BODY)
         target = source.with_suffix(".html")
-        target.write_text(page, encoding="utf-8", errors="backslashreplace")
+        if not _is_exported(source, target, head):
+            write_file(target, f"{head}{_to_html(source, incident)}{end}")
         written.append(target)
     return written
+
+
+def _is_exported(source: Path, target: Path, head: str) -> bool:
+    """Tell whether a page is of the notebook as it is now, under the same head."""
+    try:
+        is_new = target.stat().st_mtime_ns > source.stat().st_mtime_ns
+        return is_new and target.read_text("utf-8").startswith(head)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _to_html(source: Path, incident: Incident) -> Markup:

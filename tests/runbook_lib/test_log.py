@@ -246,7 +246,7 @@ def test_a_lock_that_is_not_released_is_an_error(
     from filelock import FileLock
 
     write_three(log)
-    log._log._lock.timeout = 0.1
+    log._file.log._lock.timeout = 0.1
     with FileLock(f"{log.path}.lock"), pytest.raises(RecordError, match="in use by another"):
         log.append("note", {})
     assert log.append("note", {}).seq == 4

@@ -56,6 +56,24 @@ def test_a_page_has_code_outputs_and_prose_and_the_policy(incident: Incident) ->
     assert "http" not in html.replace("http-equiv", "")
 
 
+def test_a_page_is_written_again_only_when_its_notebook_or_its_head_changed(
+    incident: Incident,
+) -> None:
+    first = save(incident)
+    page = first.with_suffix(".html")
+    export(incident)
+    written_at = page.stat().st_mtime_ns
+    export(incident)
+    assert page.stat().st_mtime_ns == written_at
+
+    save(incident, text="inv.read_step('2.2')")
+    assert "2.2" in export(incident)
+
+    run = {"notebook": "again.ipynb", "status": "done", "duration_s": 1.0, "error": ""}
+    incident.journal.append("notebook", {"section": "02_signals_detection", **run})
+    assert "second run" in export(incident)
+
+
 def test_a_picture_stays_with_its_text(incident: Incident) -> None:
     bundle = Picture(PNG, "lag over time")._repr_mimebundle_()
     save(incident, new_output("display_data", data=bundle))
