@@ -218,11 +218,6 @@ class Investigation(Generic[S, C]):
         return timedelta(minutes=self.parameters.window_minutes)
 
     @property
-    def is_late(self) -> bool:
-        """Whether the incident was closed before: its record holds, only notes are added."""
-        return self.incident.is_closed and not self.incident.closed_here
-
-    @property
     def journal(self) -> JournalView:
         """What the incident's journal holds by now."""
         return self.incident.journal.view()
@@ -236,7 +231,7 @@ class Investigation(Generic[S, C]):
 
         Once the incident is closed only notes are written, marked as late; the number is 0 else.
         """
-        if self.is_late:
+        if self.incident.is_late:
             if kind != "note":
                 return 0
             data = {**data, "late": True}
@@ -284,7 +279,7 @@ class Investigation(Generic[S, C]):
             since = max(since, self.journal.last_applied_at or since)
             if old.observed_at >= since and old.status is not Status.UNKNOWN:
                 return old
-        if self.is_late and (old := self.latest().get(step_id)) is not None:
+        if self.incident.is_late and (old := self.latest().get(step_id)) is not None:
             return old
         reading = self.observe(step_id)
         seq = self.record("reading", {"reading": reading.model_dump(mode="json")})
@@ -305,7 +300,7 @@ class Investigation(Generic[S, C]):
         about = {"section": self.section.NAME, "unknown_steps": unread}
         conclusion = self.section.conclude(self).model_copy(update=about)
         self.record("conclusion", {"conclusion": conclusion.model_dump(mode="json")})
-        if self.is_late:
+        if self.incident.is_late:
             return conclusion
         verdict = self.journal.verdict()
         if conclusion.verdict is Verdict.INCIDENT:
@@ -336,7 +331,7 @@ class Investigation(Generic[S, C]):
         scratch objects under a prefix of its own).
         """
         action = self._named("action", step_id, self.section.ACTIONS)
-        if self.is_late:
+        if self.incident.is_late:
             raise errors.UsageError(
                 f"{self.incident.id} is closed: plan in the incident that is open now"
             )
@@ -409,7 +404,7 @@ class Investigation(Generic[S, C]):
 
     def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> ActionEntry:
         """Change the world, and journal what came of it, whatever it was."""
-        if self.is_late:
+        if self.incident.is_late:
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
         self.incident.open("hand")
         try:

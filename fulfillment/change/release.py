@@ -275,7 +275,7 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
         "how": "a fresh listing of both prefixes, compared with plan, ledger and record",
         **result,
     }
-    if not inv.is_late:
+    if not inv.incident.is_late:
         write_json(inv.incident.path("evidence", f"proof-{plan.id}.json"), told)
     bad = [f"{n} {name}" for name, n in proof.counts.items() if n and name not in _FINE]
     fine = [f"{n} {name.replace('_', ' ')}" for name in _FINE if (n := proof.counts[name])]

@@ -8,6 +8,7 @@ from runbook_lib import section
 from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, Verdict, parse_time
 from runbook_lib.record.journal import group_actions
 from runbook_lib.section import by_id, step, to_rows
+from runbook_lib.show.text import count_of
 
 from ..analysis.causes import CAUSES
 from ..analysis.samples import join
@@ -69,16 +70,16 @@ def _read_cleared(inv: Investigation) -> Outcome:
 )  # fmt: skip
 def _read_log(inv: Investigation) -> Outcome:
     causes, measures = inv.journal.causes(), _list_measures(inv)
-    log = inv.journal.log_entry(inv.now())
+    log, many = inv.journal.log_entry(inv.now()), count_of(len(measures), "measure")
     seen = Outcome(
-        value=f"{len(causes)} causes, {len(measures)} measures",
+        value=f"{count_of(len(causes), 'cause')}, {many}",
         rows=measures,
         facts={"opened_at": inv.incident.facts["opened_at"], **log},
     )
     wanted = {"time": log["since"], "cause": causes, "measures": measures}
     if missing := [what for what, there in wanted.items() if not there]:
         return seen.unknown(f"the journal has no {', no '.join(missing)} yet")
-    return seen.ok(f"{', '.join(str(f.name) for f in causes)}; {len(measures)} measures")
+    return seen.ok(f"{', '.join(str(f.name) for f in causes)}; {many}")
 
 
 def _list_measures(inv: Investigation) -> list[dict[str, Json]]:

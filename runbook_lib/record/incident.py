@@ -92,6 +92,11 @@ class Incident:
         return self.facts.get("closed_at") is not None
 
     @property
+    def is_late(self) -> bool:
+        """Whether it was closed before: its record holds, only notes are added."""
+        return self.is_closed and not self.closed_here
+
+    @property
     def is_open(self) -> bool:
         """Whether it is an incident, and not over."""
         facts = self.facts

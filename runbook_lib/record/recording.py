@@ -30,8 +30,8 @@ class Recording:
 
     def keep(self, result: Any) -> None:
         """Add the cell that just ran."""
-        if not result.info.store_history:
-            return
+        if not result.info.store_history or self._incident.is_late:
+            return  # nothing comes beside the report of an incident that is over
         if not self._cells:
             run = {"section": self.section, "notebook": self.path.name, "status": "by_hand"}
             self._incident.journal.append("notebook", run)

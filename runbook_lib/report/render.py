@@ -24,10 +24,10 @@ from ..section import Sections
 from ..show.plots import Picture, plot_reading
 from ..show.tables import Table, get_tone, make_environment, pill, sort_findings, tabulate_facts
 from ..show.text import format_value, safe
-from . import story
+from . import summary
 from .model import ReportModel
 from .sanitize import CSP
-from .story import say_causes, say_reading, shorten
+from .summary import say_causes, say_reading, shorten
 
 _PACKAGES = ("fulfillment-runbook", "minio", "papermill", "nbclient", "pandas", "pydantic")
 _LIMIT_BYTES = 2_000_000
@@ -59,9 +59,9 @@ def write_report(incident: Incident, sections: Sections) -> Path:
         html = _Page(model, incident, rows, lines).render()
         if len(html.encode("utf-8", "backslashreplace")) <= _LIMIT_BYTES:
             break
-    summary = incident.redactor.text(story.summarise(model, target.resolve().as_uri()))
+    told = incident.redactor.text(summary.summarise(model, target.resolve().as_uri()))
     with disk_errors(f"cannot write {target}"):
-        write_file(target.with_name("summary.txt"), summary)
+        write_file(target.with_name("summary.txt"), told)
         write_file(target, html)
     return target
 
@@ -92,7 +92,7 @@ class _Page:
             tone=get_tone(outcome[model.has_passed] or "unknown")[0],
             outcome=outcome[model.has_passed],
             judged=next(judged, ""),
-            story=story,
+            summary=summary,
             notes=shorten(journal.notes, self._lines),
             delivery=[s.latest for s in model.of(Role.DELIVERY) if s.latest],
             checklist=model.of(Role.CLEARED, Role.CHECKLIST),

@@ -17,7 +17,7 @@ from fulfillment.sections.detection import LAG
 from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.model import ReportModel
-from runbook_lib.report.story import list_observed
+from runbook_lib.report.summary import list_observed
 from tests.support.incidents import make_incident
 from tests.support.world import World
 

@@ -167,6 +167,17 @@ def test_a_section_that_is_clicked_through_is_kept_in_the_incidents_folder(
     assert "2 Signals and detection: unknown" in page.read_text("utf-8")
 
 
+def test_what_is_clicked_after_an_incident_is_over_leaves_nothing_beside_its_report(
+    incident: Incident,
+) -> None:
+    incident.close()
+    cells = [f"incident_id = {incident.id!r}", OPEN, "inv", 'inv.read_step("2.1")']
+    notebook = new_notebook(cells=list(map(new_code_cell, cells)))
+    NotebookClient(notebook, allow_errors=True, kernel_name="python3", timeout=60).execute()
+
+    assert not list((incident.folder / "notebooks").iterdir())
+
+
 def test_a_run_that_keeps_its_notebook_is_not_kept_twice(
     incident: Incident, tmp_path: Path
 ) -> None:

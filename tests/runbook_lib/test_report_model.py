@@ -12,7 +12,13 @@ from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, Verdict, format_time
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.model import ReportModel
-from runbook_lib.report.story import list_facts, list_open, summarise, tell_timeline, write_headline
+from runbook_lib.report.summary import (
+    list_facts,
+    list_open,
+    summarise,
+    tell_timeline,
+    write_headline,
+)
 from tests.support.incidents import PLAN, SHA256, START, TICKET, make_incident, tell_incident
 
 
