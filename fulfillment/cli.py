@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 from runbook_lib.cli.edge import IncidentId, Json, carry_out, emit, load_settings, parse_duration
-from runbook_lib.errors import UsageError
 
 app = typer.Typer()
 chaos_app = typer.Typer(
@@ -99,23 +98,17 @@ def settle(
         list[str] | None, typer.Argument(help="keys as `verify` prints them; none: all")
     ] = None,
     *,
-    taken: Annotated[
-        bool | None,
-        typer.Option(
-            "--taken/--not-taken",
-            help="shipped: park what is left; or not shipped: a new plan may move it",
-        ),
-    ] = None,
+    taken: Annotated[bool, typer.Option("--taken/--not-taken", help="whether they were shipped")],
     approve: Approval = "",
     json_: Json = False,
 ) -> None:
-    """Write down your word on objects of which nobody can know whether they were shipped."""
+    """Write down your word on objects of which nobody can know whether they were shipped.
+
+    Taken: what is left of them is parked. Not taken: a new plan may move them. A wrong word ships
+    twice.
+    """
     from .commands.release import settle_release
 
-    if taken is None:
-        raise UsageError(
-            "say what became of them: --taken, or --not-taken (a wrong word ships twice)"
-        )
     carry_out(
         settle_release, plan_id, taken=taken, keys=tuple(keys or ()), approve=approve, as_json=json_
     )
