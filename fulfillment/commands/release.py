@@ -11,7 +11,7 @@ from objectmove.plan import save_plan
 from runbook_lib.approvals import Plan, load_plan
 from runbook_lib.errors import SafetyError, UsageError
 from runbook_lib.exit_codes import ExitCode
-from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time, keep_quiet
+from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
 
@@ -130,9 +130,7 @@ def settle_release(
     )
 
 
-def verify_release_plan(
-    settings: Settings, plan_id: str, *, progress: Progress = keep_quiet
-) -> VerifyDocument:
+def verify_release_plan(settings: Settings, plan_id: str, *, progress: Progress) -> VerifyDocument:
     """Prove by an independent listing where each planned object is now."""
     progress("list the bucket")
     inv = _open_on(settings, plan_id, progress, look=True, plan=plan_id)

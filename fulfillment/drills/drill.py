@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from runbook_lib.errors import ClientError, DrillError, RunbookError, SteadyStateError
 from runbook_lib.exit_codes import ExitCode
-from runbook_lib.model import ActionPhase, Json, Progress, Verdict, keep_quiet
+from runbook_lib.model import ActionPhase, Json, Progress, Verdict
 from runbook_lib.record.history import list_history, write_gauges
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.record.log import utc_now
@@ -134,9 +134,7 @@ def wait_for(check: Callable[[], bool], *, timeout_s: float) -> bool:
         time.sleep(_APART_S)
 
 
-def run_drill(
-    settings: Settings, scenario: Scenario, *, progress: Progress = keep_quiet
-) -> DrillDocument:
+def run_drill(settings: Settings, scenario: Scenario, *, progress: Progress) -> DrillDocument:
     """Carry out one drill and score it.
 
     Raises

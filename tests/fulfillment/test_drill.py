@@ -16,6 +16,7 @@ from fulfillment.drills.drill import run_drill
 from fulfillment.drills.scenarios import find_scenario
 from fulfillment.drills.score import Scorecard, compute_objectives
 from runbook_lib.errors import DrillError
+from runbook_lib.model import keep_quiet
 from tests.support.world import FakeClients, World
 
 
@@ -30,7 +31,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def test_a_drill_that_needs_our_own_stack_says_so_and_what_runs_instead(world: World) -> None:
     with pytest.raises(DrillError, match=r"our own stack.*--scenario synthetic"):
-        run_drill(world.settings, find_scenario("pipeline_paused"))
+        run_drill(world.settings, find_scenario("pipeline_paused"), progress=keep_quiet)
     assert find_scenario("synthetic").needs == ""
     assert world.calls == []
 

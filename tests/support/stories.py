@@ -30,6 +30,7 @@ from fulfillment.drills.drill import run_drill
 from fulfillment.drills.scenarios import Scenario
 from fulfillment.sections import SECTIONS
 from fulfillment.settings import Settings
+from runbook_lib.model import keep_quiet
 from runbook_lib.record.incident import Incident, open_incident
 from runbook_lib.record.log import utc_now
 from runbook_lib.redact import Redactor
@@ -73,7 +74,7 @@ def tell_incident(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
 def tell_drill(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
     """Tell a drill of the same fault, from steady state to score."""
     world = make_world(home, monkeypatch)
-    scored = run_drill(world.settings, _PausedPipeline(world=world))
+    scored = run_drill(world.settings, _PausedPipeline(world=world), progress=keep_quiet)
     assert scored.incident
     return _end(world, scored.incident, [scored])
 
