@@ -116,7 +116,7 @@ def create_backlog(
             "pending-since": since,
         }
         if not dry_run:
-            store.put_object(key, body, content_type="application/pdf", metadata=metadata)
+            store.put_object(key, body, metadata)
         about: dict[str, Json] = {"key": key, "orderId": order_id, "artifactId": artifact_id}
         labels.append({**about, "sizeBytes": len(body)})
     return labels

@@ -7,17 +7,18 @@ bucket itself.
 from __future__ import annotations
 
 import math
+import mimetypes
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
-from objectmove.bucket import REFUSED, Request, S3Bucket, Seen, is_key_supported, parse_time
+from objectmove.bucket import REFUSED, Request, S3Bucket, Seen, Texts, is_key_supported, parse_time
 from objectmove.errors import AbsentError, DeniedError, StoreError
 from runbook_lib.errors import (
     AccessDeniedError,
@@ -144,17 +145,10 @@ class ObjectStore:
         with _explained():
             return self._bucket.read(key)
 
-    def put_object(
-        self,
-        key: str,
-        content: bytes,
-        *,
-        content_type: str = "application/octet-stream",
-        metadata: Mapping[str, str] | None = None,
-    ) -> None:
-        """Write an object, by one request that is sent once."""
-        named = {f"{_META}{name.lower()}": text for name, text in (metadata or {}).items()}
-        headers = {"content-type": content_type, **named}
+    def put_object(self, key: str, content: bytes, metadata: Texts | None = None) -> None:
+        """Write an object, by one request that is sent once; its type is that of its name."""
+        headers = {f"{_META}{name.lower()}": text for name, text in (metadata or {}).items()}
+        headers["content-type"] = mimetypes.guess_type(key)[0] or "application/octet-stream"
         self._change(Request("put", key, body=content, headers=headers), f"write {key}")
 
     def delete_object(self, info: Seen) -> None:

@@ -107,18 +107,15 @@ def connect_services(settings: Settings) -> ServicesClient:
         When it names one that is not installed.
     """
     if settings.runbook_services == "none":
-        raise errors.NotConfiguredError(
-            "RUNBOOK_SERVICES=none: nothing here sees or restarts services", system="services"
-        )
+        text = "RUNBOOK_SERVICES=none: nothing here sees or restarts services"
+        raise errors.NotConfiguredError(text, system="services")
     try:
         (entry,) = entry_points(group="runbook.services", name=settings.runbook_services)
         found: ServicesClient = entry.load()(settings)
     except (ImportError, ValueError) as error:
-        raise errors.ConnectionRefusedClientError(
-            f"RUNBOOK_SERVICES={settings.runbook_services}: its programs are not installed; "
-            "pip install 'fulfillment-runbook[stack]'",
-            system="services",
-        ) from error
+        text = f"RUNBOOK_SERVICES={settings.runbook_services}: its programs are not installed; "
+        text += "pip install 'fulfillment-runbook[stack]'"
+        raise errors.ConnectionRefusedClientError(text, system="services") from error
     return found
 
 
@@ -147,28 +144,22 @@ def run_program(
             words, capture_output=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired as error:
-        raise errors.ClientTimeoutError(
-            f"`{shown}` did not end within {timeout_s:g} s", system="services"
-        ) from error
+        text = f"`{shown}` did not end within {timeout_s:g} s"
+        raise errors.ClientTimeoutError(text, system="services") from error
     except OSError as error:
-        raise errors.ConnectionRefusedClientError(
-            f"`{words[0]}` cannot be run ({error.strerror}). {advice}", system="services"
-        ) from error
+        text = f"`{words[0]}` cannot be run ({error.strerror}). {advice}"
+        raise errors.ConnectionRefusedClientError(text, system="services") from error
     if done.returncode:
         said = Redactor(settings.secrets).text(done.stderr.decode("utf-8", "replace"))
-        raise errors.BadAnswerError(
-            f"`{shown}` failed ({done.returncode}): {' '.join(said.split())[-300:]}",
-            system="services",
-        )
+        text = f"`{shown}` failed ({done.returncode}): {' '.join(said.split())[-300:]}"
+        raise errors.BadAnswerError(text, system="services")
     return done.stdout.decode("utf-8", "replace")
 
 
 def unknown_service(name: str, known: Iterable[str]) -> errors.ClientError:
     """Return the error for a name that is not a service."""
-    return errors.NotFoundError(
-        f"there is no service {name[:80]!r}; there are: {', '.join(sorted(known)) or 'none'}",
-        system="services",
-    )
+    text = f"there is no service {name[:80]!r}; there are: {', '.join(sorted(known)) or 'none'}"
+    return errors.NotFoundError(text, system="services")
 
 
 def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[str, str]:

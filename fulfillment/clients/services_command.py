@@ -30,11 +30,8 @@ class CommandServices:
         running = {w in _RUNS or (w.isdecimal() and int(w) > 0) for w in words}
         known = all(w in _RUNS | _STANDS or w.isdecimal() for w in words)
         if len(running) != 1 or not known:
-            raise BadAnswerError(
-                f"WORKER_STATUS_CMD printed {said.strip()[:80]!r}: neither that the "
-                "worker runs nor that it does not",
-                system="services",
-            )
+            text = f"WORKER_STATUS_CMD printed {said.strip()[:80]!r}: neither that the worker runs "
+            raise BadAnswerError(f"{text}nor that it does not", system="services")
         (runs,) = running
         state, name = "running" if runs else "stopped", self._settings.worker_service
         return [ServiceState(name, runs, state, since=None, exit_code=None)]

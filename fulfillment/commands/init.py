@@ -65,7 +65,7 @@ def init(
             raise NotApprovedError(f"this approval is of something else, not of {sha256}")
         else:
             content = str(writes["content"]).encode()
-            store.put_object(MARKER_KEY, content, content_type="application/json")
+            store.put_object(MARKER_KEY, content)
             told["marker"] = f"written; it reads {read_marker(store)!r}"
     return InitDocument.model_validate({"schema": "runbook/init/1", "exit_code": code, **told})
 

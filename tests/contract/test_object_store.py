@@ -82,7 +82,7 @@ def store(request: pytest.FixtureRequest) -> ObjectStore:
 
 def put(store: ObjectStore, key: str, content: bytes = b"x", **metadata: str) -> Seen:
     named = {name.replace("_", "-"): value for name, value in metadata.items()}
-    store.put_object(key, content, content_type="application/pdf", metadata=named)
+    store.put_object(key, content, named)
     return store.read_info(key)
 
 
@@ -110,10 +110,10 @@ def test_a_listing_has_empty_objects_but_no_emptied_folders(store: ObjectStore) 
 
 
 def test_metadata_content_type_and_etag_are_read_back(store: ObjectStore) -> None:
-    read = put(store, "a", b"abc", order_id="7", pending_since="2026-11-24T03:14:00Z")
+    read = put(store, "a.pdf", b"abc", order_id="7", pending_since="2026-11-24T03:14:00Z")
     assert read.metadata == {"order-id": "7", "pending-since": "2026-11-24T03:14:00Z"}
     assert (read.headers["content-type"], read.size_bytes) == ("application/pdf", 3)
-    (listed,) = store.list_objects("a")
+    (listed,) = store.list_objects("a.pdf")
     assert (listed.key, listed.etag, listed.size_bytes) == (read.key, read.etag, read.size_bytes)
     assert listed.last_modified.replace(microsecond=0) == read.last_modified
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mimetypes
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -81,12 +82,7 @@ class MemoryStore:
             return None
 
     def put_object(
-        self,
-        key: str,
-        content: bytes,
-        *,
-        content_type: str = "application/octet-stream",
-        metadata: Mapping[str, str] | None = None,
+        self, key: str, content: bytes, metadata: Mapping[str, str] | None = None
     ) -> None:
         """Write an object."""
         if not is_key_supported(key):
@@ -100,7 +96,7 @@ class MemoryStore:
             size_bytes=len(content),
             last_modified=at.replace(microsecond=at.microsecond // 1000 * 1000),
             metadata={name.lower(): value for name, value in (metadata or {}).items()},
-            headers={"content-type": content_type},
+            headers={"content-type": mimetypes.guess_type(key)[0] or "application/octet-stream"},
         )
         self.objects[key] = Stored(info, content)
         self.writes.append(("put", key))
