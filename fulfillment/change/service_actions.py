@@ -35,9 +35,8 @@ def _read_service(clients: Clients, name: str) -> State:
 def _read_dag(clients: Clients, dag_id: str) -> State:
     dag = clients.pipeline.read_dag()
     if dag.id != dag_id:
-        raise NotFoundError(
-            f"the DAG of the settings is {dag.id!r}, not {dag_id!r}", system="pipeline"
-        )
+        text = f"the DAG of the settings is {dag.id!r}, not {dag_id!r}"
+        raise NotFoundError(text, system="pipeline")
     return _pick(dag, "is_paused")
 
 

@@ -64,10 +64,8 @@ class GrafanaClient(HttpClient):
                     expressions=tuple(query.expr for query in panel.targets if query.expr),
                     link=f"{self.url}{found.link or f'/d/{uid}'}?viewPanel={panel.id}",
                 )
-        raise NotFoundError(
-            f"dashboard {dashboard_uid} has no panel {title!r}; addons/grafana brings it",
-            system=self.system,
-        )
+        text = f"dashboard {dashboard_uid} has no panel {title!r}; addons/grafana brings it"
+        raise NotFoundError(text, system=self.system)
 
 
 def _walk(panels: tuple[_Panel, ...]) -> Iterator[_Panel]:

@@ -81,11 +81,8 @@ def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
     """
     access_key, secret_key, token = settings.read_store_keys(for_changes=for_changes)
     if not access_key or not secret_key:
-        raise AccessDeniedError(
-            "no credentials: set MINIO_ROOT_USER and MINIO_ROOT_PASSWORD, or for the local stack "
-            'eval "$(runbook stack env)"',
-            system="store",
-        )
+        text = "no credentials: set MINIO_ROOT_USER and MINIO_ROOT_PASSWORD (the local stack's: "
+        raise AccessDeniedError(f'{text}eval "$(runbook stack env)")', system="store")
     try:
         return S3Bucket(
             endpoint=settings.minio_endpoint,
