@@ -21,8 +21,7 @@ from objectmove.session import Clock
 from runbook_lib.approvals import Effect, Plan, PlanKind
 from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, UsageError
 from runbook_lib.model import Json
-from runbook_lib.record.incident import Incident, write_json
-from runbook_lib.redact import Redactor
+from runbook_lib.record.incident import write_json
 from runbook_lib.section import split_list
 
 from ..analysis.labels import explain_left, make_judge, read_shipment_evidence
@@ -323,8 +322,7 @@ def _read_timing(settings: Settings) -> Timing:
 
 def _open_logs(plan: Plan) -> Logs:
     """Return what opens the ledger of a plan, or of one about it, in the folder of its incident."""
-    incident = Incident(plan.path.parents[1], redactor=Redactor())
-    return lambda plan_id: ChainedLog(incident.path("ledger", f"{plan_id}.jsonl"))
+    return lambda plan_id: ChainedLog(plan.trace.with_name(f"{plan_id}.jsonl"))
 
 
 def check_store(clients: Clients) -> None:

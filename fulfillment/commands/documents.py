@@ -240,7 +240,7 @@ class DrillDocument(Document):
     foreign_touched: int | None
     objectives: tuple[Objective, ...]
     reverted: bool
-    report: str
+    report: str = ""
     error: str = ""
 
     @property

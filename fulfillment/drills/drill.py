@@ -352,7 +352,6 @@ def _close(drill: Drill, error: RunbookError | None) -> DrillDocument:
         drill=drill.id,
         cause_expected=str(drill.scenario.cause_expected),
         objectives=tuple(objectives),
-        report="",
         error=str(error or ""),
         **{name: getattr(card, name) for name in _MEASURED},
     )
