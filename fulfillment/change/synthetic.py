@@ -13,7 +13,6 @@ from objectmove.bucket import Seen, is_key_supported
 from runbook_lib import errors
 from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
 from runbook_lib.model import Json, format_time, parse_time
-from runbook_lib.record.log import utc_now
 from runbook_lib.show.text import count_of
 
 from ..analysis.artifacts import is_synthetic
@@ -31,7 +30,6 @@ _WAYS_BACK = {
     _CREATE: "4.2 removes them; they expire on their own, too",
     _REVERT: "there is none, and none is needed: only synthetic objects go",
 }
-_MAX_COUNT = 5000
 _CHUNK = 500
 #: So many objects stand for all.
 SAMPLE = 5
@@ -97,8 +95,6 @@ def create_backlog(
     if not dry_run:
         check_quiet(settings, store, now=now, own_orders=own_orders)
     prefix = check_prefix(settings, prefix)
-    if not 1 <= count <= _MAX_COUNT:
-        raise errors.UsageError(f"count is {count}; from 1 to {_MAX_COUNT} are accepted")
     hold_until = (now + timedelta(minutes=hold_minutes)).isoformat()
     since = (now - timedelta(minutes=age_minutes)).isoformat()
     labels: list[dict[str, Json]] = []
@@ -201,7 +197,7 @@ def revert_backlog(
     return Removal(found, len(told) - len(failed), len(listed) - len(found), failed)
 
 
-def sweep_expired(store: ObjectStore, settings: Settings, *, now: datetime | None = None) -> int:
+def sweep_expired(store: ObjectStore, settings: Settings, *, now: datetime) -> int:
     """Delete synthetic objects whose time is over: leftovers of a drill that was killed.
 
     Returns
@@ -214,7 +210,7 @@ def sweep_expired(store: ObjectStore, settings: Settings, *, now: datetime | Non
         Outside a marked playground.
     """
     check_playground(settings, store)
-    return revert_backlog(store, *list_prefixes(settings), expired_at=now or utc_now()).removed
+    return revert_backlog(store, *list_prefixes(settings), expired_at=now).removed
 
 
 def list_prefixes(settings: Settings) -> list[str]:

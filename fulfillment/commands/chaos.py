@@ -52,7 +52,7 @@ def read_chaos_status(settings: Settings) -> ChaosDocument:
 def sweep_chaos(settings: Settings) -> ChaosDocument:
     """Remove leftovers of killed drills: synthetic objects whose time is over."""
     store = Clients(settings).store
-    return _document("sweep", removed=synthetic.sweep_expired(store, settings))
+    return _document("sweep", removed=synthetic.sweep_expired(store, settings, now=utc_now()))
 
 
 def _document(mode: str, **found: Any) -> ChaosDocument:

@@ -193,7 +193,8 @@ def _run(
     incident.update(drill_id=drill_id, scenario=scenario.name, drill_orders=[])
     drill = Drill(drill_id, incident, settings, clients, scenario, progress)
     drill.card.is_told = bool(settings.notifications_url)
-    drill.record("started", scenario=scenario.name, swept=sweep_expired(clients.store, settings))
+    swept = sweep_expired(clients.store, settings, now=utc_now())
+    drill.record("started", scenario=scenario.name, swept=swept)
     _check_steady_state(drill)
     error: RunbookError | None = None
     try:

@@ -111,6 +111,8 @@ def _parse(settings: Settings, argv: Sequence[str] | None) -> argparse.Namespace
     options.prefix = f"{options.prefix.strip('/')}/"
     if options.hold_minutes <= 0 or options.object_size_kb <= 0:
         parser.error("--hold-minutes and --object-size-kb must be over 0")
+    if not 1 <= options.count <= 5000:
+        parser.error("--count is from 1 to 5000")
     if options.minio_secret_key:
         sys.stderr.write(
             "warning: a secret on the command line is seen by everyone on this machine; "

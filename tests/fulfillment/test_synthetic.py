@@ -107,12 +107,6 @@ def test_some_prefixes_are_refused(store: MemoryStore, prefix: str, why: str) ->
     assert list(store.objects) == [MARKER_KEY]
 
 
-@pytest.mark.parametrize("count", [0, 5001])
-def test_the_number_of_objects_is_bounded(store: MemoryStore, count: int) -> None:
-    with pytest.raises(UsageError, match="1 to 5000"):
-        create(store, count=count)
-
-
 @pytest.mark.parametrize(
     ("environment", "marker"),
     [

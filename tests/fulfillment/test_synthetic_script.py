@@ -280,6 +280,7 @@ def test_backdating_is_told(run: Any) -> None:
     assert document["results"]["backlog"]["pendingSince"] < document["events"][0]["at"]
 
 
-def test_a_wrong_flag_is_exit_2() -> None:
+@pytest.mark.parametrize("wrong", ["--no-such-flag", "--count=0", "--count=5001"])
+def test_a_wrong_flag_is_exit_2(wrong: str) -> None:
     with pytest.raises(SystemExit, match="2"):
-        run_chaos_script(["--no-such-flag"])
+        run_chaos_script([wrong])
