@@ -49,12 +49,11 @@ class RoutedAlert:
 class NotificationCount:
     """How many notifications were tried and failed since Alertmanager started.
 
-    ``sent`` counts every attempt's outcome, the failed ones too. ``receiver`` is empty where
-    Alertmanager does not tell receivers apart.
+    ``sent`` counts every attempt's outcome, the failed ones too. Where Alertmanager tells receivers
+    apart, each is one.
     """
 
     integration: str
-    receiver: str
     sent: float
     failed: float
 
@@ -77,7 +76,8 @@ class AlertmanagerClient(HttpClient):
                 key = sample.labels.get("integration", ""), sample.labels.get("receiver_name", "")
                 counts[sample.name][key] += sample.value
         sent, failed = counts.values()
-        return [NotificationCount(*key, sent[key], failed[key]) for key in sorted({*sent, *failed})]
+        keys = sorted({*sent, *failed})
+        return [NotificationCount(key[0], sent[key], failed[key]) for key in keys]
 
     def read_placeholders(self) -> list[str]:
         """Return where the running configuration still holds a placeholder, and which.

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from itertools import islice
-from typing import NamedTuple
 
 from objectmove.bucket import REFUSED, Request, S3Bucket, Seen, Texts, is_key_supported, parse_time
 from objectmove.errors import AbsentError, DeniedError, StoreError
@@ -56,13 +55,6 @@ _FULL = ("storagefull", "storage full", "no space left", "quota", "disk full", "
 
 Rights = dict[str, tuple[bool | None, str]]
 """By right: whether the keys have it, None where nobody can tell, and why not or why nobody can."""
-
-
-class LiveCheck(NamedTuple):
-    """How a store told that it is well: ``live endpoint`` or ``signed listing``, and its URL."""
-
-    how: str
-    source: str
 
 
 def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
@@ -174,8 +166,12 @@ class ObjectStore:
                 raise BadAnswerError(f"storage full: {what}: {told}", system=_SYSTEM)
         raise _explain(StoreError(f"{what}: {told}", code=answer.code))
 
-    def check_live(self) -> LiveCheck:
+    def check_live(self) -> tuple[str, str]:
         """Ask ``/minio/health/live``; where there is none, make a signed listing.
+
+        Returns
+        -------
+        By which of them it told that it is well, and the URL.
 
         Raises
         ------
@@ -189,11 +185,11 @@ class ObjectStore:
         with _explained():
             status = self._bucket.ask(path).status
         if status == 200:
-            return LiveCheck("live endpoint", source)
+            return "live endpoint", source
         if status >= 500:
             raise BadAnswerError(f"{source} answered {status}", system=_SYSTEM)
         next(self.list_objects(".runbook/"), None)
-        return LiveCheck("signed listing", f"{self._bucket.url}/{self.bucket}")
+        return "signed listing", f"{self._bucket.url}/{self.bucket}"
 
     def read_clock(self) -> datetime:
         """Return the store's time in whole seconds, by its ``Date`` header."""

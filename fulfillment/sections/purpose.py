@@ -85,7 +85,7 @@ def _read_reachability(inv: Investigation) -> Outcome:
     c = inv.clients
 
     clients = {name: getattr(c, name) for name in HTTP_SYSTEMS}
-    questions: dict[str, Callable[[], Json]] = {"store": lambda: c.store.check_live().how}
+    questions: dict[str, Callable[[], Json]] = {"store": lambda: c.store.check_live()[0]}
     questions |= {name: one.check_reachable for name, one in clients.items() if one.url}
     addresses = {"store": inv.settings.minio_endpoint} | {n: o.url for n, o in clients.items()}
     asked = ", ".join(address for address in addresses.values() if address)

@@ -107,8 +107,8 @@ alertmanager_notifications_failed_total{integration="slack",reason="serverError"
 def test_notifications_are_counted_by_integration(httpserver: HTTPServer) -> None:
     httpserver.expect_request("/metrics").respond_with_data(METRICS)
     assert client_of(httpserver).read_notification_counts() == [
-        NotificationCount("email", "", 4, 0),
-        NotificationCount("slack", "", 7, 3),
+        NotificationCount("email", 4, 0),
+        NotificationCount("slack", 7, 3),
     ]
 
 
@@ -119,7 +119,7 @@ def test_receivers_are_told_apart_where_alertmanager_does(httpserver: HTTPServer
         'alertmanager_notifications_total{integration="slack",receiver_name="b"} 2\n'
     )
     counts = client_of(httpserver).read_notification_counts()
-    assert [(c.receiver, c.sent) for c in counts] == [("a", 1), ("b", 2)]
+    assert [c.sent for c in counts] == [1, 2]
 
 
 @pytest.mark.parametrize("page", ['x{y="', "alertmanager_notifications_total many\n", "<html>"])

@@ -264,7 +264,7 @@ def test_failures_before_the_last_good_delivery_are_not(world: World) -> None:
 def test_totals_without_times_count_only_where_nothing_was_ever_delivered(world: World) -> None:
     world.fire()
     world.down.add("prometheus")
-    world.counts = [NotificationCount("email", "", 4, 3)]
+    world.counts = [NotificationCount("email", 4, 3)]
     assert deliver(world).status is Status.UNKNOWN
 
 
@@ -284,7 +284,7 @@ def test_a_template_that_asks_for_what_there_is_not_is_named(world: World) -> No
 def test_without_prometheus_alertmanagers_own_counts_decide(world: World) -> None:
     world.fire()
     world.down.add("prometheus")
-    world.counts = [NotificationCount("email", "", 3, 3)]
+    world.counts = [NotificationCount("email", 3, 3)]
     assert "email: Alertmanager counts 3" in deliver(world).reason
 
 

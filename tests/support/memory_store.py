@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from fulfillment.clients.object_store import LiveCheck, Rights
+from fulfillment.clients.object_store import Rights
 from objectmove.bucket import Seen, is_key_supported
 from runbook_lib.errors import BadAnswerError, ClientError, NotFoundError, PreconditionFailedError
 
@@ -110,11 +110,11 @@ class MemoryStore:
         del self.objects[info.key]
         self.writes.append(("delete", info.key))
 
-    def check_live(self) -> LiveCheck:
+    def check_live(self) -> tuple[str, str]:
         """Say that it is well, unless ``unwell`` says why not."""
         if self.unwell:
             raise BadAnswerError(self.unwell, system="object store")
-        return LiveCheck("live endpoint", "memory:0")
+        return "live endpoint", "memory:0"
 
     def read_clock(self) -> datetime:
         """Return our time: it has our clock."""

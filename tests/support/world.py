@@ -19,7 +19,7 @@ from fulfillment.clients.alertmanager import NotificationCount, RoutedAlert
 from fulfillment.clients.fulfillment import WorkerState
 from fulfillment.clients.grafana import Panel
 from fulfillment.clients.notifications import Notification
-from fulfillment.clients.object_store import LiveCheck, Rights
+from fulfillment.clients.object_store import Rights
 from fulfillment.clients.pipeline import Dag, DagRun
 from fulfillment.clients.probe import ProbeStatus, ProbeStep
 from fulfillment.clients.prometheus import Alert, AlertRule, Sample, Series, Target
@@ -58,7 +58,7 @@ class WorldStore(MemoryStore):
         if "store" in self.world.down:
             raise ConnectionRefusedClientError("connection refused", system="object store")
 
-    def check_live(self) -> LiveCheck:
+    def check_live(self) -> tuple[str, str]:
         """Ask as a client would: a store that is down refuses."""
         self._check()
         return super().check_live()
