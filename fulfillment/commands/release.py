@@ -25,7 +25,7 @@ from ..sections.plan_effect import describe_effect
 from ..settings import Settings
 from .documents import ApplyDocument, PlanDocument, SettleDocument, VerifyDocument
 
-_SECTION = "06_remediation"
+_SECTION = SECTIONS["06_remediation"]
 _TROUBLES = ("conflicts", "failed", "unproven", "waiting", "lost_in_window", "stopped")
 _SHOWN = 10
 _OF_PLAN = ("objects", "bytes", "excluded", "expires_at", "window")
@@ -148,9 +148,7 @@ def verify_release_plan(settings: Settings, plan_id: str, *, progress: Progress)
 def _open(
     settings: Settings, incident_id: str, progress: Progress, **parameters: Any
 ) -> Investigation:
-    inv = Investigation.open(
-        incident_id, section=SECTIONS[_SECTION], settings=settings, **parameters
-    )
+    inv = Investigation.open(incident_id, section=_SECTION, settings=settings, **parameters)
     inv.progress = progress
     return inv
 
