@@ -206,7 +206,6 @@ def plan_service(
     effect = _ACTIONS[action]
     state = {} if is_away else effect.read_state(inv.clients, target)
     facts: dict[str, Json] = {
-        "kind": "header",
         "reason": reason,
         "state": state,
         "made_by": inv.operator,

@@ -344,7 +344,7 @@ def test_the_hash_is_that_of_the_files_bytes_and_a_plan_loads_as_it_was(
     assert load_plan(plan.path, (SERVICE,)) == plan
     assert plan.path.name == f"{plan.id}.jsonl"
     header = json.loads(plan.path.read_text())
-    assert (header["kind"], header["made_by"]) == ("header", "ops@box")
+    assert (header["action"], header["made_by"]) == ("restart", "ops@box")
     assert {"action", "reason", "state", "way_back", "check"} <= plan.summary.keys()
 
 
