@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from runbook_lib.cli.edge import IncidentId, Json, carry_out, emit, load_settings, parse_duration
+from runbook_lib.cli.call import IncidentId, Json, carry_out, emit, load_settings, parse_duration
 
 app = typer.Typer()
 chaos_app = typer.Typer(

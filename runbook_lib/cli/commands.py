@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..runbook import find_runbook
-from .edge import IncidentId, Json, carry_out, emit, load_settings, parse_parameters
+from .call import IncidentId, Json, carry_out, emit, load_settings, parse_parameters
 
 app = typer.Typer()
 

@@ -1,4 +1,4 @@
-"""What every command of the edge needs: options, progress on stderr, one way to end."""
+"""What every call of a command needs: options, progress on stderr, one way to end."""
 
 from __future__ import annotations
 
