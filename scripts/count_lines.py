@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 #: Ceilings by package; docs/adr/0013-size-of-the-library.md says why they are what they are.
-CEILINGS = {"chainlog": 150, "fulfillment": 6385, "objectmove": 1700, "runbook_lib": 4412}
+CEILINGS = {"chainlog": 150, "fulfillment": 6385, "objectmove": 1700, "runbook_lib": 4418}
 _NOT_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

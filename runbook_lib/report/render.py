@@ -5,9 +5,10 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -28,6 +29,9 @@ from . import summary
 from .model import ReportModel
 from .sanitize import CSP
 from .summary import say_causes, say_reading, shorten
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _PACKAGES = ("fulfillment-runbook", "minio", "papermill", "nbclient", "pandas", "pydantic")
 _LIMIT_BYTES = 2_000_000
@@ -214,14 +218,18 @@ class _Page:
 
 def render_page(template: str, redactor: Redactor, **values: Any) -> str:
     """Render a template: each value is redacted, made visible and escaped, in this order."""
+    return _load_templates(redactor).get_template(template).render(csp=CSP, **values)
 
+
+@lru_cache(maxsize=1)
+def _load_templates(redactor: Redactor) -> Environment:
     def finish(value: Any) -> Markup:
         return value if isinstance(value, Markup) else safe(redactor.text(str(value)), 6_000)
 
     environment = make_environment("runbook_lib.report", finish)
     environment.filters |= {"pill": pill, "value": format_value, "time": format_value}
     environment.filters |= {"trusted": Markup, "facts": tabulate}
-    return environment.get_template(template).render(csp=CSP, **values)
+    return environment
 
 
 def tabulate(facts: Mapping[str, Json], caption: str) -> Markup:
