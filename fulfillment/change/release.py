@@ -336,7 +336,7 @@ def check_store(clients: Clients) -> None:
     try:
         clients.store.check_live()
     except ClientError as error:
-        raise StoreNotReadyError(f"the store is not well ({error})") from error
+        raise StoreNotReadyError(f"the store does not say that it is well ({error})") from error
 
 
 def _how(inv: Investigation, plan: Plan) -> dict[str, Any]:

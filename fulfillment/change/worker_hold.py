@@ -143,7 +143,7 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
     kind, service = settings.worker_control, settings.worker_service
     if kind == "none":
         words = f"nobody holds the worker: {_TWICE}"
-        return WorkerHold(words, lambda: _NOT_ASKED, sleep)
+        return WorkerHold(words, lambda: _NOT_ASKED, sleep, _still=_NOT_ASKED)
     if kind == "metric":
         words = (
             f"nobody holds the worker: Prometheus is asked before each batch whether its last move "
