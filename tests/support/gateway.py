@@ -101,6 +101,15 @@ class StoreServer:
         return _make_bucket(client, self.bucket)
 
 
+def _try_start(server: StoreServer) -> bool:
+    """Start a server; False when it ends at once: its metadata's lock may still be somebody's."""
+    try:
+        server.start()
+    except RuntimeError:
+        return False
+    return True
+
+
 def _make_bucket(client: Minio, bucket: str) -> bool:
     from minio.error import MinioException
     from urllib3.exceptions import HTTPError
@@ -193,7 +202,7 @@ def run_juicefs(folder: Path, *, inodes: int = 0, domain: str = "") -> Iterator[
                 ),
                 what="the quota",
             )
-            server.start()
+            wait_until(lambda: _try_start(server), what="the gateway over the same metadata")
         yield server
     finally:
         server.kill()
