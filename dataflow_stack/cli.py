@@ -14,8 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from runbook_lib.errors import RunbookError, SettingsError
-from runbook_lib.exit_codes import ExitCode, exit_code_of_error
+from runbook_lib.errors import ExitCode, RunbookError, SettingsError, exit_code_of_error
 
 __all__ = ["app"]
 

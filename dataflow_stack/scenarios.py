@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fulfillment.analysis.causes import Cause
-from fulfillment.drills.scenarios import Scenario
+from fulfillment.drills import Scenario
 from runbook_lib.errors import ClientError, DrillError, RevertError
 from runbook_lib.model import Verdict
 
@@ -15,7 +15,7 @@ from .faults import FAULTS
 from .orders import inject_orders
 
 if TYPE_CHECKING:
-    from fulfillment.drills.drill import Drill
+    from fulfillment.drills import Drill
 
 __all__ = ["SCENARIOS", "FaultScenario"]
 

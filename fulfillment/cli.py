@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from runbook_lib.cli.call import IncidentId, Json, carry_out, emit, load_settings, parse_duration
+from runbook_lib.cli import IncidentId, Json, carry_out, emit, load_settings, parse_duration
 
 app = typer.Typer()
 chaos_app = typer.Typer(
@@ -21,7 +21,7 @@ Approval = Annotated[str, typer.Option("--approve", help="the plan's SHA-256: yo
 @app.command()
 def check(json_: Json = False) -> None:
     """Preflight: what is reachable, with which rights, clock skew and versions. Only reads."""
-    from .commands.check import check as run_check
+    from .commands import check as run_check
 
     carry_out(run_check, as_json=json_)
 
@@ -33,7 +33,7 @@ def init(
     json_: Json = False,
 ) -> None:
     """Write a commented .env where there is none; --marker allows drills on this bucket."""
-    from .commands.init import init as run_init
+    from .commands import init as run_init
 
     carry_out(run_init, marker=marker, approve=approve, as_json=json_)
 
@@ -52,7 +52,7 @@ def plan(
     json_: Json = False,
 ) -> None:
     """List exactly what a release would move, and what not. Moves nothing."""
-    from .commands.release import plan_release
+    from .commands import plan_release
 
     minutes = parse_duration(older_than) / 60 if older_than else 0
     carry_out(
@@ -70,7 +70,7 @@ def plan(
 @app.command()
 def apply(plan_id: PlanId, approve: Approval = "", json_: Json = False) -> None:
     """Carry out an approved plan. Without --approve it stops at the plan."""
-    from .commands.release import apply_release_plan
+    from .commands import apply_release_plan
 
     carry_out(apply_release_plan, plan_id, approve=approve, as_json=json_)
 
@@ -78,7 +78,7 @@ def apply(plan_id: PlanId, approve: Approval = "", json_: Json = False) -> None:
 @app.command()
 def resume(plan_id: PlanId, json_: Json = False) -> None:
     """Go on with a plan that was cut off, here or on another machine."""
-    from .commands.release import resume_release_plan
+    from .commands import resume_release_plan
 
     carry_out(resume_release_plan, plan_id, as_json=json_)
 
@@ -86,7 +86,7 @@ def resume(plan_id: PlanId, json_: Json = False) -> None:
 @app.command()
 def undo(plan_id: PlanId, approve: Approval = "", json_: Json = False) -> None:
     """Move a release's objects back, within its window. Without --approve it stops at the plan."""
-    from .commands.release import undo_release
+    from .commands import undo_release
 
     carry_out(undo_release, plan_id, approve=approve, as_json=json_)
 
@@ -107,7 +107,7 @@ def settle(
     Taken: what is left of them is parked. Not taken: a new plan may move them. A wrong word ships
     twice.
     """
-    from .commands.release import settle_release
+    from .commands import settle_release
 
     carry_out(
         settle_release, plan_id, taken=taken, keys=tuple(keys or ()), approve=approve, as_json=json_
@@ -117,7 +117,7 @@ def settle(
 @app.command()
 def verify(plan_id: PlanId, json_: Json = False) -> None:
     """Prove by an independent listing where each planned object is now. Only reads."""
-    from .commands.release import verify_release_plan
+    from .commands import verify_release_plan
 
     carry_out(verify_release_plan, plan_id, as_json=json_)
 
@@ -128,8 +128,7 @@ def drill(
     json_: Json = False,
 ) -> None:
     """Inject a real fault, carry out the runbook, score it, put everything back."""
-    from .drills.drill import run_drill
-    from .drills.scenarios import find_scenario
+    from .drills import find_scenario, run_drill
 
     carry_out(run_drill, find_scenario(scenario), as_json=json_)
 
@@ -140,7 +139,7 @@ def schedule(
     scenario: Annotated[str, typer.Option(help="which drill")] = "pipeline_paused",
 ) -> None:
     """Print what runs the drill weekly. Installs nothing."""
-    from .drills.schedule import build_schedule, find_settings_folder
+    from .drills import build_schedule, find_settings_folder
     from .settings import Settings
 
     settings = Settings.load()
@@ -159,7 +158,7 @@ def chaos_create(
     json_: Json = False,
 ) -> None:
     """Make fake labels that cannot ship; `revert` removes them."""
-    from .commands.chaos import create_chaos
+    from .commands import create_chaos
 
     document = create_chaos(
         load_settings(),
@@ -179,7 +178,7 @@ def chaos_revert(
     json_: Json = False,
 ) -> None:
     """Remove what the metadata proves synthetic; look-alikes stay."""
-    from .commands.chaos import revert_chaos
+    from .commands import revert_chaos
 
     emit(revert_chaos(load_settings(), prefix=prefix, drill_id=drill_id), json_)
 
@@ -187,7 +186,7 @@ def chaos_revert(
 @chaos_app.command("status")
 def chaos_status(json_: Json = False) -> None:
     """Count synthetic objects by drill. Only reads."""
-    from .commands.chaos import read_chaos_status
+    from .commands import read_chaos_status
 
     emit(read_chaos_status(load_settings()), json_)
 
@@ -195,6 +194,6 @@ def chaos_status(json_: Json = False) -> None:
 @chaos_app.command("sweep")
 def chaos_sweep(json_: Json = False) -> None:
     """Remove leftovers of killed drills."""
-    from .commands.chaos import sweep_chaos
+    from .commands import sweep_chaos
 
     emit(sweep_chaos(load_settings()), json_)

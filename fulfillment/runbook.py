@@ -5,7 +5,7 @@ from __future__ import annotations
 from pkgutil import resolve_name
 
 from objectmove.errors import MoveError, PlanError, RefusedError, StoppedError
-from runbook_lib.exit_codes import ExitCode
+from runbook_lib.errors import ExitCode
 from runbook_lib.runbook import Runbook
 
 from .cli import app, chaos_app

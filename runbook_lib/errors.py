@@ -1,4 +1,4 @@
-"""The exception tree.
+"""The exception tree, and the one table of exit codes; a runbook adds its own errors.
 
 ::
 
@@ -31,7 +31,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import contextmanager
+from enum import IntEnum
 from textwrap import fill
 from typing import TYPE_CHECKING, ClassVar
 
@@ -186,3 +188,47 @@ class ActionInterruptedError(RunbookError):
     """Ctrl-C in the middle of a change: says what to do next."""
 
     HEADING = "INTERRUPTED."
+
+
+class ExitCode(IntEnum):
+    """What the ``runbook`` command returns to the shell."""
+
+    OK = 0
+    RUN_FAILED = 1
+    USAGE = 2
+    NOT_OK = 3
+    UNKNOWN = 4
+    REFUSED = 5
+    INTERRUPTED = 130
+
+
+# By name: `runbook --help` imports no models.
+_VERDICTS = {
+    ExitCode.OK: ("healthy", "fixed", "fixed_alert_decaying"),
+    ExitCode.NOT_OK: ("incident", "mitigated", "not_fixed"),
+    ExitCode.UNKNOWN: ("unknown",),
+}
+
+#: Any other error: the run failed.
+_BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
+    (KeyboardInterrupt, ExitCode.INTERRUPTED),
+    (ActionInterruptedError, ExitCode.INTERRUPTED),
+    (UsageError, ExitCode.USAGE),
+    (SafetyError, ExitCode.REFUSED),
+    (NotConnectedError, ExitCode.UNKNOWN),
+)
+
+
+def compute_exit_code(verdict: str) -> ExitCode:
+    """Return the exit code of a verdict."""
+    return next(code for code, verdicts in _VERDICTS.items() if verdict in verdicts)
+
+
+def exit_code_of_error(
+    error: BaseException | type[BaseException],
+    more: Mapping[type[BaseException], ExitCode] | None = None,
+) -> ExitCode:
+    """Return the exit code of an error, or a kind, that ends a command; ``more``: a runbook's."""
+    kind = error if isinstance(error, type) else type(error)
+    table = (*_BY_ERROR, *(more or {}).items())
+    return next((code for known, code in table if issubclass(kind, known)), ExitCode.RUN_FAILED)

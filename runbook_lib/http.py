@@ -1,9 +1,13 @@
-"""HTTP systems: one bounded question, one bounded answer, one kind of error each."""
+"""HTTP systems: one bounded question, one bounded answer, one kind of error each.
+
+Shapes of answers are dataclasses whose fields say how they are read (``At``, ``Duration`` …).
+"""
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -12,31 +16,77 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import certifi
 import urllib3
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
 from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, TimeoutError  # noqa: A004
 
-from .errors import (
-    AccessDeniedError,
-    BadAnswerError,
-    ClientError,
-    ClientTimeoutError,
-    ConnectionRefusedClientError,
-    NotConfiguredError,
-    NotFoundError,
-    SettingsError,
-    list_wrong,
-)
-from .model import Json, to_utc
+from . import errors
+from .model import Json, parse_time, to_utc
 from .redact import Redactor
 from .settings import Settings
 
 if TYPE_CHECKING:
     from prometheus_client.samples import Sample
+
+#: Of shapes whose names are written likeThis.
+CAMEL = ConfigDict(alias_generator=to_camel, coerce_numbers_to_str=True)
+_UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
+
+
+def parse_duration(text: str) -> float:
+    """Parse a duration as Prometheus and Go write it (``1m30s``, ``500ms``, ``5m``).
+
+    Returns
+    -------
+    Seconds.
+
+    Raises
+    ------
+    ValueError
+        When the text is not a duration.
+    """
+    if not re.fullmatch(r"(\d+(\.\d+)?(ms|[smhdwy]))+|0", text):
+        raise ValueError(f"{text!r} is not a duration")
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdwy])", text)
+    return float(sum(float(number) * _UNIT_S[unit] for number, unit in parts))
+
+
+def parse_when(text: str | None) -> datetime | None:
+    """Parse a time; None for no text and for Go's zero time, both of which mean never.
+
+    Raises
+    ------
+    ValueError
+        When the text is not a time.
+    """
+    return None if not text or text.startswith("0001-01-01") else parse_time(text)
+
+
+def check_id(text: str, what: str) -> str:
+    """Return an id that may stand in a path.
+
+    Raises
+    ------
+    UsageError
+        When it has anything but letters, digits and dashes.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", text):
+        raise errors.UsageError(f"{text[:80]!r} is not {what}: letters, digits and dashes only")
+    return text
+
+
+At = Annotated[datetime, BeforeValidator(parse_time)]
+When = Annotated[datetime | None, BeforeValidator(parse_when)]
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+# null is nothing; an empty list instead of labels is another shape.
+Labels = Annotated[dict[str, str], BeforeValidator(lambda value: {} if value is None else value)]
+Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
+
 
 T = TypeVar("T")
 
@@ -106,7 +156,7 @@ class HttpClient:
         try:
             parts = urlsplit(url.rstrip("/"))
         except ValueError as error:
-            raise ConnectionRefusedClientError(
+            raise errors.ConnectionRefusedClientError(
                 f"{self.system.upper()}_URL is not an address ({error})", system=self.system
             ) from error
         if not user:
@@ -220,7 +270,7 @@ class HttpClient:
     def _ask(self, method: str, path: str, **options: Any) -> _Answer:
         setting = f"{self.system.upper()}_URL"
         if not self.url:
-            raise self._fail(NotConfiguredError, f"not configured: {setting} is empty")
+            raise self._fail(errors.NotConfiguredError, f"not configured: {setting} is empty")
         where = f"{self.url}{path}"
         try:
             return self._send(method, where, options)
@@ -229,9 +279,11 @@ class HttpClient:
             if isinstance(error, TimeoutError) and not isinstance(error, NewConnectionError):
                 text = f"{where} did not answer within {self._timeout_s:g} s. Is the service "
                 text += "overloaded or stuck? HTTP_TIMEOUT_S is the limit."
-                raise self._fail(ClientTimeoutError, text) from error
+                raise self._fail(errors.ClientTimeoutError, text) from error
             text = f"{where} cannot be reached ({_reason(error)}). Is the service running, and is "
-            raise self._fail(ConnectionRefusedClientError, f"{text}{setting} right?") from error
+            raise self._fail(
+                errors.ConnectionRefusedClientError, f"{text}{setting} right?"
+            ) from error
         except ValueError as error:
             raise self.bad(path, f"cannot be asked: {_short(str(error))}") from error
 
@@ -253,20 +305,23 @@ class HttpClient:
                 body += chunk
                 if len(body) > _MAX_BODY_BYTES:
                     text = f"{where} answered more than {_MAX_BODY_BYTES >> 20} MiB. Ask for less."
-                    raise self._fail(BadAnswerError, text)
+                    raise self._fail(errors.BadAnswerError, text)
                 if time.monotonic() > deadline:
                     raise TimeoutError("the body took too long")
             return _Answer(response.status, response.headers, bytes(body))
 
     def _check_status(self, answer: _Answer, path: str) -> None:
         status, text = answer.status, self._excerpt(answer.body)
-        kind: type[ClientError] = BadAnswerError
+        kind: type[errors.ClientError] = errors.BadAnswerError
         if 200 <= status < 300:
             return
         if status in (401, 403):
-            kind, text = AccessDeniedError, f"the credentials are wrong or lack the right. {text}"
+            kind, text = (
+                errors.AccessDeniedError,
+                f"the credentials are wrong or lack the right. {text}",
+            )
         elif status == 404:
-            kind, text = NotFoundError, f"not found. {text}"
+            kind, text = errors.NotFoundError, f"not found. {text}"
         elif 300 <= status < 400:
             to = _short(self._redactor.text(answer.headers.get("Location", "nowhere")))
             text = f"redirects to {to}; set {self.system.upper()}_URL to where it is"
@@ -277,11 +332,11 @@ class HttpClient:
         text = self._redactor.text(body[:4000].decode("utf-8", "replace"))
         return _short(" ".join(text.split()))
 
-    def bad(self, path: str, text: str) -> ClientError:
+    def bad(self, path: str, text: str) -> errors.ClientError:
         """Return the error for an answer that is of no use."""
-        return self._fail(BadAnswerError, f"{self.url}{path} {text}")
+        return self._fail(errors.BadAnswerError, f"{self.url}{path} {text}")
 
-    def _fail(self, kind: type[ClientError], text: str) -> ClientError:
+    def _fail(self, kind: type[errors.ClientError], text: str) -> errors.ClientError:
         return kind(self._redactor.text(text), system=self.system)
 
 
@@ -305,7 +360,9 @@ def _make_context(ca_file: str) -> ssl.SSLContext:
     try:
         context.load_verify_locations(ca_file)
     except OSError as error:
-        raise SettingsError(f"CA_BUNDLE cannot be used: {error.strerror or error}") from error
+        raise errors.SettingsError(
+            f"CA_BUNDLE cannot be used: {error.strerror or error}"
+        ) from error
     return context
 
 
@@ -320,7 +377,7 @@ def _make_adapter(shape: Any) -> TypeAdapter[Any]:
 
 def _describe(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        where, why = next(iter(list_wrong(error).items()))
+        where, why = next(iter(errors.list_wrong(error).items()))
         return f"{where}: {why}".removeprefix(": ")
     return f"{type(error).__name__}: {error}"
 

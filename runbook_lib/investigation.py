@@ -15,25 +15,10 @@ from typing import Any, ClassVar, Generic, Self, cast
 
 from typing_extensions import TypeVar
 
-from . import errors
+from . import errors, model
 from .approvals import Effect, Plan, check_use, load_plan
-from .model import (
-    SYMPTOMS,
-    ActionEntry,
-    ActionPhase,
-    Conclusion,
-    Json,
-    Outcome,
-    Progress,
-    Reading,
-    Role,
-    Status,
-    Verdict,
-    keep_quiet,
-)
 from .record.incident import Incident, create_incident, lock_home, open_incident
-from .record.journal import JournalView
-from .record.log import utc_now
+from .record.journal import JournalView, utc_now
 from .redact import Redactor
 from .runbook import find_runbook
 from .section import SectionModule, SectionParameters, check_parameters, find_unknown, split_list
@@ -47,7 +32,7 @@ C = TypeVar("C", default=None)
 T = TypeVar("T")
 
 _FILLED = ("source", "threshold")
-_FIXED = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
+_FIXED = (model.Verdict.FIXED, model.Verdict.FIXED_ALERT_DECAYING)
 
 
 @dataclass(eq=False, repr=False)
@@ -72,7 +57,7 @@ class Investigation(Generic[S, C]):
     clients: C = None  # type: ignore[assignment]  # those of the settings
     clock: Callable[[], datetime] = utc_now
     sleep: Callable[[float], None] = time.sleep
-    progress: Progress = keep_quiet
+    progress: model.Progress = model.keep_quiet
 
     def __post_init__(self) -> None:
         self.clients = self.clients or self.connect(self.settings)
@@ -126,7 +111,7 @@ class Investigation(Generic[S, C]):
         cls.check_connected(settings)
         if found is not None:
             return found, False
-        facts: dict[str, Json] = {"opened_by": "hand" if is_hand else "", "kept": keeps}
+        facts: dict[str, model.Json] = {"opened_by": "hand" if is_hand else "", "kept": keeps}
         with lock_home(home):
             found = open_incident(home, redactor=redactor)
             if found is not None and found.is_open:
@@ -143,13 +128,13 @@ class Investigation(Generic[S, C]):
         return found, is_made
 
     @classmethod
-    def _see_breach(cls, incident: Incident, settings: S, but: str = "") -> Reading | None:
+    def _see_breach(cls, incident: Incident, settings: S, but: str = "") -> model.Reading | None:
         """Return a breach of a needed symptom, as it is now; nothing is written."""
         for step, section in find_runbook().load_sections().list_needed().items():
             if step == but:
                 continue
             inv = cls(incident, section=section, parameters=section.Parameters(), settings=settings)
-            if (reading := inv.observe(step)).status is Status.BREACH:
+            if (reading := inv.observe(step)).status is model.Status.BREACH:
                 return reading
         return None
 
@@ -226,7 +211,7 @@ class Investigation(Generic[S, C]):
         """Return the current time in UTC."""
         return self.clock()
 
-    def record(self, kind: str, data: dict[str, Json]) -> int:
+    def record(self, kind: str, data: dict[str, model.Json]) -> int:
         """Write an entry of this section to the journal; returns its sequence number.
 
         Once the incident is closed only notes are written, marked as late; the number is 0 else.
@@ -237,11 +222,11 @@ class Investigation(Generic[S, C]):
             data = {**data, "late": True}
         return self.incident.journal.append(kind, {"section": self.section.NAME, **data}).seq
 
-    def note(self, text: str, **data: Json) -> int:
+    def note(self, text: str, **data: model.Json) -> int:
         """Write a free remark to the journal."""
         return self.record("note", {"text": text, **data})
 
-    def observe(self, step_id: str) -> Reading:
+    def observe(self, step_id: str) -> model.Reading:
         """Carry out one step; what could not be read is ``unknown``, with the reason.
 
         Raises
@@ -255,17 +240,19 @@ class Investigation(Generic[S, C]):
             name: Template(getattr(step, name)).safe_substitute(words) for name in _FILLED
         }
         try:
-            found: Outcome = step.read(self)
+            found: model.Outcome = step.read(self)
         except errors.NotConfiguredError as error:
-            found = Outcome().left_out(str(error))
+            found = model.Outcome().left_out(str(error))
         except errors.ClientError as error:
-            found = Outcome().unknown(f"could not be read: {error}")
+            found = model.Outcome().unknown(f"could not be read: {error}")
         told |= {"step": step.id, "name": step.name, "role": step.role, "unit": step.unit}
         told |= found.model_dump(exclude_unset=True)
-        reading = Reading(**told, observed_at=self.now())
-        return Reading.model_validate(self.incident.redactor.json(reading.model_dump(mode="json")))
+        reading = model.Reading(**told, observed_at=self.now())
+        return model.Reading.model_validate(
+            self.incident.redactor.json(reading.model_dump(mode="json"))
+        )
 
-    def read_step(self, step_id: str, *, max_age_s: float | None = None) -> Reading:
+    def read_step(self, step_id: str, *, max_age_s: float | None = None) -> model.Reading:
         """Carry out one step and journal its reading.
 
         Parameters
@@ -277,21 +264,21 @@ class Investigation(Generic[S, C]):
         if max_age_s is not None and (old := self.latest().get(step_id)) is not None:
             since = self.now() - timedelta(seconds=max_age_s)
             since = max(since, self.journal.last_applied_at or since)
-            if old.observed_at >= since and old.status is not Status.UNKNOWN:
+            if old.observed_at >= since and old.status is not model.Status.UNKNOWN:
                 return old
         if self.incident.is_late and (old := self.latest().get(step_id)) is not None:
             return old
         reading = self.observe(step_id)
         seq = self.record("reading", {"reading": reading.model_dump(mode="json")})
-        if seq and reading.status is Status.BREACH and reading.role in SYMPTOMS:
+        if seq and reading.status is model.Status.BREACH and reading.role in model.SYMPTOMS:
             self.incident.open(step_id, reading.episode)
         return reading.model_copy(update={"seq": seq})
 
-    def latest(self) -> dict[str, Reading]:
+    def latest(self) -> dict[str, model.Reading]:
         """Return the newest reading of each step in the journal."""
         return self.journal.latest()
 
-    def conclude(self) -> Conclusion:
+    def conclude(self) -> model.Conclusion:
         """Draw and journal the section's findings and verdict, from the journal.
 
         An incident that is fixed and whose alert has cleared is closed by the section that sees so.
@@ -303,19 +290,19 @@ class Investigation(Generic[S, C]):
         if self.incident.is_late:
             return conclusion
         verdict = self.journal.verdict()
-        if conclusion.verdict is Verdict.INCIDENT:
+        if conclusion.verdict is model.Verdict.INCIDENT:
             self.incident.open(self.section.NAME)
         if verdict in _FIXED and self._has_cleared() and not self.incident.facts.get("drill"):
-            self.incident.close(Verdict.FIXED)
+            self.incident.close(model.Verdict.FIXED)
         elif verdict is not None:
             self.incident.update(verdict=str(verdict))
         return conclusion
 
     def _has_cleared(self) -> bool:
         """Tell whether this section looks whether the alert cleared, and last read that it did."""
-        steps = [step.id for step in self.section.STEPS.values() if step.role is Role.CLEARED]
+        steps = [step.id for step in self.section.STEPS.values() if step.role is model.Role.CLEARED]
         readings = self.latest()
-        return any(s in readings and readings[s].status is Status.OK for s in steps)
+        return any(s in readings and readings[s].status is model.Status.OK for s in steps)
 
     def plan(self, step_id: str, **changed: Any) -> Plan:
         """Make the plan of a step, or load the one that the parameter ``plan`` names.
@@ -342,10 +329,10 @@ class Investigation(Generic[S, C]):
         plan = next(named, None) or action.plan(self)
         self._plans[plan.sha256] = plan
         told = {**plan.summary, "is_empty": plan.is_empty}
-        self._enter(plan, ActionPhase.PLANNED, result=told)
+        self._enter(plan, model.ActionPhase.PLANNED, result=told)
         return plan
 
-    def apply(self, plan: Plan, *, approve: str = "") -> ActionEntry:
+    def apply(self, plan: Plan, *, approve: str = "") -> model.ActionEntry:
         """Carry out a plan that ``approve`` names by its SHA-256; else stop at the plan.
 
         Parameters
@@ -372,7 +359,7 @@ class Investigation(Generic[S, C]):
             )
         if plan.is_empty:
             why = str(plan.summary.get("reason") or "") or "nothing to do"
-            return self._enter(plan, ActionPhase.VERIFIED, why)
+            return self._enter(plan, model.ActionPhase.VERIFIED, why)
         if not approved:
             raise errors.StoppedAtPlanError(
                 f"{plan.action} on {plan.target} is planned, not done. Read the plan above. To "
@@ -380,29 +367,29 @@ class Investigation(Generic[S, C]):
                 f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
             )
         if plan.sha256 not in approved:
-            return self._enter(plan, ActionPhase.PLANNED, "left alone: not in this approval")
-        self._enter(plan, ActionPhase.APPROVED)
+            return self._enter(plan, model.ActionPhase.PLANNED, "left alone: not in this approval")
+        self._enter(plan, model.ActionPhase.APPROVED)
         return self._carry_out(plan, plan.kind.apply)
 
-    def resume(self, plan: Plan) -> ActionEntry:
+    def resume(self, plan: Plan) -> model.ActionEntry:
         """Go on with a plan that was approved, begun and cut off, here or on another machine."""
         if plan.kind.resume is None:
             raise errors.UsageError(f"{plan.id} is carried out once: it cannot be resumed")
         return self._carry_out(replace(plan, action="resume"), plan.kind.resume)
 
-    def verify(self, plan: Plan) -> ActionEntry:
+    def verify(self, plan: Plan) -> model.ActionEntry:
         """Read the world again and journal whether the plan's effect is there."""
         if plan.is_empty:
             why = plan.summary.get("reason")
             why = f"nothing was done: {why}" if why else "nothing to do"
-            return self._enter(plan, ActionPhase.VERIFIED, why)
+            return self._enter(plan, model.ActionPhase.VERIFIED, why)
         if not plan.trace.exists():
-            return self._enter(plan, ActionPhase.PLANNED, "not applied: nothing to verify")
+            return self._enter(plan, model.ActionPhase.PLANNED, "not applied: nothing to verify")
         found = plan.kind.verify(self, plan)
-        phase = ActionPhase.VERIFIED if found.is_ok else ActionPhase.FAILED
+        phase = model.ActionPhase.VERIFIED if found.is_ok else model.ActionPhase.FAILED
         return self._enter(plan, phase, found.reason, found.result)
 
-    def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> ActionEntry:
+    def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> model.ActionEntry:
         """Change the world, and journal what came of it, whatever it was."""
         if self.incident.is_late:
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
@@ -412,18 +399,18 @@ class Investigation(Generic[S, C]):
                 check_use(plan, now=self.now())
             done = change(self, plan)
         except KeyboardInterrupt:
-            self._enter(plan, ActionPhase.FAILED, "interrupted")
+            self._enter(plan, model.ActionPhase.FAILED, "interrupted")
             raise errors.ActionInterruptedError(
                 f"Interrupted: what was done of {plan.id} stands in its ledger; nothing more is "
                 f"sent. Run this cell again to go on, or: runbook resume {plan.id}"
             ) from None
         except Exception as error:
             is_refused = isinstance(error, plan.kind.refusals)
-            phase = ActionPhase.REFUSED if is_refused else ActionPhase.FAILED
+            phase = model.ActionPhase.REFUSED if is_refused else model.ActionPhase.FAILED
             reason = str(error) or type(error).__name__
             self._enter(plan, phase, reason)
             raise
-        return self._enter(plan, ActionPhase.APPLIED, done.reason, done.result)
+        return self._enter(plan, model.ActionPhase.APPLIED, done.reason, done.result)
 
     def _load_named_plans(self) -> list[Plan]:
         """Return the plans that the parameter ``plan`` names."""
@@ -440,11 +427,15 @@ class Investigation(Generic[S, C]):
         return known[step_id]
 
     def _enter(
-        self, plan: Plan, phase: ActionPhase, reason: str = "", result: Mapping[str, Json] = {}
-    ) -> ActionEntry:
+        self,
+        plan: Plan,
+        phase: model.ActionPhase,
+        reason: str = "",
+        result: Mapping[str, model.Json] = {},
+    ) -> model.ActionEntry:
         """Journal one phase of a plan."""
         entry = plan.make_entry(phase, reason=reason, result=result)
-        if phase not in (ActionPhase.PLANNED, ActionPhase.VERIFIED):
+        if phase not in (model.ActionPhase.PLANNED, model.ActionPhase.VERIFIED):
             entry = entry.model_copy(update={"operator": self.operator})
         self.record("action", {"action": entry.model_dump(mode="json")})
         return entry

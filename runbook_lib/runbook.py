@@ -8,8 +8,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from .errors import UsageError
-from .exit_codes import ExitCode
+from .errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     import typer

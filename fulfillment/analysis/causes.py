@@ -1,28 +1,190 @@
-"""Why labels wait: all that the runbook knows of each cause, in one record. Pure.
+"""Why labels wait: each cause in one record, how causes are judged, what to do about them. Pure.
 
-The order is the one in which supported causes are dealt with.
+A cause is *supported* when the weights of the rules that hold reach 0.6; else *undecided* when an
+observation that could decide it is unknown; else *past* when its failures were counted and have
+ended; else *undecided* when a rule hints at it; else *refuted*. A cause that makes the observations
+of others meaningless (the store is down) leaves those undecided. The records' order is the one in
+which supported causes are dealt with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from functools import partial
+from typing import Literal
 
-from runbook_lib.model import Json
+from runbook_lib.model import CauseStatus, Finding, Json
 
-from .evidence import (
-    CauseRecord,
-    Repair,
-    Rule,
-    failing,
-    hint,
-    is_false,
-    is_nothing,
-    is_over,
-    is_some,
-    is_true,
-    is_under,
-)
+_SUPPORTED = 0.6
+_HINT = 0.2
+
+Strategy = Literal["release", "retrigger", "none"]
+Repair = Callable[[Mapping[str, Json]], tuple[str, str, str]]
+"""From what was observed (with ``worker`` and ``dag``, their names) to an action of 6.2, its
+target, and what to mind; without a target no action helps, and the words say why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One observed fact; ``evidence`` refers to the journal. ``value`` None is unknown."""
+
+    value: Json
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What one observation says about a cause.
+
+    Attributes
+    ----------
+    name : of the observation
+    holds : tests its value
+    weight : above 0 supports, below 0 refutes
+    says : the rule in words, when it holds
+    decides : whether the cause stays undecided while the observation is unknown
+    """
+
+    name: str
+    holds: Callable[[Json], bool]
+    weight: float
+    says: str
+    decides: bool = True
+
+
+hint = partial(Rule, decides=False)
+
+# Tests of a value: seen to be so, seen not to be so, any, none.
+is_true = partial(operator.is_, True)
+is_false = partial(operator.is_, False)
+is_some = bool
+is_nothing = operator.not_
+
+
+class CauseRecord:
+    """All that the runbook knows of one cause.
+
+    Attributes
+    ----------
+    words : the cause in a sentence
+    rules : the evidence for it and against it
+    repair : what 6.2 does about it
+    follow_ups : what to change so that it does not come back; empty: nothing in operations
+    strategy : of 6.1 while the cause stands: ``release`` where the worker cannot do its job
+        whatever 6.2 does first, ``none`` where nothing may be moved at all
+    then : what to do after the repair, in words; empty: nothing
+    stops_labels : False for a drill, blind eyes, or wrong ages
+    counted_as : the reason of the worker's counted failures that dates its beginning and its end
+        (observation ``ended_<reason>``); empty: none
+    hidden_by : causes that make its observations meaningless
+    """
+
+    def __init__(
+        self,
+        words: str,
+        *rules: Rule,
+        repair: Repair,
+        follow_ups: tuple[str, ...],
+        strategy: Strategy = "retrigger",
+        then: str = "",
+        stops_labels: bool = True,
+        counted_as: str = "",
+        hidden_by: tuple[str, ...] = (),
+    ) -> None:
+        self.words, self.rules, self.repair, self.follow_ups = words, rules, repair, follow_ups
+        self.strategy, self.then, self.stops_labels = strategy, then, stops_labels
+        self.counted_as, self.hidden_by = counted_as, hidden_by
+
+
+def is_over(limit: float) -> Callable[[Json], bool]:
+    """Return a test for a number over a limit."""
+    return lambda value: isinstance(value, int | float) and value > limit
+
+
+def is_under(limit: float) -> Callable[[Json], bool]:
+    """Return a test for a number under a limit."""
+    return lambda value: isinstance(value, int | float) and value < limit
+
+
+def failing(reason: str, what: str) -> tuple[Rule, Rule]:
+    """Return the rules of a failure reason: counted lately, and told by the log lately."""
+    return (
+        Rule(f"failures_{reason}", is_over(0), 0.7, f"{what}: failures counted just now"),
+        hint(f"logged_{reason}", is_true, 0.3, f"{what}: the worker's log says so"),
+    )
+
+
+def diagnose(
+    causes: Mapping[str, CauseRecord],
+    observations: Mapping[str, Observation],
+    *,
+    first_seen: Mapping[str, datetime] | None = None,
+) -> tuple[Finding, ...]:
+    """Judge every cause.
+
+    Parameters
+    ----------
+    causes : in their order; what hides another stands before it
+    observations : by name; a missing one is unknown
+    first_seen : by cause, since when
+
+    Returns
+    -------
+    One finding per cause: supported first, then undecided, past, refuted, each by score.
+    """
+    judged: dict[str, Finding] = {}
+    for cause, record in causes.items():
+        finding = _judge(cause, record, observations)
+        hiding = [
+            c for c in record.hidden_by if c in judged and judged[c].status is CauseStatus.SUPPORTED
+        ]
+        changes: dict[str, Json] = {}
+        if hiding:
+            reason = f"cannot be told beside {causes[hiding[0]].words}"
+            changes = {"status": CauseStatus.UNDECIDED, "reason": reason}
+        elif finding.status is CauseStatus.SUPPORTED:
+            changes = {"first_seen": (first_seen or {}).get(cause)}
+        judged[cause] = finding.model_copy(update=changes)
+    order = list(CauseStatus)
+    return tuple(sorted(judged.values(), key=lambda f: (order.index(f.status), -f.score)))
+
+
+def _judge(cause: str, record: CauseRecord, observations: Mapping[str, Observation]) -> Finding:
+    known = {n: o for n, o in observations.items() if o.value is not None}
+    held = [r for r in record.rules if r.name in known and r.holds(known[r.name].value)]
+    # of several rules on one observation, the first says what it is about
+    open_ones = [r for r in record.rules[::-1] if r.decides and r.name not in known]
+    unknown = {r.name: r.says for r in open_ones}
+    score = round(max(-1.0, min(1.0, sum(r.weight for r in held))), 2)
+    speak_for = "; ".join(r.says for r in held if r.weight > 0)
+    ended = known.get(f"ended_{record.counted_as}")
+    if score >= _SUPPORTED:
+        status, reason = CauseStatus.SUPPORTED, speak_for
+    elif unknown:
+        status, reason = CauseStatus.UNDECIDED, f"not known: whether {'; '.join(unknown.values())}"
+    elif ended:
+        status, reason = CauseStatus.PAST, f"last seen at {ended.value}, and not since"
+    elif score >= _HINT:
+        status, reason = CauseStatus.UNDECIDED, f"only a hint: {speak_for}"
+    else:
+        against = "; ".join(r.says for r in held if r.weight < 0)
+        status, reason = CauseStatus.REFUTED, against or "nothing speaks for it"
+    is_supported = status is CauseStatus.SUPPORTED
+    telling = {r.name for r in (held if is_supported else record.rules)}
+    if status is CauseStatus.PAST:
+        telling = {f"ended_{record.counted_as}"}
+    return Finding(
+        name=cause,
+        words=record.words,
+        status=status,
+        score=score,
+        evidence=tuple(sorted({known[name].evidence for name in telling if name in known})),
+        reason=reason,
+    )
 
 
 class Cause(StrEnum):
@@ -266,3 +428,110 @@ CAUSES: Mapping[str, CauseRecord] = {
         stops_labels=False,
     ),
 }
+
+
+# It plans everything below and stops; each plan says how to approve it.
+_RUN = "runbook run 06"
+_WAYS = {
+    "release": f"6.1 release by move what is finished ({_RUN})",
+    "retrigger": f"6.1 re-trigger the worker ({_RUN})",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What section 5 says, and section 6 plans.
+
+    Attributes
+    ----------
+    causes : the supported ones
+    strategy, why : of 6.1
+    action, target, reason : of 6.2; action ``none`` when nothing there helps
+    steps : all of it in words, in order, each with the causes that it is for
+    """
+
+    causes: tuple[str, ...]
+    strategy: Strategy
+    why: str
+    action: str
+    target: str
+    reason: str
+    steps: tuple[tuple[str, frozenset[str]], ...]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The steps, numbered."""
+        return tuple(f"{n}. {text}" for n, (text, _) in enumerate(self.steps, 1))
+
+    def about(self, cause: str) -> str:
+        """Return what of it is for one cause."""
+        return "; ".join(text for text, causes in self.steps if cause in causes)
+
+
+def advise(causes: Sequence[str], seen: Mapping[str, Json], *, worker: str, dag_id: str) -> Advice:
+    """Merge what helps against each supported cause.
+
+    What forbids a release comes first. A release by move comes before the repairs, which let the
+    worker move again; a re-trigger comes after them, since it needs the worker.
+
+    Parameters
+    ----------
+    causes : supported ones, in the order in which they are to be dealt with
+    seen : all observations; a missing one is unknown
+    worker, dag_id : names of the worker's service and of the DAG
+    """
+    strategy, why = choose_strategy(causes, seen)
+    told = {**seen, "worker": worker, "dag": dag_id}
+    repairs = {cause: CAUSES[cause].repair(told) for cause in causes}
+    stops = [cause for cause in causes if CAUSES[cause].strategy == "none"]
+    moved = frozenset(c for c in causes if CAUSES[c].stops_labels and c not in stops)
+    mends = [
+        (text, frozenset([cause]))
+        for cause in sorted(causes, key=lambda cause: cause not in stops)
+        for text in (_say(*repairs[cause]), CAUSES[cause].then)
+        if text
+    ]
+    steps = [(f"do not release: {CAUSES[cause].words}", frozenset([cause])) for cause in stops]
+    if strategy == "release":
+        steps += [(_WAYS[strategy], moved), *mends]
+    elif strategy == "retrigger":
+        steps += [*mends, (_WAYS[strategy], moved)]
+    else:
+        steps += mends
+        steps += [(f"then plan the release anew ({_RUN})", moved)] if stops and moved else []
+    repair = _choose_repair(repairs, worker)
+    return Advice(tuple(causes), strategy, why, *repair, tuple(steps))
+
+
+def choose_strategy(causes: Iterable[str], seen: Mapping[str, Json]) -> tuple[Strategy, str]:
+    """Return ``release``, ``retrigger`` or ``none``, and why; see ``advise``."""
+    wanted = {c: CAUSES[c].strategy for c in CAUSES if c in set(causes)}
+    if stop := [c for c, strategy in wanted.items() if strategy == "none"]:
+        return "none", f"do not release: {stop[0]}; see 6.2"
+    if seen.get("waiting_real") == 0:
+        return "none", "no real object waits"
+    if block := [c for c, strategy in wanted.items() if strategy == "release"]:
+        return "release", f"the worker cannot do it: {', '.join(block)}"
+    if back := [c for c in wanted if c in STANDSTILL]:
+        return "retrigger", f"it does its whole job once 6.2 brought it back: {', '.join(back)}"
+    if seen.get("overdue_real") == 0:
+        return "none", "no real object waits over the threshold, and nothing stops the worker"
+    return "retrigger", "no cause was found that stops the worker: it does its whole job"
+
+
+def _say(action: str, target: str, mind: str) -> str:
+    step = f"6.2 {action} {target} ({_RUN})" if target else ""
+    return ", then ".join(text for text in (mind, step) if text)
+
+
+def _choose_repair(
+    repairs: Mapping[str, tuple[str, str, str]], worker: str
+) -> tuple[str, str, str]:
+    """Return action, target and reason for the first cause that an action of 6.2 helps."""
+    said = {c: f"{c}: {mind}" if mind else str(c) for c, (*_, mind) in repairs.items()}
+    for cause, (action, target, _) in repairs.items():
+        if target:
+            rest = [str(c) for c in repairs if c is not cause]
+            also = f"; also supported: {', '.join(rest)}" if rest else ""
+            return action, target, f"{said[cause]}{also}"
+    return "none", worker, "; ".join(said.values()) or "no cause is supported: nothing to restart"

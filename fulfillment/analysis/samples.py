@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
 
-from ..clients.prometheus import Sample, Series
+from ..clients.http_systems import Sample, Series
 
 _EPISODE = timedelta(minutes=2)
 _BY_CHANCE = 0.01

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from runbook_lib import model
 from runbook_lib.model import CauseStatus, ClearTime, Outcome, Reading, Status, Verdict, format_time
 
-from ..clients.prometheus import Sample
+from ..clients.http_systems import Sample
 from .samples import clean
 
 #: A reading that is older says nothing of now.

@@ -25,8 +25,7 @@ from runbook_lib.record.incident import write_json
 from runbook_lib.section import split_list
 
 from ..analysis.labels import explain_left, make_judge, read_shipment_evidence
-from .worker_hold import describe_hold, make_hold
-from .write_watch import watch_writes
+from .other_movers import describe_hold, make_hold, watch_writes
 
 if TYPE_CHECKING:
     from ..clients import Clients

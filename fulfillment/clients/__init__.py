@@ -9,17 +9,9 @@ from objectmove.bucket import S3Bucket
 from runbook_lib.errors import ClientTimeoutError, ConnectionRefusedClientError, NotConnectedError
 
 from ..settings import HTTP_SYSTEMS, Settings
-from .alertmanager import AlertmanagerClient
-from .fulfillment import FulfillmentClient
-from .grafana import GrafanaClient
-from .notifications import NotificationsClient
+from . import http_systems
 from .object_store import ObjectStore, connect_bucket
-from .pipeline import PipelineClient
-from .probe import ProbeClient
-from .prometheus import PrometheusClient
-from .services import ServicesClient, ServiceSwitch, connect_services
-from .services_command import CommandServices
-from .support import SupportClient
+from .services import CommandServices, ServicesClient, ServiceSwitch, connect_services
 
 
 class Clients:
@@ -37,14 +29,16 @@ class Clients:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.prometheus = PrometheusClient.connect(settings)
-        self.alertmanager = AlertmanagerClient.connect(settings)
-        self.grafana = GrafanaClient.connect(settings)
-        self.support = SupportClient.connect(settings)
-        self.fulfillment = FulfillmentClient.connect(settings)
-        self.pipeline = PipelineClient.connect(settings, dag_id=settings.pipeline_dag_id)
-        self.probe = ProbeClient.connect(settings)
-        self.notifications = NotificationsClient.connect(settings)
+        self.prometheus = http_systems.PrometheusClient.connect(settings)
+        self.alertmanager = http_systems.AlertmanagerClient.connect(settings)
+        self.grafana = http_systems.GrafanaClient.connect(settings)
+        self.support = http_systems.SupportClient.connect(settings)
+        self.fulfillment = http_systems.FulfillmentClient.connect(settings)
+        self.pipeline = http_systems.PipelineClient.connect(
+            settings, dag_id=settings.pipeline_dag_id
+        )
+        self.probe = http_systems.ProbeClient.connect(settings)
+        self.notifications = http_systems.NotificationsClient.connect(settings)
 
     @cached_property
     def bucket(self) -> S3Bucket:

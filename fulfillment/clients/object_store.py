@@ -19,16 +19,7 @@ from itertools import islice
 
 from objectmove.bucket import REFUSED, Request, S3Bucket, Seen, Texts, is_key_supported, parse_time
 from objectmove.errors import AbsentError, DeniedError, StoreError
-from runbook_lib.errors import (
-    AccessDeniedError,
-    BadAnswerError,
-    ClientError,
-    ClientTimeoutError,
-    ConnectionRefusedClientError,
-    NotFoundError,
-    PreconditionFailedError,
-    SettingsError,
-)
+from runbook_lib import errors
 
 from ..settings import Settings
 
@@ -42,11 +33,14 @@ _FREE = re.compile(
     re.MULTILINE,
 )
 
-_KINDS: dict[str, type[ClientError]] = {
-    **dict.fromkeys(("NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"), NotFoundError),
-    **dict.fromkeys((*REFUSED, "HTTP 401", "HTTP 403"), AccessDeniedError),
+_KINDS: dict[str, type[errors.ClientError]] = {
     **dict.fromkeys(
-        ("PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"), PreconditionFailedError
+        ("NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"), errors.NotFoundError
+    ),
+    **dict.fromkeys((*REFUSED, "HTTP 401", "HTTP 403"), errors.AccessDeniedError),
+    **dict.fromkeys(
+        ("PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"),
+        errors.PreconditionFailedError,
     ),
 }
 _LATE = ("no answer in time", "timed out")
@@ -74,7 +68,7 @@ def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
     access_key, secret_key, token = settings.read_store_keys(for_changes=for_changes)
     if not access_key or not secret_key:
         text = "no credentials: set MINIO_ROOT_USER and MINIO_ROOT_PASSWORD (the local stack's: "
-        raise AccessDeniedError(f'{text}eval "$(runbook stack env)")', system="store")
+        raise errors.AccessDeniedError(f'{text}eval "$(runbook stack env)")', system="store")
     try:
         return S3Bucket(
             endpoint=settings.minio_endpoint,
@@ -89,7 +83,9 @@ def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
             proxy_url=settings.proxy_url,
         )
     except OSError as error:
-        raise SettingsError(f"CA_BUNDLE cannot be used: {error.strerror or error}") from error
+        raise errors.SettingsError(
+            f"CA_BUNDLE cannot be used: {error.strerror or error}"
+        ) from error
 
 
 class ObjectStore:
@@ -149,7 +145,9 @@ class ObjectStore:
 
     def _change(self, request: Request, what: str) -> None:
         if not is_key_supported(request.key):
-            raise BadAnswerError(f"{what}: no request can name this key exactly", system=_SYSTEM)
+            raise errors.BadAnswerError(
+                f"{what}: no request can name this key exactly", system=_SYSTEM
+            )
         with _explained():
             if self._clock is None or time.monotonic() - self._clock[0] > _CLOCK_S:
                 self._clock = (time.monotonic(), self._change_bucket.read_clock())
@@ -163,7 +161,7 @@ class ObjectStore:
         elif answer.code != "NotSent":
             told = f"{answer.code} {told}".strip()
             if any(word in told.lower() for word in _FULL):
-                raise BadAnswerError(f"storage full: {what}: {told}", system=_SYSTEM)
+                raise errors.BadAnswerError(f"storage full: {what}: {told}", system=_SYSTEM)
         raise _explain(StoreError(f"{what}: {told}", code=answer.code))
 
     def check_live(self) -> tuple[str, str]:
@@ -187,7 +185,7 @@ class ObjectStore:
         if status == 200:
             return "live endpoint", source
         if status >= 500:
-            raise BadAnswerError(f"{source} answered {status}", system=_SYSTEM)
+            raise errors.BadAnswerError(f"{source} answered {status}", system=_SYSTEM)
         next(self.list_objects(".runbook/"), None)
         return "signed listing", f"{self._bucket.url}/{self.bucket}"
 
@@ -235,12 +233,12 @@ class ObjectStore:
         def ask_list() -> None:
             try:
                 found.extend(islice(looking.list_objects(prefix), 1))
-            except NotFoundError as error:  # there is no bucket
-                raise BadAnswerError(error.message, system=_SYSTEM) from error
+            except errors.NotFoundError as error:  # there is no bucket
+                raise errors.BadAnswerError(error.message, system=_SYSTEM) from error
 
         def ask_read() -> None:
             if not rights["list"][0]:
-                raise BadAnswerError("not known without a listing")
+                raise errors.BadAnswerError("not known without a listing")
             looking.read_info(found[0].key if found else f"{prefix}{absent}")
 
         def ask_delete(key: str) -> None:
@@ -249,10 +247,14 @@ class ObjectStore:
                 told = bucket.fetch(asked, "read versioning").body
             except StoreError as error:
                 if error.code != "NotImplemented":
-                    raise BadAnswerError(f"not known: does it keep versions? {error}") from error
+                    raise errors.BadAnswerError(
+                        f"not known: does it keep versions? {error}"
+                    ) from error
             else:
                 if b"VersioningConfiguration" not in told or b"<Status>" in told:
-                    raise BadAnswerError("not known: it keeps versions, a delete leaves a mark")
+                    raise errors.BadAnswerError(
+                        "not known: it keeps versions, a delete leaves a mark"
+                    )
             self._change(Request("delete", key, if_match="0" * 32), "delete")
 
         asks: dict[str, Callable[[], object]] = {"list": ask_list, "read": ask_read}
@@ -278,12 +280,12 @@ def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
     """
     try:
         ask()
-    except (ConnectionRefusedClientError, ClientTimeoutError):
+    except (errors.ConnectionRefusedClientError, errors.ClientTimeoutError):
         raise
-    except (NotFoundError, PreconditionFailedError):
+    except (errors.NotFoundError, errors.PreconditionFailedError):
         return True, ""
-    except ClientError as error:
-        return False if isinstance(error, AccessDeniedError) else None, str(error)
+    except errors.ClientError as error:
+        return False if isinstance(error, errors.AccessDeniedError) else None, str(error)
     return True, ""
 
 
@@ -296,16 +298,16 @@ def _explained() -> Iterator[None]:
         raise _explain(error) from error
 
 
-def _explain(error: StoreError) -> ClientError:
+def _explain(error: StoreError) -> errors.ClientError:
     """Return the ``ClientError`` that says what a failed request means."""
-    text, kind = str(error), _KINDS.get(error.code, BadAnswerError)
+    text, kind = str(error), _KINDS.get(error.code, errors.BadAnswerError)
     if isinstance(error, AbsentError):
-        kind = NotFoundError
+        kind = errors.NotFoundError
     elif isinstance(error, DeniedError):
-        kind = AccessDeniedError
+        kind = errors.AccessDeniedError
     elif error.code in ("NoAnswer", "NotSent") and "certificate" in text.lower():
         text += ". CA_BUNDLE says whom to trust."
     elif error.code in ("NoAnswer", "NotSent"):
         is_late = any(word in text for word in _LATE)
-        kind = ClientTimeoutError if is_late else ConnectionRefusedClientError
+        kind = errors.ClientTimeoutError if is_late else errors.ConnectionRefusedClientError
     return kind(text, system=_SYSTEM)

@@ -1,21 +1,26 @@
-"""The processes of the environment: status, logs, restart, settings.
+"""The processes of the environment: status, logs, restart, settings; never through a shell.
 
-Each back end registers itself through the entry points ``runbook.services``.
+Each back end registers itself through the entry points ``runbook.services``; docker compose's is
+here, and the worker alone by three commands of its owner's (systemd, Kubernetes, podman, a script).
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import Any, Protocol
 
 from runbook_lib import errors
-from runbook_lib.model import Json, parse_time
+from runbook_lib.errors import BadAnswerError
+from runbook_lib.http import parse_when
+from runbook_lib.model import Json, format_time, parse_time
 from runbook_lib.redact import Redactor
 
 from ..settings import Settings
@@ -215,3 +220,162 @@ def try_time(value: Json) -> datetime | None:
         return parse_time(value) if isinstance(value, str) else None
     except (ValueError, OverflowError, OSError):
         return None
+
+
+_ADVICE = "Set COMPOSE_CMD, or RUNBOOK_SERVICES=supervisor for the local environment."
+_bad = partial(BadAnswerError, system="services")
+
+
+class ComposeServices:
+    """The compose back end; see ``ServicesClient``.
+
+    Parameters
+    ----------
+    settings : ``compose_cmd`` (words), ``compose_file`` (colon-separated; empty: compose's own
+        default) and the secrets to hide
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        files = [part for part in settings.compose_file.split(":") if part]
+        self._command = shlex.split(settings.compose_cmd)
+        self._command += [word for file in files for word in ("-f", file)]
+
+    def list_services(self) -> list[ServiceState]:
+        """Return every service, by name; one that was never made is not in the list."""
+        output = self._run("ps", "--all", "--format", "json")
+        rows = _read_json_lines(output)
+        with_id = [row for row in rows if row.get("ID")]
+        states = self._inspect([str(row["ID"]) for row in with_id])
+        found = [_state(row, state) for row, state in zip(with_id, states, strict=True)]
+        return sorted(found, key=lambda state: state.name)
+
+    def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
+        """Return a service's last lines since a time, oldest first."""
+        options = ("--no-color", "--no-log-prefix", "--timestamps")
+        limits = ("--since", format_time(since), "--tail", str(max_lines))
+        output = self._run("logs", *options, *limits, self._checked(name))
+        tail = output[-MAX_LOG_BYTES:].splitlines()
+        return select_lines(tail, since=since, max_lines=max_lines, timed=True)
+
+    def restart(self, name: str) -> None:
+        """Restart a service."""
+        self._run("restart", self._checked(name), is_change=True)
+
+    def stop(self, name: str) -> None:
+        """Stop a service."""
+        self._run("stop", self._checked(name), is_change=True)
+
+    def start(self, name: str) -> None:
+        """Start a service that was made before."""
+        self._run("start", self._checked(name), is_change=True)
+
+    def read_effective_settings(self, name: str) -> dict[str, str]:
+        """Return the environment that compose gives the service."""
+        environment = self._read_config()[self._checked(name)].get("environment") or {}
+        return hide_secrets(
+            {str(k): None if v is None else str(v) for k, v in environment.items()}, self._settings
+        )
+
+    def _checked(self, name: str) -> str:
+        known = self._read_config()
+        if name not in known:
+            raise unknown_service(name, known)
+        return name
+
+    def _read_config(self) -> dict[str, Any]:
+        output = self._run("config", "--format", "json")
+        try:
+            found: dict[str, Any] = json.loads(output)["services"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _bad("compose config is not understood: docker compose 2.x is needed") from error
+        return found
+
+    def _inspect(self, ids: list[str]) -> list[dict[str, Any]]:
+        if not ids:
+            return []
+        words = ["docker", "inspect", "--format", "{{json .State}}", *ids]
+        states = _read_json_lines(self._execute(words))
+        if len(states) != len(ids):
+            raise _bad("a container went away while it was looked at; ask again")
+        return states
+
+    def _run(self, *words: str, is_change: bool = False) -> str:
+        return self._execute([*self._command, *words], is_change=is_change)
+
+    def _execute(self, words: list[str], *, is_change: bool = False) -> str:
+        return run_program(words, self._settings, is_change=is_change, advice=_ADVICE)
+
+
+def _read_json_lines(output: str) -> list[dict[str, Json]]:
+    """Read one JSON object per line, or one array of them, as older versions print it."""
+    try:
+        text = output.strip()
+        rows = json.loads(text) if text.startswith("[") else map(json.loads, text.splitlines())
+        return [dict(row) for row in rows]
+    except (ValueError, TypeError) as error:
+        raise _bad("the answer is not JSON: docker compose 2.x is needed") from error
+
+
+def _state(row: dict[str, Json], state: dict[str, Json]) -> ServiceState:
+    running = state.get("Status") == "running"
+    return ServiceState(
+        name=str(row["Service"]),
+        running=running,
+        state=str(state.get("Status", row.get("State", "unknown"))),
+        since=parse_when(state.get("StartedAt" if running else "FinishedAt")),
+        exit_code=None if running else int(state.get("ExitCode", 0)),
+        health=str((state.get("Health") or {}).get("Status", "")),
+    )
+
+
+_RUNS = frozenset({"running", "active"})
+_STANDS = frozenset({"stopped", "inactive", "failed", "exited", "dead", "created"})
+
+
+class CommandServices:
+    """One service, the worker, by ``WORKER_STATUS_CMD``, ``_STOP_CMD``, ``_START_CMD``.
+
+    See ``ServiceSwitch``. What the status command prints counts: words that say whether it runs,
+    or how many of it run. A failure and any other word are a ``ClientError``: nobody knows.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def list_services(self) -> list[ServiceState]:
+        """Return the worker."""
+        said = self._run("worker_status_cmd").lower()
+        words = set(said.split()) - {"loaded"}  # of systemd: the unit exists
+        running = {w in _RUNS or (w.isdecimal() and int(w) > 0) for w in words}
+        known = all(w in _RUNS | _STANDS or w.isdecimal() for w in words)
+        if len(running) != 1 or not known:
+            text = f"WORKER_STATUS_CMD printed {said.strip()[:80]!r}: neither that the worker runs "
+            raise BadAnswerError(f"{text}nor that it does not", system="services")
+        (runs,) = running
+        state, name = "running" if runs else "stopped", self._settings.worker_service
+        return [ServiceState(name, runs, state, since=None, exit_code=None)]
+
+    def restart(self, name: str) -> None:
+        """Stop and start the worker."""
+        self.stop(name)
+        self.start(name)
+
+    def stop(self, name: str) -> None:
+        """Stop the worker."""
+        self._change("worker_stop_cmd", name)
+
+    def start(self, name: str) -> None:
+        """Start the worker."""
+        self._change("worker_start_cmd", name)
+
+    def _change(self, setting: str, name: str) -> None:
+        if name != self._settings.worker_service:
+            raise unknown_service(name, [self._settings.worker_service])
+        self._run(setting, is_change=True)
+
+    def _run(self, setting: str, *, is_change: bool = False) -> str:
+        words, name = shlex.split(getattr(self._settings, setting)), setting.upper()
+        return run_program(
+            words, self._settings, is_change=is_change, advice=f"Set {name}.", shown=name
+        )

@@ -19,13 +19,10 @@ from ..analysis.labels import Label
 from ..analysis.log_groups import group_lines
 from ..analysis.samples import list_growth
 from ..change.synthetic import list_prefixes
-from ..clients.alertmanager import RoutedAlert
-from ..clients.notifications import Notification
-from ..clients.prometheus import Series
+from ..clients.http_systems import Notification, RoutedAlert, Series
 from ..investigation import Investigation
 from . import detection
-from .backlog_listing import LISTING, read_waiting
-from .detection import ALERT, ALERTS, is_drill
+from .detection import ALERT, ALERTS, LISTING, is_drill, read_waiting
 
 NAME = "03_immediate_actions"
 TITLE = "Immediate actions"

@@ -1,25 +1,378 @@
-"""Section 6: release, repair, clean up, and prove that it helped. Every change is planned first."""
+"""Section 6: release, repair, clean up, and prove that it helped. Every change is planned first.
+
+6.1 has two ways out: re-trigger the worker when it can run, else release by move. 6.1.1 takes a
+release by move back; 6.1.2 writes down a person's word on what nobody can know. 6.5 asks whether
+lag and backlog came down, by samples that are newer than the action.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from statistics import median
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 
-from runbook_lib.model import CauseStatus, Conclusion, Finding, Status, Verdict, parse_time
-from runbook_lib.section import ChangeParameters, by_id
+from objectmove.errors import RefusedError, StoreError
+from runbook_lib import model
+from runbook_lib.approvals import Plan, load_plan
+from runbook_lib.errors import ClientError, SafetyError, UsageError
+from runbook_lib.http import parse_duration
+from runbook_lib.section import ActionStep, ChangeParameters, attempt, by_id, split_list, step
 
-from ..analysis.causes import CAUSES
-from ..analysis.verdict import compute_verdict
+from ..analysis.causes import CAUSES, STANDSTILL, Advice
+from ..analysis.forecasts import Drain, compute_clear_time, compute_drain
+from ..analysis.samples import Rate, join
+from ..analysis.verdict import compute_recovery, compute_verdict
+from ..change.release import MOVE, make_release_plan, plan_settling, plan_undo
+from ..change.service_actions import SERVICE, plan_nothing, plan_service
+from ..change.synthetic import SYNTHETIC, list_own_orders, plan_revert
+from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
-from . import purpose, root_cause
-from .actions import ACTIONS, put_in_order
-from .detection import judge_symptoms, list_current, read_alert, read_backlog_objects
+from . import detection, purpose, root_cause
 from .immediate import read_store_health
-from .plan_effect import read_plan_effect
-from .recovery import read_recovery
-from .root_cause.steps import read_worker
-from .root_cause.timeline import build_timeline
+from .timeline import build_timeline
+from .worker_metrics import BACKLOG, read_rates
+
+_MAX_AGE_S = 90.0
+
+
+def _refresh_advice(inv: Investigation) -> Advice:
+    """Return what section 5 advises; readings that are too old are read anew."""
+    for step_id in root_cause.STEPS:
+        inv.read_step(step_id, max_age_s=_MAX_AGE_S)
+    return root_cause.judge_causes(inv)[1]
+
+
+def _plan_release(inv: Investigation) -> Plan:
+    p: Any = inv.parameters
+    prefix = p.prefix or inv.settings.pending_prefix
+    strategy, reason, comes_back = p.way, f"chosen: way={p.way}", False
+    if strategy == "auto":
+        advice = _refresh_advice(inv)
+        strategy, reason = advice.strategy, advice.why
+        comes_back = advice.target == inv.settings.worker_service and advice.action != "none"
+    if strategy == "none":
+        return plan_nothing(inv, step="6.1", target=prefix, reason=reason)
+    if strategy == "retrigger":
+        target, what = inv.settings.worker_service, "a re-trigger (way=release moves by hand)"
+        again = partial(plan_service, inv, step="6.1", action="retrigger", target=target)
+        plan = partial(again, reason=reason, is_away=comes_back)
+        return _plan_or_say(inv, "6.1", target, what, plan)
+    release = partial(make_release_plan, inv, reason=reason, only_orders=_get_orders(inv))
+    return _plan_or_say(inv, "6.1", prefix, "a release", release)
+
+
+def _get_orders(inv: Investigation) -> frozenset[str] | None:
+    """Return the orders that may move: in a drill only its own, whatever the parameter says."""
+    named = frozenset(split_list(str(getattr(inv.parameters, "only_orders", ""))))
+    if inv.incident.facts.get("drill_id"):
+        return list_own_orders(inv) & named if named else list_own_orders(inv)
+    return named or None
+
+
+def _plan_about(
+    inv: Investigation, step: str, named: str, verb: str, plan: Callable[[Plan], Plan]
+) -> Plan:
+    """Plan something about the release that a parameter names; nothing when it names none."""
+    if not named:
+        reason = f"no release was named to {verb}"
+        return plan_nothing(inv, step=step, target=inv.settings.ready_prefix, reason=reason)
+    release = load_plan(inv.incident.find_plan(named), _RELEASE)
+    if release.kind is not MOVE or release.step != "6.1":
+        raise UsageError(f"{step}: {named!r} is not the plan of a release by move")
+    return plan(release)
+
+
+def _plan_undo(inv: Investigation) -> Plan:
+    p: Any = inv.parameters
+    return _plan_about(inv, "6.1.1", p.undo, "take back", partial(plan_undo, inv))
+
+
+def _plan_settling(inv: Investigation) -> Plan:
+    p: Any = inv.parameters
+    if p.settle and not p.settle_word:
+        raise UsageError("settle_word says what became of them: taken, or not_taken")
+    return _plan_about(inv, "6.1.2", p.settle, "settle", partial(plan_settling, inv))
+
+
+def _plan_repair(inv: Investigation) -> Plan:
+    p: Any = inv.parameters
+    action, target = p.service_action, p.service
+    reason = f"chosen: service_action={action}"
+    if action == "auto":
+        advice = _refresh_advice(inv)
+        action, target, reason = advice.action, advice.target, advice.reason
+    elif not target:
+        settings = inv.settings
+        target = settings.pipeline_dag_id if action == "unpause" else settings.worker_service
+    return _plan_service(inv, "6.2", action, target, reason)
+
+
+def _plan_refresh(inv: Investigation) -> Plan:
+    ticket, last = inv.ticket_id, inv.journal.last_applied
+    if not ticket:
+        return plan_nothing(inv, step="6.4", target="ticket", reason="no ticket is named")
+    at = None
+    if last and last.step == "6.4":
+        checked = inv.journal.list_actions(model.ActionPhase.VERIFIED, after=last.seq)
+        at = next((action.at for action in checked if action.target == ticket), None)
+    if at and inv.now() - at < timedelta(minutes=inv.settings.timeline_stale_minutes):
+        reason = f"it was refreshed at {model.format_time(at)}, and nothing was changed since"
+        return plan_nothing(inv, step="6.4", target=ticket, reason=reason)
+    return _plan_service(inv, "6.4", "refresh", ticket, "so that support sees the release")
+
+
+def _plan_clean_up(inv: Investigation) -> Plan:
+    plan = partial(plan_revert, inv, "6.3")
+    return _plan_or_say(inv, "6.3", "synthetic objects", "a clean-up", plan)
+
+
+def _plan_service(inv: Investigation, step: str, action: str, target: str, reason: str) -> Plan:
+    plan = partial(plan_service, inv, step=step, action=action, target=target, reason=reason)
+    return _plan_or_say(inv, step, target, f"{action} of {target}", plan)
+
+
+def _plan_or_say(
+    inv: Investigation, step: str, target: str, what: str, plan: Callable[[], Plan]
+) -> Plan:
+    """Plan; where the world refuses, plan nothing and say why: the rest is planned still."""
+    try:
+        return plan()
+    except (StoreError, ClientError, SafetyError, RefusedError) as error:
+        reason = f"nothing, because {what} cannot be planned: {error}"
+        return plan_nothing(inv, step=step, target=target, reason=reason)
+
+
+def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
+    """Return the plans of 6.1 and 6.2 as the advice orders them: a re-trigger needs the worker."""
+    return (repair, release) if release.action == "retrigger" else (release, repair)
+
+
+_RELEASE = (MOVE, SERVICE)
+ACTIONS = by_id(
+    ActionStep("6.1", "Release what waits", _plan_release, _RELEASE),
+    ActionStep("6.1.1", "Take the release back", _plan_undo, _RELEASE),
+    ActionStep("6.1.2", "Settle what nobody can know", _plan_settling, _RELEASE),
+    ActionStep("6.2", "Bring back the service", _plan_repair, (SERVICE,)),
+    ActionStep("6.3", "Clean up chaos objects", _plan_clean_up, (SYNTHETIC, SERVICE)),
+    ActionStep("6.4", "Refresh the ticket's timeline", _plan_refresh, (SERVICE,)),
+)
+
+
+@step(
+    "6.1", "What the planned release would change", name="what the plan would change",
+    role=model.Role.EFFECT, unit="min of lag less",
+    source="journal; listing of the bucket; $prometheus_url (counters)",
+)  # fmt: skip
+def read_plan_effect(inv: Investigation) -> model.Outcome:
+    """Compute what the newest plan of 6.1 would change, from a listing and the counters.
+
+    Notes
+    -----
+    Only reads. What cannot be read is ``unknown`` in its row; without a listing the whole is.
+    """
+    made = inv.journal.list_plans().items()
+    ids = [plan_id for plan_id, action in made if action.step == read_plan_effect.id]
+    plan = load_plan(inv.incident.find_plan(ids[-1]), (MOVE, SERVICE)) if ids else None
+    if plan is None or plan.kind is not MOVE or plan.is_empty:
+        return model.Outcome().ok("no release by move is planned: nothing to compare")
+    rows, words, gain = _compare(inv, _list_real(inv, plan), plan)
+    return model.Outcome(value=gain, rows=rows, columns=list(rows[0]), facts={"plan": plan.id}).ok(
+        words
+    )
+
+
+def describe_effect(
+    inv: Investigation, plan: Plan
+) -> tuple[list[dict[str, model.Json]], str, float]:
+    """Say the same of a plan that was just made, from what it looked at.
+
+    Only what it left out by its name is listed anew: that waits, too.
+
+    Returns
+    -------
+    Rows of ``what``, ``now`` and ``after the plan``; the same in words; and for how many minutes
+    the oldest waits now.
+    """
+    now = inv.now()
+    waits = {key: max(0.0, (now - at).total_seconds() / 60) for key, at in plan.content.observed}
+    if plan.content.move.header.excluded.get("no_match"):
+        waits = attempt(lambda: _list_real(inv, plan))[0] or waits
+    return *_compare(inv, waits, plan)[:2], max(waits.values(), default=0.0)
+
+
+def _list_real(inv: Investigation, plan: Plan) -> dict[str, float]:
+    """List the real objects that wait where a plan takes from, and for how many minutes."""
+    waiting = detection.read_waiting(inv, [plan.content.move.header.source])
+    return {o.info.key: o.minutes for o in waiting.real}
+
+
+def _compare(
+    inv: Investigation, waits: dict[str, float], plan: Plan
+) -> tuple[list[dict[str, model.Json]], str, float]:
+    """Return the backlog now and after the plan as rows and in words, and the lag taken off."""
+    planned = {row.key for row in plan.rows}
+    stays = {key: minutes for key, minutes in waits.items() if key not in planned}
+    is_stopped = not STANDSTILL.isdisjoint(root_cause.judge_causes(inv)[1].causes)
+    rates, error = attempt(lambda: read_rates(inv, is_stopped=is_stopped))
+    arrival, drain = rates or (None, None)
+    now, after = (compute_drain(len(one), arrival, drain) for one in (waits, stays))
+    oldest, oldest_left = (round(max(o.values(), default=0.0), 1) for o in (waits, stays))
+    compared: dict[str, tuple[model.Json, model.Json]] = {
+        "objects waiting": (len(waits), len(stays)),
+        "oldest waits, minutes": (oldest, oldest_left),
+        "arrive per minute": (_say_rate(arrival), _say_rate(arrival)),
+        "leave per minute": (_say_rate(drain), _say_rate(drain)),
+        "empty in": (_say_time_to_empty(now), _say_time_to_empty(after)),
+    }
+    rows = [{"what": w, "now": old, "after the plan": new} for w, (old, new) in compared.items()]
+    missing = f"; the rates could not be read: {error}" if error else ""
+    words = f"{detection.say_waiting(len(waits), 'object')} now, {len(stays)} after it"
+    words += f"; {after.outlook}: {after.reason}{missing}"
+    return rows, words, round(oldest - oldest_left, 1)
+
+
+def _say_rate(rate: Rate | None) -> str:
+    return "unknown" if rate is None else f"{rate.per_minute:.1f} ({rate.low:.1f}–{rate.high:.1f})"
+
+
+def _say_time_to_empty(drain: Drain) -> str:
+    """Say when the backlog is empty at the present rates, with the bounds."""
+    if drain.minutes_to_empty is None:
+        return drain.outlook
+    high = "never" if drain.high_minutes is None else f"{drain.high_minutes:.1f}"
+    return f"{drain.minutes_to_empty:.1f} min ({drain.low_minutes:.1f}–{high})"
+
+
+_INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
+
+
+@step(
+    "6.5", "Lag under 5 in two samples after the action, backlog at its baseline",
+    name="recovery", role=model.Role.RECOVERY, unit="min",
+    source=f"$prometheus_url {detection.LAG}; listing of $pending_prefix",
+    threshold="not under $recovered_minutes min in $recovered_scrapes samples after the action, "
+    "or backlog over its baseline",
+)  # fmt: skip
+def read_recovery(inv: Investigation) -> model.Outcome:
+    """Watch the lag until enough samples after the action are low, or the time is over.
+
+    A sample counts when the exporter's refresh behind it is later than the last action (or, with
+    none, than the opening of the incident).
+    """
+    settings, prometheus = inv.settings, inv.clients.prometheus
+    action_at = inv.journal.last_applied_at or model.parse_time(
+        str(inv.incident.facts["opened_at"])
+    )
+    recovery = _watch(inv, action_at)
+    waiting = detection.read_waiting(inv)
+    listed = len(waiting.real)
+    baseline, baseline_text = _read_baseline(inv, action_at)
+    drawn = join(prometheus.query_samples(detection.LAG, inv.window.total_seconds()))
+    seen = model.Outcome(
+        value=recovery.value,
+        threshold=f"not under {settings.recovered_minutes:g} min in "
+        f"{settings.recovered_scrapes} samples after {model.format_time(action_at)}, "
+        "or backlog over its baseline",
+        plot=model.Plot(
+            title="Lag of the oldest waiting object",
+            unit="minutes",
+            part="physics",
+            threshold=settings.recovered_minutes,
+            lines=(detection.draw("lag", drawn),),
+            marks=((action_at, "last action"),),
+        ),
+        clear=attempt(lambda: _predict(inv, recovery.since or action_at))[0],
+    )
+    said = f"{waiting.describe()}; {baseline_text}"
+    is_over = listed > (baseline or 0) + max(5, (baseline or 0) / 5)
+    if waiting.overdue:
+        return seen.breach(f"{recovery.reason}; {said}")
+    if recovery.status is model.Status.OK and is_over:
+        return seen.unknown(f"{recovery.reason}; {listed} objects still wait; {said}")
+    return seen.judge(recovery.status, f"{recovery.reason}; {said}")
+
+
+def _watch(inv: Investigation, action_at: datetime) -> model.Outcome:
+    prometheus, parameters = inv.clients.prometheus, cast(Any, inv.parameters)
+    until = inv.now() + timedelta(seconds=parameters.wait_s)
+    while True:
+        window_s = max(60.0, (inv.now() - action_at).total_seconds() + 60)
+        samples, refreshes = (
+            join(prometheus.query_samples(metric, window_s))
+            for metric in (detection.LAG, detection.REFRESH)
+        )
+        limit, needed = inv.settings.recovered_minutes, inv.settings.recovered_scrapes
+        recovery = compute_recovery(samples, refreshes, action_at, limit, needed)
+        if recovery.status is model.Status.OK or inv.now() >= until:
+            return recovery
+        inv.sleep(1.0)
+
+
+def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | None, str]:
+    """Return how many objects wait when all is well.
+
+    In a drill the reading of its steady state; else the median of the hour before the incident
+    began. That is when its cause began, or, where that is not known, its first label came to wait:
+    before any label was late.
+    """
+    limit = timedelta(minutes=inv.settings.lag_threshold_minutes)
+    if inv.incident.facts.get("drill_id"):
+        injected = [e.seq for e in inv.journal.entries if e.data.get("event") == "inject"]
+        steady = [
+            reading.value
+            for reading in inv.journal.readings
+            if reading.role is model.Role.BACKLOG and reading.seq < min(injected, default=0)
+        ]
+        if steady and isinstance(value := steady[-1], int | float):
+            return float(value), f"baseline {value:.0f} (steady state of the drill)"
+    dated = [f.first_seen for f in inv.journal.causes() if f.first_seen]
+    since = inv.journal.since() or action_at
+    began = min([since, *(dated or [since - limit])])
+    hour = (began - timedelta(hours=1), began)
+    metric = f"sum({BACKLOG % inv.settings.pending_prefix})"
+    query = inv.clients.prometheus.query_range
+    found, _ = attempt(lambda: (query(metric, *hour, 30), query(detection.LAG, *hour, 30)))
+    waited, lag = map(join, found or ((), ()))
+    late = [s.at for s in lag if s.at <= began and timedelta(minutes=s.value) > limit]
+    # what follows an earlier incident within the hour counts, what holds it does not
+    values = [s.value for s in waited if max(late, default=hour[0]) < s.at <= began]
+    if not values:
+        return None, "the baseline is unknown"
+    return median(values), f"baseline {median(values):.0f} (median of the hour before)"
+
+
+def _predict(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
+    """Predict when the firing alerts clear; None when an interval is not told."""
+    prometheus = inv.clients.prometheus
+    firing = {a.name for a in prometheus.list_alerts() if not detection.is_drill(a.labels)}
+    names = firing & set(detection.ALERTS) or {detection.ALERT}
+    rules = [
+        r for r in prometheus.list_rules() if r.name in names and not detection.is_drill(r.labels)
+    ]
+    refresh = prometheus.query(_INTERVAL)
+    targets = [t for t in prometheus.list_targets() if t.job == "artifact-exporter"]
+    if not rules or not refresh or not targets:
+        return None
+    return compute_clear_time(
+        fixed_at=fixed_at,
+        refresh_interval_s=refresh[0].samples[-1].value,
+        scrape_interval_s=targets[0].scrape_interval_s,
+        evaluation_interval_s=max(r.group_interval_s for r in rules),
+        keep_firing_for_s=max(r.keep_firing_for_s + _find_memory_s(r) for r in rules),
+        group_interval_s=inv.clients.alertmanager.read_group_timing()[1],
+    )
+
+
+def _find_memory_s(rule: AlertRule) -> float:
+    """Return for how long a rule still sees what is over: the window of its ``increase``."""
+    found = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", rule.query)
+    return parse_duration(found[1]) if found else 0.0
+
 
 __all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude", "put_in_order"]
 
@@ -57,45 +410,47 @@ class Parameters(ChangeParameters):
 STEPS = root_cause.STEPS | by_id(purpose.read_unfinished, read_plan_effect, read_recovery)
 
 
-def conclude(inv: Investigation) -> Conclusion:
+def conclude(inv: Investigation) -> model.Conclusion:
     """Say whether it is fixed: by readings that are newer than the last action."""
     action = inv.journal.last_applied
-    readings = list_current(inv, STEPS)
+    readings = detection.list_current(inv, STEPS)
     findings, advice = root_cause.judge_causes(inv)
     recovery = readings.get(read_recovery.id)
     clear = recovery.clear if recovery else None
     if action is None:
-        verdict, said = judge_symptoms(inv, STEPS)
-        supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
+        verdict, said = detection.judge_symptoms(inv, STEPS)
+        supported = [f for f in findings if f.status is model.CauseStatus.SUPPORTED]
         summary = f"nothing was changed; {said}" + "".join(f"; {f.name}" for f in supported)
     else:
         observed = {step: reading.observations for step, reading in readings.items()}
-        moved_at = observed.get(read_worker.id, {}).get("worker_last_move")
+        moved_at = observed.get(root_cause.read_worker.id, {}).get("worker_last_move")
         found = compute_verdict(
             symptoms={
                 s.id: status
-                for s in (read_recovery, read_backlog_objects, read_store_health)
-                for status in [readings[s.id].status if s.id in readings else Status.UNKNOWN]
-                if status is not Status.LEFT_OUT
+                for s in (read_recovery, detection.read_backlog_objects, read_store_health)
+                for status in [readings[s.id].status if s.id in readings else model.Status.UNKNOWN]
+                if status is not model.Status.LEFT_OUT
             },
             causes=_pick_causes(inv, findings),
-            alert_state=observed.get(read_alert.id, {}).get("alert_state"),
+            alert_state=observed.get(detection.read_alert.id, {}).get("alert_state"),
             now=inv.now(),
             clear=clear,
-            worker_moving=moved_at and parse_time(moved_at) > action.at,
+            worker_moving=moved_at and model.parse_time(moved_at) > action.at,
         )
         verdict, summary = found.verdict, found.reason
-    return Conclusion(
+    return model.Conclusion(
         verdict=verdict,
         summary=summary,
         findings=findings,
         timeline=build_timeline(inv, findings),
-        clear=clear if verdict is Verdict.FIXED_ALERT_DECAYING else None,
+        clear=clear if verdict is model.Verdict.FIXED_ALERT_DECAYING else None,
         advice=advice.words if verdict in root_cause.IN_TROUBLE else (),
     )
 
 
-def _pick_causes(inv: Investigation, findings: tuple[Finding, ...]) -> dict[str, CauseStatus]:
+def _pick_causes(
+    inv: Investigation, findings: tuple[model.Finding, ...]
+) -> dict[str, model.CauseStatus]:
     """Return the causes to judge by: those that are supported now, or were before.
 
     A cause that nobody ever supported says nothing by being undecided, and one that stops
@@ -107,7 +462,7 @@ def _pick_causes(inv: Investigation, findings: tuple[Finding, ...]) -> dict[str,
     picked = {
         c: s
         for c, s in now.items()
-        if c in before or (s is CauseStatus.SUPPORTED and CAUSES[c].stops_labels)
+        if c in before or (s is model.CauseStatus.SUPPORTED and CAUSES[c].stops_labels)
     }
-    gone = (CauseStatus.REFUTED, CauseStatus.PAST)
+    gone = (model.CauseStatus.REFUTED, model.CauseStatus.PAST)
     return picked or {c: s for c, s in now.items() if s in gone}

@@ -20,7 +20,7 @@ from filelock import FileLock
 from ..errors import RecordError, UsageError, disk_errors
 from ..model import SYMPTOMS, Episode, Json, Verdict, format_time, parse_time
 from ..redact import Redactor
-from .log import Journal, utc_now
+from .journal import Journal, utc_now
 
 _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")

@@ -1,45 +1,34 @@
 """The journal of an incident, typed: what was observed, done and concluded.
 
 Each question about an incident (since when, why, what was done, the outcome) has one answer, here.
+Its file is a ``chainlog`` with redaction, read once; what fails is a ``RecordError``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from chainlog import Entry
+from chainlog import ChainedLog, Entry, LogError
 
-from ..model import (
-    SIGNS,
-    ActionEntry,
-    ActionPhase,
-    CauseStatus,
-    ClearTime,
-    Conclusion,
-    Finding,
-    Json,
-    Note,
-    NotebookEntry,
-    Reading,
-    Role,
-    Start,
-    Status,
-    Verdict,
-    format_time,
-)
+from .. import model
+from ..errors import RecordError, disk_errors
+from ..redact import Redactor
 
 _SYMPTOMS = ("02", "03")
 _DIAGNOSIS, _REMEDY = "05", "06"
 #: Whose conclusions tell of now, and for which: section 1 looks at symptoms of section 2.
 _LOOKING = {"01": "02", "02": "02", "03": "03", "05": "05"}
 _FRESH = timedelta(minutes=10)
-_GRAVE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
-_FIXED = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
+_GRAVE = (model.Verdict.INCIDENT, model.Verdict.NOT_FIXED, model.Verdict.MITIGATED)
+_FIXED = (model.Verdict.FIXED, model.Verdict.FIXED_ALERT_DECAYING)
 
 
 #: What was done, in the past tense, by the action's name.
@@ -101,15 +90,15 @@ class Impact(NamedTuple):
 class ActionRecord:
     """One action through its phases."""
 
-    phases: list[ActionEntry] = field(default_factory=list)
+    phases: list[model.ActionEntry] = field(default_factory=list)
 
     @property
-    def first(self) -> ActionEntry:
+    def first(self) -> model.ActionEntry:
         """The oldest phase."""
         return self.phases[0]
 
     @property
-    def last(self) -> ActionEntry:
+    def last(self) -> model.ActionEntry:
         """The newest phase."""
         return self.phases[-1]
 
@@ -119,14 +108,14 @@ class ActionRecord:
         return str(self.first.result.get("plan", ""))
 
     @property
-    def applied(self) -> ActionEntry | None:
+    def applied(self) -> model.ActionEntry | None:
         """That it changed the world; None when it did not."""
-        return self.get(ActionPhase.APPLIED)
+        return self.get(model.ActionPhase.APPLIED)
 
     @property
     def is_told(self) -> bool:
         """Whether it was carried out or tried: more than a plan."""
-        told = (ActionPhase.APPLIED, ActionPhase.REFUSED, ActionPhase.FAILED)
+        told = (model.ActionPhase.APPLIED, model.ActionPhase.REFUSED, model.ActionPhase.FAILED)
         return any(map(self.get, told))
 
     @property
@@ -149,16 +138,16 @@ class ActionRecord:
         """What the look afterwards said, in a word."""
         if self.applied is None:
             return str(self.last.phase)
-        if self.last.phase is ActionPhase.FAILED:
+        if self.last.phase is model.ActionPhase.FAILED:
             return "the check afterwards failed"
         proven = "proven" if self.first.action in ("release", "undo") else "verified"
-        verified = self.get(ActionPhase.VERIFIED)
+        verified = self.get(model.ActionPhase.VERIFIED)
         return proven if verified and verified.seq > self.applied.seq else "not verified"
 
     @property
     def words(self) -> str:
         """What was done, in the past tense; what was only tried, by its name."""
-        first, result = self.first, self.result(ActionPhase.APPLIED)
+        first, result = self.first, self.result(model.ActionPhase.APPLIED)
         counts = (number_of(result.get(name)) for name in ("moved", "created", "removed"))
         number = next((count for count in counts if count is not None), None)
         plain = f"{first.action.replace('_', ' ')}: {{target}}"
@@ -169,17 +158,17 @@ class ActionRecord:
         # a target may hold braces: it is put in by replacement, never by format
         return words.replace("{n}", objects).replace("{target}", target)
 
-    def get(self, phase: str) -> ActionEntry | None:
+    def get(self, phase: str) -> model.ActionEntry | None:
         """Return the newest entry of a phase."""
         return next((a for a in reversed(self.phases) if a.phase == phase), None)
 
-    def result(self, phase: str) -> dict[str, Json]:
+    def result(self, phase: str) -> dict[str, model.Json]:
         """What the newest entry of a phase says came of it."""
         found = self.get(phase)
         return found.result if found else {}
 
 
-def group_actions(phases: Iterable[ActionEntry]) -> list[ActionRecord]:
+def group_actions(phases: Iterable[model.ActionEntry]) -> list[ActionRecord]:
     """Put the phases of each plan together, in the order in which the plans were made."""
     actions: dict[tuple[str, str], ActionRecord] = {}
     for action in phases:
@@ -188,7 +177,7 @@ def group_actions(phases: Iterable[ActionEntry]) -> list[ActionRecord]:
     return list(actions.values())
 
 
-def number_of(value: Json) -> float | None:
+def number_of(value: model.Json) -> float | None:
     """Return a number as it is, and None for anything else."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_number else None
@@ -207,20 +196,20 @@ class JournalView:
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.entries: list[Entry] = []
-        self.readings: list[Reading] = []
-        self.actions: list[ActionEntry] = []
-        self.conclusions: list[Conclusion] = []
-        self.starts: list[Start] = []
-        self.notes: list[Note] = []
-        self.runs: list[NotebookEntry] = []
+        self.readings: list[model.Reading] = []
+        self.actions: list[model.ActionEntry] = []
+        self.conclusions: list[model.Conclusion] = []
+        self.starts: list[model.Start] = []
+        self.notes: list[model.Note] = []
+        self.runs: list[model.NotebookEntry] = []
         self.unreadable: list[int] = []
         self._kinds: dict[str, tuple[type[BaseModel], list[Any]]] = {
-            "reading": (Reading, self.readings),
-            "action": (ActionEntry, self.actions),
-            "conclusion": (Conclusion, self.conclusions),
-            "section_started": (Start, self.starts),
-            "note": (Note, self.notes),
-            "notebook": (NotebookEntry, self.runs),
+            "reading": (model.Reading, self.readings),
+            "action": (model.ActionEntry, self.actions),
+            "conclusion": (model.Conclusion, self.conclusions),
+            "section_started": (model.Start, self.starts),
+            "note": (model.Note, self.notes),
+            "notebook": (model.NotebookEntry, self.runs),
         }
         self.add(entries)
 
@@ -241,12 +230,12 @@ class JournalView:
                 except ValueError:
                     self.unreadable.append(entry.seq)
 
-    def latest(self) -> dict[str, Reading]:
+    def latest(self) -> dict[str, model.Reading]:
         """Return the newest reading of each step, in the runbook's order."""
         found = {reading.step: reading for reading in self.readings}
         return dict(sorted(found.items(), key=lambda item: order_of(item[0])))
 
-    def conclusion(self, section: str, *, after: int = 0) -> Conclusion | None:
+    def conclusion(self, section: str, *, after: int = 0) -> model.Conclusion | None:
         """Return a section's newest conclusion past an entry."""
         found = [c for c in self.conclusions if c.seq > after and c.section == section]
         return found[-1] if found else None
@@ -256,14 +245,14 @@ class JournalView:
         found = [note.text for note in self.notes if note.checklist == step]
         return found[-1].strip() if found else ""
 
-    def list_actions(self, phase: ActionPhase, *, after: int = 0) -> list[ActionEntry]:
+    def list_actions(self, phase: model.ActionPhase, *, after: int = 0) -> list[model.ActionEntry]:
         """Return the actions that reached a phase past an entry, each time that they did."""
         return [a for a in self.actions if a.phase is phase and a.seq > after]
 
     @property
-    def last_applied(self) -> ActionEntry | None:
+    def last_applied(self) -> model.ActionEntry | None:
         """The last action that was carried out."""
-        found = self.list_actions(ActionPhase.APPLIED)
+        found = self.list_actions(model.ActionPhase.APPLIED)
         return found[-1] if found else None
 
     @property
@@ -271,9 +260,9 @@ class JournalView:
         """When it was carried out."""
         return self.last_applied.at if self.last_applied else None
 
-    def list_plans(self, *, after: int = 0) -> dict[str, ActionEntry]:
+    def list_plans(self, *, after: int = 0) -> dict[str, model.ActionEntry]:
         """Return what was planned past an entry, by the plan's id, the newest last."""
-        planned = self.list_actions(ActionPhase.PLANNED, after=after)
+        planned = self.list_actions(model.ActionPhase.PLANNED, after=after)
         return {str(a.result["plan"]): a for a in planned if "plan" in a.result and not a.reason}
 
     def since(self) -> datetime | None:
@@ -283,13 +272,15 @@ class JournalView:
         good one, as a breach of the alert's step knows them, and of the first breach that was read.
         How long an order waits says nothing of it.
         """
-        seen = self.breaches(SIGNS | {Role.CAUSE})
-        times = ((reading.role is Role.ALERT and reading.since) or reading.at for reading in seen)
+        seen = self.breaches(model.SIGNS | {model.Role.CAUSE})
+        times = (
+            (reading.role is model.Role.ALERT and reading.since) or reading.at for reading in seen
+        )
         return min(times, default=None)
 
     def impact(self) -> Impact:
         """Return how many it was about, by listings and by what was released."""
-        backlog = [r for r in self.readings if r.role is Role.BACKLOG]
+        backlog = [r for r in self.readings if r.role is model.Role.BACKLOG]
         waited = [int(r.value) for r in backlog if isinstance(r.value, int | float)]
         orders = [r.orders for r in backlog if r.orders is not None]
         kinds, moved = dict[str, str](), dict[str, int]()
@@ -306,23 +297,23 @@ class JournalView:
         left = waited[-1] if waited else None
         return Impact(most, left, released - back, max(orders, default=None), tickets)
 
-    def log_entry(self, now: datetime) -> dict[str, Json]:
+    def log_entry(self, now: datetime) -> dict[str, model.Json]:
         """Return what an incident log holds of it, by this class's own answers."""
         since, verdict = self.since(), self.verdict(now=now)
-        done = self.list_actions(ActionPhase.APPLIED)
+        done = self.list_actions(model.ActionPhase.APPLIED)
         return {
-            "since": format_time(since) if since else None,
+            "since": model.format_time(since) if since else None,
             "causes": [{"cause": str(f.name), "why": f.reason} for f in self.causes()],
             "affected": str(self.impact()),
             "by": [*dict.fromkeys(action.operator for action in done if action.operator)],
             "verdict": str(verdict) if verdict else None,
         }
 
-    def breaches(self, roles: Collection[Role | None]) -> list[Reading]:
+    def breaches(self, roles: Collection[model.Role | None]) -> list[model.Reading]:
         """Return the breaches that steps of some roles read."""
-        return [r for r in self.readings if r.status is Status.BREACH and r.role in roles]
+        return [r for r in self.readings if r.status is model.Status.BREACH and r.role in roles]
 
-    def breach_times(self, roles: Collection[Role | None]) -> list[datetime]:
+    def breach_times(self, roles: Collection[model.Role | None]) -> list[datetime]:
         """Return when a breach was read by a step of some roles."""
         return [reading.at for reading in self.breaches(roles)]
 
@@ -331,7 +322,7 @@ class JournalView:
         since: dict[str, datetime | None] = {}
         for reading in self.readings:
             if reading.step in steps:
-                is_ok = reading.status is Status.OK
+                is_ok = reading.status is model.Status.OK
                 since[reading.step] = (since.get(reading.step) or reading.at) if is_ok else None
         times = [at for at in since.values() if at is not None]
         return max(times) if times and len(times) == len(steps) else None
@@ -340,36 +331,36 @@ class JournalView:
         """Return when recovery was read and stayed so."""
         at = None
         for reading in self.readings:
-            if reading.role is Role.RECOVERY:
-                at = (at or reading.at) if reading.status is Status.OK else None
+            if reading.role is model.Role.RECOVERY:
+                at = (at or reading.at) if reading.status is model.Status.OK else None
         return at
 
-    def findings(self) -> tuple[Finding, ...]:
+    def findings(self) -> tuple[model.Finding, ...]:
         """Return the newest findings: what is known of every cause now."""
         return next((c.findings for c in reversed(self.conclusions) if c.findings), ())
 
-    def causes(self) -> list[Finding]:
+    def causes(self) -> list[model.Finding]:
         """Return why, as of when it mattered: every cause that the diagnosis supported.
 
         Each with its highest score, the highest first. One that a later diagnosis refuted in favour
         of another, before anything was changed, was an error and is left out.
         """
-        found: dict[str, Finding] = {}
-        applied = self.list_actions(ActionPhase.APPLIED)
+        found: dict[str, model.Finding] = {}
+        applied = self.list_actions(model.ActionPhase.APPLIED)
         for conclusion in self.conclusions:
             if not conclusion.section.startswith(_DIAGNOSIS):
                 continue
             status = {f.name: f.status for f in conclusion.findings}
-            named = [f for f in conclusion.findings if f.status is CauseStatus.SUPPORTED]
+            named = [f for f in conclusion.findings if f.status is model.CauseStatus.SUPPORTED]
             if named and not (applied and conclusion.seq > applied[0].seq):
-                for name in [n for n in found if status.get(n) is CauseStatus.REFUTED]:
+                for name in [n for n in found if status.get(n) is model.CauseStatus.REFUTED]:
                     del found[name]
             for finding in named:
                 if finding.name not in found or finding.score > found[finding.name].score:
                     found[finding.name] = finding
         return sorted(found.values(), key=lambda finding: -finding.score)
 
-    def verdict(self, *, after: int = 0, now: datetime | None = None) -> Verdict | None:
+    def verdict(self, *, after: int = 0, now: datetime | None = None) -> model.Verdict | None:
         """Return the outcome by the newest conclusions past an entry; None before any.
 
         Section 6 judges an action, until something else is changed, or a newer conclusion of
@@ -381,26 +372,29 @@ class JournalView:
         """
         ends = ("closed", "conclusion")
         end = next((e for e in reversed(self.entries) if e.kind in ends), None)
-        if not after and end and end.data.get("verdict") in set(Verdict):
-            return Verdict(end.data["verdict"])
+        if not after and end and end.data.get("verdict") in set(model.Verdict):
+            return model.Verdict(end.data["verdict"])
         if not self.conclusions:
             return None
         last, since = self.last_applied, (now or self.conclusions[-1].at) - _FRESH
-        judged: Verdict | None = None
-        clear: ClearTime | None = None
-        said: dict[str, Verdict] = {}
+        judged: model.Verdict | None = None
+        clear: model.ClearTime | None = None
+        said: dict[str, model.Verdict] = {}
         for conclusion in (c for c in self.conclusions if c.seq > after):
             section = conclusion.section[:2]
             if section == _REMEDY:
                 judged, clear, said = conclusion.verdict, conclusion.clear, {}
-                if judged in (Verdict.INCIDENT, Verdict.HEALTHY) and conclusion.at < since:
+                if (
+                    judged in (model.Verdict.INCIDENT, model.Verdict.HEALTHY)
+                    and conclusion.at < since
+                ):
                     judged = None  # of symptoms, before anything was changed
                 if judged in _FIXED and last and last.seq > conclusion.seq:
-                    judged = Verdict.UNKNOWN
+                    judged = model.Verdict.UNKNOWN
             elif section in _LOOKING and conclusion.at >= since:
                 said[_LOOKING[section]] = conclusion.verdict
         if clear and now and now > clear.deadline and not said:
-            return Verdict.UNKNOWN  # whether it cleared is for a new look to tell
+            return model.Verdict.UNKNOWN  # whether it cleared is for a new look to tell
         return _weigh(judged, said, is_mended=last is not None)
 
     def advice(self, now: datetime) -> tuple[str, ...]:
@@ -419,22 +413,24 @@ class JournalView:
         return notebook, why + as_of
 
 
-def _weigh(judged: Verdict | None, said: dict[str, Verdict], *, is_mended: bool) -> Verdict | None:
+def _weigh(
+    judged: model.Verdict | None, said: dict[str, model.Verdict], *, is_mended: bool
+) -> model.Verdict | None:
     """Return what section 6 judged and what others said after it, as one verdict."""
     symptoms, why = {said.get(section) for section in _SYMPTOMS}, said.get(_DIAGNOSIS)
-    for verdict in (*_GRAVE, Verdict.UNKNOWN, Verdict.FIXED_ALERT_DECAYING):
-        if verdict in (symptoms if verdict is Verdict.UNKNOWN else said.values()):
+    for verdict in (*_GRAVE, model.Verdict.UNKNOWN, model.Verdict.FIXED_ALERT_DECAYING):
+        if verdict in (symptoms if verdict is model.Verdict.UNKNOWN else said.values()):
             return verdict
     if not said:
         return judged
-    if symptoms != {Verdict.HEALTHY} and why is not Verdict.HEALTHY:
-        return judged if judged and is_mended else Verdict.UNKNOWN
-    if judged is Verdict.MITIGATED and why is not Verdict.HEALTHY:
+    if symptoms != {model.Verdict.HEALTHY} and why is not model.Verdict.HEALTHY:
+        return judged if judged and is_mended else model.Verdict.UNKNOWN
+    if judged is model.Verdict.MITIGATED and why is not model.Verdict.HEALTHY:
         return judged
-    return Verdict.FIXED if judged in _FIXED else Verdict.HEALTHY
+    return model.Verdict.FIXED if judged in _FIXED else model.Verdict.HEALTHY
 
 
-def get_told(entry: Entry) -> dict[str, Json]:
+def get_told(entry: Entry) -> dict[str, model.Json]:
     """Return what an entry says: what stands under its kind, or all of it."""
     told = entry.data.get(entry.kind)
     return told if isinstance(told, dict) else entry.data
@@ -443,3 +439,86 @@ def get_told(entry: Entry) -> dict[str, Json]:
 def order_of(step: str) -> tuple[int, ...]:
     """Return a step's place in the runbook's order."""
     return tuple(int(part) if part.isdigit() else 0 for part in step.split("."))
+
+
+def utc_now() -> datetime:
+    """Return the current time in UTC."""
+    return datetime.now(UTC)
+
+
+class _File:
+    """What is known of a journal's file: its log, its view, and the bytes that these hold."""
+
+    def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
+        self._path, self._clock = path, clock
+        self.forget()
+
+    def forget(self) -> None:
+        """Read the file anew the next time."""
+        self.log, self.view = ChainedLog(self._path, clock=self._clock), JournalView()
+        self.verified = b""
+
+
+#: One for all who open it in a process: the sections of a run read a long journal once.
+_open = lru_cache(maxsize=8)(_File)
+
+
+class Journal:
+    """The journal of an incident: appended to, read once, asked through ``view``.
+
+    Parameters
+    ----------
+    path : the file; made with the first entry
+    redactor : every string passes through it before it is written
+    clock : returns the current time, aware
+
+    Notes
+    -----
+    Safe from several processes and threads. Unlike a ledger, which nothing may follow after a
+    failed write, a journal goes on when there is room again: what the file holds by then is read
+    anew.
+    """
+
+    def __init__(
+        self, path: Path, *, redactor: Redactor, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self.path, self._redactor, self._file = path, redactor, _open(path, clock)
+
+    def append(self, kind: str, data: dict[str, model.Json]) -> Entry:
+        """Append one entry and return it.
+
+        Raises
+        ------
+        RecordError
+            When the file is damaged, or cannot be locked or written; nothing was appended then.
+        """
+        with self._explained(". Nothing was appended."):
+            return self._file.log.append(kind, self._redactor.json(data))
+
+    def view(self) -> JournalView:
+        """Return what the journal holds by now; an absent file holds nothing.
+
+        What was verified before is compared with what the file holds now, and only what follows it
+        is parsed.
+
+        Raises
+        ------
+        RecordError
+            When the file cannot be read; at the first altered or missing line, which it names.
+        """
+        with disk_errors(f"{self.path} cannot be read"), self._explained():
+            content = self.path.read_bytes() if self.path.exists() else b""
+            file = self._file
+            if not (file.verified and content.startswith(file.verified)):
+                file.forget()
+            file.view.add(file.log.read()[file.view.last_seq :])
+            file.verified = content[: content.rfind(b"\n") + 1]
+        return file.view
+
+    @contextmanager
+    def _explained(self, ending: str = "") -> Iterator[None]:
+        try:
+            yield
+        except LogError as error:
+            self._file.forget()
+            raise RecordError(f"{error}{ending}") from error

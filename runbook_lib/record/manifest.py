@@ -20,7 +20,7 @@ from chainlog import GENESIS, LogDamagedError, read_entries
 from ..errors import RecordError, disk_errors
 from ..model import Json, format_time
 from .incident import Incident, write_json
-from .log import utc_now
+from .journal import utc_now
 
 _NAME = "manifest.json"
 _JOURNAL = "journal.jsonl"

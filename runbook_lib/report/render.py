@@ -18,8 +18,7 @@ from ..errors import disk_errors
 from ..model import SIGNS, ActionPhase, CauseStatus, Finding, Json, Reading, Role, Status
 from ..record.history import PHASES, describe_last_drill, list_history
 from ..record.incident import Incident, write_file
-from ..record.journal import ActionRecord, get_told, number_of
-from ..record.log import utc_now
+from ..record.journal import ActionRecord, get_told, number_of, utc_now
 from ..redact import Redactor
 from ..section import Sections
 from ..show.plots import Picture, plot_reading
@@ -27,12 +26,13 @@ from ..show.tables import Table, get_tone, make_environment, pill, sort_findings
 from ..show.text import format_value, safe
 from . import summary
 from .model import ReportModel
-from .sanitize import CSP
 from .summary import say_causes, say_reading, shorten
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
+"""The policy of every HTML file that we write: nothing is fetched, nothing is run."""
 _PACKAGES = ("fulfillment-runbook", "minio", "papermill", "nbclient", "pandas", "pydantic")
 _LIMIT_BYTES = 2_000_000
 #: Rows of a table and lines of the journal: what fits first.

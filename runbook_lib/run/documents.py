@@ -1,14 +1,25 @@
-"""The JSON documents that commands print. Fields are added, never renamed."""
+"""The JSON documents that commands print, and how people see them: answer, next command, tables.
+
+Fields are added, never renamed. Text from outside is no markup.
+"""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+import re
+from collections.abc import Iterator
 
-from ..exit_codes import ExitCode
+from pydantic import BaseModel, ConfigDict, Field
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from ..errors import ExitCode
 from ..model import CauseStatus, Finding, Json, Observed, Status, Timestamp, Verdict
 from ..record.history import HistoryRow
-from ..record.log import utc_now
-from ..show.text import VERDICT_WORDS, count_of
+from ..record.journal import utc_now
+from ..show.tables import Table, get_tone, say_value, tabulate_findings, tabulate_readings
+from ..show.text import VERDICT_WORDS, count_of, visible
 
 
 class Part(BaseModel):
@@ -141,3 +152,104 @@ class HistoryDocument(Document):
     history: tuple[HistoryRow, ...]
     plot: str = ""
     gauges: str = ""
+
+
+_STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
+_SKIPPED = {"schema", "at", "exit_code", "verdict", "unknown", "detail", "apply", "next"}
+_SKIPPED |= {"objects", "bytes", "log", "summary"}  # an answer holds them
+_COLUMNS = {
+    "notebooks": ("notebook", "status", "error"),
+    "incidents": ("incident", "is_open", "verdict", "cause_found"),
+    "history": ("incident", "scenario", "cause_found", "lost", "verdict", "took_s"),
+    "plans": ("step", "status", "what", "how_many", "why"),
+}
+#: How most notebooks end: the answer says it.
+_SAID = ("done", "stopped_at_plan")
+#: Readings that need no line of their own.
+_QUIET = ("ok", "left_out")
+#: What stands before and after the tables.
+_ORDER = {"advice": 0, "path": 2, "report": 2, "incident": 2}
+_HASH = re.compile(r"\b[0-9a-f]{64}$")
+_WIDTH = 76
+
+
+def print_document(document: Document, console: Console) -> None:
+    """Print a document: its answer, what to type next, tables, paths; a plan's line to paste last.
+
+    Notes
+    -----
+    A hash has a line of its own, and what is to be pasted is never broken but by a backslash.
+    """
+    by_code = {ExitCode.OK: "ok", ExitCode.REFUSED: "refused"}
+    tone, icon = get_tone(document.verdict or by_code.get(document.exit_code, "failed"))
+    if document.answer:
+        _print(console, f"{icon} {document.answer}", style=_STYLES[tone], is_prose=True)
+    for command in document.commands:
+        _print(console, f"\n  {_wrap(command)}\n")
+    dumped = document.model_dump(by_alias=True)
+    values = {n: v for n, v in dumped.items() if n not in _SKIPPED and v != document.commands}
+    for name, value in sorted(values.items(), key=lambda item: _ORDER.get(item[0], 1)):
+        for part in _lay_out(document, name, value):
+            if not isinstance(part, Table):
+                _print(console, part, is_prose=" " in part.partition(": ")[2])
+            elif part.rows:
+                console.print(_to_rich(part))
+    for words, command in document.to_paste:
+        _print(console, f"\n{words}\n\n  {_wrap(command)}")
+
+
+def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str]:
+    """Yield a field as tables and lines."""
+    label = name.replace("_", " ")
+    if name == "readings":
+        readings: tuple[Observed, ...] = getattr(document, name)
+        yield tabulate_readings(r for r in readings if r.status not in _QUIET)
+        for word in _QUIET:
+            if steps := ", ".join(r.step for r in readings if r.status == word):
+                yield f"{word.replace('_', ' ')}: {steps}"
+    elif name == "causes":
+        found = (f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED)
+        yield tabulate_findings(found, "Causes")
+    elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+        rows = [row for row in value if row.get("status") not in _SAID]
+        yield Table(label, rows, _COLUMNS.get(name, ()))
+    elif isinstance(value, list | tuple) and len(value) > 1:
+        yield "\n".join([f"{label}:", *map(str, value)])
+    elif value not in (None, "", [], (), {}):
+        text = say_value(value, name)
+        yield f"{label}:\n{text}" if _HASH.search(text) else f"{label}: {text}"
+
+
+def _print(console: Console, text: str, *, style: str = "", is_prose: bool = False) -> None:
+    """Print a text; only prose is broken at the edge: a path or a command is copied whole."""
+    console.print(Text(visible(text), style=style), soft_wrap=not is_prose)
+
+
+def _wrap(command: str) -> str:
+    """Return a command as lines that a shell takes as one; a hash stands on its own."""
+    lines = [""]
+    for part in re.split(r" (?=-)", command):
+        if _HASH.search(part) or len(lines[-1]) + len(part) > _WIDTH:
+            lines.append(part)
+        else:
+            lines[-1] = f"{lines[-1]} {part}".strip()
+    return " \\\n  ".join(lines)
+
+
+def _to_rich(table: Table) -> RichTable:
+    """Return a table for a terminal; a column without anything in it is left out."""
+    shown = RichTable(title=table.caption, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    rows = list(table.iter_cells())
+    kept = [n for n, _ in enumerate(table.names) if any(cells[n] for cells in rows)]
+    for n in kept:
+        shown.add_column(table.names[n].replace("_", " "), overflow="fold")
+    for cells in rows:
+        shown.add_row(*(_to_cell(table.names[n], cells[n]) for n in kept))
+    return shown
+
+
+def _to_cell(name: str, text: str) -> Text:
+    if name != "status":
+        return Text(visible(text))
+    tone, icon = get_tone(text)
+    return Text(f"{icon} {text}", style=_STYLES[tone])

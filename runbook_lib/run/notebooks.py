@@ -11,8 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import RunbookError, StoppedAtPlanError
-from ..exit_codes import ExitCode, exit_code_of_error
+from ..errors import ExitCode, RunbookError, StoppedAtPlanError, exit_code_of_error
 from ..model import Conclusion
 from ..record.incident import Incident, write_json
 from ..report.export import load_nbformat

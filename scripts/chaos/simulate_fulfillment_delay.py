@@ -36,7 +36,7 @@ from fulfillment.sections.chaos import describe_services, probe_support
 from fulfillment.settings import Settings
 from runbook_lib.errors import RunbookError, UsageError
 from runbook_lib.model import Json, format_time
-from runbook_lib.record.log import utc_now
+from runbook_lib.record.journal import utc_now
 from runbook_lib.redact import Redactor
 from runbook_lib.settings import find_root
 

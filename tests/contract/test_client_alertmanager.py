@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pytest_httpserver import HTTPServer
 
-from fulfillment.clients.alertmanager import AlertmanagerClient, NotificationCount
+from fulfillment.clients.http_systems import AlertmanagerClient, NotificationCount
 from runbook_lib.errors import BadAnswerError, ConnectionRefusedClientError
 
 ALERT: dict[str, Any] = {

@@ -10,12 +10,14 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from fulfillment.clients.fulfillment import FulfillmentClient
-from fulfillment.clients.grafana import GrafanaClient
-from fulfillment.clients.notifications import NotificationsClient
-from fulfillment.clients.pipeline import PipelineClient
-from fulfillment.clients.probe import ProbeClient
-from fulfillment.clients.support import SupportClient
+from fulfillment.clients.http_systems import (
+    FulfillmentClient,
+    GrafanaClient,
+    NotificationsClient,
+    PipelineClient,
+    ProbeClient,
+    SupportClient,
+)
 from runbook_lib.errors import (
     AccessDeniedError,
     BadAnswerError,

@@ -21,8 +21,7 @@ from runbook_lib.errors import (
     NotFoundError,
     UsageError,
 )
-from runbook_lib.fields import check_id, parse_duration, parse_when
-from runbook_lib.http import HttpClient
+from runbook_lib.http import HttpClient, check_id, parse_duration, parse_when
 
 
 def make_client(server: HTTPServer, timeout_s: float = 5) -> HttpClient:

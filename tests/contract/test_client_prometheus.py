@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pytest_httpserver import HTTPServer
 
-from fulfillment.clients.prometheus import PrometheusClient, Sample
+from fulfillment.clients.http_systems import PrometheusClient, Sample
 from runbook_lib.errors import BadAnswerError, ClientError, ClientTimeoutError
 
 AT = 1795490040.123

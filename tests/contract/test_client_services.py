@@ -16,8 +16,12 @@ from typing import Any
 import pytest
 
 from dataflow_stack import services_client
-from fulfillment.clients.services import ServicesClient, connect_services, select_lines
-from fulfillment.clients.services_compose import ComposeServices
+from fulfillment.clients.services import (
+    ComposeServices,
+    ServicesClient,
+    connect_services,
+    select_lines,
+)
 from fulfillment.settings import Settings
 from runbook_lib.errors import (
     BadAnswerError,

@@ -15,9 +15,9 @@ from minio.credentials.providers import StaticProvider
 from pytest_httpserver import HTTPServer
 
 from fulfillment.clients import Clients
-from fulfillment.commands.check import check
-from fulfillment.commands.release import (
+from fulfillment.commands import (
     apply_release_plan,
+    check,
     plan_release,
     undo_release,
     verify_release_plan,
@@ -25,7 +25,7 @@ from fulfillment.commands.release import (
 from fulfillment.sections import SECTIONS
 from fulfillment.settings import HTTP_SYSTEMS, Settings
 from objectmove.bucket import Request, S3Bucket
-from runbook_lib.exit_codes import ExitCode
+from runbook_lib.errors import ExitCode
 from runbook_lib.model import keep_quiet
 from tests.contract.test_pipeline_airflow import replay
 from tests.fulfillment.test_sections_readings import leave_out

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from pytest_httpserver import HTTPServer, RequestHandler
 
 from dataflow_stack.services.pipeline_api import PipelineSettings, build
-from fulfillment.clients.pipeline import Dag, DagRun, PipelineClient
+from fulfillment.clients.http_systems import Dag, DagRun, PipelineClient
 from runbook_lib.errors import AccessDeniedError, BadAnswerError, NotFoundError
 from runbook_lib.http import HttpClient
 from tests.support.real_airflow import DAG_ID, RECORDED

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from fulfillment.change.worker_hold import make_hold
+from fulfillment.change.other_movers import make_hold
 from fulfillment.clients import Clients, services
-from fulfillment.clients.services_command import CommandServices
+from fulfillment.clients.services import CommandServices
 from fulfillment.settings import Settings
 from objectmove.errors import MoveError, MoversError
 from runbook_lib.errors import (

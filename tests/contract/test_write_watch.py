@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from fulfillment.change.write_watch import watch_writes
+from fulfillment.change.other_movers import watch_writes
 from objectmove.bucket import Request, S3Bucket
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from fulfillment.analysis.advice import Advice, advise, choose_strategy
-from fulfillment.analysis.causes import Cause
+from fulfillment.analysis.causes import Advice, Cause, advise, choose_strategy
 
 WAITING = {"waiting_real": 4, "overdue_real": 4}
 

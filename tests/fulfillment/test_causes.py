@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from fulfillment.analysis.causes import CAUSES, Cause
-from fulfillment.analysis.evidence import Observation, diagnose
+from fulfillment.analysis.causes import CAUSES, Cause, Observation, diagnose
 from runbook_lib.model import CauseStatus, Finding
 
 HEALTHY: dict[str, Any] = {

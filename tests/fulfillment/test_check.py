@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fulfillment.commands.check import check
+from fulfillment.commands import check
 from fulfillment.settings import HTTP_SYSTEMS, Settings
-from runbook_lib.exit_codes import ExitCode
+from runbook_lib.errors import ExitCode
 from tests.support.network import Received, make_answer, run_server
 
 NOWHERE = "http://127.0.0.1:1"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fulfillment.analysis.clear_time import compute_clear_time
+from fulfillment.analysis.forecasts import compute_clear_time
 
 FIXED = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fulfillment.analysis.drain_forecast import compute_drain
+from fulfillment.analysis.forecasts import compute_drain
 from fulfillment.analysis.samples import Rate, compute_rate, sum_rates
-from fulfillment.clients.prometheus import Sample
+from fulfillment.clients.http_systems import Sample
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
 

@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 
-from fulfillment.analysis.artifacts import is_synthetic
-from fulfillment.commands.documents import Phases
-from fulfillment.drills import drill as module
-from fulfillment.drills.drill import run_drill
-from fulfillment.drills.scenarios import find_scenario
-from fulfillment.drills.score import Scorecard, compute_objectives
+from fulfillment import drills as module
+from fulfillment.analysis.labels import is_synthetic
+from fulfillment.commands import Phases
+from fulfillment.drills import Scorecard, compute_objectives, find_scenario, run_drill
 from runbook_lib.errors import DrillError
 from runbook_lib.model import keep_quiet
 from tests.support.world import FakeClients, World

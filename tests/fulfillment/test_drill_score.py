@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fulfillment.analysis.causes import Cause
-from fulfillment.commands.documents import NotifyTimes, Phases
-from fulfillment.drills.score import Scorecard, compute_objectives
+from fulfillment.commands import NotifyTimes, Phases
+from fulfillment.drills import Scorecard, compute_objectives
 from runbook_lib.model import Verdict
 
 

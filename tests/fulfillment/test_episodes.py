@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from fulfillment.clients.prometheus import Sample
-from fulfillment.commands.documents import PlanDocument
-from fulfillment.commands.release import (
+from fulfillment.clients.http_systems import Sample
+from fulfillment.commands import (
+    PlanDocument,
     apply_release_plan,
     plan_release,
     resume_release_plan,
@@ -25,14 +25,24 @@ from fulfillment.commands.release import (
 from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS, detection, postmortem
 from objectmove.bucket import Answer, Request
-from runbook_lib.errors import AccessDeniedError, NotConnectedError, UsageError
-from runbook_lib.exit_codes import ExitCode, exit_code_of_error
+from runbook_lib.errors import (
+    AccessDeniedError,
+    ExitCode,
+    NotConnectedError,
+    UsageError,
+    exit_code_of_error,
+)
 from runbook_lib.model import Verdict, keep_quiet
 from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
+from runbook_lib.run.commands import (
+    close_incident,
+    investigate,
+    list_incidents,
+    rebuild_report,
+    run_chosen,
+)
 from runbook_lib.run.documents import InvestigateDocument
-from runbook_lib.run.reports import close_incident, list_incidents, rebuild_report
-from runbook_lib.run.sections import investigate, run_chosen
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.stories import make_world, pause_pipeline
 from tests.support.world import LAG, World

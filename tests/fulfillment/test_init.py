@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from fulfillment import commands as command
 from fulfillment.change.environment_guard import MARKER_KEY, check_playground, read_marker
-from fulfillment.commands import init as command
-from fulfillment.commands.init import init
+from fulfillment.commands import init
 from fulfillment.settings import Settings
-from runbook_lib.errors import EnvironmentForbidsError, NotApprovedError, UsageError
-from runbook_lib.exit_codes import ExitCode
+from runbook_lib.errors import EnvironmentForbidsError, ExitCode, NotApprovedError, UsageError
 from tests.support.world import FakeClients, World, make_settings
 
 

@@ -17,11 +17,16 @@ from fulfillment.analysis.labels import (
     read_order_id,
     read_shipment_evidence,
 )
-from fulfillment.clients.fulfillment import FulfillmentClient
+from fulfillment.clients.http_systems import FulfillmentClient
 from fulfillment.settings import ORDER_ID_IN_KEY, Settings
 from objectmove.bucket import Seen
-from runbook_lib.errors import ClientError, ClientTimeoutError, SafetyError
-from runbook_lib.exit_codes import ExitCode, exit_code_of_error
+from runbook_lib.errors import (
+    ClientError,
+    ClientTimeoutError,
+    ExitCode,
+    SafetyError,
+    exit_code_of_error,
+)
 
 NOW = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 WRITTEN = NOW - timedelta(minutes=3)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fulfillment.drills.schedule import Kind, build_schedule, find_settings_folder
+from fulfillment.drills import Kind, build_schedule, find_settings_folder
 from fulfillment.settings import HTTP_SYSTEMS, Settings
 from runbook_lib.errors import UsageError
 

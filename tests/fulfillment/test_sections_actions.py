@@ -14,8 +14,7 @@ from fulfillment.analysis.causes import Cause
 from fulfillment.change.release import MOVE
 from fulfillment.investigation import Investigation
 from fulfillment.sections import chaos, detection, immediate, remediation, root_cause
-from fulfillment.sections.actions import put_in_order
-from fulfillment.sections.plan_effect import describe_effect
+from fulfillment.sections.remediation import describe_effect, put_in_order
 from objectmove import session
 from objectmove.bucket import Answer, Request
 from objectmove.errors import ExpiredError

@@ -10,13 +10,10 @@ from typing import Any, cast
 
 import pytest
 
-from fulfillment.analysis import evidence
+from fulfillment.analysis import causes as evidence
 from fulfillment.analysis.causes import CAUSES
 from fulfillment.clients import Clients
-from fulfillment.clients.fulfillment import WorkerState
-from fulfillment.clients.pipeline import DagRun
-from fulfillment.clients.probe import ProbeStatus, ProbeStep
-from fulfillment.clients.prometheus import Sample
+from fulfillment.clients.http_systems import DagRun, ProbeStatus, ProbeStep, Sample, WorkerState
 from fulfillment.clients.services import LogLine, ServiceState
 from fulfillment.sections import SECTIONS, root_cause
 from fulfillment.sections.root_cause import collect_observations

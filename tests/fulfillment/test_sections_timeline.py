@@ -10,7 +10,7 @@ import pytest
 
 from fulfillment.analysis.causes import Cause
 from fulfillment.analysis.samples import find_beginning
-from fulfillment.clients.prometheus import Series
+from fulfillment.clients.http_systems import Series
 from fulfillment.clients.services import LogLine
 from fulfillment.sections import SECTIONS, detection, root_cause
 from fulfillment.sections.detection import LAG

@@ -10,8 +10,7 @@ import pytest
 from prometheus_client.samples import Sample as MetricSample
 
 from fulfillment.analysis.causes import CAUSES, Cause
-from fulfillment.clients.alertmanager import NotificationCount
-from fulfillment.clients.probe import ProbeStep
+from fulfillment.clients.http_systems import NotificationCount, ProbeStep
 from fulfillment.clients.services import LogLine
 from fulfillment.sections import (
     SECTIONS,

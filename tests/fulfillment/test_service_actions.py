@@ -15,10 +15,8 @@ import pytest
 
 from fulfillment.change import service_actions
 from fulfillment.change.service_actions import SERVICE, plan_service
-from fulfillment.clients.fulfillment import WorkerState
-from fulfillment.clients.pipeline import Dag
+from fulfillment.clients.http_systems import Case, Dag, TimelineEntry, WorkerState
 from fulfillment.clients.services import ServiceState
-from fulfillment.clients.support import Case, TimelineEntry
 from fulfillment.investigation import Investigation
 from runbook_lib.approvals import Effect, Plan, load_plan
 from runbook_lib.errors import (
@@ -418,10 +416,8 @@ def test_a_folder_that_is_not_there_is_an_error_of_the_tree(inv: Investigation, 
 
 
 def test_the_fake_clients_have_what_real_clients_have() -> None:
-    from fulfillment.clients.fulfillment import FulfillmentClient
-    from fulfillment.clients.pipeline import PipelineClient
+    from fulfillment.clients.http_systems import FulfillmentClient, PipelineClient, SupportClient
     from fulfillment.clients.services import ServicesClient
-    from fulfillment.clients.support import SupportClient
 
     real = SimpleNamespace(
         services=ServicesClient, pipeline=PipelineClient, fulfillment=FulfillmentClient,

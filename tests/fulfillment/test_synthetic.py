@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fulfillment.analysis.artifacts import is_synthetic
-from fulfillment.analysis.labels import make_judge
+from fulfillment.analysis.labels import is_synthetic, make_judge
 from fulfillment.change.environment_guard import MARKER_KEY, check_playground, read_marker
 from fulfillment.change.synthetic import (
     create_backlog,
@@ -21,7 +20,7 @@ from fulfillment.change.synthetic import (
     revert_backlog,
     sweep_expired,
 )
-from fulfillment.clients.fulfillment import FulfillmentClient
+from fulfillment.clients.http_systems import FulfillmentClient
 from runbook_lib.errors import (
     AccessDeniedError,
     ConnectionRefusedClientError,

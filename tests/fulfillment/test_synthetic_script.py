@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from fulfillment.clients import Clients
-from fulfillment.clients.support import Case
+from fulfillment.clients.http_systems import Case
 from fulfillment.sections.chaos import probe_support
 from scripts.chaos import simulate_fulfillment_delay as chaos_script
 from scripts.chaos.simulate_fulfillment_delay import run_chaos_script

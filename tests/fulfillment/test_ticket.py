@@ -11,7 +11,7 @@ from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS
 from fulfillment.settings import Settings
 from runbook_lib.errors import UsageError
-from runbook_lib.run.sections import investigate, run_chosen
+from runbook_lib.run.commands import investigate, run_chosen
 
 DETECTION = SECTIONS["02_signals_detection"]
 

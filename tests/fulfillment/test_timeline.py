@@ -6,14 +6,14 @@ import math
 from datetime import UTC, datetime, timedelta
 
 from fulfillment.analysis.log_groups import group_lines
-from fulfillment.analysis.timeline import (
+from fulfillment.clients.http_systems import Sample
+from fulfillment.sections.timeline import (
     Event,
     find_alert_changes,
     find_first_errors,
     find_turns,
     merge_events,
 )
-from fulfillment.clients.prometheus import Sample
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
 

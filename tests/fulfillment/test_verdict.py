@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fulfillment.analysis.causes import Cause
-from fulfillment.analysis.clear_time import compute_clear_time
+from fulfillment.analysis.forecasts import compute_clear_time
 from fulfillment.analysis.verdict import compute_recovery, compute_verdict
-from fulfillment.clients.prometheus import Sample
+from fulfillment.clients.http_systems import Sample
 from runbook_lib.model import CauseStatus, Status, Verdict
 
 ACTION = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)

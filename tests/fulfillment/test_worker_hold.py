@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from fulfillment.change.worker_hold import describe_hold, make_hold
+from fulfillment.change.other_movers import describe_hold, make_hold
 from fulfillment.clients import Clients
-from fulfillment.clients.prometheus import Sample, Series
+from fulfillment.clients.http_systems import Sample, Series
 from fulfillment.clients.services import ServiceState
 from fulfillment.settings import Settings
 from objectmove.errors import MoveError, MoversError

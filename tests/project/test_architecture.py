@@ -23,9 +23,9 @@ PACKAGES = ("runbook_lib", "fulfillment", "objectmove", "chainlog")
 #: Behind the bucket of a test there is no server: the last two files of a real one.
 TO_THE_SERVER = {"objectmove/bucket.py", "objectmove/http.py"}
 #: What makes the reading of its parts.
-MADE_BY = {"fulfillment/sections/backlog_listing.py", "runbook_lib/model.py"}
+MADE_BY = {"fulfillment/sections/detection.py", "runbook_lib/model.py"}
 #: What the notebook shows of it, and what section 5 reads in it.
-BESIDE = {"runbook_lib/show/display.py", "fulfillment/sections/root_cause/timeline.py"}
+BESIDE = {"runbook_lib/show/display.py", "fulfillment/sections/timeline.py"}
 STEP = "2.3"
 
 

@@ -10,7 +10,7 @@ import typer
 
 from dataflow_stack.faults import FAULTS
 from fulfillment.analysis.causes import Cause
-from fulfillment.drills.scenarios import list_scenarios
+from fulfillment.drills import list_scenarios
 from fulfillment.settings import Settings
 from runbook_lib.cli import build_app
 from runbook_lib.runbook import find_runbook

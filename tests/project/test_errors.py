@@ -16,8 +16,8 @@ from runbook_lib.errors import (
     SafetyError,
     StoppedAtPlanError,
     UsageError,
+    exit_code_of_error,
 )
-from runbook_lib.exit_codes import exit_code_of_error
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_the_command_and_its_plug_ins_are_registered(installed: Path) -> None:
         "runbook = runbook_lib.cli:main",
         "stack = dataflow_stack.cli:app",
         "fulfillment = fulfillment.runbook:RUNBOOK",
-        "compose = fulfillment.clients.services_compose:ComposeServices",
+        "compose = fulfillment.clients.services:ComposeServices",
         "supervisor = dataflow_stack.services_client:SupervisorServices",
         "dataflow = dataflow_stack.scenarios:SCENARIOS",
     }

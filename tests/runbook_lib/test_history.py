@@ -12,7 +12,7 @@ from runbook_lib.model import Status, Verdict
 from runbook_lib.record.history import HistoryRow, describe_last_drill, list_history, write_gauges
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
-from runbook_lib.run.reports import draw_trends
+from runbook_lib.run.commands import draw_trends
 from tests.support.incidents import START, Clock, Teller, make_incident, tell_incident
 
 INDEX = "history.sqlite3"

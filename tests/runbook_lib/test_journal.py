@@ -12,8 +12,7 @@ from fulfillment.analysis.causes import Cause
 from runbook_lib.errors import RecordError
 from runbook_lib.model import ActionPhase, CauseStatus, ClearTime, Finding, Verdict
 from runbook_lib.record import journal as journal_module
-from runbook_lib.record.journal import JournalView
-from runbook_lib.record.log import Journal
+from runbook_lib.record.journal import Journal, JournalView
 from runbook_lib.redact import Redactor
 from tests.support.incidents import START, Teller, make_incident, tell_incident
 

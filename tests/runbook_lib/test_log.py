@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from chainlog import GENESIS, LogDamagedError
 from runbook_lib.errors import RecordError
-from runbook_lib.record.log import Journal
+from runbook_lib.record.journal import Journal
 from runbook_lib.redact import MASK, Redactor
 
 NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
@@ -173,7 +173,7 @@ LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 from runbook_lib.errors import RecordError
-from runbook_lib.record.log import Journal
+from runbook_lib.record.journal import Journal
 from runbook_lib.redact import Redactor
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -205,7 +205,7 @@ def test_a_write_that_stops_in_the_middle_leaves_whole_lines(tmp_path: Path) -> 
 WRITER = """
 import sys
 from pathlib import Path
-from runbook_lib.record.log import Journal
+from runbook_lib.record.journal import Journal
 from runbook_lib.redact import Redactor
 
 log = Journal(Path(sys.argv[1]), redactor=Redactor())

@@ -13,7 +13,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from fulfillment.sections import SECTIONS
 from runbook_lib.record.incident import Incident
 from runbook_lib.report import export_notebooks, write_report
-from runbook_lib.report.sanitize import CSP, sanitize_html
+from runbook_lib.report.export import sanitize_html
+from runbook_lib.report.render import CSP
 from runbook_lib.show.plots import Picture
 from tests.support.incidents import make_incident
 

@@ -13,7 +13,7 @@ from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, Finding, Status, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.report import write_report
-from runbook_lib.report.sanitize import CSP
+from runbook_lib.report.render import CSP
 from tests.support.incidents import PLAN, SHA256, START, make_incident, tell_incident
 
 
@@ -284,7 +284,7 @@ def test_secrets_reach_the_report_in_no_form(tmp_path: Path) -> None:
     tell = make_incident(tmp_path, secrets=(secret,))
     # written by another hand, so that the report's own redaction is what counts
     path = tell.incident.journal.path
-    from runbook_lib.record.log import Journal
+    from runbook_lib.record.journal import Journal
     from runbook_lib.redact import Redactor
 
     other = Journal(path, redactor=Redactor(), clock=tell.clock)

@@ -13,11 +13,10 @@ import pytest
 from rich.console import Console
 
 from fulfillment.analysis.causes import Cause
-from fulfillment.commands.documents import ApplyDocument, PlanDocument, VerifyDocument
-from runbook_lib.exit_codes import ExitCode
+from fulfillment.commands import ApplyDocument, PlanDocument, VerifyDocument
+from runbook_lib.errors import ExitCode
 from runbook_lib.model import CauseStatus, Finding, Observed, Status, Verdict
-from runbook_lib.run.documents import Document, InvestigateDocument
-from runbook_lib.run.terminal import print_document
+from runbook_lib.run.documents import Document, InvestigateDocument, print_document
 from tests.support.stories import tell_incident
 
 AT = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)

@@ -14,7 +14,7 @@ from dataflow_stack.orders import inject_orders, wait_for_artifacts
 from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import Verdict, format_time, parse_time
-from runbook_lib.record.log import utc_now
+from runbook_lib.record.journal import utc_now
 from tests.support.stack import RunningStack, run_stack, wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import requests
 
-from fulfillment.clients.pipeline import PipelineClient
+from fulfillment.clients.http_systems import PipelineClient
 
 __all__ = ["DAG_ID", "RECORDED", "Airflow", "list_fields", "wait_for"]
 

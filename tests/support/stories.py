@@ -24,23 +24,21 @@ import fulfillment
 import runbook_lib
 from fulfillment.analysis.causes import Cause
 from fulfillment.clients import Clients
-from fulfillment.clients.pipeline import DagRun
-from fulfillment.clients.support import SupportClient
-from fulfillment.drills.drill import run_drill
-from fulfillment.drills.scenarios import Scenario
+from fulfillment.clients.http_systems import DagRun, SupportClient
+from fulfillment.drills import Scenario, run_drill
 from fulfillment.sections import SECTIONS
 from fulfillment.settings import Settings
 from runbook_lib.model import keep_quiet
 from runbook_lib.record.incident import Incident, open_incident
-from runbook_lib.record.log import utc_now
+from runbook_lib.record.journal import utc_now
 from runbook_lib.redact import Redactor
 from runbook_lib.run import notebooks
+from runbook_lib.run.commands import investigate, run_chosen
 from runbook_lib.run.documents import Document
-from runbook_lib.run.sections import investigate, run_chosen
 from tests.support.world import CHANNELS, LAG, ORDER, REFRESH, TICKET, FakeClients, World
 
 if TYPE_CHECKING:
-    from fulfillment.drills.drill import Drill
+    from fulfillment.drills import Drill
 
 _INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
 

@@ -15,16 +15,26 @@ from prometheus_client.samples import Sample as MetricSample
 from pydantic import SecretStr
 
 from fulfillment.clients import Clients
-from fulfillment.clients.alertmanager import NotificationCount, RoutedAlert
-from fulfillment.clients.fulfillment import WorkerState
-from fulfillment.clients.grafana import Panel
-from fulfillment.clients.notifications import Notification
+from fulfillment.clients.http_systems import (
+    Alert,
+    AlertRule,
+    Case,
+    Dag,
+    DagRun,
+    Notification,
+    NotificationCount,
+    Panel,
+    ProbeStatus,
+    ProbeStep,
+    RoutedAlert,
+    Sample,
+    Series,
+    Target,
+    TimelineEntry,
+    WorkerState,
+)
 from fulfillment.clients.object_store import Rights
-from fulfillment.clients.pipeline import Dag, DagRun
-from fulfillment.clients.probe import ProbeStatus, ProbeStep
-from fulfillment.clients.prometheus import Alert, AlertRule, Sample, Series, Target
 from fulfillment.clients.services import LogLine, ServiceState
-from fulfillment.clients.support import Case, TimelineEntry
 from fulfillment.investigation import Investigation
 from fulfillment.settings import Settings
 from runbook_lib.errors import ConnectionRefusedClientError, NotFoundError

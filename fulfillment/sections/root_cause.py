@@ -1,25 +1,24 @@
-"""Steps 5.1 to 5.4: worker and carrier, room in the store, pipeline, prefix and credentials."""
+"""Section 5: why labels wait, from evidence. Only reads."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import takewhile
 
+from runbook_lib import model
 from runbook_lib.errors import ClientError, NotConfiguredError, NotFoundError
-from runbook_lib.model import DrainForecast, Json, Outcome, Plot, Role
-from runbook_lib.section import attempt, rows_of, step
+from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 
-from ...analysis.causes import STORE_SERVICES, Cause
-from ...analysis.drain_forecast import compute_drain
-from ...analysis.samples import join
-from ...clients.fulfillment import WorkerState
-from ...clients.services import ServiceState
-from ...investigation import Investigation
-from ..curves import read_range
-from . import worker_metrics
-from .timeline import read_events
-from .worker_metrics import BACKLOG, WorkerMetrics, observe_reasons, read_worker_metrics
+from ..analysis.causes import CAUSES, STORE_SERVICES, Advice, Cause, Observation, advise, diagnose
+from ..analysis.forecasts import compute_drain
+from ..analysis.samples import join
+from ..clients.http_systems import WorkerState
+from ..clients.services import ServiceState
+from ..investigation import Investigation
+from . import detection, immediate, purpose, worker_metrics
+from .detection import read_range
+from .timeline import build_timeline, read_events
 
 _STILL_S = 15
 _UNKNOWN_GAP_STILL_S = 300.0
@@ -39,18 +38,19 @@ _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
 
 @step(
     "5.1", "Worker does not move labels, or the carrier times out", name="worker and carrier",
-    role=Role.CAUSE, source="$fulfillment_url/fulfillment/worker; its counters; services; log",
+    source="$fulfillment_url/fulfillment/worker; its counters; services; log",
+    role=model.Role.CAUSE,
     threshold=f"stopped, paused, still, or over {_BAD_SHARE:.0%} of carrier requests fail",
 )  # fmt: skip
-def read_worker(inv: Investigation) -> Outcome:
+def read_worker(inv: Investigation) -> model.Outcome:
     """Read services, worker and carrier as far as each can be read; unknown when none can."""
     service = inv.settings.worker_service
     clients = inv.clients
     states = attempt(lambda: clients.services.list_services())[0]
     states = states or attempt(lambda: clients.find_switch(service).list_services())[0] or []
     worker, answers, worker_error = _read_state(inv)
-    counted, count_error = attempt(lambda: read_worker_metrics(inv))
-    metrics = counted or WorkerMetrics("no counters")
+    counted, count_error = attempt(lambda: worker_metrics.read_worker_metrics(inv))
+    metrics = counted or worker_metrics.WorkerMetrics("no counters")
     own = next((s for s in states if s.name == service), None)
     # One that is just starting neither runs nor is stopped: the next look tells.
     running = None if own is None or own.state.upper() == "STARTING" else own.running
@@ -75,12 +75,14 @@ def read_worker(inv: Investigation) -> Outcome:
         Cause.SUPPORT_DOWN: _find_stop(states, [s.name for s in states if "support" in s.name]),
         Cause.METRICS_BLIND: blind_since,
     }
-    seen = Outcome(
+    seen = model.Outcome(
         value="; ".join(problems) or None,
         source=f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
         rows=rows_of(states, "running", "state", "since", "exit_code", service="name"),
         facts=worker.raw if worker else {},
-        plot=Plot(title="Carrier latency", unit="seconds", part="diagnosis", lines=latency or ()),
+        plot=model.Plot(
+            title="Carrier latency", unit="seconds", part="diagnosis", lines=latency or ()
+        ),
         events=read_events(inv),
         first_seen=metrics.first_seen() | {c: at for c, at in since.items() if at},
         observations={
@@ -93,7 +95,7 @@ def read_worker(inv: Investigation) -> Outcome:
             "carrier_error_share": errors,
             "surplus_objects": metrics.surplus,
             "drain_per_minute": metrics.drained,
-            **observe_reasons(inv, metrics, *_CARRIER),
+            **worker_metrics.observe_reasons(inv, metrics, *_CARRIER),
             **watchers,
         },
     )
@@ -154,7 +156,7 @@ def _watch(inv: Investigation, worker: WorkerState, gap_s: float | None) -> bool
 
 def _read_watchers(
     inv: Investigation, states: Sequence[ServiceState]
-) -> tuple[dict[str, Json], datetime | None]:
+) -> tuple[dict[str, model.Json], datetime | None]:
     """Observe Prometheus, the exporter and support, which see the labels for us.
 
     Returns
@@ -179,19 +181,22 @@ def _read_watchers(
 
 
 @step(
-    "5.2", "The store is full", name="room in the store", role=Role.CAUSE, unit="refused writes",
-    source="failed writes by reason; $minio_endpoint capacity",
+    "5.2", "The store is full", name="room in the store", role=model.Role.CAUSE,
+    unit="refused writes", source="failed writes by reason; $minio_endpoint capacity",
     threshold="a write refused for want of room, or under 2 GiB free",
 )  # fmt: skip
-def read_room(inv: Investigation) -> Outcome:
+def read_room(inv: Investigation) -> model.Outcome:
     """Tell whether the store has room: refused writes counted, told by the log, and free bytes."""
-    metrics = read_worker_metrics(inv)
+    metrics = worker_metrics.read_worker_metrics(inv)
     free, _ = attempt(lambda: inv.clients.store.read_free_bytes())
     refused = metrics.recent.get("storage_full", 0.0)
-    seen = Outcome(
+    seen = model.Outcome(
         value=refused if metrics.recent else None,
         source=f"{metrics.source}{{reason=storage_full}}; {inv.clients.store.endpoint} capacity",
-        observations={"store_free_bytes": free, **observe_reasons(inv, metrics, *_WRITES)},
+        observations={
+            "store_free_bytes": free,
+            **worker_metrics.observe_reasons(inv, metrics, *_WRITES),
+        },
     )
     if refused:
         return seen.breach(f"{refused:.0f} writes were refused for want of room")
@@ -204,11 +209,11 @@ def read_room(inv: Investigation) -> Outcome:
 
 
 @step(
-    "5.3", "The pipeline is stopped", name="pipeline", role=Role.CAUSE,
+    "5.3", "The pipeline is stopped", name="pipeline", role=model.Role.CAUSE,
     source="$pipeline_url/api/v2/dags/$pipeline_dag_id",
     threshold="paused, import errors, file gone, or the newest run failed",
 )  # fmt: skip
-def read_pipeline(inv: Investigation) -> Outcome:
+def read_pipeline(inv: Investigation) -> model.Outcome:
     """Tell whether the DAG that releases labels runs, and how fast labels come and leave."""
     dag, runs = inv.clients.pipeline.read_dag(), inv.clients.pipeline.list_runs(limit=10)
     ended = [run for run in runs if run.state in ("success", "failed")]
@@ -220,10 +225,10 @@ def read_pipeline(inv: Investigation) -> Outcome:
         Cause.PIPELINE_PAUSED: runs[0].started_at if runs else None,
     }
     lines, _ = attempt(lambda: worker_metrics.draw_throughput(inv))
-    seen = Outcome(
+    seen = model.Outcome(
         value="paused" if dag.is_paused else (ended[0].state if ended else "no run"),
         rows=rows_of(runs, run="id", state="state", started="started_at", ended="ended_at"),
-        plot=Plot(
+        plot=model.Plot(
             title="Labels arriving against labels leaving",
             unit="per minute",
             part="physics",
@@ -251,11 +256,13 @@ def read_pipeline(inv: Investigation) -> Outcome:
     return seen.ok("not paused, and the newest run succeeded")
 
 
-def _forecast(inv: Investigation, *, is_stopped: bool) -> DrainForecast:
+def _forecast(inv: Investigation, *, is_stopped: bool) -> model.DrainForecast:
     arrival, drain = worker_metrics.read_rates(inv, is_stopped=is_stopped)
-    waiting = inv.clients.prometheus.query(f"sum({BACKLOG % inv.settings.pending_prefix})")
+    waiting = inv.clients.prometheus.query(
+        f"sum({worker_metrics.BACKLOG % inv.settings.pending_prefix})"
+    )
     found = compute_drain(waiting[0].samples[-1].value if waiting else None, arrival, drain)
-    return DrainForecast(
+    return model.DrainForecast(
         arrival_per_min=round(arrival.per_minute, 2) if arrival else None,
         drain_per_min=round(drain.per_minute, 2) if drain else None,
         empty_in_minutes=round(found.minutes_to_empty, 1) if found.minutes_to_empty else None,
@@ -264,19 +271,19 @@ def _forecast(inv: Investigation, *, is_stopped: bool) -> DrainForecast:
 
 
 @step(
-    "5.4", "Wrong prefix or credentials", name="prefix and credentials", role=Role.CAUSE,
+    "5.4", "Wrong prefix or credentials", name="prefix and credentials", role=model.Role.CAUSE,
     source="$fulfillment_url/fulfillment/worker; settings of $worker_service; its counters",
     threshold="it has another prefix or bucket, or requests are denied",
 )  # fmt: skip
-def read_configuration(inv: Investigation) -> Outcome:
+def read_configuration(inv: Investigation) -> model.Outcome:
     """Compare where the worker works and with which credentials against the runbook's settings."""
     service = inv.settings.worker_service
     worker, _, worker_error = _read_state(inv)
     told, told_error = attempt(lambda: inv.clients.services.read_effective_settings(service))
-    counted, count_error = attempt(lambda: read_worker_metrics(inv))
-    effective, metrics = told or {}, counted or WorkerMetrics("no counters")
+    counted, count_error = attempt(lambda: worker_metrics.read_worker_metrics(inv))
+    effective, metrics = told or {}, counted or worker_metrics.WorkerMetrics("no counters")
     # The worker's own word counts more than its environment.
-    rows: list[dict[str, Json]] = [
+    rows: list[dict[str, model.Json]] = [
         {"setting": name, "worker": found, "runbook": getattr(inv.settings, setting)}
         for name, setting in (
             ("bucket", "fulfillment_bucket"),
@@ -296,7 +303,7 @@ def read_configuration(inv: Investigation) -> Outcome:
     problems = [*places, *(f"{n:.0f} times {reason}" for reason, n in refused.items())]
     if match is False and "bad_credentials" not in refused:
         problems.append("its secret is not the one that the runbook uses")
-    seen = Outcome(
+    seen = model.Outcome(
         value="; ".join(problems) or None,
         source=f"{inv.clients.fulfillment.url}/fulfillment/worker; settings of {service}; "
         f"{metrics.source}",
@@ -304,7 +311,7 @@ def read_configuration(inv: Investigation) -> Outcome:
         observations={
             "worker_place": "; ".join(places) if rows else None,
             "credentials_match": match,
-            **observe_reasons(inv, metrics, *_REFUSALS),
+            **worker_metrics.observe_reasons(inv, metrics, *_REFUSALS),
         },
     )
     if problems:
@@ -314,3 +321,115 @@ def read_configuration(inv: Investigation) -> Outcome:
         return seen.unknown(errors or "nothing to compare")
     seen.value = "right"
     return seen.ok("place and credentials are right, nothing is denied")
+
+
+NAME = "05_root_cause"
+TITLE = "Root cause exploration"
+Parameters = SectionParameters
+#: The first six are steps of other sections that the diagnosis rests on.
+STEPS = by_id(
+    purpose.read_clocks,
+    detection.read_alert,
+    detection.read_backlog_objects,
+    detection.read_ticket,
+    detection.read_probe,
+    immediate.read_store_health,
+    read_worker,
+    read_room,
+    read_pipeline,
+    read_configuration,
+)
+ACTIONS: dict[str, ActionStep] = {}
+#: Then there is something to do, whether a cause is known or not.
+IN_TROUBLE = (model.Verdict.INCIDENT, model.Verdict.NOT_FIXED, model.Verdict.MITIGATED)
+
+
+def collect_observations(readings: Mapping[str, model.Reading]) -> dict[str, Observation]:
+    """Return the named observations of the readings, each with its journal entry.
+
+    A known value is never replaced by an unknown one of a later step.
+    """
+    found: dict[str, Observation] = {}
+    for reading in (readings[s] for s in STEPS if s in readings):
+        evidence = f"#{reading.seq}" if reading.seq else reading.step
+        for name, value in reading.observations.items():
+            if value is not None or name not in found:
+                found[name] = Observation(value, evidence)
+    return found
+
+
+def judge_causes(inv: Investigation) -> tuple[tuple[model.Finding, ...], Advice]:
+    """Judge every cause on what was read lately, and since the last action; say what helps.
+
+    One that was a cause of this incident and is refuted now is past, unless another took its place
+    before anything was changed: then it was an error.
+    """
+    readings = detection.list_current(inv, STEPS)
+    signs = [sign for reading in readings.values() for sign in reading.first_seen.items()]
+    first = dict(reversed(signs))  # a process's own state before counters
+    seen = collect_observations(readings)
+    found = diagnose(CAUSES, seen, first_seen=first)
+    supported = {f.name for f in found if f.status is model.CauseStatus.SUPPORTED}
+    advice = advise(
+        [cause for cause in CAUSES if cause in supported],
+        {name: observation.value for name, observation in seen.items()},
+        worker=inv.settings.worker_service,
+        dag_id=inv.settings.pipeline_dag_id,
+    )
+    before = {f.name for f in inv.journal.causes()}
+    if supported and inv.journal.last_applied is None:
+        before.clear()
+    findings = []
+    for f in found:
+        changes: dict[str, object] = {"next_step": advice.about(f.name)}
+        if f.name in before and f.status is model.CauseStatus.REFUTED:
+            changes |= {
+                "status": model.CauseStatus.PAST,
+                "reason": f"it was, and is not now: {f.reason}",
+            }
+        findings.append(f.model_copy(update=changes))
+    return tuple(findings), advice
+
+
+def conclude(inv: Investigation) -> model.Conclusion:
+    """Name the causes that the journal's readings support.
+
+    A supported cause that stops labels is an incident even before one of them waits too long; after
+    an action that took the symptom away it is only mitigated.
+    """
+    readings = detection.list_current(inv, STEPS)
+    findings, advice = judge_causes(inv)
+    supported = [f for f in findings if f.status is model.CauseStatus.SUPPORTED]
+    symptom, said = detection.judge_symptoms(inv, STEPS)
+    verdict = symptom
+    odd = [
+        r
+        for s, r in readings.items()
+        if STEPS[s].role is model.Role.CAUSE and r.status is model.Status.BREACH
+    ]
+    if any(CAUSES[f.name].stops_labels for f in supported):
+        is_gone = symptom in (model.Verdict.HEALTHY, model.Verdict.FIXED_ALERT_DECAYING)
+        is_better = is_gone and inv.journal.last_applied
+        verdict = model.Verdict.MITIGATED if is_better else model.Verdict.INCIDENT
+    if supported:
+        summary = "; ".join(f"{f.name}: {f.reason}" for f in supported)
+        if symptom is model.Verdict.HEALTHY and verdict is model.Verdict.INCIDENT:
+            summary += " (no label waits too long yet)"
+    elif odd:
+        summary = "none of these; odd is: " + "; ".join(f"{r.step} {r.reason}" for r in odd)
+    elif symptom is model.Verdict.INCIDENT:
+        summary = "there is an incident, and why is not known"
+    else:
+        summary = f"no cause is supported; {said}"
+    hints = [f for f in findings if f.status is model.CauseStatus.UNDECIDED and f.score > 0]
+    if hints and not supported and symptom is not model.Verdict.HEALTHY:
+        summary += "; hints: " + ", ".join(f"{f.name} ({f.reason})" for f in hints)
+    forecasts = [r.forecast for r in readings.values() if r.forecast]
+    return model.Conclusion(
+        verdict=verdict,
+        summary=summary,
+        findings=findings,
+        timeline=build_timeline(inv, findings),
+        forecast=forecasts[-1] if forecasts else None,
+        advice=advice.words if supported or verdict in IN_TROUBLE else (),
+    )

@@ -1,42 +1,220 @@
 """A drill: steady state, inject, detect, notify, diagnose, remediate, verify, revert, score.
 
 It uses the code that an incident uses. It approves as ``drill:<id>``, and only the release of
-orders that it injected itself.
+orders that it injected itself. An environment registers what it can inject through the entry points
+``runbook.scenarios``; the schedule is printed, never installed.
 """
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
 import time
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from runbook_lib.errors import ClientError, DrillError, RunbookError, SteadyStateError
-from runbook_lib.exit_codes import ExitCode
+from runbook_lib import errors
 from runbook_lib.model import ActionPhase, Json, Progress, Verdict
 from runbook_lib.record.history import list_history, write_gauges
 from runbook_lib.record.incident import Incident, create_incident
-from runbook_lib.record.log import utc_now
+from runbook_lib.record.journal import utc_now
 from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
+from runbook_lib.run.commands import run_sections
 from runbook_lib.run.notebooks import RunStatus, run_notebook
-from runbook_lib.run.sections import run_sections
 from runbook_lib.section import attempt
+from runbook_lib.settings import find_root
+from runbook_lib.show.text import VERDICT_WORDS
 
-from ..change.environment_guard import check_playground
-from ..change.synthetic import sweep_expired
-from ..clients import Clients, check_connected
-from ..commands.documents import DrillDocument, NotifyTimes
-from ..investigation import Investigation
-from ..sections import SECTIONS
-from ..settings import Settings
-from .score import Scorecard, compute_objectives
+from .analysis.causes import CAUSES, Cause
+from .change.environment_guard import check_playground
+from .change.synthetic import create_backlog, revert_backlog, sweep_expired
+from .clients import Clients, check_connected
+from .commands import DrillDocument, NotifyTimes, Objective, Phases
+from .investigation import Investigation
+from .sections import SECTIONS
+from .settings import Settings
 
-if TYPE_CHECKING:
-    from .scenarios import Scenario
+_LABELS, _LABEL_KIB = 25, 4
+
+
+@dataclass(frozen=True)
+class Scenario(ABC):
+    """One way in which labels come to wait.
+
+    Attributes
+    ----------
+    cause_expected : the fault's name, and the cause that section 5 must name
+    alert : the alert that must fire; empty: none is expected
+    exercise_steps : steps of section 4 that the drill approves
+    remedy_steps : steps of section 6 that the drill approves; none: the fault is taken back
+        after the diagnosis, and the drill measures detection and diagnosis alone
+    verdict_expected : after the remedy, or after the fault was taken back
+    releases : whether labels are moved, so that a proof is needed
+    needs : in words, what only some environments have; empty: it runs on every DataFlow
+    """
+
+    cause_expected: Cause
+    alert: str = "FulfillmentDelay"
+    exercise_steps: tuple[str, ...] = ()
+    remedy_steps: tuple[str, ...] = ()
+    verdict_expected: Verdict = Verdict.FIXED
+    releases: bool = False
+    needs: str = ""
+    steady_timeout_s: float = 30
+    detect_timeout_s: float = 45
+    notify_timeout_s: float = 20
+    clear_timeout_s: float = 45
+
+    @property
+    def name(self) -> str:
+        """The scenario's name: the cause's."""
+        return str(self.cause_expected)
+
+    @abstractmethod
+    def inject(self, drill: Any) -> None:
+        """Cause the fault for real, with orders of the drill's own in ``drill.order_ids``."""
+
+    @abstractmethod
+    def revert(self, drill: Any) -> None:
+        """Take the fault back, whatever state the drill ended in."""
+
+
+@dataclass(frozen=True)
+class _SyntheticLabels(Scenario):
+    """Labels that cannot ship: all it needs is the store, Prometheus and the add-ons."""
+
+    def inject(self, drill: Any) -> None:
+        """Make labels that seem to wait twice as long as the threshold."""
+        create_backlog(
+            drill.clients.store,
+            settings=drill.settings,
+            prefix=drill.settings.chaos_prefix,
+            count=_LABELS,
+            now=utc_now(),
+            object_size_kb=_LABEL_KIB,
+            age_minutes=2 * drill.settings.lag_threshold_minutes,
+            drill_id=drill.id,
+        )
+
+    def revert(self, drill: Any) -> None:
+        """Remove this drill's labels, if the remedy did not."""
+        prefix = drill.settings.chaos_prefix
+        removal = revert_backlog(drill.clients.store, prefix, drill_id=drill.id)
+        if removal.failed:
+            raise errors.RevertError(
+                f"{len(removal.failed)} labels of {drill.id} are left: {prefix}"
+            )
+
+
+_SYNTHETIC = _SyntheticLabels(Cause.SYNTHETIC, remedy_steps=("6.3",))
+
+
+def list_scenarios() -> dict[str, Scenario]:
+    """Return every registered scenario by name, and the one that every DataFlow can run."""
+    found: dict[str, Scenario] = {}
+    for entry in entry_points(group="runbook.scenarios"):
+        registered: Mapping[str, Scenario] = entry.load()
+        found.update(registered)
+    return found | {_SYNTHETIC.name: _SYNTHETIC}
+
+
+def find_scenario(name: str) -> Scenario:
+    """Return the scenario with this name.
+
+    Raises
+    ------
+    UsageError
+        When there is none; lists those that exist.
+    """
+    scenarios = list_scenarios()
+    if name not in scenarios:
+        known = ", ".join(sorted(scenarios)) or "none (install the extra 'stack')"
+        raise errors.UsageError(f"there is no drill scenario {name!r}; there are: {known}")
+    return scenarios[name]
+
+
+@dataclass
+class Scorecard:
+    """What a drill measured; None where nothing was.
+
+    ``is_told``: whether anything says what the receivers got (``NOTIFICATIONS_URL``).
+    """
+
+    phases: Phases = field(default_factory=Phases)
+    cause_found: tuple[str, ...] = ()
+    failed_notebooks: list[str] = field(default_factory=list)
+    in_place: int = 0
+    objects_lost: int | None = None
+    foreign_touched: int | None = None
+    verdict: Verdict | None = None
+    reverted: bool = False
+    steady_after: bool = False
+    is_told: bool = True
+
+    def add_proof(self, result: dict[str, Json]) -> None:
+        """Take over the numbers of a release's proof; other actions' results have none."""
+        if "lost" in result and "foreign_changed" in result:
+            self.in_place += int(result["in_place"]) + int(result["gone_after_landed"])
+            self.objects_lost = (self.objects_lost or 0) + int(result["lost"])
+            self.foreign_touched = (self.foreign_touched or 0) + int(result["foreign_changed"])
+
+
+def compute_objectives(card: Scorecard, scenario: Scenario) -> list[Objective]:
+    """Hold what was measured against what the scenario promises."""
+    missing = [channel for channel, after_s in card.phases.notify_s if after_s is None]
+    notified = f"missing: {', '.join(missing)}" if missing else "all three"
+    clears = "alert clears, every channel says so" if card.is_told else "alert clears"
+    channels = [_say("every channel is notified", "slack, email, teams", notified, not missing)]
+    alerting = [
+        _within("alert fires", card.phases.detect_s, scenario.detect_timeout_s),
+        *(channels if card.is_told else ()),
+        _within(clears, card.phases.clear_s, scenario.clear_timeout_s),
+    ]
+    cause, verdict = str(scenario.cause_expected), scenario.verdict_expected
+    named = " and ".join(CAUSES[name].words for name in card.cause_found)
+    judged = VERDICT_WORDS[card.verdict] if card.verdict else "none"
+    failed = ", ".join(card.failed_notebooks) or "no failure"
+    after = "reverted, " if card.reverted else "not reverted, "
+    after += "steady state" if card.steady_after else "not in steady state"
+    is_as_before = card.reverted and card.steady_after
+    proven = f"{card.in_place} proven in place"
+    releasing = [
+        _say("labels are released", "at least 1 proven in place", proven, card.in_place > 0),
+        _nothing("nothing is lost", card.objects_lost),
+        _nothing("nothing foreign is touched", card.foreign_touched),
+    ]
+    return [
+        *(alerting if scenario.alert else ()),
+        _say("cause is named", CAUSES[cause].words, named or "none", cause in card.cause_found),
+        _say("verdict", VERDICT_WORDS[verdict], judged, card.verdict is verdict),
+        _say("notebooks run to their end", "no failure", failed, not card.failed_notebooks),
+        _say("everything is as before", "reverted, steady state", after, is_as_before),
+        *(releasing if scenario.releases else ()),
+    ]
+
+
+def _say(name: str, target: str, actual: str, met: bool) -> Objective:
+    return Objective(name=name, target=target, actual=actual, met=met)
+
+
+def _within(name: str, actual_s: float | None, limit_s: float) -> Objective:
+    text = "not reached" if actual_s is None else f"{actual_s:.1f} s"
+    met = actual_s is not None and actual_s <= limit_s
+    return _say(name, f"within {limit_s:.0f} s", text, met)
+
+
+def _nothing(name: str, count: int | None) -> Objective:
+    return _say(name, "0", "no proof" if count is None else str(count), count == 0)
+
 
 _APART_S = 0.5
 _CHANNELS = set(NotifyTimes.model_fields)
@@ -126,7 +304,7 @@ def wait_for(check: Callable[[], bool], *, timeout_s: float) -> bool:
         try:
             if check():
                 return True
-        except ClientError:
+        except errors.ClientError:
             if is_late:
                 raise
         if is_late:
@@ -148,7 +326,7 @@ def run_drill(settings: Settings, scenario: Scenario, *, progress: Progress) -> 
     if settings.is_playground:  # elsewhere it is refused, connected or not
         check_connected(settings, clients)
     if scenario.needs and settings.runbook_services != "supervisor":
-        raise DrillError(
+        raise errors.DrillError(
             f"{scenario.name} needs {scenario.needs}. Elsewhere: runbook drill --scenario synthetic"
         )
     check_playground(settings, clients.store)
@@ -159,7 +337,7 @@ def run_drill(settings: Settings, scenario: Scenario, *, progress: Progress) -> 
         with FileLock(home / ".drill.lock", timeout=0):
             return _run(settings, clients, scenario, progress)
     except Timeout:
-        raise DrillError("another drill is running here; wait for it to end") from None
+        raise errors.DrillError("another drill is running here; wait for it to end") from None
 
 
 def _fit_times(clients: Clients, scenario: Scenario) -> Scenario:
@@ -196,10 +374,10 @@ def _run(
     swept = sweep_expired(clients.store, settings, now=utc_now())
     drill.record("started", scenario=scenario.name, swept=swept)
     _check_steady_state(drill)
-    error: RunbookError | None = None
+    error: errors.RunbookError | None = None
     try:
         _carry_out(drill)
-    except RunbookError as failure:
+    except errors.RunbookError as failure:
         error = failure
         drill.record("failed", reason=str(failure))
     except KeyboardInterrupt:
@@ -218,7 +396,7 @@ def _check_steady_state(drill: Drill) -> None:
     if not drill.is_steady():
         drill.incident.close(Verdict.UNKNOWN)
         write_outputs(drill.incident, SECTIONS)
-        raise SteadyStateError(
+        raise errors.SteadyStateError(
             "the system is not healthy, so nothing was injected. `runbook investigate` says why; "
             f"what was seen is in {drill.incident.folder}"
         )
@@ -336,19 +514,19 @@ def _revert(drill: Drill) -> None:
         drill.scenario.revert(drill)
         drill.card.reverted = True
         drill.record("reverted")
-    except (RunbookError, OSError) as error:
+    except (errors.RunbookError, OSError) as error:
         drill.record("revert_failed", reason=str(error))
 
 
-def _close(drill: Drill, error: RunbookError | None) -> DrillDocument:
+def _close(drill: Drill, error: errors.RunbookError | None) -> DrillDocument:
     card, home = drill.card, drill.settings.runbook_home
     objectives = compute_objectives(card, drill.scenario)
-    code = ExitCode.OK if all(o.met for o in objectives) else ExitCode.NOT_OK
+    code = errors.ExitCode.OK if all(o.met for o in objectives) else errors.ExitCode.NOT_OK
     document = DrillDocument(
         schema_name="runbook/drill/1",
         incident=drill.incident.id,
         verdict=card.verdict or Verdict.UNKNOWN,
-        exit_code=ExitCode.RUN_FAILED if error is not None else code,
+        exit_code=errors.ExitCode.RUN_FAILED if error is not None else code,
         scenario=drill.scenario.name,
         drill=drill.id,
         cause_expected=str(drill.scenario.cause_expected),
@@ -365,3 +543,57 @@ def _close(drill: Drill, error: RunbookError | None) -> DrillDocument:
 
 def _seconds(start: datetime, end: datetime) -> float:
     return round((end - start).total_seconds(), 2)
+
+
+Kind = Literal["cron", "systemd"]
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def build_schedule(kind: Kind, *, folder: Path, home: Path, scenario: str) -> str:
+    """Return a crontab line or a systemd service and timer.
+
+    Parameters
+    ----------
+    folder : where the drill runs: it holds the ``.env`` that the command reads there
+    home : RUNBOOK_HOME; with cron, lock and log too
+
+    Raises
+    ------
+    UsageError
+        When the scenario is unknown.
+    """
+    program = ("/usr/bin/env", f"RUNBOOK_HOME={home}", sys.executable, "-m", "runbook_lib")
+    command = [*program, "drill", "--scenario", find_scenario(scenario).name, "--json"]
+    if kind == "systemd":
+        words = {"folder": str(folder).replace("%", "%%")}
+        words["command"] = " ".join(_quote_unit(word) for word in command)
+    else:
+        quoted = {"folder": shlex.quote(str(folder)), "home": shlex.quote(str(home))}
+        quoted["command"] = shlex.join(command)
+        words = {name: word.replace("%", r"\%") for name, word in quoted.items()}
+    return (_TEMPLATES / f"{kind}.txt").read_text("utf-8").format(**words)
+
+
+def find_settings_folder(settings: Settings) -> Path:
+    """Return the folder whose ``.env`` a drill reads: the nearest, else the local stack's.
+
+    Raises
+    ------
+    UsageError
+        When there is none.
+    """
+    for folder in (find_root(Path.cwd()), settings.runbook_stack_home):
+        if (folder / ".env").is_file():
+            return folder
+    raise errors.UsageError(
+        "a drill that nobody starts reads its settings from .env, and there is none: `runbook "
+        "init` writes one; `runbook stack up` starts the local stack, which has its own"
+    )
+
+
+def _quote_unit(word: str) -> str:
+    word = word.replace("%", "%%").replace("$", "$$")
+    if re.fullmatch(r"[A-Za-z0-9_./:@%$+,=-]+", word):
+        return word
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

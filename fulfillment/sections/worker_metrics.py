@@ -14,12 +14,12 @@ from prometheus_client.samples import Sample as MetricSample
 from runbook_lib.model import Json, Line
 from runbook_lib.section import attempt
 
-from ...analysis import samples
-from ...analysis.causes import CAUSES
-from ...analysis.samples import Rate
-from ...clients.prometheus import Sample, Series
-from ...investigation import Investigation
-from ..curves import read_range
+from ..analysis import samples
+from ..analysis.causes import CAUSES
+from ..analysis.samples import Rate
+from ..clients.http_systems import Sample, Series
+from ..investigation import Investigation
+from .detection import read_range
 
 #: Real objects that wait, by Prometheus; the prefix is filled in.
 BACKLOG = 'fulfillment_artifacts_backlog_objects{origin="real",prefix="%s"}'

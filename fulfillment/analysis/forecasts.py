@@ -1,13 +1,19 @@
-"""When the backlog is empty, by how fast labels arrive and leave.
+"""When the backlog is empty, and when a firing alert will clear after the fix. Pure.
 
-Counts are taken as Poisson: over a short window few labels say little, and the bounds say so.
+Counts are taken as Poisson: over a short window few labels say little, and the bounds say so. The
+lag travels: object store → exporter (its refresh interval) → Prometheus (the scrape interval) →
+rule (the evaluation interval) → ``keep_firing_for`` → Alertmanager, which tells its channels at the
+next ``group_interval``.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal
+
+from runbook_lib.model import ClearTime
 
 from .samples import Rate
 
@@ -62,3 +68,49 @@ def compute_drain(objects: float | None, arrival: Rate | None, drain: Rate | Non
     reason = f"{net:.1f} more leave than arrive per minute"
     reason += "" if high else "; so few were counted that it may never be empty"
     return Drain("draining", reason, objects / net, objects / (net + faster), high)
+
+
+_MIN_MARGIN_S = 5.0
+
+
+def compute_clear_time(
+    *,
+    fixed_at: datetime,
+    refresh_interval_s: float,
+    scrape_interval_s: float,
+    evaluation_interval_s: float,
+    keep_firing_for_s: float = 0.0,
+    group_interval_s: float = 0.0,
+) -> ClearTime | None:
+    """Predict when an alert clears whose cause was gone at a time.
+
+    Parameters
+    ----------
+    fixed_at : when the last old object left, or another symptom ended
+    refresh_interval_s, scrape_interval_s, evaluation_interval_s, keep_firing_for_s : of the
+        exporter, of its target, of the rule's group, of the rule
+    group_interval_s : of the Alertmanager route
+
+    Returns
+    -------
+    None when an interval is negative or no number. The margin, for what each stage itself takes,
+    is one more scrape and evaluation, and at least five seconds.
+    """
+    parts = {
+        "refresh_s": refresh_interval_s,
+        "scrape_s": scrape_interval_s,
+        "evaluation_s": evaluation_interval_s,
+        "keep_firing_for_s": keep_firing_for_s,
+    }
+    margin_s = max(_MIN_MARGIN_S, scrape_interval_s + evaluation_interval_s)
+    if not all(0 <= value < math.inf for value in (*parts.values(), group_interval_s)):
+        return None
+    latest = fixed_at + timedelta(seconds=sum(parts.values()))
+    deadline = latest + timedelta(seconds=margin_s)
+    return ClearTime(
+        earliest=fixed_at + timedelta(seconds=keep_firing_for_s),
+        latest=latest,
+        deadline=deadline,
+        channels_latest=deadline + timedelta(seconds=group_interval_s),
+        parts={**parts, "margin_s": margin_s},
+    )

@@ -1,0 +1,609 @@
+"""The HTTP systems around the labels, one client each; what they answer is typed.
+
+Prometheus (samples, rules, alerts, targets), Alertmanager (routes, deliveries), Grafana (a panel's
+queries), fulfillment-service (worker, shipments), the pipeline (Airflow 3's REST API), support
+(tickets and their timelines), the synthetic probe, and what the alert receivers got.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import quote
+
+from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, StrictBool, with_config
+
+from runbook_lib.errors import AccessDeniedError, NotFoundError
+from runbook_lib.http import (
+    CAMEL,
+    At,
+    Duration,
+    HttpClient,
+    Labels,
+    T,
+    Text,
+    When,
+    check_id,
+    parse_duration,
+)
+from runbook_lib.model import Json, Timestamp, format_time
+
+from .services import try_time
+
+_API = "/api/v1"
+
+
+class Sample(NamedTuple):
+    """One value; it may be NaN or infinite, as Prometheus has it."""
+
+    at: Timestamp
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Samples with one set of labels, oldest first."""
+
+    labels: Annotated[dict[str, str], Field(validation_alias="metric")]
+    samples: Annotated[
+        tuple[Sample, ...],
+        BeforeValidator(lambda found: found if isinstance(found[0], list) else [found]),
+        Field(validation_alias=AliasChoices("values", "value")),
+    ]
+
+
+@with_config(CAMEL)
+@dataclass(frozen=True, slots=True)
+class AlertRule:
+    """An alerting rule as it is loaded. ``state`` is inactive, pending, firing or unknown."""
+
+    name: str
+    query: str
+    for_s: Annotated[float, Field(validation_alias="duration")] = 0
+    keep_firing_for_s: Annotated[float, Field(validation_alias="keepFiringFor")] = 0
+    labels: Labels = field(default_factory=dict)
+    state: str = "unknown"
+    health: str = "unknown"
+    group_interval_s: float = 0
+
+
+@with_config(CAMEL)
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An alert that is pending or firing."""
+
+    name: Annotated[str, Field(validation_alias=AliasPath("labels", "alertname"))]
+    labels: dict[str, str]
+    state: str
+    active_at: When = None
+    value: float = math.nan
+
+
+@with_config(CAMEL)
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What Prometheus scrapes, and how often."""
+
+    job: Annotated[str, Field(validation_alias=AliasPath("labels", "job"))]
+    scrape_interval_s: Annotated[Duration, Field(validation_alias="scrapeInterval")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Envelope:
+    status: str
+    data: Json = None
+    error: Text = ""
+
+
+@with_config(CAMEL)
+@dataclass(frozen=True, slots=True)
+class _Result:
+    result_type: Literal["vector", "matrix", "scalar"]
+    result: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    interval: float
+    rules: list[dict[str, Json]]
+
+
+class PrometheusClient(HttpClient):
+    """Read Prometheus. Only reads; every method raises a ``ClientError`` when it cannot."""
+
+    SYSTEM = "prometheus"
+    HEALTH = "/-/healthy"
+
+    def query(self, promql: str, at: datetime | None = None) -> list[Series]:
+        """Return the value of an expression now, or at a time: one sample per series."""
+        return self._query("/query", {"query": promql, **({"time": format_time(at)} if at else {})})
+
+    def query_samples(self, selector: str, window_s: float) -> list[Series]:
+        """Return the raw scrapes of a selector in the last seconds, with their own times."""
+        return self.query(f"{selector}[{max(1, round(window_s * 1000))}ms]")
+
+    def query_range(
+        self, promql: str, start: datetime, end: datetime, step_s: float
+    ) -> list[Series]:
+        """Return an expression's values from ``start`` to ``end`` every ``step_s`` seconds."""
+        times = {"start": format_time(start), "end": format_time(end), "step": f"{step_s:g}"}
+        return self._query("/query_range", {"query": promql, **times})
+
+    def list_rules(self) -> list[AlertRule]:
+        """Return the alerting rules."""
+        path = "/rules"
+        return [
+            replace(self.read_as(path, rule, AlertRule), group_interval_s=group.interval)
+            for group in self._read(path, list[_Group], {"type": "alert"}, "groups")
+            for rule in group.rules
+            if rule.get("type", "alerting") == "alerting"
+        ]
+
+    def list_alerts(self) -> list[Alert]:
+        """Return the alerts that are pending or firing."""
+        return self._read("/alerts", list[Alert], part="alerts")
+
+    def list_targets(self) -> list[Target]:
+        """Return the targets that are scraped."""
+        return self._read("/targets", list[Target], {"state": "active"}, "activeTargets")
+
+    def check_reachable(self) -> str:
+        """Return the version of the server."""
+        return self._read("/status/buildinfo", str, part="version")
+
+    def _query(self, path: str, params: Mapping[str, Any]) -> list[Series]:
+        found = self._read(path, _Result, params)
+        rows = [{"metric": {}, "value": found.result}]
+        if found.result_type != "scalar":
+            # Native histograms have no value.
+            rows = [r for r in found.result if not {"histogram", "histograms"} & set(r)]
+        return self.read_as(path, rows, list[Series])
+
+    def _read(
+        self, path: str, shape: type[T], params: Mapping[str, Any] | None = None, part: str = ""
+    ) -> T:
+        path = f"{_API}{path}"
+        answer = self.get(path, _Envelope, params)
+        if answer.status != "success":
+            raise self.bad(path, f"answered {answer.error or answer.status}")
+        return self.read_as(path, answer.data, shape, part)
+
+
+_STATUS = "/api/v2/status"
+_PLACEHOLDER = re.compile(
+    r"(^|[.@/])example\.(com|org|net)\b|/REPLACE\b|\bREPLACE[/_-]?ME\b|\bCHANGE[_-]?ME\b", re.I
+)
+# Demo mail addresses may well be at example.com; only where mail is handed over matters.
+_NOT_DESTINATIONS = {"to", "from", "smtp_from", "smtp_hello", "headers", "hello"}
+_SENT = "alertmanager_notifications_total"
+_FAILED = "alertmanager_notifications_failed_total"
+_DEFAULT_TIMING = {"group_wait": "30s", "group_interval": "5m", "repeat_interval": "4h"}
+
+
+_Names = Annotated[
+    tuple[str, ...], BeforeValidator(lambda receivers: [receiver["name"] for receiver in receivers])
+]
+_Ids = Annotated[tuple[str, ...], BeforeValidator(lambda ids: ids or ())]
+
+
+@with_config(CAMEL)
+@dataclass(frozen=True, slots=True)
+class RoutedAlert:
+    """An alert that Alertmanager holds. ``state`` is active, suppressed or unprocessed."""
+
+    labels: dict[str, str]
+    starts_at: At
+    receivers: _Names
+    state: Annotated[str, Field(validation_alias=AliasPath("status", "state"))]
+    silenced_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "silencedBy"))]
+    inhibited_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "inhibitedBy"))]
+    muted_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "mutedBy"))] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationCount:
+    """How many notifications were tried and failed since Alertmanager started.
+
+    ``sent`` counts every attempt's outcome, the failed ones too. Where Alertmanager tells receivers
+    apart, each is one.
+    """
+
+    integration: str
+    sent: float
+    failed: float
+
+
+class AlertmanagerClient(HttpClient):
+    """Read Alertmanager. Only reads; every method raises a ``ClientError`` when it cannot."""
+
+    SYSTEM = "alertmanager"
+    HEALTH = "/-/healthy"
+
+    def list_alerts(self) -> list[RoutedAlert]:
+        """Return the alerts, silenced and inhibited ones too."""
+        return self.get("/api/v2/alerts", list[RoutedAlert])
+
+    def read_notification_counts(self) -> list[NotificationCount]:
+        """Return how many notifications each integration sent and failed to send."""
+        counts = {name: defaultdict[tuple[str, str], float](float) for name in (_SENT, _FAILED)}
+        for sample in self.read_metrics():
+            if sample.name in counts:
+                key = sample.labels.get("integration", ""), sample.labels.get("receiver_name", "")
+                counts[sample.name][key] += sample.value
+        sent, failed = counts.values()
+        keys = sorted({*sent, *failed})
+        return [NotificationCount(key[0], sent[key], failed[key]) for key in keys]
+
+    def read_placeholders(self) -> list[str]:
+        """Return where the running configuration still holds a placeholder, and which.
+
+        Each is like ``global.smtp_smarthost: smtp.example.com:587``. Alertmanager hides secret
+        values (webhook URLs among them), so a placeholder in those cannot be seen here.
+        """
+        with self.parsing(_STATUS):
+            return [
+                f"{where}: {value}"
+                for where, value in _walk_config(self._read_config())
+                if _PLACEHOLDER.search(value)
+            ]
+
+    def read_group_timing(self) -> tuple[float, float, float]:
+        """Return ``(group_wait_s, group_interval_s, repeat_interval_s)`` of the top route."""
+        with self.parsing(_STATUS):
+            timing = {**_DEFAULT_TIMING, **self._read_config()["route"]}
+            wait, interval, repeat = (parse_duration(str(timing[n])) for n in _DEFAULT_TIMING)
+            return wait, interval, repeat
+
+    def check_reachable(self) -> str:
+        """Return the version of the server."""
+        return self.get(_STATUS, str, part="versionInfo.version")
+
+    def _read_config(self) -> Any:
+        import yaml
+
+        try:
+            return yaml.safe_load(self.get(_STATUS, str, part="config.original"))
+        except yaml.YAMLError as error:
+            raise ValueError("its configuration is not YAML") from error
+
+
+def _walk_config(value: Json, where: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in _NOT_DESTINATIONS:
+                yield from _walk_config(inner, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            name = inner.get("name") if isinstance(inner, dict) else None
+            yield from _walk_config(inner, f"{where}[{name or index}]")
+    elif isinstance(value, str):
+        yield where, value
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A panel and its queries, as they stand in the dashboard."""
+
+    title: str
+    expressions: tuple[str, ...]
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    expr: Text = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    id: int = 0
+    title: Text = ""
+    targets: tuple[_Query, ...] = ()
+    panels: tuple[_Panel, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Dashboard:
+    panels: Annotated[tuple[_Panel, ...], Field(validation_alias=AliasPath("dashboard", "panels"))]
+    link: Annotated[Text, Field(validation_alias=AliasPath("meta", "url"))] = ""
+
+
+class GrafanaClient(HttpClient):
+    """Read Grafana. Only reads."""
+
+    SYSTEM = "grafana"
+    HEALTH = "/api/health"
+
+    def find_panel(self, dashboard_uid: str, title: str) -> Panel:
+        """Return the panel of a dashboard with this title, whatever its case.
+
+        Raises
+        ------
+        NotFoundError
+            When there is no such dashboard, or it has no such panel.
+        """
+        uid = check_id(dashboard_uid, "a dashboard uid")
+        found = self.get(f"/api/dashboards/uid/{uid}", _Dashboard)
+        for panel in _walk_panels(found.panels):
+            if panel.title.strip().casefold() == title.strip().casefold():
+                return Panel(
+                    title=panel.title,
+                    expressions=tuple(query.expr for query in panel.targets if query.expr),
+                    link=f"{self.url}{found.link or f'/d/{uid}'}?viewPanel={panel.id}",
+                )
+        text = f"dashboard {dashboard_uid} has no panel {title!r}; addons/grafana brings it"
+        raise NotFoundError(text, system=self.system)
+
+
+def _walk_panels(panels: tuple[_Panel, ...]) -> Iterator[_Panel]:
+    for panel in panels:
+        yield panel
+        yield from _walk_panels(panel.panels)  # a folded row holds its panels
+
+
+_WORKER = "/fulfillment/worker"
+
+
+@with_config(CAMEL)
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """What the worker says of itself; ``raw`` is all of it."""
+
+    paused: StrictBool
+    moving: StrictBool
+    last_run_at: When = None
+    last_move_at: When = None
+    last_error: Text = ""
+    pending_prefix: str = ""
+    ready_prefix: str = ""
+    bucket: str = ""
+    raw: dict[str, Json] = field(default_factory=dict)
+
+
+class FulfillmentClient(HttpClient):
+    """Read and steer the label worker; read shipments."""
+
+    SYSTEM = "fulfillment"
+
+    def read_worker(self) -> WorkerState:
+        """Return the worker's state; ``NotFoundError`` where the service has no such API."""
+        answer = self.get(_WORKER, dict[str, Json])
+        return self.read_as(_WORKER, {**answer, "raw": answer}, WorkerState)
+
+    def trigger_worker(self) -> None:
+        """Have the worker do one pass now. Moves labels; there is no way back."""
+        self.post(f"{_WORKER}/run", object)
+
+    def pause_worker(self) -> None:
+        """Pause the worker; undone by ``resume_worker``."""
+        self.post(f"{_WORKER}/pause", object)
+
+    def resume_worker(self) -> None:
+        """Let the worker go on; undone by ``pause_worker``."""
+        self.post(f"{_WORKER}/resume", object)
+
+    def list_shipments(self, order_id: int, limit: int = 100) -> list[dict[str, Json]]:
+        """Return an order's shipments as the service has them."""
+        wanted = {"orderId": order_id, "limit": limit}
+        return self.get("/fulfillment/shipments", list[dict[str, Json]], wanted, "items")
+
+
+@dataclass(frozen=True, slots=True)
+class Dag:
+    """The pipeline's DAG. A stale one has no file that can be read: no run is scheduled."""
+
+    id: Annotated[str, Field(validation_alias="dag_id")]
+    is_paused: StrictBool
+    has_import_errors: StrictBool = False
+    next_run_at: Annotated[When, Field(validation_alias="next_dagrun_run_after")] = None
+    is_stale: StrictBool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DagRun:
+    """One run. ``state`` is queued, running, success or failed."""
+
+    id: Annotated[str, Field(validation_alias="dag_run_id")]
+    state: str
+    started_at: Annotated[When, Field(validation_alias="start_date")] = None
+    ended_at: Annotated[When, Field(validation_alias="end_date")] = None
+
+
+class PipelineClient(HttpClient):
+    """Read and pause one DAG.
+
+    Parameters
+    ----------
+    url : the API server's address
+    dag_id : the DAG
+    user, password : to get a token for; none is asked for when the user is empty, or a token given
+
+    Notes
+    -----
+    Airflow 3 takes tokens, not passwords. One that it no longer accepts is replaced once. A server
+    that hands out none gets user and password by basic authentication.
+    """
+
+    SYSTEM = "pipeline"
+    HEALTH = "/api/v2/monitor/health"
+
+    def __init__(
+        self, url: str, *, dag_id: str, user: str = "", password: str = "", **options: Any
+    ) -> None:
+        super().__init__(url, user=user, password=password, **options)
+        self.dag_id = dag_id
+        self._path = f"/api/v2/dags/{quote(dag_id, safe='')}"
+        wants_login = user and not options.get("token")
+        self._login = {"username": user, "password": password} if wants_login else None
+        self._has_token = False
+
+    def check_reachable(self) -> str:
+        """Return which DAG it shows."""
+        return f"DAG {self.read_dag().id}"
+
+    def read_dag(self) -> Dag:
+        """Return the DAG's state."""
+        return self.get(self._path, Dag)
+
+    def list_runs(self, limit: int = 10) -> list[DagRun]:
+        """Return the last runs, newest first."""
+        query = {"order_by": "-start_date", "limit": limit}
+        return self.get(f"{self._path}/dagRuns", list[DagRun], query, "dag_runs")
+
+    def set_paused(self, paused: bool) -> Dag:
+        """Pause or unpause the DAG. Changes the pipeline; the opposite undoes it."""
+        return self.patch(self._path, Dag, {"is_paused": paused})
+
+    def _ask_json(self, method: str, path: str, **options: Any) -> Json:
+        if self._login and self._has_token:
+            with suppress(AccessDeniedError):  # The token may have run out: a new one tells.
+                return super()._ask_json(method, path, **options)
+        if self._login:
+            self._log_in(self._login)
+        return super()._ask_json(method, path, **options)
+
+    def _log_in(self, login: dict[str, str]) -> None:
+        path = "/auth/token"
+        try:
+            answer = super()._ask_json("POST", path, json=login)
+        except NotFoundError:
+            self._login = None
+            return
+        token = self.read_as(path, answer, str, "access_token")
+        self._headers["Authorization"] = f"Bearer {token}"
+        self._has_token = True
+
+
+_CASES = "/support/cases"
+
+
+def _list_orders(context: list[dict[str, Json]]) -> list[Json]:
+    orders = (item.get("orderId") for item in context if item.get("type") == "order")
+    return list(dict.fromkeys(order for order in orders if order is not None))
+
+
+def _keep_raw(entries: Json) -> Json:
+    is_list = isinstance(entries, list)
+    return [{**entry, "raw": entry} for entry in entries] if is_list else entries
+
+
+@with_config(CAMEL)
+@dataclass(frozen=True, slots=True)
+class TimelineEntry:
+    """One event of a ticket. ``at`` is None when its time cannot be read; ``raw`` is all of it."""
+
+    type: str = ""
+    at: Annotated[
+        datetime | None, BeforeValidator(try_time), Field(validation_alias="timestamp")
+    ] = None
+    source: str = ""
+    status: Text = ""
+    order_id: int | None = None
+    raw: dict[str, Json] = field(default_factory=dict)
+
+
+@with_config(CAMEL)
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A ticket. Its timeline is empty unless it was asked for."""
+
+    id: Annotated[str, Field(validation_alias=AliasChoices("id", "ticketId"))]
+    status: str = ""
+    order_ids: Annotated[
+        tuple[int, ...], BeforeValidator(_list_orders), Field(validation_alias="context")
+    ] = ()
+    timeline: Annotated[tuple[TimelineEntry, ...], BeforeValidator(_keep_raw)] = ()
+
+
+class SupportClient(HttpClient):
+    """Read and change tickets."""
+
+    SYSTEM = "support"
+
+    def create_case(self, subject: str, *, order_ids: tuple[int, ...]) -> Case:
+        """Open a ticket about orders. Changes the service; undone by ``close_case``."""
+        orders = [{"type": "order", "orderId": order} for order in order_ids]
+        body = {"subject": subject, "channel": "internal", "context": orders}
+        return self.post(_CASES, Case, {**body, "initialMessage": subject})
+
+    def read_case(self, ticket_id: str) -> Case:
+        """Return a ticket; raises ``NotFoundError`` when there is none with this id."""
+        return self.get(self._path(ticket_id), Case, {"includeTimeline": "true"})
+
+    def refresh_timeline(self, ticket_id: str) -> Case:
+        """Have the timeline collected anew. Drops the service's cache; there is no way back."""
+        return self.post(self._path(ticket_id, "/timeline/refresh"), Case)
+
+    def close_case(self, ticket_id: str) -> None:
+        """Close a ticket."""
+        self.post(self._path(ticket_id, "/close"), object)
+
+    def read_collection_failures(self) -> dict[str, float]:
+        """Return how often each source of timelines failed since the service started."""
+        failures: dict[str, float] = {}
+        for sample in self.read_metrics():
+            if sample.name == "support_timeline_collection_failures_total":
+                stage = sample.labels.get("stage", "")
+                failures[stage] = failures.get(stage, 0.0) + sample.value
+        return failures
+
+    def _path(self, ticket_id: str, rest: str = "") -> str:
+        return f"{_CASES}/{check_id(ticket_id, 'a ticket id')}{rest}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeStep:
+    """One step of a run, such as ``timeline_refresh``."""
+
+    name: Annotated[str, Field(validation_alias=AliasChoices("step", "name"))]
+    status: str
+    message: Text = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeStatus:
+    """The last run; ``ran_at`` is None before the first."""
+
+    status: str
+    steps: tuple[ProbeStep, ...]
+    ran_at: When = None
+
+
+class ProbeClient(HttpClient):
+    """Read the probe. Only reads."""
+
+    SYSTEM = "probe"
+
+    def read_status(self) -> ProbeStatus:
+        """Return how the last run went, step by step."""
+        return self.get("/status", ProbeStatus)
+
+
+@with_config(CAMEL)
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One notification as it arrived. ``channel`` is slack, email or teams."""
+
+    channel: str
+    received_at: At
+    status: str
+    alertnames: tuple[str, ...]
+    is_drill: Annotated[StrictBool, Field(validation_alias="drill")] = False
+
+
+class NotificationsClient(HttpClient):
+    """Read what arrived. Only reads."""
+
+    SYSTEM = "notifications"
+
+    def list_notifications(self, since: datetime) -> list[Notification]:
+        """Return what arrived since a time, oldest first."""
+        query = {"since": format_time(since)}
+        found = self.get("/notifications", list[Notification], query, "items")
+        return sorted(found, key=lambda item: item.received_at)

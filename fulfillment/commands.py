@@ -1,0 +1,693 @@
+"""What this runbook's commands do, and the JSON documents they give: release, chaos, check, init.
+
+Sections and command line call the same. Fields of documents are added, never renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from objectmove.ledger import read_record, read_recorded_plan
+from objectmove.plan import save_plan
+from runbook_lib import errors, model
+from runbook_lib.approvals import Plan, load_plan
+from runbook_lib.record.incident import Incident, create_incident, list_incidents
+from runbook_lib.record.journal import utc_now
+from runbook_lib.redact import Redactor
+from runbook_lib.run.documents import Document, Part
+from runbook_lib.settings import find_root
+from runbook_lib.show.text import count_of, format_bytes
+
+from .change import synthetic
+from .change.environment_guard import MARKER_KEY, check_playground, read_marker
+from .change.release import MOVE, find_way_on, list_unfinished
+from .change.service_actions import SERVICE
+from .change.synthetic import SYNTHETIC
+from .clients import Clients
+from .clients.object_store import ObjectStore
+from .investigation import Investigation
+from .sections import SECTIONS
+from .sections.detection import read_backlog_objects
+from .sections.purpose import find_closed, read_rights
+from .sections.remediation import describe_effect
+from .settings import Settings
+
+
+class SystemRights(Part):
+    """One system: ``reachable`` is None when the settings leave it out.
+
+    ``rights`` says ``yes``, ``no``, or ``not known`` where only a change would tell.
+    """
+
+    name: str
+    reachable: bool | None
+    rights: dict[str, str]
+    missing_for_looking: tuple[str, ...]
+    missing_for_releasing: tuple[str, ...]
+    reason: str = ""
+
+
+class CheckDocument(Document):
+    """``check``: whether looking and releasing are possible, and what is missing; no verdict."""
+
+    summary: str
+    systems: tuple[SystemRights, ...]
+    readings: tuple[model.Observed, ...]
+
+    @property
+    def answer(self) -> str:
+        """Whether looking and releasing are possible."""
+        return self.summary
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What looks, where looking is possible."""
+        return ("runbook investigate",) if self.exit_code is errors.ExitCode.OK else ()
+
+
+class InitDocument(Document):
+    """``init``: ``writes`` is exactly what the marker would be, and where; ``apply`` does it."""
+
+    env_file: str
+    env_file_written: bool
+    marker: str = ""
+    writes: dict[str, str] = Field(default_factory=dict)
+    sha256: str = ""
+    apply: str = ""
+
+    @property
+    def answer(self) -> str:
+        """Which file there is now."""
+        return f"{self.env_file} {'is written' if self.env_file_written else 'stays as it is'}"
+
+    @property
+    def to_paste(self) -> tuple[tuple[str, str], ...]:
+        """What makes the marker."""
+        return (("To make the marker, paste:", self.apply),) if self.apply else ()
+
+
+class ReleaseDocument(Document):
+    """What is about one release; ``way_on`` names the commands that go on with what is not over."""
+
+    plan: str
+    way_on: tuple[str, ...] = ()
+
+
+class PlanDocument(ReleaseDocument):
+    """``plan``: what would move, and what would not, by reason; ``apply`` is the command.
+
+    ``reason`` says why nothing may be released, and which setting decides it; ``rows`` are the
+    first objects; ``effect`` holds the backlog now and after the plan, ``effect_reason`` the same
+    in words, or what could not be read.
+    """
+
+    sha256: str
+    objects: int
+    bytes: int
+    expires_at: str
+    excluded: dict[str, int]
+    path: str
+    apply: str = ""
+    reason: str = ""
+    rows: tuple[dict[str, model.Json], ...] = ()
+    others: str = ""
+    window: str = ""
+    effect: tuple[dict[str, model.Json], ...] = ()
+    effect_reason: str = ""
+
+    @property
+    def answer(self) -> str:
+        """How much would change; nothing did."""
+        much = f"{count_of(self.objects, 'object')}, {format_bytes(self.bytes)}"
+        if self.apply:
+            return f"Planned, nothing was changed: {much}"
+        return ": ".join(["There is nothing to do", *([self.reason] if self.reason else [])])
+
+    @property
+    def to_paste(self) -> tuple[tuple[str, str], ...]:
+        """The one command."""
+        words = f"To carry it out before {self.expires_at}, paste:"
+        return ((words, self.apply),) if self.apply else ()
+
+
+class ApplyDocument(ReleaseDocument):
+    """``apply``, ``resume`` and ``undo``; ``already`` are those of ``moved`` that a look found.
+
+    ``conflicts`` and ``failed`` are objects of ``key`` and ``reason``; ``unproven`` and
+    ``lost_in_window`` are keys.
+    """
+
+    moved: int = 0
+    already: int = 0
+    conflicts: tuple[model.Json, ...] = ()
+    failed: tuple[model.Json, ...] = ()
+    unproven: tuple[str, ...] = ()
+    waiting: int = 0
+    lost_in_window: tuple[str, ...] = ()
+    stopped: str = ""
+
+    @property
+    def answer(self) -> str:
+        """How many moved, and whether that is all."""
+        done = self.exit_code is errors.ExitCode.OK
+        return f"{'Done' if done else 'NOT ALL DONE'}: {count_of(self.moved, 'object')} moved"
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The way on; after all was done, the proof."""
+        return self.way_on or (f"runbook verify {self.plan}",)
+
+
+class SettleDocument(ReleaseDocument):
+    """``settle``: how many rows a person's word settled, and how many are left."""
+
+    taken: int = 0
+    not_taken: int = 0
+    left: int
+
+    @property
+    def answer(self) -> str:
+        """How many are settled."""
+        return f"{count_of(self.taken + self.not_taken, 'object')} settled, {self.left} left"
+
+
+class VerifyDocument(ReleaseDocument):
+    """``verify``: the proof, in numbers of objects.
+
+    ``gone_after_done`` is the old name of ``gone_after_landed``, for one release more.
+    """
+
+    in_place: int
+    gone_after_landed: int
+    gone_after_done: int
+    unproven: int
+    waiting: int
+    changed_by_others: int
+    lost: int
+    duplicated: int
+    foreign_changed: int
+    detail: dict[str, model.Json] = Field(default_factory=dict)
+
+    @property
+    def answer(self) -> str:
+        """Whether the whole plan is proven."""
+        proven = self.in_place + self.gone_after_landed
+        told = [f"{count_of(proven, 'object')} where planned"]
+        names = ("unproven", "waiting", "changed_by_others", "lost", "duplicated")
+        told += [f"{n} {name.replace('_', ' ')}" for name in names if (n := getattr(self, name))]
+        word = "Proven" if self.exit_code is errors.ExitCode.OK else "NOT PROVEN"
+        return f"{word}: {', '.join(told)}"
+
+
+class ChaosDocument(Document):
+    """``chaos``: numbers of synthetic objects. ``kept`` are not proven synthetic and stay."""
+
+    created: int = 0
+    removed: int = 0
+    kept: int = 0
+    expired: int = 0
+    drills: dict[str, int] = Field(default_factory=dict)
+    failed: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def answer(self) -> str:
+        """What was made, removed, or is there."""
+        there = sum(self.drills.values()) - self.created
+        counts = {"made": self.created, "removed": self.removed, "there": there}
+        counts |= {"kept": self.kept, "expired": self.expired, "failed": len(self.failed)}
+        told = [f"{n} {word}" for word, n in counts.items() if n]
+        return f"Synthetic objects: {', '.join(told) or 'none'}"
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What takes them back."""
+        return ("runbook chaos revert",) if self.drills else ()
+
+
+class NotifyTimes(Part):
+    """Seconds from the injection to each channel's notification; None: none came in time."""
+
+    slack: float | None = None
+    email: float | None = None
+    teams: float | None = None
+
+
+class Phases(Part, frozen=False):
+    """Seconds that a drill's phases took; None: the phase was not reached or did not succeed."""
+
+    detect_s: float | None = None
+    notify_s: NotifyTimes = NotifyTimes()
+    diagnose_s: float | None = None
+    remediate_s: float | None = None
+    clear_s: float | None = None
+
+
+class Objective(Part):
+    """One thing that a drill must show."""
+
+    name: str
+    target: str
+    actual: str
+    met: bool
+
+
+class DrillDocument(Document):
+    """``drill``: its phases and its score."""
+
+    scenario: str
+    drill: str
+    phases: Phases
+    cause_expected: str
+    cause_found: tuple[str, ...]
+    objects_lost: int | None
+    foreign_touched: int | None
+    objectives: tuple[Objective, ...]
+    reverted: bool
+    report: str = ""
+    error: str = ""
+
+    @property
+    def answer(self) -> str:
+        """Whether it passed, and what it did not show."""
+        missed = [o.name for o in self.objectives if not o.met]
+        end = "passed" if self.exit_code is errors.ExitCode.OK else "FAILED"
+        return ": ".join([f"Drill {self.scenario} {end}", *([", ".join(missed)] if missed else [])])
+
+
+_EXAMPLE = Path(__file__).with_name("env.example")
+
+
+def init(
+    settings: Settings,
+    *,
+    marker: str = "",
+    approve: str = "",
+    progress: model.Progress = model.keep_quiet,
+) -> InitDocument:
+    """Write ``.env`` where there is none; with ``marker``, say what would mark the bucket, or do.
+
+    Parameters
+    ----------
+    marker : ``local`` or ``demo``; empty: no marker is asked for
+    approve : the SHA-256 that an earlier call printed
+
+    Raises
+    ------
+    EnvironmentForbidsError
+        When ``RUNBOOK_ENVIRONMENT`` is another (unset: production), or the bucket is marked as
+        another.
+    NotApprovedError
+        When the approval is of something else.
+
+    Notes
+    -----
+    Changes the folder, and the store once it is approved; undone by deleting the object.
+    """
+    env_file = find_root(Path.cwd()) / ".env"
+    is_new = not env_file.exists()
+    if is_new:
+        env_file.touch(mode=0o600, exist_ok=False)
+        env_file.write_bytes(_EXAMPLE.read_bytes())
+    progress(f"{env_file} {'is written' if is_new else 'was there, and stays'}")
+    told = {"env_file": str(env_file), "env_file_written": is_new}
+    code = errors.ExitCode.OK
+    if marker:
+        store = Clients(settings).store
+        writes = _plan(settings, store, marker)
+        sha256 = hashlib.sha256(json.dumps(writes, sort_keys=True).encode()).hexdigest()
+        told |= {"writes": writes, "sha256": sha256}
+        if not writes:
+            told["marker"] = f"the bucket is marked as {marker} already"
+        elif not approve:
+            code = errors.ExitCode.REFUSED
+            told["marker"] = "not written: it allows chaos, faults and drills on this bucket"
+            told["apply"] = f"runbook init --marker {marker} --approve {sha256}"
+        elif approve != sha256:
+            raise errors.NotApprovedError(f"this approval is of something else, not of {sha256}")
+        else:
+            content = str(writes["content"]).encode()
+            store.put_object(MARKER_KEY, content)
+            told["marker"] = f"written; it reads {read_marker(store)!r}"
+    return InitDocument.model_validate({"schema": "runbook/init/1", "exit_code": code, **told})
+
+
+def _plan(settings: Settings, store: ObjectStore, marker: str) -> dict[str, model.Json]:
+    """Return exactly what would be written, and where; empty when it is there."""
+    if marker not in ("local", "demo"):
+        raise errors.UsageError(f"--marker is local or demo, not {marker!r}")
+    if settings.runbook_environment != marker:
+        raise errors.EnvironmentForbidsError(
+            f"RUNBOOK_ENVIRONMENT is {settings.runbook_environment!r}, not {marker!r}: the setting "
+            "and the marker must say the same. Nothing was written."
+        )
+    if (found := read_marker(store)) == marker:
+        return {}
+    if found:
+        raise errors.EnvironmentForbidsError(
+            f"{store.bucket}/{MARKER_KEY} says {found!r}: this may not be the store you think. "
+            "Nothing was written."
+        )
+    where = {"endpoint": store.endpoint, "bucket": store.bucket, "key": MARKER_KEY}
+    return {**where, "content": json.dumps({"environment": marker})}
+
+
+def check(settings: Settings, *, progress: model.Progress = model.keep_quiet) -> CheckDocument:
+    """Carry out section 1's steps without an incident folder.
+
+    Notes
+    -----
+    Only reads, and leaves no folder behind.
+
+    Returns
+    -------
+    Exit code 0 when looking is possible: store and Prometheus, where there is one, answer and
+    may be read; else 4.
+    """
+    progress("section 1")
+    with tempfile.TemporaryDirectory() as home:
+        redactor, environment = Redactor(settings.secrets), settings.runbook_environment
+        section = SECTIONS["01_purpose"]
+        inv = Investigation(
+            create_incident(Path(home), redactor=redactor, environment=environment),
+            section=section,
+            parameters=section.Parameters(),
+            settings=settings,
+        )
+        readings = {step: inv.read_step(step) for step in inv.section.STEPS}
+    rights = readings[read_rights.id]
+    closed = find_closed(rights.rows)
+    summary = f"looking is possible: {rights.reason}"
+    if closed:
+        is_connected = any(row["reachable"] for row in rights.rows)
+        what = "looking is not possible" if is_connected else "you are not connected"
+        summary = f"{what}: " + "; ".join(f"{r['name']}: {r['reason']}" for r in closed)
+    return CheckDocument(
+        schema_name="runbook/check/1",
+        exit_code=errors.ExitCode.UNKNOWN if closed else errors.ExitCode.OK,
+        summary=summary,
+        systems=tuple(SystemRights.model_validate(row) for row in rights.rows),
+        readings=tuple(readings.values()),
+    )
+
+
+def create_chaos(settings: Settings, *, prefix: str, **backlog: Any) -> ChaosDocument:
+    """Create synthetic labels like ``create_backlog``; ``runbook chaos revert`` removes them."""
+    drill_id = synthetic.make_drill_id()
+    made = synthetic.create_backlog(
+        Clients(settings).store,
+        settings=settings,
+        prefix=prefix or settings.chaos_prefix,
+        drill_id=drill_id,
+        now=utc_now(),
+        **backlog,
+    )
+    return _document("create", created=len(made), drills={drill_id: len(made)})
+
+
+def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocument:
+    """Remove what the metadata proves synthetic under a prefix, of all drills or of one."""
+    store = Clients(settings).store
+    check_playground(settings, store)
+    prefixes = [prefix] if prefix else synthetic.list_prefixes(settings)
+    done = synthetic.revert_backlog(store, *prefixes, drill_id=drill_id)
+    return _document("revert", removed=done.removed, kept=done.kept, failed=done.failed)
+
+
+def read_chaos_status(settings: Settings) -> ChaosDocument:
+    """Count synthetic objects by drill, and those whose time is over. Only reads."""
+    store, now = Clients(settings).store, utc_now()
+    drills: Counter[str] = Counter()
+    expired = 0
+    for info in synthetic.list_synthetic(store, synthetic.list_prefixes(settings)):
+        drills[(info.metadata or {}).get("drill-id", "without an id")] += 1
+        expired += synthetic.is_expired(info, now)
+    return _document("status", drills=dict(drills), expired=expired)
+
+
+def sweep_chaos(settings: Settings) -> ChaosDocument:
+    """Remove leftovers of killed drills: synthetic objects whose time is over."""
+    store = Clients(settings).store
+    return _document("sweep", removed=synthetic.sweep_expired(store, settings, now=utc_now()))
+
+
+def _document(mode: str, **found: Any) -> ChaosDocument:
+    code = errors.ExitCode.NOT_OK if found.get("failed") else errors.ExitCode.OK
+    schema = f"runbook/chaos-{mode}/1"
+    return ChaosDocument(schema_name=schema, exit_code=code, **found)
+
+
+_SECTION = SECTIONS["06_remediation"]
+_TROUBLES = ("conflicts", "failed", "unproven", "waiting", "lost_in_window", "stopped")
+_SHOWN = 10
+_OF_PLAN = ("objects", "bytes", "excluded", "expires_at", "window")
+
+
+def plan_release(
+    settings: Settings, *, incident_id: str, progress: model.Progress, **parameters: Any
+) -> PlanDocument:
+    """Make a plan of a release by move; moves nothing. Exit 3 when labels wait and none may move.
+
+    Raises
+    ------
+    LimitError
+        When more waits than one plan may hold; gives the lines that split it.
+    """
+    backlog = read_backlog_objects.id
+    incident, is_new = Investigation.find(settings, incident_id, keeps=True, but=backlog)
+    progress("list what waits")
+    inv = _open(settings, incident.id, progress, way="release", **parameters)
+    plan = _must_move(inv.plan("6.1"))
+    effect, words, oldest_minutes = describe_effect(inv, plan)
+    if oldest_minutes > settings.lag_threshold_minutes and not incident.is_open:
+        incident.open(backlog)
+    if is_new and plan.is_empty and not incident.is_open:
+        incident.close(model.Verdict.UNKNOWN)
+    waits_in_vain = plan.is_empty and plan.summary.get("reason")
+    code = errors.ExitCode.NOT_OK if waits_in_vain else errors.ExitCode.OK
+    about = {"effect": tuple(effect), "effect_reason": words}
+    return _to_plan_document(inv, plan, f"apply {plan.id}", code, **about)
+
+
+def apply_release_plan(
+    settings: Settings, plan_id: str, *, approve: str, progress: model.Progress
+) -> ApplyDocument | PlanDocument:
+    """Carry out an approved plan; without approval it stops at the plan, exit 5.
+
+    Raises
+    ------
+    SafetyError
+        When it is not approved.
+    RefusedError
+        When a safety rule refuses; nothing was changed.
+    """
+    inv = _open_on(settings, plan_id, progress, plan=plan_id)
+    plan = _load(inv, plan_id)
+    if not approve:
+        return _to_plan_document(inv, plan, f"apply {plan.id}", errors.ExitCode.REFUSED)
+    return _to_document(inv, "apply", plan, inv.apply(plan, approve=approve).result)
+
+
+def resume_release_plan(
+    settings: Settings, plan_id: str, *, progress: model.Progress
+) -> ApplyDocument:
+    """Go on with a plan that was cut off, here or on another machine; its approval counts."""
+    inv = _open_on(settings, plan_id, progress, fetch=True, plan=plan_id)
+    plan = _load(inv, plan_id)
+    return _to_document(inv, "resume", plan, inv.resume(plan).result)
+
+
+def undo_release(
+    settings: Settings, plan_id: str, *, approve: str, progress: model.Progress
+) -> ApplyDocument | PlanDocument:
+    """Take a release back, within its window; without approval it stops at its plan, exit 5."""
+    inv = _open_on(settings, plan_id, progress, undo=plan_id)
+    plan = _plan_about(inv, "6.1.1", plan_id, approve)
+    if not approve:
+        return _to_plan_document(inv, plan, f"undo {plan_id}", errors.ExitCode.REFUSED)
+    return _to_document(inv, "undo", plan, inv.apply(plan, approve=approve).result)
+
+
+def settle_release(
+    settings: Settings,
+    plan_id: str,
+    *,
+    taken: bool,
+    keys: tuple[str, ...],
+    approve: str,
+    progress: model.Progress,
+) -> SettleDocument | PlanDocument:
+    """Write down a person's word on rows of which nobody can know; without approval it stops.
+
+    Raises
+    ------
+    UsageError
+        When the approval is of the other word.
+    """
+    word = "taken" if taken else "not_taken"
+    about: dict[str, Any] = {"settle_word": word, "settle_keys": ",".join(keys)}
+    inv = _open_on(settings, plan_id, progress, settle=plan_id, **about)
+    plan = _plan_about(inv, "6.1.2", plan_id, approve)
+    if (said := plan.content.move.header.word) != word:
+        raise errors.UsageError(f"{plan.id} says {said}, and you say {word}")
+    if not approve:
+        how = f"settle {plan_id} --{word.replace('_', '-')}"
+        return _to_plan_document(inv, plan, how, errors.ExitCode.REFUSED)
+    result = inv.apply(plan, approve=approve).result
+    left = next((r["rows"] for r in list_unfinished(inv.clients) if r["plan"] == plan_id), 0)
+    return SettleDocument(
+        **_head(inv, "settle", _judge(result)),
+        plan=plan_id,
+        **{word: result.get("settled", 0)},
+        left=left,
+        way_on=_list_ways_on(inv),
+    )
+
+
+def verify_release_plan(
+    settings: Settings, plan_id: str, *, progress: model.Progress
+) -> VerifyDocument:
+    """Prove by an independent listing where each planned object is now."""
+    progress("list the bucket")
+    inv = _open_on(settings, plan_id, progress, look=True, plan=plan_id)
+    plan = _load(inv, plan_id)
+    if not plan.trace.exists():
+        raise errors.SafetyError(f"{plan.id} was never applied: there is nothing to prove")
+    entry = inv.verify(plan)
+    result = {**entry.result, "gone_after_done": entry.result["gone_after_landed"]}
+    known = {name: result.pop(name) for name in VerifyDocument.model_fields if name in result}
+    code = (
+        errors.ExitCode.OK if entry.phase is model.ActionPhase.VERIFIED else errors.ExitCode.NOT_OK
+    )
+    way_on = _list_ways_on(inv)
+    return VerifyDocument(**_head(inv, "verify", code), **known, way_on=way_on, detail=result)
+
+
+def _open(
+    settings: Settings, incident_id: str, progress: model.Progress, **parameters: Any
+) -> Investigation:
+    inv = Investigation.open(incident_id, section=_SECTION, settings=settings, **parameters)
+    inv.progress = progress
+    return inv
+
+
+def _open_on(
+    settings: Settings,
+    plan_id: str,
+    progress: model.Progress,
+    *,
+    fetch: bool = False,
+    look: bool = False,
+    **parameters: Any,
+) -> Investigation:
+    """Open the incident in which a release goes on: its own, until it is closed.
+
+    Parameters
+    ----------
+    fetch : whether the bucket's record will do, where no folder here has the plan
+    look : whether nothing is changed, so that its own will always do
+    """
+    home = settings.runbook_home.resolve()
+    found = (f for f in list_incidents(home) if (f / "plans" / f"{plan_id}.jsonl").is_file())
+    folder = next(found, None) or (_fetch(settings, plan_id) if fetch else None)
+    if folder is None:
+        raise errors.UsageError(f"no incident under {home} has a plan {plan_id!r}")
+    is_closed = Incident(folder, redactor=Redactor(settings.secrets)).is_closed
+    incident_id = Investigation.find(settings)[0].id if is_closed and not look else folder.name
+    return _open(settings, incident_id, progress, **parameters)
+
+
+def _fetch(settings: Settings, plan_id: str) -> Path | None:
+    """Take a plan over from the bucket's record into an incident's folder of this machine."""
+    incident, _ = Investigation.find(settings)
+    bucket = Investigation.connect(settings).bucket
+    if (record := read_record(bucket, plan_id)) is None:
+        return None
+    save_plan(read_recorded_plan(bucket, record, folder=incident.folder / "plans"))
+    return incident.folder
+
+
+def _load(inv: Investigation, plan_id: str) -> Plan:
+    plan = load_plan(inv.incident.find_plan(plan_id), (MOVE, SERVICE, SYNTHETIC))
+    if plan.kind is not MOVE:
+        raise errors.UsageError(
+            f"{plan_id} is not the plan of a release: run 06 with -p plan={plan_id}"
+        )
+    return plan
+
+
+def _plan_about(inv: Investigation, step: str, release: str, approve: str) -> Plan:
+    """Return the plan about a release that was approved; without approval make one."""
+    folder = inv.incident.find_plan(release).parent
+    hashes = {
+        hashlib.sha256(path.read_bytes()).hexdigest(): path.stem
+        for path in folder.glob(f"{release}-*.jsonl")
+    }
+    return _must_move(inv.plan(step, plan=hashes.get(approve, "")))
+
+
+def _must_move(plan: Plan) -> Plan:
+    if plan.kind is not MOVE:
+        raise errors.SafetyError(str(plan.summary["reason"]))
+    return plan
+
+
+def _list_ways_on(inv: Investigation) -> tuple[str, ...]:
+    return tuple(
+        f"{row['plan']} by {row['by']}: {row['state']}. {row['way_on']}"
+        for row in list_unfinished(inv.clients)
+    )
+
+
+def _to_plan_document(
+    inv: Investigation, plan: Plan, command: str, code: errors.ExitCode, **more: Any
+) -> PlanDocument:
+    return PlanDocument(
+        **_head(inv, "plan", code),
+        **{name: plan.summary[name] for name in _OF_PLAN},
+        plan=plan.id,
+        sha256=plan.sha256,
+        others=plan.summary["who else moves"],
+        path=str(plan.path),
+        rows=tuple(
+            {
+                "key": row.key,
+                "to": row.to,
+                "waits since": model.format_time(row.age_start),
+                **{name: row.facts[name] for name in ("order_id", "evidence") if name in row.facts},
+            }
+            for row in plan.rows[:_SHOWN]
+        ),
+        apply="" if plan.is_empty else f"runbook {command} --approve {plan.sha256}",
+        reason=str(plan.summary.get("reason") or ""),
+        way_on=_list_ways_on(inv),
+        **more,
+    )
+
+
+def _to_document(
+    inv: Investigation, action: str, plan: Plan, result: dict[str, model.Json]
+) -> ApplyDocument:
+    way_on = find_way_on(plan, result)
+    known = {name: told for name, told in result.items() if name in ApplyDocument.model_fields}
+    return ApplyDocument(
+        **_head(inv, action, _judge(result)), **known, way_on=(way_on,) if way_on else ()
+    )
+
+
+def _judge(result: dict[str, model.Json]) -> errors.ExitCode:
+    return (
+        errors.ExitCode.NOT_OK
+        if any(result.get(name) for name in _TROUBLES)
+        else errors.ExitCode.OK
+    )
+
+
+def _head(inv: Investigation, kind: str, code: errors.ExitCode) -> dict[str, Any]:
+    return {"schema": f"runbook/{kind}/1", "incident": inv.incident.id, "exit_code": code}

@@ -1,1 +1,0 @@
-"""Scored drills: scenarios, the run, the score, the schedule."""
