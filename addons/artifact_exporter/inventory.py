@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from addons.artifact_exporter.store import ArtifactStore, ListedArtifact, StoreReadError
-from fulfillment.analysis.labels import (
+from fulfillment.analysis.artifacts import (
     AgeStart,
     compute_age_start,
     compute_lag_minutes,

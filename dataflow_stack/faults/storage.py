@@ -12,7 +12,7 @@ from minio import MinioAdmin
 from minio.credentials.providers import StaticProvider
 from minio.error import MinioAdminException
 
-from fulfillment.analysis.labels import is_synthetic
+from fulfillment.analysis.artifacts import is_synthetic
 
 from ..config import StackConfig
 from ..object_store import admin_client, run_juicefs

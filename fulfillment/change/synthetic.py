@@ -15,7 +15,8 @@ from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_pl
 from runbook_lib.model import Json, format_time, parse_time
 from runbook_lib.show.text import count_of
 
-from ..analysis.labels import is_synthetic, read_label
+from ..analysis.artifacts import is_synthetic
+from ..analysis.labels import read_label
 from ..clients.object_store import ObjectStore
 from ..settings import Settings
 from .environment_guard import check_playground

@@ -350,11 +350,11 @@ def collect_observations(readings: Mapping[str, model.Reading]) -> dict[str, Obs
     A known value is never replaced by an unknown one of a later step.
     """
     found: dict[str, Observation] = {}
-    for reading in (readings[s] for s in STEPS if s in readings):
-        evidence = f"#{reading.seq}" if reading.seq else reading.step
-        for name, value in reading.observations.items():
+    for step_id in (s for s in STEPS if s in readings):
+        seq = readings[step_id].seq
+        for name, value in readings[step_id].observations.items():
             if value is not None or name not in found:
-                found[name] = Observation(value, evidence)
+                found[name] = Observation(value, f"#{seq}" if seq else step_id)
     return found
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fulfillment.analysis.labels import (
+from fulfillment.analysis.artifacts import (
     AgeStart,
     compute_age_start,
     compute_lag_minutes,

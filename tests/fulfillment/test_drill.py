@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fulfillment import drills as module
-from fulfillment.analysis.labels import is_synthetic
+from fulfillment.analysis.artifacts import is_synthetic
 from fulfillment.commands import Phases
 from fulfillment.drills import Scorecard, compute_objectives, find_scenario, run_drill
 from runbook_lib.errors import DrillError

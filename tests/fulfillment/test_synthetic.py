@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fulfillment.analysis.labels import is_synthetic, make_judge
+from fulfillment.analysis.artifacts import is_synthetic
+from fulfillment.analysis.labels import make_judge
 from fulfillment.change.environment_guard import MARKER_KEY, check_playground, read_marker
 from fulfillment.change.synthetic import (
     create_backlog,

@@ -10,8 +10,7 @@ import pytest
 
 from fulfillment.analysis.causes import Cause
 from runbook_lib.errors import RecordError
-from runbook_lib.model import ActionPhase, CauseStatus, ClearTime, Finding, Verdict
-from runbook_lib.record import journal as journal_module
+from runbook_lib.model import ActionPhase, CauseStatus, ClearTime, Finding, Reading, Verdict
 from runbook_lib.record.journal import Journal, JournalView
 from runbook_lib.redact import Redactor
 from tests.support.incidents import START, Teller, make_incident, tell_incident
@@ -41,7 +40,7 @@ def diagnose(tell: Teller, *findings: Finding) -> None:
 
 def test_only_new_lines_are_parsed(tell: Teller, monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[int] = []
-    model = journal_module.Reading
+    model = Reading
     parse = model.model_validate
     monkeypatch.setattr(model, "model_validate", lambda d: parsed.append(1) or parse(d))
     for _ in range(3):

@@ -10,7 +10,7 @@ from minio import Minio
 from minio.error import S3Error
 
 from dataflow_stack.store_client import user_metadata
-from fulfillment.analysis.labels import compute_age_start, is_incomplete, is_synthetic
+from fulfillment.analysis.artifacts import compute_age_start, is_incomplete, is_synthetic
 
 __all__ = ["Waiting", "WaitingObject"]
 

@@ -1,0 +1,103 @@
+"""What one waiting object is and since when it waits: pure functions over its metadata.
+
+Metadata keys are lower-case and without the prefix ``x-amz-meta-``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class AgeStart:
+    """Since when an object waits, and what says so.
+
+    Attributes
+    ----------
+    at
+        The start of its age, UTC.
+    source
+        Which of the two times it is.
+    ignored_reason
+        Why ``pending-since`` was not considered: ``in_the_future``, ``unreadable``, or empty
+        when it was considered or is absent.
+    """
+
+    at: datetime
+    source: Literal["pending-since", "last-modified"]
+    ignored_reason: Literal["", "in_the_future", "unreadable"] = ""
+
+
+def is_synthetic(metadata: Mapping[str, str]) -> bool:
+    """Tell whether the metadata proves that a chaos script made the object.
+
+    The proof is ``chaos-scenario`` (ours and DataFlow's script write it), or ``drill-id``
+    together with ``hold-until`` or ``expires-at``. The key proves nothing, and neither does a
+    ``drill-id`` alone: an order of a drill is a real order with real labels.
+    """
+    if _has(metadata, "chaos-scenario"):
+        return True
+    return _has(metadata, "drill-id") and (
+        _has(metadata, "hold-until") or _has(metadata, "expires-at")
+    )
+
+
+def is_incomplete(metadata: Mapping[str, str]) -> bool:
+    """Tell whether the worker has not finished the object: it has no ``tracking-number``."""
+    return not _has(metadata, "tracking-number")
+
+
+def compute_age_start(
+    metadata: Mapping[str, str], last_modified: datetime, now: datetime
+) -> AgeStart:
+    """Compute since when an object waits.
+
+    Parameters
+    ----------
+    metadata
+        Its user metadata; ``pending-since`` is ISO 8601 with ``Z``, an offset, or without a
+        zone (then UTC is meant).
+    last_modified
+        As the store lists it; a time without a zone is UTC.
+    now
+        The clock that decides what lies in the future.
+
+    Returns
+    -------
+    AgeStart
+        The earlier of ``pending-since`` and LastModified. A ``pending-since`` in the future
+        or unreadable is ignored, with the reason: it can never hide how long an object waits.
+    """
+    written_at = _as_utc(last_modified)
+    if text := metadata.get("pending-since", "").strip():
+        try:
+            pending_since = _as_utc(datetime.fromisoformat(text))
+        except (ValueError, OverflowError):
+            return AgeStart(written_at, "last-modified", "unreadable")
+        if pending_since > _as_utc(now):
+            return AgeStart(written_at, "last-modified", "in_the_future")
+        if pending_since < written_at:
+            return AgeStart(pending_since, "pending-since")
+    return AgeStart(written_at, "last-modified")
+
+
+def compute_lag_minutes(age_starts: Iterable[AgeStart], now: datetime) -> float:
+    """Compute the lag: minutes since the oldest age start, 0 when nothing waits.
+
+    It is never negative: a store whose clock runs ahead gives ages just after ``now``.
+    """
+    oldest = min((start.at for start in age_starts), default=None)
+    if oldest is None:
+        return 0.0
+    return max(0.0, (_as_utc(now) - oldest).total_seconds() / 60)
+
+
+def _has(metadata: Mapping[str, str], name: str) -> bool:
+    return bool(metadata.get(name, "").strip())
+
+
+def _as_utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
