@@ -89,13 +89,13 @@ def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json] | None:
     """Read a ticket's timeline and measure how long that takes, in DataFlow's shape."""
     if not ticket_id:
         return None
-    started, answer = time.monotonic(), dict[str, Json]()
+    started = time.monotonic()
     try:
         events = clients.support.read_case(ticket_id).timeline
         own = [(e.at, e.raw) for e in events if e.source == "fulfillment-service" and e.at]
         latest = max(own, key=lambda e: e[0])[1] if own else None
-        answer |= {"status": "ok", "httpStatus": 200}
-        answer |= {"timelineEvents": len(events), "latestFulfillmentEvent": latest}
+        answer: dict[str, Json] = {"status": "ok", "httpStatus": 200, "timelineEvents": len(events)}
+        answer["latestFulfillmentEvent"] = latest
     except ClientError as error:
         code = {NotFoundError: 404, AccessDeniedError: 403}.get(type(error))
         answer = {"status": "error", "httpStatus": code, "message": str(error)}

@@ -13,7 +13,6 @@ from itertools import takewhile
 from typing import Literal
 
 from runbook_lib import model, section
-from runbook_lib.errors import ClientError
 from runbook_lib.model import Conclusion, Episode, Json, Line, Outcome, Plot, Reading, Role, Status
 from runbook_lib.section import Step, attempt, by_id, rows_of, step, to_rows
 from runbook_lib.show.text import count_of
@@ -135,11 +134,9 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
     Only reads.
     """
     store, now, limit = inv.clients.store, inv.now(), inv.settings.lag_threshold_minutes
-    objects = [
-        read_label(info, inv.settings, now)
-        for prefix in prefixes or list_prefixes(inv.settings)
-        for info in iter_with_metadata(store, prefix)
-    ]
+    where = prefixes or list_prefixes(inv.settings)
+    listed = (info for prefix in where for info in iter_with_metadata(store, prefix))
+    objects = [read_label(info, inv.settings, now) for info in listed]
     overdue, gone = Waiting(objects, limit).overdue, set[str]()
     doubtful = {o.info.key for o in overdue if now - o.info.last_modified < _JUST_WRITTEN}
     for _ in range(_SETTLE_S):
@@ -300,12 +297,9 @@ def _read_panel(inv: Investigation) -> Outcome:
     """Ask Prometheus the panel's own query; unknown without Grafana or without a number."""
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
     source = f"{panel.link}: {'; '.join(panel.expressions)}"
-    rows: list[dict[str, Json]] = [
-        {"series": _say_labels(series) or expression, "value": series.samples[-1].value}
-        for expression in panel.expressions
-        for series in inv.clients.prometheus.query(expression)
-        if math.isfinite(series.samples[-1].value)
-    ]
+    ask = inv.clients.prometheus.query
+    found = [(_say_labels(s) or e, s.samples[-1].value) for e in panel.expressions for s in ask(e)]
+    rows = to_rows(("series", "value"), (one for one in found if math.isfinite(one[1])))
     if not rows:
         return Outcome(source=source).unknown("the panel's queries give no number")
     reason = "what the panel shows now: compare with 2.3"
@@ -341,11 +335,11 @@ def _read_backlog(inv: Investigation, unit: Literal["objects", "bytes"]) -> Outc
 def _compare_metric(inv: Investigation, unit: str, listed: int) -> tuple[str, tuple[Line, ...]]:
     """Say what the metric tells of the same prefixes; its absence proves nothing here."""
     metric, prefixes = f"fulfillment_artifacts_backlog_{unit}", list_prefixes(inv.settings)
-    try:
-        series = inv.clients.prometheus.query(metric)
-        drawn = read_range(inv, metric, labels=("prefix", "origin"))
-    except ClientError as error:
-        return f"the metric could not be read: {str(error).partition('. ')[0]}", ()
+    query, labels = inv.clients.prometheus.query, ("prefix", "origin")
+    told, error = attempt(lambda: (query(metric), read_range(inv, metric, labels=labels)))
+    if told is None:
+        return f"the metric could not be read: {error.partition('. ')[0]}", ()
+    series, drawn = told
     found = [s.samples[-1].value for s in series if s.labels.get("prefix") in prefixes]
     lines = tuple(line for line in drawn if line.name.split(" ", maxsplit=1)[0] in prefixes)
     if not found:
