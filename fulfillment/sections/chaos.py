@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import time
 from functools import partial
-from typing import Any
 
 from pydantic import Field
 
-from runbook_lib import section
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import AccessDeniedError, ClientError, NotFoundError
 from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, Verdict
-from runbook_lib.section import attempt, by_id, step, to_rows
+from runbook_lib.section import ActionStep, ChangeParameters, attempt, by_id, step, to_rows
 
 from ..change import synthetic
 from ..clients import Clients
@@ -23,7 +21,7 @@ NAME = "04_chaos_verification"
 TITLE = "Synthetic chaos and verification"
 
 
-class Parameters(section.ChangeParameters):
+class Parameters(ChangeParameters):
     """Parameters of section 4."""
 
     count: int = Field(25, ge=1, le=5000, description="synthetic objects to create")
@@ -50,11 +48,8 @@ def _read_document(inv: Investigation) -> Outcome:
     backlog = _describe_backlog(inv.clients, prefix)
     services = describe_services(inv.clients)
     support = probe_support(inv.clients, inv.ticket_id)
-    document: dict[str, Json] = {
-        "bucket": inv.clients.store.bucket,
-        "prefix": prefix,
-        "results": {"compose": services, "backlog": backlog, "support": support},
-    }
+    results = {"compose": services, "backlog": backlog, "support": support}
+    document = {"bucket": inv.clients.store.bucket, "prefix": prefix, "results": results}
     facts = {
         "synthetic objects": backlog["objects"],
         "bytes": backlog["totalBytes"],
@@ -62,11 +57,9 @@ def _read_document(inv: Investigation) -> Outcome:
         "services running": len(services["servicesRunning"]),
         "support probe": support["status"] if support else "no ticket id was given",
     }
-    seen = Outcome(
-        value=backlog["objects"],
-        rows=to_rows(("what", "value"), facts.items()),
-        text=json.dumps(document, indent=2, ensure_ascii=False),
-    )
+    rows = to_rows(("what", "value"), facts.items())
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    seen = Outcome(value=backlog["objects"], rows=rows, text=text)
     own, now = synthetic.list_own_orders(inv), inv.now()
     if late := synthetic.count_overdue(inv.settings, inv.clients.store, now=now, own_orders=own):
         return seen.breach(f"real labels wait too long ({late}): 4.1 is refused meanwhile")
@@ -98,19 +91,15 @@ def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json] | None:
         return None
     started = time.monotonic()
     try:
-        case = clients.support.read_case(ticket_id)
+        events = clients.support.read_case(ticket_id).timeline
+        own = [(e.at, e.raw) for e in events if e.source == "fulfillment-service" and e.at]
+        latest = max(own, key=lambda e: e[0])[1] if own else None
+        answer: dict[str, Json] = {"status": "ok", "httpStatus": 200, "timelineEvents": len(events)}
+        answer["latestFulfillmentEvent"] = latest
     except ClientError as error:
         code = {NotFoundError: 404, AccessDeniedError: 403}.get(type(error))
-        answer: dict[str, Json] = {"status": "error", "httpStatus": code, "message": str(error)}
-        return answer | {"elapsedSeconds": round(time.monotonic() - started, 3)}
-    events = [(e.at, e.raw) for e in case.timeline if e.source == "fulfillment-service" and e.at]
-    return {
-        "status": "ok",
-        "httpStatus": 200,
-        "elapsedSeconds": round(time.monotonic() - started, 3),
-        "timelineEvents": len(case.timeline),
-        "latestFulfillmentEvent": max(events, key=lambda e: e[0])[1] if events else None,
-    }
+        answer = {"status": "error", "httpStatus": code, "message": str(error)}
+    return answer | {"elapsedSeconds": round(time.monotonic() - started, 3)}
 
 
 def _describe_backlog(clients: Clients, prefix: str) -> dict[str, Json]:
@@ -130,14 +119,13 @@ STEPS = by_id(_read_document)
 
 
 def _plan_revert(inv: Investigation) -> Plan:
-    parameters: Any = inv.parameters
-    return synthetic.plan_revert(inv, "4.2", prefix=parameters.prefix)
+    return synthetic.plan_revert(inv, "4.2", prefix=getattr(inv.parameters, "prefix", ""))
 
 
 _plan_backlog = partial(synthetic.plan_backlog, step="4.1")
 ACTIONS = by_id(
-    section.ActionStep("4.1", "Create a synthetic backlog", _plan_backlog, (synthetic.SYNTHETIC,)),
-    section.ActionStep("4.2", "Remove the synthetic backlog", _plan_revert, (synthetic.SYNTHETIC,)),
+    ActionStep("4.1", "Create a synthetic backlog", _plan_backlog, (synthetic.SYNTHETIC,)),
+    ActionStep("4.2", "Remove the synthetic backlog", _plan_revert, (synthetic.SYNTHETIC,)),
 )
 
 

@@ -7,25 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import takewhile
 from typing import Literal
 
 from runbook_lib import model, section
-from runbook_lib.errors import ClientError
-from runbook_lib.model import Conclusion, Json, Line, Outcome, Plot, Reading, Role, parse_time
-from runbook_lib.section import Step, attempt, by_id, rows_of, step
+from runbook_lib.model import Conclusion, Episode, Json, Line, Outcome, Plot, Reading, Role, Status
+from runbook_lib.section import Step, attempt, by_id, rows_of, step, to_rows
 from runbook_lib.show.text import count_of
 
 from ..analysis.causes import Cause
 from ..analysis.labels import Label, read_label
-from ..analysis.samples import compute_interval_s, join
+from ..analysis.samples import clean, compute_interval_s, join
 from ..analysis.verdict import MAX_AGE, VerdictResult, compute_symptom_verdict
 from ..change.synthetic import iter_with_metadata, list_prefixes
 from ..clients.http_systems import Alert, Case, Sample, Series
+from ..clients.services import try_time
 from ..investigation import Investigation
 
 _MAX_POINTS = 200
@@ -34,7 +32,7 @@ _MAX_POINTS = 200
 def draw(name: str, samples: Sequence[Sample]) -> Line:
     """Return a line of at most 200 points, the newest among them."""
     every = max(1, math.ceil(len(samples) / _MAX_POINTS))
-    kept = [s for s in reversed(samples[::-1][::every]) if math.isfinite(s.value)]
+    kept = clean(samples[::-every])
     return Line(name=name, points=tuple((s.at, round(s.value, 4)) for s in kept))
 
 
@@ -54,6 +52,8 @@ def read_range(
 #: Where a listing looks, as the source of a step.
 LISTING = "listing of $fulfillment_bucket/{$pending_prefix,$chaos_prefix} at $minio_endpoint"
 
+#: The columns of what waits.
+_WAITING = ("key", "waits_minutes", "size_bytes", "origin", "finished", "order", "last_modified")
 _SETTLE_S = 4
 _JUST_WRITTEN = timedelta(seconds=10)
 
@@ -84,42 +84,33 @@ class Waiting:
     def observations(self) -> dict[str, Json]:
         """The counts by their names for the hypotheses."""
         told = [o.is_complete for o in self.real]
+        future = [o for o in self.objects if o.start.ignored_reason == "in_the_future"]
         return {
             "waiting_real": len(self.real),
             "waiting_finished": None if None in told else told.count(True),
             "waiting_incomplete": None if None in told else told.count(False),
             "overdue_real": len(self.overdue),
             "overdue_synthetic": self.overdue_synthetic,
-            "future_pending_since": sum(
-                o.start.ignored_reason == "in_the_future" for o in self.objects
-            ),
+            "future_pending_since": len(future),
         }
 
     def describe(self) -> str:
         """Say in words what waits and for how long."""
-        text = f"{say_waiting(len(self.real), 'real object')}, "
-        text += f"{len(self.overdue)} of them over {self.limit_minutes:g} min"
-        if self.real:
-            text += f" (longest {self.longest_minutes:.1f} min)"
+        waits, late = say_waiting(len(self.real), "real object"), len(self.overdue)
+        text = f"{waits}, {late} of them over {self.limit_minutes:g} min"
+        text += f" (longest {self.longest_minutes:.1f} min)" if self.real else ""
         if self.synthetic:
-            late = f"{self.overdue_synthetic} over the threshold (a drill)"
-            text += f"; {len(self.synthetic)} synthetic ones wait too, {late}"
+            text += f"; {len(self.synthetic)} synthetic ones wait too, "
+            text += f"{self.overdue_synthetic} over the threshold (a drill)"
         return text
 
     def rows(self, limit: int) -> list[dict[str, Json]]:
         """Return a table of the objects that wait longest."""
-        return [
-            {
-                "key": o.info.key,
-                "waits_minutes": round(o.minutes, 1),
-                "size_bytes": o.info.size_bytes,
-                "origin": o.origin,
-                "finished": o.is_complete,
-                "order": o.order_id,
-                "last_modified": o.info.last_modified,
-            }
-            for o in self.objects[:limit]
-        ]
+        told = []
+        for o in self.objects[:limit]:
+            label = round(o.minutes, 1), o.info.size_bytes, o.origin, o.is_complete, o.order_id
+            told.append((o.info.key, *label, o.info.last_modified))
+        return to_rows(_WAITING, told)
 
 
 def say_waiting(number: int, noun: str) -> str:
@@ -142,25 +133,16 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
     -----
     Only reads.
     """
-    store, now = inv.clients.store, inv.now()
-    objects = [
-        read_label(info, inv.settings, now)
-        for prefix in prefixes or list_prefixes(inv.settings)
-        for info in iter_with_metadata(store, prefix)
-        if not info.key.endswith("/")
-    ]
-    limit = inv.settings.lag_threshold_minutes
-    doubtful = {
-        o.info.key
-        for o in Waiting(objects, limit).overdue
-        if now - o.info.last_modified < _JUST_WRITTEN
-    }
-    gone: set[str] = set()
+    store, now, limit = inv.clients.store, inv.now(), inv.settings.lag_threshold_minutes
+    where = prefixes or list_prefixes(inv.settings)
+    listed = (info for prefix in where for info in iter_with_metadata(store, prefix))
+    objects = [read_label(info, inv.settings, now) for info in listed]
+    overdue, gone = Waiting(objects, limit).overdue, set[str]()
+    doubtful = {o.info.key for o in overdue if now - o.info.last_modified < _JUST_WRITTEN}
     for _ in range(_SETTLE_S):
-        if doubtful > gone:
+        if left := sorted(doubtful - gone):
             inv.sleep(1.0)
-            found = store.look(sorted(doubtful - gone))
-            gone |= {key for key, seen in found.items() if seen is None}
+            gone |= {key for key, seen in store.look(left).items() if seen is None}
     return Waiting((o for o in objects if o.info.key not in gone), limit)
 
 
@@ -168,7 +150,6 @@ NAME = "02_signals_detection"
 TITLE = "Signals and detection"
 Parameters = section.SectionParameters
 
-_REMEDY = "06_remediation"
 ALERT = "FulfillmentDelay"
 BLIND_ALERT = "FulfillmentMetricsMissing"
 ALERTS = (ALERT, "FulfillmentUploadFailing")
@@ -178,26 +159,6 @@ DASHBOARD_UID = "dataflow-overview"
 PANEL_TITLE = "Fulfillment backlog"
 #: The probe runs every night: an older run says nothing of today.
 PROBE_MAX_AGE = timedelta(hours=26)
-
-
-@dataclass(frozen=True, slots=True)
-class _Lag:
-    """The samples of the lag, and how the newest stands.
-
-    Attributes
-    ----------
-    fresh : the samples; none of them when they say nothing of now
-    over : of these the newest, as far back as all are over the threshold
-    """
-
-    samples: list[Sample]
-    fresh: list[Sample]
-    over: list[Sample]
-    refresh_age_s: float | None
-
-    @property
-    def value(self) -> float | None:
-        return self.fresh[-1].value if self.fresh else None
 
 
 def is_drill(labels: Mapping[str, str]) -> bool:
@@ -221,77 +182,80 @@ def read_alert(inv: Investigation) -> Outcome:
     alerts, rules = prometheus.list_alerts(), prometheus.list_rules()
     loaded = [r.for_s for r in rules if r.name == ALERT and not is_drill(r.labels)]
     for_s = loaded[0] if loaded else inv.settings.lag_for_minutes * 60
-    lag = _read_lag(inv, max(for_s * 2, inv.window.total_seconds()))
-    firing = [a for a in alerts if a.state == "firing" and a.name in ALERTS]
-    real = [a for a in firing if not is_drill(a.labels)]
-    drills = [a for a in firing if is_drill(a.labels)]
-    remark = f"; only synthetic objects: {_names(drills)} (drill)" if drills and not real else ""
-    began = [sample.at for sample in lag.over[:1]] + [a.active_at for a in real if a.active_at]
+    samples, is_fresh, refresh_age_s = _read_lag(inv, max(for_s * 2, inv.window.total_seconds()))
+    fresh = samples if is_fresh else []
+    lag = fresh[-1].value if fresh else None
+    over = list(takewhile(lambda sample: sample.value > limit, reversed(fresh)))
+    own = [a for a in alerts if a.name in ALERTS and not is_drill(a.labels)]
+    firing = [a for a in own if a.state == "firing"]
+    drills = [a for a in alerts if a.name in ALERTS and is_drill(a.labels) and a.state == "firing"]
+    remark = f"; only synthetic objects: {_names(drills)} (drill)" if drills else ""
+    active = [a.active_at for a in firing if a.active_at]
+    since = min([*(sample.at for sample in over[-1:]), *active], default=None)
+    title, windows = "Lag of the oldest waiting object", tuple((at, None) for at in active)
+    line = draw("lag", samples)
+    columns = ("alert", "state", "active_at", "severity", "drill", "value")
+    shown = [a for a in alerts if a.name.startswith("Fulfillment")][:200]
     seen = Outcome(
-        value=_round(lag.value),
-        since=min(began, default=None),
+        value=lag if lag is None else round(lag, 2),
+        since=since,
         threshold=f"over {limit:g} min for {for_s:g} s, or {ALERT} fires",
-        plot=Plot(
-            title="Lag of the oldest waiting object",
-            unit="minutes",
-            threshold=limit,
-            lines=(draw("lag", lag.samples),),
-            windows=tuple((a.active_at, None) for a in real if a.active_at),
-        ),
-        rows=[_to_row(a) for a in alerts if a.name.startswith("Fulfillment")][:200],
+        plot=Plot(title=title, unit="minutes", threshold=limit, lines=(line,), windows=windows),
+        rows=to_rows(columns, map(_to_cells, shown)),
         observations={
-            "alert_state": _worst_state(alerts),
+            "alert_state": "firing" if firing else "pending" if own else "inactive",
             "drill_alert_firing": bool(drills),
-            "lag_present": lag.value is not None,
-            "exporter_refresh_age_s": lag.refresh_age_s,
+            "lag_present": lag is not None,
+            "exporter_refresh_age_s": refresh_age_s,
         },
     )
-    if real:
-        reason = f"{_names(real)} fires; over the threshold since {_clock(seen.since)}"
-        seen.episode = _find_episode(real, lag, limit, inv.read_calm(inv.settings))
-        return seen.breach(reason)
-    if lag.value is None:
-        return seen.unknown(_why_blind(lag, alerts) + remark)
+    if firing:
+        began = f"{since:%H:%M:%S} UTC" if since else "an unknown time"
+        seen.episode = _find_episode(inv, firing, fresh)
+        return seen.breach(f"{_names(firing)} fires; over the threshold since {began}")
+    if lag is None:
+        blind = [a for a in alerts if a.name == BLIND_ALERT and a.state == "firing"]
+        known = f"; {BLIND_ALERT} fires" if blind else ""
+        return seen.unknown(f"{_why_blind(samples, refresh_age_s)}{known}{remark}")
     if drills:
-        seen.value = f"{lag.value:.1f} (drill alert only)"
-    if lag.value <= limit:
+        seen.value = f"{lag:.1f} (drill alert only)"
+    if lag <= limit:
         return seen.ok(f"below the threshold and no alert fires{remark}")
-    over_s = (lag.over[-1].at - lag.over[0].at).total_seconds()
-    over = f"over {limit:g} min for {over_s:.0f} s"
+    over_s = (over[0].at - over[-1].at).total_seconds()
+    said = f"over {limit:g} min for {over_s:.0f} s"
     if over_s < for_s:
-        return seen.ok(f"{over}, not yet {for_s:.0f} s{remark}")
-    return seen.breach(f"{over} (limit {for_s:.0f} s), but no alert fires{remark}")
+        return seen.ok(f"{said}, not yet {for_s:.0f} s{remark}")
+    return seen.breach(f"{said} (limit {for_s:.0f} s), but no alert fires{remark}")
 
 
-def _read_lag(inv: Investigation, window_s: float) -> _Lag:
+def _read_lag(inv: Investigation, window_s: float) -> tuple[list[Sample], bool, float | None]:
+    """Return the samples of the lag, whether they tell of now, and the last refresh's age."""
     prometheus, now = inv.clients.prometheus, inv.now()
     samples = join(prometheus.query_samples(LAG, window_s))
     refreshes = join(prometheus.query_samples(REFRESH, 300))
     patience_s = max(30.0, 4 * compute_interval_s(samples[-20:]))
-    age_s = (now - samples[-1].at).total_seconds() if samples else None
+    age_s = (now - samples[-1].at).total_seconds() if samples else math.inf
     refresh_age_s = now.timestamp() - refreshes[-1].value if refreshes else None
     # A series that vanished is stale at once in Prometheus, but its old samples stay readable.
-    is_fresh = (
-        bool(prometheus.query(LAG))
-        and age_s is not None
-        and age_s <= patience_s
-        and (refresh_age_s is None or refresh_age_s <= max(60.0, patience_s))
-    )
-    fresh, limit = samples if is_fresh else [], inv.settings.lag_threshold_minutes
-    over = list(takewhile(lambda sample: sample.value > limit, reversed(fresh)))
-    return _Lag(samples, fresh, over[::-1], refresh_age_s)
+    is_present = bool(prometheus.query(LAG))
+    is_refreshed = (refresh_age_s or 0) <= max(60.0, patience_s)
+    return samples, is_present and is_refreshed and age_s <= patience_s, refresh_age_s
 
 
-def _find_episode(
-    firing: Sequence[Alert], lag: _Lag, limit: float, calm: timedelta
-) -> model.Episode | None:
-    """Return the alert, and when the lag was first over the limit without such a calm since."""
+def _find_episode(inv: Investigation, firing: list[Alert], fresh: list[Sample]) -> Episode | None:
+    """Return the alert, and since when the lag was over the limit without LAG_FOR_MINUTES of calm.
+
+    Parameters
+    ----------
+    fresh : samples of the lag, none of them when they say nothing of now
+    """
+    limit, calm = inv.settings.lag_threshold_minutes, inv.read_calm(inv.settings)
     known = [(a.active_at, a) for a in firing if a.active_at]
     if not known:
         return None
     start, alert = min(known, key=lambda item: item[0])
     calm_until = None
-    for sample in reversed(lag.fresh):
+    for sample in reversed(fresh):
         if sample.value > limit:
             start, calm_until = min(start, sample.at), None
         elif sample.at < start:
@@ -299,50 +263,30 @@ def _find_episode(
             if calm_until - sample.at >= calm:
                 break
     labels = ", ".join(f"{k}={v}" for k, v in sorted(alert.labels.items()) if k != "alertname")
-    return model.Episode(key=f"{alert.name}{{{labels}}}", start=start)
+    return Episode(key=f"{alert.name}{{{labels}}}", start=start)
 
 
-def _why_blind(lag: _Lag, alerts: Sequence[Alert]) -> str:
-    is_known = any(a.name == BLIND_ALERT and a.state == "firing" for a in alerts)
-    fires = f"; {BLIND_ALERT} fires" if is_known else ""
-    if not lag.samples:
-        return f"there is no series {LAG}: the exporter is down or cannot list the bucket{fires}"
-    last = f"the last value was {lag.samples[-1].value:.1f} min at {_clock(lag.samples[-1].at)}"
-    if lag.refresh_age_s is not None and lag.refresh_age_s > 60:
-        return f"the exporter last refreshed {lag.refresh_age_s:.0f} s ago; {last}{fires}"
-    return f"the series of the lag ended; {last}{fires}"
-
-
-def _worst_state(alerts: Sequence[Alert]) -> str:
-    states = {a.state for a in alerts if a.name in ALERTS and not is_drill(a.labels)}
-    return next((s for s in ("firing", "pending") if s in states), "inactive")
+def _why_blind(samples: Sequence[Sample], refresh_age_s: float | None) -> str:
+    if not samples:
+        return f"there is no series {LAG}: the exporter is down or cannot list the bucket"
+    last = f"the last value was {samples[-1].value:.1f} min at {samples[-1].at:%H:%M:%S} UTC"
+    if refresh_age_s and refresh_age_s > 60:
+        return f"the exporter last refreshed {refresh_age_s:.0f} s ago; {last}"
+    return f"the series of the lag ended; {last}"
 
 
 def _names(alerts: Sequence[Alert]) -> str:
     return ", ".join(sorted({a.name for a in alerts}))
 
 
-def _to_row(alert: Alert) -> dict[str, Json]:
-    return {
-        "alert": alert.name,
-        "state": alert.state,
-        "active_at": alert.active_at,
-        "severity": alert.labels.get("severity"),
-        "drill": is_drill(alert.labels),
-        "value": _round(alert.value),
-    }
-
-
-def _round(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, 2)
+def _to_cells(alert: Alert) -> tuple[Json, ...]:
+    severity, is_of_drill = alert.labels.get("severity"), is_drill(alert.labels)
+    value = round(alert.value, 2) if math.isfinite(alert.value) else None
+    return alert.name, alert.state, alert.active_at, severity, is_of_drill, value
 
 
 def _say_labels(series: Series) -> str:
     return " ".join(f"{k}={v}" for k, v in sorted(series.labels.items()))
-
-
-def _clock(at: datetime | None) -> str:
-    return f"{at:%H:%M:%S} UTC" if at else "an unknown time"
 
 
 @step(
@@ -353,12 +297,9 @@ def _read_panel(inv: Investigation) -> Outcome:
     """Ask Prometheus the panel's own query; unknown without Grafana or without a number."""
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
     source = f"{panel.link}: {'; '.join(panel.expressions)}"
-    rows: list[dict[str, Json]] = [
-        {"series": _say_labels(series) or expression, "value": series.samples[-1].value}
-        for expression in panel.expressions
-        for series in inv.clients.prometheus.query(expression)
-        if math.isfinite(series.samples[-1].value)
-    ]
+    ask = inv.clients.prometheus.query
+    found = [(_say_labels(s) or e, s.samples[-1].value) for e in panel.expressions for s in ask(e)]
+    rows = to_rows(("series", "value"), (one for one in found if math.isfinite(one[1])))
     if not rows:
         return Outcome(source=source).unknown("the panel's queries give no number")
     reason = "what the panel shows now: compare with 2.3"
@@ -374,34 +315,31 @@ def _read_backlog(inv: Investigation, unit: Literal["objects", "bytes"]) -> Outc
     waiting = read_waiting(inv)
     metric_words, lines = _compare_metric(inv, unit, measure(waiting.objects))
     applied = inv.journal.list_actions(model.ActionPhase.APPLIED)[-5:]
+    marks = tuple((done.at, f"{done.step} {done.action}") for done in applied)
+    title = f"{unit.capitalize()} waiting, by prefix"
+    part: Literal["physics", "signals"] = "physics" if unit == "bytes" else "signals"
     made = [o.info.last_modified for o in waiting.synthetic]
     seen = Outcome(
         value=measure(waiting.real),
         rows=waiting.rows(50),
-        plot=Plot(
-            title=f"{unit.capitalize()} waiting, by prefix",
-            unit=unit,
-            part="physics" if unit == "bytes" else "signals",
-            lines=lines,
-            marks=tuple((done.at, f"{done.step} {done.action}") for done in applied),
-        ),
+        plot=Plot(title=title, unit=unit, part=part, lines=lines, marks=marks),
         since=waiting.since,
         orders=len({o.order_id or o.info.key for o in waiting.overdue}),
         first_seen={Cause.SYNTHETIC: min(made)} if made else {},
         observations=waiting.observations,
     )
-    said = f"{waiting.describe()}; {metric_words}"
-    return seen.breach(said) if waiting.overdue else seen.ok(said)
+    status = Status.BREACH if waiting.overdue else Status.OK
+    return seen.judge(status, f"{waiting.describe()}; {metric_words}")
 
 
 def _compare_metric(inv: Investigation, unit: str, listed: int) -> tuple[str, tuple[Line, ...]]:
     """Say what the metric tells of the same prefixes; its absence proves nothing here."""
     metric, prefixes = f"fulfillment_artifacts_backlog_{unit}", list_prefixes(inv.settings)
-    try:
-        series = inv.clients.prometheus.query(metric)
-        drawn = read_range(inv, metric, labels=("prefix", "origin"))
-    except ClientError as error:
-        return f"the metric could not be read: {str(error).partition('. ')[0]}", ()
+    query, labels = inv.clients.prometheus.query, ("prefix", "origin")
+    told, error = attempt(lambda: (query(metric), read_range(inv, metric, labels=labels)))
+    if told is None:
+        return f"the metric could not be read: {error.partition('. ')[0]}", ()
+    series, drawn = told
     found = [s.samples[-1].value for s in series if s.labels.get("prefix") in prefixes]
     lines = tuple(line for line in drawn if line.name.split(" ", maxsplit=1)[0] in prefixes)
     if not found:
@@ -437,9 +375,8 @@ def read_ticket(inv: Investigation) -> Outcome:
     A waiting label whose order cannot be told may be one of theirs: unknown.
     """
     if not inv.ticket_id:
-        return Outcome().unknown(
-            "no ticket is named: set ticket_id to a ticket of an affected order"
-        )
+        way_on = "set ticket_id to a ticket of an affected order"
+        return Outcome().unknown(f"no ticket is named: {way_on}")
     support, stale = inv.clients.support, inv.settings.timeline_stale_minutes
     case = support.read_case(inv.ticket_id)
     newest = max((e.at for e in case.timeline if e.type == "shipment" and e.at), default=None)
@@ -456,12 +393,11 @@ def read_ticket(inv: Investigation) -> Outcome:
         facts={"waiting": [o.info.key for o in mine[:20]]},
         observations={"timeline_behind_minutes": behind},
     )
-    judge, waits = seen.ok, f"an artefact of it waits for {mine[0].minutes:.0f} min" if mine else ""
-    said = waits
+    waits = f"an artefact of it waits for {mine[0].minutes:.0f} min" if mine else ""
+    judge, said, rule = seen.ok, waits, inv.settings.order_id_from
     if untold and not waits:
         judge = seen.unknown
-        said = f"the orders of {untold} waiting labels cannot be told by ORDER_ID_FROM="
-        said += inv.settings.order_id_from
+        said = f"the orders of {untold} waiting labels cannot be told by ORDER_ID_FROM={rule}"
     if not case.order_ids:
         return seen.unknown("the ticket names no order")
     if age is None:
@@ -482,19 +418,13 @@ def read_ticket(inv: Investigation) -> Outcome:
 
 def _compute_behind(inv: Investigation, case: Case, newest: datetime) -> float | None:
     """Return for how long support has not shown the shipments' newest change, in minutes."""
-    found, error = attempt(lambda: _list_changes(inv, case.order_ids))
-    changed = max(found or (), default=None)
-    if error or changed is None or changed - newest < timedelta(seconds=1):
-        return None if error else 0.0
-    return max(0.0, (inv.now() - changed).total_seconds() / 60)
-
-
-def _list_changes(inv: Investigation, orders: Sequence[int]) -> list[datetime]:
-    read, found = inv.clients.fulfillment.list_shipments, list[datetime]()
-    for shipment in (one for order in orders[:5] for one in read(order_id=order, limit=5)):
-        with suppress(ValueError):
-            found.append(parse_time(str(shipment.get("updatedAt"))))
-    return found
+    read = inv.clients.fulfillment.list_shipments
+    found, _ = attempt(lambda: [s for o in case.order_ids[:5] for s in read(order_id=o, limit=5)])
+    if found is None:
+        return None
+    changed = max(filter(None, (try_time(s.get("updatedAt")) for s in found)), default=newest)
+    is_shown = changed - newest < timedelta(seconds=1)
+    return 0.0 if is_shown else max(0.0, (inv.now() - changed).total_seconds() / 60)
 
 
 @step(
@@ -505,10 +435,8 @@ def read_probe(inv: Investigation) -> Outcome:
     """Read how the nightly walk through support ended."""
     probe = inv.clients.probe.read_status()
     refresh = next((s for s in probe.steps if s.name == "timeline_refresh"), None)
-    seen = Outcome(
-        value=refresh.status if refresh else probe.status,
-        rows=rows_of(probe.steps, "status", "message", step="name"),
-    )
+    rows = rows_of(probe.steps, "status", "message", step="name")
+    seen = Outcome(value=refresh.status if refresh else probe.status, rows=rows)
     if probe.ran_at is None or inv.now() - probe.ran_at > PROBE_MAX_AGE:
         return seen.unknown("the probe has not run within the last 26 hours")
     if refresh and refresh.status in ("ok", "error"):
@@ -538,10 +466,9 @@ def list_current(inv: Investigation, steps: Iterable[str]) -> dict[str, Reading]
 
     What was read before the last action says nothing of what came of it.
     """
-    acted = inv.journal.last_applied
-    after, since = acted.seq if acted else 0, inv.now() - MAX_AGE
-    latest = {s: r for s, r in inv.latest().items() if s in steps}
-    return {s: r for s, r in latest.items() if r.seq > after and r.observed_at >= since}
+    acted, since = inv.journal.last_applied, inv.now() - MAX_AGE
+    latest = {s: r for s, r in inv.latest().items() if s in steps and r.observed_at >= since}
+    return {s: r for s, r in latest.items() if not acted or r.seq > acted.seq}
 
 
 def judge_symptoms(inv: Investigation, steps: Mapping[str, Step]) -> VerdictResult:
@@ -550,21 +477,18 @@ def judge_symptoms(inv: Investigation, steps: Mapping[str, Step]) -> VerdictResu
     Those of them that this section reads itself, and that a verdict needs, must have been read.
     """
     readings, acted = list_current(inv, steps), inv.journal.last_applied
-    fix = inv.journal.conclusion(_REMEDY, after=acted.seq) if acted else None
-    lag, limit = readings.get(read_alert.id), inv.settings.lag_threshold_minutes
-    value = lag.value if lag else None
+    fix = inv.journal.conclusion("06_remediation", after=acted.seq) if acted else None
+    clear, lag = fix.clear if fix else None, readings.get(read_alert.id)
+    value, limit = lag.value if lag else None, inv.settings.lag_threshold_minutes
+    is_low = isinstance(value, int | float) and value <= limit
     own = inv.section.STEPS.keys() & steps.keys() or steps.keys()
+    needed = [s for s in steps if s in own and steps[s].needed]
     return compute_symptom_verdict(
-        readings,
-        needed=[s for s in steps if s in own and steps[s].needed],
-        now=inv.now(),
-        clear=fix.clear if fix else None,
-        is_lag_low=isinstance(value, int | float) and value <= limit,
+        readings, needed=needed, now=inv.now(), clear=clear, is_lag_low=is_low
     )
 
 
 def conclude_symptoms(inv: Investigation, steps: Mapping[str, Step], said: str = "") -> Conclusion:
     """Draw a section's verdict from symptoms in the journal; ``said`` is what else it found."""
-    judged = judge_symptoms(inv, steps)
-    summary = "; ".join(text for text in (judged.reason, said) if text)
-    return Conclusion(verdict=judged.verdict, summary=summary)
+    verdict, reason = judge_symptoms(inv, steps)
+    return Conclusion(verdict=verdict, summary=f"{reason}; {said}" if said else reason)

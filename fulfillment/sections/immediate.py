@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from runbook_lib import section
 from runbook_lib.errors import AccessDeniedError, ClientError
-from runbook_lib.model import Conclusion, Outcome, Plot, Role, format_time
-from runbook_lib.section import attempt, by_id, step, to_rows
+from runbook_lib.model import Conclusion, Outcome, Plot, Role, Status, format_time
+from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, step, to_rows
 from runbook_lib.show.text import count_of
 
 from ..analysis.labels import Label
@@ -26,13 +24,13 @@ from .detection import ALERT, ALERTS, LISTING, is_drill, read_waiting
 
 NAME = "03_immediate_actions"
 TITLE = "Immediate actions"
-Parameters = section.SectionParameters
+Parameters = SectionParameters
 #: Each with what names it in Alertmanager's configuration.
 CHANNELS = {"slack": ("slack",), "email": ("smtp", "email"), "teams": ("teams", "webhook")}
 _SENT = "alertmanager_notifications_total"  # each attempt, the failed ones too
 _FAILED = "alertmanager_notifications_failed_total"
 _NO_SUCH_FIELD = re.compile(r"can't evaluate field (\w+) in type \*template\.Data")
-_EDGES = (0, 1, 5, 10, 15, 30, 60, 120, 1440, None)
+_EDGES = (0, 1, 5, 10, 15, 30, 60, 120, 1440)
 #: An error that was not repeated for so long, while labels moved, is past.
 _QUIET = timedelta(minutes=1)
 
@@ -48,23 +46,21 @@ def _read_delivery(inv: Investigation) -> Outcome:
     Delivered only on a receiver's evidence; a breach when it is silenced, inhibited, held back,
     sent to a placeholder, or Alertmanager counts failures since it started; else unknown.
     """
-    manager = inv.clients.alertmanager
-    alerts = [a for a in manager.list_alerts() if a.labels.get("alertname") in ALERTS]
+    held = inv.clients.alertmanager.list_alerts()
+    alerts = [a for a in held if a.labels.get("alertname") in ALERTS]
     real = [a for a in alerts if not is_drill(a.labels)]
     followed = real or alerts
     if not followed:
         return _read_silence(inv)
     start = min(a.starts_at for a in followed)
     problems = [p for a in followed if (p := _find_mute(a))]
-    heard, no_evidence = attempt(
-        lambda: inv.clients.notifications.list_notifications(since=start - timedelta(seconds=5))
-    )
-    failures, placeholders = _read_failures(inv, start), manager.read_placeholders()
-    values = []
+    sink, early = inv.clients.notifications, start - timedelta(seconds=5)
+    heard, no_evidence = attempt(lambda: sink.list_notifications(since=early))
+    faults, values = _find_faults(inv, start), []
     for alert in followed:
         for channel, receiver in sorted(expect_channels(alert.receivers).items()):
-            got = _find_arrival(heard or (), alert, channel)
-            problem = "" if got else _find_problem(inv, channel, placeholders, failures, start)
+            got = next((n for n in heard or () if _is_about(n, alert, channel)), None)
+            problem = "" if got else faults.get(channel, "")
             problems += [f"{channel}: {problem}"] if problem else []
             evidence, at = ("received", got.received_at) if got else ("none", None)
             values.append((alert.labels["alertname"], channel, receiver, evidence, at, problem))
@@ -86,17 +82,13 @@ def _read_delivery(inv: Investigation) -> Outcome:
     return seen.ok("every channel on the route received it")
 
 
-def expect_channels(receivers: Iterable[str]) -> dict[str, str]:
+def expect_channels(receivers: Sequence[str]) -> dict[str, str]:
     """Return the channels that receivers stand for, with the receiver: by their names.
 
     A receiver ``drill`` serves all three (addons/alertmanager).
     """
-    found: dict[str, str] = {}
-    for receiver in receivers:
-        for channel in CHANNELS:
-            if channel in receiver.lower() or receiver.startswith("drill"):
-                found.setdefault(channel, receiver)
-    return found
+    found = {c: [r for r in receivers if c in r.lower() or r.startswith("drill")] for c in CHANNELS}
+    return {channel: named[0] for channel, named in found.items() if named}
 
 
 def _read_silence(inv: Investigation) -> Outcome:
@@ -116,15 +108,26 @@ def _find_mute(alert: RoutedAlert) -> str:
     return next((f"{alert.labels['alertname']} {words}" for words in said), "")
 
 
-def _find_arrival(
-    arrived: Sequence[Notification], alert: RoutedAlert, channel: str
-) -> Notification | None:
-    def is_it(n: Notification) -> bool:
-        is_named = alert.labels["alertname"] in n.alertnames
-        is_same = n.channel == channel and n.is_drill == is_drill(alert.labels)
-        return is_same and is_named and n.status == "firing"
+def _is_about(heard: Notification, alert: RoutedAlert, channel: str) -> bool:
+    is_same = heard.channel == channel and heard.is_drill == is_drill(alert.labels)
+    return is_same and alert.labels["alertname"] in heard.alertnames and heard.status == "firing"
 
-    return next(filter(is_it, arrived), None)
+
+def _find_faults(inv: Investigation, start: datetime) -> dict[str, str]:
+    """Say of channels why they get nothing; a template's fault is told by the log alone."""
+    placeholders = inv.clients.alertmanager.read_placeholders()
+    failures, faults, template = _read_failures(inv, start), dict[str, str](), ""
+    if any(failures.values()):
+        lines, _ = attempt(lambda: inv.clients.services.read_logs("alertmanager", since=start))
+        fields = [m[1] for line in lines or () if (m := _NO_SUCH_FIELD.search(line.text))]
+        if fields:
+            template = f": a template asks for .{fields[-1]}, which there is not (addons/README.md)"
+    for channel, signs in CHANNELS.items():
+        if failed := sum(n for name, n in failures.items() if channel in name.lower()):
+            faults[channel] = f"Alertmanager counts {failed:.0f} failed notifications{template}"
+        if held := [p for p in placeholders if any(sign in p.lower() for sign in signs)]:
+            faults[channel] = f"a placeholder is configured ({held[0]})"
+    return faults
 
 
 def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
@@ -137,11 +140,8 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
     read = inv.clients.prometheus.query_samples
     found, _ = attempt(lambda: (read(_SENT, window_s), read(_FAILED, window_s)))
     if not found or not found[1]:
-        return {
-            count.integration: count.failed
-            for count in inv.clients.alertmanager.read_notification_counts()
-            if count.failed >= count.sent
-        }
+        counts = inv.clients.alertmanager.read_notification_counts()
+        return {one.integration: one.failed for one in counts if one.failed >= one.sent}
     sent, failed = map(_count_by_integration, found)
     failures: dict[str, float] = {}
     for name, lost in failed.items():
@@ -159,29 +159,6 @@ def _count_by_integration(series: Iterable[Series]) -> dict[str, dict[datetime, 
     return counts
 
 
-def _find_problem(
-    inv: Investigation,
-    channel: str,
-    placeholders: Sequence[str],
-    failures: dict[str, float],
-    start: datetime,
-) -> str:
-    """Say why a channel got nothing; a template's fault is told by Alertmanager's log alone."""
-    signs = CHANNELS[channel]
-    if held := next((p for p in placeholders if any(s in p.lower() for s in signs)), None):
-        return f"a placeholder is configured ({held})"
-    failed = sum(n for name, n in failures.items() if channel in name.lower())
-    if not failed:
-        return ""
-    counted = f"Alertmanager counts {failed:.0f} failed notifications"
-    lines, _ = attempt(lambda: inv.clients.services.read_logs("alertmanager", since=start))
-    if fields := [m[1] for line in lines or () if (m := _NO_SUCH_FIELD.search(line.text))]:
-        return (
-            f"{counted}: a template asks for .{fields[-1]}, which there is not (addons/README.md)"
-        )
-    return counted
-
-
 @step(
     "3.2", "Objects per prefix, longest wait, ages", name="longest wait", role=Role.IMPACT,
     source=LISTING, threshold="over $lag_threshold_minutes min", unit="min",
@@ -189,26 +166,20 @@ def _find_problem(
 def _read_spread(inv: Investigation) -> Outcome:
     waiting = read_waiting(inv)
     ages = [o.minutes for o in waiting.real]
-    spans = ((low or 0, high) for low, high in itertools.pairwise(_EDGES))
+    spans = zip(_EDGES, (*_EDGES[1:], None), strict=True)
     counts = ((low, high, sum(low <= a < (high or math.inf) for a in ages)) for low, high in spans)
     groups: dict[tuple[str, str], list[Label]] = {}
     for label in waiting.objects:
         prefix = next(p for p in list_prefixes(inv.settings) if label.info.key.startswith(p))
         groups.setdefault((prefix, label.origin), []).append(label)
-    seen = Outcome(
-        value=round(waiting.longest_minutes, 1),
-        rows=to_rows(
-            ("prefix", "origin", "objects", "bytes", "longest_minutes"),
-            (
-                (*of, len(items), sum(o.info.size_bytes for o in items), round(items[0].minutes, 1))
-                for of, items in groups.items()
-            ),
-        ),
-        plot=Plot(ages=tuple(counts)),
-        since=waiting.since,
+    told = (
+        (*of, len(items), sum(o.info.size_bytes for o in items), round(items[0].minutes, 1))
+        for of, items in groups.items()
     )
-    said = waiting.describe()
-    return seen.breach(said) if waiting.overdue else seen.ok(said)
+    rows = to_rows(("prefix", "origin", "objects", "bytes", "longest_minutes"), told)
+    longest, plot = round(waiting.longest_minutes, 1), Plot(ages=tuple(counts))
+    seen = Outcome(value=longest, rows=rows, plot=plot, since=waiting.since)
+    return seen.judge(Status.BREACH if waiting.overdue else Status.OK, waiting.describe())
 
 
 @step(
@@ -225,8 +196,7 @@ def read_store_health(inv: Investigation) -> Outcome:
     except ClientError as error:
         why = f"restore the store first: {error}"
         return Outcome(value="down", observations={"store_live": False}).breach(why)
-    seen = Outcome(value="live", source=source, observations={"store_live": True})
-    return seen.ok(f"by {how}")
+    return Outcome(value="live", source=source, observations={"store_live": True}).ok(f"by {how}")
 
 
 @step(
@@ -257,18 +227,14 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     errors = [g for g in telling if g.level == "error" and g not in past]
     ended = [g for g in past if g.level == "error"]
     total = sum(g.count for g in errors)
-    seen = Outcome(
-        value=total if lines else None,
-        source=f"log of {service}, last {minutes:.0f} min",
-        since=min((g.first for g in errors if g.first), default=None),
-        rows=to_rows(
-            ("level", "count", "template", "first", "last", "example", "now"),
-            (
-                (g.level, g.count, g.template[:300], g.first, g.last, g.example, g not in past)
-                for g in sorted(telling, key=lambda g: (g in past, g.level != "error"))[:50]
-            ),
-        ),
+    told = (
+        (g.level, g.count, g.template[:300], g.first, g.last, g.example, g not in past)
+        for g in sorted(telling, key=lambda g: (g in past, g.level != "error"))[:50]
     )
+    rows = to_rows(("level", "count", "template", "first", "last", "example", "now"), told)
+    since = min((g.first for g in errors if g.first), default=None)
+    source = f"log of {service}, last {minutes:.0f} min"
+    seen = Outcome(value=total if lines else None, source=source, since=since, rows=rows)
     if not lines:
         return seen.unknown("the log has no line in the window: that proves nothing")
     if errors:
@@ -282,7 +248,7 @@ def _read_worker_log(inv: Investigation) -> Outcome:
 
 
 STEPS = by_id(_read_delivery, _read_spread, read_store_health, _read_sample, _read_worker_log)
-ACTIONS: dict[str, section.ActionStep] = {}
+ACTIONS: dict[str, ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:

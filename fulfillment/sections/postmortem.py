@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from runbook_lib import section
-from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, Verdict, parse_time
+from runbook_lib.model import Conclusion, Outcome, Role, Status, Verdict, parse_time
 from runbook_lib.record.journal import group_actions
-from runbook_lib.section import by_id, step, to_rows
+from runbook_lib.section import ActionStep, SectionParameters, by_id, step, to_rows
 from runbook_lib.show.text import count_of
 
 from ..analysis.causes import CAUSES
@@ -19,7 +18,7 @@ from .immediate import CHANNELS
 
 NAME = "07_postmortem"
 TITLE = "Postmortem checklist"
-Parameters = section.SectionParameters
+Parameters = SectionParameters
 
 
 @step(
@@ -37,17 +36,10 @@ def _read_cleared(inv: Investigation) -> Outcome:
     received = [n for n in arrived if set(n.alertnames) & set(ALERTS)]
     last = {n.channel: n.status for n in received}
     silent = [c for c in CHANNELS if last.get(c) != "resolved"]
-    resolved = len(CHANNELS) - len(silent)
-    seen = Outcome(
-        value=f"resolved at {resolved} of {len(CHANNELS)} channels",
-        rows=to_rows(
-            ("channel", "status", "at", "alerts", "drill"),
-            (
-                (n.channel, n.status, n.received_at, ", ".join(n.alertnames), n.is_drill)
-                for n in received[-50:]
-            ),
-        ),
-    )
+    kept = received[-50:]
+    told = ((n.channel, n.status, n.received_at, ", ".join(n.alertnames), n.is_drill) for n in kept)
+    value = f"resolved at {len(CHANNELS) - len(silent)} of {len(CHANNELS)} channels"
+    seen = Outcome(value=value, rows=to_rows(("channel", "status", "at", "alerts", "drill"), told))
     if active:
         return seen.breach(f"{active[0].name} is still {active[0].state}")
     if not samples or not prometheus.query(LAG):
@@ -69,26 +61,17 @@ def _read_cleared(inv: Investigation) -> Outcome:
     threshold="time, cause or measures are not in the journal",
 )  # fmt: skip
 def _read_log(inv: Investigation) -> Outcome:
-    causes, measures = inv.journal.causes(), _list_measures(inv)
+    applied = ((a, a.applied) for a in group_actions(inv.journal.actions) if a.applied)
+    told = ((e.at, a.first.step, a.words, a.approver, a.proof, f"#{e.seq}") for a, e in applied)
+    measures = to_rows(("at", "step", "what", "approved by", "proof", "entry"), told)
+    causes = inv.journal.causes()
     log, many = inv.journal.log_entry(inv.now()), count_of(len(measures), "measure")
-    seen = Outcome(
-        value=f"{count_of(len(causes), 'cause')}, {many}",
-        rows=measures,
-        facts={"opened_at": inv.incident.facts["opened_at"], **log},
-    )
+    facts = {"opened_at": inv.incident.facts["opened_at"], **log}
+    seen = Outcome(value=f"{count_of(len(causes), 'cause')}, {many}", rows=measures, facts=facts)
     wanted = {"time": log["since"], "cause": causes, "measures": measures}
     if missing := [what for what, there in wanted.items() if not there]:
         return seen.unknown(f"the journal has no {', no '.join(missing)} yet")
     return seen.ok(f"{', '.join(str(f.name) for f in causes)}; {many}")
-
-
-def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
-    """Return the actions that were carried out."""
-    done = [(a, a.applied) for a in group_actions(inv.journal.actions) if a.applied]
-    return to_rows(
-        ("at", "step", "what", "approved by", "proof", "entry"),
-        ((e.at, a.first.step, a.words, a.approver, a.proof, f"#{e.seq}") for a, e in done),
-    )
 
 
 _point = partial(
@@ -104,8 +87,7 @@ def _read_automation(inv: Investigation) -> Outcome:
     causes = inv.journal.causes()
     todo = [text for f in causes for text in CAUSES[f.name].follow_ups]
     untold = "" if causes else "section 5 named no cause yet"
-    fine = "the cause needs no change in operations"
-    return _tick(inv, _read_automation.id, todo, untold=untold, fine=fine)
+    return _tick(inv, _read_automation.id, todo, untold, "the cause needs no change in operations")
 
 
 @_point(
@@ -114,21 +96,19 @@ def _read_automation(inv: Investigation) -> Outcome:
 )  # fmt: skip
 def _read_probes(inv: Investigation) -> Outcome:
     loaded = {r.name for r in inv.clients.prometheus.list_rules() if r.health != "err"}
-    wanted = (*ALERTS, BLIND_ALERT)
-    missing = [f"alert {name} is not loaded" for name in wanted if name not in loaded]
+    missing = [f"alert {n} is not loaded" for n in (*ALERTS, BLIND_ALERT) if n not in loaded]
     if inv.settings.probe_url:
         probe = inv.clients.probe.read_status()
         if probe.ran_at is None or inv.now() - probe.ran_at > PROBE_MAX_AGE:
             missing.append("the synthetic probe did not run within 26 hours")
         if not any(s.name == "timeline_refresh" for s in probe.steps):
             missing.append("the probe has no step for the timeline refresh")
-    return _tick(inv, _read_probes.id, missing, fine="nothing is missing")
+    return _tick(inv, _read_probes.id, missing, untold="", fine="nothing is missing")
 
 
 @_point("7.5", "Documents", name="documents", source="readings of section 8")
 def _read_documents(inv: Investigation) -> Outcome:
-    readings = inv.latest()
-    own = [readings[s] for s in references.STEPS if s in readings]
+    own = [r for s, r in inv.latest().items() if s in references.STEPS]
     broken = [f"{r.step} {r.name}" for r in own if r.status is Status.BREACH]
     unread = [f"{r.step} {r.reason}" for r in own if r.status is Status.UNKNOWN]
     untold = f"could not be checked: {'; '.join(unread)}" if unread else ""
@@ -137,9 +117,7 @@ def _read_documents(inv: Investigation) -> Outcome:
     return _tick(inv, _read_documents.id, broken, untold=untold, fine=fine)
 
 
-def _tick(
-    inv: Investigation, step_id: str, todo: list[str], *, untold: str = "", fine: str
-) -> Outcome:
+def _tick(inv: Investigation, step_id: str, todo: list[str], untold: str, fine: str) -> Outcome:
     """Judge a point by what is open; a note answers it, ``untold`` says why it cannot be told."""
     seen = Outcome(value=len(todo), rows=[{"open": text} for text in todo])
     if note := inv.journal.note(step_id):
@@ -150,17 +128,15 @@ def _tick(
 
 
 STEPS = by_id(_read_cleared, _read_log, _read_automation, _read_probes, _read_documents)
-ACTIONS: dict[str, section.ActionStep] = {}
+ACTIONS: dict[str, ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
     """Say which points are ticked; the verdict is the incident's."""
-    readings = inv.latest()
-    ticked = [s for s in STEPS if s in readings and readings[s].status is Status.OK]
-    rows = [row for s in STEPS if s in readings for row in readings[s].rows]
-    return Conclusion(
-        verdict=inv.journal.verdict() or Verdict.UNKNOWN,
-        summary=f"{len(ticked)} of {len(STEPS)} points are ticked",
-        # a note answers a point; what it is about stays to be done
-        follow_ups=tuple(row["open"] for row in rows if "open" in row),
-    )
+    own = [r for s, r in inv.latest().items() if s in STEPS]
+    ticked = [r for r in own if r.status is Status.OK]
+    # a note answers a point; what it is about stays to be done
+    follow_ups = tuple(row["open"] for r in own for row in r.rows if "open" in row)
+    verdict = inv.journal.verdict() or Verdict.UNKNOWN
+    summary = f"{len(ticked)} of {len(STEPS)} points are ticked"
+    return Conclusion(verdict=verdict, summary=summary, follow_ups=follow_ups)

@@ -10,14 +10,14 @@ from functools import partial
 
 from objectmove.errors import MoveError
 from runbook_lib import errors, section
-from runbook_lib.model import Conclusion, Json, Outcome, Role
+from runbook_lib.model import Conclusion, Json, Outcome, Role, Status
 from runbook_lib.section import attempt, by_id, step, to_rows
 
 from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import list_unfinished
 from ..clients.object_store import Rights, try_right
 from ..investigation import Investigation
-from ..settings import HTTP_SYSTEMS, Settings
+from ..settings import HTTP_SYSTEMS
 from . import detection
 from .detection import DASHBOARD_UID, PANEL_TITLE
 
@@ -27,11 +27,12 @@ Parameters = section.SectionParameters
 MAX_SKEW_S = 30.0
 #: Without these nothing can be said of an incident.
 _NEEDED = ("store", "prometheus")
-_RECORDS = ".runbook/"
 _CHANGE_KEYS = "store, keys for changes"
 _LOOKING = ("list", "read")
 _NO_TICKET = "00000000-0000-0000-0000-000000000000"
 _WORDS = {True: "yes", False: "no", None: "not known"}
+#: The columns of step 1.3, and the fields of ``systems`` of ``runbook check``.
+_RIGHTS = ("name", "reachable", "rights", "missing_for_looking", "missing_for_releasing", "reason")
 #: Absent in many environments; their steps are not needed for a verdict.
 _OPTIONAL = ("grafana", "probe", "notifications")
 
@@ -83,7 +84,6 @@ def _read_environment(inv: Investigation) -> Outcome:
 )  # fmt: skip
 def _read_reachability(inv: Investigation) -> Outcome:
     c = inv.clients
-
     clients = {name: getattr(c, name) for name in HTTP_SYSTEMS}
     questions: dict[str, Callable[[], Json]] = {"store": lambda: c.store.check_live()[0]}
     questions |= {name: one.check_reachable for name, one in clients.items() if one.url}
@@ -100,34 +100,31 @@ def _read_reachability(inv: Investigation) -> Outcome:
     reason = f"no answer from {', '.join(silent)}" if silent else "every needed system answers"
     reason += f"; without {without}" if without else ""
     reason += f"; left out: {', '.join(absent)}" if absent else ""
-    seen = Outcome(
-        value=f"{len(answers) - len(failed)} of {len(answers)}",
-        source=asked,
-        rows=to_rows(
-            ("system", "address", "answer", "error", "ms"),
-            ((system, addresses[system], *told) for system, told in answers.items()),
-        ),
-    )
+    told = ((system, addresses[system], *answer) for system, answer in answers.items())
+    rows = to_rows(("system", "address", "answer", "error", "ms"), told)
+    seen = Outcome(value=f"{len(answers) - len(failed)} of {len(answers)}", source=asked, rows=rows)
     return seen.breach(reason) if silent else seen.ok(reason)
 
 
-def _list_questions(inv: Investigation) -> dict[str, Callable[[], Rights]]:
-    """Return for every system a question that needs the right which its steps need."""
-    c, settings = inv.clients, inv.settings
-    pending, untried = settings.pending_prefix, {"api": ("fulfillment", "pause")}
-    untried |= dict.fromkeys(("compose", "supervisor"), ("services", "stop"))
+def _list_questions(inv: Investigation, changing: str) -> dict[str, Callable[[], Rights]]:
+    """Return for every system a question that needs the right which its steps need.
+
+    Parameters
+    ----------
+    changing : who has the keys for changes: the store itself, or these keys by themselves
+    """
+    c, settings, stop = inv.clients, inv.settings, ("services", "stop")
+    untried = {"api": ("fulfillment", "pause"), "compose": stop, "supervisor": stop}
     holder, right = untried.get(settings.worker_control, ("", ""))
 
-    def ask_change() -> Rights:
-        return c.store.read_rights(pending, write_under=(pending, settings.ready_prefix, _RECORDS))
+    def ask_store(*write_under: str) -> Rights:
+        return c.store.read_rights(settings.pending_prefix, write_under=write_under)
 
     def ask_read(name: str, read: Callable[[], object]) -> Rights:
         # what only a change would tell stays open
         return {"read": try_right(read)} | ({right: (None, "")} if name == holder else {})
 
-    stores = {"store": ask_change}
-    if settings.minio_change_user:
-        stores = {"store": lambda: c.store.read_rights(pending), _CHANGE_KEYS: ask_change}
+    ask_change = partial(ask_store, settings.pending_prefix, settings.ready_prefix, ".runbook/")
     reads: dict[str, Callable[[], object]] = {
         "prometheus": lambda: c.prometheus.query("1"),
         "alertmanager": lambda: c.alertmanager.list_alerts(),
@@ -139,36 +136,24 @@ def _list_questions(inv: Investigation) -> dict[str, Callable[[], Rights]]:
         "notifications": lambda: c.notifications.list_notifications(since=inv.now()),
         "services": lambda: c.services.list_services(),
     }
-    return stores | {name: partial(ask_read, name, read) for name, read in reads.items()}
+    asks: dict[str, Callable[[], Rights]] = {"store": ask_store, changing: ask_change}
+    return asks | {name: partial(ask_read, name, read) for name, read in reads.items()}
 
 
-def _list_releasing(settings: Settings) -> set[str]:
-    """Return the systems whose every right a release needs."""
-    needed = {_CHANGE_KEYS if settings.minio_change_user else "store"}
-    needed |= {"fulfillment"} if settings.label_finished == "shipment" else set()
-    return needed | ({"prometheus"} if settings.worker_control == "metric" else set())
-
-
-def _ask(name: str, ask: Callable[[], Rights], *, is_releasing: bool) -> dict[str, Json]:
+def _ask(name: str, ask: Callable[[], Rights], *, is_releasing: bool) -> tuple[Json, ...]:
+    """Return a row of ``_RIGHTS``: what one system answers."""
     found: Rights = {}
     reachable: bool | None = True
     try:
         found = ask()
         reason = "; ".join(dict.fromkeys(why for _, why in found.values() if why))
-    except errors.NotConfiguredError as error:
-        reachable, reason = None, error.message
     except errors.ClientError as error:
-        reachable, reason = False, error.message.partition(". ")[0]
-    missing = [right for right, (is_allowed, _) in found.items() if is_allowed is False]
-    is_looking = name != _CHANGE_KEYS
-    return {
-        "name": name,
-        "reachable": reachable,
-        "rights": {right: _WORDS[is_allowed] for right, (is_allowed, _) in found.items()},
-        "missing_for_looking": [r for r in missing if r in _LOOKING and is_looking],
-        "missing_for_releasing": missing if is_releasing else [],
-        "reason": reason,
-    }
+        reachable = None if isinstance(error, errors.NotConfiguredError) else False
+        reason = error.message.partition(". ")[0]
+    rights = {right: _WORDS[is_allowed] for right, (is_allowed, _) in found.items()}
+    missing = [right for right, word in rights.items() if word == "no"]
+    looking = [right for right in missing if right in _LOOKING and name != _CHANGE_KEYS]
+    return name, reachable, rights, looking, missing if is_releasing else [], reason
 
 
 def find_closed(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
@@ -191,9 +176,13 @@ def read_rights(inv: Investigation) -> Outcome:
 
     A key that may only read is right for looking.
     """
-    questions, releasing = _list_questions(inv), _list_releasing(inv.settings)
+    changing = _CHANGE_KEYS if inv.settings.minio_change_user else "store"
+    releasing = {changing}  # the systems whose every right a release needs
+    releasing |= {"fulfillment"} if inv.settings.label_finished == "shipment" else set()
+    releasing |= {"prometheus"} if inv.settings.worker_control == "metric" else set()
+    questions = _list_questions(inv, changing)
     ask = {n: partial(_ask, n, q, is_releasing=n in releasing) for n, q in questions.items()}
-    rows: list[dict[str, Json]] = [row for row, *_ in _ask_all(ask).values()]
+    rows = to_rows(_RIGHTS, (row for row, *_ in _ask_all(ask).values()))
 
     def say(what: str, pick: Callable[[dict[str, Json]], list[str]]) -> str:
         found = "; ".join(f"{r['name']} {', '.join(names)}" for r in rows if (names := pick(r)))
@@ -207,12 +196,8 @@ def read_rights(inv: Investigation) -> Outcome:
     said = (lacks or may, cannot or "releasing lacks nothing that is known", open_)
     reason = "; ".join(filter(None, said))
     value = None if lacks or blind else "looking" if cannot else "looking and releasing"
-    seen = Outcome(value=value, rows=rows, columns=list(rows[0]))
-    if lacks:
-        return seen.breach(reason)
-    if blind:
-        return seen.unknown(reason)
-    return seen.ok(reason)
+    status = Status.BREACH if lacks else Status.UNKNOWN if blind else Status.OK
+    return Outcome(value=value, rows=rows, columns=_RIGHTS).judge(status, reason)
 
 
 @step(
@@ -224,8 +209,7 @@ def read_clocks(inv: Investigation) -> Outcome:
     """Compare every system's clock with ours, each by its ``Date`` header."""
 
     def ask(name: str) -> float:
-        client = getattr(inv.clients, name)
-        before = inv.now()
+        client, before = getattr(inv.clients, name), inv.now()
         theirs = client.read_clock()
         ours = before + (inv.now() - before) / 2
         # The header tells whole seconds, cut off: half a second is added back.
@@ -237,13 +221,10 @@ def read_clocks(inv: Investigation) -> Outcome:
     known = {name: float(skew) for name, (skew, error, _) in answers.items() if not error}
     wrong = {name: skew for name, skew in known.items() if abs(skew) > MAX_SKEW_S}
     told: Json = ", ".join(sorted(wrong)) if wrong else (False if known else None)
-    seen = Outcome(
-        value=known[max(known, key=lambda n: abs(known[n]))] if known else None,
-        rows=to_rows(
-            ("system", "skew_s", "error"), ((name, *told[:2]) for name, told in answers.items())
-        ),
-        observations={"clock_skewed": told, "clock_skews_s": known},
-    )
+    rows = to_rows(("system", "skew_s", "error"), ((n, *one[:2]) for n, one in answers.items()))
+    observed = {"clock_skewed": told, "clock_skews_s": known}
+    worst = max(known.values(), key=abs, default=None)
+    seen = Outcome(value=worst, rows=rows, observations=observed)
     if wrong:
         return seen.breach("; ".join(f"{n} is {skew:+.0f} s off" for n, skew in wrong.items()))
     if not known:
@@ -264,8 +245,7 @@ def read_unfinished(inv: Investigation) -> Outcome:
     except MoveError as error:
         raise errors.BadAnswerError(str(error), system="object store") from error
     said = "; ".join(f"{r['plan']} ({r['rows']} objects) {r['state']}: {r['way_on']}" for r in rows)
-    columns = ("plan", "by", "state", "rows", "way_on")
-    seen = Outcome(value=len(rows), rows=rows, columns=columns)
+    seen = Outcome(value=len(rows), rows=rows, columns=("plan", "by", "state", "rows", "way_on"))
     return seen.breach(said) if rows else seen.ok("every release of this bucket is finished")
 
 

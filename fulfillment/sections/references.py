@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runbook_lib import section
 from runbook_lib.model import Conclusion, Outcome, Role, Status, Verdict
-from runbook_lib.section import by_id, rows_of, step, to_rows
+from runbook_lib.section import ActionStep, SectionParameters, Step, by_id, rows_of, step, to_rows
 
 from ..investigation import Investigation
 from .detection import ALERT, DASHBOARD_UID, PANEL_TITLE
 
 NAME = "08_references"
 TITLE = "References"
-Parameters = section.SectionParameters
+Parameters = SectionParameters
 
 _SCRIPT = "scripts/chaos/simulate_fulfillment_delay.py"
 _TARGET = "chaos-fulfillment-delay"
@@ -38,7 +37,7 @@ def _find_checkout() -> Path | None:
 
 def _check_file(
     step_id: str, title: str, name: str, path: str, needle: str = "", *, is_own: bool = False
-) -> section.Step:
+) -> Step:
     """Return a step on a file of DataFlow, or our own, and on a text in it when one is named."""
     source = path if is_own else f"$DATAFLOW_HOME/{path}"
 
@@ -59,7 +58,7 @@ def _check_file(
     return check
 
 
-def _check_document(step_id: str, path: str, needle: str = "") -> section.Step:
+def _check_document(step_id: str, path: str, needle: str = "") -> Step:
     return _check_file(step_id, f"Document {path}", path, path, needle)
 
 
@@ -99,8 +98,7 @@ def _check_metrics(inv: Investigation) -> Outcome:
 )  # fmt: skip
 def _check_rule(inv: Investigation) -> Outcome:
     rules = [r for r in inv.clients.prometheus.list_rules() if r.name == ALERT]
-    rows = rows_of(rules, "query", "for_s", "state", rule="name")
-    seen = Outcome(value=len(rules), rows=rows)
+    seen = Outcome(value=len(rules), rows=rows_of(rules, "query", "for_s", "state", rule="name"))
     if not rules:
         return seen.breach("the rule is not loaded: see addons/README.md")
     if any(r.health == "err" for r in rules):
@@ -108,17 +106,15 @@ def _check_rule(inv: Investigation) -> Outcome:
     return seen.ok(f"loaded, for {rules[0].for_s:g} s")
 
 
-STEPS = by_id(
+_FILES = (
     _check_file("8.1", "Chaos script", _SCRIPT, _SCRIPT, is_own=True),
     _check_file("8.2", "Make target", f"make {_TARGET}", "Makefile", f"\n{_TARGET}:", is_own=True),
     _check_document("8.3", "docs/monitoring/README.md"),
     _check_document("8.4", "docs/monitoring/incident-runbook.md", "Fulfillment artifacts backlog"),
     _check_document("8.5", "docs/design/implementation/wave-4-ops-hardening.md"),
-    _check_dashboard,
-    _check_metrics,
-    _check_rule,
 )
-ACTIONS: dict[str, section.ActionStep] = {}
+STEPS = by_id(*_FILES, _check_dashboard, _check_metrics, _check_rule)
+ACTIONS: dict[str, ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
