@@ -139,11 +139,12 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
     window_s = (inv.now() - start).total_seconds() + 60
     read = inv.clients.prometheus.query_samples
     found, _ = attempt(lambda: (read(_SENT, window_s), read(_FAILED, window_s)))
+    failures = defaultdict[str, float](float)
     if not found or not found[1]:
-        counts = inv.clients.alertmanager.read_notification_counts()
-        return {one.integration: one.failed for one in counts if one.failed >= one.sent}
+        for one in inv.clients.alertmanager.read_notification_counts():
+            failures[one.integration] += one.failed if one.failed >= one.sent else 0
+        return failures
     sent, failed = map(_count_by_integration, found)
-    failures: dict[str, float] = {}
     for name, lost in failed.items():
         delivered = [at for at, count in sent[name].items() if count > lost[at]]
         failures[name] = sum(n for at, n in lost.items() if at > max([start, *delivered]))

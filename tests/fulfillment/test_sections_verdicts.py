@@ -287,6 +287,13 @@ def test_without_prometheus_alertmanagers_own_counts_decide(world: World) -> Non
     assert "email: Alertmanager counts 3" in deliver(world).reason
 
 
+def test_a_receiver_that_was_never_used_hides_none_that_failed(world: World) -> None:
+    world.fire()
+    world.down.add("prometheus")
+    world.counts = [NotificationCount("email", 3, 3), NotificationCount("email", 0, 0)]
+    assert "email: Alertmanager counts 3" in deliver(world).reason
+
+
 def test_a_placeholder_is_named_unless_the_channel_got_it(world: World) -> None:
     world.fire()
     world.placeholders = ["global.smtp_smarthost: smtp.example.com:587"]
