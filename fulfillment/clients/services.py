@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from runbook_lib import errors
 from runbook_lib.errors import BadAnswerError
@@ -59,8 +59,7 @@ class ServiceState:
     health: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(NamedTuple):
     """One line of a log; ``at`` is None when neither it nor a line before tells a time."""
 
     at: datetime | None
@@ -237,18 +236,17 @@ class ComposeServices:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        files = [part for part in settings.compose_file.split(":") if part]
+        self._execute = partial(run_program, settings=settings, advice=_ADVICE)
+        files = filter(None, settings.compose_file.split(":"))
         self._command = shlex.split(settings.compose_cmd)
         self._command += [word for file in files for word in ("-f", file)]
 
     def list_services(self) -> list[ServiceState]:
         """Return every service, by name; one that was never made is not in the list."""
-        output = self._run("ps", "--all", "--format", "json")
-        rows = _read_json_lines(output)
-        with_id = [row for row in rows if row.get("ID")]
-        states = self._inspect([str(row["ID"]) for row in with_id])
-        found = [_state(row, state) for row, state in zip(with_id, states, strict=True)]
-        return sorted(found, key=lambda state: state.name)
+        listed = _read_json_lines(self._run("ps", "--all", "--format", "json"))
+        rows = [row for row in listed if row.get("ID")]
+        states = self._inspect([str(row["ID"]) for row in rows])
+        return sorted(map(_state, rows, states), key=lambda state: state.name)
 
     def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
         """Return a service's last lines since a time, oldest first."""
@@ -273,9 +271,7 @@ class ComposeServices:
     def read_effective_settings(self, name: str) -> dict[str, str]:
         """Return the environment that compose gives the service."""
         environment = self._read_config()[self._checked(name)].get("environment") or {}
-        return hide_secrets(
-            {str(k): None if v is None else str(v) for k, v in environment.items()}, self._settings
-        )
+        return hide_secrets(environment, self._settings)
 
     def _checked(self, name: str) -> str:
         known = self._read_config()
@@ -295,16 +291,13 @@ class ComposeServices:
         if not ids:
             return []
         words = ["docker", "inspect", "--format", "{{json .State}}", *ids]
-        states = _read_json_lines(self._execute(words))
+        states = _read_json_lines(self._execute(words, is_change=False))
         if len(states) != len(ids):
             raise _bad("a container went away while it was looked at; ask again")
         return states
 
     def _run(self, *words: str, is_change: bool = False) -> str:
         return self._execute([*self._command, *words], is_change=is_change)
-
-    def _execute(self, words: list[str], *, is_change: bool = False) -> str:
-        return run_program(words, self._settings, is_change=is_change, advice=_ADVICE)
 
 
 def _read_json_lines(output: str) -> list[dict[str, Json]]:
