@@ -44,7 +44,6 @@ _SPLIT = (
 _SETTLE = "runbook settle {} --taken|--not-taken [KEY…]"
 _FINE = ("in_place", "gone_after_landed")
 _TOLD = ("objects", "bytes", "oldest", "excluded", "excluded_sample")
-_WORDS = {"move": "release", "undo": "undo", "settle": "settle"}
 
 
 class Release(NamedTuple):
@@ -77,7 +76,7 @@ def _to_plan(
         sha256=move.sha256,
         expires_at=head.expires_at,
         step=head.step,
-        action=_WORDS[head.action],
+        action="release" if is_release else head.action,
         target=f"{head.endpoint}/{head.bucket}: {head.source} → {head.to}",
         summary={
             **{name: told[name] for name in _TOLD},

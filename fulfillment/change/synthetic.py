@@ -160,9 +160,10 @@ def list_synthetic(
     return (info for info in found if _is_of(info, drill_id))
 
 
-def _is_of(info: Seen, drill_id: str) -> bool:
+def _is_of(info: Seen, drill_id: str, expired_at: datetime | None = None) -> bool:
     metadata = info.metadata or {}
-    return is_synthetic(metadata) and drill_id in ("", metadata.get("drill-id"))
+    is_over = expired_at is None or is_expired(info, expired_at)
+    return is_synthetic(metadata) and drill_id in ("", metadata.get("drill-id")) and is_over
 
 
 def revert_backlog(
@@ -186,11 +187,7 @@ def revert_backlog(
     """
     # All is listed before the first delete: a listing that pages on while keys vanish skips some.
     listed = [info for prefix in prefixes for info in iter_with_metadata(store, prefix)]
-    found = [
-        info
-        for info in listed
-        if _is_of(info, drill_id) and (expired_at is None or is_expired(info, expired_at))
-    ]
+    found = [info for info in listed if _is_of(info, drill_id, expired_at)]
     told = {} if dry_run else {info.key: _remove(store, info.key) for info in found}
     failed = {key: why for key, why in told.items() if why}
     return Removal(found, len(told) - len(failed), len(listed) - len(found), failed)
