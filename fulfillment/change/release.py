@@ -198,15 +198,13 @@ def plan_settling(inv: Investigation, release: Plan) -> Plan:
     Word and keys are parameters of 6.1.2; no keys: all rows that are open.
     """
     p: Any = inv.parameters
-    keys = split_list(p.settle_keys)
-    rows = {row.key: row for row in release.rows}
+    keys, client = split_list(p.settle_keys), inv.clients.fulfillment
     record = read_record(inv.clients.bucket, release.id)
-    places = sorted(record.open_rows) if record else []
-    chosen = keys or [release.rows[place].key for place in places[:_EVIDENCE]]
+    places = sorted(record.open_rows)[:_EVIDENCE] if record else []
+    named = [row for row in release.rows if row.key in keys]
     evidence = {
-        key: read_shipment_evidence(inv.clients.fulfillment, rows[key].facts.get("order_id", ""))
-        for key in chosen
-        if key in rows
+        row.key: read_shipment_evidence(client, row.facts.get("order_id", ""))
+        for row in (named if keys else (release.rows[place] for place in places))
     }
     plan = make_settle_plan(
         inv.clients.change_bucket,

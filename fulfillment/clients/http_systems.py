@@ -14,16 +14,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, dataclass_transform
 from urllib.parse import quote
 
 from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, StrictBool, with_config
 
 from runbook_lib.errors import AccessDeniedError, NotFoundError
-from runbook_lib.http import CAMEL, At, Duration, HttpClient, Labels, Text, When, check_id
+from runbook_lib.http import CAMEL, At, Duration, HttpClient, Labels, T, Text, When, check_id
 from runbook_lib.model import Json, Timestamp, format_time
 
 from .services import try_time
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def _camel(shape: type[T]) -> type[T]:
+    """Make a frozen dataclass of a shape whose names are written likeThis."""
+    return with_config(CAMEL)(dataclass(frozen=True, slots=True)(shape))
 
 
 class Sample(NamedTuple):
@@ -45,8 +51,7 @@ class Series:
     ]
 
 
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
+@_camel
 class AlertRule:
     """An alerting rule as it is loaded. ``state`` is inactive, pending, firing or unknown."""
 
@@ -61,8 +66,7 @@ class AlertRule:
     type: str = "alerting"
 
 
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
+@_camel
 class Alert:
     """An alert that is pending or firing."""
 
@@ -73,8 +77,7 @@ class Alert:
     value: float = math.nan
 
 
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
+@_camel
 class Target:
     """What Prometheus scrapes, and how often."""
 
@@ -152,14 +155,11 @@ _NOT_DESTINATIONS = {"to", "from", "smtp_from", "smtp_hello", "headers", "hello"
 _SENT = "alertmanager_notifications_total"
 _FAILED = "alertmanager_notifications_failed_total"
 _DEFAULT_TIMING = {"group_wait": "30s", "group_interval": "5m", "repeat_interval": "4h"}
-_Names = Annotated[
-    tuple[str, ...], BeforeValidator(lambda receivers: [receiver["name"] for receiver in receivers])
-]
+_Names = Annotated[tuple[str, ...], BeforeValidator(lambda found: [one["name"] for one in found])]
 _Ids = Annotated[tuple[str, ...], BeforeValidator(lambda ids: ids or ())]
 
 
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
+@_camel
 class RoutedAlert:
     """An alert that Alertmanager holds. ``state`` is active, suppressed or unprocessed."""
 
@@ -212,11 +212,8 @@ class AlertmanagerClient(HttpClient):
         values (webhook URLs among them), so a placeholder in those cannot be seen here.
         """
         with self.parsing(_STATUS):
-            return [
-                f"{where}: {value}"
-                for where, value in _walk_config(self._read_config())
-                if _PLACEHOLDER.search(value)
-            ]
+            found = _walk_config(self._read_config())
+            return [f"{where}: {value}" for where, value in found if _PLACEHOLDER.search(value)]
 
     def read_group_timing(self) -> tuple[float, float, float]:
         """Return ``(group_wait_s, group_interval_s, repeat_interval_s)`` of the top route."""
@@ -307,8 +304,7 @@ def _walk_panels(panels: tuple[_Panel, ...]) -> Iterator[_Panel]:
 _WORKER = "/fulfillment/worker"
 
 
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
+@_camel
 class WorkerState:
     """What the worker says of itself; ``raw`` is all of it."""
 
@@ -453,8 +449,7 @@ _OrderIds = Annotated[tuple[int, ...], BeforeValidator(_list_orders)]
 _Time = Annotated[datetime | None, BeforeValidator(try_time)]
 
 
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
+@_camel
 class TimelineEntry:
     """One event of a ticket. ``at`` is None when its time cannot be read; ``raw`` is all of it."""
 
@@ -466,8 +461,7 @@ class TimelineEntry:
     raw: dict[str, Json] = field(default_factory=dict)
 
 
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
+@_camel
 class Case:
     """A ticket. Its timeline is empty unless it was asked for."""
 
@@ -540,8 +534,7 @@ class ProbeClient(HttpClient):
         return self.get("/status", ProbeStatus)
 
 
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
+@_camel
 class Notification:
     """One notification as it arrived. ``channel`` is slack, email or teams."""
 

@@ -168,14 +168,13 @@ def unknown_service(name: str, known: Iterable[str]) -> errors.ClientError:
 
 def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[str, str]:
     """Return settings by name, with each secret as a word and passwords in URLs masked."""
-    redactor, store_secret = Redactor(settings.secrets), settings.minio_root_password
-    shown = {}
-    for name, value in sorted(values.items()):
-        word = "present" if value else "absent"
-        if value and value == store_secret.get_secret_value():
-            word = "equal to the store's"
-        shown[name] = word if _SECRET_NAME.search(name) else redactor.text(value or "")
-    return shown
+    redactor = Redactor(settings.secrets)
+    words = {settings.minio_root_password.get_secret_value(): "equal to the store's", "": "absent"}
+    texts = {name: value or "" for name, value in sorted(values.items())}
+    return {
+        name: words.get(text, "present") if _SECRET_NAME.search(name) else redactor.text(text)
+        for name, text in texts.items()
+    }
 
 
 def select_lines(
