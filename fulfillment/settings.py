@@ -130,10 +130,8 @@ class Settings(base.Settings):
         except (re.error, OverflowError, RecursionError):
             usable = False
         if kind != "key" or not usable:
-            raise ValueError(
-                "is metadata:<key>, or key:<regex> with a group around the order id, "
-                f"of at most {_MAX_PATTERN_CHARS} characters"
-            )
+            form = f"with a group around the order id, of at most {_MAX_PATTERN_CHARS} characters"
+            raise ValueError(f"is metadata:<key>, or key:<regex> {form}")
         return f"key:{pattern}"
 
     @field_validator("worker_status_cmd", "worker_stop_cmd", "worker_start_cmd")

@@ -188,10 +188,8 @@ def _read_metric(prometheus: PrometheusClient, query: str) -> _Stillness:
     if not ages or not all(map(math.isfinite, ages)):
         raise MoversError(f"whether the worker moves is not known: {name} has no value")
     if (age_s := min(ages)) < _QUIET_S:
-        raise MoversError(
-            f"the worker moved {age_s:.0f} s ago, as {name} says, and a metric cannot stop it: "
-            f"stop it, and wait until that is {_QUIET_S:.0f} s ago"
-        )
+        text = f"the worker moved {age_s:.0f} s ago, as {name} says, and a metric cannot stop it"
+        raise MoversError(f"{text}: stop it, and wait until that is {_QUIET_S:.0f} s ago")
     return _Stillness(paused=True, back=True)
 
 
@@ -199,10 +197,8 @@ def _read_worker(clients: Clients, service: str) -> _Stillness:
     try:
         worker = clients.fulfillment.read_worker()
     except errors.NotFoundError as error:
-        raise MoversError(
-            f"the worker cannot be paused, as WORKER_CONTROL=api wants ({error}). Set "
-            "WORKER_CONTROL to what keeps it still here."
-        ) from error
+        text = f"the worker cannot be paused, as WORKER_CONTROL=api wants ({error})"
+        raise MoversError(f"{text}. Set WORKER_CONTROL to what keeps it still here.") from error
     except errors.ClientError as error:
         if isinstance(error, errors.ConnectionRefusedClientError):
             now = _read_service(clients, service)

@@ -46,21 +46,23 @@ _FINE = ("in_place", "gone_after_landed")
 _TOLD = ("objects", "bytes", "oldest", "excluded", "excluded_sample")
 
 
+Observed = tuple[tuple[str, datetime], ...]
+"""Key and age start of objects."""
+
+
 class Release(NamedTuple):
     """What a plan of this kind holds.
 
     Attributes
     ----------
-    observed : key and age start of every real object that was looked at, where it was just made
+    observed : every real object that was looked at, where it was just made
     """
 
     move: MovePlan
-    observed: tuple[tuple[str, datetime], ...] = ()
+    observed: Observed = ()
 
 
-def _to_plan(
-    move: MovePlan, *, note: str = "", observed: tuple[tuple[str, datetime], ...] = ()
-) -> Plan:
+def _to_plan(move: MovePlan, *, note: str = "", observed: Observed = ()) -> Plan:
     """Return a plan of ``objectmove`` as the gate sees it.
 
     Parameters
@@ -258,10 +260,8 @@ def find_way_on(plan: Plan, result: dict[str, Json]) -> str:
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
     """Prove by an independent look where each planned object is, and keep the proof."""
-    logs, move = _open_logs(plan), plan.content.move
-    proof = verify_plan(
-        inv.clients.bucket, move, logs=logs, clock=Clock(inv.now), notice=inv.progress
-    )
+    move, logs, clock = plan.content.move, _open_logs(plan), Clock(inv.now)
+    proof = verify_plan(inv.clients.bucket, move, logs=logs, clock=clock, notice=inv.progress)
     result = proof.to_json()
     told = {
         "schema": "runbook/proof/2",

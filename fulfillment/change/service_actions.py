@@ -237,10 +237,8 @@ def _read_before(inv: Investigation, plan: Plan, effect: _ServiceAction) -> Stat
     before, why = attempt(lambda: effect.read_state(inv.clients, plan.target))
     if before is None or before["paused"]:
         away = "paused" if before else f"stopped ({why})"
-        raise SafetyError(
-            f"nothing was done, because {plan.target} is {away}: approve 6.2 first, which brings "
-            "it back, then this plan"
-        )
+        text = f"nothing was done, because {plan.target} is {away}"
+        raise SafetyError(f"{text}: approve 6.2 first, which brings it back, then this plan")
     return before
 
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from objectmove.bucket import Seen, is_key_supported
@@ -146,10 +147,9 @@ def check_quiet(settings: Settings, store: ObjectStore, **about: Any) -> None:
     """
     check_playground(settings, store)
     if count := count_overdue(settings, store, **about):
-        raise errors.SafetyError(
-            f"real labels wait over {settings.lag_threshold_minutes:g} min ({count}): this is an "
-            "incident, not the time for an exercise. Nothing was changed. `runbook investigate`"
-        )
+        text = f"real labels wait over {settings.lag_threshold_minutes:g} min ({count}): this is"
+        text += " an incident, not the time for an exercise. Nothing was changed."
+        raise errors.SafetyError(f"{text} `runbook investigate`")
 
 
 def list_synthetic(
@@ -365,6 +365,4 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
     return Effect(reason, result, is_ok=many == wanted)
 
 
-SYNTHETIC = PlanKind(
-    "runbook/synthetic-plan/1", _apply, _verify, summarise=lambda header: header["facts"]
-)
+SYNTHETIC = PlanKind("runbook/synthetic-plan/1", _apply, _verify, summarise=itemgetter("facts"))
