@@ -18,7 +18,6 @@ from importlib.metadata import entry_points
 from typing import Any, NamedTuple, Protocol
 
 from runbook_lib import errors
-from runbook_lib.errors import BadAnswerError
 from runbook_lib.http import parse_when
 from runbook_lib.model import Json, format_time, parse_time
 from runbook_lib.redact import Redactor
@@ -33,6 +32,7 @@ MAX_LOG_BYTES = 4_000_000
 _SECRET_NAME = re.compile(
     r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)KEY($|_)|WEBHOOK", re.I
 )
+_bad = partial(errors.BadAnswerError, system="services")
 _TIME_NAMES = ("ts", "time", "timestamp", "@timestamp", "at")
 _LEADING_TIME = re.compile(
     r"\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)"
@@ -155,8 +155,7 @@ def run_program(
         raise errors.ConnectionRefusedClientError(text, system="services") from error
     if done.returncode:
         said = Redactor(settings.secrets).text(done.stderr.decode("utf-8", "replace"))
-        text = f"`{shown}` failed ({done.returncode}): {' '.join(said.split())[-300:]}"
-        raise errors.BadAnswerError(text, system="services")
+        raise _bad(f"`{shown}` failed ({done.returncode}): {' '.join(said.split())[-300:]}")
     return done.stdout.decode("utf-8", "replace")
 
 
@@ -221,7 +220,6 @@ def try_time(value: Json) -> datetime | None:
 
 
 _ADVICE = "Set COMPOSE_CMD, or RUNBOOK_SERVICES=supervisor for the local environment."
-_bad = partial(BadAnswerError, system="services")
 
 
 class ComposeServices:
@@ -244,7 +242,11 @@ class ComposeServices:
         """Return every service, by name; one that was never made is not in the list."""
         listed = _read_json_lines(self._run("ps", "--all", "--format", "json"))
         rows = [row for row in listed if row.get("ID")]
-        states = self._inspect([str(row["ID"]) for row in rows])
+        ids = [str(row["ID"]) for row in rows]
+        words = ["docker", "inspect", "--format", "{{json .State}}", *ids]
+        states = _read_json_lines(self._execute(words, is_change=False)) if ids else []
+        if len(states) != len(ids):
+            raise _bad("a container went away while it was looked at; ask again")
         return sorted(map(_state, rows, states), key=lambda state: state.name)
 
     def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
@@ -285,15 +287,6 @@ class ComposeServices:
         except (ValueError, KeyError, TypeError) as error:
             raise _bad("compose config is not understood: docker compose 2.x is needed") from error
         return found
-
-    def _inspect(self, ids: list[str]) -> list[dict[str, Any]]:
-        if not ids:
-            return []
-        words = ["docker", "inspect", "--format", "{{json .State}}", *ids]
-        states = _read_json_lines(self._execute(words, is_change=False))
-        if len(states) != len(ids):
-            raise _bad("a container went away while it was looked at; ask again")
-        return states
 
     def _run(self, *words: str, is_change: bool = False) -> str:
         return self._execute([*self._command, *words], is_change=is_change)
@@ -343,7 +336,7 @@ class CommandServices:
         known = all(w in _RUNS | _STANDS or w.isdecimal() for w in words)
         if len(running) != 1 or not known:
             text = f"WORKER_STATUS_CMD printed {said.strip()[:80]!r}: neither that the worker runs "
-            raise BadAnswerError(f"{text}nor that it does not", system="services")
+            raise _bad(f"{text}nor that it does not")
         (runs,) = running
         state, name = "running" if runs else "stopped", self._settings.worker_service
         return [ServiceState(name, runs, state, since=None, exit_code=None)]
