@@ -263,15 +263,10 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
     move, logs, clock = plan.content.move, _open_logs(plan), Clock(inv.now)
     proof = verify_plan(inv.clients.bucket, move, logs=logs, clock=clock, notice=inv.progress)
     result = proof.to_json()
-    told = {
-        "schema": "runbook/proof/2",
-        "at": format_time(proof.at),
-        "sha256": plan.sha256,
-        "how": "a fresh listing of both prefixes, compared with plan, ledger and record",
-        **result,
-    }
     if not inv.incident.is_late:
-        write_json(inv.incident.path("evidence", f"proof-{plan.id}.json"), told)
+        head = {"schema": "runbook/proof/2", "at": format_time(proof.at), "sha256": plan.sha256}
+        head["how"] = "a fresh listing of both prefixes, compared with plan, ledger and record"
+        write_json(inv.incident.path("evidence", f"proof-{plan.id}.json"), {**head, **result})
     bad = [f"{n} {name}" for name, n in proof.counts.items() if n and name not in _FINE]
     fine = [f"{n} {name.replace('_', ' ')}" for name in _FINE if (n := proof.counts[name])]
     how = "by independent listing" if bad else "proven by listing"
@@ -301,13 +296,9 @@ def _describe(record: Record, known: Container[str]) -> dict[str, Json]:
         state = "done"
     if record.is_holding:
         state += "; the worker is paused for it"
-    return {
-        "plan": record.plan,
-        "by": f"{record.by} on {record.host}",
-        "state": state,
-        "rows": len(record.open_rows) if record.finished else record.begun,
-        "way_on": way_on,
-    }
+    by = f"{record.by} on {record.host}"
+    rows = len(record.open_rows) if record.finished else record.begun
+    return {"plan": record.plan, "by": by, "state": state, "rows": rows, "way_on": way_on}
 
 
 def _read_timing(settings: Settings) -> Timing:

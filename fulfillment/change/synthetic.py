@@ -97,22 +97,16 @@ def create_backlog(
     prefix = check_prefix(settings, prefix)
     hold_until = (now + timedelta(minutes=hold_minutes)).isoformat()
     since = (now - timedelta(minutes=age_minutes)).isoformat()
+    proof = {"chaos-scenario": _SCENARIO, "drill-id": drill_id, "pending-since": since}
+    proof |= {"hold-until": hold_until, "expires-at": hold_until}
     labels: list[dict[str, Json]] = []
     for _ in range(count):
         order_id, artifact_id = 9_000_000 + secrets.randbelow(999_999), uuid.uuid4().hex[:12]
         key = f"{prefix}chaos-{drill_id}-{order_id}-{artifact_id}.pdf"
         body = _make_document(f"{order_id}", artifact_id, object_size_kb * 1024)
-        metadata = {
-            "chaos-scenario": _SCENARIO,
-            "order-id": f"{order_id}",
-            "artifact-id": artifact_id,
-            "hold-until": hold_until,
-            "expires-at": hold_until,
-            "drill-id": drill_id,
-            "pending-since": since,
-        }
+        ids = {"order-id": f"{order_id}", "artifact-id": artifact_id}
         if not dry_run:
-            store.put_object(key, body, metadata)
+            store.put_object(key, body, proof | ids)
         about: dict[str, Json] = {"key": key, "orderId": order_id, "artifactId": artifact_id}
         labels.append({**about, "sizeBytes": len(body)})
     return labels
