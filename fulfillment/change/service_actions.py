@@ -260,9 +260,8 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
     return Effect(reason, result, is_ok=not missing)
 
 
-SERVICE = PlanKind(
-    "runbook/service-plan/1",
-    _apply,
-    _verify,
-    summarise=lambda header: {name: header[name] for name in _SHOWN},
-)
+def _summarise(header: Mapping[str, Json]) -> State:
+    return {name: header[name] for name in _SHOWN}
+
+
+SERVICE = PlanKind("runbook/service-plan/1", _apply, _verify, summarise=_summarise)

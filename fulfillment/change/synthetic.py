@@ -251,10 +251,8 @@ def _remove(store: ObjectStore, key: str) -> str:
         if not is_synthetic(fresh.metadata or {}):
             return "was replaced by a real object; left alone"
         store.delete_object(fresh)
-    except errors.NotFoundError:
-        return ""
     except errors.ClientError as error:
-        return str(error)
+        return "" if isinstance(error, errors.NotFoundError) else str(error)
     return ""
 
 
@@ -292,12 +290,9 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
     p: Any = inv.parameters
     check_quiet(inv.settings, inv.clients.store, now=inv.now(), own_orders=list_own_orders(inv))
     prefix = check_prefix(inv.settings, p.prefix or inv.settings.chaos_prefix)
-    facts: dict[str, Json] = {
-        **{name: getattr(p, name) for name in _BACKLOG},
-        "prefix": prefix,
-        "drill_id": p.drill_id or str(inv.incident.facts.get("drill_id") or make_drill_id()),
-        "bytes": p.count * p.object_size_kb * 1024,
-    }
+    drill = p.drill_id or str(inv.incident.facts.get("drill_id") or make_drill_id())
+    facts: dict[str, Json] = {name: getattr(p, name) for name in _BACKLOG}
+    facts |= {"prefix": prefix, "drill_id": drill, "bytes": p.count * p.object_size_kb * 1024}
     return _plan(inv, step, _CREATE, f"{inv.clients.store.bucket}/{prefix}", facts)
 
 

@@ -304,14 +304,11 @@ def _read_json_lines(output: str) -> list[dict[str, Json]]:
 
 def _state(row: dict[str, Json], state: dict[str, Json]) -> ServiceState:
     running = state.get("Status") == "running"
-    return ServiceState(
-        name=str(row["Service"]),
-        running=running,
-        state=str(state.get("Status", row.get("State", "unknown"))),
-        since=parse_when(state.get("StartedAt" if running else "FinishedAt")),
-        exit_code=None if running else int(state.get("ExitCode", 0)),
-        health=str((state.get("Health") or {}).get("Status", "")),
-    )
+    said = str(state.get("Status", row.get("State", "unknown")))
+    since = parse_when(state.get("StartedAt" if running else "FinishedAt"))
+    exit_code = None if running else int(state.get("ExitCode", 0))
+    health = str((state.get("Health") or {}).get("Status", ""))
+    return ServiceState(str(row["Service"]), running, said, since, exit_code, health)
 
 
 _RUNS = frozenset({"running", "active"})
