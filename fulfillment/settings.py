@@ -130,10 +130,8 @@ class Settings(base.Settings):
         except (re.error, OverflowError, RecursionError):
             usable = False
         if kind != "key" or not usable:
-            raise ValueError(
-                "is metadata:<key>, or key:<regex> with a group around the order id, "
-                f"of at most {_MAX_PATTERN_CHARS} characters"
-            )
+            form = f"with a group around the order id, of at most {_MAX_PATTERN_CHARS} characters"
+            raise ValueError(f"is metadata:<key>, or key:<regex> {form}")
         return f"key:{pattern}"
 
     @field_validator("worker_status_cmd", "worker_stop_cmd", "worker_start_cmd")
@@ -151,14 +149,12 @@ class Settings(base.Settings):
         needed = _NEEDED.get(self.worker_control, ())
         missing = ", ".join(name.upper() for name in needed if not getattr(self, name))
         least_s = self.release_effect_s + self.release_clock_spread_s + 2
+        is_nested = ready.startswith(pending) or pending.startswith(ready)
         has_password = bool(self.minio_change_password.get_secret_value())
+        is_half = has_password != bool(self.minio_change_user)
         wrong = {
-            "READY_PREFIX: must be neither PENDING_PREFIX nor inside it nor around it": (
-                ready.startswith(pending) or pending.startswith(ready)
-            ),
-            "MINIO_CHANGE_PASSWORD: set both it and MINIO_CHANGE_USER, or neither": (
-                has_password != bool(self.minio_change_user)
-            ),
+            "READY_PREFIX: must be neither PENDING_PREFIX nor inside it nor around it": is_nested,
+            "MINIO_CHANGE_PASSWORD: set both it and MINIO_CHANGE_USER, or neither": is_half,
             f"WORKER_CONTROL: {self.worker_control} needs {missing}": bool(missing),
             "RELEASE_LEASE_S: must be more than RELEASE_EFFECT_S + RELEASE_CLOCK_SPREAD_S + 2: "
             "every request must be over before the claim lapses": self.release_lease_s <= least_s,

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from typing import NamedTuple
 from urllib.parse import unquote_plus
 
 from objectmove.bucket import Request, S3Bucket, parse_time
@@ -34,8 +36,7 @@ _STOPPED = frozenset({"STOPPED", "FATAL", "exited", "dead", "created", "stopped"
 Sleep = Callable[[float], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Stillness:
+class _Stillness(NamedTuple):
     """``paused``: or stopped; ``back``: works again, which one that just starts does not yet."""
 
     paused: bool
@@ -48,10 +49,6 @@ class _Stillness:
 _NOT_ASKED = _Stillness(paused=True, back=True)
 
 
-def _do_nothing() -> None:
-    """Hold nobody: there is nothing of ours to pause, nor to resume."""
-
-
 @dataclass(slots=True)
 class WorkerHold:
     """Pauses and resumes the worker, and looks whether it stands still.
@@ -60,15 +57,15 @@ class WorkerHold:
     ----------
     words : how it is held, for the plan
     read : how still it stands; raises ``MoversError``
-    do_pause, do_resume : raise a ``ClientError``
+    do_pause, do_resume : raise a ``ClientError``; where nobody is held, there is nothing to do
     way_back : how a person resumes it
     """
 
     words: str
     read: Callable[[], _Stillness]
     sleep: Sleep
-    do_pause: Callable[[], object] = _do_nothing
-    do_resume: Callable[[], object] = _do_nothing
+    do_pause: Callable[[], object] = lambda: None
+    do_resume: Callable[[], object] = lambda: None
     way_back: str = ""
     _still: _Stillness | None = None
 
@@ -159,19 +156,14 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
             f"is {_QUIET_S:.0f} s ago. It cannot know of one since its last scrape, nor of a pass "
             f"that begins meanwhile: {_TWICE}"
         )
-        query = settings.worker_last_move_query
-        return WorkerHold(words, lambda: _read_metric(clients.prometheus, query), sleep)
+        read = partial(_read_metric, clients.prometheus, settings.worker_last_move_query)
+        return WorkerHold(words, read, sleep)
     if kind == "api":
         worker = clients.fulfillment
         address = f"{worker.url}/fulfillment/worker"
-        return WorkerHold(
-            f"the worker is paused through {address}, and looked at before each batch",
-            lambda: _read_worker(clients, service),
-            sleep,
-            do_pause=worker.pause_worker,
-            do_resume=worker.resume_worker,
-            way_back=f"Resume it: POST {address}/resume",
-        )
+        words = f"the worker is paused through {address}, and looked at before each batch"
+        read, back = partial(_read_worker, clients, service), f"Resume it: POST {address}/resume"
+        return WorkerHold(words, read, sleep, worker.pause_worker, worker.resume_worker, back)
     if kind not in ("command", settings.runbook_services):
         raise errors.SettingsError(f"WORKER_CONTROL={kind} needs RUNBOOK_SERVICES={kind}")
     by = "WORKER_STOP_CMD" if kind == "command" else kind
@@ -196,10 +188,8 @@ def _read_metric(prometheus: PrometheusClient, query: str) -> _Stillness:
     if not ages or not all(map(math.isfinite, ages)):
         raise MoversError(f"whether the worker moves is not known: {name} has no value")
     if (age_s := min(ages)) < _QUIET_S:
-        raise MoversError(
-            f"the worker moved {age_s:.0f} s ago, as {name} says, and a metric cannot stop it: "
-            f"stop it, and wait until that is {_QUIET_S:.0f} s ago"
-        )
+        text = f"the worker moved {age_s:.0f} s ago, as {name} says, and a metric cannot stop it"
+        raise MoversError(f"{text}: stop it, and wait until that is {_QUIET_S:.0f} s ago")
     return _Stillness(paused=True, back=True)
 
 
@@ -207,10 +197,8 @@ def _read_worker(clients: Clients, service: str) -> _Stillness:
     try:
         worker = clients.fulfillment.read_worker()
     except errors.NotFoundError as error:
-        raise MoversError(
-            f"the worker cannot be paused, as WORKER_CONTROL=api wants ({error}). Set "
-            "WORKER_CONTROL to what keeps it still here."
-        ) from error
+        text = f"the worker cannot be paused, as WORKER_CONTROL=api wants ({error})"
+        raise MoversError(f"{text}. Set WORKER_CONTROL to what keeps it still here.") from error
     except errors.ClientError as error:
         if isinstance(error, errors.ConnectionRefusedClientError):
             now = _read_service(clients, service)
@@ -234,10 +222,6 @@ _OPEN_S = 2.0
 _BLANK_S = 1.5  # the server sends a blank twice a second
 
 
-class _EndError(Exception):
-    """The watch is over."""
-
-
 @contextmanager
 def watch_writes(
     bucket: S3Bucket, prefix: str
@@ -255,7 +239,7 @@ def watch_writes(
     def take(part: bytes) -> None:
         nonlocal rest
         if is_over.is_set():
-            raise _EndError
+            raise StoreError("the watch is over")
         opened.set()
         *lines, rest = (rest + part).split(b"\n")
         for line in filter(bytes.strip, lines):

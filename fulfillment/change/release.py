@@ -44,7 +44,10 @@ _SPLIT = (
 _SETTLE = "runbook settle {} --taken|--not-taken [KEY…]"
 _FINE = ("in_place", "gone_after_landed")
 _TOLD = ("objects", "bytes", "oldest", "excluded", "excluded_sample")
-_WORDS = {"move": "release", "undo": "undo", "settle": "settle"}
+
+
+Observed = tuple[tuple[str, datetime], ...]
+"""Key and age start of objects."""
 
 
 class Release(NamedTuple):
@@ -52,16 +55,14 @@ class Release(NamedTuple):
 
     Attributes
     ----------
-    observed : key and age start of every real object that was looked at, where it was just made
+    observed : every real object that was looked at, where it was just made
     """
 
     move: MovePlan
-    observed: tuple[tuple[str, datetime], ...] = ()
+    observed: Observed = ()
 
 
-def _to_plan(
-    move: MovePlan, *, note: str = "", observed: tuple[tuple[str, datetime], ...] = ()
-) -> Plan:
+def _to_plan(move: MovePlan, *, note: str = "", observed: Observed = ()) -> Plan:
     """Return a plan of ``objectmove`` as the gate sees it.
 
     Parameters
@@ -77,7 +78,7 @@ def _to_plan(
         sha256=move.sha256,
         expires_at=head.expires_at,
         step=head.step,
-        action=_WORDS[head.action],
+        action="release" if is_release else head.action,
         target=f"{head.endpoint}/{head.bucket}: {head.source} → {head.to}",
         summary={
             **{name: told[name] for name in _TOLD},
@@ -199,15 +200,13 @@ def plan_settling(inv: Investigation, release: Plan) -> Plan:
     Word and keys are parameters of 6.1.2; no keys: all rows that are open.
     """
     p: Any = inv.parameters
-    keys = split_list(p.settle_keys)
-    rows = {row.key: row for row in release.rows}
+    keys, client = split_list(p.settle_keys), inv.clients.fulfillment
     record = read_record(inv.clients.bucket, release.id)
-    places = sorted(record.open_rows) if record else []
-    chosen = keys or [release.rows[place].key for place in places[:_EVIDENCE]]
+    places = sorted(record.open_rows)[:_EVIDENCE] if record else []
+    named = [row for row in release.rows if row.key in keys]
     evidence = {
-        key: read_shipment_evidence(inv.clients.fulfillment, rows[key].facts.get("order_id", ""))
-        for key in chosen
-        if key in rows
+        row.key: read_shipment_evidence(client, row.facts.get("order_id", ""))
+        for row in (named if keys else (release.rows[place] for place in places))
     }
     plan = make_settle_plan(
         inv.clients.change_bucket,
@@ -261,20 +260,13 @@ def find_way_on(plan: Plan, result: dict[str, Json]) -> str:
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
     """Prove by an independent look where each planned object is, and keep the proof."""
-    logs, move = _open_logs(plan), plan.content.move
-    proof = verify_plan(
-        inv.clients.bucket, move, logs=logs, clock=Clock(inv.now), notice=inv.progress
-    )
+    move, logs, clock = plan.content.move, _open_logs(plan), Clock(inv.now)
+    proof = verify_plan(inv.clients.bucket, move, logs=logs, clock=clock, notice=inv.progress)
     result = proof.to_json()
-    told = {
-        "schema": "runbook/proof/2",
-        "at": format_time(proof.at),
-        "sha256": plan.sha256,
-        "how": "a fresh listing of both prefixes, compared with plan, ledger and record",
-        **result,
-    }
     if not inv.incident.is_late:
-        write_json(inv.incident.path("evidence", f"proof-{plan.id}.json"), told)
+        head = {"schema": "runbook/proof/2", "at": format_time(proof.at), "sha256": plan.sha256}
+        head["how"] = "a fresh listing of both prefixes, compared with plan, ledger and record"
+        write_json(inv.incident.path("evidence", f"proof-{plan.id}.json"), {**head, **result})
     bad = [f"{n} {name}" for name, n in proof.counts.items() if n and name not in _FINE]
     fine = [f"{n} {name.replace('_', ' ')}" for name in _FINE if (n := proof.counts[name])]
     how = "by independent listing" if bad else "proven by listing"
@@ -304,13 +296,9 @@ def _describe(record: Record, known: Container[str]) -> dict[str, Json]:
         state = "done"
     if record.is_holding:
         state += "; the worker is paused for it"
-    return {
-        "plan": record.plan,
-        "by": f"{record.by} on {record.host}",
-        "state": state,
-        "rows": len(record.open_rows) if record.finished else record.begun,
-        "way_on": way_on,
-    }
+    by = f"{record.by} on {record.host}"
+    rows = len(record.open_rows) if record.finished else record.begun
+    return {"plan": record.plan, "by": by, "state": state, "rows": rows, "way_on": way_on}
 
 
 def _read_timing(settings: Settings) -> Timing:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
-from runbook_lib.errors import ClientError, NotFoundError, SafetyError
+from runbook_lib.errors import NotFoundError, SafetyError
 from runbook_lib.model import Json, format_time
 from runbook_lib.section import attempt
 
@@ -48,12 +47,9 @@ def _read_worker(clients: Clients, _: str) -> State:
 def _read_timeline(clients: Clients, ticket_id: str) -> State:
     case = clients.support.read_case(ticket_id)
     newest = max((entry.at for entry in case.timeline if entry.at), default=None)
-    failures = clients.support.read_collection_failures()
-    return {
-        "entries": len(case.timeline),
-        "newest_at": format_time(newest) if newest else None,
-        "failures": sum(failures.values()),
-    }
+    newest_at = format_time(newest) if newest else None
+    failures = sum(clients.support.read_collection_failures().values())
+    return {"entries": len(case.timeline), "newest_at": newest_at, "failures": failures}
 
 
 def _pick(found: object, *names: str) -> State:
@@ -92,8 +88,7 @@ def _miss_refresh(before: Mapping[str, Json], now: Mapping[str, Json]) -> str:
     return "its newest entry is older than before" if is_older else ""
 
 
-@dataclass(frozen=True, slots=True)
-class _ServiceAction:
+class _ServiceAction(NamedTuple):
     """One kind of change.
 
     Attributes
@@ -101,18 +96,17 @@ class _ServiceAction:
     apply : does it
     find_missing : given the state before and now, says what of the effect is not there; empty: all
         is
-    read_state : returns what the change is about; raises ``ClientError``
     check, way_back : in words; ``{target}`` is filled in
+    read_state : returns what the change is about; raises ``ClientError``
     goal : what the state holds when there is nothing to do, and the way back restores what was;
         None: it is done whatever the state is
     """
 
     apply: Callable[[Clients, str], object]
     find_missing: Callable[[State, State], str]
-    read_state: Callable[[Clients, str], State] = _read_service
-    _: KW_ONLY
     check: str
     way_back: str
+    read_state: Callable[[Clients, str], State] = _read_service
     goal: Mapping[str, bool] | None = None
 
     def is_done(self, state: State) -> bool:
@@ -144,7 +138,7 @@ _ACTIONS: Mapping[str, _ServiceAction] = {
     "unpause": _ServiceAction(
         lambda clients, _: clients.pipeline.set_paused(False),
         lambda _, now: "it is still paused" if now["is_paused"] else "",
-        _read_dag,
+        read_state=_read_dag,
         check="DAG {target} is not paused",
         way_back="pause DAG {target} again; labels that were released stay released",
         goal={"is_paused": False},
@@ -152,14 +146,14 @@ _ACTIONS: Mapping[str, _ServiceAction] = {
     "retrigger": _ServiceAction(
         lambda clients, _: clients.fulfillment.trigger_worker(),
         _miss_run,
-        _read_worker,
+        read_state=_read_worker,
         check="the worker ran after it, without an error",
         way_back="there is none: what the worker moves stays moved",
     ),
     "resume": _ServiceAction(
         lambda clients, _: clients.fulfillment.resume_worker(),
         _miss_run,
-        _read_worker,
+        read_state=_read_worker,
         check="the worker is not paused and ran after it, without an error",
         way_back="pause the worker again; labels that it moved stay moved",
         goal={"paused": False},
@@ -167,14 +161,14 @@ _ACTIONS: Mapping[str, _ServiceAction] = {
     "refresh": _ServiceAction(
         lambda clients, ticket: clients.support.refresh_timeline(ticket),
         _miss_refresh,
-        _read_timeline,
+        read_state=_read_timeline,
         check="the timeline of {target} was collected anew, and no source failed",
         way_back="there is none, and none is needed: a cache was dropped",
     ),
     "none": _ServiceAction(
         lambda *_: None,
         lambda *_: "",
-        lambda *_: {},
+        read_state=lambda *_: {},
         check="nothing was to be done",
         way_back="nothing was done",
         goal={},
@@ -228,12 +222,8 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
     """Carry it out. Whether it was done when the client fails is for ``_verify`` to say."""
     effect = _ACTIONS[plan.action]
     before = _read_before(inv, plan, effect)
-    result: dict[str, Json] = {
-        "action": plan.action,
-        "target": plan.target,
-        "at": format_time(inv.now()),
-        "before": before,
-    }
+    about: dict[str, Json] = {"action": plan.action, "target": plan.target}
+    result = {**about, "at": format_time(inv.now()), "before": before}
     mark_applied(plan, result)
     if not effect.is_done(before):
         effect.apply(inv.clients, plan.target)
@@ -247,10 +237,8 @@ def _read_before(inv: Investigation, plan: Plan, effect: _ServiceAction) -> Stat
     before, why = attempt(lambda: effect.read_state(inv.clients, plan.target))
     if before is None or before["paused"]:
         away = "paused" if before else f"stopped ({why})"
-        raise SafetyError(
-            f"nothing was done, because {plan.target} is {away}: approve 6.2 first, which brings "
-            "it back, then this plan"
-        )
+        text = f"nothing was done, because {plan.target} is {away}"
+        raise SafetyError(f"{text}: approve 6.2 first, which brings it back, then this plan")
     return before
 
 
@@ -258,13 +246,11 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
     """Look until the plan's effect is there, or the time is over."""
     effect = _ACTIONS[plan.action]
     before = json.loads(plan.trace.read_text("utf-8"))["before"]
-    began, state = time.monotonic(), None
+    began = time.monotonic()
     while True:
-        try:
-            state = effect.read_state(inv.clients, plan.target)
+        state, missing = attempt(lambda: effect.read_state(inv.clients, plan.target))
+        if state is not None:  # a service that restarts is away for a moment
             missing = effect.find_missing(before, state)
-        except ClientError as error:
-            state, missing = None, str(error)  # a service that restarts is away for a moment
         waited_s = round(time.monotonic() - began, 1)
         if not missing or waited_s >= _WAIT_S:
             break
@@ -274,9 +260,8 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
     return Effect(reason, result, is_ok=not missing)
 
 
-SERVICE = PlanKind(
-    "runbook/service-plan/1",
-    _apply,
-    _verify,
-    summarise=lambda header: {name: header[name] for name in _SHOWN},
-)
+def _summarise(header: Mapping[str, Json]) -> State:
+    return {name: header[name] for name in _SHOWN}
+
+
+SERVICE = PlanKind("runbook/service-plan/1", _apply, _verify, summarise=_summarise)

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from objectmove.bucket import Seen, is_key_supported
@@ -97,22 +98,16 @@ def create_backlog(
     prefix = check_prefix(settings, prefix)
     hold_until = (now + timedelta(minutes=hold_minutes)).isoformat()
     since = (now - timedelta(minutes=age_minutes)).isoformat()
+    proof = {"chaos-scenario": _SCENARIO, "drill-id": drill_id, "pending-since": since}
+    proof |= {"hold-until": hold_until, "expires-at": hold_until}
     labels: list[dict[str, Json]] = []
     for _ in range(count):
         order_id, artifact_id = 9_000_000 + secrets.randbelow(999_999), uuid.uuid4().hex[:12]
         key = f"{prefix}chaos-{drill_id}-{order_id}-{artifact_id}.pdf"
         body = _make_document(f"{order_id}", artifact_id, object_size_kb * 1024)
-        metadata = {
-            "chaos-scenario": _SCENARIO,
-            "order-id": f"{order_id}",
-            "artifact-id": artifact_id,
-            "hold-until": hold_until,
-            "expires-at": hold_until,
-            "drill-id": drill_id,
-            "pending-since": since,
-        }
+        ids = {"order-id": f"{order_id}", "artifact-id": artifact_id}
         if not dry_run:
-            store.put_object(key, body, metadata)
+            store.put_object(key, body, proof | ids)
         about: dict[str, Json] = {"key": key, "orderId": order_id, "artifactId": artifact_id}
         labels.append({**about, "sizeBytes": len(body)})
     return labels
@@ -147,10 +142,9 @@ def check_quiet(settings: Settings, store: ObjectStore, **about: Any) -> None:
     """
     check_playground(settings, store)
     if count := count_overdue(settings, store, **about):
-        raise errors.SafetyError(
-            f"real labels wait over {settings.lag_threshold_minutes:g} min ({count}): this is an "
-            "incident, not the time for an exercise. Nothing was changed. `runbook investigate`"
-        )
+        text = f"real labels wait over {settings.lag_threshold_minutes:g} min ({count}): this is"
+        text += " an incident, not the time for an exercise. Nothing was changed."
+        raise errors.SafetyError(f"{text} `runbook investigate`")
 
 
 def list_synthetic(
@@ -161,9 +155,10 @@ def list_synthetic(
     return (info for info in found if _is_of(info, drill_id))
 
 
-def _is_of(info: Seen, drill_id: str) -> bool:
+def _is_of(info: Seen, drill_id: str, expired_at: datetime | None = None) -> bool:
     metadata = info.metadata or {}
-    return is_synthetic(metadata) and drill_id in ("", metadata.get("drill-id"))
+    is_over = expired_at is None or is_expired(info, expired_at)
+    return is_synthetic(metadata) and drill_id in ("", metadata.get("drill-id")) and is_over
 
 
 def revert_backlog(
@@ -187,11 +182,7 @@ def revert_backlog(
     """
     # All is listed before the first delete: a listing that pages on while keys vanish skips some.
     listed = [info for prefix in prefixes for info in iter_with_metadata(store, prefix)]
-    found = [
-        info
-        for info in listed
-        if _is_of(info, drill_id) and (expired_at is None or is_expired(info, expired_at))
-    ]
+    found = [info for info in listed if _is_of(info, drill_id, expired_at)]
     told = {} if dry_run else {info.key: _remove(store, info.key) for info in found}
     failed = {key: why for key, why in told.items() if why}
     return Removal(found, len(told) - len(failed), len(listed) - len(found), failed)
@@ -261,10 +252,8 @@ def _remove(store: ObjectStore, key: str) -> str:
         if not is_synthetic(fresh.metadata or {}):
             return "was replaced by a real object; left alone"
         store.delete_object(fresh)
-    except errors.NotFoundError:
-        return ""
     except errors.ClientError as error:
-        return str(error)
+        return "" if isinstance(error, errors.NotFoundError) else str(error)
     return ""
 
 
@@ -302,12 +291,9 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
     p: Any = inv.parameters
     check_quiet(inv.settings, inv.clients.store, now=inv.now(), own_orders=list_own_orders(inv))
     prefix = check_prefix(inv.settings, p.prefix or inv.settings.chaos_prefix)
-    facts: dict[str, Json] = {
-        **{name: getattr(p, name) for name in _BACKLOG},
-        "prefix": prefix,
-        "drill_id": p.drill_id or str(inv.incident.facts.get("drill_id") or make_drill_id()),
-        "bytes": p.count * p.object_size_kb * 1024,
-    }
+    drill = p.drill_id or str(inv.incident.facts.get("drill_id") or make_drill_id())
+    facts: dict[str, Json] = {name: getattr(p, name) for name in _BACKLOG}
+    facts |= {"prefix": prefix, "drill_id": drill, "bytes": p.count * p.object_size_kb * 1024}
     return _plan(inv, step, _CREATE, f"{inv.clients.store.bucket}/{prefix}", facts)
 
 
@@ -369,6 +355,4 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
     return Effect(reason, result, is_ok=many == wanted)
 
 
-SYNTHETIC = PlanKind(
-    "runbook/synthetic-plan/1", _apply, _verify, summarise=lambda header: header["facts"]
-)
+SYNTHETIC = PlanKind("runbook/synthetic-plan/1", _apply, _verify, summarise=itemgetter("facts"))

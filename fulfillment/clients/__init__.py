@@ -9,7 +9,7 @@ from objectmove.bucket import S3Bucket
 from runbook_lib.errors import ClientTimeoutError, ConnectionRefusedClientError, NotConnectedError
 
 from ..settings import HTTP_SYSTEMS, Settings
-from . import http_systems
+from . import http_systems as http
 from .object_store import ObjectStore, connect_bucket
 from .services import CommandServices, ServicesClient, ServiceSwitch, connect_services
 
@@ -29,16 +29,14 @@ class Clients:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.prometheus = http_systems.PrometheusClient.connect(settings)
-        self.alertmanager = http_systems.AlertmanagerClient.connect(settings)
-        self.grafana = http_systems.GrafanaClient.connect(settings)
-        self.support = http_systems.SupportClient.connect(settings)
-        self.fulfillment = http_systems.FulfillmentClient.connect(settings)
-        self.pipeline = http_systems.PipelineClient.connect(
-            settings, dag_id=settings.pipeline_dag_id
-        )
-        self.probe = http_systems.ProbeClient.connect(settings)
-        self.notifications = http_systems.NotificationsClient.connect(settings)
+        self.prometheus = http.PrometheusClient.connect(settings)
+        self.alertmanager = http.AlertmanagerClient.connect(settings)
+        self.grafana = http.GrafanaClient.connect(settings)
+        self.support = http.SupportClient.connect(settings)
+        self.fulfillment = http.FulfillmentClient.connect(settings)
+        self.pipeline = http.PipelineClient.connect(settings, dag_id=settings.pipeline_dag_id)
+        self.probe = http.ProbeClient.connect(settings)
+        self.notifications = http.NotificationsClient.connect(settings)
 
     @cached_property
     def bucket(self) -> S3Bucket:
@@ -85,12 +83,12 @@ def check_connected(settings: Settings, clients: Clients) -> None:
         )
     systems = [c for name in HTTP_SYSTEMS if (c := getattr(clients, name)).url]
     questions = [clients.store.read_clock, *(c.check_reachable for c in systems)]
+    silent = ClientTimeoutError, ConnectionRefusedClientError
     pool = ThreadPoolExecutor(len(questions))
     try:
-        for answer in as_completed([pool.submit(ask) for ask in questions]):
-            kinds = (ClientTimeoutError, ConnectionRefusedClientError)
-            if not isinstance(answer.exception(), kinds):
-                return
+        answers = as_completed([pool.submit(ask) for ask in questions])
+        if any(not isinstance(answer.exception(), silent) for answer in answers):
+            return
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     raise NotConnectedError(

@@ -14,29 +14,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple, dataclass_transform
 from urllib.parse import quote
 
 from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, StrictBool, with_config
 
 from runbook_lib.errors import AccessDeniedError, NotFoundError
-from runbook_lib.http import (
-    CAMEL,
-    At,
-    Duration,
-    HttpClient,
-    Labels,
-    T,
-    Text,
-    When,
-    check_id,
-    parse_duration,
-)
+from runbook_lib.http import CAMEL, At, Duration, HttpClient, Labels, T, Text, When, check_id
 from runbook_lib.model import Json, Timestamp, format_time
 
 from .services import try_time
 
-_API = "/api/v1"
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def _camel(shape: type[T]) -> type[T]:
+    """Make a frozen dataclass of a shape whose names are written likeThis."""
+    return with_config(CAMEL)(dataclass(frozen=True, slots=True)(shape))
 
 
 class Sample(NamedTuple):
@@ -58,8 +51,7 @@ class Series:
     ]
 
 
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
+@_camel
 class AlertRule:
     """An alerting rule as it is loaded. ``state`` is inactive, pending, firing or unknown."""
 
@@ -71,10 +63,10 @@ class AlertRule:
     state: str = "unknown"
     health: str = "unknown"
     group_interval_s: float = 0
+    type: str = "alerting"
 
 
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
+@_camel
 class Alert:
     """An alert that is pending or firing."""
 
@@ -85,8 +77,7 @@ class Alert:
     value: float = math.nan
 
 
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
+@_camel
 class Target:
     """What Prometheus scrapes, and how often."""
 
@@ -95,23 +86,9 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class _Envelope:
-    status: str
-    data: Json = None
-    error: Text = ""
-
-
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
-class _Result:
-    result_type: Literal["vector", "matrix", "scalar"]
-    result: list[Any]
-
-
-@dataclass(frozen=True, slots=True)
 class _Group:
     interval: float
-    rules: list[dict[str, Json]]
+    rules: list[AlertRule]
 
 
 class PrometheusClient(HttpClient):
@@ -120,9 +97,9 @@ class PrometheusClient(HttpClient):
     SYSTEM = "prometheus"
     HEALTH = "/-/healthy"
 
-    def query(self, promql: str, at: datetime | None = None) -> list[Series]:
-        """Return the value of an expression now, or at a time: one sample per series."""
-        return self._query("/query", {"query": promql, **({"time": format_time(at)} if at else {})})
+    def query(self, promql: str) -> list[Series]:
+        """Return the value of an expression now: one sample per series."""
+        return self._query("/api/v1/query", {"query": promql})
 
     def query_samples(self, selector: str, window_s: float) -> list[Series]:
         """Return the raw scrapes of a selector in the last seconds, with their own times."""
@@ -133,46 +110,40 @@ class PrometheusClient(HttpClient):
     ) -> list[Series]:
         """Return an expression's values from ``start`` to ``end`` every ``step_s`` seconds."""
         times = {"start": format_time(start), "end": format_time(end), "step": f"{step_s:g}"}
-        return self._query("/query_range", {"query": promql, **times})
+        return self._query("/api/v1/query_range", {"query": promql, **times})
 
     def list_rules(self) -> list[AlertRule]:
         """Return the alerting rules."""
-        path = "/rules"
+        groups = self.get("/api/v1/rules", list[_Group], {"type": "alert"}, "data.groups")
         return [
-            replace(self.read_as(path, rule, AlertRule), group_interval_s=group.interval)
-            for group in self._read(path, list[_Group], {"type": "alert"}, "groups")
+            replace(rule, group_interval_s=group.interval)
+            for group in groups
             for rule in group.rules
-            if rule.get("type", "alerting") == "alerting"
+            if rule.type == "alerting"
         ]
 
     def list_alerts(self) -> list[Alert]:
         """Return the alerts that are pending or firing."""
-        return self._read("/alerts", list[Alert], part="alerts")
+        return self.get("/api/v1/alerts", list[Alert], part="data.alerts")
 
     def list_targets(self) -> list[Target]:
         """Return the targets that are scraped."""
-        return self._read("/targets", list[Target], {"state": "active"}, "activeTargets")
+        wanted = {"state": "active"}
+        return self.get("/api/v1/targets", list[Target], wanted, "data.activeTargets")
 
     def check_reachable(self) -> str:
         """Return the version of the server."""
-        return self._read("/status/buildinfo", str, part="version")
+        return self.get("/api/v1/status/buildinfo", str, part="data.version")
 
-    def _query(self, path: str, params: Mapping[str, Any]) -> list[Series]:
-        found = self._read(path, _Result, params)
-        rows = [{"metric": {}, "value": found.result}]
-        if found.result_type != "scalar":
+    def _query(self, path: str, params: Mapping[str, str]) -> list[Series]:
+        found = self.get(path, dict[str, Json], params, "data")
+        with self.parsing(path):
+            rows = found["result"]
+            if found["resultType"] == "scalar":
+                rows = [{"metric": {}, "value": rows}]
             # Native histograms have no value.
-            rows = [r for r in found.result if not {"histogram", "histograms"} & set(r)]
+            rows = [row for row in rows if not {"histogram", "histograms"} & set(row)]
         return self.read_as(path, rows, list[Series])
-
-    def _read(
-        self, path: str, shape: type[T], params: Mapping[str, Any] | None = None, part: str = ""
-    ) -> T:
-        path = f"{_API}{path}"
-        answer = self.get(path, _Envelope, params)
-        if answer.status != "success":
-            raise self.bad(path, f"answered {answer.error or answer.status}")
-        return self.read_as(path, answer.data, shape, part)
 
 
 _STATUS = "/api/v2/status"
@@ -184,16 +155,11 @@ _NOT_DESTINATIONS = {"to", "from", "smtp_from", "smtp_hello", "headers", "hello"
 _SENT = "alertmanager_notifications_total"
 _FAILED = "alertmanager_notifications_failed_total"
 _DEFAULT_TIMING = {"group_wait": "30s", "group_interval": "5m", "repeat_interval": "4h"}
-
-
-_Names = Annotated[
-    tuple[str, ...], BeforeValidator(lambda receivers: [receiver["name"] for receiver in receivers])
-]
+_Names = Annotated[tuple[str, ...], BeforeValidator(lambda found: [one["name"] for one in found])]
 _Ids = Annotated[tuple[str, ...], BeforeValidator(lambda ids: ids or ())]
 
 
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
+@_camel
 class RoutedAlert:
     """An alert that Alertmanager holds. ``state`` is active, suppressed or unprocessed."""
 
@@ -206,8 +172,7 @@ class RoutedAlert:
     muted_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "mutedBy"))] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NotificationCount:
+class NotificationCount(NamedTuple):
     """How many notifications were tried and failed since Alertmanager started.
 
     ``sent`` counts every attempt's outcome, the failed ones too. Where Alertmanager tells receivers
@@ -247,18 +212,15 @@ class AlertmanagerClient(HttpClient):
         values (webhook URLs among them), so a placeholder in those cannot be seen here.
         """
         with self.parsing(_STATUS):
-            return [
-                f"{where}: {value}"
-                for where, value in _walk_config(self._read_config())
-                if _PLACEHOLDER.search(value)
-            ]
+            found = _walk_config(self._read_config())
+            return [f"{where}: {value}" for where, value in found if _PLACEHOLDER.search(value)]
 
     def read_group_timing(self) -> tuple[float, float, float]:
         """Return ``(group_wait_s, group_interval_s, repeat_interval_s)`` of the top route."""
         with self.parsing(_STATUS):
             timing = {**_DEFAULT_TIMING, **self._read_config()["route"]}
-            wait, interval, repeat = (parse_duration(str(timing[n])) for n in _DEFAULT_TIMING)
-            return wait, interval, repeat
+        times = [str(timing[name]) for name in _DEFAULT_TIMING]
+        return self.read_as(_STATUS, times, tuple[Duration, Duration, Duration])
 
     def check_reachable(self) -> str:
         """Return the version of the server."""
@@ -286,8 +248,7 @@ def _walk_config(value: Json, where: str = "") -> Iterator[tuple[str, str]]:
         yield where, value
 
 
-@dataclass(frozen=True, slots=True)
-class Panel:
+class Panel(NamedTuple):
     """A panel and its queries, as they stand in the dashboard."""
 
     title: str
@@ -296,15 +257,10 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
-class _Query:
-    expr: Text = ""
-
-
-@dataclass(frozen=True, slots=True)
 class _Panel:
     id: int = 0
     title: Text = ""
-    targets: tuple[_Query, ...] = ()
+    targets: tuple[dict[str, Json], ...] = ()
     panels: tuple[_Panel, ...] = ()
 
 
@@ -332,11 +288,9 @@ class GrafanaClient(HttpClient):
         found = self.get(f"/api/dashboards/uid/{uid}", _Dashboard)
         for panel in _walk_panels(found.panels):
             if panel.title.strip().casefold() == title.strip().casefold():
-                return Panel(
-                    title=panel.title,
-                    expressions=tuple(query.expr for query in panel.targets if query.expr),
-                    link=f"{self.url}{found.link or f'/d/{uid}'}?viewPanel={panel.id}",
-                )
+                link = f"{self.url}{found.link or f'/d/{uid}'}?viewPanel={panel.id}"
+                queries = (str(target.get("expr") or "") for target in panel.targets)
+                return Panel(panel.title, tuple(filter(None, queries)), link)
         text = f"dashboard {dashboard_uid} has no panel {title!r}; addons/grafana brings it"
         raise NotFoundError(text, system=self.system)
 
@@ -350,8 +304,7 @@ def _walk_panels(panels: tuple[_Panel, ...]) -> Iterator[_Panel]:
 _WORKER = "/fulfillment/worker"
 
 
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
+@_camel
 class WorkerState:
     """What the worker says of itself; ``raw`` is all of it."""
 
@@ -433,14 +386,13 @@ class PipelineClient(HttpClient):
     SYSTEM = "pipeline"
     HEALTH = "/api/v2/monitor/health"
 
-    def __init__(
-        self, url: str, *, dag_id: str, user: str = "", password: str = "", **options: Any
-    ) -> None:
-        super().__init__(url, user=user, password=password, **options)
+    def __init__(self, url: str, *, dag_id: str, **options: Any) -> None:
+        super().__init__(url, **options)
         self.dag_id = dag_id
         self._path = f"/api/v2/dags/{quote(dag_id, safe='')}"
-        wants_login = user and not options.get("token")
-        self._login = {"username": user, "password": password} if wants_login else None
+        user, token = options.get("user"), options.get("token")
+        login = {"username": user, "password": options.get("password", "")}
+        self._login = login if user and not token else None
         self._has_token = False
 
     def check_reachable(self) -> str:
@@ -468,7 +420,7 @@ class PipelineClient(HttpClient):
             self._log_in(self._login)
         return super()._ask_json(method, path, **options)
 
-    def _log_in(self, login: dict[str, str]) -> None:
+    def _log_in(self, login: Json) -> None:
         path = "/auth/token"
         try:
             answer = super()._ask_json("POST", path, json=login)
@@ -493,31 +445,29 @@ def _keep_raw(entries: Json) -> Json:
     return [{**entry, "raw": entry} for entry in entries] if is_list else entries
 
 
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
+_OrderIds = Annotated[tuple[int, ...], BeforeValidator(_list_orders)]
+_Time = Annotated[datetime | None, BeforeValidator(try_time)]
+
+
+@_camel
 class TimelineEntry:
     """One event of a ticket. ``at`` is None when its time cannot be read; ``raw`` is all of it."""
 
     type: str = ""
-    at: Annotated[
-        datetime | None, BeforeValidator(try_time), Field(validation_alias="timestamp")
-    ] = None
+    at: Annotated[_Time, Field(validation_alias="timestamp")] = None
     source: str = ""
     status: Text = ""
     order_id: int | None = None
     raw: dict[str, Json] = field(default_factory=dict)
 
 
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
+@_camel
 class Case:
     """A ticket. Its timeline is empty unless it was asked for."""
 
     id: Annotated[str, Field(validation_alias=AliasChoices("id", "ticketId"))]
     status: str = ""
-    order_ids: Annotated[
-        tuple[int, ...], BeforeValidator(_list_orders), Field(validation_alias="context")
-    ] = ()
+    order_ids: Annotated[_OrderIds, Field(validation_alias="context")] = ()
     timeline: Annotated[tuple[TimelineEntry, ...], BeforeValidator(_keep_raw)] = ()
 
 
@@ -546,11 +496,10 @@ class SupportClient(HttpClient):
 
     def read_collection_failures(self) -> dict[str, float]:
         """Return how often each source of timelines failed since the service started."""
-        failures: dict[str, float] = {}
+        failures = defaultdict[str, float](float)
         for sample in self.read_metrics():
             if sample.name == "support_timeline_collection_failures_total":
-                stage = sample.labels.get("stage", "")
-                failures[stage] = failures.get(stage, 0.0) + sample.value
+                failures[sample.labels.get("stage", "")] += sample.value
         return failures
 
     def _path(self, ticket_id: str, rest: str = "") -> str:
@@ -585,8 +534,7 @@ class ProbeClient(HttpClient):
         return self.get("/status", ProbeStatus)
 
 
-@with_config(CAMEL)
-@dataclass(frozen=True, slots=True)
+@_camel
 class Notification:
     """One notification as it arrived. ``channel`` is slack, email or teams."""
 

@@ -33,16 +33,9 @@ _FREE = re.compile(
     re.MULTILINE,
 )
 
-_KINDS: dict[str, type[errors.ClientError]] = {
-    **dict.fromkeys(
-        ("NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"), errors.NotFoundError
-    ),
-    **dict.fromkeys((*REFUSED, "HTTP 401", "HTTP 403"), errors.AccessDeniedError),
-    **dict.fromkeys(
-        ("PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"),
-        errors.PreconditionFailedError,
-    ),
-}
+_ABSENT = {"NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"}
+_DENIED = {*REFUSED, "HTTP 401", "HTTP 403"}
+_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"}
 _LATE = ("no answer in time", "timed out")
 _FULL = ("storagefull", "storage full", "no space left", "quota", "disk full", "insufficientstor")
 
@@ -83,9 +76,8 @@ def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
             proxy_url=settings.proxy_url,
         )
     except OSError as error:
-        raise errors.SettingsError(
-            f"CA_BUNDLE cannot be used: {error.strerror or error}"
-        ) from error
+        text = f"CA_BUNDLE cannot be used: {error.strerror or error}"
+        raise errors.SettingsError(text) from error
 
 
 class ObjectStore:
@@ -145,9 +137,7 @@ class ObjectStore:
 
     def _change(self, request: Request, what: str) -> None:
         if not is_key_supported(request.key):
-            raise errors.BadAnswerError(
-                f"{what}: no request can name this key exactly", system=_SYSTEM
-            )
+            raise errors.BadAnswerError(f"{what}: no request can name this key", system=_SYSTEM)
         with _explained():
             if self._clock is None or time.monotonic() - self._clock[0] > _CLOCK_S:
                 self._clock = (time.monotonic(), self._change_bucket.read_clock())
@@ -241,33 +231,30 @@ class ObjectStore:
                 raise errors.BadAnswerError("not known without a listing")
             looking.read_info(found[0].key if found else f"{prefix}{absent}")
 
-        def ask_delete(key: str) -> None:
-            try:
-                asked = Request("get", query={"versioning": ""})
-                told = bucket.fetch(asked, "read versioning").body
-            except StoreError as error:
-                if error.code != "NotImplemented":
-                    raise errors.BadAnswerError(
-                        f"not known: does it keep versions? {error}"
-                    ) from error
-            else:
-                if b"VersioningConfiguration" not in told or b"<Status>" in told:
-                    raise errors.BadAnswerError(
-                        "not known: it keeps versions, a delete leaves a mark"
-                    )
-            self._change(Request("delete", key, if_match="0" * 32), "delete")
-
         asks: dict[str, Callable[[], object]] = {"list": ask_list, "read": ask_read}
         for under in write_under:
             copy = Request("copy", f"{under}{absent}-copy", source=f"{under}{absent}")
             asks[f"write {under}"] = partial(self._change, copy, "write")
-            asks[f"delete {under}"] = partial(ask_delete, f"{under}{absent}")
+            asks[f"delete {under}"] = partial(self._try_delete, f"{under}{absent}")
         rights: Rights = dict.fromkeys(asks, (None, ""))
         for name, ask in asks.items():
             rights[name] = try_right(ask)
             if rights["list"][0] is None:
                 break
         return rights
+
+    def _try_delete(self, key: str) -> None:
+        """Delete what does not exist; not where versions are kept."""
+        try:
+            asked = Request("get", query={"versioning": ""})
+            told = self._change_bucket.fetch(asked, "read versioning").body
+        except StoreError as error:
+            if error.code != "NotImplemented":
+                raise errors.BadAnswerError(f"not known: does it keep versions? {error}") from error
+        else:
+            if b"VersioningConfiguration" not in told or b"<Status>" in told:
+                raise errors.BadAnswerError("not known: it keeps versions, a delete leaves a mark")
+        self._change(Request("delete", key, if_match="0" * 32), "delete")
 
 
 def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
@@ -300,14 +287,17 @@ def _explained() -> Iterator[None]:
 
 def _explain(error: StoreError) -> errors.ClientError:
     """Return the ``ClientError`` that says what a failed request means."""
-    text, kind = str(error), _KINDS.get(error.code, errors.BadAnswerError)
-    if isinstance(error, AbsentError):
+    text, code = str(error), error.code
+    kind: type[errors.ClientError] = errors.BadAnswerError
+    if isinstance(error, AbsentError) or code in _ABSENT:
         kind = errors.NotFoundError
-    elif isinstance(error, DeniedError):
+    elif isinstance(error, DeniedError) or code in _DENIED:
         kind = errors.AccessDeniedError
-    elif error.code in ("NoAnswer", "NotSent") and "certificate" in text.lower():
+    elif code in _CHANGED:
+        kind = errors.PreconditionFailedError
+    elif code in ("NoAnswer", "NotSent") and "certificate" in text.lower():
         text += ". CA_BUNDLE says whom to trust."
-    elif error.code in ("NoAnswer", "NotSent"):
+    elif code in ("NoAnswer", "NotSent"):
         is_late = any(word in text for word in _LATE)
         kind = errors.ClientTimeoutError if is_late else errors.ConnectionRefusedClientError
     return kind(text, system=_SYSTEM)

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from runbook_lib import errors
-from runbook_lib.errors import BadAnswerError
 from runbook_lib.http import parse_when
 from runbook_lib.model import Json, format_time, parse_time
 from runbook_lib.redact import Redactor
@@ -33,6 +32,7 @@ MAX_LOG_BYTES = 4_000_000
 _SECRET_NAME = re.compile(
     r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)KEY($|_)|WEBHOOK", re.I
 )
+_bad = partial(errors.BadAnswerError, system="services")
 _TIME_NAMES = ("ts", "time", "timestamp", "@timestamp", "at")
 _LEADING_TIME = re.compile(
     r"\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)"
@@ -59,8 +59,7 @@ class ServiceState:
     health: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(NamedTuple):
     """One line of a log; ``at`` is None when neither it nor a line before tells a time."""
 
     at: datetime | None
@@ -156,8 +155,7 @@ def run_program(
         raise errors.ConnectionRefusedClientError(text, system="services") from error
     if done.returncode:
         said = Redactor(settings.secrets).text(done.stderr.decode("utf-8", "replace"))
-        text = f"`{shown}` failed ({done.returncode}): {' '.join(said.split())[-300:]}"
-        raise errors.BadAnswerError(text, system="services")
+        raise _bad(f"`{shown}` failed ({done.returncode}): {' '.join(said.split())[-300:]}")
     return done.stdout.decode("utf-8", "replace")
 
 
@@ -169,14 +167,13 @@ def unknown_service(name: str, known: Iterable[str]) -> errors.ClientError:
 
 def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[str, str]:
     """Return settings by name, with each secret as a word and passwords in URLs masked."""
-    redactor, store_secret = Redactor(settings.secrets), settings.minio_root_password
-    shown = {}
-    for name, value in sorted(values.items()):
-        word = "present" if value else "absent"
-        if value and value == store_secret.get_secret_value():
-            word = "equal to the store's"
-        shown[name] = word if _SECRET_NAME.search(name) else redactor.text(value or "")
-    return shown
+    redactor = Redactor(settings.secrets)
+    words = {settings.minio_root_password.get_secret_value(): "equal to the store's", "": "absent"}
+    texts = {name: value or "" for name, value in sorted(values.items())}
+    return {
+        name: words.get(text, "present") if _SECRET_NAME.search(name) else redactor.text(text)
+        for name, text in texts.items()
+    }
 
 
 def select_lines(
@@ -223,7 +220,6 @@ def try_time(value: Json) -> datetime | None:
 
 
 _ADVICE = "Set COMPOSE_CMD, or RUNBOOK_SERVICES=supervisor for the local environment."
-_bad = partial(BadAnswerError, system="services")
 
 
 class ComposeServices:
@@ -237,18 +233,21 @@ class ComposeServices:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        files = [part for part in settings.compose_file.split(":") if part]
+        self._execute = partial(run_program, settings=settings, advice=_ADVICE)
+        files = filter(None, settings.compose_file.split(":"))
         self._command = shlex.split(settings.compose_cmd)
         self._command += [word for file in files for word in ("-f", file)]
 
     def list_services(self) -> list[ServiceState]:
         """Return every service, by name; one that was never made is not in the list."""
-        output = self._run("ps", "--all", "--format", "json")
-        rows = _read_json_lines(output)
-        with_id = [row for row in rows if row.get("ID")]
-        states = self._inspect([str(row["ID"]) for row in with_id])
-        found = [_state(row, state) for row, state in zip(with_id, states, strict=True)]
-        return sorted(found, key=lambda state: state.name)
+        listed = _read_json_lines(self._run("ps", "--all", "--format", "json"))
+        rows = [row for row in listed if row.get("ID")]
+        ids = [str(row["ID"]) for row in rows]
+        words = ["docker", "inspect", "--format", "{{json .State}}", *ids]
+        states = _read_json_lines(self._execute(words, is_change=False)) if ids else []
+        if len(states) != len(ids):
+            raise _bad("a container went away while it was looked at; ask again")
+        return sorted(map(_state, rows, states), key=lambda state: state.name)
 
     def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
         """Return a service's last lines since a time, oldest first."""
@@ -273,9 +272,7 @@ class ComposeServices:
     def read_effective_settings(self, name: str) -> dict[str, str]:
         """Return the environment that compose gives the service."""
         environment = self._read_config()[self._checked(name)].get("environment") or {}
-        return hide_secrets(
-            {str(k): None if v is None else str(v) for k, v in environment.items()}, self._settings
-        )
+        return hide_secrets(environment, self._settings)
 
     def _checked(self, name: str) -> str:
         known = self._read_config()
@@ -291,20 +288,8 @@ class ComposeServices:
             raise _bad("compose config is not understood: docker compose 2.x is needed") from error
         return found
 
-    def _inspect(self, ids: list[str]) -> list[dict[str, Any]]:
-        if not ids:
-            return []
-        words = ["docker", "inspect", "--format", "{{json .State}}", *ids]
-        states = _read_json_lines(self._execute(words))
-        if len(states) != len(ids):
-            raise _bad("a container went away while it was looked at; ask again")
-        return states
-
     def _run(self, *words: str, is_change: bool = False) -> str:
         return self._execute([*self._command, *words], is_change=is_change)
-
-    def _execute(self, words: list[str], *, is_change: bool = False) -> str:
-        return run_program(words, self._settings, is_change=is_change, advice=_ADVICE)
 
 
 def _read_json_lines(output: str) -> list[dict[str, Json]]:
@@ -319,14 +304,11 @@ def _read_json_lines(output: str) -> list[dict[str, Json]]:
 
 def _state(row: dict[str, Json], state: dict[str, Json]) -> ServiceState:
     running = state.get("Status") == "running"
-    return ServiceState(
-        name=str(row["Service"]),
-        running=running,
-        state=str(state.get("Status", row.get("State", "unknown"))),
-        since=parse_when(state.get("StartedAt" if running else "FinishedAt")),
-        exit_code=None if running else int(state.get("ExitCode", 0)),
-        health=str((state.get("Health") or {}).get("Status", "")),
-    )
+    said = str(state.get("Status", row.get("State", "unknown")))
+    since = parse_when(state.get("StartedAt" if running else "FinishedAt"))
+    exit_code = None if running else int(state.get("ExitCode", 0))
+    health = str((state.get("Health") or {}).get("Status", ""))
+    return ServiceState(str(row["Service"]), running, said, since, exit_code, health)
 
 
 _RUNS = frozenset({"running", "active"})
@@ -351,7 +333,7 @@ class CommandServices:
         known = all(w in _RUNS | _STANDS or w.isdecimal() for w in words)
         if len(running) != 1 or not known:
             text = f"WORKER_STATUS_CMD printed {said.strip()[:80]!r}: neither that the worker runs "
-            raise BadAnswerError(f"{text}nor that it does not", system="services")
+            raise _bad(f"{text}nor that it does not")
         (runs,) = running
         state, name = "running" if runs else "stopped", self._settings.worker_service
         return [ServiceState(name, runs, state, since=None, exit_code=None)]

@@ -302,7 +302,7 @@ class FakePrometheus(_Fake):
     def check_reachable(self) -> str:
         return f"1.0 {self.w.now}"
 
-    def query(self, promql: str, at: datetime | None = None) -> list[Series]:
+    def query(self, promql: str) -> list[Series]:
         found = self.w.series.get(promql, [])
         return [] if promql in self.w.stale else [replace(s, samples=s.samples[-1:]) for s in found]
 
