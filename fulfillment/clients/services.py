@@ -169,7 +169,7 @@ def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[s
     """Return settings by name, with each secret as a word and passwords in URLs masked."""
     redactor = Redactor(settings.secrets)
     words = {settings.minio_root_password.get_secret_value(): "equal to the store's", "": "absent"}
-    texts = {name: value or "" for name, value in sorted(values.items())}
+    texts = {name: str(value or "") for name, value in sorted(values.items())}
     return {
         name: words.get(text, "present") if _SECRET_NAME.search(name) else redactor.text(text)
         for name, text in texts.items()
