@@ -201,6 +201,11 @@ class ExitCode(IntEnum):
     REFUSED = 5
     INTERRUPTED = 130
 
+    @classmethod
+    def of(cls, is_ok: object) -> ExitCode:
+        """Return the code of work that was done, and came out well or not."""
+        return cls.OK if is_ok else cls.NOT_OK
+
 
 # By name: `runbook --help` imports no models.
 _VERDICTS = {
