@@ -179,12 +179,8 @@ class Sections(dict[str, SectionModule]):
 
     def list_needed(self) -> dict[str, SectionModule]:
         """Return the steps of symptoms that a verdict needs, each with a section that has it."""
-        return {
-            step.id: module
-            for module in self.values()
-            for step in module.STEPS.values()
-            if step.needed and step.role in SYMPTOMS
-        }
+        every = ((step, module) for module in self.values() for step in module.STEPS.values())
+        return {step.id: module for step, module in every if step.needed and step.role in SYMPTOMS}
 
     def having(self, role: Role) -> set[str]:
         """Return the names of the sections that have a step of a role."""
