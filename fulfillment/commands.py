@@ -19,7 +19,7 @@ from pydantic import Field
 from objectmove.ledger import read_record, read_recorded_plan
 from objectmove.plan import save_plan
 from runbook_lib import errors, model
-from runbook_lib.approvals import Plan, load_plan
+from runbook_lib.approvals import Plan
 from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import Json, Progress, keep_quiet
@@ -33,10 +33,7 @@ from runbook_lib.show.text import count_of, format_bytes
 from .change import synthetic
 from .change.environment_guard import MARKER_KEY, check_playground, read_marker
 from .change.release import MOVE, find_way_on, list_unfinished
-from .change.service_actions import SERVICE
-from .change.synthetic import SYNTHETIC
 from .clients import Clients
-from .clients.object_store import ObjectStore
 from .investigation import Investigation
 from .sections import SECTIONS
 from .sections.detection import read_backlog_objects
@@ -276,9 +273,6 @@ class DrillDocument(Document):
         return ": ".join([f"Drill {self.scenario} {end}", *([", ".join(missed)] if missed else [])])
 
 
-_EXAMPLE = Path(__file__).with_name("env.example")
-
-
 def init(
     settings: Settings, *, marker: str = "", approve: str = "", progress: Progress = keep_quiet
 ) -> InitDocument:
@@ -305,7 +299,7 @@ def init(
     is_new = not env_file.exists()
     if is_new:
         env_file.touch(mode=0o600, exist_ok=False)
-        env_file.write_bytes(_EXAMPLE.read_bytes())
+        env_file.write_bytes(Path(__file__).with_name("env.example").read_bytes())
     progress(f"{env_file} {'is written' if is_new else 'was there, and stays'}")
     told: dict[str, Any] = {"env_file": str(env_file), "env_file_written": is_new}
     if marker:
@@ -314,25 +308,7 @@ def init(
 
 
 def _mark(settings: Settings, marker: str, approve: str) -> dict[str, Any]:
-    """Write the marker if that is approved; return what the document says of it."""
-    store = Clients(settings).store
-    writes = _plan_marker(settings, store, marker)
-    sha256 = hashlib.sha256(json.dumps(writes, sort_keys=True).encode()).hexdigest()
-    told: dict[str, Any] = {"writes": writes, "sha256": sha256}
-    if not writes:
-        return {**told, "marker": f"the bucket is marked as {marker} already"}
-    if not approve:
-        told["marker"] = "not written: it allows chaos, faults and drills on this bucket"
-        told["apply"] = f"runbook init --marker {marker} --approve {sha256}"
-        return {**told, "exit_code": ExitCode.REFUSED}
-    if approve != sha256:
-        raise errors.NotApprovedError(f"this approval is of something else, not of {sha256}")
-    store.put_object(MARKER_KEY, str(writes["content"]).encode())
-    return {**told, "marker": f"written; it reads {read_marker(store)!r}"}
-
-
-def _plan_marker(settings: Settings, store: ObjectStore, marker: str) -> dict[str, str]:
-    """Return exactly what would be written, and where; empty when it is there."""
+    """Say exactly what would be written, and where, if it is not there; write it once approved."""
     if marker not in ("local", "demo"):
         raise errors.UsageError(f"--marker is local or demo, not {marker!r}")
     if settings.runbook_environment != marker:
@@ -340,15 +316,27 @@ def _plan_marker(settings: Settings, store: ObjectStore, marker: str) -> dict[st
             f"RUNBOOK_ENVIRONMENT is {settings.runbook_environment!r}, not {marker!r}: the setting "
             "and the marker must say the same. Nothing was written."
         )
-    if (found := read_marker(store)) == marker:
-        return {}
-    if found:
+    store = Clients(settings).store
+    if (found := read_marker(store)) not in ("", marker):
         raise errors.EnvironmentForbidsError(
             f"{store.bucket}/{MARKER_KEY} says {found!r}: this may not be the store you think. "
             "Nothing was written."
         )
-    where = {"endpoint": store.endpoint, "bucket": store.bucket, "key": MARKER_KEY}
-    return {**where, "content": json.dumps({"environment": marker})}
+    content = json.dumps({"environment": marker})
+    writes = {"endpoint": store.endpoint, "bucket": store.bucket, "key": MARKER_KEY}
+    writes = {} if found else {**writes, "content": content}
+    sha256 = hashlib.sha256(json.dumps(writes, sort_keys=True).encode()).hexdigest()
+    told: dict[str, Any] = {"writes": writes, "sha256": sha256}
+    if found:
+        return {**told, "marker": f"the bucket is marked as {marker} already"}
+    if not approve:
+        told["marker"] = "not written: it allows chaos, faults and drills on this bucket"
+        told["apply"] = f"runbook init --marker {marker} --approve {sha256}"
+        return {**told, "exit_code": ExitCode.REFUSED}
+    if approve != sha256:
+        raise errors.NotApprovedError(f"this approval is of something else, not of {sha256}")
+    store.put_object(MARKER_KEY, content.encode())
+    return {**told, "marker": f"written; it reads {read_marker(store)!r}"}
 
 
 def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocument:
@@ -539,7 +527,7 @@ def _open_plan(
 ) -> tuple[Investigation, Plan]:
     """Return a release's plan, and the incident in which it goes on."""
     inv = _open_on(settings, plan_id, progress, plan=plan_id, **how)
-    plan = load_plan(inv.incident.find_plan(plan_id), (MOVE, SERVICE, SYNTHETIC))
+    (plan,) = inv.load_named_plans()
     if plan.kind is not MOVE:
         raise errors.UsageError(
             f"{plan_id} is not the plan of a release: run 06 with -p plan={plan_id}"

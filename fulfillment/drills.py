@@ -314,10 +314,8 @@ def run_drill(settings: Settings, scenario: Scenario, *, progress: Progress) -> 
         raise errors.DrillError(f"{scenario.name} needs {scenario.needs}. {instead}")
     check_playground(settings, clients.store)
     scenario = _fit_times(clients, scenario)
-    home = settings.runbook_home.resolve()
-    home.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(home / ".drill.lock", timeout=0):
+        with FileLock(settings.runbook_home.resolve() / ".drill.lock", timeout=0):
             return _run(settings, clients, scenario, progress)
     except Timeout:
         raise errors.DrillError("another drill is running here; wait for it to end") from None

@@ -230,8 +230,6 @@ def main() -> None:
         code = int(build_app(runbook)(standalone_mode=False) or 0)
         # typer turns Ctrl-C into this code and says nothing.
         sys.exit(_fail(KeyboardInterrupt()) if code == ExitCode.INTERRUPTED else code)
-    except typer.Abort:
-        sys.exit(_fail(KeyboardInterrupt()))
     except TyperException as error:
         show = getattr(error, "show", partial(sys.stderr.write, f"runbook: {error}\n"))
         show()

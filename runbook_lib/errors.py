@@ -83,12 +83,8 @@ class ClientError(RunbookError):
     """
 
     def __init__(self, message: str, *, system: str = "") -> None:
-        super().__init__(message)
+        super().__init__(f"{system}: {message}" if system else message)
         self.message = message
-        self.system = system
-
-    def __str__(self) -> str:
-        return f"{self.system}: {self.message}" if self.system else self.message
 
 
 class ClientTimeoutError(ClientError):

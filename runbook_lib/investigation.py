@@ -52,7 +52,8 @@ class Investigation(Generic[S, C]):
 
     Attributes
     ----------
-    incident, section, parameters, settings, clients, clock, sleep : what they say
+    incident, section, parameters, settings, clients, sleep : what they say
+    now : returns the current time in UTC
     progress : shows how far work is to whoever looks
     """
 
@@ -62,7 +63,7 @@ class Investigation(Generic[S, C]):
     parameters: SectionParameters = None  # type: ignore[assignment]  # the section's defaults
     settings: S
     clients: C = None  # type: ignore[assignment]  # those of the settings
-    clock: Callable[[], datetime] = utc_now
+    now: Callable[[], datetime] = utc_now
     sleep: Callable[[float], None] = time.sleep
     progress: model.Progress = model.keep_quiet
 
@@ -216,10 +217,6 @@ class Investigation(Generic[S, C]):
         """What the incident's journal holds by now."""
         return self.incident.journal.view()
 
-    def now(self) -> datetime:
-        """Return the current time in UTC."""
-        return self.clock()
-
     def record(self, kind: str, data: dict[str, Json]) -> int:
         """Write an entry of this section to the journal; returns its sequence number.
 
@@ -328,7 +325,7 @@ class Investigation(Generic[S, C]):
         if changed:
             given = {**self.parameters.model_dump(), **changed}
             self.parameters = check_parameters(self.section, given)
-        named = (plan for plan in self._load_named_plans() if plan.step == step_id)
+        named = (plan for plan in self.load_named_plans() if plan.step == step_id)
         plan = next(named, None) or action.plan(self)
         self._plans[plan.sha256] = plan
         self._enter(plan, ActionPhase.PLANNED, result={**plan.summary, "is_empty": plan.is_empty})
@@ -351,7 +348,7 @@ class Investigation(Generic[S, C]):
             When a safety rule refuses; journalled.
         """
         approved = split_list(approve)
-        here = (*self._load_named_plans(), *self._plans.values(), plan)
+        here = (*self.load_named_plans(), *self._plans.values(), plan)
         known = {one.sha256: one.id for one in here}
         if unknown := [a for a in approved if a not in known]:
             plans = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in known.items())
@@ -413,7 +410,7 @@ class Investigation(Generic[S, C]):
             raise
         return self._enter(plan, ActionPhase.APPLIED, done.reason, done.result)
 
-    def _load_named_plans(self) -> list[Plan]:
+    def load_named_plans(self) -> list[Plan]:
         """Return the plans that the parameter ``plan`` names."""
         kinds = [kind for action in self.section.ACTIONS.values() for kind in action.kinds]
         named = split_list(getattr(self.parameters, "plan", ""))
