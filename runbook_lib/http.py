@@ -203,9 +203,7 @@ class HttpClient:
 
     def get_text(self, path: str) -> str:
         """Return an answer's text; bytes that are not UTF-8 are replaced."""
-        answer = self._ask("GET", path)
-        self._check_status(answer, path)
-        return answer.body.decode("utf-8", "replace")
+        return self._ask("GET", path).body.decode("utf-8", "replace")
 
     def check_reachable(self) -> str:
         """Return what the system says of itself, such as its version, in a few words."""
@@ -223,7 +221,7 @@ class HttpClient:
         BadAnswerError
             When the answer has no readable ``Date``.
         """
-        answer = self._ask("GET", self.HEALTH)
+        answer = self._ask("GET", self.HEALTH, is_any_status=True)
         with self.parsing(self.HEALTH):
             return to_utc(parsedate_to_datetime(answer.headers["Date"]))
 
@@ -254,7 +252,6 @@ class HttpClient:
 
     def _ask_json(self, method: str, path: str, **options: Any) -> Json:
         answer = self._ask(method, path, **options)
-        self._check_status(answer, path)
         if not answer.body.strip() and method != "GET":
             return None
         kind = answer.headers.get("Content-Type", "no content type")
@@ -266,13 +263,16 @@ class HttpClient:
             text = f"answered JSON that cannot be read: {self._excerpt(answer.body)}"
             raise self.bad(path, text) from error
 
-    def _ask(self, method: str, path: str, **options: Any) -> _Answer:
+    def _ask(
+        self, method: str, path: str, *, is_any_status: bool = False, **options: Any
+    ) -> _Answer:
+        """Return an answer, or raise what its absence or its status means."""
         setting = f"{self.system.upper()}_URL"
         if not self.url:
             raise self._fail(errors.NotConfiguredError, f"not configured: {setting} is empty")
         where = f"{self.url}{path}"
         try:
-            return self._send(method, where, options)
+            answer = self._send(method, where, options)
         except (HTTPError, OSError) as error:
             kind: type[errors.ClientError] = errors.ConnectionRefusedClientError
             text = f"cannot be reached ({_reason(error)}). Is the service running, and is {setting}"
@@ -285,6 +285,14 @@ class HttpClient:
             raise self._fail(kind, f"{where} {text}") from error
         except ValueError as error:
             raise self.bad(path, f"cannot be asked: {_short(str(error))}") from error
+        if is_any_status or 200 <= answer.status < 300:
+            return answer
+        wrong, words = _BY_STATUS.get(answer.status, (errors.BadAnswerError, ""))
+        text = f"{words}{self._excerpt(answer.body)}"
+        if 300 <= answer.status < 400:
+            to = _short(self._redactor.text(answer.headers.get("Location", "nowhere")))
+            text = f"redirects to {to}; set {setting} to where it is"
+        raise self._fail(wrong, f"{where}: HTTP {answer.status}: {text}".rstrip())
 
     def _send(self, method: str, where: str, options: dict[str, Any]) -> _Answer:
         deadline = time.monotonic() + self._timeout_s
@@ -301,16 +309,6 @@ class HttpClient:
                 if time.monotonic() > deadline:
                     raise TimeoutError("the body took too long")
             return _Answer(response.status, response.headers, bytes(body))
-
-    def _check_status(self, answer: _Answer, path: str) -> None:
-        if 200 <= answer.status < 300:
-            return
-        kind, words = _BY_STATUS.get(answer.status, (errors.BadAnswerError, ""))
-        text = f"{words}{self._excerpt(answer.body)}"
-        if 300 <= answer.status < 400:
-            to = _short(self._redactor.text(answer.headers.get("Location", "nowhere")))
-            text = f"redirects to {to}; set {self.system.upper()}_URL to where it is"
-        raise self._fail(kind, f"{self.url}{path}: HTTP {answer.status}: {text}".rstrip())
 
     def _excerpt(self, body: bytes) -> str:
         # Redacted before it is cut: half a secret would not be recognised.
