@@ -442,14 +442,13 @@ def _act(drill: Drill, name: str, groups: Sequence[tuple[str, ...]], **parameter
     if groups:
         run_notebook(SECTIONS, name, drill.incident, parameters)
     for steps in groups:
-        planned = journal.view().list_plans(after=before)
-        newest = {action.step: (plan, action.result) for plan, action in planned.items()}
+        newest = {a.step: a.result for a in journal.view().list_plans(after=before).values()}
         plans = {step: newest[step] for step in steps if step in newest}
-        approver, ids = f"drill:{drill.id}", [plan for plan, _ in plans.values()]
+        ids, hashes = ([str(plan[name]) for plan in plans.values()] for name in ("plan", "sha256"))
+        approver = f"drill:{drill.id}"
         drill.record("approve", by=approver, steps=list(plans), plans=ids)
         drill.progress(f"{name}: apply {', '.join(plans)}, approved as {approver}")
-        hashes = ",".join(str(result["sha256"]) for _, result in plans.values())
-        given = {**parameters, "plan": ",".join(ids), "approve": hashes}
+        given = {**parameters, "plan": ",".join(ids), "approve": ",".join(hashes)}
         run = run_notebook(SECTIONS, name, drill.incident, given)
         if run.status not in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN):
             drill.card.failed_notebooks.append(run.section)

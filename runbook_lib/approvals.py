@@ -218,13 +218,12 @@ def mark_applied(plan: Plan, told: Mapping[str, Json]) -> None:
     RecordError
         When it cannot be noted.
     """
-    try:
-        with plan.trace.open("x", encoding="utf-8") as file:
-            json.dump(Redactor().json(dict(told)), file, sort_keys=True)
-    except FileExistsError as error:
-        raise _applied_before(plan) from error
-    except OSError as error:
-        raise errors.RecordError(f"{plan.trace} cannot be written: {error.strerror}") from error
+    with errors.disk_errors(f"{plan.trace} cannot be written"):
+        try:
+            with plan.trace.open("x", encoding="utf-8") as file:
+                json.dump(Redactor().json(dict(told)), file, sort_keys=True)
+        except FileExistsError as error:
+            raise _applied_before(plan) from error
 
 
 def _applied_before(plan: Plan) -> errors.DriftError:

@@ -97,13 +97,11 @@ def parse_parameters(given: list[str]) -> dict[str, str]:
     UsageError
         When one is not such a pair.
     """
-    pairs = {}
-    for item in given:
-        name, sign, value = item.partition("=")
-        if not sign or not name.isidentifier():
-            raise UsageError(f"-p wants name=value, not {item!r}")
-        pairs[name] = value
-    return pairs
+    pairs = [item.partition("=") for item in given]
+    wrong = ["".join(pair) for pair in pairs if not (pair[1] and pair[0].isidentifier())]
+    if wrong:
+        raise UsageError(f"-p wants name=value, not {wrong[0]!r}")
+    return {name: value for name, _, value in pairs}
 
 
 def parse_minutes(text: str) -> float:

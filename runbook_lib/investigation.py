@@ -139,10 +139,8 @@ class Investigation(Generic[S, C]):
     def _see_breach(cls, incident: Incident, settings: S, but: str = "") -> Reading | None:
         """Return a breach of a needed symptom, as it is now; nothing is written."""
         for step, section in find_runbook().load_sections().list_needed().items():
-            if step == but:
-                continue
             inv = cls(incident, section=section, settings=settings)
-            if (reading := inv.observe(step)).status is Status.BREACH:
+            if step != but and (reading := inv.observe(step)).status is Status.BREACH:
                 return reading
         return None
 
