@@ -9,6 +9,8 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,11 @@ from pydantic import Field
 from objectmove.ledger import read_record, read_recorded_plan
 from objectmove.plan import save_plan
 from runbook_lib import errors, model
-from runbook_lib.approvals import Plan, load_plan
-from runbook_lib.record.incident import Incident, create_incident, list_incidents
+from runbook_lib.approvals import Plan
+from runbook_lib.errors import ExitCode
+from runbook_lib.investigation import make_incident
+from runbook_lib.model import Json, Progress, keep_quiet
+from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.record.journal import utc_now
 from runbook_lib.redact import Redactor
 from runbook_lib.run.documents import Document, Part
@@ -28,10 +33,7 @@ from runbook_lib.show.text import count_of, format_bytes
 from .change import synthetic
 from .change.environment_guard import MARKER_KEY, check_playground, read_marker
 from .change.release import MOVE, find_way_on, list_unfinished
-from .change.service_actions import SERVICE
-from .change.synthetic import SYNTHETIC
 from .clients import Clients
-from .clients.object_store import ObjectStore
 from .investigation import Investigation
 from .sections import SECTIONS
 from .sections.detection import read_backlog_objects
@@ -40,25 +42,15 @@ from .sections.remediation import describe_effect
 from .settings import Settings
 
 
-class SystemRights(Part):
-    """One system: ``reachable`` is None when the settings leave it out.
+class CheckDocument(Document):
+    """``check``: whether looking and releasing are possible, and what is missing; no verdict.
 
-    ``rights`` says ``yes``, ``no``, or ``not known`` where only a change would tell.
+    Of a system, ``reachable`` is None when the settings leave it out; ``rights`` says ``yes``,
+    ``no``, or ``not known`` where only a change would tell.
     """
 
-    name: str
-    reachable: bool | None
-    rights: dict[str, str]
-    missing_for_looking: tuple[str, ...]
-    missing_for_releasing: tuple[str, ...]
-    reason: str = ""
-
-
-class CheckDocument(Document):
-    """``check``: whether looking and releasing are possible, and what is missing; no verdict."""
-
     summary: str
-    systems: tuple[SystemRights, ...]
+    systems: tuple[dict[str, Json], ...]
     readings: tuple[model.Observed, ...]
 
     @property
@@ -69,7 +61,7 @@ class CheckDocument(Document):
     @property
     def commands(self) -> tuple[str, ...]:
         """What looks, where looking is possible."""
-        return ("runbook investigate",) if self.exit_code is errors.ExitCode.OK else ()
+        return ("runbook investigate",) if self.exit_code is ExitCode.OK else ()
 
 
 class InitDocument(Document):
@@ -116,10 +108,10 @@ class PlanDocument(ReleaseDocument):
     path: str
     apply: str = ""
     reason: str = ""
-    rows: tuple[dict[str, model.Json], ...] = ()
+    rows: tuple[dict[str, Json], ...] = ()
     others: str = ""
     window: str = ""
-    effect: tuple[dict[str, model.Json], ...] = ()
+    effect: tuple[dict[str, Json], ...] = ()
     effect_reason: str = ""
 
     @property
@@ -146,8 +138,8 @@ class ApplyDocument(ReleaseDocument):
 
     moved: int = 0
     already: int = 0
-    conflicts: tuple[model.Json, ...] = ()
-    failed: tuple[model.Json, ...] = ()
+    conflicts: tuple[Json, ...] = ()
+    failed: tuple[Json, ...] = ()
     unproven: tuple[str, ...] = ()
     waiting: int = 0
     lost_in_window: tuple[str, ...] = ()
@@ -156,7 +148,7 @@ class ApplyDocument(ReleaseDocument):
     @property
     def answer(self) -> str:
         """How many moved, and whether that is all."""
-        done = self.exit_code is errors.ExitCode.OK
+        done = self.exit_code is ExitCode.OK
         return f"{'Done' if done else 'NOT ALL DONE'}: {count_of(self.moved, 'object')} moved"
 
     @property
@@ -193,7 +185,7 @@ class VerifyDocument(ReleaseDocument):
     lost: int
     duplicated: int
     foreign_changed: int
-    detail: dict[str, model.Json] = Field(default_factory=dict)
+    detail: dict[str, Json] = Field(default_factory=dict)
 
     @property
     def answer(self) -> str:
@@ -202,7 +194,7 @@ class VerifyDocument(ReleaseDocument):
         told = [f"{count_of(proven, 'object')} where planned"]
         names = ("unproven", "waiting", "changed_by_others", "lost", "duplicated")
         told += [f"{n} {name.replace('_', ' ')}" for name in names if (n := getattr(self, name))]
-        word = "Proven" if self.exit_code is errors.ExitCode.OK else "NOT PROVEN"
+        word = "Proven" if self.exit_code is ExitCode.OK else "NOT PROVEN"
         return f"{word}: {', '.join(told)}"
 
 
@@ -277,19 +269,12 @@ class DrillDocument(Document):
     def answer(self) -> str:
         """Whether it passed, and what it did not show."""
         missed = [o.name for o in self.objectives if not o.met]
-        end = "passed" if self.exit_code is errors.ExitCode.OK else "FAILED"
+        end = "passed" if self.exit_code is ExitCode.OK else "FAILED"
         return ": ".join([f"Drill {self.scenario} {end}", *([", ".join(missed)] if missed else [])])
 
 
-_EXAMPLE = Path(__file__).with_name("env.example")
-
-
 def init(
-    settings: Settings,
-    *,
-    marker: str = "",
-    approve: str = "",
-    progress: model.Progress = model.keep_quiet,
+    settings: Settings, *, marker: str = "", approve: str = "", progress: Progress = keep_quiet
 ) -> InitDocument:
     """Write ``.env`` where there is none; with ``marker``, say what would mark the bucket, or do.
 
@@ -314,32 +299,16 @@ def init(
     is_new = not env_file.exists()
     if is_new:
         env_file.touch(mode=0o600, exist_ok=False)
-        env_file.write_bytes(_EXAMPLE.read_bytes())
+        env_file.write_bytes(Path(__file__).with_name("env.example").read_bytes())
     progress(f"{env_file} {'is written' if is_new else 'was there, and stays'}")
-    told = {"env_file": str(env_file), "env_file_written": is_new}
-    code = errors.ExitCode.OK
+    told: dict[str, Any] = {"env_file": str(env_file), "env_file_written": is_new}
     if marker:
-        store = Clients(settings).store
-        writes = _plan(settings, store, marker)
-        sha256 = hashlib.sha256(json.dumps(writes, sort_keys=True).encode()).hexdigest()
-        told |= {"writes": writes, "sha256": sha256}
-        if not writes:
-            told["marker"] = f"the bucket is marked as {marker} already"
-        elif not approve:
-            code = errors.ExitCode.REFUSED
-            told["marker"] = "not written: it allows chaos, faults and drills on this bucket"
-            told["apply"] = f"runbook init --marker {marker} --approve {sha256}"
-        elif approve != sha256:
-            raise errors.NotApprovedError(f"this approval is of something else, not of {sha256}")
-        else:
-            content = str(writes["content"]).encode()
-            store.put_object(MARKER_KEY, content)
-            told["marker"] = f"written; it reads {read_marker(store)!r}"
-    return InitDocument.model_validate({"schema": "runbook/init/1", "exit_code": code, **told})
+        told |= _mark(settings, marker, approve)
+    return InitDocument(schema_name="runbook/init/1", **told)
 
 
-def _plan(settings: Settings, store: ObjectStore, marker: str) -> dict[str, model.Json]:
-    """Return exactly what would be written, and where; empty when it is there."""
+def _mark(settings: Settings, marker: str, approve: str) -> dict[str, Any]:
+    """Say exactly what would be written, and where, if it is not there; write it once approved."""
     if marker not in ("local", "demo"):
         raise errors.UsageError(f"--marker is local or demo, not {marker!r}")
     if settings.runbook_environment != marker:
@@ -347,18 +316,30 @@ def _plan(settings: Settings, store: ObjectStore, marker: str) -> dict[str, mode
             f"RUNBOOK_ENVIRONMENT is {settings.runbook_environment!r}, not {marker!r}: the setting "
             "and the marker must say the same. Nothing was written."
         )
-    if (found := read_marker(store)) == marker:
-        return {}
-    if found:
+    store = Clients(settings).store
+    if (found := read_marker(store)) not in ("", marker):
         raise errors.EnvironmentForbidsError(
             f"{store.bucket}/{MARKER_KEY} says {found!r}: this may not be the store you think. "
             "Nothing was written."
         )
-    where = {"endpoint": store.endpoint, "bucket": store.bucket, "key": MARKER_KEY}
-    return {**where, "content": json.dumps({"environment": marker})}
+    content = json.dumps({"environment": marker})
+    writes = {"endpoint": store.endpoint, "bucket": store.bucket, "key": MARKER_KEY}
+    writes = {} if found else {**writes, "content": content}
+    sha256 = hashlib.sha256(json.dumps(writes, sort_keys=True).encode()).hexdigest()
+    told: dict[str, Any] = {"writes": writes, "sha256": sha256}
+    if found:
+        return {**told, "marker": f"the bucket is marked as {marker} already"}
+    if not approve:
+        told["marker"] = "not written: it allows chaos, faults and drills on this bucket"
+        told["apply"] = f"runbook init --marker {marker} --approve {sha256}"
+        return {**told, "exit_code": ExitCode.REFUSED}
+    if approve != sha256:
+        raise errors.NotApprovedError(f"this approval is of something else, not of {sha256}")
+    store.put_object(MARKER_KEY, content.encode())
+    return {**told, "marker": f"written; it reads {read_marker(store)!r}"}
 
 
-def check(settings: Settings, *, progress: model.Progress = model.keep_quiet) -> CheckDocument:
+def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocument:
     """Carry out section 1's steps without an incident folder.
 
     Notes
@@ -372,42 +353,30 @@ def check(settings: Settings, *, progress: model.Progress = model.keep_quiet) ->
     """
     progress("section 1")
     with tempfile.TemporaryDirectory() as home:
-        redactor, environment = Redactor(settings.secrets), settings.runbook_environment
-        section = SECTIONS["01_purpose"]
-        inv = Investigation(
-            create_incident(Path(home), redactor=redactor, environment=environment),
-            section=section,
-            parameters=section.Parameters(),
-            settings=settings,
-        )
+        incident = make_incident(settings, Path(home))
+        inv = Investigation(incident, section=SECTIONS["01_purpose"], settings=settings)
         readings = {step: inv.read_step(step) for step in inv.section.STEPS}
     rights = readings[read_rights.id]
     closed = find_closed(rights.rows)
-    summary = f"looking is possible: {rights.reason}"
+    what = "looking is possible"
     if closed:
         is_connected = any(row["reachable"] for row in rights.rows)
         what = "looking is not possible" if is_connected else "you are not connected"
-        summary = f"{what}: " + "; ".join(f"{r['name']}: {r['reason']}" for r in closed)
+    why = "; ".join(f"{row['name']}: {row['reason']}" for row in closed) or rights.reason
     return CheckDocument(
         schema_name="runbook/check/1",
-        exit_code=errors.ExitCode.UNKNOWN if closed else errors.ExitCode.OK,
-        summary=summary,
-        systems=tuple(SystemRights.model_validate(row) for row in rights.rows),
+        exit_code=ExitCode.UNKNOWN if closed else ExitCode.OK,
+        summary=f"{what}: {why}",
+        systems=rights.rows,
         readings=tuple(readings.values()),
     )
 
 
 def create_chaos(settings: Settings, *, prefix: str, **backlog: Any) -> ChaosDocument:
     """Create synthetic labels like ``create_backlog``; ``runbook chaos revert`` removes them."""
-    drill_id = synthetic.make_drill_id()
-    made = synthetic.create_backlog(
-        Clients(settings).store,
-        settings=settings,
-        prefix=prefix or settings.chaos_prefix,
-        drill_id=drill_id,
-        now=utc_now(),
-        **backlog,
-    )
+    drill_id, prefix = synthetic.make_drill_id(), prefix or settings.chaos_prefix
+    backlog |= {"settings": settings, "prefix": prefix, "drill_id": drill_id, "now": utc_now()}
+    made = synthetic.create_backlog(Clients(settings).store, **backlog)
     return _document("create", created=len(made), drills={drill_id: len(made)})
 
 
@@ -422,12 +391,10 @@ def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocu
 
 def read_chaos_status(settings: Settings) -> ChaosDocument:
     """Count synthetic objects by drill, and those whose time is over. Only reads."""
-    store, now = Clients(settings).store, utc_now()
-    drills: Counter[str] = Counter()
-    expired = 0
-    for info in synthetic.list_synthetic(store, synthetic.list_prefixes(settings)):
-        drills[(info.metadata or {}).get("drill-id", "without an id")] += 1
-        expired += synthetic.is_expired(info, now)
+    prefixes, now = synthetic.list_prefixes(settings), utc_now()
+    found = list(synthetic.list_synthetic(Clients(settings).store, prefixes))
+    drills = Counter((info.metadata or {}).get("drill-id", "without an id") for info in found)
+    expired = sum(synthetic.is_expired(info, now) for info in found)
     return _document("status", drills=dict(drills), expired=expired)
 
 
@@ -438,19 +405,18 @@ def sweep_chaos(settings: Settings) -> ChaosDocument:
 
 
 def _document(mode: str, **found: Any) -> ChaosDocument:
-    code = errors.ExitCode.NOT_OK if found.get("failed") else errors.ExitCode.OK
-    schema = f"runbook/chaos-{mode}/1"
-    return ChaosDocument(schema_name=schema, exit_code=code, **found)
+    code = ExitCode.of(not found.get("failed"))
+    return ChaosDocument(schema_name=f"runbook/chaos-{mode}/1", exit_code=code, **found)
 
 
-_SECTION = SECTIONS["06_remediation"]
+_open = partial(Investigation.open, section=SECTIONS["06_remediation"])
 _TROUBLES = ("conflicts", "failed", "unproven", "waiting", "lost_in_window", "stopped")
 _SHOWN = 10
 _OF_PLAN = ("objects", "bytes", "excluded", "expires_at", "window")
 
 
 def plan_release(
-    settings: Settings, *, incident_id: str, progress: model.Progress, **parameters: Any
+    settings: Settings, *, incident_id: str, progress: Progress, **parameters: Any
 ) -> PlanDocument:
     """Make a plan of a release by move; moves nothing. Exit 3 when labels wait and none may move.
 
@@ -462,21 +428,20 @@ def plan_release(
     backlog = read_backlog_objects.id
     incident, is_new = Investigation.find(settings, incident_id, keeps=True, but=backlog)
     progress("list what waits")
-    inv = _open(settings, incident.id, progress, way="release", **parameters)
+    inv = _open(incident.id, settings=settings, progress=progress, way="release", **parameters)
     plan = _must_move(inv.plan("6.1"))
     effect, words, oldest_minutes = describe_effect(inv, plan)
     if oldest_minutes > settings.lag_threshold_minutes and not incident.is_open:
         incident.open(backlog)
     if is_new and plan.is_empty and not incident.is_open:
         incident.close(model.Verdict.UNKNOWN)
-    waits_in_vain = plan.is_empty and plan.summary.get("reason")
-    code = errors.ExitCode.NOT_OK if waits_in_vain else errors.ExitCode.OK
-    about = {"effect": tuple(effect), "effect_reason": words}
-    return _to_plan_document(inv, plan, f"apply {plan.id}", code, **about)
+    code = ExitCode.of(not (plan.is_empty and plan.summary.get("reason")))
+    shown = {"effect": tuple(effect), "effect_reason": words}
+    return _to_plan_document(inv, plan, f"apply {plan.id}", code, **shown)
 
 
 def apply_release_plan(
-    settings: Settings, plan_id: str, *, approve: str, progress: model.Progress
+    settings: Settings, plan_id: str, *, approve: str, progress: Progress
 ) -> ApplyDocument | PlanDocument:
     """Carry out an approved plan; without approval it stops at the plan, exit 5.
 
@@ -487,30 +452,28 @@ def apply_release_plan(
     RefusedError
         When a safety rule refuses; nothing was changed.
     """
-    inv = _open_on(settings, plan_id, progress, plan=plan_id)
-    plan = _load(inv, plan_id)
+    inv, plan = _open_plan(settings, plan_id, progress)
     if not approve:
-        return _to_plan_document(inv, plan, f"apply {plan.id}", errors.ExitCode.REFUSED)
+        return _to_plan_document(inv, plan, f"apply {plan.id}", ExitCode.REFUSED)
     return _to_document(inv, "apply", plan, inv.apply(plan, approve=approve).result)
 
 
-def resume_release_plan(
-    settings: Settings, plan_id: str, *, progress: model.Progress
-) -> ApplyDocument:
+def resume_release_plan(settings: Settings, plan_id: str, *, progress: Progress) -> ApplyDocument:
     """Go on with a plan that was cut off, here or on another machine; its approval counts."""
-    inv = _open_on(settings, plan_id, progress, fetch=True, plan=plan_id)
-    plan = _load(inv, plan_id)
+    if _find_folder(settings, plan_id) is None:
+        _fetch(settings, plan_id)
+    inv, plan = _open_plan(settings, plan_id, progress)
     return _to_document(inv, "resume", plan, inv.resume(plan).result)
 
 
 def undo_release(
-    settings: Settings, plan_id: str, *, approve: str, progress: model.Progress
+    settings: Settings, plan_id: str, *, approve: str, progress: Progress
 ) -> ApplyDocument | PlanDocument:
     """Take a release back, within its window; without approval it stops at its plan, exit 5."""
     inv = _open_on(settings, plan_id, progress, undo=plan_id)
     plan = _plan_about(inv, "6.1.1", plan_id, approve)
     if not approve:
-        return _to_plan_document(inv, plan, f"undo {plan_id}", errors.ExitCode.REFUSED)
+        return _to_plan_document(inv, plan, f"undo {plan_id}", ExitCode.REFUSED)
     return _to_document(inv, "undo", plan, inv.apply(plan, approve=approve).result)
 
 
@@ -519,9 +482,9 @@ def settle_release(
     plan_id: str,
     *,
     taken: bool,
-    keys: tuple[str, ...],
+    keys: Sequence[str] | None,
     approve: str,
-    progress: model.Progress,
+    progress: Progress,
 ) -> SettleDocument | PlanDocument:
     """Write down a person's word on rows of which nobody can know; without approval it stops.
 
@@ -531,104 +494,83 @@ def settle_release(
         When the approval is of the other word.
     """
     word = "taken" if taken else "not_taken"
-    about: dict[str, Any] = {"settle_word": word, "settle_keys": ",".join(keys)}
+    about: dict[str, Any] = {"settle_word": word, "settle_keys": ",".join(keys or ())}
     inv = _open_on(settings, plan_id, progress, settle=plan_id, **about)
     plan = _plan_about(inv, "6.1.2", plan_id, approve)
     if (said := plan.content.move.header.word) != word:
         raise errors.UsageError(f"{plan.id} says {said}, and you say {word}")
     if not approve:
         how = f"settle {plan_id} --{word.replace('_', '-')}"
-        return _to_plan_document(inv, plan, how, errors.ExitCode.REFUSED)
+        return _to_plan_document(inv, plan, how, ExitCode.REFUSED)
     result = inv.apply(plan, approve=approve).result
     left = next((r["rows"] for r in list_unfinished(inv.clients) if r["plan"] == plan_id), 0)
-    return SettleDocument(
-        **_head(inv, "settle", _judge(result)),
-        plan=plan_id,
-        **{word: result.get("settled", 0)},
-        left=left,
-        way_on=_list_ways_on(inv),
-    )
+    told = {"plan": plan_id, word: result.get("settled", 0), "left": left}
+    head = _head(inv, "settle", _judge(result))
+    return SettleDocument(**head, **told, way_on=_list_ways_on(inv))
 
 
-def verify_release_plan(
-    settings: Settings, plan_id: str, *, progress: model.Progress
-) -> VerifyDocument:
+def verify_release_plan(settings: Settings, plan_id: str, *, progress: Progress) -> VerifyDocument:
     """Prove by an independent listing where each planned object is now."""
     progress("list the bucket")
-    inv = _open_on(settings, plan_id, progress, look=True, plan=plan_id)
-    plan = _load(inv, plan_id)
+    inv, plan = _open_plan(settings, plan_id, progress, look=True)
     if not plan.trace.exists():
         raise errors.SafetyError(f"{plan.id} was never applied: there is nothing to prove")
     entry = inv.verify(plan)
     result = {**entry.result, "gone_after_done": entry.result["gone_after_landed"]}
     known = {name: result.pop(name) for name in VerifyDocument.model_fields if name in result}
-    code = (
-        errors.ExitCode.OK if entry.phase is model.ActionPhase.VERIFIED else errors.ExitCode.NOT_OK
-    )
-    way_on = _list_ways_on(inv)
-    return VerifyDocument(**_head(inv, "verify", code), **known, way_on=way_on, detail=result)
+    head = _head(inv, "verify", ExitCode.of(entry.phase is model.ActionPhase.VERIFIED))
+    return VerifyDocument(**head, **known, way_on=_list_ways_on(inv), detail=result)
 
 
-def _open(
-    settings: Settings, incident_id: str, progress: model.Progress, **parameters: Any
-) -> Investigation:
-    inv = Investigation.open(incident_id, section=_SECTION, settings=settings, **parameters)
-    inv.progress = progress
-    return inv
+def _open_plan(
+    settings: Settings, plan_id: str, progress: Progress, **how: bool
+) -> tuple[Investigation, Plan]:
+    """Return a release's plan, and the incident in which it goes on."""
+    inv = _open_on(settings, plan_id, progress, plan=plan_id, **how)
+    (plan,) = inv.load_named_plans()
+    if plan.kind is not MOVE:
+        raise errors.UsageError(
+            f"{plan_id} is not the plan of a release: run 06 with -p plan={plan_id}"
+        )
+    return inv, plan
 
 
 def _open_on(
-    settings: Settings,
-    plan_id: str,
-    progress: model.Progress,
-    *,
-    fetch: bool = False,
-    look: bool = False,
-    **parameters: Any,
+    settings: Settings, plan_id: str, progress: Progress, *, look: bool = False, **parameters: Any
 ) -> Investigation:
     """Open the incident in which a release goes on: its own, until it is closed.
 
     Parameters
     ----------
-    fetch : whether the bucket's record will do, where no folder here has the plan
     look : whether nothing is changed, so that its own will always do
     """
-    home = settings.runbook_home.resolve()
-    found = (f for f in list_incidents(home) if (f / "plans" / f"{plan_id}.jsonl").is_file())
-    folder = next(found, None) or (_fetch(settings, plan_id) if fetch else None)
-    if folder is None:
+    if (folder := _find_folder(settings, plan_id)) is None:
+        home = settings.runbook_home.resolve()
         raise errors.UsageError(f"no incident under {home} has a plan {plan_id!r}")
-    is_closed = Incident(folder, redactor=Redactor(settings.secrets)).is_closed
-    incident_id = Investigation.find(settings)[0].id if is_closed and not look else folder.name
-    return _open(settings, incident_id, progress, **parameters)
+    incident = Incident(folder, redactor=Redactor(settings.secrets))
+    if incident.is_closed and not look:
+        incident, _ = Investigation.find(settings)
+    return _open(incident.id, settings=settings, progress=progress, **parameters)
 
 
-def _fetch(settings: Settings, plan_id: str) -> Path | None:
-    """Take a plan over from the bucket's record into an incident's folder of this machine."""
+def _find_folder(settings: Settings, plan_id: str) -> Path | None:
+    """Return the incident's folder on this machine that has a plan."""
+    folders = list_incidents(settings.runbook_home.resolve())
+    return next((f for f in folders if (f / "plans" / f"{plan_id}.jsonl").is_file()), None)
+
+
+def _fetch(settings: Settings, plan_id: str) -> None:
+    """Take a plan over from the bucket's record, if it has one, into an incident's folder."""
     incident, _ = Investigation.find(settings)
     bucket = Investigation.connect(settings).bucket
-    if (record := read_record(bucket, plan_id)) is None:
-        return None
-    save_plan(read_recorded_plan(bucket, record, folder=incident.folder / "plans"))
-    return incident.folder
-
-
-def _load(inv: Investigation, plan_id: str) -> Plan:
-    plan = load_plan(inv.incident.find_plan(plan_id), (MOVE, SERVICE, SYNTHETIC))
-    if plan.kind is not MOVE:
-        raise errors.UsageError(
-            f"{plan_id} is not the plan of a release: run 06 with -p plan={plan_id}"
-        )
-    return plan
+    if record := read_record(bucket, plan_id):
+        save_plan(read_recorded_plan(bucket, record, folder=incident.folder / "plans"))
 
 
 def _plan_about(inv: Investigation, step: str, release: str, approve: str) -> Plan:
     """Return the plan about a release that was approved; without approval make one."""
-    folder = inv.incident.find_plan(release).parent
-    hashes = {
-        hashlib.sha256(path.read_bytes()).hexdigest(): path.stem
-        for path in folder.glob(f"{release}-*.jsonl")
-    }
+    paths = inv.incident.find_plan(release).parent.glob(f"{release}-*.jsonl")
+    hashes = {hashlib.sha256(path.read_bytes()).hexdigest(): path.stem for path in paths}
     return _must_move(inv.plan(step, plan=hashes.get(approve, "")))
 
 
@@ -639,14 +581,12 @@ def _must_move(plan: Plan) -> Plan:
 
 
 def _list_ways_on(inv: Investigation) -> tuple[str, ...]:
-    return tuple(
-        f"{row['plan']} by {row['by']}: {row['state']}. {row['way_on']}"
-        for row in list_unfinished(inv.clients)
-    )
+    rows = list_unfinished(inv.clients)
+    return tuple(f"{r['plan']} by {r['by']}: {r['state']}. {r['way_on']}" for r in rows)
 
 
 def _to_plan_document(
-    inv: Investigation, plan: Plan, command: str, code: errors.ExitCode, **more: Any
+    inv: Investigation, plan: Plan, command: str, code: ExitCode, **more: Any
 ) -> PlanDocument:
     return PlanDocument(
         **_head(inv, "plan", code),
@@ -656,12 +596,8 @@ def _to_plan_document(
         others=plan.summary["who else moves"],
         path=str(plan.path),
         rows=tuple(
-            {
-                "key": row.key,
-                "to": row.to,
-                "waits since": model.format_time(row.age_start),
-                **{name: row.facts[name] for name in ("order_id", "evidence") if name in row.facts},
-            }
+            {"key": row.key, "to": row.to, "waits since": model.format_time(row.age_start)}
+            | {name: row.facts[name] for name in ("order_id", "evidence") if name in row.facts}
             for row in plan.rows[:_SHOWN]
         ),
         apply="" if plan.is_empty else f"runbook {command} --approve {plan.sha256}",
@@ -672,22 +608,16 @@ def _to_plan_document(
 
 
 def _to_document(
-    inv: Investigation, action: str, plan: Plan, result: dict[str, model.Json]
+    inv: Investigation, action: str, plan: Plan, result: dict[str, Json]
 ) -> ApplyDocument:
-    way_on = find_way_on(plan, result)
+    way_on = tuple(filter(None, [find_way_on(plan, result)]))
     known = {name: told for name, told in result.items() if name in ApplyDocument.model_fields}
-    return ApplyDocument(
-        **_head(inv, action, _judge(result)), **known, way_on=(way_on,) if way_on else ()
-    )
+    return ApplyDocument(**_head(inv, action, _judge(result)), **known, way_on=way_on)
 
 
-def _judge(result: dict[str, model.Json]) -> errors.ExitCode:
-    return (
-        errors.ExitCode.NOT_OK
-        if any(result.get(name) for name in _TROUBLES)
-        else errors.ExitCode.OK
-    )
+def _judge(result: dict[str, Json]) -> ExitCode:
+    return ExitCode.of(not any(result.get(name) for name in _TROUBLES))
 
 
-def _head(inv: Investigation, kind: str, code: errors.ExitCode) -> dict[str, Any]:
+def _head(inv: Investigation, kind: str, code: ExitCode) -> dict[str, Any]:
     return {"schema": f"runbook/{kind}/1", "incident": inv.incident.id, "exit_code": code}

@@ -7,12 +7,12 @@ orders that it injected itself. An environment registers what it can inject thro
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import entry_points
@@ -22,11 +22,11 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from runbook_lib import errors
+from runbook_lib.investigation import make_incident
 from runbook_lib.model import ActionPhase, Json, Progress, Verdict
 from runbook_lib.record.history import list_history, write_gauges
-from runbook_lib.record.incident import Incident, create_incident
+from runbook_lib.record.incident import Incident
 from runbook_lib.record.journal import utc_now
-from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.run.commands import run_sections
 from runbook_lib.run.notebooks import RunStatus, run_notebook
@@ -43,7 +43,7 @@ from .investigation import Investigation
 from .sections import SECTIONS
 from .settings import Settings
 
-_LABELS, _LABEL_KIB = 25, 4
+_LABELS = {"count": 25, "object_size_kb": 4}
 
 
 @dataclass(frozen=True)
@@ -94,25 +94,18 @@ class _SyntheticLabels(Scenario):
 
     def inject(self, drill: Any) -> None:
         """Make labels that seem to wait twice as long as the threshold."""
-        create_backlog(
-            drill.clients.store,
-            settings=drill.settings,
-            prefix=drill.settings.chaos_prefix,
-            count=_LABELS,
-            now=utc_now(),
-            object_size_kb=_LABEL_KIB,
-            age_minutes=2 * drill.settings.lag_threshold_minutes,
-            drill_id=drill.id,
-        )
+        settings = drill.settings
+        backlog: dict[str, Any] = {"prefix": settings.chaos_prefix, "drill_id": drill.id, **_LABELS}
+        backlog |= {"age_minutes": 2 * settings.lag_threshold_minutes, "now": utc_now()}
+        create_backlog(drill.clients.store, settings=settings, **backlog)
 
     def revert(self, drill: Any) -> None:
         """Remove this drill's labels, if the remedy did not."""
         prefix = drill.settings.chaos_prefix
         removal = revert_backlog(drill.clients.store, prefix, drill_id=drill.id)
         if removal.failed:
-            raise errors.RevertError(
-                f"{len(removal.failed)} labels of {drill.id} are left: {prefix}"
-            )
+            left = f"{len(removal.failed)} labels of {drill.id} are left"
+            raise errors.RevertError(f"{left}: {prefix}")
 
 
 _SYNTHETIC = _SyntheticLabels(Cause.SYNTHETIC, remedy_steps=("6.3",))
@@ -120,10 +113,8 @@ _SYNTHETIC = _SyntheticLabels(Cause.SYNTHETIC, remedy_steps=("6.3",))
 
 def list_scenarios() -> dict[str, Scenario]:
     """Return every registered scenario by name, and the one that every DataFlow can run."""
-    found: dict[str, Scenario] = {}
-    for entry in entry_points(group="runbook.scenarios"):
-        registered: Mapping[str, Scenario] = entry.load()
-        found.update(registered)
+    entries = entry_points(group="runbook.scenarios")
+    found: dict[str, Scenario] = {n: one for entry in entries for n, one in entry.load().items()}
     return found | {_SYNTHETIC.name: _SYNTHETIC}
 
 
@@ -137,7 +128,7 @@ def find_scenario(name: str) -> Scenario:
     """
     scenarios = list_scenarios()
     if name not in scenarios:
-        known = ", ".join(sorted(scenarios)) or "none (install the extra 'stack')"
+        known = ", ".join(sorted(scenarios))
         raise errors.UsageError(f"there is no drill scenario {name!r}; there are: {known}")
     return scenarios[name]
 
@@ -159,6 +150,7 @@ class Scorecard:
     reverted: bool = False
     steady_after: bool = False
     is_told: bool = True
+    error: str = ""
 
     def add_proof(self, result: dict[str, Json]) -> None:
         """Take over the numbers of a release's proof; other actions' results have none."""
@@ -168,38 +160,32 @@ class Scorecard:
             self.foreign_touched = (self.foreign_touched or 0) + int(result["foreign_changed"])
 
 
-def compute_objectives(card: Scorecard, scenario: Scenario) -> list[Objective]:
-    """Hold what was measured against what the scenario promises."""
-    missing = [channel for channel, after_s in card.phases.notify_s if after_s is None]
-    notified = f"missing: {', '.join(missing)}" if missing else "all three"
-    clears = "alert clears, every channel says so" if card.is_told else "alert clears"
-    channels = [_say("every channel is notified", "slack, email, teams", notified, not missing)]
-    alerting = [
-        _within("alert fires", card.phases.detect_s, scenario.detect_timeout_s),
-        *(channels if card.is_told else ()),
-        _within(clears, card.phases.clear_s, scenario.clear_timeout_s),
-    ]
+def compute_objectives(card: Scorecard, scenario: Scenario) -> Iterator[Objective]:
+    """Hold what was measured against what the scenario promises; yield each promise."""
+    if scenario.alert:
+        yield _within("alert fires", card.phases.detect_s, scenario.detect_timeout_s)
+        if card.is_told:
+            missing = ", ".join(name for name, after_s in card.phases.notify_s if after_s is None)
+            notified = f"missing: {missing}" if missing else "all three"
+            yield _say("every channel is notified", "slack, email, teams", notified, not missing)
+        clears = "alert clears, every channel says so" if card.is_told else "alert clears"
+        yield _within(clears, card.phases.clear_s, scenario.clear_timeout_s)
     cause, verdict = str(scenario.cause_expected), scenario.verdict_expected
-    named = " and ".join(CAUSES[name].words for name in card.cause_found)
+    named = " and ".join(CAUSES[name].words for name in card.cause_found) or "none"
+    yield _say("cause is named", CAUSES[cause].words, named, cause in card.cause_found)
     judged = VERDICT_WORDS[card.verdict] if card.verdict else "none"
+    yield _say("verdict", VERDICT_WORDS[verdict], judged, card.verdict is verdict)
     failed = ", ".join(card.failed_notebooks) or "no failure"
+    yield _say("notebooks run to their end", "no failure", failed, not card.failed_notebooks)
+    before = "reverted, steady state"
     after = "reverted, " if card.reverted else "not reverted, "
     after += "steady state" if card.steady_after else "not in steady state"
-    is_as_before = card.reverted and card.steady_after
-    proven = f"{card.in_place} proven in place"
-    releasing = [
-        _say("labels are released", "at least 1 proven in place", proven, card.in_place > 0),
-        _nothing("nothing is lost", card.objects_lost),
-        _nothing("nothing foreign is touched", card.foreign_touched),
-    ]
-    return [
-        *(alerting if scenario.alert else ()),
-        _say("cause is named", CAUSES[cause].words, named or "none", cause in card.cause_found),
-        _say("verdict", VERDICT_WORDS[verdict], judged, card.verdict is verdict),
-        _say("notebooks run to their end", "no failure", failed, not card.failed_notebooks),
-        _say("everything is as before", "reverted, steady state", after, is_as_before),
-        *(releasing if scenario.releases else ()),
-    ]
+    yield _say("everything is as before", before, after, after == before)
+    if scenario.releases:
+        proven, wanted = f"{card.in_place} proven in place", "at least 1 proven in place"
+        yield _say("labels are released", wanted, proven, card.in_place > 0)
+        yield _nothing("nothing is lost", card.objects_lost)
+        yield _nothing("nothing foreign is touched", card.foreign_touched)
 
 
 def _say(name: str, target: str, actual: str, met: bool) -> Objective:
@@ -220,7 +206,7 @@ _APART_S = 0.5
 _CHANNELS = set(NotifyTimes.model_fields)
 _EXERCISE = {"count": 5, "object_size_kb": 4}
 #: What the document takes over from the scorecard.
-_MEASURED = ("phases", "cause_found", "objects_lost", "foreign_touched", "reverted")
+_MEASURED = ("phases", "cause_found", "objects_lost", "foreign_touched", "reverted", "error")
 
 
 @dataclass
@@ -249,19 +235,13 @@ class Drill:
     def record(self, event: str, **data: Json) -> None:
         """Write an event of the drill to the journal."""
         named = {"section": "", "drill": self.id, "event": event}
-        self.incident.journal.append("drill", {**named, **data})
+        self.incident.journal.append("drill", named | data)
 
     def conclude(self, name: str) -> Verdict:
         """Read a section's every step now, without a notebook; return its verdict."""
-        section = SECTIONS[name]
-        inv = Investigation(
-            self.incident,
-            section=section,
-            parameters=section.Parameters(incident_id=self.incident.id),
-            settings=self.settings,
-            clients=self.clients,
-        )
-        for step in section.STEPS:
+        about: dict[str, Any] = {"settings": self.settings, "clients": self.clients}
+        inv = Investigation(self.incident, section=SECTIONS[name], **about)
+        for step in inv.section.STEPS:
             inv.read_step(step)
         return inv.conclude().verdict
 
@@ -277,11 +257,18 @@ class Drill:
         """Return when each channel's receiver first got the alert; nothing where none tells."""
         if not self.card.is_told:
             return {}
-        found: dict[str, datetime] = {}
-        for n in self.clients.notifications.list_notifications(since=self.injected_at):
-            if n.status == status and self.scenario.alert in n.alertnames:
-                found.setdefault(n.channel, n.received_at)
-        return {channel: found[channel] for channel in _CHANNELS & found.keys()}
+        told = self.clients.notifications.list_notifications(since=self.injected_at)
+        mine = [n for n in told if n.status == status and self.scenario.alert in n.alertnames]
+        return {n.channel: n.received_at for n in reversed(mine) if n.channel in _CHANNELS}
+
+    def have_all_received(self, status: str) -> bool:
+        """Tell whether every channel's receiver got the alert, as far as anything tells."""
+        return not self.card.is_told or self.list_received(status).keys() == _CHANNELS
+
+    def read_alert_states(self) -> set[str]:
+        """Return how the alert stands; empty: there is none."""
+        alerts = self.clients.prometheus.list_alerts()
+        return {alert.state for alert in alerts if alert.name == self.scenario.alert}
 
     def run_sections(self, *names: str) -> None:
         """Run notebooks; one that fails is noted."""
@@ -301,12 +288,9 @@ def wait_for(check: Callable[[], bool], *, timeout_s: float) -> bool:
     deadline = time.monotonic() + timeout_s
     while True:
         is_late = time.monotonic() >= deadline
-        try:
+        with suppress(*() if is_late else (errors.ClientError,)):
             if check():
                 return True
-        except errors.ClientError:
-            if is_late:
-                raise
         if is_late:
             return False
         time.sleep(_APART_S)
@@ -326,15 +310,12 @@ def run_drill(settings: Settings, scenario: Scenario, *, progress: Progress) -> 
     if settings.is_playground:  # elsewhere it is refused, connected or not
         check_connected(settings, clients)
     if scenario.needs and settings.runbook_services != "supervisor":
-        raise errors.DrillError(
-            f"{scenario.name} needs {scenario.needs}. Elsewhere: runbook drill --scenario synthetic"
-        )
+        instead = "Elsewhere: runbook drill --scenario synthetic"
+        raise errors.DrillError(f"{scenario.name} needs {scenario.needs}. {instead}")
     check_playground(settings, clients.store)
     scenario = _fit_times(clients, scenario)
-    home = settings.runbook_home.resolve()
-    home.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(home / ".drill.lock", timeout=0):
+        with FileLock(settings.runbook_home.resolve() / ".drill.lock", timeout=0):
             return _run(settings, clients, scenario, progress)
     except Timeout:
         raise errors.DrillError("another drill is running here; wait for it to end") from None
@@ -360,13 +341,7 @@ def _fit_times(clients: Clients, scenario: Scenario) -> Scenario:
 def _run(
     settings: Settings, clients: Clients, scenario: Scenario, progress: Progress
 ) -> DrillDocument:
-    incident = create_incident(
-        settings.runbook_home.resolve(),
-        redactor=Redactor(settings.secrets),
-        environment=settings.runbook_environment,
-        drill=True,
-        opened_by="drill",
-    )
+    incident = make_incident(settings, drill=True, opened_by="drill")
     drill_id = "d" + incident.id.removeprefix("inc-").lower()
     incident.update(drill_id=drill_id, scenario=scenario.name, drill_orders=[])
     drill = Drill(drill_id, incident, settings, clients, scenario, progress)
@@ -374,20 +349,19 @@ def _run(
     swept = sweep_expired(clients.store, settings, now=utc_now())
     drill.record("started", scenario=scenario.name, swept=swept)
     _check_steady_state(drill)
-    error: errors.RunbookError | None = None
     try:
         _carry_out(drill)
-    except errors.RunbookError as failure:
-        error = failure
-        drill.record("failed", reason=str(failure))
+    except errors.RunbookError as error:
+        drill.card.error = str(error)
+        drill.record("failed", reason=str(error))
     except KeyboardInterrupt:
         incident.journal.append("interrupted", {"section": ""})
         raise
     finally:
         _revert(drill)
-        if error is None and drill.card.verdict is not None:
+        if not drill.card.error and drill.card.verdict is not None:
             drill.card.steady_after = drill.is_steady()
-        document = _close(drill, error)
+        document = _close(drill)
     return document
 
 
@@ -441,14 +415,9 @@ def _detect(drill: Drill) -> None:
     """Wait until the alert fires; without one, until section 2 sees something."""
     alert, timeout_s = drill.scenario.alert, drill.scenario.detect_timeout_s
     drill.progress(f"wait for {alert}")
-
-    def fires() -> bool:
-        alerts = drill.clients.prometheus.list_alerts()
-        return any(a.name == alert and a.state == "firing" for a in alerts)
-
     if not alert:
         wait_for(lambda: not drill.is_healthy(), timeout_s=timeout_s)
-    elif wait_for(fires, timeout_s=timeout_s):
+    elif wait_for(lambda: "firing" in drill.read_alert_states(), timeout_s=timeout_s):
         drill.card.phases.detect_s = _seconds(drill.injected_at, utc_now())
     drill.record("detect", seconds=drill.card.phases.detect_s)
 
@@ -456,9 +425,9 @@ def _detect(drill: Drill) -> None:
 def _notify(drill: Drill) -> None:
     """Wait until every channel's receiver got the alert."""
     drill.progress("wait for the channels")
-    if drill.card.phases.detect_s is not None and drill.card.is_told:
+    if drill.card.phases.detect_s is not None:
         timeout_s = drill.scenario.notify_timeout_s
-        wait_for(lambda: drill.list_received("firing").keys() >= _CHANNELS, timeout_s=timeout_s)
+        wait_for(lambda: drill.have_all_received("firing"), timeout_s=timeout_s)
         received = drill.list_received("firing")
         after_s = {c: _seconds(drill.injected_at, at) for c, at in received.items()}
         drill.card.phases.notify_s = NotifyTimes(**after_s)
@@ -473,14 +442,13 @@ def _act(drill: Drill, name: str, groups: Sequence[tuple[str, ...]], **parameter
     if groups:
         run_notebook(SECTIONS, name, drill.incident, parameters)
     for steps in groups:
-        planned = journal.view().list_plans(after=before)
-        newest = {action.step: (plan, action.result) for plan, action in planned.items()}
+        newest = {a.step: a.result for a in journal.view().list_plans(after=before).values()}
         plans = {step: newest[step] for step in steps if step in newest}
-        approver, ids = f"drill:{drill.id}", [plan for plan, _ in plans.values()]
+        ids, hashes = ([str(plan[name]) for plan in plans.values()] for name in ("plan", "sha256"))
+        approver = f"drill:{drill.id}"
         drill.record("approve", by=approver, steps=list(plans), plans=ids)
         drill.progress(f"{name}: apply {', '.join(plans)}, approved as {approver}")
-        hashes = ",".join(str(result["sha256"]) for _, result in plans.values())
-        given = {**parameters, "plan": ",".join(ids), "approve": hashes}
+        given = {**parameters, "plan": ",".join(ids), "approve": ",".join(hashes)}
         run = run_notebook(SECTIONS, name, drill.incident, given)
         if run.status not in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN):
             drill.card.failed_notebooks.append(run.section)
@@ -490,15 +458,12 @@ def _act(drill: Drill, name: str, groups: Sequence[tuple[str, ...]], **parameter
 
 def _clear(drill: Drill, fixed_at: datetime) -> None:
     """Wait until the alert is gone and every channel said so; measured by the receivers' clock."""
-    alert = drill.scenario.alert
-    if not alert:
+    if not drill.scenario.alert:
         return
     drill.progress("wait for the alert to clear")
 
     def is_clear() -> bool:
-        if any(a.name == alert for a in drill.clients.prometheus.list_alerts()):
-            return False
-        return not drill.card.is_told or drill.list_received("resolved").keys() >= _CHANNELS
+        return not drill.read_alert_states() and drill.have_all_received("resolved")
 
     if wait_for(is_clear, timeout_s=drill.scenario.clear_timeout_s):
         last = max(drill.list_received("resolved").values(), default=utc_now())
@@ -518,20 +483,19 @@ def _revert(drill: Drill) -> None:
         drill.record("revert_failed", reason=str(error))
 
 
-def _close(drill: Drill, error: errors.RunbookError | None) -> DrillDocument:
+def _close(drill: Drill) -> DrillDocument:
     card, home = drill.card, drill.settings.runbook_home
-    objectives = compute_objectives(card, drill.scenario)
-    code = errors.ExitCode.OK if all(o.met for o in objectives) else errors.ExitCode.NOT_OK
+    objectives = tuple(compute_objectives(card, drill.scenario))
+    code = errors.ExitCode.of(all(o.met for o in objectives))
     document = DrillDocument(
         schema_name="runbook/drill/1",
         incident=drill.incident.id,
         verdict=card.verdict or Verdict.UNKNOWN,
-        exit_code=errors.ExitCode.RUN_FAILED if error is not None else code,
+        exit_code=errors.ExitCode.RUN_FAILED if card.error else code,
         scenario=drill.scenario.name,
         drill=drill.id,
         cause_expected=str(drill.scenario.cause_expected),
-        objectives=tuple(objectives),
-        error=str(error or ""),
+        objectives=objectives,
         **{name: getattr(card, name) for name in _MEASURED},
     )
     drill.record("scored", **document.model_dump(mode="json", exclude={"schema_name"}))
@@ -564,13 +528,11 @@ def build_schedule(kind: Kind, *, folder: Path, home: Path, scenario: str) -> st
     """
     program = ("/usr/bin/env", f"RUNBOOK_HOME={home}", sys.executable, "-m", "runbook_lib")
     command = [*program, "drill", "--scenario", find_scenario(scenario).name, "--json"]
-    if kind == "systemd":
-        words = {"folder": str(folder).replace("%", "%%")}
-        words["command"] = " ".join(_quote_unit(word) for word in command)
-    else:
-        quoted = {"folder": shlex.quote(str(folder)), "home": shlex.quote(str(home))}
-        quoted["command"] = shlex.join(command)
-        words = {name: word.replace("%", r"\%") for name, word in quoted.items()}
+    is_unit = kind == "systemd"
+    quote, percent = (_quote_unit, "%%") if is_unit else (shlex.quote, r"\%")
+    words = {"home": quote(str(home)), "command": " ".join(map(quote, command))}
+    words["folder"] = str(folder) if is_unit else quote(str(folder))
+    words = {name: word.replace("%", percent) for name, word in words.items()}
     return (_TEMPLATES / f"{kind}.txt").read_text("utf-8").format(**words)
 
 
@@ -592,8 +554,5 @@ def find_settings_folder(settings: Settings) -> Path:
 
 
 def _quote_unit(word: str) -> str:
-    word = word.replace("%", "%%").replace("$", "$$")
-    if re.fullmatch(r"[A-Za-z0-9_./:@%$+,=-]+", word):
-        return word
-    escaped = word.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    escaped = word.replace("$", "$$").replace("\\", "\\\\").replace('"', '\\"')
+    return word if word == shlex.quote(word) else f'"{escaped}"'

@@ -14,8 +14,6 @@ from .settings import Settings
 class Investigation(display.Investigation[Settings, Clients]):
     """What sections, commands and notebooks open."""
 
-    SETTINGS = Settings
-
     @classmethod
     def check_ticket(cls, settings: Settings, ticket_id: str) -> None:
         """Refuse a ticket that the support service does not know; none is none to ask about.
@@ -29,10 +27,8 @@ class Investigation(display.Investigation[Settings, Clients]):
             if ticket_id:
                 cls.connect(settings).support.read_case(ticket_id)
         except NotFoundError as error:
-            raise UsageError(
-                f"there is no ticket {ticket_id!r}: nothing was written. Correct ticket_id, or "
-                "leave it empty"
-            ) from error
+            told = f"there is no ticket {ticket_id!r}: nothing was written"
+            raise UsageError(f"{told}. Correct ticket_id, or leave it empty") from error
         except ClientError:
             return
 

@@ -132,13 +132,8 @@ def write_plan(
     RecordError
         When it cannot be written.
     """
-    header = {
-        "schema": kind.schema,
-        "is_empty": False,
-        "made_at": format_time(now),
-        "expires_at": format_time(now + _LIFETIME),
-        **facts,
-    }
+    header = {"schema": kind.schema, "is_empty": False, "made_at": format_time(now)}
+    header |= {"expires_at": format_time(now + _LIFETIME), **facts}
     path = folder / f"{prefix}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
     blob = f"{json.dumps(header, sort_keys=True)}\n".encode()
     with errors.disk_errors(f"the plan cannot be written to {path}"), path.open("xb") as file:
@@ -207,10 +202,8 @@ def check_use(plan: Plan, *, now: datetime) -> None:
     if actual != plan.sha256:
         raise errors.PlanAlteredError(f"{plan.path} was changed after it was planned; plan again")
     if now >= plan.expires_at:
-        at = format_time(plan.expires_at)
-        raise errors.PlanExpiredError(
-            f"plan {plan.id} expired at {at}: plan again, and approve the new plan"
-        )
+        told = f"plan {plan.id} expired at {format_time(plan.expires_at)}"
+        raise errors.PlanExpiredError(f"{told}: plan again, and approve the new plan")
     if plan.trace.exists():
         raise _applied_before(plan)
 
@@ -225,13 +218,12 @@ def mark_applied(plan: Plan, told: Mapping[str, Json]) -> None:
     RecordError
         When it cannot be noted.
     """
-    try:
-        with plan.trace.open("x", encoding="utf-8") as file:
-            json.dump(Redactor().json(dict(told)), file, sort_keys=True)
-    except FileExistsError as error:
-        raise _applied_before(plan) from error
-    except OSError as error:
-        raise errors.RecordError(f"{plan.trace} cannot be written: {error.strerror}") from error
+    with errors.disk_errors(f"{plan.trace} cannot be written"):
+        try:
+            with plan.trace.open("x", encoding="utf-8") as file:
+                json.dump(Redactor().json(dict(told)), file, sort_keys=True)
+        except FileExistsError as error:
+            raise _applied_before(plan) from error
 
 
 def _applied_before(plan: Plan) -> errors.DriftError:

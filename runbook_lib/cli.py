@@ -8,8 +8,10 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import partial, wraps
 from importlib.metadata import entry_points
+from inspect import Parameter, signature
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -23,41 +25,50 @@ from .runbook import Runbook, find_runbook
 if TYPE_CHECKING:
     from .run.documents import Document
 
-Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+_Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+_JSON = Parameter("json_", Parameter.KEYWORD_ONLY, default=False, annotation=_Json)
 IncidentId = Annotated[
     str, typer.Option("--incident", help="incident id, or new; default: the open one")
 ]
+Incident = Annotated[str, typer.Argument(metavar="incident")]
 
 
-def emit(document: Document, as_json: bool) -> NoReturn:
-    """Print the document, as JSON or as tables, and end with its exit code."""
-    if as_json:
-        sys.stdout.write(document.to_json() + "\n")
-    else:
-        from rich.console import Console
+def command(
+    app: typer.Typer, work: str, name: str | None = None
+) -> Callable[[Callable[..., dict[str, Any] | None]], object]:
+    """Make a command of the function below, with its parameters, and its docstring for a help.
 
-        from .run.documents import print_document
-
-        print_document(document, Console())
-    raise typer.Exit(int(document.exit_code))
-
-
-def carry_out(
-    work: Callable[..., Document], *given: object, as_json: bool, **options: object
-) -> NoReturn:
-    """Do a command's work, print its document, end with its exit code.
-
+    It does its work, prints the document, as JSON or as tables, and ends with its exit code.
     Progress is on stderr; with ``--json`` there is none.
 
     Parameters
     ----------
-    work : takes the settings, then ``given``, ``options`` and ``progress``
+    work : ``module:function``, imported when the command runs: ``--help`` needs it not. It is
+        given the settings, ``sections`` and ``progress`` where it has such parameters, and what
+        the function below returns, or else what that one was given
     """
+
+    def decorate(shape: Callable[..., dict[str, Any] | None]) -> object:
+        @wraps(shape)
+        def run(*, json_: bool, **typed: Any) -> NoReturn:
+            given = shape(**typed)
+            _carry_out(resolve_name(work), typed if given is None else given, as_json=json_)
+
+        own = signature(shape, eval_str=True)
+        parameters = [*own.parameters.values(), _JSON]
+        vars(run)["__signature__"] = own.replace(parameters=parameters)
+        return app.command(name)(run)
+
+    return decorate
+
+
+def _carry_out(work: Callable[..., Document], given: dict[str, Any], *, as_json: bool) -> NoReturn:
     from rich.console import Console
 
+    from .run.documents import print_document
     from .show.progress import make_meter
 
-    console = Console(stderr=True, quiet=as_json)
+    runbook, console = find_runbook(), Console(stderr=True, quiet=as_json)
     with console.status("starting") as status:
 
         def say(text: str) -> None:
@@ -65,13 +76,17 @@ def carry_out(
             if not console.is_terminal:
                 console.print(f"… {text}", markup=False, highlight=False)
 
-        document = work(load_settings(), *given, progress=make_meter(say), **options)
-    emit(document, as_json)
-
-
-def load_settings() -> Any:
-    """Read the settings: of the class that the runbook's commands know."""
-    return find_runbook().load_settings()
+        settings, wanted = runbook.load_settings(), signature(work).parameters
+        if "sections" in wanted:
+            given["sections"] = runbook.load_sections()
+        if "progress" in wanted:
+            given["progress"] = make_meter(say)
+        document = work(settings, **given)
+    if as_json:
+        sys.stdout.write(document.to_json() + "\n")
+    else:
+        print_document(document, Console())
+    raise typer.Exit(int(document.exit_code))
 
 
 def parse_parameters(given: list[str]) -> dict[str, str]:
@@ -82,27 +97,25 @@ def parse_parameters(given: list[str]) -> dict[str, str]:
     UsageError
         When one is not such a pair.
     """
-    pairs = {}
-    for item in given:
-        name, sign, value = item.partition("=")
-        if not sign or not name.isidentifier():
-            raise UsageError(f"-p wants name=value, not {item!r}")
-        pairs[name] = value
-    return pairs
+    pairs = [item.partition("=") for item in given]
+    wrong = ["".join(pair) for pair in pairs if not (pair[1] and pair[0].isidentifier())]
+    if wrong:
+        raise UsageError(f"-p wants name=value, not {wrong[0]!r}")
+    return {name: value for name, _, value in pairs}
 
 
-def parse_duration(text: str) -> float:
-    """Return the seconds of ``90s``, ``10m``, ``2h``, ``1d`` or ``1h30m``.
+def parse_minutes(text: str) -> float:
+    """Return the minutes of ``90s``, ``10m``, ``2h``, ``1d`` or ``1h30m``; 0 of no text.
 
     Raises
     ------
     UsageError
         When it is not a duration.
     """
-    from . import http
+    from .http import parse_duration
 
     try:
-        return http.parse_duration(text)
+        return parse_duration(text or "0") / 60
     except ValueError:
         raise UsageError(f"{text!r} is not a duration; write 90s, 10m, 2h or 1d") from None
 
@@ -110,78 +123,57 @@ def parse_duration(text: str) -> float:
 app = typer.Typer()
 
 
-@app.command()
+@command(app, "runbook_lib.run.commands:investigate")
 def investigate(
-    ticket: Annotated[str, typer.Option(help="support ticket of an affected order")] = "",
-    incident: IncidentId = "",
+    ticket_id: Annotated[
+        str, typer.Option("--ticket", help="support ticket of an affected order")
+    ] = "",
+    incident_id: IncidentId = "",
     window_minutes: Annotated[float, typer.Option(help="how far back to look")] = 60,
-    json_: Json = False,
 ) -> None:
     """Carry out the sections that only look, then write the report. Only reads."""
-    from .run.commands import investigate as run_investigate
-
-    given = {"incident_id": incident, "ticket_id": ticket, "window_minutes": window_minutes}
-    carry_out(run_investigate, find_runbook().load_sections(), as_json=json_, **given)
 
 
-@app.command()
+@command(app, "runbook_lib.run.commands:run_chosen")
 def run(
     sections: Annotated[list[str], typer.Argument(help="such as 06, or remediation")],
     parameter: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", help="name=value; repeatable")
     ] = None,
     incident: IncidentId = "",
-    json_: Json = False,
-) -> None:
+) -> dict[str, Any]:
     """Run chosen notebooks headless; changes stop at their plans without -p approve=SHA256."""
-    from .run.commands import run_chosen
-
     given = parse_parameters(parameter or []) | ({"incident_id": incident} if incident else {})
-    known = find_runbook().load_sections()
-    carry_out(run_chosen, known, sections, parameters=given, as_json=json_)
+    return {"names": sections, "parameters": given}
 
 
-@app.command()
-def report(incident: Annotated[str, typer.Argument()], json_: Json = False) -> None:
+@command(app, "runbook_lib.run.commands:rebuild_report")
+def report(incident_id: Incident) -> None:
     """Build the report again from the incident's journal."""
-    from .run.commands import rebuild_report
-
-    emit(rebuild_report(load_settings(), find_runbook().load_sections(), incident), json_)
 
 
-@app.command()
-def incidents(json_: Json = False) -> None:
+@command(app, "runbook_lib.run.commands:list_incidents")
+def incidents() -> None:
     """List the incidents, the open ones first. Only reads."""
-    from .run.commands import list_incidents
-
-    emit(list_incidents(load_settings()), json_)
 
 
-@app.command()
-def close(incident: Annotated[str, typer.Argument()], json_: Json = False) -> None:
+@command(app, "runbook_lib.run.commands:close_incident")
+def close(incident_id: Incident) -> None:
     """Close an incident: its report is written a last time, and stays as it is."""
-    from .run.commands import close_incident
-
-    emit(close_incident(load_settings(), find_runbook().load_sections(), incident), json_)
 
 
-@app.command()
-def history(json_: Json = False) -> None:
+@command(app, "runbook_lib.run.commands:read_history")
+def history() -> None:
     """Show what was, how long it took, and the trends; writes the gauges."""
-    from .run.commands import read_history
-
-    emit(read_history(load_settings()), json_)
 
 
-@app.command(name="verify-report")
+@command(app, "runbook_lib.run.commands:check_report", "verify-report")
 def verify_report(
-    incident: Annotated[str, typer.Argument(help="incident id, its folder, or a report's zip")],
-    json_: Json = False,
+    incident_or_path: Annotated[
+        str, typer.Argument(metavar="incident", help="incident id, its folder, or a report's zip")
+    ],
 ) -> None:
     """Check the journal's chain and the manifest: names the first altered file or line."""
-    from .run.commands import check_report
-
-    emit(check_report(load_settings(), incident), json_)
 
 
 def build_app(runbook: Runbook) -> typer.Typer:
@@ -217,17 +209,13 @@ def _fail(error: BaseException) -> int:
         document = ErrorDocument(schema_name="runbook/error/1", exit_code=code, error=text)
         sys.stdout.write(document.to_json() + "\n")
     sys.stderr.write(f"runbook: {text}\n")
-    if code is ExitCode.INTERRUPTED:
-        _leave(int(code))
-    return int(code)
-
-
-def _leave(code: int) -> None:
-    """End at once when a thread still waits for a store that hangs: it would be waited for."""
-    if any(not t.daemon for t in threading.enumerate() if t is not threading.main_thread()):
+    others = {t for t in threading.enumerate() if not t.daemon} - {threading.main_thread()}
+    if code is ExitCode.INTERRUPTED and others:
+        # one that waits for a store that hangs would be waited for
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+    return int(code)
 
 
 def main() -> None:
@@ -240,8 +228,6 @@ def main() -> None:
         code = int(build_app(runbook)(standalone_mode=False) or 0)
         # typer turns Ctrl-C into this code and says nothing.
         sys.exit(_fail(KeyboardInterrupt()) if code == ExitCode.INTERRUPTED else code)
-    except typer.Abort:
-        sys.exit(_fail(KeyboardInterrupt()))
     except TyperException as error:
         show = getattr(error, "show", partial(sys.stderr.write, f"runbook: {error}\n"))
         show()

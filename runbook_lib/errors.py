@@ -83,12 +83,8 @@ class ClientError(RunbookError):
     """
 
     def __init__(self, message: str, *, system: str = "") -> None:
-        super().__init__(message)
+        super().__init__(f"{system}: {message}" if system else message)
         self.message = message
-        self.system = system
-
-    def __str__(self) -> str:
-        return f"{self.system}: {self.message}" if self.system else self.message
 
 
 class ClientTimeoutError(ClientError):
@@ -200,6 +196,11 @@ class ExitCode(IntEnum):
     UNKNOWN = 4
     REFUSED = 5
     INTERRUPTED = 130
+
+    @classmethod
+    def of(cls, is_ok: object) -> ExitCode:
+        """Return the code of work that was done, and came out well or not."""
+        return cls.OK if is_ok else cls.NOT_OK
 
 
 # By name: `runbook --help` imports no models.

@@ -12,11 +12,10 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeVar, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import certifi
@@ -101,12 +100,14 @@ _REASONS = {
     "reset": "the connection was reset",
     "IncompleteRead": "the answer broke off",
 }
+_DENIED = (errors.AccessDeniedError, "the credentials are wrong or lack the right. ")
+#: What an answer's status means, where it says more than that it is no good.
+_BY_STATUS = {401: _DENIED, 403: _DENIED, 404: (errors.NotFoundError, "not found. ")}
 #: Kept open to one system; orders are asked for several at a time.
 _CONNECTIONS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -163,12 +164,13 @@ class HttpClient:
             user, password = unquote(parts.username or ""), unquote(parts.password or "")
         self.url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
         self._redactor = Redactor(filter(None, (token, password)))
-        self._pool = _make_pool(proxy_url, ca_file if parts.scheme == "https" else None)
-        self._headers = {"Accept-Encoding": "identity"}
-        if token:
-            self._headers["Authorization"] = f"Bearer {token}"
-        elif user:
-            self._headers["Authorization"] = _sign(user, password)
+        self._headers = {"Accept-Encoding": "identity"}  # the pool sends what is in it by then
+        if token or user:
+            signed = f"Bearer {token}" if token else _sign(user, password)
+            self._headers["Authorization"] = signed
+        trusted = ca_file if parts.scheme == "https" else None
+        options = {"headers": self._headers, "timeout": urllib3.Timeout(total=timeout_s)}
+        self._pool = _make_pool(proxy_url, trusted, **options)
 
     @classmethod
     def connect(cls, settings: Settings, **more: Any) -> Self:
@@ -201,9 +203,7 @@ class HttpClient:
 
     def get_text(self, path: str) -> str:
         """Return an answer's text; bytes that are not UTF-8 are replaced."""
-        answer = self._ask("GET", path)
-        self._check_status(answer, path)
-        return answer.body.decode("utf-8", "replace")
+        return self._ask("GET", path).body.decode("utf-8", "replace")
 
     def check_reachable(self) -> str:
         """Return what the system says of itself, such as its version, in a few words."""
@@ -221,7 +221,7 @@ class HttpClient:
         BadAnswerError
             When the answer has no readable ``Date``.
         """
-        answer = self._ask("GET", self.HEALTH)
+        answer = self._ask("GET", self.HEALTH, is_any_status=True)
         with self.parsing(self.HEALTH):
             return to_utc(parsedate_to_datetime(answer.headers["Date"]))
 
@@ -247,15 +247,11 @@ class HttpClient:
         try:
             yield
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            raise self.bad(
-                path,
-                f"gave an answer of another shape ({_short(_describe(error))}). "
-                f"Is this address really {self.system}?",
-            ) from error
+            text = f"gave an answer of another shape ({_short(_describe(error))}). Is this address "
+            raise self.bad(path, f"{text}really {self.system}?") from error
 
     def _ask_json(self, method: str, path: str, **options: Any) -> Json:
         answer = self._ask(method, path, **options)
-        self._check_status(answer, path)
         if not answer.body.strip() and method != "GET":
             return None
         kind = answer.headers.get("Content-Type", "no content type")
@@ -267,38 +263,42 @@ class HttpClient:
             text = f"answered JSON that cannot be read: {self._excerpt(answer.body)}"
             raise self.bad(path, text) from error
 
-    def _ask(self, method: str, path: str, **options: Any) -> _Answer:
+    def _ask(
+        self, method: str, path: str, *, is_any_status: bool = False, **options: Any
+    ) -> _Answer:
+        """Return an answer, or raise what its absence or its status means."""
         setting = f"{self.system.upper()}_URL"
         if not self.url:
             raise self._fail(errors.NotConfiguredError, f"not configured: {setting} is empty")
         where = f"{self.url}{path}"
         try:
-            return self._send(method, where, options)
+            answer = self._send(method, where, options)
         except (HTTPError, OSError) as error:
+            kind: type[errors.ClientError] = errors.ConnectionRefusedClientError
+            text = f"cannot be reached ({_reason(error)}). Is the service running, and is {setting}"
+            text += " right?"
             # urllib3 counts a connection that is refused among the time-outs.
             if isinstance(error, TimeoutError) and not isinstance(error, NewConnectionError):
-                text = f"{where} did not answer within {self._timeout_s:g} s. Is the service "
-                text += "overloaded or stuck? HTTP_TIMEOUT_S is the limit."
-                raise self._fail(errors.ClientTimeoutError, text) from error
-            text = f"{where} cannot be reached ({_reason(error)}). Is the service running, and is "
-            raise self._fail(
-                errors.ConnectionRefusedClientError, f"{text}{setting} right?"
-            ) from error
+                kind = errors.ClientTimeoutError
+                text = f"did not answer within {self._timeout_s:g} s. Is the service overloaded or "
+                text += "stuck? HTTP_TIMEOUT_S is the limit."
+            raise self._fail(kind, f"{where} {text}") from error
         except ValueError as error:
             raise self.bad(path, f"cannot be asked: {_short(str(error))}") from error
+        if is_any_status or 200 <= answer.status < 300:
+            return answer
+        wrong, words = _BY_STATUS.get(answer.status, (errors.BadAnswerError, ""))
+        text = f"{words}{self._excerpt(answer.body)}"
+        if 300 <= answer.status < 400:
+            to = _short(self._redactor.text(answer.headers.get("Location", "nowhere")))
+            text = f"redirects to {to}; set {setting} to where it is"
+        raise self._fail(wrong, f"{where}: HTTP {answer.status}: {text}".rstrip())
 
     def _send(self, method: str, where: str, options: dict[str, Any]) -> _Answer:
         deadline = time.monotonic() + self._timeout_s
         body = bytearray()
         with self._pool.request(
-            method,
-            where,
-            headers=self._headers,
-            timeout=urllib3.Timeout(total=self._timeout_s),
-            retries=False,
-            redirect=False,
-            preload_content=False,
-            **options,
+            method, where, redirect=False, preload_content=False, **options
         ) as response:
             # read1 returns what one receive gave, so that a trickle cannot outlive the deadline.
             while chunk := response.read1(_CHUNK_BYTES):
@@ -309,23 +309,6 @@ class HttpClient:
                 if time.monotonic() > deadline:
                     raise TimeoutError("the body took too long")
             return _Answer(response.status, response.headers, bytes(body))
-
-    def _check_status(self, answer: _Answer, path: str) -> None:
-        status, text = answer.status, self._excerpt(answer.body)
-        kind: type[errors.ClientError] = errors.BadAnswerError
-        if 200 <= status < 300:
-            return
-        if status in (401, 403):
-            kind, text = (
-                errors.AccessDeniedError,
-                f"the credentials are wrong or lack the right. {text}",
-            )
-        elif status == 404:
-            kind, text = errors.NotFoundError, f"not found. {text}"
-        elif 300 <= status < 400:
-            to = _short(self._redactor.text(answer.headers.get("Location", "nowhere")))
-            text = f"redirects to {to}; set {self.system.upper()}_URL to where it is"
-        raise self._fail(kind, f"{self.url}{path}: HTTP {status}: {text}".rstrip())
 
     def _excerpt(self, body: bytes) -> str:
         # Redacted before it is cut: half a secret would not be recognised.
@@ -340,17 +323,17 @@ class HttpClient:
         return kind(self._redactor.text(text), system=self.system)
 
 
-def _make_pool(proxy_url: str, ca_file: str | None) -> urllib3.PoolManager:
+def _make_pool(proxy_url: str, ca_file: str | None, **options: Any) -> urllib3.PoolManager:
     """Return a pool; ``ca_file`` is empty for certifi's list, None for one without TLS."""
     tls = None if ca_file is None else _make_context(ca_file or certifi.where())
-    options: dict[str, Any] = {"maxsize": _CONNECTIONS, "ssl_context": tls}
+    options |= {"maxsize": _CONNECTIONS, "ssl_context": tls, "retries": False}
     if not proxy_url:
         return urllib3.PoolManager(**options)
-    parts, headers = urlsplit(proxy_url), {}
+    parts, signed = urlsplit(proxy_url), dict[str, str]()
     if parts.username:
-        password = unquote(parts.password or "")
-        headers = {"Proxy-Authorization": _sign(unquote(parts.username), password)}
-    return urllib3.ProxyManager(proxy_url, proxy_headers=headers, **options)
+        user, password = unquote(parts.username), unquote(parts.password or "")
+        signed["Proxy-Authorization"] = _sign(user, password)
+    return urllib3.ProxyManager(proxy_url, proxy_headers=signed, **options)
 
 
 @cache
@@ -360,9 +343,8 @@ def _make_context(ca_file: str) -> ssl.SSLContext:
     try:
         context.load_verify_locations(ca_file)
     except OSError as error:
-        raise errors.SettingsError(
-            f"CA_BUNDLE cannot be used: {error.strerror or error}"
-        ) from error
+        why = error.strerror or error
+        raise errors.SettingsError(f"CA_BUNDLE cannot be used: {why}") from error
     return context
 
 

@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from string import Template
-from typing import Any, ClassVar, Generic, Self, cast
+from typing import Any, Generic, Self, cast
 
 from typing_extensions import TypeVar
 
 from . import errors, model
 from .approvals import Effect, Plan, check_use, load_plan
+from .model import ActionEntry, ActionPhase, Json, Reading, Status, Verdict
 from .record.incident import Incident, create_incident, lock_home, open_incident
 from .record.journal import JournalView, utc_now
 from .redact import Redactor
@@ -32,34 +34,41 @@ C = TypeVar("C", default=None)
 T = TypeVar("T")
 
 _FILLED = ("source", "threshold")
-_FIXED = (model.Verdict.FIXED, model.Verdict.FIXED_ALERT_DECAYING)
+_FIXED = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
+
+
+def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -> Incident:
+    """Make an incident's folder, under RUNBOOK_HOME unless another is named."""
+    home, redactor = home or settings.runbook_home.resolve(), Redactor(settings.secrets)
+    environment = settings.runbook_environment
+    return create_incident(home, redactor=redactor, environment=environment, **facts)
 
 
 @dataclass(eq=False, repr=False)
 class Investigation(Generic[S, C]):
     """One section at work on one incident.
 
-    A runbook's own class says which settings and clients it has, by ``SETTINGS`` and ``connect``.
+    A runbook's own class says which clients it has, by ``connect``; the settings are the runbook's.
 
     Attributes
     ----------
-    incident, section, parameters, settings, clients, clock, sleep : what they say
+    incident, section, parameters, settings, clients, sleep : what they say
+    now : returns the current time in UTC
     progress : shows how far work is to whoever looks
     """
-
-    SETTINGS: ClassVar[type[Settings]] = Settings
 
     incident: Incident
     _: KW_ONLY
     section: SectionModule
-    parameters: SectionParameters
+    parameters: SectionParameters = None  # type: ignore[assignment]  # the section's defaults
     settings: S
     clients: C = None  # type: ignore[assignment]  # those of the settings
-    clock: Callable[[], datetime] = utc_now
+    now: Callable[[], datetime] = utc_now
     sleep: Callable[[float], None] = time.sleep
     progress: model.Progress = model.keep_quiet
 
     def __post_init__(self) -> None:
+        self.parameters = self.parameters or self.section.Parameters()
         self.clients = self.clients or self.connect(self.settings)
         self._plans: dict[str, Plan] = {}
 
@@ -111,7 +120,7 @@ class Investigation(Generic[S, C]):
         cls.check_connected(settings)
         if found is not None:
             return found, False
-        facts: dict[str, model.Json] = {"opened_by": "hand" if is_hand else "", "kept": keeps}
+        facts: dict[str, Json] = {"opened_by": "hand" if is_hand else "", "kept": keeps}
         with lock_home(home):
             found = open_incident(home, redactor=redactor)
             if found is not None and found.is_open:
@@ -121,20 +130,17 @@ class Investigation(Generic[S, C]):
                 facts["previous"] = found.id
             is_made = found is None or found.is_closed or is_hand
             if found is None or is_made:
-                environment = settings.runbook_environment
-                found = create_incident(home, redactor=redactor, environment=environment, **facts)
+                found = make_incident(settings, **facts)
             if not found.is_open and (breach := cls._see_breach(found, settings, but)):
                 found.open(breach.step, breach.episode)
         return found, is_made
 
     @classmethod
-    def _see_breach(cls, incident: Incident, settings: S, but: str = "") -> model.Reading | None:
+    def _see_breach(cls, incident: Incident, settings: S, but: str = "") -> Reading | None:
         """Return a breach of a needed symptom, as it is now; nothing is written."""
         for step, section in find_runbook().load_sections().list_needed().items():
-            if step == but:
-                continue
-            inv = cls(incident, section=section, parameters=section.Parameters(), settings=settings)
-            if (reading := inv.observe(step)).status is model.Status.BREACH:
+            inv = cls(incident, section=section, settings=settings)
+            if step != but and (reading := inv.observe(step)).status is Status.BREACH:
                 return reading
         return None
 
@@ -156,6 +162,7 @@ class Investigation(Generic[S, C]):
         *,
         section: SectionModule,
         settings: S | None = None,
+        progress: model.Progress = model.keep_quiet,
         **parameters: Any,
     ) -> Self:
         """Open the incident's folder for one section, as ``find`` does.
@@ -172,13 +179,14 @@ class Investigation(Generic[S, C]):
         NotConnectedError
             Before anything is written.
         """
-        settings = settings or cast(S, cls.SETTINGS.load())
+        settings = settings or cast(S, find_runbook().load_settings())
         checked = check_parameters(section, {**parameters, "incident_id": incident_id})
         cls.check_ticket(settings, checked.ticket_id)
         incident, _ = cls.find(settings, incident_id, keeps=True)
         if checked.ticket_id and not incident.is_closed:
             incident.update(ticket_id=checked.ticket_id)
-        inv = cls(incident, section=section, parameters=checked, settings=settings)
+        about: dict[str, Any] = {"parameters": checked, "progress": progress}
+        inv = cls(incident, section=section, settings=settings, **about)
         inv._begin()
         return inv
 
@@ -207,11 +215,7 @@ class Investigation(Generic[S, C]):
         """What the incident's journal holds by now."""
         return self.incident.journal.view()
 
-    def now(self) -> datetime:
-        """Return the current time in UTC."""
-        return self.clock()
-
-    def record(self, kind: str, data: dict[str, model.Json]) -> int:
+    def record(self, kind: str, data: dict[str, Json]) -> int:
         """Write an entry of this section to the journal; returns its sequence number.
 
         Once the incident is closed only notes are written, marked as late; the number is 0 else.
@@ -222,11 +226,11 @@ class Investigation(Generic[S, C]):
             data = {**data, "late": True}
         return self.incident.journal.append(kind, {"section": self.section.NAME, **data}).seq
 
-    def note(self, text: str, **data: model.Json) -> int:
+    def note(self, text: str, **data: Json) -> int:
         """Write a free remark to the journal."""
         return self.record("note", {"text": text, **data})
 
-    def observe(self, step_id: str) -> model.Reading:
+    def observe(self, step_id: str) -> Reading:
         """Carry out one step; what could not be read is ``unknown``, with the reason.
 
         Raises
@@ -236,23 +240,19 @@ class Investigation(Generic[S, C]):
         """
         step = self._named("step", step_id, self.section.STEPS)
         words = {n: f"{v:g}" if isinstance(v, float) else v for n, v in self.settings}
-        told: dict[str, Any] = {
-            name: Template(getattr(step, name)).safe_substitute(words) for name in _FILLED
-        }
         try:
             found: model.Outcome = step.read(self)
         except errors.NotConfiguredError as error:
             found = model.Outcome().left_out(str(error))
         except errors.ClientError as error:
             found = model.Outcome().unknown(f"could not be read: {error}")
+        told = {name: Template(getattr(step, name)).safe_substitute(words) for name in _FILLED}
         told |= {"step": step.id, "name": step.name, "role": step.role, "unit": step.unit}
-        told |= found.model_dump(exclude_unset=True)
-        reading = model.Reading(**told, observed_at=self.now())
-        return model.Reading.model_validate(
-            self.incident.redactor.json(reading.model_dump(mode="json"))
-        )
+        told |= found.model_dump(exclude_unset=True) | {"observed_at": self.now()}
+        shown = Reading.model_validate(told).model_dump(mode="json")
+        return Reading.model_validate(self.incident.redactor.json(shown))
 
-    def read_step(self, step_id: str, *, max_age_s: float | None = None) -> model.Reading:
+    def read_step(self, step_id: str, *, max_age_s: float | None = None) -> Reading:
         """Carry out one step and journal its reading.
 
         Parameters
@@ -264,17 +264,17 @@ class Investigation(Generic[S, C]):
         if max_age_s is not None and (old := self.latest().get(step_id)) is not None:
             since = self.now() - timedelta(seconds=max_age_s)
             since = max(since, self.journal.last_applied_at or since)
-            if old.observed_at >= since and old.status is not model.Status.UNKNOWN:
+            if old.observed_at >= since and old.status is not Status.UNKNOWN:
                 return old
         if self.incident.is_late and (old := self.latest().get(step_id)) is not None:
             return old
         reading = self.observe(step_id)
         seq = self.record("reading", {"reading": reading.model_dump(mode="json")})
-        if seq and reading.status is model.Status.BREACH and reading.role in model.SYMPTOMS:
+        if seq and reading.status is Status.BREACH and reading.role in model.SYMPTOMS:
             self.incident.open(step_id, reading.episode)
         return reading.model_copy(update={"seq": seq})
 
-    def latest(self) -> dict[str, model.Reading]:
+    def latest(self) -> dict[str, Reading]:
         """Return the newest reading of each step in the journal."""
         return self.journal.latest()
 
@@ -290,10 +290,10 @@ class Investigation(Generic[S, C]):
         if self.incident.is_late:
             return conclusion
         verdict = self.journal.verdict()
-        if conclusion.verdict is model.Verdict.INCIDENT:
+        if conclusion.verdict is Verdict.INCIDENT:
             self.incident.open(self.section.NAME)
         if verdict in _FIXED and self._has_cleared() and not self.incident.facts.get("drill"):
-            self.incident.close(model.Verdict.FIXED)
+            self.incident.close(Verdict.FIXED)
         elif verdict is not None:
             self.incident.update(verdict=str(verdict))
         return conclusion
@@ -302,7 +302,7 @@ class Investigation(Generic[S, C]):
         """Tell whether this section looks whether the alert cleared, and last read that it did."""
         steps = [step.id for step in self.section.STEPS.values() if step.role is model.Role.CLEARED]
         readings = self.latest()
-        return any(s in readings and readings[s].status is model.Status.OK for s in steps)
+        return any(s in readings and readings[s].status is Status.OK for s in steps)
 
     def plan(self, step_id: str, **changed: Any) -> Plan:
         """Make the plan of a step, or load the one that the parameter ``plan`` names.
@@ -319,20 +319,17 @@ class Investigation(Generic[S, C]):
         """
         action = self._named("action", step_id, self.section.ACTIONS)
         if self.incident.is_late:
-            raise errors.UsageError(
-                f"{self.incident.id} is closed: plan in the incident that is open now"
-            )
+            raise errors.UsageError(f"{self.incident.id} is closed: plan in the one that is open")
         if changed:
             given = {**self.parameters.model_dump(), **changed}
             self.parameters = check_parameters(self.section, given)
-        named = (plan for plan in self._load_named_plans() if plan.step == step_id)
+        named = (plan for plan in self.load_named_plans() if plan.step == step_id)
         plan = next(named, None) or action.plan(self)
         self._plans[plan.sha256] = plan
-        told = {**plan.summary, "is_empty": plan.is_empty}
-        self._enter(plan, model.ActionPhase.PLANNED, result=told)
+        self._enter(plan, ActionPhase.PLANNED, result={**plan.summary, "is_empty": plan.is_empty})
         return plan
 
-    def apply(self, plan: Plan, *, approve: str = "") -> model.ActionEntry:
+    def apply(self, plan: Plan, *, approve: str = "") -> ActionEntry:
         """Carry out a plan that ``approve`` names by its SHA-256; else stop at the plan.
 
         Parameters
@@ -349,7 +346,7 @@ class Investigation(Generic[S, C]):
             When a safety rule refuses; journalled.
         """
         approved = split_list(approve)
-        here = (*self._load_named_plans(), *self._plans.values(), plan)
+        here = (*self.load_named_plans(), *self._plans.values(), plan)
         known = {one.sha256: one.id for one in here}
         if unknown := [a for a in approved if a not in known]:
             plans = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in known.items())
@@ -359,7 +356,7 @@ class Investigation(Generic[S, C]):
             )
         if plan.is_empty:
             why = str(plan.summary.get("reason") or "") or "nothing to do"
-            return self._enter(plan, model.ActionPhase.VERIFIED, why)
+            return self._enter(plan, ActionPhase.VERIFIED, why)
         if not approved:
             raise errors.StoppedAtPlanError(
                 f"{plan.action} on {plan.target} is planned, not done. Read the plan above. To "
@@ -367,29 +364,29 @@ class Investigation(Generic[S, C]):
                 f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
             )
         if plan.sha256 not in approved:
-            return self._enter(plan, model.ActionPhase.PLANNED, "left alone: not in this approval")
-        self._enter(plan, model.ActionPhase.APPROVED)
+            return self._enter(plan, ActionPhase.PLANNED, "left alone: not in this approval")
+        self._enter(plan, ActionPhase.APPROVED)
         return self._carry_out(plan, plan.kind.apply)
 
-    def resume(self, plan: Plan) -> model.ActionEntry:
+    def resume(self, plan: Plan) -> ActionEntry:
         """Go on with a plan that was approved, begun and cut off, here or on another machine."""
         if plan.kind.resume is None:
             raise errors.UsageError(f"{plan.id} is carried out once: it cannot be resumed")
         return self._carry_out(replace(plan, action="resume"), plan.kind.resume)
 
-    def verify(self, plan: Plan) -> model.ActionEntry:
+    def verify(self, plan: Plan) -> ActionEntry:
         """Read the world again and journal whether the plan's effect is there."""
         if plan.is_empty:
             why = plan.summary.get("reason")
             why = f"nothing was done: {why}" if why else "nothing to do"
-            return self._enter(plan, model.ActionPhase.VERIFIED, why)
+            return self._enter(plan, ActionPhase.VERIFIED, why)
         if not plan.trace.exists():
-            return self._enter(plan, model.ActionPhase.PLANNED, "not applied: nothing to verify")
+            return self._enter(plan, ActionPhase.PLANNED, "not applied: nothing to verify")
         found = plan.kind.verify(self, plan)
-        phase = model.ActionPhase.VERIFIED if found.is_ok else model.ActionPhase.FAILED
+        phase = ActionPhase.VERIFIED if found.is_ok else ActionPhase.FAILED
         return self._enter(plan, phase, found.reason, found.result)
 
-    def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> model.ActionEntry:
+    def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> ActionEntry:
         """Change the world, and journal what came of it, whatever it was."""
         if self.incident.is_late:
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
@@ -399,20 +396,19 @@ class Investigation(Generic[S, C]):
                 check_use(plan, now=self.now())
             done = change(self, plan)
         except KeyboardInterrupt:
-            self._enter(plan, model.ActionPhase.FAILED, "interrupted")
+            self._enter(plan, ActionPhase.FAILED, "interrupted")
             raise errors.ActionInterruptedError(
                 f"Interrupted: what was done of {plan.id} stands in its ledger; nothing more is "
                 f"sent. Run this cell again to go on, or: runbook resume {plan.id}"
             ) from None
         except Exception as error:
             is_refused = isinstance(error, plan.kind.refusals)
-            phase = model.ActionPhase.REFUSED if is_refused else model.ActionPhase.FAILED
-            reason = str(error) or type(error).__name__
-            self._enter(plan, phase, reason)
+            phase = ActionPhase.REFUSED if is_refused else ActionPhase.FAILED
+            self._enter(plan, phase, str(error) or type(error).__name__)
             raise
-        return self._enter(plan, model.ActionPhase.APPLIED, done.reason, done.result)
+        return self._enter(plan, ActionPhase.APPLIED, done.reason, done.result)
 
-    def _load_named_plans(self) -> list[Plan]:
+    def load_named_plans(self) -> list[Plan]:
         """Return the plans that the parameter ``plan`` names."""
         kinds = [kind for action in self.section.ACTIONS.values() for kind in action.kinds]
         named = split_list(getattr(self.parameters, "plan", ""))
@@ -420,22 +416,16 @@ class Investigation(Generic[S, C]):
 
     def _named(self, kind: str, step_id: str, known: Mapping[str, T]) -> T:
         if step_id not in known:
-            names = ", ".join(known) or "none"
-            raise errors.UsageError(
-                f"{self.section.NAME} has no {kind} {step_id!r}; it has {names}"
-            )
+            what = f"{self.section.NAME} has no {kind} {step_id!r}"
+            raise errors.UsageError(f"{what}; it has {', '.join(known) or 'none'}")
         return known[step_id]
 
     def _enter(
-        self,
-        plan: Plan,
-        phase: model.ActionPhase,
-        reason: str = "",
-        result: Mapping[str, model.Json] = {},
-    ) -> model.ActionEntry:
+        self, plan: Plan, phase: ActionPhase, reason: str = "", result: Mapping[str, Json] = {}
+    ) -> ActionEntry:
         """Journal one phase of a plan."""
         entry = plan.make_entry(phase, reason=reason, result=result)
-        if phase not in (model.ActionPhase.PLANNED, model.ActionPhase.VERIFIED):
+        if phase not in (ActionPhase.PLANNED, ActionPhase.VERIFIED):
             entry = entry.model_copy(update={"operator": self.operator})
         self.record("action", {"action": entry.model_dump(mode="json")})
         return entry

@@ -140,11 +140,12 @@ class ActionPhase(StrEnum):
     FAILED = "failed"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+class _Journalled(BaseModel):
+    # A journal of another version has other fields: what is known here is read.
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
 
 
-class Episode(_Frozen):
+class Episode(_Journalled):
     """One stretch of trouble, by its alert.
 
     ``key`` tells the alert from others; ``start`` is when the trouble began: a calm that was
@@ -155,14 +156,14 @@ class Episode(_Frozen):
     start: Timestamp
 
 
-class Line(_Frozen):
+class Line(_Journalled):
     """One line of a plot: values over time."""
 
     name: str
     points: tuple[tuple[Timestamp, float], ...]
 
 
-class Plot(_Frozen):
+class Plot(_Journalled):
     """What a reading draws: values over time, or how many objects wait how long.
 
     Attributes
@@ -173,9 +174,6 @@ class Plot(_Frozen):
     marks : moments to annotate, such as an action
     ages : from and to in minutes (None: open), and how many objects
     """
-
-    # a journal of another version says it otherwise
-    model_config = ConfigDict(extra="ignore")
 
     title: str = ""
     unit: str = ""
@@ -220,18 +218,13 @@ class ClearTime:
     parts: dict[str, float]
 
 
-class DrainForecast(_Frozen):
+class DrainForecast(_Journalled):
     """How fast labels come and leave, and when none waits, in words and numbers."""
 
     arrival_per_min: float | None
     drain_per_min: float | None
     empty_in_minutes: float | None
     text: str
-
-
-class _Journalled(BaseModel):
-    # A journal of another version has other fields: what is known here is read.
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
 
 
 class _Entry(_Journalled):

@@ -57,13 +57,10 @@ _RULES = (
 _PATTERNS = tuple((re.compile(pattern), shown) for pattern, shown in _RULES)
 # Without any of these no pattern can match. Most strings are keys and numbers, and a ledger has
 # very many of them, so looking for plain text first is worth it.
-_WORDS = (
-    *("@", "authorization", "cookie", "x-api-key", "x-auth-token", "bearer", "basic", "passw"),
-    *("passphrase", "secret", "token", "apikey", "api-key", "api_key", "privatekey"),
-    *("private-key", "private_key", "private key", "x-amz-", "hooks.slack", "eyj", "xox"),
-    *("gho_", "ghp_", "ghs_", "ghu_"),
+_SIGNS = re.compile(
+    r"@|authorization|cookie|x-api-key|x-auth-token|bearer|basic|passw|passphrase|secret|token"
+    r"|api[_-]?key|private[ _-]?key|x-amz-|hooks\.slack|eyj|xox|gh[opsu]_"
 )
-_SIGNS = re.compile("|".join(map(re.escape, _WORDS)))
 _SECRET_FIELD = re.compile(_NAME, re.IGNORECASE)
 _KEPT_VALUE = re.compile(_KEEP)
 
@@ -119,8 +116,7 @@ class Redactor:
 def _forms(secret: str) -> Iterator[str]:
     """Yield how a secret may be written."""
     yield from (secret, escape(secret), escape(secret, quote=False), repr(secret)[1:-1])
-    yield json.dumps(secret)[1:-1]
-    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+    yield from (json.dumps(secret, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False))
     raw = secret.encode("utf-8", "surrogatepass")
     yield from (quote(raw, safe=""), quote(raw), quote_plus(raw))
     for shift in range(3):

@@ -6,7 +6,7 @@ The ``inv`` that steps and actions are given is the runbook's own ``Investigatio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -155,6 +155,7 @@ class SectionModule(Protocol):
     conclude: Callable[[Any], Conclusion]
 
 
+@dataclass(eq=False, repr=False)
 class Sections(dict[str, SectionModule]):
     """A runbook's sections by name, in its order.
 
@@ -166,25 +167,19 @@ class Sections(dict[str, SectionModule]):
     investigation : the runbook's own ``Investigation``, where it has one
     """
 
-    def __init__(
-        self,
-        modules: Iterable[SectionModule],
-        *,
-        notebooks: Path,
-        read_only: Sequence[str],
-        investigation: Any = None,
-    ) -> None:
-        super().__init__({module.NAME: module for module in modules})
-        self.notebooks, self.read_only, self.investigation = notebooks, read_only, investigation
+    modules: InitVar[Iterable[SectionModule]]
+    _: KW_ONLY
+    notebooks: Path
+    read_only: Sequence[str]
+    investigation: Any = None
+
+    def __post_init__(self, modules: Iterable[SectionModule]) -> None:
+        self.update((module.NAME, module) for module in modules)
 
     def list_needed(self) -> dict[str, SectionModule]:
         """Return the steps of symptoms that a verdict needs, each with a section that has it."""
-        return {
-            step.id: module
-            for module in self.values()
-            for step in module.STEPS.values()
-            if step.needed and step.role in SYMPTOMS
-        }
+        every = ((step, module) for module in self.values() for step in module.STEPS.values())
+        return {step.id: module for step, module in every if step.needed and step.role in SYMPTOMS}
 
     def having(self, role: Role) -> set[str]:
         """Return the names of the sections that have a step of a role."""

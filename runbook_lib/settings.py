@@ -17,6 +17,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import SettingsError, list_wrong
 
+_OF_SYSTEM = ("url", "token", "user", "password")
+
 
 class Settings(BaseSettings):
     """Where incidents are kept, who works on them, and how systems are asked.
@@ -53,19 +55,14 @@ class Settings(BaseSettings):
             wrong = "; ".join(text.removeprefix(": ") for text in told)
             raise SettingsError(f"{wrong}. See .env.example for what each setting means.") from None
         except (OSError, UnicodeDecodeError) as error:
-            text = f"{root / '.env'} cannot be read ({type(error).__name__})"
-            raise SettingsError(text) from None
+            kind = type(error).__name__
+            raise SettingsError(f"{root / '.env'} cannot be read ({kind})") from None
         paths = {name: root / value for name, value in settings if isinstance(value, Path)}
         # one home for all, wherever a notebook or a command is started
         paths["runbook_home"] = (find_checkout() or root) / settings.runbook_home
         if (ca := paths.get("ca_bundle")) and not (os.access(ca, os.R_OK) and ca.is_file()):
             raise SettingsError("CA_BUNDLE is not a file that can be read. Empty: the usual ones.")
         return settings.model_copy(update=paths)
-
-    @field_validator("runbook_environment")
-    @classmethod
-    def _unset_is_production(cls, value: str) -> str:
-        return value if value.strip() else "production"
 
     @field_validator("runbook_operator")
     @classmethod
@@ -77,22 +74,23 @@ class Settings(BaseSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _empty_is_none(cls, value: object, info: ValidationInfo) -> object:
-        is_optional = cls.model_fields[str(info.field_name)].default is None
-        return None if value == "" and is_optional else value
+    def _empty_is_unset(cls, value: object, info: ValidationInfo) -> object:
+        default = cls.model_fields[str(info.field_name)].default
+        is_needed = default is None or info.field_name == "runbook_environment"
+        return default if is_needed and not str(value).strip() else value
 
     @field_validator("*")
     @classmethod
     def _check_url(cls, value: Any, info: ValidationInfo) -> Any:
-        if not str(info.field_name).endswith("_url"):
+        if not str(info.field_name).endswith("_url") or not value:
             return value
-        if value and not value.startswith(("http://", "https://")):
+        if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         if info.field_name == "proxy_url" and value.startswith("https:"):
             raise ValueError("starts with http://: the proxy itself is spoken to without TLS")
         try:
             parts = urlsplit(value)
-            usable = not value or (parts.hostname and parts.port != 0)
+            usable = parts.hostname and parts.port != 0
         except ValueError:
             usable = False
         if not usable:
@@ -125,16 +123,11 @@ class Settings(BaseSettings):
         ----------
         system : one whose ``<SYSTEM>_URL``, ``_TOKEN``, ``_USER`` and ``_PASSWORD`` are settings
         """
-        token, password = (getattr(self, f"{system}_{name}") for name in ("token", "password"))
-        return {
-            "url": getattr(self, f"{system}_url"),
-            "token": token.get_secret_value(),
-            "user": getattr(self, f"{system}_user"),
-            "password": password.get_secret_value(),
-            "ca_file": str(self.ca_bundle or ""),
-            "proxy_url": self.proxy_url,
-            "timeout_s": self.http_timeout_s,
-        }
+        own = {name: getattr(self, f"{system}_{name}") for name in _OF_SYSTEM}
+        for name in ("token", "password"):
+            own[name] = own[name].get_secret_value()
+        whole = {"ca_file": str(self.ca_bundle or ""), "proxy_url": self.proxy_url}
+        return {**own, **whole, "timeout_s": self.http_timeout_s}
 
     @property
     def is_playground(self) -> bool:

@@ -132,17 +132,18 @@ def test_the_two_keys_look_release_and_undo_over_tls_and_can_no_more(
     # looking: the first key may read and list, and nothing else is asked of it
     assert document.exit_code is ExitCode.OK, document.summary
     store, change = document.systems[:2]
-    assert (store.rights, store.missing_for_looking) == ({"list": "yes", "read": "yes"}, ())
-    assert set(change.rights) == {
+    assert store["rights"] == {"list": "yes", "read": "yes"}
+    assert store["missing_for_looking"] == []
+    assert set(change["rights"]) == {
         "list",
         "read",
         *(f"{verb} {under}" for under in CHANGED for verb in ("write", "delete")),
     }
-    assert (set(change.rights.values()), change.missing_for_releasing) == ({"yes"}, ())
-    assert {system.reachable for system in document.systems[2:]} == {None}
+    assert (set(change["rights"].values()), change["missing_for_releasing"]) == ({"yes"}, [])
+    assert {system["reachable"] for system in document.systems[2:]} == {None}
     # a key that may only read is right for looking, and what releasing lacks is listed
     assert look_only.exit_code is ExitCode.OK, look_only.summary
-    assert set(look_only.systems[0].missing_for_releasing) == {
+    assert set(look_only.systems[0]["missing_for_releasing"]) == {
         f"{verb} {under}" for under in CHANGED for verb in ("write", "delete")
     }
     assert "looking is possible" in look_only.summary

@@ -97,6 +97,6 @@ def test_results_of_other_actions_are_no_proof() -> None:
 def test_a_scenario_without_an_alert_is_not_scored_on_alerting() -> None:
     card = perfect()
     card.phases = Phases()
-    objectives = compute_objectives(card, scenario(alert=""))
+    objectives = list(compute_objectives(card, scenario(alert="")))
     assert all(o.met for o in objectives)
     assert not [o.name for o in objectives if "alert" in o.name or "channel" in o.name]

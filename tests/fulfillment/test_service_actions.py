@@ -138,7 +138,7 @@ def open_on(home: Path, world: Any, *, secrets: tuple[str, ...] = ()) -> Investi
         parameters=SectionParameters(),
         settings=make_settings(home),
         clients=world,
-        clock=lambda: world.now,
+        now=lambda: world.now,
     )
 
 

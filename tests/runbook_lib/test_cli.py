@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 from typer.testing import CliRunner
@@ -164,8 +167,29 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 
 def test_check_imports_no_frames_plots_or_notebooks(tmp_path: Path) -> None:
     imported = imported_by(tmp_path, "check")
-    assert "fulfillment.commands" in imported
+    assert "fulfillment.change.release" in imported
     assert imported & HEAVY == {"urllib3"}
+
+
+@pytest.mark.parametrize("path", ["runbook_lib/cli.py", "fulfillment/cli.py"])
+def test_a_command_names_work_that_takes_its_parameters(path: str) -> None:
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    named = [
+        (decorator.args[1].value, function)
+        for function in functions
+        for decorator in function.decorator_list
+        if isinstance(decorator, ast.Call)
+        and len(decorator.args) > 1
+        and isinstance(decorator.args[1], ast.Constant)
+    ]
+    assert len(named) >= 7
+    for work, function in named:
+        wanted = signature(resolve_name(str(work)))
+        given = {"sections", "progress"} & wanted.parameters.keys()
+        if len(function.body) == 1:  # what it returns else is given
+            given |= {arg.arg for arg in (*function.args.args, *function.args.kwonlyargs)}
+            wanted.bind("settings", **dict.fromkeys(given))
 
 
 def test_what_carries_requests_to_the_store_is_loaded_when_the_first_is_sent(

@@ -199,5 +199,6 @@ def _replace_everywhere(
                 defaults = getattr(function, "__kwdefaults__", None) or {}
                 if defaults.get("sleep") is time.sleep:
                     monkeypatch.setitem(defaults, "sleep", sleep)
-                if defaults.get("clock") is utc_now:
-                    monkeypatch.setitem(defaults, "clock", known[id(utc_now)])
+                for of in ("clock", "now"):
+                    if defaults.get(of) is utc_now:
+                        monkeypatch.setitem(defaults, of, known[id(utc_now)])

@@ -219,7 +219,7 @@ class World:
             parameters=section.Parameters(**parameters),
             settings=self.settings,
             clients=cast(Clients, FakeClients(self)),
-            clock=lambda: self.now,
+            now=lambda: self.now,
             sleep=self.sleep,
         )
 
