@@ -68,18 +68,6 @@ class Recording:
         return [{"output_type": "display_data", "data": shown, "metadata": {}}]
 
 
-def begin_recording(incident: Incident, section: str) -> None:
-    """Record from now on what this kernel runs, unless who runs it keeps the notebook itself."""
-    from IPython.core.getipython import get_ipython
-
-    shell: Any = get_ipython()
-    if getattr(shell, "keeps_notebook", False):
-        return
-    if isinstance(before := getattr(shell, "recording", None), Recording):
-        before.stop()
-    shell.recording = Recording(shell, incident, section)
-
-
 _SHOWN_ROWS = 20
 _SHOWN_OBJECTS = 100
 _SHOWN_EVENTS = 60
@@ -175,14 +163,13 @@ def file_link(path: Path) -> Card:
 
 
 def _describe_reading(reading: Reading) -> Card:
-    value = format_value(reading.value, reading.unit)
+    name, shown = f"{reading.step} {reading.name}:", reading.rows[:_SHOWN_ROWS]
     breach = f" (breach when {reading.threshold})" if reading.threshold else ""
-    shown, rows = reading.rows[:_SHOWN_ROWS], count_of(len(reading.rows), "row")
-    caption = f"{reading.step} {reading.name}: "
-    caption += rows if len(shown) == len(reading.rows) else f"{len(shown)} of {rows}"
+    part = f"{len(shown)} of " if len(shown) < len(reading.rows) else ""
+    caption = f"{name} {part}{count_of(len(reading.rows), 'row')}"
     return Card(
-        f"{reading.step} {reading.name}:",
-        f"{value}{breach}",
+        name,
+        f"{format_value(reading.value, reading.unit)}{breach}",
         str(reading.status),
         (reading.reason, f"read {reading.observed_at:%Y-%m-%d %H:%M:%SZ} from {reading.source}"),
         tables=(
@@ -277,27 +264,18 @@ class Investigation(investigation.Investigation[S, C]):
 
     def _begin(self) -> None:
         super()._begin()
-        if register_formatters():
+        ipython = sys.modules.get("IPython")
+        if shell := ipython and ipython.get_ipython():
+            for kind, make in _CARDS.items():
+                shell.display_formatter.mimebundle_formatter.for_type(
+                    kind, lambda thing, make=make: make(thing)._repr_mimebundle_()
+                )
             self.progress = make_bars()
-            begin_recording(self.incident, self.section.NAME)
+            self._record(shell)
 
-
-def register_formatters() -> bool:
-    """Tell IPython how to show what has a card.
-
-    Returns
-    -------
-    Whether IPython runs here. Registering again changes nothing.
-    """
-    if "IPython" not in sys.modules:
-        return False
-    from IPython.core.getipython import get_ipython
-
-    shell = get_ipython()
-    if shell is None or shell.display_formatter is None:
-        return False
-    for kind in _CARDS:
-        shell.display_formatter.mimebundle_formatter.for_type(
-            kind, lambda thing: describe(thing)._repr_mimebundle_()
-        )
-    return True
+    def _record(self, shell: Any) -> None:
+        """Record from now on what this kernel runs, unless who runs it keeps the notebook."""
+        if not getattr(shell, "keeps_notebook", False):
+            if before := getattr(shell, "recording", None):
+                before.stop()
+            shell.recording = Recording(shell, self.incident, self.section.NAME)

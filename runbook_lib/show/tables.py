@@ -16,12 +16,12 @@ from .text import count_of, format_bytes, format_value, safe
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-# background, text; every pair has a contrast over 7:1, in light and dark surroundings alike
+# every pair has a contrast over 7:1, in light and dark surroundings alike
 _PILLS = {
-    "good": ("#d5f0dc", "#0b3d1d"),
-    "bad": ("#fbdcd6", "#6b1207"),
-    "unsure": ("#fdedc3", "#4d3800"),
-    "plain": ("#e4e8ee", "#22303f"),
+    "good": "background-color:#d5f0dc;color:#0b3d1d",
+    "bad": "background-color:#fbdcd6;color:#6b1207",
+    "unsure": "background-color:#fdedc3;color:#4d3800",
+    "plain": "background-color:#e4e8ee;color:#22303f",
 }
 #: Tone and icon of the words that a status may be.
 _WORDS = {
@@ -39,9 +39,6 @@ _TONES = {word: tone for tone, words in _WORDS.items() for word in words}
 #: So much of a plan's hash is shown, and typed to approve it.
 SHORT_HASH = 8
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
-_CELL = "text-align:left;vertical-align:top;"
-_LONG = f"{_CELL}overflow-wrap:anywhere;max-width:28rem"
-_SHORT = f"{_CELL}white-space:nowrap"
 _SHORT_CHARACTERS = 22
 
 
@@ -82,8 +79,7 @@ class Table:
     def to_html(self) -> Markup:
         """Return a table with caption and scoped headers; everything escaped."""
         names = [name.replace("_", " ") for name in self.names]
-        are_pills = [name in _PILL_COLUMNS for name in self.names]
-        rows = [list(map(_to_cell, cells, are_pills)) for cells in self.iter_cells()]
+        rows = [list(map(_to_cell, cells, self.names)) for cells in self.iter_cells()]
         return render_html("table.html", table=self, names=names, rows=rows)
 
 
@@ -104,12 +100,7 @@ def tabulate_findings(
 ) -> Table:
     """Return findings as a table, the most supported first."""
     rows = [
-        {
-            "cause": str(f.name),
-            "status": str(f.status),
-            "score (−1 to 1)": f"{f.score:+.2f}",
-            "why": f.reason,
-        }
+        {"cause": f.name, "status": f.status, "score (−1 to 1)": f"{f.score:+.2f}", "why": f.reason}
         for f in sort_findings(findings)
     ]
     return Table(caption, rows, is_folded=is_folded)
@@ -123,15 +114,10 @@ def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
 
 def tabulate_readings(readings: Iterable[Observed]) -> Table:
     """Return readings as a table: one line for each step."""
-    rows = [
-        {
-            "step": r.step,
-            "status": str(r.status),
-            "what": r.name if r.value is None else f"{r.name}: {format_value(r.value, r.unit)}",
-            "why": r.reason,
-        }
-        for r in readings
-    ]
+    rows = []
+    for r in readings:
+        what = r.name if r.value is None else f"{r.name}: {format_value(r.value, r.unit)}"
+        rows.append({"step": r.step, "status": r.status, "what": what, "why": r.reason})
     return Table("Readings", rows, ("step", "status", "what", "why"))
 
 
@@ -150,20 +136,22 @@ def tabulate_plans(journal: JournalView, *, after: int = 0, only: Collection[str
     actions = {action.plan: action for action in group_actions(journal.actions)}
     rows = []
     for plan, entry in journal.list_plans(after=after).items():
-        facts, is_empty = entry.result, actions[plan].is_empty
-        count, size_bytes = facts.get("objects"), facts.get("bytes", 0)
-        much = "1" if count is None else f"{count_of(count, 'object')}, {format_bytes(size_bytes)}"
+        if only and plan not in only:
+            continue
+        facts, count = entry.result, entry.result.get("objects")
+        size = format_bytes(facts.get("bytes", 0))
         row = {
             "step": entry.step,
-            "status": "nothing to do" if is_empty else str(actions[plan].last.phase),
-            "what": "" if is_empty else f"{entry.action} on {entry.target}",
-            "how_many": "" if is_empty else much,
-            "hash": "" if is_empty else facts["sha256"][:SHORT_HASH],
+            "status": str(actions[plan].last.phase),
+            "what": f"{entry.action} on {entry.target}",
+            "how_many": "1" if count is None else f"{count_of(count, 'object')}, {size}",
+            "hash": facts["sha256"][:SHORT_HASH],
             "why": facts.get("reason") or "",
         }
+        if actions[plan].is_empty:
+            row |= {"status": "nothing to do", "what": "", "how_many": "", "hash": ""}
         named = {"plan": plan, "sha256": facts["sha256"]}
-        if not only or plan in only:
-            rows.append({**row, **named, "action": entry.action, "target": entry.target})
+        rows.append({**row, **named, "action": entry.action, "target": entry.target})
     rows.sort(key=lambda row: order_of(row["step"]))
     return Table("Plans", rows, ("step", "status", "what", "how_many", "hash", "why"))
 
@@ -187,13 +175,11 @@ def _nest(value: Json) -> str:
 def pill(word: str) -> Markup:
     """Return a status as icon, word and colour: any one of the three is enough to read it."""
     tone, icon = get_tone(word)
-    back, text = _PILLS[tone]
+    wrap = "nowrap" if word in _TONES else "normal"
     return Markup(
-        '<span style="background-color:{};color:{};border-radius:4px;padding:1px 7px;'
-        'font-weight:600;white-space:{}">{} {}</span>'
-    ).format(
-        back, text, "nowrap" if word in _TONES else "normal", icon, safe(word.replace("_", " "), 40)
-    )
+        '<span style="{};border-radius:4px;padding:1px 7px;font-weight:600;white-space:{}">{} {}'
+        "</span>"
+    ).format(_PILLS[tone], wrap, icon, safe(word.replace("_", " "), 40))
 
 
 def get_tone(word: str) -> tuple[str, str]:
@@ -228,12 +214,14 @@ def make_environment(package: str, finalize: Callable[[Any], Markup]) -> Environ
     )
 
 
-def _to_cell(text: str, is_pill: bool) -> tuple[str, Markup]:
+def _to_cell(text: str, column: str) -> tuple[str, Markup]:
     """Return a cell's text, and what is shown of it."""
-    shown = pill(text) if is_pill and not isinstance(text, Markup) else safe(text, 500)
-    return text, shown
+    is_pill = column in _PILL_COLUMNS and not isinstance(text, Markup)
+    return text, pill(text) if is_pill else safe(text, 500)
 
 
 def _style(text: str) -> str:
     """A short word is never cut in two; a long one may be, anywhere."""
-    return _SHORT if len(text) <= _SHORT_CHARACTERS else _LONG
+    is_short = len(text) <= _SHORT_CHARACTERS
+    how = "white-space:nowrap" if is_short else "overflow-wrap:anywhere;max-width:28rem"
+    return f"text-align:left;vertical-align:top;{how}"

@@ -25,9 +25,12 @@ from .display import Card, describe
 from .tables import SHORT_HASH, Table
 from .text import format_value, safe
 
+Export = Callable[[Incident, Sections], object]
+
 _COMPLAINT = Markup('<span style="color:#a3230f;font-weight:600">✖ {}</span>')
 #: Text in a widget has the height of a button for each line, by default.
 _CLOSE = Markup('<div style="line-height:1.4">{}</div>')
+_NOT_IN_USE = "Changed, not in use yet: press “Use these”."
 #: Parameters of one step are described so, and stand behind a fold.
 _OF_ONE_STEP = re.compile(r"\d\.\d")
 
@@ -77,17 +80,17 @@ class Form(_Widget):
         self._infos = section.Parameters.model_fields
         unknown = _list_set_names(namespace.get("In", ())) - self._infos.keys()
         check_parameters(section, {**dict.fromkeys(unknown), **self.values})
-        self._fields = {n: _make_field(n, f, self.values[n]) for n, f in self._infos.items()}
-        self._notes = {name: widgets.HTML() for name in self._infos}
-        self._tell({})
+        self._fields, self._notes = dict[str, Any](), dict[str, Any]()
         self.button = _make_button("Use these", self.use, button_style="primary")
         rows: dict[bool, list[Any]] = {False: [], True: []}
-        for name, field in self._fields.items():
+        for name, info in self._infos.items():
+            field = self._fields[name] = _make_field(name, info, self.values[name])
+            note = self._notes[name] = widgets.HTML()
             # A front end may send the click before the value: this shows that it came too late.
-            words = "Changed, not in use yet: press “Use these”."
-            field.observe(lambda _, words=words: self._say(words), names="value")
-            is_of_one_step = bool(_OF_ONE_STEP.match(self._infos[name].description or ""))
-            rows[is_of_one_step].append(widgets.HBox([field, self._notes[name]]))
+            field.observe(lambda _: self._say(_NOT_IN_USE), names="value")
+            is_of_one_step = bool(_OF_ONE_STEP.match(info.description or ""))
+            rows[is_of_one_step].append(widgets.HBox([field, note]))
+        self._tell({})
         of_one_step = widgets.Accordion(
             [widgets.VBox(rows[True])], titles=["parameters of one step"], selected_index=None
         )
@@ -129,12 +132,11 @@ class Form(_Widget):
             self._notes[name].value = str(note)
 
     def _describe(self) -> Iterable[Card]:
-        rows, changed = [], []
-        for name, value in self.values.items():
-            rows.append({"parameter": name, "value": format_value(value) or "(empty)"})
-            changed += rows[-1:] if value != self._infos[name].default else []
+        now = self.values
+        rows = {n: {"parameter": n, "value": format_value(v) or "(empty)"} for n, v in now.items()}
+        changed = [rows[n] for n, value in now.items() if value != self._infos[n].default]
         caption = "Parameters in use. To change them, edit the cell above."
-        every = Table(f"all {len(rows)}", rows, is_folded=True)
+        every = Table(f"all {len(rows)}", [*rows.values()], is_folded=True)
         return [Card(text=caption, tables=(Table("Not the default", changed), every))]
 
 
@@ -180,9 +182,8 @@ class Confirmation(_Widget):
         super().__init__()
         self._plan, self._namespace = plan, namespace
         self.typed = widgets.Text(placeholder="type it here", layout={"width": "9rem"})
-        self.button = _make_button(
-            "Approve", self.approve, button_style="warning", disabled=plan.is_empty
-        )
+        self.button = _make_button("Approve", self.approve, button_style="warning")
+        self.button.disabled = plan.is_empty
         # A front end may send the click before the text: then this shows that it came too late.
         self.typed.observe(lambda _: self._say("Not approved yet: press Approve."), names="value")
         words = Markup("<b>To approve, type <code>{}</code></b>").format(plan.sha256[:SHORT_HASH])
@@ -300,24 +301,16 @@ class Writing(_Widget):
     """
 
     def __init__(
-        self,
-        inv: Investigation,
-        questions: Mapping[str, str],
-        *,
-        export: Callable[[Incident, Sections], object],
-        sections: Sections,
+        self, inv: Investigation, questions: dict[str, str], *, export: Export, sections: Sections
     ) -> None:
         super().__init__()
         self._inv, self._export, self._sections = inv, export, sections
-        self.answers = {
-            step: widgets.Textarea(placeholder=question, layout={"width": "48rem"})
-            for step, question in questions.items()
-        }
+        self.answers, fields = dict[str, Any](), []
+        for step, question in questions.items():
+            answer = widgets.Textarea(placeholder=question, layout={"width": "48rem"})
+            self.answers[step] = answer
+            fields.append(widgets.VBox([widgets.Label(f"{step} {question}"), answer]))
         self.button = _make_button("Save", self.save, button_style="primary")
-        fields = [
-            widgets.VBox([widgets.Label(f"{step} {question}"), self.answers[step]])
-            for step, question in questions.items()
-        ]
         self._box = widgets.VBox([*fields, widgets.HBox([self.button, self._said])])
 
     def save(self) -> None:
