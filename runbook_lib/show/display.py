@@ -68,9 +68,7 @@ class Recording:
         return [{"output_type": "display_data", "data": shown, "metadata": {}}]
 
 
-_SHOWN_ROWS = 20
-_SHOWN_OBJECTS = 100
-_SHOWN_EVENTS = 60
+_SHOWN_ROWS, _SHOWN_OBJECTS, _SHOWN_EVENTS = 20, 100, 60
 _INCIDENT = ("incident", "opened_at", "closed_at", "verdict")
 _LONGEST = 8_000
 # What an action is, which its heading says already.
@@ -167,16 +165,13 @@ def _describe_reading(reading: Reading) -> Card:
     breach = f" (breach when {reading.threshold})" if reading.threshold else ""
     part = f"{len(shown)} of " if len(shown) < len(reading.rows) else ""
     caption = f"{name} {part}{count_of(len(reading.rows), 'row')}"
+    rows = Table(caption, shown, reading.columns, is_folded=not reading.columns)
+    facts = tabulate_facts(reading.facts, f"{reading.step}: details", is_folded=True)
+    value = f"{format_value(reading.value, reading.unit)}{breach}"
+    source = f"read {reading.observed_at:%Y-%m-%d %H:%M:%SZ} from {reading.source}"
+    lines = (reading.reason, source)
     return Card(
-        name,
-        f"{format_value(reading.value, reading.unit)}{breach}",
-        str(reading.status),
-        (reading.reason, f"read {reading.observed_at:%Y-%m-%d %H:%M:%SZ} from {reading.source}"),
-        tables=(
-            Table(caption, shown, reading.columns, is_folded=not reading.columns),
-            tabulate_facts(reading.facts, f"{reading.step}: details", is_folded=True),
-        ),
-        long_text=reading.text,
+        name, value, str(reading.status), lines, tables=(rows, facts), long_text=reading.text
     )
 
 
@@ -186,17 +181,14 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
     others = [f for f in conclusion.findings if f not in refuted]
     events = conclusion.timeline[-_SHOWN_EVENTS:]
     happened = f"What happened, UTC: the last {len(events)} of {len(conclusion.timeline)}"
-    return Card(
-        f"{VERDICT_WORDS[conclusion.verdict]}:",
-        conclusion.summary,
-        str(conclusion.verdict),
-        (*conclusion.advice, f"Could not be read: {missing}" if missing else ""),
-        tables=(
-            tabulate_findings(others, "Causes, the most supported first"),
-            tabulate_findings(refuted, f"{len(refuted)} refuted", is_folded=True),
-            Table(happened, list(map(asdict, events)), is_folded=True),
-        ),
+    lines = (*conclusion.advice, f"Could not be read: {missing}" if missing else "")
+    tables = (
+        tabulate_findings(others, "Causes, the most supported first"),
+        tabulate_findings(refuted, f"{len(refuted)} refuted", is_folded=True),
+        Table(happened, list(map(asdict, events)), is_folded=True),
     )
+    heading = f"{VERDICT_WORDS[conclusion.verdict]}:"
+    return Card(heading, conclusion.summary, str(conclusion.verdict), lines, tables=tables)
 
 
 def _describe_action(entry: ActionEntry) -> Card:
@@ -204,18 +196,16 @@ def _describe_action(entry: ActionEntry) -> Card:
     if entry.phase is ActionPhase.VERIFIED and not facts:  # there is nothing to take back either
         return Card(entry.step, entry.reason, "nothing to do")
     way_back = entry.undo or ("" if entry.reversible else "there is none: this cannot be undone")
-    return Card(
-        entry.step,
-        f"{entry.action} on {entry.target}",
-        str(entry.phase),
-        (entry.reason, f"Way back: {way_back}" if way_back else "", _NEXT.get(entry.phase, "")),
-        tables=(tabulate_facts(facts, "What came of it", is_folded=True),),
-    )
+    lines = (entry.reason, f"Way back: {way_back}" if way_back else "", _NEXT.get(entry.phase, ""))
+    table = tabulate_facts(facts, "What came of it", is_folded=True)
+    what = f"{entry.action} on {entry.target}"
+    return Card(entry.step, what, str(entry.phase), lines, tables=(table,))
 
 
 def _describe_plan(plan: Plan) -> Card:
+    reason, what = str(plan.summary.get("reason") or ""), f"{plan.action} on {plan.target}"
     if plan.is_empty:
-        return Card(plan.step, str(plan.summary.get("reason") or plan.target), "nothing to do")
+        return Card(plan.step, reason or plan.target, "nothing to do")
     facts = {k: v for k, v in plan.summary.items() if k not in _IDENTITY}
     short = {k: v for k, v in facts.items() if not isinstance(v, list | dict) or k == "excluded"}
     more = {k: v for k, v in facts.items() if k not in short}
@@ -223,18 +213,13 @@ def _describe_plan(plan: Plan) -> Card:
     objects = [row.to_json() for row in plan.rows[:_SHOWN_OBJECTS]]
     first = f"{len(objects)} of {count_of(len(plan.rows), 'object')}; all of them: {plan.path}"
     until = f"Nothing was changed. The plan may be approved until {plan.expires_at:%H:%M:%SZ}."
-    return Card(
-        plan.step,
-        f"{plan.action} on {plan.target}",
-        "planned",
-        (str(plan.summary.get("reason") or ""), until),
-        tables=(
-            tabulate_facts(short, "What would happen"),
-            tabulate_facts(more, "more of it", is_folded=True),
-            Table(first, objects, is_folded=True),
-        ),
-        code=f"plan = {plan.id!r}\napprove = {plan.sha256!r}",
+    tables = (
+        tabulate_facts(short, "What would happen"),
+        tabulate_facts(more, "more of it", is_folded=True),
+        Table(first, objects, is_folded=True),
     )
+    code = f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
+    return Card(plan.step, what, "planned", (reason, until), tables=tables, code=code)
 
 
 def _describe_investigation(inv: investigation.Investigation[Any, Any]) -> Card:

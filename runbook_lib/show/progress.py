@@ -57,8 +57,8 @@ def _begin_bar(words: str) -> _Show:
 
     bar, said = widgets.IntProgress(min=0, max=1, value=0), widgets.Label()
     # a page without widgets shows the words alone, never the names of widgets
-    bundle = dict(widgets.HBox([bar, said])._repr_mimebundle_() or {})
-    display({**bundle, "text/plain": f"progress: {words}"}, raw=True)  # type: ignore[no-untyped-call]
+    bundle = widgets.HBox([bar, said])._repr_mimebundle_() | {"text/plain": f"progress: {words}"}
+    display(bundle, raw=True)  # type: ignore[no-untyped-call]
 
     def show(done: int, total: int, text: str) -> None:
         bar.max, bar.value = max(total, done, 1), done

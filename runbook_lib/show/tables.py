@@ -40,6 +40,7 @@ _TONES = {word: tone for tone, words in _WORDS.items() for word in words}
 SHORT_HASH = 8
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
 _SHORT_CHARACTERS = 22
+_OF_A_PLAN = ("step", "status", "what", "how_many", "hash", "why")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,8 @@ class Table:
         return list(self.columns) or list(dict.fromkeys(name for row in self.rows for name in row))
 
     def iter_cells(self) -> Iterable[list[str]]:
-        """Yield the cells of each row as text."""
-        for row in self.rows:
-            yield [say_value(row.get(name), name) for name in self.names]
+        """Return the cells of each row as text."""
+        return ([say_value(row.get(name), name) for name in self.names] for row in self.rows)
 
     def to_text(self) -> str:
         """Return a line for each row."""
@@ -138,22 +138,17 @@ def tabulate_plans(journal: JournalView, *, after: int = 0, only: Collection[str
     for plan, entry in journal.list_plans(after=after).items():
         if only and plan not in only:
             continue
-        facts, count = entry.result, entry.result.get("objects")
-        size = format_bytes(facts.get("bytes", 0))
-        row = {
-            "step": entry.step,
-            "status": str(actions[plan].last.phase),
-            "what": f"{entry.action} on {entry.target}",
-            "how_many": "1" if count is None else f"{count_of(count, 'object')}, {size}",
-            "hash": facts["sha256"][:SHORT_HASH],
-            "why": facts.get("reason") or "",
-        }
-        if actions[plan].is_empty:
-            row |= {"status": "nothing to do", "what": "", "how_many": "", "hash": ""}
+        facts, is_empty = entry.result, actions[plan].is_empty
+        count, size = facts.get("objects"), format_bytes(facts.get("bytes", 0))
+        much = "1" if count is None else f"{count_of(count, 'object')}, {size}"
+        state = "nothing to do" if is_empty else str(actions[plan].last.phase)
+        what = (f"{entry.action} on {entry.target}", much, facts["sha256"][:SHORT_HASH])
+        shown = (entry.step, state, *(("",) * 3 if is_empty else what), facts.get("reason") or "")
         named = {"plan": plan, "sha256": facts["sha256"]}
-        rows.append({**row, **named, "action": entry.action, "target": entry.target})
+        named |= {"action": entry.action, "target": entry.target}
+        rows.append(dict(zip(_OF_A_PLAN, shown, strict=True)) | named)
     rows.sort(key=lambda row: order_of(row["step"]))
-    return Table("Plans", rows, ("step", "status", "what", "how_many", "hash", "why"))
+    return Table("Plans", rows, _OF_A_PLAN)
 
 
 def say_value(value: Json, name: str = "") -> str:
@@ -176,10 +171,9 @@ def pill(word: str) -> Markup:
     """Return a status as icon, word and colour: any one of the three is enough to read it."""
     tone, icon = get_tone(word)
     wrap = "nowrap" if word in _TONES else "normal"
-    return Markup(
-        '<span style="{};border-radius:4px;padding:1px 7px;font-weight:600;white-space:{}">{} {}'
-        "</span>"
-    ).format(_PILLS[tone], wrap, icon, safe(word.replace("_", " "), 40))
+    style = f"{_PILLS[tone]};border-radius:4px;padding:1px 7px;font-weight:600;white-space:{wrap}"
+    shown = safe(word.replace("_", " "), 40)
+    return Markup('<span style="{}">{} {}</span>').format(style, icon, shown)
 
 
 def get_tone(word: str) -> tuple[str, str]:

@@ -51,11 +51,9 @@ class _Widget:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         cards = list(self._describe())
-        return {
-            **dict(self._box._repr_mimebundle_(**kwargs) or {}),
-            "text/html": str(Markup("<hr>").join(card.to_html() for card in cards)),
-            "text/plain": "\n".join(card.to_text() for card in cards),
-        }
+        html = str(Markup("<hr>").join(card.to_html() for card in cards))
+        text = "\n".join(card.to_text() for card in cards)
+        return {**self._box._repr_mimebundle_(**kwargs), "text/html": html, "text/plain": text}
 
 
 class Form(_Widget):
@@ -91,11 +89,9 @@ class Form(_Widget):
             is_of_one_step = bool(_OF_ONE_STEP.match(info.description or ""))
             rows[is_of_one_step].append(widgets.HBox([field, note]))
         self._tell({})
-        of_one_step = widgets.Accordion(
-            [widgets.VBox(rows[True])], titles=["parameters of one step"], selected_index=None
-        )
+        fold = widgets.Accordion([widgets.VBox(rows[True])], titles=["parameters of one step"])
         end = widgets.HBox([self.button, self._said])
-        self._box = widgets.VBox([*rows[False], *[of_one_step] * bool(rows[True]), end])
+        self._box = widgets.VBox([*rows[False], *[fold] * bool(rows[True]), end])
 
     @property
     def values(self) -> dict[str, Any]:
