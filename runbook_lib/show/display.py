@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -22,50 +23,48 @@ from .tables import Table, get_tone, render_html, tabulate_facts, tabulate_findi
 from .text import VERDICT_WORDS, clip, count_of, format_bytes, format_value, safe, visible
 
 
-class Recording:
-    """The cells that a kernel runs since a section was opened, with what they showed.
+def record(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
+    """Keep the cells that a kernel runs from now on, with what they show.
 
     Parameters
     ----------
     shell : IPython's; it tells of each cell
     incident, section : whose ``notebooks/`` get the file, and the section's name
 
+    Returns
+    -------
+    What ends it.
+
     Notes
     -----
     Changes the journal once, with the first cell, and the file after each. What a front end saves,
     or does not save, is another matter.
     """
+    path, cells = incident.new_notebook(section), list[dict[str, Json]]()
 
-    def __init__(self, shell: Any, incident: Incident, section: str) -> None:
-        self._shell, self._incident, self.section = shell, incident, section
-        self.path = incident.new_notebook(section)
-        self._cells: list[dict[str, Json]] = []
-        shell.events.register("post_run_cell", self.keep)
-
-    def keep(self, result: Any) -> None:
-        """Add the cell that just ran."""
-        if not result.info.store_history or self._incident.is_late:
+    def keep(result: Any) -> None:
+        if not result.info.store_history or incident.is_late:
             return  # nothing comes beside the report of an incident that is over
-        if not self._cells:
-            run = {"section": self.section, "notebook": self.path.name, "status": "by_hand"}
-            self._incident.journal.append("notebook", run)
-        told = {"source": result.info.raw_cell, "outputs": self._show(result)}
-        self._cells.append({"cell_type": "code", "execution_count": None, "metadata": {}} | told)
-        notebook = {"cells": self._cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
-        write_json(self.path, self._incident.redactor.json(notebook))
+        if not cells:
+            run = {"section": section, "notebook": path.name, "status": "by_hand"}
+            incident.journal.append("notebook", run)
+        told = {"source": result.info.raw_cell, "outputs": _list_outputs(shell, result)}
+        cells.append({"cell_type": "code", "execution_count": None, "metadata": {}} | told)
+        notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
+        write_json(path, incident.redactor.json(notebook))
 
-    def stop(self) -> None:
-        """Keep no further cells."""
-        self._shell.events.unregister("post_run_cell", self.keep)
+    shell.events.register("post_run_cell", keep)
+    return partial(shell.events.unregister, "post_run_cell", keep)
 
-    def _show(self, result: Any) -> list[dict[str, Json]]:
-        if error := result.error_before_exec or result.error_in_exec:
-            words = {"ename": type(error).__name__, "evalue": str(error), "traceback": []}
-            return [{"output_type": "error", **words}]
-        if result.result is None:
-            return []
-        shown, _ = self._shell.display_formatter.format(result.result)
-        return [{"output_type": "display_data", "data": shown, "metadata": {}}]
+
+def _list_outputs(shell: Any, result: Any) -> list[dict[str, Json]]:
+    if error := result.error_before_exec or result.error_in_exec:
+        words = {"ename": type(error).__name__, "evalue": str(error), "traceback": []}
+        return [{"output_type": "error", **words}]
+    if result.result is None:
+        return []
+    shown, _ = shell.display_formatter.format(result.result)
+    return [{"output_type": "display_data", "data": shown, "metadata": {}}]
 
 
 _SHOWN_ROWS, _SHOWN_OBJECTS, _SHOWN_EVENTS = 20, 100, 60
@@ -81,8 +80,7 @@ _NEXT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(NamedTuple):
     """What is shown of one thing; a notebook shows it by itself.
 
     Attributes
@@ -256,11 +254,6 @@ class Investigation(investigation.Investigation[S, C]):
                     kind, lambda thing, make=make: make(thing)._repr_mimebundle_()
                 )
             self.progress = make_bars()
-            self._record(shell)
-
-    def _record(self, shell: Any) -> None:
-        """Record from now on what this kernel runs, unless who runs it keeps the notebook."""
-        if not getattr(shell, "keeps_notebook", False):
-            if before := getattr(shell, "recording", None):
-                before.stop()
-            shell.recording = Recording(shell, self.incident, self.section.NAME)
+            if not getattr(shell, "keeps_notebook", False):  # else who runs it keeps the notebook
+                getattr(shell, "stop_recording", lambda: None)()
+                shell.stop_recording = record(shell, self.incident, self.section.NAME)

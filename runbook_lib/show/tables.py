@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -43,8 +42,7 @@ _SHORT_CHARACTERS = 22
 _OF_A_PLAN = ("step", "status", "what", "how_many", "hash", "why")
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """Rows under a caption, shown as HTML, as text, or on a terminal.
 
     A column ``status``, ``phase``, ``verdict`` or ``met`` becomes pills, one that ends in
