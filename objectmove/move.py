@@ -279,15 +279,12 @@ class _Mover:
         hold, ledger = self.hold, self.ledger
         if is_ours := not hold.is_paused():
             ledger.note("hold", taken=True, words=hold.words, sync=True)
-        try:
+        with ExitStack() as stack:
+            stack.push(lambda _kind, error, _trace: self._give_back(error))
             if is_ours:
                 hold.pause()
             hold.check()
             yield
-        except BaseException as error:
-            self._give_back(error)
-            raise
-        self._give_back(None)
 
     def _give_back(self, error: BaseException | None) -> None:
         """Let the others go on, if the claim is still ours: else another session relies on it."""

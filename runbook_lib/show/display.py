@@ -249,10 +249,9 @@ class Investigation(investigation.Investigation[S, C]):
         super()._begin()
         ipython = sys.modules.get("IPython")
         if shell := ipython and ipython.get_ipython():
-            for kind, make in _CARDS.items():
-                shell.display_formatter.mimebundle_formatter.for_type(
-                    kind, lambda thing, make=make: make(thing)._repr_mimebundle_()
-                )
+            formatter = shell.display_formatter.mimebundle_formatter
+            for kind in _CARDS:
+                formatter.for_type(kind, lambda thing: describe(thing)._repr_mimebundle_())
             self.progress = make_bars()
             if not getattr(shell, "keeps_notebook", False):  # else who runs it keeps the notebook
                 getattr(shell, "stop_recording", lambda: None)()

@@ -34,8 +34,6 @@ _STYLES: tuple[dict[str, Any], ...] = (
 _LINE: dict[str, Any] = {"markersize": 4, "linewidth": 1.8}
 _SPAN: dict[str, Any] = {"color": "#999999", "alpha": 0.25, "hatch": "//", "linewidth": 0}
 _AT_TOP: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
-_BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "frameon": False}
-_MARK_HEIGHTS = 3
 
 
 class Picture(NamedTuple):
@@ -84,18 +82,19 @@ def plot_lines(plot: Plot) -> Picture:
         newest = max(points[-1][0] for _, points in drawn)
         axes.axvspan(_day(start), _day(end or newest), **_SPAN)
     alt += f" {len(plot.windows)} shaded span(s): an alert fired." * bool(plot.windows)
-    # beside each other their words would be printed over each other: numbers, told at the side
+    # beside each other their words would be printed over each other: numbers at three heights,
+    # told at the side
     for number, (at, text) in enumerate(plot.marks, 1):
         said = f"{number}: {_label(text)}"
         axes.axvline(_day(at), color="#000000", linewidth=0.8, linestyle="-.", label=said)
-        height = 1.0 + 0.08 * ((number - 1) % _MARK_HEIGHTS)
+        height = 1.0 + 0.08 * ((number - 1) % 3)
         axes.annotate(str(number), (_day(at), height), fontsize=7.5, **_AT_TOP)
         alt += f" Mark {said}."
     _set_time_axis(axes)
     low, high = axes.get_ylim()
     axes.set_ylim(min(0.0, low), max(high if high > 0 else 1.0, 1.25 * (threshold or 0.0)))
     if len(drawn) > 1 or plot.marks:
-        axes.legend(fontsize=8, **_BESIDE)
+        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return _save(axes, alt)
 
 

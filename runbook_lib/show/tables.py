@@ -81,9 +81,7 @@ class Table(NamedTuple):
         return render_html("table.html", table=self, names=names, rows=rows)
 
 
-def tabulate_facts(
-    facts: Mapping[str, Json], caption: str = "details", *, is_folded: bool = False
-) -> Table:
+def tabulate_facts(facts: Mapping[str, Json], caption: str, *, is_folded: bool = False) -> Table:
     """Return facts that say something as a table of name and value."""
     rows = [
         {"name": name.replace("_", " "), "value": say_value(value, name)}
@@ -93,13 +91,11 @@ def tabulate_facts(
     return Table(caption, rows, ("name", "value"), is_folded)
 
 
-def tabulate_findings(
-    findings: Iterable[Finding], caption: str, *, is_folded: bool = False
-) -> Table:
+def tabulate_findings(found: Iterable[Finding], caption: str, *, is_folded: bool = False) -> Table:
     """Return findings as a table, the most supported first."""
     rows = [
         {"cause": f.name, "status": f.status, "score (−1 to 1)": f"{f.score:+.2f}", "why": f.reason}
-        for f in sort_findings(findings)
+        for f in sort_findings(found)
     ]
     return Table(caption, rows, is_folded=is_folded)
 

@@ -36,12 +36,16 @@ _OF_ONE_STEP = re.compile(r"\d\.\d")
 
 
 class _Widget:
-    """Something to press, and what it says where nothing can be pressed."""
+    """A button, and what it says; where nothing can be pressed, what is shown instead."""
 
     _box: Any
 
-    def __init__(self) -> None:
-        self._said = widgets.HTML()
+    def __init__(self, words: str, call: Callable[[], object], **look: Any) -> None:
+        self._said, self.button = widgets.HTML(), widgets.Button(description=words, **look)
+        self.button.on_click(lambda _: call())
+
+    def _line_up(self, *before: Any) -> Any:
+        return widgets.HBox([*before, self.button, self._said])
 
     def _describe(self) -> Iterable[Card]:
         raise NotImplementedError
@@ -73,13 +77,12 @@ class Form(_Widget):
     """
 
     def __init__(self, section: SectionModule, namespace: MutableMapping[str, Any]) -> None:
-        super().__init__()
+        super().__init__("Use these", self.use, button_style="primary")
         self._section, self._namespace = section, namespace
         self._infos = section.Parameters.model_fields
         unknown = _list_set_names(namespace.get("In", ())) - self._infos.keys()
         check_parameters(section, {**dict.fromkeys(unknown), **self.values})
         self._fields, self._notes = dict[str, Any](), dict[str, Any]()
-        self.button = _make_button("Use these", self.use, button_style="primary")
         rows: dict[bool, list[Any]] = {False: [], True: []}
         for name, info in self._infos.items():
             field = self._fields[name] = _make_field(name, info, self.values[name])
@@ -90,8 +93,7 @@ class Form(_Widget):
             rows[is_of_one_step].append(widgets.HBox([field, note]))
         self._tell({})
         fold = widgets.Accordion([widgets.VBox(rows[True])], titles=["parameters of one step"])
-        end = widgets.HBox([self.button, self._said])
-        self._box = widgets.VBox([*rows[False], *[fold] * bool(rows[True]), end])
+        self._box = widgets.VBox([*rows[False], *[fold] * bool(rows[True]), self._line_up()])
 
     @property
     def values(self) -> dict[str, Any]:
@@ -145,12 +147,6 @@ def _list_set_names(cells: Sequence[str]) -> set[str]:
     return found
 
 
-def _make_button(words: str, call: Callable[[], object], **look: Any) -> Any:
-    button = widgets.Button(description=words, **look)
-    button.on_click(lambda _: call())
-    return button
-
-
 def _make_field(name: str, info: FieldInfo, value: Any) -> Any:
     layout = {"width": "26rem", "flex": "0 0 auto"}
     common = {"description": name, "style": {"description_width": "12rem"}, "layout": layout}
@@ -175,15 +171,13 @@ class Confirmation(_Widget):
     """
 
     def __init__(self, plan: Plan, namespace: MutableMapping[str, Any]) -> None:
-        super().__init__()
+        super().__init__("Approve", self.approve, button_style="warning", disabled=plan.is_empty)
         self._plan, self._namespace = plan, namespace
         self.typed = widgets.Text(placeholder="type it here", layout={"width": "9rem"})
-        self.button = _make_button("Approve", self.approve, button_style="warning")
-        self.button.disabled = plan.is_empty
         # A front end may send the click before the text: then this shows that it came too late.
         self.typed.observe(lambda _: self._say("Not approved yet: press Approve."), names="value")
         words = Markup("<b>To approve, type <code>{}</code></b>").format(plan.sha256[:SHORT_HASH])
-        gate = widgets.HBox([widgets.HTML(words), self.typed, self.button, self._said])
+        gate = self._line_up(widgets.HTML(words), self.typed)
         card = widgets.HTML(str(_CLOSE.format(describe(plan).to_html())))
         self._box = widgets.VBox([card] if plan.is_empty else [card, gate])
 
@@ -220,11 +214,10 @@ class TakeBack(_Widget):
     """
 
     def __init__(self, plan: Plan, namespace: MutableMapping[str, Any]) -> None:
-        super().__init__()
+        super().__init__("Plan the way back", self.choose, layout={"width": "auto"})
         self._plan, self._namespace = plan, namespace
-        self.button = _make_button("Plan the way back", self.choose, layout={"width": "auto"})
         self.button.disabled = plan.action != "release" or plan.is_empty
-        self._box = widgets.HBox([self.button, self._said])
+        self._box = self._line_up()
 
     def choose(self) -> None:
         """Name the release in ``undo``."""
@@ -255,12 +248,11 @@ class LiveView(_Widget):
     """
 
     def __init__(self, inv: Investigation, *steps: str) -> None:
-        super().__init__()
+        super().__init__("Refresh now", self.refresh)
         self._inv, self._steps = inv, steps
         self.readings: dict[str, Reading] = {}
         self._shown = widgets.HTML()
-        bar = widgets.HBox([_make_button("Refresh now", self.refresh), self._said])
-        self._box = widgets.VBox([bar, self._shown])
+        self._box = widgets.VBox([self._line_up(), self._shown])
         self.refresh()
 
     def refresh(self) -> None:
@@ -299,15 +291,14 @@ class Writing(_Widget):
     def __init__(
         self, inv: Investigation, questions: dict[str, str], *, export: Export, sections: Sections
     ) -> None:
-        super().__init__()
+        super().__init__("Save", self.save, button_style="primary")
         self._inv, self._export, self._sections = inv, export, sections
         self.answers, fields = dict[str, Any](), []
         for step, question in questions.items():
             answer = widgets.Textarea(placeholder=question, layout={"width": "48rem"})
             self.answers[step] = answer
             fields.append(widgets.VBox([widgets.Label(f"{step} {question}"), answer]))
-        self.button = _make_button("Save", self.save, button_style="primary")
-        self._box = widgets.VBox([*fields, widgets.HBox([self.button, self._said])])
+        self._box = widgets.VBox([*fields, self._line_up()])
 
     def save(self) -> None:
         """Append each answer that is not empty as a note, and export."""
