@@ -191,7 +191,7 @@ def make_undo_plan(
         raise NotApprovedError(f"{plan.id} was cut off: runbook resume {plan.id}, then undo it")
     first = min((land.at for land in ledger.landings.values() if land.at), default=None)
     if first is None:
-        raise NotApprovedError(f"{plan.id} put nothing in place that this folder knows of")
+        raise NotApprovedError(f"{plan.id} was never begun, or this folder knows of no copy of it")
     closes_at, store_now = first + timedelta(seconds=window_s), bucket.read_clock()
     if store_now > closes_at:
         raise ExpiredError(f"{plan.id} could be taken back until {format_time(closes_at)}")

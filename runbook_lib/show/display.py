@@ -130,7 +130,8 @@ def describe(thing: Any) -> Card:
 
 def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
     """Return one table of some plans: what, how many, the short hash, where each stands."""
-    table = tabulate_plans(inv.journal, only=[plan.id for plan in made])
+    table, ids = tabulate_plans(inv.journal), {plan.id for plan in made}
+    table = table._replace(rows=[row for row in table.rows if row["plan"] in ids])
     states = [row["status"] for row in table.rows]
     done = sum(state in (ActionPhase.APPLIED, ActionPhase.VERIFIED) for state in states)
     told = f"{count_of(states.count('planned'), 'plan')} to approve, {done} carried out."
@@ -166,11 +167,8 @@ def _describe_reading(reading: Reading) -> Card:
     rows = Table(caption, shown, reading.columns, is_folded=not reading.columns)
     facts = tabulate_facts(reading.facts, f"{reading.step}: details", is_folded=True)
     value = f"{format_value(reading.value, reading.unit)}{breach}"
-    source = f"read {reading.observed_at:%Y-%m-%d %H:%M:%SZ} from {reading.source}"
-    lines = (reading.reason, source)
-    return Card(
-        name, value, str(reading.status), lines, tables=(rows, facts), long_text=reading.text
-    )
+    lines = (reading.reason, f"read {reading.observed_at:%Y-%m-%d %H:%M:%SZ} from {reading.source}")
+    return Card(name, value, reading.status, lines, tables=(rows, facts), long_text=reading.text)
 
 
 def _describe_conclusion(conclusion: Conclusion) -> Card:
@@ -186,7 +184,7 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
         Table(happened, list(map(asdict, events)), is_folded=True),
     )
     heading = f"{VERDICT_WORDS[conclusion.verdict]}:"
-    return Card(heading, conclusion.summary, str(conclusion.verdict), lines, tables=tables)
+    return Card(heading, conclusion.summary, conclusion.verdict, lines, tables=tables)
 
 
 def _describe_action(entry: ActionEntry) -> Card:
@@ -197,7 +195,7 @@ def _describe_action(entry: ActionEntry) -> Card:
     lines = (entry.reason, f"Way back: {way_back}" if way_back else "", _NEXT.get(entry.phase, ""))
     table = tabulate_facts(facts, "What came of it", is_folded=True)
     what = f"{entry.action} on {entry.target}"
-    return Card(entry.step, what, str(entry.phase), lines, tables=(table,))
+    return Card(entry.step, what, entry.phase, lines, tables=(table,))
 
 
 def _describe_plan(plan: Plan) -> Card:

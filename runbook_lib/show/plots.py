@@ -164,7 +164,7 @@ def _save(axes: Axes, alt: str) -> Picture:
     with warnings.catch_warnings():
         # what the font lacks is drawn as a box, and a glyph of unknown width leaves no room: the
         # picture is poor then, its text is whole
-        poor = "Glyph .* missing from font|constrained_layout not applied"
-        warnings.filterwarnings("ignore", message=poor)
+        known = "Glyph .* missing from font|constrained_layout not applied"
+        warnings.filterwarnings("ignore", known)
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return Picture(buffer.getvalue(), alt)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -115,13 +115,12 @@ def tabulate_readings(readings: Iterable[Observed]) -> Table:
     return Table("Readings", rows, ("step", "status", "what", "why"))
 
 
-def tabulate_plans(journal: JournalView, *, after: int = 0, only: Collection[str] = ()) -> Table:
+def tabulate_plans(journal: JournalView, *, after: int = 0) -> Table:
     """Return plans as a table: what each would change, how much, its short hash, where it stands.
 
     Parameters
     ----------
     after : only plans past this entry of the journal
-    only : ids of plans; empty: all
 
     Returns
     -------
@@ -130,17 +129,15 @@ def tabulate_plans(journal: JournalView, *, after: int = 0, only: Collection[str
     actions = {action.plan: action for action in group_actions(journal.actions)}
     rows = []
     for plan, entry in journal.list_plans(after=after).items():
-        if only and plan not in only:
-            continue
-        facts, is_empty = entry.result, actions[plan].is_empty
+        facts, action, sha256 = entry.result, actions[plan], entry.result["sha256"]
         count, size = facts.get("objects"), format_bytes(facts.get("bytes", 0))
         much = "1" if count is None else f"{count_of(count, 'object')}, {size}"
-        state = "nothing to do" if is_empty else str(actions[plan].last.phase)
-        what = (f"{entry.action} on {entry.target}", much, facts["sha256"][:SHORT_HASH])
-        shown = (entry.step, state, *(("",) * 3 if is_empty else what), facts.get("reason") or "")
-        named = {"plan": plan, "sha256": facts["sha256"]}
-        named |= {"action": entry.action, "target": entry.target}
-        rows.append(dict(zip(_OF_A_PLAN, shown, strict=True)) | named)
+        state, what = str(action.last.phase), f"{entry.action} on {entry.target}"
+        told = (state, what, much, sha256[:SHORT_HASH])
+        told = ("nothing to do", "", "", "") if action.is_empty else told
+        shown = zip(_OF_A_PLAN, (entry.step, *told, facts.get("reason") or ""), strict=True)
+        named = {"plan": plan, "sha256": sha256, "action": entry.action, "target": entry.target}
+        rows.append(dict(shown) | named)
     rows.sort(key=lambda row: order_of(row["step"]))
     return Table("Plans", rows, _OF_A_PLAN)
 

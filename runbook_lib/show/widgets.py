@@ -225,9 +225,8 @@ class TakeBack(_Widget):
         self._say("✓ Chosen. Nothing was changed: run the next cells.")
 
     def _describe(self) -> Iterable[Card]:
-        named = str(self._namespace.get("undo", ""))
-        words = f"to be taken back: {named}" if named else "nothing was chosen to be taken back"
-        return [Card(text=words)]
+        named = self._namespace.get("undo") or "nothing was chosen"
+        return [Card(text=f"to be taken back: {named}")]
 
 
 class LiveView(_Widget):
