@@ -12,7 +12,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -92,19 +92,16 @@ class ChainedLog:
         self._mutex = threading.Lock()  # all threads of this process are one to the file's lock
         self._entries, self._size, self._broken = [_START], 0, ""
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep every other process from appending inside the ``with`` block.
+    def locked(self) -> AbstractContextManager[object]:
+        """Keep every other process from appending, until the ``with`` block ends.
 
         Raises
         ------
         LogError
             When another process holds the lock for too long, or the folder cannot be written.
         """
-        with ExitStack() as stack:
-            with _explained(f"cannot lock {self.path}"):
-                stack.enter_context(self._lock)  # makes the folder, too
-            yield
+        with _explained(f"cannot lock {self.path}"):
+            return self._lock.acquire()  # makes the folder, too
 
     def append(self, kind: str, data: dict[str, Any], *, sync: bool = True) -> Entry:
         """Append one entry.
@@ -162,10 +159,10 @@ class ChainedLog:
         size = self.path.stat().st_size if self.path.exists() else 0
         if size < self._size:
             self._entries, self._size = [_START], 0
-        if size > self._size:
-            for entry, length in _read(self.path, self._size, self._entries[-1]):
-                self._entries.append(entry)
-                self._size += length
+        new = _read(self.path, self._size, self._entries[-1]) if size > self._size else ()
+        for entry, length in new:
+            self._entries.append(entry)
+            self._size += length
         return size > self._size
 
     def _move_torn_tail(self) -> str:

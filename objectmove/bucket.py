@@ -37,8 +37,8 @@ REFUSED = {"AccessDenied", "AllAccessDisabled"}
 REFUSED |= {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken"}
 REFUSED |= {"AuthorizationQueryParametersError", "RequestTimeTooSkewed", "SignatureDoesNotMatch"}
 _READ_EXPIRES_S = 900
-_METHODS = {"copy": "PUT", "put": "PUT", "delete": "DELETE", "delete_many": "POST"}
-_METHODS |= {"get": "GET", "head": "HEAD"}
+#: Of the kinds that are not named like their method.
+_METHODS = {"copy": "PUT", "delete_many": "POST"}
 _RESULTS = {("copy", 200): "CopyObjectResult", ("delete_many", 200): "DeleteResult"}
 
 
@@ -327,7 +327,7 @@ class S3Bucket(Reach):
             query, body = {"delete": ""}, f"<Delete><Quiet>true</Quiet>{keys}</Delete>".encode()
             digest = hashlib.md5(body).digest()  # noqa: S324
             headers["content-md5"] = base64.b64encode(digest).decode()
-        method = _METHODS[request.kind]
+        method = _METHODS.get(request.kind, request.kind.upper())
         path = quote(f"{self._root}/{request.key}" if request.key else self._root or "/", safe="/~")
         signed = self._sign(f"{method}\n{path}", query, headers, at or datetime.now(UTC), expires_s)
         return Message(method, f"{path}?{signed}", headers, body)

@@ -190,8 +190,7 @@ def read_record(bucket: S3Bucket, plan: str) -> Record | None:
     try:
         return Record.model_validate_json(content)
     except ValueError as error:
-        what = f"{key} in the bucket is no record of a release ({error})"
-        raise PlanError(f"{what}. Look who wrote it.") from error
+        raise PlanError(f"{key} in the bucket is no record: {error}. Look who wrote it.") from error
 
 
 def read_recorded_plan(bucket: S3Bucket, record: Record, *, folder: Path) -> MovePlan:

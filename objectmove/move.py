@@ -208,7 +208,7 @@ class _Mover:
 
     def _carry_out(self, *, is_new: bool) -> MoveResult:
         """Do the work, and leave the bucket's record right."""
-        why, ledger = self._explain_refusal(is_new=is_new), self.ledger
+        why, ledger, plan = self._explain_refusal(is_new=is_new), self.ledger, self.plan
         if ledger.is_behind and self.record is not None:
             ledger.note("believed", sync=True, record=self.record.model_dump(mode="json"))
         if why or ledger.is_done:
@@ -218,8 +218,8 @@ class _Mover:
             if why:
                 raise NotApprovedError(f"{why}. Nothing was moved.")
             return self._sum_up()
-        watch = _watch_nothing if self.plan.header.abilities.conditional_delete else self.watch
-        with self._held(), watch(self.plan.header.source) as find_newer:
+        watch = _watch_nothing if plan.header.abilities.conditional_delete else self.watch
+        with self._held(), watch(plan.header.source) as find_newer:
             self._begin(is_new=is_new)
             before = set(ledger.rows(State.MOVED))
             try:
@@ -228,8 +228,7 @@ class _Mover:
             except (StoppedError, errors.MoversError, StoreError) as error:
                 self.stopped = str(error)
                 if self.session.is_lost or isinstance(error, StoreError):
-                    way_on = f"What was done stands in the ledger: runbook resume {self.plan.id}"
-                    raise StoppedError(f"{error}. {way_on}") from error
+                    raise StoppedError(f"{error}. To go on: runbook resume {plan.id}") from error
         self._finish()
         return self._sum_up()
 
@@ -280,15 +279,12 @@ class _Mover:
         hold, ledger = self.hold, self.ledger
         if is_ours := not hold.is_paused():
             ledger.note("hold", taken=True, words=hold.words, sync=True)
-        try:
+        with ExitStack() as stack:
+            stack.push(lambda _kind, error, _trace: self._give_back(error))
             if is_ours:
                 hold.pause()
             hold.check()
             yield
-        except BaseException as error:
-            self._give_back(error)
-            raise
-        self._give_back(None)
 
     def _give_back(self, error: BaseException | None) -> None:
         """Let the others go on, if the claim is still ours: else another session relies on it."""
@@ -375,10 +371,9 @@ class _Mover:
 
     def _list_settled(self) -> list[int]:
         """Return the rows of the release on which a person's word was carried out here."""
-        done = zip(self.plan.rows, self.ledger.states.values(), strict=True)
-        settled = [row for row, state in done if not row.to or state is State.MOVED]
-        is_word = self.plan.header.action == "settle"
-        return [int(row.facts["row"]) for row in settled if is_word]
+        is_word, states = self.plan.header.action == "settle", self.ledger.states
+        done = [n for n, row in enumerate(self.plan.rows) if not row.to or states[n] is State.MOVED]
+        return [int(self.plan.rows[n].facts["row"]) for n in done if is_word]
 
     def _finish_parent(self, log: ChainedLog) -> None:
         """Write a person's word, or the undo, into the release that it is about."""

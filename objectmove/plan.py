@@ -191,12 +191,11 @@ def write_plan(
     PlanError
         When it cannot be written.
     """
-    totals = {"objects": len(rows), "bytes": sum(row.size_bytes for row in rows)}
-    oldest = min((row.age_start for row in rows), default=None)
-    counts = {why: len(keys) for why, keys in excluded.items()}
-    some = {why: tuple(keys[:_SAMPLE]) for why, keys in excluded.items()}
-    left = {"oldest": oldest, "excluded": counts, "excluded_sample": some}
-    header = header.model_copy(update=totals | left)
+    told: dict[str, Any] = {"objects": len(rows), "bytes": sum(row.size_bytes for row in rows)}
+    told["oldest"] = min((row.age_start for row in rows), default=None)
+    told["excluded"] = {why: len(keys) for why, keys in excluded.items()}
+    told["excluded_sample"] = {why: tuple(keys[:_SAMPLE]) for why, keys in excluded.items()}
+    header = header.model_copy(update=told)
     plan = parse_plan(_encode(header, rows), path=folder / f"{header.id}.jsonl")
     save_plan(plan)
     return plan

@@ -188,16 +188,13 @@ def make_undo_plan(
     if head.action != "move":
         raise PlanError(f"{plan.id} is itself of the kind '{head.action}': make a new plan instead")
     if ledger.rows(State.DOUBTFUL):
-        way_on = f"runbook resume {plan.id}, then take it back"
-        raise NotApprovedError(f"{plan.id} was cut off: {way_on}")
+        raise NotApprovedError(f"{plan.id} was cut off: runbook resume {plan.id}, then undo it")
     first = min((land.at for land in ledger.landings.values() if land.at), default=None)
     if first is None:
-        why = "was never begun, or put nothing in place that this folder knows of"
-        raise NotApprovedError(f"{plan.id} {why}: there is nothing to take back")
+        raise NotApprovedError(f"{plan.id} was never begun, or this folder knows of no copy of it")
     closes_at, store_now = first + timedelta(seconds=window_s), bucket.read_clock()
     if store_now > closes_at:
-        why = f"could be taken back until {format_time(closes_at)}: labels may be printed by now"
-        raise ExpiredError(f"{plan.id} {why}")
+        raise ExpiredError(f"{plan.id} could be taken back until {format_time(closes_at)}")
     what = {"id": f"{plan.id}-undo", "step": f"{head.step}.1", "action": "undo", "others": others}
     where = {"source": head.to, "to": head.source}
     header = _derive(plan, made_by, now, closes_at - store_now, **what, **where)
@@ -247,7 +244,6 @@ def make_settle_plan(
     evidence: Mapping[str, str],
     made_by: str,
     now: datetime,
-    lifetime_s: float = 900,
 ) -> MovePlan:
     """Write down a person's word on rows that are unproven or in conflict.
 
@@ -288,5 +284,5 @@ def make_settle_plan(
     what = {"id": f"{plan.id}-settle-{secrets.token_hex(2)}", "step": f"{plan.header.step}.2"}
     what |= {"action": "settle", "to": parked, "word": word}
     what |= {"others": "nobody else moves these: they are left out of every plan"}
-    header = _derive(plan, made_by, now, timedelta(seconds=lifetime_s), **what)
+    header = _derive(plan, made_by, now, timedelta(minutes=15), **what)
     return plans.write_plan(plan.path.parent, header, rows, {})

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from .bucket import S3Bucket, Seen, find_all
 from .ledger import Ledger, Logs, read_record
@@ -17,8 +16,7 @@ _NAMED = 100
 _FINE = (Proof.IN_PLACE, Proof.GONE_AFTER_LANDED)
 
 
-@dataclass(frozen=True, slots=True)
-class MoveProof:
+class MoveProof(NamedTuple):
     """What an independent look found.
 
     Attributes

@@ -176,7 +176,10 @@ class Session:
         self.stamp = puts.pop(self._key).last_modified
         live = []
         for put in puts.values():
-            claim = self._read_claim(put.key)
+            try:
+                claim = Claim.model_validate_json(self.bucket.read(put.key) or "{}")
+            except (ValueError, StoreError):
+                claim = Claim()
             lease = timedelta(seconds=claim.lease_s + self.timing.spread_s)
             if put.last_modified + lease > self.stamp:
                 live.append((put, claim))
@@ -197,12 +200,6 @@ class Session:
         date, lifetime = self.bucket.read_clock(), self.timing.expires_s
         self._stamped_at = self.clock.monotonic()
         return self.bucket.send([request], signed_at=date, expires_s=lifetime)[0]
-
-    def _read_claim(self, key: str) -> Claim:
-        try:
-            return Claim.model_validate_json(self.bucket.read(key) or "{}")
-        except (ValueError, StoreError):
-            return Claim()
 
 
 def _must_be_done(request: Request, answer: Answer) -> None:

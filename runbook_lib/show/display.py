@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -22,67 +23,51 @@ from .tables import Table, get_tone, render_html, tabulate_facts, tabulate_findi
 from .text import VERDICT_WORDS, clip, count_of, format_bytes, format_value, safe, visible
 
 
-class Recording:
-    """The cells that a kernel runs since a section was opened, with what they showed.
+def record(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
+    """Keep the cells that a kernel runs from now on, with what they show.
 
     Parameters
     ----------
     shell : IPython's; it tells of each cell
     incident, section : whose ``notebooks/`` get the file, and the section's name
 
+    Returns
+    -------
+    What ends it.
+
     Notes
     -----
     Changes the journal once, with the first cell, and the file after each. What a front end saves,
     or does not save, is another matter.
     """
+    path, cells = incident.new_notebook(section), list[dict[str, Json]]()
 
-    def __init__(self, shell: Any, incident: Incident, section: str) -> None:
-        self._shell, self._incident, self.section = shell, incident, section
-        self.path = incident.new_notebook(section)
-        self._cells: list[dict[str, Json]] = []
-        shell.events.register("post_run_cell", self.keep)
-
-    def keep(self, result: Any) -> None:
-        """Add the cell that just ran."""
-        if not result.info.store_history or self._incident.is_late:
+    def keep(result: Any) -> None:
+        if not result.info.store_history or incident.is_late:
             return  # nothing comes beside the report of an incident that is over
-        if not self._cells:
-            run = {"section": self.section, "notebook": self.path.name, "status": "by_hand"}
-            self._incident.journal.append("notebook", run)
-        told = {"source": result.info.raw_cell, "outputs": self._show(result)}
-        self._cells.append({"cell_type": "code", "execution_count": None, "metadata": {}} | told)
-        notebook = {"cells": self._cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
-        write_json(self.path, self._incident.redactor.json(notebook))
+        if not cells:
+            run = {"section": section, "notebook": path.name, "status": "by_hand"}
+            incident.journal.append("notebook", run)
+        told = {"source": result.info.raw_cell, "outputs": _list_outputs(shell, result)}
+        cells.append({"cell_type": "code", "execution_count": None, "metadata": {}} | told)
+        notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
+        write_json(path, incident.redactor.json(notebook))
 
-    def stop(self) -> None:
-        """Keep no further cells."""
-        self._shell.events.unregister("post_run_cell", self.keep)
-
-    def _show(self, result: Any) -> list[dict[str, Json]]:
-        if error := result.error_before_exec or result.error_in_exec:
-            words = {"ename": type(error).__name__, "evalue": str(error), "traceback": []}
-            return [{"output_type": "error", **words}]
-        if result.result is None:
-            return []
-        shown, _ = self._shell.display_formatter.format(result.result)
-        return [{"output_type": "display_data", "data": shown, "metadata": {}}]
+    shell.events.register("post_run_cell", keep)
+    return partial(shell.events.unregister, "post_run_cell", keep)
 
 
-def begin_recording(incident: Incident, section: str) -> None:
-    """Record from now on what this kernel runs, unless who runs it keeps the notebook itself."""
-    from IPython.core.getipython import get_ipython
-
-    shell: Any = get_ipython()
-    if getattr(shell, "keeps_notebook", False):
-        return
-    if isinstance(before := getattr(shell, "recording", None), Recording):
-        before.stop()
-    shell.recording = Recording(shell, incident, section)
+def _list_outputs(shell: Any, result: Any) -> list[dict[str, Json]]:
+    if error := result.error_before_exec or result.error_in_exec:
+        words = {"ename": type(error).__name__, "evalue": str(error), "traceback": []}
+        return [{"output_type": "error", **words}]
+    if result.result is None:
+        return []
+    shown, _ = shell.display_formatter.format(result.result)
+    return [{"output_type": "display_data", "data": shown, "metadata": {}}]
 
 
-_SHOWN_ROWS = 20
-_SHOWN_OBJECTS = 100
-_SHOWN_EVENTS = 60
+_SHOWN_ROWS, _SHOWN_OBJECTS, _SHOWN_EVENTS = 20, 100, 60
 _INCIDENT = ("incident", "opened_at", "closed_at", "verdict")
 _LONGEST = 8_000
 # What an action is, which its heading says already.
@@ -95,8 +80,7 @@ _NEXT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(NamedTuple):
     """What is shown of one thing; a notebook shows it by itself.
 
     Attributes
@@ -146,7 +130,8 @@ def describe(thing: Any) -> Card:
 
 def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
     """Return one table of some plans: what, how many, the short hash, where each stands."""
-    table = tabulate_plans(inv.journal, only=[plan.id for plan in made])
+    table, ids = tabulate_plans(inv.journal), {plan.id for plan in made}
+    table = table._replace(rows=[row for row in table.rows if row["plan"] in ids])
     states = [row["status"] for row in table.rows]
     done = sum(state in (ActionPhase.APPLIED, ActionPhase.VERIFIED) for state in states)
     told = f"{count_of(states.count('planned'), 'plan')} to approve, {done} carried out."
@@ -175,22 +160,15 @@ def file_link(path: Path) -> Card:
 
 
 def _describe_reading(reading: Reading) -> Card:
-    value = format_value(reading.value, reading.unit)
+    name, shown = f"{reading.step} {reading.name}:", reading.rows[:_SHOWN_ROWS]
     breach = f" (breach when {reading.threshold})" if reading.threshold else ""
-    shown, rows = reading.rows[:_SHOWN_ROWS], count_of(len(reading.rows), "row")
-    caption = f"{reading.step} {reading.name}: "
-    caption += rows if len(shown) == len(reading.rows) else f"{len(shown)} of {rows}"
-    return Card(
-        f"{reading.step} {reading.name}:",
-        f"{value}{breach}",
-        str(reading.status),
-        (reading.reason, f"read {reading.observed_at:%Y-%m-%d %H:%M:%SZ} from {reading.source}"),
-        tables=(
-            Table(caption, shown, reading.columns, is_folded=not reading.columns),
-            tabulate_facts(reading.facts, f"{reading.step}: details", is_folded=True),
-        ),
-        long_text=reading.text,
-    )
+    part = f"{len(shown)} of " if len(shown) < len(reading.rows) else ""
+    caption = f"{name} {part}{count_of(len(reading.rows), 'row')}"
+    rows = Table(caption, shown, reading.columns, is_folded=not reading.columns)
+    facts = tabulate_facts(reading.facts, f"{reading.step}: details", is_folded=True)
+    value = f"{format_value(reading.value, reading.unit)}{breach}"
+    lines = (reading.reason, f"read {reading.observed_at:%Y-%m-%d %H:%M:%SZ} from {reading.source}")
+    return Card(name, value, reading.status, lines, tables=(rows, facts), long_text=reading.text)
 
 
 def _describe_conclusion(conclusion: Conclusion) -> Card:
@@ -199,17 +177,14 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
     others = [f for f in conclusion.findings if f not in refuted]
     events = conclusion.timeline[-_SHOWN_EVENTS:]
     happened = f"What happened, UTC: the last {len(events)} of {len(conclusion.timeline)}"
-    return Card(
-        f"{VERDICT_WORDS[conclusion.verdict]}:",
-        conclusion.summary,
-        str(conclusion.verdict),
-        (*conclusion.advice, f"Could not be read: {missing}" if missing else ""),
-        tables=(
-            tabulate_findings(others, "Causes, the most supported first"),
-            tabulate_findings(refuted, f"{len(refuted)} refuted", is_folded=True),
-            Table(happened, list(map(asdict, events)), is_folded=True),
-        ),
+    lines = (*conclusion.advice, f"Could not be read: {missing}" if missing else "")
+    tables = (
+        tabulate_findings(others, "Causes, the most supported first"),
+        tabulate_findings(refuted, f"{len(refuted)} refuted", is_folded=True),
+        Table(happened, list(map(asdict, events)), is_folded=True),
     )
+    heading = f"{VERDICT_WORDS[conclusion.verdict]}:"
+    return Card(heading, conclusion.summary, conclusion.verdict, lines, tables=tables)
 
 
 def _describe_action(entry: ActionEntry) -> Card:
@@ -217,18 +192,16 @@ def _describe_action(entry: ActionEntry) -> Card:
     if entry.phase is ActionPhase.VERIFIED and not facts:  # there is nothing to take back either
         return Card(entry.step, entry.reason, "nothing to do")
     way_back = entry.undo or ("" if entry.reversible else "there is none: this cannot be undone")
-    return Card(
-        entry.step,
-        f"{entry.action} on {entry.target}",
-        str(entry.phase),
-        (entry.reason, f"Way back: {way_back}" if way_back else "", _NEXT.get(entry.phase, "")),
-        tables=(tabulate_facts(facts, "What came of it", is_folded=True),),
-    )
+    lines = (entry.reason, f"Way back: {way_back}" if way_back else "", _NEXT.get(entry.phase, ""))
+    table = tabulate_facts(facts, "What came of it", is_folded=True)
+    what = f"{entry.action} on {entry.target}"
+    return Card(entry.step, what, entry.phase, lines, tables=(table,))
 
 
 def _describe_plan(plan: Plan) -> Card:
+    reason, what = str(plan.summary.get("reason") or ""), f"{plan.action} on {plan.target}"
     if plan.is_empty:
-        return Card(plan.step, str(plan.summary.get("reason") or plan.target), "nothing to do")
+        return Card(plan.step, reason or plan.target, "nothing to do")
     facts = {k: v for k, v in plan.summary.items() if k not in _IDENTITY}
     short = {k: v for k, v in facts.items() if not isinstance(v, list | dict) or k == "excluded"}
     more = {k: v for k, v in facts.items() if k not in short}
@@ -236,18 +209,13 @@ def _describe_plan(plan: Plan) -> Card:
     objects = [row.to_json() for row in plan.rows[:_SHOWN_OBJECTS]]
     first = f"{len(objects)} of {count_of(len(plan.rows), 'object')}; all of them: {plan.path}"
     until = f"Nothing was changed. The plan may be approved until {plan.expires_at:%H:%M:%SZ}."
-    return Card(
-        plan.step,
-        f"{plan.action} on {plan.target}",
-        "planned",
-        (str(plan.summary.get("reason") or ""), until),
-        tables=(
-            tabulate_facts(short, "What would happen"),
-            tabulate_facts(more, "more of it", is_folded=True),
-            Table(first, objects, is_folded=True),
-        ),
-        code=f"plan = {plan.id!r}\napprove = {plan.sha256!r}",
+    tables = (
+        tabulate_facts(short, "What would happen"),
+        tabulate_facts(more, "more of it", is_folded=True),
+        Table(first, objects, is_folded=True),
     )
+    code = f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
+    return Card(plan.step, what, "planned", (reason, until), tables=tables, code=code)
 
 
 def _describe_investigation(inv: investigation.Investigation[Any, Any]) -> Card:
@@ -277,27 +245,12 @@ class Investigation(investigation.Investigation[S, C]):
 
     def _begin(self) -> None:
         super()._begin()
-        if register_formatters():
+        ipython = sys.modules.get("IPython")
+        if shell := ipython and ipython.get_ipython():
+            formatter = shell.display_formatter.mimebundle_formatter
+            for kind in _CARDS:
+                formatter.for_type(kind, lambda thing: describe(thing)._repr_mimebundle_())
             self.progress = make_bars()
-            begin_recording(self.incident, self.section.NAME)
-
-
-def register_formatters() -> bool:
-    """Tell IPython how to show what has a card.
-
-    Returns
-    -------
-    Whether IPython runs here. Registering again changes nothing.
-    """
-    if "IPython" not in sys.modules:
-        return False
-    from IPython.core.getipython import get_ipython
-
-    shell = get_ipython()
-    if shell is None or shell.display_formatter is None:
-        return False
-    for kind in _CARDS:
-        shell.display_formatter.mimebundle_formatter.for_type(
-            kind, lambda thing: describe(thing)._repr_mimebundle_()
-        )
-    return True
+            if not getattr(shell, "keeps_notebook", False):  # else who runs it keeps the notebook
+                getattr(shell, "stop_recording", lambda: None)()
+                shell.stop_recording = record(shell, self.incident, self.section.NAME)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import base64
 import io
 import math
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
-from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -23,9 +22,6 @@ from .text import safe, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-AgeBin = tuple[float, float | None, int]
-"""From and to, in minutes (None: open), and how many objects."""
 
 # Okabe and Ito's palette without yellow, each with a dash and a marker of its own.
 _STYLES: tuple[dict[str, Any], ...] = (
@@ -37,16 +33,10 @@ _STYLES: tuple[dict[str, Any], ...] = (
 )
 _LINE: dict[str, Any] = {"markersize": 4, "linewidth": 1.8}
 _SPAN: dict[str, Any] = {"color": "#999999", "alpha": 0.25, "hatch": "//", "linewidth": 0}
-_AT_TOP: dict[str, Any] = {
-    "xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom", "fontsize": 7.5
-}  # fmt: skip
-_BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "frameon": False}
-_MAX_LINES = 5
-_MARK_HEIGHTS = 3
+_AT_TOP: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(NamedTuple):
     """A PNG with its text alternative; shown by a notebook as an image with ``alt``."""
 
     png: bytes
@@ -67,55 +57,48 @@ class Picture:
 
 def plot_lines(plot: Plot) -> Picture:
     """Draw values over time: the five longest lines that have any finite one."""
-    filled = [
-        (line.name, points)
-        for line in plot.lines
-        if (points := [(at, value) for at, value in line.points if math.isfinite(value)])
-    ]
+    finite = [(line.name, [p for p in line.points if math.isfinite(p[1])]) for line in plot.lines]
     # lines that stay at zero hide each other, and say nothing beside one that does not
-    moving = [(name, points) for name, points in filled if any(value for _, value in points)]
-    drawn = sorted(moving or filled, key=lambda item: -len(item[1]))[:_MAX_LINES]
-    title, unit, threshold = plot.title, plot.unit, plot.threshold
-    from matplotlib.lines import Line2D
-
-    axes = _make_axes(title, unit, pad=42 if plot.marks else 6)
-    for (_, points), style in zip(drawn, cycle(_STYLES), strict=False):
+    moving = [line for line in finite if any(value for _, value in line[1])]
+    filled = moving or [line for line in finite if line[1]]
+    drawn = sorted(filled, key=lambda line: -len(line[1]))[: len(_STYLES)]
+    unit, threshold, told = plot.unit, plot.threshold, []
+    axes = _make_axes(plot.title, unit, pad=42 if plot.marks else 6)
+    for (name, points), style in zip(drawn, _STYLES, strict=False):
         times, values = zip(*points, strict=True)
-        every = max(1, len(points) // 12)
-        axes.plot([*map(_day, times)], values, markevery=every, **style, **_LINE)
-    ends = [points[-1][0] for _, points in drawn]
+        every, days = max(1, len(points) // 12), [*map(_day, times)]
+        axes.plot(days, values, label=_label(name), markevery=every, **style, **_LINE)
+        told.append(
+            f"{name}: from {values[0]:g} at {times[0]:%H:%M:%S} to {values[-1]:g} at "
+            f"{times[-1]:%H:%M:%S} UTC, highest {max(values):g} {unit}"
+        )
+    alt = f"{plot.title}. {'; '.join(told) or 'no samples'}."
     if threshold is not None:
         axes.axhline(threshold, color="#000000", linewidth=1, linestyle=(0, (1, 1)))
-        where: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-        words = f"threshold {threshold:g}"
-        axes.annotate(words, (0.005, threshold), xytext=(0, 3), fontsize=8, **where)
-    for start, end in plot.windows if ends else ():
-        axes.axvspan(_day(start), _day(end or max(ends)), **_SPAN)
-    # beside each other their words would be printed over each other: numbers, told at the side
-    said = [f"{number}: {_label(text)}" for number, (_, text) in enumerate(plot.marks, 1) if ends]
-    for number, (at, _) in enumerate(plot.marks if ends else (), 1):
-        axes.axvline(_day(at), color="#000000", linewidth=0.8, linestyle="-.")
-        height = 1.0 + 0.08 * ((number - 1) % _MARK_HEIGHTS)
-        axes.annotate(str(number), (_day(at), height), **_AT_TOP)
+        beside: Any = {"transform": axes.get_yaxis_transform(), "va": "bottom", "fontsize": 8}
+        axes.text(0.005, threshold, f"threshold {threshold:g}", **beside)
+        alt += f" The threshold is {threshold:g} {unit}."
+    for start, end in plot.windows:
+        newest = max(points[-1][0] for _, points in drawn)
+        axes.axvspan(_day(start), _day(end or newest), **_SPAN)
+    alt += f" {len(plot.windows)} shaded span(s): an alert fired." * bool(plot.windows)
+    # beside each other their words would be printed over each other: numbers at three heights,
+    # told at the side
+    for number, (at, text) in enumerate(plot.marks, 1):
+        said = f"{number}: {_label(text)}"
+        axes.axvline(_day(at), color="#000000", linewidth=0.8, linestyle="-.", label=said)
+        height = 1.0 + 0.08 * ((number - 1) % 3)
+        axes.annotate(str(number), (_day(at), height), fontsize=7.5, **_AT_TOP)
+        alt += f" Mark {said}."
     _set_time_axis(axes)
     low, high = axes.get_ylim()
-    axes.set_ylim(min(0.0, low), max(high, 1.25 * (threshold or 0.0), 1.0 if high <= 0 else high))
-    if len(drawn) > 1 or said:
-        names = [*(_label(name) for name, _ in drawn), *said]
-        lines = [*axes.get_lines()[: len(drawn)], *(Line2D([], [], linestyle="") for _ in said)]
-        axes.legend(lines, names, fontsize=8, **_BESIDE)
-    parts = [
-        f"{name}: from {points[0][1]:g} at {points[0][0]:%H:%M:%S} to {points[-1][1]:g} at "
-        f"{points[-1][0]:%H:%M:%S} UTC, highest {max(v for _, v in points):g} {unit}"
-        for name, points in drawn
-    ]
-    alt = f"{title}. {'; '.join(parts) or 'no samples'}."
-    alt += f" The threshold is {threshold:g} {unit}." if threshold is not None else ""
-    alt += f" {len(plot.windows)} shaded span(s): an alert fired." * bool(plot.windows)
-    return _save(axes, " ".join([alt, *(f"Mark {text}." for text in said)]))
+    axes.set_ylim(min(0.0, low), max(high if high > 0 else 1.0, 1.25 * (threshold or 0.0)))
+    if len(drawn) > 1 or plot.marks:
+        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    return _save(axes, alt)
 
 
-def plot_ages(bins: Sequence[AgeBin]) -> Picture:
+def plot_ages(bins: Sequence[tuple[float, float | None, int]]) -> Picture:
     """Draw how many objects have waited how long.
 
     Parameters
@@ -176,14 +159,12 @@ def _set_time_axis(axes: Axes) -> None:
 
 
 def _save(axes: Axes, alt: str) -> Picture:
-    import warnings
-
     buffer = io.BytesIO()
     figure: Any = axes.figure
     with warnings.catch_warnings():
-        # a label in a script that the font lacks is drawn as a box; the alt text holds the letters
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        # glyphs of unknown width leave no room: the picture is poor, its text is whole
-        warnings.filterwarnings("ignore", message="constrained_layout not applied")
+        # what the font lacks is drawn as a box, and a glyph of unknown width leaves no room: the
+        # picture is poor then, its text is whole
+        known = "Glyph .* missing from font|constrained_layout not applied"
+        warnings.filterwarnings("ignore", known)
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return Picture(buffer.getvalue(), alt)

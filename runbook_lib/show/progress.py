@@ -10,6 +10,7 @@ from datetime import timedelta
 from ..model import Progress
 from .text import format_duration
 
+_Clock = Callable[[], float]
 _Show = Callable[[int, int, str], None]
 
 
@@ -23,20 +24,18 @@ class _Work:
     shown_at: float = float("-inf")
 
 
-def make_bars(clock: Callable[[], float] = time.monotonic) -> Progress:
+def make_bars() -> Progress:
     """Return what shows a bar in a notebook for each piece of work."""
     # a front end that is told of every object falls behind
-    return _meter(_begin_bar, least_gap_s=0.2, clock=clock)
+    return _meter(_begin_bar, 0.2, time.monotonic)
 
 
-def make_meter(say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Progress:
+def make_meter(say: Callable[[str], None], clock: _Clock = time.monotonic) -> Progress:
     """Return what says the progress of each piece of work in words, once a second at most."""
-    return _meter(lambda _: lambda _done, _total, text: say(text), least_gap_s=1, clock=clock)
+    return _meter(lambda _: lambda _done, _total, text: say(text), 1, clock)
 
 
-def _meter(
-    begin: Callable[[str], _Show], *, least_gap_s: float, clock: Callable[[], float]
-) -> Progress:
+def _meter(begin: Callable[[str], _Show], least_gap_s: float, clock: _Clock) -> Progress:
     works: dict[str, _Work] = {}
 
     def tell(words: str, done: int = 0, total: int = 0) -> None:
@@ -58,8 +57,8 @@ def _begin_bar(words: str) -> _Show:
 
     bar, said = widgets.IntProgress(min=0, max=1, value=0), widgets.Label()
     # a page without widgets shows the words alone, never the names of widgets
-    bundle = dict(widgets.HBox([bar, said])._repr_mimebundle_() or {})
-    display({**bundle, "text/plain": f"progress: {words}"}, raw=True)  # type: ignore[no-untyped-call]
+    bundle = widgets.HBox([bar, said])._repr_mimebundle_() | {"text/plain": f"progress: {words}"}
+    display(bundle, raw=True)  # type: ignore[no-untyped-call]
 
     def show(done: int, total: int, text: str) -> None:
         bar.max, bar.value = max(total, done, 1), done

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -16,12 +15,12 @@ from .text import count_of, format_bytes, format_value, safe
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-# background, text; every pair has a contrast over 7:1, in light and dark surroundings alike
+# every pair has a contrast over 7:1, in light and dark surroundings alike
 _PILLS = {
-    "good": ("#d5f0dc", "#0b3d1d"),
-    "bad": ("#fbdcd6", "#6b1207"),
-    "unsure": ("#fdedc3", "#4d3800"),
-    "plain": ("#e4e8ee", "#22303f"),
+    "good": "background-color:#d5f0dc;color:#0b3d1d",
+    "bad": "background-color:#fbdcd6;color:#6b1207",
+    "unsure": "background-color:#fdedc3;color:#4d3800",
+    "plain": "background-color:#e4e8ee;color:#22303f",
 }
 #: Tone and icon of the words that a status may be.
 _WORDS = {
@@ -39,14 +38,11 @@ _TONES = {word: tone for tone, words in _WORDS.items() for word in words}
 #: So much of a plan's hash is shown, and typed to approve it.
 SHORT_HASH = 8
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
-_CELL = "text-align:left;vertical-align:top;"
-_LONG = f"{_CELL}overflow-wrap:anywhere;max-width:28rem"
-_SHORT = f"{_CELL}white-space:nowrap"
 _SHORT_CHARACTERS = 22
+_OF_A_PLAN = ("step", "status", "what", "how_many", "hash", "why")
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """Rows under a caption, shown as HTML, as text, or on a terminal.
 
     A column ``status``, ``phase``, ``verdict`` or ``met`` becomes pills, one that ends in
@@ -69,9 +65,8 @@ class Table:
         return list(self.columns) or list(dict.fromkeys(name for row in self.rows for name in row))
 
     def iter_cells(self) -> Iterable[list[str]]:
-        """Yield the cells of each row as text."""
-        for row in self.rows:
-            yield [say_value(row.get(name), name) for name in self.names]
+        """Return the cells of each row as text."""
+        return ([say_value(row.get(name), name) for name in self.names] for row in self.rows)
 
     def to_text(self) -> str:
         """Return a line for each row."""
@@ -82,14 +77,11 @@ class Table:
     def to_html(self) -> Markup:
         """Return a table with caption and scoped headers; everything escaped."""
         names = [name.replace("_", " ") for name in self.names]
-        are_pills = [name in _PILL_COLUMNS for name in self.names]
-        rows = [list(map(_to_cell, cells, are_pills)) for cells in self.iter_cells()]
+        rows = [list(map(_to_cell, cells, self.names)) for cells in self.iter_cells()]
         return render_html("table.html", table=self, names=names, rows=rows)
 
 
-def tabulate_facts(
-    facts: Mapping[str, Json], caption: str = "details", *, is_folded: bool = False
-) -> Table:
+def tabulate_facts(facts: Mapping[str, Json], caption: str, *, is_folded: bool = False) -> Table:
     """Return facts that say something as a table of name and value."""
     rows = [
         {"name": name.replace("_", " "), "value": say_value(value, name)}
@@ -99,18 +91,11 @@ def tabulate_facts(
     return Table(caption, rows, ("name", "value"), is_folded)
 
 
-def tabulate_findings(
-    findings: Iterable[Finding], caption: str, *, is_folded: bool = False
-) -> Table:
+def tabulate_findings(found: Iterable[Finding], caption: str, *, is_folded: bool = False) -> Table:
     """Return findings as a table, the most supported first."""
     rows = [
-        {
-            "cause": str(f.name),
-            "status": str(f.status),
-            "score (−1 to 1)": f"{f.score:+.2f}",
-            "why": f.reason,
-        }
-        for f in sort_findings(findings)
+        {"cause": f.name, "status": f.status, "score (−1 to 1)": f"{f.score:+.2f}", "why": f.reason}
+        for f in sort_findings(found)
     ]
     return Table(caption, rows, is_folded=is_folded)
 
@@ -123,25 +108,19 @@ def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
 
 def tabulate_readings(readings: Iterable[Observed]) -> Table:
     """Return readings as a table: one line for each step."""
-    rows = [
-        {
-            "step": r.step,
-            "status": str(r.status),
-            "what": r.name if r.value is None else f"{r.name}: {format_value(r.value, r.unit)}",
-            "why": r.reason,
-        }
-        for r in readings
-    ]
+    rows = []
+    for r in readings:
+        what = r.name if r.value is None else f"{r.name}: {format_value(r.value, r.unit)}"
+        rows.append({"step": r.step, "status": r.status, "what": what, "why": r.reason})
     return Table("Readings", rows, ("step", "status", "what", "why"))
 
 
-def tabulate_plans(journal: JournalView, *, after: int = 0, only: Collection[str] = ()) -> Table:
+def tabulate_plans(journal: JournalView, *, after: int = 0) -> Table:
     """Return plans as a table: what each would change, how much, its short hash, where it stands.
 
     Parameters
     ----------
     after : only plans past this entry of the journal
-    only : ids of plans; empty: all
 
     Returns
     -------
@@ -150,22 +129,17 @@ def tabulate_plans(journal: JournalView, *, after: int = 0, only: Collection[str
     actions = {action.plan: action for action in group_actions(journal.actions)}
     rows = []
     for plan, entry in journal.list_plans(after=after).items():
-        facts, is_empty = entry.result, actions[plan].is_empty
-        count, size_bytes = facts.get("objects"), facts.get("bytes", 0)
-        much = "1" if count is None else f"{count_of(count, 'object')}, {format_bytes(size_bytes)}"
-        row = {
-            "step": entry.step,
-            "status": "nothing to do" if is_empty else str(actions[plan].last.phase),
-            "what": "" if is_empty else f"{entry.action} on {entry.target}",
-            "how_many": "" if is_empty else much,
-            "hash": "" if is_empty else facts["sha256"][:SHORT_HASH],
-            "why": facts.get("reason") or "",
-        }
-        named = {"plan": plan, "sha256": facts["sha256"]}
-        if not only or plan in only:
-            rows.append({**row, **named, "action": entry.action, "target": entry.target})
+        facts, action, sha256 = entry.result, actions[plan], entry.result["sha256"]
+        count, size = facts.get("objects"), format_bytes(facts.get("bytes", 0))
+        much = "1" if count is None else f"{count_of(count, 'object')}, {size}"
+        state, what = str(action.last.phase), f"{entry.action} on {entry.target}"
+        told = (state, what, much, sha256[:SHORT_HASH])
+        told = ("nothing to do", "", "", "") if action.is_empty else told
+        shown = zip(_OF_A_PLAN, (entry.step, *told, facts.get("reason") or ""), strict=True)
+        named = {"plan": plan, "sha256": sha256, "action": entry.action, "target": entry.target}
+        rows.append(dict(shown) | named)
     rows.sort(key=lambda row: order_of(row["step"]))
-    return Table("Plans", rows, ("step", "status", "what", "how_many", "hash", "why"))
+    return Table("Plans", rows, _OF_A_PLAN)
 
 
 def say_value(value: Json, name: str = "") -> str:
@@ -187,13 +161,10 @@ def _nest(value: Json) -> str:
 def pill(word: str) -> Markup:
     """Return a status as icon, word and colour: any one of the three is enough to read it."""
     tone, icon = get_tone(word)
-    back, text = _PILLS[tone]
-    return Markup(
-        '<span style="background-color:{};color:{};border-radius:4px;padding:1px 7px;'
-        'font-weight:600;white-space:{}">{} {}</span>'
-    ).format(
-        back, text, "nowrap" if word in _TONES else "normal", icon, safe(word.replace("_", " "), 40)
-    )
+    wrap = "nowrap" if word in _TONES else "normal"
+    style = f"{_PILLS[tone]};border-radius:4px;padding:1px 7px;font-weight:600;white-space:{wrap}"
+    shown = safe(word.replace("_", " "), 40)
+    return Markup('<span style="{}">{} {}</span>').format(style, icon, shown)
 
 
 def get_tone(word: str) -> tuple[str, str]:
@@ -228,12 +199,14 @@ def make_environment(package: str, finalize: Callable[[Any], Markup]) -> Environ
     )
 
 
-def _to_cell(text: str, is_pill: bool) -> tuple[str, Markup]:
+def _to_cell(text: str, column: str) -> tuple[str, Markup]:
     """Return a cell's text, and what is shown of it."""
-    shown = pill(text) if is_pill and not isinstance(text, Markup) else safe(text, 500)
-    return text, shown
+    is_pill = column in _PILL_COLUMNS and not isinstance(text, Markup)
+    return text, pill(text) if is_pill else safe(text, 500)
 
 
 def _style(text: str) -> str:
     """A short word is never cut in two; a long one may be, anywhere."""
-    return _SHORT if len(text) <= _SHORT_CHARACTERS else _LONG
+    is_short = len(text) <= _SHORT_CHARACTERS
+    how = "white-space:nowrap" if is_short else "overflow-wrap:anywhere;max-width:28rem"
+    return f"text-align:left;vertical-align:top;{how}"

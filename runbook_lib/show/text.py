@@ -20,20 +20,13 @@ _INVISIBLE = re.compile(
     "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e0fff]"
 )
-_STACKED = re.compile(
-    "([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]{3})"
-    "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]+"
-)
+_MARK = "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]"
+_STACKED = re.compile(f"({_MARK}{{3}}){_MARK}+")
 
 _PLURAL = re.compile("(?<=[a-rt-z])s$")
-VERDICT_WORDS = {
-    Verdict.HEALTHY: "Healthy",
-    Verdict.INCIDENT: "Incident",
-    Verdict.FIXED: "Fixed",
+VERDICT_WORDS = {verdict: verdict.replace("_", " ").capitalize() for verdict in Verdict} | {
     Verdict.FIXED_ALERT_DECAYING: "Fixed; the alert is still clearing",
     Verdict.MITIGATED: "Mitigated; the cause is still there",
-    Verdict.NOT_FIXED: "Not fixed",
-    Verdict.UNKNOWN: "Unknown",
 }
 
 
@@ -72,29 +65,23 @@ def format_duration(span: timedelta) -> str:
     seconds = span.total_seconds()
     if abs(seconds) < 90:
         return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if abs(minutes) < 120:
-        return f"{minutes} min"
-    hours = minutes // 60
-    return f"{hours} h {minutes % 60:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if hours < 2:
+        return f"{60 * hours + minutes} min"
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 def format_value(value: Json, unit: str = "") -> str:
     """Write a reading's value with its unit; numbers with at most three digits after the point."""
     if value is None:
         return "–"
-    if value == 1 and not isinstance(value, bool):
-        unit = _PLURAL.sub("", unit)
     if isinstance(value, bool):
-        text = "yes" if value else "no"
-    elif isinstance(value, int | float) and unit in ("bytes", "B"):
-        return format_bytes(value)
-    elif isinstance(value, float):
-        text = f"{value:,.3f}".rstrip("0").rstrip(".")
-    elif isinstance(value, int):
-        text = f"{value:,}"
+        value = "yes" if value else "no"
     elif isinstance(value, datetime):
-        text = f"{value:%Y-%m-%d %H:%M:%SZ}"
-    else:
-        text = str(value)
-    return f"{text} {unit}".strip()
+        value = f"{value:%Y-%m-%d %H:%M:%SZ}"
+    elif isinstance(value, int | float):
+        unit = _PLURAL.sub("", unit) if value == 1 else unit
+        if unit in ("bytes", "B"):
+            return format_bytes(value)
+        value = f"{value:,}" if isinstance(value, int) else f"{value:,.3f}".rstrip("0").rstrip(".")
+    return f"{value} {unit}".strip()

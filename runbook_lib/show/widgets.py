@@ -25,20 +25,27 @@ from .display import Card, describe
 from .tables import SHORT_HASH, Table
 from .text import format_value, safe
 
+Export = Callable[[Incident, Sections], object]
+
 _COMPLAINT = Markup('<span style="color:#a3230f;font-weight:600">✖ {}</span>')
 #: Text in a widget has the height of a button for each line, by default.
 _CLOSE = Markup('<div style="line-height:1.4">{}</div>')
+_NOT_IN_USE = "Changed, not in use yet: press “Use these”."
 #: Parameters of one step are described so, and stand behind a fold.
 _OF_ONE_STEP = re.compile(r"\d\.\d")
 
 
 class _Widget:
-    """Something to press, and what it says where nothing can be pressed."""
+    """A button, and what it says; where nothing can be pressed, what is shown instead."""
 
     _box: Any
 
-    def __init__(self) -> None:
-        self._said = widgets.HTML()
+    def __init__(self, words: str, call: Callable[[], object], **look: Any) -> None:
+        self._said, self.button = widgets.HTML(), widgets.Button(description=words, **look)
+        self.button.on_click(lambda _: call())
+
+    def _line_up(self, *before: Any) -> Any:
+        return widgets.HBox([*before, self.button, self._said])
 
     def _describe(self) -> Iterable[Card]:
         raise NotImplementedError
@@ -48,11 +55,9 @@ class _Widget:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         cards = list(self._describe())
-        return {
-            **dict(self._box._repr_mimebundle_(**kwargs) or {}),
-            "text/html": str(Markup("<hr>").join(card.to_html() for card in cards)),
-            "text/plain": "\n".join(card.to_text() for card in cards),
-        }
+        html = str(Markup("<hr>").join(card.to_html() for card in cards))
+        text = "\n".join(card.to_text() for card in cards)
+        return {**self._box._repr_mimebundle_(**kwargs), "text/html": html, "text/plain": text}
 
 
 class Form(_Widget):
@@ -72,27 +77,23 @@ class Form(_Widget):
     """
 
     def __init__(self, section: SectionModule, namespace: MutableMapping[str, Any]) -> None:
-        super().__init__()
+        super().__init__("Use these", self.use, button_style="primary")
         self._section, self._namespace = section, namespace
         self._infos = section.Parameters.model_fields
         unknown = _list_set_names(namespace.get("In", ())) - self._infos.keys()
         check_parameters(section, {**dict.fromkeys(unknown), **self.values})
-        self._fields = {n: _make_field(n, f, self.values[n]) for n, f in self._infos.items()}
-        self._notes = {name: widgets.HTML() for name in self._infos}
-        self._tell({})
-        self.button = _make_button("Use these", self.use, button_style="primary")
+        self._fields, self._notes = dict[str, Any](), dict[str, Any]()
         rows: dict[bool, list[Any]] = {False: [], True: []}
-        for name, field in self._fields.items():
+        for name, info in self._infos.items():
+            field = self._fields[name] = _make_field(name, info, self.values[name])
+            note = self._notes[name] = widgets.HTML()
             # A front end may send the click before the value: this shows that it came too late.
-            words = "Changed, not in use yet: press “Use these”."
-            field.observe(lambda _, words=words: self._say(words), names="value")
-            is_of_one_step = bool(_OF_ONE_STEP.match(self._infos[name].description or ""))
-            rows[is_of_one_step].append(widgets.HBox([field, self._notes[name]]))
-        of_one_step = widgets.Accordion(
-            [widgets.VBox(rows[True])], titles=["parameters of one step"], selected_index=None
-        )
-        end = widgets.HBox([self.button, self._said])
-        self._box = widgets.VBox([*rows[False], *[of_one_step] * bool(rows[True]), end])
+            field.observe(lambda _: self._say(_NOT_IN_USE), names="value")
+            is_of_one_step = bool(_OF_ONE_STEP.match(info.description or ""))
+            rows[is_of_one_step].append(widgets.HBox([field, note]))
+        self._tell({})
+        fold = widgets.Accordion([widgets.VBox(rows[True])], titles=["parameters of one step"])
+        self._box = widgets.VBox([*rows[False], *[fold] * bool(rows[True]), self._line_up()])
 
     @property
     def values(self) -> dict[str, Any]:
@@ -129,12 +130,11 @@ class Form(_Widget):
             self._notes[name].value = str(note)
 
     def _describe(self) -> Iterable[Card]:
-        rows, changed = [], []
-        for name, value in self.values.items():
-            rows.append({"parameter": name, "value": format_value(value) or "(empty)"})
-            changed += rows[-1:] if value != self._infos[name].default else []
+        now = self.values
+        rows = {n: {"parameter": n, "value": format_value(v) or "(empty)"} for n, v in now.items()}
+        changed = [rows[n] for n, value in now.items() if value != self._infos[n].default]
         caption = "Parameters in use. To change them, edit the cell above."
-        every = Table(f"all {len(rows)}", rows, is_folded=True)
+        every = Table(f"all {len(rows)}", [*rows.values()], is_folded=True)
         return [Card(text=caption, tables=(Table("Not the default", changed), every))]
 
 
@@ -145,12 +145,6 @@ def _list_set_names(cells: Sequence[str]) -> set[str]:
         newest = (cell for cell in reversed(cells) if re.search(mark, cell, re.MULTILINE))
         found.update(re.findall(r"^(\w+) *=(?!=)", next(newest, ""), re.MULTILINE))
     return found
-
-
-def _make_button(words: str, call: Callable[[], object], **look: Any) -> Any:
-    button = widgets.Button(description=words, **look)
-    button.on_click(lambda _: call())
-    return button
 
 
 def _make_field(name: str, info: FieldInfo, value: Any) -> Any:
@@ -177,16 +171,13 @@ class Confirmation(_Widget):
     """
 
     def __init__(self, plan: Plan, namespace: MutableMapping[str, Any]) -> None:
-        super().__init__()
+        super().__init__("Approve", self.approve, button_style="warning", disabled=plan.is_empty)
         self._plan, self._namespace = plan, namespace
         self.typed = widgets.Text(placeholder="type it here", layout={"width": "9rem"})
-        self.button = _make_button(
-            "Approve", self.approve, button_style="warning", disabled=plan.is_empty
-        )
         # A front end may send the click before the text: then this shows that it came too late.
         self.typed.observe(lambda _: self._say("Not approved yet: press Approve."), names="value")
         words = Markup("<b>To approve, type <code>{}</code></b>").format(plan.sha256[:SHORT_HASH])
-        gate = widgets.HBox([widgets.HTML(words), self.typed, self.button, self._said])
+        gate = self._line_up(widgets.HTML(words), self.typed)
         card = widgets.HTML(str(_CLOSE.format(describe(plan).to_html())))
         self._box = widgets.VBox([card] if plan.is_empty else [card, gate])
 
@@ -223,11 +214,10 @@ class TakeBack(_Widget):
     """
 
     def __init__(self, plan: Plan, namespace: MutableMapping[str, Any]) -> None:
-        super().__init__()
+        super().__init__("Plan the way back", self.choose, layout={"width": "auto"})
         self._plan, self._namespace = plan, namespace
-        self.button = _make_button("Plan the way back", self.choose, layout={"width": "auto"})
         self.button.disabled = plan.action != "release" or plan.is_empty
-        self._box = widgets.HBox([self.button, self._said])
+        self._box = self._line_up()
 
     def choose(self) -> None:
         """Name the release in ``undo``."""
@@ -235,9 +225,8 @@ class TakeBack(_Widget):
         self._say("✓ Chosen. Nothing was changed: run the next cells.")
 
     def _describe(self) -> Iterable[Card]:
-        named = str(self._namespace.get("undo", ""))
-        words = f"to be taken back: {named}" if named else "nothing was chosen to be taken back"
-        return [Card(text=words)]
+        named = self._namespace.get("undo") or "nothing was chosen"
+        return [Card(text=f"to be taken back: {named}")]
 
 
 class LiveView(_Widget):
@@ -258,12 +247,11 @@ class LiveView(_Widget):
     """
 
     def __init__(self, inv: Investigation, *steps: str) -> None:
-        super().__init__()
+        super().__init__("Refresh now", self.refresh)
         self._inv, self._steps = inv, steps
         self.readings: dict[str, Reading] = {}
         self._shown = widgets.HTML()
-        bar = widgets.HBox([_make_button("Refresh now", self.refresh), self._said])
-        self._box = widgets.VBox([bar, self._shown])
+        self._box = widgets.VBox([self._line_up(), self._shown])
         self.refresh()
 
     def refresh(self) -> None:
@@ -300,25 +288,16 @@ class Writing(_Widget):
     """
 
     def __init__(
-        self,
-        inv: Investigation,
-        questions: Mapping[str, str],
-        *,
-        export: Callable[[Incident, Sections], object],
-        sections: Sections,
+        self, inv: Investigation, questions: dict[str, str], *, export: Export, sections: Sections
     ) -> None:
-        super().__init__()
+        super().__init__("Save", self.save, button_style="primary")
         self._inv, self._export, self._sections = inv, export, sections
-        self.answers = {
-            step: widgets.Textarea(placeholder=question, layout={"width": "48rem"})
-            for step, question in questions.items()
-        }
-        self.button = _make_button("Save", self.save, button_style="primary")
-        fields = [
-            widgets.VBox([widgets.Label(f"{step} {question}"), self.answers[step]])
-            for step, question in questions.items()
-        ]
-        self._box = widgets.VBox([*fields, widgets.HBox([self.button, self._said])])
+        self.answers, fields = dict[str, Any](), []
+        for step, question in questions.items():
+            answer = widgets.Textarea(placeholder=question, layout={"width": "48rem"})
+            self.answers[step] = answer
+            fields.append(widgets.VBox([widgets.Label(f"{step} {question}"), answer]))
+        self._box = widgets.VBox([*fields, self._line_up()])
 
     def save(self) -> None:
         """Append each answer that is not empty as a note, and export."""

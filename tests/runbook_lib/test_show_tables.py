@@ -197,7 +197,7 @@ def test_what_is_refuted_is_behind_a_fold_and_not_in_the_text() -> None:
 def test_facts_are_plain_and_sizes_are_for_people() -> None:
     facts = {"free_bytes": 2048, "excluded": {"synthetic": 2, "none": None}, "keys": ["a", "b"]}
 
-    assert tabulate_facts(facts).rows == [
+    assert tabulate_facts(facts, "details").rows == [
         {"name": "free bytes", "value": "2.0 KiB"},
         {"name": "excluded", "value": "synthetic 2, none –"},
         {"name": "keys", "value": "a, b"},
