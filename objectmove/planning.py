@@ -194,7 +194,8 @@ def make_undo_plan(
         raise NotApprovedError(f"{plan.id} was never begun, or this folder knows of no copy of it")
     closes_at, store_now = first + timedelta(seconds=window_s), bucket.read_clock()
     if store_now > closes_at:
-        raise ExpiredError(f"{plan.id} could be taken back until {format_time(closes_at)}")
+        until = f"could be taken back until {format_time(closes_at)}"
+        raise ExpiredError(f"{plan.id} {until}: what it moved may be in use by now")
     what = {"id": f"{plan.id}-undo", "step": f"{head.step}.1", "action": "undo", "others": others}
     where = {"source": head.to, "to": head.source}
     header = _derive(plan, made_by, now, closes_at - store_now, **what, **where)
