@@ -368,7 +368,7 @@ def judge_causes(inv: Investigation) -> tuple[tuple[model.Finding, ...], Advice]
     signs = [sign for reading in readings.values() for sign in reading.first_seen.items()]
     first = dict(reversed(signs))  # a process's own state before counters
     seen = collect_observations(readings)
-    found = diagnose(CAUSES, seen, first_seen=first)
+    found = diagnose(seen, first_seen=first)
     supported = {f.name for f in found if f.status is model.CauseStatus.SUPPORTED}
     advice = advise(
         [cause for cause in CAUSES if cause in supported],
