@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from objectmove.bucket import Seen
 from objectmove.planning import Judge, Judgement
 from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
-from runbook_lib.model import Json
+from runbook_lib.model import Json, parse_time, to_utc
 
 from ..settings import ORDER_ID_IN_KEY, Settings
 
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from ..clients.http_systems import FulfillmentClient
 
 
-@dataclass(frozen=True, slots=True)
-class AgeStart:
+class AgeStart(NamedTuple):
     """Since when an object waits, and what says so.
 
     Attributes
@@ -51,11 +49,8 @@ def is_synthetic(metadata: Mapping[str, str]) -> bool:
     together with ``hold-until`` or ``expires-at``. The key proves nothing, and neither does a
     ``drill-id`` alone: an order of a drill is a real order with real labels.
     """
-    if _has(metadata, "chaos-scenario"):
-        return True
-    return _has(metadata, "drill-id") and (
-        _has(metadata, "hold-until") or _has(metadata, "expires-at")
-    )
+    has_end = _has(metadata, "hold-until") or _has(metadata, "expires-at")
+    return _has(metadata, "chaos-scenario") or (_has(metadata, "drill-id") and has_end)
 
 
 def is_incomplete(metadata: Mapping[str, str]) -> bool:
@@ -84,13 +79,13 @@ def compute_age_start(
         The earlier of ``pending-since`` and LastModified. A ``pending-since`` in the future
         or unreadable is ignored, with the reason: it can never hide how long an object waits.
     """
-    written_at = _as_utc(last_modified)
+    written_at = to_utc(last_modified)
     if text := metadata.get("pending-since", "").strip():
         try:
-            pending_since = _as_utc(datetime.fromisoformat(text))
-        except (ValueError, OverflowError):
+            pending_since = parse_time(text)
+        except ValueError:
             return AgeStart(written_at, "last-modified", "unreadable")
-        if pending_since > _as_utc(now):
+        if pending_since > to_utc(now):
             return AgeStart(written_at, "last-modified", "in_the_future")
         if pending_since < written_at:
             return AgeStart(pending_since, "pending-since")
@@ -102,24 +97,18 @@ def compute_lag_minutes(age_starts: Iterable[AgeStart], now: datetime) -> float:
 
     It is never negative: a store whose clock runs ahead gives ages just after ``now``.
     """
-    oldest = min((start.at for start in age_starts), default=None)
-    if oldest is None:
-        return 0.0
-    return max(0.0, (_as_utc(now) - oldest).total_seconds() / 60)
+    minutes = [(to_utc(now) - start.at).total_seconds() / 60 for start in age_starts]
+    return max([0.0, *minutes])
 
 
 def _has(metadata: Mapping[str, str], name: str) -> bool:
     return bool(metadata.get(name, "").strip())
 
 
-def _as_utc(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-
-
 _QUESTIONS_AT_A_TIME = 8
 _MAX_ID_CHARS = 64
 #: Left out of a plan, and yet no real object that waits in vain.
-NOT_WAITING = ("synthetic", "gone", "left_for_later")
+_NOT_WAITING = ("synthetic", "gone", "left_for_later")
 
 
 def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> str:
@@ -143,12 +132,11 @@ def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> 
 def is_finished(metadata: Mapping[str, str], rule: str) -> bool | None:
     """Tell whether a label is finished by LABEL_FINISHED; None: only its shipment tells. Pure."""
     if rule.startswith("metadata:"):
-        return bool(metadata.get(rule[9:], "").strip())
+        return _has(metadata, rule[9:])
     return True if rule == "always" else None
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(NamedTuple):
     """One object that waits.
 
     Attributes
@@ -173,7 +161,7 @@ def read_label(info: Seen, settings: Settings, now: datetime) -> Label:
     return Label(
         info=info,
         start=start,
-        minutes=max(0.0, (now - start.at).total_seconds() / 60),
+        minutes=compute_lag_minutes([start], now),
         origin="synthetic" if is_synthetic(metadata) else "real",
         is_complete=is_finished(metadata, settings.label_finished),
         order_id=read_order_id(info.key, metadata, settings.order_id_from),
@@ -210,20 +198,19 @@ def make_judge(
     -----
     Only reads. Asks for each order once, of labels that nothing else excludes.
     """
-    rule = settings.label_finished
+    is_told_by_shipments = settings.label_finished == "shipment"
     finished: dict[str, bool] = {}
 
     def judge_alone(seen: Seen) -> Judgement:
         label = read_label(seen, settings, now)
         age, order_id = label.start, label.order_id
-        is_young = older_than_s is not None and (now - age.at).total_seconds() < older_than_s
         checks = {
             "unreadable": seen.metadata is None,
             "synthetic": label.origin == "synthetic",
-            "no_order_id": rule == "shipment" and not _is_number(order_id),
+            "no_order_id": is_told_by_shipments and not _is_number(order_id),
             "not_of_this_drill": only_orders is not None and order_id not in only_orders,
-            "too_young": is_young,
-            "incomplete": label.is_complete is False,
+            "too_young": label.minutes * 60 < (older_than_s or 0),
+            "incomplete": False in (label.is_complete, finished.get(order_id)),
         }
         exclude = next((reason for reason, applies in checks.items() if applies), "")
         facts = {"order_id": order_id, "age_source": str(age.source)}
@@ -233,16 +220,11 @@ def make_judge(
 
     def judge(objects: Sequence[Seen]) -> Sequence[Judgement]:
         found = [judge_alone(seen) for seen in objects]
-        if rule != "shipment":
+        if not is_told_by_shipments:
             return found
         orders = {one.facts["order_id"] for one in found if not one.exclude}
         finished.update(_ask_for_orders(fulfillment_client, orders - finished.keys()))
-        return [
-            replace(one, exclude=one.exclude or "incomplete")
-            if not finished.get(one.facts["order_id"])
-            else one
-            for one in found
-        ]
+        return [judge_alone(seen) for seen in objects]
 
     return judge
 
@@ -276,11 +258,10 @@ def explain_left(
         "in_doubt": "an unfinished or unsettled release touched them: way_on says how to go on",
         "destination_taken": "other content lies where they would go: look at both",
     }
-    told = {r: n for r, n in excluded.items() if n and r not in NOT_WAITING}
     return "; ".join(
         f"{count} stay: {ways.get(reason, reason)}"
-        for reason, count in sorted(told.items())
-        if is_all or reason == "no_match"
+        for reason, count in sorted(excluded.items())
+        if count and reason not in _NOT_WAITING and (is_all or reason == "no_match")
     )
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -69,6 +70,8 @@ class _Entry:
 
     def take(self, text: str) -> bool:
         """Take a line in if it continues this entry."""
+        if not self.is_plain:
+            return False
         if text.startswith(_CHAINED):
             # Without an error to belong to, a traceback is an entry of its own.
             is_own = self.level == "error" or self.is_continued
@@ -97,29 +100,27 @@ def group_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[LogGroup]:
     """
     found: dict[tuple[str, str], LogGroup] = {}
     for entry in _join(lines):
-        text = _headline(entry)
-        key = entry.level, _mask(text)
-        if group := found.get(key):
-            last = entry.at or group.last
-            first = group.first or entry.at
+        template = text = _headline(entry)
+        for pattern, mask in _MASKS:
+            template = pattern.sub(mask, template)
+        key = entry.level, template
+        group = found.get(key) or LogGroup(template, 0, None, None, text, entry.level)
+        if group.count or len(found) < _MAX_TEMPLATES:
+            first, last = group.first or entry.at, entry.at or group.last
             found[key] = replace(group, count=group.count + 1, first=first, last=last)
-        elif len(found) < _MAX_TEMPLATES:
-            found[key] = LogGroup(key[1], 1, entry.at, entry.at, text, entry.level)
     return sorted(found.values(), key=lambda g: (_RANK[g.level], -g.count))[:_MAX_GROUPS]
 
 
-def _join(lines: Iterable[tuple[datetime | None, str]]) -> Iterator[_Entry]:
-    """Yield entries: lines that continue another are joined to it."""
-    current: _Entry | None = None
+def _join(lines: Iterable[tuple[datetime | None, str]]) -> list[_Entry]:
+    """Return entries: lines that continue another are joined to it."""
+    entries: list[_Entry] = []
     for at, text in lines:
         record = _parse_json(text)
-        if record is None and current and current.is_plain and current.take(text):
-            continue
-        if current:
-            yield current
-        current = _from_plain(at, text) if record is None else _from_json(at, record)
-    if current:
-        yield current
+        if record is not None:
+            entries.append(_from_json(at, record))
+        elif not (entries and entries[-1].take(text)):
+            entries.append(_from_plain(at, text))
+    return entries
 
 
 def _from_json(at: datetime | None, record: dict[str, Any]) -> _Entry:
@@ -154,17 +155,8 @@ def _is_inner(text: str) -> bool:
     return not text.strip() or text[0] in " \t"
 
 
-def _mask(text: str) -> str:
-    for pattern, mask in _MASKS:
-        text = pattern.sub(mask, text)
-    return text
-
-
-def _parse_json(text: str) -> dict[str, Any] | None:
-    if not text.startswith("{"):
-        return None
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
+def _parse_json(text: str) -> Any:
+    """Return the object that a line holds; None when it is no JSON."""
+    with suppress(ValueError, RecursionError):
+        return json.loads(text) if text.startswith("{") else None
+    return None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
+from typing import NamedTuple
 
 from ..clients.http_systems import Sample, Series
 
@@ -16,8 +16,7 @@ _BY_CHANCE = 0.01
 _Z95 = 1.96
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(NamedTuple):
     """How many per minute, with 95 % bounds."""
 
     per_minute: float

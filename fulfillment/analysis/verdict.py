@@ -50,12 +50,11 @@ def compute_recovery(
     when the first of those in a row, up to the newest, was under the threshold.
     """
     refreshes = clean(refresh_times)
-    scraped = [refresh.at for refresh in refreshes]
     # A refresh cannot be later than its scrape: what exceeds it is the exporter's clock ahead.
     ahead_s = max([0.0, *(value - at.timestamp() for at, value in refreshes)])
     after: list[Sample] = []
     for at, value in clean(samples):
-        index = bisect_right(scraped, at) - 1
+        index = bisect_right(refreshes, at, key=lambda refresh: refresh.at) - 1
         if index >= 0 and refreshes[index].value - ahead_s > action_at.timestamp():
             after.append(Sample(at, value))
     if not after:
@@ -151,13 +150,6 @@ def compute_verdict(
     judged = judge_alert(alert_state, clear, now)
     if judged.verdict is Verdict.NOT_FIXED:
         return judged
-    return _judge_causes(causes, worker_moving) or judged
-
-
-def _judge_causes(
-    causes: Mapping[str, CauseStatus], worker_moving: bool | None
-) -> VerdictResult | None:
-    """Return a verdict unless the cause is gone."""
     supported = [cause for cause, s in causes.items() if s is CauseStatus.SUPPORTED]
     if supported:
         reason = f"the symptom is gone, the cause is not: {', '.join(supported)}"
@@ -167,7 +159,7 @@ def _judge_causes(
         what = f"undecided: {', '.join(undecided)}" if undecided else "no cause was looked at"
         reason = f"the symptom is gone; whether the cause is, is not known ({what})"
         return VerdictResult(Verdict.UNKNOWN, reason)
-    return None
+    return judged
 
 
 def judge_alert(alert_state: str | None, clear: ClearTime | None, now: datetime) -> VerdictResult:

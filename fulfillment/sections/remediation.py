@@ -24,7 +24,7 @@ from runbook_lib.http import parse_duration
 from runbook_lib.section import ActionStep, ChangeParameters, attempt, by_id, split_list, step
 
 from ..analysis.causes import CAUSES, STANDSTILL, Advice
-from ..analysis.forecasts import Drain, compute_clear_time, compute_drain
+from ..analysis.forecasts import Drain, Stages, compute_clear_time, compute_drain
 from ..analysis.samples import Rate, join
 from ..analysis.verdict import compute_recovery, compute_verdict
 from ..change.release import MOVE, make_release_plan, plan_settling, plan_undo
@@ -358,14 +358,14 @@ def _predict(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
     targets = [t for t in prometheus.list_targets() if t.job == "artifact-exporter"]
     if not rules or not refresh or not targets:
         return None
-    return compute_clear_time(
-        fixed_at=fixed_at,
-        refresh_interval_s=refresh[0].samples[-1].value,
-        scrape_interval_s=targets[0].scrape_interval_s,
-        evaluation_interval_s=max(r.group_interval_s for r in rules),
+    stages = Stages(
+        refresh_s=refresh[0].samples[-1].value,
+        scrape_s=targets[0].scrape_interval_s,
+        evaluation_s=max(r.group_interval_s for r in rules),
         keep_firing_for_s=max(r.keep_firing_for_s + _find_memory_s(r) for r in rules),
-        group_interval_s=inv.clients.alertmanager.read_group_timing()[1],
     )
+    group_interval_s = inv.clients.alertmanager.read_group_timing()[1]
+    return compute_clear_time(fixed_at, stages, group_interval_s=group_interval_s)
 
 
 def _find_memory_s(rule: AlertRule) -> float:
