@@ -85,15 +85,11 @@ def merge_events(
     skews_s : by source, how many seconds its clock is ahead of ours
     """
     skews = skews_s or {}
-    ours = {
-        (e.at - timedelta(seconds=skews.get(e.source, 0)), e.kind, _shorten(e.text), e.source)
-        for e in events
-    }
+    ours = set[tuple[datetime, str, str, str]]()
+    for e in events:
+        at = e.at - timedelta(seconds=skews.get(e.source, 0))
+        ours.add((at, e.kind, " ".join(e.text.split())[:_MAX_CHARS], e.source))
     return [Event(*one) for one in sorted(ours) if since is None or one[0] >= since][-_MAX_EVENTS:]
-
-
-def _shorten(text: str) -> str:
-    return " ".join(text.split())[:_MAX_CHARS]
 
 
 _ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
@@ -190,14 +186,11 @@ def _read_errors(inv: Investigation) -> Iterable[Event]:
 
 
 def _read_notices(inv: Investigation) -> Iterable[Event]:
-    if not inv.clients.notifications.url:
-        return
-    found = inv.clients.notifications.list_notifications(since=inv.now() - inv.window)
-    for n in found:
+    client, since = inv.clients.notifications, inv.now() - inv.window
+    for n in client.list_notifications(since=since) if client.url else ():
         names = ", ".join(n.alertnames) + (" (drill)" if n.is_drill else "")
-        yield Event(
-            n.received_at, "notice", f"{n.channel} receives {names}: {n.status}", "notifications"
-        )
+        text = f"{n.channel} receives {names}: {n.status}"
+        yield Event(n.received_at, "notice", text, "notifications")
 
 
 def _read_actions(inv: Investigation) -> Iterable[Event]:

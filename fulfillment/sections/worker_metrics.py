@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
+from typing import NamedTuple
 
 from prometheus_client.samples import Sample as MetricSample
 
@@ -28,6 +28,7 @@ _FAILED = "fulfillment_artifacts_failed_total"
 _CARRIER = "fulfillment_carrier_request_seconds_count"
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _MOVED = "fulfillment_artifacts_moved_total"
+_COUNTERS = (_FAILED, _CARRIER, _ARRIVED, _MOVED)
 _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
 _RATE_S = 120
 _RECENT_S = 30.0
@@ -45,8 +46,7 @@ _LOG_SIGNS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerMetrics:
+class WorkerMetrics(NamedTuple):
     """Growth of the worker's counters, newest first things first.
 
     Attributes
@@ -61,12 +61,12 @@ class WorkerMetrics:
     """
 
     source: str
-    recent: dict[str, float] = field(default_factory=dict)
-    carrier: dict[str, float] = field(default_factory=dict)
+    recent: Mapping[str, float] = {}
+    carrier: Mapping[str, float] = {}
     surplus: float | None = None
     drained: float | None = None
-    first: dict[str, datetime] = field(default_factory=dict)
-    ended: dict[str, datetime] = field(default_factory=dict)
+    first: Mapping[str, datetime] = {}
+    ended: Mapping[str, datetime] = {}
     run_gap_s: float | None = None
 
     def share(self, outcome: str) -> float | None:
@@ -101,9 +101,8 @@ def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
 def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
     prometheus, now = inv.clients.prometheus, inv.now()
     window_s = max(_FLOW_S, inv.window.total_seconds())
-    names = (_FAILED, _CARRIER, _ARRIVED, _MOVED)
-    counters = {name: prometheus.query_samples(name, window_s) for name in names}
-    newest = [s.samples[-20:] for s in counters[_FAILED] if s.samples]
+    counters = [prometheus.query_samples(name, window_s) for name in _COUNTERS]
+    newest = [s.samples[-20:] for s in counters[0] if s.samples]
     recent_s = max(_RECENT_S, 4 * samples.compute_interval_s(newest[0])) if newest else _RECENT_S
     last = max((s[-1].at for s in newest), default=None)
     if last is None or (now - last).total_seconds() > recent_s:
@@ -113,7 +112,8 @@ def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
     found = _measure(f"{prometheus.url} {_FAILED}", counters, recent, flow)
     runs = sorted({s.value for s in samples.join(prometheus.query_samples(_LAST_RUN, _FLOW_S))})
     gap_s = median(b - a for a, b in pairwise(runs)) if len(runs) > 1 else None
-    return replace(found, first=_find_first(counters[_FAILED]), run_gap_s=gap_s)
+    began = {r: samples.find_beginning(s) for r, s in _group_by(counters[0], "reason").items()}
+    return found._replace(first={r: at for r, at in began.items() if at}, run_gap_s=gap_s)
 
 
 def _from_service(inv: Investigation) -> WorkerMetrics:
@@ -121,14 +121,14 @@ def _from_service(inv: Investigation) -> WorkerMetrics:
     before = service.read_metrics()
     inv.sleep(_BLIND_WAIT_S)
     pages = ((at, before), (inv.now(), service.read_metrics()))
-    counters = {name: _pair(pages, name) for name in (_FAILED, _CARRIER, _ARRIVED, _MOVED)}
+    counters = [_pair(pages, name) for name in _COUNTERS]
     return _measure(f"{service.url}/metrics", counters, at, at)
 
 
 def _measure(
-    source: str, counters: Mapping[str, list[Series]], recent: datetime, flow: datetime
+    source: str, counters: Sequence[Sequence[Series]], recent: datetime, flow: datetime
 ) -> WorkerMetrics:
-    failed, carrier, arrived, moved = counters.values()
+    failed, carrier, arrived, moved = counters
     answered = [s for s in carrier if s.labels.get("outcome") == "ok"]
     ended = _find_ended(failed, {"carrier": answered, "upload": arrived, "release": moved})
     return WorkerMetrics(
@@ -166,14 +166,8 @@ def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Series]]:
     return found
 
 
-def _find_first(failed: Iterable[Series]) -> dict[str, datetime]:
-    """Return since when each reason is counted: the present episode, not one before it."""
-    grouped = _group_by(failed, "reason").items()
-    return {reason: at for reason, series in grouped if (at := samples.find_beginning(series))}
-
-
 def _find_ended(
-    failed: Iterable[Series], succeeded: Mapping[str, list[Series]]
+    failed: Iterable[Series], succeeded: Mapping[str, Sequence[Series]]
 ) -> dict[str, datetime]:
     """Return when each reason was last counted whose every stage succeeds again since."""
     found: dict[str, datetime] = {}
@@ -182,7 +176,7 @@ def _find_ended(
             samples.find_end(one.samples, good)
             for one in series
             for good in [succeeded.get(one.labels.get("stage", ""), succeeded["release"])]
-            if _sum([one], datetime.min.replace(tzinfo=UTC))
+            if samples.list_growth(one.samples)
         ]
         if ends and None not in ends:
             found[reason] = max(at for at in ends if at)
@@ -240,8 +234,5 @@ def draw_throughput(inv: Investigation) -> tuple[Line, ...]:
     ClientError
         When Prometheus does not answer.
     """
-    return tuple(
-        line
-        for name, metric in (("arrival", _ARRIVED), ("drain", _MOVED))
-        for line in read_range(inv, f"sum(rate({metric}[1m])) * 60", name=name)
-    )
+    arrival = read_range(inv, f"sum(rate({_ARRIVED}[1m])) * 60", name="arrival")
+    return arrival + read_range(inv, f"sum(rate({_MOVED}[1m])) * 60", name="drain")
