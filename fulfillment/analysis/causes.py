@@ -97,6 +97,10 @@ class CauseRecord:
         self.strategy, self.then, self.stops_labels = strategy, then, stops_labels
         self.counted_as, self.hidden_by = counted_as, hidden_by
 
+    def find_repair(self, seen: Mapping[str, Json]) -> Repair:
+        """Return what 6.2 does about it, by what was observed."""
+        return self.repair(seen) if callable(self.repair) else ("", "", self.repair)
+
 
 def is_over(limit: float) -> Callable[[Json], bool]:
     """Return a test for a number over a limit."""
@@ -439,7 +443,7 @@ class Advice(NamedTuple):
         return "; ".join(text for text, causes in self.steps if cause in causes)
 
 
-def advise(causes: Sequence[str], seen: Mapping[str, Json], *, worker: str, dag_id: str) -> Advice:
+def advise(causes: Sequence[str], seen: Mapping[str, Json]) -> Advice:
     """Merge what helps against each supported cause.
 
     What forbids a release comes first. A release by move comes before the repairs, which let the
@@ -448,15 +452,11 @@ def advise(causes: Sequence[str], seen: Mapping[str, Json], *, worker: str, dag_
     Parameters
     ----------
     causes : supported ones, in the order in which they are to be dealt with
-    seen : all observations; a missing one is unknown
-    worker, dag_id : names of the worker's service and of the DAG
+    seen : all observations; a missing one is unknown; and as ``worker`` and ``dag`` the names of
+        the worker's service and of the DAG
     """
     strategy, why = choose_strategy(causes, seen)
-    told = {**seen, "worker": worker, "dag": dag_id}
-    asked = {cause: CAUSES[cause].repair for cause in causes}
-    repairs = {
-        c: repair(told) if callable(repair) else ("", "", repair) for c, repair in asked.items()
-    }
+    repairs = {cause: CAUSES[cause].find_repair(seen) for cause in causes}
     stops = [cause for cause in causes if CAUSES[cause].strategy == "none"]
     moved = frozenset(c for c in causes if CAUSES[c].stops_labels and c not in stops)
     steps = [(f"do not release: {CAUSES[cause].words}", frozenset([cause])) for cause in stops]
@@ -468,7 +468,8 @@ def advise(causes: Sequence[str], seen: Mapping[str, Json], *, worker: str, dag_
     ]
     way = [(_WAYS[strategy], moved)] if strategy != "none" or (stops and moved) else []
     steps += [*way, *mends] if strategy == "release" else [*mends, *way]
-    return Advice(tuple(causes), strategy, why, *_choose_repair(repairs, worker), tuple(steps))
+    repair = _choose_repair(repairs, seen["worker"])
+    return Advice(tuple(causes), strategy, why, *repair, tuple(steps))
 
 
 def choose_strategy(causes: Iterable[str], seen: Mapping[str, Json]) -> tuple[Strategy, str]:
