@@ -33,11 +33,13 @@ from ..change.synthetic import SYNTHETIC, list_own_orders, plan_revert
 from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
 from . import detection, purpose, root_cause
+from .detection import LAG, REFRESH, is_drill, read_waiting, say_waiting
 from .immediate import read_store_health
 from .timeline import build_timeline
 from .worker_metrics import BACKLOG, read_rates
 
 _MAX_AGE_S = 90.0
+_AGAIN = "a re-trigger (way=release moves by hand)"
 
 
 def _refresh_advice(inv: Investigation) -> Advice:
@@ -49,33 +51,29 @@ def _refresh_advice(inv: Investigation) -> Advice:
 
 def _plan_release(inv: Investigation) -> Plan:
     p: Any = inv.parameters
-    prefix = p.prefix or inv.settings.pending_prefix
-    strategy, reason, comes_back = p.way, f"chosen: way={p.way}", False
-    if strategy == "auto":
+    worker, prefix = inv.settings.worker_service, p.prefix or inv.settings.pending_prefix
+    way, reason, is_away = p.way, f"chosen: way={p.way}", False
+    if way == "auto":
         advice = _refresh_advice(inv)
-        strategy, reason = advice.strategy, advice.why
-        comes_back = advice.target == inv.settings.worker_service and advice.action != "none"
-    if strategy == "none":
-        return plan_nothing(inv, step="6.1", target=prefix, reason=reason)
-    if strategy == "retrigger":
-        target, what = inv.settings.worker_service, "a re-trigger (way=release moves by hand)"
-        again = partial(plan_service, inv, step="6.1", action="retrigger", target=target)
-        plan = partial(again, reason=reason, is_away=comes_back)
-        return _plan_or_say(inv, "6.1", target, what, plan)
-    release = partial(make_release_plan, inv, reason=reason, only_orders=_get_orders(inv))
-    return _plan_or_say(inv, "6.1", prefix, "a release", release)
+        way, reason = advice.strategy, advice.why
+        is_away = advice.target == worker and advice.action != "none"
+    if way == "release":
+        plan = partial(make_release_plan, inv, reason=reason, only_orders=_get_orders(inv))
+        return _plan_or_say(inv, "6.1", prefix, "a release", plan)
+    target = prefix if way == "none" else worker
+    return _plan_service(inv, "6.1", way, target, reason, is_away=is_away)
 
 
 def _get_orders(inv: Investigation) -> frozenset[str] | None:
     """Return the orders that may move: in a drill only its own, whatever the parameter says."""
-    named = frozenset(split_list(str(getattr(inv.parameters, "only_orders", ""))))
+    named = frozenset(split_list(cast(Any, inv.parameters).only_orders))
     if inv.incident.facts.get("drill_id"):
         return list_own_orders(inv) & named if named else list_own_orders(inv)
     return named or None
 
 
 def _plan_about(
-    inv: Investigation, step: str, named: str, verb: str, plan: Callable[[Plan], Plan]
+    inv: Investigation, step: str, named: str, verb: str, plan: Callable[..., Plan]
 ) -> Plan:
     """Plan something about the release that a parameter names; nothing when it names none."""
     if not named:
@@ -84,19 +82,18 @@ def _plan_about(
     release = load_plan(inv.incident.find_plan(named), _RELEASE)
     if release.kind is not MOVE or release.step != "6.1":
         raise UsageError(f"{step}: {named!r} is not the plan of a release by move")
-    return plan(release)
+    return plan(inv, release)
 
 
 def _plan_undo(inv: Investigation) -> Plan:
-    p: Any = inv.parameters
-    return _plan_about(inv, "6.1.1", p.undo, "take back", partial(plan_undo, inv))
+    return _plan_about(inv, "6.1.1", cast(Any, inv.parameters).undo, "take back", plan_undo)
 
 
 def _plan_settling(inv: Investigation) -> Plan:
     p: Any = inv.parameters
     if p.settle and not p.settle_word:
         raise UsageError("settle_word says what became of them: taken, or not_taken")
-    return _plan_about(inv, "6.1.2", p.settle, "settle", partial(plan_settling, inv))
+    return _plan_about(inv, "6.1.2", p.settle, "settle", plan_settling)
 
 
 def _plan_repair(inv: Investigation) -> Plan:
@@ -116,10 +113,9 @@ def _plan_refresh(inv: Investigation) -> Plan:
     ticket, last = inv.ticket_id, inv.journal.last_applied
     if not ticket:
         return plan_nothing(inv, step="6.4", target="ticket", reason="no ticket is named")
-    at = None
-    if last and last.step == "6.4":
-        checked = inv.journal.list_actions(model.ActionPhase.VERIFIED, after=last.seq)
-        at = next((action.at for action in checked if action.target == ticket), None)
+    phase = model.ActionPhase.VERIFIED
+    checked = inv.journal.list_actions(phase, after=last.seq) if last and last.step == "6.4" else []
+    at = next((done.at for done in checked if done.target == ticket), None)
     if at and inv.now() - at < timedelta(minutes=inv.settings.timeline_stale_minutes):
         reason = f"it was refreshed at {model.format_time(at)}, and nothing was changed since"
         return plan_nothing(inv, step="6.4", target=ticket, reason=reason)
@@ -131,9 +127,12 @@ def _plan_clean_up(inv: Investigation) -> Plan:
     return _plan_or_say(inv, "6.3", "synthetic objects", "a clean-up", plan)
 
 
-def _plan_service(inv: Investigation, step: str, action: str, target: str, reason: str) -> Plan:
-    plan = partial(plan_service, inv, step=step, action=action, target=target, reason=reason)
-    return _plan_or_say(inv, step, target, f"{action} of {target}", plan)
+def _plan_service(
+    inv: Investigation, step: str, action: str, target: str, reason: str, *, is_away: bool = False
+) -> Plan:
+    about = partial(plan_service, inv, step=step, action=action, target=target)
+    what = _AGAIN if action == "retrigger" else f"{action} of {target}"
+    return _plan_or_say(inv, step, target, what, partial(about, reason=reason, is_away=is_away))
 
 
 def _plan_or_say(
@@ -177,13 +176,12 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
     """
     made = inv.journal.list_plans().items()
     ids = [plan_id for plan_id, action in made if action.step == read_plan_effect.id]
-    plan = load_plan(inv.incident.find_plan(ids[-1]), (MOVE, SERVICE)) if ids else None
+    plan = load_plan(inv.incident.find_plan(ids[-1]), _RELEASE) if ids else None
     if plan is None or plan.kind is not MOVE or plan.is_empty:
         return model.Outcome().ok("no release by move is planned: nothing to compare")
     rows, words, gain = _compare(inv, _list_real(inv, plan), plan)
-    return model.Outcome(value=gain, rows=rows, columns=list(rows[0]), facts={"plan": plan.id}).ok(
-        words
-    )
+    seen = model.Outcome(value=gain, rows=rows, columns=list(rows[0]), facts={"plan": plan.id})
+    return seen.ok(words)
 
 
 def describe_effect(
@@ -207,7 +205,7 @@ def describe_effect(
 
 def _list_real(inv: Investigation, plan: Plan) -> dict[str, float]:
     """List the real objects that wait where a plan takes from, and for how many minutes."""
-    waiting = detection.read_waiting(inv, [plan.content.move.header.source])
+    waiting = read_waiting(inv, [plan.content.move.header.source])
     return {o.info.key: o.minutes for o in waiting.real}
 
 
@@ -231,7 +229,7 @@ def _compare(
     }
     rows = [{"what": w, "now": old, "after the plan": new} for w, (old, new) in compared.items()]
     missing = f"; the rates could not be read: {error}" if error else ""
-    words = f"{detection.say_waiting(len(waits), 'object')} now, {len(stays)} after it"
+    words = f"{say_waiting(len(waits), 'object')} now, {len(stays)} after it"
     words += f"; {after.outlook}: {after.reason}{missing}"
     return rows, words, round(oldest - oldest_left, 1)
 
@@ -254,7 +252,7 @@ _INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
 @step(
     "6.5", "Lag under 5 in two samples after the action, backlog at its baseline",
     name="recovery", role=model.Role.RECOVERY, unit="min",
-    source=f"$prometheus_url {detection.LAG}; listing of $pending_prefix",
+    source=f"$prometheus_url {LAG}; listing of $pending_prefix",
     threshold="not under $recovered_minutes min in $recovered_scrapes samples after the action, "
     "or backlog over its baseline",
 )  # fmt: skip
@@ -265,14 +263,13 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     none, than the opening of the incident).
     """
     settings, prometheus = inv.settings, inv.clients.prometheus
-    action_at = inv.journal.last_applied_at or model.parse_time(
-        str(inv.incident.facts["opened_at"])
-    )
+    opened_at = model.parse_time(str(inv.incident.facts["opened_at"]))
+    action_at = inv.journal.last_applied_at or opened_at
     recovery = _watch(inv, action_at)
-    waiting = detection.read_waiting(inv)
+    waiting = read_waiting(inv)
     listed = len(waiting.real)
     baseline, baseline_text = _read_baseline(inv, action_at)
-    drawn = join(prometheus.query_samples(detection.LAG, inv.window.total_seconds()))
+    drawn = join(prometheus.query_samples(LAG, inv.window.total_seconds()))
     seen = model.Outcome(
         value=recovery.value,
         threshold=f"not under {settings.recovered_minutes:g} min in "
@@ -302,10 +299,8 @@ def _watch(inv: Investigation, action_at: datetime) -> model.Outcome:
     until = inv.now() + timedelta(seconds=parameters.wait_s)
     while True:
         window_s = max(60.0, (inv.now() - action_at).total_seconds() + 60)
-        samples, refreshes = (
-            join(prometheus.query_samples(metric, window_s))
-            for metric in (detection.LAG, detection.REFRESH)
-        )
+        samples = join(prometheus.query_samples(LAG, window_s))
+        refreshes = join(prometheus.query_samples(REFRESH, window_s))
         limit, needed = inv.settings.recovered_minutes, inv.settings.recovered_scrapes
         recovery = compute_recovery(samples, refreshes, action_at, limit, needed)
         if recovery.status is model.Status.OK or inv.now() >= until:
@@ -336,7 +331,7 @@ def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | Non
     hour = (began - timedelta(hours=1), began)
     metric = f"sum({BACKLOG % inv.settings.pending_prefix})"
     query = inv.clients.prometheus.query_range
-    found, _ = attempt(lambda: (query(metric, *hour, 30), query(detection.LAG, *hour, 30)))
+    found, _ = attempt(lambda: (query(metric, *hour, 30), query(LAG, *hour, 30)))
     waited, lag = map(join, found or ((), ()))
     late = [s.at for s in lag if s.at <= began and timedelta(minutes=s.value) > limit]
     # what follows an earlier incident within the hour counts, what holds it does not
@@ -349,11 +344,9 @@ def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | Non
 def _predict(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
     """Predict when the firing alerts clear; None when an interval is not told."""
     prometheus = inv.clients.prometheus
-    firing = {a.name for a in prometheus.list_alerts() if not detection.is_drill(a.labels)}
+    firing = {a.name for a in prometheus.list_alerts() if not is_drill(a.labels)}
     names = firing & set(detection.ALERTS) or {detection.ALERT}
-    rules = [
-        r for r in prometheus.list_rules() if r.name in names and not detection.is_drill(r.labels)
-    ]
+    rules = [r for r in prometheus.list_rules() if r.name in names and not is_drill(r.labels)]
     refresh = prometheus.query(_INTERVAL)
     targets = [t for t in prometheus.list_targets() if t.job == "artifact-exporter"]
     if not rules or not refresh or not targets:
@@ -422,8 +415,8 @@ def conclude(inv: Investigation) -> model.Conclusion:
         supported = [f for f in findings if f.status is model.CauseStatus.SUPPORTED]
         summary = f"nothing was changed; {said}" + "".join(f"; {f.name}" for f in supported)
     else:
-        observed = {step: reading.observations for step, reading in readings.items()}
-        moved_at = observed.get(root_cause.read_worker.id, {}).get("worker_last_move")
+        seen = {n: o.value for n, o in root_cause.collect_observations(readings).items()}
+        moved_at = seen.get("worker_last_move")
         found = compute_verdict(
             symptoms={
                 s.id: status
@@ -432,7 +425,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
                 if status is not model.Status.LEFT_OUT
             },
             causes=_pick_causes(inv, findings),
-            alert_state=observed.get(detection.read_alert.id, {}).get("alert_state"),
+            alert_state=seen.get("alert_state"),
             now=inv.now(),
             clear=clear,
             worker_moving=moved_at and model.parse_time(moved_at) > action.at,
