@@ -169,14 +169,9 @@ def _judge(cause: str, record: CauseRecord, observations: Mapping[str, Observati
     else:
         against = "; ".join(r.says for r in held if r.weight < 0)
         status, reason = CauseStatus.REFUTED, against or "nothing speaks for it"
-    evidence = sorted({known[name].evidence for name in telling if name in known})
+    evidence = tuple(sorted({known[name].evidence for name in telling if name in known}))
     return Finding(
-        name=cause,
-        words=record.words,
-        status=status,
-        score=score,
-        evidence=tuple(evidence),
-        reason=reason,
+        name=cause, words=record.words, status=status, score=score, evidence=evidence, reason=reason
     )
 
 
@@ -207,11 +202,9 @@ _SETTING_FIRST = "correct its setting first"
 _STORE_ELSEWHERE = "its service is not a stopped one here: restore the store where it runs"
 _EYES_ELSEWHERE = "exporter and Prometheus are not stopped services here: look there"
 _SUPPORT = "support-service"
-_STOPPED = (Cause.STORE_DOWN, Cause.WORKER_STOPPED)
+_DOWN = (Cause.STORE_DOWN, Cause.WORKER_STOPPED)
 #: While one of these stands, no label leaves.
-STANDSTILL = frozenset(
-    {*_STOPPED, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING}
-)
+STANDSTILL = frozenset({*_DOWN, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING})
 
 
 def _start(*names: str, otherwise: Repair) -> Callable[[Mapping[str, Json]], Repair]:
@@ -247,9 +240,7 @@ def _carrier(words: str, outcome: str, says: str, watched: str) -> CauseRecord:
 CAUSES: Mapping[str, CauseRecord] = {
     Cause.STORE_DOWN: CauseRecord(
         "an object store that is down",
-        Rule(
-            "store_live", is_false, 0.9, "the object store does not answer, or says it is not well"
-        ),
+        Rule("store_live", is_false, 0.9, "the object store does not answer, or is not well"),
         Rule("store_live", is_true, -0.6, "the object store is live"),
         hint("failures_store_unreachable", is_over(0), 0.3, "the worker cannot reach it"),
         repair=_start(*STORE_SERVICES, otherwise=("", "", _STORE_ELSEWHERE)),
@@ -287,7 +278,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         repair=_restart_worker(),
         follow_ups=("a time-out for the run lock", "alert when no pass begins"),
         strategy="release",
-        hidden_by=_STOPPED,
+        hidden_by=_DOWN,
     ),
     Cause.PIPELINE_PAUSED: CauseRecord(
         "a paused pipeline",

@@ -103,10 +103,7 @@ def compute_clear_time(
         return None
     latest = fixed_at + timedelta(seconds=sum(stages))
     deadline = latest + timedelta(seconds=margin_s)
-    return ClearTime(
-        earliest=fixed_at + timedelta(seconds=stages.keep_firing_for_s),
-        latest=latest,
-        deadline=deadline,
-        channels_latest=deadline + timedelta(seconds=group_interval_s),
-        parts={**stages._asdict(), "margin_s": margin_s},
-    )
+    earliest = fixed_at + timedelta(seconds=stages.keep_firing_for_s)
+    channels_latest = deadline + timedelta(seconds=group_interval_s)
+    parts = {**stages._asdict(), "margin_s": margin_s}
+    return ClearTime(earliest, latest, deadline, channels_latest, parts)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ..clients.http_systems import FulfillmentClient
 
 
+Origin = Literal["real", "synthetic"]
+
+
 class AgeStart(NamedTuple):
     """Since when an object waits, and what says so.
 
@@ -149,7 +152,7 @@ class Label(NamedTuple):
     info: Seen
     start: AgeStart
     minutes: float
-    origin: Literal["real", "synthetic"]
+    origin: Origin
     is_complete: bool | None
     order_id: str
 
@@ -158,14 +161,11 @@ def read_label(info: Seen, settings: Settings, now: datetime) -> Label:
     """Return what an object is by its metadata and the settings. Pure."""
     metadata = info.metadata or {}
     start = compute_age_start(metadata, info.last_modified, now)
-    return Label(
-        info=info,
-        start=start,
-        minutes=compute_lag_minutes([start], now),
-        origin="synthetic" if is_synthetic(metadata) else "real",
-        is_complete=is_finished(metadata, settings.label_finished),
-        order_id=read_order_id(info.key, metadata, settings.order_id_from),
-    )
+    minutes = compute_lag_minutes([start], now)
+    origin: Origin = "synthetic" if is_synthetic(metadata) else "real"
+    is_complete = is_finished(metadata, settings.label_finished)
+    order_id = read_order_id(info.key, metadata, settings.order_id_from)
+    return Label(info, start, minutes, origin, is_complete, order_id)
 
 
 def make_judge(
@@ -230,27 +230,23 @@ def make_judge(
 
 
 def explain_left(
-    excluded: Mapping[str, int],
-    sample: Mapping[str, Sequence[str]],
-    settings: Settings,
-    *,
-    is_all: bool,
+    left: Mapping[str, int], keys: Mapping[str, Sequence[str]], settings: Settings, *, is_all: bool
 ) -> str:
     """Say why what waits will stay, and which setting decides it; empty when nothing stays. Pure.
 
     Parameters
     ----------
-    excluded, sample : how many objects were left out, and some keys, by reason
+    left, keys : how many objects were left out, and some of their keys, by reason
     is_all : whether nothing moves; else only what is no label by its name is told, since it
         counts for the alert too
     """
-    prefix, keys = settings.pending_prefix, ", ".join(sample.get("no_match", ())[:3])
+    prefix, others = settings.pending_prefix, ", ".join(keys.get("no_match", ())[:3])
     ways = {
         "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}: look at the "
         "carrier, or set LABEL_FINISHED to what tells a finished label here",
         "no_order_id": f"their order cannot be told by ORDER_ID_FROM={settings.order_id_from}: "
         "look at one, and set ORDER_ID_FROM",
-        "no_match": f"no name that RELEASE_MATCH={settings.release_match} takes ({keys}). They "
+        "no_match": f"no name that RELEASE_MATCH={settings.release_match} takes ({others}). They "
         f"hold the alert: set RELEASE_MATCH, plan with --match, or take them out of {prefix}",
         "too_young": "they wait for less long than --older-than says",
         "not_of_this_drill": "they are of other orders than only_orders says",
@@ -260,7 +256,7 @@ def explain_left(
     }
     return "; ".join(
         f"{count} stay: {ways.get(reason, reason)}"
-        for reason, count in sorted(excluded.items())
+        for reason, count in sorted(left.items())
         if count and reason not in _NOT_WAITING and (is_all or reason == "no_match")
     )
 
@@ -295,10 +291,9 @@ def _ask_for_orders(client: FulfillmentClient, order_ids: Iterable[str]) -> dict
     try:
         return dict(zip(wanted, pool.map(ask, wanted), strict=True))
     except ClientError as error:
-        where, why = client.url or "FULFILLMENT_URL", error.message.rstrip(".")
+        at, why = client.url or "FULFILLMENT_URL", error.message.rstrip(".")
         raise SafetyError(
-            f"LABEL_FINISHED=shipment needs fulfillment-service at {where}: {why}; "
-            "nothing was planned"
+            f"LABEL_FINISHED=shipment needs fulfillment-service at {at}: {why}; nothing was planned"
         ) from error
     finally:
         # What was not asked yet would each take a time-out.

@@ -70,20 +70,16 @@ class _Entry:
 
     def take(self, text: str) -> bool:
         """Take a line in if it continues this entry."""
-        if not self.is_plain:
+        is_inner, is_chained = _is_inner(text), text.startswith(_CHAINED)
+        # Without an error to belong to, a traceback is an entry of its own.
+        is_own = text.startswith(_TRACEBACK) and self.level != "error" and not self.is_continued
+        if not self.is_plain or is_own or not (is_chained or is_inner or self.in_traceback):
             return False
-        if text.startswith(_CHAINED):
-            # Without an error to belong to, a traceback is an entry of its own.
-            is_own = self.level == "error" or self.is_continued
-            if text.startswith(_TRACEBACK) and not is_own:
-                return False
-            self.in_traceback, self.level = True, "error"
-        elif not _is_inner(text):
-            if not self.in_traceback:
-                return False
-            self.in_traceback = False  # the exception's own line ends it
+        self.level = "error" if is_chained else self.level
+        # the exception's own line ends a traceback
+        self.in_traceback = is_chained or (is_inner and self.in_traceback)
         self.is_continued = True
-        self.final = self.final if _is_inner(text) else text
+        self.final = self.final if is_inner else text
         return True
 
 

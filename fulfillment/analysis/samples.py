@@ -98,11 +98,10 @@ def compute_rate(counter: Iterable[Sample]) -> Rate | None:
     return Rate(count / minutes, low / minutes, high / minutes)
 
 
-def sum_rates(rates: Iterable[Rate | None]) -> Rate | None:
+def sum_rates(rates: Sequence[Rate | None]) -> Rate | None:
     """Add rates, such as those of labels and of slips; None when one of them is unknown."""
-    known = list(rates)
-    found = [rate for rate in known if rate is not None]
-    if not found or len(found) != len(known):
+    found = [rate for rate in rates if rate is not None]
+    if not found or len(found) != len(rates):
         return None
     total = sum(rate.per_minute for rate in found)
     low = math.hypot(*(rate.per_minute - rate.low for rate in found))

@@ -8,7 +8,7 @@ lag and backlog came down, by samples that are newer than the action.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from statistics import median
@@ -21,6 +21,7 @@ from runbook_lib import model
 from runbook_lib.approvals import Plan, load_plan
 from runbook_lib.errors import ClientError, SafetyError, UsageError
 from runbook_lib.http import parse_duration
+from runbook_lib.model import CauseStatus, Finding, Json, Role, Status, Verdict
 from runbook_lib.section import ActionStep, ChangeParameters, attempt, by_id, split_list, step
 
 from ..analysis.causes import CAUSES, STANDSTILL, Advice
@@ -39,6 +40,7 @@ from .timeline import build_timeline
 from .worker_metrics import BACKLOG, read_rates
 
 _MAX_AGE_S = 90.0
+_Compared = tuple[list[dict[str, Json]], str, float]
 _AGAIN = "a re-trigger (way=release moves by hand)"
 
 
@@ -164,7 +166,7 @@ ACTIONS = by_id(
 
 @step(
     "6.1", "What the planned release would change", name="what the plan would change",
-    role=model.Role.EFFECT, unit="min of lag less",
+    role=Role.EFFECT, unit="min of lag less",
     source="journal; listing of the bucket; $prometheus_url (counters)",
 )  # fmt: skip
 def read_plan_effect(inv: Investigation) -> model.Outcome:
@@ -184,9 +186,7 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
     return seen.ok(words)
 
 
-def describe_effect(
-    inv: Investigation, plan: Plan
-) -> tuple[list[dict[str, model.Json]], str, float]:
+def describe_effect(inv: Investigation, plan: Plan) -> _Compared:
     """Say the same of a plan that was just made, from what it looked at.
 
     Only what it left out by its name is listed anew: that waits, too.
@@ -209,9 +209,7 @@ def _list_real(inv: Investigation, plan: Plan) -> dict[str, float]:
     return {o.info.key: o.minutes for o in waiting.real}
 
 
-def _compare(
-    inv: Investigation, waits: dict[str, float], plan: Plan
-) -> tuple[list[dict[str, model.Json]], str, float]:
+def _compare(inv: Investigation, waits: dict[str, float], plan: Plan) -> _Compared:
     """Return the backlog now and after the plan as rows and in words, and the lag taken off."""
     planned = {row.key for row in plan.rows}
     stays = {key: minutes for key, minutes in waits.items() if key not in planned}
@@ -220,7 +218,7 @@ def _compare(
     arrival, drain = rates or (None, None)
     now, after = (compute_drain(len(one), arrival, drain) for one in (waits, stays))
     oldest, oldest_left = (round(max(o.values(), default=0.0), 1) for o in (waits, stays))
-    compared: dict[str, tuple[model.Json, model.Json]] = {
+    compared: dict[str, tuple[Json, Json]] = {
         "objects waiting": (len(waits), len(stays)),
         "oldest waits, minutes": (oldest, oldest_left),
         "arrive per minute": (_say_rate(arrival), _say_rate(arrival)),
@@ -251,7 +249,7 @@ _INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
 
 @step(
     "6.5", "Lag under 5 in two samples after the action, backlog at its baseline",
-    name="recovery", role=model.Role.RECOVERY, unit="min",
+    name="recovery", role=Role.RECOVERY, unit="min",
     source=f"$prometheus_url {LAG}; listing of $pending_prefix",
     threshold="not under $recovered_minutes min in $recovered_scrapes samples after the action, "
     "or backlog over its baseline",
@@ -262,54 +260,52 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     A sample counts when the exporter's refresh behind it is later than the last action (or, with
     none, than the opening of the incident).
     """
-    settings, prometheus = inv.settings, inv.clients.prometheus
+    limit, needed = inv.settings.recovered_minutes, inv.settings.recovered_scrapes
     opened_at = model.parse_time(str(inv.incident.facts["opened_at"]))
     action_at = inv.journal.last_applied_at or opened_at
-    recovery = _watch(inv, action_at)
+    recovery = _watch(inv, action_at, limit, needed)
     waiting = read_waiting(inv)
     listed = len(waiting.real)
     baseline, baseline_text = _read_baseline(inv, action_at)
-    drawn = join(prometheus.query_samples(LAG, inv.window.total_seconds()))
+    drawn = join(inv.clients.prometheus.query_samples(LAG, inv.window.total_seconds()))
     seen = model.Outcome(
         value=recovery.value,
-        threshold=f"not under {settings.recovered_minutes:g} min in "
-        f"{settings.recovered_scrapes} samples after {model.format_time(action_at)}, "
-        "or backlog over its baseline",
+        threshold=f"not under {limit:g} min in {needed} samples after "
+        f"{model.format_time(action_at)}, or backlog over its baseline",
         plot=model.Plot(
             title="Lag of the oldest waiting object",
             unit="minutes",
             part="physics",
-            threshold=settings.recovered_minutes,
+            threshold=limit,
             lines=(detection.draw("lag", drawn),),
             marks=((action_at, "last action"),),
         ),
         clear=attempt(lambda: _predict(inv, recovery.since or action_at))[0],
     )
     said = f"{waiting.describe()}; {baseline_text}"
-    is_over = listed > (baseline or 0) + max(5, (baseline or 0) / 5)
+    is_over = listed > baseline + max(5, baseline / 5)
     if waiting.overdue:
         return seen.breach(f"{recovery.reason}; {said}")
-    if recovery.status is model.Status.OK and is_over:
+    if recovery.status is Status.OK and is_over:
         return seen.unknown(f"{recovery.reason}; {listed} objects still wait; {said}")
     return seen.judge(recovery.status, f"{recovery.reason}; {said}")
 
 
-def _watch(inv: Investigation, action_at: datetime) -> model.Outcome:
+def _watch(inv: Investigation, action_at: datetime, limit: float, needed: int) -> model.Outcome:
     prometheus, parameters = inv.clients.prometheus, cast(Any, inv.parameters)
     until = inv.now() + timedelta(seconds=parameters.wait_s)
     while True:
         window_s = max(60.0, (inv.now() - action_at).total_seconds() + 60)
         samples = join(prometheus.query_samples(LAG, window_s))
         refreshes = join(prometheus.query_samples(REFRESH, window_s))
-        limit, needed = inv.settings.recovered_minutes, inv.settings.recovered_scrapes
         recovery = compute_recovery(samples, refreshes, action_at, limit, needed)
-        if recovery.status is model.Status.OK or inv.now() >= until:
+        if recovery.status is Status.OK or inv.now() >= until:
             return recovery
         inv.sleep(1.0)
 
 
-def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | None, str]:
-    """Return how many objects wait when all is well.
+def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float, str]:
+    """Return how many objects wait when all is well; none where it is not known.
 
     In a drill the reading of its steady state; else the median of the hour before the incident
     began. That is when its cause began, or, where that is not known, its first label came to wait:
@@ -318,11 +314,8 @@ def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | Non
     limit = timedelta(minutes=inv.settings.lag_threshold_minutes)
     if inv.incident.facts.get("drill_id"):
         injected = [e.seq for e in inv.journal.entries if e.data.get("event") == "inject"]
-        steady = [
-            reading.value
-            for reading in inv.journal.readings
-            if reading.role is model.Role.BACKLOG and reading.seq < min(injected, default=0)
-        ]
+        first, seen = min(injected, default=0), inv.journal.readings
+        steady = [r.value for r in seen if r.role is Role.BACKLOG and r.seq < first]
         if steady and isinstance(value := steady[-1], int | float):
             return float(value), f"baseline {value:.0f} (steady state of the drill)"
     dated = [f.first_seen for f in inv.journal.causes() if f.first_seen]
@@ -337,7 +330,7 @@ def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | Non
     # what follows an earlier incident within the hour counts, what holds it does not
     values = [s.value for s in waited if max(late, default=hour[0]) < s.at <= began]
     if not values:
-        return None, "the baseline is unknown"
+        return 0.0, "the baseline is unknown"
     return median(values), f"baseline {median(values):.0f} (median of the hour before)"
 
 
@@ -412,7 +405,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
     clear = recovery.clear if recovery else None
     if action is None:
         verdict, said = detection.judge_symptoms(inv, STEPS)
-        supported = [f for f in findings if f.status is model.CauseStatus.SUPPORTED]
+        supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
         summary = f"nothing was changed; {said}" + "".join(f"; {f.name}" for f in supported)
     else:
         seen = {n: o.value for n, o in root_cause.collect_observations(readings).items()}
@@ -421,8 +414,8 @@ def conclude(inv: Investigation) -> model.Conclusion:
             symptoms={
                 s.id: status
                 for s in (read_recovery, detection.read_backlog_objects, read_store_health)
-                for status in [readings[s.id].status if s.id in readings else model.Status.UNKNOWN]
-                if status is not model.Status.LEFT_OUT
+                for status in [readings[s.id].status if s.id in readings else Status.UNKNOWN]
+                if status is not Status.LEFT_OUT
             },
             causes=_pick_causes(inv, findings),
             alert_state=seen.get("alert_state"),
@@ -436,14 +429,12 @@ def conclude(inv: Investigation) -> model.Conclusion:
         summary=summary,
         findings=findings,
         timeline=build_timeline(inv, findings),
-        clear=clear if verdict is model.Verdict.FIXED_ALERT_DECAYING else None,
+        clear=clear if verdict is Verdict.FIXED_ALERT_DECAYING else None,
         advice=advice.words if verdict in root_cause.IN_TROUBLE else (),
     )
 
 
-def _pick_causes(
-    inv: Investigation, findings: tuple[model.Finding, ...]
-) -> dict[str, model.CauseStatus]:
+def _pick_causes(inv: Investigation, findings: Iterable[Finding]) -> dict[str, CauseStatus]:
     """Return the causes to judge by: those that are supported now, or were before.
 
     A cause that nobody ever supported says nothing by being undecided, and one that stops
@@ -455,7 +446,7 @@ def _pick_causes(
     picked = {
         c: s
         for c, s in now.items()
-        if c in before or (s is model.CauseStatus.SUPPORTED and CAUSES[c].stops_labels)
+        if c in before or (s is CauseStatus.SUPPORTED and CAUSES[c].stops_labels)
     }
-    gone = (model.CauseStatus.REFUTED, model.CauseStatus.PAST)
+    gone = (CauseStatus.REFUTED, CauseStatus.PAST)
     return picked or {c: s for c, s in now.items() if s in gone}

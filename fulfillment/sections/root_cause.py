@@ -17,8 +17,9 @@ from ..analysis.samples import join
 from ..clients.http_systems import WorkerState
 from ..clients.services import ServiceState
 from ..investigation import Investigation
-from . import detection, immediate, purpose, worker_metrics
-from .detection import read_range
+from . import detection, purpose, worker_metrics
+from .detection import read_alert, read_backlog_objects, read_probe, read_range, read_ticket
+from .immediate import read_store_health
 from .timeline import build_timeline, read_events
 
 _STILL_S = 15
@@ -214,16 +215,10 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
         Cause.PIPELINE_FAILING: failed[-1].started_at if failed else None,
         Cause.PIPELINE_PAUSED: runs[0].started_at if runs else None,
     }
-    lines, _ = attempt(lambda: worker_metrics.draw_throughput(inv))
     seen = model.Outcome(
         value="paused" if dag.is_paused else (ended[0].state if ended else "no run"),
         rows=rows_of(runs, run="id", state="state", started="started_at", ended="ended_at"),
-        plot=model.Plot(
-            title="Labels arriving against labels leaving",
-            unit="per minute",
-            part="physics",
-            lines=lines or (),
-        ),
+        plot=worker_metrics.draw_throughput(inv),
         forecast=attempt(lambda: _forecast(inv, is_stopped=dag.is_paused or is_broken))[0],
         first_seen={cause: at for cause, at in since.items() if at},
         observations={
@@ -312,19 +307,16 @@ def read_configuration(inv: Investigation) -> model.Outcome:
 NAME = "05_root_cause"
 TITLE = "Root cause exploration"
 Parameters = SectionParameters
-#: The first six are steps of other sections that the diagnosis rests on.
-STEPS = by_id(
+#: Of other sections, and the diagnosis rests on them.
+_SHARED = by_id(
     purpose.read_clocks,
-    detection.read_alert,
-    detection.read_backlog_objects,
-    detection.read_ticket,
-    detection.read_probe,
-    immediate.read_store_health,
-    read_worker,
-    read_room,
-    read_pipeline,
-    read_configuration,
+    read_alert,
+    read_backlog_objects,
+    read_ticket,
+    read_probe,
+    read_store_health,
 )
+STEPS = _SHARED | by_id(read_worker, read_room, read_pipeline, read_configuration)
 ACTIONS: dict[str, ActionStep] = {}
 #: Then there is something to do, whether a cause is known or not.
 IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from prometheus_client.samples import Sample as MetricSample
 
-from runbook_lib.model import Json, Line
+from runbook_lib.model import Json, Line, Plot
 from runbook_lib.section import attempt
 
 from ..analysis import samples
@@ -131,14 +131,11 @@ def _measure(
     failed, carrier, arrived, moved = counters
     answered = [s for s in carrier if s.labels.get("outcome") == "ok"]
     ended = _find_ended(failed, {"carrier": answered, "upload": arrived, "release": moved})
-    return WorkerMetrics(
-        source=source,
-        recent=_sum_by(failed, "reason", recent) | dict.fromkeys(ended, 0.0),
-        carrier=_sum_by(carrier, "outcome", recent),
-        surplus=_sum(arrived, flow) - _sum(moved, flow) if arrived and moved else None,
-        drained=_sum(moved, recent) if moved else None,
-        ended=ended,
-    )
+    recent_failures = _sum_by(failed, "reason", recent) | dict.fromkeys(ended, 0.0)
+    surplus = _sum(arrived, flow) - _sum(moved, flow) if arrived and moved else None
+    drained = _sum(moved, recent) if moved else None
+    asked = _sum_by(carrier, "outcome", recent)
+    return WorkerMetrics(source, recent_failures, asked, surplus, drained, ended=ended)
 
 
 def _pair(pages: Iterable[tuple[datetime, list[MetricSample]]], name: str) -> list[Series]:
@@ -220,19 +217,18 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> tuple[Rate | None, Ra
 
     def read(metric: str) -> Rate | None:
         series = inv.clients.prometheus.query_samples(metric, _RATE_S)
-        return samples.sum_rates(samples.compute_rate(one.samples) for one in series)
+        return samples.sum_rates([samples.compute_rate(one.samples) for one in series])
 
     arrival, drain = read(_ARRIVED), read(_MOVED)
     return arrival, Rate(0.0, 0.0, 0.0) if drain and is_stopped else drain
 
 
-def draw_throughput(inv: Investigation) -> tuple[Line, ...]:
-    """Return arrival and drain per minute over the window, as lines of a plot.
+def draw_throughput(inv: Investigation) -> Plot:
+    """Draw arrival and drain per minute over the window; no lines without Prometheus."""
 
-    Raises
-    ------
-    ClientError
-        When Prometheus does not answer.
-    """
-    arrival = read_range(inv, f"sum(rate({_ARRIVED}[1m])) * 60", name="arrival")
-    return arrival + read_range(inv, f"sum(rate({_MOVED}[1m])) * 60", name="drain")
+    def read(metric: str, name: str) -> tuple[Line, ...]:
+        return read_range(inv, f"sum(rate({metric}[1m])) * 60", name=name)
+
+    lines, _ = attempt(lambda: read(_ARRIVED, "arrival") + read(_MOVED, "drain"))
+    title = "Labels arriving against labels leaving"
+    return Plot(title=title, unit="per minute", part="physics", lines=lines or ())
