@@ -333,11 +333,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         *failing("storage_full", "writes are refused for want of room"),
         hint("store_free_bytes", is_under(2**31), 0.3, "under 2 GiB are free"),
         repair="free or add capacity: a move needs room for the copies, and no restart helps",
-        follow_ups=(
-            "alert on capacity by the names that the store exports "
-            "(minio_cluster_capacity_usable_free_bytes)",
-            "a retention rule for ready/",
-        ),
+        follow_ups=("alert on minio_cluster_capacity_usable_free_bytes", "retention for ready/"),
         strategy="none",
         hidden_by=(Cause.STORE_DOWN,),
         counted_as="storage_full",

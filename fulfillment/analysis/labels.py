@@ -10,18 +10,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from objectmove.bucket import Seen
 from objectmove.planning import Judge, Judgement
 from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
 from runbook_lib.model import Json, parse_time, to_utc
 
+from ..clients.http_systems import FulfillmentClient
 from ..settings import ORDER_ID_IN_KEY, Settings
-
-if TYPE_CHECKING:
-    from ..clients.http_systems import FulfillmentClient
-
 
 Origin = Literal["real", "synthetic"]
 
@@ -61,9 +58,7 @@ def is_incomplete(metadata: Mapping[str, str]) -> bool:
     return not _has(metadata, "tracking-number")
 
 
-def compute_age_start(
-    metadata: Mapping[str, str], last_modified: datetime, now: datetime
-) -> AgeStart:
+def compute_age_start(metadata: Mapping[str, str], written_at: datetime, now: datetime) -> AgeStart:
     """Compute since when an object waits.
 
     Parameters
@@ -71,8 +66,8 @@ def compute_age_start(
     metadata
         Its user metadata; ``pending-since`` is ISO 8601 with ``Z``, an offset, or without a
         zone (then UTC is meant).
-    last_modified
-        As the store lists it; a time without a zone is UTC.
+    written_at
+        LastModified, as the store lists it; a time without a zone is UTC.
     now
         The clock that decides what lies in the future.
 
@@ -82,7 +77,7 @@ def compute_age_start(
         The earlier of ``pending-since`` and LastModified. A ``pending-since`` in the future
         or unreadable is ignored, with the reason: it can never hide how long an object waits.
     """
-    written_at = to_utc(last_modified)
+    written_at = to_utc(written_at)
     if text := metadata.get("pending-since", "").strip():
         try:
             pending_since = parse_time(text)
@@ -283,21 +278,19 @@ def _ask_for_orders(client: FulfillmentClient, order_ids: Iterable[str]) -> dict
     """Tell of each order whether a shipment of it has a tracking number."""
 
     def ask(order_id: str) -> bool:
-        shipments = _list_shipments(client, order_id)
-        return any((shipment.get("trackingNumber") or "").strip() for shipment in shipments)
+        found = _list_shipments(client, order_id)
+        return any((shipment.get("trackingNumber") or "").strip() for shipment in found)
 
     wanted = sorted(order_ids)
-    pool = ThreadPoolExecutor(_QUESTIONS_AT_A_TIME)
     try:
-        return dict(zip(wanted, pool.map(ask, wanted), strict=True))
+        # The first error cancels what was not asked yet: each would take a time-out.
+        with ThreadPoolExecutor(_QUESTIONS_AT_A_TIME) as pool:
+            return dict(zip(wanted, pool.map(ask, wanted), strict=True))
     except ClientError as error:
         at, why = client.url or "FULFILLMENT_URL", error.message.rstrip(".")
         raise SafetyError(
             f"LABEL_FINISHED=shipment needs fulfillment-service at {at}: {why}; nothing was planned"
         ) from error
-    finally:
-        # What was not asked yet would each take a time-out.
-        pool.shutdown(cancel_futures=True)
 
 
 def _list_shipments(client: FulfillmentClient, order_id: str) -> list[dict[str, Json]]:

@@ -244,9 +244,6 @@ def _say_time_to_empty(drain: Drain) -> str:
     return f"{drain.minutes_to_empty:.1f} min ({drain.low_minutes:.1f}–{high})"
 
 
-_INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
-
-
 @step(
     "6.5", "Lag under 5 in two samples after the action, backlog at its baseline",
     name="recovery", role=Role.RECOVERY, unit="min",
@@ -265,7 +262,6 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     action_at = inv.journal.last_applied_at or opened_at
     recovery = _watch(inv, action_at, limit, needed)
     waiting = read_waiting(inv)
-    listed = len(waiting.real)
     baseline, baseline_text = _read_baseline(inv, action_at)
     drawn = join(inv.clients.prometheus.query_samples(LAG, inv.window.total_seconds()))
     seen = model.Outcome(
@@ -283,11 +279,11 @@ def read_recovery(inv: Investigation) -> model.Outcome:
         clear=attempt(lambda: _predict(inv, recovery.since or action_at))[0],
     )
     said = f"{waiting.describe()}; {baseline_text}"
-    is_over = listed > baseline + max(5, baseline / 5)
+    is_over = len(waiting.real) > baseline + max(5, baseline / 5)
     if waiting.overdue:
         return seen.breach(f"{recovery.reason}; {said}")
     if recovery.status is Status.OK and is_over:
-        return seen.unknown(f"{recovery.reason}; {listed} objects still wait; {said}")
+        return seen.unknown(f"{recovery.reason}; {len(waiting.real)} objects still wait; {said}")
     return seen.judge(recovery.status, f"{recovery.reason}; {said}")
 
 
@@ -340,7 +336,7 @@ def _predict(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
     firing = {a.name for a in prometheus.list_alerts() if not is_drill(a.labels)}
     names = firing & set(detection.ALERTS) or {detection.ALERT}
     rules = [r for r in prometheus.list_rules() if r.name in names and not is_drill(r.labels)]
-    refresh = prometheus.query(_INTERVAL)
+    refresh = prometheus.query("fulfillment_exporter_refresh_interval_seconds")
     targets = [t for t in prometheus.list_targets() if t.job == "artifact-exporter"]
     if not rules or not refresh or not targets:
         return None
@@ -364,6 +360,7 @@ __all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude", "put_i
 
 NAME = "06_remediation"
 TITLE = "Remediation"
+_Action = Literal["auto", "none", "start", "stop", "restart", "resume", "unpause"]
 _PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,150}$")]
 
 
@@ -385,14 +382,14 @@ class Parameters(ChangeParameters):
         "", description="6.1.2: what became of them: taken, or not_taken"
     )
     settle_keys: str = Field("", description="6.1.2: only these keys, comma-separated; empty: all")
-    service_action: Literal["auto", "none", "start", "stop", "restart", "resume", "unpause"] = (
-        Field("auto", description="6.2: auto takes what section 5 found")
-    )
+    service_action: _Action = Field("auto", description="6.2: auto takes what section 5 found")
     service: str = Field("", description="6.2: name of the service; empty: the worker's")
     drill_id: str = Field("", description="6.3: only this drill's objects; empty: every drill's")
     wait_s: float = Field(30, ge=0, le=900, description="6.5: wait for samples at most, in seconds")
 
 
+#: What says, beside the alert, that the symptom is gone.
+_PROOF = by_id(read_recovery, detection.read_backlog_objects, read_store_health)
 STEPS = root_cause.STEPS | by_id(purpose.read_unfinished, read_plan_effect, read_recovery)
 
 
@@ -410,20 +407,15 @@ def conclude(inv: Investigation) -> model.Conclusion:
     else:
         seen = {n: o.value for n, o in root_cause.collect_observations(readings).items()}
         moved_at = seen.get("worker_last_move")
-        found = compute_verdict(
-            symptoms={
-                s.id: status
-                for s in (read_recovery, detection.read_backlog_objects, read_store_health)
-                for status in [readings[s.id].status if s.id in readings else Status.UNKNOWN]
-                if status is not Status.LEFT_OUT
-            },
+        told = {s: readings[s].status if s in readings else Status.UNKNOWN for s in _PROOF}
+        verdict, summary = compute_verdict(
+            symptoms={s: status for s, status in told.items() if status is not Status.LEFT_OUT},
             causes=_pick_causes(inv, findings),
             alert_state=seen.get("alert_state"),
             now=inv.now(),
             clear=clear,
             worker_moving=moved_at and model.parse_time(moved_at) > action.at,
         )
-        verdict, summary = found.verdict, found.reason
     return model.Conclusion(
         verdict=verdict,
         summary=summary,

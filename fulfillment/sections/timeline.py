@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import itemgetter
 
 from runbook_lib.errors import ClientError
@@ -50,15 +50,12 @@ def find_alert_changes(samples: Iterable[Sample], *, name: str, gap_s: float) ->
     -----
     The newest run has no end: whether it goes on is for the present to say.
     """
-    told: list[tuple[datetime, str]] = []
-    last: datetime | None = None
-    for at, value in clean(samples):
-        if last and (not value or (at - last).total_seconds() > gap_s):
-            told.append((last, "ends"))
-            last = None
-        if value:
-            told += [] if last else [(at, "begins")]
-            last = at
+    points = clean(samples)
+    told = [(at, "begins") for at, value in points[:1] if value]
+    for (at, value), (next_at, next_value) in pairwise(points):
+        is_apart = (next_at - at).total_seconds() > gap_s
+        told += [(at, "ends")] if value and (is_apart or not next_value) else []
+        told += [(next_at, "begins")] if next_value and (is_apart or not value) else []
     return [Event(at, "alert", f"{name} {what}", _CLOCK) for at, what in told]
 
 
@@ -150,8 +147,7 @@ def _read_turns(inv: Investigation) -> Iterable[Event]:
     limit = inv.settings.lag_threshold_minutes
     lag = [s._replace(value=round(s.value, 1)) for s in join(_query(inv, LAG))]
     yield from find_turns(lag, limit, name="lag", unit="min")
-    prefix = inv.settings.pending_prefix
-    backlog = join(_query(inv, BACKLOG % prefix))
+    backlog = join(_query(inv, BACKLOG % inv.settings.pending_prefix))
     usual = sorted(value for _, value in backlog)[len(backlog) // 2] if backlog else 0.0
     yield from find_turns(backlog, 2 * usual + 20, name="backlog", unit="objects")
 
@@ -220,6 +216,5 @@ def _find_settings(inv: Investigation, readings: Iterable[Reading]) -> Iterable[
 
 
 def _read_skews(readings: Iterable[Reading]) -> dict[str, float]:
-    found = (r.observations.get("clock_skews_s", {}) for r in readings)
-    skews = {name: skew for told in found for name, skew in told.items()}
+    skews = {n: s for r in readings for n, s in r.observations.get("clock_skews_s", {}).items()}
     return {name: skew for name, skew in skews.items() if abs(skew) > _LEAST_SKEW_S}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
-
-from prometheus_client.samples import Sample as MetricSample
 
 from runbook_lib.model import Json, Line, Plot
 from runbook_lib.section import attempt
@@ -117,12 +116,19 @@ def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
 
 
 def _from_service(inv: Investigation) -> WorkerMetrics:
-    service, at = inv.clients.fulfillment, inv.now()
-    before = service.read_metrics()
+    service, began_at = inv.clients.fulfillment, inv.now()
+    pages = [(began_at, service.read_metrics())]
     inv.sleep(_BLIND_WAIT_S)
-    pages = ((at, before), (inv.now(), service.read_metrics()))
-    counters = [_pair(pages, name) for name in _COUNTERS]
-    return _measure(f"{service.url}/metrics", counters, at, at)
+    pages.append((inv.now(), service.read_metrics()))
+    pairs = defaultdict[tuple[str, frozenset[tuple[str, str]]], list[Sample]](list)
+    for at, page in pages:
+        for one in page:
+            pairs[one.name, frozenset(one.labels.items())].append(Sample(at, one.value))
+    counters = [
+        [Series(dict(labels), tuple(pair)) for (of, labels), pair in pairs.items() if of == name]
+        for name in _COUNTERS
+    ]
+    return _measure(f"{service.url}/metrics", counters, began_at, began_at)
 
 
 def _measure(
@@ -136,16 +142,6 @@ def _measure(
     drained = _sum(moved, recent) if moved else None
     asked = _sum_by(carrier, "outcome", recent)
     return WorkerMetrics(source, recent_failures, asked, surplus, drained, ended=ended)
-
-
-def _pair(pages: Iterable[tuple[datetime, list[MetricSample]]], name: str) -> list[Series]:
-    found: dict[tuple[tuple[str, str], ...], list[Sample]] = {}
-    for at, page in pages:
-        for sample in page:
-            if sample.name == name:
-                key = tuple(sorted(sample.labels.items()))
-                found.setdefault(key, []).append(Sample(at, sample.value))
-    return [Series(dict(key), tuple(pair)) for key, pair in found.items()]
 
 
 def _sum(series: Iterable[Series], since: datetime) -> float:
