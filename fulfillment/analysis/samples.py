@@ -74,11 +74,9 @@ def find_end(failed: Iterable[Sample], succeeded: Iterable[Series]) -> datetime 
 
 def find_beginning(series: Iterable[Series]) -> datetime | None:
     """Return when the latest time of growth began: after all counters rested for two minutes."""
-    began = last = None
-    for at in sorted(grown.at for one in series for grown in list_growth(one.samples)):
-        began = at if last is None or at - last > _EPISODE else began
-        last = at
-    return began
+    times = sorted(grown.at for one in series for grown in list_growth(one.samples))
+    began = times[:1] + [at for last, at in pairwise(times) if at - last > _EPISODE]
+    return began[-1] if began else None
 
 
 def compute_rate(counter: Iterable[Sample]) -> Rate | None:

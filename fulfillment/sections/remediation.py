@@ -176,8 +176,7 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
     -----
     Only reads. What cannot be read is ``unknown`` in its row; without a listing the whole is.
     """
-    made = inv.journal.list_plans().items()
-    ids = [plan_id for plan_id, action in made if action.step == read_plan_effect.id]
+    ids = [plan_id for plan_id, made in inv.journal.list_plans().items() if made.step == "6.1"]
     plan = load_plan(inv.incident.find_plan(ids[-1]), _RELEASE) if ids else None
     if plan is None or plan.kind is not MOVE or plan.is_empty:
         return model.Outcome().ok("no release by move is planned: nothing to compare")
@@ -356,8 +355,6 @@ def _find_memory_s(rule: AlertRule) -> float:
     return parse_duration(found[1]) if found else 0.0
 
 
-__all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude", "put_in_order"]
-
 NAME = "06_remediation"
 TITLE = "Remediation"
 _Action = Literal["auto", "none", "start", "stop", "restart", "resume", "unpause"]
@@ -435,10 +432,7 @@ def _pick_causes(inv: Investigation, findings: Iterable[Finding]) -> dict[str, C
     """
     before = {finding.name for finding in inv.journal.causes()}
     now = {f.name: f.status for f in findings}
-    picked = {
-        c: s
-        for c, s in now.items()
-        if c in before or (s is CauseStatus.SUPPORTED and CAUSES[c].stops_labels)
-    }
+    stops = {c for c, s in now.items() if s is CauseStatus.SUPPORTED and CAUSES[c].stops_labels}
+    picked = {c: s for c, s in now.items() if c in before | stops}
     gone = (CauseStatus.REFUTED, CauseStatus.PAST)
     return picked or {c: s for c, s in now.items() if s in gone}

@@ -17,9 +17,10 @@ from ..analysis.samples import join
 from ..clients.http_systems import WorkerState
 from ..clients.services import ServiceState
 from ..investigation import Investigation
-from . import detection, purpose, worker_metrics
+from . import detection, worker_metrics
 from .detection import read_alert, read_backlog_objects, read_probe, read_range, read_ticket
 from .immediate import read_store_health
+from .purpose import read_clocks
 from .timeline import build_timeline, read_events
 
 _STILL_S = 15
@@ -309,12 +310,7 @@ TITLE = "Root cause exploration"
 Parameters = SectionParameters
 #: Of other sections, and the diagnosis rests on them.
 _SHARED = by_id(
-    purpose.read_clocks,
-    read_alert,
-    read_backlog_objects,
-    read_ticket,
-    read_probe,
-    read_store_health,
+    read_clocks, read_alert, read_backlog_objects, read_ticket, read_probe, read_store_health
 )
 STEPS = _SHARED | by_id(read_worker, read_room, read_pipeline, read_configuration)
 ACTIONS: dict[str, ActionStep] = {}

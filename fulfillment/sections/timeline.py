@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
@@ -69,10 +69,7 @@ def find_first_errors(groups: Iterable[LogGroup], *, source: str) -> list[Event]
 
 
 def merge_events(
-    events: Iterable[Event],
-    *,
-    since: datetime | None = None,
-    skews_s: Mapping[str, float] | None = None,
+    told: Iterable[Event], *, since: datetime | None = None, skews_s: dict[str, float] | None = None
 ) -> list[Event]:
     """Put events in order on this machine's clock, each on one line, the newest 200 of them.
 
@@ -83,7 +80,7 @@ def merge_events(
     """
     skews = skews_s or {}
     ours = set[tuple[datetime, str, str, str]]()
-    for e in events:
+    for e in told:
         at = e.at - timedelta(seconds=skews.get(e.source, 0))
         ours.add((at, e.kind, " ".join(e.text.split())[:_MAX_CHARS], e.source))
     return [Event(*one) for one in sorted(ours) if since is None or one[0] >= since][-_MAX_EVENTS:]

@@ -77,8 +77,9 @@ class WorkerMetrics(NamedTuple):
 
     def first_seen(self) -> dict[str, datetime]:
         """Return when the reasons that stand for causes were first counted."""
-        first = self.first
-        return {c: first[r.counted_as] for c, r in CAUSES.items() if r.counted_as in first}
+        return {
+            c: self.first[r.counted_as] for c, r in CAUSES.items() if r.counted_as in self.first
+        }
 
 
 def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
