@@ -77,9 +77,8 @@ class WorkerMetrics(NamedTuple):
 
     def first_seen(self) -> dict[str, datetime]:
         """Return when the reasons that stand for causes were first counted."""
-        return {
-            c: self.first[r.counted_as] for c, r in CAUSES.items() if r.counted_as in self.first
-        }
+        first = self.first
+        return {c: first[r.counted_as] for c, r in CAUSES.items() if r.counted_as in first}
 
 
 def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
