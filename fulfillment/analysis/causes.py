@@ -175,26 +175,13 @@ def _judge(cause: str, record: CauseRecord, observations: Mapping[str, Observati
     )
 
 
-class Cause(StrEnum):
-    """Why labels wait. The names are those of the faults."""
-
-    CARRIER_TIMEOUT = "carrier_timeout"
-    CARRIER_ERRORS = "carrier_errors"
-    WORKER_STOPPED = "worker_stopped"
-    WORKER_STUCK = "worker_stuck"
-    STORAGE_FULL = "storage_full"
-    STORE_DOWN = "store_down"
-    BAD_CREDENTIALS = "bad_credentials"
-    NO_PERMISSION = "no_permission"
-    BAD_PREFIX = "bad_prefix"
-    PIPELINE_PAUSED = "pipeline_paused"
-    PIPELINE_FAILING = "pipeline_failing"
-    SURGE = "surge"
-    SYNTHETIC = "synthetic"
-    SUPPORT_DOWN = "support_down"
-    METRICS_BLIND = "metrics_blind"
-    CLOCK_SKEW = "clock_skew"
-
+Cause = StrEnum(
+    "Cause",
+    "CARRIER_TIMEOUT CARRIER_ERRORS WORKER_STOPPED WORKER_STUCK STORAGE_FULL STORE_DOWN "
+    "BAD_CREDENTIALS NO_PERMISSION BAD_PREFIX PIPELINE_PAUSED PIPELINE_FAILING SURGE SYNTHETIC "
+    "SUPPORT_DOWN METRICS_BLIND CLOCK_SKEW",
+)
+"""Why labels wait. Each name in small letters is its value, and that of the fault."""
 
 #: What the object store's service may be called.
 STORE_SERVICES = ("minio", "object-store", "store")
