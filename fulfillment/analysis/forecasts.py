@@ -16,8 +16,6 @@ from runbook_lib.model import ClearTime
 
 from .samples import Rate
 
-Outlook = Literal["empty", "draining", "never", "unknown"]
-
 
 class Drain(NamedTuple):
     """Where the backlog goes.
@@ -30,7 +28,7 @@ class Drain(NamedTuple):
         and ``high_minutes`` None when, within the uncertainty, it may never be empty
     """
 
-    outlook: Outlook
+    outlook: Literal["empty", "draining", "never", "unknown"]
     reason: str
     minutes_to_empty: float | None = None
     low_minutes: float | None = None

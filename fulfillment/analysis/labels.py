@@ -127,13 +127,6 @@ def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> 
     return text if text.isprintable() and len(text) <= _MAX_ID_CHARS else ""
 
 
-def is_finished(metadata: Mapping[str, str], rule: str) -> bool | None:
-    """Tell whether a label is finished by LABEL_FINISHED; None: only its shipment tells. Pure."""
-    if rule.startswith("metadata:"):
-        return _has(metadata, rule[9:])
-    return True if rule == "always" else None
-
-
 class Label(NamedTuple):
     """One object that waits.
 
@@ -158,7 +151,8 @@ def read_label(info: Seen, settings: Settings, now: datetime) -> Label:
     start = compute_age_start(metadata, info.last_modified, now)
     minutes = compute_lag_minutes([start], now)
     origin: Origin = "synthetic" if is_synthetic(metadata) else "real"
-    is_complete = is_finished(metadata, settings.label_finished)
+    rule, decided = settings.label_finished, {"always": True, "shipment": None}
+    is_complete = decided[rule] if rule in decided else _has(metadata, rule.partition(":")[2])
     order_id = read_order_id(info.key, metadata, settings.order_id_from)
     return Label(info, start, minutes, origin, is_complete, order_id)
 

@@ -39,8 +39,7 @@ _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
 
 @step(
     "5.1", "Worker does not move labels, or the carrier times out", name="worker and carrier",
-    source="$fulfillment_url/fulfillment/worker; its counters; services; log",
-    role=Role.CAUSE,
+    source="$fulfillment_url/fulfillment/worker; its counters; services; log", role=Role.CAUSE,
     threshold=f"stopped, paused, still, or over {_BAD_SHARE:.0%} of carrier requests fail",
 )  # fmt: skip
 def read_worker(inv: Investigation) -> model.Outcome:
@@ -84,7 +83,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
         facts=worker.raw if worker else {},
         plot=plot,
         events=read_events(inv),
-        first_seen=metrics.first_seen() | {c: at for c, at in since.items() if at},
+        first_seen={**metrics.first, **{c: at for c, at in since.items() if at}},
         observations={
             "worker_running": running,
             "worker_answers": answers,
@@ -389,12 +388,11 @@ def conclude(inv: Investigation) -> model.Conclusion:
     hints = [f for f in findings if f.status is CauseStatus.UNDECIDED and f.score > 0]
     if hints and not supported and symptom is not Verdict.HEALTHY:
         summary += "; hints: " + ", ".join(f"{f.name} ({f.reason})" for f in hints)
-    forecasts = [r.forecast for r in readings.values() if r.forecast]
     return model.Conclusion(
         verdict=verdict,
         summary=summary,
         findings=findings,
         timeline=build_timeline(inv, findings),
-        forecast=forecasts[-1] if forecasts else None,
+        forecast=next((r.forecast for r in readings.values() if r.forecast), None),
         advice=advice.words if supported or verdict in IN_TROUBLE else (),
     )

@@ -54,7 +54,7 @@ class WorkerMetrics(NamedTuple):
         they could not be read
     carrier : carrier requests by outcome in the same time
     surplus, drained : arrivals less moves in five minutes; moves in the last half minute
-    first : when each reason was first counted in the window
+    first : when the reasons that stand for causes were first counted in the window, by cause
     ended : when each reason was last counted that does not count any more: things succeed since
     run_gap_s : the usual time between two passes of the worker
     """
@@ -74,11 +74,6 @@ class WorkerMetrics(NamedTuple):
             return 0.0
         total = sum(self.carrier.values())
         return round(self.carrier.get(outcome, 0) / total, 3) if total >= 2 else None
-
-    def first_seen(self) -> dict[str, datetime]:
-        """Return when the reasons that stand for causes were first counted."""
-        first = self.first
-        return {c: first[r.counted_as] for c, r in CAUSES.items() if r.counted_as in first}
 
 
 def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
@@ -111,8 +106,9 @@ def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
     found = _measure(f"{prometheus.url} {_FAILED}", counters, recent, flow)
     runs = sorted({s.value for s in samples.join(prometheus.query_samples(_LAST_RUN, _FLOW_S))})
     gap_s = median(b - a for a, b in pairwise(runs)) if len(runs) > 1 else None
-    began = {r: samples.find_beginning(s) for r, s in _group_by(counters[0], "reason").items()}
-    return found._replace(first={r: at for r, at in began.items() if at}, run_gap_s=gap_s)
+    failed = _group_by(counters[0], "reason")
+    began = {c: samples.find_beginning(failed.get(r.counted_as, ())) for c, r in CAUSES.items()}
+    return found._replace(first={c: at for c, at in began.items() if at}, run_gap_s=gap_s)
 
 
 def _from_service(inv: Investigation) -> WorkerMetrics:
