@@ -293,9 +293,8 @@ def _list_shipments(client: FulfillmentClient, order_id: str) -> list[dict[str, 
         number = shipment.get("trackingNumber")
         # Shipments of others would finish every label.
         if str(shipment.get("orderId")) != str(int(order_id)) or not isinstance(number, str | None):
-            raise BadAnswerError(
-                f"the answer for order {order_id} is not about its shipments", system=client.SYSTEM
-            )
+            text = f"the answer for order {order_id} is not about its shipments"
+            raise BadAnswerError(text, system=client.SYSTEM)
     return shipments
 
 

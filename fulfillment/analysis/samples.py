@@ -59,10 +59,12 @@ def find_end(failed: Iterable[Sample], succeeded: Iterable[Series]) -> datetime 
 
     So many that a fault that lets through what it did would not leave them once in a hundred times:
     few after a fault that let nothing through.
+
+    Parameters
+    ----------
+    failed : a counter that grew at least once
     """
     failures = list_growth(failed)
-    if not failures:
-        return None
     successes = [grown for one in succeeded for grown in list_growth(one.samples)]
     last = failures[-1].at
     count = sum(n for at, n in failures if at > last - _EPISODE)

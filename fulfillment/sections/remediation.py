@@ -31,7 +31,6 @@ from ..analysis.verdict import compute_recovery, compute_verdict
 from ..change.release import MOVE, make_release_plan, plan_settling, plan_undo
 from ..change.service_actions import SERVICE, plan_nothing, plan_service
 from ..change.synthetic import SYNTHETIC, list_own_orders, plan_revert
-from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
 from . import detection, purpose, root_cause
 from .detection import LAG, REFRESH, is_drill, read_waiting, say_waiting
@@ -100,14 +99,12 @@ def _plan_settling(inv: Investigation) -> Plan:
 
 def _plan_repair(inv: Investigation) -> Plan:
     p: Any = inv.parameters
-    action, target = p.service_action, p.service
-    reason = f"chosen: service_action={action}"
+    action, reason = p.service_action, f"chosen: service_action={p.service_action}"
+    own = inv.settings.pipeline_dag_id if action == "unpause" else inv.settings.worker_service
+    target = p.service or own
     if action == "auto":
         advice = _refresh_advice(inv)
         action, target, reason = advice.action, advice.target, advice.reason
-    elif not target:
-        settings = inv.settings
-        target = settings.pipeline_dag_id if action == "unpause" else settings.worker_service
     return _plan_service(inv, "6.2", action, target, reason)
 
 
@@ -343,15 +340,15 @@ def _predict(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
         refresh_s=refresh[0].samples[-1].value,
         scrape_s=targets[0].scrape_interval_s,
         evaluation_s=max(r.group_interval_s for r in rules),
-        keep_firing_for_s=max(r.keep_firing_for_s + _find_memory_s(r) for r in rules),
+        keep_firing_for_s=max(r.keep_firing_for_s + _find_memory_s(r.query) for r in rules),
     )
     group_interval_s = inv.clients.alertmanager.read_group_timing()[1]
     return compute_clear_time(fixed_at, stages, group_interval_s=group_interval_s)
 
 
-def _find_memory_s(rule: AlertRule) -> float:
+def _find_memory_s(promql: str) -> float:
     """Return for how long a rule still sees what is over: the window of its ``increase``."""
-    found = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", rule.query)
+    found = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", promql)
     return parse_duration(found[1]) if found else 0.0
 
 

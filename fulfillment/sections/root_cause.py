@@ -28,10 +28,8 @@ _UNKNOWN_GAP_STILL_S = 300.0
 _BAD_SHARE = 0.2
 _FRESH_S = 120.0
 _UP = 'up{job="artifact-exporter"}'
-_LATENCY = (
-    "histogram_quantile(0.95, sum by (le, outcome) "
-    "(rate(fulfillment_carrier_request_seconds_bucket[1m])))"
-)
+_CARRIER_TIMES = "fulfillment_carrier_request_seconds_bucket"
+_LATENCY = f"histogram_quantile(0.95, sum by (le, outcome) (rate({_CARRIER_TIMES}[1m])))"
 _SUPPORT_FAILURES = "sum(increase(support_timeline_collection_failures_total[1m]))"
 _LOW_BYTES = 2 * 2**30
 _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
@@ -338,8 +336,8 @@ def judge_causes(inv: Investigation) -> tuple[tuple[model.Finding, ...], Advice]
     before anything was changed: then it was an error.
     """
     readings = detection.list_current(inv, STEPS)
-    signs = [sign for reading in readings.values() for sign in reading.first_seen.items()]
-    first = dict(reversed(signs))  # a process's own state before counters
+    # a process's own state before counters
+    first = dict(reversed([s for r in readings.values() for s in r.first_seen.items()]))
     seen = collect_observations(readings)
     found = diagnose(seen, first_seen=first)
     supported = {f.name for f in found if f.status is CauseStatus.SUPPORTED}

@@ -121,11 +121,9 @@ def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Eve
     Oldest first; from the journal alone.
     """
     readings = inv.latest().values()
-    events = [event for r in readings for event in r.events]
-    events += _find_signs(inv, findings)
-    events += _read_actions(inv)
-    events += _find_settings(inv, readings)
-    return tuple(merge_events(events, skews_s=_read_skews(readings)))
+    read = [event for r in readings for event in r.events]
+    told = [*read, *_find_signs(inv, findings), *_read_actions(inv), *_find_settings(inv, readings)]
+    return tuple(merge_events(told, skews_s=_read_skews(readings)))
 
 
 def _query(inv: Investigation, selector: str) -> list[Series]:

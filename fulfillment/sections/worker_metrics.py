@@ -88,8 +88,7 @@ def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
     -----
     Only reads. Without Prometheus the service's own ``/metrics`` is read twice, 4 s apart.
     """
-    found, _ = attempt(lambda: _from_prometheus(inv))
-    return found or _from_service(inv)
+    return attempt(lambda: _from_prometheus(inv))[0] or _from_service(inv)
 
 
 def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
@@ -161,12 +160,9 @@ def _find_ended(
     """Return when each reason was last counted whose every stage succeeds again since."""
     found: dict[str, datetime] = {}
     for reason, series in _group_by(failed, "reason").items():
-        ends = [
-            samples.find_end(one.samples, good)
-            for one in series
-            for good in [succeeded.get(one.labels.get("stage", ""), succeeded["release"])]
-            if samples.list_growth(one.samples)
-        ]
+        bad = [one for one in series if samples.list_growth(one.samples)]
+        good = [succeeded.get(one.labels.get("stage", ""), succeeded["release"]) for one in bad]
+        ends = [samples.find_end(one.samples, of) for one, of in zip(bad, good, strict=True)]
         if ends and None not in ends:
             found[reason] = max(at for at in ends if at)
     return found
