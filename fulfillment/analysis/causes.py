@@ -140,8 +140,7 @@ def diagnose(
         hiding = [c for c in record.hidden_by if judged[c].status is CauseStatus.SUPPORTED]
         if hiding:
             reason = f"cannot be told beside {CAUSES[hiding[0]].words}"
-            changes = {"status": CauseStatus.UNDECIDED, "reason": reason}
-            finding = finding.model_copy(update=changes)
+            finding = finding.model_copy(update={"status": CauseStatus.UNDECIDED, "reason": reason})
         elif finding.status is CauseStatus.SUPPORTED and first_seen:
             finding = finding.model_copy(update={"first_seen": first_seen.get(cause)})
         judged[cause] = finding

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from runbook_lib import model
 from runbook_lib.model import CauseStatus, ClearTime, Outcome, Reading, Status, Verdict, format_time
+from runbook_lib.section import find_unknown
 
 from ..clients.http_systems import Sample
 from .samples import clean
@@ -93,8 +94,7 @@ def compute_symptom_verdict(
         return judge_alert("firing", clear, now)
     missing = [
         f"{step} {'could not be read' if step in readings else 'was not read lately'}"
-        for step in needed
-        if step not in readings or readings[step].status is Status.UNKNOWN
+        for step in find_unknown(needed, readings)
     ]
     good = [s for s, r in symptoms.items() if r.status is Status.OK]
     told = breaches or [symptoms[s] for s in good]

@@ -354,6 +354,7 @@ def _find_memory_s(promql: str) -> float:
 
 NAME = "06_remediation"
 TITLE = "Remediation"
+_Word = Literal["", "taken", "not_taken"]
 _Action = Literal["auto", "none", "start", "stop", "restart", "resume", "unpause"]
 _PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,150}$")]
 
@@ -372,9 +373,7 @@ class Parameters(ChangeParameters):
     only_orders: str = Field("", description="6.1: only these orders, comma-separated")
     undo: _PlanId = Field("", description="6.1.1: id of the release to take back; empty: none")
     settle: _PlanId = Field("", description="6.1.2: id of the release to settle; empty: none")
-    settle_word: Literal["", "taken", "not_taken"] = Field(
-        "", description="6.1.2: what became of them: taken, or not_taken"
-    )
+    settle_word: _Word = Field("", description="6.1.2: what became of them: taken, or not_taken")
     settle_keys: str = Field("", description="6.1.2: only these keys, comma-separated; empty: all")
     service_action: _Action = Field("auto", description="6.2: auto takes what section 5 found")
     service: str = Field("", description="6.2: name of the service; empty: the worker's")

@@ -322,10 +322,9 @@ def collect_observations(readings: Mapping[str, model.Reading]) -> dict[str, Obs
     """
     found: dict[str, Observation] = {}
     for reading in [readings[s] for s in STEPS if s in readings]:
-        evidence = f"#{reading.seq}" if reading.seq else reading.step
         for name, value in reading.observations.items():
             if value is not None or name not in found:
-                found[name] = Observation(value, evidence)
+                found[name] = Observation(value, f"#{reading.seq}" if reading.seq else reading.step)
     return found
 
 
@@ -344,9 +343,7 @@ def judge_causes(inv: Investigation) -> tuple[tuple[model.Finding, ...], Advice]
     told = {name: observation.value for name, observation in seen.items()}
     told |= {"worker": inv.settings.worker_service, "dag": inv.settings.pipeline_dag_id}
     advice = advise([cause for cause in CAUSES if cause in supported], told)
-    before = {f.name for f in inv.journal.causes()}
-    if supported and inv.journal.last_applied is None:
-        before.clear()
+    before = {f.name for f in inv.journal.causes() if not supported or inv.journal.last_applied}
     findings = []
     for f in found:
         changes = {"next_step": advice.about(f.name)}

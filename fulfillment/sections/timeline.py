@@ -78,10 +78,9 @@ def merge_events(
     since : leave out what is older
     skews_s : by source, how many seconds its clock is ahead of ours
     """
-    skews = skews_s or {}
     ours = set[tuple[datetime, str, str, str]]()
     for e in told:
-        at = e.at - timedelta(seconds=skews.get(e.source, 0))
+        at = e.at - timedelta(seconds=(skews_s or {}).get(e.source, 0))
         ours.add((at, e.kind, " ".join(e.text.split())[:_MAX_CHARS], e.source))
     return [Event(*one) for one in sorted(ours) if since is None or one[0] >= since][-_MAX_EVENTS:]
 
@@ -139,9 +138,8 @@ def _read_alerts(inv: Investigation) -> Iterable[Event]:
 
 
 def _read_turns(inv: Investigation) -> Iterable[Event]:
-    limit = inv.settings.lag_threshold_minutes
     lag = [s._replace(value=round(s.value, 1)) for s in join(_query(inv, LAG))]
-    yield from find_turns(lag, limit, name="lag", unit="min")
+    yield from find_turns(lag, inv.settings.lag_threshold_minutes, name="lag", unit="min")
     backlog = join(_query(inv, BACKLOG % inv.settings.pending_prefix))
     usual = sorted(value for _, value in backlog)[len(backlog) // 2] if backlog else 0.0
     yield from find_turns(backlog, 2 * usual + 20, name="backlog", unit="objects")

@@ -97,8 +97,7 @@ def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
     counters = [prometheus.query_samples(name, window_s) for name in _COUNTERS]
     newest = [s.samples[-20:] for s in counters[0] if s.samples]
     recent_s = max(_RECENT_S, 4 * samples.compute_interval_s(newest[0])) if newest else _RECENT_S
-    last = max((s[-1].at for s in newest), default=None)
-    if last is None or (now - last).total_seconds() > recent_s:
+    if not newest or (now - max(s[-1].at for s in newest)).total_seconds() > recent_s:
         return None  # the service is not scraped: its old counts say nothing of now
     floor = inv.journal.last_applied_at or now - timedelta(days=1)
     recent, flow = (max(floor, now - timedelta(seconds=s)) for s in (recent_s, _FLOW_S))
