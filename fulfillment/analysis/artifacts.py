@@ -6,13 +6,11 @@ Metadata keys are lower-case and without the prefix ``x-amz-meta-``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class AgeStart:
+class AgeStart(NamedTuple):
     """Since when an object waits, and what says so.
 
     Attributes
@@ -38,16 +36,13 @@ def is_synthetic(metadata: Mapping[str, str]) -> bool:
     together with ``hold-until`` or ``expires-at``. The key proves nothing, and neither does a
     ``drill-id`` alone: an order of a drill is a real order with real labels.
     """
-    if _has(metadata, "chaos-scenario"):
-        return True
-    return _has(metadata, "drill-id") and (
-        _has(metadata, "hold-until") or _has(metadata, "expires-at")
-    )
+    has_end = has_value(metadata, "hold-until") or has_value(metadata, "expires-at")
+    return has_value(metadata, "chaos-scenario") or (has_value(metadata, "drill-id") and has_end)
 
 
 def is_incomplete(metadata: Mapping[str, str]) -> bool:
     """Tell whether the worker has not finished the object: it has no ``tracking-number``."""
-    return not _has(metadata, "tracking-number")
+    return not has_value(metadata, "tracking-number")
 
 
 def compute_age_start(
@@ -89,13 +84,12 @@ def compute_lag_minutes(age_starts: Iterable[AgeStart], now: datetime) -> float:
 
     It is never negative: a store whose clock runs ahead gives ages just after ``now``.
     """
-    oldest = min((start.at for start in age_starts), default=None)
-    if oldest is None:
-        return 0.0
-    return max(0.0, (_as_utc(now) - oldest).total_seconds() / 60)
+    minutes = [(_as_utc(now) - start.at).total_seconds() / 60 for start in age_starts]
+    return max([0.0, *minutes])
 
 
-def _has(metadata: Mapping[str, str], name: str) -> bool:
+def has_value(metadata: Mapping[str, str], name: str) -> bool:
+    """Tell whether the metadata says something under a name."""
     return bool(metadata.get(name, "").strip())
 
 

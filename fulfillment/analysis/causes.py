@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from runbook_lib.model import CauseStatus, Finding, Json
 
@@ -23,21 +22,19 @@ _SUPPORTED = 0.6
 _HINT = 0.2
 
 Strategy = Literal["release", "retrigger", "none"]
-Repair = Callable[[Mapping[str, Json]], tuple[str, str, str]]
-"""From what was observed (with ``worker`` and ``dag``, their names) to an action of 6.2, its
-target, and what to mind; without a target no action helps, and the words say why."""
+Repair = tuple[str, str, str]
+"""An action of 6.2, its target, and what to mind; without a target no action helps, and the words
+say why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(NamedTuple):
     """One observed fact; ``evidence`` refers to the journal. ``value`` None is unknown."""
 
     value: Json
     evidence: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """What one observation says about a cause.
 
     Attributes
@@ -72,7 +69,8 @@ class CauseRecord:
     ----------
     words : the cause in a sentence
     rules : the evidence for it and against it
-    repair : what 6.2 does about it
+    repair : what 6.2 does about it, from what was observed (with ``worker`` and ``dag``, their
+        names); or in words what a person does, where no action helps
     follow_ups : what to change so that it does not come back; empty: nothing in operations
     strategy : of 6.1 while the cause stands: ``release`` where the worker cannot do its job
         whatever 6.2 does first, ``none`` where nothing may be moved at all
@@ -87,7 +85,7 @@ class CauseRecord:
         self,
         words: str,
         *rules: Rule,
-        repair: Repair,
+        repair: Callable[[Mapping[str, Json]], Repair] | str,
         follow_ups: tuple[str, ...],
         strategy: Strategy = "retrigger",
         then: str = "",
@@ -98,6 +96,10 @@ class CauseRecord:
         self.words, self.rules, self.repair, self.follow_ups = words, rules, repair, follow_ups
         self.strategy, self.then, self.stops_labels = strategy, then, stops_labels
         self.counted_as, self.hidden_by = counted_as, hidden_by
+
+    def find_repair(self, seen: Mapping[str, Json]) -> Repair:
+        """Return what 6.2 does about it, by what was observed."""
+        return self.repair(seen) if callable(self.repair) else ("", "", self.repair)
 
 
 def is_over(limit: float) -> Callable[[Json], bool]:
@@ -119,16 +121,12 @@ def failing(reason: str, what: str) -> tuple[Rule, Rule]:
 
 
 def diagnose(
-    causes: Mapping[str, CauseRecord],
-    observations: Mapping[str, Observation],
-    *,
-    first_seen: Mapping[str, datetime] | None = None,
+    observations: Mapping[str, Observation], *, first_seen: Mapping[str, datetime] | None = None
 ) -> tuple[Finding, ...]:
     """Judge every cause.
 
     Parameters
     ----------
-    causes : in their order; what hides another stands before it
     observations : by name; a missing one is unknown
     first_seen : by cause, since when
 
@@ -137,18 +135,15 @@ def diagnose(
     One finding per cause: supported first, then undecided, past, refuted, each by score.
     """
     judged: dict[str, Finding] = {}
-    for cause, record in causes.items():
+    for cause, record in CAUSES.items():
         finding = _judge(cause, record, observations)
-        hiding = [
-            c for c in record.hidden_by if c in judged and judged[c].status is CauseStatus.SUPPORTED
-        ]
-        changes: dict[str, Json] = {}
+        hiding = [c for c in record.hidden_by if judged[c].status is CauseStatus.SUPPORTED]
         if hiding:
-            reason = f"cannot be told beside {causes[hiding[0]].words}"
-            changes = {"status": CauseStatus.UNDECIDED, "reason": reason}
-        elif finding.status is CauseStatus.SUPPORTED:
-            changes = {"first_seen": (first_seen or {}).get(cause)}
-        judged[cause] = finding.model_copy(update=changes)
+            reason = f"cannot be told beside {CAUSES[hiding[0]].words}"
+            finding = finding.model_copy(update={"status": CauseStatus.UNDECIDED, "reason": reason})
+        elif finding.status is CauseStatus.SUPPORTED and first_seen:
+            finding = finding.model_copy(update={"first_seen": first_seen.get(cause)})
+        judged[cause] = finding
     order = list(CauseStatus)
     return tuple(sorted(judged.values(), key=lambda f: (order.index(f.status), -f.score)))
 
@@ -157,91 +152,63 @@ def _judge(cause: str, record: CauseRecord, observations: Mapping[str, Observati
     known = {n: o for n, o in observations.items() if o.value is not None}
     held = [r for r in record.rules if r.name in known and r.holds(known[r.name].value)]
     # of several rules on one observation, the first says what it is about
-    open_ones = [r for r in record.rules[::-1] if r.decides and r.name not in known]
-    unknown = {r.name: r.says for r in open_ones}
+    unknown = {r.name: r.says for r in record.rules[::-1] if r.decides and r.name not in known}
     score = round(max(-1.0, min(1.0, sum(r.weight for r in held))), 2)
     speak_for = "; ".join(r.says for r in held if r.weight > 0)
-    ended = known.get(f"ended_{record.counted_as}")
+    telling, ended = {r.name for r in record.rules}, f"ended_{record.counted_as}"
     if score >= _SUPPORTED:
-        status, reason = CauseStatus.SUPPORTED, speak_for
+        status, reason, telling = CauseStatus.SUPPORTED, speak_for, {r.name for r in held}
     elif unknown:
         status, reason = CauseStatus.UNDECIDED, f"not known: whether {'; '.join(unknown.values())}"
-    elif ended:
-        status, reason = CauseStatus.PAST, f"last seen at {ended.value}, and not since"
+    elif ended in known:
+        reason = f"last seen at {known[ended].value}, and not since"
+        status, telling = CauseStatus.PAST, {ended}
     elif score >= _HINT:
         status, reason = CauseStatus.UNDECIDED, f"only a hint: {speak_for}"
     else:
         against = "; ".join(r.says for r in held if r.weight < 0)
         status, reason = CauseStatus.REFUTED, against or "nothing speaks for it"
-    is_supported = status is CauseStatus.SUPPORTED
-    telling = {r.name for r in (held if is_supported else record.rules)}
-    if status is CauseStatus.PAST:
-        telling = {f"ended_{record.counted_as}"}
+    evidence = tuple(sorted({known[name].evidence for name in telling if name in known}))
     return Finding(
-        name=cause,
-        words=record.words,
-        status=status,
-        score=score,
-        evidence=tuple(sorted({known[name].evidence for name in telling if name in known})),
-        reason=reason,
+        name=cause, words=record.words, status=status, score=score, evidence=evidence, reason=reason
     )
 
 
-class Cause(StrEnum):
-    """Why labels wait. The names are those of the faults."""
-
-    CARRIER_TIMEOUT = "carrier_timeout"
-    CARRIER_ERRORS = "carrier_errors"
-    WORKER_STOPPED = "worker_stopped"
-    WORKER_STUCK = "worker_stuck"
-    STORAGE_FULL = "storage_full"
-    STORE_DOWN = "store_down"
-    BAD_CREDENTIALS = "bad_credentials"
-    NO_PERMISSION = "no_permission"
-    BAD_PREFIX = "bad_prefix"
-    PIPELINE_PAUSED = "pipeline_paused"
-    PIPELINE_FAILING = "pipeline_failing"
-    SURGE = "surge"
-    SYNTHETIC = "synthetic"
-    SUPPORT_DOWN = "support_down"
-    METRICS_BLIND = "metrics_blind"
-    CLOCK_SKEW = "clock_skew"
-
+Cause = StrEnum(
+    "Cause",
+    "CARRIER_TIMEOUT CARRIER_ERRORS WORKER_STOPPED WORKER_STUCK STORAGE_FULL STORE_DOWN "
+    "BAD_CREDENTIALS NO_PERMISSION BAD_PREFIX PIPELINE_PAUSED PIPELINE_FAILING SURGE SYNTHETIC "
+    "SUPPORT_DOWN METRICS_BLIND CLOCK_SKEW",
+)
+"""Why labels wait. Each name in small letters is its value, and that of the fault."""
 
 #: What the object store's service may be called.
 STORE_SERVICES = ("minio", "object-store", "store")
 _SETTING_FIRST = "correct its setting first"
-_STOPPED = (Cause.STORE_DOWN, Cause.WORKER_STOPPED)
+_STORE_ELSEWHERE = "its service is not a stopped one here: restore the store where it runs"
+_EYES_ELSEWHERE = "exporter and Prometheus are not stopped services here: look there"
+_SUPPORT = "support-service"
+_DOWN = (Cause.STORE_DOWN, Cause.WORKER_STOPPED)
 #: While one of these stands, no label leaves.
-STANDSTILL = frozenset(
-    {*_STOPPED, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING}
-)
+STANDSTILL = frozenset({*_DOWN, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING})
 
 
-def _by_hand(why: str) -> Repair:
-    return lambda _: ("", "", why)
+def _start(*names: str, otherwise: Repair) -> Callable[[Mapping[str, Json]], Repair]:
+    """Start the first of these services that is down; when none of them is, do otherwise."""
 
-
-def _start(*names: str, otherwise: str) -> Repair:
-    def start(seen: Mapping[str, Json]) -> tuple[str, str, str]:
-        down = seen.get("services_down") or ()
-        target = next((name for name in names if name in down), "")
-        return "start", target, "" if target else otherwise
+    def start(seen: Mapping[str, Json]) -> Repair:
+        down = [name for name in names if name in (seen.get("services_down") or ())]
+        return ("start", down[0], "") if down else otherwise
 
     return start
 
 
-def _restart_worker(mind: str = "") -> Repair:
+def _restart_worker(mind: str = "") -> Callable[[Mapping[str, Json]], Repair]:
     return lambda seen: ("restart", seen["worker"], mind)
 
 
-def _wake_worker(seen: Mapping[str, Json]) -> tuple[str, str, str]:
+def _wake_worker(seen: Mapping[str, Json]) -> Repair:
     return "resume" if seen.get("worker_paused") else "start", seen["worker"], ""
-
-
-def _bring_support_back(seen: Mapping[str, Json]) -> tuple[str, str, str]:
-    name = "support-service"
-    return "start" if name in (seen.get("services_down") or ()) else "restart", name, ""
 
 
 def _carrier(words: str, outcome: str, says: str, watched: str) -> CauseRecord:
@@ -250,9 +217,7 @@ def _carrier(words: str, outcome: str, says: str, watched: str) -> CauseRecord:
         Rule(f"carrier_{outcome}_share", is_over(0.2), 0.8, says),
         hint(f"logged_carrier_{outcome}", is_true, 0.3, "the worker's log says so"),
         hint("waiting_incomplete", is_over(0), 0.1, "objects without tracking number wait"),
-        repair=_by_hand(
-            "call the carrier: what has no tracking number waits for it, and no restart helps"
-        ),
+        repair="call the carrier: what has no tracking number waits for it, and no restart helps",
         follow_ups=("retry the carrier with backoff", f"alert on the carrier's {watched}"),
         counted_as=f"carrier_{outcome}",
     )
@@ -261,15 +226,10 @@ def _carrier(words: str, outcome: str, says: str, watched: str) -> CauseRecord:
 CAUSES: Mapping[str, CauseRecord] = {
     Cause.STORE_DOWN: CauseRecord(
         "an object store that is down",
-        Rule(
-            "store_live", is_false, 0.9, "the object store does not answer, or says it is not well"
-        ),
+        Rule("store_live", is_false, 0.9, "the object store does not answer, or is not well"),
         Rule("store_live", is_true, -0.6, "the object store is live"),
         hint("failures_store_unreachable", is_over(0), 0.3, "the worker cannot reach it"),
-        repair=_start(
-            *STORE_SERVICES,
-            otherwise="its service is not a stopped one here: restore the store where it runs",
-        ),
+        repair=_start(*STORE_SERVICES, otherwise=("", "", _STORE_ELSEWHERE)),
         follow_ups=("alert on the store's live endpoint", "restart the store by itself"),
         strategy="none",
         counted_as="store_unreachable",
@@ -282,11 +242,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         hint("exporter_refresh_age_s", is_over(60), 0.4, "the exporter stopped refreshing"),
         hint("store_live", is_false, -0.5, "without the store no exporter can see anything"),
         hint("exporter_up", is_true, -0.1, "the exporter is scraped"),
-        repair=_start(
-            "artifact-exporter",
-            "prometheus",
-            otherwise="exporter and Prometheus are not stopped services here: look there",
-        ),
+        repair=_start("artifact-exporter", "prometheus", otherwise=("", "", _EYES_ELSEWHERE)),
         follow_ups=("page on FulfillmentMetricsMissing", "restart the exporter by itself"),
         then="believe the listing (2.3) meanwhile",
         stops_labels=False,
@@ -308,7 +264,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         repair=_restart_worker(),
         follow_ups=("a time-out for the run lock", "alert when no pass begins"),
         strategy="release",
-        hidden_by=_STOPPED,
+        hidden_by=_DOWN,
     ),
     Cause.PIPELINE_PAUSED: CauseRecord(
         "a paused pipeline",
@@ -324,7 +280,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         Rule("dag_failed_runs", is_over(0), 0.2, "its newest run failed"),
         hint("dag_import_errors", is_true, 0.8, "the DAG cannot be loaded"),
         Rule("dag_failed_runs", is_nothing, -0.6, "its newest run did not fail"),
-        repair=_by_hand("the DAG's own logs say why its runs fail: nothing here mends it"),
+        repair="the DAG's own logs say why its runs fail: nothing here mends it",
         follow_ups=("alert on failed runs of the DAG", "retries for its tasks"),
         strategy="release",
     ),
@@ -343,7 +299,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         "a permission that the worker lacks",
         *failing("access_denied", "the store denies the worker a right"),
         hint("failures_bad_credentials", is_over(0), -0.3, "its key itself is rejected"),
-        repair=_by_hand("give the worker's user its right back: no restart helps"),
+        repair="give the worker's user its right back: no restart helps",
         follow_ups=("check rights at start", "review of policy changes"),
         strategy="release",
         hidden_by=(Cause.STORE_DOWN,),
@@ -362,14 +318,8 @@ CAUSES: Mapping[str, CauseRecord] = {
         "a full object store",
         *failing("storage_full", "writes are refused for want of room"),
         hint("store_free_bytes", is_under(2**31), 0.3, "under 2 GiB are free"),
-        repair=_by_hand(
-            "free or add capacity: a move needs room for the copies, and no restart helps"
-        ),
-        follow_ups=(
-            "alert on capacity by the names that the store exports "
-            "(minio_cluster_capacity_usable_free_bytes)",
-            "a retention rule for ready/",
-        ),
+        repair="free or add capacity: a move needs room for the copies, and no restart helps",
+        follow_ups=("alert on minio_cluster_capacity_usable_free_bytes", "retention for ready/"),
         strategy="none",
         hidden_by=(Cause.STORE_DOWN,),
         counted_as="storage_full",
@@ -389,7 +339,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         Rule("drain_per_minute", is_nothing, -0.7, "nothing leaves at all: that is no surge"),
         hint("waiting_finished", is_over(50), 0.2, "finished objects queue up"),
         Rule("waiting_finished", is_under(20), -0.6, "no finished objects queue up"),
-        repair=_by_hand("the worker drains the queue: a restart only costs time"),
+        repair="the worker drains the queue: a restart only costs time",
         follow_ups=("a larger batch or more workers", "alert on arrivals over drain"),
         # A surge outruns a healthy drain: while nothing may leave, that cannot be told.
         hidden_by=tuple(sorted(STANDSTILL)),
@@ -399,7 +349,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         Rule("overdue_synthetic", is_over(0), 0.8, "synthetic objects wait over the threshold"),
         Rule("overdue_real", is_over(0), -0.5, "real objects wait over it too"),
         hint("drill_alert_firing", is_true, 0.1, "a drill's alert fires"),
-        repair=_by_hand("6.3 clean up the chaos objects (runbook run 06)"),
+        repair="6.3 clean up the chaos objects (runbook run 06)",
         follow_ups=(),
         stops_labels=False,
         hidden_by=(Cause.STORE_DOWN,),
@@ -413,7 +363,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         hint("probe_failed_before", is_true, 0.2, "the probe fails before the refresh"),
         hint("timeline_behind_minutes", is_over(15), 0.6, "the timeline is behind"),
         hint("worker_answers", is_false, -0.5, "its source of shipments is down itself"),
-        repair=_bring_support_back,
+        repair=_start(_SUPPORT, otherwise=("restart", _SUPPORT, "")),
         follow_ups=("alert on collection failures of support",),
         then="6.4 refresh the ticket's timeline (runbook run 06 -p ticket_id=TICKET)",
     ),
@@ -421,9 +371,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         "a service whose clock is off",
         Rule("clock_skewed", is_some, 0.8, "a system's clock is off"),
         hint("future_pending_since", is_over(0), 0.2, "labels claim to be from the future"),
-        repair=_by_hand(
-            "set the clock right: a restart alone does not; trust no ages from that system"
-        ),
+        repair="set the clock right: a restart alone does not; trust no ages from that system",
         follow_ups=("time synchronisation on every host", "alert on clock skew"),
         stops_labels=False,
     ),
@@ -432,14 +380,14 @@ CAUSES: Mapping[str, CauseRecord] = {
 
 # It plans everything below and stops; each plan says how to approve it.
 _RUN = "runbook run 06"
-_WAYS = {
+_WAYS: Mapping[Strategy, str] = {
     "release": f"6.1 release by move what is finished ({_RUN})",
     "retrigger": f"6.1 re-trigger the worker ({_RUN})",
+    "none": f"then plan the release anew ({_RUN})",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
+class Advice(NamedTuple):
     """What section 5 says, and section 6 plans.
 
     Attributes
@@ -468,7 +416,7 @@ class Advice:
         return "; ".join(text for text, causes in self.steps if cause in causes)
 
 
-def advise(causes: Sequence[str], seen: Mapping[str, Json], *, worker: str, dag_id: str) -> Advice:
+def advise(causes: Sequence[str], seen: Mapping[str, Json]) -> Advice:
     """Merge what helps against each supported cause.
 
     What forbids a release comes first. A release by move comes before the repairs, which let the
@@ -477,29 +425,23 @@ def advise(causes: Sequence[str], seen: Mapping[str, Json], *, worker: str, dag_
     Parameters
     ----------
     causes : supported ones, in the order in which they are to be dealt with
-    seen : all observations; a missing one is unknown
-    worker, dag_id : names of the worker's service and of the DAG
+    seen : all observations; a missing one is unknown; and as ``worker`` and ``dag`` the names of
+        the worker's service and of the DAG
     """
     strategy, why = choose_strategy(causes, seen)
-    told = {**seen, "worker": worker, "dag": dag_id}
-    repairs = {cause: CAUSES[cause].repair(told) for cause in causes}
+    repairs = {cause: CAUSES[cause].find_repair(seen) for cause in causes}
     stops = [cause for cause in causes if CAUSES[cause].strategy == "none"]
     moved = frozenset(c for c in causes if CAUSES[c].stops_labels and c not in stops)
+    steps = [(f"do not release: {CAUSES[cause].words}", frozenset([cause])) for cause in stops]
     mends = [
         (text, frozenset([cause]))
         for cause in sorted(causes, key=lambda cause: cause not in stops)
         for text in (_say(*repairs[cause]), CAUSES[cause].then)
         if text
     ]
-    steps = [(f"do not release: {CAUSES[cause].words}", frozenset([cause])) for cause in stops]
-    if strategy == "release":
-        steps += [(_WAYS[strategy], moved), *mends]
-    elif strategy == "retrigger":
-        steps += [*mends, (_WAYS[strategy], moved)]
-    else:
-        steps += mends
-        steps += [(f"then plan the release anew ({_RUN})", moved)] if stops and moved else []
-    repair = _choose_repair(repairs, worker)
+    way = [(_WAYS[strategy], moved)] if strategy != "none" or (stops and moved) else []
+    steps += [*way, *mends] if strategy == "release" else [*mends, *way]
+    repair = _choose_repair(repairs, seen["worker"])
     return Advice(tuple(causes), strategy, why, *repair, tuple(steps))
 
 
@@ -524,14 +466,12 @@ def _say(action: str, target: str, mind: str) -> str:
     return ", then ".join(text for text in (mind, step) if text)
 
 
-def _choose_repair(
-    repairs: Mapping[str, tuple[str, str, str]], worker: str
-) -> tuple[str, str, str]:
+def _choose_repair(repairs: Mapping[str, Repair], worker: str) -> Repair:
     """Return action, target and reason for the first cause that an action of 6.2 helps."""
     said = {c: f"{c}: {mind}" if mind else str(c) for c, (*_, mind) in repairs.items()}
     for cause, (action, target, _) in repairs.items():
         if target:
-            rest = [str(c) for c in repairs if c is not cause]
-            also = f"; also supported: {', '.join(rest)}" if rest else ""
+            rest = ", ".join(c for c in repairs if c is not cause)
+            also = f"; also supported: {rest}" if rest else ""
             return action, target, f"{said[cause]}{also}"
     return "none", worker, "; ".join(said.values()) or "no cause is supported: nothing to restart"

@@ -9,19 +9,15 @@ next ``group_interval``.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from runbook_lib.model import ClearTime
 
 from .samples import Rate
 
-Outlook = Literal["empty", "draining", "never", "unknown"]
 
-
-@dataclass(frozen=True, slots=True)
-class Drain:
+class Drain(NamedTuple):
     """Where the backlog goes.
 
     Attributes
@@ -32,7 +28,7 @@ class Drain:
         and ``high_minutes`` None when, within the uncertainty, it may never be empty
     """
 
-    outlook: Outlook
+    outlook: Literal["empty", "draining", "never", "unknown"]
     reason: str
     minutes_to_empty: float | None = None
     low_minutes: float | None = None
@@ -73,22 +69,26 @@ def compute_drain(objects: float | None, arrival: Rate | None, drain: Rate | Non
 _MIN_MARGIN_S = 5.0
 
 
+class Stages(NamedTuple):
+    """How long each stage may take on the way of a sample to the alert.
+
+    Of the exporter, of its target, of the rule's group, of the rule.
+    """
+
+    refresh_s: float
+    scrape_s: float
+    evaluation_s: float
+    keep_firing_for_s: float = 0.0
+
+
 def compute_clear_time(
-    *,
-    fixed_at: datetime,
-    refresh_interval_s: float,
-    scrape_interval_s: float,
-    evaluation_interval_s: float,
-    keep_firing_for_s: float = 0.0,
-    group_interval_s: float = 0.0,
+    fixed_at: datetime, stages: Stages, *, group_interval_s: float = 0.0
 ) -> ClearTime | None:
     """Predict when an alert clears whose cause was gone at a time.
 
     Parameters
     ----------
     fixed_at : when the last old object left, or another symptom ended
-    refresh_interval_s, scrape_interval_s, evaluation_interval_s, keep_firing_for_s : of the
-        exporter, of its target, of the rule's group, of the rule
     group_interval_s : of the Alertmanager route
 
     Returns
@@ -96,21 +96,12 @@ def compute_clear_time(
     None when an interval is negative or no number. The margin, for what each stage itself takes,
     is one more scrape and evaluation, and at least five seconds.
     """
-    parts = {
-        "refresh_s": refresh_interval_s,
-        "scrape_s": scrape_interval_s,
-        "evaluation_s": evaluation_interval_s,
-        "keep_firing_for_s": keep_firing_for_s,
-    }
-    margin_s = max(_MIN_MARGIN_S, scrape_interval_s + evaluation_interval_s)
-    if not all(0 <= value < math.inf for value in (*parts.values(), group_interval_s)):
+    margin_s = max(_MIN_MARGIN_S, stages.scrape_s + stages.evaluation_s)
+    if not all(0 <= value < math.inf for value in (*stages, group_interval_s)):
         return None
-    latest = fixed_at + timedelta(seconds=sum(parts.values()))
+    latest = fixed_at + timedelta(seconds=sum(stages))
     deadline = latest + timedelta(seconds=margin_s)
-    return ClearTime(
-        earliest=fixed_at + timedelta(seconds=keep_firing_for_s),
-        latest=latest,
-        deadline=deadline,
-        channels_latest=deadline + timedelta(seconds=group_interval_s),
-        parts={**parts, "margin_s": margin_s},
-    )
+    earliest = fixed_at + timedelta(seconds=stages.keep_firing_for_s)
+    channels_latest = deadline + timedelta(seconds=group_interval_s)
+    parts = {**stages._asdict(), "margin_s": margin_s}
+    return ClearTime(earliest, latest, deadline, channels_latest, parts)

@@ -8,26 +8,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, NamedTuple
 
 from objectmove.bucket import Seen
 from objectmove.planning import Judge, Judgement
 from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
 from runbook_lib.model import Json
 
+from ..clients.http_systems import FulfillmentClient
 from ..settings import ORDER_ID_IN_KEY, Settings
-from .artifacts import AgeStart, compute_age_start, is_synthetic
+from .artifacts import AgeStart, compute_age_start, compute_lag_minutes, has_value, is_synthetic
 
-if TYPE_CHECKING:
-    from ..clients.http_systems import FulfillmentClient
+Origin = Literal["real", "synthetic"]
 
 
 _QUESTIONS_AT_A_TIME = 8
 _MAX_ID_CHARS = 64
 #: Left out of a plan, and yet no real object that waits in vain.
-NOT_WAITING = ("synthetic", "gone", "left_for_later")
+_NOT_WAITING = ("synthetic", "gone", "left_for_later")
 
 
 def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> str:
@@ -48,15 +47,7 @@ def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> 
     return text if text.isprintable() and len(text) <= _MAX_ID_CHARS else ""
 
 
-def is_finished(metadata: Mapping[str, str], rule: str) -> bool | None:
-    """Tell whether a label is finished by LABEL_FINISHED; None: only its shipment tells. Pure."""
-    if rule.startswith("metadata:"):
-        return bool(metadata.get(rule[9:], "").strip())
-    return True if rule == "always" else None
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(NamedTuple):
     """One object that waits.
 
     Attributes
@@ -69,7 +60,7 @@ class Label:
     info: Seen
     start: AgeStart
     minutes: float
-    origin: Literal["real", "synthetic"]
+    origin: Origin
     is_complete: bool | None
     order_id: str
 
@@ -78,14 +69,12 @@ def read_label(info: Seen, settings: Settings, now: datetime) -> Label:
     """Return what an object is by its metadata and the settings. Pure."""
     metadata = info.metadata or {}
     start = compute_age_start(metadata, info.last_modified, now)
-    return Label(
-        info=info,
-        start=start,
-        minutes=max(0.0, (now - start.at).total_seconds() / 60),
-        origin="synthetic" if is_synthetic(metadata) else "real",
-        is_complete=is_finished(metadata, settings.label_finished),
-        order_id=read_order_id(info.key, metadata, settings.order_id_from),
-    )
+    minutes = compute_lag_minutes([start], now)
+    origin: Origin = "synthetic" if is_synthetic(metadata) else "real"
+    rule, decided = settings.label_finished, {"always": True, "shipment": None}
+    is_complete = decided[rule] if rule in decided else has_value(metadata, rule.partition(":")[2])
+    order_id = read_order_id(info.key, metadata, settings.order_id_from)
+    return Label(info, start, minutes, origin, is_complete, order_id)
 
 
 def make_judge(
@@ -118,20 +107,19 @@ def make_judge(
     -----
     Only reads. Asks for each order once, of labels that nothing else excludes.
     """
-    rule = settings.label_finished
+    is_told_by_shipments = settings.label_finished == "shipment"
     finished: dict[str, bool] = {}
 
     def judge_alone(seen: Seen) -> Judgement:
         label = read_label(seen, settings, now)
         age, order_id = label.start, label.order_id
-        is_young = older_than_s is not None and (now - age.at).total_seconds() < older_than_s
         checks = {
             "unreadable": seen.metadata is None,
             "synthetic": label.origin == "synthetic",
-            "no_order_id": rule == "shipment" and not _is_number(order_id),
+            "no_order_id": is_told_by_shipments and not _is_number(order_id),
             "not_of_this_drill": only_orders is not None and order_id not in only_orders,
-            "too_young": is_young,
-            "incomplete": label.is_complete is False,
+            "too_young": label.minutes * 60 < (older_than_s or 0),
+            "incomplete": False in (label.is_complete, finished.get(order_id)),
         }
         exclude = next((reason for reason, applies in checks.items() if applies), "")
         facts = {"order_id": order_id, "age_source": str(age.source)}
@@ -141,42 +129,33 @@ def make_judge(
 
     def judge(objects: Sequence[Seen]) -> Sequence[Judgement]:
         found = [judge_alone(seen) for seen in objects]
-        if rule != "shipment":
+        if not is_told_by_shipments:
             return found
         orders = {one.facts["order_id"] for one in found if not one.exclude}
         finished.update(_ask_for_orders(fulfillment_client, orders - finished.keys()))
-        return [
-            replace(one, exclude=one.exclude or "incomplete")
-            if not finished.get(one.facts["order_id"])
-            else one
-            for one in found
-        ]
+        return [judge_alone(seen) for seen in objects]
 
     return judge
 
 
 def explain_left(
-    excluded: Mapping[str, int],
-    sample: Mapping[str, Sequence[str]],
-    settings: Settings,
-    *,
-    is_all: bool,
+    left: Mapping[str, int], keys: Mapping[str, Sequence[str]], settings: Settings, *, is_all: bool
 ) -> str:
     """Say why what waits will stay, and which setting decides it; empty when nothing stays. Pure.
 
     Parameters
     ----------
-    excluded, sample : how many objects were left out, and some keys, by reason
+    left, keys : how many objects were left out, and some of their keys, by reason
     is_all : whether nothing moves; else only what is no label by its name is told, since it
         counts for the alert too
     """
-    prefix, keys = settings.pending_prefix, ", ".join(sample.get("no_match", ())[:3])
+    prefix, others = settings.pending_prefix, ", ".join(keys.get("no_match", ())[:3])
     ways = {
         "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}: look at the "
         "carrier, or set LABEL_FINISHED to what tells a finished label here",
         "no_order_id": f"their order cannot be told by ORDER_ID_FROM={settings.order_id_from}: "
         "look at one, and set ORDER_ID_FROM",
-        "no_match": f"no name that RELEASE_MATCH={settings.release_match} takes ({keys}). They "
+        "no_match": f"no name that RELEASE_MATCH={settings.release_match} takes ({others}). They "
         f"hold the alert: set RELEASE_MATCH, plan with --match, or take them out of {prefix}",
         "too_young": "they wait for less long than --older-than says",
         "not_of_this_drill": "they are of other orders than only_orders says",
@@ -184,11 +163,10 @@ def explain_left(
         "in_doubt": "an unfinished or unsettled release touched them: way_on says how to go on",
         "destination_taken": "other content lies where they would go: look at both",
     }
-    told = {r: n for r, n in excluded.items() if n and r not in NOT_WAITING}
     return "; ".join(
         f"{count} stay: {ways.get(reason, reason)}"
-        for reason, count in sorted(told.items())
-        if is_all or reason == "no_match"
+        for reason, count in sorted(left.items())
+        if count and reason not in _NOT_WAITING and (is_all or reason == "no_match")
     )
 
 
@@ -214,22 +192,19 @@ def _ask_for_orders(client: FulfillmentClient, order_ids: Iterable[str]) -> dict
     """Tell of each order whether a shipment of it has a tracking number."""
 
     def ask(order_id: str) -> bool:
-        shipments = _list_shipments(client, order_id)
-        return any((shipment.get("trackingNumber") or "").strip() for shipment in shipments)
+        found = _list_shipments(client, order_id)
+        return any((shipment.get("trackingNumber") or "").strip() for shipment in found)
 
     wanted = sorted(order_ids)
-    pool = ThreadPoolExecutor(_QUESTIONS_AT_A_TIME)
     try:
-        return dict(zip(wanted, pool.map(ask, wanted), strict=True))
+        # The first error cancels what was not asked yet: each would take a time-out.
+        with ThreadPoolExecutor(_QUESTIONS_AT_A_TIME) as pool:
+            return dict(zip(wanted, pool.map(ask, wanted), strict=True))
     except ClientError as error:
-        where, why = client.url or "FULFILLMENT_URL", error.message.rstrip(".")
+        at, why = client.url or "FULFILLMENT_URL", error.message.rstrip(".")
         raise SafetyError(
-            f"LABEL_FINISHED=shipment needs fulfillment-service at {where}: {why}; "
-            "nothing was planned"
+            f"LABEL_FINISHED=shipment needs fulfillment-service at {at}: {why}; nothing was planned"
         ) from error
-    finally:
-        # What was not asked yet would each take a time-out.
-        pool.shutdown(cancel_futures=True)
 
 
 def _list_shipments(client: FulfillmentClient, order_id: str) -> list[dict[str, Json]]:
@@ -238,9 +213,8 @@ def _list_shipments(client: FulfillmentClient, order_id: str) -> list[dict[str, 
         number = shipment.get("trackingNumber")
         # Shipments of others would finish every label.
         if str(shipment.get("orderId")) != str(int(order_id)) or not isinstance(number, str | None):
-            raise BadAnswerError(
-                f"the answer for order {order_id} is not about its shipments", system=client.SYSTEM
-            )
+            text = f"the answer for order {order_id} is not about its shipments"
+            raise BadAnswerError(text, system=client.SYSTEM)
     return shipments
 
 

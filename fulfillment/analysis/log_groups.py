@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -69,18 +70,16 @@ class _Entry:
 
     def take(self, text: str) -> bool:
         """Take a line in if it continues this entry."""
-        if text.startswith(_CHAINED):
-            # Without an error to belong to, a traceback is an entry of its own.
-            is_own = self.level == "error" or self.is_continued
-            if text.startswith(_TRACEBACK) and not is_own:
-                return False
-            self.in_traceback, self.level = True, "error"
-        elif not _is_inner(text):
-            if not self.in_traceback:
-                return False
-            self.in_traceback = False  # the exception's own line ends it
+        is_inner, is_chained = _is_inner(text), text.startswith(_CHAINED)
+        # Without an error to belong to, a traceback is an entry of its own.
+        is_own = text.startswith(_TRACEBACK) and self.level != "error" and not self.is_continued
+        if not self.is_plain or is_own or not (is_chained or is_inner or self.in_traceback):
+            return False
+        self.level = "error" if is_chained else self.level
+        # the exception's own line ends a traceback
+        self.in_traceback = is_chained or (is_inner and self.in_traceback)
         self.is_continued = True
-        self.final = self.final if _is_inner(text) else text
+        self.final = self.final if is_inner else text
         return True
 
 
@@ -97,29 +96,27 @@ def group_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[LogGroup]:
     """
     found: dict[tuple[str, str], LogGroup] = {}
     for entry in _join(lines):
-        text = _headline(entry)
-        key = entry.level, _mask(text)
-        if group := found.get(key):
-            last = entry.at or group.last
-            first = group.first or entry.at
+        template = text = _headline(entry)
+        for pattern, mask in _MASKS:
+            template = pattern.sub(mask, template)
+        key = entry.level, template
+        group = found.get(key) or LogGroup(template, 0, None, None, text, entry.level)
+        if group.count or len(found) < _MAX_TEMPLATES:
+            first, last = group.first or entry.at, entry.at or group.last
             found[key] = replace(group, count=group.count + 1, first=first, last=last)
-        elif len(found) < _MAX_TEMPLATES:
-            found[key] = LogGroup(key[1], 1, entry.at, entry.at, text, entry.level)
     return sorted(found.values(), key=lambda g: (_RANK[g.level], -g.count))[:_MAX_GROUPS]
 
 
-def _join(lines: Iterable[tuple[datetime | None, str]]) -> Iterator[_Entry]:
-    """Yield entries: lines that continue another are joined to it."""
-    current: _Entry | None = None
+def _join(lines: Iterable[tuple[datetime | None, str]]) -> list[_Entry]:
+    """Return entries: lines that continue another are joined to it."""
+    entries: list[_Entry] = []
     for at, text in lines:
         record = _parse_json(text)
-        if record is None and current and current.is_plain and current.take(text):
-            continue
-        if current:
-            yield current
-        current = _from_plain(at, text) if record is None else _from_json(at, record)
-    if current:
-        yield current
+        if record is not None:
+            entries.append(_from_json(at, record))
+        elif not (entries and entries[-1].take(text)):
+            entries.append(_from_plain(at, text))
+    return entries
 
 
 def _from_json(at: datetime | None, record: dict[str, Any]) -> _Entry:
@@ -154,17 +151,8 @@ def _is_inner(text: str) -> bool:
     return not text.strip() or text[0] in " \t"
 
 
-def _mask(text: str) -> str:
-    for pattern, mask in _MASKS:
-        text = pattern.sub(mask, text)
-    return text
-
-
-def _parse_json(text: str) -> dict[str, Any] | None:
-    if not text.startswith("{"):
-        return None
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
+def _parse_json(text: str) -> Any:
+    """Return the object that a line holds; None when it is no JSON."""
+    with suppress(ValueError, RecursionError):
+        return json.loads(text) if text.startswith("{") else None
+    return None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
+from typing import NamedTuple
 
 from ..clients.http_systems import Sample, Series
 
@@ -16,8 +16,7 @@ _BY_CHANCE = 0.01
 _Z95 = 1.96
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(NamedTuple):
     """How many per minute, with 95 % bounds."""
 
     per_minute: float
@@ -60,10 +59,12 @@ def find_end(failed: Iterable[Sample], succeeded: Iterable[Series]) -> datetime 
 
     So many that a fault that lets through what it did would not leave them once in a hundred times:
     few after a fault that let nothing through.
+
+    Parameters
+    ----------
+    failed : a counter that grew at least once
     """
     failures = list_growth(failed)
-    if not failures:
-        return None
     successes = [grown for one in succeeded for grown in list_growth(one.samples)]
     last = failures[-1].at
     count = sum(n for at, n in failures if at > last - _EPISODE)
@@ -75,11 +76,9 @@ def find_end(failed: Iterable[Sample], succeeded: Iterable[Series]) -> datetime 
 
 def find_beginning(series: Iterable[Series]) -> datetime | None:
     """Return when the latest time of growth began: after all counters rested for two minutes."""
-    began = last = None
-    for at in sorted(grown.at for one in series for grown in list_growth(one.samples)):
-        began = at if last is None or at - last > _EPISODE else began
-        last = at
-    return began
+    times = sorted(grown.at for one in series for grown in list_growth(one.samples))
+    began = times[:1] + [at for last, at in pairwise(times) if at - last > _EPISODE]
+    return began[-1] if began else None
 
 
 def compute_rate(counter: Iterable[Sample]) -> Rate | None:
@@ -99,11 +98,10 @@ def compute_rate(counter: Iterable[Sample]) -> Rate | None:
     return Rate(count / minutes, low / minutes, high / minutes)
 
 
-def sum_rates(rates: Iterable[Rate | None]) -> Rate | None:
+def sum_rates(rates: Sequence[Rate | None]) -> Rate | None:
     """Add rates, such as those of labels and of slips; None when one of them is unknown."""
-    known = list(rates)
-    found = [rate for rate in known if rate is not None]
-    if not found or len(found) != len(known):
+    found = [rate for rate in rates if rate is not None]
+    if not found or len(found) != len(rates):
         return None
     total = sum(rate.per_minute for rate in found)
     low = math.hypot(*(rate.per_minute - rate.low for rate in found))

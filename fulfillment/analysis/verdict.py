@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from runbook_lib import model
 from runbook_lib.model import CauseStatus, ClearTime, Outcome, Reading, Status, Verdict, format_time
+from runbook_lib.section import find_unknown
 
 from ..clients.http_systems import Sample
 from .samples import clean
 
 #: A reading that is older says nothing of now.
 MAX_AGE = timedelta(minutes=10)
-_ALERTING = ("firing", "pending")
 
 
 class VerdictResult(NamedTuple):
@@ -27,21 +27,17 @@ class VerdictResult(NamedTuple):
 
 
 def compute_recovery(
-    samples: Iterable[Sample],
-    refresh_times: Iterable[Sample],
-    action_at: datetime,
-    threshold: float,
-    needed: int,
+    lag: Iterable[Sample], refresh: Iterable[Sample], action_at: datetime, limit: float, needed: int
 ) -> Outcome:
     """Decide step 6.5 from the raw scrapes: did the lag come down after the action?
 
     Parameters
     ----------
-    samples : lag at each scrape; NaN is no sample
-    refresh_times : at each scrape, the exporter's last refresh in seconds since the epoch; it
+    lag : at each scrape; NaN is no sample
+    refresh : at each scrape, the exporter's last refresh in seconds since the epoch; it
         belongs to the lag of the same scrape, or of the next ones until it is scraped again
     action_at : when the action ended
-    threshold : the lag must be under it
+    limit : the lag must be under it
     needed : so many samples in a row, at least one
 
     Returns
@@ -49,22 +45,21 @@ def compute_recovery(
     ``value`` is the last of the samples that rest on a refresh later than the action; ``since`` is
     when the first of those in a row, up to the newest, was under the threshold.
     """
-    refreshes = clean(refresh_times)
-    scraped = [refresh.at for refresh in refreshes]
+    refreshes = clean(refresh)
     # A refresh cannot be later than its scrape: what exceeds it is the exporter's clock ahead.
     ahead_s = max([0.0, *(value - at.timestamp() for at, value in refreshes)])
     after: list[Sample] = []
-    for at, value in clean(samples):
-        index = bisect_right(scraped, at) - 1
+    for at, value in clean(lag):
+        index = bisect_right(refreshes, at, key=lambda refresh: refresh.at) - 1
         if index >= 0 and refreshes[index].value - ahead_s > action_at.timestamp():
             after.append(Sample(at, value))
     if not after:
         reason = f"no sample rests on a refresh later than {format_time(action_at)} yet"
         return Outcome().unknown(reason)
-    last, run = after[-1].value, list(takewhile(lambda s: s.value < threshold, after[::-1]))
+    last, run = after[-1].value, list(takewhile(lambda s: s.value < limit, after[::-1]))
     if not run:
-        return Outcome(value=last).breach(f"the last sample is {last:g}, not under {threshold:g}")
-    seen, under = Outcome(value=last, since=run[-1].at), f"in a row are under {threshold:g}"
+        return Outcome(value=last).breach(f"the last sample is {last:g}, not under {limit:g}")
+    seen, under = Outcome(value=last, since=run[-1].at), f"in a row are under {limit:g}"
     if len(run) < needed:
         return seen.unknown(f"{len(run)} of {needed} samples {under} so far")
     return seen.ok(f"{len(run)} samples {under}")
@@ -99,8 +94,7 @@ def compute_symptom_verdict(
         return judge_alert("firing", clear, now)
     missing = [
         f"{step} {'could not be read' if step in readings else 'was not read lately'}"
-        for step in needed
-        if step not in readings or readings[step].status is Status.UNKNOWN
+        for step in find_unknown(needed, readings)
     ]
     good = [s for s, r in symptoms.items() if r.status is Status.OK]
     told = breaches or [symptoms[s] for s in good]
@@ -151,13 +145,6 @@ def compute_verdict(
     judged = judge_alert(alert_state, clear, now)
     if judged.verdict is Verdict.NOT_FIXED:
         return judged
-    return _judge_causes(causes, worker_moving) or judged
-
-
-def _judge_causes(
-    causes: Mapping[str, CauseStatus], worker_moving: bool | None
-) -> VerdictResult | None:
-    """Return a verdict unless the cause is gone."""
     supported = [cause for cause, s in causes.items() if s is CauseStatus.SUPPORTED]
     if supported:
         reason = f"the symptom is gone, the cause is not: {', '.join(supported)}"
@@ -167,7 +154,7 @@ def _judge_causes(
         what = f"undecided: {', '.join(undecided)}" if undecided else "no cause was looked at"
         reason = f"the symptom is gone; whether the cause is, is not known ({what})"
         return VerdictResult(Verdict.UNKNOWN, reason)
-    return None
+    return judged
 
 
 def judge_alert(alert_state: str | None, clear: ClearTime | None, now: datetime) -> VerdictResult:
@@ -175,7 +162,7 @@ def judge_alert(alert_state: str | None, clear: ClearTime | None, now: datetime)
     gone, still = "symptom and cause are gone", f"the alert is still {alert_state}"
     if alert_state is None:
         return VerdictResult(Verdict.UNKNOWN, f"{gone}; the alert could not be read")
-    if alert_state not in _ALERTING:
+    if alert_state not in ("firing", "pending"):
         return VerdictResult(Verdict.FIXED, "symptom, cause and alert are gone")
     if clear is None:
         return VerdictResult(Verdict.UNKNOWN, f"{gone}; when the alert clears is not known")

@@ -8,7 +8,7 @@ lag and backlog came down, by samples that are newer than the action.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from statistics import median
@@ -21,23 +21,26 @@ from runbook_lib import model
 from runbook_lib.approvals import Plan, load_plan
 from runbook_lib.errors import ClientError, SafetyError, UsageError
 from runbook_lib.http import parse_duration
+from runbook_lib.model import CauseStatus, Finding, Json, Role, Status, Verdict
 from runbook_lib.section import ActionStep, ChangeParameters, attempt, by_id, split_list, step
 
 from ..analysis.causes import CAUSES, STANDSTILL, Advice
-from ..analysis.forecasts import Drain, compute_clear_time, compute_drain
+from ..analysis.forecasts import Drain, Stages, compute_clear_time, compute_drain
 from ..analysis.samples import Rate, join
 from ..analysis.verdict import compute_recovery, compute_verdict
 from ..change.release import MOVE, make_release_plan, plan_settling, plan_undo
 from ..change.service_actions import SERVICE, plan_nothing, plan_service
 from ..change.synthetic import SYNTHETIC, list_own_orders, plan_revert
-from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
 from . import detection, purpose, root_cause
+from .detection import LAG, REFRESH, is_drill, read_waiting, say_waiting
 from .immediate import read_store_health
 from .timeline import build_timeline
 from .worker_metrics import BACKLOG, read_rates
 
 _MAX_AGE_S = 90.0
+_Compared = tuple[list[dict[str, Json]], str, float]
+_AGAIN = "a re-trigger (way=release moves by hand)"
 
 
 def _refresh_advice(inv: Investigation) -> Advice:
@@ -49,33 +52,29 @@ def _refresh_advice(inv: Investigation) -> Advice:
 
 def _plan_release(inv: Investigation) -> Plan:
     p: Any = inv.parameters
-    prefix = p.prefix or inv.settings.pending_prefix
-    strategy, reason, comes_back = p.way, f"chosen: way={p.way}", False
-    if strategy == "auto":
+    worker, prefix = inv.settings.worker_service, p.prefix or inv.settings.pending_prefix
+    way, reason, is_away = p.way, f"chosen: way={p.way}", False
+    if way == "auto":
         advice = _refresh_advice(inv)
-        strategy, reason = advice.strategy, advice.why
-        comes_back = advice.target == inv.settings.worker_service and advice.action != "none"
-    if strategy == "none":
-        return plan_nothing(inv, step="6.1", target=prefix, reason=reason)
-    if strategy == "retrigger":
-        target, what = inv.settings.worker_service, "a re-trigger (way=release moves by hand)"
-        again = partial(plan_service, inv, step="6.1", action="retrigger", target=target)
-        plan = partial(again, reason=reason, is_away=comes_back)
-        return _plan_or_say(inv, "6.1", target, what, plan)
-    release = partial(make_release_plan, inv, reason=reason, only_orders=_get_orders(inv))
-    return _plan_or_say(inv, "6.1", prefix, "a release", release)
+        way, reason = advice.strategy, advice.why
+        is_away = advice.target == worker and advice.action != "none"
+    if way == "release":
+        plan = partial(make_release_plan, inv, reason=reason, only_orders=_get_orders(inv))
+        return _plan_or_say(inv, "6.1", prefix, "a release", plan)
+    target = prefix if way == "none" else worker
+    return _plan_service(inv, "6.1", way, target, reason, is_away=is_away)
 
 
 def _get_orders(inv: Investigation) -> frozenset[str] | None:
     """Return the orders that may move: in a drill only its own, whatever the parameter says."""
-    named = frozenset(split_list(str(getattr(inv.parameters, "only_orders", ""))))
+    named = frozenset(split_list(cast(Any, inv.parameters).only_orders))
     if inv.incident.facts.get("drill_id"):
         return list_own_orders(inv) & named if named else list_own_orders(inv)
     return named or None
 
 
 def _plan_about(
-    inv: Investigation, step: str, named: str, verb: str, plan: Callable[[Plan], Plan]
+    inv: Investigation, step: str, named: str, verb: str, plan: Callable[..., Plan]
 ) -> Plan:
     """Plan something about the release that a parameter names; nothing when it names none."""
     if not named:
@@ -84,31 +83,28 @@ def _plan_about(
     release = load_plan(inv.incident.find_plan(named), _RELEASE)
     if release.kind is not MOVE or release.step != "6.1":
         raise UsageError(f"{step}: {named!r} is not the plan of a release by move")
-    return plan(release)
+    return plan(inv, release)
 
 
 def _plan_undo(inv: Investigation) -> Plan:
-    p: Any = inv.parameters
-    return _plan_about(inv, "6.1.1", p.undo, "take back", partial(plan_undo, inv))
+    return _plan_about(inv, "6.1.1", cast(Any, inv.parameters).undo, "take back", plan_undo)
 
 
 def _plan_settling(inv: Investigation) -> Plan:
     p: Any = inv.parameters
     if p.settle and not p.settle_word:
         raise UsageError("settle_word says what became of them: taken, or not_taken")
-    return _plan_about(inv, "6.1.2", p.settle, "settle", partial(plan_settling, inv))
+    return _plan_about(inv, "6.1.2", p.settle, "settle", plan_settling)
 
 
 def _plan_repair(inv: Investigation) -> Plan:
     p: Any = inv.parameters
-    action, target = p.service_action, p.service
-    reason = f"chosen: service_action={action}"
+    action, reason = p.service_action, f"chosen: service_action={p.service_action}"
+    own = inv.settings.pipeline_dag_id if action == "unpause" else inv.settings.worker_service
+    target = p.service or own
     if action == "auto":
         advice = _refresh_advice(inv)
         action, target, reason = advice.action, advice.target, advice.reason
-    elif not target:
-        settings = inv.settings
-        target = settings.pipeline_dag_id if action == "unpause" else settings.worker_service
     return _plan_service(inv, "6.2", action, target, reason)
 
 
@@ -116,10 +112,9 @@ def _plan_refresh(inv: Investigation) -> Plan:
     ticket, last = inv.ticket_id, inv.journal.last_applied
     if not ticket:
         return plan_nothing(inv, step="6.4", target="ticket", reason="no ticket is named")
-    at = None
-    if last and last.step == "6.4":
-        checked = inv.journal.list_actions(model.ActionPhase.VERIFIED, after=last.seq)
-        at = next((action.at for action in checked if action.target == ticket), None)
+    phase = model.ActionPhase.VERIFIED
+    checked = inv.journal.list_actions(phase, after=last.seq) if last and last.step == "6.4" else []
+    at = next((done.at for done in checked if done.target == ticket), None)
     if at and inv.now() - at < timedelta(minutes=inv.settings.timeline_stale_minutes):
         reason = f"it was refreshed at {model.format_time(at)}, and nothing was changed since"
         return plan_nothing(inv, step="6.4", target=ticket, reason=reason)
@@ -131,9 +126,12 @@ def _plan_clean_up(inv: Investigation) -> Plan:
     return _plan_or_say(inv, "6.3", "synthetic objects", "a clean-up", plan)
 
 
-def _plan_service(inv: Investigation, step: str, action: str, target: str, reason: str) -> Plan:
-    plan = partial(plan_service, inv, step=step, action=action, target=target, reason=reason)
-    return _plan_or_say(inv, step, target, f"{action} of {target}", plan)
+def _plan_service(
+    inv: Investigation, step: str, action: str, target: str, reason: str, *, is_away: bool = False
+) -> Plan:
+    about = partial(plan_service, inv, step=step, action=action, target=target)
+    what = _AGAIN if action == "retrigger" else f"{action} of {target}"
+    return _plan_or_say(inv, step, target, what, partial(about, reason=reason, is_away=is_away))
 
 
 def _plan_or_say(
@@ -165,7 +163,7 @@ ACTIONS = by_id(
 
 @step(
     "6.1", "What the planned release would change", name="what the plan would change",
-    role=model.Role.EFFECT, unit="min of lag less",
+    role=Role.EFFECT, unit="min of lag less",
     source="journal; listing of the bucket; $prometheus_url (counters)",
 )  # fmt: skip
 def read_plan_effect(inv: Investigation) -> model.Outcome:
@@ -175,20 +173,16 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
     -----
     Only reads. What cannot be read is ``unknown`` in its row; without a listing the whole is.
     """
-    made = inv.journal.list_plans().items()
-    ids = [plan_id for plan_id, action in made if action.step == read_plan_effect.id]
-    plan = load_plan(inv.incident.find_plan(ids[-1]), (MOVE, SERVICE)) if ids else None
+    ids = [plan_id for plan_id, made in inv.journal.list_plans().items() if made.step == "6.1"]
+    plan = load_plan(inv.incident.find_plan(ids[-1]), _RELEASE) if ids else None
     if plan is None or plan.kind is not MOVE or plan.is_empty:
         return model.Outcome().ok("no release by move is planned: nothing to compare")
     rows, words, gain = _compare(inv, _list_real(inv, plan), plan)
-    return model.Outcome(value=gain, rows=rows, columns=list(rows[0]), facts={"plan": plan.id}).ok(
-        words
-    )
+    seen = model.Outcome(value=gain, rows=rows, columns=list(rows[0]), facts={"plan": plan.id})
+    return seen.ok(words)
 
 
-def describe_effect(
-    inv: Investigation, plan: Plan
-) -> tuple[list[dict[str, model.Json]], str, float]:
+def describe_effect(inv: Investigation, plan: Plan) -> _Compared:
     """Say the same of a plan that was just made, from what it looked at.
 
     Only what it left out by its name is listed anew: that waits, too.
@@ -207,13 +201,11 @@ def describe_effect(
 
 def _list_real(inv: Investigation, plan: Plan) -> dict[str, float]:
     """List the real objects that wait where a plan takes from, and for how many minutes."""
-    waiting = detection.read_waiting(inv, [plan.content.move.header.source])
+    waiting = read_waiting(inv, [plan.content.move.header.source])
     return {o.info.key: o.minutes for o in waiting.real}
 
 
-def _compare(
-    inv: Investigation, waits: dict[str, float], plan: Plan
-) -> tuple[list[dict[str, model.Json]], str, float]:
+def _compare(inv: Investigation, waits: dict[str, float], plan: Plan) -> _Compared:
     """Return the backlog now and after the plan as rows and in words, and the lag taken off."""
     planned = {row.key for row in plan.rows}
     stays = {key: minutes for key, minutes in waits.items() if key not in planned}
@@ -222,7 +214,7 @@ def _compare(
     arrival, drain = rates or (None, None)
     now, after = (compute_drain(len(one), arrival, drain) for one in (waits, stays))
     oldest, oldest_left = (round(max(o.values(), default=0.0), 1) for o in (waits, stays))
-    compared: dict[str, tuple[model.Json, model.Json]] = {
+    compared: dict[str, tuple[Json, Json]] = {
         "objects waiting": (len(waits), len(stays)),
         "oldest waits, minutes": (oldest, oldest_left),
         "arrive per minute": (_say_rate(arrival), _say_rate(arrival)),
@@ -231,7 +223,7 @@ def _compare(
     }
     rows = [{"what": w, "now": old, "after the plan": new} for w, (old, new) in compared.items()]
     missing = f"; the rates could not be read: {error}" if error else ""
-    words = f"{detection.say_waiting(len(waits), 'object')} now, {len(stays)} after it"
+    words = f"{say_waiting(len(waits), 'object')} now, {len(stays)} after it"
     words += f"; {after.outlook}: {after.reason}{missing}"
     return rows, words, round(oldest - oldest_left, 1)
 
@@ -248,13 +240,10 @@ def _say_time_to_empty(drain: Drain) -> str:
     return f"{drain.minutes_to_empty:.1f} min ({drain.low_minutes:.1f}–{high})"
 
 
-_INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
-
-
 @step(
     "6.5", "Lag under 5 in two samples after the action, backlog at its baseline",
-    name="recovery", role=model.Role.RECOVERY, unit="min",
-    source=f"$prometheus_url {detection.LAG}; listing of $pending_prefix",
+    name="recovery", role=Role.RECOVERY, unit="min",
+    source=f"$prometheus_url {LAG}; listing of $pending_prefix",
     threshold="not under $recovered_minutes min in $recovered_scrapes samples after the action, "
     "or backlog over its baseline",
 )  # fmt: skip
@@ -264,57 +253,51 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     A sample counts when the exporter's refresh behind it is later than the last action (or, with
     none, than the opening of the incident).
     """
-    settings, prometheus = inv.settings, inv.clients.prometheus
-    action_at = inv.journal.last_applied_at or model.parse_time(
-        str(inv.incident.facts["opened_at"])
-    )
-    recovery = _watch(inv, action_at)
-    waiting = detection.read_waiting(inv)
-    listed = len(waiting.real)
+    limit, needed = inv.settings.recovered_minutes, inv.settings.recovered_scrapes
+    opened_at = model.parse_time(str(inv.incident.facts["opened_at"]))
+    action_at = inv.journal.last_applied_at or opened_at
+    recovery = _watch(inv, action_at, limit, needed)
+    waiting = read_waiting(inv)
     baseline, baseline_text = _read_baseline(inv, action_at)
-    drawn = join(prometheus.query_samples(detection.LAG, inv.window.total_seconds()))
+    drawn = join(inv.clients.prometheus.query_samples(LAG, inv.window.total_seconds()))
     seen = model.Outcome(
         value=recovery.value,
-        threshold=f"not under {settings.recovered_minutes:g} min in "
-        f"{settings.recovered_scrapes} samples after {model.format_time(action_at)}, "
-        "or backlog over its baseline",
+        threshold=f"not under {limit:g} min in {needed} samples after "
+        f"{model.format_time(action_at)}, or backlog over its baseline",
         plot=model.Plot(
             title="Lag of the oldest waiting object",
             unit="minutes",
             part="physics",
-            threshold=settings.recovered_minutes,
+            threshold=limit,
             lines=(detection.draw("lag", drawn),),
             marks=((action_at, "last action"),),
         ),
         clear=attempt(lambda: _predict(inv, recovery.since or action_at))[0],
     )
     said = f"{waiting.describe()}; {baseline_text}"
-    is_over = listed > (baseline or 0) + max(5, (baseline or 0) / 5)
+    is_over = len(waiting.real) > baseline + max(5, baseline / 5)
     if waiting.overdue:
         return seen.breach(f"{recovery.reason}; {said}")
-    if recovery.status is model.Status.OK and is_over:
-        return seen.unknown(f"{recovery.reason}; {listed} objects still wait; {said}")
+    if recovery.status is Status.OK and is_over:
+        return seen.unknown(f"{recovery.reason}; {len(waiting.real)} objects still wait; {said}")
     return seen.judge(recovery.status, f"{recovery.reason}; {said}")
 
 
-def _watch(inv: Investigation, action_at: datetime) -> model.Outcome:
+def _watch(inv: Investigation, action_at: datetime, limit: float, needed: int) -> model.Outcome:
     prometheus, parameters = inv.clients.prometheus, cast(Any, inv.parameters)
     until = inv.now() + timedelta(seconds=parameters.wait_s)
     while True:
         window_s = max(60.0, (inv.now() - action_at).total_seconds() + 60)
-        samples, refreshes = (
-            join(prometheus.query_samples(metric, window_s))
-            for metric in (detection.LAG, detection.REFRESH)
-        )
-        limit, needed = inv.settings.recovered_minutes, inv.settings.recovered_scrapes
+        samples = join(prometheus.query_samples(LAG, window_s))
+        refreshes = join(prometheus.query_samples(REFRESH, window_s))
         recovery = compute_recovery(samples, refreshes, action_at, limit, needed)
-        if recovery.status is model.Status.OK or inv.now() >= until:
+        if recovery.status is Status.OK or inv.now() >= until:
             return recovery
         inv.sleep(1.0)
 
 
-def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | None, str]:
-    """Return how many objects wait when all is well.
+def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float, str]:
+    """Return how many objects wait when all is well; none where it is not known.
 
     In a drill the reading of its steady state; else the median of the hour before the incident
     began. That is when its cause began, or, where that is not known, its first label came to wait:
@@ -323,11 +306,8 @@ def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | Non
     limit = timedelta(minutes=inv.settings.lag_threshold_minutes)
     if inv.incident.facts.get("drill_id"):
         injected = [e.seq for e in inv.journal.entries if e.data.get("event") == "inject"]
-        steady = [
-            reading.value
-            for reading in inv.journal.readings
-            if reading.role is model.Role.BACKLOG and reading.seq < min(injected, default=0)
-        ]
+        first, seen = min(injected, default=0), inv.journal.readings
+        steady = [r.value for r in seen if r.role is Role.BACKLOG and r.seq < first]
         if steady and isinstance(value := steady[-1], int | float):
             return float(value), f"baseline {value:.0f} (steady state of the drill)"
     dated = [f.first_seen for f in inv.journal.causes() if f.first_seen]
@@ -336,48 +316,46 @@ def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float | Non
     hour = (began - timedelta(hours=1), began)
     metric = f"sum({BACKLOG % inv.settings.pending_prefix})"
     query = inv.clients.prometheus.query_range
-    found, _ = attempt(lambda: (query(metric, *hour, 30), query(detection.LAG, *hour, 30)))
+    found, _ = attempt(lambda: (query(metric, *hour, 30), query(LAG, *hour, 30)))
     waited, lag = map(join, found or ((), ()))
     late = [s.at for s in lag if s.at <= began and timedelta(minutes=s.value) > limit]
     # what follows an earlier incident within the hour counts, what holds it does not
     values = [s.value for s in waited if max(late, default=hour[0]) < s.at <= began]
     if not values:
-        return None, "the baseline is unknown"
+        return 0.0, "the baseline is unknown"
     return median(values), f"baseline {median(values):.0f} (median of the hour before)"
 
 
 def _predict(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
     """Predict when the firing alerts clear; None when an interval is not told."""
     prometheus = inv.clients.prometheus
-    firing = {a.name for a in prometheus.list_alerts() if not detection.is_drill(a.labels)}
+    firing = {a.name for a in prometheus.list_alerts() if not is_drill(a.labels)}
     names = firing & set(detection.ALERTS) or {detection.ALERT}
-    rules = [
-        r for r in prometheus.list_rules() if r.name in names and not detection.is_drill(r.labels)
-    ]
-    refresh = prometheus.query(_INTERVAL)
+    rules = [r for r in prometheus.list_rules() if r.name in names and not is_drill(r.labels)]
+    refresh = prometheus.query("fulfillment_exporter_refresh_interval_seconds")
     targets = [t for t in prometheus.list_targets() if t.job == "artifact-exporter"]
     if not rules or not refresh or not targets:
         return None
-    return compute_clear_time(
-        fixed_at=fixed_at,
-        refresh_interval_s=refresh[0].samples[-1].value,
-        scrape_interval_s=targets[0].scrape_interval_s,
-        evaluation_interval_s=max(r.group_interval_s for r in rules),
-        keep_firing_for_s=max(r.keep_firing_for_s + _find_memory_s(r) for r in rules),
-        group_interval_s=inv.clients.alertmanager.read_group_timing()[1],
+    stages = Stages(
+        refresh_s=refresh[0].samples[-1].value,
+        scrape_s=targets[0].scrape_interval_s,
+        evaluation_s=max(r.group_interval_s for r in rules),
+        keep_firing_for_s=max(r.keep_firing_for_s + _find_memory_s(r.query) for r in rules),
     )
+    group_interval_s = inv.clients.alertmanager.read_group_timing()[1]
+    return compute_clear_time(fixed_at, stages, group_interval_s=group_interval_s)
 
 
-def _find_memory_s(rule: AlertRule) -> float:
+def _find_memory_s(promql: str) -> float:
     """Return for how long a rule still sees what is over: the window of its ``increase``."""
-    found = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", rule.query)
+    found = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", promql)
     return parse_duration(found[1]) if found else 0.0
 
 
-__all__ = ["ACTIONS", "NAME", "STEPS", "TITLE", "Parameters", "conclude", "put_in_order"]
-
 NAME = "06_remediation"
 TITLE = "Remediation"
+_Word = Literal["", "taken", "not_taken"]
+_Action = Literal["auto", "none", "start", "stop", "restart", "resume", "unpause"]
 _PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,150}$")]
 
 
@@ -395,18 +373,16 @@ class Parameters(ChangeParameters):
     only_orders: str = Field("", description="6.1: only these orders, comma-separated")
     undo: _PlanId = Field("", description="6.1.1: id of the release to take back; empty: none")
     settle: _PlanId = Field("", description="6.1.2: id of the release to settle; empty: none")
-    settle_word: Literal["", "taken", "not_taken"] = Field(
-        "", description="6.1.2: what became of them: taken, or not_taken"
-    )
+    settle_word: _Word = Field("", description="6.1.2: what became of them: taken, or not_taken")
     settle_keys: str = Field("", description="6.1.2: only these keys, comma-separated; empty: all")
-    service_action: Literal["auto", "none", "start", "stop", "restart", "resume", "unpause"] = (
-        Field("auto", description="6.2: auto takes what section 5 found")
-    )
+    service_action: _Action = Field("auto", description="6.2: auto takes what section 5 found")
     service: str = Field("", description="6.2: name of the service; empty: the worker's")
     drill_id: str = Field("", description="6.3: only this drill's objects; empty: every drill's")
     wait_s: float = Field(30, ge=0, le=900, description="6.5: wait for samples at most, in seconds")
 
 
+#: What says, beside the alert, that the symptom is gone.
+_PROOF = by_id(read_recovery, detection.read_backlog_objects, read_store_health)
 STEPS = root_cause.STEPS | by_id(purpose.read_unfinished, read_plan_effect, read_recovery)
 
 
@@ -419,38 +395,31 @@ def conclude(inv: Investigation) -> model.Conclusion:
     clear = recovery.clear if recovery else None
     if action is None:
         verdict, said = detection.judge_symptoms(inv, STEPS)
-        supported = [f for f in findings if f.status is model.CauseStatus.SUPPORTED]
+        supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
         summary = f"nothing was changed; {said}" + "".join(f"; {f.name}" for f in supported)
     else:
-        observed = {step: reading.observations for step, reading in readings.items()}
-        moved_at = observed.get(root_cause.read_worker.id, {}).get("worker_last_move")
-        found = compute_verdict(
-            symptoms={
-                s.id: status
-                for s in (read_recovery, detection.read_backlog_objects, read_store_health)
-                for status in [readings[s.id].status if s.id in readings else model.Status.UNKNOWN]
-                if status is not model.Status.LEFT_OUT
-            },
+        seen = {n: o.value for n, o in root_cause.collect_observations(readings).items()}
+        moved_at = seen.get("worker_last_move")
+        told = {s: readings[s].status if s in readings else Status.UNKNOWN for s in _PROOF}
+        verdict, summary = compute_verdict(
+            symptoms={s: status for s, status in told.items() if status is not Status.LEFT_OUT},
             causes=_pick_causes(inv, findings),
-            alert_state=observed.get(detection.read_alert.id, {}).get("alert_state"),
+            alert_state=seen.get("alert_state"),
             now=inv.now(),
             clear=clear,
             worker_moving=moved_at and model.parse_time(moved_at) > action.at,
         )
-        verdict, summary = found.verdict, found.reason
     return model.Conclusion(
         verdict=verdict,
         summary=summary,
         findings=findings,
         timeline=build_timeline(inv, findings),
-        clear=clear if verdict is model.Verdict.FIXED_ALERT_DECAYING else None,
+        clear=clear if verdict is Verdict.FIXED_ALERT_DECAYING else None,
         advice=advice.words if verdict in root_cause.IN_TROUBLE else (),
     )
 
 
-def _pick_causes(
-    inv: Investigation, findings: tuple[model.Finding, ...]
-) -> dict[str, model.CauseStatus]:
+def _pick_causes(inv: Investigation, findings: Iterable[Finding]) -> dict[str, CauseStatus]:
     """Return the causes to judge by: those that are supported now, or were before.
 
     A cause that nobody ever supported says nothing by being undecided, and one that stops
@@ -459,10 +428,7 @@ def _pick_causes(
     """
     before = {finding.name for finding in inv.journal.causes()}
     now = {f.name: f.status for f in findings}
-    picked = {
-        c: s
-        for c, s in now.items()
-        if c in before or (s is model.CauseStatus.SUPPORTED and CAUSES[c].stops_labels)
-    }
-    gone = (model.CauseStatus.REFUTED, model.CauseStatus.PAST)
+    stops = {c for c, s in now.items() if s is CauseStatus.SUPPORTED and CAUSES[c].stops_labels}
+    picked = {c: s for c, s in now.items() if c in before | stops}
+    gone = (CauseStatus.REFUTED, CauseStatus.PAST)
     return picked or {c: s for c, s in now.items() if s in gone}

@@ -8,6 +8,7 @@ from itertools import takewhile
 
 from runbook_lib import model
 from runbook_lib.errors import ClientError, NotConfiguredError, NotFoundError
+from runbook_lib.model import CauseStatus, Role, Status, Verdict
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 
 from ..analysis.causes import CAUSES, STORE_SERVICES, Advice, Cause, Observation, advise, diagnose
@@ -16,8 +17,10 @@ from ..analysis.samples import join
 from ..clients.http_systems import WorkerState
 from ..clients.services import ServiceState
 from ..investigation import Investigation
-from . import detection, immediate, purpose, worker_metrics
-from .detection import read_range
+from . import detection, worker_metrics
+from .detection import read_alert, read_backlog_objects, read_probe, read_range, read_ticket
+from .immediate import read_store_health
+from .purpose import read_clocks
 from .timeline import build_timeline, read_events
 
 _STILL_S = 15
@@ -25,27 +28,21 @@ _UNKNOWN_GAP_STILL_S = 300.0
 _BAD_SHARE = 0.2
 _FRESH_S = 120.0
 _UP = 'up{job="artifact-exporter"}'
-_LATENCY = (
-    "histogram_quantile(0.95, sum by (le, outcome) "
-    "(rate(fulfillment_carrier_request_seconds_bucket[1m])))"
-)
+_CARRIER_TIMES = "fulfillment_carrier_request_seconds_bucket"
+_LATENCY = f"histogram_quantile(0.95, sum by (le, outcome) (rate({_CARRIER_TIMES}[1m])))"
 _SUPPORT_FAILURES = "sum(increase(support_timeline_collection_failures_total[1m]))"
 _LOW_BYTES = 2 * 2**30
-_CARRIER = ("carrier_timeout", "carrier_error")
-_WRITES = ("storage_full", "store_unreachable")
 _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
 
 
 @step(
     "5.1", "Worker does not move labels, or the carrier times out", name="worker and carrier",
-    source="$fulfillment_url/fulfillment/worker; its counters; services; log",
-    role=model.Role.CAUSE,
+    source="$fulfillment_url/fulfillment/worker; its counters; services; log", role=Role.CAUSE,
     threshold=f"stopped, paused, still, or over {_BAD_SHARE:.0%} of carrier requests fail",
 )  # fmt: skip
 def read_worker(inv: Investigation) -> model.Outcome:
     """Read services, worker and carrier as far as each can be read; unknown when none can."""
-    service = inv.settings.worker_service
-    clients = inv.clients
+    service, clients = inv.settings.worker_service, inv.clients
     states = attempt(lambda: clients.services.list_services())[0]
     states = states or attempt(lambda: clients.find_switch(service).list_services())[0] or []
     worker, answers, worker_error = _read_state(inv)
@@ -54,7 +51,8 @@ def read_worker(inv: Investigation) -> model.Outcome:
     own = next((s for s in states if s.name == service), None)
     # One that is just starting neither runs nor is stopped: the next look tells.
     running = None if own is None or own.state.upper() == "STARTING" else own.running
-    still = _watch(inv, worker, metrics.run_gap_s) if worker else None
+    ran_at = worker.last_run_at if worker else None
+    still = attempt(lambda: _watch(inv, ran_at, metrics.run_gap_s))[0] if ran_at else None
     timeouts, errors = metrics.share("timeout"), metrics.share("error")
     checks = {
         f"{service} does not run": running is False,
@@ -66,12 +64,13 @@ def read_worker(inv: Investigation) -> model.Outcome:
     }
     problems = [problem for problem, is_so in checks.items() if is_so]
     watchers, blind_since = _read_watchers(inv, states)
-    latency, _ = attempt(lambda: read_range(inv, _LATENCY, labels=("outcome",)))
+    latency = attempt(lambda: read_range(inv, _LATENCY, labels=("outcome",)))[0] or ()
+    plot = model.Plot(title="Carrier latency", unit="seconds", part="diagnosis", lines=latency)
     since = {
         Cause.STORE_DOWN: _find_stop(states, STORE_SERVICES),
         Cause.WORKER_STOPPED: own.since if own and not own.running else None,
         Cause.BAD_PREFIX: own.since if own and own.running else None,
-        Cause.WORKER_STUCK: worker.last_run_at if worker else None,
+        Cause.WORKER_STUCK: ran_at,
         Cause.SUPPORT_DOWN: _find_stop(states, [s.name for s in states if "support" in s.name]),
         Cause.METRICS_BLIND: blind_since,
     }
@@ -80,11 +79,9 @@ def read_worker(inv: Investigation) -> model.Outcome:
         source=f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
         rows=rows_of(states, "running", "state", "since", "exit_code", service="name"),
         facts=worker.raw if worker else {},
-        plot=model.Plot(
-            title="Carrier latency", unit="seconds", part="diagnosis", lines=latency or ()
-        ),
+        plot=plot,
         events=read_events(inv),
-        first_seen=metrics.first_seen() | {c: at for c, at in since.items() if at},
+        first_seen={**metrics.first, **{c: at for c, at in since.items() if at}},
         observations={
             "worker_running": running,
             "worker_answers": answers,
@@ -95,12 +92,12 @@ def read_worker(inv: Investigation) -> model.Outcome:
             "carrier_error_share": errors,
             "surplus_objects": metrics.surplus,
             "drain_per_minute": metrics.drained,
-            **worker_metrics.observe_reasons(inv, metrics, *_CARRIER),
+            **worker_metrics.observe_reasons(inv, metrics, "carrier_timeout", "carrier_error"),
             **watchers,
         },
     )
     if problems:
-        down = ", ".join(s.name for s in states if not s.running)
+        down = ", ".join(watchers["services_down"])
         return seen.breach("; ".join(problems) + (f"; not running: {down}" if down else ""))
     if not inv.settings.fulfillment_url:
         return seen.left_out(worker_error)
@@ -128,29 +125,21 @@ def _read_state(inv: Investigation) -> tuple[WorkerState | None, bool | None, st
         return None, False, str(error)
 
 
-def _watch(inv: Investigation, worker: WorkerState, gap_s: float | None) -> bool | None:
+def _watch(inv: Investigation, ran_at: datetime, gap_s: float | None) -> bool | None:
     """Tell whether the worker stands still, by its own clock; look on for up to 15 s if unsure."""
     limit_s = _UNKNOWN_GAP_STILL_S if gap_s is None else max(_STILL_S, 6 * gap_s)
-    fulfillment, before = inv.clients.fulfillment, worker.last_run_at
-    if before is None:
-        return None
-
-    def read_age_s() -> float:
-        return (fulfillment.read_clock() - before).total_seconds()
-
-    try:
-        if (age_s := read_age_s()) <= min(5.0, limit_s / 2):
+    service = inv.clients.fulfillment
+    age_s = (service.read_clock() - ran_at).total_seconds()
+    if age_s <= min(5.0, limit_s / 2):
+        return False
+    for _ in range(_STILL_S):
+        if age_s > limit_s:
+            return True
+        inv.sleep(1.0)
+        now_at = service.read_worker().last_run_at
+        if now_at is not None and now_at > ran_at:
             return False
-        for _ in range(_STILL_S):
-            if age_s > limit_s:
-                return True
-            inv.sleep(1.0)
-            now_at = fulfillment.read_worker().last_run_at
-            if now_at is not None and now_at > before:
-                return False
-            age_s = read_age_s()
-    except ClientError:
-        return None
+        age_s = (service.read_clock() - ran_at).total_seconds()
     return True if age_s > limit_s else None
 
 
@@ -181,7 +170,7 @@ def _read_watchers(
 
 
 @step(
-    "5.2", "The store is full", name="room in the store", role=model.Role.CAUSE,
+    "5.2", "The store is full", name="room in the store", role=Role.CAUSE,
     unit="refused writes", source="failed writes by reason; $minio_endpoint capacity",
     threshold="a write refused for want of room, or under 2 GiB free",
 )  # fmt: skip
@@ -195,7 +184,7 @@ def read_room(inv: Investigation) -> model.Outcome:
         source=f"{metrics.source}{{reason=storage_full}}; {inv.clients.store.endpoint} capacity",
         observations={
             "store_free_bytes": free,
-            **worker_metrics.observe_reasons(inv, metrics, *_WRITES),
+            **worker_metrics.observe_reasons(inv, metrics, "storage_full", "store_unreachable"),
         },
     )
     if refused:
@@ -209,7 +198,7 @@ def read_room(inv: Investigation) -> model.Outcome:
 
 
 @step(
-    "5.3", "The pipeline is stopped", name="pipeline", role=model.Role.CAUSE,
+    "5.3", "The pipeline is stopped", name="pipeline", role=Role.CAUSE,
     source="$pipeline_url/api/v2/dags/$pipeline_dag_id",
     threshold="paused, import errors, file gone, or the newest run failed",
 )  # fmt: skip
@@ -224,16 +213,10 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
         Cause.PIPELINE_FAILING: failed[-1].started_at if failed else None,
         Cause.PIPELINE_PAUSED: runs[0].started_at if runs else None,
     }
-    lines, _ = attempt(lambda: worker_metrics.draw_throughput(inv))
     seen = model.Outcome(
         value="paused" if dag.is_paused else (ended[0].state if ended else "no run"),
         rows=rows_of(runs, run="id", state="state", started="started_at", ended="ended_at"),
-        plot=model.Plot(
-            title="Labels arriving against labels leaving",
-            unit="per minute",
-            part="physics",
-            lines=lines or (),
-        ),
+        plot=worker_metrics.draw_throughput(inv),
         forecast=attempt(lambda: _forecast(inv, is_stopped=dag.is_paused or is_broken))[0],
         first_seen={cause: at for cause, at in since.items() if at},
         observations={
@@ -258,9 +241,8 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
 
 def _forecast(inv: Investigation, *, is_stopped: bool) -> model.DrainForecast:
     arrival, drain = worker_metrics.read_rates(inv, is_stopped=is_stopped)
-    waiting = inv.clients.prometheus.query(
-        f"sum({worker_metrics.BACKLOG % inv.settings.pending_prefix})"
-    )
+    backlog = worker_metrics.BACKLOG % inv.settings.pending_prefix
+    waiting = inv.clients.prometheus.query(f"sum({backlog})")
     found = compute_drain(waiting[0].samples[-1].value if waiting else None, arrival, drain)
     return model.DrainForecast(
         arrival_per_min=round(arrival.per_minute, 2) if arrival else None,
@@ -271,7 +253,7 @@ def _forecast(inv: Investigation, *, is_stopped: bool) -> model.DrainForecast:
 
 
 @step(
-    "5.4", "Wrong prefix or credentials", name="prefix and credentials", role=model.Role.CAUSE,
+    "5.4", "Wrong prefix or credentials", name="prefix and credentials", role=Role.CAUSE,
     source="$fulfillment_url/fulfillment/worker; settings of $worker_service; its counters",
     threshold="it has another prefix or bucket, or requests are denied",
 )  # fmt: skip
@@ -285,11 +267,8 @@ def read_configuration(inv: Investigation) -> model.Outcome:
     # The worker's own word counts more than its environment.
     rows: list[dict[str, model.Json]] = [
         {"setting": name, "worker": found, "runbook": getattr(inv.settings, setting)}
-        for name, setting in (
-            ("bucket", "fulfillment_bucket"),
-            ("pending_prefix", "pending_prefix"),
-            ("ready_prefix", "ready_prefix"),
-        )
+        for setting in ("fulfillment_bucket", "pending_prefix", "ready_prefix")
+        for name in [setting.removeprefix("fulfillment_")]
         if (found := getattr(worker, name, "") or effective.get(setting.upper()))
     ]
     places = [
@@ -303,10 +282,10 @@ def read_configuration(inv: Investigation) -> model.Outcome:
     problems = [*places, *(f"{n:.0f} times {reason}" for reason, n in refused.items())]
     if match is False and "bad_credentials" not in refused:
         problems.append("its secret is not the one that the runbook uses")
+    api = f"{inv.clients.fulfillment.url}/fulfillment/worker"
     seen = model.Outcome(
         value="; ".join(problems) or None,
-        source=f"{inv.clients.fulfillment.url}/fulfillment/worker; settings of {service}; "
-        f"{metrics.source}",
+        source=f"{api}; settings of {service}; {metrics.source}",
         rows=rows,
         observations={
             "worker_place": "; ".join(places) if rows else None,
@@ -326,22 +305,14 @@ def read_configuration(inv: Investigation) -> model.Outcome:
 NAME = "05_root_cause"
 TITLE = "Root cause exploration"
 Parameters = SectionParameters
-#: The first six are steps of other sections that the diagnosis rests on.
-STEPS = by_id(
-    purpose.read_clocks,
-    detection.read_alert,
-    detection.read_backlog_objects,
-    detection.read_ticket,
-    detection.read_probe,
-    immediate.read_store_health,
-    read_worker,
-    read_room,
-    read_pipeline,
-    read_configuration,
+#: Of other sections, and the diagnosis rests on them.
+_SHARED = by_id(
+    read_clocks, read_alert, read_backlog_objects, read_ticket, read_probe, read_store_health
 )
+STEPS = _SHARED | by_id(read_worker, read_room, read_pipeline, read_configuration)
 ACTIONS: dict[str, ActionStep] = {}
 #: Then there is something to do, whether a cause is known or not.
-IN_TROUBLE = (model.Verdict.INCIDENT, model.Verdict.NOT_FIXED, model.Verdict.MITIGATED)
+IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
 
 def collect_observations(readings: Mapping[str, model.Reading]) -> dict[str, Observation]:
@@ -350,11 +321,10 @@ def collect_observations(readings: Mapping[str, model.Reading]) -> dict[str, Obs
     A known value is never replaced by an unknown one of a later step.
     """
     found: dict[str, Observation] = {}
-    for step_id in (s for s in STEPS if s in readings):
-        seq = readings[step_id].seq
-        for name, value in readings[step_id].observations.items():
+    for reading in [readings[s] for s in STEPS if s in readings]:
+        for name, value in reading.observations.items():
             if value is not None or name not in found:
-                found[name] = Observation(value, f"#{seq}" if seq else step_id)
+                found[name] = Observation(value, f"#{reading.seq}" if reading.seq else reading.step)
     return found
 
 
@@ -365,28 +335,21 @@ def judge_causes(inv: Investigation) -> tuple[tuple[model.Finding, ...], Advice]
     before anything was changed: then it was an error.
     """
     readings = detection.list_current(inv, STEPS)
-    signs = [sign for reading in readings.values() for sign in reading.first_seen.items()]
-    first = dict(reversed(signs))  # a process's own state before counters
+    # a process's own state before counters
+    first = dict(reversed([s for r in readings.values() for s in r.first_seen.items()]))
     seen = collect_observations(readings)
-    found = diagnose(CAUSES, seen, first_seen=first)
-    supported = {f.name for f in found if f.status is model.CauseStatus.SUPPORTED}
-    advice = advise(
-        [cause for cause in CAUSES if cause in supported],
-        {name: observation.value for name, observation in seen.items()},
-        worker=inv.settings.worker_service,
-        dag_id=inv.settings.pipeline_dag_id,
-    )
-    before = {f.name for f in inv.journal.causes()}
-    if supported and inv.journal.last_applied is None:
-        before.clear()
+    found = diagnose(seen, first_seen=first)
+    supported = {f.name for f in found if f.status is CauseStatus.SUPPORTED}
+    told = {name: observation.value for name, observation in seen.items()}
+    told |= {"worker": inv.settings.worker_service, "dag": inv.settings.pipeline_dag_id}
+    advice = advise([cause for cause in CAUSES if cause in supported], told)
+    before = {f.name for f in inv.journal.causes() if not supported or inv.journal.last_applied}
     findings = []
     for f in found:
-        changes: dict[str, object] = {"next_step": advice.about(f.name)}
-        if f.name in before and f.status is model.CauseStatus.REFUTED:
-            changes |= {
-                "status": model.CauseStatus.PAST,
-                "reason": f"it was, and is not now: {f.reason}",
-            }
+        changes = {"next_step": advice.about(f.name)}
+        if f.name in before and f.status is CauseStatus.REFUTED:
+            changes["status"] = CauseStatus.PAST
+            changes["reason"] = f"it was, and is not now: {f.reason}"
         findings.append(f.model_copy(update=changes))
     return tuple(findings), advice
 
@@ -399,37 +362,32 @@ def conclude(inv: Investigation) -> model.Conclusion:
     """
     readings = detection.list_current(inv, STEPS)
     findings, advice = judge_causes(inv)
-    supported = [f for f in findings if f.status is model.CauseStatus.SUPPORTED]
+    supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
     symptom, said = detection.judge_symptoms(inv, STEPS)
     verdict = symptom
-    odd = [
-        r
-        for s, r in readings.items()
-        if STEPS[s].role is model.Role.CAUSE and r.status is model.Status.BREACH
-    ]
+    odd = [r for r in readings.values() if r.role is Role.CAUSE and r.status is Status.BREACH]
     if any(CAUSES[f.name].stops_labels for f in supported):
-        is_gone = symptom in (model.Verdict.HEALTHY, model.Verdict.FIXED_ALERT_DECAYING)
+        is_gone = symptom in (Verdict.HEALTHY, Verdict.FIXED_ALERT_DECAYING)
         is_better = is_gone and inv.journal.last_applied
-        verdict = model.Verdict.MITIGATED if is_better else model.Verdict.INCIDENT
+        verdict = Verdict.MITIGATED if is_better else Verdict.INCIDENT
     if supported:
         summary = "; ".join(f"{f.name}: {f.reason}" for f in supported)
-        if symptom is model.Verdict.HEALTHY and verdict is model.Verdict.INCIDENT:
+        if symptom is Verdict.HEALTHY and verdict is Verdict.INCIDENT:
             summary += " (no label waits too long yet)"
     elif odd:
         summary = "none of these; odd is: " + "; ".join(f"{r.step} {r.reason}" for r in odd)
-    elif symptom is model.Verdict.INCIDENT:
+    elif symptom is Verdict.INCIDENT:
         summary = "there is an incident, and why is not known"
     else:
         summary = f"no cause is supported; {said}"
-    hints = [f for f in findings if f.status is model.CauseStatus.UNDECIDED and f.score > 0]
-    if hints and not supported and symptom is not model.Verdict.HEALTHY:
+    hints = [f for f in findings if f.status is CauseStatus.UNDECIDED and f.score > 0]
+    if hints and not supported and symptom is not Verdict.HEALTHY:
         summary += "; hints: " + ", ".join(f"{f.name} ({f.reason})" for f in hints)
-    forecasts = [r.forecast for r in readings.values() if r.forecast]
     return model.Conclusion(
         verdict=verdict,
         summary=summary,
         findings=findings,
         timeline=build_timeline(inv, findings),
-        forecast=forecasts[-1] if forecasts else None,
+        forecast=next((r.forecast for r in readings.values() if r.forecast), None),
         advice=advice.words if supported or verdict in IN_TROUBLE else (),
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import itemgetter
 
 from runbook_lib.errors import ClientError
@@ -50,15 +50,12 @@ def find_alert_changes(samples: Iterable[Sample], *, name: str, gap_s: float) ->
     -----
     The newest run has no end: whether it goes on is for the present to say.
     """
-    told: list[tuple[datetime, str]] = []
-    last: datetime | None = None
-    for at, value in clean(samples):
-        if last and (not value or (at - last).total_seconds() > gap_s):
-            told.append((last, "ends"))
-            last = None
-        if value:
-            told += [] if last else [(at, "begins")]
-            last = at
+    points = clean(samples)
+    told = [(at, "begins") for at, value in points[:1] if value]
+    for (at, value), (next_at, next_value) in pairwise(points):
+        is_apart = (next_at - at).total_seconds() > gap_s
+        told += [(at, "ends")] if value and (is_apart or not next_value) else []
+        told += [(next_at, "begins")] if next_value and (is_apart or not value) else []
     return [Event(at, "alert", f"{name} {what}", _CLOCK) for at, what in told]
 
 
@@ -72,10 +69,7 @@ def find_first_errors(groups: Iterable[LogGroup], *, source: str) -> list[Event]
 
 
 def merge_events(
-    events: Iterable[Event],
-    *,
-    since: datetime | None = None,
-    skews_s: Mapping[str, float] | None = None,
+    told: Iterable[Event], *, since: datetime | None = None, skews_s: dict[str, float] | None = None
 ) -> list[Event]:
     """Put events in order on this machine's clock, each on one line, the newest 200 of them.
 
@@ -84,16 +78,11 @@ def merge_events(
     since : leave out what is older
     skews_s : by source, how many seconds its clock is ahead of ours
     """
-    skews = skews_s or {}
-    ours = {
-        (e.at - timedelta(seconds=skews.get(e.source, 0)), e.kind, _shorten(e.text), e.source)
-        for e in events
-    }
+    ours = set[tuple[datetime, str, str, str]]()
+    for e in told:
+        at = e.at - timedelta(seconds=(skews_s or {}).get(e.source, 0))
+        ours.add((at, e.kind, " ".join(e.text.split())[:_MAX_CHARS], e.source))
     return [Event(*one) for one in sorted(ours) if since is None or one[0] >= since][-_MAX_EVENTS:]
-
-
-def _shorten(text: str) -> str:
-    return " ".join(text.split())[:_MAX_CHARS]
 
 
 _ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
@@ -131,11 +120,9 @@ def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Eve
     Oldest first; from the journal alone.
     """
     readings = inv.latest().values()
-    events = [event for r in readings for event in r.events]
-    events += _find_signs(inv, findings)
-    events += _read_actions(inv)
-    events += _find_settings(inv, readings)
-    return tuple(merge_events(events, skews_s=_read_skews(readings)))
+    read = [event for r in readings for event in r.events]
+    told = [*read, *_find_signs(inv, findings), *_read_actions(inv), *_find_settings(inv, readings)]
+    return tuple(merge_events(told, skews_s=_read_skews(readings)))
 
 
 def _query(inv: Investigation, selector: str) -> list[Series]:
@@ -151,11 +138,9 @@ def _read_alerts(inv: Investigation) -> Iterable[Event]:
 
 
 def _read_turns(inv: Investigation) -> Iterable[Event]:
-    limit = inv.settings.lag_threshold_minutes
     lag = [s._replace(value=round(s.value, 1)) for s in join(_query(inv, LAG))]
-    yield from find_turns(lag, limit, name="lag", unit="min")
-    prefix = inv.settings.pending_prefix
-    backlog = join(_query(inv, BACKLOG % prefix))
+    yield from find_turns(lag, inv.settings.lag_threshold_minutes, name="lag", unit="min")
+    backlog = join(_query(inv, BACKLOG % inv.settings.pending_prefix))
     usual = sorted(value for _, value in backlog)[len(backlog) // 2] if backlog else 0.0
     yield from find_turns(backlog, 2 * usual + 20, name="backlog", unit="objects")
 
@@ -190,14 +175,11 @@ def _read_errors(inv: Investigation) -> Iterable[Event]:
 
 
 def _read_notices(inv: Investigation) -> Iterable[Event]:
-    if not inv.clients.notifications.url:
-        return
-    found = inv.clients.notifications.list_notifications(since=inv.now() - inv.window)
-    for n in found:
+    client, since = inv.clients.notifications, inv.now() - inv.window
+    for n in client.list_notifications(since=since) if client.url else ():
         names = ", ".join(n.alertnames) + (" (drill)" if n.is_drill else "")
-        yield Event(
-            n.received_at, "notice", f"{n.channel} receives {names}: {n.status}", "notifications"
-        )
+        text = f"{n.channel} receives {names}: {n.status}"
+        yield Event(n.received_at, "notice", text, "notifications")
 
 
 def _read_actions(inv: Investigation) -> Iterable[Event]:
@@ -227,6 +209,5 @@ def _find_settings(inv: Investigation, readings: Iterable[Reading]) -> Iterable[
 
 
 def _read_skews(readings: Iterable[Reading]) -> dict[str, float]:
-    found = (r.observations.get("clock_skews_s", {}) for r in readings)
-    skews = {name: skew for told in found for name, skew in told.items()}
+    skews = {n: s for r in readings for n, s in r.observations.get("clock_skews_s", {}).items()}
     return {name: skew for name, skew in skews.items() if abs(skew) > _LEAST_SKEW_S}

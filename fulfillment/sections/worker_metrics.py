@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
+from typing import NamedTuple
 
-from prometheus_client.samples import Sample as MetricSample
-
-from runbook_lib.model import Json, Line
+from runbook_lib.model import Json, Line, Plot
 from runbook_lib.section import attempt
 
 from ..analysis import samples
@@ -28,6 +27,7 @@ _FAILED = "fulfillment_artifacts_failed_total"
 _CARRIER = "fulfillment_carrier_request_seconds_count"
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _MOVED = "fulfillment_artifacts_moved_total"
+_COUNTERS = (_FAILED, _CARRIER, _ARRIVED, _MOVED)
 _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
 _RATE_S = 120
 _RECENT_S = 30.0
@@ -45,8 +45,7 @@ _LOG_SIGNS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerMetrics:
+class WorkerMetrics(NamedTuple):
     """Growth of the worker's counters, newest first things first.
 
     Attributes
@@ -55,18 +54,18 @@ class WorkerMetrics:
         they could not be read
     carrier : carrier requests by outcome in the same time
     surplus, drained : arrivals less moves in five minutes; moves in the last half minute
-    first : when each reason was first counted in the window
+    first : when the reasons that stand for causes were first counted in the window, by cause
     ended : when each reason was last counted that does not count any more: things succeed since
     run_gap_s : the usual time between two passes of the worker
     """
 
     source: str
-    recent: dict[str, float] = field(default_factory=dict)
-    carrier: dict[str, float] = field(default_factory=dict)
+    recent: Mapping[str, float] = {}
+    carrier: Mapping[str, float] = {}
     surplus: float | None = None
     drained: float | None = None
-    first: dict[str, datetime] = field(default_factory=dict)
-    ended: dict[str, datetime] = field(default_factory=dict)
+    first: Mapping[str, datetime] = {}
+    ended: Mapping[str, datetime] = {}
     run_gap_s: float | None = None
 
     def share(self, outcome: str) -> float | None:
@@ -75,11 +74,6 @@ class WorkerMetrics:
             return 0.0
         total = sum(self.carrier.values())
         return round(self.carrier.get(outcome, 0) / total, 3) if total >= 2 else None
-
-    def first_seen(self) -> dict[str, datetime]:
-        """Return when the reasons that stand for causes were first counted."""
-        first = self.first
-        return {c: first[r.counted_as] for c, r in CAUSES.items() if r.counted_as in first}
 
 
 def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
@@ -94,61 +88,54 @@ def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
     -----
     Only reads. Without Prometheus the service's own ``/metrics`` is read twice, 4 s apart.
     """
-    found, _ = attempt(lambda: _from_prometheus(inv))
-    return found or _from_service(inv)
+    return attempt(lambda: _from_prometheus(inv))[0] or _from_service(inv)
 
 
 def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
     prometheus, now = inv.clients.prometheus, inv.now()
     window_s = max(_FLOW_S, inv.window.total_seconds())
-    names = (_FAILED, _CARRIER, _ARRIVED, _MOVED)
-    counters = {name: prometheus.query_samples(name, window_s) for name in names}
-    newest = [s.samples[-20:] for s in counters[_FAILED] if s.samples]
+    counters = [prometheus.query_samples(name, window_s) for name in _COUNTERS]
+    newest = [s.samples[-20:] for s in counters[0] if s.samples]
     recent_s = max(_RECENT_S, 4 * samples.compute_interval_s(newest[0])) if newest else _RECENT_S
-    last = max((s[-1].at for s in newest), default=None)
-    if last is None or (now - last).total_seconds() > recent_s:
+    if not newest or (now - max(s[-1].at for s in newest)).total_seconds() > recent_s:
         return None  # the service is not scraped: its old counts say nothing of now
     floor = inv.journal.last_applied_at or now - timedelta(days=1)
     recent, flow = (max(floor, now - timedelta(seconds=s)) for s in (recent_s, _FLOW_S))
     found = _measure(f"{prometheus.url} {_FAILED}", counters, recent, flow)
     runs = sorted({s.value for s in samples.join(prometheus.query_samples(_LAST_RUN, _FLOW_S))})
     gap_s = median(b - a for a, b in pairwise(runs)) if len(runs) > 1 else None
-    return replace(found, first=_find_first(counters[_FAILED]), run_gap_s=gap_s)
+    failed = _group_by(counters[0], "reason")
+    began = {c: samples.find_beginning(failed.get(r.counted_as, ())) for c, r in CAUSES.items()}
+    return found._replace(first={c: at for c, at in began.items() if at}, run_gap_s=gap_s)
 
 
 def _from_service(inv: Investigation) -> WorkerMetrics:
-    service, at = inv.clients.fulfillment, inv.now()
-    before = service.read_metrics()
+    service, began_at = inv.clients.fulfillment, inv.now()
+    pages = [(began_at, service.read_metrics())]
     inv.sleep(_BLIND_WAIT_S)
-    pages = ((at, before), (inv.now(), service.read_metrics()))
-    counters = {name: _pair(pages, name) for name in (_FAILED, _CARRIER, _ARRIVED, _MOVED)}
-    return _measure(f"{service.url}/metrics", counters, at, at)
+    pages.append((inv.now(), service.read_metrics()))
+    pairs = defaultdict[tuple[str, frozenset[tuple[str, str]]], list[Sample]](list)
+    for at, page in pages:
+        for one in page:
+            pairs[one.name, frozenset(one.labels.items())].append(Sample(at, one.value))
+    counters = [
+        [Series(dict(labels), tuple(pair)) for (of, labels), pair in pairs.items() if of == name]
+        for name in _COUNTERS
+    ]
+    return _measure(f"{service.url}/metrics", counters, began_at, began_at)
 
 
 def _measure(
-    source: str, counters: Mapping[str, list[Series]], recent: datetime, flow: datetime
+    source: str, counters: Sequence[Sequence[Series]], recent: datetime, flow: datetime
 ) -> WorkerMetrics:
-    failed, carrier, arrived, moved = counters.values()
+    failed, carrier, arrived, moved = counters
     answered = [s for s in carrier if s.labels.get("outcome") == "ok"]
     ended = _find_ended(failed, {"carrier": answered, "upload": arrived, "release": moved})
-    return WorkerMetrics(
-        source=source,
-        recent=_sum_by(failed, "reason", recent) | dict.fromkeys(ended, 0.0),
-        carrier=_sum_by(carrier, "outcome", recent),
-        surplus=_sum(arrived, flow) - _sum(moved, flow) if arrived and moved else None,
-        drained=_sum(moved, recent) if moved else None,
-        ended=ended,
-    )
-
-
-def _pair(pages: Iterable[tuple[datetime, list[MetricSample]]], name: str) -> list[Series]:
-    found: dict[tuple[tuple[str, str], ...], list[Sample]] = {}
-    for at, page in pages:
-        for sample in page:
-            if sample.name == name:
-                key = tuple(sorted(sample.labels.items()))
-                found.setdefault(key, []).append(Sample(at, sample.value))
-    return [Series(dict(key), tuple(pair)) for key, pair in found.items()]
+    recent_failures = _sum_by(failed, "reason", recent) | dict.fromkeys(ended, 0.0)
+    surplus = _sum(arrived, flow) - _sum(moved, flow) if arrived and moved else None
+    drained = _sum(moved, recent) if moved else None
+    asked = _sum_by(carrier, "outcome", recent)
+    return WorkerMetrics(source, recent_failures, asked, surplus, drained, ended=ended)
 
 
 def _sum(series: Iterable[Series], since: datetime) -> float:
@@ -166,24 +153,15 @@ def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Series]]:
     return found
 
 
-def _find_first(failed: Iterable[Series]) -> dict[str, datetime]:
-    """Return since when each reason is counted: the present episode, not one before it."""
-    grouped = _group_by(failed, "reason").items()
-    return {reason: at for reason, series in grouped if (at := samples.find_beginning(series))}
-
-
 def _find_ended(
-    failed: Iterable[Series], succeeded: Mapping[str, list[Series]]
+    failed: Iterable[Series], succeeded: Mapping[str, Sequence[Series]]
 ) -> dict[str, datetime]:
     """Return when each reason was last counted whose every stage succeeds again since."""
     found: dict[str, datetime] = {}
     for reason, series in _group_by(failed, "reason").items():
-        ends = [
-            samples.find_end(one.samples, good)
-            for one in series
-            for good in [succeeded.get(one.labels.get("stage", ""), succeeded["release"])]
-            if _sum([one], datetime.min.replace(tzinfo=UTC))
-        ]
+        bad = [one for one in series if samples.list_growth(one.samples)]
+        good = [succeeded.get(one.labels.get("stage", ""), succeeded["release"]) for one in bad]
+        ends = [samples.find_end(one.samples, of) for one, of in zip(bad, good, strict=True)]
         if ends and None not in ends:
             found[reason] = max(at for at in ends if at)
     return found
@@ -226,22 +204,18 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> tuple[Rate | None, Ra
 
     def read(metric: str) -> Rate | None:
         series = inv.clients.prometheus.query_samples(metric, _RATE_S)
-        return samples.sum_rates(samples.compute_rate(one.samples) for one in series)
+        return samples.sum_rates([samples.compute_rate(one.samples) for one in series])
 
     arrival, drain = read(_ARRIVED), read(_MOVED)
     return arrival, Rate(0.0, 0.0, 0.0) if drain and is_stopped else drain
 
 
-def draw_throughput(inv: Investigation) -> tuple[Line, ...]:
-    """Return arrival and drain per minute over the window, as lines of a plot.
+def draw_throughput(inv: Investigation) -> Plot:
+    """Draw arrival and drain per minute over the window; no lines without Prometheus."""
 
-    Raises
-    ------
-    ClientError
-        When Prometheus does not answer.
-    """
-    return tuple(
-        line
-        for name, metric in (("arrival", _ARRIVED), ("drain", _MOVED))
-        for line in read_range(inv, f"sum(rate({metric}[1m])) * 60", name=name)
-    )
+    def read(metric: str, name: str) -> tuple[Line, ...]:
+        return read_range(inv, f"sum(rate({metric}[1m])) * 60", name=name)
+
+    lines, _ = attempt(lambda: read(_ARRIVED, "arrival") + read(_MOVED, "drain"))
+    title = "Labels arriving against labels leaving"
+    return Plot(title=title, unit="per minute", part="physics", lines=lines or ())

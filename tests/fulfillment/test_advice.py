@@ -9,6 +9,7 @@ import pytest
 from fulfillment.analysis.causes import Advice, Cause, advise, choose_strategy
 
 WAITING = {"waiting_real": 4, "overdue_real": 4}
+NAMES = {"worker": "w", "dag": "dag"}
 
 
 @pytest.mark.parametrize(
@@ -60,18 +61,18 @@ def test_the_worker_is_re_triggered_whenever_it_can_run(
 def test_the_repair_follows_the_first_cause_that_one_helps(
     causes: list[Cause], seen: dict[str, Any], expected: tuple[str, str]
 ) -> None:
-    told = advise(causes, seen, worker="w", dag_id="dag")
+    told = advise(causes, {**NAMES, **seen})
     assert (told.action, told.target) == expected
     assert told.reason
 
 
 @pytest.mark.parametrize("cause", list(Cause))
 def test_every_cause_has_a_repair_or_a_reason_for_none(cause: Cause) -> None:
-    assert advise([cause], {}, worker="w", dag_id="dag").reason.startswith(str(cause))
+    assert advise([cause], NAMES).reason.startswith(str(cause))
 
 
 def say(*causes: Cause, **seen: Any) -> Advice:
-    return advise(causes, {**WAITING, **seen}, worker="w", dag_id="dag")
+    return advise(causes, {**NAMES, **WAITING, **seen})
 
 
 @pytest.mark.parametrize(

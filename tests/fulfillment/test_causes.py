@@ -76,7 +76,7 @@ FAULTS: dict[Cause, dict[str, Any]] = {
 
 def judge(**changes: Any) -> dict[Cause, Finding]:
     seen = {name: Observation(value, "#7") for name, value in (HEALTHY | changes).items()}
-    return {f.name: f for f in diagnose(CAUSES, seen)}
+    return {f.name: f for f in diagnose(seen)}
 
 
 def supported(findings: dict[Cause, Finding]) -> set[Cause]:
@@ -144,7 +144,7 @@ def test_one_unknown_deciding_input_is_never_a_refutation(cause: Cause) -> None:
 
 
 def test_nothing_observed_at_all_supports_nothing() -> None:
-    assert {f.status for f in diagnose(CAUSES, {})} == {CauseStatus.UNDECIDED}
+    assert {f.status for f in diagnose({})} == {CauseStatus.UNDECIDED}
 
 
 def test_a_store_that_is_down_makes_what_rests_on_it_undecided() -> None:
@@ -182,7 +182,7 @@ def test_a_support_service_that_is_down_is_found_beside_a_stopped_worker() -> No
 def test_the_evidence_of_a_supported_cause_is_what_speaks_about_it() -> None:
     changed = HEALTHY | FAULTS[Cause.METRICS_BLIND]
     seen = {name: Observation(value, name) for name, value in changed.items()}
-    found = diagnose(CAUSES, seen)[0]
+    found = diagnose(seen)[0]
     assert found.name == Cause.METRICS_BLIND
     assert found.evidence == ("exporter_up", "lag_present")
 
@@ -190,7 +190,7 @@ def test_the_evidence_of_a_supported_cause_is_what_speaks_about_it() -> None:
 def test_only_a_supported_cause_is_dated() -> None:
     at = datetime(2026, 11, 24, 3, tzinfo=UTC)
     seen = {n: Observation(v, "2.1") for n, v in HEALTHY.items()}
-    findings = diagnose(CAUSES, seen, first_seen=dict.fromkeys(Cause, at))
+    findings = diagnose(seen, first_seen=dict.fromkeys(Cause, at))
     assert {f.first_seen for f in findings} == {None}
 
 
@@ -201,7 +201,7 @@ def test_a_single_failed_run_is_only_a_hint() -> None:
 def test_supported_causes_come_first_and_know_since_when() -> None:
     at = datetime(2026, 11, 24, 3, tzinfo=UTC)
     seen = {n: Observation(v, "2.1") for n, v in (HEALTHY | {"dag_paused": True}).items()}
-    findings = diagnose(CAUSES, seen, first_seen={"pipeline_paused": at})
+    findings = diagnose(seen, first_seen={"pipeline_paused": at})
     assert findings[0].name == Cause.PIPELINE_PAUSED
     assert findings[0].first_seen == at
 

@@ -10,16 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fulfillment.analysis.causes import Cause
-from fulfillment.analysis.forecasts import compute_clear_time
+from fulfillment.analysis.forecasts import Stages, compute_clear_time
 from fulfillment.analysis.verdict import compute_recovery, compute_verdict
 from fulfillment.clients.http_systems import Sample
 from runbook_lib.model import CauseStatus, Status, Verdict
 
 ACTION = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
-CLEAR = compute_clear_time(
-    fixed_at=ACTION, refresh_interval_s=15, scrape_interval_s=15, evaluation_interval_s=15,
-    group_interval_s=300,
-)  # fmt: skip
+CLEAR = compute_clear_time(ACTION, Stages(15, 15, 15), group_interval_s=300)
 GONE = {Cause.PIPELINE_PAUSED: CauseStatus.REFUTED, Cause.STORE_DOWN: CauseStatus.REFUTED}
 OK = {"6.5": Status.OK, "2.3": Status.OK}
 
