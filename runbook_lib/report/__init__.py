@@ -11,9 +11,10 @@ from ..record.incident import Incident, open_incident
 from ..record.manifest import is_frozen, write_attachment, write_manifest
 from ..section import Sections
 from .export import export_notebooks, load_exporter
+from .model import ReportModel
 from .render import write_report
 
-__all__ = ["export_notebooks", "preload", "write_outputs", "write_report"]
+__all__ = ["ReportModel", "export_notebooks", "preload", "write_outputs", "write_report"]
 
 
 def preload() -> None:
@@ -39,8 +40,9 @@ def write_outputs(incident: Incident, sections: Sections) -> Path:
             home, redactor = incident.folder.parent, incident.redactor
             if before := open_incident(home, name, redactor=redactor):
                 write_outputs(before, sections)
-    export_notebooks(incident, sections)
-    path = write_report(incident, sections)
+    model = ReportModel(incident, sections)
+    export_notebooks(incident, model)
+    path = write_report(incident, model)
     write_manifest(incident)
     write_attachment(incident)
     return path

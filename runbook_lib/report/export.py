@@ -14,7 +14,6 @@ import nh3
 from markupsafe import Markup
 
 from ..record.incident import Incident, write_file
-from ..section import Sections
 from ..show.text import visible
 from .model import ReportModel
 from .render import render_page
@@ -86,7 +85,7 @@ _BOX = Markup('<pre style="background-color:#fdedc3;border-radius:4px">{}</pre>'
 _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
 
 
-def export_notebooks(incident: Incident, sections: Sections) -> list[Path]:
+def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
     """Write each executed notebook of an incident as an HTML file beside it: which run it is.
 
     Returns
@@ -98,12 +97,10 @@ def export_notebooks(incident: Incident, sections: Sections) -> list[Path]:
     -----
     Changes only ``notebooks/*.html`` in the incident's folder.
     """
-    model, written = ReportModel(incident, sections), []
-    runs = {record.run.notebook: record for s in model.sections.values() for record in s.runs}
+    runs, written = {r.run.notebook: r for s in model.sections.values() for r in s.runs}, []
     for source in sorted((incident.folder / "notebooks").glob("*.ipynb")):
         page = render_page(
             "notebook.html",
-            incident.redactor,
             name=source.stem,
             record=runs.get(source.name),
             incident_id=incident.id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,6 @@ from ..model import SIGNS, ActionPhase, CauseStatus, Finding, Json, Reading, Rol
 from ..record.history import PHASES, describe_last_drill, list_history
 from ..record.incident import Incident, write_file
 from ..record.journal import ActionRecord, get_told, number_of, utc_now
-from ..redact import Redactor
-from ..section import Sections
 from ..show.plots import Picture, plot_reading
 from ..show.tables import Table, get_tone, make_environment, pill, sort_findings, tabulate_facts
 from ..show.text import format_value, safe
@@ -39,13 +37,13 @@ _LIMIT_BYTES = 2_000_000
 _BUDGETS = ((60, 1_500), (10, 500), (3, 100))
 
 
-def write_report(incident: Incident, sections: Sections) -> Path:
+def write_report(incident: Incident, model: ReportModel) -> Path:
     """Write ``report.html`` and ``summary.txt`` from the journal; return the report's path.
 
     Parameters
     ----------
     incident : the folder; its journal may be empty, cut short or damaged: the report says so
-    sections : the runbook's sections
+    model : what its journal holds
 
     Raises
     ------
@@ -55,9 +53,8 @@ def write_report(incident: Incident, sections: Sections) -> Path:
     Notes
     -----
     Changes only these two files in the incident's folder, each from one moment to the next.
-    Every string passes the incident's redactor before it is escaped.
+    Every string of the model has passed the incident's redactor; here it is escaped.
     """
-    model = ReportModel(incident, sections)
     target = incident.folder / "report.html"
     for rows, lines in _BUDGETS:
         html = _Page(model, incident, rows, lines).render()
@@ -90,7 +87,6 @@ class _Page:
         effects = [r for r in journal.readings if r.role is Role.EFFECT and r.rows]
         return render_page(
             "report.html",
-            self._incident.redactor,
             page=self,
             model=model,
             tone=get_tone(outcome[model.has_passed] or "unknown")[0],
@@ -216,17 +212,14 @@ class _Page:
         return Markup("").join((rows, text * bool(reading.text), scroll(facts) * bool(facts.rows)))
 
 
-def render_page(template: str, redactor: Redactor, **values: Any) -> str:
-    """Render a template: each value is redacted, made visible and escaped, in this order."""
-    return _load_templates(redactor).get_template(template).render(csp=CSP, **values)
+def render_page(template: str, **values: Any) -> str:
+    """Render a template: each value is made visible and escaped, in this order."""
+    return _load_templates().get_template(template).render(csp=CSP, **values)
 
 
-@lru_cache(maxsize=1)
-def _load_templates(redactor: Redactor) -> Environment:
-    def finish(value: Any) -> Markup:
-        return value if isinstance(value, Markup) else safe(redactor.text(str(value)), 6_000)
-
-    environment = make_environment("runbook_lib.report", finish)
+@cache
+def _load_templates() -> Environment:
+    environment = make_environment("runbook_lib.report", partial(safe, limit=6_000))
     environment.filters |= {"pill": pill, "value": format_value, "time": format_value}
     environment.filters |= {"trusted": Markup, "facts": tabulate}
     return environment
