@@ -511,8 +511,9 @@ class Journal:
             file = self._file
             if not (file.verified and content.startswith(file.verified)):
                 file.forget()
-            file.view.add(file.log.read()[file.view.last_seq :])
-            file.verified = content[: content.rfind(b"\n") + 1]
+            if len(content) != len(file.verified):
+                file.view.add(file.log.read()[file.view.last_seq :])
+                file.verified = content[: content.rfind(b"\n") + 1]
         return file.view
 
     @contextmanager

@@ -25,6 +25,8 @@ from .journal import utc_now
 _NAME = "manifest.json"
 _JOURNAL = "journal.jsonl"
 _LARGEST_BYTES = 2**30
+#: A third less work than the default, for a tenth more bytes.
+_ZIP: Json = {"compression": zipfile.ZIP_DEFLATED, "compresslevel": 3, "strict_timestamps": False}
 _NOT_A_ZIP = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -138,7 +140,7 @@ def write_attachment(incident: Incident) -> Path:
     folder = incident.folder
     target, temporary = folder / f"{incident.id}.zip", folder / f".{incident.id}.{os.getpid()}.tmp"
     with disk_errors(f"cannot write {target}"):
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as file:
+        with zipfile.ZipFile(temporary, "w", **_ZIP) as file:
             for path in (folder / _NAME, *_list_files(folder)):
                 file.write(path, f"{incident.id}/{path.relative_to(folder).as_posix()}")
         temporary.replace(target)
