@@ -36,10 +36,9 @@ def write_outputs(incident: Incident, sections: Sections) -> Path:
     if is_frozen(incident):
         return incident.folder / "report.html"
     with suppress(RunbookError):  # it is another incident's report
-        if name := str(incident.facts.get("previous") or ""):
-            home, redactor = incident.folder.parent, incident.redactor
-            if before := open_incident(home, name, redactor=redactor):
-                write_outputs(before, sections)
+        name, home = str(incident.facts.get("previous") or ""), incident.folder.parent
+        if name and (before := open_incident(home, name, redactor=incident.redactor)):
+            write_outputs(before, sections)
     model = ReportModel(incident, sections)
     export_notebooks(incident, model)
     path = write_report(incident, model)

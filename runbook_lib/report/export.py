@@ -38,10 +38,15 @@ _STYLES = {
 }  # fmt: skip
 # Values that could move things over other things, fetch, or make a page unreadably wide.
 _BAD_STYLE = re.compile(r"url|expression|var\(|calc|[-\d.]{5,}|-\d|\\|/\*", re.IGNORECASE)
-_DATA_IMAGE = re.compile(r"data:image/(png|jpeg|gif);base64,[A-Za-z0-9+/=\s]+")
-# Relative links to the neighbours of the file, and anchors in it; nothing that leaves.
-_LINK = re.compile(r"(#[\w.-]{1,100}|[\w-]{1,100}\.(ipynb|html)(#[\w.-]{1,100})?)")
 _CLASS = re.compile(r"[a-z][a-z0-9]{0,3}|highlight|hl-[a-z0-9]+")
+_SIZE = re.compile(r"0*(1?\d{1,3}|2000)", re.ASCII)
+#: What an attribute may say, whole; of ``style`` and ``class`` each part is looked at.
+_VALUES = {
+    "src": re.compile(r"data:image/(png|jpeg|gif);base64,[A-Za-z0-9+/=\s]+"),
+    # relative links to the neighbours of the file, and anchors in it; nothing that leaves
+    "href": re.compile(r"(#[\w.-]{1,100}|[\w-]{1,100}\.(ipynb|html)(#[\w.-]{1,100})?)"),
+    **dict.fromkeys(("width", "height", "colspan", "rowspan"), _SIZE),
+}
 
 
 def sanitize_html(html: str) -> str:
@@ -64,18 +69,13 @@ def sanitize_html(html: str) -> str:
 
 
 def _filter(_tag: str, attribute: str, value: str) -> str | None:
-    if attribute == "src":
-        return value if _DATA_IMAGE.fullmatch(value) else None
-    if attribute == "href":
-        return value if _LINK.fullmatch(value) else None
     if attribute == "style":
         kept = (part for part in value.split(";") if not _BAD_STYLE.search(part))
         return ";".join(kept) or None
     if attribute == "class":
         return " ".join(name for name in value.split() if _CLASS.fullmatch(name)) or None
-    if attribute in ("width", "height", "colspan", "rowspan"):
-        return value if value.isdigit() and int(value) <= 2_000 else None
-    return value
+    pattern = _VALUES.get(attribute)
+    return value if pattern is None or pattern.fullmatch(value) else None
 
 
 _NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
@@ -99,14 +99,8 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
     """
     runs, written = {r.run.notebook: r for s in model.sections.values() for r in s.runs}, []
     for source in sorted((incident.folder / "notebooks").glob("*.ipynb")):
-        page = render_page(
-            "notebook.html",
-            name=source.stem,
-            record=runs.get(source.name),
-            incident_id=incident.id,
-            body=_BODY,
-        )
-        head, _, end = page.partition(_BODY)
+        told = {"name": source.stem, "record": runs.get(source.name), "incident_id": incident.id}
+        head, _, end = render_page("notebook.html", body=_BODY, **told).partition(_BODY)
         target = source.with_suffix(".html")
         if not _is_exported(source, target, head):
             write_file(target, f"{head}{_to_html(source, incident)}{end}")
@@ -161,19 +155,16 @@ def load_exporter() -> Any:
     )
 
 
-def _keep_readable(notebook: Any) -> None:
-    """Keep one form of an output that a page without scripts can show, or say what it had.
+def _is_said_above(cell: Any) -> bool:
+    """Tell whether a cell says the parameters: the page's head does, unless they were refused."""
+    was_refused = any(output.output_type == "error" for output in cell.get("outputs", []))
+    return not was_refused and bool(_PARAMETERS & {*cell.metadata.get("tags", ())})
 
-    The cells that say the parameters are left out too, unless they were refused: the page's head
-    says them once.
-    """
+
+def _keep_readable(notebook: Any) -> None:
+    """Keep one form of an output that a page without scripts can show, or say what it had."""
     notebook.metadata.pop("widgets", None)
-    notebook.cells = [
-        cell
-        for cell in notebook.cells
-        if not _PARAMETERS & {*cell.metadata.get("tags", ())}
-        or any(output.output_type == "error" for output in cell.get("outputs", []))
-    ]
+    notebook.cells = [cell for cell in notebook.cells if not _is_said_above(cell)]
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if "data" in output:

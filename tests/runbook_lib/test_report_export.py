@@ -164,6 +164,8 @@ def test_a_page_says_which_run_it_is_and_its_parameters_once(incident: Incident)
         ('<p style="font-size:99999px">i</p>', "<p>i</p>"),
         ('<table width="9"><caption>j</caption></table>', "<table><caption>j</caption></table>"),
         ('<p id="timeline" class="verdict hl-k n">k</p>', '<p class="hl-k n">k</p>'),
+        ('<img alt="l" width="2000" height="2001">', '<img alt="l" width="2000">'),
+        ('<img alt="m" width="²" height="9">', '<img alt="m" height="9">'),
     ],
 )  # fmt: skip
 def test_html_keeps_text_and_loses_what_acts(dirty: str, clean: str) -> None:
