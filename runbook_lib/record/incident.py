@@ -139,11 +139,11 @@ class Incident:
         calm : how long one is
         """
         journal = self.journal.view()
-        ok_since, breaches = journal.ok_since(needed), journal.breaches(SYMPTOMS)
+        ok_since, breaches = journal.ok_since(needed), journal.breach_times(SYMPTOMS)
         if ok_since is not None and began - ok_since >= calm:
             return True
         is_next = is_alert and bool(self.facts.get("episode") and breaches)
-        return is_next and began - breaches[-1].at >= calm
+        return is_next and began - breaches[-1] >= calm
 
     def close(self, verdict: Verdict | None = None) -> Verdict:
         """Close the incident, with its journal's verdict or another, which is returned.

@@ -308,6 +308,10 @@ class JournalView:
         """Return the breaches that steps of some roles read."""
         return [r for r in self.readings if r.status is Status.BREACH and r.role in roles]
 
+    def breach_times(self, roles: Collection[Role | None]) -> list[datetime]:
+        """Return when a breach was read by a step of some roles."""
+        return [reading.at for reading in self.breaches(roles)]
+
     def ok_since(self, steps: Collection[str]) -> datetime | None:
         """Return since when each of some steps was read as ok, and never else; None when not."""
         times = [_ok_since(r for r in self.readings if r.step == step) for step in steps]

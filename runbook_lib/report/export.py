@@ -39,13 +39,12 @@ _STYLES = {
 # Values that could move things over other things, fetch, or make a page unreadably wide.
 _BAD_STYLE = re.compile(r"url|expression|var\(|calc|[-\d.]{5,}|-\d|\\|/\*", re.IGNORECASE)
 _CLASS = re.compile(r"[a-z][a-z0-9]{0,3}|highlight|hl-[a-z0-9]+")
-_SIZE = re.compile(r"0*(1?\d{1,3}|2000)", re.ASCII)
 #: What an attribute may say, whole; of ``style`` and ``class`` each part is looked at.
 _VALUES = {
     "src": re.compile(r"data:image/(png|jpeg|gif);base64,[A-Za-z0-9+/=\s]+"),
     # relative links to the neighbours of the file, and anchors in it; nothing that leaves
     "href": re.compile(r"(#[\w.-]{1,100}|[\w-]{1,100}\.(ipynb|html)(#[\w.-]{1,100})?)"),
-    **dict.fromkeys(("width", "height", "colspan", "rowspan"), _SIZE),
+    **dict.fromkeys(("width", "height", "colspan", "rowspan"), re.compile("0*(1?[0-9]{1,3}|2000)")),
 }
 
 
