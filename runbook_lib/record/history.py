@@ -10,7 +10,7 @@ from math import nan
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import BaseModel, computed_field
 
 from ..errors import RecordError
 from ..model import SYMPTOMS, ActionPhase, CauseStatus, Json, Timestamp, Verdict, parse_time
@@ -22,7 +22,7 @@ _INDEX = "history.sqlite3"
 PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "clear_s")
 
 
-class HistoryRow(BaseModel):
+class HistoryRow(BaseModel, frozen=True):
     """One incident, or one drill: then ``scenario`` names it.
 
     Durations are in seconds, as a drill's are: detected and notified since the fault, or the first
@@ -35,8 +35,6 @@ class HistoryRow(BaseModel):
     lost : labels, by the proofs of its releases
     is_good : whether a drill met every objective
     """
-
-    model_config = ConfigDict(frozen=True)
 
     incident: str
     opened_at: Timestamp
@@ -75,11 +73,10 @@ def list_history(home: Path) -> list[HistoryRow]:
     Changes only the index; one that is damaged, or of another version, is built anew.
     """
     for place in (home / _INDEX, home / _INDEX, Path(":memory:")):
-        try:
+        with suppress(sqlite3.Error, ValueError):
             return _read_index(home, place)
-        except (sqlite3.Error, ValueError):
-            with suppress(OSError):
-                (home / _INDEX).unlink()
+        with suppress(OSError):
+            (home / _INDEX).unlink()
     return []
 
 
@@ -107,10 +104,10 @@ def _stamp(folder: Path) -> str:
 
 def _read_row(folder: Path) -> HistoryRow:
     row: dict[str, Json] = {"incident": folder.name, "opened_at": parse_time(folder.name[4:20])}
-    try:
+    # it is there, whether or not more can be said
+    with suppress(RecordError, ValueError, KeyError, TypeError, AttributeError):
         return HistoryRow(**row | _read_facts(Incident(folder, redactor=Redactor())))
-    except (RecordError, ValueError, KeyError, TypeError, AttributeError):
-        return HistoryRow(**row)  # it is there, and more cannot be said
+    return HistoryRow(**row)
 
 
 def _read_facts(incident: Incident) -> dict[str, Json]:
@@ -142,11 +139,8 @@ def _measure(journal: JournalView) -> dict[str, float]:
         "remediate_s": (seen, acted_at),
         "clear_s": (acted_at, journal.recovered_at()),
     }
-    return {
-        name: round((end - start).total_seconds(), 1)
-        for name, (start, end) in spans.items()
-        if start is not None and end is not None and end >= start
-    }
+    took = {n: (end - start).total_seconds() for n, (start, end) in spans.items() if start and end}
+    return {name: round(seconds, 1) for name, seconds in took.items() if seconds >= 0}
 
 
 def find_last_good_drill(rows: Sequence[HistoryRow]) -> HistoryRow | None:

@@ -10,9 +10,10 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from itertools import chain, count
 from pathlib import Path
 
 from filelock import FileLock
@@ -20,7 +21,7 @@ from filelock import FileLock
 from ..errors import RecordError, UsageError, disk_errors
 from ..model import SYMPTOMS, Episode, Json, Verdict, format_time, parse_time
 from ..redact import Redactor
-from .journal import Journal, utc_now
+from .journal import Clock, Journal, utc_now
 
 _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
@@ -59,9 +60,7 @@ class Incident:
 
     closed_here = False
 
-    def __init__(
-        self, folder: Path, *, redactor: Redactor, clock: Callable[[], datetime] = utc_now
-    ) -> None:
+    def __init__(self, folder: Path, *, redactor: Redactor, clock: Clock = utc_now) -> None:
         self.folder = folder
         self.id = folder.name
         self.redactor = redactor
@@ -99,8 +98,7 @@ class Incident:
     @property
     def is_open(self) -> bool:
         """Whether it is an incident, and not over."""
-        facts = self.facts
-        return facts.get("closed_at") is None and bool(facts.get("opened_by", "hand"))
+        return not self.is_closed and bool(self.facts.get("opened_by", "hand"))
 
     def update(self, **facts: Json) -> None:
         """Change facts in ``incident.json`` (atomic; the journal keeps the history).
@@ -122,13 +120,11 @@ class Incident:
         ----------
         by : ``hand``, or the step that saw the first breach
         """
-        facts, changed = self.facts, dict[str, Json]()
+        facts = self.facts
         if not facts.get("opened_by", "hand"):
-            changed |= {"opened_by": by, "opened_at": format_time(self._clock())}
+            self.update(opened_by=by, opened_at=format_time(self._clock()))
         if episode and not facts.get("episode"):
-            changed["episode"] = episode.model_dump(mode="json")
-        if changed:
-            self.update(**changed)
+            self.update(episode=episode.model_dump(mode="json"))
 
     def is_over(
         self, began: datetime, *, is_alert: bool, needed: Collection[str], calm: timedelta
@@ -157,8 +153,7 @@ class Incident:
         verdict = verdict or self.journal.view().verdict() or Verdict.UNKNOWN
         entry = self.journal.append("closed", {"section": "", "verdict": str(verdict)})
         self.closed_here = True
-        told = {"closed_at": format_time(entry.at), "closed_seq": entry.seq}
-        self.update(**told, verdict=str(verdict))
+        self.update(closed_at=format_time(entry.at), closed_seq=entry.seq, verdict=str(verdict))
         return verdict
 
     def find_plan(self, plan_id: str) -> Path:
@@ -185,15 +180,13 @@ class Incident:
 
     def new_notebook(self, section: str) -> Path:
         """Return where the next run of a section's notebook is kept."""
-        path, number = self.path("notebooks", f"{section}.ipynb"), 1
-        while path.exists():
-            number += 1
-            path = self.path("notebooks", f"{section}-{number}.ipynb")
-        return path
+        names = chain([section], (f"{section}-{number}" for number in count(2)))
+        paths = (self.path("notebooks", f"{name}.ipynb") for name in names)
+        return next(path for path in paths if not path.exists())
 
 
 def create_incident(
-    home: Path, *, redactor: Redactor, clock: Callable[[], datetime] = utc_now, **facts: Json
+    home: Path, *, redactor: Redactor, clock: Clock = utc_now, **facts: Json
 ) -> Incident:
     """Make a new incident folder under ``home``.
 
@@ -208,9 +201,8 @@ def create_incident(
         When the folder cannot be made.
     """
     now = clock()
-    name = f"inc-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-    folder = home / name
-    known = {"schema": "runbook/incident/1", "id": name, "opened_at": format_time(now)}
+    folder = home / f"inc-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    known = {"schema": "runbook/incident/1", "id": folder.name, "opened_at": format_time(now)}
     unknown = {"closed_at": None, "drill": False, "opened_by": "hand", "verdict": None}
     with disk_errors(f"cannot make {folder}", _ADVICE):
         for part in _FOLDERS:
@@ -238,10 +230,8 @@ def lock_home(home: Path) -> Iterator[None]:
 def list_incidents(home: Path) -> Iterator[Path]:
     """Yield the incident folders under ``home``, newest first."""
     if home.is_dir():
-        found = (
-            p for p in home.iterdir() if _ID.fullmatch(p.name) and (p / "incident.json").is_file()
-        )
-        yield from sorted(found, key=lambda p: p.name, reverse=True)
+        found = (path for path in home.iterdir() if _ID.fullmatch(path.name))
+        yield from sorted((p for p in found if (p / "incident.json").is_file()), reverse=True)
 
 
 def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> Incident | None:
@@ -258,9 +248,8 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
     """
     if incident_id:
         if not _ID.fullmatch(incident_id):
-            raise UsageError(
-                f"{incident_id!r} is not an incident id (they look like inc-20261124T031400Z-7f3a)"
-            )
+            like = "they look like inc-20261124T031400Z-7f3a"
+            raise UsageError(f"{incident_id!r} is not an incident id ({like})")
         folder = home / incident_id
         if not (folder / "incident.json").is_file():
             raise UsageError(f"no incident {incident_id} under {home}")

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
@@ -20,15 +19,19 @@ from chainlog import ChainedLog, Entry, LogError
 
 from .. import model
 from ..errors import RecordError, disk_errors
+from ..model import ActionPhase, CauseStatus, Role, Status, Verdict
 from ..redact import Redactor
+
+T = TypeVar("T", bound=BaseModel)
+Clock = Callable[[], datetime]
 
 _SYMPTOMS = ("02", "03")
 _DIAGNOSIS, _REMEDY = "05", "06"
 #: Whose conclusions tell of now, and for which: section 1 looks at symptoms of section 2.
 _LOOKING = {"01": "02", "02": "02", "03": "03", "05": "05"}
 _FRESH = timedelta(minutes=10)
-_GRAVE = (model.Verdict.INCIDENT, model.Verdict.NOT_FIXED, model.Verdict.MITIGATED)
-_FIXED = (model.Verdict.FIXED, model.Verdict.FIXED_ALERT_DECAYING)
+_GRAVE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
+_FIXED = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
 
 
 #: What was done, in the past tense, by the action's name.
@@ -80,17 +83,15 @@ class Impact(NamedTuple):
     def __str__(self) -> str:
         said = "not counted" if self.objects is None else f"{self.objects:,} affected"
         told = {"released by move": self.released, "waiting at the last look": self.left}
-        numbers = [f"{n:,} {what}" for what, n in told.items() if n]
         about = {"late order": self.orders, "ticket": len(self.tickets)}
-        numbers += [f"{n:,} {what}{'s' * (n != 1)}" for what, n in about.items() if n]
-        return "; ".join([said, *numbers])
+        told |= {f"{what}{'s' * (n != 1)}": n for what, n in about.items()}
+        return "; ".join([said, *(f"{n:,} {what}" for what, n in told.items() if n)])
 
 
-@dataclass(slots=True)
-class ActionRecord:
+class ActionRecord(NamedTuple):
     """One action through its phases."""
 
-    phases: list[model.ActionEntry] = field(default_factory=list)
+    phases: list[model.ActionEntry]
 
     @property
     def first(self) -> model.ActionEntry:
@@ -110,13 +111,12 @@ class ActionRecord:
     @property
     def applied(self) -> model.ActionEntry | None:
         """That it changed the world; None when it did not."""
-        return self.get(model.ActionPhase.APPLIED)
+        return self.get(ActionPhase.APPLIED)
 
     @property
     def is_told(self) -> bool:
         """Whether it was carried out or tried: more than a plan."""
-        told = (model.ActionPhase.APPLIED, model.ActionPhase.REFUSED, model.ActionPhase.FAILED)
-        return any(map(self.get, told))
+        return any(map(self.get, (ActionPhase.APPLIED, ActionPhase.REFUSED, ActionPhase.FAILED)))
 
     @property
     def is_empty(self) -> bool:
@@ -138,16 +138,16 @@ class ActionRecord:
         """What the look afterwards said, in a word."""
         if self.applied is None:
             return str(self.last.phase)
-        if self.last.phase is model.ActionPhase.FAILED:
+        if self.last.phase is ActionPhase.FAILED:
             return "the check afterwards failed"
         proven = "proven" if self.first.action in ("release", "undo") else "verified"
-        verified = self.get(model.ActionPhase.VERIFIED)
+        verified = self.get(ActionPhase.VERIFIED)
         return proven if verified and verified.seq > self.applied.seq else "not verified"
 
     @property
     def words(self) -> str:
         """What was done, in the past tense; what was only tried, by its name."""
-        first, result = self.first, self.result(model.ActionPhase.APPLIED)
+        first, result = self.first, self.result(ActionPhase.APPLIED)
         counts = (number_of(result.get(name)) for name in ("moved", "created", "removed"))
         number = next((count for count in counts if count is not None), None)
         plain = f"{first.action.replace('_', ' ')}: {{target}}"
@@ -170,11 +170,11 @@ class ActionRecord:
 
 def group_actions(phases: Iterable[model.ActionEntry]) -> list[ActionRecord]:
     """Put the phases of each plan together, in the order in which the plans were made."""
-    actions: dict[tuple[str, str], ActionRecord] = {}
+    actions: dict[tuple[str, str], list[model.ActionEntry]] = {}
     for action in phases:
         key = (action.step, str(action.result.get("plan") or action.source))
-        actions.setdefault(key, ActionRecord()).phases.append(action)
-    return list(actions.values())
+        actions.setdefault(key, []).append(action)
+    return [ActionRecord(entries) for entries in actions.values()]
 
 
 def number_of(value: model.Json) -> float | None:
@@ -196,22 +196,21 @@ class JournalView:
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.entries: list[Entry] = []
-        self.readings: list[model.Reading] = []
-        self.actions: list[model.ActionEntry] = []
-        self.conclusions: list[model.Conclusion] = []
-        self.starts: list[model.Start] = []
-        self.notes: list[model.Note] = []
-        self.runs: list[model.NotebookEntry] = []
         self.unreadable: list[int] = []
-        self._kinds: dict[str, tuple[type[BaseModel], list[Any]]] = {
-            "reading": (model.Reading, self.readings),
-            "action": (model.ActionEntry, self.actions),
-            "conclusion": (model.Conclusion, self.conclusions),
-            "section_started": (model.Start, self.starts),
-            "note": (model.Note, self.notes),
-            "notebook": (model.NotebookEntry, self.runs),
-        }
+        self._kinds: dict[str, tuple[type[BaseModel], list[Any]]] = {}
+        self.readings = self._collect("reading", model.Reading)
+        self.actions = self._collect("action", model.ActionEntry)
+        self.conclusions = self._collect("conclusion", model.Conclusion)
+        self.starts = self._collect("section_started", model.Start)
+        self.notes = self._collect("note", model.Note)
+        self.runs = self._collect("notebook", model.NotebookEntry)
         self.add(entries)
+
+    def _collect(self, kind: str, shape: type[T]) -> list[T]:
+        """Return the list that ``add`` fills with the entries of a kind."""
+        found: list[T] = []
+        self._kinds[kind] = shape, found
+        return found
 
     @property
     def last_seq(self) -> int:
@@ -223,10 +222,10 @@ class JournalView:
         for entry in entries:
             self.entries.append(entry)
             if entry.kind in self._kinds:
-                kind, known = self._kinds[entry.kind]
+                shape, found = self._kinds[entry.kind]
                 told = {**get_told(entry), "seq": entry.seq, "at": entry.at}
                 try:
-                    known.append(kind.model_validate(told))
+                    found.append(shape.model_validate(told))
                 except ValueError:
                     self.unreadable.append(entry.seq)
 
@@ -245,15 +244,14 @@ class JournalView:
         found = [note.text for note in self.notes if note.checklist == step]
         return found[-1].strip() if found else ""
 
-    def list_actions(self, phase: model.ActionPhase, *, after: int = 0) -> list[model.ActionEntry]:
+    def list_actions(self, phase: ActionPhase, *, after: int = 0) -> list[model.ActionEntry]:
         """Return the actions that reached a phase past an entry, each time that they did."""
         return [a for a in self.actions if a.phase is phase and a.seq > after]
 
     @property
     def last_applied(self) -> model.ActionEntry | None:
         """The last action that was carried out."""
-        found = self.list_actions(model.ActionPhase.APPLIED)
-        return found[-1] if found else None
+        return next(reversed(self.list_actions(ActionPhase.APPLIED)), None)
 
     @property
     def last_applied_at(self) -> datetime | None:
@@ -262,7 +260,7 @@ class JournalView:
 
     def list_plans(self, *, after: int = 0) -> dict[str, model.ActionEntry]:
         """Return what was planned past an entry, by the plan's id, the newest last."""
-        planned = self.list_actions(model.ActionPhase.PLANNED, after=after)
+        planned = self.list_actions(ActionPhase.PLANNED, after=after)
         return {str(a.result["plan"]): a for a in planned if "plan" in a.result and not a.reason}
 
     def since(self) -> datetime | None:
@@ -272,15 +270,12 @@ class JournalView:
         good one, as a breach of the alert's step knows them, and of the first breach that was read.
         How long an order waits says nothing of it.
         """
-        seen = self.breaches(model.SIGNS | {model.Role.CAUSE})
-        times = (
-            (reading.role is model.Role.ALERT and reading.since) or reading.at for reading in seen
-        )
-        return min(times, default=None)
+        seen = self.breaches(model.SIGNS | {Role.CAUSE})
+        return min(((r.role is Role.ALERT and r.since) or r.at for r in seen), default=None)
 
     def impact(self) -> Impact:
         """Return how many it was about, by listings and by what was released."""
-        backlog = [r for r in self.readings if r.role is model.Role.BACKLOG]
+        backlog = [r for r in self.readings if r.role is Role.BACKLOG]
         waited = [int(r.value) for r in backlog if isinstance(r.value, int | float)]
         orders = [r.orders for r in backlog if r.orders is not None]
         kinds, moved = dict[str, str](), dict[str, int]()
@@ -289,18 +284,18 @@ class JournalView:
             if isinstance(count := action.result.get("moved"), int):
                 moved[plan] = count
         released = sum(n for plan, n in moved.items() if kinds[plan] == "release")
-        back = sum(n for plan, n in moved.items() if kinds[plan] == "undo")
+        released -= sum(n for plan, n in moved.items() if kinds[plan] == "undo")
         named = [start.parameters.get("ticket_id") for start in self.starts]
         named += [reading.ticket for reading in self.readings]
         tickets = tuple(dict.fromkeys(str(ticket) for ticket in named if ticket))
-        most = max([*waited, released - back], default=0) if waited or moved else None
-        left = waited[-1] if waited else None
-        return Impact(most, left, released - back, max(orders, default=None), tickets)
+        most = max([*waited, released], default=0) if waited or moved else None
+        left = next(reversed(waited), None)
+        return Impact(most, left, released, max(orders, default=None), tickets)
 
     def log_entry(self, now: datetime) -> dict[str, model.Json]:
         """Return what an incident log holds of it, by this class's own answers."""
         since, verdict = self.since(), self.verdict(now=now)
-        done = self.list_actions(model.ActionPhase.APPLIED)
+        done = self.list_actions(ActionPhase.APPLIED)
         return {
             "since": model.format_time(since) if since else None,
             "causes": [{"cause": str(f.name), "why": f.reason} for f in self.causes()],
@@ -309,31 +304,23 @@ class JournalView:
             "verdict": str(verdict) if verdict else None,
         }
 
-    def breaches(self, roles: Collection[model.Role | None]) -> list[model.Reading]:
+    def breaches(self, roles: Collection[Role | None]) -> list[model.Reading]:
         """Return the breaches that steps of some roles read."""
-        return [r for r in self.readings if r.status is model.Status.BREACH and r.role in roles]
+        return [r for r in self.readings if r.status is Status.BREACH and r.role in roles]
 
-    def breach_times(self, roles: Collection[model.Role | None]) -> list[datetime]:
+    def breach_times(self, roles: Collection[Role | None]) -> list[datetime]:
         """Return when a breach was read by a step of some roles."""
         return [reading.at for reading in self.breaches(roles)]
 
     def ok_since(self, steps: Collection[str]) -> datetime | None:
         """Return since when each of some steps was read as ok, and never else; None when not."""
-        since: dict[str, datetime | None] = {}
-        for reading in self.readings:
-            if reading.step in steps:
-                is_ok = reading.status is model.Status.OK
-                since[reading.step] = (since.get(reading.step) or reading.at) if is_ok else None
-        times = [at for at in since.values() if at is not None]
-        return max(times) if times and len(times) == len(steps) else None
+        times = [_ok_since(r for r in self.readings if r.step == step) for step in steps]
+        known = [at for at in times if at]
+        return max(known, default=None) if len(known) == len(times) else None
 
     def recovered_at(self) -> datetime | None:
         """Return when recovery was read and stayed so."""
-        at = None
-        for reading in self.readings:
-            if reading.role is model.Role.RECOVERY:
-                at = (at or reading.at) if reading.status is model.Status.OK else None
-        return at
+        return _ok_since(r for r in self.readings if r.role is Role.RECOVERY)
 
     def findings(self) -> tuple[model.Finding, ...]:
         """Return the newest findings: what is known of every cause now."""
@@ -346,21 +333,18 @@ class JournalView:
         of another, before anything was changed, was an error and is left out.
         """
         found: dict[str, model.Finding] = {}
-        applied = self.list_actions(model.ActionPhase.APPLIED)
-        for conclusion in self.conclusions:
-            if not conclusion.section.startswith(_DIAGNOSIS):
-                continue
+        applied = self.list_actions(ActionPhase.APPLIED)
+        for conclusion in (c for c in self.conclusions if c.section.startswith(_DIAGNOSIS)):
             status = {f.name: f.status for f in conclusion.findings}
-            named = [f for f in conclusion.findings if f.status is model.CauseStatus.SUPPORTED]
+            named = [f for f in conclusion.findings if f.status is CauseStatus.SUPPORTED]
             if named and not (applied and conclusion.seq > applied[0].seq):
-                for name in [n for n in found if status.get(n) is model.CauseStatus.REFUTED]:
-                    del found[name]
+                found = {n: f for n, f in found.items() if status.get(n) is not CauseStatus.REFUTED}
             for finding in named:
                 if finding.name not in found or finding.score > found[finding.name].score:
                     found[finding.name] = finding
         return sorted(found.values(), key=lambda finding: -finding.score)
 
-    def verdict(self, *, after: int = 0, now: datetime | None = None) -> model.Verdict | None:
+    def verdict(self, *, after: int = 0, now: datetime | None = None) -> Verdict | None:
         """Return the outcome by the newest conclusions past an entry; None before any.
 
         Section 6 judges an action, until something else is changed, or a newer conclusion of
@@ -372,29 +356,22 @@ class JournalView:
         """
         ends = ("closed", "conclusion")
         end = next((e for e in reversed(self.entries) if e.kind in ends), None)
-        if not after and end and end.data.get("verdict") in set(model.Verdict):
-            return model.Verdict(end.data["verdict"])
+        if not after and end and end.data.get("verdict") in set(Verdict):
+            return Verdict(end.data["verdict"])
         if not self.conclusions:
             return None
         last, since = self.last_applied, (now or self.conclusions[-1].at) - _FRESH
-        judged: model.Verdict | None = None
-        clear: model.ClearTime | None = None
-        said: dict[str, model.Verdict] = {}
-        for conclusion in (c for c in self.conclusions if c.seq > after):
-            section = conclusion.section[:2]
-            if section == _REMEDY:
-                judged, clear, said = conclusion.verdict, conclusion.clear, {}
-                if (
-                    judged in (model.Verdict.INCIDENT, model.Verdict.HEALTHY)
-                    and conclusion.at < since
-                ):
-                    judged = None  # of symptoms, before anything was changed
-                if judged in _FIXED and last and last.seq > conclusion.seq:
-                    judged = model.Verdict.UNKNOWN
-            elif section in _LOOKING and conclusion.at >= since:
-                said[_LOOKING[section]] = conclusion.verdict
-        if clear and now and now > clear.deadline and not said:
-            return model.Verdict.UNKNOWN  # whether it cleared is for a new look to tell
+        told = [(c.section[:2], c) for c in self.conclusions if c.seq > after]
+        remedy = next((c for section, c in reversed(told) if section == _REMEDY), None)
+        newer = [(s, c) for s, c in told if c.at >= since and not (remedy and c.seq <= remedy.seq)]
+        said = {_LOOKING[section]: c.verdict for section, c in newer if section in _LOOKING}
+        judged = remedy.verdict if remedy else None
+        if remedy and judged in (Verdict.INCIDENT, Verdict.HEALTHY) and remedy.at < since:
+            judged = None  # of symptoms, before anything was changed
+        if remedy and judged in _FIXED and last and last.seq > remedy.seq:
+            judged = Verdict.UNKNOWN
+        if remedy and remedy.clear and now and now > remedy.clear.deadline and not said:
+            return Verdict.UNKNOWN  # whether it cleared is for a new look to tell
         return _weigh(judged, said, is_mended=last is not None)
 
     def advice(self, now: datetime) -> tuple[str, ...]:
@@ -406,28 +383,33 @@ class JournalView:
     def way_on(self, now: datetime) -> tuple[str, str]:
         """Return where to go from here: a notebook, and why, with the time that this is of."""
         verdict = self.verdict(now=now)
-        notebook, why = _NEXT[
-            "advised" if verdict in _GRAVE and self.advice(now) else verdict or ""
-        ]
+        is_advised = verdict in _GRAVE and self.advice(now)
+        notebook, why = _NEXT["advised" if is_advised else verdict or ""]
         as_of = f" (as of {self.conclusions[-1].at:%H:%M:%S} UTC)" if verdict else ""
         return notebook, why + as_of
 
 
-def _weigh(
-    judged: model.Verdict | None, said: dict[str, model.Verdict], *, is_mended: bool
-) -> model.Verdict | None:
+def _ok_since(readings: Iterable[model.Reading]) -> datetime | None:
+    """Return since when readings, in their order, are ok and nothing else."""
+    at = None
+    for reading in readings:
+        at = (at or reading.at) if reading.status is Status.OK else None
+    return at
+
+
+def _weigh(judged: Verdict | None, said: dict[str, Verdict], *, is_mended: bool) -> Verdict | None:
     """Return what section 6 judged and what others said after it, as one verdict."""
     symptoms, why = {said.get(section) for section in _SYMPTOMS}, said.get(_DIAGNOSIS)
-    for verdict in (*_GRAVE, model.Verdict.UNKNOWN, model.Verdict.FIXED_ALERT_DECAYING):
-        if verdict in (symptoms if verdict is model.Verdict.UNKNOWN else said.values()):
+    for verdict in (*_GRAVE, Verdict.UNKNOWN, Verdict.FIXED_ALERT_DECAYING):
+        if verdict in (symptoms if verdict is Verdict.UNKNOWN else said.values()):
             return verdict
     if not said:
         return judged
-    if symptoms != {model.Verdict.HEALTHY} and why is not model.Verdict.HEALTHY:
-        return judged if judged and is_mended else model.Verdict.UNKNOWN
-    if judged is model.Verdict.MITIGATED and why is not model.Verdict.HEALTHY:
+    if symptoms != {Verdict.HEALTHY} and why is not Verdict.HEALTHY:
+        return judged if judged and is_mended else Verdict.UNKNOWN
+    if judged is Verdict.MITIGATED and why is not Verdict.HEALTHY:
         return judged
-    return model.Verdict.FIXED if judged in _FIXED else model.Verdict.HEALTHY
+    return Verdict.FIXED if judged in _FIXED else Verdict.HEALTHY
 
 
 def get_told(entry: Entry) -> dict[str, model.Json]:
@@ -449,7 +431,7 @@ def utc_now() -> datetime:
 class _File:
     """What is known of a journal's file: its log, its view, and the bytes that these hold."""
 
-    def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
+    def __init__(self, path: Path, clock: Clock) -> None:
         self._path, self._clock = path, clock
         self.forget()
 
@@ -479,9 +461,7 @@ class Journal:
     anew.
     """
 
-    def __init__(
-        self, path: Path, *, redactor: Redactor, clock: Callable[[], datetime] = utc_now
-    ) -> None:
+    def __init__(self, path: Path, *, redactor: Redactor, clock: Clock = utc_now) -> None:
         self.path, self._redactor, self._file = path, redactor, _open(path, clock)
 
     def append(self, kind: str, data: dict[str, model.Json]) -> Entry:
@@ -511,8 +491,9 @@ class Journal:
             file = self._file
             if not (file.verified and content.startswith(file.verified)):
                 file.forget()
-            file.view.add(file.log.read()[file.view.last_seq :])
-            file.verified = content[: content.rfind(b"\n") + 1]
+            if len(content) != len(file.verified):
+                file.view.add(file.log.read()[file.view.last_seq :])
+                file.verified = content[: content.rfind(b"\n") + 1]
         return file.view
 
     @contextmanager

@@ -11,9 +11,10 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from chainlog import GENESIS, LogDamagedError, read_entries
 
@@ -26,10 +27,11 @@ _NAME = "manifest.json"
 _JOURNAL = "journal.jsonl"
 _LARGEST_BYTES = 2**30
 _NOT_A_ZIP = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+#: A third less work than the default, for a tenth more bytes.
+_ZIP: Json = {"compression": zipfile.ZIP_DEFLATED, "compresslevel": 3, "strict_timestamps": False}
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(NamedTuple):
     """Whether a folder is what its manifest says.
 
     Attributes
@@ -58,23 +60,18 @@ def write_manifest(incident: Incident) -> Path:
     made_at = format_time(utc_now())
     told = {"schema": "runbook/manifest/1", "incident": incident.id, "made_at": made_at}
     with disk_errors(f"cannot write {target}"):
-        files = {
-            path.relative_to(incident.folder).as_posix(): _measure(path.read_bytes())
-            for path in _list_files(incident.folder)
-        }
+        files = {name: _measure(path.read_bytes()) for name, path in _list_files(incident.folder)}
         write_json(target, {**told, "journal": {"seq": seq, "hash": head}, "files": files})
     return target
 
 
 def is_frozen(incident: Incident) -> bool:
     """Tell whether a report was written since the incident was closed, and not through it."""
-    try:
-        closed_seq = incident.facts.get("closed_seq")
+    with suppress(RecordError, OSError, ValueError, KeyError, TypeError):
         manifest: Json = json.loads((incident.folder / _NAME).read_text("utf-8"))
-        is_written = closed_seq is not None and int(manifest["journal"]["seq"]) >= closed_seq
-    except (RecordError, OSError, ValueError, KeyError, TypeError):
-        return False
-    return is_written and not incident.closed_here
+        is_written: bool = int(manifest["journal"]["seq"]) >= incident.facts["closed_seq"]
+        return is_written and not incident.closed_here
+    return False
 
 
 def verify_incident(folder: Path) -> Verification:
@@ -92,17 +89,14 @@ def verify_incident(folder: Path) -> Verification:
     """
     try:
         manifest: Json = json.loads((folder / _NAME).read_text("utf-8"))
-        recorded = {
-            str(name): (str(m["sha256"]), int(m["size_bytes"]))
-            for name, m in manifest["files"].items()
-        }
+        files = manifest["files"].items()
+        recorded = {name: (str(file["sha256"]), int(file["size_bytes"])) for name, file in files}
         known_seq, known_head = int(manifest["journal"]["seq"]), str(manifest["journal"]["hash"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(
-            f"{folder / _NAME} cannot be read. `runbook report {folder.name}` writes a new one."
-        ) from error
+        advice = f"`runbook report {folder.name}` writes a new one."
+        raise RecordError(f"{folder / _NAME} cannot be read. {advice}") from error
     problems, newer = [], []
-    present = {p.relative_to(folder).as_posix() for p in _list_files(folder)}
+    present = dict(_list_files(folder))
     seq, where = 0, f"{_JOURNAL}, line"
     try:
         for entry in read_entries(folder / _JOURNAL) if _JOURNAL in present else ():
@@ -118,12 +112,12 @@ def verify_incident(folder: Path) -> Verification:
     for name in sorted(recorded):
         if name not in present:
             problems.append(f"{name}: is missing")
-        elif problem := _compare(folder / name, *recorded[name], may_grow=name.endswith(".jsonl")):
+        elif problem := _compare(folder / name, *recorded[name]):
             if name != _JOURNAL or not problems:
                 problems.append(f"{name}: {problem}")
         elif name != _JOURNAL and (folder / name).stat().st_size > recorded[name][1]:
             newer.append(f"{name}: grew since")
-    newer += [f"{name}: is new" for name in sorted(present - set(recorded))]
+    newer += [f"{name}: is new" for name in sorted(present.keys() - recorded)]
     return Verification(str(manifest.get("incident")), tuple(problems), tuple(newer))
 
 
@@ -138,9 +132,9 @@ def write_attachment(incident: Incident) -> Path:
     folder = incident.folder
     target, temporary = folder / f"{incident.id}.zip", folder / f".{incident.id}.{os.getpid()}.tmp"
     with disk_errors(f"cannot write {target}"):
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as file:
-            for path in (folder / _NAME, *_list_files(folder)):
-                file.write(path, f"{incident.id}/{path.relative_to(folder).as_posix()}")
+        with zipfile.ZipFile(temporary, "w", **_ZIP) as file:
+            for name, path in ((_NAME, folder / _NAME), *_list_files(folder)):
+                file.write(path, f"{incident.id}/{name}")
         temporary.replace(target)
     return target
 
@@ -167,13 +161,13 @@ def verify_attachment(path: Path) -> Verification:
         return verify_incident(found[0].parent)
 
 
-def _compare(path: Path, sha256: str, size_bytes: int, *, may_grow: bool) -> str:
-    """Return what is wrong with a file, or an empty text."""
+def _compare(path: Path, sha256: str, size_bytes: int) -> str:
+    """Return what is wrong with a file, or an empty text: logs may grow, plans may not."""
     content = path.read_bytes()
     size = len(content)
     if size < size_bytes:
         return f"is shorter than recorded ({size} of {size_bytes} bytes)"
-    if size > size_bytes and not (may_grow and path.parent.name != "plans"):
+    if size > size_bytes and (path.suffix != ".jsonl" or path.parent.name == "plans"):
         return f"is longer than recorded ({size} instead of {size_bytes} bytes)"
     return "" if _measure(content[:size_bytes])["sha256"] == sha256 else "was altered since"
 
@@ -182,13 +176,13 @@ def _measure(content: bytes) -> dict[str, Json]:
     return {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
 
 
-def _list_files(folder: Path) -> Iterator[Path]:
+def _list_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield what a manifest covers: not itself, zips, locks, files being written, nor ``lab/``.
 
     Somebody works in there: those notebooks are saved after the report, too.
     """
     for path in sorted(folder.rglob("*")):
-        name, top = path.name, path.relative_to(folder).parts[0]
-        is_record = top != "lab" and name != _NAME and not name.endswith((".lock", ".tmp", ".zip"))
-        if path.is_file() and is_record:
-            yield path
+        name = path.relative_to(folder).as_posix()
+        is_own = path.name == _NAME or name.endswith((".lock", ".tmp", ".zip"))
+        if path.is_file() and not is_own and not name.startswith("lab/"):
+            yield name, path

@@ -11,9 +11,10 @@ from ..record.incident import Incident, open_incident
 from ..record.manifest import is_frozen, write_attachment, write_manifest
 from ..section import Sections
 from .export import export_notebooks, load_exporter
+from .model import ReportModel
 from .render import write_report
 
-__all__ = ["export_notebooks", "preload", "write_outputs", "write_report"]
+__all__ = ["ReportModel", "export_notebooks", "preload", "write_outputs", "write_report"]
 
 
 def preload() -> None:
@@ -35,12 +36,12 @@ def write_outputs(incident: Incident, sections: Sections) -> Path:
     if is_frozen(incident):
         return incident.folder / "report.html"
     with suppress(RunbookError):  # it is another incident's report
-        if name := str(incident.facts.get("previous") or ""):
-            home, redactor = incident.folder.parent, incident.redactor
-            if before := open_incident(home, name, redactor=redactor):
-                write_outputs(before, sections)
-    export_notebooks(incident, sections)
-    path = write_report(incident, sections)
+        name, home = str(incident.facts.get("previous") or ""), incident.folder.parent
+        if name and (before := open_incident(home, name, redactor=incident.redactor)):
+            write_outputs(before, sections)
+    model = ReportModel(incident, sections)
+    export_notebooks(incident, model)
+    path = write_report(incident, model)
     write_manifest(incident)
     write_attachment(incident)
     return path

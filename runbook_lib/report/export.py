@@ -14,7 +14,6 @@ import nh3
 from markupsafe import Markup
 
 from ..record.incident import Incident, write_file
-from ..section import Sections
 from ..show.text import visible
 from .model import ReportModel
 from .render import render_page
@@ -39,10 +38,14 @@ _STYLES = {
 }  # fmt: skip
 # Values that could move things over other things, fetch, or make a page unreadably wide.
 _BAD_STYLE = re.compile(r"url|expression|var\(|calc|[-\d.]{5,}|-\d|\\|/\*", re.IGNORECASE)
-_DATA_IMAGE = re.compile(r"data:image/(png|jpeg|gif);base64,[A-Za-z0-9+/=\s]+")
-# Relative links to the neighbours of the file, and anchors in it; nothing that leaves.
-_LINK = re.compile(r"(#[\w.-]{1,100}|[\w-]{1,100}\.(ipynb|html)(#[\w.-]{1,100})?)")
 _CLASS = re.compile(r"[a-z][a-z0-9]{0,3}|highlight|hl-[a-z0-9]+")
+#: What an attribute may say, whole; of ``style`` and ``class`` each part is looked at.
+_VALUES = {
+    "src": re.compile(r"data:image/(png|jpeg|gif);base64,[A-Za-z0-9+/=\s]+"),
+    # relative links to the neighbours of the file, and anchors in it; nothing that leaves
+    "href": re.compile(r"(#[\w.-]{1,100}|[\w-]{1,100}\.(ipynb|html)(#[\w.-]{1,100})?)"),
+    **dict.fromkeys(("width", "height", "colspan", "rowspan"), re.compile("0*(1?[0-9]{1,3}|2000)")),
+}
 
 
 def sanitize_html(html: str) -> str:
@@ -65,18 +68,13 @@ def sanitize_html(html: str) -> str:
 
 
 def _filter(_tag: str, attribute: str, value: str) -> str | None:
-    if attribute == "src":
-        return value if _DATA_IMAGE.fullmatch(value) else None
-    if attribute == "href":
-        return value if _LINK.fullmatch(value) else None
     if attribute == "style":
         kept = (part for part in value.split(";") if not _BAD_STYLE.search(part))
         return ";".join(kept) or None
     if attribute == "class":
         return " ".join(name for name in value.split() if _CLASS.fullmatch(name)) or None
-    if attribute in ("width", "height", "colspan", "rowspan"):
-        return value if value.isdigit() and int(value) <= 2_000 else None
-    return value
+    pattern = _VALUES.get(attribute)
+    return value if pattern is None or pattern.fullmatch(value) else None
 
 
 _NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
@@ -86,7 +84,7 @@ _BOX = Markup('<pre style="background-color:#fdedc3;border-radius:4px">{}</pre>'
 _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
 
 
-def export_notebooks(incident: Incident, sections: Sections) -> list[Path]:
+def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
     """Write each executed notebook of an incident as an HTML file beside it: which run it is.
 
     Returns
@@ -98,18 +96,10 @@ def export_notebooks(incident: Incident, sections: Sections) -> list[Path]:
     -----
     Changes only ``notebooks/*.html`` in the incident's folder.
     """
-    model, written = ReportModel(incident, sections), []
-    runs = {record.run.notebook: record for s in model.sections.values() for record in s.runs}
+    runs, written = {r.run.notebook: r for s in model.sections.values() for r in s.runs}, []
     for source in sorted((incident.folder / "notebooks").glob("*.ipynb")):
-        page = render_page(
-            "notebook.html",
-            incident.redactor,
-            name=source.stem,
-            record=runs.get(source.name),
-            incident_id=incident.id,
-            body=_BODY,
-        )
-        head, _, end = page.partition(_BODY)
+        told = {"name": source.stem, "record": runs.get(source.name), "incident_id": incident.id}
+        head, _, end = render_page("notebook.html", body=_BODY, **told).partition(_BODY)
         target = source.with_suffix(".html")
         if not _is_exported(source, target, head):
             write_file(target, f"{head}{_to_html(source, incident)}{end}")
@@ -164,19 +154,16 @@ def load_exporter() -> Any:
     )
 
 
-def _keep_readable(notebook: Any) -> None:
-    """Keep one form of an output that a page without scripts can show, or say what it had.
+def _is_said_above(cell: Any) -> bool:
+    """Tell whether a cell says the parameters: the page's head does, unless they were refused."""
+    was_refused = any(output.output_type == "error" for output in cell.get("outputs", []))
+    return not was_refused and bool(_PARAMETERS & {*cell.metadata.get("tags", ())})
 
-    The cells that say the parameters are left out too, unless they were refused: the page's head
-    says them once.
-    """
+
+def _keep_readable(notebook: Any) -> None:
+    """Keep one form of an output that a page without scripts can show, or say what it had."""
     notebook.metadata.pop("widgets", None)
-    notebook.cells = [
-        cell
-        for cell in notebook.cells
-        if not _PARAMETERS & {*cell.metadata.get("tags", ())}
-        or any(output.output_type == "error" for output in cell.get("outputs", []))
-    ]
+    notebook.cells = [cell for cell in notebook.cells if not _is_said_above(cell)]
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if "data" in output:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from chainlog import LogDamagedError, LogError, read_entries
 
@@ -53,8 +54,7 @@ class StepRecord:
         return str(self.latest.status) if self.latest else "not run"
 
 
-@dataclass(frozen=True, slots=True)
-class RunRecord:
+class RunRecord(NamedTuple):
     """One run of a section's notebook: which one, what it was given, what it came to."""
 
     run: NotebookEntry
@@ -106,6 +106,9 @@ class ReportModel:
     is_good : whether the verdict is that nothing more is to be done
     begin : when a drill began: what was before is none of its business
     drill, objectives : what a drill wrote of itself, and what it had to show
+    has_passed : whether a drill met every objective; None when it is none, or was not scored
+    impact : how many it was about
+    tickets : every one that the incident or a section's parameters name
     """
 
     def __init__(self, incident: Incident, modules: Mapping[str, SectionModule]) -> None:
@@ -132,19 +135,12 @@ class ReportModel:
         scored = [e.data for e in self.drill if isinstance(e.data.get("objectives"), list)]
         objectives = scored[-1]["objectives"] if scored else ()
         self.objectives: list[dict[str, Json]] = [o for o in objectives if isinstance(o, dict)]
-
-    @property
-    def has_passed(self) -> bool | None:
-        """Whether a drill met every objective; None when it is none, or was not scored."""
         has_failed = any(entry.data.get("event") == "failed" for entry in self.drill)
         is_met = all(objective.get("met") is True for objective in self.objectives)
-        return is_met and not has_failed if self.objectives else None
-
-    @property
-    def tickets(self) -> list[str]:
-        """Every ticket that the incident or a section's parameters name."""
-        named = (self.facts.get("ticket_id"), *self.journal.impact().tickets)
-        return list(dict.fromkeys(str(t) for t in named if t))
+        self.has_passed = is_met and not has_failed if self.objectives else None
+        self.impact = journal.impact()
+        named = (self.facts.get("ticket_id"), *self.impact.tickets)
+        self.tickets = list(dict.fromkeys(str(ticket) for ticket in named if ticket))
 
     def section(self, name: str) -> SectionRecord:
         """Return a section's record, a new one where the runbook has no such section."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Mapping
-from functools import lru_cache
+from contextlib import suppress
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,10 @@ from chainlog import GENESIS, Entry
 
 from ..errors import disk_errors
 from ..model import SIGNS, ActionPhase, CauseStatus, Finding, Json, Reading, Role, Status
-from ..record.history import PHASES, describe_last_drill, list_history
+from ..record.history import PHASES, HistoryRow, describe_last_drill, list_history
 from ..record.incident import Incident, write_file
 from ..record.journal import ActionRecord, get_told, number_of, utc_now
-from ..redact import Redactor
-from ..section import Sections
+from ..section import to_rows
 from ..show.plots import Picture, plot_reading
 from ..show.tables import Table, get_tone, make_environment, pill, sort_findings, tabulate_facts
 from ..show.text import format_value, safe
@@ -39,13 +39,13 @@ _LIMIT_BYTES = 2_000_000
 _BUDGETS = ((60, 1_500), (10, 500), (3, 100))
 
 
-def write_report(incident: Incident, sections: Sections) -> Path:
+def write_report(incident: Incident, model: ReportModel) -> Path:
     """Write ``report.html`` and ``summary.txt`` from the journal; return the report's path.
 
     Parameters
     ----------
     incident : the folder; its journal may be empty, cut short or damaged: the report says so
-    sections : the runbook's sections
+    model : what its journal holds
 
     Raises
     ------
@@ -55,9 +55,8 @@ def write_report(incident: Incident, sections: Sections) -> Path:
     Notes
     -----
     Changes only these two files in the incident's folder, each from one moment to the next.
-    Every string passes the incident's redactor before it is escaped.
+    Every string of the model has passed the incident's redactor; here it is escaped.
     """
-    model = ReportModel(incident, sections)
     target = incident.folder / "report.html"
     for rows, lines in _BUDGETS:
         html = _Page(model, incident, rows, lines).render()
@@ -90,7 +89,6 @@ class _Page:
         effects = [r for r in journal.readings if r.role is Role.EFFECT and r.rows]
         return render_page(
             "report.html",
-            self._incident.redactor,
             page=self,
             model=model,
             tone=get_tone(outcome[model.has_passed] or "unknown")[0],
@@ -113,33 +111,21 @@ class _Page:
         )
 
     def tabulate_signals(self) -> Markup:
-        rows = [
-            {
-                "step": self.link(step.id),
-                "what": step.title,
-                "at its worst": _say_status(step.worst),
-                "at the end": _say_status(step.latest, step.worst),
-                "why": step.worst.reason if step.worst else "the journal has no entry for this",
-            }
-            for step in self._model.of(*SIGNS - {Role.LOG})
-        ]
-        return scroll(Table("What was seen, and who was told", rows))
+        names, values = ("step", "what", "at its worst", "at the end", "why"), []
+        for step in self._model.of(*SIGNS - {Role.LOG}):
+            worst, end = _say_status(step.worst), _say_status(step.latest, step.worst)
+            why = step.worst.reason if step.worst else "the journal has no entry for this"
+            values.append((self.link(step.id), step.title, worst, end, why))
+        return scroll(Table("What was seen, and who was told", to_rows(names, values)))
 
     def tabulate_trend(self) -> Markup:
         found = {row.incident: row for row in list_history(self._incident.folder.parent)}
         now = found.get(self._incident.id)
         same = [row for row in found.values() if now and row.scenario == now.scenario]
         before = next((row for row in same if row.incident < self._incident.id), None)
-        name = f"the drill before: {before.incident if before else 'none'}"
-        rows = [
-            {
-                "what": phase.removesuffix("_s"),
-                "this drill": _say_seconds(getattr(now, phase, None)),
-                name: _say_seconds(getattr(before, phase, None)),
-            }
-            for phase in PHASES
-        ]
-        return scroll(Table("How long it took, beside the drill before", rows))
+        names = ("what", "this drill", f"the drill before: {before.incident if before else 'none'}")
+        values = [(p.removesuffix("_s"), _say_time(now, p), _say_time(before, p)) for p in PHASES]
+        return scroll(Table("How long it took, beside the drill before", to_rows(names, values)))
 
     def tabulate_causes(self) -> list[tuple[int, Markup]]:
         """Return the causes that stood open, and the refuted: when it mattered, and at the end.
@@ -147,23 +133,23 @@ class _Page:
         It mattered before the first change, when most spoke for what was the cause.
         """
         told = [c for c in self._model.journal.conclusions if c.findings]
+        if not told:
+            return []
         applied = self._model.journal.list_actions(ActionPhase.APPLIED)
         before = [c for c in told if not applied or c.seq < applied[0].seq] or told
         named = {cause.name for cause in self._model.causes}
-        weights = [(sum(f.score for f in c.findings if f.name in named), c.seq) for c in before]
+        weight = {c.seq: sum(f.score for f in c.findings if f.name in named) for c in before}
+        then = max(before, key=lambda c: (weight[c.seq], c.seq))
+        end, newest = told[-1], {f.name: f for f in told[-1].findings}
         groups: tuple[list[dict[str, Json]], list[dict[str, Json]]] = ([], [])
-        for then in before[weights.index(max(weights)) :][:1] if told else ():
-            end, newest = told[-1], {f.name: f for f in told[-1].findings}
-            for first in sort_findings(then.findings):
-                last = newest.get(first.name, first)
-                row = {
-                    "cause": say_causes([first]),
-                    f"when it mattered, {then.at:%H:%M:%SZ}": _say_finding(first),
-                }
-                if end is not then:
-                    row[f"at the end, {end.at:%H:%M:%SZ}"] = _say_finding(last)
-                row["evidence"] = Markup("<br>").join(map(self._cite, first.evidence))
-                groups[{first.status, last.status} == {CauseStatus.REFUTED}].append(row)
+        for first in sort_findings(then.findings):
+            last = newest.get(first.name, first)
+            row: dict[str, Json] = {"cause": say_causes([first])}
+            row[f"when it mattered, {then.at:%H:%M:%SZ}"] = _say_finding(first)
+            if end is not then:
+                row[f"at the end, {end.at:%H:%M:%SZ}"] = _say_finding(last)
+            row["evidence"] = Markup("<br>").join(map(self._cite, first.evidence))
+            groups[{first.status, last.status} == {CauseStatus.REFUTED}].append(row)
         captions = ("Causes, the most supported first", "Causes that the evidence refutes")
         return [(len(rows), scroll(Table(captions[i], rows))) for i, rows in enumerate(groups)]
 
@@ -180,19 +166,14 @@ class _Page:
         return Markup('<a href="#{}">{}</a>').format(anchor, words) if anchor else words
 
     def tabulate_phases(self, action: ActionRecord) -> Markup:
-        rows = [
-            {
-                "phase": str(told.phase),
-                "when": f"{told.at:%H:%M:%SZ}",
-                "by": told.operator or "–",
-                "what": told.reason,
-                "entry": self.link(f"#{told.seq}"),
-            }
-            for told in action.phases
-            if told is action.get(told.phase)  # planned twice, it is one plan
+        values = [
+            (str(a.phase), f"{a.at:%H:%M:%SZ}", a.operator or "–", a.reason, self.link(f"#{a.seq}"))
+            for a in action.phases
+            if a is action.get(a.phase)  # planned twice, it is one plan
         ]
-        day = f"{action.first.at:%Y-%m-%d}"
-        return scroll(Table(f"{action.first.step}: from plan to proof, {day}", rows))
+        rows = to_rows(("phase", "when", "by", "what", "entry"), values)
+        caption = f"{action.first.step}: from plan to proof, {action.first.at:%Y-%m-%d}"
+        return scroll(Table(caption, rows))
 
     def draw(self) -> dict[str, list[Picture]]:
         """Return a picture of each step that has one: ages as of the worst, lines to the end."""
@@ -216,20 +197,16 @@ class _Page:
         return Markup("").join((rows, text * bool(reading.text), scroll(facts) * bool(facts.rows)))
 
 
-def render_page(template: str, redactor: Redactor, **values: Any) -> str:
-    """Render a template: each value is redacted, made visible and escaped, in this order."""
-    return _load_templates(redactor).get_template(template).render(csp=CSP, **values)
+def render_page(template: str, **values: Any) -> str:
+    """Render a template: each value is made visible and escaped, in this order."""
+    return _load_templates().get_template(template).render(csp=CSP, **values)
 
 
-@lru_cache(maxsize=1)
-def _load_templates(redactor: Redactor) -> Environment:
-    def finish(value: Any) -> Markup:
-        return value if isinstance(value, Markup) else safe(redactor.text(str(value)), 6_000)
-
-    environment = make_environment("runbook_lib.report", finish)
-    environment.filters |= {"pill": pill, "value": format_value, "time": format_value}
-    environment.filters |= {"trusted": Markup, "facts": tabulate}
-    return environment
+@cache
+def _load_templates() -> Environment:
+    templates = make_environment("runbook_lib.report", partial(safe, limit=6_000))
+    templates.filters |= {"pill": pill, "value": format_value, "trusted": Markup, "facts": tabulate}
+    return templates
 
 
 def tabulate(facts: Mapping[str, Json], caption: str) -> Markup:
@@ -239,9 +216,8 @@ def tabulate(facts: Mapping[str, Json], caption: str) -> Markup:
 
 def scroll(table: Table) -> Markup:
     """Return a table that scrolls by itself when it is wider than the page."""
-    return Markup('<div class="scroll" tabindex="0" role="region" aria-label="{}">{}</div>').format(
-        safe(table.caption, 100), table.to_html()
-    )
+    frame = Markup('<div class="scroll" tabindex="0" role="region" aria-label="{}">{}</div>')
+    return frame.format(safe(table.caption, 100), table.to_html())
 
 
 def read_versions() -> dict[str, str]:
@@ -249,14 +225,15 @@ def read_versions() -> dict[str, str]:
     found = {"Python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
     here = str(Path(__file__).parent)
     command = ["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
+    commit = "not known: git did not answer"
+    with suppress(OSError, subprocess.TimeoutExpired):
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return found | {"commit": "not known: git did not answer"}
-    return found | {"commit": done.stdout.strip() or "not a git checkout"}
+        commit = done.stdout.strip() or "not a git checkout"
+    return found | {"commit": commit}
 
 
-def _say_seconds(seconds: float | None) -> str:
+def _say_time(drill: HistoryRow | None, phase: str) -> str:
+    seconds = getattr(drill, phase, None)
     return "–" if seconds is None else f"{seconds:g} s"
 
 

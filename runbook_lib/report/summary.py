@@ -24,7 +24,6 @@ _TOLD = {"interrupted": ("failed", "The run was interrupted"),
          "failed": ("failed", "The drill failed"), "reverted": ("drill", "The fault is taken back"),
          "revert_failed": ("failed", "The fault could not be taken back")}  # fmt: skip
 _READ = SIGNS | {Role.CAUSE, Role.EFFECT, Role.RECOVERY}
-_CHECKLIST = (Role.CLEARED, Role.CHECKLIST)
 _NO_CAUSE = "the cause is not proven"
 _NEVER = ("no breach was seen", "")
 _MAIN_ROWS = 15
@@ -43,21 +42,20 @@ class TimelineRow(NamedTuple):
 
 def write_headline(model: ReportModel) -> str:
     """Return the report's title: the verdict and the cause; of a drill, whether it passed."""
-    verdict, causes = model.verdict, say_causes(model.causes[:2])
+    verdict, why = model.verdict, say_causes(model.causes[:2]) or _NO_CAUSE
     if model.has_passed:
-        return f"Drill passed: {causes or _NO_CAUSE}"
+        return f"Drill passed: {why}"
     if model.objectives:
         missed = sum(objective.get("met") is not True for objective in model.objectives)
         what = f"{missed} of {len(model.objectives)} objectives missed"
         return f"Drill failed: {what if missed else 'it broke off'}"
     if verdict is None:
         return f"Nothing was {'concluded' if model.journal.entries else 'recorded'} yet"
-    words = VERDICT_WORDS[verdict].partition(";")[0]
     if verdict is Verdict.HEALTHY:
-        return f"{words}: no label waits too long"
-    if verdict is Verdict.UNKNOWN and not causes:
-        return f"{words}: what a verdict needs could not be read"
-    return f"{words}: {causes or _NO_CAUSE}"
+        why = "no label waits too long"
+    if verdict is Verdict.UNKNOWN and not model.causes:
+        why = "what a verdict needs could not be read"
+    return f"{VERDICT_WORDS[verdict].partition(';')[0]}: {why}"
 
 
 def say_causes(findings: Iterable[Finding]) -> str:
@@ -70,7 +68,7 @@ def list_facts(model: ReportModel) -> dict[str, tuple[str, str]]:
 
     Nothing is left out, only said unknown.
     """
-    since, (many, _, about) = model.since, str(model.journal.impact()).partition("; ")
+    since, (many, _, about) = model.since, str(model.impact).partition("; ")
     return {
         "What happened": _what_happened(model),
         "Cause": _why(model),
@@ -230,10 +228,9 @@ def _tell_observed(model: ReportModel) -> Iterator[TimelineRow]:
 
 def list_observed(model: ReportModel) -> list[Event]:
     """Return what the systems' clocks and logs told, each event once, since a drill began."""
-    events = [event for c in model.journal.conclusions for event in c.timeline]
+    events = [e for c in model.journal.conclusions for e in c.timeline if e.at >= model.begin]
     found = {(f"{e.at:%c}", e.text): e for e in events if e.kind not in ("action", "drill")}
-    kept = (event for event in found.values() if event.at >= model.begin)
-    return sorted(kept, key=lambda event: event.at)
+    return sorted(found.values(), key=lambda event: event.at)
 
 
 def list_open(model: ReportModel) -> list[Open]:
@@ -246,9 +243,8 @@ def _open_in_record(model: ReportModel) -> Iterator[Open]:
         yield model.damage, ()
     if unreadable := model.journal.unreadable:
         yield f"{len(unreadable)} journal entries could not be understood", ()
-    for entry in model.journal.entries:
-        if entry.kind == "interrupted":
-            yield f"the run was interrupted at {entry.at:%H:%M:%SZ}", ()
+    for entry in (entry for entry in model.journal.entries if entry.kind == "interrupted"):
+        yield f"the run was interrupted at {entry.at:%H:%M:%SZ}", ()
     for run in (section.runs[-1].run for section in model.sections.values() if section.runs):
         if run.status not in _ENDED_WELL:
             yield f"notebook {run.notebook} ended as {run.status}: {run.error}", ()
@@ -263,8 +259,7 @@ def _open_actions(model: ReportModel) -> Iterator[Open]:
     done = [action.plan for action in model.told if action.applied]
     for action in model.told:
         plan, last, steps = action.plan, action.last, (action.first.step,)
-        is_tried = last.phase in (ActionPhase.REFUSED, ActionPhase.FAILED)
-        if is_tried and newest[action.first.step] is action:
+        if last.phase in (ActionPhase.REFUSED, ActionPhase.FAILED) and newest[last.step] is action:
             yield f"{last.action} was {last.phase}: {last.reason}", steps
         result = action.result(ActionPhase.APPLIED)
         unproven = result.get("unproven") or ()
@@ -292,11 +287,11 @@ def _open_steps(model: ReportModel) -> Iterator[Open]:
     unread = [s.id for s, r in left if r.status is Status.UNKNOWN and s.role in _READ]
     if unread:
         yield "could not be read:", tuple(unread)
-    for step, reading in left:
+    for step in model.of(Role.CLEARED, Role.CHECKLIST):
         # that it cleared and that it fires are about the same alert
         is_said = step.role is Role.CLEARED and Role.ALERT in said
-        if step.role in _CHECKLIST and reading.status.is_open and not is_said:
-            yield f"{step.title}: {reading.reason}", (step.id,)
+        if step.latest and step.latest.status.is_open and not is_said:
+            yield f"{step.title}: {step.latest.reason}", (step.id,)
 
 
 def say_reading(reading: Reading) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from ..errors import ExitCode, UsageError, compute_exit_code
 from ..investigation import Investigation
@@ -19,21 +18,18 @@ from ..section import SectionModule, Sections, check_parameters
 from ..settings import Settings
 from ..show.plots import Picture, plot_lines
 from ..show.tables import tabulate_plans
-from .documents import (
-    HistoryDocument,
-    IncidentsDocument,
-    InvestigateDocument,
-    ReportDocument,
-    RunDocument,
-)
+from . import documents
 from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
+
+Given = Mapping[str, object]
+"""Parameters by name; each section gets those that it knows."""
 
 
 def run_sections(
     incident: Incident,
     sections: Sections,
     names: Iterable[str],
-    parameters: Mapping[str, object] | None = None,
+    parameters: Mapping[str, object] = {},
     *,
     progress: Progress = keep_quiet,
 ) -> list[NotebookRun]:
@@ -51,7 +47,7 @@ def run_sections(
             preload()
             for name in names:
                 progress(name)
-                given = _pick(sections[name], parameters or {})
+                given = _pick(sections[name], parameters)
                 runs.append(run_notebook(sections, name, incident, given, kernel=kernel))
     except KeyboardInterrupt:
         incident.journal.append("interrupted", {"section": ""})
@@ -62,7 +58,7 @@ def run_sections(
 
 def investigate(
     settings: Settings, sections: Sections, *, progress: Progress = keep_quiet, **parameters: object
-) -> InvestigateDocument:
+) -> documents.InvestigateDocument:
     """Carry out the read-only sections and write the report.
 
     Parameters
@@ -74,28 +70,29 @@ def investigate(
     UsageError
         When a parameter is wrong; nothing ran.
     """
-    done = _carry_out(settings, sections, sections.read_only, parameters, progress)
-    journal = done.incident.journal.view()
-    verdict = journal.verdict(after=done.after) or Verdict.UNKNOWN
+    names = sections.read_only
+    incident, after, runs, report = _carry_out(settings, sections, names, parameters, progress)
+    journal = incident.journal.view()
+    verdict = journal.verdict(after=after) or Verdict.UNKNOWN
     if verdict is Verdict.HEALTHY:
         verdict = journal.verdict() or verdict
     readings, now = journal.latest(), utc_now()
     unread = [r for r in readings.values() if r.status is Status.UNKNOWN]
     notebook, _ = journal.way_on(now)
     code = compute_exit_code(verdict)
-    if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in done.runs):
+    if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in runs):
         code = ExitCode.RUN_FAILED
-    return InvestigateDocument(
+    return documents.InvestigateDocument(
         schema_name="runbook/investigate/1",
         at=now,
-        incident=done.incident.id,
+        incident=incident.id,
         verdict=verdict,
         exit_code=code,
         readings=tuple(readings.values()),
         causes=journal.findings(),
         unknown=tuple({"step": r.step, "reason": r.reason} for r in unread),
-        notebooks=done.runs,
-        report=done.report,
+        notebooks=runs,
+        report=report,
         log=journal.log_entry(now),
         advice=journal.advice(now),
         next="" if verdict is Verdict.HEALTHY else f"runbook run {notebook[:2]}",
@@ -109,7 +106,7 @@ def run_chosen(
     *,
     parameters: Mapping[str, str],
     progress: Progress = keep_quiet,
-) -> RunDocument:
+) -> documents.RunDocument:
     """Run the notebooks of the named sections and write the report.
 
     Parameters
@@ -130,55 +127,46 @@ def run_chosen(
     for section in chosen:
         check_parameters(section, _pick(section, parameters))
     names = [section.NAME for section in chosen]
-    done = _carry_out(settings, sections, names, parameters, progress)
-    verdict = _verdict(done.runs, sections)
-    return RunDocument(
+    incident, after, runs, report = _carry_out(settings, sections, names, parameters, progress)
+    verdict = _verdict(runs, sections)
+    return documents.RunDocument(
         schema_name="runbook/run/1",
-        incident=done.incident.id,
+        incident=incident.id,
         verdict=verdict,
-        exit_code=_exit_code(done.runs, verdict),
-        notebooks=done.runs,
-        plans=tuple(_plans(done)),
-        report=done.report,
+        exit_code=_exit_code(runs, verdict),
+        notebooks=runs,
+        plans=tuple(_plans(incident, after)),
+        report=report,
     )
 
 
-def _pick(section: SectionModule, given: Mapping[str, object]) -> dict[str, object]:
+def _pick(section: SectionModule, given: Given) -> dict[str, object]:
     """Return the parameters that a section knows."""
     return {k: v for k, v in given.items() if k in section.Parameters.model_fields}
 
 
-class _Done(NamedTuple):
-    """What was carried out on an incident, past which entry of its journal."""
-
-    incident: Incident
-    after: int
-    runs: tuple[NotebookRun, ...]
-    report: str
-
-
 def _carry_out(
-    settings: Settings,
-    sections: Sections,
-    names: Sequence[str],
-    parameters: Mapping[str, object],
-    progress: Progress,
-) -> _Done:
+    settings: Settings, sections: Sections, names: Sequence[str], given: Given, progress: Progress
+) -> tuple[Incident, int, tuple[NotebookRun, ...], str]:
     """Find the incident, run sections on it and write the report.
 
     It is the last one of an incident that these runs closed. A look that this command made is over
     when nothing was wrong and no plan waits.
+
+    Returns
+    -------
+    The incident, past which entry of its journal the runs are, these, and the report's path.
     """
     opener = sections.investigation or Investigation
-    opener.check_ticket(settings, str(parameters.get("ticket_id", "")))
-    incident, is_new = opener.find(settings, str(parameters.get("incident_id", "")))
+    opener.check_ticket(settings, str(given.get("ticket_id", "")))
+    incident, is_new = opener.find(settings, str(given.get("incident_id", "")))
     if incident.is_closed:
+        advice = "leave --incident out, or write --incident new"
         raise UsageError(
-            f"incident {incident.id} is closed, and its report stays as it is; leave --incident "
-            "out, or write --incident new"
+            f"incident {incident.id} is closed, and its report stays as it is; {advice}"
         )
     after = incident.journal.view().last_seq
-    runs = run_sections(incident, sections, names, parameters, progress=progress)
+    runs = run_sections(incident, sections, names, given, progress=progress)
     if is_new and not (incident.is_open or incident.is_closed):
         plans = incident.journal.view().list_plans().values()
         if all(plan.result.get("is_empty") for plan in plans):
@@ -187,7 +175,7 @@ def _carry_out(
             incident.update(kept=True)
     if incident.is_closed and sections.having(Role.CLEARED) & {run.section for run in runs}:
         incident.closed_here = True
-    return _Done(incident, after, tuple(runs), str(write_outputs(incident, sections)))
+    return incident, after, tuple(runs), str(write_outputs(incident, sections))
 
 
 def _verdict(runs: Sequence[NotebookRun], sections: Sections) -> Verdict | None:
@@ -199,36 +187,31 @@ def _verdict(runs: Sequence[NotebookRun], sections: Sections) -> Verdict | None:
 
 
 def _exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode:
+    otherwise = ExitCode.OK if verdict is None else compute_exit_code(verdict)
+    worst_first = (ExitCode.USAGE, ExitCode.RUN_FAILED, ExitCode.REFUSED)
     codes = {run.exit_code for run in runs}
-    for code in (ExitCode.USAGE, ExitCode.RUN_FAILED, ExitCode.REFUSED):
-        if code in codes:
-            return code
-    return ExitCode.OK if verdict is None else compute_exit_code(verdict)
+    return next((code for code in worst_first if code in codes), otherwise)
 
 
-def _plans(done: _Done) -> Iterator[dict[str, Json]]:
-    """Yield what was planned; ``apply`` is the command that approves a plan."""
-    for row in tabulate_plans(done.incident.journal.view(), after=done.after).rows:
+def _plans(incident: Incident, after: int) -> Iterator[dict[str, Json]]:
+    """Yield what was planned past an entry; ``apply`` is the command that approves a plan."""
+    for row in tabulate_plans(incident.journal.view(), after=after).rows:
         section, plan = row["step"].partition(".")[0].zfill(2), row["plan"]
-        named = f"runbook run {section} --incident {done.incident.id} -p plan={plan}"
-        is_open = row["status"] == "planned"
-        yield {
-            **{name: value for name, value in row.items() if name != "hash"},
-            "apply": f"{named} -p approve={row['sha256']}" if is_open else "",
-        }
+        command = f"runbook run {section} --incident {incident.id} -p plan={plan}"
+        apply = f"{command} -p approve={row['sha256']}" if row["status"] == "planned" else ""
+        yield {**{name: row[name] for name in row if name != "hash"}, "apply": apply}
 
 
-def rebuild_report(settings: Settings, sections: Sections, incident_id: str) -> ReportDocument:
+def rebuild_report(
+    settings: Settings, sections: Sections, incident_id: str
+) -> documents.ReportDocument:
     """Build the report again from the journal; that of a closed incident stays as it is."""
     incident = _find(settings, incident_id)
     note = "closed: its report stays as it was written then" if is_frozen(incident) else ""
-    path = str(write_outputs(incident, sections))
-    return ReportDocument(
-        schema_name="runbook/report/1", incident=incident.id, note=note, report=path
-    )
+    return _write(incident, sections, schema_name="runbook/report/1", note=note)
 
 
-def check_report(settings: Settings, incident_or_path: str) -> ReportDocument:
+def check_report(settings: Settings, incident_or_path: str) -> documents.ReportDocument:
     """Check the journal's chain and the manifest. Only reads.
 
     ``incident_or_path``: an incident's id, its folder, or the zip that was attached somewhere.
@@ -237,17 +220,16 @@ def check_report(settings: Settings, incident_or_path: str) -> ReportDocument:
     if not path.exists():
         path = _find(settings, incident_or_path).folder
     checked = verify_incident(path) if path.is_dir() else verify_attachment(path)
-    return ReportDocument(
-        schema_name="runbook/verify-report/1",
-        exit_code=ExitCode.NOT_OK if checked.problems else ExitCode.OK,
-        incident=checked.incident,
-        report=str(path / "report.html" if path.is_dir() else path),
-        problems=checked.problems,
-        newer=checked.newer,
+    code = ExitCode.NOT_OK if checked.problems else ExitCode.OK
+    report = str(path / "report.html" if path.is_dir() else path)
+    return documents.ReportDocument(
+        schema_name="runbook/verify-report/1", exit_code=code, report=report, **checked._asdict()
     )
 
 
-def close_incident(settings: Settings, sections: Sections, incident_id: str) -> ReportDocument:
+def close_incident(
+    settings: Settings, sections: Sections, incident_id: str
+) -> documents.ReportDocument:
     """Close an incident by hand and write its report a last time.
 
     Raises
@@ -258,28 +240,31 @@ def close_incident(settings: Settings, sections: Sections, incident_id: str) -> 
     incident = _find(settings, incident_id)
     if incident.is_closed:
         raise UsageError(f"{incident.id} was closed at {incident.facts['closed_at']}")
-    verdict = incident.close()
+    return _write(incident, sections, schema_name="runbook/close/1", verdict=incident.close())
+
+
+def _write(incident: Incident, sections: Sections, **told: Json) -> documents.ReportDocument:
     path = str(write_outputs(incident, sections))
-    return ReportDocument(
-        schema_name="runbook/close/1", incident=incident.id, verdict=verdict, report=path
-    )
+    return documents.ReportDocument(incident=incident.id, report=path, **told)
 
 
-def list_incidents(settings: Settings) -> IncidentsDocument:
+def list_incidents(settings: Settings) -> documents.IncidentsDocument:
     """Return the incidents, the open ones first; a drill only while it is open."""
     rows = [row for row in list_history(settings.runbook_home) if row.is_open or not row.scenario]
     found = tuple(sorted(rows, key=lambda row: not row.is_open))
-    return IncidentsDocument(schema_name="runbook/incidents/1", incidents=found)
+    return documents.IncidentsDocument(schema_name="runbook/incidents/1", incidents=found)
 
 
-def read_history(settings: Settings) -> HistoryDocument:
+def read_history(settings: Settings) -> documents.HistoryDocument:
     """Return every incident and drill; writes the trends' picture and the gauges anew."""
     home = settings.runbook_home
     rows, plot, gauges = tuple(list_history(home)), "", ""
     if rows:
         (home / "history.png").write_bytes(draw_trends(rows).png)
         plot, gauges = str(home / "history.png"), str(write_gauges(home, rows))
-    return HistoryDocument(schema_name="runbook/history/1", history=rows, plot=plot, gauges=gauges)
+    return documents.HistoryDocument(
+        schema_name="runbook/history/1", history=rows, plot=plot, gauges=gauges
+    )
 
 
 def draw_trends(rows: Sequence[HistoryRow]) -> Picture:

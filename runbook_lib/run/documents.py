@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -22,16 +22,12 @@ from ..show.tables import Table, get_tone, say_value, tabulate_findings, tabulat
 from ..show.text import VERDICT_WORDS, count_of, visible
 
 
-class Part(BaseModel):
+class Part(BaseModel, frozen=True, extra="forbid"):
     """A part of a document."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-
-class Document(Part):
+class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
     """What every document has."""
-
-    model_config = ConfigDict(populate_by_name=True, ser_json_inf_nan="null")
 
     schema_name: str = Field(alias="schema")
     at: Timestamp = Field(default_factory=lambda: utc_now())  # noqa: PLW0108 - a test has its own
@@ -163,8 +159,6 @@ _COLUMNS = {
     "history": ("incident", "scenario", "cause_found", "lost", "verdict", "took_s"),
     "plans": ("step", "status", "what", "how_many", "why"),
 }
-#: How most notebooks end: the answer says it.
-_SAID = ("done", "stopped_at_plan")
 #: Readings that need no line of their own.
 _QUIET = ("ok", "left_out")
 #: What stands before and after the tables.
@@ -211,7 +205,8 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
         found = (f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED)
         yield tabulate_findings(found, "Causes")
     elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
-        rows = [row for row in value if row.get("status") not in _SAID]
+        # how most notebooks end: the answer says it
+        rows = [row for row in value if row.get("status") not in ("done", "stopped_at_plan")]
         yield Table(label, rows, _COLUMNS.get(name, ()))
     elif isinstance(value, list | tuple) and len(value) > 1:
         yield "\n".join([f"{label}:", *map(str, value)])

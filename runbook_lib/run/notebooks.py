@@ -11,6 +11,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jupyter_core.utils import run_sync
+
 from ..errors import ExitCode, RunbookError, StoppedAtPlanError, exit_code_of_error
 from ..model import Conclusion
 from ..record.incident import Incident, write_json
@@ -26,10 +28,8 @@ _WARM_UP = """\
 import ipywidgets, matplotlib.figure
 from runbook_lib.runbook import find_runbook
 find_runbook().load_sections()"""
-_KERNEL_OPTIONS = [
-    *("--log-level=50", "--HistoryManager.hist_file=:memory:"),
-    f"--IPKernelApp.exec_lines={_WARM_UP}",
-]
+_KERNEL_OPTIONS = ["--log-level=50", "--HistoryManager.hist_file=:memory:"]
+_KERNEL_OPTIONS += [f"--IPKernelApp.exec_lines={_WARM_UP}"]
 _FRESH_START = """\
 get_ipython().run_line_magic("reset", "-f")
 get_ipython().execution_count = 1
@@ -74,9 +74,8 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
     is replaced.
     """
 
-    def __init__(self) -> None:
-        self._manager: Any = None
-        self._client: Any = None
+    _manager: Any = None
+    _client: Any = None
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -89,27 +88,21 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
     def take(self) -> Any:
         """Return the manager for the next notebook; begins to start a kernel if none runs."""
         from jupyter_client.manager import AsyncKernelManager
-        from jupyter_core.utils import run_sync
-        from traitlets.config import Config
 
         if self._manager is None or not run_sync(self._manager.is_alive)():
             self.stop()
-            how = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
-            config = Config({"KernelManager": how})
-            self._manager = AsyncKernelManager(kernel_name="python3", config=config)
+            how: Any = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
+            self._manager = AsyncKernelManager(kernel_name="python3", **how)
             run_sync(self._manager.start_kernel)(extra_arguments=_KERNEL_OPTIONS)
             self._manager.client = partial(self._connect, self._manager.client)
         return self._manager
 
     def stop(self) -> None:
         """End the kernel; the next notebook gets a new one."""
-        from jupyter_core.utils import run_sync
-
         if self._client is not None:
             self._client.stop_channels()
         if self._manager is not None and self._manager.has_kernel:
             run_sync(self._manager.shutdown_kernel)(now=True)
-            run_sync(self._manager.cleanup_resources)()
         self._manager = self._client = None
 
     def _connect(self, connect: Callable[..., Any], **how: Any) -> Any:
@@ -151,11 +144,9 @@ def run_notebook(
         After the interruption is journalled.
     """
     given = {**(parameters or {}), "incident_id": incident.id}
-    checked = check_parameters(sections[name], given).model_dump(mode="json")
-    values = {name: checked[name] for name in given}
+    values = check_parameters(sections[name], given).model_dump(mode="json", include=set(given))
     path = incident.new_notebook(name)
-    before = incident.journal.view().last_seq
-    started = time.monotonic()
+    before, started = incident.journal.view().last_seq, time.monotonic()
     try:
         with nullcontext(kernel) if kernel else SharedKernel() as used:
             source = sections.notebooks / f"{name}.ipynb"
@@ -228,9 +219,8 @@ def _judge(name: str, failure: Failure | None) -> tuple[RunStatus, ExitCode, str
     if code in (ExitCode.REFUSED, ExitCode.USAGE):
         status = RunStatus.REFUSED if code is ExitCode.REFUSED else RunStatus.FAILED
         return status, code, failure.why
-    words = ": ".join(filter(None, (failure.error, failure.why)))
-    text = f"notebook {name} stopped: {words}{failure.where}"
-    return RunStatus.FAILED, ExitCode.RUN_FAILED, text
+    why = ": ".join(filter(None, (failure.error, failure.why)))
+    return RunStatus.FAILED, ExitCode.RUN_FAILED, f"notebook {name} stopped: {why}{failure.where}"
 
 
 @cache
@@ -252,16 +242,13 @@ def _register_engine() -> str:
 
             def save(**_: object) -> None:
                 nonlocal kept_at
-                if time.monotonic() - kept_at >= _SAVE_EVERY_S:
+                if nb_man.end_time or time.monotonic() - kept_at >= _SAVE_EVERY_S:
                     keep(nb_man.nb)
                     kept_at = time.monotonic()
 
             keep(nb_man.nb)
             nb_man.save = save
-            try:
-                return super().execute_managed_notebook(nb_man, kernel_name, **how)
-            finally:
-                nb_man.save = lambda **_: keep(nb_man.nb)
+            return super().execute_managed_notebook(nb_man, kernel_name, **how)
 
     papermill_engines.register("keeping", KeepingEngine)
     return "keeping"

@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from fulfillment.sections import SECTIONS
-from runbook_lib.report import write_report
+from runbook_lib.report import ReportModel, write_report
 from tests.support.chromium import open_browser
 from tests.support.incidents import tell_incident
 
@@ -17,7 +17,8 @@ pytestmark = pytest.mark.browser
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(tmp_path: Path, scheme: str) -> None:
-    report = write_report(tell_incident(tmp_path).incident, SECTIONS)
+    incident = tell_incident(tmp_path).incident
+    report = write_report(incident, ReportModel(incident, SECTIONS))
     with open_browser() as browser:
         # the report's own policy forbids every script, also that of the checker
         context = browser.new_context(bypass_csp=True, color_scheme=scheme)  # type: ignore[arg-type]

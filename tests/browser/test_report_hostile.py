@@ -24,7 +24,7 @@ from runbook_lib.model import (
     Verdict,
 )
 from runbook_lib.record.incident import Incident
-from runbook_lib.report import export_notebooks, write_report
+from runbook_lib.report import ReportModel, export_notebooks, write_report
 from runbook_lib.show.display import describe
 from tests.support.chromium import open_browser, watch
 from tests.support.hostile import HOSTILE, MARK
@@ -211,8 +211,8 @@ def test_hostile_inputs_are_only_text(
     texts = [HOSTILE[name] for name in names]
     incident = tell_hostile(tmp_path, texts)
     write_notebook(incident, texts)
-    (notebook,) = export_notebooks(incident, SECTIONS)
-    report = write_report(incident, SECTIONS)
+    (notebook,) = export_notebooks(incident, ReportModel(incident, SECTIONS))
+    report = write_report(incident, ReportModel(incident, SECTIONS))
     write_cards(tmp_path / "cards.html", incident)
 
     page = browser.new_page(viewport={"width": 390, "height": 844})

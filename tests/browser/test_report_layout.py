@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fulfillment.sections import SECTIONS
-from runbook_lib.report import write_report
+from runbook_lib.report import ReportModel, write_report
 from tests.support.chromium import open_browser, watch
 from tests.support.incidents import tell_incident
 
@@ -58,7 +58,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(tell_incident(tmp_path_factory.mktemp("reports")).incident, SECTIONS)
+    incident = tell_incident(tmp_path_factory.mktemp("reports")).incident
+    return write_report(incident, ReportModel(incident, SECTIONS))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -19,7 +19,7 @@ from runbook_lib.errors import UsageError
 from runbook_lib.model import ActionPhase, Reading, Status, Verdict
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
-from runbook_lib.report import export_notebooks
+from runbook_lib.report import ReportModel, export_notebooks
 from runbook_lib.run import notebooks
 from runbook_lib.run.notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 from runbook_lib.section import Sections
@@ -154,7 +154,7 @@ def test_a_section_that_is_clicked_through_is_kept_in_the_incidents_folder(
     saved = json.loads(kept.read_text("utf-8"))
     shown = [json.dumps(cell["outputs"]) for cell in saved["cells"]]
     runs = [e.data for e in incident.journal.view().entries if e.kind == "notebook"]
-    (page,) = export_notebooks(incident, SECTIONS)
+    (page,) = export_notebooks(incident, ReportModel(incident, SECTIONS))
 
     assert kept.name == "02_signals_detection.ipynb"
     # from the cell that opened the section on

@@ -12,7 +12,7 @@ import pytest
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, Finding, Status, Verdict
 from runbook_lib.record.incident import Incident
-from runbook_lib.report import write_report
+from runbook_lib.report import ReportModel, write_report
 from runbook_lib.report.render import CSP
 from tests.support.incidents import PLAN, SHA256, START, make_incident, tell_incident
 
@@ -48,7 +48,7 @@ class Page(HTMLParser):
 
 
 def render(incident: Incident) -> tuple[str, Page]:
-    html = write_report(incident, SECTIONS).read_text("utf-8")
+    html = write_report(incident, ReportModel(incident, SECTIONS)).read_text("utf-8")
     return html, Page(html)
 
 
@@ -110,7 +110,7 @@ def test_plan_hash_head_commit_versions_and_parameters_are_printed(tmp_path: Pat
 @pytest.mark.parametrize("until", ["plan", "end"])
 def test_the_file_stays_under_two_megabytes(tmp_path: Path, until: str) -> None:
     incident = tell_incident(tmp_path, until=until).incident
-    assert write_report(incident, SECTIONS).stat().st_size < 500_000
+    assert write_report(incident, ReportModel(incident, SECTIONS)).stat().st_size < 500_000
 
 
 def test_a_journal_of_thousands_of_large_entries_stays_under_two_megabytes(tmp_path: Path) -> None:
@@ -121,7 +121,9 @@ def test_a_journal_of_thousands_of_large_entries_stays_under_two_megabytes(tmp_p
     for number in range(3_000):
         tell.record("note", {"text": f"note {number} " + "y" * 300})
 
-    assert write_report(tell.incident, SECTIONS).stat().st_size < 2_000_000
+    assert (
+        write_report(tell.incident, ReportModel(tell.incident, SECTIONS)).stat().st_size < 2_000_000
+    )
 
 
 def test_the_physics_tell_the_backlog_before_and_after_the_plan(tmp_path: Path) -> None:
@@ -260,7 +262,7 @@ def test_actions_are_told_in_order_with_plan_approver_proof_and_way_back(tmp_pat
 
 def test_the_summary_stands_beside_the_report(tmp_path: Path) -> None:
     incident = tell_incident(tmp_path).incident
-    report = write_report(incident, SECTIONS)
+    report = write_report(incident, ReportModel(incident, SECTIONS))
 
     summary = report.with_name("summary.txt").read_text("utf-8").splitlines()
 
