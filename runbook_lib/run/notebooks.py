@@ -207,13 +207,13 @@ def _judge(name: str, failure: Failure | None) -> tuple[RunStatus, ExitCode, str
     if failure is None:
         return RunStatus.DONE, ExitCode.OK, ""
     more = find_runbook().errors
-    kinds: list[type[BaseException]] = [RunbookError, *more]
+    kinds: list[type[BaseException]] = [KeyboardInterrupt, RunbookError, *more]
     for kind in kinds:  # and what is below each
         kinds += kind.__subclasses__()
     named = (kind for kind in kinds if kind.__name__ == failure.error)
     code = exit_code_of_error(next(named, Exception), more)
-    if failure.error == KeyboardInterrupt.__name__:
-        return RunStatus.INTERRUPTED, ExitCode.INTERRUPTED, "interrupted"
+    if code is ExitCode.INTERRUPTED:
+        return RunStatus.INTERRUPTED, code, failure.why or "interrupted"
     if failure.error == StoppedAtPlanError.__name__:
         return RunStatus.STOPPED_AT_PLAN, code, failure.why
     if code in (ExitCode.REFUSED, ExitCode.USAGE):

@@ -15,7 +15,7 @@ from papermill.exceptions import PapermillExecutionError
 from pytest_httpserver import HTTPServer
 
 from fulfillment.sections import SECTIONS
-from runbook_lib.errors import UsageError
+from runbook_lib.errors import ExitCode, UsageError
 from runbook_lib.model import ActionPhase, Reading, Status, Verdict
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
@@ -315,3 +315,9 @@ def test_plain_papermill_fails_the_first_cell_with_a_sentence(
     assert len(told.splitlines()) < 10
     assert not list(incident.folder.glob("plans/*"))
     assert list(incident.journal.view().entries) == []
+
+
+def test_a_change_that_is_cut_off_in_a_cell_is_an_interruption() -> None:
+    failure = notebooks.Failure("Run this cell again to go on.", "ActionInterruptedError")
+    judged = notebooks._judge("06_remediation", failure)
+    assert judged == (RunStatus.INTERRUPTED, ExitCode.INTERRUPTED, failure.why)
