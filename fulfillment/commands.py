@@ -125,8 +125,8 @@ class PlanDocument(ReleaseDocument):
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
         """The one command."""
-        words = f"To carry it out before {self.expires_at}, paste:"
-        return ((words, self.apply),) if self.apply else ()
+        told = f"To carry it out before {self.expires_at}, paste:", self.apply
+        return (told,) if self.apply else ()
 
 
 class ApplyDocument(ReleaseDocument):
@@ -223,19 +223,17 @@ class ChaosDocument(Document):
         return ("runbook chaos revert",) if self.drills else ()
 
 
-class NotifyTimes(Part):
-    """Seconds from the injection to each channel's notification; None: none came in time."""
-
-    slack: float | None = None
-    email: float | None = None
-    teams: float | None = None
+CHANNELS = ("slack", "email", "teams")
 
 
 class Phases(Part, frozen=False):
-    """Seconds that a drill's phases took; None: the phase was not reached or did not succeed."""
+    """Seconds that a drill's phases took; None: the phase was not reached or did not succeed.
+
+    ``notify_s`` is from the injection to each channel's notification.
+    """
 
     detect_s: float | None = None
-    notify_s: NotifyTimes = NotifyTimes()
+    notify_s: dict[str, float | None] = dict.fromkeys(CHANNELS)
     diagnose_s: float | None = None
     remediate_s: float | None = None
     clear_s: float | None = None
@@ -312,16 +310,12 @@ def _mark(settings: Settings, marker: str, approve: str) -> dict[str, Any]:
     if marker not in ("local", "demo"):
         raise errors.UsageError(f"--marker is local or demo, not {marker!r}")
     if settings.runbook_environment != marker:
-        raise errors.EnvironmentForbidsError(
-            f"RUNBOOK_ENVIRONMENT is {settings.runbook_environment!r}, not {marker!r}: the setting "
-            "and the marker must say the same. Nothing was written."
-        )
+        text = f"RUNBOOK_ENVIRONMENT is {settings.runbook_environment!r}, not {marker!r}: "
+        raise errors.EnvironmentForbidsError(f"{text}both must say the same. Nothing was written.")
     store = Clients(settings).store
     if (found := read_marker(store)) not in ("", marker):
-        raise errors.EnvironmentForbidsError(
-            f"{store.bucket}/{MARKER_KEY} says {found!r}: this may not be the store you think. "
-            "Nothing was written."
-        )
+        text = f"{store.bucket}/{MARKER_KEY} says {found!r}: this may not be the store you think. "
+        raise errors.EnvironmentForbidsError(f"{text}Nothing was written.")
     content = json.dumps({"environment": marker})
     writes = {"endpoint": store.endpoint, "bucket": store.bucket, "key": MARKER_KEY}
     writes = {} if found else {**writes, "content": content}
@@ -358,15 +352,13 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
         readings = {step: inv.read_step(step) for step in inv.section.STEPS}
     rights = readings[read_rights.id]
     closed = find_closed(rights.rows)
-    what = "looking is possible"
-    if closed:
-        is_connected = any(row["reachable"] for row in rights.rows)
-        what = "looking is not possible" if is_connected else "you are not connected"
+    is_connected = any(row["reachable"] for row in rights.rows)
+    wrong = "looking is not possible" if is_connected else "you are not connected"
     why = "; ".join(f"{row['name']}: {row['reason']}" for row in closed) or rights.reason
     return CheckDocument(
         schema_name="runbook/check/1",
         exit_code=ExitCode.UNKNOWN if closed else ExitCode.OK,
-        summary=f"{what}: {why}",
+        summary=f"{wrong if closed else 'looking is possible'}: {why}",
         systems=rights.rows,
         readings=tuple(readings.values()),
     )
@@ -436,8 +428,8 @@ def plan_release(
     if is_new and plan.is_empty and not incident.is_open:
         incident.close(model.Verdict.UNKNOWN)
     code = ExitCode.of(not (plan.is_empty and plan.summary.get("reason")))
-    shown = {"effect": tuple(effect), "effect_reason": words}
-    return _to_plan_document(inv, plan, f"apply {plan.id}", code, **shown)
+    shown = {"exit_code": code, "effect": tuple(effect), "effect_reason": words}
+    return _stop_at(inv, plan, f"apply {plan.id}").model_copy(update=shown)
 
 
 def apply_release_plan(
@@ -454,16 +446,19 @@ def apply_release_plan(
     """
     inv, plan = _open_plan(settings, plan_id, progress)
     if not approve:
-        return _to_plan_document(inv, plan, f"apply {plan.id}", ExitCode.REFUSED)
-    return _to_document(inv, "apply", plan, inv.apply(plan, approve=approve).result)
+        return _stop_at(inv, plan, f"apply {plan.id}")
+    return _sum_up(inv, "apply", plan, inv.apply(plan, approve=approve).result)
 
 
 def resume_release_plan(settings: Settings, plan_id: str, *, progress: Progress) -> ApplyDocument:
     """Go on with a plan that was cut off, here or on another machine; its approval counts."""
-    if _find_folder(settings, plan_id) is None:
-        _fetch(settings, plan_id)
+    if _find_folder(settings, plan_id) is None:  # the bucket's record may have it
+        incident, _ = Investigation.find(settings)
+        bucket = Investigation.connect(settings).bucket
+        if record := read_record(bucket, plan_id):
+            save_plan(read_recorded_plan(bucket, record, folder=incident.folder / "plans"))
     inv, plan = _open_plan(settings, plan_id, progress)
-    return _to_document(inv, "resume", plan, inv.resume(plan).result)
+    return _sum_up(inv, "resume", plan, inv.resume(plan).result)
 
 
 def undo_release(
@@ -473,8 +468,8 @@ def undo_release(
     inv = _open_on(settings, plan_id, progress, undo=plan_id)
     plan = _plan_about(inv, "6.1.1", plan_id, approve)
     if not approve:
-        return _to_plan_document(inv, plan, f"undo {plan_id}", ExitCode.REFUSED)
-    return _to_document(inv, "undo", plan, inv.apply(plan, approve=approve).result)
+        return _stop_at(inv, plan, f"undo {plan_id}")
+    return _sum_up(inv, "undo", plan, inv.apply(plan, approve=approve).result)
 
 
 def settle_release(
@@ -500,8 +495,7 @@ def settle_release(
     if (said := plan.content.move.header.word) != word:
         raise errors.UsageError(f"{plan.id} says {said}, and you say {word}")
     if not approve:
-        how = f"settle {plan_id} --{word.replace('_', '-')}"
-        return _to_plan_document(inv, plan, how, ExitCode.REFUSED)
+        return _stop_at(inv, plan, f"settle {plan_id} --{word.replace('_', '-')}")
     result = inv.apply(plan, approve=approve).result
     left = next((r["rows"] for r in list_unfinished(inv.clients) if r["plan"] == plan_id), 0)
     told = {"plan": plan_id, word: result.get("settled", 0), "left": left}
@@ -529,9 +523,7 @@ def _open_plan(
     inv = _open_on(settings, plan_id, progress, plan=plan_id, **how)
     (plan,) = inv.load_named_plans()
     if plan.kind is not MOVE:
-        raise errors.UsageError(
-            f"{plan_id} is not the plan of a release: run 06 with -p plan={plan_id}"
-        )
+        raise errors.UsageError(f"{plan_id} is no release's plan: run 06 with -p plan={plan_id}")
     return inv, plan
 
 
@@ -545,8 +537,7 @@ def _open_on(
     look : whether nothing is changed, so that its own will always do
     """
     if (folder := _find_folder(settings, plan_id)) is None:
-        home = settings.runbook_home.resolve()
-        raise errors.UsageError(f"no incident under {home} has a plan {plan_id!r}")
+        raise errors.UsageError(f"no incident under {settings.runbook_home} has a plan {plan_id!r}")
     incident = Incident(folder, redactor=Redactor(settings.secrets))
     if incident.is_closed and not look:
         incident, _ = Investigation.find(settings)
@@ -557,14 +548,6 @@ def _find_folder(settings: Settings, plan_id: str) -> Path | None:
     """Return the incident's folder on this machine that has a plan."""
     folders = list_incidents(settings.runbook_home.resolve())
     return next((f for f in folders if (f / "plans" / f"{plan_id}.jsonl").is_file()), None)
-
-
-def _fetch(settings: Settings, plan_id: str) -> None:
-    """Take a plan over from the bucket's record, if it has one, into an incident's folder."""
-    incident, _ = Investigation.find(settings)
-    bucket = Investigation.connect(settings).bucket
-    if record := read_record(bucket, plan_id):
-        save_plan(read_recorded_plan(bucket, record, folder=incident.folder / "plans"))
 
 
 def _plan_about(inv: Investigation, step: str, release: str, approve: str) -> Plan:
@@ -585,11 +568,10 @@ def _list_ways_on(inv: Investigation) -> tuple[str, ...]:
     return tuple(f"{r['plan']} by {r['by']}: {r['state']}. {r['way_on']}" for r in rows)
 
 
-def _to_plan_document(
-    inv: Investigation, plan: Plan, command: str, code: ExitCode, **more: Any
-) -> PlanDocument:
+def _stop_at(inv: Investigation, plan: Plan, command: str) -> PlanDocument:
+    """Return what a plan would do, and how to approve it; nothing was done."""
     return PlanDocument(
-        **_head(inv, "plan", code),
+        **_head(inv, "plan", ExitCode.REFUSED),
         **{name: plan.summary[name] for name in _OF_PLAN},
         plan=plan.id,
         sha256=plan.sha256,
@@ -603,13 +585,10 @@ def _to_plan_document(
         apply="" if plan.is_empty else f"runbook {command} --approve {plan.sha256}",
         reason=str(plan.summary.get("reason") or ""),
         way_on=_list_ways_on(inv),
-        **more,
     )
 
 
-def _to_document(
-    inv: Investigation, action: str, plan: Plan, result: dict[str, Json]
-) -> ApplyDocument:
+def _sum_up(inv: Investigation, action: str, plan: Plan, result: dict[str, Json]) -> ApplyDocument:
     way_on = tuple(filter(None, [find_way_on(plan, result)]))
     known = {name: told for name, told in result.items() if name in ApplyDocument.model_fields}
     return ApplyDocument(**_head(inv, action, _judge(result)), **known, way_on=way_on)

@@ -25,7 +25,6 @@ from runbook_lib import errors
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import ActionPhase, Json, Progress, Verdict
 from runbook_lib.record.history import list_history, write_gauges
-from runbook_lib.record.incident import Incident
 from runbook_lib.record.journal import utc_now
 from runbook_lib.report import write_outputs
 from runbook_lib.run.commands import run_sections
@@ -38,7 +37,7 @@ from .analysis.causes import CAUSES, Cause
 from .change.environment_guard import check_playground
 from .change.synthetic import create_backlog, revert_backlog, sweep_expired
 from .clients import Clients, check_connected
-from .commands import DrillDocument, NotifyTimes, Objective, Phases
+from .commands import CHANNELS, DrillDocument, Objective, Phases
 from .investigation import Investigation
 from .sections import SECTIONS
 from .settings import Settings
@@ -69,7 +68,6 @@ class Scenario(ABC):
     verdict_expected: Verdict = Verdict.FIXED
     releases: bool = False
     needs: str = ""
-    steady_timeout_s: float = 30
     detect_timeout_s: float = 45
     notify_timeout_s: float = 20
     clear_timeout_s: float = 45
@@ -102,10 +100,9 @@ class _SyntheticLabels(Scenario):
     def revert(self, drill: Any) -> None:
         """Remove this drill's labels, if the remedy did not."""
         prefix = drill.settings.chaos_prefix
-        removal = revert_backlog(drill.clients.store, prefix, drill_id=drill.id)
-        if removal.failed:
-            left = f"{len(removal.failed)} labels of {drill.id} are left"
-            raise errors.RevertError(f"{left}: {prefix}")
+        left = revert_backlog(drill.clients.store, prefix, drill_id=drill.id).failed
+        if left:
+            raise errors.RevertError(f"{len(left)} labels of {drill.id} are left: {prefix}")
 
 
 _SYNTHETIC = _SyntheticLabels(Cause.SYNTHETIC, remedy_steps=("6.3",))
@@ -165,7 +162,7 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> Iterator[Objectiv
     if scenario.alert:
         yield _within("alert fires", card.phases.detect_s, scenario.detect_timeout_s)
         if card.is_told:
-            missing = ", ".join(name for name, after_s in card.phases.notify_s if after_s is None)
+            missing = ", ".join(name for name, s in card.phases.notify_s.items() if s is None)
             notified = f"missing: {missing}" if missing else "all three"
             yield _say("every channel is notified", "slack, email, teams", notified, not missing)
         clears = "alert clears, every channel says so" if card.is_told else "alert clears"
@@ -203,7 +200,6 @@ def _nothing(name: str, count: int | None) -> Objective:
 
 
 _APART_S = 0.5
-_CHANNELS = set(NotifyTimes.model_fields)
 _EXERCISE = {"count": 5, "object_size_kb": 4}
 #: What the document takes over from the scorecard.
 _MEASURED = ("phases", "cause_found", "objects_lost", "foreign_touched", "reverted", "error")
@@ -211,19 +207,17 @@ _MEASURED = ("phases", "cause_found", "objects_lost", "foreign_touched", "revert
 
 @dataclass
 class Drill:
-    """One drill at work.
+    """One drill at work; one that is made opens its incident.
 
     Attributes
     ----------
-    id : names the drill in metadata and approvals
     incident : where everything is recorded
+    id : names the drill in metadata and approvals
     order_ids : orders that the drill injected itself
     injected_at : when the fault was there
     card : what was measured
     """
 
-    id: str
-    incident: Incident
     settings: Settings
     clients: Clients
     scenario: Scenario
@@ -231,6 +225,12 @@ class Drill:
     order_ids: set[int] = field(default_factory=set)
     injected_at: datetime = field(default_factory=utc_now)
     card: Scorecard = field(default_factory=Scorecard)
+
+    def __post_init__(self) -> None:
+        self.incident = make_incident(self.settings, drill=True, opened_by="drill")
+        self.id = "d" + self.incident.id.removeprefix("inc-").lower()
+        self.incident.update(drill_id=self.id, scenario=self.scenario.name, drill_orders=[])
+        self.card.is_told = bool(self.settings.notifications_url)
 
     def record(self, event: str, **data: Json) -> None:
         """Write an event of the drill to the journal."""
@@ -251,7 +251,7 @@ class Drill:
 
     def is_steady(self) -> bool:
         """Wait until section 2 says healthy; False when it does not in time."""
-        return wait_for(self.is_healthy, timeout_s=self.scenario.steady_timeout_s)
+        return wait_for(self.is_healthy, timeout_s=30)
 
     def list_received(self, status: str) -> dict[str, datetime]:
         """Return when each channel's receiver first got the alert; nothing where none tells."""
@@ -259,18 +259,18 @@ class Drill:
             return {}
         told = self.clients.notifications.list_notifications(since=self.injected_at)
         mine = [n for n in told if n.status == status and self.scenario.alert in n.alertnames]
-        return {n.channel: n.received_at for n in reversed(mine) if n.channel in _CHANNELS}
+        return {n.channel: n.received_at for n in reversed(mine) if n.channel in CHANNELS}
 
     def have_all_received(self, status: str) -> bool:
         """Tell whether every channel's receiver got the alert, as far as anything tells."""
-        return not self.card.is_told or self.list_received(status).keys() == _CHANNELS
+        return not self.card.is_told or len(self.list_received(status)) == len(CHANNELS)
 
     def read_alert_states(self) -> set[str]:
         """Return how the alert stands; empty: there is none."""
         alerts = self.clients.prometheus.list_alerts()
         return {alert.state for alert in alerts if alert.name == self.scenario.alert}
 
-    def run_sections(self, *names: str) -> None:
+    def run(self, *names: str) -> None:
         """Run notebooks; one that fails is noted."""
         runs = run_sections(self.incident, SECTIONS, names, progress=self.progress)
         self.card.failed_notebooks += [r.section for r in runs if r.status is RunStatus.FAILED]
@@ -279,21 +279,19 @@ class Drill:
 def wait_for(check: Callable[[], bool], *, timeout_s: float) -> bool:
     """Ask again until ``check`` is true or the time is up.
 
-    A client that cannot be read counts as "not yet".
+    A client that cannot be read counts as "not yet", but for the last time.
 
     Returns
     -------
     Whether it became true in time.
     """
     deadline = time.monotonic() + timeout_s
-    while True:
-        is_late = time.monotonic() >= deadline
-        with suppress(*() if is_late else (errors.ClientError,)):
+    while time.monotonic() < deadline:
+        with suppress(errors.ClientError):
             if check():
                 return True
-        if is_late:
-            return False
         time.sleep(_APART_S)
+    return check()
 
 
 def run_drill(settings: Settings, scenario: Scenario, *, progress: Progress) -> DrillDocument:
@@ -313,10 +311,9 @@ def run_drill(settings: Settings, scenario: Scenario, *, progress: Progress) -> 
         instead = "Elsewhere: runbook drill --scenario synthetic"
         raise errors.DrillError(f"{scenario.name} needs {scenario.needs}. {instead}")
     check_playground(settings, clients.store)
-    scenario = _fit_times(clients, scenario)
     try:
         with FileLock(settings.runbook_home.resolve() / ".drill.lock", timeout=0):
-            return _run(settings, clients, scenario, progress)
+            return _run(Drill(settings, clients, _fit_times(clients, scenario), progress))
     except Timeout:
         raise errors.DrillError("another drill is running here; wait for it to end") from None
 
@@ -338,17 +335,17 @@ def _fit_times(clients: Clients, scenario: Scenario) -> Scenario:
     )
 
 
-def _run(
-    settings: Settings, clients: Clients, scenario: Scenario, progress: Progress
-) -> DrillDocument:
-    incident = make_incident(settings, drill=True, opened_by="drill")
-    drill_id = "d" + incident.id.removeprefix("inc-").lower()
-    incident.update(drill_id=drill_id, scenario=scenario.name, drill_orders=[])
-    drill = Drill(drill_id, incident, settings, clients, scenario, progress)
-    drill.card.is_told = bool(settings.notifications_url)
-    swept = sweep_expired(clients.store, settings, now=utc_now())
-    drill.record("started", scenario=scenario.name, swept=swept)
-    _check_steady_state(drill)
+def _run(drill: Drill) -> DrillDocument:
+    incident = drill.incident
+    swept = sweep_expired(drill.clients.store, drill.settings, now=utc_now())
+    drill.record("started", scenario=drill.scenario.name, swept=swept)
+    drill.progress("steady state")
+    if not drill.is_steady():
+        incident.close(Verdict.UNKNOWN)
+        write_outputs(incident, SECTIONS)
+        text = "the system is not healthy, so nothing was injected. `runbook investigate` says why"
+        raise errors.SteadyStateError(f"{text}; what was seen is in {incident.folder}")
+    drill.record("steady", before=True)
     try:
         _carry_out(drill)
     except errors.RunbookError as error:
@@ -365,27 +362,18 @@ def _run(
     return document
 
 
-def _check_steady_state(drill: Drill) -> None:
-    drill.progress("steady state")
-    if not drill.is_steady():
-        drill.incident.close(Verdict.UNKNOWN)
-        write_outputs(drill.incident, SECTIONS)
-        raise errors.SteadyStateError(
-            "the system is not healthy, so nothing was injected. `runbook investigate` says why; "
-            f"what was seen is in {drill.incident.folder}"
-        )
-    drill.record("steady", before=True)
-
-
 def _carry_out(drill: Drill) -> None:
     scenario, card = drill.scenario, drill.card
-    _inject(drill)
+    drill.progress("inject")
+    drill.injected_at = utc_now()
+    drill.record("inject", scenario=scenario.name)
+    scenario.inject(drill)
+    drill.incident.update(drill_orders=sorted(drill.order_ids))
+    drill.record("injected", orders=sorted(drill.order_ids))
     _detect(drill)
     _notify(drill)
     started = time.monotonic()
-    drill.run_sections(
-        "01_purpose", "02_signals_detection", "03_immediate_actions", "05_root_cause"
-    )
+    drill.run("01_purpose", "02_signals_detection", "03_immediate_actions", "05_root_cause")
     card.phases.diagnose_s = round(time.monotonic() - started, 2)
     card.cause_found = tuple(f.name for f in drill.incident.journal.view().causes())
     _act(drill, "04_chaos_verification", [(step,) for step in scenario.exercise_steps], **_EXERCISE)
@@ -393,22 +381,12 @@ def _carry_out(drill: Drill) -> None:
     if scenario.remedy_steps:
         _act(drill, "06_remediation", [scenario.remedy_steps])
         card.phases.remediate_s = round(time.monotonic() - started, 2)
-        fixed_at = drill.incident.journal.view().last_applied_at or fixed_at
+        _clear(drill, drill.incident.journal.view().last_applied_at or fixed_at)
     else:
         _revert(drill)
-        fixed_at = utc_now()
-    _clear(drill, fixed_at)
+        _clear(drill, utc_now())
     card.verdict = drill.conclude("06_remediation")
-    drill.run_sections("08_references", "07_postmortem")
-
-
-def _inject(drill: Drill) -> None:
-    drill.progress("inject")
-    drill.injected_at = utc_now()
-    drill.record("inject", scenario=drill.scenario.name)
-    drill.scenario.inject(drill)
-    drill.incident.update(drill_orders=sorted(drill.order_ids))
-    drill.record("injected", orders=sorted(drill.order_ids))
+    drill.run("08_references", "07_postmortem")
 
 
 def _detect(drill: Drill) -> None:
@@ -428,10 +406,10 @@ def _notify(drill: Drill) -> None:
     if drill.card.phases.detect_s is not None:
         timeout_s = drill.scenario.notify_timeout_s
         wait_for(lambda: drill.have_all_received("firing"), timeout_s=timeout_s)
-        received = drill.list_received("firing")
-        after_s = {c: _seconds(drill.injected_at, at) for c, at in received.items()}
-        drill.card.phases.notify_s = NotifyTimes(**after_s)
-    drill.record("notify", seconds=drill.card.phases.notify_s.model_dump(exclude_none=True))
+        for channel, at in drill.list_received("firing").items():
+            drill.card.phases.notify_s[channel] = _seconds(drill.injected_at, at)
+    seconds = {c: s for c, s in drill.card.phases.notify_s.items() if s is not None}
+    drill.record("notify", seconds=seconds)
 
 
 def _act(drill: Drill, name: str, groups: Sequence[tuple[str, ...]], **parameters: object) -> None:
@@ -547,10 +525,9 @@ def find_settings_folder(settings: Settings) -> Path:
     for folder in (find_root(Path.cwd()), settings.runbook_stack_home):
         if (folder / ".env").is_file():
             return folder
-    raise errors.UsageError(
-        "a drill that nobody starts reads its settings from .env, and there is none: `runbook "
-        "init` writes one; `runbook stack up` starts the local stack, which has its own"
-    )
+    text = "a drill that nobody starts reads its settings from .env, and there is none: `runbook "
+    text += "init` writes one; `runbook stack up` starts the local stack, which has its own"
+    raise errors.UsageError(text)
 
 
 def _quote_unit(word: str) -> str:

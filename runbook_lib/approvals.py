@@ -13,17 +13,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import errors
 from .model import ActionEntry, ActionPhase, Json, format_time, parse_time
 from .redact import Redactor
 
 _LIFETIME = timedelta(minutes=15)
+_OF_HEADER = ("step", "action", "target", "is_empty", "way_back", "reversible")
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(NamedTuple):
     """What came of carrying a plan out, or of looking whether its effect is there."""
 
     reason: str
@@ -31,8 +31,7 @@ class Effect:
     is_ok: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class PlanKind:
+class PlanKind(NamedTuple):
     """How plans of one schema are read back, carried out and checked.
 
     Attributes
@@ -115,15 +114,13 @@ class Plan:
         )
 
 
-def write_plan(
-    folder: Path, kind: PlanKind, prefix: str, /, *, now: datetime, **facts: Json
-) -> Plan:
+def write_plan(folder: Path, kind: PlanKind, word: str, /, *, now: datetime, **facts: Json) -> Plan:
     """Write a plan that is carried out once. Changes nothing but ``folder``.
 
     Parameters
     ----------
     folder : the incident's ``plans/``
-    prefix : the id begins with it
+    word : the id begins with it
     facts : what stands in the header: ``step``, ``action``, ``target``, ``is_empty``, and what the
         kind needs; ``way_back`` is also shown after it was carried out
 
@@ -134,7 +131,7 @@ def write_plan(
     """
     header = {"schema": kind.schema, "is_empty": False, "made_at": format_time(now)}
     header |= {"expires_at": format_time(now + _LIFETIME), **facts}
-    path = folder / f"{prefix}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
+    path = folder / f"{word}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
     blob = f"{json.dumps(header, sort_keys=True)}\n".encode()
     with errors.disk_errors(f"the plan cannot be written to {path}"), path.open("xb") as file:
         file.write(blob)
@@ -158,9 +155,8 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
     head = blob.partition(b"\n")[0]
     kind = next((k for k in kinds if f'"{k.schema}'.encode() in head), None)
     if kind is None:
-        raise errors.UsageError(
-            f"{path.stem} is not a plan that can be carried out here; plan again"
-        )
+        text = f"{path.stem} is not a plan that can be carried out here; plan again"
+        raise errors.UsageError(text)
     return _parse(kind, path, blob)
 
 
@@ -175,13 +171,8 @@ def _parse(kind: PlanKind, path: Path, blob: bytes) -> Plan:
             sha256=hashlib.sha256(blob).hexdigest(),
             expires_at=parse_time(header["expires_at"]),
             summary={**kind.summarise(header), "expires_at": header["expires_at"]},
-            step=str(header["step"]),
-            action=str(header["action"]),
-            target=str(header["target"]),
             content=header,
-            is_empty=bool(header["is_empty"]),
-            way_back=str(header.get("way_back", "")),
-            reversible=bool(header.get("reversible")),
+            **{name: header[name] for name in _OF_HEADER if name in header},
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise errors.PlanAlteredError(f"{path} is torn or was edited; plan again") from error

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 _Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 _JSON = Parameter("json_", Parameter.KEYWORD_ONLY, default=False, annotation=_Json)
-IncidentId = Annotated[
-    str, typer.Option("--incident", help="incident id, or new; default: the open one")
-]
+IncidentId = Annotated[str, typer.Option("--incident", help="id, or new; default: the open one")]
 Incident = Annotated[str, typer.Argument(metavar="incident")]
 
 
@@ -55,8 +53,7 @@ def command(
             _carry_out(resolve_name(work), typed if given is None else given, as_json=json_)
 
         own = signature(shape, eval_str=True)
-        parameters = [*own.parameters.values(), _JSON]
-        vars(run)["__signature__"] = own.replace(parameters=parameters)
+        vars(run)["__signature__"] = own.replace(parameters=[*own.parameters.values(), _JSON])
         return app.command(name)(run)
 
     return decorate
@@ -89,21 +86,6 @@ def _carry_out(work: Callable[..., Document], given: dict[str, Any], *, as_json:
     raise typer.Exit(int(document.exit_code))
 
 
-def parse_parameters(given: list[str]) -> dict[str, str]:
-    """Read ``name=value`` pairs.
-
-    Raises
-    ------
-    UsageError
-        When one is not such a pair.
-    """
-    pairs = [item.partition("=") for item in given]
-    wrong = ["".join(pair) for pair in pairs if not (pair[1] and pair[0].isidentifier())]
-    if wrong:
-        raise UsageError(f"-p wants name=value, not {wrong[0]!r}")
-    return {name: value for name, _, value in pairs}
-
-
 def parse_minutes(text: str) -> float:
     """Return the minutes of ``90s``, ``10m``, ``2h``, ``1d`` or ``1h30m``; 0 of no text.
 
@@ -125,9 +107,7 @@ app = typer.Typer()
 
 @command(app, "runbook_lib.run.commands:investigate")
 def investigate(
-    ticket_id: Annotated[
-        str, typer.Option("--ticket", help="support ticket of an affected order")
-    ] = "",
+    ticket_id: Annotated[str, typer.Option("--ticket", help="ticket of an affected order")] = "",
     incident_id: IncidentId = "",
     window_minutes: Annotated[float, typer.Option(help="how far back to look")] = 60,
 ) -> None:
@@ -143,8 +123,13 @@ def run(
     incident: IncidentId = "",
 ) -> dict[str, Any]:
     """Run chosen notebooks headless; changes stop at their plans without -p approve=SHA256."""
-    given = parse_parameters(parameter or []) | ({"incident_id": incident} if incident else {})
-    return {"names": sections, "parameters": given}
+    given = dict[str, str]()
+    for item in parameter or ():
+        name, equals, given[name] = item.partition("=")
+        if not (equals and name.isidentifier()):
+            raise UsageError(f"-p wants name=value, not {item!r}")
+    named = {"incident_id": incident} if incident else {}
+    return {"names": sections, "parameters": given | named}
 
 
 @command(app, "runbook_lib.run.commands:rebuild_report")
@@ -184,10 +169,9 @@ def build_app(runbook: Runbook) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for name, part in (("", app), *runbook.commands):
+    plugged = ((one.name, one.load()) for one in entry_points(group="runbook.commands"))
+    for name, part in (("", app), *runbook.commands, *plugged):
         whole.add_typer(part, name=name or None)
-    for entry in entry_points(group="runbook.commands"):
-        whole.add_typer(entry.load(), name=entry.name)
     return whole
 
 
@@ -199,9 +183,8 @@ def _fail(error: BaseException) -> int:
         more |= find_runbook().errors
         secrets = find_runbook().load_settings().secrets
     code = exit_code_of_error(error, more)
-    text = str(error) or type(error).__name__
-    if code is ExitCode.INTERRUPTED and not isinstance(error, RunbookError):
-        text = "interrupted; what was done is in the journal and the ledger"
+    stopped = "interrupted; what was done is in the journal and the ledger"
+    text = str(error) or (stopped if code is ExitCode.INTERRUPTED else type(error).__name__)
     text = Redactor(secrets).text(text)
     if "--json" in sys.argv:
         from .run.documents import ErrorDocument

@@ -90,7 +90,6 @@ Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else val
 T = TypeVar("T")
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
-_CHUNK_BYTES = 64 * 1024
 #: What to say of an error by what stands in urllib3's text.
 _REASONS = {
     "refused": "connection refused",
@@ -103,8 +102,6 @@ _REASONS = {
 _DENIED = (errors.AccessDeniedError, "the credentials are wrong or lack the right. ")
 #: What an answer's status means, where it says more than that it is no good.
 _BY_STATUS = {401: _DENIED, 403: _DENIED, 404: (errors.NotFoundError, "not found. ")}
-#: Kept open to one system; orders are asked for several at a time.
-_CONNECTIONS = 16
 
 
 class _Answer(NamedTuple):
@@ -157,29 +154,25 @@ class HttpClient:
         try:
             parts = urlsplit(url.rstrip("/"))
         except ValueError as error:
-            raise errors.ConnectionRefusedClientError(
-                f"{self.system.upper()}_URL is not an address ({error})", system=self.system
-            ) from error
+            text = f"{self.system.upper()}_URL is not an address ({error})"
+            raise errors.ConnectionRefusedClientError(text, system=self.system) from error
         if not user:
             user, password = unquote(parts.username or ""), unquote(parts.password or "")
         self.url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
         self._redactor = Redactor(filter(None, (token, password)))
         self._headers = {"Accept-Encoding": "identity"}  # the pool sends what is in it by then
         if token or user:
-            signed = f"Bearer {token}" if token else _sign(user, password)
-            self._headers["Authorization"] = signed
-        trusted = ca_file if parts.scheme == "https" else None
-        options = {"headers": self._headers, "timeout": urllib3.Timeout(total=timeout_s)}
-        self._pool = _make_pool(proxy_url, trusted, **options)
+            self._headers["Authorization"] = f"Bearer {token}" if token else _sign(user, password)
+        tls = _make_context(ca_file or certifi.where()) if parts.scheme == "https" else None
+        how = {"headers": self._headers, "timeout": urllib3.Timeout(total=timeout_s)}
+        self._pool = _make_pool(proxy_url, ssl_context=tls, **how)
 
     @classmethod
     def connect(cls, settings: Settings, **more: Any) -> Self:
         """Return the client by the settings of its system; it asks nothing yet."""
         return cls(**settings.read_http_options(cls.SYSTEM), **more)
 
-    def get(
-        self, path: str, shape: type[T], params: Mapping[str, Any] | None = None, part: str = ""
-    ) -> T:
+    def get(self, path: str, shape: type[T], params: Mapping[str, Any] = {}, part: str = "") -> T:
         """Return an answer in a shape: a dataclass, or a list or dict of such.
 
         Parameters
@@ -221,7 +214,7 @@ class HttpClient:
         BadAnswerError
             When the answer has no readable ``Date``.
         """
-        answer = self._ask("GET", self.HEALTH, is_any_status=True)
+        answer = self._ask("GET", self.HEALTH, any_status=True)
         with self.parsing(self.HEALTH):
             return to_utc(parsedate_to_datetime(answer.headers["Date"]))
 
@@ -263,9 +256,7 @@ class HttpClient:
             text = f"answered JSON that cannot be read: {self._excerpt(answer.body)}"
             raise self.bad(path, text) from error
 
-    def _ask(
-        self, method: str, path: str, *, is_any_status: bool = False, **options: Any
-    ) -> _Answer:
+    def _ask(self, method: str, path: str, *, any_status: bool = False, **options: Any) -> _Answer:
         """Return an answer, or raise what its absence or its status means."""
         setting = f"{self.system.upper()}_URL"
         if not self.url:
@@ -275,17 +266,15 @@ class HttpClient:
             answer = self._send(method, where, options)
         except (HTTPError, OSError) as error:
             kind: type[errors.ClientError] = errors.ConnectionRefusedClientError
-            text = f"cannot be reached ({_reason(error)}). Is the service running, and is {setting}"
-            text += " right?"
+            text = f"cannot be reached ({_reason(error)}). Does it run, and is {setting} right?"
             # urllib3 counts a connection that is refused among the time-outs.
             if isinstance(error, TimeoutError) and not isinstance(error, NewConnectionError):
                 kind = errors.ClientTimeoutError
-                text = f"did not answer within {self._timeout_s:g} s. Is the service overloaded or "
-                text += "stuck? HTTP_TIMEOUT_S is the limit."
+                text = f"did not answer within {self._timeout_s:g} s (HTTP_TIMEOUT_S). Is it stuck?"
             raise self._fail(kind, f"{where} {text}") from error
         except ValueError as error:
             raise self.bad(path, f"cannot be asked: {_short(str(error))}") from error
-        if is_any_status or 200 <= answer.status < 300:
+        if any_status or 200 <= answer.status < 300:
             return answer
         wrong, words = _BY_STATUS.get(answer.status, (errors.BadAnswerError, ""))
         text = f"{words}{self._excerpt(answer.body)}"
@@ -301,7 +290,7 @@ class HttpClient:
             method, where, redirect=False, preload_content=False, **options
         ) as response:
             # read1 returns what one receive gave, so that a trickle cannot outlive the deadline.
-            while chunk := response.read1(_CHUNK_BYTES):
+            while chunk := response.read1(64 * 1024):
                 body += chunk
                 if len(body) > _MAX_BODY_BYTES:
                     text = f"{where} answered more than {_MAX_BODY_BYTES >> 20} MiB. Ask for less."
@@ -323,10 +312,8 @@ class HttpClient:
         return kind(self._redactor.text(text), system=self.system)
 
 
-def _make_pool(proxy_url: str, ca_file: str | None, **options: Any) -> urllib3.PoolManager:
-    """Return a pool; ``ca_file`` is empty for certifi's list, None for one without TLS."""
-    tls = None if ca_file is None else _make_context(ca_file or certifi.where())
-    options |= {"maxsize": _CONNECTIONS, "ssl_context": tls, "retries": False}
+def _make_pool(proxy_url: str, **options: Any) -> urllib3.PoolManager:
+    options |= {"maxsize": 16, "retries": False}  # orders are asked for several at a time
     if not proxy_url:
         return urllib3.PoolManager(**options)
     parts, signed = urlsplit(proxy_url), dict[str, str]()

@@ -128,12 +128,11 @@ class Investigation(Generic[S, C]):
                     return found, False
                 found.close()
                 facts["previous"] = found.id
-            is_made = found is None or found.is_closed or is_hand
-            if found is None or is_made:
-                found = make_incident(settings, **facts)
+            kept = None if is_hand or (found and found.is_closed) else found
+            found = kept or make_incident(settings, **facts)
             if not found.is_open and (breach := cls._see_breach(found, settings, but)):
                 found.open(breach.step, breach.episode)
-        return found, is_made
+        return found, kept is None
 
     @classmethod
     def _see_breach(cls, incident: Incident, settings: S, but: str = "") -> Reading | None:
@@ -261,13 +260,12 @@ class Investigation(Generic[S, C]):
         max_age_s : reuse a reading of the journal that is not older, in seconds; ``unknown``
             readings, and those from before the last action, are never reused
         """
-        if max_age_s is not None and (old := self.latest().get(step_id)) is not None:
-            since = self.now() - timedelta(seconds=max_age_s)
+        if old := self.latest().get(step_id):
+            since = self.now() - timedelta(seconds=max_age_s or 0)
             since = max(since, self.journal.last_applied_at or since)
-            if old.observed_at >= since and old.status is not Status.UNKNOWN:
+            is_fresh = old.observed_at >= since and old.status is not Status.UNKNOWN
+            if self.incident.is_late or (max_age_s is not None and is_fresh):
                 return old
-        if self.incident.is_late and (old := self.latest().get(step_id)) is not None:
-            return old
         reading = self.observe(step_id)
         seq = self.record("reading", {"reading": reading.model_dump(mode="json")})
         if seq and reading.status is Status.BREACH and reading.role in model.SYMPTOMS:
@@ -292,17 +290,13 @@ class Investigation(Generic[S, C]):
         verdict = self.journal.verdict()
         if conclusion.verdict is Verdict.INCIDENT:
             self.incident.open(self.section.NAME)
-        if verdict in _FIXED and self._has_cleared() and not self.incident.facts.get("drill"):
+        seen = (r for s, r in self.latest().items() if s in self.section.STEPS)
+        has_cleared = any(r.role is model.Role.CLEARED and r.status is Status.OK for r in seen)
+        if verdict in _FIXED and has_cleared and not self.incident.facts.get("drill"):
             self.incident.close(Verdict.FIXED)
         elif verdict is not None:
             self.incident.update(verdict=str(verdict))
         return conclusion
-
-    def _has_cleared(self) -> bool:
-        """Tell whether this section looks whether the alert cleared, and last read that it did."""
-        steps = [step.id for step in self.section.STEPS.values() if step.role is model.Role.CLEARED]
-        readings = self.latest()
-        return any(s in readings and readings[s].status is Status.OK for s in steps)
 
     def plan(self, step_id: str, **changed: Any) -> Plan:
         """Make the plan of a step, or load the one that the parameter ``plan`` names.
@@ -350,19 +344,17 @@ class Investigation(Generic[S, C]):
         known = {one.sha256: one.id for one in here}
         if unknown := [a for a in approved if a not in known]:
             plans = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in known.items())
-            raise errors.NotApprovedError(
-                f"the approval {unknown[0][:12]!r}… is of none of the plans here. Approve one of "
-                f"these by its whole hash, or plan again:\n\n{plans}"
-            )
+            text = f"the approval {unknown[0][:12]!r}… is of none of the plans here. Approve one"
+            text += f" of these by its whole hash, or plan again:\n\n{plans}"
+            raise errors.NotApprovedError(text)
         if plan.is_empty:
             why = str(plan.summary.get("reason") or "") or "nothing to do"
             return self._enter(plan, ActionPhase.VERIFIED, why)
         if not approved:
-            raise errors.StoppedAtPlanError(
-                f"{plan.action} on {plan.target} is planned, not done. Read the plan above. To "
-                f"carry it out, approve it there and run this cell again, or set:\n\n"
-                f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
-            )
+            text = f"{plan.action} on {plan.target} is planned, not done. Read the plan above. To "
+            text += "carry it out, approve it there and run this cell again, or set:"
+            more = f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
+            raise errors.StoppedAtPlanError(f"{text}\n\n{more}")
         if plan.sha256 not in approved:
             return self._enter(plan, ActionPhase.PLANNED, "left alone: not in this approval")
         self._enter(plan, ActionPhase.APPROVED)

@@ -25,8 +25,8 @@ def keep_quiet(_words: str, _done: int = 0, _total: int = 0, /) -> None:
     """Show no progress to anybody."""
 
 
+#: A JSON value: None, bool, int, float, str, list or dict of these.
 Json = Any
-"""A JSON value: None, bool, int, float, str, list or dict of these."""
 
 
 def parse_time(text: str) -> datetime:
@@ -57,13 +57,11 @@ def to_utc(at: datetime) -> datetime:
         raise ValueError("the time lies outside the years 1 to 9999") from error
 
 
-Timestamp = Annotated[
-    datetime, AfterValidator(to_utc), PlainSerializer(format_time, return_type=str)
-]
+Timestamp = Annotated[datetime, AfterValidator(to_utc), PlainSerializer(format_time)]
+#: A value of a table or an observation; a time is told as text.
 Cell = Annotated[
     Json, AfterValidator(lambda told: format_time(told) if isinstance(told, datetime) else told)
 ]
-"""A value of a table or an observation; a time is told as text."""
 
 
 class Status(StrEnum):

@@ -22,39 +22,26 @@ _NAME = r"(?:password|passwd|passphrase|secret|token|api[_-]?key|private[_-]?key
 _KEEP = r"(?:\[redacted\]|present\b|absent\b|equal to the store's|<secret>|\*{3}|null\b|None\b)"
 # A quoted value, up to the same quote with as many backslashes before it; else up to a blank.
 _VALUE = rf"(?:(?P<q>\\*+[\"'])(?!{_KEEP})(?:(?!(?P=q))[^\n]){{1,4000}}|(?!{_KEEP}|\\*[\"'])"
-_RULES = (
+_RULES = {
     # scheme://user:password@host
-    (r"(://[^\s/:@\"'<>]{0,200}):[^\s/@\"'<>]{1,400}@", rf"\1:{MASK}@"),
+    r"(://[^\s/:@\"'<>]{0,200}):[^\s/@\"'<>]{1,400}@": rf"\1:{MASK}@",
     # Authorization and similar headers, in plain, JSON and repr forms; unquoted: the whole line
-    (
-        r"(?i)(?P<n>(?:authorization|x-api-key|x-auth-token|cookie)\\*+[\"']?+\s{0,4}+[:=,]\s{0,4}+)"
-        rf"{_VALUE}[^\n\"'\\<>]{{1,4000}})",
-        rf"\g<n>\g<q>{MASK}",
-    ),
-    (r"(?i)\b(bearer|basic)\s{1,4}[A-Za-z0-9._~+/=-]{8,}", rf"\1 {MASK}"),
+    r"(?i)(?P<n>(?:authorization|x-api-key|x-auth-token|cookie)\\*+[\"']?+\s{0,4}+[:=,]\s{0,4}+)"
+    rf"{_VALUE}[^\n\"'\\<>]{{1,4000}})": rf"\g<n>\g<q>{MASK}",
+    r"(?i)\b(bearer|basic)\s{1,4}[A-Za-z0-9._~+/=-]{8,}": rf"\1 {MASK}",
     # name=value and "name": "value" of names that say they are secret
-    (
-        rf"(?i)(?P<n>{_NAME}[A-Za-z0-9_-]{{0,30}}+\\*+[\"']?+\s{{0,4}}+[:=]\s{{0,4}}+)"
-        rf"{_VALUE}[^\s\"',;&}}\\<>]{{1,4000}})",
-        rf"\g<n>\g<q>{MASK}",
-    ),
+    rf"(?i)(?P<n>{_NAME}[A-Za-z0-9_-]{{0,30}}+\\*+[\"']?+\s{{0,4}}+[:=]\s{{0,4}}+)"
+    rf"{_VALUE}[^\s\"',;&}}\\<>]{{1,4000}})": rf"\g<n>\g<q>{MASK}",
     # --minio-secret-key VALUE
-    (
-        r"(?i)(--[a-z-]{0,40}(?:password|secret|token)[a-z-]{0,20}+\s{1,4}+)"
-        r"(?![-\s]|\[redacted\])\S{1,4000}",
-        rf"\1{MASK}",
-    ),
-    (r"(?i)(X-Amz-(?:Signature|Credential)=)[^&\s\"'<>]{1,1000}", rf"\1{MASK}"),
-    (r"(?i)(hooks\.slack\.com/services/)(?!REPLACE/ME)[^\s\"'<>]{1,400}", rf"\1{MASK}"),
+    r"(?i)(--[a-z-]{0,40}(?:password|secret|token)[a-z-]{0,20}+\s{1,4}+)"
+    r"(?![-\s]|\[redacted\])\S{1,4000}": rf"\1{MASK}",
+    r"(?i)(X-Amz-(?:Signature|Credential)=)[^&\s\"'<>]{1,1000}": rf"\1{MASK}",
+    r"(?i)(hooks\.slack\.com/services/)(?!REPLACE/ME)[^\s\"'<>]{1,400}": rf"\1{MASK}",
     # JSON web tokens, tokens of Slack and GitHub, private keys
-    (
-        r"\beyJ[\w-]{8,4000}\.[\w-]{8,4000}\.[\w-]{8,4000}|\bxox[a-z]-[\w-]{8,400}"
-        r"|\bgh[opsu]_\w{20,400}"
-        r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]{0,20000}(?:-----END [A-Z ]{0,40}-----)?",
-        MASK,
-    ),
-)
-_PATTERNS = tuple((re.compile(pattern), shown) for pattern, shown in _RULES)
+    r"\beyJ[\w-]{8,4000}\.[\w-]{8,4000}\.[\w-]{8,4000}|\bxox[a-z]-[\w-]{8,400}"
+    r"|\bgh[opsu]_\w{20,400}"
+    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]{0,20000}(?:-----END [A-Z ]{0,40}-----)?": MASK,
+}
 # Without any of these no pattern can match. Most strings are keys and numbers, and a ledger has
 # very many of them, so looking for plain text first is worth it.
 _SIGNS = re.compile(
@@ -88,8 +75,8 @@ class Redactor:
             text = self._known.sub(MASK, text)
         if not _SIGNS.search(text.lower()):
             return text
-        for pattern, replacement in _PATTERNS:
-            text = pattern.sub(replacement, text)
+        for pattern, replacement in _RULES.items():
+            text = re.sub(pattern, replacement, text)
         return text
 
     def json(self, value: Json) -> Json:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import ExitCode, UsageError
 
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Runbook:
+class Runbook(NamedTuple):
     """What ``runbook`` and ``python -m runbook_lib`` carry out.
 
     Attributes

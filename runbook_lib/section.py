@@ -6,10 +6,10 @@ The ``inv`` that steps and actions are given is the runbook's own ``Investigatio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, InitVar, dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,7 +19,6 @@ from .model import SYMPTOMS, Conclusion, Json, Outcome, Reading, Role, Status
 
 T = TypeVar("T")
 S = TypeVar("S", "Step", "ActionStep")
-P = ParamSpec("P")
 
 
 class SectionParameters(BaseModel):
@@ -76,18 +75,17 @@ def rows_of(things: Iterable[object], *columns: str, **renamed: str) -> list[dic
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One statement of the runbook that observes something; made by ``step``.
+    """One statement of the runbook that observes something: a decorator of what reads it.
 
     Attributes
     ----------
-    read : looks, and judges; a ``ClientError`` that it raises becomes ``unknown``
     id, title : as in the runbook
     name, unit : of its readings
     source, threshold : where it looks and what is a breach; ``$name`` stands for a setting
     needed : whether a verdict needs it
+    read : looks, and judges; a ``ClientError`` that it raises becomes ``unknown``
     """
 
-    read: Callable[[Any], Outcome]
     id: str
     title: str
     _: KW_ONLY
@@ -97,16 +95,14 @@ class Step:
     threshold: str = ""
     unit: str = ""
     needed: bool = False
+    read: Callable[[Any], Outcome] = lambda _: Outcome()
+
+    def __call__(self, read: Callable[[Any], Outcome]) -> Step:
+        """Return the step that this function reads."""
+        return replace(self, read=read)
 
 
-def _decorate(
-    make: Callable[Concatenate[Callable[[Any], Outcome], P], Step],
-) -> Callable[P, Callable[[Callable[[Any], Outcome]], Step]]:
-    return lambda *given, **more: lambda read: make(read, *given, **more)
-
-
-step = _decorate(Step)
-"""Make a step, with ``Step``'s arguments, of the function below, which looks and judges."""
+step = Step  # what sections call it above a function
 
 
 def find_unknown(steps: Iterable[str], readings: Mapping[str, Reading]) -> tuple[str, ...]:
@@ -114,8 +110,7 @@ def find_unknown(steps: Iterable[str], readings: Mapping[str, Reading]) -> tuple
     return tuple(s for s in steps if s not in readings or readings[s].status is Status.UNKNOWN)
 
 
-@dataclass(frozen=True, slots=True)
-class ActionStep:
+class ActionStep(NamedTuple):
     """One statement of the runbook that changes something.
 
     Attributes
@@ -219,10 +214,8 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
             near = f"; did you mean {meant[0]}?" if meant else ""
             wrong[name] = f"there is no such parameter{near}"
         told = "; ".join(f"{name}: {why}" for name, why in wrong.items())
-        raise UsageError(
-            f"{section.NAME}: {told}. Correct it where the parameters are set, and run again. "
-            f"They are: {', '.join(fields)}."
-        ) from None
+        text = f"{section.NAME}: {told}. Correct it where the parameters are set, and run again. "
+        raise UsageError(f"{text}They are: {', '.join(fields)}.") from None
 
 
 def split_list(text: str) -> list[str]:

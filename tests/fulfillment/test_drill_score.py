@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fulfillment.analysis.causes import Cause
-from fulfillment.commands import NotifyTimes, Phases
+from fulfillment.commands import CHANNELS, Phases
 from fulfillment.drills import Scorecard, compute_objectives
 from runbook_lib.model import Verdict
 
@@ -29,7 +29,7 @@ def perfect() -> Scorecard:
     card = Scorecard(
         phases=Phases(
             detect_s=7.0,
-            notify_s=NotifyTimes(slack=8.0, email=8.0, teams=8.1),
+            notify_s={"slack": 8.0, "email": 8.0, "teams": 8.1},
             diagnose_s=9.0,
             remediate_s=9.0,
             clear_s=3.0,
@@ -61,7 +61,7 @@ def test_an_empty_drill_meets_nothing_but_running_no_failing_notebook() -> None:
     [
         ({"detect_s": None}, "alert fires"),
         ({"detect_s": 31.0}, "alert fires"),
-        ({"notify_s": NotifyTimes(slack=1.0)}, "every channel is notified"),
+        ({"notify_s": {**dict.fromkeys(CHANNELS), "slack": 1.0}}, "every channel is notified"),
         ({"cause_found": ("surge",)}, "cause is named"),
         ({"clear_s": None}, "alert clears, every channel says so"),
         ({"objects_lost": 1}, "nothing is lost"),

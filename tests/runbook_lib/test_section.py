@@ -64,8 +64,8 @@ def test_a_step_that_cannot_read_is_unknown_and_says_where_it_looked(tmp_path: P
 
 
 def test_an_unknown_step_is_a_usage_error_that_names_those_that_exist(tmp_path: Path) -> None:
-    made = Step(
-        lambda _: Outcome().ok(""), "2.9", "A step", name="n", role=Role.SYMPTOM, source="x"
+    made = step("2.9", "A step", name="n", role=Role.SYMPTOM, source="x")(
+        lambda _: Outcome().ok("")
     )
     with pytest.raises(UsageError, match=r"no step '3\.1'; it has 2\.9"):
         open_on(World(tmp_path), made).read_step("3.1")
@@ -83,7 +83,7 @@ def test_a_part_that_fails_alone_is_none_with_its_reason() -> None:
 
 def test_a_step_without_a_reading_is_as_unknown_as_one_that_says_so(tmp_path: Path) -> None:
     blind = Outcome().unknown("blind")
-    made = Step(lambda _: blind, "2.9", "A step", name="n", role=Role.SYMPTOM, source="x")
+    made = step("2.9", "A step", name="n", role=Role.SYMPTOM, source="x")(lambda _: blind)
     reading = open_on(World(tmp_path), made).read_step("2.9")
     assert find_unknown(["2.9", "3.1"], {"2.9": reading}) == ("2.9", "3.1")
 

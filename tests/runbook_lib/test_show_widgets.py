@@ -62,7 +62,7 @@ class FakeSection:
     NAME, TITLE, Parameters = "02_signals_detection", "Signals", SectionParameters
 
     def __init__(self, read: Callable[[Investigation], Outcome]) -> None:
-        alert = Step(read, "2.1", "Alert", name="lag", role=Role.ALERT, source="nowhere")
+        alert = Step("2.1", "Alert", name="lag", role=Role.ALERT, source="nowhere")(read)
         self.STEPS = {"2.1": alert}
         self.ACTIONS: dict[str, ActionStep] = {}
 
