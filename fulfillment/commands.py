@@ -311,11 +311,11 @@ def _mark(settings: Settings, marker: str, approve: str) -> dict[str, Any]:
         raise errors.UsageError(f"--marker is local or demo, not {marker!r}")
     if settings.runbook_environment != marker:
         text = f"RUNBOOK_ENVIRONMENT is {settings.runbook_environment!r}, not {marker!r}: "
-        raise errors.EnvironmentForbidsError(f"{text}both must say the same. The bucket was not marked.")
+        raise errors.EnvironmentForbidsError(f"{text}both must say the same. Nothing was marked.")
     store = Clients(settings).store
     if (found := read_marker(store)) not in ("", marker):
         text = f"{store.bucket}/{MARKER_KEY} says {found!r}: this may not be the store you think. "
-        raise errors.EnvironmentForbidsError(f"{text}The bucket was not marked.")
+        raise errors.EnvironmentForbidsError(f"{text}Nothing was marked.")
     content = json.dumps({"environment": marker})
     writes = {"endpoint": store.endpoint, "bucket": store.bucket, "key": MARKER_KEY}
     writes = {} if found else {**writes, "content": content}
