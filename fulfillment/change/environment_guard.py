@@ -23,11 +23,9 @@ def read_marker(store: ObjectStore) -> str:
     if (content := store.read(MARKER_KEY)) is None:
         return ""
     try:
-        marker = json.loads(content)
-    except ValueError:
+        return str(json.loads(content)["environment"])
+    except (ValueError, LookupError, TypeError):
         return "unreadable"
-    name = marker.get("environment") if isinstance(marker, dict) else None
-    return name if isinstance(name, str) else "unreadable"
 
 
 def check_playground(settings: Settings, store: ObjectStore) -> None:

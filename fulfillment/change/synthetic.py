@@ -8,22 +8,21 @@ from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from objectmove.bucket import Seen, is_key_supported
 from runbook_lib import errors
 from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
-from runbook_lib.model import Json, format_time, parse_time
+from runbook_lib.model import Json, format_time
 from runbook_lib.show.text import count_of
 
 from ..analysis.artifacts import is_synthetic
 from ..analysis.labels import read_label
 from ..clients.object_store import ObjectStore
+from ..clients.services import try_time
+from ..investigation import Investigation
 from ..settings import Settings
 from .environment_guard import check_playground
-
-if TYPE_CHECKING:
-    from ..investigation import Investigation
 
 _SCENARIO = "fulfillment-delay"
 _CREATE, _REVERT = "create_synthetic", "revert_synthetic"
@@ -212,11 +211,8 @@ def list_prefixes(settings: Settings) -> list[str]:
 def is_expired(info: Seen, now: datetime) -> bool:
     """Tell whether a synthetic object's ``expires-at``, or its ``hold-until``, is over."""
     metadata = info.metadata or {}
-    text = metadata.get("expires-at") or metadata.get("hold-until") or ""
-    try:
-        return parse_time(text) < now
-    except ValueError:
-        return False
+    ends_at = try_time(metadata.get("expires-at") or metadata.get("hold-until"))
+    return ends_at is not None and ends_at < now
 
 
 def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
@@ -322,13 +318,12 @@ def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
 
 
 def _plan(inv: Investigation, step: str, action: str, where: str, facts: dict[str, Json]) -> Plan:
-    is_new = action == _CREATE
-    many = facts["count" if is_new else "objects"]
+    many = facts["count" if action == _CREATE else "objects"]
     target = f"{count_of(many, 'synthetic object')} under {where}"
     about: dict[str, Json] = {"step": step, "action": action, "target": target, "facts": facts}
-    about |= {"is_empty": not many, "way_back": _WAYS_BACK[action], "reversible": is_new}
-    folder = inv.incident.folder / "plans"
-    return write_plan(folder, SYNTHETIC, "syn", now=inv.now(), **about)
+    about |= {"is_empty": not many, "way_back": _WAYS_BACK[action]}
+    about["reversible"] = action == _CREATE
+    return write_plan(inv.incident.folder / "plans", SYNTHETIC, "syn", now=inv.now(), **about)
 
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
@@ -344,12 +339,11 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
 
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
-    facts, is_new = plan.content["facts"], plan.action == _CREATE
-    prefixes = [facts["prefix"]] if is_new else facts["prefixes"]
+    facts = plan.content["facts"]
+    prefixes, wanted = facts.get("prefixes") or [facts["prefix"]], facts.get("count", 0)
     found = list(list_synthetic(inv.clients.store, prefixes, drill_id=facts["drill_id"]))
-    many, wanted = len(found), facts["count"] if is_new else 0
-    reason = f"left: {count_of(many, 'synthetic object')}"
-    if is_new:
+    many, reason = len(found), f"left: {count_of(len(found), 'synthetic object')}"
+    if wanted:
         reason = f"{many} of {wanted} objects are there, all proven synthetic"
     result = {"objects": many, "sample": [info.key for info in found[:SAMPLE]]}
     return Effect(reason, result, is_ok=many == wanted)
