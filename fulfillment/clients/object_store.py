@@ -36,6 +36,7 @@ _FREE = re.compile(
 _ABSENT = {"NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"}
 _DENIED = {*REFUSED, "HTTP 401", "HTTP 403"}
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"}
+_SILENT = {"NoAnswer": "; whether it was done is not known", "NotSent": ""}
 _LATE = ("no answer in time", "timed out")
 _FULL = ("storagefull", "storage full", "no space left", "quota", "disk full", "insufficientstor")
 
@@ -145,13 +146,11 @@ class ObjectStore:
             (answer,) = self._change_bucket.send([request], signed_at=at, expires_s=_EXPIRES_S)
         if answer.effect == "done":
             return
-        told = answer.message
-        if answer.code == "NoAnswer":
-            told += "; whether it was done is not known"
-        elif answer.code != "NotSent":
-            told = f"{answer.code} {told}".strip()
-            if any(word in told.lower() for word in _FULL):
-                raise errors.BadAnswerError(f"storage full: {what}: {told}", system=_SYSTEM)
+        told = f"{answer.code} {answer.message}".strip()
+        if answer.code in _SILENT:
+            told = f"{answer.message}{_SILENT[answer.code]}"
+        elif any(word in told.lower() for word in _FULL):
+            raise errors.BadAnswerError(f"storage full: {what}: {told}", system=_SYSTEM)
         raise _explain(StoreError(f"{what}: {told}", code=answer.code))
 
     def check_live(self) -> tuple[str, str]:
@@ -295,9 +294,9 @@ def _explain(error: StoreError) -> errors.ClientError:
         kind = errors.AccessDeniedError
     elif code in _CHANGED:
         kind = errors.PreconditionFailedError
-    elif code in ("NoAnswer", "NotSent") and "certificate" in text.lower():
+    elif code in _SILENT and "certificate" in text.lower():
         text += ". CA_BUNDLE says whom to trust."
-    elif code in ("NoAnswer", "NotSent"):
+    elif code in _SILENT:
         is_late = any(word in text for word in _LATE)
         kind = errors.ClientTimeoutError if is_late else errors.ConnectionRefusedClientError
     return kind(text, system=_SYSTEM)
