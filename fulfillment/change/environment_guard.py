@@ -38,13 +38,10 @@ def check_playground(settings: Settings, store: ObjectStore) -> None:
     """
     name = settings.runbook_environment
     if not settings.is_playground:
-        raise EnvironmentForbidsError(
-            f"RUNBOOK_ENVIRONMENT is {name!r}: chaos, faults and drills run only in 'local' or "
-            "'demo'. Nothing was changed."
-        )
+        rule = "chaos, faults and drills run only in 'local' or 'demo'. Nothing was changed."
+        raise EnvironmentForbidsError(f"RUNBOOK_ENVIRONMENT is {name!r}: {rule}")
     if (marker := read_marker(store)) != name:
         found = f"says {marker!r}" if marker else "is missing"
-        raise EnvironmentForbidsError(
-            f"the marker object {MARKER_KEY} of bucket {store.bucket} {found}, not {name!r}: this "
-            "may not be the store you think. Nothing was changed."
-        )
+        text = f"the marker object {MARKER_KEY} of bucket {store.bucket} {found}, not {name!r}"
+        text += ": this may not be the store you think. Nothing was changed."
+        raise EnvironmentForbidsError(text)

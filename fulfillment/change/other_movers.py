@@ -78,9 +78,8 @@ class WorkerHold:
         try:
             return self.ask()
         except errors.ClientError as error:
-            advice = "WORKER_CONTROL says what keeps it still here, WORKER_SERVICE its name"
-            text = f"whether {self.question} is not known ({error}). {advice}"
-            raise MoversError(text) from error
+            text = f"whether {self.question} is not known ({error})"
+            raise MoversError(f"{text}. Are WORKER_CONTROL and WORKER_SERVICE right?") from error
 
     def is_paused(self) -> bool:
         """Tell whether it is paused or stopped; ``MoversError`` when that cannot be known."""

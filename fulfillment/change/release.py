@@ -196,9 +196,8 @@ def plan_settling(inv: Investigation, release: Plan) -> Plan:
     rows = [row for row in release.rows if row.key in keys]
     if not keys and (record := read_record(inv.clients.bucket, release.id)):
         rows = [release.rows[place] for place in sorted(record.open_rows)[:_EVIDENCE]]
-    facts = {r.key: read_shipment_evidence(client, r.facts.get("order_id", "")) for r in rows}
-    word = {"word": p.settle_word, "keys": keys, "evidence": facts}
-    return _plan_about(inv, release, make_settle_plan, **word)
+    told = {r.key: read_shipment_evidence(client, r.facts.get("order_id", "")) for r in rows}
+    return _plan_about(inv, release, make_settle_plan, word=p.settle_word, keys=keys, evidence=told)
 
 
 def _plan_about(
@@ -245,11 +244,8 @@ def _carry_out(move: Callable[..., MoveResult], inv: Investigation, plan: Plan) 
 
 def find_way_on(plan: Plan, result: dict[str, Json]) -> str:
     """Return the command that goes on from an incomplete result; empty when there is none."""
-    if result.get("waiting"):
-        return f"runbook resume {plan.id}"
-    if result.get("unproven"):
-        return _SETTLE.format(plan.id)
-    return ""
+    ways = {"waiting": f"runbook resume {plan.id}", "unproven": _SETTLE.format(plan.id)}
+    return next((way for name, way in ways.items() if result.get(name)), "")
 
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:

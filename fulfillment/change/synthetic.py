@@ -26,10 +26,6 @@ from .environment_guard import check_playground
 
 _SCENARIO = "fulfillment-delay"
 _CREATE, _REVERT = "create_synthetic", "revert_synthetic"
-_WAYS_BACK = {
-    _CREATE: "4.2 removes them; they expire on their own, too",
-    _REVERT: "there is none, and none is needed: only synthetic objects go",
-}
 _CHUNK = 500
 #: So many objects stand for all.
 SAMPLE = 5
@@ -99,17 +95,16 @@ def create_backlog(
     since = (now - timedelta(minutes=age_minutes)).isoformat()
     proof = {"chaos-scenario": _SCENARIO, "drill-id": drill_id, "pending-since": since}
     proof |= {"hold-until": hold_until, "expires-at": hold_until}
-    labels: list[dict[str, Json]] = []
+    made: list[dict[str, Json]] = []
     for _ in range(count):
-        order_id, artifact_id = 9_000_000 + secrets.randbelow(999_999), uuid.uuid4().hex[:12]
-        key = f"{prefix}chaos-{drill_id}-{order_id}-{artifact_id}.pdf"
-        body = _make_document(f"{order_id}", artifact_id, object_size_kb * 1024)
-        ids = {"order-id": f"{order_id}", "artifact-id": artifact_id}
+        order, artifact = 9_000_000 + secrets.randbelow(999_999), uuid.uuid4().hex[:12]
+        key = f"{prefix}chaos-{drill_id}-{order}-{artifact}.pdf"
+        body = _make_document(f"{order}", artifact, object_size_kb * 1024)
         if not dry_run:
+            ids = {"order-id": f"{order}", "artifact-id": artifact}
             store.put_object(key, body, proof | ids)
-        about: dict[str, Json] = {"key": key, "orderId": order_id, "artifactId": artifact_id}
-        labels.append({**about, "sizeBytes": len(body)})
-    return labels
+        made.append({"key": key, "orderId": order, "artifactId": artifact, "sizeBytes": len(body)})
+    return made
 
 
 def count_overdue(
@@ -290,7 +285,9 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
     drill = p.drill_id or str(inv.incident.facts.get("drill_id") or make_drill_id())
     facts: dict[str, Json] = {name: getattr(p, name) for name in _BACKLOG}
     facts |= {"prefix": prefix, "drill_id": drill, "bytes": p.count * p.object_size_kb * 1024}
-    return _plan(inv, step, _CREATE, f"{inv.clients.store.bucket}/{prefix}", facts)
+    way_back = "4.2 removes them; they expire on their own, too"
+    about = {"step": step, "action": _CREATE, "way_back": way_back, "reversible": True}
+    return _plan(inv, prefix, p.count, facts=facts, **about)
 
 
 def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
@@ -313,16 +310,14 @@ def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
         "drills": sorted({(i.metadata or {}).get("drill-id", "DataFlow's script") for i in found}),
         "reason": "" if found else "there is no synthetic object",
     }
-    where = f"{inv.clients.store.bucket}/{{{','.join(prefixes)}}}"
-    return _plan(inv, step, _REVERT, where, facts)
+    way_back = "there is none, and none is needed: only synthetic objects go"
+    about = {"step": step, "action": _REVERT, "way_back": way_back, "reversible": False}
+    return _plan(inv, f"{{{','.join(prefixes)}}}", len(found), facts=facts, **about)
 
 
-def _plan(inv: Investigation, step: str, action: str, where: str, facts: dict[str, Json]) -> Plan:
-    many = facts["count" if action == _CREATE else "objects"]
-    target = f"{count_of(many, 'synthetic object')} under {where}"
-    about: dict[str, Json] = {"step": step, "action": action, "target": target, "facts": facts}
-    about |= {"is_empty": not many, "way_back": _WAYS_BACK[action]}
-    about["reversible"] = action == _CREATE
+def _plan(inv: Investigation, where: str, many: int, **about: Json) -> Plan:
+    target = f"{count_of(many, 'synthetic object')} under {inv.clients.store.bucket}/{where}"
+    about |= {"target": target, "is_empty": not many}
     return write_plan(inv.incident.folder / "plans", SYNTHETIC, "syn", now=inv.now(), **about)
 
 

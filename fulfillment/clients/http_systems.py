@@ -259,12 +259,6 @@ class Panel:
     panels: tuple[Panel, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Dashboard:
-    panels: Annotated[tuple[Panel, ...], Field(validation_alias=AliasPath("dashboard", "panels"))]
-    link: Annotated[Text, Field(validation_alias=AliasPath("meta", "url"))] = ""
-
-
 class GrafanaClient(HttpClient):
     """Read Grafana. Only reads."""
 
@@ -279,12 +273,13 @@ class GrafanaClient(HttpClient):
         NotFoundError
             When there is no such dashboard, or it has no such panel.
         """
-        uid = check_id(dashboard_uid, "a dashboard uid")
-        found = self.get(f"/api/dashboards/uid/{uid}", _Dashboard)
-        for panel in (*found.panels, *(one for row in found.panels for one in row.panels)):
+        path = f"/api/dashboards/uid/{dashboard_uid}"
+        found = self.get(path, dict[str, Json])
+        rows = self.read_as(path, found, tuple[Panel, ...], "dashboard.panels")
+        link = self.read_as(path, found, str, "meta.url")
+        for panel in (*rows, *(inner for row in rows for inner in row.panels)):
             if panel.title.strip().casefold() == title.strip().casefold():
-                link = f"{self.url}{found.link or f'/d/{uid}'}?viewPanel={panel.id}"
-                return replace(panel, link=link)
+                return replace(panel, link=f"{self.url}{link}?viewPanel={panel.id}")
         text = f"dashboard {dashboard_uid} has no panel {title!r}; addons/grafana brings it"
         raise NotFoundError(text, system=self.system)
 
@@ -379,7 +374,6 @@ class PipelineClient(HttpClient):
 
     def __init__(self, url: str, *, dag_id: str, **options: Any) -> None:
         super().__init__(url, **options)
-        self.dag_id = dag_id
         self._path = f"/api/v2/dags/{quote(dag_id, safe='')}"
         login = {"username": options.get("user"), "password": options.get("password", "")}
         self._login = login if login["username"] and not options.get("token") else None

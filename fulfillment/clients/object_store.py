@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -226,21 +226,19 @@ class ObjectStore:
                 raise errors.BadAnswerError(error.message, system=_SYSTEM) from error
 
         def ask_read() -> None:
-            if not rights["list"][0]:
+            if not may_list[0]:
                 raise errors.BadAnswerError("not known without a listing")
             looking.read_info(found[0].key if found else f"{prefix}{absent}")
 
-        asks: dict[str, Callable[[], object]] = {"list": ask_list, "read": ask_read}
+        asks: dict[str, Callable[[], object]] = {"read": ask_read}
         for under in write_under:
             copy = Request("copy", f"{under}{absent}-copy", source=f"{under}{absent}")
             asks[f"write {under}"] = partial(self._change, copy, "write")
             asks[f"delete {under}"] = partial(self._try_delete, f"{under}{absent}")
-        rights: Rights = dict.fromkeys(asks, (None, ""))
-        for name, ask in asks.items():
-            rights[name] = try_right(ask)
-            if rights["list"][0] is None:
-                break
-        return rights
+        may_list = try_right(ask_list)
+        if may_list[0] is None:
+            return {"list": may_list} | dict.fromkeys(asks, (None, ""))
+        return {"list": may_list} | {name: try_right(ask) for name, ask in asks.items()}
 
     def _try_delete(self, key: str) -> None:
         """Delete what does not exist; not where versions are kept."""
@@ -265,11 +263,10 @@ def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
         When the system cannot be reached.
     """
     try:
-        ask()
+        with suppress(errors.NotFoundError, errors.PreconditionFailedError):
+            ask()
     except (errors.ConnectionRefusedClientError, errors.ClientTimeoutError):
         raise
-    except (errors.NotFoundError, errors.PreconditionFailedError):
-        return True, ""
     except errors.ClientError as error:
         return False if isinstance(error, errors.AccessDeniedError) else None, str(error)
     return True, ""
