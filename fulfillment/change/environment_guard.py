@@ -23,11 +23,9 @@ def read_marker(store: ObjectStore) -> str:
     if (content := store.read(MARKER_KEY)) is None:
         return ""
     try:
-        marker = json.loads(content)
-    except ValueError:
+        return str(json.loads(content)["environment"])
+    except (ValueError, LookupError, TypeError):
         return "unreadable"
-    name = marker.get("environment") if isinstance(marker, dict) else None
-    return name if isinstance(name, str) else "unreadable"
 
 
 def check_playground(settings: Settings, store: ObjectStore) -> None:
@@ -40,13 +38,10 @@ def check_playground(settings: Settings, store: ObjectStore) -> None:
     """
     name = settings.runbook_environment
     if not settings.is_playground:
-        raise EnvironmentForbidsError(
-            f"RUNBOOK_ENVIRONMENT is {name!r}: chaos, faults and drills run only in 'local' or "
-            "'demo'. Nothing was changed."
-        )
+        rule = "chaos, faults and drills run only in 'local' or 'demo'. Nothing was changed."
+        raise EnvironmentForbidsError(f"RUNBOOK_ENVIRONMENT is {name!r}: {rule}")
     if (marker := read_marker(store)) != name:
         found = f"says {marker!r}" if marker else "is missing"
-        raise EnvironmentForbidsError(
-            f"the marker object {MARKER_KEY} of bucket {store.bucket} {found}, not {name!r}: this "
-            "may not be the store you think. Nothing was changed."
-        )
+        text = f"the marker object {MARKER_KEY} of bucket {store.bucket} {found}, not {name!r}"
+        text += ": this may not be the store you think. Nothing was changed."
+        raise EnvironmentForbidsError(text)

@@ -20,9 +20,11 @@ from urllib.parse import unquote_plus
 from objectmove.bucket import Request, S3Bucket, parse_time
 from objectmove.errors import MoveError, MoversError, StoreError
 from runbook_lib import errors
+from runbook_lib.section import attempt
 
 from ..clients import Clients
 from ..clients.http_systems import PrometheusClient
+from ..clients.services import read_service
 from ..settings import Settings
 
 _APART_S = 0.2
@@ -56,18 +58,28 @@ class WorkerHold:
     Attributes
     ----------
     words : how it is held, for the plan
-    read : how still it stands; raises ``MoversError``
+    ask : how still it stands; raises ``MoversError``, or a ``ClientError`` when nobody answers
     do_pause, do_resume : raise a ``ClientError``; where nobody is held, there is nothing to do
     way_back : how a person resumes it
+    question : what ``ask`` tells, for the message when it cannot
     """
 
     words: str
-    read: Callable[[], _Stillness]
+    ask: Callable[[], _Stillness]
     sleep: Sleep
     do_pause: Callable[[], object] = lambda: None
     do_resume: Callable[[], object] = lambda: None
     way_back: str = ""
+    question: str = "the worker moves"
     _still: _Stillness | None = None
+
+    def read(self) -> _Stillness:
+        """Return how still it stands; ``MoversError`` when that cannot be known."""
+        try:
+            return self.ask()
+        except errors.ClientError as error:
+            text = f"whether {self.question} is not known ({error})"
+            raise MoversError(f"{text}. Are WORKER_CONTROL and WORKER_SERVICE right?") from error
 
     def is_paused(self) -> bool:
         """Tell whether it is paused or stopped; ``MoversError`` when that cannot be known."""
@@ -76,11 +88,9 @@ class WorkerHold:
     def pause(self) -> None:
         """Pause it; ``MoversError`` when it is not. A look makes up for a lost answer."""
         self._still = None
-        try:
-            self.do_pause()
-        except errors.ClientError as error:
-            if not self.is_paused():
-                raise MoversError(f"the worker was not paused ({error})") from error
+        _, why = attempt(self.do_pause)
+        if why and not self.is_paused():
+            raise MoversError(f"the worker was not paused ({why})")
 
     def check(self) -> None:
         """Make sure that it stands still; the first time, wait until its pass has ended.
@@ -93,38 +103,29 @@ class WorkerHold:
         MoversError
             When it is not paused, moved since the last check, or does not stop within 30 s.
         """
-        still, self._still = self._still, None
-        before = still or self._read_paused()
-        for _ in range(1 if still else _TRIES):
-            if not still:
-                self.sleep(_APART_S)
-            now = self._read_paused()
-            is_new = before.last_move_at != now.last_move_at
-            if not (before.moving or now.moving or is_new):
+        before, self._still = self._still, None
+        for _ in range(1 if before else _TRIES):
+            now = self.read()
+            if not now.paused:
+                raise MoversError("the worker is not paused: it was never, or someone resumed it")
+            if now == before and not now.moving:
                 self._still = now
                 return
             before = now
+            self.sleep(_APART_S)
         raise MoversError("the worker still moves, although it is paused. Look at its log.")
 
     def resume(self) -> None:
         """Resume it; ``MoveError`` when it is not certain that it is."""
-        self._still, why = None, ""
-        try:
-            self.do_resume()
-        except errors.ClientError as error:
-            why = f" ({error})"
+        self._still = None
+        _, why = attempt(self.do_resume)
         try:
             if self.read().back:
                 return
         except MoversError as error:
-            why = f" ({error})"
-        raise MoveError(f"the worker may still be paused{why}. {self.way_back}")
-
-    def _read_paused(self) -> _Stillness:
-        now = self.read()
-        if not now.paused:
-            raise MoversError("the worker is not paused: it was never, or someone resumed it")
-        return now
+            why = str(error)
+        why = why or "it does not work yet"
+        raise MoveError(f"the worker may still be paused ({why}). {self.way_back}")
 
 
 def describe_hold(hold: WorkerHold) -> str:
@@ -174,16 +175,13 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
         do_pause=lambda: clients.find_switch(service).stop(service),
         do_resume=lambda: clients.find_switch(service).start(service),
         way_back=f"Start {service}.",
+        question=f"{service} runs",
     )
 
 
 def _read_metric(prometheus: PrometheusClient, query: str) -> _Stillness:
     """Tell that the last move is long ago, by Prometheus's own clock; ``MoversError`` else."""
-    name = "WORKER_LAST_MOVE_QUERY"
-    try:
-        found = prometheus.query(f"time() - (\n{query}\n)")
-    except errors.ClientError as error:
-        raise MoversError(f"whether the worker moves is not known ({error})") from error
+    name, found = "WORKER_LAST_MOVE_QUERY", prometheus.query(f"time() - (\n{query}\n)")
     ages = [series.samples[-1].value for series in found if series.samples]
     if not ages or not all(map(math.isfinite, ages)):
         raise MoversError(f"whether the worker moves is not known: {name} has no value")
@@ -196,30 +194,20 @@ def _read_metric(prometheus: PrometheusClient, query: str) -> _Stillness:
 def _read_worker(clients: Clients, service: str) -> _Stillness:
     try:
         worker = clients.fulfillment.read_worker()
-    except errors.NotFoundError as error:
-        text = f"the worker cannot be paused, as WORKER_CONTROL=api wants ({error})"
-        raise MoversError(f"{text}. Set WORKER_CONTROL to what keeps it still here.") from error
-    except errors.ClientError as error:
-        if isinstance(error, errors.ConnectionRefusedClientError):
-            now = _read_service(clients, service)
-            if now.paused:
-                return now
-        raise MoversError(f"whether the worker moves is not known ({error})") from error
+    except errors.ConnectionRefusedClientError:
+        now = _read_service(clients, service)
+        if now.paused:
+            return now
+        raise
     return _Stillness(worker.paused, not worker.paused, worker.moving, worker.last_move_at)
 
 
 def _read_service(clients: Clients, name: str) -> _Stillness:
-    try:
-        services = clients.find_switch(name).list_services()
-    except errors.ClientError as error:
-        raise MoversError(f"whether {name} runs is not known ({error})") from error
-    if (found := next((s for s in services if s.name == name), None)) is None:
-        raise MoversError(f"{name} is not among the services. Is WORKER_SERVICE right?")
+    found = read_service(clients.find_switch(name), name)
     return _Stillness(paused=found.state in _STOPPED, back=found.running)
 
 
-_OPEN_S = 2.0
-_BLANK_S = 1.5  # the server sends a blank twice a second
+_BLANK_S = 2.0  # the server sends a blank twice a second
 
 
 @contextmanager
@@ -233,14 +221,13 @@ def watch_writes(
     Only reads. Where the store tells nothing, or the stream breaks, the answer is empty.
     """
     writes: list[tuple[str, datetime]] = []
-    opened, blank, is_over = (threading.Event() for _ in range(3))
+    blank, is_over = threading.Event(), threading.Event()
     rest = b""
 
     def take(part: bytes) -> None:
         nonlocal rest
         if is_over.is_set():
             raise StoreError("the watch is over")
-        opened.set()
         *lines, rest = (rest + part).split(b"\n")
         for line in filter(bytes.strip, lines):
             for record in json.loads(line).get("Records") or ():
@@ -253,7 +240,6 @@ def watch_writes(
         with suppress(StoreError):
             query = {"events": "s3:ObjectCreated:*", "prefix": prefix, "suffix": ""}
             bucket.fetch(Request("get", query=query), "listen to writes", take)
-        opened.set()
         blank.set()
 
     def find_newer(than: Mapping[str, datetime]) -> set[str]:
@@ -264,7 +250,7 @@ def watch_writes(
 
     thread = threading.Thread(target=listen, daemon=True, name="watch")
     thread.start()
-    opened.wait(_OPEN_S)
+    blank.wait(_BLANK_S)
     try:
         yield find_newer
     finally:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from chainlog import ChainedLog
 from objectmove.bucket import Seen, format_time
@@ -25,12 +25,9 @@ from runbook_lib.record.incident import write_json
 from runbook_lib.section import split_list
 
 from ..analysis.labels import explain_left, make_judge, read_shipment_evidence
+from ..clients import Clients
+from ..investigation import Investigation
 from .other_movers import describe_hold, make_hold, watch_writes
-
-if TYPE_CHECKING:
-    from ..clients import Clients
-    from ..investigation import Investigation
-    from ..settings import Settings
 
 _AGE_KEY = "pending-since"
 _LIFETIME_S = 900.0
@@ -46,7 +43,7 @@ _FINE = ("in_place", "gone_after_landed")
 _TOLD = ("objects", "bytes", "oldest", "excluded", "excluded_sample")
 
 
-Observed = tuple[tuple[str, datetime], ...]
+Observed = Sequence[tuple[str, datetime]]
 """Key and age start of objects."""
 
 
@@ -137,6 +134,8 @@ def make_release_plan(
     if only_orders is not None:
         selection["only orders"] = ", ".join(sorted(only_orders))
     limit, now = settings.release_limit_objects, inv.now()
+    effect_s, spread_s = settings.release_effect_s, settings.release_clock_spread_s
+    timing = Timing(lease_s=settings.release_lease_s, effect_s=effect_s, spread_s=spread_s)
     free_bytes = inv.clients.store.read_free_bytes() or float("inf")  # unknown
     observed: list[tuple[str, datetime]] = []
     older_than_s = p.older_than_minutes * 60 or None
@@ -164,7 +163,7 @@ def make_release_plan(
                 "others": f"{reason}; {describe_hold(hold)}",
                 "made_at": now,
                 "expires_at": now + timedelta(seconds=_LIFETIME_S),
-                "timing": _read_timing(settings),
+                "timing": timing,
                 "limit_objects": limit,
                 "selection": selection,
             },
@@ -177,21 +176,14 @@ def make_release_plan(
         raise LimitError(f"{error}. {_SPLIT.format(limit=limit)}") from error
     head = plan.header
     note = explain_left(head.excluded, head.excluded_sample, settings, is_all=not plan.rows)
-    return _to_plan(plan, note=note, observed=tuple(observed))
+    return _to_plan(plan, note=note, observed=observed)
 
 
 def plan_undo(inv: Investigation, release: Plan) -> Plan:
     """Plan to take a release back. Source: the runbook's section 6.1."""
-    plan = make_undo_plan(
-        inv.clients.change_bucket,
-        release.content.move,
-        logs=_open_logs(release),
-        made_by=inv.operator,
-        others=f"{make_hold(inv.settings, inv.clients, sleep=inv.sleep).words}; {_STILL}",
-        window_s=inv.settings.release_undo_window_minutes * 60,
-        now=inv.now(),
-    )
-    return _to_plan(plan)
+    others = f"{make_hold(inv.settings, inv.clients, sleep=inv.sleep).words}; {_STILL}"
+    window_s = inv.settings.release_undo_window_minutes * 60
+    return _plan_about(inv, release, make_undo_plan, others=others, window_s=window_s)
 
 
 def plan_settling(inv: Investigation, release: Plan) -> Plan:
@@ -201,24 +193,19 @@ def plan_settling(inv: Investigation, release: Plan) -> Plan:
     """
     p: Any = inv.parameters
     keys, client = split_list(p.settle_keys), inv.clients.fulfillment
-    record = read_record(inv.clients.bucket, release.id)
-    places = sorted(record.open_rows)[:_EVIDENCE] if record else []
-    named = [row for row in release.rows if row.key in keys]
-    evidence = {
-        row.key: read_shipment_evidence(client, row.facts.get("order_id", ""))
-        for row in (named if keys else (release.rows[place] for place in places))
-    }
-    plan = make_settle_plan(
-        inv.clients.change_bucket,
-        release.content.move,
-        logs=_open_logs(release),
-        word=p.settle_word,
-        keys=keys,
-        evidence=evidence,
-        made_by=inv.operator,
-        now=inv.now(),
-    )
-    return _to_plan(plan)
+    rows = [row for row in release.rows if row.key in keys]
+    if not keys and (record := read_record(inv.clients.bucket, release.id)):
+        rows = [release.rows[place] for place in sorted(record.open_rows)[:_EVIDENCE]]
+    told = {r.key: read_shipment_evidence(client, r.facts.get("order_id", "")) for r in rows}
+    return _plan_about(inv, release, make_settle_plan, word=p.settle_word, keys=keys, evidence=told)
+
+
+def _plan_about(
+    inv: Investigation, release: Plan, make: Callable[..., MovePlan], **more: Any
+) -> Plan:
+    """Plan something about a release, by what ``objectmove`` has for it."""
+    about = {"logs": _open_logs(release), "made_by": inv.operator, "now": inv.now(), **more}
+    return _to_plan(make(inv.clients.change_bucket, release.content.move, **about))
 
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
@@ -227,18 +214,24 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
     ledger = [entry.kind for entry in _open_logs(plan)(plan.id).read()]
     if "approved" in ledger and "done" not in ledger:
         with suppress(NotApprovedError):  # nothing of it was begun
-            return _resume(inv, plan)
-    bucket, move = inv.clients.change_bucket, plan.content.move
-    return _to_effect(plan, apply_plan(bucket, move, approve=plan.sha256, **_how(inv, plan)))
+            return _carry_out(resume_plan, inv, plan)
+    return _carry_out(partial(apply_plan, approve=plan.sha256), inv, plan)
 
 
-def _resume(inv: Investigation, plan: Plan) -> Effect:
-    """Go on with a plan that was begun, from its ledger or the bucket's record."""
-    result = resume_plan(inv.clients.change_bucket, plan.content.move, **_how(inv, plan))
-    return _to_effect(plan, result)
-
-
-def _to_effect(plan: Plan, result: MoveResult) -> Effect:
+def _carry_out(move: Callable[..., MoveResult], inv: Investigation, plan: Plan) -> Effect:
+    """Begin a plan, or go on with one from its ledger or the bucket's record."""
+    result = move(
+        inv.clients.change_bucket,
+        plan.content.move,
+        logs=_open_logs(plan),
+        operator=inv.operator,
+        clock=Clock(inv.now),
+        hold=make_hold(inv.settings, inv.clients, sleep=inv.sleep),
+        age_key=_AGE_KEY,
+        watch=partial(watch_writes, inv.clients.bucket),
+        notice=inv.progress,
+        progress=partial(inv.progress, "dealt with"),
+    )
     told = asdict(result)
     reason = f"{result.moved} moved, {result.already} of them before"
     if not result.is_complete:
@@ -251,11 +244,8 @@ def _to_effect(plan: Plan, result: MoveResult) -> Effect:
 
 def find_way_on(plan: Plan, result: dict[str, Json]) -> str:
     """Return the command that goes on from an incomplete result; empty when there is none."""
-    if result.get("waiting"):
-        return f"runbook resume {plan.id}"
-    if result.get("unproven"):
-        return _SETTLE.format(plan.id)
-    return ""
+    ways = {"waiting": f"runbook resume {plan.id}", "unproven": _SETTLE.format(plan.id)}
+    return next((way for name, way in ways.items() if result.get(name)), "")
 
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
@@ -286,25 +276,18 @@ def list_unfinished(clients: Clients) -> list[dict[str, Json]]:
 
 
 def _describe(record: Record, known: Container[str]) -> dict[str, Json]:
-    state, way_on = "not finished", f"runbook resume {record.plan}"
-    if not record.finished and f"{record.plan}-undo" in known:
+    state, way_on, rows = "not finished", f"runbook resume {record.plan}", record.begun
+    if record.finished:
+        state, rows = "done", len(record.open_rows)
+        if rows:
+            state = "waits for a person's word: nobody can know whether these were shipped"
+            way_on = _SETTLE.format(record.plan)
+    elif f"{record.plan}-undo" in known:
         state, way_on = "being taken back", f"{way_on}-undo"
-    elif record.open_rows and record.finished:
-        state = "waits for a person's word: nobody can know whether these were shipped"
-        way_on = _SETTLE.format(record.plan)
-    elif record.finished:
-        state = "done"
     if record.is_holding:
         state += "; the worker is paused for it"
     by = f"{record.by} on {record.host}"
-    rows = len(record.open_rows) if record.finished else record.begun
     return {"plan": record.plan, "by": by, "state": state, "rows": rows, "way_on": way_on}
-
-
-def _read_timing(settings: Settings) -> Timing:
-    """Return how long requests may take, from the settings."""
-    effect_s, spread_s = settings.release_effect_s, settings.release_clock_spread_s
-    return Timing(lease_s=settings.release_lease_s, effect_s=effect_s, spread_s=spread_s)
 
 
 def _open_logs(plan: Plan) -> Logs:
@@ -326,24 +309,11 @@ def check_store(clients: Clients) -> None:
         raise StoreNotReadyError(f"the store does not say that it is well ({error})") from error
 
 
-def _how(inv: Investigation, plan: Plan) -> dict[str, Any]:
-    return {
-        "logs": _open_logs(plan),
-        "operator": inv.operator,
-        "clock": Clock(inv.now),
-        "hold": make_hold(inv.settings, inv.clients, sleep=inv.sleep),
-        "age_key": _AGE_KEY,
-        "watch": partial(watch_writes, inv.clients.bucket),
-        "notice": inv.progress,
-        "progress": partial(inv.progress, "dealt with"),
-    }
-
-
 MOVE = PlanKind(
     "objectmove/plan/",  # of which version is for `parse_plan` to say
     _apply,
     _verify,
     parse=lambda path, blob: _to_plan(parse_plan(blob, path=path)),
-    resume=_resume,
+    resume=partial(_carry_out, resume_plan),
     refusals=(SafetyError, RefusedError),
 )

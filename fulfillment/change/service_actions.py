@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
 from runbook_lib.errors import NotFoundError, SafetyError
@@ -14,10 +14,8 @@ from runbook_lib.model import Json, format_time
 from runbook_lib.section import attempt
 
 from ..clients import Clients
-from ..clients.services import unknown_service
-
-if TYPE_CHECKING:
-    from ..investigation import Investigation
+from ..clients.services import read_service
+from ..investigation import Investigation
 
 _WAIT_S, _APART_S = 30.0, 0.5
 _SHOWN = ("action", "target", "reason", "state", "way_back", "check", "made_at")
@@ -25,10 +23,8 @@ State = dict[str, Json]
 
 
 def _read_service(clients: Clients, name: str) -> State:
-    states = {state.name: state for state in clients.find_switch(name).list_services()}
-    if name not in states:
-        raise unknown_service(name, states)
-    return _pick(states[name], "running", "state", "health", "since")
+    found = read_service(clients.find_switch(name), name)
+    return _pick(found, "running", "state", "health", "since")
 
 
 def _read_dag(clients: Clients, dag_id: str) -> State:
@@ -46,8 +42,7 @@ def _read_worker(clients: Clients, _: str) -> State:
 
 def _read_timeline(clients: Clients, ticket_id: str) -> State:
     case = clients.support.read_case(ticket_id)
-    newest = max((entry.at for entry in case.timeline if entry.at), default=None)
-    newest_at = format_time(newest) if newest else None
+    newest_at = max((format_time(entry.at) for entry in case.timeline if entry.at), default=None)
     failures = sum(clients.support.read_collection_failures().values())
     return {"entries": len(case.timeline), "newest_at": newest_at, "failures": failures}
 
@@ -93,19 +88,19 @@ class _ServiceAction(NamedTuple):
 
     Attributes
     ----------
+    check, way_back : in words; ``{target}`` is filled in
     apply : does it
     find_missing : given the state before and now, says what of the effect is not there; empty: all
         is
-    check, way_back : in words; ``{target}`` is filled in
     read_state : returns what the change is about; raises ``ClientError``
     goal : what the state holds when there is nothing to do, and the way back restores what was;
         None: it is done whatever the state is
     """
 
-    apply: Callable[[Clients, str], object]
-    find_missing: Callable[[State, State], str]
     check: str
     way_back: str
+    apply: Callable[[Clients, str], object] = lambda *_: None
+    find_missing: Callable[[State, State], str] = lambda *_: ""
     read_state: Callable[[Clients, str], State] = _read_service
     goal: Mapping[str, bool] | None = None
 
@@ -116,61 +111,59 @@ class _ServiceAction(NamedTuple):
 
 _ACTIONS: Mapping[str, _ServiceAction] = {
     "restart": _ServiceAction(
-        lambda clients, name: clients.find_switch(name).restart(name),
-        _miss_restart,
         check="{target} runs as a new process",
         way_back="there is none: a restart cannot be taken back",
+        apply=lambda clients, name: clients.find_switch(name).restart(name),
+        find_missing=_miss_restart,
     ),
     "start": _ServiceAction(
-        lambda clients, name: clients.find_switch(name).start(name),
-        _miss_running,
         check="{target} runs",
         way_back="stop {target}",
+        apply=lambda clients, name: clients.find_switch(name).start(name),
+        find_missing=_miss_running,
         goal={"running": True},
     ),
     "stop": _ServiceAction(
-        lambda clients, name: clients.find_switch(name).stop(name),
-        lambda _, now: f"it still runs: {now['state']}" if now["running"] else "",
         check="{target} does not run",
         way_back="start {target}",
+        apply=lambda clients, name: clients.find_switch(name).stop(name),
+        find_missing=lambda _, now: f"it still runs: {now['state']}" if now["running"] else "",
         goal={"running": False},
     ),
     "unpause": _ServiceAction(
-        lambda clients, _: clients.pipeline.set_paused(False),
-        lambda _, now: "it is still paused" if now["is_paused"] else "",
-        read_state=_read_dag,
         check="DAG {target} is not paused",
         way_back="pause DAG {target} again; labels that were released stay released",
+        apply=lambda clients, _: clients.pipeline.set_paused(False),
+        find_missing=lambda _, now: "it is still paused" if now["is_paused"] else "",
+        read_state=_read_dag,
         goal={"is_paused": False},
     ),
     "retrigger": _ServiceAction(
-        lambda clients, _: clients.fulfillment.trigger_worker(),
-        _miss_run,
-        read_state=_read_worker,
         check="the worker ran after it, without an error",
         way_back="there is none: what the worker moves stays moved",
+        apply=lambda clients, _: clients.fulfillment.trigger_worker(),
+        find_missing=_miss_run,
+        read_state=_read_worker,
     ),
     "resume": _ServiceAction(
-        lambda clients, _: clients.fulfillment.resume_worker(),
-        _miss_run,
-        read_state=_read_worker,
         check="the worker is not paused and ran after it, without an error",
         way_back="pause the worker again; labels that it moved stay moved",
+        apply=lambda clients, _: clients.fulfillment.resume_worker(),
+        find_missing=_miss_run,
+        read_state=_read_worker,
         goal={"paused": False},
     ),
     "refresh": _ServiceAction(
-        lambda clients, ticket: clients.support.refresh_timeline(ticket),
-        _miss_refresh,
-        read_state=_read_timeline,
         check="the timeline of {target} was collected anew, and no source failed",
         way_back="there is none, and none is needed: a cache was dropped",
+        apply=lambda clients, ticket: clients.support.refresh_timeline(ticket),
+        find_missing=_miss_refresh,
+        read_state=_read_timeline,
     ),
     "none": _ServiceAction(
-        lambda *_: None,
-        lambda *_: "",
-        read_state=lambda *_: {},
         check="nothing was to be done",
         way_back="nothing was done",
+        read_state=lambda *_: {},
         goal={},
     ),
 }

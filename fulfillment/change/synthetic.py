@@ -8,29 +8,24 @@ from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from objectmove.bucket import Seen, is_key_supported
 from runbook_lib import errors
 from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
-from runbook_lib.model import Json, format_time, parse_time
+from runbook_lib.model import Json, format_time
 from runbook_lib.show.text import count_of
 
 from ..analysis.artifacts import is_synthetic
 from ..analysis.labels import read_label
 from ..clients.object_store import ObjectStore
+from ..clients.services import try_time
+from ..investigation import Investigation
 from ..settings import Settings
 from .environment_guard import check_playground
 
-if TYPE_CHECKING:
-    from ..investigation import Investigation
-
 _SCENARIO = "fulfillment-delay"
 _CREATE, _REVERT = "create_synthetic", "revert_synthetic"
-_WAYS_BACK = {
-    _CREATE: "4.2 removes them; they expire on their own, too",
-    _REVERT: "there is none, and none is needed: only synthetic objects go",
-}
 _CHUNK = 500
 #: So many objects stand for all.
 SAMPLE = 5
@@ -100,17 +95,16 @@ def create_backlog(
     since = (now - timedelta(minutes=age_minutes)).isoformat()
     proof = {"chaos-scenario": _SCENARIO, "drill-id": drill_id, "pending-since": since}
     proof |= {"hold-until": hold_until, "expires-at": hold_until}
-    labels: list[dict[str, Json]] = []
+    made: list[dict[str, Json]] = []
     for _ in range(count):
-        order_id, artifact_id = 9_000_000 + secrets.randbelow(999_999), uuid.uuid4().hex[:12]
-        key = f"{prefix}chaos-{drill_id}-{order_id}-{artifact_id}.pdf"
-        body = _make_document(f"{order_id}", artifact_id, object_size_kb * 1024)
-        ids = {"order-id": f"{order_id}", "artifact-id": artifact_id}
+        order, artifact = 9_000_000 + secrets.randbelow(999_999), uuid.uuid4().hex[:12]
+        key = f"{prefix}chaos-{drill_id}-{order}-{artifact}.pdf"
+        body = _make_document(f"{order}", artifact, object_size_kb * 1024)
         if not dry_run:
+            ids = {"order-id": f"{order}", "artifact-id": artifact}
             store.put_object(key, body, proof | ids)
-        about: dict[str, Json] = {"key": key, "orderId": order_id, "artifactId": artifact_id}
-        labels.append({**about, "sizeBytes": len(body)})
-    return labels
+        made.append({"key": key, "orderId": order, "artifactId": artifact, "sizeBytes": len(body)})
+    return made
 
 
 def count_overdue(
@@ -212,11 +206,8 @@ def list_prefixes(settings: Settings) -> list[str]:
 def is_expired(info: Seen, now: datetime) -> bool:
     """Tell whether a synthetic object's ``expires-at``, or its ``hold-until``, is over."""
     metadata = info.metadata or {}
-    text = metadata.get("expires-at") or metadata.get("hold-until") or ""
-    try:
-        return parse_time(text) < now
-    except ValueError:
-        return False
+    ends_at = try_time(metadata.get("expires-at") or metadata.get("hold-until"))
+    return ends_at is not None and ends_at < now
 
 
 def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
@@ -294,7 +285,9 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
     drill = p.drill_id or str(inv.incident.facts.get("drill_id") or make_drill_id())
     facts: dict[str, Json] = {name: getattr(p, name) for name in _BACKLOG}
     facts |= {"prefix": prefix, "drill_id": drill, "bytes": p.count * p.object_size_kb * 1024}
-    return _plan(inv, step, _CREATE, f"{inv.clients.store.bucket}/{prefix}", facts)
+    way_back = "4.2 removes them; they expire on their own, too"
+    about = {"step": step, "action": _CREATE, "way_back": way_back, "reversible": True}
+    return _plan(inv, prefix, p.count, facts=facts, **about)
 
 
 def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
@@ -317,18 +310,15 @@ def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
         "drills": sorted({(i.metadata or {}).get("drill-id", "DataFlow's script") for i in found}),
         "reason": "" if found else "there is no synthetic object",
     }
-    where = f"{inv.clients.store.bucket}/{{{','.join(prefixes)}}}"
-    return _plan(inv, step, _REVERT, where, facts)
+    way_back = "there is none, and none is needed: only synthetic objects go"
+    about = {"step": step, "action": _REVERT, "way_back": way_back, "reversible": False}
+    return _plan(inv, f"{{{','.join(prefixes)}}}", len(found), facts=facts, **about)
 
 
-def _plan(inv: Investigation, step: str, action: str, where: str, facts: dict[str, Json]) -> Plan:
-    is_new = action == _CREATE
-    many = facts["count" if is_new else "objects"]
-    target = f"{count_of(many, 'synthetic object')} under {where}"
-    about: dict[str, Json] = {"step": step, "action": action, "target": target, "facts": facts}
-    about |= {"is_empty": not many, "way_back": _WAYS_BACK[action], "reversible": is_new}
-    folder = inv.incident.folder / "plans"
-    return write_plan(folder, SYNTHETIC, "syn", now=inv.now(), **about)
+def _plan(inv: Investigation, where: str, many: int, **about: Json) -> Plan:
+    target = f"{count_of(many, 'synthetic object')} under {inv.clients.store.bucket}/{where}"
+    about |= {"target": target, "is_empty": not many}
+    return write_plan(inv.incident.folder / "plans", SYNTHETIC, "syn", now=inv.now(), **about)
 
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
@@ -344,12 +334,11 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
 
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
-    facts, is_new = plan.content["facts"], plan.action == _CREATE
-    prefixes = [facts["prefix"]] if is_new else facts["prefixes"]
+    facts = plan.content["facts"]
+    prefixes, wanted = facts.get("prefixes") or [facts["prefix"]], facts.get("count", 0)
     found = list(list_synthetic(inv.clients.store, prefixes, drill_id=facts["drill_id"]))
-    many, wanted = len(found), facts["count"] if is_new else 0
-    reason = f"left: {count_of(many, 'synthetic object')}"
-    if is_new:
+    many, reason = len(found), f"left: {count_of(len(found), 'synthetic object')}"
+    if wanted:
         reason = f"{many} of {wanted} objects are there, all proven synthetic"
     result = {"objects": many, "sample": [info.key for info in found[:SAMPLE]]}
     return Effect(reason, result, is_ok=many == wanted)

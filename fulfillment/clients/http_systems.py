@@ -196,14 +196,12 @@ class AlertmanagerClient(HttpClient):
 
     def read_notification_counts(self) -> list[NotificationCount]:
         """Return how many notifications each integration sent and failed to send."""
-        counts = {name: defaultdict[tuple[str, str], float](float) for name in (_SENT, _FAILED)}
+        counts = defaultdict[tuple[str, str], dict[str, float]](lambda: {_SENT: 0, _FAILED: 0})
         for sample in self.read_metrics():
-            if sample.name in counts:
+            if sample.name in (_SENT, _FAILED):
                 key = sample.labels.get("integration", ""), sample.labels.get("receiver_name", "")
-                counts[sample.name][key] += sample.value
-        sent, failed = counts.values()
-        keys = sorted({*sent, *failed})
-        return [NotificationCount(key[0], sent[key], failed[key]) for key in keys]
+                counts[key][sample.name] += sample.value
+        return [NotificationCount(key[0], *told.values()) for key, told in sorted(counts.items())]
 
     def read_placeholders(self) -> list[str]:
         """Return where the running configuration still holds a placeholder, and which.
@@ -211,9 +209,8 @@ class AlertmanagerClient(HttpClient):
         Each is like ``global.smtp_smarthost: smtp.example.com:587``. Alertmanager hides secret
         values (webhook URLs among them), so a placeholder in those cannot be seen here.
         """
-        with self.parsing(_STATUS):
-            found = _walk_config(self._read_config())
-            return [f"{where}: {value}" for where, value in found if _PLACEHOLDER.search(value)]
+        found = _walk_config(self._read_config())
+        return [f"{where}: {value}" for where, value in found if _PLACEHOLDER.search(value)]
 
     def read_group_timing(self) -> tuple[float, float, float]:
         """Return ``(group_wait_s, group_interval_s, repeat_interval_s)`` of the top route."""
@@ -231,8 +228,8 @@ class AlertmanagerClient(HttpClient):
 
         try:
             return yaml.safe_load(self.get(_STATUS, str, part="config.original"))
-        except yaml.YAMLError as error:
-            raise ValueError("its configuration is not YAML") from error
+        except (yaml.YAMLError, ValueError) as error:
+            raise self.bad(_STATUS, "gave a configuration that is not YAML") from error
 
 
 def _walk_config(value: Json, where: str = "") -> Iterator[tuple[str, str]]:
@@ -248,26 +245,18 @@ def _walk_config(value: Json, where: str = "") -> Iterator[tuple[str, str]]:
         yield where, value
 
 
-class Panel(NamedTuple):
-    """A panel and its queries, as they stand in the dashboard."""
-
-    title: str
-    expressions: tuple[str, ...]
-    link: str
+_QUERIES = BeforeValidator(lambda targets: [t["expr"] for t in targets if t.get("expr")])
 
 
 @dataclass(frozen=True, slots=True)
-class _Panel:
-    id: int = 0
+class Panel:
+    """A panel and its queries, as they stand in the dashboard; a folded row holds its panels."""
+
     title: Text = ""
-    targets: tuple[dict[str, Json], ...] = ()
-    panels: tuple[_Panel, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Dashboard:
-    panels: Annotated[tuple[_Panel, ...], Field(validation_alias=AliasPath("dashboard", "panels"))]
-    link: Annotated[Text, Field(validation_alias=AliasPath("meta", "url"))] = ""
+    expressions: Annotated[tuple[str, ...], Field(validation_alias="targets"), _QUERIES] = ()
+    link: str = ""
+    id: int = 0
+    panels: tuple[Panel, ...] = ()
 
 
 class GrafanaClient(HttpClient):
@@ -284,21 +273,15 @@ class GrafanaClient(HttpClient):
         NotFoundError
             When there is no such dashboard, or it has no such panel.
         """
-        uid = check_id(dashboard_uid, "a dashboard uid")
-        found = self.get(f"/api/dashboards/uid/{uid}", _Dashboard)
-        for panel in _walk_panels(found.panels):
+        path = f"/api/dashboards/uid/{dashboard_uid}"
+        found = self.get(path, dict[str, Json])
+        rows = self.read_as(path, found, tuple[Panel, ...], "dashboard.panels")
+        link = self.read_as(path, found, str, "meta.url")
+        for panel in (*rows, *(inner for row in rows for inner in row.panels)):
             if panel.title.strip().casefold() == title.strip().casefold():
-                link = f"{self.url}{found.link or f'/d/{uid}'}?viewPanel={panel.id}"
-                queries = (str(target.get("expr") or "") for target in panel.targets)
-                return Panel(panel.title, tuple(filter(None, queries)), link)
+                return replace(panel, link=f"{self.url}{link}?viewPanel={panel.id}")
         text = f"dashboard {dashboard_uid} has no panel {title!r}; addons/grafana brings it"
         raise NotFoundError(text, system=self.system)
-
-
-def _walk_panels(panels: tuple[_Panel, ...]) -> Iterator[_Panel]:
-    for panel in panels:
-        yield panel
-        yield from _walk_panels(panel.panels)  # a folded row holds its panels
 
 
 _WORKER = "/fulfillment/worker"
@@ -347,6 +330,9 @@ class FulfillmentClient(HttpClient):
         return self.get("/fulfillment/shipments", list[dict[str, Json]], wanted, "items")
 
 
+_LOGIN = "/auth/token"
+
+
 @dataclass(frozen=True, slots=True)
 class Dag:
     """The pipeline's DAG. A stale one has no file that can be read: no run is scheduled."""
@@ -388,12 +374,9 @@ class PipelineClient(HttpClient):
 
     def __init__(self, url: str, *, dag_id: str, **options: Any) -> None:
         super().__init__(url, **options)
-        self.dag_id = dag_id
         self._path = f"/api/v2/dags/{quote(dag_id, safe='')}"
-        user, token = options.get("user"), options.get("token")
-        login = {"username": user, "password": options.get("password", "")}
-        self._login = login if user and not token else None
-        self._has_token = False
+        login = {"username": options.get("user"), "password": options.get("password", "")}
+        self._login = login if login["username"] and not options.get("token") else None
 
     def check_reachable(self) -> str:
         """Return which DAG it shows."""
@@ -413,23 +396,17 @@ class PipelineClient(HttpClient):
         return self.patch(self._path, Dag, {"is_paused": paused})
 
     def _ask_json(self, method: str, path: str, **options: Any) -> Json:
-        if self._login and self._has_token:
+        if self._login and self._headers["Authorization"].startswith("Bearer"):
             with suppress(AccessDeniedError):  # The token may have run out: a new one tells.
                 return super()._ask_json(method, path, **options)
-        if self._login:
-            self._log_in(self._login)
-        return super()._ask_json(method, path, **options)
-
-    def _log_in(self, login: Json) -> None:
-        path = "/auth/token"
         try:
-            answer = super()._ask_json("POST", path, json=login)
+            if self._login:
+                answer = super()._ask_json("POST", _LOGIN, json=self._login)
+                token = self.read_as(_LOGIN, answer, str, "access_token")
+                self._headers["Authorization"] = f"Bearer {token}"
         except NotFoundError:
             self._login = None
-            return
-        token = self.read_as(path, answer, str, "access_token")
-        self._headers["Authorization"] = f"Bearer {token}"
-        self._has_token = True
+        return super()._ask_json(method, path, **options)
 
 
 _CASES = "/support/cases"
@@ -438,11 +415,6 @@ _CASES = "/support/cases"
 def _list_orders(context: list[dict[str, Json]]) -> list[Json]:
     orders = (item.get("orderId") for item in context if item.get("type") == "order")
     return list(dict.fromkeys(order for order in orders if order is not None))
-
-
-def _keep_raw(entries: Json) -> Json:
-    is_list = isinstance(entries, list)
-    return [{**entry, "raw": entry} for entry in entries] if is_list else entries
 
 
 _OrderIds = Annotated[tuple[int, ...], BeforeValidator(_list_orders)]
@@ -461,6 +433,9 @@ class TimelineEntry:
     raw: dict[str, Json] = field(default_factory=dict)
 
 
+_Entry = Annotated[TimelineEntry, BeforeValidator(lambda found: {**found, "raw": found})]
+
+
 @_camel
 class Case:
     """A ticket. Its timeline is empty unless it was asked for."""
@@ -468,7 +443,7 @@ class Case:
     id: Annotated[str, Field(validation_alias=AliasChoices("id", "ticketId"))]
     status: str = ""
     order_ids: Annotated[_OrderIds, Field(validation_alias="context")] = ()
-    timeline: Annotated[tuple[TimelineEntry, ...], BeforeValidator(_keep_raw)] = ()
+    timeline: tuple[_Entry, ...] = ()
 
 
 class SupportClient(HttpClient):

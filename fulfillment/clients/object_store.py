@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -36,6 +36,7 @@ _FREE = re.compile(
 _ABSENT = {"NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"}
 _DENIED = {*REFUSED, "HTTP 401", "HTTP 403"}
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"}
+_SILENT = {"NoAnswer": "; whether it was done is not known", "NotSent": ""}
 _LATE = ("no answer in time", "timed out")
 _FULL = ("storagefull", "storage full", "no space left", "quota", "disk full", "insufficientstor")
 
@@ -145,13 +146,11 @@ class ObjectStore:
             (answer,) = self._change_bucket.send([request], signed_at=at, expires_s=_EXPIRES_S)
         if answer.effect == "done":
             return
-        told = answer.message
-        if answer.code == "NoAnswer":
-            told += "; whether it was done is not known"
-        elif answer.code != "NotSent":
-            told = f"{answer.code} {told}".strip()
-            if any(word in told.lower() for word in _FULL):
-                raise errors.BadAnswerError(f"storage full: {what}: {told}", system=_SYSTEM)
+        told = f"{answer.code} {answer.message}".strip()
+        if answer.code in _SILENT:
+            told = f"{answer.message}{_SILENT[answer.code]}"
+        elif any(word in told.lower() for word in _FULL):
+            raise errors.BadAnswerError(f"storage full: {what}: {told}", system=_SYSTEM)
         raise _explain(StoreError(f"{what}: {told}", code=answer.code))
 
     def check_live(self) -> tuple[str, str]:
@@ -227,21 +226,19 @@ class ObjectStore:
                 raise errors.BadAnswerError(error.message, system=_SYSTEM) from error
 
         def ask_read() -> None:
-            if not rights["list"][0]:
+            if not may_list[0]:
                 raise errors.BadAnswerError("not known without a listing")
             looking.read_info(found[0].key if found else f"{prefix}{absent}")
 
-        asks: dict[str, Callable[[], object]] = {"list": ask_list, "read": ask_read}
+        asks: dict[str, Callable[[], object]] = {"read": ask_read}
         for under in write_under:
             copy = Request("copy", f"{under}{absent}-copy", source=f"{under}{absent}")
             asks[f"write {under}"] = partial(self._change, copy, "write")
             asks[f"delete {under}"] = partial(self._try_delete, f"{under}{absent}")
-        rights: Rights = dict.fromkeys(asks, (None, ""))
-        for name, ask in asks.items():
-            rights[name] = try_right(ask)
-            if rights["list"][0] is None:
-                break
-        return rights
+        may_list = try_right(ask_list)
+        if may_list[0] is None:
+            return {"list": may_list} | dict.fromkeys(asks, (None, ""))
+        return {"list": may_list} | {name: try_right(ask) for name, ask in asks.items()}
 
     def _try_delete(self, key: str) -> None:
         """Delete what does not exist; not where versions are kept."""
@@ -266,11 +263,10 @@ def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
         When the system cannot be reached.
     """
     try:
-        ask()
+        with suppress(errors.NotFoundError, errors.PreconditionFailedError):
+            ask()
     except (errors.ConnectionRefusedClientError, errors.ClientTimeoutError):
         raise
-    except (errors.NotFoundError, errors.PreconditionFailedError):
-        return True, ""
     except errors.ClientError as error:
         return False if isinstance(error, errors.AccessDeniedError) else None, str(error)
     return True, ""
@@ -295,9 +291,9 @@ def _explain(error: StoreError) -> errors.ClientError:
         kind = errors.AccessDeniedError
     elif code in _CHANGED:
         kind = errors.PreconditionFailedError
-    elif code in ("NoAnswer", "NotSent") and "certificate" in text.lower():
+    elif code in _SILENT and "certificate" in text.lower():
         text += ". CA_BUNDLE says whom to trust."
-    elif code in ("NoAnswer", "NotSent"):
+    elif code in _SILENT:
         is_late = any(word in text for word in _LATE)
         kind = errors.ClientTimeoutError if is_late else errors.ConnectionRefusedClientError
     return kind(text, system=_SYSTEM)

@@ -165,6 +165,14 @@ def unknown_service(name: str, known: Iterable[str]) -> errors.ClientError:
     return errors.NotFoundError(text, system="services")
 
 
+def read_service(switch: ServiceSwitch, name: str) -> ServiceState:
+    """Return the state of one service; ``NotFoundError`` for a name that is not one."""
+    states = {state.name: state for state in switch.list_services()}
+    if name not in states:
+        raise unknown_service(name, states)
+    return states[name]
+
+
 def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[str, str]:
     """Return settings by name, with each secret as a word and passwords in URLs masked."""
     redactor = Redactor(settings.secrets)
@@ -251,9 +259,8 @@ class ComposeServices:
 
     def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
         """Return a service's last lines since a time, oldest first."""
-        options = ("--no-color", "--no-log-prefix", "--timestamps")
-        limits = ("--since", format_time(since), "--tail", str(max_lines))
-        output = self._run("logs", *options, *limits, self._checked(name))
+        options = f"--no-color --no-log-prefix --timestamps --since {format_time(since)} --tail"
+        output = self._run("logs", *options.split(), str(max_lines), self._checked(name))
         tail = output[-MAX_LOG_BYTES:].splitlines()
         return select_lines(tail, since=since, max_lines=max_lines, timed=True)
 
@@ -311,8 +318,8 @@ def _state(row: dict[str, Json], state: dict[str, Json]) -> ServiceState:
     return ServiceState(str(row["Service"]), running, said, since, exit_code, health)
 
 
-_RUNS = frozenset({"running", "active"})
-_STANDS = frozenset({"stopped", "inactive", "failed", "exited", "dead", "created"})
+_RUNS = dict.fromkeys(("running", "active"), True)
+_RUNS |= dict.fromkeys(("stopped", "inactive", "failed", "exited", "dead", "created"), False)
 
 
 class CommandServices:
@@ -329,14 +336,12 @@ class CommandServices:
         """Return the worker."""
         said = self._run("worker_status_cmd").lower()
         words = set(said.split()) - {"loaded"}  # of systemd: the unit exists
-        running = {w in _RUNS or (w.isdecimal() and int(w) > 0) for w in words}
-        known = all(w in _RUNS | _STANDS or w.isdecimal() for w in words)
-        if len(running) != 1 or not known:
+        told = {int(word) > 0 if word.isdecimal() else _RUNS.get(word) for word in words}
+        if told not in ({True}, {False}):
             text = f"WORKER_STATUS_CMD printed {said.strip()[:80]!r}: neither that the worker runs "
             raise _bad(f"{text}nor that it does not")
-        (runs,) = running
-        state, name = "running" if runs else "stopped", self._settings.worker_service
-        return [ServiceState(name, runs, state, since=None, exit_code=None)]
+        state, name = "running" if True in told else "stopped", self._settings.worker_service
+        return [ServiceState(name, True in told, state, since=None, exit_code=None)]
 
     def restart(self, name: str) -> None:
         """Stop and start the worker."""

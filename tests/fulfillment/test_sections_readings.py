@@ -239,7 +239,7 @@ CASES: dict[str, Case] = {
         ).unlink(),
     ),
     "8.6": Case(
-        breach=lambda w: setattr(w, "panel", w.panel._replace(expressions=())),
+        breach=lambda w: setattr(w, "panel", replace(w.panel, expressions=())),
         unknown=down("grafana"),
     ),
     "8.7": Case(breach=set_metric("fulfillment_lag_minutes"), unknown=down("prometheus")),

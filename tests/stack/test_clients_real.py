@@ -155,7 +155,9 @@ def disturbed(clients: Clients) -> Iterator[Clients]:
 
 @pytest.mark.parametrize("action", ["restart", "unpause", "retrigger", "resume", "refresh"])
 def test_each_action_has_its_effect(disturbed: Clients, tmp_path: Path, action: str) -> None:
-    target = {"restart": "carrier-api", "unpause": disturbed.pipeline.dag_id}.get(action, "worker")
+    target = {"restart": "carrier-api", "unpause": disturbed.pipeline.read_dag().id}.get(
+        action, "worker"
+    )
     if action == "unpause":
         disturbed.pipeline.set_paused(True)
     elif action == "resume":

@@ -404,7 +404,6 @@ class FakeFulfillment(_Fake):
 
 class FakePipeline(_Fake):
     system = "pipeline"
-    dag_id = "fulfillment_release"
 
     def check_reachable(self) -> str:
         return f"DAG {self.w.dag.id}"
