@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +53,7 @@ def record(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
         write_json(path, incident.redactor.json(notebook))
 
     shell.events.register("post_run_cell", keep)
-    return partial(shell.events.unregister, "post_run_cell", keep)
+    return lambda: shell.events.unregister("post_run_cell", keep)
 
 
 def _list_outputs(shell: Any, result: Any) -> list[dict[str, Json]]:
