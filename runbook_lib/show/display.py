@@ -68,7 +68,6 @@ def _list_outputs(shell: Any, result: Any) -> list[dict[str, Json]]:
 
 _SHOWN_ROWS, _SHOWN_OBJECTS, _SHOWN_EVENTS = 20, 100, 60
 _INCIDENT = ("incident", "opened_at", "closed_at", "verdict")
-_LONGEST = 8_000
 # What an action is, which its heading says already.
 _IDENTITY = {"action", "plan", "sha256", "step", "target", "way_back", "reason", "expires_at"}
 _NEXT = {
@@ -110,13 +109,11 @@ class Card(NamedTuple):
         parts += [f"  {self.link[1]}: {self.link[0]}"] if self.link else []
         parts += [table.to_text() for table in self.tables if not table.is_folded]
         parts += [f"  {line}" for line in self.code.splitlines()]
-        return visible(clip("\n".join(part for part in parts if part), _LONGEST))
+        return visible(clip("\n".join(part for part in parts if part), 8_000))
 
     def to_html(self) -> Markup:
         """Return HTML; everything escaped."""
-        folds = {"for the parameters cell": self.code, "text": self.long_text}
-        shown = [(summary, safe(text, 6_000)) for summary, text in folds.items()]
-        return render_html("card.html", card=self, folds=shown)
+        return render_html("card.html", card=self, long_text=safe(self.long_text, 6_000))
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return {"text/html": str(self.to_html()), "text/plain": self.to_text()}
@@ -154,8 +151,8 @@ def overview(inv: investigation.Investigation[Any, Any]) -> Card:
 def file_link(path: Path) -> Card:
     """Return a file of the incident folder, as a link where the notebook can reach it."""
     href = os.path.relpath(path).replace(os.sep, "/")
-    size = format_bytes(path.stat().st_size)
-    return Card(lines=(str(path),), link=(href, f"{path.name} ({size})"))
+    words = f"{path.name} ({format_bytes(path.stat().st_size)})"
+    return Card(lines=(str(path),), link=(href, words))
 
 
 def _describe_reading(reading: Reading) -> Card:

@@ -83,11 +83,8 @@ class Table(NamedTuple):
 
 def tabulate_facts(facts: Mapping[str, Json], caption: str, *, is_folded: bool = False) -> Table:
     """Return facts that say something as a table of name and value."""
-    rows = [
-        {"name": name.replace("_", " "), "value": say_value(value, name)}
-        for name, value in facts.items()
-        if value not in (None, "", [], {}, ())
-    ]
+    known = {n: value for n, value in facts.items() if value not in (None, "", [], {}, ())}
+    rows = [{"name": n.replace("_", " "), "value": say_value(v, n)} for n, v in known.items()]
     return Table(caption, rows, ("name", "value"), is_folded)
 
 

@@ -7,7 +7,7 @@ table or a sentence, and the notebook goes on.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 import ipywidgets as widgets
@@ -29,11 +29,9 @@ Export = Callable[[Incident, Sections], object]
 _Tell = Callable[[], Iterable[Card]]
 
 _COMPLAINT = Markup('<span style="color:#a3230f;font-weight:600">✖ {}</span>')
+_NOT_IN_USE = "Changed, not in use yet: press “Use these”."
 #: Text in a widget has the height of a button for each line, by default.
 _CLOSE = '<div style="line-height:1.4">{}</div>'
-_NOT_IN_USE = "Changed, not in use yet: press “Use these”."
-#: Parameters of one step are described so, and stand behind a fold.
-_OF_ONE_STEP = re.compile(r"\d\.\d")
 
 
 class Widget:
@@ -100,9 +98,11 @@ class Form(Widget):
         for name, field in self._fields.items():
             # A front end may send the click before the value: this shows that it came too late.
             field.observe(lambda _: self.say(_NOT_IN_USE), names="value")
-            is_of_one_step = bool(_OF_ONE_STEP.match(self._infos[name].description or ""))
-            rows[is_of_one_step].append(widgets.HBox([field, self._notes[name]]))
-        self._comment({})
+            purpose = self._infos[name].description or ""
+            words = widgets.HTML(f"&nbsp; {safe(purpose)}")
+            # Parameters of one step are described so, and stand behind a fold.
+            is_of_one_step = bool(re.match(r"\d\.\d", purpose))
+            rows[is_of_one_step].append(widgets.HBox([field, words, self._notes[name]]))
         fold = widgets.Accordion([widgets.VBox(rows[True])], titles=["parameters of one step"])
         self.box = widgets.VBox([*rows[False], *[fold] * bool(rows[True]), self.line])
 
@@ -119,23 +119,18 @@ class Form(Widget):
         Whether the values are in use now, in words.
         """
         raw = {name: field.value for name, field in self._fields.items()}
+        for note in self._notes.values():
+            note.value = ""
         try:
             self._namespace.update(self._section.Parameters(**raw).model_dump())
         except ValidationError as error:
             wrong = list_wrong(error)
-            self._comment(wrong)
+            for name in wrong.keys() & self._notes.keys():
+                self._notes[name].value = str(_COMPLAINT.format(safe(wrong[name])))
             general = wrong.get("", "Nothing was changed. Correct the marked fields.")
             return _COMPLAINT.format(safe(general))
-        self._comment({})
         how = "choose Run → Run Selected Cell and All Below: what they show is of the old values"
         return f"✓ In use. Select the cell below, “Open the incident”, and {how}."
-
-    def _comment(self, wrong: Mapping[str, str]) -> None:
-        """Say beside each field what it is for, and what is wrong with it."""
-        for name, info in self._infos.items():
-            complaint = _COMPLAINT.format(safe(wrong[name])) if name in wrong else ""
-            note = Markup("&nbsp; {} {}").format(safe(info.description or ""), complaint)
-            self._notes[name].value = str(note)
 
     def _describe(self) -> Iterable[Card]:
         now = self.values
@@ -152,11 +147,9 @@ form = Form
 
 def _list_set_names(cells: Sequence[str]) -> set[str]:
     """Return what the newest parameters cell sets, and the newest that papermill put in."""
-    found: set[str] = set()
-    for mark in (r"^incident_id *=", r"^# Parameters$"):
-        newest = (cell for cell in reversed(cells) if re.search(mark, cell, re.MULTILINE))
-        found.update(re.findall(r"^(\w+) *=(?!=)", next(newest, ""), re.MULTILINE))
-    return found
+    marks = (r"(?m)^incident_id *=", r"(?m)^# Parameters$")
+    newest = [next((c for c in reversed(cells) if re.search(mark, c)), "") for mark in marks]
+    return set(re.findall(r"(?m)^(\w+) *=(?!=)", "\n".join(newest)))
 
 
 def _make_field(name: str, info: FieldInfo, value: Any) -> Any:
@@ -196,8 +189,7 @@ def confirm(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
         words = "approved" if plan.sha256 in list_approved() else "not approved"
         return [describe(plan), *[Card(text=f"{words}: hash {short}")] * (not plan.is_empty)]
 
-    look = {"button_style": "warning", "disabled": plan.is_empty}
-    asked = Widget("Approve", approve, tell, **look)
+    asked = Widget("Approve", approve, tell, button_style="warning", disabled=plan.is_empty)
     typed = widgets.Text(placeholder="type it here", layout={"width": "9rem"})
     # A front end may send the click before the text: then this shows that it came too late.
     typed.observe(lambda _: asked.say("Not approved yet: press Approve."), names="value")
