@@ -136,16 +136,14 @@ def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
 
 def overview(inv: investigation.Investigation[Any, Any]) -> Card:
     """Return what is open, how the last drill went, and where to go next. Only reads."""
-    rows = list_history(inv.incident.folder.parent)
-    drills = [row.model_dump() for row in rows if row.scenario][:1]
-    newest = [row.model_dump() for row in rows if not row.scenario][:5]
+    rows = [row.model_dump() for row in list_history(inv.incident.folder.parent)]
+    drill = Table("The last drill", [r for r in rows if r["scenario"]][:1], _INCIDENT)
+    others = [row for row in rows if not row["scenario"]]
+    newest = Table("The newest incidents", others[:5], _INCIDENT)
+    this = tabulate_facts(inv.journal.log_entry(inv.now()), "This incident")
     notebook, why = inv.journal.way_on(inv.now())
-    tables = (
-        tabulate_facts(inv.journal.log_entry(inv.now()), "This incident"),
-        Table("The newest incidents", newest, _INCIDENT),
-        Table("The last drill", drills, _INCIDENT),
-    )
-    return Card(why, link=(f"{notebook}.ipynb", f"Go to {notebook}"), tables=tables)
+    link = (f"{notebook}.ipynb", f"Go to {notebook}")
+    return Card(why, link=link, tables=(this, newest, drill))
 
 
 def file_link(path: Path) -> Card:
@@ -171,14 +169,12 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
     missing = ", ".join(conclusion.unknown_steps)
     refuted = [f for f in conclusion.findings if f.status is CauseStatus.REFUTED]
     others = [f for f in conclusion.findings if f not in refuted]
-    events = conclusion.timeline[-_SHOWN_EVENTS:]
+    causes = tabulate_findings(others, "Causes, the most supported first")
+    folded = tabulate_findings(refuted, f"{len(refuted)} refuted", is_folded=True)
+    events = [asdict(event) for event in conclusion.timeline[-_SHOWN_EVENTS:]]
     happened = f"What happened, UTC: the last {len(events)} of {len(conclusion.timeline)}"
+    tables = (causes, folded, Table(happened, events, is_folded=True))
     lines = (*conclusion.advice, f"Could not be read: {missing}" if missing else "")
-    tables = (
-        tabulate_findings(others, "Causes, the most supported first"),
-        tabulate_findings(refuted, f"{len(refuted)} refuted", is_folded=True),
-        Table(happened, list(map(asdict, events)), is_folded=True),
-    )
     heading = f"{VERDICT_WORDS[conclusion.verdict]}:"
     return Card(heading, conclusion.summary, conclusion.verdict, lines, tables=tables)
 
@@ -202,14 +198,12 @@ def _describe_plan(plan: Plan) -> Card:
     short = {k: v for k, v in facts.items() if not isinstance(v, list | dict) or k == "excluded"}
     more = {k: v for k, v in facts.items() if k not in short}
     short["way_back"] = plan.way_back or "there is none"
+    effect = tabulate_facts(short, "What would happen")
+    details = tabulate_facts(more, "more of it", is_folded=True)
     objects = [row.to_json() for row in plan.rows[:_SHOWN_OBJECTS]]
     first = f"{len(objects)} of {count_of(len(plan.rows), 'object')}; all of them: {plan.path}"
+    tables = (effect, details, Table(first, objects, is_folded=True))
     until = f"Nothing was changed. The plan may be approved until {plan.expires_at:%H:%M:%SZ}."
-    tables = (
-        tabulate_facts(short, "What would happen"),
-        tabulate_facts(more, "more of it", is_folded=True),
-        Table(first, objects, is_folded=True),
-    )
     code = f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
     return Card(plan.step, what, "planned", (reason, until), tables=tables, code=code)
 

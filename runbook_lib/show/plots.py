@@ -46,12 +46,9 @@ class Picture(NamedTuple):
         """The picture as a ``data:`` address."""
         return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
 
-    def to_html(self) -> Markup:
-        """Return the picture as an ``img`` with its text alternative."""
-        return Markup('<img src="{}" alt="{}" width="760">').format(self.data_uri, safe(self.alt))
-
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {"text/html": str(self.to_html()), "text/plain": visible(self.alt)}
+        image = Markup('<img src="{}" alt="{}" width="760">').format(self.data_uri, safe(self.alt))
+        return {"text/html": str(image), "text/plain": visible(self.alt)}
 
 
 def plot_lines(plot: Plot) -> Picture:
@@ -67,10 +64,8 @@ def plot_lines(plot: Plot) -> Picture:
         times, values = zip(*points, strict=True)
         every = max(1, len(points) // 12)
         axes.plot(times, values, label=_label(name), markevery=every, **style, **_LINE)
-        told.append(
-            f"{name}: from {values[0]:g} at {times[0]:%H:%M:%S} to {values[-1]:g} at "
-            f"{times[-1]:%H:%M:%S} UTC, highest {max(values):g} {unit}"
-        )
+        ends = [f"{value:g} at {at:%H:%M:%S}" for at, value in (points[0], points[-1])]
+        told.append(f"{name}: from {' to '.join(ends)} UTC, highest {max(values):g} {unit}")
     alt = f"{plot.title}. {'; '.join(told) or 'no samples'}."
     if threshold is not None:
         axes.axhline(threshold, color="#000000", linewidth=1, linestyle=(0, (1, 1)))
