@@ -257,7 +257,7 @@ def live(inv: Investigation, *steps: str) -> Widget:
 
     view = Widget("Refresh now", refresh, tell)
     view.box = widgets.VBox([view.line, shown])
-    view.button.click()
+    view.say(refresh())
     return view
 
 
