@@ -6,21 +6,16 @@ from pkgutil import resolve_name
 from typing import Any
 
 _HOMES = {
-    "confirm": "widgets:Confirmation",
-    "file_link": "display:file_link",
-    "form": "widgets:Form",
-    "live": "widgets:LiveView",
-    "overview": "display:overview",
-    "plans": "display:plans",
-    "plot_reading": "plots:plot_reading",
-    "take_back": "widgets:TakeBack",
-    "write_down": "widgets:Writing",
+    "display": ("file_link", "overview", "plans"),
+    "plots": ("plot_reading",),
+    "widgets": ("confirm", "form", "live", "take_back", "write_down"),
 }
-__all__ = list(_HOMES)
+__all__ = [name for names in _HOMES.values() for name in names]
 
 
 def __getattr__(name: str) -> Any:
     """Load what is asked for when it is first used, so that the report needs no widgets."""
-    if name in _HOMES:
-        return resolve_name(f"{__name__}.{_HOMES[name]}")
+    for home, names in _HOMES.items():
+        if name in names:
+            return resolve_name(f"{__name__}.{home}:{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +53,7 @@ def record(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
         write_json(path, incident.redactor.json(notebook))
 
     shell.events.register("post_run_cell", keep)
-    return partial(shell.events.unregister, "post_run_cell", keep)
+    return lambda: shell.events.unregister("post_run_cell", keep)
 
 
 def _list_outputs(shell: Any, result: Any) -> list[dict[str, Json]]:
@@ -69,7 +68,6 @@ def _list_outputs(shell: Any, result: Any) -> list[dict[str, Json]]:
 
 _SHOWN_ROWS, _SHOWN_OBJECTS, _SHOWN_EVENTS = 20, 100, 60
 _INCIDENT = ("incident", "opened_at", "closed_at", "verdict")
-_LONGEST = 8_000
 # What an action is, which its heading says already.
 _IDENTITY = {"action", "plan", "sha256", "step", "target", "way_back", "reason", "expires_at"}
 _NEXT = {
@@ -111,13 +109,11 @@ class Card(NamedTuple):
         parts += [f"  {self.link[1]}: {self.link[0]}"] if self.link else []
         parts += [table.to_text() for table in self.tables if not table.is_folded]
         parts += [f"  {line}" for line in self.code.splitlines()]
-        return visible(clip("\n".join(part for part in parts if part), _LONGEST))
+        return visible(clip("\n".join(part for part in parts if part), 8_000))
 
     def to_html(self) -> Markup:
         """Return HTML; everything escaped."""
-        folds = {"for the parameters cell": self.code, "text": self.long_text}
-        shown = [(summary, safe(text, 6_000)) for summary, text in folds.items()]
-        return render_html("card.html", card=self, folds=shown)
+        return render_html("card.html", card=self, long_text=safe(self.long_text, 6_000))
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return {"text/html": str(self.to_html()), "text/plain": self.to_text()}
@@ -140,23 +136,21 @@ def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
 
 def overview(inv: investigation.Investigation[Any, Any]) -> Card:
     """Return what is open, how the last drill went, and where to go next. Only reads."""
-    rows = list_history(inv.incident.folder.parent)
-    drills = [row.model_dump() for row in rows if row.scenario][:1]
-    newest = [row.model_dump() for row in rows if not row.scenario][:5]
+    rows = [row.model_dump() for row in list_history(inv.incident.folder.parent)]
+    drill = Table("The last drill", [r for r in rows if r["scenario"]][:1], _INCIDENT)
+    others = [row for row in rows if not row["scenario"]]
+    newest = Table("The newest incidents", others[:5], _INCIDENT)
+    this = tabulate_facts(inv.journal.log_entry(inv.now()), "This incident")
     notebook, why = inv.journal.way_on(inv.now())
-    tables = (
-        tabulate_facts(inv.journal.log_entry(inv.now()), "This incident"),
-        Table("The newest incidents", newest, _INCIDENT),
-        Table("The last drill", drills, _INCIDENT),
-    )
-    return Card(why, link=(f"{notebook}.ipynb", f"Go to {notebook}"), tables=tables)
+    link = (f"{notebook}.ipynb", f"Go to {notebook}")
+    return Card(why, link=link, tables=(this, newest, drill))
 
 
 def file_link(path: Path) -> Card:
     """Return a file of the incident folder, as a link where the notebook can reach it."""
     href = os.path.relpath(path).replace(os.sep, "/")
-    size = format_bytes(path.stat().st_size)
-    return Card(lines=(str(path),), link=(href, f"{path.name} ({size})"))
+    words = f"{path.name} ({format_bytes(path.stat().st_size)})"
+    return Card(lines=(str(path),), link=(href, words))
 
 
 def _describe_reading(reading: Reading) -> Card:
@@ -175,14 +169,12 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
     missing = ", ".join(conclusion.unknown_steps)
     refuted = [f for f in conclusion.findings if f.status is CauseStatus.REFUTED]
     others = [f for f in conclusion.findings if f not in refuted]
-    events = conclusion.timeline[-_SHOWN_EVENTS:]
+    causes = tabulate_findings(others, "Causes, the most supported first")
+    folded = tabulate_findings(refuted, f"{len(refuted)} refuted", is_folded=True)
+    events = [asdict(event) for event in conclusion.timeline[-_SHOWN_EVENTS:]]
     happened = f"What happened, UTC: the last {len(events)} of {len(conclusion.timeline)}"
+    tables = (causes, folded, Table(happened, events, is_folded=True))
     lines = (*conclusion.advice, f"Could not be read: {missing}" if missing else "")
-    tables = (
-        tabulate_findings(others, "Causes, the most supported first"),
-        tabulate_findings(refuted, f"{len(refuted)} refuted", is_folded=True),
-        Table(happened, list(map(asdict, events)), is_folded=True),
-    )
     heading = f"{VERDICT_WORDS[conclusion.verdict]}:"
     return Card(heading, conclusion.summary, conclusion.verdict, lines, tables=tables)
 
@@ -206,14 +198,12 @@ def _describe_plan(plan: Plan) -> Card:
     short = {k: v for k, v in facts.items() if not isinstance(v, list | dict) or k == "excluded"}
     more = {k: v for k, v in facts.items() if k not in short}
     short["way_back"] = plan.way_back or "there is none"
+    effect = tabulate_facts(short, "What would happen")
+    details = tabulate_facts(more, "more of it", is_folded=True)
     objects = [row.to_json() for row in plan.rows[:_SHOWN_OBJECTS]]
     first = f"{len(objects)} of {count_of(len(plan.rows), 'object')}; all of them: {plan.path}"
+    tables = (effect, details, Table(first, objects, is_folded=True))
     until = f"Nothing was changed. The plan may be approved until {plan.expires_at:%H:%M:%SZ}."
-    tables = (
-        tabulate_facts(short, "What would happen"),
-        tabulate_facts(more, "more of it", is_folded=True),
-        Table(first, objects, is_folded=True),
-    )
     code = f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
     return Card(plan.step, what, "planned", (reason, until), tables=tables, code=code)
 

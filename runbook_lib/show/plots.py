@@ -11,7 +11,7 @@ import io
 import math
 import warnings
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,7 +32,6 @@ _STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#555555", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
 )
 _LINE: dict[str, Any] = {"markersize": 4, "linewidth": 1.8}
-_SPAN: dict[str, Any] = {"color": "#999999", "alpha": 0.25, "hatch": "//", "linewidth": 0}
 _AT_TOP: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
 
 
@@ -47,12 +46,9 @@ class Picture(NamedTuple):
         """The picture as a ``data:`` address."""
         return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
 
-    def to_html(self) -> Markup:
-        """Return the picture as an ``img`` with its text alternative."""
-        return Markup('<img src="{}" alt="{}" width="760">').format(self.data_uri, safe(self.alt))
-
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {"text/html": str(self.to_html()), "text/plain": visible(self.alt)}
+        image = Markup('<img src="{}" alt="{}" width="760">').format(self.data_uri, safe(self.alt))
+        return {"text/html": str(image), "text/plain": visible(self.alt)}
 
 
 def plot_lines(plot: Plot) -> Picture:
@@ -63,15 +59,13 @@ def plot_lines(plot: Plot) -> Picture:
     filled = moving or [line for line in finite if line[1]]
     drawn = sorted(filled, key=lambda line: -len(line[1]))[: len(_STYLES)]
     unit, threshold, told = plot.unit, plot.threshold, []
-    axes = _make_axes(plot.title, unit, pad=42 if plot.marks else 6)
+    axes: Any = _make_axes(plot.title, unit, pad=42 if plot.marks else 6)  # takes times as they are
     for (name, points), style in zip(drawn, _STYLES, strict=False):
         times, values = zip(*points, strict=True)
-        every, days = max(1, len(points) // 12), [*map(_day, times)]
-        axes.plot(days, values, label=_label(name), markevery=every, **style, **_LINE)
-        told.append(
-            f"{name}: from {values[0]:g} at {times[0]:%H:%M:%S} to {values[-1]:g} at "
-            f"{times[-1]:%H:%M:%S} UTC, highest {max(values):g} {unit}"
-        )
+        every = max(1, len(points) // 12)
+        axes.plot(times, values, label=_label(name), markevery=every, **style, **_LINE)
+        ends = [f"{value:g} at {at:%H:%M:%S}" for at, value in (points[0], points[-1])]
+        told.append(f"{name}: from {' to '.join(ends)} UTC, highest {max(values):g} {unit}")
     alt = f"{plot.title}. {'; '.join(told) or 'no samples'}."
     if threshold is not None:
         axes.axhline(threshold, color="#000000", linewidth=1, linestyle=(0, (1, 1)))
@@ -80,15 +74,15 @@ def plot_lines(plot: Plot) -> Picture:
         alt += f" The threshold is {threshold:g} {unit}."
     for start, end in plot.windows:
         newest = max(points[-1][0] for _, points in drawn)
-        axes.axvspan(_day(start), _day(end or newest), **_SPAN)
+        axes.axvspan(start, end or newest, color="#999999", alpha=0.25, hatch="//", linewidth=0)
     alt += f" {len(plot.windows)} shaded span(s): an alert fired." * bool(plot.windows)
     # beside each other their words would be printed over each other: numbers at three heights,
     # told at the side
     for number, (at, text) in enumerate(plot.marks, 1):
         said = f"{number}: {_label(text)}"
-        axes.axvline(_day(at), color="#000000", linewidth=0.8, linestyle="-.", label=said)
+        axes.axvline(at, color="#000000", linewidth=0.8, linestyle="-.", label=said)
         height = 1.0 + 0.08 * ((number - 1) % 3)
-        axes.annotate(str(number), (_day(at), height), fontsize=7.5, **_AT_TOP)
+        axes.annotate(str(number), (at, height), fontsize=7.5, **_AT_TOP)
         alt += f" Mark {said}."
     _set_time_axis(axes)
     low, high = axes.get_ylim()
@@ -144,11 +138,6 @@ def _make_axes(title: str, unit: str, *, pad: float = 6) -> Axes:
     return axes
 
 
-def _day(at: datetime) -> float:
-    """Return a time as matplotlib counts it: in days since 1970."""
-    return at.timestamp() / 86_400
-
-
 def _set_time_axis(axes: Axes) -> None:
     dates: Any = import_module("matplotlib.dates")
     axes.set_xlabel("UTC")
@@ -164,7 +153,6 @@ def _save(axes: Axes, alt: str) -> Picture:
     with warnings.catch_warnings():
         # what the font lacks is drawn as a box, and a glyph of unknown width leaves no room: the
         # picture is poor then, its text is whole
-        known = "Glyph .* missing from font|constrained_layout not applied"
-        warnings.filterwarnings("ignore", known)
+        warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return Picture(buffer.getvalue(), alt)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 
 from ..model import Progress
@@ -12,16 +12,6 @@ from .text import format_duration
 
 _Clock = Callable[[], float]
 _Show = Callable[[int, int, str], None]
-
-
-@dataclass(slots=True)
-class _Work:
-    """One piece of work that is under way, and what shows it."""
-
-    started_at: float
-    show: _Show
-    done: int = -1
-    shown_at: float = float("-inf")
 
 
 def make_bars() -> Progress:
@@ -36,17 +26,17 @@ def make_meter(say: Callable[[str], None], clock: _Clock = time.monotonic) -> Pr
 
 
 def _meter(begin: Callable[[str], _Show], least_gap_s: float, clock: _Clock) -> Progress:
-    works: dict[str, _Work] = {}
+    works: dict[str, tuple[int, float, float, _Show]] = {}
 
     def tell(words: str, done: int = 0, total: int = 0) -> None:
         now = clock()
-        work = works.get(words)
-        if work is None or done <= work.done:  # it begins anew
-            work = works[words] = _Work(now, begin(words))
-        work.done = done
-        if now - work.shown_at >= least_gap_s or done == total:
-            work.shown_at = now
-            work.show(done, total, say_progress(words, done, total, now - work.started_at))
+        if words not in works or done <= works[words][0]:  # it begins anew
+            works[words] = (done, now, -math.inf, begin(words))
+        _, started_at, shown_at, show = works[words]
+        if now - shown_at >= least_gap_s or done == total:
+            shown_at = now
+            show(done, total, say_progress(words, done, total, now - started_at))
+        works[words] = (done, started_at, shown_at, show)
 
     return tell
 

@@ -13,7 +13,7 @@ from ..record.journal import JournalView, group_actions, order_of
 from .text import count_of, format_bytes, format_value, safe
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
 
 # every pair has a contrast over 7:1, in light and dark surroundings alike
 _PILLS = {
@@ -83,11 +83,8 @@ class Table(NamedTuple):
 
 def tabulate_facts(facts: Mapping[str, Json], caption: str, *, is_folded: bool = False) -> Table:
     """Return facts that say something as a table of name and value."""
-    rows = [
-        {"name": name.replace("_", " "), "value": say_value(value, name)}
-        for name, value in facts.items()
-        if value not in (None, "", [], {}, ())
-    ]
+    known = {n: value for n, value in facts.items() if value not in (None, "", [], {}, ())}
+    rows = [{"name": n.replace("_", " "), "value": say_value(v, n)} for n, v in known.items()]
     return Table(caption, rows, ("name", "value"), is_folded)
 
 
@@ -175,14 +172,12 @@ def get_tone(word: str) -> tuple[str, str]:
 def render_html(template: str, **values: Any) -> Markup:
     """Return a template of ``show/templates``; each value is made visible and escaped."""
     # escaped by the template, so it may stand as it is
-    return Markup(_load_templates().get_template(template).render(values))  # noqa: S704
+    return Markup(_load_template(template).render(values, pill=pill, style=_style))  # noqa: S704
 
 
 @cache
-def _load_templates() -> Environment:
-    environment = make_environment("runbook_lib.show", safe)
-    environment.filters |= {"pill": pill, "style": _style}
-    return environment
+def _load_template(name: str) -> Template:
+    return make_environment("runbook_lib.show", safe).get_template(name)
 
 
 def make_environment(package: str, finalize: Callable[[Any], Markup]) -> Environment:

@@ -7,7 +7,7 @@ table or a sentence, and the notebook goes on.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 import ipywidgets as widgets
@@ -20,47 +20,57 @@ from ..errors import RunbookError, list_wrong
 from ..investigation import Investigation
 from ..model import Reading
 from ..record.incident import Incident
-from ..section import SectionModule, Sections, check_parameters, split_list
+from ..section import SectionModule, Sections, check_parameters, rows_of, split_list
 from .display import Card, describe
 from .tables import SHORT_HASH, Table
 from .text import format_value, safe
 
 Export = Callable[[Incident, Sections], object]
+_Tell = Callable[[], Iterable[Card]]
 
 _COMPLAINT = Markup('<span style="color:#a3230f;font-weight:600">✖ {}</span>')
-#: Text in a widget has the height of a button for each line, by default.
-_CLOSE = Markup('<div style="line-height:1.4">{}</div>')
 _NOT_IN_USE = "Changed, not in use yet: press “Use these”."
-#: Parameters of one step are described so, and stand behind a fold.
-_OF_ONE_STEP = re.compile(r"\d\.\d")
+#: Text in a widget has the height of a button for each line, by default.
+_CLOSE = '<div style="line-height:1.4">{}</div>'
 
 
-class _Widget:
-    """A button, and what it says; where nothing can be pressed, what is shown instead."""
+class Widget:
+    """A button, and what it says once it was pressed; without a front end cards in its place.
 
-    _box: Any
+    Parameters
+    ----------
+    words : on the button
+    press : does it, and returns what to say
+    tell : returns the cards
 
-    def __init__(self, words: str, call: Callable[[], object], **look: Any) -> None:
-        self._said, self.button = widgets.HTML(), widgets.Button(description=words, **look)
-        self.button.on_click(lambda _: call())
+    Attributes
+    ----------
+    said : beside the button
+    line : both of them
+    box : all that is shown
+    """
 
-    def _line_up(self, *before: Any) -> Any:
-        return widgets.HBox([*before, self.button, self._said])
+    def __init__(self, words: str, press: Callable[[], str], tell: _Tell, **look: Any) -> None:
+        self.said, self.button = widgets.HTML(), widgets.Button(description=words, **look)
+        self.button.on_click(lambda _: self.say(press()))
+        self.line = self.box = widgets.HBox([self.button, self.said])
+        self._tell = tell
 
-    def _describe(self) -> Iterable[Card]:
-        raise NotImplementedError
-
-    def _say(self, text: str) -> None:
-        self._said.value = str(text)
+    def say(self, text: str) -> None:
+        """Put a text, or Markup, beside the button."""
+        self.said.value = str(text)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        cards = list(self._describe())
-        html = str(Markup("<hr>").join(card.to_html() for card in cards))
-        text = "\n".join(card.to_text() for card in cards)
-        return {**self._box._repr_mimebundle_(**kwargs), "text/html": html, "text/plain": text}
+        cards = list(self._tell())
+        shown = {"text/html": _join(cards), "text/plain": "\n".join(c.to_text() for c in cards)}
+        return {**self.box._repr_mimebundle_(**kwargs), **shown}
 
 
-class Form(_Widget):
+def _join(cards: Iterable[Card]) -> str:
+    return str(Markup("<hr>").join(card.to_html() for card in cards))
+
+
+class Form(Widget):
     """A form over a section's parameters; ``values`` are those in use.
 
     Parameters
@@ -77,57 +87,50 @@ class Form(_Widget):
     """
 
     def __init__(self, section: SectionModule, namespace: MutableMapping[str, Any]) -> None:
-        super().__init__("Use these", self.use, button_style="primary")
+        super().__init__("Use these", self.use, self._describe, button_style="primary")
         self._section, self._namespace = section, namespace
         self._infos = section.Parameters.model_fields
         unknown = _list_set_names(namespace.get("In", ())) - self._infos.keys()
         check_parameters(section, {**dict.fromkeys(unknown), **self.values})
-        self._fields, self._notes = dict[str, Any](), dict[str, Any]()
+        self._fields = {n: _make_field(n, self._infos[n], now) for n, now in self.values.items()}
+        self._notes = {name: widgets.HTML() for name in self._fields}
         rows: dict[bool, list[Any]] = {False: [], True: []}
-        for name, info in self._infos.items():
-            field = self._fields[name] = _make_field(name, info, self.values[name])
-            note = self._notes[name] = widgets.HTML()
+        for name, field in self._fields.items():
             # A front end may send the click before the value: this shows that it came too late.
-            field.observe(lambda _: self._say(_NOT_IN_USE), names="value")
-            is_of_one_step = bool(_OF_ONE_STEP.match(info.description or ""))
-            rows[is_of_one_step].append(widgets.HBox([field, note]))
-        self._tell({})
+            field.observe(lambda _: self.say(_NOT_IN_USE), names="value")
+            purpose = self._infos[name].description or ""
+            words = widgets.HTML(f"&nbsp; {safe(purpose)}")
+            # Parameters of one step are described so, and stand behind a fold.
+            is_of_one_step = bool(re.match(r"\d\.\d", purpose))
+            rows[is_of_one_step].append(widgets.HBox([field, words, self._notes[name]]))
         fold = widgets.Accordion([widgets.VBox(rows[True])], titles=["parameters of one step"])
-        self._box = widgets.VBox([*rows[False], *[fold] * bool(rows[True]), self._line_up()])
+        self.box = widgets.VBox([*rows[False], *[fold] * bool(rows[True]), self.line])
 
     @property
     def values(self) -> dict[str, Any]:
         """The parameters as the notebook has them now."""
         return {n: self._namespace.get(n, info.default) for n, info in self._infos.items()}
 
-    def use(self) -> bool:
+    def use(self) -> str:
         """Check what stands in the fields and use it; says beside each field what is wrong.
 
         Returns
         -------
-        Whether the values are in use now.
+        Whether the values are in use now, in words.
         """
         raw = {name: field.value for name, field in self._fields.items()}
-        wrong: dict[str, str] = {}
+        for note in self._notes.values():
+            note.value = ""
         try:
             self._namespace.update(self._section.Parameters(**raw).model_dump())
-            self._say(
-                "✓ In use. Select the cell below, “Open the incident”, and choose Run → Run "
-                "Selected Cell and All Below: what they show is of the old values."
-            )
         except ValidationError as error:
             wrong = list_wrong(error)
+            for name in wrong.keys() & self._notes.keys():
+                self._notes[name].value = str(_COMPLAINT.format(safe(wrong[name])))
             general = wrong.get("", "Nothing was changed. Correct the marked fields.")
-            self._say(_COMPLAINT.format(safe(general)))
-        self._tell(wrong)
-        return not wrong
-
-    def _tell(self, wrong: Mapping[str, str]) -> None:
-        """Say beside each field what it is for, and what is wrong with it."""
-        for name, info in self._infos.items():
-            complaint = _COMPLAINT.format(safe(wrong[name])) if name in wrong else ""
-            note = Markup("&nbsp; {} {}").format(safe(info.description or ""), complaint)
-            self._notes[name].value = str(note)
+            return _COMPLAINT.format(safe(general))
+        how = "choose Run → Run Selected Cell and All Below: what they show is of the old values"
+        return f"✓ In use. Select the cell below, “Open the incident”, and {how}."
 
     def _describe(self) -> Iterable[Card]:
         now = self.values
@@ -138,13 +141,15 @@ class Form(_Widget):
         return [Card(text=caption, tables=(Table("Not the default", changed), every))]
 
 
+#: As a notebook calls it.
+form = Form
+
+
 def _list_set_names(cells: Sequence[str]) -> set[str]:
     """Return what the newest parameters cell sets, and the newest that papermill put in."""
-    found: set[str] = set()
-    for mark in (r"^incident_id *=", r"^# Parameters$"):
-        newest = (cell for cell in reversed(cells) if re.search(mark, cell, re.MULTILINE))
-        found.update(re.findall(r"^(\w+) *=(?!=)", next(newest, ""), re.MULTILINE))
-    return found
+    marks = (r"(?m)^incident_id *=", r"(?m)^# Parameters$")
+    newest = [next((c for c in reversed(cells) if re.search(mark, c)), "") for mark in marks]
+    return set(re.findall(r"(?m)^(\w+) *=(?!=)", "\n".join(newest)))
 
 
 def _make_field(name: str, info: FieldInfo, value: Any) -> Any:
@@ -157,8 +162,8 @@ def _make_field(name: str, info: FieldInfo, value: Any) -> Any:
     return widgets.Text(value=text, continuous_update=False, **common)
 
 
-class Confirmation(_Widget):
-    """A plan, and beside its short hash the question for the same characters, typed by hand.
+def confirm(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
+    """Show a plan, and beside its short hash the question for the same characters, typed by hand.
 
     Parameters
     ----------
@@ -169,39 +174,34 @@ class Confirmation(_Widget):
     -----
     Nothing is pressed in a headless run or by "Run All": the gated cell below then stops.
     """
+    short = plan.sha256[:SHORT_HASH]
 
-    def __init__(self, plan: Plan, namespace: MutableMapping[str, Any]) -> None:
-        super().__init__("Approve", self.approve, button_style="warning", disabled=plan.is_empty)
-        self._plan, self._namespace = plan, namespace
-        self.typed = widgets.Text(placeholder="type it here", layout={"width": "9rem"})
-        # A front end may send the click before the text: then this shows that it came too late.
-        self.typed.observe(lambda _: self._say("Not approved yet: press Approve."), names="value")
-        words = Markup("<b>To approve, type <code>{}</code></b>").format(plan.sha256[:SHORT_HASH])
-        gate = self._line_up(widgets.HTML(words), self.typed)
-        card = widgets.HTML(str(_CLOSE.format(describe(plan).to_html())))
-        self._box = widgets.VBox([card] if plan.is_empty else [card, gate])
+    def list_approved() -> list[str]:
+        return split_list(str(namespace.get("approve", "")))
 
-    @property
-    def _approved(self) -> list[str]:
-        return split_list(str(self._namespace.get("approve", "")))
+    def approve() -> str:
+        if typed.value.strip().lower() != short:
+            return "✖ That is not this plan's hash. Nothing was approved."
+        namespace["approve"] = ",".join(dict.fromkeys([*list_approved(), plan.sha256]))
+        return "✓ Approved. Nothing was changed yet: run the next cell."
 
-    def approve(self) -> None:
-        """Add the plan's hash to ``approve`` when the typed characters are its first ones."""
-        if self.typed.value.strip().lower() != self._plan.sha256[:SHORT_HASH]:
-            self._say("✖ That is not this plan's hash. Nothing was approved.")
-            return
-        self._namespace["approve"] = ",".join(dict.fromkeys([*self._approved, self._plan.sha256]))
-        self._say("✓ Approved. Nothing was changed yet: run the next cell.")
+    def tell() -> Iterable[Card]:
+        words = "approved" if plan.sha256 in list_approved() else "not approved"
+        return [describe(plan), *[Card(text=f"{words}: hash {short}")] * (not plan.is_empty)]
 
-    def _describe(self) -> Iterable[Card]:
-        yield describe(self._plan)
-        if not self._plan.is_empty:
-            words = "approved" if self._plan.sha256 in self._approved else "not approved"
-            yield Card(text=f"{words}: hash {self._plan.sha256[:SHORT_HASH]}")
+    asked = Widget("Approve", approve, tell, button_style="warning", disabled=plan.is_empty)
+    typed = widgets.Text(placeholder="type it here", layout={"width": "9rem"})
+    # A front end may send the click before the text: then this shows that it came too late.
+    typed.observe(lambda _: asked.say("Not approved yet: press Approve."), names="value")
+    words = widgets.HTML(f"<b>To approve, type <code>{short}</code></b>")
+    gate = widgets.HBox([words, typed, *asked.line.children])
+    card = widgets.HTML(_CLOSE.format(_join([describe(plan)])))
+    asked.box = widgets.VBox([card] if plan.is_empty else [card, gate])
+    return asked
 
 
-class TakeBack(_Widget):
-    """The offer to plan the way back of a release that was just carried out.
+def take_back(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
+    """Offer to plan the way back of a release that was just carried out.
 
     Parameters
     ----------
@@ -213,67 +213,58 @@ class TakeBack(_Widget):
     Changes nothing but ``undo``: the cells below plan, ask and take back.
     """
 
-    def __init__(self, plan: Plan, namespace: MutableMapping[str, Any]) -> None:
-        super().__init__("Plan the way back", self.choose, layout={"width": "auto"})
-        self._plan, self._namespace = plan, namespace
-        self.button.disabled = plan.action != "release" or plan.is_empty
-        self._box = self._line_up()
+    def choose() -> str:
+        namespace["undo"] = plan.id
+        return "✓ Chosen. Nothing was changed: run the next cells."
 
-    def choose(self) -> None:
-        """Name the release in ``undo``."""
-        self._namespace["undo"] = self._plan.id
-        self._say("✓ Chosen. Nothing was changed: run the next cells.")
-
-    def _describe(self) -> Iterable[Card]:
-        named = self._namespace.get("undo") or "nothing was chosen"
+    def tell() -> Iterable[Card]:
+        named = namespace.get("undo") or "nothing was chosen"
         return [Card(text=f"to be taken back: {named}")]
 
+    look = {"disabled": plan.action != "release" or plan.is_empty, "layout": {"width": "auto"}}
+    return Widget("Plan the way back", choose, tell, **look)
 
-class LiveView(_Widget):
-    """The readings of some steps, read again on demand.
+
+def live(inv: Investigation, *steps: str) -> Widget:
+    """Show the readings of some steps, read again on demand.
 
     Parameters
     ----------
     inv : reads them; its section has the steps
     steps : ids, such as ``2.1``
 
-    Attributes
-    ----------
-    readings : the newest of each step
-
     Notes
     -----
     Only reads. A reading is journalled when its status changes, not at every refresh.
     """
+    readings: dict[str, Reading] = {}
+    shown = widgets.HTML()
 
-    def __init__(self, inv: Investigation, *steps: str) -> None:
-        super().__init__("Refresh now", self.refresh)
-        self._inv, self._steps = inv, steps
-        self.readings: dict[str, Reading] = {}
-        self._shown = widgets.HTML()
-        self._box = widgets.VBox([self._line_up(), self._shown])
-        self.refresh()
+    def tell() -> Iterable[Card]:
+        return map(describe, readings.values())
 
-    def refresh(self) -> None:
-        """Read every step now."""
+    def refresh() -> str:
         try:
-            for step in self._steps:
-                reading, old = self._inv.observe(step), self.readings.get(step)
-                self.readings[step] = reading
-                if old is None or old.status is not reading.status:
-                    self._inv.record("reading", {"reading": reading.model_dump(mode="json")})
-            cards = (card.to_html() for card in self._describe())
-            self._shown.value = str(_CLOSE.format(Markup("<hr>").join(cards)))
-            self._say(f"read at {self._inv.now():%H:%M:%SZ}")
+            for step in steps:
+                old, new = readings.get(step), inv.observe(step)
+                readings[step] = new
+                if old is None or old.status is not new.status:
+                    inv.record("reading", {"reading": new.model_dump(mode="json")})
         except RunbookError as error:
-            self._say(Markup("could not refresh: {}").format(safe(error)))
+            return f"could not refresh: {safe(error)}"
+        shown.value = _CLOSE.format(_join(tell()))
+        return f"read at {inv.now():%H:%M:%SZ}"
 
-    def _describe(self) -> Iterable[Card]:
-        return [describe(reading) for reading in self.readings.values()]
+    view = Widget("Refresh now", refresh, tell)
+    view.box = widgets.VBox([view.line, shown])
+    view.say(refresh())
+    return view
 
 
-class Writing(_Widget):
-    """Questions whose answers become notes in the incident's journal.
+def write_down(
+    inv: Investigation, questions: dict[str, str], *, export: Export, sections: Sections
+) -> Widget:
+    """Ask questions whose answers become notes in the incident's journal.
 
     Parameters
     ----------
@@ -286,37 +277,27 @@ class Writing(_Widget):
     Changes the journal and the report only, and only when "Save" is pressed. Notes are appended:
     nobody's words are overwritten.
     """
+    answers, asked = dict[str, Any](), []
+    for step, question in questions.items():
+        answers[step] = widgets.Textarea(placeholder=question, layout={"width": "48rem"})
+        asked.append(widgets.VBox([widgets.Label(f"{step} {question}"), answers[step]]))
 
-    def __init__(
-        self, inv: Investigation, questions: dict[str, str], *, export: Export, sections: Sections
-    ) -> None:
-        super().__init__("Save", self.save, button_style="primary")
-        self._inv, self._export, self._sections = inv, export, sections
-        self.answers, fields = dict[str, Any](), []
-        for step, question in questions.items():
-            answer = widgets.Textarea(placeholder=question, layout={"width": "48rem"})
-            self.answers[step] = answer
-            fields.append(widgets.VBox([widgets.Label(f"{step} {question}"), answer]))
-        self._box = widgets.VBox([*fields, self._line_up()])
-
-    def save(self) -> None:
-        """Append each answer that is not empty as a note, and export."""
-        written = {step: text for step, f in self.answers.items() if (text := f.value.strip())}
-        for step, text in written.items():
-            self._inv.note(text, checklist=step)
-            self._inv.read_step(step)
-            self.answers[step].value = ""
+    def save() -> str:
+        written = {step: text for step, f in answers.items() if (text := f.value.strip())}
         if not written:
-            self._say("Nothing to save.")
-            return
-        self._inv.conclude()
-        path = self._export(self._inv.incident, self._sections)
-        said = f"✓ {len(written)} saved to the journal, and the report written with them:"
-        self._say(Markup("{} {}").format(said, safe(path)))
+            return "Nothing to save."
+        for step, text in written.items():
+            inv.note(text, checklist=step)
+            inv.read_step(step)
+            answers[step].value = ""
+        inv.conclude()
+        path = safe(export(inv.incident, sections))
+        return f"✓ {len(written)} saved to the journal, and the report written with them: {path}"
 
-    def _describe(self) -> Iterable[Card]:
-        notes = [
-            {"at": f"{note.at:%H:%M:%SZ}", "step": note.checklist, "text": note.text}
-            for note in self._inv.journal.notes
-        ]
+    def tell() -> Iterable[Card]:
+        notes = rows_of(inv.journal.notes, at="at", step="checklist", text="text")
         return [Card(tables=(Table("Notes in the journal", notes),))]
+
+    made = Widget("Save", save, tell, button_style="primary")
+    made.box = widgets.VBox([*asked, made.line])
+    return made

@@ -219,7 +219,7 @@ class TestPlots:
         assert picture.png.startswith(b"\x89PNG")
         for words in ("Lag", "pending: from 0 at 03:14:00 to 19.5", "threshold is 10 min", "alert"):
             assert words in picture.alt
-        assert f'alt="{picture.alt}"' in picture.to_html()
+        assert f'alt="{picture.alt}"' in picture._repr_mimebundle_()["text/html"]
 
     def test_marks_beside_each_other_are_numbers_at_heights_of_their_own(
         self, monkeypatch: pytest.MonkeyPatch
