@@ -10,11 +10,13 @@ import typer
 from runbook_lib.cli import IncidentId, command, parse_minutes
 
 app = typer.Typer()
-chaos_app = typer.Typer(
-    help="Synthetic backlog: fake labels that cannot ship.", no_args_is_help=True
-)
+chaos_app = typer.Typer(help="A backlog of fake labels that cannot ship.", no_args_is_help=True)
 
 PlanId = Annotated[str, typer.Argument(help="the plan's id, as `runbook plan` printed it")]
+OlderThan = Annotated[
+    str,
+    typer.Option("--older-than", callback=parse_minutes, help="what waits longer: 90s, 10m, 2h"),
+]
 Approval = Annotated[str, typer.Option("--approve", help="the plan's SHA-256: your approval")]
 
 
@@ -37,12 +39,7 @@ def plan(
     prefix: Annotated[str, typer.Option(help="where labels wait; default PENDING_PREFIX")] = "",
     to: Annotated[str, typer.Option(help="where they go; default READY_PREFIX")] = "",
     match: Annotated[str, typer.Option(help="name pattern; default RELEASE_MATCH")] = "",
-    older_than_minutes: Annotated[
-        str,
-        typer.Option(
-            "--older-than", callback=parse_minutes, help="only what waits longer: 90s, 10m, 2h"
-        ),
-    ] = "",
+    older_than_minutes: OlderThan = "",
     limit: Annotated[
         int, typer.Option(help="only the first N; 0: all, up to RELEASE_LIMIT_OBJECTS", min=0)
     ] = 0,
@@ -69,9 +66,7 @@ def undo(plan_id: PlanId, approve: Approval = "") -> None:
 @command(app, "fulfillment.commands:settle_release")
 def settle(
     plan_id: PlanId,
-    keys: Annotated[
-        list[str] | None, typer.Argument(help="keys as `verify` prints them; none: all")
-    ] = None,
+    keys: Annotated[list[str] | None, typer.Argument(help="as `verify` prints; none: all")] = None,
     *,
     taken: Annotated[bool, typer.Option("--taken/--not-taken", help="whether they were shipped")],
     approve: Approval = "",
