@@ -13,6 +13,7 @@ app = typer.Typer()
 chaos_app = typer.Typer(help="A backlog of fake labels that cannot ship.", no_args_is_help=True)
 
 PlanId = Annotated[str, typer.Argument(help="the plan's id, as `runbook plan` printed it")]
+Scenario = Annotated[str, typer.Option(help="what to inject")]
 OlderThan = Annotated[
     str,
     typer.Option("--older-than", callback=parse_minutes, help="what waits longer: 90s, 10m, 2h"),
@@ -84,9 +85,7 @@ def verify(plan_id: PlanId) -> None:
 
 
 @command(app, "fulfillment.drills:run_drill")
-def drill(
-    scenario: Annotated[str, typer.Option(help="what to inject")] = "pipeline_paused",
-) -> dict[str, Any]:
+def drill(scenario: Scenario = "pipeline_paused") -> dict[str, Any]:
     """Inject a real fault, carry out the runbook, score it, put everything back."""
     from .drills import find_scenario
 
@@ -96,7 +95,7 @@ def drill(
 @app.command()
 def schedule(
     kind: Annotated[Literal["cron", "systemd"], typer.Argument(help="who starts it")],
-    scenario: Annotated[str, typer.Option(help="which drill")] = "pipeline_paused",
+    scenario: Scenario = "pipeline_paused",
 ) -> None:
     """Print what runs the drill weekly. Installs nothing."""
     from .drills import build_schedule, find_settings_folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -13,11 +14,10 @@ from runbook_lib import settings as base
 
 #: How DataFlow names a label: ``<order id>-<12 hex>.pdf``.
 ORDER_ID_IN_KEY = r"^(\d+)-[0-9a-f]{12}\.\w+$"
+#: Absent in many environments; their steps are not needed for a verdict.
+OPTIONAL = ("grafana", "probe", "notifications")
 #: What is asked over HTTP: each has ``<SYSTEM>_URL``, ``_TOKEN``, ``_USER`` and ``_PASSWORD``.
-HTTP_SYSTEMS = (
-    *("prometheus", "alertmanager", "fulfillment", "support", "pipeline"),
-    *("grafana", "probe", "notifications"),
-)
+HTTP_SYSTEMS = ("prometheus", "alertmanager", "fulfillment", "support", "pipeline", *OPTIONAL)
 _CREDENTIALS = {"token": SecretStr, "user": str, "password": SecretStr}
 #: What a way to keep the worker still cannot do without.
 _NEEDED = {
@@ -79,10 +79,9 @@ S = TypeVar("S", bound=base.Settings)
 
 def _add_credentials(settings: type[S]) -> type[S]:
     """Return the class with token, user and password of each system that is asked over HTTP."""
+    every = product(HTTP_SYSTEMS, _CREDENTIALS.items())
     fields: dict[str, Any] = {
-        f"{system}_{name}": (kind, kind(""))
-        for system in HTTP_SYSTEMS
-        for name, kind in _CREDENTIALS.items()
+        f"{system}_{name}": (kind, kind("")) for system, (name, kind) in every
     }
     about: dict[str, Any] = {"__module__": settings.__module__, "__doc__": settings.__doc__}
     return create_model(settings.__name__, __base__=settings, **about, **fields)

@@ -75,14 +75,12 @@ def _read_document(inv: Investigation) -> Outcome:
 def describe_services(clients: Clients, minio_service: str = "minio") -> dict[str, Json]:
     """Return the service states in DataFlow's shape; an error in words when unreadable."""
     states, error = attempt(lambda: clients.services.list_services())
-    if states is None:
-        return {"servicesRunning": [], "minioRunning": None, "minioPs": "", "message": error}
-    store = next((s for s in states if s.name == minio_service), None)
+    store = next((s for s in states or () if s.name == minio_service), None)
     return {
-        "servicesRunning": [s.name for s in states if s.running],
+        "servicesRunning": [s.name for s in states or () if s.running],
         "minioRunning": store.running if store else None,
         "minioPs": f"{store.name} {store.state}" if store else "",
-    }
+    } | ({"message": error} if error else {})
 
 
 def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json] | None:

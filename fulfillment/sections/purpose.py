@@ -17,7 +17,7 @@ from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import list_unfinished
 from ..clients.object_store import Rights, try_right
 from ..investigation import Investigation
-from ..settings import HTTP_SYSTEMS
+from ..settings import HTTP_SYSTEMS, OPTIONAL
 from . import detection
 from .detection import DASHBOARD_UID, PANEL_TITLE
 
@@ -33,8 +33,6 @@ _NO_TICKET = "00000000-0000-0000-0000-000000000000"
 _WORDS = {True: "yes", False: "no", None: "not known"}
 #: The columns of step 1.3, and the fields of ``systems`` of ``runbook check``.
 _RIGHTS = ("name", "reachable", "rights", "missing_for_looking", "missing_for_releasing", "reason")
-#: Absent in many environments; their steps are not needed for a verdict.
-_OPTIONAL = ("grafana", "probe", "notifications")
 
 
 def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, tuple[Json, str, int]]:
@@ -83,20 +81,20 @@ def _read_environment(inv: Investigation) -> Outcome:
     threshold="a system does not answer; Grafana, probe and notification sink may be away",
 )  # fmt: skip
 def _read_reachability(inv: Investigation) -> Outcome:
-    c = inv.clients
-    clients = {name: getattr(c, name) for name in HTTP_SYSTEMS}
+    c, settings = inv.clients, inv.settings
+    clients = {name: client for name in HTTP_SYSTEMS if (client := getattr(c, name)).url}
+    addresses = {"store": settings.minio_endpoint} | {n: one.url for n, one in clients.items()}
+    asked = ", ".join(addresses.values())
     questions: dict[str, Callable[[], Json]] = {"store": lambda: c.store.check_live()[0]}
-    questions |= {name: one.check_reachable for name, one in clients.items() if one.url}
-    addresses = {"store": inv.settings.minio_endpoint} | {n: o.url for n, o in clients.items()}
-    asked = ", ".join(address for address in addresses.values() if address)
-    if inv.settings.runbook_services != "none":
+    questions |= {name: client.check_reachable for name, client in clients.items()}
+    if settings.runbook_services != "none":
+        addresses["services"] = settings.runbook_services
         questions["services"] = lambda: f"{len(c.services.list_services())} services"
-        addresses["services"] = inv.settings.runbook_services
     absent = [name for name in (*HTTP_SYSTEMS, "services") if name not in questions]
-    answers = _ask_all(dict(sorted(questions.items(), key=lambda pair: pair[0] in _OPTIONAL)))
+    answers = _ask_all(dict(sorted(questions.items(), key=lambda pair: pair[0] in OPTIONAL)))
     failed = [system for system, (_, error, _) in answers.items() if error]
-    silent = [system for system in failed if system not in _OPTIONAL]
-    without = ", ".join(system for system in failed if system in _OPTIONAL)
+    silent = [system for system in failed if system not in OPTIONAL]
+    without = ", ".join(system for system in failed if system in OPTIONAL)
     reason = f"no answer from {', '.join(silent)}" if silent else "every needed system answers"
     reason += f"; without {without}" if without else ""
     reason += f"; left out: {', '.join(absent)}" if absent else ""
@@ -142,13 +140,12 @@ def _list_questions(inv: Investigation, changing: str) -> dict[str, Callable[[],
 
 def _ask(name: str, ask: Callable[[], Rights], *, is_releasing: bool) -> tuple[Json, ...]:
     """Return a row of ``_RIGHTS``: what one system answers."""
-    found: Rights = {}
-    reachable: bool | None = True
+    reachable: bool | None
     try:
-        found = ask()
+        found, reachable = ask(), True
         reason = "; ".join(dict.fromkeys(why for _, why in found.values() if why))
     except errors.ClientError as error:
-        reachable = None if isinstance(error, errors.NotConfiguredError) else False
+        found, reachable = {}, None if isinstance(error, errors.NotConfiguredError) else False
         reason = error.message.partition(". ")[0]
     rights = {right: _WORDS[is_allowed] for right, (is_allowed, _) in found.items()}
     missing = [right for right, word in rights.items() if word == "no"]
@@ -210,11 +207,10 @@ def read_clocks(inv: Investigation) -> Outcome:
 
     def ask(name: str) -> float:
         client, before = getattr(inv.clients, name), inv.now()
-        theirs = client.read_clock()
-        ours = before + (inv.now() - before) / 2
+        theirs, ours = client.read_clock(), before + (inv.now() - before) / 2
+        skew: timedelta = theirs - ours
         # The header tells whole seconds, cut off: half a second is added back.
-        skew: timedelta = theirs - ours + timedelta(seconds=0.5)
-        return round(skew.total_seconds(), 1)
+        return round(skew.total_seconds() + 0.5, 1)
 
     named = (n for n in HTTP_SYSTEMS if n != "grafana" and getattr(inv.clients, n).url)
     answers = _ask_all({name: partial(ask, name) for name in ("store", *named)})

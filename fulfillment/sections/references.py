@@ -13,7 +13,6 @@ NAME = "08_references"
 TITLE = "References"
 Parameters = SectionParameters
 
-_SCRIPT = "scripts/chaos/simulate_fulfillment_delay.py"
 _TARGET = "chaos-fulfillment-delay"
 _METRICS = (
     "fulfillment_lag_minutes",
@@ -74,8 +73,7 @@ def _check_dashboard(inv: Investigation) -> Outcome:
     threshold="a metric that the runbook names has no series",
 )  # fmt: skip
 def _check_metrics(inv: Investigation) -> Outcome:
-    names = (*_METRICS, *_CAPACITY)
-    counts = {name: len(inv.clients.prometheus.query(name)) for name in names}
+    counts = {name: len(inv.clients.prometheus.query(name)) for name in (*_METRICS, *_CAPACITY)}
     missing = [name for name in _METRICS if not counts[name]]
     if not any(counts[name] for name in _CAPACITY):
         missing.append("any of the store's capacity metrics")
@@ -101,7 +99,7 @@ def _check_rule(inv: Investigation) -> Outcome:
 
 
 STEPS = by_id(
-    _check_file("8.1", _SCRIPT, own="Chaos script"),
+    _check_file("8.1", "scripts/chaos/simulate_fulfillment_delay.py", own="Chaos script"),
     _check_file("8.2", "Makefile", f"\n{_TARGET}:", own="Make target", name=f"make {_TARGET}"),
     _check_file("8.3", "docs/monitoring/README.md"),
     _check_file("8.4", "docs/monitoring/incident-runbook.md", "Fulfillment artifacts backlog"),
