@@ -66,11 +66,8 @@ def _check_command(value: str) -> str:
 
 _Endpoint = Annotated[str, _like("[^/@]+", "is host:port alone (MINIO_SECURE=true means TLS)")]
 _Prefix = Annotated[str, _like("([^/]+/)+", "ends with one '/', and does not start with one")]
-_Finished = Annotated[
-    str,
-    _like(f"shipment|always|{_METADATA}", "is one of: shipment, metadata:<key>, always"),
-    AfterValidator(str.lower),
-]
+_FINISHED = _like(f"shipment|always|{_METADATA}", "is one of: shipment, metadata:<key>, always")
+_Finished = Annotated[str, _FINISHED, AfterValidator(str.lower)]
 _OrderIdFrom = Annotated[str, AfterValidator(_check_order_id_from)]
 _Command = Annotated[str, AfterValidator(_check_command)]
 

@@ -355,7 +355,7 @@ read_backlog_objects = step(
     source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_objects", unit="objects",
     threshold="a real object waits over $lag_threshold_minutes min", needed=True,
 )(partial(_read_backlog, unit="objects"))  # fmt: skip
-_read_backlog_bytes = step(
+_read_bytes = step(
     "2.4", "Backlog bytes, metric against listing", name="backlog bytes", role=Role.IMPACT,
     source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_bytes", unit="bytes",
     threshold="a real object waits over $lag_threshold_minutes min",
@@ -446,9 +446,7 @@ def read_probe(inv: Investigation) -> Outcome:
     return seen.unknown(f"the probe did not get to the timeline refresh: {errors or probe.status}")
 
 
-STEPS = by_id(
-    read_alert, _read_panel, read_backlog_objects, _read_backlog_bytes, read_ticket, read_probe
-)
+STEPS = by_id(read_alert, _read_panel, read_backlog_objects, _read_bytes, read_ticket, read_probe)
 ACTIONS: dict[str, section.ActionStep] = {}
 
 

@@ -104,16 +104,18 @@ def _read_reachability(inv: Investigation) -> Outcome:
     return seen.breach(reason) if silent else seen.ok(reason)
 
 
-def _list_questions(inv: Investigation, changing: str) -> dict[str, Callable[[], Rights]]:
+def _list_questions(inv: Investigation) -> dict[str, Callable[[], tuple[Json, ...]]]:
     """Return for every system a question that needs the right which its steps need.
 
-    Parameters
-    ----------
-    changing : who has the keys for changes: the store itself, or these keys by themselves
+    Each answers with a row of ``_RIGHTS``.
     """
     c, settings, stop = inv.clients, inv.settings, ("services", "stop")
     untried = {"api": ("fulfillment", "pause"), "compose": stop, "supervisor": stop}
     holder, right = untried.get(settings.worker_control, ("", ""))
+    changing = _CHANGE_KEYS if settings.minio_change_user else "store"
+    releasing = {changing}  # the systems whose every right a release needs
+    releasing |= {"fulfillment"} if settings.label_finished == "shipment" else set()
+    releasing |= {"prometheus"} if settings.worker_control == "metric" else set()
 
     def ask_store(*write_under: str) -> Rights:
         return c.store.read_rights(settings.pending_prefix, write_under=write_under)
@@ -135,7 +137,8 @@ def _list_questions(inv: Investigation, changing: str) -> dict[str, Callable[[],
         "services": lambda: c.services.list_services(),
     }
     asks: dict[str, Callable[[], Rights]] = {"store": ask_store, changing: ask_change}
-    return asks | {name: partial(ask_read, name, read) for name, read in reads.items()}
+    asks |= {name: partial(ask_read, name, read) for name, read in reads.items()}
+    return {n: partial(_ask, n, ask, is_releasing=n in releasing) for n, ask in asks.items()}
 
 
 def _ask(name: str, ask: Callable[[], Rights], *, is_releasing: bool) -> tuple[Json, ...]:
@@ -173,13 +176,7 @@ def read_rights(inv: Investigation) -> Outcome:
 
     A key that may only read is right for looking.
     """
-    changing = _CHANGE_KEYS if inv.settings.minio_change_user else "store"
-    releasing = {changing}  # the systems whose every right a release needs
-    releasing |= {"fulfillment"} if inv.settings.label_finished == "shipment" else set()
-    releasing |= {"prometheus"} if inv.settings.worker_control == "metric" else set()
-    questions = _list_questions(inv, changing)
-    ask = {n: partial(_ask, n, q, is_releasing=n in releasing) for n, q in questions.items()}
-    rows = to_rows(_RIGHTS, (row for row, *_ in _ask_all(ask).values()))
+    rows = to_rows(_RIGHTS, (row for row, *_ in _ask_all(_list_questions(inv)).values()))
 
     def say(what: str, pick: Callable[[dict[str, Json]], list[str]]) -> str:
         found = "; ".join(f"{r['name']} {', '.join(names)}" for r in rows if (names := pick(r)))
@@ -254,6 +251,5 @@ def conclude(inv: Investigation) -> Conclusion:
     readings = inv.latest()
     bad = [readings[s] for s in STEPS if s in readings and readings[s].status.is_open]
     said = "; ".join(f"{r.step} {r.reason}" for r in bad)
-    if not said and not section.find_unknown(STEPS, readings):
-        said = "everything needed answers"
-    return detection.conclude_symptoms(inv, detection.STEPS, said or "not everything was read")
+    rest = "everything needed answers" if set(STEPS) <= set(readings) else "not everything was read"
+    return detection.conclude_symptoms(inv, detection.STEPS, said or rest)

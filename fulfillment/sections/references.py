@@ -20,11 +20,7 @@ _METRICS = (
     "fulfillment_artifacts_backlog_bytes",
 )
 #: DataFlow's runbook names the first; MinIO exports the others (v2 metrics).
-_CAPACITY = (
-    "minio_cluster_capacity_free_bytes",
-    "minio_cluster_capacity_usable_free_bytes",
-    "minio_cluster_capacity_raw_free_bytes",
-)
+_CAPACITY = [f"minio_cluster_capacity_{part}free_bytes" for part in ("", "usable_", "raw_")]
 
 
 def _check_file(step_id: str, path: str, needle: str = "", own: str = "", name: str = "") -> Step:
