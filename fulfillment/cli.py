@@ -41,9 +41,7 @@ def plan(
     to: Annotated[str, typer.Option(help="where they go; default READY_PREFIX")] = "",
     match: Annotated[str, typer.Option(help="name pattern; default RELEASE_MATCH")] = "",
     older_than_minutes: OlderThan = "",
-    limit: Annotated[
-        int, typer.Option(help="only the first N; 0: all, up to RELEASE_LIMIT_OBJECTS", min=0)
-    ] = 0,
+    limit: Annotated[int, typer.Option(help="the first N; 0: RELEASE_LIMIT_OBJECTS", min=0)] = 0,
     incident_id: IncidentId = "",
 ) -> None:
     """List exactly what a release would move, and what not. Moves nothing."""

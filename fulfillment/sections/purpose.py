@@ -143,27 +143,23 @@ def _list_questions(inv: Investigation) -> dict[str, Callable[[], tuple[Json, ..
 
 def _ask(name: str, ask: Callable[[], Rights], *, is_releasing: bool) -> tuple[Json, ...]:
     """Return a row of ``_RIGHTS``: what one system answers."""
-    reachable: bool | None
     try:
-        found, reachable = ask(), True
-        reason = "; ".join(dict.fromkeys(why for _, why in found.values() if why))
+        found = ask()
     except errors.ClientError as error:
-        found, reachable = {}, None if isinstance(error, errors.NotConfiguredError) else False
-        reason = error.message.partition(". ")[0]
+        reachable = None if isinstance(error, errors.NotConfiguredError) else False
+        return name, reachable, {}, [], [], error.message.partition(". ")[0]
+    reason = "; ".join(dict.fromkeys(why for _, why in found.values() if why))
     rights = {right: _WORDS[is_allowed] for right, (is_allowed, _) in found.items()}
     missing = [right for right, word in rights.items() if word == "no"]
     looking = [right for right in missing if right in _LOOKING and name != _CHANGE_KEYS]
-    return name, reachable, rights, looking, missing if is_releasing else [], reason
+    return name, True, rights, looking, missing if is_releasing else [], reason
 
 
 def find_closed(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
     """Return which systems of step 1.3 are needed for looking, asked for, and not to be read."""
-
-    def may_look(row: Mapping[str, Json]) -> bool:
-        rights = (row["rights"].get(right, "yes") for right in _LOOKING)
-        return row["reachable"] is None or (row["reachable"] and all(r == "yes" for r in rights))
-
-    return [row for row in rows if row["name"] in _NEEDED and not may_look(row)]
+    shut = {"no", "not known"}
+    asked = [row for row in rows if row["name"] in _NEEDED and row["reachable"] is not None]
+    return [r for r in asked if not r["reachable"] or shut & {r["rights"].get(n) for n in _LOOKING}]
 
 
 @step(

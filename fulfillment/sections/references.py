@@ -14,11 +14,8 @@ TITLE = "References"
 Parameters = SectionParameters
 
 _TARGET = "chaos-fulfillment-delay"
-_METRICS = (
-    "fulfillment_lag_minutes",
-    "fulfillment_artifacts_backlog_objects",
-    "fulfillment_artifacts_backlog_bytes",
-)
+_BACKLOG = [f"fulfillment_artifacts_backlog_{unit}" for unit in ("objects", "bytes")]
+_METRICS = ["fulfillment_lag_minutes", *_BACKLOG]
 #: DataFlow's runbook names the first; MinIO exports the others (v2 metrics).
 _CAPACITY = [f"minio_cluster_capacity_{part}free_bytes" for part in ("", "usable_", "raw_")]
 
