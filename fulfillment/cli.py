@@ -10,11 +10,14 @@ import typer
 from runbook_lib.cli import IncidentId, command, parse_minutes
 
 app = typer.Typer()
-chaos_app = typer.Typer(
-    help="Synthetic backlog: fake labels that cannot ship.", no_args_is_help=True
-)
+chaos_app = typer.Typer(help="A backlog of fake labels that cannot ship.", no_args_is_help=True)
 
 PlanId = Annotated[str, typer.Argument(help="the plan's id, as `runbook plan` printed it")]
+Scenario = Annotated[str, typer.Option(help="what to inject")]
+OlderThan = Annotated[
+    str,
+    typer.Option("--older-than", callback=parse_minutes, help="what waits longer: 90s, 10m, 2h"),
+]
 Approval = Annotated[str, typer.Option("--approve", help="the plan's SHA-256: your approval")]
 
 
@@ -37,15 +40,8 @@ def plan(
     prefix: Annotated[str, typer.Option(help="where labels wait; default PENDING_PREFIX")] = "",
     to: Annotated[str, typer.Option(help="where they go; default READY_PREFIX")] = "",
     match: Annotated[str, typer.Option(help="name pattern; default RELEASE_MATCH")] = "",
-    older_than_minutes: Annotated[
-        str,
-        typer.Option(
-            "--older-than", callback=parse_minutes, help="only what waits longer: 90s, 10m, 2h"
-        ),
-    ] = "",
-    limit: Annotated[
-        int, typer.Option(help="only the first N; 0: all, up to RELEASE_LIMIT_OBJECTS", min=0)
-    ] = 0,
+    older_than_minutes: OlderThan = "",
+    limit: Annotated[int, typer.Option(help="the first N; 0: RELEASE_LIMIT_OBJECTS", min=0)] = 0,
     incident_id: IncidentId = "",
 ) -> None:
     """List exactly what a release would move, and what not. Moves nothing."""
@@ -69,9 +65,7 @@ def undo(plan_id: PlanId, approve: Approval = "") -> None:
 @command(app, "fulfillment.commands:settle_release")
 def settle(
     plan_id: PlanId,
-    keys: Annotated[
-        list[str] | None, typer.Argument(help="keys as `verify` prints them; none: all")
-    ] = None,
+    keys: Annotated[list[str] | None, typer.Argument(help="as `verify` prints; none: all")] = None,
     *,
     taken: Annotated[bool, typer.Option("--taken/--not-taken", help="whether they were shipped")],
     approve: Approval = "",
@@ -89,9 +83,7 @@ def verify(plan_id: PlanId) -> None:
 
 
 @command(app, "fulfillment.drills:run_drill")
-def drill(
-    scenario: Annotated[str, typer.Option(help="what to inject")] = "pipeline_paused",
-) -> dict[str, Any]:
+def drill(scenario: Scenario = "pipeline_paused") -> dict[str, Any]:
     """Inject a real fault, carry out the runbook, score it, put everything back."""
     from .drills import find_scenario
 
@@ -101,7 +93,7 @@ def drill(
 @app.command()
 def schedule(
     kind: Annotated[Literal["cron", "systemd"], typer.Argument(help="who starts it")],
-    scenario: Annotated[str, typer.Option(help="which drill")] = "pipeline_paused",
+    scenario: Scenario = "pipeline_paused",
 ) -> None:
     """Print what runs the drill weekly. Installs nothing."""
     from .drills import build_schedule, find_settings_folder

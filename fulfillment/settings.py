@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, create_model, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, create_model, model_validator
 
 from runbook_lib import settings as base
 
 #: How DataFlow names a label: ``<order id>-<12 hex>.pdf``.
 ORDER_ID_IN_KEY = r"^(\d+)-[0-9a-f]{12}\.\w+$"
+#: Absent in many environments; their steps are not needed for a verdict.
+OPTIONAL = ("grafana", "probe", "notifications")
 #: What is asked over HTTP: each has ``<SYSTEM>_URL``, ``_TOKEN``, ``_USER`` and ``_PASSWORD``.
-HTTP_SYSTEMS = (
-    *("prometheus", "alertmanager", "fulfillment", "support", "pipeline"),
-    *("grafana", "probe", "notifications"),
-)
+HTTP_SYSTEMS = ("prometheus", "alertmanager", "fulfillment", "support", "pipeline", *OPTIONAL)
 _CREDENTIALS = {"token": SecretStr, "user": str, "password": SecretStr}
 #: What a way to keep the worker still cannot do without.
 _NEEDED = {
@@ -25,18 +25,60 @@ _NEEDED = {
     "metric": ("worker_last_move_query",),
 }
 _MAX_PATTERN_CHARS = 200
-_METADATA = re.compile(r"metadata:[A-Za-z0-9._-]{1,100}")
+_METADATA = r"metadata:[A-Za-z0-9._-]{1,100}"
 
+
+def _like(pattern: str, otherwise: str) -> AfterValidator:
+    """Return what refuses a text that is not of a pattern, and says what it should be."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(otherwise)
+        return value
+
+    return AfterValidator(check)
+
+
+def _check_order_id_from(value: str) -> str:
+    """Return the rule with its pattern: DataFlow's where ``key`` names none."""
+    if re.fullmatch(_METADATA, value):
+        return value.lower()
+    kind, _, pattern = value.partition(":")
+    pattern = pattern or ORDER_ID_IN_KEY
+    try:
+        usable = len(pattern) <= _MAX_PATTERN_CHARS and re.compile(pattern).groups > 0
+    except (re.error, OverflowError, RecursionError):
+        usable = False
+    if kind != "key" or not usable:
+        form = f"with a group around the order id, of at most {_MAX_PATTERN_CHARS} characters"
+        raise ValueError(f"is metadata:<key>, or key:<regex> {form}")
+    return f"key:{pattern}"
+
+
+def _check_command(value: str) -> str:
+    """Return a command that can be split into words."""
+    try:
+        shlex.split(value)
+    except ValueError:
+        raise ValueError("is not a list of words: a quote is not closed") from None
+    return value.strip()
+
+
+_Endpoint = Annotated[str, _like("[^/@]+", "is host:port alone (MINIO_SECURE=true means TLS)")]
+_Prefix = Annotated[str, _like("([^/]+/)+", "ends with one '/', and does not start with one")]
+_FINISHED = _like(f"shipment|always|{_METADATA}", "is one of: shipment, metadata:<key>, always")
+_Finished = Annotated[str, _FINISHED, AfterValidator(str.lower)]
+_OrderIdFrom = Annotated[str, AfterValidator(_check_order_id_from)]
+_Command = Annotated[str, AfterValidator(_check_command)]
 
 S = TypeVar("S", bound=base.Settings)
 
 
 def _add_credentials(settings: type[S]) -> type[S]:
     """Return the class with token, user and password of each system that is asked over HTTP."""
+    every = product(HTTP_SYSTEMS, _CREDENTIALS.items())
     fields: dict[str, Any] = {
-        f"{system}_{name}": (kind, kind(""))
-        for system in HTTP_SYSTEMS
-        for name, kind in _CREDENTIALS.items()
+        f"{system}_{name}": (kind, kind("")) for system, (name, kind) in every
     }
     about: dict[str, Any] = {"__module__": settings.__module__, "__doc__": settings.__doc__}
     return create_model(settings.__name__, __base__=settings, **about, **fields)
@@ -46,7 +88,7 @@ def _add_credentials(settings: type[S]) -> type[S]:
 class Settings(base.Settings):
     """Where the systems are, with which credentials, and the runbook's thresholds."""
 
-    minio_endpoint: str = Field("127.0.0.1:9000", description="host:port of the object store")
+    minio_endpoint: _Endpoint = Field("127.0.0.1:9000", description="host:port of the object store")
     minio_secure: bool = Field(False, description="use TLS to the object store")
     minio_root_user: str = Field("", description="access key")
     minio_root_password: SecretStr = Field(SecretStr(""), description="secret key")
@@ -56,9 +98,9 @@ class Settings(base.Settings):
     minio_region: str = Field("us-east-1", description="region used in signatures")
     minio_addressing: Literal["path", "virtual"] = Field("path", description="of the bucket")
     fulfillment_bucket: str = "fulfillment-artifacts"
-    pending_prefix: str = "pending/"
-    ready_prefix: str = "ready/"
-    chaos_prefix: str = "chaos/fulfillment-delay/"
+    pending_prefix: _Prefix = "pending/"
+    ready_prefix: _Prefix = "ready/"
+    chaos_prefix: _Prefix = "chaos/fulfillment-delay/"
 
     prometheus_url: str = "http://127.0.0.1:9090"
     alertmanager_url: str = "http://127.0.0.1:9093"
@@ -77,12 +119,14 @@ class Settings(base.Settings):
     dataflow_home: Path | None = Field(None, description="a DataFlow checkout, for section 8")
     worker_service: str = Field("fulfillment-service", description="the worker's service name")
 
-    label_finished: str = Field("shipment", description="shipment, metadata:<key> or always")
-    order_id_from: str = Field("metadata:order-id", description="metadata:<key> or key:<regex>")
+    label_finished: _Finished = Field("shipment", description="shipment, metadata:<key> or always")
+    order_id_from: _OrderIdFrom = Field(
+        "metadata:order-id", description="metadata:<key> or key:<regex>"
+    )
     release_match: str = Field("*.pdf", min_length=1, max_length=200)
-    worker_status_cmd: str = Field("", description="prints whether the worker runs")
-    worker_stop_cmd: str = Field("", description="stops it; returns when it stands")
-    worker_start_cmd: str = Field("", description="starts it; returns when it runs")
+    worker_status_cmd: _Command = Field("", description="prints whether the worker runs")
+    worker_stop_cmd: _Command = Field("", description="stops it; returns when it stands")
+    worker_start_cmd: _Command = Field("", description="starts it; returns when it runs")
     worker_last_move_query: str = Field("", description="PromQL: the last move's Unix time, in s")
     worker_control: Literal["api", "supervisor", "none", "compose", "command", "metric"] = "api"
     release_limit_objects: int = Field(5000, ge=1, le=100_000)
@@ -97,52 +141,6 @@ class Settings(base.Settings):
     recovered_scrapes: int = Field(2, ge=1)
     timeline_stale_minutes: float = Field(15, gt=0)
 
-    @field_validator("pending_prefix", "ready_prefix", "chaos_prefix")
-    @classmethod
-    def _check_prefix(cls, value: str) -> str:
-        if not value.endswith("/") or value.startswith("/") or "//" in value:
-            raise ValueError("a prefix ends with one '/', and does not start with one")
-        return value
-
-    @field_validator("minio_endpoint")
-    @classmethod
-    def _check_endpoint(cls, value: str) -> str:
-        if not value or "/" in value or "@" in value:
-            raise ValueError("is host:port, without http:// (MINIO_SECURE=true means TLS)")
-        return value
-
-    @field_validator("label_finished")
-    @classmethod
-    def _check_finished(cls, value: str) -> str:
-        if value not in ("shipment", "always") and not _METADATA.fullmatch(value):
-            raise ValueError("is one of: shipment, metadata:<key>, always")
-        return value.lower()
-
-    @field_validator("order_id_from")
-    @classmethod
-    def _check_order_id_from(cls, value: str) -> str:
-        if _METADATA.fullmatch(value):
-            return value.lower()
-        kind, _, pattern = value.partition(":")
-        pattern = pattern or ORDER_ID_IN_KEY
-        try:
-            usable = len(pattern) <= _MAX_PATTERN_CHARS and re.compile(pattern).groups > 0
-        except (re.error, OverflowError, RecursionError):
-            usable = False
-        if kind != "key" or not usable:
-            form = f"with a group around the order id, of at most {_MAX_PATTERN_CHARS} characters"
-            raise ValueError(f"is metadata:<key>, or key:<regex> {form}")
-        return f"key:{pattern}"
-
-    @field_validator("worker_status_cmd", "worker_stop_cmd", "worker_start_cmd")
-    @classmethod
-    def _check_command(cls, value: str) -> str:
-        try:
-            shlex.split(value)
-        except ValueError:
-            raise ValueError("is not a list of words: a quote is not closed") from None
-        return value.strip()
-
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         pending, ready = self.pending_prefix, self.ready_prefix
@@ -150,8 +148,7 @@ class Settings(base.Settings):
         missing = ", ".join(name.upper() for name in needed if not getattr(self, name))
         least_s = self.release_effect_s + self.release_clock_spread_s + 2
         is_nested = ready.startswith(pending) or pending.startswith(ready)
-        has_password = bool(self.minio_change_password.get_secret_value())
-        is_half = has_password != bool(self.minio_change_user)
+        is_half = bool(self.minio_change_user) != bool(self.minio_change_password)
         wrong = {
             "READY_PREFIX: must be neither PENDING_PREFIX nor inside it nor around it": is_nested,
             "MINIO_CHANGE_PASSWORD: set both it and MINIO_CHANGE_USER, or neither": is_half,
@@ -167,6 +164,5 @@ class Settings(base.Settings):
         """Return access key, secret key and session token, for looking or for changes."""
         if for_changes and self.minio_change_user:
             return self.minio_change_user, self.minio_change_password.get_secret_value(), ""
-        first = (self.minio_root_password, self.minio_session_token)
-        secret, token = (value.get_secret_value() for value in first)
-        return self.minio_root_user, secret, token
+        secret, token = self.minio_root_password, self.minio_session_token
+        return self.minio_root_user, secret.get_secret_value(), token.get_secret_value()

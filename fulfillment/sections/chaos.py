@@ -45,21 +45,29 @@ class Parameters(ChangeParameters):
 )  # fmt: skip
 def _read_document(inv: Investigation) -> Outcome:
     prefix = getattr(inv.parameters, "prefix", "") or inv.settings.chaos_prefix
-    backlog = _describe_backlog(inv.clients, prefix)
-    services = describe_services(inv.clients)
-    support = probe_support(inv.clients, inv.ticket_id)
+    found = list(synthetic.list_synthetic(inv.clients.store, [prefix]))
+    many, size_bytes = len(found), sum(info.size_bytes for info in found)
+    drills = sorted({(i.metadata or {}).get("drill-id", "DataFlow's script") for i in found})
+    services, support = describe_services(inv.clients), probe_support(inv.clients, inv.ticket_id)
+    backlog = {
+        "objects": many,
+        "totalBytes": size_bytes,
+        "approxMiB": round(size_bytes / 2**20, 3),
+        "sample": [{"key": i.key, "sizeBytes": i.size_bytes} for i in found[: synthetic.SAMPLE]],
+        "drills": drills,
+    }
     results = {"compose": services, "backlog": backlog, "support": support}
     document = {"bucket": inv.clients.store.bucket, "prefix": prefix, "results": results}
     facts = {
-        "synthetic objects": backlog["objects"],
-        "bytes": backlog["totalBytes"],
-        "drills": ", ".join(backlog["drills"]),
+        "synthetic objects": many,
+        "bytes": size_bytes,
+        "drills": ", ".join(drills),
         "services running": len(services["servicesRunning"]),
         "support probe": support["status"] if support else "no ticket id was given",
     }
     rows = to_rows(("what", "value"), facts.items())
     text = json.dumps(document, indent=2, ensure_ascii=False)
-    seen = Outcome(value=backlog["objects"], rows=rows, text=text)
+    seen = Outcome(value=many, rows=rows, text=text)
     own, now = synthetic.list_own_orders(inv), inv.now()
     if late := synthetic.count_overdue(inv.settings, inv.clients.store, now=now, own_orders=own):
         return seen.breach(f"real labels wait too long ({late}): 4.1 is refused meanwhile")
@@ -75,14 +83,12 @@ def _read_document(inv: Investigation) -> Outcome:
 def describe_services(clients: Clients, minio_service: str = "minio") -> dict[str, Json]:
     """Return the service states in DataFlow's shape; an error in words when unreadable."""
     states, error = attempt(lambda: clients.services.list_services())
-    if states is None:
-        return {"servicesRunning": [], "minioRunning": None, "minioPs": "", "message": error}
-    store = next((s for s in states if s.name == minio_service), None)
+    store = next((s for s in states or () if s.name == minio_service), None)
     return {
-        "servicesRunning": [s.name for s in states if s.running],
+        "servicesRunning": [s.name for s in states or () if s.running],
         "minioRunning": store.running if store else None,
         "minioPs": f"{store.name} {store.state}" if store else "",
-    }
+    } | ({"message": error} if error else {})
 
 
 def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json] | None:
@@ -100,19 +106,6 @@ def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json] | None:
         code = {NotFoundError: 404, AccessDeniedError: 403}.get(type(error))
         answer = {"status": "error", "httpStatus": code, "message": str(error)}
     return answer | {"elapsedSeconds": round(time.monotonic() - started, 3)}
-
-
-def _describe_backlog(clients: Clients, prefix: str) -> dict[str, Json]:
-    """Return count, bytes and a sample of the synthetic objects under a prefix."""
-    found = list(synthetic.list_synthetic(clients.store, [prefix]))
-    size_bytes = sum(info.size_bytes for info in found)
-    return {
-        "objects": len(found),
-        "totalBytes": size_bytes,
-        "approxMiB": round(size_bytes / 2**20, 3),
-        "sample": [{"key": i.key, "sizeBytes": i.size_bytes} for i in found[: synthetic.SAMPLE]],
-        "drills": sorted({(i.metadata or {}).get("drill-id", "DataFlow's script") for i in found}),
-    }
 
 
 STEPS = by_id(_read_document)

@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import Literal
 
 from runbook_lib import model, section
-from runbook_lib.model import Conclusion, Episode, Json, Line, Outcome, Plot, Reading, Role, Status
+from runbook_lib.model import Conclusion, Episode, Json, Line, Outcome, Plot, Reading, Role
 from runbook_lib.section import Step, attempt, by_id, rows_of, step, to_rows
 from runbook_lib.show.text import count_of
 
@@ -182,8 +182,7 @@ def read_alert(inv: Investigation) -> Outcome:
     alerts, rules = prometheus.list_alerts(), prometheus.list_rules()
     loaded = [r.for_s for r in rules if r.name == ALERT and not is_drill(r.labels)]
     for_s = loaded[0] if loaded else inv.settings.lag_for_minutes * 60
-    samples, is_fresh, refresh_age_s = _read_lag(inv, max(for_s * 2, inv.window.total_seconds()))
-    fresh = samples if is_fresh else []
+    samples, fresh, refresh_age_s = _read_lag(inv, for_s)
     lag = fresh[-1].value if fresh else None
     over = list(takewhile(lambda sample: sample.value > limit, reversed(fresh)))
     own = [a for a in alerts if a.name in ALERTS and not is_drill(a.labels)]
@@ -228,18 +227,18 @@ def read_alert(inv: Investigation) -> Outcome:
     return seen.breach(f"{said} (limit {for_s:.0f} s), but no alert fires{remark}")
 
 
-def _read_lag(inv: Investigation, window_s: float) -> tuple[list[Sample], bool, float | None]:
-    """Return the samples of the lag, whether they tell of now, and the last refresh's age."""
+def _read_lag(inv: Investigation, for_s: float) -> tuple[list[Sample], list[Sample], float | None]:
+    """Return the lag's samples, those of them that tell of now, and the last refresh's age."""
     prometheus, now = inv.clients.prometheus, inv.now()
-    samples = join(prometheus.query_samples(LAG, window_s))
+    samples = join(prometheus.query_samples(LAG, max(for_s * 2, inv.window.total_seconds())))
     refreshes = join(prometheus.query_samples(REFRESH, 300))
     patience_s = max(30.0, 4 * compute_interval_s(samples[-20:]))
     age_s = (now - samples[-1].at).total_seconds() if samples else math.inf
     refresh_age_s = now.timestamp() - refreshes[-1].value if refreshes else None
     # A series that vanished is stale at once in Prometheus, but its old samples stay readable.
     is_present = bool(prometheus.query(LAG))
-    is_refreshed = (refresh_age_s or 0) <= max(60.0, patience_s)
-    return samples, is_present and is_refreshed and age_s <= patience_s, refresh_age_s
+    is_fresh = age_s <= patience_s and (refresh_age_s or 0) <= max(60.0, patience_s)
+    return samples, samples if is_present and is_fresh else [], refresh_age_s
 
 
 def _find_episode(inv: Investigation, firing: list[Alert], fresh: list[Sample]) -> Episode | None:
@@ -328,8 +327,8 @@ def _read_backlog(inv: Investigation, unit: Literal["objects", "bytes"]) -> Outc
         first_seen={Cause.SYNTHETIC: min(made)} if made else {},
         observations=waiting.observations,
     )
-    status = Status.BREACH if waiting.overdue else Status.OK
-    return seen.judge(status, f"{waiting.describe()}; {metric_words}")
+    judge = seen.breach if waiting.overdue else seen.ok
+    return judge(f"{waiting.describe()}; {metric_words}")
 
 
 def _compare_metric(inv: Investigation, unit: str, listed: int) -> tuple[str, tuple[Line, ...]]:
@@ -356,7 +355,7 @@ read_backlog_objects = step(
     source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_objects", unit="objects",
     threshold="a real object waits over $lag_threshold_minutes min", needed=True,
 )(partial(_read_backlog, unit="objects"))  # fmt: skip
-_read_backlog_bytes = step(
+_read_bytes = step(
     "2.4", "Backlog bytes, metric against listing", name="backlog bytes", role=Role.IMPACT,
     source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_bytes", unit="bytes",
     threshold="a real object waits over $lag_threshold_minutes min",
@@ -394,26 +393,23 @@ def read_ticket(inv: Investigation) -> Outcome:
         observations={"timeline_behind_minutes": behind},
     )
     waits = f"an artefact of it waits for {mine[0].minutes:.0f} min" if mine else ""
-    judge, said, rule = seen.ok, waits, inv.settings.order_id_from
-    if untold and not waits:
-        judge = seen.unknown
-        said = f"the orders of {untold} waiting labels cannot be told by ORDER_ID_FROM={rule}"
     if not case.order_ids:
         return seen.unknown("the ticket names no order")
     if age is None:
         failures = support.read_collection_failures()
         if failed := ", ".join(f"{s} {n:.0f}" for s, n in sorted(failures.items()) if n > 0):
             return seen.unknown(f"no shipment is shown, and collecting failed ({failed})")
-        if mine and mine[0].minutes > stale:
-            return seen.breach(f"the timeline has no fulfilment event, and {waits}")
-        return judge("no fulfilment event yet" + (f"; {said}" if said else ""))
-    text = f"the newest fulfilment event is {age:.0f} min old"
-    if age > stale and waits:
+        text, age = "the timeline has no fulfilment event yet", mine[0].minutes if mine else 0.0
+    else:
+        text = f"the newest fulfilment event is {age:.0f} min old"
+    if waits and age > stale:
         return seen.breach(f"{text}, and {waits}")
-    if behind is not None and behind > stale:
-        reason = f"a shipment changed {behind:.0f} min ago, and support does not show it yet"
-        return seen.breach(reason)
-    return judge(f"{text}; {said or 'none of its artefacts waits'}")
+    if (behind or 0) > stale:
+        return seen.breach(f"a shipment changed {behind:.0f} min ago, and support does not show it")
+    if untold and not waits:
+        untold_by = f"cannot be told by ORDER_ID_FROM={inv.settings.order_id_from}"
+        return seen.unknown(f"{text}; the orders of {untold} waiting labels {untold_by}")
+    return seen.ok(f"{text}; {waits or 'none of its artefacts waits'}")
 
 
 def _compute_behind(inv: Investigation, case: Case, newest: datetime) -> float | None:
@@ -450,15 +446,8 @@ def read_probe(inv: Investigation) -> Outcome:
     return seen.unknown(f"the probe did not get to the timeline refresh: {errors or probe.status}")
 
 
-STEPS = by_id(
-    read_alert, _read_panel, read_backlog_objects, _read_backlog_bytes, read_ticket, read_probe
-)
+STEPS = by_id(read_alert, _read_panel, read_backlog_objects, _read_bytes, read_ticket, read_probe)
 ACTIONS: dict[str, section.ActionStep] = {}
-
-
-def conclude(inv: Investigation) -> Conclusion:
-    """Say whether there is an incident, from this section's readings in the journal."""
-    return conclude_symptoms(inv, STEPS)
 
 
 def list_current(inv: Investigation, steps: Iterable[str]) -> dict[str, Reading]:
@@ -492,3 +481,7 @@ def conclude_symptoms(inv: Investigation, steps: Mapping[str, Step], said: str =
     """Draw a section's verdict from symptoms in the journal; ``said`` is what else it found."""
     verdict, reason = judge_symptoms(inv, steps)
     return Conclusion(verdict=verdict, summary=f"{reason}; {said}" if said else reason)
+
+
+#: Whether there is an incident, from this section's readings in the journal.
+conclude = partial(conclude_symptoms, steps=STEPS)

@@ -7,9 +7,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from runbook_lib.errors import AccessDeniedError, ClientError
-from runbook_lib.model import Conclusion, Outcome, Plot, Role, Status, format_time
+from runbook_lib.model import Outcome, Plot, Role, Status, format_time
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, step, to_rows
 from runbook_lib.show.text import count_of
 
@@ -50,8 +51,11 @@ def _read_delivery(inv: Investigation) -> Outcome:
     alerts = [a for a in held if a.labels.get("alertname") in ALERTS]
     real = [a for a in alerts if not is_drill(a.labels)]
     followed = real or alerts
-    if not followed:
-        return _read_silence(inv)
+    if not followed:  # right only if Prometheus fires none either
+        seen, fires = Outcome(value="no alert is active"), inv.clients.prometheus.list_alerts()
+        if any(a.name == ALERT and a.state == "firing" and not is_drill(a.labels) for a in fires):
+            return seen.breach(f"{ALERT} fires in Prometheus, but Alertmanager does not have it")
+        return seen.ok("Prometheus fires none either: nothing to deliver")
     start = min(a.starts_at for a in followed)
     problems = [p for a in followed if (p := _find_mute(a))]
     sink, early = inv.clients.notifications, start - timedelta(seconds=5)
@@ -74,8 +78,7 @@ def _read_delivery(inv: Investigation) -> Outcome:
     if missing := sorted({str(r["channel"]) for r in rows if r["evidence"] == "none"}):
         why = "nothing arrived there yet, and no failure is counted"
         if not inv.settings.notifications_url:
-            why = "NOTIFICATIONS_URL is empty; no failure is counted"
-            return seen.left_out(f"whether it arrived is not asked: {why}")
+            return seen.left_out("NOTIFICATIONS_URL is empty; no failure is counted")
         if no_evidence:
             why = f"what the receivers got cannot be read ({no_evidence})"
         return seen.unknown(f"no evidence from {', '.join(missing)}: {why}")
@@ -89,17 +92,6 @@ def expect_channels(receivers: Sequence[str]) -> dict[str, str]:
     """
     found = {c: [r for r in receivers if c in r.lower() or r.startswith("drill")] for c in CHANNELS}
     return {channel: named[0] for channel, named in found.items() if named}
-
-
-def _read_silence(inv: Investigation) -> Outcome:
-    """Judge when Alertmanager holds no alert: right only if Prometheus fires none either."""
-    seen = Outcome(value="no alert is active")
-    alerts, error = attempt(inv.clients.prometheus.list_alerts)
-    if alerts is None:
-        return seen.unknown(f"whether it should hold one is unknown: {error}")
-    if any(a.name == ALERT and a.state == "firing" and not is_drill(a.labels) for a in alerts):
-        return seen.breach(f"{ALERT} fires in Prometheus, but Alertmanager does not have it")
-    return seen.ok("Prometheus fires none either: nothing to deliver")
 
 
 def _find_mute(alert: RoutedAlert) -> str:
@@ -219,8 +211,7 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     """Group the log's errors; what was not said since the worker moved labels again is past."""
     service, minutes = inv.settings.worker_service, inv.window.total_seconds() / 60
     lines = inv.clients.services.read_logs(service, since=inv.now() - inv.window)
-    worker, _ = attempt(inv.clients.fulfillment.read_worker)
-    moved_at = worker.last_move_at if worker else None
+    moved_at, _ = attempt(lambda: inv.clients.fulfillment.read_worker().last_move_at)
     quiet_since = min(moved_at, inv.now() - _QUIET) if moved_at else None
     groups = group_lines((line.at, line.text) for line in lines)
     telling = [g for g in groups if g.level in ("error", "warning")]
@@ -250,8 +241,5 @@ def _read_worker_log(inv: Investigation) -> Outcome:
 
 STEPS = by_id(_read_delivery, _read_spread, read_store_health, _read_sample, _read_worker_log)
 ACTIONS: dict[str, ActionStep] = {}
-
-
-def conclude(inv: Investigation) -> Conclusion:
-    """Say whether the store, or what section 2 read lately, proves an incident."""
-    return detection.conclude_symptoms(inv, detection.STEPS | STEPS)
+#: Whether the store, or what section 2 read lately, proves an incident.
+conclude = partial(detection.conclude_symptoms, steps=detection.STEPS | STEPS)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from typing import Any
 
 from runbook_lib.model import Conclusion, Outcome, Role, Status, Verdict, parse_time
 from runbook_lib.record.journal import group_actions
-from runbook_lib.section import ActionStep, SectionParameters, by_id, step, to_rows
+from runbook_lib.section import ActionStep, SectionParameters, Step, by_id, step, to_rows
 from runbook_lib.show.text import count_of
 
 from ..analysis.causes import CAUSES
@@ -74,15 +75,15 @@ def _read_log(inv: Investigation) -> Outcome:
     return seen.ok(f"{', '.join(str(f.name) for f in causes)}; {many}")
 
 
-_point = partial(
-    step, role=Role.CHECKLIST, unit="open points", threshold="an open point without a note"
-)
+def _point(step_id: str, title: str, source: str) -> Callable[[Callable[[Any], Outcome]], Step]:
+    """Make a step of a point of the checklist."""
+    return step(
+        step_id, title, name=title.lower(), role=Role.CHECKLIST, source=source,
+        threshold="an open point without a note", unit="open points",
+    )  # fmt: skip
 
 
-@_point(
-    "7.3", "Procedures and automation", name="procedures and automation",
-    source="journal of this incident",
-)  # fmt: skip
+@_point("7.3", "Procedures and automation", "journal of this incident")
 def _read_automation(inv: Investigation) -> Outcome:
     causes = inv.journal.causes()
     todo = [text for f in causes for text in CAUSES[f.name].follow_ups]
@@ -90,10 +91,7 @@ def _read_automation(inv: Investigation) -> Outcome:
     return _tick(inv, _read_automation.id, todo, untold, "the cause needs no change in operations")
 
 
-@_point(
-    "7.4", "Tests and probes", name="tests and probes",
-    source="$prometheus_url/api/v1/rules; $probe_url/status",
-)  # fmt: skip
+@_point("7.4", "Tests and probes", "$prometheus_url/api/v1/rules; $probe_url/status")
 def _read_probes(inv: Investigation) -> Outcome:
     loaded = {r.name for r in inv.clients.prometheus.list_rules() if r.health != "err"}
     missing = [f"alert {n} is not loaded" for n in (*ALERTS, BLIND_ALERT) if n not in loaded]
@@ -106,7 +104,7 @@ def _read_probes(inv: Investigation) -> Outcome:
     return _tick(inv, _read_probes.id, missing, untold="", fine="nothing is missing")
 
 
-@_point("7.5", "Documents", name="documents", source="readings of section 8")
+@_point("7.5", "Documents", "readings of section 8")
 def _read_documents(inv: Investigation) -> Outcome:
     own = [r for s, r in inv.latest().items() if s in references.STEPS]
     broken = [f"{r.step} {r.name}" for r in own if r.status is Status.BREACH]
@@ -134,9 +132,8 @@ ACTIONS: dict[str, ActionStep] = {}
 def conclude(inv: Investigation) -> Conclusion:
     """Say which points are ticked; the verdict is the incident's."""
     own = [r for s, r in inv.latest().items() if s in STEPS]
-    ticked = [r for r in own if r.status is Status.OK]
     # a note answers a point; what it is about stays to be done
     follow_ups = tuple(row["open"] for r in own for row in r.rows if "open" in row)
     verdict = inv.journal.verdict() or Verdict.UNKNOWN
-    summary = f"{len(ticked)} of {len(STEPS)} points are ticked"
+    summary = f"{sum(r.status is Status.OK for r in own)} of {len(STEPS)} points are ticked"
     return Conclusion(verdict=verdict, summary=summary, follow_ups=follow_ups)

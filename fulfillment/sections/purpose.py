@@ -17,7 +17,7 @@ from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import list_unfinished
 from ..clients.object_store import Rights, try_right
 from ..investigation import Investigation
-from ..settings import HTTP_SYSTEMS
+from ..settings import HTTP_SYSTEMS, OPTIONAL
 from . import detection
 from .detection import DASHBOARD_UID, PANEL_TITLE
 
@@ -33,8 +33,6 @@ _NO_TICKET = "00000000-0000-0000-0000-000000000000"
 _WORDS = {True: "yes", False: "no", None: "not known"}
 #: The columns of step 1.3, and the fields of ``systems`` of ``runbook check``.
 _RIGHTS = ("name", "reachable", "rights", "missing_for_looking", "missing_for_releasing", "reason")
-#: Absent in many environments; their steps are not needed for a verdict.
-_OPTIONAL = ("grafana", "probe", "notifications")
 
 
 def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, tuple[Json, str, int]]:
@@ -83,20 +81,20 @@ def _read_environment(inv: Investigation) -> Outcome:
     threshold="a system does not answer; Grafana, probe and notification sink may be away",
 )  # fmt: skip
 def _read_reachability(inv: Investigation) -> Outcome:
-    c = inv.clients
-    clients = {name: getattr(c, name) for name in HTTP_SYSTEMS}
+    c, settings = inv.clients, inv.settings
+    clients = {name: client for name in HTTP_SYSTEMS if (client := getattr(c, name)).url}
+    addresses = {"store": settings.minio_endpoint} | {n: one.url for n, one in clients.items()}
+    asked = ", ".join(addresses.values())
     questions: dict[str, Callable[[], Json]] = {"store": lambda: c.store.check_live()[0]}
-    questions |= {name: one.check_reachable for name, one in clients.items() if one.url}
-    addresses = {"store": inv.settings.minio_endpoint} | {n: o.url for n, o in clients.items()}
-    asked = ", ".join(address for address in addresses.values() if address)
-    if inv.settings.runbook_services != "none":
+    questions |= {name: client.check_reachable for name, client in clients.items()}
+    if settings.runbook_services != "none":
+        addresses["services"] = settings.runbook_services
         questions["services"] = lambda: f"{len(c.services.list_services())} services"
-        addresses["services"] = inv.settings.runbook_services
     absent = [name for name in (*HTTP_SYSTEMS, "services") if name not in questions]
-    answers = _ask_all(dict(sorted(questions.items(), key=lambda pair: pair[0] in _OPTIONAL)))
+    answers = _ask_all(dict(sorted(questions.items(), key=lambda pair: pair[0] in OPTIONAL)))
     failed = [system for system, (_, error, _) in answers.items() if error]
-    silent = [system for system in failed if system not in _OPTIONAL]
-    without = ", ".join(system for system in failed if system in _OPTIONAL)
+    silent = [system for system in failed if system not in OPTIONAL]
+    without = ", ".join(system for system in failed if system in OPTIONAL)
     reason = f"no answer from {', '.join(silent)}" if silent else "every needed system answers"
     reason += f"; without {without}" if without else ""
     reason += f"; left out: {', '.join(absent)}" if absent else ""
@@ -106,16 +104,18 @@ def _read_reachability(inv: Investigation) -> Outcome:
     return seen.breach(reason) if silent else seen.ok(reason)
 
 
-def _list_questions(inv: Investigation, changing: str) -> dict[str, Callable[[], Rights]]:
+def _list_questions(inv: Investigation) -> dict[str, Callable[[], tuple[Json, ...]]]:
     """Return for every system a question that needs the right which its steps need.
 
-    Parameters
-    ----------
-    changing : who has the keys for changes: the store itself, or these keys by themselves
+    Each answers with a row of ``_RIGHTS``.
     """
     c, settings, stop = inv.clients, inv.settings, ("services", "stop")
     untried = {"api": ("fulfillment", "pause"), "compose": stop, "supervisor": stop}
     holder, right = untried.get(settings.worker_control, ("", ""))
+    changing = _CHANGE_KEYS if settings.minio_change_user else "store"
+    releasing = {changing}  # the systems whose every right a release needs
+    releasing |= {"fulfillment"} if settings.label_finished == "shipment" else set()
+    releasing |= {"prometheus"} if settings.worker_control == "metric" else set()
 
     def ask_store(*write_under: str) -> Rights:
         return c.store.read_rights(settings.pending_prefix, write_under=write_under)
@@ -137,33 +137,29 @@ def _list_questions(inv: Investigation, changing: str) -> dict[str, Callable[[],
         "services": lambda: c.services.list_services(),
     }
     asks: dict[str, Callable[[], Rights]] = {"store": ask_store, changing: ask_change}
-    return asks | {name: partial(ask_read, name, read) for name, read in reads.items()}
+    asks |= {name: partial(ask_read, name, read) for name, read in reads.items()}
+    return {n: partial(_ask, n, ask, is_releasing=n in releasing) for n, ask in asks.items()}
 
 
 def _ask(name: str, ask: Callable[[], Rights], *, is_releasing: bool) -> tuple[Json, ...]:
     """Return a row of ``_RIGHTS``: what one system answers."""
-    found: Rights = {}
-    reachable: bool | None = True
     try:
         found = ask()
-        reason = "; ".join(dict.fromkeys(why for _, why in found.values() if why))
     except errors.ClientError as error:
         reachable = None if isinstance(error, errors.NotConfiguredError) else False
-        reason = error.message.partition(". ")[0]
+        return name, reachable, {}, [], [], error.message.partition(". ")[0]
+    reason = "; ".join(dict.fromkeys(why for _, why in found.values() if why))
     rights = {right: _WORDS[is_allowed] for right, (is_allowed, _) in found.items()}
     missing = [right for right, word in rights.items() if word == "no"]
     looking = [right for right in missing if right in _LOOKING and name != _CHANGE_KEYS]
-    return name, reachable, rights, looking, missing if is_releasing else [], reason
+    return name, True, rights, looking, missing if is_releasing else [], reason
 
 
 def find_closed(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
     """Return which systems of step 1.3 are needed for looking, asked for, and not to be read."""
-
-    def may_look(row: Mapping[str, Json]) -> bool:
-        rights = (row["rights"].get(right, "yes") for right in _LOOKING)
-        return row["reachable"] is None or (row["reachable"] and all(r == "yes" for r in rights))
-
-    return [row for row in rows if row["name"] in _NEEDED and not may_look(row)]
+    shut = {"no", "not known"}
+    asked = [row for row in rows if row["name"] in _NEEDED and row["reachable"] is not None]
+    return [r for r in asked if not r["reachable"] or shut & {r["rights"].get(n) for n in _LOOKING}]
 
 
 @step(
@@ -176,13 +172,7 @@ def read_rights(inv: Investigation) -> Outcome:
 
     A key that may only read is right for looking.
     """
-    changing = _CHANGE_KEYS if inv.settings.minio_change_user else "store"
-    releasing = {changing}  # the systems whose every right a release needs
-    releasing |= {"fulfillment"} if inv.settings.label_finished == "shipment" else set()
-    releasing |= {"prometheus"} if inv.settings.worker_control == "metric" else set()
-    questions = _list_questions(inv, changing)
-    ask = {n: partial(_ask, n, q, is_releasing=n in releasing) for n, q in questions.items()}
-    rows = to_rows(_RIGHTS, (row for row, *_ in _ask_all(ask).values()))
+    rows = to_rows(_RIGHTS, (row for row, *_ in _ask_all(_list_questions(inv)).values()))
 
     def say(what: str, pick: Callable[[dict[str, Json]], list[str]]) -> str:
         found = "; ".join(f"{r['name']} {', '.join(names)}" for r in rows if (names := pick(r)))
@@ -210,11 +200,10 @@ def read_clocks(inv: Investigation) -> Outcome:
 
     def ask(name: str) -> float:
         client, before = getattr(inv.clients, name), inv.now()
-        theirs = client.read_clock()
-        ours = before + (inv.now() - before) / 2
+        theirs, ours = client.read_clock(), before + (inv.now() - before) / 2
+        skew: timedelta = theirs - ours
         # The header tells whole seconds, cut off: half a second is added back.
-        skew: timedelta = theirs - ours + timedelta(seconds=0.5)
-        return round(skew.total_seconds(), 1)
+        return round(skew.total_seconds() + 0.5, 1)
 
     named = (n for n in HTTP_SYSTEMS if n != "grafana" and getattr(inv.clients, n).url)
     answers = _ask_all({name: partial(ask, name) for name in ("store", *named)})
@@ -258,6 +247,5 @@ def conclude(inv: Investigation) -> Conclusion:
     readings = inv.latest()
     bad = [readings[s] for s in STEPS if s in readings and readings[s].status.is_open]
     said = "; ".join(f"{r.step} {r.reason}" for r in bad)
-    if not said and not section.find_unknown(STEPS, readings):
-        said = "everything needed answers"
-    return detection.conclude_symptoms(inv, detection.STEPS, said or "not everything was read")
+    rest = "everything needed answers" if set(STEPS) <= set(readings) else "not everything was read"
+    return detection.conclude_symptoms(inv, detection.STEPS, said or rest)

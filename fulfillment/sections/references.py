@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from runbook_lib.model import Conclusion, Outcome, Role, Status, Verdict
 from runbook_lib.section import ActionStep, SectionParameters, Step, by_id, rows_of, step, to_rows
+from runbook_lib.settings import find_checkout
 
 from ..investigation import Investigation
 from .detection import ALERT, DASHBOARD_UID, PANEL_TITLE
@@ -14,37 +13,28 @@ NAME = "08_references"
 TITLE = "References"
 Parameters = SectionParameters
 
-_SCRIPT = "scripts/chaos/simulate_fulfillment_delay.py"
 _TARGET = "chaos-fulfillment-delay"
-_METRICS = (
-    "fulfillment_lag_minutes",
-    "fulfillment_artifacts_backlog_objects",
-    "fulfillment_artifacts_backlog_bytes",
-)
+_BACKLOG = [f"fulfillment_artifacts_backlog_{unit}" for unit in ("objects", "bytes")]
+_METRICS = ["fulfillment_lag_minutes", *_BACKLOG]
 #: DataFlow's runbook names the first; MinIO exports the others (v2 metrics).
-_CAPACITY = (
-    "minio_cluster_capacity_free_bytes",
-    "minio_cluster_capacity_usable_free_bytes",
-    "minio_cluster_capacity_raw_free_bytes",
-)
+_CAPACITY = [f"minio_cluster_capacity_{part}free_bytes" for part in ("", "usable_", "raw_")]
 
 
-def _find_checkout() -> Path | None:
-    """Return the folder of this project's checkout; None when it is installed elsewhere."""
-    folder = Path(__file__).resolve().parents[2]
-    return folder if (folder / "Makefile").is_file() else None
+def _check_file(step_id: str, path: str, needle: str = "", own: str = "", name: str = "") -> Step:
+    """Return a step on a file of DataFlow, and on a text in it when one is named.
 
-
-def _check_file(
-    step_id: str, title: str, name: str, path: str, needle: str = "", *, is_own: bool = False
-) -> Step:
-    """Return a step on a file of DataFlow, or our own, and on a text in it when one is named."""
-    source = path if is_own else f"$DATAFLOW_HOME/{path}"
+    Parameters
+    ----------
+    own : the step's title; the file is one of ours
+    name : of its readings, where it is not the path
+    """
+    source = path if own else f"$DATAFLOW_HOME/{path}"
+    title, name = own or f"Document {path}", name or path
 
     @step(step_id, title, name=name, role=Role.REFERENCE, source=source, threshold="it is missing")
     def check(inv: Investigation) -> Outcome:
-        seen, home = Outcome(), _find_checkout() if is_own else inv.settings.dataflow_home
-        if home is None and is_own:
+        seen, home = Outcome(), find_checkout() if own else inv.settings.dataflow_home
+        if home is None and own:
             return seen.unknown("this is not run from a checkout")
         if home is None:
             return seen.left_out("DATAFLOW_HOME is empty: there is no checkout of DataFlow here")
@@ -56,10 +46,6 @@ def _check_file(
         return Outcome(value="found").ok(f"exists{mentions}")
 
     return check
-
-
-def _check_document(step_id: str, path: str, needle: str = "") -> Step:
-    return _check_file(step_id, f"Document {path}", path, path, needle)
 
 
 @step(
@@ -80,8 +66,7 @@ def _check_dashboard(inv: Investigation) -> Outcome:
     threshold="a metric that the runbook names has no series",
 )  # fmt: skip
 def _check_metrics(inv: Investigation) -> Outcome:
-    names = (*_METRICS, *_CAPACITY)
-    counts = {name: len(inv.clients.prometheus.query(name)) for name in names}
+    counts = {name: len(inv.clients.prometheus.query(name)) for name in (*_METRICS, *_CAPACITY)}
     missing = [name for name in _METRICS if not counts[name]]
     if not any(counts[name] for name in _CAPACITY):
         missing.append("any of the store's capacity metrics")
@@ -106,14 +91,14 @@ def _check_rule(inv: Investigation) -> Outcome:
     return seen.ok(f"loaded, for {rules[0].for_s:g} s")
 
 
-_FILES = (
-    _check_file("8.1", "Chaos script", _SCRIPT, _SCRIPT, is_own=True),
-    _check_file("8.2", "Make target", f"make {_TARGET}", "Makefile", f"\n{_TARGET}:", is_own=True),
-    _check_document("8.3", "docs/monitoring/README.md"),
-    _check_document("8.4", "docs/monitoring/incident-runbook.md", "Fulfillment artifacts backlog"),
-    _check_document("8.5", "docs/design/implementation/wave-4-ops-hardening.md"),
+STEPS = by_id(
+    _check_file("8.1", "scripts/chaos/simulate_fulfillment_delay.py", own="Chaos script"),
+    _check_file("8.2", "Makefile", f"\n{_TARGET}:", own="Make target", name=f"make {_TARGET}"),
+    _check_file("8.3", "docs/monitoring/README.md"),
+    _check_file("8.4", "docs/monitoring/incident-runbook.md", "Fulfillment artifacts backlog"),
+    _check_file("8.5", "docs/design/implementation/wave-4-ops-hardening.md"),
+    *(_check_dashboard, _check_metrics, _check_rule),
 )
-STEPS = by_id(*_FILES, _check_dashboard, _check_metrics, _check_rule)
 ACTIONS: dict[str, ActionStep] = {}
 
 

@@ -309,9 +309,9 @@ def test_the_script_and_the_make_target_are_looked_for_in_the_checkout(
 ) -> None:
     from fulfillment.sections import references
 
-    monkeypatch.setattr(references, "_find_checkout", lambda: None)
+    monkeypatch.setattr(references, "find_checkout", lambda: None)
     assert [take(world, s) for s in ("8.1", "8.2")] == [Status.UNKNOWN] * 2
-    monkeypatch.setattr(references, "_find_checkout", lambda: tmp_path)
+    monkeypatch.setattr(references, "find_checkout", lambda: tmp_path)
     assert [take(world, s) for s in ("8.1", "8.2")] == [Status.BREACH] * 2
     script = tmp_path / "scripts/chaos/simulate_fulfillment_delay.py"
     script.parent.mkdir(parents=True)
