@@ -199,8 +199,14 @@ def sweep_expired(store: ObjectStore, settings: Settings, *, now: datetime) -> i
 
 
 def list_prefixes(settings: Settings) -> list[str]:
-    """Return where synthetic objects are looked for: under the chaos and the pending prefix."""
-    return list(dict.fromkeys([settings.chaos_prefix, settings.pending_prefix]))
+    """Return where synthetic objects are looked for: under the chaos and the pending prefix.
+
+    Of two that lie in each other, the outer one: nothing is listed twice.
+    """
+    chaos, pending = settings.chaos_prefix, settings.pending_prefix
+    if chaos.startswith(pending) or pending.startswith(chaos):
+        return [min(chaos, pending, key=len)]
+    return [chaos, pending]
 
 
 def is_expired(info: Seen, now: datetime) -> bool:

@@ -17,6 +17,7 @@ from fulfillment.change.environment_guard import MARKER_KEY, check_playground, r
 from fulfillment.change.synthetic import (
     create_backlog,
     iter_with_metadata,
+    list_prefixes,
     list_synthetic,
     revert_backlog,
     sweep_expired,
@@ -250,3 +251,9 @@ def test_a_revert_removes_exactly_what_is_proven_synthetic(metadata: dict[str, s
     store.put_object(f"{PREFIX}a.pdf", b"x", metadata=metadata)
     revert_backlog(store, PREFIX)
     assert bool(keys(store)) is not is_synthetic(metadata)
+
+
+def test_a_prefix_inside_the_other_is_listed_once(tmp_path: Path) -> None:
+    nested = make_settings(tmp_path, chaos_prefix="pending/chaos/")
+    assert list_prefixes(nested) == ["pending/"]
+    assert list_prefixes(make_settings(tmp_path)) == ["chaos/fulfillment-delay/", "pending/"]
