@@ -201,6 +201,15 @@ def test_a_store_that_stopped_is_dated_by_its_own_service(world: World) -> None:
     assert found.first_seen == stopped_at
 
 
+def test_only_a_supported_cause_is_dated(world: World) -> None:
+    inv = world.open(root_cause)
+    for step in ("5.1", "5.3"):
+        dated = inv.read_step(step).first_seen
+        assert dated, "a healthy worker and pipeline have beginnings, too"
+    findings, _ = root_cause.judge_causes(inv)
+    assert {f.first_seen for f in findings} == {None}
+
+
 def test_errors_of_every_service_are_on_the_timeline(world: World) -> None:
     at = world.now - timedelta(minutes=3)
     world.logs_of["support-service"] = [LogLine(at, "ERROR cannot collect the timeline")]
