@@ -27,7 +27,7 @@ from runbook_lib.section import ActionStep, ChangeParameters, attempt, by_id, sp
 from ..analysis.causes import CAUSES, STANDSTILL, Advice
 from ..analysis.forecasts import Drain, Stages, compute_clear_time, compute_drain
 from ..analysis.samples import Rate, join
-from ..analysis.verdict import compute_recovery, compute_verdict
+from ..analysis.verdict import compute_recovery, compute_verdict, judge_alert
 from ..change.release import MOVE, make_release_plan, plan_settling, plan_undo
 from ..change.service_actions import SERVICE, plan_nothing, plan_service
 from ..change.synthetic import SYNTHETIC, list_own_orders, plan_revert
@@ -259,18 +259,15 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     recovery = _watch(inv, action_at, limit, needed)
     waiting = read_waiting(inv)
     baseline, baseline_text = _read_baseline(inv, action_at)
-    drawn = join(inv.clients.prometheus.query_samples(LAG, inv.window.total_seconds()))
+    lag = join(inv.clients.prometheus.query_samples(LAG, inv.window.total_seconds()))
+    lines, marks = (detection.draw("lag", lag),), ((action_at, "last action"),)
+    title = "Lag of the oldest waiting object"
     seen = model.Outcome(
         value=recovery.value,
         threshold=f"not under {limit:g} min in {needed} samples after "
         f"{model.format_time(action_at)}, or backlog over its baseline",
         plot=model.Plot(
-            title="Lag of the oldest waiting object",
-            unit="minutes",
-            part="physics",
-            threshold=limit,
-            lines=(detection.draw("lag", drawn),),
-            marks=((action_at, "last action"),),
+            title=title, unit="minutes", part="physics", threshold=limit, lines=lines, marks=marks
         ),
         clear=attempt(lambda: _predict(inv, recovery.since or action_at))[0],
     )
@@ -305,9 +302,8 @@ def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float, str]
     """
     limit = timedelta(minutes=inv.settings.lag_threshold_minutes)
     if inv.incident.facts.get("drill_id"):
-        injected = [e.seq for e in inv.journal.entries if e.data.get("event") == "inject"]
-        first, seen = min(injected, default=0), inv.journal.readings
-        steady = [r.value for r in seen if r.role is Role.BACKLOG and r.seq < first]
+        first = next((e.seq for e in inv.journal.entries if e.data.get("event") == "inject"), 0)
+        steady = [r.value for r in inv.journal.readings if r.role is Role.BACKLOG and r.seq < first]
         if steady and isinstance(value := steady[-1], int | float):
             return float(value), f"baseline {value:.0f} (steady state of the drill)"
     dated = [f.first_seen for f in inv.journal.causes() if f.first_seen]
@@ -336,12 +332,10 @@ def _predict(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
     targets = [t for t in prometheus.list_targets() if t.job == "artifact-exporter"]
     if not rules or not refresh or not targets:
         return None
-    stages = Stages(
-        refresh_s=refresh[0].samples[-1].value,
-        scrape_s=targets[0].scrape_interval_s,
-        evaluation_s=max(r.group_interval_s for r in rules),
-        keep_firing_for_s=max(r.keep_firing_for_s + _find_memory_s(r.query) for r in rules),
-    )
+    refresh_s, scrape_s = refresh[0].samples[-1].value, targets[0].scrape_interval_s
+    evaluation_s = max(r.group_interval_s for r in rules)
+    keep_firing_for_s = max(r.keep_firing_for_s + _find_memory_s(r.query) for r in rules)
+    stages = Stages(refresh_s, scrape_s, evaluation_s, keep_firing_for_s)
     group_interval_s = inv.clients.alertmanager.read_group_timing()[1]
     return compute_clear_time(fixed_at, stages, group_interval_s=group_interval_s)
 
@@ -402,11 +396,9 @@ def conclude(inv: Investigation) -> model.Conclusion:
         moved_at = seen.get("worker_last_move")
         told = {s: readings[s].status if s in readings else Status.UNKNOWN for s in _PROOF}
         verdict, summary = compute_verdict(
-            symptoms={s: status for s, status in told.items() if status is not Status.LEFT_OUT},
-            causes=_pick_causes(inv, findings),
-            alert_state=seen.get("alert_state"),
-            now=inv.now(),
-            clear=clear,
+            {s: status for s, status in told.items() if status is not Status.LEFT_OUT},
+            _pick_causes(inv, findings),
+            alert=judge_alert(seen.get("alert_state"), clear, inv.now()),
             worker_moving=moved_at and model.parse_time(moved_at) > action.at,
         )
     return model.Conclusion(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
@@ -68,21 +68,18 @@ def find_first_errors(groups: Iterable[LogGroup], *, source: str) -> list[Event]
     ]
 
 
-def merge_events(
-    told: Iterable[Event], *, since: datetime | None = None, skews_s: dict[str, float] | None = None
-) -> list[Event]:
+def merge_events(told: Iterable[Event], skews_s: Mapping[str, float]) -> list[Event]:
     """Put events in order on this machine's clock, each on one line, the newest 200 of them.
 
     Parameters
     ----------
-    since : leave out what is older
     skews_s : by source, how many seconds its clock is ahead of ours
     """
     ours = set[tuple[datetime, str, str, str]]()
     for e in told:
-        at = e.at - timedelta(seconds=(skews_s or {}).get(e.source, 0))
+        at = e.at - timedelta(seconds=skews_s.get(e.source, 0))
         ours.add((at, e.kind, " ".join(e.text.split())[:_MAX_CHARS], e.source))
-    return [Event(*one) for one in sorted(ours) if since is None or one[0] >= since][-_MAX_EVENTS:]
+    return [Event(*one) for one in sorted(ours)[-_MAX_EVENTS:]]
 
 
 _ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
@@ -111,7 +108,7 @@ def read_events(inv: Investigation) -> list[Event]:
             events += read(inv)
         except ClientError as error:
             events.append(Event(now, "unknown", f"{name} could not be read: {error}"))
-    return merge_events(events, since=now - inv.window)
+    return merge_events((e for e in events if e.at >= now - inv.window), {})
 
 
 def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Event, ...]:
@@ -122,7 +119,7 @@ def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Eve
     readings = inv.latest().values()
     read = [event for r in readings for event in r.events]
     told = [*read, *_find_signs(inv, findings), *_read_actions(inv), *_find_settings(inv, readings)]
-    return tuple(merge_events(told, skews_s=_read_skews(readings)))
+    return tuple(merge_events(told, _read_skews(readings)))
 
 
 def _query(inv: Investigation, selector: str) -> list[Series]:

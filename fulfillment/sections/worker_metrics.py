@@ -204,7 +204,7 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> tuple[Rate | None, Ra
 
     def read(metric: str) -> Rate | None:
         series = inv.clients.prometheus.query_samples(metric, _RATE_S)
-        return samples.sum_rates([samples.compute_rate(one.samples) for one in series])
+        return samples.compute_rate(*(one.samples for one in series))
 
     arrival, drain = read(_ARRIVED), read(_MOVED)
     return arrival, Rate(0.0, 0.0, 0.0) if drain and is_stopped else drain

@@ -102,6 +102,17 @@ def test_the_first_error_of_each_kind_with_its_count(world: World) -> None:
     assert find(told, "error") == [(at, "2× from here: ERROR upload 0 failed")]
 
 
+def test_what_happened_before_the_window_is_left_out(world: World) -> None:
+    inv = world.open(root_cause)
+    edge = world.now - inv.window
+    name = "fulfillment-service"
+    for away, count in ((-1, 0), (+5, 1)):
+        since = edge + timedelta(seconds=away)
+        world.services[name] = replace(world.services[name], since=since)
+        told = inv.observe("5.1").events
+        assert sum(f"{name} started" in event.text for event in told) == count
+
+
 def test_a_clock_that_is_ahead_is_set_right(world: World) -> None:
     world.skew_s["fulfillment"] = 120.0
     at = world.now - timedelta(minutes=4)
