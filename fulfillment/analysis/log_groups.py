@@ -111,7 +111,9 @@ def _join(lines: Iterable[tuple[datetime | None, str]]) -> list[_Entry]:
     """Return entries: lines that continue another are joined to it."""
     entries: list[_Entry] = []
     for at, text in lines:
-        record = _parse_json(text)
+        record = None
+        with suppress(ValueError, RecursionError):  # one that is no JSON is a plain line
+            record = json.loads(text) if text.startswith("{") else None
         if record is not None:
             entries.append(_from_json(at, record))
         elif not (entries and entries[-1].take(text)):
@@ -149,10 +151,3 @@ def _headline(entry: _Entry) -> str:
 
 def _is_inner(text: str) -> bool:
     return not text.strip() or text[0] in " \t"
-
-
-def _parse_json(text: str) -> Any:
-    """Return the object that a line holds; None when it is no JSON."""
-    with suppress(ValueError, RecursionError):
-        return json.loads(text) if text.startswith("{") else None
-    return None

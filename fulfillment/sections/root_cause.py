@@ -65,7 +65,6 @@ def read_worker(inv: Investigation) -> model.Outcome:
     problems = [problem for problem, is_so in checks.items() if is_so]
     watchers, blind_since = _read_watchers(inv)
     latency = attempt(lambda: read_range(inv, _LATENCY, labels=("outcome",)))[0] or ()
-    plot = model.Plot(title="Carrier latency", unit="seconds", part="diagnosis", lines=latency)
     since = {
         Cause.STORE_DOWN: next((at for n, at in stopped.items() if n in STORE_SERVICES), None),
         Cause.WORKER_STOPPED: stopped.get(service),
@@ -79,7 +78,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
         source=f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
         rows=rows_of(states, "running", "state", "since", "exit_code", service="name"),
         facts=worker.raw if worker else {},
-        plot=plot,
+        plot=model.Plot(title="Carrier latency", unit="seconds", part="diagnosis", lines=latency),
         events=read_events(inv),
         first_seen={**metrics.first, **{c: at for c, at in since.items() if at}},
         observations={

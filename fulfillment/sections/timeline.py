@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
 from operator import itemgetter
@@ -12,7 +11,7 @@ from runbook_lib.errors import ClientError
 from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding, Reading
 
 from ..analysis.causes import Cause
-from ..analysis.log_groups import LogGroup, group_lines
+from ..analysis.log_groups import group_lines
 from ..analysis.samples import clean, compute_interval_s, join
 from ..clients.http_systems import Sample, Series
 from ..investigation import Investigation
@@ -57,15 +56,6 @@ def find_alert_changes(samples: Iterable[Sample], *, name: str, gap_s: float) ->
         told += [(at, "ends")] if value and (is_apart or not next_value) else []
         told += [(next_at, "begins")] if next_value and (is_apart or not value) else []
     return [Event(at, "alert", f"{name} {what}", _CLOCK) for at, what in told]
-
-
-def find_first_errors(groups: Iterable[LogGroup], *, source: str) -> list[Event]:
-    """Return the first occurrence of each kind of error and of warning in a log."""
-    return [
-        Event(group.first, group.level, f"{group.count}× from here: {group.example}", source)
-        for group in groups
-        if group.level in ("error", "warning") and group.first is not None
-    ]
 
 
 def merge_events(told: Iterable[Event], skews_s: Mapping[str, float]) -> list[Event]:
@@ -155,7 +145,10 @@ def _read_restarts(inv: Investigation) -> Iterable[Event]:
 
 
 def _read_errors(inv: Investigation) -> Iterable[Event]:
-    """Return the first error of each kind in every service's log, the worker's in full length."""
+    """Return the first of each kind of error and of warning in every service's log.
+
+    The worker's log is read in full length, the others' newest lines.
+    """
     since, own = inv.now() - inv.window, inv.settings.worker_service
     for name in dict.fromkeys([own, *(s.name for s in inv.clients.services.list_services())]):
         limit = _MAX_LOG_LINES if name == own else _MAX_OTHER_LINES
@@ -165,10 +158,11 @@ def _read_errors(inv: Investigation) -> Iterable[Event]:
             if name == own:
                 raise
             continue  # one that never wrote a line has no log
-        groups = group_lines((line.at, line.text) for line in lines)
-        system = _SYSTEMS.get(name, name.partition("-")[0])
-        for event in find_first_errors(groups, source=system)[:_MAX_KINDS]:
-            yield event if name == own else replace(event, text=f"{name}: {event.text}")
+        groups, system = group_lines(lines), _SYSTEMS.get(name, name.partition("-")[0])
+        kinds = [(g.first, g) for g in groups if g.first and g.level in ("error", "warning")]
+        for at, kind in kinds[:_MAX_KINDS]:
+            text = f"{kind.count}× from here: {kind.example}"
+            yield Event(at, kind.level, text if name == own else f"{name}: {text}", system)
 
 
 def _read_notices(inv: Investigation) -> Iterable[Event]:

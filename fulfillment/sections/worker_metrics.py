@@ -128,9 +128,17 @@ def _from_service(inv: Investigation) -> WorkerMetrics:
 def _measure(
     source: str, counters: Sequence[Sequence[Series]], recent: datetime, flow: datetime
 ) -> WorkerMetrics:
+    """Measure the counters; a reason has ended when every stage that it broke succeeds since."""
     failed, carrier, arrived, moved = counters
     answered = [s for s in carrier if s.labels.get("outcome") == "ok"]
-    ended = _find_ended(failed, {"carrier": answered, "upload": arrived, "release": moved})
+    succeeded = {"carrier": answered, "upload": arrived, "release": moved}
+    ended: dict[str, datetime] = {}
+    for reason, series in _group_by(failed, "reason").items():
+        bad = [one for one in series if samples.list_growth(one.samples)]
+        good = [succeeded.get(one.labels.get("stage", ""), moved) for one in bad]
+        ends = [samples.find_end(one.samples, of) for one, of in zip(bad, good, strict=True)]
+        if ends and None not in ends:
+            ended[reason] = max(at for at in ends if at)
     recent_failures = _sum_by(failed, "reason", recent) | dict.fromkeys(ended, 0.0)
     surplus = _sum(arrived, flow) - _sum(moved, flow) if arrived and moved else None
     drained = _sum(moved, recent) if moved else None
@@ -150,20 +158,6 @@ def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Series]]:
     found: dict[str, list[Series]] = {}
     for one in series:
         found.setdefault(one.labels.get(label, "other"), []).append(one)
-    return found
-
-
-def _find_ended(
-    failed: Iterable[Series], succeeded: Mapping[str, Sequence[Series]]
-) -> dict[str, datetime]:
-    """Return when each reason was last counted whose every stage succeeds again since."""
-    found: dict[str, datetime] = {}
-    for reason, series in _group_by(failed, "reason").items():
-        bad = [one for one in series if samples.list_growth(one.samples)]
-        good = [succeeded.get(one.labels.get("stage", ""), succeeded["release"]) for one in bad]
-        ends = [samples.find_end(one.samples, of) for one, of in zip(bad, good, strict=True)]
-        if ends and None not in ends:
-            found[reason] = max(at for at in ends if at)
     return found
 
 

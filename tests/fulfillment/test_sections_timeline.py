@@ -98,8 +98,12 @@ def test_the_first_error_of_each_kind_with_its_count(world: World) -> None:
     at = world.now - timedelta(minutes=4)
     world.logs = [LogLine(at + timedelta(seconds=s), f"ERROR upload {s} failed") for s in (0, 9)]
     world.logs.append(LogLine(at, "INFO moved"))
+    world.logs.append(LogLine(None, "ERROR nobody knows when"))
+    later = at + timedelta(seconds=12)
+    world.logs.append(LogLine(later, "WARNING held: d"))
     told = read_timeline(world)
     assert find(told, "error") == [(at, "2× from here: ERROR upload 0 failed")]
+    assert find(told, "warning") == [(later, "1× from here: WARNING held: d")]
 
 
 def test_what_happened_before_the_window_is_left_out(world: World) -> None:

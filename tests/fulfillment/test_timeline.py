@@ -5,15 +5,8 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta
 
-from fulfillment.analysis.log_groups import group_lines
 from fulfillment.clients.http_systems import Sample
-from fulfillment.sections.timeline import (
-    Event,
-    find_alert_changes,
-    find_first_errors,
-    find_turns,
-    merge_events,
-)
+from fulfillment.sections.timeline import Event, find_alert_changes, find_turns, merge_events
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
 
@@ -58,15 +51,6 @@ def test_a_state_begins_and_ends_where_samples_stop() -> None:
 def test_a_zero_ends_a_state() -> None:
     events = find_alert_changes(series(0, 1, 1, 0, 0), name="up", gap_s=600)
     assert [(e.at, e.text) for e in events] == [(at(1), "up begins"), (at(2), "up ends")]
-
-
-def test_the_first_of_each_kind_of_error_is_an_event() -> None:
-    groups = group_lines([(at(1), "ERROR a 1"), (at(2), "INFO b"), (at(3), "ERROR a 2"),
-                          (None, "ERROR c"), (at(4), "WARNING held: d")])  # fmt: skip
-    assert [(e.at, e.kind, e.text) for e in find_first_errors(groups, source="worker")] == [
-        (at(1), "error", "2× from here: ERROR a 1"),
-        (at(4), "warning", "1× from here: WARNING held: d"),
-    ]
 
 
 def test_events_are_in_order_on_one_clock_without_duplicates() -> None:
