@@ -285,9 +285,8 @@ def _watch(inv: Investigation, action_at: datetime, limit: float, needed: int) -
     until = inv.now() + timedelta(seconds=parameters.wait_s)
     while True:
         window_s = max(60.0, (inv.now() - action_at).total_seconds() + 60)
-        samples = join(prometheus.query_samples(LAG, window_s))
-        refreshes = join(prometheus.query_samples(REFRESH, window_s))
-        recovery = compute_recovery(samples, refreshes, action_at, limit, needed)
+        lag, refresh = (join(prometheus.query_samples(s, window_s)) for s in (LAG, REFRESH))
+        recovery = compute_recovery(lag, refresh, action_at, limit, needed)
         if recovery.status is Status.OK or inv.now() >= until:
             return recovery
         inv.sleep(1.0)

@@ -195,12 +195,9 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> tuple[Rate | None, Ra
     ClientError
         When Prometheus does not answer.
     """
-
-    def read(metric: str) -> Rate | None:
-        series = inv.clients.prometheus.query_samples(metric, _RATE_S)
-        return samples.compute_rate(*(one.samples for one in series))
-
-    arrival, drain = read(_ARRIVED), read(_MOVED)
+    read = inv.clients.prometheus.query_samples
+    counters = ([one.samples for one in read(name, _RATE_S)] for name in (_ARRIVED, _MOVED))
+    arrival, drain = (samples.compute_rate(*counted) for counted in counters)
     return arrival, Rate(0.0, 0.0, 0.0) if drain and is_stopped else drain
 
 
