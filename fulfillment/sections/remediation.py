@@ -21,7 +21,7 @@ from runbook_lib import model
 from runbook_lib.approvals import Plan, load_plan
 from runbook_lib.errors import ClientError, SafetyError, UsageError
 from runbook_lib.http import parse_duration
-from runbook_lib.model import CauseStatus, Finding, Json, Role, Status, Verdict
+from runbook_lib.model import ActionPhase, CauseStatus, Finding, Json, Role, Status, Verdict
 from runbook_lib.section import ActionStep, ChangeParameters, attempt, by_id, split_list, step
 
 from ..analysis.causes import CAUSES, STANDSTILL, Advice
@@ -112,9 +112,8 @@ def _plan_refresh(inv: Investigation) -> Plan:
     ticket, last = inv.ticket_id, inv.journal.last_applied
     if not ticket:
         return plan_nothing(inv, step="6.4", target="ticket", reason="no ticket is named")
-    phase = model.ActionPhase.VERIFIED
-    checked = inv.journal.list_actions(phase, after=last.seq) if last and last.step == "6.4" else []
-    at = next((done.at for done in checked if done.target == ticket), None)
+    checked = inv.journal.list_actions(ActionPhase.VERIFIED, after=last.seq if last else 0)
+    at = next((c.at for c in checked if last and (last.step, c.target) == ("6.4", ticket)), None)
     if at and inv.now() - at < timedelta(minutes=inv.settings.timeline_stale_minutes):
         reason = f"it was refreshed at {model.format_time(at)}, and nothing was changed since"
         return plan_nothing(inv, step="6.4", target=ticket, reason=reason)
@@ -384,8 +383,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
     action = inv.journal.last_applied
     readings = detection.list_current(inv, STEPS)
     findings, advice = root_cause.judge_causes(inv)
-    recovery = readings.get(read_recovery.id)
-    clear = recovery.clear if recovery else None
+    clear = next((r.clear for r in readings.values() if r.clear), None)
     if action is None:
         verdict, said = detection.judge_symptoms(inv, STEPS)
         supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]

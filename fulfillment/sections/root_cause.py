@@ -131,8 +131,7 @@ def _watch(inv: Investigation, ran_at: datetime, gap_s: float | None) -> bool | 
         if age_s > limit_s:
             return True
         inv.sleep(1.0)
-        now_at = service.read_worker().last_run_at
-        if now_at is not None and now_at > ran_at:
+        if (service.read_worker().last_run_at or ran_at) > ran_at:
             return False
         age_s = (service.read_clock() - ran_at).total_seconds()
     return True if age_s > limit_s else None

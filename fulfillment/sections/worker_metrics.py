@@ -130,28 +130,24 @@ def _measure(
 ) -> WorkerMetrics:
     """Measure the counters; a reason has ended when every stage that it broke succeeds since."""
     failed, carrier, arrived, moved = counters
-    answered = [s for s in carrier if s.labels.get("outcome") == "ok"]
-    succeeded = {"carrier": answered, "upload": arrived, "release": moved}
+    failures, answers = _group_by(failed, "reason"), _group_by(carrier, "outcome")
+    succeeded = {"carrier": answers.get("ok", ()), "upload": arrived, "release": moved}
     ended: dict[str, datetime] = {}
-    for reason, series in _group_by(failed, "reason").items():
+    for reason, series in failures.items():
         bad = [one for one in series if samples.list_growth(one.samples)]
         good = [succeeded.get(one.labels.get("stage", ""), moved) for one in bad]
         ends = [samples.find_end(one.samples, of) for one, of in zip(bad, good, strict=True)]
         if ends and None not in ends:
             ended[reason] = max(at for at in ends if at)
-    recent_failures = _sum_by(failed, "reason", recent) | dict.fromkeys(ended, 0.0)
+    counted = {r: 0.0 if r in ended else _sum(of, recent) for r, of in failures.items()}
+    asked = {outcome: _sum(of, recent) for outcome, of in answers.items()}
     surplus = _sum(arrived, flow) - _sum(moved, flow) if arrived and moved else None
     drained = _sum(moved, recent) if moved else None
-    asked = _sum_by(carrier, "outcome", recent)
-    return WorkerMetrics(source, recent_failures, asked, surplus, drained, ended=ended)
+    return WorkerMetrics(source, counted, asked, surplus, drained, ended=ended)
 
 
 def _sum(series: Iterable[Series], since: datetime) -> float:
     return sum(samples.compute_increase(s.samples, since) for s in series)
-
-
-def _sum_by(series: Iterable[Series], label: str, since: datetime) -> dict[str, float]:
-    return {name: _sum(found, since) for name, found in _group_by(series, label).items()}
 
 
 def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Series]]:
