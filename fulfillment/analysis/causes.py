@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from typing import Literal, NamedTuple
@@ -120,15 +119,12 @@ def failing(reason: str, what: str) -> tuple[Rule, Rule]:
     )
 
 
-def diagnose(
-    observations: Mapping[str, Observation], *, first_seen: Mapping[str, datetime] | None = None
-) -> tuple[Finding, ...]:
+def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
     """Judge every cause.
 
     Parameters
     ----------
     observations : by name; a missing one is unknown
-    first_seen : by cause, since when
 
     Returns
     -------
@@ -136,20 +132,14 @@ def diagnose(
     """
     judged: dict[str, Finding] = {}
     for cause, record in CAUSES.items():
-        finding = _judge(cause, record, observations)
         hiding = [c for c in record.hidden_by if judged[c].status is CauseStatus.SUPPORTED]
-        if hiding:
-            reason = f"cannot be told beside {CAUSES[hiding[0]].words}"
-            finding = finding.model_copy(update={"status": CauseStatus.UNDECIDED, "reason": reason})
-        elif finding.status is CauseStatus.SUPPORTED and first_seen:
-            finding = finding.model_copy(update={"first_seen": first_seen.get(cause)})
-        judged[cause] = finding
+        judged[cause] = _judge(cause, observations, hiding)
     order = list(CauseStatus)
     return tuple(sorted(judged.values(), key=lambda f: (order.index(f.status), -f.score)))
 
 
-def _judge(cause: str, record: CauseRecord, observations: Mapping[str, Observation]) -> Finding:
-    known = {n: o for n, o in observations.items() if o.value is not None}
+def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence[str]) -> Finding:
+    record, known = CAUSES[cause], {n: o for n, o in observations.items() if o.value is not None}
     held = [r for r in record.rules if r.name in known and r.holds(known[r.name].value)]
     # of several rules on one observation, the first says what it is about
     unknown = {r.name: r.says for r in record.rules[::-1] if r.decides and r.name not in known}
@@ -168,6 +158,8 @@ def _judge(cause: str, record: CauseRecord, observations: Mapping[str, Observati
     else:
         against = "; ".join(r.says for r in held if r.weight < 0)
         status, reason = CauseStatus.REFUTED, against or "nothing speaks for it"
+    if hiding:
+        status, reason = CauseStatus.UNDECIDED, f"cannot be told beside {CAUSES[hiding[0]].words}"
     evidence = tuple(sorted({known[name].evidence for name in telling if name in known}))
     return Finding(
         name=cause, words=record.words, status=status, score=score, evidence=evidence, reason=reason
@@ -193,14 +185,10 @@ _DOWN = (Cause.STORE_DOWN, Cause.WORKER_STOPPED)
 STANDSTILL = frozenset({*_DOWN, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING})
 
 
-def _start(*names: str, otherwise: Repair) -> Callable[[Mapping[str, Json]], Repair]:
+def _start(names: Sequence[str], otherwise: Repair, seen: Mapping[str, Json]) -> Repair:
     """Start the first of these services that is down; when none of them is, do otherwise."""
-
-    def start(seen: Mapping[str, Json]) -> Repair:
-        down = [name for name in names if name in (seen.get("services_down") or ())]
-        return ("start", down[0], "") if down else otherwise
-
-    return start
+    down = [name for name in names if name in (seen.get("services_down") or ())]
+    return ("start", down[0], "") if down else otherwise
 
 
 def _restart_worker(mind: str = "") -> Callable[[Mapping[str, Json]], Repair]:
@@ -229,7 +217,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         Rule("store_live", is_false, 0.9, "the object store does not answer, or is not well"),
         Rule("store_live", is_true, -0.6, "the object store is live"),
         hint("failures_store_unreachable", is_over(0), 0.3, "the worker cannot reach it"),
-        repair=_start(*STORE_SERVICES, otherwise=("", "", _STORE_ELSEWHERE)),
+        repair=partial(_start, STORE_SERVICES, ("", "", _STORE_ELSEWHERE)),
         follow_ups=("alert on the store's live endpoint", "restart the store by itself"),
         strategy="none",
         counted_as="store_unreachable",
@@ -242,7 +230,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         hint("exporter_refresh_age_s", is_over(60), 0.4, "the exporter stopped refreshing"),
         hint("store_live", is_false, -0.5, "without the store no exporter can see anything"),
         hint("exporter_up", is_true, -0.1, "the exporter is scraped"),
-        repair=_start("artifact-exporter", "prometheus", otherwise=("", "", _EYES_ELSEWHERE)),
+        repair=partial(_start, ("artifact-exporter", "prometheus"), ("", "", _EYES_ELSEWHERE)),
         follow_ups=("page on FulfillmentMetricsMissing", "restart the exporter by itself"),
         then="believe the listing (2.3) meanwhile",
         stops_labels=False,
@@ -363,7 +351,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         hint("probe_failed_before", is_true, 0.2, "the probe fails before the refresh"),
         hint("timeline_behind_minutes", is_over(15), 0.6, "the timeline is behind"),
         hint("worker_answers", is_false, -0.5, "its source of shipments is down itself"),
-        repair=_start(_SUPPORT, otherwise=("restart", _SUPPORT, "")),
+        repair=partial(_start, (_SUPPORT,), ("restart", _SUPPORT, "")),
         follow_ups=("alert on collection failures of support",),
         then="6.4 refresh the ticket's timeline (runbook run 06 -p ticket_id=TICKET)",
     ),

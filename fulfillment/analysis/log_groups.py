@@ -58,28 +58,29 @@ class LogGroup:
 
 @dataclass(slots=True)
 class _Entry:
-    """A line with those that continue it; ``final`` is the last of these that is not indented."""
+    """A line with those that continue it.
+
+    ``final`` is the last of these that is not indented; None while no line continues it.
+    """
 
     at: datetime | None
     text: str
     level: str
     is_plain: bool = True
     in_traceback: bool = False
-    is_continued: bool = False
-    final: str = ""
+    final: str | None = None
 
     def take(self, text: str) -> bool:
         """Take a line in if it continues this entry."""
         is_inner, is_chained = _is_inner(text), text.startswith(_CHAINED)
         # Without an error to belong to, a traceback is an entry of its own.
-        is_own = text.startswith(_TRACEBACK) and self.level != "error" and not self.is_continued
+        is_own = text.startswith(_TRACEBACK) and self.level != "error" and self.final is None
         if not self.is_plain or is_own or not (is_chained or is_inner or self.in_traceback):
             return False
         self.level = "error" if is_chained else self.level
         # the exception's own line ends a traceback
         self.in_traceback = is_chained or (is_inner and self.in_traceback)
-        self.is_continued = True
-        self.final = self.final if is_inner else text
+        self.final = (self.final or "") if is_inner else text
         return True
 
 
@@ -111,7 +112,9 @@ def _join(lines: Iterable[tuple[datetime | None, str]]) -> list[_Entry]:
     """Return entries: lines that continue another are joined to it."""
     entries: list[_Entry] = []
     for at, text in lines:
-        record = _parse_json(text)
+        record = None
+        with suppress(ValueError, RecursionError):  # one that is no JSON is a plain line
+            record = json.loads(text) if text.startswith("{") else None
         if record is not None:
             entries.append(_from_json(at, record))
         elif not (entries and entries[-1].take(text)):
@@ -149,10 +152,3 @@ def _headline(entry: _Entry) -> str:
 
 def _is_inner(text: str) -> bool:
     return not text.strip() or text[0] in " \t"
-
-
-def _parse_json(text: str) -> Any:
-    """Return the object that a line holds; None when it is no JSON."""
-    with suppress(ValueError, RecursionError):
-        return json.loads(text) if text.startswith("{") else None
-    return None

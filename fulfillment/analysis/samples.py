@@ -81,29 +81,28 @@ def find_beginning(series: Iterable[Series]) -> datetime | None:
     return began[-1] if began else None
 
 
-def compute_rate(counter: Iterable[Sample]) -> Rate | None:
-    """Compute the rate of a counter over its samples, as a Poisson count has it.
+def compute_rate(*counters: Iterable[Sample]) -> Rate | None:
+    """Compute the rate of counters over their samples, as Poisson counts have it.
+
+    Parameters
+    ----------
+    counters : that add up, such as those of labels and of slips
 
     Returns
     -------
-    None when fewer than two samples span any time: no sample is never a zero.
+    None when of one of them, or of none, two samples span any time: no sample is never a zero.
     """
-    samples = clean(counter)
-    if not samples or (minutes := (samples[-1].at - samples[0].at).total_seconds() / 60) <= 0:
-        return None
-    count = compute_increase(samples, samples[0].at)
-    # Bounds of a Poisson mean by the square-root transform, which holds near zero too.
-    low = max(0.0, math.sqrt(count) - _Z95 / 2) ** 2
-    high = (math.sqrt(count + 1) + _Z95 / 2) ** 2
-    return Rate(count / minutes, low / minutes, high / minutes)
-
-
-def sum_rates(rates: Sequence[Rate | None]) -> Rate | None:
-    """Add rates, such as those of labels and of slips; None when one of them is unknown."""
-    found = [rate for rate in rates if rate is not None]
-    if not found or len(found) != len(rates):
-        return None
-    total = sum(rate.per_minute for rate in found)
-    low = math.hypot(*(rate.per_minute - rate.low for rate in found))
-    high = math.hypot(*(rate.high - rate.per_minute for rate in found))
-    return Rate(total, max(0.0, total - low), total + high)
+    total, below, above = 0.0, 0.0, 0.0
+    for samples in map(clean, counters):
+        minutes = (samples[-1].at - samples[0].at).total_seconds() / 60 if samples else 0.0
+        if not minutes:
+            return None
+        count = compute_increase(samples, samples[0].at)
+        # Bounds of a Poisson mean by the square-root transform, which holds near zero too.
+        low = max(0.0, math.sqrt(count) - _Z95 / 2) ** 2
+        high = (math.sqrt(count + 1) + _Z95 / 2) ** 2
+        # Those of two independent counts combine as the root of the sum of squares.
+        below = math.hypot(below, (count - low) / minutes)
+        above = math.hypot(above, (high - count) / minutes)
+        total += count / minutes
+    return Rate(total, max(0.0, total - below), total + above) if counters else None

@@ -108,13 +108,11 @@ def compute_symptom_verdict(
 
 
 def compute_verdict(
-    *,
     symptoms: Mapping[str, Status],
     causes: Mapping[str, CauseStatus],
-    alert_state: str | None,
-    now: datetime,
-    clear: ClearTime | None,
-    worker_moving: bool | None = None,
+    *,
+    alert: VerdictResult,
+    worker_moving: bool | None,
 ) -> VerdictResult:
     """Give the verdict after an action.
 
@@ -123,9 +121,7 @@ def compute_verdict(
     symptoms : status of each reading of lag, backlog and store, by step, without the alert; all
         are needed
     causes : status of each hypothesis, read anew after the action
-    alert_state : ``firing``, ``pending`` or ``inactive``; None when it could not be read
-    now : the current time
-    clear : when the alert will clear; None when it could not be predicted
+    alert : the verdict by the alert alone, as ``judge_alert`` gives it
     worker_moving : whether the worker moved something after the action, which says that the
         cause is gone where no hypothesis can
 
@@ -142,9 +138,8 @@ def compute_verdict(
     if unread or not symptoms:
         what = ", ".join(unread) or "no symptom was read"
         return VerdictResult(Verdict.UNKNOWN, f"nothing is proven: {what}")
-    judged = judge_alert(alert_state, clear, now)
-    if judged.verdict is Verdict.NOT_FIXED:
-        return judged
+    if alert.verdict is Verdict.NOT_FIXED:
+        return alert
     supported = [cause for cause, s in causes.items() if s is CauseStatus.SUPPORTED]
     if supported:
         reason = f"the symptom is gone, the cause is not: {', '.join(supported)}"
@@ -154,11 +149,17 @@ def compute_verdict(
         what = f"undecided: {', '.join(undecided)}" if undecided else "no cause was looked at"
         reason = f"the symptom is gone; whether the cause is, is not known ({what})"
         return VerdictResult(Verdict.UNKNOWN, reason)
-    return judged
+    return alert
 
 
 def judge_alert(alert_state: str | None, clear: ClearTime | None, now: datetime) -> VerdictResult:
-    """Give the verdict where symptom and cause are gone, by the alert alone."""
+    """Give the verdict where symptom and cause are gone, by the alert alone.
+
+    Parameters
+    ----------
+    alert_state : ``firing``, ``pending`` or ``inactive``; None when it could not be read
+    clear : when the alert will clear; None when it could not be predicted
+    """
     gone, still = "symptom and cause are gone", f"the alert is still {alert_state}"
     if alert_state is None:
         return VerdictResult(Verdict.UNKNOWN, f"{gone}; the alert could not be read")

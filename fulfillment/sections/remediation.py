@@ -21,13 +21,13 @@ from runbook_lib import model
 from runbook_lib.approvals import Plan, load_plan
 from runbook_lib.errors import ClientError, SafetyError, UsageError
 from runbook_lib.http import parse_duration
-from runbook_lib.model import CauseStatus, Finding, Json, Role, Status, Verdict
+from runbook_lib.model import ActionPhase, CauseStatus, Finding, Json, Role, Status, Verdict
 from runbook_lib.section import ActionStep, ChangeParameters, attempt, by_id, split_list, step
 
 from ..analysis.causes import CAUSES, STANDSTILL, Advice
 from ..analysis.forecasts import Drain, Stages, compute_clear_time, compute_drain
 from ..analysis.samples import Rate, join
-from ..analysis.verdict import compute_recovery, compute_verdict
+from ..analysis.verdict import compute_recovery, compute_verdict, judge_alert
 from ..change.release import MOVE, make_release_plan, plan_settling, plan_undo
 from ..change.service_actions import SERVICE, plan_nothing, plan_service
 from ..change.synthetic import SYNTHETIC, list_own_orders, plan_revert
@@ -112,9 +112,8 @@ def _plan_refresh(inv: Investigation) -> Plan:
     ticket, last = inv.ticket_id, inv.journal.last_applied
     if not ticket:
         return plan_nothing(inv, step="6.4", target="ticket", reason="no ticket is named")
-    phase = model.ActionPhase.VERIFIED
-    checked = inv.journal.list_actions(phase, after=last.seq) if last and last.step == "6.4" else []
-    at = next((done.at for done in checked if done.target == ticket), None)
+    checked = inv.journal.list_actions(ActionPhase.VERIFIED, after=last.seq if last else 0)
+    at = next((c.at for c in checked if last and (last.step, c.target) == ("6.4", ticket)), None)
     if at and inv.now() - at < timedelta(minutes=inv.settings.timeline_stale_minutes):
         reason = f"it was refreshed at {model.format_time(at)}, and nothing was changed since"
         return plan_nothing(inv, step="6.4", target=ticket, reason=reason)
@@ -259,18 +258,15 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     recovery = _watch(inv, action_at, limit, needed)
     waiting = read_waiting(inv)
     baseline, baseline_text = _read_baseline(inv, action_at)
-    drawn = join(inv.clients.prometheus.query_samples(LAG, inv.window.total_seconds()))
+    lag = join(inv.clients.prometheus.query_samples(LAG, inv.window.total_seconds()))
+    lines, marks = (detection.draw("lag", lag),), ((action_at, "last action"),)
+    title = "Lag of the oldest waiting object"
     seen = model.Outcome(
         value=recovery.value,
         threshold=f"not under {limit:g} min in {needed} samples after "
         f"{model.format_time(action_at)}, or backlog over its baseline",
         plot=model.Plot(
-            title="Lag of the oldest waiting object",
-            unit="minutes",
-            part="physics",
-            threshold=limit,
-            lines=(detection.draw("lag", drawn),),
-            marks=((action_at, "last action"),),
+            title=title, unit="minutes", part="physics", threshold=limit, lines=lines, marks=marks
         ),
         clear=attempt(lambda: _predict(inv, recovery.since or action_at))[0],
     )
@@ -288,9 +284,8 @@ def _watch(inv: Investigation, action_at: datetime, limit: float, needed: int) -
     until = inv.now() + timedelta(seconds=parameters.wait_s)
     while True:
         window_s = max(60.0, (inv.now() - action_at).total_seconds() + 60)
-        samples = join(prometheus.query_samples(LAG, window_s))
-        refreshes = join(prometheus.query_samples(REFRESH, window_s))
-        recovery = compute_recovery(samples, refreshes, action_at, limit, needed)
+        lag, refresh = (join(prometheus.query_samples(s, window_s)) for s in (LAG, REFRESH))
+        recovery = compute_recovery(lag, refresh, action_at, limit, needed)
         if recovery.status is Status.OK or inv.now() >= until:
             return recovery
         inv.sleep(1.0)
@@ -305,9 +300,8 @@ def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float, str]
     """
     limit = timedelta(minutes=inv.settings.lag_threshold_minutes)
     if inv.incident.facts.get("drill_id"):
-        injected = [e.seq for e in inv.journal.entries if e.data.get("event") == "inject"]
-        first, seen = min(injected, default=0), inv.journal.readings
-        steady = [r.value for r in seen if r.role is Role.BACKLOG and r.seq < first]
+        first = next((e.seq for e in inv.journal.entries if e.data.get("event") == "inject"), 0)
+        steady = [r.value for r in inv.journal.readings if r.role is Role.BACKLOG and r.seq < first]
         if steady and isinstance(value := steady[-1], int | float):
             return float(value), f"baseline {value:.0f} (steady state of the drill)"
     dated = [f.first_seen for f in inv.journal.causes() if f.first_seen]
@@ -336,12 +330,10 @@ def _predict(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
     targets = [t for t in prometheus.list_targets() if t.job == "artifact-exporter"]
     if not rules or not refresh or not targets:
         return None
-    stages = Stages(
-        refresh_s=refresh[0].samples[-1].value,
-        scrape_s=targets[0].scrape_interval_s,
-        evaluation_s=max(r.group_interval_s for r in rules),
-        keep_firing_for_s=max(r.keep_firing_for_s + _find_memory_s(r.query) for r in rules),
-    )
+    refresh_s, scrape_s = refresh[0].samples[-1].value, targets[0].scrape_interval_s
+    evaluation_s = max(r.group_interval_s for r in rules)
+    keep_firing_for_s = max(r.keep_firing_for_s + _find_memory_s(r.query) for r in rules)
+    stages = Stages(refresh_s, scrape_s, evaluation_s, keep_firing_for_s)
     group_interval_s = inv.clients.alertmanager.read_group_timing()[1]
     return compute_clear_time(fixed_at, stages, group_interval_s=group_interval_s)
 
@@ -391,8 +383,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
     action = inv.journal.last_applied
     readings = detection.list_current(inv, STEPS)
     findings, advice = root_cause.judge_causes(inv)
-    recovery = readings.get(read_recovery.id)
-    clear = recovery.clear if recovery else None
+    clear = next((r.clear for r in readings.values() if r.clear), None)
     if action is None:
         verdict, said = detection.judge_symptoms(inv, STEPS)
         supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
@@ -402,11 +393,9 @@ def conclude(inv: Investigation) -> model.Conclusion:
         moved_at = seen.get("worker_last_move")
         told = {s: readings[s].status if s in readings else Status.UNKNOWN for s in _PROOF}
         verdict, summary = compute_verdict(
-            symptoms={s: status for s, status in told.items() if status is not Status.LEFT_OUT},
-            causes=_pick_causes(inv, findings),
-            alert_state=seen.get("alert_state"),
-            now=inv.now(),
-            clear=clear,
+            {s: status for s, status in told.items() if status is not Status.LEFT_OUT},
+            _pick_causes(inv, findings),
+            alert=judge_alert(seen.get("alert_state"), clear, inv.now()),
             worker_moving=moved_at and model.parse_time(moved_at) > action.at,
         )
     return model.Conclusion(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import takewhile
 
@@ -15,7 +15,6 @@ from ..analysis.causes import CAUSES, STORE_SERVICES, Advice, Cause, Observation
 from ..analysis.forecasts import compute_drain
 from ..analysis.samples import join
 from ..clients.http_systems import WorkerState
-from ..clients.services import ServiceState
 from ..investigation import Investigation
 from . import detection, worker_metrics
 from .detection import read_alert, read_backlog_objects, read_probe, read_range, read_ticket
@@ -45,6 +44,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
     service, clients = inv.settings.worker_service, inv.clients
     states = attempt(lambda: clients.services.list_services())[0]
     states = states or attempt(lambda: clients.find_switch(service).list_services())[0] or []
+    stopped = {s.name: s.since for s in states if not s.running}
     worker, answers, worker_error = _read_state(inv)
     counted, count_error = attempt(lambda: worker_metrics.read_worker_metrics(inv))
     metrics = counted or worker_metrics.WorkerMetrics("no counters")
@@ -63,15 +63,14 @@ def read_worker(inv: Investigation) -> model.Outcome:
         f"{errors or 0:.0%} of carrier requests fail": (errors or 0) > _BAD_SHARE,
     }
     problems = [problem for problem, is_so in checks.items() if is_so]
-    watchers, blind_since = _read_watchers(inv, states)
+    watchers, blind_since = _read_watchers(inv)
     latency = attempt(lambda: read_range(inv, _LATENCY, labels=("outcome",)))[0] or ()
-    plot = model.Plot(title="Carrier latency", unit="seconds", part="diagnosis", lines=latency)
     since = {
-        Cause.STORE_DOWN: _find_stop(states, STORE_SERVICES),
-        Cause.WORKER_STOPPED: own.since if own and not own.running else None,
+        Cause.STORE_DOWN: next((at for n, at in stopped.items() if n in STORE_SERVICES), None),
+        Cause.WORKER_STOPPED: stopped.get(service),
         Cause.BAD_PREFIX: own.since if own and own.running else None,
         Cause.WORKER_STUCK: ran_at,
-        Cause.SUPPORT_DOWN: _find_stop(states, [s.name for s in states if "support" in s.name]),
+        Cause.SUPPORT_DOWN: next((at for n, at in stopped.items() if "support" in n), None),
         Cause.METRICS_BLIND: blind_since,
     }
     seen = model.Outcome(
@@ -79,7 +78,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
         source=f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
         rows=rows_of(states, "running", "state", "since", "exit_code", service="name"),
         facts=worker.raw if worker else {},
-        plot=plot,
+        plot=model.Plot(title="Carrier latency", unit="seconds", part="diagnosis", lines=latency),
         events=read_events(inv),
         first_seen={**metrics.first, **{c: at for c, at in since.items() if at}},
         observations={
@@ -93,12 +92,13 @@ def read_worker(inv: Investigation) -> model.Outcome:
             "surplus_objects": metrics.surplus,
             "drain_per_minute": metrics.drained,
             **worker_metrics.observe_reasons(inv, metrics, "carrier_timeout", "carrier_error"),
+            "services_down": list(stopped),
             **watchers,
         },
     )
     if problems:
-        down = ", ".join(watchers["services_down"])
-        return seen.breach("; ".join(problems) + (f"; not running: {down}" if down else ""))
+        down = f"; not running: {', '.join(stopped)}" if stopped else ""
+        return seen.breach("; ".join(problems) + down)
     if not inv.settings.fulfillment_url:
         return seen.left_out(worker_error)
     if worker is None or counted is None or still is None:
@@ -106,11 +106,6 @@ def read_worker(inv: Investigation) -> model.Outcome:
     seen.value = "working"
     carrier = "and the carrier answers it" if timeouts is not None else "but asks no carrier"
     return seen.ok(f"the worker runs its passes {carrier}")
-
-
-def _find_stop(states: Sequence[ServiceState], names: Sequence[str]) -> datetime | None:
-    """Return since when the first of some services is stopped, if one is."""
-    return next((s.since for s in states if s.name in names and not s.running), None)
 
 
 def _read_state(inv: Investigation) -> tuple[WorkerState | None, bool | None, str]:
@@ -136,16 +131,13 @@ def _watch(inv: Investigation, ran_at: datetime, gap_s: float | None) -> bool | 
         if age_s > limit_s:
             return True
         inv.sleep(1.0)
-        now_at = service.read_worker().last_run_at
-        if now_at is not None and now_at > ran_at:
+        if (service.read_worker().last_run_at or ran_at) > ran_at:
             return False
         age_s = (service.read_clock() - ran_at).total_seconds()
     return True if age_s > limit_s else None
 
 
-def _read_watchers(
-    inv: Investigation, states: Sequence[ServiceState]
-) -> tuple[dict[str, model.Json], datetime | None]:
+def _read_watchers(inv: Investigation) -> tuple[dict[str, model.Json], datetime | None]:
     """Observe Prometheus, the exporter and support, which see the labels for us.
 
     Returns
@@ -161,7 +153,6 @@ def _read_watchers(
     health, _ = attempt(inv.clients.support.read_health)
     failures, _ = attempt(lambda: prometheus.query(_SUPPORT_FAILURES))
     return {
-        "services_down": [s.name for s in states if not s.running],
         "prometheus_answers": seen is not None if inv.settings.prometheus_url else None,
         "exporter_up": is_up,
         "support_answers": health is not None if inv.settings.support_url else None,
@@ -338,7 +329,7 @@ def judge_causes(inv: Investigation) -> tuple[tuple[model.Finding, ...], Advice]
     # a process's own state before counters
     first = dict(reversed([s for r in readings.values() for s in r.first_seen.items()]))
     seen = collect_observations(readings)
-    found = diagnose(seen, first_seen=first)
+    found = diagnose(seen)
     supported = {f.name for f in found if f.status is CauseStatus.SUPPORTED}
     told = {name: observation.value for name, observation in seen.items()}
     told |= {"worker": inv.settings.worker_service, "dag": inv.settings.pipeline_dag_id}
@@ -346,10 +337,11 @@ def judge_causes(inv: Investigation) -> tuple[tuple[model.Finding, ...], Advice]
     before = {f.name for f in inv.journal.causes() if not supported or inv.journal.last_applied}
     findings = []
     for f in found:
-        changes = {"next_step": advice.about(f.name)}
-        if f.name in before and f.status is CauseStatus.REFUTED:
-            changes["status"] = CauseStatus.PAST
-            changes["reason"] = f"it was, and is not now: {f.reason}"
+        changes: dict[str, model.Json] = {"next_step": advice.about(f.name)}
+        if f.name in supported:
+            changes["first_seen"] = first.get(f.name)
+        elif f.name in before and f.status is CauseStatus.REFUTED:
+            changes |= {"status": CauseStatus.PAST, "reason": f"it was, and is not now: {f.reason}"}
         findings.append(f.model_copy(update=changes))
     return tuple(findings), advice
 

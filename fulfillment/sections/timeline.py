@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
 from operator import itemgetter
@@ -12,7 +11,7 @@ from runbook_lib.errors import ClientError
 from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding, Reading
 
 from ..analysis.causes import Cause
-from ..analysis.log_groups import LogGroup, group_lines
+from ..analysis.log_groups import group_lines
 from ..analysis.samples import clean, compute_interval_s, join
 from ..clients.http_systems import Sample, Series
 from ..investigation import Investigation
@@ -59,30 +58,18 @@ def find_alert_changes(samples: Iterable[Sample], *, name: str, gap_s: float) ->
     return [Event(at, "alert", f"{name} {what}", _CLOCK) for at, what in told]
 
 
-def find_first_errors(groups: Iterable[LogGroup], *, source: str) -> list[Event]:
-    """Return the first occurrence of each kind of error and of warning in a log."""
-    return [
-        Event(group.first, group.level, f"{group.count}× from here: {group.example}", source)
-        for group in groups
-        if group.level in ("error", "warning") and group.first is not None
-    ]
-
-
-def merge_events(
-    told: Iterable[Event], *, since: datetime | None = None, skews_s: dict[str, float] | None = None
-) -> list[Event]:
+def merge_events(told: Iterable[Event], skews_s: Mapping[str, float]) -> list[Event]:
     """Put events in order on this machine's clock, each on one line, the newest 200 of them.
 
     Parameters
     ----------
-    since : leave out what is older
     skews_s : by source, how many seconds its clock is ahead of ours
     """
     ours = set[tuple[datetime, str, str, str]]()
     for e in told:
-        at = e.at - timedelta(seconds=(skews_s or {}).get(e.source, 0))
+        at = e.at - timedelta(seconds=skews_s.get(e.source, 0))
         ours.add((at, e.kind, " ".join(e.text.split())[:_MAX_CHARS], e.source))
-    return [Event(*one) for one in sorted(ours) if since is None or one[0] >= since][-_MAX_EVENTS:]
+    return [Event(*one) for one in sorted(ours)[-_MAX_EVENTS:]]
 
 
 _ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
@@ -111,7 +98,7 @@ def read_events(inv: Investigation) -> list[Event]:
             events += read(inv)
         except ClientError as error:
             events.append(Event(now, "unknown", f"{name} could not be read: {error}"))
-    return merge_events(events, since=now - inv.window)
+    return merge_events((e for e in events if e.at >= now - inv.window), {})
 
 
 def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Event, ...]:
@@ -122,7 +109,7 @@ def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Eve
     readings = inv.latest().values()
     read = [event for r in readings for event in r.events]
     told = [*read, *_find_signs(inv, findings), *_read_actions(inv), *_find_settings(inv, readings)]
-    return tuple(merge_events(told, skews_s=_read_skews(readings)))
+    return tuple(merge_events(told, _read_skews(readings)))
 
 
 def _query(inv: Investigation, selector: str) -> list[Series]:
@@ -158,7 +145,10 @@ def _read_restarts(inv: Investigation) -> Iterable[Event]:
 
 
 def _read_errors(inv: Investigation) -> Iterable[Event]:
-    """Return the first error of each kind in every service's log, the worker's in full length."""
+    """Return the first of each kind of error and of warning in every service's log.
+
+    The worker's log is read in full length, the others' newest lines.
+    """
     since, own = inv.now() - inv.window, inv.settings.worker_service
     for name in dict.fromkeys([own, *(s.name for s in inv.clients.services.list_services())]):
         limit = _MAX_LOG_LINES if name == own else _MAX_OTHER_LINES
@@ -168,10 +158,11 @@ def _read_errors(inv: Investigation) -> Iterable[Event]:
             if name == own:
                 raise
             continue  # one that never wrote a line has no log
-        groups = group_lines((line.at, line.text) for line in lines)
-        system = _SYSTEMS.get(name, name.partition("-")[0])
-        for event in find_first_errors(groups, source=system)[:_MAX_KINDS]:
-            yield event if name == own else replace(event, text=f"{name}: {event.text}")
+        groups, system = group_lines(lines), _SYSTEMS.get(name, name.partition("-")[0])
+        kinds = [(g.first, g) for g in groups if g.first and g.level in ("error", "warning")]
+        for at, kind in kinds[:_MAX_KINDS]:
+            text = f"{kind.count}× from here: {kind.example}"
+            yield Event(at, kind.level, text if name == own else f"{name}: {text}", system)
 
 
 def _read_notices(inv: Investigation) -> Iterable[Event]:

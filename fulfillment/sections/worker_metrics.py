@@ -128,42 +128,32 @@ def _from_service(inv: Investigation) -> WorkerMetrics:
 def _measure(
     source: str, counters: Sequence[Sequence[Series]], recent: datetime, flow: datetime
 ) -> WorkerMetrics:
+    """Measure the counters; a reason has ended when every stage that it broke succeeds since."""
     failed, carrier, arrived, moved = counters
-    answered = [s for s in carrier if s.labels.get("outcome") == "ok"]
-    ended = _find_ended(failed, {"carrier": answered, "upload": arrived, "release": moved})
-    recent_failures = _sum_by(failed, "reason", recent) | dict.fromkeys(ended, 0.0)
+    failures, answers = _group_by(failed, "reason"), _group_by(carrier, "outcome")
+    succeeded = {"carrier": answers.get("ok", ()), "upload": arrived, "release": moved}
+    ended: dict[str, datetime] = {}
+    for reason, series in failures.items():
+        bad = [one for one in series if samples.list_growth(one.samples)]
+        good = [succeeded.get(one.labels.get("stage", ""), moved) for one in bad]
+        ends = [samples.find_end(one.samples, of) for one, of in zip(bad, good, strict=True)]
+        if ends and None not in ends:
+            ended[reason] = max(at for at in ends if at)
+    counted = {r: 0.0 if r in ended else _sum(of, recent) for r, of in failures.items()}
+    asked = {outcome: _sum(of, recent) for outcome, of in answers.items()}
     surplus = _sum(arrived, flow) - _sum(moved, flow) if arrived and moved else None
     drained = _sum(moved, recent) if moved else None
-    asked = _sum_by(carrier, "outcome", recent)
-    return WorkerMetrics(source, recent_failures, asked, surplus, drained, ended=ended)
+    return WorkerMetrics(source, counted, asked, surplus, drained, ended=ended)
 
 
 def _sum(series: Iterable[Series], since: datetime) -> float:
     return sum(samples.compute_increase(s.samples, since) for s in series)
 
 
-def _sum_by(series: Iterable[Series], label: str, since: datetime) -> dict[str, float]:
-    return {name: _sum(found, since) for name, found in _group_by(series, label).items()}
-
-
 def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Series]]:
     found: dict[str, list[Series]] = {}
     for one in series:
         found.setdefault(one.labels.get(label, "other"), []).append(one)
-    return found
-
-
-def _find_ended(
-    failed: Iterable[Series], succeeded: Mapping[str, Sequence[Series]]
-) -> dict[str, datetime]:
-    """Return when each reason was last counted whose every stage succeeds again since."""
-    found: dict[str, datetime] = {}
-    for reason, series in _group_by(failed, "reason").items():
-        bad = [one for one in series if samples.list_growth(one.samples)]
-        good = [succeeded.get(one.labels.get("stage", ""), succeeded["release"]) for one in bad]
-        ends = [samples.find_end(one.samples, of) for one, of in zip(bad, good, strict=True)]
-        if ends and None not in ends:
-            found[reason] = max(at for at in ends if at)
     return found
 
 
@@ -201,12 +191,9 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> tuple[Rate | None, Ra
     ClientError
         When Prometheus does not answer.
     """
-
-    def read(metric: str) -> Rate | None:
-        series = inv.clients.prometheus.query_samples(metric, _RATE_S)
-        return samples.sum_rates([samples.compute_rate(one.samples) for one in series])
-
-    arrival, drain = read(_ARRIVED), read(_MOVED)
+    read = inv.clients.prometheus.query_samples
+    counters = ([one.samples for one in read(name, _RATE_S)] for name in (_ARRIVED, _MOVED))
+    arrival, drain = (samples.compute_rate(*counted) for counted in counters)
     return arrival, Rate(0.0, 0.0, 0.0) if drain and is_stopped else drain
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fulfillment.analysis.forecasts import compute_drain
-from fulfillment.analysis.samples import Rate, compute_rate, sum_rates
+from fulfillment.analysis.samples import Rate, compute_rate
 from fulfillment.clients.http_systems import Sample
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
@@ -151,12 +151,12 @@ def test_what_is_not_known_is_unknown(
 
 
 def test_rates_add_up_unless_one_is_unknown() -> None:
-    total = sum_rates([compute_rate(points(0, 10)), compute_rate(points(0, 5))])
+    total = compute_rate(points(0, 10), points(0, 5))
     assert total is not None
     assert total.per_minute == 60
     assert total.low < 60 < total.high
-    assert sum_rates([exact(1), None]) is None
-    assert sum_rates([]) is None
+    assert compute_rate(points(0, 10), points(5)) is None
+    assert compute_rate() is None
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=2, max_size=50))

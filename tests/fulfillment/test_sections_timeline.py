@@ -98,8 +98,23 @@ def test_the_first_error_of_each_kind_with_its_count(world: World) -> None:
     at = world.now - timedelta(minutes=4)
     world.logs = [LogLine(at + timedelta(seconds=s), f"ERROR upload {s} failed") for s in (0, 9)]
     world.logs.append(LogLine(at, "INFO moved"))
+    world.logs.append(LogLine(None, "ERROR nobody knows when"))
+    later = at + timedelta(seconds=12)
+    world.logs.append(LogLine(later, "WARNING held: d"))
     told = read_timeline(world)
     assert find(told, "error") == [(at, "2× from here: ERROR upload 0 failed")]
+    assert find(told, "warning") == [(later, "1× from here: WARNING held: d")]
+
+
+def test_what_happened_before_the_window_is_left_out(world: World) -> None:
+    inv = world.open(root_cause)
+    edge = world.now - inv.window
+    name = "fulfillment-service"
+    for away, count in ((-1, 0), (+5, 1)):
+        since = edge + timedelta(seconds=away)
+        world.services[name] = replace(world.services[name], since=since)
+        told = inv.observe("5.1").events
+        assert sum(f"{name} started" in event.text for event in told) == count
 
 
 def test_a_clock_that_is_ahead_is_set_right(world: World) -> None:
@@ -199,6 +214,15 @@ def test_a_store_that_stopped_is_dated_by_its_own_service(world: World) -> None:
     findings, _ = root_cause.judge_causes(world.open(root_cause))
     (found,) = [f for f in findings if f.name == Cause.STORE_DOWN]
     assert found.first_seen == stopped_at
+
+
+def test_only_a_supported_cause_is_dated(world: World) -> None:
+    inv = world.open(root_cause)
+    for step in ("5.1", "5.3"):
+        dated = inv.read_step(step).first_seen
+        assert dated, "a healthy worker and pipeline have beginnings, too"
+    findings, _ = root_cause.judge_causes(inv)
+    assert {f.first_seen for f in findings} == {None}
 
 
 def test_errors_of_every_service_are_on_the_timeline(world: World) -> None:

@@ -5,15 +5,8 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta
 
-from fulfillment.analysis.log_groups import group_lines
 from fulfillment.clients.http_systems import Sample
-from fulfillment.sections.timeline import (
-    Event,
-    find_alert_changes,
-    find_first_errors,
-    find_turns,
-    merge_events,
-)
+from fulfillment.sections.timeline import Event, find_alert_changes, find_turns, merge_events
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
 
@@ -60,23 +53,13 @@ def test_a_zero_ends_a_state() -> None:
     assert [(e.at, e.text) for e in events] == [(at(1), "up begins"), (at(2), "up ends")]
 
 
-def test_the_first_of_each_kind_of_error_is_an_event() -> None:
-    groups = group_lines([(at(1), "ERROR a 1"), (at(2), "INFO b"), (at(3), "ERROR a 2"),
-                          (None, "ERROR c"), (at(4), "WARNING held: d")])  # fmt: skip
-    assert [(e.at, e.kind, e.text) for e in find_first_errors(groups, source="worker")] == [
-        (at(1), "error", "2× from here: ERROR a 1"),
-        (at(4), "warning", "1× from here: WARNING held: d"),
-    ]
-
-
 def test_events_are_in_order_on_one_clock_without_duplicates() -> None:
     fast = Event(at(5), "error", "x", "worker")
     ours = Event(at(4), "action", "y")
-    merged = merge_events([fast, fast, ours], skews_s={"worker": 120})
+    merged = merge_events([fast, fast, ours], {"worker": 120})
     assert [(e.at, e.text) for e in merged] == [(at(3), "x"), (at(4), "y")]
 
 
-def test_events_outside_the_window_and_over_the_limit_are_left_out() -> None:
+def test_events_over_the_limit_are_left_out() -> None:
     events = [Event(at(m), "k", str(m)) for m in range(300)]
-    assert [e.text for e in merge_events(events, since=at(298))] == ["298", "299"]
-    assert [e.text for e in merge_events(events)] == [str(m) for m in range(100, 300)]
+    assert [e.text for e in merge_events(events, {})] == [str(m) for m in range(100, 300)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,9 +12,9 @@ from hypothesis import strategies as st
 
 from fulfillment.analysis.causes import Cause
 from fulfillment.analysis.forecasts import Stages, compute_clear_time
-from fulfillment.analysis.verdict import compute_recovery, compute_verdict
+from fulfillment.analysis.verdict import compute_recovery, compute_verdict, judge_alert
 from fulfillment.clients.http_systems import Sample
-from runbook_lib.model import CauseStatus, Status, Verdict
+from runbook_lib.model import CauseStatus, ClearTime, Status, Verdict
 
 ACTION = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 CLEAR = compute_clear_time(ACTION, Stages(15, 15, 15), group_interval_s=300)
@@ -117,15 +118,17 @@ def test_a_pass_always_rests_on_enough_good_samples(
         assert late[-1] >= 5
 
 
-def judge(**changes: object) -> Verdict:
-    inputs: dict[str, object] = {
-        "symptoms": OK,
-        "causes": GONE,
-        "alert_state": "inactive",
-        "now": at(30),
-        "clear": CLEAR,
-    }
-    result = compute_verdict(**{**inputs, **changes})  # type: ignore[arg-type]
+def judge(
+    *,
+    symptoms: Mapping[str, Status] = OK,
+    causes: Mapping[str, CauseStatus] = GONE,
+    alert_state: str | None = "inactive",
+    clear: ClearTime | None = CLEAR,
+    now: datetime = ACTION + timedelta(seconds=30),
+    worker_moving: bool | None = None,
+) -> Verdict:
+    alert = judge_alert(alert_state, clear, now)
+    result = compute_verdict(symptoms, causes, alert=alert, worker_moving=worker_moving)
     assert result.reason
     return result.verdict
 
@@ -188,7 +191,7 @@ def test_fixed_is_never_said_without_proof(
     worker_moving: bool | None,
     predicted: bool,
 ) -> None:
-    result = compute_verdict(
+    verdict = judge(
         symptoms=symptoms,
         causes=causes,
         alert_state=alert_state,
@@ -196,11 +199,11 @@ def test_fixed_is_never_said_without_proof(
         clear=CLEAR if predicted else None,
         worker_moving=worker_moving,
     )
-    if result.verdict in (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING):
+    if verdict in (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING):
         assert symptoms
         assert set(symptoms.values()) == {Status.OK}
         assert CauseStatus.SUPPORTED not in causes.values()
         gone = {CauseStatus.REFUTED, CauseStatus.PAST}
         assert worker_moving or (causes and set(causes.values()) <= gone)
         assert alert_state is not None
-    assert (result.verdict is Verdict.NOT_FIXED) == (Status.BREACH in symptoms.values())
+    assert (verdict is Verdict.NOT_FIXED) == (Status.BREACH in symptoms.values())
