@@ -9,8 +9,8 @@ import tokenize
 from collections import Counter
 from pathlib import Path
 
-#: Ceilings by package; docs/adr/0013-size-of-the-library.md says why they are what they are.
-CEILINGS = {"chainlog": 150, "fulfillment": 6385, "objectmove": 1700, "runbook_lib": 4418}
+#: Ceilings by package: the design's. docs/adr/0013-size-of-the-library.md tells what holding them took.
+CEILINGS = {"chainlog": 150, "fulfillment": 5300, "objectmove": 1700, "runbook_lib": 4000}
 _NOT_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

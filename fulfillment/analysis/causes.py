@@ -17,6 +17,8 @@ from typing import Literal, NamedTuple
 
 from runbook_lib.model import CauseStatus, Finding, Json
 
+#: Over this share of carrier requests, and under this many free bytes, something is wrong.
+BAD_SHARE, LOW_BYTES = 0.2, 2**31
 _SUPPORTED = 0.6
 _HINT = 0.2
 
@@ -202,7 +204,7 @@ def _wake_worker(seen: Mapping[str, Json]) -> Repair:
 def _carrier(words: str, outcome: str, says: str, watched: str) -> CauseRecord:
     return CauseRecord(
         words,
-        Rule(f"carrier_{outcome}_share", is_over(0.2), 0.8, says),
+        Rule(f"carrier_{outcome}_share", is_over(BAD_SHARE), 0.8, says),
         hint(f"logged_carrier_{outcome}", is_true, 0.3, "the worker's log says so"),
         hint("waiting_incomplete", is_over(0), 0.1, "objects without tracking number wait"),
         repair="call the carrier: what has no tracking number waits for it, and no restart helps",
@@ -305,7 +307,7 @@ CAUSES: Mapping[str, CauseRecord] = {
     Cause.STORAGE_FULL: CauseRecord(
         "a full object store",
         *failing("storage_full", "writes are refused for want of room"),
-        hint("store_free_bytes", is_under(2**31), 0.3, "under 2 GiB are free"),
+        hint("store_free_bytes", is_under(LOW_BYTES), 0.3, "under 2 GiB are free"),
         repair="free or add capacity: a move needs room for the copies, and no restart helps",
         follow_ups=("alert on minio_cluster_capacity_usable_free_bytes", "retention for ready/"),
         strategy="none",

@@ -70,8 +70,7 @@ def compute_symptom_verdict(
     *,
     needed: Iterable[str],
     now: datetime,
-    clear: ClearTime | None = None,
-    is_lag_low: bool = False,
+    clear: ClearTime | None,
 ) -> VerdictResult:
     """Say whether there is an incident.
 
@@ -79,8 +78,7 @@ def compute_symptom_verdict(
     ----------
     readings : by step, those of now; older ones than ``MAX_AGE`` are not
     needed : the steps without which nothing is proven
-    clear : of a fix that was proven while the alert still fired; None without one
-    is_lag_low : whether the lag itself is below its threshold
+    clear : of a fix that was proven while the alert still fired, if the lag is below its threshold
 
     Returns
     -------
@@ -90,7 +88,7 @@ def compute_symptom_verdict(
     """
     symptoms = {s: r for s, r in readings.items() if r.role in model.SYMPTOMS}
     breaches = [r for r in symptoms.values() if r.status is Status.BREACH]
-    if clear and is_lag_low and [r.role for r in breaches] == [model.Role.ALERT]:
+    if clear and [r.role for r in breaches] == [model.Role.ALERT]:
         return judge_alert("firing", clear, now)
     missing = [
         f"{step} {'could not be read' if step in readings else 'was not read lately'}"

@@ -467,14 +467,12 @@ def judge_symptoms(inv: Investigation, steps: Mapping[str, Step]) -> VerdictResu
     """
     readings, acted = list_current(inv, steps), inv.journal.last_applied
     fix = inv.journal.conclusion("06_remediation", after=acted.seq) if acted else None
-    clear, lag = fix.clear if fix else None, readings.get(read_alert.id)
-    value, limit = lag.value if lag else None, inv.settings.lag_threshold_minutes
-    is_low = isinstance(value, int | float) and value <= limit
+    lag, limit = readings.get(read_alert.id), inv.settings.lag_threshold_minutes
+    is_low = lag and isinstance(lag.value, int | float) and lag.value <= limit
     own = inv.section.STEPS.keys() & steps.keys() or steps.keys()
     needed = [s for s in steps if s in own and steps[s].needed]
-    return compute_symptom_verdict(
-        readings, needed=needed, now=inv.now(), clear=clear, is_lag_low=is_low
-    )
+    clear = fix.clear if fix and is_low else None
+    return compute_symptom_verdict(readings, needed=needed, now=inv.now(), clear=clear)
 
 
 def conclude_symptoms(inv: Investigation, steps: Mapping[str, Step], said: str = "") -> Conclusion:

@@ -213,7 +213,7 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     lines = inv.clients.services.read_logs(service, since=inv.now() - inv.window)
     moved_at, _ = attempt(lambda: inv.clients.fulfillment.read_worker().last_move_at)
     quiet_since = min(moved_at, inv.now() - _QUIET) if moved_at else None
-    groups = group_lines((line.at, line.text) for line in lines)
+    groups = group_lines(lines)
     telling = [g for g in groups if g.level in ("error", "warning")]
     past = [g for g in telling if g.last and quiet_since and g.last < quiet_since]
     errors = [g for g in telling if g.level == "error" and g not in past]

@@ -11,6 +11,7 @@ from runbook_lib.errors import ClientError, NotConfiguredError, NotFoundError
 from runbook_lib.model import CauseStatus, Role, Status, Verdict
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 
+from ..analysis import causes
 from ..analysis.causes import CAUSES, STORE_SERVICES, Advice, Cause, Observation, advise, diagnose
 from ..analysis.forecasts import compute_drain
 from ..analysis.samples import join
@@ -24,20 +25,18 @@ from .timeline import build_timeline, read_events
 
 _STILL_S = 15
 _UNKNOWN_GAP_STILL_S = 300.0
-_BAD_SHARE = 0.2
 _FRESH_S = 120.0
 _UP = 'up{job="artifact-exporter"}'
 _CARRIER_TIMES = "fulfillment_carrier_request_seconds_bucket"
 _LATENCY = f"histogram_quantile(0.95, sum by (le, outcome) (rate({_CARRIER_TIMES}[1m])))"
 _SUPPORT_FAILURES = "sum(increase(support_timeline_collection_failures_total[1m]))"
-_LOW_BYTES = 2 * 2**30
 _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
 
 
 @step(
     "5.1", "Worker does not move labels, or the carrier times out", name="worker and carrier",
     source="$fulfillment_url/fulfillment/worker; its counters; services; log", role=Role.CAUSE,
-    threshold=f"stopped, paused, still, or over {_BAD_SHARE:.0%} of carrier requests fail",
+    threshold=f"stopped, paused, still, or over {causes.BAD_SHARE:.0%} of carrier requests fail",
 )  # fmt: skip
 def read_worker(inv: Investigation) -> model.Outcome:
     """Read services, worker and carrier as far as each can be read; unknown when none can."""
@@ -59,8 +58,8 @@ def read_worker(inv: Investigation) -> model.Outcome:
         f"its API does not answer: {worker_error}": running and answers is False,
         "the worker is paused": worker is not None and worker.paused,
         "the worker begins no new pass": still,
-        f"{timeouts or 0:.0%} of carrier requests time out": (timeouts or 0) > _BAD_SHARE,
-        f"{errors or 0:.0%} of carrier requests fail": (errors or 0) > _BAD_SHARE,
+        f"{timeouts or 0:.0%} of carrier requests time out": (timeouts or 0) > causes.BAD_SHARE,
+        f"{errors or 0:.0%} of carrier requests fail": (errors or 0) > causes.BAD_SHARE,
     }
     problems = [problem for problem, is_so in checks.items() if is_so]
     watchers, blind_since = _read_watchers(inv)
@@ -180,7 +179,7 @@ def read_room(inv: Investigation) -> model.Outcome:
     )
     if refused:
         return seen.breach(f"{refused:.0f} writes were refused for want of room")
-    if free is not None and free < _LOW_BYTES:
+    if free is not None and free < causes.LOW_BYTES:
         return seen.breach(f"only {free / 2**20:.0f} MiB are free")
     if not metrics.recent:
         return seen.unknown("the worker counts no failures by reason")
