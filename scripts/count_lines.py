@@ -9,7 +9,7 @@ import tokenize
 from collections import Counter
 from pathlib import Path
 
-#: Ceilings by package: the design's. docs/adr/0013-size-of-the-library.md tells what holding them took.
+#: The design's ceilings by package; docs/adr/0013-size-of-the-library.md tells what they took.
 CEILINGS = {"chainlog": 150, "fulfillment": 5300, "objectmove": 1700, "runbook_lib": 4000}
 _NOT_CODE = {
     tokenize.COMMENT,
