@@ -175,7 +175,7 @@ class Plot(_Journalled):
 
     title: str = ""
     unit: str = ""
-    part: Literal["signals", "diagnosis", "physics"] = "signals"
+    part: Literal["signals", "diagnosis", "forecast"] = "signals"
     lines: tuple[Line, ...] = ()
     threshold: float | None = None
     windows: tuple[tuple[Timestamp, Timestamp | None], ...] = ()

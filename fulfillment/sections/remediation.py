@@ -266,7 +266,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
         threshold=f"not under {limit:g} min in {needed} samples after "
         f"{model.format_time(action_at)}, or backlog over its baseline",
         plot=model.Plot(
-            title=title, unit="minutes", part="physics", threshold=limit, lines=lines, marks=marks
+            title=title, unit="minutes", part="forecast", threshold=limit, lines=lines, marks=marks
         ),
         clear=attempt(lambda: _predict(inv, recovery.since or action_at))[0],
     )

@@ -205,4 +205,4 @@ def draw_throughput(inv: Investigation) -> Plot:
 
     lines, _ = attempt(lambda: read(_ARRIVED, "arrival") + read(_MOVED, "drain"))
     title = "Labels arriving against labels leaving"
-    return Plot(title=title, unit="per minute", part="physics", lines=lines or ())
+    return Plot(title=title, unit="per minute", part="forecast", lines=lines or ())

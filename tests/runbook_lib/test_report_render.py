@@ -126,12 +126,12 @@ def test_a_journal_of_thousands_of_large_entries_stays_under_two_megabytes(tmp_p
     )
 
 
-def test_the_physics_tell_the_backlog_before_and_after_the_plan(tmp_path: Path) -> None:
+def test_the_forecast_tells_the_backlog_before_and_after_the_plan(tmp_path: Path) -> None:
     html, _ = render(tell_incident(tmp_path).incident)
-    physics = html[html.index('<section id="physics">') : html.index('<section id="checklist">')]
-    assert "What the planned release would change" in physics
-    assert physics.index(">what<") < physics.index(">now<") < physics.index(">after the plan<")
-    assert "unknown" in physics
+    forecast = html[html.index('<section id="forecast">') : html.index('<section id="checklist">')]
+    assert "What the planned release would change" in forecast
+    assert forecast.index(">what<") < forecast.index(">now<") < forecast.index(">after the plan<")
+    assert "unknown" in forecast
 
 
 def test_a_step_that_plans_has_the_state_of_its_action(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_actions_are_told_in_order_with_plan_approver_proof_and_way_back(tmp_pat
     tell = tell_incident(tmp_path)
     tell.act(ActionPhase.PLANNED, step="6.4", action="refresh", result={"plan": "svc-9"})
     html, _ = render(tell.incident)
-    actions = html[html.index('<section id="actions">') : html.index('<section id="physics">')]
+    actions = html[html.index('<section id="actions">') : html.index('<section id="forecast">')]
 
     places = [actions.index(text) for text in (
         "1. Released 74 labels", "ops@box", "byte for byte", f"runbook undo {PLAN}", SHA256,
