@@ -23,11 +23,15 @@ def preload() -> None:
     import_module("matplotlib.figure")
 
 
-def write_outputs(incident: Incident, sections: Sections) -> Path:
+def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True) -> Path:
     """Export the executed notebooks, write report, summary, manifest, and a zip of it all.
 
     What a closed incident was last written as stays, byte for byte; one that this incident's
     opening closed gets its last report here.
+
+    Parameters
+    ----------
+    packs : whether the zip is made; an older one goes in any case: it is of another report
 
     Returns
     -------
@@ -43,5 +47,7 @@ def write_outputs(incident: Incident, sections: Sections) -> Path:
     export_notebooks(incident, model)
     path = write_report(incident, model)
     write_manifest(incident)
-    write_attachment(incident)
+    (incident.folder / f"{incident.id}.zip").unlink(missing_ok=True)
+    if packs:
+        write_attachment(incident)
     return path

@@ -71,9 +71,9 @@ def investigate(
         When a parameter is wrong; nothing ran.
     """
     names = sections.read_only
-    incident, after, runs, report = _carry_out(settings, sections, names, parameters, progress)
+    incident, runs, report = _carry_out(settings, sections, names, parameters, progress)
     journal = incident.journal.view()
-    verdict = journal.verdict(after=after) or Verdict.UNKNOWN
+    verdict = journal.verdict(after=runs[0].after) or Verdict.UNKNOWN
     if verdict is Verdict.HEALTHY:
         verdict = journal.verdict() or verdict
     readings, now = journal.latest(), utc_now()
@@ -127,7 +127,7 @@ def run_chosen(
     for section in chosen:
         check_parameters(section, _pick(section, parameters))
     names = [section.NAME for section in chosen]
-    incident, after, runs, report = _carry_out(settings, sections, names, parameters, progress)
+    incident, runs, report = _carry_out(settings, sections, names, parameters, progress)
     verdict = _verdict(runs, sections)
     return documents.RunDocument(
         schema_name="runbook/run/1",
@@ -135,7 +135,7 @@ def run_chosen(
         verdict=verdict,
         exit_code=_exit_code(runs, verdict),
         notebooks=runs,
-        plans=tuple(_plans(incident, after)),
+        plans=tuple(_plans(incident, runs[0].after)),
         report=report,
     )
 
@@ -147,7 +147,7 @@ def _pick(section: SectionModule, given: Given) -> dict[str, object]:
 
 def _carry_out(
     settings: Settings, sections: Sections, names: Sequence[str], given: Given, progress: Progress
-) -> tuple[Incident, int, tuple[NotebookRun, ...], str]:
+) -> tuple[Incident, tuple[NotebookRun, ...], str]:
     """Find the incident, run sections on it and write the report.
 
     It is the last one of an incident that these runs closed. A look that this command made is over
@@ -155,7 +155,7 @@ def _carry_out(
 
     Returns
     -------
-    The incident, past which entry of its journal the runs are, these, and the report's path.
+    The incident, its runs, and the report's path.
     """
     opener = sections.investigation or Investigation
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
@@ -165,7 +165,6 @@ def _carry_out(
         raise UsageError(
             f"incident {incident.id} is closed, and its report stays as it is; {advice}"
         )
-    after = incident.journal.view().last_seq
     runs = run_sections(incident, sections, names, given, progress=progress)
     if is_new and not (incident.is_open or incident.is_closed):
         plans = incident.journal.view().list_plans().values()
@@ -175,7 +174,8 @@ def _carry_out(
             incident.update(kept=True)
     if incident.is_closed and sections.having(Role.CLEARED) & {run.section for run in runs}:
         incident.closed_here = True
-    return incident, after, tuple(runs), str(write_outputs(incident, sections))
+    report = write_outputs(incident, sections, packs=incident.is_closed)
+    return incident, tuple(runs), str(report)
 
 
 def _verdict(runs: Sequence[NotebookRun], sections: Sections) -> Verdict | None:

@@ -49,10 +49,12 @@ class RunStatus(StrEnum):
 class NotebookRun(NotebookResult):
     """One run: its executed notebook, how it ended, and the section's conclusion if it drew one.
 
-    ``error`` is empty, and ``exit_code`` OK, when nothing stopped it.
+    ``error`` is empty, and ``exit_code`` OK, when nothing stopped it; ``after`` is the last entry
+    of the journal before it.
     """
 
     section: str
+    after: int
     path: Path
     status: RunStatus
     exit_code: ExitCode
@@ -146,14 +148,14 @@ def run_notebook(
     given = {**(parameters or {}), "incident_id": incident.id}
     values = check_parameters(sections[name], given).model_dump(mode="json", include=set(given))
     path = incident.new_notebook(name)
-    before, started = incident.journal.view().last_seq, time.monotonic()
+    after, started = incident.journal.view().last_seq, time.monotonic()
     try:
         with nullcontext(kernel) if kernel else SharedKernel() as used:
             source = sections.notebooks / f"{name}.ipynb"
             failure = _execute(source, values, used, partial(_keep, incident, path))
     except KeyboardInterrupt:
         failure = Failure("", KeyboardInterrupt.__name__)
-    conclusion = incident.journal.view().conclusion(name, after=before)
+    conclusion = incident.journal.view().conclusion(name, after=after)
     if conclusion is None and failure is None:
         failure = Failure("it ended without a conclusion in the journal")
     status, code, error = _judge(name, failure)
@@ -162,7 +164,8 @@ def run_notebook(
     incident.journal.append("notebook", run)
     if status is RunStatus.INTERRUPTED:
         raise KeyboardInterrupt
-    return NotebookRun(**run, path=path, exit_code=code, conclusion=conclusion)
+    told: Any = {"path": path, "after": after, "exit_code": code, "conclusion": conclusion}
+    return NotebookRun(**run, **told)
 
 
 def _execute(

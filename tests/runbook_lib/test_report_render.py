@@ -12,7 +12,8 @@ import pytest
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, Finding, Status, Verdict
 from runbook_lib.record.incident import Incident
-from runbook_lib.report import ReportModel, write_report
+from runbook_lib.record.manifest import verify_incident
+from runbook_lib.report import ReportModel, write_outputs, write_report
 from runbook_lib.report.render import CSP
 from tests.support.incidents import PLAN, SHA256, START, make_incident, tell_incident
 
@@ -320,3 +321,13 @@ def test_an_older_report_is_replaced_whole(tmp_path: Path) -> None:
     assert html.startswith("<!DOCTYPE html>")
     assert html.rstrip().endswith("</html>")
     assert not list(incident.folder.glob(".report*"))
+
+
+def test_a_look_leaves_no_zip_of_an_older_report(tmp_path: Path) -> None:
+    incident = tell_incident(tmp_path).incident
+    zipped = incident.folder / f"{incident.id}.zip"
+    write_outputs(incident, SECTIONS)
+    assert zipped.is_file()
+    write_outputs(incident, SECTIONS, packs=False)
+    assert not zipped.exists()
+    assert not verify_incident(incident.folder).problems
