@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from chainlog import LogDamagedError, LogError, read_entries
+from chainlog import Entry, LogDamagedError, LogError, read_entries
 
 from ..errors import RecordError
 from ..model import Conclusion, Json, NotebookEntry, Reading, Role, Status, Verdict
@@ -154,8 +154,11 @@ class ReportModel:
         """Return what the journal holds; what came before a damage counts."""
         view, path, damage = JournalView(), incident.journal.path, ""
         try:
-            for entry in read_entries(path) if path.exists() else ():
-                view.add([entry._replace(data=incident.redactor.json(entry.data))])
+            try:
+                entries: Iterable[Entry] = incident.journal.view().entries
+            except RecordError:  # damaged: what stands before that is read
+                entries = read_entries(path)
+            view.add(e._replace(data=incident.redactor.json(e.data)) for e in entries)
             if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n"):
                 damage = "the journal's last line is torn (its writer died); it is left out here"
         except LogDamagedError as error:
