@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, Protocol, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -166,7 +166,7 @@ class Plot(_Journalled):
 
     Attributes
     ----------
-    part : of the report, in which it stands
+    part : of the report, in which it stands: signals, diagnosis or forecast; of another it is not shown
     threshold : drawn as a line, in the plot's unit
     windows : spans to shade, such as while an alert fires; an open one has no end
     marks : moments to annotate, such as an action
@@ -175,7 +175,7 @@ class Plot(_Journalled):
 
     title: str = ""
     unit: str = ""
-    part: Literal["signals", "diagnosis", "forecast"] = "signals"
+    part: str = "signals"
     lines: tuple[Line, ...] = ()
     threshold: float | None = None
     windows: tuple[tuple[Timestamp, Timestamp | None], ...] = ()

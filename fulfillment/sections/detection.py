@@ -316,7 +316,7 @@ def _read_backlog(inv: Investigation, unit: Literal["objects", "bytes"]) -> Outc
     applied = inv.journal.list_actions(model.ActionPhase.APPLIED)[-5:]
     marks = tuple((done.at, f"{done.step} {done.action}") for done in applied)
     title = f"{unit.capitalize()} waiting, by prefix"
-    part: Literal["forecast", "signals"] = "forecast" if unit == "bytes" else "signals"
+    part = "forecast" if unit == "bytes" else "signals"
     made = [o.info.last_modified for o in waiting.synthetic]
     seen = Outcome(
         value=measure(waiting.real),
