@@ -166,7 +166,7 @@ class Plot(_Journalled):
 
     Attributes
     ----------
-    part : of the report, in which it stands: signals, diagnosis or forecast; of another it is not shown
+    part : signals, diagnosis or forecast: of the report, in which it stands
     threshold : drawn as a line, in the plot's unit
     windows : spans to shade, such as while an alert fires; an open one has no end
     marks : moments to annotate, such as an action

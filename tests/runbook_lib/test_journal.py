@@ -304,3 +304,9 @@ def test_recovery_counts_while_it_lasts(tmp_path: Path) -> None:
     assert view_of(tell).recovered_at() == at
     tell.read("6.5", "recovery", "breach")
     assert view_of(tell).recovered_at() is None
+
+
+def test_a_plot_of_another_versions_part_spoils_no_reading(tell: Teller) -> None:
+    tell.read("2.1", "lag", "ok", plot={"title": "lag", "part": "of another version"})
+    assert not view_of(tell).unreadable
+    assert view_of(tell).latest()["2.1"].plot is not None
