@@ -229,9 +229,9 @@ def _parse(path: Path, line: bytes, last: Entry) -> Entry:
     number = last.seq + 1
     try:
         record = json.loads(line)
-        digest = record.pop("hash")
-        entry = Entry(**{**record, "at": datetime.fromisoformat(record["at"])}, hash=digest)
-        is_whole = hashlib.sha256(_canonical(record)).hexdigest() == digest
+        entry = Entry(**{**record, "at": datetime.fromisoformat(record["at"])})
+        before, _, after = line.rstrip(b"\n").rpartition(f'"hash":"{entry.hash}",'.encode())
+        is_whole = hashlib.sha256(before + after).hexdigest() == entry.hash
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LogDamagedError(str(path), number, "not a log line") from error
     if (entry.seq, entry.prev) != (number, last.hash):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -204,6 +206,9 @@ def _fail(error: BaseException) -> int:
 def main() -> None:
     """Run the command; every exit code comes from the one table."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # a long journal is many objects, and none of them is garbage, not at the end either
+    gc.set_threshold(200_000)
+    atexit.register(gc.freeze)
     ours: tuple[type[BaseException], ...] = (RunbookError, LogError, KeyboardInterrupt, OSError)
     try:
         runbook = find_runbook()

@@ -92,7 +92,13 @@ class Investigation(Generic[S, C]):
 
     @classmethod
     def find(
-        cls, settings: S, incident_id: str = "", *, keeps: bool = False, but: str = ""
+        cls,
+        settings: S,
+        incident_id: str = "",
+        *,
+        keeps: bool = False,
+        but: str = "",
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> tuple[Incident, bool]:
         """Return the incident to work on, and whether it was made for that.
 
@@ -102,6 +108,7 @@ class Investigation(Generic[S, C]):
             was kept, or a new look; ``new``: one that is opened by hand
         keeps : whether a new look is kept, for others to go on with
         but : a step that the caller looks at itself; it opens the incident then
+        meanwhile : begins something that goes on by itself; called when nothing is refused
 
         Raises
         ------
@@ -120,6 +127,7 @@ class Investigation(Generic[S, C]):
         cls.check_connected(settings)
         if found is not None:
             return found, False
+        meanwhile()
         facts: dict[str, Json] = {"opened_by": "hand" if is_hand else "", "kept": keeps}
         with lock_home(home):
             found = open_incident(home, redactor=redactor)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel
@@ -432,7 +433,7 @@ class _File:
     """What is known of a journal's file: its log, its view, and the bytes that these hold."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
-        self._path, self._clock = path, clock
+        self._path, self._clock, self.mutex = path, clock, Lock()
         self.forget()
 
     def forget(self) -> None:
@@ -463,6 +464,7 @@ class Journal:
 
     def __init__(self, path: Path, *, redactor: Redactor, clock: Clock = utc_now) -> None:
         self.path, self._redactor, self._file = path, redactor, _open(path, clock)
+        self._whole = self._redacted = JournalView()
 
     def append(self, kind: str, data: dict[str, model.Json]) -> Entry:
         """Append one entry and return it.
@@ -486,15 +488,26 @@ class Journal:
         RecordError
             When the file cannot be read; at the first altered or missing line, which it names.
         """
-        with disk_errors(f"{self.path} cannot be read"), self._explained():
+        file = self._file
+        with file.mutex, disk_errors(f"{self.path} cannot be read"), self._explained():
             content = self.path.read_bytes() if self.path.exists() else b""
-            file = self._file
             if not (file.verified and content.startswith(file.verified)):
                 file.forget()
             if len(content) != len(file.verified):
                 file.view.add(file.log.read()[file.view.last_seq :])
                 file.verified = content[: content.rfind(b"\n") + 1]
         return file.view
+
+    def redacted(self) -> JournalView:
+        """Return ``view`` without what this redactor hides: others may have written, too."""
+        if (whole := self.view()) is not self._whole:
+            self._whole, self._redacted = whole, JournalView()
+        self._redacted.add(self.redact(whole.entries[len(self._redacted.entries) :]))
+        return self._redacted
+
+    def redact(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Yield entries without what this redactor hides."""
+        return (e._replace(data=self._redactor.json(e.data)) for e in entries)
 
     @contextmanager
     def _explained(self, ending: str = "") -> Iterator[None]:

@@ -10,11 +10,11 @@ from ..errors import RunbookError
 from ..record.incident import Incident, open_incident
 from ..record.manifest import is_frozen, write_attachment, write_manifest
 from ..section import Sections
-from .export import export_notebooks, load_exporter
+from .export import convert, export_notebooks, load_exporter
 from .model import ReportModel
 from .render import write_report
 
-__all__ = ["ReportModel", "export_notebooks", "preload", "write_outputs", "write_report"]
+__all__ = ["ReportModel", "convert", "export_notebooks", "preload", "write_outputs", "write_report"]
 
 
 def preload() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -102,7 +102,7 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
         head, _, end = render_page("notebook.html", body=_BODY, **told).partition(_BODY)
         target = source.with_suffix(".html")
         if not _is_exported(source, target, head):
-            write_file(target, f"{head}{_to_html(source, incident)}{end}")
+            write_file(target, f"{head}{convert(source, incident)}{end}")
         written.append(target)
     return written
 
@@ -116,8 +116,16 @@ def _is_exported(source: Path, target: Path, head: str) -> bool:
         return False
 
 
-def _to_html(source: Path, incident: Incident) -> Markup:
-    """Return a notebook's cells as harmless HTML; says so when the file is not a notebook."""
+def convert(source: Path, incident: Incident) -> Markup:
+    """Return a notebook's cells as harmless HTML; says so when the file is not a notebook.
+
+    What the same file was converted to before is used again.
+    """
+    return _convert(source, source.stat().st_mtime_ns, incident)
+
+
+@lru_cache(maxsize=16)
+def _convert(source: Path, _changed_ns: int, incident: Incident) -> Markup:
     nbformat = load_nbformat()
     try:
         # nbformat joins the lines of each string, so that the redactor sees whole texts

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from chainlog import Entry, LogDamagedError, LogError, read_entries
+from chainlog import LogDamagedError, LogError, read_entries
 
 from ..errors import RecordError
 from ..model import Conclusion, Json, NotebookEntry, Reading, Role, Status, Verdict
@@ -155,10 +155,9 @@ class ReportModel:
         view, path, damage = JournalView(), incident.journal.path, ""
         try:
             try:
-                entries: Iterable[Entry] = incident.journal.view().entries
+                view = incident.journal.redacted()
             except RecordError:  # damaged: what stands before that is read
-                entries = read_entries(path)
-            view.add(e._replace(data=incident.redactor.json(e.data)) for e in entries)
+                view.add(incident.journal.redact(read_entries(path)))
             if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n"):
                 damage = "the journal's last line is torn (its writer died); it is left out here"
         except LogDamagedError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 from ..errors import ExitCode, UsageError, compute_exit_code
@@ -13,7 +15,7 @@ from ..record.incident import Incident, open_incident
 from ..record.journal import utc_now
 from ..record.manifest import is_frozen, verify_attachment, verify_incident
 from ..redact import Redactor
-from ..report import preload, write_outputs
+from ..report import convert, preload, write_outputs
 from ..section import SectionModule, Sections, check_parameters
 from ..settings import Settings
 from ..show.plots import Picture, plot_lines
@@ -31,9 +33,14 @@ def run_sections(
     names: Iterable[str],
     parameters: Mapping[str, object] = {},
     *,
+    kernel: SharedKernel | None = None,
     progress: Progress = keep_quiet,
 ) -> list[NotebookRun]:
     """Run notebooks one after the other; each gets the parameters that its section knows.
+
+    Parameters
+    ----------
+    kernel : one that was begun before; default: one of its own
 
     Notes
     -----
@@ -42,13 +49,17 @@ def run_sections(
     """
     runs: list[NotebookRun] = []
     try:
-        with SharedKernel() as kernel:
-            kernel.begin()
+        # what a report takes is made ready beside, while a kernel works
+        beside = ThreadPoolExecutor(1)
+        with beside, nullcontext(kernel) if kernel else SharedKernel() as used:
+            used.begin()
             preload()
+            beside.submit(incident.journal.redacted)
             for name in names:
                 progress(name)
                 given = _pick(sections[name], parameters)
-                runs.append(run_notebook(sections, name, incident, given, kernel=kernel))
+                runs.append(run_notebook(sections, name, incident, given, kernel=used))
+                beside.submit(convert, runs[-1].path, incident)
     except KeyboardInterrupt:
         incident.journal.append("interrupted", {"section": ""})
         write_outputs(incident, sections)
@@ -159,13 +170,14 @@ def _carry_out(
     """
     opener = sections.investigation or Investigation
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
-    incident, is_new = opener.find(settings, str(given.get("incident_id", "")))
-    if incident.is_closed:
-        advice = "leave --incident out, or write --incident new"
-        raise UsageError(
-            f"incident {incident.id} is closed, and its report stays as it is; {advice}"
-        )
-    runs = run_sections(incident, sections, names, given, progress=progress)
+    with SharedKernel() as kernel:
+        named = str(given.get("incident_id", ""))
+        incident, is_new = opener.find(settings, named, meanwhile=kernel.begin)
+        if incident.is_closed:
+            advice = "leave --incident out, or write --incident new"
+            text = f"incident {incident.id} is closed, and its report stays as it is; {advice}"
+            raise UsageError(text)
+        runs = run_sections(incident, sections, names, given, kernel=kernel, progress=progress)
     if is_new and not (incident.is_open or incident.is_closed):
         plans = incident.journal.view().list_plans().values()
         if all(plan.result.get("is_empty") for plan in plans):

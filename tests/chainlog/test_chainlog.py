@@ -81,6 +81,27 @@ def test_an_altered_line_is_named(log: ChainedLog, number: int) -> None:
     assert (caught.value.path, caught.value.line) == (str(log.path), number)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"n":2', b'"n": 2'),
+        (b'"n":2', b'"n":1,"n":2'),
+        (b'"kind":"note"', b'"kind":"\\u006eote"'),
+        (b'"hash":"', b'"hash": "'),
+        (b'"hash":"', b'"hash":"' + b"0" * 64 + b'","hash":"'),
+        (b"}\n", b"} \n"),
+    ],
+)
+def test_a_line_that_says_the_same_in_other_bytes_was_altered(
+    log: ChainedLog, old: bytes, new: bytes
+) -> None:
+    lines = write_three(log)
+    lines[1] = lines[1].replace(old, new)
+    log.path.write_bytes(b"".join(lines))
+    with pytest.raises(LogDamagedError, match="line 2: was altered"):
+        list(read_entries(log.path))
+
+
 @pytest.mark.parametrize("order", [(1, 2), (0, 2), (1, 0, 2), (0, 1, 1, 2), (0, 0)])
 def test_missing_swapped_and_doubled_lines_are_damage(
     log: ChainedLog, order: tuple[int, ...]

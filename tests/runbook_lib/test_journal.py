@@ -12,7 +12,7 @@ from fulfillment.analysis.causes import Cause
 from runbook_lib.errors import RecordError
 from runbook_lib.model import ActionPhase, CauseStatus, ClearTime, Finding, Reading, Verdict
 from runbook_lib.record.journal import Journal, JournalView
-from runbook_lib.redact import Redactor
+from runbook_lib.redact import MASK, Redactor
 from tests.support.incidents import START, Teller, make_incident, tell_incident
 
 SECTIONS = {"02": "02_signals_detection", "03": "03_immediate_actions",
@@ -81,6 +81,21 @@ def test_a_file_that_is_another_one_now_is_read_anew(tell: Teller, tmp_path: Pat
     tell.incident.journal.path.write_bytes(other.incident.journal.path.read_bytes())
 
     assert [note.text for note in view_of(tell).notes] == ["b"]
+
+
+def test_a_report_reads_without_what_its_redactor_hides(tell: Teller) -> None:
+    path = tell.incident.journal.path
+    other = Journal(path, redactor=Redactor(), clock=tell.clock)  # it knows no secret
+    mine = Journal(path, redactor=Redactor(["admin12345"]), clock=tell.clock)
+    for text in ("key admin12345", "none", "again admin12345"):
+        other.append("note", {"section": "", "text": text})
+        assert mine.redacted().last_seq == mine.view().last_seq
+    hidden = [f"key {MASK}", "none", f"again {MASK}"]
+    assert [note.text for note in mine.redacted().notes] == hidden
+    assert next(note.text for note in mine.view().notes) == "key admin12345"
+
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])  # another file now
+    assert [note.text for note in mine.redacted().notes] == hidden[:1]
 
 
 def test_what_is_read_is_numbered_and_in_the_runbooks_order(tell: Teller) -> None:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainlog import GENESIS, LogDamagedError
+from chainlog import GENESIS, ChainedLog, LogDamagedError
 from runbook_lib.errors import RecordError
 from runbook_lib.record.journal import Journal
 from runbook_lib.redact import MASK, Redactor
@@ -238,6 +238,30 @@ def test_several_threads_append_to_one_chain(log: Journal) -> None:
     for thread in threads:
         thread.join(60)
     assert len(log.view().entries) == 80
+
+
+def test_threads_that_read_what_is_new_count_nothing_twice(log: Journal) -> None:
+    other, begin, seen = ChainedLog(log.path), threading.Barrier(4), list[list[int]]()
+
+    def read() -> None:
+        begin.wait(10)
+        seen.append([entry.seq for entry in log.view().entries])
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(40):
+            for _ in range(10):
+                other.append("note", {"text": "a"}, sync=False)
+            readers = [threading.Thread(target=read) for _ in range(begin.parties)]
+            for reader in readers:
+                reader.start()
+            for reader in readers:
+                reader.join(60)
+    finally:
+        sys.setswitchinterval(interval)
+    assert [len(one) for one in seen] == [n for n in range(10, 401, 10) for _ in range(4)]
+    assert all(one == list(range(1, len(one) + 1)) for one in seen)
 
 
 def test_a_lock_that_is_not_released_is_an_error(
