@@ -207,7 +207,7 @@ def main() -> None:
     """Run the command; every exit code comes from the one table."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # a long journal is many objects, and none of them is garbage, not at the end either
-    gc.set_threshold(200_000)
+    gc.set_threshold(1_000_000)
     atexit.register(gc.freeze)
     ours: tuple[type[BaseException], ...] = (RunbookError, LogError, KeyboardInterrupt, OSError)
     try:

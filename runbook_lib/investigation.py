@@ -268,9 +268,10 @@ class Investigation(Generic[S, C]):
         max_age_s : reuse a reading of the journal that is not older, in seconds; ``unknown``
             readings, and those from before the last action, are never reused
         """
-        if old := self.latest().get(step_id):
+        journal = self.journal
+        if old := journal.latest().get(step_id):
             since = self.now() - timedelta(seconds=max_age_s or 0)
-            since = max(since, self.journal.last_applied_at or since)
+            since = max(since, journal.last_applied_at or since)
             is_fresh = old.observed_at >= since and old.status is not Status.UNKNOWN
             if self.incident.is_late or (max_age_s is not None and is_fresh):
                 return old

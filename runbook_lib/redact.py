@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .model import Json
 
 MASK = "[redacted]"
+_SHORT = 100  # characters: names and words that come again and again are looked at once
 
 # Every repetition is bounded: a long line from outside must not cost quadratic time.
 _NAME = r"(?:password|passwd|passphrase|secret|token|api[_-]?key|private[_-]?key)"
@@ -68,9 +70,13 @@ class Redactor:
         forms = {form for s in secrets if len(s) >= 4 for form in _forms(s)}
         ordered = sorted(forms, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        self._short = lru_cache(maxsize=1 << 14)(self._hide)
 
     def text(self, text: str) -> str:
         """Return the text without secrets."""
+        return self._short(text) if len(text) < _SHORT else self._hide(text)
+
+    def _hide(self, text: str) -> str:
         if self._known is not None:
             text = self._known.sub(MASK, text)
         if not _SIGNS.search(text.lower()):

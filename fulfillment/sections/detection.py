@@ -30,10 +30,12 @@ _MAX_POINTS = 200
 
 
 def draw(name: str, samples: Sequence[Sample]) -> Line:
-    """Return a line of at most 200 points, the newest among them."""
+    """Return a line of at most 200 points, the newest among them; none between two as high."""
     every = max(1, math.ceil(len(samples) / _MAX_POINTS))
-    kept = clean(samples[::-every])
-    return Line(name=name, points=tuple((s.at, round(s.value, 4)) for s in kept))
+    points = [(s.at, round(s.value, 4)) for s in clean(samples[::-every])]
+    beside = zip(points, points[1:], points[2:], strict=False)
+    flat = {point for last, point, then in beside if last[1] == point[1] == then[1]}
+    return Line(name=name, points=tuple(point for point in points if point not in flat))
 
 
 def read_range(

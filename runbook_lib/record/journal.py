@@ -7,9 +7,10 @@ Its file is a ``chainlog`` with redaction, read once; what fails is a ``RecordEr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
@@ -31,6 +32,9 @@ _DIAGNOSIS, _REMEDY = "05", "06"
 #: Whose conclusions tell of now, and for which: section 1 looks at symptoms of section 2.
 _LOOKING = {"01": "02", "02": "02", "03": "03", "05": "05"}
 _FRESH = timedelta(minutes=10)
+_PART = (
+    1 << 16
+)  # bytes of a journal that are compared at once: more would cost new memory each time
 _GRAVE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 _FIXED = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
 
@@ -439,7 +443,7 @@ class _File:
     def forget(self) -> None:
         """Read the file anew the next time."""
         self.log, self.view = ChainedLog(self._path, clock=self._clock), JournalView()
-        self.verified = b""
+        self.verified = list[bytes]()
 
 
 #: One for all who open it in a process: the sections of a run read a long journal once.
@@ -464,7 +468,6 @@ class Journal:
 
     def __init__(self, path: Path, *, redactor: Redactor, clock: Clock = utc_now) -> None:
         self.path, self._redactor, self._file = path, redactor, _open(path, clock)
-        self._whole = self._redacted = JournalView()
 
     def append(self, kind: str, data: dict[str, model.Json]) -> Entry:
         """Append one entry and return it.
@@ -475,35 +478,43 @@ class Journal:
             When the file is damaged, or cannot be locked or written; nothing was appended then.
         """
         with self._explained(". Nothing was appended."):
-            return self._file.log.append(kind, self._redactor.json(data))
+            if not self._file.verified:
+                self._catch_up()  # or the log would read it all here, and the view once more
+            entry = self._file.log.append(kind, self._redactor.json(data))
+        with suppress(RecordError), self._explained():  # the next view tells
+            self._catch_up(compares=False)
+        return entry
 
     def view(self) -> JournalView:
         """Return what the journal holds by now; an absent file holds nothing.
-
-        What was verified before is compared with what the file holds now, and only what follows it
-        is parsed.
 
         Raises
         ------
         RecordError
             When the file cannot be read; at the first altered or missing line, which it names.
         """
+        with self._explained():
+            return self._catch_up()
+
+    def _catch_up(self, *, compares: bool = True) -> JournalView:
+        """Compare what was verified with what the file holds now; parse only what follows it."""
         file = self._file
-        with file.mutex, disk_errors(f"{self.path} cannot be read"), self._explained():
-            content = self.path.read_bytes() if self.path.exists() else b""
-            if not (file.verified and content.startswith(file.verified)):
+        with file.mutex, disk_errors(f"{self.path} cannot be read"), ExitStack() as stack:
+            now = stack.enter_context(self.path.open("rb") if self.path.exists() else BytesIO())
+            known = file.verified
+            if compares and not (known and all(now.read(len(part)) == part for part in known)):
                 file.forget()
-            if len(content) != len(file.verified):
+            now.seek(sum(map(len, file.verified)))
+            if new := now.read():
                 file.view.add(file.log.read()[file.view.last_seq :])
-                file.verified = content[: content.rfind(b"\n") + 1]
-        return file.view
+                end = new.rfind(b"\n") + 1
+                file.verified += (new[at : min(at + _PART, end)] for at in range(0, end, _PART))
+            return file.view
 
     def redacted(self) -> JournalView:
         """Return ``view`` without what this redactor hides: others may have written, too."""
-        if (whole := self.view()) is not self._whole:
-            self._whole, self._redacted = whole, JournalView()
-        self._redacted.add(self.redact(whole.entries[len(self._redacted.entries) :]))
-        return self._redacted
+        hidden = list(self.redact((whole := self.view()).entries))
+        return whole if hidden == whole.entries else JournalView(hidden)
 
     def redact(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Yield entries without what this redactor hides."""

@@ -109,10 +109,12 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
 
 def _is_exported(source: Path, target: Path, head: str) -> bool:
     """Tell whether a page is of the notebook as it is now, under the same head."""
+    begin = head.encode("utf-8", "backslashreplace")
     try:
         is_new = target.stat().st_mtime_ns > source.stat().st_mtime_ns
-        return is_new and target.read_text("utf-8").startswith(head)
-    except (OSError, UnicodeDecodeError):
+        with target.open("rb") as page:
+            return is_new and page.read(len(begin)) == begin
+    except OSError:
         return False
 
 

@@ -54,7 +54,6 @@ def run_sections(
         with beside, nullcontext(kernel) if kernel else SharedKernel() as used:
             used.begin()
             preload()
-            beside.submit(incident.journal.redacted)
             for name in names:
                 progress(name)
                 given = _pick(sections[name], parameters)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from math import nan
 from pathlib import Path
 
 import pytest
 
 from fulfillment.analysis.causes import Cause
 from fulfillment.analysis.samples import find_beginning
-from fulfillment.clients.http_systems import Series
+from fulfillment.clients.http_systems import Sample, Series
 from fulfillment.clients.services import LogLine
 from fulfillment.sections import SECTIONS, detection, root_cause
 from fulfillment.sections.detection import LAG
@@ -21,6 +22,7 @@ from runbook_lib.report.summary import list_observed
 from tests.support.incidents import make_incident
 from tests.support.world import World
 
+START = datetime(2026, 11, 24, 3, tzinfo=UTC)
 ALERTS = 'ALERTS{alertname=~"Fulfillment.*"}'
 ROW = {
     "at": "2026-11-24T03:00:00Z",
@@ -243,6 +245,30 @@ def test_bytes_that_wait_are_not_drawn_as_objects(world: World, step: str, unit:
     plot = world.take(detection, step).plot
     assert plot is not None
     assert (plot.title, plot.unit) == (f"{unit.capitalize()} waiting, by prefix", unit)
+
+
+@pytest.mark.parametrize(
+    ("values", "drawn"),
+    [
+        ([3.0] * 5, [0, 4]),
+        ([0.0, 0.0, 0.0, 7.0, 7.0, 7.0, 0.0], [0, 2, 3, 5, 6]),
+        ([1.0, 2.0, 3.0], [0, 1, 2]),
+        ([2.0], [0]),
+        ([2.0, 2.00001, nan, 2.0], [0, 3]),
+        ([], []),
+    ],
+)
+def test_a_flat_stretch_is_drawn_from_its_ends(values: list[float], drawn: list[int]) -> None:
+    samples = [Sample(START + timedelta(seconds=n), value) for n, value in enumerate(values)]
+    expected = tuple((samples[n].at, samples[n].value) for n in drawn)
+    assert detection.draw("lag", samples).points == expected
+
+
+def test_a_long_line_keeps_its_newest_point() -> None:
+    samples = [Sample(START + timedelta(seconds=n), n % 7) for n in range(1001)]
+    points = detection.draw("lag", samples).points
+    assert 100 < len(points) <= 200
+    assert points[-1] == (samples[-1].at, samples[-1].value)
 
 
 def test_an_exporter_that_moved_is_not_down(world: World) -> None:
