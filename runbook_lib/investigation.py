@@ -268,12 +268,11 @@ class Investigation(Generic[S, C]):
         max_age_s : reuse a reading of the journal that is not older, in seconds; ``unknown``
             readings, and those from before the last action, are never reused
         """
-        journal = self.journal
-        if old := journal.latest().get(step_id):
-            since = self.now() - timedelta(seconds=max_age_s or 0)
-            since = max(since, journal.last_applied_at or since)
-            is_fresh = old.observed_at >= since and old.status is not Status.UNKNOWN
-            if self.incident.is_late or (max_age_s is not None and is_fresh):
+        if (is_late := self.incident.is_late) or max_age_s is not None:
+            journal, since = self.journal, self.now() - timedelta(seconds=max_age_s or 0)
+            since, old = max(since, journal.last_applied_at or since), journal.latest().get(step_id)
+            is_fresh = old and old.observed_at >= since and old.status is not Status.UNKNOWN
+            if old and (is_late or is_fresh):
                 return old
         reading = self.observe(step_id)
         seq = self.record("reading", {"reading": reading.model_dump(mode="json")})

@@ -32,9 +32,7 @@ _DIAGNOSIS, _REMEDY = "05", "06"
 #: Whose conclusions tell of now, and for which: section 1 looks at symptoms of section 2.
 _LOOKING = {"01": "02", "02": "02", "03": "03", "05": "05"}
 _FRESH = timedelta(minutes=10)
-_PART = (
-    1 << 16
-)  # bytes of a journal that are compared at once: more would cost new memory each time
+_PART = 1 << 16  # bytes that are compared at once; more would cost new memory each time
 _GRAVE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 _FIXED = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
 
@@ -204,6 +202,7 @@ class JournalView:
         self.unreadable: list[int] = []
         self._kinds: dict[str, tuple[type[BaseModel], list[Any]]] = {}
         self.readings = self._collect("reading", model.Reading)
+        self._newest = dict[str, model.Reading]()
         self.actions = self._collect("action", model.ActionEntry)
         self.conclusions = self._collect("conclusion", model.Conclusion)
         self.starts = self._collect("section_started", model.Start)
@@ -230,14 +229,15 @@ class JournalView:
                 shape, found = self._kinds[entry.kind]
                 told = {**get_told(entry), "seq": entry.seq, "at": entry.at}
                 try:
-                    found.append(shape.model_validate(told))
+                    found.append(one := shape.model_validate(told))
+                    if isinstance(one, model.Reading):
+                        self._newest[one.step] = one
                 except ValueError:
                     self.unreadable.append(entry.seq)
 
     def latest(self) -> dict[str, model.Reading]:
         """Return the newest reading of each step, in the runbook's order."""
-        found = {reading.step: reading for reading in self.readings}
-        return dict(sorted(found.items(), key=lambda item: order_of(item[0])))
+        return dict(sorted(self._newest.items(), key=lambda item: order_of(item[0])))
 
     def conclusion(self, section: str, *, after: int = 0) -> model.Conclusion | None:
         """Return a section's newest conclusion past an entry."""

@@ -59,6 +59,7 @@ def run_sections(
                 given = _pick(sections[name], parameters)
                 runs.append(run_notebook(sections, name, incident, given, kernel=used))
                 beside.submit(convert, runs[-1].path, incident)
+            used.end()
     except KeyboardInterrupt:
         incident.journal.append("interrupted", {"section": ""})
         write_outputs(incident, sections)
@@ -177,15 +178,15 @@ def _carry_out(
             text = f"incident {incident.id} is closed, and its report stays as it is; {advice}"
             raise UsageError(text)
         runs = run_sections(incident, sections, names, given, kernel=kernel, progress=progress)
-    if is_new and not (incident.is_open or incident.is_closed):
-        plans = incident.journal.view().list_plans().values()
-        if all(plan.result.get("is_empty") for plan in plans):
-            incident.close()
-        else:
-            incident.update(kept=True)
-    if incident.is_closed and sections.having(Role.CLEARED) & {run.section for run in runs}:
-        incident.closed_here = True
-    report = write_outputs(incident, sections, packs=incident.is_closed)
+        if is_new and not (incident.is_open or incident.is_closed):
+            plans = incident.journal.view().list_plans().values()
+            if all(plan.result.get("is_empty") for plan in plans):
+                incident.close()
+            else:
+                incident.update(kept=True)
+        if incident.is_closed and sections.having(Role.CLEARED) & {run.section for run in runs}:
+            incident.closed_here = True
+        report = write_outputs(incident, sections, packs=incident.is_closed)
     return incident, tuple(runs), str(report)
 
 

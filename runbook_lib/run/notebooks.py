@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -102,6 +103,11 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             run_sync(self._manager.start_kernel)(extra_arguments=_KERNEL_OPTIONS)
             self._manager.client = partial(self._connect, self._manager.client)
         return self._manager
+
+    def end(self) -> None:
+        """Have it end while something else is done; ``stop`` need not wait for it then."""
+        if self._manager is not None and self._manager.has_kernel:
+            run_sync(self._manager.signal_kernel)(signal.SIGKILL)
 
     def stop(self) -> None:
         """End the kernel; the next notebook gets a new one."""
