@@ -59,7 +59,6 @@ def run_sections(
                 given = _pick(sections[name], parameters)
                 runs.append(run_notebook(sections, name, incident, given, kernel=used))
                 beside.submit(convert, runs[-1].path, incident)
-            used.end()
     except KeyboardInterrupt:
         incident.journal.append("interrupted", {"section": ""})
         write_outputs(incident, sections)
@@ -178,6 +177,7 @@ def _carry_out(
             text = f"incident {incident.id} is closed, and its report stays as it is; {advice}"
             raise UsageError(text)
         runs = run_sections(incident, sections, names, given, kernel=kernel, progress=progress)
+        kernel.end()
         if is_new and not (incident.is_open or incident.is_closed):
             plans = incident.journal.view().list_plans().values()
             if all(plan.result.get("is_empty") for plan in plans):

@@ -83,6 +83,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
 
     _manager: Any = None
     _client: Any = None
+    _is_ending = False
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -96,7 +97,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         """Return the manager for the next notebook; begins to start a kernel if none runs."""
         from jupyter_client.manager import AsyncKernelManager
 
-        if self._manager is None or not run_sync(self._manager.is_alive)():
+        if self._manager is None or self._is_ending or not run_sync(self._manager.is_alive)():
             self.stop()
             how: Any = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
             self._manager = AsyncKernelManager(kernel_name="python3", **how)
@@ -108,6 +109,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         """Have it end while something else is done; ``stop`` need not wait for it then."""
         if self._manager is not None and self._manager.has_kernel:
             run_sync(self._manager.signal_kernel)(signal.SIGKILL)
+            self._is_ending = True
 
     def stop(self) -> None:
         """End the kernel; the next notebook gets a new one."""
@@ -115,7 +117,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             self._client.stop_channels()
         if self._manager is not None and self._manager.has_kernel:
             run_sync(self._manager.shutdown_kernel)(now=True)
-        self._manager = self._client = None
+        self._manager, self._client, self._is_ending = None, None, False
 
     def _connect(self, connect: Callable[..., Any], **how: Any) -> Any:
         if self._client is None:

@@ -222,6 +222,16 @@ def test_a_shared_kernel_that_is_lost_costs_one_section(
     assert "ZeroDivisionError" in after.error
 
 
+def test_a_shared_kernel_that_was_ended_is_replaced(incident: Incident, tmp_path: Path) -> None:
+    with SharedKernel() as kernel:
+        kernel.end()  # none runs yet
+        assert "ZeroDivisionError" in run(incident, tmp_path, "1 / 0", kernel=kernel).error
+        kernel.end()
+        after = run(incident, tmp_path, "[][0]", kernel=kernel)
+        kernel.end()
+    assert "IndexError" in after.error
+
+
 def test_secrets_are_gone_from_a_notebook_while_it_is_saved(
     incident: Incident, tmp_path: Path
 ) -> None:
