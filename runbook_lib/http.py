@@ -90,6 +90,7 @@ Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else val
 T = TypeVar("T")
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
+_make_adapter: Any = cache(TypeAdapter)
 #: What to say of an error by what stands in urllib3's text.
 _REASONS = {
     "refused": "connection refused",
@@ -337,11 +338,6 @@ def _make_context(ca_file: str) -> ssl.SSLContext:
 
 def _sign(user: str, password: str) -> str:
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
-
-
-@cache
-def _make_adapter(shape: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(shape)
 
 
 def _describe(error: Exception) -> str:

@@ -33,9 +33,10 @@ def draw(name: str, samples: Sequence[Sample]) -> Line:
     """Return a line of at most 200 points, the newest among them; none between two as high."""
     every = max(1, math.ceil(len(samples) / _MAX_POINTS))
     points = [(s.at, round(s.value, 4)) for s in clean(samples[::-every])]
-    beside = zip(points, points[1:], points[2:], strict=False)
-    flat = {point for last, point, then in beside if last[1] == point[1] == then[1]}
-    return Line(name=name, points=tuple(point for point in points if point not in flat))
+    values = [value for _, value in points]
+    beside = zip([None, *values], values, [*values[1:], None], strict=False)
+    kept = (p for p, three in zip(points, beside, strict=True) if len({*three}) > 1)
+    return Line(name=name, points=tuple(kept))
 
 
 def read_range(

@@ -139,7 +139,7 @@ class Incident:
         calm : how long one is
         """
         journal = self.journal.view()
-        ok_since, breaches = journal.ok_since(needed), journal.breach_times(SYMPTOMS)
+        ok_since, breaches = journal.ok_since(needed), [r.at for r in journal.breaches(SYMPTOMS)]
         if ok_since is not None and began - ok_since >= calm:
             return True
         is_next = is_alert and bool(self.facts.get("episode") and breaches)

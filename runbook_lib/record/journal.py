@@ -235,6 +235,16 @@ class JournalView:
                 except ValueError:
                     self.unreadable.append(entry.seq)
 
+    def copy(self) -> JournalView:
+        """Return one that holds the same, and takes in nothing more by itself."""
+        other = JournalView()
+        other.entries += self.entries
+        other.unreadable += self.unreadable
+        other._newest |= self._newest
+        for kind, (_, found) in self._kinds.items():
+            other._kinds[kind][1].extend(found)
+        return other
+
     def latest(self) -> dict[str, model.Reading]:
         """Return the newest reading of each step, in the runbook's order."""
         return dict(sorted(self._newest.items(), key=lambda item: order_of(item[0])))
@@ -312,10 +322,6 @@ class JournalView:
     def breaches(self, roles: Collection[Role | None]) -> list[model.Reading]:
         """Return the breaches that steps of some roles read."""
         return [r for r in self.readings if r.status is Status.BREACH and r.role in roles]
-
-    def breach_times(self, roles: Collection[Role | None]) -> list[datetime]:
-        """Return when a breach was read by a step of some roles."""
-        return [reading.at for reading in self.breaches(roles)]
 
     def ok_since(self, steps: Collection[str]) -> datetime | None:
         """Return since when each of some steps was read as ok, and never else; None when not."""
@@ -499,21 +505,28 @@ class Journal:
     def _catch_up(self, *, compares: bool = True) -> JournalView:
         """Compare what was verified with what the file holds now; parse only what follows it."""
         file = self._file
-        with file.mutex, disk_errors(f"{self.path} cannot be read"), ExitStack() as stack:
+        with file.mutex, ExitStack() as stack:
             now = stack.enter_context(self.path.open("rb") if self.path.exists() else BytesIO())
-            known = file.verified
-            if compares and not (known and all(now.read(len(part)) == part for part in known)):
+            differs = compares and any(now.read(len(part)) != part for part in file.verified)
+            if differs or not file.verified:
                 file.forget()
-            now.seek(sum(map(len, file.verified)))
-            if new := now.read():
-                file.view.add(file.log.read()[file.view.last_seq :])
-                end = new.rfind(b"\n") + 1
-                file.verified += (new[at : min(at + _PART, end)] for at in range(0, end, _PART))
-            return file.view
+            known, file.verified = file.verified, []  # what is cut off here is read anew
+            now.seek(sum(map(len, known)))
+            new, view = now.read(), file.view
+            entries, end = file.log.read(), new.rfind(b"\n") + 1
+            view.add(entries[view.last_seq :][: new.count(b"\n")])
+            parts = (new[at : min(at + _PART, end)] for at in range(0, end, _PART))
+            file.verified = [*known, *parts]
+            if len(entries) != view.last_seq:  # a line came since: its bytes were not seen here
+                file.forget()
+            return view
 
     def redacted(self) -> JournalView:
-        """Return ``view`` without what this redactor hides: others may have written, too."""
-        hidden = list(self.redact((whole := self.view()).entries))
+        """Return what ``view`` holds now without what this redactor hides: others write, too."""
+        whole = self.view()
+        with self._file.mutex:
+            whole = whole.copy()
+        hidden = list(self.redact(whole.entries))
         return whole if hidden == whole.entries else JournalView(hidden)
 
     def redact(self, entries: Iterable[Entry]) -> Iterator[Entry]:
@@ -523,7 +536,9 @@ class Journal:
     @contextmanager
     def _explained(self, ending: str = "") -> Iterator[None]:
         try:
-            yield
+            with disk_errors(f"{self.path} cannot be read", ending):
+                yield
         except LogError as error:
-            self._file.forget()
+            with self._file.mutex:
+                self._file.forget()
             raise RecordError(f"{error}{ending}") from error

@@ -123,18 +123,17 @@ def convert(source: Path, incident: Incident) -> Markup:
 
     What the same file was converted to before is used again.
     """
-    return _convert(source, source.stat().st_mtime_ns, incident)
+    try:
+        return _convert(source, source.stat().st_mtime_ns, incident)
+    except (*_NOT_A_NOTEBOOK, load_nbformat().ValidationError) as error:
+        return Markup("<p>{} could not be read: {}</p>").format(source.name, type(error).__name__)
 
 
 @lru_cache(maxsize=16)
 def _convert(source: Path, _changed_ns: int, incident: Incident) -> Markup:
-    nbformat = load_nbformat()
-    try:
-        # nbformat joins the lines of each string, so that the redactor sees whole texts
-        raw = nbformat.reads(source.read_text("utf-8"), as_version=4)
-        notebook = nbformat.from_dict(incident.redactor.json(raw))
-    except (*_NOT_A_NOTEBOOK, nbformat.ValidationError) as error:
-        return Markup("<p>{} could not be read: {}</p>").format(source.name, type(error).__name__)
+    # nbformat joins the lines of each string, so that the redactor sees whole texts
+    raw = load_nbformat().reads(source.read_text("utf-8"), as_version=4)
+    notebook = load_nbformat().from_dict(incident.redactor.json(raw))
     _keep_readable(notebook)
     body, _ = load_exporter().from_notebook_node(notebook)
     # sanitised, so it may stand as it is; what is left of controls is made visible

@@ -60,6 +60,8 @@ def run_sections(
                 runs.append(run_notebook(sections, name, incident, given, kernel=used))
                 beside.submit(convert, runs[-1].path, incident)
     except KeyboardInterrupt:
+        if kernel:
+            kernel.stop()
         incident.journal.append("interrupted", {"section": ""})
         write_outputs(incident, sections)
         raise

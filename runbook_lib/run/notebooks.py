@@ -33,9 +33,7 @@ _KERNEL_OPTIONS = ["--log-level=50", "--HistoryManager.hist_file=:memory:"]
 _KERNEL_OPTIONS += [f"--IPKernelApp.exec_lines={_WARM_UP}"]
 # IPython's reset collects garbage twice: what was imported is left out of that.
 _FRESH_START = """\
-import gc
-gc.freeze()
-gc.set_threshold(1_000_000)
+import gc; gc.freeze(); gc.set_threshold(1_000_000)
 get_ipython().run_line_magic("reset", "-f")
 get_ipython().execution_count = 1
 get_ipython().keeps_notebook = True"""

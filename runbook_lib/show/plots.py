@@ -52,12 +52,12 @@ class Picture(NamedTuple):
 
 
 def plot_lines(plot: Plot) -> Picture:
-    """Draw values over time: the five longest lines that have any finite one."""
+    """Draw values over time: the five lines that have finite ones for longest."""
     finite = [(line.name, [p for p in line.points if math.isfinite(p[1])]) for line in plot.lines]
     # lines that stay at zero hide each other, and say nothing beside one that does not
     moving = [line for line in finite if any(value for _, value in line[1])]
     filled = moving or [line for line in finite if line[1]]
-    drawn = sorted(filled, key=lambda line: -len(line[1]))[: len(_STYLES)]
+    drawn = sorted(filled, key=lambda line: line[1][0][0] - line[1][-1][0])[: len(_STYLES)]
     unit, threshold, told = plot.unit, plot.threshold, []
     axes: Any = _make_axes(plot.title, unit, pad=42 if plot.marks else 6)  # takes times as they are
     for (name, points), style in zip(drawn, _STYLES, strict=False):

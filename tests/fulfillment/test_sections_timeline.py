@@ -255,6 +255,7 @@ def test_bytes_that_wait_are_not_drawn_as_objects(world: World, step: str, unit:
         ([1.0, 2.0, 3.0], [0, 1, 2]),
         ([2.0], [0]),
         ([2.0, 2.00001, nan, 2.0], [0, 3]),
+        ([2.0, 2.0, 3.0, 2.0, 2.0], [0, 1, 2, 3, 4]),
         ([], []),
     ],
 )
@@ -262,6 +263,11 @@ def test_a_flat_stretch_is_drawn_from_its_ends(values: list[float], drawn: list[
     samples = [Sample(START + timedelta(seconds=n), value) for n, value in enumerate(values)]
     expected = tuple((samples[n].at, samples[n].value) for n in drawn)
     assert detection.draw("lag", samples).points == expected
+
+
+def test_a_newest_point_that_comes_twice_stays() -> None:
+    samples = [Sample(START, 3.0), *[Sample(START + timedelta(seconds=1), 3.0)] * 2]
+    assert detection.draw("lag", samples).points == (samples[0], samples[2])
 
 
 def test_a_long_line_keeps_its_newest_point() -> None:

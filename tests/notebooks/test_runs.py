@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -20,7 +22,7 @@ from runbook_lib.model import ActionPhase, Reading, Status, Verdict
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import ReportModel, export_notebooks
-from runbook_lib.run import notebooks
+from runbook_lib.run import commands, notebooks
 from runbook_lib.run.notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 from runbook_lib.section import Sections
 
@@ -134,6 +136,28 @@ def test_a_cell_that_is_interrupted_ends_the_run_and_stands_in_the_journal(
     with pytest.raises(KeyboardInterrupt):
         run(incident, tmp_path, "raise KeyboardInterrupt")
     assert last_entry(incident)["status"] == "interrupted"
+
+
+def test_no_kernel_runs_while_an_interrupted_run_writes_its_report(
+    incident: Incident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, kernel: SharedKernel, **__: object) -> None:
+        pids.append(kernel.take().provisioner.process.pid)
+        raise KeyboardInterrupt
+
+    pids: list[int] = []
+    monkeypatch.setattr(commands, "run_notebook", interrupt)
+    monkeypatch.setattr(commands, "write_outputs", lambda *_: pids.append(int(is_there(pids[0]))))
+    with SharedKernel() as kernel, pytest.raises(KeyboardInterrupt):
+        commands.run_sections(incident, SECTIONS, [DETECTION.NAME], kernel=kernel)
+    assert pids[1:] == [0]
+
+
+def is_there(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
 
 
 def test_a_kernel_that_dies_is_failed(incident: Incident, tmp_path: Path) -> None:

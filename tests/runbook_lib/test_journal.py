@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from chainlog import ChainedLog, Entry
 from fulfillment.analysis.causes import Cause
 from runbook_lib.errors import RecordError
 from runbook_lib.model import ActionPhase, CauseStatus, ClearTime, Finding, Reading, Verdict
@@ -96,6 +97,55 @@ def test_a_report_reads_without_what_its_redactor_hides(tell: Teller) -> None:
 
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])  # another file now
     assert [note.text for note in mine.redacted().notes] == hidden[:1]
+
+
+def test_what_is_read_for_a_report_does_not_grow(tell: Teller) -> None:
+    tell.read("2.1", "lag", "ok")
+    read = tell.incident.journal.redacted()
+    tell.read("2.1", "lag", "breach")
+    tell.record("note", {"text": "later"})
+
+    assert view_of(tell).last_seq == read.last_seq + 2
+    assert ([r.status for r in read.readings], read.notes) == (["ok"], [])
+    assert read.latest()["2.1"].status == "ok"
+
+
+def test_a_line_that_came_between_two_reads_is_held_against_its_bytes(
+    tell: Teller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell.record("note", {"text": "a"})
+    other = ChainedLog(tell.incident.journal.path, clock=tell.clock)
+    read = ChainedLog.read
+
+    def read_late(log: ChainedLog) -> list[Entry]:
+        if log is not other and len(read(other)) < 3:
+            other.append("note", {"section": "", "text": "b"})
+        return read(log)
+
+    other.append("note", {"section": "", "text": "a"})
+    monkeypatch.setattr(ChainedLog, "read", read_late)
+    assert view_of(tell).last_seq == 2
+    monkeypatch.undo()
+    assert [note.text for note in view_of(tell).notes] == ["a", "a", "b"]
+    path = tell.incident.journal.path
+    path.write_bytes(path.read_bytes().replace(b'"b"', b'"c"'))
+    with pytest.raises(RecordError, match="line 3"):
+        view_of(tell)
+
+
+def test_a_read_that_is_cut_off_is_made_anew(tell: Teller, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(_: object) -> Reading:
+        raise KeyboardInterrupt
+
+    other = ChainedLog(tell.incident.journal.path, clock=tell.clock)
+    tell.read("2.1", "lag", "ok")
+    (entry,) = view_of(tell).entries
+    other.append("reading", entry.data)
+    monkeypatch.setattr(Reading, "model_validate", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        view_of(tell)
+    monkeypatch.undo()
+    assert [reading.seq for reading in view_of(tell).readings] == [1, 2]
 
 
 def test_what_is_read_is_numbered_and_in_the_runbooks_order(tell: Teller) -> None:

@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from fulfillment.sections import SECTIONS
 from runbook_lib.record.incident import Incident
 from runbook_lib.report import ReportModel, export_notebooks, write_report
-from runbook_lib.report.export import sanitize_html
+from runbook_lib.report.export import convert, sanitize_html
 from runbook_lib.report.render import CSP
 from runbook_lib.show.plots import Picture
 from tests.support.incidents import make_incident
@@ -73,6 +73,25 @@ def test_a_page_is_written_again_only_when_its_notebook_or_its_head_changed(
     run = {"notebook": "again.ipynb", "status": "done", "duration_s": 1.0, "error": ""}
     incident.journal.append("notebook", {"section": "02_signals_detection", **run})
     assert "second run" in export(incident)
+
+
+def test_a_notebook_that_cannot_be_read_is_named_and_read_again(incident: Incident) -> None:
+    source = save(incident)
+    aside = source.rename(source.with_name("aside"))
+    source.symlink_to(source.with_name("nowhere"))
+    assert "could not be read: FileNotFoundError" in export(incident)
+
+    source.unlink()
+    aside.rename(source)
+    source.touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "read_text", fail)
+        assert "could not be read: PermissionError" in str(convert(source, incident))
+    assert "2.1" in export(incident)
+
+
+def fail(*_: object) -> str:
+    raise PermissionError
 
 
 def test_a_picture_stays_with_its_text(incident: Incident) -> None:

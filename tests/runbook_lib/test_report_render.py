@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from chainlog import ChainedLog
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, Finding, Status, Verdict
 from runbook_lib.record.incident import Incident
@@ -310,6 +311,19 @@ def test_secrets_reach_the_report_in_no_form(tmp_path: Path) -> None:
     assert "S3ntinel" not in html
     assert "hunter2hunter2" not in html
     assert "[redacted]" in html
+
+
+def test_what_others_write_while_a_report_is_written_is_not_in_it(tmp_path: Path) -> None:
+    secret = "S3ntinel&value"
+    incident = make_incident(tmp_path, secrets=(secret,)).incident
+    incident.journal.append("note", {"section": "", "text": "before"})
+    model = ReportModel(incident, SECTIONS)
+    run = {"section": "x", "notebook": "x.ipynb", "status": "failed", "duration_s": 1}
+    ChainedLog(incident.journal.path).append("notebook", {**run, "error": f"boom {secret}"})
+
+    html = write_report(incident, model).read_text("utf-8")
+    assert "boom" not in html
+    assert "the 1 lines of the journal" in html
 
 
 def test_an_older_report_is_replaced_whole(tmp_path: Path) -> None:

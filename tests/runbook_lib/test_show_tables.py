@@ -256,6 +256,14 @@ class TestPlots:
         assert "chaos" not in plot_lines(self.plot(pending=self.points, chaos=zero)).alt
         assert "chaos" in plot_lines(self.plot(chaos=zero)).alt
 
+    def test_a_line_with_few_points_is_as_long_as_one_with_many(self) -> None:
+        flat = Line(name="flat", points=((AT, 10.0), self.points[-1]))
+        lines = [Line(name=f"short {i}", points=self.points[1:]) for i in range(6)]
+        alt = plot_lines(Plot(title="Lag", unit="min", lines=(*lines, flat))).alt
+
+        assert "flat" in alt
+        assert "short 5" not in alt
+
     def test_ages_are_counted(self) -> None:
         picture = plot_ages([(0, 5, 3), (5, 10, 2), (10, 30, 4), (30, None, 1)])
 
