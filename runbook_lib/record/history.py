@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from math import nan
+from operator import attrgetter
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
@@ -129,7 +130,7 @@ def _read_facts(incident: Incident) -> dict[str, Json]:
 
 def _measure(journal: JournalView) -> dict[str, float]:
     """Return how long an incident took, as far as its journal knows."""
-    seen = min((r.at for r in journal.breaches(SYMPTOMS)), default=None)
+    seen = min(map(attrgetter("at"), journal.breaches(SYMPTOMS)), default=None)
     found = ((c.at, finding) for c in journal.conclusions for finding in c.findings)
     named = min((at for at, f in found if f.status is CauseStatus.SUPPORTED), default=None)
     acted_at = journal.last_applied_at
