@@ -50,12 +50,12 @@ chaos-fulfillment-delay: setup ## Synthetic backlog (ARGS="--count 25 --hold-min
 report: setup ## Build an incident's report again (INCIDENT=inc-…)
 	@sh scripts/with_stack.sh runbook report "$(INCIDENT)"
 
-lint: .venv/.ready ## Format, lint, types, imports, lines of code
+lint: .venv/.ready ## Format, lint, types, imports; prints the size in tokens
 	@ruff format --check .
 	@ruff check .
 	@mypy
 	@lint-imports
-	@python scripts/count_lines.py
+	@python scripts/count_tokens.py
 
 test: setup-test lint ## Everything that CI checks
 	@pytest tests/chainlog tests/objectmove tests/runbook_lib tests/fulfillment tests/addons \

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from scripts.count_lines import count_lines
+from scripts.count_tokens import count_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 SECOND = ROOT / "tests" / "support" / "second_runbook"
