@@ -15,7 +15,7 @@ import hmac
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
 from itertools import islice
@@ -29,7 +29,12 @@ from .message import Message, Reach, Reply, Sink
 
 Texts = Mapping[str, str]
 
-_META, _ENCRYPTED = "x-amz-meta-", "server-side-encryption"
+_META = "x-amz-meta-"
+_ENCRYPTION = "x-amz-server-side-encryption"
+_CUSTOMER_KEY = "x-amz-server-side-encryption-customer-algorithm"
+ABSENCE_MARK = "x-amz-request-id"
+"""A 404 that bears this header comes from the store, not from something before it."""
+_CLOCK_OFF = timedelta(minutes=4)
 _KEPT_HEADERS = {f"content-{n}" for n in ("type", "encoding", "disposition", "language")}
 _KEPT_HEADERS |= {"cache-control", "expires"}
 #: 403 with one of these: the store looked at signature and rights, and did nothing.
@@ -76,9 +81,22 @@ class Seen(Version):
 
     @property
     def has_hash(self) -> bool:
-        """Whether the ETag is the MD5 of the content: not multipart, not encrypted; by a HEAD."""
+        """Whether the ETag can be the MD5 of the content, by a HEAD.
+
+        It is none of a multipart upload, nor of an object that is encrypted with a key of its own.
+        Whether the store's plain ETags are MD5s at all, the probe finds out.
+        """
         is_hex = len(self.etag) == 32 and not set(self.etag.lower()) - set("0123456789abcdef")
-        return is_hex and not any(_ENCRYPTED in name for name in self.headers)
+        has_own_key = _CUSTOMER_KEY in self.headers
+        has_own_key = has_own_key or self.headers.get(_ENCRYPTION, "").startswith("aws:kms")
+        return is_hex and not has_own_key
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion(Version):
+    """One version of an object in a bucket that keeps them; ``version_id`` is the store's."""
+
+    version_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +135,7 @@ class Answer:
     effect : ``done`` only by a well-formed answer that says so; ``none`` only when it was refused
         before the store acted, or never sent; everything else is ``unknown``
     etag, last_modified : of what a copy or a put made
+    version_id : of what a put made, in a bucket that keeps versions
     code, message : the store's error, or what broke
     failed : of a bulk delete: error code by key
     """
@@ -127,6 +146,7 @@ class Answer:
     code: str = ""
     message: str = ""
     failed: Texts = field(default_factory=dict)
+    version_id: str = ""
 
 
 OnAnswer = Callable[[int, Answer], None]
@@ -142,7 +162,9 @@ def find_all(bucket: S3Bucket, prefix: str, keys: Sequence[str]) -> dict[str, Se
     """
     most = 4 * len(keys) + 1000
     listed = {seen.key: seen for seen in islice(bucket.list_objects(prefix), most)}
-    return bucket.look(keys) if len(listed) == most else {key: listed.get(key) for key in keys}
+    if len(listed) == most:
+        return bucket.look(keys)
+    return {key: listed.get(key) for key in keys}
 
 
 def is_key_supported(key: str) -> bool:
@@ -188,21 +210,22 @@ class S3Bucket(Reach):
 
     # --- reads ---
 
-    def list_objects(self, prefix: str) -> Iterator[Seen]:
-        """Yield the objects under a prefix, in no certain order, folder markers left out."""
+    def list_objects(self, prefix: str, *, with_folders: bool = False) -> Iterator[Seen]:
+        """Yield the objects under a prefix, in no certain order.
+
+        Parameters
+        ----------
+        with_folders : also those whose key ends with ``/``; a store on a file system lists the
+            folders that a bulk delete emptied
+        """
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
         what = f"list {self.name}/{prefix}"
         while True:
-            reply = self.fetch(Request("get", query=query), what)
-            page = _parse_xml(reply.body, "ListBucketResult")
-            if page is None:
-                raise StoreError(f"{what}: the answer is not a listing")
+            page = self._fetch_page(query, what, "ListBucketResult")
             for item in page.iterfind("{*}Contents"):
-                key, etag = unquote_plus(_text(item, "Key")), _text(item, "ETag").strip('"')
-                at, size = parse_time(_text(item, "LastModified")), int(_text(item, "Size") or 0)
-                # A file-system store lists the folders that a bulk delete emptied.
-                if not key.endswith("/"):
-                    yield Seen(key, etag, size, at)
+                key = unquote_plus(_text(item, "Key"))
+                if with_folders or not key.endswith("/"):
+                    yield Seen(key, *_read_item(item))
             token = _text(page, "NextContinuationToken")
             if _text(page, "IsTruncated") != "true":
                 return
@@ -210,30 +233,102 @@ class S3Bucket(Reach):
                 raise StoreError(f"{what}: the listing does not go on")
             query["continuation-token"] = token
 
+    def list_versions(self, prefix: str) -> Iterator[StoredVersion]:
+        """Yield every version of the objects under a prefix; delete markers are left out."""
+        query = {"versions": "", "prefix": prefix, "encoding-type": "url"}
+        what = f"list the versions of {self.name}/{prefix}"
+        while True:
+            page = self._fetch_page(query, what, "ListVersionsResult")
+            for item in page.iterfind("{*}Version"):
+                key = unquote_plus(_text(item, "Key"))
+                yield StoredVersion(key, *_read_item(item), _text(item, "VersionId"))
+            if _text(page, "IsTruncated") != "true":
+                return
+            marker = unquote_plus(_text(page, "NextKeyMarker"))
+            version_marker = _text(page, "NextVersionIdMarker")
+            markers = (query.get("key-marker"), query.get("version-id-marker"))
+            if not marker or markers == (marker, version_marker):
+                raise StoreError(f"{what}: the listing does not go on")
+            query["key-marker"] = marker
+            query["version-id-marker"] = version_marker
+
+    def _fetch_page(self, query: Texts, what: str, root: str) -> ET.Element:
+        reply = self.fetch(Request("get", query=query), what)
+        page = _parse_xml(reply.body, root)
+        if page is None:
+            raise StoreError(f"{what}: the answer is not a listing")
+        return page
+
     def look(
-        self, keys: Sequence[str], *, failed: dict[str, StoreError] | None = None
+        self,
+        keys: Sequence[str],
+        *,
+        failed: dict[str, StoreError] | None = None,
+        marks_absence: bool = True,
     ) -> dict[str, Seen | None]:
         """Return each object with its metadata, None where there is none.
 
-        A key that could not be read is not in the answer; ``failed`` gets why.
+        A 404 counts when it bears the mark of the store; else a listing must say the same.
+
+        Parameters
+        ----------
+        failed : gets why a key could not be read; such a key is not in the answer
+        marks_absence : whether this store's own 404 bears ``ABSENCE_MARK``
         """
         found: dict[str, Seen | None] = {}
         heads = [partial(self._make, Request("head", key)) for key in keys]
         for key, reply in zip(keys, self._http.exchange(heads, resend=True), strict=True):
-            if reply.status == 200:
-                found[key] = _to_seen(key, reply.headers)
-            elif reply.status == 404 and "html" not in reply.headers.get("content-type", ""):
-                found[key] = None  # by a store, not by what stands in for it
-            elif failed is not None:
-                failed[key] = _explain(reply, f"read {key}")
+            try:
+                if reply.status == 200:
+                    found[key] = _to_seen(key, reply.headers)
+                elif self._is_absent(reply, key, marks_absence=marks_absence):
+                    found[key] = None
+                else:
+                    raise _explain(reply, f"read {key}")
+            except StoreError as error:
+                if failed is not None:
+                    failed[key] = error
         return found
+
+    def has_absence_mark(self, key: str) -> bool:
+        """Tell whether the answer to a HEAD of an absent key bears ``ABSENCE_MARK``. Only reads.
+
+        Raises
+        ------
+        StoreError
+            When the answer is no 404.
+        """
+        head = partial(self._make, Request("head", key))
+        (reply,) = self._http.exchange([head], resend=True)
+        if reply.status != 404:
+            raise _explain(reply, f"read {key}")
+        return ABSENCE_MARK in reply.headers
+
+    def _is_absent(self, reply: Reply, key: str, *, marks_absence: bool = True) -> bool:
+        """Tell whether an answer proves that there is no such object.
+
+        A 404 without the store's mark may be of something before the store: a listing decides.
+        """
+        if reply.status != 404:
+            return False
+        return (marks_absence and ABSENCE_MARK in reply.headers) or not self._is_listed(key)
+
+    def _is_listed(self, key: str) -> bool:
+        """Tell whether a listing shows a key; it comes first among those that begin with it."""
+        query = {"list-type": "2", "prefix": key, "max-keys": "1", "encoding-type": "url"}
+        page = self._fetch_page(query, f"list {self.name}/{key}", "ListBucketResult")
+        keys = [unquote_plus(_text(item, "Key")) for item in page.iterfind("{*}Contents")]
+        return key in keys
 
     def read(self, key: str) -> bytes | None:
         """Return an object's content, None when there is none."""
-        try:
-            return self.fetch(Request("get", key), f"read {key}").body
-        except AbsentError:
+        read = partial(self._make, Request("get", key))
+        (reply,) = self._http.exchange([read], resend=True)
+        if reply.status == 200:
+            return reply.body
+        if self._is_absent(reply, key):
             return None
+        raise _explain(reply, f"read {key}")
 
     def read_sha256(self, key: str) -> str:
         """Return the SHA-256 of an object's content, read in parts."""
@@ -365,7 +460,8 @@ def read_answer(request: Request, reply: Reply) -> Answer:
     if told == ("delete", 204):
         return Answer("done")
     if told == ("put", 200) and not reply.body:
-        return Answer("done", reply.headers.get("etag", "").strip('"'))
+        etag = reply.headers.get("etag", "").strip('"')
+        return Answer("done", etag, version_id=reply.headers.get("x-amz-version-id", ""))
     result = _parse_xml(reply.body, _RESULTS.get(told, ""))
     if result is not None and request.kind == "copy":
         etag = _text(result, "ETag").strip('"')
@@ -381,6 +477,12 @@ def read_answer(request: Request, reply: Reply) -> Answer:
     is_refused = reply.status == 403 and code in REFUSED
     code = code or f"HTTP {reply.status}"
     return Answer("none" if is_refused else "unknown", code=code, message=message)
+
+
+def _read_item(item: ET.Element) -> tuple[str, int, datetime]:
+    """Return ETag, size and LastModified of one item of a listing."""
+    size_bytes = int(_text(item, "Size") or 0)
+    return _text(item, "ETag").strip('"'), size_bytes, parse_time(_text(item, "LastModified"))
 
 
 def _text(element: ET.Element, name: str) -> str:
@@ -421,7 +523,7 @@ def parse_time(text: str) -> datetime:
 def _to_seen(key: str, headers: Texts) -> Seen:
     etag, size = headers.get("etag", "").strip('"'), int(headers.get("content-length") or 0)
     metadata = {n.removeprefix(_META): text for n, text in headers.items() if n.startswith(_META)}
-    kept = {n: text for n, text in headers.items() if n in _KEPT_HEADERS or _ENCRYPTED in n}
+    kept = {n: text for n, text in headers.items() if n in _KEPT_HEADERS or _ENCRYPTION in n}
     return Seen(key, etag, size, parse_time(headers.get("last-modified", "")), metadata, kept)
 
 
@@ -429,6 +531,24 @@ def _explain(reply: Reply, what: str) -> StoreError:
     if reply.status < 1:
         return StoreError(f"{what}: {reply.error}", code=_UNANSWERED[reply.status].code)
     code, message = _parse_error(reply.body)
-    absent = AbsentError if code else StoreError
-    kind = {404: absent, 403: DeniedError, 401: DeniedError}.get(reply.status, StoreError)
-    return kind(f"{what}: {code or reply.status} {message}".strip(), code=code)
+    text = f"{what}: {code or reply.status} {message}".strip()
+    if reply.status == 403:
+        text += _describe_clock(reply.headers.get("date", ""))
+    if reply.status == 404 and code:
+        return AbsentError(text, code=code)
+    if reply.status in (401, 403):
+        return DeniedError(text, code=code)
+    return StoreError(text, code=code)
+
+
+def _describe_clock(date: str) -> str:
+    """Say how far this machine's clock is off the store's; empty when it is not, or unknown."""
+    try:
+        ahead = datetime.now(UTC) - parse_time(date)
+    except StoreError:
+        return ""
+    if abs(ahead) < _CLOCK_OFF:
+        return ""
+    minutes = abs(ahead).total_seconds() / 60
+    side = "ahead of" if ahead > timedelta(0) else "behind"
+    return f". The clock of this machine is {minutes:.0f} min {side} the store's: correct it"

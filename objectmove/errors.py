@@ -16,6 +16,9 @@
     │   ├── MoversError      nobody can say that no one else moves
     │   └── NotReadyError    the store does not do what a move needs
     └── StoppedError         the session ended before its work; resume it
+
+    KeyboardInterrupt
+    └── InterruptedMoveError a person interrupted the session; says how far it came
 """
 
 from __future__ import annotations
@@ -86,3 +89,21 @@ class NotReadyError(RefusedError):
 
 class StoppedError(MoveError):
     """The session ended before its work was done. What it did stands in its ledger."""
+
+
+class InterruptedMoveError(KeyboardInterrupt):
+    """A person interrupted a session. What it did stands in its ledger.
+
+    Attributes
+    ----------
+    moved, total : objects that are moved, of all planned ones
+    way_on : the command that goes on
+    is_held : whether others are still held for the plan
+    """
+
+    def __init__(self, *, moved: int, total: int, way_on: str, is_held: bool) -> None:
+        super().__init__(f"Interrupted after {moved:,} of {total:,} objects. Go on with: {way_on}")
+        self.moved = moved
+        self.total = total
+        self.way_on = way_on
+        self.is_held = is_held

@@ -1,43 +1,61 @@
-"""What is known of a release: its ledger in a folder, and the bucket's record of it.
+"""The ledger of one plan, in the incident's folder: what happened to each row.
 
-The ledger says what happened to each row of a plan; resume, undo and proof rest on it and on the
-store. Lines, in order: ``approved``; for each batch ``intent`` (on the disk before its first
-request), ``landed``, ``refused`` or ``doubtful`` as answers come, ``deleting`` (on the disk before
-its first delete), the outcomes ``moved``, ``skipped``, ``conflict`` and ``unproven``; ``done`` when
-nothing is left but what a person must decide. ``hold`` says that the worker is paused for this
-plan; ``taken``, ``not_taken`` (a person's word) and ``taken_back`` come from other plans.
-
-The record, ``.runbook/releases/<plan>/``, lets every machine see a release that is not finished:
-``plan.jsonl`` is there before the first copy; ``state.json`` says, before each batch, how many rows
-were begun, and which are open.
+Resume, undo and proof rest on it, on the bucket's record and on the store. Lines, in order:
+``approved``; ``hold`` when someone is held for the plan; for each batch ``intent`` (on the disk
+before its first request), ``landed``, ``refused`` or ``doubtful`` as answers come, ``deleting`` (on
+the disk before its first delete), the outcomes; ``ended`` when nothing is left but what a person
+must decide. Lines with ``leg: park`` are about the parking of a row's source. ``taken``,
+``not_taken``, ``reopened`` and ``taken_back`` come from other plans.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from chainlog import ChainedLog, Entry
 
-from .bucket import Request, S3Bucket, format_time, parse_time
-from .errors import PlanError
-from .plan import MovePlan, Part, PlanId, Timestamp, parse_plan
-from .session import Session
+from .bucket import format_time, parse_time
+from .plan import MovePlan
+from .record import HoldNote, Record
 from .table import State
-
-RELEASES = ".runbook/releases/"
 
 Logs = Callable[[str], ChainedLog]
 """Plan id to its ledger."""
 
-#: What becomes of a row.
+#: What a row becomes when this plan does nothing more with it.
 CLOSED = (State.MOVED, State.SKIPPED, State.CONFLICT, State.UNPROVEN)
-OPEN = (State.CONFLICT, State.UNPROVEN)
-_STATES = {state.value: state for state in State}
-_STATES |= {"intent": State.DOUBTFUL, "refused": State.NONE}
-_STATES |= {"taken": State.TAKEN, "not_taken": State.FREED}
+#: A copy may be at the destination, and the source may still be there.
+HALF = (State.DOUBTFUL, State.LANDED, State.DELETING)
+_STATE_OF_KIND = {state.value: state for state in State}
+_STATE_OF_KIND |= {
+    "intent": State.DOUBTFUL,
+    "refused": State.NONE,
+    "delete_refused": State.LANDED,
+    "taken": State.TAKEN,
+    "not_taken": State.FREED,
+    "undeleted": State.LANDED,
+    "reopened": State.UNPROVEN,
+    "taken_back": State.UNDONE,
+}
+_STATE_OF_WORD = {
+    "taken": State.TAKEN,
+    "not_taken": State.FREED,
+    "undone": State.UNDONE,
+    "reopened": State.UNPROVEN,
+}
+
+
+class Leg(StrEnum):
+    """Which way of a row a line is about."""
+
+    MOVE = "move"
+    """From the plan's source to its destination."""
+
+    PARK = "park"
+    """Out of the worker's reach, when nobody can know whether it may ship."""
 
 
 class Landing(NamedTuple):
@@ -47,69 +65,100 @@ class Landing(NamedTuple):
     at: datetime | None
 
 
-class Record(Part):
-    """What the bucket knows of one release.
-
-    Attributes
-    ----------
-    begun : rows from the first one on that were announced
-    ledger : hash of the ledger's last line then: a ledger without it is an older copy
-    fence_at : the store's time from which on nothing of it can take effect any more
-    finished : nothing is left to do but what a person must decide
-    open_rows : those that wait for a person's word
-    is_holding : the worker is paused for it
-    """
-
-    plan: PlanId
-    sha256: str
-    by: str
-    host: str
-    begun: int
-    ledger: str
-    fence_at: Timestamp
-    finished: bool
-    open_rows: frozenset[int]
-    is_holding: bool
-
-
 class Ledger:
     """The ledger of one plan: read once under its lock, then kept as lines are added.
 
     Parameters
     ----------
-    record : what the bucket knows; a ledger that is behind it believes it
+    record : what the bucket knows of the plan; a ledger that is behind it believes it
+    later : what the bucket knows of undos and settlings of the plan, which other machines may have
+        carried out
 
     Attributes
     ----------
-    states : by row
+    states : of each row, on its way to the destination
+    park_states : of each row, on its way to the parking place
     landings : of rows whose copy was there
     reasons : why a row did not move, in words
+    refused : rows of which the store refused a copy or a delete in this run
+    in_flight : rows of which a request may still take effect before ``fence_at``
+    words : what persons said
+    told : rows of an undo or a settling that its release knows of
+    reopened_by : rows that are open again, and the plan that holds them
+    taken_back_by, settled_by : the last undo and settling of the plan
     lost : keys whose newer version went in the declared window
+    evidence : by row, what was known of its order before it was parked
     fence_at : the store's time from which on no request of the past can take effect
+    hold : who is held for the plan
+    is_behind : whether the bucket knew more than this ledger
     """
 
-    def __init__(self, log: ChainedLog, plan: MovePlan, record: Record | None = None) -> None:
-        self.log, self.plan = log, plan
+    def __init__(
+        self,
+        log: ChainedLog,
+        plan: MovePlan,
+        record: Record | None = None,
+        later: Sequence[Record] = (),
+    ) -> None:
+        self.log = log
+        self.plan = plan
         self.states = dict.fromkeys(range(len(plan.rows)), State.NONE)
+        self.park_states = dict.fromkeys(range(len(plan.rows)), State.NONE)
         self.landings: dict[int, Landing] = {}
         self.reasons: dict[int, str] = {}
+        self.refused: set[int] = set()
+        self.in_flight: set[int] = set()
         self.lost: list[str] = []
+        self.evidence: dict[int, str] = {}
+        self.words: list[str] = []
+        self.told: set[int] = set()
+        self.reopened_by: dict[int, str] = {}
+        self.taken_back_by = ""
+        self.settled_by = ""
         self.fence_at = datetime.min.replace(tzinfo=UTC)
-        self.approved_by = self.approved_sha256 = self.head = ""
+        self.approved_by = ""
+        self.approved_sha256 = ""
+        self.store_id = plan.header.store_id
+        self.versions: dict[int, tuple[str, ...]] | None = None
+        self.hold: HoldNote | None = None
+        self.head = ""
         self.begun = 0
-        self.is_done = self.is_holding = self.is_taken_back = self.is_behind = False
+        self.is_ended = False
+        self.is_behind = False
+        self.was_going = False
+        self.memory_removed = False
         entries = log.read()
         for entry in entries:
             self._take(entry)
-        if record is not None and record.ledger not in {"", *(entry.hash for entry in entries)}:
+        known = {"", *(entry.hash for entry in entries)}
+        if record is not None and record.ledger not in known:
             self.is_behind = True
             self._believe(record)
+        for other in sorted(later, key=lambda other: other.made_at):
+            self._believe_later(other)
 
-    def rows(self, *states: State) -> list[int]:
+    def rows(self, *states: State, leg: Leg = Leg.MOVE) -> list[int]:
         """Return the rows in some states, in order."""
-        return [row for row, state in self.states.items() if state in states]
+        return [row for row, state in self.get_states(leg).items() if state in states]
 
-    def note(self, kind: str, rows: Iterable[int] = (), *, sync: bool = False, **data: Any) -> None:
+    def get_states(self, leg: Leg) -> dict[int, State]:
+        """Return the states of one way of all rows."""
+        return self.park_states if leg is Leg.PARK else self.states
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the plan was approved and begun, as far as this ledger knows."""
+        return bool(self.approved_sha256)
+
+    def note(
+        self,
+        kind: str,
+        rows: Iterable[int] = (),
+        *,
+        sync: bool = False,
+        leg: Leg = Leg.MOVE,
+        **data: Any,
+    ) -> None:
         """Write one line and take it in.
 
         Raises
@@ -118,131 +167,130 @@ class Ledger:
             When it could not be written: send nothing more.
         """
         named = {"rows": sorted(rows)} if rows else {}
+        if leg is Leg.PARK:
+            data["leg"] = leg.value
         self._take(self.log.append(kind, {**named, **data}, sync=sync))
 
-    def land(self, row: int, etag: str, at: datetime | None) -> None:
+    def land(self, row: int, etag: str, at: datetime | None, *, leg: Leg = Leg.MOVE) -> None:
         """Write that a copy is there: since when by its answer, or found by a look."""
-        self.note("landed", [row], etag=etag, at=format_time(at) if at else "")
+        self.note("landed", [row], leg=leg, etag=etag, at=format_time(at) if at else "")
 
-    def close(self, state: State, rows: Iterable[int]) -> None:
+    def close(self, state: State, rows: Iterable[int], *, leg: Leg = Leg.MOVE) -> None:
         """Write an outcome of some rows, with the reasons."""
         if rows:
             reasons = {str(row): self.reasons[row] for row in rows if row in self.reasons}
-            self.note(state.value, rows, reasons=reasons)
+            self.note(state.value, rows, leg=leg, reasons=reasons)
+
+    def pass_fence(self) -> None:
+        """Take in that nothing of the past can take effect any more."""
+        self.in_flight.clear()
 
     def _take(self, entry: Entry) -> None:
-        data, self.head = entry.data, entry.hash
+        data = entry.data
+        self.head = entry.hash
         rows = data.get("rows", ())
+        leg = Leg(data.get("leg", Leg.MOVE))
         if "fence_at" in data:
             self.fence_at = max(self.fence_at, parse_time(data["fence_at"]))
-        if entry.kind in _STATES:
-            self.states |= dict.fromkeys(rows, _STATES[entry.kind])
-            self.begun = max(self.begun, 1 + max(rows, default=-1))
+        if entry.kind in _STATE_OF_KIND:
+            self.get_states(leg).update(dict.fromkeys(rows, _STATE_OF_KIND[entry.kind]))
+        if entry.kind == "intent" and leg is Leg.MOVE:
+            self.begun = max(self.begun, 1 + max(rows))
+        if entry.kind in ("intent", "deleting"):
+            self.in_flight.update(rows)
+        elif entry.kind != "doubtful":
+            self.in_flight.difference_update(rows)
+        self._take_facts(entry)
+        self.reasons.update({int(row): why for row, why in data.get("reasons", {}).items()})
+
+    def _take_facts(self, entry: Entry) -> None:
+        data = entry.data
+        rows = data.get("rows", ())
         match entry.kind:
             case "approved":
-                self.approved_sha256, self.approved_by = data["sha256"], data["by"]
-            case "landed":
+                self.approved_sha256 = data["sha256"]
+                self.approved_by = data["by"]
+                self.store_id = data["store_id"]
+            case "resumed":
+                self.refused.clear()
+            case "landed" if "leg" not in data:
                 at = parse_time(data["at"]) if data["at"] else None
-                self.landings |= dict.fromkeys(rows, Landing(data["etag"], at))
+                self.landings.update(dict.fromkeys(rows, Landing(data["etag"], at)))
+            case "delete_refused":
+                self.refused.update(rows)
+            case "refused" if data.get("final"):
+                self.refused.update(rows)
             case "window":
                 self.lost += data["lost"]
+            case "told":
+                self.told.update(rows)
+            case "reopened":
+                self.reopened_by.update(dict.fromkeys(rows, data["plan"]))
+            case "word":
+                self.words.append(data["text"])
+            case "versions":
+                known = {int(row): tuple(ids) for row, ids in data["known"].items()}
+                self.versions = known
+            case "evidence":
+                self.evidence.update({int(row): text for row, text in data["found"].items()})
             case "hold":
-                self.is_holding = data["taken"]
+                self.hold = HoldNote.model_validate(data["note"]) if data["note"] else None
+            case "going":
+                self.was_going = True
             case "believed":
                 self._believe(Record.model_validate(data["record"]))
+            case "memory_removed":
+                self.memory_removed = True
             case "taken_back":
-                self.is_taken_back = True
-            case "done":
-                self.is_done = True
-        self.reasons |= {int(row): why for row, why in data.get("reasons", {}).items()}
+                self.taken_back_by = data["plan"]
+            case "taken" | "not_taken":
+                self.settled_by = data["plan"]
+            case "ended":
+                self.is_ended = True
 
     def _believe(self, record: Record) -> None:
         """Take over what the bucket knew and this ledger, an older copy then, did not."""
         self.fence_at = max(self.fence_at, record.fence_at)
-        self.is_holding |= record.is_holding
-        begun = 0 if record.finished else record.begun
-        doubtful = [row for row in self.rows(State.NONE) if row < begun]
-        self.states |= dict.fromkeys(doubtful, State.DOUBTFUL)
-        self.states |= dict.fromkeys(record.open_rows & self.states.keys(), State.UNPROVEN)
+        self.approved_sha256 = self.approved_sha256 or record.sha256
+        self.approved_by = self.approved_by or record.by
         self.begun = max(self.begun, record.begun)
+        self.hold = record.hold
+        self.is_ended = self.is_ended or record.ended
+        self.versions = record.versions
+        self.memory_removed = self.memory_removed or record.memory_removed
+        for row in self.states:
+            if row < record.begun and not self._is_settled(row):
+                self.states[row] = State.MOVED
+        by_state = {
+            State.DOUBTFUL: record.announced - record.deleting,
+            State.DELETING: record.deleting,
+            State.NONE: record.waiting,
+            State.LEFT: record.left,
+            State.SKIPPED: record.skipped,
+            State.UNPROVEN: record.unproven,
+            State.CONFLICT: record.conflicts,
+        }
+        for state, rows in by_state.items():
+            self.states.update(dict.fromkeys(rows & self.states.keys(), state))
+        self._believe_words(record.settled)
+        self.in_flight |= record.announced
+        self.park_states.update(dict.fromkeys(record.parking, State.DOUBTFUL))
+        self.park_states.update(dict.fromkeys(record.parked, State.MOVED))
 
+    def _is_settled(self, row: int) -> bool:
+        return self.states[row] in (State.TAKEN, State.FREED, State.UNDONE)
 
-def list_records(bucket: S3Bucket) -> list[Record]:
-    """Return every release that the bucket knows of; only reads.
+    def _believe_words(self, words: Mapping[int, str]) -> None:
+        for row, word in words.items():
+            if row in self.states:
+                self.states[row] = _STATE_OF_WORD[word]
 
-    Raises
-    ------
-    StoreError
-        When the bucket cannot be read.
-    PlanError
-        When a record cannot be understood: nobody can say then what is in doubt.
-    """
-    keys = sorted(seen.key for seen in bucket.list_objects(RELEASES))
-    plans = [key.split("/")[2] for key in keys if key.endswith("/state.json")]
-    return [record for plan in plans if (record := read_record(bucket, plan))]
-
-
-def read_record(bucket: S3Bucket, plan: str) -> Record | None:
-    """Return the record of one release, None when it has none."""
-    key = _key(plan, "state.json")
-    if (content := bucket.read(key)) is None:
-        return None
-    try:
-        return Record.model_validate_json(content)
-    except ValueError as error:
-        raise PlanError(f"{key} in the bucket is no record: {error}. Look who wrote it.") from error
-
-
-def read_recorded_plan(bucket: S3Bucket, record: Record, *, folder: Path) -> MovePlan:
-    """Return the plan that a record holds, as if it lay in ``folder``.
-
-    Raises
-    ------
-    PlanError
-        When it is missing, or not the one that was approved.
-    """
-    content = bucket.read(_key(record.plan, "plan.jsonl")) or b""
-    plan = parse_plan(content, path=folder / f"{record.plan}.jsonl")
-    if plan.sha256 != record.sha256:
-        raise PlanError(f"the bucket's copy of {record.plan} is not the plan that was approved")
-    return plan
-
-
-def find_keys_in_doubt(bucket: S3Bucket, *, but: Container[str] = ()) -> dict[str, str]:
-    """Return every key, source or destination, that an unfinished or unproven release touched.
-
-    Parameters
-    ----------
-    but : plans that are not asked for
-
-    Returns
-    -------
-    Key to plan id.
-    """
-    keys: dict[str, str] = {}
-    for record in list_records(bucket):
-        touched_rows = record.open_rows.union(range(0 if record.finished else record.begun))
-        if record.plan not in but and touched_rows:
-            rows = read_recorded_plan(bucket, record, folder=Path()).rows
-            touched = [row for place, row in enumerate(rows) if place in touched_rows]
-            keys |= {key: record.plan for row in touched for key in (row.key, row.to) if key}
-    return keys
-
-
-def put_recorded_plan(session: Session, plan: MovePlan) -> None:
-    """Put the plan into the bucket."""
-    session.change(Request("put", _key(plan.id, "plan.jsonl"), body=plan.content))
-
-
-def put_record(session: Session, record: Record) -> None:
-    """Put a record into the bucket; of a release that nobody must look at nothing stays."""
-    state = _key(record.plan, "state.json")
-    if record.finished and not (record.open_rows or record.is_holding):
-        session.change(Request("delete", state))
-        session.change(Request("delete", _key(record.plan, "plan.jsonl")))
-    else:
-        session.change(Request("put", state, body=record.model_dump_json().encode()))
-
-
-def _key(plan: str, name: str) -> str:
-    return f"{RELEASES}{plan}/{name}"
+    def _believe_later(self, record: Record) -> None:
+        """Take over what an undo or a settling did, which another machine may have carried out."""
+        self._believe_words(record.about)
+        if record.action == "reopen":
+            self.reopened_by.update(dict.fromkeys(record.about, record.plan))
+        elif record.action == "undo" and record.about:
+            self.taken_back_by = record.plan
+        elif record.action == "settle" and record.about:
+            self.settled_by = record.plan

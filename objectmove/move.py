@@ -1,58 +1,64 @@
-"""Carry out a plan: copy, prove, delete, in small serial batches; go on after anything.
+"""Carry out a plan: a release, an undo, a settling or a reopening; go on with it after anything.
 
-``apply_plan`` begins a plan, ``resume_plan`` goes on with one; both carry out releases, undos and
-settlings alike. What may be done to a row, and when, is asked of ``table.decide`` alone.
+``apply_plan`` begins a plan, ``resume_plan`` goes on with one. One session, in this order: lock the
+ledger, claim the bucket, write the bucket's record, hold the others; given back in reverse,
+whatever happens. ``carry`` moves the objects.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from chainlog import ChainedLog
 
 from . import errors
-from . import ledger as ledgers
-from .bucket import Answer, Request, S3Bucket, Seen, find_all, format_time
-from .errors import MoveError, NotApprovedError, StoppedError, StoreError
-from .ledger import CLOSED, OPEN, Ledger, Logs, Record
-from .plan import MovePlan, PlanRow
-from .probe import probe
-from .session import Clock, Notice, Session
-from .table import Act, Place, State, decide
+from . import record as records
+from .bucket import S3Bucket, Seen, find_all, format_time
+from .carry import Carrier, Hold, Job, look_surely
+from .errors import (
+    DriftError,
+    InterruptedMoveError,
+    MoveError,
+    MoversError,
+    NotApprovedError,
+    RefusedError,
+    StoppedError,
+    StoreError,
+)
+from .ledger import HALF, Ledger, Leg, Logs
+from .plan import Abilities, MovePlan, PlanRow, describe_window
+from .probe import check_right_to_delete, probe
+from .record import HoldNote, Record
+from .session import Clock, Notice, Session, read_store_id
+from .table import Direction, Place, State
 
-BATCH = 64
-"""Rows whose copies are announced together: the most that a kill can leave in doubt."""
+_FEW_CHANGED = 3
+_CLEAN_EVERY = 64
+_STAND_STILL_S = 3.0
+_PASSES = 2
 
-_BULK = 16
-_LOOK_S = 2.0
-_ROUNDS = 3
-_HALF = (State.DOUBTFUL, State.LANDED)
+FindNewer = Callable[[Mapping[str, datetime]], set[str]]
+"""Key to LastModified: which of them were written later."""
+
+Watch = Callable[[str], AbstractContextManager[FindNewer]]
+"""Hears of writes under a prefix inside its ``with`` block."""
+
+Evidence = Callable[[Sequence[PlanRow]], Sequence[str]]
+"""What is known of each row's order from elsewhere, in words, in the same order."""
 
 
-class Hold(Protocol):
-    """Keeps everyone else from moving; handed in.
+def _watch_nothing(_prefix: str) -> AbstractContextManager[FindNewer]:
+    return nullcontext(lambda _than: set())
 
-    ``words`` says how, and stands in the plan.
-    """
 
-    words: str
-
-    def is_paused(self) -> bool:
-        """Tell whether nobody moves now; ``MoversError`` when that cannot be known."""
-
-    def pause(self) -> None:
-        """Have the others stand still; ``MoversError`` when they do not."""
-
-    def check(self) -> None:
-        """Raise ``MoversError`` unless they stand still, and the pass under way has ended."""
-
-    def resume(self) -> None:
-        """Let them go on; any ``MoveError`` when that is not certain."""
+def _know_nothing(rows: Sequence[PlanRow]) -> Sequence[str]:
+    return [""] * len(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,41 +69,42 @@ class MoveResult:
     ----------
     moved : rows that are at their destination, or were taken there; ``already`` of them were found
         there by a look, after an answer was lost
-    conflicts, failed : ``key`` and ``reason`` of rows that did not move; the failed may be tried
-        again
+    skipped, conflicts, failed : ``key`` and ``reason`` of rows that did not move; the failed may be
+        tried again
     unproven : keys that a person must settle
+    parked : of these, the keys whose object is parked
     waiting : rows that were not dealt with
+    left : rows that this plan will not move any more: a new plan may
     lost_in_window : keys whose newer version went in the declared window
+    settled : rows on which a person's word was carried out
+    in_reach : keys that would ship twice if the others went on: they are held
+    is_held : whether others are still held for the plan
+    is_ended : whether nothing is left to do but what a person must decide
     stopped : why the run ended early
     """
 
     plan: str
     moved: int
     already: int
+    skipped: list[dict[str, str]]
     conflicts: list[dict[str, str]]
     failed: list[dict[str, str]]
     unproven: list[str]
+    parked: list[str]
     waiting: int
+    left: int
     lost_in_window: list[str]
     settled: int
+    in_reach: list[str]
+    is_held: bool
+    is_ended: bool
     stopped: str
 
     @property
     def is_complete(self) -> bool:
         """Whether every planned object was moved, and nothing was lost."""
-        left = (self.conflicts, self.failed, self.unproven, self.waiting)
-        return not any((*left, self.lost_in_window, self.stopped))
-
-
-FindNewer = Callable[[Mapping[str, datetime]], set[str]]
-"""Key to LastModified: which of them were written later."""
-
-Watch = Callable[[str], AbstractContextManager[FindNewer]]
-"""Hears of writes under a prefix inside its ``with`` block."""
-
-
-def _watch_nothing(_prefix: str) -> AbstractContextManager[FindNewer]:
-    return nullcontext(lambda _than: set())
+        rest = (self.skipped, self.conflicts, self.failed, self.unproven, self.lost_in_window)
+        return not any((*rest, self.waiting, self.left, self.is_held, self.stopped))
 
 
 def apply_plan(bucket: S3Bucket, plan: MovePlan, *, approve: str, **how: Any) -> MoveResult:
@@ -105,12 +112,8 @@ def apply_plan(bucket: S3Bucket, plan: MovePlan, *, approve: str, **how: Any) ->
 
     Parameters
     ----------
-    approve : the plan's SHA-256
-    how : ``logs``, which gives the ledger of a plan; ``operator``, who approves: stands in ledger,
-        claim and record; ``hold``, of who else may move. If wanted: ``clock``; ``notice``, told
-        what is waited for; ``progress``, called with rows dealt with and all; ``age_key``, the
-        metadata in which an undo keeps an object's age; ``watch``, which hears of writes, so that
-        a loss in the declared window is told
+    approve : the plan's SHA-256, as the operator typed it
+    how : the fields of ``Run``
 
     Raises
     ------
@@ -120,6 +123,8 @@ def apply_plan(bucket: S3Bucket, plan: MovePlan, *, approve: str, **how: Any) ->
         When the session ended early; what it did stands in the ledger.
     LogError
         When the ledger cannot be read or written.
+    InterruptedMoveError
+        When a person interrupted it.
 
     Notes
     -----
@@ -127,7 +132,7 @@ def apply_plan(bucket: S3Bucket, plan: MovePlan, *, approve: str, **how: Any) ->
     """
     if approve != plan.sha256:
         raise NotApprovedError(f"the approval is not of {plan.id}: its SHA-256 is {plan.sha256}")
-    return _Mover(bucket, plan, **how).run(is_new=True)
+    return Run(bucket, plan, **how).carry_out(is_new=True)
 
 
 def resume_plan(bucket: S3Bucket, plan: MovePlan, **how: Any) -> MoveResult:
@@ -135,41 +140,34 @@ def resume_plan(bucket: S3Bucket, plan: MovePlan, **how: Any) -> MoveResult:
 
     Parameters and errors are those of ``apply_plan``; the approval was given.
     """
-    return _Mover(bucket, plan, **how).run(is_new=False)
+    return Run(bucket, plan, **how).carry_out(is_new=False)
 
 
-def place_of(
-    found: Mapping[str, Seen | None], planned: PlanRow, *, at_source: bool, etag: str = ""
-) -> Place:
-    """Say what a look means: at the source the version counts, at the destination the content.
-
-    Parameters
-    ----------
-    found : what was looked at
-    etag : that our copy got, where it is another than the planned one
-    """
-    key = planned.key if at_source else planned.to
-    if key not in found:
-        return Place.UNKNOWN
-    if (seen := found[key]) is None:
-        return Place.ABSENT
-    is_same = seen.etag in (planned.etag, etag) and seen.size_bytes == planned.size_bytes
-    return Place.SAME if (planned.is_same(seen) if at_source else is_same) else Place.OTHER
-
-
-def _cut(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))
+def digest_approval(plan: MovePlan, facts: Sequence[str]) -> str:
+    """Return what approves something about a plan that is not in it."""
+    return hashlib.sha256("\n".join([plan.sha256, *facts]).encode()).hexdigest()
 
 
 @dataclass
-class _Mover:
-    """One run over one plan.
+class Run:
+    """One session over one plan.
 
     Attributes
     ----------
-    parent : ledger of the release that an undo or a settling is about
-    record : what the bucket knew when the session began
-    seen, looked_at : the last looks, by key, and when the last one began
+    logs : gives the ledger of a plan
+    operator : who approves; stands in ledger, claim and record
+    hold : of who else may move
+    notice : told what is waited for
+    progress : called with rows dealt with, and all
+    age_key : the metadata in which an undo keeps an object's age
+    watch : hears of writes, so that a loss in the declared window is told
+    evidence : asked before a source is parked
+    stands_still : a person's word that nobody takes from the destination until this is done
+    strict : refuse when any planned row changed
+    stop_here : announce no copy any more
+    goes_on : let the others go on although something in their reach may ship twice
+    approve_more : the approval of what the plan does not hold: ``goes_on``, a weaker store
+    same_store : a person's word that the plan's endpoint is this store under another name
     """
 
     bucket: S3Bucket
@@ -182,400 +180,747 @@ class _Mover:
     progress: Callable[[int, int], None] = lambda _done, _total: None
     age_key: str = ""
     watch: Watch = _watch_nothing
+    evidence: Evidence = _know_nothing
+    stands_still: bool = False
+    strict: bool = False
+    stop_here: bool = False
+    goes_on: bool = False
+    approve_more: str = ""
+    same_store: bool = False
     session: Session = field(init=False)
     ledger: Ledger = field(init=False)
-    parent: ChainedLog | None = None
-    record: Record | None = None
-    seen: dict[str, Seen | None] = field(default_factory=dict)
-    looked_at: float = 0.0
-    stopped: str = ""
+    carrier: Carrier = field(init=False)
+    record: Record | None = field(init=False, default=None)
+    abilities: Abilities = field(init=False)
+    _about_logs: dict[str, ChainedLog] = field(init=False, default_factory=dict)
+    _may_announce: bool = field(init=False, default=True)
+    _states_put: int = field(init=False, default=0)
+    _stopped: str = field(init=False, default="")
 
-    def run(self, *, is_new: bool) -> MoveResult:
-        """Lock the ledger, claim the bucket, and do all that can be done."""
-        plan, header, bucket = self.plan, self.plan.header, self.bucket
-        if (header.endpoint, header.bucket) != (bucket.endpoint, bucket.name):
-            of = f"{header.bucket} at {header.endpoint}"
-            raise NotApprovedError(f"{plan.id} is of {of}: these settings name another bucket")
-        log, self.parent = self.logs(plan.id), self.logs(header.parent) if header.parent else None
+    def carry_out(self, *, is_new: bool) -> MoveResult:
+        """Lock the ledgers, claim the bucket, and do all that can be done."""
+        header = self.plan.header
+        self._check_endpoint()
+        log = self.logs(self.plan.id)
+        for plan_id in (header.parent, header.release):
+            if plan_id not in ("", self.plan.id):
+                self._about_logs.setdefault(plan_id, self.logs(plan_id))
         with ExitStack() as stack:
-            for some in filter(None, (log, self.parent)):
-                stack.enter_context(some.locked())
-            session = Session(bucket, plan, self.operator, self.clock, self.notice)
+            for one in (log, *self._about_logs.values()):
+                stack.enter_context(one.locked())
+            session = Session(self.bucket, self.plan, self.operator, self.clock, self.notice)
             self.session = stack.enter_context(session)
-            self.record = ledgers.read_record(bucket, plan.id)
-            self.ledger = Ledger(log, plan, self.record)
+            self.record = records.read_record(self.bucket, self.plan.id)
+            later = records.read_later_records(self.bucket, self.plan.id)
+            self.ledger = Ledger(log, self.plan, self.record, later)
+            if self.ledger.is_behind and self.record is not None:
+                believed = self.record.model_dump(mode="json")
+                self.ledger.note("believed", sync=True, record=believed)
             return self._carry_out(is_new=is_new)
 
     def _carry_out(self, *, is_new: bool) -> MoveResult:
-        """Do the work, and leave the bucket's record right."""
-        why, ledger, plan = self._explain_refusal(is_new=is_new), self.ledger, self.plan
-        if ledger.is_behind and self.record is not None:
-            ledger.note("believed", sync=True, record=self.record.model_dump(mode="json"))
-        if why or ledger.is_done:
-            with self._held() if ledger.is_holding else nullcontext():
-                pass
-            self._close_record()
-            if why:
-                raise NotApprovedError(f"{why}. Nothing was moved.")
+        self._check_approval(is_new=is_new)
+        ledger = self.ledger
+        if ledger.is_ended and ledger.hold is None:
+            self._write_record()
             return self._sum_up()
-        watch = _watch_nothing if plan.header.abilities.conditional_delete else self.watch
-        with self._held(), watch(plan.header.source) as find_newer:
-            self._begin(is_new=is_new)
-            before = set(ledger.rows(State.MOVED))
-            try:
-                self._move_all()
-                self._note_losses(before, find_newer)
-            except (StoppedError, errors.MoversError, StoreError) as error:
-                self.stopped = str(error)
-                if self.session.is_lost or isinstance(error, StoreError):
-                    raise StoppedError(f"{error}. To go on: runbook resume {plan.id}") from error
-        self._finish()
+        self._check_memory(is_new=is_new)
+        if not is_new and self._has_announced_nothing():
+            return self._end_unbegun()
+        self._check_store(is_new=is_new)
+        self.carrier = Carrier(
+            self.bucket,
+            self.session,
+            ledger,
+            self.hold,
+            abilities=self.abilities,
+            clock=self.clock,
+            write_record=self._write_record,
+            age_of=self._keep_age,
+        )
+        try:
+            self._work(is_new=is_new)
+        except KeyboardInterrupt as error:
+            raise self._describe_interrupt(is_new=is_new) from error
+        self._write_record()
+        if ledger.is_ended:
+            ledger.log.release_reserve()
         return self._sum_up()
 
-    # --- before and after ---
+    # --- may it begin? ---
 
-    def _note_losses(self, before: set[int], find_newer: FindNewer) -> None:
-        """Write down which newer versions went in the declared window, where the store tells."""
-        rows = [self.plan.rows[n] for n in self.ledger.rows(State.MOVED) if n not in before]
-        newer = find_newer({row.key: row.last_modified for row in rows})
-        there = self.bucket.look(sorted(newer))
-        if lost := [key for key, seen in there.items() if seen is None]:
-            self.ledger.note("window", lost=lost, sync=True)
-
-    def _explain_refusal(self, *, is_new: bool) -> str:
-        """Say why a plan cannot be gone on with; raise when it must not begin."""
-        plan, ledger, record = self.plan, self.ledger, self.record
-        if {ledger.approved_sha256, record.sha256 if record else ""} - {"", plan.sha256}:
-            raise NotApprovedError(f"{plan.id} is not the plan that was approved by that name")
-        is_begun = ledger.begun > 0 or ledger.is_done or record is not None
-        until = plan.header.expires_at
-        if is_new:
-            if is_begun:
-                what = "carried out" if ledger.is_done else f"begun: runbook resume {plan.id}"
-                raise NotApprovedError(f"{plan.id} was {what}")
-            if self.clock.now() > until and not ledger.approved_sha256:
-                raise errors.ExpiredError(f"{plan.id} expired at {format_time(until)}: plan again")
-        elif ledger.is_taken_back or ledgers.read_record(self.bucket, f"{plan.id}-undo"):
-            return f"{plan.id} was taken back: runbook resume {plan.id}-undo"
-        elif not is_begun:
-            return f"{plan.id} was never begun: apply it"
-        elif not ledger.is_done and (record is None or record.finished):
-            return f"{plan.id} was finished elsewhere: this ledger is an older copy"
-        return ""
-
-    def _close_record(self) -> None:
-        """Have the bucket's record say that nothing to do is left, or no pause of ours."""
-        record, ledger = self.record, self.ledger
-        if record is not None and ledger.is_done and not record.finished:
-            ledger.note("closed", sync=True)  # after a failed fsync the end may not be on the disk
-            self._write_record(finished=True)
-        elif record is not None:
-            changes = {"is_holding": False, "ledger": ledger.head}
-            ledgers.put_record(self.session, record.model_copy(update=changes))
-
-    @contextmanager
-    def _held(self) -> Iterator[None]:
-        """Keep the others still; what we paused, we let go on, also after a crash and a resume."""
-        hold, ledger = self.hold, self.ledger
-        if is_ours := not hold.is_paused():
-            ledger.note("hold", taken=True, words=hold.words, sync=True)
-        with ExitStack() as stack:
-            stack.push(lambda _kind, error, _trace: self._give_back(error))
-            if is_ours:
-                hold.pause()
-            hold.check()
-            yield
-
-    def _give_back(self, error: BaseException | None) -> None:
-        """Let the others go on, if the claim is still ours: else another session relies on it."""
-        ledger, session, rows = self.ledger, self.session, self.ledger.rows(*_HALF)
-        is_cut = isinstance(error, KeyboardInterrupt)
-        # else it would wait for a time-out, or the worker would move what is half moved: resume
-        if not ledger.is_holding or (is_cut and (session.is_silent or rows)):
+    def _check_endpoint(self) -> None:
+        """Refuse a plan of another bucket, or of a store that goes by another name."""
+        header = self.plan.header
+        if header.bucket != self.bucket.name:
+            text = f"{self.plan.id} is of the bucket {header.bucket}; these settings name"
+            raise NotApprovedError(f"{text} {self.bucket.name}")
+        if header.endpoint == self.bucket.endpoint:
             return
-        try:
-            if rows:
-                session.wait_until(ledger.fence_at, "requests may still take effect")
-            session.confirm()
-            self.hold.resume()
-        except MoveError as failure:
-            if not is_cut:
-                why = f"{error}; and " if error else ""
-                text = f"{why}the worker may still be paused ({failure})"
-                raise StoppedError(f"{text}: runbook resume {self.plan.id}") from failure
-        else:
-            ledger.note("hold", taken=False, sync=True)
+        text = f"{self.plan.id} was made at {header.endpoint}; these settings name"
+        if not self.same_store:
+            raise NotApprovedError(
+                f"{text} {self.bucket.endpoint}. If that is the same store, say so: --same-store"
+            )
+        known_id = header.store_id or self._read_ledgered_id()
+        if read_store_id(self.bucket) != known_id or not known_id:
+            raise NotApprovedError(f"{text} {self.bucket.endpoint}, and it is another store")
 
-    def _begin(self, *, is_new: bool) -> None:
-        plan, ledger, header = self.plan, self.ledger, self.plan.header
-        if probe(self.bucket, expires_s=header.timing.expires_s) != header.abilities:
-            raise errors.NotReadyError(f"the store is not as it was when {plan.id} was made")
-        rows = [row for row in plan.rows if row.to]
-        self.seen = find_all(self.bucket, header.source, [row.key for row in rows])
-        self.seen |= find_all(self.bucket, header.to, [row.to for row in rows])
-        doubts = ledgers.find_keys_in_doubt(self.bucket, but={plan.id, header.parent})
-        if is_new:
-            self._check_drift(doubts)
-        self.session.renew()
-        if not ledger.approved_sha256:
-            by = self.record.by if self.record else self.operator
-            ledger.note("approved", sync=True, plan=plan.id, sha256=plan.sha256, by=by)
-        if not is_new:
-            ledger.note("resumed", by=self.operator, sync=True)
-            touched = [r for r in ledger.rows(State.NONE) if plan.rows[r].key in doubts]
-            ledger.reasons |= {r: f"{doubts[plan.rows[r].key]} touched it" for r in touched}
-            ledger.close(State.SKIPPED, touched)
-        if self.record is None:
-            ledgers.put_recorded_plan(self.session, plan)
+    def _read_ledgered_id(self) -> str:
+        return Ledger(self.logs(self.plan.id), self.plan).store_id
+
+    def _check_approval(self, *, is_new: bool) -> None:
+        plan = self.plan
+        ledger = self.ledger
+        recorded_sha256 = self.record.sha256 if self.record is not None else ""
+        if {ledger.approved_sha256, recorded_sha256} - {"", plan.sha256}:
+            raise NotApprovedError(f"{plan.id} is not the plan that was approved by that name")
+        is_begun = ledger.is_begun or self.record is not None
+        if is_new and is_begun:
+            if ledger.is_ended:
+                raise NotApprovedError(f"{plan.id} was carried out. Plan again.")
+            raise NotApprovedError(f"{plan.id} was begun. Go on with: {plan.header.resume_command}")
+        if is_new and self.clock.now() > plan.header.expires_at:
+            until = format_time(plan.header.expires_at)
+            raise errors.ExpiredError(f"{plan.id} expired at {until}: plan again")
+        if not is_new and not is_begun:
+            raise NotApprovedError(f"{plan.id} was never begun, and nothing was moved")
+        if plan.header.action == "undo" and not self.stands_still:
+            raise NotApprovedError(
+                f"{plan.id} is safe only while the consumer stands still: stop it, and say so with "
+                f"--consumer-stands-still"
+            )
+        if plan.header.action == "move" and not ledger.is_ended:
+            self._check_not_taken_back()
+
+    def _check_not_taken_back(self) -> None:
+        """Refuse to go on with a release while it is being taken back."""
+        for undo in records.read_later_records(self.bucket, self.plan.id):
+            if undo.action == "undo" and undo.parent == self.plan.id and not undo.ended:
+                way_on = f"runbook resume {undo.plan} --consumer-stands-still"
+                raise NotApprovedError(f"{self.plan.id} is being taken back. Go on with: {way_on}")
+
+    def _check_memory(self, *, is_new: bool) -> None:
+        """Find out whether the bucket still remembers what was begun; write its id anew."""
+        ledger = self.ledger
+        store_id = read_store_id(self.bucket)
+        is_other = bool(ledger.store_id) and store_id != ledger.store_id
+        if is_new and is_other:
+            raise NotApprovedError(
+                f"the bucket's memory (.runbook/) was removed since {self.plan.id} was made: "
+                "plan again"
+            )
+        self.session.write_store_id(store_id)
+        is_removed = not is_new and (is_other or self.record is None)
+        if is_removed and not ledger.memory_removed:
+            ledger.note("memory_removed", sync=True)
+
+    def _has_announced_nothing(self) -> bool:
+        states = set(self.ledger.states.values()) | set(self.ledger.park_states.values())
+        return self.ledger.begun == 0 and states <= {State.NONE, State.SKIPPED}
+
+    def _end_unbegun(self) -> MoveResult:
+        """Give the worker back and end a plan of which nothing was announced."""
+        ledger = self.ledger
+        was_held = ledger.hold is not None
+        self._give_back(None)
+        ledger.note("ended", sync=True)
+        self._stopped = "nothing of it had been moved, and it is ended now: plan again"
+        if was_held and ledger.hold is None:
+            self._stopped += ". The worker was paused for it; it goes on"
         self._write_record()
-        if self.parent is not None and header.action == "undo":
-            self.parent.append("taken_back", {})  # once anyone can go on with this
+        return self._sum_up()
 
-    def _check_drift(self, doubts: Mapping[str, str]) -> None:
-        changed = []
-        for number, row in enumerate(self.plan.rows):
-            if touched_by := doubts.get(row.key) or doubts.get(row.to):
-                changed.append(f"{row.key}: {touched_by} touched it")
-            elif row.to and self._place(number, at_source=True) is not Place.SAME:
-                changed.append(f"{row.key}: it changed, or is gone")
-        if changed:
-            some = "; ".join(changed[:5])
-            what = f"{len(changed)} planned objects are not what they were: {some}"
-            raise errors.DriftError(f"{what}. Nothing was changed; make a new plan.")
-
-    def _write_record(self, *, finished: bool = False) -> None:
-        """Have the bucket know what the ledger says."""
-        ledger, plan, session = self.ledger, self.plan, self.session
-        what = {"plan": plan.id, "sha256": plan.sha256, "finished": finished}
-        who = {"by": ledger.approved_by or self.operator, "host": session.claim.host}
-        known = {"begun": ledger.begun, "ledger": ledger.head, "is_holding": ledger.is_holding}
-        known |= {"open_rows": ledger.rows(*OPEN), "fence_at": session.fence_at}
-        ledgers.put_record(session, Record.model_validate({**what, **who, **known}))
-
-    def _list_open(self, *states: State) -> list[int]:
-        """Return the rows in some states that are to be moved; default: that are not dealt with."""
-        rows = self.ledger.rows(*(states or (State.NONE, *_HALF)))
-        return [row for row in rows if self.plan.rows[row].to]
-
-    def _finish(self) -> None:
-        """Close ledger and record when nothing is left to do but what a person must decide."""
-        ledger, is_over = self.ledger, not self._list_open()
-        self.session.renew()
-        if is_over and not ledger.is_done:
-            if self.parent is not None:
-                self._finish_parent(self.parent)
-            ledger.note("done", **asdict(self._sum_up()), sync=True)
-        self._write_record(finished=is_over)
-        if is_over:
-            ledger.log.release_reserve()
-
-    def _list_settled(self) -> list[int]:
-        """Return the rows of the release on which a person's word was carried out here."""
-        is_word, states = self.plan.header.action == "settle", self.ledger.states
-        done = [n for n, row in enumerate(self.plan.rows) if not row.to or states[n] is State.MOVED]
-        return [int(self.plan.rows[n].facts["row"]) for n in done if is_word]
-
-    def _finish_parent(self, log: ChainedLog) -> None:
-        """Write a person's word, or the undo, into the release that it is about."""
-        header, settled, changes = self.plan.header, self._list_settled(), dict[str, Any]()
-        record = ledgers.read_record(self.bucket, header.parent)
-        if header.action == "settle":
-            known = {entry.hash for entry in log.read()}
-            by = {"by": self.operator, "plan": self.plan.id}
-            entry = log.append(header.word, {"rows": settled, **by})
-            if record is not None and record.ledger in known:
-                # another machine's ledger of the release stays behind what the bucket knows
-                changes["ledger"] = entry.hash
-        else:
-            changes["finished"] = True
-        if record is not None:
-            changes["open_rows"] = record.open_rows.difference(settled)
-            ledgers.put_record(self.session, record.model_copy(update=changes))
+    def _check_store(self, *, is_new: bool) -> None:
+        """Find out what the store guards now; refuse where the plan relies on more."""
+        header = self.plan.header
+        self.abilities = probe(self.bucket, expires_s=header.timing.expires_s, parked=header.parked)
+        if header.action in ("move", "undo"):
+            check_right_to_delete(self.bucket, header.source, expires_s=header.timing.expires_s)
+        if not self.abilities.is_weaker_than(header.abilities):
+            return
+        window = describe_window(self.abilities, header.timing, header.parked)
+        if is_new:
+            raise errors.NotReadyError(
+                f"the store guards less than when {self.plan.id} was made: {window}. Plan again."
+            )
+        if header.action == "move":
+            self._may_announce = False
+            approval = digest_approval(self.plan, [window])
+            if self.approve_more != approval:
+                raise NotApprovedError(
+                    f"the store guards less than when {self.plan.id} was made: {window}. Only what "
+                    "landed would be finished; the rest must be planned again. Approve it with: "
+                    f"{header.resume_command} --approve {approval}"
+                )
 
     # --- the work ---
 
+    def _work(self, *, is_new: bool) -> None:
+        """Do all that can be done while everyone else stands still."""
+        plan = self.plan
+        needs_watch = plan.header.action == "move" and not self.abilities.conditional_delete
+        watch = self.watch if needs_watch else _watch_nothing
+        with self._held(is_new=is_new), watch(plan.header.source) as find_newer:
+            self._begin(is_new=is_new)
+            moved_before = set(self.ledger.rows(State.MOVED))
+            try:
+                self._move_all()
+                self._note_losses(moved_before, find_newer)
+            except (StoppedError, MoversError, StoreError) as error:
+                self._stopped = str(error)
+                if self.session.is_lost or isinstance(error, StoreError):
+                    way_on = f"Go on with: {plan.header.resume_command}"
+                    raise StoppedError(f"{error}. {way_on}") from error
+            self._finish()
+
     def _move_all(self) -> None:
-        """Settle what is in doubt, move what waits, settle what came of it."""
-        self._resolve()
-        for _ in range(2):  # what was refused is tried once more
-            self._move_in_batches(self._list_open(State.NONE))
-            self._resolve()
+        """Move all that can be moved; then park what must not ship."""
+        try:
+            self._move_rows()
+        except StoppedError as error:
+            if self.session.is_lost:
+                raise
+            self._stopped = str(error)
+        self._remove_stuck_copies()
+        self._park()
 
-    def _move_in_batches(self, rows: Sequence[int]) -> None:
-        """Move one object to its end, and then the others, a batch at a time."""
-        done, ledger = 0, self.ledger
-        for batch in (rows[:1], *_cut(rows[1:], BATCH)) if rows else ():
-            self._move(batch)
-            if not done and ledger.states[rows[0]] is not State.MOVED:
-                self._resolve()
-                if ledger.states[rows[0]] not in (State.MOVED, State.SKIPPED):
-                    why = ledger.reasons.get(rows[0], "nobody knows what became of it")
-                    raise StoppedError(f"the first object did not move: {why}")
-            done += len(batch)
-            self.progress(done, len(rows))
-
-    def _move(self, batch: Sequence[int]) -> None:
-        """Copy a batch, then delete the sources of what landed."""
-        ledger, session = self.ledger, self.session
-        self.hold.check()
-        if self.plan.header.action == "undo":
-            self._look_at(self.plan.rows[row].key for row in batch)  # for its metadata
-        if not (is_guarded := self.plan.header.abilities.conditional_copy):
-            self._look_at(self.plan.rows[row].to for row in batch)
-        session.renew()  # the last time before the copies: their fence is written down now
-        if copies := self._sort(batch)[Act.COPY]:
-            requests = [self._make_copy(self.plan.rows[row]) for row in copies]
-            ledger.log.reserve()  # what comes of it can be written on a full disk
-            ledger.note("intent", copies, sync=True, fence_at=format_time(session.fence_at))
-            self._write_record()
-            if not is_guarded and self._is_look_old():
-                why = "its destination was looked at too long ago: nothing was sent"
-                ledger.note("refused", copies, reasons=dict.fromkeys(map(str, copies), why))
-                return
-            answers = session.send(requests, lambda i, answer: self._take_copy(copies[i], answer))
-            for row, answer in zip(copies, answers, strict=True):
-                if answer.effect == "done" and ledger.states[row] is State.DOUBTFUL:
-                    self._compare_content(row, answer)
-            is_silent = all(a.effect == "none" or a.code == "NoAnswer" for a in answers)
-            if is_silent and len(copies) > 1:
-                raise StoppedError(f"no copy was answered: {ledger.reasons.get(copies[0], '')}")
-        self._delete([row for row in batch if ledger.states[row] is State.LANDED])
-
-    def _make_copy(self, row: PlanRow) -> Request:
-        """Return the guarded copy of a row; an undo writes the age down where it can."""
-        headers, if_absent = dict[str, str](), self.plan.header.abilities.conditional_copy
-        key, seen = self.age_key, self.seen.get(row.key)
-        if self.plan.header.action == "undo" and key and seen is not None:
-            metadata = {key: format_time(row.age_start), **(seen.metadata or {})}
-            kept = {**seen.headers, **{f"x-amz-meta-{n}": text for n, text in metadata.items()}}
-            if key not in (seen.metadata or {}) and "".join(kept.values()).isascii():
-                headers = kept
-        return Request("copy", row.to, row.key, row.etag, if_absent, headers=headers)
-
-    def _take_copy(self, row: int, answer: Answer) -> None:
-        """Write what an answer proves, as it comes; anything else stays doubtful."""
-        if answer.effect != "done":
-            why = f"the copy was answered by {answer.code} {answer.message}".strip()
-            kind = "refused" if answer.effect == "none" else "doubtful"
-            self.ledger.note(kind, [row], reasons={str(row): why})
-        elif answer.etag == self.plan.rows[row].etag:
-            self.ledger.land(row, answer.etag, answer.last_modified)
-
-    def _compare_content(self, row: int, answer: Answer) -> None:
-        """Judge a copy that got another ETag: by its bytes where the plan has their hash."""
-        self._look_at([self.plan.rows[row].to])
-        place = self._place(row, at_source=False)
-        if place is Place.SAME:
-            self.ledger.land(row, answer.etag, answer.last_modified)
-        elif place is Place.OTHER:
-            self.ledger.reasons[row] = f"the copy has the ETag {answer.etag}: look at both keys"
-            self.ledger.close(State.CONFLICT, [row])
-
-    def _delete(self, rows: Sequence[int]) -> None:
-        """Delete the sources of rows that landed, each only if it is still the planned version."""
-        ledger, session, planned = self.ledger, self.session, self.plan.rows
-        is_guarded = self.plan.header.abilities.conditional_delete
-        session.renew()
-        if not is_guarded and rows:
-            self._look_at(planned[row].key for row in rows)
-            rows = self._sort(rows, destination=Place.UNKNOWN)[Act.DELETE]
-        if not rows:
-            return
-        ledger.note("deleting", rows, sync=True, fence_at=format_time(session.fence_at))
-        if not is_guarded and self._is_look_old():
-            return  # the next round looks again
-        parts = list(_cut(rows, 1 if is_guarded else _BULK))
-        if is_guarded:
-            requests = [Request("delete", planned[r].key, if_match=planned[r].etag) for r in rows]
+    def _move_rows(self) -> None:
+        """Settle what is in doubt, and move what waits."""
+        carrier = self.carrier
+        carrier.resolve(self._list_half)
+        if self.ledger.memory_removed:
+            self._doubt_the_rest()
+        elif self.stop_here or not self._may_announce:
+            self.ledger.close(State.LEFT, self._list_waiting())
         else:
-            requests = [Request("delete_many", keys=[planned[r].key for r in p]) for p in parts]
-        moved = []
-        for part, answer in zip(parts, session.send(requests), strict=True):
-            for row in part:
-                if code := answer.failed.get(planned[row].key, answer.code):
-                    ledger.reasons[row] = f"the delete was answered by {code}"
-                elif answer.effect == "done":
-                    moved.append(row)
-        ledger.close(State.MOVED, moved)
+            for _ in range(_PASSES):  # what was not sent is tried once more
+                jobs = [self._make_job(row) for row in self._list_waiting()]
+                carrier.carry([j for j in jobs if j.row not in self.ledger.refused], self.progress)
+                carrier.resolve(self._list_half)
 
-    def _resolve(self) -> None:
-        """Wait until nothing can be in flight for the rows in doubt, look, and do what is right."""
+    def _begin(self, *, is_new: bool) -> None:
+        """Look at everything once, leave out what others own, and write the approval down."""
+        plan = self.plan
         ledger = self.ledger
-        for _ in range(_ROUNDS):
-            if not (rows := ledger.rows(*_HALF)):
-                return
-            self.session.wait_until(ledger.fence_at, f"{len(rows)} objects may still change")
-            self.hold.check()
-            planned = [self.plan.rows[row] for row in rows]
-            self._look_at(key for row in planned for key in (row.key, row.to))
-            found = self._sort(rows)
-            for part in _cut(sorted(found[Act.ADOPT] + found[Act.DELETE]), BATCH):
-                self._delete(part)
-
-    def _sort(
-        self, rows: Iterable[int], destination: Place | None = None
-    ) -> dict[Act | State, list[int]]:
-        """Ask the table what to do with each row; write down what is decided for good.
-
-        Parameters
-        ----------
-        destination : what to take for seen there; default: what the last look found
-        """
-        ledger, found = self.ledger, defaultdict[Act | State, list[int]](list)
-        for row in rows:
-            rule = decide(
-                state=ledger.states[row],
-                source=self._place(row, at_source=True),
-                destination=destination or self._place(row, at_source=False),
+        header = plan.header
+        rows = [row for row in plan.rows if row.to]
+        seen = self.carrier.seen
+        seen.update(find_all(self.bucket, header.source, _keys_under(rows, header.source)))
+        seen.update(find_all(self.bucket, header.to, _keys_under(rows, header.to)))
+        elsewhere = [key for row in rows for key in (row.key, row.to) if key not in seen]
+        seen.update(look_surely(self.bucket, elsewhere, abilities=self.abilities))
+        family = {plan.id, header.parent, header.release}
+        owners = records.find_owned_keys(self.bucket, but=family)
+        if header.action == "undo":
+            self._check_stillness()
+        skipped = self._find_owned(owners)
+        if is_new:
+            skipped |= self._find_changed(skipped)
+            self._check_changed(skipped, owners)
+        self.session.renew()
+        if not ledger.is_begun:
+            by = self.record.by if self.record else self.operator
+            ledger.note(
+                "approved",
+                sync=True,
+                plan=plan.id,
+                sha256=plan.sha256,
+                by=by,
+                store_id=read_store_id(self.bucket),
             )
-            found[rule.act].append(row)
-            if rule.act in CLOSED[1:]:
-                ledger.reasons[row] = rule.reason
-            elif rule.act is Act.ADOPT:
-                seen = self.seen[self.plan.rows[row].to]
-                ledger.land(row, seen.etag if seen else "", None)
-        for state in CLOSED:
-            ledger.close(state, found[state])
+        if not is_new:
+            ledger.note("resumed", by=self.operator, sync=True)
+        if self.stands_still:
+            text = f"{self.operator} said that nobody takes from {self._get_consumed()} meanwhile"
+            ledger.note("word", text=text, sync=True)
+        if self.abilities.versions and header.action == "move" and ledger.versions is None:
+            self._note_versions()
+        ledger.reasons.update(skipped)
+        ledger.close(State.SKIPPED, sorted(skipped))
+        if header.action == "reopen":
+            ledger.close(State.UNPROVEN, ledger.rows(State.NONE))
+        if header.action == "undo":
+            self._end_release()
+
+    def _get_consumed(self) -> str:
+        """Return the prefix from which consumers take."""
+        header = self.plan.header
+        return header.source if header.action == "undo" else header.to
+
+    def _find_owned(self, owners: Mapping[str, str]) -> dict[int, str]:
+        """Return the waiting rows that belong to another plan, and what goes on with that one."""
+        owned = {}
+        for row in self.ledger.rows(State.NONE):
+            planned = self.plan.rows[row]
+            owner = owners.get(planned.key) or owners.get(planned.to)
+            if owner:
+                owned[row] = f"{owner} is not finished with it. Go on with: runbook resume {owner}"
+        return owned
+
+    def _find_changed(self, owned: Mapping[int, str]) -> dict[int, str]:
+        """Return the rows whose object was rewritten, or went, since the plan was made."""
+        changed = {}
+        for row in self._list_waiting():
+            place = self.carrier.find_place(self._make_job(row), at_source=True)
+            if row not in owned and place is not Place.SAME:
+                changed[row] = "it was rewritten" if place is Place.OTHER else "it is gone"
+        return changed
+
+    def _check_changed(self, skipped: Mapping[int, str], owners: Mapping[str, str]) -> None:
+        """Refuse when too much changed since the plan was made."""
+        rows = self.plan.rows
+        changed = [row for row in skipped if not owners.get(rows[row].key)]
+        changed = [row for row in changed if not owners.get(rows[row].to)]
+        is_release = self.plan.header.action == "move"
+        allowed = max(_FEW_CHANGED, len(rows) // 10)
+        if self.strict or not is_release or not self.hold.holds:
+            allowed = 0
+        if len(changed) > allowed:
+            some = "; ".join(f"{rows[row].key}: {skipped[row]}" for row in sorted(changed)[:5])
+            what = f"{len(changed)} of {len(rows)} planned objects are not what they were: {some}"
+            raise DriftError(f"{what}. Nothing was changed; make a new plan.")
+
+    def _check_stillness(self) -> None:
+        """Look twice at what an undo takes back: someone who takes it shows by what vanishes."""
+        waiting = [self.plan.rows[row].key for row in self._list_waiting()]
+        before = look_surely(self.bucket, waiting, abilities=self.abilities)
+        self.clock.sleep(_STAND_STILL_S)
+        after = look_surely(self.bucket, waiting, abilities=self.abilities)
+        vanished = [key for key in waiting if before.get(key) and after.get(key, "?") is None]
+        if vanished:
+            some = ", ".join(vanished[:5])
+            raise DriftError(
+                f"{len(vanished)} objects vanished within {_STAND_STILL_S:g} s ({some}): the "
+                "consumer does not stand still. Stop it, then try again. Nothing was changed."
+            )
+
+    def _note_versions(self) -> None:
+        """Write down which versions of planned content are at the destinations already."""
+        places = {row.to: number for number, row in enumerate(self.plan.rows)}
+        known: dict[int, list[str]] = {}
+        for version in self.bucket.list_versions(self.plan.header.to):
+            row = places.get(version.key)
+            if row is not None and version.has_same_content(self.plan.rows[row]):
+                known.setdefault(row, []).append(version.version_id)
+        self.ledger.note("versions", known={str(row): ids for row, ids in known.items()}, sync=True)
+
+    def _doubt_the_rest(self) -> None:
+        """Leave to a person what another machine may have moved: the bucket forgot about it."""
+        rows = self._list_waiting()
+        why = "the bucket's memory of this plan was removed: another machine may have moved it"
+        self.ledger.reasons.update(dict.fromkeys(rows, why))
+        self.ledger.close(State.UNPROVEN, rows)
+
+    def _keep_age(self, job: Job, seen: Seen | None) -> dict[str, str]:
+        """Return the headers with which an undo writes an object's age down, where it can."""
+        if self.plan.header.action != "undo" or job.leg is Leg.PARK or not self.age_key:
+            return {}
+        if seen is None or self.age_key in (seen.metadata or {}):
+            return {}
+        age_start = self.plan.rows[job.row].age_start
+        metadata = {self.age_key: format_time(age_start), **(seen.metadata or {})}
+        named = {f"x-amz-meta-{name}": text for name, text in metadata.items()}
+        headers = {**seen.headers, **named}
+        return headers if "".join(headers.values()).isascii() else {}
+
+    def _remove_stuck_copies(self) -> None:
+        """Remove our copies from the worker's reach where their source cannot be deleted."""
+        if self._may_ship_from_destination():
+            stuck = [
+                self._make_job(row)
+                for row in self.ledger.rows(State.LANDED)
+                if row in self.ledger.refused
+            ]
+            self.carrier.remove_copies([job for job in stuck if job.direction is Direction.BACK])
+
+    def _park(self) -> None:
+        """Take out of everyone's reach what would ship twice; ask for evidence first."""
+        if not self.abilities.parking:
+            return
+        jobs = [self._make_job(row, Leg.PARK) for row in self._list_to_park()]
+        if not jobs:
+            return
+        self.carrier.look_at(job.key for job in jobs)
+        there = [j for j in jobs if self.carrier.find_place(j, at_source=True) is Place.SAME]
+        new = [j for j in there if self.ledger.park_states[j.row] is State.NONE]
+        self._note_evidence([job.row for job in new])
+        self.carrier.carry(new)
+        self.carrier.resolve(self._list_half_parked)
+
+    def _list_to_park(self) -> list[int]:
+        """Return the rows whose object must not ship before a person decides."""
+        ledger = self.ledger
+        states = [State.CONFLICT]
+        if not self._may_ship_from_destination():
+            states.append(State.UNPROVEN)
+        closed = (State.MOVED, State.SKIPPED, State.CONFLICT)
+        rows = [row for row in ledger.rows(*states) if ledger.park_states[row] not in closed]
+        return [row for row in rows if row not in ledger.refused]
+
+    def _note_evidence(self, rows: Sequence[int]) -> None:
+        """Write down what is known of orders before the worker sees their labels vanish."""
+        if rows:
+            found = self.evidence([self.plan.rows[row] for row in rows])
+            named = {str(row): text for row, text in zip(rows, found, strict=True) if text}
+            self.ledger.note("evidence", found=named)
+
+    def _note_losses(self, before: set[int], find_newer: FindNewer) -> None:
+        """Write down which newer versions went in the declared window, where the store tells."""
+        rows = [self.plan.rows[row] for row in self.ledger.rows(State.MOVED) if row not in before]
+        newer = find_newer({row.key: row.last_modified for row in rows})
+        if not newer:
+            return
+        there = look_surely(self.bucket, sorted(newer), abilities=self.abilities)
+        lost = [key for key, seen in there.items() if seen is None]
+        if lost:
+            self.ledger.note("window", lost=lost, sync=True)
+
+    # --- jobs ---
+
+    def _make_job(self, row: int, leg: Leg = Leg.MOVE) -> Job:
+        planned = self.plan.rows[row]
+        if leg is Leg.MOVE:
+            direction = self._choose_direction(planned)
+            return Job(row, leg, direction, planned.key, planned.to, planned, planned.sha256)
+        header = self.plan.header
+        if self._may_ship_from_destination():
+            # Our own copy at the destination; only its content is known for certain.
+            rest = planned.to.removeprefix(self._get_reached_prefix())
+            parked = header.get_parked_key(rest)
+            return Job(row, leg, Direction.PARK, planned.to, parked, planned, planned.sha256, True)
+        parked = header.get_parked_key(planned.key.removeprefix(header.source))
+        return Job(row, leg, Direction.PARK, planned.key, parked, planned, planned.sha256)
+
+    def _choose_direction(self, planned: PlanRow) -> Direction:
+        header = self.plan.header
+        if planned.to.startswith(header.parked):
+            return Direction.PARK
+        if header.action == "undo":
+            return Direction.BACK
+        if header.action == "settle":
+            is_still = self.hold.holds or self.stands_still
+            return Direction.BACK if is_still and not self.ledger.was_going else Direction.THERE
+        # A late copy of a store without a fence could land beside a second one.
+        is_still = self.stands_still and self.abilities.fence
+        return Direction.STILL if is_still else Direction.THERE
+
+    def _may_ship_from_destination(self) -> bool:
+        """Tell whether the others ship from where this plan copies to."""
+        header = self.plan.header
+        return header.action == "undo" or header.word == "not_taken"
+
+    def _get_reached_prefix(self) -> str:
+        """Return the prefix from which the others ship."""
+        header = self.plan.header
+        return header.to if header.action == "undo" else header.source
+
+    def _list_waiting(self) -> list[int]:
+        """Return the rows that are to be moved and were not announced, or were refused."""
+        return [row for row in self.ledger.rows(State.NONE) if self.plan.rows[row].to]
+
+    def _list_half(self) -> list[Job]:
+        return [self._make_job(row) for row in self.ledger.rows(*HALF)]
+
+    def _list_half_parked(self) -> list[Job]:
+        rows = self.ledger.rows(*HALF, leg=Leg.PARK)
+        return [self._make_job(row, Leg.PARK) for row in rows]
+
+    # --- the others ---
+
+    @contextmanager
+    def _held(self, *, is_new: bool) -> Iterator[None]:
+        """Keep the others still; what we paused we let go on, also after a crash and a resume."""
+        ledger = self.ledger
+        is_paused = self.hold.is_paused() if self._needs_hold() else True
+        if ledger.hold is not None and not is_paused:
+            ledger.note("going", sync=True)
+        if not is_paused:
+            note = HoldNote(
+                words=self.hold.words,
+                way_back=self.hold.way_back,
+                by=f"{self.operator} on {self.session.claim.host}",
+                since=self.session.stamp,
+            )
+            ledger.note("hold", note=note.model_dump(mode="json"), sync=True)
+        if self.record is None:
+            records.put_recorded_plan(self.session, self.plan)
+        self._write_record()
+        try:
+            if not is_paused:
+                self.hold.pause()
+            if self._needs_hold():
+                self.hold.check()
+            yield
+        except BaseException as error:
+            self._wind_down(error)
+            self._give_back(error)
+            if is_new and isinstance(error, RefusedError) and not ledger.is_begun:
+                records.remove_record(self.session, self.plan.id)
+            raise
+        self._give_back(None)
+
+    def _needs_hold(self) -> bool:
+        """Tell whether anything is moved at all: a person's word alone moves nothing."""
+        header = self.plan.header
+        return header.action != "settle" or any(row.to for row in self.plan.rows)
+
+    def _wind_down(self, error: BaseException) -> None:
+        """After an interrupt, finish what has landed: nothing more is copied."""
+        if isinstance(error, KeyboardInterrupt) and hasattr(self, "carrier"):
+            ledger = self.ledger
+            landed = [row for row in ledger.rows(State.LANDED) if row not in ledger.in_flight]
+            with suppress(MoveError, KeyboardInterrupt):  # who presses twice does not wait
+                self.carrier.delete_sources([self._make_job(row) for row in landed])
+                self._write_record()
+
+    def _give_back(self, error: BaseException | None) -> None:
+        """Let the others go on, unless something in their reach would ship twice."""
+        ledger = self.ledger
+        if ledger.hold is None:
+            return
+        if ledger.hold.words != self.hold.words:
+            self._stopped = (
+                f"{ledger.hold.words}, and these settings do not: {ledger.hold.way_back}"
+            )
+            return
+        keys = self._list_in_reach()
+        if keys and not self._is_going_on_approved(keys):
+            return
+        try:
+            self.session.confirm()
+            self.hold.resume()
+        except MoveError as failure:
+            if isinstance(error, KeyboardInterrupt):
+                return
+            why = f"{error}; and " if error else ""
+            text = f"{why}the worker may still be paused ({failure})"
+            way_on = f"Go on with: {self.plan.header.resume_command}"
+            raise StoppedError(f"{text}. {way_on}") from failure
+        ledger.note("hold", note=None, sync=True)
+
+    def _is_going_on_approved(self, keys: Sequence[str]) -> bool:
+        """Tell whether a person approved that these keys may ship twice."""
+        if not self.goes_on:
+            return False
+        approval = digest_approval(self.plan, keys)
+        if self.approve_more == approval:
+            self.ledger.note("goes_on", keys=list(keys), by=self.operator, sync=True)
+            return True
+        way_on = f"{self.plan.header.resume_command} --worker-goes-on --approve {approval}"
+        listed = ", ".join(keys)
+        self._stopped = f"if the worker goes on, these may ship twice: {listed}. Approve it with: "
+        self._stopped += way_on
+        return False
+
+    def _list_in_reach(self) -> list[str]:
+        """Return the keys that would ship twice if the others went on."""
+        ledger = self.ledger
+        keys = []
+        for row, state in ledger.states.items():
+            if ledger.park_states[row] is State.MOVED or not self.plan.rows[row].to:
+                continue
+            is_half = state in HALF
+            is_open = state in (State.UNPROVEN, State.CONFLICT)
+            if self._may_ship_from_destination():
+                is_our_copy_there = is_half or (
+                    state is State.CONFLICT and self._may_be(row, at_source=False)
+                )
+                if is_our_copy_there:
+                    keys.append(self.plan.rows[row].to)
+            elif (is_half or is_open) and self._may_be(row, at_source=True):
+                keys.append(self.plan.rows[row].key)
+        return keys
+
+    def _may_be(self, row: int, *, at_source: bool) -> bool:
+        """Tell whether the planned object may be at one end, by the last look."""
+        if not hasattr(self, "carrier"):
+            return True
+        place = self.carrier.find_place(self._make_job(row), at_source=at_source)
+        return place in (Place.SAME, Place.UNKNOWN)
+
+    # --- the end ---
+
+    def _finish(self) -> None:
+        """Write down the end when nothing is left to do but what a person must decide."""
+        ledger = self.ledger
+        self.session.renew()
+        self._tell_release()
+        half_parked = ledger.rows(*HALF, leg=Leg.PARK)
+        is_over = not self._list_waiting() and not ledger.rows(*HALF) and not half_parked
+        if is_over and not ledger.is_ended:
+            ledger.note("ended", sync=True, **asdict(self._sum_up()))
+        self._write_record()
+
+    def _write_record(self) -> None:
+        """Have the bucket know what the ledger says."""
+        self.record = records.put_record(self.session, self._describe())
+        self._states_put += 1
+        if self._states_put % _CLEAN_EVERY == 0:
+            records.remove_old_states(self.session, self.plan.id)
+
+    def _describe(self) -> Record:
+        """Return what the bucket should know."""
+        plan = self.plan
+        ledger = self.ledger
+        waiting = {row for row in ledger.rows(State.NONE) if row < ledger.begun}
+        words = {State.TAKEN: "taken", State.FREED: "not_taken", State.UNDONE: "undone"}
+        settled = {row: words[s] for row, s in ledger.states.items() if s in words}
+        has_sent = ledger.in_flight or ledger.rows(*HALF) or ledger.rows(*HALF, leg=Leg.PARK)
+        fence_at = self.session.fence_at if has_sent else ledger.fence_at
+        return Record(
+            plan=plan.id,
+            release=plan.header.release,
+            parent=plan.header.parent,
+            action=plan.header.action,
+            made_at=plan.header.made_at,
+            sha256=plan.sha256,
+            by=ledger.approved_by or self.operator,
+            host=self.session.claim.host,
+            ledger=ledger.head,
+            fence_at=max(fence_at, ledger.fence_at),
+            begun=ledger.begun,
+            announced=frozenset(ledger.rows(*HALF)),
+            deleting=frozenset(ledger.rows(State.DELETING)),
+            waiting=frozenset(waiting),
+            left=frozenset(ledger.rows(State.LEFT)),
+            skipped=frozenset(ledger.rows(State.SKIPPED)),
+            unproven=frozenset(ledger.rows(State.UNPROVEN)),
+            conflicts=frozenset(ledger.rows(State.CONFLICT)),
+            settled=settled,
+            parking=frozenset(ledger.rows(*HALF, leg=Leg.PARK)),
+            parked=frozenset(ledger.rows(State.MOVED, leg=Leg.PARK)),
+            about=self._list_about(),
+            hold=ledger.hold,
+            words=tuple(dict.fromkeys(ledger.words)),
+            versions=ledger.versions,
+            ended=ledger.is_ended,
+            number=self.record.number if self.record else 0,
+            is_tombstone=self.record.is_tombstone if self.record else False,
+        )
+
+    def _list_about(self) -> dict[int, Any]:
+        """Return the rows of the release on which this plan had its effect, and which."""
+        rows = {n: int(row.facts["release_row"]) for n, row in self._list_done_about()}
+        word = self._get_word()
+        return {rows[number]: word for number in rows}
+
+    def _get_word(self) -> str:
+        header = self.plan.header
+        if header.action == "settle":
+            return header.word
+        return "undone" if header.action == "undo" else "reopened"
+
+    def _list_done_about(self) -> list[tuple[int, PlanRow]]:
+        """Return the rows of which the release must know."""
+        action = self.plan.header.action
+        ledger = self.ledger
+        if action == "move" or not ledger.is_begun:
+            return []
+        done = [State.MOVED]
+        if action == "settle":
+            done.append(State.SKIPPED)  # what is not there any more need not be moved
+        found = []
+        for number, row in enumerate(self.plan.rows):
+            is_word_only = action == "settle" and not row.to
+            if action == "reopen" or is_word_only or ledger.states[number] in done:
+                found.append((number, row))
         return found
 
-    def _place(self, row: int, *, at_source: bool) -> Place:
-        planned, landing = self.plan.rows[row], self.ledger.landings.get(row)
-        etag, seen = landing.etag if landing else "", self.seen.get(planned.to)
-        if planned.sha256 and not at_source and seen is not None and seen.etag != etag:
-            # neither ETag is a hash: the bytes decide
-            try:
-                is_same = self.bucket.read_sha256(planned.to) == planned.sha256
-            except StoreError:
-                return Place.UNKNOWN
-            return Place.SAME if is_same else Place.OTHER
-        return place_of(self.seen, planned, at_source=at_source, etag=etag)
+    def _tell_release(self) -> None:
+        """Write a person's word, or the undo, into the release that it is about."""
+        header = self.plan.header
+        done = self._list_done_about()
+        new = [(number, row) for number, row in done if number not in self.ledger.told]
+        if not new:
+            return
+        kinds = {"undone": "taken_back"}
+        kind = kinds.get(self._get_word(), self._get_word())
+        for plan_id, log in self._about_logs.items():
+            name = "release_row" if plan_id == header.release else "row"
+            rows = sorted(int(row.facts[name]) for _, row in new)
+            if header.action == "reopen" and plan_id != header.release:
+                continue  # a settling has no rows of its own that could be open again
+            self._tell_one(plan_id, log, kind, rows)
+        self.ledger.note("told", [number for number, _ in new], sync=True)
 
-    def _look_at(self, keys: Iterable[str]) -> None:
-        """Look anew; what could not be read is not known any more."""
-        wanted, self.looked_at = list(keys), self.clock.monotonic()
-        for key in wanted:
-            self.seen.pop(key, None)
-        self.seen |= self.bucket.look(wanted)
+    def _tell_one(self, plan_id: str, log: ChainedLog, kind: str, rows: Sequence[int]) -> None:
+        known = {entry.hash for entry in log.read()}
+        entry = log.append(kind, {"rows": rows, "by": self.operator, "plan": self.plan.id})
+        record = records.read_record(self.bucket, plan_id)
+        if record is None or record.is_tombstone or kind == "reopened":
+            return
+        changes: dict[str, Any] = {
+            "unproven": record.unproven.difference(rows),
+            "conflicts": record.conflicts.difference(rows),
+            "settled": {**record.settled, **dict.fromkeys(rows, self._get_word())},
+        }
+        if record.ledger in known:
+            # Another machine's ledger of the release stays behind what the bucket knows.
+            changes["ledger"] = entry.hash
+        records.put_record(self.session, record.model_copy(update=changes))
 
-    def _is_look_old(self) -> bool:
-        return self.clock.monotonic() - self.looked_at > _LOOK_S
+    def _end_release(self) -> None:
+        """Have a release that is taken back move nothing more."""
+        release_id = self.plan.header.release
+        record = records.read_record(self.bucket, release_id)
+        if record is None or record.ended:
+            return
+        log = self._about_logs[release_id]
+        known = {entry.hash for entry in log.read()}
+        entry = log.append("ended", {"by": self.plan.id})
+        changes: dict[str, Any] = {"ended": True}
+        if record.ledger in known:
+            changes["ledger"] = entry.hash
+        records.put_record(self.session, record.model_copy(update=changes))
+
+    def _describe_interrupt(self, *, is_new: bool) -> InterruptedMoveError:
+        result = self._sum_up()
+        header = self.plan.header
+        way_on = header.resume_command
+        if is_new and not self.ledger.is_begun and self.ledger.hold is None:
+            way_on = f"runbook apply {self.plan.id} --approve {self.plan.sha256}"
+        total = len([row for row in self.plan.rows if row.to])
+        return InterruptedMoveError(
+            moved=result.moved, total=total, way_on=way_on, is_held=result.is_held
+        )
 
     def _sum_up(self) -> MoveResult:
-        ledger, rows = self.ledger, self.plan.rows
-        count, waiting, found = Counter(ledger.states.values()), self._list_open(), ledger.landings
+        ledger = self.ledger
+        rows = self.plan.rows
+        count = Counter(ledger.states.values())
+        waiting = [*self._list_waiting(), *ledger.rows(*HALF)]
 
-        def explain(places: Iterable[int]) -> list[dict[str, str]]:
-            return [{"key": rows[n].key, "reason": ledger.reasons.get(n, "")} for n in places]
+        def explain(numbers: Sequence[int]) -> list[dict[str, str]]:
+            return [{"key": rows[n].key, "reason": ledger.reasons.get(n, "")} for n in numbers]
 
+        found_by_look = [
+            row
+            for row in ledger.rows(State.MOVED)
+            if row in ledger.landings and ledger.landings[row].at is None
+        ]
+        is_settling = self.plan.header.action == "settle"
         return MoveResult(
             plan=self.plan.id,
             moved=count[State.MOVED],
-            already=sum(n in found and not found[n].at for n in ledger.rows(State.MOVED)),
-            conflicts=explain(ledger.rows(State.CONFLICT, State.SKIPPED)),
-            failed=explain(row for row in waiting if row in ledger.reasons),
+            already=len(found_by_look),
+            skipped=explain(ledger.rows(State.SKIPPED)),
+            conflicts=explain(ledger.rows(State.CONFLICT)),
+            failed=explain([row for row in waiting if row in ledger.reasons]),
             unproven=[rows[row].key for row in ledger.rows(State.UNPROVEN)],
-            waiting=len(waiting) + count[State.FREED],
+            parked=[rows[row].key for row in ledger.rows(State.MOVED, leg=Leg.PARK)],
+            waiting=0 if ledger.is_ended else len(waiting),
+            left=count[State.LEFT] + (len(waiting) if ledger.is_ended else 0),
             lost_in_window=ledger.lost,
-            settled=len(self._list_settled()) if ledger.is_done else 0,
-            stopped=self.stopped,
+            settled=len(self._list_done_about()) if is_settling else 0,
+            in_reach=self._list_in_reach() if ledger.hold is not None else [],
+            is_held=ledger.hold is not None,
+            is_ended=ledger.is_ended,
+            stopped=self._stopped,
         )
+
+
+def _keys_under(rows: Sequence[PlanRow], prefix: str) -> list[str]:
+    """Return the keys of rows, at either end, that lie under a prefix."""
+    keys = [key for row in rows for key in (row.key, row.to)]
+    return [key for key in keys if key.startswith(prefix)]

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter,
 
 from .bucket import Seen, Version, format_time, is_key_supported
 from .errors import PlanError
+from .parking import get_parked_key
 
 _SAMPLE = 10
 _UNGUARDED = {
@@ -28,6 +29,10 @@ _UNGUARDED = {
     "conditional_copy": "an object that someone writes to a destination within {seconds:g} s after "
     "our look may be overwritten: this store ignores conditions on the target of a copy",
 }
+_NO_PARKING = (
+    "nothing can be parked: this key may not write under {parked}, so a label in doubt keeps the "
+    "worker paused until a person settles it"
+)
 _ALWAYS = "everywhere: a repeating proxy can ship twice; a rewrite of metadata alone is not seen"
 
 Timestamp = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
@@ -49,12 +54,27 @@ class Abilities(Part):
     conditional_copy : a copy with ``If-None-Match: *`` overwrites nothing
     conditional_put : so does a put
     conditional_delete : a delete with ``If-Match`` takes only that version
+    parking : objects may be put and removed under the parking prefix
+    hash_etags : the ETag of a plain put and of its copy is the MD5 of the content
+    marks_absence : a 404 of the store bears ``bucket.ABSENCE_MARK``
+    versions : every version of an object is kept
     """
 
     fence: bool
     conditional_copy: bool
     conditional_put: bool
     conditional_delete: bool
+    parking: bool = True
+    hash_etags: bool = True
+    marks_absence: bool = True
+    versions: bool = False
+
+    def is_weaker_than(self, planned: Abilities) -> bool:
+        """Tell whether a guard that a plan relies on is gone."""
+        return any(
+            getattr(planned, name) and not getattr(self, name)
+            for name in ("fence", "conditional_copy", "conditional_delete", "parking")
+        )
 
 
 class Timing(Part):
@@ -82,10 +102,13 @@ class Timing(Part):
         return self.expires_s + self.effect_s + self.spread_s
 
 
-def describe_window(abilities: Abilities, timing: Timing) -> str:
+def describe_window(abilities: Abilities, timing: Timing, parked: str) -> str:
     """Say what the store's abilities leave unguarded, with the seconds."""
     parts = [text for name, text in _UNGUARDED.items() if not getattr(abilities, name)]
-    return "; ".join([*parts, _ALWAYS]).format(seconds=2 + timing.settle_s)
+    if not abilities.parking:
+        parts.append(_NO_PARKING)
+    parts.append(_ALWAYS)
+    return "; ".join(parts).format(seconds=2 + timing.settle_s, parked=parked)
 
 
 class PlanHeader(Part):
@@ -98,14 +121,17 @@ class PlanHeader(Part):
     window : what the store's abilities leave unguarded, in words and seconds
     selection : how the rows were chosen, in words
     parent, word : of an undo and of a settling: the plan that it is about, and what the person says
+    release : the release that an undo or a settling is about, in the end
+    store_id : what tells the store from others; empty when it had no id yet
+    parked : where objects are parked
     objects, bytes, oldest : totals of the rows
     excluded, excluded_sample : what was left out and why: how many, and a few keys
     """
 
-    format: Literal["objectmove/plan/4"] = Field("objectmove/plan/4", alias="schema")
+    format: Literal["objectmove/plan/5"] = Field("objectmove/plan/5", alias="schema")
     id: PlanId
     step: str
-    action: Literal["move", "undo", "settle"]
+    action: Literal["move", "undo", "settle", "reopen"]
     endpoint: str
     bucket: str
     source: str = Field(alias="from")
@@ -120,12 +146,25 @@ class PlanHeader(Part):
     others: str
     selection: dict[str, str] = {}
     parent: str = ""
+    release: str = ""
+    store_id: str = ""
+    parked: str = "parked/"
     word: Literal["", "taken", "not_taken"] = ""
     objects: int = 0
     bytes: int = 0
     oldest: Timestamp | None = None
     excluded: dict[str, int] = {}
     excluded_sample: dict[str, tuple[str, ...]] = {}
+
+    def get_parked_key(self, rest: str) -> str:
+        """Return where the object with this key, after the plan's prefix, is parked."""
+        return get_parked_key(self.parked, self.release, rest)
+
+    @property
+    def resume_command(self) -> str:
+        """The command that goes on with the plan when it was cut off."""
+        flag = " --consumer-stands-still" if self.action == "undo" else ""
+        return f"runbook resume {self.id}{flag}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,12 +284,36 @@ def _check(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None:
     if totals != (header.objects, header.objects, header.bytes):
         raise PlanError(f"{path.name}: its totals are not those of its rows")
     for row in rows:
-        moved = header.to + row.key[len(header.source) :] if header.word != "not_taken" else ""
-        is_allowed = row.to == moved or (header.action == "settle" and not row.to)
-        if not row.key.startswith(header.source) or not is_allowed:
+        if not _is_allowed(header, row):
             raise PlanError(f"{path.name}: {row.key!r} is outside of the plan's prefixes")
         if not row.etag or not is_key_supported(row.key) or row.size_bytes < 0:
             raise PlanError(f"{path.name}: {row.key!r} cannot be moved")
+
+
+def _is_allowed(header: PlanHeader, row: PlanRow) -> bool:
+    """Tell whether a row goes from where the header says to where it says."""
+    if header.action == "settle":
+        return _is_settling(header, row)
+    if not row.key.startswith(header.source):
+        return False
+    rest = row.key.removeprefix(header.source)
+    if row.to == header.to + rest:
+        return True
+    # An undo parks the copy of a row in conflict.
+    return header.action == "undo" and row.to == header.get_parked_key(rest)
+
+
+def _is_settling(header: PlanHeader, row: PlanRow) -> bool:
+    """Tell whether a settling's row parks a source, brings one back, or is only a word."""
+    about = row.facts.get("key", "")
+    if not about.startswith(header.source):
+        return False
+    if not row.to:
+        return row.key == about
+    parked = header.get_parked_key(about.removeprefix(header.source))
+    if header.word == "taken":
+        return (row.key, row.to) == (about, parked)
+    return (row.key, row.to) == (parked, about)
 
 
 def check_prefixes(source: str, to: str) -> None:

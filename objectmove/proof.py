@@ -5,15 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from . import record as records
 from .bucket import S3Bucket, Seen, find_all
-from .ledger import Ledger, Logs, read_record
-from .move import place_of
-from .plan import MovePlan
-from .session import Clock, Notice
-from .table import Proof, State, decide
+from .carry import compare_with_plan, look_surely
+from .errors import StoreError
+from .ledger import HALF, Ledger, Leg, Logs
+from .plan import MovePlan, PlanRow
+from .session import STORE_ID, Clock, Notice
+from .table import Direction, Proof, State, decide
 
 _NAMED = 100
 _FINE = (Proof.IN_PLACE, Proof.GONE_AFTER_LANDED)
+_BY_CONTENT = (State.UNDONE, State.FREED, State.LEFT)
 
 
 class MoveProof(NamedTuple):
@@ -26,6 +29,9 @@ class MoveProof(NamedTuple):
         that no row names)
     keys : some of the keys of each outcome but ``in_place``
     approved_by : who approved
+    taken_back_by : the undo that took rows back; empty when none did
+    taken_before : rows of the undone release that a consumer had taken before
+    parked : source key to the key where its object is parked
     """
 
     plan: str
@@ -33,16 +39,28 @@ class MoveProof(NamedTuple):
     counts: dict[str, int]
     keys: dict[str, tuple[str, ...]]
     approved_by: str
+    taken_back_by: str
+    taken_before: int
+    parked: dict[str, str]
 
     @property
     def is_complete(self) -> bool:
         """Whether every planned object is in place, or was taken after our copy was confirmed."""
+        if self.taken_back_by:
+            return False
         return not any(count for name, count in self.counts.items() if name not in _FINE)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""
-        names = {name: list(keys) for name, keys in self.keys.items()}
-        return {"plan": self.plan, **self.counts, "keys": names, "approved_by": self.approved_by}
+        return {
+            "plan": self.plan,
+            **self.counts,
+            "keys": {name: list(keys) for name, keys in self.keys.items()},
+            "approved_by": self.approved_by,
+            "taken_back_by": self.taken_back_by,
+            "taken_before": self.taken_before,
+            "parked": self.parked,
+        }
 
 
 def verify_plan(
@@ -59,33 +77,127 @@ def verify_plan(
     StoreError
         When the bucket cannot be read: nothing is proven then.
     """
-    record = read_record(bucket, plan.id)
-    ledger = Ledger(logs(plan.id), plan, record)
-    in_doubt = ledger.rows(State.DOUBTFUL, State.LANDED)
-    while in_doubt and (now := bucket.read_clock()) < ledger.fence_at:
-        left = (ledger.fence_at - now).total_seconds()
-        notice(f"{len(in_doubt)} objects may still change: {left:.0f} s more")
-        clock.sleep(min(left + 0.2, 5.0))
+    record = records.read_record(bucket, plan.id)
+    ledger = Ledger(logs(plan.id), plan, record, records.read_later_records(bucket, plan.id))
+    _wait_for_fence(bucket, ledger, clock, notice)
     at = bucket.read_clock()
-    header, rows = plan.header, [row for row in plan.rows if row.to]
-    sources = find_all(bucket, header.source, [row.key for row in rows])
-    names, contents = {row.to for row in rows}, {(row.etag, row.size_bytes) for row in rows}
+    has_id = bucket.look([STORE_ID]).get(STORE_ID) is not None
+    rows = [row for row in plan.rows if row.to]
+    sources = _find_surely(bucket, plan, [row.key for row in rows], has_id=has_id)
+    written, foreign = _list_destination(bucket, plan)
+    if has_id and bucket.look([STORE_ID]).get(STORE_ID) is None:
+        raise StoreError("the store stopped showing its id while it was looked at: look again")
+    found: dict[str, list[str]] = {str(name): [] for name in Proof}
+    found["foreign_changed"] = _find_foreign(ledger, foreign)
+    found["lost"] = list(ledger.lost)
+    for number, row in enumerate(plan.rows):
+        found[_judge(plan, ledger, number, sources, written)].append(row.key)
+    undone = [plan.rows[number].key for number in ledger.rows(State.UNDONE)]
+    counts = {name: len(keys) for name, keys in found.items()}
+    counts["taken_back"] = len(undone)
+    named = {
+        name: tuple(keys[:_NAMED])
+        for name, keys in found.items()
+        if keys and name != Proof.IN_PLACE
+    }
+    return MoveProof(
+        plan=plan.id,
+        at=at,
+        counts=counts,
+        keys=named,
+        approved_by=ledger.approved_by,
+        taken_back_by=ledger.taken_back_by,
+        taken_before=counts[Proof.GONE_AFTER_LANDED] if ledger.taken_back_by else 0,
+        parked=_list_parked(plan, ledger),
+    )
+
+
+def _wait_for_fence(bucket: S3Bucket, ledger: Ledger, clock: Clock, notice: Notice) -> None:
+    """Wait until no request of the plan can take effect any more."""
+    in_doubt = ledger.rows(*HALF)
+    while in_doubt:
+        left_s = (ledger.fence_at - bucket.read_clock()).total_seconds()
+        if left_s <= 0:
+            return
+        notice(f"{len(in_doubt)} objects may still change: {left_s:.0f} s more")
+        clock.sleep(min(left_s + 0.2, 5.0))
+
+
+def _find_surely(
+    bucket: S3Bucket, plan: MovePlan, keys: list[str], *, has_id: bool
+) -> dict[str, Seen | None]:
+    """Look at source keys, which lie under several prefixes in a settling."""
+    prefix = plan.header.source
+    if all(key.startswith(prefix) for key in keys):
+        return find_all(bucket, prefix, keys)
+    return look_surely(bucket, keys, abilities=plan.header.abilities, has_id=has_id)
+
+
+def _list_destination(
+    bucket: S3Bucket, plan: MovePlan
+) -> tuple[dict[str, Seen | None], list[Seen]]:
+    """Return what is at each row's destination, and planned content at other keys there."""
+    names = {row.to for row in plan.rows if row.to}
+    contents = {(row.etag, row.size_bytes) for row in plan.rows}
     written: dict[str, Seen | None] = dict.fromkeys(names)
-    for seen in bucket.list_objects(header.to):
-        if seen.key in names or (seen.etag, seen.size_bytes) in contents:
+    foreign = []
+    outside = [key for key in names if not key.startswith(plan.header.to)]
+    for seen in bucket.list_objects(plan.header.to):
+        if seen.key in names:
             written[seen.key] = seen
-    found = {str(name): list[str]() for name in (*Proof, "foreign_changed")} | {"lost": ledger.lost}
-    for place, row in enumerate(plan.rows):
-        etag = ledger.landings[place].etag if place in ledger.landings else ""
-        source = place_of(sources, row, at_source=True)
-        to = place_of(written, row, at_source=False, etag=etag)
-        rule = decide(state=ledger.states[place], source=source, destination=to)
-        found[rule.proof].append(row.key)
+        elif (seen.etag, seen.size_bytes) in contents:
+            foreign.append(seen)
+    if outside:
+        looked = bucket.look(outside)
+        for key in outside:
+            if key in looked:
+                written[key] = looked[key]
+            else:
+                del written[key]
+    return written, foreign
+
+
+def _find_foreign(ledger: Ledger, candidates: list[Seen]) -> list[str]:
+    """Return keys that no row names, to which planned content came while the plan was at work."""
     times = [landing.at for landing in ledger.landings.values() if landing.at]
-    for key in sorted(written.keys() - names) if times else ():
-        foreign = written[key]
-        if foreign and min(times) <= foreign.last_modified <= max(times):
-            found["foreign_changed"].append(key)
-    counts = {name: len(some) for name, some in found.items()}
-    named = {n: tuple(some[:_NAMED]) for n, some in found.items() if some and n != Proof.IN_PLACE}
-    return MoveProof(plan.id, at, counts, named, ledger.approved_by)
+    if not times:
+        return []
+    first = min(times)
+    last = max(times)
+    return sorted(seen.key for seen in candidates if first <= seen.last_modified <= last)
+
+
+def _judge(
+    plan: MovePlan,
+    ledger: Ledger,
+    number: int,
+    sources: dict[str, Seen | None],
+    written: dict[str, Seen | None],
+) -> Proof:
+    """Say what the look and the ledger prove of one row."""
+    row = plan.rows[number]
+    if not row.to:
+        return Proof.SETTLED_BY_WORD
+    state = ledger.states[number]
+    landing = ledger.landings.get(number)
+    etag = landing.etag if landing else ""
+    source = compare_with_plan(sources, row.key, row, any_version=state in _BY_CONTENT)
+    destination = compare_with_plan(written, row.to, row, any_version=True, etag=etag)
+    direction = _get_direction(plan, row)
+    return decide(direction=direction, state=state, source=source, destination=destination).proof
+
+
+def _get_direction(plan: MovePlan, row: PlanRow) -> Direction:
+    if row.to.startswith(plan.header.parked):
+        return Direction.PARK
+    return Direction.THERE if plan.header.action in ("move", "reopen") else Direction.BACK
+
+
+def _list_parked(plan: MovePlan, ledger: Ledger) -> dict[str, str]:
+    """Return where the sources of rows are parked."""
+    header = plan.header
+    parked = {}
+    for number in ledger.rows(State.MOVED, leg=Leg.PARK)[:_NAMED]:
+        key = plan.rows[number].key
+        parked[key] = header.get_parked_key(key.removeprefix(header.source))
+    return parked

@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
@@ -24,6 +25,8 @@ from .errors import HeldError, NotReadyError, StoppedError, StoreError
 from .plan import MovePlan
 
 CLAIMS = ".runbook/claims/"
+STORE_ID = ".runbook/id"
+_ID_BYTES = 16
 
 Notice = Callable[[str], None]
 """Told in words what is being waited for."""
@@ -33,7 +36,9 @@ class Clock:
     """The machine's own clock; ``now``, in UTC, may come from the caller."""
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self.now, self.monotonic, self.sleep = now, time.monotonic, time.sleep
+        self.now = now
+        self.monotonic = time.monotonic
+        self.sleep = time.sleep
 
 
 class Claim(BaseModel):
@@ -41,8 +46,20 @@ class Claim(BaseModel):
 
     plan: str = "something"
     by: str = "someone"
-    host: str = "?"
-    lease_s: float = Field(3600, gt=0, le=10**9)
+    host: str = "an unknown machine"
+    lease_s: float = Field(60, gt=0, le=10**9)
+
+
+def read_store_id(bucket: S3Bucket) -> str:
+    """Return what tells this store from others, empty when it has no id yet. Only reads.
+
+    Raises
+    ------
+    StoreError
+        When it cannot be read.
+    """
+    content = bucket.read(STORE_ID)
+    return content.decode("ascii", "replace").strip() if content is not None else ""
 
 
 class Session:
@@ -57,19 +74,24 @@ class Session:
     ----------
     stamp : the store's time of our claim
     claim : what others are told
-    is_silent : the last requests were not all answered
     is_lost : the claim may be somebody else's by now: nothing more is sent
     """
 
     def __init__(
         self, bucket: S3Bucket, plan: MovePlan, by: str, clock: Clock, notice: Notice
     ) -> None:
-        self.bucket, self.clock, self.notice = bucket, clock, notice
-        self.timing, host = plan.header.timing, socket.gethostname()
-        self.claim = Claim(plan=plan.id, by=by, host=host, lease_s=self.timing.lease_s)
-        self._key, self._stamped_at = "", 0.0
-        self.is_silent = self.is_lost = False
+        self.bucket = bucket
+        self.clock = clock
+        self.notice = notice
+        self.timing = plan.header.timing
+        self.claim = Claim(
+            plan=plan.id, by=by, host=socket.gethostname(), lease_s=self.timing.lease_s
+        )
+        self.is_lost = False
         self.stamp = datetime.min.replace(tzinfo=UTC)
+        self._key = ""
+        self._stamped_at = 0.0
+        self._uncertain_until = self.stamp
 
     def __enter__(self) -> Self:
         """Claim the bucket; waits for a claim that nobody renews to lapse.
@@ -81,28 +103,35 @@ class Session:
         NotReadyError
             When the store does not show what was just written.
         """
-        seen, began = dict[str, datetime](), self.clock.monotonic()
+        first_seen: dict[str, datetime] = {}
+        began = self.clock.monotonic()
         while others := self._try_claim():
             longest = max(claim.lease_s for _, claim in others)
-            ends = began + longest + self.timing.spread_s + 30
+            deadline = began + longest + self.timing.spread_s + 30
             for put, claim in others:
                 text = f"{claim.by} on {claim.host} carries out {claim.plan}"
-                is_renewed = seen.setdefault(put.key, put.last_modified) < put.last_modified
-                if is_renewed or self.clock.monotonic() > ends:
+                seen_at = first_seen.setdefault(put.key, put.last_modified)
+                is_renewed = seen_at < put.last_modified
+                if is_renewed or self.clock.monotonic() > deadline:
                     raise HeldError(f"{text}. Nothing was changed; try again when it has ended.")
                 self.notice(f"{text}, or was killed: its claim lapses within {longest:g} s")
             self.clock.sleep(0.5 + int.from_bytes(os.urandom(1)) / 256)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the claim back; where the store does not answer, it lapses."""
-        if not self.is_silent:
+        """Give the claim back, unless something of ours may still take effect: then it lapses."""
+        if not self.has_uncertain:
             self._withdraw()
 
     @property
     def fence_at(self) -> datetime:
         """The store's time from which on nothing that is signed now can take effect."""
         return self.stamp + timedelta(seconds=self.timing.settle_s)
+
+    @property
+    def has_uncertain(self) -> bool:
+        """Whether a change of ours has no certain answer, and its fence has not passed."""
+        return self.stamp < self._uncertain_until
 
     def renew(self) -> None:
         """Renew the claim when half of the signatures' time is over.
@@ -112,7 +141,8 @@ class Session:
         StoppedError
             When it lapsed meanwhile: someone else may have begun.
         """
-        if self.is_lost or self.clock.monotonic() - self._stamped_at > self.timing.expires_s / 2:
+        age_s = self.clock.monotonic() - self._stamped_at
+        if self.is_lost or age_s > self.timing.expires_s / 2:
             self.confirm()
 
     def confirm(self) -> None:
@@ -132,21 +162,44 @@ class Session:
         if seen is None or seen.last_modified >= lapses:
             why = "this machine slept, the store was slow, or someone removed it"
             raise StoppedError(f"our claim had lapsed: {why}")
-        self.stamp, self.is_lost = max(self.stamp, seen.last_modified), False
+        self.stamp = max(self.stamp, seen.last_modified)
+        self.is_lost = False
 
     def send(
-        self, requests: Sequence[Request], on_answer: OnAnswer = lambda _index, _answer: None
+        self,
+        requests: Sequence[Request],
+        on_answer: OnAnswer = lambda _index, _answer: None,
+        *,
+        counts: bool = True,
     ) -> list[Answer]:
-        """Send requests that the store refuses once our claim is old."""
-        self.is_silent = False
+        """Send requests that the store refuses once our claim is old.
+
+        Parameters
+        ----------
+        counts : whether it matters what becomes of them; what does not is never waited for
+        """
+        expires_s = self.timing.expires_s
+        answers = [Answer("none", code="NotSent", message="our signature is too old")]
+        answers *= len(requests)
 
         def take(index: int, answer: Answer) -> None:
-            self.is_silent = self.is_silent or answer.code == "NoAnswer"
+            is_late = self.clock.monotonic() - self._stamped_at >= expires_s
+            if is_late and answer.effect == "none" and answer.code != "NotSent":
+                # A proxy may have sent it before: then only the repetition was refused.
+                answer = replace(answer, effect="unknown")
+            if is_late and answer.failed:
+                answer = replace(answer, effect="unknown")
+            if counts and answer.effect == "unknown":
+                self._uncertain_until = max(self._uncertain_until, self.fence_at)
+            answers[index] = answer
             on_answer(index, answer)
 
-        return self.bucket.send(
-            requests, signed_at=self.stamp, expires_s=self.timing.expires_s, on_answer=take
-        )
+        if self.clock.monotonic() - self._stamped_at >= expires_s:
+            for index, answer in enumerate(answers):
+                on_answer(index, answer)
+            return answers
+        self.bucket.send(requests, signed_at=self.stamp, expires_s=expires_s, on_answer=take)
+        return answers
 
     def change(self, request: Request) -> None:
         """Write or remove an object of ours, for certain.
@@ -161,10 +214,22 @@ class Session:
     def wait_until(self, at: datetime, why: str) -> None:
         """Wait until the store's time is past ``at``; keeps the claim alive."""
         while self.stamp < at:
-            left = (at - self.stamp).total_seconds()
-            self.notice(f"{why}: {left:.0f} s more")
-            self.clock.sleep(max(0.2, min(left, self.timing.expires_s / 2)))
+            left_s = (at - self.stamp).total_seconds()
+            self.notice(f"{why}: {left_s:.0f} s more")
+            self.clock.sleep(max(0.2, min(left_s, self.timing.expires_s / 2)))
             self.confirm()
+
+    def write_store_id(self, store_id: str) -> str:
+        """Write the object that tells this store from others; a new id when none is given.
+
+        Raises
+        ------
+        StoppedError
+            When it is not certain that it was written.
+        """
+        store_id = store_id or secrets.token_hex(_ID_BYTES)
+        self.change(Request("put", STORE_ID, body=store_id.encode()))
+        return store_id
 
     def _try_claim(self) -> list[tuple[Seen, Claim]]:
         """Put a claim; return the live claims of others, after taking ours back."""
@@ -176,16 +241,19 @@ class Session:
         self.stamp = puts.pop(self._key).last_modified
         live = []
         for put in puts.values():
-            try:
-                claim = Claim.model_validate_json(self.bucket.read(put.key) or "{}")
-            except (ValueError, StoreError):
-                claim = Claim()
+            claim = self._read_claim(put.key)
             lease = timedelta(seconds=claim.lease_s + self.timing.spread_s)
             if put.last_modified + lease > self.stamp:
                 live.append((put, claim))
         if live:
             self._withdraw()
         return live
+
+    def _read_claim(self, key: str) -> Claim:
+        try:
+            return Claim.model_validate_json(self.bucket.read(key) or "{}")
+        except (ValueError, StoreError):
+            return Claim(lease_s=self.timing.lease_s)
 
     def _put_claim(self) -> None:
         put = Request("put", self._key, body=self.claim.model_dump_json().encode())
@@ -197,9 +265,9 @@ class Session:
 
     def _send_about_claim(self, request: Request) -> Answer:
         """Send it signed anew: what takes effect late here only makes others wait."""
-        date, lifetime = self.bucket.read_clock(), self.timing.expires_s
+        date = self.bucket.read_clock()
         self._stamped_at = self.clock.monotonic()
-        return self.bucket.send([request], signed_at=date, expires_s=lifetime)[0]
+        return self.bucket.send([request], signed_at=date, expires_s=self.timing.expires_s)[0]
 
 
 def _must_be_done(request: Request, answer: Answer) -> None:

@@ -1,10 +1,9 @@
 """The one decision table: what to do with a row, and what to say of it. Pure.
 
-Apply, resume, undo, settle and verify ask ``decide`` and nothing else. Every cell is written out;
-a test proves that each has exactly one rule, and that ``docs/decision-table.md`` shows them.
-Two things are no columns. Unless everyone else stands still, nothing is asked here, the run ends.
-And of a row that was announced nothing is asked before the fence: as long as a request for it may
-still take effect, everyone waits.
+Apply, resume, undo, settle, parking and verify ask ``decide`` and nothing else. Every cell is
+written out; a test proves that each has exactly one rule, and that ``docs/decision-table.md``
+shows them. Two things are no columns. While anyone else may move, nothing is asked here: the run
+ends. And a row with a request in flight is not asked about before its fence has passed.
 """
 
 from __future__ import annotations
@@ -13,6 +12,22 @@ from collections.abc import Iterator
 from enum import StrEnum
 from itertools import product
 from typing import NamedTuple
+
+
+class Direction(StrEnum):
+    """Who takes from the destination, and so what may be copied a second time."""
+
+    THERE = "there"
+    """A release: consumers take from the destination at any time."""
+
+    STILL = "still"
+    """A release while, by a person's word, nobody takes from the destination."""
+
+    BACK = "back"
+    """An undo, or a bringing back: nobody ships from the destination while the worker is held."""
+
+    PARK = "park"
+    """Parking: nobody but us ever touches the destination."""
 
 
 class State(StrEnum):
@@ -25,17 +40,23 @@ class State(StrEnum):
     NONE = "none"
     DOUBTFUL = "doubtful"
     LANDED = "landed"
+    DELETING = "deleting"
     MOVED = "moved"
     CONFLICT = "conflict"
     UNPROVEN = "unproven"
     SKIPPED = "skipped"
+    LEFT = "left"
     TAKEN = "settled: taken"
     FREED = "settled: not taken"
+    UNDONE = "taken back"
 
 
 class Place(StrEnum):
-    """What a look found: at the source ``same`` is the planned version, at the destination its
-    content."""
+    """What a look found.
+
+    At the source ``same`` is the planned version, at the destination the planned content. Of rows
+    that were taken back, left or freed, ``same`` at the source is the planned content.
+    """
 
     SAME = "same"
     OTHER = "other"
@@ -62,80 +83,132 @@ class Proof(StrEnum):
     WAITING = "waiting"
     CHANGED_BY_OTHERS = "changed_by_others"
     DUPLICATED = "duplicated"
+    SKIPPED = "skipped"
+    TAKEN_BACK = "taken_back"
+    SETTLED_BY_WORD = "settled_by_word"
 
 
 class Rule(NamedTuple):
-    """Cells with one decision, and the reason, in the table's words (``any``, ``not-same``)."""
+    """Cells with one decision, and the reason.
 
-    state: State
+    In the table's words ``any`` is every value, ``not-same`` every one but that, and ``a+b`` both.
+    """
+
+    direction: str
+    state: str
     source: str
     destination: str
     act: Act | State
     proof: Proof
     reason: str
 
-    def cells(self) -> Iterator[tuple[State, Place, Place]]:
+    def cells(self) -> Iterator[tuple[Direction, State, Place, Place]]:
         """Yield every cell that the rule decides."""
-        return product([self.state], _read(self.source), _read(self.destination))
+        directions = _read_directions(self.direction)
+        states = [State[name.upper()] for name in self.state.split("+")]
+        return product(directions, states, _read(self.source), _read(self.destination))
+
+
+def _read_directions(word: str) -> list[Direction]:
+    if word == "any":
+        return list(Direction)
+    return [Direction(name) for name in word.split("+")]
 
 
 def _read(word: str) -> list[Place]:
-    """Return what a word of the table stands for."""
+    if word == "any":
+        return list(Place)
     if word.startswith("not-"):
         return [place for place in Place if place != word.removeprefix("not-")]
-    return list(Place) if word == "any" else [Place(word)]
+    return [Place(name) for name in word.split("+")]
 
 
 _TABLE = """
-NONE     same        absent  COPY     WAITING           it waits, and nothing is in its way
-NONE     same        same    ADOPT    WAITING           the content is there already: one copy is enough
-NONE     same        other   SKIPPED  CHANGED_BY_OTHERS the destination is taken
-NONE     same        unknown LOOK     WAITING           the destination could not be read
-NONE     other       any     SKIPPED  CHANGED_BY_OTHERS its writer replaced it
-NONE     absent      any     SKIPPED  CHANGED_BY_OTHERS someone else took it away
-NONE     unknown     any     LOOK     WAITING           the source could not be read
-DOUBTFUL same        same    ADOPT    DUPLICATED        the content is there: it landed
-DOUBTFUL other       same    CONFLICT CHANGED_BY_OTHERS the planned content is there, and a newer version waits
-DOUBTFUL absent      same    MOVED    IN_PLACE          the content is there, and someone else removed the source
-DOUBTFUL not-unknown absent  UNPROVEN UNPROVEN          it never landed, or a consumer took it: nobody can know
-DOUBTFUL not-unknown other   UNPROVEN UNPROVEN          something else is there, before ours or after it: nobody can know
-DOUBTFUL not-unknown unknown LOOK     UNPROVEN          the destination could not be read
-DOUBTFUL unknown     any     LOOK     UNPROVEN          the source could not be read
-LANDED   same        same    DELETE   DUPLICATED        the copy is there: finish the move
-LANDED   same        absent  DELETE   WAITING           a consumer took the copy: what is left would ship twice
-LANDED   same        unknown DELETE   UNPROVEN          the copy was there: finish the move
-LANDED   same        other   CONFLICT CHANGED_BY_OTHERS someone replaced the copy: the source may be the last one
-LANDED   other       any     CONFLICT CHANGED_BY_OTHERS the planned version was put in place, and a newer one waits
-LANDED   absent      same    MOVED    IN_PLACE          it is at its destination
-LANDED   absent      absent  MOVED    GONE_AFTER_LANDED a consumer took it after our copy was confirmed
-LANDED   absent      other   MOVED    CHANGED_BY_OTHERS someone replaced it after our copy was confirmed
-LANDED   absent      unknown MOVED    UNPROVEN          it is moved; the destination could not be read
-LANDED   unknown     any     LOOK     UNPROVEN          the source could not be read
-MOVED    not-same    same    NOTHING  IN_PLACE          it is at its destination
-MOVED    not-same    absent  NOTHING  GONE_AFTER_LANDED a consumer took it after our copy was confirmed
-MOVED    not-same    other   NOTHING  CHANGED_BY_OTHERS someone replaced it after our copy was confirmed
-MOVED    not-same    unknown NOTHING  UNPROVEN          the destination could not be read
-MOVED    same        any     CONFLICT DUPLICATED        the store said that the planned version is deleted, and it is there
-CONFLICT any         any     NOTHING  CHANGED_BY_OTHERS two versions: a person decides
-UNPROVEN any         any     NOTHING  UNPROVEN          a person settles it
-SKIPPED  any         any     NOTHING  CHANGED_BY_OTHERS others changed it before any copy of ours
-TAKEN    any         any     NOTHING  GONE_AFTER_LANDED a person said that it was taken
-FREED    same        any     NOTHING  WAITING           a person said that it was not taken: a new plan may move it
-FREED    not-same    any     NOTHING  CHANGED_BY_OTHERS a person said that it was not taken, and it went since
+there+still+back none same absent COPY WAITING it waits, and nothing is in its way
+there+still+back none same same ADOPT WAITING the content is there already: one copy is enough
+there+still+back none same other SKIPPED CHANGED_BY_OTHERS the destination is taken
+there+still+back none same unknown LOOK WAITING the destination could not be read
+there+still+back none other any SKIPPED CHANGED_BY_OTHERS its writer replaced it
+there+still+back none absent any SKIPPED CHANGED_BY_OTHERS someone else took it away
+any none unknown any LOOK WAITING the source could not be read
+
+there+still doubtful same same ADOPT DUPLICATED the content is there: it landed
+there+still doubtful other same CONFLICT CHANGED_BY_OTHERS the planned content is there, and a newer version waits
+there+still doubtful absent same MOVED IN_PLACE the content is there, and someone else removed the source
+there doubtful not-unknown absent UNPROVEN UNPROVEN it never landed, or a consumer took it: nobody can know
+still doubtful same absent COPY WAITING nobody took it, so it never landed: copy it again
+still doubtful other absent SKIPPED CHANGED_BY_OTHERS nobody took it, so it never landed, and its writer replaced it
+still doubtful absent absent SKIPPED CHANGED_BY_OTHERS nobody took it, so it never landed, and someone removed the source
+there+still doubtful not-unknown other UNPROVEN UNPROVEN something else is there, before ours or after it: nobody can know
+there+still doubtful not-unknown unknown LOOK UNPROVEN the destination could not be read
+any doubtful unknown any LOOK UNPROVEN the source could not be read
+
+there+still landed+deleting same same DELETE DUPLICATED the copy is there: finish the move
+there+still landed+deleting same absent DELETE WAITING a consumer took the copy: what is left would ship twice
+there+still landed+deleting same unknown DELETE UNPROVEN the copy was there: finish the move
+there+still landed+deleting same other CONFLICT CHANGED_BY_OTHERS someone replaced the copy: the source may be the last one
+there+still landed+deleting other any CONFLICT CHANGED_BY_OTHERS the planned version was put in place, and a newer one waits
+there+still landed+deleting absent same MOVED IN_PLACE it is at its destination
+there+still landed+deleting absent absent MOVED GONE_AFTER_LANDED a consumer took it after our copy was confirmed
+there+still landed+deleting absent other MOVED CHANGED_BY_OTHERS someone replaced it after our copy was confirmed
+there+still landed+deleting absent unknown MOVED UNPROVEN it is moved; the destination could not be read
+any landed+deleting unknown any LOOK UNPROVEN the source could not be read
+
+back doubtful+landed+deleting same absent COPY WAITING nobody ships from there, so a second copy is safe
+back doubtful same same ADOPT DUPLICATED the copy is there
+back doubtful same other CONFLICT CHANGED_BY_OTHERS another version is where the copy belongs
+back doubtful+landed+deleting same unknown LOOK UNPROVEN no source is deleted before our copy is seen
+back doubtful+landed absent same CONFLICT CHANGED_BY_OTHERS someone took the source: our copy must not ship
+back doubtful+landed absent absent CONFLICT CHANGED_BY_OTHERS someone took the source, and no copy of ours is left
+back doubtful+landed absent other CONFLICT CHANGED_BY_OTHERS someone took the source, and another version is where the copy belongs
+back doubtful+landed absent unknown LOOK UNPROVEN whether a copy of ours is left could not be read
+back doubtful+landed+deleting other not-unknown CONFLICT CHANGED_BY_OTHERS another version is at the source
+back doubtful+landed+deleting other unknown LOOK UNPROVEN whether a copy of ours is left could not be read
+back landed+deleting same same DELETE DUPLICATED the copy is there: remove the other one
+back landed+deleting same other CONFLICT CHANGED_BY_OTHERS someone replaced the copy: the source may be the last one
+back deleting absent same MOVED IN_PLACE it is back
+back deleting absent absent MOVED GONE_AFTER_LANDED it was back, and someone took it from there
+back deleting absent other MOVED CHANGED_BY_OTHERS it was back, and someone replaced it
+back deleting absent unknown MOVED UNPROVEN it was back; the place could not be read
+
+park none+doubtful+landed+deleting same absent COPY WAITING it is not parked yet
+park none+doubtful same same ADOPT DUPLICATED the parked copy is there
+park none+doubtful+landed+deleting same other CONFLICT CHANGED_BY_OTHERS something else is where it would be parked
+park none+doubtful+landed+deleting same unknown LOOK UNPROVEN no source is deleted before the parked copy is seen
+park landed+deleting same same DELETE DUPLICATED the parked copy is there: remove the other one
+park none+doubtful+landed+deleting absent+other same MOVED IN_PLACE the parked copy is there
+park none+doubtful+landed+deleting absent+other absent+other SKIPPED CHANGED_BY_OTHERS the planned version is not there any more: nothing is to be parked
+park none+doubtful+landed+deleting absent+other unknown LOOK UNPROVEN the parking place could not be read
+
+any moved not-same same NOTHING IN_PLACE it is at its destination
+any moved not-same absent NOTHING GONE_AFTER_LANDED it was taken after our copy was confirmed
+any moved not-same other NOTHING CHANGED_BY_OTHERS someone replaced it after our copy was confirmed
+any moved not-same unknown NOTHING UNPROVEN the destination could not be read
+any moved same any CONFLICT DUPLICATED the store said that the planned version is deleted, and it is there
+any conflict any any NOTHING CHANGED_BY_OTHERS two versions: a person decides
+any unproven any any NOTHING UNPROVEN a person settles it
+any skipped any any NOTHING SKIPPED others changed it before any copy of ours
+any left same any NOTHING WAITING this plan ended without it: a new plan may move it
+any left not-same any NOTHING SKIPPED this plan ended without it, and it went since
+any taken any any NOTHING SETTLED_BY_WORD a person said that it was taken
+any freed same any NOTHING WAITING a person said that it was not taken: a new plan may move it
+any freed not-same any NOTHING SETTLED_BY_WORD a person said that it was not taken, and it went since
+any undone same any NOTHING WAITING it was taken back, and waits
+any undone not-same any NOTHING TAKEN_BACK it was taken back, and went since
 """  # noqa: E501
 
 
 def _parse(line: str) -> Rule:
-    state, source, destination, act, proof, reason = line.split(maxsplit=5)
+    direction, state, source, destination, act, proof, reason = line.split(maxsplit=6)
     acts: dict[str, Act | State] = {**Act.__members__, **State.__members__}
-    return Rule(State[state], source, destination, acts[act], Proof[proof], reason)
+    return Rule(direction, state, source, destination, acts[act], Proof[proof], reason)
 
 
-RULES: tuple[Rule, ...] = tuple(_parse(line) for line in _TABLE.strip().splitlines())
+RULES: tuple[Rule, ...] = tuple(_parse(line) for line in _TABLE.split("\n") if line)
 
 _BY_CELL = {cell: rule for rule in RULES for cell in rule.cells()}
 
 
-def decide(*, state: State, source: Place, destination: Place) -> Rule:
+def decide(*, direction: Direction, state: State, source: Place, destination: Place) -> Rule:
     """Return the rule of one cell."""
-    return _BY_CELL[state, source, destination]
+    return _BY_CELL[direction, state, source, destination]

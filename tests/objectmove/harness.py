@@ -44,6 +44,8 @@ class FakeHold:
     """A worker that is paused, or not."""
 
     words = "the worker is paused meanwhile"
+    way_back = "Start the worker."
+    holds = True
 
     def __init__(self) -> None:
         self.paused, self.calls = False, list[str]()
@@ -114,6 +116,7 @@ class Place:
             "expires_at": self.clock.now() + timedelta(seconds=900),
             "timing": how.pop("timing", Timing(lease_s=60)),
             "limit_objects": how.pop("limit_objects", 100),
+            "selection": {},
         }
         return make_move_plan(
             self.bucket,

@@ -24,10 +24,10 @@ from objectmove.errors import (
     RefusedError,
     StoppedError,
 )
-from objectmove.ledger import list_records
+from objectmove.record import RELEASES, list_records
 from objectmove.plan import parse_plan
 from objectmove.planning import make_settle_plan
-from objectmove.session import CLAIMS
+from objectmove.session import CLAIMS, STORE_ID
 from tests.objectmove.harness import FakeHold, Place
 from tests.support.memory_bucket import lose_answer
 
@@ -50,6 +50,11 @@ def consume(place: Place) -> None:
     place.bucket.fate = fate
 
 
+def is_label(request: Request) -> bool:
+    """Tell whether a request is about a label, not about an object of our own."""
+    return (request.key or request.keys[0]).endswith(".pdf")
+
+
 def copies_of(place: Place) -> list[str]:
     return [r.key for r in place.bucket.sent if r.kind == "copy" and r.key.startswith("ready/")]
 
@@ -61,12 +66,13 @@ class TestAMove:
         assert result.is_complete
         assert result.moved == 3
         assert place.keys() == ["ready/0.pdf", "ready/1.pdf", "ready/2.pdf"]
-        assert place.keys(".runbook/") == []
+        assert place.keys(".runbook/") == [STORE_ID, f"{RELEASES}{plan.id}/ended.json"]
+        assert place.keys("parked/") == []
         assert place.verify(plan).is_complete
 
     def test_moves_the_first_object_to_its_end_before_the_others(self, place: Place) -> None:
         place.apply(place.plan())
-        kinds = [r.kind for r in place.bucket.sent if not (r.key or r.keys[0]).startswith(".")]
+        kinds = [r.kind for r in place.bucket.sent if (r.key or r.keys[0]).endswith(".pdf")]
         assert kinds[0] == "copy"
         assert kinds[1].startswith("delete")
 
@@ -86,7 +92,7 @@ class TestAMove:
         plan = place.plan()
 
         def die(request: Request) -> Answer | None:
-            if request.kind.startswith("delete") and (request.key or request.keys[0])[0] != ".":
+            if request.kind.startswith("delete") and is_label(request):
                 raise KeyboardInterrupt
             return None
 
@@ -99,8 +105,9 @@ class TestAMove:
         assert copies_of(place).count("ready/0.pdf") == 1
 
     def test_f3_a_delete_without_an_answer_is_looked_at_after_the_fence(self, place: Place) -> None:
-        lose_answer(place.bucket, "delete" if place.bucket.is_strict else "delete_many")
         plan = place.plan()
+        kind = "delete" if place.bucket.is_strict else "delete_many"
+        lose_answer(place.bucket, kind, of=is_label)
         result = place.apply(plan)
         assert result.is_complete
         assert sum(place.clock.slept) > 30
@@ -146,21 +153,28 @@ class TestAMove:
         assert result.unproven == ["pending/1.pdf"]
         assert not result.is_complete
         assert place.verify(plan).counts["unproven"] == 1
-        assert place.keys("pending/") == ["pending/1.pdf"]
+        # out of the worker's reach, and out of every plan's
+        assert place.keys("pending/") == []
+        assert place.keys("parked/") == [f"parked/{plan.id}/1.pdf"]
+        assert place.verify(plan).parked == {"pending/1.pdf": f"parked/{plan.id}/1.pdf"}
+        place.write("pending/1.pdf", b"label 1")
         later = place.plan()
         assert later.rows == ()
         assert later.header.excluded == {"in_doubt": 1}
-        assert [record.open_rows for record in list_records(place.bucket)] == [{1}]
+        assert [record.unproven for record in list_records(place.bucket)] == [{1}]
         # resuming, also from nothing but the bucket, does not copy it again
         assert place.resume(plan).unproven == ["pending/1.pdf"]
         assert copies_of(place).count("ready/1.pdf") == 1
 
     def test_a_copy_with_another_etag_is_a_conflict(self, place: Place) -> None:
+        plan = place.plan()
         place.bucket.etag_of_copy = "f" * 32
-        result = place.apply(place.plan())
+        result = place.apply(plan)
         assert [told["key"] for told in result.conflicts] == ["pending/0.pdf"]
         assert "the first object did not move" in result.stopped
-        assert place.keys("pending/") == ["pending/0.pdf", "pending/1.pdf", "pending/2.pdf"]
+        # the planned source would ship a second time, and a copy cannot be compared: the pause stays
+        assert result.in_reach == ["pending/0.pdf"]
+        assert place.hold.paused
 
     def test_content_that_etags_cannot_compare_moves_by_its_hash(self, place: Place) -> None:
         place.bucket.headers = {"x-amz-server-side-encryption": "aws:kms"}
@@ -197,18 +211,34 @@ class TestAMove:
         plan = place.plan()
         place.write("ready/1.pdf", b"other")
         result = place.apply(plan)
-        assert [told["key"] for told in result.conflicts] == ["pending/1.pdf"]
+        assert [told["key"] for told in result.skipped] == ["pending/1.pdf"]
         assert place.bucket.read("ready/1.pdf") == b"other"
 
-    def test_a_source_that_vanished_or_changed_before_the_beginning_refuses_it(
+    def test_g11_a_source_that_changed_before_the_beginning_is_skipped_and_told(
         self, place: Place
     ) -> None:
         plan = place.plan()
         place.write("pending/1.pdf", b"newer")
-        with pytest.raises(DriftError, match=r"pending/1\.pdf"):
-            place.apply(plan)
+        result = place.apply(plan)
+        assert [told["key"] for told in result.skipped] == ["pending/1.pdf"]
+        assert result.moved == 2
+        assert not result.is_complete
+        assert place.bucket.read("pending/1.pdf") == b"newer"
+
+    @pytest.mark.parametrize("why", ["strict", "unheld", "many"])
+    def test_g11_changed_sources_refuse_the_beginning(self, place: Place, why: str) -> None:
+        for number in range(3, 10):
+            place.write(f"pending/{number}.pdf")
+        plan = place.plan()
+        place.hold.holds = why != "unheld"
+        for number in range(4 if why == "many" else 1):
+            place.write(f"pending/{number}.pdf", b"newer")
+        with pytest.raises(DriftError, match=r"pending/0\.pdf"):
+            place.apply(plan, strict=why == "strict")
         assert copies_of(place) == []
         assert place.hold.calls[-1] == "resume"
+        # nothing was begun, so nothing is unfinished
+        assert list_records(place.bucket) == []
 
     def test_refused_requests_are_told_and_change_nothing(self, place: Place) -> None:
         plan = place.plan()
@@ -260,6 +290,7 @@ class TestAMove:
         place.bucket.fate = lambda _: None
         with pytest.raises(NotApprovedError, match="never begun"):
             place.resume(plan)
+        assert not place.hold.paused
         assert place.apply(plan).is_complete
 
 
@@ -420,30 +451,44 @@ class TestUndo:
         plan = place.plan()
         place.apply(plan)
         undo = place.undo_plan(plan)
-        assert place.apply(undo).is_complete
+        assert place.apply(undo, stands_still=True).is_complete
         assert place.keys() == ["pending/0.pdf", "pending/1.pdf", "pending/2.pdf"]
         info = place.bucket.look(["pending/0.pdf"])["pending/0.pdf"]
         assert info is not None
         assert (info.metadata or {})["pending-since"] < "2026-11-24T04:00:01"
-        assert place.keys(".runbook/") == []
+        proof = place.verify(plan)
+        assert not proof.is_complete
+        assert proof.taken_back_by == undo.id
+        assert (proof.counts["taken_back"], proof.counts["waiting"]) == (3, 3)
+        assert len(place.plan().rows) == 3
 
-    def test_f5_takes_back_copies_whose_source_is_still_there(self, place: Place) -> None:
+    def test_an_undo_needs_the_word_that_the_consumer_stands_still(self, place: Place) -> None:
+        plan = place.plan()
+        place.apply(plan)
+        with pytest.raises(NotApprovedError, match="--consumer-stands-still"):
+            place.apply(place.undo_plan(plan))
+        assert len(place.keys("ready/")) == 3
+
+    def test_f5_takes_back_copies_whose_source_could_not_be_deleted(self, place: Place) -> None:
         plan = place.plan()
         kind = "delete" if place.bucket.is_strict else "delete_many"
         place.bucket.fate = lambda r: (
-            Answer("none", code="AccessDenied")
-            if r.kind == kind and (r.key or r.keys[0]).startswith("pending/")
-            else None
+            Answer("none", code="AccessDenied") if r.kind == kind and is_label(r) else None
         )
-        assert place.apply(plan).waiting == 3
+        result = place.apply(plan)
+        assert result.waiting == 3
+        assert place.hold.paused
+        with pytest.raises(NotApprovedError, match=f"runbook resume {plan.id}"):
+            place.undo_plan(plan)
         place.bucket.fate = lambda _: None
+        place.resume(plan, stop_here=True)
         assert place.keys("ready/") == ["ready/0.pdf"]
+        assert not place.hold.paused
         undo = place.undo_plan(plan)
-        assert place.apply(undo).is_complete
+        assert place.apply(undo, stands_still=True).is_complete
         assert place.keys() == ["pending/0.pdf", "pending/1.pdf", "pending/2.pdf"]
         # the release that was taken back cannot go on and delete what waits again
-        with pytest.raises(NotApprovedError):
-            place.resume(plan)
+        place.resume(plan)
         assert len(place.keys("pending/")) == 3
 
     def test_leaves_alone_what_a_consumer_took_or_somebody_replaced(self, place: Place) -> None:
@@ -463,7 +508,7 @@ class TestUndo:
         place.bucket.fate = lambda r: (
             Answer("none", code="AccessDenied") if r.key.startswith("pending/") else None
         )
-        place.apply(undo)
+        place.apply(undo, stands_still=True)
         assert place.undo_plan(plan).sha256 == undo.sha256
 
     def test_f10_the_window_counts_from_the_first_copy(self, place: Place) -> None:
@@ -478,7 +523,7 @@ class TestUndo:
         place.bucket.headers = {"content-encoding": "gzip"}
         plan = place.plan()
         place.apply(plan)
-        place.apply(place.undo_plan(plan))
+        place.apply(place.undo_plan(plan), stands_still=True)
         sent = [r for r in place.bucket.sent if r.kind == "copy" and r.key == "pending/0.pdf"]
         assert sent[-1].headers["content-encoding"] == "gzip"
 
@@ -512,9 +557,11 @@ class TestSettle:
         result = place.apply(settling)
         assert (result.is_complete, result.settled) == (True, 1)
         assert place.keys("pending/") == []
-        assert place.keys(".runbook/settled/") == [f".runbook/settled/{plan.id}/1.pdf"]
+        assert place.keys("parked/") == [f"parked/{plan.id}/1.pdf"]
         assert list_records(place.bucket) == []
-        assert place.verify(plan).is_complete
+        proof = place.verify(plan)
+        assert not proof.is_complete
+        assert proof.counts["settled_by_word"] == 1
 
     def test_not_taken_makes_it_plannable_again(self, place: Place) -> None:
         plan = self._unproven(place)
@@ -526,7 +573,7 @@ class TestSettle:
 
     def test_only_open_rows_can_be_settled(self, place: Place) -> None:
         plan = self._unproven(place)
-        with pytest.raises(PlanError, match=r"open are: pending/1\.pdf"):
+        with pytest.raises(PlanError, match=r"open are: 'pending/1\.pdf'"):
             self._settle(place, plan, "taken", ["pending/0.pdf"])
 
     def test_a_release_that_was_cut_off_is_resumed_first(self, place: Place) -> None:
@@ -584,5 +631,6 @@ class TestAnotherMachine:
         )
         place.apply(settling)
         place.folder = older
-        with pytest.raises(NotApprovedError, match="finished elsewhere"):
-            place.resume(plan)
+        sent = len(copies_of(place))
+        assert place.resume(plan).is_ended
+        assert len(copies_of(place)) == sent

@@ -47,14 +47,18 @@ class MemoryBucket:
     def __post_init__(self) -> None:
         self._tick = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 
-    def list_objects(self, prefix: str) -> Iterator[Seen]:
+    def list_objects(self, prefix: str, *, with_folders: bool = False) -> Iterator[Seen]:
         """Yield the objects under a prefix."""
         self.store.fail("list", prefix)
         for key in sorted(self.store.objects):
-            if key.startswith(prefix) and not key.endswith("/"):
+            if key.startswith(prefix) and (with_folders or not key.endswith("/")):
                 yield self._see(key)
 
-    def look(self, keys: Sequence[str]) -> dict[str, Seen | None]:
+    def has_absence_mark(self, _key: str) -> bool:
+        """Tell that a 404 bears the store's mark."""
+        return True
+
+    def look(self, keys: Sequence[str], *, marks_absence: bool = True) -> dict[str, Seen | None]:  # noqa: ARG002
         """Return each object, None where there is none."""
         return {key: self._see(key) if key in self.store.objects else None for key in keys}
 
@@ -165,13 +169,25 @@ class MemoryBucket:
         return Seen(key, info.etag, size, at, dict(info.metadata or {}), headers)
 
 
-def lose_answer(bucket: MemoryBucket, kind: str, *, times: int = 1) -> None:
+def _is_about_all(_request: Request) -> bool:
+    return True
+
+
+def lose_answer(
+    bucket: MemoryBucket,
+    kind: str,
+    *,
+    times: int = 1,
+    of: Callable[[Request], bool] = _is_about_all,
+) -> None:
     """Let the next requests of a kind take effect, and lose their answers."""
     left = [times]
 
     def fate(request: Request) -> Answer | None:
         key = request.key or request.keys[0]
         if request.kind != kind or key.startswith(".runbook/") or not left[0]:
+            return None
+        if not of(request):
             return None
         left[0] -= 1
         bucket.apply(request)

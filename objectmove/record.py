@@ -1,0 +1,384 @@
+"""The bucket's memory of each plan that was begun, which every machine reads.
+
+Under ``.runbook/releases/<plan>/`` lie the plan itself (``plan.jsonl``), its states, and at its end
+a tombstone. Each state is an object of its own, ``<10 digits>-<nonce>``: nothing is overwritten, so
+a late or repeated request can change no newer state. The newest state counts; of states with the
+same number all count. The tombstone overrules every state. It is put when nothing of the plan waits
+for anyone, and stays; plan and states are removed then.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from .bucket import Request, S3Bucket
+from .errors import PlanError
+from .plan import MovePlan, Part, PlanId, Timestamp, parse_plan
+from .session import Session
+
+RELEASES = ".runbook/releases/"
+_PLAN = "plan.jsonl"
+_TOMBSTONE = "ended.json"
+_TRIES = 5
+_KEPT_STATES = 2
+
+
+About = Literal["taken", "not_taken", "undone", "reopened"]
+
+
+class HoldNote(Part):
+    """Who is held for a plan.
+
+    Attributes
+    ----------
+    words : how, and at which address
+    way_back : how a person ends it without us
+    by : who had it held, and on which machine
+    since : the store's time from which on
+    """
+
+    words: str
+    way_back: str
+    by: str
+    since: Timestamp
+
+
+class Record(Part):
+    """What the bucket knows of one plan. Rows that are below ``begun`` and in no set were moved.
+
+    Attributes
+    ----------
+    release : the release that it is about: the plan itself, or the one that an undo or a settling
+        is about
+    parent : the plan that it is about directly; empty for a release
+    made_at : when its plan was made
+    ledger : hash of the ledger's last line then: a ledger without it is an older copy
+    fence_at : the store's time from which on nothing of it can take effect any more
+    begun : the first row that was never announced
+    announced : rows whose copy may be on its way, or has landed
+    deleting : those of ``announced`` whose delete may have been sent
+    waiting : rows below ``begun`` that wait again, since the store refused them
+    left : rows that this plan will not move any more
+    skipped, unproven, conflicts : rows that ended so
+    settled : rows on which there is a person's word
+    parking : rows whose parked copy may be on its way
+    parked : rows whose source is parked
+    about : rows of the release on which this undo, settling or reopening had an effect, and which
+    hold : who is held for it; None when nobody is
+    words : what persons said, one sentence each
+    versions : for a versioned bucket, the versions of planned content that were at each row's
+        destination before the first copy; None where the store keeps none
+    memory_removed : it went on although the bucket's memory of it had been removed
+    ended : nothing is left to do but what a person must decide
+    """
+
+    plan: PlanId
+    release: PlanId
+    parent: str
+    action: Literal["move", "undo", "settle", "reopen"]
+    made_at: Timestamp
+    sha256: str
+    by: str
+    host: str
+    ledger: str
+    fence_at: Timestamp
+    begun: int
+    announced: frozenset[int] = frozenset()
+    deleting: frozenset[int] = frozenset()
+    waiting: frozenset[int] = frozenset()
+    left: frozenset[int] = frozenset()
+    skipped: frozenset[int] = frozenset()
+    unproven: frozenset[int] = frozenset()
+    conflicts: frozenset[int] = frozenset()
+    settled: dict[int, Literal["taken", "not_taken", "undone"]] = Field(default_factory=dict)
+    parking: frozenset[int] = frozenset()
+    parked: frozenset[int] = frozenset()
+    about: dict[int, About] = Field(default_factory=dict)
+    hold: HoldNote | None = None
+    words: tuple[str, ...] = ()
+    versions: dict[int, tuple[str, ...]] | None = None
+    memory_removed: bool = False
+    ended: bool = False
+    number: int = Field(0, exclude=True)
+    is_tombstone: bool = Field(False, exclude=True)
+
+    @property
+    def waits_for_a_word(self) -> frozenset[int]:
+        """Rows on which a person must say something."""
+        return self.unproven | self.conflicts
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody needs to do anything any more."""
+        return self.ended and not self.waits_for_a_word and not self.parking and self.hold is None
+
+    def find_owned_rows(self, count: int) -> set[int]:
+        """Return which of a plan's rows belong to it: no other plan may touch them.
+
+        Parameters
+        ----------
+        count : how many rows the plan has
+        """
+        if self.is_tombstone:
+            return set()
+        owned = set(self.waits_for_a_word | self.parking | self.announced)
+        if not self.ended:
+            owned |= self.waiting | set(range(self.begun, count))
+        if self.memory_removed:
+            owned |= self.left
+        return owned
+
+
+def _key(plan: str, name: str) -> str:
+    return f"{RELEASES}{plan}/{name}"
+
+
+def _list_names(bucket: S3Bucket, prefix: str) -> dict[str, list[str]]:
+    """Return the names of each plan's objects."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for seen in bucket.list_objects(prefix):
+        plan, _, name = seen.key.removeprefix(RELEASES).partition("/")
+        names[plan].append(name)
+    return names
+
+
+def list_recorded_plans(bucket: S3Bucket) -> dict[str, bool]:
+    """Return the plans that the bucket knows, and whether each has its tombstone. Only reads.
+
+    Raises
+    ------
+    StoreError
+        When the bucket cannot be read.
+    """
+    listed = _list_names(bucket, RELEASES)
+    return {plan: _TOMBSTONE in names for plan, names in listed.items()}
+
+
+def list_records(bucket: S3Bucket, *, with_tombstones: bool = False) -> list[Record]:
+    """Return what the bucket knows of each plan. Only reads.
+
+    Parameters
+    ----------
+    with_tombstones : also of plans that are at their end; else only of those that are not
+
+    Raises
+    ------
+    StoreError
+        When the bucket cannot be read.
+    PlanError
+        When a record cannot be understood: nobody can say then what is in doubt.
+    """
+    records = []
+    for plan, has_tombstone in sorted(list_recorded_plans(bucket).items()):
+        if has_tombstone and not with_tombstones:
+            continue
+        record = read_record(bucket, plan)
+        if record is not None and (with_tombstones or not record.is_tombstone):
+            records.append(record)
+    return records
+
+
+def read_later_records(bucket: S3Bucket, plan: str) -> list[Record]:
+    """Return what the bucket knows of undos and settlings of a plan. Only reads."""
+    names = _list_names(bucket, f"{RELEASES}{plan}-")
+    found = [read_record(bucket, name) for name in sorted(names)]
+    return [record for record in found if record is not None]
+
+
+def read_record(bucket: S3Bucket, plan: str) -> Record | None:
+    """Return what the bucket knows of one plan, None when it knows nothing. Only reads.
+
+    Raises
+    ------
+    StoreError, PlanError
+        As ``list_records`` does.
+    """
+    for _ in range(_TRIES):
+        names = _list_names(bucket, _key(plan, "")).get(plan, [])
+        if _TOMBSTONE in names:
+            return _read_one(bucket, plan, _TOMBSTONE)
+        states = [name for name in names if name != _PLAN]
+        if not states:
+            return None
+        newest = max(_parse_number(plan, name) for name in states)
+        last = [name for name in states if _parse_number(plan, name) == newest]
+        found = [_read_one(bucket, plan, name) for name in last]
+        whole = [record for record in found if record is not None]
+        if len(whole) == len(found):
+            return _merge(whole)
+        # Someone put a newer state, or the tombstone, and removed this one meanwhile: look again.
+    raise PlanError(f"the record of {plan} changes while it is read. Try again.")
+
+
+def _parse_number(plan: str, name: str) -> int:
+    digits = name.partition("-")[0]
+    if not digits.isdigit():
+        raise PlanError(f"{_key(plan, name)} in the bucket is no record. Look who wrote it.")
+    return int(digits)
+
+
+def _read_one(bucket: S3Bucket, plan: str, name: str) -> Record | None:
+    key = _key(plan, name)
+    content = bucket.read(key)
+    if content is None:
+        return None
+    try:
+        record = Record.model_validate_json(content)
+    except ValueError as error:
+        text = f"{key} in the bucket is no record: {error}. Look who wrote it."
+        raise PlanError(text) from error
+    is_tombstone = name == _TOMBSTONE
+    number = 0 if is_tombstone else _parse_number(plan, name)
+    return record.model_copy(update={"number": number, "is_tombstone": is_tombstone})
+
+
+def _merge(records: list[Record]) -> Record:
+    """Return one record for states of the same number: what is open in one is open."""
+    first, *others = sorted(records, key=lambda record: record.begun)
+    for other in others:
+        first = first.model_copy(
+            update={
+                "begun": other.begun,
+                "fence_at": max(first.fence_at, other.fence_at),
+                "announced": first.announced | other.announced,
+                "deleting": first.deleting | other.deleting,
+                "waiting": first.waiting | other.waiting,
+                "left": first.left | other.left,
+                "unproven": first.unproven | other.unproven,
+                "conflicts": first.conflicts | other.conflicts,
+                "parking": first.parking | other.parking,
+                "settled": {**first.settled, **other.settled},
+                "hold": first.hold or other.hold,
+                "ended": first.ended and other.ended,
+                "ledger": "several",
+            }
+        )
+    return first
+
+
+def read_recorded_plan(bucket: S3Bucket, record: Record, *, folder: Path) -> MovePlan:
+    """Return the plan that a record holds, as if it lay in ``folder``.
+
+    Raises
+    ------
+    PlanError
+        When it is missing, or not the one that was approved.
+    """
+    content = bucket.read(_key(record.plan, _PLAN))
+    if content is None:
+        raise PlanError(f"the bucket does not hold the plan of {record.plan} any more")
+    plan = parse_plan(content, path=folder / f"{record.plan}.jsonl")
+    if plan.sha256 != record.sha256:
+        raise PlanError(f"the bucket's copy of {record.plan} is not the plan that was approved")
+    return plan
+
+
+def list_open_plans(bucket: S3Bucket) -> list[tuple[Record, MovePlan]]:
+    """Return every plan that is not at its end, with its record. Only reads.
+
+    Raises
+    ------
+    StoreError, PlanError
+        As ``list_records`` does.
+    """
+    found = []
+    for record in list_records(bucket):
+        plan = _read_plan_or_end(bucket, record)
+        if plan is not None:
+            found.append((record, plan))
+    return found
+
+
+def _read_plan_or_end(bucket: S3Bucket, record: Record) -> MovePlan | None:
+    """Return a record's plan; None when it came to its end since the record was read."""
+    try:
+        return read_recorded_plan(bucket, record, folder=Path())
+    except PlanError:
+        newer = read_record(bucket, record.plan)
+        if newer is None or newer.is_tombstone:
+            return None
+        raise
+
+
+def find_owned_keys(bucket: S3Bucket, *, but: Iterable[str] = ()) -> dict[str, str]:
+    """Return every key that belongs to a plan which is not at its end. Only reads.
+
+    Parameters
+    ----------
+    but : plans that are not asked for
+
+    Returns
+    -------
+    Key to plan id; a key of two plans belongs to the one that was made first.
+
+    Raises
+    ------
+    StoreError, PlanError
+        As ``list_records`` does.
+    """
+    others = set(but)
+    owners: dict[str, str] = {}
+    open_plans = [pair for pair in list_open_plans(bucket) if pair[0].plan not in others]
+    for record, plan in sorted(open_plans, key=lambda pair: pair[0].made_at):
+        for number in sorted(record.find_owned_rows(len(plan.rows))):
+            row = plan.rows[number]
+            for key in (row.key, row.to):
+                if key:
+                    owners.setdefault(key, record.plan)
+    return owners
+
+
+def put_recorded_plan(session: Session, plan: MovePlan) -> None:
+    """Put the plan into the bucket, before its first state."""
+    session.change(Request("put", _key(plan.id, _PLAN), body=plan.content))
+
+
+def put_record(session: Session, record: Record) -> Record:
+    """Put the plan's next state into the bucket, or its tombstone when nobody needs to do anything.
+
+    Returns
+    -------
+    The record, with its number.
+    """
+    if record.is_tombstone:
+        return record
+    body = record.model_dump_json().encode()
+    if record.is_closed:
+        session.change(Request("put", _key(record.plan, _TOMBSTONE), body=body))
+        _remove_all(session, record.plan)
+        return record.model_copy(update={"is_tombstone": True})
+    number = record.number + 1
+    name = f"{number:010d}-{secrets.token_hex(4)}"
+    session.change(Request("put", _key(record.plan, name), body=body))
+    return record.model_copy(update={"number": number})
+
+
+def remove_old_states(session: Session, plan: str) -> None:
+    """Remove the states below the newest two; what cannot be removed stays, and does not count."""
+    names = _list_names(session.bucket, _key(plan, "")).get(plan, [])
+    states = sorted(name for name in names if name not in (_PLAN, _TOMBSTONE))
+    _delete(session, [_key(plan, name) for name in states[:-_KEPT_STATES]])
+
+
+def remove_record(session: Session, plan: str) -> None:
+    """Forget a plan of which nothing was announced."""
+    _remove_all(session, plan)
+
+
+def _remove_all(session: Session, plan: str) -> None:
+    """Remove a plan's states, and then the plan: nobody can see a state without its plan."""
+    names = _list_names(session.bucket, _key(plan, "")).get(plan, [])
+    _delete(session, [_key(plan, name) for name in names if name not in (_PLAN, _TOMBSTONE)])
+    _delete(session, [_key(plan, _PLAN)])
+
+
+def _delete(session: Session, keys: list[str]) -> None:
+    """Send deletes whose answers do not matter: the tombstone, or a newer state, overrules."""
+    requests = [Request("delete", key) for key in keys]
+    session.send(requests, counts=False)
