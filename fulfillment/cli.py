@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -19,6 +20,12 @@ OlderThan = Annotated[
     typer.Option("--older-than", callback=parse_minutes, help="what waits longer: 90s, 10m, 2h"),
 ]
 Approval = Annotated[str, typer.Option("--approve", help="the plan's SHA-256: your approval")]
+StandsStill = Annotated[
+    bool, typer.Option(help="your word: nobody takes from ready/ until this is done")
+]
+SameStore = Annotated[
+    bool, typer.Option(help="your word: the plan's endpoint is this store by another name")
+]
 
 
 @command(app, "fulfillment.commands:check")
@@ -42,44 +49,102 @@ def plan(
     match: Annotated[str, typer.Option(help="name pattern; default RELEASE_MATCH")] = "",
     older_than_minutes: OlderThan = "",
     limit: Annotated[int, typer.Option(help="the first N; 0: RELEASE_LIMIT_OBJECTS", min=0)] = 0,
+    memory_removed: Annotated[
+        bool, typer.Option(help="also labels of which the bucket forgot what became")
+    ] = False,
     incident_id: IncidentId = "",
 ) -> None:
     """List exactly what a release would move, and what not. Moves nothing."""
 
 
 @command(app, "fulfillment.commands:apply_release_plan")
-def apply(plan_id: PlanId, approve: Approval = "") -> None:
+def apply(
+    plan_id: PlanId,
+    approve: Approval = "",
+    *,
+    strict: Annotated[bool, typer.Option(help="refuse when any planned label changed")] = False,
+    consumer_stands_still: StandsStill = False,
+) -> None:
     """Carry out an approved plan. Without --approve it stops at the plan."""
 
 
 @command(app, "fulfillment.commands:resume_release_plan")
-def resume(plan_id: PlanId) -> None:
+def resume(
+    plan_id: PlanId,
+    approve: Annotated[str, typer.Option(help="what this command printed before")] = "",
+    *,
+    consumer_stands_still: StandsStill = False,
+    stop_here: Annotated[
+        bool, typer.Option(help="copy nothing more; finish what has landed")
+    ] = False,
+    worker_goes_on: Annotated[
+        bool, typer.Option(help="let the worker go on although labels may ship twice")
+    ] = False,
+    same_store: SameStore = False,
+) -> None:
     """Go on with a plan that was cut off, here or on another machine."""
 
 
 @command(app, "fulfillment.commands:undo_release")
-def undo(plan_id: PlanId, approve: Approval = "") -> None:
-    """Move a release's objects back, within its window. Without --approve it stops at the plan."""
+def undo(
+    plan_id: PlanId,
+    approve: Approval = "",
+    *,
+    consumer_stands_still: StandsStill = False,
+    same_store: SameStore = False,
+) -> None:
+    """Move a release's objects back, within its window. Without --approve it stops at the plan.
+
+    Given the id of a settling it takes a person's word back: its labels wait for a word again.
+    """
 
 
 @command(app, "fulfillment.commands:settle_release")
 def settle(
     plan_id: PlanId,
-    keys: Annotated[list[str] | None, typer.Argument(help="as `verify` prints; none: all")] = None,
+    keys: Annotated[list[str] | None, typer.Argument(help="as `settle` shows them")] = None,
     *,
-    taken: Annotated[bool, typer.Option("--taken/--not-taken", help="whether they were shipped")],
+    taken: Annotated[
+        bool | None, typer.Option("--taken/--not-taken", help="whether they were shipped")
+    ] = None,
+    key: Annotated[list[str] | None, typer.Option(help="only this label; may be repeated")] = None,
+    from_file: Annotated[
+        Path | None, typer.Option(help="only the labels in this file, one key a line")
+    ] = None,
     approve: Approval = "",
-) -> None:
-    """Write down your word on objects of which nobody can know whether they were shipped.
+    same_store: SameStore = False,
+) -> dict[str, Any]:
+    """Show labels of which nobody can know whether they were shipped, and write down your word.
 
-    Taken: what is left of them is parked. Not taken: a new plan may move them. A wrong word ships
-    twice.
+    Taken: what is left of them stays parked. Not taken: a new plan may move them. A wrong word
+    ships twice.
     """
+    chosen = [*(keys or []), *(key or [])]
+    if from_file is not None:
+        chosen += _read_lines(from_file)
+    return {
+        "plan_id": plan_id,
+        "taken": taken,
+        "keys": chosen,
+        "approve": approve,
+        "same_store": same_store,
+    }
+
+
+def _read_lines(path: Path) -> list[str]:
+    """Return the lines of a file, without the empty ones; blanks around a key are kept."""
+    from runbook_lib.errors import UsageError
+
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--from-file: {path} cannot be read: {error}") from error
+    return [line for line in text.split("\n") if line]
 
 
 @command(app, "fulfillment.commands:verify_release_plan")
-def verify(plan_id: PlanId) -> None:
-    """Prove by an independent listing where each planned object is now. Only reads."""
+def verify(plan_id: PlanId, *, same_store: SameStore = False) -> None:
+    """Prove by an independent listing where each planned object is. Only reads."""
 
 
 @command(app, "fulfillment.drills:run_drill")

@@ -16,8 +16,8 @@ from typing import Any
 
 from pydantic import Field
 
-from objectmove.ledger import read_record, read_recorded_plan
 from objectmove.plan import save_plan
+from objectmove.record import read_record, read_recorded_plan
 from runbook_lib import errors, model
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ExitCode
@@ -32,12 +32,12 @@ from runbook_lib.show.text import count_of, format_bytes
 
 from .change import synthetic
 from .change.environment_guard import MARKER_KEY, check_playground, read_marker
-from .change.release import MOVE, find_way_on, list_unfinished
+from .change.release import MOVE, find_ways_on, list_to_settle, list_unfinished
 from .clients import Clients
 from .investigation import Investigation
 from .sections import SECTIONS
 from .sections.detection import read_backlog_objects
-from .sections.purpose import find_closed, read_rights
+from .sections.purpose import find_closed, read_rights, read_unfinished
 from .sections.remediation import describe_effect
 from .settings import Settings
 
@@ -52,16 +52,21 @@ class CheckDocument(Document):
     summary: str
     systems: tuple[dict[str, Json], ...]
     readings: tuple[model.Observed, ...]
+    unfinished: tuple[dict[str, Json], ...] = ()
 
     @property
     def answer(self) -> str:
-        """Whether looking and releasing are possible."""
-        return self.summary
+        """What is unfinished, and whether looking and releasing are possible."""
+        held = [f"{row['plan']}: {row['state']}" for row in self.unfinished]
+        return ". ".join([*held, self.summary])
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What looks, where looking is possible."""
-        return ("runbook investigate",) if self.exit_code is ExitCode.OK else ()
+        """What finishes what was begun; what looks, where looking is possible."""
+        ways = [str(row["way_on"]) for row in self.unfinished]
+        if self.exit_code is ExitCode.OK:
+            ways.append("runbook investigate")
+        return tuple(ways)
 
 
 class InitDocument(Document):
@@ -132,24 +137,44 @@ class PlanDocument(ReleaseDocument):
 class ApplyDocument(ReleaseDocument):
     """``apply``, ``resume`` and ``undo``; ``already`` are those of ``moved`` that a look found.
 
-    ``conflicts`` and ``failed`` are objects of ``key`` and ``reason``; ``unproven`` and
-    ``lost_in_window`` are keys.
+    ``skipped``, ``conflicts`` and ``failed`` are objects of ``key`` and ``reason``; ``unproven``,
+    ``lost_in_window`` and ``in_reach`` are keys. ``left`` counts what this plan will not move any
+    more. ``is_held`` says that the worker is still paused for the plan.
     """
 
     moved: int = 0
     already: int = 0
+    skipped: tuple[Json, ...] = ()
     conflicts: tuple[Json, ...] = ()
     failed: tuple[Json, ...] = ()
     unproven: tuple[str, ...] = ()
     waiting: int = 0
+    left: int = 0
     lost_in_window: tuple[str, ...] = ()
+    in_reach: tuple[str, ...] = ()
+    is_held: bool = False
     stopped: str = ""
 
     @property
     def answer(self) -> str:
         """How many moved, and whether that is all."""
-        done = self.exit_code is ExitCode.OK
-        return f"{'Done' if done else 'NOT ALL DONE'}: {count_of(self.moved, 'object')} moved"
+        if self.exit_code is ExitCode.OK:
+            return f"Done: {count_of(self.moved, 'object')} moved"
+        told = [f"{count_of(self.moved, 'object')} moved"]
+        numbers = {
+            "skipped": len(self.skipped),
+            "in conflict": len(self.conflicts),
+            "failed": len(self.failed),
+            "unproven": len(self.unproven),
+            "waiting": self.waiting,
+            "left": self.left,
+        }
+        told += [f"{number} {word}" for word, number in numbers.items() if number]
+        if self.is_held:
+            told.append("the worker is still paused for it")
+        if self.stopped:
+            told.append(self.stopped)
+        return f"NOT ALL DONE: {'; '.join(told)}"
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -158,16 +183,30 @@ class ApplyDocument(ReleaseDocument):
 
 
 class SettleDocument(ReleaseDocument):
-    """``settle``: how many rows a person's word settled, and how many are left."""
+    """``settle``: how many rows a person's word settled, and how many are left.
+
+    Without a word, ``rows`` are those that wait for one: ``key``, ``order``, ``evidence``,
+    ``rewritten``, ``why``, ``taken_does`` and ``not_taken_does``.
+    """
 
     taken: int = 0
     not_taken: int = 0
     left: int
+    rows: tuple[dict[str, Json], ...] = ()
 
     @property
     def answer(self) -> str:
-        """How many are settled."""
+        """How many are settled, or wait for a word."""
+        if not self.taken and not self.not_taken:
+            if not self.left:
+                return f"Nothing is open in {self.plan}"
+            return f"{count_of(self.left, 'label')} of {self.plan} wait for your word"
         return f"{count_of(self.taken + self.not_taken, 'object')} settled, {self.left} left"
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """How to say the word."""
+        return self.way_on
 
 
 class VerifyDocument(ReleaseDocument):
@@ -185,6 +224,10 @@ class VerifyDocument(ReleaseDocument):
     lost: int
     duplicated: int
     foreign_changed: int
+    skipped: int = 0
+    taken_back: int = 0
+    taken_back_by: str = ""
+    settled_by_word: int = 0
     detail: dict[str, Json] = Field(default_factory=dict)
 
     @property
@@ -192,8 +235,15 @@ class VerifyDocument(ReleaseDocument):
         """Whether the whole plan is proven."""
         proven = self.in_place + self.gone_after_landed
         told = [f"{count_of(proven, 'object')} where planned"]
-        names = ("unproven", "waiting", "changed_by_others", "lost", "duplicated")
-        told += [f"{n} {name.replace('_', ' ')}" for name in names if (n := getattr(self, name))]
+        problems = ("unproven", "waiting", "changed_by_others", "lost", "duplicated", "skipped")
+        for name in (*problems, "settled_by_word"):
+            number = getattr(self, name)
+            if number:
+                told.append(f"{number} {name.replace('_', ' ')}")
+        if self.taken_back_by:
+            undone = f"TAKEN BACK by {self.taken_back_by}: {self.taken_back} taken back"
+            before = f"{self.gone_after_landed} taken by a consumer before"
+            return f"{undone}, {self.waiting} wait now, {before}"
         word = "Proven" if self.exit_code is ExitCode.OK else "NOT PROVEN"
         return f"{word}: {', '.join(told)}"
 
@@ -361,6 +411,7 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
         summary=f"{wrong if closed else 'looking is possible'}: {why}",
         systems=rights.rows,
         readings=tuple(readings.values()),
+        unfinished=readings[read_unfinished.id].rows,
     )
 
 
@@ -402,7 +453,18 @@ def _document(mode: str, **found: Any) -> ChaosDocument:
 
 
 _open = partial(Investigation.open, section=SECTIONS["06_remediation"])
-_TROUBLES = ("conflicts", "failed", "unproven", "waiting", "lost_in_window", "stopped")
+_TROUBLES = (
+    "skipped",
+    "conflicts",
+    "failed",
+    "unproven",
+    "waiting",
+    "left",
+    "lost_in_window",
+    "in_reach",
+    "is_held",
+    "stopped",
+)
 _SHOWN = 10
 _OF_PLAN = ("objects", "bytes", "excluded", "expires_at", "window")
 
@@ -433,7 +495,13 @@ def plan_release(
 
 
 def apply_release_plan(
-    settings: Settings, plan_id: str, *, approve: str, progress: Progress
+    settings: Settings,
+    plan_id: str,
+    *,
+    approve: str,
+    strict: bool = False,
+    consumer_stands_still: bool = False,
+    progress: Progress,
 ) -> ApplyDocument | PlanDocument:
     """Carry out an approved plan; without approval it stops at the plan, exit 5.
 
@@ -444,31 +512,68 @@ def apply_release_plan(
     RefusedError
         When a safety rule refuses; nothing was changed.
     """
-    inv, plan = _open_plan(settings, plan_id, progress)
+    inv, plan = _open_plan(
+        settings, plan_id, progress, strict=strict, consumer_stands_still=consumer_stands_still
+    )
     if not approve:
         return _stop_at(inv, plan, f"apply {plan.id}")
     return _sum_up(inv, "apply", plan, inv.apply(plan, approve=approve).result)
 
 
-def resume_release_plan(settings: Settings, plan_id: str, *, progress: Progress) -> ApplyDocument:
+def resume_release_plan(
+    settings: Settings,
+    plan_id: str,
+    *,
+    approve: str = "",
+    consumer_stands_still: bool = False,
+    stop_here: bool = False,
+    worker_goes_on: bool = False,
+    same_store: bool = False,
+    progress: Progress,
+) -> ApplyDocument:
     """Go on with a plan that was cut off, here or on another machine; its approval counts."""
     if _find_folder(settings, plan_id) is None:  # the bucket's record may have it
         incident, _ = Investigation.find(settings)
         bucket = Investigation.connect(settings).bucket
-        if record := read_record(bucket, plan_id):
+        record = read_record(bucket, plan_id)
+        if record is not None and not record.is_tombstone:
             save_plan(read_recorded_plan(bucket, record, folder=incident.folder / "plans"))
-    inv, plan = _open_plan(settings, plan_id, progress)
+    inv, plan = _open_plan(
+        settings,
+        plan_id,
+        progress,
+        approve=approve,
+        consumer_stands_still=consumer_stands_still,
+        stop_here=stop_here,
+        worker_goes_on=worker_goes_on,
+        same_store=same_store,
+    )
     return _sum_up(inv, "resume", plan, inv.resume(plan).result)
 
 
 def undo_release(
-    settings: Settings, plan_id: str, *, approve: str, progress: Progress
+    settings: Settings,
+    plan_id: str,
+    *,
+    approve: str,
+    consumer_stands_still: bool = False,
+    same_store: bool = False,
+    progress: Progress,
 ) -> ApplyDocument | PlanDocument:
-    """Take a release back, within its window; without approval it stops at its plan, exit 5."""
-    inv = _open_on(settings, plan_id, progress, undo=plan_id)
+    """Take a release, or a settling, back; without approval it stops at its plan, exit 5."""
+    inv = _open_on(
+        settings,
+        plan_id,
+        progress,
+        undo=plan_id,
+        consumer_stands_still=consumer_stands_still,
+        same_store=same_store,
+    )
     plan = _plan_about(inv, "6.1.1", plan_id, approve)
     if not approve:
-        return _stop_at(inv, plan, f"undo {plan_id}")
+        needs_word = plan.content.move.header.action == "undo"
+        flag = " --consumer-stands-still" if needs_word else ""
+        return _stop_at(inv, plan, f"undo {plan_id}{flag}")
     return _sum_up(inv, "undo", plan, inv.apply(plan, approve=approve).result)
 
 
@@ -476,48 +581,79 @@ def settle_release(
     settings: Settings,
     plan_id: str,
     *,
-    taken: bool,
-    keys: Sequence[str] | None,
+    taken: bool | None,
+    keys: Sequence[str],
     approve: str,
+    same_store: bool = False,
     progress: Progress,
 ) -> SettleDocument | PlanDocument:
-    """Write down a person's word on rows of which nobody can know; without approval it stops.
+    """Write down a person's word on rows of which nobody can know; without a word show them.
+
+    Returns
+    -------
+    Without a word: the rows, exit 3; none, exit 0. Without approval: the plan, exit 5.
 
     Raises
     ------
     UsageError
         When the approval is of the other word.
     """
+    if taken is None:
+        return _show_open_rows(settings, plan_id, progress)
     word = "taken" if taken else "not_taken"
-    about: dict[str, Any] = {"settle_word": word, "settle_keys": ",".join(keys or ())}
-    inv = _open_on(settings, plan_id, progress, settle=plan_id, **about)
+    inv = _open_on(
+        settings,
+        plan_id,
+        progress,
+        settle=plan_id,
+        settle_word=word,
+        settle_keys=json.dumps(list(keys)) if keys else "",
+        same_store=same_store,
+    )
     plan = _plan_about(inv, "6.1.2", plan_id, approve)
-    if (said := plan.content.move.header.word) != word:
+    said = plan.content.move.header.word
+    if said != word:
         raise errors.UsageError(f"{plan.id} says {said}, and you say {word}")
+    if plan.is_empty:
+        head = _head(inv, "settle", ExitCode.OK)
+        return SettleDocument(**head, plan=plan_id, left=0)
     if not approve:
         return _stop_at(inv, plan, f"settle {plan_id} --{word.replace('_', '-')}")
     result = inv.apply(plan, approve=approve).result
     left = next((r["rows"] for r in list_unfinished(inv.clients) if r["plan"] == plan_id), 0)
     told = {"plan": plan_id, word: result.get("settled", 0), "left": left}
     head = _head(inv, "settle", _judge(result))
-    return SettleDocument(**head, **told, way_on=_list_ways_on(inv))
+    ways_on = find_ways_on(plan, result) or ([f"runbook settle {plan_id}"] if left else [])
+    return SettleDocument(**head, **told, way_on=tuple(ways_on))
 
 
-def verify_release_plan(settings: Settings, plan_id: str, *, progress: Progress) -> VerifyDocument:
+def _show_open_rows(settings: Settings, plan_id: str, progress: Progress) -> SettleDocument:
+    """Show what a person must settle, with evidence for each row."""
+    inv, plan = _open_plan(settings, plan_id, progress, look=True)
+    rows = list_to_settle(inv, plan)
+    head = _head(inv, "settle", ExitCode.of(not rows))
+    words = ("--taken", "--not-taken")
+    ways_on = tuple(f"runbook settle {plan_id} {word}" for word in words) if rows else ()
+    return SettleDocument(**head, plan=plan_id, left=len(rows), rows=tuple(rows), way_on=ways_on)
+
+
+def verify_release_plan(
+    settings: Settings, plan_id: str, *, same_store: bool = False, progress: Progress
+) -> VerifyDocument:
     """Prove by an independent listing where each planned object is now."""
     progress("list the bucket")
-    inv, plan = _open_plan(settings, plan_id, progress, look=True)
+    inv, plan = _open_plan(settings, plan_id, progress, look=True, same_store=same_store)
     if not plan.trace.exists():
         raise errors.SafetyError(f"{plan.id} was never applied: there is nothing to prove")
     entry = inv.verify(plan)
     result = {**entry.result, "gone_after_done": entry.result["gone_after_landed"]}
     known = {name: result.pop(name) for name in VerifyDocument.model_fields if name in result}
     head = _head(inv, "verify", ExitCode.of(entry.phase is model.ActionPhase.VERIFIED))
-    return VerifyDocument(**head, **known, way_on=_list_ways_on(inv), detail=result)
+    return VerifyDocument(**head, **known, way_on=_list_ways_on(inv, plan.id), detail=result)
 
 
 def _open_plan(
-    settings: Settings, plan_id: str, progress: Progress, **how: bool
+    settings: Settings, plan_id: str, progress: Progress, **how: Any
 ) -> tuple[Investigation, Plan]:
     """Return a release's plan, and the incident in which it goes on."""
     inv = _open_on(settings, plan_id, progress, plan=plan_id, **how)
@@ -563,9 +699,10 @@ def _must_move(plan: Plan) -> Plan:
     return plan
 
 
-def _list_ways_on(inv: Investigation) -> tuple[str, ...]:
-    rows = list_unfinished(inv.clients)
-    return tuple(f"{r['plan']} by {r['by']}: {r['state']}. {r['way_on']}" for r in rows)
+def _list_ways_on(inv: Investigation, of: str = "") -> tuple[str, ...]:
+    """Return the commands that finish what was begun: of one plan and those about it, or of all."""
+    rows = list_unfinished(inv.clients, inv.settings)
+    return tuple(str(row["way_on"]) for row in rows if str(row["plan"]).startswith(of))
 
 
 def _stop_at(inv: Investigation, plan: Plan, command: str) -> PlanDocument:
@@ -584,12 +721,12 @@ def _stop_at(inv: Investigation, plan: Plan, command: str) -> PlanDocument:
         ),
         apply="" if plan.is_empty else f"runbook {command} --approve {plan.sha256}",
         reason=str(plan.summary.get("reason") or ""),
-        way_on=_list_ways_on(inv),
+        way_on=() if plan.content.move.header.parent else _list_ways_on(inv),
     )
 
 
 def _sum_up(inv: Investigation, action: str, plan: Plan, result: dict[str, Json]) -> ApplyDocument:
-    way_on = tuple(filter(None, [find_way_on(plan, result)]))
+    way_on = tuple(find_ways_on(plan, result))
     known = {name: told for name, told in result.items() if name in ApplyDocument.model_fields}
     return ApplyDocument(**_head(inv, action, _judge(result)), **known, way_on=way_on)
 

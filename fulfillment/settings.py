@@ -64,6 +64,10 @@ def _check_command(value: str) -> str:
     return value.strip()
 
 
+def _lie_in_each_other(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)
+
+
 _Endpoint = Annotated[str, _like("[^/@]+", "is host:port alone (MINIO_SECURE=true means TLS)")]
 _Prefix = Annotated[str, _like("([^/]+/)+", "ends with one '/', and does not start with one")]
 _FINISHED = _like(f"shipment|always|{_METADATA}", "is one of: shipment, metadata:<key>, always")
@@ -101,6 +105,7 @@ class Settings(base.Settings):
     pending_prefix: _Prefix = "pending/"
     ready_prefix: _Prefix = "ready/"
     chaos_prefix: _Prefix = "chaos/fulfillment-delay/"
+    release_parked_prefix: _Prefix = Field("parked/", description="where labels in doubt are kept")
 
     prometheus_url: str = "http://127.0.0.1:9090"
     alertmanager_url: str = "http://127.0.0.1:9093"
@@ -147,10 +152,15 @@ class Settings(base.Settings):
         needed = _NEEDED.get(self.worker_control, ())
         missing = ", ".join(name.upper() for name in needed if not getattr(self, name))
         least_s = self.release_effect_s + self.release_clock_spread_s + 2
-        is_nested = ready.startswith(pending) or pending.startswith(ready)
+        is_nested = _lie_in_each_other(pending, ready)
+        parked = self.release_parked_prefix
+        others = (pending, ready, self.chaos_prefix, ".runbook/")
+        is_parked_nested = any(_lie_in_each_other(parked, other) for other in others)
         is_half = bool(self.minio_change_user) != bool(self.minio_change_password)
         wrong = {
             "READY_PREFIX: must be neither PENDING_PREFIX nor inside it nor around it": is_nested,
+            "RELEASE_PARKED_PREFIX: must be neither inside nor around PENDING_PREFIX, "
+            "READY_PREFIX, CHAOS_PREFIX and .runbook/": is_parked_nested,
             "MINIO_CHANGE_PASSWORD: set both it and MINIO_CHANGE_USER, or neither": is_half,
             f"WORKER_CONTROL: {self.worker_control} needs {missing}": bool(missing),
             "RELEASE_LEASE_S: must be more than RELEASE_EFFECT_S + RELEASE_CLOCK_SPREAD_S + 2: "

@@ -254,7 +254,7 @@ class S3Bucket(Reach):
 
     def _fetch_page(self, query: Texts, what: str, root: str) -> ET.Element:
         reply = self.fetch(Request("get", query=query), what)
-        page = _parse_xml(reply.body, root)
+        page = parse_xml(reply.body, root)
         if page is None:
             raise StoreError(f"{what}: the answer is not a listing")
         return page
@@ -264,7 +264,7 @@ class S3Bucket(Reach):
         keys: Sequence[str],
         *,
         failed: dict[str, StoreError] | None = None,
-        marks_absence: bool = True,
+        marks_absence: bool | None = None,
     ) -> dict[str, Seen | None]:
         """Return each object with its metadata, None where there is none.
 
@@ -273,13 +273,15 @@ class S3Bucket(Reach):
         Parameters
         ----------
         failed : gets why a key could not be read; such a key is not in the answer
-        marks_absence : whether this store's own 404 bears ``ABSENCE_MARK``
+        marks_absence : whether this store's own answers bear ``ABSENCE_MARK``; then one without it
+            is of something before the store. None: not known
         """
         found: dict[str, Seen | None] = {}
         heads = [partial(self._make, Request("head", key)) for key in keys]
         for key, reply in zip(keys, self._http.exchange(heads, resend=True), strict=True):
             try:
-                if reply.status == 200:
+                is_marked = ABSENCE_MARK in reply.headers
+                if reply.status == 200 and (is_marked or not marks_absence):
                     found[key] = _to_seen(key, reply.headers)
                 elif self._is_absent(reply, key, marks_absence=marks_absence):
                     found[key] = None
@@ -304,14 +306,15 @@ class S3Bucket(Reach):
             raise _explain(reply, f"read {key}")
         return ABSENCE_MARK in reply.headers
 
-    def _is_absent(self, reply: Reply, key: str, *, marks_absence: bool = True) -> bool:
+    def _is_absent(self, reply: Reply, key: str, *, marks_absence: bool | None = None) -> bool:
         """Tell whether an answer proves that there is no such object.
 
         A 404 without the store's mark may be of something before the store: a listing decides.
         """
         if reply.status != 404:
             return False
-        return (marks_absence and ABSENCE_MARK in reply.headers) or not self._is_listed(key)
+        is_marked = marks_absence is not False and ABSENCE_MARK in reply.headers
+        return is_marked or not self._is_listed(key)
 
     def _is_listed(self, key: str) -> bool:
         """Tell whether a listing shows a key; it comes first among those that begin with it."""
@@ -462,7 +465,7 @@ def read_answer(request: Request, reply: Reply) -> Answer:
     if told == ("put", 200) and not reply.body:
         etag = reply.headers.get("etag", "").strip('"')
         return Answer("done", etag, version_id=reply.headers.get("x-amz-version-id", ""))
-    result = _parse_xml(reply.body, _RESULTS.get(told, ""))
+    result = parse_xml(reply.body, _RESULTS.get(told, ""))
     if result is not None and request.kind == "copy":
         etag = _text(result, "ETag").strip('"')
         with suppress(StoreError):
@@ -491,11 +494,11 @@ def _text(element: ET.Element, name: str) -> str:
 
 def _parse_error(body: bytes) -> tuple[str, str]:
     """Return code and message of a store's error; empty when it is none."""
-    error = _parse_xml(body, "Error")
+    error = parse_xml(body, "Error")
     return ("", "") if error is None else (_text(error, "Code"), _text(error, "Message"))
 
 
-def _parse_xml(body: bytes, root: str) -> ET.Element | None:
+def parse_xml(body: bytes, root: str) -> ET.Element | None:
     """Return the root element if the body is XML and it has that name."""
     if body.lstrip()[:1] != b"<":
         return None
@@ -521,10 +524,14 @@ def parse_time(text: str) -> datetime:
 
 
 def _to_seen(key: str, headers: Texts) -> Seen:
-    etag, size = headers.get("etag", "").strip('"'), int(headers.get("content-length") or 0)
+    etag = headers.get("etag", "").strip('"')
+    length = headers.get("content-length", "")
+    if not etag or not length.isdecimal():
+        raise StoreError(f"read {key}: the answer is not about an object")
     metadata = {n.removeprefix(_META): text for n, text in headers.items() if n.startswith(_META)}
     kept = {n: text for n, text in headers.items() if n in _KEPT_HEADERS or _ENCRYPTION in n}
-    return Seen(key, etag, size, parse_time(headers.get("last-modified", "")), metadata, kept)
+    at = parse_time(headers.get("last-modified", ""))
+    return Seen(key, etag, int(length), at, metadata, kept)
 
 
 def _explain(reply: Reply, what: str) -> StoreError:

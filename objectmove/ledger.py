@@ -200,12 +200,13 @@ class Ledger:
             self.in_flight.update(rows)
         elif entry.kind != "doubtful":
             self.in_flight.difference_update(rows)
-        self._take_facts(entry)
+        self._take_session(entry)
+        self._take_rows(entry)
         self.reasons.update({int(row): why for row, why in data.get("reasons", {}).items()})
 
-    def _take_facts(self, entry: Entry) -> None:
+    def _take_session(self, entry: Entry) -> None:
+        """Take in a line about the plan as a whole."""
         data = entry.data
-        rows = data.get("rows", ())
         match entry.kind:
             case "approved":
                 self.approved_sha256 = data["sha256"]
@@ -213,6 +214,24 @@ class Ledger:
                 self.store_id = data["store_id"]
             case "resumed":
                 self.refused.clear()
+            case "word":
+                self.words.append(data["text"])
+            case "hold":
+                self.hold = HoldNote.model_validate(data["note"]) if data["note"] else None
+            case "going":
+                self.was_going = True
+            case "believed":
+                self._believe(Record.model_validate(data["record"]))
+            case "memory_removed":
+                self.memory_removed = True
+            case "ended":
+                self.is_ended = True
+
+    def _take_rows(self, entry: Entry) -> None:
+        """Take in what a line says of some rows, beside their state."""
+        data = entry.data
+        rows = data.get("rows", ())
+        match entry.kind:
             case "landed" if "leg" not in data:
                 at = parse_time(data["at"]) if data["at"] else None
                 self.landings.update(dict.fromkeys(rows, Landing(data["etag"], at)))
@@ -222,31 +241,18 @@ class Ledger:
                 self.refused.update(rows)
             case "window":
                 self.lost += data["lost"]
+            case "versions":
+                self.versions = {int(row): tuple(ids) for row, ids in data["known"].items()}
+            case "evidence":
+                self.evidence.update({int(row): text for row, text in data["found"].items()})
             case "told":
                 self.told.update(rows)
             case "reopened":
                 self.reopened_by.update(dict.fromkeys(rows, data["plan"]))
-            case "word":
-                self.words.append(data["text"])
-            case "versions":
-                known = {int(row): tuple(ids) for row, ids in data["known"].items()}
-                self.versions = known
-            case "evidence":
-                self.evidence.update({int(row): text for row, text in data["found"].items()})
-            case "hold":
-                self.hold = HoldNote.model_validate(data["note"]) if data["note"] else None
-            case "going":
-                self.was_going = True
-            case "believed":
-                self._believe(Record.model_validate(data["record"]))
-            case "memory_removed":
-                self.memory_removed = True
             case "taken_back":
                 self.taken_back_by = data["plan"]
             case "taken" | "not_taken":
                 self.settled_by = data["plan"]
-            case "ended":
-                self.is_ended = True
 
     def _believe(self, record: Record) -> None:
         """Take over what the bucket knew and this ledger, an older copy then, did not."""

@@ -161,6 +161,11 @@ class PlanHeader(Part):
         return get_parked_key(self.parked, self.release, rest)
 
     @property
+    def release_step(self) -> str:
+        """The step of the release that the plan is about."""
+        return self.step if self.action == "move" else self.step.rpartition(".")[0]
+
+    @property
     def resume_command(self) -> str:
         """The command that goes on with the plan when it was cut off."""
         flag = " --consumer-stands-still" if self.action == "undo" else ""

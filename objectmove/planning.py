@@ -363,7 +363,7 @@ def make_undo_plan(
         bucket,
         plan,
         id=undo_id,
-        step=f"{plan.header.step}.1",
+        step=f"{plan.header.release_step}.1",
         action="undo",
         made_by=made_by,
         made_at=now,
@@ -479,7 +479,7 @@ def _make_reopen_plan(
         bucket,
         settling,
         id=undo_id,
-        step=settling.header.step,
+        step=f"{settling.header.release_step}.1",
         action="reopen",
         word="",
         made_by=made_by,
@@ -518,7 +518,8 @@ class OpenRow:
     Attributes
     ----------
     number : of the plan's row
-    row : as it was planned
+    row : as it was planned, from where labels wait to where they are taken
+    any_version : whether the content alone counts: our own copy has another time
     is_conflict : whether two versions are known, and the row is not simply in doubt
     is_freed : whether a person said that it was not taken, and no plan took it since
     parked : the key where its object is parked; empty when it is not
@@ -531,6 +532,7 @@ class OpenRow:
 
     number: int
     row: PlanRow
+    any_version: bool
     is_conflict: bool
     is_freed: bool
     parked: str
@@ -543,7 +545,24 @@ class OpenRow:
     @property
     def is_rewritten(self) -> bool:
         """Whether something else than the planned version is at the source."""
-        return self.source is not None and not self.row.is_same(self.source)
+        return self.source is not None and not self.is_waiting
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the planned version is at the source."""
+        if self.source is None:
+            return False
+        if self.any_version or self.is_freed:
+            return _has_content(self.source, self.row)
+        return self.row.is_same(self.source)
+
+
+def _orient(plan: MovePlan, row: PlanRow) -> PlanRow:
+    """Return a row from where labels wait to where they are taken: an undo's goes the other way."""
+    if plan.header.action != "undo":
+        return row
+    rest = row.key.removeprefix(plan.header.source)
+    return replace(row, key=plan.header.to + rest, to=row.key)
 
 
 def list_open_rows(bucket: S3Bucket, plan: MovePlan, *, logs: Logs) -> list[OpenRow]:
@@ -564,16 +583,17 @@ def list_open_rows(bucket: S3Bucket, plan: MovePlan, *, logs: Logs) -> list[Open
     numbers = ledger.rows(State.UNPROVEN, State.CONFLICT, State.FREED)
     numbers = [number for number in numbers if number not in ledger.reopened_by]
     header = plan.header
-    parked = {}
-    for number in numbers:
-        key = plan.rows[number].key
-        parked[number] = header.get_parked_key(key.removeprefix(header.source))
-    keys = [plan.rows[number].key for number in numbers]
-    keys += [plan.rows[number].to for number in numbers] + list(parked.values())
-    found = look_surely(bucket, keys, abilities=header.abilities)
+    is_undo = header.action == "undo"
+    source_prefix = header.to if is_undo else header.source
+    oriented = {number: _orient(plan, plan.rows[number]) for number in numbers}
+    parked = {
+        number: header.get_parked_key(row.key.removeprefix(source_prefix))
+        for number, row in oriented.items()
+    }
+    keys = [key for row in oriented.values() for key in (row.key, row.to)]
+    found = look_surely(bucket, keys + list(parked.values()), abilities=header.abilities)
     rows = []
-    for number in numbers:
-        row = plan.rows[number]
+    for number, row in oriented.items():
         at_parking = found.get(parked[number])
         is_parked = at_parking is not None and _has_content(at_parking, row)
         ends = (row.key, row.to, parked[number])
@@ -582,6 +602,7 @@ def list_open_rows(bucket: S3Bucket, plan: MovePlan, *, logs: Logs) -> list[Open
             OpenRow(
                 number=number,
                 row=row,
+                any_version=is_undo,
                 is_conflict=state is State.CONFLICT,
                 is_freed=state is State.FREED,
                 parked=parked[number] if is_parked else "",
@@ -629,11 +650,14 @@ def make_settle_plan(
     unread = [key for open_row in chosen for key in open_row.unread]
     if unread:
         raise StoreError(f"{unread[0]} could not be read: nothing was planned")
+    is_undo = plan.header.action == "undo"
     header = _derive(
         bucket,
         plan,
+        source=plan.header.to if is_undo else plan.header.source,
+        to=plan.header.source if is_undo else plan.header.to,
         id=f"{plan.id}-settle-{secrets.token_hex(2)}",
-        step=f"{plan.header.step.removesuffix('.2')}.2",
+        step=f"{plan.header.release_step}.2",
         action="settle",
         word=word,
         made_by=made_by,
@@ -670,8 +694,6 @@ def _settle_row(
     """Return what a word does to one row: park it, bring it back, or nothing but the word."""
     row = open_row.row
     source = open_row.source
-    is_there = source is not None and row.is_same(source)
-    is_there = is_there or (open_row.is_freed and source is not None and _has_content(source, row))
     facts = {
         **row.facts,
         "key": row.key,
@@ -681,7 +703,7 @@ def _settle_row(
         "evidence": open_row.evidence or evidence.get(row.key, ""),
         "source": _describe_source(open_row),
     }
-    if word == "taken" and source is not None and is_there:
+    if word == "taken" and source is not None and open_row.is_waiting:
         parked = header.get_parked_key(row.key.removeprefix(header.source))
         sha256 = row.sha256 or ("" if source.has_hash else bucket.read_sha256(row.key))
         return replace(row.at(source), to=parked, facts=facts, sha256=sha256)

@@ -17,12 +17,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from .bucket import Request, S3Bucket
-from .errors import PlanError
+from .bucket import Request, S3Bucket, parse_xml
+from .errors import PlanError, StoreError
 from .plan import MovePlan, Part, PlanId, Timestamp, parse_plan
 from .session import Session
 
-RELEASES = ".runbook/releases/"
+MEMORY = ".runbook/"
+RELEASES = f"{MEMORY}releases/"
 _PLAN = "plan.jsonl"
 _TOMBSTONE = "ended.json"
 _TRIES = 5
@@ -110,7 +111,9 @@ class Record(Part):
 
     @property
     def waits_for_a_word(self) -> frozenset[int]:
-        """Rows on which a person must say something."""
+        """Rows on which a person must say something; a settling's stay open in its release."""
+        if self.action == "settle":
+            return frozenset()
         return self.unproven | self.conflicts
 
     @property
@@ -332,6 +335,29 @@ def find_owned_keys(bucket: S3Bucket, *, but: Iterable[str] = ()) -> dict[str, s
                 if key:
                     owners.setdefault(key, record.plan)
     return owners
+
+
+def find_expiry_rules(bucket: S3Bucket) -> list[str]:
+    """Return the lifecycle rules that would remove the bucket's memory. Only reads.
+
+    Returns
+    -------
+    Names of the rules; none where the store has no such rules, or does not tell.
+    """
+    try:
+        body = bucket.fetch(Request("get", query={"lifecycle": ""}), "read the lifecycle").body
+        rules = parse_xml(body, "LifecycleConfiguration")
+    except StoreError:
+        return []
+    found = []
+    for rule in rules.iterfind("{*}Rule") if rules is not None else ():
+        prefix = rule.findtext("{*}Filter/{*}Prefix") or rule.findtext("{*}Prefix") or ""
+        is_on = rule.findtext("{*}Status") == "Enabled"
+        expires = rule.find("{*}Expiration") is not None
+        covers = RELEASES.startswith(prefix) or prefix.startswith(MEMORY)
+        if is_on and expires and covers:
+            found.append(rule.findtext("{*}ID") or prefix or "without a name")
+    return found
 
 
 def put_recorded_plan(session: Session, plan: MovePlan) -> None:

@@ -9,6 +9,7 @@ anything when it wakes, because the store refuses it.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 import time
@@ -59,7 +60,14 @@ def read_store_id(bucket: S3Bucket) -> str:
         When it cannot be read.
     """
     content = bucket.read(STORE_ID)
-    return content.decode("ascii", "replace").strip() if content is not None else ""
+    if content is None:
+        return ""
+    text = content.decode("ascii", "replace").strip()
+    if re.fullmatch(f"[0-9a-f]{{{2 * _ID_BYTES}}}", text) is None:
+        raise StoreError(
+            f"{STORE_ID} is no id: another program wrote it, or answered for the store"
+        )
+    return text
 
 
 class Session:

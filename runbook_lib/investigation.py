@@ -71,6 +71,7 @@ class Investigation(Generic[S, C]):
         self.parameters = self.parameters or self.section.Parameters()
         self.clients = self.clients or self.connect(self.settings)
         self._plans: dict[str, Plan] = {}
+        self._approvals: dict[str, str] = {}
 
     @classmethod
     def connect(cls, _settings: S) -> C:
@@ -366,7 +367,12 @@ class Investigation(Generic[S, C]):
         if plan.sha256 not in approved:
             return self._enter(plan, ActionPhase.PLANNED, "left alone: not in this approval")
         self._enter(plan, ActionPhase.APPROVED)
+        self._approvals[plan.id] = next(typed for typed in approved if typed == plan.sha256)
         return self._carry_out(plan, plan.kind.apply)
+
+    def get_approval(self, plan: Plan) -> str:
+        """Return the hash with which a plan was approved, as it was typed; empty before that."""
+        return self._approvals.get(plan.id, "")
 
     def resume(self, plan: Plan) -> ActionEntry:
         """Go on with a plan that was approved, begun and cut off, here or on another machine."""

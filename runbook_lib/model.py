@@ -268,6 +268,7 @@ class Outcome(BaseModel):
     events : what happened in the window, and what of it could not be read
     forecast : of the drain
     clear : when the alert will clear after what was done
+    ways_on : commands that finish what was begun; they come before anything else
     """
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
@@ -291,6 +292,7 @@ class Outcome(BaseModel):
     events: tuple[Event, ...] = ()
     forecast: DrainForecast | None = None
     clear: ClearTime | None = None
+    ways_on: tuple[str, ...] = ()
 
     def judge(self, status: Status, reason: str) -> Self:
         """Return it with a status, and in words why it is so."""

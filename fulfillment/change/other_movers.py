@@ -60,6 +60,7 @@ class WorkerHold:
     words : how it is held, for the plan
     ask : how still it stands; raises ``MoversError``, or a ``ClientError`` when nobody answers
     do_pause, do_resume : raise a ``ClientError``; where nobody is held, there is nothing to do
+    holds : whether it keeps the worker still; else it only looks
     way_back : how a person resumes it
     question : what ``ask`` tells, for the message when it cannot
     """
@@ -71,6 +72,7 @@ class WorkerHold:
     do_resume: Callable[[], object] = lambda: None
     way_back: str = ""
     question: str = "the worker moves"
+    holds: bool = True
     _still: _Stillness | None = None
 
     def read(self) -> _Stillness:
@@ -150,7 +152,7 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
     kind, service = settings.worker_control, settings.worker_service
     if kind == "none":
         words = f"nobody holds the worker: {_TWICE}"
-        return WorkerHold(words, lambda: _NOT_ASKED, sleep, _still=_NOT_ASKED)
+        return WorkerHold(words, lambda: _NOT_ASKED, sleep, holds=False, _still=_NOT_ASKED)
     if kind == "metric":
         words = (
             f"nobody holds the worker: Prometheus is asked before each batch whether its last move "
@@ -158,7 +160,7 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
             f"that begins meanwhile: {_TWICE}"
         )
         read = partial(_read_metric, clients.prometheus, settings.worker_last_move_query)
-        return WorkerHold(words, read, sleep)
+        return WorkerHold(words, read, sleep, holds=False)
     if kind == "api":
         worker = clients.fulfillment
         address = f"{worker.url}/fulfillment/worker"

@@ -2,45 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from chainlog import ChainedLog
 from objectmove.bucket import Seen, format_time
-from objectmove.errors import LimitError, NotApprovedError, RefusedError
-from objectmove.ledger import Logs, Record, list_records, read_record
+from objectmove.errors import InterruptedMoveError, LimitError, PlanError, RefusedError
+from objectmove.ledger import Ledger, Logs
 from objectmove.move import MoveResult, apply_plan, resume_plan
-from objectmove.plan import MovePlan, Timing, parse_plan
-from objectmove.planning import Judgement, make_move_plan, make_settle_plan, make_undo_plan
+from objectmove.plan import MovePlan, PlanRow, Timing, parse_plan
+from objectmove.planning import (
+    Begun,
+    Judgement,
+    OpenRow,
+    Word,
+    list_open_rows,
+    make_move_plan,
+    make_settle_plan,
+    make_undo_plan,
+    read_memory,
+)
 from objectmove.proof import verify_plan
+from objectmove.record import Record, list_records
 from objectmove.session import Clock
 from runbook_lib.approvals import Effect, Plan, PlanKind
 from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, UsageError
-from runbook_lib.model import Json
-from runbook_lib.record.incident import write_json
-from runbook_lib.section import split_list
+from runbook_lib.model import Json, Progress, keep_quiet
+from runbook_lib.record.incident import list_incidents, write_json
 
 from ..analysis.labels import explain_left, make_judge, read_shipment_evidence
 from ..clients import Clients
 from ..investigation import Investigation
+from ..settings import Settings
 from .other_movers import describe_hold, make_hold, watch_writes
 
 _AGE_KEY = "pending-since"
 _LIFETIME_S = 900.0
-_EVIDENCE = 200
-_STILL = "the approval is also your word that no consumer takes from the destination meanwhile"
+_STILL = (
+    "the approval needs your word that no consumer takes from the destination meanwhile "
+    "(--consumer-stands-still), and that the worker does not move where nobody holds it"
+)
 _SPLIT = (
     "Split it, and apply each before the next:\n  runbook plan --limit {limit}\n"
     "  runbook plan --older-than 30m --limit {limit}\n"
     "or raise RELEASE_LIMIT_OBJECTS (up to 100000)."
 )
-_SETTLE = "runbook settle {} --taken|--not-taken [KEY…]"
 _FINE = ("in_place", "gone_after_landed")
+_BESIDE = ("taken_back_by", "taken_before", "parked")
 _TOLD = ("objects", "bytes", "oldest", "excluded", "excluded_sample")
+_TROUBLES = ("skipped", "conflicts", "failed", "unproven", "lost_in_window", "in_reach")
+
+TO_SETTLE = ("key", "order", "evidence", "rewritten", "why", "taken_does", "not_taken_does")
 
 
 Observed = Sequence[tuple[str, datetime]]
@@ -66,33 +82,43 @@ def _to_plan(move: MovePlan, *, note: str = "", observed: Observed = ()) -> Plan
     ----------
     note : why what waits may not move, and which setting decides it
     """
-    head, told = move.header, move.header.model_dump(mode="json")
-    is_release = head.action == "move"
-    again = "plan the release again"
+    head = move.header
+    told = head.model_dump(mode="json")
+    summary: dict[str, Json] = {name: told[name] for name in _TOLD}
+    if note:
+        summary["reason"] = note
+    summary |= {"expires_at": told["expires_at"], **head.selection}
+    if head.action == "settle":
+        summary |= {"word": head.word, "about": head.parent}
+    summary |= {"who else moves": head.others, "window": head.window}
+    way_back = _describe_way_back(move)
+    is_reversible = way_back.startswith("runbook ")
+    if not is_reversible:
+        summary["way_back"] = way_back
     return Plan(
         kind=MOVE,
         path=move.path,
         sha256=move.sha256,
         expires_at=head.expires_at,
         step=head.step,
-        action="release" if is_release else head.action,
+        action="release" if head.action == "move" else head.action,
         target=f"{head.endpoint}/{head.bucket}: {head.source} → {head.to}",
-        summary={
-            **{name: told[name] for name in _TOLD},
-            **({"reason": note} if note else {}),
-            "expires_at": told["expires_at"],
-            **head.selection,
-            **({"word": head.word, "about": head.parent} if head.action == "settle" else {}),
-            "who else moves": head.others,
-            "window": head.window,
-            **({} if is_release else {"way_back": again}),
-        },
+        summary=summary,
         content=Release(move, observed),
         rows=move.rows,
         is_empty=not move.rows,
-        way_back=f"runbook undo {move.id}" if is_release else again,
-        reversible=is_release,
+        way_back=way_back,
+        reversible=is_reversible,
     )
+
+
+def _describe_way_back(move: MovePlan) -> str:
+    """Return the command that takes a plan back, or what to do in words."""
+    if move.header.action in ("move", "settle"):
+        return f"runbook undo {move.id}"
+    if move.header.action == "reopen":
+        return f"say again what became of them: runbook settle {move.id}"
+    return "plan the release again"
 
 
 def make_release_plan(
@@ -118,11 +144,12 @@ def make_release_plan(
 
     Notes
     -----
-    Changes scratch objects under ``.runbook/probe/``, and the incident folder.
-    Source: the runbook's section 6.1.
+    Changes scratch objects under ``.runbook/probe/`` and the parking prefix, and the incident
+    folder. Source: the runbook's section 6.1.
     """
     p: Any = inv.parameters
-    settings, ready = inv.settings, inv.settings.ready_prefix
+    settings = inv.settings
+    ready = settings.ready_prefix
     source = p.prefix or settings.pending_prefix
     if source.startswith(ready) or ready.startswith(source):
         raise UsageError(f"{source} is where labels are shipped from: `runbook undo` takes back")
@@ -133,14 +160,19 @@ def make_release_plan(
         selection["older than"] = f"{p.older_than_minutes:g} min"
     if only_orders is not None:
         selection["only orders"] = ", ".join(sorted(only_orders))
-    limit, now = settings.release_limit_objects, inv.now()
-    effect_s, spread_s = settings.release_effect_s, settings.release_clock_spread_s
-    timing = Timing(lease_s=settings.release_lease_s, effect_s=effect_s, spread_s=spread_s)
+    if p.memory_removed:
+        selection["memory removed"] = "rows may be planned of which the bucket forgot what became"
+    limit = settings.release_limit_objects
+    now = inv.now()
     free_bytes = inv.clients.store.read_free_bytes() or float("inf")  # unknown
     observed: list[tuple[str, datetime]] = []
-    older_than_s = p.older_than_minutes * 60 or None
-    chosen: dict[str, Any] = {"only_orders": only_orders, "older_than_s": older_than_s}
-    rules = make_judge(settings, inv.clients.fulfillment, now=now, **chosen)
+    rules = make_judge(
+        settings,
+        inv.clients.fulfillment,
+        now=now,
+        only_orders=only_orders,
+        older_than_s=p.older_than_minutes * 60 or None,
+    )
 
     def judge(objects: Sequence[Seen]) -> Sequence[Judgement]:
         found = rules(objects)
@@ -163,14 +195,17 @@ def make_release_plan(
                 "others": f"{reason}; {describe_hold(hold)}",
                 "made_at": now,
                 "expires_at": now + timedelta(seconds=_LIFETIME_S),
-                "timing": timing,
+                "timing": _get_timing(settings),
                 "limit_objects": limit,
                 "selection": selection,
+                "parked": settings.release_parked_prefix,
             },
             folder=inv.incident.folder / "plans",
             judge=judge,
             match=selection["match"],
             first=p.limit or None,
+            list_begun=partial(list_begun, settings.runbook_home.resolve()),
+            memory_removed=p.memory_removed,
         )
     except LimitError as error:
         raise LimitError(f"{error}. {_SPLIT.format(limit=limit)}") from error
@@ -179,115 +214,322 @@ def make_release_plan(
     return _to_plan(plan, note=note, observed=observed)
 
 
+def _get_timing(settings: Settings) -> Timing:
+    return Timing(
+        lease_s=settings.release_lease_s,
+        effect_s=settings.release_effect_s,
+        spread_s=settings.release_clock_spread_s,
+    )
+
+
+def list_begun(home: Path) -> Mapping[str, Callable[[], Begun | None]]:
+    """Return every plan that has a ledger in some incident's folder on this machine.
+
+    Each is read only when it is asked for; one that is damaged, or is no plan of a release, is
+    None. Only reads.
+    """
+    found: dict[str, Callable[[], Begun | None]] = {}
+    for folder in list_incidents(home):
+        for ledger in sorted((folder / "ledger").glob("*.jsonl")):
+            found[ledger.stem] = partial(_read_begun, folder, ledger)
+    return found
+
+
+def _read_begun(folder: Path, ledger: Path) -> Begun | None:
+    path = folder / "plans" / ledger.name
+    if not path.is_file():
+        return None
+    try:
+        plan = parse_plan(path.read_bytes(), path=path)
+    except PlanError:
+        return None
+    return Begun(plan, ChainedLog(ledger))
+
+
 def plan_undo(inv: Investigation, release: Plan) -> Plan:
-    """Plan to take a release back. Source: the runbook's section 6.1."""
-    others = f"{make_hold(inv.settings, inv.clients, sleep=inv.sleep).words}; {_STILL}"
-    window_s = inv.settings.release_undo_window_minutes * 60
-    return _plan_about(inv, release, make_undo_plan, others=others, window_s=window_s)
+    """Plan to take a release, or a settling, back. Source: the runbook's section 6.1."""
+    hold = make_hold(inv.settings, inv.clients, sleep=inv.sleep)
+    undo = make_undo_plan(
+        inv.clients.change_bucket,
+        release.content.move,
+        logs=_open_logs(release),
+        made_by=inv.operator,
+        others=f"{hold.words}; {_STILL}",
+        window_s=inv.settings.release_undo_window_minutes * 60,
+        now=inv.now(),
+    )
+    return _to_plan(undo)
 
 
-def plan_settling(inv: Investigation, release: Plan) -> Plan:
+def plan_settling(inv: Investigation, release: Plan, *, word: Word, keys: Sequence[str]) -> Plan:
     """Plan to write down a person's word on rows of which nobody can know, with evidence.
 
-    Word and keys are parameters of 6.1.2; no keys: all rows that are open.
+    Parameters
+    ----------
+    keys : of the rows; none: all that are unproven
     """
-    p: Any = inv.parameters
-    keys, client = split_list(p.settle_keys), inv.clients.fulfillment
-    rows = [row for row in release.rows if row.key in keys]
-    if not keys and (record := read_record(inv.clients.bucket, release.id)):
-        rows = [release.rows[place] for place in sorted(record.open_rows)[:_EVIDENCE]]
-    told = {r.key: read_shipment_evidence(client, r.facts.get("order_id", "")) for r in rows}
-    return _plan_about(inv, release, make_settle_plan, word=p.settle_word, keys=keys, evidence=told)
+    open_rows = list_open_rows(
+        inv.clients.change_bucket, release.content.move, logs=_open_logs(release)
+    )
+    named = [one for one in open_rows if one.row.key in keys] if keys else open_rows
+    settling = make_settle_plan(
+        inv.clients.change_bucket,
+        release.content.move,
+        logs=_open_logs(release),
+        word=word,
+        keys=keys,
+        evidence=_read_evidence(inv.clients, [one.row for one in named], inv.progress),
+        made_by=inv.operator,
+        now=inv.now(),
+    )
+    return _to_plan(settling)
 
 
-def _plan_about(
-    inv: Investigation, release: Plan, make: Callable[..., MovePlan], **more: Any
-) -> Plan:
-    """Plan something about a release, by what ``objectmove`` has for it."""
-    about = {"logs": _open_logs(release), "made_by": inv.operator, "now": inv.now(), **more}
-    return _to_plan(make(inv.clients.change_bucket, release.content.move, **about))
+def list_to_settle(inv: Investigation, release: Plan) -> list[dict[str, Json]]:
+    """Return the rows on which a person must say something, with evidence for each. Only reads.
+
+    Returns
+    -------
+    Rows of ``key``, ``order``, ``evidence``, ``rewritten``, ``why``, ``taken_does`` and
+    ``not_taken_does``.
+
+    Raises
+    ------
+    MoveError
+        When the release is not at its end, or the store cannot be read.
+    """
+    open_rows = list_open_rows(inv.clients.bucket, release.content.move, logs=_open_logs(release))
+    open_rows = [one for one in open_rows if not one.is_freed]
+    known = _read_evidence(inv.clients, [one.row for one in open_rows], inv.progress)
+    return [_describe_open_row(one, known.get(one.row.key, "")) for one in open_rows]
+
+
+def _describe_open_row(one: OpenRow, now_known: str) -> dict[str, Json]:
+    """Say what is known of one open row, and what each word would do."""
+    evidence = one.evidence
+    if not evidence:
+        # The worker takes a vanished label for one that it moved.
+        caveat = " (read after parking: the status may come from our parking)"
+        evidence = f"{now_known}{caveat if one.parked else ''}"
+    label = "the rewritten label" if one.is_rewritten else "the label"
+    taken_does = "closes the row"
+    if one.is_rewritten:
+        taken_does = f"closes the row; {label} may be planned"
+    elif one.source is not None:
+        taken_does = f"parks {label}; nothing ships"
+    elif one.parked:
+        taken_does = "closes the row; the label stays parked"
+    not_taken_does = "closes the row; a new plan may move the label"
+    if one.is_rewritten:
+        not_taken_does = f"closes the row; {label} may be planned"
+    elif one.destination is not None:
+        not_taken_does = "closes the row; something is at the destination already"
+    elif one.parked:
+        not_taken_does = "brings the label back to wait; a new plan may move it"
+    return {
+        "key": one.row.key,
+        "order": one.row.facts.get("order_id", ""),
+        "evidence": evidence,
+        "rewritten": one.is_rewritten,
+        "why": one.reason,
+        "taken_does": taken_does,
+        "not_taken_does": not_taken_does,
+    }
+
+
+def _read_evidence(
+    clients: Clients, rows: Sequence[PlanRow], progress: Progress = keep_quiet
+) -> dict[str, str]:
+    """Return what fulfillment-service knows of the order of each row, by key."""
+    known: dict[str, str] = {}
+    by_order: dict[str, str] = {}
+    for done, row in enumerate(rows):
+        progress("evidence", done, len(rows))
+        order_id = row.facts.get("order_id", "")
+        if order_id not in by_order:
+            by_order[order_id] = read_shipment_evidence(clients.fulfillment, order_id)
+        known[row.key] = by_order[order_id]
+    return known
 
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
     """Carry out an approved plan; go on with it when it was begun and cut off."""
     check_store(inv.clients)
-    ledger = [entry.kind for entry in _open_logs(plan)(plan.id).read()]
-    if "approved" in ledger and "done" not in ledger:
-        with suppress(NotApprovedError):  # nothing of it was begun
-            return _carry_out(resume_plan, inv, plan)
-    return _carry_out(partial(apply_plan, approve=plan.sha256), inv, plan)
+    ledger = Ledger(_open_logs(plan)(plan.id), plan.content.move)
+    if ledger.is_begun and not ledger.is_ended:
+        return _carry_out(resume_plan, inv, plan)
+    return _carry_out(partial(apply_plan, approve=inv.get_approval(plan)), inv, plan)
 
 
 def _carry_out(move: Callable[..., MoveResult], inv: Investigation, plan: Plan) -> Effect:
     """Begin a plan, or go on with one from its ledger or the bucket's record."""
-    result = move(
-        inv.clients.change_bucket,
-        plan.content.move,
-        logs=_open_logs(plan),
-        operator=inv.operator,
-        clock=Clock(inv.now),
-        hold=make_hold(inv.settings, inv.clients, sleep=inv.sleep),
-        age_key=_AGE_KEY,
-        watch=partial(watch_writes, inv.clients.bucket),
-        notice=inv.progress,
-        progress=partial(inv.progress, "dealt with"),
-    )
+    p: Any = inv.parameters
+    try:
+        result = move(
+            inv.clients.change_bucket,
+            plan.content.move,
+            logs=_open_logs(plan),
+            operator=inv.operator,
+            clock=Clock(inv.now),
+            hold=make_hold(inv.settings, inv.clients, sleep=inv.sleep),
+            age_key=_AGE_KEY,
+            watch=partial(watch_writes, inv.clients.bucket),
+            evidence=partial(_list_evidence, inv.clients),
+            notice=inv.progress,
+            progress=partial(inv.progress, "dealt with"),
+            stands_still=p.consumer_stands_still,
+            strict=p.strict,
+            stop_here=p.stop_here,
+            goes_on=p.worker_goes_on,
+            approve_more=p.approve,
+            same_store=p.same_store,
+        )
+    except InterruptedMoveError as error:
+        held = ". The worker is still paused for it" if error.is_held else ""
+        raise KeyboardInterrupt(
+            f"Interrupted after {error.moved:,} of {error.total:,} labels{held}. "
+            f"Go on with: {error.way_on}"
+        ) from error
     told = asdict(result)
-    reason = f"{result.moved} moved, {result.already} of them before"
-    if not result.is_complete:
-        parts = {name: len(told[name]) for name in ("conflicts", "failed", "unproven")}
-        parts["waiting"] = result.waiting
-        reason = "; ".join([reason, *(f"{n} {name}" for name, n in parts.items() if n)])
-        reason += f"; {result.stopped or 'see runbook verify'} {find_way_on(plan, told)}"
-    return Effect(reason, told, is_ok=result.is_complete)
+    return Effect(_describe_result(plan, result), told, is_ok=result.is_complete)
 
 
-def find_way_on(plan: Plan, result: dict[str, Json]) -> str:
-    """Return the command that goes on from an incomplete result; empty when there is none."""
-    ways = {"waiting": f"runbook resume {plan.id}", "unproven": _SETTLE.format(plan.id)}
-    return next((way for name, way in ways.items() if result.get(name)), "")
+def _list_evidence(clients: Clients, rows: Sequence[PlanRow]) -> list[str]:
+    known = _read_evidence(clients, rows)
+    return [known[row.key] for row in rows]
+
+
+def _describe_result(plan: Plan, result: MoveResult) -> str:
+    """Say what a run did, why it is not all, and what goes on with it."""
+    told = asdict(result)
+    parts = [f"{result.moved} moved"]
+    parts += [f"{len(told[name])} {name.replace('_', ' ')}" for name in _TROUBLES if told[name]]
+    parts += [f"{told[name]} {name}" for name in ("waiting", "left") if told[name]]
+    if result.is_complete:
+        return "; ".join(parts)
+    if result.is_held:
+        parts.append("the worker is still paused for it")
+    if result.stopped:
+        parts.append(result.stopped)
+    ways = find_ways_on(plan, told)
+    if ways and ways[0] not in result.stopped:
+        parts.append(f"go on with: {ways[0]}")
+    return "; ".join(parts)
+
+
+def find_ways_on(plan: Plan, result: Mapping[str, Any]) -> list[str]:
+    """Return the commands that go on from a result, the first one first; none after all was done.
+
+    Parameters
+    ----------
+    result : a ``MoveResult`` as a mapping
+    """
+    header = plan.content.move.header
+    ways: list[str] = []
+    if not result.get("is_ended") or result.get("is_held"):
+        ways.append(header.resume_command)
+    elif result.get("unproven") or result.get("conflicts"):
+        about = header.parent if header.action == "settle" else plan.id
+        ways.append(f"runbook settle {about}")
+    elif result.get("left") or result.get("skipped"):
+        ways.append("runbook plan")
+    return ways
 
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
     """Prove by an independent look where each planned object is, and keep the proof."""
-    move, logs, clock = plan.content.move, _open_logs(plan), Clock(inv.now)
-    proof = verify_plan(inv.clients.bucket, move, logs=logs, clock=clock, notice=inv.progress)
+    proof = verify_plan(
+        inv.clients.bucket,
+        plan.content.move,
+        logs=_open_logs(plan),
+        clock=Clock(inv.now),
+        notice=inv.progress,
+    )
     result = proof.to_json()
     if not inv.incident.is_late:
-        head = {"schema": "runbook/proof/2", "at": format_time(proof.at), "sha256": plan.sha256}
-        head["how"] = "a fresh listing of both prefixes, compared with plan, ledger and record"
+        head = {
+            "schema": "runbook/proof/3",
+            "at": format_time(proof.at),
+            "sha256": plan.sha256,
+            "how": "a fresh listing of both prefixes, compared with plan, ledger and record",
+        }
         write_json(inv.incident.path("evidence", f"proof-{plan.id}.json"), {**head, **result})
-    bad = [f"{n} {name}" for name, n in proof.counts.items() if n and name not in _FINE]
-    fine = [f"{n} {name.replace('_', ' ')}" for name in _FINE if (n := proof.counts[name])]
+    bad = [
+        f"{count} {name.replace('_', ' ')}"
+        for name, count in proof.counts.items()
+        if count and name not in _FINE
+    ]
+    fine = [f"{count} {name.replace('_', ' ')}" for name in _FINE if (count := proof.counts[name])]
+    if proof.taken_back_by:
+        undone = f"taken back by {proof.taken_back_by}: {', '.join(bad)}"
+        before = f"; a consumer took {proof.taken_before} before" if proof.taken_before else ""
+        return Effect(f"{undone}{before}", result, is_ok=False)
     how = "by independent listing" if bad else "proven by listing"
     return Effect(f"{how}: {', '.join(bad or fine)}", result, is_ok=proof.is_complete)
 
 
-def list_unfinished(clients: Clients) -> list[dict[str, Json]]:
-    """Return the releases of this bucket that need someone, with the command that goes on.
+def list_unfinished(clients: Clients, settings: Settings | None = None) -> list[dict[str, Json]]:
+    """Return the plans of this bucket that need someone, with the command that goes on.
+
+    Parameters
+    ----------
+    settings : to look also at the ledgers on this machine, of plans that the bucket forgot
 
     Returns
     -------
-    Rows of ``plan``, ``by``, ``state``, ``rows`` (number in doubt or begun) and ``way_on``. Only
-    reads.
+    Rows of ``plan``, ``by``, ``state``, ``rows`` (number in doubt or begun), ``way_on``,
+    ``held_by`` and ``held_since`` (empty when nobody is held). Only reads.
     """
-    records = {record.plan: record for record in list_records(clients.bucket)}
-    return [_describe(record, records.keys()) for record in records.values()]
+    rows = [_describe(record) for record in list_records(clients.bucket) if not record.is_closed]
+    if settings is not None:
+        rows += _list_forgotten(clients, settings)
+    return rows
 
 
-def _describe(record: Record, known: Container[str]) -> dict[str, Json]:
-    state, way_on, rows = "not finished", f"runbook resume {record.plan}", record.begun
-    if record.finished:
-        state, rows = "done", len(record.open_rows)
-        if rows:
-            state = "waits for a person's word: nobody can know whether these were shipped"
-            way_on = _SETTLE.format(record.plan)
-    elif f"{record.plan}-undo" in known:
-        state, way_on = "being taken back", f"{way_on}-undo"
-    if record.is_holding:
-        state += "; the worker is paused for it"
-    by = f"{record.by} on {record.host}"
-    return {"plan": record.plan, "by": by, "state": state, "rows": rows, "way_on": way_on}
+def _list_forgotten(clients: Clients, settings: Settings) -> list[dict[str, Json]]:
+    """Return the plans that were begun here and that the bucket does not remember."""
+    memory = read_memory(
+        clients.bucket,
+        parked_prefix=settings.release_parked_prefix,
+        list_begun=partial(list_begun, settings.runbook_home.resolve()),
+    )
+    keys: dict[str, int] = {}
+    for plan_id in memory.forgotten.values():
+        keys[plan_id] = keys.get(plan_id, 0) + 1
+    return [
+        {
+            "plan": plan_id,
+            "by": "this machine",
+            "state": "the bucket's memory (.runbook/) of it was removed",
+            "rows": count // 2,
+            "way_on": f"runbook resume {plan_id}",
+            "held_by": "",
+            "held_since": "",
+        }
+        for plan_id, count in sorted(keys.items())
+    ]
+
+
+def _describe(record: Record) -> dict[str, Json]:
+    flag = " --consumer-stands-still" if record.action == "undo" else ""
+    way_on = f"runbook resume {record.plan}{flag}"
+    state = "being taken back" if record.action == "undo" else "not finished"
+    rows = record.begun
+    if record.ended and record.hold is None:
+        rows = len(record.waits_for_a_word)
+        state = "waits for a person's word: nobody can know what became of these labels"
+        way_on = f"runbook settle {record.plan}"
+    if record.hold is not None:
+        state += f"; {record.hold.words}"
+    return {
+        "plan": record.plan,
+        "by": f"{record.by} on {record.host}",
+        "state": state,
+        "rows": rows,
+        "way_on": way_on,
+        "held_by": record.hold.by if record.hold else "",
+        "held_since": format_time(record.hold.since) if record.hold else "",
+    }
 
 
 def _open_logs(plan: Plan) -> Logs:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import partial
 
 from objectmove.errors import MoveError
+from objectmove.record import find_expiry_rules
 from runbook_lib import errors, section
 from runbook_lib.model import Conclusion, Json, Outcome, Role, Status
 from runbook_lib.section import attempt, by_id, step, to_rows
@@ -124,7 +125,13 @@ def _list_questions(inv: Investigation) -> dict[str, Callable[[], tuple[Json, ..
         # what only a change would tell stays open
         return {"read": try_right(read)} | ({right: (None, "")} if name == holder else {})
 
-    ask_change = partial(ask_store, settings.pending_prefix, settings.ready_prefix, ".runbook/")
+    ask_change = partial(
+        ask_store,
+        settings.pending_prefix,
+        settings.ready_prefix,
+        settings.release_parked_prefix,
+        ".runbook/",
+    )
     reads: dict[str, Callable[[], object]] = {
         "prometheus": lambda: c.prometheus.query("1"),
         "alertmanager": lambda: c.alertmanager.list_alerts(),
@@ -221,6 +228,9 @@ def read_clocks(inv: Investigation) -> Outcome:
     return seen.ok(f"{len(known)} of {len(answers)} systems agree with this clock")
 
 
+_UNFINISHED = ("plan", "by", "state", "rows", "held_by", "held_since", "way_on")
+
+
 @step(
     "1.5", "Releases that are not finished, or wait for a person's word",
     name="unfinished releases", role=Role.GROUND, unit="releases",
@@ -230,12 +240,32 @@ def read_clocks(inv: Investigation) -> Outcome:
 def read_unfinished(inv: Investigation) -> Outcome:
     """Look into the bucket's own records: every machine sees the same."""
     try:
-        rows = list_unfinished(inv.clients)
+        rows = list_unfinished(inv.clients, inv.settings)
+        rules = find_expiry_rules(inv.clients.bucket)
     except MoveError as error:
         raise errors.BadAnswerError(str(error), system="object store") from error
-    said = "; ".join(f"{r['plan']} ({r['rows']} objects) {r['state']}: {r['way_on']}" for r in rows)
-    seen = Outcome(value=len(rows), rows=rows, columns=("plan", "by", "state", "rows", "way_on"))
-    return seen.breach(said) if rows else seen.ok("every release of this bucket is finished")
+    found = [_describe_unfinished(row) for row in rows]
+    if rules:
+        found.append(
+            f"the lifecycle rule {', '.join(rules)} removes .runbook/, the memory of releases: "
+            "exempt that prefix"
+        )
+    seen = Outcome(
+        value=len(rows),
+        rows=rows,
+        columns=_UNFINISHED,
+        ways_on=tuple(str(row["way_on"]) for row in rows),
+    )
+    if found:
+        return seen.breach("; ".join(found))
+    return seen.ok("every release of this bucket is finished")
+
+
+def _describe_unfinished(row: Mapping[str, Json]) -> str:
+    held = ""
+    if row["held_by"]:
+        held = f", held by {row['held_by']} since {row['held_since']}"
+    return f"{row['plan']} ({row['rows']} objects) {row['state']}{held}: {row['way_on']}"
 
 
 STEPS = by_id(_read_environment, _read_reachability, read_rights, read_clocks, read_unfinished)

@@ -7,8 +7,9 @@ lag and backlog came down, by samples that are newer than the action.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from statistics import median
@@ -28,7 +29,14 @@ from ..analysis.causes import CAUSES, STANDSTILL, Advice
 from ..analysis.forecasts import Drain, Stages, compute_clear_time, compute_drain
 from ..analysis.samples import Rate, join
 from ..analysis.verdict import compute_recovery, compute_verdict, judge_alert
-from ..change.release import MOVE, make_release_plan, plan_settling, plan_undo
+from ..change.release import (
+    MOVE,
+    TO_SETTLE,
+    list_to_settle,
+    make_release_plan,
+    plan_settling,
+    plan_undo,
+)
 from ..change.service_actions import SERVICE, plan_nothing, plan_service
 from ..change.synthetic import SYNTHETIC, list_own_orders, plan_revert
 from ..investigation import Investigation
@@ -73,28 +81,57 @@ def _get_orders(inv: Investigation) -> frozenset[str] | None:
     return named or None
 
 
-def _plan_about(
-    inv: Investigation, step: str, named: str, verb: str, plan: Callable[..., Plan]
-) -> Plan:
-    """Plan something about the release that a parameter names; nothing when it names none."""
-    if not named:
-        reason = f"no release was named to {verb}"
-        return plan_nothing(inv, step=step, target=inv.settings.ready_prefix, reason=reason)
-    release = load_plan(inv.incident.find_plan(named), _RELEASE)
-    if release.kind is not MOVE or release.step != "6.1":
-        raise UsageError(f"{step}: {named!r} is not the plan of a release by move")
-    return plan(inv, release)
+def _load_about(inv: Investigation, step_id: str, named: str, actions: Sequence[str]) -> Plan:
+    """Return the plan that a parameter names, of one of some kinds.
+
+    Raises
+    ------
+    UsageError
+        When it is of another kind.
+    """
+    plan = load_plan(inv.incident.find_plan(named), _RELEASE)
+    action = plan.content.move.header.action if plan.kind is MOVE else plan.action
+    if action not in actions:
+        raise UsageError(f"{step_id}: {named} is a plan of the kind {action!r}: it cannot be that")
+    return plan
 
 
 def _plan_undo(inv: Investigation) -> Plan:
-    return _plan_about(inv, "6.1.1", cast(Any, inv.parameters).undo, "take back", plan_undo)
+    named = cast(Any, inv.parameters).undo
+    if not named:
+        reason = "no release was named to take back"
+        return plan_nothing(inv, step="6.1.1", target=inv.settings.ready_prefix, reason=reason)
+    return plan_undo(inv, _load_about(inv, "6.1.1", named, ("move", "settle")))
 
 
 def _plan_settling(inv: Investigation) -> Plan:
     p: Any = inv.parameters
-    if p.settle and not p.settle_word:
-        raise UsageError("settle_word says what became of them: taken, or not_taken")
-    return _plan_about(inv, "6.1.2", p.settle, "settle", plan_settling)
+    if not p.settle or not p.settle_word:
+        reason = "no release was named to settle"
+        if p.settle:
+            reason = "settle_word says what became of them: taken, or not_taken"
+        return plan_nothing(inv, step="6.1.2", target=inv.settings.ready_prefix, reason=reason)
+    release = _load_about(inv, "6.1.2", p.settle, _SETTLED)
+    return plan_settling(inv, release, word=p.settle_word, keys=read_keys(p.settle_keys))
+
+
+def read_keys(text: str) -> list[str]:
+    """Return the keys that a parameter names: a JSON list, or words with commas between.
+
+    Raises
+    ------
+    UsageError
+        When it is a list of something else.
+    """
+    if not text.lstrip().startswith("["):
+        return split_list(text)
+    try:
+        keys = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"settle_keys is no JSON list: {error}") from error
+    if not all(isinstance(key, str) for key in keys):
+        raise UsageError("settle_keys is a list of keys, each in quotes")
+    return list(keys)
 
 
 def _plan_repair(inv: Investigation) -> Plan:
@@ -150,6 +187,7 @@ def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
 
 
 _RELEASE = (MOVE, SERVICE)
+_SETTLED = ("move", "reopen", "undo")
 ACTIONS = by_id(
     ActionStep("6.1", "Release what waits", _plan_release, _RELEASE),
     ActionStep("6.1.1", "Take the release back", _plan_undo, _RELEASE),
@@ -179,6 +217,29 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
     rows, words, gain = _compare(inv, _list_real(inv, plan), plan)
     seen = model.Outcome(value=gain, rows=rows, columns=list(rows[0]), facts={"plan": plan.id})
     return seen.ok(words)
+
+
+@step(
+    "6.1.2", "Labels of which nobody can know whether they were shipped",
+    name="labels to settle", role=Role.EFFECT, unit="labels",
+    source="the release's ledger; the bucket; $fulfillment_url (shipments)",
+)  # fmt: skip
+def read_to_settle(inv: Investigation) -> model.Outcome:
+    """List what a person must settle, with what is known of each order. Only reads."""
+    named = cast(Any, inv.parameters).settle
+    if not named:
+        return model.Outcome().ok("no release is named: set settle to its id")
+    release = _load_about(inv, "6.1.2", named, _SETTLED)
+    try:
+        rows = list_to_settle(inv, release)
+    except StoreError as error:
+        return model.Outcome().unknown(f"could not be read: {error}")
+    except RefusedError as error:
+        return model.Outcome().ok(str(error))
+    seen = model.Outcome(value=len(rows), rows=rows, columns=TO_SETTLE)
+    if not rows:
+        return seen.ok("nothing is open")
+    return seen.ok(f"{len(rows)} labels wait for your word: taken, or not taken")
 
 
 def describe_effect(inv: Investigation, plan: Plan) -> _Compared:
@@ -363,10 +424,24 @@ class Parameters(ChangeParameters):
     older_than_minutes: float = Field(0, ge=0, description="6.1: leave out what waits less, min")
     limit: int = Field(0, ge=0, le=100_000, description="6.1: release at most so many; 0: all")
     only_orders: str = Field("", description="6.1: only these orders, comma-separated")
+    strict: bool = Field(False, description="6.1: refuse when any planned label changed")
+    memory_removed: bool = Field(
+        False, description="6.1: plan also labels of which the bucket forgot what became"
+    )
+    stop_here: bool = Field(False, description="resume: copy nothing more, finish what landed")
+    consumer_stands_still: bool = Field(
+        False, description="your word that nobody takes from ready/ until this is done"
+    )
+    worker_goes_on: bool = Field(
+        False, description="resume: let the worker go on although labels may ship twice"
+    )
+    same_store: bool = Field(
+        False, description="your word that the plan's endpoint is this store by another name"
+    )
     undo: _PlanId = Field("", description="6.1.1: id of the release to take back; empty: none")
     settle: _PlanId = Field("", description="6.1.2: id of the release to settle; empty: none")
     settle_word: _Word = Field("", description="6.1.2: what became of them: taken, or not_taken")
-    settle_keys: str = Field("", description="6.1.2: only these keys, comma-separated; empty: all")
+    settle_keys: str = Field("", description="6.1.2: only these keys: a,b or a JSON list")
     service_action: _Action = Field("auto", description="6.2: auto takes what section 5 found")
     service: str = Field("", description="6.2: name of the service; empty: the worker's")
     drill_id: str = Field("", description="6.3: only this drill's objects; empty: every drill's")
@@ -375,7 +450,9 @@ class Parameters(ChangeParameters):
 
 #: What says, beside the alert, that the symptom is gone.
 _PROOF = by_id(read_recovery, detection.read_backlog_objects, read_store_health)
-STEPS = root_cause.STEPS | by_id(purpose.read_unfinished, read_plan_effect, read_recovery)
+STEPS = root_cause.STEPS | by_id(
+    purpose.read_unfinished, read_plan_effect, read_to_settle, read_recovery
+)
 
 
 def conclude(inv: Investigation) -> model.Conclusion:

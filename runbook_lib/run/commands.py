@@ -12,7 +12,7 @@ from ..investigation import Investigation
 from ..model import Json, Line, Plot, Progress, Role, Status, Verdict, keep_quiet
 from ..record.history import PHASES, HistoryRow, list_history, write_gauges
 from ..record.incident import Incident, open_incident
-from ..record.journal import utc_now
+from ..record.journal import JournalView, utc_now
 from ..record.manifest import is_frozen, verify_attachment, verify_incident
 from ..redact import Redactor
 from ..report import convert, preload, write_outputs
@@ -108,6 +108,7 @@ def investigate(
         log=journal.log_entry(now),
         advice=journal.advice(now),
         next="" if verdict is Verdict.HEALTHY else f"runbook run {notebook[:2]}",
+        unfinished=_list_unfinished(journal),
     )
 
 
@@ -149,7 +150,14 @@ def run_chosen(
         notebooks=runs,
         plans=tuple(_plans(incident, runs[0].after)),
         report=report,
+        unfinished=_list_unfinished(incident.journal.view()),
     )
+
+
+def _list_unfinished(journal: JournalView) -> tuple[str, ...]:
+    """Return the commands that finish what was begun before, as the newest readings name them."""
+    ways = [way for reading in journal.latest().values() for way in reading.ways_on]
+    return tuple(dict.fromkeys(ways))
 
 
 def _pick(section: SectionModule, given: Given) -> dict[str, object]:

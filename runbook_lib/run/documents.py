@@ -74,7 +74,8 @@ class InvestigateDocument(Document):
     """``investigate``: readings, causes, the report's path.
 
     ``unknown`` are the steps that could not be read, each with the reason, ``log`` is the entry of
-    the incident log, ``advice`` what helps, in order, ``next`` a command.
+    the incident log, ``advice`` what helps, in order, ``next`` a command, ``unfinished`` the
+    commands that finish what was begun before.
     """
 
     readings: tuple[Observed, ...]
@@ -85,6 +86,7 @@ class InvestigateDocument(Document):
     log: dict[str, Json] = {}
     advice: tuple[str, ...] = ()
     next: str = ""
+    unfinished: tuple[str, ...] = ()
 
     @property
     def answer(self) -> str:
@@ -98,16 +100,25 @@ class InvestigateDocument(Document):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The next one."""
-        return (self.next,) if self.next else ()
+        """What was begun before comes first; then the next one."""
+        return (*self.unfinished, *([self.next] if self.next else []))
 
 
 class RunDocument(Document):
-    """``run``: how the chosen notebooks ended."""
+    """``run``: how the chosen notebooks ended.
+
+    ``unfinished`` are the commands that finish what was begun before.
+    """
 
     notebooks: tuple[NotebookResult, ...]
     plans: tuple[dict[str, Json], ...]
     report: str
+    unfinished: tuple[str, ...] = ()
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What was begun before."""
+        return self.unfinished
 
     @property
     def answer(self) -> str:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from objectmove.bucket import Answer, OnAnswer, Request, Seen
 from objectmove.errors import AbsentError, StoreError
@@ -58,7 +59,9 @@ class MemoryBucket:
         """Tell that a 404 bears the store's mark."""
         return True
 
-    def look(self, keys: Sequence[str], *, marks_absence: bool = True) -> dict[str, Seen | None]:  # noqa: ARG002
+    def look(
+        self, keys: Sequence[str], *, marks_absence: bool | None = None
+    ) -> dict[str, Seen | None]:  # noqa: ARG002
         """Return each object, None where there is none."""
         return {key: self._see(key) if key in self.store.objects else None for key in keys}
 
@@ -76,7 +79,9 @@ class MemoryBucket:
         """Return the store's time."""
         return self._now().replace(microsecond=0)
 
-    def fetch(self, _request: Request, what: str, _sink: Callable[[bytes], None]) -> None:
+    def fetch(
+        self, _request: Request, what: str, _sink: Callable[[bytes], None] | None = None
+    ) -> Any:
         """Tell nothing of writes."""
         raise StoreError(f"{what}: NotImplemented", code="NotImplemented")
 
