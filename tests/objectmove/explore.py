@@ -329,7 +329,7 @@ class Run:
         process.machine.offset_ms += ms
 
     def _copy_folder(self, process: Process) -> None:
-        """Copy the folder with ``cp -r``; in the end both are resumed."""
+        """Copy the folder with ``cp -r``; a second operator may use it, in the end both resume."""
         self._stale.append(Machine("copied", process.machine.folder.copy()))
 
     def _kill(self, verb: str, process: Process) -> None:
@@ -446,8 +446,18 @@ class Run:
             return []
         if verb == "lock":
             return ["op-same"]
-        plan = ["op-plan"] if self._other_plan else []
-        return ["op-bare", *plan, *(["op-parent"] if self.plan.header.parent else [])]
+        operators = ["op-bare"]
+        if self._other_plan:
+            operators.append("op-plan")
+        if self.plan.header.parent:
+            operators.append("op-parent")
+        if self._list_copied():
+            operators.append("op-copied")
+        return operators
+
+    def _list_copied(self) -> list[Machine]:
+        """Return the machines that have a copy of the folder."""
+        return [machine for machine in self._stale if machine.name == "copied"]
 
     # --- the second operator ---
 
@@ -461,6 +471,8 @@ class Run:
             plan = self._other_plan
             machine = self._others.setdefault(plan.id, Machine("third"))
             is_new = plan.id not in self._begun
+        elif verb == "op-copied":
+            machine = self._list_copied()[0]
         elif verb == "op-parent":
             plan = self.plans[self.plan.header.parent]
         self._begun.add(plan.id)
@@ -613,6 +625,7 @@ class Run:
         )
         return (
             tuple(disks),
+            tuple(self._describe_ledger(machine, self.plan.id) for machine in self._stale),
             tuple(sorted(agenda)),
             frozenset((what, min(count, 2)) for what, count in happened.items()),
             tuple(filter(None, map(self._describe_object, sorted(world.objects)))),
@@ -1114,7 +1127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bound", type=int, default=1, help="try up to so many disturbances")
     parser.add_argument("--part", default="0/1", help="only the part i/n of them")
     parser.add_argument("--naive", action="store_true", help="without reductions")
-    parser.add_argument("--next", action="store_true", help="offer FATES_NEXT, too")
+    parser.add_argument("--next", action="store_true", help="offer FATES_NEXT")
     parser.add_argument("--full", action="store_true", help="all scenarios, about 40 minutes")
     parser.add_argument("--ci", action="store_true", help="all scenarios, about 3 minutes")
     parser.add_argument("--random", type=int, default=0, help="so many runs by chance")

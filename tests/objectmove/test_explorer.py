@@ -365,6 +365,13 @@ def test_what_happens_beside_can_be_named(event: str) -> None:
     assert run("release-versioned", f"1<delete@pending/a={event}") == []
 
 
+def test_a_copied_folder_can_be_resumed_beside_the_first() -> None:
+    script = "1<landed@ledger=copy-folder 1<delete@pending/a=op-copied"
+    outcome = Run(SCENARIOS["release-strict"], parse_script(script)).execute()
+    assert not outcome.violations
+    assert any("2 on copied" in line for line in outcome.log)
+
+
 def test_a_run_is_determined_by_its_script(capsys: pytest.CaptureFixture[str]) -> None:
     line = ["--scenario", "two-loose", "--choices", "1<intent@ledger#2=kill 2.copy@ready/b=late"]
     texts = []
