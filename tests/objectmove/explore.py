@@ -26,7 +26,7 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 from unittest import mock
 
 from greenlet import greenlet  # type: ignore[import-untyped]
@@ -34,14 +34,14 @@ from greenlet import greenlet  # type: ignore[import-untyped]
 from chainlog import ChainedLog, LogError
 from objectmove import move, planning, proof, session
 from objectmove import plan as plan_file
-from objectmove.bucket import Request, S3Bucket, Seen, parse_time
+from objectmove.bucket import S3Bucket, Seen, parse_time
 from objectmove.errors import HeldError, MoveError, RefusedError
 from objectmove.ledger import Ledger
 from objectmove.plan import Abilities, MovePlan, PlanRow, Timing
 from objectmove.planning import Judgement
 from objectmove.table import State
 
-from .simulation import Disk, Event, Killed, Machine, Process, World, to_datetime
+from .simulation import Call, Disk, Event, Killed, Machine, Process, Version, World, to_datetime
 
 Script = tuple[tuple[str, str], ...]
 _RESUMES = 20
@@ -49,6 +49,75 @@ _APPLY = "was never begun: apply it"
 _LAPSE_MS = 70_000
 _OTHERS = ("worker", "someone")
 _CHANGES = ("copy", "put", "delete", "delete_many")
+_LOOKS = ("look", "list", "read", "versions")
+
+
+class Fates(NamedTuple):
+    """What a search offers; a script may name more: all that the simulation knows.
+
+    Attributes
+    ----------
+    changes, copies : fates of requests that change planned objects; of copies beside
+    looks, naive_looks : of looks at planned objects; in a naive search
+    own_looks : of looks at objects of our own
+    own_changes : of changes of them, by verb and kind: only the fates that differ for who comes
+        later
+    events : what happens before something: the verbs of ``Run._do`` that not every search offers
+    """
+
+    changes: tuple[str, ...]
+    copies: tuple[str, ...]
+    looks: tuple[str, ...]
+    naive_looks: tuple[str, ...]
+    own_looks: tuple[str, ...]
+    own_changes: dict[tuple[str, str], tuple[str, ...]]
+    events: tuple[str, ...]
+
+
+FATES_NOW = Fates(
+    changes=("refused", "lost", "dropped", "late", "slow", "die-late"),
+    copies=("ghost",),
+    looks=(),
+    naive_looks=("blind",),
+    own_looks=(),
+    own_changes={
+        ("put", "claim"): ("lost", "late"),
+        ("delete", "claim"): ("dropped",),
+        ("put", "json"): ("lost", "dropped", "late", "die-late"),
+        ("delete", "json"): ("lost", "dropped", "late", "die-late"),
+        ("put", "gz"): ("lost", "dropped"),
+        ("delete", "gz"): ("dropped",),
+    },
+    events=(),
+)
+#: Beside the former, what the mover of November does not withstand.
+FATES_NEXT = Fates(
+    changes=(
+        *FATES_NOW.changes,
+        "twice",
+        "router-200",
+        "router-403",
+        "router-404",
+        "router-412",
+        "router-503",
+        "router-after",
+    ),
+    copies=(*FATES_NOW.copies, "slowdown"),
+    looks=("blind", "silent", "router-404", "router-200", "router-503"),
+    naive_looks=("blind", "silent", "router-404", "router-200", "router-503"),
+    own_looks=("blind", "router-404"),
+    own_changes={
+        ("put", "claim"): ("lost", "late", "twice", "router-after"),
+        ("delete", "claim"): ("dropped", "router-after"),
+        ("put", "json"): ("lost", "dropped", "late", "die-late", "twice", "router-after"),
+        ("delete", "json"): ("lost", "dropped", "late", "die-late", "twice", "router-after"),
+        ("put", "gz"): ("lost", "dropped"),
+        ("delete", "gz"): ("dropped",),
+    },
+    events=("read-late", "take-version", "copy-folder"),
+)
+#: What searches offer when they are not told otherwise.
+FATES = FATES_NOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +130,7 @@ class Scenario:
     polls : a consumer takes everything at once
     before : script of the release that came before
     is_cut : that release was not resumed
+    is_versioned : the bucket keeps versions, and the consumer that polls deletes by version
     bound, ci_bound : how many disturbances ``--full`` and ``--ci`` try
     """
 
@@ -71,6 +141,7 @@ class Scenario:
     polls: bool = False
     before: str = ""
     is_cut: bool = False
+    is_versioned: bool = False
     bound: int = 2
     ci_bound: int = 1
 
@@ -88,6 +159,8 @@ def _list_scenarios() -> Iterator[Scenario]:
         lost, dropped = "1.copy@ready/a=lost", "1.copy@ready/a=dropped"
         yield Scenario(f"taken-{store}", "taken", it, polls=True, before=lost, bound=3)
         yield Scenario(f"not-taken-{store}", "not_taken", it, polls=True, before=dropped, bound=3)
+    yield Scenario("release-versioned", "release", is_strict=True, is_versioned=True)
+    yield Scenario("polled-versioned", "release", is_strict=True, polls=True, is_versioned=True)
 
 
 SCENARIOS = {scenario.name: scenario for scenario in _list_scenarios()}
@@ -136,6 +209,7 @@ class Run:
     chance, depth : take so many disturbances by chance
     visited, left : states at restarts that were searched, by how many disturbances were left then
     start : where to begin; default: the scenario's own
+    fates : what is offered where
     """
 
     def __init__(
@@ -149,8 +223,10 @@ class Run:
         visited: dict[Any, int] | None = None,
         left: int = 0,
         start: Start | None = None,
+        fates: Fates | None = None,
     ) -> None:
         self.scenario, self.outcome = scenario, Outcome(script)
+        self._fates = fates or FATES
         self._is_naive, self._chance, self._depth = is_naive, chance, depth
         self._visited, self._left = visited, left
         start = start or load_start(scenario)
@@ -217,6 +293,8 @@ class Run:
         acts: dict[str, Callable[[], object]] = {
             "take": lambda: world.take(to),
             "read": lambda: world.take(to, delete_after_ms=15),
+            "read-late": lambda: world.take(to, delete_after_ms=6_000),
+            "take-version": lambda: world.take(to, by_version=True),
             "rewrite": lambda: world.write(source, self._make_label(name), "writer"),
             "remove": lambda: world.remove(source, "someone"),
             "foreign": lambda: world.write(to, self._make_label(f"x{name}"), "someone"),
@@ -228,6 +306,7 @@ class Run:
             "jump": lambda: self._jump(process, 3_600_000),
             "jump-back": lambda: self._jump(process, -3_600_000),
             "yield": self._switch,
+            "copy-folder": lambda: self._copy_folder(process),
         }
         if verb.startswith("op-"):
             self._begin_second(verb)
@@ -249,6 +328,10 @@ class Run:
     def _jump(self, process: Process, ms: int) -> None:
         process.machine.offset_ms += ms
 
+    def _copy_folder(self, process: Process) -> None:
+        """Copy the folder with ``cp -r``; a second operator may use it, in the end both resume."""
+        self._stale.append(Machine("copied", process.machine.folder.copy()))
+
     def _kill(self, verb: str, process: Process) -> None:
         """Kill a process; whoever resumes has this folder, an older copy, or none."""
         old = process.machine
@@ -268,15 +351,28 @@ class Run:
     # --- what may happen ---
 
     def _list_fates(self, verb: str, keys: Sequence[str], options: str) -> Sequence[str]:
-        if verb in ("clock", "read"):
-            return ()
+        if verb in _LOOKS:
+            return self._list_look_fates(keys)
         is_touching = bool(self._find_touched(keys))
-        if verb in ("look", "list"):
-            return ("blind",) if self._is_naive and is_touching else ()
-        if is_touching or not keys or self._is_naive:
-            return options.split()
-        kind = "claim" if "/claims/" in keys[0] else keys[0].rpartition(".")[2]
-        return _FATES_OF_OURS.get((verb, kind), ())
+        if verb in _CHANGES:
+            return self._list_change_fates(verb, keys, is_touching=is_touching or self._is_naive)
+        is_offered = is_touching or self._is_naive or not keys
+        return options.split() if is_offered and verb != "clock" else ()
+
+    def _list_look_fates(self, keys: Sequence[str]) -> Sequence[str]:
+        if not self._find_touched(keys):
+            return self._fates.own_looks
+        return self._fates.naive_looks if self._is_naive else self._fates.looks
+
+    def _list_change_fates(
+        self, verb: str, keys: Sequence[str], *, is_touching: bool
+    ) -> Sequence[str]:
+        if not is_touching:
+            kind = "claim" if "/claims/" in keys[0] else keys[0].rpartition(".")[2]
+            return self._fates.own_changes.get((verb, kind), ())
+        if verb == "copy":
+            return self._fates.changes + self._fates.copies
+        return self._fates.changes
 
     def _list_events(self, process: Process, verb: str, keys: Sequence[str]) -> Sequence[str]:
         if verb in ("clock", "read", "read-log"):
@@ -302,6 +398,8 @@ class Run:
             events += ["person"] if verb == "lock" and world.processes == 1 else []
         if is_weighty or verb in ("lock", "sleep"):
             events += self._list_operators(process, verb)
+        if (is_weighty or is_append) and process is self._main_process and not self._stale:
+            events += [what for what in self._fates.events if what == "copy-folder"]
         return events
 
     def _find_touched(self, keys: Sequence[str]) -> list[tuple[str, str]]:
@@ -318,12 +416,16 @@ class Run:
         if side == "pending":
             return [f"rewrite:{name}", *([f"remove:{name}"] if is_there else [])]
         if is_there and self.scenario.stage != "undo":
-            return [f"foreign:{name}", f"take:{name}", f"read:{name}"]
+            takes = ["take", "read"]
+            if "read-late" in self._fates.events:
+                takes.append("read-late")
+            if "take-version" in self._fates.events and self.world.is_versioned:
+                takes.append("take-version")
+            return [f"{verb}:{name}" for verb in ("foreign", *takes)]
         return [f"foreign:{name}"]
 
     def _list_work(self, name: str) -> list[str]:
-        is_busy = any(item[3][1:] == ("worker",) for item in self.world.agenda)
-        is_idle = is_busy or f"pending/{name}" not in self.world.objects
+        is_idle = self.world.is_worker_busy or f"pending/{name}" not in self.world.objects
         return [] if is_idle else [f"work:{name}", f"half:{name}"]
 
     def _list_kills(self, process: Process, *, is_append: bool) -> list[str]:
@@ -344,8 +446,18 @@ class Run:
             return []
         if verb == "lock":
             return ["op-same"]
-        plan = ["op-plan"] if self._other_plan else []
-        return ["op-bare", *plan, *(["op-parent"] if self.plan.header.parent else [])]
+        operators = ["op-bare"]
+        if self._other_plan:
+            operators.append("op-plan")
+        if self.plan.header.parent:
+            operators.append("op-parent")
+        if self._list_copied():
+            operators.append("op-copied")
+        return operators
+
+    def _list_copied(self) -> list[Machine]:
+        """Return the machines that have a copy of the folder."""
+        return [machine for machine in self._stale if machine.name == "copied"]
 
     # --- the second operator ---
 
@@ -359,6 +471,8 @@ class Run:
             plan = self._other_plan
             machine = self._others.setdefault(plan.id, Machine("third"))
             is_new = plan.id not in self._begun
+        elif verb == "op-copied":
+            machine = self._list_copied()[0]
         elif verb == "op-parent":
             plan = self.plans[self.plan.header.parent]
         self._begun.add(plan.id)
@@ -501,7 +615,7 @@ class Run:
             (
                 round((at_ms - world.now_ms) / 1000),
                 what,
-                str([part for part in details if isinstance(part, str | Request)]),
+                str([part for part in details if isinstance(part, str | Call)]),
             )
             for at_ms, _, what, details in world.agenda
         ]
@@ -511,9 +625,11 @@ class Run:
         )
         return (
             tuple(disks),
+            tuple(self._describe_ledger(machine, self.plan.id) for machine in self._stale),
             tuple(sorted(agenda)),
             frozenset((what, min(count, 2)) for what, count in happened.items()),
             tuple(filter(None, map(self._describe_object, sorted(world.objects)))),
+            self._describe_versions(),
             (world.paused_by, self._is_person, self._operators),
             tuple(self.outcome.violations),
         )
@@ -532,6 +648,18 @@ class Run:
             self._count_left_s(ledger.fence_at) if in_doubt else 0,
             disk.synced < len(disk.entries),
             any(entry.hash == head for entry in disk.entries),
+        )
+
+    def _describe_versions(self) -> Any:
+        """Return what a versioned bucket keeps of planned objects."""
+
+        def describe(version: Version) -> str:
+            return "marker" if version.is_marker else version.label
+
+        return tuple(
+            (key, tuple(map(describe, versions)))
+            for key, versions in sorted(self.world.versions.items())
+            if key.startswith(_SIDES)
         )
 
     def _describe_object(self, key: str) -> Any:
@@ -702,15 +830,6 @@ class Run:
 
 
 _SIDES = ("pending", "ready")
-#: Of requests on objects of our own, the fates that differ for who comes later.
-_FATES_OF_OURS = {
-    ("put", "claim"): ("lost", "late"),
-    ("delete", "claim"): ("dropped",),
-    ("put", "json"): ("lost", "dropped", "late", "die-late"),
-    ("delete", "json"): ("lost", "dropped", "late", "die-late"),
-    ("put", "gz"): ("lost", "dropped"),
-    ("delete", "gz"): ("dropped",),
-}
 
 
 class _KnownStateError(Exception):
@@ -812,7 +931,13 @@ def prepare_start(
     scenario: Scenario,
 ) -> tuple[bytes, MovePlan, MovePlan | None, dict[str, MovePlan]]:
     """Make a scenario's world, packed, and its plans."""
-    world, machine = World(is_strict=scenario.is_strict, polls=scenario.polls), Machine("first")
+    machine = Machine("first")
+    world = World(
+        is_strict=scenario.is_strict,
+        polls=scenario.polls,
+        is_versioned=scenario.is_versioned,
+        takes_versions=scenario.is_versioned,
+    )
     for name in scenario.objects:
         world.write(f"pending/{name}", f"{name}1", "writer")
     world.advance(120_000)
@@ -907,7 +1032,12 @@ class Found:
 
 
 def search(
-    scenario: Scenario, bound: int, *, is_naive: bool = False, part: tuple[int, int] = (0, 1)
+    scenario: Scenario,
+    bound: int,
+    *,
+    is_naive: bool = False,
+    part: tuple[int, int] = (0, 1),
+    fates: Fates | None = None,
 ) -> Found:
     """Run every script of up to ``bound`` disturbances, the shorter ones first.
 
@@ -915,6 +1045,7 @@ def search(
     ----------
     is_naive : without the reductions
     part : of the scripts, those whose first disturbance has this number modulo that many
+    fates : what is offered where; default: ``FATES``
     """
     found, began, visited = Found(scenario.name), time.monotonic(), dict[Any, int]()
     level: Iterable[Script] = [()]
@@ -927,6 +1058,7 @@ def search(
                 is_naive=is_naive,
                 visited=None if is_naive else visited,
                 left=left,
+                fates=fates,
             ).execute()
             found.add(scenario, outcome)
             if left:
@@ -943,13 +1075,15 @@ def search(
     return found
 
 
-def search_randomly(name: str, count: int, depth: int, seed: int) -> Found:
+def search_randomly(
+    name: str, count: int, depth: int, seed: int, *, fates: Fates | None = None
+) -> Found:
     """Run scripts that are drawn by chance, of all scenarios when the name is empty."""
     found, began, chance = Found(name or "random"), time.monotonic(), random.Random(seed)
     names = [name] if name else sorted(SCENARIOS)
     for _ in range(count):
         scenario = SCENARIOS[chance.choice(names)]
-        run = Run(scenario, is_naive=True, chance=chance, depth=depth)
+        run = Run(scenario, is_naive=True, chance=chance, depth=depth, fates=fates)
         found.add(scenario, run.execute())
     found.seconds = time.monotonic() - began
     return found
@@ -993,6 +1127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bound", type=int, default=1, help="try up to so many disturbances")
     parser.add_argument("--part", default="0/1", help="only the part i/n of them")
     parser.add_argument("--naive", action="store_true", help="without reductions")
+    parser.add_argument("--next", action="store_true", help="offer FATES_NEXT")
     parser.add_argument("--full", action="store_true", help="all scenarios, about 40 minutes")
     parser.add_argument("--ci", action="store_true", help="all scenarios, about 3 minutes")
     parser.add_argument("--random", type=int, default=0, help="so many runs by chance")
@@ -1005,6 +1140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tasks = list_tasks(is_full=given.full, seed=given.seed, count=5000)
         founds = search_all(tasks)
         return _print_all(founds)
+    fates = FATES_NEXT if given.next else FATES
     with without_chance():
         if given.choices is not None:
             scenario = SCENARIOS[given.scenario or "release-strict"]
@@ -1013,13 +1149,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return bool(outcome.violations)
         if given.random:
             print(f"seed {given.seed}")
-            return _print_all(
-                [search_randomly(given.scenario, given.random, given.depth, given.seed)]
+            found = search_randomly(
+                given.scenario, given.random, given.depth, given.seed, fates=fates
             )
+            return _print_all([found])
         names = [given.scenario] if given.scenario else list(SCENARIOS)
         first, count = map(int, given.part.split("/"))
         return _print_all(
-            search(SCENARIOS[name], given.bound, is_naive=given.naive, part=(first, count))
+            search(
+                SCENARIOS[name], given.bound, is_naive=given.naive, part=(first, count), fates=fates
+            )
             for name in names
         )
 

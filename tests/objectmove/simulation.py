@@ -2,24 +2,37 @@
 
 A ``Director`` is asked before every effect of a process what else happens first, and what becomes
 of the effect. The production code gets ``SimBucket``, ``SimLog``, ``SimHold`` and ``SimClock``.
+``SimBucket`` is the production bucket over ``SimConnections``: what it makes of a raw answer is
+what runs here, too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+from functools import cache
+from itertools import permutations
 from typing import Any, Protocol
 
 from chainlog import GENESIS, Entry, LogError
-from objectmove.bucket import Answer, OnAnswer, Request, Seen
-from objectmove.errors import AbsentError, MoveError, MoversError, StoreError
+from objectmove.bucket import S3Bucket
+from objectmove.errors import MoveError, MoversError
+from objectmove.message import Message, Reply, Sink
+
+from . import simulated_http as http
+from .simulated_http import EPOCH, Call, Version, to_datetime, to_ms
 
 __all__ = [
+    "CHANGE_FATES",
+    "COPY_FATES",
     "EPOCH",
+    "LOOK_FATES",
+    "Call",
+    "Disk",
     "Event",
     "Folder",
     "Killed",
@@ -27,39 +40,60 @@ __all__ = [
     "Process",
     "SimBucket",
     "SimClock",
+    "SimConnections",
     "SimHold",
     "SimLog",
     "Version",
     "World",
+    "to_datetime",
+    "to_ms",
 ]
 
-EPOCH = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
+#: What may become of a request that changes something; of a copy, ``COPY_FATES`` too.
+CHANGE_FATES = (
+    "refused",
+    "lost",
+    "dropped",
+    "late",
+    "slow",
+    "die-late",
+    "twice",
+    *http.ROUTER,
+    "router-after",
+)
+COPY_FATES = ("ghost", "slowdown")
+#: What may become of a request that only reads.
+LOOK_FATES = ("blind", "silent", "router-404", "router-200", "router-503")
+
+_CHANGE_OPTIONS = " ".join(CHANGE_FATES)
+_COPY_OPTIONS = " ".join(CHANGE_FATES + COPY_FATES)
+_LOOK_OPTIONS = " ".join(LOOK_FATES)
+
 #: G and S: the most that an effect may come after its acceptance, and clocks of nodes differ.
 EFFECT_MS, SPREAD_MS = 10_000, 5_000
-_ANSWERS = {
-    "refused": Answer("none", code="NotSent"),
-    "dropped": Answer("unknown", code="HTTP 503"),
-    "lost": Answer("unknown", code="NoAnswer"),
-    "ghost": Answer("unknown", code="NoSuchKey"),
-}
 _OVERSLEPT_S = 33.0
-_REQUEST_MS, _READ_MS, _TIMEOUT_MS = 4, 2, 10_000
+_REQUEST_MS, _READ_MS, _TIMEOUT_MS, _REPLAY_MS = 4, 2, 10_000, 3_000
+_NOT_SENT = Reply(Reply.NOT_SENT, error="connection refused")
+_SILENT = Reply(Reply.NO_ANSWER, error="no answer in time")
+_NOT_ASKED = Reply(Reply.NOT_SENT, error="no answer in time")
+#: Fates in which the request does not reach the store, or has no effect there.
+_WITHOUT_EFFECT: Mapping[str, Reply] = {
+    "refused": _NOT_SENT,
+    "dropped": http.UNAVAILABLE,
+    # MinIO takes its rename back before it answers so: nobody sees it
+    "slowdown": http.SLOW_DOWN,
+    **http.ROUTER,
+}
+#: Fates in which it takes effect at once, and something else is answered.
+_OTHER_ANSWER: Mapping[str, Reply] = {
+    "lost": http.NO_ANSWER,
+    "router-after": http.ROUTER["router-404"],
+}
+_BLIND: Mapping[str, Reply] = {"blind": http.NO_ANSWER, "silent": _SILENT, **http.ROUTER}
 
 
 class Killed(BaseException):
     """The process is dead: nothing that it still tries has an effect."""
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """What lies at a key; ``label`` names the content, ``by`` who put it there."""
-
-    label: str
-    body: bytes
-    etag: str
-    at_ms: int
-    by: str
-    metadata: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +129,12 @@ class Folder:
         """Return a ledger's file, a new one when there is none."""
         return self.disks.setdefault(plan, Disk())
 
+    def copy(self) -> Folder:
+        """Return a copy of the whole folder, as ``cp -r`` makes it: what is not synced, too."""
+        return Folder(
+            {name: Disk(list(disk.entries), len(disk.entries)) for name, disk in self.disks.items()}
+        )
+
     def copy_first(self, plan: str, count: int) -> Folder:
         """Return an older copy of the folder, in which a ledger has ``count`` lines."""
         copy = {name: Disk(list(disk.entries), disk.synced) for name, disk in self.disks.items()}
@@ -117,11 +157,13 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """From where a request comes: its process, and when it was signed off and last looked."""
+    """From where a request comes: whose it is, and when it was handed over and last looked."""
 
-    process: Process
+    by: str
+    plan: str
     called_at_ms: int
     expires_at_ms: int
+    looks: Mapping[str, int] = field(repr=False)
 
 
 class Director(Protocol):
@@ -142,20 +184,46 @@ class World:
     is_strict : honours conditions on deletes and on the targets of copies and puts
     polls : a consumer takes whatever comes under ``ready/`` at once
     is_held : the worker can be paused by us
+    is_versioned : the bucket keeps every version; a delete leaves a marker
+    takes_versions : the consumer that polls deletes the version that it read, for good
+
+    Attributes
+    ----------
+    objects : what lies at each key now
+    versions : of a versioned bucket, all that a key has, the oldest first
+    history : what happened, for the audit
+    unheld : changes of ours while the worker could move
+    page : the most that one page of a listing holds
     """
 
-    def __init__(self, *, is_strict: bool, polls: bool = False, is_held: bool = True) -> None:
-        self.is_strict, self.polls, self.is_held = is_strict, polls, is_held
+    def __init__(
+        self,
+        *,
+        is_strict: bool,
+        polls: bool = False,
+        is_held: bool = True,
+        is_versioned: bool = False,
+        takes_versions: bool = False,
+    ) -> None:
+        self.is_strict = is_strict
+        self.polls = polls
+        self.is_held = is_held
+        self.is_versioned = is_versioned
+        self.takes_versions = takes_versions
+        self.page = 1000
         self.now_ms = 0
         self.store_offset_ms = 1_500
         self.objects: dict[str, Version] = {}
+        self.versions: dict[str, list[Version]] = {}
         self.agenda: list[tuple[int, int, str, tuple[Any, ...]]] = []
         self.history: list[Event] = []
         self.labels: dict[str, str] = {}
         self.unheld: list[str] = []
         self.paused_by = ""
-        self.processes = self.nonces = 0
+        self.processes = 0
+        self.nonces = 0
         self._agreed = 0
+        self._version_ids = 0
 
     # --- time ---
 
@@ -167,8 +235,8 @@ class World:
     def advance(self, ms: int) -> None:
         """Let time pass, and what is due happen."""
         until = self.now_ms + ms
-        while self.agenda and min(self.agenda)[0] <= until:
-            item = min(self.agenda)
+        while self.agenda and min(self.agenda, key=_when)[0] <= until:
+            item = min(self.agenda, key=_when)
             self.agenda.remove(item)
             self.now_ms = max(self.now_ms, item[0])
             self._do(item[2], item[3])
@@ -180,123 +248,244 @@ class World:
         self.agenda.append((self.now_ms + ms, self._agreed, what, details))
 
     def _do(self, what: str, details: tuple[Any, ...]) -> None:
-        if what == "request":
-            self.carry_out(*details)
-        else:
-            self.remove(*details)
+        acts: dict[str, Callable[..., object]] = {
+            "request": self.carry_out,
+            "replay": self._replay,
+            "remove": self.remove,
+            "remove-version": self.remove_version,
+            "finish-work": self._finish_work,
+        }
+        acts[what](*details)
 
     # --- the others ---
+
+    @property
+    def is_worker_busy(self) -> bool:
+        """Whether the worker has copied and not yet deleted."""
+        return any(what == "finish-work" for _, _, what, _ in self.agenda)
 
     def write(self, key: str, label: str, by: str) -> None:
         """Let someone write content of their own."""
         body = label.encode()
-        made = Version(label, body, get_etag(body), self.store_ms, by, {"order-id": "7"})
+        metadata = {"order-id": "7"}
+        headers = {"content-type": "application/pdf"}
+        made = Version(label, body, get_etag(body), self.store_ms, by, metadata, headers)
         self._store(key, made)
 
     def remove(self, key: str, by: str) -> None:
         """Let someone remove whatever is at a key."""
-        if old := self.objects.pop(key, None):
+        old = self._pop(key)
+        if old is not None:
             self.history.append(Event(self.now_ms, by, "remove", key, old=old))
 
-    def take(self, key: str, delete_after_ms: int = 0) -> None:
-        """Let a consumer take what is at a key: it reads, and deletes now or later."""
-        label = self.objects[key].label
-        self.history.append(Event(self.now_ms, "consumer", "read", key, label))
-        if delete_after_ms:
-            self.plan_for(delete_after_ms, "remove", key, "consumer")
+    def remove_version(self, key: str, version_id: str, by: str) -> None:
+        """Let someone remove one version for good; the one before it is there again.
+
+        Raises
+        ------
+        ValueError
+            When the bucket keeps no versions.
+        """
+        if not self.is_versioned:
+            raise ValueError("the bucket keeps no versions")
+        kept = [version for version in self.versions.get(key, []) if version.id != version_id]
+        self.versions[key] = kept
+        old = self.objects.get(key)
+        if old is None or old.id != version_id:
+            return
+        self.history.append(Event(self.now_ms, by, "remove", key, old=old))
+        if kept and not kept[-1].is_marker:
+            self.objects[key] = kept[-1]
+            self.history.append(Event(self.now_ms, by, "restore", key, kept[-1].label))
         else:
-            self.remove(key, "consumer")
+            del self.objects[key]
+
+    def take(self, key: str, delete_after_ms: int = 0, *, by_version: bool = False) -> None:
+        """Let a consumer take what is at a key: it reads, and deletes now or later.
+
+        Parameters
+        ----------
+        by_version : it deletes the version that it read, for good, not what is there by then
+        """
+        version = self.objects[key]
+        self.history.append(Event(self.now_ms, "consumer", "read", key, version.label))
+        if by_version:
+            what, details = "remove-version", (key, version.id, "consumer")
+        else:
+            what, details = "remove", (key, "consumer")
+        if delete_after_ms:
+            self.plan_for(delete_after_ms, what, *details)
+        else:
+            self._do(what, details)
 
     def work(self, key: str, to: str, delete_after_ms: int = 0) -> None:
-        """Let the worker move an object: it copies, and deletes now or later."""
-        self._store(to, replace(self.objects[key], at_ms=self.store_ms, by="worker"))
+        """Let the worker move an object as ``fulfillment.worker`` does.
+
+        What lies at the destination already is not copied again: the same content leaves the
+        source only, other content stops the move. It deletes now or later, only if the source has
+        the same content still.
+        """
+        source = self.objects.get(key)
+        there = self.objects.get(to)
+        if source is None or (there is not None and there.etag != source.etag):
+            return
+        if there is None:
+            self._store(to, replace(source, at_ms=self.store_ms, by="worker"))
         if delete_after_ms:
-            self.plan_for(delete_after_ms, "remove", key, "worker")
+            self.plan_for(delete_after_ms, "finish-work", key, source.etag)
         else:
+            self._finish_work(key, source.etag)
+
+    def _finish_work(self, key: str, etag: str) -> None:
+        there = self.objects.get(key)
+        if there is not None and there.etag == etag:
             self.remove(key, "worker")
 
     # --- the store ---
 
-    def carry_out(
-        self, request: Request, sending: Sending, captured: Version | None = None
-    ) -> Answer:
+    def read(self, call: Call) -> Reply:
+        """Answer a request that only reads."""
+        if call.kind == "list":
+            most = min(call.most, self.page)
+            return http.answer_listing(call, self.objects, self.store_ms, most=most)
+        if call.kind == "versions":
+            versions: Mapping[str, Sequence[Version]] = self.versions
+            if not self.is_versioned:
+                versions = {key: [version] for key, version in self.objects.items()}
+            return http.answer_versions(call, versions, self.store_ms)
+        version = self.objects.get(call.key)
+        if version is not None:
+            return http.answer_object(version, self.store_ms, is_head=call.kind == "head")
+        if call.kind == "head":
+            return http.answer(404, self.store_ms)
+        return self._refuse("NoSuchKey", call.key)
+
+    def carry_out(self, call: Call, sending: Sending, captured: Version | None = None) -> Reply:
         """Let a request that was accepted take effect, and answer."""
-        if request.kind == "copy":
-            return self._copy(request, sending, captured)
-        if request.kind == "put":
-            if request.if_absent and self.is_strict and request.key in self.objects:
-                return Answer("unknown", code="PreconditionFailed")
-            etag, by = get_etag(request.body), sending.process.name
-            made = Version("", request.body, etag, self.store_ms, by, {})
-            self._store(request.key, made)
-            return Answer("done", etag=etag)
-        if request.kind == "delete":
-            old = self.objects.get(request.key)
-            is_met = not request.if_match or (old is not None and old.etag == request.if_match)
+        if call.kind == "copy":
+            return self._copy(call, sending, captured)
+        if call.kind == "put":
+            return self._put(call, sending)
+        if call.kind == "delete":
+            old = self.objects.get(call.key)
+            is_met = not call.if_match or (old is not None and old.etag == call.if_match)
             if self.is_strict and not is_met:
-                return Answer("unknown", code="PreconditionFailed")
-            self._delete(request.key, sending)
-            return Answer("done")
-        for key in request.keys:
+                return self._refuse("PreconditionFailed", call.key)
+            self._delete(call.key, sending)
+            return http.answer(204, self.store_ms)
+        for key in call.keys:
             self._delete(key, sending)
-        return Answer("done")
+        return http.answer_deletes({}, self.store_ms)
 
     def has_expired(self, sending: Sending) -> bool:
         """Tell whether the store accepts no more what was signed then."""
         return self.store_ms > sending.expires_at_ms
 
-    def refuse(self, request: Request) -> Answer:
+    def refuse_late(self, call: Call) -> Reply:
         """Answer a request that has expired."""
-        if request.kind == "delete_many":
-            return Answer("done", failed=dict.fromkeys(request.keys, "AccessDenied"))
-        return Answer("none", code="AccessDenied")
+        if call.kind == "delete_many":
+            return http.answer_deletes(dict.fromkeys(call.keys, "AccessDenied"), self.store_ms)
+        return self._refuse("AccessDenied", call.key, "Request has expired")
 
-    def find_source(self, request: Request) -> Version | Answer:
+    def find_source(self, call: Call) -> Version | Reply:
         """Return what a copy would copy, or why it does not."""
-        source = self.objects.get(request.source)
+        source = self.objects.get(call.source)
         if source is None:
-            return Answer("unknown", code="NoSuchKey")
-        if request.if_match and source.etag != request.if_match:
-            return Answer("unknown", code="PreconditionFailed")
+            return self._refuse("NoSuchKey", call.source)
+        if call.source_if_match and source.etag != call.source_if_match:
+            return self._refuse("PreconditionFailed", call.key)
         return source
 
-    def _copy(self, request: Request, sending: Sending, captured: Version | None) -> Answer:
-        source = captured or self.find_source(request)
-        if isinstance(source, Answer):
-            return source
-        old = self.objects.get(request.key)
-        if request.if_absent and self.is_strict and old is not None:
-            return Answer("unknown", code="PreconditionFailed")
-        metadata = dict(source.metadata)
-        if request.headers:
-            metadata = {k.removeprefix("x-amz-meta-"): v for k, v in request.headers.items()}
-        made = Version(
-            source.label, source.body, source.etag, self.store_ms, sending.process.name, metadata
-        )
-        is_declared = old is not None and self._is_in_window(request.key, old, sending)
-        self._store(request.key, made, is_declared=is_declared, plan=sending.process.plan)
-        return Answer("done", etag=made.etag, last_modified=to_datetime(made.at_ms))
+    def answer_ghost(self, call: Call) -> Reply:
+        """Answer as the gateway does when a copy was taken before it looked at it."""
+        return self._refuse("NoSuchKey", call.key)
 
-    def _store(self, key: str, made: Version, *, is_declared: bool = False, plan: str = "") -> None:
+    def _refuse(self, code: str, key: str, message: str = "") -> Reply:
+        return http.answer_error(code, self.store_ms, key=key, message=message)
+
+    def _replay(self, call: Call, sending: Sending) -> None:
+        """Let a request come a second time."""
+        if not self.has_expired(sending):
+            self.carry_out(call, sending)
+
+    def _put(self, call: Call, sending: Sending) -> Reply:
+        if call.if_absent and self.is_strict and call.key in self.objects:
+            return self._refuse("PreconditionFailed", call.key)
+        made = Version(
+            "",
+            call.body,
+            get_etag(call.body),
+            self.store_ms,
+            sending.by,
+            dict(call.metadata),
+            dict(call.headers),
+        )
+        made = self._store(call.key, made)
+        headers = {"etag": f'"{made.etag}"'}
+        if made.id:
+            headers["x-amz-version-id"] = made.id
+        return http.answer(200, self.store_ms, b"", headers)
+
+    def _copy(self, call: Call, sending: Sending, captured: Version | None) -> Reply:
+        source = captured or self.find_source(call)
+        if isinstance(source, Reply):
+            return source
+        old = self.objects.get(call.key)
+        if call.if_absent and self.is_strict and old is not None:
+            return self._refuse("PreconditionFailed", call.key)
+        kept = call if call.replaces else source
+        made = replace(
+            source,
+            at_ms=self.store_ms,
+            by=sending.by,
+            metadata=dict(kept.metadata),
+            headers=dict(kept.headers),
+        )
+        is_declared = old is not None and self._is_in_window(call.key, old, sending)
+        made = self._store(call.key, made, is_declared=is_declared, plan=sending.plan)
+        return http.answer_copy(made, self.store_ms)
+
+    def _store(
+        self, key: str, made: Version, *, is_declared: bool = False, plan: str = ""
+    ) -> Version:
+        """Put a version at a key; return it with its id."""
         old = self.objects.get(key)
+        if self.is_versioned:
+            made = replace(made, id=self._make_version_id())
+            self.versions.setdefault(key, []).append(made)
         self.objects[key] = made
         if made.label:
             self.labels[made.etag] = made.label
             event = Event(self.now_ms, made.by, "put", key, made.label, old, is_declared, plan)
             self.history.append(event)
             if self.polls and key.startswith("ready/"):
-                self.take(key)
+                self.take(key, by_version=self.takes_versions)
+        return made
+
+    def _pop(self, key: str) -> Version | None:
+        """Take a key's object away; a versioned bucket keeps it under a marker."""
+        if self.is_versioned:
+            marker = Version("", b"", "", self.store_ms, "", is_marker=True)
+            marker = replace(marker, id=self._make_version_id())
+            self.versions.setdefault(key, []).append(marker)
+        return self.objects.pop(key, None)
+
+    def _make_version_id(self) -> str:
+        self._version_ids += 1
+        return f"v{self._version_ids}"
 
     def _delete(self, key: str, sending: Sending) -> None:
-        old = self.objects.pop(key, None)
+        old = self._pop(key)
         if old is not None and old.label:
             is_declared = self._is_in_window(key, old, sending)
-            by, plan = sending.process.name, sending.process.plan
-            self.history.append(Event(self.now_ms, by, "delete", key, "", old, is_declared, plan))
+            event = Event(
+                self.now_ms, sending.by, "delete", key, "", old, is_declared, sending.plan
+            )
+            self.history.append(event)
 
     def _is_in_window(self, key: str, old: Version, sending: Sending) -> bool:
         """Tell whether this harm to a foreign version is one that the plan declares."""
-        looks = sending.process.looks
+        looks = sending.looks
         prefix = key.rpartition("/")[0] + "/"
         looked_at_ms = max(looks.get(key, -(1 << 40)), looks.get(prefix, -(1 << 40)))
         return (
@@ -463,7 +652,7 @@ class SimHold:
         """Make sure that it is paused, and that its pass has ended."""
         if not self.is_paused():
             raise MoversError("the worker is not paused")
-        if any(details[1:] == ("worker",) for *_, details in self._process.world.agenda):
+        if self._process.world.is_worker_busy:
             self._process.world.advance(1_000)
 
     def resume(self) -> None:
@@ -479,130 +668,146 @@ class SimHold:
             raise error(f"the worker did not answer to {verb}")
 
 
-class SimBucket:
-    """The bucket of a world."""
+@cache
+def _make_settings(name: str) -> dict[str, Any]:
+    """Return what a bucket knows; made once, because its TLS context takes longer than a run."""
+    bucket = S3Bucket(endpoint="sim:0", bucket=name, access_key="sim", secret_key="sim")
+    return vars(bucket)
+
+
+class SimBucket(S3Bucket):
+    """The production bucket, over the connections of a process, without signatures."""
 
     def __init__(self, process: Process) -> None:
-        self._process, self._world = process, process.world
-        self.endpoint = "sim:0"
-        self.name = "strict" if process.world.is_strict else "loose"
+        name = "strict" if process.world.is_strict else "loose"
+        vars(self).update(_make_settings(name))
+        self._http = SimConnections(process, name)
 
-    def list_objects(self, prefix: str) -> Iterator[Seen]:
-        """Yield what lies under a prefix, LastModified with milliseconds."""
-        if self._begin("list", [prefix]):
-            raise StoreError(f"list {prefix}: no answer", code="NoAnswer")
-        for key in [key for key in self._world.objects if key.startswith(prefix)]:
-            yield self._see(key, self._world.objects[key], is_head=False)
-
-    def look(self, keys: Sequence[str]) -> dict[str, Seen | None]:
-        """Return what lies at keys, LastModified in whole seconds."""
-        if self._begin("look", keys):
-            return {}
-        objects = self._world.objects
-        return {
-            key: self._see(key, objects[key], is_head=True) if key in objects else None
-            for key in keys
-        }
-
-    def read(self, key: str) -> bytes | None:
-        """Return an object's content."""
-        if self._begin("read", [key]):
-            raise StoreError(f"read {key}: no answer", code="NoAnswer")
-        version = self._world.objects.get(key)
-        return version.body if version else None
-
-    def read_sha256(self, key: str) -> str:
-        """Return the SHA-256 of an object's content."""
-        body = self.read(key)
-        if body is None:
-            raise AbsentError(f"read {key}", code="NoSuchKey")
-        return hashlib.sha256(body).hexdigest()
-
-    def read_clock(self) -> datetime:
-        """Return the store's time, in whole seconds."""
-        self._begin("clock", ())
-        return to_datetime(self._world.store_ms).replace(microsecond=0)
-
-    def send(
+    def _sign(
         self,
-        requests: Sequence[Request],
-        *,
-        signed_at: datetime,
+        what: str,  # noqa: ARG002
+        query: Mapping[str, str],
+        headers: Mapping[str, str],  # noqa: ARG002
+        at: datetime,
         expires_s: int,
-        on_answer: OnAnswer = lambda _index, _answer: None,
-    ) -> list[Answer]:
-        """Send requests one by one, in the order that the director wants."""
-        self._process.touch()
-        expires_at_ms = to_ms(signed_at) + expires_s * 1000
-        sending = Sending(self._process, self._world.now_ms, expires_at_ms)
-        answers = [Answer("none", code="NotSent")] * len(requests)
-        places = list(range(len(requests)))
-        if len(requests) > 1:
-            keys = [key for request in requests for key in get_keys(request)]
-            if self._process.choose("order", keys, "reversed"):
-                places.reverse()
+    ) -> str:
+        """Return a query with date and expiry alone: what the simulated store reads."""
+        return http.sign(query, at, expires_s)
+
+
+class SimConnections:
+    """The connections of a process to its world's store, with ``Connections``'s behaviour.
+
+    Parameters
+    ----------
+    bucket : the name of the only one that there is
+    """
+
+    def __init__(self, process: Process, bucket: str) -> None:
+        self._process = process
+        self._world = process.world
+        self._bucket = bucket
+
+    def exchange(
+        self,
+        messages: Sequence[Callable[[], Message]],
+        take: Callable[[int, Reply], None] = lambda _index, _reply: None,
+        *,
+        resend: bool = False,
+        sink: Sink | None = None,
+    ) -> list[Reply]:
+        """Send messages one by one, changes in the order that the director wants."""
+        process, world = self._process, self._world
+        process.touch()
+        requests = [http.read_message(make(), self._bucket) for make in messages]
+        replies = [Reply(Reply.NOT_SENT)] * len(requests)
+        called_at_ms = world.now_ms
+        looks = process.looks if resend else dict(process.looks)
+        is_silent = False
+        places: Sequence[int] = (0,) if len(requests) == 1 else self._choose_order(requests)
         for place in places:
-            answers[place] = self._send_one(requests[place], sending)
-            self._process.touch()
-            on_answer(place, answers[place])
-        return answers
+            call, expires_at_ms = requests[place]
+            if is_silent:
+                reply = _NOT_ASKED
+            elif call.is_change:
+                sending = Sending(process.name, process.plan, called_at_ms, expires_at_ms, looks)
+                reply = self._change(call, sending)
+            else:
+                reply = self._read(call)
+            process.touch()
+            if resend and reply is _SILENT:
+                is_silent = True
+            if sink is not None and reply.status == 200:
+                sink(reply.body)
+                reply = replace(reply, body=b"")
+            replies[place] = reply
+            take(place, reply)
+        return replies
 
-    def _send_one(self, request: Request, sending: Sending) -> Answer:
-        keys, world = get_keys(request), self._world
-        self._process.begin(request.kind, keys)
-        options = "refused lost dropped late slow die-late"
-        if request.kind == "copy":
-            options += " ghost"
-        fate = self._process.choose(request.kind, keys, options)
+    def _choose_order(self, requests: Sequence[tuple[Call, int]]) -> Sequence[int]:
+        """Let the director order the changes: of up to three in every way."""
+        calls = [call for call, _ in requests]
+        places = tuple(range(len(calls)))
+        if not calls or not all(call.is_change for call in calls):
+            return places
+        orders: dict[str, Sequence[int]] = {
+            "order:reversed": places[::-1],
+            "order:rotated": (*places[1:], places[0]),
+        }
+        if len(calls) <= 3:
+            others = list(permutations(places))[1:]
+            orders = {f"order:{'-'.join(map(str, order))}": order for order in others}
+        keys = [key for call in calls for key in call.touched]
+        chosen = self._process.choose("order", keys, " ".join(orders))
+        return orders.get(chosen, places)
+
+    def _read(self, call: Call) -> Reply:
+        process, keys = self._process, call.touched
+        process.begin(call.verb, keys)
+        self._world.advance(_READ_MS)
+        fate = process.choose(call.verb, keys, _LOOK_OPTIONS)
+        if fate == "silent":
+            self._world.advance(_TIMEOUT_MS)
+        if fate:
+            return _BLIND[fate]
+        process.looks.update(dict.fromkeys(keys, self._world.now_ms))
+        return self._world.read(call)
+
+    def _change(self, call: Call, sending: Sending) -> Reply:
+        process, world, keys = self._process, self._world, call.touched
+        process.begin(call.kind, keys)
+        options = _COPY_OPTIONS if call.kind == "copy" else _CHANGE_OPTIONS
+        fate = process.choose(call.kind, keys, options)
         world.advance(_REQUEST_MS)
-        if fate in ("refused", "dropped"):
-            return _ANSWERS[fate]
+        if fate in _WITHOUT_EFFECT:
+            return _WITHOUT_EFFECT[fate]
         if world.has_expired(sending):
-            return world.refuse(request)
+            return world.refuse_late(call)
         if world.is_held and not world.paused_by and not keys[0].startswith(".runbook/"):
-            world.unheld.append(f"{request.kind} {keys[0]}")
+            world.unheld.append(f"{call.kind} {keys[0]}")
         if fate in ("late", "die-late", "slow"):
-            self._delay(request, sending, fate)
-            return _ANSWERS["lost"]
-        answer = world.carry_out(request, sending)
-        return _ANSWERS.get(fate, answer)
+            self._delay(call, sending, fate)
+            return http.NO_ANSWER
+        reply = world.carry_out(call, sending)
+        if fate == "twice":
+            world.plan_for(_REPLAY_MS, "replay", call, sending)
+        if fate == "ghost":
+            return world.answer_ghost(call)
+        return _OTHER_ANSWER.get(fate, reply)
 
-    def _delay(self, request: Request, sending: Sending, fate: str) -> None:
+    def _delay(self, call: Call, sending: Sending, fate: str) -> None:
         """Let a request take effect late: accepted only just, or accepted now."""
         world = self._world
         if fate == "slow":
-            source = world.find_source(request) if request.kind == "copy" else None
-            if not isinstance(source, Answer):
-                world.plan_for(EFFECT_MS - 100, "request", request, sending, source)
+            source = world.find_source(call) if call.kind == "copy" else None
+            if not isinstance(source, Reply):
+                world.plan_for(EFFECT_MS - 100, "request", call, sending, source)
             return
         left_ms = sending.expires_at_ms - world.store_ms + EFFECT_MS + SPREAD_MS
-        world.plan_for(left_ms - 100, "request", request, sending)
+        world.plan_for(left_ms - 100, "request", call, sending)
         if fate == "die-late":
             self._process.kill(power=False)
         world.advance(_TIMEOUT_MS)
-
-    def _begin(self, verb: str, keys: Sequence[str]) -> bool:
-        """Look at keys; returns whether nobody answers."""
-        self._process.begin(verb, keys)
-        self._world.advance(_READ_MS)
-        is_blind = bool(self._process.choose(verb, keys, "blind"))
-        if not is_blind:
-            self._process.looks.update(dict.fromkeys(keys, self._world.now_ms))
-        return is_blind
-
-    def _see(self, key: str, version: Version, *, is_head: bool) -> Seen:
-        at = to_datetime(version.at_ms)
-        if not is_head:
-            return Seen(key, version.etag, len(version.body), at)
-        at = at.replace(microsecond=0)
-        return Seen(key, version.etag, len(version.body), at, dict(version.metadata))
-
-
-def get_keys(request: Request) -> tuple[str, ...]:
-    """Return every key that a request touches; what it changes first."""
-    if request.kind == "delete_many":
-        return request.keys
-    return (request.key, request.source) if request.source else (request.key,)
 
 
 def get_etag(body: bytes) -> str:
@@ -610,11 +815,5 @@ def get_etag(body: bytes) -> str:
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
-def to_datetime(ms: int) -> datetime:
-    """Return virtual milliseconds as a time."""
-    return EPOCH + timedelta(milliseconds=ms)
-
-
-def to_ms(at: datetime) -> int:
-    """Return a time as virtual milliseconds."""
-    return (at - EPOCH) // timedelta(milliseconds=1)
+def _when(item: tuple[int, int, str, tuple[Any, ...]]) -> tuple[int, int]:
+    return item[:2]

@@ -15,13 +15,16 @@ from unittest import mock
 
 import pytest
 
-from objectmove import ledger, move, planning
+from objectmove import bucket, ledger, move, planning
 from objectmove.bucket import Answer, Request
 from objectmove.ledger import Ledger
+from objectmove.message import Reply
 from objectmove.plan import save_plan
 from objectmove.table import State
 
 from .explore import (
+    FATES_NEXT,
+    FATES_NOW,
     SCENARIOS,
     Run,
     compare,
@@ -30,10 +33,11 @@ from .explore import (
     main,
     parse_script,
     prepare_start,
+    search,
     search_all,
     without_chance,
 )
-from .simulation import Process, SimLog, World
+from .simulation import CHANGE_FATES, COPY_FATES, LOOK_FATES, Process, SimLog, World
 
 Mutant = Callable[[], AbstractContextManager[object]]
 
@@ -154,6 +158,19 @@ def overwrite() -> AbstractContextManager[object]:
     )
 
 
+@contextmanager
+def believe_every_404() -> Iterator[None]:
+    """Take a 404 for the proof that a request had no effect."""
+    read_answer = bucket.read_answer
+
+    def read(request: Request, reply: Reply) -> Answer:
+        answer = read_answer(request, reply)
+        return replace(answer, effect="none") if reply.status == 404 else answer
+
+    with mock.patch.object(bucket, "read_answer", read):
+        yield
+
+
 def accept_late() -> AbstractContextManager[object]:
     return mock.patch.object(World, "has_expired", return_value=False)
 
@@ -208,6 +225,20 @@ FAILURES: list[tuple[str, Mutant, str, str, str]] = [
         "promise 5: the worker stays",
     ),
     ("F12", overwrite, "release-strict", "1<copy@ready/a=foreign:a", "promise 3: 1 overwrote xa1"),
+    (
+        "parsing",
+        believe_every_404,
+        "polled-strict",
+        "1.copy@ready/a=ghost",
+        "promise 2: a1 was put",
+    ),
+    (
+        "parsing",
+        believe_every_404,
+        "polled-strict",
+        "1.copy@ready/a=router-after",
+        "promise 2: a1 was put",
+    ),
     (
         "record",
         ignore_record,
@@ -312,6 +343,33 @@ def test_naive_and_reduced_search_agree_on_what_is_broken() -> None:
         with mutant():
             naive, reduced = compare(SCENARIOS[scenario], 1)
         assert naive == reduced != set()
+
+
+def test_the_fates_that_come_next_are_all_that_there_are() -> None:
+    assert set(FATES_NEXT.changes) == set(CHANGE_FATES)
+    assert set(FATES_NEXT.copies) == set(COPY_FATES)
+    assert set(FATES_NEXT.looks) == set(FATES_NEXT.naive_looks) == set(LOOK_FATES)
+    for now, coming in zip(FATES_NOW, FATES_NEXT, strict=True):
+        assert set(now) <= set(coming)
+
+
+@pytest.mark.parametrize("scenario", ["polled-versioned", "three-loose"])
+def test_the_fates_that_come_next_can_be_searched(scenario: str) -> None:
+    few = search(SCENARIOS[scenario], 1, fates=FATES_NOW)
+    more = search(SCENARIOS[scenario], 1, fates=FATES_NEXT)
+    assert few.runs < more.runs
+
+
+@pytest.mark.parametrize("event", ["read-late:a", "take-version:a", "copy-folder"])
+def test_what_happens_beside_can_be_named(event: str) -> None:
+    assert run("release-versioned", f"1<delete@pending/a={event}") == []
+
+
+def test_a_copied_folder_can_be_resumed_beside_the_first() -> None:
+    script = "1<landed@ledger=copy-folder 1<delete@pending/a=op-copied"
+    outcome = Run(SCENARIOS["release-strict"], parse_script(script)).execute()
+    assert not outcome.violations
+    assert any("2 on copied" in line for line in outcome.log)
 
 
 def test_a_run_is_determined_by_its_script(capsys: pytest.CaptureFixture[str]) -> None:

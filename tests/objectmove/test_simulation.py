@@ -10,9 +10,10 @@ import pytest
 from chainlog import LogError
 from objectmove.bucket import Answer, Request
 from objectmove.errors import MoveError, MoversError, StoreError
+from objectmove.message import Reply
 from objectmove.probe import probe
 
-from .simulation import Killed, Machine, Process, World, to_datetime
+from .simulation import CHANGE_FATES, COPY_FATES, Killed, Machine, Process, World, to_datetime
 
 
 class Fates:
@@ -37,6 +38,13 @@ def world(request: pytest.FixtureRequest) -> World:
     return world
 
 
+@pytest.fixture
+def versioned() -> World:
+    world = World(is_strict=True, is_versioned=True)
+    world.write("pending/a", "a1", "writer")
+    return world
+
+
 def start(world: World, **fates: str) -> Process:
     return Process(world, Fates(**fates), Machine("one"), "plan")
 
@@ -44,6 +52,15 @@ def start(world: World, **fates: str) -> Process:
 def send(process: Process, request: Request, *, age_s: int = 0) -> Answer:
     at = process.bucket.read_clock() - timedelta(seconds=age_s)
     return process.bucket.send([request], signed_at=at, expires_s=20)[0]
+
+
+def ask(process: Process, request: Request) -> Reply:
+    """Return the raw answer to a request."""
+    bucket = process.bucket
+    (reply,) = bucket._http.exchange(
+        [lambda: bucket._make(request, bucket.read_clock(), 20)], resend=request.kind == "get"
+    )
+    return reply
 
 
 def copy(world: World, *, if_absent: bool = False) -> Request:
@@ -58,6 +75,62 @@ def test_the_probe_finds_the_abilities(world: World) -> None:
         world.is_strict
     }
     assert list(world.objects) == ["pending/a"]
+
+
+def test_the_probe_finds_the_abilities_of_a_versioned_bucket(versioned: World) -> None:
+    found = probe(start(versioned).bucket)
+    assert found.fence
+    assert found.conditional_copy
+    assert found.conditional_put
+    assert found.conditional_delete
+
+
+@pytest.mark.parametrize("key", ["pending/a b+c%20.pdf", "pending/<é> & \"q'.pdf", "pending/📦"])
+def test_odd_names_go_round(world: World, key: str) -> None:
+    process = start(world)
+    request = Request("put", key, body=b"x", headers={"x-amz-meta-order": "7"})
+    assert send(process, request).effect == "done"
+    assert key in {seen.key for seen in process.bucket.list_objects("pending/")}
+    to = key.replace("pending/", "ready/")
+    assert send(process, Request("copy", to, source=key)).effect == "done"
+    seen = process.bucket.look([to])[to]
+    assert seen is not None
+    assert seen.metadata == {"order": "7"}
+    assert process.bucket.read(to) == b"x"
+    assert send(process, Request("delete_many", keys=(key, to))).failed == {}
+    assert list(world.objects) == ["pending/a"]
+
+
+def test_a_listing_has_every_page(world: World) -> None:
+    world.page = 2
+    for name in "bcde":
+        world.write(f"pending/{name} +", name, "writer")
+    keys = [seen.key for seen in start(world).bucket.list_objects("pending/")]
+    assert keys == ["pending/a", *(f"pending/{name} +" for name in "bcde")]
+
+
+def test_every_answer_of_the_store_bears_its_mark_and_no_other_does(world: World) -> None:
+    for request in (
+        Request("head", "pending/a"),
+        Request("head", "nothing"),
+        Request("get", "nothing"),
+        Request("get", query={"list-type": "2", "prefix": "pending/"}),
+        copy(world),
+        Request("delete", "nothing"),
+    ):
+        assert "x-amz-request-id" in ask(start(world), request).headers
+    for fate in ("router-404", "router-200", "router-503", "blind"):
+        reply = ask(start(world, look=fate), Request("head", "pending/a"))
+        assert "x-amz-request-id" not in reply.headers
+
+
+def test_a_copy_that_replaces_takes_what_the_request_says(world: World) -> None:
+    headers = {"x-amz-meta-pending-since": "t", "content-type": "text/plain"}
+    request = Request("copy", "ready/a", source="pending/a", headers=headers)
+    assert send(start(world), request).effect == "done"
+    made = world.objects["ready/a"]
+    assert made.metadata == {"pending-since": "t"}
+    assert made.headers == {"content-type": "text/plain"}
 
 
 def test_a_copy_tells_what_it_made_and_keeps_the_metadata(world: World) -> None:
@@ -78,7 +151,8 @@ def test_a_copy_tells_what_it_made_and_keeps_the_metadata(world: World) -> None:
 @pytest.mark.parametrize(("key", "code"), [("pending/a", "PreconditionFailed"), ("x", "NoSuchKey")])
 def test_a_copy_of_what_is_not_there_has_no_effect(world: World, key: str, code: str) -> None:
     request = Request("copy", "ready/a", source=key, if_match="0" * 32)
-    assert send(start(world), request) == Answer("unknown", code=code)
+    answer = send(start(world), request)
+    assert (answer.effect, answer.code) == ("unknown", code)
     assert "ready/a" not in world.objects
 
 
@@ -96,7 +170,7 @@ def test_conditions_on_the_target_hold_where_they_are_honoured(world: World) -> 
 
 def test_an_expired_request_changes_nothing(world: World) -> None:
     process, before = start(world), dict(world.objects)
-    refused = Answer("none", code="AccessDenied")
+    refused = Answer("none", code="AccessDenied", message="Request has expired")
     assert send(process, copy(world), age_s=30) == refused
     assert send(process, Request("put", "x", body=b"x"), age_s=30) == refused
     assert send(process, Request("delete", "pending/a"), age_s=30) == refused
@@ -105,27 +179,84 @@ def test_an_expired_request_changes_nothing(world: World) -> None:
     assert world.objects == before
 
 
-@pytest.mark.parametrize(
-    ("fate", "effect", "at_once", "after_s"),
-    [
-        ("", "done", True, 0),
-        ("refused", "none", False, 0),
-        ("dropped", "unknown", False, 0),
-        ("lost", "unknown", True, 0),
-        ("ghost", "unknown", True, 0),
-        ("slow", "unknown", False, 10),
-        ("late", "unknown", False, 35),
-    ],
-)
+FATES = [
+    ("", ("done", ""), True, 0),
+    ("refused", ("none", "NotSent"), False, 0),
+    ("dropped", ("unknown", "HTTP 503"), False, 0),
+    ("lost", ("unknown", "NoAnswer"), True, 0),
+    ("ghost", ("unknown", "NoSuchKey"), True, 0),
+    ("slow", ("unknown", "NoAnswer"), False, 10),
+    ("late", ("unknown", "NoAnswer"), False, 35),
+    ("twice", ("done", ""), True, 0),
+    ("slowdown", ("unknown", "SlowDown"), False, 0),
+    ("router-200", ("unknown", "HTTP 200"), False, 0),
+    ("router-403", ("unknown", "HTTP 403"), False, 0),
+    ("router-404", ("unknown", "HTTP 404"), False, 0),
+    ("router-412", ("unknown", "HTTP 412"), False, 0),
+    ("router-503", ("unknown", "HTTP 503"), False, 0),
+    ("router-after", ("unknown", "HTTP 404"), True, 0),
+]
+
+
+@pytest.mark.parametrize(("fate", "wanted", "at_once", "after_s"), FATES)
 def test_a_fate_decides_over_answer_and_effect(
-    world: World, fate: str, effect: str, at_once: bool, after_s: int
+    world: World, fate: str, wanted: tuple[str, str], at_once: bool, after_s: int
 ) -> None:
     process = start(world, copy=fate)
-    assert send(process, copy(world)).effect == effect
+    answer = send(process, copy(world))
+    assert (answer.effect, answer.code) == wanted
     assert ("ready/a" in world.objects) == at_once
     if after_s:
         world.advance(after_s * 1000)
     assert ("ready/a" in world.objects) == (at_once or after_s > 0)
+
+
+def test_each_fate_is_tried() -> None:
+    tried = {fate for fate, *_ in FATES}
+    assert tried == {"", *CHANGE_FATES, *COPY_FATES} - {"die-late"}
+
+
+def test_a_late_request_of_a_process_that_dies_takes_effect(world: World) -> None:
+    with pytest.raises(Killed):
+        send(start(world, copy="die-late"), copy(world))
+    world.advance(35_000)
+    assert world.objects["ready/a"].label == "a1"
+
+
+def test_what_comes_twice_takes_effect_twice_unless_it_expired(world: World) -> None:
+    for age_s, copies in ((0, 2), (19, 1)):
+        world.remove("ready/a", "someone")
+        world.history.clear()
+        send(start(world, copy="twice"), copy(world), age_s=age_s)
+        world.take("ready/a")
+        world.advance(3_000)
+        assert [event.verb for event in world.history].count("put") == copies
+
+
+@pytest.mark.parametrize(
+    ("count", "order", "wanted"),
+    [
+        (2, "", "ab"),
+        (2, "order:1-0", "ba"),
+        (3, "order:0-2-1", "acb"),
+        (3, "order:2-0-1", "cab"),
+        (4, "order:reversed", "dcba"),
+        (4, "order:rotated", "bcda"),
+    ],
+)
+def test_the_director_orders_the_requests_of_a_batch(
+    world: World, count: int, order: str, wanted: str
+) -> None:
+    process, answered = start(world, order=order), list[int]()
+    requests = [Request("put", name, body=name.encode()) for name in "abcd"[:count]]
+    at = process.bucket.read_clock()
+    answers = process.bucket.send(
+        requests, signed_at=at, expires_s=20, on_answer=lambda index, _: answered.append(index)
+    )
+    assert "".join("abcd"[index] for index in answered) == wanted
+    assert [answer.etag for answer in answers] == [
+        world.objects[name].etag for name in "abcd"[:count]
+    ]
 
 
 def test_a_slow_copy_carries_what_was_there_when_it_was_accepted(world: World) -> None:
@@ -226,6 +357,95 @@ def test_damage_is_declared_only_within_the_window(world: World) -> None:
 
 
 def test_reads_that_nobody_answers_raise_or_leave_out(world: World) -> None:
-    assert start(world, look="blind").bucket.look(["pending/a"]) == {}
-    with pytest.raises(StoreError):
-        list(start(world, list="blind").bucket.list_objects("pending/"))
+    for fate in ("blind", "silent", "router-503"):
+        assert start(world, look=fate).bucket.look(["pending/a"]) == {}
+    for fate in ("blind", "silent", "router-200", "router-404", "router-503"):
+        with pytest.raises(StoreError):
+            list(start(world, list=fate).bucket.list_objects("pending/"))
+    for fate in ("blind", "silent", "router-404", "router-503"):
+        with pytest.raises(StoreError):
+            start(world, read=fate).bucket.read("pending/a")
+
+
+def test_a_silent_store_is_not_asked_again_and_a_blind_look_is_the_only_one(world: World) -> None:
+    keys = ["pending/a", "ready/a"]
+    assert start(world, look="blind").bucket.look(keys) == {"ready/a": None}
+    assert start(world, look="silent").bucket.look(keys) == {}
+
+
+def test_a_versioned_bucket_keeps_what_was_there(versioned: World) -> None:
+    process = start(versioned)
+    assert ask(process, copy(versioned)).headers["x-amz-version-id"] == "v2"
+    assert ask(process, Request("head", "ready/a")).headers["x-amz-version-id"] == "v2"
+    assert send(process, Request("delete", "ready/a")).effect == "done"
+    assert process.bucket.look(["ready/a"]) == {"ready/a": None}
+    body = ask(process, Request("get", query={"versions": "", "prefix": "ready/"})).body.decode()
+    assert body.index("<DeleteMarker><Key>ready/a</Key><VersionId>v3") < body.index(
+        "<Version><Key>ready/a</Key><VersionId>v2</VersionId><IsLatest>false</IsLatest>"
+    )
+    assert "pending" not in body
+
+
+def test_an_unversioned_bucket_answers_no_ids(world: World) -> None:
+    process = start(world)
+    assert "x-amz-version-id" not in ask(process, copy(world)).headers
+    body = ask(process, Request("get", query={"versions": "", "prefix": "ready/"})).body
+    assert b"<VersionId>null</VersionId><IsLatest>true</IsLatest>" in body
+    with pytest.raises(ValueError, match="keeps no versions"):
+        world.remove_version("ready/a", "", "consumer")
+
+
+def test_a_version_that_is_removed_for_good_lets_the_one_before_it_come_back(
+    versioned: World,
+) -> None:
+    versioned.write("ready/a", "a1", "worker")
+    versioned.write("ready/a", "a2", "worker")
+    versioned.take("ready/a", 6_000, by_version=True)
+    versioned.advance(6_000)
+    assert versioned.objects["ready/a"].label == "a1"
+    versioned.take("ready/a", by_version=True)
+    assert "ready/a" not in versioned.objects
+    assert versioned.versions["ready/a"] == []
+
+
+def test_a_consumer_that_deletes_seconds_later_deletes_what_is_there_by_then(world: World) -> None:
+    world.write("ready/a", "a1", "worker")
+    world.take("ready/a", 6_000)
+    world.advance(5_000)
+    world.write("ready/a", "a2", "worker")
+    world.advance(1_000)
+    assert "ready/a" not in world.objects
+
+
+def test_the_worker_copies_only_where_nothing_is_and_deletes_only_what_it_copied(
+    world: World,
+) -> None:
+    world.write("ready/a", "a1", "someone")
+    puts = len(world.history)
+    world.work("pending/a", "ready/a")
+    assert [event.verb for event in world.history[puts:]] == ["remove"]
+    world.write("pending/a", "a2", "writer")
+    world.work("pending/a", "ready/a")
+    assert world.objects["ready/a"].label == "a1"
+    assert world.objects["pending/a"].label == "a2"
+    world.work("pending/a", "ready/b", delete_after_ms=900)
+    world.write("pending/a", "a3", "writer")
+    world.advance(900)
+    assert world.objects["pending/a"].label == "a3"
+    world.work("nothing", "ready/c")
+    assert "ready/c" not in world.objects
+
+
+def test_a_copied_folder_has_a_life_of_its_own(world: World) -> None:
+    process = start(world)
+    log = process.logs("plan")
+    log.append("one", {}, sync=False)
+    copied = Machine("copied", process.machine.folder.copy())
+    log.append("two", {})
+    other = Process(world, Fates(), copied, "plan").logs("plan")
+    assert [entry.kind for entry in other.read()] == ["one"]
+    with log.locked():
+        other.append("three", {})
+    copied.folder.cut_power()
+    assert [entry.kind for entry in other.read()] == ["one", "three"]
+    assert [entry.kind for entry in log.read()] == ["one", "two"]
