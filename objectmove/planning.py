@@ -111,7 +111,7 @@ def read_memory(
     owners = records.find_owned_keys(bucket)
     for record in reopened:
         parked.update(_list_reopened(bucket, record))
-    return Memory(owners, _find_forgotten(bucket, known, list_begun), parked)
+    return Memory(owners, find_forgotten(bucket, list_begun), parked)
 
 
 def _list_reopened(bucket: S3Bucket, record: Record) -> dict[str, str]:
@@ -121,10 +121,21 @@ def _list_reopened(bucket: S3Bucket, record: Record) -> dict[str, str]:
     return {row.key.removeprefix(prefix): record.plan for row in plan.rows}
 
 
-def _find_forgotten(
-    bucket: S3Bucket, known: Mapping[str, bool], list_begun: ListBegun
-) -> dict[str, str]:
-    """Return the keys of plans that were begun here and that the bucket does not remember."""
+def find_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> dict[str, str]:
+    """Return the keys of plans that were begun here and that the bucket does not remember.
+
+    Only reads.
+
+    Returns
+    -------
+    Key to plan id.
+
+    Raises
+    ------
+    StoreError
+        When the bucket cannot be read.
+    """
+    known = records.list_recorded_plans(bucket)
     keys: dict[str, str] = {}
     store_id = ""
     for plan_id, read in list_begun().items():

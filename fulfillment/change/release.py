@@ -20,11 +20,11 @@ from objectmove.planning import (
     Judgement,
     OpenRow,
     Word,
+    find_forgotten,
     list_open_rows,
     make_move_plan,
     make_settle_plan,
     make_undo_plan,
-    read_memory,
 )
 from objectmove.proof import verify_plan
 from objectmove.record import Record, list_records
@@ -370,7 +370,7 @@ def _carry_out(move: Callable[..., MoveResult], inv: Investigation, plan: Plan) 
             plan.content.move,
             logs=_open_logs(plan),
             operator=inv.operator,
-            clock=Clock(inv.now),
+            clock=Clock(inv.now, inv.sleep),
             hold=make_hold(inv.settings, inv.clients, sleep=inv.sleep),
             age_key=_AGE_KEY,
             watch=partial(watch_writes, inv.clients.bucket),
@@ -442,7 +442,7 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
         inv.clients.bucket,
         plan.content.move,
         logs=_open_logs(plan),
-        clock=Clock(inv.now),
+        clock=Clock(inv.now, inv.sleep),
         notice=inv.progress,
     )
     result = proof.to_json()
@@ -488,13 +488,10 @@ def list_unfinished(clients: Clients, settings: Settings | None = None) -> list[
 
 def _list_forgotten(clients: Clients, settings: Settings) -> list[dict[str, Json]]:
     """Return the plans that were begun here and that the bucket does not remember."""
-    memory = read_memory(
-        clients.bucket,
-        parked_prefix=settings.release_parked_prefix,
-        list_begun=partial(list_begun, settings.runbook_home.resolve()),
-    )
+    home = settings.runbook_home.resolve()
+    forgotten = find_forgotten(clients.bucket, partial(list_begun, home))
     keys: dict[str, int] = {}
-    for plan_id in memory.forgotten.values():
+    for plan_id in forgotten.values():
         keys[plan_id] = keys.get(plan_id, 0) + 1
     return [
         {

@@ -90,7 +90,7 @@ def test_a_run_that_finds_nothing_wrong_leaves_no_open_incident(world: World) ->
     run_chosen(world.settings, SECTIONS, ["02", "06"], parameters={})
     plan_release(
         world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
-        older_than_minutes=0, limit=0,
+        older_than_minutes=0, limit=0, memory_removed=False,
     )  # fmt: skip
     assert list_incidents(world.settings).incidents == ()
 
@@ -118,7 +118,7 @@ def test_a_plan_sees_what_waits_itself_and_does_not_read_them_twice(world: World
     world.store.fail = lambda method, key: reads.update([key] * (method == "head"))
     plan = plan_release(
         world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
-        older_than_minutes=0, limit=0,
+        older_than_minutes=0, limit=0, memory_removed=False,
     )  # fmt: skip
     # the plan's listing and its look; nobody looks for the incident's sake
     assert {n for key, n in reads.items() if key.startswith("pending/")} == {2}
@@ -265,7 +265,7 @@ def test_undo_after_closing_writes_the_old_ledger_and_a_new_incident(world: Worl
     pause_pipeline(world)
     plan = plan_release(
         world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
-        older_than_minutes=0, limit=0,
+        older_than_minutes=0, limit=0, memory_removed=False,
     )  # fmt: skip
     old = str(plan.incident)
     apply_release_plan(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
@@ -273,7 +273,13 @@ def test_undo_after_closing_writes_the_old_ledger_and_a_new_incident(world: Worl
     before = read_record(world, old)
     back = undo_release(world.settings, plan.plan, approve="", progress=keep_quiet)
     assert isinstance(back, PlanDocument)
-    done = undo_release(world.settings, plan.plan, approve=back.sha256, progress=keep_quiet)
+    done = undo_release(
+        world.settings,
+        plan.plan,
+        approve=back.sha256,
+        consumer_stands_still=True,
+        progress=keep_quiet,
+    )
     assert done.incident not in (None, old)
     new = Incident(world.home / str(done.incident), redactor=Redactor())
     assert new.facts["follows"] == [old]
@@ -288,7 +294,7 @@ def test_a_plan_that_another_machine_began_is_fetched_from_the_bucket(
     pause_pipeline(world)
     plan = plan_release(
         world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
-        older_than_minutes=0, limit=0,
+        older_than_minutes=0, limit=0, memory_removed=False,
     )  # fmt: skip
     do = MemoryBucket._do
 
