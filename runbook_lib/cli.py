@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -185,7 +186,10 @@ def _fail(error: BaseException) -> int:
         more |= find_runbook().errors
         secrets = find_runbook().load_settings().secrets
     code = exit_code_of_error(error, more)
-    stopped = "interrupted; what was done is in the journal and the ledger"
+    if code is ExitCode.INTERRUPTED:
+        for number in (signal.SIGINT, signal.SIGTERM):  # it ends now: another one has no use
+            signal.signal(number, signal.SIG_IGN)
+    stopped = f"Interrupted. Do it again with: runbook {shlex.join(sys.argv[1:])}"
     text = str(error) or (stopped if code is ExitCode.INTERRUPTED else type(error).__name__)
     text = Redactor(secrets).text(text)
     if "--json" in sys.argv:

@@ -44,6 +44,14 @@ def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -
     return create_incident(home, redactor=redactor, environment=environment, **facts)
 
 
+def say_interrupted(plan: Plan, incident: Incident, section: SectionModule) -> str:
+    """Return what a person is told when a plan was cut off in the middle: the next command."""
+    if plan.kind.resume is not None:
+        return f"Interrupted. Go on with: runbook resume {plan.id}"
+    what = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
+    return f"{what} Look again with: runbook run {section.NAME[:2]} --incident {incident.id}"
+
+
 @dataclass(eq=False, repr=False)
 class Investigation(Generic[S, C]):
     """One section at work on one incident.
@@ -395,12 +403,11 @@ class Investigation(Generic[S, C]):
             if plan.kind.resume is None:  # what keeps a ledger is checked by who writes it
                 check_use(plan, now=self.now())
             done = change(self, plan)
-        except KeyboardInterrupt:
-            self._enter(plan, ActionPhase.FAILED, "interrupted")
-            raise errors.ActionInterruptedError(
-                f"Interrupted: what was done of {plan.id} stands in its ledger; nothing more is "
-                f"sent. Run this cell again to go on, or: runbook resume {plan.id}"
-            ) from None
+        except KeyboardInterrupt as error:
+            # who carries out the change knows best how far it came
+            text = str(error) or say_interrupted(plan, self.incident, self.section)
+            self._enter(plan, ActionPhase.FAILED, text)
+            raise errors.ActionInterruptedError(text) from None
         except Exception as error:
             is_refused = isinstance(error, plan.kind.refusals)
             phase = ActionPhase.REFUSED if is_refused else ActionPhase.FAILED

@@ -244,7 +244,9 @@ def _open_in_record(model: ReportModel) -> Iterator[Open]:
     if unreadable := model.journal.unreadable:
         yield f"{len(unreadable)} journal entries could not be understood", ()
     for entry in (entry for entry in model.journal.entries if entry.kind == "interrupted"):
-        yield f"the run was interrupted at {entry.at:%H:%M:%SZ}", ()
+        reason = str(entry.data.get("reason") or "")
+        text = f"the run was interrupted at {entry.at:%H:%M:%SZ}"
+        yield f"{text}: {reason}" if reason else text, ()
     for run in (section.runs[-1].run for section in model.sections.values() if section.runs):
         if run.status not in _ENDED_WELL:
             yield f"notebook {run.notebook} ended as {run.status}: {run.error}", ()

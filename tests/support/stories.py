@@ -152,7 +152,7 @@ def _look_again(world: World) -> None:
 
 
 def _execute(
-    world: World, source: Path, values: Mapping[str, Any], _kernel: Any, _keep: Any
+    world: World, source: Path, values: Mapping[str, Any], *_: Any
 ) -> notebooks.Failure | None:
     """Carry out a notebook's cells here, as a kernel would."""
     _look_again(world)
