@@ -133,6 +133,10 @@ class JournalDamagedError(RecordError):
     message : the file, its line, and what is wrong
     line : its number, from 1
     reason : what is wrong with it
+
+    Attributes
+    ----------
+    damage : both in words, such as ``line 17 was altered after it was written``
     """
 
     def __init__(self, message: str, *, line: int, reason: str) -> None:

@@ -19,6 +19,7 @@ T = TypeVar("T")
 _ENDED_WELL = ("done", "stopped_at_plan", "by_hand")
 _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
 _TOLD = {"interrupted": ("failed", "The run was interrupted"),
+         "journal_damaged": ("failed", "The journal before this one is damaged"),
          "closed": ("closed", "The incident was closed"),
          "started": ("drill", "The drill begins"), "injected": ("drill", "The fault is injected"),
          "failed": ("failed", "The drill failed"), "reverted": ("drill", "The fault is taken back"),
@@ -251,6 +252,8 @@ def _open_in_record(model: ReportModel) -> Iterator[Open]:
         reason = str(entry.data.get("reason") or "")
         text = f"the run was interrupted at {entry.at:%H:%M:%SZ}"
         yield f"{text}: {reason}" if reason else text, ()
+    for entry in (entry for entry in model.journal.entries if entry.kind == "journal_damaged"):
+        yield str(entry.data.get("reason")), ()
     for run in (section.runs[-1].run for section in model.sections.values() if section.runs):
         if run.status not in _ENDED_WELL:
             yield f"notebook {run.notebook} ended as {run.status}: {run.error}", ()

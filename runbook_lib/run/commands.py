@@ -15,7 +15,7 @@ from ..errors import (
     UsageError,
     compute_exit_code,
 )
-from ..investigation import Investigation
+from ..investigation import Investigation, check_undamaged
 from ..model import ActionPhase, Json, Line, Plot, Progress, Role, Status, Verdict, keep_quiet
 from ..record.history import PHASES, HistoryRow, list_history, write_gauges
 from ..record.incident import Incident, open_incident
@@ -333,9 +333,10 @@ def close_incident(
     Raises
     ------
     UsageError
-        When it is closed already.
+        When it is closed already, or its journal is damaged.
     """
     incident = _find(settings, incident_id)
+    check_undamaged(incident)
     if incident.is_closed:
         raise UsageError(f"{incident.id} was closed at {incident.facts['closed_at']}")
     return _write(incident, sections, schema_name="runbook/close/1", verdict=incident.close())
