@@ -117,6 +117,12 @@ class ActionRecord(NamedTuple):
         return self.get(ActionPhase.APPLIED)
 
     @property
+    def is_cut_off(self) -> bool:
+        """Whether it began, and nothing says that it was carried out to its end."""
+        is_begun = self.last.phase in (ActionPhase.APPROVED, ActionPhase.FAILED)
+        return is_begun and self.applied is None
+
+    @property
     def is_told(self) -> bool:
         """Whether it was carried out or tried: more than a plan."""
         return any(map(self.get, (ActionPhase.APPLIED, ActionPhase.REFUSED, ActionPhase.FAILED)))

@@ -144,7 +144,7 @@ def _how_severe(model: ReportModel) -> tuple[str, str]:
 
 def _what_was_done(model: ReportModel) -> tuple[str, str]:
     done = [action for action in model.told if action.applied]
-    cut_off = [a for a in model.told if not a.applied and a.last.phase is ActionPhase.FAILED]
+    cut_off = [action for action in model.told if action.is_cut_off]
     if not done and cut_off:
         text = "; ".join(f"{action.words}: begun, and not ended" for action in cut_off)
         return text[:1].upper() + text[1:], cut_off[-1].last.reason

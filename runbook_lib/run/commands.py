@@ -16,7 +16,7 @@ from ..errors import (
     compute_exit_code,
 )
 from ..investigation import Investigation, check_undamaged
-from ..model import ActionPhase, Json, Line, Plot, Progress, Role, Status, Verdict, keep_quiet
+from ..model import Json, Line, Plot, Progress, Role, Status, Verdict, keep_quiet
 from ..record.history import PHASES, HistoryRow, list_history, write_gauges
 from ..record.incident import Incident, open_incident
 from ..record.journal import group_actions, utc_now
@@ -28,7 +28,7 @@ from ..settings import Settings
 from ..show.plots import Picture, plot_lines
 from ..show.tables import tabulate_plans
 from . import documents
-from .interrupts import Interrupts, do_nothing
+from .interrupts import Interrupts, do_nothing, hold_interrupts
 from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 
 Given = Mapping[str, object]
@@ -70,8 +70,9 @@ def run_sections(
         # what a report takes is made ready beside, while a kernel works
         beside = ThreadPoolExecutor(1)
         with beside, nullcontext(kernel) if kernel else SharedKernel() as used:
-            used.begin()
-            preload()
+            with hold_interrupts():
+                used.begin()
+                preload()
             for name in names:
                 progress(name)
                 given = _pick(sections[name], parameters)
@@ -95,9 +96,12 @@ def run_sections(
 def _say_interrupted(incident: Incident, after: int, command: str, options: str) -> str:
     """Return what a run changed before it was interrupted between changes, and what to do next."""
     actions = [a for a in incident.journal.view().actions if a.seq > after]
-    done = [a for a in group_actions(actions) if a.get(ActionPhase.APPLIED)]
-    if done:
-        words = "; ".join(action.words for action in done)
+    begun = [a for a in group_actions(actions) if a.applied or a.is_cut_off]
+    if begun:
+        words = "; ".join(
+            f"{action.words} (begun, and not ended)" if action.is_cut_off else action.words
+            for action in begun
+        )
         text = f"Interrupted after these changes: {words}."
         way_on = f" Look again with: {command}"
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Protocol
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -14,7 +14,7 @@ _CELL_ENDS_S = 60.0
 #: The kernel answers so soon once a cell has ended. An interrupt at a cell's very edge can make it
 #: forget the answer.
 _ANSWER_S = 5.0
-_WAITS = "interrupted: the running cell may end, up to 60 s; Ctrl-C again ends it at once"
+_WAITS = "interrupted: the running cell ends first, within 60 s; Ctrl-C again ends it at once"
 
 
 def do_nothing() -> None:
@@ -71,7 +71,7 @@ class Interrupts(AbstractContextManager["Interrupts"]):
 
 @contextmanager
 def hold_interrupts() -> Iterator[None]:
-    """Let a block come to its end before an interrupt; a second signal does not wait.
+    """Let a short block come to its end before an interrupt.
 
     Raises
     ------
@@ -80,13 +80,14 @@ def hold_interrupts() -> Iterator[None]:
 
     Notes
     -----
-    An event loop that is left in the middle tells of it on stderr, with a traceback. Inside of an
-    ``Interrupts`` it does nothing: that one takes the signal.
+    An event loop that is left in the middle tells of it on stderr, with a traceback, and an import
+    may swallow the interrupt. Inside of an ``Interrupts`` it does nothing: that one takes the
+    signal.
     """
     if isinstance(getattr(signal.getsignal(signal.SIGINT), "__self__", None), Interrupts):
         yield
         return
-    with Interrupts() as interrupts:
+    with Interrupts(again=do_nothing) as interrupts:
         yield
     if interrupts.count:
         raise KeyboardInterrupt
@@ -134,7 +135,8 @@ class CellInterrupt:
         self._kill_after(_CELL_ENDS_S)
         if self._is_running:
             self._send()
-        self._say(_WAITS)
+        with suppress(RuntimeError):  # the signal may have come while something was printed
+            self._say(_WAITS)
 
     def begin(self) -> None:
         """Note that the kernel runs a cell now."""

@@ -24,7 +24,7 @@ from ..errors import (
     exit_code_of_error,
 )
 from ..investigation import say_interrupted
-from ..model import ActionPhase, Conclusion, Progress, keep_quiet
+from ..model import Conclusion, Progress, keep_quiet
 from ..record.incident import Incident, write_json
 from ..record.journal import group_actions
 from ..report.export import load_nbformat
@@ -228,14 +228,15 @@ def _explain_cut(
 ) -> Failure:
     """Return what an interrupted notebook failed with: the change that was cut off, if one was.
 
-    A cell that was killed, or that turned the interrupt into another error, does not say it.
+    A cell that was killed, or that turned the interrupt into another error, does not say it: the
+    journal does, by a change that began and was not carried out.
     """
     if failure.error == ActionInterruptedError.__name__:
         return failure
     kinds = [kind for action in section.ACTIONS.values() for kind in action.kinds]
     begun = [a for a in incident.journal.view().actions if a.seq > after]
     for action in group_actions(begun):
-        if action.last.phase is ActionPhase.APPROVED:
+        if action.is_cut_off:
             plan = load_plan(incident.find_plan(action.plan), kinds)
             text = say_interrupted(plan, incident, section)
             return Failure(text, ActionInterruptedError.__name__)

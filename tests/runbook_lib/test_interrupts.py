@@ -308,6 +308,18 @@ def test_a_change_that_says_nothing_is_gone_on_with(place: Place) -> None:
     assert end(process) == f"Interrupted. Go on with: runbook resume {plan['plan']}"
 
 
+def test_a_change_that_fails_while_it_is_interrupted_is_gone_on_with_too(place: Place) -> None:
+    plan = place.plan()["6.1"]
+    process = place.apply(plan, SLOW_ERROR="the worker does not answer")
+    place.wait_for("moving", process)
+    process.send_signal(signal.SIGINT)
+    sentence = end(process)
+    assert sentence == f"Interrupted. Go on with: runbook resume {plan['plan']}"
+    report = (place.incident / "report.html").read_text("utf-8")
+    assert "the worker does not answer" in report
+    assert "Nothing was changed" not in report
+
+
 def test_of_a_change_that_cannot_go_on_nobody_knows(place: Place) -> None:
     process = place.apply(place.plan()["6.2"])
     place.wait_for("restarting", process)

@@ -2,7 +2,8 @@
 
 Files in the current folder say how far it is: ``looking``, ``moving``, ``worker-is-paused``, and
 ``interrupts``, to which each interrupt adds a line. ``SLOW_TEXT`` is what a move that is cut off
-says of itself; a move takes ``SLOW_GIVE_BACK_S`` to let the worker go on.
+says of itself. A move takes ``SLOW_GIVE_BACK_S`` to let the worker go on, and fails with
+``SLOW_ERROR`` instead of the interrupt.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def _move(_inv: Any, plan: Plan) -> Effect:
         _wait("moving")
     except KeyboardInterrupt:
         threading.Event().wait(float(os.environ.get("SLOW_GIVE_BACK_S", "1")))
+        if "SLOW_ERROR" in os.environ:
+            raise OSError(os.environ["SLOW_ERROR"]) from None
         raise KeyboardInterrupt(os.environ.get("SLOW_TEXT", "")) from None
     finally:
         Path("worker-is-paused").unlink()
