@@ -666,7 +666,7 @@ def _open_plan(
 def _open_on(
     settings: Settings, plan_id: str, progress: Progress, *, look: bool = False, **parameters: Any
 ) -> Investigation:
-    """Open the incident in which a release goes on: its own, until it is closed.
+    """Open the incident in which a release goes on: its own, until it is closed or damaged.
 
     Parameters
     ----------
@@ -675,8 +675,9 @@ def _open_on(
     if (folder := _find_folder(settings, plan_id)) is None:
         raise errors.UsageError(f"no incident under {settings.runbook_home} has a plan {plan_id!r}")
     incident = Incident(folder, redactor=Redactor(settings.secrets))
-    if incident.is_closed and not look:
-        incident, _ = Investigation.find(settings)
+    is_damaged = bool(incident.find_damage())
+    if is_damaged or (incident.is_closed and not look):
+        incident, _ = Investigation.find(settings, keeps=is_damaged)
     return _open(incident.id, settings=settings, progress=progress, **parameters)
 
 

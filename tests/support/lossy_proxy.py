@@ -250,7 +250,7 @@ def _classify(
         kind = "claim"
     elif key.startswith(".runbook/releases/"):
         kind = "record"
-    elif key.startswith(".runbook/") and not key.startswith(".runbook/settled/"):
+    elif key.startswith(".runbook/"):
         kind = "own"
     elif method == "POST" and "delete" in query:
         keys = re.findall(rb"<Key>([^<]*)</Key>", body)
