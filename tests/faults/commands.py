@@ -269,7 +269,9 @@ def read_planned(plan: Outcome) -> set[str]:
     return {key.partition("/")[2] for key in keys if key}
 
 
-def go_on(operator: Operator, plan: Outcome, *, deadline_s: float = _ENDS_S) -> Outcome:
+def go_on(
+    operator: Operator, plan: Outcome, *flags: str, deadline_s: float = _ENDS_S
+) -> Outcome:
     """Resume until nothing is left to do but what a person must decide; return the last outcome.
 
     A release that died before its approval was written is applied; one that is refused for good is
@@ -278,9 +280,9 @@ def go_on(operator: Operator, plan: Outcome, *, deadline_s: float = _ENDS_S) -> 
     end, plan_id = time.monotonic() + deadline_s, plan.document["plan"]
     refused = ""
     while time.monotonic() < end:
-        outcome = operator.run("resume", plan_id)
+        outcome = operator.run("resume", plan_id, *flags)
         if outcome.code == 5 and "elsewhere" not in outcome.errors:
-            again = operator.run("apply", plan_id, *plan.approval)
+            again = operator.run("apply", plan_id, *flags, *plan.approval)
             outcome = again if again.code in (0, 3, 5) else outcome
         is_left = any(outcome.get(name) for name in ("failed", "waiting", "error"))
         if outcome.code in (0, 2) or (outcome.code == 3 and not is_left):
