@@ -1,4 +1,4 @@
-"""The worker's pause: never forgotten, never somebody's, and given back when nothing ships twice."""
+"""The worker's pause: never forgotten, and given back when nothing can ship twice."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from tests.faults.printed import (
     run_worker_pass,
     settle_truthfully,
     ship_the_rest,
+    spoil_after,
     start_printed,
     tell,
     where_are,
@@ -151,7 +152,7 @@ def test_stopping_here_announces_no_copy_and_ends(lane: Lane, seed: int) -> None
     running = start_printed(ann, plan.document["apply"])
     kill_at(lane, running, ("copy",), 8, "before")
     assert running.wait().code < 0
-    wait_for_idle = where_are(lane, put)["ready/"]
+    landed = where_are(lane, put)["ready/"]
     tally.take()
     stopped = ann.run("resume", plan_id, "--stop-here")
     assert stopped.code in (0, 3), tell(stopped)
@@ -160,7 +161,7 @@ def test_stopping_here_announces_no_copy_and_ends(lane: Lane, seed: int) -> None
     run_worker_pass(lane)
     tally.take()
     expect_nothing_twice(lane, put, tally)
-    assert wait_for_idle <= tally.names(put)
+    assert landed <= tally.names(put)
     settle_truthfully(ann, plan_id, tally, put)
     ship_the_rest(lane, put, tally)
 
@@ -172,7 +173,7 @@ def test_an_undo_that_may_not_delete_keeps_the_pause(lane: Lane, seed: int) -> N
     ann = lane.hire("ann", worker=True)
     plan_id = release(ann, 12).document["plan"]
     command = approve(ann, "undo", plan_id)
-    lane.proxy.spoils.append(Spoil(DELETES, 1.0, ["made-403-xml"] * 2000))
+    spoil_after(lane, "copy", 1, Spoil(DELETES, 1.0, ["made-403-xml"] * 2000))
     undone = paste(ann, command)
     assert undone.code != 0, tell(undone)
     tally.take()

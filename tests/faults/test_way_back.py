@@ -193,8 +193,7 @@ def test_an_undo_that_ends_between_copy_and_delete_loses_nothing(
     tally = Tally(lane)
     ann, plan_id, put = put_and_release(lane, seed, labels=12, worker=True)
     command = begin_undo(ann, plan_id)
-    busy = Spoil(DELETES, 1.0, ["made-500-xml"] * 500)
-    lane.proxy.spoils.append(busy)
+    spoil_after(lane, "copy", 1, Spoil(DELETES, 1.0, ["made-500-xml"] * 500))
     undone = paste(ann, command)
     assert undone.code not in (0, 2), tell(undone)
     if meanwhile == "worker":

@@ -56,13 +56,21 @@ class Request:
     raw: bytes
 
 
+def _is_any(_request: Request) -> bool:
+    return True
+
+
 @dataclass
 class Spoil:
-    """So many of the requests of some kinds meet a fate: each of ``fates`` once, in their order."""
+    """So many of the requests of some kinds meet a fate: each of ``fates`` once, in their order.
+
+    ``matches`` says which of them are meant.
+    """
 
     kinds: tuple[str, ...]
     rate: float
     fates: list[str]
+    matches: Callable[[Request], bool] = _is_any
 
     def take(self, *, is_read: bool) -> str:
         """Return the next fate, of a read one that a read can have; empty when none is left."""
@@ -74,10 +82,6 @@ class Spoil:
 
 def _can_meet_reads(fate: str) -> bool:
     return fate in _READ_FATES or fate.startswith("made-")
-
-
-def _is_any(_request: Request) -> bool:
-    return True
 
 
 @dataclass
@@ -148,7 +152,8 @@ class LossyProxy(socketserver.ThreadingTCPServer):
         with self._lock:
             fate = ""
             for spoil in self.spoils:
-                if request.kind in spoil.kinds and self._random.random() < spoil.rate:
+                is_its = request.kind in spoil.kinds and spoil.matches(request)
+                if is_its and self._random.random() < spoil.rate:
                     fate = spoil.take(is_read=request.kind in _READS)
                     break
             self.seen[(request.kind, fate or "passed")] += 1
