@@ -171,7 +171,7 @@ def test_an_undo_while_a_consumer_drains_is_refused_with_names(lane: Lane, seed:
     with ExitStack() as stack:
 
         def drain() -> None:
-            stack.enter_context(tally.drain(every_s=1.2))
+            stack.enter_context(tally.drain(every_s=2.0))
 
         look = Trap(("list",), 1, "before", drain, lambda request: b"prefix=ready" in request.raw)
         lane.proxy.traps.append(look)
