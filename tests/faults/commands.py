@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -172,9 +172,13 @@ class Operator:
 
 
 class _Worker(BaseHTTPRequestHandler):
-    """The label worker's door: it can be asked, paused and resumed; it moves nothing."""
+    """The label worker's door: it can be asked, paused and resumed; it moves nothing.
+
+    ``on_pause`` is called once, when a pause has taken effect and is not answered yet.
+    """
 
     is_paused = False
+    on_pause: Callable[[], None] | None = None
 
     def do_GET(self) -> None:
         names = ("pendingPrefix", "readyPrefix", "bucket", "endpoint", "credentials")
@@ -187,8 +191,14 @@ class _Worker(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_POST(self) -> None:
-        type(self).is_paused = self.path.endswith("/pause")
-        self.do_GET()
+        own = type(self)
+        own.is_paused = self.path.endswith("/pause")
+        act = own.__dict__.get("on_pause")
+        if own.is_paused and act is not None:
+            own.on_pause = None
+            act()
+        with suppress(OSError):  # who asked may be dead by now
+            self.do_GET()
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
