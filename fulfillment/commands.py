@@ -573,6 +573,7 @@ def undo_release(
     if not approve:
         needs_word = plan.content.move.header.action == "undo"
         flag = " --consumer-stands-still" if needs_word else ""
+        flag += " --same-store" if same_store else ""
         return _stop_at(inv, plan, f"undo {plan_id}{flag}")
     return _sum_up(inv, "undo", plan, inv.apply(plan, approve=approve).result)
 
@@ -599,7 +600,7 @@ def settle_release(
         When the approval is of the other word.
     """
     if taken is None:
-        return _show_open_rows(settings, plan_id, progress)
+        return _show_open_rows(settings, plan_id, progress, same_store=same_store)
     word = "taken" if taken else "not_taken"
     inv = _open_on(
         settings,
@@ -618,7 +619,8 @@ def settle_release(
         head = _head(inv, "settle", ExitCode.OK)
         return SettleDocument(**head, plan=plan_id, left=0)
     if not approve:
-        return _stop_at(inv, plan, f"settle {plan_id} --{word.replace('_', '-')}")
+        flag = " --same-store" if same_store else ""
+        return _stop_at(inv, plan, f"settle {plan_id} --{word.replace('_', '-')}{flag}")
     result = inv.apply(plan, approve=approve).result
     left = next((r["rows"] for r in list_unfinished(inv.clients) if r["plan"] == plan_id), 0)
     told = {"plan": plan_id, word: result.get("settled", 0), "left": left}
@@ -627,12 +629,15 @@ def settle_release(
     return SettleDocument(**head, **told, way_on=tuple(ways_on))
 
 
-def _show_open_rows(settings: Settings, plan_id: str, progress: Progress) -> SettleDocument:
+def _show_open_rows(
+    settings: Settings, plan_id: str, progress: Progress, *, same_store: bool
+) -> SettleDocument:
     """Show what a person must settle, with evidence for each row."""
-    inv, plan = _open_plan(settings, plan_id, progress, look=True)
+    inv, plan = _open_plan(settings, plan_id, progress, look=True, same_store=same_store)
     rows = list_to_settle(inv, plan)
     head = _head(inv, "settle", ExitCode.of(not rows))
-    words = ("--taken", "--not-taken")
+    flag = " --same-store" if same_store else ""
+    words = (f"--taken{flag}", f"--not-taken{flag}")
     ways_on = tuple(f"runbook settle {plan_id} {word}" for word in words) if rows else ()
     return SettleDocument(**head, plan=plan_id, left=len(rows), rows=tuple(rows), way_on=ways_on)
 

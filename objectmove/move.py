@@ -35,6 +35,7 @@ from .ledger import HALF, Ledger, Leg, Logs
 from .plan import Abilities, MovePlan, PlanRow, describe_window
 from .probe import check_right_to_delete, probe
 from .record import HoldNote, Record
+from .same_store import check_same_store
 from .session import Clock, Notice, Session, read_store_id
 from .table import Direction, Place, State
 
@@ -200,8 +201,8 @@ class Run:
     def carry_out(self, *, is_new: bool) -> MoveResult:
         """Lock the ledgers, claim the bucket, and do all that can be done."""
         header = self.plan.header
-        self._check_endpoint()
         log = self.logs(self.plan.id)
+        check_same_store(self.bucket, self.plan, log, same_store=self.same_store)
         for plan_id in (header.parent, header.release):
             if plan_id not in ("", self.plan.id):
                 self._about_logs.setdefault(plan_id, self.logs(plan_id))
@@ -248,26 +249,6 @@ class Run:
         return self._sum_up()
 
     # --- may it begin? ---
-
-    def _check_endpoint(self) -> None:
-        """Refuse a plan of another bucket, or of a store that goes by another name."""
-        header = self.plan.header
-        if header.bucket != self.bucket.name:
-            text = f"{self.plan.id} is of the bucket {header.bucket}; these settings name"
-            raise NotApprovedError(f"{text} {self.bucket.name}")
-        if header.endpoint == self.bucket.endpoint:
-            return
-        text = f"{self.plan.id} was made at {header.endpoint}; these settings name"
-        if not self.same_store:
-            raise NotApprovedError(
-                f"{text} {self.bucket.endpoint}. If that is the same store, say so: --same-store"
-            )
-        known_id = header.store_id or self._read_ledgered_id()
-        if read_store_id(self.bucket) != known_id or not known_id:
-            raise NotApprovedError(f"{text} {self.bucket.endpoint}, and it is another store")
-
-    def _read_ledgered_id(self) -> str:
-        return Ledger(self.logs(self.plan.id), self.plan).store_id
 
     def _check_approval(self, *, is_new: bool) -> None:
         plan = self.plan

@@ -24,6 +24,7 @@ from .parking import list_parked
 from .plan import MovePlan, PlanHeader, PlanRow
 from .probe import SCRATCH_NAME, check_right_to_delete, probe
 from .record import Record
+from .same_store import check_same_store
 from .session import read_store_id
 from .table import State
 
@@ -321,6 +322,7 @@ def make_undo_plan(
     others: str,
     window_s: float,
     now: datetime,
+    same_store: bool = False,
 ) -> MovePlan:
     """Write the plan that takes a release, or a settling, back; one that was begun is kept.
 
@@ -328,6 +330,7 @@ def make_undo_plan(
     ----------
     others : who makes sure that no consumer takes anything meanwhile, in words
     window_s : how long after its first copy a release may be taken back, in seconds
+    same_store : a person's word that the plan's endpoint is this store under another name
 
     Returns
     -------
@@ -341,6 +344,7 @@ def make_undo_plan(
     ExpiredError
         When the window is over.
     """
+    check_same_store(bucket, plan, logs(plan.id), same_store=same_store)
     if plan.header.action == "settle":
         return _make_reopen_plan(bucket, plan, logs=logs, made_by=made_by, now=now)
     if plan.header.action != "move":
@@ -576,8 +580,14 @@ def _orient(plan: MovePlan, row: PlanRow) -> PlanRow:
     return replace(row, key=plan.header.to + rest, to=row.key)
 
 
-def list_open_rows(bucket: S3Bucket, plan: MovePlan, *, logs: Logs) -> list[OpenRow]:
+def list_open_rows(
+    bucket: S3Bucket, plan: MovePlan, *, logs: Logs, same_store: bool = False
+) -> list[OpenRow]:
     """Return the rows of a plan on which a person must say something, as they are now. Only reads.
+
+    Parameters
+    ----------
+    same_store : a person's word that the plan's endpoint is this store under another name
 
     Raises
     ------
@@ -586,6 +596,7 @@ def list_open_rows(bucket: S3Bucket, plan: MovePlan, *, logs: Logs) -> list[Open
     StoreError
         When the bucket cannot be read.
     """
+    check_same_store(bucket, plan, logs(plan.id), same_store=same_store)
     record = records.read_record(bucket, plan.id)
     ledger = Ledger(logs(plan.id), plan, record, records.read_later_records(bucket, plan.id))
     if ledger.rows(*HALF) or not ledger.is_ended:
@@ -637,6 +648,7 @@ def make_settle_plan(
     evidence: Mapping[str, str],
     made_by: str,
     now: datetime,
+    same_store: bool = False,
 ) -> MovePlan:
     """Write down a person's word on rows that are unproven or in conflict.
 
@@ -656,7 +668,7 @@ def make_settle_plan(
     StoreError
         When a key cannot be read.
     """
-    open_rows = list_open_rows(bucket, plan, logs=logs)
+    open_rows = list_open_rows(bucket, plan, logs=logs, same_store=same_store)
     chosen = _choose_rows(plan, open_rows, word, keys)
     unread = [key for open_row in chosen for key in open_row.unread]
     if unread:

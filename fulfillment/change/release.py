@@ -257,6 +257,7 @@ def plan_undo(inv: Investigation, release: Plan) -> Plan:
         others=f"{hold.words}; {_STILL}",
         window_s=inv.settings.release_undo_window_minutes * 60,
         now=inv.now(),
+        same_store=_is_same_store(inv),
     )
     return _to_plan(undo)
 
@@ -269,7 +270,10 @@ def plan_settling(inv: Investigation, release: Plan, *, word: Word, keys: Sequen
     keys : of the rows; none: all that are unproven
     """
     open_rows = list_open_rows(
-        inv.clients.change_bucket, release.content.move, logs=_open_logs(release)
+        inv.clients.change_bucket,
+        release.content.move,
+        logs=_open_logs(release),
+        same_store=_is_same_store(inv),
     )
     named = [one for one in open_rows if one.row.key in keys] if keys else open_rows
     settling = make_settle_plan(
@@ -281,8 +285,14 @@ def plan_settling(inv: Investigation, release: Plan, *, word: Word, keys: Sequen
         evidence=_read_evidence(inv.clients, [one.row for one in named], inv.progress),
         made_by=inv.operator,
         now=inv.now(),
+        same_store=_is_same_store(inv),
     )
     return _to_plan(settling)
+
+
+def _is_same_store(inv: Investigation) -> bool:
+    parameters: Any = inv.parameters
+    return bool(parameters.same_store)
 
 
 def list_to_settle(inv: Investigation, release: Plan) -> list[dict[str, Json]]:
@@ -298,7 +308,12 @@ def list_to_settle(inv: Investigation, release: Plan) -> list[dict[str, Json]]:
     MoveError
         When the release is not at its end, or the store cannot be read.
     """
-    open_rows = list_open_rows(inv.clients.bucket, release.content.move, logs=_open_logs(release))
+    open_rows = list_open_rows(
+        inv.clients.bucket,
+        release.content.move,
+        logs=_open_logs(release),
+        same_store=_is_same_store(inv),
+    )
     open_rows = [one for one in open_rows if not one.is_freed]
     known = _read_evidence(inv.clients, [one.row for one in open_rows], inv.progress)
     return [_describe_open_row(one, known.get(one.row.key, "")) for one in open_rows]
@@ -382,7 +397,7 @@ def _carry_out(move: Callable[..., MoveResult], inv: Investigation, plan: Plan) 
             stop_here=p.stop_here,
             goes_on=p.worker_goes_on,
             approve_more=p.approve,
-            same_store=p.same_store,
+            same_store=_is_same_store(inv),
         )
     except InterruptedMoveError as error:
         held = ". The worker is still paused for it" if error.is_held else ""
@@ -444,6 +459,7 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
         logs=_open_logs(plan),
         clock=Clock(inv.now, inv.sleep),
         notice=inv.progress,
+        same_store=_is_same_store(inv),
     )
     result = proof.to_json()
     if not inv.incident.is_late:

@@ -291,7 +291,7 @@ def _classify(
         kind = "claim"
     elif key.startswith(".runbook/releases/"):
         kind = "record"
-    elif key.startswith(".runbook/"):
+    elif key.startswith(".runbook/") or ".runbook-probe-" in key:
         kind = "own"
     elif method == "POST" and "delete" in query:
         keys = re.findall(rb"<Key>([^<]*)</Key>", body)
