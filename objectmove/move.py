@@ -77,6 +77,7 @@ class MoveResult:
     left : rows that this plan will not move any more: a new plan may
     lost_in_window : keys whose newer version went in the declared window
     settled : rows on which a person's word was carried out
+    reversed : rows that were taken back since, or settled by a person's word
     in_reach : keys that would ship twice if the others went on: they are held
     is_held : whether others are still held for the plan
     is_ended : whether nothing is left to do but what a person must decide
@@ -95,6 +96,7 @@ class MoveResult:
     left: int
     lost_in_window: list[str]
     settled: int
+    reversed: int
     in_reach: list[str]
     is_held: bool
     is_ended: bool
@@ -104,7 +106,8 @@ class MoveResult:
     def is_complete(self) -> bool:
         """Whether every planned object was moved, and nothing was lost."""
         rest = (self.skipped, self.conflicts, self.failed, self.unproven, self.lost_in_window)
-        return not any((*rest, self.waiting, self.left, self.is_held, self.stopped))
+        counts = (self.waiting, self.left, self.reversed)
+        return not any((*rest, *counts, self.is_held, self.stopped))
 
 
 def apply_plan(bucket: S3Bucket, plan: MovePlan, *, approve: str, **how: Any) -> MoveResult:
@@ -924,3 +927,4 @@ def _keys_under(rows: Sequence[PlanRow], prefix: str) -> list[str]:
     """Return the keys of rows, at either end, that lie under a prefix."""
     keys = [key for row in rows for key in (row.key, row.to)]
     return [key for key in keys if key.startswith(prefix)]
+            reversed=len(ledger.rows(State.TAKEN, State.FREED, State.UNDONE)),
