@@ -418,7 +418,7 @@ class Run:
         if header.action == "undo":
             self._check_stillness()
         skipped = self._find_owned(owners)
-        if is_new:
+        if is_new and header.action != "reopen":  # a word moves nothing
             skipped |= self._find_changed(skipped)
             self._check_changed(skipped, owners)
         self.session.renew()
