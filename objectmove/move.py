@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from chainlog import ChainedLog
+from chainlog import ChainedLog, LogError
 
 from . import errors
 from . import record as records
@@ -197,6 +197,7 @@ class Run:
     abilities: Abilities = field(init=False)
     _about_logs: dict[str, ChainedLog] = field(init=False, default_factory=dict)
     _may_announce: bool = field(init=False, default=True)
+    _may_be_on_record: bool = field(init=False, default=False)
     _states_put: int = field(init=False, default=0)
     _stopped: str = field(init=False, default="")
 
@@ -219,7 +220,19 @@ class Run:
             if self.ledger.is_behind and self.record is not None:
                 believed = self.record.model_dump(mode="json")
                 self.ledger.note("believed", sync=True, record=believed)
-            return self._carry_out(is_new=is_new)
+            try:
+                return self._carry_out(is_new=is_new)
+            except (StoppedError, StoreError, LogError) as error:
+                raise self._name_way_on(error, is_new=is_new) from error
+
+    def _name_way_on(self, error: Exception, *, is_new: bool) -> Exception:
+        """Return an error that names the command which goes on, once the plan may be on record."""
+        way_on = self.plan.header.resume_command
+        is_on_record = not is_new or self._may_be_on_record or self.ledger.is_begun
+        if not is_on_record or way_on in str(error):
+            return error
+        kind = LogError if isinstance(error, LogError) else StoppedError
+        return kind(f"{error}. Go on with: {way_on}")
 
     def _carry_out(self, *, is_new: bool) -> MoveResult:
         self._check_approval(is_new=is_new)
@@ -286,7 +299,7 @@ class Run:
         if is_new and self.clock.now() > plan.header.expires_at:
             until = format_time(plan.header.expires_at)
             raise errors.ExpiredError(f"{plan.id} expired at {until}: plan again")
-        if not is_new and not is_begun:
+        if not is_new and not is_begun and not ledger.head:
             raise NotApprovedError(f"{plan.id} was never begun, and nothing was moved")
         if plan.header.action == "undo" and not self.stands_still:
             raise NotApprovedError(
@@ -373,8 +386,7 @@ class Run:
             except (StoppedError, MoversError, StoreError) as error:
                 self._stopped = str(error)
                 if self.session.is_lost or isinstance(error, StoreError):
-                    way_on = f"Go on with: {plan.header.resume_command}"
-                    raise StoppedError(f"{error}. {way_on}") from error
+                    raise
             self._finish()
 
     def _move_all(self) -> None:
@@ -647,7 +659,10 @@ class Run:
             )
             ledger.note("hold", note=note.model_dump(mode="json"), sync=True)
         if self.record is None:
+            if not ledger.head:
+                ledger.note("begins", by=self.operator, sync=True)
             records.put_recorded_plan(self.session, self.plan)
+        self._may_be_on_record = True
         self._write_record()
         try:
             if not is_paused:
@@ -697,9 +712,7 @@ class Run:
             if isinstance(error, KeyboardInterrupt):
                 return
             why = f"{error}; and " if error else ""
-            text = f"{why}the worker may still be paused ({failure})"
-            way_on = f"Go on with: {self.plan.header.resume_command}"
-            raise StoppedError(f"{text}. {way_on}") from failure
+            raise StoppedError(f"{why}the worker may still be paused ({failure})") from failure
         ledger.note("hold", note=None, sync=True)
 
     def _is_going_on_approved(self, keys: Sequence[str]) -> bool:
@@ -916,6 +929,7 @@ class Run:
             left=count[State.LEFT] + (len(waiting) if ledger.is_ended else 0),
             lost_in_window=ledger.lost,
             settled=len(self._list_done_about()) if is_settling else 0,
+            reversed=len(ledger.rows(State.TAKEN, State.FREED, State.UNDONE)),
             in_reach=self._list_in_reach() if ledger.hold is not None else [],
             is_held=ledger.hold is not None,
             is_ended=ledger.is_ended,
@@ -927,4 +941,3 @@ def _keys_under(rows: Sequence[PlanRow], prefix: str) -> list[str]:
     """Return the keys of rows, at either end, that lie under a prefix."""
     keys = [key for row in rows for key in (row.key, row.to)]
     return [key for key in keys if key.startswith(prefix)]
-            reversed=len(ledger.rows(State.TAKEN, State.FREED, State.UNDONE)),
