@@ -264,6 +264,10 @@ class Ledger:
         self.is_ended = self.is_ended or record.ended
         self.versions = record.versions
         self.memory_removed = self.memory_removed or record.memory_removed
+        if not record.memory_removed:
+            # What the bucket never knew as announced was never sent.
+            unsent = [row for row in self.rows(*HALF) if row >= record.begun]
+            self.states.update(dict.fromkeys(unsent, State.NONE))
         for row in self.states:
             if row < record.begun and not self._is_settled(row):
                 self.states[row] = State.MOVED
