@@ -241,7 +241,7 @@ class Run:
             self._write_record()
             return self._sum_up()
         self._check_memory(is_new=is_new)
-        if not is_new and self._has_announced_nothing():
+        if not is_new and not ledger.memory_removed and self._has_announced_nothing():
             return self._end_unbegun()
         self._check_store(is_new=is_new)
         self.carrier = Carrier(
