@@ -658,11 +658,8 @@ class Run:
                 since=self.session.stamp,
             )
             ledger.note("hold", note=note.model_dump(mode="json"), sync=True)
-        if self.record is None:
-            if not ledger.head:
-                ledger.note("begins", by=self.operator, sync=True)
-            records.put_recorded_plan(self.session, self.plan)
-        self._may_be_on_record = True
+        if not ledger.head:
+            ledger.note("begins", by=self.operator, sync=True)
         self._write_record()
         try:
             if not is_paused:
@@ -770,6 +767,9 @@ class Run:
 
     def _write_record(self) -> None:
         """Have the bucket know what the ledger says."""
+        if self.record is None:
+            records.put_recorded_plan(self.session, self.plan)
+        self._may_be_on_record = True
         self.record = records.put_record(self.session, self._describe())
         self._states_put += 1
         if self._states_put % _CLEAN_EVERY == 0:
