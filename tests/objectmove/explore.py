@@ -348,7 +348,7 @@ class Run:
         point = self._count(f"{process.name}.{_name(verb, *keys[:1])}")
         what = self._pick(point, () if self._waiting else self._list_fates(verb, keys, options))
         if what and what not in options.split():
-            raise ValueError(f"{point} offers {options}, not {what}")
+            raise ScriptError(f"{point} offers {options}, not {what}")
         return what
 
     def _count(self, point: str) -> str:
@@ -599,21 +599,25 @@ class Run:
 
         Raises
         ------
-        ValueError
+        ScriptError
             When the script names what does not come.
         """
         _chance.world = self.world
         try:
             self._lead_on(self._line)
             self._audit()
+        except ScriptError:
+            raise
         except _KnownStateError:
             self.outcome.is_known = True
+        except Exception as error:  # noqa: BLE001  # whatever breaks, a search goes on
+            self._fail(5, f"it breaks: {error!r}")
         self._check_script()
         return self.outcome
 
     def _check_script(self) -> None:
         if self._waiting:
-            raise ValueError(f"never came to {', '.join(self._waiting)}")
+            raise ScriptError(f"never came to {', '.join(self._waiting)}")
 
     def prepare(self) -> None:
         """Carry a release out that comes before, up to what a person must decide."""
@@ -718,8 +722,9 @@ class Run:
         memory = planning.read_memory(
             process.bucket, parked_prefix="parked/", list_begun=self._list_begun
         )
-        forgotten = sorted(set(memory.forgotten.values()))
-        return Line("resume", forgotten[0]) if forgotten else None
+        for plan_id in sorted(set(memory.forgotten.values())):
+            return read_line(self.plans[plan_id].header.resume_command)
+        return None
 
     def _list_begun(self) -> Mapping[str, Callable[[], Begun | None]]:
         """Return every plan that has a ledger in some folder, with its longest one."""
@@ -895,6 +900,14 @@ class Run:
             # The tombstone's name comes after every number.
             records[plan_id] = known
         return records
+
+    def _know(self, plan: MovePlan) -> Ledger:
+        """Return what the first operator's folder and the bucket know of a plan."""
+        known = self._read_records()
+        later = [record for plan_id, record in known.items() if plan_id.startswith(f"{plan.id}-")]
+        machine = self._others.get(plan.id, self.machine)
+        log = _open_disk(machine.folder.get_disk(plan.id))
+        return Ledger(log, plan, known.get(plan.id), later)
 
     def _note_restart(self) -> None:
         """End the run where the search was before, with as many disturbances left."""
@@ -1077,9 +1090,8 @@ class Run:
         counts = ", ".join(f"{n} {what}" for what, n in said.counts.items() if n)
         self._tell(f"proof of {plan.id}: {counts}")
         self._check_complete(plan, said.is_complete, f"the proof of the {plan.header.action}")
-        ledger = self._read_ledger(plan.id)
-        # a folder that another machine outran tells what it knew
-        for row in ledger.rows(State.SKIPPED) if not self._stale else ():
+        ledger = self._know(plan)
+        for row in ledger.rows(State.SKIPPED):
             if self._has_come(plan.rows[row], plan.id):
                 self._fail(4, f"{plan.rows[row].key} is told as skipped, and was copied")
         if plan.header.action == "undo" and ledger.rows(State.MOVED) and not self._is_forgotten:
@@ -1092,7 +1104,7 @@ class Run:
     def _audit_doubts(self, plan: MovePlan) -> None:
         """Find what is in doubt in an undo or a settling after its last command."""
         if plan.header.action in ("undo", "settle"):
-            ledger = self._read_ledger(plan.id)
+            ledger = self._know(plan)
             if ledger.is_begun and ledger.rows(*HALF, State.UNPROVEN):
                 self._fail(5, f"something stays in doubt in the {plan.header.action}")
 
@@ -1248,6 +1260,10 @@ class Run:
 
 
 _SIDES = ("pending", "ready")
+
+
+class ScriptError(ValueError):
+    """A script names what does not come."""
 
 
 class _KnownStateError(Exception):
