@@ -237,10 +237,10 @@ class Run:
     def _carry_out(self, *, is_new: bool) -> MoveResult:
         self._check_approval(is_new=is_new)
         ledger = self.ledger
+        self._check_memory(is_new=is_new)
         if ledger.is_ended and ledger.hold is None:
             self._write_record()
             return self._sum_up()
-        self._check_memory(is_new=is_new)
         if not is_new and not ledger.memory_removed and self._has_announced_nothing():
             return self._end_unbegun()
         self._check_store(is_new=is_new)
