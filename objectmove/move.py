@@ -241,7 +241,7 @@ class Run:
         if ledger.is_ended and ledger.hold is None:
             self._write_record()
             return self._sum_up()
-        if not is_new and not ledger.memory_removed and self._has_announced_nothing():
+        if not is_new and self._is_to_be_ended():
             return self._end_unbegun()
         self._check_store(is_new=is_new)
         self.carrier = Carrier(
@@ -331,6 +331,14 @@ class Run:
         if is_removed and not ledger.memory_removed:
             ledger.note("memory_removed", sync=True)
 
+    def _is_to_be_ended(self) -> bool:
+        """Tell whether there is nothing to go on with; a person's approved word always counts."""
+        ledger = self.ledger
+        if not ledger.is_begun:
+            return True
+        is_word = self.plan.header.action == "reopen" or not self._needs_hold()
+        return not is_word and not ledger.memory_removed and self._has_announced_nothing()
+
     def _has_announced_nothing(self) -> bool:
         states = set(self.ledger.states.values()) | set(self.ledger.park_states.values())
         return self.ledger.begun == 0 and states <= {State.NONE, State.SKIPPED}
@@ -340,6 +348,7 @@ class Run:
         ledger = self.ledger
         was_held = ledger.hold is not None
         self._give_back(None)
+        self._tell_release()
         ledger.note("ended", sync=True)
         self._stopped = "nothing of it had been moved, and it is ended now: plan again"
         if was_held and ledger.hold is None:
