@@ -328,7 +328,7 @@ class Run:
             )
         self.session.write_store_id(store_id)
         is_removed = not is_new and (is_other or self.record is None)
-        if is_removed and not ledger.memory_removed:
+        if is_removed and ledger.is_begun and not ledger.memory_removed:
             ledger.note("memory_removed", sync=True)
 
     def _is_to_be_ended(self) -> bool:
@@ -534,7 +534,9 @@ class Run:
         rows = self._list_waiting()
         why = "the bucket's memory of this plan was removed: another machine may have moved it"
         self.ledger.reasons.update(dict.fromkeys(rows, why))
-        self.ledger.close(State.UNPROVEN, rows)
+        # The rows of an undo or a settling are the release's: they wait for a new one.
+        is_release = self.plan.header.action == "move"
+        self.ledger.close(State.UNPROVEN if is_release else State.LEFT, rows)
 
     def _keep_age(self, job: Job, seen: Seen | None) -> dict[str, str]:
         """Return the headers with which an undo writes an object's age down, where it can."""
