@@ -439,6 +439,8 @@ class Run:
         if header.action == "undo":
             self._check_stillness()
         skipped = self._find_owned(owners)
+        if skipped and header.action in ("settle", "reopen"):
+            raise NotApprovedError(next(iter(skipped.values())))
         if is_new and header.action != "reopen":  # a word moves nothing
             skipped |= self._find_changed(skipped)
             self._check_changed(skipped, owners)

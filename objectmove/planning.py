@@ -576,7 +576,11 @@ def list_open_rows(bucket: S3Bucket, plan: MovePlan, *, logs: Logs) -> list[Open
         When the bucket cannot be read.
     """
     record = records.read_record(bucket, plan.id)
-    ledger = Ledger(logs(plan.id), plan, record, records.read_later_records(bucket, plan.id))
+    later = records.read_later_records(bucket, plan.id)
+    for other in later:
+        if other.parent == plan.id and not other.ended:
+            raise NotApprovedError(f"{other.plan} is not finished. Go on with: {other.way_on}")
+    ledger = Ledger(logs(plan.id), plan, record, later)
     if ledger.rows(*HALF) or not ledger.is_ended:
         way_on = plan.header.resume_command
         raise NotApprovedError(f"{plan.id} is not at its end. Go on with: {way_on}")

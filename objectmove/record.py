@@ -117,6 +117,14 @@ class Record(Part):
         return self.unproven | self.conflicts
 
     @property
+    def way_on(self) -> str:
+        """The command that goes on with the plan, or by which a person decides."""
+        if self.ended and self.hold is None:
+            return f"runbook settle {self.plan}"
+        flag = " --consumer-stands-still" if self.action == "undo" else ""
+        return f"runbook resume {self.plan}{flag}"
+
+    @property
     def is_closed(self) -> bool:
         """Whether nobody needs to do anything any more."""
         return self.ended and not self.waits_for_a_word and not self.parking and self.hold is None

@@ -480,7 +480,10 @@ def list_unfinished(clients: Clients, settings: Settings | None = None) -> list[
     Rows of ``plan``, ``by``, ``state``, ``rows`` (number in doubt or begun), ``way_on``,
     ``held_by`` and ``held_since`` (empty when nobody is held). Only reads.
     """
-    rows = [_describe(record) for record in list_records(clients.bucket) if not record.is_closed]
+    found = [record for record in list_records(clients.bucket) if not record.is_closed]
+    # What an undo or a settling has in hand waits for that one.
+    busy = {record.parent for record in found if not record.ended}
+    rows = [_describe(record) for record in found if not (record.ended and record.plan in busy)]
     if settings is not None:
         rows += _list_forgotten(clients, settings)
     return rows
@@ -511,14 +514,11 @@ def _list_forgotten(clients: Clients, settings: Settings) -> list[dict[str, Json
 
 
 def _describe(record: Record) -> dict[str, Json]:
-    flag = " --consumer-stands-still" if record.action == "undo" else ""
-    way_on = f"runbook resume {record.plan}{flag}"
     state = "being taken back" if record.action == "undo" else "not finished"
     rows = record.begun
     if record.ended and record.hold is None:
         rows = len(record.waits_for_a_word)
         state = "waits for a person's word: nobody can know what became of these labels"
-        way_on = f"runbook settle {record.plan}"
     if record.hold is not None:
         state += f"; {record.hold.words}"
     return {
@@ -526,7 +526,7 @@ def _describe(record: Record) -> dict[str, Json]:
         "by": f"{record.by} on {record.host}",
         "state": state,
         "rows": rows,
-        "way_on": way_on,
+        "way_on": record.way_on,
         "held_by": record.hold.by if record.hold else "",
         "held_since": format_time(record.hold.since) if record.hold else "",
     }
