@@ -523,6 +523,7 @@ class OpenRow:
     is_conflict : whether two versions are known, and the row is not simply in doubt
     is_freed : whether a person said that it was not taken, and no plan took it since
     parked : the key where its object is parked; empty when it is not
+    parked_seen : what is parked there
     source, destination : what is there now; None when nothing is, and also when it could not be
         read: then the key is in ``unread``
     unread : keys that could not be read
@@ -536,6 +537,7 @@ class OpenRow:
     is_conflict: bool
     is_freed: bool
     parked: str
+    parked_seen: Seen | None
     source: Seen | None
     destination: Seen | None
     unread: tuple[str, ...]
@@ -610,6 +612,7 @@ def list_open_rows(bucket: S3Bucket, plan: MovePlan, *, logs: Logs) -> list[Open
                 is_conflict=state is State.CONFLICT,
                 is_freed=state is State.FREED,
                 parked=parked[number] if is_parked else "",
+                parked_seen=at_parking if is_parked else None,
                 source=found.get(row.key),
                 destination=found.get(row.to),
                 unread=tuple(key for key in ends if key not in found),
@@ -712,10 +715,9 @@ def _settle_row(
         sha256 = row.sha256 or ("" if source.has_hash else bucket.read_sha256(row.key))
         return replace(row.at(source), to=parked, facts=facts, sha256=sha256)
     is_free = source is None and open_row.destination is None
-    if word == "not_taken" and open_row.parked and is_free:
-        parked_seen = bucket.look([open_row.parked]).get(open_row.parked)
-        if parked_seen is not None:
-            return replace(row.at(parked_seen), key=open_row.parked, to=row.key, facts=facts)
+    if word == "not_taken" and open_row.parked_seen is not None and is_free:
+        parked = row.at(open_row.parked_seen)
+        return replace(parked, key=open_row.parked, to=row.key, facts=facts)
     return replace(row, to="", facts=facts)
 
 
