@@ -134,7 +134,7 @@ class Ledger:
         if record is not None and record.ledger not in known:
             self.is_behind = True
             self._believe(record)
-        for other in sorted(later, key=lambda other: other.made_at):
+        for other in sorted(later, key=lambda other: other.begun_at):
             self._believe_later(other)
 
     def rows(self, *states: State, leg: Leg = Leg.MOVE) -> list[int]:

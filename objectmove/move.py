@@ -802,7 +802,7 @@ class Run:
             release=plan.header.release,
             parent=plan.header.parent,
             action=plan.header.action,
-            made_at=plan.header.made_at,
+            begun_at=self.record.begun_at if self.record else self.session.stamp,
             sha256=plan.sha256,
             by=ledger.approved_by or self.operator,
             host=self.session.claim.host,

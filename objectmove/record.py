@@ -58,7 +58,7 @@ class Record(Part):
     release : the release that it is about: the plan itself, or the one that an undo or a settling
         is about
     parent : the plan that it is about directly; empty for a release
-    made_at : when its plan was made
+    begun_at : the store's time when it was first put on record
     ledger : hash of the ledger's last line then: a ledger without it is an older copy
     fence_at : the store's time from which on nothing of it can take effect any more
     begun : the first row that was never announced
@@ -83,7 +83,7 @@ class Record(Part):
     release: PlanId
     parent: str
     action: Literal["move", "undo", "settle", "reopen"]
-    made_at: Timestamp
+    begun_at: Timestamp
     sha256: str
     by: str
     host: str
@@ -326,7 +326,7 @@ def find_owned_keys(bucket: S3Bucket, *, but: Iterable[str] = ()) -> dict[str, s
 
     Returns
     -------
-    Key to plan id; a key of two plans belongs to the one that was made first.
+    Key to plan id; a key of two plans belongs to the one that was begun first.
 
     Raises
     ------
@@ -336,7 +336,7 @@ def find_owned_keys(bucket: S3Bucket, *, but: Iterable[str] = ()) -> dict[str, s
     others = set(but)
     owners: dict[str, str] = {}
     open_plans = [pair for pair in list_open_plans(bucket) if pair[0].plan not in others]
-    for record, plan in sorted(open_plans, key=lambda pair: pair[0].made_at):
+    for record, plan in sorted(open_plans, key=lambda pair: pair[0].begun_at):
         for number in sorted(record.find_owned_rows(len(plan.rows))):
             row = plan.rows[number]
             for key in (row.key, row.to):

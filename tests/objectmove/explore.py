@@ -702,7 +702,7 @@ class Run:
             return named
         if "was carried out" in text:
             return None
-        if _PLAN_AGAIN.search(text) is None or line.verb == "undo":
+        if _PLAN_AGAIN.search(text) is None or line.verb in ("undo", "settle"):
             return self._repeat(line)
         header = self.plans[line.plan].header
         again = {"undo": "undo", "reopen": "undo", "settle": "settle"}
@@ -995,7 +995,7 @@ class Run:
                 "hold": None,
             }
             is_held = known.hold is not None
-            described = known.model_copy(update=changed).model_dump_json(exclude={"made_at"})
+            described = known.model_copy(update=changed).model_dump_json(exclude={"begun_at"})
             told.append((described, is_held, known.is_tombstone))
         return tuple(told)
 
@@ -1102,11 +1102,14 @@ class Run:
                 self._fail(4, "the proof of a release does not say that it was taken back")
 
     def _audit_doubts(self, plan: MovePlan) -> None:
-        """Find what is in doubt in an undo or a settling after its last command."""
-        if plan.header.action in ("undo", "settle"):
-            ledger = self._know(plan)
-            if ledger.is_begun and ledger.rows(*HALF, State.UNPROVEN):
-                self._fail(5, f"something stays in doubt in the {plan.header.action}")
+        """Find what is in doubt in an undo or a settling after its last command.
+
+        A row that a settling leaves unproven is open in its release, which is shown until then.
+        """
+        in_doubt = {"undo": (*HALF, State.UNPROVEN), "settle": HALF, "reopen": HALF}
+        ledger = self._know(plan)
+        if ledger.is_begun and ledger.rows(*in_doubt.get(plan.header.action, ())):
+            self._fail(5, f"something stays in doubt in the {plan.header.action}")
 
     def _audit_again(self) -> None:
         """Resume what is over, here and with every other folder: nothing may come of it."""
@@ -1255,6 +1258,10 @@ class Run:
             self._fail(3, text)
 
     def _fail(self, promise: int, text: str) -> None:
+        if promise < 5 and any(event.is_replay for event in self.world.history):
+            # A proxy that repeats a request while its signature lives is outside, as the plan says.
+            self.outcome.declared.append(text)
+            return
         self.outcome.violations.append(f"promise {promise}: {text}")
         self._tell(f"VIOLATION of promise {promise}: {text}")
 
