@@ -141,6 +141,11 @@ class Ledger:
         """Return the rows in some states, in order."""
         return [row for row, state in self.get_states(leg).items() if state in states]
 
+    def list_open(self) -> list[int]:
+        """Return the rows that are not closed: nobody may plan them without looking first."""
+        closed = (State.MOVED, State.SKIPPED, State.TAKEN, State.FREED, State.UNDONE)
+        return [row for row, state in self.states.items() if state not in closed]
+
     def get_states(self, leg: Leg) -> dict[int, State]:
         """Return the states of one way of all rows."""
         return self.park_states if leg is Leg.PARK else self.states

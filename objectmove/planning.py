@@ -81,11 +81,14 @@ class Memory:
     forgotten : keys of plans that this machine has begun and the bucket does not remember, and the
         plan
     parked : rests of keys that are parked and not settled, and the plan
+    ways_on : plans that the bucket does not remember, and what goes on with each: an undo or a
+        settling before its release
     """
 
     owners: Mapping[str, str]
     forgotten: Mapping[str, str]
     parked: Mapping[str, str]
+    ways_on: Mapping[str, str]
 
 
 def read_memory(
@@ -111,7 +114,18 @@ def read_memory(
     owners = records.find_owned_keys(bucket)
     for record in reopened:
         parked.update(_list_reopened(bucket, record))
-    return Memory(owners, _find_forgotten(bucket, known, list_begun), parked)
+    forgotten: dict[str, str] = {}
+    ways_on: dict[str, str] = {}
+    for begun in _list_forgotten(bucket, known, list_begun):
+        ledger = Ledger(begun.log, begun.plan)
+        open_rows = ledger.list_open()
+        for number in open_rows:
+            row = begun.plan.rows[number]
+            forgotten.update({key: begun.plan.id for key in (row.key, row.to) if key})
+        if open_rows or ledger.hold is not None:
+            ways_on[begun.plan.id] = begun.plan.header.resume_command
+    in_order = {plan_id: ways_on[plan_id] for plan_id in sorted(ways_on, reverse=True)}
+    return Memory(owners, forgotten, parked, in_order)
 
 
 def _list_reopened(bucket: S3Bucket, record: Record) -> dict[str, str]:
@@ -121,11 +135,11 @@ def _list_reopened(bucket: S3Bucket, record: Record) -> dict[str, str]:
     return {row.key.removeprefix(prefix): record.plan for row in plan.rows}
 
 
-def _find_forgotten(
+def _list_forgotten(
     bucket: S3Bucket, known: Mapping[str, bool], list_begun: ListBegun
-) -> dict[str, str]:
-    """Return the keys of plans that were begun here and that the bucket does not remember."""
-    keys: dict[str, str] = {}
+) -> list[Begun]:
+    """Return the plans that were begun here and that the bucket does not remember."""
+    found = []
     store_id = ""
     for plan_id, read in list_begun().items():
         if plan_id in known:
@@ -137,13 +151,10 @@ def _find_forgotten(
         store_id = store_id or read_store_id(bucket)
         is_here = begun.plan.header.endpoint == bucket.endpoint
         is_here = is_here or (bool(store_id) and ledger.store_id == store_id)
-        if not ledger.is_begun or not is_here:
-            continue
-        closed = (State.MOVED, State.SKIPPED, State.TAKEN, State.FREED, State.UNDONE)
-        for number, row in enumerate(begun.plan.rows):
-            if ledger.states[number] not in closed:
-                keys.update({key: plan_id for key in (row.key, row.to) if key})
-    return keys
+        is_begun = ledger.is_begun or ledger.hold is not None
+        if is_begun and is_here:
+            found.append(begun)
+    return found
 
 
 def make_move_plan(

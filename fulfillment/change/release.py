@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -485,7 +486,7 @@ def list_unfinished(clients: Clients, settings: Settings | None = None) -> list[
     busy = {record.parent for record in found if not record.ended}
     rows = [_describe(record) for record in found if not (record.ended and record.plan in busy)]
     if settings is not None:
-        rows += _list_forgotten(clients, settings)
+        rows = _list_forgotten(clients, settings) + rows
     return rows
 
 
@@ -496,20 +497,18 @@ def _list_forgotten(clients: Clients, settings: Settings) -> list[dict[str, Json
         parked_prefix=settings.release_parked_prefix,
         list_begun=partial(list_begun, settings.runbook_home.resolve()),
     )
-    keys: dict[str, int] = {}
-    for plan_id in memory.forgotten.values():
-        keys[plan_id] = keys.get(plan_id, 0) + 1
+    keys = Counter(memory.forgotten.values())
     return [
         {
             "plan": plan_id,
             "by": "this machine",
             "state": "the bucket's memory (.runbook/) of it was removed",
-            "rows": count // 2,
-            "way_on": f"runbook resume {plan_id}",
+            "rows": keys[plan_id] // 2,
+            "way_on": way_on,
             "held_by": "",
             "held_since": "",
         }
-        for plan_id, count in sorted(keys.items())
+        for plan_id, way_on in memory.ways_on.items()
     ]
 
 

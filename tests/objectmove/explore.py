@@ -715,16 +715,13 @@ class Run:
         process = Process(self.world, _Quiet(), self.machine, "")
         self.world.processes -= 1
         clients = cast(Any, SimpleNamespace(bucket=process.bucket))
-        for row in list_unfinished(clients):
-            return read_line(str(row["way_on"]))
-        if not self._is_forgotten:
-            return None
-        memory = planning.read_memory(
-            process.bucket, parked_prefix="parked/", list_begun=self._list_begun
-        )
-        for plan_id in sorted(set(memory.forgotten.values())):
-            return read_line(self.plans[plan_id].header.resume_command)
-        return None
+        ways_on = [str(row["way_on"]) for row in list_unfinished(clients)]
+        if self._is_forgotten:
+            memory = planning.read_memory(
+                process.bucket, parked_prefix="parked/", list_begun=self._list_begun
+            )
+            ways_on = [*memory.ways_on.values(), *ways_on]
+        return read_line(ways_on[0]) if ways_on else None
 
     def _list_begun(self) -> Mapping[str, Callable[[], Begun | None]]:
         """Return every plan that has a ledger in some folder, with its longest one."""
@@ -1029,6 +1026,8 @@ class Run:
 
     def _audit(self) -> None:
         self.world.advance(600_000)
+        if self.world.paused_by == "us":
+            self._fail(5, "the worker stays paused, and nothing says so")
         if self._is_person and self.world.paused_by != "person":
             self._fail(3, "the worker that a person paused was let go on")
         for what in self.world.unheld:
