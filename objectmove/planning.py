@@ -438,6 +438,9 @@ def _invert(
     rows: list[PlanRow] = []
     landed = {plan.rows[number].to: number for number in sorted(ledger.landings)}
     found = look_surely(bucket, list(landed), abilities=header.abilities)
+    unread = [key for key in landed if key not in found]
+    if unread:
+        raise StoreError(f"{unread[0]} could not be read: nothing was planned")
     for key, number in landed.items():
         row = plan.rows[number]
         landing = ledger.landings[number]
@@ -451,7 +454,6 @@ def _invert(
             {
                 "taken_back": state is State.UNDONE,
                 "in_doubt": state not in (State.MOVED, State.CONFLICT),
-                "unreadable": key not in found,
                 "taken_by_a_consumer": seen is None,
                 "not_our_copy": not is_ours,
             }
