@@ -217,6 +217,8 @@ class Run:
             self.record = records.read_record(self.bucket, self.plan.id)
             later = records.read_later_records(self.bucket, self.plan.id)
             self.ledger = Ledger(log, self.plan, self.record, later)
+            if not is_new and self.record is not None:
+                records.restore_recorded_plan(session, self.plan, self.record)
             if self.ledger.is_behind and self.record is not None:
                 believed = self.record.model_dump(mode="json")
                 self.ledger.note("believed", sync=True, record=believed)

@@ -283,7 +283,10 @@ def read_recorded_plan(bucket: S3Bucket, record: Record, *, folder: Path) -> Mov
     """
     content = bucket.read(_key(record.plan, _PLAN))
     if content is None:
-        raise PlanError(f"the bucket does not hold the plan of {record.plan} any more")
+        raise PlanError(
+            f"the bucket does not hold the plan of {record.plan} any more. On the machine that has "
+            f"its folder, go on with: {record.way_on}"
+        )
     plan = parse_plan(content, path=folder / f"{record.plan}.jsonl")
     if plan.sha256 != record.sha256:
         raise PlanError(f"the bucket's copy of {record.plan} is not the plan that was approved")
@@ -371,6 +374,12 @@ def find_expiry_rules(bucket: S3Bucket) -> list[str]:
 def put_recorded_plan(session: Session, plan: MovePlan) -> None:
     """Put the plan into the bucket, before its first state."""
     session.change(Request("put", _key(plan.id, _PLAN), body=plan.content))
+
+
+def restore_recorded_plan(session: Session, plan: MovePlan, record: Record) -> None:
+    """Put a plan again whose record is left alone in the bucket: no reader understands that."""
+    if not record.is_tombstone and session.bucket.read(_key(plan.id, _PLAN)) is None:
+        put_recorded_plan(session, plan)
 
 
 def put_record(session: Session, record: Record) -> Record:
