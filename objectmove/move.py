@@ -42,6 +42,10 @@ _FEW_CHANGED = 3
 _CLEAN_EVERY = 64
 _STAND_STILL_S = 3.0
 _PASSES = 2
+_FORGOTTEN = (
+    "the bucket's memory of this plan was removed: another machine may have gone on with it, or "
+    "taken it back"
+)
 
 FindNewer = Callable[[Mapping[str, datetime]], set[str]]
 """Key to LastModified: which of them were written later."""
@@ -241,6 +245,8 @@ class Run:
         ledger = self.ledger
         self._check_memory(is_new=is_new)
         if ledger.is_ended and ledger.hold is None:
+            if ledger.memory_removed:
+                self._stopped = _FORGOTTEN
             self._write_record()
             return self._sum_up()
         if not is_new and self._is_to_be_ended():
@@ -536,8 +542,7 @@ class Run:
     def _doubt_the_rest(self) -> None:
         """Leave to a person what another machine may have moved: the bucket forgot about it."""
         rows = self._list_waiting()
-        why = "the bucket's memory of this plan was removed: another machine may have moved it"
-        self.ledger.reasons.update(dict.fromkeys(rows, why))
+        self.ledger.reasons.update(dict.fromkeys(rows, _FORGOTTEN))
         # The rows of an undo or a settling are the release's: they wait for a new one.
         is_release = self.plan.header.action == "move"
         self.ledger.close(State.UNPROVEN if is_release else State.LEFT, rows)
