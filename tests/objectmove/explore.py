@@ -651,7 +651,8 @@ class Run:
             if following is None or (following.verb == "settle" and not is_person_there):
                 return
             has_moved_on = self._has_progressed(before, self._measure())
-            if following == line and is_undisturbed and not has_moved_on:
+            is_waiting = isinstance(word, HeldError)
+            if following == line and is_undisturbed and not (has_moved_on or is_waiting):
                 self._fail(5, f"`{self._mask(line)}` is printed twice in a row")
                 return
             is_printed = self._is_named
@@ -702,7 +703,7 @@ class Run:
         named = read_line(text)
         if named is not None:
             return named
-        if "was carried out" in text:
+        if "was carried out" in text or "this folder knows of no copy" in text:
             return None
         if _PLAN_AGAIN.search(text) is None or line.verb in ("undo", "settle"):
             return self._repeat(line)
@@ -722,8 +723,15 @@ class Run:
             memory = planning.read_memory(
                 process.bucket, parked_prefix="parked/", list_begun=self._list_begun
             )
+            for plan_id in memory.ways_on:
+                self._others.setdefault(plan_id, self._find_machine(plan_id))
             ways_on = [*memory.ways_on.values(), *ways_on]
         return read_line(ways_on[0]) if ways_on else None
+
+    def _find_machine(self, plan_id: str) -> Machine:
+        """Return the machine whose folder knows most of a plan that the bucket forgot."""
+        machines = (self.machine, *self._stale)
+        return max(machines, key=lambda machine: len(machine.folder.get_disk(plan_id).entries))
 
     def _list_begun(self) -> Mapping[str, Callable[[], Begun | None]]:
         """Return every plan that has a ledger in some folder, with its longest one."""
