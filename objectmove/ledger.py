@@ -134,12 +134,17 @@ class Ledger:
         if record is not None and record.ledger not in known:
             self.is_behind = True
             self._believe(record)
-        for other in sorted(later, key=lambda other: other.made_at):
+        for other in sorted(later, key=lambda other: other.begun_at):
             self._believe_later(other)
 
     def rows(self, *states: State, leg: Leg = Leg.MOVE) -> list[int]:
         """Return the rows in some states, in order."""
         return [row for row, state in self.get_states(leg).items() if state in states]
+
+    def list_open(self) -> list[int]:
+        """Return the rows that are not closed: nobody may plan them without looking first."""
+        closed = (State.MOVED, State.SKIPPED, State.TAKEN, State.FREED, State.UNDONE)
+        return [row for row, state in self.states.items() if state not in closed]
 
     def get_states(self, leg: Leg) -> dict[int, State]:
         """Return the states of one way of all rows."""
@@ -264,6 +269,10 @@ class Ledger:
         self.is_ended = self.is_ended or record.ended
         self.versions = record.versions
         self.memory_removed = self.memory_removed or record.memory_removed
+        if not record.memory_removed:
+            # What the bucket never knew as announced was never sent.
+            unsent = [row for row in self.rows(*HALF) if row >= record.begun]
+            self.states.update(dict.fromkeys(unsent, State.NONE))
         for row in self.states:
             if row < record.begun and not self._is_settled(row):
                 self.states[row] = State.MOVED

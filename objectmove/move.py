@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from chainlog import ChainedLog
+from chainlog import ChainedLog, LogError
 
 from . import errors
 from . import record as records
@@ -43,6 +43,10 @@ _FEW_CHANGED = 3
 _CLEAN_EVERY = 64
 _STAND_STILL_S = 3.0
 _PASSES = 2
+_FORGOTTEN = (
+    "the bucket's memory of this plan was removed: another machine may have gone on with it, or "
+    "taken it back"
+)
 
 FindNewer = Callable[[Mapping[str, datetime]], set[str]]
 """Key to LastModified: which of them were written later."""
@@ -78,6 +82,7 @@ class MoveResult:
     left : rows that this plan will not move any more: a new plan may
     lost_in_window : keys whose newer version went in the declared window
     settled : rows on which a person's word was carried out
+    reversed : rows that were taken back since, or settled by a person's word
     in_reach : keys that would ship twice if the others went on: they are held
     is_held : whether others are still held for the plan
     is_ended : whether nothing is left to do but what a person must decide
@@ -96,6 +101,7 @@ class MoveResult:
     left: int
     lost_in_window: list[str]
     settled: int
+    reversed: int
     in_reach: list[str]
     is_held: bool
     is_ended: bool
@@ -105,7 +111,8 @@ class MoveResult:
     def is_complete(self) -> bool:
         """Whether every planned object was moved, and nothing was lost."""
         rest = (self.skipped, self.conflicts, self.failed, self.unproven, self.lost_in_window)
-        return not any((*rest, self.waiting, self.left, self.is_held, self.stopped))
+        counts = (self.waiting, self.left, self.reversed)
+        return not any((*rest, *counts, self.is_held, self.stopped))
 
 
 def apply_plan(bucket: S3Bucket, plan: MovePlan, *, approve: str, **how: Any) -> MoveResult:
@@ -195,6 +202,7 @@ class Run:
     abilities: Abilities = field(init=False)
     _about_logs: dict[str, ChainedLog] = field(init=False, default_factory=dict)
     _may_announce: bool = field(init=False, default=True)
+    _may_be_on_record: bool = field(init=False, default=False)
     _states_put: int = field(init=False, default=0)
     _stopped: str = field(init=False, default="")
 
@@ -214,19 +222,35 @@ class Run:
             self.record = records.read_record(self.bucket, self.plan.id)
             later = records.read_later_records(self.bucket, self.plan.id)
             self.ledger = Ledger(log, self.plan, self.record, later)
+            if not is_new and self.record is not None:
+                records.restore_recorded_plan(session, self.plan, self.record)
             if self.ledger.is_behind and self.record is not None:
                 believed = self.record.model_dump(mode="json")
                 self.ledger.note("believed", sync=True, record=believed)
-            return self._carry_out(is_new=is_new)
+            try:
+                return self._carry_out(is_new=is_new)
+            except (StoppedError, StoreError, LogError) as error:
+                raise self._name_way_on(error, is_new=is_new) from error
+
+    def _name_way_on(self, error: Exception, *, is_new: bool) -> Exception:
+        """Return an error that names the command which goes on, once the plan may be on record."""
+        way_on = self.plan.header.resume_command
+        is_on_record = not is_new or self._may_be_on_record or self.ledger.is_begun
+        if not is_on_record or way_on in str(error):
+            return error
+        kind = LogError if isinstance(error, LogError) else StoppedError
+        return kind(f"{error}. Go on with: {way_on}")
 
     def _carry_out(self, *, is_new: bool) -> MoveResult:
         self._check_approval(is_new=is_new)
         ledger = self.ledger
+        self._check_memory(is_new=is_new)
         if ledger.is_ended and ledger.hold is None:
+            if ledger.memory_removed:
+                self._stopped = _FORGOTTEN
             self._write_record()
             return self._sum_up()
-        self._check_memory(is_new=is_new)
-        if not is_new and self._has_announced_nothing():
+        if not is_new and self._is_to_be_ended():
             return self._end_unbegun()
         self._check_store(is_new=is_new)
         self.carrier = Carrier(
@@ -264,7 +288,7 @@ class Run:
         if is_new and self.clock.now() > plan.header.expires_at:
             until = format_time(plan.header.expires_at)
             raise errors.ExpiredError(f"{plan.id} expired at {until}: plan again")
-        if not is_new and not is_begun:
+        if not is_new and not is_begun and not ledger.head:
             raise NotApprovedError(f"{plan.id} was never begun, and nothing was moved")
         if plan.header.action == "undo" and not self.stands_still:
             raise NotApprovedError(
@@ -293,8 +317,16 @@ class Run:
             )
         self.session.write_store_id(store_id)
         is_removed = not is_new and (is_other or self.record is None)
-        if is_removed and not ledger.memory_removed:
+        if is_removed and ledger.is_begun and not ledger.memory_removed:
             ledger.note("memory_removed", sync=True)
+
+    def _is_to_be_ended(self) -> bool:
+        """Tell whether there is nothing to go on with; a person's approved word always counts."""
+        ledger = self.ledger
+        if not ledger.is_begun:
+            return True
+        is_word = self.plan.header.action == "reopen" or not self._needs_hold()
+        return not is_word and not ledger.memory_removed and self._has_announced_nothing()
 
     def _has_announced_nothing(self) -> bool:
         states = set(self.ledger.states.values()) | set(self.ledger.park_states.values())
@@ -305,6 +337,7 @@ class Run:
         ledger = self.ledger
         was_held = ledger.hold is not None
         self._give_back(None)
+        self._tell_release()
         ledger.note("ended", sync=True)
         self._stopped = "nothing of it had been moved, and it is ended now: plan again"
         if was_held and ledger.hold is None:
@@ -351,8 +384,7 @@ class Run:
             except (StoppedError, MoversError, StoreError) as error:
                 self._stopped = str(error)
                 if self.session.is_lost or isinstance(error, StoreError):
-                    way_on = f"Go on with: {plan.header.resume_command}"
-                    raise StoppedError(f"{error}. {way_on}") from error
+                    raise
             self._finish()
 
     def _move_all(self) -> None:
@@ -396,7 +428,9 @@ class Run:
         if header.action == "undo":
             self._check_stillness()
         skipped = self._find_owned(owners)
-        if is_new:
+        if skipped and header.action in ("settle", "reopen"):
+            raise NotApprovedError(next(iter(skipped.values())))
+        if is_new and header.action != "reopen":  # a word moves nothing
             skipped |= self._find_changed(skipped)
             self._check_changed(skipped, owners)
         self.session.renew()
@@ -489,9 +523,10 @@ class Run:
     def _doubt_the_rest(self) -> None:
         """Leave to a person what another machine may have moved: the bucket forgot about it."""
         rows = self._list_waiting()
-        why = "the bucket's memory of this plan was removed: another machine may have moved it"
-        self.ledger.reasons.update(dict.fromkeys(rows, why))
-        self.ledger.close(State.UNPROVEN, rows)
+        self.ledger.reasons.update(dict.fromkeys(rows, _FORGOTTEN))
+        # The rows of an undo or a settling are the release's: they wait for a new one.
+        is_release = self.plan.header.action == "move"
+        self.ledger.close(State.UNPROVEN if is_release else State.LEFT, rows)
 
     def _keep_age(self, job: Job, seen: Seen | None) -> dict[str, str]:
         """Return the headers with which an undo writes an object's age down, where it can."""
@@ -624,8 +659,8 @@ class Run:
                 since=self.session.stamp,
             )
             ledger.note("hold", note=note.model_dump(mode="json"), sync=True)
-        if self.record is None:
-            records.put_recorded_plan(self.session, self.plan)
+        if not ledger.head:
+            ledger.note("begins", by=self.operator, sync=True)
         self._write_record()
         try:
             if not is_paused:
@@ -675,9 +710,7 @@ class Run:
             if isinstance(error, KeyboardInterrupt):
                 return
             why = f"{error}; and " if error else ""
-            text = f"{why}the worker may still be paused ({failure})"
-            way_on = f"Go on with: {self.plan.header.resume_command}"
-            raise StoppedError(f"{text}. {way_on}") from failure
+            raise StoppedError(f"{why}the worker may still be paused ({failure})") from failure
         ledger.note("hold", note=None, sync=True)
 
     def _is_going_on_approved(self, keys: Sequence[str]) -> bool:
@@ -735,6 +768,9 @@ class Run:
 
     def _write_record(self) -> None:
         """Have the bucket know what the ledger says."""
+        if self.record is None:
+            records.put_recorded_plan(self.session, self.plan)
+        self._may_be_on_record = True
         self.record = records.put_record(self.session, self._describe())
         self._states_put += 1
         if self._states_put % _CLEAN_EVERY == 0:
@@ -754,7 +790,7 @@ class Run:
             release=plan.header.release,
             parent=plan.header.parent,
             action=plan.header.action,
-            made_at=plan.header.made_at,
+            begun_at=self.record.begun_at if self.record else self.session.stamp,
             sha256=plan.sha256,
             by=ledger.approved_by or self.operator,
             host=self.session.claim.host,
@@ -894,6 +930,7 @@ class Run:
             left=count[State.LEFT] + (len(waiting) if ledger.is_ended else 0),
             lost_in_window=ledger.lost,
             settled=len(self._list_done_about()) if is_settling else 0,
+            reversed=len(ledger.rows(State.TAKEN, State.FREED, State.UNDONE)),
             in_reach=self._list_in_reach() if ledger.hold is not None else [],
             is_held=ledger.hold is not None,
             is_ended=ledger.is_ended,

@@ -82,11 +82,14 @@ class Memory:
     forgotten : keys of plans that this machine has begun and the bucket does not remember, and the
         plan
     parked : rests of keys that are parked and not settled, and the plan
+    ways_on : plans that the bucket does not remember, and what goes on with each: an undo or a
+        settling before its release
     """
 
     owners: Mapping[str, str]
     forgotten: Mapping[str, str]
     parked: Mapping[str, str]
+    ways_on: Mapping[str, str]
 
 
 def read_memory(
@@ -112,7 +115,51 @@ def read_memory(
     owners = records.find_owned_keys(bucket)
     for record in reopened:
         parked.update(_list_reopened(bucket, record))
-    return Memory(owners, find_forgotten(bucket, list_begun), parked)
+    forgotten: dict[str, str] = {}
+    ways_on: dict[str, str] = {}
+    for one in list_forgotten(bucket, list_begun):
+        forgotten.update(dict.fromkeys(one.keys, one.plan))
+        ways_on[one.plan] = one.way_on
+    return Memory(owners, forgotten, parked, ways_on)
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A plan that was begun here and that the bucket does not remember.
+
+    Attributes
+    ----------
+    keys : of its rows that are open, at both ends
+    open_rows : how many those rows are
+    way_on : the command that goes on with it
+    """
+
+    plan: str
+    keys: tuple[str, ...]
+    open_rows: int
+    way_on: str
+
+
+def list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> list[Forgotten]:
+    """Return the plans that need someone and that the bucket does not remember. Only reads.
+
+    An undo or a settling comes before its release.
+
+    Raises
+    ------
+    StoreError
+        When the bucket cannot be read.
+    """
+    found = []
+    known = records.list_recorded_plans(bucket)
+    for begun in _list_forgotten(bucket, known, list_begun):
+        ledger = Ledger(begun.log, begun.plan)
+        rows = [begun.plan.rows[number] for number in ledger.list_open()]
+        if rows or ledger.hold is not None:
+            keys = tuple(key for row in rows for key in (row.key, row.to) if key)
+            way_on = begun.plan.header.resume_command
+            found.append(Forgotten(begun.plan.id, keys, len(rows), way_on))
+    return sorted(found, key=lambda one: one.plan, reverse=True)
 
 
 def _list_reopened(bucket: S3Bucket, record: Record) -> dict[str, str]:
@@ -122,22 +169,11 @@ def _list_reopened(bucket: S3Bucket, record: Record) -> dict[str, str]:
     return {row.key.removeprefix(prefix): record.plan for row in plan.rows}
 
 
-def find_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> dict[str, str]:
-    """Return the keys of plans that were begun here and that the bucket does not remember.
-
-    Only reads.
-
-    Returns
-    -------
-    Key to plan id.
-
-    Raises
-    ------
-    StoreError
-        When the bucket cannot be read.
-    """
-    known = records.list_recorded_plans(bucket)
-    keys: dict[str, str] = {}
+def _list_forgotten(
+    bucket: S3Bucket, known: Mapping[str, bool], list_begun: ListBegun
+) -> list[Begun]:
+    """Return the plans that were begun here and that the bucket does not remember."""
+    found = []
     store_id = ""
     for plan_id, read in list_begun().items():
         if plan_id in known:
@@ -149,13 +185,10 @@ def find_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> dict[str, str]:
         store_id = store_id or read_store_id(bucket)
         is_here = begun.plan.header.endpoint == bucket.endpoint
         is_here = is_here or (bool(store_id) and ledger.store_id == store_id)
-        if not ledger.is_begun or not is_here:
-            continue
-        closed = (State.MOVED, State.SKIPPED, State.TAKEN, State.FREED, State.UNDONE)
-        for number, row in enumerate(begun.plan.rows):
-            if ledger.states[number] not in closed:
-                keys.update({key: plan_id for key in (row.key, row.to) if key})
-    return keys
+        is_begun = ledger.is_begun or ledger.hold is not None
+        if is_begun and is_here:
+            found.append(begun)
+    return found
 
 
 def make_move_plan(
@@ -442,6 +475,9 @@ def _invert(
     rows: list[PlanRow] = []
     landed = {plan.rows[number].to: number for number in sorted(ledger.landings)}
     found = look_surely(bucket, list(landed), abilities=header.abilities)
+    unread = [key for key in landed if key not in found]
+    if unread:
+        raise StoreError(f"{unread[0]} could not be read: nothing was planned")
     for key, number in landed.items():
         row = plan.rows[number]
         landing = ledger.landings[number]
@@ -455,7 +491,6 @@ def _invert(
             {
                 "taken_back": state is State.UNDONE,
                 "in_doubt": state not in (State.MOVED, State.CONFLICT),
-                "unreadable": key not in found,
                 "taken_by_a_consumer": seen is None,
                 "not_our_copy": not is_ours,
             }
@@ -538,6 +573,7 @@ class OpenRow:
     is_conflict : whether two versions are known, and the row is not simply in doubt
     is_freed : whether a person said that it was not taken, and no plan took it since
     parked : the key where its object is parked; empty when it is not
+    parked_seen : what is parked there
     source, destination : what is there now; None when nothing is, and also when it could not be
         read: then the key is in ``unread``
     unread : keys that could not be read
@@ -551,6 +587,7 @@ class OpenRow:
     is_conflict: bool
     is_freed: bool
     parked: str
+    parked_seen: Seen | None
     source: Seen | None
     destination: Seen | None
     unread: tuple[str, ...]
@@ -598,7 +635,11 @@ def list_open_rows(
     """
     check_same_store(bucket, plan, logs(plan.id), same_store=same_store)
     record = records.read_record(bucket, plan.id)
-    ledger = Ledger(logs(plan.id), plan, record, records.read_later_records(bucket, plan.id))
+    later = records.read_later_records(bucket, plan.id)
+    for other in later:
+        if other.parent == plan.id and not other.ended:
+            raise NotApprovedError(f"{other.plan} is not finished. Go on with: {other.way_on}")
+    ledger = Ledger(logs(plan.id), plan, record, later)
     if ledger.rows(*HALF) or not ledger.is_ended:
         way_on = plan.header.resume_command
         raise NotApprovedError(f"{plan.id} is not at its end. Go on with: {way_on}")
@@ -628,6 +669,7 @@ def list_open_rows(
                 is_conflict=state is State.CONFLICT,
                 is_freed=state is State.FREED,
                 parked=parked[number] if is_parked else "",
+                parked_seen=at_parking if is_parked else None,
                 source=found.get(row.key),
                 destination=found.get(row.to),
                 unread=tuple(key for key in ends if key not in found),
@@ -731,10 +773,9 @@ def _settle_row(
         sha256 = row.sha256 or ("" if source.has_hash else bucket.read_sha256(row.key))
         return replace(row.at(source), to=parked, facts=facts, sha256=sha256)
     is_free = source is None and open_row.destination is None
-    if word == "not_taken" and open_row.parked and is_free:
-        parked_seen = bucket.look([open_row.parked]).get(open_row.parked)
-        if parked_seen is not None:
-            return replace(row.at(parked_seen), key=open_row.parked, to=row.key, facts=facts)
+    if word == "not_taken" and open_row.parked_seen is not None and is_free:
+        parked = row.at(open_row.parked_seen)
+        return replace(parked, key=open_row.parked, to=row.key, facts=facts)
     return replace(row, to="", facts=facts)
 
 

@@ -90,6 +90,7 @@ def verify_plan(
     check_same_store(bucket, plan, logs(plan.id), same_store=same_store)
     record = records.read_record(bucket, plan.id)
     ledger = Ledger(logs(plan.id), plan, record, records.read_later_records(bucket, plan.id))
+    ledger.memory_removed |= record is None and ledger.is_begun
     _wait_for_fence(bucket, ledger, clock, notice)
     at = bucket.read_clock()
     has_id = bucket.look([STORE_ID]).get(STORE_ID) is not None
@@ -192,7 +193,9 @@ def _judge(
     state = ledger.states[number]
     landing = ledger.landings.get(number)
     etag = landing.etag if landing else ""
-    source = compare_with_plan(sources, row.key, row, any_version=state in _BY_CONTENT)
+    # Where the bucket forgot, another machine may have taken it back.
+    any_version = state in _BY_CONTENT or ledger.memory_removed
+    source = compare_with_plan(sources, row.key, row, any_version=any_version)
     destination = compare_with_plan(written, row.to, row, any_version=True, etag=etag)
     direction = _get_direction(plan, row)
     return decide(direction=direction, state=state, source=source, destination=destination).proof

@@ -58,7 +58,7 @@ class Record(Part):
     release : the release that it is about: the plan itself, or the one that an undo or a settling
         is about
     parent : the plan that it is about directly; empty for a release
-    made_at : when its plan was made
+    begun_at : the store's time when it was first put on record
     ledger : hash of the ledger's last line then: a ledger without it is an older copy
     fence_at : the store's time from which on nothing of it can take effect any more
     begun : the first row that was never announced
@@ -83,7 +83,7 @@ class Record(Part):
     release: PlanId
     parent: str
     action: Literal["move", "undo", "settle", "reopen"]
-    made_at: Timestamp
+    begun_at: Timestamp
     sha256: str
     by: str
     host: str
@@ -115,6 +115,14 @@ class Record(Part):
         if self.action == "settle":
             return frozenset()
         return self.unproven | self.conflicts
+
+    @property
+    def way_on(self) -> str:
+        """The command that goes on with the plan, or by which a person decides."""
+        if self.ended and self.hold is None:
+            return f"runbook settle {self.plan}"
+        flag = " --consumer-stands-still" if self.action == "undo" else ""
+        return f"runbook resume {self.plan}{flag}"
 
     @property
     def is_closed(self) -> bool:
@@ -275,7 +283,10 @@ def read_recorded_plan(bucket: S3Bucket, record: Record, *, folder: Path) -> Mov
     """
     content = bucket.read(_key(record.plan, _PLAN))
     if content is None:
-        raise PlanError(f"the bucket does not hold the plan of {record.plan} any more")
+        raise PlanError(
+            f"the bucket does not hold the plan of {record.plan} any more. On the machine that has "
+            f"its folder, go on with: {record.way_on}"
+        )
     plan = parse_plan(content, path=folder / f"{record.plan}.jsonl")
     if plan.sha256 != record.sha256:
         raise PlanError(f"the bucket's copy of {record.plan} is not the plan that was approved")
@@ -318,7 +329,7 @@ def find_owned_keys(bucket: S3Bucket, *, but: Iterable[str] = ()) -> dict[str, s
 
     Returns
     -------
-    Key to plan id; a key of two plans belongs to the one that was made first.
+    Key to plan id; a key of two plans belongs to the one that was begun first.
 
     Raises
     ------
@@ -328,7 +339,7 @@ def find_owned_keys(bucket: S3Bucket, *, but: Iterable[str] = ()) -> dict[str, s
     others = set(but)
     owners: dict[str, str] = {}
     open_plans = [pair for pair in list_open_plans(bucket) if pair[0].plan not in others]
-    for record, plan in sorted(open_plans, key=lambda pair: pair[0].made_at):
+    for record, plan in sorted(open_plans, key=lambda pair: pair[0].begun_at):
         for number in sorted(record.find_owned_rows(len(plan.rows))):
             row = plan.rows[number]
             for key in (row.key, row.to):
@@ -363,6 +374,12 @@ def find_expiry_rules(bucket: S3Bucket) -> list[str]:
 def put_recorded_plan(session: Session, plan: MovePlan) -> None:
     """Put the plan into the bucket, before its first state."""
     session.change(Request("put", _key(plan.id, _PLAN), body=plan.content))
+
+
+def restore_recorded_plan(session: Session, plan: MovePlan, record: Record) -> None:
+    """Put a plan again whose record is left alone in the bucket: no reader understands that."""
+    if not record.is_tombstone and session.bucket.read(_key(plan.id, _PLAN)) is None:
+        put_recorded_plan(session, plan)
 
 
 def put_record(session: Session, record: Record) -> Record:

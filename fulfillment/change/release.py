@@ -20,7 +20,7 @@ from objectmove.planning import (
     Judgement,
     OpenRow,
     Word,
-    find_forgotten,
+    list_forgotten,
     list_open_rows,
     make_move_plan,
     make_settle_plan,
@@ -496,42 +496,39 @@ def list_unfinished(clients: Clients, settings: Settings | None = None) -> list[
     Rows of ``plan``, ``by``, ``state``, ``rows`` (number in doubt or begun), ``way_on``,
     ``held_by`` and ``held_since`` (empty when nobody is held). Only reads.
     """
-    rows = [_describe(record) for record in list_records(clients.bucket) if not record.is_closed]
+    found = [record for record in list_records(clients.bucket) if not record.is_closed]
+    # What an undo or a settling has in hand waits for that one.
+    busy = {record.parent for record in found if not record.ended}
+    rows = [_describe(record) for record in found if not (record.ended and record.plan in busy)]
     if settings is not None:
-        rows += _list_forgotten(clients, settings)
+        rows = _list_forgotten(clients, settings) + rows
     return rows
 
 
 def _list_forgotten(clients: Clients, settings: Settings) -> list[dict[str, Json]]:
     """Return the plans that were begun here and that the bucket does not remember."""
     home = settings.runbook_home.resolve()
-    forgotten = find_forgotten(clients.bucket, partial(list_begun, home))
-    keys: dict[str, int] = {}
-    for plan_id in forgotten.values():
-        keys[plan_id] = keys.get(plan_id, 0) + 1
+    forgotten = list_forgotten(clients.bucket, partial(list_begun, home))
     return [
         {
-            "plan": plan_id,
+            "plan": one.plan,
             "by": "this machine",
             "state": "the bucket's memory (.runbook/) of it was removed",
-            "rows": count // 2,
-            "way_on": f"runbook resume {plan_id}",
+            "rows": one.open_rows,
+            "way_on": one.way_on,
             "held_by": "",
             "held_since": "",
         }
-        for plan_id, count in sorted(keys.items())
+        for one in forgotten
     ]
 
 
 def _describe(record: Record) -> dict[str, Json]:
-    flag = " --consumer-stands-still" if record.action == "undo" else ""
-    way_on = f"runbook resume {record.plan}{flag}"
     state = "being taken back" if record.action == "undo" else "not finished"
     rows = record.begun
     if record.ended and record.hold is None:
         rows = len(record.waits_for_a_word)
         state = "waits for a person's word: nobody can know what became of these labels"
-        way_on = f"runbook settle {record.plan}"
     if record.hold is not None:
         state += f"; {record.hold.words}"
     return {
@@ -539,7 +536,7 @@ def _describe(record: Record) -> dict[str, Json]:
         "by": f"{record.by} on {record.host}",
         "state": state,
         "rows": rows,
-        "way_on": way_on,
+        "way_on": record.way_on,
         "held_by": record.hold.by if record.hold else "",
         "held_since": format_time(record.hold.since) if record.hold else "",
     }

@@ -98,7 +98,14 @@ class Killed(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a key; ``old`` is the version that it removed or replaced."""
+    """Something that happened to a key.
+
+    Attributes
+    ----------
+    old : the version that it removed or replaced
+    is_declared : harm to a foreign version, in the window that the plan states
+    is_replay : a proxy sent the request a second time
+    """
 
     at_ms: int
     by: str
@@ -108,6 +115,7 @@ class Event:
     old: Version | None = None
     is_declared: bool = False
     plan: str = ""
+    is_replay: bool = False
 
 
 @dataclass
@@ -164,6 +172,7 @@ class Sending:
     called_at_ms: int
     expires_at_ms: int
     looks: Mapping[str, int] = field(repr=False)
+    is_replay: bool = False
 
 
 class Director(Protocol):
@@ -300,6 +309,13 @@ class World:
         else:
             del self.objects[key]
 
+    def remove_memory(self) -> None:
+        """Let a tidy colleague, or a rule, remove all that we keep in the bucket of our own."""
+        ours = [key for key in {**self.objects, **self.versions} if key.startswith(".runbook/")]
+        for key in ours:
+            self.objects.pop(key, None)
+            self.versions.pop(key, None)
+
     def take(self, key: str, delete_after_ms: int = 0, *, by_version: bool = False) -> None:
         """Let a consumer take what is at a key: it reads, and deletes now or later.
 
@@ -406,7 +422,7 @@ class World:
     def _replay(self, call: Call, sending: Sending) -> None:
         """Let a request come a second time."""
         if not self.has_expired(sending):
-            self.carry_out(call, sending)
+            self.carry_out(call, replace(sending, is_replay=True))
 
     def _put(self, call: Call, sending: Sending) -> Reply:
         if call.if_absent and self.is_strict and call.key in self.objects:
@@ -442,11 +458,19 @@ class World:
             headers=dict(kept.headers),
         )
         is_declared = old is not None and self._is_in_window(call.key, old, sending)
-        made = self._store(call.key, made, is_declared=is_declared, plan=sending.plan)
+        made = self._store(
+            call.key, made, is_declared=is_declared, plan=sending.plan, is_replay=sending.is_replay
+        )
         return http.answer_copy(made, self.store_ms)
 
     def _store(
-        self, key: str, made: Version, *, is_declared: bool = False, plan: str = ""
+        self,
+        key: str,
+        made: Version,
+        *,
+        is_declared: bool = False,
+        plan: str = "",
+        is_replay: bool = False,
     ) -> Version:
         """Put a version at a key; return it with its id."""
         old = self.objects.get(key)
@@ -456,8 +480,19 @@ class World:
         self.objects[key] = made
         if made.label:
             self.labels[made.etag] = made.label
-            event = Event(self.now_ms, made.by, "put", key, made.label, old, is_declared, plan)
-            self.history.append(event)
+            self.history.append(
+                Event(
+                    self.now_ms,
+                    made.by,
+                    "put",
+                    key,
+                    made.label,
+                    old,
+                    is_declared=is_declared,
+                    plan=plan,
+                    is_replay=is_replay,
+                )
+            )
             if self.polls and key.startswith("ready/"):
                 self.take(key, by_version=self.takes_versions)
         return made
@@ -478,10 +513,19 @@ class World:
         old = self._pop(key)
         if old is not None and old.label:
             is_declared = self._is_in_window(key, old, sending)
-            event = Event(
-                self.now_ms, sending.by, "delete", key, "", old, is_declared, sending.plan
+            self.history.append(
+                Event(
+                    self.now_ms,
+                    sending.by,
+                    "delete",
+                    key,
+                    "",
+                    old,
+                    is_declared=is_declared,
+                    plan=sending.plan,
+                    is_replay=sending.is_replay,
+                )
             )
-            self.history.append(event)
 
     def _is_in_window(self, key: str, old: Version, sending: Sending) -> bool:
         """Tell whether this harm to a foreign version is one that the plan declares."""
@@ -635,9 +679,12 @@ class SimLog:
 class SimHold:
     """The worker, held through the world."""
 
+    way_back = "Start the worker."
+
     def __init__(self, process: Process) -> None:
         self._process = process
-        self.words = "the worker is paused" if process.world.is_held else "nobody else moves"
+        self.holds = process.world.is_held
+        self.words = "the worker is paused" if self.holds else "nobody holds the worker"
 
     def is_paused(self) -> bool:
         """Return whether it is paused, by us or by a person."""
@@ -652,7 +699,7 @@ class SimHold:
         """Make sure that it is paused, and that its pass has ended."""
         if not self.is_paused():
             raise MoversError("the worker is not paused")
-        if self._process.world.is_worker_busy:
+        if self.holds and self._process.world.is_worker_busy:
             self._process.world.advance(1_000)
 
     def resume(self) -> None:
@@ -681,6 +728,7 @@ class SimBucket(S3Bucket):
     def __init__(self, process: Process) -> None:
         name = "strict" if process.world.is_strict else "loose"
         vars(self).update(_make_settings(name))
+        self.world = process.world
         self._http = SimConnections(process, name)
 
     def _sign(

@@ -288,10 +288,23 @@ class TestAMove:
         with pytest.raises(StoppedError):
             place.apply(plan)
         place.bucket.fate = lambda _: None
-        with pytest.raises(NotApprovedError, match="never begun"):
-            place.resume(plan)
         assert not place.hold.paused
         assert place.apply(plan).is_complete
+
+    def test_resume_ends_a_plan_of_which_nothing_came_on_record(self, place: Place) -> None:
+        plan = place.plan()
+        with pytest.raises(NotApprovedError, match="never begun"):
+            place.resume(plan)
+        state = f"{RELEASES}{plan.id}/0"
+        place.bucket.fate = lambda r: (
+            Answer("unknown", code="NoAnswer") if r.key.startswith(state) else None
+        )
+        with pytest.raises(StoppedError, match=f"runbook resume {plan.id}"):
+            place.apply(plan)
+        place.bucket.fate = lambda _: None
+        assert "plan again" in place.resume(plan).stopped
+        assert not place.hold.paused
+        assert place.apply(place.plan()).is_complete
 
 
 class TestApproval:
