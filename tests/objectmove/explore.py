@@ -643,7 +643,9 @@ class Run:
             before = self._measure()
             word = self._run_line(line)
             is_undisturbed = disturbances == self._disturbances
-            is_refusal = isinstance(word, RefusedError) and not isinstance(word, HeldError)
+            # Somebody else works, or takes: the same again, later.
+            is_waiting = isinstance(word, HeldError) or "Stop it, then try again" in str(word)
+            is_refusal = isinstance(word, RefusedError) and not is_waiting
             if is_printed and is_undisturbed and is_refusal:
                 self._fail(5, f"`{self._mask(line)}` was printed, and is refused: {word}")
             disturbances = self._disturbances
@@ -651,7 +653,6 @@ class Run:
             if following is None or (following.verb == "settle" and not is_person_there):
                 return
             has_moved_on = self._has_progressed(before, self._measure())
-            is_waiting = isinstance(word, HeldError)
             if following == line and is_undisturbed and not (has_moved_on or is_waiting):
                 self._fail(5, f"`{self._mask(line)}` is printed twice in a row")
                 return
@@ -1161,7 +1162,11 @@ class Run:
             there = world.objects.get(f"pending/{name}")
             is_shipped = there is not None and f"ready/{name}" not in world.objects
             if there is not None and is_shipped and self._count_copies(name, there.label):
-                self._fail(2, f"after {who} our worker ships {there.label} again")
+                text = f"after {who} our worker ships {there.label} again"
+                if self._has_early_reader:
+                    self.outcome.declared.append(text)  # it read before the word was given
+                else:
+                    self._fail(2, text)
 
     def _count_copies(self, name: str, label: str) -> int:
         """Count our copies that may have been taken: not undone, and of which nobody said no."""
