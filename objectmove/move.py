@@ -651,7 +651,7 @@ class Run:
         is_paused = self.hold.is_paused() if self._needs_hold() else True
         if ledger.hold is not None and not is_paused:
             ledger.note("going", sync=True)
-        if not is_paused:
+        if not is_paused or (ledger.hold is None and self._is_held_elsewhere()):
             note = HoldNote(
                 words=self.hold.words,
                 way_back=self.hold.way_back,
@@ -675,6 +675,11 @@ class Run:
                 records.remove_record(self.session, self.plan.id)
             raise
         self._give_back(None)
+
+    def _is_held_elsewhere(self) -> bool:
+        """Tell whether another plan holds the others, too: the last one lets them go on."""
+        found = records.list_records(self.bucket)
+        return any(r.hold is not None and r.plan != self.plan.id for r in found)
 
     def _needs_hold(self) -> bool:
         """Tell whether anything is moved at all: a person's word alone moves nothing."""
@@ -705,7 +710,8 @@ class Run:
             return
         try:
             self.session.confirm()
-            self.hold.resume()
+            if not self._is_held_elsewhere():
+                self.hold.resume()
         except MoveError as failure:
             if isinstance(error, KeyboardInterrupt):
                 return

@@ -35,7 +35,7 @@ from fulfillment.change.release import find_ways_on, list_unfinished
 from objectmove import bucket, ledger, move, planning, proof, record, session
 from objectmove import plan as plan_file
 from objectmove.bucket import S3Bucket, Seen
-from objectmove.errors import HeldError, MoveError, RefusedError
+from objectmove.errors import HeldError, MoveError, PlanError, RefusedError
 from objectmove.ledger import HALF, Ledger
 from objectmove.plan import Abilities, MovePlan, PlanRow, Timing
 from objectmove.planning import Begun, Judgement
@@ -643,7 +643,9 @@ class Run:
             before = self._measure()
             word = self._run_line(line)
             is_undisturbed = disturbances == self._disturbances
-            is_refusal = isinstance(word, RefusedError) and not isinstance(word, HeldError)
+            # Somebody else works, or takes: the same again, later.
+            is_waiting = isinstance(word, HeldError) or "Stop it, then try again" in str(word)
+            is_refusal = isinstance(word, RefusedError) and not is_waiting
             if is_printed and is_undisturbed and is_refusal:
                 self._fail(5, f"`{self._mask(line)}` was printed, and is refused: {word}")
             disturbances = self._disturbances
@@ -651,7 +653,6 @@ class Run:
             if following is None or (following.verb == "settle" and not is_person_there):
                 return
             has_moved_on = self._has_progressed(before, self._measure())
-            is_waiting = isinstance(word, HeldError)
             if following == line and is_undisturbed and not (has_moved_on or is_waiting):
                 self._fail(5, f"`{self._mask(line)}` is printed twice in a row")
                 return
@@ -720,9 +721,12 @@ class Run:
         clients = cast(Any, SimpleNamespace(bucket=process.bucket))
         ways_on = [str(row["way_on"]) for row in list_unfinished(clients)]
         if self._is_forgotten:
-            memory = planning.read_memory(
-                process.bucket, parked_prefix="parked/", list_begun=self._list_begun
-            )
+            try:
+                memory = planning.read_memory(
+                    process.bucket, parked_prefix="parked/", list_begun=self._list_begun
+                )
+            except PlanError as error:
+                return read_line(str(error))
             for plan_id in memory.ways_on:
                 self._others.setdefault(plan_id, self._find_machine(plan_id))
             ways_on = [*memory.ways_on.values(), *ways_on]
@@ -1067,7 +1071,8 @@ class Run:
     def _check_words(self, who: str, plan: MovePlan, said: move.MoveResult) -> None:
         """Compare what a run says with what is true at that moment."""
         moved = sum(self._is_moved(row) for row in plan.rows if row.to)
-        if said.moved > moved:
+        is_warned = self._is_forgotten and bool(said.stopped)  # that it may not be so any more
+        if said.moved > moved and not is_warned:
             self._fail(4, f"{who} says {said.moved} moved, {moved} are")
         self._check_complete(plan, said.is_complete, who)
 
@@ -1157,7 +1162,11 @@ class Run:
             there = world.objects.get(f"pending/{name}")
             is_shipped = there is not None and f"ready/{name}" not in world.objects
             if there is not None and is_shipped and self._count_copies(name, there.label):
-                self._fail(2, f"after {who} our worker ships {there.label} again")
+                text = f"after {who} our worker ships {there.label} again"
+                if self._has_early_reader:
+                    self.outcome.declared.append(text)  # it read before the word was given
+                else:
+                    self._fail(2, text)
 
     def _count_copies(self, name: str, label: str) -> int:
         """Count our copies that may have been taken: not undone, and of which nobody said no."""
