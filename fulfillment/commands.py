@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ from runbook_lib.show.text import count_of, format_bytes
 
 from .change import synthetic
 from .change.environment_guard import MARKER_KEY, check_playground, read_marker
-from .change.release import MOVE, find_ways_on, list_to_settle, list_unfinished
+from .change.release import MOVE, find_open_plan, find_ways_on, list_to_settle, list_unfinished
 from .clients import Clients
 from .investigation import Investigation
 from .sections import SECTIONS
@@ -532,12 +533,7 @@ def resume_release_plan(
     progress: Progress,
 ) -> ApplyDocument:
     """Go on with a plan that was cut off, here or on another machine; its approval counts."""
-    if _find_folder(settings, plan_id) is None:  # the bucket's record may have it
-        incident, _ = Investigation.find(settings)
-        bucket = Investigation.connect(settings).bucket
-        record = read_record(bucket, plan_id)
-        if record is not None and not record.is_tombstone:
-            save_plan(read_recorded_plan(bucket, record, folder=incident.folder / "plans"))
+    _fetch_plan(settings, plan_id)
     inv, plan = _open_plan(
         settings,
         plan_id,
@@ -549,6 +545,17 @@ def resume_release_plan(
         same_store=same_store,
     )
     return _sum_up(inv, "resume", plan, inv.resume(plan).result)
+
+
+def _fetch_plan(settings: Settings, plan_id: str) -> None:
+    """Take a plan that this machine does not have from the bucket's record, if it is there."""
+    if _find_folder(settings, plan_id) is not None:
+        return
+    bucket = Investigation.connect(settings).bucket
+    record = read_record(bucket, plan_id)
+    if record is not None and not record.is_tombstone:
+        incident, _ = Investigation.find(settings)
+        save_plan(read_recorded_plan(bucket, record, folder=incident.folder / "plans"))
 
 
 def undo_release(
@@ -599,8 +606,15 @@ def settle_release(
     UsageError
         When the approval is of the other word.
     """
+    _fetch_plan(settings, plan_id)
+    inv, plan = _open_plan(settings, plan_id, progress, look=True, same_store=same_store)
+    holder = find_open_plan(inv, plan)
+    if holder != plan_id:
+        plan_id = holder
+        _fetch_plan(settings, plan_id)
+        inv, plan = _open_plan(settings, plan_id, progress, look=True, same_store=same_store)
     if taken is None:
-        return _show_open_rows(settings, plan_id, progress, same_store=same_store)
+        return _show_open_rows(inv, plan, keys, same_store=same_store)
     word = "taken" if taken else "not_taken"
     inv = _open_on(
         settings,
@@ -630,16 +644,16 @@ def settle_release(
 
 
 def _show_open_rows(
-    settings: Settings, plan_id: str, progress: Progress, *, same_store: bool
+    inv: Investigation, plan: Plan, keys: Sequence[str], *, same_store: bool
 ) -> SettleDocument:
     """Show what a person must settle, with evidence for each row."""
-    inv, plan = _open_plan(settings, plan_id, progress, look=True, same_store=same_store)
-    rows = list_to_settle(inv, plan)
+    rows = list_to_settle(inv, plan, keys=keys)
     head = _head(inv, "settle", ExitCode.of(not rows))
-    flag = " --same-store" if same_store else ""
-    words = (f"--taken{flag}", f"--not-taken{flag}")
-    ways_on = tuple(f"runbook settle {plan_id} {word}" for word in words) if rows else ()
-    return SettleDocument(**head, plan=plan_id, left=len(rows), rows=tuple(rows), way_on=ways_on)
+    flags = "".join(f" --key {shlex.quote(key)}" for key in keys)
+    flags += " --same-store" if same_store else ""
+    words = ("--taken", "--not-taken")
+    ways_on = tuple(f"runbook settle {plan.id} {word}{flags}" for word in words) if rows else ()
+    return SettleDocument(**head, plan=plan.id, left=len(rows), rows=tuple(rows), way_on=ways_on)
 
 
 def verify_release_plan(

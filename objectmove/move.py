@@ -425,6 +425,8 @@ class Run:
         seen.update(look_surely(self.bucket, elsewhere, abilities=self.abilities))
         family = {plan.id, header.parent, header.release}
         owners = records.find_owned_keys(self.bucket, but=family)
+        if is_new and header.action == "settle":
+            self._check_word()
         if header.action == "undo":
             self._check_stillness()
         skipped = self._find_owned(owners)
@@ -457,6 +459,29 @@ class Run:
             ledger.close(State.UNPROVEN, ledger.rows(State.NONE))
         if header.action == "undo":
             self._end_release()
+
+    def _check_word(self) -> None:
+        """Refuse a word on rows on which somebody said something since the plan was made."""
+        header = self.plan.header
+        parent = records.read_record(self.bucket, header.parent)
+        said_of_row = dict(parent.settled) if parent is not None else {}
+        said_of_release_row: dict[int, str] = {}
+        later = records.read_later_records(self.bucket, header.release)
+        for record in sorted(later, key=lambda record: record.begun_at):
+            if record.plan != self.plan.id:
+                said_of_release_row.update(record.about)
+        settled = []
+        for row in self.plan.rows:
+            word = said_of_release_row.get(int(row.facts["release_row"]))
+            word = word or said_of_row.get(int(row.facts["row"]))
+            is_overruled = word == "not_taken" and header.word == "taken"
+            if word not in (None, "reopened") and not is_overruled:
+                settled.append(row.facts["key"])
+        if settled:
+            raise NotApprovedError(
+                f"{len(settled)} of these rows were settled since {self.plan.id} was made "
+                f"({settled[0]}). Look again with: runbook settle {header.parent}"
+            )
 
     def _get_consumed(self) -> str:
         """Return the prefix from which consumers take."""
@@ -615,8 +640,8 @@ class Run:
         if header.action == "undo":
             return Direction.BACK
         if header.action == "settle":
-            is_still = self.hold.holds or self.stands_still
-            return Direction.BACK if is_still and not self.ledger.was_going else Direction.THERE
+            # Where nobody holds the worker, the approval is the word that it moves nothing.
+            return Direction.THERE if self.ledger.was_going else Direction.BACK
         # A late copy of a store without a fence could land beside a second one.
         is_still = self.stands_still and self.abilities.fence
         return Direction.STILL if is_still else Direction.THERE

@@ -689,6 +689,7 @@ def make_settle_plan(
     keys: Sequence[str],
     evidence: Mapping[str, str],
     made_by: str,
+    others: str,
     now: datetime,
     same_store: bool = False,
 ) -> MovePlan:
@@ -700,6 +701,7 @@ def make_settle_plan(
         plannable again, and brings a parked object back: a wrong word ships it twice
     keys : source keys of the rows; empty: all that are unproven
     evidence : for each key, what else is known of it
+    others : who keeps the worker still meanwhile, in words
 
     Raises
     ------
@@ -728,7 +730,7 @@ def make_settle_plan(
         made_by=made_by,
         made_at=now,
         expires_at=now + _SETTLE_LIFETIME,
-        others="what is moved here is left out of every other plan",
+        others=others,
     )
     rows = [_settle_row(bucket, header, open_row, word, evidence) for open_row in chosen]
     return plans.write_plan(plan.path.parent, header, rows, {})
@@ -769,9 +771,9 @@ def _settle_row(
         "source": _describe_source(open_row),
     }
     if word == "taken" and source is not None and open_row.is_waiting:
-        parked = header.get_parked_key(row.key.removeprefix(header.source))
+        parked_key = header.get_parked_key(row.key.removeprefix(header.source))
         sha256 = row.sha256 or ("" if source.has_hash else bucket.read_sha256(row.key))
-        return replace(row.at(source), to=parked, facts=facts, sha256=sha256)
+        return replace(row.at(source), to=parked_key, facts=facts, sha256=sha256)
     is_free = source is None and open_row.destination is None
     if word == "not_taken" and open_row.parked_seen is not None and is_free:
         parked = row.at(open_row.parked_seen)

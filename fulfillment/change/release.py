@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -27,7 +28,7 @@ from objectmove.planning import (
     make_undo_plan,
 )
 from objectmove.proof import verify_plan
-from objectmove.record import Record, list_records
+from objectmove.record import Record, list_records, read_later_records, read_record
 from objectmove.session import Clock
 from runbook_lib.approvals import Effect, Plan, PlanKind
 from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, UsageError
@@ -46,11 +47,16 @@ _STILL = (
     "the approval needs your word that no consumer takes from the destination meanwhile "
     "(--consumer-stands-still), and that the worker does not move where nobody holds it"
 )
+_UNHELD_WORD = (
+    "nobody holds the worker: the approval is also your word that it moves nothing of this until "
+    "it is done"
+)
 _SPLIT = (
     "Split it, and apply each before the next:\n  runbook plan --limit {limit}\n"
     "  runbook plan --older-than 30m --limit {limit}\n"
     "or raise RELEASE_LIMIT_OBJECTS (up to 100000)."
 )
+_CONFLICTS = 20
 _FINE = ("in_place", "gone_after_landed")
 _BESIDE = ("taken_back_by", "taken_before", "parked")
 _TOLD = ("objects", "bytes", "oldest", "excluded", "excluded_sample")
@@ -276,6 +282,7 @@ def plan_settling(inv: Investigation, release: Plan, *, word: Word, keys: Sequen
         same_store=_is_same_store(inv),
     )
     named = [one for one in open_rows if one.row.key in keys] if keys else open_rows
+    hold = make_hold(inv.settings, inv.clients, sleep=inv.sleep)
     settling = make_settle_plan(
         inv.clients.change_bucket,
         release.content.move,
@@ -284,10 +291,22 @@ def plan_settling(inv: Investigation, release: Plan, *, word: Word, keys: Sequen
         keys=keys,
         evidence=_read_evidence(inv.clients, [one.row for one in named], inv.progress),
         made_by=inv.operator,
+        others=hold.words if hold.holds else _UNHELD_WORD,
         now=inv.now(),
         same_store=_is_same_store(inv),
     )
     return _to_plan(settling)
+
+
+def find_open_plan(inv: Investigation, release: Plan) -> str:
+    """Return the plan that holds a release's open rows: itself, or what took a word on it back."""
+    move = release.content.move
+    bucket = inv.clients.bucket
+    record = read_record(bucket, move.id)
+    later = read_later_records(bucket, move.id)
+    ledger = Ledger(_open_logs(release)(move.id), move, record, later)
+    holders = [ledger.reopened_by.get(row, move.id) for row in ledger.list_open()]
+    return max(holders, default=move.id)
 
 
 def _is_same_store(inv: Investigation) -> bool:
@@ -295,8 +314,14 @@ def _is_same_store(inv: Investigation) -> bool:
     return bool(parameters.same_store)
 
 
-def list_to_settle(inv: Investigation, release: Plan) -> list[dict[str, Json]]:
+def list_to_settle(
+    inv: Investigation, release: Plan, *, keys: Sequence[str] = ()
+) -> list[dict[str, Json]]:
     """Return the rows on which a person must say something, with evidence for each. Only reads.
+
+    Parameters
+    ----------
+    keys : only these; none: all
 
     Returns
     -------
@@ -315,6 +340,8 @@ def list_to_settle(inv: Investigation, release: Plan) -> list[dict[str, Json]]:
         same_store=_is_same_store(inv),
     )
     open_rows = [one for one in open_rows if not one.is_freed]
+    if keys:
+        open_rows = [one for one in open_rows if one.row.key in keys]
     known = _read_evidence(inv.clients, [one.row for one in open_rows], inv.progress)
     return [_describe_open_row(one, known.get(one.row.key, "")) for one in open_rows]
 
@@ -440,13 +467,13 @@ def find_ways_on(plan: Plan, result: Mapping[str, Any]) -> list[str]:
     result : a ``MoveResult`` as a mapping
     """
     header = plan.content.move.header
-    ways: list[str] = []
     if not result.get("is_ended") or result.get("is_held"):
-        ways.append(header.resume_command)
-    elif result.get("unproven") or result.get("conflicts"):
-        about = header.parent if header.action == "settle" else plan.id
-        ways.append(f"runbook settle {about}")
-    elif result.get("left") or result.get("skipped"):
+        return [header.resume_command]
+    about = header.parent if header.action == "settle" else plan.id
+    ways = [f"runbook settle {about}"] if result.get("unproven") else []
+    keys = [shlex.quote(conflict["key"]) for conflict in result.get("conflicts", ())]
+    ways += [f"runbook settle {about} --key {key}" for key in keys[:_CONFLICTS]]
+    if not ways and (result.get("left") or result.get("skipped")):
         ways.append("runbook plan")
     return ways
 

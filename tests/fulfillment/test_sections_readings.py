@@ -156,7 +156,7 @@ def leave_unfinished(world: World) -> None:
         release="rel-1",
         parent="",
         action="move",
-        made_at=world.now,
+        begun_at=world.now,
         sha256="0" * 64,
         by="ops@box",
         host="box",

@@ -862,6 +862,7 @@ class Run:
             keys=keys,
             evidence={},
             made_by="test",
+            others="the worker is held",
             now=process.clock.now(),
         )
         self._enter(settling)

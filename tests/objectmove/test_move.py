@@ -560,6 +560,7 @@ class TestSettle:
             keys=list(keys),
             evidence={"pending/1.pdf": "shipment 7: in transit"},
             made_by="ops@box",
+            others="the worker is held",
             now=place.clock.now(),
         )
 
@@ -640,6 +641,7 @@ class TestAnotherMachine:
             keys=[],
             evidence={},
             made_by="ops@box",
+            others="the worker is held",
             now=place.clock.now(),
         )
         place.apply(settling)
