@@ -300,7 +300,7 @@ def plan_settling(inv: Investigation, release: Plan, *, word: Word, keys: Sequen
 
 def find_open_plan(inv: Investigation, release: Plan) -> str:
     """Return the plan that holds a release's open rows: itself, or what took a word on it back."""
-    move = release.content.move
+    move: MovePlan = release.content.move
     bucket = inv.clients.bucket
     record = read_record(bucket, move.id)
     later = read_later_records(bucket, move.id)

@@ -173,6 +173,7 @@ def test_a_killed_settling_ends_by_the_printed_commands(
     running = start_printed(ann, approve(ann, "settle", plan_id, word))
     kill_at(lane, running, CHANGES, number, "after")
     follow(ann, running.wait())
+    _say_again(ann, plan_id, word)
     expect_settled(lane, ann, resumed, put=put, tally=tally, word=word)
 
 
@@ -192,6 +193,12 @@ def test_a_settling_with_a_lost_answer_ends_by_the_printed_commands(
     follow(ann, settled)
     lane.proxy.calm()
     expect_settled(lane, ann, resumed, put=put, tally=tally, word=word)
+
+
+def _say_again(ann: Operator, plan_id: str, word: str) -> None:
+    """Say the word once more where the kill came before anything was begun."""
+    if ann.run("settle", plan_id).code != 0:
+        follow(ann, paste(ann, approve(ann, "settle", plan_id, word)))
 
 
 def _make_true(tally: Tally, put: list[Label], resumed: Outcome, word: str) -> None:
