@@ -183,6 +183,7 @@ class Scenario:
     polls : a consumer takes everything at once
     is_still : a person said that nobody takes, and nobody does
     is_held : the worker can be paused
+    is_split : the plan is of the first object, another operator's of the rest
     before : script of the release that came before
     is_cut : that release was not resumed
     is_versioned : the bucket keeps versions, and the consumer that polls deletes by version
@@ -196,6 +197,7 @@ class Scenario:
     polls: bool = False
     is_still: bool = False
     is_held: bool = True
+    is_split: bool = False
     before: str = ""
     is_cut: bool = False
     is_versioned: bool = False
@@ -217,6 +219,7 @@ def _list_scenarios() -> Iterator[Scenario]:
         yield Scenario(f"unheld-{store}", "release", it, is_held=False)
         yield Scenario(f"two-{store}", "release", it, objects="ab", bound=1)
         yield Scenario(f"three-{store}", "release", it, objects="abc", bound=1)
+        yield Scenario(f"split-{store}", "release", it, objects="ab", is_split=True, bound=1)
         yield Scenario(f"undo-{store}", "undo", it)
         yield Scenario(f"undo-two-{store}", "undo", it, objects="ab", bound=1)
         looked_at = "delete" if it else "look"
@@ -1457,12 +1460,12 @@ def prepare_start(scenario: Scenario) -> tuple[bytes, Start]:
     for name in scenario.objects:
         world.write(f"pending/{name}", f"{name}1", "writer")
     world.advance(120_000)
-    plan = make_plan(world)
+    plan = make_plan(world, match="a" if scenario.is_split else "*")
     line = Line("apply", plan.id)
     start = Start(world, machine, plan, None, {plan.id: plan}, line)
     if scenario.stage == "release":
         world.advance(5_000)
-        start.other = make_plan(world)
+        start.other = make_plan(world, match="b" if scenario.is_split else "*")
         start.plans[start.other.id] = start.other
         if scenario.is_still:
             start.line = line._replace(flags=frozenset(["--consumer-stands-still"]))
@@ -1503,9 +1506,9 @@ def _prepare_stage(scenario: Scenario, start: Start) -> None:
 
 
 def make_plan(
-    world: World, *, list_begun: planning.ListBegun = planning._list_none
+    world: World, *, match: str = "*", list_begun: planning.ListBegun = planning._list_none
 ) -> MovePlan:
-    """Make the plan of a release of everything."""
+    """Make the plan of a release of everything, or of what matches."""
     _chance.world = world
     process = Process(world, _Quiet(), Machine("planner"), "")
     header = {
@@ -1524,7 +1527,12 @@ def make_plan(
         return [Judgement("", one.last_modified) for one in seen]
 
     return planning.make_move_plan(
-        process.bucket, header=header, folder=Path(), judge=judge, list_begun=list_begun
+        process.bucket,
+        header=header,
+        folder=Path(),
+        judge=judge,
+        match=match,
+        list_begun=list_begun,
     )
 
 
