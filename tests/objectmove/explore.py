@@ -1116,7 +1116,8 @@ class Run:
         self._tell(f"proof of {plan.id}: {counts}")
         self._check_complete(plan, said.is_complete, f"the proof of the {plan.header.action}")
         ledger = self._know(plan)
-        for row in ledger.rows(State.SKIPPED):
+        # A new folder that applies anew, and a bucket that forgot, know nothing.
+        for row in ledger.rows(State.SKIPPED) if not self._is_forgotten else ():
             if self._has_come(plan.rows[row], plan.id):
                 self._fail(4, f"{plan.rows[row].key} is told as skipped, and was copied")
         if plan.header.action == "undo" and ledger.rows(State.MOVED) and not self._is_forgotten:
@@ -1165,11 +1166,7 @@ class Run:
             there = world.objects.get(f"pending/{name}")
             is_shipped = there is not None and f"ready/{name}" not in world.objects
             if there is not None and is_shipped and self._count_copies(name, there.label):
-                text = f"after {who} our worker ships {there.label} again"
-                if self._has_early_reader:
-                    self.outcome.declared.append(text)  # it read before the word was given
-                else:
-                    self._fail(2, text)
+                self._fail(2, f"after {who} our worker ships {there.label} again")
 
     def _count_copies(self, name: str, label: str) -> int:
         """Count our copies that may have been taken: not undone, and of which nobody said no."""
@@ -1218,10 +1215,10 @@ class Run:
                 copies = max(0, copies - 1)
 
     def _judge_second_copy(self, event: Event) -> None:
-        """Fail, or count what the plan declares: a proxy that repeats, movers that nobody holds."""
+        """Fail, or count what the plan declares: movers that nobody holds."""
         who = "our worker" if event.by == "worker" else event.by
         text = f"{event.label} was put at {event.key} again by {who}"
-        if event.is_replay or not self.world.is_held or self._has_early_reader:
+        if not self.world.is_held:
             self.outcome.declared.append(text)
         else:
             self._fail(2, text)
@@ -1290,6 +1287,9 @@ class Run:
         if promise < 5 and any(event.is_replay for event in self.world.history):
             # A proxy that repeats a request while its signature lives is outside, as the plan says.
             self.outcome.declared.append(text)
+            return
+        if promise < 5 and self._has_early_reader:
+            self.outcome.declared.append(text)  # it read before the word was given
             return
         self.outcome.violations.append(f"promise {promise}: {text}")
         self._tell(f"VIOLATION of promise {promise}: {text}")
