@@ -168,7 +168,7 @@ def list_recorded_plans(bucket: S3Bucket) -> dict[str, bool]:
         When the bucket cannot be read.
     """
     listed = _list_names(bucket, RELEASES)
-    return {plan: _TOMBSTONE in names for plan, names in listed.items()}
+    return {plan: _TOMBSTONE in names for plan, names in listed.items() if names != [_PLAN]}
 
 
 def list_records(bucket: S3Bucket, *, with_tombstones: bool = False) -> list[Record]:
