@@ -831,7 +831,7 @@ class Run:
             waiting=frozenset(waiting),
             left=frozenset(ledger.rows(State.LEFT)),
             skipped=frozenset(ledger.rows(State.SKIPPED)),
-            unproven=frozenset(ledger.rows(State.UNPROVEN)),
+            unproven=frozenset(ledger.rows(State.UNPROVEN)) - ledger.reopened_by.keys(),
             conflicts=frozenset(ledger.rows(State.CONFLICT)),
             settled=settled,
             parking=frozenset(ledger.rows(*HALF, leg=Leg.PARK)),

@@ -121,6 +121,11 @@ class Record(Part):
         """The command that goes on with the plan, or by which a person decides."""
         if self.ended and self.hold is None:
             return f"runbook settle {self.plan}"
+        return self.resume_command
+
+    @property
+    def resume_command(self) -> str:
+        """The command that goes on with the plan."""
         flag = " --consumer-stands-still" if self.action == "undo" else ""
         return f"runbook resume {self.plan}{flag}"
 
@@ -285,7 +290,7 @@ def read_recorded_plan(bucket: S3Bucket, record: Record, *, folder: Path) -> Mov
     if content is None:
         raise PlanError(
             f"the bucket does not hold the plan of {record.plan} any more. On the machine that has "
-            f"its folder, go on with: {record.way_on}"
+            f"its folder, go on with: {record.resume_command}"
         )
     plan = parse_plan(content, path=folder / f"{record.plan}.jsonl")
     if plan.sha256 != record.sha256:
