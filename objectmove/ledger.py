@@ -301,7 +301,12 @@ class Ledger:
                 self.states[row] = _STATE_OF_WORD[word]
 
     def _believe_later(self, record: Record) -> None:
-        """Take over what an undo or a settling did, which another machine may have carried out."""
+        """Take over what an undo or a settling did, which another machine may have carried out.
+
+        It says so about rows of the release, and tells the plan between by that one's record.
+        """
+        if record.release != self.plan.id:
+            return
         self._believe_words(record.about)
         if record.action == "reopen":
             self.reopened_by.update(dict.fromkeys(record.about, record.plan))

@@ -196,8 +196,23 @@ def list_records(bucket: S3Bucket, *, with_tombstones: bool = False) -> list[Rec
             continue
         record = read_record(bucket, plan)
         if record is not None and (with_tombstones or not record.is_tombstone):
-            records.append(record)
+            records.append(_drop_settled(bucket, record))
     return records
+
+
+def _drop_settled(bucket: S3Bucket, record: Record) -> Record:
+    """Leave out the rows of a release on which a later plan has a person's word.
+
+    An older folder may have put them on record again, after the bucket's memory was removed.
+    """
+    if record.action != "move" or not record.ended or not record.waits_for_a_word:
+        return record
+    words: dict[int, About] = {}
+    for later in sorted(read_later_records(bucket, record.plan), key=lambda one: one.begun_at):
+        words.update(later.about)
+    settled = {row for row, word in words.items() if word != "reopened"}
+    changes = {"unproven": record.unproven - settled, "conflicts": record.conflicts - settled}
+    return record.model_copy(update=changes)
 
 
 def read_later_records(bucket: S3Bucket, plan: str) -> list[Record]:
