@@ -1148,9 +1148,9 @@ class Run:
         self._lead_on_after_all()
         if self.world.paused_by == "us":
             self._fail(5, "the worker stays paused")
-        for plan_id, known in self._read_records().items():
-            if not known.is_tombstone:
-                self._fail(5, f"the {self.plans[plan_id].header.action} is shown as unfinished")
+        shown = self._check()
+        if shown is not None:
+            self._fail(5, f"`{self._mask(shown)}` is shown after all")
 
     def _lead_on_after_all(self) -> None:
         shown = self._check()
