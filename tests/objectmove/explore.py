@@ -387,8 +387,8 @@ class Run:
             "rewrite": lambda: world.write(source, self._make_label(name), "writer"),
             "remove": lambda: world.remove(source, "someone"),
             "foreign": lambda: world.write(to, self._make_label(f"x{name}"), "someone"),
-            "work": lambda: world.work(source, to),
-            "half": lambda: world.work(source, to, delete_after_ms=900),
+            "work": lambda: self._work(source, to, 0),
+            "half": lambda: self._work(source, to, 900),
             "person": self._pause_by_person,
             "sleep": lambda: world.advance(_LAPSE_MS),
             "suspend": lambda: self._suspend(process),
@@ -408,6 +408,11 @@ class Run:
         """Let a consumer read now and delete later; in an undo, it has read before the word."""
         self.world.take(key, delete_after_ms=delete_after_ms)
         self._has_early_reader |= self.scenario.stage == "undo"
+
+    def _work(self, source: str, to: str, delete_after_ms: int) -> None:
+        """Let the worker move an object, unless it is paused by now."""
+        if not self.world.paused_by:
+            self.world.work(source, to, delete_after_ms)
 
     def _make_label(self, name: str) -> str:
         return f"{name}{1 + sum(e.label.startswith(name) for e in self.world.history)}"
@@ -1077,6 +1082,8 @@ class Run:
         is_warned = self._is_forgotten and bool(said.stopped)  # that it may not be so any more
         if said.moved > moved and not is_warned:
             self._fail(4, f"{who} says {said.moved} moved, {moved} are")
+        if plan.header.action == "undo" and said.unproven:
+            self._fail(5, "an undo leaves a row unproven")
         self._check_complete(plan, said.is_complete, who)
 
     def _check_complete(self, plan: MovePlan, is_complete: bool, who: str) -> None:
@@ -1590,11 +1597,7 @@ class Found:
 
 
 def search(
-    scenario: Scenario,
-    bound: int,
-    *,
-    is_naive: bool = False,
-    part: tuple[int, int] = (0, 1),
+    scenario: Scenario, bound: int, *, is_naive: bool = False, part: tuple[int, int] = (0, 1)
 ) -> Found:
     """Run every script of up to ``bound`` disturbances, the shorter ones first.
 

@@ -459,11 +459,7 @@ class World:
         )
         is_declared = old is not None and self._is_in_window(call.key, old, sending)
         made = self._store(
-            call.key,
-            made,
-            is_declared=is_declared,
-            plan=sending.plan,
-            is_replay=sending.is_replay,
+            call.key, made, is_declared=is_declared, plan=sending.plan, is_replay=sending.is_replay
         )
         return http.answer_copy(made, self.store_ms)
 
