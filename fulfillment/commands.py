@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ from runbook_lib.show.text import count_of, format_bytes
 
 from .change import synthetic
 from .change.environment_guard import MARKER_KEY, check_playground, read_marker
-from .change.release import MOVE, find_ways_on, list_to_settle, list_unfinished
+from .change.release import MOVE, find_open_plan, find_ways_on, list_to_settle, list_unfinished
 from .clients import Clients
 from .investigation import Investigation
 from .sections import SECTIONS
@@ -532,12 +533,7 @@ def resume_release_plan(
     progress: Progress,
 ) -> ApplyDocument:
     """Go on with a plan that was cut off, here or on another machine; its approval counts."""
-    if _find_folder(settings, plan_id) is None:  # the bucket's record may have it
-        incident, _ = Investigation.find(settings)
-        bucket = Investigation.connect(settings).bucket
-        record = read_record(bucket, plan_id)
-        if record is not None and not record.is_tombstone:
-            save_plan(read_recorded_plan(bucket, record, folder=incident.folder / "plans"))
+    _fetch_plan(settings, plan_id)
     inv, plan = _open_plan(
         settings,
         plan_id,
@@ -549,6 +545,17 @@ def resume_release_plan(
         same_store=same_store,
     )
     return _sum_up(inv, "resume", plan, inv.resume(plan).result)
+
+
+def _fetch_plan(settings: Settings, plan_id: str) -> None:
+    """Take a plan that this machine does not have from the bucket's record, if it is there."""
+    if _find_folder(settings, plan_id) is not None:
+        return
+    bucket = Investigation.connect(settings).bucket
+    record = read_record(bucket, plan_id)
+    if record is not None and not record.is_tombstone:
+        incident, _ = Investigation.find(settings)
+        save_plan(read_recorded_plan(bucket, record, folder=incident.folder / "plans"))
 
 
 def undo_release(
@@ -573,6 +580,7 @@ def undo_release(
     if not approve:
         needs_word = plan.content.move.header.action == "undo"
         flag = " --consumer-stands-still" if needs_word else ""
+        flag += " --same-store" if same_store else ""
         return _stop_at(inv, plan, f"undo {plan_id}{flag}")
     return _sum_up(inv, "undo", plan, inv.apply(plan, approve=approve).result)
 
@@ -598,8 +606,15 @@ def settle_release(
     UsageError
         When the approval is of the other word.
     """
+    _fetch_plan(settings, plan_id)
+    inv, plan = _open_plan(settings, plan_id, progress, look=True, same_store=same_store)
+    holder = find_open_plan(inv, plan)
+    if holder != plan_id:
+        plan_id = holder
+        _fetch_plan(settings, plan_id)
+        inv, plan = _open_plan(settings, plan_id, progress, look=True, same_store=same_store)
     if taken is None:
-        return _show_open_rows(settings, plan_id, progress)
+        return _show_open_rows(inv, plan, keys, same_store=same_store)
     word = "taken" if taken else "not_taken"
     inv = _open_on(
         settings,
@@ -618,7 +633,8 @@ def settle_release(
         head = _head(inv, "settle", ExitCode.OK)
         return SettleDocument(**head, plan=plan_id, left=0)
     if not approve:
-        return _stop_at(inv, plan, f"settle {plan_id} --{word.replace('_', '-')}")
+        flag = " --same-store" if same_store else ""
+        return _stop_at(inv, plan, f"settle {plan_id} --{word.replace('_', '-')}{flag}")
     result = inv.apply(plan, approve=approve).result
     left = next((r["rows"] for r in list_unfinished(inv.clients) if r["plan"] == plan_id), 0)
     told = {"plan": plan_id, word: result.get("settled", 0), "left": left}
@@ -627,14 +643,17 @@ def settle_release(
     return SettleDocument(**head, **told, way_on=tuple(ways_on))
 
 
-def _show_open_rows(settings: Settings, plan_id: str, progress: Progress) -> SettleDocument:
+def _show_open_rows(
+    inv: Investigation, plan: Plan, keys: Sequence[str], *, same_store: bool
+) -> SettleDocument:
     """Show what a person must settle, with evidence for each row."""
-    inv, plan = _open_plan(settings, plan_id, progress, look=True)
-    rows = list_to_settle(inv, plan)
+    rows = list_to_settle(inv, plan, keys=keys)
     head = _head(inv, "settle", ExitCode.of(not rows))
+    flags = "".join(f" --key {shlex.quote(key)}" for key in keys)
+    flags += " --same-store" if same_store else ""
     words = ("--taken", "--not-taken")
-    ways_on = tuple(f"runbook settle {plan_id} {word}" for word in words) if rows else ()
-    return SettleDocument(**head, plan=plan_id, left=len(rows), rows=tuple(rows), way_on=ways_on)
+    ways_on = tuple(f"runbook settle {plan.id} {word}{flags}" for word in words) if rows else ()
+    return SettleDocument(**head, plan=plan.id, left=len(rows), rows=tuple(rows), way_on=ways_on)
 
 
 def verify_release_plan(
@@ -666,7 +685,7 @@ def _open_plan(
 def _open_on(
     settings: Settings, plan_id: str, progress: Progress, *, look: bool = False, **parameters: Any
 ) -> Investigation:
-    """Open the incident in which a release goes on: its own, until it is closed.
+    """Open the incident in which a release goes on: its own, until it is closed or damaged.
 
     Parameters
     ----------
@@ -675,8 +694,9 @@ def _open_on(
     if (folder := _find_folder(settings, plan_id)) is None:
         raise errors.UsageError(f"no incident under {settings.runbook_home} has a plan {plan_id!r}")
     incident = Incident(folder, redactor=Redactor(settings.secrets))
-    if incident.is_closed and not look:
-        incident, _ = Investigation.find(settings)
+    is_damaged = bool(incident.find_damage())
+    if is_damaged or (incident.is_closed and not look):
+        incident, _ = Investigation.find(settings, keeps=is_damaged)
     return _open(incident.id, settings=settings, progress=progress, **parameters)
 
 

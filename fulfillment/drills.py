@@ -28,6 +28,7 @@ from runbook_lib.record.history import list_history, write_gauges
 from runbook_lib.record.journal import utc_now
 from runbook_lib.report import write_outputs
 from runbook_lib.run.commands import run_sections
+from runbook_lib.run.interrupts import Interrupts
 from runbook_lib.run.notebooks import RunStatus, run_notebook
 from runbook_lib.section import attempt
 from runbook_lib.settings import find_root
@@ -145,6 +146,7 @@ class Scorecard:
     foreign_touched: int | None = None
     verdict: Verdict | None = None
     reverted: bool = False
+    revert_error: str = ""
     steady_after: bool = False
     is_told: bool = True
     error: str = ""
@@ -337,29 +339,79 @@ def _fit_times(clients: Clients, scenario: Scenario) -> Scenario:
 
 def _run(drill: Drill) -> DrillDocument:
     incident = drill.incident
+    again = f"runbook drill --scenario {drill.scenario.name}"
+    _begin(drill, again)
+    cut_off = ""
+    is_interrupted = False
+    try:
+        _carry_out(drill)
+    except errors.RunInterruptedError as error:  # who ran the notebooks journalled it
+        is_interrupted = True
+        if isinstance(error, errors.ActionInterruptedError):
+            cut_off = str(error)
+    except errors.RunbookError as error:
+        drill.card.error = str(error)
+        drill.record("failed", reason=str(error))
+    except KeyboardInterrupt as error:
+        is_interrupted = True
+        cut_off = str(error)
+        reason = cut_off or "Interrupted. The drill takes its fault back."
+        incident.journal.append("interrupted", {"section": "", "reason": reason})
+    finally:
+        # a fault that stays would be a real one: who presses again waits for this, once
+        with Interrupts() as interrupts:
+            _revert(drill)
+        if interrupts.count > 0 and not is_interrupted:
+            is_interrupted = True
+            reason = "Interrupted while the drill took its fault back."
+            incident.journal.append("interrupted", {"section": "", "reason": reason})
+        if is_interrupted:
+            drill.card.error = _say_interrupted(drill, cut_off, again)
+        if not drill.card.error and drill.card.verdict is not None:
+            drill.card.steady_after = drill.is_steady()
+        document = _close(drill)
+    if is_interrupted:
+        raise errors.RunInterruptedError(drill.card.error)
+    return document
+
+
+def _begin(drill: Drill, again: str) -> None:
+    """Sweep what killed drills left, and see that the system is healthy.
+
+    Raises
+    ------
+    SteadyStateError, RunInterruptedError
+        After the incident is closed and its report written; nothing was injected.
+    """
+    incident = drill.incident
     swept = sweep_expired(drill.clients.store, drill.settings, now=utc_now())
     drill.record("started", scenario=drill.scenario.name, swept=swept)
     drill.progress("steady state")
-    if not drill.is_steady():
+    try:
+        is_steady = drill.is_steady()
+    except KeyboardInterrupt:
+        text = f"Interrupted. Nothing was injected. Do it again with: {again}"
+        incident.journal.append("interrupted", {"section": "", "reason": text})
+        incident.close(Verdict.UNKNOWN)
+        write_outputs(incident, SECTIONS)
+        raise errors.RunInterruptedError(text) from None
+    if not is_steady:
         incident.close(Verdict.UNKNOWN)
         write_outputs(incident, SECTIONS)
         text = "the system is not healthy, so nothing was injected. `runbook investigate` says why"
         raise errors.SteadyStateError(f"{text}; what was seen is in {incident.folder}")
     drill.record("steady", before=True)
-    try:
-        _carry_out(drill)
-    except errors.RunbookError as error:
-        drill.card.error = str(error)
-        drill.record("failed", reason=str(error))
-    except KeyboardInterrupt:
-        incident.journal.append("interrupted", {"section": ""})
-        raise
-    finally:
-        _revert(drill)
-        if not drill.card.error and drill.card.verdict is not None:
-            drill.card.steady_after = drill.is_steady()
-        document = _close(drill)
-    return document
+
+
+def _say_interrupted(drill: Drill, cut_off: str, again: str) -> str:
+    """Return whether the fault is gone, and the next command; ``cut_off``: a change's own words."""
+    if drill.card.reverted:
+        back = "The drill's fault is taken back."
+    else:
+        back = f"The drill's fault could not be taken back: {drill.card.revert_error}."
+    if cut_off:
+        return f"{back} {cut_off}"
+    return f"Interrupted. {back} Do it again with: {again}"
 
 
 def _carry_out(drill: Drill) -> None:
@@ -418,7 +470,7 @@ def _act(drill: Drill, name: str, groups: Sequence[tuple[str, ...]], **parameter
     journal = drill.incident.journal
     before = journal.view().last_seq
     if groups:
-        run_notebook(SECTIONS, name, drill.incident, parameters)
+        run_notebook(SECTIONS, name, drill.incident, parameters, progress=drill.progress)
     for steps in groups:
         newest = {a.step: a.result for a in journal.view().list_plans(after=before).values()}
         plans = {step: newest[step] for step in steps if step in newest}
@@ -427,7 +479,7 @@ def _act(drill: Drill, name: str, groups: Sequence[tuple[str, ...]], **parameter
         drill.record("approve", by=approver, steps=list(plans), plans=ids)
         drill.progress(f"{name}: apply {', '.join(plans)}, approved as {approver}")
         given = {**parameters, "plan": ",".join(ids), "approve": ",".join(hashes)}
-        run = run_notebook(SECTIONS, name, drill.incident, given)
+        run = run_notebook(SECTIONS, name, drill.incident, given, progress=drill.progress)
         if run.status not in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN):
             drill.card.failed_notebooks.append(run.section)
     for action in journal.view().list_actions(ActionPhase.VERIFIED, after=before):
@@ -458,6 +510,7 @@ def _revert(drill: Drill) -> None:
         drill.card.reverted = True
         drill.record("reverted")
     except (errors.RunbookError, OSError) as error:
+        drill.card.revert_error = str(error)
         drill.record("revert_failed", reason=str(error))
 
 

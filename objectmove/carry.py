@@ -200,14 +200,14 @@ class Carrier:
         ----------
         list_jobs : returns the jobs in doubt, as the ledger knows them then
         """
-        for _ in range(_ROUNDS):
+        for number in range(_ROUNDS):
             jobs = [job for job in list_jobs() if job.row not in self.ledger.refused]
             if not jobs:
                 return
             self._wait_for_fence(jobs)
             self.hold.check()
             for window in _cut(jobs, WINDOW):
-                self._resolve_window(window)
+                self._resolve_window(window, may_send=number < _ROUNDS - 1)
 
     def look_at(self, keys: Iterable[str]) -> None:
         """Look anew; what could not be read is not known any more."""
@@ -271,12 +271,29 @@ class Carrier:
         self._copy(found[Act.COPY])
         self._delete([job for job in jobs if self._get_state(job) is State.LANDED])
 
-    def _resolve_window(self, jobs: Sequence[Job]) -> None:
+    def _resolve_window(self, jobs: Sequence[Job], *, may_send: bool) -> None:
+        """Look at jobs of which nothing is in flight, and do what is right.
+
+        The last look of a run sends nothing: whoever goes on knows then that nothing is in flight.
+        """
         self.look_at(key for job in jobs for key in (job.key, job.to))
         self._believe_versions(jobs)
+        self._note_undeleted(jobs)
         found = self._sort(jobs)
-        self._copy(found[Act.COPY])
-        self._delete(found[Act.ADOPT] + found[Act.DELETE])
+        if may_send:
+            self._copy(found[Act.COPY])
+            self._delete(found[Act.ADOPT] + found[Act.DELETE])
+
+    def _note_undeleted(self, jobs: Sequence[Job]) -> None:
+        """Write down which deletes had no effect: a source that goes later was taken by others."""
+        rows = [
+            job.row
+            for job in jobs
+            if self._get_state(job) is State.DELETING
+            and self.find_place(job, at_source=True) is Place.SAME
+        ]
+        if rows:
+            self.ledger.note("undeleted", rows, leg=jobs[0].leg)
 
     def _check_first(self, job: Job) -> None:
         """End the run when its first object did not come to a good end."""

@@ -35,6 +35,7 @@ from .ledger import HALF, Ledger, Leg, Logs
 from .plan import Abilities, MovePlan, PlanRow, describe_window
 from .probe import check_right_to_delete, probe
 from .record import HoldNote, Record
+from .same_store import check_same_store
 from .session import Clock, Notice, Session, read_store_id
 from .table import Direction, Place, State
 
@@ -208,8 +209,8 @@ class Run:
     def carry_out(self, *, is_new: bool) -> MoveResult:
         """Lock the ledgers, claim the bucket, and do all that can be done."""
         header = self.plan.header
-        self._check_endpoint()
         log = self.logs(self.plan.id)
+        check_same_store(self.bucket, self.plan, log, same_store=self.same_store)
         for plan_id in (header.parent, header.release):
             if plan_id not in ("", self.plan.id):
                 self._about_logs.setdefault(plan_id, self.logs(plan_id))
@@ -276,26 +277,6 @@ class Run:
         return self._sum_up()
 
     # --- may it begin? ---
-
-    def _check_endpoint(self) -> None:
-        """Refuse a plan of another bucket, or of a store that goes by another name."""
-        header = self.plan.header
-        if header.bucket != self.bucket.name:
-            text = f"{self.plan.id} is of the bucket {header.bucket}; these settings name"
-            raise NotApprovedError(f"{text} {self.bucket.name}")
-        if header.endpoint == self.bucket.endpoint:
-            return
-        text = f"{self.plan.id} was made at {header.endpoint}; these settings name"
-        if not self.same_store:
-            raise NotApprovedError(
-                f"{text} {self.bucket.endpoint}. If that is the same store, say so: --same-store"
-            )
-        known_id = header.store_id or self._read_ledgered_id()
-        if read_store_id(self.bucket) != known_id or not known_id:
-            raise NotApprovedError(f"{text} {self.bucket.endpoint}, and it is another store")
-
-    def _read_ledgered_id(self) -> str:
-        return Ledger(self.logs(self.plan.id), self.plan).store_id
 
     def _check_approval(self, *, is_new: bool) -> None:
         plan = self.plan
@@ -448,6 +429,8 @@ class Run:
         seen.update(look_surely(self.bucket, elsewhere, abilities=self.abilities))
         family = {plan.id, header.parent, header.release}
         owners = records.find_owned_keys(self.bucket, but=family)
+        if is_new and header.action == "settle":
+            self._check_word()
         if header.action == "undo":
             self._check_stillness()
         skipped = self._find_owned(owners)
@@ -480,6 +463,29 @@ class Run:
             ledger.close(State.UNPROVEN, ledger.rows(State.NONE))
         if header.action == "undo":
             self._end_release()
+
+    def _check_word(self) -> None:
+        """Refuse a word on rows on which somebody said something since the plan was made."""
+        header = self.plan.header
+        parent = records.read_record(self.bucket, header.parent)
+        said_of_row = dict(parent.settled) if parent is not None else {}
+        said_of_release_row: dict[int, str] = {}
+        later = records.read_later_records(self.bucket, header.release)
+        for record in sorted(later, key=lambda record: record.begun_at):
+            if record.plan != self.plan.id:
+                said_of_release_row.update(record.about)
+        settled = []
+        for row in self.plan.rows:
+            word = said_of_release_row.get(int(row.facts["release_row"]))
+            word = word or said_of_row.get(int(row.facts["row"]))
+            is_overruled = word == "not_taken" and header.word == "taken"
+            if word not in (None, "reopened") and not is_overruled:
+                settled.append(row.facts["key"])
+        if settled:
+            raise NotApprovedError(
+                f"{len(settled)} of these rows were settled since {self.plan.id} was made "
+                f"({settled[0]}). Look again with: runbook settle {header.parent}"
+            )
 
     def _get_consumed(self) -> str:
         """Return the prefix from which consumers take."""
@@ -638,8 +644,8 @@ class Run:
         if header.action == "undo":
             return Direction.BACK
         if header.action == "settle":
-            is_still = self.hold.holds or self.stands_still
-            return Direction.BACK if is_still and not self.ledger.was_going else Direction.THERE
+            # Where nobody holds the worker, the approval is the word that it moves nothing.
+            return Direction.THERE if self.ledger.was_going else Direction.BACK
         # A late copy of a store without a fence could land beside a second one.
         is_still = self.stands_still and self.abilities.fence
         return Direction.STILL if is_still else Direction.THERE

@@ -24,6 +24,7 @@ from .parking import list_parked
 from .plan import MovePlan, PlanHeader, PlanRow
 from .probe import SCRATCH_NAME, check_right_to_delete, probe
 from .record import Record
+from .same_store import check_same_store
 from .session import read_store_id
 from .table import State
 
@@ -116,16 +117,49 @@ def read_memory(
         parked.update(_list_reopened(bucket, record))
     forgotten: dict[str, str] = {}
     ways_on: dict[str, str] = {}
+    for one in list_forgotten(bucket, list_begun):
+        forgotten.update(dict.fromkeys(one.keys, one.plan))
+        ways_on[one.plan] = one.way_on
+    return Memory(owners, forgotten, parked, ways_on)
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A plan that was begun here and that the bucket does not remember.
+
+    Attributes
+    ----------
+    keys : of its rows that are open, at both ends
+    open_rows : how many those rows are
+    way_on : the command that goes on with it
+    """
+
+    plan: str
+    keys: tuple[str, ...]
+    open_rows: int
+    way_on: str
+
+
+def list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> list[Forgotten]:
+    """Return the plans that need someone and that the bucket does not remember. Only reads.
+
+    An undo or a settling comes before its release.
+
+    Raises
+    ------
+    StoreError
+        When the bucket cannot be read.
+    """
+    found = []
+    known = records.list_recorded_plans(bucket)
     for begun in _list_forgotten(bucket, known, list_begun):
         ledger = Ledger(begun.log, begun.plan)
-        open_rows = ledger.list_open()
-        for number in open_rows:
-            row = begun.plan.rows[number]
-            forgotten.update({key: begun.plan.id for key in (row.key, row.to) if key})
-        if open_rows or ledger.hold is not None:
-            ways_on[begun.plan.id] = begun.plan.header.resume_command
-    in_order = {plan_id: ways_on[plan_id] for plan_id in sorted(ways_on, reverse=True)}
-    return Memory(owners, forgotten, parked, in_order)
+        rows = [begun.plan.rows[number] for number in ledger.list_open()]
+        if rows or ledger.hold is not None:
+            keys = tuple(key for row in rows for key in (row.key, row.to) if key)
+            way_on = begun.plan.header.resume_command
+            found.append(Forgotten(begun.plan.id, keys, len(rows), way_on))
+    return sorted(found, key=lambda one: one.plan, reverse=True)
 
 
 def _list_reopened(bucket: S3Bucket, record: Record) -> dict[str, str]:
@@ -321,6 +355,7 @@ def make_undo_plan(
     others: str,
     window_s: float,
     now: datetime,
+    same_store: bool = False,
 ) -> MovePlan:
     """Write the plan that takes a release, or a settling, back; one that was begun is kept.
 
@@ -328,6 +363,7 @@ def make_undo_plan(
     ----------
     others : who makes sure that no consumer takes anything meanwhile, in words
     window_s : how long after its first copy a release may be taken back, in seconds
+    same_store : a person's word that the plan's endpoint is this store under another name
 
     Returns
     -------
@@ -341,6 +377,7 @@ def make_undo_plan(
     ExpiredError
         When the window is over.
     """
+    check_same_store(bucket, plan, logs(plan.id), same_store=same_store)
     if plan.header.action == "settle":
         return _make_reopen_plan(bucket, plan, logs=logs, made_by=made_by, now=now)
     if plan.header.action != "move":
@@ -580,8 +617,14 @@ def _orient(plan: MovePlan, row: PlanRow) -> PlanRow:
     return replace(row, key=plan.header.to + rest, to=row.key)
 
 
-def list_open_rows(bucket: S3Bucket, plan: MovePlan, *, logs: Logs) -> list[OpenRow]:
+def list_open_rows(
+    bucket: S3Bucket, plan: MovePlan, *, logs: Logs, same_store: bool = False
+) -> list[OpenRow]:
     """Return the rows of a plan on which a person must say something, as they are now. Only reads.
+
+    Parameters
+    ----------
+    same_store : a person's word that the plan's endpoint is this store under another name
 
     Raises
     ------
@@ -590,6 +633,7 @@ def list_open_rows(bucket: S3Bucket, plan: MovePlan, *, logs: Logs) -> list[Open
     StoreError
         When the bucket cannot be read.
     """
+    check_same_store(bucket, plan, logs(plan.id), same_store=same_store)
     record = records.read_record(bucket, plan.id)
     later = records.read_later_records(bucket, plan.id)
     for other in later:
@@ -645,7 +689,9 @@ def make_settle_plan(
     keys: Sequence[str],
     evidence: Mapping[str, str],
     made_by: str,
+    others: str,
     now: datetime,
+    same_store: bool = False,
 ) -> MovePlan:
     """Write down a person's word on rows that are unproven or in conflict.
 
@@ -655,6 +701,7 @@ def make_settle_plan(
         plannable again, and brings a parked object back: a wrong word ships it twice
     keys : source keys of the rows; empty: all that are unproven
     evidence : for each key, what else is known of it
+    others : who keeps the worker still meanwhile, in words
 
     Raises
     ------
@@ -665,7 +712,7 @@ def make_settle_plan(
     StoreError
         When a key cannot be read.
     """
-    open_rows = list_open_rows(bucket, plan, logs=logs)
+    open_rows = list_open_rows(bucket, plan, logs=logs, same_store=same_store)
     chosen = _choose_rows(plan, open_rows, word, keys)
     unread = [key for open_row in chosen for key in open_row.unread]
     if unread:
@@ -683,7 +730,7 @@ def make_settle_plan(
         made_by=made_by,
         made_at=now,
         expires_at=now + _SETTLE_LIFETIME,
-        others="what is moved here is left out of every other plan",
+        others=others,
     )
     rows = [_settle_row(bucket, header, open_row, word, evidence) for open_row in chosen]
     return plans.write_plan(plan.path.parent, header, rows, {})
@@ -724,9 +771,9 @@ def _settle_row(
         "source": _describe_source(open_row),
     }
     if word == "taken" and source is not None and open_row.is_waiting:
-        parked = header.get_parked_key(row.key.removeprefix(header.source))
+        parked_key = header.get_parked_key(row.key.removeprefix(header.source))
         sha256 = row.sha256 or ("" if source.has_hash else bucket.read_sha256(row.key))
-        return replace(row.at(source), to=parked, facts=facts, sha256=sha256)
+        return replace(row.at(source), to=parked_key, facts=facts, sha256=sha256)
     is_free = source is None and open_row.destination is None
     if word == "not_taken" and open_row.parked_seen is not None and is_free:
         parked = row.at(open_row.parked_seen)

@@ -11,6 +11,7 @@ from .carry import compare_with_plan, look_surely
 from .errors import StoreError
 from .ledger import HALF, Ledger, Leg, Logs
 from .plan import MovePlan, PlanRow
+from .same_store import check_same_store
 from .session import STORE_ID, Clock, Notice
 from .table import Direction, Proof, State, decide
 
@@ -64,19 +65,29 @@ class MoveProof(NamedTuple):
 
 
 def verify_plan(
-    bucket: S3Bucket, plan: MovePlan, *, logs: Logs, clock: Clock, notice: Notice = lambda _: None
+    bucket: S3Bucket,
+    plan: MovePlan,
+    *,
+    logs: Logs,
+    clock: Clock,
+    notice: Notice = lambda _: None,
+    same_store: bool = False,
 ) -> MoveProof:
     """Look at every planned key and destination, and compare with the ledger. Only reads.
 
     Parameters
     ----------
     notice : told why and how long it waits: until no request of ours can take effect any more
+    same_store : a person's word that the plan's endpoint is this store under another name
 
     Raises
     ------
     StoreError
         When the bucket cannot be read: nothing is proven then.
+    NotApprovedError
+        When these settings name another store.
     """
+    check_same_store(bucket, plan, logs(plan.id), same_store=same_store)
     record = records.read_record(bucket, plan.id)
     ledger = Ledger(logs(plan.id), plan, record, records.read_later_records(bucket, plan.id))
     ledger.memory_removed |= record is None and ledger.is_begun

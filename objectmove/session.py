@@ -34,12 +34,16 @@ Notice = Callable[[str], None]
 
 
 class Clock:
-    """The machine's own clock; ``now``, in UTC, may come from the caller."""
+    """The machine's own clock; ``now``, in UTC, and ``sleep`` may come from the caller."""
 
-    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.now = now
         self.monotonic = time.monotonic
-        self.sleep = time.sleep
+        self.sleep = sleep
 
 
 class Claim(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -22,6 +23,7 @@ from typer.exceptions import TyperException
 from chainlog import LogError
 
 from .errors import ExitCode, RunbookError, UsageError, exit_code_of_error
+from .run.interrupts import hold_interrupts
 from .runbook import Runbook, find_runbook
 
 if TYPE_CHECKING:
@@ -52,7 +54,9 @@ def command(
         @wraps(shape)
         def run(*, json_: bool, **typed: Any) -> NoReturn:
             given = shape(**typed)
-            _carry_out(resolve_name(work), typed if given is None else given, as_json=json_)
+            with hold_interrupts():
+                function = resolve_name(work)
+            _carry_out(function, typed if given is None else given, as_json=json_)
 
         own = signature(shape, eval_str=True)
         vars(run)["__signature__"] = own.replace(parameters=[*own.parameters.values(), _JSON])
@@ -77,7 +81,8 @@ def _carry_out(work: Callable[..., Document], given: dict[str, Any], *, as_json:
 
         settings, wanted = runbook.load_settings(), signature(work).parameters
         if "sections" in wanted:
-            given["sections"] = runbook.load_sections()
+            with hold_interrupts():
+                given["sections"] = runbook.load_sections()
         if "progress" in wanted:
             given["progress"] = make_meter(say)
         document = work(settings, **given)
@@ -185,7 +190,10 @@ def _fail(error: BaseException) -> int:
         more |= find_runbook().errors
         secrets = find_runbook().load_settings().secrets
     code = exit_code_of_error(error, more)
-    stopped = "interrupted; what was done is in the journal and the ledger"
+    if code is ExitCode.INTERRUPTED:
+        for number in (signal.SIGINT, signal.SIGTERM):  # it ends now: another one has no use
+            signal.signal(number, signal.SIG_IGN)
+    stopped = f"Interrupted. Do it again with: runbook {shlex.join(sys.argv[1:])}"
     text = str(error) or (stopped if code is ExitCode.INTERRUPTED else type(error).__name__)
     text = Redactor(secrets).text(text)
     if "--json" in sys.argv:
@@ -211,7 +219,8 @@ def main() -> None:
     atexit.register(gc.freeze)
     ours: tuple[type[BaseException], ...] = (RunbookError, LogError, KeyboardInterrupt, OSError)
     try:
-        runbook = find_runbook()
+        with hold_interrupts():
+            runbook = find_runbook()
         ours += tuple(runbook.errors)
         code = int(build_app(runbook)(standalone_mode=False) or 0)
         # typer turns Ctrl-C into this code and says nothing.

@@ -15,6 +15,7 @@
     │   └── BadAnswerError            an answer that cannot be understood, or a 5xx
     ├── NotConnectedError             no credentials, or nothing answers: nothing can be said
     ├── RecordError                   the incident folder cannot be used, or was altered
+    │   └── JournalDamagedError       a line of the journal was altered, or is missing
     ├── SafetyError                   refused by a safety rule; nothing was changed
     │   ├── EnvironmentForbidsError   chaos, faults or drills outside local/demo
     │   ├── NotApprovedError          no approval, or an approval of something else
@@ -26,7 +27,8 @@
     ├── DrillError                    a drill could not be carried out
     │   ├── SteadyStateError          the system was not healthy before or after
     │   └── RevertError               the drill's changes could not be taken back
-    └── ActionInterruptedError        Ctrl-C in the middle of a change
+    └── RunInterruptedError           Ctrl-C or SIGTERM ended a run
+        └── ActionInterruptedError    in the middle of a change
 """
 
 from __future__ import annotations
@@ -123,6 +125,26 @@ class RecordError(RunbookError):
     """The incident folder cannot be read or written, or its journal was altered."""
 
 
+class JournalDamagedError(RecordError):
+    """A line of the journal was altered after it was written, or is missing.
+
+    Parameters
+    ----------
+    message : the file, its line, and what is wrong
+    line : its number, from 1
+    reason : what is wrong with it
+
+    Attributes
+    ----------
+    damage : both in words, such as ``line 17 was altered after it was written``
+    """
+
+    def __init__(self, message: str, *, line: int, reason: str) -> None:
+        super().__init__(message)
+        verb = "" if reason.startswith(("was ", "does ")) else "is "
+        self.damage = f"line {line} {verb}{reason}"
+
+
 @contextmanager
 def disk_errors(what: str, advice: str = "") -> Iterator[None]:
     """Turn an error of the disk into a ``RecordError``: what could not be done, and why."""
@@ -180,10 +202,14 @@ class RevertError(DrillError):
     """The drill's changes could not be taken back."""
 
 
-class ActionInterruptedError(RunbookError):
-    """Ctrl-C in the middle of a change: says what to do next."""
+class RunInterruptedError(RunbookError):
+    """Ctrl-C or SIGTERM ended a run: says what was changed, and the next command."""
 
     HEADING = "INTERRUPTED."
+
+
+class ActionInterruptedError(RunInterruptedError):
+    """The run ended in the middle of a change: says the command that goes on with it."""
 
 
 class ExitCode(IntEnum):
@@ -213,7 +239,7 @@ _VERDICTS = {
 #: Any other error: the run failed.
 _BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (KeyboardInterrupt, ExitCode.INTERRUPTED),
-    (ActionInterruptedError, ExitCode.INTERRUPTED),
+    (RunInterruptedError, ExitCode.INTERRUPTED),
     (UsageError, ExitCode.USAGE),
     (SafetyError, ExitCode.REFUSED),
     (NotConnectedError, ExitCode.UNKNOWN),

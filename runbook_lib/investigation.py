@@ -5,6 +5,7 @@ Sections hand over through the incident folder, never through kernel state.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
@@ -33,6 +34,8 @@ S = TypeVar("S", bound=Settings, default=Settings)
 C = TypeVar("C", default=None)
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 _FILLED = ("source", "threshold")
 _FIXED = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
 
@@ -42,6 +45,37 @@ def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -
     home, redactor = home or settings.runbook_home.resolve(), Redactor(settings.secrets)
     environment = settings.runbook_environment
     return create_incident(home, redactor=redactor, environment=environment, **facts)
+
+
+def check_undamaged(incident: Incident) -> None:
+    """Refuse an incident whose journal is damaged. Only reads.
+
+    Raises
+    ------
+    UsageError
+        Says what is damaged, and the way on.
+    """
+    damage = incident.find_damage()
+    if damage:
+        text = f"The journal of {incident.id} is damaged ({damage}), so nothing more is done in it."
+        way_on = "Leave the incident out: the look goes on in a new one."
+        raise errors.UsageError(f"{text} It stays as it is. {way_on}")
+
+
+def _tell_damage(incident: Incident, facts: Mapping[str, Json]) -> None:
+    """Say, on the terminal and in the journal, whose place a new incident takes."""
+    before = f"The journal of {facts['previous']} is damaged ({facts['previous_damage']})."
+    text = f"{before} It stays as it is; this look goes on in {incident.id}."
+    incident.journal.append("journal_damaged", {"section": "", "reason": text})
+    _log.warning(text)
+
+
+def say_interrupted(plan: Plan, incident: Incident, section: SectionModule) -> str:
+    """Return what a person is told when a plan was cut off in the middle: the next command."""
+    if plan.kind.resume is not None:
+        return f"Interrupted. Go on with: runbook resume {plan.id}"
+    what = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
+    return f"{what} Look again with: runbook run {section.NAME[:2]} --incident {incident.id}"
 
 
 @dataclass(eq=False, repr=False)
@@ -116,15 +150,18 @@ class Investigation(Generic[S, C]):
         NotConnectedError
             Before anything is written.
         UsageError
-            When there is no such incident.
+            When there is no such incident, or its journal is damaged.
 
         Notes
         -----
-        The next episode closes an open incident, and does not write into it.
+        The next episode closes an open incident, and does not write into it. An incident whose
+        journal is damaged stays as it is, as evidence: a new one goes on in its place, and says so.
         """
         home, redactor = settings.runbook_home.resolve(), Redactor(settings.secrets)
         is_hand, is_named = incident_id == NEW, incident_id not in ("", NEW)
         found = open_incident(home, incident_id, redactor=redactor) if is_named else None
+        if found is not None:
+            check_undamaged(found)
         cls.check_connected(settings)
         if found is not None:
             return found, False
@@ -132,6 +169,11 @@ class Investigation(Generic[S, C]):
         facts: dict[str, Json] = {"opened_by": "hand" if is_hand else "", "kept": keeps}
         with lock_home(home):
             found = open_incident(home, redactor=redactor)
+            damage = "" if found is None else found.find_damage()
+            if found is not None and damage:
+                facts |= {"previous": found.id, "previous_damage": damage}
+                facts["ticket_id"] = found.facts.get("ticket_id")
+                found = None
             if found is not None and found.is_open:
                 if not is_hand and not cls._see_other_trouble(found, settings):
                     return found, False
@@ -139,6 +181,8 @@ class Investigation(Generic[S, C]):
                 facts["previous"] = found.id
             kept = None if is_hand or (found and found.is_closed) else found
             found = kept or make_incident(settings, **facts)
+            if damage:
+                _tell_damage(found, facts)
             if not found.is_open and (breach := cls._see_breach(found, settings, but)):
                 found.open(breach.step, breach.episode)
         return found, kept is None
@@ -401,12 +445,11 @@ class Investigation(Generic[S, C]):
             if plan.kind.resume is None:  # what keeps a ledger is checked by who writes it
                 check_use(plan, now=self.now())
             done = change(self, plan)
-        except KeyboardInterrupt:
-            self._enter(plan, ActionPhase.FAILED, "interrupted")
-            raise errors.ActionInterruptedError(
-                f"Interrupted: what was done of {plan.id} stands in its ledger; nothing more is "
-                f"sent. Run this cell again to go on, or: runbook resume {plan.id}"
-            ) from None
+        except KeyboardInterrupt as error:
+            # who carries out the change knows best how far it came
+            text = str(error) or say_interrupted(plan, self.incident, self.section)
+            self._enter(plan, ActionPhase.FAILED, text)
+            raise errors.ActionInterruptedError(text) from None
         except Exception as error:
             is_refused = isinstance(error, plan.kind.refusals)
             phase = ActionPhase.REFUSED if is_refused else ActionPhase.FAILED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -21,14 +21,14 @@ from objectmove.planning import (
     Judgement,
     OpenRow,
     Word,
+    list_forgotten,
     list_open_rows,
     make_move_plan,
     make_settle_plan,
     make_undo_plan,
-    read_memory,
 )
 from objectmove.proof import verify_plan
-from objectmove.record import Record, list_records
+from objectmove.record import Record, list_records, read_later_records, read_record
 from objectmove.session import Clock
 from runbook_lib.approvals import Effect, Plan, PlanKind
 from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, UsageError
@@ -47,11 +47,16 @@ _STILL = (
     "the approval needs your word that no consumer takes from the destination meanwhile "
     "(--consumer-stands-still), and that the worker does not move where nobody holds it"
 )
+_UNHELD_WORD = (
+    "nobody holds the worker: the approval is also your word that it moves nothing of this until "
+    "it is done"
+)
 _SPLIT = (
     "Split it, and apply each before the next:\n  runbook plan --limit {limit}\n"
     "  runbook plan --older-than 30m --limit {limit}\n"
     "or raise RELEASE_LIMIT_OBJECTS (up to 100000)."
 )
+_CONFLICTS = 20
 _FINE = ("in_place", "gone_after_landed")
 _BESIDE = ("taken_back_by", "taken_before", "parked")
 _TOLD = ("objects", "bytes", "oldest", "excluded", "excluded_sample")
@@ -258,6 +263,7 @@ def plan_undo(inv: Investigation, release: Plan) -> Plan:
         others=f"{hold.words}; {_STILL}",
         window_s=inv.settings.release_undo_window_minutes * 60,
         now=inv.now(),
+        same_store=_is_same_store(inv),
     )
     return _to_plan(undo)
 
@@ -270,9 +276,13 @@ def plan_settling(inv: Investigation, release: Plan, *, word: Word, keys: Sequen
     keys : of the rows; none: all that are unproven
     """
     open_rows = list_open_rows(
-        inv.clients.change_bucket, release.content.move, logs=_open_logs(release)
+        inv.clients.change_bucket,
+        release.content.move,
+        logs=_open_logs(release),
+        same_store=_is_same_store(inv),
     )
     named = [one for one in open_rows if one.row.key in keys] if keys else open_rows
+    hold = make_hold(inv.settings, inv.clients, sleep=inv.sleep)
     settling = make_settle_plan(
         inv.clients.change_bucket,
         release.content.move,
@@ -281,13 +291,37 @@ def plan_settling(inv: Investigation, release: Plan, *, word: Word, keys: Sequen
         keys=keys,
         evidence=_read_evidence(inv.clients, [one.row for one in named], inv.progress),
         made_by=inv.operator,
+        others=hold.words if hold.holds else _UNHELD_WORD,
         now=inv.now(),
+        same_store=_is_same_store(inv),
     )
     return _to_plan(settling)
 
 
-def list_to_settle(inv: Investigation, release: Plan) -> list[dict[str, Json]]:
+def find_open_plan(inv: Investigation, release: Plan) -> str:
+    """Return the plan that holds a release's open rows: itself, or what took a word on it back."""
+    move: MovePlan = release.content.move
+    bucket = inv.clients.bucket
+    record = read_record(bucket, move.id)
+    later = read_later_records(bucket, move.id)
+    ledger = Ledger(_open_logs(release)(move.id), move, record, later)
+    holders = [ledger.reopened_by.get(row, move.id) for row in ledger.list_open()]
+    return max(holders, default=move.id)
+
+
+def _is_same_store(inv: Investigation) -> bool:
+    parameters: Any = inv.parameters
+    return bool(parameters.same_store)
+
+
+def list_to_settle(
+    inv: Investigation, release: Plan, *, keys: Sequence[str] = ()
+) -> list[dict[str, Json]]:
     """Return the rows on which a person must say something, with evidence for each. Only reads.
+
+    Parameters
+    ----------
+    keys : only these; none: all
 
     Returns
     -------
@@ -299,8 +333,15 @@ def list_to_settle(inv: Investigation, release: Plan) -> list[dict[str, Json]]:
     MoveError
         When the release is not at its end, or the store cannot be read.
     """
-    open_rows = list_open_rows(inv.clients.bucket, release.content.move, logs=_open_logs(release))
+    open_rows = list_open_rows(
+        inv.clients.bucket,
+        release.content.move,
+        logs=_open_logs(release),
+        same_store=_is_same_store(inv),
+    )
     open_rows = [one for one in open_rows if not one.is_freed]
+    if keys:
+        open_rows = [one for one in open_rows if one.row.key in keys]
     known = _read_evidence(inv.clients, [one.row for one in open_rows], inv.progress)
     return [_describe_open_row(one, known.get(one.row.key, "")) for one in open_rows]
 
@@ -371,7 +412,7 @@ def _carry_out(move: Callable[..., MoveResult], inv: Investigation, plan: Plan) 
             plan.content.move,
             logs=_open_logs(plan),
             operator=inv.operator,
-            clock=Clock(inv.now),
+            clock=Clock(inv.now, inv.sleep),
             hold=make_hold(inv.settings, inv.clients, sleep=inv.sleep),
             age_key=_AGE_KEY,
             watch=partial(watch_writes, inv.clients.bucket),
@@ -383,7 +424,7 @@ def _carry_out(move: Callable[..., MoveResult], inv: Investigation, plan: Plan) 
             stop_here=p.stop_here,
             goes_on=p.worker_goes_on,
             approve_more=p.approve,
-            same_store=p.same_store,
+            same_store=_is_same_store(inv),
         )
     except InterruptedMoveError as error:
         held = ". The worker is still paused for it" if error.is_held else ""
@@ -426,13 +467,13 @@ def find_ways_on(plan: Plan, result: Mapping[str, Any]) -> list[str]:
     result : a ``MoveResult`` as a mapping
     """
     header = plan.content.move.header
-    ways: list[str] = []
     if not result.get("is_ended") or result.get("is_held"):
-        ways.append(header.resume_command)
-    elif result.get("unproven") or result.get("conflicts"):
-        about = header.parent if header.action == "settle" else plan.id
-        ways.append(f"runbook settle {about}")
-    elif result.get("left") or result.get("skipped"):
+        return [header.resume_command]
+    about = header.parent if header.action == "settle" else plan.id
+    ways = [f"runbook settle {about}"] if result.get("unproven") else []
+    keys = [shlex.quote(conflict["key"]) for conflict in result.get("conflicts", ())]
+    ways += [f"runbook settle {about} --key {key}" for key in keys[:_CONFLICTS]]
+    if not ways and (result.get("left") or result.get("skipped")):
         ways.append("runbook plan")
     return ways
 
@@ -443,8 +484,9 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
         inv.clients.bucket,
         plan.content.move,
         logs=_open_logs(plan),
-        clock=Clock(inv.now),
+        clock=Clock(inv.now, inv.sleep),
         notice=inv.progress,
+        same_store=_is_same_store(inv),
     )
     result = proof.to_json()
     if not inv.incident.is_late:
@@ -492,23 +534,19 @@ def list_unfinished(clients: Clients, settings: Settings | None = None) -> list[
 
 def _list_forgotten(clients: Clients, settings: Settings) -> list[dict[str, Json]]:
     """Return the plans that were begun here and that the bucket does not remember."""
-    memory = read_memory(
-        clients.bucket,
-        parked_prefix=settings.release_parked_prefix,
-        list_begun=partial(list_begun, settings.runbook_home.resolve()),
-    )
-    keys = Counter(memory.forgotten.values())
+    home = settings.runbook_home.resolve()
+    forgotten = list_forgotten(clients.bucket, partial(list_begun, home))
     return [
         {
-            "plan": plan_id,
+            "plan": one.plan,
             "by": "this machine",
             "state": "the bucket's memory (.runbook/) of it was removed",
-            "rows": keys[plan_id] // 2,
-            "way_on": way_on,
+            "rows": one.open_rows,
+            "way_on": one.way_on,
             "held_by": "",
             "held_since": "",
         }
-        for plan_id, way_on in memory.ways_on.items()
+        for one in forgotten
     ]
 
 

@@ -92,7 +92,7 @@ def _load_about(inv: Investigation, step_id: str, named: str, actions: Sequence[
     plan = load_plan(inv.incident.find_plan(named), _RELEASE)
     action = plan.content.move.header.action if plan.kind is MOVE else plan.action
     if action not in actions:
-        raise UsageError(f"{step_id}: {named} is a plan of the kind {action!r}: it cannot be that")
+        raise UsageError(f"{step_id}: {named} is a plan of the kind {action!r}, not of a release")
     return plan
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from pydantic import BaseModel, computed_field
 
-from ..errors import RecordError
+from ..errors import JournalDamagedError, RecordError
 from ..model import SYMPTOMS, ActionPhase, CauseStatus, Json, Timestamp, Verdict, parse_time
 from ..redact import Redactor
 from .incident import Incident, list_incidents
@@ -35,6 +35,7 @@ class HistoryRow(BaseModel, frozen=True):
     cause_found : names, separated by commas
     lost : labels, by the proofs of its releases
     is_good : whether a drill met every objective
+    damage : what is wrong with its journal; nothing that the journal knows is told then
     """
 
     incident: str
@@ -51,12 +52,13 @@ class HistoryRow(BaseModel, frozen=True):
     lost: int | None = None
     verdict: Verdict | None = None
     is_good: bool | None = None
+    damage: str = ""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def is_open(self) -> bool:
-        """Whether it is not over."""
-        return self.closed_at is None
+        """Whether it is not over; one whose journal is damaged is not worked on any more."""
+        return self.closed_at is None and not self.damage
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -107,13 +109,22 @@ def _read_row(folder: Path) -> HistoryRow:
     row: dict[str, Json] = {"incident": folder.name, "opened_at": parse_time(folder.name[4:20])}
     # it is there, whether or not more can be said
     with suppress(RecordError, ValueError, KeyError, TypeError, AttributeError):
-        return HistoryRow(**row | _read_facts(Incident(folder, redactor=Redactor())))
+        incident = Incident(folder, redactor=Redactor())
+        facts = incident.facts
+        row |= {
+            name: facts[name] for name in HistoryRow.model_fields if facts.get(name) is not None
+        }
+        return HistoryRow(**row | _read_journal(incident))
     return HistoryRow(**row)
 
 
-def _read_facts(incident: Incident) -> dict[str, Json]:
-    facts, journal = incident.facts, incident.journal.view()
-    row = {name: facts[name] for name in HistoryRow.model_fields if facts.get(name) is not None}
+def _read_journal(incident: Incident) -> dict[str, Json]:
+    """Return what the journal knows of it; of a damaged one only that it is damaged."""
+    facts, row = incident.facts, dict[str, Json]()
+    try:
+        journal = incident.journal.view()
+    except JournalDamagedError as error:
+        return {"damage": error.damage}
     row["cause_found"] = ", ".join(str(cause.name) for cause in journal.causes())
     proofs = [a.result for a in journal.list_actions(ActionPhase.VERIFIED) if "lost" in a.result]
     row["lost"] = sum(int(proof["lost"]) for proof in proofs) if proofs else None

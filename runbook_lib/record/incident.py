@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ..errors import RecordError, UsageError, disk_errors
+from ..errors import JournalDamagedError, RecordError, UsageError, disk_errors
 from ..model import SYMPTOMS, Episode, Json, Verdict, format_time, parse_time
 from ..redact import Redactor
 from .journal import Clock, Journal, utc_now
@@ -99,6 +99,20 @@ class Incident:
     def is_open(self) -> bool:
         """Whether it is an incident, and not over."""
         return not self.is_closed and bool(self.facts.get("opened_by", "hand"))
+
+    def find_damage(self) -> str:
+        """Return what is wrong with the journal, in words; empty: nothing is. Only reads.
+
+        Raises
+        ------
+        RecordError
+            When the journal cannot be read.
+        """
+        try:
+            self.journal.view()
+        except JournalDamagedError as error:
+            return error.damage
+        return ""
 
     def update(self, **facts: Json) -> None:
         """Change facts in ``incident.json`` (atomic; the journal keeps the history).
@@ -193,7 +207,8 @@ def create_incident(
     Parameters
     ----------
     facts : what is known of it: ``environment``; ``drill``, if it is one; ``opened_by``: ``hand``,
-        or the step that saw a breach; empty: nothing wrong was seen yet
+        or the step that saw a breach; empty: nothing wrong was seen yet; ``previous``: the incident
+        before it, and ``previous_damage``, when that one's journal is damaged
 
     Raises
     ------
@@ -239,7 +254,8 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
 
     Returns
     -------
-    The incident; None when no id was given and there is none.
+    The incident; None when no id was given and there is none. Its journal may be damaged. One whose
+    damage was seen before, so that a newer incident goes on in its place, is left out.
 
     Raises
     ------
@@ -259,8 +275,20 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
         incident = Incident(folder, redactor=redactor)
         if (facts := incident.facts).get("drill") or incident.is_closed:
             continue
+        is_young = utc_now() - parse_time(str(facts["opened_at"])) < _LOOK
+        is_kept_look = look is None and is_young and bool(facts.get("kept"))
+        if not (incident.is_open or is_kept_look) or _is_left_behind(incident):
+            continue
         if incident.is_open:
             return incident
-        is_young = utc_now() - parse_time(str(facts["opened_at"])) < _LOOK
-        look = look or (incident if is_young and facts.get("kept") else None)
+        look = incident
     return look
+
+
+def _is_left_behind(incident: Incident) -> bool:
+    """Tell whether the journal is damaged, and a newer incident goes on in its place."""
+    if not incident.find_damage():
+        return False
+    others = list_incidents(incident.folder.parent)
+    known = (Incident(folder, redactor=incident.redactor).facts for folder in others)
+    return any(facts.get("previous") == incident.id for facts in known)

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
-from chainlog import ChainedLog, Entry, LogError
+from chainlog import ChainedLog, Entry, LogDamagedError, LogError
 
 from .. import model
-from ..errors import RecordError, disk_errors
+from ..errors import JournalDamagedError, RecordError, disk_errors
 from ..model import ActionPhase, CauseStatus, Role, Status, Verdict
 from ..redact import Redactor
 
@@ -115,6 +115,12 @@ class ActionRecord(NamedTuple):
     def applied(self) -> model.ActionEntry | None:
         """That it changed the world; None when it did not."""
         return self.get(ActionPhase.APPLIED)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it began, and nothing says that it was carried out to its end."""
+        is_begun = self.last.phase in (ActionPhase.APPROVED, ActionPhase.FAILED)
+        return is_begun and self.applied is None
 
     @property
     def is_told(self) -> bool:
@@ -481,7 +487,9 @@ class Journal:
         Raises
         ------
         RecordError
-            When the file is damaged, or cannot be locked or written; nothing was appended then.
+            When the file cannot be locked or written; nothing was appended then.
+        JournalDamagedError
+            When the file is damaged; nothing was appended either.
         """
         with self._explained(". Nothing was appended."):
             if not self._file.verified:
@@ -497,7 +505,9 @@ class Journal:
         Raises
         ------
         RecordError
-            When the file cannot be read; at the first altered or missing line, which it names.
+            When the file cannot be read.
+        JournalDamagedError
+            At the first altered or missing line, which it names.
         """
         with self._explained():
             return self._catch_up()
@@ -541,4 +551,7 @@ class Journal:
         except LogError as error:
             with self._file.mutex:
                 self._file.forget()
-            raise RecordError(f"{error}{ending}") from error
+            text = f"{error}{ending}"
+            if isinstance(error, LogDamagedError):
+                raise JournalDamagedError(text, line=error.line, reason=error.reason) from error
+            raise RecordError(text) from error

@@ -41,7 +41,8 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
         return incident.folder / "report.html"
     with suppress(RunbookError):  # it is another incident's report
         name, home = str(incident.facts.get("previous") or ""), incident.folder.parent
-        if name and (before := open_incident(home, name, redactor=incident.redactor)):
+        before = open_incident(home, name, redactor=incident.redactor) if name else None
+        if before is not None and before.is_closed:  # else it is damaged, and stays as it is
             write_outputs(before, sections)
     model = ReportModel(incident, sections)
     export_notebooks(incident, model)

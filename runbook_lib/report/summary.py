@@ -19,6 +19,7 @@ T = TypeVar("T")
 _ENDED_WELL = ("done", "stopped_at_plan", "by_hand")
 _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
 _TOLD = {"interrupted": ("failed", "The run was interrupted"),
+         "journal_damaged": ("failed", "The journal before this one is damaged"),
          "closed": ("closed", "The incident was closed"),
          "started": ("drill", "The drill begins"), "injected": ("drill", "The fault is injected"),
          "failed": ("failed", "The drill failed"), "reverted": ("drill", "The fault is taken back"),
@@ -143,6 +144,10 @@ def _how_severe(model: ReportModel) -> tuple[str, str]:
 
 def _what_was_done(model: ReportModel) -> tuple[str, str]:
     done = [action for action in model.told if action.applied]
+    cut_off = [action for action in model.told if action.is_cut_off]
+    if not done and cut_off:
+        text = "; ".join(f"{action.words}: begun, and not ended" for action in cut_off)
+        return text[:1].upper() + text[1:], cut_off[-1].last.reason
     if not done:
         waiting = len(model.waiting)
         return "nothing was changed", f"{waiting} planned, waiting for approval" if waiting else ""
@@ -244,7 +249,11 @@ def _open_in_record(model: ReportModel) -> Iterator[Open]:
     if unreadable := model.journal.unreadable:
         yield f"{len(unreadable)} journal entries could not be understood", ()
     for entry in (entry for entry in model.journal.entries if entry.kind == "interrupted"):
-        yield f"the run was interrupted at {entry.at:%H:%M:%SZ}", ()
+        reason = str(entry.data.get("reason") or "")
+        text = f"the run was interrupted at {entry.at:%H:%M:%SZ}"
+        yield f"{text}: {reason}" if reason else text, ()
+    for entry in (entry for entry in model.journal.entries if entry.kind == "journal_damaged"):
+        yield str(entry.data.get("reason")), ()
     for run in (section.runs[-1].run for section in model.sections.values() if section.runs):
         if run.status not in _ENDED_WELL:
             yield f"notebook {run.notebook} ended as {run.status}: {run.error}", ()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from ..errors import ExitCode, UsageError, compute_exit_code
-from ..investigation import Investigation
+from ..errors import (
+    ActionInterruptedError,
+    ExitCode,
+    RunInterruptedError,
+    UsageError,
+    compute_exit_code,
+)
+from ..investigation import Investigation, check_undamaged
 from ..model import Json, Line, Plot, Progress, Role, Status, Verdict, keep_quiet
 from ..record.history import PHASES, HistoryRow, list_history, write_gauges
 from ..record.incident import Incident, open_incident
-from ..record.journal import JournalView, utc_now
+from ..record.journal import JournalView, group_actions, utc_now
 from ..record.manifest import is_frozen, verify_attachment, verify_incident
 from ..redact import Redactor
 from ..report import convert, preload, write_outputs
@@ -21,6 +28,7 @@ from ..settings import Settings
 from ..show.plots import Picture, plot_lines
 from ..show.tables import tabulate_plans
 from . import documents
+from .interrupts import Interrupts, do_nothing, hold_interrupts
 from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 
 Given = Mapping[str, object]
@@ -34,6 +42,8 @@ def run_sections(
     parameters: Mapping[str, object] = {},
     *,
     kernel: SharedKernel | None = None,
+    command: str = "",
+    options: str = "",
     progress: Progress = keep_quiet,
 ) -> list[NotebookRun]:
     """Run notebooks one after the other; each gets the parameters that its section knows.
@@ -41,31 +51,63 @@ def run_sections(
     Parameters
     ----------
     kernel : one that was begun before; default: one of its own
+    command : looks again, for who interrupts this run
+    options : with them, ``command`` does what this run was asked to do
+
+    Raises
+    ------
+    RunInterruptedError
+        On Ctrl-C or SIGTERM, after the report is written. In the middle of a change it is an
+        ``ActionInterruptedError``.
 
     Notes
     -----
-    A notebook that fails does not stop the next one. On Ctrl-C the report is written before
-    ``KeyboardInterrupt`` goes on.
+    A notebook that fails does not stop the next one.
     """
     runs: list[NotebookRun] = []
+    before = incident.journal.view().last_seq
     try:
         # what a report takes is made ready beside, while a kernel works
         beside = ThreadPoolExecutor(1)
         with beside, nullcontext(kernel) if kernel else SharedKernel() as used:
-            used.begin()
-            preload()
+            with hold_interrupts():
+                used.begin()
+                preload()
             for name in names:
                 progress(name)
                 given = _pick(sections[name], parameters)
-                runs.append(run_notebook(sections, name, incident, given, kernel=used))
+                run = run_notebook(sections, name, incident, given, kernel=used, progress=progress)
+                runs.append(run)
                 beside.submit(convert, runs[-1].path, incident)
-    except KeyboardInterrupt:
-        if kernel:
-            kernel.stop()
-        incident.journal.append("interrupted", {"section": ""})
-        write_outputs(incident, sections)
-        raise
+    except KeyboardInterrupt as error:
+        with Interrupts(again=do_nothing):
+            if kernel:
+                kernel.stop()
+            text = str(error) or _say_interrupted(incident, before, command, options)
+            incident.journal.append("interrupted", {"section": "", "reason": text})
+        progress("interrupted: write the report")
+        with suppress(KeyboardInterrupt):  # who presses again does not wait for it
+            write_outputs(incident, sections)
+        kind = ActionInterruptedError if str(error) else RunInterruptedError
+        raise kind(text) from None
     return runs
+
+
+def _say_interrupted(incident: Incident, after: int, command: str, options: str) -> str:
+    """Return what a run changed before it was interrupted between changes, and what to do next."""
+    actions = [a for a in incident.journal.view().actions if a.seq > after]
+    begun = [a for a in group_actions(actions) if a.applied or a.is_cut_off]
+    if begun:
+        words = "; ".join(
+            f"{action.words} (begun, and not ended)" if action.is_cut_off else action.words
+            for action in begun
+        )
+        text = f"Interrupted after these changes: {words}."
+        way_on = f" Look again with: {command}"
+    else:
+        text = "Interrupted. Nothing was changed."
+        way_on = f" Do it again with: {command}{options}"
+    return f"{text}{way_on}" if command else text
 
 
 def investigate(
@@ -83,7 +125,9 @@ def investigate(
         When a parameter is wrong; nothing ran.
     """
     names = sections.read_only
-    incident, runs, report = _carry_out(settings, sections, names, parameters, progress)
+    incident, runs, report = _carry_out(
+        settings, sections, names, parameters, progress, command="investigate"
+    )
     journal = incident.journal.view()
     verdict = journal.verdict(after=runs[0].after) or Verdict.UNKNOWN
     if verdict is Verdict.HEALTHY:
@@ -140,7 +184,16 @@ def run_chosen(
     for section in chosen:
         check_parameters(section, _pick(section, parameters))
     names = [section.NAME for section in chosen]
-    incident, runs, report = _carry_out(settings, sections, names, parameters, progress)
+    options = [f"{name}={value}" for name, value in parameters.items() if name != "incident_id"]
+    incident, runs, report = _carry_out(
+        settings,
+        sections,
+        names,
+        parameters,
+        progress,
+        command=f"run {' '.join(name[:2] for name in names)}",
+        options="".join(f" -p {shlex.quote(option)}" for option in options),
+    )
     verdict = _verdict(runs, sections)
     return documents.RunDocument(
         schema_name="runbook/run/1",
@@ -166,9 +219,18 @@ def _pick(section: SectionModule, given: Given) -> dict[str, object]:
 
 
 def _carry_out(
-    settings: Settings, sections: Sections, names: Sequence[str], given: Given, progress: Progress
+    settings: Settings,
+    sections: Sections,
+    names: Sequence[str],
+    given: Given,
+    progress: Progress,
+    *,
+    command: str,
+    options: str = "",
 ) -> tuple[Incident, tuple[NotebookRun, ...], str]:
     """Find the incident, run sections on it and write the report.
+
+    ``command`` looks again; with ``options`` it does the same again.
 
     It is the last one of an incident that these runs closed. A look that this command made is over
     when nothing was wrong and no plan waits.
@@ -186,18 +248,44 @@ def _carry_out(
             advice = "leave --incident out, or write --incident new"
             text = f"incident {incident.id} is closed, and its report stays as it is; {advice}"
             raise UsageError(text)
-        runs = run_sections(incident, sections, names, given, kernel=kernel, progress=progress)
-        kernel.end()
-        if is_new and not (incident.is_open or incident.is_closed):
-            plans = incident.journal.view().list_plans().values()
-            if all(plan.result.get("is_empty") for plan in plans):
-                incident.close()
-            else:
-                incident.update(kept=True)
-        if incident.is_closed and sections.having(Role.CLEARED) & {run.section for run in runs}:
-            incident.closed_here = True
-        report = write_outputs(incident, sections, packs=incident.is_closed)
+        command = f"runbook {command} --incident {incident.id}"
+        runs = run_sections(
+            incident,
+            sections,
+            names,
+            given,
+            kernel=kernel,
+            command=command,
+            options=options,
+            progress=progress,
+        )
+        with Interrupts() as interrupts:
+            report = _finish(incident, sections, runs, kernel, is_new=is_new)
+        if interrupts.count:
+            text = f"Interrupted when all was done; the report is {report}"
+            raise RunInterruptedError(f"{text}. Look again with: {command}")
     return incident, tuple(runs), str(report)
+
+
+def _finish(
+    incident: Incident,
+    sections: Sections,
+    runs: Sequence[NotebookRun],
+    kernel: SharedKernel,
+    *,
+    is_new: bool,
+) -> Path:
+    """Close a look that saw nothing wrong, and write the report; returns its path."""
+    kernel.end()
+    if is_new and not (incident.is_open or incident.is_closed):
+        plans = incident.journal.view().list_plans().values()
+        if all(plan.result.get("is_empty") for plan in plans):
+            incident.close()
+        else:
+            incident.update(kept=True)
+    if incident.is_closed and sections.having(Role.CLEARED) & {run.section for run in runs}:
+        incident.closed_here = True
+    return write_outputs(incident, sections, packs=incident.is_closed)
 
 
 def _verdict(runs: Sequence[NotebookRun], sections: Sections) -> Verdict | None:
@@ -257,9 +345,10 @@ def close_incident(
     Raises
     ------
     UsageError
-        When it is closed already.
+        When it is closed already, or its journal is damaged.
     """
     incident = _find(settings, incident_id)
+    check_undamaged(incident)
     if incident.is_closed:
         raise UsageError(f"{incident.id} was closed at {incident.facts['closed_at']}")
     return _write(incident, sections, schema_name="runbook/close/1", verdict=incident.close())

@@ -166,8 +166,8 @@ _SKIPPED = {"schema", "at", "exit_code", "verdict", "unknown", "detail", "apply"
 _SKIPPED |= {"objects", "bytes", "log", "summary"}  # an answer holds them
 _COLUMNS = {
     "notebooks": ("notebook", "status", "error"),
-    "incidents": ("incident", "is_open", "verdict", "cause_found"),
-    "history": ("incident", "scenario", "cause_found", "lost", "verdict", "took_s"),
+    "incidents": ("incident", "is_open", "verdict", "cause_found", "damage"),
+    "history": ("incident", "scenario", "cause_found", "lost", "verdict", "took_s", "damage"),
     "plans": ("step", "status", "what", "how_many", "why"),
 }
 #: Readings that need no line of their own.

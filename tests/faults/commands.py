@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -172,9 +172,13 @@ class Operator:
 
 
 class _Worker(BaseHTTPRequestHandler):
-    """The label worker's door: it can be asked, paused and resumed; it moves nothing."""
+    """The label worker's door: it can be asked, paused and resumed; it moves nothing.
+
+    ``on_pause`` is called once, when a pause has taken effect and is not answered yet.
+    """
 
     is_paused = False
+    on_pause: Callable[[], None] | None = None
 
     def do_GET(self) -> None:
         names = ("pendingPrefix", "readyPrefix", "bucket", "endpoint", "credentials")
@@ -187,8 +191,14 @@ class _Worker(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_POST(self) -> None:
-        type(self).is_paused = self.path.endswith("/pause")
-        self.do_GET()
+        own = type(self)
+        own.is_paused = self.path.endswith("/pause")
+        act = own.__dict__.get("on_pause")
+        if own.is_paused and act is not None:
+            own.on_pause = None
+            act()
+        with suppress(OSError):  # who asked may be dead by now
+            self.do_GET()
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -269,7 +279,7 @@ def read_planned(plan: Outcome) -> set[str]:
     return {key.partition("/")[2] for key in keys if key}
 
 
-def go_on(operator: Operator, plan: Outcome, *, deadline_s: float = _ENDS_S) -> Outcome:
+def go_on(operator: Operator, plan: Outcome, *flags: str, deadline_s: float = _ENDS_S) -> Outcome:
     """Resume until nothing is left to do but what a person must decide; return the last outcome.
 
     A release that died before its approval was written is applied; one that is refused for good is
@@ -278,9 +288,9 @@ def go_on(operator: Operator, plan: Outcome, *, deadline_s: float = _ENDS_S) -> 
     end, plan_id = time.monotonic() + deadline_s, plan.document["plan"]
     refused = ""
     while time.monotonic() < end:
-        outcome = operator.run("resume", plan_id)
+        outcome = operator.run("resume", plan_id, *flags)
         if outcome.code == 5 and "elsewhere" not in outcome.errors:
-            again = operator.run("apply", plan_id, *plan.approval)
+            again = operator.run("apply", plan_id, *flags, *plan.approval)
             outcome = again if again.code in (0, 3, 5) else outcome
         is_left = any(outcome.get(name) for name in ("failed", "waiting", "error"))
         if outcome.code in (0, 2) or (outcome.code == 3 and not is_left):

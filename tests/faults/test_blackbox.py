@@ -34,6 +34,7 @@ from tests.support.lossy_proxy import FATES, Spoil, Trap
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300 + 60 * RUNS)]
 
 LABELS = 30
+STILL = "--consumer-stands-still"
 
 
 @pytest.fixture
@@ -156,23 +157,21 @@ def test_undo_with_the_consumer_stopped_is_exact(
     assert moved.ready == names
     assert not moved.pending | moved.unkept
     undo = show(ann, "undo", plan.document["plan"])
-    running = ann.start("undo", plan.document["plan"], *undo.approval)
+    running = ann.start("undo", plan.document["plan"], STILL, *undo.approval)
     if kinds:
         kill = Trap(kinds, rng.randint(1, 30), rng.choice(("before", "after")),
                     lambda: running.send(signal.SIGKILL))  # fmt: skip
         lane.proxy.traps.append(kill)
     first = running.wait()
-    last = go_on(ann, undo) if kinds else first
+    last = go_on(ann, undo, STILL) if kinds else first
     back = lane.count(put)
-    unproven = {str(key).partition("/")[2] for key in last.document["unproven"]}
-    print(
-        f"exit {first.code}, then {last.code}: {len(back.pending)} back, {len(unproven)} unproven"
-    )
-    assert last.code == (3 if unproven else 0), last
-    assert back.pending == names - unproven
-    assert back.ready == unproven
-    assert not back.unkept
-    assert kinds or not unproven
+    print(f"exit {first.code}, then {last.code}: {len(back.pending)} back")
+    assert last.code == 0, last
+    assert back.pending == names
+    assert not back.ready | back.unkept
+    proof = ann.run("verify", plan.document["plan"])
+    assert (proof.code, proof.document["taken_back"]) == (3, len(names))
+    assert proof.document["taken_back_by"] == f"{plan.document['plan']}-undo"
 
 
 def test_undo_under_live_consumers_loses_nothing(
@@ -188,8 +187,8 @@ def test_undo_under_live_consumers_loses_nothing(
             quiet_lane.consumers = stack.enter_context(consumers)
 
         quiet_lane.proxy.traps.append(Trap(("copy",), 5, "before", consume))
-        outcome = ann.run("undo", plan.document["plan"], *undo.approval)
-        go_on(ann, undo)
+        outcome = ann.run("undo", plan.document["plan"], STILL, *undo.approval)
+        go_on(ann, undo, STILL)
         counted = quiet_lane.count(put)
     both = counted.taken & counted.pending
     print(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
 import time
 from collections.abc import Iterator
@@ -9,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.commands import Lane, open_lane
+from chainlog import read_entries
+from tests.faults.commands import Lane, Running, open_lane
 from tests.faults.test_blackbox import begin, prepare
 from tests.support.gateway import StoreServer, wait_until
 
@@ -43,3 +46,44 @@ def test_interrupted_it_ends_sends_nothing_more_and_goes_on(lane: Lane, seed: in
     # what was under way may be in doubt, nothing else
     assert proof.document["lost"] == proof.document["duplicated"] == proof.document["waiting"] == 0
     assert resumed.document["moved"] + len(resumed.document["unproven"]) == 400
+
+
+def send(running: Running, *, to_group: bool) -> None:
+    """Interrupt the command alone, as ``kill`` does, or its process group, as a terminal does."""
+    if to_group:
+        os.killpg(running.process.pid, signal.SIGINT)
+    else:
+        running.send(signal.SIGINT)
+
+
+@pytest.mark.parametrize("to_group", [False, True], ids=["process", "group"])
+def test_an_interrupted_notebook_of_section_6_ends_with_the_command_that_goes_on(
+    lane: Lane, seed: int, *, to_group: bool
+) -> None:
+    lane.shelf.put_labels(400, random.Random(seed))
+    ann = lane.hire("ann")
+    planned = ann.run("run", "06", "-p", "way=release")
+    assert planned.code == 5, planned
+    (plan,) = (plan for plan in planned.document["plans"] if plan["step"] == "6.1")
+    approval = ("-p", f"plan={plan['plan']}", "-p", f"approve={plan['sha256']}")
+    running = ann.start("run", "06", *approval)
+    wait_until(lambda: copies(lane) > 20, what="the first copies")
+    send(running, to_group=to_group)
+    ended = running.wait()
+
+    assert ended.code == 130, ended
+    assert "Traceback" not in ended.errors
+    assert "Task exception" not in ended.errors
+    sentence = ended.errors.splitlines()[-1].removeprefix("runbook: ")
+    assert sentence.startswith("Interrupted")
+    assert sentence.endswith(f"runbook resume {plan['plan']}")
+    folder = ann.home / planned.document["incident"]
+    entries = list(read_entries(folder / "journal.jsonl"))
+    told = [entry.data["reason"] for entry in entries if entry.kind == "interrupted"]
+    assert told == [sentence]
+    assert sentence in (folder / "report.html").read_text("utf-8")
+
+    ann.run("resume", plan["plan"])
+    proof = ann.run("verify", plan["plan"])
+    # what was under way may be in doubt, nothing else
+    assert proof.document["lost"] == proof.document["duplicated"] == proof.document["waiting"] == 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +15,13 @@ import pytest
 from fulfillment import drills as module
 from fulfillment.analysis.artifacts import is_synthetic
 from fulfillment.commands import Phases
-from fulfillment.drills import Scorecard, compute_objectives, find_scenario, run_drill
-from runbook_lib.errors import DrillError
+from fulfillment.drills import Drill, Scorecard, compute_objectives, find_scenario, run_drill
+from runbook_lib.errors import DrillError, RunInterruptedError
 from runbook_lib.model import keep_quiet
+from runbook_lib.record.incident import Incident, list_incidents
+from runbook_lib.redact import Redactor
+from runbook_lib.run import notebooks
+from tests.support.stories import PausedPipeline, make_world
 from tests.support.world import FakeClients, World
 
 
@@ -67,3 +74,84 @@ def test_without_a_sink_nothing_is_scored_on_what_the_receivers_got() -> None:
     names = [o.name for o in compute_objectives(card, scenario)]
     assert names[:2] == ["alert fires", "alert clears"]
     assert not [name for name in names if "channel" in name]
+
+
+# --- Ctrl-C ---
+
+_CUT_OFF = "Interrupted after 1 of 3 labels. Go on with: runbook resume rel-1"
+
+
+def interrupt(*_: object) -> Any:
+    raise KeyboardInterrupt
+
+
+def cut_off_a_release(run: Any) -> Any:
+    """Return what runs notebooks, but ends an approved release as an interrupted one ends."""
+
+    def execute(source: Path, values: dict[str, Any], *more: Any) -> notebooks.Failure | None:
+        if values.get("approve"):
+            return notebooks.Failure(_CUT_OFF, "ActionInterruptedError")
+        done: notebooks.Failure | None = run(source, values, *more)
+        return done
+
+    return execute
+
+
+def interrupt_in_detection(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(notebooks, "_execute", interrupt)
+
+
+def interrupt_while_it_waits(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Drill, "read_alert_states", interrupt)
+
+
+def interrupt_the_release(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(notebooks, "_execute", cut_off_a_release(notebooks._execute))
+
+
+def interrupt_the_revert(patch: pytest.MonkeyPatch) -> None:
+    revert = PausedPipeline.revert
+
+    def revert_and_go_on(scenario: PausedPipeline, drill: Drill) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        revert(scenario, drill)
+
+    patch.setattr(PausedPipeline, "revert", revert_and_go_on)
+
+
+def interrupt_before_anything(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Drill, "is_healthy", interrupt)
+
+
+_REVERTED = "The drill's fault is taken back."
+_AGAIN = "Do it again with: runbook drill --scenario pipeline_paused"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (interrupt_in_detection, f"Interrupted. {_REVERTED} {_AGAIN}"),
+        (interrupt_while_it_waits, f"Interrupted. {_REVERTED} {_AGAIN}"),
+        (interrupt_the_release, f"{_REVERTED} {_CUT_OFF}"),
+        (interrupt_the_revert, f"Interrupted. {_REVERTED} {_AGAIN}"),
+        (interrupt_before_anything, f"Interrupted. Nothing was injected. {_AGAIN}"),
+    ],
+)
+def test_an_interrupted_drill_takes_its_fault_back_and_says_so_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[pytest.MonkeyPatch], None],
+    sentence: str,
+) -> None:
+    world = make_world(tmp_path, monkeypatch)
+    spoil(monkeypatch)
+    with pytest.raises(RunInterruptedError) as caught:
+        run_drill(world.settings, PausedPipeline(world=world), progress=keep_quiet)
+    assert str(caught.value) == sentence
+    assert not world.dag.is_paused
+    (folder,) = list_incidents(world.home)
+    incident = Incident(folder, redactor=Redactor())
+    kinds = [entry.kind for entry in incident.journal.view().entries]
+    assert kinds.count("interrupted") == 1
+    assert incident.is_closed
+    assert "interrupted" in (folder / "report.html").read_text("utf-8").lower()

@@ -21,6 +21,7 @@ from fulfillment.commands import (
     plan_release,
     resume_release_plan,
     undo_release,
+    verify_release_plan,
 )
 from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS, detection, postmortem
@@ -39,10 +40,12 @@ from runbook_lib.run.commands import (
     close_incident,
     investigate,
     list_incidents,
+    read_history,
     rebuild_report,
     run_chosen,
 )
 from runbook_lib.run.documents import InvestigateDocument
+from tests.support.incidents import damage_journal
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.stories import make_world, pause_pipeline
 from tests.support.world import LAG, World
@@ -90,7 +93,7 @@ def test_a_run_that_finds_nothing_wrong_leaves_no_open_incident(world: World) ->
     run_chosen(world.settings, SECTIONS, ["02", "06"], parameters={})
     plan_release(
         world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
-        older_than_minutes=0, limit=0,
+        older_than_minutes=0, limit=0, memory_removed=False,
     )  # fmt: skip
     assert list_incidents(world.settings).incidents == ()
 
@@ -118,7 +121,7 @@ def test_a_plan_sees_what_waits_itself_and_does_not_read_them_twice(world: World
     world.store.fail = lambda method, key: reads.update([key] * (method == "head"))
     plan = plan_release(
         world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
-        older_than_minutes=0, limit=0,
+        older_than_minutes=0, limit=0, memory_removed=False,
     )  # fmt: skip
     # the plan's listing and its look; nobody looks for the incident's sake
     assert {n for key, n in reads.items() if key.startswith("pending/")} == {2}
@@ -265,7 +268,7 @@ def test_undo_after_closing_writes_the_old_ledger_and_a_new_incident(world: Worl
     pause_pipeline(world)
     plan = plan_release(
         world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
-        older_than_minutes=0, limit=0,
+        older_than_minutes=0, limit=0, memory_removed=False,
     )  # fmt: skip
     old = str(plan.incident)
     apply_release_plan(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
@@ -273,7 +276,13 @@ def test_undo_after_closing_writes_the_old_ledger_and_a_new_incident(world: Worl
     before = read_record(world, old)
     back = undo_release(world.settings, plan.plan, approve="", progress=keep_quiet)
     assert isinstance(back, PlanDocument)
-    done = undo_release(world.settings, plan.plan, approve=back.sha256, progress=keep_quiet)
+    done = undo_release(
+        world.settings,
+        plan.plan,
+        approve=back.sha256,
+        consumer_stands_still=True,
+        progress=keep_quiet,
+    )
     assert done.incident not in (None, old)
     new = Incident(world.home / str(done.incident), redactor=Redactor())
     assert new.facts["follows"] == [old]
@@ -288,7 +297,7 @@ def test_a_plan_that_another_machine_began_is_fetched_from_the_bucket(
     pause_pipeline(world)
     plan = plan_release(
         world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
-        older_than_minutes=0, limit=0,
+        older_than_minutes=0, limit=0, memory_removed=False,
     )  # fmt: skip
     do = MemoryBucket._do
 
@@ -355,3 +364,105 @@ def test_samples_before_a_calm_are_of_another_episode(world: World) -> None:
     episode = world.take(detection, "2.1").episode
     assert episode is not None
     assert episode.start == world.now - timedelta(minutes=10)
+
+
+# --- a journal that was damaged ---
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """Return what an incident's folder holds, but for locks and what belongs to its plans."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    kept = (path for path in files if path.parent.name not in ("plans", "ledger"))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in kept}
+
+
+def plan_by_hand(world: World) -> PlanDocument:
+    """Plan a release of what waits."""
+    return plan_release(
+        world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
+        older_than_minutes=0, limit=0,
+    )  # fmt: skip
+
+
+def test_of_a_damaged_journal_a_new_incident_takes_the_place_and_says_so_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    pause_pipeline(world)
+    old = str(look(world).incident)
+    damage_journal(world.home / old)
+    before = read_folder(world.home / old)
+
+    new = str(look(world).incident)
+    assert plan_by_hand(world).incident == look(world).incident == new != old
+    damage = "line 3 was altered after it was written"
+    facts = Incident(world.home / new, redactor=Redactor()).facts
+    assert (facts["previous"], facts["previous_damage"]) == (old, damage)
+    sentence = f"The journal of {old} is damaged ({damage}). "
+    sentence += f"It stays as it is; this look goes on in {new}."
+    assert [record.message for record in caplog.records] == [sentence]
+    assert sentence in (world.home / new / "report.html").read_text("utf-8")
+    assert read_folder(world.home / old) == before
+
+    assert list_open(world) == [new]
+    rows = {row.incident: row.damage for row in read_history(world.settings).history}
+    assert rows == {old: damage, new: ""}
+
+
+def test_a_damaged_incident_is_not_looked_for_again_when_its_follower_is_closed(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    pause_pipeline(world)
+    old = str(look(world).incident)
+    damage_journal(world.home / old)
+    new = str(look(world).incident)
+    recover(world)
+    close_incident(world.settings, SECTIONS, new)
+    later = open_(world, look(world))
+    assert later.id not in (old, new)
+    assert "previous_damage" not in later.facts
+    assert len(caplog.records) == 1
+
+
+def test_who_names_a_damaged_incident_is_told_the_way_on(world: World) -> None:
+    pause_pipeline(world)
+    old = str(look(world).incident)
+    damage_journal(world.home / old)
+    for command in (
+        lambda: look(world, old),
+        lambda: run_chosen(world.settings, SECTIONS, ["06"], parameters={"incident_id": old}),
+        lambda: close_incident(world.settings, SECTIONS, old),
+    ):
+        with pytest.raises(UsageError, match=r"line 3 was altered .* goes on in a new one"):
+            command()
+    assert [folder.name for folder in world.home.glob("inc-*")] == [old]
+
+
+def test_a_plan_in_a_damaged_incident_is_carried_out_verified_and_taken_back(world: World) -> None:
+    pause_pipeline(world)
+    planned = plan_by_hand(world)
+    old, plan = str(planned.incident), str(planned.plan)
+    damage_journal(world.home / old, line=2)
+    before = read_folder(world.home / old)
+    done = apply_release_plan(world.settings, plan, approve=planned.sha256, progress=keep_quiet)
+    new = str(done.incident)
+    assert new != old
+    proof = verify_release_plan(world.settings, plan, progress=keep_quiet)
+    assert (proof.incident, proof.exit_code) == (new, ExitCode.OK)
+    shown = undo_release(world.settings, plan, approve="", progress=keep_quiet)
+    assert isinstance(shown, PlanDocument)
+    back = undo_release(world.settings, plan, approve=shown.sha256, progress=keep_quiet)
+    assert (shown.incident, back.incident) == (new, new)
+    assert (world.home / old / "ledger" / f"{plan}.jsonl").exists()
+    assert read_folder(world.home / old) == before
+
+
+def test_verify_alone_of_a_plan_in_a_damaged_incident_makes_one_look(world: World) -> None:
+    pause_pipeline(world)
+    planned = plan_by_hand(world)
+    plan = str(planned.plan)
+    apply_release_plan(world.settings, plan, approve=planned.sha256, progress=keep_quiet)
+    damage_journal(world.home / str(planned.incident))
+    first, second = (
+        verify_release_plan(world.settings, plan, progress=keep_quiet).incident for _ in range(2)
+    )
+    assert first == second != planned.incident

@@ -17,7 +17,7 @@ from fulfillment.clients.http_systems import DagRun, ProbeStatus, ProbeStep, Sam
 from fulfillment.clients.services import LogLine, ServiceState
 from fulfillment.sections import SECTIONS, root_cause
 from fulfillment.sections.root_cause import collect_observations
-from objectmove.ledger import Record
+from objectmove.record import Record
 from runbook_lib.errors import ConnectionRefusedClientError
 from runbook_lib.model import CauseStatus, Status, Verdict
 from tests.support.world import TICKET, FakeClients, World, make_case
@@ -153,17 +153,19 @@ def no_rule(w: World) -> None:
 def leave_unfinished(world: World) -> None:
     record = Record(
         plan="rel-1",
+        release="rel-1",
+        parent="",
+        action="move",
+        begun_at=world.now,
         sha256="0" * 64,
         by="ops@box",
         host="box",
         begun=2,
         ledger="1" * 64,
         fence_at=world.now,
-        finished=False,
-        open_rows=frozenset(),
-        is_holding=False,
     )
-    world.put(".runbook/releases/rel-1/state.json", record.model_dump_json().encode())
+    name = ".runbook/releases/rel-1/0000000001-0a0b0c0d"
+    world.put(name, record.model_dump_json().encode())
 
 
 CASES: dict[str, Case] = {
@@ -215,6 +217,7 @@ CASES: dict[str, Case] = {
         breach=set_worker(pending_prefix="other/"), unknown=down("fulfillment", "services")
     ),
     "6.1": Case(ready=plan_release, unknown=plan_and_lose_the_store),
+    "6.1.2": Case(),
     "6.5": Case(
         ready=lambda w: w.put_lag(*[0.1] * 40),
         breach=lambda w: w.put_lag(*[12.0] * 40),

@@ -17,7 +17,7 @@ from papermill.exceptions import PapermillExecutionError
 from pytest_httpserver import HTTPServer
 
 from fulfillment.sections import SECTIONS
-from runbook_lib.errors import ExitCode, UsageError
+from runbook_lib.errors import ExitCode, RunInterruptedError, UsageError
 from runbook_lib.model import ActionPhase, Reading, Status, Verdict
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
@@ -148,7 +148,7 @@ def test_no_kernel_runs_while_an_interrupted_run_writes_its_report(
     pids: list[int] = []
     monkeypatch.setattr(commands, "run_notebook", interrupt)
     monkeypatch.setattr(commands, "write_outputs", lambda *_: pids.append(int(is_there(pids[0]))))
-    with SharedKernel() as kernel, pytest.raises(KeyboardInterrupt):
+    with SharedKernel() as kernel, pytest.raises(RunInterruptedError):
         commands.run_sections(incident, SECTIONS, [DETECTION.NAME], kernel=kernel)
     assert pids[1:] == [0]
 

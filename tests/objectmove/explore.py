@@ -870,6 +870,7 @@ class Run:
             keys=keys,
             evidence={},
             made_by="test",
+            others="the worker is held",
             now=process.clock.now(),
         )
         self._enter(settling)
@@ -1424,7 +1425,7 @@ def without_chance() -> Iterator[None]:
         yield
 
 
-def _recall_abilities(bucket: S3Bucket, *, expires_s: int, parked: str) -> Abilities:  # noqa: ARG001
+def _recall_abilities(bucket: S3Bucket, *, expires_s: int, parked: str) -> Abilities:
     world = cast(SimBucket, bucket).world
     return Abilities(
         fence=True,

@@ -294,6 +294,9 @@ def test_a_listing_that_turns_in_a_circle_ends() -> None:
         read_all(lambda _: listing_of("p/a", token="t", truncated=True))
 
 
+LISTED_AT = "<LastModified>2026-11-24T04:00:00Z</LastModified>"
+
+
 def test_what_could_not_be_looked_at_is_left_out_with_its_reason() -> None:
     head = {
         "there": make_answer(
@@ -305,24 +308,35 @@ def test_what_could_not_be_looked_at_is_left_out_with_its_reason() -> None:
             "content-type: application/pdf",
             "x-amz-server-side-encryption: AES256",
         ),
-        "gone": make_answer(b"", 404),
+        "gone": make_answer(b"", 404, "x-amz-request-id: 1"),
+        "unlisted": make_answer(b"", 404),
         "page": make_answer(b"", 404, "content-type: text/html"),
         "denied": make_answer(b"", 403),
         "broken": Act(then="close"),
+        "html": make_answer(b"", 200, "content-type: text/html"),
     }
+
+    def answer(request: Any) -> Any:
+        """Answer a HEAD; a listing shows what something before the store calls absent."""
+        if "list-type" not in request.target:
+            return head[request.target.split("/")[2].partition("?")[0]]
+        is_page = "prefix=page" in request.target
+        item = f"<Contents><Key>page</Key><ETag>e</ETag>{LISTED_AT}</Contents>" if is_page else ""
+        return make_answer(f"<ListBucketResult>{item}</ListBucketResult>".encode(), 200)
+
     failed: dict[str, StoreError] = {}
-    with run_server(lambda r: head[r.target.split("/")[2].partition("?")[0]]) as server:
+    with run_server(answer) as server:
         bucket = connect(server.endpoint)
-        assert set(bucket.look(list(head))) == {"there", "gone"}
+        assert set(bucket.look(list(head))) == {"there", "gone", "unlisted"}
         found = bucket.look(list(head), failed=failed)
     seen = found.pop("there")
-    assert found == {"gone": None}
+    assert found == {"gone": None, "unlisted": None}
     assert seen is not None
     assert (seen.etag, seen.last_modified, seen.metadata) == ("e", NOW, {"order-id": "7"})
     assert seen.headers["content-type"] == "application/pdf"
-    assert not seen.has_hash
     assert {key: (type(e), e.code) for key, e in failed.items()} == {
         "page": (StoreError, ""),
+        "html": (StoreError, ""),
         "denied": (DeniedError, ""),
         "broken": (StoreError, "NoAnswer"),
     }

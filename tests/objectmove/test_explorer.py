@@ -115,7 +115,7 @@ def withdraw(self: Any, jobs: Sequence[Job]) -> None:
 
 
 @contextmanager
-def hold_without_note(self: Any, *, is_new: bool) -> Iterator[None]:  # noqa: ARG001
+def hold_without_note(self: Any, *, is_new: bool) -> Iterator[None]:
     """Pause the worker, and remember in memory alone to let it go on."""
     hold = self.hold
     self._write_record()

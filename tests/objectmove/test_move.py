@@ -24,9 +24,9 @@ from objectmove.errors import (
     RefusedError,
     StoppedError,
 )
-from objectmove.record import RELEASES, list_records
 from objectmove.plan import parse_plan
 from objectmove.planning import make_settle_plan
+from objectmove.record import RELEASES, list_records
 from objectmove.session import CLAIMS, STORE_ID
 from tests.objectmove.harness import FakeHold, Place
 from tests.support.memory_bucket import lose_answer
@@ -172,7 +172,7 @@ class TestAMove:
         result = place.apply(plan)
         assert [told["key"] for told in result.conflicts] == ["pending/0.pdf"]
         assert "the first object did not move" in result.stopped
-        # the planned source would ship a second time, and a copy cannot be compared: the pause stays
+        # the source would ship a second time, and a copy cannot be compared: the pause stays
         assert result.in_reach == ["pending/0.pdf"]
         assert place.hold.paused
 
@@ -560,6 +560,7 @@ class TestSettle:
             keys=list(keys),
             evidence={"pending/1.pdf": "shipment 7: in transit"},
             made_by="ops@box",
+            others="the worker is held",
             now=place.clock.now(),
         )
 
@@ -640,6 +641,7 @@ class TestAnotherMachine:
             keys=[],
             evidence={},
             made_by="ops@box",
+            others="the worker is held",
             now=place.clock.now(),
         )
         place.apply(settling)

@@ -34,7 +34,7 @@ def rule_of(cell: Cell) -> tuple[Act | State, Proof]:
 @pytest.mark.parametrize("cell", CELLS, ids="-".join)
 def test_no_cell_breaks_a_promise(cell: Cell) -> None:
     direction, state, source, destination = cell
-    act, proof = rule_of(cell)
+    act, _ = rule_of(cell)
     if act is Act.COPY:
         assert (source, destination) == (Place.SAME, Place.ABSENT)
         # once a copy may have been visible to consumers, it is never put there again

@@ -117,7 +117,7 @@ def test_what_was_applied_is_said_with_the_way_on() -> None:
         waiting=4,
         way_on=("runbook resume rel-1",),
     )
-    assert show(document)[0] == "✖ NOT ALL DONE: 70 objects moved"
+    assert show(document)[0] == "✖ NOT ALL DONE: 70 objects moved; 4 waiting"
     assert pasted(show(document)) == [["runbook", "resume", "rel-1"]]
     done = document.model_copy(update={"exit_code": ExitCode.OK, "way_on": ()})
     assert pasted(show(done)) == [["runbook", "verify", "rel-1"]]

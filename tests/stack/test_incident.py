@@ -384,9 +384,39 @@ def test_ctrl_c_ends_with_130_and_a_report(stack: RunningStack, runbook: Runbook
     )
     wait_until(lambda: any(runbook.home.glob("inc-*/notebooks/02_*.ipynb")), what="a notebook runs")
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
+    out, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "Traceback" not in told
+    assert "Task exception" not in told
     assert json.loads(out)["exit_code"] == 130
     folder = next(runbook.home.glob("inc-*"))
     assert (folder / "report.html").stat().st_size > 0
     assert [e.kind for e in read_entries(folder / "journal.jsonl")][-1] == "interrupted"
+
+
+def test_ctrl_c_in_a_drill_takes_its_fault_back_and_says_so(
+    stack: RunningStack, runbook: Runbook
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runbook_lib", "drill", "--scenario", "synthetic"],
+        env=runbook.environment,
+        cwd=runbook.home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    notebook = "inc-*/notebooks/02_*.ipynb"
+    wait_until(lambda: any(runbook.home.glob(notebook)), what="a notebook runs", deadline_s=120)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=90)
+    assert process.returncode == 130, told
+    assert "Traceback" not in told
+    assert "Task exception" not in told
+    again = "Do it again with: runbook drill --scenario synthetic"
+    sentence = f"runbook: Interrupted. The drill's fault is taken back. {again}"
+    assert told.splitlines()[-1] == sentence
+    assert read_bucket(stack, "chaos/") == {}
+    folder = next(folder.parents[1] for folder in runbook.home.glob(notebook))
+    kinds = [entry.kind for entry in read_entries(folder / "journal.jsonl")]
+    assert kinds.count("interrupted") == 1
+    assert (folder / "report.html").stat().st_size > 0

@@ -191,7 +191,7 @@ class Counted:
 
 def count(labels: Sequence[Label], shelf: Shelf, taken: Iterable[Taken]) -> Counted:
     """Count labels in the bucket and with the consumers."""
-    places = shelf.read_places("pending/", "ready/", ".runbook/settled/")
+    places = shelf.read_places("pending/", "ready/", "parked/")
     by_body: dict[str, list[Taken]] = defaultdict(list)
     for one in taken:
         by_body[one.sha256].append(one)

@@ -31,6 +31,14 @@ ROLES = {i: step.role for section in SECTIONS.values() for i, step in section.ST
 TICKET = "5f7f3f0e-6f0a-4c57-9f0f-2b8f6c1f7a11"
 
 
+def damage_journal(folder: Path, line: int = 3) -> None:
+    """Alter one line of an incident's journal, as a bad disk or an editor does."""
+    path = folder / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[line - 1] = lines[line - 1].replace(b'"at":"2', b'"at":"3', 1)
+    path.write_bytes(b"".join(lines))
+
+
 @dataclass(eq=False)
 class Clock:
     """A clock that moves only when told to."""

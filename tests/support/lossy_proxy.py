@@ -4,6 +4,9 @@ It can lose the answer after the effect, hang, reset, cut, answer 503 or a false
 request take effect after its client gave up; and it can spring a trap (a kill, a pause) at the
 n-th request of a kind, right before its effect or right after it. Connections stay open, as a
 real one's do. The host header is signed, so the store is addressed at the proxy's own address.
+
+It can also be what stands between us and the store and answers by itself, without asking it: the
+fate ``made-404-html`` is a 404 that is an HTML page.
 """
 
 from __future__ import annotations
@@ -25,6 +28,20 @@ __all__ = ["FATES", "LossyProxy", "Spoil", "Trap", "run_lossy_proxy"]
 
 Kind = Literal["copy", "put", "delete", "bulk", "claim", "record", "own", "list", "head", "get"]
 _READ_FATES = ("503", "reset_before", "hang", "reset_after", "truncate", "slow")
+#: What a router, a captive portal or a gateway says in place of the store; ``xml`` is the store's.
+_MADE_BODIES = {
+    "text": ("text/plain", b"not here\n"),
+    "json": ("application/json", b'{"error": "not here"}'),
+    "html": ("text/html", b"<html><head><title>Error</title></head><body>not here</body></html>"),
+}
+_MADE_CODES = {
+    "403": "AccessDenied",
+    "404": "NoSuchKey",
+    "412": "PreconditionFailed",
+    "500": "InternalError",
+    "503": "SlowDown",
+    "507": "XMinioStorageFull",
+}
 #: ``late`` breaks the connection at once and lets the effect come some seconds after.
 FATES = (*_READ_FATES, "hang_after", "404_after", "late")
 _READS = ("list", "head", "get")
@@ -39,30 +56,43 @@ class Request:
     raw: bytes
 
 
+def _is_any(_request: Request) -> bool:
+    return True
+
+
 @dataclass
 class Spoil:
-    """So many of the requests of some kinds meet a fate: each of ``fates`` once, in their order."""
+    """So many of the requests of some kinds meet a fate: each of ``fates`` once, in their order.
+
+    ``matches`` says which of them are meant.
+    """
 
     kinds: tuple[str, ...]
     rate: float
     fates: list[str]
+    matches: Callable[[Request], bool] = _is_any
 
     def take(self, *, is_read: bool) -> str:
         """Return the next fate, of a read one that a read can have; empty when none is left."""
-        fates = (fate for fate in self.fates if not is_read or fate in _READ_FATES)
+        fates = (fate for fate in self.fates if not is_read or _can_meet_reads(fate))
         if fate := next(fates, ""):
             self.fates.remove(fate)
         return fate
 
 
+def _can_meet_reads(fate: str) -> bool:
+    return fate in _READ_FATES or fate.startswith("made-")
+
+
 @dataclass
 class Trap:
-    """What happens at the ``number``-th request from now on of some kinds."""
+    """What happens at the ``number``-th request from now on of some kinds that ``matches``."""
 
     kinds: tuple[str, ...]
     number: int
     phase: str  # before or after
     act: Callable[[], None]
+    matches: Callable[[Request], bool] = _is_any
     sprung: threading.Event = field(default_factory=threading.Event)
 
 
@@ -76,6 +106,8 @@ class LossyProxy(socketserver.ThreadingTCPServer):
     seen : how many requests of a kind met which fate
     landed : how often the store confirmed a copy to a key that is not the runbook's own
     late_s : the longest time by which a late or slow request is delayed
+    rewrite : changes a request before the store gets it
+    added : header lines that each answer of the store gets, each with its line end
     """
 
     allow_reuse_address = True
@@ -91,6 +123,8 @@ class LossyProxy(socketserver.ThreadingTCPServer):
         self.seen: Counter[tuple[str, str]] = Counter()
         self.landed: Counter[str] = Counter()
         self.late_s = 3.0
+        self.rewrite: Callable[[bytes], bytes] | None = None
+        self.added = b""
         self.closing = threading.Event()
         self._open = 0
         self._random = random.Random(seed)
@@ -118,7 +152,8 @@ class LossyProxy(socketserver.ThreadingTCPServer):
         with self._lock:
             fate = ""
             for spoil in self.spoils:
-                if request.kind in spoil.kinds and self._random.random() < spoil.rate:
+                is_its = request.kind in spoil.kinds and spoil.matches(request)
+                if is_its and self._random.random() < spoil.rate:
                     fate = spoil.take(is_read=request.kind in _READS)
                     break
             self.seen[(request.kind, fate or "passed")] += 1
@@ -128,7 +163,9 @@ class LossyProxy(socketserver.ThreadingTCPServer):
         """Act out the traps that this request springs."""
         with self._lock:
             for trap in self.traps:
-                trap.number -= request.kind in trap.kinds and trap.phase == phase
+                is_its = request.kind in trap.kinds and trap.phase == phase
+                if is_its and trap.matches(request):
+                    trap.number -= 1
             sprung = [trap for trap in self.traps if trap.number == 0]
             self.traps = [trap for trap in self.traps if trap.number > 0]
         for trap in sprung:
@@ -148,7 +185,7 @@ class LossyProxy(socketserver.ThreadingTCPServer):
             self._open += changes
         try:
             with socket.create_connection(self.upstream, timeout=60) as store:
-                store.sendall(request.raw)
+                store.sendall(self.rewrite(request.raw) if self.rewrite else request.raw)
                 while chunk := store.recv(65536):
                     answer += chunk
         except OSError:
@@ -206,6 +243,9 @@ class _Relay(socketserver.StreamRequestHandler):
         server.spring(request, "before")
         if fate in ("503", "reset_before", "hang", "late"):
             return self._end(fate, request)
+        if fate.startswith("made-"):
+            self.wfile.write(_make_answer(fate, request))
+            return True
         if fate == "slow":
             server.pause()
         answer = server.ask(request)
@@ -215,6 +255,7 @@ class _Relay(socketserver.StreamRequestHandler):
         if fate == "truncate":
             self.wfile.write(answer[: max(1, len(answer) // 2)])
             return False
+        answer = answer.replace(b"\r\n", b"\r\n" + server.added, 1)
         self.wfile.write(re.sub(rb"(?i)\r\nconnection: close", b"", answer, count=1))
         head = answer.partition(b"\r\n\r\n")[0].lower()
         return b"content-length:" in head or b"chunked" in head or b" 204 " in head[:20]
@@ -250,7 +291,7 @@ def _classify(
         kind = "claim"
     elif key.startswith(".runbook/releases/"):
         kind = "record"
-    elif key.startswith(".runbook/") and not key.startswith(".runbook/settled/"):
+    elif key.startswith(".runbook/") or ".runbook-probe-" in key:
         kind = "own"
     elif method == "POST" and "delete" in query:
         keys = re.findall(rb"<Key>([^<]*)</Key>", body)
@@ -266,6 +307,19 @@ def _answer(status: int, code: str, key: str) -> bytes:
     body = f"<Error><Code>{code}</Code><Key>{escape(key)}</Key></Error>".encode()
     head = f"HTTP/1.1 {status} Spoiled\r\nContent-Type: application/xml\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _make_answer(fate: str, request: Request) -> bytes:
+    """Return what something between us and the store answers by itself."""
+    _, status, form = fate.split("-")
+    if form == "xml":
+        answer = _answer(int(status), _MADE_CODES[status], request.key)
+        head, _, body = answer.partition(b"\r\n\r\n")
+    else:
+        kind, body = _MADE_BODIES[form]
+        lines = (f"HTTP/1.1 {status} Made", f"Content-Type: {kind}", f"Content-Length: {len(body)}")
+        head = "\r\n".join(lines).encode()
+    return head + b"\r\n\r\n" + (b"" if request.raw.startswith(b"HEAD ") else body)
 
 
 @contextmanager

@@ -60,8 +60,11 @@ class MemoryBucket:
         return True
 
     def look(
-        self, keys: Sequence[str], *, marks_absence: bool | None = None
-    ) -> dict[str, Seen | None]:  # noqa: ARG002
+        self,
+        keys: Sequence[str],
+        *,
+        marks_absence: bool | None = None,  # noqa: ARG002
+    ) -> dict[str, Seen | None]:
         """Return each object, None where there is none."""
         return {key: self._see(key) if key in self.store.objects else None for key in keys}
 

@@ -72,13 +72,13 @@ def tell_incident(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
 def tell_drill(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
     """Tell a drill of the same fault, from steady state to score."""
     world = make_world(home, monkeypatch)
-    scored = run_drill(world.settings, _PausedPipeline(world=world), progress=keep_quiet)
+    scored = run_drill(world.settings, PausedPipeline(world=world), progress=keep_quiet)
     assert scored.incident
     return _end(world, scored.incident, [scored])
 
 
 @dataclass(frozen=True)
-class _PausedPipeline(Scenario):
+class PausedPipeline(Scenario):
     cause_expected: Cause = Cause.PIPELINE_PAUSED
     world: Any = None
     remedy_steps: tuple[str, ...] = ("6.1", "6.2", "6.4")
@@ -152,7 +152,7 @@ def _look_again(world: World) -> None:
 
 
 def _execute(
-    world: World, source: Path, values: Mapping[str, Any], _kernel: Any, _keep: Any
+    world: World, source: Path, values: Mapping[str, Any], *_: Any
 ) -> notebooks.Failure | None:
     """Carry out a notebook's cells here, as a kernel would."""
     _look_again(world)

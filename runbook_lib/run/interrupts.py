@@ -1,0 +1,167 @@
+"""Ctrl-C and SIGTERM, while something runs that must come to its own end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any, Protocol
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: So long a cell may take to put back what it changed, such as to let a worker go on.
+_CELL_ENDS_S = 60.0
+#: The kernel answers so soon once a cell has ended. An interrupt at a cell's very edge can make it
+#: forget the answer.
+_ANSWER_S = 5.0
+_WAITS = "interrupted: the running cell ends first, within 60 s; Ctrl-C again ends it at once"
+
+
+def do_nothing() -> None:
+    """Only count the signal."""
+
+
+def _raise_interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+class Interrupts(AbstractContextManager["Interrupts"]):
+    """Take SIGINT and SIGTERM, so that no ``KeyboardInterrupt`` is raised. A context manager.
+
+    Parameters
+    ----------
+    first : called at the first signal; by default only ``count`` knows of it
+    again : called at each further signal; by default it raises ``KeyboardInterrupt``
+
+    Attributes
+    ----------
+    count : how many signals came
+
+    Notes
+    -----
+    Outside of the main thread nothing is taken. A signal that the process ignores stays ignored.
+    """
+
+    def __init__(
+        self, first: Callable[[], None] = do_nothing, again: Callable[[], None] = _raise_interrupt
+    ) -> None:
+        self.count = 0
+        self._first = first
+        self._again = again
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _take(self, _number: int, _frame: object) -> None:
+        self.count += 1
+        if self.count == 1:
+            self._first()
+        else:
+            self._again()
+
+
+@contextmanager
+def hold_interrupts() -> Iterator[None]:
+    """Let a short block come to its end before an interrupt.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After the block, when a signal came in it.
+
+    Notes
+    -----
+    An event loop that is left in the middle tells of it on stderr, with a traceback, and an import
+    may swallow the interrupt. Inside of an ``Interrupts`` it does nothing: that one takes the
+    signal.
+    """
+    if isinstance(getattr(signal.getsignal(signal.SIGINT), "__self__", None), Interrupts):
+        yield
+        return
+    with Interrupts(again=do_nothing) as interrupts:
+        yield
+    if interrupts.count:
+        raise KeyboardInterrupt
+
+
+class Interruptible(Protocol):
+    """A kernel: it runs one cell at a time."""
+
+    def interrupt(self) -> None:
+        """Raise ``KeyboardInterrupt`` in the cell that runs."""
+
+    def kill(self) -> None:
+        """End the kernel at once."""
+
+
+class CellInterrupt:
+    """Hand one interrupt to the cell that runs, and give the cell the time to end.
+
+    Parameters
+    ----------
+    kernel : runs the cells
+    say : shows a person what is waited for
+
+    Attributes
+    ----------
+    is_asked : whether the run is to end; no further cell begins then
+
+    Notes
+    -----
+    A kernel ignores a signal that comes between two cells. So one that comes then is handed over
+    when the next cell has begun.
+    """
+
+    def __init__(self, kernel: Interruptible, say: Callable[[str], None]) -> None:
+        self.is_asked = False
+        self._kernel = kernel
+        self._say = say
+        self._is_running = False
+        self._is_sent = False
+        self._deadline: threading.Timer | None = None
+
+    def ask(self) -> None:
+        """End the run: interrupt the cell that runs, and kill the kernel if it does not end."""
+        self.is_asked = True
+        self._kill_after(_CELL_ENDS_S)
+        if self._is_running:
+            self._send()
+        with suppress(RuntimeError):  # the signal may have come while something was printed
+            self._say(_WAITS)
+
+    def begin(self) -> None:
+        """Note that the kernel runs a cell now."""
+        self._is_running = True
+        if self.is_asked:
+            self._send()
+
+    def end(self) -> None:
+        """Note that the cell has ended."""
+        self._is_running = False
+        if self._is_sent:
+            self._kill_after(_ANSWER_S)
+
+    def close(self) -> None:
+        """Kill nothing any more."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _send(self) -> None:
+        if not self._is_sent:
+            self._is_sent = True
+            self._kernel.interrupt()
+
+    def _kill_after(self, seconds: float) -> None:
+        self.close()
+        self._deadline = threading.Timer(seconds, self._kernel.kill)
+        self._deadline.daemon = True
+        self._deadline.start()

@@ -1,0 +1,407 @@
+"""A person who pastes what is printed and nothing else, and somebody who counts independently.
+
+``follow`` is the heart: it executes the printed commands until none is left that needs no decision.
+A printed command that is refused fails, and so does one that is printed twice without progress.
+``Tally`` is a consumer that takes when it is told to, and counts by the hash of each body.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from minio.commonconfig import CopySource
+from minio.error import S3Error
+
+from tests.faults.commands import Lane, Operator, Outcome, Running
+from tests.support.audit import Label, Shelf
+from tests.support.gateway import wait_until
+from tests.support.lossy_proxy import Spoil, Trap
+
+__all__ = [
+    "CHANGES",
+    "Tally",
+    "approve",
+    "expect_finished",
+    "expect_home",
+    "expect_nothing_twice",
+    "find_commands",
+    "follow",
+    "is_refused",
+    "kill_at",
+    "list_unfinished",
+    "paste",
+    "pick_words",
+    "plan_release",
+    "put_foreign",
+    "read_printed",
+    "release",
+    "run_worker_pass",
+    "settle_truthfully",
+    "ship_the_rest",
+    "spoil_after",
+    "start_printed",
+    "where_are",
+]
+
+STANDS_STILL = "--consumer-stands-still"
+WORKER_GOES_ON = "--worker-goes-on"
+#: What a proxy sees of a request that changes something but a claim.
+CHANGES = ("copy", "delete", "bulk", "record", "own", "put")
+PLACES = ("pending/", "ready/", "parked/", ".runbook/settled/")
+MOST_AT_ONCE = 16
+_MOST_COMMANDS = 15
+_FENCE_S = 3.0
+_OPEN = ("waiting", "failed", "unproven", "conflicts", "left")
+_NO_WAY_ON = ("verify", "plan", "check", "investigate", "report", "note")
+_COMMAND = re.compile(
+    r"runbook (?:apply|resume|undo|settle) [A-Za-z0-9][\w.#-]*"
+    r"(?: --(?:approve|key|from-file) (?:'[^']*'|\"[^\"]*\"|[^\s;,`]+)| --[a-z][a-z-]*)*"
+)
+
+
+# --- only the printed commands ---
+
+
+def read_printed(outcome: Outcome) -> list[str]:
+    """Return the commands that an outcome prints as its way on, in their order."""
+    document = outcome.document
+    if document.get("apply"):
+        return [document["apply"]]
+    if document.get("way_on"):
+        return list(document["way_on"])
+    return find_commands(str(document.get("error", "")) or outcome.errors)
+
+
+def find_commands(text: str) -> list[str]:
+    """Return the commands that stand in a sentence, without the full stop after them."""
+    return [found.rstrip(".:)") for found in _COMMAND.findall(text.replace("\\\n", " "))]
+
+
+def list_unfinished(operator: Operator) -> list[dict[str, Any]]:
+    """Return what ``check`` lists as not finished."""
+    check = operator.run("check")
+    assert "unfinished" in check.document, "check says nothing of unfinished releases"
+    return list(check.document["unfinished"])
+
+
+def read_after_a_kill(operator: Operator) -> list[str]:
+    """Return the commands that this machine prints after a command that said nothing at its end."""
+    check = operator.run("check").document
+    printed = list[str]()
+    for row in check.get("unfinished", []):
+        printed += [row["way_on"]] if isinstance(row["way_on"], str) else row["way_on"]
+    if not printed:
+        printed = list(operator.run("plan").document.get("way_on", []))
+    return [command for text in printed for command in find_commands(text)]
+
+
+def pick(printed: Sequence[str], *, words: Collection[str]) -> str:
+    """Return the first printed command that a person may paste without deciding anything.
+
+    Parameters
+    ----------
+    words : what this person may truthfully say, such as ``--consumer-stands-still``
+    """
+    for command in printed:
+        parts = shlex.split(command.replace("\\\n", " "))
+        assert parts[0] == "runbook", f"not a command: {command}"
+        if parts[1] in _NO_WAY_ON:
+            continue
+        if parts[1] == "settle" and "--approve" not in parts:
+            continue  # a person decides
+        said = {STANDS_STILL, WORKER_GOES_ON}.intersection(parts)
+        if said <= set(words):
+            return command
+    return ""
+
+
+def start_printed(operator: Operator, command: str) -> Running:
+    """Start a printed command exactly as it stands."""
+    program, *words = shlex.split(command.replace("\\\n", " "))
+    assert program == "runbook", f"not a command: {command}"
+    return operator.start(*words)
+
+
+def paste(operator: Operator, command: str) -> Outcome:
+    """Run a printed command exactly as it stands."""
+    return start_printed(operator, command).wait()
+
+
+def is_refused(outcome: Outcome) -> bool:
+    """Tell whether a command was refused; a plan that waits for its approval is none."""
+    return outcome.code == 2 or (outcome.code == 5 and not outcome.document.get("apply"))
+
+
+def count_open(outcome: Outcome) -> int:
+    """Return how many rows an outcome leaves open; of one without a document very many."""
+    if not any(name in outcome.document for name in _OPEN):
+        return 1 << 30
+    return sum(outcome.get(name) for name in _OPEN)
+
+
+def follow(
+    operator: Operator, outcome: Outcome, *, words: Collection[str] = (STANDS_STILL,)
+) -> Outcome:
+    """Execute only the printed commands until none is left but what a person must decide.
+
+    Parameters
+    ----------
+    outcome : of the command that was disturbed
+    words : what this person may truthfully say
+
+    Raises
+    ------
+    AssertionError
+        When a printed command is refused, when one is printed again although it made no progress
+        (fewer open rows, or once a fence that passed), or when there is no end.
+    """
+    printed = list[str]()
+    if outcome.code != 0:
+        printed = read_printed(outcome) or read_after_a_kill(operator)
+    waited: set[str] = set()
+    for _ in range(_MOST_COMMANDS):
+        command = pick(printed, words=words)
+        if not command:
+            return outcome
+        before = count_open(outcome)
+        began = time.monotonic()
+        outcome = paste(operator, command)
+        took_s = time.monotonic() - began
+        print(f"pasted: {command} → exit {outcome.code}, {took_s:.1f} s")
+        assert not is_refused(outcome), f"a printed command is refused: {command}\n{tell(outcome)}"
+        printed = read_printed(outcome)
+        is_again = pick(printed, words=words) == command
+        if is_again and count_open(outcome) >= before:
+            is_fence = took_s >= _FENCE_S and command not in waited
+            assert is_fence, f"printed again without progress: {command}\n{tell(outcome)}"
+            waited.add(command)
+    raise AssertionError(f"no end after {_MOST_COMMANDS} printed commands: {tell(outcome)}")
+
+
+def tell(outcome: Outcome) -> str:
+    """Return an outcome in a few lines."""
+    shown = str(outcome.document.get("error", "")) or outcome.errors or str(outcome.document)
+    return f"runbook {' '.join(outcome.words)}: exit {outcome.code}\n{shown[:1500]}"
+
+
+def approve(operator: Operator, *words: str) -> str:
+    """Have a plan shown, and return the printed line that carries it out."""
+    shown = operator.run(*words)
+    assert shown.code == 5, tell(shown)
+    assert shown.document.get("apply"), f"nothing to paste: {tell(shown)}"
+    return str(shown.document["apply"])
+
+
+def pick_words(outcome: Outcome, name: str) -> list[str]:
+    """Return the keys of a list in a document, whose items are keys or have one."""
+    items = outcome.document.get(name) or []
+    return [item["key"] if isinstance(item, dict) else str(item) for item in items]
+
+
+# --- what people do ---
+
+
+def plan_release(operator: Operator, labels: int) -> Outcome:
+    """Plan the release of what waits, which are so many labels."""
+    plan = operator.run("plan")
+    assert plan.code == 0, tell(plan)
+    assert plan.document["objects"] == labels, tell(plan)
+    return plan
+
+
+def release(operator: Operator, labels: int) -> Outcome:
+    """Plan a release and carry it out undisturbed; return its plan."""
+    plan = plan_release(operator, labels)
+    applied = paste(operator, plan.document["apply"])
+    assert applied.code == 0, tell(applied)
+    return plan
+
+
+def kill_at(lane: Lane, running: Running, kinds: tuple[str, ...], number: int, phase: str) -> Trap:
+    """Have a command killed at some request, right before its effect or right after it."""
+    trap = Trap(kinds, number, phase, running.process.kill)
+    lane.proxy.traps.append(trap)
+    return trap
+
+
+def spoil_after(lane: Lane, kind: str, number: int, *spoils: Spoil) -> Trap:
+    """Spoil requests once so many of a kind have passed."""
+    trap = Trap((kind,), number, "after", lambda: lane.proxy.spoils.extend(spoils))
+    lane.proxy.traps.append(trap)
+    return trap
+
+
+def settle_truthfully(operator: Operator, plan_id: str, tally: Tally, labels: list[Label]) -> None:
+    """Settle all that nobody can know by what really happened, with the printed commands."""
+    open_keys = [row["key"] for row in operator.run("settle", plan_id).document["rows"]]
+    shipped = tally.names(labels)
+    for word in ("--taken", "--not-taken"):
+        is_wanted = word == "--taken"
+        keys = [key for key in open_keys if (key.partition("/")[2] in shipped) == is_wanted]
+        if not keys:
+            continue
+        named = [part for key in keys for part in ("--key", key)]
+        settled = paste(operator, approve(operator, "settle", plan_id, word, *named))
+        assert settled.code == 0, tell(settled)
+    left = operator.run("settle", plan_id)
+    assert left.code == 0, tell(left)
+
+
+def run_worker_pass(lane: Lane) -> int:
+    """Have the label worker make one pass, unless it is paused; return how many it moved."""
+    if lane.worker.is_paused:
+        return 0
+    client, bucket, moved = lane.shelf.client, lane.shelf.bucket, 0
+    for key in lane.shelf.list_keys("pending/"):
+        if key.lower().endswith(".pdf"):
+            to = key.replace("pending/", "ready/", 1)
+            if read_etag(lane.shelf, to) != read_etag(lane.shelf, key):
+                client.copy_object(bucket, to, CopySource(bucket, key))
+                moved += 1
+            client.remove_object(bucket, key)
+    return moved
+
+
+def read_etag(shelf: Shelf, key: str) -> str:
+    """Return an object's ETag, empty where there is none."""
+    try:
+        return str(shelf.client.stat_object(shelf.bucket, key).etag)
+    except S3Error as error:
+        if error.code != "NoSuchKey":
+            raise
+        return ""
+
+
+def put_foreign(lane: Lane, key: str, body: bytes) -> Label:
+    """Put an object as a writer or another system does; return it as a label of its own."""
+    shown = {"content-type": "application/pdf"}
+    lane.shelf._put(key, body, shown, {})
+    return Label(key.partition("/")[2], hashlib.sha256(body).hexdigest(), shown, {})
+
+
+# --- somebody who counts ---
+
+
+class Tally:
+    """A consumer of ``ready/`` that takes when it is told to.
+
+    Attributes
+    ----------
+    shipped : how often each body was taken, by its SHA-256
+    """
+
+    def __init__(self, lane: Lane) -> None:
+        self._shelf = lane.shelf
+        self.shipped: Counter[str] = Counter()
+
+    def take(self, *names: str) -> int:
+        """Take some labels from ``ready/``, by default all; return how many there were."""
+        keys = [f"ready/{name}" for name in names] or self._shelf.list_keys("ready/")
+        for key in keys:
+            self.take_key(key)
+        return len(keys)
+
+    def take_key(self, key: str) -> None:
+        """Read one object, count it, delete it."""
+        response = self._shelf.client.get_object(self._shelf.bucket, key)
+        with response:
+            body = response.read()
+        self.shipped[hashlib.sha256(body).hexdigest()] += 1
+        self._shelf.client.remove_object(self._shelf.bucket, key)
+
+    def names(self, labels: Sequence[Label]) -> set[str]:
+        """Return the names of the labels that were taken."""
+        return {label.name for label in labels if self.shipped[label.sha256]}
+
+    @contextmanager
+    def drain(self, *, every_s: float) -> Iterator[None]:
+        """Take one label after the other, each read first and deleted a while later."""
+        end = threading.Event()
+        client, bucket = self._shelf.client, self._shelf.bucket
+
+        def work() -> None:
+            while not end.is_set():
+                for key in self._shelf.list_keys("ready/")[:1]:
+                    with client.get_object(bucket, key) as response:
+                        body = response.read()
+                    self.shipped[hashlib.sha256(body).hexdigest()] += 1
+                    end.wait(every_s)
+                    client.remove_object(bucket, key)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            end.set()
+            thread.join(timeout=30)
+
+
+def where_are(lane: Lane, labels: Sequence[Label]) -> dict[str, set[str]]:
+    """Return which labels lie at which place, by their bodies; one may lie at several."""
+    wait_until(lambda: lane.proxy.is_idle, what="the last late request")
+    found = lane.shelf.read_places(*PLACES)
+    by_place: dict[str, set[str]] = defaultdict(set)
+    for label in labels:
+        for place in found.get(label.sha256, []):
+            by_place[next(name for name in PLACES if place.key.startswith(name))].add(label.name)
+    return by_place
+
+
+def expect_nothing_twice(lane: Lane, labels: Sequence[Label], tally: Tally) -> None:
+    """Check that no label was shipped twice, waits to be, or is nowhere."""
+    places = where_are(lane, labels)
+    names = {label.name for label in labels}
+    twice = {label.name for label in labels if tally.shipped[label.sha256] > 1}
+    shipped = tally.names(labels)
+    assert not twice, f"{len(twice)} shipped twice"
+    assert not shipped & places["ready/"], "shipped, and there to be shipped again"
+    lost = names - shipped - set().union(*places.values())
+    assert not lost, f"{len(lost)} are nowhere"
+
+
+def expect_home(lane: Lane, labels: Sequence[Label]) -> None:
+    """Check that each label waits in ``pending/``, and lies nowhere else."""
+    places = where_are(lane, labels)
+    names = {label.name for label in labels}
+    stuck = names - places["pending/"]
+    assert not stuck, f"{len(stuck)} of {len(names)} are not back in pending/"
+    for place in PLACES[1:]:
+        assert not places[place], f"{len(places[place])} are in {place}, too"
+
+
+def expect_finished(lane: Lane, operator: Operator) -> None:
+    """Check that nothing is unfinished or paused, and that a plan offers exactly what waits."""
+    waiting = {key for key in lane.shelf.list_keys("pending/") if key.lower().endswith(".pdf")}
+    plan = operator.run("plan")
+    assert plan.code in (0, 3), tell(plan)
+    lines = Path(plan.document["path"]).read_text("utf-8").splitlines()
+    offered = {key for line in lines if (key := json.loads(line).get("key"))}
+    assert offered == waiting, f"{len(offered)} are offered, {len(waiting)} wait: {tell(plan)}"
+    assert not lane.worker.is_paused, "the worker was left paused"
+    unfinished = list_unfinished(operator)
+    assert not unfinished, unfinished
+
+
+def ship_the_rest(lane: Lane, labels: Sequence[Label], tally: Tally) -> None:
+    """Have a stranger release what still waits, and a consumer take it; each ships exactly once."""
+    carol = lane.hire("carol")
+    expect_finished(lane, carol)
+    tally.take()
+    waiting = where_are(lane, labels)["pending/"]
+    if waiting:
+        release(carol, len(waiting))
+    tally.take()
+    expect_nothing_twice(lane, labels, tally)
+    missing = {label.name for label in labels} - tally.names(labels)
+    assert not missing, f"{len(missing)} never shipped"

@@ -1,0 +1,56 @@
+"""A damaged line in an open incident's journal: every command goes on, in a new incident."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.commands import Lane, open_lane
+from tests.faults.test_blackbox import begin, prepare
+from tests.support.gateway import StoreServer
+from tests.support.incidents import damage_journal
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def lane(server: StoreServer, tmp_path: Path, seed: int) -> Iterator[Lane]:
+    with open_lane(server, tmp_path / "lane", seed=seed, consumers=0) as opened:
+        yield opened
+
+
+def test_a_damaged_journal_stops_no_command_and_stays_as_it_is(lane: Lane, seed: int) -> None:
+    ann, plan, _ = prepare(lane, seed, labels=5)
+    old = ann.home / plan.document["incident"]
+    facts = json.loads((old / "incident.json").read_text("utf-8"))
+    (old / "incident.json").write_text(json.dumps({**facts, "opened_by": "hand"}), "utf-8")
+    damage_journal(old, line=2)
+    before = (old / "journal.jsonl").read_bytes()
+
+    looked = ann.run("investigate")
+    assert looked.code in (0, 3, 4), looked
+    new = looked.document["incident"]
+    assert new != old.name
+    damage = "line 2 was altered after it was written"
+    sentence = f"The journal of {old.name} is damaged ({damage}). "
+    assert f"{sentence}It stays as it is; this look goes on in {new}." in looked.errors
+
+    again = ann.run("plan")
+    assert (again.code, again.document["objects"]) == (0, 5), again
+    assert "damaged" not in again.errors
+    assert ann.run("check").code in (0, 4)
+    named = ann.run("investigate", "--incident", old.name)
+    assert (named.code, "goes on in a new one" in named.errors) == (2, True), named
+
+    applied = ann.run(*begin(plan))
+    assert (applied.code, applied.document["moved"]) == (0, 5), applied
+    assert ann.run("verify", plan.document["plan"]).code == 0
+    assert (old / "journal.jsonl").read_bytes() == before
+
+    listed = {row["incident"]: row for row in ann.run("incidents").document["incidents"]}
+    assert listed[old.name]["damage"] == damage
+    assert not listed[old.name]["is_open"]
+    assert ann.run("history").code == 0

@@ -1,0 +1,140 @@
+"""What stands between us and the store answers by itself for a moment: it is never believed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from tests.faults.commands import Lane, open_lane
+from tests.faults.printed import (
+    STANDS_STILL,
+    Tally,
+    approve,
+    expect_finished,
+    expect_home,
+    expect_nothing_twice,
+    follow,
+    paste,
+    plan_release,
+    put_foreign,
+    release,
+    settle_truthfully,
+    ship_the_rest,
+    spoil_after,
+    tell,
+    where_are,
+)
+from tests.support.gateway import StoreServer
+from tests.support.lossy_proxy import Request, Spoil
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
+
+LABELS = 30
+DELETES = ("delete", "bulk")
+MADE = [f"made-{status}-{form}" for status, form in product((404, 403, 412, 503),
+                                                           ("text", "json", "html"))]  # fmt: skip
+
+
+@pytest.fixture
+def lane(server: StoreServer, tmp_path: Path, seed: int) -> Iterator[Lane]:
+    """One whose consumer takes when it is told to."""
+    with open_lane(server, tmp_path / "lane", seed=seed, consumers=0) as opened:
+        yield opened
+
+
+def shuffle_made(seed: int, kinds: tuple[str, ...]) -> list[str]:
+    """Return every made answer once, in an order of this seed; of deletes four cost enough time."""
+    return random.Random(seed).sample(MADE, 4 if kinds == DELETES else len(MADE))
+
+
+@pytest.mark.parametrize("kinds", [("head",), ("list",), ("copy",), DELETES], ids="-".join)
+def test_made_answers_during_a_release_are_never_believed(
+    lane: Lane, seed: int, kinds: tuple[str, ...]
+) -> None:
+    """G4: 404, 403, 412 and 503 as text, JSON and HTML at one kind of request, in any order."""
+    tally = Tally(lane)
+    put = lane.shelf.put_labels(LABELS, random.Random(seed))
+    ann = lane.hire("ann")
+    plan = plan_release(ann, LABELS)
+    spoils = [Spoil(kinds, 1.0, shuffle_made(seed, kinds))]
+    if kinds == ("head",):
+        spoils.append(Spoil(DELETES, 1.0, ["503"] * 3))  # so that somebody looks again
+    spoil_after(lane, "copy", 2, *spoils)
+    applied = paste(ann, plan.document["apply"])
+    print(tell(applied), dict(lane.proxy.seen))
+    lane.proxy.calm()
+    waiting = where_are(lane, put)["pending/"]
+    assert applied.get("moved") <= LABELS - len(waiting), "told as moved, and still waiting"
+    tally.take()
+    follow(ann, applied, words=())
+    if ann.run("verify", plan.document["plan"]).get("unproven"):
+        settle_truthfully(ann, plan.document["plan"], tally, put)
+    ship_the_rest(lane, put, tally)
+
+
+@pytest.mark.parametrize("kinds", [("head",), ("list",), ("copy",), DELETES], ids="-".join)
+def test_made_answers_during_an_undo_are_never_believed(
+    lane: Lane, seed: int, kinds: tuple[str, ...]
+) -> None:
+    """G4: the same on the way back, where a copy in doubt is copied again."""
+    put = lane.shelf.put_labels(LABELS, random.Random(seed))
+    ann = lane.hire("ann")
+    plan_id = release(ann, LABELS).document["plan"]
+    command = approve(ann, "undo", plan_id)
+    spoils = [Spoil(kinds, 1.0, shuffle_made(seed, kinds))]
+    if kinds == ("head",):
+        spoils.append(Spoil(DELETES, 1.0, ["503"] * 3))
+    spoil_after(lane, "copy", 2, *spoils)
+    undone = paste(ann, command)
+    lane.proxy.calm()
+    follow(ann, undone)
+    expect_home(lane, put)
+    expect_finished(lane, ann)
+
+
+def is_waiting(request: Request) -> bool:
+    """Tell whether a request is about a label that waits."""
+    return request.key.startswith("pending/")
+
+
+def test_a_routers_404_is_not_an_absent_source(lane: Lane, server: StoreServer, seed: int) -> None:
+    """G4: 404 text/plain to HEADs: apply exit 0 "30 moved", the next plan ships 29 twice."""
+    tally = Tally(lane)
+    put = lane.shelf.put_labels(LABELS, random.Random(seed))
+    ann = lane.hire("ann")
+    plan = plan_release(ann, LABELS)
+    gone = [Spoil(("head",), 1.0, ["made-404-text"] * 400, is_waiting)]
+    if server.kind == "seaweedfs":
+        gone.append(Spoil(("delete",), 1.0, ["503"] * 400, is_waiting))  # so that it looks again
+    spoil_after(lane, "copy", LABELS // 2, *gone)
+    applied = paste(ann, plan.document["apply"])
+    lane.proxy.calm()
+    waiting = where_are(lane, put)["pending/"]
+    assert applied.get("moved") <= LABELS - len(waiting), "told as moved, and still waiting"
+    assert applied.code != 0 or not waiting
+    tally.take()
+    ended = follow(ann, applied, words=())
+    if ended.get("unproven"):
+        settle_truthfully(ann, plan.document["plan"], tally, put)
+    ship_the_rest(lane, put, tally)
+
+
+def test_a_routers_404_is_not_a_free_destination(lane: Lane, seed: int) -> None:
+    """G4: another's label in ready/ is overwritten."""
+    tally = Tally(lane)
+    put = lane.shelf.put_labels(LABELS, random.Random(seed))
+    ann = lane.hire("ann")
+    plan = plan_release(ann, LABELS)
+    to = plan.document["rows"][5]["to"]
+    other = put_foreign(lane, to, b"%PDF another's label")
+    spoil_after(lane, "copy", 1, Spoil(("head",), 1.0, ["made-404-text"] * 400))
+    applied = paste(ann, plan.document["apply"])
+    lane.proxy.calm()
+    assert where_are(lane, [other])["ready/"], f"another's label was overwritten: {tell(applied)}"
+    follow(ann, applied, words=(STANDS_STILL,))
+    assert where_are(lane, [other])["ready/"]
+    expect_nothing_twice(lane, put, tally)

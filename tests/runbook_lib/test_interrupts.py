@@ -1,0 +1,372 @@
+"""Ctrl-C while notebooks run: the cell ends first, one sentence, the report, exit 130."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chainlog import Entry, read_entries
+from runbook_lib.run import interrupts
+from runbook_lib.run.interrupts import CellInterrupt, Interrupts, hold_interrupts
+from tests.support.gateway import wait_until
+
+pytestmark = pytest.mark.timeout(120)
+
+ROOT = Path(__file__).resolve().parents[2]
+SLOW = ROOT / "tests" / "support" / "slow_runbook"
+METADATA = "fulfillment_runbook-0.dist-info"
+TEXT = "Interrupted after 3 of 9 files. Go on with: runbook resume move-1"
+
+
+# --- the parts ---
+
+
+class FakeKernel:
+    """Writes down what is done to it."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def interrupt(self) -> None:
+        self.done.append("interrupt")
+
+    def kill(self) -> None:
+        self.done.append("kill")
+
+
+@dataclass
+class Cell:
+    """A cell that is interrupted, its kernel, and what was said."""
+
+    kernel: FakeKernel
+    said: list[str]
+    interrupt: CellInterrupt
+
+
+@pytest.fixture
+def cell() -> Iterator[Cell]:
+    kernel = FakeKernel()
+    said: list[str] = []
+    interrupt = CellInterrupt(kernel, said.append)
+    yield Cell(kernel, said, interrupt)
+    interrupt.close()
+
+
+def test_a_cell_that_runs_is_interrupted_once(cell: Cell) -> None:
+    cell.interrupt.begin()
+    cell.interrupt.ask()
+    cell.interrupt.end()
+    cell.interrupt.begin()
+    assert cell.kernel.done == ["interrupt"]
+    assert "Ctrl-C again" in cell.said[0]
+
+
+def test_an_interrupt_between_two_cells_waits_for_the_next_one(cell: Cell) -> None:
+    cell.interrupt.begin()
+    cell.interrupt.end()
+    cell.interrupt.ask()
+    assert cell.interrupt.is_asked
+    assert cell.kernel.done == []
+    cell.interrupt.begin()
+    assert cell.kernel.done == ["interrupt"]
+
+
+@pytest.mark.parametrize("name", ["_CELL_ENDS_S", "_ANSWER_S"])
+def test_a_cell_that_does_not_end_is_killed(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(interrupts, name, 0.01)
+    cell.interrupt.begin()
+    cell.interrupt.ask()
+    cell.interrupt.end()
+    wait_until(lambda: "kill" in cell.kernel.done, what="the kernel is killed")
+
+
+def test_nothing_is_killed_after_the_notebook(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "_CELL_ENDS_S", 0.2)
+    cell.interrupt.ask()
+    cell.interrupt.close()
+    threads = [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
+    for thread in threads:
+        thread.join()
+    assert cell.kernel.done == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_counted_and_the_second_raises(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    caught = Interrupts()
+    with caught:
+        os.kill(os.getpid(), number)
+        assert caught.count == 1
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupts() as caught:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert caught.count == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_block_that_holds_interrupts_ends_first() -> None:
+    done = []
+
+    def work() -> None:
+        with hold_interrupts():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("the block")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["the block"]
+
+
+def test_who_takes_interrupts_already_gets_them_from_a_block_inside() -> None:
+    with Interrupts() as caught, hold_interrupts():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert caught.count == 1
+
+
+def test_another_thread_leaves_the_signals_alone() -> None:
+    seen: list[Any] = []
+
+    def enter() -> None:
+        with Interrupts():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGINT)]
+
+
+# --- whole commands ---
+
+
+@dataclass
+class Place:
+    """A folder with the helper and the slow runbook, and the commands that run in it."""
+
+    folder: Path
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "runbook_lib", *words],
+            cwd=self.folder,
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(self.folder),
+                "PYTHONPATH": str(self.folder),
+                "RUNBOOK_HOME": str(self.folder / "reports"),
+                **environment,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def plan(self) -> dict[str, dict[str, Any]]:
+        """Plan; return the plans by their steps."""
+        process = self.start("run", "06", "--json")
+        out, errors = process.communicate(timeout=60)
+        assert process.returncode == 5, errors
+        return {plan["step"]: plan for plan in json.loads(out)["plans"]}
+
+    def apply(self, *plans: dict[str, Any], **environment: str) -> subprocess.Popen[str]:
+        """Carry plans out."""
+        ids = ",".join(plan["plan"] for plan in plans)
+        hashes = ",".join(plan["sha256"] for plan in plans)
+        words = ("run", "06", "-p", f"plan={ids}", "-p", f"approve={hashes}")
+        return self.start(*words, **environment)
+
+    def wait_for(self, name: str, process: subprocess.Popen[str]) -> None:
+        """Wait for a file; a command that ended before that is an error."""
+
+        def is_there() -> bool:
+            assert process.poll() is None, process.communicate()
+            return (self.folder / name).exists()
+
+        wait_until(is_there, what=name)
+
+    @property
+    def incident(self) -> Path:
+        (incident,) = (self.folder / "reports").glob("inc-*")
+        return incident
+
+    @property
+    def entries(self) -> list[Entry]:
+        return list(read_entries(self.incident / "journal.jsonl"))
+
+    @property
+    def interrupts(self) -> list[str]:
+        return (self.folder / "interrupts").read_text().split()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    for name in ("runbook_lib", "chainlog"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for path in SLOW.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).symlink_to(path)
+    for name in ("fulfillment", "objectmove", "dataflow_stack"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not here', name=__name__)\n")
+    (tmp_path / METADATA).mkdir()
+    (tmp_path / METADATA / "METADATA").write_text("Name: fulfillment-runbook\nVersion: 0\n")
+    (tmp_path / METADATA / "entry_points.txt").write_text("[runbook]\nslow = slow:RUNBOOK\n")
+    return Place(tmp_path)
+
+
+def send(process: subprocess.Popen[str], number: signal.Signals, *, to_group: bool) -> None:
+    """Signal the command alone, as ``kill`` does, or its process group, as a terminal does."""
+    if to_group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    """Wait until an interrupted command ends; return the sentence that it ends with."""
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "Task exception" not in errors
+    assert "Exception ignored" not in errors
+    last: str = errors.splitlines()[-1]
+    return last.removeprefix("runbook: ")
+
+
+def check_record(place: Place, sentence: str) -> None:
+    """See that the journal holds one interruption with the sentence, and that a report is there."""
+    told = [e.data for e in place.entries if e.kind == "interrupted"]
+    assert [data["reason"] for data in told] == [sentence]
+    assert [e.data["status"] for e in place.entries if e.kind == "notebook"][-1] == "interrupted"
+    assert sentence in (place.incident / "report.html").read_text("utf-8")
+    assert list(place.incident.glob("notebooks/*.ipynb"))
+
+
+_WAYS = pytest.mark.parametrize(
+    ("number", "to_group"),
+    [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False)],
+    ids=["the process", "the group", "SIGTERM"],
+)
+
+
+@_WAYS
+def test_an_interrupted_look_changed_nothing_and_names_the_command(
+    place: Place, number: signal.Signals, *, to_group: bool
+) -> None:
+    process = place.start("investigate")
+    place.wait_for("looking", process)
+    send(process, number, to_group=to_group)
+    sentence = end(process)
+    again = f"runbook investigate --incident {place.incident.name}"
+    assert sentence == f"Interrupted. Nothing was changed. Do it again with: {again}"
+    assert place.interrupts == ["looking"]
+    check_record(place, sentence)
+
+
+@_WAYS
+def test_an_interrupted_change_gives_the_worker_back_and_says_how_far_it_came(
+    place: Place, number: signal.Signals, *, to_group: bool
+) -> None:
+    process = place.apply(place.plan()["6.1"], SLOW_TEXT=TEXT)
+    place.wait_for("moving", process)
+    send(process, number, to_group=to_group)
+    sentence = end(process)
+    assert sentence == TEXT
+    assert place.interrupts == ["moving"]
+    assert not (place.folder / "worker-is-paused").exists()
+    check_record(place, sentence)
+    actions = [e.data["action"] for e in place.entries if e.kind == "action"]
+    assert (actions[-1]["phase"], actions[-1]["reason"]) == ("failed", TEXT)
+
+
+def test_a_change_that_says_nothing_is_gone_on_with(place: Place) -> None:
+    plan = place.plan()["6.1"]
+    process = place.apply(plan)
+    place.wait_for("moving", process)
+    process.send_signal(signal.SIGINT)
+    assert end(process) == f"Interrupted. Go on with: runbook resume {plan['plan']}"
+
+
+def test_a_change_that_fails_while_it_is_interrupted_is_gone_on_with_too(place: Place) -> None:
+    plan = place.plan()["6.1"]
+    process = place.apply(plan, SLOW_ERROR="the worker does not answer")
+    place.wait_for("moving", process)
+    process.send_signal(signal.SIGINT)
+    sentence = end(process)
+    assert sentence == f"Interrupted. Go on with: runbook resume {plan['plan']}"
+    report = (place.incident / "report.html").read_text("utf-8")
+    assert "the worker does not answer" in report
+    assert "Nothing was changed" not in report
+
+
+def test_of_a_change_that_cannot_go_on_nobody_knows(place: Place) -> None:
+    process = place.apply(place.plan()["6.2"])
+    place.wait_for("restarting", process)
+    process.send_signal(signal.SIGINT)
+    sentence = end(process)
+    assert "Nobody knows whether restart of worker took effect" in sentence
+    assert sentence.endswith(f"runbook run 06 --incident {place.incident.name}")
+    check_record(place, sentence)
+
+
+def test_the_second_interrupt_ends_a_cell_at_once(place: Place) -> None:
+    plan = place.plan()["6.1"]
+    process = place.apply(plan, SLOW_GIVE_BACK_S="60")
+    place.wait_for("moving", process)
+    process.send_signal(signal.SIGINT)
+    place.wait_for("interrupts", process)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    sentence = end(process)
+    assert time.monotonic() - began < 20
+    assert sentence == f"Interrupted. Go on with: runbook resume {plan['plan']}"
+    check_record(place, sentence)
+
+
+def test_interrupted_before_anything_runs_it_names_the_same_command(place: Place) -> None:
+    plan = place.plan()["6.1"]
+    notebooks = place.incident / "notebooks"
+    before = len(list(notebooks.iterdir()))
+    process = place.apply(plan)
+    wait_until(lambda: len(list(notebooks.iterdir())) > before, what="the notebook begins")
+    process.send_signal(signal.SIGINT)
+    sentence = end(process)
+    if (place.folder / "moving").exists():
+        assert sentence == f"Interrupted. Go on with: runbook resume {plan['plan']}"
+    else:
+        assert sentence.endswith(
+            f"runbook run 06 --incident {place.incident.name} "
+            f"-p plan={plan['plan']} -p approve={plan['sha256']}"
+        )
+
+
+def test_with_json_the_sentence_is_in_the_document(place: Place) -> None:
+    process = place.start("investigate", "--json")
+    place.wait_for("looking", process)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    document = json.loads(out)
+    assert (document["exit_code"], document["schema"]) == (130, "runbook/error/1")
+    assert "runbook investigate --incident" in document["error"]
