@@ -292,6 +292,9 @@ class Ledger:
         self.park_states.update(dict.fromkeys(record.parking, State.DOUBTFUL))
         self.park_states.update(dict.fromkeys(record.parked, State.MOVED))
 
+    def _get_release_row(self, row: int) -> int:
+        return int(self.plan.rows[row].facts.get("release_row", row))
+
     def _is_settled(self, row: int) -> bool:
         return self.states[row] in (State.TAKEN, State.FREED, State.UNDONE)
 
@@ -301,10 +304,15 @@ class Ledger:
                 self.states[row] = _STATE_OF_WORD[word]
 
     def _believe_later(self, record: Record) -> None:
-        """Take over what an undo or a settling did, which another machine may have carried out."""
-        self._believe_words(record.about)
+        """Take over what an undo or a settling did, which another machine may have carried out.
+
+        It says so about rows of the release, which have other numbers in the plans about it.
+        """
+        places = {self._get_release_row(row): row for row in self.states}
+        words = {places[row]: word for row, word in record.about.items() if row in places}
+        self._believe_words(words)
         if record.action == "reopen":
-            self.reopened_by.update(dict.fromkeys(record.about, record.plan))
+            self.reopened_by.update(dict.fromkeys(words, record.plan))
         elif record.action == "undo" and record.about:
             self.taken_back_by = record.plan
         elif record.action == "settle" and record.about:

@@ -227,6 +227,10 @@ class Run:
             if self.ledger.is_behind and self.record is not None:
                 believed = self.record.model_dump(mode="json")
                 self.ledger.note("believed", sync=True, record=believed)
+            held_before = self.record.hold if self.record is not None else None
+            if held_before is not None and self.ledger.hold is None:
+                # It was given back, and that never came on record: others may rely on it.
+                self.ledger.note("hold", note=held_before.model_dump(mode="json"), sync=True)
             try:
                 return self._carry_out(is_new=is_new)
             except (StoppedError, StoreError, LogError) as error:
@@ -833,7 +837,7 @@ class Run:
             waiting=frozenset(waiting),
             left=frozenset(ledger.rows(State.LEFT)),
             skipped=frozenset(ledger.rows(State.SKIPPED)),
-            unproven=frozenset(ledger.rows(State.UNPROVEN)),
+            unproven=frozenset(ledger.rows(State.UNPROVEN)) - ledger.reopened_by.keys(),
             conflicts=frozenset(ledger.rows(State.CONFLICT)),
             settled=settled,
             parking=frozenset(ledger.rows(*HALF, leg=Leg.PARK)),

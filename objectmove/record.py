@@ -121,6 +121,11 @@ class Record(Part):
         """The command that goes on with the plan, or by which a person decides."""
         if self.ended and self.hold is None:
             return f"runbook settle {self.plan}"
+        return self.resume_command
+
+    @property
+    def resume_command(self) -> str:
+        """The command that goes on with the plan."""
         flag = " --consumer-stands-still" if self.action == "undo" else ""
         return f"runbook resume {self.plan}{flag}"
 
@@ -168,7 +173,7 @@ def list_recorded_plans(bucket: S3Bucket) -> dict[str, bool]:
         When the bucket cannot be read.
     """
     listed = _list_names(bucket, RELEASES)
-    return {plan: _TOMBSTONE in names for plan, names in listed.items()}
+    return {plan: _TOMBSTONE in names for plan, names in listed.items() if names != [_PLAN]}
 
 
 def list_records(bucket: S3Bucket, *, with_tombstones: bool = False) -> list[Record]:
@@ -191,8 +196,23 @@ def list_records(bucket: S3Bucket, *, with_tombstones: bool = False) -> list[Rec
             continue
         record = read_record(bucket, plan)
         if record is not None and (with_tombstones or not record.is_tombstone):
-            records.append(record)
+            records.append(_drop_settled(bucket, record))
     return records
+
+
+def _drop_settled(bucket: S3Bucket, record: Record) -> Record:
+    """Leave out the rows of a release on which a later plan has a person's word.
+
+    An older folder may have put them on record again, after the bucket's memory was removed.
+    """
+    if record.action != "move" or not record.ended or not record.waits_for_a_word:
+        return record
+    words: dict[int, About] = {}
+    for later in sorted(read_later_records(bucket, record.plan), key=lambda one: one.begun_at):
+        words.update(later.about)
+    settled = {row for row, word in words.items() if word != "reopened"}
+    changes = {"unproven": record.unproven - settled, "conflicts": record.conflicts - settled}
+    return record.model_copy(update=changes)
 
 
 def read_later_records(bucket: S3Bucket, plan: str) -> list[Record]:
@@ -285,7 +305,7 @@ def read_recorded_plan(bucket: S3Bucket, record: Record, *, folder: Path) -> Mov
     if content is None:
         raise PlanError(
             f"the bucket does not hold the plan of {record.plan} any more. On the machine that has "
-            f"its folder, go on with: {record.way_on}"
+            f"its folder, go on with: {record.resume_command}"
         )
     plan = parse_plan(content, path=folder / f"{record.plan}.jsonl")
     if plan.sha256 != record.sha256:
