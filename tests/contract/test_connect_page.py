@@ -158,7 +158,13 @@ def release_and_undo(settings: Settings) -> list[str]:
     assert (done.moved, done.exit_code) == (3, ExitCode.OK), done  # type: ignore[union-attr]
     assert verify_release_plan(settings, plan.plan, **quiet).exit_code is ExitCode.OK
     back = undo_release(settings, plan.plan, approve="", **quiet)
-    undone = undo_release(settings, plan.plan, approve=back.sha256, **quiet)  # type: ignore[union-attr]
+    undone = undo_release(
+        settings,
+        plan.plan,
+        approve=back.sha256,  # type: ignore[union-attr]
+        consumer_stands_still=True,
+        **quiet,
+    )
     assert undone.exit_code is ExitCode.OK, undone
     return sorted(info.key for info in Clients(settings).store.list_objects("pending/"))
 
