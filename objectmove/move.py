@@ -741,6 +741,7 @@ class Run:
             self.session.confirm()
             if not self._is_held_elsewhere():
                 self.hold.resume()
+            self._write_record(is_held=False)
         except MoveError as failure:
             if isinstance(error, KeyboardInterrupt):
                 return
@@ -801,12 +802,20 @@ class Run:
             ledger.note("ended", sync=True, **asdict(self._sum_up()))
         self._write_record()
 
-    def _write_record(self) -> None:
-        """Have the bucket know what the ledger says."""
+    def _write_record(self, *, is_held: bool = True) -> None:
+        """Have the bucket know what the ledger says.
+
+        Parameters
+        ----------
+        is_held : whether the hold in the ledger still counts: it ends on record first
+        """
         if self.record is None:
             records.put_recorded_plan(self.session, self.plan)
         self._may_be_on_record = True
-        self.record = records.put_record(self.session, self._describe())
+        state = self._describe()
+        if not is_held:
+            state = state.model_copy(update={"hold": None})
+        self.record = records.put_record(self.session, state)
         self._states_put += 1
         if self._states_put % _CLEAN_EVERY == 0:
             records.remove_old_states(self.session, self.plan.id)
