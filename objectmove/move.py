@@ -256,17 +256,12 @@ class Run:
             return self._sum_up()
         if not is_new and self._is_to_be_ended():
             return self._end_unbegun()
+        if self.goes_on:
+            self.abilities = self.plan.header.abilities
+            self.carrier = self._make_carrier()
+            return self._let_go_by_approval()
         self._check_store(is_new=is_new)
-        self.carrier = Carrier(
-            self.bucket,
-            self.session,
-            ledger,
-            self.hold,
-            abilities=self.abilities,
-            clock=self.clock,
-            write_record=self._write_record,
-            age_of=self._keep_age,
-        )
+        self.carrier = self._make_carrier()
         try:
             self._work(is_new=is_new)
         except KeyboardInterrupt as error:
@@ -275,6 +270,18 @@ class Run:
         if ledger.is_ended:
             ledger.log.release_reserve()
         return self._sum_up()
+
+    def _make_carrier(self) -> Carrier:
+        return Carrier(
+            self.bucket,
+            self.session,
+            self.ledger,
+            self.hold,
+            abilities=self.abilities,
+            clock=self.clock,
+            write_record=self._write_record,
+            age_of=self._keep_age,
+        )
 
     # --- may it begin? ---
 
@@ -294,7 +301,7 @@ class Run:
             raise errors.ExpiredError(f"{plan.id} expired at {until}: plan again")
         if not is_new and not is_begun and not ledger.head:
             raise NotApprovedError(f"{plan.id} was never begun, and nothing was moved")
-        if plan.header.action == "undo" and not self.stands_still:
+        if plan.header.action == "undo" and not (self.stands_still or self.goes_on):
             raise NotApprovedError(
                 f"{plan.id} is safe only while the consumer stands still: stop it, and say so with "
                 f"--consumer-stands-still"
@@ -700,8 +707,10 @@ class Run:
         except BaseException as error:
             self._wind_down(error)
             self._give_back(error)
-            if is_new and isinstance(error, RefusedError) and not ledger.is_begun:
-                records.remove_record(self.session, self.plan.id)
+            is_refused = isinstance(error, RefusedError | KeyboardInterrupt)
+            if is_new and is_refused and not ledger.is_begun and ledger.hold is None:
+                with suppress(MoveError):  # it says then that nothing was announced
+                    records.remove_record(self.session, self.plan.id)
             raise
         self._give_back(None)
 
@@ -734,9 +743,13 @@ class Run:
                 f"{ledger.hold.words}, and these settings do not: {ledger.hold.way_back}"
             )
             return
-        keys = self._list_in_reach()
-        if keys and not self._is_going_on_approved(keys):
+        if self._list_in_reach():
             return
+        self._let_go(error)
+
+    def _let_go(self, error: BaseException | None) -> None:
+        """Let the others go on, unless another plan holds them, too."""
+        ledger = self.ledger
         try:
             self.session.confirm()
             if not self._is_held_elsewhere():
@@ -749,19 +762,30 @@ class Run:
             raise StoppedError(f"{why}the worker may still be paused ({failure})") from failure
         ledger.note("hold", note=None, sync=True)
 
-    def _is_going_on_approved(self, keys: Sequence[str]) -> bool:
-        """Tell whether a person approved that these keys may ship twice."""
-        if not self.goes_on:
-            return False
+    def _let_go_by_approval(self) -> MoveResult:
+        """Let the others go on although labels may ship twice, once a person approved which.
+
+        Raises
+        ------
+        NotApprovedError
+            When nobody is held for the plan, or the approval is missing, or of other keys.
+        """
+        ledger = self.ledger
+        if ledger.hold is None:
+            raise NotApprovedError(f"nobody is held for {self.plan.id}: there is nothing to end")
+        rows = [row for row in self.plan.rows if row.to]
+        self.carrier.look_at(key for row in rows for key in (row.key, row.to))
+        keys = self._list_in_reach()
         approval = digest_approval(self.plan, keys)
-        if self.approve_more == approval:
-            self.ledger.note("goes_on", keys=list(keys), by=self.operator, sync=True)
-            return True
-        way_on = f"{self.plan.header.resume_command} --worker-goes-on --approve {approval}"
-        listed = ", ".join(keys)
-        self._stopped = f"if the worker goes on, these may ship twice: {listed}. Approve it with: "
-        self._stopped += way_on
-        return False
+        if keys and self.approve_more != approval:
+            raise NotApprovedError(
+                f"if the worker goes on, {len(keys)} may ship twice: {', '.join(keys)}. Approve it "
+                f"with: runbook resume {self.plan.id} --worker-goes-on --approve {approval}"
+            )
+        ledger.note("goes_on", keys=keys, by=self.operator, sync=True)
+        self._let_go(None)
+        self._write_record()
+        return self._sum_up()
 
     def _list_in_reach(self) -> list[str]:
         """Return the keys that would ship twice if the others went on."""

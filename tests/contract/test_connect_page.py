@@ -54,7 +54,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "connect.md").read_text("utf-8")
 DATAFLOW, REACHED, AIRFLOW = re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S)
 (IDENTITIES,) = re.findall(r"^```json\n(.*?)^```", PAGE, re.M | re.S)
-CHANGED = ("pending/", "ready/", ".runbook/")
+CHANGED = ("pending/", "ready/", "parked/", ".runbook/")
 
 
 def read_settings(folder: Path, *blocks: str, **changes: Any) -> Settings:
