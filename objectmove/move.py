@@ -20,12 +20,13 @@ from chainlog import ChainedLog, LogError
 from . import errors
 from . import record as records
 from .bucket import S3Bucket, Seen, find_all, format_time
-from .carry import Carrier, Hold, Job, look_surely
+from .carry import Carrier, Hold, Job, compare_with_plan, look_surely
 from .errors import (
     DriftError,
     InterruptedMoveError,
     MoveError,
     MoversError,
+    NeedsApprovalError,
     NotApprovedError,
     RefusedError,
     StoppedError,
@@ -252,6 +253,7 @@ class Run:
         if ledger.is_ended and ledger.hold is None:
             if ledger.memory_removed:
                 self._stopped = _FORGOTTEN
+                self._skip_what_went(ledger.rows(State.LEFT))
             self._write_record()
             return self._sum_up()
         if not is_new and self._is_to_be_ended():
@@ -373,10 +375,10 @@ class Run:
             self._may_announce = False
             approval = digest_approval(self.plan, [window])
             if self.approve_more != approval:
-                raise NotApprovedError(
-                    f"the store guards less than when {self.plan.id} was made: {window}. Only what "
-                    "landed would be finished; the rest must be planned again. Approve it with: "
-                    f"{header.resume_command} --approve {approval}"
+                raise NeedsApprovalError(
+                    f"The store guards less than when {self.plan.id} was made: {window}. Only what "
+                    "landed would be finished; the rest must be planned again.",
+                    command=f"{header.resume_command} --approve {approval}",
                 )
 
     # --- the work ---
@@ -470,6 +472,8 @@ class Run:
             ledger.close(State.UNPROVEN, ledger.rows(State.NONE))
         if header.action == "undo":
             self._end_release()
+        if header.action == "move" and is_new:
+            self._take_over_forgotten()
 
     def _check_word(self) -> None:
         """Refuse a word on rows on which somebody said something since the plan was made."""
@@ -558,11 +562,33 @@ class Run:
 
     def _doubt_the_rest(self) -> None:
         """Leave to a person what another machine may have moved: the bucket forgot about it."""
+        self._skip_what_went(self._list_waiting())
         rows = self._list_waiting()
         self.ledger.reasons.update(dict.fromkeys(rows, _FORGOTTEN))
-        # The rows of an undo or a settling are the release's: they wait for a new one.
-        is_release = self.plan.header.action == "move"
-        self.ledger.close(State.UNPROVEN if is_release else State.LEFT, rows)
+        self.ledger.close(State.LEFT, rows)
+
+    def _skip_what_went(self, rows: Sequence[int]) -> None:
+        """Close those of the rows whose planned version is not at its source any more."""
+        planned = {row: self.plan.rows[row] for row in rows if self.plan.rows[row].to}
+        keys = [one.key for one in planned.values()]
+        abilities = self.plan.header.abilities
+        found = look_surely(self.bucket, keys, abilities=abilities)
+        went = []
+        for row, one in planned.items():
+            place = compare_with_plan(found, one.key, one, any_version=False)
+            if place in (Place.ABSENT, Place.OTHER):
+                went.append(row)
+        self.ledger.reasons.update(dict.fromkeys(went, "it went since, or was rewritten"))
+        self.ledger.close(State.SKIPPED, went)
+
+    def _take_over_forgotten(self) -> None:
+        """Have forgotten plans give up the rows that a person's word put into this one."""
+        own_keys = {row.key for row in self.plan.rows}
+        for record, plan in records.list_open_plans(self.bucket):
+            taken = {row for row in record.forgotten_rows if plan.rows[row].key in own_keys}
+            if taken:
+                changed = record.model_copy(update={"left": record.left - taken})
+                records.put_record(self.session, changed)
 
     def _keep_age(self, job: Job, seen: Seen | None) -> dict[str, str]:
         """Return the headers with which an undo writes an object's age down, where it can."""
@@ -778,9 +804,9 @@ class Run:
         keys = self._list_in_reach()
         approval = digest_approval(self.plan, keys)
         if keys and self.approve_more != approval:
-            raise NotApprovedError(
-                f"if the worker goes on, {len(keys)} may ship twice: {', '.join(keys)}. Approve it "
-                f"with: runbook resume {self.plan.id} --worker-goes-on --approve {approval}"
+            raise NeedsApprovalError(
+                f"If the worker goes on, {len(keys)} may ship twice: {', '.join(keys)}.",
+                command=f"runbook resume {self.plan.id} --worker-goes-on --approve {approval}",
             )
         ledger.note("goes_on", keys=keys, by=self.operator, sync=True)
         self._let_go(None)
@@ -879,6 +905,7 @@ class Run:
             hold=ledger.hold,
             words=tuple(dict.fromkeys(ledger.words)),
             versions=ledger.versions,
+            memory_removed=ledger.memory_removed,
             ended=ledger.is_ended,
             number=self.record.number if self.record else 0,
             is_tombstone=self.record.is_tombstone if self.record else False,
