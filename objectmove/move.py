@@ -428,7 +428,8 @@ class Run:
         elsewhere = [key for row in rows for key in (row.key, row.to) if key not in seen]
         seen.update(look_surely(self.bucket, elsewhere, abilities=self.abilities))
         family = {plan.id, header.parent, header.release}
-        owners = records.find_owned_keys(self.bucket, but=family)
+        owned = records.find_owned_keys(self.bucket)
+        owners = {key: owner for key, owner in owned.items() if owner not in family}
         if is_new and header.action == "settle":
             self._check_word()
         if header.action == "undo":
