@@ -227,6 +227,8 @@ class Run:
             if self.ledger.is_behind and self.record is not None:
                 believed = self.record.model_dump(mode="json")
                 self.ledger.note("believed", sync=True, record=believed)
+            if self.ledger.hold is not None and self.record and self.record.is_tombstone:
+                self.ledger.note("hold", note=None, sync=True)  # a hold ends on record first
             held_before = self.record.hold if self.record is not None else None
             if held_before is not None and self.ledger.hold is None:
                 # It was given back, and that never came on record: others may rely on it.
