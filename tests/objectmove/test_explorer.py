@@ -399,7 +399,7 @@ FOUND = [
     # a hold that was ended, and on record still, was relied on
     ("split-strict", "1<lock=half:a 1<put@ended.json=op-plan"),
     ("two-loose", "1<put@ended.json=op-plan 1<put@ended.json#2=kill-forgotten"),
-    ("release-strict", "1.put@ended.json=lost 2<put@claim#5=kill-bare"),
+    ("release-strict", "1.put@ended.json=lost"),
     # a settling was refused for a sibling that had begun later
     ("release-strict", "1<put@state#2=op-plan 2.put@state=lost"),
     # a settling did not learn that it was taken back
