@@ -228,6 +228,8 @@ class Run:
             if self.ledger.is_behind and self.record is not None:
                 believed = self.record.model_dump(mode="json")
                 self.ledger.note("believed", sync=True, record=believed)
+            if self.ledger.hold is not None and self.record and self.record.is_tombstone:
+                self.ledger.note("hold", note=None, sync=True)  # a hold ends on record first
             held_before = self.record.hold if self.record is not None else None
             if held_before is not None and self.ledger.hold is None:
                 # It was given back, and that never came on record: others may rely on it.
@@ -437,7 +439,8 @@ class Run:
         elsewhere = [key for row in rows for key in (row.key, row.to) if key not in seen]
         seen.update(look_surely(self.bucket, elsewhere, abilities=self.abilities))
         family = {plan.id, header.parent, header.release}
-        owners = records.find_owned_keys(self.bucket, but=family)
+        owned = records.find_owned_keys(self.bucket)
+        owners = {key: owner for key, owner in owned.items() if owner not in family}
         if is_new and header.action == "settle":
             self._check_word()
         if header.action == "undo":

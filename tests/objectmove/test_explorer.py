@@ -398,6 +398,12 @@ FOUND = [
     ("reopen-taken-strict", "1<lock=jump-back"),
     # a hold that was ended, and on record still, was relied on
     ("split-strict", "1<lock=half:a 1<put@ended.json=op-plan"),
+    ("two-loose", "1<put@ended.json=op-plan 1<put@ended.json#2=kill-forgotten"),
+    ("release-strict", "1.put@ended.json=lost"),
+    # a settling was refused for a sibling that had begun later
+    ("release-strict", "1<put@state#2=op-plan 2.put@state=lost"),
+    # a settling did not learn that it was taken back
+    ("reopen-not-taken-strict", "1<delete@pending/a=rewrite:a"),
 ]
 
 
