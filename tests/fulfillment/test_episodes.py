@@ -450,7 +450,9 @@ def test_a_plan_in_a_damaged_incident_is_carried_out_verified_and_taken_back(wor
     assert (proof.incident, proof.exit_code) == (new, ExitCode.OK)
     shown = undo_release(world.settings, plan, approve="", progress=keep_quiet)
     assert isinstance(shown, PlanDocument)
-    back = undo_release(world.settings, plan, approve=shown.sha256, progress=keep_quiet)
+    back = undo_release(
+        world.settings, plan, approve=shown.sha256, consumer_stands_still=True, progress=keep_quiet
+    )
     assert (shown.incident, back.incident) == (new, new)
     assert (world.home / old / "ledger" / f"{plan}.jsonl").exists()
     assert read_folder(world.home / old) == before

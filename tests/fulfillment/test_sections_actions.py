@@ -673,7 +673,7 @@ def test_an_interrupted_release_says_what_to_do_and_the_cell_can_be_run_again(wo
     bucket.fate = interrupt
     with pytest.raises(ActionInterruptedError) as caught:
         inv.apply(plan, approve=plan.sha256)
-    text = "\n".join(caught.value._render_traceback_())
+    text = " ".join("\n".join(caught.value._render_traceback_()).split())
     assert "Interrupted after" in text
     assert "of 3 labels" in text
     assert f"runbook resume {plan.id}" in text

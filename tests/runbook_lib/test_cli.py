@@ -87,7 +87,7 @@ def test_every_error_is_in_the_tree_of_the_docstring() -> None:
         ("apply", "../../plan", "--approve", "0"),
         ("drill", "--scenario", "nope"),
         ("schedule", "at"),
-        ("settle", "rel-x"),
+        ("settle", "rel-x", "--from-file", "nowhere.txt"),
         ("report", "inc-20200101T000000Z-0000"),
     ],
 )
