@@ -13,6 +13,42 @@ from tests.support.gateway import StoreServer, run_juicefs, run_seaweedfs
 
 RUNS = int(os.environ.get("RUNBOOK_FAULT_RUNS", "8"))
 
+_WAY_BACK = ("test_way_back", "test_settling", "test_pauses", "test_memory", "test_router")
+#: Of the tests of the way back, those that `make test` runs; `make test-faults` runs all.
+_QUICK = (
+    "test_a_killed_undo_ends_by_the_printed_commands[{store}-kinds1-20-after]",
+    "test_an_undo_with_a_lost_answer_ends_by_the_printed_commands[{store}-kinds2-reset_after]",
+    "test_a_release_that_was_taken_back_is_not_proven[{store}]",
+    "test_an_undo_wants_the_word_that_the_consumer_stands_still[{store}]",
+    "test_one_label_of_a_hundred_that_is_gone_is_skipped_and_told[{store}]",
+    "test_a_killed_settling_ends_by_the_printed_commands[{store}-6---not-taken]",
+    "test_the_corrected_label_of_one_that_was_taken_ships_once[{store}]",
+    "test_taken_overrules_an_earlier_not_taken[{store}]",
+    "test_a_settling_is_undone_by_undo[{store}]",
+    "test_keys_of_every_shape_are_settled_singly[{store}---key]",
+    "test_the_printed_command_ends_a_pause_that_is_left[{store}-ann-9]",
+    "test_the_worker_goes_on_by_an_approval_that_names_the_keys[{store}]",
+    "test_rows_of_a_removed_memory_are_planned_with_that_word_only[{store}]",
+    "test_a_key_that_may_not_delete_is_refused_before_the_first_copy[{store}]",
+    "test_a_routers_404_is_not_an_absent_source[{store}]",
+    "test_a_routers_404_is_not_a_free_destination[{store}]",
+)
+_STORES = ("juicefs", "seaweedfs")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave most tests of the way back to `make test-faults`: together they take half an hour."""
+    if RUNS >= 100 or any("::" in argument for argument in config.args):
+        return
+    quick = {name.format(store=store) for name in _QUICK for store in _STORES}
+    chosen = []
+    left = []
+    for item in items:
+        is_of_way_back = item.path.stem in _WAY_BACK
+        (left if is_of_way_back and item.name not in quick else chosen).append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = chosen
+
 
 @pytest.fixture(scope="session", params=["juicefs", "seaweedfs"])
 def server(
