@@ -225,8 +225,8 @@ class Run:
             if not is_new and self.record is not None:
                 records.restore_recorded_plan(session, self.plan, self.record)
             if self.ledger.is_behind and self.record is not None:
-                believed = self.record.model_dump(mode="json")
-                self.ledger.note("believed", sync=True, record=believed)
+                log.append("believed", {"record": self.record.model_dump(mode="json")}, sync=True)
+                self.ledger = Ledger(log, self.plan, self.record, later)
             if self.ledger.hold is not None and self.record and self.record.is_tombstone:
                 self.ledger.note("hold", note=None, sync=True)  # a hold ends on record first
             held_before = self.record.hold if self.record is not None else None
