@@ -81,6 +81,8 @@ class Line(NamedTuple):
 _PRINTED = re.compile(
     r"runbook (plan|apply|resume|settle|undo)((?: (?:rel-[\w-]*\w|--[a-z-]+|[0-9a-f]{64}))*)"
 )
+#: Who has neither the folder nor a record can only plan again.
+_LAST_WORDS = ("was carried out", "was never begun", "this folder knows of no copy")
 _PLAN_AGAIN = re.compile(r"plan again|make a new (plan|one)", re.IGNORECASE)
 
 
@@ -720,7 +722,7 @@ class Run:
         named = read_line(text)
         if named is not None:
             return named
-        if "was carried out" in text or "this folder knows of no copy" in text:
+        if any(words in text for words in _LAST_WORDS):
             return None
         if _PLAN_AGAIN.search(text) is None or line.verb in ("undo", "settle"):
             return self._repeat(line)
@@ -1344,6 +1346,8 @@ def _find_kind(key: str) -> str:
     if kind == "claims":
         return "claim"
     name = rest.rpartition("/")[2]
+    if name.startswith("rel-"):
+        return "later"
     if kind == "releases" and name[:1].isdigit():
         return "state"
     return name or kind
