@@ -452,6 +452,7 @@ class Run:
                 sha256=plan.sha256,
                 by=by,
                 store_id=read_store_id(self.bucket),
+                begun_at=format_time(self.record.begun_at if self.record else self.session.stamp),
             )
         if not is_new:
             ledger.note("resumed", by=self.operator, sync=True)
@@ -827,6 +828,7 @@ class Run:
         """Return what the bucket should know."""
         plan = self.plan
         ledger = self.ledger
+        record = self.record
         waiting = {row for row in ledger.rows(State.NONE) if row < ledger.begun}
         words = {State.TAKEN: "taken", State.FREED: "not_taken", State.UNDONE: "undone"}
         settled = {row: words[s] for row, s in ledger.states.items() if s in words}
@@ -837,7 +839,7 @@ class Run:
             release=plan.header.release,
             parent=plan.header.parent,
             action=plan.header.action,
-            begun_at=self.record.begun_at if self.record else self.session.stamp,
+            begun_at=ledger.begun_at or (record.begun_at if record else self.session.stamp),
             sha256=plan.sha256,
             by=ledger.approved_by or self.operator,
             host=self.session.claim.host,

@@ -435,7 +435,8 @@ def test_an_undo_that_has_begun_is_not_planned_anew(tmp_path: Path) -> None:
         return undo
 
     first = plan_undo()
-    approval = {"sha256": first.sha256, "by": "test", "store_id": ""}
+    at = "2026-11-24T04:00:00.000Z"
+    approval = {"sha256": first.sha256, "by": "test", "store_id": "", "begun_at": at}
     process.logs(first.id).append("approved", approval)
     start.world.advance(60_000)
     assert plan_undo().sha256 == first.sha256
