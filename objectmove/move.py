@@ -83,6 +83,7 @@ class MoveResult:
     lost_in_window : keys whose newer version went in the declared window
     settled : rows on which a person's word was carried out
     reversed : rows that were taken back since, or settled by a person's word
+    waits_for : the command that goes on with an undo or a settling which has open rows in hand
     in_reach : keys that would ship twice if the others went on: they are held
     is_held : whether others are still held for the plan
     is_ended : whether nothing is left to do but what a person must decide
@@ -102,6 +103,7 @@ class MoveResult:
     lost_in_window: list[str]
     settled: int
     reversed: int
+    waits_for: str
     in_reach: list[str]
     is_held: bool
     is_ended: bool
@@ -202,6 +204,7 @@ class Run:
     abilities: Abilities = field(init=False)
     _about_logs: dict[str, ChainedLog] = field(init=False, default_factory=dict)
     _may_announce: bool = field(init=False, default=True)
+    _later: list[Record] = field(init=False, default_factory=list)
     _may_be_on_record: bool = field(init=False, default=False)
     _states_put: int = field(init=False, default=0)
     _stopped: str = field(init=False, default="")
@@ -221,6 +224,7 @@ class Run:
             self.session = stack.enter_context(session)
             self.record = records.read_record(self.bucket, self.plan.id)
             later = records.read_later_records(self.bucket, self.plan.id)
+            self._later = [record for record in later if record.parent == self.plan.id]
             self.ledger = Ledger(log, self.plan, self.record, later)
             if not is_new and self.record is not None:
                 records.restore_recorded_plan(session, self.plan, self.record)
@@ -979,6 +983,7 @@ class Run:
             left=count[State.LEFT] + (len(waiting) if ledger.is_ended else 0),
             lost_in_window=ledger.lost,
             settled=len(self._list_done_about()) if is_settling else 0,
+            waits_for=next((later.resume_command for later in self._later if not later.ended), ""),
             reversed=len(ledger.rows(State.TAKEN, State.FREED, State.UNDONE)),
             in_reach=self._list_in_reach() if ledger.hold is not None else [],
             is_held=ledger.hold is not None,

@@ -469,6 +469,8 @@ def find_ways_on(plan: Plan, result: Mapping[str, Any]) -> list[str]:
     header = plan.content.move.header
     if not result.get("is_ended") or result.get("is_held"):
         return [header.resume_command]
+    if result.get("waits_for"):
+        return [result["waits_for"]]
     about = header.parent if header.action == "settle" else plan.id
     ways = [f"runbook settle {about}"] if result.get("unproven") else []
     keys = [shlex.quote(conflict["key"]) for conflict in result.get("conflicts", ())]

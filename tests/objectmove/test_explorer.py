@@ -402,6 +402,19 @@ FOUND = [
     ("release-strict", "1.put@ended.json=lost"),
     # a settling was refused for a sibling that had begun later
     ("release-strict", "1<put@state#2=op-plan 2.put@state=lost"),
+    # a release named settle while an unfinished settling had its rows in hand
+    ("not-taken-strict", "1<put@state=kill-forgotten 2<put@ended.json=kill"),
+    # a new folder believed the record after what later plans say
+    (
+        "reopen-not-taken-loose",
+        "1.hold@ledger=fsync-kept 4.read@state=router-404 6.read@id=blind 9<put@claim=kill-bare "
+        "12.list@later=blind 12<delete@claim=op-parent 13<lock#2=yield",
+    ),
+    # an older word came after the one that took it back
+    (
+        "reopen-taken-strict",
+        "1<put@plan.jsonl=sleep 2<put@state#2=kill-forgotten 3.read@id=blind 4.put@state=die-late",
+    ),
     # a settling did not learn that it was taken back
     ("reopen-not-taken-strict", "1<delete@pending/a=rewrite:a"),
 ]
