@@ -272,6 +272,7 @@ class Ledger:
         self.hold = record.hold
         self.is_ended = self.is_ended or record.ended
         self.versions = record.versions
+        self.was_going = self.was_going or record.was_going
         self.memory_removed = self.memory_removed or record.memory_removed
         if not record.memory_removed:
             # What the bucket never knew as announced was never sent.

@@ -863,6 +863,7 @@ class Run:
             about=self._list_about(),
             hold=ledger.hold,
             words=tuple(dict.fromkeys(ledger.words)),
+            was_going=ledger.was_going,
             versions=ledger.versions,
             ended=ledger.is_ended,
             number=self.record.number if self.record else 0,

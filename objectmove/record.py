@@ -75,6 +75,7 @@ class Record(Part):
     words : what persons said, one sentence each
     versions : for a versioned bucket, the versions of planned content that were at each row's
         destination before the first copy; None where the store keeps none
+    was_going : others were found going while it held them
     memory_removed : it went on although the bucket's memory of it had been removed
     ended : nothing is left to do but what a person must decide
     """
@@ -104,6 +105,7 @@ class Record(Part):
     hold: HoldNote | None = None
     words: tuple[str, ...] = ()
     versions: dict[int, tuple[str, ...]] | None = None
+    was_going: bool = False
     memory_removed: bool = False
     ended: bool = False
     number: int = Field(0, exclude=True)
@@ -286,6 +288,7 @@ def _merge(records: list[Record]) -> Record:
                 "parking": first.parking | other.parking,
                 "settled": {**first.settled, **other.settled},
                 "hold": first.hold or other.hold,
+                "was_going": first.was_going or other.was_going,
                 "ended": first.ended and other.ended,
                 "ledger": "several",
             }

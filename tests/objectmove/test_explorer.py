@@ -415,6 +415,8 @@ FOUND = [
         "reopen-taken-strict",
         "1<put@plan.jsonl=sleep 2<put@state#2=kill-forgotten 3.read@id=blind 4.put@state=die-late",
     ),
+    # a bringing back changed its direction on another machine
+    ("not-taken-strict", "1.hold@ledger=fsync-kept 2<put@state#3=kill-bare"),
     # a settling did not learn that it was taken back
     ("reopen-not-taken-strict", "1<delete@pending/a=rewrite:a"),
 ]
