@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import Field
 
+from objectmove.errors import NeedsApprovalError
 from objectmove.plan import save_plan
 from objectmove.record import read_record, read_recorded_plan
 from runbook_lib import errors, model
@@ -140,7 +141,8 @@ class ApplyDocument(ReleaseDocument):
 
     ``skipped``, ``conflicts`` and ``failed`` are objects of ``key`` and ``reason``; ``unproven``,
     ``lost_in_window`` and ``in_reach`` are keys. ``left`` counts what this plan will not move any
-    more. ``is_held`` says that the worker is still paused for the plan.
+    more. ``is_held`` says that the worker is still paused for the plan. ``apply`` is the command
+    that approves what the plan does not hold, where it needs that.
     """
 
     moved: int = 0
@@ -155,6 +157,12 @@ class ApplyDocument(ReleaseDocument):
     in_reach: tuple[str, ...] = ()
     is_held: bool = False
     stopped: str = ""
+    apply: str = ""
+
+    @property
+    def to_paste(self) -> tuple[tuple[str, str], ...]:
+        """What approves that which the plan does not hold."""
+        return (("To approve it, paste:", self.apply),) if self.apply else ()
 
     @property
     def answer(self) -> str:
@@ -544,7 +552,11 @@ def resume_release_plan(
         worker_goes_on=worker_goes_on,
         same_store=same_store,
     )
-    return _sum_up(inv, "resume", plan, inv.resume(plan).result)
+    try:
+        return _sum_up(inv, "resume", plan, inv.resume(plan).result)
+    except NeedsApprovalError as error:
+        head = _head(inv, "resume", ExitCode.REFUSED)
+        return ApplyDocument(**head, plan=plan.id, stopped=error.reason, apply=error.command)
 
 
 def _fetch_plan(settings: Settings, plan_id: str) -> None:

@@ -23,6 +23,7 @@ WINDOW = 16
 
 _LOOK_S = 2.0
 _ROUNDS = 4
+_OVERLOADED = ("SlowDown", "HTTP 503", "ServiceUnavailable")
 _SLOWER = {16: 4, 4: 1, 1: 1}
 
 
@@ -341,10 +342,10 @@ class Carrier:
         for job, answer in zip(jobs, answers, strict=True):
             if answer.effect == "done" and self._get_state(job) is State.DOUBTFUL:
                 self._compare_content(job, answer)
-        self._adapt_width(answers)
-        is_silent = all(a.effect == "none" or a.code == "NoAnswer" for a in answers)
-        if is_silent and len(jobs) > 1:
-            raise StoppedError(f"no copy was answered: {ledger.reasons.get(rows[0], '')}")
+        is_busy = self._adapt_width(answers)
+        if len(jobs) > 1 and not is_busy and not any(a.effect == "done" for a in answers):
+            # One after the other would only leave more in doubt.
+            raise StoppedError(f"no copy landed: {ledger.reasons.get(rows[0], '')}")
 
     def _make_copy(self, job: Job) -> Request:
         return Request(
@@ -398,12 +399,19 @@ class Carrier:
             return Place.UNKNOWN
         return Place.SAME if is_same else Place.OTHER
 
-    def _adapt_width(self, answers: Sequence[Answer]) -> None:
-        """Send fewer at once to a store that says that it is overloaded, and more again later."""
-        if any(answer.code in ("SlowDown", "HTTP 503", "ServiceUnavailable") for answer in answers):
+    def _adapt_width(self, answers: Sequence[Answer]) -> bool:
+        """Send fewer at once to a store that says that it is overloaded, and more again later.
+
+        Returns
+        -------
+        Whether it says so.
+        """
+        is_busy = any(answer.code in _OVERLOADED for answer in answers)
+        if is_busy:
             self.width = _SLOWER[self.width]
         elif self.width < WINDOW:
             self.width *= 4
+        return is_busy
 
     def _believe_versions(self, jobs: Sequence[Job]) -> None:
         """Take a version of the planned content that came since for a copy that landed."""

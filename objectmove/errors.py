@@ -9,6 +9,7 @@
     ├── PlanError            a plan that cannot be made, read or used: malformed, altered, not found
     ├── RefusedError         a safety rule refuses; nothing was changed
     │   ├── NotApprovedError the approval is missing, or of something else
+    │   │   └── NeedsApprovalError  names the command that approves what the plan does not hold
     │   ├── ExpiredError     the plan or the time for an undo is over
     │   ├── DriftError       a planned object changed before the beginning
     │   ├── LimitError       more than a plan may hold
@@ -61,6 +62,20 @@ class RefusedError(MoveError):
 
 class NotApprovedError(RefusedError):
     """The approval is missing, or names something else."""
+
+
+class NeedsApprovalError(NotApprovedError):
+    """Something that the plan does not hold needs an approval of its own.
+
+    Attributes
+    ----------
+    command : what gives it
+    """
+
+    def __init__(self, reason: str, *, command: str) -> None:
+        super().__init__(f"{reason} Approve it with: {command}")
+        self.reason = reason
+        self.command = command
 
 
 class ExpiredError(RefusedError):

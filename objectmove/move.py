@@ -20,12 +20,13 @@ from chainlog import ChainedLog, LogError
 from . import errors
 from . import record as records
 from .bucket import S3Bucket, Seen, find_all, format_time
-from .carry import Carrier, Hold, Job, look_surely
+from .carry import Carrier, Hold, Job, compare_with_plan, look_surely
 from .errors import (
     DriftError,
     InterruptedMoveError,
     MoveError,
     MoversError,
+    NeedsApprovalError,
     NotApprovedError,
     RefusedError,
     StoppedError,
@@ -258,21 +259,17 @@ class Run:
         if ledger.is_ended and ledger.hold is None:
             if ledger.memory_removed:
                 self._stopped = _FORGOTTEN
+                self._skip_what_went(ledger.rows(State.LEFT))
             self._write_record()
             return self._sum_up()
         if not is_new and self._is_to_be_ended():
             return self._end_unbegun()
+        if self.goes_on:
+            self.abilities = self.plan.header.abilities
+            self.carrier = self._make_carrier()
+            return self._let_go_by_approval()
         self._check_store(is_new=is_new)
-        self.carrier = Carrier(
-            self.bucket,
-            self.session,
-            ledger,
-            self.hold,
-            abilities=self.abilities,
-            clock=self.clock,
-            write_record=self._write_record,
-            age_of=self._keep_age,
-        )
+        self.carrier = self._make_carrier()
         try:
             self._work(is_new=is_new)
         except KeyboardInterrupt as error:
@@ -281,6 +278,18 @@ class Run:
         if ledger.is_ended:
             ledger.log.release_reserve()
         return self._sum_up()
+
+    def _make_carrier(self) -> Carrier:
+        return Carrier(
+            self.bucket,
+            self.session,
+            self.ledger,
+            self.hold,
+            abilities=self.abilities,
+            clock=self.clock,
+            write_record=self._write_record,
+            age_of=self._keep_age,
+        )
 
     # --- may it begin? ---
 
@@ -300,7 +309,7 @@ class Run:
             raise errors.ExpiredError(f"{plan.id} expired at {until}: plan again")
         if not is_new and not is_begun and not ledger.head:
             raise NotApprovedError(f"{plan.id} was never begun, and nothing was moved")
-        if plan.header.action == "undo" and not self.stands_still:
+        if plan.header.action == "undo" and not (self.stands_still or self.goes_on):
             raise NotApprovedError(
                 f"{plan.id} is safe only while the consumer stands still: stop it, and say so with "
                 f"--consumer-stands-still"
@@ -372,10 +381,10 @@ class Run:
             self._may_announce = False
             approval = digest_approval(self.plan, [window])
             if self.approve_more != approval:
-                raise NotApprovedError(
-                    f"the store guards less than when {self.plan.id} was made: {window}. Only what "
-                    "landed would be finished; the rest must be planned again. Approve it with: "
-                    f"{header.resume_command} --approve {approval}"
+                raise NeedsApprovalError(
+                    f"The store guards less than when {self.plan.id} was made: {window}. Only what "
+                    "landed would be finished; the rest must be planned again.",
+                    command=f"{header.resume_command} --approve {approval}",
                 )
 
     # --- the work ---
@@ -471,6 +480,8 @@ class Run:
             ledger.close(State.UNPROVEN, ledger.rows(State.NONE))
         if header.action == "undo":
             self._end_release()
+        if header.action == "move" and is_new:
+            self._take_over_forgotten()
 
     def _check_word(self) -> None:
         """Refuse a word on rows on which somebody said something since the plan was made."""
@@ -559,11 +570,33 @@ class Run:
 
     def _doubt_the_rest(self) -> None:
         """Leave to a person what another machine may have moved: the bucket forgot about it."""
+        self._skip_what_went(self._list_waiting())
         rows = self._list_waiting()
         self.ledger.reasons.update(dict.fromkeys(rows, _FORGOTTEN))
-        # The rows of an undo or a settling are the release's: they wait for a new one.
-        is_release = self.plan.header.action == "move"
-        self.ledger.close(State.UNPROVEN if is_release else State.LEFT, rows)
+        self.ledger.close(State.LEFT, rows)
+
+    def _skip_what_went(self, rows: Sequence[int]) -> None:
+        """Close those of the rows whose planned version is not at its source any more."""
+        planned = {row: self.plan.rows[row] for row in rows if self.plan.rows[row].to}
+        keys = [one.key for one in planned.values()]
+        abilities = self.plan.header.abilities
+        found = look_surely(self.bucket, keys, abilities=abilities)
+        went = []
+        for row, one in planned.items():
+            place = compare_with_plan(found, one.key, one, any_version=False)
+            if place in (Place.ABSENT, Place.OTHER):
+                went.append(row)
+        self.ledger.reasons.update(dict.fromkeys(went, "it went since, or was rewritten"))
+        self.ledger.close(State.SKIPPED, went)
+
+    def _take_over_forgotten(self) -> None:
+        """Have forgotten plans give up the rows that a person's word put into this one."""
+        own_keys = {row.key for row in self.plan.rows}
+        for record, plan in records.list_open_plans(self.bucket):
+            taken = {row for row in record.forgotten_rows if plan.rows[row].key in own_keys}
+            if taken:
+                changed = record.model_copy(update={"left": record.left - taken})
+                records.put_record(self.session, changed)
 
     def _keep_age(self, job: Job, seen: Seen | None) -> dict[str, str]:
         """Return the headers with which an undo writes an object's age down, where it can."""
@@ -708,8 +741,10 @@ class Run:
         except BaseException as error:
             self._wind_down(error)
             self._give_back(error)
-            if is_new and isinstance(error, RefusedError) and not ledger.is_begun:
-                records.remove_record(self.session, self.plan.id)
+            is_refused = isinstance(error, RefusedError | KeyboardInterrupt)
+            if is_new and is_refused and not ledger.is_begun and ledger.hold is None:
+                with suppress(MoveError):  # it says then that nothing was announced
+                    records.remove_record(self.session, self.plan.id)
             raise
         self._give_back(None)
 
@@ -742,9 +777,13 @@ class Run:
                 f"{ledger.hold.words}, and these settings do not: {ledger.hold.way_back}"
             )
             return
-        keys = self._list_in_reach()
-        if keys and not self._is_going_on_approved(keys):
+        if self._list_in_reach():
             return
+        self._let_go(error)
+
+    def _let_go(self, error: BaseException | None) -> None:
+        """Let the others go on, unless another plan holds them, too."""
+        ledger = self.ledger
         try:
             self.session.confirm()
             if not self._is_held_elsewhere():
@@ -757,19 +796,30 @@ class Run:
             raise StoppedError(f"{why}the worker may still be paused ({failure})") from failure
         ledger.note("hold", note=None, sync=True)
 
-    def _is_going_on_approved(self, keys: Sequence[str]) -> bool:
-        """Tell whether a person approved that these keys may ship twice."""
-        if not self.goes_on:
-            return False
+    def _let_go_by_approval(self) -> MoveResult:
+        """Let the others go on although labels may ship twice, once a person approved which.
+
+        Raises
+        ------
+        NotApprovedError
+            When nobody is held for the plan, or the approval is missing, or of other keys.
+        """
+        ledger = self.ledger
+        if ledger.hold is None:
+            raise NotApprovedError(f"nobody is held for {self.plan.id}: there is nothing to end")
+        rows = [row for row in self.plan.rows if row.to]
+        self.carrier.look_at(key for row in rows for key in (row.key, row.to))
+        keys = self._list_in_reach()
         approval = digest_approval(self.plan, keys)
-        if self.approve_more == approval:
-            self.ledger.note("goes_on", keys=list(keys), by=self.operator, sync=True)
-            return True
-        way_on = f"{self.plan.header.resume_command} --worker-goes-on --approve {approval}"
-        listed = ", ".join(keys)
-        self._stopped = f"if the worker goes on, these may ship twice: {listed}. Approve it with: "
-        self._stopped += way_on
-        return False
+        if keys and self.approve_more != approval:
+            raise NeedsApprovalError(
+                f"If the worker goes on, {len(keys)} may ship twice: {', '.join(keys)}.",
+                command=f"runbook resume {self.plan.id} --worker-goes-on --approve {approval}",
+            )
+        ledger.note("goes_on", keys=keys, by=self.operator, sync=True)
+        self._let_go(None)
+        self._write_record()
+        return self._sum_up()
 
     def _list_in_reach(self) -> list[str]:
         """Return the keys that would ship twice if the others went on."""
@@ -865,6 +915,7 @@ class Run:
             words=tuple(dict.fromkeys(ledger.words)),
             was_going=ledger.was_going,
             versions=ledger.versions,
+            memory_removed=ledger.memory_removed,
             ended=ledger.is_ended,
             number=self.record.number if self.record else 0,
             is_tombstone=self.record.is_tombstone if self.record else False,

@@ -117,6 +117,10 @@ def read_memory(
         parked.update(_list_reopened(bucket, record))
     forgotten: dict[str, str] = {}
     ways_on: dict[str, str] = {}
+    for record, plan in records.list_open_plans(bucket):
+        for number in record.forgotten_rows:
+            row = plan.rows[number]
+            forgotten.update(dict.fromkeys((row.key, row.to), record.plan))
     for one in list_forgotten(bucket, list_begun):
         forgotten.update(dict.fromkeys(one.keys, one.plan))
         ways_on[one.plan] = one.way_on

@@ -119,9 +119,17 @@ class Record(Part):
         return self.unproven | self.conflicts
 
     @property
+    def forgotten_rows(self) -> frozenset[int]:
+        """Rows that only a person's word puts into a plan: the bucket forgot about them."""
+        is_forgotten = self.memory_removed and self.action == "move"
+        return self.left if is_forgotten else frozenset()
+
+    @property
     def way_on(self) -> str:
         """The command that goes on with the plan, or by which a person decides."""
         if self.ended and self.hold is None:
+            if self.forgotten_rows and not self.waits_for_a_word:
+                return "runbook plan --memory-removed"
             return f"runbook settle {self.plan}"
         return self.resume_command
 
@@ -134,7 +142,8 @@ class Record(Part):
     @property
     def is_closed(self) -> bool:
         """Whether nobody needs to do anything any more."""
-        return self.ended and not self.waits_for_a_word and not self.parking and self.hold is None
+        is_waiting = self.waits_for_a_word or self.parking or self.forgotten_rows
+        return self.ended and not is_waiting and self.hold is None
 
     def find_owned_rows(self, count: int) -> set[int]:
         """Return which of a plan's rows belong to it: no other plan may touch them.
@@ -148,8 +157,6 @@ class Record(Part):
         owned = set(self.waits_for_a_word | self.parking | self.announced)
         if not self.ended:
             owned |= self.waiting | set(range(self.begun, count))
-        if self.memory_removed:
-            owned |= self.left
         return owned
 
 

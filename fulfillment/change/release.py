@@ -558,6 +558,9 @@ def _describe(record: Record) -> dict[str, Json]:
     if record.ended and record.hold is None:
         rows = len(record.waits_for_a_word)
         state = "waits for a person's word: nobody can know what became of these labels"
+        if not rows:
+            rows = len(record.forgotten_rows)
+            state = "the bucket's memory (.runbook/) of it was removed"
     if record.hold is not None:
         state += f"; {record.hold.words}"
     return {

@@ -129,7 +129,13 @@ def test_a_policy_allows_nothing_but_reading_and_what_its_prefixes_need(name: st
         places = {r.removeprefix("arn:aws:s3:::BUCKET") for r in statement["Resource"]}
         assert all(re.fullmatch(r"s3:[A-Z][A-Za-z]+", action) for action in statement["Action"])
         assert name != "look" or not writes
-        assert not writes or places <= {"/pending/*", "/ready/*", "/chaos/*", "/.runbook/*"}
+        assert not writes or places <= {
+            "/pending/*",
+            "/ready/*",
+            "/chaos/*",
+            "/parked/*",
+            "/.runbook/*",
+        }
     assert f"give {name} " in (ROOT / "docker" / "store" / "users.sh").read_text()
 
 

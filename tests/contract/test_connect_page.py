@@ -54,7 +54,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "connect.md").read_text("utf-8")
 DATAFLOW, REACHED, AIRFLOW = re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S)
 (IDENTITIES,) = re.findall(r"^```json\n(.*?)^```", PAGE, re.M | re.S)
-CHANGED = ("pending/", "ready/", ".runbook/")
+CHANGED = ("pending/", "ready/", "parked/", ".runbook/")
 
 
 def read_settings(folder: Path, *blocks: str, **changes: Any) -> Settings:
@@ -158,7 +158,13 @@ def release_and_undo(settings: Settings) -> list[str]:
     assert (done.moved, done.exit_code) == (3, ExitCode.OK), done  # type: ignore[union-attr]
     assert verify_release_plan(settings, plan.plan, **quiet).exit_code is ExitCode.OK
     back = undo_release(settings, plan.plan, approve="", **quiet)
-    undone = undo_release(settings, plan.plan, approve=back.sha256, **quiet)  # type: ignore[union-attr]
+    undone = undo_release(
+        settings,
+        plan.plan,
+        approve=back.sha256,  # type: ignore[union-attr]
+        consumer_stands_still=True,
+        **quiet,
+    )
     assert undone.exit_code is ExitCode.OK, undone
     return sorted(info.key for info in Clients(settings).store.list_objects("pending/"))
 

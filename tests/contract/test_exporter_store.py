@@ -160,7 +160,9 @@ def test_metadata_is_read_without_prefix_and_in_lower_case(
 
 
 def test_an_object_that_is_gone_has_no_metadata(httpserver: HTTPServer, store: S3Store) -> None:
-    httpserver.expect_request(f"{BUCKET}/pending/3.pdf").respond_with_data(status=404)
+    httpserver.expect_request(f"{BUCKET}/pending/3.pdf").respond_with_data(
+        status=404, headers={"x-amz-request-id": "1"}
+    )
     assert store.read_metadata("pending/3.pdf") is None
 
 

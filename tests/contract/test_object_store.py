@@ -269,7 +269,7 @@ def test_without_credentials_one_sentence_says_what_to_set(missing: str) -> None
 
 def test_a_session_token_region_and_addressing_are_sent() -> None:
     at = "last-modified: Tue, 24 Nov 2026 04:00:00 GMT"
-    with run_server(lambda _: make_answer(b"", 200, at)) as server:
+    with run_server(lambda _: make_answer(b"", 200, at, 'etag: "e"')) as server:
         settings = settings_of(
             f"localhost:{server.endpoint.partition(':')[2]}",
             minio_session_token="tok/en",

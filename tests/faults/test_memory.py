@@ -258,12 +258,20 @@ def test_an_undo_probes_anew_on_a_store_that_became_weaker(strong_lane: Lane, se
     expect_finished(lane, ann)
 
 
+def is_delete_in_pending(request: Request) -> bool:
+    """Tell whether a request deletes where labels wait."""
+    is_delete = request.raw.startswith(b"DELETE ") or b"<Delete>" in request.raw
+    return is_delete and (request.key.startswith("pending/") or b"<Key>pending/" in request.raw)
+
+
 def test_a_key_that_may_not_delete_is_refused_before_the_first_copy(lane: Lane, seed: int) -> None:
     """G13: AccessDenied on deletes: three fences are waited for, and a consumer has the copy."""
     put = lane.shelf.put_labels(12, random.Random(seed))
     ann = lane.hire("ann", worker=True)
     plan = plan_release(ann, 12)
-    lane.proxy.spoils.append(Spoil(DELETES, 1.0, ["made-403-xml"] * 2000))
+    kinds = (*DELETES, "own")  # the right is tried on a key that nobody has
+    denied = Spoil(kinds, 1.0, ["made-403-xml"] * 2000, matches=is_delete_in_pending)
+    lane.proxy.spoils.append(denied)
     refused = start_printed(ann, plan.document["apply"]).wait(60)
     assert refused.code == 5, tell(refused)
     assert not lane.proxy.landed, "something was copied"

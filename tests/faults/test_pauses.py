@@ -93,7 +93,8 @@ def test_the_printed_command_ends_a_pause_that_is_left(
         ended = replace(ended, document={}, errors="")
     follow(person, ended, words=())
     assert not lane.worker.is_paused, "the worker was left paused"
-    expect_home(lane, put)
+    if "runbook apply" not in ended.errors:  # which begins it anew, and moves them
+        expect_home(lane, put)
     expect_finished(lane, person)
 
 
@@ -203,8 +204,8 @@ def test_the_worker_goes_on_by_an_approval_that_names_the_keys(lane: Lane, seed:
     assert shown.code == 5, tell(shown)
     both = set(lane.shelf.list_keys("pending/")) - {"pending/notes.txt"}
     assert both
-    text = Path(shown.document["path"]).read_text("utf-8")
-    assert any(key.partition("/")[2] in text for key in both)
+    text = str(shown.document["stopped"])
+    assert any(key in text for key in both)
     goes_on = paste(ann, shown.document["apply"])
     assert goes_on.code in (0, 3), tell(goes_on)
     assert not lane.worker.is_paused

@@ -133,7 +133,8 @@ def test_a_release_is_taken_back_while_the_consumer_stands_still(foreign: Foreig
     assert len(foreign.count(labels).ready) == 5
     shown = ann.run("undo", plan.document["plan"])
     assert shown.code == 5
-    undone = ann.run("undo", plan.document["plan"], *shown.approval)
+    still = "--consumer-stands-still"
+    undone = ann.run("undo", plan.document["plan"], still, *shown.approval)
     assert undone.code == 0, undone
     counted = foreign.count(labels)
     assert counted.pending == {label.name for label in labels}

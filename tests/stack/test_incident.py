@@ -307,7 +307,8 @@ def test_a_release_by_hand_is_bound_to_its_plan_and_proven(
 
         code, undo = runbook("undo", plan["plan"])
         assert (code, undo["objects"]) == (5, plan["objects"])
-        code, undone = runbook("undo", plan["plan"], "--approve", undo["sha256"])
+        still = "--consumer-stands-still"
+        code, undone = runbook("undo", plan["plan"], still, "--approve", undo["sha256"])
         assert (code, undone["moved"]) == (0, plan["objects"])
         assert read_bucket(stack, "pending/").items() >= {k: before[k] for k in keys}.items()
 
