@@ -681,8 +681,10 @@ class Run:
 
     def _run_line(self, line: Line) -> Any:
         """Run one command; return what it returned or raised."""
-        plan = self.plans[line.plan]
         self._tell(f"$ {line}")
+        if line.verb == "plan":
+            return self._plan_anyway()
+        plan = self.plans[line.plan]
         if line.verb == "settle":
             return self._settle(plan)
         if line.verb == "undo":
@@ -692,6 +694,8 @@ class Run:
 
     def _read_way_on(self, line: Line, word: Any) -> Line | None:
         """Return the command that goes on: what was printed, else what ``check`` shows first."""
+        if word is None and line.verb == "plan":
+            return None  # nobody can give that word truthfully
         following = None
         self._is_named = True
         if isinstance(word, move.MoveResult):
@@ -791,7 +795,8 @@ class Run:
 
     def _mask(self, line: Line) -> str:
         """Return a command with the kind of its plan in place of its name."""
-        return str(line._replace(plan=self.plans[line.plan].header.action, approval=""))
+        kind = self.plans[line.plan].header.action if line.plan else ""
+        return str(line._replace(plan=kind, approval=""))
 
     def _attempt(
         self, machine: Machine, plan: MovePlan, line: Line, *, is_main: bool = True
@@ -895,6 +900,18 @@ class Run:
 
     def _was_taken(self, label: str) -> bool:
         return any(e.verb == "read" and e.label == label for e in self.world.history)
+
+    def _plan_anyway(self) -> Any:
+        """Plan what the bucket forgot: ``--memory-removed``, where it is true that nobody took it.
+
+        Return None where it is not true.
+        """
+        plan = make_plan(self.world, list_begun=self._list_begun, memory_removed=True)
+        if any(self._was_taken(self.world.labels[row.etag]) for row in plan.rows):
+            return None
+        self._enter(plan)
+        self._freed += [(self.world.now_ms, _get_rest(row.key)) for row in plan.rows]
+        return self._attempt(self.machine, plan, Line("apply", plan.id))
 
     def _undo(self, plan: MovePlan) -> Any:
         """Plan to take a plan back, and do it: ``runbook undo``."""
@@ -1168,7 +1185,7 @@ class Run:
         if self.world.paused_by == "us":
             self._fail(5, "the worker stays paused")
         shown = self._check()
-        if shown is not None:
+        if shown is not None and shown.verb != "plan":
             self._fail(5, f"`{self._mask(shown)}` is shown after all")
 
     def _lead_on_after_all(self) -> None:
@@ -1527,7 +1544,11 @@ def _prepare_stage(scenario: Scenario, start: Start) -> None:
 
 
 def make_plan(
-    world: World, *, match: str = "*", list_begun: planning.ListBegun = planning._list_none
+    world: World,
+    *,
+    match: str = "*",
+    list_begun: planning.ListBegun = planning._list_none,
+    memory_removed: bool = False,
 ) -> MovePlan:
     """Make the plan of a release of everything, or of what matches."""
     _chance.world = world
@@ -1554,6 +1575,7 @@ def make_plan(
         judge=judge,
         match=match,
         list_begun=list_begun,
+        memory_removed=memory_removed,
     )
 
 
