@@ -904,10 +904,10 @@ class Run:
     def _plan_anyway(self) -> Any:
         """Plan what the bucket forgot: ``--memory-removed``, where it is true that nobody took it.
 
-        Return None where it is not true.
+        Return None where it is not true, and where something else is at the destination.
         """
         plan = make_plan(self.world, list_begun=self._list_begun, memory_removed=True)
-        if any(self._was_taken(self.world.labels[row.etag]) for row in plan.rows):
+        if not plan.rows or any(self._was_taken(self.world.labels[row.etag]) for row in plan.rows):
             return None
         self._enter(plan)
         self._freed += [(self.world.now_ms, _get_rest(row.key)) for row in plan.rows]
@@ -1280,8 +1280,17 @@ class Run:
             is_ready = event.key.startswith("ready/")
             if is_ready and not self._is_undo(event.plan):
                 self._fail(3, f"{event.by} removed {event.old.label} from {event.key}")
-            elif event.old.label != f"{name}1" or (is_ready and not event.old.by.isdigit()):
+            elif not self._is_planned(event) or (is_ready and not event.old.by.isdigit()):
                 self._harm(event, f"removed {event.old.label}")
+
+    def _is_planned(self, event: Event) -> bool:
+        """Tell whether what was removed is what the plan that removed it names there."""
+        plan = self.plans.get(event.plan)
+        label = event.old.label if event.old else ""
+        rows = plan.rows if plan else ()
+        return any(
+            event.key in (row.key, row.to) and self.world.labels[row.etag] == label for row in rows
+        )
 
     def _audit_lost(self, name: str) -> None:
         """Find out whether the planned content is nowhere, and we did it."""
