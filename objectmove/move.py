@@ -1035,7 +1035,7 @@ class Run:
             left=count[State.LEFT] + (len(waiting) if ledger.is_ended else 0),
             lost_in_window=ledger.lost,
             settled=len(self._list_done_about()) if is_settling else 0,
-            waits_for=next((later.resume_command for later in self._later if not later.ended), ""),
+            waits_for=next((one.resume_command for one in self._later if not one.is_over), ""),
             reversed=len(ledger.rows(State.TAKEN, State.FREED, State.UNDONE)),
             in_reach=self._list_in_reach() if ledger.hold is not None else [],
             is_held=ledger.hold is not None,

@@ -127,7 +127,7 @@ class Record(Part):
     @property
     def way_on(self) -> str:
         """The command that goes on with the plan, or by which a person decides."""
-        if self.ended and self.hold is None:
+        if self.is_over:
             if self.forgotten_rows and not self.waits_for_a_word:
                 return "runbook plan --memory-removed"
             return f"runbook settle {self.plan}"
@@ -140,10 +140,14 @@ class Record(Part):
         return f"runbook resume {self.plan}{flag}"
 
     @property
+    def is_over(self) -> bool:
+        """Whether no run of the plan has anything left to do."""
+        return self.ended and not self.parking and self.hold is None
+
+    @property
     def is_closed(self) -> bool:
         """Whether nobody needs to do anything any more."""
-        is_waiting = self.waits_for_a_word or self.parking or self.forgotten_rows
-        return self.ended and not is_waiting and self.hold is None
+        return self.is_over and not self.waits_for_a_word and not self.forgotten_rows
 
     def find_owned_rows(self, count: int) -> set[int]:
         """Return which of a plan's rows belong to it: no other plan may touch them.

@@ -527,7 +527,7 @@ def list_unfinished(clients: Clients, settings: Settings | None = None) -> list[
     """
     found = [record for record in list_records(clients.bucket) if not record.is_closed]
     # What an undo or a settling has in hand waits for that one.
-    busy = {record.parent for record in found if not record.ended}
+    busy = {record.parent for record in found if not record.is_over}
     rows = [_describe(record) for record in found if not (record.ended and record.plan in busy)]
     if settings is not None:
         rows = _list_forgotten(clients, settings) + rows
@@ -555,7 +555,7 @@ def _list_forgotten(clients: Clients, settings: Settings) -> list[dict[str, Json
 def _describe(record: Record) -> dict[str, Json]:
     state = "being taken back" if record.action == "undo" else "not finished"
     rows = record.begun
-    if record.ended and record.hold is None:
+    if record.is_over:
         rows = len(record.waits_for_a_word)
         state = "waits for a person's word: nobody can know what became of these labels"
         if not rows:
