@@ -15,7 +15,7 @@ from objectmove.bucket import Seen, format_time
 from objectmove.errors import InterruptedMoveError, LimitError, PlanError, RefusedError
 from objectmove.ledger import Ledger, Logs
 from objectmove.move import MoveResult, apply_plan, resume_plan
-from objectmove.plan import MovePlan, PlanRow, Timing, parse_plan
+from objectmove.plan import MovePlan, PlanHeader, PlanRow, Timing, parse_plan
 from objectmove.planning import (
     Begun,
     Judgement,
@@ -473,11 +473,19 @@ def find_ways_on(plan: Plan, result: Mapping[str, Any]) -> list[str]:
         return [result["waits_for"]]
     about = header.parent if header.action == "settle" else plan.id
     ways = [f"runbook settle {about}"] if result.get("unproven") else []
-    keys = [shlex.quote(conflict["key"]) for conflict in result.get("conflicts", ())]
+    names = {row.key: _get_label_key(header, row) for row in plan.content.move.rows}
+    keys = [shlex.quote(names[conflict["key"]]) for conflict in result.get("conflicts", ())]
     ways += [f"runbook settle {about} --key {key}" for key in keys[:_CONFLICTS]]
     if not ways and (result.get("left") or result.get("skipped")):
         ways.append("runbook plan")
     return ways
+
+
+def _get_label_key(header: PlanHeader, row: PlanRow) -> str:
+    """Return the key by which ``settle`` names a row: where its label waits."""
+    if header.action == "undo":
+        return header.to + row.key.removeprefix(header.source)
+    return row.facts.get("key", row.key)
 
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:

@@ -416,10 +416,7 @@ FOUND = [
         "1<put@plan.jsonl=sleep 2<put@state#2=kill-forgotten 3.read@id=blind 4.put@state=die-late",
     ),
     # a settling at its end that still held the worker, and parked, was passed over
-    (
-        "not-taken-strict",
-        "1<look@id#4=rewrite:a 1<look@pending/a#3=remove:a 1<resume=kill",
-    ),
+    ("not-taken-strict", "1<look@id#4=rewrite:a 1<look@pending/a#3=remove:a 1<resume=kill"),
     # a bringing back changed its direction on another machine
     ("not-taken-strict", "1.hold@ledger=fsync-kept 2<put@state#3=kill-bare"),
     # a settling did not learn that it was taken back
