@@ -448,7 +448,8 @@ class Carrier:
         ledger.note(
             "deleting", rows, leg=leg, sync=True, fence_at=format_time(self.session.fence_at)
         )
-        if deletes[0].direction in (Direction.BACK, Direction.PARK):
+        is_release = leg is Leg.MOVE and ledger.plan.header.action == "move"
+        if not is_release:
             self._write_record()  # that the delete was sent decides what an absent source means
         if is_looked_at and self._is_look_old():
             ledger.note("undeleted", rows, leg=leg)

@@ -89,6 +89,7 @@ class Ledger:
     lost : keys whose newer version went in the declared window
     evidence : by row, what was known of its order before it was parked
     fence_at : the store's time from which on no request of the past can take effect
+    begun_at : the store's time when it was begun; None when it was not
     hold : who is held for the plan
     is_behind : whether the bucket knew more than this ledger
     """
@@ -118,6 +119,7 @@ class Ledger:
         self.fence_at = datetime.min.replace(tzinfo=UTC)
         self.approved_by = ""
         self.approved_sha256 = ""
+        self.begun_at: datetime | None = None
         self.store_id = plan.header.store_id
         self.versions: dict[int, tuple[str, ...]] | None = None
         self.hold: HoldNote | None = None
@@ -217,6 +219,7 @@ class Ledger:
                 self.approved_sha256 = data["sha256"]
                 self.approved_by = data["by"]
                 self.store_id = data["store_id"]
+                self.begun_at = parse_time(data["begun_at"])
             case "resumed":
                 self.refused.clear()
             case "word":
@@ -264,10 +267,12 @@ class Ledger:
         self.fence_at = max(self.fence_at, record.fence_at)
         self.approved_sha256 = self.approved_sha256 or record.sha256
         self.approved_by = self.approved_by or record.by
+        self.begun_at = record.begun_at
         self.begun = max(self.begun, record.begun)
         self.hold = record.hold
         self.is_ended = self.is_ended or record.ended
         self.versions = record.versions
+        self.was_going = self.was_going or record.was_going
         self.memory_removed = self.memory_removed or record.memory_removed
         if not record.memory_removed:
             # What the bucket never knew as announced was never sent.

@@ -84,6 +84,7 @@ class MoveResult:
     lost_in_window : keys whose newer version went in the declared window
     settled : rows on which a person's word was carried out
     reversed : rows that were taken back since, or settled by a person's word
+    waits_for : the command that goes on with an undo or a settling which has open rows in hand
     in_reach : keys that would ship twice if the others went on: they are held
     is_held : whether others are still held for the plan
     is_ended : whether nothing is left to do but what a person must decide
@@ -103,6 +104,7 @@ class MoveResult:
     lost_in_window: list[str]
     settled: int
     reversed: int
+    waits_for: str
     in_reach: list[str]
     is_held: bool
     is_ended: bool
@@ -203,6 +205,7 @@ class Run:
     abilities: Abilities = field(init=False)
     _about_logs: dict[str, ChainedLog] = field(init=False, default_factory=dict)
     _may_announce: bool = field(init=False, default=True)
+    _later: list[Record] = field(init=False, default_factory=list)
     _may_be_on_record: bool = field(init=False, default=False)
     _states_put: int = field(init=False, default=0)
     _stopped: str = field(init=False, default="")
@@ -222,12 +225,13 @@ class Run:
             self.session = stack.enter_context(session)
             self.record = records.read_record(self.bucket, self.plan.id)
             later = records.read_later_records(self.bucket, self.plan.id)
+            self._later = [record for record in later if record.parent == self.plan.id]
             self.ledger = Ledger(log, self.plan, self.record, later)
             if not is_new and self.record is not None:
                 records.restore_recorded_plan(session, self.plan, self.record)
             if self.ledger.is_behind and self.record is not None:
-                believed = self.record.model_dump(mode="json")
-                self.ledger.note("believed", sync=True, record=believed)
+                log.append("believed", {"record": self.record.model_dump(mode="json")}, sync=True)
+                self.ledger = Ledger(log, self.plan, self.record, later)
             if self.ledger.hold is not None and self.record and self.record.is_tombstone:
                 self.ledger.note("hold", note=None, sync=True)  # a hold ends on record first
             held_before = self.record.hold if self.record is not None else None
@@ -461,6 +465,7 @@ class Run:
                 sha256=plan.sha256,
                 by=by,
                 store_id=read_store_id(self.bucket),
+                begun_at=format_time(self.record.begun_at if self.record else self.session.stamp),
             )
         if not is_new:
             ledger.note("resumed", by=self.operator, sync=True)
@@ -877,6 +882,7 @@ class Run:
         """Return what the bucket should know."""
         plan = self.plan
         ledger = self.ledger
+        record = self.record
         waiting = {row for row in ledger.rows(State.NONE) if row < ledger.begun}
         words = {State.TAKEN: "taken", State.FREED: "not_taken", State.UNDONE: "undone"}
         settled = {row: words[s] for row, s in ledger.states.items() if s in words}
@@ -887,7 +893,7 @@ class Run:
             release=plan.header.release,
             parent=plan.header.parent,
             action=plan.header.action,
-            begun_at=self.record.begun_at if self.record else self.session.stamp,
+            begun_at=ledger.begun_at or (record.begun_at if record else self.session.stamp),
             sha256=plan.sha256,
             by=ledger.approved_by or self.operator,
             host=self.session.claim.host,
@@ -907,6 +913,7 @@ class Run:
             about=self._list_about(),
             hold=ledger.hold,
             words=tuple(dict.fromkeys(ledger.words)),
+            was_going=ledger.was_going,
             versions=ledger.versions,
             memory_removed=ledger.memory_removed,
             ended=ledger.is_ended,
@@ -1028,6 +1035,7 @@ class Run:
             left=count[State.LEFT] + (len(waiting) if ledger.is_ended else 0),
             lost_in_window=ledger.lost,
             settled=len(self._list_done_about()) if is_settling else 0,
+            waits_for=next((one.resume_command for one in self._later if not one.is_over), ""),
             reversed=len(ledger.rows(State.TAKEN, State.FREED, State.UNDONE)),
             in_reach=self._list_in_reach() if ledger.hold is not None else [],
             is_held=ledger.hold is not None,

@@ -641,7 +641,7 @@ def list_open_rows(
     record = records.read_record(bucket, plan.id)
     later = records.read_later_records(bucket, plan.id)
     for other in later:
-        if other.parent == plan.id and not other.ended:
+        if other.parent == plan.id and not other.is_over:
             raise NotApprovedError(f"{other.plan} is not finished. Go on with: {other.way_on}")
     ledger = Ledger(logs(plan.id), plan, record, later)
     if ledger.rows(*HALF) or not ledger.is_ended:

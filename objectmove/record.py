@@ -75,6 +75,7 @@ class Record(Part):
     words : what persons said, one sentence each
     versions : for a versioned bucket, the versions of planned content that were at each row's
         destination before the first copy; None where the store keeps none
+    was_going : others were found going while it held them
     memory_removed : it went on although the bucket's memory of it had been removed
     ended : nothing is left to do but what a person must decide
     """
@@ -104,6 +105,7 @@ class Record(Part):
     hold: HoldNote | None = None
     words: tuple[str, ...] = ()
     versions: dict[int, tuple[str, ...]] | None = None
+    was_going: bool = False
     memory_removed: bool = False
     ended: bool = False
     number: int = Field(0, exclude=True)
@@ -125,7 +127,7 @@ class Record(Part):
     @property
     def way_on(self) -> str:
         """The command that goes on with the plan, or by which a person decides."""
-        if self.ended and self.hold is None:
+        if self.is_over:
             if self.forgotten_rows and not self.waits_for_a_word:
                 return "runbook plan --memory-removed"
             return f"runbook settle {self.plan}"
@@ -138,10 +140,14 @@ class Record(Part):
         return f"runbook resume {self.plan}{flag}"
 
     @property
+    def is_over(self) -> bool:
+        """Whether no run of the plan has anything left to do."""
+        return self.ended and not self.parking and self.hold is None
+
+    @property
     def is_closed(self) -> bool:
         """Whether nobody needs to do anything any more."""
-        is_waiting = self.waits_for_a_word or self.parking or self.forgotten_rows
-        return self.ended and not is_waiting and self.hold is None
+        return self.is_over and not self.waits_for_a_word and not self.forgotten_rows
 
     def find_owned_rows(self, count: int) -> set[int]:
         """Return which of a plan's rows belong to it: no other plan may touch them.
@@ -293,6 +299,7 @@ def _merge(records: list[Record]) -> Record:
                 "parking": first.parking | other.parking,
                 "settled": {**first.settled, **other.settled},
                 "hold": first.hold or other.hold,
+                "was_going": first.was_going or other.was_going,
                 "ended": first.ended and other.ended,
                 "ledger": "several",
             }

@@ -15,7 +15,7 @@ from objectmove.bucket import Seen, format_time
 from objectmove.errors import InterruptedMoveError, LimitError, PlanError, RefusedError
 from objectmove.ledger import Ledger, Logs
 from objectmove.move import MoveResult, apply_plan, resume_plan
-from objectmove.plan import MovePlan, PlanRow, Timing, parse_plan
+from objectmove.plan import MovePlan, PlanHeader, PlanRow, Timing, parse_plan
 from objectmove.planning import (
     Begun,
     Judgement,
@@ -469,13 +469,23 @@ def find_ways_on(plan: Plan, result: Mapping[str, Any]) -> list[str]:
     header = plan.content.move.header
     if not result.get("is_ended") or result.get("is_held"):
         return [header.resume_command]
+    if result.get("waits_for"):
+        return [result["waits_for"]]
     about = header.parent if header.action == "settle" else plan.id
     ways = [f"runbook settle {about}"] if result.get("unproven") else []
-    keys = [shlex.quote(conflict["key"]) for conflict in result.get("conflicts", ())]
+    names = {row.key: _get_label_key(header, row) for row in plan.content.move.rows}
+    keys = [shlex.quote(names[conflict["key"]]) for conflict in result.get("conflicts", ())]
     ways += [f"runbook settle {about} --key {key}" for key in keys[:_CONFLICTS]]
     if not ways and (result.get("left") or result.get("skipped")):
         ways.append("runbook plan")
     return ways
+
+
+def _get_label_key(header: PlanHeader, row: PlanRow) -> str:
+    """Return the key by which ``settle`` names a row: where its label waits."""
+    if header.action == "undo":
+        return header.to + row.key.removeprefix(header.source)
+    return row.facts.get("key", row.key)
 
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
@@ -525,7 +535,7 @@ def list_unfinished(clients: Clients, settings: Settings | None = None) -> list[
     """
     found = [record for record in list_records(clients.bucket) if not record.is_closed]
     # What an undo or a settling has in hand waits for that one.
-    busy = {record.parent for record in found if not record.ended}
+    busy = {record.parent for record in found if not record.is_over}
     rows = [_describe(record) for record in found if not (record.ended and record.plan in busy)]
     if settings is not None:
         rows = _list_forgotten(clients, settings) + rows
@@ -553,7 +563,7 @@ def _list_forgotten(clients: Clients, settings: Settings) -> list[dict[str, Json
 def _describe(record: Record) -> dict[str, Json]:
     state = "being taken back" if record.action == "undo" else "not finished"
     rows = record.begun
-    if record.ended and record.hold is None:
+    if record.is_over:
         rows = len(record.waits_for_a_word)
         state = "waits for a person's word: nobody can know what became of these labels"
         if not rows:

@@ -81,6 +81,8 @@ class Line(NamedTuple):
 _PRINTED = re.compile(
     r"runbook (plan|apply|resume|settle|undo)((?: (?:rel-[\w-]*\w|--[a-z-]+|[0-9a-f]{64}))*)"
 )
+#: Who has neither the folder nor a record can only plan again.
+_LAST_WORDS = ("was carried out", "was never begun", "this folder knows of no copy")
 _PLAN_AGAIN = re.compile(r"plan again|make a new (plan|one)", re.IGNORECASE)
 
 
@@ -194,8 +196,9 @@ class Scenario:
     Bound 2 costs 15,000 to 60,000 runs a scenario, at 10 ms; bound 3 would cost a hundred times
     as many. So ``--full`` tries pairs where one object shows all that can happen, and single
     disturbances where a scenario only varies another one (``still``, ``unheld``, ``versioned``,
-    ``undo-conflict``, ``reopen``) or has several objects (``two``, ``three``, ``split``,
-    ``undo-two``, ``stop``). Longer sequences are drawn by chance.
+    ``undo-conflict``), has several objects (``two``, ``three``, ``split``, ``undo-two``, ``stop``)
+    or is long (``not-taken`` and ``reopen``: 100,000 pairs and more, at 16 ms). Longer sequences,
+    and these pairs, are drawn by chance.
     """
 
     name: str
@@ -234,7 +237,7 @@ def _list_scenarios() -> Iterator[Scenario]:
         conflict = f"1<{looked_at}@pending/a=rewrite:a"
         yield Scenario(f"undo-conflict-{store}", "undo", it, before=conflict)
         yield Scenario(f"taken-{store}", "settle", it, polls=True, before=_LOST, bound=2)
-        yield Scenario(f"not-taken-{store}", "settle", it, polls=True, before=_DROPPED, bound=2)
+        yield Scenario(f"not-taken-{store}", "settle", it, polls=True, before=_DROPPED)
         yield Scenario(f"conflict-{store}", "settle", it, before=_REWRITTEN, bound=2)
         yield Scenario(f"reopen-taken-{store}", "reopen", it, polls=True, before=_LOST)
         yield Scenario(f"reopen-not-taken-{store}", "reopen", it, polls=True, before=_DROPPED)
@@ -678,8 +681,10 @@ class Run:
 
     def _run_line(self, line: Line) -> Any:
         """Run one command; return what it returned or raised."""
-        plan = self.plans[line.plan]
         self._tell(f"$ {line}")
+        if line.verb == "plan":
+            return self._plan_anyway()
+        plan = self.plans[line.plan]
         if line.verb == "settle":
             return self._settle(plan)
         if line.verb == "undo":
@@ -689,6 +694,8 @@ class Run:
 
     def _read_way_on(self, line: Line, word: Any) -> Line | None:
         """Return the command that goes on: what was printed, else what ``check`` shows first."""
+        if word is None and line.verb == "plan":
+            return None  # nobody can give that word truthfully
         following = None
         self._is_named = True
         if isinstance(word, move.MoveResult):
@@ -720,7 +727,7 @@ class Run:
         named = read_line(text)
         if named is not None:
             return named
-        if "was carried out" in text or "this folder knows of no copy" in text:
+        if any(words in text for words in _LAST_WORDS):
             return None
         if _PLAN_AGAIN.search(text) is None or line.verb in ("undo", "settle"):
             return self._repeat(line)
@@ -788,7 +795,8 @@ class Run:
 
     def _mask(self, line: Line) -> str:
         """Return a command with the kind of its plan in place of its name."""
-        return str(line._replace(plan=self.plans[line.plan].header.action, approval=""))
+        kind = self.plans[line.plan].header.action if line.plan else ""
+        return str(line._replace(plan=kind, approval=""))
 
     def _attempt(
         self, machine: Machine, plan: MovePlan, line: Line, *, is_main: bool = True
@@ -892,6 +900,18 @@ class Run:
 
     def _was_taken(self, label: str) -> bool:
         return any(e.verb == "read" and e.label == label for e in self.world.history)
+
+    def _plan_anyway(self) -> Any:
+        """Plan what the bucket forgot: ``--memory-removed``, where it is true that nobody took it.
+
+        Return None where it is not true, and where something else is at the destination.
+        """
+        plan = make_plan(self.world, list_begun=self._list_begun, memory_removed=True)
+        if not plan.rows or any(self._was_taken(self.world.labels[row.etag]) for row in plan.rows):
+            return None
+        self._enter(plan)
+        self._freed += [(self.world.now_ms, _get_rest(row.key)) for row in plan.rows]
+        return self._attempt(self.machine, plan, Line("apply", plan.id))
 
     def _undo(self, plan: MovePlan) -> Any:
         """Plan to take a plan back, and do it: ``runbook undo``."""
@@ -1165,7 +1185,7 @@ class Run:
         if self.world.paused_by == "us":
             self._fail(5, "the worker stays paused")
         shown = self._check()
-        if shown is not None:
+        if shown is not None and shown.verb != "plan":
             self._fail(5, f"`{self._mask(shown)}` is shown after all")
 
     def _lead_on_after_all(self) -> None:
@@ -1260,8 +1280,17 @@ class Run:
             is_ready = event.key.startswith("ready/")
             if is_ready and not self._is_undo(event.plan):
                 self._fail(3, f"{event.by} removed {event.old.label} from {event.key}")
-            elif event.old.label != f"{name}1" or (is_ready and not event.old.by.isdigit()):
+            elif not self._is_planned(event) or (is_ready and not event.old.by.isdigit()):
                 self._harm(event, f"removed {event.old.label}")
+
+    def _is_planned(self, event: Event) -> bool:
+        """Tell whether what was removed is what the plan that removed it names there."""
+        plan = self.plans.get(event.plan)
+        label = event.old.label if event.old else ""
+        rows = plan.rows if plan else ()
+        return any(
+            event.key in (row.key, row.to) and self.world.labels[row.etag] == label for row in rows
+        )
 
     def _audit_lost(self, name: str) -> None:
         """Find out whether the planned content is nowhere, and we did it."""
@@ -1344,6 +1373,8 @@ def _find_kind(key: str) -> str:
     if kind == "claims":
         return "claim"
     name = rest.rpartition("/")[2]
+    if name.startswith("rel-"):
+        return "later"
     if kind == "releases" and name[:1].isdigit():
         return "state"
     return name or kind
@@ -1522,7 +1553,11 @@ def _prepare_stage(scenario: Scenario, start: Start) -> None:
 
 
 def make_plan(
-    world: World, *, match: str = "*", list_begun: planning.ListBegun = planning._list_none
+    world: World,
+    *,
+    match: str = "*",
+    list_begun: planning.ListBegun = planning._list_none,
+    memory_removed: bool = False,
 ) -> MovePlan:
     """Make the plan of a release of everything, or of what matches."""
     _chance.world = world
@@ -1549,6 +1584,7 @@ def make_plan(
         judge=judge,
         match=match,
         list_begun=list_begun,
+        memory_removed=memory_removed,
     )
 
 

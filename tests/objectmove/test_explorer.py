@@ -402,6 +402,23 @@ FOUND = [
     ("release-strict", "1.put@ended.json=lost"),
     # a settling was refused for a sibling that had begun later
     ("release-strict", "1<put@state#2=op-plan 2.put@state=lost"),
+    # a release named settle while an unfinished settling had its rows in hand
+    ("not-taken-strict", "1<put@state=kill-forgotten 2<put@ended.json=kill"),
+    # a new folder believed the record after what later plans say
+    (
+        "reopen-not-taken-loose",
+        "1.hold@ledger=fsync-kept 4.read@state=router-404 6.read@id=blind 9<put@claim=kill-bare "
+        "12.list@later=blind 12<delete@claim=op-parent 13<lock#2=yield",
+    ),
+    # an older word came after the one that took it back
+    (
+        "reopen-taken-strict",
+        "1<put@plan.jsonl=sleep 2<put@state#2=kill-forgotten 3.read@id=blind 4.put@state=die-late",
+    ),
+    # a settling at its end that still held the worker, and parked, was passed over
+    ("not-taken-strict", "1<look@id#4=rewrite:a 1<look@pending/a#3=remove:a 1<resume=kill"),
+    # a bringing back changed its direction on another machine
+    ("not-taken-strict", "1.hold@ledger=fsync-kept 2<put@state#3=kill-bare"),
     # a settling did not learn that it was taken back
     ("reopen-not-taken-strict", "1<delete@pending/a=rewrite:a"),
 ]
@@ -435,7 +452,8 @@ def test_an_undo_that_has_begun_is_not_planned_anew(tmp_path: Path) -> None:
         return undo
 
     first = plan_undo()
-    approval = {"sha256": first.sha256, "by": "test", "store_id": ""}
+    at = "2026-11-24T04:00:00.000Z"
+    approval = {"sha256": first.sha256, "by": "test", "store_id": "", "begun_at": at}
     process.logs(first.id).append("approved", approval)
     start.world.advance(60_000)
     assert plan_undo().sha256 == first.sha256
