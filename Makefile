@@ -62,7 +62,7 @@ test: setup-test lint ## Everything that CI checks
 		tests/dataflow_stack tests/project tests/contract
 	@mkdir -p .pytest_cache
 	@# the stack waits most of the time: the other two run beside it, and are shown after it
-	@pytest tests/foreign tests/faults >.pytest_cache/beside.log 2>&1 & beside=$$!; here=0; there=0; \
+	@pytest -n 3 tests/foreign tests/faults >.pytest_cache/beside.log 2>&1 & beside=$$!; here=0; there=0; \
 		pytest tests/notebooks tests/stack || here=$$?; wait $$beside || there=$$?; \
 		cat .pytest_cache/beside.log; exit $$((here + there))
 	@pytest tests/browser
