@@ -39,7 +39,8 @@ ACCESS_KEY = "admin"
 SECRET_KEY = "admin12345"
 BUCKET = "fulfillment-artifacts"
 _START_DEADLINE_S = 60.0
-_FIRST_PORT, _LAST_PORT = 22000, 22099
+_FIRST_PORT, _LAST_PORT = 22000, 22399
+_PARTS = 4
 
 
 @dataclass
@@ -134,10 +135,12 @@ def wait_until(is_true: Callable[[], bool], *, what: str, deadline_s: float = 60
 def find_free_ports(count: int) -> list[int]:
     """Return ports that nothing listens on, from this suite's own range."""
     found: list[int] = []
-    start = _FIRST_PORT + os.getpid() % 60
-    span = _LAST_PORT - _FIRST_PORT + 1
+    # Each of the processes that run tests side by side looks in a part of its own.
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PARTS
+    span = (_LAST_PORT - _FIRST_PORT + 1) // _PARTS
+    first = _FIRST_PORT + worker * span
     for offset in range(span):
-        port = _FIRST_PORT + (start - _FIRST_PORT + offset) % span
+        port = first + (os.getpid() % 60 + offset) % span
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
