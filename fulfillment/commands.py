@@ -17,7 +17,8 @@ from typing import Any
 
 from pydantic import Field
 
-from objectmove.errors import NeedsApprovalError
+from chainlog import ChainedLog
+from objectmove.errors import NeedsApprovalError, StoreError
 from objectmove.plan import save_plan
 from objectmove.record import read_record, read_recorded_plan
 from runbook_lib import errors, model
@@ -541,7 +542,6 @@ def resume_release_plan(
     progress: Progress,
 ) -> ApplyDocument:
     """Go on with a plan that was cut off, here or on another machine; its approval counts."""
-    _fetch_plan(settings, plan_id)
     inv, plan = _open_plan(
         settings,
         plan_id,
@@ -557,17 +557,6 @@ def resume_release_plan(
     except NeedsApprovalError as error:
         head = _head(inv, "resume", ExitCode.REFUSED)
         return ApplyDocument(**head, plan=plan.id, stopped=error.reason, apply=error.command)
-
-
-def _fetch_plan(settings: Settings, plan_id: str) -> None:
-    """Take a plan that this machine does not have from the bucket's record, if it is there."""
-    if _find_folder(settings, plan_id) is not None:
-        return
-    bucket = Investigation.connect(settings).bucket
-    record = read_record(bucket, plan_id)
-    if record is not None and not record.is_tombstone:
-        incident, _ = Investigation.find(settings)
-        save_plan(read_recorded_plan(bucket, record, folder=incident.folder / "plans"))
 
 
 def undo_release(
@@ -618,12 +607,10 @@ def settle_release(
     UsageError
         When the approval is of the other word.
     """
-    _fetch_plan(settings, plan_id)
     inv, plan = _open_plan(settings, plan_id, progress, look=True, same_store=same_store)
     holder = find_open_plan(inv, plan)
     if holder != plan_id:
         plan_id = holder
-        _fetch_plan(settings, plan_id)
         inv, plan = _open_plan(settings, plan_id, progress, look=True, same_store=same_store)
     if taken is None:
         return _show_open_rows(inv, plan, keys, same_store=same_store)
@@ -703,13 +690,35 @@ def _open_on(
     ----------
     look : whether nothing is changed, so that its own will always do
     """
-    if (folder := _find_folder(settings, plan_id)) is None:
+    folder = _find_folder(settings, plan_id) or _fetch_plan(settings, plan_id)
+    if folder is None:
         raise errors.UsageError(f"no incident under {settings.runbook_home} has a plan {plan_id!r}")
     incident = Incident(folder, redactor=Redactor(settings.secrets))
     is_damaged = bool(incident.find_damage())
     if is_damaged or (incident.is_closed and not look):
         incident, _ = Investigation.find(settings, keeps=is_damaged)
     return _open(incident.id, settings=settings, progress=progress, **parameters)
+
+
+def _fetch_plan(settings: Settings, plan_id: str) -> Path | None:
+    """Take a plan that this machine does not have from the bucket, which remembers what was begun.
+
+    Returns
+    -------
+    The folder of the incident in which it is now; None when the bucket does not hold it.
+    """
+    bucket = Investigation.connect(settings).bucket
+    try:
+        record = read_record(bucket, plan_id)
+        if record is None or record.is_tombstone:
+            return None
+        incident, _ = Investigation.find(settings, keeps=True)
+        save_plan(read_recorded_plan(bucket, record, folder=incident.folder / "plans"))
+    except StoreError:
+        return None
+    ledger = ChainedLog(incident.folder / "ledger" / f"{plan_id}.jsonl")
+    ledger.append("fetched", {"from": "the bucket's record"})
+    return incident.folder
 
 
 def _find_folder(settings: Settings, plan_id: str) -> Path | None:

@@ -65,9 +65,13 @@ def read_hold(operator: Operator, plan: Outcome) -> tuple[float, float]:
     """Return from when to when the worker was held, and something was done, by the ledger."""
     (ledger,) = operator.home.rglob(f"ledger/{plan.document['plan']}.jsonl")
     entries = [json.loads(line) for line in ledger.read_text("utf-8").splitlines()]
-    first, last = (n for n, entry in enumerate(entries) if entry["kind"] == "hold")
-    assert [entries[n]["data"]["taken"] for n in (first, last)] == [True, False]
-    times = [parse_time(entry["at"]).timestamp() for entry in entries[first + 1 : last]]
+    kinds = [entry["kind"] for entry in entries]
+    holds = [entry["data"]["note"] is not None for entry in entries if entry["kind"] == "hold"]
+    assert holds == [True, False]
+    last = len(kinds) - 1 - kinds[::-1].index("hold")
+    times = [
+        parse_time(entry["at"]).timestamp() for entry in entries[kinds.index("approved") : last]
+    ]
     return times[0], times[-1]
 
 
