@@ -8,7 +8,7 @@ from typing import Any
 _HOMES = {
     "display": ("file_link", "overview", "plans"),
     "plots": ("plot_reading",),
-    "widgets": ("confirm", "form", "live", "take_back", "write_down"),
+    "widgets": ("confirm", "form", "live", "say", "take_back", "write_down"),
 }
 __all__ = [name for names in _HOMES.values() for name in names]
 

@@ -225,6 +225,31 @@ def take_back(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
     return Widget("Plan the way back", choose, tell, **look)
 
 
+def say(words: str, name: str, namespace: MutableMapping[str, Any]) -> Widget:
+    """Offer a button by which a person gives their word on something that nobody can look up.
+
+    Parameters
+    ----------
+    words : what the person says
+    name : of the parameter that holds the word; the button sets it to True
+    namespace : ``globals()``
+
+    Notes
+    -----
+    Changes nothing but the parameter: the cells below use it.
+    """
+
+    def choose() -> str:
+        namespace[name] = True
+        return "✓ You said so. Run the next cells."
+
+    def tell() -> Iterable[Card]:
+        is_said = bool(namespace.get(name))
+        return [Card(text=f"{words}: {'you said so' if is_said else 'not said yet'}")]
+
+    return Widget("Say so", choose, tell, layout={"width": "auto"})
+
+
 def live(inv: Investigation, *steps: str) -> Widget:
     """Show the readings of some steps, read again on demand.
 

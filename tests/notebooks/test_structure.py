@@ -139,7 +139,7 @@ def test_a_section_that_only_reads_plans_and_applies_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", CHANGING)
 class TestEveryChangingNotebook:
     def test_every_action_is_planned_once(self, name: str) -> None:
-        named = "(?:, undo=undo|, settle=settle, settle_word=settle_word)?"
+        named = r"(?:, \w+=\w+)*"
         text = "\n".join(cell.source for cell in cells(name, "code"))
         planned = re.findall(rf'^\w+ = inv\.plan\("([\d.]+)"{named}\)$', text, re.MULTILINE)
         assert sorted(planned) == sorted(SECTIONS[name].ACTIONS)

@@ -390,3 +390,10 @@ def test_an_action_without_a_way_back_says_so() -> None:
     )
 
     assert "cannot be undone" in describe(entry).to_html()
+
+
+def test_a_word_is_said_by_a_button_and_stands_in_its_parameter() -> None:
+    names: dict[str, Any] = {"stands_still": False}
+    offer = show.say("Nobody takes from there", "stands_still", names)
+    offer.button.click()
+    assert names["stands_still"] is True
