@@ -58,7 +58,7 @@ lint: .venv/.ready ## Format, lint, types, imports; prints the size in tokens
 	@python scripts/count_tokens.py
 
 test: setup-test lint ## Everything that CI checks
-	@pytest tests/chainlog tests/objectmove tests/runbook_lib tests/fulfillment tests/addons \
+	@pytest -n 2 --dist loadfile tests/chainlog tests/objectmove tests/runbook_lib tests/fulfillment tests/addons \
 		tests/dataflow_stack tests/project tests/contract
 	@mkdir -p .pytest_cache
 	@# the stack waits most of the time: the other two run beside it, and are shown after it
@@ -77,7 +77,7 @@ test-faults: setup-test ## All fault tests: at least 200 kills on two stores
 test-foreign: setup-test ## A DataFlow that is not ours, on two stores, with TLS, tokens and other people
 	@pytest tests/foreign $(ARGS)
 
-test-model: setup-test ## The move against every interleaving up to the bound: about 40 minutes
+test-model: setup-test ## The move against every interleaving up to the bound: about an hour
 	@python -m tests.objectmove.explore --full $(ARGS)
 
 test-airflow: setup ## The pipeline client against a real Airflow, in an environment of its own

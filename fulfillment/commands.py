@@ -707,14 +707,14 @@ def _fetch_plan(settings: Settings, plan_id: str) -> Path | None:
     -------
     The folder of the incident in which it is now; None when the bucket does not hold it.
     """
-    bucket = Investigation.connect(settings).bucket
     try:
+        bucket = Investigation.connect(settings).bucket
         record = read_record(bucket, plan_id)
         if record is None or record.is_tombstone:
             return None
         incident, _ = Investigation.find(settings, keeps=True)
         save_plan(read_recorded_plan(bucket, record, folder=incident.folder / "plans"))
-    except StoreError:
+    except (StoreError, errors.ClientError):
         return None
     ledger = ChainedLog(incident.folder / "ledger" / f"{plan_id}.jsonl")
     ledger.append("fetched", {"from": "the bucket's record"})
