@@ -308,7 +308,8 @@ def find_wrong(counted: Counted, planned: set[str], outcome: Outcome) -> list[st
     names = ("conflicts", "failed", "unproven")
     if outcome.code == 0 and there != planned:
         wrong.append(f"exit 0, but {len(planned - there)} of {len(planned)} did not move")
-    if outcome.code in (0, 3) and "moved" in outcome.document and not outcome.get("waiting"):
+    is_whole = not (outcome.get("waiting") or outcome.get("left"))  # it speaks of each label
+    if outcome.code in (0, 3) and "moved" in outcome.document and is_whole:
         said = {
             str(item["key"] if isinstance(item, dict) else item).partition("/")[2]
             for name in names
