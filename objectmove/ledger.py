@@ -294,6 +294,9 @@ class Ledger:
             self.states.update(dict.fromkeys(rows & self.states.keys(), state))
         self._believe_words(record.settled)
         self.in_flight |= record.announced
+        # What is not being parked on record either never was, or came to its end since.
+        half_parked = self.rows(*HALF, leg=Leg.PARK)
+        self.park_states.update(dict.fromkeys(half_parked, State.NONE))
         self.park_states.update(dict.fromkeys(record.parking, State.DOUBTFUL))
         self.park_states.update(dict.fromkeys(record.parked, State.MOVED))
 

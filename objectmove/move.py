@@ -348,8 +348,11 @@ class Run:
         return not is_word and not ledger.memory_removed and self._has_announced_nothing()
 
     def _has_announced_nothing(self) -> bool:
+        without_effect = {State.NONE}
+        if self.plan.header.action != "settle":  # whose word counts also where nothing moves
+            without_effect.add(State.SKIPPED)
         states = set(self.ledger.states.values()) | set(self.ledger.park_states.values())
-        return self.ledger.begun == 0 and states <= {State.NONE, State.SKIPPED}
+        return self.ledger.begun == 0 and states <= without_effect
 
     def _end_unbegun(self) -> MoveResult:
         """Give the worker back and end a plan of which nothing was announced."""
@@ -956,6 +959,9 @@ class Run:
         new = [(number, row) for number, row in done if number not in self.ledger.told]
         if not new:
             return
+        # First our own ledger and record: else whoever goes on takes the word for not given.
+        self.ledger.note("telling", sync=True)
+        self._write_record()
         kinds = {"undone": "taken_back"}
         kind = kinds.get(self._get_word(), self._get_word())
         for plan_id, log in self._about_logs.items():

@@ -531,7 +531,8 @@ def list_unfinished(clients: Clients, settings: Settings | None = None) -> list[
     Returns
     -------
     Rows of ``plan``, ``by``, ``state``, ``rows`` (number in doubt or begun), ``way_on``,
-    ``held_by`` and ``held_since`` (empty when nobody is held). Only reads.
+    ``held_by`` and ``held_since`` (empty when nobody is held); a plan for which somebody is held
+    comes first. Only reads.
     """
     found = [record for record in list_records(clients.bucket) if not record.is_closed]
     # What an undo or a settling has in hand waits for that one.
@@ -539,7 +540,8 @@ def list_unfinished(clients: Clients, settings: Settings | None = None) -> list[
     rows = [_describe(record) for record in found if not (record.ended and record.plan in busy)]
     if settings is not None:
         rows = _list_forgotten(clients, settings) + rows
-    return rows
+    # A worker that stands still is what cannot wait.
+    return sorted(rows, key=lambda row: not row["held_by"])
 
 
 def _list_forgotten(clients: Clients, settings: Settings) -> list[dict[str, Json]]:

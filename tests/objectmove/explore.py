@@ -82,7 +82,12 @@ _PRINTED = re.compile(
     r"runbook (plan|apply|resume|settle|undo)((?: (?:rel-[\w-]*\w|--[a-z-]+|[0-9a-f]{64}))*)"
 )
 #: Who has neither the folder nor a record can only plan again.
-_LAST_WORDS = ("was carried out", "was never begun", "this folder knows of no copy")
+_LAST_WORDS = (
+    "was carried out",
+    "was never begun",
+    "was taken back by",
+    "this folder knows of no copy",
+)
 _PLAN_AGAIN = re.compile(r"plan again|make a new (plan|one)", re.IGNORECASE)
 
 
@@ -695,7 +700,7 @@ class Run:
     def _read_way_on(self, line: Line, word: Any) -> Line | None:
         """Return the command that goes on: what was printed, else what ``check`` shows first."""
         if word is None and line.verb == "plan":
-            return None  # nobody can give that word truthfully
+            return self._check(but=line)  # nobody can give that word truthfully
         following = None
         self._is_named = True
         if isinstance(word, move.MoveResult):
@@ -737,8 +742,13 @@ class Run:
             return self._repeat(Line(again[header.action], header.parent, line.flags))
         return Line("plan")
 
-    def _check(self) -> Line | None:
-        """Return the first command that ``runbook check`` shows on this machine."""
+    def _check(self, *, but: Line | None = None) -> Line | None:
+        """Return the first command that ``runbook check`` shows on this machine.
+
+        Parameters
+        ----------
+        but : a command that helps no more
+        """
         process = Process(self.world, _Quiet(), self.machine, "")
         self.world.processes -= 1
         clients = cast(Any, SimpleNamespace(bucket=process.bucket))
@@ -753,7 +763,8 @@ class Run:
             for plan_id in memory.ways_on:
                 self._others.setdefault(plan_id, self._find_machine(plan_id))
             ways_on = [*memory.ways_on.values(), *ways_on]
-        return read_line(ways_on[0]) if ways_on else None
+        lines = filter(None, map(read_line, ways_on))
+        return next((line for line in lines if line != but), None)
 
     def _find_machine(self, plan_id: str) -> Machine:
         """Return the machine whose folder knows most of a plan that the bucket forgot."""
@@ -781,6 +792,7 @@ class Run:
             if not known.is_tombstone:
                 count += 1 + len(known.find_owned_rows(len(self.plans[plan_id].rows)))
                 count += (not known.ended) + (known.hold is not None)
+                count += len(known.forgotten_rows)
                 fence_at = max(fence_at, known.fence_at)
         for plan_id in self._begun:
             ledger = self._read_ledger(plan_id)

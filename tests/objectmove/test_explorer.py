@@ -421,6 +421,21 @@ FOUND = [
     ("not-taken-strict", "1.hold@ledger=fsync-kept 2<put@state#3=kill-bare"),
     # a settling did not learn that it was taken back
     ("reopen-not-taken-strict", "1<delete@pending/a=rewrite:a"),
+    # a settling that moved nothing was taken for one that had no effect
+    ("not-taken-strict", "1<list@later#2=rewrite:a 1<put@ended.json=kill-old"),
+    # an older copy of the folder put back on record what was not being parked any more
+    (
+        "reopen-not-taken-loose",
+        "1.intent@ledger=fsync-kept 2.list@later=router-404 3.list@releases#2=router-404"
+        " 4.put@id=die-late 5<lock=rewrite:a 5.put@claim=slow 6<put@claim=copy-folder"
+        " 6<put@claim#2=op-copied",
+    ),
+    # behind a word that nobody could give stood a pause
+    (
+        "two-loose",
+        "1.moved@ledger=fsync-gone 2<resumed@ledger=kill-forgotten 3<put@claim#2=op-plan"
+        " 4<skipped@ledger=kill",
+    ),
 ]
 
 
