@@ -10,7 +10,7 @@ must decide. Lines with ``leg: park`` are about the parking of a row's source. `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -65,6 +65,65 @@ class Landing(NamedTuple):
     at: datetime | None
 
 
+class RowStates(Mapping[int, State]):
+    """The state of each row, found by row and by state.
+
+    A release asks after each window of rows which of them are in some state. Going through all
+    rows then would take time that grows with the square of their number.
+
+    Parameters
+    ----------
+    count : how many rows there are; all begin as ``NONE``
+
+    Attributes
+    ----------
+    begun : the first row that was never announced
+    waiting_again : rows below ``begun`` that are ``NONE``
+    """
+
+    def __init__(self, count: int) -> None:
+        self.begun = 0
+        self.waiting_again: set[int] = set()
+        self._states = [State.NONE] * count
+        self._rows: dict[State, set[int]] = {state: set() for state in State}
+        self._rows[State.NONE].update(range(count))
+
+    def __getitem__(self, row: int) -> State:
+        if not 0 <= row < len(self._states):
+            raise KeyError(row)
+        return self._states[row]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self._states)))
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def put(self, state: State, rows: Iterable[int]) -> None:
+        """Give some rows a state."""
+        for row in rows:
+            self._rows[self[row]].remove(row)
+            self._rows[state].add(row)
+            self._states[row] = state
+            if state is State.NONE and row < self.begun:
+                self.waiting_again.add(row)
+            else:
+                self.waiting_again.discard(row)
+
+    def begin(self, end: int) -> None:
+        """Take in that every row below ``end`` was announced, or passed over."""
+        passed_over = [row for row in range(self.begun, end) if self[row] is State.NONE]
+        self.waiting_again.update(passed_over)
+        self.begun = max(self.begun, end)
+
+    def find(self, *states: State) -> list[int]:
+        """Return the rows in some states, in order."""
+        rows: set[int] = set()
+        for state in states:
+            rows |= self._rows[state]
+        return sorted(rows)
+
+
 class Ledger:
     """The ledger of one plan: read once under its lock, then kept as lines are added.
 
@@ -103,8 +162,8 @@ class Ledger:
     ) -> None:
         self.log = log
         self.plan = plan
-        self.states = dict.fromkeys(range(len(plan.rows)), State.NONE)
-        self.park_states = dict.fromkeys(range(len(plan.rows)), State.NONE)
+        self.states = RowStates(len(plan.rows))
+        self.park_states = RowStates(len(plan.rows))
         self.landings: dict[int, Landing] = {}
         self.reasons: dict[int, str] = {}
         self.refused: set[int] = set()
@@ -124,7 +183,6 @@ class Ledger:
         self.versions: dict[int, tuple[str, ...]] | None = None
         self.hold: HoldNote | None = None
         self.head = ""
-        self.begun = 0
         self.is_ended = False
         self.is_behind = False
         self.was_going = False
@@ -141,16 +199,21 @@ class Ledger:
 
     def rows(self, *states: State, leg: Leg = Leg.MOVE) -> list[int]:
         """Return the rows in some states, in order."""
-        return [row for row, state in self.get_states(leg).items() if state in states]
+        return self.get_states(leg).find(*states)
 
     def list_open(self) -> list[int]:
         """Return the rows that are not closed: nobody may plan them without looking first."""
         closed = (State.MOVED, State.SKIPPED, State.TAKEN, State.FREED, State.UNDONE)
         return [row for row, state in self.states.items() if state not in closed]
 
-    def get_states(self, leg: Leg) -> dict[int, State]:
+    def get_states(self, leg: Leg) -> RowStates:
         """Return the states of one way of all rows."""
         return self.park_states if leg is Leg.PARK else self.states
+
+    @property
+    def begun(self) -> int:
+        """The first row that was never announced."""
+        return self.states.begun
 
     @property
     def is_begun(self) -> bool:
@@ -200,9 +263,9 @@ class Ledger:
         if "fence_at" in data:
             self.fence_at = max(self.fence_at, parse_time(data["fence_at"]))
         if entry.kind in _STATE_OF_KIND:
-            self.get_states(leg).update(dict.fromkeys(rows, _STATE_OF_KIND[entry.kind]))
+            self.get_states(leg).put(_STATE_OF_KIND[entry.kind], rows)
         if entry.kind == "intent" and leg is Leg.MOVE:
-            self.begun = max(self.begun, 1 + max(rows))
+            self.states.begin(1 + max(rows))
         if entry.kind in ("intent", "deleting"):
             self.in_flight.update(rows)
         elif entry.kind != "doubtful":
@@ -268,7 +331,7 @@ class Ledger:
         self.approved_sha256 = self.approved_sha256 or record.sha256
         self.approved_by = self.approved_by or record.by
         self.begun_at = record.begun_at
-        self.begun = max(self.begun, record.begun)
+        self.states.begin(min(record.begun, len(self.states)))
         self.hold = record.hold
         self.is_ended = self.is_ended or record.ended
         self.versions = record.versions
@@ -277,10 +340,9 @@ class Ledger:
         if not record.memory_removed:
             # What the bucket never knew as announced was never sent.
             unsent = [row for row in self.rows(*HALF) if row >= record.begun]
-            self.states.update(dict.fromkeys(unsent, State.NONE))
-        for row in self.states:
-            if row < record.begun and not self._is_settled(row):
-                self.states[row] = State.MOVED
+            self.states.put(State.NONE, unsent)
+        begun = range(min(record.begun, len(self.states)))
+        self.states.put(State.MOVED, [row for row in begun if not self._is_settled(row)])
         by_state = {
             State.DOUBTFUL: record.announced - record.deleting,
             State.DELETING: record.deleting,
@@ -291,14 +353,14 @@ class Ledger:
             State.CONFLICT: record.conflicts,
         }
         for state, rows in by_state.items():
-            self.states.update(dict.fromkeys(rows & self.states.keys(), state))
+            self.states.put(state, rows & self.states.keys())
         self._believe_words(record.settled)
         self.in_flight |= record.announced
         # What is not being parked on record either never was, or came to its end since.
         half_parked = self.rows(*HALF, leg=Leg.PARK)
-        self.park_states.update(dict.fromkeys(half_parked, State.NONE))
-        self.park_states.update(dict.fromkeys(record.parking, State.DOUBTFUL))
-        self.park_states.update(dict.fromkeys(record.parked, State.MOVED))
+        self.park_states.put(State.NONE, half_parked)
+        self.park_states.put(State.DOUBTFUL, record.parking)
+        self.park_states.put(State.MOVED, record.parked)
 
     def _get_release_row(self, row: int) -> int:
         return int(self.plan.rows[row].facts.get("release_row", row))
@@ -309,7 +371,7 @@ class Ledger:
     def _believe_words(self, words: Mapping[int, str]) -> None:
         for row, word in words.items():
             if row in self.states:
-                self.states[row] = _STATE_OF_WORD[word]
+                self.states.put(_STATE_OF_WORD[word], [row])
 
     def _believe_later(self, record: Record) -> None:
         """Take over what an undo or a settling did, which another machine may have carried out.

@@ -886,9 +886,8 @@ class Run:
         plan = self.plan
         ledger = self.ledger
         record = self.record
-        waiting = {row for row in ledger.rows(State.NONE) if row < ledger.begun}
         words = {State.TAKEN: "taken", State.FREED: "not_taken", State.UNDONE: "undone"}
-        settled = {row: words[s] for row, s in ledger.states.items() if s in words}
+        settled = {row: words[ledger.states[row]] for row in ledger.rows(*words)}
         has_sent = ledger.in_flight or ledger.rows(*HALF) or ledger.rows(*HALF, leg=Leg.PARK)
         fence_at = self.session.fence_at if has_sent else ledger.fence_at
         return Record(
@@ -905,7 +904,7 @@ class Run:
             begun=ledger.begun,
             announced=frozenset(ledger.rows(*HALF)),
             deleting=frozenset(ledger.rows(State.DELETING)),
-            waiting=frozenset(waiting),
+            waiting=frozenset(ledger.states.waiting_again),
             left=frozenset(ledger.rows(State.LEFT)),
             skipped=frozenset(ledger.rows(State.SKIPPED)),
             unproven=frozenset(ledger.rows(State.UNPROVEN)) - ledger.reopened_by.keys(),
