@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.commands import Lane, open_lane
 from tests.support.gateway import StoreServer, run_juicefs, run_seaweedfs
 
 RUNS = int(os.environ.get("RUNBOOK_FAULT_RUNS", "8"))
@@ -59,3 +60,10 @@ def seed(tmp_path: Path) -> int:
     chosen = random.SystemRandom().getrandbits(32)
     print(f"seed {chosen}")
     return chosen
+
+
+@pytest.fixture
+def lane(server: StoreServer, tmp_path: Path, seed: int) -> Iterator[Lane]:
+    """One bucket, in which consumers take only when they are told to."""
+    with open_lane(server, tmp_path / "lane", seed=seed, consumers=0) as opened:
+        yield opened

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.faults.commands import Lane, open_lane
+from tests.faults.commands import Lane
 from tests.faults.test_blackbox import begin, prepare
-from tests.support.gateway import StoreServer
 from tests.support.incidents import damage_journal
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def lane(server: StoreServer, tmp_path: Path, seed: int) -> Iterator[Lane]:
-    with open_lane(server, tmp_path / "lane", seed=seed, consumers=0) as opened:
-        yield opened
 
 
 def test_a_damaged_journal_stops_no_command_and_stays_as_it_is(lane: Lane, seed: int) -> None:

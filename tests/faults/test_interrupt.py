@@ -6,23 +6,15 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from chainlog import read_entries
-from tests.faults.commands import Lane, Running, open_lane
+from tests.faults.commands import Lane, Running
 from tests.faults.test_blackbox import begin, prepare
-from tests.support.gateway import StoreServer, wait_until
+from tests.support.gateway import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def lane(server: StoreServer, tmp_path: Path, seed: int) -> Iterator[Lane]:
-    with open_lane(server, tmp_path / "lane", seed=seed, consumers=0) as opened:
-        yield opened
 
 
 def copies(lane: Lane) -> int:

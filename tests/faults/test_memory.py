@@ -10,12 +10,10 @@ import random
 import re
 import signal
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.faults.commands import FAKETIME, Lane, Operator, Outcome, open_lane
+from tests.faults.commands import FAKETIME, Lane, Operator, Outcome
 from tests.faults.printed import (
     MOST_AT_ONCE,
     STANDS_STILL,
@@ -49,13 +47,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 LABELS = 60
 DELETES = ("delete", "bulk")
 WORKS = ("copy", "delete", "bulk", "record", "own")
-
-
-@pytest.fixture
-def lane(server: StoreServer, tmp_path: Path, seed: int) -> Iterator[Lane]:
-    """One whose consumer takes when it is told to."""
-    with open_lane(server, tmp_path / "lane", seed=seed, consumers=0) as opened:
-        yield opened
 
 
 def kill_and_forget(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 
-from tests.faults.commands import Lane, Operator, Outcome, Running, open_lane
+from tests.faults.commands import Lane, Operator, Outcome, Running
 from tests.faults.printed import (
     STANDS_STILL,
     WORKER_GOES_ON,
@@ -35,7 +33,6 @@ from tests.faults.printed import (
     where_are,
 )
 from tests.support.audit import Label
-from tests.support.gateway import StoreServer
 from tests.support.lossy_proxy import Spoil
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
@@ -43,13 +40,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 LABELS = 24
 DELETES = ("delete", "bulk")
 ENDS = (signal.SIGKILL, signal.SIGINT)
-
-
-@pytest.fixture
-def lane(server: StoreServer, tmp_path: Path, seed: int) -> Iterator[Lane]:
-    """One whose consumer takes when it is told to."""
-    with open_lane(server, tmp_path / "lane", seed=seed, consumers=0) as opened:
-        yield opened
 
 
 def end_at_the_pause(

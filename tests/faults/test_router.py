@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
 
 import pytest
 
-from tests.faults.commands import Lane, open_lane
+from tests.faults.commands import Lane
 from tests.faults.printed import (
     STANDS_STILL,
     Tally,
@@ -37,13 +35,6 @@ LABELS = 30
 DELETES = ("delete", "bulk")
 MADE = [f"made-{status}-{form}" for status, form in product((404, 403, 412, 503),
                                                            ("text", "json", "html"))]  # fmt: skip
-
-
-@pytest.fixture
-def lane(server: StoreServer, tmp_path: Path, seed: int) -> Iterator[Lane]:
-    """One whose consumer takes when it is told to."""
-    with open_lane(server, tmp_path / "lane", seed=seed, consumers=0) as opened:
-        yield opened
 
 
 def shuffle_made(seed: int, kinds: tuple[str, ...]) -> list[str]:

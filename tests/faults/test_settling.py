@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,7 +35,7 @@ from tests.faults.printed import (
     where_are,
 )
 from tests.support.audit import Label
-from tests.support.gateway import StoreServer, run_seaweedfs
+from tests.support.gateway import run_seaweedfs
 from tests.support.lossy_proxy import Spoil, Trap
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
@@ -44,13 +43,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 LABELS = 60
 NOBODY_SAYS: tuple[str, ...] = ()
 WORDS = ("--taken", "--not-taken")
-
-
-@pytest.fixture
-def lane(server: StoreServer, tmp_path: Path, seed: int) -> Iterator[Lane]:
-    """One whose consumer takes when it is told to."""
-    with open_lane(server, tmp_path / "lane", seed=seed, consumers=0) as opened:
-        yield opened
 
 
 def leave_doubts(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -38,13 +37,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 LABELS = 24
 DELETES = ("delete", "bulk")
-
-
-@pytest.fixture
-def lane(server: StoreServer, tmp_path: Path, seed: int) -> Iterator[Lane]:
-    """One whose consumer takes when it is told to."""
-    with open_lane(server, tmp_path / "lane", seed=seed, consumers=0) as opened:
-        yield opened
 
 
 def put_and_release(
