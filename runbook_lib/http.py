@@ -10,19 +10,24 @@ import json
 import re
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeVar, cast
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import certifi
+import requests
 import urllib3
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
-from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, TimeoutError  # noqa: A004
+from requests import Request
+from requests.adapters import HTTPAdapter
+from requests.utils import get_auth_from_url
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from . import errors
 from .model import Json, parse_time, to_utc
@@ -90,7 +95,7 @@ Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else val
 T = TypeVar("T")
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
-_make_adapter: Any = cache(TypeAdapter)
+_make_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 #: What to say of an error by what stands in urllib3's text.
 _REASONS = {
     "refused": "connection refused",
@@ -100,9 +105,6 @@ _REASONS = {
     "reset": "the connection was reset",
     "IncompleteRead": "the answer broke off",
 }
-_DENIED = (errors.AccessDeniedError, "the credentials are wrong or lack the right. ")
-#: What an answer's status means, where it says more than that it is no good.
-_BY_STATUS = {401: _DENIED, 403: _DENIED, 404: (errors.NotFoundError, "not found. ")}
 
 
 class _Answer(NamedTuple):
@@ -119,7 +121,6 @@ class HttpClient:
     url : where it is; may hold ``user:password@``, which no message ever shows. Empty: every
         question is refused as "not configured"
     timeout_s : for connecting and the first byte together, and again for the whole body
-    system : its name in messages, when it is not the class's own; ``<SYSTEM>_URL`` is its setting
     token : sent as ``Authorization: Bearer``; goes before user and password
     user, password : of basic authentication; these go before those in the address
     ca_file : whom to trust, a PEM file; empty: certifi's list
@@ -127,12 +128,13 @@ class HttpClient:
 
     Attributes
     ----------
+    SYSTEM : its name in messages; ``<SYSTEM>_URL`` is its setting
     url : the address, without credentials; empty when it is not configured
 
     Notes
     -----
-    Follows no redirects, reads at most 32 MiB, retries nothing, and takes nothing from the shell:
-    no proxy, no certificates, no ``.netrc``.
+    Follows no redirects, keeps no cookies, reads at most 32 MiB, retries nothing, and takes
+    nothing from the shell: no proxy, no certificates, no ``.netrc``.
     """
 
     SYSTEM: ClassVar[str] = ""
@@ -143,35 +145,35 @@ class HttpClient:
         url: str,
         *,
         timeout_s: float,
-        system: str = "",
         token: str = "",
         user: str = "",
         password: str = "",
         ca_file: str = "",
         proxy_url: str = "",
     ) -> None:
-        self.system = system or self.SYSTEM
+        self._setting = f"{self.SYSTEM.upper()}_URL"
         self._timeout_s = timeout_s
         try:
             parts = urlsplit(url.rstrip("/"))
         except ValueError as error:
-            text = f"{self.system.upper()}_URL is not an address ({error})"
-            raise errors.ConnectionRefusedClientError(text, system=self.system) from error
+            text = f"{self._setting} is not an address ({error})"
+            raise errors.ConnectionRefusedClientError(text, system=self.SYSTEM) from error
         if not user:
-            user, password = unquote(parts.username or ""), unquote(parts.password or "")
+            user = unquote(parts.username or "")
+            password = unquote(parts.password or "")
         self.url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
         self._redactor = Redactor(filter(None, (token, password)))
-        self._headers = {"Accept-Encoding": "identity"}  # the pool sends what is in it by then
-        if token or user:
-            self._headers["Authorization"] = f"Bearer {token}" if token else _sign(user, password)
         tls = _make_context(ca_file or certifi.where()) if parts.scheme == "https" else None
-        how = {"headers": self._headers, "timeout": urllib3.Timeout(total=timeout_s)}
-        self._pool = _make_pool(proxy_url, ssl_context=tls, **how)
+        self._session = _make_session(tls, proxy_url)
+        if token:
+            self._session.headers["Authorization"] = f"Bearer {token}"
+        elif user:
+            self._session.headers["Authorization"] = _sign(user, password)
 
     @classmethod
-    def connect(cls, settings: Settings, **more: Any) -> Self:
+    def connect(cls, settings: Settings) -> Self:
         """Return the client by the settings of its system; it asks nothing yet."""
-        return cls(**settings.read_http_options(cls.SYSTEM), **more)
+        return cls(**settings.read_http_options(cls.SYSTEM))
 
     def get(self, path: str, shape: type[T], params: Mapping[str, Any] = {}, part: str = "") -> T:
         """Return an answer in a shape: a dataclass, or a list or dict of such.
@@ -185,19 +187,23 @@ class HttpClient:
         BadAnswerError
             When it is not JSON, or has not this shape.
         """
-        return self.read_as(path, self._ask_json("GET", path, fields=params), shape, part)
+        answer = self._ask_json(Request("GET", f"{self.url}{path}", params=params))
+        return self.read_as(path, answer, shape, part)
 
     def post(self, path: str, shape: type[T], body: Json = None) -> T:
         """Post JSON (nothing when ``body`` is None); return the answer in a shape."""
-        return self.read_as(path, self._ask_json("POST", path, json=body), shape)
+        answer = self._ask_json(Request("POST", f"{self.url}{path}", json=body))
+        return self.read_as(path, answer, shape)
 
     def patch(self, path: str, shape: type[T], body: Json) -> T:
         """Patch with JSON; return the answer in a shape."""
-        return self.read_as(path, self._ask_json("PATCH", path, json=body), shape)
+        answer = self._ask_json(Request("PATCH", f"{self.url}{path}", json=body))
+        return self.read_as(path, answer, shape)
 
     def get_text(self, path: str) -> str:
         """Return an answer's text; bytes that are not UTF-8 are replaced."""
-        return self._ask("GET", path).body.decode("utf-8", "replace")
+        answer = self._ask(Request("GET", f"{self.url}{path}"))
+        return answer.body.decode("utf-8", "replace")
 
     def check_reachable(self) -> str:
         """Return what the system says of itself, such as its version, in a few words."""
@@ -215,7 +221,7 @@ class HttpClient:
         BadAnswerError
             When the answer has no readable ``Date``.
         """
-        answer = self._ask("GET", self.HEALTH, any_status=True)
+        answer = self._send(Request("GET", f"{self.url}{self.HEALTH}"))
         with self.parsing(self.HEALTH):
             return to_utc(parsedate_to_datetime(answer.headers["Date"]))
 
@@ -224,16 +230,19 @@ class HttpClient:
         from prometheus_client.parser import text_string_to_metric_families
 
         text = self.get_text("/metrics")
+        samples: list[Sample] = []
         with self.parsing("/metrics"):
-            return [s for family in text_string_to_metric_families(text) for s in family.samples]
+            for family in text_string_to_metric_families(text):
+                samples += family.samples
+        return samples
 
     def read_as(self, path: str, answer: Json, shape: type[T], part: str = "") -> T:
         """Return an answer, or a part of it, in a shape."""
         with self.parsing(path):
             for name in filter(None, part.split(".")):
                 answer = answer[name]
-            found: T = _make_adapter(cast("Any", shape)).validate_python(answer)
-            return found
+            shaped: T = _make_adapter(shape).validate_python(answer)
+            return shaped
 
     @contextmanager
     def parsing(self, path: str) -> Iterator[None]:
@@ -241,87 +250,129 @@ class HttpClient:
         try:
             yield
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            text = f"gave an answer of another shape ({_short(_describe(error))}). Is this address "
-            raise self.bad(path, f"{text}really {self.system}?") from error
+            reason = _short(_describe(error))
+            text = f"gave an answer of another shape ({reason}). Is this address really "
+            raise self.bad(path, f"{text}{self.SYSTEM}?") from error
 
-    def _ask_json(self, method: str, path: str, **options: Any) -> Json:
-        answer = self._ask(method, path, **options)
-        if not answer.body.strip() and method != "GET":
+    def bad(self, path: str, text: str) -> errors.ClientError:
+        """Return the error for an answer that is of no use."""
+        return self._fail(errors.BadAnswerError, f"{self.url}{path} {text}")
+
+    def _ask_json(self, request: Request) -> Json:
+        answer = self._ask(request)
+        if not answer.body.strip() and request.method != "GET":
             return None
         kind = answer.headers.get("Content-Type", "no content type")
         if "json" not in kind.lower():
-            raise self.bad(path, f"answered {_short(kind)}, not JSON: {self._excerpt(answer.body)}")
+            text = f"answered {_short(kind)}, not JSON: {self._excerpt(answer.body)}"
+            raise self._fail(errors.BadAnswerError, f"{request.url} {text}")
         try:
             return json.loads(answer.body)
         except (ValueError, RecursionError) as error:
             text = f"answered JSON that cannot be read: {self._excerpt(answer.body)}"
-            raise self.bad(path, text) from error
+            raise self._fail(errors.BadAnswerError, f"{request.url} {text}") from error
 
-    def _ask(self, method: str, path: str, *, any_status: bool = False, **options: Any) -> _Answer:
-        """Return an answer, or raise what its absence or its status means."""
-        setting = f"{self.system.upper()}_URL"
-        if not self.url:
-            raise self._fail(errors.NotConfiguredError, f"not configured: {setting} is empty")
-        where = f"{self.url}{path}"
-        try:
-            answer = self._send(method, where, options)
-        except (HTTPError, OSError) as error:
-            kind: type[errors.ClientError] = errors.ConnectionRefusedClientError
-            text = f"cannot be reached ({_reason(error)}). Does it run, and is {setting} right?"
-            # urllib3 counts a connection that is refused among the time-outs.
-            if isinstance(error, TimeoutError) and not isinstance(error, NewConnectionError):
-                kind = errors.ClientTimeoutError
-                text = f"did not answer within {self._timeout_s:g} s (HTTP_TIMEOUT_S). Is it stuck?"
-            raise self._fail(kind, f"{where} {text}") from error
-        except ValueError as error:
-            raise self.bad(path, f"cannot be asked: {_short(str(error))}") from error
-        if any_status or 200 <= answer.status < 300:
+    def _ask(self, request: Request) -> _Answer:
+        """Return an answer that is 2xx; raise what any other status means."""
+        answer = self._send(request)
+        status = answer.status
+        if 200 <= status < 300:
             return answer
-        wrong, words = _BY_STATUS.get(answer.status, (errors.BadAnswerError, ""))
-        text = f"{words}{self._excerpt(answer.body)}"
-        if 300 <= answer.status < 400:
-            to = _short(self._redactor.text(answer.headers.get("Location", "nowhere")))
-            text = f"redirects to {to}; set {setting} to where it is"
-        raise self._fail(wrong, f"{where}: HTTP {answer.status}: {text}".rstrip())
+        kind: type[errors.ClientError] = errors.BadAnswerError
+        text = self._excerpt(answer.body)
+        if status in (401, 403):
+            kind = errors.AccessDeniedError
+            text = f"the credentials are wrong or lack the right. {text}"
+        elif status == 404:
+            kind = errors.NotFoundError
+            text = f"not found. {text}"
+        elif 300 <= status < 400:
+            location = self._redactor.text(answer.headers.get("Location", "nowhere"))
+            text = f"redirects to {_short(location)}; set {self._setting} to where it is"
+        raise self._fail(kind, f"{request.url}: HTTP {status}: {text}".rstrip())
 
-    def _send(self, method: str, where: str, options: dict[str, Any]) -> _Answer:
+    def _send(self, request: Request) -> _Answer:
+        """Return an answer of any status; raise what its absence means."""
+        if not self.url:
+            text = f"not configured: {self._setting} is empty"
+            raise self._fail(errors.NotConfiguredError, text)
+        # For connecting and the first byte together, which the types of requests do not know.
+        timeout: Any = urllib3.Timeout(total=self._timeout_s)
         deadline = time.monotonic() + self._timeout_s
+        try:
+            prepared = self._session.prepare_request(request)
+            with self._session.send(prepared, stream=True, timeout=timeout) as response:
+                body = self._read_body(response, deadline, request.url)
+                return _Answer(response.status_code, response.headers, body)
+        except (requests.Timeout, ReadTimeoutError) as error:
+            text = f"did not answer within {self._timeout_s:g} s (HTTP_TIMEOUT_S). Is it stuck?"
+            raise self._fail(errors.ClientTimeoutError, f"{request.url} {text}") from error
+        except ValueError as error:
+            text = f"cannot be asked: {_short(str(error))}"
+            raise self._fail(errors.BadAnswerError, f"{request.url} {text}") from error
+        except (HTTPError, OSError) as error:
+            text = f"{request.url} cannot be reached ({_explain(error)}). Does it run, and is "
+            kind = errors.ConnectionRefusedClientError
+            raise self._fail(kind, f"{text}{self._setting} right?") from error
+
+    def _read_body(self, response: requests.Response, deadline: float, url: str) -> bytes:
         body = bytearray()
-        with self._pool.request(
-            method, where, redirect=False, preload_content=False, **options
-        ) as response:
-            # read1 returns what one receive gave, so that a trickle cannot outlive the deadline.
-            while chunk := response.read1(64 * 1024):
-                body += chunk
-                if len(body) > _MAX_BODY_BYTES:
-                    text = f"{where} answered more than {_MAX_BODY_BYTES >> 20} MiB. Ask for less."
-                    raise self._fail(errors.BadAnswerError, text)
-                if time.monotonic() > deadline:
-                    raise TimeoutError("the body took too long")
-            return _Answer(response.status, response.headers, bytes(body))
+        # read1 returns what one receive gave, so that a trickle cannot outlive the deadline.
+        while chunk := response.raw.read1(64 * 1024, decode_content=True):
+            body += chunk
+            if len(body) > _MAX_BODY_BYTES:
+                text = f"answered more than {_MAX_BODY_BYTES >> 20} MiB. Ask for less."
+                raise self._fail(errors.BadAnswerError, f"{url} {text}")
+            if time.monotonic() > deadline:
+                raise requests.ReadTimeout("the body took too long")
+        return bytes(body)
 
     def _excerpt(self, body: bytes) -> str:
         # Redacted before it is cut: half a secret would not be recognised.
         text = self._redactor.text(body[:4000].decode("utf-8", "replace"))
         return _short(" ".join(text.split()))
 
-    def bad(self, path: str, text: str) -> errors.ClientError:
-        """Return the error for an answer that is of no use."""
-        return self._fail(errors.BadAnswerError, f"{self.url}{path} {text}")
-
     def _fail(self, kind: type[errors.ClientError], text: str) -> errors.ClientError:
-        return kind(self._redactor.text(text), system=self.system)
+        return kind(self._redactor.text(text), system=self.SYSTEM)
 
 
-def _make_pool(proxy_url: str, **options: Any) -> urllib3.PoolManager:
-    options |= {"maxsize": 16, "retries": False}  # orders are asked for several at a time
-    if not proxy_url:
-        return urllib3.PoolManager(**options)
-    parts, signed = urlsplit(proxy_url), dict[str, str]()
-    if parts.username:
-        user, password = unquote(parts.username), unquote(parts.password or "")
-        signed["Proxy-Authorization"] = _sign(user, password)
-    return urllib3.ProxyManager(proxy_url, proxy_headers=signed, **options)
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Follow no redirect, and do not read a redirect's body to prepare for one."""
+
+
+class _Adapter(HTTPAdapter):
+    """Use our TLS context, and a proxy's credentials in UTF-8.
+
+    By itself requests writes keys where ``SSLKEYLOGFILE`` says, and encodes as Latin-1.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        super().__init__(pool_maxsize=16)  # orders are asked for several at a time
+        self._tls = tls
+
+    def build_connection_pool_key_attributes(self, *args: Any, **options: Any) -> Any:
+        host, _ = super().build_connection_pool_key_attributes(*args, **options)
+        return host, {"ssl_context": self._tls}
+
+    def cert_verify(self, *_: object) -> None:
+        """Add nothing: the context verifies, and knows whom to trust."""
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        user, password = get_auth_from_url(proxy)
+        return {"Proxy-Authorization": _sign(user, password)} if user else {}
+
+
+def _make_session(tls: ssl.SSLContext | None, proxy_url: str) -> requests.Session:
+    session = _Session()
+    session.trust_env = False
+    session.headers["Accept-Encoding"] = "identity"
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    session.mount("http://", _Adapter(tls))
+    session.mount("https://", _Adapter(tls))
+    if proxy_url:
+        session.proxies = {"http": proxy_url, "https": proxy_url}
+    return session
 
 
 @cache
@@ -337,7 +388,8 @@ def _make_context(ca_file: str) -> ssl.SSLContext:
 
 
 def _sign(user: str, password: str) -> str:
-    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+    credentials = f"{user}:{password}".encode()
+    return f"Basic {base64.b64encode(credentials).decode()}"
 
 
 def _describe(error: Exception) -> str:
@@ -351,8 +403,11 @@ def _short(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, ProxyError):
+def _explain(error: Exception) -> str:
+    """Say in a few words why no answer came."""
+    if isinstance(error, requests.exceptions.ProxyError):
         return "not through the proxy that PROXY_URL names"
-    said = (words for sign, words in _REASONS.items() if sign in str(error))
-    return next(said, type(error).__name__)
+    for sign, words in _REASONS.items():
+        if sign in str(error):
+            return words
+    return type(error).__name__

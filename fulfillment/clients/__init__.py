@@ -34,7 +34,10 @@ class Clients:
         self.grafana = http.GrafanaClient.connect(settings)
         self.support = http.SupportClient.connect(settings)
         self.fulfillment = http.FulfillmentClient.connect(settings)
-        self.pipeline = http.PipelineClient.connect(settings, dag_id=settings.pipeline_dag_id)
+        self.pipeline = http.PipelineClient(
+            dag_id=settings.pipeline_dag_id,
+            **settings.read_http_options("pipeline"),
+        )
         self.probe = http.ProbeClient.connect(settings)
         self.notifications = http.NotificationsClient.connect(settings)
 

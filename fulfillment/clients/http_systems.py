@@ -18,6 +18,7 @@ from typing import Annotated, Any, NamedTuple, dataclass_transform
 from urllib.parse import quote
 
 from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, StrictBool, with_config
+from requests import Request
 
 from runbook_lib.errors import AccessDeniedError, NotFoundError
 from runbook_lib.http import CAMEL, At, Duration, HttpClient, Labels, T, Text, When, check_id
@@ -281,7 +282,7 @@ class GrafanaClient(HttpClient):
             if panel.title.strip().casefold() == title.strip().casefold():
                 return replace(panel, link=f"{self.url}{link}?viewPanel={panel.id}")
         text = f"dashboard {dashboard_uid} has no panel {title!r}; addons/grafana brings it"
-        raise NotFoundError(text, system=self.system)
+        raise NotFoundError(text, system=self.SYSTEM)
 
 
 _WORKER = "/fulfillment/worker"
@@ -372,11 +373,22 @@ class PipelineClient(HttpClient):
     SYSTEM = "pipeline"
     HEALTH = "/api/v2/monitor/health"
 
-    def __init__(self, url: str, *, dag_id: str, **options: Any) -> None:
-        super().__init__(url, **options)
+    def __init__(
+        self,
+        url: str,
+        *,
+        dag_id: str,
+        token: str = "",
+        user: str = "",
+        password: str = "",
+        **options: Any,
+    ) -> None:
+        super().__init__(url, token=token, user=user, password=password, **options)
         self._path = f"/api/v2/dags/{quote(dag_id, safe='')}"
-        login = {"username": options.get("user"), "password": options.get("password", "")}
-        self._login = login if login["username"] and not options.get("token") else None
+        self._login: dict[str, str] | None = None
+        if user and not token:
+            self._login = {"username": user, "password": password}
+        self._has_token = False
 
     def check_reachable(self) -> str:
         """Return which DAG it shows."""
@@ -395,18 +407,25 @@ class PipelineClient(HttpClient):
         """Pause or unpause the DAG. Changes the pipeline; the opposite undoes it."""
         return self.patch(self._path, Dag, {"is_paused": paused})
 
-    def _ask_json(self, method: str, path: str, **options: Any) -> Json:
-        if self._login and self._headers["Authorization"].startswith("Bearer"):
-            with suppress(AccessDeniedError):  # The token may have run out: a new one tells.
-                return super()._ask_json(method, path, **options)
+    def _ask_json(self, request: Request) -> Json:
+        if self._login and self._has_token:
+            # The token may have run out: a new one tells.
+            with suppress(AccessDeniedError):
+                return super()._ask_json(request)
+        if self._login:
+            self._log_in()
+        return super()._ask_json(request)
+
+    def _log_in(self) -> None:
+        """Get a token; from then on do without one where the server hands out none."""
         try:
-            if self._login:
-                answer = super()._ask_json("POST", _LOGIN, json=self._login)
-                token = self.read_as(_LOGIN, answer, str, "access_token")
-                self._headers["Authorization"] = f"Bearer {token}"
+            answer = super()._ask_json(Request("POST", f"{self.url}{_LOGIN}", json=self._login))
         except NotFoundError:
             self._login = None
-        return super()._ask_json(method, path, **options)
+            return
+        token = self.read_as(_LOGIN, answer, str, "access_token")
+        self._session.headers["Authorization"] = f"Bearer {token}"
+        self._has_token = True
 
 
 _CASES = "/support/cases"

@@ -169,4 +169,4 @@ def test_a_token_that_ran_out_is_replaced(airflow: Airflow) -> None:
 
 
 def with_token(airflow: Airflow, token: str) -> None:
-    HttpClient(airflow.login_url, system="pipeline", timeout_s=20, token=token).get(DAG, object)
+    HttpClient(airflow.login_url, timeout_s=20, token=token).get(DAG, object)

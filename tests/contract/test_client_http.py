@@ -12,6 +12,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from fulfillment.clients.http_systems import GrafanaClient, SupportClient
 from runbook_lib.errors import (
     AccessDeniedError,
     BadAnswerError,
@@ -21,11 +22,11 @@ from runbook_lib.errors import (
     NotFoundError,
     UsageError,
 )
-from runbook_lib.http import HttpClient, check_id, parse_duration, parse_when
+from runbook_lib.http import check_id, parse_duration, parse_when
 
 
-def make_client(server: HTTPServer, timeout_s: float = 5) -> HttpClient:
-    return HttpClient(server.url_for("").rstrip("/"), system="support", timeout_s=timeout_s)
+def make_client(server: HTTPServer, timeout_s: float = 5) -> SupportClient:
+    return SupportClient(server.url_for("").rstrip("/"), timeout_s=timeout_s)
 
 
 @contextmanager
@@ -103,6 +104,31 @@ def test_a_redirect_is_not_followed_and_named(httpserver: HTTPServer) -> None:
     assert len(httpserver.log) == 1
 
 
+def test_a_redirect_with_a_broken_address_is_named() -> None:
+    with raw_server(
+        b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n"
+    ) as url:
+        client = SupportClient(url, timeout_s=5)
+        with pytest.raises(BadAnswerError, match=r"redirects to http://\[::1; set SUPPORT_URL"):
+            client.get("/a", object)
+
+
+def test_the_body_of_a_redirect_has_its_bound_and_its_time_too() -> None:
+    head = b"HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 500\r\n\r\n"
+    with raw_server(head, hang=True) as url:
+        client = SupportClient(url, timeout_s=0.3)
+        with pytest.raises(ClientTimeoutError, match=r"0\.3 s"):
+            client.get("/a", object)
+
+
+def test_no_cookie_is_kept(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/a").respond_with_json({}, headers={"Set-Cookie": "session=1"})
+    client = make_client(httpserver)
+    client.get("/a", object)
+    client.get("/a", object)
+    assert ["Cookie" in request.headers for request, _ in httpserver.log] == [False, False]
+
+
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
@@ -127,19 +153,19 @@ def test_a_body_over_the_bound_is_refused(httpserver: HTTPServer) -> None:
 
 
 def test_nothing_listening_is_refused_and_names_the_setting() -> None:
-    client = HttpClient(f"http://127.0.0.1:{closed_port()}", system="support", timeout_s=5)
+    client = SupportClient(f"http://127.0.0.1:{closed_port()}", timeout_s=5)
     with pytest.raises(ConnectionRefusedClientError, match=r"refused.*SUPPORT_URL"):
         client.get("/a", object)
 
 
 def test_an_unknown_host_is_refused() -> None:
-    client = HttpClient("http://no-such-host.invalid:1", system="support", timeout_s=5)
+    client = SupportClient("http://no-such-host.invalid:1", timeout_s=5)
     with pytest.raises(ConnectionRefusedClientError, match="SUPPORT_URL"):
         client.get("/a", object)
 
 
 def test_an_empty_address_is_not_configured() -> None:
-    client = HttpClient("", system="grafana", timeout_s=5)
+    client = GrafanaClient("", timeout_s=5)
     with pytest.raises(ConnectionRefusedClientError, match="not configured: GRAFANA_URL is empty"):
         client.get("/a", object)
     assert client.url == ""
@@ -155,7 +181,7 @@ def test_an_empty_address_is_not_configured() -> None:
 )
 def test_a_hang_at_any_point_is_a_time_out(pieces: tuple[bytes, ...]) -> None:
     with raw_server(*pieces, hang=True) as url:
-        client = HttpClient(url, system="support", timeout_s=0.3)
+        client = SupportClient(url, timeout_s=0.3)
         with pytest.raises(ClientTimeoutError, match=r"0\.3 s"):
             client.get("/a", object)
 
@@ -163,7 +189,7 @@ def test_a_hang_at_any_point_is_a_time_out(pieces: tuple[bytes, ...]) -> None:
 def test_a_body_that_trickles_is_a_time_out() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n"
     with raw_server(head, *[b" "] * 500, pause_s=0.05) as url:
-        client = HttpClient(url, system="support", timeout_s=0.5)
+        client = SupportClient(url, timeout_s=0.5)
         with pytest.raises(ClientTimeoutError):
             client.get("/a", object)
 
@@ -180,7 +206,7 @@ def test_a_body_that_trickles_is_a_time_out() -> None:
 )
 def test_a_broken_answer_is_an_error_of_the_tree(pieces: tuple[bytes, ...]) -> None:
     with raw_server(*pieces) as url:
-        client = HttpClient(url, system="support", timeout_s=2)
+        client = SupportClient(url, timeout_s=2)
         with pytest.raises((ConnectionRefusedClientError, BadAnswerError)):
             client.get("/a", object)
 
@@ -190,7 +216,7 @@ def test_a_chunked_answer_is_read_whole() -> None:
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
     with raw_server(head, b'5\r\n{"a":\r\n', b"3\r\n 7}\r\n", b"0\r\n\r\n") as url:
-        assert HttpClient(url, system="support", timeout_s=5).get("/a", object) == {"a": 7}
+        assert SupportClient(url, timeout_s=5).get("/a", object) == {"a": 7}
 
 
 def test_credentials_in_the_address_are_used_and_never_shown(httpserver: HTTPServer) -> None:
@@ -201,7 +227,7 @@ def test_credentials_in_the_address_are_used_and_never_shown(httpserver: HTTPSer
 
     httpserver.expect_request("/a").respond_with_handler(answer)
     address = f"http://me:p%40ss%20word9@{httpserver.host}:{httpserver.port}"
-    client = HttpClient(address, system="support", timeout_s=5)
+    client = SupportClient(address, timeout_s=5)
     assert client.url == f"http://{httpserver.host}:{httpserver.port}"
     with pytest.raises(AccessDeniedError) as caught:
         client.get("/a", object)
@@ -219,7 +245,7 @@ def test_a_secret_in_an_error_page_is_hidden(httpserver: HTTPServer) -> None:
 def test_the_clock_is_read_whatever_the_status() -> None:
     head = b"HTTP/1.1 503 Busy\r\nDate: Tue, 24 Nov 2026 03:14:00 GMT\r\nContent-Length: 0\r\n\r\n"
     with raw_server(head) as url:
-        at = HttpClient(url, system="support", timeout_s=5).read_clock()
+        at = SupportClient(url, timeout_s=5).read_clock()
     assert at == datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 
 
@@ -229,13 +255,13 @@ def test_a_date_that_is_none_is_a_bad_answer(date: str) -> None:
         raw_server(f"HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode()) as url,
         pytest.raises(BadAnswerError),
     ):
-        HttpClient(url, system="support", timeout_s=5).read_clock()
+        SupportClient(url, timeout_s=5).read_clock()
 
 
 @pytest.mark.parametrize("base", ["http://[::1", "http://127.0.0.1:99999", "http://127.0.0.1:x"])
 def test_an_address_that_is_none_is_an_error_of_the_tree(base: str) -> None:
     with pytest.raises(ClientError):
-        HttpClient(base, system="support", timeout_s=1).get("/a", object)
+        SupportClient(base, timeout_s=1).get("/a", object)
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ def fields_of(shape: type) -> set[str]:
 def test_the_demo_has_every_field_that_the_client_reads_from_a_real_airflow(demo: str) -> None:
     assert {"is_paused", "is_stale"} <= fields_of(Dag)
     assert {"state", "start_date"} <= fields_of(DagRun)
-    http = HttpClient(demo, system="pipeline", timeout_s=5)
+    http = HttpClient(demo, timeout_s=5)
     wait_until(lambda: bool(http.get(RUNS, dict)["dag_runs"]), what="the demo's first run")
     real = [read_recorded(name)["answer"] for name in ("dag_healthy", "runs_failed")]
     shown = [http.get(path, dict) for path in (DAG, RUNS)]

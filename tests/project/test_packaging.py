@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"addons", "chainlog", "dataflow_stack", "fulfillment", "objectmove", "runbook_lib"}
 BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
 #: Brought by the extra `stack` alone.
-STACK_PROGRAMS = ("supervisor", "psutil", "fastapi", "uvicorn", "aiosmtpd", "requests")
+STACK_PROGRAMS = ("supervisor", "psutil", "fastapi", "uvicorn", "aiosmtpd")
 
 
 @pytest.fixture(scope="module")
