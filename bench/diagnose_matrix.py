@@ -20,9 +20,9 @@ from typing import Any
 
 from bench.diagnose_cases import Case, list_cases
 from bench.diagnose_table import write_table
-from dataflow_stack import fault_state, health
+from dataflow_stack import health
 from dataflow_stack.config import StackConfig, StackError, load_config
-from dataflow_stack.faults import FAULTS
+from dataflow_stack.faults import FAULTS, turn_off_all
 from dataflow_stack.orders import inject_orders
 from fulfillment.investigation import Investigation
 from fulfillment.settings import Settings
@@ -231,7 +231,7 @@ def _restore(config: StackConfig, run: _Run) -> None:
             FAULTS[name].off(config)
     except RunbookError as error:
         run["error"] += f" restore: {str(error)[:300]}"
-        fault_state.turn_off_all(config)
+        turn_off_all(config)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from runbook_lib.errors import SettingsError
 
-from . import fault_state, health, layout, object_store
+from . import faults, health, layout, object_store
 from .config import Profile, StackConfig, StackError, load_config
 from .places import LocalPlaces, build_env
 from .processes import check_ports, end_processes, find_processes
@@ -103,7 +103,7 @@ def down(*, home: Path | None = None) -> None:
     supervisor = Supervisor(config)
     running = supervisor.is_running()
     if running:
-        fault_state.turn_off_all(config, for_shutdown=True)
+        faults.turn_off_all(config, for_shutdown=True)
         supervisor.shut_down()
     end_processes(config.home, grace_s=_SHUTDOWN_GRACE_S if running else 0)
     (config.run / "owner.json").unlink(missing_ok=True)
@@ -142,7 +142,7 @@ def status(*, home: Path | None = None) -> dict[str, Any]:
         "port_base": config.port_base,
         "healthy": all(service["healthy"] for service in services),
         "services": services,
-        "faults": fault_state.list_on(config) if running else [],
+        "faults": faults.list_on(config) if running else [],
         "processes": len(find_processes(config.home)),
     }
 
@@ -213,7 +213,7 @@ def _complete(config: StackConfig, supervisor: Supervisor, deadline_s: float) ->
             supervisor.start(name)
     health.wait_until_healthy(config, deadline_s=deadline_s, check=_only("minio"))
     health.wait_until_healthy(config, deadline_s=_STORE_DEADLINE_S, check=_seed)
-    fault_state.turn_off_all(config)
+    faults.turn_off_all(config)
     try:
         # A slow start pages nobody: what is watched answers before the watcher starts.
         left_s = max(1.0, deadline_s - (time.monotonic() - started))
