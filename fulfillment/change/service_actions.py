@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
@@ -17,14 +16,20 @@ from ..clients import Clients
 from ..clients.services import read_service
 from ..investigation import Investigation
 
-_WAIT_S, _APART_S = 30.0, 0.5
+_WAIT_S = 30.0
+_APART_S = 0.5
 _SHOWN = ("action", "target", "reason", "state", "way_back", "check", "made_at")
 State = dict[str, Json]
 
 
 def _read_service(clients: Clients, name: str) -> State:
-    found = read_service(clients.find_switch(name), name)
-    return _pick(found, "running", "state", "health", "since")
+    service = read_service(clients.find_switch(name), name)
+    return {
+        "running": service.running,
+        "state": service.state,
+        "health": service.health,
+        "since": _to_text(service.since),
+    }
 
 
 def _read_dag(clients: Clients, dag_id: str) -> State:
@@ -32,55 +37,93 @@ def _read_dag(clients: Clients, dag_id: str) -> State:
     if dag.id != dag_id:
         text = f"the DAG of the settings is {dag.id!r}, not {dag_id!r}"
         raise NotFoundError(text, system="pipeline")
-    return _pick(dag, "is_paused")
+    return {"is_paused": dag.is_paused}
 
 
 def _read_worker(clients: Clients, _: str) -> State:
     worker = clients.fulfillment.read_worker()
-    return _pick(worker, "paused", "last_run_at", "last_move_at", "last_error")
+    return {
+        "paused": worker.paused,
+        "last_run_at": _to_text(worker.last_run_at),
+        "last_move_at": _to_text(worker.last_move_at),
+        "last_error": worker.last_error,
+    }
 
 
 def _read_timeline(clients: Clients, ticket_id: str) -> State:
     case = clients.support.read_case(ticket_id)
-    newest_at = max((format_time(entry.at) for entry in case.timeline if entry.at), default=None)
-    failures = sum(clients.support.read_collection_failures().values())
-    return {"entries": len(case.timeline), "newest_at": newest_at, "failures": failures}
+    times = [format_time(entry.at) for entry in case.timeline if entry.at]
+    failures = clients.support.read_collection_failures()
+    return {
+        "entries": len(case.timeline),
+        "newest_at": max(times, default=None),
+        "failures": sum(failures.values()),
+    }
 
 
-def _pick(found: object, *names: str) -> State:
-    """Return some attributes by name, times as text."""
-    values = {name: getattr(found, name) for name in names}
-    return {n: format_time(v) if isinstance(v, datetime) else v for n, v in values.items()}
+def _to_text(at: datetime | None) -> str | None:
+    return None if at is None else format_time(at)
 
 
-def _miss_running(_: Mapping[str, Json], now: Mapping[str, Json]) -> str:
+def _miss_running(_: State, now: State) -> str:
     if not now["running"]:
         return f"it does not run: {now['state']}"
-    return f"its health is {now['health']}" if now["health"] not in ("", "healthy") else ""
+    if now["health"] not in ("", "healthy"):
+        return f"its health is {now['health']}"
+    return ""
 
 
-def _miss_restart(before: Mapping[str, Json], now: Mapping[str, Json]) -> str:
-    # where commands stop and start it, no time is told
-    is_same = before["since"] and before["since"] == now["since"]
-    return _miss_running(before, now) or ("it is still the same process" if is_same else "")
+def _miss_stopped(_: State, now: State) -> str:
+    if now["running"]:
+        return f"it still runs: {now['state']}"
+    return ""
 
 
-def _miss_run(before: Mapping[str, Json], now: Mapping[str, Json]) -> str:
+def _miss_restart(before: State, now: State) -> str:
+    missing = _miss_running(before, now)
+    # Where commands stop and start it, nothing tells since when it runs.
+    if not missing and before["since"] and before["since"] == now["since"]:
+        return "it is still the same process"
+    return missing
+
+
+def _miss_unpaused(_: State, now: State) -> str:
+    if now["is_paused"]:
+        return "it is still paused"
+    return ""
+
+
+def _miss_run(before: State, now: State) -> str:
     if now["paused"]:
         return "the worker is paused"
     # Both times are the worker's own, so its clock does not matter; the format sorts as text.
     if (now["last_run_at"] or "") <= (before["last_run_at"] or ""):
         return "the worker has not run since"
-    return f"the worker's last error: {now['last_error']}" if now["last_error"] else ""
+    if now["last_error"]:
+        return f"the worker's last error: {now['last_error']}"
+    return ""
 
 
-def _miss_refresh(before: Mapping[str, Json], now: Mapping[str, Json]) -> str:
+def _miss_refresh(before: State, now: State) -> str:
     if now["failures"] > before["failures"]:
         return "a source of the timeline failed again: support_timeline_collection_failures_total"
     if not now["newest_at"]:
         return "the timeline is empty"
-    is_older = now["newest_at"] < (before["newest_at"] or "")
-    return "its newest entry is older than before" if is_older else ""
+    if now["newest_at"] < (before["newest_at"] or ""):
+        return "its newest entry is older than before"
+    return ""
+
+
+def _do_nothing(_: Clients, _target: str) -> None:
+    pass
+
+
+def _miss_nothing(_: State, _now: State) -> str:
+    return ""
+
+
+def _read_nothing(_: Clients, _target: str) -> State:
+    return {}
 
 
 class _ServiceAction(NamedTuple):
@@ -90,17 +133,17 @@ class _ServiceAction(NamedTuple):
     ----------
     check, way_back : in words; ``{target}`` is filled in
     apply : does it
-    find_missing : given the state before and now, says what of the effect is not there; empty: all
-        is
-    read_state : returns what the change is about; raises ``ClientError``
-    goal : what the state holds when there is nothing to do, and the way back restores what was;
-        None: it is done whatever the state is
+    find_missing : says what part of the effect is missing, given the state before and now; empty:
+        nothing is
+    read_state : reads what the change is about; raises ``ClientError``
+    goal : values that the state has when there is nothing to do. An action with such values can be
+        taken back. None: the action is carried out whatever the state is
     """
 
     check: str
     way_back: str
-    apply: Callable[[Clients, str], object] = lambda *_: None
-    find_missing: Callable[[State, State], str] = lambda *_: ""
+    apply: Callable[[Clients, str], object]
+    find_missing: Callable[[State, State], str]
     read_state: Callable[[Clients, str], State] = _read_service
     goal: Mapping[str, bool] | None = None
 
@@ -127,14 +170,14 @@ _ACTIONS: Mapping[str, _ServiceAction] = {
         check="{target} does not run",
         way_back="start {target}",
         apply=lambda clients, name: clients.find_switch(name).stop(name),
-        find_missing=lambda _, now: f"it still runs: {now['state']}" if now["running"] else "",
+        find_missing=_miss_stopped,
         goal={"running": False},
     ),
     "unpause": _ServiceAction(
         check="DAG {target} is not paused",
         way_back="pause DAG {target} again; labels that were released stay released",
         apply=lambda clients, _: clients.pipeline.set_paused(False),
-        find_missing=lambda _, now: "it is still paused" if now["is_paused"] else "",
+        find_missing=_miss_unpaused,
         read_state=_read_dag,
         goal={"is_paused": False},
     ),
@@ -163,7 +206,9 @@ _ACTIONS: Mapping[str, _ServiceAction] = {
     "none": _ServiceAction(
         check="nothing was to be done",
         way_back="nothing was done",
-        read_state=lambda *_: {},
+        apply=_do_nothing,
+        find_missing=_miss_nothing,
+        read_state=_read_nothing,
         goal={},
     ),
 }
@@ -179,7 +224,7 @@ def plan_service(
     action : ``restart start stop unpause retrigger resume refresh``, or ``none``: an empty plan
     target : name of the service, of the DAG or of the ticket
     reason : why, in words
-    is_away : until another plan brings the target back: its state is read then
+    is_away : another plan must bring the target back first; its state is read at apply time
 
     Raises
     ------
@@ -191,19 +236,26 @@ def plan_service(
     Changes nothing but the incident folder.
     """
     effect = _ACTIONS[action]
-    state = {} if is_away else effect.read_state(inv.clients, target)
-    facts: dict[str, Json] = {
-        "reason": reason,
-        "state": state,
-        "made_by": inv.operator,
-        "reversible": bool(effect.goal),
-        "way_back": effect.way_back.format(target=target),
-        "check": effect.check.format(target=target),
-    }
-    about = {"step": step, "action": action, "target": target, "is_empty": effect.is_done(state)}
-    about |= inv.incident.redactor.json(facts)
-    folder = inv.incident.folder / "plans"
-    return write_plan(folder, SERVICE, f"svc-{action}", now=inv.now(), **about)
+    state: State = {}
+    if not is_away:
+        state = effect.read_state(inv.clients, target)
+    hide = inv.incident.redactor.json
+    return write_plan(
+        inv.incident.folder / "plans",
+        SERVICE,
+        f"svc-{action}",
+        now=inv.now(),
+        step=step,
+        action=action,
+        target=target,
+        is_empty=effect.is_done(state),
+        reversible=bool(effect.goal),
+        reason=hide(reason),
+        state=hide(state),
+        made_by=hide(inv.operator),
+        way_back=hide(effect.way_back.format(target=target)),
+        check=hide(effect.check.format(target=target)),
+    )
 
 
 def plan_nothing(inv: Investigation, *, step: str, target: str, reason: str) -> Plan:
@@ -215,8 +267,12 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
     """Carry it out. Whether it was done when the client fails is for ``_verify`` to say."""
     effect = _ACTIONS[plan.action]
     before = _read_before(inv, plan, effect)
-    about: dict[str, Json] = {"action": plan.action, "target": plan.target}
-    result = {**about, "at": format_time(inv.now()), "before": before}
+    result: dict[str, Json] = {
+        "action": plan.action,
+        "target": plan.target,
+        "at": format_time(inv.now()),
+        "before": before,
+    }
     mark_applied(plan, result)
     if not effect.is_done(before):
         effect.apply(inv.clients, plan.target)
@@ -239,17 +295,22 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
     """Look until the plan's effect is there, or the time is over."""
     effect = _ACTIONS[plan.action]
     before = json.loads(plan.trace.read_text("utf-8"))["before"]
-    began = time.monotonic()
+    began_at = inv.now()
     while True:
         state, missing = attempt(lambda: effect.read_state(inv.clients, plan.target))
         if state is not None:  # a service that restarts is away for a moment
             missing = effect.find_missing(before, state)
-        waited_s = round(time.monotonic() - began, 1)
+        waited_s = (inv.now() - began_at).total_seconds()
         if not missing or waited_s >= _WAIT_S:
             break
-        time.sleep(_APART_S)
+        inv.sleep(_APART_S)
     reason = missing or plan.content["check"]
-    result = {"ok": not missing, "reason": reason, "state": state, "waited_s": waited_s or 0}
+    result: dict[str, Json] = {
+        "ok": not missing,
+        "reason": reason,
+        "state": state,
+        "waited_s": round(waited_s, 1) or 0,  # no wait is 0, not 0.0
+    }
     return Effect(reason, result, is_ok=not missing)
 
 

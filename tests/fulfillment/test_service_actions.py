@@ -9,11 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
-from unittest import mock
 
 import pytest
 
-from fulfillment.change import service_actions
 from fulfillment.change.service_actions import SERVICE, plan_service
 from fulfillment.clients.http_systems import Case, Dag, TimelineEntry, WorkerState
 from fulfillment.clients.services import ServiceState
@@ -55,6 +53,9 @@ class World:
         self.broken: Callable[[], None] = lambda: None
         self.works = True
         self.services = self.pipeline = self.fulfillment = self.support = self
+
+    def sleep(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
 
     def _do(self, what: str) -> bool:
         self.done.append(what)
@@ -139,6 +140,7 @@ def open_on(home: Path, world: Any, *, secrets: tuple[str, ...] = ()) -> Investi
         settings=make_settings(home),
         clients=world,
         now=lambda: world.now,
+        sleep=world.sleep,
     )
 
 
@@ -154,9 +156,8 @@ def apply(inv: Investigation, plan: Plan, approve: str | None = None) -> dict[st
     return inv.apply(plan, approve=plan.sha256 if approve is None else approve).result
 
 
-def verify(inv: Investigation, plan: Plan, timeout_s: float = 0) -> Effect:
-    with mock.patch.object(service_actions, "_WAIT_S", timeout_s):
-        return SERVICE.verify(inv, plan)
+def verify(inv: Investigation, plan: Plan) -> Effect:
+    return SERVICE.verify(inv, plan)
 
 
 CASES = [
@@ -180,7 +181,7 @@ def test_a_plan_changes_nothing_until_it_is_applied_and_then_checks(
     result = apply(inv, plan)
     assert world.done == [done]
     assert (result["action"], result["target"]) == (action, target)
-    checked = verify(inv, plan, 20)
+    checked = verify(inv, plan)
     assert (checked.is_ok, checked.reason) == (True, plan.content["check"])
 
 
@@ -194,7 +195,7 @@ def test_an_action_without_an_effect_is_not_verified(
         world.broken = lambda: setattr(world, "failures", 1.0)
     plan = make(inv, action, target)
     apply(inv, plan)
-    checked = verify(inv, plan, 0.2)
+    checked = verify(inv, plan)
     assert checked.is_ok is False
     assert checked.reason
     assert world.done == [done]
@@ -205,14 +206,14 @@ def test_starting_a_service_that_is_down(inv: Investigation, world: Any) -> None
     plan = make(inv, "start")
     assert plan.content["state"]["state"] == "FATAL"
     apply(inv, plan)
-    assert verify(inv, plan, 5).is_ok
+    assert verify(inv, plan).is_ok
 
 
 def test_stopping_a_service_and_the_way_back(inv: Investigation, world: Any) -> None:
     plan = make(inv, "stop")
     assert (plan.way_back, plan.content["reversible"]) == ("start worker", True)
     apply(inv, plan)
-    assert verify(inv, plan, 5).is_ok
+    assert verify(inv, plan).is_ok
     assert world.done == ["stop worker"]
     assert make(inv, "stop").is_empty
 
@@ -221,7 +222,9 @@ def test_a_service_that_does_not_stop_is_not_verified(inv: Investigation, world:
     world.works = False
     plan = make(inv, "stop")
     apply(inv, plan)
-    assert "still runs" in verify(inv, plan, 40).reason
+    checked = verify(inv, plan)
+    assert "still runs" in checked.reason
+    assert checked.result["waited_s"] == 30
 
 
 def test_a_restart_by_commands_that_tell_no_process_is_verified(
@@ -230,7 +233,7 @@ def test_a_restart_by_commands_that_tell_no_process_is_verified(
     world.is_bare = True
     plan = make(inv, "restart")
     apply(inv, plan)
-    assert verify(inv, plan, 5).is_ok
+    assert verify(inv, plan).is_ok
 
 
 @pytest.mark.parametrize(
@@ -259,7 +262,7 @@ def test_what_came_true_since_the_plan_is_not_done_again(inv: Investigation, wor
     world.paused_dag = False
     apply(inv, plan)
     assert world.done == []
-    assert verify(inv, plan, 5).is_ok
+    assert verify(inv, plan).is_ok
 
 
 def test_a_re_trigger_waits_for_the_plan_that_resumes_the_worker(
@@ -294,7 +297,7 @@ def test_a_plan_that_failed_is_not_tried_again(inv: Investigation, world: Any) -
     world.broken = lambda: None
     with pytest.raises(DriftError):
         apply(inv, plan)
-    assert verify(inv, plan, 0).reason == "it is still the same process"
+    assert verify(inv, plan).reason == "it is still the same process"
 
 
 @pytest.mark.parametrize("approved", ["", "0" * 64, "x"])
@@ -387,7 +390,7 @@ def test_a_worker_that_ran_with_an_error_is_not_verified(inv: Investigation, wor
     plan = make(inv, "retrigger")
     apply(inv, plan)
     world.error = "carrier_timeout"
-    checked = verify(inv, plan, 0)
+    checked = verify(inv, plan)
     assert (checked.is_ok, checked.reason) == (False, "the worker's last error: carrier_timeout")
 
 
@@ -395,16 +398,16 @@ def test_an_unhealthy_service_is_not_verified(inv: Investigation, world: Any) ->
     plan = make(inv, "restart")
     apply(inv, plan)
     world.away, world.health = 0, "starting"
-    assert verify(inv, plan, 0).reason == "its health is starting"
+    assert verify(inv, plan).reason == "its health is starting"
     world.health = "healthy"
-    assert verify(inv, plan, 0).is_ok
+    assert verify(inv, plan).is_ok
 
 
 def test_a_service_that_stays_away_is_not_verified(inv: Investigation, world: Any) -> None:
     plan = make(inv, "restart")
     apply(inv, plan)
     world.away = 10**6
-    checked = verify(inv, plan, 0.3)
+    checked = verify(inv, plan)
     assert (checked.is_ok, checked.result["state"]) == (False, None)
     assert "restarting" in checked.reason
 
