@@ -11,13 +11,13 @@ import shlex
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from filelock import FileLock, Timeout
 
@@ -42,8 +42,6 @@ from .commands import CHANNELS, DrillDocument, Objective, Phases
 from .investigation import Investigation
 from .sections import SECTIONS
 from .settings import Settings
-
-_LABELS = {"count": 25, "object_size_kb": 4}
 
 
 @dataclass(frozen=True)
@@ -79,11 +77,11 @@ class Scenario(ABC):
         return str(self.cause_expected)
 
     @abstractmethod
-    def inject(self, drill: Any) -> None:
+    def inject(self, drill: Drill) -> None:
         """Cause the fault for real, with orders of the drill's own in ``drill.order_ids``."""
 
     @abstractmethod
-    def revert(self, drill: Any) -> None:
+    def revert(self, drill: Drill) -> None:
         """Take the fault back, whatever state the drill ended in."""
 
 
@@ -91,19 +89,27 @@ class Scenario(ABC):
 class _SyntheticLabels(Scenario):
     """Labels that cannot ship: all it needs is the store, Prometheus and the add-ons."""
 
-    def inject(self, drill: Any) -> None:
+    def inject(self, drill: Drill) -> None:
         """Make labels that seem to wait twice as long as the threshold."""
         settings = drill.settings
-        backlog: dict[str, Any] = {"prefix": settings.chaos_prefix, "drill_id": drill.id, **_LABELS}
-        backlog |= {"age_minutes": 2 * settings.lag_threshold_minutes, "now": utc_now()}
-        create_backlog(drill.clients.store, settings=settings, **backlog)
+        create_backlog(
+            drill.clients.store,
+            settings=settings,
+            prefix=settings.chaos_prefix,
+            drill_id=drill.id,
+            count=25,
+            now=utc_now(),
+            object_size_kb=4,
+            age_minutes=2 * settings.lag_threshold_minutes,
+        )
 
-    def revert(self, drill: Any) -> None:
+    def revert(self, drill: Drill) -> None:
         """Remove this drill's labels, if the remedy did not."""
         prefix = drill.settings.chaos_prefix
-        left = revert_backlog(drill.clients.store, prefix, drill_id=drill.id).failed
-        if left:
-            raise errors.RevertError(f"{len(left)} labels of {drill.id} are left: {prefix}")
+        removal = revert_backlog(drill.clients.store, prefix, drill_id=drill.id)
+        if removal.failed:
+            text = f"{len(removal.failed)} labels of {drill.id} are left: {prefix}"
+            raise errors.RevertError(text)
 
 
 _SYNTHETIC = _SyntheticLabels(Cause.SYNTHETIC, remedy_steps=("6.3",))
@@ -111,9 +117,11 @@ _SYNTHETIC = _SyntheticLabels(Cause.SYNTHETIC, remedy_steps=("6.3",))
 
 def list_scenarios() -> dict[str, Scenario]:
     """Return every registered scenario by name, and the one that every DataFlow can run."""
-    entries = entry_points(group="runbook.scenarios")
-    found: dict[str, Scenario] = {n: one for entry in entries for n, one in entry.load().items()}
-    return found | {_SYNTHETIC.name: _SYNTHETIC}
+    scenarios: dict[str, Scenario] = {}
+    for entry in entry_points(group="runbook.scenarios"):
+        scenarios.update(entry.load())
+    scenarios[_SYNTHETIC.name] = _SYNTHETIC
+    return scenarios
 
 
 def find_scenario(name: str) -> Scenario:
@@ -164,14 +172,15 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> Iterator[Objectiv
     if scenario.alert:
         yield _within("alert fires", card.phases.detect_s, scenario.detect_timeout_s)
         if card.is_told:
-            missing = ", ".join(name for name, s in card.phases.notify_s.items() if s is None)
-            notified = f"missing: {missing}" if missing else "all three"
+            missing = [name for name, s in card.phases.notify_s.items() if s is None]
+            notified = f"missing: {', '.join(missing)}" if missing else "all three"
             yield _say("every channel is notified", "slack, email, teams", notified, not missing)
         clears = "alert clears, every channel says so" if card.is_told else "alert clears"
         yield _within(clears, card.phases.clear_s, scenario.clear_timeout_s)
-    cause, verdict = str(scenario.cause_expected), scenario.verdict_expected
+    cause = str(scenario.cause_expected)
     named = " and ".join(CAUSES[name].words for name in card.cause_found) or "none"
     yield _say("cause is named", CAUSES[cause].words, named, cause in card.cause_found)
+    verdict = scenario.verdict_expected
     judged = VERDICT_WORDS[card.verdict] if card.verdict else "none"
     yield _say("verdict", VERDICT_WORDS[verdict], judged, card.verdict is verdict)
     failed = ", ".join(card.failed_notebooks) or "no failure"
@@ -181,8 +190,9 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> Iterator[Objectiv
     after += "steady state" if card.steady_after else "not in steady state"
     yield _say("everything is as before", before, after, after == before)
     if scenario.releases:
-        proven, wanted = f"{card.in_place} proven in place", "at least 1 proven in place"
-        yield _say("labels are released", wanted, proven, card.in_place > 0)
+        proven = f"{card.in_place} proven in place"
+        met = card.in_place > 0
+        yield _say("labels are released", "at least 1 proven in place", proven, met)
         yield _nothing("nothing is lost", card.objects_lost)
         yield _nothing("nothing foreign is touched", card.foreign_touched)
 
@@ -192,9 +202,10 @@ def _say(name: str, target: str, actual: str, met: bool) -> Objective:
 
 
 def _within(name: str, actual_s: float | None, limit_s: float) -> Objective:
-    text = "not reached" if actual_s is None else f"{actual_s:.1f} s"
-    met = actual_s is not None and actual_s <= limit_s
-    return _say(name, f"within {limit_s:.0f} s", text, met)
+    target = f"within {limit_s:.0f} s"
+    if actual_s is None:
+        return _say(name, target, "not reached", False)
+    return _say(name, target, f"{actual_s:.1f} s", actual_s <= limit_s)
 
 
 def _nothing(name: str, count: int | None) -> Objective:
@@ -203,8 +214,6 @@ def _nothing(name: str, count: int | None) -> Objective:
 
 _APART_S = 0.5
 _EXERCISE = {"count": 5, "object_size_kb": 4}
-#: What the document takes over from the scorecard.
-_MEASURED = ("phases", "cause_found", "objects_lost", "foreign_touched", "reverted", "error")
 
 
 @dataclass
@@ -241,8 +250,9 @@ class Drill:
 
     def conclude(self, name: str) -> Verdict:
         """Read a section's every step now, without a notebook; return its verdict."""
-        about: dict[str, Any] = {"settings": self.settings, "clients": self.clients}
-        inv = Investigation(self.incident, section=SECTIONS[name], **about)
+        inv = Investigation(
+            self.incident, section=SECTIONS[name], settings=self.settings, clients=self.clients
+        )
         for step in inv.section.STEPS:
             inv.read_step(step)
         return inv.conclude().verdict
@@ -259,9 +269,12 @@ class Drill:
         """Return when each channel's receiver first got the alert; nothing where none tells."""
         if not self.card.is_told:
             return {}
-        told = self.clients.notifications.list_notifications(since=self.injected_at)
-        mine = [n for n in told if n.status == status and self.scenario.alert in n.alertnames]
-        return {n.channel: n.received_at for n in reversed(mine) if n.channel in CHANNELS}
+        received: dict[str, datetime] = {}
+        for item in self.clients.notifications.list_notifications(since=self.injected_at):
+            is_mine = item.status == status and self.scenario.alert in item.alertnames
+            if is_mine and item.channel in CHANNELS:
+                received.setdefault(item.channel, item.received_at)
+        return received
 
     def have_all_received(self, status: str) -> bool:
         """Tell whether every channel's receiver got the alert, as far as anything tells."""
@@ -310,8 +323,8 @@ def run_drill(settings: Settings, scenario: Scenario, *, progress: Progress) -> 
     if settings.is_playground:  # elsewhere it is refused, connected or not
         check_connected(settings, clients)
     if scenario.needs and settings.runbook_services != "supervisor":
-        instead = "Elsewhere: runbook drill --scenario synthetic"
-        raise errors.DrillError(f"{scenario.name} needs {scenario.needs}. {instead}")
+        text = f"{scenario.name} needs {scenario.needs}. "
+        raise errors.DrillError(f"{text}Elsewhere: runbook drill --scenario synthetic")
     check_playground(settings, clients.store)
     try:
         with FileLock(settings.runbook_home.resolve() / ".drill.lock", timeout=0):
@@ -325,15 +338,15 @@ def _fit_times(clients: Clients, scenario: Scenario) -> Scenario:
     rules, _ = attempt(clients.prometheus.list_rules)
     timing, _ = attempt(clients.alertmanager.read_group_timing)
     mine = [rule for rule in rules or () if rule.name == scenario.alert]
-    # a scrape, a refresh and an evaluation of its own come before and after the rule's wait
-    lag_s = max((4 * rule.group_interval_s for rule in mine), default=0.0)
     for_s = max((rule.for_s for rule in mine), default=0.0)
-    wait_s, interval_s, _ = timing or (0.0, 0.0, 0.0)
+    # a scrape, a refresh and an evaluation of its own come before and after the rule's wait
+    lag_s = 4 * max((rule.group_interval_s for rule in mine), default=0.0)
+    group_wait_s, group_interval_s, _ = timing or (0.0, 0.0, 0.0)
     return replace(
         scenario,
         detect_timeout_s=scenario.detect_timeout_s + for_s + lag_s,
-        notify_timeout_s=scenario.notify_timeout_s + wait_s,
-        clear_timeout_s=scenario.clear_timeout_s + interval_s + lag_s,
+        notify_timeout_s=scenario.notify_timeout_s + group_wait_s,
+        clear_timeout_s=scenario.clear_timeout_s + group_interval_s + lag_s,
     )
 
 
@@ -415,7 +428,8 @@ def _say_interrupted(drill: Drill, cut_off: str, again: str) -> str:
 
 
 def _carry_out(drill: Drill) -> None:
-    scenario, card = drill.scenario, drill.card
+    scenario = drill.scenario
+    card = drill.card
     drill.progress("inject")
     drill.injected_at = utc_now()
     drill.record("inject", scenario=scenario.name)
@@ -428,8 +442,10 @@ def _carry_out(drill: Drill) -> None:
     drill.run("01_purpose", "02_signals_detection", "03_immediate_actions", "05_root_cause")
     card.phases.diagnose_s = round(time.monotonic() - started, 2)
     card.cause_found = tuple(f.name for f in drill.incident.journal.view().causes())
-    _act(drill, "04_chaos_verification", [(step,) for step in scenario.exercise_steps], **_EXERCISE)
-    started, fixed_at = time.monotonic(), utc_now()
+    exercises = [(step,) for step in scenario.exercise_steps]
+    _act(drill, "04_chaos_verification", exercises, _EXERCISE)
+    started = time.monotonic()
+    fixed_at = utc_now()
     if scenario.remedy_steps:
         _act(drill, "06_remediation", [scenario.remedy_steps])
         card.phases.remediate_s = round(time.monotonic() - started, 2)
@@ -443,7 +459,8 @@ def _carry_out(drill: Drill) -> None:
 
 def _detect(drill: Drill) -> None:
     """Wait until the alert fires; without one, until section 2 sees something."""
-    alert, timeout_s = drill.scenario.alert, drill.scenario.detect_timeout_s
+    alert = drill.scenario.alert
+    timeout_s = drill.scenario.detect_timeout_s
     drill.progress(f"wait for {alert}")
     if not alert:
         wait_for(lambda: not drill.is_healthy(), timeout_s=timeout_s)
@@ -460,11 +477,17 @@ def _notify(drill: Drill) -> None:
         wait_for(lambda: drill.have_all_received("firing"), timeout_s=timeout_s)
         for channel, at in drill.list_received("firing").items():
             drill.card.phases.notify_s[channel] = _seconds(drill.injected_at, at)
-    seconds = {c: s for c, s in drill.card.phases.notify_s.items() if s is not None}
+    notify_s = drill.card.phases.notify_s
+    seconds = {channel: value for channel, value in notify_s.items() if value is not None}
     drill.record("notify", seconds=seconds)
 
 
-def _act(drill: Drill, name: str, groups: Sequence[tuple[str, ...]], **parameters: object) -> None:
+def _act(
+    drill: Drill,
+    name: str,
+    groups: Sequence[tuple[str, ...]],
+    parameters: Mapping[str, object] = {},
+) -> None:
     """Run a section up to its plans; then, for each group of steps, approve those and run again."""
     drill.progress(f"{name}: plan")
     journal = drill.incident.journal
@@ -472,12 +495,14 @@ def _act(drill: Drill, name: str, groups: Sequence[tuple[str, ...]], **parameter
     if groups:
         run_notebook(SECTIONS, name, drill.incident, parameters, progress=drill.progress)
     for steps in groups:
-        newest = {a.step: a.result for a in journal.view().list_plans(after=before).values()}
-        plans = {step: newest[step] for step in steps if step in newest}
-        ids, hashes = ([str(plan[name]) for plan in plans.values()] for name in ("plan", "sha256"))
+        planned = journal.view().list_plans(after=before).values()
+        newest = {action.step: action.result for action in planned}
+        approved = [step for step in steps if step in newest]
+        ids = [str(newest[step]["plan"]) for step in approved]
+        hashes = [str(newest[step]["sha256"]) for step in approved]
         approver = f"drill:{drill.id}"
-        drill.record("approve", by=approver, steps=list(plans), plans=ids)
-        drill.progress(f"{name}: apply {', '.join(plans)}, approved as {approver}")
+        drill.record("approve", by=approver, steps=approved, plans=ids)
+        drill.progress(f"{name}: apply {', '.join(approved)}, approved as {approver}")
         given = {**parameters, "plan": ",".join(ids), "approve": ",".join(hashes)}
         run = run_notebook(SECTIONS, name, drill.incident, given, progress=drill.progress)
         if run.status not in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN):
@@ -496,8 +521,8 @@ def _clear(drill: Drill, fixed_at: datetime) -> None:
         return not drill.read_alert_states() and drill.have_all_received("resolved")
 
     if wait_for(is_clear, timeout_s=drill.scenario.clear_timeout_s):
-        last = max(drill.list_received("resolved").values(), default=utc_now())
-        drill.card.phases.clear_s = max(0.0, _seconds(fixed_at, last))
+        cleared_at = max(drill.list_received("resolved").values(), default=utc_now())
+        drill.card.phases.clear_s = max(0.0, _seconds(fixed_at, cleared_at))
     drill.record("clear", seconds=drill.card.phases.clear_s)
 
 
@@ -515,23 +540,32 @@ def _revert(drill: Drill) -> None:
 
 
 def _close(drill: Drill) -> DrillDocument:
-    card, home = drill.card, drill.settings.runbook_home
+    card = drill.card
+    verdict = card.verdict or Verdict.UNKNOWN
     objectives = tuple(compute_objectives(card, drill.scenario))
-    code = errors.ExitCode.of(all(o.met for o in objectives))
+    exit_code = errors.ExitCode.of(all(objective.met for objective in objectives))
+    if card.error:
+        exit_code = errors.ExitCode.RUN_FAILED
     document = DrillDocument(
         schema_name="runbook/drill/1",
         incident=drill.incident.id,
-        verdict=card.verdict or Verdict.UNKNOWN,
-        exit_code=errors.ExitCode.RUN_FAILED if card.error else code,
+        verdict=verdict,
+        exit_code=exit_code,
         scenario=drill.scenario.name,
         drill=drill.id,
+        phases=card.phases,
         cause_expected=str(drill.scenario.cause_expected),
+        cause_found=card.cause_found,
+        objects_lost=card.objects_lost,
+        foreign_touched=card.foreign_touched,
         objectives=objectives,
-        **{name: getattr(card, name) for name in _MEASURED},
+        reverted=card.reverted,
+        error=card.error,
     )
     drill.record("scored", **document.model_dump(mode="json", exclude={"schema_name"}))
-    drill.incident.close(card.verdict or Verdict.UNKNOWN)
+    drill.incident.close(verdict)
     report = write_outputs(drill.incident, SECTIONS)
+    home = drill.settings.runbook_home
     write_gauges(home, list_history(home))
     return document.model_copy(update={"report": str(report)})
 
@@ -557,14 +591,24 @@ def build_schedule(kind: Kind, *, folder: Path, home: Path, scenario: str) -> st
     UsageError
         When the scenario is unknown.
     """
-    program = ("/usr/bin/env", f"RUNBOOK_HOME={home}", sys.executable, "-m", "runbook_lib")
-    command = [*program, "drill", "--scenario", find_scenario(scenario).name, "--json"]
-    is_unit = kind == "systemd"
-    quote, percent = (_quote_unit, "%%") if is_unit else (shlex.quote, r"\%")
-    words = {"home": quote(str(home)), "command": " ".join(map(quote, command))}
-    words["folder"] = str(folder) if is_unit else quote(str(folder))
-    words = {name: word.replace("%", percent) for name, word in words.items()}
-    return (_TEMPLATES / f"{kind}.txt").read_text("utf-8").format(**words)
+    name = find_scenario(scenario).name
+    program = ["/usr/bin/env", f"RUNBOOK_HOME={home}", sys.executable, "-m", "runbook_lib"]
+    command = [*program, "drill", "--scenario", name, "--json"]
+    quote: Callable[[str], str]
+    if kind == "systemd":
+        quote = _quote_unit
+        percent = "%%"
+        working_folder = str(folder)
+    else:
+        quote = shlex.quote
+        percent = r"\%"
+        working_folder = quote(str(folder))
+    template = (_TEMPLATES / f"{kind}.txt").read_text("utf-8")
+    return template.format(
+        home=quote(str(home)).replace("%", percent),
+        command=" ".join(map(quote, command)).replace("%", percent),
+        folder=working_folder.replace("%", percent),
+    )
 
 
 def find_settings_folder(settings: Settings) -> Path:
@@ -578,11 +622,14 @@ def find_settings_folder(settings: Settings) -> Path:
     for folder in (find_root(Path.cwd()), settings.runbook_stack_home):
         if (folder / ".env").is_file():
             return folder
-    text = "a drill that nobody starts reads its settings from .env, and there is none: `runbook "
-    text += "init` writes one; `runbook stack up` starts the local stack, which has its own"
-    raise errors.UsageError(text)
+    raise errors.UsageError(
+        "a drill that nobody starts reads its settings from .env, and there is none: `runbook "
+        "init` writes one; `runbook stack up` starts the local stack, which has its own"
+    )
 
 
 def _quote_unit(word: str) -> str:
+    if word == shlex.quote(word):
+        return word
     escaped = word.replace("$", "$$").replace("\\", "\\\\").replace('"', '\\"')
-    return word if word == shlex.quote(word) else f'"{escaped}"'
+    return f'"{escaped}"'

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import entry_points
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from runbook_lib import errors
 from runbook_lib.http import parse_when
@@ -115,12 +115,14 @@ def connect_services(settings: Settings) -> ServicesClient:
         raise errors.NotConfiguredError(text, system="services")
     try:
         (entry,) = entry_points(group="runbook.services", name=settings.runbook_services)
-        found: ServicesClient = entry.load()(settings)
+        client: ServicesClient = entry.load()(settings)
     except (ImportError, ValueError) as error:
-        text = f"RUNBOOK_SERVICES={settings.runbook_services}: its programs are not installed; "
-        text += "pip install 'fulfillment-runbook[stack]'"
+        text = (
+            f"RUNBOOK_SERVICES={settings.runbook_services}: its programs are not installed; "
+            "pip install 'fulfillment-runbook[stack]'"
+        )
         raise errors.ConnectionRefusedClientError(text, system="services") from error
-    return found
+    return client
 
 
 def run_program(
@@ -154,14 +156,16 @@ def run_program(
         text = f"`{words[0]}` cannot be run ({error.strerror}). {advice}"
         raise errors.ConnectionRefusedClientError(text, system="services") from error
     if done.returncode:
-        said = Redactor(settings.secrets).text(done.stderr.decode("utf-8", "replace"))
-        raise _bad(f"`{shown}` failed ({done.returncode}): {' '.join(said.split())[-300:]}")
+        output = Redactor(settings.secrets).text(done.stderr.decode("utf-8", "replace"))
+        ending = " ".join(output.split())[-300:]
+        raise _bad(f"`{shown}` failed ({done.returncode}): {ending}")
     return done.stdout.decode("utf-8", "replace")
 
 
 def unknown_service(name: str, known: Iterable[str]) -> errors.ClientError:
     """Return the error for a name that is not a service."""
-    text = f"there is no service {name[:80]!r}; there are: {', '.join(sorted(known)) or 'none'}"
+    names = ", ".join(sorted(known)) or "none"
+    text = f"there is no service {name[:80]!r}; there are: {names}"
     return errors.NotFoundError(text, system="services")
 
 
@@ -176,12 +180,19 @@ def read_service(switch: ServiceSwitch, name: str) -> ServiceState:
 def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[str, str]:
     """Return settings by name, with each secret as a word and passwords in URLs masked."""
     redactor = Redactor(settings.secrets)
-    words = {settings.minio_root_password.get_secret_value(): "equal to the store's", "": "absent"}
-    texts = {name: str(value or "") for name, value in sorted(values.items())}
-    return {
-        name: words.get(text, "present") if _SECRET_NAME.search(name) else redactor.text(text)
-        for name, text in texts.items()
-    }
+    store_secret = settings.minio_root_password.get_secret_value()
+    shown: dict[str, str] = {}
+    for name, value in sorted(values.items()):
+        text = str(value or "")  # compose's are not all text
+        if not _SECRET_NAME.search(name):
+            shown[name] = redactor.text(text)
+        elif not text:
+            shown[name] = "absent"
+        elif text == store_secret:
+            shown[name] = "equal to the store's"
+        else:
+            shown[name] = "present"
+    return shown
 
 
 def select_lines(
@@ -198,8 +209,12 @@ def select_lines(
     lines: list[LogLine] = []
     last: datetime | None = None
     for text in texts:
-        head, _, rest = text.partition(" ")
-        at, shown = (try_time(head), rest) if timed else (_find_time(text), text)
+        if timed:
+            head, _, shown = text.partition(" ")
+            at = try_time(head)
+        else:
+            shown = text
+            at = _find_time(text)
         last = at or last
         if last is None or last >= since:
             lines.append(LogLine(last, shown[:_MAX_LINE_CHARS]))
@@ -208,13 +223,23 @@ def select_lines(
 
 def _find_time(text: str) -> datetime | None:
     if text.startswith("{"):
-        try:
-            record: Json = json.loads(text)
-        except (ValueError, RecursionError):
-            return None
-        return next((at for n in _TIME_NAMES if (at := try_time(record.get(n)))), None)
+        return _find_time_in_json(text)
     match = _LEADING_TIME.match(text)
-    return try_time(match[1].replace(",", ".")) if match else None
+    if match is None:
+        return None
+    return try_time(match[1].replace(",", "."))
+
+
+def _find_time_in_json(text: str) -> datetime | None:
+    try:
+        record: Json = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    for name in _TIME_NAMES:
+        at = try_time(record.get(name))
+        if at is not None:
+            return at
+    return None
 
 
 def try_time(value: Json) -> datetime | None:
@@ -222,9 +247,11 @@ def try_time(value: Json) -> datetime | None:
     try:
         if isinstance(value, int | float):
             return datetime.fromtimestamp(value, UTC)
-        return parse_time(value) if isinstance(value, str) else None
+        if isinstance(value, str):
+            return parse_time(value)
     except (ValueError, OverflowError, OSError):
-        return None
+        pass
+    return None
 
 
 _ADVICE = "Set COMPOSE_CMD, or RUNBOOK_SERVICES=supervisor for the local environment."
@@ -242,58 +269,71 @@ class ComposeServices:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._execute = partial(run_program, settings=settings, advice=_ADVICE)
-        files = filter(None, settings.compose_file.split(":"))
         self._command = shlex.split(settings.compose_cmd)
-        self._command += [word for file in files for word in ("-f", file)]
+        for file in settings.compose_file.split(":"):
+            if file:
+                self._command += ["-f", file]
 
     def list_services(self) -> list[ServiceState]:
         """Return every service, by name; one that was never made is not in the list."""
         listed = _read_json_lines(self._run("ps", "--all", "--format", "json"))
         rows = [row for row in listed if row.get("ID")]
         ids = [str(row["ID"]) for row in rows]
-        words = ["docker", "inspect", "--format", "{{json .State}}", *ids]
-        states = _read_json_lines(self._execute(words, is_change=False)) if ids else []
+        states: list[dict[str, Json]] = []
+        if ids:
+            words = ["docker", "inspect", "--format", "{{json .State}}", *ids]
+            states = _read_json_lines(self._execute(words, is_change=False))
         if len(states) != len(ids):
             raise _bad("a container went away while it was looked at; ask again")
         return sorted(map(_state, rows, states), key=lambda state: state.name)
 
     def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
         """Return a service's last lines since a time, oldest first."""
-        options = f"--no-color --no-log-prefix --timestamps --since {format_time(since)} --tail"
-        output = self._run("logs", *options.split(), str(max_lines), self._checked(name))
+        self._check_known(name)
+        output = self._run(
+            "logs",
+            "--no-color",
+            "--no-log-prefix",
+            "--timestamps",
+            "--since",
+            format_time(since),
+            "--tail",
+            str(max_lines),
+            name,
+        )
         tail = output[-MAX_LOG_BYTES:].splitlines()
         return select_lines(tail, since=since, max_lines=max_lines, timed=True)
 
     def restart(self, name: str) -> None:
         """Restart a service."""
-        self._run("restart", self._checked(name), is_change=True)
+        self._check_known(name)
+        self._run("restart", name, is_change=True)
 
     def stop(self, name: str) -> None:
         """Stop a service."""
-        self._run("stop", self._checked(name), is_change=True)
+        self._check_known(name)
+        self._run("stop", name, is_change=True)
 
     def start(self, name: str) -> None:
         """Start a service that was made before."""
-        self._run("start", self._checked(name), is_change=True)
+        self._check_known(name)
+        self._run("start", name, is_change=True)
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
         """Return the environment that compose gives the service."""
-        environment = self._read_config()[self._checked(name)].get("environment") or {}
-        return hide_secrets(environment, self._settings)
+        config = self._check_known(name)
+        return hide_secrets(config.get("environment") or {}, self._settings)
 
-    def _checked(self, name: str) -> str:
-        known = self._read_config()
-        if name not in known:
-            raise unknown_service(name, known)
-        return name
-
-    def _read_config(self) -> dict[str, Any]:
+    def _check_known(self, name: str) -> dict[str, Json]:
+        """Return a service's part of compose's configuration; ``NotFoundError`` without one."""
         output = self._run("config", "--format", "json")
         try:
-            found: dict[str, Any] = json.loads(output)["services"]
+            configs: dict[str, dict[str, Json]] = json.loads(output)["services"]
         except (ValueError, KeyError, TypeError) as error:
             raise _bad("compose config is not understood: docker compose 2.x is needed") from error
-        return found
+        if name not in configs:
+            raise unknown_service(name, configs)
+        return configs[name]
 
     def _run(self, *words: str, is_change: bool = False) -> str:
         return self._execute([*self._command, *words], is_change=is_change)
@@ -301,9 +341,12 @@ class ComposeServices:
 
 def _read_json_lines(output: str) -> list[dict[str, Json]]:
     """Read one JSON object per line, or one array of them, as older versions print it."""
+    text = output.strip()
     try:
-        text = output.strip()
-        rows = json.loads(text) if text.startswith("[") else map(json.loads, text.splitlines())
+        if text.startswith("["):
+            rows = json.loads(text)
+        else:
+            rows = [json.loads(line) for line in text.splitlines()]
         return [dict(row) for row in rows]
     except (ValueError, TypeError) as error:
         raise _bad("the answer is not JSON: docker compose 2.x is needed") from error
@@ -311,15 +354,44 @@ def _read_json_lines(output: str) -> list[dict[str, Json]]:
 
 def _state(row: dict[str, Json], state: dict[str, Json]) -> ServiceState:
     running = state.get("Status") == "running"
-    said = str(state.get("Status", row.get("State", "unknown")))
-    since = parse_when(state.get("StartedAt" if running else "FinishedAt"))
-    exit_code = None if running else int(state.get("ExitCode", 0))
-    health = str((state.get("Health") or {}).get("Status", ""))
-    return ServiceState(str(row["Service"]), running, said, since, exit_code, health)
+    if running:
+        since = parse_when(state.get("StartedAt"))
+        exit_code = None
+    else:
+        since = parse_when(state.get("FinishedAt"))
+        exit_code = int(state.get("ExitCode", 0))
+    health = state.get("Health") or {}
+    return ServiceState(
+        name=str(row["Service"]),
+        running=running,
+        state=str(state.get("Status", row.get("State", "unknown"))),
+        since=since,
+        exit_code=exit_code,
+        health=str(health.get("Status", "")),
+    )
 
 
-_RUNS = dict.fromkeys(("running", "active"), True)
-_RUNS |= dict.fromkeys(("stopped", "inactive", "failed", "exited", "dead", "created"), False)
+_RUNNING = {"running", "active"}
+_STOPPED = {"stopped", "inactive", "failed", "exited", "dead", "created"}
+
+
+def _parse_status(output: str) -> bool | None:
+    """Tell whether the words of a status command say that it runs; None when they do not agree."""
+    answers: set[bool | None] = set()
+    for word in output.lower().split():
+        if word == "loaded":  # of systemd: the unit exists
+            continue
+        if word.isdecimal():
+            answers.add(int(word) > 0)
+        elif word in _RUNNING:
+            answers.add(True)
+        elif word in _STOPPED:
+            answers.add(False)
+        else:
+            answers.add(None)
+    if len(answers) != 1:
+        return None
+    return answers.pop()
 
 
 class CommandServices:
@@ -334,14 +406,22 @@ class CommandServices:
 
     def list_services(self) -> list[ServiceState]:
         """Return the worker."""
-        said = self._run("worker_status_cmd").lower()
-        words = set(said.split()) - {"loaded"}  # of systemd: the unit exists
-        told = {int(word) > 0 if word.isdecimal() else _RUNS.get(word) for word in words}
-        if told not in ({True}, {False}):
-            text = f"WORKER_STATUS_CMD printed {said.strip()[:80]!r}: neither that the worker runs "
-            raise _bad(f"{text}nor that it does not")
-        state, name = "running" if True in told else "stopped", self._settings.worker_service
-        return [ServiceState(name, True in told, state, since=None, exit_code=None)]
+        output = self._run("worker_status_cmd")
+        running = _parse_status(output)
+        if running is None:
+            shown = output.lower().strip()[:80]
+            raise _bad(
+                f"WORKER_STATUS_CMD printed {shown!r}: neither that the worker runs nor that it "
+                "does not"
+            )
+        worker = ServiceState(
+            name=self._settings.worker_service,
+            running=running,
+            state="running" if running else "stopped",
+            since=None,
+            exit_code=None,
+        )
+        return [worker]
 
     def restart(self, name: str) -> None:
         """Stop and start the worker."""
@@ -362,7 +442,10 @@ class CommandServices:
         self._run(setting, is_change=True)
 
     def _run(self, setting: str, *, is_change: bool = False) -> str:
-        words, name = shlex.split(getattr(self._settings, setting)), setting.upper()
         return run_program(
-            words, self._settings, is_change=is_change, advice=f"Set {name}.", shown=name
+            shlex.split(getattr(self._settings, setting)),
+            self._settings,
+            is_change=is_change,
+            advice=f"Set {setting.upper()}.",
+            shown=setting.upper(),
         )
