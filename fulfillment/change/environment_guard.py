@@ -20,7 +20,8 @@ def read_marker(store: ObjectStore) -> str:
     ClientError
         When the store cannot be read.
     """
-    if (content := store.read(MARKER_KEY)) is None:
+    content = store.read(MARKER_KEY)
+    if content is None:
         return ""
     try:
         return str(json.loads(content)["environment"])
@@ -40,8 +41,11 @@ def check_playground(settings: Settings, store: ObjectStore) -> None:
     if not settings.is_playground:
         rule = "chaos, faults and drills run only in 'local' or 'demo'. Nothing was changed."
         raise EnvironmentForbidsError(f"RUNBOOK_ENVIRONMENT is {name!r}: {rule}")
-    if (marker := read_marker(store)) != name:
-        found = f"says {marker!r}" if marker else "is missing"
-        text = f"the marker object {MARKER_KEY} of bucket {store.bucket} {found}, not {name!r}"
-        text += ": this may not be the store you think. Nothing was changed."
-        raise EnvironmentForbidsError(text)
+    marker = read_marker(store)
+    if marker == name:
+        return
+    state = f"says {marker!r}" if marker else "is missing"
+    raise EnvironmentForbidsError(
+        f"the marker object {MARKER_KEY} of bucket {store.bucket} {state}, not {name!r}"
+        ": this may not be the store you think. Nothing was changed."
+    )

@@ -25,13 +25,13 @@ from ..settings import Settings
 from .environment_guard import check_playground
 
 _SCENARIO = "fulfillment-delay"
-_CREATE, _REVERT = "create_synthetic", "revert_synthetic"
+_CREATE = "create_synthetic"
+_REVERT = "revert_synthetic"
 _CHUNK = 500
 #: So many objects stand for all.
 SAMPLE = 5
 _SAMPLE_OF_PLAN = 20
 _JUST_WRITTEN = timedelta(seconds=30)
-_BACKLOG = ("prefix", "count", "hold_minutes", "object_size_kb", "age_minutes", "drill_id")
 
 
 class Removal(NamedTuple):
@@ -93,16 +93,23 @@ def create_backlog(
     prefix = check_prefix(settings, prefix)
     hold_until = (now + timedelta(minutes=hold_minutes)).isoformat()
     since = (now - timedelta(minutes=age_minutes)).isoformat()
-    proof = {"chaos-scenario": _SCENARIO, "drill-id": drill_id, "pending-since": since}
-    proof |= {"hold-until": hold_until, "expires-at": hold_until}
     made: list[dict[str, Json]] = []
     for _ in range(count):
-        order, artifact = 9_000_000 + secrets.randbelow(999_999), uuid.uuid4().hex[:12]
+        order = 9_000_000 + secrets.randbelow(999_999)
+        artifact = uuid.uuid4().hex[:12]
         key = f"{prefix}chaos-{drill_id}-{order}-{artifact}.pdf"
         body = _make_document(f"{order}", artifact, object_size_kb * 1024)
         if not dry_run:
-            ids = {"order-id": f"{order}", "artifact-id": artifact}
-            store.put_object(key, body, proof | ids)
+            metadata = {
+                "chaos-scenario": _SCENARIO,
+                "drill-id": drill_id,
+                "pending-since": since,
+                "hold-until": hold_until,
+                "expires-at": hold_until,
+                "order-id": f"{order}",
+                "artifact-id": artifact,
+            }
+            store.put_object(key, body, metadata)
         made.append({"key": key, "orderId": order, "artifactId": artifact, "sizeBytes": len(body)})
     return made
 
@@ -114,17 +121,19 @@ def count_overdue(
 
     A late hand-over is old when it arrives, and leaves within seconds: it does not count yet.
     """
-    listed = iter_with_metadata(store, settings.pending_prefix)
-    labels = (read_label(info, settings, now) for info in listed)
-    return sum(
-        label.minutes > settings.lag_threshold_minutes
-        and now - label.info.last_modified > _JUST_WRITTEN
-        for label in labels
-        if label.origin == "real" and label.order_id not in own_orders
-    )
+    count = 0
+    for info in iter_with_metadata(store, settings.pending_prefix):
+        label = read_label(info, settings, now)
+        is_foreign = label.origin == "real" and label.order_id not in own_orders
+        is_late = label.minutes > settings.lag_threshold_minutes
+        if is_foreign and is_late and now - info.last_modified > _JUST_WRITTEN:
+            count += 1
+    return count
 
 
-def check_quiet(settings: Settings, store: ObjectStore, **about: Any) -> None:
+def check_quiet(
+    settings: Settings, store: ObjectStore, *, now: datetime, own_orders: Collection[str] = ()
+) -> None:
     """Refuse an exercise while ``count_overdue`` counts any: it would hide them.
 
     Raises
@@ -135,24 +144,29 @@ def check_quiet(settings: Settings, store: ObjectStore, **about: Any) -> None:
         When it does.
     """
     check_playground(settings, store)
-    if count := count_overdue(settings, store, **about):
-        text = f"real labels wait over {settings.lag_threshold_minutes:g} min ({count}): this is"
-        text += " an incident, not the time for an exercise. Nothing was changed."
-        raise errors.SafetyError(f"{text} `runbook investigate`")
+    count = count_overdue(settings, store, now=now, own_orders=own_orders)
+    if count:
+        raise errors.SafetyError(
+            f"real labels wait over {settings.lag_threshold_minutes:g} min ({count}): this is "
+            "an incident, not the time for an exercise. Nothing was changed. `runbook investigate`"
+        )
 
 
 def list_synthetic(
     store: ObjectStore, prefixes: Iterable[str], *, drill_id: str = ""
 ) -> Iterator[Seen]:
     """Yield the objects that their metadata proves synthetic, of all drills or of one."""
-    found = (info for prefix in prefixes for info in iter_with_metadata(store, prefix))
-    return (info for info in found if _is_of(info, drill_id))
+    for prefix in prefixes:
+        for info in iter_with_metadata(store, prefix):
+            if _is_synthetic_of(info, drill_id):
+                yield info
 
 
-def _is_of(info: Seen, drill_id: str, expired_at: datetime | None = None) -> bool:
+def _is_synthetic_of(info: Seen, drill_id: str) -> bool:
+    """Tell whether an object is proven synthetic, and of this drill; empty: of any."""
     metadata = info.metadata or {}
-    is_over = expired_at is None or is_expired(info, expired_at)
-    return is_synthetic(metadata) and drill_id in ("", metadata.get("drill-id")) and is_over
+    is_of_drill = not drill_id or metadata.get("drill-id") == drill_id
+    return is_of_drill and is_synthetic(metadata)
 
 
 def revert_backlog(
@@ -175,11 +189,23 @@ def revert_backlog(
     Changes the store, guarded by each object's ETag. There is no way back, and none is needed.
     """
     # All is listed before the first delete: a listing that pages on while keys vanish skips some.
-    listed = [info for prefix in prefixes for info in iter_with_metadata(store, prefix)]
-    found = [info for info in listed if _is_of(info, drill_id, expired_at)]
-    told = {} if dry_run else {info.key: _remove(store, info.key) for info in found}
-    failed = {key: why for key, why in told.items() if why}
-    return Removal(found, len(told) - len(failed), len(listed) - len(found), failed)
+    found: list[Seen] = []
+    kept = 0
+    for prefix in prefixes:
+        for info in iter_with_metadata(store, prefix):
+            is_over = expired_at is None or is_expired(info, expired_at)
+            if is_over and _is_synthetic_of(info, drill_id):
+                found.append(info)
+            else:
+                kept += 1
+    if dry_run:
+        return Removal(found, removed=0, kept=kept, failed={})
+    failed: dict[str, str] = {}
+    for info in found:
+        reason = _remove(store, info.key)
+        if reason:
+            failed[info.key] = reason
+    return Removal(found, removed=len(found) - len(failed), kept=kept, failed=failed)
 
 
 def sweep_expired(store: ObjectStore, settings: Settings, *, now: datetime) -> int:
@@ -203,7 +229,8 @@ def list_prefixes(settings: Settings) -> list[str]:
 
     Of two that lie in each other, the outer one: nothing is listed twice.
     """
-    chaos, pending = settings.chaos_prefix, settings.pending_prefix
+    chaos = settings.chaos_prefix
+    pending = settings.pending_prefix
     if chaos.startswith(pending) or pending.startswith(chaos):
         return [min(chaos, pending, key=len)]
     return [chaos, pending]
@@ -223,8 +250,11 @@ def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
     """
     listing = store.list_objects(prefix)
     while chunk := list(islice(listing, _CHUNK)):
-        found = store.look([info.key for info in chunk])
-        yield from filter(None, (found.get(info.key, info) for info in chunk))
+        looks = store.look([info.key for info in chunk])
+        for info in chunk:
+            seen = looks.get(info.key, info)
+            if seen is not None:
+                yield seen
 
 
 def check_prefix(settings: Settings, prefix: str) -> str:
@@ -249,8 +279,10 @@ def _remove(store: ObjectStore, key: str) -> str:
         if not is_synthetic(fresh.metadata or {}):
             return "was replaced by a real object; left alone"
         store.delete_object(fresh)
+    except errors.NotFoundError:
+        return ""
     except errors.ClientError as error:
-        return "" if isinstance(error, errors.NotFoundError) else str(error)
+        return str(error)
     return ""
 
 
@@ -288,12 +320,28 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
     p: Any = inv.parameters
     check_quiet(inv.settings, inv.clients.store, now=inv.now(), own_orders=list_own_orders(inv))
     prefix = check_prefix(inv.settings, p.prefix or inv.settings.chaos_prefix)
-    drill = p.drill_id or str(inv.incident.facts.get("drill_id") or make_drill_id())
-    facts: dict[str, Json] = {name: getattr(p, name) for name in _BACKLOG}
-    facts |= {"prefix": prefix, "drill_id": drill, "bytes": p.count * p.object_size_kb * 1024}
-    way_back = "4.2 removes them; they expire on their own, too"
-    about = {"step": step, "action": _CREATE, "way_back": way_back, "reversible": True}
-    return _plan(inv, prefix, p.count, facts=facts, **about)
+    facts: dict[str, Json] = {
+        "prefix": prefix,
+        "count": p.count,
+        "hold_minutes": p.hold_minutes,
+        "object_size_kb": p.object_size_kb,
+        "age_minutes": p.age_minutes,
+        "drill_id": p.drill_id or str(inv.incident.facts.get("drill_id") or make_drill_id()),
+        "bytes": p.count * p.object_size_kb * 1024,
+    }
+    return write_plan(
+        inv.incident.folder / "plans",
+        SYNTHETIC,
+        "syn",
+        now=inv.now(),
+        step=step,
+        action=_CREATE,
+        target=_describe_target(inv, p.count, prefix),
+        is_empty=not p.count,
+        way_back="4.2 removes them; they expire on their own, too",
+        reversible=True,
+        facts=facts,
+    )
 
 
 def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
@@ -306,6 +354,7 @@ def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
     prefixes = [check_prefix(inv.settings, prefix)] if prefix else list_prefixes(inv.settings)
     drill = str(getattr(inv.parameters, "drill_id", ""))
     found = list(list_synthetic(inv.clients.store, prefixes, drill_id=drill))
+    drills = {(info.metadata or {}).get("drill-id", "DataFlow's script") for info in found}
     facts: dict[str, Json] = {
         "prefixes": prefixes,
         "drill_id": drill,
@@ -313,41 +362,68 @@ def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
         "bytes": sum(info.size_bytes for info in found),
         "expired": sum(is_expired(info, inv.now()) for info in found),
         "sample": [info.key for info in found[:_SAMPLE_OF_PLAN]],
-        "drills": sorted({(i.metadata or {}).get("drill-id", "DataFlow's script") for i in found}),
+        "drills": sorted(drills),
         "reason": "" if found else "there is no synthetic object",
     }
-    way_back = "there is none, and none is needed: only synthetic objects go"
-    about = {"step": step, "action": _REVERT, "way_back": way_back, "reversible": False}
-    return _plan(inv, f"{{{','.join(prefixes)}}}", len(found), facts=facts, **about)
+    return write_plan(
+        inv.incident.folder / "plans",
+        SYNTHETIC,
+        "syn",
+        now=inv.now(),
+        step=step,
+        action=_REVERT,
+        target=_describe_target(inv, len(found), f"{{{','.join(prefixes)}}}"),
+        is_empty=not found,
+        way_back="there is none, and none is needed: only synthetic objects go",
+        reversible=False,
+        facts=facts,
+    )
 
 
-def _plan(inv: Investigation, where: str, many: int, **about: Json) -> Plan:
-    target = f"{count_of(many, 'synthetic object')} under {inv.clients.store.bucket}/{where}"
-    about |= {"target": target, "is_empty": not many}
-    return write_plan(inv.incident.folder / "plans", SYNTHETIC, "syn", now=inv.now(), **about)
+def _describe_target(inv: Investigation, count: int, where: str) -> str:
+    return f"{count_of(count, 'synthetic object')} under {inv.clients.store.bucket}/{where}"
 
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
-    store, facts = inv.clients.store, plan.content["facts"]
+    store = inv.clients.store
+    facts = plan.content["facts"]
     mark_applied(plan, {"at": format_time(inv.now())})
     if plan.action == _REVERT:  # allowed everywhere
-        done = revert_backlog(store, *facts["prefixes"], drill_id=facts["drill_id"])
-        return Effect("", {"removed": done.removed, "kept": done.kept, "failed": done.failed})
-    backlog = {name: facts[name] for name in _BACKLOG}
-    backlog |= {"now": inv.now(), "own_orders": list_own_orders(inv)}
-    made = create_backlog(store, settings=inv.settings, **backlog)
+        removal = revert_backlog(store, *facts["prefixes"], drill_id=facts["drill_id"])
+        result: dict[str, Json] = {
+            "removed": removal.removed,
+            "kept": removal.kept,
+            "failed": removal.failed,
+        }
+        return Effect("", result)
+    made = create_backlog(
+        store,
+        settings=inv.settings,
+        prefix=facts["prefix"],
+        drill_id=facts["drill_id"],
+        count=facts["count"],
+        now=inv.now(),
+        hold_minutes=facts["hold_minutes"],
+        object_size_kb=facts["object_size_kb"],
+        age_minutes=facts["age_minutes"],
+        own_orders=list_own_orders(inv),
+    )
     return Effect("", {"created": len(made), "sample": [label["key"] for label in made[:SAMPLE]]})
 
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
     facts = plan.content["facts"]
-    prefixes, wanted = facts.get("prefixes") or [facts["prefix"]], facts.get("count", 0)
+    prefixes = facts["prefixes"] if plan.action == _REVERT else [facts["prefix"]]
     found = list(list_synthetic(inv.clients.store, prefixes, drill_id=facts["drill_id"]))
-    many, reason = len(found), f"left: {count_of(len(found), 'synthetic object')}"
-    if wanted:
-        reason = f"{many} of {wanted} objects are there, all proven synthetic"
-    result = {"objects": many, "sample": [info.key for info in found[:SAMPLE]]}
-    return Effect(reason, result, is_ok=many == wanted)
+    count = len(found)
+    if plan.action == _REVERT:
+        wanted = 0
+        reason = f"left: {count_of(count, 'synthetic object')}"
+    else:
+        wanted = facts["count"]
+        reason = f"{count} of {wanted} objects are there, all proven synthetic"
+    result = {"objects": count, "sample": [info.key for info in found[:SAMPLE]]}
+    return Effect(reason, result, is_ok=count == wanted)
 
 
 SYNTHETIC = PlanKind("runbook/synthetic-plan/1", _apply, _verify, summarise=itemgetter("facts"))

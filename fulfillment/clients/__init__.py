@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
 
 from objectmove.bucket import S3Bucket
 from runbook_lib.errors import ClientTimeoutError, ConnectionRefusedClientError, NotConnectedError
+from runbook_lib.http import HttpClient
 
 from ..settings import HTTP_SYSTEMS, Settings
 from . import http_systems as http
@@ -79,14 +81,18 @@ def check_connected(settings: Settings, clients: Clients) -> None:
     NotConnectedError
         When there are no keys for the object store, or nothing that is configured answers.
     """
-    if not all(settings.read_store_keys(for_changes=False)[:2]):
+    access_key, secret_key, _ = settings.read_store_keys(for_changes=False)
+    if not access_key or not secret_key:
         raise NotConnectedError(
             "you are not connected: MINIO_ROOT_USER and MINIO_ROOT_PASSWORD are not set. Set "
             "them in .env or the environment (`runbook stack env` prints the local stack's)"
         )
-    systems = [c for name in HTTP_SYSTEMS if (c := getattr(clients, name)).url]
-    questions = [clients.store.read_clock, *(c.check_reachable for c in systems)]
-    silent = ClientTimeoutError, ConnectionRefusedClientError
+    questions: list[Callable[[], object]] = [clients.store.read_clock]
+    for name in HTTP_SYSTEMS:
+        client: HttpClient = getattr(clients, name)
+        if client.url:
+            questions.append(client.check_reachable)
+    silent = (ClientTimeoutError, ConnectionRefusedClientError)
     pool = ThreadPoolExecutor(len(questions))
     try:
         answers = as_completed([pool.submit(ask) for ask in questions])

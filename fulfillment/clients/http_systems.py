@@ -40,6 +40,11 @@ class Sample(NamedTuple):
     value: float
 
 
+def _to_samples(value: list[Json]) -> list[Json]:
+    """Return a range's samples as they are, and an instant's one sample in a list."""
+    return value if isinstance(value[0], list) else [value]
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """Samples with one set of labels, oldest first."""
@@ -47,7 +52,7 @@ class Series:
     labels: Annotated[dict[str, str], Field(validation_alias="metric")]
     samples: Annotated[
         tuple[Sample, ...],
-        BeforeValidator(lambda found: found if isinstance(found[0], list) else [found]),
+        BeforeValidator(_to_samples),
         Field(validation_alias=AliasChoices("values", "value")),
     ]
 
@@ -110,18 +115,21 @@ class PrometheusClient(HttpClient):
         self, promql: str, start: datetime, end: datetime, step_s: float
     ) -> list[Series]:
         """Return an expression's values from ``start`` to ``end`` every ``step_s`` seconds."""
-        times = {"start": format_time(start), "end": format_time(end), "step": f"{step_s:g}"}
-        return self._query("/api/v1/query_range", {"query": promql, **times})
+        params = {
+            "query": promql,
+            "start": format_time(start),
+            "end": format_time(end),
+            "step": f"{step_s:g}",
+        }
+        return self._query("/api/v1/query_range", params)
 
     def list_rules(self) -> list[AlertRule]:
         """Return the alerting rules."""
-        groups = self.get("/api/v1/rules", list[_Group], {"type": "alert"}, "data.groups")
-        return [
-            replace(rule, group_interval_s=group.interval)
-            for group in groups
-            for rule in group.rules
-            if rule.type == "alerting"
-        ]
+        rules: list[AlertRule] = []
+        for group in self.get("/api/v1/rules", list[_Group], {"type": "alert"}, "data.groups"):
+            alerting = [rule for rule in group.rules if rule.type == "alerting"]
+            rules += [replace(rule, group_interval_s=group.interval) for rule in alerting]
+        return rules
 
     def list_alerts(self) -> list[Alert]:
         """Return the alerts that are pending or firing."""
@@ -129,21 +137,21 @@ class PrometheusClient(HttpClient):
 
     def list_targets(self) -> list[Target]:
         """Return the targets that are scraped."""
-        wanted = {"state": "active"}
-        return self.get("/api/v1/targets", list[Target], wanted, "data.activeTargets")
+        params = {"state": "active"}
+        return self.get("/api/v1/targets", list[Target], params, "data.activeTargets")
 
     def check_reachable(self) -> str:
         """Return the version of the server."""
         return self.get("/api/v1/status/buildinfo", str, part="data.version")
 
     def _query(self, path: str, params: Mapping[str, str]) -> list[Series]:
-        found = self.get(path, dict[str, Json], params, "data")
+        data = self.get(path, dict[str, Json], params, "data")
         with self.parsing(path):
-            rows = found["result"]
-            if found["resultType"] == "scalar":
+            rows = data["result"]
+            if data["resultType"] == "scalar":
                 rows = [{"metric": {}, "value": rows}]
             # Native histograms have no value.
-            rows = [row for row in rows if not {"histogram", "histograms"} & set(row)]
+            rows = [row for row in rows if "histogram" not in row and "histograms" not in row]
         return self.read_as(path, rows, list[Series])
 
 
@@ -156,7 +164,13 @@ _NOT_DESTINATIONS = {"to", "from", "smtp_from", "smtp_hello", "headers", "hello"
 _SENT = "alertmanager_notifications_total"
 _FAILED = "alertmanager_notifications_failed_total"
 _DEFAULT_TIMING = {"group_wait": "30s", "group_interval": "5m", "repeat_interval": "4h"}
-_Names = Annotated[tuple[str, ...], BeforeValidator(lambda found: [one["name"] for one in found])]
+
+
+def _list_names(receivers: list[dict[str, Json]]) -> list[Json]:
+    return [receiver["name"] for receiver in receivers]
+
+
+_Names = Annotated[tuple[str, ...], BeforeValidator(_list_names)]
 _Ids = Annotated[tuple[str, ...], BeforeValidator(lambda ids: ids or ())]
 
 
@@ -197,12 +211,16 @@ class AlertmanagerClient(HttpClient):
 
     def read_notification_counts(self) -> list[NotificationCount]:
         """Return how many notifications each integration sent and failed to send."""
-        counts = defaultdict[tuple[str, str], dict[str, float]](lambda: {_SENT: 0, _FAILED: 0})
+        sent = defaultdict[tuple[str, str], float](float)
+        failed = defaultdict[tuple[str, str], float](float)
         for sample in self.read_metrics():
-            if sample.name in (_SENT, _FAILED):
-                key = sample.labels.get("integration", ""), sample.labels.get("receiver_name", "")
-                counts[key][sample.name] += sample.value
-        return [NotificationCount(key[0], *told.values()) for key, told in sorted(counts.items())]
+            key = (sample.labels.get("integration", ""), sample.labels.get("receiver_name", ""))
+            if sample.name == _SENT:
+                sent[key] += sample.value
+            elif sample.name == _FAILED:
+                failed[key] += sample.value
+        keys = sorted(sent.keys() | failed.keys())
+        return [NotificationCount(key[0], sent[key], failed[key]) for key in keys]
 
     def read_placeholders(self) -> list[str]:
         """Return where the running configuration still holds a placeholder, and which.
@@ -210,8 +228,8 @@ class AlertmanagerClient(HttpClient):
         Each is like ``global.smtp_smarthost: smtp.example.com:587``. Alertmanager hides secret
         values (webhook URLs among them), so a placeholder in those cannot be seen here.
         """
-        found = _walk_config(self._read_config())
-        return [f"{where}: {value}" for where, value in found if _PLACEHOLDER.search(value)]
+        texts = _walk_config(self._read_config())
+        return [f"{where}: {text}" for where, text in texts if _PLACEHOLDER.search(text)]
 
     def read_group_timing(self) -> tuple[float, float, float]:
         """Return ``(group_wait_s, group_interval_s, repeat_interval_s)`` of the top route."""
@@ -234,19 +252,24 @@ class AlertmanagerClient(HttpClient):
 
 
 def _walk_config(value: Json, where: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
+    """Yield each text of a configuration that may be a destination, after where it stands."""
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, dict):
+        prefix = f"{where}." if where else ""
         for key, inner in value.items():
             if key not in _NOT_DESTINATIONS:
-                yield from _walk_config(inner, f"{where}.{key}" if where else str(key))
+                yield from _walk_config(inner, f"{prefix}{key}")
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            name = inner.get("name") if isinstance(inner, dict) else None
+            name = None
+            if isinstance(inner, dict):
+                name = inner.get("name")
             yield from _walk_config(inner, f"{where}[{name or index}]")
-    elif isinstance(value, str):
-        yield where, value
 
 
-_QUERIES = BeforeValidator(lambda targets: [t["expr"] for t in targets if t.get("expr")])
+def _list_queries(targets: list[dict[str, Json]]) -> list[Json]:
+    return [target["expr"] for target in targets if target.get("expr")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +277,11 @@ class Panel:
     """A panel and its queries, as they stand in the dashboard; a folded row holds its panels."""
 
     title: Text = ""
-    expressions: Annotated[tuple[str, ...], Field(validation_alias="targets"), _QUERIES] = ()
+    expressions: Annotated[
+        tuple[str, ...],
+        Field(validation_alias="targets"),
+        BeforeValidator(_list_queries),
+    ] = ()
     link: str = ""
     id: int = 0
     panels: tuple[Panel, ...] = ()
@@ -275,11 +302,15 @@ class GrafanaClient(HttpClient):
             When there is no such dashboard, or it has no such panel.
         """
         path = f"/api/dashboards/uid/{dashboard_uid}"
-        found = self.get(path, dict[str, Json])
-        rows = self.read_as(path, found, tuple[Panel, ...], "dashboard.panels")
-        link = self.read_as(path, found, str, "meta.url")
-        for panel in (*rows, *(inner for row in rows for inner in row.panels)):
-            if panel.title.strip().casefold() == title.strip().casefold():
+        answer = self.get(path, dict[str, Json])
+        panels = self.read_as(path, answer, list[Panel], "dashboard.panels")
+        link = self.read_as(path, answer, str, "meta.url")
+        folded: list[Panel] = []
+        for row in panels:
+            folded += row.panels
+        wanted = title.strip().casefold()
+        for panel in panels + folded:
+            if panel.title.strip().casefold() == wanted:
                 return replace(panel, link=f"{self.url}{link}?viewPanel={panel.id}")
         text = f"dashboard {dashboard_uid} has no panel {title!r}; addons/grafana brings it"
         raise NotFoundError(text, system=self.SYSTEM)
@@ -311,7 +342,7 @@ class FulfillmentClient(HttpClient):
     def read_worker(self) -> WorkerState:
         """Return the worker's state; ``NotFoundError`` where the service has no such API."""
         answer = self.get(_WORKER, dict[str, Json])
-        return self.read_as(_WORKER, {**answer, "raw": answer}, WorkerState)
+        return self.read_as(_WORKER, _keep_raw(answer), WorkerState)
 
     def trigger_worker(self) -> None:
         """Have the worker do one pass now. Moves labels; there is no way back."""
@@ -327,8 +358,8 @@ class FulfillmentClient(HttpClient):
 
     def list_shipments(self, order_id: int, limit: int = 100) -> list[dict[str, Json]]:
         """Return an order's shipments as the service has them."""
-        wanted = {"orderId": order_id, "limit": limit}
-        return self.get("/fulfillment/shipments", list[dict[str, Json]], wanted, "items")
+        params = {"orderId": order_id, "limit": limit}
+        return self.get("/fulfillment/shipments", list[dict[str, Json]], params, "items")
 
 
 _LOGIN = "/auth/token"
@@ -432,8 +463,12 @@ _CASES = "/support/cases"
 
 
 def _list_orders(context: list[dict[str, Json]]) -> list[Json]:
-    orders = (item.get("orderId") for item in context if item.get("type") == "order")
-    return list(dict.fromkeys(order for order in orders if order is not None))
+    orders: list[Json] = []
+    for item in context:
+        order = item.get("orderId")
+        if item.get("type") == "order" and order is not None and order not in orders:
+            orders.append(order)
+    return orders
 
 
 _OrderIds = Annotated[tuple[int, ...], BeforeValidator(_list_orders)]
@@ -452,7 +487,11 @@ class TimelineEntry:
     raw: dict[str, Json] = field(default_factory=dict)
 
 
-_Entry = Annotated[TimelineEntry, BeforeValidator(lambda found: {**found, "raw": found})]
+def _keep_raw(entry: dict[str, Json]) -> dict[str, Json]:
+    return {**entry, "raw": entry}
+
+
+_Entry = Annotated[TimelineEntry, BeforeValidator(_keep_raw)]
 
 
 @_camel
@@ -472,9 +511,13 @@ class SupportClient(HttpClient):
 
     def create_case(self, subject: str, *, order_ids: tuple[int, ...]) -> Case:
         """Open a ticket about orders. Changes the service; undone by ``close_case``."""
-        orders = [{"type": "order", "orderId": order} for order in order_ids]
-        body = {"subject": subject, "channel": "internal", "context": orders}
-        return self.post(_CASES, Case, {**body, "initialMessage": subject})
+        body = {
+            "subject": subject,
+            "channel": "internal",
+            "context": [{"type": "order", "orderId": order} for order in order_ids],
+            "initialMessage": subject,
+        }
+        return self.post(_CASES, Case, body)
 
     def read_case(self, ticket_id: str) -> Case:
         """Return a ticket; raises ``NotFoundError`` when there is none with this id."""
@@ -547,5 +590,5 @@ class NotificationsClient(HttpClient):
     def list_notifications(self, since: datetime) -> list[Notification]:
         """Return what arrived since a time, oldest first."""
         query = {"since": format_time(since)}
-        found = self.get("/notifications", list[Notification], query, "items")
-        return sorted(found, key=lambda item: item.received_at)
+        arrived = self.get("/notifications", list[Notification], query, "items")
+        return sorted(arrived, key=lambda item: item.received_at)
