@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -36,13 +36,13 @@ _FREE = re.compile(
 _ABSENT = {"NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"}
 _DENIED = {*REFUSED, "HTTP 401", "HTTP 403"}
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"}
-_SILENT = {"NoAnswer": "; whether it was done is not known", "NotSent": ""}
+_SILENT = {"NoAnswer", "NotSent"}
 _LATE = ("no answer in time", "timed out")
 _FULL = ("storagefull", "storage full", "no space left", "quota", "disk full", "insufficientstor")
 
 
 Rights = dict[str, tuple[bool | None, str]]
-"""By right: whether the keys have it, None where nobody can tell, and why not or why nobody can."""
+"""By right: whether the keys have it (None: unknown), and the reason when they do not."""
 
 
 def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
@@ -61,8 +61,11 @@ def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
     """
     access_key, secret_key, token = settings.read_store_keys(for_changes=for_changes)
     if not access_key or not secret_key:
-        text = "no credentials: set MINIO_ROOT_USER and MINIO_ROOT_PASSWORD (the local stack's: "
-        raise errors.AccessDeniedError(f'{text}eval "$(runbook stack env)")', system="store")
+        text = (
+            "no credentials: set MINIO_ROOT_USER and MINIO_ROOT_PASSWORD (the local stack's: "
+            'eval "$(runbook stack env)")'
+        )
+        raise errors.AccessDeniedError(text, system="store")
     try:
         return S3Bucket(
             endpoint=settings.minio_endpoint,
@@ -95,7 +98,8 @@ class ObjectStore:
         self.bucket = bucket.name
         self._bucket = bucket
         self._change_bucket = change_bucket or bucket
-        self._clock: tuple[float, datetime] | None = None
+        self._clock: datetime | None = None
+        self._clock_read_s = 0.0
 
     def list_objects(self, prefix: str) -> Iterator[Seen]:
         """Yield the objects under a prefix, without metadata; folder markers are left out."""
@@ -114,9 +118,10 @@ class ObjectStore:
         """Return one object with its metadata."""
         failed: dict[str, StoreError] = {}
         with _explained():
-            if found := self._bucket.look([key], failed=failed).get(key):
-                return found
-            raise failed.get(key, AbsentError(f"read {key}: NoSuchKey"))
+            seen = self._bucket.look([key], failed=failed).get(key)
+            if seen is None:
+                raise failed.get(key, AbsentError(f"read {key}: NoSuchKey"))
+            return seen
 
     def read(self, key: str) -> bytes | None:
         """Return an object's content, None when there is none."""
@@ -125,8 +130,10 @@ class ObjectStore:
 
     def put_object(self, key: str, content: bytes, metadata: Texts | None = None) -> None:
         """Write an object, by one request that is sent once; its type is that of its name."""
-        headers = {f"{_META}{name.lower()}": text for name, text in (metadata or {}).items()}
-        headers["content-type"] = mimetypes.guess_type(key)[0] or "application/octet-stream"
+        content_type, _ = mimetypes.guess_type(key)
+        headers = {"content-type": content_type or "application/octet-stream"}
+        for name, text in (metadata or {}).items():
+            headers[f"{_META}{name.lower()}"] = text
         self._change(Request("put", key, body=content, headers=headers), f"write {key}")
 
     def delete_object(self, info: Seen) -> None:
@@ -140,18 +147,28 @@ class ObjectStore:
         if not is_key_supported(request.key):
             raise errors.BadAnswerError(f"{what}: no request can name this key", system=_SYSTEM)
         with _explained():
-            if self._clock is None or time.monotonic() - self._clock[0] > _CLOCK_S:
-                self._clock = (time.monotonic(), self._change_bucket.read_clock())
-            at = self._clock[1]
-            (answer,) = self._change_bucket.send([request], signed_at=at, expires_s=_EXPIRES_S)
+            signed_at = self._read_signing_time()
+            (answer,) = self._change_bucket.send(
+                [request], signed_at=signed_at, expires_s=_EXPIRES_S
+            )
         if answer.effect == "done":
             return
-        told = f"{answer.code} {answer.message}".strip()
-        if answer.code in _SILENT:
-            told = f"{answer.message}{_SILENT[answer.code]}"
-        elif any(word in told.lower() for word in _FULL):
-            raise errors.BadAnswerError(f"storage full: {what}: {told}", system=_SYSTEM)
-        raise _explain(StoreError(f"{what}: {told}", code=answer.code))
+        text = f"{answer.code} {answer.message}".strip()
+        if answer.code == "NoAnswer":
+            text = f"{answer.message}; whether it was done is not known"
+        elif answer.code == "NotSent":
+            text = answer.message
+        elif any(word in text.lower() for word in _FULL):
+            raise errors.BadAnswerError(f"storage full: {what}: {text}", system=_SYSTEM)
+        raise _explain(StoreError(f"{what}: {text}", code=answer.code))
+
+    def _read_signing_time(self) -> datetime:
+        """Return the store's time, read at most five seconds ago."""
+        now_s = time.monotonic()
+        if self._clock is None or now_s - self._clock_read_s > _CLOCK_S:
+            self._clock = self._change_bucket.read_clock()
+            self._clock_read_s = now_s
+        return self._clock
 
     def check_live(self) -> tuple[str, str]:
         """Ask ``/minio/health/live``; where there is none, make a signed listing.
@@ -189,9 +206,14 @@ class ObjectStore:
             answer = self._bucket.ask("/minio/v2/metrics/cluster")
         except StoreError:
             return None
-        told = map(float, _FREE.findall(answer.body)) if answer.status == 200 else ()
-        # The gateway always says 0 or NaN: it does not know.
-        return next((int(free) for free in told if 0 < free < math.inf), None)
+        if answer.status != 200:
+            return None
+        for text in _FREE.findall(answer.body):
+            free_bytes = float(text)
+            # The gateway always says 0 or NaN: it does not know.
+            if 0 < free_bytes < math.inf:
+                return int(free_bytes)
+        return None
 
     def read_rights(self, prefix: str, *, write_under: Sequence[str] = ()) -> Rights:
         """Tell what the keys for looking may do; with ``write_under``, what those for changes may.
@@ -215,47 +237,52 @@ class ObjectStore:
         Changes nothing: write is asked by a copy of an object that does not exist, delete by one
         of an object that does not exist, and not where versions are kept: it would leave a mark.
         """
-        bucket = self._change_bucket if write_under else self._bucket
-        looking, found = ObjectStore(bucket), list[Seen]()
+        store = ObjectStore(self._change_bucket if write_under else self._bucket)
         absent = f"absent-{secrets.token_hex(8)}"
-
-        def ask_list() -> None:
-            try:
-                found.extend(islice(looking.list_objects(prefix), 1))
-            except errors.NotFoundError as error:  # there is no bucket
-                raise errors.BadAnswerError(error.message, system=_SYSTEM) from error
-
-        def ask_read() -> None:
-            if not may_list[0]:
-                raise errors.BadAnswerError("not known without a listing")
-            looking.read_info(found[0].key if found else f"{prefix}{absent}")
-
-        asks: dict[str, Callable[[], object]] = {"read": ask_read}
+        asks: dict[str, Callable[[], object]] = {}
         for under in write_under:
             copy = Request("copy", f"{under}{absent}-copy", source=f"{under}{absent}")
-            asks[f"write {under}"] = partial(self._change, copy, "write")
-            asks[f"delete {under}"] = partial(self._try_delete, f"{under}{absent}")
-        may_list = try_right(ask_list)
+            asks[f"write {under}"] = partial(store._change, copy, "write")
+            asks[f"delete {under}"] = partial(store._try_delete, f"{under}{absent}")
+        first: list[Seen] = []
+        may_list = try_right(lambda: first.extend(store._list_first(prefix)))
+        rights: Rights = {"list": may_list}
         if may_list[0] is None:
-            return {"list": may_list} | dict.fromkeys(asks, (None, ""))
-        return {"list": may_list} | {name: try_right(ask) for name, ask in asks.items()}
+            return rights | dict.fromkeys(["read", *asks], (None, ""))
+        if may_list[0]:
+            key = first[0].key if first else f"{prefix}{absent}"
+            rights["read"] = try_right(lambda: store.read_info(key))
+        else:
+            rights["read"] = (None, "not known without a listing")
+        for name, ask in asks.items():
+            rights[name] = try_right(ask)
+        return rights
+
+    def _list_first(self, prefix: str) -> list[Seen]:
+        """Return the first object under a prefix, if there is one."""
+        try:
+            return list(islice(self.list_objects(prefix), 1))
+        except errors.NotFoundError as error:  # there is no bucket
+            raise errors.BadAnswerError(error.message, system=_SYSTEM) from error
 
     def _try_delete(self, key: str) -> None:
         """Delete what does not exist; not where versions are kept."""
+        request = Request("get", query={"versioning": ""})
         try:
-            asked = Request("get", query={"versioning": ""})
-            told = self._change_bucket.fetch(asked, "read versioning").body
+            body = self._change_bucket.fetch(request, "read versioning").body
         except StoreError as error:
             if error.code != "NotImplemented":
                 raise errors.BadAnswerError(f"not known: does it keep versions? {error}") from error
         else:
-            if b"VersioningConfiguration" not in told or b"<Status>" in told:
+            if b"VersioningConfiguration" not in body or b"<Status>" in body:
                 raise errors.BadAnswerError("not known: it keeps versions, a delete leaves a mark")
         self._change(Request("delete", key, if_match="0" * 32), "delete")
 
 
 def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
-    """Tell whether a question is let through, to nothing too; None where nobody can, and why not.
+    """Return whether a question is allowed, and why not; a 404 counts as allowed.
+
+    None instead of a bool means unknown.
 
     Raises
     ------
@@ -263,12 +290,15 @@ def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
         When the system cannot be reached.
     """
     try:
-        with suppress(errors.NotFoundError, errors.PreconditionFailedError):
-            ask()
+        ask()
     except (errors.ConnectionRefusedClientError, errors.ClientTimeoutError):
         raise
+    except (errors.NotFoundError, errors.PreconditionFailedError):
+        return True, ""
+    except errors.AccessDeniedError as error:
+        return False, str(error)
     except errors.ClientError as error:
-        return False if isinstance(error, errors.AccessDeniedError) else None, str(error)
+        return None, str(error)
     return True, ""
 
 
@@ -283,7 +313,8 @@ def _explained() -> Iterator[None]:
 
 def _explain(error: StoreError) -> errors.ClientError:
     """Return the ``ClientError`` that says what a failed request means."""
-    text, code = str(error), error.code
+    text = str(error)
+    code = error.code
     kind: type[errors.ClientError] = errors.BadAnswerError
     if isinstance(error, AbsentError) or code in _ABSENT:
         kind = errors.NotFoundError
@@ -293,7 +324,8 @@ def _explain(error: StoreError) -> errors.ClientError:
         kind = errors.PreconditionFailedError
     elif code in _SILENT and "certificate" in text.lower():
         text += ". CA_BUNDLE says whom to trust."
+    elif code in _SILENT and any(word in text for word in _LATE):
+        kind = errors.ClientTimeoutError
     elif code in _SILENT:
-        is_late = any(word in text for word in _LATE)
-        kind = errors.ClientTimeoutError if is_late else errors.ConnectionRefusedClientError
+        kind = errors.ConnectionRefusedClientError
     return kind(text, system=_SYSTEM)
