@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 
@@ -39,7 +38,13 @@ Sleep = Callable[[float], None]
 
 
 class _Stillness(NamedTuple):
-    """``paused``: or stopped; ``back``: works again, which one that just starts does not yet."""
+    """How still the worker stands.
+
+    Attributes
+    ----------
+    paused : paused or stopped
+    back : fully running (False while it starts)
+    """
 
     paused: bool
     back: bool
@@ -105,8 +110,10 @@ class WorkerHold:
         MoversError
             When it is not paused, moved since the last check, or does not stop within 30 s.
         """
-        before, self._still = self._still, None
-        for _ in range(1 if before else _TRIES):
+        before = self._still
+        self._still = None
+        tries = 1 if before else _TRIES
+        for _ in range(tries):
             now = self.read()
             if not now.paused:
                 raise MoversError("the worker is not paused: it was never, or someone resumed it")
@@ -120,14 +127,14 @@ class WorkerHold:
     def resume(self) -> None:
         """Resume it; ``MoveError`` when it is not certain that it is."""
         self._still = None
-        _, why = attempt(self.do_resume)
+        _, reason = attempt(self.do_resume)
         try:
             if self.read().back:
                 return
         except MoversError as error:
-            why = str(error)
-        why = why or "it does not work yet"
-        raise MoveError(f"the worker may still be paused ({why}). {self.way_back}")
+            reason = str(error)
+        reason = reason or "it does not work yet"
+        raise MoveError(f"the worker may still be paused ({reason}). {self.way_back}")
 
 
 def describe_hold(hold: WorkerHold) -> str:
@@ -138,7 +145,8 @@ def describe_hold(hold: WorkerHold) -> str:
         return f"{hold.words}; as it is now, `apply` will be refused: {error}"
     if still is _NOT_ASKED:
         return hold.words
-    return f"{hold.words}; {'it stands still now' if still.paused else 'it works now'}"
+    now = "it stands still now" if still.paused else "it works now"
+    return f"{hold.words}; {now}"
 
 
 def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHold:
@@ -149,31 +157,47 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
     SettingsError
         When ``RUNBOOK_SERVICES`` does not fit it.
     """
-    kind, service = settings.worker_control, settings.worker_service
+    kind = settings.worker_control
+    service = settings.worker_service
     if kind == "none":
-        words = f"nobody holds the worker: {_TWICE}"
-        return WorkerHold(words, lambda: _NOT_ASKED, sleep, holds=False, _still=_NOT_ASKED)
+        return WorkerHold(
+            words=f"nobody holds the worker: {_TWICE}",
+            ask=lambda: _NOT_ASKED,
+            sleep=sleep,
+            holds=False,
+            _still=_NOT_ASKED,
+        )
     if kind == "metric":
         words = (
             f"nobody holds the worker: Prometheus is asked before each batch whether its last move "
             f"is {_QUIET_S:.0f} s ago. It cannot know of one since its last scrape, nor of a pass "
             f"that begins meanwhile: {_TWICE}"
         )
-        read = partial(_read_metric, clients.prometheus, settings.worker_last_move_query)
-        return WorkerHold(words, read, sleep, holds=False)
+        query = settings.worker_last_move_query
+        return WorkerHold(
+            words=words,
+            ask=lambda: _read_metric(clients.prometheus, query),
+            sleep=sleep,
+            holds=False,
+        )
     if kind == "api":
         worker = clients.fulfillment
         address = f"{worker.url}/fulfillment/worker"
-        words = f"the worker is paused through {address}, and looked at before each batch"
-        read, back = partial(_read_worker, clients, service), f"Resume it: POST {address}/resume"
-        return WorkerHold(words, read, sleep, worker.pause_worker, worker.resume_worker, back)
+        return WorkerHold(
+            words=f"the worker is paused through {address}, and looked at before each batch",
+            ask=lambda: _read_worker(clients, service),
+            sleep=sleep,
+            do_pause=worker.pause_worker,
+            do_resume=worker.resume_worker,
+            way_back=f"Resume it: POST {address}/resume",
+        )
     if kind not in ("command", settings.runbook_services):
         raise errors.SettingsError(f"WORKER_CONTROL={kind} needs RUNBOOK_SERVICES={kind}")
     by = "WORKER_STOP_CMD" if kind == "command" else kind
     return WorkerHold(
-        f"{service} is stopped by {by}, and looked at before each batch",
-        lambda: _read_service(clients, service),
-        sleep,
+        words=f"{service} is stopped by {by}, and looked at before each batch",
+        ask=lambda: _read_service(clients, service),
+        sleep=sleep,
         do_pause=lambda: clients.find_switch(service).stop(service),
         do_resume=lambda: clients.find_switch(service).start(service),
         way_back=f"Start {service}.",
@@ -183,11 +207,13 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
 
 def _read_metric(prometheus: PrometheusClient, query: str) -> _Stillness:
     """Tell that the last move is long ago, by Prometheus's own clock; ``MoversError`` else."""
-    name, found = "WORKER_LAST_MOVE_QUERY", prometheus.query(f"time() - (\n{query}\n)")
-    ages = [series.samples[-1].value for series in found if series.samples]
-    if not ages or not all(map(math.isfinite, ages)):
+    name = "WORKER_LAST_MOVE_QUERY"
+    result = prometheus.query(f"time() - (\n{query}\n)")
+    ages_s = [series.samples[-1].value for series in result if series.samples]
+    if not ages_s or not all(math.isfinite(age_s) for age_s in ages_s):
         raise MoversError(f"whether the worker moves is not known: {name} has no value")
-    if (age_s := min(ages)) < _QUIET_S:
+    age_s = min(ages_s)
+    if age_s < _QUIET_S:
         text = f"the worker moved {age_s:.0f} s ago, as {name} says, and a metric cannot stop it"
         raise MoversError(f"{text}: stop it, and wait until that is {_QUIET_S:.0f} s ago")
     return _Stillness(paused=True, back=True)
@@ -201,12 +227,17 @@ def _read_worker(clients: Clients, service: str) -> _Stillness:
         if now.paused:
             return now
         raise
-    return _Stillness(worker.paused, not worker.paused, worker.moving, worker.last_move_at)
+    return _Stillness(
+        paused=worker.paused,
+        back=not worker.paused,
+        moving=worker.moving,
+        last_move_at=worker.last_move_at,
+    )
 
 
 def _read_service(clients: Clients, name: str) -> _Stillness:
-    found = read_service(clients.find_switch(name), name)
-    return _Stillness(paused=found.state in _STOPPED, back=found.running)
+    service = read_service(clients.find_switch(name), name)
+    return _Stillness(paused=service.state in _STOPPED, back=service.running)
 
 
 _BLANK_S = 2.0  # the server sends a blank twice a second
@@ -223,7 +254,8 @@ def watch_writes(
     Only reads. Where the store tells nothing, or the stream breaks, the answer is empty.
     """
     writes: list[tuple[str, datetime]] = []
-    blank, is_over = threading.Event(), threading.Event()
+    blank = threading.Event()
+    is_over = threading.Event()
     rest = b""
 
     def take(part: bytes) -> None:
@@ -233,8 +265,8 @@ def watch_writes(
         *lines, rest = (rest + part).split(b"\n")
         for line in filter(bytes.strip, lines):
             for record in json.loads(line).get("Records") or ():
-                at = parse_time(str(record["eventTime"]))
-                writes.append((unquote_plus(str(record["s3"]["object"]["key"])), at))
+                key = unquote_plus(str(record["s3"]["object"]["key"]))
+                writes.append((key, parse_time(str(record["eventTime"]))))
         if not rest.strip():
             blank.set()
 
