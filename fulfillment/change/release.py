@@ -58,8 +58,7 @@ _SPLIT = (
 )
 _CONFLICTS = 20
 _FINE = ("in_place", "gone_after_landed")
-_BESIDE = ("taken_back_by", "taken_before", "parked")
-_TOLD = ("objects", "bytes", "oldest", "excluded", "excluded_sample")
+_SHOWN = ("objects", "bytes", "oldest", "excluded", "excluded_sample")
 _TROUBLES = ("skipped", "conflicts", "failed", "unproven", "lost_in_window", "in_reach")
 
 TO_SETTLE = ("key", "order", "evidence", "rewritten", "why", "taken_does", "not_taken_does")
@@ -89,14 +88,17 @@ def _to_plan(move: MovePlan, *, note: str = "", observed: Observed = ()) -> Plan
     note : why what waits may not move, and which setting decides it
     """
     head = move.header
-    told = head.model_dump(mode="json")
-    summary: dict[str, Json] = {name: told[name] for name in _TOLD}
+    fields = head.model_dump(mode="json")
+    summary: dict[str, Json] = {name: fields[name] for name in _SHOWN}
     if note:
         summary["reason"] = note
-    summary |= {"expires_at": told["expires_at"], **head.selection}
+    summary["expires_at"] = fields["expires_at"]
+    summary.update(head.selection)
     if head.action == "settle":
-        summary |= {"word": head.word, "about": head.parent}
-    summary |= {"who else moves": head.others, "window": head.window}
+        summary["word"] = head.word
+        summary["about"] = head.parent
+    summary["who else moves"] = head.others
+    summary["window"] = head.window
     way_back = _describe_way_back(move)
     is_reversible = way_back.startswith("runbook ")
     if not is_reversible:
@@ -181,14 +183,14 @@ def make_release_plan(
     )
 
     def judge(objects: Sequence[Seen]) -> Sequence[Judgement]:
-        found = rules(objects)
-        for seen, judgement in zip(objects, found, strict=True):
+        judgements = rules(objects)
+        for seen, judgement in zip(objects, judgements, strict=True):
             if not judgement.exclude and free_bytes < 2 * seen.size_bytes:
                 raise StoreNotReadyError(f"{free_bytes} bytes are free: no room for the copies")
             if judgement.exclude != "synthetic":
                 observed.append((seen.key, judgement.age_start))
         inv.progress("listed", len(observed))
-        return found
+        return judgements
 
     try:
         plan = make_move_plan(
@@ -234,11 +236,11 @@ def list_begun(home: Path) -> Mapping[str, Callable[[], Begun | None]]:
     Each is read only when it is asked for; one that is damaged, or is no plan of a release, is
     None. Only reads.
     """
-    found: dict[str, Callable[[], Begun | None]] = {}
+    begun: dict[str, Callable[[], Begun | None]] = {}
     for folder in list_incidents(home):
         for ledger in sorted((folder / "ledger").glob("*.jsonl")):
-            found[ledger.stem] = partial(_read_begun, folder, ledger)
-    return found
+            begun[ledger.stem] = partial(_read_begun, folder, ledger)
+    return begun
 
 
 def _read_begun(folder: Path, ledger: Path) -> Begun | None:
@@ -432,8 +434,8 @@ def _carry_out(move: Callable[..., MoveResult], inv: Investigation, plan: Plan) 
             f"Interrupted after {error.moved:,} of {error.total:,} labels{held}. "
             f"Go on with: {error.way_on}"
         ) from error
-    told = asdict(result)
-    return Effect(_describe_result(plan, result), told, is_ok=result.is_complete)
+    reason = _describe_result(plan, result)
+    return Effect(reason, asdict(result), is_ok=result.is_complete)
 
 
 def _list_evidence(clients: Clients, rows: Sequence[PlanRow]) -> list[str]:
@@ -443,17 +445,21 @@ def _list_evidence(clients: Clients, rows: Sequence[PlanRow]) -> list[str]:
 
 def _describe_result(plan: Plan, result: MoveResult) -> str:
     """Say what a run did, why it is not all, and what goes on with it."""
-    told = asdict(result)
+    fields = asdict(result)
     parts = [f"{result.moved} moved"]
-    parts += [f"{len(told[name])} {name.replace('_', ' ')}" for name in _TROUBLES if told[name]]
-    parts += [f"{told[name]} {name}" for name in ("waiting", "left") if told[name]]
+    troubles = [name for name in _TROUBLES if fields[name]]
+    parts += [f"{len(fields[name])} {name.replace('_', ' ')}" for name in troubles]
+    if result.waiting:
+        parts.append(f"{result.waiting} waiting")
+    if result.left:
+        parts.append(f"{result.left} left")
     if result.is_complete:
         return "; ".join(parts)
     if result.is_held:
         parts.append("the worker is still paused for it")
     if result.stopped:
         parts.append(result.stopped)
-    ways = find_ways_on(plan, told)
+    ways = find_ways_on(plan, fields)
     if ways and ways[0] not in result.stopped:
         parts.append(f"go on with: {ways[0]}")
     return "; ".join(parts)
@@ -472,10 +478,13 @@ def find_ways_on(plan: Plan, result: Mapping[str, Any]) -> list[str]:
     if result.get("waits_for"):
         return [result["waits_for"]]
     about = header.parent if header.action == "settle" else plan.id
-    ways = [f"runbook settle {about}"] if result.get("unproven") else []
+    ways: list[str] = []
+    if result.get("unproven"):
+        ways.append(f"runbook settle {about}")
     names = {row.key: _get_label_key(header, row) for row in plan.content.move.rows}
-    keys = [shlex.quote(names[conflict["key"]]) for conflict in result.get("conflicts", ())]
-    ways += [f"runbook settle {about} --key {key}" for key in keys[:_CONFLICTS]]
+    for conflict in result.get("conflicts", [])[:_CONFLICTS]:
+        key = shlex.quote(names[conflict["key"]])
+        ways.append(f"runbook settle {about} --key {key}")
     if not ways and (result.get("left") or result.get("skipped")):
         ways.append("runbook plan")
     return ways
@@ -507,12 +516,12 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
             "how": "a fresh listing of both prefixes, compared with plan, ledger and record",
         }
         write_json(inv.incident.path("evidence", f"proof-{plan.id}.json"), {**head, **result})
-    bad = [
-        f"{count} {name.replace('_', ' ')}"
-        for name, count in proof.counts.items()
-        if count and name not in _FINE
-    ]
-    fine = [f"{count} {name.replace('_', ' ')}" for name in _FINE if (count := proof.counts[name])]
+    fine: list[str] = []
+    bad: list[str] = []
+    for name, count in proof.counts.items():
+        if count:
+            parts = fine if name in _FINE else bad
+            parts.append(f"{count} {name.replace('_', ' ')}")
     if proof.taken_back_by:
         undone = f"taken back by {proof.taken_back_by}: {', '.join(bad)}"
         before = f"; a consumer took {proof.taken_before} before" if proof.taken_before else ""
@@ -534,12 +543,15 @@ def list_unfinished(clients: Clients, settings: Settings | None = None) -> list[
     ``held_by`` and ``held_since`` (empty when nobody is held); a plan for which somebody is held
     comes first. Only reads.
     """
-    found = [record for record in list_records(clients.bucket) if not record.is_closed]
+    open_records = [record for record in list_records(clients.bucket) if not record.is_closed]
     # What an undo or a settling has in hand waits for that one.
-    busy = {record.parent for record in found if not record.is_over}
-    rows = [_describe(record) for record in found if not (record.ended and record.plan in busy)]
+    busy = {record.parent for record in open_records if not record.is_over}
+    rows: list[dict[str, Json]] = []
     if settings is not None:
-        rows = _list_forgotten(clients, settings) + rows
+        rows += _list_forgotten(clients, settings)
+    for record in open_records:
+        if not record.ended or record.plan not in busy:
+            rows.append(_describe(record))
     # A worker that stands still is what cannot wait.
     return sorted(rows, key=lambda row: not row["held_by"])
 
@@ -563,14 +575,15 @@ def _list_forgotten(clients: Clients, settings: Settings) -> list[dict[str, Json
 
 
 def _describe(record: Record) -> dict[str, Json]:
-    state = "being taken back" if record.action == "undo" else "not finished"
-    rows = record.begun
-    if record.is_over:
+    if record.is_over and record.waits_for_a_word:
         rows = len(record.waits_for_a_word)
         state = "waits for a person's word: nobody can know what became of these labels"
-        if not rows:
-            rows = len(record.forgotten_rows)
-            state = "the bucket's memory (.runbook/) of it was removed"
+    elif record.is_over:
+        rows = len(record.forgotten_rows)
+        state = "the bucket's memory (.runbook/) of it was removed"
+    else:
+        rows = record.begun
+        state = "being taken back" if record.action == "undo" else "not finished"
     if record.hold is not None:
         state += f"; {record.hold.words}"
     return {
