@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -18,7 +17,6 @@ ORDER_ID_IN_KEY = r"^(\d+)-[0-9a-f]{12}\.\w+$"
 OPTIONAL = ("grafana", "probe", "notifications")
 #: What is asked over HTTP: each has ``<SYSTEM>_URL``, ``_TOKEN``, ``_USER`` and ``_PASSWORD``.
 HTTP_SYSTEMS = ("prometheus", "alertmanager", "fulfillment", "support", "pipeline", *OPTIONAL)
-_CREDENTIALS = {"token": SecretStr, "user": str, "password": SecretStr}
 #: What a way to keep the worker still cannot do without.
 _NEEDED = {
     "command": ("worker_status_cmd", "worker_stop_cmd", "worker_start_cmd"),
@@ -64,8 +62,9 @@ def _check_command(value: str) -> str:
     return value.strip()
 
 
-def _lie_in_each_other(one: str, other: str) -> bool:
-    return one.startswith(other) or other.startswith(one)
+def is_nested(prefix: str, other: str) -> bool:
+    """Tell whether one of two prefixes lies in the other, or both are the same."""
+    return prefix.startswith(other) or other.startswith(prefix)
 
 
 _Endpoint = Annotated[str, _like("[^/@]+", "is host:port alone (MINIO_SECURE=true means TLS)")]
@@ -80,12 +79,18 @@ S = TypeVar("S", bound=base.Settings)
 
 def _add_credentials(settings: type[S]) -> type[S]:
     """Return the class with token, user and password of each system that is asked over HTTP."""
-    every = product(HTTP_SYSTEMS, _CREDENTIALS.items())
-    fields: dict[str, Any] = {
-        f"{system}_{name}": (kind, kind("")) for system, (name, kind) in every
-    }
-    about: dict[str, Any] = {"__module__": settings.__module__, "__doc__": settings.__doc__}
-    return create_model(settings.__name__, __base__=settings, **about, **fields)
+    fields: dict[str, Any] = {}
+    for system in HTTP_SYSTEMS:
+        fields[f"{system}_token"] = (SecretStr, SecretStr(""))
+        fields[f"{system}_user"] = (str, "")
+        fields[f"{system}_password"] = (SecretStr, SecretStr(""))
+    return create_model(
+        settings.__name__,
+        __base__=settings,
+        __module__=settings.__module__,
+        __doc__=settings.__doc__,
+        **fields,
+    )
 
 
 @_add_credentials
@@ -148,31 +153,36 @@ class Settings(base.Settings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        pending, ready = self.pending_prefix, self.ready_prefix
+        wrong: list[str] = []
+        if is_nested(self.pending_prefix, self.ready_prefix):
+            wrong.append("READY_PREFIX: must be neither PENDING_PREFIX nor inside it nor around it")
+        others = (self.pending_prefix, self.ready_prefix, self.chaos_prefix, ".runbook/")
+        if any(is_nested(self.release_parked_prefix, other) for other in others):
+            wrong.append(
+                "RELEASE_PARKED_PREFIX: must be neither inside nor around PENDING_PREFIX, "
+                "READY_PREFIX, CHAOS_PREFIX and .runbook/"
+            )
+        if bool(self.minio_change_user) != bool(self.minio_change_password):
+            wrong.append("MINIO_CHANGE_PASSWORD: set both it and MINIO_CHANGE_USER, or neither")
         needed = _NEEDED.get(self.worker_control, ())
-        missing = ", ".join(name.upper() for name in needed if not getattr(self, name))
-        least_s = self.release_effect_s + self.release_clock_spread_s + 2
-        is_nested = _lie_in_each_other(pending, ready)
-        parked = self.release_parked_prefix
-        others = (pending, ready, self.chaos_prefix, ".runbook/")
-        is_parked_nested = any(_lie_in_each_other(parked, other) for other in others)
-        is_half = bool(self.minio_change_user) != bool(self.minio_change_password)
-        wrong = {
-            "READY_PREFIX: must be neither PENDING_PREFIX nor inside it nor around it": is_nested,
-            "RELEASE_PARKED_PREFIX: must be neither inside nor around PENDING_PREFIX, "
-            "READY_PREFIX, CHAOS_PREFIX and .runbook/": is_parked_nested,
-            "MINIO_CHANGE_PASSWORD: set both it and MINIO_CHANGE_USER, or neither": is_half,
-            f"WORKER_CONTROL: {self.worker_control} needs {missing}": bool(missing),
-            "RELEASE_LEASE_S: must be more than RELEASE_EFFECT_S + RELEASE_CLOCK_SPREAD_S + 2: "
-            "every request must be over before the claim lapses": self.release_lease_s <= least_s,
-        }
-        if told := [text for text, is_wrong in wrong.items() if is_wrong]:
-            raise ValueError("; ".join(told))
+        missing = [name.upper() for name in needed if not getattr(self, name)]
+        if missing:
+            wrong.append(f"WORKER_CONTROL: {self.worker_control} needs {', '.join(missing)}")
+        if self.release_lease_s <= self.release_effect_s + self.release_clock_spread_s + 2:
+            wrong.append(
+                "RELEASE_LEASE_S: must be more than RELEASE_EFFECT_S + RELEASE_CLOCK_SPREAD_S + 2: "
+                "every request must be over before the claim lapses"
+            )
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return self
 
     def read_store_keys(self, *, for_changes: bool) -> tuple[str, str, str]:
         """Return access key, secret key and session token, for looking or for changes."""
         if for_changes and self.minio_change_user:
             return self.minio_change_user, self.minio_change_password.get_secret_value(), ""
-        secret, token = self.minio_root_password, self.minio_session_token
-        return self.minio_root_user, secret.get_secret_value(), token.get_secret_value()
+        return (
+            self.minio_root_user,
+            self.minio_root_password.get_secret_value(),
+            self.minio_session_token.get_secret_value(),
+        )

@@ -38,7 +38,7 @@ from runbook_lib.record.incident import list_incidents, write_json
 from ..analysis.labels import explain_left, make_judge, read_shipment_evidence
 from ..clients import Clients
 from ..investigation import Investigation
-from ..settings import Settings
+from ..settings import Settings, is_nested
 from .other_movers import describe_hold, make_hold, watch_writes
 
 _AGE_KEY = "pending-since"
@@ -159,7 +159,7 @@ def make_release_plan(
     settings = inv.settings
     ready = settings.ready_prefix
     source = p.prefix or settings.pending_prefix
-    if source.startswith(ready) or ready.startswith(source):
+    if is_nested(source, ready):
         raise UsageError(f"{source} is where labels are shipped from: `runbook undo` takes back")
     check_store(inv.clients)
     hold = make_hold(settings, inv.clients, sleep=inv.sleep)
@@ -283,7 +283,9 @@ def plan_settling(inv: Investigation, release: Plan, *, word: Word, keys: Sequen
         logs=_open_logs(release),
         same_store=_is_same_store(inv),
     )
-    named = [one for one in open_rows if one.row.key in keys] if keys else open_rows
+    rows = [open_row.row for open_row in open_rows]
+    if keys:
+        rows = [row for row in rows if row.key in keys]
     hold = make_hold(inv.settings, inv.clients, sleep=inv.sleep)
     settling = make_settle_plan(
         inv.clients.change_bucket,
@@ -291,7 +293,7 @@ def plan_settling(inv: Investigation, release: Plan, *, word: Word, keys: Sequen
         logs=_open_logs(release),
         word=word,
         keys=keys,
-        evidence=_read_evidence(inv.clients, [one.row for one in named], inv.progress),
+        evidence=_read_evidence(inv.clients, rows, inv.progress),
         made_by=inv.operator,
         others=hold.words if hold.holds else _UNHELD_WORD,
         now=inv.now(),
@@ -341,41 +343,42 @@ def list_to_settle(
         logs=_open_logs(release),
         same_store=_is_same_store(inv),
     )
-    open_rows = [one for one in open_rows if not one.is_freed]
+    open_rows = [open_row for open_row in open_rows if not open_row.is_freed]
     if keys:
-        open_rows = [one for one in open_rows if one.row.key in keys]
-    known = _read_evidence(inv.clients, [one.row for one in open_rows], inv.progress)
-    return [_describe_open_row(one, known.get(one.row.key, "")) for one in open_rows]
+        open_rows = [open_row for open_row in open_rows if open_row.row.key in keys]
+    rows = [open_row.row for open_row in open_rows]
+    evidence = _read_evidence(inv.clients, rows, inv.progress)
+    return [_describe_open_row(open_row, evidence[open_row.row.key]) for open_row in open_rows]
 
 
-def _describe_open_row(one: OpenRow, now_known: str) -> dict[str, Json]:
-    """Say what is known of one open row, and what each word would do."""
-    evidence = one.evidence
+def _describe_open_row(open_row: OpenRow, now_known: str) -> dict[str, Json]:
+    """Say what is known of an open row, and what each word would do."""
+    evidence = open_row.evidence
     if not evidence:
         # The worker takes a vanished label for one that it moved.
         caveat = " (read after parking: the status may come from our parking)"
-        evidence = f"{now_known}{caveat if one.parked else ''}"
-    label = "the rewritten label" if one.is_rewritten else "the label"
+        evidence = f"{now_known}{caveat if open_row.parked else ''}"
+    label = "the rewritten label" if open_row.is_rewritten else "the label"
     taken_does = "closes the row"
-    if one.is_rewritten:
+    if open_row.is_rewritten:
         taken_does = f"closes the row; {label} may be planned"
-    elif one.source is not None:
+    elif open_row.source is not None:
         taken_does = f"parks {label}; nothing ships"
-    elif one.parked:
+    elif open_row.parked:
         taken_does = "closes the row; the label stays parked"
     not_taken_does = "closes the row; a new plan may move the label"
-    if one.is_rewritten:
+    if open_row.is_rewritten:
         not_taken_does = f"closes the row; {label} may be planned"
-    elif one.destination is not None:
+    elif open_row.destination is not None:
         not_taken_does = "closes the row; something is at the destination already"
-    elif one.parked:
+    elif open_row.parked:
         not_taken_does = "brings the label back to wait; a new plan may move it"
     return {
-        "key": one.row.key,
-        "order": one.row.facts.get("order_id", ""),
+        "key": open_row.row.key,
+        "order": open_row.row.facts.get("order_id", ""),
         "evidence": evidence,
-        "rewritten": one.is_rewritten,
-        "why": one.reason,
+        "rewritten": open_row.is_rewritten,
+        "why": open_row.reason,
         "taken_does": taken_does,
         "not_taken_does": not_taken_does,
     }
@@ -562,15 +565,15 @@ def _list_forgotten(clients: Clients, settings: Settings) -> list[dict[str, Json
     forgotten = list_forgotten(clients.bucket, partial(list_begun, home))
     return [
         {
-            "plan": one.plan,
+            "plan": release.plan,
             "by": "this machine",
             "state": "the bucket's memory (.runbook/) of it was removed",
-            "rows": one.open_rows,
-            "way_on": one.way_on,
+            "rows": release.open_rows,
+            "way_on": release.way_on,
             "held_by": "",
             "held_since": "",
         }
-        for one in forgotten
+        for release in forgotten
     ]
 
 

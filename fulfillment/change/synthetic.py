@@ -21,7 +21,7 @@ from ..analysis.labels import read_label
 from ..clients.object_store import ObjectStore
 from ..clients.services import try_time
 from ..investigation import Investigation
-from ..settings import Settings
+from ..settings import Settings, is_nested
 from .environment_guard import check_playground
 
 _SCENARIO = "fulfillment-delay"
@@ -231,7 +231,7 @@ def list_prefixes(settings: Settings) -> list[str]:
     """
     chaos = settings.chaos_prefix
     pending = settings.pending_prefix
-    if chaos.startswith(pending) or pending.startswith(chaos):
+    if is_nested(chaos, pending):
         return [min(chaos, pending, key=len)]
     return [chaos, pending]
 
