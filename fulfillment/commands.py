@@ -346,7 +346,7 @@ def init(
     EnvironmentForbidsError
         When ``RUNBOOK_ENVIRONMENT`` is another (unset: production), or the bucket is marked as
         another.
-    NotApprovedError
+    PlanNotApprovedError
         When the approval is of something else.
 
     Notes
@@ -388,7 +388,7 @@ def _mark(settings: Settings, marker: str, approve: str) -> dict[str, Any]:
         told["apply"] = f"runbook init --marker {marker} --approve {sha256}"
         return {**told, "exit_code": ExitCode.REFUSED}
     if approve != sha256:
-        raise errors.NotApprovedError(f"this approval is of something else, not of {sha256}")
+        raise errors.PlanNotApprovedError(f"this approval is of something else, not of {sha256}")
     store.put_object(MARKER_KEY, content.encode())
     return {**told, "marker": f"written; it reads {read_marker(store)!r}"}
 

@@ -183,7 +183,7 @@ def check_use(plan: Plan, *, now: datetime) -> None:
 
     Raises
     ------
-    PlanAlteredError, PlanExpiredError, DriftError
+    PlanAlteredError, PlanExpiredError, PlanUsedError
         Which of them it is.
     """
     try:
@@ -204,7 +204,7 @@ def mark_applied(plan: Plan, told: Mapping[str, Json]) -> None:
 
     Raises
     ------
-    DriftError
+    PlanUsedError
         When it was applied before.
     RecordError
         When it cannot be noted.
@@ -217,5 +217,5 @@ def mark_applied(plan: Plan, told: Mapping[str, Json]) -> None:
             raise _applied_before(plan) from error
 
 
-def _applied_before(plan: Plan) -> errors.DriftError:
-    return errors.DriftError(f"plan {plan.id} was applied before; look again, plan again")
+def _applied_before(plan: Plan) -> errors.PlanUsedError:
+    return errors.PlanUsedError(f"plan {plan.id} was applied before; look again, plan again")

@@ -18,11 +18,11 @@
     │   └── JournalDamagedError       a line of the journal was altered, or is missing
     ├── SafetyError                   refused by a safety rule; nothing was changed
     │   ├── EnvironmentForbidsError   chaos, faults or drills outside local/demo
-    │   ├── NotApprovedError          no approval, or an approval of something else
+    │   ├── PlanNotApprovedError      no approval, or an approval of something else
     │   │   └── StoppedAtPlanError    planned, and waiting for its approval
     │   ├── PlanExpiredError          the plan is too old
     │   ├── PlanAlteredError          the plan's bytes are not those that were approved
-    │   ├── DriftError                a plan was carried out before, or its world changed
+    │   ├── PlanUsedError             the plan was carried out before
     │   └── StoreNotReadyError        the store is unhealthy or has no room for the copies
     ├── DrillError                    a drill could not be carried out
     │   ├── SteadyStateError          the system was not healthy before or after
@@ -164,11 +164,11 @@ class EnvironmentForbidsError(SafetyError):
     """Chaos, faults and drills run only in a marked local or demo environment."""
 
 
-class NotApprovedError(SafetyError):
+class PlanNotApprovedError(SafetyError):
     """There is no approval, or it is for something else."""
 
 
-class StoppedAtPlanError(NotApprovedError):
+class StoppedAtPlanError(PlanNotApprovedError):
     """Nothing was changed: the plan waits for its approval. Not a failure of the notebook."""
 
     HEADING = "STOPPED AT THE PLAN. Nothing was changed."
@@ -182,8 +182,8 @@ class PlanAlteredError(SafetyError):
     """The plan's bytes are not those that were approved."""
 
 
-class DriftError(SafetyError):
-    """A plan was carried out before, or what it is about changed since."""
+class PlanUsedError(SafetyError):
+    """The plan was carried out before: a plan is carried out once."""
 
 
 class StoreNotReadyError(SafetyError):

@@ -399,7 +399,7 @@ class Investigation(Generic[S, C]):
             plans = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in known.items())
             text = f"the approval {unknown[0][:12]!r}… is of none of the plans here. Approve one"
             text += f" of these by its whole hash, or plan again:\n\n{plans}"
-            raise errors.NotApprovedError(text)
+            raise errors.PlanNotApprovedError(text)
         if plan.is_empty:
             why = str(plan.summary.get("reason") or "") or "nothing to do"
             return self._enter(plan, ActionPhase.VERIFIED, why)

@@ -17,14 +17,13 @@ from fulfillment.sections import chaos, detection, immediate, remediation, root_
 from fulfillment.sections.remediation import describe_effect, put_in_order
 from objectmove import session
 from objectmove.bucket import Answer, Request
-from objectmove.errors import ExpiredError
-from objectmove.errors import NotApprovedError as MoveNotApprovedError
+from objectmove.errors import ExpiredError, NotApprovedError
 from runbook_lib.errors import (
     ActionInterruptedError,
-    DriftError,
     EnvironmentForbidsError,
-    NotApprovedError,
     PlanExpiredError,
+    PlanNotApprovedError,
+    PlanUsedError,
     SafetyError,
     StoppedAtPlanError,
     UsageError,
@@ -141,7 +140,7 @@ def test_a_release_is_taken_back_through_the_same_gate(world: World) -> None:
     assert keys(world, "pending/") == []
     again = world.open(remediation, plan=back.id)
     assert again.plan("6.1.1").sha256 == back.sha256
-    with pytest.raises(MoveNotApprovedError, match="consumer-stands-still"):
+    with pytest.raises(NotApprovedError, match="consumer-stands-still"):
         again.apply(back, approve=back.sha256)
     again = world.open(remediation, plan=back.id, consumer_stands_still=True)
     again.plan("6.1.1")
@@ -158,7 +157,7 @@ def test_only_a_release_within_its_window_can_be_taken_back(world: World) -> Non
     release, repair = inv.plan("6.1"), inv.plan("6.2")
     with pytest.raises(UsageError, match="not of a release"):
         inv.plan("6.1.1", undo=repair.id)
-    with pytest.raises(MoveNotApprovedError, match="never begun"):
+    with pytest.raises(NotApprovedError, match="never begun"):
         inv.plan("6.1.1", undo=release.id)
     inv.apply(release, approve=release.sha256)
     world.now += timedelta(minutes=16)
@@ -466,10 +465,10 @@ def test_an_approved_clean_up_of_proven_synthetic_objects_works_in_production(wo
 def test_a_synthetic_plan_is_carried_out_once_and_in_time(world: World) -> None:
     inv = world.open(chaos, count=1, object_size_kb=1)
     plan = inv.plan("4.1")
-    with pytest.raises(NotApprovedError):
+    with pytest.raises(PlanNotApprovedError):
         inv.apply(plan, approve="0" * 64)
     inv.apply(plan, approve=plan.sha256)
-    with pytest.raises(DriftError, match="applied before"):
+    with pytest.raises(PlanUsedError, match="applied before"):
         inv.apply(plan, approve=plan.sha256)
     late = inv.plan("4.1")
     world.now += timedelta(minutes=16)

@@ -20,11 +20,11 @@ from runbook_lib.approvals import Effect, Plan, load_plan
 from runbook_lib.errors import (
     BadAnswerError,
     ClientTimeoutError,
-    DriftError,
-    NotApprovedError,
     NotFoundError,
     PlanAlteredError,
     PlanExpiredError,
+    PlanNotApprovedError,
+    PlanUsedError,
     RecordError,
     SafetyError,
     UsageError,
@@ -281,7 +281,7 @@ def test_a_re_trigger_waits_for_the_plan_that_resumes_the_worker(
 def test_a_plan_is_applied_once(inv: Investigation, world: Any) -> None:
     plan = make(inv, "restart")
     apply(inv, plan)
-    with pytest.raises(DriftError, match="applied before"):
+    with pytest.raises(PlanUsedError, match="applied before"):
         apply(inv, plan)
     assert world.done == ["restart worker"]
 
@@ -295,7 +295,7 @@ def test_a_plan_that_failed_is_not_tried_again(inv: Investigation, world: Any) -
     with pytest.raises(BadAnswerError):
         apply(inv, plan)
     world.broken = lambda: None
-    with pytest.raises(DriftError):
+    with pytest.raises(PlanUsedError):
         apply(inv, plan)
     assert verify(inv, plan).reason == "it is still the same process"
 
@@ -303,7 +303,7 @@ def test_a_plan_that_failed_is_not_tried_again(inv: Investigation, world: Any) -
 @pytest.mark.parametrize("approved", ["", "0" * 64, "x"])
 def test_another_approval_changes_nothing(inv: Investigation, world: Any, approved: str) -> None:
     plan = make(inv, "restart")
-    with pytest.raises(NotApprovedError):
+    with pytest.raises(PlanNotApprovedError):
         apply(inv, plan, approved)
     assert world.done == []
 

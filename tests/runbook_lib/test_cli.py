@@ -56,8 +56,8 @@ def test_every_verdict_has_an_exit_code() -> None:
     [
         (errors.UsageError("x"), 2),
         (errors.SettingsError("x"), 2),
-        (errors.DriftError("x"), 5),
-        (errors.NotApprovedError("x"), 5),
+        (errors.PlanUsedError("x"), 5),
+        (errors.PlanNotApprovedError("x"), 5),
         (errors.DrillError("x"), 1),
         (errors.BadAnswerError("x"), 1),
         (KeyboardInterrupt(), 130),
