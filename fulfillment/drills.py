@@ -1,8 +1,8 @@
 """A drill: steady state, inject, detect, notify, diagnose, remediate, verify, revert, score.
 
-It uses the code that an incident uses. It approves as ``drill:<id>``, and only the release of
-orders that it injected itself. An environment registers what it can inject through the entry points
-``runbook.scenarios``; the schedule is printed, never installed.
+A drill runs the code of a real incident. It approves as ``drill:<id>``, and releases only orders
+that it injected itself. An environment registers its scenarios through the entry point group
+``runbook.scenarios``. The schedule is printed, never installed.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Scenario(ABC):
     alert : the alert that must fire; empty: none is expected
     exercise_steps : steps of section 4 that the drill approves
     remedy_steps : steps of section 6 that the drill approves; none: the fault is taken back
-        after the diagnosis, and the drill measures detection and diagnosis alone
+        after the diagnosis, and the drill measures only detection and diagnosis
     verdict_expected : after the remedy, or after the fault was taken back
     releases : whether labels are moved, so that a proof is needed
-    needs : in words, what only some environments have; empty: it runs on every DataFlow
+    needs : what the environment must have, in words; empty: it runs on every DataFlow
     """
 
     cause_expected: Cause
@@ -87,7 +87,7 @@ class Scenario(ABC):
 
 @dataclass(frozen=True)
 class _SyntheticLabels(Scenario):
-    """Labels that cannot ship: all it needs is the store, Prometheus and the add-ons."""
+    """Labels that cannot ship. Needs only the store, Prometheus and the add-ons."""
 
     def inject(self, drill: Drill) -> None:
         """Make labels that seem to wait twice as long as the threshold."""
@@ -141,9 +141,9 @@ def find_scenario(name: str) -> Scenario:
 
 @dataclass
 class Scorecard:
-    """What a drill measured; None where nothing was.
+    """What a drill measured; None: not measured.
 
-    ``is_told``: whether anything says what the receivers got (``NOTIFICATIONS_URL``).
+    ``hears_receivers``: whether ``NOTIFICATIONS_URL`` says what the receivers got.
     """
 
     phases: Phases = field(default_factory=Phases)
@@ -156,11 +156,11 @@ class Scorecard:
     reverted: bool = False
     revert_error: str = ""
     steady_after: bool = False
-    is_told: bool = True
+    hears_receivers: bool = True
     error: str = ""
 
     def add_proof(self, result: dict[str, Json]) -> None:
-        """Take over the numbers of a release's proof; other actions' results have none."""
+        """Add the numbers of a release's proof. Results of other actions have none."""
         if "lost" in result and "foreign_changed" in result:
             self.in_place += int(result["in_place"]) + int(result["gone_after_landed"])
             self.objects_lost = (self.objects_lost or 0) + int(result["lost"])
@@ -168,14 +168,14 @@ class Scorecard:
 
 
 def compute_objectives(card: Scorecard, scenario: Scenario) -> Iterator[Objective]:
-    """Hold what was measured against what the scenario promises; yield each promise."""
+    """Yield each objective of the scenario, with what was measured."""
     if scenario.alert:
         yield _within("alert fires", card.phases.detect_s, scenario.detect_timeout_s)
-        if card.is_told:
+        if card.hears_receivers:
             missing = [name for name, s in card.phases.notify_s.items() if s is None]
             notified = f"missing: {', '.join(missing)}" if missing else "all three"
             yield _say("every channel is notified", "slack, email, teams", notified, not missing)
-        clears = "alert clears, every channel says so" if card.is_told else "alert clears"
+        clears = "alert clears, every channel says so" if card.hears_receivers else "alert clears"
         yield _within(clears, card.phases.clear_s, scenario.clear_timeout_s)
     cause = str(scenario.cause_expected)
     named = " and ".join(CAUSES[name].words for name in card.cause_found) or "none"
@@ -218,12 +218,12 @@ _EXERCISE = {"count": 5, "object_size_kb": 4}
 
 @dataclass
 class Drill:
-    """One drill at work; one that is made opens its incident.
+    """A drill at work. Making one opens its incident.
 
     Attributes
     ----------
     incident : where everything is recorded
-    id : names the drill in metadata and approvals
+    id : the drill's name in metadata and approvals
     order_ids : orders that the drill injected itself
     injected_at : when the fault was there
     card : what was measured
@@ -241,7 +241,7 @@ class Drill:
         self.incident = make_incident(self.settings, drill=True, opened_by="drill")
         self.id = "d" + self.incident.id.removeprefix("inc-").lower()
         self.incident.update(drill_id=self.id, scenario=self.scenario.name, drill_orders=[])
-        self.card.is_told = bool(self.settings.notifications_url)
+        self.card.hears_receivers = bool(self.settings.notifications_url)
 
     def record(self, event: str, **data: Json) -> None:
         """Write an event of the drill to the journal."""
@@ -249,7 +249,7 @@ class Drill:
         self.incident.journal.append("drill", named | data)
 
     def conclude(self, name: str) -> Verdict:
-        """Read a section's every step now, without a notebook; return its verdict."""
+        """Read every step of a section now, without a notebook; return its verdict."""
         inv = Investigation(
             self.incident, section=SECTIONS[name], settings=self.settings, clients=self.clients
         )
@@ -258,7 +258,7 @@ class Drill:
         return inv.conclude().verdict
 
     def is_healthy(self) -> bool:
-        """Tell what section 2 says now."""
+        """Tell whether section 2 says healthy now."""
         return self.conclude("02_signals_detection") is Verdict.HEALTHY
 
     def is_steady(self) -> bool:
@@ -266,8 +266,8 @@ class Drill:
         return wait_for(self.is_healthy, timeout_s=30)
 
     def list_received(self, status: str) -> dict[str, datetime]:
-        """Return when each channel's receiver first got the alert; nothing where none tells."""
-        if not self.card.is_told:
+        """Return when each channel's receiver first got the alert; empty when that is unknown."""
+        if not self.card.hears_receivers:
             return {}
         received: dict[str, datetime] = {}
         for item in self.clients.notifications.list_notifications(since=self.injected_at):
@@ -277,16 +277,16 @@ class Drill:
         return received
 
     def have_all_received(self, status: str) -> bool:
-        """Tell whether every channel's receiver got the alert, as far as anything tells."""
-        return not self.card.is_told or len(self.list_received(status)) == len(CHANNELS)
+        """Tell whether every channel's receiver got the alert; True when that is unknown."""
+        return not self.card.hears_receivers or len(self.list_received(status)) == len(CHANNELS)
 
     def read_alert_states(self) -> set[str]:
-        """Return how the alert stands; empty: there is none."""
+        """Return the states of the alert; empty when there is none."""
         alerts = self.clients.prometheus.list_alerts()
         return {alert.state for alert in alerts if alert.name == self.scenario.alert}
 
     def run(self, *names: str) -> None:
-        """Run notebooks; one that fails is noted."""
+        """Run notebooks, and note those that fail."""
         runs = run_sections(self.incident, SECTIONS, names, progress=self.progress)
         self.card.failed_notebooks += [r.section for r in runs if r.status is RunStatus.FAILED]
 
@@ -294,7 +294,7 @@ class Drill:
 def wait_for(check: Callable[[], bool], *, timeout_s: float) -> bool:
     """Ask again until ``check`` is true or the time is up.
 
-    A client that cannot be read counts as "not yet", but for the last time.
+    An error of a client counts as "not yet", except in the last try.
 
     Returns
     -------
@@ -389,7 +389,7 @@ def _run(drill: Drill) -> DrillDocument:
 
 
 def _begin(drill: Drill, again: str) -> None:
-    """Sweep what killed drills left, and see that the system is healthy.
+    """Sweep the leftovers of killed drills, and make sure that the system is healthy.
 
     Raises
     ------
@@ -417,7 +417,7 @@ def _begin(drill: Drill, again: str) -> None:
 
 
 def _say_interrupted(drill: Drill, cut_off: str, again: str) -> str:
-    """Return whether the fault is gone, and the next command; ``cut_off``: a change's own words."""
+    """Say whether the fault is gone, and the next command; ``cut_off``: the change's own words."""
     if drill.card.reverted:
         back = "The drill's fault is taken back."
     else:
@@ -458,7 +458,7 @@ def _carry_out(drill: Drill) -> None:
 
 
 def _detect(drill: Drill) -> None:
-    """Wait until the alert fires; without one, until section 2 sees something."""
+    """Wait until the alert fires; without an alert, until section 2 is not healthy."""
     alert = drill.scenario.alert
     timeout_s = drill.scenario.detect_timeout_s
     drill.progress(f"wait for {alert}")
@@ -512,7 +512,7 @@ def _act(
 
 
 def _clear(drill: Drill, fixed_at: datetime) -> None:
-    """Wait until the alert is gone and every channel said so; measured by the receivers' clock."""
+    """Wait until the alert is gone and every channel said so. The receivers' clock counts."""
     if not drill.scenario.alert:
         return
     drill.progress("wait for the alert to clear")
@@ -583,8 +583,8 @@ def build_schedule(kind: Kind, *, folder: Path, home: Path, scenario: str) -> st
 
     Parameters
     ----------
-    folder : where the drill runs: it holds the ``.env`` that the command reads there
-    home : RUNBOOK_HOME; with cron, lock and log too
+    folder : where the drill runs; its ``.env`` is read
+    home : RUNBOOK_HOME; with cron, also for lock and log
 
     Raises
     ------
@@ -612,7 +612,7 @@ def build_schedule(kind: Kind, *, folder: Path, home: Path, scenario: str) -> st
 
 
 def find_settings_folder(settings: Settings) -> Path:
-    """Return the folder whose ``.env`` a drill reads: the nearest, else the local stack's.
+    """Return the folder whose ``.env`` a drill reads: the nearest one, else the local stack's.
 
     Raises
     ------

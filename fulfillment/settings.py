@@ -13,11 +13,11 @@ from runbook_lib import settings as base
 
 #: How DataFlow names a label: ``<order id>-<12 hex>.pdf``.
 ORDER_ID_IN_KEY = r"^(\d+)-[0-9a-f]{12}\.\w+$"
-#: Absent in many environments; their steps are not needed for a verdict.
+#: Absent in many environments. Their steps are not needed for a verdict.
 OPTIONAL = ("grafana", "probe", "notifications")
-#: What is asked over HTTP: each has ``<SYSTEM>_URL``, ``_TOKEN``, ``_USER`` and ``_PASSWORD``.
+#: Systems with an HTTP API. Each has ``<SYSTEM>_URL``, ``_TOKEN``, ``_USER`` and ``_PASSWORD``.
 HTTP_SYSTEMS = ("prometheus", "alertmanager", "fulfillment", "support", "pipeline", *OPTIONAL)
-#: What a way to keep the worker still cannot do without.
+#: Settings that a value of ``WORKER_CONTROL`` needs.
 _NEEDED = {
     "command": ("worker_status_cmd", "worker_stop_cmd", "worker_start_cmd"),
     "metric": ("worker_last_move_query",),
@@ -27,7 +27,7 @@ _METADATA = r"metadata:[A-Za-z0-9._-]{1,100}"
 
 
 def _like(pattern: str, otherwise: str) -> AfterValidator:
-    """Return what refuses a text that is not of a pattern, and says what it should be."""
+    """Return a validator that refuses a text of another pattern; ``otherwise`` is its message."""
 
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -38,7 +38,7 @@ def _like(pattern: str, otherwise: str) -> AfterValidator:
 
 
 def _check_order_id_from(value: str) -> str:
-    """Return the rule with its pattern: DataFlow's where ``key`` names none."""
+    """Return the rule with its pattern; ``key`` alone gets DataFlow's pattern."""
     if re.fullmatch(_METADATA, value):
         return value.lower()
     kind, _, pattern = value.partition(":")
@@ -78,7 +78,7 @@ S = TypeVar("S", bound=base.Settings)
 
 
 def _add_credentials(settings: type[S]) -> type[S]:
-    """Return the class with token, user and password of each system that is asked over HTTP."""
+    """Return the class with fields for token, user and password of each HTTP system."""
     fields: dict[str, Any] = {}
     for system in HTTP_SYSTEMS:
         fields[f"{system}_token"] = (SecretStr, SecretStr(""))

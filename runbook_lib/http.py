@@ -37,7 +37,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from prometheus_client.samples import Sample
 
-#: Of shapes whose names are written likeThis.
+#: For shapes whose names are written likeThis.
 CAMEL = ConfigDict(alias_generator=to_camel, coerce_numbers_to_str=True)
 _UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
 
@@ -72,12 +72,12 @@ def parse_when(text: str | None) -> datetime | None:
 
 
 def check_id(text: str, what: str) -> str:
-    """Return an id that may stand in a path.
+    """Return an id that can be part of a path.
 
     Raises
     ------
     UsageError
-        When it has anything but letters, digits and dashes.
+        When it has other characters than letters, digits and dashes.
     """
     if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", text):
         raise errors.UsageError(f"{text[:80]!r} is not {what}: letters, digits and dashes only")
@@ -96,7 +96,7 @@ T = TypeVar("T")
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 _make_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
-#: What to say of an error by what stands in urllib3's text.
+#: The reason to show, by a part of urllib3's text.
 _REASONS = {
     "refused": "connection refused",
     "resolve": "the name cannot be resolved",
@@ -118,12 +118,12 @@ class HttpClient:
 
     Parameters
     ----------
-    url : where it is; may hold ``user:password@``, which no message ever shows. Empty: every
-        question is refused as "not configured"
+    url : may hold ``user:password@``, which no message shows. Empty: every question raises
+        ``NotConfiguredError``
     timeout_s : for connecting and the first byte together, and again for the whole body
-    token : sent as ``Authorization: Bearer``; goes before user and password
-    user, password : of basic authentication; these go before those in the address
-    ca_file : whom to trust, a PEM file; empty: certifi's list
+    token : sent as ``Authorization: Bearer``; used before user and password
+    user, password : for basic authentication; used before the ones in the address
+    ca_file : certificates to trust, a PEM file; empty: certifi's list
     proxy_url : ``http://[user:password@]host:port``; empty: none
 
     Attributes
@@ -172,7 +172,7 @@ class HttpClient:
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
-        """Return the client by the settings of its system; it asks nothing yet."""
+        """Return the system's client as the settings describe it. Sends nothing yet."""
         return cls(**settings.read_http_options(cls.SYSTEM))
 
     def get(self, path: str, shape: type[T], params: Mapping[str, Any] = {}, part: str = "") -> T:
@@ -180,12 +180,12 @@ class HttpClient:
 
         Parameters
         ----------
-        part : the one field that is wanted, such as ``config.original``; empty: the whole answer
+        part : the one field to return, such as ``config.original``; empty: the whole answer
 
         Raises
         ------
         BadAnswerError
-            When it is not JSON, or has not this shape.
+            When it is not JSON, or has another shape.
         """
         answer = self._ask_json(Request("GET", f"{self.url}{path}", params=params))
         return self.read_as(path, answer, shape, part)
@@ -206,7 +206,7 @@ class HttpClient:
         return answer.body.decode("utf-8", "replace")
 
     def check_reachable(self) -> str:
-        """Return what the system says of itself, such as its version, in a few words."""
+        """Return a few words about the system, such as its version."""
         return self.read_health()[:60]
 
     def read_health(self) -> str:
@@ -246,7 +246,7 @@ class HttpClient:
 
     @contextmanager
     def parsing(self, path: str) -> Iterator[None]:
-        """Turn what goes wrong while an answer is taken apart into ``BadAnswerError``."""
+        """Turn errors while an answer is taken apart into ``BadAnswerError``."""
         try:
             yield
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -255,7 +255,7 @@ class HttpClient:
             raise self.bad(path, f"{text}{self.SYSTEM}?") from error
 
     def bad(self, path: str, text: str) -> errors.ClientError:
-        """Return the error for an answer that is of no use."""
+        """Return the error for an answer that cannot be used."""
         return self._fail(errors.BadAnswerError, f"{self.url}{path} {text}")
 
     def _ask_json(self, request: Request) -> Json:
@@ -273,7 +273,7 @@ class HttpClient:
             raise self._fail(errors.BadAnswerError, f"{request.url} {text}") from error
 
     def _ask(self, request: Request) -> _Answer:
-        """Return an answer that is 2xx; raise what any other status means."""
+        """Return a 2xx answer. Any other status raises the error that it means."""
         answer = self._send(request)
         status = answer.status
         if 200 <= status < 300:
@@ -292,11 +292,11 @@ class HttpClient:
         raise self._fail(kind, f"{request.url}: HTTP {status}: {text}".rstrip())
 
     def _send(self, request: Request) -> _Answer:
-        """Return an answer of any status; raise what its absence means."""
+        """Return an answer of any status. Without an answer, raise the error that says why."""
         if not self.url:
             text = f"not configured: {self._setting} is empty"
             raise self._fail(errors.NotConfiguredError, text)
-        # For connecting and the first byte together, which the types of requests do not know.
+        # For connecting and the first byte together. The types of requests do not allow it.
         timeout: Any = urllib3.Timeout(total=self._timeout_s)
         deadline = time.monotonic() + self._timeout_s
         try:
@@ -344,7 +344,7 @@ class _Session(requests.Session):
 class _Adapter(HTTPAdapter):
     """Use our TLS context, and a proxy's credentials in UTF-8.
 
-    By itself requests writes keys where ``SSLKEYLOGFILE`` says, and encodes as Latin-1.
+    The defaults of requests write keys to ``SSLKEYLOGFILE`` and encode as Latin-1.
     """
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
@@ -356,7 +356,7 @@ class _Adapter(HTTPAdapter):
         return host, {"ssl_context": self._tls}
 
     def cert_verify(self, *_: object) -> None:
-        """Add nothing: the context verifies, and knows whom to trust."""
+        """Change nothing: our context already verifies certificates."""
 
     def proxy_headers(self, proxy: str) -> dict[str, str]:
         user, password = get_auth_from_url(proxy)

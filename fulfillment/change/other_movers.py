@@ -1,7 +1,7 @@
-"""Who else moves labels while a plan is carried out: the worker is held, other writes are heard.
+"""Who else moves labels while a plan is carried out: hold the worker, listen to other writes.
 
-``WORKER_CONTROL`` says how the worker is kept still; a store that speaks MinIO's dialect tells of
-each write under a prefix.
+``WORKER_CONTROL`` says how the worker is held. A store that speaks MinIO's dialect reports each
+write under a prefix.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Stillness(NamedTuple):
     last_move_at: datetime | None = None
 
 
-#: Nobody looks: that nobody holds the worker stands in the approved plan.
+#: Nobody looks: the approved plan says that nobody holds the worker.
 _NOT_ASKED = _Stillness(paused=True, back=True)
 
 
@@ -62,12 +62,12 @@ class WorkerHold:
 
     Attributes
     ----------
-    words : how it is held, for the plan
-    ask : how still it stands; raises ``MoversError``, or a ``ClientError`` when nobody answers
-    do_pause, do_resume : raise a ``ClientError``; where nobody is held, there is nothing to do
-    holds : whether it keeps the worker still; else it only looks
-    way_back : how a person resumes it
-    question : what ``ask`` tells, for the message when it cannot
+    words : how the worker is held, for the plan
+    ask : reads how still it stands; raises ``MoversError``, or ``ClientError`` without an answer
+    do_pause, do_resume : raise ``ClientError``; do nothing where nobody is held
+    holds : whether it keeps the worker still, or only looks
+    way_back : how a person resumes the worker
+    question : what ``ask`` reads, in words, for the message when it fails
     """
 
     words: str
@@ -93,7 +93,7 @@ class WorkerHold:
         return self.read().paused
 
     def pause(self) -> None:
-        """Pause it; ``MoversError`` when it is not. A look makes up for a lost answer."""
+        """Pause it; ``MoversError`` when that fails. After a lost answer, a look decides."""
         self._still = None
         _, why = attempt(self.do_pause)
         if why and not self.is_paused():
@@ -102,8 +102,8 @@ class WorkerHold:
     def check(self) -> None:
         """Make sure that it stands still; the first time, wait until its pass has ended.
 
-        Between two objects of a pass it is not moving for a moment: what counts are two looks
-        that know of the same last move.
+        Between two objects of a pass the worker is idle for a moment. So two looks must agree on
+        the last move.
 
         Raises
         ------
@@ -125,7 +125,7 @@ class WorkerHold:
         raise MoversError("the worker still moves, although it is paused. Look at its log.")
 
     def resume(self) -> None:
-        """Resume it; ``MoveError`` when it is not certain that it is."""
+        """Resume it; ``MoveError`` unless a look shows that it runs."""
         self._still = None
         _, reason = attempt(self.do_resume)
         try:
@@ -150,7 +150,7 @@ def describe_hold(hold: WorkerHold) -> str:
 
 
 def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHold:
-    """Return what keeps the worker still, by ``WORKER_CONTROL``; asks nothing yet.
+    """Return the hold that ``WORKER_CONTROL`` names. Sends nothing yet.
 
     Raises
     ------
@@ -206,7 +206,7 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
 
 
 def _read_metric(prometheus: PrometheusClient, query: str) -> _Stillness:
-    """Tell that the last move is long ago, by Prometheus's own clock; ``MoversError`` else."""
+    """Make sure that the last move is long ago by Prometheus's clock; else ``MoversError``."""
     name = "WORKER_LAST_MOVE_QUERY"
     result = prometheus.query(f"time() - (\n{query}\n)")
     ages_s = [series.samples[-1].value for series in result if series.samples]
@@ -247,11 +247,11 @@ _BLANK_S = 2.0  # the server sends a blank twice a second
 def watch_writes(
     bucket: S3Bucket, prefix: str
 ) -> Iterator[Callable[[Mapping[str, datetime]], set[str]]]:
-    """Yield what returns the keys that were written later than the times that it is given.
+    """Yield a function that returns which keys were written after the times given to it.
 
     Notes
     -----
-    Only reads. Where the store tells nothing, or the stream breaks, the answer is empty.
+    Only reads. The answer is empty when the store reports nothing, or the stream breaks.
     """
     writes: list[tuple[str, datetime]] = []
     blank = threading.Event()

@@ -73,7 +73,7 @@ class Release(NamedTuple):
 
     Attributes
     ----------
-    observed : every real object that was looked at, where it was just made
+    observed : every real object that was looked at; empty for a plan that was read back
     """
 
     move: MovePlan
@@ -85,7 +85,7 @@ def _to_plan(move: MovePlan, *, note: str = "", observed: Observed = ()) -> Plan
 
     Parameters
     ----------
-    note : why what waits may not move, and which setting decides it
+    note : why waiting labels may not move, and which setting decides it
     """
     head = move.header
     fields = head.model_dump(mode="json")
@@ -132,7 +132,7 @@ def _describe_way_back(move: MovePlan) -> str:
 def make_release_plan(
     inv: Investigation, *, reason: str, only_orders: frozenset[str] | None
 ) -> Plan:
-    """Plan the release of what waits, by the parameters of 6.1 and the settings' rules.
+    """Plan the release of waiting labels, by the parameters of 6.1 and the settings.
 
     Parameters
     ----------
@@ -142,13 +142,13 @@ def make_release_plan(
     Raises
     ------
     UsageError
-        When what is shipped already would be moved back: that is an undo.
+        When the source holds labels that were shipped: moving those back is an undo.
     StoreNotReadyError
-        When the store is unwell, or has no room for the copies.
+        When the store is unhealthy, or has no room for the copies.
     LimitError
-        When more would move than RELEASE_LIMIT_OBJECTS allows; gives the lines that split it.
+        When more labels would move than RELEASE_LIMIT_OBJECTS allows; prints how to split them.
     MoveError
-        When the store cannot be read, or does not do what a move needs.
+        When the store cannot be read, or lacks what a move needs.
 
     Notes
     -----
@@ -231,10 +231,10 @@ def _get_timing(settings: Settings) -> Timing:
 
 
 def list_begun(home: Path) -> Mapping[str, Callable[[], Begun | None]]:
-    """Return every plan that has a ledger in some incident's folder on this machine.
+    """Return every plan that has a ledger in an incident's folder on this machine.
 
-    Each is read only when it is asked for; one that is damaged, or is no plan of a release, is
-    None. Only reads.
+    Each value reads its plan when it is called. It returns None for a damaged file, and for a plan
+    that is no release. Only reads.
     """
     begun: dict[str, Callable[[], Begun | None]] = {}
     for folder in list_incidents(home):
@@ -271,11 +271,11 @@ def plan_undo(inv: Investigation, release: Plan) -> Plan:
 
 
 def plan_settling(inv: Investigation, release: Plan, *, word: Word, keys: Sequence[str]) -> Plan:
-    """Plan to write down a person's word on rows of which nobody can know, with evidence.
+    """Plan to record a person's word on rows that nothing else can decide, with evidence.
 
     Parameters
     ----------
-    keys : of the rows; none: all that are unproven
+    keys : keys of the rows; none: all unproven rows
     """
     open_rows = list_open_rows(
         inv.clients.change_bucket,
@@ -303,7 +303,7 @@ def plan_settling(inv: Investigation, release: Plan, *, word: Word, keys: Sequen
 
 
 def find_open_plan(inv: Investigation, release: Plan) -> str:
-    """Return the plan that holds a release's open rows: itself, or what took a word on it back."""
+    """Return the id of the plan that holds a release's open rows: itself, or a settling's undo."""
     move: MovePlan = release.content.move
     bucket = inv.clients.bucket
     record = read_record(bucket, move.id)
@@ -321,7 +321,7 @@ def _is_same_store(inv: Investigation) -> bool:
 def list_to_settle(
     inv: Investigation, release: Plan, *, keys: Sequence[str] = ()
 ) -> list[dict[str, Json]]:
-    """Return the rows on which a person must say something, with evidence for each. Only reads.
+    """Return the rows that a person must decide, with evidence for each. Only reads.
 
     Parameters
     ----------
@@ -335,7 +335,7 @@ def list_to_settle(
     Raises
     ------
     MoveError
-        When the release is not at its end, or the store cannot be read.
+        When the release has not ended, or the store cannot be read.
     """
     open_rows = list_open_rows(
         inv.clients.bucket,
@@ -352,7 +352,7 @@ def list_to_settle(
 
 
 def _describe_open_row(open_row: OpenRow, now_known: str) -> dict[str, Json]:
-    """Say what is known of an open row, and what each word would do."""
+    """Describe an open row: what is known, and what each word would do."""
     evidence = open_row.evidence
     if not evidence:
         # The worker takes a vanished label for one that it moved.
@@ -400,7 +400,7 @@ def _read_evidence(
 
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
-    """Carry out an approved plan; go on with it when it was begun and cut off."""
+    """Carry out an approved plan, or resume it when it was interrupted."""
     check_store(inv.clients)
     ledger = Ledger(_open_logs(plan)(plan.id), plan.content.move)
     if ledger.is_begun and not ledger.is_ended:
@@ -409,7 +409,7 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
 
 
 def _carry_out(move: Callable[..., MoveResult], inv: Investigation, plan: Plan) -> Effect:
-    """Begin a plan, or go on with one from its ledger or the bucket's record."""
+    """Begin a plan, or resume one from its ledger or the bucket's record."""
     p: Any = inv.parameters
     try:
         result = move(
@@ -447,7 +447,7 @@ def _list_evidence(clients: Clients, rows: Sequence[PlanRow]) -> list[str]:
 
 
 def _describe_result(plan: Plan, result: MoveResult) -> str:
-    """Say what a run did, why it is not all, and what goes on with it."""
+    """Say what a run did, why it is incomplete, and which command goes on."""
     fields = asdict(result)
     parts = [f"{result.moved} moved"]
     troubles = [name for name in _TROUBLES if fields[name]]
@@ -469,7 +469,7 @@ def _describe_result(plan: Plan, result: MoveResult) -> str:
 
 
 def find_ways_on(plan: Plan, result: Mapping[str, Any]) -> list[str]:
-    """Return the commands that go on from a result, the first one first; none after all was done.
+    """Return the commands that go on from a result, in their order; none when all is done.
 
     Parameters
     ----------
@@ -501,7 +501,7 @@ def _get_label_key(header: PlanHeader, row: PlanRow) -> str:
 
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
-    """Prove by an independent look where each planned object is, and keep the proof."""
+    """Prove by a fresh listing where each planned object is, and save the proof."""
     proof = verify_plan(
         inv.clients.bucket,
         plan.content.move,
@@ -534,17 +534,17 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
 
 
 def list_unfinished(clients: Clients, settings: Settings | None = None) -> list[dict[str, Json]]:
-    """Return the plans of this bucket that need someone, with the command that goes on.
+    """Return the unfinished plans of this bucket, with the command that goes on with each.
 
     Parameters
     ----------
-    settings : to look also at the ledgers on this machine, of plans that the bucket forgot
+    settings : where this machine's ledgers are; with it, plans that the bucket forgot are found too
 
     Returns
     -------
     Rows of ``plan``, ``by``, ``state``, ``rows`` (number in doubt or begun), ``way_on``,
-    ``held_by`` and ``held_since`` (empty when nobody is held); a plan for which somebody is held
-    comes first. Only reads.
+    ``held_by`` and ``held_since`` (empty when nobody is held). Plans for which the worker is held
+    come first. Only reads.
     """
     open_records = [record for record in list_records(clients.bucket) if not record.is_closed]
     # What an undo or a settling has in hand waits for that one.
@@ -601,17 +601,17 @@ def _describe(record: Record) -> dict[str, Json]:
 
 
 def _open_logs(plan: Plan) -> Logs:
-    """Return what opens the ledger of a plan, or of one about it, in the folder of its incident."""
+    """Return a function that opens the ledger of this plan, or of one about it, by plan id."""
     return lambda plan_id: ChainedLog(plan.trace.with_name(f"{plan_id}.jsonl"))
 
 
 def check_store(clients: Clients) -> None:
-    """Refuse unless the store says that it is well.
+    """Refuse unless the store says that it is healthy.
 
     Raises
     ------
     StoreNotReadyError
-        With what it says.
+        With the store's own words.
     """
     try:
         clients.store.check_live()

@@ -229,7 +229,7 @@ def plan_service(
     Raises
     ------
     ClientError
-        When the target's state cannot be read now and need be, or there is no such target.
+        When there is no such target, or its state is needed now and cannot be read.
 
     Notes
     -----
@@ -264,7 +264,7 @@ def plan_nothing(inv: Investigation, *, step: str, target: str, reason: str) -> 
 
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
-    """Carry it out. Whether it was done when the client fails is for ``_verify`` to say."""
+    """Carry the plan out. If the client fails, ``_verify`` says whether it was done."""
     effect = _ACTIONS[plan.action]
     before = _read_before(inv, plan, effect)
     result: dict[str, Json] = {
@@ -280,7 +280,7 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
 
 
 def _read_before(inv: Investigation, plan: Plan, effect: _ServiceAction) -> State:
-    """Read the state; what another plan was to bring back first is refused while it is away."""
+    """Read the state; refuse while a target that another plan must bring back is away."""
     if plan.content["state"]:
         return effect.read_state(inv.clients, plan.target)
     before, why = attempt(lambda: effect.read_state(inv.clients, plan.target))

@@ -1,4 +1,4 @@
-"""Synthetic objects: make them, list them, take them back. They can never reach ``ready/``."""
+"""Synthetic objects: create, list and remove them. They can never reach ``ready/``."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Removal(NamedTuple):
 
     Attributes
     ----------
-    found : synthetic objects that were asked for; ``removed`` says how many of them went
-    kept : how many others are under the prefixes, and stay
+    found : the synthetic objects to remove; ``removed`` counts those that are gone
+    kept : how many other objects stay under the prefixes
     failed : keys that could not be removed, with the reason
     """
 
@@ -68,21 +68,21 @@ def create_backlog(
 
     Parameters
     ----------
-    prefix : where; anything but ``READY_PREFIX``
-    hold_minutes : until when they are held; they also expire then and may be swept
-    age_minutes : by how much ``pending-since`` is backdated, so that a drill need not wait
-    drill_id : stands in name and metadata
-    own_orders : a drill's orders, whose labels wait on purpose
-    dry_run : only say what would be made; allowed everywhere
+    prefix : any but ``READY_PREFIX``
+    hold_minutes : how long they are held; then they expire and may be swept
+    age_minutes : how far ``pending-since`` is backdated, so that a drill need not wait
+    drill_id : part of the keys and the metadata
+    own_orders : orders of a drill, whose labels wait on purpose
+    dry_run : only return what would be created; allowed everywhere
 
     Returns
     -------
-    For each what it is, in the words of DataFlow's script.
+    One entry for each label, with the field names of DataFlow's script.
 
     Raises
     ------
     SafetyError
-        As ``check_quiet`` says.
+        See ``check_quiet``.
 
     Notes
     -----
@@ -117,9 +117,10 @@ def create_backlog(
 def count_overdue(
     settings: Settings, store: ObjectStore, *, now: datetime, own_orders: Collection[str] = ()
 ) -> int:
-    """Count the real labels that wait too long, but for those of a drill's own orders.
+    """Count the real labels that wait too long, without a drill's own orders.
 
-    A late hand-over is old when it arrives, and leaves within seconds: it does not count yet.
+    A label that was just written does not count yet: a late one is old when it arrives, and leaves
+    within seconds.
     """
     count = 0
     for info in iter_with_metadata(store, settings.pending_prefix):
@@ -134,14 +135,14 @@ def count_overdue(
 def check_quiet(
     settings: Settings, store: ObjectStore, *, now: datetime, own_orders: Collection[str] = ()
 ) -> None:
-    """Refuse an exercise while ``count_overdue`` counts any: it would hide them.
+    """Refuse an exercise while real labels wait too long: it would hide them.
 
     Raises
     ------
     EnvironmentForbidsError
         Outside a marked playground.
     SafetyError
-        When it does.
+        While ``count_overdue`` is not 0.
     """
     check_playground(settings, store)
     count = count_overdue(settings, store, now=now, own_orders=own_orders)
@@ -176,12 +177,12 @@ def revert_backlog(
     expired_at: datetime | None = None,
     dry_run: bool = False,
 ) -> Removal:
-    """Delete what the metadata proves synthetic under some prefixes; look-alikes stay.
+    """Delete the objects that their metadata proves synthetic; look-alikes stay.
 
     Parameters
     ----------
-    drill_id : only this drill's; empty: every one's, DataFlow's own script's too
-    expired_at : only what is over by then
+    drill_id : only objects of this drill; empty: of all, and of DataFlow's script
+    expired_at : only objects that have expired by then
     dry_run : only count
 
     Notes
@@ -209,7 +210,7 @@ def revert_backlog(
 
 
 def sweep_expired(store: ObjectStore, settings: Settings, *, now: datetime) -> int:
-    """Delete synthetic objects whose time is over: leftovers of a drill that was killed.
+    """Delete expired synthetic objects: leftovers of drills that were killed.
 
     Returns
     -------
@@ -225,9 +226,9 @@ def sweep_expired(store: ObjectStore, settings: Settings, *, now: datetime) -> i
 
 
 def list_prefixes(settings: Settings) -> list[str]:
-    """Return where synthetic objects are looked for: under the chaos and the pending prefix.
+    """Return the prefixes that may hold synthetic objects: the chaos and the pending prefix.
 
-    Of two that lie in each other, the outer one: nothing is listed twice.
+    When one lies in the other, only the outer one, so that nothing is listed twice.
     """
     chaos = settings.chaos_prefix
     pending = settings.pending_prefix
@@ -237,7 +238,7 @@ def list_prefixes(settings: Settings) -> list[str]:
 
 
 def is_expired(info: Seen, now: datetime) -> bool:
-    """Tell whether a synthetic object's ``expires-at``, or its ``hold-until``, is over."""
+    """Tell whether a synthetic object's ``expires-at`` (else ``hold-until``) has passed."""
     metadata = info.metadata or {}
     ends_at = try_time(metadata.get("expires-at") or metadata.get("hold-until"))
     return ends_at is not None and ends_at < now
@@ -246,7 +247,7 @@ def is_expired(info: Seen, now: datetime) -> bool:
 def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
     """Yield a prefix's objects with their metadata, by a listing and concurrent HEADs.
 
-    An object that vanished meanwhile is left out; one whose metadata cannot be read has None.
+    Objects that vanished meanwhile are left out. Metadata that cannot be read is None.
     """
     listing = store.list_objects(prefix)
     while chunk := list(islice(listing, _CHUNK)):
@@ -263,7 +264,7 @@ def check_prefix(settings: Settings, prefix: str) -> str:
     Raises
     ------
     UsageError
-        When it has no ending slash, has dots for a name, or lies under ``READY_PREFIX``.
+        When it does not end with a slash, has a name of dots, or lies under ``READY_PREFIX``.
     """
     if not prefix.endswith("/") or not is_key_supported(prefix[:-1]):
         raise errors.UsageError(f"{prefix!r} is not a prefix: names with a '/' after each")
@@ -273,7 +274,7 @@ def check_prefix(settings: Settings, prefix: str) -> str:
 
 
 def _remove(store: ObjectStore, key: str) -> str:
-    """Delete a synthetic object; returns why it stays, empty when it is gone."""
+    """Delete a synthetic object; return why it stays, or "" when it is gone."""
     try:
         fresh = store.read_info(key)  # right before: not every store minds the ETag of a delete
         if not is_synthetic(fresh.metadata or {}):
@@ -315,7 +316,7 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
     Raises
     ------
     SafetyError
-        As ``check_quiet`` says.
+        See ``check_quiet``.
     """
     p: Any = inv.parameters
     check_quiet(inv.settings, inv.clients.store, now=inv.now(), own_orders=list_own_orders(inv))
@@ -345,7 +346,7 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
 
 
 def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
-    """Plan the removal of what metadata proves synthetic; empty when there is nothing.
+    """Plan to remove the objects that their metadata proves synthetic.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from .services import CommandServices, ServicesClient, ServiceSwitch, connect_se
 
 
 class Clients:
-    """Every client, by the settings. None asks anything before it is used.
+    """Every client that the settings name. A client sends nothing before it is used.
 
     Parameters
     ----------
@@ -50,14 +50,14 @@ class Clients:
 
     @cached_property
     def change_bucket(self) -> S3Bucket:
-        """The same bucket, with the keys for changes: another object only if there are such."""
+        """The same bucket with the keys for changes, or ``bucket`` itself without such keys."""
         if not self._settings.minio_change_user:
             return self.bucket
         return connect_bucket(self._settings, for_changes=True)
 
     @cached_property
     def store(self) -> ObjectStore:
-        """The bucket as sections and synthetic objects use it: each effect by its own keys."""
+        """The bucket as sections and drills use it; looks and changes use their own keys."""
         return ObjectStore(self.bucket, self.change_bucket)
 
     @cached_property
@@ -66,7 +66,7 @@ class Clients:
         return connect_services(self._settings)
 
     def find_switch(self, service: str) -> ServiceSwitch:
-        """Return what stops and starts a service: of the worker its commands, if there are such."""
+        """Return what stops and starts a service; the worker may have commands of its own."""
         settings = self._settings
         if settings.worker_control == "command" and service == settings.worker_service:
             return CommandServices(settings)
@@ -74,12 +74,12 @@ class Clients:
 
 
 def check_connected(settings: Settings, clients: Clients) -> None:
-    """Ask every system at once; the first answer will do, a refusal too.
+    """Ask every system at once. One answer is enough, and a refusal counts.
 
     Raises
     ------
     NotConnectedError
-        When there are no keys for the object store, or nothing that is configured answers.
+        When the object store has no keys, or no configured system answers.
     """
     access_key, secret_key, _ = settings.read_store_keys(for_changes=False)
     if not access_key or not secret_key:

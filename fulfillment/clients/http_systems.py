@@ -1,4 +1,4 @@
-"""The HTTP systems around the labels, one client each; what they answer is typed.
+"""The HTTP systems around the labels: one client each, with typed answers.
 
 Prometheus (samples, rules, alerts, targets), Alertmanager (routes, deliveries), Grafana (a panel's
 queries), fulfillment-service (worker, shipments), the pipeline (Airflow 3's REST API), support
@@ -190,8 +190,8 @@ class RoutedAlert:
 class NotificationCount(NamedTuple):
     """How many notifications were tried and failed since Alertmanager started.
 
-    ``sent`` counts every attempt's outcome, the failed ones too. Where Alertmanager tells receivers
-    apart, each is one.
+    ``sent`` includes the failed ones. Where Alertmanager's metrics name the receiver, each receiver
+    has a count of its own.
     """
 
     integration: str
@@ -223,9 +223,9 @@ class AlertmanagerClient(HttpClient):
         return [NotificationCount(key[0], sent[key], failed[key]) for key in keys]
 
     def read_placeholders(self) -> list[str]:
-        """Return where the running configuration still holds a placeholder, and which.
+        """Return the placeholders that the running configuration still has, with their paths.
 
-        Each is like ``global.smtp_smarthost: smtp.example.com:587``. Alertmanager hides secret
+        Each looks like ``global.smtp_smarthost: smtp.example.com:587``. Alertmanager hides secret
         values (webhook URLs among them), so a placeholder in those cannot be seen here.
         """
         texts = _walk_config(self._read_config())
@@ -252,7 +252,7 @@ class AlertmanagerClient(HttpClient):
 
 
 def _walk_config(value: Json, where: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each text of a configuration that may be a destination, after where it stands."""
+    """Yield the path and text of each value that may be a destination."""
     if isinstance(value, str):
         yield where, value
     elif isinstance(value, dict):
@@ -274,7 +274,7 @@ def _list_queries(targets: list[dict[str, Json]]) -> list[Json]:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A panel and its queries, as they stand in the dashboard; a folded row holds its panels."""
+    """A panel of a dashboard and its queries. A folded row holds its panels."""
 
     title: Text = ""
     expressions: Annotated[
@@ -294,7 +294,7 @@ class GrafanaClient(HttpClient):
     HEALTH = "/api/health"
 
     def find_panel(self, dashboard_uid: str, title: str) -> Panel:
-        """Return the panel of a dashboard with this title, whatever its case.
+        """Return a dashboard's panel by its title; upper and lower case do not matter.
 
         Raises
         ------
@@ -345,7 +345,7 @@ class FulfillmentClient(HttpClient):
         return self.read_as(_WORKER, _keep_raw(answer), WorkerState)
 
     def trigger_worker(self) -> None:
-        """Have the worker do one pass now. Moves labels; there is no way back."""
+        """Make the worker run one pass now. Moves labels; there is no way back."""
         self.post(f"{_WORKER}/run", object)
 
     def pause_worker(self) -> None:
@@ -353,7 +353,7 @@ class FulfillmentClient(HttpClient):
         self.post(f"{_WORKER}/pause", object)
 
     def resume_worker(self) -> None:
-        """Let the worker go on; undone by ``pause_worker``."""
+        """Resume the worker; undone by ``pause_worker``."""
         self.post(f"{_WORKER}/resume", object)
 
     def list_shipments(self, order_id: int, limit: int = 100) -> list[dict[str, Json]]:
@@ -367,7 +367,7 @@ _LOGIN = "/auth/token"
 
 @dataclass(frozen=True, slots=True)
 class Dag:
-    """The pipeline's DAG. A stale one has no file that can be read: no run is scheduled."""
+    """The pipeline's DAG. Airflow schedules no run of a stale one: its file cannot be read."""
 
     id: Annotated[str, Field(validation_alias="dag_id")]
     is_paused: StrictBool
@@ -393,12 +393,13 @@ class PipelineClient(HttpClient):
     ----------
     url : the API server's address
     dag_id : the DAG
-    user, password : to get a token for; none is asked for when the user is empty, or a token given
+    token : sent as it is; without one, user and password get one
+    user, password : for the login
 
     Notes
     -----
-    Airflow 3 takes tokens, not passwords. One that it no longer accepts is replaced once. A server
-    that hands out none gets user and password by basic authentication.
+    Airflow 3 takes tokens, not passwords. A token that it no longer accepts is replaced once. A
+    server without a login gets user and password by basic authentication.
     """
 
     SYSTEM = "pipeline"
@@ -440,7 +441,7 @@ class PipelineClient(HttpClient):
 
     def _ask_json(self, request: Request) -> Json:
         if self._login and self._has_token:
-            # The token may have run out: a new one tells.
+            # The token may have expired: try again with a new one.
             with suppress(AccessDeniedError):
                 return super()._ask_json(request)
         if self._login:
@@ -448,7 +449,7 @@ class PipelineClient(HttpClient):
         return super()._ask_json(request)
 
     def _log_in(self) -> None:
-        """Get a token; from then on do without one where the server hands out none."""
+        """Get a token. A server without a login is not asked again."""
         try:
             answer = super()._ask_json(Request("POST", f"{self.url}{_LOGIN}", json=self._login))
         except NotFoundError:
@@ -524,7 +525,7 @@ class SupportClient(HttpClient):
         return self.get(self._path(ticket_id), Case, {"includeTimeline": "true"})
 
     def refresh_timeline(self, ticket_id: str) -> Case:
-        """Have the timeline collected anew. Drops the service's cache; there is no way back."""
+        """Make the service collect the timeline again. Drops its cache; there is no way back."""
         return self.post(self._path(ticket_id, "/timeline/refresh"), Case)
 
     def close_case(self, ticket_id: str) -> None:

@@ -1,7 +1,7 @@
-"""The object store: what sections, drills and synthetic objects ask of the bucket.
+"""The object store as sections and drills use it.
 
-A thin cover of ``objectmove``'s bucket, in this package's errors. A release asks that
-bucket itself.
+A thin layer over ``objectmove``'s bucket that raises this package's errors. A release uses that
+bucket directly.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..settings import Settings
 _SYSTEM = "object store"
 _META = "x-amz-meta-"
 _EXPIRES_S = 20
-#: A look at the store's clock is good for so long: 15 s of a signature's time are left.
+#: For so long the store's clock is not read again. A signature is then valid for at least 15 s.
 _CLOCK_S = 5.0
 _FREE = re.compile(
     rb"^minio_cluster_capacity_(?:usable_)?free_bytes(?:{.*})? (\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*$",
@@ -50,7 +50,7 @@ def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
 
     Parameters
     ----------
-    for_changes : with the keys for changes, where there are such
+    for_changes : use the keys for changes, if the settings have them
 
     Raises
     ------
@@ -107,9 +107,10 @@ class ObjectStore:
             yield from self._bucket.list_objects(prefix)
 
     def look(self, keys: Sequence[str]) -> dict[str, Seen | None]:
-        """Return each object with its metadata, None where there is none; several at a time.
+        """Return each object with its metadata, or None where there is none.
 
-        LastModified is in whole seconds. A key that could not be read is not in the answer.
+        Several keys are read at a time. LastModified is in whole seconds. A key that could not be
+        read is missing from the answer.
         """
         with _explained():
             return self._bucket.look(keys)
@@ -129,7 +130,7 @@ class ObjectStore:
             return self._bucket.read(key)
 
     def put_object(self, key: str, content: bytes, metadata: Texts | None = None) -> None:
-        """Write an object, by one request that is sent once; its type is that of its name."""
+        """Write an object by one request that is sent once. Its name gives its content type."""
         content_type, _ = mimetypes.guess_type(key)
         headers = {"content-type": content_type or "application/octet-stream"}
         for name, text in (metadata or {}).items():
@@ -139,7 +140,7 @@ class ObjectStore:
     def delete_object(self, info: Seen) -> None:
         """Delete an object, by one request that is sent once.
 
-        Its ETag goes along, which not every store minds: look at it right before.
+        The request names the ETag. Not every store checks it, so look at the object right before.
         """
         self._change(Request("delete", info.key, if_match=info.etag), f"delete {info.key}")
 
@@ -175,14 +176,14 @@ class ObjectStore:
 
         Returns
         -------
-        By which of them it told that it is well, and the URL.
+        Which of the two succeeded, and its URL.
 
         Raises
         ------
         AccessDeniedError
-            When only the listing can tell, and the credentials may not list.
+            When it takes the listing, and the credentials may not list.
         ClientError
-            When it is not well, with what it says.
+            When the store is unhealthy, with its own words.
         """
         path = "/minio/health/live"
         source = f"{self._bucket.url}{path}"
@@ -201,7 +202,7 @@ class ObjectStore:
             return parse_time(self._bucket.ask("/").headers.get("date", ""))
 
     def read_free_bytes(self) -> int | None:
-        """Return the free capacity from MinIO's cluster metrics; None where it is not told."""
+        """Return the free capacity from MinIO's cluster metrics; None when it is unknown."""
         try:
             answer = self._bucket.ask("/minio/v2/metrics/cluster")
         except StoreError:
@@ -210,22 +211,22 @@ class ObjectStore:
             return None
         for text in _FREE.findall(answer.body):
             free_bytes = float(text)
-            # The gateway always says 0 or NaN: it does not know.
+            # The gateway always answers 0 or NaN: it does not know.
             if 0 < free_bytes < math.inf:
                 return int(free_bytes)
         return None
 
     def read_rights(self, prefix: str, *, write_under: Sequence[str] = ()) -> Rights:
-        """Tell what the keys for looking may do; with ``write_under``, what those for changes may.
+        """Return the rights of the keys for looking, or with ``write_under`` of those for changes.
 
         Parameters
         ----------
-        prefix : is listed and read
-        write_under : prefixes under which writing and deleting is asked
+        prefix : where listing and reading is tried
+        write_under : prefixes under which writing and deleting is tried
 
         Returns
         -------
-        Of ``list``, ``read``, and ``write <prefix>`` and ``delete <prefix>`` for each.
+        Rights named ``list``, ``read``, ``write <prefix>`` and ``delete <prefix>``.
 
         Raises
         ------
@@ -234,8 +235,9 @@ class ObjectStore:
 
         Notes
         -----
-        Changes nothing: write is asked by a copy of an object that does not exist, delete by one
-        of an object that does not exist, and not where versions are kept: it would leave a mark.
+        Changes nothing. Writing is tried by copying an object that does not exist, deleting by
+        deleting one that does not exist. A bucket that keeps versions is not tried: the delete
+        would leave a marker.
         """
         store = ObjectStore(self._change_bucket if write_under else self._bucket)
         absent = f"absent-{secrets.token_hex(8)}"
@@ -266,7 +268,7 @@ class ObjectStore:
             raise errors.BadAnswerError(error.message, system=_SYSTEM) from error
 
     def _try_delete(self, key: str) -> None:
-        """Delete what does not exist; not where versions are kept."""
+        """Delete an object that does not exist, unless the bucket keeps versions."""
         request = Request("get", query={"versioning": ""})
         try:
             body = self._change_bucket.fetch(request, "read versioning").body
@@ -304,7 +306,7 @@ def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn what the bucket raises inside the block into a ``ClientError``."""
+    """Turn the bucket's errors inside the block into a ``ClientError``."""
     try:
         yield
     except StoreError as error:

@@ -1,7 +1,7 @@
 """The processes of the environment: status, logs, restart, settings; never through a shell.
 
-Each back end registers itself through the entry points ``runbook.services``; docker compose's is
-here, and the worker alone by three commands of its owner's (systemd, Kubernetes, podman, a script).
+Each back end registers itself through the entry point group ``runbook.services``. This module has
+docker compose, and the worker alone by three commands (systemd, Kubernetes, podman, a script).
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class ServiceState:
 
     Attributes
     ----------
-    state : as the back end names it, such as ``RUNNING``, ``FATAL``, ``exited``
-    since : since when it is in this state; None when the back end does not say
+    state : in the back end's words, such as ``RUNNING``, ``FATAL``, ``exited``
+    since : when this state began; None when the back end does not say
     exit_code : of the last process; None while it runs
     health : ``healthy``, ``unhealthy``, ``starting``, or empty when nothing checks it
     """
@@ -60,7 +60,7 @@ class ServiceState:
 
 
 class LogLine(NamedTuple):
-    """One line of a log; ``at`` is None when neither it nor a line before tells a time."""
+    """One line of a log. ``at`` is None when neither it nor a line before has a time."""
 
     at: datetime | None
     text: str
@@ -101,14 +101,14 @@ class ServicesClient(ServiceSwitch, Protocol):
 
 
 def connect_services(settings: Settings) -> ServicesClient:
-    """Return the back end that ``RUNBOOK_SERVICES`` names; connects when first asked.
+    """Return the back end that ``RUNBOOK_SERVICES`` names. It connects with the first request.
 
     Raises
     ------
     NotConfiguredError
-        When it names none.
+        When the setting is ``none``.
     ConnectionRefusedClientError
-        When it names one that is not installed.
+        When the back end is not installed.
     """
     if settings.runbook_services == "none":
         text = "RUNBOOK_SERVICES=none: nothing here sees or restarts services"
@@ -128,15 +128,15 @@ def connect_services(settings: Settings) -> ServicesClient:
 def run_program(
     words: Sequence[str], settings: Settings, *, is_change: bool, advice: str, shown: str = ""
 ) -> str:
-    """Run someone's program, never a shell, and return what it prints.
+    """Run a program, without a shell, and return what it prints.
 
     Parameters
     ----------
     words : the program and its arguments
-    settings : for the secrets that no message shows
-    is_change : whether it changes something: that may take longer
-    advice : what to set when it cannot be run
-    shown : what messages call it; empty: its first words
+    settings : their secrets are redacted in messages
+    is_change : it changes something, so it gets a longer time-out
+    advice : what to set when the program cannot be run
+    shown : its name in messages; empty: its first words
 
     Raises
     ------
@@ -178,7 +178,7 @@ def read_service(switch: ServiceSwitch, name: str) -> ServiceState:
 
 
 def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[str, str]:
-    """Return settings by name, with each secret as a word and passwords in URLs masked."""
+    """Return settings by name; a word stands for each secret, and passwords in URLs are masked."""
     redactor = Redactor(settings.secrets)
     store_secret = settings.minio_root_password.get_secret_value()
     shown: dict[str, str] = {}
@@ -198,13 +198,13 @@ def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[s
 def select_lines(
     texts: Iterable[str], *, since: datetime, max_lines: int, timed: bool = False
 ) -> list[LogLine]:
-    """Give each line its time and keep the last ones since a time.
+    """Give each line its time, and return the last lines since a time.
 
     Parameters
     ----------
     texts : lines, oldest first
     since : lines before it are left out; a line without a time belongs to the line before it
-    timed : whether each line begins with a time and a blank that are not part of it
+    timed : each line begins with a time and a blank, which are cut off
     """
     lines: list[LogLine] = []
     last: datetime | None = None
@@ -275,7 +275,7 @@ class ComposeServices:
                 self._command += ["-f", file]
 
     def list_services(self) -> list[ServiceState]:
-        """Return every service, by name; one that was never made is not in the list."""
+        """Return every service by name, without those that were never created."""
         listed = _read_json_lines(self._run("ps", "--all", "--format", "json"))
         rows = [row for row in listed if row.get("ID")]
         ids = [str(row["ID"]) for row in rows]
@@ -315,7 +315,7 @@ class ComposeServices:
         self._run("stop", name, is_change=True)
 
     def start(self, name: str) -> None:
-        """Start a service that was made before."""
+        """Start a service that was created before."""
         self._check_known(name)
         self._run("start", name, is_change=True)
 

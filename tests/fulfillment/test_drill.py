@@ -69,7 +69,7 @@ def test_time_outs_hold_the_waits_of_the_rules_and_routes_there(world: World) ->
 def test_without_a_sink_nothing_is_scored_on_what_the_receivers_got() -> None:
     scenario, card = (
         find_scenario("synthetic"),
-        Scorecard(Phases(detect_s=1.0, clear_s=1.0), is_told=False),
+        Scorecard(Phases(detect_s=1.0, clear_s=1.0), hears_receivers=False),
     )
     names = [o.name for o in compute_objectives(card, scenario)]
     assert names[:2] == ["alert fires", "alert clears"]
