@@ -341,7 +341,7 @@ def _fit_times(clients: Clients, scenario: Scenario) -> Scenario:
     for_s = max((rule.for_s for rule in mine), default=0.0)
     # a scrape, a refresh and an evaluation of its own come before and after the rule's wait
     lag_s = 4 * max((rule.group_interval_s for rule in mine), default=0.0)
-    group_wait_s, group_interval_s, _ = timing or (0.0, 0.0, 0.0)
+    group_wait_s, group_interval_s = timing or (0.0, 0.0)
     return replace(
         scenario,
         detect_timeout_s=scenario.detect_timeout_s + for_s + lag_s,

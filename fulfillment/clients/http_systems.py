@@ -163,7 +163,7 @@ _PLACEHOLDER = re.compile(
 _NOT_DESTINATIONS = {"to", "from", "smtp_from", "smtp_hello", "headers", "hello"}
 _SENT = "alertmanager_notifications_total"
 _FAILED = "alertmanager_notifications_failed_total"
-_DEFAULT_TIMING = {"group_wait": "30s", "group_interval": "5m", "repeat_interval": "4h"}
+_DEFAULT_TIMING = {"group_wait": "30s", "group_interval": "5m"}
 
 
 def _list_names(receivers: list[dict[str, Json]]) -> list[Json]:
@@ -231,12 +231,12 @@ class AlertmanagerClient(HttpClient):
         texts = _walk_config(self._read_config())
         return [f"{where}: {text}" for where, text in texts if _PLACEHOLDER.search(text)]
 
-    def read_group_timing(self) -> tuple[float, float, float]:
-        """Return ``(group_wait_s, group_interval_s, repeat_interval_s)`` of the top route."""
+    def read_group_timing(self) -> tuple[float, float]:
+        """Return ``(group_wait_s, group_interval_s)`` of the top route."""
         with self.parsing(_STATUS):
             timing = {**_DEFAULT_TIMING, **self._read_config()["route"]}
         times = [str(timing[name]) for name in _DEFAULT_TIMING]
-        return self.read_as(_STATUS, times, tuple[Duration, Duration, Duration])
+        return self.read_as(_STATUS, times, tuple[Duration, Duration])
 
     def check_reachable(self) -> str:
         """Return the version of the server."""

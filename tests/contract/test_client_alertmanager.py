@@ -32,8 +32,8 @@ global:
 route:
   receiver: slack-critical
   group_by: [alertname, service]
-  group_wait: 30s
-  group_interval: 5m
+  group_wait: 20s
+  group_interval: 4m
   repeat_interval: 3h
   routes:
   - receiver: drill
@@ -148,12 +148,12 @@ def test_real_destinations_are_no_placeholders(httpserver: HTTPServer) -> None:
 
 def test_the_timing_is_the_top_routes(httpserver: HTTPServer) -> None:
     status(httpserver, CONFIG)
-    assert client_of(httpserver).read_group_timing() == (30, 300, 10800)
+    assert client_of(httpserver).read_group_timing() == (20, 240)
 
 
 def test_timing_that_is_not_set_is_the_default(httpserver: HTTPServer) -> None:
     status(httpserver, "route: {receiver: a}\nreceivers: [{name: a}]\n")
-    assert client_of(httpserver).read_group_timing() == (30, 300, 14400)
+    assert client_of(httpserver).read_group_timing() == (30, 300)
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,7 @@ class World:
     panel: Panel | None = None
     case: Case | None = None
     collection_failures: dict[str, float] = field(default_factory=dict)
+    group_timing: tuple[float, float] = (30, 300)
     shipments: list[dict[str, Any]] = field(default_factory=list)
     worker: WorkerState | None = None
     pages: list[list[MetricSample]] = field(default_factory=list)
@@ -341,8 +342,8 @@ class FakeAlertmanager(_Fake):
     def read_notification_counts(self) -> list[NotificationCount]:
         return self.w.counts
 
-    def read_group_timing(self) -> tuple[float, float, float]:
-        return (30, 300, float(self.w.now.year))
+    def read_group_timing(self) -> tuple[float, float]:
+        return self.w.group_timing
 
 
 class FakeGrafana(_Fake):
