@@ -21,7 +21,7 @@ from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientTimeoutError, UsageError
 from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Outcome, Role, Verdict
 from runbook_lib.record.incident import Incident
-from runbook_lib.section import ActionStep, SectionModule, SectionParameters, Step
+from runbook_lib.section import ActionStep, SectionModule, SectionParameters, by_id, step
 from runbook_lib.show.display import describe
 from tests.support.incidents import START, make_incident, tell_incident
 
@@ -62,8 +62,8 @@ class FakeSection:
     NAME, TITLE, Parameters = "02_signals_detection", "Signals", SectionParameters
 
     def __init__(self, read: Callable[[Investigation], Outcome]) -> None:
-        alert = Step("2.1", "Alert", name="lag", role=Role.ALERT, source="nowhere")(read)
-        self.STEPS = {"2.1": alert}
+        step("2.1", "Alert", name="lag", role=Role.ALERT, source="nowhere")(read)
+        self.STEPS = by_id(read)
         self.ACTIONS: dict[str, ActionStep] = {}
 
     def conclude(self, _inv: Investigation) -> Conclusion:
