@@ -110,6 +110,8 @@ class FulfillmentPolicy(Policy):
         step = _NEXT[verdict]
         if verdict in _IN_TROUBLE and journal.advice(now):
             step = _REPAIR
+        if not journal.conclusions:  # closed by hand before anything was concluded
+            return step
         as_of = f"(as of {journal.conclusions[-1].at:%H:%M:%S} UTC)"
         return NextStep(step.section, f"{step.reason} {as_of}")
 

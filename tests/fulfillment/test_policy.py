@@ -172,6 +172,12 @@ def test_where_to_go_next_follows_what_helps_while_that_is_of_now(tell: Teller) 
     )
 
 
+def test_an_incident_that_was_closed_before_any_conclusion_has_a_next_step(tell: Teller) -> None:
+    tell.record("closed", {"verdict": "unknown"})
+    step = POLICY.choose_next(view_of(tell), now=tell.clock.at)
+    assert step.section == "03_immediate_actions"
+
+
 def test_what_was_said_ten_minutes_ago_says_nothing_of_now(tell: Teller) -> None:
     for section in ("02", "03"):
         tell.section = SECTIONS[section]
