@@ -82,7 +82,7 @@ def check_id(text: str, what: str) -> str:
 At = Annotated[datetime, BeforeValidator(parse_time)]
 When = Annotated[datetime | None, BeforeValidator(parse_when)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
-# null is nothing; an empty list instead of labels is another shape.
+# null is nothing; an empty list instead of an object is another shape.
 Labels = Annotated[dict[str, str], BeforeValidator(lambda value: {} if value is None else value)]
 Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 
@@ -314,7 +314,7 @@ class HttpClient:
 
 
 def _make_pool(proxy_url: str, **options: Any) -> urllib3.PoolManager:
-    options |= {"maxsize": 16, "retries": False}  # orders are asked for several at a time
+    options |= {"maxsize": 16, "retries": False}  # questions are asked several at a time
     if not proxy_url:
         return urllib3.PoolManager(**options)
     parts, signed = urlsplit(proxy_url), dict[str, str]()

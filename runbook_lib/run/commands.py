@@ -175,7 +175,7 @@ def run_chosen(
 
     Parameters
     ----------
-    names : such as ``06`` or ``remediation``
+    names : numbers or names of sections
     parameters : each section gets those that it knows; one that none knows is an error
 
     Raises
