@@ -110,9 +110,13 @@ class Policy:
         return NextStep("", f"The verdict is: {verdict.replace('_', ' ')}.")
 
     def list_causes(self, journal: JournalView) -> list[Finding]:
-        """Return why it happened: the causes that the newest findings support."""
-        supported = [f for f in journal.findings() if f.status is CauseStatus.SUPPORTED]
-        return sorted(supported, key=lambda finding: -finding.score)
+        """Return why it happened: every cause that was supported, as it was last, highest first."""
+        causes = {}
+        for conclusion in journal.conclusions:
+            for finding in conclusion.findings:
+                if finding.status is CauseStatus.SUPPORTED:
+                    causes[finding.name] = finding
+        return sorted(causes.values(), key=lambda finding: -finding.score)
 
     def compute_impact(self, journal: JournalView) -> Impact:  # noqa: ARG002
         """Return how much the incident affected."""

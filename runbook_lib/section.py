@@ -125,7 +125,7 @@ def step(
 ) -> Callable[[R], R]:
     """Register the function below as what reads a step, and leave it as it is.
 
-    The parameters are the attributes of ``Step``. ``get_step`` returns the record.
+    The parameters are the attributes of ``Step``, which ``get_step`` returns.
     """
 
     def register(read: R) -> R:

@@ -148,7 +148,8 @@ class JournalView:
     def list_plans(self, *, after: int = 0) -> dict[str, ActionEntry]:
         """Return what was planned past an entry, by the plan's id, the newest last."""
         planned = self.list_actions(ActionPhase.PLANNED, after=after)
-        return {str(a.result["plan"]): a for a in planned if "plan" in a.result and not a.reason}
+        named = [entry for entry in planned if "plan" in entry.result and not entry.reason]
+        return {str(entry.result["plan"]): entry for entry in named}
 
     def since(self) -> datetime | None:
         """Return when the trouble began; None when no breach was seen.
@@ -181,16 +182,23 @@ class JournalView:
         """Return when recovery was read and stayed so."""
         return _find_ok_start(r for r in self.readings if r.role is Role.RECOVERY)
 
+    @property
+    def last_diagnosis(self) -> Conclusion | None:
+        """The newest conclusion that has findings."""
+        diagnoses = [conclusion for conclusion in self.conclusions if conclusion.findings]
+        return diagnoses[-1] if diagnoses else None
+
     def findings(self) -> tuple[Finding, ...]:
         """Return the newest findings: what is known of every cause now."""
-        return next((c.findings for c in reversed(self.conclusions) if c.findings), ())
+        diagnosis = self.last_diagnosis
+        return diagnosis.findings if diagnosis else ()
 
     def advice(self, now: datetime) -> tuple[str, ...]:
         """Return what helps, in sequence; empty when the newest diagnosis is too old."""
-        newest = next((c for c in reversed(self.conclusions) if c.findings), None)
-        if newest is None or now - newest.at > FRESH:
+        diagnosis = self.last_diagnosis
+        if diagnosis is None or now - diagnosis.at > FRESH:
             return ()
-        return newest.advice
+        return diagnosis.advice
 
     def tickets(self) -> tuple[str, ...]:
         """Return every ticket that a section or a reading names, once each."""
@@ -200,11 +208,13 @@ class JournalView:
 
     def closing_verdict(self) -> Verdict | None:
         """Return the verdict of the incident's close; None when a section concluded later."""
-        kinds = ("closed", "conclusion")
-        newest = next((e for e in reversed(self.entries) if e.kind in kinds), None)
-        if newest is None or newest.data.get("verdict") not in set(Verdict):
-            return None
-        return Verdict(newest.data["verdict"])
+        for entry in reversed(self.entries):
+            if entry.kind == "conclusion":
+                return None
+            if entry.kind == "closed":
+                verdict = entry.data.get("verdict")
+                return Verdict(verdict) if verdict in set(Verdict) else None
+        return None
 
 
 def _get_start(breach: Reading) -> datetime:

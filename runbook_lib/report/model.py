@@ -180,8 +180,10 @@ class ReportModel:
     def find_section_of(self, step_id: str) -> SectionRecord:
         """Return the section to which a step belongs: the one that its number names."""
         number = step_id.partition(".")[0].zfill(2)
-        name = next((name for name in self.sections if name.startswith(number)), number)
-        return self.section(name)
+        for name, section in self.sections.items():
+            if name.startswith(number):
+                return section
+        return self.section(number)
 
     def _is_remedy(self, action: ActionRecord) -> bool:
         """Tell whether an action belongs to the section that reads recovery."""
@@ -201,10 +203,11 @@ class ReportModel:
 
     def _list_objectives(self) -> list[dict[str, Json]]:
         """Return what a drill had to show, as it was scored last."""
-        scores = [e.data["objectives"] for e in self.drill if _is_list(e.data.get("objectives"))]
-        if not scores:
-            return []
-        return [objective for objective in scores[-1] if isinstance(objective, dict)]
+        for entry in reversed(self.drill):
+            objectives = entry.data.get("objectives")
+            if isinstance(objectives, list):
+                return [objective for objective in objectives if isinstance(objective, dict)]
+        return []
 
     def _has_passed(self) -> bool:
         if any(entry.data.get("event") == "failed" for entry in self.drill):
@@ -243,7 +246,8 @@ class ReportModel:
             parameters = before[-1].parameters if before else {}
             end = run.seq
             if run.status == "by_hand":  # noted when it begins: it ends where the next one begins
-                end = min((s.seq for s in starts if s.seq > run.seq), default=sys.maxsize)
+                following = [start.seq for start in starts if start.seq > run.seq]
+                end = following[0] if following else sys.maxsize
             ended = self._describe_end(section, run.status, begin, end)
             ordinal = _ORDINALS.get(number, f"{number}th")
             which = f", {ordinal} run" if len(runs) > 1 else ""
@@ -260,10 +264,6 @@ class ReportModel:
         if status in ("done", "by_hand") and concluded:
             return VERDICT_WORDS[concluded[-1].verdict].lower()
         return _ENDED.get(status, status)
-
-
-def _is_list(value: Json) -> bool:
-    return isinstance(value, list)
 
 
 def _read_facts(incident: Incident) -> tuple[dict[str, Json], str]:
