@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from string import Template
 from typing import Any, Generic, Self, cast
@@ -68,6 +69,14 @@ def check_undamaged(incident: Incident) -> None:
         text = f"The journal of {incident.id} is damaged ({damage}), so nothing more is done in it."
         way_on = "Leave the incident out: the look goes on in a new one."
         raise errors.UsageError(f"{text} It stays as it is. {way_on}")
+
+
+def _say_damaged(damaged: Incident, damage: str, made: Incident) -> None:
+    """Say, on stderr and in its journal, whose place a new incident takes."""
+    before = f"The journal of {damaged.id} is damaged ({damage})."
+    text = f"{before} It stays as it is; this look goes on in {made.id}."
+    made.journal.append("journal_damaged", {"section": "", "reason": text})
+    _log.warning(text)
 
 
 def say_interrupted(plan: Plan, incident: Incident, section: SectionModule) -> str:
@@ -171,65 +180,37 @@ class Investigation(Generic[S, C]):
         cls.check_connected(settings)
         on_accepted()
         with lock_home(home):
-            is_hand = incident_id == NEW
-            return cls._choose(settings, is_hand=is_hand, keeps=keeps, skip_step=skip_step)
+            incident, is_new = cls._choose(settings, is_hand=incident_id == NEW, keeps=keeps)
+            if not incident.is_open:
+                breach = cls._see_breach(incident, settings, skip_step)
+                if breach is not None:
+                    incident.open(breach.step, breach.episode)
+        return incident, is_new
 
     @classmethod
-    def _choose(
-        cls, settings: S, *, is_hand: bool, keeps: bool, skip_step: str
-    ) -> tuple[Incident, bool]:
-        """Return the open incident, the kept look, or a new folder; the home is locked."""
+    def _choose(cls, settings: S, *, is_hand: bool, keeps: bool) -> tuple[Incident, bool]:
+        """Return the open incident, the kept look or a new folder, and whether it is new.
+
+        The home is locked.
+        """
+        opened_by = "hand" if is_hand else ""
+        make = partial(make_incident, settings, opened_by=opened_by, kept=keeps)
         home = settings.runbook_home.resolve()
-        facts: dict[str, Json] = {"opened_by": "hand" if is_hand else "", "kept": keeps}
-        open_one = open_incident(home, redactor=Redactor(settings.secrets))
-        if open_one is not None:
-            damage = open_one.find_damage()
-            if damage:
-                return cls._replace_damaged(settings, open_one, damage, facts, skip_step), True
-            if open_one.is_open:
-                if not is_hand and not cls._see_other_trouble(open_one, settings):
-                    return open_one, False
-                open_one.close(judge_incident(open_one))
-                facts["previous"] = open_one.id
-            elif not is_hand:
-                cls._open_on_breach(open_one, settings, skip_step)
-                return open_one, False
-        made = make_incident(settings, **facts)
-        cls._open_on_breach(made, settings, skip_step)
-        return made, True
-
-    @classmethod
-    def _replace_damaged(
-        cls,
-        settings: S,
-        damaged: Incident,
-        damage: str,
-        facts: dict[str, Json],
-        skip_step: str,
-    ) -> Incident:
-        """Make the incident that takes the place of a damaged one; say so in it and on stderr."""
-        made = make_incident(
-            settings,
-            **facts,
-            previous=damaged.id,
-            previous_damage=damage,
-            ticket_id=damaged.facts.get("ticket_id"),
-        )
-        before = f"The journal of {damaged.id} is damaged ({damage})."
-        text = f"{before} It stays as it is; this look goes on in {made.id}."
-        made.journal.append("journal_damaged", {"section": "", "reason": text})
-        _log.warning(text)
-        cls._open_on_breach(made, settings, skip_step)
-        return made
-
-    @classmethod
-    def _open_on_breach(cls, incident: Incident, settings: S, skip_step: str) -> None:
-        """Make an incident of a look when a needed symptom is breached now."""
-        if incident.is_open:
-            return
-        breach = cls._see_breach(incident, settings, skip_step)
-        if breach is not None:
-            incident.open(breach.step, breach.episode)
+        current = open_incident(home, redactor=Redactor(settings.secrets))
+        if current is None:
+            return make(), True
+        damage = current.find_damage()
+        if damage:
+            ticket_id = current.facts.get("ticket_id")
+            made = make(previous=current.id, previous_damage=damage, ticket_id=ticket_id)
+            _say_damaged(current, damage, made)
+            return made, True
+        if current.is_open:
+            if not is_hand and not cls._see_other_trouble(current, settings):
+                return current, False
+            current.close(judge_incident(current))
+            return make(previous=current.id), True
+        return (make(), True) if is_hand else (current, False)
 
     @classmethod
     def _see_breach(cls, incident: Incident, settings: S, skip_step: str = "") -> Reading | None:
