@@ -30,6 +30,7 @@ from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.record.journal import utc_now
 from runbook_lib.redact import Redactor
 from runbook_lib.run.documents import Document, Part
+from runbook_lib.section import get_step
 from runbook_lib.settings import find_root
 from runbook_lib.show.text import count_of, format_bytes
 
@@ -410,7 +411,7 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
         incident = make_incident(settings, Path(home))
         inv = Investigation(incident, section=SECTIONS["01_purpose"], settings=settings)
         readings = {step: inv.read_step(step) for step in inv.section.STEPS}
-    rights = readings[read_rights.id]
+    rights = readings[get_step(read_rights).id]
     closed = find_closed(rights.rows)
     is_connected = any(row["reachable"] for row in rights.rows)
     wrong = "looking is not possible" if is_connected else "you are not connected"
@@ -421,7 +422,7 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
         summary=f"{wrong if closed else 'looking is possible'}: {why}",
         systems=rights.rows,
         readings=tuple(readings.values()),
-        unfinished=readings[read_unfinished.id].rows,
+        unfinished=readings[get_step(read_unfinished).id].rows,
     )
 
 
@@ -489,8 +490,8 @@ def plan_release(
     LimitError
         When more waits than one plan may hold; gives the lines that split it.
     """
-    backlog = read_backlog_objects.id
-    incident, is_new = Investigation.find(settings, incident_id, keeps=True, but=backlog)
+    backlog = get_step(read_backlog_objects).id
+    incident, is_new = Investigation.find(settings, incident_id, keeps=True, skip_step=backlog)
     progress("list what waits")
     inv = _open(incident.id, settings=settings, progress=progress, way="release", **parameters)
     plan = _must_move(inv.plan("6.1"))

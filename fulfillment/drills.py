@@ -40,6 +40,7 @@ from .change.synthetic import create_backlog, revert_backlog, sweep_expired
 from .clients import Clients, check_connected
 from .commands import CHANNELS, DrillDocument, Objective, Phases
 from .investigation import Investigation
+from .policy import POLICY
 from .sections import SECTIONS
 from .settings import Settings
 
@@ -441,7 +442,7 @@ def _carry_out(drill: Drill) -> None:
     started = time.monotonic()
     drill.run("01_purpose", "02_signals_detection", "03_immediate_actions", "05_root_cause")
     card.phases.diagnose_s = round(time.monotonic() - started, 2)
-    card.cause_found = tuple(f.name for f in drill.incident.journal.view().causes())
+    card.cause_found = tuple(f.name for f in POLICY.list_causes(drill.incident.journal.view()))
     exercises = [(step,) for step in scenario.exercise_steps]
     _act(drill, "04_chaos_verification", exercises, _EXERCISE)
     started = time.monotonic()
@@ -566,7 +567,7 @@ def _close(drill: Drill) -> DrillDocument:
     drill.incident.close(verdict)
     report = write_outputs(drill.incident, SECTIONS)
     home = drill.settings.runbook_home
-    write_gauges(home, list_history(home))
+    write_gauges(home, list_history(home, POLICY.list_causes))
     return document.model_copy(update={"report": str(report)})
 
 

@@ -16,25 +16,28 @@ class Investigation(display.Investigation[Settings, Clients]):
 
     @classmethod
     def check_ticket(cls, settings: Settings, ticket_id: str) -> None:
-        """Refuse a ticket that the support service does not know; none is none to ask about.
+        """Refuse a ticket that the support service does not know.
+
+        An empty id is accepted, and so is any id while the service cannot be asked.
 
         Raises
         ------
         UsageError
-            When there is none with this id. Where it cannot be asked, it is taken as it is.
+            When the service has no ticket with this id.
         """
+        if not ticket_id:
+            return
         try:
-            if ticket_id:
-                cls.connect(settings).support.read_case(ticket_id)
+            cls.connect(settings).support.read_case(ticket_id)
         except NotFoundError as error:
-            told = f"there is no ticket {ticket_id!r}: nothing was written"
-            raise UsageError(f"{told}. Correct ticket_id, or leave it empty") from error
+            text = f"there is no ticket {ticket_id!r}: nothing was written"
+            raise UsageError(f"{text}. Correct ticket_id, or leave it empty") from error
         except ClientError:
             return
 
     @classmethod
     def connect(cls, settings: Settings) -> Clients:
-        """Return every client; none asks anything before it is used."""
+        """Return every client. None sends a request before it is used."""
         return Clients(settings)
 
     @classmethod

@@ -63,7 +63,7 @@ class Plan:
     path : of the file; ``id`` is its name without the ending
     sha256 : of the file's bytes when it was read: what an approval names
     summary : the facts that an approver needs: counts, bytes, what is left out and why
-    step, action, target : of the runbook, such as ``6.2``, ``restart`` and ``worker``
+    step, action, target : id of the step, what is done, and to what
     content : what the kind needs to carry it out
     rows : single objects that would change; each has ``to_json``
     is_empty : whether there is nothing to do

@@ -46,33 +46,33 @@ if TYPE_CHECKING:
 
 
 class RunbookError(Exception):
-    """Anything that this package raises on purpose; a notebook shows its text, no traceback.
+    """Anything that this package raises on purpose.
 
-    ``HEADING`` stands above the text.
+    A notebook shows ``HEADING`` and the text, and no traceback.
     """
 
     HEADING: ClassVar[str] = "STOPPED."
 
     def _render_traceback_(self) -> list[str]:
-        # a page breaks a line that is longer anywhere, in the middle of a word
-        text = (fill(line, 88, break_long_words=False) for line in str(self).splitlines())
-        return ["", f"■ {self.HEADING}", "", *text, ""]
+        # A page would break longer lines in the middle of a word.
+        lines = [fill(line, 88, break_long_words=False) for line in str(self).splitlines()]
+        return ["", f"■ {self.HEADING}", "", *lines, ""]
 
 
 class UsageError(RunbookError):
-    """A parameter, option or id is wrong: says which, and what is accepted."""
+    """A parameter, option or id is wrong. The text says which, and what is accepted."""
 
     HEADING = "CORRECT THIS FIRST. Nothing was changed."
 
 
 def list_wrong(error: ValidationError) -> dict[str, str]:
-    """Return what is wrong, by where it stands (``""``: the whole), and never the value."""
-    found = error.errors(include_input=False, include_url=False)
-    return {".".join(map(str, item["loc"])): item["msg"] for item in found}
+    """Return what is wrong by the field's name (``""``: all of it), never with the value."""
+    problems = error.errors(include_input=False, include_url=False)
+    return {".".join(map(str, problem["loc"])): problem["msg"] for problem in problems}
 
 
 class SettingsError(UsageError):
-    """A setting is missing or malformed: names the variable, never its value."""
+    """A setting is missing or malformed. The text names the variable, never its value."""
 
 
 class ClientError(RunbookError):
@@ -98,7 +98,7 @@ class ConnectionRefusedClientError(ClientError):
 
 
 class NotConfiguredError(ConnectionRefusedClientError):
-    """The settings say that there is no such system: its steps are left out."""
+    """The settings say that there is no such system. Its steps are left out."""
 
 
 class AccessDeniedError(ClientError):
@@ -118,7 +118,7 @@ class BadAnswerError(ClientError):
 
 
 class NotConnectedError(RunbookError):
-    """No credentials, or nothing that is configured answers: that is no diagnosis."""
+    """No credentials, or nothing that is configured answers. That is no diagnosis."""
 
 
 class RecordError(RunbookError):
@@ -147,7 +147,7 @@ class JournalDamagedError(RecordError):
 
 @contextmanager
 def disk_errors(what: str, advice: str = "") -> Iterator[None]:
-    """Turn an error of the disk into a ``RecordError``: what could not be done, and why."""
+    """Turn an error of the disk into a ``RecordError`` that says what failed, and why."""
     try:
         yield
     except OSError as error:
@@ -169,7 +169,7 @@ class PlanNotApprovedError(SafetyError):
 
 
 class StoppedAtPlanError(PlanNotApprovedError):
-    """Nothing was changed: the plan waits for its approval. Not a failure of the notebook."""
+    """The plan waits for its approval. Nothing was changed, and the notebook did not fail."""
 
     HEADING = "STOPPED AT THE PLAN. Nothing was changed."
 
@@ -203,13 +203,13 @@ class RevertError(DrillError):
 
 
 class RunInterruptedError(RunbookError):
-    """Ctrl-C or SIGTERM ended a run: says what was changed, and the next command."""
+    """Ctrl-C or SIGTERM ended a run. The text says what was changed, and the next command."""
 
     HEADING = "INTERRUPTED."
 
 
 class ActionInterruptedError(RunInterruptedError):
-    """The run ended in the middle of a change: says the command that goes on with it."""
+    """The run ended in the middle of a change. The text has the command that goes on with it."""
 
 
 class ExitCode(IntEnum):
@@ -225,11 +225,11 @@ class ExitCode(IntEnum):
 
     @classmethod
     def of(cls, is_ok: object) -> ExitCode:
-        """Return the code of work that was done, and came out well or not."""
+        """Return the code of work that was done, by whether its outcome is good."""
         return cls.OK if is_ok else cls.NOT_OK
 
 
-# By name: `runbook --help` imports no models.
+# By name, so that `runbook --help` imports no models.
 _VERDICTS = {
     ExitCode.OK: ("healthy", "fixed", "fixed_alert_decaying"),
     ExitCode.NOT_OK: ("incident", "mitigated", "not_fixed"),
@@ -255,7 +255,10 @@ def exit_code_of_error(
     error: BaseException | type[BaseException],
     more: Mapping[type[BaseException], ExitCode] | None = None,
 ) -> ExitCode:
-    """Return the exit code of an error, or a kind, that ends a command; ``more``: a runbook's."""
+    """Return the exit code of an error, or of a kind of error, that ends a command.
+
+    ``more`` holds the runbook's own errors and their codes.
+    """
     kind = error if isinstance(error, type) else type(error)
     table = (*_BY_ERROR, *(more or {}).items())
     return next((code for known, code in table if issubclass(kind, known)), ExitCode.RUN_FAILED)

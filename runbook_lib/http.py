@@ -87,7 +87,7 @@ def check_id(text: str, what: str) -> str:
 At = Annotated[datetime, BeforeValidator(parse_time)]
 When = Annotated[datetime | None, BeforeValidator(parse_when)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
-# null is nothing; an empty list instead of labels is another shape.
+# null is nothing; an empty list instead of an object is another shape.
 Labels = Annotated[dict[str, str], BeforeValidator(lambda value: {} if value is None else value)]
 Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 

@@ -18,12 +18,14 @@ from typing import Any, Generic, Self, cast
 from typing_extensions import TypeVar
 
 from . import errors, model
-from .approvals import Effect, Plan, check_use, load_plan
-from .model import ActionEntry, ActionPhase, Json, Reading, Status, Verdict
+from .approvals import Effect, Plan, PlanKind, check_use, load_plan
+from .model import ActionEntry, ActionPhase, Json, Reading, Role, Status, Verdict
+from .policy import Policy
 from .record.incident import Incident, create_incident, lock_home, open_incident
-from .record.journal import JournalView, utc_now
+from .record.journal import utc_now
+from .record.view import JournalView
 from .redact import Redactor
-from .runbook import find_runbook
+from .runbook import find_runbook, load_policy
 from .section import SectionModule, SectionParameters, check_parameters, find_unknown, split_list
 from .settings import Settings
 
@@ -36,15 +38,22 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-_FILLED = ("source", "threshold")
 _FIXED = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
 
 
 def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -> Incident:
     """Make an incident's folder, under RUNBOOK_HOME unless another is named."""
-    home, redactor = home or settings.runbook_home.resolve(), Redactor(settings.secrets)
-    environment = settings.runbook_environment
-    return create_incident(home, redactor=redactor, environment=environment, **facts)
+    return create_incident(
+        home or settings.runbook_home.resolve(),
+        redactor=Redactor(settings.secrets),
+        environment=settings.runbook_environment,
+        **facts,
+    )
+
+
+def judge_incident(incident: Incident) -> Verdict:
+    """Return an incident's verdict by its journal; unknown when nothing was concluded."""
+    return load_policy().compute_verdict(incident.journal.view()) or Verdict.UNKNOWN
 
 
 def check_undamaged(incident: Incident) -> None:
@@ -62,16 +71,16 @@ def check_undamaged(incident: Incident) -> None:
         raise errors.UsageError(f"{text} It stays as it is. {way_on}")
 
 
-def _tell_damage(incident: Incident, facts: Mapping[str, Json]) -> None:
-    """Say, on the terminal and in the journal, whose place a new incident takes."""
-    before = f"The journal of {facts['previous']} is damaged ({facts['previous_damage']})."
-    text = f"{before} It stays as it is; this look goes on in {incident.id}."
-    incident.journal.append("journal_damaged", {"section": "", "reason": text})
+def _say_damaged(damaged: Incident, damage: str, made: Incident) -> None:
+    """Say, on stderr and in its journal, whose place a new incident takes."""
+    before = f"The journal of {damaged.id} is damaged ({damage})."
+    text = f"{before} It stays as it is; this look goes on in {made.id}."
+    made.journal.append("journal_damaged", {"section": "", "reason": text})
     _log.warning(text)
 
 
 def say_interrupted(plan: Plan, incident: Incident, section: SectionModule) -> str:
-    """Return what a person is told when a plan was cut off in the middle: the next command."""
+    """Return the message for a plan that was cut off in the middle, with the next command."""
     if plan.kind.resume is not None:
         return f"Interrupted. Go on with: runbook resume {plan.id}"
     what = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
@@ -82,21 +91,24 @@ def say_interrupted(plan: Plan, incident: Incident, section: SectionModule) -> s
 class Investigation(Generic[S, C]):
     """One section at work on one incident.
 
-    A runbook's own class says which clients it has, by ``connect``; the settings are the runbook's.
+    A runbook's own class makes the clients, in ``connect``, by the runbook's settings.
 
     Attributes
     ----------
-    incident, section, parameters, settings, clients, sleep : what they say
+    incident, section : what is worked on, and by which section
+    parameters : the section's parameters; default: its defaults
+    settings, clients : the runbook's; default clients: those of the settings
     now : returns the current time in UTC
+    sleep : waits for some seconds
     progress : shows how far work is to whoever looks
     """
 
     incident: Incident
     _: KW_ONLY
     section: SectionModule
-    parameters: SectionParameters = None  # type: ignore[assignment]  # the section's defaults
+    parameters: SectionParameters = None  # type: ignore[assignment]  # set in __post_init__
     settings: S
-    clients: C = None  # type: ignore[assignment]  # those of the settings
+    clients: C = None  # type: ignore[assignment]  # set in __post_init__
     now: Callable[[], datetime] = utc_now
     sleep: Callable[[float], None] = time.sleep
     progress: model.Progress = model.keep_quiet
@@ -132,8 +144,8 @@ class Investigation(Generic[S, C]):
         incident_id: str = "",
         *,
         keeps: bool = False,
-        but: str = "",
-        meanwhile: Callable[[], None] = lambda: None,
+        skip_step: str = "",
+        on_accepted: Callable[[], None] = lambda: None,
     ) -> tuple[Incident, bool]:
         """Return the incident to work on, and whether it was made for that.
 
@@ -142,8 +154,8 @@ class Investigation(Generic[S, C]):
         incident_id : empty: the open one, when what is wrong now belongs to it, or a look that
             was kept, or a new look; ``new``: one that is opened by hand
         keeps : whether a new look is kept, for others to go on with
-        but : a step that the caller looks at itself; it opens the incident then
-        meanwhile : begins something that goes on by itself; called when nothing is refused
+        skip_step : not checked here; the caller reads it, and opens the incident when it breaches
+        on_accepted : called when nothing is refused, to start background work
 
         Raises
         ------
@@ -155,57 +167,74 @@ class Investigation(Generic[S, C]):
         Notes
         -----
         The next episode closes an open incident, and does not write into it. An incident whose
-        journal is damaged stays as it is, as evidence: a new one goes on in its place, and says so.
+        journal is damaged stays as it is, as evidence. A new one takes its place, and says so.
         """
-        home, redactor = settings.runbook_home.resolve(), Redactor(settings.secrets)
-        is_hand, is_named = incident_id == NEW, incident_id not in ("", NEW)
-        found = open_incident(home, incident_id, redactor=redactor) if is_named else None
-        if found is not None:
-            check_undamaged(found)
+        home = settings.runbook_home.resolve()
+        redactor = Redactor(settings.secrets)
+        if incident_id not in ("", NEW):
+            named = open_incident(home, incident_id, redactor=redactor)
+            if named is not None:
+                check_undamaged(named)
+                cls.check_connected(settings)
+                return named, False
         cls.check_connected(settings)
-        if found is not None:
-            return found, False
-        meanwhile()
-        facts: dict[str, Json] = {"opened_by": "hand" if is_hand else "", "kept": keeps}
+        on_accepted()
         with lock_home(home):
-            found = open_incident(home, redactor=redactor)
-            damage = "" if found is None else found.find_damage()
-            if found is not None and damage:
-                facts |= {"previous": found.id, "previous_damage": damage}
-                facts["ticket_id"] = found.facts.get("ticket_id")
-                found = None
-            if found is not None and found.is_open:
-                if not is_hand and not cls._see_other_trouble(found, settings):
-                    return found, False
-                found.close()
-                facts["previous"] = found.id
-            kept = None if is_hand or (found and found.is_closed) else found
-            found = kept or make_incident(settings, **facts)
-            if damage:
-                _tell_damage(found, facts)
-            if not found.is_open and (breach := cls._see_breach(found, settings, but)):
-                found.open(breach.step, breach.episode)
-        return found, kept is None
+            incident, is_new = cls._choose(settings, is_hand=incident_id == NEW, keeps=keeps)
+            if not incident.is_open:
+                breach = cls._see_breach(incident, settings, skip_step)
+                if breach is not None:
+                    incident.open(breach.step, breach.episode)
+        return incident, is_new
 
     @classmethod
-    def _see_breach(cls, incident: Incident, settings: S, but: str = "") -> Reading | None:
-        """Return a breach of a needed symptom, as it is now; nothing is written."""
+    def _choose(cls, settings: S, *, is_hand: bool, keeps: bool) -> tuple[Incident, bool]:
+        """Return the open incident, the kept look or a new folder, and whether it is new.
+
+        The home is locked.
+        """
+        opened_by = "hand" if is_hand else ""
+        make = partial(make_incident, settings, opened_by=opened_by, kept=keeps)
+        home = settings.runbook_home.resolve()
+        current = open_incident(home, redactor=Redactor(settings.secrets))
+        if current is None:
+            return make(), True
+        damage = current.find_damage()
+        if damage:
+            ticket_id = current.facts.get("ticket_id")
+            made = make(previous=current.id, previous_damage=damage, ticket_id=ticket_id)
+            _say_damaged(current, damage, made)
+            return made, True
+        if current.is_open:
+            if not is_hand and not cls._see_other_trouble(current, settings):
+                return current, False
+            current.close(judge_incident(current))
+            return make(previous=current.id), True
+        return (make(), True) if is_hand else (current, False)
+
+    @classmethod
+    def _see_breach(cls, incident: Incident, settings: S, skip_step: str = "") -> Reading | None:
+        """Return a breach of a needed symptom, as it is now. Writes nothing."""
         for step, section in find_runbook().load_sections().list_needed().items():
-            inv = cls(incident, section=section, settings=settings)
-            if step != but and (reading := inv.observe(step)).status is Status.BREACH:
+            if step == skip_step:
+                continue
+            reading = cls(incident, section=section, settings=settings).observe(step)
+            if reading.status is Status.BREACH:
                 return reading
         return None
 
     @classmethod
     def _see_other_trouble(cls, incident: Incident, settings: S) -> bool:
         """Tell whether something is wrong now that does not belong to an open incident."""
-        needed, calm = find_runbook().load_sections().list_needed(), cls.read_calm(settings)
-        is_over = partial(incident.is_over, needed=needed, calm=calm)
-        seen = cls._see_breach(incident, settings) if is_over(utc_now(), is_alert=True) else None
-        if seen is None:
+        needed = find_runbook().load_sections().list_needed()
+        calm = cls.read_calm(settings)
+        if not incident.is_over(utc_now(), is_alert=True, needed=needed, calm=calm):
             return False
-        began = seen.episode.start if seen.episode else seen.observed_at
-        return is_over(began, is_alert=bool(seen.episode))
+        breach = cls._see_breach(incident, settings)
+        if breach is None:
+            return False
+        began = breach.episode.start if breach.episode else breach.observed_at
+        return incident.is_over(began, is_alert=bool(breach.episode), needed=needed, calm=calm)
 
     @classmethod
     def open(
@@ -237,13 +266,14 @@ class Investigation(Generic[S, C]):
         incident, _ = cls.find(settings, incident_id, keeps=True)
         if checked.ticket_id and not incident.is_closed:
             incident.update(ticket_id=checked.ticket_id)
-        about: dict[str, Any] = {"parameters": checked, "progress": progress}
-        inv = cls(incident, section=section, settings=settings, **about)
+        inv = cls(
+            incident, section=section, parameters=checked, settings=settings, progress=progress
+        )
         inv._begin()
         return inv
 
     def _begin(self) -> None:
-        """Journal that the section begins; what shows its work does more."""
+        """Journal that the section begins. A class that shows its work does more."""
         self.record("section_started", {"parameters": self.parameters.model_dump(mode="json")})
 
     @property
@@ -267,10 +297,16 @@ class Investigation(Generic[S, C]):
         """What the incident's journal holds by now."""
         return self.incident.journal.view()
 
-    def record(self, kind: str, data: dict[str, Json]) -> int:
-        """Write an entry of this section to the journal; returns its sequence number.
+    @property
+    def policy(self) -> Policy:
+        """The runbook's policy: verdict, next step, causes, impact and words."""
+        return load_policy()
 
-        Once the incident is closed only notes are written, marked as late; the number is 0 else.
+    def record(self, kind: str, data: dict[str, Json]) -> int:
+        """Write an entry of this section to the journal, and return its sequence number.
+
+        Once the incident is closed, only notes are written, marked as late. For anything else the
+        number is 0.
         """
         if self.incident.is_late:
             if kind != "note":
@@ -291,39 +327,68 @@ class Investigation(Generic[S, C]):
             When the section has no such step.
         """
         step = self._named("step", step_id, self.section.STEPS)
-        words = {n: f"{v:g}" if isinstance(v, float) else v for n, v in self.settings}
         try:
-            found: model.Outcome = step.read(self)
+            outcome = step.read(self)
         except errors.NotConfiguredError as error:
-            found = model.Outcome().left_out(str(error))
+            outcome = model.Outcome().left_out(str(error))
         except errors.ClientError as error:
-            found = model.Outcome().unknown(f"could not be read: {error}")
-        told = {name: Template(getattr(step, name)).safe_substitute(words) for name in _FILLED}
-        told |= {"step": step.id, "name": step.name, "role": step.role, "unit": step.unit}
-        told |= found.model_dump(exclude_unset=True) | {"observed_at": self.now()}
-        shown = Reading.model_validate(told).model_dump(mode="json")
-        return Reading.model_validate(self.incident.redactor.json(shown))
+            outcome = model.Outcome().unknown(f"could not be read: {error}")
+        fields: dict[str, Json] = {
+            "source": self._fill_in(step.source),
+            "threshold": self._fill_in(step.threshold),
+            **outcome.model_dump(exclude_unset=True),
+            "step": step.id,
+            "name": step.name,
+            "role": step.role,
+            "unit": step.unit,
+            "observed_at": self.now(),
+        }
+        reading = Reading.model_validate(fields).model_dump(mode="json")
+        return Reading.model_validate(self.incident.redactor.json(reading))
+
+    def _fill_in(self, text: str) -> str:
+        """Return a text with the settings that it names as ``$name``."""
+        values: dict[str, object] = {}
+        for name, value in self.settings:
+            values[name] = f"{value:g}" if isinstance(value, float) else value
+        return Template(text).safe_substitute(values)
 
     def read_step(self, step_id: str, *, max_age_s: float | None = None) -> Reading:
         """Carry out one step and journal its reading.
 
         Parameters
         ----------
-        step_id : such as ``2.1``
+        step_id : id of one of the section's steps
         max_age_s : reuse a reading of the journal that is not older, in seconds; ``unknown``
             readings, and those from before the last action, are never reused
+
+        Notes
+        -----
+        In a closed incident the newest reading is returned as it is.
         """
-        if (is_late := self.incident.is_late) or max_age_s is not None:
-            journal, since = self.journal, self.now() - timedelta(seconds=max_age_s or 0)
-            since, old = max(since, journal.last_applied_at or since), journal.latest().get(step_id)
-            is_fresh = old and old.observed_at >= since and old.status is not Status.UNKNOWN
-            if old and (is_late or is_fresh):
-                return old
+        reused = self._find_reusable(step_id, max_age_s)
+        if reused is not None:
+            return reused
         reading = self.observe(step_id)
         seq = self.record("reading", {"reading": reading.model_dump(mode="json")})
         if seq and reading.status is Status.BREACH and reading.role in model.SYMPTOMS:
             self.incident.open(step_id, reading.episode)
         return reading.model_copy(update={"seq": seq})
+
+    def _find_reusable(self, step_id: str, max_age_s: float | None) -> Reading | None:
+        """Return a reading of the journal that stands for a new one; None without one."""
+        if self.incident.is_late:
+            return self.latest().get(step_id)
+        if max_age_s is None:
+            return None
+        known = self.latest().get(step_id)
+        if known is None or known.status is Status.UNKNOWN:
+            return None
+        oldest_allowed = self.now() - timedelta(seconds=max_age_s)
+        acted_at = self.journal.last_applied_at
+        if acted_at is not None:
+            oldest_allowed = max(oldest_allowed, acted_at)
+        return known if known.observed_at >= oldest_allowed else None
 
     def latest(self) -> dict[str, Reading]:
         """Return the newest reading of each step in the journal."""
@@ -334,35 +399,42 @@ class Investigation(Generic[S, C]):
 
         An incident that is fixed and whose alert has cleared is closed by the section that sees so.
         """
-        unread = find_unknown(self.section.STEPS, self.latest())
-        about = {"section": self.section.NAME, "unknown_steps": unread}
-        conclusion = self.section.conclude(self).model_copy(update=about)
+        conclusion = self.section.conclude(self).model_copy(
+            update={
+                "section": self.section.NAME,
+                "unknown_steps": find_unknown(self.section.STEPS, self.latest()),
+            }
+        )
         self.record("conclusion", {"conclusion": conclusion.model_dump(mode="json")})
         if self.incident.is_late:
             return conclusion
-        verdict = self.journal.verdict()
+        verdict = self.policy.compute_verdict(self.journal)
         if conclusion.verdict is Verdict.INCIDENT:
             self.incident.open(self.section.NAME)
-        seen = (r for s, r in self.latest().items() if s in self.section.STEPS)
-        has_cleared = any(r.role is model.Role.CLEARED and r.status is Status.OK for r in seen)
-        if verdict in _FIXED and has_cleared and not self.incident.facts.get("drill"):
+        is_drill = bool(self.incident.facts.get("drill"))
+        if verdict in _FIXED and self._sees_cleared() and not is_drill:
             self.incident.close(Verdict.FIXED)
         elif verdict is not None:
             self.incident.update(verdict=str(verdict))
         return conclusion
+
+    def _sees_cleared(self) -> bool:
+        """Tell whether a step of this section read that the alert is over."""
+        own = [reading for step, reading in self.latest().items() if step in self.section.STEPS]
+        return any(r.role is Role.CLEARED and r.status is Status.OK for r in own)
 
     def plan(self, step_id: str, **changed: Any) -> Plan:
         """Make the plan of a step, or load the one that the parameter ``plan`` names.
 
         Parameters
         ----------
-        step_id : such as ``6.1``
-        changed : parameters of the section that are others from now on
+        step_id : id of one of the section's actions
+        changed : new values for parameters of the section
 
         Notes
         -----
-        Changes nothing but the incident folder (a release probes the store's abilities on
-        scratch objects under a prefix of its own).
+        Changes nothing but the incident folder. The runbook's planner may probe a system on
+        scratch objects of its own.
         """
         action = self._named("action", step_id, self.section.ACTIONS)
         if self.incident.is_late:
@@ -370,8 +442,8 @@ class Investigation(Generic[S, C]):
         if changed:
             given = {**self.parameters.model_dump(), **changed}
             self.parameters = check_parameters(self.section, given)
-        named = (plan for plan in self.load_named_plans() if plan.step == step_id)
-        plan = next(named, None) or action.plan(self)
+        named = [plan for plan in self.load_named_plans() if plan.step == step_id]
+        plan = named[0] if named else action.plan(self)
         self._plans[plan.sha256] = plan
         self._enter(plan, ActionPhase.PLANNED, result={**plan.summary, "is_empty": plan.is_empty})
         return plan
@@ -393,29 +465,34 @@ class Investigation(Generic[S, C]):
             When a safety rule refuses; journalled.
         """
         approved = split_list(approve)
-        here = (*self.load_named_plans(), *self._plans.values(), plan)
-        known = {one.sha256: one.id for one in here}
-        if unknown := [a for a in approved if a not in known]:
-            plans = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in known.items())
-            text = f"the approval {unknown[0][:12]!r}… is of none of the plans here. Approve one"
-            text += f" of these by its whole hash, or plan again:\n\n{plans}"
-            raise errors.PlanNotApprovedError(text)
+        self._check_approved(approved, plan)
         if plan.is_empty:
-            why = str(plan.summary.get("reason") or "") or "nothing to do"
-            return self._enter(plan, ActionPhase.VERIFIED, why)
+            reason = str(plan.summary.get("reason") or "") or "nothing to do"
+            return self._enter(plan, ActionPhase.VERIFIED, reason)
         if not approved:
-            text = f"{plan.action} on {plan.target} is planned, not done. Read the plan above. To "
-            text += "carry it out, approve it there and run this cell again, or set:"
-            more = f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
-            raise errors.StoppedAtPlanError(f"{text}\n\n{more}")
+            what = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
+            how = "To carry it out, approve it there and run this cell again, or set:"
+            code = f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
+            raise errors.StoppedAtPlanError(f"{what} {how}\n\n{code}")
         if plan.sha256 not in approved:
             return self._enter(plan, ActionPhase.PLANNED, "left alone: not in this approval")
         self._enter(plan, ActionPhase.APPROVED)
         self._approvals[plan.id] = next(typed for typed in approved if typed == plan.sha256)
         return self._carry_out(plan, plan.kind.apply)
 
+    def _check_approved(self, approved: list[str], plan: Plan) -> None:
+        """Refuse an approval that names none of the plans that are known here."""
+        plans = [*self.load_named_plans(), *self._plans.values(), plan]
+        ids = {known.sha256: known.id for known in plans}
+        for sha256 in approved:
+            if sha256 not in ids:
+                choices = "\n".join(f"{plan_id}\n{known}" for known, plan_id in ids.items())
+                text = f"the approval {sha256[:12]!r}… is of none of the plans here."
+                advice = "Approve one of these by its whole hash, or plan again:"
+                raise errors.PlanNotApprovedError(f"{text} {advice}\n\n{choices}")
+
     def get_approval(self, plan: Plan) -> str:
-        """Return the hash with which a plan was approved, as it was typed; empty before that."""
+        """Return the hash that approved a plan, as it was typed; empty before that."""
         return self._approvals.get(plan.id, "")
 
     def resume(self, plan: Plan) -> ActionEntry:
@@ -427,26 +504,26 @@ class Investigation(Generic[S, C]):
     def verify(self, plan: Plan) -> ActionEntry:
         """Read the world again and journal whether the plan's effect is there."""
         if plan.is_empty:
-            why = plan.summary.get("reason")
-            why = f"nothing was done: {why}" if why else "nothing to do"
-            return self._enter(plan, ActionPhase.VERIFIED, why)
+            reason = plan.summary.get("reason")
+            text = f"nothing was done: {reason}" if reason else "nothing to do"
+            return self._enter(plan, ActionPhase.VERIFIED, text)
         if not plan.trace.exists():
             return self._enter(plan, ActionPhase.PLANNED, "not applied: nothing to verify")
-        found = plan.kind.verify(self, plan)
-        phase = ActionPhase.VERIFIED if found.is_ok else ActionPhase.FAILED
-        return self._enter(plan, phase, found.reason, found.result)
+        effect = plan.kind.verify(self, plan)
+        phase = ActionPhase.VERIFIED if effect.is_ok else ActionPhase.FAILED
+        return self._enter(plan, phase, effect.reason, effect.result)
 
     def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> ActionEntry:
-        """Change the world, and journal what came of it, whatever it was."""
+        """Change the world, and journal what came of it, also when it failed."""
         if self.incident.is_late:
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
         self.incident.open("hand")
         try:
-            if plan.kind.resume is None:  # what keeps a ledger is checked by who writes it
+            if plan.kind.resume is None:  # a plan with a ledger is checked by whoever writes that
                 check_use(plan, now=self.now())
-            done = change(self, plan)
+            effect = change(self, plan)
         except KeyboardInterrupt as error:
-            # who carries out the change knows best how far it came
+            # The change itself knows best how far it came.
             text = str(error) or say_interrupted(plan, self.incident, self.section)
             self._enter(plan, ActionPhase.FAILED, text)
             raise errors.ActionInterruptedError(text) from None
@@ -455,18 +532,22 @@ class Investigation(Generic[S, C]):
             phase = ActionPhase.REFUSED if is_refused else ActionPhase.FAILED
             self._enter(plan, phase, str(error) or type(error).__name__)
             raise
-        return self._enter(plan, ActionPhase.APPLIED, done.reason, done.result)
+        return self._enter(plan, ActionPhase.APPLIED, effect.reason, effect.result)
 
     def load_named_plans(self) -> list[Plan]:
         """Return the plans that the parameter ``plan`` names."""
-        kinds = [kind for action in self.section.ACTIONS.values() for kind in action.kinds]
-        named = split_list(getattr(self.parameters, "plan", ""))
-        return [load_plan(self.incident.find_plan(p), kinds) for p in named]
+        kinds: list[PlanKind] = []
+        for action in self.section.ACTIONS.values():
+            kinds.extend(action.kinds)
+        plan_ids = split_list(getattr(self.parameters, "plan", ""))
+        return [load_plan(self.incident.find_plan(plan_id), kinds) for plan_id in plan_ids]
 
     def _named(self, kind: str, step_id: str, known: Mapping[str, T]) -> T:
         if step_id not in known:
-            what = f"{self.section.NAME} has no {kind} {step_id!r}"
-            raise errors.UsageError(f"{what}; it has {', '.join(known) or 'none'}")
+            names = ", ".join(known) or "none"
+            raise errors.UsageError(
+                f"{self.section.NAME} has no {kind} {step_id!r}; it has {names}"
+            )
         return known[step_id]
 
     def _enter(

@@ -1,8 +1,4 @@
-"""Frozen types that the layers hand to each other.
-
-Everything here is a value. JSON Schemas of the documents come from these models.
-Source: the words of the design.
-"""
+"""Frozen types that the layers hand to each other. Everything here is a value."""
 
 from __future__ import annotations
 
@@ -15,14 +11,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 
 
 class Progress(Protocol):
-    """Told what is going on in words, how much of it is done, and of how much (0: not known)."""
+    """What work reports its progress to."""
 
     def __call__(self, words: str, done: int = 0, total: int = 0, /) -> None:
-        """Show it."""
+        """Show what is going on, how much of it is done, and of how much (0: not known)."""
 
 
 def keep_quiet(_words: str, _done: int = 0, _total: int = 0, /) -> None:
-    """Show no progress to anybody."""
+    """Show no progress."""
 
 
 #: A JSON value: None, bool, int, float, str, list or dict of these.
@@ -58,16 +54,21 @@ def to_utc(at: datetime) -> datetime:
 
 
 Timestamp = Annotated[datetime, AfterValidator(to_utc), PlainSerializer(format_time)]
-#: A value of a table or an observation; a time is told as text.
-Cell = Annotated[
-    Json, AfterValidator(lambda told: format_time(told) if isinstance(told, datetime) else told)
-]
+
+
+def _format_cell(value: Json) -> Json:
+    return format_time(value) if isinstance(value, datetime) else value
+
+
+#: A value of a table or an observation; a time becomes text.
+Cell = Annotated[Json, AfterValidator(_format_cell)]
 
 
 class Status(StrEnum):
-    """Of a reading. What could not be read is ``unknown`` and never counts as ``ok``.
+    """Status of a reading.
 
-    ``left_out`` is what the settings say we do not have.
+    What could not be read is ``unknown`` and never counts as ``ok``. ``left_out`` is what the
+    settings say we do not have.
     """
 
     OK = "ok"
@@ -82,7 +83,7 @@ class Status(StrEnum):
 
 
 class CauseStatus(StrEnum):
-    """Of a cause, in the order of listing. Unknown inputs leave it undecided, never refuted."""
+    """Status of a cause, as lists sort it. Unknown inputs leave it undecided, never refuted."""
 
     SUPPORTED = "supported"
     UNDECIDED = "undecided"
@@ -91,7 +92,25 @@ class CauseStatus(StrEnum):
 
 
 class Role(StrEnum):
-    """What a step is to others: code outside its own section names roles, never ids."""
+    """What a step is to the helper, which knows steps by their role and never by their id.
+
+    Attributes
+    ----------
+    GROUND : what the others rest on: reachability, rights, clocks
+    ALERT : the alert itself; a breach may say since when
+    BACKLOG : how many objects wait
+    TICKET : an affected customer's ticket
+    SYMPTOM : another symptom
+    IMPACT : the size of the damage
+    DELIVERY : whether the alert reached people
+    LOG : a log
+    CAUSE : a possible cause
+    EFFECT : what a plan would change
+    RECOVERY : whether the symptom is gone after an action
+    CLEARED : whether the alert is over
+    CHECKLIST : a point to tick after the incident
+    REFERENCE : a document, rule or metric that must exist
+    """
 
     GROUND = "ground"
     ALERT = "alert"
@@ -109,14 +128,14 @@ class Role(StrEnum):
     REFERENCE = "reference"
 
 
-#: A breach of one is an incident.
+#: A breach of one of these is an incident.
 SYMPTOMS = frozenset({Role.ALERT, Role.BACKLOG, Role.TICKET, Role.SYMPTOM})
-#: What shows that something is wrong, whether it is an incident by itself or not.
+#: A breach of one of these shows trouble, whether or not it is an incident by itself.
 SIGNS = SYMPTOMS | {Role.IMPACT, Role.DELIVERY, Role.LOG}
 
 
 class Verdict(StrEnum):
-    """Of a section, an incident or a drill."""
+    """Outcome of a section, an incident or a drill."""
 
     HEALTHY = "healthy"
     INCIDENT = "incident"
@@ -139,15 +158,15 @@ class ActionPhase(StrEnum):
 
 
 class _Journalled(BaseModel):
-    # A journal of another version has other fields: what is known here is read.
+    # Ignore unknown fields from other versions.
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
 
 
 class Episode(_Journalled):
     """One stretch of trouble, by its alert.
 
-    ``key`` tells the alert from others; ``start`` is when the trouble began: a calm that was
-    shorter than LAG_FOR_MINUTES does not end an episode.
+    ``key`` tells the alert from others. ``start`` is when the trouble began: a calm shorter than
+    LAG_FOR_MINUTES does not end an episode.
     """
 
     key: str
@@ -166,11 +185,11 @@ class Plot(_Journalled):
 
     Attributes
     ----------
-    part : signals, diagnosis or forecast: of the report, in which it stands
+    part : the part of the report in which it stands: signals, diagnosis or forecast
     threshold : drawn as a line, in the plot's unit
     windows : spans to shade, such as while an alert fires; an open one has no end
     marks : moments to annotate, such as an action
-    ages : from and to in minutes (None: open), and how many objects
+    ages : start and end of a range of ages in minutes (None: open), and how many objects
     """
 
     title: str = ""
@@ -187,8 +206,8 @@ class Plot(_Journalled):
 class Event:
     """Something that happened.
 
-    ``kind`` is such as alert, lag, backlog, restart, error, notification or action, or unknown for
-    what could not be read; ``source`` is whose clock ``at`` was read from.
+    ``kind`` is such as alert, lag, backlog, restart, error, notification or action. It is unknown
+    for what could not be read. ``source`` is whose clock ``at`` was read from.
     """
 
     at: Timestamp
@@ -217,7 +236,7 @@ class ClearTime:
 
 
 class DrainForecast(_Journalled):
-    """How fast labels come and leave, and when none waits, in words and numbers."""
+    """How fast objects come and leave, and when none waits, in words and numbers."""
 
     arrival_per_min: float | None
     drain_per_min: float | None
@@ -226,17 +245,17 @@ class DrainForecast(_Journalled):
 
 
 class _Entry(_Journalled):
-    """What an entry of the journal holds: its number there, and when it was written."""
+    """What every entry of the journal has: its number there, and when it was written."""
 
     seq: int = Field(0, exclude=True)
     at: Timestamp = Field(datetime.min.replace(tzinfo=UTC), exclude=True)
 
 
 class Observed(_Entry):
-    """What a step says: the fields of a reading that the JSON documents hold.
+    """The fields of a reading that the JSON documents hold.
 
-    ``value`` has the unit ``unit``; ``threshold`` says what would be a breach; ``source`` names
-    where it was read (URL, PromQL, key); ``reason`` says in words why the status is what it is.
+    ``value`` has the unit ``unit``. ``threshold`` says what would be a breach. ``source`` names
+    where it was read (URL, PromQL, key). ``reason`` says in words why the status is what it is.
     """
 
     step: str
@@ -256,17 +275,17 @@ class Outcome(BaseModel):
     Attributes
     ----------
     status, reason : set by ``ok``, ``breach``, ``unknown`` and ``left_out``
-    threshold, source : said here when they differ from reading to reading
-    since : since when it is so, for a breach
-    orders : how many are affected, where they were counted
-    ticket : that it is about; empty: none
+    threshold, source : set where they differ from reading to reading
+    since : the time from which a breach is one
+    orders : how many customers' requests are affected, where they were counted
+    ticket : the ticket that it is about; empty: none
     episode : the alert that a breach belongs to, where there is one
     observations : named values that the hypotheses test; None is unknown
     first_seen : the first sign of a cause, by cause
     rows, columns, text, facts, plot : what people look at; a table with ``columns`` is shown
-        unfolded, in that order
+        unfolded, with these columns
     events : what happened in the window, and what of it could not be read
-    forecast : of the drain
+    forecast : forecast of the drain
     clear : when the alert will clear after what was done
     ways_on : commands that finish what was begun; they come before anything else
     """
@@ -295,28 +314,28 @@ class Outcome(BaseModel):
     ways_on: tuple[str, ...] = ()
 
     def judge(self, status: Status, reason: str) -> Self:
-        """Return it with a status, and in words why it is so."""
+        """Return the outcome with a status, and in words why it is so."""
         return self.model_copy(update={"status": status, "reason": reason})
 
     def ok(self, reason: str) -> Self:
-        """Return what was read as being as it should."""
+        """Return the outcome as ``ok``."""
         return self.judge(Status.OK, reason)
 
     def breach(self, reason: str) -> Self:
-        """Return what was read as being over its threshold."""
+        """Return the outcome as a breach."""
         return self.judge(Status.BREACH, reason)
 
     def unknown(self, reason: str) -> Self:
-        """Return that it cannot be told, with whatever was read all the same."""
+        """Return the outcome as ``unknown``, with whatever was read."""
         return self.judge(Status.UNKNOWN, reason)
 
     def left_out(self, reason: str) -> Self:
-        """Return that the settings say we do not have this; no verdict asks for it."""
+        """Return the outcome as ``left_out``: no verdict asks for what we do not have."""
         return self.judge(Status.LEFT_OUT, reason)
 
 
 class Reading(Outcome, Observed):
-    """One observed fact of a step, with its evidence; ``role`` is what its step is to others."""
+    """One observed fact of a step, with its evidence; ``role`` is its step's."""
 
     model_config = _Journalled.model_config
 
@@ -326,10 +345,12 @@ class Reading(Outcome, Observed):
 class Finding(_Journalled):
     """What a section concludes about one cause.
 
-    ``words`` say what the cause is.
-    ``score`` is the weight of what supports it minus what refutes it, from -1 to 1.
-    ``evidence`` holds references into the journal: a step id, or ``#<seq>``.
-    ``next_step`` is the step of section 6 with its command, or "do not release: …".
+    Attributes
+    ----------
+    words : what the cause is
+    score : the weight of what supports it minus what refutes it, from -1 to 1
+    evidence : references into the journal: a step id, or ``#<seq>``
+    next_step : the step that helps with its command, or why none helps
     """
 
     name: str
@@ -343,21 +364,21 @@ class Finding(_Journalled):
 
 
 class Start(_Entry):
-    """That a section began, and with which parameters."""
+    """The start of a section, with its parameters."""
 
     section: str
     parameters: dict[str, Json]
 
 
 class Note(_Entry):
-    """A free remark; ``checklist`` is the step that it answers."""
+    """A free remark. ``checklist`` is the step that it answers."""
 
     text: str
     checklist: str = ""
 
 
 class NotebookEntry(_Entry):
-    """How one run of a section's notebook ended; ``notebook`` is the executed file's name."""
+    """How one run of a section's notebook ended. ``notebook`` is the executed file's name."""
 
     section: str
     notebook: str
@@ -367,7 +388,7 @@ class NotebookEntry(_Entry):
 
 
 class ActionEntry(_Entry):
-    """One phase of something that changes the world; ``operator`` approved or did it."""
+    """One phase of something that changes the world. ``operator`` approved or did it."""
 
     step: str
     action: str
@@ -388,9 +409,9 @@ class Conclusion(_Entry):
     ----------
     unknown_steps : ids of the steps that could not be read
     timeline : what happened, on this machine's clock, oldest first; and what could not be read
-    forecast : of the drain
+    forecast : forecast of the drain
     clear : when the alert will clear, where it is fixed and still fires
-    advice : what to do now, in order
+    advice : what to do now, one thing after the other
     follow_ups : what is open after the incident
     """
 

@@ -12,6 +12,7 @@ from .errors import ExitCode, UsageError
 if TYPE_CHECKING:
     import typer
 
+    from .policy import Policy
     from .section import Sections
     from .settings import Settings
 
@@ -25,8 +26,9 @@ class Runbook(NamedTuple):
     commands : its own, beside those that every runbook has; each under a name of its own, or
         beside the others where the name is empty
     errors : the exit codes of errors that are not the helper's, the special before the general
-    load_sections, load_settings : imported and read when a command needs them, so that
-        ``runbook --help`` waits for neither
+    packages : names of distributions whose versions stand in the report
+    load_sections, load_settings, load_policy : import what a command needs when it runs, so that
+        ``runbook --help`` stays fast. Without a policy the helper's neutral one holds
     """
 
     summary: str
@@ -34,6 +36,8 @@ class Runbook(NamedTuple):
     errors: Mapping[type[BaseException], ExitCode]
     load_sections: Callable[[], Sections]
     load_settings: Callable[[], Settings]
+    load_policy: Callable[[], Policy] | None = None
+    packages: tuple[str, ...] = ()
 
 
 @cache
@@ -45,9 +49,19 @@ def find_runbook() -> Runbook:
     UsageError
         When none is installed, or more than one.
     """
-    found = list(entry_points(group="runbook"))
-    if len(found) != 1:
-        names = ", ".join(entry.value for entry in found) or "none"
+    installed = list(entry_points(group="runbook"))
+    if len(installed) != 1:
+        names = ", ".join(entry.value for entry in installed) or "none"
         raise UsageError(f"one runbook must be installed; there is: {names}")
-    runbook: Runbook = found[0].load()
+    runbook: Runbook = installed[0].load()
     return runbook
+
+
+def load_policy() -> Policy:
+    """Return the policy of the installed runbook; the neutral one when it brings none."""
+    runbook = find_runbook()
+    if runbook.load_policy is not None:
+        return runbook.load_policy()
+    from .policy import Policy
+
+    return Policy(needed=runbook.load_sections().list_needed())

@@ -6,10 +6,10 @@ The ``inv`` that steps and actions are given is the runbook's own ``Investigatio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, InitVar, dataclass, replace
+from dataclasses import KW_ONLY, InitVar, dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,7 +18,9 @@ from .errors import ClientError, UsageError, list_wrong
 from .model import SYMPTOMS, Conclusion, Json, Outcome, Reading, Role, Status
 
 T = TypeVar("T")
-S = TypeVar("S", "Step", "ActionStep")
+#: Reads a step with the runbook's own ``Investigation``.
+ReadStep = Callable[[Any], Outcome]
+R = TypeVar("R", bound=ReadStep)
 
 
 class SectionParameters(BaseModel):
@@ -54,7 +56,7 @@ class ChangeParameters(SectionParameters):
 def attempt(read: Callable[[], T]) -> tuple[T | None, str]:
     """Return what a part of a step read and "", or None and why it could not be read.
 
-    Naming a client may fail like asking it: services that are "none", a store without keys.
+    ``read`` makes the client as well: that may fail, too, such as for a store without keys.
     """
     try:
         return read(), ""
@@ -68,19 +70,29 @@ def to_rows(columns: Sequence[str], values: Iterable[Sequence[Json]]) -> list[di
 
 
 def rows_of(things: Iterable[object], *columns: str, **renamed: str) -> list[dict[str, Json]]:
-    """Return a table of attributes of things: first those under another name, then the others."""
-    picked = {**renamed, **{name: name for name in columns}}
-    return [{name: getattr(one, of) for name, of in picked.items()} for one in things]
+    """Return a table of attributes of things.
+
+    Parameters
+    ----------
+    columns : attributes that keep their name
+    renamed : the other attributes, by their column; these columns come first
+    """
+    attributes = renamed | {name: name for name in columns}
+    return [_pick(thing, attributes) for thing in things]
 
 
-@dataclass(frozen=True, slots=True)
+def _pick(thing: object, attributes: Mapping[str, str]) -> dict[str, Json]:
+    return {column: getattr(thing, attribute) for column, attribute in attributes.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One statement of the runbook that observes something: a decorator of what reads it.
+    """One statement of the runbook that observes something.
 
     Attributes
     ----------
     id, title : as in the runbook
-    name, unit : of its readings
+    name, unit : name and unit of its readings
     source, threshold : where it looks and what is a breach; ``$name`` stands for a setting
     needed : whether a verdict needs it
     read : looks, and judges; a ``ClientError`` that it raises becomes ``unknown``
@@ -88,21 +100,54 @@ class Step:
 
     id: str
     title: str
-    _: KW_ONLY
     name: str
     role: Role
     source: str
-    threshold: str = ""
-    unit: str = ""
-    needed: bool = False
-    read: Callable[[Any], Outcome] = lambda _: Outcome()
-
-    def __call__(self, read: Callable[[Any], Outcome]) -> Step:
-        """Return the step that this function reads."""
-        return replace(self, read=read)
+    threshold: str
+    unit: str
+    needed: bool
+    read: ReadStep
 
 
-step = Step  # what sections call it above a function
+_steps: dict[ReadStep, Step] = {}
+
+
+def step(
+    step_id: str,
+    title: str,
+    *,
+    name: str,
+    role: Role,
+    source: str,
+    threshold: str = "",
+    unit: str = "",
+    needed: bool = False,
+) -> Callable[[R], R]:
+    """Register the function below as what reads a step, and leave it as it is.
+
+    The parameters are the attributes of ``Step``, which ``get_step`` returns.
+    """
+
+    def register(read: R) -> R:
+        _steps[read] = Step(
+            id=step_id,
+            title=title,
+            name=name,
+            role=role,
+            source=source,
+            threshold=threshold,
+            unit=unit,
+            needed=needed,
+            read=read,
+        )
+        return read
+
+    return register
+
+
+def get_step(read: ReadStep) -> Step:
+    """Return the step that a function under ``@step`` reads."""
+    return _steps[read]
 
 
 def find_unknown(steps: Iterable[str], readings: Mapping[str, Reading]) -> tuple[str, ...]:
@@ -115,8 +160,8 @@ class ActionStep(NamedTuple):
 
     Attributes
     ----------
-    plan : makes a plan, written under ``plans/``; changes nothing that users see
-    kinds : of the plans that it makes
+    plan : makes a plan and writes it under ``plans/``; changes nothing that users see
+    kinds : the kinds of the plans that it makes
     """
 
     id: str
@@ -125,9 +170,14 @@ class ActionStep(NamedTuple):
     kinds: tuple[PlanKind, ...]
 
 
-def by_id(*made: S) -> dict[str, S]:
-    """Return steps, or actions, by their ids and in their order."""
-    return {one.id: one for one in made}
+@overload
+def by_id(*members: ReadStep) -> dict[str, Step]: ...
+@overload
+def by_id(*members: ActionStep) -> dict[str, ActionStep]: ...
+def by_id(*members: Any) -> dict[str, Any]:
+    """Return the steps of functions under ``@step``, or actions, by their ids."""
+    records = [member if isinstance(member, ActionStep) else _steps[member] for member in members]
+    return {record.id: record for record in records}
 
 
 class SectionModule(Protocol):
@@ -135,11 +185,12 @@ class SectionModule(Protocol):
 
     Attributes
     ----------
-    NAME : the notebook's name without ending, such as ``02_signals_detection``
+    NAME : the notebook's name without ending: two digits, ``_``, and a word. The ids of the
+        section's own steps begin with the number and a dot
     STEPS : every step that the section reads, its own and those it shares, by id
     ACTIONS : every step that changes something, by id
-    conclude : draws the section's findings and verdict from the journal of an investigation,
-        which adds the section's name and what could not be read
+    conclude : draws the section's findings and verdict from the journal. The investigation adds
+        the section's name and what could not be read
     """
 
     NAME: str
@@ -152,13 +203,13 @@ class SectionModule(Protocol):
 
 @dataclass(eq=False, repr=False)
 class Sections(dict[str, SectionModule]):
-    """A runbook's sections by name, in its order.
+    """A runbook's sections by name, one after the other.
 
     Parameters
     ----------
     modules : one for each notebook
-    notebooks : the folder that holds them, as ``<NAME>.ipynb``
-    read_only : names of those that ``runbook investigate`` carries out
+    notebooks : the folder that holds the notebooks, as ``<NAME>.ipynb``
+    read_only : names of the sections that ``runbook investigate`` carries out
     investigation : the runbook's own ``Investigation``, where it has one
     """
 
@@ -173,15 +224,19 @@ class Sections(dict[str, SectionModule]):
 
     def list_needed(self) -> dict[str, SectionModule]:
         """Return the steps of symptoms that a verdict needs, each with a section that has it."""
-        every = ((step, module) for module in self.values() for step in module.STEPS.values())
-        return {step.id: module for step, module in every if step.needed and step.role in SYMPTOMS}
+        needed = {}
+        for module in self.values():
+            for record in module.STEPS.values():
+                if record.needed and record.role in SYMPTOMS:
+                    needed[record.id] = module
+        return needed
 
     def having(self, role: Role) -> set[str]:
         """Return the names of the sections that have a step of a role."""
-        return {n for n, m in self.items() if role in {s.role for s in m.STEPS.values()}}
+        return {name for name, module in self.items() if _has_role(module, role)}
 
     def find(self, text: str) -> SectionModule:
-        """Return a section by number or name (``06``, ``6``, ``06_remediation``, ``remediation``).
+        """Return a section by its number, its name, its name without the number, or its module.
 
         Raises
         ------
@@ -190,10 +245,14 @@ class Sections(dict[str, SectionModule]):
         """
         wanted = text.strip().lower().removesuffix(".ipynb")
         for name, module in self.items():
-            own = getattr(module, "__name__", "").rpartition(".")[2]
-            if wanted in (name, name[:2], name[1:2], name[3:], own):
+            module_name = getattr(module, "__name__", "").rpartition(".")[2]
+            if wanted in (name, name[:2], name[1:2], name[3:], module_name):
                 return module
         raise UsageError(f"there is no section {text!r}; there are: {', '.join(self)}")
+
+
+def _has_role(module: SectionModule, role: Role) -> bool:
+    return any(record.role is role for record in module.STEPS.values())
 
 
 def check_parameters(section: SectionModule, given: Mapping[str, object]) -> SectionParameters:
@@ -208,14 +267,15 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
     try:
         return section.Parameters.model_validate(given)
     except ValidationError as error:
-        wrong = list_wrong(error)
+        problems = list_wrong(error)
         for name in given.keys() - fields.keys():
-            meant = get_close_matches(name, fields, n=1)
-            near = f"; did you mean {meant[0]}?" if meant else ""
-            wrong[name] = f"there is no such parameter{near}"
-        told = "; ".join(f"{name}: {why}" for name, why in wrong.items())
-        text = f"{section.NAME}: {told}. Correct it where the parameters are set, and run again. "
-        raise UsageError(f"{text}They are: {', '.join(fields)}.") from None
+            similar = get_close_matches(name, fields, n=1)
+            hint = f"; did you mean {similar[0]}?" if similar else ""
+            problems[name] = f"there is no such parameter{hint}"
+        text = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+        advice = "Correct it where the parameters are set, and run again."
+        names = ", ".join(fields)
+        raise UsageError(f"{section.NAME}: {text}. {advice} They are: {names}.") from None
 
 
 def split_list(text: str) -> list[str]:

@@ -11,7 +11,15 @@ from pydantic import Field
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import AccessDeniedError, ClientError, NotFoundError
 from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, Verdict
-from runbook_lib.section import ActionStep, ChangeParameters, attempt, by_id, step, to_rows
+from runbook_lib.section import (
+    ActionStep,
+    ChangeParameters,
+    attempt,
+    by_id,
+    get_step,
+    step,
+    to_rows,
+)
 
 from ..change import synthetic
 from ..clients import Clients
@@ -124,9 +132,10 @@ ACTIONS = by_id(
 
 def conclude(inv: Investigation) -> Conclusion:
     """Say what synthetic objects there are: this section judges no symptom."""
-    reading = inv.latest().get(_read_document.id)
+    document = get_step(_read_document).id
+    reading = inv.latest().get(document)
     if reading is None:
-        return Conclusion(verdict=Verdict.UNKNOWN, summary=f"{_read_document.id} was not read")
+        return Conclusion(verdict=Verdict.UNKNOWN, summary=f"{document} was not read")
     verdict = Verdict.HEALTHY if reading.status is Status.OK else Verdict.UNKNOWN
     summary = f"{reading.value} synthetic objects; {reading.reason}"
     return Conclusion(verdict=verdict, summary=summary)

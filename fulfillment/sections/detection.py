@@ -14,7 +14,7 @@ from typing import Literal
 
 from runbook_lib import model, section
 from runbook_lib.model import Conclusion, Episode, Json, Line, Outcome, Plot, Reading, Role
-from runbook_lib.section import Step, attempt, by_id, rows_of, step, to_rows
+from runbook_lib.section import Step, attempt, by_id, get_step, rows_of, step, to_rows
 from runbook_lib.show.text import count_of
 
 from ..analysis.causes import Cause
@@ -470,7 +470,7 @@ def judge_symptoms(inv: Investigation, steps: Mapping[str, Step]) -> VerdictResu
     """
     readings, acted = list_current(inv, steps), inv.journal.last_applied
     fix = inv.journal.conclusion("06_remediation", after=acted.seq) if acted else None
-    lag, limit = readings.get(read_alert.id), inv.settings.lag_threshold_minutes
+    lag, limit = readings.get(get_step(read_alert).id), inv.settings.lag_threshold_minutes
     is_low = lag and isinstance(lag.value, int | float) and lag.value <= limit
     own = inv.section.STEPS.keys() & steps.keys() or steps.keys()
     needed = [s for s in steps if s in own and steps[s].needed]

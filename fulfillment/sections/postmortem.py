@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from runbook_lib.model import Conclusion, Outcome, Role, Status, Verdict, parse_time
-from runbook_lib.record.journal import group_actions
-from runbook_lib.section import ActionStep, SectionParameters, Step, by_id, step, to_rows
+from runbook_lib.policy import make_log_entry
+from runbook_lib.record.actions import group_actions
+from runbook_lib.section import (
+    ActionStep,
+    ReadStep,
+    SectionParameters,
+    by_id,
+    get_step,
+    step,
+    to_rows,
+)
 from runbook_lib.show.text import count_of
 
 from ..analysis.causes import CAUSES
@@ -63,10 +71,20 @@ def _read_cleared(inv: Investigation) -> Outcome:
 )  # fmt: skip
 def _read_log(inv: Investigation) -> Outcome:
     applied = ((a, a.applied) for a in group_actions(inv.journal.actions) if a.applied)
-    told = ((e.at, a.first.step, a.words, a.approver, a.proof, f"#{e.seq}") for a, e in applied)
-    measures = to_rows(("at", "step", "what", "approved by", "proof", "entry"), told)
-    causes = inv.journal.causes()
-    log, many = inv.journal.log_entry(inv.now()), count_of(len(measures), "measure")
+    measures = [
+        {
+            "at": entry.at,
+            "step": action.first.step,
+            "what": inv.policy.describe_action(action),
+            "approved by": action.approver,
+            "proof": inv.policy.describe_proof(action),
+            "entry": f"#{entry.seq}",
+        }
+        for action, entry in applied
+    ]
+    causes = inv.policy.list_causes(inv.journal)
+    log = make_log_entry(inv.policy, inv.journal, now=inv.now())
+    many = count_of(len(measures), "measure")
     facts = {"opened_at": inv.incident.facts["opened_at"], **log}
     seen = Outcome(value=f"{count_of(len(causes), 'cause')}, {many}", rows=measures, facts=facts)
     wanted = {"time": log["since"], "cause": causes, "measures": measures}
@@ -75,7 +93,7 @@ def _read_log(inv: Investigation) -> Outcome:
     return seen.ok(f"{', '.join(str(f.name) for f in causes)}; {many}")
 
 
-def _point(step_id: str, title: str, source: str) -> Callable[[Callable[[Any], Outcome]], Step]:
+def _point(step_id: str, title: str, source: str) -> Callable[[ReadStep], ReadStep]:
     """Make a step of a point of the checklist."""
     return step(
         step_id, title, name=title.lower(), role=Role.CHECKLIST, source=source,
@@ -85,10 +103,12 @@ def _point(step_id: str, title: str, source: str) -> Callable[[Callable[[Any], O
 
 @_point("7.3", "Procedures and automation", "journal of this incident")
 def _read_automation(inv: Investigation) -> Outcome:
-    causes = inv.journal.causes()
+    causes = inv.policy.list_causes(inv.journal)
     todo = [text for f in causes for text in CAUSES[f.name].follow_ups]
     untold = "" if causes else "section 5 named no cause yet"
-    return _tick(inv, _read_automation.id, todo, untold, "the cause needs no change in operations")
+    return _tick(
+        inv, get_step(_read_automation).id, todo, untold, "the cause needs no change in operations"
+    )
 
 
 @_point("7.4", "Tests and probes", "$prometheus_url/api/v1/rules; $probe_url/status")
@@ -101,7 +121,7 @@ def _read_probes(inv: Investigation) -> Outcome:
             missing.append("the synthetic probe did not run within 26 hours")
         if not any(s.name == "timeline_refresh" for s in probe.steps):
             missing.append("the probe has no step for the timeline refresh")
-    return _tick(inv, _read_probes.id, missing, untold="", fine="nothing is missing")
+    return _tick(inv, get_step(_read_probes).id, missing, untold="", fine="nothing is missing")
 
 
 @_point("7.5", "Documents", "readings of section 8")
@@ -112,7 +132,7 @@ def _read_documents(inv: Investigation) -> Outcome:
     untold = f"could not be checked: {'; '.join(unread)}" if unread else ""
     untold = untold if own else "the references were not checked: run section 8"
     fine = "every reference that this installation has holds"
-    return _tick(inv, _read_documents.id, broken, untold=untold, fine=fine)
+    return _tick(inv, get_step(_read_documents).id, broken, untold=untold, fine=fine)
 
 
 def _tick(inv: Investigation, step_id: str, todo: list[str], untold: str, fine: str) -> Outcome:
@@ -134,6 +154,6 @@ def conclude(inv: Investigation) -> Conclusion:
     own = [r for s, r in inv.latest().items() if s in STEPS]
     # a note answers a point; what it is about stays to be done
     follow_ups = tuple(row["open"] for r in own for row in r.rows if "open" in row)
-    verdict = inv.journal.verdict() or Verdict.UNKNOWN
+    verdict = inv.policy.compute_verdict(inv.journal) or Verdict.UNKNOWN
     summary = f"{sum(r.status is Status.OK for r in own)} of {len(STEPS)} points are ticked"
     return Conclusion(verdict=verdict, summary=summary, follow_ups=follow_ups)

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from runbook_lib.model import Conclusion, Outcome, Role, Status, Verdict
-from runbook_lib.section import ActionStep, SectionParameters, Step, by_id, rows_of, step, to_rows
+from runbook_lib.section import (
+    ActionStep,
+    ReadStep,
+    SectionParameters,
+    by_id,
+    rows_of,
+    step,
+    to_rows,
+)
 from runbook_lib.settings import find_checkout
 
 from ..investigation import Investigation
@@ -20,7 +28,9 @@ _METRICS = ["fulfillment_lag_minutes", *_BACKLOG]
 _CAPACITY = [f"minio_cluster_capacity_{part}free_bytes" for part in ("", "usable_", "raw_")]
 
 
-def _check_file(step_id: str, path: str, needle: str = "", own: str = "", name: str = "") -> Step:
+def _check_file(
+    step_id: str, path: str, needle: str = "", own: str = "", name: str = ""
+) -> ReadStep:
     """Return a step on a file of DataFlow, and on a text in it when one is named.
 
     Parameters

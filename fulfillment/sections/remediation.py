@@ -365,7 +365,7 @@ def _read_baseline(inv: Investigation, action_at: datetime) -> tuple[float, str]
         steady = [r.value for r in inv.journal.readings if r.role is Role.BACKLOG and r.seq < first]
         if steady and isinstance(value := steady[-1], int | float):
             return float(value), f"baseline {value:.0f} (steady state of the drill)"
-    dated = [f.first_seen for f in inv.journal.causes() if f.first_seen]
+    dated = [f.first_seen for f in inv.policy.list_causes(inv.journal) if f.first_seen]
     since = inv.journal.since() or action_at
     began = min([since, *(dated or [since - limit])])
     hour = (began - timedelta(hours=1), began)
@@ -492,7 +492,7 @@ def _pick_causes(inv: Investigation, findings: Iterable[Finding]) -> dict[str, C
     no label counts only if it was the incident's. Without any, what was refuted says that no
     cause is left.
     """
-    before = {finding.name for finding in inv.journal.causes()}
+    before = {finding.name for finding in inv.policy.list_causes(inv.journal)}
     now = {f.name: f.status for f in findings}
     stops = {c for c, s in now.items() if s is CauseStatus.SUPPORTED and CAUSES[c].stops_labels}
     picked = {c: s for c, s in now.items() if c in before | stops}

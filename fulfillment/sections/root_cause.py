@@ -333,7 +333,8 @@ def judge_causes(inv: Investigation) -> tuple[tuple[model.Finding, ...], Advice]
     told = {name: observation.value for name, observation in seen.items()}
     told |= {"worker": inv.settings.worker_service, "dag": inv.settings.pipeline_dag_id}
     advice = advise([cause for cause in CAUSES if cause in supported], told)
-    before = {f.name for f in inv.journal.causes() if not supported or inv.journal.last_applied}
+    causes = inv.policy.list_causes(inv.journal)
+    before = {f.name for f in causes if not supported or inv.journal.last_applied}
     findings = []
     for f in found:
         changes: dict[str, model.Json] = {"next_step": advice.about(f.name)}

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from math import nan
-from operator import attrgetter
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from pydantic import BaseModel, computed_field
 
 from ..errors import JournalDamagedError, RecordError
-from ..model import SYMPTOMS, ActionPhase, CauseStatus, Json, Timestamp, Verdict, parse_time
+from ..model import (
+    SYMPTOMS,
+    ActionPhase,
+    CauseStatus,
+    Conclusion,
+    Finding,
+    Json,
+    Timestamp,
+    Verdict,
+    parse_time,
+)
 from ..redact import Redactor
 from .incident import Incident, list_incidents
-from .journal import JournalView
+from .view import JournalView
+
+ListCauses = Callable[[JournalView], Iterable[Finding]]
 
 _INDEX = "history.sqlite3"
 PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "clear_s")
@@ -26,16 +37,17 @@ PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "clear_s")
 class HistoryRow(BaseModel, frozen=True):
     """One incident, or one drill: then ``scenario`` names it.
 
-    Durations are in seconds, as a drill's are: detected and notified since the fault, or the first
-    sign; diagnosed since the diagnosis began, or the first breach; remediated since the first
-    breach, or the diagnosis; cleared since the last action. None: not reached, or not known.
+    Durations are in seconds; None: not reached, or not known. A drill measures detection and
+    notification from the fault, diagnosis from its own start, remediation from the diagnosis. An
+    incident measures detection from the first sign, diagnosis and remediation from the first
+    breach. Both measure clearing from the last action.
 
     Attributes
     ----------
     cause_found : names, separated by commas
-    lost : labels, by the proofs of its releases
+    lost : objects that the proofs of its actions say are lost
     is_good : whether a drill met every objective
-    damage : what is wrong with its journal; nothing that the journal knows is told then
+    damage : what is wrong with its journal; what a journal knows is left out then
     """
 
     incident: str
@@ -64,26 +76,31 @@ class HistoryRow(BaseModel, frozen=True):
     @property
     def took_s(self) -> str:
         """The durations that are known, in words."""
-        known = ((name, getattr(self, name)) for name in PHASES)
-        return ", ".join(f"{n.removesuffix('_s')} {s:g}" for n, s in known if s is not None)
+        durations = {name.removesuffix("_s"): getattr(self, name) for name in PHASES}
+        known = {name: seconds for name, seconds in durations.items() if seconds is not None}
+        return ", ".join(f"{name} {seconds:g}" for name, seconds in known.items())
 
 
-def list_history(home: Path) -> list[HistoryRow]:
+def list_history(home: Path, list_causes: ListCauses) -> list[HistoryRow]:
     """Return every incident and drill, the newest first; looks are left out.
+
+    Parameters
+    ----------
+    list_causes : returns the causes that an incident's journal names
 
     Notes
     -----
-    Changes only the index; one that is damaged, or of another version, is built anew.
+    Changes only the index. A damaged one, or one of another version, is built anew.
     """
     for place in (home / _INDEX, home / _INDEX, Path(":memory:")):
         with suppress(sqlite3.Error, ValueError):
-            return _read_index(home, place)
+            return _read_index(home, place, list_causes)
         with suppress(OSError):
             (home / _INDEX).unlink()
     return []
 
 
-def _read_index(home: Path, place: Path) -> list[HistoryRow]:
+def _read_index(home: Path, place: Path, list_causes: ListCauses) -> list[HistoryRow]:
     with closing(sqlite3.connect(place, timeout=10)) as db, db:
         db.execute("CREATE TABLE IF NOT EXISTS history (incident PRIMARY KEY, stamp, row)")
         known = dict(db.execute("SELECT incident, stamp FROM history"))
@@ -92,67 +109,89 @@ def _read_index(home: Path, place: Path) -> list[HistoryRow]:
             if name not in stamps:
                 db.execute("DELETE FROM history WHERE incident = ?", (name,))
             elif known.get(name) != stamps[name]:
-                row = _read_row(home / name).model_dump_json()
+                row = _read_row(home / name, list_causes).model_dump_json()
                 db.execute("REPLACE INTO history VALUES (?, ?, ?)", (name, stamps[name], row))
-        found = db.execute("SELECT row FROM history ORDER BY incident DESC")
-        rows = [HistoryRow.model_validate_json(text) for (text,) in found]
+        texts = db.execute("SELECT row FROM history ORDER BY incident DESC")
+        rows = [HistoryRow.model_validate_json(text) for (text,) in texts]
     return [row for row in rows if row.opened_by]
 
 
 def _stamp(folder: Path) -> str:
+    """Return what differs once a folder's facts or journal changed."""
     files = (folder / "incident.json", folder / "journal.jsonl")
-    read = (file.stat() for file in files if file.exists())
-    return " ".join(f"{found.st_mtime_ns}:{found.st_size}" for found in read)
+    stats = [file.stat() for file in files if file.exists()]
+    return " ".join(f"{stat.st_mtime_ns}:{stat.st_size}" for stat in stats)
 
 
-def _read_row(folder: Path) -> HistoryRow:
+def _read_row(folder: Path, list_causes: ListCauses) -> HistoryRow:
+    """Return an incident's row; of a folder that cannot be read only its name and time."""
     row: dict[str, Json] = {"incident": folder.name, "opened_at": parse_time(folder.name[4:20])}
-    # it is there, whether or not more can be said
     with suppress(RecordError, ValueError, KeyError, TypeError, AttributeError):
         incident = Incident(folder, redactor=Redactor())
         facts = incident.facts
-        row |= {
-            name: facts[name] for name in HistoryRow.model_fields if facts.get(name) is not None
-        }
-        return HistoryRow(**row | _read_journal(incident))
-    return HistoryRow(**row)
+        for name in HistoryRow.model_fields:
+            if facts.get(name) is not None:
+                row[name] = facts[name]
+        whole = row | _read_journal(incident, list_causes)
+        return HistoryRow.model_validate(whole)
+    return HistoryRow.model_validate(row)
 
 
-def _read_journal(incident: Incident) -> dict[str, Json]:
-    """Return what the journal knows of it; of a damaged one only that it is damaged."""
-    facts, row = incident.facts, dict[str, Json]()
+def _read_journal(incident: Incident, list_causes: ListCauses) -> dict[str, Json]:
+    """Return what the journal knows of an incident; of a damaged one only that it is damaged."""
     try:
         journal = incident.journal.view()
     except JournalDamagedError as error:
         return {"damage": error.damage}
-    row["cause_found"] = ", ".join(str(cause.name) for cause in journal.causes())
-    proofs = [a.result for a in journal.list_actions(ActionPhase.VERIFIED) if "lost" in a.result]
-    row["lost"] = sum(int(proof["lost"]) for proof in proofs) if proofs else None
-    scored = [e.data for e in journal.entries if e.data.get("event") == "scored"]
-    if scored:
-        phases = dict(scored[-1].get("phases") or {})
-        heard = [s for s in (phases.pop("notify_s", None) or {}).values() if s is not None]
-        row |= {**phases, "notify_s": max(heard, default=None)}
-        row["is_good"] = all(objective["met"] for objective in scored[-1]["objectives"])
-    elif not facts.get("drill"):
+    row: dict[str, Json] = {
+        "cause_found": ", ".join(str(cause.name) for cause in list_causes(journal)),
+        "lost": _count_lost(journal),
+    }
+    scores = [entry.data for entry in journal.entries if entry.data.get("event") == "scored"]
+    if scores:
+        row |= _read_score(scores[-1])
+    elif not incident.facts.get("drill"):
         row |= _measure(journal)
     return row
 
 
+def _count_lost(journal: JournalView) -> int | None:
+    """Return how many objects the proofs of an incident's actions say are lost."""
+    checks = journal.list_actions(ActionPhase.VERIFIED)
+    losses = [int(check.result["lost"]) for check in checks if "lost" in check.result]
+    return sum(losses) if losses else None
+
+
+def _read_score(score: dict[str, Json]) -> dict[str, Json]:
+    """Return a drill's durations, and whether it met every objective."""
+    row = dict(score.get("phases") or {})
+    channels = row.pop("notify_s", None) or {}
+    row["notify_s"] = max((s for s in channels.values() if s is not None), default=None)
+    row["is_good"] = all(objective["met"] for objective in score["objectives"])
+    return row
+
+
 def _measure(journal: JournalView) -> dict[str, float]:
-    """Return how long an incident took, as far as its journal knows."""
-    seen = min(map(attrgetter("at"), journal.breaches(SYMPTOMS)), default=None)
-    found = ((c.at, finding) for c in journal.conclusions for finding in c.findings)
-    named = min((at for at, f in found if f.status is CauseStatus.SUPPORTED), default=None)
+    """Return how long an incident took, as far as its journal knows, in seconds."""
+    seen_at = min((breach.at for breach in journal.breaches(SYMPTOMS)), default=None)
+    named_at = min((c.at for c in journal.conclusions if _names_cause(c)), default=None)
     acted_at = journal.last_applied_at
     spans = {
-        "detect_s": (journal.since(), seen),
-        "diagnose_s": (seen, named),
-        "remediate_s": (seen, acted_at),
+        "detect_s": (journal.since(), seen_at),
+        "diagnose_s": (seen_at, named_at),
+        "remediate_s": (seen_at, acted_at),
         "clear_s": (acted_at, journal.recovered_at()),
     }
-    took = {n: (end - start).total_seconds() for n, (start, end) in spans.items() if start and end}
-    return {name: round(seconds, 1) for name, seconds in took.items() if seconds >= 0}
+    durations = {}
+    for name, (start, end) in spans.items():
+        if start and end and end >= start:
+            durations[name] = round((end - start).total_seconds(), 1)
+    return durations
+
+
+def _names_cause(conclusion: Conclusion) -> bool:
+    """Tell whether a conclusion supports a cause."""
+    return any(finding.status is CauseStatus.SUPPORTED for finding in conclusion.findings)
 
 
 def find_last_good_drill(rows: Sequence[HistoryRow]) -> HistoryRow | None:
@@ -160,27 +199,37 @@ def find_last_good_drill(rows: Sequence[HistoryRow]) -> HistoryRow | None:
     return next((row for row in rows if row.is_good), None)
 
 
-def describe_last_drill(home: Path, now: datetime) -> str:
+def describe_last_drill(rows: Sequence[HistoryRow], now: datetime) -> str:
     """Say which drill met every objective last, and how long ago."""
-    row = find_last_good_drill(list_history(home))
+    row = find_last_good_drill(rows)
     if row is None or row.closed_at is None:
         return "none met every objective yet"
-    age = f"{(now - row.closed_at).days} days ago"
-    return f"{row.scenario}, {age} ({row.closed_at:%Y-%m-%d %H:%MZ}, {row.incident})"
+    days = (now - row.closed_at).days
+    return f"{row.scenario}, {days} days ago ({row.closed_at:%Y-%m-%d %H:%MZ}, {row.incident})"
 
 
 def write_gauges(home: Path, rows: Sequence[HistoryRow]) -> Path:
     """Write what node-exporter's textfile collector reads: ``<home>/metrics/runbook.prom``."""
-    registry, good = CollectorRegistry(), find_last_good_drill(rows)
-    name = "runbook_last_good_drill_timestamp_seconds"
-    last = Gauge(name, "When a drill last met every objective; 0: never.", registry=registry)
+    registry = CollectorRegistry()
+    last = Gauge(
+        "runbook_last_good_drill_timestamp_seconds",
+        "When a drill last met every objective; 0: never.",
+        registry=registry,
+    )
+    good = find_last_good_drill(rows)
     last.set(good.closed_at.timestamp() if good and good.closed_at else 0)
-    labels = ["scenario", "phase"]
-    took = Gauge("runbook_drill_seconds", "Of the newest drill.", labels, registry=registry)
-    for row in reversed([row for row in rows if row.scenario]):
+    durations = Gauge(
+        "runbook_drill_seconds",
+        "Of the newest drill.",
+        ["scenario", "phase"],
+        registry=registry,
+    )
+    drills = [row for row in rows if row.scenario]
+    for row in reversed(drills):  # the newest is written last, over the others
         for phase in PHASES:
             value = getattr(row, phase)
-            took.labels(row.scenario, phase.removesuffix("_s")).set(nan if value is None else value)
+            gauge = durations.labels(row.scenario, phase.removesuffix("_s"))
+            gauge.set(nan if value is None else value)
     path = home / "metrics" / "runbook.prom"
     path.parent.mkdir(exist_ok=True)
     write_to_textfile(str(path), registry)

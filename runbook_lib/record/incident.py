@@ -1,7 +1,7 @@
 """Incident folders: one folder per incident, through which sections hand over.
 
-A folder in which nothing wrong was seen is a look, no incident: the first breach, or a change,
-makes it one. Closed, it is never chosen again, and its report stays as it is.
+A folder is a *look* until the first breach or change turns it into an incident. A closed folder is
+never chosen again, and its report stays as it is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import secrets
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from itertools import chain, count
 from pathlib import Path
 
 from filelock import FileLock
@@ -26,14 +25,15 @@ from .journal import Clock, Journal, utc_now
 _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
 _ADVICE = ". Set RUNBOOK_HOME to a folder you can write."
-#: For so long a look is kept for the sections that a person runs one by one, or for its plans.
+#: How long a kept look may be worked on: by sections that a person runs one by one, or for its
+#: plans.
 _LOOK = timedelta(hours=1)
 
 
 def write_file(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old one or the new one, never half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    # a lone surrogate becomes its escape, which is one of JSON, too
+    # A lone surrogate becomes its escape, which JSON knows, too.
     with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         file.flush()
@@ -55,7 +55,7 @@ class Incident:
     folder : the folder; ``plans/ ledger/ notebooks/ evidence/`` exist in it
     journal : what was observed and done, append-only
     redactor : hides secrets; the journal uses it
-    closed_here : whether it was closed through this object, which may then still write its report
+    closed_here : whether it was closed through this object, which may still write its report then
     """
 
     closed_here = False
@@ -87,17 +87,17 @@ class Incident:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it is over: a look may be, too."""
+        """Whether it is over. A look may be closed, too."""
         return self.facts.get("closed_at") is not None
 
     @property
     def is_late(self) -> bool:
-        """Whether it was closed before: its record holds, only notes are added."""
+        """Whether it was closed before this object opened it: only notes are added then."""
         return self.is_closed and not self.closed_here
 
     @property
     def is_open(self) -> bool:
-        """Whether it is an incident, and not over."""
+        """Whether it is an incident, no look, and not over."""
         return not self.is_closed and bool(self.facts.get("opened_by", "hand"))
 
     def find_damage(self) -> str:
@@ -147,36 +147,36 @@ class Incident:
 
         Parameters
         ----------
-        is_alert : whether an alert says when it began: after such a calm, whether anyone looked
-            or not. The first alert is this incident's all the same
-        needed : steps; all of them read as ok for the time of a calm end an episode
-        calm : how long one is
+        is_alert : whether ``began`` is an alert's start. A calm of that length before it then ends
+            the incident, except for its first alert
+        needed : steps; a calm during which all of them were read as ok ends an incident
+        calm : how long a calm is
         """
         journal = self.journal.view()
-        ok_since, breaches = journal.ok_since(needed), [r.at for r in journal.breaches(SYMPTOMS)]
+        ok_since = journal.ok_since(needed)
         if ok_since is not None and began - ok_since >= calm:
             return True
-        is_next = is_alert and bool(self.facts.get("episode") and breaches)
-        return is_next and began - breaches[-1] >= calm
+        breaches = journal.breaches(SYMPTOMS)
+        if not (is_alert and breaches and self.facts.get("episode")):
+            return False
+        return began - breaches[-1].at >= calm
 
-    def close(self, verdict: Verdict | None = None) -> Verdict:
-        """Close the incident, with its journal's verdict or another, which is returned.
-
-        Commands without ``--incident`` no longer choose it.
-        """
-        verdict = verdict or self.journal.view().verdict() or Verdict.UNKNOWN
+    def close(self, verdict: Verdict) -> None:
+        """Close the incident. Commands without ``--incident`` no longer choose it."""
         entry = self.journal.append("closed", {"section": "", "verdict": str(verdict)})
         self.closed_here = True
         self.update(closed_at=format_time(entry.at), closed_seq=entry.seq, verdict=str(verdict))
-        return verdict
 
     def find_plan(self, plan_id: str) -> Path:
-        """Return a plan's file: this incident's, or another's, which this one then names."""
+        """Return a plan's file. One of another incident is noted in ``follows`` of this one."""
         own = self.path("plans", f"{plan_id}.jsonl")
-        for folder in () if own.exists() else list_incidents(self.folder.parent):
-            if (path := folder / "plans" / own.name).is_file():
-                follows = list(self.facts.get("follows") or ())
-                self.update(follows=[*dict.fromkeys([*follows, folder.name])])
+        if own.exists():
+            return own
+        for folder in list_incidents(self.folder.parent):
+            path = folder / "plans" / own.name
+            if path.is_file():
+                names = [*(self.facts.get("follows") or ()), folder.name]
+                self.update(follows=list(dict.fromkeys(names)))
                 return path
         return own
 
@@ -194,9 +194,12 @@ class Incident:
 
     def new_notebook(self, section: str) -> Path:
         """Return where the next run of a section's notebook is kept."""
-        names = chain([section], (f"{section}-{number}" for number in count(2)))
-        paths = (self.path("notebooks", f"{name}.ipynb") for name in names)
-        return next(path for path in paths if not path.exists())
+        path = self.path("notebooks", f"{section}.ipynb")
+        number = 1
+        while path.exists():
+            number += 1
+            path = self.path("notebooks", f"{section}-{number}.ipynb")
+        return path
 
 
 def create_incident(
@@ -206,9 +209,12 @@ def create_incident(
 
     Parameters
     ----------
-    facts : what is known of it: ``environment``; ``drill``, if it is one; ``opened_by``: ``hand``,
-        or the step that saw a breach; empty: nothing wrong was seen yet; ``previous``: the incident
-        before it, and ``previous_damage``, when that one's journal is damaged
+    facts : what is known already:
+        ``environment``;
+        ``drill``, whether it is one;
+        ``opened_by``, ``hand`` or the step that saw a breach; empty: a look;
+        ``previous``, the incident before it;
+        ``previous_damage``, what is wrong with that one's journal
 
     Raises
     ------
@@ -217,12 +223,19 @@ def create_incident(
     """
     now = clock()
     folder = home / f"inc-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-    known = {"schema": "runbook/incident/1", "id": folder.name, "opened_at": format_time(now)}
-    unknown = {"closed_at": None, "drill": False, "opened_by": "hand", "verdict": None}
+    defaults: dict[str, Json] = {
+        "schema": "runbook/incident/1",
+        "id": folder.name,
+        "opened_at": format_time(now),
+        "closed_at": None,
+        "drill": False,
+        "opened_by": "hand",
+        "verdict": None,
+    }
     with disk_errors(f"cannot make {folder}", _ADVICE):
         for part in _FOLDERS:
             (folder / part).mkdir(parents=True)
-        write_json(folder / "incident.json", {**known, **unknown, **facts})
+        write_json(folder / "incident.json", defaults | facts)
     return Incident(folder, redactor=redactor, clock=clock)
 
 
@@ -244,18 +257,20 @@ def lock_home(home: Path) -> Iterator[None]:
 
 def list_incidents(home: Path) -> Iterator[Path]:
     """Yield the incident folders under ``home``, newest first."""
-    if home.is_dir():
-        found = (path for path in home.iterdir() if _ID.fullmatch(path.name))
-        yield from sorted((p for p in found if (p / "incident.json").is_file()), reverse=True)
+    if not home.is_dir():
+        return
+    folders = (path for path in home.iterdir() if _ID.fullmatch(path.name))
+    known = (folder for folder in folders if (folder / "incident.json").is_file())
+    yield from sorted(known, reverse=True)
 
 
 def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> Incident | None:
-    """Open an incident by id, or the newest open one that is not a drill, or a look that is kept.
+    """Open an incident by id, or the newest open one that is not a drill, or a kept look.
 
     Returns
     -------
-    The incident; None when no id was given and there is none. Its journal may be damaged. One whose
-    damage was seen before, so that a newer incident goes on in its place, is left out.
+    The incident; None when no id was given and there is none. Its journal may be damaged. A damaged
+    one is left out when a newer incident names it as its predecessor.
 
     Raises
     ------
@@ -263,26 +278,36 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
         When the id is malformed or there is no such incident.
     """
     if incident_id:
-        if not _ID.fullmatch(incident_id):
-            like = "they look like inc-20261124T031400Z-7f3a"
-            raise UsageError(f"{incident_id!r} is not an incident id ({like})")
-        folder = home / incident_id
-        if not (folder / "incident.json").is_file():
-            raise UsageError(f"no incident {incident_id} under {home}")
-        return Incident(folder, redactor=redactor)
+        return _open_named(home, incident_id, redactor)
     look = None
     for folder in list_incidents(home):
         incident = Incident(folder, redactor=redactor)
-        if (facts := incident.facts).get("drill") or incident.is_closed:
-            continue
-        is_young = utc_now() - parse_time(str(facts["opened_at"])) < _LOOK
-        is_kept_look = look is None and is_young and bool(facts.get("kept"))
-        if not (incident.is_open or is_kept_look) or _is_left_behind(incident):
+        facts = incident.facts
+        if facts.get("drill") or incident.is_closed:
             continue
         if incident.is_open:
-            return incident
-        look = incident
+            if not _is_left_behind(incident):
+                return incident
+        elif look is None and _is_kept_look(facts) and not _is_left_behind(incident):
+            look = incident
     return look
+
+
+def _open_named(home: Path, incident_id: str, redactor: Redactor) -> Incident:
+    """Open an incident by its id."""
+    if not _ID.fullmatch(incident_id):
+        example = "they look like inc-20261124T031400Z-7f3a"
+        raise UsageError(f"{incident_id!r} is not an incident id ({example})")
+    folder = home / incident_id
+    if not (folder / "incident.json").is_file():
+        raise UsageError(f"no incident {incident_id} under {home}")
+    return Incident(folder, redactor=redactor)
+
+
+def _is_kept_look(facts: dict[str, Json]) -> bool:
+    """Tell whether a look is kept for others to go on with, and young enough for that."""
+    age = utc_now() - parse_time(str(facts["opened_at"]))
+    return bool(facts.get("kept")) and age < _LOOK
 
 
 def _is_left_behind(incident: Incident) -> bool:

@@ -27,8 +27,6 @@ _NAME = "manifest.json"
 _JOURNAL = "journal.jsonl"
 _LARGEST_BYTES = 2**30
 _NOT_A_ZIP = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-#: A third less work than the default, for a tenth more bytes.
-_ZIP: Json = {"compression": zipfile.ZIP_DEFLATED, "compresslevel": 3, "strict_timestamps": False}
 
 
 class Verification(NamedTuple):
@@ -46,6 +44,20 @@ class Verification(NamedTuple):
     newer: tuple[str, ...]
 
 
+class _Digest(NamedTuple):
+    sha256: str
+    size_bytes: int
+
+
+class _Manifest(NamedTuple):
+    """A manifest as it was read."""
+
+    incident: str
+    files: dict[str, _Digest]
+    seq: int
+    head: str
+
+
 def write_manifest(incident: Incident) -> Path:
     """Write ``manifest.json``: the SHA-256 and size of every file, and the journal's head.
 
@@ -55,13 +67,22 @@ def write_manifest(incident: Incident) -> Path:
         When the journal is damaged: a manifest would vouch for it. When a file cannot be read or
         the manifest not be written.
     """
-    entries, target = incident.journal.view().entries, incident.folder / _NAME
-    seq, head = (entries[-1].seq, entries[-1].hash) if entries else (0, GENESIS)
+    target = incident.folder / _NAME
+    entries = incident.journal.view().entries
     made_at = format_time(utc_now())
-    told = {"schema": "runbook/manifest/1", "incident": incident.id, "made_at": made_at}
     with disk_errors(f"cannot write {target}"):
-        files = {name: _measure(path.read_bytes()) for name, path in _list_files(incident.folder)}
-        write_json(target, {**told, "journal": {"seq": seq, "hash": head}, "files": files})
+        digests = {name: _measure(path.read_bytes()) for name, path in _list_files(incident.folder)}
+        manifest = {
+            "schema": "runbook/manifest/1",
+            "incident": incident.id,
+            "made_at": made_at,
+            "journal": {
+                "seq": entries[-1].seq if entries else 0,
+                "hash": entries[-1].hash if entries else GENESIS,
+            },
+            "files": {name: digest._asdict() for name, digest in digests.items()},
+        }
+        write_json(target, manifest)
     return target
 
 
@@ -84,41 +105,68 @@ def verify_incident(folder: Path) -> Verification:
 
     Notes
     -----
-    Only reads. A log that only grew is newer, not altered: the bytes that the manifest measured
-    must still be its beginning.
+    Only reads. A log that only grew is newer, not altered: it must still begin with the bytes that
+    the manifest measured.
     """
+    manifest = _read_manifest(folder)
+    present = dict(_list_files(folder))
+    problems, newer = _check_journal(folder, manifest, is_present=_JOURNAL in present)
+    is_chain_broken = bool(problems)
+    for name, digest in sorted(manifest.files.items()):
+        if name not in present:
+            problems.append(f"{name}: is missing")
+            continue
+        problem = _compare(folder / name, digest)
+        if name == _JOURNAL and (is_chain_broken or not problem):
+            continue  # its chain says more
+        if problem:
+            problems.append(f"{name}: {problem}")
+        elif (folder / name).stat().st_size > digest.size_bytes:
+            newer.append(f"{name}: grew since")
+    newer += [f"{name}: is new" for name in sorted(present.keys() - manifest.files.keys())]
+    return Verification(manifest.incident, tuple(problems), tuple(newer))
+
+
+def _read_manifest(folder: Path) -> _Manifest:
     try:
-        manifest: Json = json.loads((folder / _NAME).read_text("utf-8"))
-        files = manifest["files"].items()
-        recorded = {name: (str(file["sha256"]), int(file["size_bytes"])) for name, file in files}
-        known_seq, known_head = int(manifest["journal"]["seq"]), str(manifest["journal"]["hash"])
+        content: Json = json.loads((folder / _NAME).read_text("utf-8"))
+        files = {
+            name: _Digest(str(file["sha256"]), int(file["size_bytes"]))
+            for name, file in content["files"].items()
+        }
+        journal = content["journal"]
+        return _Manifest(
+            incident=str(content.get("incident")),
+            files=files,
+            seq=int(journal["seq"]),
+            head=str(journal["hash"]),
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         advice = f"`runbook report {folder.name}` writes a new one."
         raise RecordError(f"{folder / _NAME} cannot be read. {advice}") from error
-    problems, newer = [], []
-    present = dict(_list_files(folder))
-    seq, where = 0, f"{_JOURNAL}, line"
+
+
+def _check_journal(
+    folder: Path, manifest: _Manifest, *, is_present: bool
+) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the journal's chain, and what was appended since."""
+    problems = []
+    newer = []
+    seq = 0
+    where = f"{_JOURNAL}, line"
     try:
-        for entry in read_entries(folder / _JOURNAL) if _JOURNAL in present else ():
+        for entry in read_entries(folder / _JOURNAL) if is_present else ():
             seq = entry.seq
-            if seq == known_seq and entry.hash != known_head:
+            if seq == manifest.seq and entry.hash != manifest.head:
                 problems.append(f"{where} {seq}: is not the line that the manifest names")
     except LogDamagedError as error:
         problems.append(f"{where} {error.line}: {error.reason}")
-    if seq < known_seq and not problems:
-        problems.append(f"{where} {seq + 1}: is missing; the manifest names {known_seq} lines")
-    if seq > known_seq:
-        newer.append(f"{_JOURNAL}: {seq - known_seq} lines were appended since")
-    for name in sorted(recorded):
-        if name not in present:
-            problems.append(f"{name}: is missing")
-        elif problem := _compare(folder / name, *recorded[name]):
-            if name != _JOURNAL or not problems:
-                problems.append(f"{name}: {problem}")
-        elif name != _JOURNAL and (folder / name).stat().st_size > recorded[name][1]:
-            newer.append(f"{name}: grew since")
-    newer += [f"{name}: is new" for name in sorted(present.keys() - recorded)]
-    return Verification(str(manifest.get("incident")), tuple(problems), tuple(newer))
+    if seq < manifest.seq and not problems:
+        missing = f"is missing; the manifest names {manifest.seq} lines"
+        problems.append(f"{where} {seq + 1}: {missing}")
+    if seq > manifest.seq:
+        newer.append(f"{_JOURNAL}: {seq - manifest.seq} lines were appended since")
+    return problems, newer
 
 
 def write_attachment(incident: Incident) -> Path:
@@ -130,10 +178,18 @@ def write_attachment(incident: Incident) -> Path:
         When a file cannot be read or the zip not be written.
     """
     folder = incident.folder
-    target, temporary = folder / f"{incident.id}.zip", folder / f".{incident.id}.{os.getpid()}.tmp"
+    target = folder / f"{incident.id}.zip"
+    temporary = folder / f".{incident.id}.{os.getpid()}.tmp"
     with disk_errors(f"cannot write {target}"):
-        with zipfile.ZipFile(temporary, "w", **_ZIP) as file:
-            for name, path in ((_NAME, folder / _NAME), *_list_files(folder)):
+        with zipfile.ZipFile(
+            temporary,
+            "w",
+            compression=zipfile.ZIP_DEFLATED,
+            compresslevel=3,  # a third less work than the default, for a tenth more bytes
+            strict_timestamps=False,
+        ) as file:
+            file.write(folder / _NAME, f"{incident.id}/{_NAME}")
+            for name, path in _list_files(folder):
                 file.write(path, f"{incident.id}/{name}")
         temporary.replace(target)
     return target
@@ -155,31 +211,35 @@ def verify_attachment(path: Path) -> Verification:
                 file.extractall(place)
         except _NOT_A_ZIP as error:
             raise RecordError(f"{path} cannot be unpacked: {error}") from error
-        found = list(Path(place).glob(f"*/{_NAME}"))
-        if len(found) != 1:
+        manifests = list(Path(place).glob(f"*/{_NAME}"))
+        if len(manifests) != 1:
             raise RecordError(f"{path} holds no report: there is not one {_NAME} in it")
-        return verify_incident(found[0].parent)
+        return verify_incident(manifests[0].parent)
 
 
-def _compare(path: Path, sha256: str, size_bytes: int) -> str:
-    """Return what is wrong with a file, or an empty text: logs may grow, plans may not."""
+def _compare(path: Path, recorded: _Digest) -> str:
+    """Return what is wrong with a file, or an empty text. Logs may grow, plans may not."""
     content = path.read_bytes()
-    size = len(content)
-    if size < size_bytes:
-        return f"is shorter than recorded ({size} of {size_bytes} bytes)"
-    if size > size_bytes and (path.suffix != ".jsonl" or path.parent.name == "plans"):
-        return f"is longer than recorded ({size} instead of {size_bytes} bytes)"
-    return "" if _measure(content[:size_bytes])["sha256"] == sha256 else "was altered since"
+    size_bytes = len(content)
+    if size_bytes < recorded.size_bytes:
+        return f"is shorter than recorded ({size_bytes} of {recorded.size_bytes} bytes)"
+    may_grow = path.suffix == ".jsonl" and path.parent.name != "plans"
+    if size_bytes > recorded.size_bytes and not may_grow:
+        return f"is longer than recorded ({size_bytes} instead of {recorded.size_bytes} bytes)"
+    if _measure(content[: recorded.size_bytes]).sha256 != recorded.sha256:
+        return "was altered since"
+    return ""
 
 
-def _measure(content: bytes) -> dict[str, Json]:
-    return {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
+def _measure(content: bytes) -> _Digest:
+    return _Digest(hashlib.sha256(content).hexdigest(), len(content))
 
 
 def _list_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield what a manifest covers: not itself, zips, locks, files being written, nor ``lab/``.
+    """Yield the files that a manifest covers, by name.
 
-    Somebody works in there: those notebooks are saved after the report, too.
+    Left out are the manifest itself, zips, locks, files that are being written, and ``lab/``: the
+    notebooks that somebody works on are saved after the report, too.
     """
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

@@ -18,7 +18,7 @@ __all__ = ["ReportModel", "convert", "export_notebooks", "preload", "write_outpu
 
 
 def preload() -> None:
-    """Import what writing a report needs, while something else is waited for."""
+    """Import what a report needs, while a kernel starts."""
     load_exporter()
     import_module("matplotlib.figure")
 
@@ -26,12 +26,12 @@ def preload() -> None:
 def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True) -> Path:
     """Export the executed notebooks, write report, summary, manifest, and a zip of it all.
 
-    What a closed incident was last written as stays, byte for byte; one that this incident's
-    opening closed gets its last report here.
+    The files of a closed incident stay as they were last written, byte for byte. An incident that
+    the opening of this one closed gets its last report here.
 
     Parameters
     ----------
-    packs : whether the zip is made; an older one goes in any case: it is of another report
+    packs : whether the zip is made. An older zip is removed in any case: it holds another report
 
     Returns
     -------
@@ -39,11 +39,8 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
     """
     if is_frozen(incident):
         return incident.folder / "report.html"
-    with suppress(RunbookError):  # it is another incident's report
-        name, home = str(incident.facts.get("previous") or ""), incident.folder.parent
-        before = open_incident(home, name, redactor=incident.redactor) if name else None
-        if before is not None and before.is_closed:  # else it is damaged, and stays as it is
-            write_outputs(before, sections)
+    with suppress(RunbookError):  # this report does not depend on the other one
+        _write_previous(incident, sections)
     model = ReportModel(incident, sections)
     export_notebooks(incident, model)
     path = write_report(incident, model)
@@ -52,3 +49,13 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
     if packs:
         write_attachment(incident)
     return path
+
+
+def _write_previous(incident: Incident, sections: Sections) -> None:
+    """Write the last report of the incident before; a damaged one is not closed, and stays."""
+    name = str(incident.facts.get("previous") or "")
+    if not name:
+        return
+    previous = open_incident(incident.folder.parent, name, redactor=incident.redactor)
+    if previous is not None and previous.is_closed:
+        write_outputs(previous, sections)

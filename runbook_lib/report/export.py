@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any, cast
 import nh3
 from markupsafe import Markup
 
+from ..model import Json
 from ..record.incident import Incident, write_file
 from ..show.text import visible
-from .model import ReportModel
+from .model import ReportModel, RunRecord
 from .render import render_page
 
 _TAGS = {
@@ -39,10 +41,10 @@ _STYLES = {
 # Values that could move things over other things, fetch, or make a page unreadably wide.
 _BAD_STYLE = re.compile(r"url|expression|var\(|calc|[-\d.]{5,}|-\d|\\|/\*", re.IGNORECASE)
 _CLASS = re.compile(r"[a-z][a-z0-9]{0,3}|highlight|hl-[a-z0-9]+")
-#: What an attribute may say, whole; of ``style`` and ``class`` each part is looked at.
+#: What the whole value of an attribute must match. ``style`` and ``class`` are checked in parts.
 _VALUES = {
     "src": re.compile(r"data:image/(png|jpeg|gif);base64,[A-Za-z0-9+/=\s]+"),
-    # relative links to the neighbours of the file, and anchors in it; nothing that leaves
+    # relative links to files beside this one, and anchors in it; nothing that leaves
     "href": re.compile(r"(#[\w.-]{1,100}|[\w-]{1,100}\.(ipynb|html)(#[\w.-]{1,100})?)"),
     **dict.fromkeys(("width", "height", "colspan", "rowspan"), re.compile("0*(1?[0-9]{1,3}|2000)")),
 }
@@ -85,7 +87,7 @@ _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plai
 
 
 def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
-    """Write each executed notebook of an incident as an HTML file beside it: which run it is.
+    """Write each executed notebook of an incident as an HTML file beside it.
 
     Returns
     -------
@@ -96,19 +98,28 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
     -----
     Changes only ``notebooks/*.html`` in the incident's folder.
     """
-    runs, written = {r.run.notebook: r for s in model.sections.values() for r in s.runs}, []
+    runs: dict[str, RunRecord] = {}
+    for section in model.sections.values():
+        runs |= {record.run.notebook: record for record in section.runs}
+    pages = []
     for source in sorted((incident.folder / "notebooks").glob("*.ipynb")):
-        told = {"name": source.stem, "record": runs.get(source.name), "incident_id": incident.id}
-        head, _, end = render_page("notebook.html", body=_BODY, **told).partition(_BODY)
+        page = render_page(
+            "notebook.html",
+            body=_BODY,
+            name=source.stem,
+            record=runs.get(source.name),
+            incident_id=incident.id,
+        )
+        head, _, end = page.partition(_BODY)
         target = source.with_suffix(".html")
         if not _is_exported(source, target, head):
             write_file(target, f"{head}{convert(source, incident)}{end}")
-        written.append(target)
-    return written
+        pages.append(target)
+    return pages
 
 
 def _is_exported(source: Path, target: Path, head: str) -> bool:
-    """Tell whether a page is of the notebook as it is now, under the same head."""
+    """Tell whether a page holds the notebook as it is now, under the same head."""
     begin = head.encode("utf-8", "backslashreplace")
     try:
         is_new = target.stat().st_mtime_ns > source.stat().st_mtime_ns
@@ -119,9 +130,9 @@ def _is_exported(source: Path, target: Path, head: str) -> bool:
 
 
 def convert(source: Path, incident: Incident) -> Markup:
-    """Return a notebook's cells as harmless HTML; says so when the file is not a notebook.
+    """Return a notebook's cells as harmless HTML, or that the file is no notebook.
 
-    What the same file was converted to before is used again.
+    The result for an unchanged file is used again.
     """
     try:
         return _convert(source, source.stat().st_mtime_ns, incident)
@@ -136,19 +147,19 @@ def _convert(source: Path, _changed_ns: int, incident: Incident) -> Markup:
     notebook = load_nbformat().from_dict(incident.redactor.json(raw))
     _keep_readable(notebook)
     body, _ = load_exporter().from_notebook_node(notebook)
-    # sanitised, so it may stand as it is; what is left of controls is made visible
+    # The body is sanitised; control characters that are left become visible.
     return Markup(visible(sanitize_html(body)))  # noqa: S704
 
 
 def load_nbformat() -> ModuleType:
-    """Return nbformat, without the check of IRIs in jsonschema below it: that builds 39 parsers."""
+    """Return nbformat. jsonschema's check of IRIs is left out, which would build 39 parsers."""
     sys.modules.setdefault("rfc3987_syntax", cast(Any, None))
     return import_module("nbformat")
 
 
 @cache
 def load_exporter() -> Any:
-    """Return the exporter of every notebook: its templates take longer than a notebook."""
+    """Return the exporter, which is made once: its templates take longer than a notebook."""
     load_nbformat()
     from nbconvert import HTMLExporter
 
@@ -163,24 +174,32 @@ def load_exporter() -> Any:
     )
 
 
-def _is_said_above(cell: Any) -> bool:
-    """Tell whether a cell says the parameters: the page's head does, unless they were refused."""
+def _repeats_head(cell: Any) -> bool:
+    """Tell whether a cell only sets the parameters, which stand in the page's head."""
     was_refused = any(output.output_type == "error" for output in cell.get("outputs", []))
-    return not was_refused and bool(_PARAMETERS & {*cell.metadata.get("tags", ())})
+    tags = set(cell.metadata.get("tags", ()))
+    return not was_refused and bool(_PARAMETERS & tags)
 
 
 def _keep_readable(notebook: Any) -> None:
-    """Keep one form of an output that a page without scripts can show, or say what it had."""
+    """Keep of every output the one form that a page without scripts can show."""
     notebook.metadata.pop("widgets", None)
-    notebook.cells = [cell for cell in notebook.cells if not _is_said_above(cell)]
+    notebook.cells = [cell for cell in notebook.cells if not _repeats_head(cell)]
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if "data" in output:
-                nothing = f"(output left out: {', '.join(output.data) or 'nothing'})"
-                kind = next((kind for kind in _PRIORITY if kind in output.data), "text/plain")
-                output.data = {kind: output.data.get(kind, nothing)}
+                output.data = _pick_form(output.data)
             elif output.output_type == "error" and "\x1b" not in "".join(output.traceback):
-                # the sentence of an error of use: no traceback, a box of its own
+                # The sentence of a RunbookError has no colours: it gets a box of its own.
                 words = _BOX.format(visible("\n".join(output.traceback).strip()))
-                shown = {"output_type": "display_data", "data": {"text/html": str(words)}}
-                output.update(shown, metadata={})
+                output.output_type = "display_data"
+                output.data = {"text/html": str(words)}
+                output.metadata = {}
+
+
+def _pick_form(forms: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the best form of an output, or the names of those that no page can show."""
+    for kind in _PRIORITY:
+        if kind in forms:
+            return {kind: forms[kind]}
+    return {"text/plain": f"(output left out: {', '.join(forms) or 'nothing'})"}

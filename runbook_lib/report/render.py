@@ -4,39 +4,78 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
 from chainlog import GENESIS, Entry
 
 from ..errors import disk_errors
-from ..model import SIGNS, ActionPhase, CauseStatus, Finding, Json, Reading, Role, Status
+from ..model import (
+    SIGNS,
+    ActionPhase,
+    CauseStatus,
+    Conclusion,
+    Finding,
+    Json,
+    Reading,
+    Role,
+)
+from ..policy import say_causes
+from ..record.actions import ActionRecord
 from ..record.history import PHASES, HistoryRow, describe_last_drill, list_history
 from ..record.incident import Incident, write_file
-from ..record.journal import ActionRecord, get_told, number_of, utc_now
-from ..section import to_rows
+from ..record.journal import utc_now
+from ..record.view import get_content, to_number
+from ..runbook import find_runbook
 from ..show.plots import Picture, plot_reading
 from ..show.tables import Table, get_tone, make_environment, pill, sort_findings, tabulate_facts
 from ..show.text import format_value, safe
 from . import summary
-from .model import ReportModel
-from .summary import say_causes, say_reading, shorten
+from .model import ReportModel, StepRecord
+from .summary import say_reading, shorten
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 """The policy of every HTML file that we write: nothing is fetched, nothing is run."""
-_PACKAGES = ("fulfillment-runbook", "minio", "papermill", "nbclient", "pandas", "pydantic")
+_PACKAGES = ("papermill", "nbclient", "pandas", "pydantic")
 _LIMIT_BYTES = 2_000_000
-#: Rows of a table and lines of the journal: what fits first.
-_BUDGETS = ((60, 1_500), (10, 500), (3, 100))
+#: The head of a journal without entries.
+_NO_ENTRY = Entry(0, datetime.min.replace(tzinfo=UTC), "", {}, "", GENESIS)
+#: Fields of a journal entry that make up its line in the report.
+_ENTRY_FIELDS = (
+    "step",
+    "name",
+    "status",
+    "value",
+    "action",
+    "phase",
+    "verdict",
+    "summary",
+    "text",
+    "notebook",
+    "error",
+    "kept_as",
+    "event",
+    "reason",
+)
+
+
+class _Budget(NamedTuple):
+    table_rows: int
+    journal_lines: int
+
+
+#: From the largest to the smallest: the first with which the page is small enough holds.
+_BUDGETS = (_Budget(60, 1_500), _Budget(10, 500), _Budget(3, 100))
 
 
 def write_report(incident: Incident, model: ReportModel) -> Path:
@@ -54,17 +93,17 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
 
     Notes
     -----
-    Changes only these two files in the incident's folder, each from one moment to the next.
-    Every string of the model has passed the incident's redactor; here it is escaped.
+    Changes only these two files in the incident's folder, each in one step. Every string of the
+    model has passed the incident's redactor. It is escaped here.
     """
     target = incident.folder / "report.html"
-    for rows, lines in _BUDGETS:
-        html = _Page(model, incident, rows, lines).render()
+    for budget in _BUDGETS:
+        html = _Page(model, incident, budget).render()
         if len(html.encode("utf-8", "backslashreplace")) <= _LIMIT_BYTES:
             break
-    told = incident.redactor.text(summary.summarise(model, target.resolve().as_uri()))
+    text = incident.redactor.text(summary.summarise(model, target.resolve().as_uri()))
     with disk_errors(f"cannot write {target}"):
-        write_file(target.with_name("summary.txt"), told)
+        write_file(target.with_name("summary.txt"), text)
         write_file(target, html)
     return target
 
@@ -72,76 +111,132 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
 class _Page:
     """The report's parts, each laid out: every table is one of ``show.tables``."""
 
-    def __init__(self, model: ReportModel, incident: Incident, rows: int, lines: int) -> None:
-        self._model, self._incident, self._rows, self._lines = model, incident, rows, lines
-        shown, steps = model.journal.entries[:lines], model.steps.values()
-        self._anchors = {f"#{e.seq}": f"entry-{e.seq}" for e in shown}
-        self._anchors |= {step.id: f"step-{step.id}" for step in steps}
-        self._cited = {f"#{r.seq}": r for r in model.journal.readings}
-        self._cited |= {step.id: step.worst for step in steps if step.worst}
+    def __init__(self, model: ReportModel, incident: Incident, budget: _Budget) -> None:
+        self._model = model
+        self._incident = incident
+        self._budget = budget
+        self._shown = model.journal.entries[: budget.journal_lines]
+        self._history = list_history(incident.folder.parent, model.policy.list_causes)
+        self._anchors = {f"#{entry.seq}": f"entry-{entry.seq}" for entry in self._shown}
+        self._cited = {f"#{reading.seq}": reading for reading in model.journal.readings}
+        for step in model.steps.values():
+            self._anchors[step.id] = f"step-{step.id}"
+            if step.worst:
+                self._cited[step.id] = step.worst
 
     def render(self) -> str:
         """Return the whole page."""
-        model, journal = self._model, self._model.journal
-        outcome = {True: "passed", False: "failed", None: str(model.verdict or "")}
-        concluded = journal.conclusions
-        judged = (c.summary for c in concluded[::-1] if c.verdict is model.verdict and c.findings)
-        effects = [r for r in journal.readings if r.role is Role.EFFECT and r.rows]
+        model = self._model
+        journal = model.journal
+        outcome = self._name_outcome()
         return render_page(
             "report.html",
             page=self,
             model=model,
-            tone=get_tone(outcome[model.has_passed] or "unknown")[0],
-            outcome=outcome[model.has_passed],
-            judged=next(judged, ""),
+            tone=get_tone(outcome or "unknown")[0],
+            outcome=outcome,
+            judged=self._find_judgement(),
             summary=summary,
-            notes=shorten(journal.notes, self._lines),
-            delivery=[s.latest for s in model.of(Role.DELIVERY) if s.latest],
-            checklist=model.of(Role.CLEARED, Role.CHECKLIST),
-            forecast=next((c.forecast.model_dump() for c in concluded if c.forecast), {}),
-            effect=max(effects, key=lambda r: number_of(r.value) or 0, default=None),
-            follow_ups=next((c.follow_ups for c in concluded[::-1] if c.follow_ups), ()),
-            journal=journal.entries[: self._lines],
-            head=(journal.entries or [Entry(0, utc_now(), "", {}, "", GENESIS)])[-1],
+            describe_action=model.policy.describe_action,
+            notes=shorten(journal.notes, self._budget.journal_lines),
+            delivery=[step.latest for step in model.of(Role.DELIVERY) if step.latest],
+            diagnosis=model.section_with(Role.CAUSE),
+            checklist=self._list_checklist(),
+            forecast=self._find_forecast(),
+            effect=self._find_effect(),
+            follow_ups=self._list_follow_ups(),
+            journal=self._shown,
+            head=journal.entries[-1] if journal.entries else _NO_ENTRY,
             versions=read_versions(),
-            last_drill=describe_last_drill(self._incident.folder.parent, utc_now()),
+            last_drill=describe_last_drill(self._history, utc_now()),
             made_at=utc_now(),
-            table=lambda rows, caption, *names: scroll(Table(caption, rows, names)),
+            table=_tabulate_rows,
             summary_of=_summarise,
         )
 
+    def _name_outcome(self) -> str:
+        """Return what decides the page's colour: whether a drill passed, else the verdict."""
+        if self._model.has_passed is None:
+            return str(self._model.verdict or "")
+        return "passed" if self._model.has_passed else "failed"
+
+    def _find_judgement(self) -> str:
+        """Return how the newest diagnosis with the report's verdict puts it."""
+        for conclusion in reversed(self._model.journal.conclusions):
+            if conclusion.verdict is self._model.verdict and conclusion.findings:
+                return conclusion.summary
+        return ""
+
+    def _list_checklist(self) -> list[tuple[StepRecord, str]]:
+        """Return the points of the checklist, each with the number of its section."""
+        steps = self._model.of(Role.CLEARED, Role.CHECKLIST)
+        return [(step, self._model.find_section_of(step.id).number) for step in steps]
+
+    def _find_forecast(self) -> dict[str, Json]:
+        """Return the forecast from when it mattered: the first one."""
+        forecasts = [c.forecast for c in self._model.journal.conclusions if c.forecast]
+        return forecasts[0].model_dump() if forecasts else {}
+
+    def _find_effect(self) -> Reading | None:
+        """Return what the plan with the largest effect would change."""
+        readings = self._model.journal.readings
+        effects = [r for r in readings if r.role is Role.EFFECT and r.rows]
+        return max(effects, key=lambda effect: to_number(effect.value) or 0, default=None)
+
+    def _list_follow_ups(self) -> tuple[str, ...]:
+        """Return what is open after the incident, as it was said last."""
+        for conclusion in reversed(self._model.journal.conclusions):
+            if conclusion.follow_ups:
+                return conclusion.follow_ups
+        return ()
+
     def tabulate_signals(self) -> Markup:
-        names, values = ("step", "what", "at its worst", "at the end", "why"), []
-        for step in self._model.of(*SIGNS - {Role.LOG}):
-            worst, end = _say_status(step.worst), _say_status(step.latest, step.worst)
-            why = step.worst.reason if step.worst else "the journal has no entry for this"
-            values.append((self.link(step.id), step.title, worst, end, why))
-        return scroll(Table("What was seen, and who was told", to_rows(names, values)))
+        """Return the worst and the last reading of each step that shows trouble."""
+        rows = [
+            {
+                "step": self.link(step.id),
+                "what": step.title,
+                "at its worst": _say_status(step.worst),
+                "at the end": _say_status(step.latest, step.worst),
+                "why": _say_reason(step),
+            }
+            for step in self._model.of(*SIGNS - {Role.LOG})
+        ]
+        return scroll(Table("What was seen, and who was told", rows))
 
     def tabulate_trend(self) -> Markup:
-        found = {row.incident: row for row in list_history(self._incident.folder.parent)}
-        now = found.get(self._incident.id)
-        same = [row for row in found.values() if now and row.scenario == now.scenario]
-        before = next((row for row in same if row.incident < self._incident.id), None)
-        names = ("what", "this drill", f"the drill before: {before.incident if before else 'none'}")
-        values = [(p.removesuffix("_s"), _say_time(now, p), _say_time(before, p)) for p in PHASES]
-        return scroll(Table("How long it took, beside the drill before", to_rows(names, values)))
+        """Return this drill's durations beside those of the same drill before it."""
+        incident_id = self._incident.id
+        now = next((row for row in self._history if row.incident == incident_id), None)
+        before = None
+        if now is not None:
+            same = [row for row in self._history if row.scenario == now.scenario]
+            before = next((row for row in same if row.incident < incident_id), None)
+        column = f"the drill before: {before.incident if before else 'none'}"
+        rows = [
+            {
+                "what": phase.removesuffix("_s"),
+                "this drill": _say_duration(now, phase),
+                column: _say_duration(before, phase),
+            }
+            for phase in PHASES
+        ]
+        return scroll(Table("How long it took, beside the drill before", rows))
 
     def tabulate_causes(self) -> list[tuple[int, Markup]]:
-        """Return the causes that stood open, and the refuted: when it mattered, and at the end.
+        """Return the causes that stood open, and those refuted throughout, with their number.
 
-        It mattered before the first change, when most spoke for what was the cause.
+        Each is shown as it was when it mattered, and at the end. It mattered before the first
+        change, when the evidence for the causes was strongest.
         """
-        told = [c for c in self._model.journal.conclusions if c.findings]
-        if not told:
+        diagnoses = [c for c in self._model.journal.conclusions if c.findings]
+        if not diagnoses:
             return []
-        applied = self._model.journal.list_actions(ActionPhase.APPLIED)
-        before = [c for c in told if not applied or c.seq < applied[0].seq] or told
-        named = {cause.name for cause in self._model.causes}
-        weight = {c.seq: sum(f.score for f in c.findings if f.name in named) for c in before}
-        then = max(before, key=lambda c: (weight[c.seq], c.seq))
-        end, newest = told[-1], {f.name: f for f in told[-1].findings}
-        groups: tuple[list[dict[str, Json]], list[dict[str, Json]]] = ([], [])
+        then = self._find_decisive(diagnoses)
+        end = diagnoses[-1]
+        newest = {finding.name: finding for finding in end.findings}
+        stood: list[dict[str, Json]] = []
+        refuted: list[dict[str, Json]] = []
         for first in sort_findings(then.findings):
             last = newest.get(first.name, first)
             row: dict[str, Json] = {"cause": say_causes([first])}
@@ -149,52 +244,98 @@ class _Page:
             if end is not then:
                 row[f"at the end, {end.at:%H:%M:%SZ}"] = _say_finding(last)
             row["evidence"] = Markup("<br>").join(map(self._cite, first.evidence))
-            groups[{first.status, last.status} == {CauseStatus.REFUTED}].append(row)
-        captions = ("Causes, the most supported first", "Causes that the evidence refutes")
-        return [(len(rows), scroll(Table(captions[i], rows))) for i, rows in enumerate(groups)]
+            if first.status is last.status is CauseStatus.REFUTED:
+                refuted.append(row)
+            else:
+                stood.append(row)
+        return [
+            (len(stood), scroll(Table("Causes, the most supported first", stood))),
+            (len(refuted), scroll(Table("Causes that the evidence refutes", refuted))),
+        ]
+
+    def _find_decisive(self, diagnoses: list[Conclusion]) -> Conclusion:
+        """Return the diagnosis before any change that supports the incident's causes most."""
+        applied = self._model.journal.list_actions(ActionPhase.APPLIED)
+        before = diagnoses
+        if applied:
+            before = [c for c in diagnoses if c.seq < applied[0].seq] or diagnoses
+        causes = {cause.name for cause in self._model.causes}
+
+        def weigh(conclusion: Conclusion) -> tuple[float, int]:
+            scores = [f.score for f in conclusion.findings if f.name in causes]
+            return sum(scores), conclusion.seq
+
+        return max(before, key=weigh)
 
     def _cite(self, evidence: str) -> Markup:
         """Return what a reference into the journal says, with a link to it."""
-        if (reading := self._cited.get(evidence)) is None:
+        reading = self._cited.get(evidence)
+        if reading is None:
             return self.link(evidence)
         words = safe(f"{reading.name}: {say_reading(reading)}", 200)
         return Markup("{} {}").format(self.link(evidence, reading.step), words)
 
     def link(self, evidence: str, text: str = "") -> Markup:
         """Return a reference into the journal as a link to its anchor, when there is one."""
-        words, anchor = safe(text or evidence, 60), self._anchors.get(evidence)
+        words = safe(text or evidence, 60)
+        anchor = self._anchors.get(evidence)
         return Markup('<a href="#{}">{}</a>').format(anchor, words) if anchor else words
 
     def tabulate_phases(self, action: ActionRecord) -> Markup:
-        values = [
-            (str(a.phase), f"{a.at:%H:%M:%SZ}", a.operator or "–", a.reason, self.link(f"#{a.seq}"))
-            for a in action.phases
-            if a is action.get(a.phase)  # planned twice, it is one plan
+        """Return an action's phases; of a plan that was made twice the newest."""
+        rows = [
+            {
+                "phase": str(entry.phase),
+                "when": f"{entry.at:%H:%M:%SZ}",
+                "by": entry.operator or "–",
+                "what": entry.reason,
+                "entry": self.link(f"#{entry.seq}"),
+            }
+            for entry in action.phases
+            if entry is action.get(entry.phase)
         ]
-        rows = to_rows(("phase", "when", "by", "what", "entry"), values)
         caption = f"{action.first.step}: from plan to proof, {action.first.at:%Y-%m-%d}"
         return scroll(Table(caption, rows))
 
     def draw(self) -> dict[str, list[Picture]]:
-        """Return a picture of each step that has one: ages as of the worst, lines to the end."""
+        """Return a picture of each step that has one, by the part of the report."""
         pictures: dict[str, list[Picture]] = {}
         for step in self._model.steps.values():
-            ages = [r for r in (step.worst,) if r and r.plot and r.plot.ages]
-            for reading in (*ages, *reversed(step.readings)):
-                lines = reading.plot.lines if reading.plot else ()
-                is_drawable = any(len(line.points) > 1 for line in lines) or reading in ages
-                if reading.plot and is_drawable and (picture := plot_reading(reading)):
+            for reading in _list_drawable(step):
+                picture = plot_reading(reading)
+                if reading.plot and picture:
                     pictures.setdefault(reading.plot.part, []).append(picture)
                     break
         return pictures
 
     def details(self, reading: Reading) -> Markup:
-        shown = reading.rows[: self._rows]
-        caption = f"{reading.step}: {len(shown)} of {len(reading.rows)} rows"
+        """Return what a reading holds beside its value: rows, text and facts."""
+        parts = []
+        rows = reading.rows[: self._budget.table_rows]
+        if rows:
+            caption = f"{reading.step}: {len(rows)} of {len(reading.rows)} rows"
+            parts.append(scroll(Table(caption, rows, reading.columns)))
+        if reading.text:
+            parts.append(Markup("<pre>{}</pre>").format(safe(reading.text, 6_000)))
         facts = tabulate_facts(reading.facts, f"{reading.step}: details")
-        text = Markup("<pre>{}</pre>").format(safe(reading.text, 6_000))
-        rows = scroll(Table(caption, shown, reading.columns)) if shown else ""
-        return Markup("").join((rows, text * bool(reading.text), scroll(facts) * bool(facts.rows)))
+        if facts.rows:
+            parts.append(scroll(facts))
+        return Markup("").join(parts)
+
+
+def _list_drawable(step: StepRecord) -> list[Reading]:
+    """Return the readings of a step that may be drawn, the best first.
+
+    Ages are drawn as of the worst reading, lines up to the newest.
+    """
+    readings = []
+    if step.worst and step.worst.plot and step.worst.plot.ages:
+        readings.append(step.worst)
+    for reading in reversed(step.readings):
+        lines = reading.plot.lines if reading.plot else ()
+        if any(len(line.points) > 1 for line in lines):
+            readings.append(reading)
+    return readings
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -220,19 +361,30 @@ def scroll(table: Table) -> Markup:
     return frame.format(safe(table.caption, 100), table.to_html())
 
 
+def _tabulate_rows(rows: Sequence[Mapping[str, Json]], caption: str, *names: str) -> Markup:
+    return scroll(Table(caption, rows, names))
+
+
 def read_versions() -> dict[str, str]:
     """Return versions by name; what is not known says so."""
-    found = {"Python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
-    here = str(Path(__file__).parent)
-    command = ["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=40"]
-    commit = "not known: git did not answer"
+    versions = {"Python": platform.python_version()}
+    for package in (*find_runbook().packages, *_PACKAGES):
+        versions[package] = version(package)
+    versions["commit"] = _read_commit()
+    return versions
+
+
+def _read_commit() -> str:
+    """Return the commit of the checkout that this runs from."""
+    folder = str(Path(__file__).parent)
+    command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=40"]
     with suppress(OSError, subprocess.TimeoutExpired):
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-        commit = done.stdout.strip() or "not a git checkout"
-    return found | {"commit": commit}
+        return done.stdout.strip() or "not a git checkout"
+    return "not known: git did not answer"
 
 
-def _say_time(drill: HistoryRow | None, phase: str) -> str:
+def _say_duration(drill: HistoryRow | None, phase: str) -> str:
     seconds = getattr(drill, phase, None)
     return "–" if seconds is None else f"{seconds:g} s"
 
@@ -241,17 +393,20 @@ def _say_finding(finding: Finding) -> Markup:
     return Markup("{} {}").format(pill(str(finding.status)), safe(finding.reason))
 
 
+def _say_reason(step: StepRecord) -> str:
+    return step.worst.reason if step.worst else "the journal has no entry for this"
+
+
 def _say_status(reading: Reading | None, earlier: Reading | None = None) -> Markup:
     if reading is None:
         return pill("not run")
-    if reading is earlier and reading.status in (Status.BREACH, Status.UNKNOWN):
+    if reading is earlier and reading.status.is_open:
         return Markup("not read again")
     return Markup("{} {}").format(pill(str(reading.status)), safe(say_reading(reading), 200))
 
 
 def _summarise(entry: Entry) -> str:
     """Return one line about a journal entry."""
-    told = get_told(entry)
-    names = ("step", "name", "status", "value", "action", "phase", "verdict", "summary", "text",
-             "notebook", "error", "kept_as", "event", "reason")  # fmt: skip
-    return " · ".join(str(told[n])[:200] for n in names if told.get(n) not in (None, "", {}, []))
+    content = get_content(entry)
+    values = [content.get(name) for name in _ENTRY_FIELDS]
+    return " · ".join(str(value)[:200] for value in values if value not in (None, "", {}, []))

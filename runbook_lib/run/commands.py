@@ -15,14 +15,18 @@ from ..errors import (
     UsageError,
     compute_exit_code,
 )
-from ..investigation import Investigation, check_undamaged
+from ..investigation import Investigation, check_undamaged, judge_incident
 from ..model import Json, Line, Plot, Progress, Role, Status, Verdict, keep_quiet
+from ..policy import make_log_entry
+from ..record.actions import group_actions
 from ..record.history import PHASES, HistoryRow, list_history, write_gauges
 from ..record.incident import Incident, open_incident
-from ..record.journal import JournalView, group_actions, utc_now
+from ..record.journal import utc_now
 from ..record.manifest import is_frozen, verify_attachment, verify_incident
+from ..record.view import JournalView
 from ..redact import Redactor
 from ..report import convert, preload, write_outputs
+from ..runbook import load_policy
 from ..section import SectionModule, Sections, check_parameters
 from ..settings import Settings
 from ..show.plots import Picture, plot_lines
@@ -97,9 +101,10 @@ def _say_interrupted(incident: Incident, after: int, command: str, options: str)
     """Return what a run changed before it was interrupted between changes, and what to do next."""
     actions = [a for a in incident.journal.view().actions if a.seq > after]
     begun = [a for a in group_actions(actions) if a.applied or a.is_cut_off]
+    describe = load_policy().describe_action
     if begun:
         words = "; ".join(
-            f"{action.words} (begun, and not ended)" if action.is_cut_off else action.words
+            f"{describe(action)} (begun, and not ended)" if action.is_cut_off else describe(action)
             for action in begun
         )
         text = f"Interrupted after these changes: {words}."
@@ -129,12 +134,14 @@ def investigate(
         settings, sections, names, parameters, progress, command="investigate"
     )
     journal = incident.journal.view()
-    verdict = journal.verdict(after=runs[0].after) or Verdict.UNKNOWN
+    policy = load_policy()
+    verdict = policy.compute_verdict(journal, after=runs[0].after) or Verdict.UNKNOWN
     if verdict is Verdict.HEALTHY:
-        verdict = journal.verdict() or verdict
+        verdict = policy.compute_verdict(journal) or verdict
     readings, now = journal.latest(), utc_now()
     unread = [r for r in readings.values() if r.status is Status.UNKNOWN]
-    notebook, _ = journal.way_on(now)
+    section, _ = policy.choose_next(journal, now=now)
+    is_done = verdict is Verdict.HEALTHY or not section
     code = compute_exit_code(verdict)
     if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in runs):
         code = ExitCode.RUN_FAILED
@@ -149,9 +156,9 @@ def investigate(
         unknown=tuple({"step": r.step, "reason": r.reason} for r in unread),
         notebooks=runs,
         report=report,
-        log=journal.log_entry(now),
+        log=make_log_entry(policy, journal, now=now),
         advice=journal.advice(now),
-        next="" if verdict is Verdict.HEALTHY else f"runbook run {notebook[:2]}",
+        next="" if is_done else f"runbook run {section[:2]}",
         unfinished=_list_unfinished(journal),
     )
 
@@ -168,7 +175,7 @@ def run_chosen(
 
     Parameters
     ----------
-    names : such as ``06`` or ``remediation``
+    names : numbers or names of sections
     parameters : each section gets those that it knows; one that none knows is an error
 
     Raises
@@ -243,7 +250,7 @@ def _carry_out(
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
     with SharedKernel() as kernel:
         named = str(given.get("incident_id", ""))
-        incident, is_new = opener.find(settings, named, meanwhile=kernel.begin)
+        incident, is_new = opener.find(settings, named, on_accepted=kernel.begin)
         if incident.is_closed:
             advice = "leave --incident out, or write --incident new"
             text = f"incident {incident.id} is closed, and its report stays as it is; {advice}"
@@ -280,7 +287,7 @@ def _finish(
     if is_new and not (incident.is_open or incident.is_closed):
         plans = incident.journal.view().list_plans().values()
         if all(plan.result.get("is_empty") for plan in plans):
-            incident.close()
+            incident.close(judge_incident(incident))
         else:
             incident.update(kept=True)
     if incident.is_closed and sections.having(Role.CLEARED) & {run.section for run in runs}:
@@ -351,7 +358,9 @@ def close_incident(
     check_undamaged(incident)
     if incident.is_closed:
         raise UsageError(f"{incident.id} was closed at {incident.facts['closed_at']}")
-    return _write(incident, sections, schema_name="runbook/close/1", verdict=incident.close())
+    verdict = judge_incident(incident)
+    incident.close(verdict)
+    return _write(incident, sections, schema_name="runbook/close/1", verdict=verdict)
 
 
 def _write(incident: Incident, sections: Sections, **told: Json) -> documents.ReportDocument:
@@ -359,9 +368,13 @@ def _write(incident: Incident, sections: Sections, **told: Json) -> documents.Re
     return documents.ReportDocument(incident=incident.id, report=path, **told)
 
 
+def _list_history(settings: Settings) -> list[HistoryRow]:
+    return list_history(settings.runbook_home, load_policy().list_causes)
+
+
 def list_incidents(settings: Settings) -> documents.IncidentsDocument:
     """Return the incidents, the open ones first; a drill only while it is open."""
-    rows = [row for row in list_history(settings.runbook_home) if row.is_open or not row.scenario]
+    rows = [row for row in _list_history(settings) if row.is_open or not row.scenario]
     found = tuple(sorted(rows, key=lambda row: not row.is_open))
     return documents.IncidentsDocument(schema_name="runbook/incidents/1", incidents=found)
 
@@ -369,7 +382,7 @@ def list_incidents(settings: Settings) -> documents.IncidentsDocument:
 def read_history(settings: Settings) -> documents.HistoryDocument:
     """Return every incident and drill; writes the trends' picture and the gauges anew."""
     home = settings.runbook_home
-    rows, plot, gauges = tuple(list_history(home)), "", ""
+    rows, plot, gauges = tuple(_list_history(settings)), "", ""
     if rows:
         (home / "history.png").write_bytes(draw_trends(rows).png)
         plot, gauges = str(home / "history.png"), str(write_gauges(home, rows))

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Protocol
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-#: So long a cell may take to put back what it changed, such as to let a worker go on.
+#: So long a cell may take to put back what it changed, such as a service that it paused.
 _CELL_ENDS_S = 60.0
 #: The kernel answers so soon once a cell has ended. An interrupt at a cell's very edge can make it
 #: forget the answer.

@@ -25,8 +25,8 @@ from ..errors import (
 )
 from ..investigation import say_interrupted
 from ..model import Conclusion, Progress, keep_quiet
+from ..record.actions import group_actions
 from ..record.incident import Incident, write_json
-from ..record.journal import group_actions
 from ..report.export import load_nbformat
 from ..runbook import find_runbook
 from ..section import SectionModule, Sections, check_parameters

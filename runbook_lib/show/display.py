@@ -15,7 +15,8 @@ from .. import investigation
 from ..approvals import Plan
 from ..investigation import C, S
 from ..model import ActionEntry, ActionPhase, CauseStatus, Conclusion, Json, Reading
-from ..record.history import describe_last_drill, list_history
+from ..policy import make_log_entry
+from ..record.history import HistoryRow, describe_last_drill, list_history
 from ..record.incident import Incident, write_json
 from .progress import make_bars
 from .tables import Table, get_tone, render_html, tabulate_facts, tabulate_findings, tabulate_plans
@@ -136,14 +137,19 @@ def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
 
 def overview(inv: investigation.Investigation[Any, Any]) -> Card:
     """Return what is open, how the last drill went, and where to go next. Only reads."""
-    rows = [row.model_dump() for row in list_history(inv.incident.folder.parent)]
+    rows = [row.model_dump() for row in _list_history(inv)]
     drill = Table("The last drill", [r for r in rows if r["scenario"]][:1], _INCIDENT)
     others = [row for row in rows if not row["scenario"]]
     newest = Table("The newest incidents", others[:5], _INCIDENT)
-    this = tabulate_facts(inv.journal.log_entry(inv.now()), "This incident")
-    notebook, why = inv.journal.way_on(inv.now())
-    link = (f"{notebook}.ipynb", f"Go to {notebook}")
+    log = make_log_entry(inv.policy, inv.journal, now=inv.now())
+    this = tabulate_facts(log, "This incident")
+    section, why = inv.policy.choose_next(inv.journal, now=inv.now())
+    link = (f"{section}.ipynb", f"Go to {section}") if section else None
     return Card(why, link=link, tables=(this, newest, drill))
+
+
+def _list_history(inv: investigation.Investigation[Any, Any]) -> list[HistoryRow]:
+    return list_history(inv.incident.folder.parent, inv.policy.list_causes)
 
 
 def file_link(path: Path) -> Card:
@@ -215,7 +221,7 @@ def _describe_investigation(inv: investigation.Investigation[Any, Any]) -> Card:
         "environment": inv.settings.runbook_environment,
         "ticket": inv.ticket_id or "none",
         "folder": str(inv.incident.folder),
-        "last good drill": describe_last_drill(inv.incident.folder.parent, inv.now()),
+        "last good drill": describe_last_drill(_list_history(inv), inv.now()),
     }
     table = tabulate_facts(facts, "This incident", is_folded=True)
     return Card(inv.section.TITLE, f"on incident {inv.incident.id}", tables=(table,))

@@ -120,7 +120,7 @@ def plot_reading(reading: Reading) -> Picture | None:
 
 
 def _label(text: str, limit: int = 28) -> str:
-    """Return a label that matplotlib shows as it is: no mathematics, no tofu-prone controls."""
+    """Return a text that matplotlib shows as it is: no mathematics, no tofu-prone controls."""
     return visible(text)[:limit].replace("$", r"\$").replace("\n", " ").lstrip("_")
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markupsafe import Markup
 
 from ..model import CauseStatus, Finding, Json, Observed
-from ..record.journal import JournalView, group_actions, order_of
+from ..record.actions import group_actions
+from ..record.view import JournalView, order_of
 from .text import count_of, format_bytes, format_value, safe
 
 if TYPE_CHECKING:

@@ -75,7 +75,7 @@ class Form(Widget):
 
     Parameters
     ----------
-    section : a module of ``fulfillment.sections``
+    section : one of the runbook's modules
     namespace : where the parameters are variables: ``globals()`` in a notebook. Pressing "Use
         these" writes the checked values there, and nothing else does
 
@@ -256,7 +256,7 @@ def live(inv: Investigation, *steps: str) -> Widget:
     Parameters
     ----------
     inv : reads them; its section has the steps
-    steps : ids, such as ``2.1``
+    steps : their ids
 
     Notes
     -----

@@ -13,6 +13,7 @@ import pytest
 from fulfillment.analysis.causes import Cause
 from fulfillment.change.release import MOVE
 from fulfillment.investigation import Investigation
+from fulfillment.policy import POLICY
 from fulfillment.sections import chaos, detection, immediate, remediation, root_cause
 from fulfillment.sections.remediation import describe_effect, put_in_order
 from objectmove import session
@@ -576,13 +577,13 @@ def test_an_alert_that_fires_on_after_a_proven_fix_is_no_new_incident(world: Wor
     assert conclude(world, inv) is Verdict.FIXED_ALERT_DECAYING
     for section in (detection, immediate, root_cause):
         assert look(world, section).verdict is Verdict.FIXED_ALERT_DECAYING
-    assert world.incident.journal.view().verdict() is Verdict.FIXED_ALERT_DECAYING
+    assert POLICY.compute_verdict(world.incident.journal.view()) is Verdict.FIXED_ALERT_DECAYING
     world.now += timedelta(minutes=5)
     world.put_lag(0.0, 0.0, 0.0)
     late = look(world, detection)
     assert late.verdict is Verdict.NOT_FIXED
     assert "it should have cleared by 2026-11-24T04:00:55.200Z" in late.summary
-    assert world.incident.journal.view().verdict() is Verdict.NOT_FIXED
+    assert POLICY.compute_verdict(world.incident.journal.view()) is Verdict.NOT_FIXED
 
 
 def test_a_cause_that_stays_after_the_symptom_is_gone_stays_mitigated(world: World) -> None:
@@ -593,7 +594,7 @@ def test_a_cause_that_stays_after_the_symptom_is_gone_stays_mitigated(world: Wor
     assert conclude(world, inv) is Verdict.MITIGATED
     look(world, detection)
     look(world, immediate)
-    assert world.incident.journal.view().verdict() is Verdict.MITIGATED
+    assert POLICY.compute_verdict(world.incident.journal.view()) is Verdict.MITIGATED
     assert look(world, root_cause).verdict is Verdict.MITIGATED
 
 
@@ -604,7 +605,9 @@ def test_what_was_mended_is_past_and_shown_so(world: World) -> None:
     assert conclude(world, inv) is Verdict.FIXED
     found = {f.name: f.status for f in world.incident.journal.view().findings()}
     assert found[Cause.PIPELINE_PAUSED] is CauseStatus.PAST
-    assert [f.name for f in world.incident.journal.view().causes()] == [Cause.PIPELINE_PAUSED]
+    assert [f.name for f in POLICY.list_causes(world.incident.journal.view())] == [
+        Cause.PIPELINE_PAUSED
+    ]
 
 
 def climb(world: World) -> None:

@@ -194,7 +194,7 @@ def test_a_section_that_is_clicked_through_is_kept_in_the_incidents_folder(
 def test_what_is_clicked_after_an_incident_is_over_leaves_nothing_beside_its_report(
     incident: Incident,
 ) -> None:
-    incident.close()
+    incident.close(Verdict.UNKNOWN)
     cells = [f"incident_id = {incident.id!r}", OPEN, "inv", 'inv.read_step("2.1")']
     notebook = new_notebook(cells=list(map(new_code_cell, cells)))
     NotebookClient(notebook, allow_errors=True, kernel_name="python3", timeout=60).execute()

@@ -9,15 +9,12 @@ from typing import Any
 import pytest
 
 from chainlog import ChainedLog, Entry
-from fulfillment.analysis.causes import Cause
 from runbook_lib.errors import RecordError
-from runbook_lib.model import ActionPhase, CauseStatus, ClearTime, Finding, Reading, Verdict
-from runbook_lib.record.journal import Journal, JournalView
+from runbook_lib.model import ActionPhase, Reading
+from runbook_lib.record.journal import Journal
+from runbook_lib.record.view import JournalView
 from runbook_lib.redact import MASK, Redactor
 from tests.support.incidents import START, Teller, make_incident, tell_incident
-
-SECTIONS = {"02": "02_signals_detection", "03": "03_immediate_actions",
-            "05": "05_root_cause", "06": "06_remediation"}  # fmt: skip
 
 
 @pytest.fixture
@@ -28,15 +25,6 @@ def tell(tmp_path: Path) -> Teller:
 
 def view_of(tell: Teller) -> JournalView:
     return tell.incident.journal.view()
-
-
-def finding(name: str, status: str = "supported", score: float = 0.9) -> Finding:
-    return Finding(name=Cause(name), status=CauseStatus(status), score=score)
-
-
-def diagnose(tell: Teller, *findings: Finding) -> None:
-    tell.start("05_root_cause")
-    tell.conclude(Verdict.INCIDENT, "why", findings=findings)
 
 
 def test_only_new_lines_are_parsed(tell: Teller, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,172 +160,6 @@ def test_a_fault_that_was_seen_before_a_symptom_counts(tell: Teller) -> None:
     assert view_of(tell).since() is None
     tell.read("5.3", "pipeline", "breach")
     assert view_of(tell).since() == view_of(tell).entries[-1].at
-
-
-class TestCauses:
-    def test_a_cause_stays_after_its_remedy_with_its_strongest_sign(self, tell: Teller) -> None:
-        diagnose(tell, finding("pipeline_paused", score=0.6))
-        diagnose(tell, finding("pipeline_paused", score=0.9))
-        tell.act(ActionPhase.APPLIED)
-        diagnose(tell, finding("pipeline_paused", "refuted", -0.6), finding("surge", score=0.5))
-
-        found = [(f.name, f.score) for f in view_of(tell).causes()]
-        assert found == [("pipeline_paused", 0.9), ("surge", 0.5)]
-
-    def test_a_fault_that_ended_by_itself_was_the_cause(self, tell: Teller) -> None:
-        diagnose(tell, finding("store_down"))
-        diagnose(tell, finding("store_down", "refuted", -0.6))
-
-        assert [f.name for f in view_of(tell).causes()] == ["store_down"]
-        assert [f.status for f in view_of(tell).findings()] == ["refuted"]
-
-    def test_a_diagnosis_that_was_revised_is_none(self, tell: Teller) -> None:
-        diagnose(tell, finding("metrics_blind"))
-        diagnose(tell, finding("metrics_blind", "refuted", -0.6), finding("bad_prefix"))
-
-        assert [f.name for f in view_of(tell).causes()] == ["bad_prefix"]
-
-
-@pytest.mark.parametrize(
-    ("said", "verdict"),
-    [
-        ("", None),
-        ("01:healthy", "unknown"),
-        ("01:healthy 03:healthy", "healthy"),
-        ("02:healthy 03:healthy 01:incident", "incident"),
-        ("02:healthy", "unknown"),
-        ("02:healthy 03:healthy", "healthy"),
-        ("05:healthy", "healthy"),
-        ("02:unknown 05:healthy", "unknown"),
-        ("02:healthy 03:healthy 05:incident", "incident"),
-        ("02:unknown 03:incident", "incident"),
-        ("02:incident 03:incident 02:healthy 03:healthy", "healthy"),
-        ("06:incident", "incident"),
-        ("06:incident 02:healthy 03:healthy", "healthy"),
-        ("02:incident act", "incident"),
-        ("02:incident act 02:healthy 03:healthy", "healthy"),
-        ("act 06:fixed act", "unknown"),
-        ("02:incident act 06:fixed", "fixed"),
-        ("act 06:fixed 07:unknown 08:healthy", "fixed"),
-        ("act 06:fixed_alert_decaying 02:healthy 03:healthy", "fixed"),
-        ("act 06:fixed_alert_decaying 02:fixed_alert_decaying", "fixed_alert_decaying"),
-        ("act 06:fixed_alert_decaying 02:not_fixed 03:not_fixed", "not_fixed"),
-        ("act 06:not_fixed 02:healthy", "not_fixed"),
-        ("act 06:mitigated 02:healthy 03:healthy", "mitigated"),
-        ("act 06:mitigated 02:healthy 03:healthy 05:healthy", "healthy"),
-        ("act 06:fixed 05:mitigated", "mitigated"),
-        ("act 06:fixed 02:unknown", "unknown"),
-        ("act 06:fixed 02:incident", "incident"),
-        ("act 06:fixed 02:incident 06:not_fixed", "not_fixed"),
-        ("02:incident closed:fixed", "fixed"),
-        ("closed:fixed 02:incident", "incident"),
-    ],
-)
-def test_the_verdict_is_what_the_newest_conclusions_say(
-    tell: Teller, said: str, verdict: str | None
-) -> None:
-    for word in said.split():
-        section, _, told = word.partition(":")
-        if section == "act":
-            tell.act(ActionPhase.APPLIED)
-        elif section == "closed":
-            tell.record("closed", {"verdict": told})
-        else:
-            tell.section = SECTIONS.get(section, f"{section}_other")
-            tell.conclude(Verdict(told), "said")
-
-    assert view_of(tell).verdict() == verdict
-
-
-def test_what_waited_and_what_was_released_do_not_contradict_each_other(tell: Teller) -> None:
-    assert view_of(tell).impact() == (None, None, 0, None, ())
-    assert str(view_of(tell).impact()) == "not counted"
-    tell.start("02_signals_detection", ticket_id="t-1")
-    tell.read("2.3", "backlog", "breach", value=270, orders=130)
-    for plan, moved in (("rel-1", 100), ("rel-1", 264), ("rel-2", 30)):  # rel-1 was resumed
-        tell.act(ActionPhase.APPLIED, result={"plan": plan, "moved": moved})
-    tell.read("2.3", "backlog", "ok", value=1, orders=0)
-    tell.read("2.5", "ticket", "ok", ticket="t-2")
-    impact = view_of(tell).impact()
-    assert impact == (294, 1, 294, 130, ("t-1", "t-2"))
-    released = "294 affected; 294 released by move"
-    assert str(impact) == f"{released}; 1 waiting at the last look; 130 late orders; 2 tickets"
-
-
-def test_what_was_taken_back_was_not_released(tell: Teller) -> None:
-    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 7})
-    tell.act(ActionPhase.APPLIED, action="undo", result={"plan": "rel-1-undo", "moved": 7})
-    assert view_of(tell).impact().released == 0
-
-
-def test_who_had_something_done_is_told_once_each(tell: Teller) -> None:
-    for operator in ("ana@box", "ana@box", "bo@box"):
-        tell.act(ActionPhase.APPLIED, operator=operator)
-    tell.act(ActionPhase.REFUSED, operator="cy@box")
-    assert view_of(tell).log_entry(tell.clock.at)["by"] == ["ana@box", "bo@box"]
-
-
-def test_where_to_go_next_follows_what_helps_while_that_is_of_now(tell: Teller) -> None:
-    tell.conclude(Verdict.INCIDENT, "labels wait")
-    now = view_of(tell).entries[-1].at
-    assert view_of(tell).way_on(now) == (
-        "05_root_cause",
-        "Labels wait. Find out why. (as of 03:14:06 UTC)",
-    )
-    tell.section = SECTIONS["05"]
-    named = (finding("pipeline_paused"),)
-    tell.conclude(Verdict.INCIDENT, "why", findings=named, advice=("1. 6.1 release",))
-    tell.section = SECTIONS["02"]
-    tell.conclude(Verdict.INCIDENT, "labels wait")
-    now = view_of(tell).entries[-1].at
-    assert view_of(tell).way_on(now)[0] == "06_remediation"
-    assert view_of(tell).way_on(now + timedelta(minutes=11))[0] == "02_signals_detection"
-
-
-def test_what_was_said_ten_minutes_ago_says_nothing_of_now(tell: Teller) -> None:
-    for section in ("02", "03"):
-        tell.section = SECTIONS[section]
-        tell.conclude(Verdict.HEALTHY, "said")
-    at = view_of(tell).entries[-1].at
-    assert view_of(tell).verdict(now=at + timedelta(minutes=9)) is Verdict.HEALTHY
-    assert view_of(tell).verdict(now=at + timedelta(minutes=11)) is None
-    tell.clock.at += timedelta(minutes=11)
-    tell.section = SECTIONS["03"]
-    tell.conclude(Verdict.HEALTHY, "said")
-    assert view_of(tell).verdict() is Verdict.UNKNOWN
-
-
-def test_what_section_6_saw_before_anything_was_changed_gets_old_too(tell: Teller) -> None:
-    tell.section = SECTIONS["06"]
-    tell.conclude(Verdict.INCIDENT, "nothing was changed")
-    at = view_of(tell).entries[-1].at
-    assert view_of(tell).verdict(now=at) is Verdict.INCIDENT
-    assert view_of(tell).verdict(now=at + timedelta(hours=1)) is None
-
-
-def test_an_alert_that_should_have_cleared_by_now_is_looked_at_again(tell: Teller) -> None:
-    tell.act(ActionPhase.APPLIED)
-    tell.section, at = SECTIONS["06"], tell.clock.at
-    late = at + timedelta(minutes=2)
-    clear = ClearTime(at, late, late, late, {})
-    tell.conclude(Verdict.FIXED_ALERT_DECAYING, "said", clear=clear)
-    assert view_of(tell).verdict(now=late) is Verdict.FIXED_ALERT_DECAYING
-    assert view_of(tell).verdict(now=late + timedelta(seconds=1)) is Verdict.UNKNOWN
-    for section in ("02", "03"):
-        tell.section = SECTIONS[section]
-        tell.conclude(Verdict.HEALTHY, "said")
-    assert view_of(tell).verdict(now=late + timedelta(seconds=1)) is Verdict.FIXED
-
-
-def test_a_run_may_ask_for_its_own_verdict(tell: Teller) -> None:
-    tell.conclude(Verdict.INCIDENT, "labels wait")
-    after = view_of(tell).last_seq
-    assert view_of(tell).verdict(after=after) is None
-    for section in ("02_signals_detection", "03_immediate_actions"):
-        tell.section = section
-        tell.conclude(Verdict.HEALTHY, "nothing waits")
-
-    assert view_of(tell).verdict(after=after) is Verdict.HEALTHY
 
 
 def test_plans_and_what_was_carried_out_are_told_by_phase(tell: Teller) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from fulfillment.change.release import MOVE
 from fulfillment.investigation import Investigation
+from fulfillment.policy import POLICY
 from fulfillment.sections import SECTIONS
 from fulfillment.settings import Settings
 from runbook_lib import show
@@ -21,7 +22,7 @@ from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientTimeoutError, UsageError
 from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Outcome, Role, Verdict
 from runbook_lib.record.incident import Incident
-from runbook_lib.section import ActionStep, SectionModule, SectionParameters, Step
+from runbook_lib.section import ActionStep, SectionModule, SectionParameters, by_id, step
 from runbook_lib.show.display import describe
 from tests.support.incidents import START, make_incident, tell_incident
 
@@ -62,8 +63,8 @@ class FakeSection:
     NAME, TITLE, Parameters = "02_signals_detection", "Signals", SectionParameters
 
     def __init__(self, read: Callable[[Investigation], Outcome]) -> None:
-        alert = Step("2.1", "Alert", name="lag", role=Role.ALERT, source="nowhere")(read)
-        self.STEPS = {"2.1": alert}
+        step("2.1", "Alert", name="lag", role=Role.ALERT, source="nowhere")(read)
+        self.STEPS = by_id(read)
         self.ACTIONS: dict[str, ActionStep] = {}
 
     def conclude(self, _inv: Investigation) -> Conclusion:
@@ -343,6 +344,14 @@ def _opened(incident: Incident) -> Investigation:
     return cast(Investigation, SimpleNamespace(incident=incident, journal=journal))
 
 
+def look_at(incident: Incident) -> Investigation:
+    """Return as much of an investigation as an overview asks for."""
+    parts = SimpleNamespace(
+        incident=incident, journal=incident.journal.view(), policy=POLICY, now=lambda: START
+    )
+    return cast(Investigation, parts)
+
+
 class TestOverview:
     @pytest.mark.parametrize(
         ("until", "notebook"), [("plan", "06_remediation"), ("end", "07_postmortem")]
@@ -351,14 +360,7 @@ class TestOverview:
         self, tmp_path: Path, until: str, notebook: str
     ) -> None:
         incident = tell_incident(tmp_path, until=until).incident
-        found = show.overview(
-            cast(
-                Investigation,
-                SimpleNamespace(
-                    incident=incident, journal=incident.journal.view(), now=lambda: START
-                ),
-            )
-        )
+        found = show.overview(look_at(incident))
 
         assert f'href="{notebook}.ipynb"' in found.to_html()
         assert incident.id in found.to_text()
@@ -369,14 +371,7 @@ class TestOverview:
         drill = make_incident(tmp_path, drill=True).incident
         drill.update(scenario="surge")
         incident = make_incident(tmp_path).incident
-        found = show.overview(
-            cast(
-                Investigation,
-                SimpleNamespace(
-                    incident=incident, journal=incident.journal.view(), now=lambda: START
-                ),
-            )
-        )
+        found = show.overview(look_at(incident))
 
         assert found.link is not None
         assert found.link[0] == "02_signals_detection.ipynb"

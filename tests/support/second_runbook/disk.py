@@ -9,7 +9,7 @@ from typing import Any
 from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
 from runbook_lib.model import Conclusion, Outcome, Role, Status, Verdict
 from runbook_lib.runbook import Runbook
-from runbook_lib.section import ActionStep, ChangeParameters, Sections, step
+from runbook_lib.section import ActionStep, ChangeParameters, Sections, by_id, step
 from runbook_lib.settings import Settings
 
 NAME, TITLE = "06_disk", "A folder that fills up"
@@ -48,7 +48,7 @@ def _plan(inv: Any) -> Plan:
     return write_plan(folder, CLEAN, "clean", **told, is_empty=not files, files=files)
 
 
-STEPS = {made.id: made for made in (read_leftovers, read_size)}
+STEPS = by_id(read_leftovers, read_size)
 ACTIONS = {"6.3": ActionStep("6.3", "Remove it", _plan, (CLEAN,))}
 
 

@@ -1,0 +1,93 @@
+"""The actions of a journal: the phases of each plan, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ..model import ActionEntry, ActionPhase, Json
+
+
+class ActionRecord(NamedTuple):
+    """One action through its phases."""
+
+    phases: list[ActionEntry]
+
+    @property
+    def first(self) -> ActionEntry:
+        """The oldest phase."""
+        return self.phases[0]
+
+    @property
+    def last(self) -> ActionEntry:
+        """The newest phase."""
+        return self.phases[-1]
+
+    @property
+    def plan(self) -> str:
+        """The id of its plan; empty when the journal does not say it."""
+        return str(self.first.result.get("plan", ""))
+
+    @property
+    def applied(self) -> ActionEntry | None:
+        """The newest entry that says that it changed the world; None without one."""
+        return self.get(ActionPhase.APPLIED)
+
+    @property
+    def decisive(self) -> ActionEntry:
+        """The change itself; without one, the newest phase."""
+        return self.applied or self.last
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it began, and nothing says that it was carried out to its end."""
+        is_begun = self.last.phase in (ActionPhase.APPROVED, ActionPhase.FAILED)
+        return is_begun and self.applied is None
+
+    @property
+    def was_tried(self) -> bool:
+        """Whether it was carried out, refused or failed: more than a plan."""
+        tried = (ActionPhase.APPLIED, ActionPhase.REFUSED, ActionPhase.FAILED)
+        return any(entry.phase in tried for entry in self.phases)
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether a check after the newest change found its effect, and none failed since."""
+        verified = self.get(ActionPhase.VERIFIED)
+        if self.applied is None or verified is None:
+            return False
+        return self.last.phase is not ActionPhase.FAILED and verified.seq > self.applied.seq
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the plan has nothing to do."""
+        return any(entry.result.get("is_empty") is True for entry in self.phases)
+
+    @property
+    def way_back(self) -> str:
+        """How to take it back, or that there is no way."""
+        return self.first.undo or "there is none"
+
+    @property
+    def approver(self) -> str:
+        """Who approved or did it; empty when the journal does not say it."""
+        operators = (entry.operator for entry in reversed(self.phases) if entry.operator)
+        return next(operators, "")
+
+    def get(self, phase: str) -> ActionEntry | None:
+        """Return the newest entry of a phase."""
+        return next((entry for entry in reversed(self.phases) if entry.phase == phase), None)
+
+    def result(self, phase: str) -> dict[str, Json]:
+        """Return the result that the newest entry of a phase holds."""
+        entry = self.get(phase)
+        return entry.result if entry else {}
+
+
+def group_actions(phases: Iterable[ActionEntry]) -> list[ActionRecord]:
+    """Put the phases of each plan together, in the order in which the plans were made."""
+    actions: dict[tuple[str, str], list[ActionEntry]] = {}
+    for entry in phases:
+        key = (entry.step, str(entry.result.get("plan") or entry.source))
+        actions.setdefault(key, []).append(entry)
+    return [ActionRecord(entries) for entries in actions.values()]

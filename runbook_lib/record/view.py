@@ -1,0 +1,252 @@
+"""The entries of a journal as types, and the facts that follow from them.
+
+No clock and no files. What a runbook makes of these facts is its ``Policy``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+
+from pydantic import BaseModel
+
+from chainlog import Entry
+
+from ..model import (
+    SIGNS,
+    ActionEntry,
+    ActionPhase,
+    Conclusion,
+    Finding,
+    Json,
+    Note,
+    NotebookEntry,
+    Reading,
+    Role,
+    Start,
+    Status,
+    Verdict,
+)
+
+#: A reading or a conclusion that is older says nothing about the present.
+FRESH = timedelta(minutes=10)
+
+_SHAPES: dict[str, type[BaseModel]] = {
+    "reading": Reading,
+    "action": ActionEntry,
+    "conclusion": Conclusion,
+    "section_started": Start,
+    "note": Note,
+    "notebook": NotebookEntry,
+}
+
+
+class JournalView:
+    """Journal entries as types, and what follows from them.
+
+    Attributes
+    ----------
+    entries : all of them, in sequence
+    readings, actions, conclusions, starts, notes : those of one kind, in sequence
+    runs : notebooks that ended
+    unreadable : numbers of the entries that do not have the shape of their kind
+    """
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.entries: list[Entry] = []
+        self.readings: list[Reading] = []
+        self.actions: list[ActionEntry] = []
+        self.conclusions: list[Conclusion] = []
+        self.starts: list[Start] = []
+        self.notes: list[Note] = []
+        self.runs: list[NotebookEntry] = []
+        self.unreadable: list[int] = []
+        self._newest: dict[str, Reading] = {}
+        self.add(entries)
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the newest entry; 0 without one."""
+        return self.entries[-1].seq if self.entries else 0
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Append entries. One that lacks the shape of its kind is only counted."""
+        for entry in entries:
+            self.entries.append(entry)
+            shape = _SHAPES.get(entry.kind)
+            if shape is None:
+                continue
+            fields = {**get_content(entry), "seq": entry.seq, "at": entry.at}
+            try:
+                value = shape.model_validate(fields)
+            except ValueError:
+                self.unreadable.append(entry.seq)
+            else:
+                self._keep(value)
+
+    def _keep(self, value: BaseModel) -> None:
+        """Append a parsed entry to the list of its kind."""
+        match value:
+            case Reading():
+                self.readings.append(value)
+                self._newest[value.step] = value
+            case ActionEntry():
+                self.actions.append(value)
+            case Conclusion():
+                self.conclusions.append(value)
+            case Start():
+                self.starts.append(value)
+            case Note():
+                self.notes.append(value)
+            case NotebookEntry():
+                self.runs.append(value)
+
+    def copy(self) -> JournalView:
+        """Return a view of the same entries that does not grow with this one."""
+        other = JournalView()
+        other.entries.extend(self.entries)
+        other.readings.extend(self.readings)
+        other.actions.extend(self.actions)
+        other.conclusions.extend(self.conclusions)
+        other.starts.extend(self.starts)
+        other.notes.extend(self.notes)
+        other.runs.extend(self.runs)
+        other.unreadable.extend(self.unreadable)
+        other._newest.update(self._newest)
+        return other
+
+    def latest(self) -> dict[str, Reading]:
+        """Return the newest reading of each step, sorted as in the runbook."""
+        steps = sorted(self._newest, key=order_of)
+        return {step: self._newest[step] for step in steps}
+
+    def conclusion(self, section: str, *, after: int = 0) -> Conclusion | None:
+        """Return a section's newest conclusion past an entry."""
+        own = [c for c in self.conclusions if c.seq > after and c.section == section]
+        return own[-1] if own else None
+
+    def note(self, step: str) -> str:
+        """Return the newest remark on a point of the checklist."""
+        texts = [note.text for note in self.notes if note.checklist == step]
+        return texts[-1].strip() if texts else ""
+
+    def list_actions(self, phase: ActionPhase, *, after: int = 0) -> list[ActionEntry]:
+        """Return every entry past another that says that an action reached a phase."""
+        return [a for a in self.actions if a.phase is phase and a.seq > after]
+
+    @property
+    def last_applied(self) -> ActionEntry | None:
+        """The last action that was carried out."""
+        applied = self.list_actions(ActionPhase.APPLIED)
+        return applied[-1] if applied else None
+
+    @property
+    def last_applied_at(self) -> datetime | None:
+        """The time at which the last action was carried out."""
+        return self.last_applied.at if self.last_applied else None
+
+    def list_plans(self, *, after: int = 0) -> dict[str, ActionEntry]:
+        """Return what was planned past an entry, by the plan's id, the newest last."""
+        planned = self.list_actions(ActionPhase.PLANNED, after=after)
+        named = [entry for entry in planned if "plan" in entry.result and not entry.reason]
+        return {str(entry.result["plan"]): entry for entry in named}
+
+    def since(self) -> datetime | None:
+        """Return when the trouble began; None when no breach was seen.
+
+        The earliest of the alert's start, the first sample over the threshold after the last good
+        one, and the first breach that was read. The first two stand in a breach of the alert's
+        step. Waiting times are ignored.
+        """
+        signs = self.breaches(SIGNS | {Role.CAUSE})
+        return min((_get_start(reading) for reading in signs), default=None)
+
+    def breaches(self, roles: Collection[Role | None]) -> list[Reading]:
+        """Return the breaches that steps of some roles read."""
+        return [r for r in self.readings if r.status is Status.BREACH and r.role in roles]
+
+    def ok_since(self, steps: Collection[str]) -> datetime | None:
+        """Return the time from which every one of some steps was read as ok without a break.
+
+        None when one of them is not ok, or was not read.
+        """
+        starts = []
+        for step in steps:
+            start = _find_ok_start(r for r in self.readings if r.step == step)
+            if start is None:
+                return None
+            starts.append(start)
+        return max(starts, default=None)
+
+    def recovered_at(self) -> datetime | None:
+        """Return when recovery was read and stayed so."""
+        return _find_ok_start(r for r in self.readings if r.role is Role.RECOVERY)
+
+    @property
+    def last_diagnosis(self) -> Conclusion | None:
+        """The newest conclusion that has findings."""
+        diagnoses = [conclusion for conclusion in self.conclusions if conclusion.findings]
+        return diagnoses[-1] if diagnoses else None
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return the newest findings: what is known of every cause now."""
+        diagnosis = self.last_diagnosis
+        return diagnosis.findings if diagnosis else ()
+
+    def advice(self, now: datetime) -> tuple[str, ...]:
+        """Return what helps, in sequence; empty when the newest diagnosis is too old."""
+        diagnosis = self.last_diagnosis
+        if diagnosis is None or now - diagnosis.at > FRESH:
+            return ()
+        return diagnosis.advice
+
+    def tickets(self) -> tuple[str, ...]:
+        """Return every ticket that a section or a reading names, once each."""
+        named = [start.parameters.get("ticket_id") for start in self.starts]
+        named += [reading.ticket for reading in self.readings]
+        return tuple(dict.fromkeys(str(ticket) for ticket in named if ticket))
+
+    def closing_verdict(self) -> Verdict | None:
+        """Return the verdict of the incident's close; None when a section concluded later."""
+        for entry in reversed(self.entries):
+            if entry.kind == "conclusion":
+                return None
+            if entry.kind == "closed":
+                verdict = entry.data.get("verdict")
+                return Verdict(verdict) if verdict in set(Verdict) else None
+        return None
+
+
+def _get_start(breach: Reading) -> datetime:
+    """Return since when a breach is one: an alert's step knows it, others are read."""
+    if breach.role is Role.ALERT and breach.since:
+        return breach.since
+    return breach.at
+
+
+def _find_ok_start(readings: Iterable[Reading]) -> datetime | None:
+    """Return since when readings, in their sequence, are ok without a break."""
+    start = None
+    for reading in readings:
+        if reading.status is not Status.OK:
+            start = None
+        elif start is None:
+            start = reading.at
+    return start
+
+
+def get_content(entry: Entry) -> dict[str, Json]:
+    """Return what an entry says: what stands under its kind, or all of it."""
+    content = entry.data.get(entry.kind)
+    return content if isinstance(content, dict) else entry.data
+
+
+def order_of(step: str) -> tuple[int, ...]:
+    """Return a step's place in the runbook: the numbers of its id."""
+    return tuple(int(part) if part.isdigit() else 0 for part in step.split("."))
+
+
+def to_number(value: Json) -> float | None:
+    """Return a number as it is, and None for anything else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number else None

@@ -1,0 +1,71 @@
+"""The helper holds no step, section, notebook or domain word of the runbook that it carries.
+
+What is read are its texts: strings, docstrings, comments and pages. Names of variables are free.
+"""
+
+from __future__ import annotations
+
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import runbook_lib
+from fulfillment.sections import SECTIONS
+
+ROOT = Path(runbook_lib.__file__).parent
+STEP_IDS = {step_id for module in SECTIONS.values() for step_id in (*module.STEPS, *module.ACTIONS)}
+#: What a word may stand in, and why.
+ALLOWED = (
+    r"ticket of an affected order",  # the help of --ticket, which every notebook repeats
+    r"\borders :",  # a field of readings, and so of every journal that was written
+    r"aria-label=",  # HTML's
+    r"\bin (\w+ )?order\b|the order in which",  # a sequence
+)
+_TEXTS = {"STRING", "FSTRING_MIDDLE", "COMMENT"}
+
+
+def iter_texts() -> Iterator[tuple[str, str]]:
+    """Yield each text of the helper with its place, without what is allowed."""
+    for path in sorted(ROOT.rglob("*.html")):
+        yield path.name, _strip(path.read_text("utf-8"))
+    for path in sorted(ROOT.rglob("*.py")):
+        with path.open("rb") as file:
+            for token in tokenize.tokenize(file.readline):
+                if tokenize.tok_name[token.type] in _TEXTS:
+                    yield f"{path.relative_to(ROOT)}:{token.start[0]}", _strip(token.string)
+
+
+def _strip(text: str) -> str:
+    text = re.sub(r"\{[^{}]*\}", "{}", text)  # what stands in the braces of an f-string is code
+    return re.sub("|".join(ALLOWED), "", text)
+
+
+def find(pattern: str) -> list[str]:
+    """Return where a pattern stands, with the line."""
+    found = []
+    for place, text in iter_texts():
+        for line in text.splitlines():
+            if re.search(pattern, line):
+                found.append(f"{place}: {line.strip()}")  # noqa: PERF401 - two loops in one
+    return found
+
+
+def test_the_helper_names_no_section() -> None:
+    assert find("|".join(SECTIONS)) == []
+
+
+def test_the_helper_names_no_number_of_a_section() -> None:
+    assert find(r"""["'`]0[1-8]["'`]|[Ss]ection [1-8]\b""") == []
+
+
+def test_the_helper_names_no_step() -> None:
+    ids = "|".join(re.escape(step_id) for step_id in sorted(STEP_IDS))
+    assert find(rf"""(["'`#]|[Ss]tep )({ids})["'`,;:]""") == []
+
+
+@pytest.mark.parametrize("word", ["labels?", "orders?", "DAG", "MinIO", "worker", "carrier"])
+def test_the_helper_has_no_word_of_the_domain(word: str) -> None:
+    assert find(rf"\b{word}\b") == []

@@ -1,0 +1,88 @@
+"""The neutral policy: what a runbook gets that brings none of its own."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.model import ActionPhase, CauseStatus, Finding, Status, Verdict
+from runbook_lib.policy import Impact, Policy, make_log_entry
+from runbook_lib.record.actions import group_actions
+from tests.support.incidents import Teller, make_incident
+
+POLICY = Policy(needed=["2.1", "2.3"])
+
+
+@pytest.fixture
+def tell(tmp_path: Path) -> Teller:
+    """Return an incident of which nothing was said yet."""
+    return make_incident(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        ("", None),
+        ("5.3:breach", None),
+        ("2.1:ok", Verdict.UNKNOWN),
+        ("2.1:ok 2.3:ok", Verdict.HEALTHY),
+        ("2.1:ok 2.3:ok 5.3:breach", Verdict.HEALTHY),
+        ("2.1:ok 2.3:ok 2.5:unknown", Verdict.UNKNOWN),
+        ("2.1:ok 2.3:ok 2.5:left_out", Verdict.HEALTHY),
+        ("2.1:unknown 2.3:breach", Verdict.INCIDENT),
+        ("2.1:breach 2.1:ok 2.3:ok", Verdict.HEALTHY),
+        ("2.1:breach 2.3:breach act", Verdict.UNKNOWN),
+        ("2.1:ok 2.3:ok act 2.1:ok", Verdict.UNKNOWN),
+        ("2.1:breach act 2.1:ok 2.3:ok", Verdict.FIXED),
+        ("2.1:breach act 2.1:breach", Verdict.NOT_FIXED),
+        ("2.1:breach closed", Verdict.MITIGATED),
+    ],
+)
+def test_the_verdict_follows_from_the_needed_readings(
+    tell: Teller, said: str, verdict: Verdict | None
+) -> None:
+    for word in said.split():
+        step, _, status = word.partition(":")
+        if step == "act":
+            tell.act(ActionPhase.APPLIED)
+        elif step == "closed":
+            tell.record("closed", {"verdict": "mitigated"})
+        else:
+            tell.read(step, step, Status(status))
+
+    assert POLICY.compute_verdict(tell.incident.journal.view()) is verdict
+
+
+def test_readings_of_before_do_not_count(tell: Teller) -> None:
+    for step in ("2.1", "2.3"):
+        tell.read(step, step, "ok")
+    view = tell.incident.journal.view()
+    read_at = view.readings[-1].at
+    assert POLICY.compute_verdict(view, after=view.last_seq) is None
+    assert POLICY.compute_verdict(view, after=1) is Verdict.UNKNOWN
+    assert POLICY.compute_verdict(view, now=read_at) is Verdict.HEALTHY
+    assert POLICY.compute_verdict(view, now=read_at + timedelta(hours=1)) is Verdict.UNKNOWN
+
+
+def test_its_words_fit_any_runbook(tell: Teller) -> None:
+    tell.read("2.1", "lag", "breach")
+    cause = Finding(name="full", words="a full disk", status=CauseStatus.SUPPORTED, score=0.9)
+    tell.conclude(Verdict.INCIDENT, "why", findings=(cause,))
+    tell.act(ActionPhase.APPLIED, action="clean_up", target="old files")
+    tell.act(ActionPhase.VERIFIED, action="clean_up", target="old files")
+    view = tell.incident.journal.view()
+    (action,) = group_actions(view.actions)
+
+    assert POLICY.list_causes(view) == [cause]
+    assert POLICY.make_headline(Verdict.INCIDENT, [cause]) == "a full disk"
+    assert POLICY.describe_action(action) == "clean up: old files"
+    assert POLICY.describe_proof(action) == "verified"
+    assert POLICY.list_unfinished(action, [action]) == []
+    assert POLICY.choose_next(view, now=tell.clock.at).section == ""
+    assert make_log_entry(POLICY, view, now=tell.clock.at)["affected"] == "not counted"
+
+
+def test_an_impact_is_told_in_one_line() -> None:
+    assert str(Impact(1204, ("3 tickets",))) == "1,204 affected; 3 tickets"
