@@ -12,8 +12,7 @@ from runbook_lib import model
 from runbook_lib.model import CauseStatus, ClearTime, Outcome, Reading, Status, Verdict, format_time
 from runbook_lib.section import find_unknown
 
-from ..clients.http_systems import Sample
-from .samples import clean
+from .samples import Sample, clean
 
 #: A reading that is older says nothing of now.
 MAX_AGE = timedelta(minutes=10)
