@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 from objectmove.bucket import Seen
 from objectmove.planning import Judge, Judgement
 from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
+from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
 from runbook_lib.model import Json
 from runbook_lib.show.text import count_of
 
@@ -60,6 +61,18 @@ class Label(NamedTuple):
     origin: Origin
     is_complete: bool | None
     order_id: str
+
+
+#: The columns of a table of waiting objects, and their dtypes in a frame.
+WAITING: Mapping[str, Dtype] = {
+    "key": TEXT,
+    "waits_minutes": NUMBER,
+    "size_bytes": WHOLE,
+    "origin": TEXT,
+    "finished": FLAG,
+    "order": TEXT,
+    "last_modified": TIME,
+}
 
 
 class Waiting:
@@ -118,7 +131,7 @@ class Waiting:
         return text
 
     def rows(self, limit: int) -> list[dict[str, Json]]:
-        """Return a table of the objects that wait longest."""
+        """Return a table of the objects that wait longest, with the columns ``WAITING``."""
         return [
             {
                 "key": label.info.key,

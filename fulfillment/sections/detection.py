@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Literal, NamedTuple
 
+from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
 from runbook_lib.model import (
     ActionPhase,
     Conclusion,
@@ -28,7 +29,7 @@ from ..analysis.samples import Sample, compute_interval_s
 from ..clients.http_systems import Alert, AlertRule, Case
 from ..clients.services import try_time
 from ..investigation import Investigation
-from ..waiting import Label, Waiting, list_prefixes, read_waiting
+from ..waiting import WAITING, Label, Waiting, list_prefixes, read_waiting
 from .signals import (
     ALERT,
     ALERTS,
@@ -423,6 +424,22 @@ def read_probe(inv: Investigation) -> Outcome:
 
 STEPS = by_id(read_alert, _read_panel, read_backlog_objects, _read_bytes, read_ticket, read_probe)
 ACTIONS: dict[str, ActionStep] = {}
+#: The columns of each step's rows, and their dtypes in a frame.
+COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
+    "2.1": {
+        "alert": TEXT,
+        "state": TEXT,
+        "active_at": TIME,
+        "severity": TEXT,
+        "drill": FLAG,
+        "value": NUMBER,
+    },
+    "2.2": {"series": TEXT, "value": NUMBER},
+    "2.3": WAITING,
+    "2.4": WAITING,
+    "2.5": {"order": WHOLE, "at": TIME, "type": TEXT, "source": TEXT, "status": TEXT},
+    "2.6": {"step": TEXT, "status": TEXT, "message": TEXT},
+}
 
 
 def conclude(inv: Investigation) -> Conclusion:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from runbook_lib.errors import AccessDeniedError, ClientError
+from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
 from runbook_lib.model import Conclusion, Json, Outcome, Plot, Role, Status, format_time
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, step
 from runbook_lib.show.text import count_of
@@ -18,7 +19,7 @@ from ..analysis.log_groups import LogGroup, group_lines
 from ..analysis.samples import list_growth
 from ..clients.http_systems import Notification, RoutedAlert, Series
 from ..investigation import Investigation
-from ..waiting import Label, Waiting, list_prefixes, read_waiting
+from ..waiting import WAITING, Label, Waiting, list_prefixes, read_waiting
 from . import detection
 from .detection import LISTING
 from .signals import ALERT, ALERTS, is_drill
@@ -348,6 +349,34 @@ def _to_row(group: LogGroup, *, is_now: bool) -> dict[str, Json]:
 
 STEPS = by_id(_read_delivery, _read_spread, read_store_health, _read_sample, _read_worker_log)
 ACTIONS: dict[str, ActionStep] = {}
+#: The columns of each step's rows, and their dtypes in a frame.
+COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
+    "3.1": {
+        "alert": TEXT,
+        "channel": TEXT,
+        "receiver": TEXT,
+        "evidence": TEXT,
+        "at": TIME,
+        "problem": TEXT,
+    },
+    "3.2": {
+        "prefix": TEXT,
+        "origin": TEXT,
+        "objects": WHOLE,
+        "bytes": WHOLE,
+        "longest_minutes": NUMBER,
+    },
+    "3.4": WAITING,
+    "3.5": {
+        "level": TEXT,
+        "count": WHOLE,
+        "template": TEXT,
+        "first": TIME,
+        "last": TIME,
+        "example": TEXT,
+        "now": FLAG,
+    },
+}
 
 
 def conclude(inv: Investigation) -> Conclusion:

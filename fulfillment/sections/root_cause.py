@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from runbook_lib import model
 from runbook_lib.errors import ClientError, NotConfiguredError, NotFoundError
+from runbook_lib.frames import FLAG, TEXT, TIME, WHOLE, Dtype
 from runbook_lib.model import CauseStatus, Finding, Reading, Role, Status, Verdict
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 
@@ -18,6 +19,7 @@ from ..analysis.forecasts import compute_drain
 from ..clients.http_systems import WorkerState
 from ..clients.services import ServiceState
 from ..investigation import Investigation
+from . import detection, immediate
 from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
 from .purpose import read_clocks
@@ -389,6 +391,20 @@ _SHARED = by_id(
 )
 STEPS = _SHARED | by_id(read_worker, read_room, read_pipeline, read_configuration)
 ACTIONS: dict[str, ActionStep] = {}
+#: The columns of each step's rows, and their dtypes in a frame: also of what sections 2 and 3 read.
+COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
+    **detection.COLUMNS,
+    **immediate.COLUMNS,
+    "5.1": {
+        "service": TEXT,
+        "running": FLAG,
+        "state": TEXT,
+        "since": TIME,
+        "exit_code": WHOLE,
+    },
+    "5.3": {"run": TEXT, "state": TEXT, "started": TIME, "ended": TIME},
+    "5.4": {"setting": TEXT, "worker": TEXT, "runbook": TEXT},
+}
 #: Then there is something to do, whether a cause is known or not.
 IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
