@@ -71,11 +71,8 @@ def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None
 
 def to_rows(frame: pd.DataFrame) -> list[dict[str, Json]]:
     """Return the rows of a frame as a table shows them; a missing value is None."""
-    values = frame.astype(_NESTED)
-    return [
-        {str(name): value for name, value in row.items()}
-        for row in values.where(frame.notna(), None).to_dict("records")
-    ]
+    values = frame.astype(_NESTED).where(frame.notna(), None)
+    return values.rename(columns=str).to_dict("records")
 
 
 def find_dtype(values: Iterable[Json]) -> Dtype:

@@ -125,9 +125,10 @@ class ArtifactInventory:
         gone = self._read_new_metadata([item for _, item in waiting])
         now = self._clock()
 
-        backlog: dict[tuple[str, Origin], Backlog] = {
-            (prefix, origin): Backlog() for prefix in self._waiting_prefixes for origin in _ORIGINS
-        }
+        backlog: dict[tuple[str, Origin], Backlog] = {}
+        for prefix in self._waiting_prefixes:
+            for origin in _ORIGINS:
+                backlog[prefix, origin] = Backlog()
         # Synthetic objects can never reach ready/, so the metadata there need not be read.
         backlog.setdefault((self._ready_prefix, "real"), ready)
         starts: dict[Origin, list[datetime]] = {origin: [] for origin in _ORIGINS}

@@ -163,12 +163,16 @@ def _find_faults(inv: Investigation, start: datetime) -> dict[str, str]:
     faults = {}
     for channel, signs in CHANNELS.items():
         failed = sum(n for name, n in failures.items() if channel in name.lower())
-        held = [p for p in placeholders if any(sign in p.lower() for sign in signs)]
-        if held:
-            faults[channel] = f"a placeholder is configured ({held[0]})"
+        own_placeholders = [name for name in placeholders if _is_named(name, signs)]
+        if own_placeholders:
+            faults[channel] = f"a placeholder is configured ({own_placeholders[0]})"
         elif failed:
             faults[channel] = f"Alertmanager counts {failed:.0f} failed notifications{template}"
     return faults
+
+
+def _is_named(placeholder: str, signs: Iterable[str]) -> bool:
+    return any(sign in placeholder.lower() for sign in signs)
 
 
 def _find_template_fault(inv: Investigation, start: datetime) -> str:
@@ -251,16 +255,17 @@ def _list_prefix_rows(waiting: Waiting, prefixes: Sequence[str]) -> list[dict[st
     for label in waiting.objects:
         prefix = next(p for p in prefixes if label.info.key.startswith(p))
         groups.setdefault((prefix, label.origin), []).append(label)
-    return [
-        {
+    rows = []
+    for (prefix, origin), labels in groups.items():
+        row: dict[str, Json] = {
             "prefix": prefix,
             "origin": origin,
             "objects": len(labels),
             "bytes": sum(label.info.size_bytes for label in labels),
             "longest_minutes": round(labels[0].minutes, 1),
         }
-        for (prefix, origin), labels in groups.items()
-    ]
+        rows.append(row)
+    return rows
 
 
 @step(
