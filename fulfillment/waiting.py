@@ -147,7 +147,7 @@ class Waiting:
 
 
 def say_waiting(number: int, noun: str) -> str:
-    """Say that so many wait, such as ``1 object waits``."""
+    """Return how many wait in words, such as ``1 object waits``."""
     verb = "waits" if number == 1 else "wait"
     return f"{count_of(number, noun)} {verb}"
 
@@ -171,11 +171,11 @@ def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
     """
     listing = store.list_objects(prefix)
     while chunk := list(islice(listing, _CHUNK)):
-        looked = store.look([info.key for info in chunk])
+        heads = store.look([info.key for info in chunk])
         for info in chunk:
-            seen = looked.get(info.key, info)
-            if seen is not None:
-                yield seen
+            current = heads.get(info.key, info)
+            if current is not None:
+                yield current
 
 
 def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
@@ -215,7 +215,7 @@ def _find_gone(inv: Investigation, keys: set[str]) -> set[str]:
             break
         inv.sleep(1.0)
         looked = inv.clients.store.look(left)
-        gone |= {key for key, seen in looked.items() if seen is None}
+        gone |= {key for key, info in looked.items() if info is None}
     return gone
 
 
@@ -271,7 +271,7 @@ def make_judge(
     only_orders: frozenset[str] | None = None,
     older_than_s: float | None = None,
 ) -> Judge:
-    """Return what says of waiting objects whether they may move, and since when they wait.
+    """Return the judge of waiting objects: may they move, and since when do they wait?
 
     Parameters
     ----------
@@ -298,7 +298,7 @@ def make_judge(
 
 @dataclass
 class _Judge:
-    """Says of waiting objects whether they may move; remembers which orders are finished."""
+    """Judges waiting objects; remembers which orders are finished."""
 
     settings: Settings
     client: FulfillmentClient
@@ -308,19 +308,19 @@ class _Judge:
     finished: dict[str, bool] = field(default_factory=dict)
 
     def __call__(self, objects: Sequence[Seen]) -> Sequence[Judgement]:
-        judgements = [self._judge_alone(seen) for seen in objects]
+        judgements = [self._judge_alone(info) for info in objects]
         if not self._is_decided_by_shipments:
             return judgements
-        orders = {one.facts["order_id"] for one in judgements if not one.exclude}
+        orders = {judgement.facts["order_id"] for judgement in judgements if not judgement.exclude}
         self.finished.update(_ask_for_orders(self.client, orders - self.finished.keys()))
-        return [self._judge_alone(seen) for seen in objects]
+        return [self._judge_alone(info) for info in objects]
 
     @property
     def _is_decided_by_shipments(self) -> bool:
         return self.settings.label_finished == "shipment"
 
-    def _judge_alone(self, seen: Seen) -> Judgement:
-        label = read_label(seen, self.settings, self.now)
+    def _judge_alone(self, info: Seen) -> Judgement:
+        label = read_label(info, self.settings, self.now)
         facts = {"order_id": label.order_id, "age_source": str(label.start.source)}
         if label.start.ignored_reason:
             facts["pending_since"] = label.start.ignored_reason
@@ -427,5 +427,5 @@ def _list_shipments(client: FulfillmentClient, order_id: str) -> list[dict[str, 
 
 
 def _is_number(order_id: str) -> bool:
-    """Tell whether fulfillment-service takes it: a number that fits into 64 bits."""
+    """Tell whether fulfillment-service accepts an order id: a number that fits into 64 bits."""
     return order_id.isascii() and order_id.isdecimal() and len(order_id) <= 18

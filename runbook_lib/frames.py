@@ -72,7 +72,8 @@ def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None
 def to_rows(frame: pd.DataFrame) -> list[dict[str, Json]]:
     """Return the rows of a frame as a table shows them; a missing value is None."""
     values = frame.astype(_NESTED).where(frame.notna(), None)
-    return values.rename(columns=str).to_dict("records")
+    names = [str(name) for name in frame.columns]
+    return [dict(zip(names, row, strict=True)) for row in values.itertuples(index=False)]
 
 
 def find_dtype(values: Iterable[Json]) -> Dtype:

@@ -127,8 +127,8 @@ class ArtifactInventory:
 
         backlog: dict[tuple[str, Origin], Backlog] = {}
         for prefix in self._waiting_prefixes:
-            for origin in _ORIGINS:
-                backlog[prefix, origin] = Backlog()
+            backlog[prefix, "real"] = Backlog()
+            backlog[prefix, "synthetic"] = Backlog()
         # Synthetic objects can never reach ready/, so the metadata there need not be read.
         backlog.setdefault((self._ready_prefix, "real"), ready)
         starts: dict[Origin, list[datetime]] = {origin: [] for origin in _ORIGINS}

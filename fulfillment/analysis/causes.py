@@ -87,7 +87,7 @@ def is_under(limit: float) -> Callable[[Json], bool]:
 
 
 def failing(reason: str, what: str) -> tuple[Rule, Rule]:
-    """Return the rules of a failure reason: counted lately, and told by the log lately."""
+    """Return the rules of a failure reason: counted lately, and in the log lately."""
     return (
         Rule(f"failures_{reason}", is_over(0), 0.7, f"{what}: failures counted just now"),
         hint(f"logged_{reason}", is_true, 0.3, f"{what}: the worker's log says so"),
@@ -168,7 +168,11 @@ def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
 def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence[str]) -> Finding:
     """Judge one cause; ``hiding`` are the supported causes that hide it."""
     record = CAUSES[cause]
-    known = {name: one for name, one in observations.items() if one.value is not None}
+    known = {
+        name: observation
+        for name, observation in observations.items()
+        if observation.value is not None
+    }
     held = [rule for rule in record.rules if rule.name in known and _holds(rule, known)]
     score = round(max(-1.0, min(1.0, sum(rule.weight for rule in held))), 2)
     judgement = _decide(record, known, held, score)
@@ -367,7 +371,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             Rule("dag_paused", is_true, 0.9, "the DAG that releases labels is paused"),
             Rule("dag_paused", is_false, -0.6, "the DAG is not paused"),
         ),
-        repair=lambda seen: Repair("unpause", seen["dag"]),
+        repair=lambda values: Repair("unpause", values["dag"]),
         follow_ups=("alert when the DAG is paused", "a reason and an end for each pause"),
         strategy="release",
     ),

@@ -61,10 +61,12 @@ def compute_recovery(
     run = list(takewhile(lambda sample: sample.value < limit, reversed(after)))
     if not run:
         return Outcome(value=last).breach(f"the last sample is {last:g}, not under {limit:g}")
-    seen = Outcome(value=last, since=run[-1].at)
+    outcome = Outcome(value=last, since=run[-1].at)
     if len(run) < needed:
-        return seen.unknown(f"{len(run)} of {needed} samples in a row are under {limit:g} so far")
-    return seen.ok(f"{len(run)} samples in a row are under {limit:g}")
+        return outcome.unknown(
+            f"{len(run)} of {needed} samples in a row are under {limit:g} so far"
+        )
+    return outcome.ok(f"{len(run)} samples in a row are under {limit:g}")
 
 
 def _list_after(

@@ -72,7 +72,7 @@ def _read_document(inv: Investigation) -> Outcome:
         "services running": len(services["servicesRunning"]),
         "support probe": support["status"] if support else "no ticket id was given",
     }
-    seen = Outcome(
+    outcome = Outcome(
         value=len(objects),
         rows=to_rows(("what", "value"), facts.items()),
         text=json.dumps(document, indent=2, ensure_ascii=False),
@@ -84,18 +84,18 @@ def _read_document(inv: Investigation) -> Outcome:
         own_orders=synthetic.list_own_orders(inv),
     )
     if overdue:
-        return seen.breach(f"real labels wait too long ({overdue}): 4.1 is refused meanwhile")
+        return outcome.breach(f"real labels wait too long ({overdue}): 4.1 is refused meanwhile")
     if services["minioRunning"] is False:
-        return seen.breach("the object store's service does not run")
+        return outcome.breach("the object store's service does not run")
     if support and support["status"] == "error":
-        return seen.breach(f"the support probe failed: {support['message']}")
+        return outcome.breach(f"the support probe failed: {support['message']}")
     if services.get("message"):
-        return seen.unknown(f"services cannot be read: {services['message']}")
-    return seen.ok("the document is complete")
+        return outcome.unknown(f"services cannot be read: {services['message']}")
+    return outcome.ok("the document is complete")
 
 
 def _get_prefix(inv: Investigation) -> str:
-    """Return where synthetic objects are looked for: the parameter; empty in other sections."""
+    """Return the parameter ``prefix``; empty where the section has none."""
     return str(getattr(inv.parameters, "prefix", ""))
 
 

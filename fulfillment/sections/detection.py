@@ -1,6 +1,6 @@
 """Section 2: is there an incident? Alert, panel, backlog, ticket, probe. Only reads.
 
-What waits is listed by ourselves: no metric is believed there.
+The section lists the bucket itself, so that it does not rest on the metrics.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def read_alert(inv: Investigation) -> Outcome:
     drills = [a for a in alerts if a.name in ALERTS and is_drill(a.labels) and a.state == "firing"]
     starts = [alert.active_at for alert in firing if alert.active_at]
     since = min([*(sample.at for sample in over[-1:]), *starts], default=None)
-    seen = Outcome(
+    outcome = Outcome(
         value=None if lag.value is None else round(lag.value, 2),
         since=since,
         threshold=f"over {limit:g} min for {for_s:g} s, or {ALERT} fires",
@@ -99,22 +99,22 @@ def read_alert(inv: Investigation) -> Outcome:
     )
     if firing:
         began = f"{since:%H:%M:%S} UTC" if since else "an unknown time"
-        seen.episode = _find_episode(inv, firing, lag.fresh)
-        return seen.breach(f"{_names(firing)} fires; over the threshold since {began}")
+        outcome.episode = _find_episode(inv, firing, lag.fresh)
+        return outcome.breach(f"{_names(firing)} fires; over the threshold since {began}")
     remark = f"; only synthetic objects: {_names(drills)} (drill)" if drills else ""
     if lag.value is None:
         is_blind = any(a.name == BLIND_ALERT and a.state == "firing" for a in alerts)
         blind = f"; {BLIND_ALERT} fires" if is_blind else ""
-        return seen.unknown(f"{_why_blind(lag)}{blind}{remark}")
+        return outcome.unknown(f"{_why_blind(lag)}{blind}{remark}")
     if drills:
-        seen.value = f"{lag.value:.1f} (drill alert only)"
+        outcome.value = f"{lag.value:.1f} (drill alert only)"
     if lag.value <= limit:
-        return seen.ok(f"below the threshold and no alert fires{remark}")
+        return outcome.ok(f"below the threshold and no alert fires{remark}")
     over_s = (over[0].at - over[-1].at).total_seconds()
     text = f"over {limit:g} min for {over_s:.0f} s"
     if over_s < for_s:
-        return seen.ok(f"{text}, not yet {for_s:.0f} s{remark}")
-    return seen.breach(f"{text} (limit {for_s:.0f} s), but no alert fires{remark}")
+        return outcome.ok(f"{text}, not yet {for_s:.0f} s{remark}")
+    return outcome.breach(f"{text} (limit {for_s:.0f} s), but no alert fires{remark}")
 
 
 def _find_for_s(inv: Investigation, rules: Sequence[AlertRule]) -> float:
@@ -133,7 +133,7 @@ def _find_alert_state(alerts: Sequence[Alert]) -> str:
 
 
 class _Lag(NamedTuple):
-    """The lag's samples, those of them that tell of now, and the age of the last refresh."""
+    """The lag's samples, those that are fresh, and the age of the exporter's last refresh."""
 
     samples: list[Sample]
     fresh: list[Sample]
@@ -160,11 +160,13 @@ def _read_lag(inv: Investigation, for_s: float) -> _Lag:
 
 
 def _find_episode(inv: Investigation, firing: list[Alert], fresh: list[Sample]) -> Episode | None:
-    """Return the alert, and since when the lag was over the limit without LAG_FOR_MINUTES of calm.
+    """Return the oldest firing alert, and when its trouble began.
+
+    A calm of LAG_FOR_MINUTES ends a trouble; a shorter one does not.
 
     Parameters
     ----------
-    fresh : samples of the lag, none of them when they say nothing of now
+    fresh : samples of the lag; empty when they are too old
     """
     limit = inv.settings.lag_threshold_minutes
     calm = inv.read_calm(inv.settings)
@@ -223,7 +225,7 @@ def _say_labels(labels: Mapping[str, str], separator: str = " ") -> str:
     source=f"$grafana_url: dashboard {DASHBOARD_UID}", unit="objects",
 )  # fmt: skip
 def _read_panel(inv: Investigation) -> Outcome:
-    """Ask Prometheus the panel's own query; unknown without Grafana or without a number."""
+    """Ask Prometheus the panel's own queries. Unknown without Grafana, or without a number."""
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
     source = f"{panel.link}: {'; '.join(panel.expressions)}"
     rows: list[dict[str, Json]] = []
@@ -267,7 +269,7 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
     metric_words, lines = _compare_metric(inv, unit, _measure(waiting.objects, unit))
     applied = inv.journal.list_actions(ActionPhase.APPLIED)
     written = [label.info.last_modified for label in waiting.synthetic]
-    seen = Outcome(
+    outcome = Outcome(
         value=_measure(waiting.real, unit),
         rows=waiting.rows(50),
         plot=Plot(
@@ -283,7 +285,7 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
         observations=waiting.observations,
     )
     reason = f"{waiting.describe()}; {metric_words}"
-    return seen.breach(reason) if waiting.overdue else seen.ok(reason)
+    return outcome.breach(reason) if waiting.overdue else outcome.ok(reason)
 
 
 def _measure(labels: Sequence[Label], unit: _Unit) -> int:
@@ -298,7 +300,7 @@ def _count_orders(waiting: Waiting) -> int:
 
 
 def _compare_metric(inv: Investigation, unit: _Unit, listed: int) -> tuple[str, tuple[Line, ...]]:
-    """Say what the metric tells of the same prefixes; its absence proves nothing here."""
+    """Return the metric's value for the same prefixes in words, and its lines."""
     metric = f"fulfillment_artifacts_backlog_{unit}"
     series, error = attempt(lambda: inv.clients.prometheus.query(metric))
     lines: tuple[Line, ...] | None = None
@@ -308,7 +310,7 @@ def _compare_metric(inv: Investigation, unit: _Unit, listed: int) -> tuple[str, 
         return f"the metric could not be read: {error.partition('. ')[0]}", ()
     prefixes = list_prefixes(inv.settings)
     lines = tuple(line for line in lines if line.name.split(" ", maxsplit=1)[0] in prefixes)
-    values = [one.samples[-1].value for one in series if one.labels.get("prefix") in prefixes]
+    values = [line.samples[-1].value for line in series if line.labels.get("prefix") in prefixes]
     if not values:
         return "the metric has no series", lines
     # The exporter looks every few seconds and labels come and go: only a gross difference counts.
@@ -326,9 +328,9 @@ def _compare_metric(inv: Investigation, unit: _Unit, listed: int) -> tuple[str, 
     "waits",
 )  # fmt: skip
 def read_ticket(inv: Investigation) -> Outcome:
-    """Read the ticket's newest fulfilment event and what of its orders waits.
+    """Compare the ticket's newest fulfilment event with the labels of its orders that wait.
 
-    A waiting label whose order cannot be told may be one of theirs: unknown.
+    Unknown where the order of a waiting label is not known: it may be one of the ticket's.
     """
     if not inv.ticket_id:
         way_on = "set ticket_id to a ticket of an affected order"
@@ -344,7 +346,7 @@ def read_ticket(inv: Investigation) -> Outcome:
     own = [label for label in waiting.real if label.order_id in order_ids]
     without_order = sum(not label.order_id for label in waiting.real)
     behind = _compute_behind(inv, case, newest) if newest else None
-    seen = Outcome(
+    outcome = Outcome(
         value=None if age is None else round(age, 1),
         source=f"{support.url}/support/cases/{inv.ticket_id}?includeTimeline=true",
         rows=rows_of(case.timeline[-50:], "at", "type", "source", "status", order="order_id"),
@@ -353,25 +355,27 @@ def read_ticket(inv: Investigation) -> Outcome:
         observations={"timeline_behind_minutes": behind},
     )
     if not case.order_ids:
-        return seen.unknown("the ticket names no order")
+        return outcome.unknown("the ticket names no order")
     if age is None:
         failures = support.read_collection_failures()
         failed = ", ".join(f"{name} {n:.0f}" for name, n in sorted(failures.items()) if n > 0)
         if failed:
-            return seen.unknown(f"no shipment is shown, and collecting failed ({failed})")
+            return outcome.unknown(f"no shipment is shown, and collecting failed ({failed})")
         text = "the timeline has no fulfilment event yet"
         age = own[0].minutes if own else 0.0
     else:
         text = f"the newest fulfilment event is {age:.0f} min old"
     waits = f"an artefact of it waits for {own[0].minutes:.0f} min" if own else ""
     if waits and age > stale:
-        return seen.breach(f"{text}, and {waits}")
+        return outcome.breach(f"{text}, and {waits}")
     if (behind or 0) > stale:
-        return seen.breach(f"a shipment changed {behind:.0f} min ago, and support does not show it")
+        return outcome.breach(
+            f"a shipment changed {behind:.0f} min ago, and support does not show it"
+        )
     if without_order and not waits:
         rule = f"cannot be told by ORDER_ID_FROM={inv.settings.order_id_from}"
-        return seen.unknown(f"{text}; the orders of {without_order} waiting labels {rule}")
-    return seen.ok(f"{text}; {waits or 'none of its artefacts waits'}")
+        return outcome.unknown(f"{text}; the orders of {without_order} waiting labels {rule}")
+    return outcome.ok(f"{text}; {waits or 'none of its artefacts waits'}")
 
 
 def _compute_behind(inv: Investigation, case: Case, newest: datetime) -> float | None:
@@ -401,25 +405,27 @@ def _list_changes(inv: Investigation, case: Case) -> list[datetime]:
     source="$probe_url/status", threshold="the timeline refresh has status=error",
 )  # fmt: skip
 def read_probe(inv: Investigation) -> Outcome:
-    """Read how the nightly walk through support ended."""
+    """Read how the probe's last run through support ended."""
     probe = inv.clients.probe.read_status()
     refresh = next((part for part in probe.steps if part.name == "timeline_refresh"), None)
-    seen = Outcome(
+    outcome = Outcome(
         value=refresh.status if refresh else probe.status,
         rows=rows_of(probe.steps, "status", "message", step="name"),
     )
     if probe.ran_at is None or inv.now() - probe.ran_at > PROBE_MAX_AGE:
-        return seen.unknown("the probe has not run within the last 26 hours")
+        return outcome.unknown("the probe has not run within the last 26 hours")
     if refresh and refresh.status == "error":
-        seen.observations = {"probe_refresh_failed": True}
-        return seen.breach(f"the timeline refresh failed: {refresh.message}")
+        outcome.observations = {"probe_refresh_failed": True}
+        return outcome.breach(f"the timeline refresh failed: {refresh.message}")
     if refresh and refresh.status == "ok":
-        seen.observations = {"probe_refresh_failed": False}
+        outcome.observations = {"probe_refresh_failed": False}
         age_s = (inv.now() - probe.ran_at).total_seconds()
-        return seen.ok(f"the timeline refresh worked {age_s:.0f} s ago")
-    seen.observations = {"probe_failed_before": probe.status == "error"}
+        return outcome.ok(f"the timeline refresh worked {age_s:.0f} s ago")
+    outcome.observations = {"probe_failed_before": probe.status == "error"}
     errors = "; ".join(part.message for part in probe.steps if part.status == "error")
-    return seen.unknown(f"the probe did not get to the timeline refresh: {errors or probe.status}")
+    return outcome.unknown(
+        f"the probe did not get to the timeline refresh: {errors or probe.status}"
+    )
 
 
 STEPS = by_id(read_alert, _read_panel, read_backlog_objects, _read_bytes, read_ticket, read_probe)

@@ -1,4 +1,4 @@
-"""Section 3: the first five minutes. Who knows, how much waits, is the store well. Only reads."""
+"""Section 3: the first five minutes. Who was told, how much waits, is the store healthy. Only reads."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ _MAX_GROUPS = 50
 def _read_delivery(inv: Investigation) -> Outcome:
     """Follow each active alert to its receivers.
 
-    Delivered only on a receiver's evidence; a breach when it is silenced, inhibited, held back,
-    sent to a placeholder, or Alertmanager counts failures since it started; else unknown.
+    Delivered: a receiver has evidence. A breach: the alert is silenced, inhibited or muted, its
+    receiver is a placeholder, or Alertmanager counts failures since it started. Else unknown.
     """
     held = inv.clients.alertmanager.list_alerts()
     alerts = [alert for alert in held if alert.labels.get("alertname") in ALERTS]
@@ -68,29 +68,29 @@ def _read_delivery(inv: Investigation) -> Outcome:
     value = ", ".join(f"{row['channel']} {row['evidence']}" for row in rows)
     if not real:
         value += " (drill)"
-    seen = Outcome(value=value, rows=rows[:_MAX_ROWS], since=start)
+    outcome = Outcome(value=value, rows=rows[:_MAX_ROWS], since=start)
     if problems:
-        return seen.breach("; ".join(dict.fromkeys(problems)))
+        return outcome.breach("; ".join(dict.fromkeys(problems)))
     if not rows:
-        return seen.breach("no receiver for Slack, e-mail or Teams is on its route")
+        return outcome.breach("no receiver for Slack, e-mail or Teams is on its route")
     missing = sorted({str(row["channel"]) for row in rows if row["evidence"] == "none"})
     if not missing:
-        return seen.ok("every channel on the route received it")
+        return outcome.ok("every channel on the route received it")
     if not inv.settings.notifications_url:
-        return seen.left_out("NOTIFICATIONS_URL is empty; no failure is counted")
+        return outcome.left_out("NOTIFICATIONS_URL is empty; no failure is counted")
     why = "nothing arrived there yet, and no failure is counted"
     if no_evidence:
         why = f"what the receivers got cannot be read ({no_evidence})"
-    return seen.unknown(f"no evidence from {', '.join(missing)}: {why}")
+    return outcome.unknown(f"no evidence from {', '.join(missing)}: {why}")
 
 
 def _judge_no_alert(inv: Investigation) -> Outcome:
-    """Judge that Alertmanager has no alert: right only if Prometheus fires none either."""
-    seen = Outcome(value="no alert is active")
+    """Judge that Alertmanager has no alert: that is right if Prometheus fires none either."""
+    outcome = Outcome(value="no alert is active")
     for alert in inv.clients.prometheus.list_alerts():
         if alert.name == ALERT and alert.state == "firing" and not is_drill(alert.labels):
-            return seen.breach(f"{ALERT} fires in Prometheus, but Alertmanager does not have it")
-    return seen.ok("Prometheus fires none either: nothing to deliver")
+            return outcome.breach(f"{ALERT} fires in Prometheus, but Alertmanager does not have it")
+    return outcome.ok("Prometheus fires none either: nothing to deliver")
 
 
 def _list_deliveries(
@@ -121,7 +121,7 @@ def _list_deliveries(
 
 
 def expect_channels(receivers: Sequence[str]) -> dict[str, str]:
-    """Return the channels that receivers stand for, with the receiver: by their names.
+    """Return the channels that receivers stand for by their names, each with its receiver.
 
     A receiver ``drill`` serves all three (addons/alertmanager).
     """
@@ -156,7 +156,7 @@ def _is_about(notification: Notification, alert: RoutedAlert, channel: str) -> b
 
 
 def _find_faults(inv: Investigation, start: datetime) -> dict[str, str]:
-    """Say of channels why they get nothing; a placeholder counts more than failures."""
+    """Return why a channel gets nothing, by channel. A placeholder counts more than failures."""
     placeholders = inv.clients.alertmanager.read_placeholders()
     failures = _read_failures(inv, start)
     template = _find_template_fault(inv, start) if any(failures.values()) else ""
@@ -176,7 +176,7 @@ def _is_named(placeholder: str, signs: Iterable[str]) -> bool:
 
 
 def _find_template_fault(inv: Investigation, start: datetime) -> str:
-    """Say what a template asks for in vain; only Alertmanager's log knows it."""
+    """Return the unknown field that a template asks for, from Alertmanager's log; else empty."""
     services = inv.clients.services
     lines, _ = attempt(lambda: services.read_logs("alertmanager", since=start))
     fault = ""
@@ -188,10 +188,10 @@ def _find_template_fault(inv: Investigation, start: datetime) -> str:
 
 
 def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
-    """Return failed notifications per integration: after the alert began and the last good one.
+    """Return the failed notifications per integration, after the alert's start and the last success.
 
-    From Prometheus, which knows the times. Alertmanager's own totals do not, so they count only
-    where not one notification was delivered.
+    Prometheus knows their times. Alertmanager's own totals have no times, so they count only where
+    not one notification was delivered.
     """
     window_s = (inv.now() - start).total_seconds() + 60
     prometheus = inv.clients.prometheus
@@ -215,11 +215,11 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
 
 
 def _count_by_integration(series: Iterable[Series]) -> dict[str, dict[datetime, float]]:
-    """Return how many each integration counted, by when."""
+    """Return each integration's notifications, by time."""
     counts: dict[str, dict[datetime, float]] = defaultdict(lambda: defaultdict(float))
-    for one in series:
-        integration = one.labels.get("integration", "")
-        for grown in list_growth(one.samples):
+    for counter in series:
+        integration = counter.labels.get("integration", "")
+        for grown in list_growth(counter.samples):
             counts[integration][grown.at] += grown.value
     return counts
 
@@ -230,17 +230,17 @@ def _count_by_integration(series: Iterable[Series]) -> dict[str, dict[datetime, 
 )  # fmt: skip
 def _read_spread(inv: Investigation) -> Outcome:
     waiting = read_waiting(inv)
-    seen = Outcome(
+    outcome = Outcome(
         value=round(waiting.longest_minutes, 1),
         rows=_list_prefix_rows(waiting, list_prefixes(inv.settings)),
         plot=Plot(ages=_count_ages(waiting)),
         since=waiting.since,
     )
-    return seen.judge(Status.BREACH if waiting.overdue else Status.OK, waiting.describe())
+    return outcome.judge(Status.BREACH if waiting.overdue else Status.OK, waiting.describe())
 
 
 def _count_ages(waiting: Waiting) -> tuple[tuple[float, float | None, int], ...]:
-    """Count the real labels by how many minutes they wait: from, to (None: open), how many."""
+    """Count the real labels by age: from and to in minutes (None: open), and how many."""
     counts = [(low, high, _count_between(waiting, low, high)) for low, high in pairwise(_EDGES)]
     return (*counts, (_EDGES[-1], None, _count_between(waiting, _EDGES[-1], math.inf)))
 
@@ -301,7 +301,7 @@ def _read_sample(inv: Investigation) -> Outcome:
     threshold="any error of upload, callback, carrier or release", unit="errors",
 )  # fmt: skip
 def _read_worker_log(inv: Investigation) -> Outcome:
-    """Group the log's errors; what was not said since the worker moved labels again is past."""
+    """Group the log's errors. An error that did not repeat since the worker moved labels is past."""
     service = inv.settings.worker_service
     minutes = inv.window.total_seconds() / 60
     lines = inv.clients.services.read_logs(service, since=inv.now() - inv.window)
@@ -316,26 +316,26 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     past_warnings = [group for group in past if group.level != "error"]
     rows = [_to_row(group, is_now=True) for group in errors + warnings]
     rows += [_to_row(group, is_now=False) for group in ended + past_warnings]
-    seen = Outcome(
+    outcome = Outcome(
         value=total if lines else None,
         source=f"log of {service}, last {minutes:.0f} min",
         since=min((group.first for group in errors if group.first), default=None),
         rows=rows[:_MAX_GROUPS],
     )
     if not lines:
-        return seen.unknown("the log has no line in the window: that proves nothing")
+        return outcome.unknown("the log has no line in the window: that proves nothing")
     if errors:
         worst = max(errors, key=lambda group: group.count)
-        return seen.breach(f"{total} errors; most often: {worst.template[:160]}")
+        return outcome.breach(f"{total} errors; most often: {worst.template[:160]}")
     if ended:
         last = format_time(max(group.last for group in ended if group.last))
         count = count_of(sum(group.count for group in ended), "error")
-        return seen.ok(f"past: {count}, the last at {last}; the worker moved labels since")
-    return seen.ok(f"no error in {count_of(len(lines), 'line')}")
+        return outcome.ok(f"past: {count}, the last at {last}; the worker moved labels since")
+    return outcome.ok(f"no error in {count_of(len(lines), 'line')}")
 
 
 def _find_quiet_since(inv: Investigation) -> datetime | None:
-    """Return when the worker last moved labels, a minute ago at the latest; None: not known."""
+    """Return when the worker last moved labels, or a minute ago if that is earlier; None: unknown."""
     moved_at, _ = attempt(lambda: inv.clients.fulfillment.read_worker().last_move_at)
     return min(moved_at, inv.now() - _QUIET) if moved_at else None
 

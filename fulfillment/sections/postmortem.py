@@ -35,7 +35,7 @@ def _read_cleared(inv: Investigation) -> Outcome:
     received = _list_received(inv)
     last_status = {notice.channel: notice.status for notice in received}
     silent = [channel for channel in CHANNELS if last_status.get(channel) != "resolved"]
-    seen = Outcome(
+    outcome = Outcome(
         value=f"resolved at {len(CHANNELS) - len(silent)} of {len(CHANNELS)} channels",
         rows=[
             {
@@ -49,22 +49,22 @@ def _read_cleared(inv: Investigation) -> Outcome:
         ],
     )
     if active:
-        return seen.breach(f"{active[0].name} is still {active[0].state}")
+        return outcome.breach(f"{active[0].name} is still {active[0].state}")
     if not lag or not prometheus.query(LAG):
-        return seen.unknown("there is no fresh value of the lag")
+        return outcome.unknown("there is no fresh value of the lag")
     if lag[-1].value > inv.settings.lag_threshold_minutes:
-        return seen.breach(f"the lag is {lag[-1].value:.1f} min")
+        return outcome.breach(f"the lag is {lag[-1].value:.1f} min")
     if not inv.settings.notifications_url:
-        return seen.left_out("it cleared; who was told is not asked: NOTIFICATIONS_URL is empty")
+        return outcome.left_out("it cleared; who was told is not asked: NOTIFICATIONS_URL is empty")
     if not received:
-        return seen.unknown("no channel received an alert: nothing to clear")
+        return outcome.unknown("no channel received an alert: nothing to clear")
     if silent:
-        return seen.breach(f"no `resolved` at {', '.join(silent)}")
-    return seen.ok("the alert cleared, and every channel was told")
+        return outcome.breach(f"no `resolved` at {', '.join(silent)}")
+    return outcome.ok("the alert cleared, and every channel was told")
 
 
 def _list_received(inv: Investigation) -> list[Notification]:
-    """Return what the channels received of this runbook's alerts; none where nobody is asked."""
+    """Return the notifications of this runbook's alerts; empty without NOTIFICATIONS_URL."""
     if not inv.settings.notifications_url:
         return []
     since = parse_time(str(inv.incident.facts["opened_at"])) - inv.window
@@ -82,7 +82,7 @@ def _read_log(inv: Investigation) -> Outcome:
     causes = inv.journal.causes()
     log = inv.journal.log_entry(inv.now())
     count = count_of(len(measures), "measure")
-    seen = Outcome(
+    outcome = Outcome(
         value=f"{count_of(len(causes), 'cause')}, {count}",
         rows=measures,
         facts={"opened_at": inv.incident.facts["opened_at"], **log},
@@ -90,8 +90,8 @@ def _read_log(inv: Investigation) -> Outcome:
     wanted = {"time": log["since"], "cause": causes, "measures": measures}
     missing = [what for what, entry in wanted.items() if not entry]
     if missing:
-        return seen.unknown(f"the journal has no {', no '.join(missing)} yet")
-    return seen.ok(f"{', '.join(finding.name for finding in causes)}; {count}")
+        return outcome.unknown(f"the journal has no {', no '.join(missing)} yet")
+    return outcome.ok(f"{', '.join(finding.name for finding in causes)}; {count}")
 
 
 def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
@@ -166,15 +166,15 @@ def _tick(inv: Investigation, step_id: str, todo: list[str], doubt: str, fine: s
     doubt : why it cannot be judged; empty: it can
     fine : what to say when nothing is open
     """
-    seen = Outcome(value=len(todo), rows=[{"open": text} for text in todo])
+    outcome = Outcome(value=len(todo), rows=[{"open": text} for text in todo])
     note = inv.journal.note(step_id)
     if note:
-        return seen.ok(f"noted: {note}")
+        return outcome.ok(f"noted: {note}")
     if todo:
-        return seen.breach(f"open: {'; '.join(todo)}")
+        return outcome.breach(f"open: {'; '.join(todo)}")
     if doubt:
-        return seen.unknown(doubt)
-    return seen.ok(fine)
+        return outcome.unknown(doubt)
+    return outcome.ok(fine)
 
 
 STEPS = by_id(_read_cleared, _read_log, _read_automation, _read_probes, _read_documents)

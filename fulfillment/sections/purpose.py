@@ -46,7 +46,7 @@ class _Answer(NamedTuple):
 
 
 def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, _Answer]:
-    """Ask all systems at once, so that those that are down cost one time-out together."""
+    """Ask all systems at once: several that are down cost one time-out."""
 
     def ask(question: Callable[[], Json]) -> _Answer:
         started = time.monotonic()
@@ -73,13 +73,13 @@ def _read_environment(inv: Investigation) -> Outcome:
         "waits under": inv.settings.pending_prefix,
         "released to": inv.settings.ready_prefix,
     }
-    seen = Outcome(value=name, rows=to_rows(("what", "value"), facts.items()))
+    outcome = Outcome(value=name, rows=to_rows(("what", "value"), facts.items()))
     if not inv.settings.is_playground:
-        return seen.ok(f"{name}: section 4, drills and faults are forbidden")
+        return outcome.ok(f"{name}: section 4, drills and faults are forbidden")
     if marker == name:
-        return seen.ok("drills and section 4 may run here: setting and marker agree")
+        return outcome.ok("drills and section 4 may run here: setting and marker agree")
     differ = f"RUNBOOK_ENVIRONMENT says {name}, the bucket's marker says {marker or 'nothing'}"
-    return seen.breach(f"{differ}: section 4 refuses to run")
+    return outcome.breach(f"{differ}: section 4 refuses to run")
 
 
 @step(
@@ -102,7 +102,7 @@ def _read_reachability(inv: Investigation) -> Outcome:
     needed_first = sorted(questions, key=lambda name: name in OPTIONAL)
     answers = _ask_all({name: questions[name] for name in needed_first})
     failed = [name for name, answer in answers.items() if answer.error]
-    seen = Outcome(
+    outcome = Outcome(
         value=f"{len(answers) - len(failed)} of {len(answers)}",
         source=asked,
         rows=[
@@ -124,7 +124,7 @@ def _read_reachability(inv: Investigation) -> Outcome:
         reason += f"; without {', '.join(without)}"
     if absent:
         reason += f"; left out: {', '.join(absent)}"
-    return seen.breach(reason) if silent else seen.ok(reason)
+    return outcome.breach(reason) if silent else outcome.ok(reason)
 
 
 def _list_questions(inv: Investigation) -> dict[str, Callable[[], dict[str, Json]]]:
@@ -180,7 +180,7 @@ def _list_releasing(inv: Investigation, changing: str) -> set[str]:
 
 
 def _read_rights_of(name: str, read: Callable[[], object], worker_control: str) -> Rights:
-    """Try whether a system may be read; what only a change would tell stays open."""
+    """Try whether a system may be read. A right that only a change would show stays unknown."""
     rights: Rights = {"read": try_right(read)}
     if name == "fulfillment" and worker_control == "api":
         rights["pause"] = (None, "")
@@ -217,7 +217,7 @@ def _ask(name: str, ask: Callable[[], Rights], *, is_releasing: bool) -> dict[st
 
 
 def find_closed(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
-    """Return which systems of step 1.3 are needed for looking, asked for, and not to be read."""
+    """Return the rows of step 1.3 of needed systems that are configured and cannot be read."""
     closed = []
     for row in rows:
         is_asked = row["name"] in _NEEDED and row["reachable"] is not None
@@ -234,9 +234,9 @@ def find_closed(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
     threshold="a right is missing that looking needs",
 )  # fmt: skip
 def read_rights(inv: Investigation) -> Outcome:
-    """Try each right by a request that cannot change anything; what only a change tells stays open.
+    """Try each right by a request that changes nothing; other rights stay unknown.
 
-    A key that may only read is right for looking.
+    A key that may only read is enough for looking.
     """
     answers = _ask_all(_list_questions(inv))
     rows: list[dict[str, Json]] = [answer.value for answer in answers.values()]
@@ -249,13 +249,13 @@ def read_rights(inv: Investigation) -> Outcome:
         looking = f"cannot be told: {', '.join(blind)}"
     releasing = cannot or "releasing lacks nothing that is known"
     reason = "; ".join(text for text in (looking, releasing, open_rights) if text)
-    seen = Outcome(rows=rows, columns=_RIGHTS)
+    outcome = Outcome(rows=rows, columns=_RIGHTS)
     if lacks:
-        return seen.breach(reason)
+        return outcome.breach(reason)
     if blind:
-        return seen.unknown(reason)
-    seen.value = "looking" if cannot else "looking and releasing"
-    return seen.ok(reason)
+        return outcome.unknown(reason)
+    outcome.value = "looking" if cannot else "looking and releasing"
+    return outcome.ok(reason)
 
 
 def _say_rights(what: str, rights: Mapping[str, Sequence[str]]) -> str:
@@ -265,7 +265,7 @@ def _say_rights(what: str, rights: Mapping[str, Sequence[str]]) -> str:
 
 
 def _list_open(row: Mapping[str, Json]) -> list[str]:
-    """Return the rights that only a change would tell."""
+    """Return the rights that only a change would show."""
     return [right for right, word in row["rights"].items() if word == "not known"]
 
 
@@ -286,7 +286,7 @@ def read_clocks(inv: Investigation) -> Outcome:
         skewed = ", ".join(sorted(wrong))
     elif skews:
         skewed = False
-    seen = Outcome(
+    outcome = Outcome(
         value=max(skews.values(), key=abs, default=None),
         rows=[
             {"system": name, "skew_s": answer.value, "error": answer.error}
@@ -295,12 +295,12 @@ def read_clocks(inv: Investigation) -> Outcome:
         observations={"clock_skewed": skewed, "clock_skews_s": skews},
     )
     if wrong:
-        return seen.breach(
+        return outcome.breach(
             "; ".join(f"{name} is {skew:+.0f} s off" for name, skew in wrong.items())
         )
     if not skews:
-        return seen.unknown("no system told its time")
-    return seen.ok(f"{len(skews)} of {len(answers)} systems agree with this clock")
+        return outcome.unknown("no system told its time")
+    return outcome.ok(f"{len(skews)} of {len(answers)} systems agree with this clock")
 
 
 def _read_skew_s(inv: Investigation, name: str) -> float:
@@ -335,15 +335,15 @@ def read_unfinished(inv: Investigation) -> Outcome:
             f"the lifecycle rule {', '.join(rules)} removes .runbook/, the memory of releases: "
             "exempt that prefix"
         )
-    seen = Outcome(
+    outcome = Outcome(
         value=len(rows),
         rows=rows,
         columns=_UNFINISHED,
         ways_on=tuple(str(row["way_on"]) for row in rows),
     )
     if problems:
-        return seen.breach("; ".join(problems))
-    return seen.ok("every release of this bucket is finished")
+        return outcome.breach("; ".join(problems))
+    return outcome.ok("every release of this bucket is finished")
 
 
 def _describe_unfinished(row: Mapping[str, Json]) -> str:
@@ -358,7 +358,7 @@ ACTIONS: dict[str, ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say whether labels wait, by what was read of section 2, and whether the ground is firm."""
+    """Say whether labels wait, by the readings of section 2, and what of section 1 is wrong."""
     readings = inv.latest()
     own = [readings[step_id] for step_id in STEPS if step_id in readings]
     problems = [f"{reading.step} {reading.reason}" for reading in own if reading.status.is_open]

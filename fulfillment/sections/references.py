@@ -84,11 +84,11 @@ def _check_file(path: Path, needle: str) -> Outcome:
 )  # fmt: skip
 def _check_dashboard(inv: Investigation) -> Outcome:
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
-    seen = Outcome(value=panel.title, source=panel.link)
+    outcome = Outcome(value=panel.title, source=panel.link)
     count = len(panel.expressions)
     noun = "query" if count == 1 else "queries"
     reason = f"the panel asks {count} {noun}"
-    return seen.ok(reason) if count else seen.breach(reason)
+    return outcome.ok(reason) if count else outcome.breach(reason)
 
 
 @step(
@@ -103,10 +103,10 @@ def _check_metrics(inv: Investigation) -> Outcome:
     if not any(counts[name] for name in _CAPACITY):
         missing.append("any of the store's capacity metrics")
     present = [name for name, count in counts.items() if count]
-    seen = Outcome(value=len(present), rows=to_rows(("metric", "series"), counts.items()))
+    outcome = Outcome(value=len(present), rows=to_rows(("metric", "series"), counts.items()))
     if missing:
-        return seen.breach(f"no series: {', '.join(missing)}")
-    return seen.ok("every metric has series")
+        return outcome.breach(f"no series: {', '.join(missing)}")
+    return outcome.ok("every metric has series")
 
 
 @step(
@@ -116,12 +116,12 @@ def _check_metrics(inv: Investigation) -> Outcome:
 def _check_rule(inv: Investigation) -> Outcome:
     rules = [rule for rule in inv.clients.prometheus.list_rules() if rule.name == ALERT]
     rows = rows_of(rules, "query", "for_s", "state", rule="name")
-    seen = Outcome(value=len(rules), rows=rows)
+    outcome = Outcome(value=len(rules), rows=rows)
     if not rules:
-        return seen.breach("the rule is not loaded: see addons/README.md")
+        return outcome.breach("the rule is not loaded: see addons/README.md")
     if any(rule.health == "err" for rule in rules):
-        return seen.breach("the rule cannot be evaluated")
-    return seen.ok(f"loaded, for {rules[0].for_s:g} s")
+        return outcome.breach("the rule cannot be evaluated")
+    return outcome.ok(f"loaded, for {rules[0].for_s:g} s")
 
 
 STEPS = by_id(

@@ -281,7 +281,7 @@ def _plan_service(
 def _plan_or_say(
     inv: Investigation, *, step: str, target: str, what: str, plan: Callable[[], Plan]
 ) -> Plan:
-    """Plan; where the world refuses, plan nothing and say why: the rest is planned still."""
+    """Plan; where that fails, return an empty plan that says why, so that the others are planned."""
     try:
         return plan()
     except (StoreError, ClientError, SafetyError, RefusedError) as error:
@@ -323,13 +323,13 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
     waits = _list_real(inv, plan)
     effect = _compare(inv, waits, plan)
     lag_less = _find_oldest(waits) - _find_oldest(_list_staying(waits, plan))
-    seen = model.Outcome(
+    outcome = model.Outcome(
         value=round(lag_less, 1),
         rows=effect.rows,
         columns=list(effect.rows[0]),
         facts={"plan": plan.id},
     )
-    return seen.ok(effect.words)
+    return outcome.ok(effect.words)
 
 
 @step(
@@ -349,10 +349,10 @@ def read_to_settle(inv: Investigation) -> model.Outcome:
         return model.Outcome().unknown(f"could not be read: {error}")
     except RefusedError as error:
         return model.Outcome().ok(str(error))
-    seen = model.Outcome(value=len(rows), rows=rows, columns=TO_SETTLE)
+    outcome = model.Outcome(value=len(rows), rows=rows, columns=TO_SETTLE)
     if not rows:
-        return seen.ok("nothing is open")
-    return seen.ok(f"{len(rows)} labels wait for your word: taken, or not taken")
+        return outcome.ok("nothing is open")
+    return outcome.ok(f"{len(rows)} labels wait for your word: taken, or not taken")
 
 
 class PlanEffect(NamedTuple):
@@ -371,9 +371,9 @@ class PlanEffect(NamedTuple):
 
 
 def describe_effect(inv: Investigation, plan: Plan) -> PlanEffect:
-    """Say what a plan would change that was just made, from what it looked at.
+    """Say what a new plan would change, from the objects that it looked at.
 
-    Only what it left out by its name is listed anew: that waits, too.
+    Lists the bucket again only if the plan left out objects by their names: they wait, too.
     """
     now = inv.now()
     waits = {key: max(0.0, (now - at).total_seconds() / 60) for key, at in plan.content.observed}
@@ -469,7 +469,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     baseline = _read_baseline(inv, action_at)
     lag = read_samples(inv, LAG, inv.window.total_seconds())
     clear, _ = attempt(lambda: _predict(inv, recovery.since or action_at))
-    seen = model.Outcome(
+    outcome = model.Outcome(
         value=recovery.value,
         threshold=f"not under {limit:g} min in {needed} samples after "
         f"{model.format_time(action_at)}, or backlog over its baseline",
@@ -485,12 +485,12 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     )
     remark = f"{waiting.describe()}; {baseline.words}"
     if waiting.overdue:
-        return seen.breach(f"{recovery.reason}; {remark}")
+        return outcome.breach(f"{recovery.reason}; {remark}")
     count = len(waiting.real)
     is_over = count > baseline.objects + max(5, baseline.objects / 5)
     if recovery.status is Status.OK and is_over:
-        return seen.unknown(f"{recovery.reason}; {count} objects still wait; {remark}")
-    return seen.judge(recovery.status, f"{recovery.reason}; {remark}")
+        return outcome.unknown(f"{recovery.reason}; {count} objects still wait; {remark}")
+    return outcome.judge(recovery.status, f"{recovery.reason}; {remark}")
 
 
 def _watch(inv: Investigation, action_at: datetime, limit: float, needed: int) -> model.Outcome:
@@ -513,7 +513,7 @@ class _Baseline(NamedTuple):
 
 
 def _read_baseline(inv: Investigation, action_at: datetime) -> _Baseline:
-    """Return how many objects wait when all is well; none where it is not known.
+    """Return how many objects wait when all is well; 0 where that is not known.
 
     In a drill the reading of its steady state; else the median of the hour before the incident
     began.
@@ -557,7 +557,7 @@ def _find_beginning(inv: Investigation, action_at: datetime) -> datetime:
 def _read_hour_before(inv: Investigation, began: datetime) -> list[float]:
     """Return how many objects waited in the hour before, by sample.
 
-    What follows an earlier incident within the hour counts, what holds it does not.
+    Samples up to the end of an earlier incident within that hour do not count.
     """
     start = began - timedelta(hours=1)
     waited, _ = attempt(
@@ -600,7 +600,7 @@ def _predict(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
 
 
 def _find_memory_s(promql: str) -> float:
-    """Return for how long a rule still sees what is over: the window of its ``increase``."""
+    """Return how far back a rule looks: the window of its ``increase``; 0 without one."""
     match = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", promql)
     return parse_duration(match[1]) if match else 0.0
 
@@ -611,7 +611,7 @@ STEPS = CAUSE_STEPS | by_id(read_unfinished, read_plan_effect, read_to_settle, r
 
 
 def conclude(inv: Investigation) -> model.Conclusion:
-    """Say whether it is fixed: by readings that are newer than the last action."""
+    """Say whether it is fixed, by the readings since the last action."""
     readings = list_current(inv, STEPS)
     findings, advice = judge_causes(inv)
     clear = next((reading.clear for reading in readings.values() if reading.clear), None)

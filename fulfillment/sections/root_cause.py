@@ -86,7 +86,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
         Cause.SUPPORT_DOWN: _find_first(stopped, [name for name in stopped if "support" in name]),
         Cause.METRICS_BLIND: watchers.blind_since,
     }
-    seen = model.Outcome(
+    outcome = model.Outcome(
         value="; ".join(problems) or None,
         source=f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
         rows=rows_of(states, "running", "state", "since", "exit_code", service="name"),
@@ -113,18 +113,18 @@ def read_worker(inv: Investigation) -> model.Outcome:
     )
     if problems:
         down = f"; not running: {', '.join(stopped)}" if stopped else ""
-        return seen.breach("; ".join(problems) + down)
+        return outcome.breach("; ".join(problems) + down)
     if not inv.settings.fulfillment_url:
-        return seen.left_out(answer.error)
+        return outcome.left_out(answer.error)
     if worker is None or counted is None or still is None:
-        return seen.unknown(answer.error or count_error or "no pass could be seen")
-    seen.value = "working"
+        return outcome.unknown(answer.error or count_error or "no pass could be seen")
+    outcome.value = "working"
     carrier = "but asks no carrier" if timeouts is None else "and the carrier answers it"
-    return seen.ok(f"the worker runs its passes {carrier}")
+    return outcome.ok(f"the worker runs its passes {carrier}")
 
 
 def _list_services(inv: Investigation) -> list[ServiceState]:
-    """Return the services' states, else the worker's alone; none where nobody can say."""
+    """Return the states of all services, else of the worker alone; empty where nobody knows."""
     states, _ = attempt(lambda: inv.clients.services.list_services())
     if not states:
         switch = inv.settings.worker_service
@@ -207,7 +207,7 @@ class _Watchers(NamedTuple):
 
 
 def _read_watchers(inv: Investigation) -> _Watchers:
-    """Observe Prometheus, the exporter and support, which see the labels for us."""
+    """Observe Prometheus, the exporter and support: the diagnosis rests on them."""
     window_s = inv.window.total_seconds()
     scrapes, _ = attempt(lambda: read_samples(inv, _UP, window_s))
     # An exporter that moved leaves a series behind: only the newest scrape speaks of now.
@@ -238,7 +238,7 @@ def read_room(inv: Investigation) -> model.Outcome:
     metrics = read_worker_metrics(inv)
     free_bytes, _ = attempt(lambda: inv.clients.store.read_free_bytes())
     refused = metrics.recent.get("storage_full", 0.0)
-    seen = model.Outcome(
+    outcome = model.Outcome(
         value=refused if metrics.recent else None,
         source=f"{metrics.source}{{reason=storage_full}}; {inv.clients.store.endpoint} capacity",
         observations={
@@ -247,13 +247,13 @@ def read_room(inv: Investigation) -> model.Outcome:
         },
     )
     if refused:
-        return seen.breach(f"{refused:.0f} writes were refused for want of room")
+        return outcome.breach(f"{refused:.0f} writes were refused for want of room")
     if free_bytes is not None and free_bytes < causes.LOW_BYTES:
-        return seen.breach(f"only {free_bytes / 2**20:.0f} MiB are free")
+        return outcome.breach(f"only {free_bytes / 2**20:.0f} MiB are free")
     if not metrics.recent:
-        return seen.unknown("the worker counts no failures by reason")
+        return outcome.unknown("the worker counts no failures by reason")
     remark = "; the store does not tell its free capacity" if free_bytes is None else ""
-    return seen.ok(f"no write was refused for want of room just now{remark}")
+    return outcome.ok(f"no write was refused for want of room just now{remark}")
 
 
 @step(
@@ -278,7 +278,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
         Cause.PIPELINE_FAILING: failed[-1].started_at if failed else None,
         Cause.PIPELINE_PAUSED: runs[0].started_at if runs else None,
     }
-    seen = model.Outcome(
+    outcome = model.Outcome(
         value=value,
         rows=rows_of(runs, run="id", state="state", started="started_at", ended="ended_at"),
         plot=draw_throughput(inv),
@@ -292,29 +292,29 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
         },
     )
     if dag.is_paused:
-        return seen.breach(f"the DAG {dag.id} is paused")
+        return outcome.breach(f"the DAG {dag.id} is paused")
     if dag.has_import_errors:
-        return seen.breach(f"the DAG {dag.id} has import errors")
+        return outcome.breach(f"the DAG {dag.id} has import errors")
     if dag.is_stale:
-        return seen.breach(f"the file of DAG {dag.id} is gone: no run is scheduled")
+        return outcome.breach(f"the file of DAG {dag.id} is gone: no run is scheduled")
     if failed:
-        return seen.breach(f"its last {len(failed)} runs failed")
+        return outcome.breach(f"its last {len(failed)} runs failed")
     if not ended:
-        return seen.unknown("no run has ended yet")
-    return seen.ok("not paused, and the newest run succeeded")
+        return outcome.unknown("no run has ended yet")
+    return outcome.ok("not paused, and the newest run succeeded")
 
 
 def _forecast(inv: Investigation, *, is_stopped: bool) -> model.DrainForecast:
     arrival, drain = read_rates(inv, is_stopped=is_stopped)
     waiting = inv.clients.prometheus.query(f"sum({BACKLOG % inv.settings.pending_prefix})")
     objects = waiting[0].samples[-1].value if waiting else None
-    outcome = compute_drain(objects, arrival, drain)
-    minutes = outcome.minutes_to_empty
+    forecast = compute_drain(objects, arrival, drain)
+    minutes = forecast.minutes_to_empty
     return model.DrainForecast(
         arrival_per_min=round(arrival.per_minute, 2) if arrival else None,
         drain_per_min=round(drain.per_minute, 2) if drain else None,
         empty_in_minutes=round(minutes, 1) if minutes else None,
-        text=f"{outcome.outlook}: {outcome.reason}",
+        text=f"{forecast.outlook}: {forecast.reason}",
     )
 
 
@@ -345,7 +345,7 @@ def read_configuration(inv: Investigation) -> model.Outcome:
     if is_own_secret is False and not refused["bad_credentials"]:
         problems.append("its secret is not the one that the runbook uses")
     api = f"{inv.clients.fulfillment.url}/fulfillment/worker"
-    seen = model.Outcome(
+    outcome = model.Outcome(
         value="; ".join(problems) or None,
         source=f"{api}; settings of {service}; {metrics.source}",
         rows=rows,
@@ -356,12 +356,12 @@ def read_configuration(inv: Investigation) -> model.Outcome:
         },
     )
     if problems:
-        return seen.breach("; ".join(problems))
+        return outcome.breach("; ".join(problems))
     if not rows or not metrics.recent:
         reasons = [error for error in (answer.error, settings_error, count_error) if error]
-        return seen.unknown("; ".join(reasons) or "nothing to compare")
-    seen.value = "right"
-    return seen.ok("place and credentials are right, nothing is denied")
+        return outcome.unknown("; ".join(reasons) or "nothing to compare")
+    outcome.value = "right"
+    return outcome.ok("place and credentials are right, nothing is denied")
 
 
 def _compare_places(
@@ -378,14 +378,14 @@ def _compare_places(
     }
     rows = []
     for name, setting in places.items():
-        found = getattr(worker, name, "") or effective.get(setting.upper())
-        if found:
-            row = {"setting": name, "worker": found, "runbook": getattr(inv.settings, setting)}
+        value = getattr(worker, name, "") or effective.get(setting.upper())
+        if value:
+            row = {"setting": name, "worker": value, "runbook": getattr(inv.settings, setting)}
             rows.append(row)
     return rows
 
 
-#: Of other sections, and the diagnosis rests on them.
+#: Steps of other sections that the diagnosis rests on.
 _SHARED = by_id(
     read_clocks, read_alert, read_backlog_objects, read_ticket, read_probe, read_store_health
 )
@@ -405,7 +405,7 @@ COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
     "5.3": {"run": TEXT, "state": TEXT, "started": TIME, "ended": TIME},
     "5.4": {"setting": TEXT, "worker": TEXT, "runbook": TEXT},
 }
-#: Then there is something to do, whether a cause is known or not.
+#: With one of these there is something to do, whether a cause is known or not.
 IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
 
@@ -434,10 +434,10 @@ class Diagnosis(NamedTuple):
 
 
 def judge_causes(inv: Investigation) -> Diagnosis:
-    """Judge every cause on what was read lately, and since the last action; say what helps.
+    """Judge every cause by the current readings, and say what helps.
 
-    One that was a cause of this incident and is refuted now is past, unless another took its place
-    before anything was changed: then it was an error.
+    A cause of this incident that is refuted now is past. If another cause took its place before
+    anything was changed, the first was an error and stays refuted.
     """
     readings = list_current(inv, STEPS)
     observations = collect_observations(readings)

@@ -66,9 +66,9 @@ def read_lines(
     """Return an expression's series over the window for a plot, named by some labels."""
     now = inv.now()
     step_s = max(1.0, inv.window.total_seconds() / _MAX_POINTS)
-    found = inv.clients.prometheus.query_range(promql, now - inv.window, now, step_s)
+    every_series = inv.clients.prometheus.query_range(promql, now - inv.window, now, step_s)
     lines = []
-    for series in found[:_MAX_LINES]:
+    for series in every_series[:_MAX_LINES]:
         own_name = _name_series(series, labels)
         lines.append(draw_line(own_name or name or promql, series.samples))
     return tuple(lines)

@@ -1,4 +1,4 @@
-"""Whether there is an incident, by what was read of symptoms lately. Reads the journal alone."""
+"""Whether there is an incident, by the current readings of symptoms in the journal."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _REMEDY = "06_remediation"
 
 
 def list_current(inv: Investigation, steps: Iterable[str]) -> dict[str, Reading]:
-    """Return the newest reading of some steps, where it is not too old to say something of now.
+    """Return the newest reading of some steps, unless it is over ten minutes old.
 
-    A reading from before the last action says nothing of what came of it.
+    Readings from before the last action are left out: they do not show its effect.
     """
     oldest_allowed = inv.now() - MAX_AGE
     action = inv.journal.last_applied
@@ -29,7 +29,7 @@ def list_current(inv: Investigation, steps: Iterable[str]) -> dict[str, Reading]
 
 
 def judge_symptoms(inv: Investigation, steps: Mapping[str, Step]) -> VerdictResult:
-    """Say whether there is an incident, by what was read of some steps lately.
+    """Say whether there is an incident, by the current readings of some steps.
 
     The needed steps among them must have been read; where the section reads some of these steps
     itself, only its own must.

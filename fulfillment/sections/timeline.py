@@ -58,7 +58,7 @@ def find_alert_changes(samples: Iterable[Sample], *, name: str, gap_s: float) ->
 
     Notes
     -----
-    The newest run has no end: whether it goes on is for the present to say.
+    The newest run has no end: the samples do not show whether it goes on.
     """
     points = clean(samples)
     changes: list[Event] = []

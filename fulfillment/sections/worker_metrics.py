@@ -110,7 +110,7 @@ def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
     now = inv.now()
     window_s = max(_FLOW_S, inv.window.total_seconds())
     counters = _collect(lambda name: prometheus.query_samples(name, window_s))
-    failed = [one.samples for one in counters.failed if one.samples]
+    failed = [counter.samples for counter in counters.failed if counter.samples]
     if not failed:
         return None
     recent_s = max(_RECENT_S, 4 * compute_interval_s(failed[0][-20:]))
@@ -137,7 +137,7 @@ def _find_beginnings(failed: Iterable[Series]) -> dict[str, datetime]:
     beginnings = {}
     for cause, record in CAUSES.items():
         counters = by_reason.get(record.counted_as, [])
-        began = find_beginning([one.samples for one in counters])
+        began = find_beginning([counter.samples for counter in counters])
         if began:
             beginnings[cause] = began
     return beginnings
@@ -212,10 +212,10 @@ def _find_ended(
     ended = {}
     for reason, series in failures.items():
         ends = []
-        for one in series:
-            if list_growth(one.samples):
-                good = succeeded.get(one.labels.get("stage", ""), counters.moved)
-                ends.append(find_end(one.samples, [other.samples for other in good]))
+        for counter in series:
+            if list_growth(counter.samples):
+                good = succeeded.get(counter.labels.get("stage", ""), counters.moved)
+                ends.append(find_end(counter.samples, [other.samples for other in good]))
         known = [at for at in ends if at]
         if ends and len(known) == len(ends):
             ended[reason] = max(known)
@@ -223,13 +223,13 @@ def _find_ended(
 
 
 def _sum(series: Iterable[Series], since: datetime) -> float:
-    return sum(compute_increase(one.samples, since) for one in series)
+    return sum(compute_increase(counter.samples, since) for counter in series)
 
 
 def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Series]]:
     groups: dict[str, list[Series]] = {}
-    for one in series:
-        groups.setdefault(one.labels.get(label, "other"), []).append(one)
+    for counter in series:
+        groups.setdefault(counter.labels.get(label, "other"), []).append(counter)
     return groups
 
 
@@ -286,7 +286,7 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> Rates:
 
 def _read_rate(inv: Investigation, counter: str) -> Rate | None:
     series = inv.clients.prometheus.query_samples(counter, _RATE_S)
-    return compute_rate(*(one.samples for one in series))
+    return compute_rate(*(counter.samples for counter in series))
 
 
 def draw_throughput(inv: Investigation) -> Plot:
