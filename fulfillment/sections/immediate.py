@@ -1,4 +1,4 @@
-"""Section 3: the first five minutes. Who was told, how much waits, is the store healthy. Only reads."""
+"""Section 3: the first five minutes. Who was told, what waits, is the store well. Only reads."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def _find_template_fault(inv: Investigation, start: datetime) -> str:
 
 
 def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
-    """Return the failed notifications per integration, after the alert's start and the last success.
+    """Return failed notifications by integration, since the alert's start and the last success.
 
     Prometheus knows their times. Alertmanager's own totals have no times, so they count only where
     not one notification was delivered.
@@ -301,7 +301,7 @@ def _read_sample(inv: Investigation) -> Outcome:
     threshold="any error of upload, callback, carrier or release", unit="errors",
 )  # fmt: skip
 def _read_worker_log(inv: Investigation) -> Outcome:
-    """Group the log's errors. An error that did not repeat since the worker moved labels is past."""
+    """Group the log's errors; one that did not repeat since the worker moved labels is past."""
     service = inv.settings.worker_service
     minutes = inv.window.total_seconds() / 60
     lines = inv.clients.services.read_logs(service, since=inv.now() - inv.window)
@@ -335,7 +335,7 @@ def _read_worker_log(inv: Investigation) -> Outcome:
 
 
 def _find_quiet_since(inv: Investigation) -> datetime | None:
-    """Return when the worker last moved labels, or a minute ago if that is earlier; None: unknown."""
+    """Return when the worker last moved labels, at least a minute ago; None: unknown."""
     moved_at, _ = attempt(lambda: inv.clients.fulfillment.read_worker().last_move_at)
     return min(moved_at, inv.now() - _QUIET) if moved_at else None
 

@@ -281,7 +281,7 @@ def _plan_service(
 def _plan_or_say(
     inv: Investigation, *, step: str, target: str, what: str, plan: Callable[[], Plan]
 ) -> Plan:
-    """Plan; where that fails, return an empty plan that says why, so that the others are planned."""
+    """Plan; where that fails, return an empty plan that says why: the others go on."""
     try:
         return plan()
     except (StoreError, ClientError, SafetyError, RefusedError) as error:
