@@ -167,9 +167,10 @@ def _target(environment: Mapping[str, str], name: str) -> str:
 
 
 def _version(text: str) -> tuple[int, int]:
-    if not (found := re.fullmatch(r"v?(\d+)\.(\d+)(\.\d+)?", text)):
+    match = re.fullmatch(r"v?(\d+)\.(\d+)(\.\d+)?", text)
+    if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no version such as 0.27")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def _alertmanager(environment: Mapping[str, str], placeholders: bool) -> dict[str, object]:

@@ -8,7 +8,6 @@ RUN python requirements.py exporter > requirements.txt \
     && pip install --no-cache-dir -r requirements.txt
 
 COPY objectmove ./objectmove
-COPY fulfillment ./fulfillment
 COPY addons ./addons
 ENV PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 65534:65534

@@ -44,6 +44,7 @@ from .sections.detection import read_backlog_objects
 from .sections.purpose import find_closed, read_rights, read_unfinished
 from .sections.remediation import describe_effect
 from .settings import Settings
+from .waiting import list_prefixes
 
 
 class CheckDocument(Document):
@@ -438,14 +439,14 @@ def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocu
     """Remove what the metadata proves synthetic under a prefix, of all drills or of one."""
     store = Clients(settings).store
     check_playground(settings, store)
-    prefixes = [prefix] if prefix else synthetic.list_prefixes(settings)
+    prefixes = [prefix] if prefix else list_prefixes(settings)
     done = synthetic.revert_backlog(store, *prefixes, drill_id=drill_id)
     return _document("revert", removed=done.removed, kept=done.kept, failed=done.failed)
 
 
 def read_chaos_status(settings: Settings) -> ChaosDocument:
     """Count synthetic objects by drill, and those whose time is over. Only reads."""
-    prefixes, now = synthetic.list_prefixes(settings), utc_now()
+    prefixes, now = list_prefixes(settings), utc_now()
     found = list(synthetic.list_synthetic(Clients(settings).store, prefixes))
     drills = Counter((info.metadata or {}).get("drill-id", "without an id") for info in found)
     expired = sum(synthetic.is_expired(info, now) for info in found)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from string import Template
-from typing import Any, Generic, Self, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, cast
 
 from typing_extensions import TypeVar
 
@@ -28,6 +28,9 @@ from .redact import Redactor
 from .runbook import find_runbook, load_policy
 from .section import SectionModule, SectionParameters, check_parameters, find_unknown, split_list
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 #: In place of an incident's id: a new one, opened by hand.
 NEW = "new"
@@ -393,6 +396,17 @@ class Investigation(Generic[S, C]):
     def latest(self) -> dict[str, Reading]:
         """Return the newest reading of each step in the journal."""
         return self.journal.latest()
+
+    def frame(self, step_id: str) -> DataFrame:
+        """Return the rows of a step's newest reading in the journal, as ``to_frame`` does.
+
+        Its columns, with their dtypes, are those that the section's ``COLUMNS`` declares, also
+        where the step was not read or has no row. Only reads.
+        """
+        from .frames import to_frame
+
+        declared = getattr(self.section, "COLUMNS", {})
+        return to_frame(self.latest().get(step_id), declared.get(step_id))
 
     def conclude(self) -> model.Conclusion:
         """Draw and journal the section's findings and verdict, from the journal.

@@ -46,7 +46,8 @@ def main() -> int:
     collector = BacklogCollector(settings.exporter_refresh_s)
     refresher = Refresher(inventory, collector, interval_s=settings.exporter_refresh_s)
     app = make_app(collector, is_refreshing=lambda: refresher.is_alive)
-    host, port = settings.exporter_host, settings.exporter_port
+    host = settings.exporter_host
+    port = settings.exporter_port
     try:
         server = make_exporter_server(app, host=host, port=port)
     except OSError as error:

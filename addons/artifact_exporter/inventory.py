@@ -9,13 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from addons.artifact_exporter.ages import compute_lag_minutes, find_age_start, is_synthetic
 from addons.artifact_exporter.store import ArtifactStore, ListedArtifact, StoreReadError
-from fulfillment.analysis.artifacts import (
-    AgeStart,
-    compute_age_start,
-    compute_lag_minutes,
-    is_synthetic,
-)
 
 __all__ = ["ArtifactInventory", "Backlog", "Origin", "Snapshot"]
 
@@ -130,28 +125,32 @@ class ArtifactInventory:
         gone = self._read_new_metadata([item for _, item in waiting])
         now = self._clock()
 
-        backlog: dict[tuple[str, Origin], Backlog] = {
-            (prefix, origin): Backlog() for prefix in self._waiting_prefixes for origin in _ORIGINS
-        }
+        backlog: dict[tuple[str, Origin], Backlog] = {}
+        for prefix in self._waiting_prefixes:
+            backlog[prefix, "real"] = Backlog()
+            backlog[prefix, "synthetic"] = Backlog()
         # Synthetic objects can never reach ready/, so the metadata there need not be read.
         backlog.setdefault((self._ready_prefix, "real"), ready)
-        starts: dict[Origin, list[AgeStart]] = {origin: [] for origin in _ORIGINS}
+        starts: dict[Origin, list[datetime]] = {origin: [] for origin in _ORIGINS}
         unread = 0
+        in_the_future = 0
         for prefix, item in waiting:
             if item in gone:
                 continue
-            unread += item not in self._facts
+            if item not in self._facts:
+                unread += 1
             facts = self._facts.get(item, _UNREAD)
             origin: Origin = "synthetic" if facts.synthetic else "real"
             backlog[prefix, origin].add(item)
-            starts[origin].append(compute_age_start(facts.metadata, item.last_modified, now))
+            start = find_age_start(facts.metadata, item.last_modified, now)
+            starts[origin].append(start.at)
+            if start.is_future_ignored:
+                in_the_future += 1
         return Snapshot(
             started_at=started_at,
             backlog=backlog,
             lag_minutes={origin: compute_lag_minutes(starts[origin], now) for origin in _ORIGINS},
-            future_pending_since=sum(
-                start.ignored_reason == "in_the_future" for of in starts.values() for start in of
-            ),
+            future_pending_since=in_the_future,
             unread_metadata=unread,
         )
 

@@ -46,19 +46,22 @@ class BacklogCollector(Collector):
     def record(self, snapshot: Snapshot) -> None:
         """Show what a refresh saw."""
         with self._lock:
-            self._snapshot, self._last_refresh = snapshot, snapshot.started_at
+            self._snapshot = snapshot
+            self._last_refresh = snapshot.started_at
             self._last_failure = ""
 
     def record_failure(self, reason: FailureReason) -> None:
         """Show nothing of the backlog until a refresh succeeds again."""
         with self._lock:
-            self._snapshot, self._last_failure = None, reason
+            self._snapshot = None
+            self._last_failure = reason
             self._failures[reason] += 1
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """Give the families that Prometheus scrapes."""
         with self._lock:
-            snapshot, last_refresh = self._snapshot, self._last_refresh
+            snapshot = self._snapshot
+            last_refresh = self._last_refresh
             failures = Counter(self._failures)
         yield _gauge(
             "fulfillment_exporter_refresh_interval_seconds",

@@ -40,16 +40,19 @@ def make_app(collector: BacklogCollector, *, is_refreshing: Callable[[], bool]) 
             return metrics_app(environ, start_response)
         if path != "/health":
             return _answer(start_response, "404 Not Found", {"detail": "Not Found"})
-        last, failure = collector.last_refresh, collector.last_failure
+        last = collector.last_refresh
+        failure = collector.last_failure
         status = "ok"
         if not is_refreshing():
             status = "stopped"
         elif last is None and not failure:
             status = "starting"
-        at = None if last is None else last.isoformat(timespec="milliseconds")
+        refreshed_at = None
+        if last is not None:
+            refreshed_at = last.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         document = {
             "status": status,
-            "lastRefreshAt": at and at.replace("+00:00", "Z"),
+            "lastRefreshAt": refreshed_at,
             "lastFailure": failure or None,
         }
         code = "200 OK" if status == "ok" else "503 Service Unavailable"

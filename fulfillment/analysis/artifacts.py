@@ -36,8 +36,10 @@ def is_synthetic(metadata: Mapping[str, str]) -> bool:
     together with ``hold-until`` or ``expires-at``. The key proves nothing, and neither does a
     ``drill-id`` alone: an order of a drill is a real order with real labels.
     """
+    if has_value(metadata, "chaos-scenario"):
+        return True
     has_end = has_value(metadata, "hold-until") or has_value(metadata, "expires-at")
-    return has_value(metadata, "chaos-scenario") or (has_value(metadata, "drill-id") and has_end)
+    return has_end and has_value(metadata, "drill-id")
 
 
 def is_incomplete(metadata: Mapping[str, str]) -> bool:
@@ -67,15 +69,17 @@ def compute_age_start(
         or unreadable is ignored, with the reason: it can never hide how long an object waits.
     """
     written_at = _as_utc(last_modified)
-    if text := metadata.get("pending-since", "").strip():
-        try:
-            pending_since = _as_utc(datetime.fromisoformat(text))
-        except (ValueError, OverflowError):
-            return AgeStart(written_at, "last-modified", "unreadable")
-        if pending_since > _as_utc(now):
-            return AgeStart(written_at, "last-modified", "in_the_future")
-        if pending_since < written_at:
-            return AgeStart(pending_since, "pending-since")
+    text = metadata.get("pending-since", "").strip()
+    if not text:
+        return AgeStart(written_at, "last-modified")
+    try:
+        pending_since = _as_utc(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        return AgeStart(written_at, "last-modified", "unreadable")
+    if pending_since > _as_utc(now):
+        return AgeStart(written_at, "last-modified", "in_the_future")
+    if pending_since < written_at:
+        return AgeStart(pending_since, "pending-since")
     return AgeStart(written_at, "last-modified")
 
 
@@ -85,7 +89,7 @@ def compute_lag_minutes(age_starts: Iterable[AgeStart], now: datetime) -> float:
     It is never negative: a store whose clock runs ahead gives ages just after ``now``.
     """
     minutes = [(_as_utc(now) - start.at).total_seconds() / 60 for start in age_starts]
-    return max([0.0, *minutes])
+    return max(0.0, max(minutes, default=0.0))
 
 
 def has_value(metadata: Mapping[str, str], name: str) -> bool:

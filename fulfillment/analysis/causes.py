@@ -9,23 +9,22 @@ which supported causes are dealt with.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from enum import StrEnum
+from dataclasses import dataclass
+from enum import StrEnum, auto
 from functools import partial
 from typing import Literal, NamedTuple
 
 from runbook_lib.model import CauseStatus, Finding, Json
 
-#: Over this share of carrier requests, and under this many free bytes, something is wrong.
-BAD_SHARE, LOW_BYTES = 0.2, 2**31
+#: Over this share of carrier requests, something is wrong.
+BAD_SHARE = 0.2
+#: Under this many free bytes, something is wrong.
+LOW_BYTES = 2**31
 _SUPPORTED = 0.6
 _HINT = 0.2
 
 Strategy = Literal["release", "retrigger", "none"]
-Repair = tuple[str, str, str]
-"""An action of 6.2, its target, and what to mind; without a target no action helps, and the words
-say why."""
 
 
 class Observation(NamedTuple):
@@ -56,51 +55,25 @@ class Rule(NamedTuple):
 
 hint = partial(Rule, decides=False)
 
-# Tests of a value: seen to be so, seen not to be so, any, none.
-is_true = partial(operator.is_, True)
-is_false = partial(operator.is_, False)
-is_some = bool
-is_nothing = operator.not_
+
+def is_true(value: Json) -> bool:
+    """Test that a value was seen to be so."""
+    return value is True
 
 
-class CauseRecord:
-    """All that the runbook knows of one cause.
+def is_false(value: Json) -> bool:
+    """Test that a value was seen not to be so."""
+    return value is False
 
-    Attributes
-    ----------
-    words : the cause in a sentence
-    rules : the evidence for it and against it
-    repair : what 6.2 does about it, from what was observed (with ``worker`` and ``dag``, their
-        names); or in words what a person does, where no action helps
-    follow_ups : what to change so that it does not come back; empty: nothing in operations
-    strategy : of 6.1 while the cause stands: ``release`` where the worker cannot do its job
-        whatever 6.2 does first, ``none`` where nothing may be moved at all
-    then : what to do after the repair, in words; empty: nothing
-    stops_labels : False for a drill, blind eyes, or wrong ages
-    counted_as : the reason of the worker's counted failures that dates its beginning and its end
-        (observation ``ended_<reason>``); empty: none
-    hidden_by : causes that make its observations meaningless
-    """
 
-    def __init__(
-        self,
-        words: str,
-        *rules: Rule,
-        repair: Callable[[Mapping[str, Json]], Repair] | str,
-        follow_ups: tuple[str, ...],
-        strategy: Strategy = "retrigger",
-        then: str = "",
-        stops_labels: bool = True,
-        counted_as: str = "",
-        hidden_by: tuple[str, ...] = (),
-    ) -> None:
-        self.words, self.rules, self.repair, self.follow_ups = words, rules, repair, follow_ups
-        self.strategy, self.then, self.stops_labels = strategy, then, stops_labels
-        self.counted_as, self.hidden_by = counted_as, hidden_by
+def is_some(value: Json) -> bool:
+    """Test that a value is not empty, zero or False."""
+    return bool(value)
 
-    def find_repair(self, seen: Mapping[str, Json]) -> Repair:
-        """Return what 6.2 does about it, by what was observed."""
-        return self.repair(seen) if callable(self.repair) else ("", "", self.repair)
+
+def is_nothing(value: Json) -> bool:
+    """Test that a value is empty, zero or False."""
+    return not value
 
 
 def is_over(limit: float) -> Callable[[Json], bool]:
@@ -114,11 +87,63 @@ def is_under(limit: float) -> Callable[[Json], bool]:
 
 
 def failing(reason: str, what: str) -> tuple[Rule, Rule]:
-    """Return the rules of a failure reason: counted lately, and told by the log lately."""
+    """Return the rules of a failure reason: counted lately, and in the log lately."""
     return (
         Rule(f"failures_{reason}", is_over(0), 0.7, f"{what}: failures counted just now"),
         hint(f"logged_{reason}", is_true, 0.3, f"{what}: the worker's log says so"),
     )
+
+
+class Repair(NamedTuple):
+    """An action of 6.2, its target, and what to mind.
+
+    Without a target no action helps, and ``mind`` says why.
+    """
+
+    action: str = ""
+    target: str = ""
+    mind: str = ""
+
+
+Values = Mapping[str, Json]
+"""Observed values by name; with ``worker`` and ``dag``, the names of the service and the DAG."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CauseRecord:
+    """All that the runbook knows of one cause.
+
+    Attributes
+    ----------
+    words : the cause in a sentence
+    rules : the evidence for it and against it
+    repair : what 6.2 does about it, from what was observed; or in words what a person does, where
+        no action helps
+    follow_ups : what to change so that it does not come back; empty: nothing in operations
+    strategy : of 6.1 while the cause stands: ``release`` where the worker cannot do its job
+        whatever 6.2 does first, ``none`` where nothing may be moved at all
+    then : what to do after the repair, in words; empty: nothing
+    stops_labels : False for a drill, blind eyes, or wrong ages
+    counted_as : the reason of the worker's counted failures that dates its beginning and its end
+        (observation ``ended_<reason>``); empty: none
+    hidden_by : causes that make its observations meaningless
+    """
+
+    words: str
+    rules: tuple[Rule, ...]
+    repair: Callable[[Values], Repair] | str
+    follow_ups: tuple[str, ...]
+    strategy: Strategy = "retrigger"
+    then: str = ""
+    stops_labels: bool = True
+    counted_as: str = ""
+    hidden_by: tuple[str, ...] = ()
+
+    def find_repair(self, values: Values) -> Repair:
+        """Return what 6.2 does about it, by what was observed."""
+        if isinstance(self.repair, str):
+            return Repair(mind=self.repair)
+        return self.repair(values)
 
 
 def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
@@ -141,40 +166,102 @@ def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
 
 
 def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence[str]) -> Finding:
-    record, known = CAUSES[cause], {n: o for n, o in observations.items() if o.value is not None}
-    held = [r for r in record.rules if r.name in known and r.holds(known[r.name].value)]
-    # of several rules on one observation, the first says what it is about
-    unknown = {r.name: r.says for r in record.rules[::-1] if r.decides and r.name not in known}
-    score = round(max(-1.0, min(1.0, sum(r.weight for r in held))), 2)
-    speak_for = "; ".join(r.says for r in held if r.weight > 0)
-    telling, ended = {r.name for r in record.rules}, f"ended_{record.counted_as}"
-    if score >= _SUPPORTED:
-        status, reason, telling = CauseStatus.SUPPORTED, speak_for, {r.name for r in held}
-    elif unknown:
-        status, reason = CauseStatus.UNDECIDED, f"not known: whether {'; '.join(unknown.values())}"
-    elif ended in known:
-        reason = f"last seen at {known[ended].value}, and not since"
-        status, telling = CauseStatus.PAST, {ended}
-    elif score >= _HINT:
-        status, reason = CauseStatus.UNDECIDED, f"only a hint: {speak_for}"
-    else:
-        against = "; ".join(r.says for r in held if r.weight < 0)
-        status, reason = CauseStatus.REFUTED, against or "nothing speaks for it"
+    """Judge one cause; ``hiding`` are the supported causes that hide it."""
+    record = CAUSES[cause]
+    known = {
+        name: observation
+        for name, observation in observations.items()
+        if observation.value is not None
+    }
+    held = [rule for rule in record.rules if rule.name in known and _holds(rule, known)]
+    score = round(max(-1.0, min(1.0, sum(rule.weight for rule in held))), 2)
+    judgement = _decide(record, known, held, score)
+    status = judgement.status
+    reason = judgement.reason
     if hiding:
-        status, reason = CauseStatus.UNDECIDED, f"cannot be told beside {CAUSES[hiding[0]].words}"
-    evidence = tuple(sorted({known[name].evidence for name in telling if name in known}))
+        status = CauseStatus.UNDECIDED
+        reason = f"cannot be told beside {CAUSES[hiding[0]].words}"
+    evidence = {known[name].evidence for name in judgement.telling if name in known}
     return Finding(
-        name=cause, words=record.words, status=status, score=score, evidence=evidence, reason=reason
+        name=cause,
+        words=record.words,
+        status=status,
+        score=score,
+        evidence=tuple(sorted(evidence)),
+        reason=reason,
     )
 
 
-Cause = StrEnum(
-    "Cause",
-    "CARRIER_TIMEOUT CARRIER_ERRORS WORKER_STOPPED WORKER_STUCK STORAGE_FULL STORE_DOWN "
-    "BAD_CREDENTIALS NO_PERMISSION BAD_PREFIX PIPELINE_PAUSED PIPELINE_FAILING SURGE SYNTHETIC "
-    "SUPPORT_DOWN METRICS_BLIND CLOCK_SKEW",
-)
-"""Why labels wait. Each name in small letters is its value, and that of the fault."""
+def _holds(rule: Rule, known: Mapping[str, Observation]) -> bool:
+    return rule.holds(known[rule.name].value)
+
+
+class _Judgement(NamedTuple):
+    """A cause's status, why, and the names of the observations that say so."""
+
+    status: CauseStatus
+    reason: str
+    telling: set[str]
+
+
+def _decide(
+    record: CauseRecord, known: Mapping[str, Observation], held: Sequence[Rule], score: float
+) -> _Judgement:
+    """Decide a cause by its own rules.
+
+    Parameters
+    ----------
+    known : the observations that are known
+    held : the rules that hold
+    score : the sum of their weights
+    """
+    every = {rule.name for rule in record.rules}
+    support = "; ".join(rule.says for rule in held if rule.weight > 0)
+    if score >= _SUPPORTED:
+        return _Judgement(CauseStatus.SUPPORTED, support, {rule.name for rule in held})
+    unknown = _say_unknown(record, known)
+    if unknown:
+        reason = f"not known: whether {'; '.join(unknown)}"
+        return _Judgement(CauseStatus.UNDECIDED, reason, every)
+    ended = f"ended_{record.counted_as}"
+    if ended in known:
+        reason = f"last seen at {known[ended].value}, and not since"
+        return _Judgement(CauseStatus.PAST, reason, {ended})
+    if score >= _HINT:
+        return _Judgement(CauseStatus.UNDECIDED, f"only a hint: {support}", every)
+    against = "; ".join(rule.says for rule in held if rule.weight < 0)
+    return _Judgement(CauseStatus.REFUTED, against or "nothing speaks for it", every)
+
+
+def _say_unknown(record: CauseRecord, known: Mapping[str, Observation]) -> list[str]:
+    """Return in words what is not known and would decide; one rule speaks for an observation."""
+    words: dict[str, str] = {}
+    for rule in record.rules:
+        if rule.decides and rule.name not in known:
+            words.setdefault(rule.name, rule.says)
+    return list(words.values())
+
+
+class Cause(StrEnum):
+    """Why labels wait. Each name in small letters is its value, and that of the fault."""
+
+    CARRIER_TIMEOUT = auto()
+    CARRIER_ERRORS = auto()
+    WORKER_STOPPED = auto()
+    WORKER_STUCK = auto()
+    STORAGE_FULL = auto()
+    STORE_DOWN = auto()
+    BAD_CREDENTIALS = auto()
+    NO_PERMISSION = auto()
+    BAD_PREFIX = auto()
+    PIPELINE_PAUSED = auto()
+    PIPELINE_FAILING = auto()
+    SURGE = auto()
+    SYNTHETIC = auto()
+    SUPPORT_DOWN = auto()
+    METRICS_BLIND = auto()
+    CLOCK_SKEW = auto()
+
 
 #: What the object store's service may be called.
 STORE_SERVICES = ("minio", "object-store", "store")
@@ -187,26 +274,40 @@ _DOWN = (Cause.STORE_DOWN, Cause.WORKER_STOPPED)
 STANDSTILL = frozenset({*_DOWN, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING})
 
 
-def _start(names: Sequence[str], otherwise: Repair, seen: Mapping[str, Json]) -> Repair:
-    """Start the first of these services that is down; when none of them is, do otherwise."""
-    down = [name for name in names if name in (seen.get("services_down") or ())]
-    return ("start", down[0], "") if down else otherwise
+def _start(names: Sequence[str], *, otherwise: Repair) -> Callable[[Values], Repair]:
+    """Return a repair: start the first of these services that is down, else do otherwise."""
+
+    def find_repair(values: Values) -> Repair:
+        down = values.get("services_down") or ()
+        for name in names:
+            if name in down:
+                return Repair("start", name)
+        return otherwise
+
+    return find_repair
 
 
-def _restart_worker(mind: str = "") -> Callable[[Mapping[str, Json]], Repair]:
-    return lambda seen: ("restart", seen["worker"], mind)
+def _restart_worker(values: Values) -> Repair:
+    return Repair("restart", values["worker"])
 
 
-def _wake_worker(seen: Mapping[str, Json]) -> Repair:
-    return "resume" if seen.get("worker_paused") else "start", seen["worker"], ""
+def _restart_with_setting(values: Values) -> Repair:
+    return Repair("restart", values["worker"], _SETTING_FIRST)
+
+
+def _wake_worker(values: Values) -> Repair:
+    action = "resume" if values.get("worker_paused") else "start"
+    return Repair(action, values["worker"])
 
 
 def _carrier(words: str, outcome: str, says: str, watched: str) -> CauseRecord:
     return CauseRecord(
-        words,
-        Rule(f"carrier_{outcome}_share", is_over(BAD_SHARE), 0.8, says),
-        hint(f"logged_carrier_{outcome}", is_true, 0.3, "the worker's log says so"),
-        hint("waiting_incomplete", is_over(0), 0.1, "objects without tracking number wait"),
+        words=words,
+        rules=(
+            Rule(f"carrier_{outcome}_share", is_over(BAD_SHARE), 0.8, says),
+            hint(f"logged_carrier_{outcome}", is_true, 0.3, "the worker's log says so"),
+            hint("waiting_incomplete", is_over(0), 0.1, "objects without tracking number wait"),
+        ),
         repair="call the carrier: what has no tracking number waits for it, and no restart helps",
         follow_ups=("retry the carrier with backoff", f"alert on the carrier's {watched}"),
         counted_as=f"carrier_{outcome}",
@@ -215,80 +316,96 @@ def _carrier(words: str, outcome: str, says: str, watched: str) -> CauseRecord:
 
 CAUSES: Mapping[str, CauseRecord] = {
     Cause.STORE_DOWN: CauseRecord(
-        "an object store that is down",
-        Rule("store_live", is_false, 0.9, "the object store does not answer, or is not well"),
-        Rule("store_live", is_true, -0.6, "the object store is live"),
-        hint("failures_store_unreachable", is_over(0), 0.3, "the worker cannot reach it"),
-        repair=partial(_start, STORE_SERVICES, ("", "", _STORE_ELSEWHERE)),
+        words="an object store that is down",
+        rules=(
+            Rule("store_live", is_false, 0.9, "the object store does not answer, or is not well"),
+            Rule("store_live", is_true, -0.6, "the object store is live"),
+            hint("failures_store_unreachable", is_over(0), 0.3, "the worker cannot reach it"),
+        ),
+        repair=_start(STORE_SERVICES, otherwise=Repair(mind=_STORE_ELSEWHERE)),
         follow_ups=("alert on the store's live endpoint", "restart the store by itself"),
         strategy="none",
         counted_as="store_unreachable",
     ),
     Cause.METRICS_BLIND: CauseRecord(
-        "metrics that are blind",
-        Rule("prometheus_answers", is_false, 0.9, "Prometheus does not answer"),
-        hint("exporter_up", is_false, 0.9, "Prometheus cannot scrape the exporter"),
-        hint("lag_present", is_false, 0.3, "there is no fresh value of the lag"),
-        hint("exporter_refresh_age_s", is_over(60), 0.4, "the exporter stopped refreshing"),
-        hint("store_live", is_false, -0.5, "without the store no exporter can see anything"),
-        hint("exporter_up", is_true, -0.1, "the exporter is scraped"),
-        repair=partial(_start, ("artifact-exporter", "prometheus"), ("", "", _EYES_ELSEWHERE)),
+        words="metrics that are blind",
+        rules=(
+            Rule("prometheus_answers", is_false, 0.9, "Prometheus does not answer"),
+            hint("exporter_up", is_false, 0.9, "Prometheus cannot scrape the exporter"),
+            hint("lag_present", is_false, 0.3, "there is no fresh value of the lag"),
+            hint("exporter_refresh_age_s", is_over(60), 0.4, "the exporter stopped refreshing"),
+            hint("store_live", is_false, -0.5, "without the store no exporter can see anything"),
+            hint("exporter_up", is_true, -0.1, "the exporter is scraped"),
+        ),
+        repair=_start(("artifact-exporter", "prometheus"), otherwise=Repair(mind=_EYES_ELSEWHERE)),
         follow_ups=("page on FulfillmentMetricsMissing", "restart the exporter by itself"),
         then="believe the listing (2.3) meanwhile",
         stops_labels=False,
     ),
     Cause.WORKER_STOPPED: CauseRecord(
-        "a stopped worker",
-        Rule("worker_running", is_false, 0.9, "the worker's service does not run"),
-        hint("worker_paused", is_true, 0.9, "somebody paused the worker"),
-        hint("worker_answers", is_false, 0.3, "the worker's API does not answer"),
-        hint("worker_answers", is_true, -0.5, "the worker's API answers"),
+        words="a stopped worker",
+        rules=(
+            Rule("worker_running", is_false, 0.9, "the worker's service does not run"),
+            hint("worker_paused", is_true, 0.9, "somebody paused the worker"),
+            hint("worker_answers", is_false, 0.3, "the worker's API does not answer"),
+            hint("worker_answers", is_true, -0.5, "the worker's API answers"),
+        ),
         repair=_wake_worker,
         follow_ups=("restart the worker by itself", "alert when the worker is down"),
     ),
     Cause.WORKER_STUCK: CauseRecord(
-        "a worker that is alive and moves nothing",
-        Rule("worker_stands_still", is_true, 0.8, "the worker runs, but begins no new pass"),
-        Rule("worker_stands_still", is_false, -0.6, "the worker begins new passes"),
-        hint("waiting_finished", is_nothing, -0.3, "no finished object waits"),
-        repair=_restart_worker(),
+        words="a worker that is alive and moves nothing",
+        rules=(
+            Rule("worker_stands_still", is_true, 0.8, "the worker runs, but begins no new pass"),
+            Rule("worker_stands_still", is_false, -0.6, "the worker begins new passes"),
+            hint("waiting_finished", is_nothing, -0.3, "no finished object waits"),
+        ),
+        repair=_restart_worker,
         follow_ups=("a time-out for the run lock", "alert when no pass begins"),
         strategy="release",
         hidden_by=_DOWN,
     ),
     Cause.PIPELINE_PAUSED: CauseRecord(
-        "a paused pipeline",
-        Rule("dag_paused", is_true, 0.9, "the DAG that releases labels is paused"),
-        Rule("dag_paused", is_false, -0.6, "the DAG is not paused"),
-        repair=lambda seen: ("unpause", seen["dag"], ""),
+        words="a paused pipeline",
+        rules=(
+            Rule("dag_paused", is_true, 0.9, "the DAG that releases labels is paused"),
+            Rule("dag_paused", is_false, -0.6, "the DAG is not paused"),
+        ),
+        repair=lambda values: Repair("unpause", values["dag"]),
         follow_ups=("alert when the DAG is paused", "a reason and an end for each pause"),
         strategy="release",
     ),
     Cause.PIPELINE_FAILING: CauseRecord(
-        "a pipeline whose runs fail",
-        Rule("dag_failed_runs", is_over(1), 0.8, "its newest runs failed"),
-        Rule("dag_failed_runs", is_over(0), 0.2, "its newest run failed"),
-        hint("dag_import_errors", is_true, 0.8, "the DAG cannot be loaded"),
-        Rule("dag_failed_runs", is_nothing, -0.6, "its newest run did not fail"),
+        words="a pipeline whose runs fail",
+        rules=(
+            Rule("dag_failed_runs", is_over(1), 0.8, "its newest runs failed"),
+            Rule("dag_failed_runs", is_over(0), 0.2, "its newest run failed"),
+            hint("dag_import_errors", is_true, 0.8, "the DAG cannot be loaded"),
+            Rule("dag_failed_runs", is_nothing, -0.6, "its newest run did not fail"),
+        ),
         repair="the DAG's own logs say why its runs fail: nothing here mends it",
         follow_ups=("alert on failed runs of the DAG", "retries for its tasks"),
         strategy="release",
     ),
     Cause.BAD_CREDENTIALS: CauseRecord(
-        "wrong credentials of the worker",
-        *failing("bad_credentials", "the store rejects the worker's key or signature"),
-        hint("credentials_match", is_false, 0.3, "the worker's secret is not the store's"),
-        hint("credentials_match", is_true, -0.4, "the worker has the store's secret"),
-        repair=_restart_worker(_SETTING_FIRST),
+        words="wrong credentials of the worker",
+        rules=(
+            *failing("bad_credentials", "the store rejects the worker's key or signature"),
+            hint("credentials_match", is_false, 0.3, "the worker's secret is not the store's"),
+            hint("credentials_match", is_true, -0.4, "the worker has the store's secret"),
+        ),
+        repair=_restart_with_setting,
         follow_ups=("check credentials at start", "a checklist for key rotation"),
         strategy="release",
         hidden_by=(Cause.STORE_DOWN,),
         counted_as="bad_credentials",
     ),
     Cause.NO_PERMISSION: CauseRecord(
-        "a permission that the worker lacks",
-        *failing("access_denied", "the store denies the worker a right"),
-        hint("failures_bad_credentials", is_over(0), -0.3, "its key itself is rejected"),
+        words="a permission that the worker lacks",
+        rules=(
+            *failing("access_denied", "the store denies the worker a right"),
+            hint("failures_bad_credentials", is_over(0), -0.3, "its key itself is rejected"),
+        ),
         repair="give the worker's user its right back: no restart helps",
         follow_ups=("check rights at start", "review of policy changes"),
         strategy="release",
@@ -296,18 +413,22 @@ CAUSES: Mapping[str, CauseRecord] = {
         counted_as="access_denied",
     ),
     Cause.BAD_PREFIX: CauseRecord(
-        "a worker that watches another prefix",
-        Rule("worker_place", is_some, 0.9, "the worker watches or fills another place"),
-        Rule("worker_place", is_nothing, -0.6, "the worker's prefixes and bucket are right"),
-        hint("failures_no_such_bucket", is_over(0), 0.3, "it names a missing bucket"),
-        repair=_restart_worker(_SETTING_FIRST),
+        words="a worker that watches another prefix",
+        rules=(
+            Rule("worker_place", is_some, 0.9, "the worker watches or fills another place"),
+            Rule("worker_place", is_nothing, -0.6, "the worker's prefixes and bucket are right"),
+            hint("failures_no_such_bucket", is_over(0), 0.3, "it names a missing bucket"),
+        ),
+        repair=_restart_with_setting,
         follow_ups=("check prefixes at start", "review of configuration changes"),
         strategy="release",
     ),
     Cause.STORAGE_FULL: CauseRecord(
-        "a full object store",
-        *failing("storage_full", "writes are refused for want of room"),
-        hint("store_free_bytes", is_under(LOW_BYTES), 0.3, "under 2 GiB are free"),
+        words="a full object store",
+        rules=(
+            *failing("storage_full", "writes are refused for want of room"),
+            hint("store_free_bytes", is_under(LOW_BYTES), 0.3, "under 2 GiB are free"),
+        ),
         repair="free or add capacity: a move needs room for the copies, and no restart helps",
         follow_ups=("alert on minio_cluster_capacity_usable_free_bytes", "retention for ready/"),
         strategy="none",
@@ -324,43 +445,51 @@ CAUSES: Mapping[str, CauseRecord] = {
         "errors of the carrier", "error", "the carrier answers with errors", "error rate"
     ),
     Cause.SURGE: CauseRecord(
-        "labels that arrive faster than a healthy worker drains them",
-        Rule("surplus_objects", is_over(50), 0.7, "more labels arrive than leave"),
-        Rule("drain_per_minute", is_nothing, -0.7, "nothing leaves at all: that is no surge"),
-        hint("waiting_finished", is_over(50), 0.2, "finished objects queue up"),
-        Rule("waiting_finished", is_under(20), -0.6, "no finished objects queue up"),
+        words="labels that arrive faster than a healthy worker drains them",
+        rules=(
+            Rule("surplus_objects", is_over(50), 0.7, "more labels arrive than leave"),
+            Rule("drain_per_minute", is_nothing, -0.7, "nothing leaves at all: that is no surge"),
+            hint("waiting_finished", is_over(50), 0.2, "finished objects queue up"),
+            Rule("waiting_finished", is_under(20), -0.6, "no finished objects queue up"),
+        ),
         repair="the worker drains the queue: a restart only costs time",
         follow_ups=("a larger batch or more workers", "alert on arrivals over drain"),
         # A surge outruns a healthy drain: while nothing may leave, that cannot be told.
         hidden_by=tuple(sorted(STANDSTILL)),
     ),
     Cause.SYNTHETIC: CauseRecord(
-        "synthetic objects alone",
-        Rule("overdue_synthetic", is_over(0), 0.8, "synthetic objects wait over the threshold"),
-        Rule("overdue_real", is_over(0), -0.5, "real objects wait over it too"),
-        hint("drill_alert_firing", is_true, 0.1, "a drill's alert fires"),
+        words="synthetic objects alone",
+        rules=(
+            Rule("overdue_synthetic", is_over(0), 0.8, "synthetic objects wait over the threshold"),
+            Rule("overdue_real", is_over(0), -0.5, "real objects wait over it too"),
+            hint("drill_alert_firing", is_true, 0.1, "a drill's alert fires"),
+        ),
         repair="6.3 clean up the chaos objects (runbook run 06)",
         follow_ups=(),
         stops_labels=False,
         hidden_by=(Cause.STORE_DOWN,),
     ),
     Cause.SUPPORT_DOWN: CauseRecord(
-        "a support service that is down",
-        # Itself down, whatever else is: more than its source's absence takes away.
-        Rule("support_answers", is_false, 1.2, "the support service does not answer"),
-        hint("support_failures", is_over(0), 0.6, "it cannot collect shipments just now"),
-        hint("probe_refresh_failed", is_true, 0.4, "the probe's timeline refresh fails"),
-        hint("probe_failed_before", is_true, 0.2, "the probe fails before the refresh"),
-        hint("timeline_behind_minutes", is_over(15), 0.6, "the timeline is behind"),
-        hint("worker_answers", is_false, -0.5, "its source of shipments is down itself"),
-        repair=partial(_start, (_SUPPORT,), ("restart", _SUPPORT, "")),
+        words="a support service that is down",
+        rules=(
+            # Itself down, whatever else is: more than its source's absence takes away.
+            Rule("support_answers", is_false, 1.2, "the support service does not answer"),
+            hint("support_failures", is_over(0), 0.6, "it cannot collect shipments just now"),
+            hint("probe_refresh_failed", is_true, 0.4, "the probe's timeline refresh fails"),
+            hint("probe_failed_before", is_true, 0.2, "the probe fails before the refresh"),
+            hint("timeline_behind_minutes", is_over(15), 0.6, "the timeline is behind"),
+            hint("worker_answers", is_false, -0.5, "its source of shipments is down itself"),
+        ),
+        repair=_start((_SUPPORT,), otherwise=Repair("restart", _SUPPORT)),
         follow_ups=("alert on collection failures of support",),
         then="6.4 refresh the ticket's timeline (runbook run 06 -p ticket_id=TICKET)",
     ),
     Cause.CLOCK_SKEW: CauseRecord(
-        "a service whose clock is off",
-        Rule("clock_skewed", is_some, 0.8, "a system's clock is off"),
-        hint("future_pending_since", is_over(0), 0.2, "labels claim to be from the future"),
+        words="a service whose clock is off",
+        rules=(
+            Rule("clock_skewed", is_some, 0.8, "a system's clock is off"),
+            hint("future_pending_since", is_over(0), 0.2, "labels claim to be from the future"),
+        ),
         repair="set the clock right: a restart alone does not; trust no ages from that system",
         follow_ups=("time synchronisation on every host", "alert on clock skew"),
         stops_labels=False,
@@ -377,6 +506,13 @@ _WAYS: Mapping[Strategy, str] = {
 }
 
 
+class AdviceStep(NamedTuple):
+    """One thing to do, in words, and the causes that it is for."""
+
+    words: str
+    causes: frozenset[str]
+
+
 class Advice(NamedTuple):
     """What section 5 says, and section 6 plans.
 
@@ -385,7 +521,7 @@ class Advice(NamedTuple):
     causes : the supported ones
     strategy, why : of 6.1
     action, target, reason : of 6.2; action ``none`` when nothing there helps
-    steps : all of it in words, in order, each with the causes that it is for
+    steps : all of it in order
     """
 
     causes: tuple[str, ...]
@@ -394,19 +530,19 @@ class Advice(NamedTuple):
     action: str
     target: str
     reason: str
-    steps: tuple[tuple[str, frozenset[str]], ...]
+    steps: tuple[AdviceStep, ...]
 
     @property
     def words(self) -> tuple[str, ...]:
         """The steps, numbered."""
-        return tuple(f"{n}. {text}" for n, (text, _) in enumerate(self.steps, 1))
+        return tuple(f"{number}. {step.words}" for number, step in enumerate(self.steps, 1))
 
     def about(self, cause: str) -> str:
         """Return what of it is for one cause."""
-        return "; ".join(text for text, causes in self.steps if cause in causes)
+        return "; ".join(step.words for step in self.steps if cause in step.causes)
 
 
-def advise(causes: Sequence[str], seen: Mapping[str, Json]) -> Advice:
+def advise(causes: Sequence[str], values: Values) -> Advice:
     """Merge what helps against each supported cause.
 
     What forbids a release comes first. A release by move comes before the repairs, which let the
@@ -415,53 +551,66 @@ def advise(causes: Sequence[str], seen: Mapping[str, Json]) -> Advice:
     Parameters
     ----------
     causes : supported ones, in the order in which they are to be dealt with
-    seen : all observations; a missing one is unknown; and as ``worker`` and ``dag`` the names of
-        the worker's service and of the DAG
+    values : all observed values; a missing one is unknown
     """
-    strategy, why = choose_strategy(causes, seen)
-    repairs = {cause: CAUSES[cause].find_repair(seen) for cause in causes}
+    strategy, why = choose_strategy(causes, values)
+    repairs = {cause: CAUSES[cause].find_repair(values) for cause in causes}
     stops = [cause for cause in causes if CAUSES[cause].strategy == "none"]
-    moved = frozenset(c for c in causes if CAUSES[c].stops_labels and c not in stops)
-    steps = [(f"do not release: {CAUSES[cause].words}", frozenset([cause])) for cause in stops]
-    mends = [
-        (text, frozenset([cause]))
-        for cause in sorted(causes, key=lambda cause: cause not in stops)
-        for text in (_say(*repairs[cause]), CAUSES[cause].then)
-        if text
-    ]
-    way = [(_WAYS[strategy], moved)] if strategy != "none" or (stops and moved) else []
-    steps += [*way, *mends] if strategy == "release" else [*mends, *way]
-    repair = _choose_repair(repairs, seen["worker"])
-    return Advice(tuple(causes), strategy, why, *repair, tuple(steps))
+    others = [cause for cause in causes if cause not in stops]
+    moved = frozenset(cause for cause in others if CAUSES[cause].stops_labels)
+    steps = [AdviceStep(f"do not release: {CAUSES[c].words}", frozenset([c])) for c in stops]
+    mends: list[AdviceStep] = []
+    for cause in stops + others:
+        texts = (_say(repairs[cause]), CAUSES[cause].then)
+        mends += [AdviceStep(text, frozenset([cause])) for text in texts if text]
+    way = []
+    if strategy != "none" or (stops and moved):
+        way.append(AdviceStep(_WAYS[strategy], moved))
+    steps += way + mends if strategy == "release" else mends + way
+    repair = _choose_repair(repairs, values["worker"])
+    return Advice(
+        causes=tuple(causes),
+        strategy=strategy,
+        why=why,
+        action=repair.action,
+        target=repair.target,
+        reason=repair.mind,
+        steps=tuple(steps),
+    )
 
 
-def choose_strategy(causes: Iterable[str], seen: Mapping[str, Json]) -> tuple[Strategy, str]:
+def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, str]:
     """Return ``release``, ``retrigger`` or ``none``, and why; see ``advise``."""
-    wanted = {c: CAUSES[c].strategy for c in CAUSES if c in set(causes)}
-    if stop := [c for c, strategy in wanted.items() if strategy == "none"]:
-        return "none", f"do not release: {stop[0]}; see 6.2"
-    if seen.get("waiting_real") == 0:
+    wanted = set(causes)
+    ordered = [cause for cause in CAUSES if cause in wanted]
+    stops = [cause for cause in ordered if CAUSES[cause].strategy == "none"]
+    if stops:
+        return "none", f"do not release: {stops[0]}; see 6.2"
+    if values.get("waiting_real") == 0:
         return "none", "no real object waits"
-    if block := [c for c, strategy in wanted.items() if strategy == "release"]:
-        return "release", f"the worker cannot do it: {', '.join(block)}"
-    if back := [c for c in wanted if c in STANDSTILL]:
-        return "retrigger", f"it does its whole job once 6.2 brought it back: {', '.join(back)}"
-    if seen.get("overdue_real") == 0:
+    blocks = [cause for cause in ordered if CAUSES[cause].strategy == "release"]
+    if blocks:
+        return "release", f"the worker cannot do it: {', '.join(blocks)}"
+    standing = [cause for cause in ordered if cause in STANDSTILL]
+    if standing:
+        names = ", ".join(standing)
+        return "retrigger", f"it does its whole job once 6.2 brought it back: {names}"
+    if values.get("overdue_real") == 0:
         return "none", "no real object waits over the threshold, and nothing stops the worker"
     return "retrigger", "no cause was found that stops the worker: it does its whole job"
 
 
-def _say(action: str, target: str, mind: str) -> str:
-    step = f"6.2 {action} {target} ({_RUN})" if target else ""
-    return ", then ".join(text for text in (mind, step) if text)
+def _say(repair: Repair) -> str:
+    step = f"6.2 {repair.action} {repair.target} ({_RUN})" if repair.target else ""
+    return ", then ".join(text for text in (repair.mind, step) if text)
 
 
 def _choose_repair(repairs: Mapping[str, Repair], worker: str) -> Repair:
-    """Return action, target and reason for the first cause that an action of 6.2 helps."""
-    said = {c: f"{c}: {mind}" if mind else str(c) for c, (*_, mind) in repairs.items()}
-    for cause, (action, target, _) in repairs.items():
-        if target:
-            rest = ", ".join(c for c in repairs if c is not cause)
-            also = f"; also supported: {rest}" if rest else ""
-            return action, target, f"{said[cause]}{also}"
-    return "none", worker, "; ".join(said.values()) or "no cause is supported: nothing to restart"
+    """Return the repair of the first cause that an action of 6.2 helps; ``mind`` says for what."""
+    reasons = [f"{cause}: {r.mind}" if r.mind else str(cause) for cause, r in repairs.items()]
+    for reason, (cause, repair) in zip(reasons, repairs.items(), strict=True):
+        if repair.target:
+            rest = [other for other in repairs if other != cause]
+            also = f"; also supported: {', '.join(rest)}" if rest else ""
+            return repair._replace(mind=f"{reason}{also}")
+    return Repair("none", worker, "; ".join(reasons) or "no cause is supported: nothing to restart")

@@ -62,8 +62,15 @@ def compute_drain(objects: float | None, arrival: Rate | None, drain: Rate | Non
     faster = math.hypot(drain.high - drain.per_minute, arrival.per_minute - arrival.low)
     high = objects / (net - slower) if net > slower else None
     reason = f"{net:.1f} more leave than arrive per minute"
-    reason += "" if high else "; so few were counted that it may never be empty"
-    return Drain("draining", reason, objects / net, objects / (net + faster), high)
+    if not high:
+        reason += "; so few were counted that it may never be empty"
+    return Drain(
+        "draining",
+        reason,
+        minutes_to_empty=objects / net,
+        low_minutes=objects / (net + faster),
+        high_minutes=high,
+    )
 
 
 _MIN_MARGIN_S = 5.0
@@ -72,7 +79,12 @@ _MIN_MARGIN_S = 5.0
 class Stages(NamedTuple):
     """How long each stage may take on the way of a sample to the alert.
 
-    Of the exporter, of its target, of the rule's group, of the rule.
+    Attributes
+    ----------
+    refresh_s : of the exporter
+    scrape_s : of its target
+    evaluation_s : of the rule's group
+    keep_firing_for_s : of the rule, with the window that it looks back
     """
 
     refresh_s: float
@@ -96,12 +108,17 @@ def compute_clear_time(
     None when an interval is negative or no number. The margin, for what each stage itself takes,
     is one more scrape and evaluation, and at least five seconds.
     """
-    margin_s = max(_MIN_MARGIN_S, stages.scrape_s + stages.evaluation_s)
     if not all(0 <= value < math.inf for value in (*stages, group_interval_s)):
         return None
+    margin_s = max(_MIN_MARGIN_S, stages.scrape_s + stages.evaluation_s)
     latest = fixed_at + timedelta(seconds=sum(stages))
     deadline = latest + timedelta(seconds=margin_s)
     earliest = fixed_at + timedelta(seconds=stages.keep_firing_for_s)
     channels_latest = deadline + timedelta(seconds=group_interval_s)
-    parts = {**stages._asdict(), "margin_s": margin_s}
-    return ClearTime(earliest, latest, deadline, channels_latest, parts)
+    return ClearTime(
+        earliest=earliest,
+        latest=latest,
+        deadline=deadline,
+        channels_latest=channels_latest,
+        parts={**stages._asdict(), "margin_s": margin_s},
+    )

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -72,13 +71,16 @@ class _Entry:
 
     def take(self, text: str) -> bool:
         """Take a line in if it continues this entry."""
-        is_inner, is_chained = _is_inner(text), text.startswith(_CHAINED)
+        is_inner = _is_inner(text)
+        is_chained = text.startswith(_CHAINED)
         # Without an error to belong to, a traceback is an entry of its own.
         is_own = text.startswith(_TRACEBACK) and self.level != "error" and self.final is None
-        if not self.is_plain or is_own or not (is_chained or is_inner or self.in_traceback):
+        continues = is_chained or is_inner or self.in_traceback
+        if not self.is_plain or is_own or not continues:
             return False
-        self.level = "error" if is_chained else self.level
-        # the exception's own line ends a traceback
+        if is_chained:
+            self.level = "error"
+        # The exception's own line ends a traceback.
         self.in_traceback = is_chained or (is_inner and self.in_traceback)
         self.final = (self.final or "") if is_inner else text
         return True
@@ -95,26 +97,44 @@ def group_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[LogGroup]:
     -------
     At most 200 groups, errors first and then by count.
     """
-    found: dict[tuple[str, str], LogGroup] = {}
+    groups: dict[tuple[str, str], LogGroup] = {}
     for entry in _join(lines):
-        template = text = _headline(entry)
-        for pattern, mask in _MASKS:
-            template = pattern.sub(mask, template)
-        key = entry.level, template
-        group = found.get(key) or LogGroup(template, 0, None, None, text, entry.level)
-        if group.count or len(found) < _MAX_TEMPLATES:
-            first, last = group.first or entry.at, entry.at or group.last
-            found[key] = replace(group, count=group.count + 1, first=first, last=last)
-    return sorted(found.values(), key=lambda g: (_RANK[g.level], -g.count))[:_MAX_GROUPS]
+        text = _headline(entry)
+        template = _mask(text)
+        key = (entry.level, template)
+        group = groups.get(key)
+        if group is not None:
+            groups[key] = replace(
+                group,
+                count=group.count + 1,
+                first=group.first or entry.at,
+                last=entry.at or group.last,
+            )
+        elif len(groups) < _MAX_TEMPLATES:
+            groups[key] = LogGroup(
+                template=template,
+                count=1,
+                first=entry.at,
+                last=entry.at,
+                example=text,
+                level=entry.level,
+            )
+    ordered = sorted(groups.values(), key=lambda group: (_RANK[group.level], -group.count))
+    return ordered[:_MAX_GROUPS]
+
+
+def _mask(text: str) -> str:
+    """Return a text with words for its times, quotes, ids and numbers."""
+    for pattern, mask in _MASKS:
+        text = pattern.sub(mask, text)
+    return text
 
 
 def _join(lines: Iterable[tuple[datetime | None, str]]) -> list[_Entry]:
     """Return entries: lines that continue another are joined to it."""
     entries: list[_Entry] = []
     for at, text in lines:
-        record = None
-        with suppress(ValueError, RecursionError):  # one that is no JSON is a plain line
-            record = json.loads(text) if text.startswith("{") else None
+        record = _parse_json(text)
         if record is not None:
             entries.append(_from_json(at, record))
         elif not (entries and entries[-1].take(text)):
@@ -122,32 +142,60 @@ def _join(lines: Iterable[tuple[datetime | None, str]]) -> list[_Entry]:
     return entries
 
 
-def _from_json(at: datetime | None, record: dict[str, Any]) -> _Entry:
-    def find(names: Iterable[str]) -> str:
-        return next((str(record[n]) for n in names if record.get(n)), "")
+def _parse_json(text: str) -> dict[str, Any] | None:
+    """Return a JSON line's object; None where it is a plain line."""
+    if not text.startswith("{"):
+        return None
+    try:
+        record: dict[str, Any] = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return record
 
-    message, trace = find(_MESSAGE_NAMES), find(_EXCEPTION_NAMES)
-    level = "error" if trace else _LEVELS.get(find(_LEVEL_NAMES).lower(), "")
-    final = next((line for line in reversed(trace.splitlines()) if not _is_inner(line)), "")
-    text = message or json.dumps(record, sort_keys=True)
-    return _Entry(at, text, level, is_plain=False, final=final)
+
+def _from_json(at: datetime | None, record: Mapping[str, Any]) -> _Entry:
+    message = _find(record, _MESSAGE_NAMES)
+    trace = _find(record, _EXCEPTION_NAMES)
+    level = _LEVELS.get(_find(record, _LEVEL_NAMES).lower(), "")
+    outer = [line for line in trace.splitlines() if not _is_inner(line)]
+    return _Entry(
+        at=at,
+        text=message or json.dumps(record, sort_keys=True),
+        level="error" if trace else level,
+        is_plain=False,
+        final=outer[-1] if outer else "",
+    )
+
+
+def _find(record: Mapping[str, Any], names: Iterable[str]) -> str:
+    """Return the first value under one of some names that says something; else empty."""
+    return next((str(record[name]) for name in names if record.get(name)), "")
 
 
 def _from_plain(at: datetime | None, text: str) -> _Entry:
     match = _PLAIN_LEVEL.search(text[:160])
     level = _LEVELS.get((match[1] or match[2]).lower(), "") if match else ""
-    said = [(m[1], m[2] if m[2] is not None else m[3]) for m in _LOGFMT.finditer(text[:4000])]
-    if any(name == "msg" for name, _ in said):
-        text = ": ".join(value for _, value in said)
-    is_trace = text.startswith(_TRACEBACK)
-    return _Entry(at, text, "error" if is_trace else level, in_traceback=is_trace)
+    message = _read_logfmt(text)
+    if message is not None:
+        text = message
+    if text.startswith(_TRACEBACK):
+        return _Entry(at, text, "error", in_traceback=True)
+    return _Entry(at, text, level)
+
+
+def _read_logfmt(text: str) -> str | None:
+    """Return a logfmt line's message and error; None where it has no message."""
+    pairs = list(_LOGFMT.finditer(text[:4000]))
+    if not any(pair[1] == "msg" for pair in pairs):
+        return None
+    return ": ".join(pair[2] if pair[2] is not None else pair[3] for pair in pairs)
 
 
 def _headline(entry: _Entry) -> str:
     """Return the entry's first line, with the last exception's line when it has one."""
     parts = [part for part in (entry.text, entry.final) if part and part != _TRACEBACK]
     text = " ".join(": ".join(parts)[: 4 * _MAX_CHARS].split())
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)[:_MAX_CHARS]
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)[:_MAX_CHARS]
 
 
 def _is_inner(text: str) -> bool:

@@ -9,11 +9,19 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from ..clients.http_systems import Sample, Series
+from runbook_lib.model import Timestamp
 
 _EPISODE = timedelta(minutes=2)
 _BY_CHANCE = 0.01
 _Z95 = 1.96
+_USUAL_INTERVAL_S = 15.0
+
+
+class Sample(NamedTuple):
+    """One value; it may be NaN or infinite, as Prometheus has it."""
+
+    at: Timestamp
+    value: float
 
 
 class Rate(NamedTuple):
@@ -29,24 +37,21 @@ def clean(samples: Iterable[Sample]) -> list[Sample]:
     return sorted(sample for sample in samples if math.isfinite(sample.value))
 
 
-def join(series: Iterable[Series]) -> list[Sample]:
-    """Return the clean samples of all series."""
-    return clean(sample for one in series for sample in one.samples)
-
-
 def compute_interval_s(samples: Sequence[Sample]) -> float:
     """Return the usual time between two samples in seconds; 15 when there are not two."""
-    gaps = [(b.at - a.at).total_seconds() for a, b in pairwise(samples)]
-    return median(gaps) if gaps else 15.0
+    gaps = [(new.at - old.at).total_seconds() for old, new in pairwise(samples)]
+    return median(gaps) if gaps else _USUAL_INTERVAL_S
 
 
 def list_growth(samples: Iterable[Sample]) -> list[Sample]:
     """Return when a counter grew, and by how much."""
-    return [
-        Sample(new.at, grown)
-        for old, new in pairwise(samples)
-        if (grown := new.value if new.value < old.value else new.value - old.value) > 0
-    ]
+    growth = []
+    for old, new in pairwise(samples):
+        was_reset = new.value < old.value
+        grown = new.value if was_reset else new.value - old.value
+        if grown > 0:
+            growth.append(Sample(new.at, grown))
+    return growth
 
 
 def compute_increase(samples: Iterable[Sample], since: datetime) -> float:
@@ -54,31 +59,45 @@ def compute_increase(samples: Iterable[Sample], since: datetime) -> float:
     return math.fsum(grown.value for grown in list_growth(samples) if grown.at > since)
 
 
-def find_end(failed: Iterable[Sample], succeeded: Iterable[Series]) -> datetime | None:
-    """Return when failures were last counted, if so many successes since say that they ended.
+def find_end(failed: Iterable[Sample], succeeded: Iterable[Iterable[Sample]]) -> datetime | None:
+    """Return when failures were last counted, if the successes since say that they ended.
 
-    So many that a fault that lets through what it did would not leave them once in a hundred times:
-    few after a fault that let nothing through.
+    They have ended if so many successes in a row had a probability under 1 % at the failures'
+    earlier rate. After a fault that let nothing through, a few successes are enough.
 
     Parameters
     ----------
     failed : a counter that grew at least once
+    succeeded : counters of what the fault prevents
     """
     failures = list_growth(failed)
-    successes = [grown for one in succeeded for grown in list_growth(one.samples)]
+    successes = _join_growth(succeeded)
     last = failures[-1].at
-    count = sum(n for at, n in failures if at > last - _EPISODE)
+    failed_count = sum(n for at, n in failures if at > last - _EPISODE)
     let_through = sum(n for at, n in successes if last - _EPISODE < at <= last)
     since = sum(n for at, n in successes if at > last)
-    share = (let_through + 1) / (let_through + count + 1)
-    return last if share**since < _BY_CHANCE else None
+    success_rate = (let_through + 1) / (let_through + failed_count + 1)
+    has_ended = success_rate**since < _BY_CHANCE
+    return last if has_ended else None
 
 
-def find_beginning(series: Iterable[Series]) -> datetime | None:
+def find_beginning(counters: Iterable[Iterable[Sample]]) -> datetime | None:
     """Return when the latest time of growth began: after all counters rested for two minutes."""
-    times = sorted(grown.at for one in series for grown in list_growth(one.samples))
-    began = times[:1] + [at for last, at in pairwise(times) if at - last > _EPISODE]
-    return began[-1] if began else None
+    times = sorted(grown.at for grown in _join_growth(counters))
+    if not times:
+        return None
+    began = times[0]
+    for last, at in pairwise(times):
+        if at - last > _EPISODE:
+            began = at
+    return began
+
+
+def _join_growth(counters: Iterable[Iterable[Sample]]) -> list[Sample]:
+    growth: list[Sample] = []
+    for samples in counters:
+        growth += list_growth(samples)
+    return growth
 
 
 def compute_rate(*counters: Iterable[Sample]) -> Rate | None:
@@ -90,13 +109,19 @@ def compute_rate(*counters: Iterable[Sample]) -> Rate | None:
 
     Returns
     -------
-    None when of one of them, or of none, two samples span any time: no sample is never a zero.
+    None unless every counter has two samples at different times, and there is one counter at
+    least: a missing sample is never a zero.
     """
-    total, below, above = 0.0, 0.0, 0.0
-    for samples in map(clean, counters):
-        minutes = (samples[-1].at - samples[0].at).total_seconds() / 60 if samples else 0.0
-        if not minutes:
+    if not counters:
+        return None
+    total = 0.0
+    below = 0.0
+    above = 0.0
+    for counter in counters:
+        samples = clean(counter)
+        if not samples or samples[-1].at == samples[0].at:
             return None
+        minutes = (samples[-1].at - samples[0].at).total_seconds() / 60
         count = compute_increase(samples, samples[0].at)
         # Bounds of a Poisson mean by the square-root transform, which holds near zero too.
         low = max(0.0, math.sqrt(count) - _Z95 / 2) ** 2
@@ -105,4 +130,4 @@ def compute_rate(*counters: Iterable[Sample]) -> Rate | None:
         below = math.hypot(below, (count - low) / minutes)
         above = math.hypot(above, (high - count) / minutes)
         total += count / minutes
-    return Rate(total, max(0.0, total - below), total + above) if counters else None
+    return Rate(total, max(0.0, total - below), total + above)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import NamedTuple
 
-from runbook_lib import model
-from runbook_lib.model import CauseStatus, ClearTime, Outcome, Reading, Status, Verdict, format_time
+from runbook_lib.model import (
+    SYMPTOMS,
+    CauseStatus,
+    ClearTime,
+    Outcome,
+    Reading,
+    Role,
+    Status,
+    Verdict,
+    format_time,
+)
 from runbook_lib.section import find_unknown
 
-from ..clients.http_systems import Sample
-from .samples import clean
+from .samples import Sample, clean
 
 #: A reading that is older says nothing of now.
 MAX_AGE = timedelta(minutes=10)
@@ -45,24 +53,35 @@ def compute_recovery(
     ``value`` is the last of the samples that rest on a refresh later than the action; ``since`` is
     when the first of those in a row, up to the newest, was under the threshold.
     """
-    refreshes = clean(refresh)
-    # A refresh cannot be later than its scrape: what exceeds it is the exporter's clock ahead.
-    ahead_s = max([0.0, *(value - at.timestamp() for at, value in refreshes)])
-    after: list[Sample] = []
-    for at, value in clean(lag):
-        index = bisect_right(refreshes, at, key=lambda refresh: refresh.at) - 1
-        if index >= 0 and refreshes[index].value - ahead_s > action_at.timestamp():
-            after.append(Sample(at, value))
+    after = _list_after(lag, clean(refresh), action_at)
     if not after:
         reason = f"no sample rests on a refresh later than {format_time(action_at)} yet"
         return Outcome().unknown(reason)
-    last, run = after[-1].value, list(takewhile(lambda s: s.value < limit, after[::-1]))
+    last = after[-1].value
+    run = list(takewhile(lambda sample: sample.value < limit, reversed(after)))
     if not run:
         return Outcome(value=last).breach(f"the last sample is {last:g}, not under {limit:g}")
-    seen, under = Outcome(value=last, since=run[-1].at), f"in a row are under {limit:g}"
+    outcome = Outcome(value=last, since=run[-1].at)
     if len(run) < needed:
-        return seen.unknown(f"{len(run)} of {needed} samples {under} so far")
-    return seen.ok(f"{len(run)} samples {under}")
+        return outcome.unknown(
+            f"{len(run)} of {needed} samples in a row are under {limit:g} so far"
+        )
+    return outcome.ok(f"{len(run)} samples in a row are under {limit:g}")
+
+
+def _list_after(
+    lag: Iterable[Sample], refreshes: Sequence[Sample], action_at: datetime
+) -> list[Sample]:
+    """Return the samples of the lag that rest on a refresh later than the action."""
+    # A refresh cannot be later than its scrape: what exceeds it is the exporter's clock ahead.
+    aheads = [refresh.value - refresh.at.timestamp() for refresh in refreshes]
+    ahead_s = max(0.0, max(aheads, default=0.0))
+    after = []
+    for sample in clean(lag):
+        index = bisect_right(refreshes, sample.at, key=lambda refresh: refresh.at) - 1
+        if index >= 0 and refreshes[index].value - ahead_s > action_at.timestamp():
+            after.append(sample)
+    return after
 
 
 def compute_symptom_verdict(
@@ -86,23 +105,30 @@ def compute_symptom_verdict(
     a proven fix is ``fixed_alert_decaying``, and past its deadline ``not_fixed``. Else ``unknown``,
     naming each needed step that could not be read, or was not lately; else ``healthy``.
     """
-    symptoms = {s: r for s, r in readings.items() if r.role in model.SYMPTOMS}
-    breaches = [r for r in symptoms.values() if r.status is Status.BREACH]
-    if clear and [r.role for r in breaches] == [model.Role.ALERT]:
+    symptoms = {step: r for step, r in readings.items() if r.role in SYMPTOMS}
+    breaches = [reading for reading in symptoms.values() if reading.status is Status.BREACH]
+    if clear and [reading.role for reading in breaches] == [Role.ALERT]:
         return judge_alert("firing", clear, now)
-    missing = [
-        f"{step} {'could not be read' if step in readings else 'was not read lately'}"
-        for step in find_unknown(needed, readings)
-    ]
-    good = [s for s, r in symptoms.items() if r.status is Status.OK]
-    told = breaches or [symptoms[s] for s in good]
-    as_of = f" (as of {min(r.observed_at for r in told):%H:%M:%S} UTC)" if told else ""
     if breaches:
         summary = "; ".join(r.reason or f"{r.name}: {r.value}" for r in breaches)
-        return VerdictResult(Verdict.INCIDENT, summary + as_of)
-    if missing:
-        return VerdictResult(Verdict.UNKNOWN, f"cannot tell: {', '.join(missing)}{as_of}")
+        return VerdictResult(Verdict.INCIDENT, f"{summary}{_say_as_of(breaches)}")
+    good = {step: reading for step, reading in symptoms.items() if reading.status is Status.OK}
+    as_of = _say_as_of(good.values())
+    unread = find_unknown(needed, readings)
+    if unread:
+        missing = ", ".join(_say_unread(step, readings) for step in unread)
+        return VerdictResult(Verdict.UNKNOWN, f"cannot tell: {missing}{as_of}")
     return VerdictResult(Verdict.HEALTHY, f"no sign of stuck labels in {', '.join(good)}{as_of}")
+
+
+def _say_as_of(readings: Iterable[Reading]) -> str:
+    """Say of when the oldest of some readings is; empty when there is none."""
+    oldest = min((reading.observed_at for reading in readings), default=None)
+    return f" (as of {oldest:%H:%M:%S} UTC)" if oldest else ""
+
+
+def _say_unread(step: str, readings: Mapping[str, Reading]) -> str:
+    return f"{step} could not be read" if step in readings else f"{step} was not read lately"
 
 
 def compute_verdict(
@@ -134,8 +160,8 @@ def compute_verdict(
         return VerdictResult(Verdict.NOT_FIXED, f"still there: {', '.join(breached)}")
     unread = [step for step, status in symptoms.items() if status is not Status.OK]
     if unread or not symptoms:
-        what = ", ".join(unread) or "no symptom was read"
-        return VerdictResult(Verdict.UNKNOWN, f"nothing is proven: {what}")
+        missing = ", ".join(unread) or "no symptom was read"
+        return VerdictResult(Verdict.UNKNOWN, f"nothing is proven: {missing}")
     if alert.verdict is Verdict.NOT_FIXED:
         return alert
     supported = [cause for cause, s in causes.items() if s is CauseStatus.SUPPORTED]
@@ -144,8 +170,8 @@ def compute_verdict(
         return VerdictResult(Verdict.MITIGATED, reason)
     undecided = [cause for cause, s in causes.items() if s is CauseStatus.UNDECIDED]
     if (undecided or not causes) and not worker_moving:
-        what = f"undecided: {', '.join(undecided)}" if undecided else "no cause was looked at"
-        reason = f"the symptom is gone; whether the cause is, is not known ({what})"
+        doubt = f"undecided: {', '.join(undecided)}" if undecided else "no cause was looked at"
+        reason = f"the symptom is gone; whether the cause is, is not known ({doubt})"
         return VerdictResult(Verdict.UNKNOWN, reason)
     return alert
 
@@ -158,14 +184,16 @@ def judge_alert(alert_state: str | None, clear: ClearTime | None, now: datetime)
     alert_state : ``firing``, ``pending`` or ``inactive``; None when it could not be read
     clear : when the alert will clear; None when it could not be predicted
     """
-    gone, still = "symptom and cause are gone", f"the alert is still {alert_state}"
+    gone = "symptom and cause are gone"
+    still = f"the alert is still {alert_state}"
     if alert_state is None:
         return VerdictResult(Verdict.UNKNOWN, f"{gone}; the alert could not be read")
     if alert_state not in ("firing", "pending"):
         return VerdictResult(Verdict.FIXED, "symptom, cause and alert are gone")
     if clear is None:
         return VerdictResult(Verdict.UNKNOWN, f"{gone}; when the alert clears is not known")
-    latest, channels = format_time(clear.latest), format_time(clear.channels_latest)
+    latest = format_time(clear.latest)
+    channels = format_time(clear.channels_latest)
     if now > clear.deadline:
         return VerdictResult(Verdict.NOT_FIXED, f"{still}; it should have cleared by {latest}")
     reason = f"{still} and clears by {latest}; the channels say so by {channels}"

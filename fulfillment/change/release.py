@@ -35,10 +35,10 @@ from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, Usa
 from runbook_lib.model import Json, Progress, keep_quiet
 from runbook_lib.record.incident import list_incidents, write_json
 
-from ..analysis.labels import explain_left, make_judge, read_shipment_evidence
 from ..clients import Clients
 from ..investigation import Investigation
 from ..settings import Settings, is_nested
+from ..waiting import explain_left, make_judge, read_shipment_evidence
 from .other_movers import describe_hold, make_hold, watch_writes
 
 _AGE_KEY = "pending-since"

@@ -6,7 +6,6 @@ import secrets
 import uuid
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
-from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -17,17 +16,16 @@ from runbook_lib.model import Json, format_time
 from runbook_lib.show.text import count_of
 
 from ..analysis.artifacts import is_synthetic
-from ..analysis.labels import read_label
 from ..clients.object_store import ObjectStore
 from ..clients.services import try_time
 from ..investigation import Investigation
-from ..settings import Settings, is_nested
+from ..settings import Settings
+from ..waiting import iter_with_metadata, list_prefixes, read_label
 from .environment_guard import check_playground
 
 _SCENARIO = "fulfillment-delay"
 _CREATE = "create_synthetic"
 _REVERT = "revert_synthetic"
-_CHUNK = 500
 #: So many objects stand for all.
 SAMPLE = 5
 _SAMPLE_OF_PLAN = 20
@@ -225,37 +223,11 @@ def sweep_expired(store: ObjectStore, settings: Settings, *, now: datetime) -> i
     return revert_backlog(store, *list_prefixes(settings), expired_at=now).removed
 
 
-def list_prefixes(settings: Settings) -> list[str]:
-    """Return the prefixes that may hold synthetic objects: the chaos and the pending prefix.
-
-    When one lies in the other, only the outer one, so that nothing is listed twice.
-    """
-    chaos = settings.chaos_prefix
-    pending = settings.pending_prefix
-    if is_nested(chaos, pending):
-        return [min(chaos, pending, key=len)]
-    return [chaos, pending]
-
-
 def is_expired(info: Seen, now: datetime) -> bool:
     """Tell whether a synthetic object's ``expires-at`` (else ``hold-until``) has passed."""
     metadata = info.metadata or {}
     ends_at = try_time(metadata.get("expires-at") or metadata.get("hold-until"))
     return ends_at is not None and ends_at < now
-
-
-def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
-    """Yield a prefix's objects with their metadata, by a listing and concurrent HEADs.
-
-    Objects that vanished meanwhile are left out. Metadata that cannot be read is None.
-    """
-    listing = store.list_objects(prefix)
-    while chunk := list(islice(listing, _CHUNK)):
-        looks = store.look([info.key for info in chunk])
-        for info in chunk:
-            seen = looks.get(info.key, info)
-            if seen is not None:
-                yield seen
 
 
 def check_prefix(settings: Settings, prefix: str) -> str:

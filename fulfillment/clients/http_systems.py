@@ -22,8 +22,9 @@ from requests import Request
 
 from runbook_lib.errors import AccessDeniedError, NotFoundError
 from runbook_lib.http import CAMEL, At, Duration, HttpClient, Labels, T, Text, When, check_id
-from runbook_lib.model import Json, Timestamp, format_time
+from runbook_lib.model import Json, format_time
 
+from ..analysis.samples import Sample
 from .services import try_time
 
 
@@ -31,13 +32,6 @@ from .services import try_time
 def _camel(shape: type[T]) -> type[T]:
     """Make a frozen dataclass of a shape whose names are written likeThis."""
     return with_config(CAMEL)(dataclass(frozen=True, slots=True)(shape))
-
-
-class Sample(NamedTuple):
-    """One value; it may be NaN or infinite, as Prometheus has it."""
-
-    at: Timestamp
-    value: float
 
 
 def _to_samples(value: list[Json]) -> list[Json]:

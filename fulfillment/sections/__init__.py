@@ -11,10 +11,11 @@ from ..investigation import Investigation
 from . import chaos, detection, immediate, postmortem, purpose, references, remediation, root_cause
 
 _MODULES = (purpose, detection, immediate, chaos, root_cause, remediation, postmortem, references)
+_READ_ONLY = (purpose, detection, immediate, root_cause, references)
 SECTIONS = Sections(
     cast(tuple[SectionModule, ...], _MODULES),
     # a link in a checkout, a folder where the wheel is installed
     notebooks=(Path(__file__).parents[1] / "notebooks").resolve(),
-    read_only=tuple(m.NAME for m in (purpose, detection, immediate, root_cause, references)),
+    read_only=tuple(module.NAME for module in _READ_ONLY),
     investigation=Investigation,
 )

@@ -1,27 +1,29 @@
-"""Section 3: the first five minutes. Who knows, how much waits, is the store well. Only reads."""
+"""Section 3: the first five minutes. Who was told, what waits, is the store well. Only reads."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
+from itertools import pairwise
 
 from runbook_lib.errors import AccessDeniedError, ClientError
-from runbook_lib.model import Outcome, Plot, Role, Status, format_time
-from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, step, to_rows
+from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
+from runbook_lib.model import Conclusion, Json, Outcome, Plot, Role, Status, format_time
+from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, step
 from runbook_lib.show.text import count_of
 
-from ..analysis.labels import Label
-from ..analysis.log_groups import group_lines
+from ..analysis.log_groups import LogGroup, group_lines
 from ..analysis.samples import list_growth
-from ..change.synthetic import list_prefixes
 from ..clients.http_systems import Notification, RoutedAlert, Series
 from ..investigation import Investigation
+from ..waiting import WAITING, Label, Waiting, list_prefixes, read_waiting
 from . import detection
-from .detection import ALERT, ALERTS, LISTING, is_drill, read_waiting
+from .detection import LISTING
+from .signals import ALERT, ALERTS, is_drill
+from .symptoms import conclude_symptoms
 
 NAME = "03_immediate_actions"
 TITLE = "Immediate actions"
@@ -34,6 +36,8 @@ _NO_SUCH_FIELD = re.compile(r"can't evaluate field (\w+) in type \*template\.Dat
 _EDGES = (0, 1, 5, 10, 15, 30, 60, 120, 1440)
 #: An error that was not repeated for so long, while labels moved, is past.
 _QUIET = timedelta(minutes=1)
+_MAX_ROWS = 200
+_MAX_GROUPS = 50
 
 
 @step(
@@ -44,111 +48,179 @@ _QUIET = timedelta(minutes=1)
 def _read_delivery(inv: Investigation) -> Outcome:
     """Follow each active alert to its receivers.
 
-    Delivered only on a receiver's evidence; a breach when it is silenced, inhibited, held back,
-    sent to a placeholder, or Alertmanager counts failures since it started; else unknown.
+    Delivered: a receiver has evidence. A breach: the alert is silenced, inhibited or muted, its
+    receiver is a placeholder, or Alertmanager counts failures since it started. Else unknown.
     """
     held = inv.clients.alertmanager.list_alerts()
-    alerts = [a for a in held if a.labels.get("alertname") in ALERTS]
-    real = [a for a in alerts if not is_drill(a.labels)]
+    alerts = [alert for alert in held if alert.labels.get("alertname") in ALERTS]
+    real = [alert for alert in alerts if not is_drill(alert.labels)]
     followed = real or alerts
-    if not followed:  # right only if Prometheus fires none either
-        seen, fires = Outcome(value="no alert is active"), inv.clients.prometheus.list_alerts()
-        if any(a.name == ALERT and a.state == "firing" and not is_drill(a.labels) for a in fires):
-            return seen.breach(f"{ALERT} fires in Prometheus, but Alertmanager does not have it")
-        return seen.ok("Prometheus fires none either: nothing to deliver")
-    start = min(a.starts_at for a in followed)
-    problems = [p for a in followed if (p := _find_mute(a))]
-    sink, early = inv.clients.notifications, start - timedelta(seconds=5)
-    heard, no_evidence = attempt(lambda: sink.list_notifications(since=early))
-    faults, values = _find_faults(inv, start), []
-    for alert in followed:
-        for channel, receiver in sorted(expect_channels(alert.receivers).items()):
-            got = next((n for n in heard or () if _is_about(n, alert, channel)), None)
-            problem = "" if got else faults.get(channel, "")
-            problems += [f"{channel}: {problem}"] if problem else []
-            evidence, at = ("received", got.received_at) if got else ("none", None)
-            values.append((alert.labels["alertname"], channel, receiver, evidence, at, problem))
-    rows = to_rows(("alert", "channel", "receiver", "evidence", "at", "problem"), values)
-    told = ", ".join(f"{r['channel']} {r['evidence']}" for r in rows)
-    seen = Outcome(value=told + ("" if real else " (drill)"), rows=rows[:200], since=start)
+    if not followed:
+        return _judge_no_alert(inv)
+    start = min(alert.starts_at for alert in followed)
+    mutes = [_find_mute(alert) for alert in followed]
+    sink = inv.clients.notifications
+    early = start - timedelta(seconds=5)
+    notifications, no_evidence = attempt(lambda: sink.list_notifications(since=early))
+    rows = _list_deliveries(followed, notifications or (), _find_faults(inv, start))
+    faults = [f"{row['channel']}: {row['problem']}" for row in rows if row["problem"]]
+    problems = [problem for problem in (*mutes, *faults) if problem]
+    value = ", ".join(f"{row['channel']} {row['evidence']}" for row in rows)
+    if not real:
+        value += " (drill)"
+    outcome = Outcome(value=value, rows=rows[:_MAX_ROWS], since=start)
     if problems:
-        return seen.breach("; ".join(dict.fromkeys(problems)))
+        return outcome.breach("; ".join(dict.fromkeys(problems)))
     if not rows:
-        return seen.breach("no receiver for Slack, e-mail or Teams is on its route")
-    if missing := sorted({str(r["channel"]) for r in rows if r["evidence"] == "none"}):
-        why = "nothing arrived there yet, and no failure is counted"
-        if not inv.settings.notifications_url:
-            return seen.left_out("NOTIFICATIONS_URL is empty; no failure is counted")
-        if no_evidence:
-            why = f"what the receivers got cannot be read ({no_evidence})"
-        return seen.unknown(f"no evidence from {', '.join(missing)}: {why}")
-    return seen.ok("every channel on the route received it")
+        return outcome.breach("no receiver for Slack, e-mail or Teams is on its route")
+    missing = sorted({str(row["channel"]) for row in rows if row["evidence"] == "none"})
+    if not missing:
+        return outcome.ok("every channel on the route received it")
+    if not inv.settings.notifications_url:
+        return outcome.left_out("NOTIFICATIONS_URL is empty; no failure is counted")
+    why = "nothing arrived there yet, and no failure is counted"
+    if no_evidence:
+        why = f"what the receivers got cannot be read ({no_evidence})"
+    return outcome.unknown(f"no evidence from {', '.join(missing)}: {why}")
+
+
+def _judge_no_alert(inv: Investigation) -> Outcome:
+    """Judge that Alertmanager has no alert: that is right if Prometheus fires none either."""
+    outcome = Outcome(value="no alert is active")
+    for alert in inv.clients.prometheus.list_alerts():
+        if alert.name == ALERT and alert.state == "firing" and not is_drill(alert.labels):
+            return outcome.breach(f"{ALERT} fires in Prometheus, but Alertmanager does not have it")
+    return outcome.ok("Prometheus fires none either: nothing to deliver")
+
+
+def _list_deliveries(
+    alerts: Iterable[RoutedAlert],
+    notifications: Sequence[Notification],
+    faults: Mapping[str, str],
+) -> list[dict[str, Json]]:
+    """Return a row for each alert and channel on its route.
+
+    Parameters
+    ----------
+    faults : why a channel gets nothing, by channel
+    """
+    rows = []
+    for alert in alerts:
+        for channel, receiver in sorted(expect_channels(alert.receivers).items()):
+            received = [n for n in notifications if _is_about(n, alert, channel)]
+            row: dict[str, Json] = {
+                "alert": alert.labels["alertname"],
+                "channel": channel,
+                "receiver": receiver,
+                "evidence": "received" if received else "none",
+                "at": received[0].received_at if received else None,
+                "problem": "" if received else faults.get(channel, ""),
+            }
+            rows.append(row)
+    return rows
 
 
 def expect_channels(receivers: Sequence[str]) -> dict[str, str]:
-    """Return the channels that receivers stand for, with the receiver: by their names.
+    """Return the channels that receivers stand for by their names, each with its receiver.
 
     A receiver ``drill`` serves all three (addons/alertmanager).
     """
-    found = {c: [r for r in receivers if c in r.lower() or r.startswith("drill")] for c in CHANNELS}
-    return {channel: named[0] for channel, named in found.items() if named}
+    expected = {}
+    for channel in CHANNELS:
+        named = [r for r in receivers if channel in r.lower() or r.startswith("drill")]
+        if named:
+            expected[channel] = named[0]
+    return expected
 
 
 def _find_mute(alert: RoutedAlert) -> str:
-    by = {"silenced": alert.silenced_by, "inhibited": alert.inhibited_by, "muted": alert.muted_by}
-    said = (f"is {what} by {', '.join(who)}" for what, who in by.items() if who)
-    return next((f"{alert.labels['alertname']} {words}" for words in said), "")
+    """Say what keeps an alert back; empty when nothing does."""
+    mutes = {
+        "silenced": alert.silenced_by,
+        "inhibited": alert.inhibited_by,
+        "muted": alert.muted_by,
+    }
+    for how, by in mutes.items():
+        if by:
+            return f"{alert.labels['alertname']} is {how} by {', '.join(by)}"
+    return ""
 
 
-def _is_about(heard: Notification, alert: RoutedAlert, channel: str) -> bool:
-    is_same = heard.channel == channel and heard.is_drill == is_drill(alert.labels)
-    return is_same and alert.labels["alertname"] in heard.alertnames and heard.status == "firing"
+def _is_about(notification: Notification, alert: RoutedAlert, channel: str) -> bool:
+    return (
+        notification.channel == channel
+        and notification.status == "firing"
+        and notification.is_drill == is_drill(alert.labels)
+        and alert.labels["alertname"] in notification.alertnames
+    )
 
 
 def _find_faults(inv: Investigation, start: datetime) -> dict[str, str]:
-    """Say of channels why they get nothing; a template's fault is told by the log alone."""
+    """Return why a channel gets nothing, by channel. A placeholder counts more than failures."""
     placeholders = inv.clients.alertmanager.read_placeholders()
-    failures, faults, template = _read_failures(inv, start), dict[str, str](), ""
-    if any(failures.values()):
-        lines, _ = attempt(lambda: inv.clients.services.read_logs("alertmanager", since=start))
-        fields = [m[1] for line in lines or () if (m := _NO_SUCH_FIELD.search(line.text))]
-        if fields:
-            template = f": a template asks for .{fields[-1]}, which there is not (addons/README.md)"
+    failures = _read_failures(inv, start)
+    template = _find_template_fault(inv, start) if any(failures.values()) else ""
+    faults = {}
     for channel, signs in CHANNELS.items():
-        if failed := sum(n for name, n in failures.items() if channel in name.lower()):
+        failed = sum(n for name, n in failures.items() if channel in name.lower())
+        own_placeholders = [name for name in placeholders if _is_named(name, signs)]
+        if own_placeholders:
+            faults[channel] = f"a placeholder is configured ({own_placeholders[0]})"
+        elif failed:
             faults[channel] = f"Alertmanager counts {failed:.0f} failed notifications{template}"
-        if held := [p for p in placeholders if any(sign in p.lower() for sign in signs)]:
-            faults[channel] = f"a placeholder is configured ({held[0]})"
     return faults
 
 
-def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
-    """Return failed notifications per integration: after the alert began and the last good one.
+def _is_named(placeholder: str, signs: Iterable[str]) -> bool:
+    return any(sign in placeholder.lower() for sign in signs)
 
-    From Prometheus, which knows the times. Alertmanager's own totals do not, so they count only
-    where not one notification was delivered.
+
+def _find_template_fault(inv: Investigation, start: datetime) -> str:
+    """Return the unknown field that a template asks for, from Alertmanager's log; else empty."""
+    services = inv.clients.services
+    lines, _ = attempt(lambda: services.read_logs("alertmanager", since=start))
+    fault = ""
+    for line in lines or ():
+        match = _NO_SUCH_FIELD.search(line.text)
+        if match:
+            fault = f": a template asks for .{match[1]}, which there is not (addons/README.md)"
+    return fault
+
+
+def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
+    """Return failed notifications by integration, since the alert's start and the last success.
+
+    Prometheus knows their times. Alertmanager's own totals have no times, so they count only where
+    not one notification was delivered.
     """
     window_s = (inv.now() - start).total_seconds() + 60
-    read = inv.clients.prometheus.query_samples
-    found, _ = attempt(lambda: (read(_SENT, window_s), read(_FAILED, window_s)))
-    failures = defaultdict[str, float](float)
-    if not found or not found[1]:
-        for one in inv.clients.alertmanager.read_notification_counts():
-            failures[one.integration] += one.failed if one.failed >= one.sent else 0
+    prometheus = inv.clients.prometheus
+    sent, _ = attempt(lambda: prometheus.query_samples(_SENT, window_s))
+    failed = None
+    if sent is not None:
+        failed, _ = attempt(lambda: prometheus.query_samples(_FAILED, window_s))
+    failures: dict[str, float] = defaultdict(float)
+    if not failed:
+        for count in inv.clients.alertmanager.read_notification_counts():
+            if count.failed >= count.sent:
+                failures[count.integration] += count.failed
         return failures
-    sent, failed = map(_count_by_integration, found)
-    for name, lost in failed.items():
-        delivered = [at for at, count in sent[name].items() if count > lost[at]]
-        failures[name] = sum(n for at, n in lost.items() if at > max([start, *delivered]))
+    sent_by_name = _count_by_integration(sent or ())
+    for name, lost in _count_by_integration(failed).items():
+        tried = sent_by_name.get(name, {})
+        delivered = [at for at, count in tried.items() if count > lost.get(at, 0)]
+        since = max([start, *delivered])
+        failures[name] = sum(count for at, count in lost.items() if at > since)
     return failures
 
 
 def _count_by_integration(series: Iterable[Series]) -> dict[str, dict[datetime, float]]:
-    """Return how many each integration counted, by when."""
+    """Return each integration's notifications, by time."""
     counts: dict[str, dict[datetime, float]] = defaultdict(lambda: defaultdict(float))
-    for one in series:
-        for grown in list_growth(one.samples):
-            counts[one.labels.get("integration", "")][grown.at] += grown.value
+    for counter in series:
+        integration = counter.labels.get("integration", "")
+        for grown in list_growth(counter.samples):
+            counts[integration][grown.at] += grown.value
     return counts
 
 
@@ -158,21 +230,42 @@ def _count_by_integration(series: Iterable[Series]) -> dict[str, dict[datetime, 
 )  # fmt: skip
 def _read_spread(inv: Investigation) -> Outcome:
     waiting = read_waiting(inv)
-    ages = [o.minutes for o in waiting.real]
-    spans = zip(_EDGES, (*_EDGES[1:], None), strict=True)
-    counts = ((low, high, sum(low <= a < (high or math.inf) for a in ages)) for low, high in spans)
+    outcome = Outcome(
+        value=round(waiting.longest_minutes, 1),
+        rows=_list_prefix_rows(waiting, list_prefixes(inv.settings)),
+        plot=Plot(ages=_count_ages(waiting)),
+        since=waiting.since,
+    )
+    return outcome.judge(Status.BREACH if waiting.overdue else Status.OK, waiting.describe())
+
+
+def _count_ages(waiting: Waiting) -> tuple[tuple[float, float | None, int], ...]:
+    """Count the real labels by age: from and to in minutes (None: open), and how many."""
+    counts = [(low, high, _count_between(waiting, low, high)) for low, high in pairwise(_EDGES)]
+    return (*counts, (_EDGES[-1], None, _count_between(waiting, _EDGES[-1], math.inf)))
+
+
+def _count_between(waiting: Waiting, low: float, high: float) -> int:
+    return sum(low <= label.minutes < high for label in waiting.real)
+
+
+def _list_prefix_rows(waiting: Waiting, prefixes: Sequence[str]) -> list[dict[str, Json]]:
+    """Return a row for each prefix and origin; the first label of a group waits longest."""
     groups: dict[tuple[str, str], list[Label]] = {}
     for label in waiting.objects:
-        prefix = next(p for p in list_prefixes(inv.settings) if label.info.key.startswith(p))
+        prefix = next(p for p in prefixes if label.info.key.startswith(p))
         groups.setdefault((prefix, label.origin), []).append(label)
-    told = (
-        (*of, len(items), sum(o.info.size_bytes for o in items), round(items[0].minutes, 1))
-        for of, items in groups.items()
-    )
-    rows = to_rows(("prefix", "origin", "objects", "bytes", "longest_minutes"), told)
-    longest, plot = round(waiting.longest_minutes, 1), Plot(ages=tuple(counts))
-    seen = Outcome(value=longest, rows=rows, plot=plot, since=waiting.since)
-    return seen.judge(Status.BREACH if waiting.overdue else Status.OK, waiting.describe())
+    rows = []
+    for (prefix, origin), labels in groups.items():
+        row: dict[str, Json] = {
+            "prefix": prefix,
+            "origin": origin,
+            "objects": len(labels),
+            "bytes": sum(label.info.size_bytes for label in labels),
+            "longest_minutes": round(labels[0].minutes, 1),
+        }
+        rows.append(row)
+    return rows
 
 
 @step(
@@ -208,38 +301,89 @@ def _read_sample(inv: Investigation) -> Outcome:
     threshold="any error of upload, callback, carrier or release", unit="errors",
 )  # fmt: skip
 def _read_worker_log(inv: Investigation) -> Outcome:
-    """Group the log's errors; what was not said since the worker moved labels again is past."""
-    service, minutes = inv.settings.worker_service, inv.window.total_seconds() / 60
+    """Group the log's errors; one that did not repeat since the worker moved labels is past."""
+    service = inv.settings.worker_service
+    minutes = inv.window.total_seconds() / 60
     lines = inv.clients.services.read_logs(service, since=inv.now() - inv.window)
-    moved_at, _ = attempt(lambda: inv.clients.fulfillment.read_worker().last_move_at)
-    quiet_since = min(moved_at, inv.now() - _QUIET) if moved_at else None
-    groups = group_lines(lines)
-    telling = [g for g in groups if g.level in ("error", "warning")]
-    past = [g for g in telling if g.last and quiet_since and g.last < quiet_since]
-    errors = [g for g in telling if g.level == "error" and g not in past]
-    ended = [g for g in past if g.level == "error"]
-    total = sum(g.count for g in errors)
-    told = (
-        (g.level, g.count, g.template[:300], g.first, g.last, g.example, g not in past)
-        for g in sorted(telling, key=lambda g: (g in past, g.level != "error"))[:50]
+    quiet_since = _find_quiet_since(inv)
+    groups = [group for group in group_lines(lines) if group.level in ("error", "warning")]
+    past = [g for g in groups if g.last and quiet_since and g.last < quiet_since]
+    present = [group for group in groups if group not in past]
+    errors = [group for group in present if group.level == "error"]
+    ended = [group for group in past if group.level == "error"]
+    total = sum(group.count for group in errors)
+    warnings = [group for group in present if group.level != "error"]
+    past_warnings = [group for group in past if group.level != "error"]
+    rows = [_to_row(group, is_now=True) for group in errors + warnings]
+    rows += [_to_row(group, is_now=False) for group in ended + past_warnings]
+    outcome = Outcome(
+        value=total if lines else None,
+        source=f"log of {service}, last {minutes:.0f} min",
+        since=min((group.first for group in errors if group.first), default=None),
+        rows=rows[:_MAX_GROUPS],
     )
-    rows = to_rows(("level", "count", "template", "first", "last", "example", "now"), told)
-    since = min((g.first for g in errors if g.first), default=None)
-    source = f"log of {service}, last {minutes:.0f} min"
-    seen = Outcome(value=total if lines else None, source=source, since=since, rows=rows)
     if not lines:
-        return seen.unknown("the log has no line in the window: that proves nothing")
+        return outcome.unknown("the log has no line in the window: that proves nothing")
     if errors:
-        worst = max(errors, key=lambda g: g.count)
-        return seen.breach(f"{total} errors; most often: {worst.template[:160]}")
+        worst = max(errors, key=lambda group: group.count)
+        return outcome.breach(f"{total} errors; most often: {worst.template[:160]}")
     if ended:
-        last = format_time(max(g.last for g in ended if g.last))
-        count = count_of(sum(g.count for g in ended), "error")
-        return seen.ok(f"past: {count}, the last at {last}; the worker moved labels since")
-    return seen.ok(f"no error in {count_of(len(lines), 'line')}")
+        last = format_time(max(group.last for group in ended if group.last))
+        count = count_of(sum(group.count for group in ended), "error")
+        return outcome.ok(f"past: {count}, the last at {last}; the worker moved labels since")
+    return outcome.ok(f"no error in {count_of(len(lines), 'line')}")
+
+
+def _find_quiet_since(inv: Investigation) -> datetime | None:
+    """Return when the worker last moved labels, at least a minute ago; None: unknown."""
+    moved_at, _ = attempt(lambda: inv.clients.fulfillment.read_worker().last_move_at)
+    return min(moved_at, inv.now() - _QUIET) if moved_at else None
+
+
+def _to_row(group: LogGroup, *, is_now: bool) -> dict[str, Json]:
+    return {
+        "level": group.level,
+        "count": group.count,
+        "template": group.template[:300],
+        "first": group.first,
+        "last": group.last,
+        "example": group.example,
+        "now": is_now,
+    }
 
 
 STEPS = by_id(_read_delivery, _read_spread, read_store_health, _read_sample, _read_worker_log)
 ACTIONS: dict[str, ActionStep] = {}
-#: Whether the store, or what section 2 read lately, proves an incident.
-conclude = partial(detection.conclude_symptoms, steps=detection.STEPS | STEPS)
+#: The columns of each step's rows, and their dtypes in a frame.
+COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
+    "3.1": {
+        "alert": TEXT,
+        "channel": TEXT,
+        "receiver": TEXT,
+        "evidence": TEXT,
+        "at": TIME,
+        "problem": TEXT,
+    },
+    "3.2": {
+        "prefix": TEXT,
+        "origin": TEXT,
+        "objects": WHOLE,
+        "bytes": WHOLE,
+        "longest_minutes": NUMBER,
+    },
+    "3.4": WAITING,
+    "3.5": {
+        "level": TEXT,
+        "count": WHOLE,
+        "template": TEXT,
+        "first": TIME,
+        "last": TIME,
+        "example": TEXT,
+        "now": FLAG,
+    },
+}
+
+
+def conclude(inv: Investigation) -> Conclusion:
+    """Say whether the store, or what section 2 read lately, proves an incident."""
+    return conclude_symptoms(inv, detection.STEPS | STEPS)

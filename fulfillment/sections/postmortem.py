@@ -4,30 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runbook_lib.model import Conclusion, Outcome, Role, Status, Verdict, parse_time
+from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, Verdict, parse_time
 from runbook_lib.policy import make_log_entry
 from runbook_lib.record.actions import group_actions
-from runbook_lib.section import (
-    ActionStep,
-    ReadStep,
-    SectionParameters,
-    by_id,
-    get_step,
-    step,
-    to_rows,
-)
+from runbook_lib.section import ActionStep, ReadStep, SectionParameters, by_id, step
 from runbook_lib.show.text import count_of
 
 from ..analysis.causes import CAUSES
-from ..analysis.samples import join
+from ..clients.http_systems import Notification
 from ..investigation import Investigation
 from . import references
-from .detection import ALERTS, BLIND_ALERT, LAG, PROBE_MAX_AGE
 from .immediate import CHANNELS
+from .signals import ALERTS, BLIND_ALERT, LAG, PROBE_MAX_AGE, read_samples
 
 NAME = "07_postmortem"
 TITLE = "Postmortem checklist"
 Parameters = SectionParameters
+_MAX_ROWS = 50
 
 
 @step(
@@ -36,32 +29,47 @@ Parameters = SectionParameters
     threshold="a value over the threshold, or a channel without `resolved`",
 )  # fmt: skip
 def _read_cleared(inv: Investigation) -> Outcome:
-    prometheus, limit = inv.clients.prometheus, inv.settings.lag_threshold_minutes
-    active = [a for a in prometheus.list_alerts() if a.name in ALERTS]
-    samples = join(prometheus.query_samples(LAG, 120))
-    since = parse_time(str(inv.incident.facts["opened_at"])) - inv.window
-    sink = inv.clients.notifications
-    arrived = sink.list_notifications(since=since) if inv.settings.notifications_url else []
-    received = [n for n in arrived if set(n.alertnames) & set(ALERTS)]
-    last = {n.channel: n.status for n in received}
-    silent = [c for c in CHANNELS if last.get(c) != "resolved"]
-    kept = received[-50:]
-    told = ((n.channel, n.status, n.received_at, ", ".join(n.alertnames), n.is_drill) for n in kept)
-    value = f"resolved at {len(CHANNELS) - len(silent)} of {len(CHANNELS)} channels"
-    seen = Outcome(value=value, rows=to_rows(("channel", "status", "at", "alerts", "drill"), told))
+    prometheus = inv.clients.prometheus
+    active = [alert for alert in prometheus.list_alerts() if alert.name in ALERTS]
+    lag = read_samples(inv, LAG, 120)
+    received = _list_received(inv)
+    last_status = {notice.channel: notice.status for notice in received}
+    silent = [channel for channel in CHANNELS if last_status.get(channel) != "resolved"]
+    outcome = Outcome(
+        value=f"resolved at {len(CHANNELS) - len(silent)} of {len(CHANNELS)} channels",
+        rows=[
+            {
+                "channel": notice.channel,
+                "status": notice.status,
+                "at": notice.received_at,
+                "alerts": ", ".join(notice.alertnames),
+                "drill": notice.is_drill,
+            }
+            for notice in received[-_MAX_ROWS:]
+        ],
+    )
     if active:
-        return seen.breach(f"{active[0].name} is still {active[0].state}")
-    if not samples or not prometheus.query(LAG):
-        return seen.unknown("there is no fresh value of the lag")
-    if samples[-1].value > limit:
-        return seen.breach(f"the lag is {samples[-1].value:.1f} min")
+        return outcome.breach(f"{active[0].name} is still {active[0].state}")
+    if not lag or not prometheus.query(LAG):
+        return outcome.unknown("there is no fresh value of the lag")
+    if lag[-1].value > inv.settings.lag_threshold_minutes:
+        return outcome.breach(f"the lag is {lag[-1].value:.1f} min")
     if not inv.settings.notifications_url:
-        return seen.left_out("it cleared; who was told is not asked: NOTIFICATIONS_URL is empty")
+        return outcome.left_out("it cleared; who was told is not asked: NOTIFICATIONS_URL is empty")
     if not received:
-        return seen.unknown("no channel received an alert: nothing to clear")
+        return outcome.unknown("no channel received an alert: nothing to clear")
     if silent:
-        return seen.breach(f"no `resolved` at {', '.join(silent)}")
-    return seen.ok("the alert cleared, and every channel was told")
+        return outcome.breach(f"no `resolved` at {', '.join(silent)}")
+    return outcome.ok("the alert cleared, and every channel was told")
+
+
+def _list_received(inv: Investigation) -> list[Notification]:
+    """Return the notifications of this runbook's alerts; empty without NOTIFICATIONS_URL."""
+    if not inv.settings.notifications_url:
+        return []
+    since = parse_time(str(inv.incident.facts["opened_at"])) - inv.window
+    arrived = inv.clients.notifications.list_notifications(since=since)
+    return [notice for notice in arrived if set(notice.alertnames) & set(ALERTS)]
 
 
 @step(
@@ -70,27 +78,37 @@ def _read_cleared(inv: Investigation) -> Outcome:
     threshold="time, cause or measures are not in the journal",
 )  # fmt: skip
 def _read_log(inv: Investigation) -> Outcome:
-    applied = ((a, a.applied) for a in group_actions(inv.journal.actions) if a.applied)
-    measures = [
-        {
-            "at": entry.at,
-            "step": action.first.step,
-            "what": inv.policy.describe_action(action),
-            "approved by": action.approver,
-            "proof": inv.policy.describe_proof(action),
-            "entry": f"#{entry.seq}",
-        }
-        for action, entry in applied
-    ]
+    measures = _list_measures(inv)
     causes = inv.policy.list_causes(inv.journal)
     log = make_log_entry(inv.policy, inv.journal, now=inv.now())
-    many = count_of(len(measures), "measure")
-    facts = {"opened_at": inv.incident.facts["opened_at"], **log}
-    seen = Outcome(value=f"{count_of(len(causes), 'cause')}, {many}", rows=measures, facts=facts)
+    count = count_of(len(measures), "measure")
+    outcome = Outcome(
+        value=f"{count_of(len(causes), 'cause')}, {count}",
+        rows=measures,
+        facts={"opened_at": inv.incident.facts["opened_at"], **log},
+    )
     wanted = {"time": log["since"], "cause": causes, "measures": measures}
-    if missing := [what for what, there in wanted.items() if not there]:
-        return seen.unknown(f"the journal has no {', no '.join(missing)} yet")
-    return seen.ok(f"{', '.join(str(f.name) for f in causes)}; {many}")
+    missing = [what for what, entry in wanted.items() if not entry]
+    if missing:
+        return outcome.unknown(f"the journal has no {', no '.join(missing)} yet")
+    return outcome.ok(f"{', '.join(finding.name for finding in causes)}; {count}")
+
+
+def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
+    """Return a row for each action that was carried out."""
+    rows = []
+    for action in group_actions(inv.journal.actions):
+        if action.applied:
+            row = {
+                "at": action.applied.at,
+                "step": action.first.step,
+                "what": inv.policy.describe_action(action),
+                "approved by": action.approver,
+                "proof": inv.policy.describe_proof(action),
+                "entry": f"#{action.applied.seq}",
+            }
+            rows.append(row)
+    return rows
 
 
 def _point(step_id: str, title: str, source: str) -> Callable[[ReadStep], ReadStep]:
@@ -104,45 +122,59 @@ def _point(step_id: str, title: str, source: str) -> Callable[[ReadStep], ReadSt
 @_point("7.3", "Procedures and automation", "journal of this incident")
 def _read_automation(inv: Investigation) -> Outcome:
     causes = inv.policy.list_causes(inv.journal)
-    todo = [text for f in causes for text in CAUSES[f.name].follow_ups]
-    untold = "" if causes else "section 5 named no cause yet"
-    return _tick(
-        inv, get_step(_read_automation).id, todo, untold, "the cause needs no change in operations"
-    )
+    follow_ups: list[str] = []
+    for finding in causes:
+        follow_ups += CAUSES[finding.name].follow_ups
+    doubt = "" if causes else "section 5 named no cause yet"
+    return _tick(inv, "7.3", follow_ups, doubt, "the cause needs no change in operations")
 
 
 @_point("7.4", "Tests and probes", "$prometheus_url/api/v1/rules; $probe_url/status")
 def _read_probes(inv: Investigation) -> Outcome:
-    loaded = {r.name for r in inv.clients.prometheus.list_rules() if r.health != "err"}
-    missing = [f"alert {n} is not loaded" for n in (*ALERTS, BLIND_ALERT) if n not in loaded]
+    rules = inv.clients.prometheus.list_rules()
+    loaded = {rule.name for rule in rules if rule.health != "err"}
+    wanted = (*ALERTS, BLIND_ALERT)
+    missing = [f"alert {name} is not loaded" for name in wanted if name not in loaded]
     if inv.settings.probe_url:
         probe = inv.clients.probe.read_status()
         if probe.ran_at is None or inv.now() - probe.ran_at > PROBE_MAX_AGE:
             missing.append("the synthetic probe did not run within 26 hours")
-        if not any(s.name == "timeline_refresh" for s in probe.steps):
+        if not any(part.name == "timeline_refresh" for part in probe.steps):
             missing.append("the probe has no step for the timeline refresh")
-    return _tick(inv, get_step(_read_probes).id, missing, untold="", fine="nothing is missing")
+    return _tick(inv, "7.4", missing, doubt="", fine="nothing is missing")
 
 
 @_point("7.5", "Documents", "readings of section 8")
 def _read_documents(inv: Investigation) -> Outcome:
-    own = [r for s, r in inv.latest().items() if s in references.STEPS]
+    own = [r for step_id, r in inv.latest().items() if step_id in references.STEPS]
     broken = [f"{r.step} {r.name}" for r in own if r.status is Status.BREACH]
     unread = [f"{r.step} {r.reason}" for r in own if r.status is Status.UNKNOWN]
-    untold = f"could not be checked: {'; '.join(unread)}" if unread else ""
-    untold = untold if own else "the references were not checked: run section 8"
+    doubt = ""
+    if not own:
+        doubt = "the references were not checked: run section 8"
+    elif unread:
+        doubt = f"could not be checked: {'; '.join(unread)}"
     fine = "every reference that this installation has holds"
-    return _tick(inv, get_step(_read_documents).id, broken, untold=untold, fine=fine)
+    return _tick(inv, "7.5", broken, doubt, fine)
 
 
-def _tick(inv: Investigation, step_id: str, todo: list[str], untold: str, fine: str) -> Outcome:
-    """Judge a point by what is open; a note answers it, ``untold`` says why it cannot be told."""
-    seen = Outcome(value=len(todo), rows=[{"open": text} for text in todo])
-    if note := inv.journal.note(step_id):
-        return seen.ok(f"noted: {note}")
+def _tick(inv: Investigation, step_id: str, todo: list[str], doubt: str, fine: str) -> Outcome:
+    """Judge a point of the checklist by what is open; a note answers it.
+
+    Parameters
+    ----------
+    doubt : why it cannot be judged; empty: it can
+    fine : what to say when nothing is open
+    """
+    outcome = Outcome(value=len(todo), rows=[{"open": text} for text in todo])
+    note = inv.journal.note(step_id)
+    if note:
+        return outcome.ok(f"noted: {note}")
     if todo:
-        return seen.breach(f"open: {'; '.join(todo)}")
-    return seen.unknown(untold) if untold else seen.ok(fine)
+        return outcome.breach(f"open: {'; '.join(todo)}")
+    if doubt:
+        return outcome.unknown(doubt)
+    return outcome.ok(fine)
 
 
 STEPS = by_id(_read_cleared, _read_log, _read_automation, _read_probes, _read_documents)
@@ -151,9 +183,14 @@ ACTIONS: dict[str, ActionStep] = {}
 
 def conclude(inv: Investigation) -> Conclusion:
     """Say which points are ticked; the verdict is the incident's."""
-    own = [r for s, r in inv.latest().items() if s in STEPS]
-    # a note answers a point; what it is about stays to be done
-    follow_ups = tuple(row["open"] for r in own for row in r.rows if "open" in row)
-    verdict = inv.policy.compute_verdict(inv.journal) or Verdict.UNKNOWN
-    summary = f"{sum(r.status is Status.OK for r in own)} of {len(STEPS)} points are ticked"
-    return Conclusion(verdict=verdict, summary=summary, follow_ups=follow_ups)
+    own = [reading for step_id, reading in inv.latest().items() if step_id in STEPS]
+    ticked = [reading for reading in own if reading.status is Status.OK]
+    # A note answers a point; what it is about stays to be done.
+    follow_ups: list[str] = []
+    for reading in own:
+        follow_ups += [row["open"] for row in reading.rows if "open" in row]
+    return Conclusion(
+        verdict=inv.policy.compute_verdict(inv.journal) or Verdict.UNKNOWN,
+        summary=f"{len(ticked)} of {len(STEPS)} points are ticked",
+        follow_ups=tuple(follow_ups),
+    )

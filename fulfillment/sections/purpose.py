@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from functools import partial
+from typing import NamedTuple
 
 from objectmove.errors import MoveError
 from objectmove.record import find_expiry_rules
-from runbook_lib import errors, section
-from runbook_lib.model import Conclusion, Json, Outcome, Role, Status
-from runbook_lib.section import attempt, by_id, step, to_rows
+from runbook_lib import errors
+from runbook_lib.model import Conclusion, Json, Outcome, Role
+from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, step, to_rows
 
 from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import list_unfinished
@@ -20,11 +20,12 @@ from ..clients.object_store import Rights, try_right
 from ..investigation import Investigation
 from ..settings import HTTP_SYSTEMS, OPTIONAL
 from . import detection
-from .detection import DASHBOARD_UID, PANEL_TITLE
+from .signals import DASHBOARD_UID, PANEL_TITLE
+from .symptoms import conclude_symptoms
 
 NAME = "01_purpose"
 TITLE = "Purpose"
-Parameters = section.SectionParameters
+Parameters = SectionParameters
 MAX_SKEW_S = 30.0
 #: Without these nothing can be said of an incident.
 _NEEDED = ("store", "prometheus")
@@ -36,17 +37,21 @@ _WORDS = {True: "yes", False: "no", None: "not known"}
 _RIGHTS = ("name", "reachable", "rights", "missing_for_looking", "missing_for_releasing", "reason")
 
 
-def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, tuple[Json, str, int]]:
-    """Ask all systems at once, so that those that are down cost one time-out together.
+class _Answer(NamedTuple):
+    """What a system answered (None: nothing), why it did not, and how long that took."""
 
-    Returns
-    -------
-    By system: its answer, or why there is none, and after how many milliseconds.
-    """
+    value: Json
+    error: str
+    ms: int
 
-    def ask(question: Callable[[], Json]) -> tuple[Json, str, int]:
+
+def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, _Answer]:
+    """Ask all systems at once: several that are down cost one time-out."""
+
+    def ask(question: Callable[[], Json]) -> _Answer:
         started = time.monotonic()
-        return *attempt(question), round((time.monotonic() - started) * 1000)
+        value, error = attempt(question)
+        return _Answer(value, error, round((time.monotonic() - started) * 1000))
 
     with ThreadPoolExecutor(len(questions)) as pool:
         return dict(zip(questions, pool.map(ask, questions.values()), strict=True))
@@ -58,7 +63,8 @@ def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, tuple[Jso
     threshold="setting and marker object differ",
 )  # fmt: skip
 def _read_environment(inv: Investigation) -> Outcome:
-    name, marker = inv.settings.runbook_environment, read_marker(inv.clients.store)
+    name = inv.settings.runbook_environment
+    marker = read_marker(inv.clients.store)
     facts = {
         "environment": name,
         "marker in the bucket": marker or "none",
@@ -67,13 +73,13 @@ def _read_environment(inv: Investigation) -> Outcome:
         "waits under": inv.settings.pending_prefix,
         "released to": inv.settings.ready_prefix,
     }
-    seen = Outcome(value=name, rows=to_rows(("what", "value"), facts.items()))
+    outcome = Outcome(value=name, rows=to_rows(("what", "value"), facts.items()))
     if not inv.settings.is_playground:
-        return seen.ok(f"{name}: section 4, drills and faults are forbidden")
+        return outcome.ok(f"{name}: section 4, drills and faults are forbidden")
     if marker == name:
-        return seen.ok("drills and section 4 may run here: setting and marker agree")
+        return outcome.ok("drills and section 4 may run here: setting and marker agree")
     differ = f"RUNBOOK_ENVIRONMENT says {name}, the bucket's marker says {marker or 'nothing'}"
-    return seen.breach(f"{differ}: section 4 refuses to run")
+    return outcome.breach(f"{differ}: section 4 refuses to run")
 
 
 @step(
@@ -82,91 +88,144 @@ def _read_environment(inv: Investigation) -> Outcome:
     threshold="a system does not answer; Grafana, probe and notification sink may be away",
 )  # fmt: skip
 def _read_reachability(inv: Investigation) -> Outcome:
-    c, settings = inv.clients, inv.settings
-    clients = {name: client for name in HTTP_SYSTEMS if (client := getattr(c, name)).url}
-    addresses = {"store": settings.minio_endpoint} | {n: one.url for n, one in clients.items()}
+    addresses = {"store": inv.settings.minio_endpoint}
+    questions: dict[str, Callable[[], Json]] = {"store": lambda: inv.clients.store.check_live()[0]}
+    for name in HTTP_SYSTEMS:
+        client = getattr(inv.clients, name)
+        if client.url:
+            addresses[name] = client.url
+            questions[name] = client.check_reachable
     asked = ", ".join(addresses.values())
-    questions: dict[str, Callable[[], Json]] = {"store": lambda: c.store.check_live()[0]}
-    questions |= {name: client.check_reachable for name, client in clients.items()}
-    if settings.runbook_services != "none":
-        addresses["services"] = settings.runbook_services
-        questions["services"] = lambda: f"{len(c.services.list_services())} services"
+    if inv.settings.runbook_services != "none":
+        addresses["services"] = inv.settings.runbook_services
+        questions["services"] = lambda: f"{len(inv.clients.services.list_services())} services"
+    needed_first = sorted(questions, key=lambda name: name in OPTIONAL)
+    answers = _ask_all({name: questions[name] for name in needed_first})
+    failed = [name for name, answer in answers.items() if answer.error]
+    outcome = Outcome(
+        value=f"{len(answers) - len(failed)} of {len(answers)}",
+        source=asked,
+        rows=[
+            {
+                "system": name,
+                "address": addresses[name],
+                "answer": answer.value,
+                "error": answer.error,
+                "ms": answer.ms,
+            }
+            for name, answer in answers.items()
+        ],
+    )
+    silent = [name for name in failed if name not in OPTIONAL]
+    without = [name for name in failed if name in OPTIONAL]
     absent = [name for name in (*HTTP_SYSTEMS, "services") if name not in questions]
-    answers = _ask_all(dict(sorted(questions.items(), key=lambda pair: pair[0] in OPTIONAL)))
-    failed = [system for system, (_, error, _) in answers.items() if error]
-    silent = [system for system in failed if system not in OPTIONAL]
-    without = ", ".join(system for system in failed if system in OPTIONAL)
     reason = f"no answer from {', '.join(silent)}" if silent else "every needed system answers"
-    reason += f"; without {without}" if without else ""
-    reason += f"; left out: {', '.join(absent)}" if absent else ""
-    told = ((system, addresses[system], *answer) for system, answer in answers.items())
-    rows = to_rows(("system", "address", "answer", "error", "ms"), told)
-    seen = Outcome(value=f"{len(answers) - len(failed)} of {len(answers)}", source=asked, rows=rows)
-    return seen.breach(reason) if silent else seen.ok(reason)
+    if without:
+        reason += f"; without {', '.join(without)}"
+    if absent:
+        reason += f"; left out: {', '.join(absent)}"
+    return outcome.breach(reason) if silent else outcome.ok(reason)
 
 
-def _list_questions(inv: Investigation) -> dict[str, Callable[[], tuple[Json, ...]]]:
+def _list_questions(inv: Investigation) -> dict[str, Callable[[], dict[str, Json]]]:
     """Return for every system a question that needs the right which its steps need.
 
     Each answers with a row of ``_RIGHTS``.
     """
-    c, settings, stop = inv.clients, inv.settings, ("services", "stop")
-    untried = {"api": ("fulfillment", "pause"), "compose": stop, "supervisor": stop}
-    holder, right = untried.get(settings.worker_control, ("", ""))
+    clients = inv.clients
+    settings = inv.settings
     changing = _CHANGE_KEYS if settings.minio_change_user else "store"
-    releasing = {changing}  # the systems whose every right a release needs
-    releasing |= {"fulfillment"} if settings.label_finished == "shipment" else set()
-    releasing |= {"prometheus"} if settings.worker_control == "metric" else set()
 
-    def ask_store(*write_under: str) -> Rights:
-        return c.store.read_rights(settings.pending_prefix, write_under=write_under)
+    def read_store_rights(*write_under: str) -> Rights:
+        return clients.store.read_rights(settings.pending_prefix, write_under=write_under)
 
-    def ask_read(name: str, read: Callable[[], object]) -> Rights:
-        # what only a change would tell stays open
-        return {"read": try_right(read)} | ({right: (None, "")} if name == holder else {})
-
-    ask_change = partial(
-        ask_store,
+    changed_prefixes = (
         settings.pending_prefix,
         settings.ready_prefix,
         settings.release_parked_prefix,
         ".runbook/",
     )
     reads: dict[str, Callable[[], object]] = {
-        "prometheus": lambda: c.prometheus.query("1"),
-        "alertmanager": lambda: c.alertmanager.list_alerts(),
-        "fulfillment": lambda: c.fulfillment.list_shipments(order_id=1, limit=1),
-        "support": lambda: c.support.read_case(_NO_TICKET),
-        "pipeline": lambda: c.pipeline.read_dag(),
-        "grafana": lambda: c.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE),
-        "probe": lambda: c.probe.read_status(),
-        "notifications": lambda: c.notifications.list_notifications(since=inv.now()),
-        "services": lambda: c.services.list_services(),
+        "prometheus": lambda: clients.prometheus.query("1"),
+        "alertmanager": lambda: clients.alertmanager.list_alerts(),
+        "fulfillment": lambda: clients.fulfillment.list_shipments(order_id=1, limit=1),
+        "support": lambda: clients.support.read_case(_NO_TICKET),
+        "pipeline": lambda: clients.pipeline.read_dag(),
+        "grafana": lambda: clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE),
+        "probe": lambda: clients.probe.read_status(),
+        "notifications": lambda: clients.notifications.list_notifications(since=inv.now()),
+        "services": lambda: clients.services.list_services(),
     }
-    asks: dict[str, Callable[[], Rights]] = {"store": ask_store, changing: ask_change}
-    asks |= {name: partial(ask_read, name, read) for name, read in reads.items()}
-    return {n: partial(_ask, n, ask, is_releasing=n in releasing) for n, ask in asks.items()}
+    questions: dict[str, Callable[[], Rights]] = {
+        "store": read_store_rights,
+        changing: partial(read_store_rights, *changed_prefixes),
+    }
+    for name, read in reads.items():
+        questions[name] = partial(_read_rights_of, name, read, settings.worker_control)
+    releasing = _list_releasing(inv, changing)
+    return {
+        name: partial(_ask, name, question, is_releasing=name in releasing)
+        for name, question in questions.items()
+    }
 
 
-def _ask(name: str, ask: Callable[[], Rights], *, is_releasing: bool) -> tuple[Json, ...]:
+def _list_releasing(inv: Investigation, changing: str) -> set[str]:
+    """Return the systems whose every right a release needs."""
+    releasing = {changing}
+    if inv.settings.label_finished == "shipment":
+        releasing.add("fulfillment")
+    if inv.settings.worker_control == "metric":
+        releasing.add("prometheus")
+    return releasing
+
+
+def _read_rights_of(name: str, read: Callable[[], object], worker_control: str) -> Rights:
+    """Try whether a system may be read. A right that only a change would show stays unknown."""
+    rights: Rights = {"read": try_right(read)}
+    if name == "fulfillment" and worker_control == "api":
+        rights["pause"] = (None, "")
+    elif name == "services" and worker_control in ("compose", "supervisor"):
+        rights["stop"] = (None, "")
+    return rights
+
+
+def _ask(name: str, ask: Callable[[], Rights], *, is_releasing: bool) -> dict[str, Json]:
     """Return a row of ``_RIGHTS``: what one system answers."""
+    row: dict[str, Json] = {
+        "name": name,
+        "reachable": True,
+        "rights": {},
+        "missing_for_looking": [],
+        "missing_for_releasing": [],
+        "reason": "",
+    }
     try:
-        found = ask()
+        answers = ask()
     except errors.ClientError as error:
-        reachable = None if isinstance(error, errors.NotConfiguredError) else False
-        return name, reachable, {}, [], [], error.message.partition(". ")[0]
-    reason = "; ".join(dict.fromkeys(why for _, why in found.values() if why))
-    rights = {right: _WORDS[is_allowed] for right, (is_allowed, _) in found.items()}
-    missing = [right for right, word in rights.items() if word == "no"]
-    looking = [right for right in missing if right in _LOOKING and name != _CHANGE_KEYS]
-    return name, True, rights, looking, missing if is_releasing else [], reason
+        row["reachable"] = None if isinstance(error, errors.NotConfiguredError) else False
+        row["reason"] = error.message.partition(". ")[0]
+        return row
+    reasons = [why for _, why in answers.values() if why]
+    row["reason"] = "; ".join(dict.fromkeys(reasons))
+    row["rights"] = {right: _WORDS[is_allowed] for right, (is_allowed, _) in answers.items()}
+    missing = [right for right, (is_allowed, _) in answers.items() if is_allowed is False]
+    if name != _CHANGE_KEYS:
+        row["missing_for_looking"] = [right for right in missing if right in _LOOKING]
+    if is_releasing:
+        row["missing_for_releasing"] = missing
+    return row
 
 
 def find_closed(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
-    """Return which systems of step 1.3 are needed for looking, asked for, and not to be read."""
-    shut = {"no", "not known"}
-    asked = [row for row in rows if row["name"] in _NEEDED and row["reachable"] is not None]
-    return [r for r in asked if not r["reachable"] or shut & {r["rights"].get(n) for n in _LOOKING}]
+    """Return the rows of step 1.3 of needed systems that are configured and cannot be read."""
+    closed = []
+    for row in rows:
+        is_asked = row["name"] in _NEEDED and row["reachable"] is not None
+        words = [row["rights"].get(right) for right in _LOOKING]
+        is_readable = row["reachable"] and "no" not in words and "not known" not in words
+        if is_asked and not is_readable:
+            closed.append(row)
+    return closed
 
 
 @step(
@@ -175,26 +234,39 @@ def find_closed(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
     threshold="a right is missing that looking needs",
 )  # fmt: skip
 def read_rights(inv: Investigation) -> Outcome:
-    """Try each right by a request that cannot change anything; what only a change tells stays open.
+    """Try each right by a request that changes nothing; other rights stay unknown.
 
-    A key that may only read is right for looking.
+    A key that may only read is enough for looking.
     """
-    rows = to_rows(_RIGHTS, (row for row, *_ in _ask_all(_list_questions(inv)).values()))
+    answers = _ask_all(_list_questions(inv))
+    rows: list[dict[str, Json]] = [answer.value for answer in answers.values()]
+    lacks = _say_rights("looking lacks", {r["name"]: r["missing_for_looking"] for r in rows})
+    cannot = _say_rights("releasing lacks", {r["name"]: r["missing_for_releasing"] for r in rows})
+    open_rights = _say_rights("not known", {r["name"]: _list_open(r) for r in rows})
+    blind = [str(row["name"]) for row in find_closed(rows)]
+    looking = lacks or "looking has every right"
+    if blind and not lacks:
+        looking = f"cannot be told: {', '.join(blind)}"
+    releasing = cannot or "releasing lacks nothing that is known"
+    reason = "; ".join(text for text in (looking, releasing, open_rights) if text)
+    outcome = Outcome(rows=rows, columns=_RIGHTS)
+    if lacks:
+        return outcome.breach(reason)
+    if blind:
+        return outcome.unknown(reason)
+    outcome.value = "looking" if cannot else "looking and releasing"
+    return outcome.ok(reason)
 
-    def say(what: str, pick: Callable[[dict[str, Json]], list[str]]) -> str:
-        found = "; ".join(f"{r['name']} {', '.join(names)}" for r in rows if (names := pick(r)))
-        return f"{what}: {found}" if found else ""
 
-    lacks = say("looking lacks", lambda r: r["missing_for_looking"])
-    cannot = say("releasing lacks", lambda r: r["missing_for_releasing"])
-    open_ = say("not known", lambda r: [n for n, w in r["rights"].items() if w == "not known"])
-    blind = [row["name"] for row in find_closed(rows)]
-    may = f"cannot be told: {', '.join(blind)}" if blind else "looking has every right"
-    said = (lacks or may, cannot or "releasing lacks nothing that is known", open_)
-    reason = "; ".join(filter(None, said))
-    value = None if lacks or blind else "looking" if cannot else "looking and releasing"
-    status = Status.BREACH if lacks else Status.UNKNOWN if blind else Status.OK
-    return Outcome(value=value, rows=rows, columns=_RIGHTS).judge(status, reason)
+def _say_rights(what: str, rights: Mapping[str, Sequence[str]]) -> str:
+    """Say which rights of which system; empty when there are none."""
+    parts = [f"{system} {', '.join(names)}" for system, names in rights.items() if names]
+    return f"{what}: {'; '.join(parts)}" if parts else ""
+
+
+def _list_open(row: Mapping[str, Json]) -> list[str]:
+    """Return the rights that only a change would show."""
+    return [right for right, word in row["rights"].items() if word == "not known"]
 
 
 @step(
@@ -204,28 +276,41 @@ def read_rights(inv: Investigation) -> Outcome:
 )  # fmt: skip
 def read_clocks(inv: Investigation) -> Outcome:
     """Compare every system's clock with ours, each by its ``Date`` header."""
-
-    def ask(name: str) -> float:
-        client, before = getattr(inv.clients, name), inv.now()
-        theirs, ours = client.read_clock(), before + (inv.now() - before) / 2
-        skew: timedelta = theirs - ours
-        # The header tells whole seconds, cut off: half a second is added back.
-        return round(skew.total_seconds() + 0.5, 1)
-
-    named = (n for n in HTTP_SYSTEMS if n != "grafana" and getattr(inv.clients, n).url)
-    answers = _ask_all({name: partial(ask, name) for name in ("store", *named)})
-    known = {name: float(skew) for name, (skew, error, _) in answers.items() if not error}
-    wrong = {name: skew for name, skew in known.items() if abs(skew) > MAX_SKEW_S}
-    told: Json = ", ".join(sorted(wrong)) if wrong else (False if known else None)
-    rows = to_rows(("system", "skew_s", "error"), ((n, *one[:2]) for n, one in answers.items()))
-    observed = {"clock_skewed": told, "clock_skews_s": known}
-    worst = max(known.values(), key=abs, default=None)
-    seen = Outcome(value=worst, rows=rows, observations=observed)
+    named = [name for name in HTTP_SYSTEMS if name != "grafana" and getattr(inv.clients, name).url]
+    answers = _ask_all({name: partial(_read_skew_s, inv, name) for name in ("store", *named)})
+    skews = {name: float(answer.value) for name, answer in answers.items() if not answer.error}
+    wrong = {name: skew for name, skew in skews.items() if abs(skew) > MAX_SKEW_S}
+    # The names of the systems; False when all clocks agree, None when none is known.
+    skewed: Json = None
     if wrong:
-        return seen.breach("; ".join(f"{n} is {skew:+.0f} s off" for n, skew in wrong.items()))
-    if not known:
-        return seen.unknown("no system told its time")
-    return seen.ok(f"{len(known)} of {len(answers)} systems agree with this clock")
+        skewed = ", ".join(sorted(wrong))
+    elif skews:
+        skewed = False
+    outcome = Outcome(
+        value=max(skews.values(), key=abs, default=None),
+        rows=[
+            {"system": name, "skew_s": answer.value, "error": answer.error}
+            for name, answer in answers.items()
+        ],
+        observations={"clock_skewed": skewed, "clock_skews_s": skews},
+    )
+    if wrong:
+        return outcome.breach(
+            "; ".join(f"{name} is {skew:+.0f} s off" for name, skew in wrong.items())
+        )
+    if not skews:
+        return outcome.unknown("no system told its time")
+    return outcome.ok(f"{len(skews)} of {len(answers)} systems agree with this clock")
+
+
+def _read_skew_s(inv: Investigation, name: str) -> float:
+    """Return by how many seconds a system's clock is ahead of ours."""
+    before = inv.now()
+    theirs = getattr(inv.clients, name).read_clock()
+    ours = before + (inv.now() - before) / 2
+    skew_s: float = (theirs - ours).total_seconds()
+    # The header tells whole seconds, cut off: half a second is added back.
+    return round(skew_s + 0.5, 1)
 
 
 _UNFINISHED = ("plan", "by", "state", "rows", "held_by", "held_since", "way_on")
@@ -244,21 +329,21 @@ def read_unfinished(inv: Investigation) -> Outcome:
         rules = find_expiry_rules(inv.clients.bucket)
     except MoveError as error:
         raise errors.BadAnswerError(str(error), system="object store") from error
-    found = [_describe_unfinished(row) for row in rows]
+    problems = [_describe_unfinished(row) for row in rows]
     if rules:
-        found.append(
+        problems.append(
             f"the lifecycle rule {', '.join(rules)} removes .runbook/, the memory of releases: "
             "exempt that prefix"
         )
-    seen = Outcome(
+    outcome = Outcome(
         value=len(rows),
         rows=rows,
         columns=_UNFINISHED,
         ways_on=tuple(str(row["way_on"]) for row in rows),
     )
-    if found:
-        return seen.breach("; ".join(found))
-    return seen.ok("every release of this bucket is finished")
+    if problems:
+        return outcome.breach("; ".join(problems))
+    return outcome.ok("every release of this bucket is finished")
 
 
 def _describe_unfinished(row: Mapping[str, Json]) -> str:
@@ -269,13 +354,16 @@ def _describe_unfinished(row: Mapping[str, Json]) -> str:
 
 
 STEPS = by_id(_read_environment, _read_reachability, read_rights, read_clocks, read_unfinished)
-ACTIONS: dict[str, section.ActionStep] = {}
+ACTIONS: dict[str, ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say whether labels wait, by what was read of section 2, and whether the ground is firm."""
+    """Say whether labels wait, by the readings of section 2, and what of section 1 is wrong."""
     readings = inv.latest()
-    bad = [readings[s] for s in STEPS if s in readings and readings[s].status.is_open]
-    said = "; ".join(f"{r.step} {r.reason}" for r in bad)
-    rest = "everything needed answers" if set(STEPS) <= set(readings) else "not everything was read"
-    return detection.conclude_symptoms(inv, detection.STEPS, said or rest)
+    own = [readings[step_id] for step_id in STEPS if step_id in readings]
+    problems = [f"{reading.step} {reading.reason}" for reading in own if reading.status.is_open]
+    remark = "; ".join(problems)
+    if not problems:
+        is_complete = len(own) == len(STEPS)
+        remark = "everything needed answers" if is_complete else "not everything was read"
+    return conclude_symptoms(inv, detection.STEPS, remark)

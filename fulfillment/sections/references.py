@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from runbook_lib.model import Conclusion, Outcome, Role, Status, Verdict
 from runbook_lib.section import (
     ActionStep,
@@ -15,47 +17,74 @@ from runbook_lib.section import (
 from runbook_lib.settings import find_checkout
 
 from ..investigation import Investigation
-from .detection import ALERT, DASHBOARD_UID, PANEL_TITLE
+from .signals import ALERT, DASHBOARD_UID, PANEL_TITLE
 
 NAME = "08_references"
 TITLE = "References"
 Parameters = SectionParameters
 
 _TARGET = "chaos-fulfillment-delay"
-_BACKLOG = [f"fulfillment_artifacts_backlog_{unit}" for unit in ("objects", "bytes")]
-_METRICS = ["fulfillment_lag_minutes", *_BACKLOG]
+_METRICS = [
+    "fulfillment_lag_minutes",
+    "fulfillment_artifacts_backlog_objects",
+    "fulfillment_artifacts_backlog_bytes",
+]
 #: DataFlow's runbook names the first; MinIO exports the others (v2 metrics).
-_CAPACITY = [f"minio_cluster_capacity_{part}free_bytes" for part in ("", "usable_", "raw_")]
+_CAPACITY = [
+    "minio_cluster_capacity_free_bytes",
+    "minio_cluster_capacity_usable_free_bytes",
+    "minio_cluster_capacity_raw_free_bytes",
+]
 
 
-def _check_file(
-    step_id: str, path: str, needle: str = "", own: str = "", name: str = ""
+def _check_document(step_id: str, path: str, needle: str = "") -> ReadStep:
+    """Return a step on a document of DataFlow, and on a text in it when one is named."""
+
+    @step(
+        step_id, f"Document {path}", name=path, role=Role.REFERENCE,
+        source=f"$DATAFLOW_HOME/{path}", threshold="it is missing",
+    )  # fmt: skip
+    def check(inv: Investigation) -> Outcome:
+        home = inv.settings.dataflow_home
+        if home is None:
+            why = "DATAFLOW_HOME is empty: there is no checkout of DataFlow here"
+            return Outcome().left_out(why)
+        return _check_file(home / path, needle)
+
+    return check
+
+
+def _check_own_file(
+    step_id: str, title: str, path: str, needle: str = "", name: str = ""
 ) -> ReadStep:
-    """Return a step on a file of DataFlow, and on a text in it when one is named.
+    """Return a step on a file of this runbook, and on a text in it when one is named.
 
     Parameters
     ----------
-    own : the step's title; the file is one of ours
-    name : of its readings, where it is not the path
+    name : of its readings; empty: the path
     """
-    source = path if own else f"$DATAFLOW_HOME/{path}"
-    title, name = own or f"Document {path}", name or path
 
-    @step(step_id, title, name=name, role=Role.REFERENCE, source=source, threshold="it is missing")
-    def check(inv: Investigation) -> Outcome:
-        seen, home = Outcome(), find_checkout() if own else inv.settings.dataflow_home
-        if home is None and own:
-            return seen.unknown("this is not run from a checkout")
+    @step(
+        step_id, title, name=name or path, role=Role.REFERENCE, source=path,
+        threshold="it is missing",
+    )  # fmt: skip
+    def check(_inv: Investigation) -> Outcome:
+        home = find_checkout()
         if home is None:
-            return seen.left_out("DATAFLOW_HOME is empty: there is no checkout of DataFlow here")
-        if not (home / path).is_file():
-            return seen.breach("the file does not exist")
-        if needle.lower() not in (home / path).read_text("utf-8", "replace").lower():
-            return seen.breach(f"the file does not mention {needle.strip()!r}")
-        mentions = f" and mentions {needle.strip()!r}" if needle else ""
-        return Outcome(value="found").ok(f"exists{mentions}")
+            return Outcome().unknown("this is not run from a checkout")
+        return _check_file(home / path, needle)
 
     return check
+
+
+def _check_file(path: Path, needle: str) -> Outcome:
+    """Check that a file exists and holds a text, in small or capital letters."""
+    if not path.is_file():
+        return Outcome().breach("the file does not exist")
+    if needle.lower() not in path.read_text("utf-8", "replace").lower():
+        return Outcome().breach(f"the file does not mention {needle.strip()!r}")
+    mentions = f" and mentions {needle.strip()!r}" if needle else ""
+    return Outcome(value="found").ok(f"exists{mentions}")
 
 
 @step(
@@ -65,9 +94,11 @@ def _check_file(
 )  # fmt: skip
 def _check_dashboard(inv: Investigation) -> Outcome:
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
-    seen, asked = Outcome(value=panel.title, source=panel.link), len(panel.expressions)
-    reason = f"the panel asks {asked} quer{'y' if asked == 1 else 'ies'}"
-    return seen.ok(reason) if asked else seen.breach(reason)
+    outcome = Outcome(value=panel.title, source=panel.link)
+    count = len(panel.expressions)
+    noun = "query" if count == 1 else "queries"
+    reason = f"the panel asks {count} {noun}"
+    return outcome.ok(reason) if count else outcome.breach(reason)
 
 
 @step(
@@ -76,15 +107,16 @@ def _check_dashboard(inv: Investigation) -> Outcome:
     threshold="a metric that the runbook names has no series",
 )  # fmt: skip
 def _check_metrics(inv: Investigation) -> Outcome:
-    counts = {name: len(inv.clients.prometheus.query(name)) for name in (*_METRICS, *_CAPACITY)}
+    prometheus = inv.clients.prometheus
+    counts = {name: len(prometheus.query(name)) for name in (*_METRICS, *_CAPACITY)}
     missing = [name for name in _METRICS if not counts[name]]
     if not any(counts[name] for name in _CAPACITY):
         missing.append("any of the store's capacity metrics")
-    rows = to_rows(("metric", "series"), counts.items())
-    seen = Outcome(value=sum(n > 0 for n in counts.values()), rows=rows)
+    present = [name for name, count in counts.items() if count]
+    outcome = Outcome(value=len(present), rows=to_rows(("metric", "series"), counts.items()))
     if missing:
-        return seen.breach(f"no series: {', '.join(missing)}")
-    return seen.ok("every metric has series")
+        return outcome.breach(f"no series: {', '.join(missing)}")
+    return outcome.ok("every metric has series")
 
 
 @step(
@@ -92,33 +124,41 @@ def _check_metrics(inv: Investigation) -> Outcome:
     source="$prometheus_url/api/v1/rules", threshold="not loaded, or broken",
 )  # fmt: skip
 def _check_rule(inv: Investigation) -> Outcome:
-    rules = [r for r in inv.clients.prometheus.list_rules() if r.name == ALERT]
-    seen = Outcome(value=len(rules), rows=rows_of(rules, "query", "for_s", "state", rule="name"))
+    rules = [rule for rule in inv.clients.prometheus.list_rules() if rule.name == ALERT]
+    rows = rows_of(rules, "query", "for_s", "state", rule="name")
+    outcome = Outcome(value=len(rules), rows=rows)
     if not rules:
-        return seen.breach("the rule is not loaded: see addons/README.md")
-    if any(r.health == "err" for r in rules):
-        return seen.breach("the rule cannot be evaluated")
-    return seen.ok(f"loaded, for {rules[0].for_s:g} s")
+        return outcome.breach("the rule is not loaded: see addons/README.md")
+    if any(rule.health == "err" for rule in rules):
+        return outcome.breach("the rule cannot be evaluated")
+    return outcome.ok(f"loaded, for {rules[0].for_s:g} s")
 
 
 STEPS = by_id(
-    _check_file("8.1", "scripts/chaos/simulate_fulfillment_delay.py", own="Chaos script"),
-    _check_file("8.2", "Makefile", f"\n{_TARGET}:", own="Make target", name=f"make {_TARGET}"),
-    _check_file("8.3", "docs/monitoring/README.md"),
-    _check_file("8.4", "docs/monitoring/incident-runbook.md", "Fulfillment artifacts backlog"),
-    _check_file("8.5", "docs/design/implementation/wave-4-ops-hardening.md"),
-    *(_check_dashboard, _check_metrics, _check_rule),
+    _check_own_file("8.1", "Chaos script", "scripts/chaos/simulate_fulfillment_delay.py"),
+    _check_own_file("8.2", "Make target", "Makefile", f"\n{_TARGET}:", f"make {_TARGET}"),
+    _check_document("8.3", "docs/monitoring/README.md"),
+    _check_document("8.4", "docs/monitoring/incident-runbook.md", "Fulfillment artifacts backlog"),
+    _check_document("8.5", "docs/design/implementation/wave-4-ops-hardening.md"),
+    _check_dashboard,
+    _check_metrics,
+    _check_rule,
 )
 ACTIONS: dict[str, ActionStep] = {}
+_WORDS = {Status.BREACH: "broken", Status.UNKNOWN: "not checked", Status.LEFT_OUT: "left out"}
 
 
 def conclude(inv: Investigation) -> Conclusion:
     """Say which references hold: this section judges no symptom."""
     readings = inv.latest()
-    found = {s: readings[s].status if s in readings else Status.UNKNOWN for s in STEPS}
-    told = {Status.BREACH: "broken", Status.UNKNOWN: "not checked", Status.LEFT_OUT: "left out"}
-    steps = {what: [s for s in STEPS if found[s] is status] for status, what in told.items()}
-    rest = "".join(f"; {what}: {', '.join(which)}" for what, which in steps.items() if which)
-    held = [*found.values()].count(Status.OK)
+    steps: dict[Status, list[str]] = {status: [] for status in Status}
+    for step_id in STEPS:
+        reading = readings.get(step_id)
+        steps[reading.status if reading else Status.UNKNOWN].append(step_id)
+    held = len(steps[Status.OK])
+    summary = f"{held} of {len(STEPS)} references hold"
+    for status, words in _WORDS.items():
+        if steps[status]:
+            summary += f"; {words}: {', '.join(steps[status])}"
     verdict = Verdict.HEALTHY if held else Verdict.UNKNOWN
-    return Conclusion(verdict=verdict, summary=f"{held} of {len(STEPS)} references hold{rest}")
+    return Conclusion(verdict=verdict, summary=summary)

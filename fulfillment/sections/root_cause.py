@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import takewhile
+from typing import NamedTuple
 
 from runbook_lib import model
 from runbook_lib.errors import ClientError, NotConfiguredError, NotFoundError
-from runbook_lib.model import CauseStatus, Role, Status, Verdict
+from runbook_lib.frames import FLAG, TEXT, TIME, WHOLE, Dtype
+from runbook_lib.model import CauseStatus, Finding, Reading, Role, Status, Verdict
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 
 from ..analysis import causes
 from ..analysis.causes import CAUSES, STORE_SERVICES, Advice, Cause, Observation, advise, diagnose
 from ..analysis.forecasts import compute_drain
-from ..analysis.samples import join
 from ..clients.http_systems import WorkerState
+from ..clients.services import ServiceState
 from ..investigation import Investigation
-from . import detection, worker_metrics
-from .detection import read_alert, read_backlog_objects, read_probe, read_range, read_ticket
+from . import detection, immediate
+from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
 from .purpose import read_clocks
+from .signals import BACKLOG, read_lines, read_samples
+from .symptoms import judge_symptoms, list_current
 from .timeline import build_timeline, read_events
+from .worker_metrics import (
+    WorkerMetrics,
+    draw_throughput,
+    observe_reasons,
+    read_rates,
+    read_worker_metrics,
+)
+
+NAME = "05_root_cause"
+TITLE = "Root cause exploration"
+Parameters = SectionParameters
 
 _STILL_S = 15
 _UNKNOWN_GAP_STILL_S = 300.0
@@ -40,49 +55,50 @@ _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
 )  # fmt: skip
 def read_worker(inv: Investigation) -> model.Outcome:
     """Read services, worker and carrier as far as each can be read; unknown when none can."""
-    service, clients = inv.settings.worker_service, inv.clients
-    states = attempt(lambda: clients.services.list_services())[0]
-    states = states or attempt(lambda: clients.find_switch(service).list_services())[0] or []
-    stopped = {s.name: s.since for s in states if not s.running}
-    worker, answers, worker_error = _read_state(inv)
-    counted, count_error = attempt(lambda: worker_metrics.read_worker_metrics(inv))
-    metrics = counted or worker_metrics.WorkerMetrics("no counters")
-    own = next((s for s in states if s.name == service), None)
-    # One that is just starting neither runs nor is stopped: the next look tells.
-    running = None if own is None or own.state.upper() == "STARTING" else own.running
-    ran_at = worker.last_run_at if worker else None
-    still = attempt(lambda: _watch(inv, ran_at, metrics.run_gap_s))[0] if ran_at else None
-    timeouts, errors = metrics.share("timeout"), metrics.share("error")
+    service = inv.settings.worker_service
+    states = _list_services(inv)
+    stopped = {state.name: state.since for state in states if not state.running}
+    answer = _read_state(inv)
+    worker = answer.state
+    counted, count_error = attempt(lambda: read_worker_metrics(inv))
+    metrics = counted or WorkerMetrics("no counters")
+    own = next((state for state in states if state.name == service), None)
+    is_running = _is_running(own)
+    still = _watch_passes(inv, worker, metrics)
+    timeouts = metrics.share("timeout")
+    errors = metrics.share("error")
     checks = {
-        f"{service} does not run": running is False,
-        f"its API does not answer: {worker_error}": running and answers is False,
+        f"{service} does not run": is_running is False,
+        f"its API does not answer: {answer.error}": is_running and answer.answers is False,
         "the worker is paused": worker is not None and worker.paused,
         "the worker begins no new pass": still,
         f"{timeouts or 0:.0%} of carrier requests time out": (timeouts or 0) > causes.BAD_SHARE,
         f"{errors or 0:.0%} of carrier requests fail": (errors or 0) > causes.BAD_SHARE,
     }
-    problems = [problem for problem, is_so in checks.items() if is_so]
-    watchers, blind_since = _read_watchers(inv)
-    latency = attempt(lambda: read_range(inv, _LATENCY, labels=("outcome",)))[0] or ()
-    since = {
-        Cause.STORE_DOWN: next((at for n, at in stopped.items() if n in STORE_SERVICES), None),
+    problems = [problem for problem, applies in checks.items() if applies]
+    watchers = _read_watchers(inv)
+    latency, _ = attempt(lambda: read_lines(inv, _LATENCY, labels=("outcome",)))
+    first_signs = {
+        Cause.STORE_DOWN: _find_first(stopped, STORE_SERVICES),
         Cause.WORKER_STOPPED: stopped.get(service),
         Cause.BAD_PREFIX: own.since if own and own.running else None,
-        Cause.WORKER_STUCK: ran_at,
-        Cause.SUPPORT_DOWN: next((at for n, at in stopped.items() if "support" in n), None),
-        Cause.METRICS_BLIND: blind_since,
+        Cause.WORKER_STUCK: worker.last_run_at if worker else None,
+        Cause.SUPPORT_DOWN: _find_first(stopped, [name for name in stopped if "support" in name]),
+        Cause.METRICS_BLIND: watchers.blind_since,
     }
-    seen = model.Outcome(
+    outcome = model.Outcome(
         value="; ".join(problems) or None,
         source=f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
         rows=rows_of(states, "running", "state", "since", "exit_code", service="name"),
         facts=worker.raw if worker else {},
-        plot=model.Plot(title="Carrier latency", unit="seconds", part="diagnosis", lines=latency),
+        plot=model.Plot(
+            title="Carrier latency", unit="seconds", part="diagnosis", lines=latency or ()
+        ),
         events=read_events(inv),
-        first_seen={**metrics.first, **{c: at for c, at in since.items() if at}},
+        first_seen={**metrics.first, **_drop_unknown(first_signs)},
         observations={
-            "worker_running": running,
-            "worker_answers": answers,
+            "worker_running": is_running,
+            "worker_answers": answer.answers,
             "worker_paused": worker.paused if worker else None,
             "worker_stands_still": still,
             "worker_last_move": worker.last_move_at if worker else None,
@@ -90,36 +106,80 @@ def read_worker(inv: Investigation) -> model.Outcome:
             "carrier_error_share": errors,
             "surplus_objects": metrics.surplus,
             "drain_per_minute": metrics.drained,
-            **worker_metrics.observe_reasons(inv, metrics, "carrier_timeout", "carrier_error"),
+            **observe_reasons(inv, metrics, "carrier_timeout", "carrier_error"),
             "services_down": list(stopped),
-            **watchers,
+            **watchers.observations,
         },
     )
     if problems:
         down = f"; not running: {', '.join(stopped)}" if stopped else ""
-        return seen.breach("; ".join(problems) + down)
+        return outcome.breach("; ".join(problems) + down)
     if not inv.settings.fulfillment_url:
-        return seen.left_out(worker_error)
+        return outcome.left_out(answer.error)
     if worker is None or counted is None or still is None:
-        return seen.unknown(worker_error or count_error or "no pass could be seen")
-    seen.value = "working"
-    carrier = "and the carrier answers it" if timeouts is not None else "but asks no carrier"
-    return seen.ok(f"the worker runs its passes {carrier}")
+        return outcome.unknown(answer.error or count_error or "no pass could be seen")
+    outcome.value = "working"
+    carrier = "but asks no carrier" if timeouts is None else "and the carrier answers it"
+    return outcome.ok(f"the worker runs its passes {carrier}")
 
 
-def _read_state(inv: Investigation) -> tuple[WorkerState | None, bool | None, str]:
-    """Return the worker's state, whether its API answers (None: it has none), and why not."""
+def _list_services(inv: Investigation) -> list[ServiceState]:
+    """Return the states of all services, else of the worker alone; empty where nobody knows."""
+    states, _ = attempt(lambda: inv.clients.services.list_services())
+    if not states:
+        switch = inv.settings.worker_service
+        states, _ = attempt(lambda: inv.clients.find_switch(switch).list_services())
+    return states or []
+
+
+def _is_running(state: ServiceState | None) -> bool | None:
+    """Tell whether a service runs; one that is just starting neither runs nor is stopped."""
+    if state is None or state.state.upper() == "STARTING":
+        return None
+    return state.running
+
+
+def _find_first(stopped: Mapping[str, datetime | None], names: Sequence[str]) -> datetime | None:
+    """Return since when the first stopped service of these names is stopped."""
+    return next((at for name, at in stopped.items() if name in names), None)
+
+
+def _drop_unknown(times: Mapping[Cause, datetime | None]) -> dict[str, datetime]:
+    return {cause: at for cause, at in times.items() if at}
+
+
+class _WorkerAnswer(NamedTuple):
+    """The worker's state, whether its API answers (None: it has none), and why it does not."""
+
+    state: WorkerState | None
+    answers: bool | None
+    error: str
+
+
+def _read_state(inv: Investigation) -> _WorkerAnswer:
     try:
-        return inv.clients.fulfillment.read_worker(), True, ""
+        return _WorkerAnswer(inv.clients.fulfillment.read_worker(), answers=True, error="")
     except NotFoundError:
-        return None, None, "the service has no API for its worker"
+        error = "the service has no API for its worker"
+        return _WorkerAnswer(None, answers=None, error=error)
     except NotConfiguredError as error:
-        return None, None, str(error)
+        return _WorkerAnswer(None, answers=None, error=str(error))
     except ClientError as error:
-        return None, False, str(error)
+        return _WorkerAnswer(None, answers=False, error=str(error))
 
 
-def _watch(inv: Investigation, ran_at: datetime, gap_s: float | None) -> bool | None:
+def _watch_passes(
+    inv: Investigation, worker: WorkerState | None, metrics: WorkerMetrics
+) -> bool | None:
+    """Tell whether the worker stands still; None when no pass could be seen."""
+    ran_at = worker.last_run_at if worker else None
+    if ran_at is None:
+        return None
+    still, _ = attempt(lambda: _stands_still(inv, ran_at, metrics.run_gap_s))
+    return still
+
+
+def _stands_still(inv: Investigation, ran_at: datetime, gap_s: float | None) -> bool | None:
     """Tell whether the worker stands still, by its own clock; look on for up to 15 s if unsure."""
     limit_s = _UNKNOWN_GAP_STILL_S if gap_s is None else max(_STILL_S, 6 * gap_s)
     service = inv.clients.fulfillment
@@ -136,27 +196,36 @@ def _watch(inv: Investigation, ran_at: datetime, gap_s: float | None) -> bool | 
     return True if age_s > limit_s else None
 
 
-def _read_watchers(inv: Investigation) -> tuple[dict[str, model.Json], datetime | None]:
-    """Observe Prometheus, the exporter and support, which see the labels for us.
+class _Watchers(NamedTuple):
+    """What Prometheus, the exporter and support say of themselves.
 
-    Returns
-    -------
-    The observations, and since when the exporter is not scraped, if it is not.
+    ``blind_since`` is since when the exporter is not scraped, if it is not.
     """
-    prometheus, window_s = inv.clients.prometheus, inv.window.total_seconds()
-    seen, _ = attempt(lambda: join(prometheus.query_samples(_UP, window_s)))
+
+    observations: dict[str, model.Json]
+    blind_since: datetime | None
+
+
+def _read_watchers(inv: Investigation) -> _Watchers:
+    """Observe Prometheus, the exporter and support: the diagnosis rests on them."""
+    window_s = inv.window.total_seconds()
+    scrapes, _ = attempt(lambda: read_samples(inv, _UP, window_s))
     # An exporter that moved leaves a series behind: only the newest scrape speaks of now.
-    is_fresh = seen and (inv.now() - seen[-1].at).total_seconds() < _FRESH_S
-    is_up = seen[-1].value == 1 if seen and is_fresh else None
-    last_up = max((s.at for s in seen or () if s.value == 1), default=None)
+    is_up = None
+    if scrapes and (inv.now() - scrapes[-1].at).total_seconds() < _FRESH_S:
+        is_up = scrapes[-1].value == 1
+    blind_since = None
+    if is_up is False:
+        blind_since = max((s.at for s in scrapes or () if s.value == 1), default=None)
     health, _ = attempt(inv.clients.support.read_health)
-    failures, _ = attempt(lambda: prometheus.query(_SUPPORT_FAILURES))
-    return {
-        "prometheus_answers": seen is not None if inv.settings.prometheus_url else None,
+    failures, _ = attempt(lambda: inv.clients.prometheus.query(_SUPPORT_FAILURES))
+    observations = {
+        "prometheus_answers": scrapes is not None if inv.settings.prometheus_url else None,
         "exporter_up": is_up,
         "support_answers": health is not None if inv.settings.support_url else None,
         "support_failures": failures[0].samples[-1].value if failures and health else None,
-    }, last_up if is_up is False else None
+    }
+    return _Watchers(observations, blind_since)
 
 
 @step(
@@ -166,25 +235,25 @@ def _read_watchers(inv: Investigation) -> tuple[dict[str, model.Json], datetime 
 )  # fmt: skip
 def read_room(inv: Investigation) -> model.Outcome:
     """Tell whether the store has room: refused writes counted, told by the log, and free bytes."""
-    metrics = worker_metrics.read_worker_metrics(inv)
-    free, _ = attempt(lambda: inv.clients.store.read_free_bytes())
+    metrics = read_worker_metrics(inv)
+    free_bytes, _ = attempt(lambda: inv.clients.store.read_free_bytes())
     refused = metrics.recent.get("storage_full", 0.0)
-    seen = model.Outcome(
+    outcome = model.Outcome(
         value=refused if metrics.recent else None,
         source=f"{metrics.source}{{reason=storage_full}}; {inv.clients.store.endpoint} capacity",
         observations={
-            "store_free_bytes": free,
-            **worker_metrics.observe_reasons(inv, metrics, "storage_full", "store_unreachable"),
+            "store_free_bytes": free_bytes,
+            **observe_reasons(inv, metrics, "storage_full", "store_unreachable"),
         },
     )
     if refused:
-        return seen.breach(f"{refused:.0f} writes were refused for want of room")
-    if free is not None and free < causes.LOW_BYTES:
-        return seen.breach(f"only {free / 2**20:.0f} MiB are free")
+        return outcome.breach(f"{refused:.0f} writes were refused for want of room")
+    if free_bytes is not None and free_bytes < causes.LOW_BYTES:
+        return outcome.breach(f"only {free_bytes / 2**20:.0f} MiB are free")
     if not metrics.recent:
-        return seen.unknown("the worker counts no failures by reason")
-    untold = "; the store does not tell its free capacity" if free is None else ""
-    return seen.ok(f"no write was refused for want of room just now{untold}")
+        return outcome.unknown("the worker counts no failures by reason")
+    remark = "; the store does not tell its free capacity" if free_bytes is None else ""
+    return outcome.ok(f"no write was refused for want of room just now{remark}")
 
 
 @step(
@@ -194,21 +263,27 @@ def read_room(inv: Investigation) -> model.Outcome:
 )  # fmt: skip
 def read_pipeline(inv: Investigation) -> model.Outcome:
     """Tell whether the DAG that releases labels runs, and how fast labels come and leave."""
-    dag, runs = inv.clients.pipeline.read_dag(), inv.clients.pipeline.list_runs(limit=10)
+    dag = inv.clients.pipeline.read_dag()
+    runs = inv.clients.pipeline.list_runs(limit=10)
     ended = [run for run in runs if run.state in ("success", "failed")]
     failed = list(takewhile(lambda run: run.state == "failed", ended))
     is_broken = dag.has_import_errors or dag.is_stale
+    is_stopped = dag.is_paused or is_broken
+    forecast, _ = attempt(lambda: _forecast(inv, is_stopped=is_stopped))
+    value = "paused"
+    if not dag.is_paused:
+        value = ended[0].state if ended else "no run"
     # Nobody tells when a DAG was paused: not before its newest run.
-    since = {
+    first_signs = {
         Cause.PIPELINE_FAILING: failed[-1].started_at if failed else None,
         Cause.PIPELINE_PAUSED: runs[0].started_at if runs else None,
     }
-    seen = model.Outcome(
-        value="paused" if dag.is_paused else (ended[0].state if ended else "no run"),
+    outcome = model.Outcome(
+        value=value,
         rows=rows_of(runs, run="id", state="state", started="started_at", ended="ended_at"),
-        plot=worker_metrics.draw_throughput(inv),
-        forecast=attempt(lambda: _forecast(inv, is_stopped=dag.is_paused or is_broken))[0],
-        first_seen={cause: at for cause, at in since.items() if at},
+        plot=draw_throughput(inv),
+        forecast=forecast,
+        first_seen=_drop_unknown(first_signs),
         observations={
             "dag_paused": dag.is_paused,
             "dag_import_errors": is_broken,
@@ -217,28 +292,29 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
         },
     )
     if dag.is_paused:
-        return seen.breach(f"the DAG {dag.id} is paused")
+        return outcome.breach(f"the DAG {dag.id} is paused")
     if dag.has_import_errors:
-        return seen.breach(f"the DAG {dag.id} has import errors")
+        return outcome.breach(f"the DAG {dag.id} has import errors")
     if dag.is_stale:
-        return seen.breach(f"the file of DAG {dag.id} is gone: no run is scheduled")
+        return outcome.breach(f"the file of DAG {dag.id} is gone: no run is scheduled")
     if failed:
-        return seen.breach(f"its last {len(failed)} runs failed")
+        return outcome.breach(f"its last {len(failed)} runs failed")
     if not ended:
-        return seen.unknown("no run has ended yet")
-    return seen.ok("not paused, and the newest run succeeded")
+        return outcome.unknown("no run has ended yet")
+    return outcome.ok("not paused, and the newest run succeeded")
 
 
 def _forecast(inv: Investigation, *, is_stopped: bool) -> model.DrainForecast:
-    arrival, drain = worker_metrics.read_rates(inv, is_stopped=is_stopped)
-    backlog = worker_metrics.BACKLOG % inv.settings.pending_prefix
-    waiting = inv.clients.prometheus.query(f"sum({backlog})")
-    found = compute_drain(waiting[0].samples[-1].value if waiting else None, arrival, drain)
+    arrival, drain = read_rates(inv, is_stopped=is_stopped)
+    waiting = inv.clients.prometheus.query(f"sum({BACKLOG % inv.settings.pending_prefix})")
+    objects = waiting[0].samples[-1].value if waiting else None
+    forecast = compute_drain(objects, arrival, drain)
+    minutes = forecast.minutes_to_empty
     return model.DrainForecast(
         arrival_per_min=round(arrival.per_minute, 2) if arrival else None,
         drain_per_min=round(drain.per_minute, 2) if drain else None,
-        empty_in_minutes=round(found.minutes_to_empty, 1) if found.minutes_to_empty else None,
-        text=f"{found.outlook}: {found.reason}",
+        empty_in_minutes=round(minutes, 1) if minutes else None,
+        text=f"{forecast.outlook}: {forecast.reason}",
     )
 
 
@@ -250,100 +326,150 @@ def _forecast(inv: Investigation, *, is_stopped: bool) -> model.DrainForecast:
 def read_configuration(inv: Investigation) -> model.Outcome:
     """Compare where the worker works and with which credentials against the runbook's settings."""
     service = inv.settings.worker_service
-    worker, _, worker_error = _read_state(inv)
-    told, told_error = attempt(lambda: inv.clients.services.read_effective_settings(service))
-    counted, count_error = attempt(lambda: worker_metrics.read_worker_metrics(inv))
-    effective, metrics = told or {}, counted or worker_metrics.WorkerMetrics("no counters")
-    # The worker's own word counts more than its environment.
-    rows: list[dict[str, model.Json]] = [
-        {"setting": name, "worker": found, "runbook": getattr(inv.settings, setting)}
-        for setting in ("fulfillment_bucket", "pending_prefix", "ready_prefix")
-        for name in [setting.removeprefix("fulfillment_")]
-        if (found := getattr(worker, name, "") or effective.get(setting.upper()))
-    ]
+    answer = _read_state(inv)
+    effective, settings_error = attempt(
+        lambda: inv.clients.services.read_effective_settings(service)
+    )
+    counted, count_error = attempt(lambda: read_worker_metrics(inv))
+    metrics = counted or WorkerMetrics("no counters")
+    rows = _compare_places(inv, answer.state, effective or {})
     places = [
         f"its {row['setting'].replace('_', ' ')} is {row['worker']!r}, not {row['runbook']!r}"
         for row in rows
         if row["worker"] != row["runbook"]
     ]
-    word = effective.get("MINIO_ROOT_PASSWORD")
-    match = None if word is None else word == "equal to the store's"
-    refused = {r: n for r in _REFUSALS if (n := metrics.recent.get(r, 0.0))}
-    problems = [*places, *(f"{n:.0f} times {reason}" for reason, n in refused.items())]
-    if match is False and "bad_credentials" not in refused:
+    word = (effective or {}).get("MINIO_ROOT_PASSWORD")
+    is_own_secret = None if word is None else word == "equal to the store's"
+    refused = {reason: metrics.recent.get(reason, 0.0) for reason in _REFUSALS}
+    problems = places + [f"{count:.0f} times {name}" for name, count in refused.items() if count]
+    if is_own_secret is False and not refused["bad_credentials"]:
         problems.append("its secret is not the one that the runbook uses")
     api = f"{inv.clients.fulfillment.url}/fulfillment/worker"
-    seen = model.Outcome(
+    outcome = model.Outcome(
         value="; ".join(problems) or None,
         source=f"{api}; settings of {service}; {metrics.source}",
         rows=rows,
         observations={
             "worker_place": "; ".join(places) if rows else None,
-            "credentials_match": match,
-            **worker_metrics.observe_reasons(inv, metrics, *_REFUSALS),
+            "credentials_match": is_own_secret,
+            **observe_reasons(inv, metrics, *_REFUSALS),
         },
     )
     if problems:
-        return seen.breach("; ".join(problems))
+        return outcome.breach("; ".join(problems))
     if not rows or not metrics.recent:
-        errors = "; ".join(e for e in (worker_error, told_error, count_error) if e)
-        return seen.unknown(errors or "nothing to compare")
-    seen.value = "right"
-    return seen.ok("place and credentials are right, nothing is denied")
+        reasons = [error for error in (answer.error, settings_error, count_error) if error]
+        return outcome.unknown("; ".join(reasons) or "nothing to compare")
+    outcome.value = "right"
+    return outcome.ok("place and credentials are right, nothing is denied")
 
 
-NAME = "05_root_cause"
-TITLE = "Root cause exploration"
-Parameters = SectionParameters
-#: Of other sections, and the diagnosis rests on them.
+def _compare_places(
+    inv: Investigation, worker: WorkerState | None, effective: Mapping[str, str]
+) -> list[dict[str, model.Json]]:
+    """Return a row for each place of the worker that is known.
+
+    The worker's own word counts more than its environment.
+    """
+    places = {
+        "bucket": "fulfillment_bucket",
+        "pending_prefix": "pending_prefix",
+        "ready_prefix": "ready_prefix",
+    }
+    rows = []
+    for name, setting in places.items():
+        value = getattr(worker, name, "") or effective.get(setting.upper())
+        if value:
+            row = {"setting": name, "worker": value, "runbook": getattr(inv.settings, setting)}
+            rows.append(row)
+    return rows
+
+
+#: Steps of other sections that the diagnosis rests on.
 _SHARED = by_id(
     read_clocks, read_alert, read_backlog_objects, read_ticket, read_probe, read_store_health
 )
 STEPS = _SHARED | by_id(read_worker, read_room, read_pipeline, read_configuration)
 ACTIONS: dict[str, ActionStep] = {}
-#: Then there is something to do, whether a cause is known or not.
+#: The columns of each step's rows, and their dtypes in a frame: also of what sections 2 and 3 read.
+COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
+    **detection.COLUMNS,
+    **immediate.COLUMNS,
+    "5.1": {
+        "service": TEXT,
+        "running": FLAG,
+        "state": TEXT,
+        "since": TIME,
+        "exit_code": WHOLE,
+    },
+    "5.3": {"run": TEXT, "state": TEXT, "started": TIME, "ended": TIME},
+    "5.4": {"setting": TEXT, "worker": TEXT, "runbook": TEXT},
+}
+#: With one of these there is something to do, whether a cause is known or not.
 IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
 
-def collect_observations(readings: Mapping[str, model.Reading]) -> dict[str, Observation]:
+def collect_observations(readings: Mapping[str, Reading]) -> dict[str, Observation]:
     """Return the named observations of the readings, each with its journal entry.
 
     A known value is never replaced by an unknown one of a later step.
     """
-    found: dict[str, Observation] = {}
-    for reading in [readings[s] for s in STEPS if s in readings]:
+    observations: dict[str, Observation] = {}
+    for step_id in STEPS:
+        reading = readings.get(step_id)
+        if reading is None:
+            continue
+        evidence = f"#{reading.seq}" if reading.seq else reading.step
         for name, value in reading.observations.items():
-            if value is not None or name not in found:
-                found[name] = Observation(value, f"#{reading.seq}" if reading.seq else reading.step)
-    return found
+            if value is not None or name not in observations:
+                observations[name] = Observation(value, evidence)
+    return observations
 
 
-def judge_causes(inv: Investigation) -> tuple[tuple[model.Finding, ...], Advice]:
-    """Judge every cause on what was read lately, and since the last action; say what helps.
+class Diagnosis(NamedTuple):
+    """Every cause as judged, and what helps."""
 
-    One that was a cause of this incident and is refuted now is past, unless another took its place
-    before anything was changed: then it was an error.
+    findings: tuple[Finding, ...]
+    advice: Advice
+
+
+def judge_causes(inv: Investigation) -> Diagnosis:
+    """Judge every cause by the current readings, and say what helps.
+
+    A cause of this incident that is refuted now is past. If another cause took its place before
+    anything was changed, the first was an error and stays refuted.
     """
-    readings = detection.list_current(inv, STEPS)
-    # a process's own state before counters
-    first = dict(reversed([s for r in readings.values() for s in r.first_seen.items()]))
-    seen = collect_observations(readings)
-    found = diagnose(seen)
-    supported = {f.name for f in found if f.status is CauseStatus.SUPPORTED}
-    told = {name: observation.value for name, observation in seen.items()}
-    told |= {"worker": inv.settings.worker_service, "dag": inv.settings.pipeline_dag_id}
-    advice = advise([cause for cause in CAUSES if cause in supported], told)
-    causes = inv.policy.list_causes(inv.journal)
-    before = {f.name for f in causes if not supported or inv.journal.last_applied}
+    readings = list_current(inv, STEPS)
+    observations = collect_observations(readings)
+    judged = diagnose(observations)
+    supported = {finding.name for finding in judged if finding.status is CauseStatus.SUPPORTED}
+    values = {name: observation.value for name, observation in observations.items()}
+    values["worker"] = inv.settings.worker_service
+    values["dag"] = inv.settings.pipeline_dag_id
+    advice = advise([cause for cause in CAUSES if cause in supported], values)
+    first_signs = _find_first_signs(readings.values())
+    before: set[str] = set()
+    if not supported or inv.journal.last_applied:
+        before = {finding.name for finding in inv.policy.list_causes(inv.journal)}
     findings = []
-    for f in found:
-        changes: dict[str, model.Json] = {"next_step": advice.about(f.name)}
-        if f.name in supported:
-            changes["first_seen"] = first.get(f.name)
-        elif f.name in before and f.status is CauseStatus.REFUTED:
-            changes |= {"status": CauseStatus.PAST, "reason": f"it was, and is not now: {f.reason}"}
-        findings.append(f.model_copy(update=changes))
-    return tuple(findings), advice
+    for finding in judged:
+        changes: dict[str, model.Json] = {"next_step": advice.about(finding.name)}
+        if finding.name in supported:
+            changes["first_seen"] = first_signs.get(finding.name)
+        elif finding.name in before and finding.status is CauseStatus.REFUTED:
+            changes["status"] = CauseStatus.PAST
+            changes["reason"] = f"it was, and is not now: {finding.reason}"
+        findings.append(finding.model_copy(update=changes))
+    return Diagnosis(tuple(findings), advice)
+
+
+def _find_first_signs(readings: Iterable[Reading]) -> dict[str, datetime]:
+    """Return the first sign of each cause; a process's own state counts more than counters."""
+    signs: dict[str, datetime] = {}
+    for reading in readings:
+        for cause, at in reading.first_seen.items():
+            signs.setdefault(cause, at)
+    return signs
 
 
 def conclude(inv: Investigation) -> model.Conclusion:
@@ -352,18 +478,18 @@ def conclude(inv: Investigation) -> model.Conclusion:
     A supported cause that stops labels is an incident even before one of them waits too long; after
     an action that took the symptom away it is only mitigated.
     """
-    readings = detection.list_current(inv, STEPS)
+    readings = list_current(inv, STEPS)
     findings, advice = judge_causes(inv)
-    supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
-    symptom, said = detection.judge_symptoms(inv, STEPS)
+    supported = [finding for finding in findings if finding.status is CauseStatus.SUPPORTED]
+    symptom, symptom_reason = judge_symptoms(inv, STEPS)
     verdict = symptom
-    odd = [r for r in readings.values() if r.role is Role.CAUSE and r.status is Status.BREACH]
-    if any(CAUSES[f.name].stops_labels for f in supported):
+    if any(CAUSES[finding.name].stops_labels for finding in supported):
         is_gone = symptom in (Verdict.HEALTHY, Verdict.FIXED_ALERT_DECAYING)
         is_better = is_gone and inv.journal.last_applied
         verdict = Verdict.MITIGATED if is_better else Verdict.INCIDENT
+    odd = [r for r in readings.values() if r.role is Role.CAUSE and r.status is Status.BREACH]
     if supported:
-        summary = "; ".join(f"{f.name}: {f.reason}" for f in supported)
+        summary = "; ".join(f"{finding.name}: {finding.reason}" for finding in supported)
         if symptom is Verdict.HEALTHY and verdict is Verdict.INCIDENT:
             summary += " (no label waits too long yet)"
     elif odd:
@@ -371,7 +497,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
     elif symptom is Verdict.INCIDENT:
         summary = "there is an incident, and why is not known"
     else:
-        summary = f"no cause is supported; {said}"
+        summary = f"no cause is supported; {symptom_reason}"
     hints = [f for f in findings if f.status is CauseStatus.UNDECIDED and f.score > 0]
     if hints and not supported and symptom is not Verdict.HEALTHY:
         summary += "; hints: " + ", ".join(f"{f.name} ({f.reason})" for f in hints)

@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
-from operator import itemgetter
 
 from runbook_lib.errors import ClientError
 from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding, Reading
 
 from ..analysis.causes import Cause
 from ..analysis.log_groups import group_lines
-from ..analysis.samples import clean, compute_interval_s, join
-from ..clients.http_systems import Sample, Series
+from ..analysis.samples import Sample, clean, compute_interval_s
 from ..investigation import Investigation
-from .detection import LAG
-from .worker_metrics import BACKLOG
+from .signals import BACKLOG, LAG, is_drill, read_samples
 
 _MAX_EVENTS = 200
 _MAX_CHARS = 300
 _CLOCK = "prometheus"  # of every sample
+_ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
+_MAX_LOG_LINES = 5000
+_MAX_OTHER_LINES = 1000
+#: Kinds of errors of one service: a broken one has hundreds.
+_MAX_KINDS = 12
+#: Whose clock a service's log has, where the name does not begin with it.
+_SYSTEMS = {"minio": "store", "synthetic-probe": "probe", "notification-sink": "notifications"}
+#: A ``Date`` header tells whole seconds: a smaller difference proves nothing.
+_LEAST_SKEW_S = 2.0
 
 
 def find_turns(samples: Iterable[Sample], threshold: float, *, name: str, unit: str) -> list[Event]:
     """Find where a series rises over a threshold, where it is highest, where it falls again."""
-    told: list[tuple[datetime, str]] = []
-    for is_over, in_a_row in groupby(clean(samples), lambda sample: sample.value > threshold):
-        run = list(in_a_row)
-        (at, value), (peak_at, peak) = run[0], max(run, key=itemgetter(1))
+    turns: list[Event] = []
+
+    def add(at: datetime, text: str) -> None:
+        turns.append(Event(at, name, f"{name} {text}", _CLOCK))
+
+    for is_over, group in groupby(clean(samples), lambda sample: sample.value > threshold):
+        run = list(group)
+        first = run[0]
         if is_over:
-            told.append((at, f"is over {threshold:g} {unit}: {value:g}"))
-            told.append((peak_at, f"is highest: {peak:g} {unit}"))
-        elif told:
-            told.append((at, f"is back to {value:g} {unit}"))
-    return [Event(at, name, f"{name} {text}", _CLOCK) for at, text in told]
+            highest = max(run, key=lambda sample: sample.value)
+            add(first.at, f"is over {threshold:g} {unit}: {first.value:g}")
+            add(highest.at, f"is highest: {highest.value:g} {unit}")
+        elif turns:
+            add(first.at, f"is back to {first.value:g} {unit}")
+    return turns
 
 
 def find_alert_changes(samples: Iterable[Sample], *, name: str, gap_s: float) -> list[Event]:
@@ -47,40 +58,39 @@ def find_alert_changes(samples: Iterable[Sample], *, name: str, gap_s: float) ->
 
     Notes
     -----
-    The newest run has no end: whether it goes on is for the present to say.
+    The newest run has no end: the samples do not show whether it goes on.
     """
     points = clean(samples)
-    told = [(at, "begins") for at, value in points[:1] if value]
-    for (at, value), (next_at, next_value) in pairwise(points):
-        is_apart = (next_at - at).total_seconds() > gap_s
-        told += [(at, "ends")] if value and (is_apart or not next_value) else []
-        told += [(next_at, "begins")] if next_value and (is_apart or not value) else []
-    return [Event(at, "alert", f"{name} {what}", _CLOCK) for at, what in told]
+    changes: list[Event] = []
+
+    def add(at: datetime, what: str) -> None:
+        changes.append(Event(at, "alert", f"{name} {what}", _CLOCK))
+
+    if points and points[0].value:
+        add(points[0].at, "begins")
+    for old, new in pairwise(points):
+        is_apart = (new.at - old.at).total_seconds() > gap_s
+        if old.value and (is_apart or not new.value):
+            add(old.at, "ends")
+        if new.value and (is_apart or not old.value):
+            add(new.at, "begins")
+    return changes
 
 
-def merge_events(told: Iterable[Event], skews_s: Mapping[str, float]) -> list[Event]:
+def merge_events(events: Iterable[Event], skews_s: Mapping[str, float]) -> list[Event]:
     """Put events in order on this machine's clock, each on one line, the newest 200 of them.
 
     Parameters
     ----------
     skews_s : by source, how many seconds its clock is ahead of ours
     """
-    ours = set[tuple[datetime, str, str, str]]()
-    for e in told:
-        at = e.at - timedelta(seconds=skews_s.get(e.source, 0))
-        ours.add((at, e.kind, " ".join(e.text.split())[:_MAX_CHARS], e.source))
-    return [Event(*one) for one in sorted(ours)[-_MAX_EVENTS:]]
-
-
-_ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
-_MAX_LOG_LINES = 5000
-_MAX_OTHER_LINES = 1000
-#: Kinds of errors of one service: a broken one has hundreds.
-_MAX_KINDS = 12
-#: Whose clock a service's log has, where the name does not begin with it.
-_SYSTEMS = {"minio": "store", "synthetic-probe": "probe", "notification-sink": "notifications"}
-#: A ``Date`` header tells whole seconds: a smaller difference proves nothing.
-_LEAST_SKEW_S = 2.0
+    merged = set()
+    for event in events:
+        at = event.at - timedelta(seconds=skews_s.get(event.source, 0))
+        text = " ".join(event.text.split())[:_MAX_CHARS]
+        merged.add(Event(at, event.kind, text, event.source))
+    ordered = sorted(merged, key=lambda event: (event.at, event.kind, event.text, event.source))
+    return ordered[-_MAX_EVENTS:]
 
 
 def read_events(inv: Investigation) -> list[Event]:
@@ -92,13 +102,14 @@ def read_events(inv: Investigation) -> list[Event]:
         "logs": _read_errors,
         "notifications": _read_notices,
     }
-    events, now = list[Event](), inv.now()
+    events: list[Event] = []
+    now = inv.now()
     for name, read in readers.items():
         try:
             events += read(inv)
         except ClientError as error:
             events.append(Event(now, "unknown", f"{name} could not be read: {error}"))
-    return merge_events((e for e in events if e.at >= now - inv.window), {})
+    return merge_events([event for event in events if event.at >= now - inv.window], {})
 
 
 def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Event, ...]:
@@ -106,34 +117,38 @@ def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Eve
 
     Oldest first; from the journal alone.
     """
-    readings = inv.latest().values()
-    read = [event for r in readings for event in r.events]
-    told = [*read, *_find_signs(inv, findings), *_read_actions(inv), *_find_settings(inv, readings)]
-    return tuple(merge_events(told, _read_skews(readings)))
+    readings = list(inv.latest().values())
+    events: list[Event] = []
+    for reading in readings:
+        events += reading.events
+    events += _find_signs(inv, findings)
+    events += _list_actions(inv)
+    events += _find_settings(inv, readings)
+    return tuple(merge_events(events, _find_skews(readings)))
 
 
-def _query(inv: Investigation, selector: str) -> list[Series]:
-    return inv.clients.prometheus.query_samples(selector, inv.window.total_seconds())
-
-
-def _read_alerts(inv: Investigation) -> Iterable[Event]:
-    for series in _query(inv, _ALERT_STATES):
+def _read_alerts(inv: Investigation) -> Iterator[Event]:
+    window_s = inv.window.total_seconds()
+    for series in inv.clients.prometheus.query_samples(_ALERT_STATES, window_s):
         name = f"{series.labels.get('alertname')} {series.labels.get('alertstate')}"
-        name += " (drill)" if series.labels.get("drill") == "true" else ""
+        if is_drill(series.labels):
+            name += " (drill)"
         gap_s = 3 * compute_interval_s(series.samples)
         yield from find_alert_changes(series.samples, name=name, gap_s=gap_s)
 
 
-def _read_turns(inv: Investigation) -> Iterable[Event]:
-    lag = [s._replace(value=round(s.value, 1)) for s in join(_query(inv, LAG))]
+def _read_turns(inv: Investigation) -> Iterator[Event]:
+    window_s = inv.window.total_seconds()
+    lag = [Sample(sample.at, round(sample.value, 1)) for sample in read_samples(inv, LAG, window_s)]
     yield from find_turns(lag, inv.settings.lag_threshold_minutes, name="lag", unit="min")
-    backlog = join(_query(inv, BACKLOG % inv.settings.pending_prefix))
-    usual = sorted(value for _, value in backlog)[len(backlog) // 2] if backlog else 0.0
+    backlog = read_samples(inv, BACKLOG % inv.settings.pending_prefix, window_s)
+    values = sorted(sample.value for sample in backlog)
+    usual = values[len(values) // 2] if values else 0.0
     yield from find_turns(backlog, 2 * usual + 20, name="backlog", unit="objects")
 
 
-def _read_restarts(inv: Investigation) -> Iterable[Event]:
-    """Return since when each service is as it is; those that start together are one event."""
+def _read_restarts(inv: Investigation) -> Iterator[Event]:
+    """Yield since when each service is as it is; those that start together are one event."""
     together: dict[tuple[datetime, str], list[str]] = {}
     for state in inv.clients.services.list_services():
         if state.since is not None:
@@ -144,36 +159,49 @@ def _read_restarts(inv: Investigation) -> Iterable[Event]:
         yield Event(at, "restart", f"{', '.join(names)} {what}")
 
 
-def _read_errors(inv: Investigation) -> Iterable[Event]:
-    """Return the first of each kind of error and of warning in every service's log.
+def _read_errors(inv: Investigation) -> Iterator[Event]:
+    """Yield the first of each kind of error and of warning in every service's log.
 
     The worker's log is read in full length, the others' newest lines.
     """
-    since, own = inv.now() - inv.window, inv.settings.worker_service
-    for name in dict.fromkeys([own, *(s.name for s in inv.clients.services.list_services())]):
-        limit = _MAX_LOG_LINES if name == own else _MAX_OTHER_LINES
-        try:
-            lines = inv.clients.services.read_logs(name, since=since, max_lines=limit)
-        except ClientError:
-            if name == own:
-                raise
-            continue  # one that never wrote a line has no log
-        groups, system = group_lines(lines), _SYSTEMS.get(name, name.partition("-")[0])
-        kinds = [(g.first, g) for g in groups if g.first and g.level in ("error", "warning")]
-        for at, kind in kinds[:_MAX_KINDS]:
-            text = f"{kind.count}× from here: {kind.example}"
-            yield Event(at, kind.level, text if name == own else f"{name}: {text}", system)
+    worker = inv.settings.worker_service
+    services = [state.name for state in inv.clients.services.list_services()]
+    yield from _read_errors_of(inv, worker, _MAX_LOG_LINES)
+    for service in services:
+        if service != worker:
+            try:
+                yield from _read_errors_of(inv, service, _MAX_OTHER_LINES)
+            except ClientError:
+                continue  # one that never wrote a line has no log
 
 
-def _read_notices(inv: Investigation) -> Iterable[Event]:
-    client, since = inv.clients.notifications, inv.now() - inv.window
-    for n in client.list_notifications(since=since) if client.url else ():
-        names = ", ".join(n.alertnames) + (" (drill)" if n.is_drill else "")
-        text = f"{n.channel} receives {names}: {n.status}"
-        yield Event(n.received_at, "notice", text, "notifications")
+def _read_errors_of(inv: Investigation, service: str, max_lines: int) -> list[Event]:
+    since = inv.now() - inv.window
+    lines = inv.clients.services.read_logs(service, since=since, max_lines=max_lines)
+    clock = _SYSTEMS.get(service, service.partition("-")[0])
+    is_worker = service == inv.settings.worker_service
+    events = []
+    for group in group_lines(lines):
+        if group.first and group.level in ("error", "warning"):
+            text = f"{group.count}× from here: {group.example}"
+            own_text = text if is_worker else f"{service}: {text}"
+            events.append(Event(group.first, group.level, own_text, clock))
+    return events[:_MAX_KINDS]
 
 
-def _read_actions(inv: Investigation) -> Iterable[Event]:
+def _read_notices(inv: Investigation) -> Iterator[Event]:
+    client = inv.clients.notifications
+    if not client.url:
+        return
+    for notice in client.list_notifications(since=inv.now() - inv.window):
+        names = ", ".join(notice.alertnames)
+        if notice.is_drill:
+            names += " (drill)"
+        text = f"{notice.channel} receives {names}: {notice.status}"
+        yield Event(notice.received_at, "notice", text, "notifications")
+
+
+def _list_actions(inv: Investigation) -> Iterator[Event]:
     for action in inv.journal.list_actions(ActionPhase.APPLIED):
         yield Event(action.at, "action", f"{action.step} {action.action} on {action.target}")
     for entry in inv.journal.entries:
@@ -183,22 +211,33 @@ def _read_actions(inv: Investigation) -> Iterable[Event]:
 
 def _find_signs(inv: Investigation, findings: Iterable[Finding]) -> list[Event]:
     """Return the first sign of each cause that is supported, or was before."""
+    every = list(findings)
+    for conclusion in inv.journal.conclusions:
+        every += conclusion.findings
     first: dict[str, datetime] = {}
-    for f in (*findings, *(f for c in inv.journal.conclusions for f in c.findings)):
-        if f.status is CauseStatus.SUPPORTED and f.first_seen:
-            first[f.name] = min(f.first_seen, first.get(f.name, f.first_seen))
+    for finding in every:
+        at = finding.first_seen
+        if at and finding.status is CauseStatus.SUPPORTED:
+            first[finding.name] = min(at, first.get(finding.name, at))
     return [Event(at, "cause", f"first sign of {name}") for name, at in first.items()]
 
 
-def _find_settings(inv: Investigation, readings: Iterable[Reading]) -> Iterable[Event]:
+def _find_settings(inv: Investigation, readings: Iterable[Reading]) -> list[Event]:
     """Say since when the worker has wrong settings: since it started."""
-    wrong = [place for r in readings if (place := r.observations.get("worker_place"))]
-    since = [at for r in readings if (at := r.first_seen.get(Cause.BAD_PREFIX))]
-    if wrong and since:
-        text = f"{inv.settings.worker_service} runs since then, and {wrong[0]}"
-        yield Event(since[0], "configuration", text)
+    place = ""
+    since = None
+    for reading in readings:
+        place = place or reading.observations.get("worker_place") or ""
+        since = since or reading.first_seen.get(Cause.BAD_PREFIX)
+    if not place or not since:
+        return []
+    text = f"{inv.settings.worker_service} runs since then, and {place}"
+    return [Event(since, "configuration", text)]
 
 
-def _read_skews(readings: Iterable[Reading]) -> dict[str, float]:
-    skews = {n: s for r in readings for n, s in r.observations.get("clock_skews_s", {}).items()}
+def _find_skews(readings: Iterable[Reading]) -> dict[str, float]:
+    """Return by how many seconds each system's clock is ahead, where that is proven."""
+    skews: dict[str, float] = {}
+    for reading in readings:
+        skews |= reading.observations.get("clock_skews_s", {})
     return {name: skew for name, skew in skews.items() if abs(skew) > _LEAST_SKEW_S}

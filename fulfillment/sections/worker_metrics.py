@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
@@ -13,21 +12,25 @@ from typing import NamedTuple
 from runbook_lib.model import Json, Line, Plot
 from runbook_lib.section import attempt
 
-from ..analysis import samples
 from ..analysis.causes import CAUSES
-from ..analysis.samples import Rate
-from ..clients.http_systems import Sample, Series
+from ..analysis.samples import (
+    Rate,
+    Sample,
+    compute_increase,
+    compute_interval_s,
+    compute_rate,
+    find_beginning,
+    find_end,
+    list_growth,
+)
+from ..clients.http_systems import Series
 from ..investigation import Investigation
-from .detection import read_range
-
-#: Real objects that wait, by Prometheus; the prefix is filled in.
-BACKLOG = 'fulfillment_artifacts_backlog_objects{origin="real",prefix="%s"}'
+from .signals import read_lines, read_samples
 
 _FAILED = "fulfillment_artifacts_failed_total"
 _CARRIER = "fulfillment_carrier_request_seconds_count"
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _MOVED = "fulfillment_artifacts_moved_total"
-_COUNTERS = (_FAILED, _CARRIER, _ARRIVED, _MOVED)
 _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
 _RATE_S = 120
 _RECENT_S = 30.0
@@ -46,7 +49,7 @@ _LOG_SIGNS = {
 
 
 class WorkerMetrics(NamedTuple):
-    """Growth of the worker's counters, newest first things first.
+    """Growth of the worker's counters.
 
     Attributes
     ----------
@@ -76,6 +79,15 @@ class WorkerMetrics(NamedTuple):
         return round(self.carrier.get(outcome, 0) / total, 3) if total >= 2 else None
 
 
+class _Counters(NamedTuple):
+    """The series of the worker's counters."""
+
+    failed: Sequence[Series]
+    carrier: Sequence[Series]
+    arrived: Sequence[Series]
+    moved: Sequence[Series]
+
+
 def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
     """Read the worker's counters.
 
@@ -88,73 +100,137 @@ def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
     -----
     Only reads. Without Prometheus the service's own ``/metrics`` is read twice, 4 s apart.
     """
-    return attempt(lambda: _from_prometheus(inv))[0] or _from_service(inv)
+    metrics, _ = attempt(lambda: _from_prometheus(inv))
+    return metrics or _from_service(inv)
 
 
 def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
-    prometheus, now = inv.clients.prometheus, inv.now()
+    """Measure by Prometheus; None when it does not scrape the service now."""
+    prometheus = inv.clients.prometheus
+    now = inv.now()
     window_s = max(_FLOW_S, inv.window.total_seconds())
-    counters = [prometheus.query_samples(name, window_s) for name in _COUNTERS]
-    newest = [s.samples[-20:] for s in counters[0] if s.samples]
-    recent_s = max(_RECENT_S, 4 * samples.compute_interval_s(newest[0])) if newest else _RECENT_S
-    if not newest or (now - max(s[-1].at for s in newest)).total_seconds() > recent_s:
+    counters = _collect(lambda name: prometheus.query_samples(name, window_s))
+    failed = [counter.samples for counter in counters.failed if counter.samples]
+    if not failed:
+        return None
+    recent_s = max(_RECENT_S, 4 * compute_interval_s(failed[0][-20:]))
+    newest_at = max(samples[-1].at for samples in failed)
+    if (now - newest_at).total_seconds() > recent_s:
         return None  # the service is not scraped: its old counts say nothing of now
-    floor = inv.journal.last_applied_at or now - timedelta(days=1)
-    recent, flow = (max(floor, now - timedelta(seconds=s)) for s in (recent_s, _FLOW_S))
-    found = _measure(f"{prometheus.url} {_FAILED}", counters, recent, flow)
-    runs = sorted({s.value for s in samples.join(prometheus.query_samples(_LAST_RUN, _FLOW_S))})
-    gap_s = median(b - a for a, b in pairwise(runs)) if len(runs) > 1 else None
-    failed = _group_by(counters[0], "reason")
-    began = {c: samples.find_beginning(failed.get(r.counted_as, ())) for c, r in CAUSES.items()}
-    return found._replace(first={c: at for c, at in began.items() if at}, run_gap_s=gap_s)
+    acted_at = inv.journal.last_applied_at or now - timedelta(days=1)
+    metrics = _measure(
+        f"{prometheus.url} {_FAILED}",
+        counters,
+        recent=max(acted_at, now - timedelta(seconds=recent_s)),
+        flow=max(acted_at, now - timedelta(seconds=_FLOW_S)),
+    )
+    runs = sorted({sample.value for sample in read_samples(inv, _LAST_RUN, _FLOW_S)})
+    gaps = [new - old for old, new in pairwise(runs)]
+    return metrics._replace(
+        first=_find_beginnings(counters.failed), run_gap_s=median(gaps) if gaps else None
+    )
+
+
+def _find_beginnings(failed: Iterable[Series]) -> dict[str, datetime]:
+    """Return when the reason that stands for a cause was first counted, by cause."""
+    by_reason = _group_by(failed, "reason")
+    beginnings = {}
+    for cause, record in CAUSES.items():
+        counters = by_reason.get(record.counted_as, [])
+        began = find_beginning([counter.samples for counter in counters])
+        if began:
+            beginnings[cause] = began
+    return beginnings
 
 
 def _from_service(inv: Investigation) -> WorkerMetrics:
-    service, began_at = inv.clients.fulfillment, inv.now()
+    """Measure by two readings of the service's own page."""
+    service = inv.clients.fulfillment
+    began_at = inv.now()
     pages = [(began_at, service.read_metrics())]
     inv.sleep(_BLIND_WAIT_S)
     pages.append((inv.now(), service.read_metrics()))
-    pairs = defaultdict[tuple[str, frozenset[tuple[str, str]]], list[Sample]](list)
+    # By name and labels; a dict keeps the order of the page.
+    pairs: dict[tuple[str, frozenset[tuple[str, str]]], list[Sample]] = {}
     for at, page in pages:
-        for one in page:
-            pairs[one.name, frozenset(one.labels.items())].append(Sample(at, one.value))
-    counters = [
-        [Series(dict(labels), tuple(pair)) for (of, labels), pair in pairs.items() if of == name]
-        for name in _COUNTERS
-    ]
-    return _measure(f"{service.url}/metrics", counters, began_at, began_at)
+        for line in page:
+            key = (line.name, frozenset(line.labels.items()))
+            pairs.setdefault(key, []).append(Sample(at, line.value))
+
+    def collect(wanted: str) -> list[Series]:
+        return [
+            Series(dict(labels), tuple(samples))
+            for (name, labels), samples in pairs.items()
+            if name == wanted
+        ]
+
+    return _measure(f"{service.url}/metrics", _collect(collect), recent=began_at, flow=began_at)
+
+
+def _collect(read: Callable[[str], Sequence[Series]]) -> _Counters:
+    return _Counters(
+        failed=read(_FAILED), carrier=read(_CARRIER), arrived=read(_ARRIVED), moved=read(_MOVED)
+    )
 
 
 def _measure(
-    source: str, counters: Sequence[Sequence[Series]], recent: datetime, flow: datetime
+    source: str, counters: _Counters, *, recent: datetime, flow: datetime
 ) -> WorkerMetrics:
-    """Measure the counters; a reason has ended when every stage that it broke succeeds since."""
-    failed, carrier, arrived, moved = counters
-    failures, answers = _group_by(failed, "reason"), _group_by(carrier, "outcome")
-    succeeded = {"carrier": answers.get("ok", ()), "upload": arrived, "release": moved}
-    ended: dict[str, datetime] = {}
+    """Measure the counters.
+
+    Parameters
+    ----------
+    recent, flow : since when failures, and since when arrivals and moves, are counted
+    """
+    failures = _group_by(counters.failed, "reason")
+    answers = _group_by(counters.carrier, "outcome")
+    ended = _find_ended(counters, failures, answers.get("ok", []))
+    surplus = None
+    if counters.arrived and counters.moved:
+        surplus = _sum(counters.arrived, flow) - _sum(counters.moved, flow)
+    counted = {reason: _sum(series, recent) for reason, series in failures.items()}
+    return WorkerMetrics(
+        source,
+        recent=counted | dict.fromkeys(ended, 0.0),
+        carrier={outcome: _sum(series, recent) for outcome, series in answers.items()},
+        surplus=surplus,
+        drained=_sum(counters.moved, recent) if counters.moved else None,
+        ended=ended,
+    )
+
+
+def _find_ended(
+    counters: _Counters, failures: Mapping[str, list[Series]], carried: Sequence[Series]
+) -> dict[str, datetime]:
+    """Return when each reason ended: every stage that it broke has succeeded since.
+
+    Parameters
+    ----------
+    carried : the carrier's good answers
+    """
+    succeeded = {"carrier": carried, "upload": counters.arrived, "release": counters.moved}
+    ended = {}
     for reason, series in failures.items():
-        bad = [one for one in series if samples.list_growth(one.samples)]
-        good = [succeeded.get(one.labels.get("stage", ""), moved) for one in bad]
-        ends = [samples.find_end(one.samples, of) for one, of in zip(bad, good, strict=True)]
-        if ends and None not in ends:
-            ended[reason] = max(at for at in ends if at)
-    counted = {r: 0.0 if r in ended else _sum(of, recent) for r, of in failures.items()}
-    asked = {outcome: _sum(of, recent) for outcome, of in answers.items()}
-    surplus = _sum(arrived, flow) - _sum(moved, flow) if arrived and moved else None
-    drained = _sum(moved, recent) if moved else None
-    return WorkerMetrics(source, counted, asked, surplus, drained, ended=ended)
+        ends = []
+        for counter in series:
+            if list_growth(counter.samples):
+                good = succeeded.get(counter.labels.get("stage", ""), counters.moved)
+                ends.append(find_end(counter.samples, [other.samples for other in good]))
+        known = [at for at in ends if at]
+        if ends and len(known) == len(ends):
+            ended[reason] = max(known)
+    return ended
 
 
 def _sum(series: Iterable[Series], since: datetime) -> float:
-    return sum(samples.compute_increase(s.samples, since) for s in series)
+    return sum(compute_increase(counter.samples, since) for counter in series)
 
 
 def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Series]]:
-    found: dict[str, list[Series]] = {}
-    for one in series:
-        found.setdefault(one.labels.get(label, "other"), []).append(one)
-    return found
+    groups: dict[str, list[Series]] = {}
+    for counter in series:
+        groups.setdefault(counter.labels.get(label, "other"), []).append(counter)
+    return groups
 
 
 def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -> dict[str, Json]:
@@ -167,20 +243,30 @@ def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -
     since = max(since, inv.journal.last_applied_at or since)
     service = inv.settings.worker_service
     lines, _ = attempt(lambda: inv.clients.services.read_logs(service, since=since))
-    told: dict[str, Json] = {}
+    observations: dict[str, Json] = {}
     for reason in reasons:
         ended = metrics.ended.get(reason)
-        new = [line.text for line in lines or () if not line.at or line.at > (ended or since)]
-        is_logged = any(re.search(_LOG_SIGNS[reason], text, re.I) for text in new)
-        told[f"failures_{reason}"] = metrics.recent.get(reason, 0.0) if metrics.recent else None
-        told[f"logged_{reason}"] = None if lines is None else is_logged
+        counted = metrics.recent.get(reason, 0.0) if metrics.recent else None
+        is_logged = None
+        if lines is not None:
+            new = [line.text for line in lines if not line.at or line.at > (ended or since)]
+            is_logged = any(re.search(_LOG_SIGNS[reason], text, re.I) for text in new)
+        observations[f"failures_{reason}"] = counted
+        observations[f"logged_{reason}"] = is_logged
         if ended:
-            told[f"ended_{reason}"] = ended
-    return told
+            observations[f"ended_{reason}"] = ended
+    return observations
 
 
-def read_rates(inv: Investigation, *, is_stopped: bool) -> tuple[Rate | None, Rate | None]:
-    """Return the rates of arrival and drain; None for what has too few samples.
+class Rates(NamedTuple):
+    """How fast labels come and leave; None for what has too few samples."""
+
+    arrival: Rate | None = None
+    drain: Rate | None = None
+
+
+def read_rates(inv: Investigation, *, is_stopped: bool) -> Rates:
+    """Return the rates of arrival and drain.
 
     Parameters
     ----------
@@ -191,18 +277,26 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> tuple[Rate | None, Ra
     ClientError
         When Prometheus does not answer.
     """
-    read = inv.clients.prometheus.query_samples
-    counters = ([one.samples for one in read(name, _RATE_S)] for name in (_ARRIVED, _MOVED))
-    arrival, drain = (samples.compute_rate(*counted) for counted in counters)
-    return arrival, Rate(0.0, 0.0, 0.0) if drain and is_stopped else drain
+    arrival = _read_rate(inv, _ARRIVED)
+    drain = _read_rate(inv, _MOVED)
+    if drain and is_stopped:
+        drain = Rate(0.0, 0.0, 0.0)
+    return Rates(arrival, drain)
+
+
+def _read_rate(inv: Investigation, counter: str) -> Rate | None:
+    series = inv.clients.prometheus.query_samples(counter, _RATE_S)
+    return compute_rate(*(counter.samples for counter in series))
 
 
 def draw_throughput(inv: Investigation) -> Plot:
     """Draw arrival and drain per minute over the window; no lines without Prometheus."""
 
-    def read(metric: str, name: str) -> tuple[Line, ...]:
-        return read_range(inv, f"sum(rate({metric}[1m])) * 60", name=name)
+    def read() -> tuple[Line, ...]:
+        arrival = read_lines(inv, f"sum(rate({_ARRIVED}[1m])) * 60", name="arrival")
+        drain = read_lines(inv, f"sum(rate({_MOVED}[1m])) * 60", name="drain")
+        return arrival + drain
 
-    lines, _ = attempt(lambda: read(_ARRIVED, "arrival") + read(_MOVED, "drain"))
+    lines, _ = attempt(read)
     title = "Labels arriving against labels leaving"
     return Plot(title=title, unit="per minute", part="forecast", lines=lines or ())

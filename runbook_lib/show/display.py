@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
 from .. import investigation
 from ..approvals import Plan
+from ..frames import to_rows
 from ..investigation import C, S
 from ..model import ActionEntry, ActionPhase, CauseStatus, Conclusion, Json, Reading
 from ..policy import make_log_entry
@@ -21,6 +22,9 @@ from ..record.incident import Incident, write_json
 from .progress import make_bars
 from .tables import Table, get_tone, render_html, tabulate_facts, tabulate_findings, tabulate_plans
 from .text import VERDICT_WORDS, clip, count_of, format_bytes, format_value, safe, visible
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 def record(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
@@ -171,6 +175,16 @@ def _describe_reading(reading: Reading) -> Card:
     return Card(name, value, reading.status, lines, tables=(rows, facts), long_text=reading.text)
 
 
+def describe_frame(frame: DataFrame) -> Card:
+    """Return a frame's first rows as a table like every other; what it holds is escaped."""
+    shown = to_rows(frame.head(_SHOWN_ROWS))
+    part = f"{len(shown)} of " if len(shown) < len(frame) else ""
+    count = f"{part}{count_of(len(frame), 'row')}"
+    if not shown:
+        return Card(text=count)
+    return Card(tables=(Table(count, shown, [str(name) for name in frame.columns]),))
+
+
 def _describe_conclusion(conclusion: Conclusion) -> Card:
     missing = ", ".join(conclusion.unknown_steps)
     refuted = [f for f in conclusion.findings if f.status is CauseStatus.REFUTED]
@@ -246,6 +260,9 @@ class Investigation(investigation.Investigation[S, C]):
             formatter = shell.display_formatter.mimebundle_formatter
             for kind in _CARDS:
                 formatter.for_type(kind, lambda thing: describe(thing)._repr_mimebundle_())
+            formatter.for_type_by_name(
+                "pandas", "DataFrame", lambda frame: describe_frame(frame)._repr_mimebundle_()
+            )
             self.progress = make_bars()
             if not getattr(shell, "keeps_notebook", False):  # else who runs it keeps the notebook
                 getattr(shell, "stop_recording", lambda: None)()

@@ -26,7 +26,6 @@ from fulfillment.change.synthetic import (
     check_playground,
     check_prefix,
     create_backlog,
-    iter_with_metadata,
     make_drill_id,
     revert_backlog,
 )
@@ -34,6 +33,7 @@ from fulfillment.clients import Clients
 from fulfillment.clients.object_store import ObjectStore
 from fulfillment.sections.chaos import describe_services, probe_support
 from fulfillment.settings import Settings
+from fulfillment.waiting import iter_with_metadata
 from runbook_lib.errors import RunbookError, UsageError
 from runbook_lib.model import Json, format_time
 from runbook_lib.record.journal import utc_now

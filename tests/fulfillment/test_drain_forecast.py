@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fulfillment.analysis.forecasts import compute_drain
-from fulfillment.analysis.samples import Rate, compute_rate
-from fulfillment.clients.http_systems import Sample
+from fulfillment.analysis.samples import Rate, Sample, compute_rate
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
 

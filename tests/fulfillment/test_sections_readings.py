@@ -12,8 +12,9 @@ import pytest
 
 from fulfillment.analysis import causes as evidence
 from fulfillment.analysis.causes import CAUSES
+from fulfillment.analysis.samples import Sample
 from fulfillment.clients import Clients
-from fulfillment.clients.http_systems import DagRun, ProbeStatus, ProbeStep, Sample, WorkerState
+from fulfillment.clients.http_systems import DagRun, ProbeStatus, ProbeStep, WorkerState
 from fulfillment.clients.services import LogLine, ServiceState
 from fulfillment.sections import SECTIONS, root_cause
 from fulfillment.sections.root_cause import collect_observations

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from fulfillment.analysis.causes import Cause
-from fulfillment.analysis.samples import find_beginning
-from fulfillment.clients.http_systems import Sample, Series
+from fulfillment.analysis.samples import Sample, find_beginning
 from fulfillment.clients.services import LogLine
 from fulfillment.sections import SECTIONS, detection, root_cause
-from fulfillment.sections.detection import LAG
+from fulfillment.sections.signals import LAG, draw_line
 from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.model import ReportModel
@@ -194,14 +193,14 @@ def test_a_counters_growth_is_dated_from_its_latest_beginning(
     world: World, values: list[float], since: int | None
 ) -> None:
     samples = world.line(values, step_s=50).samples
-    assert find_beginning([Series({}, samples)]) == (None if since is None else samples[since].at)
+    assert find_beginning([samples]) == (None if since is None else samples[since].at)
 
 
 def test_counters_of_one_reason_are_dated_together(world: World) -> None:
     # An episode of labels that is over does not date the present one of slips.
     over = world.line([1, 2, 2, 2, 2, 2], step_s=50)
     now = world.line([0, 0, 0, 0, 1, 2], step_s=50)
-    assert find_beginning([over, now]) == now.samples[4].at
+    assert find_beginning([over.samples, now.samples]) == now.samples[4].at
 
 
 def test_a_store_that_stopped_is_dated_by_its_own_service(world: World) -> None:
@@ -262,17 +261,17 @@ def test_bytes_that_wait_are_not_drawn_as_objects(world: World, step: str, unit:
 def test_a_flat_stretch_is_drawn_from_its_ends(values: list[float], drawn: list[int]) -> None:
     samples = [Sample(START + timedelta(seconds=n), value) for n, value in enumerate(values)]
     expected = tuple((samples[n].at, samples[n].value) for n in drawn)
-    assert detection.draw("lag", samples).points == expected
+    assert draw_line("lag", samples).points == expected
 
 
 def test_a_newest_point_that_comes_twice_stays() -> None:
     samples = [Sample(START, 3.0), *[Sample(START + timedelta(seconds=1), 3.0)] * 2]
-    assert detection.draw("lag", samples).points == (samples[0], samples[2])
+    assert draw_line("lag", samples).points == (samples[0], samples[2])
 
 
 def test_a_long_line_keeps_its_newest_point() -> None:
     samples = [Sample(START + timedelta(seconds=n), n % 7) for n in range(1001)]
-    points = detection.draw("lag", samples).points
+    points = draw_line("lag", samples).points
     assert 100 < len(points) <= 200
     assert points[-1] == (samples[-1].at, samples[-1].value)
 

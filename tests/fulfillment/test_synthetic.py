@@ -12,17 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fulfillment.analysis.artifacts import is_synthetic
-from fulfillment.analysis.labels import make_judge
 from fulfillment.change.environment_guard import MARKER_KEY, check_playground, read_marker
 from fulfillment.change.synthetic import (
     create_backlog,
-    iter_with_metadata,
-    list_prefixes,
     list_synthetic,
     revert_backlog,
     sweep_expired,
 )
 from fulfillment.clients.http_systems import FulfillmentClient
+from fulfillment.waiting import iter_with_metadata, list_prefixes, make_judge
 from runbook_lib.errors import (
     AccessDeniedError,
     ConnectionRefusedClientError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta
 
-from fulfillment.clients.http_systems import Sample
+from fulfillment.analysis.samples import Sample
 from fulfillment.sections.timeline import Event, find_alert_changes, find_turns, merge_events
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)

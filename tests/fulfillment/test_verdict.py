@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from fulfillment.analysis.causes import Cause
 from fulfillment.analysis.forecasts import Stages, compute_clear_time
+from fulfillment.analysis.samples import Sample
 from fulfillment.analysis.verdict import compute_recovery, compute_verdict, judge_alert
-from fulfillment.clients.http_systems import Sample
 from runbook_lib.model import CauseStatus, ClearTime, Status, Verdict
 
 ACTION = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)

@@ -11,14 +11,14 @@ from typing import Any, cast
 
 import pytest
 
-from fulfillment.analysis.labels import (
+from fulfillment.clients.http_systems import FulfillmentClient
+from fulfillment.settings import ORDER_ID_IN_KEY, Settings
+from fulfillment.waiting import (
     explain_left,
     make_judge,
     read_order_id,
     read_shipment_evidence,
 )
-from fulfillment.clients.http_systems import FulfillmentClient
-from fulfillment.settings import ORDER_ID_IN_KEY, Settings
 from objectmove.bucket import Seen
 from runbook_lib.errors import (
     ClientError,

@@ -1,0 +1,78 @@
+"""The signals that several sections look at: alerts and metrics by name, and lines of a plot.
+
+Only reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from runbook_lib.model import Line
+
+from ..analysis.samples import Sample, clean
+from ..clients.http_systems import Series
+from ..investigation import Investigation
+
+ALERT = "FulfillmentDelay"
+BLIND_ALERT = "FulfillmentMetricsMissing"
+ALERTS = (ALERT, "FulfillmentUploadFailing")
+LAG = 'fulfillment_lag_minutes{origin="real"}'
+REFRESH = "fulfillment_exporter_last_refresh_timestamp_seconds"
+#: Real objects that wait, by Prometheus; the prefix is filled in.
+BACKLOG = 'fulfillment_artifacts_backlog_objects{origin="real",prefix="%s"}'
+DASHBOARD_UID = "dataflow-overview"
+PANEL_TITLE = "Fulfillment backlog"
+#: The probe runs every night: an older run says nothing of today.
+PROBE_MAX_AGE = timedelta(hours=26)
+
+_MAX_POINTS = 200
+_MAX_LINES = 20
+
+
+def is_drill(labels: Mapping[str, str]) -> bool:
+    """Tell whether an alert rests on synthetic objects alone."""
+    return labels.get("drill") == "true"
+
+
+def read_samples(inv: Investigation, selector: str, window_s: float) -> list[Sample]:
+    """Return the raw samples of all series of a selector as one list, oldest first."""
+    samples: list[Sample] = []
+    for series in inv.clients.prometheus.query_samples(selector, window_s):
+        samples += series.samples
+    return clean(samples)
+
+
+def draw_line(name: str, samples: Sequence[Sample]) -> Line:
+    """Return a line of at most 200 points, the newest among them.
+
+    Of a flat stretch only its two ends are kept.
+    """
+    every = max(1, math.ceil(len(samples) / _MAX_POINTS))
+    points = [(sample.at, round(sample.value, 4)) for sample in clean(samples[::-every])]
+    last = len(points) - 1
+    kept = []
+    for index, (at, value) in enumerate(points):
+        is_end = index in (0, last)
+        if is_end or value != points[index - 1][1] or value != points[index + 1][1]:
+            kept.append((at, value))
+    return Line(name=name, points=tuple(kept))
+
+
+def read_lines(
+    inv: Investigation, promql: str, *, labels: Sequence[str] = (), name: str = ""
+) -> tuple[Line, ...]:
+    """Return an expression's series over the window for a plot, named by some labels."""
+    now = inv.now()
+    step_s = max(1.0, inv.window.total_seconds() / _MAX_POINTS)
+    every_series = inv.clients.prometheus.query_range(promql, now - inv.window, now, step_s)
+    lines = []
+    for series in every_series[:_MAX_LINES]:
+        own_name = _name_series(series, labels)
+        lines.append(draw_line(own_name or name or promql, series.samples))
+    return tuple(lines)
+
+
+def _name_series(series: Series, labels: Sequence[str]) -> str:
+    return " ".join(series.labels.get(label, "") for label in labels).strip()

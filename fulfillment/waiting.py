@@ -1,0 +1,431 @@
+"""Labels that wait: list them, say since when each waits, and which of them may be released.
+
+A label is an object under the pending or the chaos prefix. ``objectmove`` moves it; this module
+says why one stays. Only reads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Literal, NamedTuple
+
+from objectmove.bucket import Seen
+from objectmove.planning import Judge, Judgement
+from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
+from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
+from runbook_lib.model import Json
+from runbook_lib.show.text import count_of
+
+from .analysis.artifacts import (
+    AgeStart,
+    compute_age_start,
+    compute_lag_minutes,
+    has_value,
+    is_synthetic,
+)
+from .clients.http_systems import FulfillmentClient
+from .clients.object_store import ObjectStore
+from .investigation import Investigation
+from .settings import ORDER_ID_IN_KEY, Settings, is_nested
+
+Origin = Literal["real", "synthetic"]
+
+_CHUNK = 500
+_SETTLE_S = 4
+_JUST_WRITTEN = timedelta(seconds=10)
+_QUESTIONS_AT_A_TIME = 8
+_MAX_ID_CHARS = 64
+_MAX_EVIDENCE_CHARS = 300
+#: Reasons to leave an object out of a plan although no real label waits in vain.
+_NOT_WAITING = ("synthetic", "gone", "left_for_later")
+
+
+class Label(NamedTuple):
+    """One object that waits.
+
+    Attributes
+    ----------
+    start, minutes : since when it waits, and how long that is ago
+    is_complete : whether LABEL_FINISHED says that it may move; None when only shipments can say
+    order_id : by ORDER_ID_FROM; empty when it cannot be told
+    """
+
+    info: Seen
+    start: AgeStart
+    minutes: float
+    origin: Origin
+    is_complete: bool | None
+    order_id: str
+
+
+#: The columns of a table of waiting objects, and their dtypes in a frame.
+WAITING: Mapping[str, Dtype] = {
+    "key": TEXT,
+    "waits_minutes": NUMBER,
+    "size_bytes": WHOLE,
+    "origin": TEXT,
+    "finished": FLAG,
+    "order": TEXT,
+    "last_modified": TIME,
+}
+
+
+class Waiting:
+    """Everything that waits, the longest wait first.
+
+    Attributes
+    ----------
+    real, synthetic : the objects of each origin
+    overdue, overdue_synthetic : the real ones that wait longer than LAG_THRESHOLD_MINUTES, and how
+        many synthetic ones do
+    since : since when the oldest overdue one waits
+    longest_minutes : how long the oldest real one waits; 0 when none does
+    """
+
+    def __init__(self, objects: Iterable[Label], limit_minutes: float) -> None:
+        self.objects = sorted(objects, key=lambda label: label.start.at)
+        self.limit_minutes = limit_minutes
+        self.real = [label for label in self.objects if label.origin == "real"]
+        self.synthetic = [label for label in self.objects if label.origin == "synthetic"]
+        self.overdue = [label for label in self.real if label.minutes > limit_minutes]
+        self.overdue_synthetic = sum(label.minutes > limit_minutes for label in self.synthetic)
+        self.since = self.overdue[0].start.at if self.overdue else None
+        self.longest_minutes = self.real[0].minutes if self.real else 0.0
+
+    @property
+    def observations(self) -> dict[str, Json]:
+        """The counts by their names for the hypotheses."""
+        finished: int | None = 0
+        incomplete: int | None = 0
+        complete = [label.is_complete for label in self.real]
+        if None in complete:
+            finished = None
+            incomplete = None
+        else:
+            finished = complete.count(True)
+            incomplete = complete.count(False)
+        reasons = [label.start.ignored_reason for label in self.objects]
+        return {
+            "waiting_real": len(self.real),
+            "waiting_finished": finished,
+            "waiting_incomplete": incomplete,
+            "overdue_real": len(self.overdue),
+            "overdue_synthetic": self.overdue_synthetic,
+            "future_pending_since": reasons.count("in_the_future"),
+        }
+
+    def describe(self) -> str:
+        """Say in words what waits and for how long."""
+        waits = say_waiting(len(self.real), "real object")
+        text = f"{waits}, {len(self.overdue)} of them over {self.limit_minutes:g} min"
+        if self.real:
+            text += f" (longest {self.longest_minutes:.1f} min)"
+        if self.synthetic:
+            text += f"; {len(self.synthetic)} synthetic ones wait too, "
+            text += f"{self.overdue_synthetic} over the threshold (a drill)"
+        return text
+
+    def rows(self, limit: int) -> list[dict[str, Json]]:
+        """Return a table of the objects that wait longest, with the columns ``WAITING``."""
+        return [
+            {
+                "key": label.info.key,
+                "waits_minutes": round(label.minutes, 1),
+                "size_bytes": label.info.size_bytes,
+                "origin": label.origin,
+                "finished": label.is_complete,
+                "order": label.order_id,
+                "last_modified": label.info.last_modified,
+            }
+            for label in self.objects[:limit]
+        ]
+
+
+def say_waiting(number: int, noun: str) -> str:
+    """Return how many wait in words, such as ``1 object waits``."""
+    verb = "waits" if number == 1 else "wait"
+    return f"{count_of(number, noun)} {verb}"
+
+
+def list_prefixes(settings: Settings) -> list[str]:
+    """Return where objects wait: under the chaos and the pending prefix.
+
+    When one of the two lies inside the other, only the outer one: nothing is listed twice.
+    """
+    chaos = settings.chaos_prefix
+    pending = settings.pending_prefix
+    if is_nested(chaos, pending):
+        return [min(chaos, pending, key=len)]
+    return [chaos, pending]
+
+
+def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
+    """Yield a prefix's objects with their metadata, by a listing and concurrent HEADs.
+
+    An object that vanished meanwhile is left out; one whose metadata cannot be read has None.
+    """
+    listing = store.list_objects(prefix)
+    while chunk := list(islice(listing, _CHUNK)):
+        heads = store.look([info.key for info in chunk])
+        for info in chunk:
+            current = heads.get(info.key, info)
+            if current is not None:
+                yield current
+
+
+def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
+    """List what waits under some prefixes (default: where objects wait), with its metadata.
+
+    A late hand-over is old when it arrives and leaves within seconds: an object over the lag
+    threshold that was written less than 10 s ago counts only if it is still there 4 s later.
+
+    Raises
+    ------
+    ClientError
+        When the store cannot be listed.
+
+    Notes
+    -----
+    Only reads.
+    """
+    settings = inv.settings
+    limit = settings.lag_threshold_minutes
+    now = inv.now()
+    labels: list[Label] = []
+    for prefix in prefixes or list_prefixes(settings):
+        listed = iter_with_metadata(inv.clients.store, prefix)
+        labels += [read_label(info, settings, now) for info in listed]
+    overdue = Waiting(labels, limit).overdue
+    new = {label.info.key for label in overdue if now - label.info.last_modified < _JUST_WRITTEN}
+    gone = _find_gone(inv, new)
+    return Waiting([label for label in labels if label.info.key not in gone], limit)
+
+
+def _find_gone(inv: Investigation, keys: set[str]) -> set[str]:
+    """Return which objects leave within 4 s."""
+    gone: set[str] = set()
+    for _ in range(_SETTLE_S):
+        left = sorted(keys - gone)
+        if not left:
+            break
+        inv.sleep(1.0)
+        looked = inv.clients.store.look(left)
+        gone |= {key for key, info in looked.items() if info is None}
+    return gone
+
+
+def read_label(info: Seen, settings: Settings, now: datetime) -> Label:
+    """Return what an object is by its metadata and the settings. Pure."""
+    metadata = info.metadata or {}
+    start = compute_age_start(metadata, info.last_modified, now)
+    return Label(
+        info=info,
+        start=start,
+        minutes=compute_lag_minutes([start], now),
+        origin="synthetic" if is_synthetic(metadata) else "real",
+        is_complete=_is_complete(metadata, settings.label_finished),
+        order_id=read_order_id(info.key, metadata, settings.order_id_from),
+    )
+
+
+def _is_complete(metadata: Mapping[str, str], rule: str) -> bool | None:
+    """Apply LABEL_FINISHED to metadata; None when only shipments can say."""
+    if rule == "shipment":
+        return None
+    if rule == "always":
+        return True
+    return has_value(metadata, rule.partition(":")[2])
+
+
+def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> str:
+    """Return the order of a label; empty when it cannot be told. Pure.
+
+    Parameters
+    ----------
+    metadata : of the object, names in small letters
+    order_id_from : ``metadata:<name>`` (where there is none: by DataFlow's keys) or
+        ``key:<regex>``, whose first group it is, on the part of the key after the last ``/``
+    """
+    source, _, name_or_pattern = order_id_from.partition(":")
+    text = ""
+    pattern = name_or_pattern
+    if source == "metadata":
+        text = metadata.get(name_or_pattern, "").strip()
+        pattern = ORDER_ID_IN_KEY
+    if not text:
+        match = re.search(pattern, key.rpartition("/")[2], re.ASCII)
+        text = (match[1] or "").strip() if match else ""
+    return text if text.isprintable() and len(text) <= _MAX_ID_CHARS else ""
+
+
+def make_judge(
+    settings: Settings,
+    fulfillment_client: FulfillmentClient,
+    *,
+    now: datetime,
+    only_orders: frozenset[str] | None = None,
+    older_than_s: float | None = None,
+) -> Judge:
+    """Return the judge of waiting objects: may they move, and since when do they wait?
+
+    Parameters
+    ----------
+    now : the plan's time; decides what lies in the future, and what is too young
+    only_orders : a drill's own orders; everything else is ``not_of_this_drill``
+    older_than_s : what waits for less long is ``too_young``
+
+    Returns
+    -------
+    Judge
+        Reasons, the first that applies: ``unreadable``, ``synthetic``, ``no_order_id`` (only where
+        shipments say what is finished), ``not_of_this_drill``, ``too_young``, ``incomplete``.
+        Facts: ``order_id``, ``age_source`` and, where ``pending-since`` was not considered,
+        ``pending_since`` with the reason.
+
+        Raises ``SafetyError`` when ``LABEL_FINISHED=shipment`` and fulfillment-service cannot say.
+
+    Notes
+    -----
+    Only reads. Asks for each order once, of labels that nothing else excludes.
+    """
+    return _Judge(settings, fulfillment_client, now, only_orders, older_than_s or 0.0)
+
+
+@dataclass
+class _Judge:
+    """Judges waiting objects; remembers which orders are finished."""
+
+    settings: Settings
+    client: FulfillmentClient
+    now: datetime
+    only_orders: frozenset[str] | None
+    older_than_s: float
+    finished: dict[str, bool] = field(default_factory=dict)
+
+    def __call__(self, objects: Sequence[Seen]) -> Sequence[Judgement]:
+        judgements = [self._judge_alone(info) for info in objects]
+        if not self._is_decided_by_shipments:
+            return judgements
+        orders = {judgement.facts["order_id"] for judgement in judgements if not judgement.exclude}
+        self.finished.update(_ask_for_orders(self.client, orders - self.finished.keys()))
+        return [self._judge_alone(info) for info in objects]
+
+    @property
+    def _is_decided_by_shipments(self) -> bool:
+        return self.settings.label_finished == "shipment"
+
+    def _judge_alone(self, info: Seen) -> Judgement:
+        label = read_label(info, self.settings, self.now)
+        facts = {"order_id": label.order_id, "age_source": str(label.start.source)}
+        if label.start.ignored_reason:
+            facts["pending_since"] = label.start.ignored_reason
+        return Judgement(self._find_exclusion(label), label.start.at, facts)
+
+    def _find_exclusion(self, label: Label) -> str:
+        """Return why a label stays, the first reason that applies; empty when it may move."""
+        order_id = label.order_id
+        needs_number = self._is_decided_by_shipments and not _is_number(order_id)
+        is_foreign = self.only_orders is not None and order_id not in self.only_orders
+        is_unfinished = label.is_complete is False or self.finished.get(order_id) is False
+        checks = {
+            "unreadable": label.info.metadata is None,
+            "synthetic": label.origin == "synthetic",
+            "no_order_id": needs_number,
+            "not_of_this_drill": is_foreign,
+            "too_young": label.minutes * 60 < self.older_than_s,
+            "incomplete": is_unfinished,
+        }
+        return next((reason for reason, applies in checks.items() if applies), "")
+
+
+def explain_left(
+    left: Mapping[str, int], keys: Mapping[str, Sequence[str]], settings: Settings, *, is_all: bool
+) -> str:
+    """Say why what waits will stay, and which setting decides it; empty when nothing stays. Pure.
+
+    Parameters
+    ----------
+    left, keys : how many objects were left out, and some of their keys, by reason
+    is_all : whether nothing moves; else only objects that are no label by their name are named,
+        since they count for the alert too
+    """
+    others = ", ".join(keys.get("no_match", ())[:3])
+    ways = {
+        "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}: look at the "
+        "carrier, or set LABEL_FINISHED to what tells a finished label here",
+        "no_order_id": f"their order cannot be told by ORDER_ID_FROM={settings.order_id_from}: "
+        "look at one, and set ORDER_ID_FROM",
+        "no_match": f"no name that RELEASE_MATCH={settings.release_match} takes ({others}). They "
+        "hold the alert: set RELEASE_MATCH, plan with --match, or take them out of "
+        f"{settings.pending_prefix}",
+        "too_young": "they wait for less long than --older-than says",
+        "not_of_this_drill": "they are of other orders than only_orders says",
+        "unreadable": "they cannot be read: which rights has the key (MINIO_CHANGE_USER)?",
+        "in_doubt": "an unfinished or unsettled release touched them: way_on says how to go on",
+        "destination_taken": "other content lies where they would go: look at both",
+    }
+    sentences = []
+    for reason, count in sorted(left.items()):
+        is_named = is_all or reason == "no_match"
+        if count and is_named and reason not in _NOT_WAITING:
+            sentences.append(f"{count} stay: {ways.get(reason, reason)}")
+    return "; ".join(sentences)
+
+
+def read_shipment_evidence(client: FulfillmentClient, order_id: str) -> str:
+    """Say what fulfillment-service knows of an order's shipments; never raises a ClientError."""
+    if not _is_number(order_id):
+        return f"could not be read: {order_id or 'nothing'!r} is not an order's number"
+    try:
+        shipments = _list_shipments(client, order_id)
+    except ClientError as error:
+        return f"could not be read: {error}"
+    evidence = "; ".join(
+        f"shipment {shipment.get('status') or 'without a status'}, "
+        f"tracking number {shipment.get('trackingNumber') or 'none'}"
+        for shipment in shipments
+    )
+    # It stands beside what a person decides: nothing invisible, and a limited length.
+    text = "".join(char for char in evidence if char.isprintable())
+    return text[:_MAX_EVIDENCE_CHARS] or f"order {order_id} has no shipment"
+
+
+def _ask_for_orders(client: FulfillmentClient, order_ids: Iterable[str]) -> dict[str, bool]:
+    """Tell of each order whether a shipment of it has a tracking number."""
+
+    def ask(order_id: str) -> bool:
+        shipments = _list_shipments(client, order_id)
+        return any((shipment.get("trackingNumber") or "").strip() for shipment in shipments)
+
+    wanted = sorted(order_ids)
+    try:
+        # The first error cancels what was not asked yet: each would take a time-out.
+        with ThreadPoolExecutor(_QUESTIONS_AT_A_TIME) as pool:
+            return dict(zip(wanted, pool.map(ask, wanted), strict=True))
+    except ClientError as error:
+        address = client.url or "FULFILLMENT_URL"
+        why = error.message.rstrip(".")
+        text = f"LABEL_FINISHED=shipment needs fulfillment-service at {address}: {why}"
+        raise SafetyError(f"{text}; nothing was planned") from error
+
+
+def _list_shipments(client: FulfillmentClient, order_id: str) -> list[dict[str, Json]]:
+    number = int(order_id)
+    shipments = client.list_shipments(number)
+    for shipment in shipments:
+        # Shipments of others would finish every label.
+        is_own = str(shipment.get("orderId")) == str(number)
+        if not is_own or not isinstance(shipment.get("trackingNumber"), str | None):
+            text = f"the answer for order {order_id} is not about its shipments"
+            raise BadAnswerError(text, system=client.SYSTEM)
+    return shipments
+
+
+def _is_number(order_id: str) -> bool:
+    """Tell whether fulfillment-service accepts an order id: a number that fits into 64 bits."""
+    return order_id.isascii() and order_id.isdecimal() and len(order_id) <= 18

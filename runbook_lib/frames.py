@@ -1,0 +1,112 @@
+"""The rows of a reading as a pandas frame, for what an engineer does next with them.
+
+pandas is imported when a frame is made, so that commands that make none start fast.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from .model import Json, Outcome
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Dtype = Literal["datetime64[ns, UTC]", "Int64", "Float64", "string", "boolean", "object"]
+TIME: Final = "datetime64[ns, UTC]"
+WHOLE: Final = "Int64"
+NUMBER: Final = "Float64"
+TEXT: Final = "string"
+FLAG: Final = "boolean"
+_NESTED: Final = "object"
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
+
+def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None) -> pd.DataFrame:
+    """Return the rows of a reading as a frame.
+
+    Parameters
+    ----------
+    reading : one without rows, or None, gives an empty frame
+    columns : dtypes by name, of columns that the frame has in any case; the dtype of another
+        column follows from its values
+
+    Returns
+    -------
+    Index: 0, 1, 2, …, in the order of the reading's rows.
+
+    Columns: those of ``columns``, then those of the reading, then those of its rows. Units stand
+    in the names (``_minutes``, ``_bytes``, ``_s``). Dtypes:
+
+    - ``datetime64[ns, UTC]``: times, in the form of the journal (``2026-11-27T03:14:15.000Z``)
+    - ``Int64``: whole numbers; ``Float64``: other numbers
+    - ``boolean``: yes or no
+    - ``string``: text, and a column without any value
+    - ``object``: lists, and values of several kinds
+
+    A missing value is NA, or NaT for a time. Empty: no rows, with the columns of ``columns`` and of
+    the reading.
+
+    Notes
+    -----
+    Pure. A value that does not fit a declared time or number is missing.
+    """
+    import pandas as pd
+
+    rows: Sequence[Mapping[str, Json]] = reading.rows if reading else ()
+    dtypes = dict(columns or {})
+    names = [*dtypes, *(reading.columns if reading else ())]
+    for row in rows:
+        names += row
+    frame = pd.DataFrame(index=pd.RangeIndex(len(rows)))
+    for name in dict.fromkeys(names):
+        values = [row.get(name) for row in rows]
+        frame[name] = _to_series(values, dtypes.get(name) or find_dtype(values))
+    return frame
+
+
+def to_rows(frame: pd.DataFrame) -> list[dict[str, Json]]:
+    """Return the rows of a frame as a table shows them; a missing value is None."""
+    values = frame.astype(_NESTED).where(frame.notna(), None)
+    names = [str(name) for name in frame.columns]
+    return [dict(zip(names, row, strict=True)) for row in values.itertuples(index=False)]
+
+
+def find_dtype(values: Iterable[Json]) -> Dtype:
+    """Return the dtype of a column by its values; None is a missing value."""
+    known = [value for value in values if value is not None]
+    if all(isinstance(value, bool) for value in known):
+        return FLAG if known else TEXT
+    if any(isinstance(value, bool) for value in known):
+        return _NESTED
+    if all(isinstance(value, int) for value in known):
+        return WHOLE
+    if all(isinstance(value, int | float) for value in known):
+        return NUMBER
+    if all(_is_time(value) for value in known):
+        return TIME
+    return TEXT if all(isinstance(value, str) for value in known) else _NESTED
+
+
+def _is_time(value: Json) -> bool:
+    if isinstance(value, str):
+        return _TIME.fullmatch(value) is not None
+    return isinstance(value, datetime)
+
+
+def _to_series(values: list[Json], dtype: Dtype) -> pd.Series[Any]:
+    import pandas as pd
+
+    column = pd.Series(values, dtype=_NESTED)
+    if dtype == TIME:
+        times = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
+        earliest = pd.Timestamp.min.tz_localize("UTC")
+        latest = pd.Timestamp.max.tz_localize("UTC")
+        return times.where(times.between(earliest, latest)).astype(TIME)
+    if dtype in (WHOLE, NUMBER):
+        return pd.to_numeric(column, errors="coerce").astype(dtype)
+    return column.astype(dtype)

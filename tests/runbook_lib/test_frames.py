@@ -1,0 +1,141 @@
+"""A reading's rows as a typed frame."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, find_dtype, to_frame, to_rows
+from runbook_lib.model import Outcome, Reading, Status
+from runbook_lib.show.display import describe_frame
+
+AT = datetime(2026, 11, 24, 3, 14, 15, tzinfo=UTC)
+COLUMNS = {"key": TEXT, "waits_minutes": NUMBER, "size": WHOLE, "done": FLAG, "at": TIME}
+
+
+def make_reading(rows: list[dict[str, Any]], **fields: Any) -> Reading:
+    return Reading(
+        step="2.3",
+        name="backlog",
+        source="test",
+        observed_at=AT,
+        rows=rows,
+        status=fields.pop("status", Status.OK),
+        **fields,
+    )
+
+
+def dtypes(frame: pd.DataFrame) -> dict[str, str]:
+    return {str(name): str(dtype) for name, dtype in frame.dtypes.items()}
+
+
+def test_each_kind_of_value_has_its_dtype() -> None:
+    rows = [
+        {"key": "a", "waits_minutes": 1.5, "size": 10, "done": True, "at": AT},
+        {"key": "b", "waits_minutes": 2, "size": 0, "done": False, "at": AT + timedelta(hours=1)},
+    ]
+    frame = to_frame(make_reading(rows))
+    assert dtypes(frame) == COLUMNS
+    assert list(frame.index) == [0, 1]
+    assert frame["at"][1] == pd.Timestamp("2026-11-24T04:14:15Z")
+    assert frame["waits_minutes"].sum() == 3.5
+    assert frame["size"].sum() == 10
+    assert frame["done"].sum() == 1
+
+
+def test_the_frame_of_a_journalled_reading_is_the_same() -> None:
+    reading = make_reading([{"key": "a", "at": AT, "waits_minutes": 1.5}])
+    again = Reading.model_validate_json(reading.model_dump_json())
+    pd.testing.assert_frame_equal(to_frame(again), to_frame(reading))
+
+
+def test_a_missing_value_keeps_the_dtype_of_its_column() -> None:
+    full = {"key": "a", "waits_minutes": 1.5, "size": 10, "done": True, "at": AT}
+    frame = to_frame(make_reading([full, dict.fromkeys(full), {}]))
+    assert dtypes(frame) == COLUMNS
+    assert frame.iloc[1:].isna().all(axis=None)
+    assert frame.iloc[0].notna().all()
+
+
+def test_columns_come_in_the_order_declared_then_shown_then_found() -> None:
+    reading = make_reading([{"found": 1, "shown": 2, "declared": 3}], columns=("shown",))
+    assert list(to_frame(reading, {"declared": WHOLE})) == ["declared", "shown", "found"]
+
+
+@pytest.mark.parametrize("status", [Status.UNKNOWN, Status.LEFT_OUT, Status.OK])
+def test_an_empty_frame_keeps_its_columns_and_their_dtypes(status: Status) -> None:
+    frame = to_frame(make_reading([], status=status), COLUMNS)
+    assert dtypes(frame) == COLUMNS
+    assert len(frame) == 0
+    assert list(frame.groupby(["key", frame["at"].dt.floor("h")])["size"].sum()) == []
+
+
+def test_an_empty_frame_has_the_columns_that_its_reading_shows() -> None:
+    assert list(to_frame(make_reading([], columns=("what", "now")))) == ["what", "now"]
+
+
+def test_a_step_that_was_never_read_gives_an_empty_frame() -> None:
+    assert dtypes(to_frame(None, COLUMNS)) == COLUMNS
+    assert to_frame(None).shape == (0, 0)
+
+
+def test_what_was_read_before_it_became_unknown_is_in_the_frame() -> None:
+    reading = Outcome(rows=({"size": 1},)).unknown("no metric")
+    assert list(to_frame(reading)["size"]) == [1]
+
+
+def test_times_of_every_zone_are_utc() -> None:
+    local = AT.astimezone(timezone(timedelta(hours=7)))
+    assert to_frame(make_reading([{"at": local}]))["at"][0] == pd.Timestamp(AT)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([], TEXT),
+        ([None], TEXT),
+        (["a", "2026-11-24T03:14:15.000Z"], TEXT),
+        (["2026-11-24T03:14:15.000Z", None], TIME),
+        ([True, 1], "object"),
+        ([1, 2.5], NUMBER),
+        ([1, "2"], "object"),
+        ([["a"], []], "object"),
+        ([{"read": "yes"}], "object"),
+    ],
+)
+def test_a_dtype_follows_from_the_values(values: list[Any], dtype: str) -> None:
+    assert find_dtype(values) == dtype
+
+
+def test_a_value_that_does_not_fit_its_declared_column_is_missing() -> None:
+    rows = [
+        {"at": "yesterday", "waits_minutes": "NaN", "size": "many"},
+        {"at": "9999-12-31T00:00:00Z", "waits_minutes": "Infinity", "size": 3},
+    ]
+    frame = to_frame(make_reading(rows), {"at": TIME, "waits_minutes": NUMBER, "size": WHOLE})
+    assert frame["at"].isna().all()
+    assert list(frame["waits_minutes"].isna()) == [True, False]
+    assert list(frame["size"].isna()) == [True, False]
+
+
+def test_a_frame_goes_back_to_rows_with_none_for_what_is_missing() -> None:
+    rows = [{"key": "a", "size": 1, "at": None}, {"key": None, "size": None, "at": AT}]
+    assert to_rows(to_frame(make_reading(rows), {"at": TIME})) == [
+        {"at": None, "key": "a", "size": 1},
+        {"at": pd.Timestamp(AT), "key": None, "size": None},
+    ]
+
+
+def test_a_notebook_shows_a_frame_as_an_escaped_table() -> None:
+    rows = [{"key": f"<b>{number}</b>", "size_bytes": None} for number in range(30)]
+    card = describe_frame(to_frame(make_reading(rows)))
+    (table,) = card.tables
+    assert len(table.rows) == 20
+    html = str(card.to_html())
+    assert "20 of 30 rows" in html
+    assert "&lt;b&gt;19&lt;/b&gt;" in html
+    assert "&lt;NA&gt;" not in html
+    assert "0 rows" in describe_frame(to_frame(None)).to_text()
