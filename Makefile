@@ -84,7 +84,7 @@ test-airflow: setup ## The pipeline client against a real Airflow, in an environ
 	@sh scripts/airflow/test.sh $(ARGS)
 
 diagnose-matrix: setup ## Every fault three times, pairs, healthy runs: what section 5 finds
-	@python -m bench.diagnose_matrix $(ARGS)
+	@python -m tests.diagnosis.matrix $(ARGS)
 
 samples: setup ## Make the sample reports under docs/samples and the README's pictures
 	@sh scripts/setup/prometheus.sh --test >&2

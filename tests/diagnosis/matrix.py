@@ -1,4 +1,4 @@
-"""How well section 5 names real faults: ``python -m bench.diagnose_matrix``.
+"""How well section 5 names real faults: ``python -m tests.diagnosis.matrix``.
 
 Starts a stack of its own, injects every fault for real, and asks the diagnosis until it names
 the cause or a deadline passes. Each finished run is a line in ``<out>/runs.jsonl``; started
@@ -18,8 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.diagnose_cases import Case, list_cases
-from bench.diagnose_table import write_table
 from dataflow_stack import health
 from dataflow_stack.config import StackConfig, StackError, load_config
 from dataflow_stack.faults import FAULTS, turn_off_all
@@ -28,6 +26,8 @@ from fulfillment.investigation import Investigation
 from fulfillment.settings import Settings
 from runbook_lib.errors import RunbookError
 from runbook_lib.model import CauseStatus, Conclusion, Verdict, format_time, parse_time
+from tests.diagnosis.cases import Case, list_cases
+from tests.diagnosis.table import write_table
 from tests.support.diagnosis import ask_why, list_causes, open_diagnosis
 from tests.support.stack import run_stack
 
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="diagnose_matrix", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tests.diagnosis.matrix", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(".stack-matrix"), help="its folder")
     parser.add_argument("--doc", type=Path, default=Path("docs/diagnosis-matrix.md"))
     parser.add_argument("--seed", type=int, help="decides the order; default: random, printed")
