@@ -50,12 +50,13 @@ chaos-fulfillment-delay: setup ## Synthetic backlog (ARGS="--count 25 --hold-min
 report: setup ## Build an incident's report again (INCIDENT=inc-…)
 	@sh scripts/with_stack.sh runbook report "$(INCIDENT)"
 
-lint: .venv/.ready ## Format, lint, types, imports; prints the size in tokens
+lint: .venv/.ready ## Format, lint, types, imports, the lock, size in tokens, plain code
 	@ruff format --check .
 	@ruff check .
 	@mypy
 	@lint-imports
-	@python scripts/count_tokens.py
+	@python -m scripts.count_tokens
+	@python -m scripts.check_plain
 
 test: setup-test lint ## Everything that CI checks
 	@pytest -n 2 --dist loadfile tests/chainlog tests/objectmove tests/runbook_lib tests/fulfillment tests/addons \
