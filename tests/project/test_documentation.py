@@ -60,12 +60,12 @@ def test_make_help_lists_every_target_of_the_design() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.M))
     wanted = (
         "setup demo up down status lab investigate drill chaos-fulfillment-delay report test "
-        "lint bench clean"
+        "check lock lint bench clean"
     )
     assert set(wanted.split()) <= targets
 
 
-@pytest.mark.parametrize("path", [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md"])
+@pytest.mark.parametrize("path", [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))])
 def test_relative_links_lead_somewhere(path: Path) -> None:
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text("utf-8"))
     assert [link for link in links if not (path.parent / link).exists()] == []
