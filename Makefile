@@ -8,17 +8,20 @@ ARGS ?=
 INCIDENT ?=
 
 .PHONY: help setup setup-test demo up down status lab investigate drill chaos-fulfillment-delay \
-	report samples test lint test-faults test-foreign test-model test-airflow diagnose-matrix bench clean
+	report samples lock lint check test test-faults test-foreign test-model test-airflow diagnose-matrix bench clean
 
 help: ## List every target
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-26s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.ready ## Make .venv, install the pinned dependencies, bring Prometheus and Alertmanager
+setup: .venv/.ready ## Make .venv, install the locked dependencies, bring Prometheus and Alertmanager
 	@sh scripts/setup/prometheus.sh >&2
 
-.venv/.ready: pyproject.toml
+.venv/.ready: pyproject.toml requirements.lock scripts/setup/venv.sh
 	@sh scripts/setup/venv.sh "$(PYTHON)" >&2
 	@touch $@
+
+lock: ## Write requirements.lock anew from pyproject.toml (ARGS="--upgrade": the newest that it allows)
+	@sh scripts/setup/lock.sh "$(PYTHON)" $(ARGS)
 
 setup-test: setup
 	@sh scripts/setup/prometheus.sh --test >&2
@@ -57,6 +60,9 @@ lint: .venv/.ready ## Format, lint, types, imports, the lock, size in tokens, pl
 	@lint-imports
 	@python -m scripts.count_tokens
 	@python -m scripts.check_plain
+
+check: lint ## Before each commit: lint, and every test that needs no process or server
+	@pytest -q -n 2 --dist loadfile -m "not process"
 
 test: setup-test lint ## Everything that CI checks
 	@pytest -n 2 --dist loadfile tests/chainlog tests/objectmove tests/runbook_lib tests/fulfillment tests/addons \

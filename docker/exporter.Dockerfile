@@ -3,7 +3,7 @@ ARG PYTHON_VERSION=3.13
 FROM python:${PYTHON_VERSION}-slim
 
 WORKDIR /app
-COPY pyproject.toml docker/requirements.py ./
+COPY requirements.lock docker/requirements.py ./
 RUN python requirements.py exporter > requirements.txt \
     && pip install --no-cache-dir -r requirements.txt
 

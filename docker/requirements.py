@@ -1,13 +1,13 @@
-"""Print the pinned packages that an image needs, read from pyproject.toml.
+"""Print the exact versions of the packages that an image needs, read from requirements.lock.
 
-``requirements.py`` prints those of the demo services, ``requirements.py exporter`` the exporter's.
+``requirements.py`` prints those of the demo services, ``requirements.py exporter`` the exporter's,
+and ``requirements.py all`` every locked version, as a constraints file for pip.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-import tomllib
 from pathlib import Path
 
 EXPORTER = ("aiohttp", "certifi", "prometheus-client", "pydantic", "pydantic-settings", "yarl")
@@ -18,14 +18,24 @@ SERVICES = (
 )
 
 
-def main() -> None:
-    """Write one requirement a line; fail when one is not pinned in pyproject.toml."""
-    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-    listed = [*project["dependencies"], *project["optional-dependencies"]["stack"]]
-    pinned = {re.split(r"[<>=~!\[; ]", line)[0]: line for line in listed}
-    for name in EXPORTER if sys.argv[1:] == ["exporter"] else SERVICES:
-        sys.stdout.write(pinned[name] + "\n")
+def read_lock() -> dict[str, list[str]]:
+    """Return the locked requirements by name; one with markers may have several versions."""
+    locked: dict[str, list[str]] = {}
+    for line in Path("requirements.lock").read_text("utf-8").splitlines():
+        if re.match(r"[a-z0-9]", line):
+            requirement = line.removesuffix("\\").rstrip()
+            locked.setdefault(requirement.partition("==")[0], []).append(requirement)
+    return locked
+
+
+def main(arguments: list[str]) -> None:
+    """Write one requirement a line; fail when one is not locked."""
+    locked = read_lock()
+    names = {"exporter": EXPORTER, "all": tuple(locked)}.get("".join(arguments), SERVICES)
+    for name in names:
+        for requirement in locked[name]:
+            sys.stdout.write(requirement + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Make .venv and install the pinned dependencies. Usage: venv.sh PYTHON
+# Make .venv and install the versions of requirements.lock, checked by their hashes, and the project.
+# Usage: venv.sh PYTHON
 set -eu
 
 python=${1:-}
@@ -24,4 +25,6 @@ fi
 
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 echo "installing the dependencies into .venv (about a minute)"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[stack,test]'
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+# setuptools, which builds the project, is in the lock, too.
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

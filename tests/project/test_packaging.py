@@ -1,25 +1,33 @@
-"""What `pip install .` brings: the command, the notebooks, the packages; and nothing else."""
+"""What `pip install .` brings: the command, the notebooks, the packages; what they need."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"addons", "chainlog", "dataflow_stack", "fulfillment", "objectmove", "runbook_lib"}
 BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
-#: Brought by the extra `stack` alone.
-STACK_PROGRAMS = ("supervisor", "psutil", "fastapi", "uvicorn", "aiosmtpd")
+CORE = {"chainlog", "fulfillment", "objectmove", "runbook_lib"}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+#: Brought by the extras alone.
+STACK_PROGRAMS = ("supervisor", "psutil", "fastapi", "uvicorn", "aiosmtpd", "minio")
+LAB_PROGRAMS = ("jupyterlab", "jupyterlab_server", "jupyter_server", "jupyter_lsp", "notebook_shim")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +37,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in (*PACKAGES, "notebooks"):
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
-    for name in ("pyproject.toml", "README.md", ".env.example"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".env.example"):
         shutil.copy(ROOT / name, source)
     command = [sys.executable, "-c", BUILD, str(source)]
     subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
@@ -40,11 +48,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(
-    installed: Path, *arguments: str, without: tuple[str, ...] = ()
+    installed: Path, *arguments: str, home: Path | None = None, without: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Run Python on what was installed, without the checkout and without some packages."""
-    away = installed.parent / "away"
-    away.mkdir(exist_ok=True)
+    away = Path(tempfile.mkdtemp(dir=installed.parent))
     for name in without:
         (away / f"{name}.py").write_text("raise ImportError('not installed', name=__name__)\n")
     return subprocess.run(
@@ -54,6 +61,7 @@ def run(
             "PATH": os.environ["PATH"],
             "HOME": str(away),
             "PYTHONPATH": f"{installed}{os.pathsep}{away}",
+            "RUNBOOK_HOME": str(home or away / "reports"),
         },
         capture_output=True,
         text=True,
@@ -62,6 +70,7 @@ def run(
     )
 
 
+@pytest.mark.process
 def test_the_wheel_holds_the_packages_with_their_files_and_nothing_else(installed: Path) -> None:
     names = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
     assert names == PACKAGES
@@ -75,6 +84,7 @@ def test_the_wheel_holds_the_packages_with_their_files_and_nothing_else(installe
     assert example == (ROOT / ".env.example").read_bytes()
 
 
+@pytest.mark.process
 def test_the_notebooks_are_in_the_wheel_and_found_there(installed: Path) -> None:
     wanted = {path.name: path.read_bytes() for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert len(wanted) == 8
@@ -85,6 +95,7 @@ def test_the_notebooks_are_in_the_wheel_and_found_there(installed: Path) -> None
     assert {path.name: path.read_bytes() for path in folder.glob("*.ipynb")} == wanted
 
 
+@pytest.mark.process
 def test_the_command_works_without_the_programs_of_the_local_stack(installed: Path) -> None:
     done = run(installed, "-m", "runbook_lib", "--help", without=STACK_PROGRAMS)
     assert done.returncode == 0, done.stderr
@@ -112,16 +123,100 @@ def test_the_command_and_its_plug_ins_are_registered(installed: Path) -> None:
 
 def test_condas_environment_adds_nothing_to_pyproject_but_python_and_a_store() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert environment["name"] == project["name"]
+    assert environment["name"] == PROJECT["name"]
     *plain, pip = environment["dependencies"]
     assert [line.split()[0] for line in plain] == ["python", "pip", "minio-server"]
     wanted = SpecifierSet(plain[0].removeprefix("python "))
-    allowed = SpecifierSet(project["requires-python"])
+    allowed = SpecifierSet(PROJECT["requires-python"])
     for minor in range(20):
         assert f"3.{minor}" not in wanted or f"3.{minor}" in allowed
     (install,) = pip["pip"]
     extras = re.fullmatch(r"-e \.\[([a-z,]+)\]", install)
     assert extras is not None
-    assert set(extras[1].split(",")) <= set(project["optional-dependencies"])
-    assert "it was not run" in (ROOT / "environment.yml").read_text("utf-8")
+    assert set(extras[1].split(",")) <= set(PROJECT["optional-dependencies"])
+    assert "# Never run" in (ROOT / "environment.yml").read_text("utf-8")
+
+
+def list_requirements() -> list[Requirement]:
+    """Return what the project and its extras need."""
+    extras = PROJECT["optional-dependencies"].values()
+    lines = [*PROJECT["dependencies"]]
+    for extra in extras:
+        lines.extend(extra)
+    return [Requirement(line) for line in lines]
+
+
+def read_lock() -> list[Requirement]:
+    """Return the locked requirements; one with markers may stand there twice."""
+    lines = (ROOT / "requirements.lock").read_text("utf-8").splitlines()
+    return [Requirement(line.rstrip(" \\")) for line in lines if re.match(r"[a-z0-9]", line)]
+
+
+@pytest.mark.parametrize("requirement", list_requirements(), ids=lambda wanted: wanted.name)
+def test_the_lock_satisfies_pyproject(requirement: Requirement) -> None:
+    name = canonicalize_name(requirement.name)
+    versions = [str(locked.specifier) for locked in read_lock() if locked.name == name]
+    assert versions, "not locked: make lock"
+    for version in versions:
+        assert version.removeprefix("==") in requirement.specifier, "make lock"
+
+
+def test_every_locked_version_has_hashes_and_no_address_stands_in_the_lock() -> None:
+    text = (ROOT / "requirements.lock").read_text("utf-8")
+    for block in re.split(r"\n(?=[a-z0-9])", text)[1:]:
+        assert re.match(r"\S+==\S+( ; .+)? \\\n    --hash=sha256:", block), block[:80]
+    assert re.findall(r"https?://|file:|@ |--index|^/", text, re.MULTILINE) == []
+
+
+def test_what_the_core_imports_is_what_it_declares() -> None:
+    distributions = packages_distributions()
+    declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    imported = set()
+    for path in [path for package in CORE for path in (ROOT / package).rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                imported.update(alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                imported.add(str(node.module).partition(".")[0])
+    foreign = imported - sys.stdlib_module_names - PACKAGES
+    brought = {canonicalize_name(distributions[name][0]) for name in foreign}
+    assert brought <= declared
+    #: Not imported by name: what a kernel is, and what papermill and nbclient read.
+    assert declared - brought <= {"ipykernel", "nbformat"}
+
+
+_WITHOUT_LAB = """
+import importlib, pkgutil, sys
+from pathlib import Path
+import fulfillment, runbook_lib
+from runbook_lib.record.incident import create_incident
+from runbook_lib.redact import Redactor
+from runbook_lib.report.export import load_nbformat
+for package in (fulfillment, runbook_lib):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+import ipykernel.kernelapp, nbclient, nbconvert, papermill.execute
+load_nbformat()
+incident = create_incident(Path(sys.argv[1]), redactor=Redactor(()), environment="local")
+print(incident.id)
+"""
+
+
+@pytest.mark.process
+def test_the_core_looks_plans_and_reports_without_jupyterlab(
+    installed: Path, tmp_path: Path
+) -> None:
+    without = (*LAB_PROGRAMS, *STACK_PROGRAMS)
+    created = run(installed, "-c", _WITHOUT_LAB, str(tmp_path), without=without)
+    assert created.returncode == 0, created.stderr
+    for words, code in (
+        ("--help", 0),
+        ("check", 4),
+        ("plan", 4),
+        ("investigate", 4),
+        (f"report {created.stdout.strip()}", 0),
+    ):
+        done = run(installed, "-m", "runbook_lib", *words.split(), home=tmp_path, without=without)
+        assert done.returncode == code, (words, done.stderr)
+    assert (tmp_path / created.stdout.strip() / "report.html").is_file()
