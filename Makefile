@@ -62,17 +62,10 @@ lint: .venv/.ready ## Format, lint, types, imports, the lock, size in tokens, pl
 	@python -m scripts.check_plain
 
 check: lint ## Before each commit: lint, and every test that needs no process or server
-	@pytest -q -n 2 --dist loadfile -m "not process"
+	@pytest -q -n 2 --dist worksteal -m "not process"
 
-test: setup-test lint ## Everything that CI checks
-	@pytest -n 2 --dist loadfile tests/chainlog tests/objectmove tests/runbook_lib tests/fulfillment tests/addons \
-		tests/dataflow_stack tests/project tests/contract
-	@mkdir -p .pytest_cache
-	@# the stack waits most of the time: the other two run beside it, and are shown after it
-	@pytest -n 3 tests/foreign tests/faults >.pytest_cache/beside.log 2>&1 & beside=$$!; here=0; there=0; \
-		pytest tests/notebooks tests/stack || here=$$?; wait $$beside || there=$$?; \
-		cat .pytest_cache/beside.log; exit $$((here + there))
-	@pytest tests/browser
+test: setup-test check ## Everything that CI checks: check, then every other test
+	@sh scripts/test.sh
 
 bench: setup ## Plan, apply and verify 5,000 labels beside s5cmd, mc and rclone
 	@sh scripts/setup/prometheus.sh --bench >&2

@@ -1,21 +1,35 @@
-"""A clean environment for every test."""
+"""A clean environment for every test, and a mark on those that need a process or a server."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fulfillment.settings import Settings
+from runbook_lib.report.render import read_versions
 from tests.support.gateway import juicefs, seaweedfs
 from tests.support.stack import stack
 
 __all__ = ["juicefs", "seaweedfs", "stack"]
 
+# jsonschema, below nbformat, would build 39 parsers for it
+sys.modules.setdefault("rfc3987_syntax", None)
 # a shell has what it runs in the background ignore Ctrl-C, and tests send it
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+#: Folders of which every test needs a process or a server, and fixtures that start one. Other
+#: tests that do are marked where they stand. `make check` runs all tests without the mark.
+_PROCESS_FOLDERS = {"airflow", "browser", "faults", "foreign", "stack"}
+_PROCESS_FIXTURES = {"httpserver", "juicefs", "seaweedfs", "stack"}
+_PROCESS_EVENTS = {"os.fork", "os.posix_spawn", "socket.bind", "subprocess.Popen"}
+_unmarked_test = ""
+#: What a report says of the program: asked once, since git is a process.
+_VERSIONS = read_versions()
 
 _PREFIXES = (
     "MINIO_",
@@ -41,3 +55,33 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("runbook_lib.settings.find_root", lambda _: tmp_path)
     monkeypatch.setattr("runbook_lib.settings.find_checkout", lambda: tmp_path)
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    monkeypatch.setattr("runbook_lib.report.render.read_versions", lambda: _VERSIONS)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what its folder or its fixtures tell to need a process or a server."""
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    fixtures = _PROCESS_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+    if folder in _PROCESS_FOLDERS or fixtures:
+        item.add_marker("process")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    """Tell the guard below which test runs, when it has no mark."""
+    global _unmarked_test  # noqa: PLW0603
+    if item.get_closest_marker("process") is None:
+        _unmarked_test = item.nodeid
+    try:
+        return (yield)
+    finally:
+        _unmarked_test = ""
+
+
+def refuse_unmarked_process(event: str, _: tuple[object, ...]) -> None:
+    """Fail a test that starts a process or a server without the mark."""
+    if _unmarked_test and event in _PROCESS_EVENTS:
+        raise RuntimeError(f"{event} without the mark: @pytest.mark.process: {_unmarked_test}")
+
+
+sys.addaudithook(refuse_unmarked_process)

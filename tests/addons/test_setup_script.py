@@ -48,6 +48,7 @@ def run(programs: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.process
 def test_with_everything_present_it_tells_one_line_each(programs: Path) -> None:
     done = run(programs)
     assert (done.returncode, done.stderr) == (0, "")
@@ -59,6 +60,7 @@ def test_with_everything_present_it_tells_one_line_each(programs: Path) -> None:
     ]
 
 
+@pytest.mark.process
 def test_where_it_cannot_install_it_says_what_to_install(programs: Path) -> None:
     (programs / "amtool").unlink()
     done = run(programs, "--test")
@@ -68,6 +70,7 @@ def test_where_it_cannot_install_it_says_what_to_install(programs: Path) -> None
     assert missing == ["amtool", "chromium", "docker-compose", "faketime"]
 
 
+@pytest.mark.process
 def test_an_alertmanager_without_the_teams_receiver_is_too_old(programs: Path) -> None:
     write_program(programs / "prometheus-alertmanager", "alertmanager, version 0.25.0 (branch: x)")
     done = run(programs)
@@ -75,5 +78,6 @@ def test_an_alertmanager_without_the_teams_receiver_is_too_old(programs: Path) -
     assert "is 0.25; msteamsv2_configs needs 0.28 or newer" in done.stderr
 
 
+@pytest.mark.process
 def test_an_unknown_option_is_exit_2(programs: Path) -> None:
     assert run(programs, "--everything").returncode == 2

@@ -302,6 +302,7 @@ for number in range(25):
 """
 
 
+@pytest.mark.process
 def test_several_processes_append_to_one_chain(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     writers = [run_python(WRITER, path, who) for who in "abc"]
@@ -346,6 +347,7 @@ with log.locked():
 """
 
 
+@pytest.mark.process
 def test_who_holds_the_lock_keeps_every_other_process_out(log: ChainedLog) -> None:
     write_three(log)
     holder = run_python(HOLDER, log.path)
@@ -362,6 +364,7 @@ def test_who_holds_the_lock_keeps_every_other_process_out(log: ChainedLog) -> No
     assert other.append("note", {}).seq == 5
 
 
+@pytest.mark.process
 def test_a_killed_holder_holds_nothing(log: ChainedLog) -> None:
     write_three(log)
     holder = run_python(HOLDER, log.path)

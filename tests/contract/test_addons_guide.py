@@ -23,6 +23,8 @@ from pytest_httpserver import HTTPServer
 from dataflow_stack.programs import find_binary
 from tests.support.gateway import find_free_ports
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 DATAFLOW = ROOT / "tests" / "contract" / "dataflow"
 _BLOCK = re.compile(r"^```(bash|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -57,6 +57,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return make_certificates(tmp_path_factory.mktemp("ca"))
 
 
+@pytest.mark.process
 @SYSTEMS
 def test_nothing_of_the_operators_shell_reaches_a_request(
     system: str, foreign_shell: Callable[[str], None]
@@ -69,6 +70,7 @@ def test_nothing_of_the_operators_shell_reaches_a_request(
     assert "authorization" not in server.received[0].headers
 
 
+@pytest.mark.process
 @SYSTEMS
 def test_a_private_ca_is_trusted_by_the_setting_alone(
     system: str,
@@ -89,6 +91,7 @@ def test_a_private_ca_is_trusted_by_the_setting_alone(
     assert not Path(os.environ["SSLKEYLOGFILE"]).exists()
 
 
+@pytest.mark.process
 def test_a_certificate_of_another_host_is_not_accepted(certificates: Any) -> None:
     ca_file, context = certificates
     with run_server(answer_well, tls=context) as server:
@@ -105,6 +108,7 @@ def test_a_bundle_without_certificates_is_a_setting_to_mend(tmp_path: Path) -> N
         Clients(settings_of("support", "https://127.0.0.1:1", ca_bundle=bundle))
 
 
+@pytest.mark.process
 @SYSTEMS
 def test_a_token_goes_before_user_and_password_and_is_never_shown(system: str) -> None:
     with run_server(deny) as server:
@@ -123,6 +127,7 @@ def test_a_token_goes_before_user_and_password_and_is_never_shown(system: str) -
         assert not [s for s in (SECRET, basic, "t0ken-of-mine") if s in shown]
 
 
+@pytest.mark.process
 def test_a_token_that_cannot_be_sent_is_not_shown() -> None:
     with run_server(answer_well) as server:
         settings = settings_of("support", f"http://{server.endpoint}", support_token="a\nb-hidden")
@@ -132,6 +137,7 @@ def test_a_token_that_cannot_be_sent_is_not_shown() -> None:
     assert server.received == []
 
 
+@pytest.mark.process
 @SYSTEMS
 def test_the_proxy_of_the_setting_is_used_for_http_and_https(
     system: str, certificates: Any, foreign_shell: Callable[[str], None]
@@ -170,6 +176,7 @@ def test_a_proxy_that_is_away_is_named(scheme: str) -> None:
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.process
 def test_a_proxy_that_refuses_is_named() -> None:
     with run_server(lambda _: make_answer(b"", 407)) as proxy:
         settings = settings_of(
@@ -179,6 +186,7 @@ def test_a_proxy_that_refuses_is_named() -> None:
             client_of("support", settings).read_health()
 
 
+@pytest.mark.process
 @SYSTEMS
 def test_the_time_out_of_the_setting_holds(system: str) -> None:
     with run_server(lambda _: Act(then="hang")) as server:

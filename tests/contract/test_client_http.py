@@ -152,6 +152,7 @@ def test_a_body_over_the_bound_is_refused(httpserver: HTTPServer) -> None:
         make_client(httpserver, 30).get_text("/a")
 
 
+@pytest.mark.process
 def test_nothing_listening_is_refused_and_names_the_setting() -> None:
     client = SupportClient(f"http://127.0.0.1:{closed_port()}", timeout_s=5)
     with pytest.raises(ConnectionRefusedClientError, match=r"refused.*SUPPORT_URL"):
@@ -171,6 +172,7 @@ def test_an_empty_address_is_not_configured() -> None:
     assert client.url == ""
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "pieces",
     [
@@ -186,6 +188,7 @@ def test_a_hang_at_any_point_is_a_time_out(pieces: tuple[bytes, ...]) -> None:
             client.get("/a", object)
 
 
+@pytest.mark.process
 def test_a_body_that_trickles_is_a_time_out() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n"
     with raw_server(head, *[b" "] * 500, pause_s=0.05) as url:
@@ -194,6 +197,7 @@ def test_a_body_that_trickles_is_a_time_out() -> None:
             client.get("/a", object)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "pieces",
     [
@@ -211,6 +215,7 @@ def test_a_broken_answer_is_an_error_of_the_tree(pieces: tuple[bytes, ...]) -> N
             client.get("/a", object)
 
 
+@pytest.mark.process
 def test_a_chunked_answer_is_read_whole() -> None:
     head = (
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -242,6 +247,7 @@ def test_a_secret_in_an_error_page_is_hidden(httpserver: HTTPServer) -> None:
     assert "hunter22" not in str(caught.value)
 
 
+@pytest.mark.process
 def test_the_clock_is_read_whatever_the_status() -> None:
     head = b"HTTP/1.1 503 Busy\r\nDate: Tue, 24 Nov 2026 03:14:00 GMT\r\nContent-Length: 0\r\n\r\n"
     with raw_server(head) as url:
@@ -249,6 +255,7 @@ def test_the_clock_is_read_whatever_the_status() -> None:
     assert at == datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("date", ["", "yesterday", "Tue, 99 Nov 2026 03:14:00 GMT"])
 def test_a_date_that_is_none_is_a_bad_answer(date: str) -> None:
     with (

@@ -117,6 +117,7 @@ def pid_of(services: Any, name: str) -> int:
     return int(services._info(name)["pid"])
 
 
+@pytest.mark.process
 def test_every_service_is_listed_with_its_state(supervisor: ServicesClient) -> None:
     assert [s.name for s in supervisor.list_services()] == ["broken", "idle", "worker"]
     worker, idle = state_of(supervisor, "worker"), state_of(supervisor, "idle")
@@ -126,6 +127,7 @@ def test_every_service_is_listed_with_its_state(supervisor: ServicesClient) -> N
     assert (idle.running, idle.since) == (False, None)
 
 
+@pytest.mark.process
 def test_a_restart_gives_a_new_process(supervisor: ServicesClient) -> None:
     before, since = pid_of(supervisor, "worker"), state_of(supervisor, "worker").since
     wait_for(lambda: since is not None and datetime.now(UTC) - since > timedelta(seconds=1))
@@ -136,6 +138,7 @@ def test_a_restart_gives_a_new_process(supervisor: ServicesClient) -> None:
     assert pid_of(supervisor, "worker") != before
 
 
+@pytest.mark.process
 def test_stop_and_start_can_be_repeated(supervisor: ServicesClient) -> None:
     supervisor.stop("worker")
     supervisor.stop("worker")
@@ -145,6 +148,7 @@ def test_stop_and_start_can_be_repeated(supervisor: ServicesClient) -> None:
     assert state_of(supervisor, "worker").running
 
 
+@pytest.mark.process
 def test_a_killed_process_tells_its_exit_code(supervisor: ServicesClient) -> None:
     supervisor.start("idle")
     wait_for(lambda: state_of(supervisor, "idle").running)
@@ -152,11 +156,13 @@ def test_a_killed_process_tells_its_exit_code(supervisor: ServicesClient) -> Non
     assert state_of(supervisor, "idle").exit_code is not None
 
 
+@pytest.mark.process
 def test_a_service_that_cannot_start_is_a_bad_answer(supervisor: ServicesClient) -> None:
     with pytest.raises(BadAnswerError, match=r"broken.*log"):
         supervisor.start("broken")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["nobody", "../x", "worker; rm", ""])
 def test_a_name_that_is_no_service_is_not_found(supervisor: ServicesClient, name: str) -> None:
     for ask in (supervisor.restart, supervisor.stop, supervisor.read_effective_settings):
@@ -166,6 +172,7 @@ def test_a_name_that_is_no_service_is_not_found(supervisor: ServicesClient, name
         supervisor.read_logs(name, since=LONG_AGO)
 
 
+@pytest.mark.process
 def test_logs_begin_at_the_time_asked_for(supervisor: ServicesClient, home: Path) -> None:
     wait_for(lambda: "Traceback" in (home / "worker.log").read_text())
     since = datetime(2026, 11, 24, 3, 10, tzinfo=UTC)
@@ -177,6 +184,7 @@ def test_logs_begin_at_the_time_asked_for(supervisor: ServicesClient, home: Path
     assert lines[1].at == lines[0].at == datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 
 
+@pytest.mark.process
 def test_logs_are_bounded_and_reach_into_rotated_files(
     supervisor: ServicesClient, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,11 +204,13 @@ def test_logs_are_bounded_and_reach_into_rotated_files(
     assert few[-1].text == "new 0099"
 
 
+@pytest.mark.process
 def test_a_log_that_is_not_there_yet_is_empty(supervisor: ServicesClient, home: Path) -> None:
     (home / "broken.log").unlink(missing_ok=True)
     assert supervisor.read_logs("broken", since=LONG_AGO) == []
 
 
+@pytest.mark.process
 def test_settings_show_no_secret(supervisor: ServicesClient) -> None:
     settings = supervisor.read_effective_settings("worker")
     assert settings["MINIO_ROOT_PASSWORD"] == "equal to the store's"
@@ -210,11 +220,13 @@ def test_settings_show_no_secret(supervisor: ServicesClient) -> None:
     assert "HOME" not in settings
 
 
+@pytest.mark.process
 def test_settings_of_a_stopped_service_are_the_declared_ones(supervisor: ServicesClient) -> None:
     supervisor.stop("idle")
     assert supervisor.read_effective_settings("idle") == {"MINIO_ROOT_PASSWORD": "present"}
 
 
+@pytest.mark.process
 def test_settings_are_those_the_process_runs_with(supervisor: ServicesClient, home: Path) -> None:
     conf = home / "supervisord.conf"
     text = conf.read_text()
@@ -250,6 +262,7 @@ def test_a_dead_supervisor_is_refused(tmp_path: Path) -> None:
         services.list_services()
 
 
+@pytest.mark.process
 def test_a_hanging_supervisor_costs_its_time_out(tmp_path: Path) -> None:
     import socket
 
@@ -344,6 +357,7 @@ def compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
     return Compose(tmp_path, monkeypatch)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("as_array", [False, True])
 def test_compose_lists_services(compose: Compose, as_array: bool) -> None:
     if as_array:
@@ -359,12 +373,14 @@ def test_compose_lists_services(compose: Compose, as_array: bool) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.process
 def test_compose_without_containers_lists_nothing(compose: Compose) -> None:
     compose.answers["ps"]["out"] = "\n"
     compose.save()
     assert compose.services.list_services() == []
 
 
+@pytest.mark.process
 def test_compose_logs_carry_dockers_time(compose: Compose) -> None:
     compose.answers["logs"] = {
         "out": '2026-11-24T03:14:00.1Z {"msg": "x"}\n2026-11-24T03:14:01Z  File "a.py"\n'
@@ -380,6 +396,7 @@ def test_compose_logs_carry_dockers_time(compose: Compose) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.process
 def test_compose_changes_one_checked_service(compose: Compose) -> None:
     for change in (compose.services.restart, compose.services.stop, compose.services.start):
         change("worker")
@@ -389,6 +406,7 @@ def test_compose_changes_one_checked_service(compose: Compose) -> None:
     assert done == [["restart", "worker"], ["stop", "worker"], ["start", "worker"]]
 
 
+@pytest.mark.process
 def test_compose_settings_show_no_secret(compose: Compose) -> None:
     assert compose.services.read_effective_settings("worker") == {
         "MINIO_ROOT_PASSWORD": "equal to the store's",
@@ -398,6 +416,7 @@ def test_compose_settings_show_no_secret(compose: Compose) -> None:
     assert compose.services.read_effective_settings("minio") == {}
 
 
+@pytest.mark.process
 def test_a_compose_that_fails_says_why_without_secrets(compose: Compose) -> None:
     compose.answers["ps"] = {"out": "", "err": f"cannot connect, password={SECRET}", "code": 1}
     compose.save()
@@ -406,6 +425,7 @@ def test_a_compose_that_fails_says_why_without_secrets(compose: Compose) -> None
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("out", ["not json", "[1]", '{"a":', "7"])
 def test_a_compose_that_answers_something_else_is_a_bad_answer(compose: Compose, out: str) -> None:
     compose.answers["ps"]["out"] = compose.answers["config"]["out"] = out
@@ -416,6 +436,7 @@ def test_a_compose_that_answers_something_else_is_a_bad_answer(compose: Compose,
         compose.services.read_effective_settings("worker")
 
 
+@pytest.mark.process
 def test_a_hanging_docker_costs_its_time_out(
     compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -426,6 +447,7 @@ def test_a_hanging_docker_costs_its_time_out(
         compose.services.read_effective_settings("worker")
 
 
+@pytest.mark.process
 def test_no_docker_is_refused_and_says_what_to_do() -> None:
     services = ComposeServices(Settings(compose_cmd="no-such-docker compose"))
     with pytest.raises(ConnectionRefusedClientError, match="COMPOSE_CMD"):

@@ -97,6 +97,7 @@ def run_with_policies(folder: Path) -> Iterator[StoreServer]:
         yield server
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("run_store", [run_with_identities, run_with_policies])
 def test_the_two_keys_look_release_and_undo_over_tls_and_can_no_more(
     run_store: Callable[[Path], Any], tmp_path: Path, foreign_shell: Callable[[str], None]
@@ -169,6 +170,7 @@ def release_and_undo(settings: Settings) -> list[str]:
     return sorted(info.key for info in Clients(settings).store.list_objects("pending/"))
 
 
+@pytest.mark.process
 def test_certificates_and_credentials_of_the_page_reach_each_system(
     tmp_path: Path, foreign_shell: Callable[[str], None]
 ) -> None:

@@ -20,6 +20,8 @@ from minio import Minio
 
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, run_juicefs, wait_until
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 LAG = re.compile(r'^fulfillment_lag_minutes\{origin="(\w+)"\} (\S+)$', re.MULTILINE)
 

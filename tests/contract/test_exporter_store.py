@@ -23,6 +23,8 @@ from tests.support.network import (
     run_server,
 )
 
+pytestmark = pytest.mark.process
+
 __all__ = ["foreign_shell"]
 
 BUCKET = "/fulfillment-artifacts"

@@ -51,7 +51,8 @@ HOSTILE = [
     "q?x#y=%2F.pdf",
     "{c}[d]|^`~.pdf",
 ]
-REAL = pytest.mark.parametrize("kind", ["juicefs", "seaweedfs"])
+STORES = [pytest.param(name, marks=pytest.mark.process) for name in ("juicefs", "seaweedfs")]
+REAL = pytest.mark.parametrize("kind", STORES)
 
 
 def connect(endpoint: str, **changes: Any) -> S3Bucket:
@@ -71,7 +72,7 @@ def empty(bucket: S3Bucket) -> None:
     assert list(bucket.list_objects("")) == []
 
 
-@pytest.fixture(params=["memory", "juicefs", "seaweedfs"])
+@pytest.fixture(params=["memory", *STORES])
 def store(request: pytest.FixtureRequest) -> ObjectStore:
     if request.param == "memory":
         return MemoryStore(clock=lambda: datetime.now(UTC))
@@ -267,6 +268,7 @@ def test_without_credentials_one_sentence_says_what_to_set(missing: str) -> None
             get()
 
 
+@pytest.mark.process
 def test_a_session_token_region_and_addressing_are_sent() -> None:
     at = "last-modified: Tue, 24 Nov 2026 04:00:00 GMT"
     with run_server(lambda _: make_answer(b"", 200, at, 'etag: "e"')) as server:
@@ -288,6 +290,7 @@ def test_a_session_token_region_and_addressing_are_sent() -> None:
 # --- what goes wrong ---
 
 
+@pytest.mark.process
 def test_a_refused_port_is_a_refused_connection() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -306,6 +309,7 @@ def test_a_refused_port_is_a_refused_connection() -> None:
         assert store.read_free_bytes() is None
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("status", "kind", "says"),
     [
@@ -320,6 +324,7 @@ def test_a_store_that_is_not_well_says_why(status: int, kind: type[ClientError],
             store.check_live()
 
 
+@pytest.mark.process
 def test_a_silent_server_is_a_timeout_and_costs_one() -> None:
     with run_server(lambda _: Act(then="hang")) as server:
         store = ObjectStore(connect(server.endpoint, read_s=0.2))
@@ -344,6 +349,7 @@ def error_of(code: str, message: str = "m", status: int = 500) -> bytes:
     return make_answer(body.encode(), status)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("act", "kind", "says"),
     [
@@ -379,6 +385,7 @@ def test_a_change_that_is_not_proven_raises_and_was_sent_once(
     assert [r.method for r in server.received].count("PUT") == 1
 
 
+@pytest.mark.process
 def test_a_change_is_signed_by_the_stores_clock_and_expires() -> None:
     with run_server(lambda r: LISTING if r.method == "GET" else make_answer()) as server:
         store = ObjectStore(connect(server.endpoint))
@@ -390,6 +397,7 @@ def test_a_change_is_signed_by_the_stores_clock_and_expires() -> None:
     assert put.headers["x-amz-meta-order-id"] == "7"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("answer", "kind", "says"),
     [
@@ -410,6 +418,7 @@ def test_what_is_no_listing_says_what_it_is(
     assert str(caught.value).startswith("object store: list fulfillment-artifacts/pending/: ")
 
 
+@pytest.mark.process
 def test_free_room_is_what_the_metrics_say() -> None:
     page = b'# HELP x\nminio_cluster_capacity_usable_free_bytes{server="a"} 1.5e+09\n'
     for text, wanted in ((page, 1_500_000_000), (page.replace(b"1.5e+09", b"NaN"), None)):
@@ -418,6 +427,7 @@ def test_free_room_is_what_the_metrics_say() -> None:
     assert server.targets == ["/minio/v2/metrics/cluster"]
 
 
+@pytest.mark.process
 def test_a_full_store_says_so(tmp_path: Path) -> None:
     with run_juicefs(tmp_path, inodes=3) as server:
         store = ObjectStore(connect(server.endpoint))
@@ -478,6 +488,7 @@ def test_tls_and_a_proxy_are_what_the_settings_say(
     assert not Path(os.environ["SSLKEYLOGFILE"]).exists()
 
 
+@pytest.mark.process
 def test_a_bucket_that_stands_in_the_host_name_is_used_like_any(tmp_path: Path) -> None:
     with run_juicefs(tmp_path, domain="store.test") as server:
         virtual = "fulfillment-artifacts.store.test:9000"
@@ -496,6 +507,7 @@ def test_a_bundle_without_certificates_is_a_setting_to_mend(tmp_path: Path) -> N
         connect_bucket(settings, for_changes=False)
 
 
+@pytest.mark.process
 def test_a_proxy_that_refuses_is_named(tmp_path: Path) -> None:
     def refuse(_: Received) -> bytes:
         return make_answer(b"", 407)

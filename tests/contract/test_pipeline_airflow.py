@@ -25,6 +25,8 @@ from runbook_lib.http import HttpClient
 from tests.support.real_airflow import DAG_ID, RECORDED
 from tests.support.stack import wait_until
 
+pytestmark = pytest.mark.process
+
 DAG = f"/api/v2/dags/{DAG_ID}"
 RUNS = f"{DAG}/dagRuns"
 SECRET = "s3cret-of-the-user"

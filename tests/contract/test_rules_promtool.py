@@ -12,6 +12,8 @@ from addons.profiles import PROFILES
 from addons.render import render_configs
 from tests.support.rule_cases import CASES, promtool_document
 
+pytestmark = pytest.mark.process
+
 HOSTILE = {
     "TARGET_PIPELINE": "[::1]:8110",
     "ALERTMANAGER_SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T/B/'\"#\\",

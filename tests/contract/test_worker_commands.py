@@ -74,6 +74,7 @@ def says(text: str, code: int = 0) -> str:
     return f'{sys.executable} -c "{script}"'
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("program", COMMANDS)
 def test_a_worker_is_stopped_and_started_as_its_owner_does(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -94,6 +95,7 @@ def test_a_worker_is_stopped_and_started_as_its_owner_does(
     assert (hold.is_paused(), state.read_text()) == (False, "1")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("said", "running"),
     [
@@ -107,6 +109,7 @@ def test_what_it_prints_says_whether_it_runs(said: str, running: bool) -> None:
     assert (state.name, state.running) == ("fulfillment-service", running)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "said", ["", "not-found\ninactive", "activating", "running stopped", "0 1", "-1", "loaded", "²"]
 )
@@ -119,6 +122,7 @@ def test_any_other_word_is_no_knowledge(said: str) -> None:
         hold.is_paused()
 
 
+@pytest.mark.process
 def test_a_status_command_that_fails_refuses_whatever_it_prints() -> None:
     settings = make_settings(says("stopped the-secret-77", code=3))
     hold = make_hold(settings, Clients(settings), sleep=lambda _: None)
@@ -128,6 +132,7 @@ def test_a_status_command_that_fails_refuses_whatever_it_prints() -> None:
     assert "the-secret-77" not in str(caught.value)
 
 
+@pytest.mark.process
 def test_a_command_that_hangs_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_READ_TIMEOUT_S", "_CHANGE_TIMEOUT_S"):
         monkeypatch.setattr(services, name, 0.2)
@@ -138,6 +143,7 @@ def test_a_command_that_hangs_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> N
             ask()
 
 
+@pytest.mark.process
 def test_a_pause_that_failed_is_refused_and_a_start_that_failed_says_who_is_down() -> None:
     fails = says("no", code=1)
     running = make_settings(says("running"), stop=fails)
@@ -148,11 +154,13 @@ def test_a_pause_that_failed_is_refused_and_a_start_that_failed_says_who_is_down
         make_hold(stopped, Clients(stopped), sleep=lambda _: None).resume()
 
 
+@pytest.mark.process
 def test_a_program_that_is_not_there_names_its_setting() -> None:
     with pytest.raises(ConnectionRefusedClientError, match="Set WORKER_STATUS_CMD"):
         CommandServices(make_settings("/no/such/program")).list_services()
 
 
+@pytest.mark.process
 def test_no_shell_reads_a_command(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     words = f"echo running; touch {mark} && $(touch {mark}) | tee {mark}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from dataflow_stack.store_client import build_client
 from dataflow_stack.web import ask
 from tests.support.network import Received, foreign_shell, make_answer, run_proxy, run_server
@@ -15,6 +17,7 @@ def answer_well(_: Received) -> bytes:
     return make_answer(b"{}", 200, "content-type: application/json")
 
 
+@pytest.mark.process
 def test_a_request_goes_by_no_proxy_and_with_nobodys_password(
     foreign_shell: Callable[[str], None],
 ) -> None:
@@ -25,6 +28,7 @@ def test_a_request_goes_by_no_proxy_and_with_nobodys_password(
     assert "authorization" not in server.received[0].headers
 
 
+@pytest.mark.process
 def test_the_stores_client_signs_with_its_own_keys_and_asks_the_store_itself(
     foreign_shell: Callable[[str], None],
 ) -> None:

@@ -35,6 +35,7 @@ def test_not_connected_is_one_sentence_and_no_looking(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.process
 def test_a_right_that_is_denied_is_listed_and_the_others_still_answer(tmp_path: Path) -> None:
     def answer(request: Received) -> bytes:
         if request.target.startswith("/support"):

@@ -45,6 +45,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.process
 def test_the_cron_line_runs_in_an_empty_environment_with_the_settings_of_the_folder(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -60,6 +61,7 @@ def test_the_cron_line_runs_in_an_empty_environment_with_the_settings_of_the_fol
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.process
 def test_the_systemd_service_runs_in_an_empty_environment(folder: Path, tmp_path: Path) -> None:
     unit = configparser.RawConfigParser()
     unit.optionxform = str  # type: ignore[assignment,method-assign]
@@ -74,6 +76,7 @@ def test_the_systemd_service_runs_in_an_empty_environment(folder: Path, tmp_path
     assert "you are not connected: of 1 systems none answers" in done.stderr
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
 def test_systemd_accepts_the_units(folder: Path, tmp_path: Path) -> None:
     service, _, timer = build("systemd", folder).partition(_TIMER)

@@ -165,6 +165,7 @@ def sent_of(*requests: Request, **changes: Any) -> list[Received]:
     return server.received
 
 
+@pytest.mark.process
 def test_every_change_carries_its_date_its_expiry_and_its_conditions() -> None:
     put, copy, delete, bulk = sent_of(
         Request("put", "a b", body=b"x", if_absent=True, headers={"x-amz-meta-order": "7"}),
@@ -191,12 +192,14 @@ def test_every_change_carries_its_date_its_expiry_and_its_conditions() -> None:
     assert base64.b64decode(bulk.headers["content-md5"]) == digest
 
 
+@pytest.mark.process
 def test_a_copy_with_headers_replaces_what_the_source_had() -> None:
     (copy,) = sent_of(Request("copy", "b", source="a", headers={"x-amz-meta-pending-since": "t"}))
     assert copy.headers["x-amz-metadata-directive"] == "REPLACE"
     assert copy.headers["x-amz-meta-pending-since"] == "t"
 
 
+@pytest.mark.process
 def test_the_bucket_may_stand_in_the_host_name() -> None:
     bucket = connect("s3.example:9000", virtual_host=True)
     assert bucket._host == f"{BUCKET}.s3.example:9000"
@@ -209,6 +212,7 @@ def test_the_bucket_may_stand_in_the_host_name() -> None:
     assert sent.headers["host"] == f"{BUCKET}.s3.example:9000"
 
 
+@pytest.mark.process
 def test_answers_are_told_as_they_come_each_once() -> None:
     told: list[int] = []
     with run_server(lambda _: make_answer()) as server:
@@ -220,6 +224,7 @@ def test_answers_are_told_as_they_come_each_once() -> None:
     assert {answer.effect for answer in answers} == {"done"}
 
 
+@pytest.mark.process
 def test_a_change_is_sent_once_and_a_read_again() -> None:
     def answer(request: Received) -> Act | bytes:
         is_broken = len(server.received) in (2, 3, 4)
@@ -256,6 +261,7 @@ def read_all(answer: Callable[[Received], Act | bytes]) -> list[Seen]:
         return list(connect(server.endpoint).list_objects("p/"))
 
 
+@pytest.mark.process
 def test_a_listing_goes_on_from_page_to_page_and_leaves_folders_out() -> None:
     def answer(request: Received) -> bytes:
         if "continuation-token=t%2F1" in request.target:
@@ -267,6 +273,7 @@ def test_a_listing_goes_on_from_page_to_page_and_leaves_folders_out() -> None:
     ]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
@@ -289,6 +296,7 @@ def test_what_is_no_listing_is_never_an_empty_one(
     assert type(caught.value) is kind
 
 
+@pytest.mark.process
 def test_a_listing_that_turns_in_a_circle_ends() -> None:
     with pytest.raises(StoreError, match="does not go on"):
         read_all(lambda _: listing_of("p/a", token="t", truncated=True))
@@ -297,6 +305,7 @@ def test_a_listing_that_turns_in_a_circle_ends() -> None:
 LISTED_AT = "<LastModified>2026-11-24T04:00:00Z</LastModified>"
 
 
+@pytest.mark.process
 def test_what_could_not_be_looked_at_is_left_out_with_its_reason() -> None:
     head = {
         "there": make_answer(
@@ -342,6 +351,7 @@ def test_what_could_not_be_looked_at_is_left_out_with_its_reason() -> None:
     }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("day", range(7))
 def test_the_clock_is_the_date_of_an_answer_on_every_day_of_the_week(day: int) -> None:
     at = NOW + timedelta(days=day)
@@ -349,6 +359,7 @@ def test_the_clock_is_the_date_of_an_answer_on_every_day_of_the_week(day: int) -
         assert connect(s.endpoint).read_clock() == at
 
 
+@pytest.mark.process
 def test_without_a_date_there_is_no_clock() -> None:
     with run_server(lambda _: make_answer()) as server, pytest.raises(StoreError, match="not a t"):
         connect(server.endpoint).read_clock()
@@ -364,6 +375,7 @@ def test_a_time_is_utc_to_the_millisecond() -> None:
             parse_time(text)
 
 
+@pytest.mark.process
 def test_content_is_read_whole_or_as_its_hash() -> None:
     body = bytes(range(256)) * 4000
     with run_server(lambda _: make_answer(body)) as server:
@@ -372,6 +384,7 @@ def test_content_is_read_whole_or_as_its_hash() -> None:
         assert bucket.read_sha256("a") == hashlib.sha256(body).hexdigest()
 
 
+@pytest.mark.process
 def test_half_a_body_has_no_hash_also_on_an_old_connection() -> None:
     cut = Act(make_answer(b"whole body")[:-4], "close")
     with run_server(lambda r: cut if "half" in r.target else make_answer(b"x")) as server:
@@ -381,6 +394,7 @@ def test_half_a_body_has_no_hash_also_on_an_old_connection() -> None:
             bucket.read_sha256("half")
 
 
+@pytest.mark.process
 def test_own_pages_are_asked_for_without_a_signature() -> None:
     with run_server(lambda _: make_answer(b"no", 503)) as server:
         reply = connect(server.endpoint).ask("/minio/health/live")
@@ -450,6 +464,7 @@ def independent(bucket: S3Bucket) -> Minio:
     return Minio(bucket.endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
 
 
+@pytest.mark.process
 def test_odd_names_go_round(bucket: S3Bucket) -> None:
     pending, ready = ([f"{prefix}/{name}" for name in NAMES] for prefix in ("pending", "ready"))
     headers = {"content-type": "application/pdf", "x-amz-meta-order-id": "7"}
@@ -476,6 +491,7 @@ def test_odd_names_go_round(bucket: S3Bucket) -> None:
     assert list(bucket.list_objects("")) == []
 
 
+@pytest.mark.process
 def test_a_listing_has_every_page(bucket: S3Bucket) -> None:
     keys = [f"many/{number:05d} +" for number in range(1100)]
     answers = send(bucket, *(Request("put", key, body=b"x") for key in keys))
@@ -489,6 +505,7 @@ def test_a_listing_has_every_page(bucket: S3Bucket) -> None:
     assert list(bucket.list_objects("many/")) == []
 
 
+@pytest.mark.process
 def test_what_is_late_is_refused_and_changes_nothing(bucket: S3Bucket) -> None:
     (put,) = send(bucket, Request("put", "a", body=b"x"))
     requests = [
@@ -502,6 +519,7 @@ def test_what_is_late_is_refused_and_changes_nothing(bucket: S3Bucket) -> None:
     assert [seen.key for seen in bucket.list_objects("")] == ["a"]
 
 
+@pytest.mark.process
 def test_a_wrong_etag_copies_nothing(bucket: S3Bucket) -> None:
     send(bucket, Request("put", "a", body=b"x"))
     (answer,) = send(bucket, Request("copy", "b", source="a", if_match="0" * 32))
@@ -509,6 +527,7 @@ def test_a_wrong_etag_copies_nothing(bucket: S3Bucket) -> None:
     assert [seen.key for seen in bucket.list_objects("")] == ["a"]
 
 
+@pytest.mark.process
 def test_absent_objects_are_none(bucket: S3Bucket) -> None:
     assert bucket.look(["absent"]) == {"absent": None}
     assert bucket.read("absent") is None
@@ -516,10 +535,12 @@ def test_absent_objects_are_none(bucket: S3Bucket) -> None:
         bucket.read_sha256("absent")
 
 
+@pytest.mark.process
 def test_the_clock_is_about_ours(bucket: S3Bucket) -> None:
     assert abs((bucket.read_clock() - datetime.now(UTC)).total_seconds()) < 3
 
 
+@pytest.mark.process
 def test_names_are_quoted_as_others_read_them() -> None:
     with run_server(lambda _: make_answer(b"", 204)) as server:
         requests = [Request("delete", name) for name in NAMES]
@@ -528,6 +549,7 @@ def test_names_are_quoted_as_others_read_them() -> None:
     assert paths == {f"/{BUCKET}/{name}" for name in NAMES}
 
 
+@pytest.mark.process
 def test_no_request_of_a_probe_meets_another(
     bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

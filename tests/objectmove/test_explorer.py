@@ -474,12 +474,13 @@ def test_an_undo_that_has_begun_is_not_planned_anew(tmp_path: Path) -> None:
     assert plan_undo().sha256 == first.sha256
 
 
-def test_naive_and_reduced_search_agree_on_what_is_broken() -> None:
-    for mutant, scenario in ((forget_intents, "polled-strict"), (keep_no_note, "release-loose")):
-        prepare_start.cache_clear()
-        with mutant():
-            naive, reduced = compare(SCENARIOS[scenario], 1)
-        assert naive == reduced != set()
+@pytest.mark.parametrize(
+    ("mutant", "scenario"), [(forget_intents, "polled-strict"), (keep_no_note, "release-loose")]
+)
+def test_naive_and_reduced_search_agree_on_what_is_broken(mutant: Mutant, scenario: str) -> None:
+    with mutant():
+        naive, reduced = compare(SCENARIOS[scenario], 1)
+    assert naive == reduced != set()
 
 
 def test_every_fate_of_the_simulation_is_offered() -> None:
@@ -518,6 +519,7 @@ def test_a_script_that_names_what_never_comes_is_refused() -> None:
         run("release-strict", "1.copy@ready/a=loost")
 
 
+@pytest.mark.process
 @pytest.mark.timeout(900)
 def test_no_interleaving_of_the_small_bound_breaks_a_promise() -> None:
     seed = random.randrange(10**9)

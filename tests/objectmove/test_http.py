@@ -31,6 +31,8 @@ from tests.support.network import (
     run_server,
 )
 
+pytestmark = pytest.mark.process
+
 Told = dict[int, Reply]
 
 

@@ -108,6 +108,7 @@ def test_the_command_works_without_the_programs_of_the_local_stack(installed: Pa
     assert "pip install 'fulfillment-runbook[stack]'" in done.stderr
 
 
+@pytest.mark.process
 def test_the_command_and_its_plug_ins_are_registered(installed: Path) -> None:
     (file,) = installed.glob("*.dist-info/entry_points.txt")
     lines = {

@@ -74,6 +74,7 @@ def test_every_error_is_in_the_tree_of_the_docstring() -> None:
         assert kind.__name__ in errors.__doc__
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -99,6 +100,7 @@ def test_wrong_usage_is_exit_2_and_leaves_nothing(
     assert done.stderr.strip()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("command", ["investigate", "plan"])
 def test_without_credentials_it_is_one_sentence_and_leaves_nothing(
     tmp_path: Path, command: str
@@ -109,6 +111,7 @@ def test_without_credentials_it_is_one_sentence_and_leaves_nothing(
     assert sentence.startswith("runbook: you are not connected: ")
 
 
+@pytest.mark.process
 def test_incidents_close_and_history_tell_what_is_there(tmp_path: Path) -> None:
     incident = make_incident(tmp_path / "reports").incident.id
     listed = json.loads(runbook(tmp_path, "incidents", "--json").stdout)
@@ -124,6 +127,7 @@ def test_incidents_close_and_history_tell_what_is_there(tmp_path: Path) -> None:
     assert incident in shown
 
 
+@pytest.mark.process
 def test_an_error_with_json_is_one_document(tmp_path: Path) -> None:
     done = runbook(tmp_path, "report", "nope", "--json")
     document = json.loads(done.stdout)
@@ -131,6 +135,7 @@ def test_an_error_with_json_is_one_document(tmp_path: Path) -> None:
     assert "nope" in document["error"]
 
 
+@pytest.mark.process
 def test_a_malformed_setting_names_the_variable_and_not_its_value(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("LAG_THRESHOLD_MINUTES=tenfold-secret\n")
     done = runbook(tmp_path, "check")
@@ -139,6 +144,7 @@ def test_a_malformed_setting_names_the_variable_and_not_its_value(tmp_path: Path
     assert "tenfold-secret" not in done.stderr
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("command", [(), ("stack",), ("chaos",)])
 def test_help_lists_the_commands(tmp_path: Path, command: tuple[str, ...]) -> None:
     done = runbook(tmp_path, *command, "--help")
@@ -157,6 +163,7 @@ def imported_by(folder: Path, *arguments: str) -> set[str]:
     return {line.rpartition("|")[2].strip() for line in shown.splitlines()}
 
 
+@pytest.mark.process
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     """`--help` is typed at 3 a.m.: it must not wait for what it does not use."""
     imported = imported_by(tmp_path, "--help")
@@ -165,6 +172,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert imported_by(tmp_path, "apply", "--help") & HEAVY == set()
 
 
+@pytest.mark.process
 def test_check_imports_no_frames_plots_or_notebooks(tmp_path: Path) -> None:
     imported = imported_by(tmp_path, "check")
     assert "fulfillment.change.release" in imported
@@ -192,6 +200,7 @@ def test_a_command_names_work_that_takes_its_parameters(path: str) -> None:
             wanted.bind("settings", **dict.fromkeys(given))
 
 
+@pytest.mark.process
 def test_what_carries_requests_to_the_store_is_loaded_when_the_first_is_sent(
     tmp_path: Path,
 ) -> None:
@@ -200,6 +209,7 @@ def test_what_carries_requests_to_the_store_is_loaded_when_the_first_is_sent(
     assert imported & {"aiohttp", "pandas", "matplotlib", "papermill.execute"} == set()
 
 
+@pytest.mark.process
 def test_help_names_every_command_and_the_stack(tmp_path: Path) -> None:
     shown = runbook(tmp_path, "--help").stdout
     for name in ("check", "investigate", "plan", "apply", "drill", "chaos", "stack"):

@@ -270,6 +270,7 @@ _WAYS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.process
 @_WAYS
 def test_an_interrupted_look_changed_nothing_and_names_the_command(
     place: Place, number: signal.Signals, *, to_group: bool
@@ -284,6 +285,7 @@ def test_an_interrupted_look_changed_nothing_and_names_the_command(
     check_record(place, sentence)
 
 
+@pytest.mark.process
 @_WAYS
 def test_an_interrupted_change_gives_the_worker_back_and_says_how_far_it_came(
     place: Place, number: signal.Signals, *, to_group: bool
@@ -300,6 +302,7 @@ def test_an_interrupted_change_gives_the_worker_back_and_says_how_far_it_came(
     assert (actions[-1]["phase"], actions[-1]["reason"]) == ("failed", TEXT)
 
 
+@pytest.mark.process
 def test_a_change_that_says_nothing_is_gone_on_with(place: Place) -> None:
     plan = place.plan()["6.1"]
     process = place.apply(plan)
@@ -308,6 +311,7 @@ def test_a_change_that_says_nothing_is_gone_on_with(place: Place) -> None:
     assert end(process) == f"Interrupted. Go on with: runbook resume {plan['plan']}"
 
 
+@pytest.mark.process
 def test_a_change_that_fails_while_it_is_interrupted_is_gone_on_with_too(place: Place) -> None:
     plan = place.plan()["6.1"]
     process = place.apply(plan, SLOW_ERROR="the worker does not answer")
@@ -320,6 +324,7 @@ def test_a_change_that_fails_while_it_is_interrupted_is_gone_on_with_too(place: 
     assert "Nothing was changed" not in report
 
 
+@pytest.mark.process
 def test_of_a_change_that_cannot_go_on_nobody_knows(place: Place) -> None:
     process = place.apply(place.plan()["6.2"])
     place.wait_for("restarting", process)
@@ -330,6 +335,7 @@ def test_of_a_change_that_cannot_go_on_nobody_knows(place: Place) -> None:
     check_record(place, sentence)
 
 
+@pytest.mark.process
 def test_the_second_interrupt_ends_a_cell_at_once(place: Place) -> None:
     plan = place.plan()["6.1"]
     process = place.apply(plan, SLOW_GIVE_BACK_S="60")
@@ -344,6 +350,7 @@ def test_the_second_interrupt_ends_a_cell_at_once(place: Place) -> None:
     check_record(place, sentence)
 
 
+@pytest.mark.process
 def test_interrupted_before_anything_runs_it_names_the_same_command(place: Place) -> None:
     plan = place.plan()["6.1"]
     notebooks = place.incident / "notebooks"
@@ -361,6 +368,7 @@ def test_interrupted_before_anything_runs_it_names_the_same_command(place: Place
         )
 
 
+@pytest.mark.process
 def test_with_json_the_sentence_is_in_the_document(place: Place) -> None:
     process = place.start("investigate", "--json")
     place.wait_for("looking", process)

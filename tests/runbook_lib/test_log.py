@@ -189,6 +189,7 @@ except RecordError as error:
 """
 
 
+@pytest.mark.process
 def test_a_write_that_stops_in_the_middle_leaves_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     run = subprocess.run(
@@ -214,6 +215,7 @@ for number in range(25):
 """
 
 
+@pytest.mark.process
 def test_several_processes_append_to_one_chain(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -68,6 +68,7 @@ def test_a_second_runbook_has_at_most_fifty_lines() -> None:
     assert count_lines((SECOND / "disk.py").read_text("utf-8")) + sum(map(count_lines, code)) <= 50
 
 
+@pytest.mark.process
 def test_a_second_runbook_looks_plans_changes_proves_and_reports(place: Path) -> None:
     for name in ("a.tmp", "b.tmp", "kept.txt"):
         (place / name).write_text("x" * 10)
@@ -90,6 +91,7 @@ def test_a_second_runbook_looks_plans_changes_proves_and_reports(place: Path) ->
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.process
 def test_its_command_has_what_every_runbook_has_and_nothing_of_the_first(place: Path) -> None:
     shown = runbook(place, "--help").stdout
     assert "A folder that fills up." in shown
@@ -98,6 +100,7 @@ def test_its_command_has_what_every_runbook_has_and_nothing_of_the_first(place: 
         assert f" {name} " not in shown
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("names", "told"), [((), "none"), (("a", "b"), "disk:RUNBOOK, disk:RUNBOOK")]
 )

@@ -132,6 +132,7 @@ def test_a_proof_says_at_once_whether_it_is_whole() -> None:
     assert show(document)[0] == "✖ NOT PROVEN: 73 objects where planned, 1 unproven"
 
 
+@pytest.mark.process
 def test_run_06_ends_with_a_line_to_paste_for_each_plan_that_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
