@@ -15,7 +15,7 @@ in_stack() {
     pytest tests/browser || code=1
     return "$code"
 }
-on_stores() { pytest -n 3 tests/foreign tests/faults; }
+on_stores() { pytest -n 3 --dist worksteal tests/foreign tests/faults; }
 # `make test-airflow` runs tests/airflow, in an environment of its own.
 elsewhere() {
     pytest --ignore tests/airflow --ignore tests/browser --ignore tests/faults \
