@@ -104,6 +104,7 @@ def test_a_redirect_is_not_followed_and_named(httpserver: HTTPServer) -> None:
     assert len(httpserver.log) == 1
 
 
+@pytest.mark.process
 def test_a_redirect_with_a_broken_address_is_named() -> None:
     with raw_server(
         b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n"
@@ -113,6 +114,7 @@ def test_a_redirect_with_a_broken_address_is_named() -> None:
             client.get("/a", object)
 
 
+@pytest.mark.process
 def test_the_body_of_a_redirect_has_its_bound_and_its_time_too() -> None:
     head = b"HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 500\r\n\r\n"
     with raw_server(head, hang=True) as url:
