@@ -348,7 +348,7 @@ class _Adapter(HTTPAdapter):
     """
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
-        super().__init__(pool_maxsize=16)  # orders are asked for several at a time
+        super().__init__(pool_maxsize=16)  # several questions at a time
         self._tls = tls
 
     def build_connection_pool_key_attributes(self, *args: Any, **options: Any) -> Any:
