@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -21,7 +20,7 @@ from chainlog import LogError
 
 from .errors import ExitCode, RunbookError, UsageError, exit_code_of_error
 from .run.interrupts import hold_interrupts
-from .runbook import Runbook, find_runbook
+from .runbook import Runbook, find_plugins, find_runbook, name_runbook, use_runbook
 
 if TYPE_CHECKING:
     from .model import Progress
@@ -215,18 +214,38 @@ def verify_report(
     present(lambda _: check_report(_load_settings(), incident_or_path), as_json=as_json)
 
 
+def _accept_runbook(
+    _runbook: Annotated[
+        str, typer.Option("--runbook", metavar="NAME", help="another installed runbook")
+    ] = "",
+) -> None:
+    """Accept ``--runbook``. ``run_command`` reads it before the commands are known."""
+
+
+def read_runbook_name(arguments: Sequence[str]) -> str:
+    """Return the runbook that the arguments begin with, as ``--runbook NAME``; empty: none."""
+    if not arguments:
+        return ""
+    option, equals, name = arguments[0].partition("=")
+    if option != "--runbook":
+        return ""
+    if equals:
+        return name
+    return arguments[1] if len(arguments) > 1 else ""
+
+
 def build_app(runbook: Runbook) -> typer.Typer:
     """Return the command: what every runbook has, the runbook's own, and the plug-ins'."""
     whole = typer.Typer(
         help=runbook.summary,
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
     )
+    whole.callback()(_accept_runbook)
     whole.add_typer(app)
     for name, commands in runbook.commands:
         whole.add_typer(commands, name=name or None)
-    for plugin in entry_points(group="runbook.commands"):
+    for plugin in find_plugins("runbook.commands"):
         whole.add_typer(plugin.load(), name=plugin.name)
     return whole
 
@@ -241,7 +260,7 @@ def run_command(arguments: Sequence[str]) -> int:
     )
     try:
         with hold_interrupts():
-            runbook = find_runbook()
+            runbook = use_runbook(read_runbook_name(arguments))
         known_errors += tuple(runbook.errors)
         code = int(build_app(runbook)(arguments, standalone_mode=False) or 0)
     except TyperException as error:
@@ -276,6 +295,8 @@ def _fail(error: BaseException, arguments: Sequence[str]) -> int:
     text = str(error)
     if not text and code is ExitCode.INTERRUPTED:
         text = f"Interrupted. Do it again with: runbook {shlex.join(arguments)}"
+    with suppress(UsageError):
+        text = name_runbook(text)
     text = Redactor(secrets).text(text or type(error).__name__)
     if "--json" in arguments:
         from .run.documents import ErrorDocument
@@ -308,4 +329,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Skips the collection of garbage at exit, which takes 0.15 to 0.4 s.
     atexit.register(gc.freeze)
-    sys.exit(run_command(sys.argv[1:]))
+    sys.exit(run_command(_list_arguments()))
+
+
+def _list_arguments() -> list[str]:
+    """Return the arguments of this process; of a shell that completes a line, those of the line."""
+    if "_RUNBOOK_COMPLETE" not in os.environ:
+        return sys.argv[1:]
+    line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
+    return line.split()[1:]
