@@ -117,6 +117,10 @@ class MoveResult:
         counts = (self.waiting, self.left, self.reversed)
         return not any((*rest, *counts, self.is_held, self.stopped))
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)
+
 
 def apply_plan(bucket: S3Bucket, plan: MovePlan, *, approve: str, **how: Any) -> MoveResult:
     """Carry out an approved plan that was never begun.

@@ -216,6 +216,33 @@ class MovePlan:
     rows: tuple[PlanRow, ...] = field(repr=False)
 
     @property
+    def expires_at(self) -> datetime:
+        """Until when it may be begun."""
+        return self.header.expires_at
+
+    @property
+    def target(self) -> str:
+        """Which store and bucket, and from where to where."""
+        header = self.header
+        return f"{header.endpoint}/{header.bucket}: {header.source} → {header.to}"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What an approver needs to know beside the rows, as JSON."""
+        header = self.header
+        return {
+            "objects": header.objects,
+            "bytes": header.bytes,
+            "oldest": format_time(header.oldest) if header.oldest else None,
+            "excluded": dict(header.excluded),
+            "excluded_sample": {why: list(keys) for why, keys in header.excluded_sample.items()},
+            "expires_at": format_time(header.expires_at),
+            **header.selection,
+            "who else moves": header.others,
+            "window": header.window,
+        }
+
+    @property
     def id(self) -> str:
         """Name of the file without its ending."""
         return self.header.id

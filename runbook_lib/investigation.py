@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any, Generic, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast
 
 from typing_extensions import TypeVar
 
@@ -25,7 +25,7 @@ from .record.incident import Incident, create_incident, lock_home, open_incident
 from .record.journal import utc_now
 from .record.view import JournalView
 from .redact import Redactor
-from .runbook import find_runbook, load_policy
+from .runbook import find_runbook, load_policy, name_runbook, use_runbook
 from .section import SectionModule, SectionParameters, check_parameters, find_unknown, split_list
 from .settings import Settings
 
@@ -85,9 +85,10 @@ def _say_damaged(damaged: Incident, damage: str, made: Incident) -> None:
 def say_interrupted(plan: Plan, incident: Incident, section: SectionModule) -> str:
     """Return the message for a plan that was cut off in the middle, with the next command."""
     if plan.kind.resume is not None:
-        return f"Interrupted. Go on with: runbook resume {plan.id}"
+        return name_runbook(f"Interrupted. Go on with: runbook resume {plan.id}")
     what = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
-    return f"{what} Look again with: runbook run {section.NAME[:2]} --incident {incident.id}"
+    way_on = f"runbook run {section.NAME[:2]} --incident {incident.id}"
+    return name_runbook(f"{what} Look again with: {way_on}")
 
 
 @dataclass(eq=False, repr=False)
@@ -98,6 +99,9 @@ class Investigation(Generic[S, C]):
 
     Attributes
     ----------
+    runbook : name of the runbook that it belongs to, for notebooks that are opened by hand; empty:
+        the default one
+    unreadable : errors of the runbook's own clients that mean the same as a ``ClientError``
     incident, section : what is worked on, and by which section
     parameters : the section's parameters; default: its defaults
     settings, clients : the runbook's; default clients: those of the settings
@@ -105,6 +109,9 @@ class Investigation(Generic[S, C]):
     sleep : waits for some seconds
     progress : shows how far work is to whoever looks
     """
+
+    runbook: ClassVar[str] = ""
+    unreadable: ClassVar[tuple[type[Exception], ...]] = ()
 
     incident: Incident
     _: KW_ONLY
@@ -263,6 +270,8 @@ class Investigation(Generic[S, C]):
         NotConnectedError
             Before anything is written.
         """
+        if cls.runbook:
+            use_runbook(cls.runbook)
         settings = settings or cast(S, find_runbook().load_settings())
         checked = check_parameters(section, {**parameters, "incident_id": incident_id})
         cls.check_ticket(settings, checked.ticket_id)
@@ -330,11 +339,12 @@ class Investigation(Generic[S, C]):
             When the section has no such step.
         """
         step = self._named("step", step_id, self.section.STEPS)
+        unreadable: tuple[type[Exception], ...] = (errors.ClientError, *self.unreadable)
         try:
             outcome = step.read(self)
         except errors.NotConfiguredError as error:
             outcome = model.Outcome().left_out(str(error))
-        except errors.ClientError as error:
+        except unreadable as error:
             outcome = model.Outcome().unknown(f"could not be read: {error}")
         fields: dict[str, Json] = {
             "source": self._fill_in(step.source),

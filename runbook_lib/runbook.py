@@ -1,10 +1,16 @@
-"""A runbook as the helper sees it: one object, found by one entry point."""
+"""A runbook as the helper sees it: one object, found by one entry point.
+
+Several may be installed. A process carries out one of them: the one that ``--runbook`` names, else
+the default. The default is the only one that is installed, or the one that comes with the
+``runbook`` command.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import ExitCode, UsageError
@@ -40,25 +46,106 @@ class Runbook(NamedTuple):
     packages: tuple[str, ...] = ()
 
 
-@cache
-def find_runbook() -> Runbook:
-    """Return the installed runbook: the one entry point of the group ``runbook``.
+class _Process:
+    """What this process carries out."""
+
+    #: The runbook's name; empty: the default one.
+    runbook = ""
+
+
+#: A command of the helper, or of a mover, as texts name it.
+_COMMAND = re.compile(
+    r"\brunbook (?=(apply|close|investigate|plan|report|resume|run|settle|undo|verify)\b)"
+)
+
+
+def use_runbook(name: str) -> Runbook:
+    """Let this process carry out a runbook, and return it.
+
+    Parameters
+    ----------
+    name : of its entry point; empty: the default one
 
     Raises
     ------
     UsageError
-        When none is installed, or more than one.
+        When there is no such runbook, or none is the default.
     """
-    installed = list(entry_points(group="runbook"))
-    if len(installed) != 1:
-        names = ", ".join(entry.value for entry in installed) or "none"
-        raise UsageError(f"one runbook must be installed; there is: {names}")
-    runbook: Runbook = installed[0].load()
+    runbook = _load(name)
+    _Process.runbook = name
     return runbook
 
 
+def find_runbook() -> Runbook:
+    """Return the runbook that this process carries out; raises what ``use_runbook`` raises."""
+    return _load(_Process.runbook)
+
+
+def get_runbook_name() -> str:
+    """Return the name of this process's runbook; empty: the default one."""
+    return _Process.runbook
+
+
+@cache
+def _load(name: str) -> Runbook:
+    runbook: Runbook = _find_entry(name).load()
+    return runbook
+
+
+def _find_entry(name: str) -> EntryPoint:
+    """Return the entry point of a runbook; without a name, of the default one."""
+    installed = list(entry_points(group="runbook"))
+    names = ", ".join(sorted(entry.name for entry in installed))
+    if not installed:
+        raise UsageError("no runbook is installed: `pip install` one beside this command")
+    if not name:
+        default = _find_default()
+        if default is None:
+            raise UsageError(f"several runbooks are installed; choose with --runbook: {names}")
+        return default
+    for entry in installed:
+        if entry.name == name:
+            return entry
+    raise UsageError(f"there is no runbook {name!r}; installed: {names}")
+
+
+def _find_default() -> EntryPoint | None:
+    """Return the only runbook, or the one that comes with the command; None without either."""
+    installed = list(entry_points(group="runbook"))
+    if len(installed) > 1:
+        scripts = entry_points(group="console_scripts", name="runbook")
+        distributions = {_get_distribution(script) for script in scripts}
+        installed = [entry for entry in installed if _get_distribution(entry) in distributions]
+    return installed[0] if len(installed) == 1 else None
+
+
+def _get_distribution(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else ""
+
+
+def find_plugins(group: str) -> list[EntryPoint]:
+    """Return the entry points of a group that come with this process's runbook."""
+    distribution = _get_distribution(_find_entry(_Process.runbook))
+    return [
+        entry for entry in entry_points(group=group) if _get_distribution(entry) == distribution
+    ]
+
+
+def name_runbook(text: str) -> str:
+    """Return a text whose commands are typed as this process's runbook needs it.
+
+    The default runbook needs no name: ``runbook resume X``. Another one does:
+    ``runbook --runbook inbox resume X``.
+    """
+    name = _Process.runbook
+    default = _find_default()
+    if not name or (default is not None and default.name == name):
+        return text
+    return _COMMAND.sub(f"runbook --runbook {name} ", text)
+
+
 def load_policy() -> Policy:
-    """Return the policy of the installed runbook; the neutral one when it brings none."""
+    """Return the policy of this process's runbook; the neutral one when it brings none."""
     runbook = find_runbook()
     if runbook.load_policy is not None:
         return runbook.load_policy()

@@ -33,7 +33,7 @@ from ..record.history import PHASES, HistoryRow, describe_last_drill, list_histo
 from ..record.incident import Incident, write_file
 from ..record.journal import utc_now
 from ..record.view import get_content, to_number
-from ..runbook import find_runbook
+from ..runbook import find_runbook, name_runbook
 from ..show.plots import Picture, plot_reading
 from ..show.tables import Table, get_tone, make_environment, pill, sort_findings, tabulate_facts
 from ..show.text import format_value, safe
@@ -138,6 +138,7 @@ class _Page:
             judged=self._find_judgement(),
             summary=summary,
             describe_action=model.policy.describe_action,
+            name_runbook=name_runbook,
             notes=shorten(journal.notes, self._budget.journal_lines),
             delivery=[step.latest for step in model.of(Role.DELIVERY) if step.latest],
             diagnosis=model.section_with(Role.CAUSE),

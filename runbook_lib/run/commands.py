@@ -26,7 +26,7 @@ from ..record.manifest import is_frozen, verify_attachment, verify_incident
 from ..record.view import JournalView
 from ..redact import Redactor
 from ..report import convert, preload, write_outputs
-from ..runbook import load_policy
+from ..runbook import load_policy, name_runbook
 from ..section import SectionModule, Sections, check_parameters
 from ..settings import Settings
 from ..show.plots import Picture, plot_lines
@@ -158,7 +158,7 @@ def investigate(
         report=report,
         log=make_log_entry(policy, journal, now=now),
         advice=journal.advice(now),
-        next="" if is_done else f"runbook run {section[:2]}",
+        next="" if is_done else name_runbook(f"runbook run {section[:2]}"),
         unfinished=_list_unfinished(journal),
     )
 
@@ -255,7 +255,7 @@ def _carry_out(
             advice = "leave --incident out, or write --incident new"
             text = f"incident {incident.id} is closed, and its report stays as it is; {advice}"
             raise UsageError(text)
-        command = f"runbook {command} --incident {incident.id}"
+        command = name_runbook(f"runbook {command} --incident {incident.id}")
         runs = run_sections(
             incident,
             sections,
@@ -315,6 +315,7 @@ def _plans(incident: Incident, after: int) -> Iterator[dict[str, Json]]:
     for row in tabulate_plans(incident.journal.view(), after=after).rows:
         section, plan = row["step"].partition(".")[0].zfill(2), row["plan"]
         command = f"runbook run {section} --incident {incident.id} -p plan={plan}"
+        command = name_runbook(command)
         apply = f"{command} -p approve={row['sha256']}" if row["status"] == "planned" else ""
         yield {**{name: row[name] for name in row if name != "hash"}, "apply": apply}
 

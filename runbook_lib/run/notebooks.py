@@ -28,7 +28,7 @@ from ..model import Conclusion, Progress, keep_quiet
 from ..record.actions import group_actions
 from ..record.incident import Incident, write_json
 from ..report.export import load_nbformat
-from ..runbook import find_runbook
+from ..runbook import find_runbook, get_runbook_name
 from ..section import SectionModule, Sections, check_parameters
 from .documents import NotebookResult
 from .interrupts import CellInterrupt, Interrupts, hold_interrupts
@@ -39,10 +39,8 @@ _SAVE_EVERY_S = 1.0
 _FRESH_TAG = "fresh-start"
 _WARM_UP = """\
 import ipywidgets, matplotlib.figure
-from runbook_lib.runbook import find_runbook
-find_runbook().load_sections()"""
-_KERNEL_OPTIONS = ["--log-level=50", "--HistoryManager.hist_file=:memory:"]
-_KERNEL_OPTIONS += [f"--IPKernelApp.exec_lines={_WARM_UP}"]
+from runbook_lib.runbook import use_runbook
+use_runbook({name!r}).load_sections()"""
 # IPython's reset collects garbage twice: what was imported is left out of that.
 _FRESH_START = """\
 import gc; gc.freeze(); gc.set_threshold(1_000_000)
@@ -112,7 +110,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
                 self.stop()
                 how: Any = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
                 self._manager = AsyncKernelManager(kernel_name="python3", **how)
-                run_sync(self._manager.start_kernel)(extra_arguments=_KERNEL_OPTIONS)
+                run_sync(self._manager.start_kernel)(extra_arguments=_list_kernel_options())
                 self._manager.client = partial(self._connect, self._manager.client)
             return self._manager
 
@@ -155,6 +153,16 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         else:  # it is connected, and was ready: to ask again takes a third of a second
             self._client.start_channels = self._client.wait_for_ready = lambda **_: None
         return self._client
+
+
+def _list_kernel_options() -> list[str]:
+    """Return the options of a kernel that carries out the runbook of this process."""
+    warm_up = _WARM_UP.format(name=get_runbook_name())
+    return [
+        "--log-level=50",
+        "--HistoryManager.hist_file=:memory:",
+        f"--IPKernelApp.exec_lines={warm_up}",
+    ]
 
 
 def run_notebook(

@@ -1,10 +1,12 @@
-"""The helper carries another runbook: without this one's packages, from command to report."""
+"""The helper carries another runbook, without the first one's packages and beside the first."""
 
 from __future__ import annotations
 
+import ast
+import io
 import json
-import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,101 +14,246 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from minio import Minio
 
-from scripts.count_tokens import count_lines
+from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, wait_until
+from tests.support.second_runbook import (
+    COMMAND,
+    EXAMPLE,
+    FIRST,
+    FIRST_RUNBOOK,
+    HELPER,
+    INBOX,
+    hide_packages,
+    link_packages,
+    make_environment,
+    register,
+    run_command,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-SECOND = ROOT / "tests" / "support" / "second_runbook"
-#: The second runbook takes this one's place among what is installed.
-METADATA = "fulfillment_runbook-0.dist-info"
+pytestmark = pytest.mark.process
+
+#: Words of the first runbook, which the second must not say.
+_FOREIGN = r"(?i)\b(labels?|orders?|DAGs?|MinIO|workers?|carriers?|shipments?|parcels?|pending)\b"
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder with the helper, the second runbook, and nothing of the first."""
-    for name in ("runbook_lib", "chainlog"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    for name in ("disk.py", "06_disk.ipynb"):
-        (tmp_path / name).symlink_to(SECOND / name)
-    for name in ("fulfillment", "objectmove", "dataflow_stack"):
-        (tmp_path / f"{name}.py").write_text("raise ImportError('not here', name=__name__)\n")
-    (tmp_path / METADATA).mkdir()
-    (tmp_path / METADATA / "METADATA").write_text("Name: fulfillment-runbook\nVersion: 0\n")
-    (tmp_path / METADATA / "entry_points.txt").write_text("[runbook]\ndisk = disk:RUNBOOK\n")
+def alone(tmp_path: Path) -> Path:
+    """A folder with the helper and the second runbook, and nothing of the first."""
+    link_packages(tmp_path, HELPER)
+    (tmp_path / "inbox").symlink_to(EXAMPLE / "inbox")
+    hide_packages(tmp_path, FIRST)
+    register(tmp_path, "fulfillment-runbook", COMMAND)
+    register(tmp_path, "inbox-runbook", INBOX)
     return tmp_path
 
 
-def runbook(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "runbook_lib", *arguments],
-        cwd=place,
-        env={"PATH": os.environ["PATH"], "HOME": str(place), "PYTHONPATH": str(place)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+@pytest.fixture
+def both(tmp_path: Path) -> Path:
+    """A folder with both runbooks."""
+    link_packages(tmp_path, (*HELPER, *FIRST))
+    (tmp_path / "inbox").symlink_to(EXAMPLE / "inbox")
+    register(tmp_path, "fulfillment-runbook", COMMAND + FIRST_RUNBOOK)
+    register(tmp_path, "inbox-runbook", INBOX)
+    return tmp_path
 
 
-def run_section(place: Path, *parameters: str) -> dict[str, Any]:
-    given = [word for text in parameters for word in ("-p", text)]
-    done = runbook(place, "run", "disk", *given, "--json")
+def runbook(
+    site: Path, *arguments: str, store: StoreServer | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "runbook_lib", *arguments]
+    return run_command(command, cwd=site, environment=make_environment(site, store))
+
+
+def read_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == document["exit_code"], done.stderr
     return document
 
 
-def _say(page: str) -> str:
+def fill(store: StoreServer, *keys: str) -> Minio:
+    client = Minio(store.endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
+    for found in client.list_objects(store.bucket, recursive=True):
+        client.remove_object(store.bucket, str(found.object_name))
+    for key in keys:
+        client.put_object(store.bucket, key, io.BytesIO(key.encode()), len(key))
+    return client
+
+
+def list_keys(client: Minio, store: StoreServer) -> list[str]:
+    objects = client.list_objects(store.bucket, recursive=True)
+    keys = [str(found.object_name) for found in objects]
+    return sorted(key for key in keys if not key.startswith(".runbook/"))
+
+
+def read_words(page: str) -> str:
     """Return the words of a page."""
     text = re.sub(r"(?s)<style>.*?</style>", "", page)
     return re.sub(r"<[^>]+>", " ", text)
 
 
-def test_a_second_runbook_has_at_most_fifty_lines() -> None:
-    cells = json.loads((SECOND / "06_disk.ipynb").read_text("utf-8"))["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    assert count_lines((SECOND / "disk.py").read_text("utf-8")) + sum(map(count_lines, code)) <= 50
+def test_the_second_runbook_imports_the_helper_and_the_move_alone() -> None:
+    allowed = {*HELPER, "inbox", "pydantic", *sys.stdlib_module_names}
+    for path in EXAMPLE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = [str(node.module)]
+            assert {name.partition(".")[0] for name in names} <= allowed, path
 
 
-@pytest.mark.process
-def test_a_second_runbook_looks_plans_changes_proves_and_reports(place: Path) -> None:
-    for name in ("a.tmp", "b.tmp", "kept.txt"):
-        (place / name).write_text("x" * 10)
+def test_a_second_runbook_looks_plans_changes_proves_and_reports(
+    alone: Path, seaweedfs: StoreServer
+) -> None:
+    client = fill(seaweedfs, "inbox/a.csv", "inbox/b.csv", "other/c.csv")
+    look = read_json(runbook(alone, "investigate", "--json", store=seaweedfs))
+    assert (look["exit_code"], look["verdict"]) == (3, "incident")
+    assert "runbook plan" in look["advice"][0]  # the only runbook needs no name
+    assert list((alone / "reports" / "inbox").glob("inc-*/plans/*")) == []
 
-    planned = run_section(place)
+    run = ("run", "inbox", "--json", "-p", "move=true")
+    planned = read_json(runbook(alone, *run, store=seaweedfs))
     assert (planned["exit_code"], planned["notebooks"][0]["status"]) == (5, "stopped_at_plan")
     (plan,) = planned["plans"]
-    assert (place / "a.tmp").exists()
+    assert "inbox/a.csv" in list_keys(client, seaweedfs)
 
-    applied = run_section(place, f"plan={plan['plan']}", f"approve={plan['sha256']}")
-    assert (applied["exit_code"], applied["verdict"]) == (0, "fixed")
-    assert (list(place.glob("*.tmp")), (place / "kept.txt").exists()) == ([], True)
+    given = ("-p", f"plan={plan['plan']}", "-p", f"approve={plan['sha256']}")
+    moved = read_json(runbook(alone, *run, *given, store=seaweedfs))
+    assert (moved["exit_code"], moved["verdict"]) == (3, "not_fixed")
+    assert list_keys(client, seaweedfs) == ["other/c.csv", "retry/a.csv", "retry/b.csv"]
 
-    report = Path(applied["report"]).read_text("utf-8")
-    for words in ("What nobody needs", "2 files", "clean", "a.tmp"):
-        assert words in report
-    for words in ("label", "order", "DAG", "MinIO", "worker"):
-        assert not re.search(rf"\b{words}s?\b", _say(report)), words
-    again = runbook(place, "verify-report", applied["incident"])
+    client.put_object(seaweedfs.bucket, "heartbeat", io.BytesIO(b"now"), 3)
+    fixed = read_json(runbook(alone, "investigate", "--json", store=seaweedfs))
+    assert (fixed["exit_code"], fixed["verdict"]) == (0, "fixed")
+
+    report = read_words(Path(fixed["report"]).read_text("utf-8"))
+    for words in ("2 files", "moved 2 files to the standby consumer", "never wrote a heartbeat"):
+        assert words.lower() in report.lower()
+    assert re.findall(_FOREIGN, report) == []
+    again = runbook(alone, "verify-report", fixed["incident"], store=seaweedfs)
     assert again.returncode == 0, again.stderr
 
 
-@pytest.mark.process
-def test_its_command_has_what_every_runbook_has_and_nothing_of_the_first(place: Path) -> None:
-    shown = runbook(place, "--help").stdout
-    assert "A folder that fills up." in shown
-    assert " investigate " in shown
-    for name in ("plan", "drill", "chaos", "stack"):
+def test_a_consumer_that_works_is_not_raced(alone: Path, seaweedfs: StoreServer) -> None:
+    client = fill(seaweedfs, "inbox/a.csv", "heartbeat")
+    plan = read_json(runbook(alone, "plan", "--json", store=seaweedfs))
+    approve = ("apply", plan["plan"], "--approve", plan["sha256"], "--json")
+    refused = read_json(runbook(alone, *approve, store=seaweedfs))
+    assert refused["exit_code"] == 5
+    assert "the consumer works" in refused["error"]
+    assert list_keys(client, seaweedfs) == ["heartbeat", "inbox/a.csv"]
+
+
+def test_a_move_that_is_interrupted_goes_on_with_the_printed_command(
+    both: Path, seaweedfs: StoreServer
+) -> None:
+    client = fill(seaweedfs, *(f"inbox/{number:03}.csv" for number in range(400)))
+    inbox = ("--runbook", "inbox")
+    plan = read_json(runbook(both, *inbox, "plan", "--json", store=seaweedfs))
+    apply = [sys.executable, "-m", "runbook_lib", *inbox, "apply", plan["plan"]]
+    with subprocess.Popen(
+        [*apply, "--approve", plan["sha256"]],
+        cwd=both,
+        env=make_environment(both, seaweedfs),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_until(
+            lambda: any(key.startswith("retry/") for key in list_keys(client, seaweedfs)),
+            what="the first file at its destination",
+        )
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    way_on = f"runbook --runbook inbox resume {plan['plan']}"
+    assert way_on in " ".join(said.split())
+
+    command = way_on.split()[1:]
+    resumed = read_json(runbook(both, *command, "--json", store=seaweedfs))
+    assert (resumed["exit_code"], resumed["moved"]) == (0, 400)
+    proven = read_json(runbook(both, *inbox, "verify", plan["plan"], "--json", store=seaweedfs))
+    assert (proven["exit_code"], proven["in_place"]) == (0, 400)
+    assert not any(key.startswith("inbox/") for key in list_keys(client, seaweedfs))
+
+
+def test_a_notebook_that_is_opened_by_hand_finds_its_own_runbook(
+    both: Path, seaweedfs: StoreServer
+) -> None:
+    fill(seaweedfs, "inbox/a.csv")
+    code = """
+from inbox import section
+from inbox.look import Investigation
+inv = Investigation.open("", section=section)
+print(inv.read_step("1.1").status, type(inv.policy).__name__, inv.incident.folder.parent)
+"""
+    environment = make_environment(both, seaweedfs)
+    done = run_command([sys.executable, "-c", code], cwd=both, environment=environment)
+    assert done.stdout.split() == ["breach", "InboxPolicy", str(both / "reports" / "inbox")]
+
+
+def test_its_command_has_what_it_brings_and_nothing_of_the_first(alone: Path) -> None:
+    shown = runbook(alone, "--help").stdout
+    assert "An inbox that is stuck" in shown
+    for name in ("investigate", "plan", "apply", "resume", "verify"):
+        assert f" {name} " in shown
+    for name in ("undo", "settle", "drill", "chaos", "stack"):
         assert f" {name} " not in shown
+    assert re.findall(_FOREIGN, shown) == []
 
 
-@pytest.mark.process
+def test_without_keys_a_look_says_that_it_is_not_connected(alone: Path) -> None:
+    done = read_json(runbook(alone, "investigate", "--json"))
+    assert done["exit_code"] == 4
+    assert "INBOX_ACCESS_KEY" in done["error"]
+
+
+def test_the_command_comes_with_the_default_and_the_name_chooses_another(both: Path) -> None:
+    first = runbook(both, "--help").stdout
+    assert "The fulfilment backlog runbook" in first
+    assert " stack " in first
+    for option in (("--runbook", "inbox"), ("--runbook=inbox",)):
+        second = runbook(both, *option, "--help").stdout
+        assert "An inbox that is stuck" in second
+        assert " stack " not in second
+    named = runbook(both, "--runbook", "fulfillment", "--help").stdout
+    assert "The fulfilment backlog runbook" in named
+
+
+def test_an_error_of_the_named_runbook_has_its_exit_code_and_json(both: Path) -> None:
+    resumed = read_json(runbook(both, "--runbook", "inbox", "resume", "rel-1", "--json"))
+    assert resumed["exit_code"] == 2
+    assert "rel-1" in resumed["error"]
+    unknown = read_json(runbook(both, "--runbook", "nothing", "plan", "--json"))
+    assert unknown["exit_code"] == 2
+    assert "fulfillment, inbox" in unknown["error"]
+
+
+def test_a_shell_completes_the_commands_of_the_named_runbook(both: Path) -> None:
+    for words, offered, missing in (
+        ("runbook ", "drill", ""),
+        ("runbook --runbook inbox ", "plan", "drill"),
+    ):
+        environment = make_environment(both)
+        environment["_RUNBOOK_COMPLETE"] = "complete_zsh"
+        environment["_TYPER_COMPLETE_ARGS"] = words
+        code = "import sys; sys.argv[0] = 'runbook'; from runbook_lib.cli import main; main()"
+        done = run_command([sys.executable, "-c", code], cwd=both, environment=environment)
+        assert f'"{offered}"' in done.stdout, done.stderr
+        assert not missing or f'"{missing}"' not in done.stdout
+
+
 @pytest.mark.parametrize(
-    ("names", "told"), [((), "none"), (("a", "b"), "disk:RUNBOOK, disk:RUNBOOK")]
+    ("names", "said"), [((), "no runbook is installed"), (("a", "b"), "--runbook: a, b")]
 )
-def test_no_runbook_and_two_are_one_sentence(place: Path, names: Sequence[str], told: str) -> None:
-    lines = ["[runbook]", *(f"{name} = disk:RUNBOOK" for name in names)]
-    (place / METADATA / "entry_points.txt").write_text("\n".join(lines))
-    done = runbook(place, "--help")
+def test_no_runbook_and_several_without_a_default_are_one_sentence(
+    alone: Path, names: Sequence[str], said: str
+) -> None:
+    lines = ["[runbook]", *(f"{name} = inbox.runbook:RUNBOOK" for name in names)]
+    register(alone, "inbox-runbook", "\n".join(lines))
+    done = runbook(alone, "--help")
     assert done.returncode == 2
-    assert done.stderr == f"runbook: one runbook must be installed; there is: {told}\n"
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1

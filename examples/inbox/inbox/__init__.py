@@ -1,0 +1,1 @@
+"""A runbook for an S3 inbox that is stuck."""

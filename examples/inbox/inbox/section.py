@@ -1,0 +1,73 @@
+"""Section 1: what the looks mean, what helps, and the words for it."""
+
+import sys
+from pathlib import Path
+
+from pydantic import Field
+
+from runbook_lib.model import CauseStatus, Conclusion, Finding, Role, Status, Verdict
+from runbook_lib.policy import Impact, Policy
+from runbook_lib.record.actions import ActionRecord
+from runbook_lib.record.view import JournalView
+from runbook_lib.runbook import name_runbook
+from runbook_lib.section import ActionStep, ChangeParameters, Sections, by_id
+
+from .look import Investigation, read_heartbeat, read_waiting
+from .move import GATE, plan_move
+
+NAME = "01_inbox"
+TITLE = "The inbox"
+STEPS = by_id(read_waiting, read_heartbeat)
+ACTIONS = by_id(ActionStep("1.3", "Give the files to the standby", plan_move, (GATE.kind,)))
+
+
+class Parameters(ChangeParameters):
+    """Parameters of the notebook."""
+
+    move: bool = Field(False, description="whether to plan the move of 1.3")
+
+
+def conclude(inv: Investigation) -> Conclusion:
+    """Say what is wrong, why, and what to do."""
+    waiting = inv.latest()["1.1"]
+    heartbeat = inv.latest()["1.2"]
+    silent = [r for r in inv.journal.breaches({Role.SYMPTOM}) if r.step == "1.2"]
+    cause = Finding(
+        name="consumer_silent",
+        words="the consumer stands still",
+        status=CauseStatus.SUPPORTED if silent else CauseStatus.REFUTED,
+        evidence=("1.2",),
+        reason=silent[0].reason if silent else heartbeat.reason,
+    )
+    advice = []
+    if waiting.status is Status.BREACH:
+        advice.append(name_runbook("Give the files to the standby consumer: runbook plan"))
+    if heartbeat.status is Status.BREACH:
+        advice.append("Start the consumer. Then look again.")
+    verdict = inv.policy.compute_verdict(inv.journal) or Verdict.UNKNOWN
+    summary = f"{waiting.reason}; {heartbeat.reason}"
+    return Conclusion(verdict=verdict, summary=summary, findings=(cause,), advice=tuple(advice))
+
+
+class InboxPolicy(Policy):
+    """The neutral policy, in the inbox's words."""
+
+    impact_heading = "Files"
+
+    def compute_impact(self, journal: JournalView) -> Impact:
+        """Return how many files waited at most."""
+        counts = [int(r.value or 0) for r in journal.readings if r.step == "1.1"]
+        return Impact(max(counts, default=None))
+
+    def describe_action(self, action: ActionRecord) -> str:
+        """Return what was done, in the past tense."""
+        return f"moved {action.decisive.result.get('moved', 0)} files to the standby consumer"
+
+
+POLICY = InboxPolicy(needed=STEPS)
+SECTIONS = Sections(
+    [sys.modules[__name__]],
+    notebooks=Path(__file__).with_name("notebooks"),
+    read_only=(NAME,),
+    investigation=Investigation,
+)

@@ -1,0 +1,175 @@
+"""The gate for a mover's plans, with a mover that only pretends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runbook_lib import runbook as runbooks
+from runbook_lib.approvals import Plan
+from runbook_lib.moves import MoveGate, Mover, WatchedOthers
+from runbook_lib.record.incident import create_incident
+from runbook_lib.redact import Redactor
+
+NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
+FACTS: dict[str, Any] = {
+    "moved": 3,
+    "skipped": [],
+    "conflicts": [],
+    "failed": [],
+    "unproven": [],
+    "waiting": 0,
+    "left": 0,
+    "is_ended": True,
+    "stopped": "",
+}
+
+
+class FakeRefusalError(Exception):
+    """The fake mover changed nothing."""
+
+
+@dataclass
+class FakePlan:
+    path: Path
+    sha256: str
+    rows: tuple[str, ...] = ("a", "b", "c")
+    expires_at: datetime = NOW + timedelta(minutes=15)
+    target: str = "in/ → out/"
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.path.stem
+
+
+@dataclass
+class FakeReport:
+    is_complete: bool
+    facts: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.facts)
+
+
+@dataclass
+class FakeMover:
+    """Says what a test tells it to say, and keeps what it was given."""
+
+    report: FakeReport
+    error: BaseException | None = None
+    given: dict[str, Any] = field(default_factory=dict)
+
+    def parse(self, content: bytes, *, path: Path) -> FakePlan:
+        return FakePlan(path, hashlib.sha256(content).hexdigest())
+
+    def run(self, store: object, plan: FakePlan, **given: Any) -> FakeReport:
+        self.given = {"store": store, "plan": plan, **given}
+        if self.error is not None:
+            raise self.error
+        return self.report
+
+    def make_gate(self) -> MoveGate[FakePlan]:
+        mover = Mover(
+            schema="fake/1",
+            parse=self.parse,
+            apply=self.run,
+            resume=self.run,
+            verify=self.run,
+            clock=lambda now, _sleep: now,
+            refusals=(FakeRefusalError,),
+        )
+        hold = WatchedOthers(check=lambda: None, words="nobody moves", way_back="")
+        return MoveGate(mover, step="1.3", hold=lambda _: hold, way_back="by hand")
+
+
+@pytest.fixture
+def inv(tmp_path: Path) -> Any:
+    incident = create_incident(tmp_path, redactor=Redactor(()))
+    return SimpleNamespace(
+        clients="the store",
+        incident=incident,
+        operator="a person",
+        now=lambda: NOW,
+        sleep=lambda _: None,
+        progress=lambda *_: None,
+        get_approval=lambda plan: plan.sha256,
+    )
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process carry out a runbook that is not the default."""
+    monkeypatch.setattr(runbooks._Process, "runbook", "inbox")
+
+
+def admit(mover: FakeMover, inv: Any) -> Plan:
+    path = inv.incident.folder / "plans" / "move-1.jsonl"
+    path.write_bytes(b"fake/1\n")
+    parse = mover.make_gate().kind.parse
+    assert parse is not None
+    return parse(path, b"fake/1\n")
+
+
+def test_the_gate_sees_of_a_plan_what_the_mover_says(inv: Any) -> None:
+    plan = admit(FakeMover(FakeReport(True, FACTS)), inv)
+    assert (plan.id, plan.step, plan.action, plan.target) == ("move-1", "1.3", "move", "in/ → out/")
+    assert plan.sha256 == hashlib.sha256(b"fake/1\n").hexdigest()
+    assert (len(plan.rows), plan.is_empty) == (3, False)
+    assert (plan.way_back, plan.reversible) == ("by hand", False)
+
+
+def test_the_mover_gets_store_approval_ledger_and_hold(inv: Any) -> None:
+    mover = FakeMover(FakeReport(True, FACTS))
+    plan = admit(mover, inv)
+    effect = plan.kind.apply(inv, plan)
+    assert (effect.is_ok, effect.reason) == (True, "3 moved")
+    assert (mover.given["store"], mover.given["approve"]) == ("the store", plan.sha256)
+    assert mover.given["operator"] == "a person"
+    assert mover.given["logs"]("other").path == inv.incident.folder / "ledger" / "other.jsonl"
+    assert mover.given["hold"].is_paused()
+
+
+def test_what_is_not_all_done_says_what_and_the_way_on(inv: Any) -> None:
+    skipped = [{"key": "a", "reason": "rewritten"}]
+    facts = {**FACTS, "moved": 1, "skipped": skipped, "waiting": 1, "is_ended": False}
+    plan = admit(FakeMover(FakeReport(False, facts)), inv)
+    effect = plan.kind.apply(inv, plan)
+    assert not effect.is_ok
+    assert effect.reason == "1 moved; 1 skipped; 1 waiting; go on with: runbook resume move-1"
+
+
+@pytest.mark.usefixtures("named")
+def test_commands_name_a_runbook_that_is_not_the_default(inv: Any) -> None:
+    stopped = "the store is full. Go on with: runbook resume move-1"
+    facts = {**FACTS, "moved": 1, "stopped": stopped, "is_ended": False}
+    plan = admit(FakeMover(FakeReport(False, facts)), inv)
+    effect = plan.kind.apply(inv, plan)
+    assert effect.reason.count("runbook --runbook inbox resume move-1") == 1
+    error = KeyboardInterrupt("Interrupted. Go on with: runbook resume move-1")
+    plan = admit(FakeMover(FakeReport(False, facts), error=error), inv)
+    resume = plan.kind.resume
+    assert resume is not None
+    with pytest.raises(KeyboardInterrupt, match="runbook --runbook inbox resume move-1"):
+        resume(inv, plan)
+
+
+def test_a_refusal_of_the_mover_is_one_of_the_gate(inv: Any) -> None:
+    plan = admit(FakeMover(FakeReport(True, FACTS)), inv)
+    assert FakeRefusalError in plan.kind.refusals
+
+
+def test_a_proof_is_kept_as_evidence(inv: Any) -> None:
+    proof = {"in_place": 2, "lost": 1, "keys": {"lost": ["a"]}}
+    plan = admit(FakeMover(FakeReport(False, proof)), inv)
+    effect = plan.kind.verify(inv, plan)
+    assert (effect.is_ok, effect.reason) == (False, "not proven: 1 lost")
+    kept = json.loads((inv.incident.folder / "evidence" / "proof-move-1.json").read_text("utf-8"))
+    assert (kept["sha256"], kept["lost"]) == (plan.sha256, 1)

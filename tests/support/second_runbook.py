@@ -1,0 +1,70 @@
+"""A folder that holds the helper and the runbook of ``examples/inbox``, as if installed there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "inbox"
+#: What the example needs.
+HELPER = ("runbook_lib", "objectmove", "chainlog")
+#: What a machine with the example alone does not have.
+FIRST = ("fulfillment", "dataflow_stack", "addons")
+COMMAND = "[console_scripts]\nrunbook = runbook_lib.cli:main\n"
+FIRST_RUNBOOK = "[runbook]\nfulfillment = fulfillment.runbook:RUNBOOK\n"
+FIRST_RUNBOOK += "[runbook.commands]\nstack = dataflow_stack.cli:app\n"
+INBOX = "[runbook]\ninbox = inbox.runbook:RUNBOOK\n"
+
+
+def link_packages(site: Path, names: Iterable[str]) -> None:
+    """Make packages of this checkout importable from a folder, which is no checkout."""
+    for name in names:
+        (site / name).symlink_to(ROOT / name)
+
+
+def hide_packages(site: Path, names: Iterable[str]) -> None:
+    """Make packages that are installed here fail to import from a folder."""
+    for name in names:
+        (site / f"{name}.py").write_text("raise ImportError('not here', name=__name__)\n")
+
+
+def register(site: Path, distribution: str, entry_points: str) -> None:
+    """Register a distribution in a folder, in place of the one of that name that is installed."""
+    folder = site / f"{distribution.replace('-', '_')}-0.dist-info"
+    folder.mkdir(exist_ok=True)
+    (folder / "METADATA").write_text(f"Name: {distribution}\nVersion: 0\n")
+    (folder / "entry_points.txt").write_text(entry_points)
+
+
+def make_environment(site: Path, store: StoreServer | None = None) -> dict[str, str]:
+    """Return the environment of a command that sees what is in a folder, and a store."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(site), "PYTHONPATH": str(site)}
+    if store is not None:
+        environment |= {
+            "INBOX_ENDPOINT": store.endpoint,
+            "INBOX_BUCKET": store.bucket,
+            "INBOX_ACCESS_KEY": ACCESS_KEY,
+            "INBOX_SECRET_KEY": SECRET_KEY,
+            "INBOX_LATE_MINUTES": "0.001",
+        }
+    return environment
+
+
+def run_command(
+    arguments: Iterable[str], *, cwd: Path, environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in an environment of its own."""
+    return subprocess.run(
+        list(arguments),
+        cwd=cwd,
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
