@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from runbook_lib.cli import IncidentId, command, parse_minutes
+from runbook_lib.cli import AsJson, IncidentId, parse_minutes, present
+from runbook_lib.run.interrupts import hold_interrupts
 
 app = typer.Typer()
 chaos_app = typer.Typer(help="A backlog of fake labels that cannot ship.", no_args_is_help=True)
 
 PlanId = Annotated[str, typer.Argument(help="the plan's id, as `runbook plan` printed it")]
 Scenario = Annotated[str, typer.Option(help="what to inject")]
-OlderThan = Annotated[
-    str,
-    typer.Option("--older-than", callback=parse_minutes, help="what waits longer: 90s, 10m, 2h"),
-]
+OlderThan = Annotated[str, typer.Option("--older-than", help="what waits longer: 90s, 10m, 2h")]
 Approval = Annotated[str, typer.Option("--approve", help="the plan's SHA-256: your approval")]
 StandsStill = Annotated[
     bool, typer.Option(help="your word: nobody takes from ready/ until this is done")
@@ -28,47 +26,98 @@ SameStore = Annotated[
 ]
 
 
-@command(app, "fulfillment.commands:check")
-def check() -> None:
+@app.command()
+def check(*, as_json: AsJson = False) -> None:
     """Preflight: what is reachable, with which rights, clock skew and versions. Only reads."""
+    with hold_interrupts():
+        from .commands import check as work
+        from .settings import Settings
+
+    present(lambda progress: work(Settings.load(), progress=progress), as_json=as_json)
 
 
-@command(app, "fulfillment.commands:init")
+@app.command()
 def init(
     marker: Annotated[str, typer.Option(help="local or demo: mark the bucket as such")] = "",
     approve: Annotated[str, typer.Option(help="the SHA-256 of what will be written")] = "",
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Write a commented .env where there is none; --marker allows drills on this bucket."""
+    with hold_interrupts():
+        from .commands import init as work
+        from .settings import Settings
+
+    present(
+        lambda progress: work(Settings.load(), marker=marker, approve=approve, progress=progress),
+        as_json=as_json,
+    )
 
 
-@command(app, "fulfillment.commands:plan_release")
+@app.command()
 def plan(
     *,
     prefix: Annotated[str, typer.Option(help="where labels wait; default PENDING_PREFIX")] = "",
     to: Annotated[str, typer.Option(help="where they go; default READY_PREFIX")] = "",
     match: Annotated[str, typer.Option(help="name pattern; default RELEASE_MATCH")] = "",
-    older_than_minutes: OlderThan = "",
+    older_than: OlderThan = "",
     limit: Annotated[int, typer.Option(help="the first N; 0: RELEASE_LIMIT_OBJECTS", min=0)] = 0,
     memory_removed: Annotated[
         bool, typer.Option(help="also labels of which the bucket forgot what became")
     ] = False,
     incident_id: IncidentId = "",
+    as_json: AsJson = False,
 ) -> None:
     """List exactly what a release would move, and what not. Moves nothing."""
+    older_than_minutes = parse_minutes(older_than)
+    with hold_interrupts():
+        from .commands import plan_release
+        from .settings import Settings
+
+    present(
+        lambda progress: plan_release(
+            Settings.load(),
+            prefix=prefix,
+            to=to,
+            match=match,
+            older_than_minutes=older_than_minutes,
+            limit=limit,
+            memory_removed=memory_removed,
+            incident_id=incident_id,
+            progress=progress,
+        ),
+        as_json=as_json,
+    )
 
 
-@command(app, "fulfillment.commands:apply_release_plan")
+@app.command()
 def apply(
     plan_id: PlanId,
     approve: Approval = "",
     *,
     strict: Annotated[bool, typer.Option(help="refuse when any planned label changed")] = False,
     consumer_stands_still: StandsStill = False,
+    as_json: AsJson = False,
 ) -> None:
     """Carry out an approved plan. Without --approve it stops at the plan."""
+    with hold_interrupts():
+        from .commands import apply_release_plan
+        from .settings import Settings
+
+    present(
+        lambda progress: apply_release_plan(
+            Settings.load(),
+            plan_id,
+            approve=approve,
+            strict=strict,
+            consumer_stands_still=consumer_stands_still,
+            progress=progress,
+        ),
+        as_json=as_json,
+    )
 
 
-@command(app, "fulfillment.commands:resume_release_plan")
+@app.command()
 def resume(
     plan_id: PlanId,
     approve: Annotated[str, typer.Option(help="what this command printed before")] = "",
@@ -81,25 +130,59 @@ def resume(
         bool, typer.Option(help="let the worker go on although labels may ship twice")
     ] = False,
     same_store: SameStore = False,
+    as_json: AsJson = False,
 ) -> None:
     """Go on with a plan that was cut off, here or on another machine."""
+    with hold_interrupts():
+        from .commands import resume_release_plan
+        from .settings import Settings
+
+    present(
+        lambda progress: resume_release_plan(
+            Settings.load(),
+            plan_id,
+            approve=approve,
+            consumer_stands_still=consumer_stands_still,
+            stop_here=stop_here,
+            worker_goes_on=worker_goes_on,
+            same_store=same_store,
+            progress=progress,
+        ),
+        as_json=as_json,
+    )
 
 
-@command(app, "fulfillment.commands:undo_release")
+@app.command()
 def undo(
     plan_id: PlanId,
     approve: Approval = "",
     *,
     consumer_stands_still: StandsStill = False,
     same_store: SameStore = False,
+    as_json: AsJson = False,
 ) -> None:
     """Move a release's objects back, within its window. Without --approve it stops at the plan.
 
     Given the id of a settling it takes a person's word back: its labels wait for a word again.
     """
+    with hold_interrupts():
+        from .commands import undo_release
+        from .settings import Settings
+
+    present(
+        lambda progress: undo_release(
+            Settings.load(),
+            plan_id,
+            approve=approve,
+            consumer_stands_still=consumer_stands_still,
+            same_store=same_store,
+            progress=progress,
+        ),
+        as_json=as_json,
+    )
 
 
-@command(app, "fulfillment.commands:settle_release")
+@app.command()
 def settle(
     plan_id: PlanId,
     keys: Annotated[list[str] | None, typer.Argument(help="as `settle` shows them")] = None,
@@ -113,7 +196,8 @@ def settle(
     ] = None,
     approve: Approval = "",
     same_store: SameStore = False,
-) -> dict[str, Any]:
+    as_json: AsJson = False,
+) -> None:
     """Show labels of which nobody can know whether they were shipped, and write down your word.
 
     Taken: what is left of them stays parked. Not taken: a new plan may move them. A wrong word
@@ -122,13 +206,22 @@ def settle(
     chosen = [*(keys or []), *(key or [])]
     if from_file is not None:
         chosen += _read_lines(from_file)
-    return {
-        "plan_id": plan_id,
-        "taken": taken,
-        "keys": chosen,
-        "approve": approve,
-        "same_store": same_store,
-    }
+    with hold_interrupts():
+        from .commands import settle_release
+        from .settings import Settings
+
+    present(
+        lambda progress: settle_release(
+            Settings.load(),
+            plan_id,
+            taken=taken,
+            keys=chosen,
+            approve=approve,
+            same_store=same_store,
+            progress=progress,
+        ),
+        as_json=as_json,
+    )
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -142,17 +235,39 @@ def _read_lines(path: Path) -> list[str]:
     return [line for line in text.split("\n") if line]
 
 
-@command(app, "fulfillment.commands:verify_release_plan")
-def verify(plan_id: PlanId, *, same_store: SameStore = False) -> None:
+@app.command()
+def verify(
+    plan_id: PlanId,
+    *,
+    same_store: SameStore = False,
+    as_json: AsJson = False,
+) -> None:
     """Prove by an independent listing where each planned object is. Only reads."""
+    with hold_interrupts():
+        from .commands import verify_release_plan
+        from .settings import Settings
+
+    present(
+        lambda progress: verify_release_plan(
+            Settings.load(), plan_id, same_store=same_store, progress=progress
+        ),
+        as_json=as_json,
+    )
 
 
-@command(app, "fulfillment.drills:run_drill")
-def drill(scenario: Scenario = "pipeline_paused") -> dict[str, Any]:
+@app.command()
+def drill(
+    scenario: Scenario = "pipeline_paused",
+    *,
+    as_json: AsJson = False,
+) -> None:
     """Inject a real fault, carry out the runbook, score it, put everything back."""
-    from .drills import find_scenario
+    with hold_interrupts():
+        from .drills import find_scenario, run_drill
+        from .settings import Settings
 
-    return {"scenario": find_scenario(scenario)}
+    chosen = find_scenario(scenario)
+    present(lambda progress: run_drill(Settings.load(), chosen, progress=progress), as_json=as_json)
 
 
 @app.command()
@@ -165,11 +280,16 @@ def schedule(
     from .settings import Settings
 
     settings = Settings.load()
-    folder, home = find_settings_folder(settings), settings.runbook_home.resolve()
-    sys.stdout.write(build_schedule(kind, folder=folder, home=home, scenario=scenario))
+    text = build_schedule(
+        kind,
+        folder=find_settings_folder(settings),
+        home=settings.runbook_home.resolve(),
+        scenario=scenario,
+    )
+    sys.stdout.write(text)
 
 
-@command(chaos_app, "fulfillment.commands:create_chaos", "create")
+@chaos_app.command("create")
 def chaos_create(
     *,
     count: Annotated[int, typer.Option(min=1, max=5000)] = 25,
@@ -177,23 +297,58 @@ def chaos_create(
     object_size_kb: Annotated[int, typer.Option(min=1, max=10240)] = 128,
     age_minutes: Annotated[float, typer.Option(min=0, help="backdate pending-since")] = 0,
     prefix: Annotated[str, typer.Option(help="default CHAOS_PREFIX")] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Make fake labels that cannot ship; `revert` removes them."""
+    with hold_interrupts():
+        from .commands import create_chaos
+        from .settings import Settings
+
+    present(
+        lambda _: create_chaos(
+            Settings.load(),
+            count=count,
+            hold_minutes=hold_minutes,
+            object_size_kb=object_size_kb,
+            age_minutes=age_minutes,
+            prefix=prefix,
+        ),
+        as_json=as_json,
+    )
 
 
-@command(chaos_app, "fulfillment.commands:revert_chaos", "revert")
+@chaos_app.command("revert")
 def chaos_revert(
     drill_id: Annotated[str, typer.Option(help="only this drill's objects")] = "",
     prefix: Annotated[str, typer.Option(help="default CHAOS_PREFIX and PENDING_PREFIX")] = "",
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Remove what the metadata proves synthetic; look-alikes stay."""
+    with hold_interrupts():
+        from .commands import revert_chaos
+        from .settings import Settings
+
+    present(
+        lambda _: revert_chaos(Settings.load(), prefix=prefix, drill_id=drill_id), as_json=as_json
+    )
 
 
-@command(chaos_app, "fulfillment.commands:read_chaos_status", "status")
-def chaos_status() -> None:
+@chaos_app.command("status")
+def chaos_status(*, as_json: AsJson = False) -> None:
     """Count synthetic objects by drill. Only reads."""
+    with hold_interrupts():
+        from .commands import read_chaos_status
+        from .settings import Settings
+
+    present(lambda _: read_chaos_status(Settings.load()), as_json=as_json)
 
 
-@command(chaos_app, "fulfillment.commands:sweep_chaos", "sweep")
-def chaos_sweep() -> None:
+@chaos_app.command("sweep")
+def chaos_sweep(*, as_json: AsJson = False) -> None:
     """Remove leftovers of killed drills."""
+    with hold_interrupts():
+        from .commands import sweep_chaos
+        from .settings import Settings
+
+    present(lambda _: sweep_chaos(Settings.load()), as_json=as_json)

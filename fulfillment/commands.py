@@ -427,11 +427,28 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
     )
 
 
-def create_chaos(settings: Settings, *, prefix: str, **backlog: Any) -> ChaosDocument:
+def create_chaos(
+    settings: Settings,
+    *,
+    count: int,
+    hold_minutes: float,
+    object_size_kb: int,
+    age_minutes: float,
+    prefix: str,
+) -> ChaosDocument:
     """Create synthetic labels like ``create_backlog``; ``runbook chaos revert`` removes them."""
-    drill_id, prefix = synthetic.make_drill_id(), prefix or settings.chaos_prefix
-    backlog |= {"settings": settings, "prefix": prefix, "drill_id": drill_id, "now": utc_now()}
-    made = synthetic.create_backlog(Clients(settings).store, **backlog)
+    drill_id = synthetic.make_drill_id()
+    made = synthetic.create_backlog(
+        Clients(settings).store,
+        settings=settings,
+        prefix=prefix or settings.chaos_prefix,
+        drill_id=drill_id,
+        count=count,
+        hold_minutes=hold_minutes,
+        object_size_kb=object_size_kb,
+        age_minutes=age_minutes,
+        now=utc_now(),
+    )
     return _document("create", created=len(made), drills={drill_id: len(made)})
 
 

@@ -9,13 +9,10 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial, wraps
 from importlib.metadata import entry_points
-from inspect import Parameter, signature
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -27,51 +24,30 @@ from .run.interrupts import hold_interrupts
 from .runbook import Runbook, find_runbook
 
 if TYPE_CHECKING:
+    from .model import Progress
     from .run.documents import Document
+    from .section import Sections
+    from .settings import Settings
 
-_Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
-_JSON = Parameter("json_", Parameter.KEYWORD_ONLY, default=False, annotation=_Json)
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 IncidentId = Annotated[str, typer.Option("--incident", help="id, or new; default: the open one")]
 Incident = Annotated[str, typer.Argument(metavar="incident")]
 
 
-def command(
-    app: typer.Typer, work: str, name: str | None = None
-) -> Callable[[Callable[..., dict[str, Any] | None]], object]:
-    """Make a command of the function below, with its parameters, and its docstring for a help.
-
-    It does its work, prints the document, as JSON or as tables, and ends with its exit code.
-    Progress is on stderr; with ``--json`` there is none.
+def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
+    """Carry out a command's work, print its document, and end with the document's exit code.
 
     Parameters
     ----------
-    work : ``module:function``, imported when the command runs: ``--help`` needs it not. It is
-        given the settings, ``sections`` and ``progress`` where it has such parameters, and what
-        the function below returns, or else what that one was given
+    work : does it; is given what shows its progress on stderr
+    as_json : print one JSON document, and no progress
     """
-
-    def decorate(shape: Callable[..., dict[str, Any] | None]) -> object:
-        @wraps(shape)
-        def run(*, json_: bool, **typed: Any) -> NoReturn:
-            given = shape(**typed)
-            with hold_interrupts():
-                function = resolve_name(work)
-            _carry_out(function, typed if given is None else given, as_json=json_)
-
-        own = signature(shape, eval_str=True)
-        vars(run)["__signature__"] = own.replace(parameters=[*own.parameters.values(), _JSON])
-        return app.command(name)(run)
-
-    return decorate
-
-
-def _carry_out(work: Callable[..., Document], given: dict[str, Any], *, as_json: bool) -> NoReturn:
     from rich.console import Console
 
     from .run.documents import print_document
     from .show.progress import make_meter
 
-    runbook, console = find_runbook(), Console(stderr=True, quiet=as_json)
+    console = Console(stderr=True, quiet=as_json)
     with console.status("starting") as status:
 
         def say(text: str) -> None:
@@ -79,18 +55,21 @@ def _carry_out(work: Callable[..., Document], given: dict[str, Any], *, as_json:
             if not console.is_terminal:
                 console.print(f"… {text}", markup=False, highlight=False)
 
-        settings, wanted = runbook.load_settings(), signature(work).parameters
-        if "sections" in wanted:
-            with hold_interrupts():
-                given["sections"] = runbook.load_sections()
-        if "progress" in wanted:
-            given["progress"] = make_meter(say)
-        document = work(settings, **given)
+        document = work(make_meter(say))
     if as_json:
         sys.stdout.write(document.to_json() + "\n")
     else:
         print_document(document, Console())
     raise typer.Exit(int(document.exit_code))
+
+
+def _load_settings() -> Settings:
+    return find_runbook().load_settings()
+
+
+def _load_sections() -> Sections:
+    with hold_interrupts():
+        return find_runbook().load_sections()
 
 
 def parse_minutes(text: str) -> float:
@@ -109,63 +88,131 @@ def parse_minutes(text: str) -> float:
         raise UsageError(f"{text!r} is not a duration; write 90s, 10m, 2h or 1d") from None
 
 
+# Each command imports its work when it runs, so that `--help` stays fast. Interrupts are held
+# meanwhile: an import may swallow one.
 app = typer.Typer()
 
 
-@command(app, "runbook_lib.run.commands:investigate")
+@app.command()
 def investigate(
     ticket_id: Annotated[str, typer.Option("--ticket", help="ticket of an affected order")] = "",
     incident_id: IncidentId = "",
     window_minutes: Annotated[float, typer.Option(help="how far back to look")] = 60,
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Carry out the sections that only look, then write the report. Only reads."""
+    with hold_interrupts():
+        from .run.commands import investigate as work
+
+    present(
+        lambda progress: work(
+            _load_settings(),
+            _load_sections(),
+            ticket_id=ticket_id,
+            incident_id=incident_id,
+            window_minutes=window_minutes,
+            progress=progress,
+        ),
+        as_json=as_json,
+    )
 
 
-@command(app, "runbook_lib.run.commands:run_chosen")
+@app.command()
 def run(
     sections: Annotated[list[str], typer.Argument(help="such as 06, or remediation")],
     parameter: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", help="name=value; repeatable")
     ] = None,
     incident: IncidentId = "",
-) -> dict[str, Any]:
+    *,
+    as_json: AsJson = False,
+) -> None:
     """Run chosen notebooks headless; changes stop at their plans without -p approve=SHA256."""
-    given = dict[str, str]()
-    for item in parameter or ():
-        name, equals, given[name] = item.partition("=")
-        if not (equals and name.isidentifier()):
+    parameters = _read_parameters(parameter or [])
+    if incident:
+        parameters["incident_id"] = incident
+    with hold_interrupts():
+        from .run.commands import run_chosen
+
+    present(
+        lambda progress: run_chosen(
+            _load_settings(),
+            _load_sections(),
+            sections,
+            parameters=parameters,
+            progress=progress,
+        ),
+        as_json=as_json,
+    )
+
+
+def _read_parameters(items: Sequence[str]) -> dict[str, str]:
+    """Return the parameters that ``-p name=value`` gives."""
+    parameters: dict[str, str] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals or not name.isidentifier():
             raise UsageError(f"-p wants name=value, not {item!r}")
-    named = {"incident_id": incident} if incident else {}
-    return {"names": sections, "parameters": given | named}
+        parameters[name] = value
+    return parameters
 
 
-@command(app, "runbook_lib.run.commands:rebuild_report")
-def report(incident_id: Incident) -> None:
+@app.command()
+def report(incident_id: Incident, *, as_json: AsJson = False) -> None:
     """Build the report again from the incident's journal."""
+    with hold_interrupts():
+        from .run.commands import rebuild_report
+
+    present(
+        lambda _: rebuild_report(_load_settings(), _load_sections(), incident_id),
+        as_json=as_json,
+    )
 
 
-@command(app, "runbook_lib.run.commands:list_incidents")
-def incidents() -> None:
+@app.command()
+def incidents(*, as_json: AsJson = False) -> None:
     """List the incidents, the open ones first. Only reads."""
+    with hold_interrupts():
+        from .run.commands import list_incidents
+
+    present(lambda _: list_incidents(_load_settings()), as_json=as_json)
 
 
-@command(app, "runbook_lib.run.commands:close_incident")
-def close(incident_id: Incident) -> None:
+@app.command()
+def close(incident_id: Incident, *, as_json: AsJson = False) -> None:
     """Close an incident: its report is written a last time, and stays as it is."""
+    with hold_interrupts():
+        from .run.commands import close_incident
+
+    present(
+        lambda _: close_incident(_load_settings(), _load_sections(), incident_id),
+        as_json=as_json,
+    )
 
 
-@command(app, "runbook_lib.run.commands:read_history")
-def history() -> None:
+@app.command()
+def history(*, as_json: AsJson = False) -> None:
     """Show what was, how long it took, and the trends; writes the gauges."""
+    with hold_interrupts():
+        from .run.commands import read_history
+
+    present(lambda _: read_history(_load_settings()), as_json=as_json)
 
 
-@command(app, "runbook_lib.run.commands:check_report", "verify-report")
+@app.command()
 def verify_report(
     incident_or_path: Annotated[
         str, typer.Argument(metavar="incident", help="incident id, its folder, or a report's zip")
     ],
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Check the journal's chain and the manifest: names the first altered file or line."""
+    with hold_interrupts():
+        from .run.commands import check_report
+
+    present(lambda _: check_report(_load_settings(), incident_or_path), as_json=as_json)
 
 
 def build_app(runbook: Runbook) -> typer.Typer:
@@ -176,58 +223,89 @@ def build_app(runbook: Runbook) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    plugged = ((one.name, one.load()) for one in entry_points(group="runbook.commands"))
-    for name, part in (("", app), *runbook.commands, *plugged):
-        whole.add_typer(part, name=name or None)
+    whole.add_typer(app)
+    for name, commands in runbook.commands:
+        whole.add_typer(commands, name=name or None)
+    for plugin in entry_points(group="runbook.commands"):
+        whole.add_typer(plugin.load(), name=plugin.name)
     return whole
 
 
-def _fail(error: BaseException) -> int:
+def run_command(arguments: Sequence[str]) -> int:
+    """Run the command with these arguments; return its exit code, from the one table."""
+    known_errors: tuple[type[BaseException], ...] = (
+        RunbookError,
+        LogError,
+        KeyboardInterrupt,
+        OSError,
+    )
+    try:
+        with hold_interrupts():
+            runbook = find_runbook()
+        known_errors += tuple(runbook.errors)
+        code = int(build_app(runbook)(arguments, standalone_mode=False) or 0)
+    except TyperException as error:
+        _show_usage_error(error)
+        return int(ExitCode.USAGE)
+    except known_errors as error:
+        return _fail(error, arguments)
+    if code == ExitCode.INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
+        return _fail(KeyboardInterrupt(), arguments)
+    return code
+
+
+def _show_usage_error(error: TyperException) -> None:
+    if hasattr(error, "show"):
+        error.show()
+    else:
+        sys.stderr.write(f"runbook: {error}\n")
+
+
+def _fail(error: BaseException, arguments: Sequence[str]) -> int:
+    """Say what stopped the command, without secrets; return its exit code."""
     from .redact import Redactor
 
-    more, secrets = dict[type[BaseException], ExitCode](), tuple[str, ...]()
+    errors: dict[type[BaseException], ExitCode] = {}
+    secrets: tuple[str, ...] = ()
     with suppress(UsageError):
-        more |= find_runbook().errors
+        errors.update(find_runbook().errors)
         secrets = find_runbook().load_settings().secrets
-    code = exit_code_of_error(error, more)
+    code = exit_code_of_error(error, errors)
     if code is ExitCode.INTERRUPTED:
-        for number in (signal.SIGINT, signal.SIGTERM):  # it ends now: another one has no use
-            signal.signal(number, signal.SIG_IGN)
-    stopped = f"Interrupted. Do it again with: runbook {shlex.join(sys.argv[1:])}"
-    text = str(error) or (stopped if code is ExitCode.INTERRUPTED else type(error).__name__)
-    text = Redactor(secrets).text(text)
-    if "--json" in sys.argv:
+        _ignore_interrupts()
+    text = str(error)
+    if not text and code is ExitCode.INTERRUPTED:
+        text = f"Interrupted. Do it again with: runbook {shlex.join(arguments)}"
+    text = Redactor(secrets).text(text or type(error).__name__)
+    if "--json" in arguments:
         from .run.documents import ErrorDocument
 
         document = ErrorDocument(schema_name="runbook/error/1", exit_code=code, error=text)
         sys.stdout.write(document.to_json() + "\n")
     sys.stderr.write(f"runbook: {text}\n")
-    others = {t for t in threading.enumerate() if not t.daemon} - {threading.main_thread()}
-    if code is ExitCode.INTERRUPTED and others:
-        # one that waits for a store that hangs would be waited for
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    if code is ExitCode.INTERRUPTED:
+        _exit_past_threads(code)
     return int(code)
 
 
+def _ignore_interrupts() -> None:
+    """The command ends now: another Ctrl-C has no use."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _exit_past_threads(code: ExitCode) -> None:
+    """Exit at once if a thread still works: one that waits for a hung store would delay it."""
+    main_thread = threading.main_thread()
+    if any(not thread.daemon and thread is not main_thread for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 def main() -> None:
-    """Run the command; every exit code comes from the one table."""
+    """Run the command with the arguments of this process, and exit with its code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # a long journal is many objects, and none of them is garbage, not at the end either
-    gc.set_threshold(1_000_000)
+    # Skips the collection of garbage at exit, which takes 0.15 to 0.4 s.
     atexit.register(gc.freeze)
-    ours: tuple[type[BaseException], ...] = (RunbookError, LogError, KeyboardInterrupt, OSError)
-    try:
-        with hold_interrupts():
-            runbook = find_runbook()
-        ours += tuple(runbook.errors)
-        code = int(build_app(runbook)(standalone_mode=False) or 0)
-        # typer turns Ctrl-C into this code and says nothing.
-        sys.exit(_fail(KeyboardInterrupt()) if code == ExitCode.INTERRUPTED else code)
-    except TyperException as error:
-        show = getattr(error, "show", partial(sys.stderr.write, f"runbook: {error}\n"))
-        show()
-        sys.exit(int(ExitCode.USAGE))
-    except ours as error:
-        sys.exit(_fail(error))
+    sys.exit(run_command(sys.argv[1:]))

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from inspect import signature
+from dataclasses import dataclass
 from pathlib import Path
-from pkgutil import resolve_name
+from typing import NamedTuple
 
 import pytest
 from typer.testing import CliRunner
 
 from dataflow_stack.cli import app as stack_commands
 from runbook_lib import errors
+from runbook_lib.cli import run_command
 from runbook_lib.errors import ExitCode, compute_exit_code, exit_code_of_error
 from runbook_lib.model import Verdict
 from tests.support.incidents import make_incident
@@ -24,23 +23,34 @@ from tests.support.incidents import make_incident
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@dataclass
+class Runbook:
+    """The command in this process, in a folder of its own."""
+
+    folder: Path
+    capture: pytest.CaptureFixture[str]
+
+    def run(self, *arguments: str) -> Result:
+        """Run the command; return its exit code and what it printed."""
+        self.capture.readouterr()
+        code = run_command(arguments)
+        printed = self.capture.readouterr()
+        return Result(code, printed.out, printed.err)
+
+
+class Result(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
 def runbook(
-    folder: Path, *arguments: str, options: Sequence[str] = ()
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *options, "-m", "runbook_lib", *arguments],
-        cwd=folder,
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "PYTHONPATH": str(ROOT),
-            "RUNBOOK_HOME": str(folder / "reports"),
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Runbook:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "reports"))
+    return Runbook(tmp_path, capsys)
 
 
 def test_every_verdict_has_an_exit_code() -> None:
@@ -74,7 +84,6 @@ def test_every_error_is_in_the_tree_of_the_docstring() -> None:
         assert kind.__name__ in errors.__doc__
 
 
-@pytest.mark.process
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -93,62 +102,57 @@ def test_every_error_is_in_the_tree_of_the_docstring() -> None:
     ],
 )
 def test_wrong_usage_is_exit_2_and_leaves_nothing(
-    tmp_path: Path, arguments: tuple[str, ...]
+    runbook: Runbook, arguments: tuple[str, ...]
 ) -> None:
-    done = runbook(tmp_path, *arguments)
-    assert (done.returncode, list(tmp_path.iterdir())) == (2, []), done.stderr
+    done = runbook.run(*arguments)
+    assert (done.code, list(runbook.folder.iterdir())) == (2, []), done.stderr
     assert done.stderr.strip()
 
 
-@pytest.mark.process
 @pytest.mark.parametrize("command", ["investigate", "plan"])
 def test_without_credentials_it_is_one_sentence_and_leaves_nothing(
-    tmp_path: Path, command: str
+    runbook: Runbook, command: str
 ) -> None:
-    done = runbook(tmp_path, command)
-    assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (4, "", [])
+    done = runbook.run(command)
+    assert (done.code, done.stdout, list(runbook.folder.iterdir())) == (4, "", [])
     (sentence,) = [line for line in done.stderr.splitlines() if not line.startswith("…")]
     assert sentence.startswith("runbook: you are not connected: ")
 
 
-@pytest.mark.process
-def test_incidents_close_and_history_tell_what_is_there(tmp_path: Path) -> None:
-    incident = make_incident(tmp_path / "reports").incident.id
-    listed = json.loads(runbook(tmp_path, "incidents", "--json").stdout)
+def test_incidents_close_and_history_tell_what_is_there(runbook: Runbook) -> None:
+    incident = make_incident(runbook.folder / "reports").incident.id
+    listed = json.loads(runbook.run("incidents", "--json").stdout)
     assert [row["incident"] for row in listed["incidents"]] == [incident]
-    assert runbook(tmp_path, "close", incident).returncode == 0
-    assert runbook(tmp_path, "close", incident).returncode == 2
-    again = json.loads(runbook(tmp_path, "report", incident, "--json").stdout)
+    assert runbook.run("close", incident).code == 0
+    assert runbook.run("close", incident).code == 2
+    again = json.loads(runbook.run("report", incident, "--json").stdout)
     assert again["note"].startswith("closed: ")
-    told = json.loads(runbook(tmp_path, "history", "--json").stdout)
+    told = json.loads(runbook.run("history", "--json").stdout)
     assert [row["verdict"] for row in told["history"]] == ["unknown"]
     assert Path(told["plot"]).is_file()
-    shown = runbook(tmp_path, "incidents").stdout
+    shown = runbook.run("incidents").stdout
     assert incident in shown
 
 
-@pytest.mark.process
-def test_an_error_with_json_is_one_document(tmp_path: Path) -> None:
-    done = runbook(tmp_path, "report", "nope", "--json")
+def test_an_error_with_json_is_one_document(runbook: Runbook) -> None:
+    done = runbook.run("report", "nope", "--json")
     document = json.loads(done.stdout)
     assert (document["schema"], document["exit_code"]) == ("runbook/error/1", 2)
     assert "nope" in document["error"]
 
 
-@pytest.mark.process
-def test_a_malformed_setting_names_the_variable_and_not_its_value(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("LAG_THRESHOLD_MINUTES=tenfold-secret\n")
-    done = runbook(tmp_path, "check")
-    assert done.returncode == 2
+def test_a_malformed_setting_names_the_variable_and_not_its_value(runbook: Runbook) -> None:
+    (runbook.folder / ".env").write_text("LAG_THRESHOLD_MINUTES=tenfold-secret\n")
+    done = runbook.run("check")
+    assert done.code == 2
     assert "LAG_THRESHOLD_MINUTES" in done.stderr
     assert "tenfold-secret" not in done.stderr
 
 
-@pytest.mark.process
 @pytest.mark.parametrize("command", [(), ("stack",), ("chaos",)])
-def test_help_lists_the_commands(tmp_path: Path, command: tuple[str, ...]) -> None:
-    done = runbook(tmp_path, *command, "--help")
-    assert done.returncode == 0
+def test_help_lists_the_commands(runbook: Runbook, command: tuple[str, ...]) -> None:
+    done = runbook.run(*command, "--help")
+    assert done.code == 0
     assert "Commands" in done.stdout
 
 
@@ -159,8 +163,22 @@ HEAVY = {
 
 
 def imported_by(folder: Path, *arguments: str) -> set[str]:
-    shown = runbook(folder, *arguments, options=("-X", "importtime")).stderr
-    return {line.rpartition("|")[2].strip() for line in shown.splitlines()}
+    """Return the modules that a process of the command imports."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "runbook_lib", *arguments],
+        cwd=folder,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PYTHONPATH": str(ROOT),
+            "RUNBOOK_HOME": str(folder / "reports"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
 
 
 @pytest.mark.process
@@ -179,27 +197,6 @@ def test_check_imports_no_frames_plots_or_notebooks(tmp_path: Path) -> None:
     assert imported & HEAVY == {"requests", "urllib3"}
 
 
-@pytest.mark.parametrize("path", ["runbook_lib/cli.py", "fulfillment/cli.py"])
-def test_a_command_names_work_that_takes_its_parameters(path: str) -> None:
-    tree = ast.parse((ROOT / path).read_text("utf-8"))
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    named = [
-        (decorator.args[1].value, function)
-        for function in functions
-        for decorator in function.decorator_list
-        if isinstance(decorator, ast.Call)
-        and len(decorator.args) > 1
-        and isinstance(decorator.args[1], ast.Constant)
-    ]
-    assert len(named) >= 7
-    for work, function in named:
-        wanted = signature(resolve_name(str(work)))
-        given = {"sections", "progress"} & wanted.parameters.keys()
-        if len(function.body) == 1:  # what it returns else is given
-            given |= {arg.arg for arg in (*function.args.args, *function.args.kwonlyargs)}
-            wanted.bind("settings", **dict.fromkeys(given))
-
-
 @pytest.mark.process
 def test_what_carries_requests_to_the_store_is_loaded_when_the_first_is_sent(
     tmp_path: Path,
@@ -209,9 +206,8 @@ def test_what_carries_requests_to_the_store_is_loaded_when_the_first_is_sent(
     assert imported & {"aiohttp", "pandas", "matplotlib", "papermill.execute"} == set()
 
 
-@pytest.mark.process
-def test_help_names_every_command_and_the_stack(tmp_path: Path) -> None:
-    shown = runbook(tmp_path, "--help").stdout
+def test_help_names_every_command_and_the_stack(runbook: Runbook) -> None:
+    shown = runbook.run("--help").stdout
     for name in ("check", "investigate", "plan", "apply", "drill", "chaos", "stack"):
         assert f" {name} " in shown
 
