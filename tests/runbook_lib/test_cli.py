@@ -84,7 +84,6 @@ def test_every_error_is_in_the_tree_of_the_docstring() -> None:
         assert kind.__name__ in errors.__doc__
 
 
-@pytest.mark.process
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -110,7 +109,6 @@ def test_wrong_usage_is_exit_2_and_leaves_nothing(
     assert done.stderr.strip()
 
 
-@pytest.mark.process
 @pytest.mark.parametrize("command", ["investigate", "plan"])
 def test_without_credentials_it_is_one_sentence_and_leaves_nothing(
     runbook: Runbook, command: str
@@ -151,7 +149,6 @@ def test_a_malformed_setting_names_the_variable_and_not_its_value(runbook: Runbo
     assert "tenfold-secret" not in done.stderr
 
 
-@pytest.mark.process
 @pytest.mark.parametrize("command", [(), ("stack",), ("chaos",)])
 def test_help_lists_the_commands(runbook: Runbook, command: tuple[str, ...]) -> None:
     done = runbook.run(*command, "--help")
