@@ -173,9 +173,13 @@ def test_a_move_that_is_interrupted_goes_on_with_the_printed_command(
 
     command = way_on.split()[1:]
     resumed = read_json(runbook(both, *command, "--json", store=seaweedfs))
-    assert (resumed["exit_code"], resumed["moved"]) == (0, 400)
+    # A copy whose answer the interrupt cut off may stay in doubt: at most one window of them.
+    doubts = len(resumed["unproven"])
+    assert doubts <= 16
+    assert resumed["moved"] == 400 - doubts
+    assert resumed["exit_code"] == (3 if doubts else 0)
     proven = read_json(runbook(both, *inbox, "verify", plan["plan"], "--json", store=seaweedfs))
-    assert (proven["exit_code"], proven["in_place"]) == (0, 400)
+    assert (proven["exit_code"], proven["in_place"]) == (resumed["exit_code"], 400 - doubts)
     assert not any(key.startswith("inbox/") for key in list_keys(client, seaweedfs))
 
 
