@@ -11,12 +11,13 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
-from chainlog import LogError
+from chainlog import LogDamagedError, LogError
 
 from .errors import ExitCode, RunbookError, UsageError, exit_code_of_error
 from .run.interrupts import hold_interrupts
@@ -293,6 +294,8 @@ def _fail(error: BaseException, arguments: Sequence[str]) -> int:
     if code is ExitCode.INTERRUPTED:
         _ignore_interrupts()
     text = str(error)
+    if isinstance(error, LogDamagedError):
+        text = f"{text}. {_say_repair(error)}"
     if not text and code is ExitCode.INTERRUPTED:
         text = f"Interrupted. Do it again with: runbook {shlex.join(arguments)}"
     with suppress(UsageError):
@@ -307,6 +310,13 @@ def _fail(error: BaseException, arguments: Sequence[str]) -> int:
     if code is ExitCode.INTERRUPTED:
         _exit_past_threads(code)
     return int(code)
+
+
+def _say_repair(error: LogDamagedError) -> str:
+    """Say what to do about a damaged file of an incident."""
+    incident_id = Path(error.path).parents[1].name
+    repair = f"Put the file back from {incident_id}.zip or a backup."
+    return f"{repair} To see what else was altered: runbook verify-report {incident_id}"
 
 
 def _ignore_interrupts() -> None:

@@ -6,12 +6,14 @@ A runbook's own class adds to these.
 from __future__ import annotations
 
 import getpass
+import io
 import os
 import socket
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
+from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -48,15 +50,13 @@ class Settings(BaseSettings):
             When a value is malformed; names the variable, not the value.
         """
         root = find_root(Path.cwd())
+        _check_lines(root / ".env")
         try:
             settings = cls(_env_file=root / ".env")
         except ValidationError as error:
             told = (f"{name.upper()}: {why}" for name, why in list_wrong(error).items())
             wrong = "; ".join(text.removeprefix(": ") for text in told)
             raise SettingsError(f"{wrong}. See .env.example for what each setting means.") from None
-        except (OSError, UnicodeDecodeError) as error:
-            kind = type(error).__name__
-            raise SettingsError(f"{root / '.env'} cannot be read ({kind})") from None
         paths = {name: root / value for name, value in settings if isinstance(value, Path)}
         # one home for all, wherever a notebook or a command is started
         paths["runbook_home"] = (find_checkout() or root) / settings.runbook_home
@@ -133,6 +133,27 @@ class Settings(BaseSettings):
     def is_playground(self) -> bool:
         """Whether chaos, faults and drills may run here, as far as the environment says."""
         return self.runbook_environment in ("local", "demo")
+
+
+def _check_lines(path: Path) -> None:
+    """Refuse a ``.env`` with a line that sets nothing: its setting would silently be the default.
+
+    Raises
+    ------
+    SettingsError
+        Names the file and the line, not what stands there.
+    """
+    if not path.exists():
+        return
+    try:
+        bindings = list(parse_stream(io.StringIO(path.read_text("utf-8"))))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = f"cannot be read ({type(error).__name__})"
+        raise SettingsError(f"{path} {reason}. Correct it, or write a new one.") from None
+    for binding in bindings:
+        if binding.error or (binding.key is not None and binding.value is None):
+            line = binding.original.line
+            raise SettingsError(f"{path}, line {line}, is not NAME=value. Correct the line.")
 
 
 def find_root(folder: Path) -> Path:

@@ -126,9 +126,13 @@ def _stamp(folder: Path) -> str:
 def _read_row(folder: Path, list_causes: ListCauses) -> HistoryRow:
     """Return an incident's row; of a folder that cannot be read only its name and time."""
     row: dict[str, Json] = {"incident": folder.name, "opened_at": parse_time(folder.name[4:20])}
-    with suppress(RecordError, ValueError, KeyError, TypeError, AttributeError):
-        incident = Incident(folder, redactor=Redactor())
+    incident = Incident(folder, redactor=Redactor())
+    try:
         facts = incident.facts
+    except RecordError:
+        row["damage"] = "incident.json cannot be read"
+        return HistoryRow.model_validate(row)
+    with suppress(RecordError, ValueError, KeyError, TypeError, AttributeError):
         for name in HistoryRow.model_fields:
             if facts.get(name) is not None:
                 row[name] = facts[name]

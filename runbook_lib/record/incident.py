@@ -7,11 +7,12 @@ never chosen again, and its report stays as it is.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import secrets
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -25,9 +26,12 @@ from .journal import Clock, Journal, utc_now
 _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
 _ADVICE = ". Set RUNBOOK_HOME to a folder you can write."
+_REPAIR = "Put the file back from the incident's zip or a backup."
 #: How long a kept look may be worked on: by sections that a person runs one by one, or for its
 #: plans.
 _LOOK = timedelta(hours=1)
+
+_log = logging.getLogger(__name__)
 
 
 def write_file(path: Path, text: str) -> None:
@@ -80,9 +84,9 @@ class Incident:
         try:
             facts: dict[str, Json] = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise RecordError(f"{path} cannot be read: {error}") from error
-        if not isinstance(facts, dict):
-            raise RecordError(f"{path} does not hold the facts of an incident")
+            raise RecordError(f"{path} cannot be read: {error}. {_REPAIR}") from error
+        if not isinstance(facts, dict) or "opened_at" not in facts:
+            raise RecordError(f"{path} does not hold the facts of an incident. {_REPAIR}")
         return facts
 
     @property
@@ -282,7 +286,11 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
     look = None
     for folder in list_incidents(home):
         incident = Incident(folder, redactor=redactor)
-        facts = incident.facts
+        try:
+            facts = incident.facts
+        except RecordError as error:
+            _log.warning("%s Without it, %s is left out.", error, incident.id)
+            continue
         if facts.get("drill") or incident.is_closed:
             continue
         if incident.is_open:
@@ -314,6 +322,9 @@ def _is_left_behind(incident: Incident) -> bool:
     """Tell whether the journal is damaged, and a newer incident goes on in its place."""
     if not incident.find_damage():
         return False
-    others = list_incidents(incident.folder.parent)
-    known = (Incident(folder, redactor=incident.redactor).facts for folder in others)
-    return any(facts.get("previous") == incident.id for facts in known)
+    for folder in list_incidents(incident.folder.parent):
+        other = Incident(folder, redactor=incident.redactor)
+        with suppress(RecordError):
+            if other.facts.get("previous") == incident.id:
+                return True
+    return False

@@ -137,7 +137,8 @@ def convert(source: Path, incident: Incident) -> Markup:
     try:
         return _convert(source, source.stat().st_mtime_ns, incident)
     except (*_NOT_A_NOTEBOOK, load_nbformat().ValidationError) as error:
-        return Markup("<p>{} could not be read: {}</p>").format(source.name, type(error).__name__)
+        what = f"{source.name} could not be read: {type(error).__name__}"
+        return Markup("<p>{}. Run its section again for a whole one.</p>").format(what)
 
 
 @lru_cache(maxsize=16)

@@ -35,6 +35,7 @@ from .interrupts import CellInterrupt, Interrupts, hold_interrupts
 
 _CELL_TIMEOUT_S = 600
 _START_TIMEOUT_S = 60
+_REPAIR = "Put it back: git checkout, or install the package again."
 _SAVE_EVERY_S = 1.0
 _FRESH_TAG = "fresh-start"
 _WARM_UP = """\
@@ -265,7 +266,10 @@ def _execute(
     from papermill.exceptions import PapermillException, PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    notebook = nbformat.read(source, as_version=4)
+    try:
+        notebook = nbformat.read(source, as_version=4)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return Failure(f"{source} is damaged ({type(error).__name__}). {_REPAIR}")
     fresh = nbformat.v4.new_code_cell(_FRESH_START, metadata={"tags": [_FRESH_TAG]})
     notebook.cells.insert(0, fresh)
     try:

@@ -1,0 +1,181 @@
+"""A damaged file is one sentence: which file, and what to do. What does not need it goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from chainlog import LogDamagedError
+from fulfillment.sections import SECTIONS
+from runbook_lib.cli import run_command
+from runbook_lib.record.incident import Incident, open_incident
+from runbook_lib.redact import Redactor
+from runbook_lib.run import commands
+from runbook_lib.run.notebooks import RunStatus, run_notebook
+from runbook_lib.section import Sections
+from tests.support.incidents import make_incident
+
+
+class Printed(NamedTuple):
+    code: int
+    out: str
+    errors: str
+
+    @property
+    def sentence(self) -> str:
+        """The one line that says what is wrong."""
+        (line,) = self.errors.splitlines()
+        return line
+
+
+Run = Callable[..., Printed]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
+
+    def run(*arguments: str) -> Printed:
+        capsys.readouterr()
+        code = run_command(arguments)
+        return Printed(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def incident(tmp_path: Path) -> Incident:
+    return make_incident(tmp_path).incident
+
+
+def cut(path: Path) -> None:
+    """Leave the first half of a file."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_incidents_lists_the_others_and_marks_the_damaged_one(
+    run: Run, incident: Incident, tmp_path: Path, content: str
+) -> None:
+    other = make_incident(tmp_path).incident
+    (incident.folder / "incident.json").write_text(content)
+    rows = json.loads(run("incidents", "--json").out)["incidents"]
+    damages = {row["incident"]: row["damage"] for row in rows}
+    assert damages == {incident.id: "incident.json cannot be read", other.id: ""}
+    assert {row["incident"] for row in rows if row["is_open"]} == {other.id}
+
+
+def test_a_damaged_incident_is_left_out_where_none_is_named(
+    incident: Incident, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = make_incident(tmp_path).incident
+    for damaged in sorted((incident, other), key=lambda one: one.id, reverse=True):
+        cut(damaged.folder / "incident.json")
+        chosen = open_incident(tmp_path, redactor=Redactor())
+        assert str(damaged.folder / "incident.json") in caplog.text
+    assert chosen is None
+
+
+@pytest.mark.parametrize("command", ["close", "report"])
+def test_what_needs_a_damaged_incident_names_the_file(
+    run: Run, incident: Incident, command: str
+) -> None:
+    cut(incident.folder / "incident.json")
+    printed = run(command, incident.id)
+    if command == "report":  # it says in the report what it could not read
+        assert printed.code == 0
+    else:
+        assert printed.code == 1
+        assert str(incident.folder / "incident.json") in printed.sentence
+        assert "Put the file back" in printed.sentence
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b'{"files": 7}'])
+def test_a_damaged_manifest_names_the_command_that_writes_a_new_one(
+    run: Run, incident: Incident, content: bytes
+) -> None:
+    (incident.folder / "manifest.json").write_bytes(content)
+    printed = run("verify-report", incident.id)
+    assert printed.code == 1
+    assert f"{incident.id}/manifest.json" in printed.sentence
+    assert f"runbook report {incident.id}" in printed.sentence
+    assert run("report", incident.id).code == 0
+    assert run("verify-report", incident.id).code == 0
+
+
+@pytest.mark.parametrize("line", ["RUNBOOK_OPERATOR ann", "RUNBOOK_OPERA", "X='not closed"])
+def test_a_damaged_line_of_the_settings_is_named_without_what_it_holds(
+    run: Run, tmp_path: Path, line: str
+) -> None:
+    (tmp_path / ".env").write_text(f"# settings\n\nHTTP_TIMEOUT_S=4\n{line}\n")
+    printed = run("incidents")
+    assert printed.code == 2
+    assert f"{tmp_path / '.env'}, line " in printed.sentence
+    assert line not in printed.sentence
+    assert run("incidents", "--json").errors.count("\n") == 1
+
+
+def test_settings_that_are_no_text_are_one_sentence(run: Run, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"RUNBOOK_OPERATOR=\xff\n")
+    printed = run("incidents")
+    assert printed.code == 2
+    assert str(tmp_path / ".env") in printed.sentence
+
+
+def test_empty_values_comments_and_exports_are_no_damage(run: Run, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("# a comment\n\nPROXY_URL=\nexport HTTP_TIMEOUT_S=4 # s\n")
+    assert run("incidents").code == 0
+
+
+@pytest.mark.parametrize("content", ["", '{"cells": [{"ce', "[1]", '{"cells": 7}', "{}"])
+def test_a_torn_executed_notebook_is_said_on_its_page(
+    run: Run, incident: Incident, content: str
+) -> None:
+    torn = incident.folder / "notebooks" / "02_signals_detection.ipynb"
+    torn.write_text(content)
+    assert run("report", incident.id).code == 0
+    page = torn.with_suffix(".html").read_text("utf-8")
+    assert "02_signals_detection.ipynb could not be read" in page
+    assert "Run its section again" in page
+
+
+@pytest.mark.parametrize("content", ["", '{"cells": [{"ce', "[1]", '{"cells": 7}', None])
+def test_a_damaged_notebook_fails_with_its_path_and_starts_no_kernel(
+    incident: Incident, tmp_path: Path, content: str | None
+) -> None:
+    section = SECTIONS["02_signals_detection"]
+    folder = tmp_path / "sources"
+    shutil.copytree(SECTIONS.notebooks, folder)
+    source = folder / f"{section.NAME}.ipynb"
+    source.unlink()
+    if content is not None:
+        source.write_text(content)
+    sections = Sections([section], notebooks=folder, read_only=())
+    run = run_notebook(sections, section.NAME, incident)
+    assert run.status is RunStatus.FAILED
+    assert str(source) in run.error
+    assert "\n" not in run.error
+    assert "Put it back" in run.error
+
+
+def test_a_damaged_ledger_names_its_line_and_what_to_do(
+    run: Run, incident: Incident, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = incident.folder / "ledger" / "rel-1.jsonl"
+
+    def fail(_settings: object) -> None:
+        raise LogDamagedError(str(ledger), 3, "was altered after it was written")
+
+    monkeypatch.setattr(commands, "list_incidents", fail)
+    printed = run("incidents")
+    assert printed.code == 1
+    assert f"{ledger}, line 3: was altered" in printed.sentence
+    assert f"runbook verify-report {incident.id}" in printed.sentence
