@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from enum import StrEnum
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jupyter_core.utils import run_sync
 
@@ -33,21 +33,26 @@ from ..section import SectionModule, Sections, check_parameters
 from .documents import NotebookResult
 from .interrupts import CellInterrupt, Interrupts, hold_interrupts
 
+if TYPE_CHECKING:
+    from .kernel import SharedKernelManager
+
 _CELL_TIMEOUT_S = 600
-_START_TIMEOUT_S = 60
 _REPAIR = "Put it back: git checkout, or install the package again."
-_SAVE_EVERY_S = 1.0
 _FRESH_TAG = "fresh-start"
 _WARM_UP = """\
 import ipywidgets, matplotlib.figure
 from runbook_lib.runbook import use_runbook
 use_runbook({name!r}).load_sections()"""
-# IPython's reset collects garbage twice: what was imported is left out of that.
+# IPython's reset collects garbage twice; freezing leaves out what was imported.
 _FRESH_START = """\
 import gc; gc.freeze(); gc.set_threshold(1_000_000)
 get_ipython().run_line_magic("reset", "-f")
 get_ipython().execution_count = 1
 get_ipython().keeps_notebook = True"""
+
+
+#: What the journal keeps of a run.
+_JOURNALLED = {"section", "notebook", "status", "error", "duration_s"}
 
 
 class RunStatus(StrEnum):
@@ -90,9 +95,9 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
     is replaced. It has a session of its own: a Ctrl-C in the terminal does not reach it.
     """
 
-    _manager: Any = None
-    _client: Any = None
-    _is_ending = False
+    def __init__(self) -> None:
+        self._manager: SharedKernelManager | None = None
+        self._is_ending = False
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -102,17 +107,12 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         with suppress(KeyError, OSError, RuntimeError):
             self.take()
 
-    def take(self) -> Any:
+    def take(self) -> SharedKernelManager:
         """Return the manager for the next notebook; begins to start a kernel if none runs."""
-        from jupyter_client.manager import AsyncKernelManager
-
         with hold_interrupts():
             if self._manager is None or self._is_ending or not run_sync(self._manager.is_alive)():
                 self.stop()
-                how: Any = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
-                self._manager = AsyncKernelManager(kernel_name="python3", **how)
-                run_sync(self._manager.start_kernel)(extra_arguments=_list_kernel_options())
-                self._manager.client = partial(self._connect, self._manager.client)
+                self._manager = _start_kernel()
             return self._manager
 
     def interrupt(self) -> None:
@@ -126,9 +126,9 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
     def _signal(self, number: signal.Signals) -> None:
         """Send a signal to the kernel, from a signal handler or another thread, too."""
         if self._manager is not None and self._manager.has_kernel:
-            pid: int = self._manager.provisioner.process.pid
+            provisioner: Any = self._manager.provisioner
             with suppress(ProcessLookupError):
-                os.kill(pid, number)
+                os.kill(provisioner.process.pid, number)
 
     def end(self) -> None:
         """Have it end while something else is done; ``stop`` need not wait for it then."""
@@ -140,20 +140,22 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
     def stop(self) -> None:
         """End the kernel; the next notebook gets a new one."""
         with hold_interrupts():
-            if self._client is not None:
-                self._client.stop_channels()
-            if self._manager is not None and self._manager.has_kernel:
-                run_sync(self._manager.shutdown_kernel)(now=True)
-            self._manager, self._client, self._is_ending = None, None, False
+            if self._manager is not None:
+                self._manager.disconnect()
+                if self._manager.has_kernel:
+                    run_sync(self._manager.shutdown_kernel)(now=True)
+            self._manager = None
+            self._is_ending = False
 
-    def _connect(self, connect: Callable[..., Any], **how: Any) -> Any:
-        if self._client is None:
-            self._client = connect(**how)
-            # whether it lives is asked of its process; stopping a heartbeat takes a second
-            self._client.start_channels = partial(self._client.start_channels, hb=False)
-        else:  # it is connected, and was ready: to ask again takes a third of a second
-            self._client.start_channels = self._client.wait_for_ready = lambda **_: None
-        return self._client
+
+def _start_kernel() -> SharedKernelManager:
+    """Begin to start a kernel; return its manager."""
+    from .kernel import SharedKernelManager
+
+    options: dict[str, Any] = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
+    manager = SharedKernelManager(kernel_name="python3", **options)
+    run_sync(manager.start_kernel)(extra_arguments=_list_kernel_options())
+    return manager
 
 
 def _list_kernel_options() -> list[str]:
@@ -205,14 +207,16 @@ def run_notebook(
     given = {**(parameters or {}), "incident_id": incident.id}
     values = check_parameters(sections[name], given).model_dump(mode="json", include=set(given))
     path = incident.new_notebook(name)
-    after, started = incident.journal.view().last_seq, time.monotonic()
+    after = incident.journal.view().last_seq
+    started = time.monotonic()
     is_asked = False
     try:
-        with nullcontext(kernel) if kernel else SharedKernel() as used:
+        with nullcontext(kernel) if kernel else SharedKernel() as used_kernel:
             source = sections.notebooks / f"{name}.ipynb"
-            cell = CellInterrupt(used, progress)
-            with closing(cell), Interrupts(cell.ask, used.kill):
-                failure = _execute(source, values, used, partial(_keep, incident, path), cell)
+            keep = partial(_keep, incident, path)
+            cell = CellInterrupt(used_kernel, progress)
+            with closing(cell), Interrupts(cell.ask, used_kernel.kill):
+                failure = _execute(source, values, used_kernel, keep, cell)
             is_asked = cell.is_asked
     except KeyboardInterrupt:
         failure = Failure("", KeyboardInterrupt.__name__)
@@ -222,14 +226,22 @@ def run_notebook(
     if conclusion is None and failure is None:
         failure = Failure("it ended without a conclusion in the journal")
     status, code, error = _judge(name, failure)
-    took = {"duration_s": round(time.monotonic() - started, 3)}
-    run = {"section": name, "notebook": path.name, "status": status, "error": error, **took}
-    incident.journal.append("notebook", run)
+    run = NotebookRun(
+        section=name,
+        notebook=path.name,
+        status=status,
+        error=error,
+        duration_s=round(time.monotonic() - started, 3),
+        after=after,
+        path=path,
+        exit_code=code,
+        conclusion=conclusion,
+    )
+    incident.journal.append("notebook", run.model_dump(include=_JOURNALLED))
     if is_asked or status is RunStatus.INTERRUPTED:
         is_change = failure is not None and failure.error == ActionInterruptedError.__name__
         raise KeyboardInterrupt(error if is_change else "")
-    told: Any = {"path": path, "after": after, "exit_code": code, "conclusion": conclusion}
-    return NotebookRun(**run, **told)
+    return run
 
 
 def _explain_cut(
@@ -265,6 +277,8 @@ def _execute(
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillException, PapermillExecutionError
 
+    from .engine import register_engine
+
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         notebook = nbformat.read(source, as_version=4)
@@ -277,7 +291,7 @@ def _execute(
             notebook,
             None,
             parameters=dict(values),
-            engine_name=_register_engine(),
+            engine_name=register_engine(),
             kernel_name="python3",
             language="python",
             progress_bar=False,
@@ -301,86 +315,29 @@ def _judge(name: str, failure: Failure | None) -> tuple[RunStatus, ExitCode, str
     """Return how a notebook ended, by the name of its cell's error, and what is said of it."""
     if failure is None:
         return RunStatus.DONE, ExitCode.OK, ""
-    more = find_runbook().errors
-    kinds: list[type[BaseException]] = [KeyboardInterrupt, RunbookError, *more]
-    for kind in kinds:  # and what is below each
-        kinds += kind.__subclasses__()
-    named = (kind for kind in kinds if kind.__name__ == failure.error)
-    code = exit_code_of_error(next(named, Exception), more)
+    code = _find_exit_code(failure.error)
     if code is ExitCode.INTERRUPTED:
         return RunStatus.INTERRUPTED, code, failure.why or "interrupted"
     if failure.error == StoppedAtPlanError.__name__:
         return RunStatus.STOPPED_AT_PLAN, code, failure.why
-    if code in (ExitCode.REFUSED, ExitCode.USAGE):
-        status = RunStatus.REFUSED if code is ExitCode.REFUSED else RunStatus.FAILED
-        return status, code, failure.why
+    if code is ExitCode.REFUSED:
+        return RunStatus.REFUSED, code, failure.why
+    if code is ExitCode.USAGE:
+        return RunStatus.FAILED, code, failure.why
     why = ": ".join(filter(None, (failure.error, failure.why)))
     return RunStatus.FAILED, ExitCode.RUN_FAILED, f"notebook {name} stopped: {why}{failure.where}"
 
 
-@cache
-def _register_engine() -> str:
-    """Make papermill's engine hand over the notebook as it grows; return its name there.
-
-    papermill itself would write it twice a cell, and the whole each time. It knows of no interrupt
-    either, and leaves its event loop in the middle.
-    """
-    from papermill.clientwrap import PapermillNotebookClient
-    from papermill.engines import Engine, papermill_engines
-
-    class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
-        """Tells ``running`` when the kernel begins and ends a cell."""
-
-        running: CellInterrupt
-
-        def process_message(self, message: Any, *where: Any, **named: Any) -> Any:
-            kind = message["msg_type"]
-            if kind == "execute_input":
-                self.running.begin()
-            elif kind == "status" and message["content"]["execution_state"] == "idle":
-                self.running.end()
-            return super().process_message(message, *where, **named)
-
-    class KeepingEngine(Engine):  # type: ignore[misc]
-        """Calls ``keep`` with the notebook once a second, and at last."""
-
-        @classmethod
-        def execute_managed_notebook(
-            cls,
-            nb_man: Any,
-            kernel_name: str,
-            *,
-            keep: Callable[[Any], None],
-            cell: CellInterrupt,
-            km: Any,
-            execution_timeout: float,
-            **_: object,
-        ) -> None:
-            kept_at = time.monotonic()
-            start_cell = nb_man.cell_start
-
-            def save(**_: object) -> None:
-                nonlocal kept_at
-                if nb_man.end_time or time.monotonic() - kept_at >= _SAVE_EVERY_S:
-                    keep(nb_man.nb)
-                    kept_at = time.monotonic()
-
-            def start(*where: Any, **named: Any) -> None:
-                if cell.is_asked:
-                    raise KeyboardInterrupt
-                start_cell(*where, **named)
-
-            keep(nb_man.nb)
-            nb_man.save = save
-            nb_man.cell_start = start
-            log = logging.getLogger("papermill")
-            how: Any = {"kernel_name": kernel_name, "timeout": execution_timeout, "log": log}
-            client = KeepingClient(nb_man, km=km, startup_timeout=_START_TIMEOUT_S, **how)
-            client.running = cell
-            client.execute()
-
-    papermill_engines.register("keeping", KeepingEngine)
-    return "keeping"
+def _find_exit_code(error_name: str) -> ExitCode:
+    """Return the exit code of the error with this name; RUN_FAILED of one that nobody knows."""
+    errors = find_runbook().errors
+    waiting: list[type[BaseException]] = [KeyboardInterrupt, RunbookError, *errors]
+    while waiting:
+        kind = waiting.pop(0)
+        if kind.__name__ == error_name:
+            return exit_code_of_error(kind, errors)
+        waiting.extend(kind.__subclasses__())
+    return ExitCode.RUN_FAILED
 
 
 def _keep(incident: Incident, path: Path, notebook: Any) -> None:

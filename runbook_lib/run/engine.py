@@ -1,0 +1,107 @@
+"""Papermill's engine for our runs: it hands over the notebook as it grows, and takes interrupts.
+
+papermill itself writes the whole notebook twice a cell, and an interrupt leaves its event loop in
+the middle.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
+
+from .interrupts import CellInterrupt
+
+_NAME = "keeping"
+_SAVE_EVERY_S = 1.0
+_START_TIMEOUT_S = 60
+
+Keep = Callable[[Any], None]
+
+
+def register_engine() -> str:
+    """Make the engine known to papermill; return its name there."""
+    papermill_engines.register(_NAME, KeepingEngine)
+    return _NAME
+
+
+class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
+    """Calls ``keep`` with the notebook once a second, and at last; begins no cell after ``ask``."""
+
+    def __init__(self, notebook: Any, keep: Keep, cell: CellInterrupt) -> None:
+        super().__init__(notebook, progress_bar=False)
+        self._keep = keep
+        self._cell = cell
+        self._kept_at = -math.inf
+
+    def save(self, **_: object) -> None:
+        """Hand over the notebook, if the last time is a second ago or the run is over."""
+        if self.end_time or time.monotonic() - self._kept_at >= _SAVE_EVERY_S:
+            self._keep(self.nb)
+            self._kept_at = time.monotonic()
+
+    def cell_start(self, *where: Any, **named: Any) -> None:
+        """Begin a cell.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            When the run is to end.
+        """
+        if self._cell.is_asked:
+            raise KeyboardInterrupt
+        super().cell_start(*where, **named)
+
+
+class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
+    """Tells ``running`` when the kernel begins and ends a cell."""
+
+    running: CellInterrupt
+
+    def process_message(self, message: Any, *where: Any, **named: Any) -> Any:
+        """Handle a message of the kernel."""
+        kind = message["msg_type"]
+        if kind == "execute_input":
+            self.running.begin()
+        elif kind == "status" and message["content"]["execution_state"] == "idle":
+            self.running.end()
+        return super().process_message(message, *where, **named)
+
+
+class KeepingEngine(Engine):  # type: ignore[misc]
+    """Runs a notebook with the manager and the client above."""
+
+    @classmethod
+    def execute_notebook(
+        cls,
+        nb: Any,
+        kernel_name: str,
+        *,
+        keep: Keep,
+        cell: CellInterrupt,
+        km: Any,
+        execution_timeout: float,
+        **_: object,
+    ) -> Any:
+        """Run the notebook's cells; return the notebook with what they showed."""
+        manager = KeepingManager(nb, keep, cell)
+        manager.notebook_start()
+        client = KeepingClient(
+            manager,
+            km=km,
+            kernel_name=kernel_name,
+            startup_timeout=_START_TIMEOUT_S,
+            timeout=execution_timeout,
+            log=logging.getLogger("papermill"),
+        )
+        client.running = cell
+        try:
+            client.execute()
+        finally:
+            manager.notebook_complete()
+        return manager.nb
