@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from pkgutil import resolve_name
+from importlib import import_module
 from typing import Any
 
+#: The module of each name that a notebook uses.
 _HOMES = {
-    "display": ("file_link", "overview", "plans"),
-    "plots": ("plot_reading",),
-    "widgets": ("confirm", "form", "live", "say", "take_back", "write_down"),
+    "confirm": "widgets",
+    "file_link": "display",
+    "form": "widgets",
+    "live": "widgets",
+    "overview": "display",
+    "plans": "display",
+    "plot_reading": "plots",
+    "say": "widgets",
+    "take_back": "widgets",
+    "write_down": "widgets",
 }
-__all__ = [name for names in _HOMES.values() for name in names]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
     """Load what is asked for when it is first used, so that the report needs no widgets."""
-    for home, names in _HOMES.items():
-        if name in names:
-            return resolve_name(f"{__name__}.{home}:{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"{__name__}.{_HOMES[name]}")
+    return getattr(module, name)

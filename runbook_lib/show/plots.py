@@ -11,13 +11,13 @@ import io
 import math
 import warnings
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
-from ..model import Plot, Reading
+from ..model import Line, Plot, Reading
 from .text import safe, visible
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ _STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#CC79A7", "linestyle": ":", "marker": "D"},
     {"color": "#555555", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
 )
-_LINE: dict[str, Any] = {"markersize": 4, "linewidth": 1.8}
-_AT_TOP: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
+# Marks that stand beside each other get numbers at this many heights, so that none hides another.
+_HEIGHTS = 3
+_PAD_OF_MARKS = 42
 
 
 class Picture(NamedTuple):
@@ -51,45 +52,118 @@ class Picture(NamedTuple):
         return {"text/html": str(image), "text/plain": visible(self.alt)}
 
 
+class _Drawn(NamedTuple):
+    """A line's samples that are finite numbers."""
+
+    name: str
+    points: list[tuple[datetime, float]]
+
+    @property
+    def first(self) -> datetime:
+        return self.points[0][0]
+
+    @property
+    def last(self) -> datetime:
+        return self.points[-1][0]
+
+
 def plot_lines(plot: Plot) -> Picture:
     """Draw values over time: the five lines that have finite ones for longest."""
-    finite = [(line.name, [p for p in line.points if math.isfinite(p[1])]) for line in plot.lines]
-    # lines that stay at zero hide each other, and say nothing beside one that does not
-    moving = [line for line in finite if any(value for _, value in line[1])]
-    filled = moving or [line for line in finite if line[1]]
-    drawn = sorted(filled, key=lambda line: line[1][0][0] - line[1][-1][0])[: len(_STYLES)]
-    unit, threshold, told = plot.unit, plot.threshold, []
-    axes: Any = _make_axes(plot.title, unit, pad=42 if plot.marks else 6)  # takes times as they are
-    for (name, points), style in zip(drawn, _STYLES, strict=False):
-        times, values = zip(*points, strict=True)
-        every = max(1, len(points) // 12)
-        axes.plot(times, values, label=_label(name), markevery=every, **style, **_LINE)
-        ends = [f"{value:g} at {at:%H:%M:%S}" for at, value in (points[0], points[-1])]
-        told.append(f"{name}: from {' to '.join(ends)} UTC, highest {max(values):g} {unit}")
-    alt = f"{plot.title}. {'; '.join(told) or 'no samples'}."
-    if threshold is not None:
-        axes.axhline(threshold, color="#000000", linewidth=1, linestyle=(0, (1, 1)))
-        beside: Any = {"transform": axes.get_yaxis_transform(), "va": "bottom", "fontsize": 8}
-        axes.text(0.005, threshold, f"threshold {threshold:g}", **beside)
-        alt += f" The threshold is {threshold:g} {unit}."
+    drawn = _choose_lines(plot.lines)
+    # Matplotlib takes times as they are; its types do not say so.
+    axes: Any = _make_axes(plot.title, plot.unit, pad=_PAD_OF_MARKS if plot.marks else 6)
+    descriptions = []
+    for line, style in zip(drawn, _STYLES, strict=False):
+        _draw_line(axes, line, style)
+        descriptions.append(_describe_line(line, plot.unit))
+    alt = f"{plot.title}. {'; '.join(descriptions) or 'no samples'}."
+    if plot.threshold is not None:
+        _draw_threshold(axes, plot.threshold)
+        alt += f" The threshold is {plot.threshold:g} {plot.unit}."
     for start, end in plot.windows:
-        newest = max(points[-1][0] for _, points in drawn)
+        newest = max(line.last for line in drawn)
         axes.axvspan(start, end or newest, color="#999999", alpha=0.25, hatch="//", linewidth=0)
-    alt += f" {len(plot.windows)} shaded span(s): an alert fired." * bool(plot.windows)
-    # beside each other their words would be printed over each other: numbers at three heights,
-    # told at the side
+    if plot.windows:
+        alt += f" {len(plot.windows)} shaded span(s): an alert fired."
     for number, (at, text) in enumerate(plot.marks, 1):
-        said = f"{number}: {_label(text)}"
-        axes.axvline(at, color="#000000", linewidth=0.8, linestyle="-.", label=said)
-        height = 1.0 + 0.08 * ((number - 1) % 3)
-        axes.annotate(str(number), (at, height), fontsize=7.5, **_AT_TOP)
-        alt += f" Mark {said}."
+        words = f"{number}: {_label(text)}"
+        _draw_mark(axes, at, number, words)
+        alt += f" Mark {words}."
     _set_time_axis(axes)
-    low, high = axes.get_ylim()
-    axes.set_ylim(min(0.0, low), max(high if high > 0 else 1.0, 1.25 * (threshold or 0.0)))
+    _set_value_axis(axes, plot.threshold)
     if len(drawn) > 1 or plot.marks:
         axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return _save(axes, alt)
+
+
+def _choose_lines(lines: Sequence[Line]) -> list[_Drawn]:
+    """Return the lines that span most time, as many as there are styles.
+
+    Lines that stay at zero hide each other, and say nothing beside one that does not: they are
+    drawn only where all do.
+    """
+    filled = []
+    moving = []
+    for line in lines:
+        points = [(at, value) for at, value in line.points if math.isfinite(value)]
+        if points:
+            filled.append(_Drawn(line.name, points))
+        if any(value for _, value in points):
+            moving.append(_Drawn(line.name, points))
+    longest_first = sorted(moving or filled, key=lambda line: line.first - line.last)
+    return longest_first[: len(_STYLES)]
+
+
+def _draw_line(axes: Any, line: _Drawn, style: dict[str, Any]) -> None:
+    axes.plot(
+        [at for at, _ in line.points],
+        [value for _, value in line.points],
+        label=_label(line.name),
+        markevery=max(1, len(line.points) // 12),
+        markersize=4,
+        linewidth=1.8,
+        **style,
+    )
+
+
+def _describe_line(line: _Drawn, unit: str) -> str:
+    ends = [f"{value:g} at {at:%H:%M:%S}" for at, value in (line.points[0], line.points[-1])]
+    highest = max(value for _, value in line.points)
+    return f"{line.name}: from {' to '.join(ends)} UTC, highest {highest:g} {unit}"
+
+
+def _draw_threshold(axes: Any, threshold: float) -> None:
+    axes.axhline(threshold, color="#000000", linewidth=1, linestyle=(0, (1, 1)))
+    axes.text(
+        0.005,
+        threshold,
+        f"threshold {threshold:g}",
+        transform=axes.get_yaxis_transform(),
+        va="bottom",
+        fontsize=8,
+    )
+
+
+def _draw_mark(axes: Any, at: datetime, number: int, words: str) -> None:
+    """Draw a moment as a line with its number above; the legend has the words."""
+    axes.axvline(at, color="#000000", linewidth=0.8, linestyle="-.", label=words)
+    height = 1.0 + 0.08 * ((number - 1) % _HEIGHTS)
+    axes.annotate(
+        str(number),
+        (at, height),
+        fontsize=7.5,
+        xycoords=("data", "axes fraction"),
+        ha="center",
+        va="bottom",
+    )
+
+
+def _set_value_axis(axes: Any, threshold: float | None) -> None:
+    """Show zero, and the threshold with room above it."""
+    low, high = axes.get_ylim()
+    if high <= 0:
+        high = 1.0
+    axes.set_ylim(min(0.0, low), max(high, 1.25 * (threshold or 0.0)))
 
 
 def plot_ages(bins: Sequence[tuple[float, float | None, int]]) -> Picture:
@@ -101,22 +175,33 @@ def plot_ages(bins: Sequence[tuple[float, float | None, int]]) -> Picture:
     """
     title = "Objects by how long they have waited"
     axes = _make_axes(title, "objects")
-    names = [f"{low:g}–{high:g}" if high is not None else f"over {low:g}" for low, high, _ in bins]
+    names = [_name_bin(low, high) for low, high, _ in bins]
     counts = [count for _, _, count in bins]
     bars = axes.bar(names, counts, color="#56B4E9", edgecolor="#000000", linewidth=0.6)
     axes.bar_label(bars, fontsize=8)
     axes.set_xlabel("minutes waited")
-    told = (f"{count} for {name} minutes" for name, count in zip(names, counts, strict=True))
-    return _save(axes, f"{title}: {', '.join(told)}.")
+    words = [f"{count} for {name} minutes" for name, count in zip(names, counts, strict=True)]
+    return _save(axes, f"{title}: {', '.join(words)}.")
+
+
+def _name_bin(low: float, high: float | None) -> str:
+    if high is None:
+        return f"over {low:g}"
+    return f"{low:g}–{high:g}"
 
 
 def plot_reading(reading: Reading) -> Picture | None:
     """Draw a reading's plot; None when it has none, or no finite sample."""
     plot = reading.plot
-    if plot is None or plot.ages:
-        return plot_ages(plot.ages) if plot else None
-    values = (value for line in plot.lines for _, value in line.points)
-    return plot_lines(plot) if any(map(math.isfinite, values)) else None
+    if plot is None:
+        return None
+    if plot.ages:
+        return plot_ages(plot.ages)
+    return plot_lines(plot) if any(map(_has_samples, plot.lines)) else None
+
+
+def _has_samples(line: Line) -> bool:
+    return any(math.isfinite(value) for _, value in line.points)
 
 
 def _label(text: str, limit: int = 28) -> str:
@@ -151,8 +236,8 @@ def _save(axes: Axes, alt: str) -> Picture:
     buffer = io.BytesIO()
     figure: Any = axes.figure
     with warnings.catch_warnings():
-        # what the font lacks is drawn as a box, and a glyph of unknown width leaves no room: the
-        # picture is poor then, its text is whole
+        # A glyph that the font lacks is drawn as a box, and one of unknown width leaves no room.
+        # The picture is poor then; its text alternative is whole.
         warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return Picture(buffer.getvalue(), alt)

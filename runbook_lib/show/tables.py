@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
@@ -24,18 +25,31 @@ _PILLS = {
     "plain": "background-color:#e4e8ee;color:#22303f",
 }
 #: Tone and icon of the words that a status may be.
-_WORDS = {
-    ("good", "✓"): ("ok", "healthy", "fixed", "fixed_alert_decaying", "yes", "passed", "verified"),
-    ("bad", "✖"): ("breach", "incident", "not_fixed", "no", "failed"),
-    ("bad", "●"): ("supported",),
-    ("unsure", "?"): ("unknown", "undecided"),
-    ("unsure", "!"): ("mitigated", "refused"),
-    ("plain", "–"): ("left_out",),
-    ("plain", "○"): ("refuted", "nothing to do"),
-    ("plain", "■"): ("planned",),
-    ("plain", "▸"): ("approved", "applied"),
+_TONES = {
+    "ok": ("good", "✓"),
+    "healthy": ("good", "✓"),
+    "fixed": ("good", "✓"),
+    "fixed_alert_decaying": ("good", "✓"),
+    "yes": ("good", "✓"),
+    "passed": ("good", "✓"),
+    "verified": ("good", "✓"),
+    "breach": ("bad", "✖"),
+    "incident": ("bad", "✖"),
+    "not_fixed": ("bad", "✖"),
+    "no": ("bad", "✖"),
+    "failed": ("bad", "✖"),
+    "supported": ("bad", "●"),
+    "unknown": ("unsure", "?"),
+    "undecided": ("unsure", "?"),
+    "mitigated": ("unsure", "!"),
+    "refused": ("unsure", "!"),
+    "left_out": ("plain", "–"),
+    "refuted": ("plain", "○"),
+    "nothing to do": ("plain", "○"),
+    "planned": ("plain", "■"),
+    "approved": ("plain", "▸"),
+    "applied": ("plain", "▸"),
 }
-_TONES = {word: tone for tone, words in _WORDS.items() for word in words}
 #: So much of a plan's hash is shown, and typed to approve it.
 SHORT_HASH = 8
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
@@ -63,17 +77,21 @@ class Table(NamedTuple):
     @property
     def names(self) -> list[str]:
         """The columns that are shown."""
-        return list(self.columns) or list(dict.fromkeys(name for row in self.rows for name in row))
+        if self.columns:
+            return list(self.columns)
+        return list(dict.fromkeys(chain.from_iterable(self.rows)))
 
-    def iter_cells(self) -> Iterable[list[str]]:
-        """Return the cells of each row as text."""
-        return ([say_value(row.get(name), name) for name in self.names] for row in self.rows)
+    def iter_cells(self) -> Iterator[list[str]]:
+        """Yield the cells of each row as text."""
+        names = self.names
+        for row in self.rows:
+            yield [say_value(row.get(name), name) for name in names]
 
     def to_text(self) -> str:
         """Return a line for each row."""
         between = ": " if len(self.names) == 2 else " · "
-        rows = (between.join(text for text in cells if text) for cells in self.iter_cells())
-        return "\n".join(f"  {row}" for row in rows)
+        lines = ["  " + between.join(filter(None, cells)) for cells in self.iter_cells()]
+        return "\n".join(lines)
 
     def to_html(self) -> Markup:
         """Return a table with caption and scoped headers; everything escaped."""
@@ -84,16 +102,25 @@ class Table(NamedTuple):
 
 def tabulate_facts(facts: Mapping[str, Json], caption: str, *, is_folded: bool = False) -> Table:
     """Return facts that say something as a table of name and value."""
-    known = {n: value for n, value in facts.items() if value not in (None, "", [], {}, ())}
-    rows = [{"name": n.replace("_", " "), "value": say_value(v, n)} for n, v in known.items()]
+    rows = []
+    for name, value in facts.items():
+        if value not in (None, "", [], {}, ()):
+            rows.append({"name": name.replace("_", " "), "value": say_value(value, name)})
     return Table(caption, rows, ("name", "value"), is_folded)
 
 
-def tabulate_findings(found: Iterable[Finding], caption: str, *, is_folded: bool = False) -> Table:
+def tabulate_findings(
+    findings: Iterable[Finding], caption: str, *, is_folded: bool = False
+) -> Table:
     """Return findings as a table, the most supported first."""
     rows = [
-        {"cause": f.name, "status": f.status, "score (−1 to 1)": f"{f.score:+.2f}", "why": f.reason}
-        for f in sort_findings(found)
+        {
+            "cause": finding.name,
+            "status": finding.status,
+            "score (−1 to 1)": f"{finding.score:+.2f}",
+            "why": finding.reason,
+        }
+        for finding in sort_findings(findings)
     ]
     return Table(caption, rows, is_folded=is_folded)
 
@@ -107,9 +134,18 @@ def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
 def tabulate_readings(readings: Iterable[Observed]) -> Table:
     """Return readings as a table: one line for each step."""
     rows = []
-    for r in readings:
-        what = r.name if r.value is None else f"{r.name}: {format_value(r.value, r.unit)}"
-        rows.append({"step": r.step, "status": r.status, "what": what, "why": r.reason})
+    for reading in readings:
+        what = reading.name
+        if reading.value is not None:
+            what += f": {format_value(reading.value, reading.unit)}"
+        rows.append(
+            {
+                "step": reading.step,
+                "status": reading.status,
+                "what": what,
+                "why": reading.reason,
+            }
+        )
     return Table("Readings", rows, ("step", "status", "what", "why"))
 
 
@@ -127,17 +163,35 @@ def tabulate_plans(journal: JournalView, *, after: int = 0) -> Table:
     actions = {action.plan: action for action in group_actions(journal.actions)}
     rows = []
     for plan, entry in journal.list_plans(after=after).items():
-        facts, action, sha256 = entry.result, actions[plan], entry.result["sha256"]
-        count, size = facts.get("objects"), format_bytes(facts.get("bytes", 0))
-        much = "1" if count is None else f"{count_of(count, 'object')}, {size}"
-        state, what = str(action.last.phase), f"{entry.action} on {entry.target}"
-        told = (state, what, much, sha256[:SHORT_HASH])
-        told = ("nothing to do", "", "", "") if action.is_empty else told
-        shown = zip(_OF_A_PLAN, (entry.step, *told, facts.get("reason") or ""), strict=True)
-        named = {"plan": plan, "sha256": sha256, "action": entry.action, "target": entry.target}
-        rows.append(dict(shown) | named)
+        sha256 = entry.result["sha256"]
+        row = {
+            "step": entry.step,
+            "status": "nothing to do",
+            "what": "",
+            "how_many": "",
+            "hash": "",
+            "why": entry.result.get("reason") or "",
+            "plan": plan,
+            "sha256": sha256,
+            "action": entry.action,
+            "target": entry.target,
+        }
+        if not actions[plan].is_empty:
+            row["status"] = str(actions[plan].last.phase)
+            row["what"] = f"{entry.action} on {entry.target}"
+            row["how_many"] = _say_size(entry.result)
+            row["hash"] = sha256[:SHORT_HASH]
+        rows.append(row)
     rows.sort(key=lambda row: order_of(row["step"]))
     return Table("Plans", rows, _OF_A_PLAN)
+
+
+def _say_size(facts: Mapping[str, Json]) -> str:
+    """Return how much a plan would change."""
+    count = facts.get("objects")
+    if count is None:
+        return "1"
+    return f"{count_of(count, 'object')}, {format_bytes(facts.get('bytes', 0))}"
 
 
 def say_value(value: Json, name: str = "") -> str:
@@ -147,13 +201,18 @@ def say_value(value: Json, name: str = "") -> str:
     if isinstance(value, Markup):
         return value
     if isinstance(value, dict):
-        return ", ".join(f"{k.replace('_', ' ')} {_nest(v)}" for k, v in value.items())
-    return ", ".join(map(_nest, value)) if isinstance(value, list | tuple) else format_value(value)
+        return ", ".join(f"{k.replace('_', ' ')} {_say_part(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_say_part, value))
+    return format_value(value)
 
 
-def _nest(value: Json) -> str:
-    text = str(value) if type(value) in (int, str) else say_value(value)
-    return f"({text})" if isinstance(value, dict | list | tuple) else text
+def _say_part(value: Json) -> str:
+    if type(value) in (int, str):
+        return str(value)
+    if isinstance(value, dict | list | tuple):
+        return f"({say_value(value)})"
+    return say_value(value)
 
 
 def pill(word: str) -> Markup:
@@ -197,12 +256,15 @@ def make_environment(package: str, finalize: Callable[[Any], Markup]) -> Environ
 
 def _to_cell(text: str, column: str) -> tuple[str, Markup]:
     """Return a cell's text, and what is shown of it."""
-    is_pill = column in _PILL_COLUMNS and not isinstance(text, Markup)
-    return text, pill(text) if is_pill else safe(text, 500)
+    if column in _PILL_COLUMNS and not isinstance(text, Markup):
+        return text, pill(text)
+    return text, safe(text, 500)
 
 
 def _style(text: str) -> str:
-    """A short word is never cut in two; a long one may be, anywhere."""
-    is_short = len(text) <= _SHORT_CHARACTERS
-    how = "white-space:nowrap" if is_short else "overflow-wrap:anywhere;max-width:28rem"
-    return f"text-align:left;vertical-align:top;{how}"
+    """Return a cell's style: short cells never wrap; long ones may break anywhere."""
+    if len(text) <= _SHORT_CHARACTERS:
+        wrap = "white-space:nowrap"
+    else:
+        wrap = "overflow-wrap:anywhere;max-width:28rem"
+    return f"text-align:left;vertical-align:top;{wrap}"

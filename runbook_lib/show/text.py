@@ -38,26 +38,34 @@ def visible(text: str) -> str:
 
 def clip(text: str, limit: int = 2_000) -> str:
     """Return at most ``limit`` characters, and say how many are left out."""
-    return text if len(text) <= limit else f"{text[:limit]}… (+{len(text) - limit} characters)"
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]}… (+{len(text) - limit} characters)"
 
 
 def safe(value: object, limit: int = 2_000) -> Markup:
     """Return any value as HTML text: visible, clipped, escaped. Markup passes unchanged."""
-    return value if isinstance(value, Markup) else escape(visible(clip(str(value), limit)))
+    if isinstance(value, Markup):
+        return value
+    return escape(visible(clip(str(value), limit)))
 
 
 def count_of(number: int, noun: str) -> str:
     """Write a number of things, such as ``1 row`` or ``1,204 rows``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    if number != 1:
+        noun += "s"
+    return f"{number:,} {noun}"
 
 
 def format_bytes(size_bytes: float) -> str:
     """Write a size for people, such as ``1.4 MiB``."""
-    for unit in ("B", "KiB", "MiB"):
-        if abs(size_bytes) < 1024:
-            return f"{size_bytes:.0f} B" if unit == "B" else f"{size_bytes:.1f} {unit}"
+    if abs(size_bytes) < 1024:
+        return f"{size_bytes:.0f} B"
+    for unit in ("KiB", "MiB"):
         size_bytes /= 1024
-    return f"{size_bytes:.1f} GiB"
+        if abs(size_bytes) < 1024:
+            return f"{size_bytes:.1f} {unit}"
+    return f"{size_bytes / 1024:.1f} GiB"
 
 
 def format_duration(span: timedelta) -> str:
@@ -68,7 +76,9 @@ def format_duration(span: timedelta) -> str:
     hours, minutes = divmod(round(seconds / 60), 60)
     if hours < 2:
         return f"{60 * hours + minutes} min"
-    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
 
 
 def format_value(value: Json, unit: str = "") -> str:
@@ -76,12 +86,21 @@ def format_value(value: Json, unit: str = "") -> str:
     if value is None:
         return "–"
     if isinstance(value, bool):
-        value = "yes" if value else "no"
+        text = "yes" if value else "no"
     elif isinstance(value, datetime):
-        value = f"{value:%Y-%m-%d %H:%M:%SZ}"
+        text = f"{value:%Y-%m-%d %H:%M:%SZ}"
     elif isinstance(value, int | float):
-        unit = _PLURAL.sub("", unit) if value == 1 else unit
+        if value == 1:
+            unit = _PLURAL.sub("", unit)
         if unit in ("bytes", "B"):
             return format_bytes(value)
-        value = f"{value:,}" if isinstance(value, int) else f"{value:,.3f}".rstrip("0").rstrip(".")
-    return f"{value} {unit}".strip()
+        text = _format_number(value)
+    else:
+        text = str(value)
+    return f"{text} {unit}".strip()
+
+
+def _format_number(value: float) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.3f}".rstrip("0").rstrip(".")
