@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,7 +46,8 @@ def record(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
     Changes the journal once, with the first cell, and the file after each. What a front end saves,
     or does not save, is another matter.
     """
-    path, cells = incident.new_notebook(section), list[dict[str, Json]]()
+    path = incident.new_notebook(section)
+    cells: list[dict[str, Json]] = []
 
     def keep(result: Any) -> None:
         if not result.info.store_history or incident.is_late:
@@ -52,26 +55,40 @@ def record(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
         if not cells:
             run = {"section": section, "notebook": path.name, "status": "by_hand"}
             incident.journal.append("notebook", run)
-        told = {"source": result.info.raw_cell, "outputs": _list_outputs(shell, result)}
-        cells.append({"cell_type": "code", "execution_count": None, "metadata": {}} | told)
+        cell = {
+            "cell_type": "code",
+            "execution_count": None,
+            "metadata": {},
+            "source": result.info.raw_cell,
+            "outputs": _list_outputs(shell, result),
+        }
+        cells.append(cell)
         notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
         write_json(path, incident.redactor.json(notebook))
 
     shell.events.register("post_run_cell", keep)
-    return lambda: shell.events.unregister("post_run_cell", keep)
+    return partial(shell.events.unregister, "post_run_cell", keep)
 
 
 def _list_outputs(shell: Any, result: Any) -> list[dict[str, Json]]:
-    if error := result.error_before_exec or result.error_in_exec:
-        words = {"ename": type(error).__name__, "evalue": str(error), "traceback": []}
-        return [{"output_type": "error", **words}]
+    error = result.error_before_exec or result.error_in_exec
+    if error:
+        output = {
+            "output_type": "error",
+            "ename": type(error).__name__,
+            "evalue": str(error),
+            "traceback": [],
+        }
+        return [output]
     if result.result is None:
         return []
     shown, _ = shell.display_formatter.format(result.result)
     return [{"output_type": "display_data", "data": shown, "metadata": {}}]
 
 
-_SHOWN_ROWS, _SHOWN_OBJECTS, _SHOWN_EVENTS = 20, 100, 60
+_SHOWN_ROWS = 20
+_SHOWN_OBJECTS = 100
+_SHOWN_EVENTS = 60
 _INCIDENT = ("incident", "opened_at", "closed_at", "verdict")
 # What an action is, which its heading says already.
 _IDENTITY = {"action", "plan", "sha256", "step", "target", "way_back", "reason", "expires_at"}
@@ -108,10 +125,15 @@ class Card(NamedTuple):
 
     def to_text(self) -> str:
         """Return plain text; what is folded is left out."""
-        status = f"{get_tone(self.status)[1]} {self.status} · " if self.status else ""
-        parts = [f"{status}{self.heading} {self.text}".strip()]
+        first = f"{self.heading} {self.text}".strip()
+        if self.status:
+            _, icon = get_tone(self.status)
+            first = f"{icon} {self.status} · {self.heading} {self.text}".strip()
+        parts = [first]
         parts += [f"  {line}" for line in self.lines if line]
-        parts += [f"  {self.link[1]}: {self.link[0]}"] if self.link else []
+        if self.link:
+            address, words = self.link
+            parts.append(f"  {words}: {address}")
         parts += [table.to_text() for table in self.tables if not table.is_folded]
         parts += [f"  {line}" for line in self.code.splitlines()]
         return visible(clip("\n".join(part for part in parts if part), 8_000))
@@ -126,24 +148,31 @@ class Card(NamedTuple):
 
 def describe(thing: Any) -> Card:
     """Return the card of a reading, a conclusion, an action, a plan or an investigation."""
-    return next(make for kind, make in _CARDS.items() if isinstance(thing, kind))(thing)
+    for kind, make in _CARDS.items():
+        if isinstance(thing, kind):
+            return make(thing)
+    raise TypeError(f"there is no card of a {type(thing).__name__}")
 
 
 def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
     """Return one table of some plans: what, how many, the short hash, where each stands."""
-    table, ids = tabulate_plans(inv.journal), {plan.id for plan in made}
-    table = table._replace(rows=[row for row in table.rows if row["plan"] in ids])
-    states = [row["status"] for row in table.rows]
-    done = sum(state in (ActionPhase.APPLIED, ActionPhase.VERIFIED) for state in states)
-    told = f"{count_of(states.count('planned'), 'plan')} to approve, {done} carried out."
-    return Card(text=told if done else f"{told} Nothing was changed.", tables=(table,))
+    every = tabulate_plans(inv.journal)
+    ids = {plan.id for plan in made}
+    rows = [row for row in every.rows if row["plan"] in ids]
+    states = Counter(row["status"] for row in rows)
+    done = states[ActionPhase.APPLIED] + states[ActionPhase.VERIFIED]
+    text = f"{count_of(states[ActionPhase.PLANNED], 'plan')} to approve, {done} carried out."
+    if not done:
+        text += " Nothing was changed."
+    return Card(text=text, tables=(every._replace(rows=rows),))
 
 
 def overview(inv: investigation.Investigation[Any, Any]) -> Card:
     """Return what is open, how the last drill went, and where to go next. Only reads."""
     rows = [row.model_dump() for row in _list_history(inv)]
-    drill = Table("The last drill", [r for r in rows if r["scenario"]][:1], _INCIDENT)
+    drills = [row for row in rows if row["scenario"]]
     others = [row for row in rows if not row["scenario"]]
+    drill = Table("The last drill", drills[:1], _INCIDENT)
     newest = Table("The newest incidents", others[:5], _INCIDENT)
     log = make_log_entry(inv.policy, inv.journal, now=inv.now())
     this = tabulate_facts(log, "This incident")
@@ -164,15 +193,26 @@ def file_link(path: Path) -> Card:
 
 
 def _describe_reading(reading: Reading) -> Card:
-    name, shown = f"{reading.step} {reading.name}:", reading.rows[:_SHOWN_ROWS]
-    breach = f" (breach when {reading.threshold})" if reading.threshold else ""
-    part = f"{len(shown)} of " if len(shown) < len(reading.rows) else ""
-    caption = f"{name} {part}{count_of(len(reading.rows), 'row')}"
+    heading = f"{reading.step} {reading.name}:"
+    value = format_value(reading.value, reading.unit)
+    if reading.threshold:
+        value += f" (breach when {reading.threshold})"
+    shown = reading.rows[:_SHOWN_ROWS]
+    how_many = count_of(len(reading.rows), "row")
+    if len(shown) < len(reading.rows):
+        how_many = f"{len(shown)} of {how_many}"
+    caption = f"{heading} {how_many}"
     rows = Table(caption, shown, reading.columns, is_folded=not reading.columns)
     facts = tabulate_facts(reading.facts, f"{reading.step}: details", is_folded=True)
-    value = f"{format_value(reading.value, reading.unit)}{breach}"
-    lines = (reading.reason, f"read {reading.observed_at:%Y-%m-%d %H:%M:%SZ} from {reading.source}")
-    return Card(name, value, reading.status, lines, tables=(rows, facts), long_text=reading.text)
+    read_at = f"{reading.observed_at:%Y-%m-%d %H:%M:%SZ}"
+    return Card(
+        heading,
+        value,
+        reading.status,
+        lines=(reading.reason, f"read {read_at} from {reading.source}"),
+        tables=(rows, facts),
+        long_text=reading.text,
+    )
 
 
 def describe_frame(frame: DataFrame) -> Card:
@@ -186,46 +226,77 @@ def describe_frame(frame: DataFrame) -> Card:
 
 
 def _describe_conclusion(conclusion: Conclusion) -> Card:
-    missing = ", ".join(conclusion.unknown_steps)
     refuted = [f for f in conclusion.findings if f.status is CauseStatus.REFUTED]
-    others = [f for f in conclusion.findings if f not in refuted]
-    causes = tabulate_findings(others, "Causes, the most supported first")
-    folded = tabulate_findings(refuted, f"{len(refuted)} refuted", is_folded=True)
+    others = [f for f in conclusion.findings if f.status is not CauseStatus.REFUTED]
     events = [asdict(event) for event in conclusion.timeline[-_SHOWN_EVENTS:]]
     happened = f"What happened, UTC: the last {len(events)} of {len(conclusion.timeline)}"
-    tables = (causes, folded, Table(happened, events, is_folded=True))
-    lines = (*conclusion.advice, f"Could not be read: {missing}" if missing else "")
-    heading = f"{VERDICT_WORDS[conclusion.verdict]}:"
-    return Card(heading, conclusion.summary, conclusion.verdict, lines, tables=tables)
+    lines = list(conclusion.advice)
+    if conclusion.unknown_steps:
+        lines.append(f"Could not be read: {', '.join(conclusion.unknown_steps)}")
+    return Card(
+        f"{VERDICT_WORDS[conclusion.verdict]}:",
+        conclusion.summary,
+        conclusion.verdict,
+        lines=tuple(lines),
+        tables=(
+            tabulate_findings(others, "Causes, the most supported first"),
+            tabulate_findings(refuted, f"{len(refuted)} refuted", is_folded=True),
+            Table(happened, events, is_folded=True),
+        ),
+    )
 
 
 def _describe_action(entry: ActionEntry) -> Card:
-    facts = {k: v for k, v in entry.result.items() if k not in _IDENTITY}
+    facts = _leave_out_identity(entry.result)
     if entry.phase is ActionPhase.VERIFIED and not facts:  # there is nothing to take back either
         return Card(entry.step, entry.reason, "nothing to do")
-    way_back = entry.undo or ("" if entry.reversible else "there is none: this cannot be undone")
-    lines = (entry.reason, f"Way back: {way_back}" if way_back else "", _NEXT.get(entry.phase, ""))
-    table = tabulate_facts(facts, "What came of it", is_folded=True)
-    what = f"{entry.action} on {entry.target}"
-    return Card(entry.step, what, entry.phase, lines, tables=(table,))
+    lines = [entry.reason]
+    if entry.undo:
+        lines.append(f"Way back: {entry.undo}")
+    elif not entry.reversible:
+        lines.append("Way back: there is none: this cannot be undone")
+    lines.append(_NEXT.get(entry.phase, ""))
+    return Card(
+        entry.step,
+        f"{entry.action} on {entry.target}",
+        entry.phase,
+        lines=tuple(lines),
+        tables=(tabulate_facts(facts, "What came of it", is_folded=True),),
+    )
+
+
+def _leave_out_identity(facts: Mapping[str, Json]) -> dict[str, Json]:
+    return {name: value for name, value in facts.items() if name not in _IDENTITY}
 
 
 def _describe_plan(plan: Plan) -> Card:
-    reason, what = str(plan.summary.get("reason") or ""), f"{plan.action} on {plan.target}"
+    reason = str(plan.summary.get("reason") or "")
     if plan.is_empty:
         return Card(plan.step, reason or plan.target, "nothing to do")
-    facts = {k: v for k, v in plan.summary.items() if k not in _IDENTITY}
-    short = {k: v for k, v in facts.items() if not isinstance(v, list | dict) or k == "excluded"}
-    more = {k: v for k, v in facts.items() if k not in short}
-    short["way_back"] = plan.way_back or "there is none"
-    effect = tabulate_facts(short, "What would happen")
-    details = tabulate_facts(more, "more of it", is_folded=True)
+    effect = {}
+    details = {}
+    for name, value in _leave_out_identity(plan.summary).items():
+        is_short = name == "excluded" or not isinstance(value, list | dict)
+        if is_short:
+            effect[name] = value
+        else:
+            details[name] = value
+    effect["way_back"] = plan.way_back or "there is none"
     objects = [row.to_json() for row in plan.rows[:_SHOWN_OBJECTS]]
     first = f"{len(objects)} of {count_of(len(plan.rows), 'object')}; all of them: {plan.path}"
-    tables = (effect, details, Table(first, objects, is_folded=True))
     until = f"Nothing was changed. The plan may be approved until {plan.expires_at:%H:%M:%SZ}."
-    code = f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
-    return Card(plan.step, what, "planned", (reason, until), tables=tables, code=code)
+    return Card(
+        plan.step,
+        f"{plan.action} on {plan.target}",
+        "planned",
+        lines=(reason, until),
+        tables=(
+            tabulate_facts(effect, "What would happen"),
+            tabulate_facts(details, "more of it", is_folded=True),
+            Table(first, objects, is_folded=True),
+        ),
+        code=f"plan = {plan.id!r}\napprove = {plan.sha256!r}",
+    )
 
 
 def _describe_investigation(inv: investigation.Investigation[Any, Any]) -> Card:
@@ -256,14 +327,18 @@ class Investigation(investigation.Investigation[S, C]):
     def _begin(self) -> None:
         super()._begin()
         ipython = sys.modules.get("IPython")
-        if shell := ipython and ipython.get_ipython():
-            formatter = shell.display_formatter.mimebundle_formatter
-            for kind in _CARDS:
-                formatter.for_type(kind, lambda thing: describe(thing)._repr_mimebundle_())
-            formatter.for_type_by_name(
-                "pandas", "DataFrame", lambda frame: describe_frame(frame)._repr_mimebundle_()
-            )
-            self.progress = make_bars()
-            if not getattr(shell, "keeps_notebook", False):  # else who runs it keeps the notebook
-                getattr(shell, "stop_recording", lambda: None)()
-                shell.stop_recording = record(shell, self.incident, self.section.NAME)
+        shell: Any = ipython.get_ipython() if ipython else None
+        if shell is None:
+            return
+        formatter = shell.display_formatter.mimebundle_formatter
+        for kind in _CARDS:
+            formatter.for_type(kind, lambda thing: describe(thing)._repr_mimebundle_())
+        formatter.for_type_by_name(
+            "pandas", "DataFrame", lambda frame: describe_frame(frame)._repr_mimebundle_()
+        )
+        self.progress = make_bars()
+        if getattr(shell, "keeps_notebook", False):
+            return  # who runs it keeps the notebook
+        if hasattr(shell, "stop_recording"):
+            shell.stop_recording()
+        shell.stop_recording = record(shell, self.incident, self.section.NAME)

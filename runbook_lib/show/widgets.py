@@ -28,6 +28,8 @@ from .text import format_value, safe
 Export = Callable[[Incident, Sections], object]
 _Tell = Callable[[], Iterable[Card]]
 
+# Parameters of one step are described so, and stand behind a fold.
+_OF_ONE_STEP = re.compile(r"\d\.\d")
 _COMPLAINT = Markup('<span style="color:#a3230f;font-weight:600">✖ {}</span>')
 _NOT_IN_USE = "Changed, not in use yet: press “Use these”."
 #: Text in a widget has the height of a button for each line, by default.
@@ -51,9 +53,11 @@ class Widget:
     """
 
     def __init__(self, words: str, press: Callable[[], str], tell: _Tell, **look: Any) -> None:
-        self.said, self.button = widgets.HTML(), widgets.Button(description=words, **look)
+        self.said = widgets.HTML()
+        self.button = widgets.Button(description=words, **look)
         self.button.on_click(lambda _: self.say(press()))
-        self.line = self.box = widgets.HBox([self.button, self.said])
+        self.line = widgets.HBox([self.button, self.said])
+        self.box = self.line
         self._tell = tell
 
     def say(self, text: str) -> None:
@@ -62,8 +66,10 @@ class Widget:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         cards = list(self._tell())
-        shown = {"text/html": _join(cards), "text/plain": "\n".join(c.to_text() for c in cards)}
-        return {**self.box._repr_mimebundle_(**kwargs), **shown}
+        bundle: dict[str, Any] = dict(self.box._repr_mimebundle_(**kwargs))
+        bundle["text/html"] = _join(cards)
+        bundle["text/plain"] = "\n".join(card.to_text() for card in cards)
+        return bundle
 
 
 def _join(cards: Iterable[Card]) -> str:
@@ -92,24 +98,37 @@ class Form(Widget):
         self._infos = section.Parameters.model_fields
         unknown = _list_set_names(namespace.get("In", ())) - self._infos.keys()
         check_parameters(section, {**dict.fromkeys(unknown), **self.values})
-        self._fields = {n: _make_field(n, self._infos[n], now) for n, now in self.values.items()}
-        self._notes = {name: widgets.HTML() for name in self._fields}
-        rows: dict[bool, list[Any]] = {False: [], True: []}
-        for name, field in self._fields.items():
-            # A front end may send the click before the value: this shows that it came too late.
-            field.observe(lambda _: self.say(_NOT_IN_USE), names="value")
-            purpose = self._infos[name].description or ""
-            words = widgets.HTML(f"&nbsp; {safe(purpose)}")
-            # Parameters of one step are described so, and stand behind a fold.
-            is_of_one_step = bool(re.match(r"\d\.\d", purpose))
-            rows[is_of_one_step].append(widgets.HBox([field, words, self._notes[name]]))
-        fold = widgets.Accordion([widgets.VBox(rows[True])], titles=["parameters of one step"])
-        self.box = widgets.VBox([*rows[False], *[fold] * bool(rows[True]), self.line])
+        self._fields: dict[str, Any] = {}
+        self._notes: dict[str, Any] = {}
+        common = []
+        of_one_step = []
+        for name, value in self.values.items():
+            row = self._make_row(name, value)
+            if _OF_ONE_STEP.match(self._infos[name].description or ""):
+                of_one_step.append(row)
+            else:
+                common.append(row)
+        rows = common
+        if of_one_step:
+            titles = ["parameters of one step"]
+            rows.append(widgets.Accordion([widgets.VBox(of_one_step)], titles=titles))
+        self.box = widgets.VBox([*rows, self.line])
+
+    def _make_row(self, name: str, value: Any) -> Any:
+        """Return a parameter's field, what it is for, and room for what is wrong with it."""
+        info = self._infos[name]
+        field = _make_field(name, info, value)
+        # A front end may send the click before the value: this shows that it came too late.
+        field.observe(lambda _: self.say(_NOT_IN_USE), names="value")
+        note = widgets.HTML()
+        self._fields[name] = field
+        self._notes[name] = note
+        return widgets.HBox([field, widgets.HTML(f"&nbsp; {safe(info.description or '')}"), note])
 
     @property
     def values(self) -> dict[str, Any]:
         """The parameters as the notebook has them now."""
-        return {n: self._namespace.get(n, info.default) for n, info in self._infos.items()}
+        return {name: self._namespace.get(name, info.default) for name, info in self._infos.items()}
 
     def use(self) -> str:
         """Check what stands in the fields and use it; says beside each field what is wrong.
@@ -122,22 +141,27 @@ class Form(Widget):
         for note in self._notes.values():
             note.value = ""
         try:
-            self._namespace.update(self._section.Parameters(**raw).model_dump())
+            checked = self._section.Parameters.model_validate(raw)
         except ValidationError as error:
             wrong = list_wrong(error)
             for name in wrong.keys() & self._notes.keys():
                 self._notes[name].value = str(_COMPLAINT.format(safe(wrong[name])))
             general = wrong.get("", "Nothing was changed. Correct the marked fields.")
             return _COMPLAINT.format(safe(general))
+        self._namespace.update(checked.model_dump())
         how = "choose Run → Run Selected Cell and All Below: what they show is of the old values"
         return f"✓ In use. Select the cell below, “Open the incident”, and {how}."
 
     def _describe(self) -> Iterable[Card]:
-        now = self.values
-        rows = {n: {"parameter": n, "value": format_value(v) or "(empty)"} for n, v in now.items()}
-        changed = [rows[n] for n, value in now.items() if value != self._infos[n].default]
+        rows = []
+        changed = []
+        for name, value in self.values.items():
+            row = {"parameter": name, "value": format_value(value) or "(empty)"}
+            rows.append(row)
+            if value != self._infos[name].default:
+                changed.append(row)
         caption = "Parameters in use. To change them, edit the cell above."
-        every = Table(f"all {len(rows)}", [*rows.values()], is_folded=True)
+        every = Table(f"all {len(rows)}", rows, is_folded=True)
         return [Card(text=caption, tables=(Table("Not the default", changed), every))]
 
 
@@ -147,19 +171,31 @@ form = Form
 
 def _list_set_names(cells: Sequence[str]) -> set[str]:
     """Return what the newest parameters cell sets, and the newest that papermill put in."""
-    marks = (r"(?m)^incident_id *=", r"(?m)^# Parameters$")
-    newest = [next((c for c in reversed(cells) if re.search(mark, c)), "") for mark in marks]
-    return set(re.findall(r"(?m)^(\w+) *=(?!=)", "\n".join(newest)))
+    own = _find_newest(cells, r"(?m)^incident_id *=")
+    injected = _find_newest(cells, r"(?m)^# Parameters$")
+    return set(re.findall(r"(?m)^(\w+) *=(?!=)", f"{own}\n{injected}"))
+
+
+def _find_newest(cells: Sequence[str], mark: str) -> str:
+    """Return the newest cell that holds the mark; empty: none does."""
+    for cell in reversed(cells):
+        if re.search(mark, cell):
+            return cell
+    return ""
 
 
 def _make_field(name: str, info: FieldInfo, value: Any) -> Any:
-    layout = {"width": "26rem", "flex": "0 0 auto"}
-    common = {"description": name, "style": {"description_width": "12rem"}, "layout": layout}
     if get_origin(info.annotation) is Literal:
-        return widgets.Dropdown(options=list(get_args(info.annotation)), value=value, **common)
-    # Numbers are typed as text: a bounded number widget would change a wrong value in silence.
-    text = format(value, "g") if isinstance(value, float) else str(value)
-    return widgets.Text(value=text, continuous_update=False, **common)
+        field = widgets.Dropdown(options=list(get_args(info.annotation)), value=value)
+    else:
+        # Numbers are typed as text: a bounded number widget would change a wrong value in silence.
+        text = format(value, "g") if isinstance(value, float) else str(value)
+        field = widgets.Text(value=text, continuous_update=False)
+    field.description = name
+    field.style.description_width = "12rem"
+    field.layout.width = "26rem"
+    field.layout.flex = "0 0 auto"
+    return field
 
 
 def confirm(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
@@ -186,8 +222,11 @@ def confirm(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
         return "✓ Approved. Nothing was changed yet: run the next cell."
 
     def tell() -> Iterable[Card]:
-        words = "approved" if plan.sha256 in list_approved() else "not approved"
-        return [describe(plan), *[Card(text=f"{words}: hash {short}")] * (not plan.is_empty)]
+        cards = [describe(plan)]
+        if not plan.is_empty:
+            words = "approved" if plan.sha256 in list_approved() else "not approved"
+            cards.append(Card(text=f"{words}: hash {short}"))
+        return cards
 
     asked = Widget("Approve", approve, tell, button_style="warning", disabled=plan.is_empty)
     typed = widgets.Text(placeholder="type it here", layout={"width": "9rem"})
@@ -221,8 +260,13 @@ def take_back(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
         named = namespace.get("undo") or "nothing was chosen"
         return [Card(text=f"to be taken back: {named}")]
 
-    look = {"disabled": plan.action != "release" or plan.is_empty, "layout": {"width": "auto"}}
-    return Widget("Plan the way back", choose, tell, **look)
+    return Widget(
+        "Plan the way back",
+        choose,
+        tell,
+        disabled=plan.action != "release" or plan.is_empty,
+        layout={"width": "auto"},
+    )
 
 
 def say(words: str, name: str, namespace: MutableMapping[str, Any]) -> Widget:
@@ -244,8 +288,8 @@ def say(words: str, name: str, namespace: MutableMapping[str, Any]) -> Widget:
         return "✓ You said so. Run the next cells."
 
     def tell() -> Iterable[Card]:
-        is_said = bool(namespace.get(name))
-        return [Card(text=f"{words}: {'you said so' if is_said else 'not said yet'}")]
+        answer = "you said so" if namespace.get(name) else "not said yet"
+        return [Card(text=f"{words}: {answer}")]
 
     return Widget("Say so", choose, tell, layout={"width": "auto"})
 
@@ -271,7 +315,8 @@ def live(inv: Investigation, *steps: str) -> Widget:
     def refresh() -> str:
         try:
             for step in steps:
-                old, new = readings.get(step), inv.observe(step)
+                old = readings.get(step)
+                new = inv.observe(step)
                 readings[step] = new
                 if old is None or old.status is not new.status:
                     inv.record("reading", {"reading": new.model_dump(mode="json")})
@@ -302,22 +347,26 @@ def write_down(
     Changes the journal and the report only, and only when "Save" is pressed. Notes are appended:
     nobody's words are overwritten.
     """
-    answers, asked = dict[str, Any](), []
+    answers: dict[str, Any] = {}
+    asked = []
     for step, question in questions.items():
         answers[step] = widgets.Textarea(placeholder=question, layout={"width": "48rem"})
         asked.append(widgets.VBox([widgets.Label(f"{step} {question}"), answers[step]]))
 
     def save() -> str:
-        written = {step: text for step, f in answers.items() if (text := f.value.strip())}
-        if not written:
+        saved = 0
+        for step, answer in answers.items():
+            text = answer.value.strip()
+            if text:
+                inv.note(text, checklist=step)
+                inv.read_step(step)
+                answer.value = ""
+                saved += 1
+        if not saved:
             return "Nothing to save."
-        for step, text in written.items():
-            inv.note(text, checklist=step)
-            inv.read_step(step)
-            answers[step].value = ""
         inv.conclude()
         path = safe(export(inv.incident, sections))
-        return f"✓ {len(written)} saved to the journal, and the report written with them: {path}"
+        return f"✓ {saved} saved to the journal, and the report written with them: {path}"
 
     def tell() -> Iterable[Card]:
         notes = rows_of(inv.journal.notes, at="at", step="checklist", text="text")
