@@ -20,7 +20,6 @@ from .model import ActionEntry, ActionPhase, Json, format_time, parse_time
 from .redact import Redactor
 
 _LIFETIME = timedelta(minutes=15)
-_OF_HEADER = ("step", "action", "target", "is_empty", "way_back", "reversible")
 
 
 class Effect(NamedTuple):
@@ -129,8 +128,13 @@ def write_plan(folder: Path, kind: PlanKind, word: str, /, *, now: datetime, **f
     RecordError
         When it cannot be written.
     """
-    header = {"schema": kind.schema, "is_empty": False, "made_at": format_time(now)}
-    header |= {"expires_at": format_time(now + _LIFETIME), **facts}
+    header = {
+        "schema": kind.schema,
+        "is_empty": False,
+        "made_at": format_time(now),
+        "expires_at": format_time(now + _LIFETIME),
+        **facts,
+    }
     path = folder / f"{word}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
     blob = f"{json.dumps(header, sort_keys=True)}\n".encode()
     with errors.disk_errors(f"the plan cannot be written to {path}"), path.open("xb") as file:
@@ -152,12 +156,11 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
         raise errors.UsageError(f"there is no plan {path.stem} in {path.parent}")
     with errors.disk_errors(f"{path} cannot be read"):
         blob = path.read_bytes()
-    head = blob.partition(b"\n")[0]
-    kind = next((k for k in kinds if f'"{k.schema}'.encode() in head), None)
-    if kind is None:
-        text = f"{path.stem} is not a plan that can be carried out here; plan again"
-        raise errors.UsageError(text)
-    return _parse(kind, path, blob)
+    first_line, _, _ = blob.partition(b"\n")
+    for kind in kinds:
+        if f'"{kind.schema}'.encode() in first_line:
+            return _parse(kind, path, blob)
+    raise errors.UsageError(f"{path.stem} is not a plan that can be carried out here; plan again")
 
 
 def _parse(kind: PlanKind, path: Path, blob: bytes) -> Plan:
@@ -172,7 +175,12 @@ def _parse(kind: PlanKind, path: Path, blob: bytes) -> Plan:
             expires_at=parse_time(header["expires_at"]),
             summary={**kind.summarise(header), "expires_at": header["expires_at"]},
             content=header,
-            **{name: header[name] for name in _OF_HEADER if name in header},
+            step=header["step"],
+            action=header["action"],
+            target=header["target"],
+            is_empty=header.get("is_empty", False),
+            way_back=header.get("way_back", ""),
+            reversible=header.get("reversible", False),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise errors.PlanAlteredError(f"{path} is torn or was edited; plan again") from error
@@ -193,13 +201,13 @@ def check_use(plan: Plan, *, now: datetime) -> None:
     if actual != plan.sha256:
         raise errors.PlanAlteredError(f"{plan.path} was changed after it was planned; plan again")
     if now >= plan.expires_at:
-        told = f"plan {plan.id} expired at {format_time(plan.expires_at)}"
-        raise errors.PlanExpiredError(f"{told}: plan again, and approve the new plan")
+        expired = f"plan {plan.id} expired at {format_time(plan.expires_at)}"
+        raise errors.PlanExpiredError(f"{expired}: plan again, and approve the new plan")
     if plan.trace.exists():
         raise _applied_before(plan)
 
 
-def mark_applied(plan: Plan, told: Mapping[str, Json]) -> None:
+def mark_applied(plan: Plan, facts: Mapping[str, Json]) -> None:
     """Note that a plan is used, before the change: a crash in between leads to no second one.
 
     Raises
@@ -212,7 +220,7 @@ def mark_applied(plan: Plan, told: Mapping[str, Json]) -> None:
     with errors.disk_errors(f"{plan.trace} cannot be written"):
         try:
             with plan.trace.open("x", encoding="utf-8") as file:
-                json.dump(Redactor().json(dict(told)), file, sort_keys=True)
+                json.dump(Redactor().json(dict(facts)), file, sort_keys=True)
         except FileExistsError as error:
             raise _applied_before(plan) from error
 

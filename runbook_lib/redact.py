@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from .model import Json
 
 MASK = "[redacted]"
-_SHORT = 100  # characters: names and words that come again and again are looked at once
+# Shorter texts are names and words that come again and again: what becomes of them is kept.
+_SHORT = 100
+_SHORTEST_SECRET = 4
+_SHORTEST_BASE64 = 6
 
 # Every repetition is bounded: a long line from outside must not cost quadratic time.
 _NAME = r"(?:password|passwd|passphrase|secret|token|api[_-]?key|private[_-]?key)"
@@ -67,14 +70,21 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        forms = {form for s in secrets if len(s) >= 4 for form in _forms(s)}
-        ordered = sorted(forms, key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
-        self._short = lru_cache(maxsize=1 << 14)(self._hide)
+        forms: set[str] = set()
+        for secret in secrets:
+            if len(secret) >= _SHORTEST_SECRET:
+                forms.update(_list_forms(secret))
+        self._known: re.Pattern[str] | None = None
+        if forms:
+            longest_first = sorted(forms, key=len, reverse=True)
+            self._known = re.compile("|".join(map(re.escape, longest_first)))
+        self._hide_short = lru_cache(maxsize=1 << 14)(self._hide)
 
     def text(self, text: str) -> str:
         """Return the text without secrets."""
-        return self._short(text) if len(text) < _SHORT else self._hide(text)
+        if len(text) < _SHORT:
+            return self._hide_short(text)
+        return self._hide(text)
 
     def _hide(self, text: str) -> str:
         if self._known is not None:
@@ -94,28 +104,48 @@ class Redactor:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
-            return {self.text(str(k)): self._field(str(k), v) for k, v in value.items()}
+            return {
+                self.text(str(name)): self._hide_field(str(name), value[name]) for name in value
+            }
         if isinstance(value, list | tuple):
-            return [self.json(v) for v in value]
-        # JSON has no such numbers; a log that held them could not be read by other programs.
-        return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            return [self.json(item) for item in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            # JSON has no such numbers; other programs could not read a log that held them.
+            return str(value)
+        return value
 
-    def _field(self, name: str, value: Json) -> Json:
+    def _hide_field(self, name: str, value: Json) -> Json:
         if isinstance(value, str) and value and _SECRET_FIELD.search(name):
             return value if _KEPT_VALUE.fullmatch(value) else MASK
         return self.json(value)
 
 
-def _forms(secret: str) -> Iterator[str]:
+def _list_forms(secret: str) -> Iterator[str]:
     """Yield how a secret may be written."""
-    yield from (secret, escape(secret), escape(secret, quote=False), repr(secret)[1:-1])
-    yield from (json.dumps(secret, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False))
+    yield secret
+    yield escape(secret)
+    yield escape(secret, quote=False)
+    yield repr(secret)[1:-1]
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
     raw = secret.encode("utf-8", "surrogatepass")
-    yield from (quote(raw, safe=""), quote(raw), quote_plus(raw))
-    for shift in range(3):
-        # In the middle of other bytes, base64 looks one of three ways; its ends depend on them.
-        inner = base64.b64encode(bytes(shift) + raw).decode().rstrip("=")
-        inner = inner[(0, 2, 3)[shift] : -1 if (shift + len(raw)) % 3 else None]
-        if len(inner) >= 6:
+    yield quote(raw, safe="")
+    yield quote(raw)
+    yield quote_plus(raw)
+    for bytes_before in range(3):
+        inner = _encode_inside(raw, bytes_before)
+        if len(inner) >= _SHORTEST_BASE64:
             yield inner
             yield inner.replace("+", "-").replace("/", "_")
+
+
+def _encode_inside(raw: bytes, bytes_before: int) -> str:
+    """Return the base64 characters that depend on these bytes alone.
+
+    In the middle of other bytes base64 looks one of three ways, by how many bytes come before.
+    """
+    encoded = base64.b64encode(bytes(bytes_before) + raw).decode().rstrip("=")
+    mixed_with_before = (0, 2, 3)[bytes_before]
+    inner = encoded[mixed_with_before:]
+    is_mixed_with_after = (bytes_before + len(raw)) % 3 != 0
+    return inner[:-1] if is_mixed_with_after else inner

@@ -19,8 +19,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import SettingsError, list_wrong
 
-_OF_SYSTEM = ("url", "token", "user", "password")
-
 
 class Settings(BaseSettings):
     """Where incidents are kept, who works on them, and how systems are asked.
@@ -54,13 +52,13 @@ class Settings(BaseSettings):
         try:
             settings = cls(_env_file=root / ".env")
         except ValidationError as error:
-            told = (f"{name.upper()}: {why}" for name, why in list_wrong(error).items())
-            wrong = "; ".join(text.removeprefix(": ") for text in told)
+            wrong = _say_wrong(error)
             raise SettingsError(f"{wrong}. See .env.example for what each setting means.") from None
         paths = {name: root / value for name, value in settings if isinstance(value, Path)}
         # one home for all, wherever a notebook or a command is started
         paths["runbook_home"] = (find_checkout() or root) / settings.runbook_home
-        if (ca := paths.get("ca_bundle")) and not (os.access(ca, os.R_OK) and ca.is_file()):
+        ca_bundle = paths.get("ca_bundle")
+        if ca_bundle is not None and not _is_readable(ca_bundle):
             raise SettingsError("CA_BUNDLE is not a file that can be read. Empty: the usual ones.")
         return settings.model_copy(update=paths)
 
@@ -77,7 +75,9 @@ class Settings(BaseSettings):
     def _empty_is_unset(cls, value: object, info: ValidationInfo) -> object:
         default = cls.model_fields[str(info.field_name)].default
         is_needed = default is None or info.field_name == "runbook_environment"
-        return default if is_needed and not str(value).strip() else value
+        if is_needed and not str(value).strip():
+            return default
+        return value
 
     @field_validator("*")
     @classmethod
@@ -111,10 +111,13 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every secret value that is set, for redaction."""
-        hidden = (value.get_secret_value() for _, value in self if isinstance(value, SecretStr))
-        addresses = (value for name, value in self if name.endswith("_url"))
-        in_addresses = (unquote(urlsplit(address).password or "") for address in addresses)
-        return tuple(filter(None, (*hidden, *in_addresses)))
+        secrets = []
+        for name, value in self:
+            if isinstance(value, SecretStr):
+                secrets.append(value.get_secret_value())
+            elif name.endswith("_url"):
+                secrets.append(unquote(urlsplit(value).password or ""))
+        return tuple(filter(None, secrets))
 
     def read_http_options(self, system: str) -> dict[str, Any]:
         """Return address, credentials, certificates, proxy and time-out for a system's client.
@@ -123,16 +126,32 @@ class Settings(BaseSettings):
         ----------
         system : one whose ``<SYSTEM>_URL``, ``_TOKEN``, ``_USER`` and ``_PASSWORD`` are settings
         """
-        own = {name: getattr(self, f"{system}_{name}") for name in _OF_SYSTEM}
-        for name in ("token", "password"):
-            own[name] = own[name].get_secret_value()
-        whole = {"ca_file": str(self.ca_bundle or ""), "proxy_url": self.proxy_url}
-        return {**own, **whole, "timeout_s": self.http_timeout_s}
+        return {
+            "url": getattr(self, f"{system}_url"),
+            "token": getattr(self, f"{system}_token").get_secret_value(),
+            "user": getattr(self, f"{system}_user"),
+            "password": getattr(self, f"{system}_password").get_secret_value(),
+            "ca_file": str(self.ca_bundle or ""),
+            "proxy_url": self.proxy_url,
+            "timeout_s": self.http_timeout_s,
+        }
 
     @property
     def is_playground(self) -> bool:
         """Whether chaos, faults and drills may run here, as far as the environment says."""
         return self.runbook_environment in ("local", "demo")
+
+
+def _say_wrong(error: ValidationError) -> str:
+    """Return what is wrong with which variable, and never its value."""
+    parts = []
+    for name, reason in list_wrong(error).items():
+        parts.append(f"{name.upper()}: {reason}" if name else reason)
+    return "; ".join(parts)
+
+
+def _is_readable(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.R_OK)
 
 
 def _check_lines(path: Path) -> None:
@@ -162,8 +181,10 @@ def find_root(folder: Path) -> Path:
     Where there is neither, the home folder: never the one in which something happens to be started.
     Relative paths in settings are relative to it, RUNBOOK_HOME to the checkout.
     """
-    marked = (f for f in (folder, *folder.parents) if (f / ".env").is_file())
-    return next(marked, None) or find_checkout() or Path.home()
+    for candidate in (folder, *folder.parents):
+        if (candidate / ".env").is_file():
+            return candidate
+    return find_checkout() or Path.home()
 
 
 def find_checkout() -> Path | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import (
     ActionInterruptedError,
@@ -70,19 +71,25 @@ def run_sections(
     """
     runs: list[NotebookRun] = []
     before = incident.journal.view().last_seq
+    own_kernel = nullcontext(kernel) if kernel else SharedKernel()
     try:
-        # what a report takes is made ready beside, while a kernel works
-        beside = ThreadPoolExecutor(1)
-        with beside, nullcontext(kernel) if kernel else SharedKernel() as used:
+        # A thread makes ready what the report takes, while the kernel works.
+        with ThreadPoolExecutor(1) as executor, own_kernel as used_kernel:
             with hold_interrupts():
-                used.begin()
+                used_kernel.begin()
                 preload()
             for name in names:
                 progress(name)
-                given = _pick(sections[name], parameters)
-                run = run_notebook(sections, name, incident, given, kernel=used, progress=progress)
+                run = run_notebook(
+                    sections,
+                    name,
+                    incident,
+                    _pick(sections[name], parameters),
+                    kernel=used_kernel,
+                    progress=progress,
+                )
                 runs.append(run)
-                beside.submit(convert, runs[-1].path, incident)
+                executor.submit(convert, run.path, incident)
     except KeyboardInterrupt as error:
         with Interrupts(again=do_nothing):
             if kernel:
@@ -99,15 +106,16 @@ def run_sections(
 
 def _say_interrupted(incident: Incident, after: int, command: str, options: str) -> str:
     """Return what a run changed before it was interrupted between changes, and what to do next."""
-    actions = [a for a in incident.journal.view().actions if a.seq > after]
-    begun = [a for a in group_actions(actions) if a.applied or a.is_cut_off]
+    actions = [action for action in incident.journal.view().actions if action.seq > after]
     describe = load_policy().describe_action
-    if begun:
-        words = "; ".join(
-            f"{describe(action)} (begun, and not ended)" if action.is_cut_off else describe(action)
-            for action in begun
-        )
-        text = f"Interrupted after these changes: {words}."
+    changes = []
+    for action in group_actions(actions):
+        if action.is_cut_off:
+            changes.append(f"{describe(action)} (begun, and not ended)")
+        elif action.applied:
+            changes.append(describe(action))
+    if changes:
+        text = f"Interrupted after these changes: {'; '.join(changes)}."
         way_on = f" Look again with: {command}"
     else:
         text = "Interrupted. Nothing was changed."
@@ -116,34 +124,42 @@ def _say_interrupted(incident: Incident, after: int, command: str, options: str)
 
 
 def investigate(
-    settings: Settings, sections: Sections, *, progress: Progress = keep_quiet, **parameters: object
+    settings: Settings,
+    sections: Sections,
+    *,
+    incident_id: str = "",
+    ticket_id: str = "",
+    window_minutes: float = 60,
+    progress: Progress = keep_quiet,
 ) -> documents.InvestigateDocument:
     """Carry out the read-only sections and write the report.
-
-    Parameters
-    ----------
-    parameters : such as ``incident_id``; each section gets those that it knows
 
     Raises
     ------
     UsageError
         When a parameter is wrong; nothing ran.
     """
-    names = sections.read_only
-    incident, runs, report = _carry_out(
-        settings, sections, names, parameters, progress, command="investigate"
+    parameters = {
+        "incident_id": incident_id,
+        "ticket_id": ticket_id,
+        "window_minutes": window_minutes,
+    }
+    done = _carry_out(
+        settings, sections, sections.read_only, parameters, progress, command="investigate"
     )
+    incident = done.incident
     journal = incident.journal.view()
     policy = load_policy()
-    verdict = policy.compute_verdict(journal, after=runs[0].after) or Verdict.UNKNOWN
+    verdict = policy.compute_verdict(journal, after=done.runs[0].after) or Verdict.UNKNOWN
     if verdict is Verdict.HEALTHY:
         verdict = policy.compute_verdict(journal) or verdict
-    readings, now = journal.latest(), utc_now()
-    unread = [r for r in readings.values() if r.status is Status.UNKNOWN]
+    readings = journal.latest().values()
+    unread = [reading for reading in readings if reading.status is Status.UNKNOWN]
+    now = utc_now()
     section, _ = policy.choose_next(journal, now=now)
     is_done = verdict is Verdict.HEALTHY or not section
     code = compute_exit_code(verdict)
-    if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in runs):
+    if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in done.runs):
         code = ExitCode.RUN_FAILED
     return documents.InvestigateDocument(
         schema_name="runbook/investigate/1",
@@ -151,11 +167,11 @@ def investigate(
         incident=incident.id,
         verdict=verdict,
         exit_code=code,
-        readings=tuple(readings.values()),
+        readings=tuple(readings),
         causes=journal.findings(),
-        unknown=tuple({"step": r.step, "reason": r.reason} for r in unread),
-        notebooks=runs,
-        report=report,
+        unknown=tuple({"step": reading.step, "reason": reading.reason} for reading in unread),
+        notebooks=done.runs,
+        report=done.report,
         log=make_log_entry(policy, journal, now=now),
         advice=journal.advice(now),
         next="" if is_done else name_runbook(f"runbook run {section[:2]}"),
@@ -184,45 +200,63 @@ def run_chosen(
         Before a kernel starts, when a section or parameter is unknown or a value is wrong.
     """
     chosen = [sections.find(name) for name in names]
-    known = {name for section in chosen for name in section.Parameters.model_fields}
-    if unknown := sorted(parameters.keys() - known):
+    known: set[str] = set()
+    for section in chosen:
+        known.update(section.Parameters.model_fields)
+    unknown = sorted(parameters.keys() - known)
+    if unknown:
         has = ", ".join(sorted(known))
         raise UsageError(f"none of these sections has a parameter {unknown[0]!r}; they have {has}")
     for section in chosen:
         check_parameters(section, _pick(section, parameters))
     names = [section.NAME for section in chosen]
-    options = [f"{name}={value}" for name, value in parameters.items() if name != "incident_id"]
-    incident, runs, report = _carry_out(
+    numbers = " ".join(name[:2] for name in names)
+    options = ""
+    for name, value in parameters.items():
+        if name != "incident_id":
+            options += f" -p {shlex.quote(f'{name}={value}')}"
+    done = _carry_out(
         settings,
         sections,
         names,
         parameters,
         progress,
-        command=f"run {' '.join(name[:2] for name in names)}",
-        options="".join(f" -p {shlex.quote(option)}" for option in options),
+        command=f"run {numbers}",
+        options=options,
     )
-    verdict = _verdict(runs, sections)
+    verdict = _choose_verdict(done.runs, sections)
     return documents.RunDocument(
         schema_name="runbook/run/1",
-        incident=incident.id,
+        incident=done.incident.id,
         verdict=verdict,
-        exit_code=_exit_code(runs, verdict),
-        notebooks=runs,
-        plans=tuple(_plans(incident, runs[0].after)),
-        report=report,
-        unfinished=_list_unfinished(incident.journal.view()),
+        exit_code=_choose_exit_code(done.runs, verdict),
+        notebooks=done.runs,
+        plans=tuple(_list_plans(done.incident, done.runs[0].after)),
+        report=done.report,
+        unfinished=_list_unfinished(done.incident.journal.view()),
     )
 
 
 def _list_unfinished(journal: JournalView) -> tuple[str, ...]:
     """Return the commands that finish what was begun before, as the newest readings name them."""
-    ways = [way for reading in journal.latest().values() for way in reading.ways_on]
-    return tuple(dict.fromkeys(ways))
+    commands: dict[str, None] = {}
+    for reading in journal.latest().values():
+        commands.update(dict.fromkeys(reading.ways_on))
+    return tuple(commands)
 
 
 def _pick(section: SectionModule, given: Given) -> dict[str, object]:
     """Return the parameters that a section knows."""
-    return {k: v for k, v in given.items() if k in section.Parameters.model_fields}
+    known = section.Parameters.model_fields
+    return {name: value for name, value in given.items() if name in known}
+
+
+class _Done(NamedTuple):
+    """What sections were run on, how each ended, and the report's path."""
+
+    incident: Incident
+    runs: tuple[NotebookRun, ...]
+    report: str
 
 
 def _carry_out(
@@ -234,17 +268,13 @@ def _carry_out(
     *,
     command: str,
     options: str = "",
-) -> tuple[Incident, tuple[NotebookRun, ...], str]:
+) -> _Done:
     """Find the incident, run sections on it and write the report.
 
     ``command`` looks again; with ``options`` it does the same again.
 
-    It is the last one of an incident that these runs closed. A look that this command made is over
-    when nothing was wrong and no plan waits.
-
-    Returns
-    -------
-    The incident, its runs, and the report's path.
+    The report is the last one of an incident that these runs closed. A look that this command made
+    is over when nothing was wrong and no plan waits.
     """
     opener = sections.investigation or Investigation
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
@@ -271,7 +301,7 @@ def _carry_out(
         if interrupts.count:
             text = f"Interrupted when all was done; the report is {report}"
             raise RunInterruptedError(f"{text}. Look again with: {command}")
-    return incident, tuple(runs), str(report)
+    return _Done(incident, tuple(runs), str(report))
 
 
 def _finish(
@@ -295,29 +325,37 @@ def _finish(
     return write_outputs(incident, sections, packs=incident.is_closed)
 
 
-def _verdict(runs: Sequence[NotebookRun], sections: Sections) -> Verdict | None:
-    """Return what the section that reads recovery says, else the worst that was said."""
-    said = {run.section: run.conclusion.verdict for run in runs if run.conclusion}
-    judged = [verdict for name, verdict in said.items() if name in sections.having(Role.RECOVERY)]
-    order = (*judged, Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED, Verdict.UNKNOWN)
-    return next((v for v in (*order, *said.values()) if v in said.values()), None)
+def _choose_verdict(runs: Sequence[NotebookRun], sections: Sections) -> Verdict | None:
+    """Return the verdict of the section that reads recovery, else the worst of all."""
+    verdicts = {run.section: run.conclusion.verdict for run in runs if run.conclusion}
+    for section, verdict in verdicts.items():
+        if section in sections.having(Role.RECOVERY):
+            return verdict
+    for verdict in (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED, Verdict.UNKNOWN):
+        if verdict in verdicts.values():
+            return verdict
+    return next(iter(verdicts.values()), None)
 
 
-def _exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode:
-    otherwise = ExitCode.OK if verdict is None else compute_exit_code(verdict)
-    worst_first = (ExitCode.USAGE, ExitCode.RUN_FAILED, ExitCode.REFUSED)
+def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode:
+    """Return the worst code of runs that did not come to their end, else the verdict's."""
     codes = {run.exit_code for run in runs}
-    return next((code for code in worst_first if code in codes), otherwise)
+    for code in (ExitCode.USAGE, ExitCode.RUN_FAILED, ExitCode.REFUSED):
+        if code in codes:
+            return code
+    return ExitCode.OK if verdict is None else compute_exit_code(verdict)
 
 
-def _plans(incident: Incident, after: int) -> Iterator[dict[str, Json]]:
+def _list_plans(incident: Incident, after: int) -> Iterator[dict[str, Json]]:
     """Yield what was planned past an entry; ``apply`` is the command that approves a plan."""
     for row in tabulate_plans(incident.journal.view(), after=after).rows:
-        section, plan = row["step"].partition(".")[0].zfill(2), row["plan"]
-        command = f"runbook run {section} --incident {incident.id} -p plan={plan}"
-        command = name_runbook(command)
-        apply = f"{command} -p approve={row['sha256']}" if row["status"] == "planned" else ""
-        yield {**{name: row[name] for name in row if name != "hash"}, "apply": apply}
+        apply = ""
+        if row["status"] == "planned":
+            section = row["step"].partition(".")[0].zfill(2)
+            command = f"runbook run {section} --incident {incident.id} -p plan={row['plan']}"
+            apply = name_runbook(f"{command} -p approve={row['sha256']}")
+        plan = {name: value for name, value in row.items() if name != "hash"}
+        yield {**plan, "apply": apply}
 
 
 def rebuild_report(
@@ -326,7 +364,12 @@ def rebuild_report(
     """Build the report again from the journal; that of a closed incident stays as it is."""
     incident = _find(settings, incident_id)
     note = "closed: its report stays as it was written then" if is_frozen(incident) else ""
-    return _write(incident, sections, schema_name="runbook/report/1", note=note)
+    return documents.ReportDocument(
+        schema_name="runbook/report/1",
+        incident=incident.id,
+        report=str(write_outputs(incident, sections)),
+        note=note,
+    )
 
 
 def check_report(settings: Settings, incident_or_path: str) -> documents.ReportDocument:
@@ -337,11 +380,19 @@ def check_report(settings: Settings, incident_or_path: str) -> documents.ReportD
     path = Path(incident_or_path)
     if not path.exists():
         path = _find(settings, incident_or_path).folder
-    checked = verify_incident(path) if path.is_dir() else verify_attachment(path)
-    code = ExitCode.NOT_OK if checked.problems else ExitCode.OK
-    report = str(path / "report.html" if path.is_dir() else path)
+    if path.is_dir():
+        checked = verify_incident(path)
+        report = path / "report.html"
+    else:
+        checked = verify_attachment(path)
+        report = path
     return documents.ReportDocument(
-        schema_name="runbook/verify-report/1", exit_code=code, report=report, **checked._asdict()
+        schema_name="runbook/verify-report/1",
+        exit_code=ExitCode.of(not checked.problems),
+        incident=checked.incident,
+        report=str(report),
+        problems=checked.problems,
+        newer=checked.newer,
     )
 
 
@@ -361,12 +412,12 @@ def close_incident(
         raise UsageError(f"{incident.id} was closed at {incident.facts['closed_at']}")
     verdict = judge_incident(incident)
     incident.close(verdict)
-    return _write(incident, sections, schema_name="runbook/close/1", verdict=verdict)
-
-
-def _write(incident: Incident, sections: Sections, **told: Json) -> documents.ReportDocument:
-    path = str(write_outputs(incident, sections))
-    return documents.ReportDocument(incident=incident.id, report=path, **told)
+    return documents.ReportDocument(
+        schema_name="runbook/close/1",
+        incident=incident.id,
+        verdict=verdict,
+        report=str(write_outputs(incident, sections)),
+    )
 
 
 def _list_history(settings: Settings) -> list[HistoryRow]:
@@ -375,21 +426,25 @@ def _list_history(settings: Settings) -> list[HistoryRow]:
 
 def list_incidents(settings: Settings) -> documents.IncidentsDocument:
     """Return the incidents, the open ones first; a drill only while it is open."""
-    rows = [row for row in _list_history(settings) if row.is_open or not row.scenario]
-    found = tuple(sorted(rows, key=lambda row: not row.is_open))
-    return documents.IncidentsDocument(schema_name="runbook/incidents/1", incidents=found)
+    rows = _list_history(settings)
+    still_open = [row for row in rows if row.is_open]
+    over = [row for row in rows if not row.is_open and not row.scenario]
+    return documents.IncidentsDocument(
+        schema_name="runbook/incidents/1", incidents=(*still_open, *over)
+    )
 
 
 def read_history(settings: Settings) -> documents.HistoryDocument:
     """Return every incident and drill; writes the trends' picture and the gauges anew."""
     home = settings.runbook_home
-    rows, plot, gauges = tuple(_list_history(settings)), "", ""
-    if rows:
-        (home / "history.png").write_bytes(draw_trends(rows).png)
-        plot, gauges = str(home / "history.png"), str(write_gauges(home, rows))
-    return documents.HistoryDocument(
-        schema_name="runbook/history/1", history=rows, plot=plot, gauges=gauges
-    )
+    rows = tuple(_list_history(settings))
+    document = documents.HistoryDocument(schema_name="runbook/history/1", history=rows)
+    if not rows:
+        return document
+    plot = home / "history.png"
+    plot.write_bytes(draw_trends(rows).png)
+    gauges = write_gauges(home, rows)
+    return document.model_copy(update={"plot": str(plot), "gauges": str(gauges)})
 
 
 def draw_trends(rows: Sequence[HistoryRow]) -> Picture:
@@ -397,15 +452,18 @@ def draw_trends(rows: Sequence[HistoryRow]) -> Picture:
     drills = [row for row in reversed(rows) if row.scenario]
     lines = []
     for phase in PHASES:
-        known = ((row.opened_at, getattr(row, phase)) for row in drills)
-        points = tuple((at, value) for at, value in known if value is not None)
-        lines.append(Line(name=phase.removesuffix("_s"), points=points))
+        points = []
+        for row in drills:
+            seconds = getattr(row, phase)
+            if seconds is not None:
+                points.append((row.opened_at, seconds))
+        lines.append(Line(name=phase.removesuffix("_s"), points=tuple(points)))
     return plot_lines(Plot(title="Phases of the drills", unit="seconds", lines=tuple(lines)))
 
 
 def _find(settings: Settings, incident_id: str) -> Incident:
-    home, redactor = settings.runbook_home.resolve(), Redactor(settings.secrets)
-    found = open_incident(home, incident_id, redactor=redactor)
-    if found is None:
+    home = settings.runbook_home.resolve()
+    incident = open_incident(home, incident_id, redactor=Redactor(settings.secrets))
+    if incident is None:
         raise UsageError(f"no incident is open under {settings.runbook_home}")
-    return found
+    return incident

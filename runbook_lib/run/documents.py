@@ -6,7 +6,7 @@ Fields are added, never renamed. Text from outside is no markup.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydantic import BaseModel, Field
 from rich.box import SIMPLE_HEAD
@@ -91,17 +91,36 @@ class InvestigateDocument(Document):
     @property
     def answer(self) -> str:
         """The verdict, since when, the causes or else the first signs, and how many."""
-        since, many = str(self.log.get("since") or "")[:16], self.log.get("affected")
-        causes = [f for f in self.causes if f.status is CauseStatus.SUPPORTED]
-        signs = [f"{r.step} {r.reason}" for r in self.readings if r.status is Status.BREACH]
-        why = [f"{f.name}: {f.reason}" for f in causes] or signs[:2]
-        first = f"{super().answer} since {since}Z" if since else super().answer
-        return ". ".join([first, *why, *([str(many)] if many else [])])
+        sentences = [super().answer]
+        since = str(self.log.get("since") or "")[:16]
+        if since:
+            sentences[0] += f" since {since}Z"
+        sentences += self._list_causes() or self._list_signs()[:2]
+        affected = self.log.get("affected")
+        if affected:
+            sentences.append(str(affected))
+        return ". ".join(sentences)
+
+    def _list_causes(self) -> list[str]:
+        return [
+            f"{finding.name}: {finding.reason}"
+            for finding in self.causes
+            if finding.status is CauseStatus.SUPPORTED
+        ]
+
+    def _list_signs(self) -> list[str]:
+        return [
+            f"{reading.step} {reading.reason}"
+            for reading in self.readings
+            if reading.status is Status.BREACH
+        ]
 
     @property
     def commands(self) -> tuple[str, ...]:
         """What was begun before comes first; then the next one."""
-        return (*self.unfinished, *([self.next] if self.next else []))
+        if self.next:
+            return (*self.unfinished, self.next)
+        return self.unfinished
 
 
 class RunDocument(Document):
@@ -123,14 +142,22 @@ class RunDocument(Document):
     @property
     def answer(self) -> str:
         """How each notebook ended."""
-        words = {"stopped_at_plan": "stopped at the plan, nothing was changed"}
-        ended = (f"{n.notebook}: {words.get(n.status, n.status)}" for n in self.notebooks)
-        return "; ".join([super().answer, *ended]).removeprefix("; ")
+        parts = [super().answer] if self.verdict else []
+        for run in self.notebooks:
+            status = run.status
+            if status == "stopped_at_plan":
+                status = "stopped at the plan, nothing was changed"
+            parts.append(f"{run.notebook}: {status}")
+        return "; ".join(parts)
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
         """Each plan that has something to do."""
-        return tuple((f"{p['step']} {p['what']}", p["apply"]) for p in self.plans if p["apply"])
+        return tuple(
+            (f"{plan['step']} {plan['what']}", plan["apply"])
+            for plan in self.plans
+            if plan["apply"]
+        )
 
 
 class ReportDocument(Document):
@@ -144,7 +171,9 @@ class ReportDocument(Document):
     @property
     def answer(self) -> str:
         """Whether something was altered."""
-        return f"{count_of(len(self.problems), 'problem')} found" if self.problems else "Done"
+        if self.problems:
+            return f"{count_of(len(self.problems), 'problem')} found"
+        return "Done"
 
 
 class IncidentsDocument(Document):
@@ -162,8 +191,24 @@ class HistoryDocument(Document):
 
 
 _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
-_SKIPPED = {"schema", "at", "exit_code", "verdict", "unknown", "detail", "apply", "next"}
-_SKIPPED |= {"objects", "bytes", "log", "summary"}  # an answer holds them
+_STATUS_OF_CODE = {ExitCode.OK: "ok", ExitCode.REFUSED: "refused"}
+#: Fields that an answer, a command or a line to paste holds, and those for programs.
+_SKIPPED = {
+    "schema",
+    "at",
+    "exit_code",
+    "verdict",
+    "unknown",
+    "detail",
+    "apply",
+    "next",
+    "objects",
+    "bytes",
+    "log",
+    "summary",
+}
+#: How most notebooks end: the answer says it.
+_SAID_BY_THE_ANSWER = ("done", "stopped_at_plan")
 _COLUMNS = {
     "notebooks": ("notebook", "status", "error"),
     "incidents": ("incident", "is_open", "verdict", "cause_found", "damage"),
@@ -183,17 +228,18 @@ def print_document(document: Document, console: Console) -> None:
 
     Notes
     -----
-    A hash has a line of its own, and what is to be pasted is never broken but by a backslash.
+    Hashes get their own line; commands are wrapped only with ``\\``.
     """
-    by_code = {ExitCode.OK: "ok", ExitCode.REFUSED: "refused"}
-    tone, icon = get_tone(document.verdict or by_code.get(document.exit_code, "failed"))
+    tone, icon = get_tone(document.verdict or _STATUS_OF_CODE.get(document.exit_code, "failed"))
     if document.answer:
         _print(console, f"{icon} {document.answer}", style=_STYLES[tone], is_prose=True)
     for command in document.commands:
         _print(console, f"\n  {_wrap(command)}\n")
-    dumped = document.model_dump(by_alias=True)
-    values = {n: v for n, v in dumped.items() if n not in _SKIPPED and v != document.commands}
-    for name, value in sorted(values.items(), key=lambda item: _ORDER.get(item[0], 1)):
+    values = document.model_dump(by_alias=True)
+    for name in sorted(values, key=lambda name: _ORDER.get(name, 1)):
+        value = values[name]
+        if name in _SKIPPED or value == document.commands:
+            continue
         for part in _lay_out(document, name, value):
             if not isinstance(part, Table):
                 _print(console, part, is_prose=" " in part.partition(": ")[2])
@@ -206,24 +252,30 @@ def print_document(document: Document, console: Console) -> None:
 def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str]:
     """Yield a field as tables and lines."""
     label = name.replace("_", " ")
+    is_list = isinstance(value, list | tuple) and bool(value)
     if name == "readings":
-        readings: tuple[Observed, ...] = getattr(document, name)
-        yield tabulate_readings(r for r in readings if r.status not in _QUIET)
-        for word in _QUIET:
-            if steps := ", ".join(r.step for r in readings if r.status == word):
-                yield f"{word.replace('_', ' ')}: {steps}"
+        yield from _lay_out_readings(getattr(document, name))
     elif name == "causes":
-        found = (f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED)
-        yield tabulate_findings(found, "Causes")
-    elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
-        # how most notebooks end: the answer says it
-        rows = [row for row in value if row.get("status") not in ("done", "stopped_at_plan")]
+        causes = [f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED]
+        yield tabulate_findings(causes, "Causes")
+    elif is_list and isinstance(value[0], dict):
+        rows = [row for row in value if row.get("status") not in _SAID_BY_THE_ANSWER]
         yield Table(label, rows, _COLUMNS.get(name, ()))
-    elif isinstance(value, list | tuple) and len(value) > 1:
+    elif is_list and len(value) > 1:
         yield "\n".join([f"{label}:", *map(str, value)])
     elif value not in (None, "", [], (), {}):
         text = say_value(value, name)
-        yield f"{label}:\n{text}" if _HASH.search(text) else f"{label}: {text}"
+        between = "\n" if _HASH.search(text) else " "
+        yield f"{label}:{between}{text}"
+
+
+def _lay_out_readings(readings: Sequence[Observed]) -> Iterator[Table | str]:
+    """Yield a table of what is not as it should be, and lines with the other steps."""
+    yield tabulate_readings(reading for reading in readings if reading.status not in _QUIET)
+    for status in _QUIET:
+        steps = [reading.step for reading in readings if reading.status == status]
+        if steps:
+            yield f"{status.replace('_', ' ')}: {', '.join(steps)}"
 
 
 def _print(console: Console, text: str, *, style: str = "", is_prose: bool = False) -> None:
@@ -245,12 +297,12 @@ def _wrap(command: str) -> str:
 def _to_rich(table: Table) -> RichTable:
     """Return a table for a terminal; a column without anything in it is left out."""
     shown = RichTable(title=table.caption, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    rows = list(table.iter_cells())
-    kept = [n for n, _ in enumerate(table.names) if any(cells[n] for cells in rows)]
-    for n in kept:
-        shown.add_column(table.names[n].replace("_", " "), overflow="fold")
-    for cells in rows:
-        shown.add_row(*(_to_cell(table.names[n], cells[n]) for n in kept))
+    rows = [dict(zip(table.names, cells, strict=True)) for cells in table.iter_cells()]
+    filled = [name for name in table.names if any(row[name] for row in rows)]
+    for name in filled:
+        shown.add_column(name.replace("_", " "), overflow="fold")
+    for row in rows:
+        shown.add_row(*[_to_cell(name, row[name]) for name in filled])
     return shown
 
 

@@ -80,9 +80,8 @@ def hold_interrupts() -> Iterator[None]:
 
     Notes
     -----
-    An event loop that is left in the middle tells of it on stderr, with a traceback, and an import
-    may swallow the interrupt. Inside of an ``Interrupts`` it does nothing: that one takes the
-    signal.
+    An event loop that is interrupted prints a traceback, and an import may swallow the interrupt.
+    Inside of an ``Interrupts`` this does nothing: that one takes the signal.
     """
     if isinstance(getattr(signal.getsignal(signal.SIGINT), "__self__", None), Interrupts):
         yield
