@@ -10,7 +10,7 @@ import json
 import shlex
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pydantic import Field
 
 from chainlog import ChainedLog
 from objectmove.errors import NeedsApprovalError, StoreError
-from objectmove.plan import save_plan
+from objectmove.plan import PlanRow, save_plan
 from objectmove.record import read_record, read_recorded_plan
 from runbook_lib import errors, model
 from runbook_lib.approvals import Plan
@@ -87,12 +87,18 @@ class InitDocument(Document):
     @property
     def answer(self) -> str:
         """Which file there is now."""
-        return f"{self.env_file} {'is written' if self.env_file_written else 'stays as it is'}"
+        what = "is written" if self.env_file_written else "stays as it is"
+        return f"{self.env_file} {what}"
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
         """What makes the marker."""
-        return (("To make the marker, paste:", self.apply),) if self.apply else ()
+        return _offer("To make the marker, paste:", self.apply)
+
+
+def _offer(words: str, command: str) -> tuple[tuple[str, str], ...]:
+    """Return a command to paste, under its words; nothing where there is no command."""
+    return ((words, command),) if command else ()
 
 
 class ReleaseDocument(Document):
@@ -130,13 +136,14 @@ class PlanDocument(ReleaseDocument):
         much = f"{count_of(self.objects, 'object')}, {format_bytes(self.bytes)}"
         if self.apply:
             return f"Planned, nothing was changed: {much}"
-        return ": ".join(["There is nothing to do", *([self.reason] if self.reason else [])])
+        if self.reason:
+            return f"There is nothing to do: {self.reason}"
+        return "There is nothing to do"
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
         """The one command."""
-        told = f"To carry it out before {self.expires_at}, paste:", self.apply
-        return (told,) if self.apply else ()
+        return _offer(f"To carry it out before {self.expires_at}, paste:", self.apply)
 
 
 class ApplyDocument(ReleaseDocument):
@@ -165,14 +172,14 @@ class ApplyDocument(ReleaseDocument):
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
         """What approves that which the plan does not hold."""
-        return (("To approve it, paste:", self.apply),) if self.apply else ()
+        return _offer("To approve it, paste:", self.apply)
 
     @property
     def answer(self) -> str:
         """How many moved, and whether that is all."""
+        moved = f"{count_of(self.moved, 'object')} moved"
         if self.exit_code is ExitCode.OK:
-            return f"Done: {count_of(self.moved, 'object')} moved"
-        told = [f"{count_of(self.moved, 'object')} moved"]
+            return f"Done: {moved}"
         numbers = {
             "skipped": len(self.skipped),
             "in conflict": len(self.conflicts),
@@ -181,17 +188,22 @@ class ApplyDocument(ReleaseDocument):
             "waiting": self.waiting,
             "left": self.left,
         }
-        told += [f"{number} {word}" for word, number in numbers.items() if number]
+        parts = [moved, *_list_counts(numbers)]
         if self.is_held:
-            told.append("the worker is still paused for it")
+            parts.append("the worker is still paused for it")
         if self.stopped:
-            told.append(self.stopped)
-        return f"NOT ALL DONE: {'; '.join(told)}"
+            parts.append(self.stopped)
+        return f"NOT ALL DONE: {'; '.join(parts)}"
 
     @property
     def commands(self) -> tuple[str, ...]:
         """The way on; after all was done, the proof."""
         return self.way_on or (f"runbook verify {self.plan}",)
+
+
+def _list_counts(numbers: Mapping[str, int]) -> list[str]:
+    """Return each number that is not 0 with its word."""
+    return [f"{number} {word}" for word, number in numbers.items() if number]
 
 
 class SettleDocument(ReleaseDocument):
@@ -209,11 +221,12 @@ class SettleDocument(ReleaseDocument):
     @property
     def answer(self) -> str:
         """How many are settled, or wait for a word."""
-        if not self.taken and not self.not_taken:
-            if not self.left:
-                return f"Nothing is open in {self.plan}"
+        settled = self.taken + self.not_taken
+        if settled:
+            return f"{count_of(settled, 'object')} settled, {self.left} left"
+        if self.left:
             return f"{count_of(self.left, 'label')} of {self.plan} wait for your word"
-        return f"{count_of(self.taken + self.not_taken, 'object')} settled, {self.left} left"
+        return f"Nothing is open in {self.plan}"
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -245,19 +258,23 @@ class VerifyDocument(ReleaseDocument):
     @property
     def answer(self) -> str:
         """Whether the whole plan is proven."""
-        proven = self.in_place + self.gone_after_landed
-        told = [f"{count_of(proven, 'object')} where planned"]
-        problems = ("unproven", "waiting", "changed_by_others", "lost", "duplicated", "skipped")
-        for name in (*problems, "settled_by_word"):
-            number = getattr(self, name)
-            if number:
-                told.append(f"{number} {name.replace('_', ' ')}")
         if self.taken_back_by:
             undone = f"TAKEN BACK by {self.taken_back_by}: {self.taken_back} taken back"
             before = f"{self.gone_after_landed} taken by a consumer before"
             return f"{undone}, {self.waiting} wait now, {before}"
+        proven = self.in_place + self.gone_after_landed
+        numbers = {
+            "unproven": self.unproven,
+            "waiting": self.waiting,
+            "changed by others": self.changed_by_others,
+            "lost": self.lost,
+            "duplicated": self.duplicated,
+            "skipped": self.skipped,
+            "settled by word": self.settled_by_word,
+        }
+        parts = [f"{count_of(proven, 'object')} where planned", *_list_counts(numbers)]
         word = "Proven" if self.exit_code is ExitCode.OK else "NOT PROVEN"
-        return f"{word}: {', '.join(told)}"
+        return f"{word}: {', '.join(parts)}"
 
 
 class ChaosDocument(Document):
@@ -273,11 +290,15 @@ class ChaosDocument(Document):
     @property
     def answer(self) -> str:
         """What was made, removed, or is there."""
-        there = sum(self.drills.values()) - self.created
-        counts = {"made": self.created, "removed": self.removed, "there": there}
-        counts |= {"kept": self.kept, "expired": self.expired, "failed": len(self.failed)}
-        told = [f"{n} {word}" for word, n in counts.items() if n]
-        return f"Synthetic objects: {', '.join(told) or 'none'}"
+        numbers = {
+            "made": self.created,
+            "removed": self.removed,
+            "there": sum(self.drills.values()) - self.created,
+            "kept": self.kept,
+            "expired": self.expired,
+            "failed": len(self.failed),
+        }
+        return f"Synthetic objects: {', '.join(_list_counts(numbers)) or 'none'}"
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -328,9 +349,12 @@ class DrillDocument(Document):
     @property
     def answer(self) -> str:
         """Whether it passed, and what it did not show."""
-        missed = [o.name for o in self.objectives if not o.met]
+        missed = [objective.name for objective in self.objectives if not objective.met]
         end = "passed" if self.exit_code is ExitCode.OK else "FAILED"
-        return ": ".join([f"Drill {self.scenario} {end}", *([", ".join(missed)] if missed else [])])
+        answer = f"Drill {self.scenario} {end}"
+        if missed:
+            answer += f": {', '.join(missed)}"
+        return answer
 
 
 def init(
@@ -360,14 +384,18 @@ def init(
     if is_new:
         env_file.touch(mode=0o600, exist_ok=False)
         env_file.write_bytes(Path(__file__).with_name("env.example").read_bytes())
-    progress(f"{env_file} {'is written' if is_new else 'was there, and stays'}")
-    told: dict[str, Any] = {"env_file": str(env_file), "env_file_written": is_new}
+        progress(f"{env_file} is written")
+    else:
+        progress(f"{env_file} was there, and stays")
+    document = InitDocument(
+        schema_name="runbook/init/1", env_file=str(env_file), env_file_written=is_new
+    )
     if marker:
-        told |= _mark(settings, marker, approve)
-    return InitDocument(schema_name="runbook/init/1", **told)
+        return _mark(document, settings, marker, approve)
+    return document
 
 
-def _mark(settings: Settings, marker: str, approve: str) -> dict[str, Any]:
+def _mark(document: InitDocument, settings: Settings, marker: str, approve: str) -> InitDocument:
     """Say exactly what would be written, and where, if it is not there; write it once approved."""
     if marker not in ("local", "demo"):
         raise errors.UsageError(f"--marker is local or demo, not {marker!r}")
@@ -375,24 +403,33 @@ def _mark(settings: Settings, marker: str, approve: str) -> dict[str, Any]:
         text = f"RUNBOOK_ENVIRONMENT is {settings.runbook_environment!r}, not {marker!r}: "
         raise errors.EnvironmentForbidsError(f"{text}both must say the same. Nothing was marked.")
     store = Clients(settings).store
-    if (found := read_marker(store)) not in ("", marker):
-        text = f"{store.bucket}/{MARKER_KEY} says {found!r}: this may not be the store you think. "
-        raise errors.EnvironmentForbidsError(f"{text}Nothing was marked.")
+    present = read_marker(store)
+    if present not in ("", marker):
+        text = f"{store.bucket}/{MARKER_KEY} says {present!r}: this may not be the store you think."
+        raise errors.EnvironmentForbidsError(f"{text} Nothing was marked.")
     content = json.dumps({"environment": marker})
-    writes = {"endpoint": store.endpoint, "bucket": store.bucket, "key": MARKER_KEY}
-    writes = {} if found else {**writes, "content": content}
+    writes = {}
+    if not present:
+        writes = {
+            "endpoint": store.endpoint,
+            "bucket": store.bucket,
+            "key": MARKER_KEY,
+            "content": content,
+        }
     sha256 = hashlib.sha256(json.dumps(writes, sort_keys=True).encode()).hexdigest()
-    told: dict[str, Any] = {"writes": writes, "sha256": sha256}
-    if found:
-        return {**told, "marker": f"the bucket is marked as {marker} already"}
-    if not approve:
-        told["marker"] = "not written: it allows chaos, faults and drills on this bucket"
-        told["apply"] = f"runbook init --marker {marker} --approve {sha256}"
-        return {**told, "exit_code": ExitCode.REFUSED}
-    if approve != sha256:
+    known: dict[str, object] = {"writes": writes, "sha256": sha256}
+    if present:
+        known["marker"] = f"the bucket is marked as {marker} already"
+    elif not approve:
+        known["marker"] = "not written: it allows chaos, faults and drills on this bucket"
+        known["apply"] = f"runbook init --marker {marker} --approve {sha256}"
+        known["exit_code"] = ExitCode.REFUSED
+    elif approve != sha256:
         raise errors.PlanNotApprovedError(f"this approval is of something else, not of {sha256}")
-    store.put_object(MARKER_KEY, content.encode())
-    return {**told, "marker": f"written; it reads {read_marker(store)!r}"}
+    else:
+        store.put_object(MARKER_KEY, content.encode())
+        known["marker"] = f"written; it reads {read_marker(store)!r}"
+    return document.model_copy(update=known)
 
 
 def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocument:
@@ -414,13 +451,17 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
         readings = {step: inv.read_step(step) for step in inv.section.STEPS}
     rights = readings[get_step(read_rights).id]
     closed = find_closed(rights.rows)
-    is_connected = any(row["reachable"] for row in rights.rows)
-    wrong = "looking is not possible" if is_connected else "you are not connected"
-    why = "; ".join(f"{row['name']}: {row['reason']}" for row in closed) or rights.reason
+    if not closed:
+        state = "looking is possible"
+    elif any(row["reachable"] for row in rights.rows):
+        state = "looking is not possible"
+    else:
+        state = "you are not connected"
+    reasons = "; ".join(f"{row['name']}: {row['reason']}" for row in closed) or rights.reason
     return CheckDocument(
         schema_name="runbook/check/1",
         exit_code=ExitCode.UNKNOWN if closed else ExitCode.OK,
-        summary=f"{wrong if closed else 'looking is possible'}: {why}",
+        summary=f"{state}: {reasons}",
         systems=rights.rows,
         readings=tuple(readings.values()),
         unfinished=readings[get_step(read_unfinished).id].rows,
@@ -449,7 +490,9 @@ def create_chaos(
         age_minutes=age_minutes,
         now=utc_now(),
     )
-    return _document("create", created=len(made), drills={drill_id: len(made)})
+    return ChaosDocument(
+        schema_name="runbook/chaos-create/1", created=len(made), drills={drill_id: len(made)}
+    )
 
 
 def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocument:
@@ -458,27 +501,34 @@ def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocu
     check_playground(settings, store)
     prefixes = [prefix] if prefix else list_prefixes(settings)
     done = synthetic.revert_backlog(store, *prefixes, drill_id=drill_id)
-    return _document("revert", removed=done.removed, kept=done.kept, failed=done.failed)
+    return ChaosDocument(
+        schema_name="runbook/chaos-revert/1",
+        exit_code=ExitCode.of(not done.failed),
+        removed=done.removed,
+        kept=done.kept,
+        failed=done.failed,
+    )
 
 
 def read_chaos_status(settings: Settings) -> ChaosDocument:
     """Count synthetic objects by drill, and those whose time is over. Only reads."""
-    prefixes, now = list_prefixes(settings), utc_now()
-    found = list(synthetic.list_synthetic(Clients(settings).store, prefixes))
-    drills = Counter((info.metadata or {}).get("drill-id", "without an id") for info in found)
-    expired = sum(synthetic.is_expired(info, now) for info in found)
-    return _document("status", drills=dict(drills), expired=expired)
+    now = utc_now()
+    prefixes = list_prefixes(settings)
+    drills: Counter[str] = Counter()
+    expired = 0
+    for info in synthetic.list_synthetic(Clients(settings).store, prefixes):
+        metadata = info.metadata or {}
+        drills[metadata.get("drill-id", "without an id")] += 1
+        if synthetic.is_expired(info, now):
+            expired += 1
+    return ChaosDocument(schema_name="runbook/chaos-status/1", drills=dict(drills), expired=expired)
 
 
 def sweep_chaos(settings: Settings) -> ChaosDocument:
     """Remove leftovers of killed drills: synthetic objects whose time is over."""
     store = Clients(settings).store
-    return _document("sweep", removed=synthetic.sweep_expired(store, settings, now=utc_now()))
-
-
-def _document(mode: str, **found: Any) -> ChaosDocument:
-    code = ExitCode.of(not found.get("failed"))
-    return ChaosDocument(schema_name=f"runbook/chaos-{mode}/1", exit_code=code, **found)
+    removed = synthetic.sweep_expired(store, settings, now=utc_now())
+    return ChaosDocument(schema_name="runbook/chaos-sweep/1", removed=removed)
 
 
 _open = partial(Investigation.open, section=SECTIONS["06_remediation"])
@@ -495,11 +545,19 @@ _TROUBLES = (
     "stopped",
 )
 _SHOWN = 10
-_OF_PLAN = ("objects", "bytes", "excluded", "expires_at", "window")
 
 
 def plan_release(
-    settings: Settings, *, incident_id: str, progress: Progress, **parameters: Any
+    settings: Settings,
+    *,
+    prefix: str = "",
+    to: str = "",
+    match: str = "",
+    older_than_minutes: float = 0,
+    limit: int = 0,
+    memory_removed: bool = False,
+    incident_id: str,
+    progress: Progress,
 ) -> PlanDocument:
     """Make a plan of a release by move; moves nothing. Exit 3 when labels wait and none may move.
 
@@ -511,16 +569,31 @@ def plan_release(
     backlog = get_step(read_backlog_objects).id
     incident, is_new = Investigation.find(settings, incident_id, keeps=True, skip_step=backlog)
     progress("list what waits")
-    inv = _open(incident.id, settings=settings, progress=progress, way="release", **parameters)
+    inv = _open(
+        incident.id,
+        settings=settings,
+        progress=progress,
+        way="release",
+        prefix=prefix,
+        to=to,
+        match=match,
+        older_than_minutes=older_than_minutes,
+        limit=limit,
+        memory_removed=memory_removed,
+    )
     plan = _must_move(inv.plan("6.1"))
     effect, words, oldest_minutes = describe_effect(inv, plan)
     if oldest_minutes > settings.lag_threshold_minutes and not incident.is_open:
         incident.open(backlog)
     if is_new and plan.is_empty and not incident.is_open:
         incident.close(model.Verdict.UNKNOWN)
-    code = ExitCode.of(not (plan.is_empty and plan.summary.get("reason")))
-    shown = {"exit_code": code, "effect": tuple(effect), "effect_reason": words}
-    return _stop_at(inv, plan, f"apply {plan.id}").model_copy(update=shown)
+    is_refused = plan.is_empty and plan.summary.get("reason")
+    known = {
+        "exit_code": ExitCode.of(not is_refused),
+        "effect": tuple(effect),
+        "effect_reason": words,
+    }
+    return _stop_at(inv, plan, f"apply {plan.id}").model_copy(update=known)
 
 
 def apply_release_plan(
@@ -574,8 +647,14 @@ def resume_release_plan(
     try:
         return _sum_up(inv, "resume", plan, inv.resume(plan).result)
     except NeedsApprovalError as error:
-        head = _head(inv, "resume", ExitCode.REFUSED)
-        return ApplyDocument(**head, plan=plan.id, stopped=error.reason, apply=error.command)
+        return ApplyDocument(
+            schema_name="runbook/resume/1",
+            incident=inv.incident.id,
+            exit_code=ExitCode.REFUSED,
+            plan=plan.id,
+            stopped=error.reason,
+            apply=error.command,
+        )
 
 
 def undo_release(
@@ -598,10 +677,12 @@ def undo_release(
     )
     plan = _plan_about(inv, "6.1.1", plan_id, approve)
     if not approve:
-        needs_word = plan.content.move.header.action == "undo"
-        flag = " --consumer-stands-still" if needs_word else ""
-        flag += " --same-store" if same_store else ""
-        return _stop_at(inv, plan, f"undo {plan_id}{flag}")
+        command = f"undo {plan_id}"
+        if plan.content.move.header.action == "undo":
+            command += " --consumer-stands-still"
+        if same_store:
+            command += " --same-store"
+        return _stop_at(inv, plan, command)
     return _sum_up(inv, "undo", plan, inv.apply(plan, approve=approve).result)
 
 
@@ -644,21 +725,42 @@ def settle_release(
         same_store=same_store,
     )
     plan = _plan_about(inv, "6.1.2", plan_id, approve)
-    said = plan.content.move.header.word
-    if said != word:
-        raise errors.UsageError(f"{plan.id} says {said}, and you say {word}")
+    planned_word = plan.content.move.header.word
+    if planned_word != word:
+        raise errors.UsageError(f"{plan.id} says {planned_word}, and you say {word}")
     if plan.is_empty:
-        head = _head(inv, "settle", ExitCode.OK)
-        return SettleDocument(**head, plan=plan_id, left=0)
+        return SettleDocument(
+            schema_name="runbook/settle/1", incident=inv.incident.id, plan=plan_id, left=0
+        )
     if not approve:
-        flag = " --same-store" if same_store else ""
-        return _stop_at(inv, plan, f"settle {plan_id} --{word.replace('_', '-')}{flag}")
+        command = f"settle {plan_id} --{word.replace('_', '-')}"
+        if same_store:
+            command += " --same-store"
+        return _stop_at(inv, plan, command)
     result = inv.apply(plan, approve=approve).result
-    left = next((r["rows"] for r in list_unfinished(inv.clients) if r["plan"] == plan_id), 0)
-    told = {"plan": plan_id, word: result.get("settled", 0), "left": left}
-    head = _head(inv, "settle", _judge(result))
-    ways_on = find_ways_on(plan, result) or ([f"runbook settle {plan_id}"] if left else [])
-    return SettleDocument(**head, **told, way_on=tuple(ways_on))
+    settled = result.get("settled", 0)
+    left = _count_open_rows(inv, plan_id)
+    ways_on = find_ways_on(plan, result)
+    if left and not ways_on:
+        ways_on = [f"runbook settle {plan_id}"]
+    return SettleDocument(
+        schema_name="runbook/settle/1",
+        incident=inv.incident.id,
+        exit_code=_judge(result),
+        plan=plan_id,
+        taken=settled if taken else 0,
+        not_taken=0 if taken else settled,
+        left=left,
+        way_on=tuple(ways_on),
+    )
+
+
+def _count_open_rows(inv: Investigation, plan_id: str) -> int:
+    """Return how many rows of a plan still wait for a word."""
+    for row in list_unfinished(inv.clients):
+        if row["plan"] == plan_id:
+            return int(row["rows"])
+    return 0
 
 
 def _show_open_rows(
@@ -666,12 +768,19 @@ def _show_open_rows(
 ) -> SettleDocument:
     """Show what a person must settle, with evidence for each row."""
     rows = list_to_settle(inv, plan, keys=keys)
-    head = _head(inv, "settle", ExitCode.of(not rows))
     flags = "".join(f" --key {shlex.quote(key)}" for key in keys)
-    flags += " --same-store" if same_store else ""
-    words = ("--taken", "--not-taken")
-    ways_on = tuple(f"runbook settle {plan.id} {word}{flags}" for word in words) if rows else ()
-    return SettleDocument(**head, plan=plan.id, left=len(rows), rows=tuple(rows), way_on=ways_on)
+    if same_store:
+        flags += " --same-store"
+    words = ("--taken", "--not-taken") if rows else ()
+    return SettleDocument(
+        schema_name="runbook/settle/1",
+        incident=inv.incident.id,
+        exit_code=ExitCode.of(not rows),
+        plan=plan.id,
+        left=len(rows),
+        rows=tuple(rows),
+        way_on=tuple(f"runbook settle {plan.id} {word}{flags}" for word in words),
+    )
 
 
 def verify_release_plan(
@@ -683,10 +792,20 @@ def verify_release_plan(
     if not plan.trace.exists():
         raise errors.SafetyError(f"{plan.id} was never applied: there is nothing to prove")
     entry = inv.verify(plan)
-    result = {**entry.result, "gone_after_done": entry.result["gone_after_landed"]}
-    known = {name: result.pop(name) for name in VerifyDocument.model_fields if name in result}
-    head = _head(inv, "verify", ExitCode.of(entry.phase is model.ActionPhase.VERIFIED))
-    return VerifyDocument(**head, **known, way_on=_list_ways_on(inv, plan.id), detail=result)
+    document = {
+        "schema": "runbook/verify/1",
+        "incident": inv.incident.id,
+        "exit_code": ExitCode.of(entry.phase is model.ActionPhase.VERIFIED),
+        "gone_after_done": entry.result["gone_after_landed"],
+        "way_on": _list_ways_on(inv, plan.id),
+    }
+    detail = {}
+    for name, value in entry.result.items():
+        if name in VerifyDocument.model_fields:
+            document[name] = value
+        else:
+            detail[name] = value
+    return VerifyDocument.model_validate({**document, "detail": detail})
 
 
 def _open_plan(
@@ -742,15 +861,19 @@ def _fetch_plan(settings: Settings, plan_id: str) -> Path | None:
 
 def _find_folder(settings: Settings, plan_id: str) -> Path | None:
     """Return the incident's folder on this machine that has a plan."""
-    folders = list_incidents(settings.runbook_home.resolve())
-    return next((f for f in folders if (f / "plans" / f"{plan_id}.jsonl").is_file()), None)
+    for folder in list_incidents(settings.runbook_home.resolve()):
+        if (folder / "plans" / f"{plan_id}.jsonl").is_file():
+            return folder
+    return None
 
 
 def _plan_about(inv: Investigation, step: str, release: str, approve: str) -> Plan:
     """Return the plan about a release that was approved; without approval make one."""
-    paths = inv.incident.find_plan(release).parent.glob(f"{release}-*.jsonl")
-    hashes = {hashlib.sha256(path.read_bytes()).hexdigest(): path.stem for path in paths}
-    return _must_move(inv.plan(step, plan=hashes.get(approve, "")))
+    approved = ""
+    for path in inv.incident.find_plan(release).parent.glob(f"{release}-*.jsonl"):
+        if hashlib.sha256(path.read_bytes()).hexdigest() == approve:
+            approved = path.stem
+    return _must_move(inv.plan(step, plan=approved))
 
 
 def _must_move(plan: Plan) -> Plan:
@@ -759,41 +882,55 @@ def _must_move(plan: Plan) -> Plan:
     return plan
 
 
-def _list_ways_on(inv: Investigation, of: str = "") -> tuple[str, ...]:
+def _list_ways_on(inv: Investigation, plan_id: str = "") -> tuple[str, ...]:
     """Return the commands that finish what was begun: of one plan and those about it, or of all."""
     rows = list_unfinished(inv.clients, inv.settings)
-    return tuple(str(row["way_on"]) for row in rows if str(row["plan"]).startswith(of))
+    return tuple(str(row["way_on"]) for row in rows if str(row["plan"]).startswith(plan_id))
 
 
 def _stop_at(inv: Investigation, plan: Plan, command: str) -> PlanDocument:
     """Return what a plan would do, and how to approve it; nothing was done."""
+    summary = plan.summary
     return PlanDocument(
-        **_head(inv, "plan", ExitCode.REFUSED),
-        **{name: plan.summary[name] for name in _OF_PLAN},
+        schema_name="runbook/plan/1",
+        incident=inv.incident.id,
+        exit_code=ExitCode.REFUSED,
         plan=plan.id,
         sha256=plan.sha256,
-        others=plan.summary["who else moves"],
+        objects=summary["objects"],
+        bytes=summary["bytes"],
+        expires_at=summary["expires_at"],
+        excluded=summary["excluded"],
+        window=summary["window"],
+        others=summary["who else moves"],
         path=str(plan.path),
-        rows=tuple(
-            {"key": row.key, "to": row.to, "waits since": model.format_time(row.age_start)}
-            | {name: row.facts[name] for name in ("order_id", "evidence") if name in row.facts}
-            for row in plan.rows[:_SHOWN]
-        ),
+        rows=tuple(_show_row(row) for row in plan.rows[:_SHOWN]),
         apply="" if plan.is_empty else f"runbook {command} --approve {plan.sha256}",
-        reason=str(plan.summary.get("reason") or ""),
+        reason=str(summary.get("reason") or ""),
         way_on=() if plan.content.move.header.parent else _list_ways_on(inv),
     )
 
 
+def _show_row(row: PlanRow) -> dict[str, Json]:
+    shown: dict[str, Json] = {
+        "key": row.key,
+        "to": row.to,
+        "waits since": model.format_time(row.age_start),
+    }
+    for name in ("order_id", "evidence"):
+        if name in row.facts:
+            shown[name] = row.facts[name]
+    return shown
+
+
 def _sum_up(inv: Investigation, action: str, plan: Plan, result: dict[str, Json]) -> ApplyDocument:
-    way_on = tuple(find_ways_on(plan, result))
-    known = {name: told for name, told in result.items() if name in ApplyDocument.model_fields}
-    return ApplyDocument(**_head(inv, action, _judge(result)), **known, way_on=way_on)
+    document = {name: result[name] for name in ApplyDocument.model_fields if name in result}
+    document["schema"] = f"runbook/{action}/1"
+    document["incident"] = inv.incident.id
+    document["exit_code"] = _judge(result)
+    document["way_on"] = tuple(find_ways_on(plan, result))
+    return ApplyDocument.model_validate(document)
 
 
 def _judge(result: dict[str, Json]) -> ExitCode:
     return ExitCode.of(not any(result.get(name) for name in _TROUBLES))
-
-
-def _head(inv: Investigation, kind: str, code: ExitCode) -> dict[str, Any]:
-    return {"schema": f"runbook/{kind}/1", "incident": inv.incident.id, "exit_code": code}
