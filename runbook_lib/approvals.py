@@ -1,7 +1,8 @@
 """What a plan is, and the gate's rules: a plan is carried out when its SHA-256 is approved.
 
-A plan is ``plans/<id>.jsonl``, and the SHA-256 of its bytes is the approval. One that is carried
-out once is marked so by ``plans/<id>.applied.json``; one that may be resumed keeps a ledger.
+A plan is ``plans/<id>.jsonl``, and the SHA-256 of its bytes is the approval. A plan that is
+carried out once is marked as used by ``plans/<id>.applied.json``; one that can be resumed keeps a
+ledger.
 """
 
 from __future__ import annotations
@@ -208,7 +209,7 @@ def check_use(plan: Plan, *, now: datetime) -> None:
 
 
 def mark_applied(plan: Plan, facts: Mapping[str, Json]) -> None:
-    """Note that a plan is used, before the change: a crash in between leads to no second one.
+    """Mark a plan as used before the change, so that a crash in between leads to no second one.
 
     Raises
     ------

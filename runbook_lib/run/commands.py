@@ -55,9 +55,9 @@ def run_sections(
 
     Parameters
     ----------
-    kernel : one that was begun before; default: one of its own
-    command : looks again, for who interrupts this run
-    options : with them, ``command`` does what this run was asked to do
+    kernel : a kernel that was begun before; default: a new one
+    command : the command that looks again; an interrupted run names it
+    options : added to ``command``, they repeat what this run was asked to do
 
     Raises
     ------
@@ -97,7 +97,7 @@ def run_sections(
             text = str(error) or _say_interrupted(incident, before, command, options)
             incident.journal.append("interrupted", {"section": "", "reason": text})
         progress("interrupted: write the report")
-        with suppress(KeyboardInterrupt):  # who presses again does not wait for it
+        with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
             write_outputs(incident, sections)
         kind = ActionInterruptedError if str(error) else RunInterruptedError
         raise kind(text) from None

@@ -91,8 +91,8 @@ class Failure(NamedTuple):
 class SharedKernel(AbstractContextManager["SharedKernel"]):
     """A kernel for several notebooks, one after the other; each finds it empty. A context manager.
 
-    Starting one and importing what notebooks show takes most of a section's time. One that died
-    is replaced. It has a session of its own: a Ctrl-C in the terminal does not reach it.
+    To start a kernel and import what notebooks show takes most of a section's time. A kernel that
+    died is replaced. It runs in its own session: a Ctrl-C in the terminal does not reach it.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         self.stop()
 
     def begin(self) -> None:
-        """Have it start while something else is done; what is wrong shows when it is taken."""
+        """Begin to start the kernel; ``take`` raises what goes wrong."""
         with suppress(KeyError, OSError, RuntimeError):
             self.take()
 
@@ -120,18 +120,18 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         self._signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """End the kernel at once; who waits for a cell of it is told that it died."""
+        """End the kernel at once; whoever waits for a cell is told that it died."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        """Send a signal to the kernel, from a signal handler or another thread, too."""
+        """Send a signal to the kernel; also from a signal handler or another thread."""
         if self._manager is not None and self._manager.has_kernel:
             provisioner: Any = self._manager.provisioner
             with suppress(ProcessLookupError):
                 os.kill(provisioner.process.pid, number)
 
     def end(self) -> None:
-        """Have it end while something else is done; ``stop`` need not wait for it then."""
+        """Kill the kernel and do not wait; ``stop`` is quick then."""
         if self._manager is not None and self._manager.has_kernel:
             with hold_interrupts():
                 run_sync(self._manager.signal_kernel)(signal.SIGKILL)
@@ -249,8 +249,8 @@ def _explain_cut(
 ) -> Failure:
     """Return what an interrupted notebook failed with: the change that was cut off, if one was.
 
-    A cell that was killed, or that turned the interrupt into another error, does not say it: the
-    journal does, by a change that began and was not carried out.
+    A cell that was killed, or that turned the interrupt into another error, does not say which.
+    The journal does: it holds a change that began and did not end.
     """
     if failure.error == ActionInterruptedError.__name__:
         return failure

@@ -34,24 +34,24 @@ def record(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
 
     Parameters
     ----------
-    shell : IPython's; it tells of each cell
+    shell : IPython's; it reports each cell
     incident, section : whose ``notebooks/`` get the file, and the section's name
 
     Returns
     -------
-    What ends it.
+    A function that stops the recording.
 
     Notes
     -----
-    Changes the journal once, with the first cell, and the file after each. What a front end saves,
-    or does not save, is another matter.
+    Changes the journal once, with the first cell, and the file after each cell. It does not depend
+    on what a front end saves.
     """
     path = incident.new_notebook(section)
     cells: list[dict[str, Json]] = []
 
     def keep(result: Any) -> None:
         if not result.info.store_history or incident.is_late:
-            return  # nothing comes beside the report of an incident that is over
+            return  # an incident that is over gets no more files
         if not cells:
             run = {"section": section, "notebook": path.name, "status": "by_hand"}
             incident.journal.append("notebook", run)

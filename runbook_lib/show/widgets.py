@@ -94,7 +94,8 @@ class Form(Widget):
 
     def __init__(self, section: SectionModule, namespace: MutableMapping[str, Any]) -> None:
         super().__init__("Use these", self.use, self._describe, button_style="primary")
-        self._section, self._namespace = section, namespace
+        self._section = section
+        self._namespace = namespace
         self._infos = section.Parameters.model_fields
         unknown = _list_set_names(namespace.get("In", ())) - self._infos.keys()
         check_parameters(section, {**dict.fromkeys(unknown), **self.values})
