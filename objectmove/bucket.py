@@ -222,13 +222,12 @@ class S3Bucket(Reach):
         what = f"list {self.name}/{prefix}"
         while True:
             page = self._fetch_page(query, what, "ListBucketResult")
-            for item in page.iterfind("{*}Contents"):
-                key = unquote_plus(_text(item, "Key"))
-                if with_folders or not key.endswith("/"):
-                    yield Seen(key, *_read_item(item))
-            token = _text(page, "NextContinuationToken")
+            for seen in _read_objects(page):
+                if with_folders or not seen.key.endswith("/"):
+                    yield seen
             if _text(page, "IsTruncated") != "true":
                 return
+            token = _text(page, "NextContinuationToken")
             if not token or query.get("continuation-token") == token:
                 raise StoreError(f"{what}: the listing does not go on")
             query["continuation-token"] = token
@@ -239,9 +238,7 @@ class S3Bucket(Reach):
         what = f"list the versions of {self.name}/{prefix}"
         while True:
             page = self._fetch_page(query, what, "ListVersionsResult")
-            for item in page.iterfind("{*}Version"):
-                key = unquote_plus(_text(item, "Key"))
-                yield StoredVersion(key, *_read_item(item), _text(item, "VersionId"))
+            yield from _read_versions(page)
             if _text(page, "IsTruncated") != "true":
                 return
             marker = unquote_plus(_text(page, "NextKeyMarker"))
@@ -482,10 +479,40 @@ def read_answer(request: Request, reply: Reply) -> Answer:
     return Answer("none" if is_refused else "unknown", code=code, message=message)
 
 
-def _read_item(item: ET.Element) -> tuple[str, int, datetime]:
-    """Return ETag, size and LastModified of one item of a listing."""
-    size_bytes = int(_text(item, "Size") or 0)
-    return _text(item, "ETag").strip('"'), size_bytes, parse_time(_text(item, "LastModified"))
+def _read_objects(page: ET.Element) -> list[Seen]:
+    """Return the objects on a page of a listing."""
+    objects = []
+    for item in page.iterfind("{*}Contents"):
+        fields = _read_fields(item)
+        seen = Seen(
+            key=unquote_plus(fields.get("Key", "")),
+            etag=fields.get("ETag", "").strip('"'),
+            size_bytes=int(fields.get("Size") or 0),
+            last_modified=parse_time(fields.get("LastModified", "")),
+        )
+        objects.append(seen)
+    return objects
+
+
+def _read_versions(page: ET.Element) -> list[StoredVersion]:
+    """Return the versions on a page of a listing of versions."""
+    versions = []
+    for item in page.iterfind("{*}Version"):
+        fields = _read_fields(item)
+        version = StoredVersion(
+            key=unquote_plus(fields.get("Key", "")),
+            etag=fields.get("ETag", "").strip('"'),
+            size_bytes=int(fields.get("Size") or 0),
+            last_modified=parse_time(fields.get("LastModified", "")),
+            version_id=fields.get("VersionId", ""),
+        )
+        versions.append(version)
+    return versions
+
+
+def _read_fields(element: ET.Element) -> dict[str, str]:
+    """Return the texts of an element's children, by their names without a namespace."""
+    return {child.tag.rpartition("}")[2]: child.text or "" for child in element}
 
 
 def _text(element: ET.Element, name: str) -> str:
