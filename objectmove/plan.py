@@ -161,6 +161,21 @@ class PlanHeader(Part):
         return get_parked_key(self.parked, self.release, rest)
 
     @property
+    def copies_into_reach(self) -> bool:
+        """Whether the others ship from where the plan copies to: an undo, or a bringing back."""
+        return self.action == "undo" or self.word == "not_taken"
+
+    @property
+    def reached_prefix(self) -> str:
+        """The prefix from which the others ship."""
+        return self.to if self.action == "undo" else self.source
+
+    @property
+    def consumed_prefix(self) -> str:
+        """The prefix from which consumers take."""
+        return self.source if self.action == "undo" else self.to
+
+    @property
     def release_step(self) -> str:
         """The step of the release that the plan is about."""
         return self.step if self.action == "move" else self.step.rpartition(".")[0]
@@ -246,6 +261,19 @@ class MovePlan:
     def id(self) -> str:
         """Name of the file without its ending."""
         return self.header.id
+
+    @property
+    def moves_objects(self) -> bool:
+        """Whether anything is moved at all: a person's word alone moves nothing."""
+        return self.header.action != "settle" or any(row.to for row in self.rows)
+
+    def list_ends(self) -> list[str]:
+        """Return the keys of all rows that move something: source and destination of each."""
+        keys = []
+        for row in self.rows:
+            if row.to:
+                keys += [row.key, row.to]
+        return keys
 
 
 def write_plan(
