@@ -33,13 +33,14 @@ from greenlet import greenlet  # type: ignore[import-untyped]
 
 from chainlog import ChainedLog, LogError
 from fulfillment.change.release import find_ways_on, list_unfinished
-from objectmove import bucket, ledger, move, planning, proof, record, session
+from objectmove import bucket, ledger, memory, move, planning, proof, record, session, settling
 from objectmove import plan as plan_file
 from objectmove.bucket import S3Bucket, Seen
 from objectmove.errors import HeldError, MoveError, PlanError, RefusedError
 from objectmove.ledger import HALF, Ledger
+from objectmove.memory import Begun, ListBegun, list_none
 from objectmove.plan import Abilities, MovePlan, PlanRow, Timing
-from objectmove.planning import Begun, Judgement
+from objectmove.planning import Judgement
 from objectmove.record import Record
 from objectmove.table import State
 
@@ -768,14 +769,14 @@ class Run:
         ways_on = [str(row["way_on"]) for row in list_unfinished(clients)]
         if self._is_forgotten:
             try:
-                memory = planning.read_memory(
+                known = memory.read_memory(
                     process.bucket, parked_prefix="parked/", list_begun=self._list_begun
                 )
             except PlanError as error:
                 return read_line(str(error))
-            for plan_id in memory.ways_on:
+            for plan_id in known.ways_on:
                 self._others.setdefault(plan_id, self._find_machine(plan_id))
-            ways_on = [*memory.ways_on.values(), *ways_on]
+            ways_on = [*known.ways_on.values(), *ways_on]
         lines = filter(None, map(read_line, ways_on))
         return next((line for line in lines if line != but), None)
 
@@ -871,30 +872,30 @@ class Run:
         """Say of each open row whether a consumer took it: ``runbook settle``, word by word."""
         word: Any = None
         for said in ("taken", "not_taken"):
-            settling, failure = self._plan_settling(plan, cast(planning.Word, said))
+            settle_plan, failure = self._plan_settling(plan, cast(settling.Word, said))
             if failure is not None:
                 return failure
-            if settling is None:
+            if settle_plan is None:
                 continue
-            word = self._attempt(self.machine, settling, Line("apply", settling.id))
+            word = self._attempt(self.machine, settle_plan, Line("apply", settle_plan.id))
             is_over = isinstance(word, move.MoveResult) and word.is_ended and not word.is_held
             if not is_over:
                 return word
         return word
 
-    def _plan_settling(self, plan: MovePlan, said: planning.Word) -> tuple[MovePlan | None, Any]:
+    def _plan_settling(self, plan: MovePlan, said: settling.Word) -> tuple[MovePlan | None, Any]:
         """Plan one true word; None when it is true of no row, or with what went wrong."""
         process = Process(self.world, self, self.machine, plan.id)
         self._main_process = process
         try:
-            settling = self.plan_word(process, plan, said)
+            settle_plan = self.plan_word(process, plan, said)
         except (Killed, MoveError, LogError) as error:
             return None, self._hear(process, plan, error, is_main=True)
-        return settling, None
+        return settle_plan, None
 
-    def plan_word(self, process: Process, plan: MovePlan, said: planning.Word) -> MovePlan | None:
+    def plan_word(self, process: Process, plan: MovePlan, said: settling.Word) -> MovePlan | None:
         """Make the plan of a word on the rows of which it is true; None when there are none."""
-        open_rows = planning.list_open_rows(process.bucket, plan, logs=process.logs)
+        open_rows = settling.list_open_rows(process.bucket, plan, logs=process.logs)
         keys = []
         for open_row in open_rows:
             is_taken = self._was_taken(self.world.labels[open_row.row.etag])
@@ -902,7 +903,7 @@ class Run:
                 keys.append(open_row.row.key)
         if not keys:
             return None
-        settling = planning.make_settle_plan(
+        settle_plan = settling.make_settle_plan(
             process.bucket,
             plan,
             logs=process.logs,
@@ -913,10 +914,10 @@ class Run:
             others="the worker is held",
             now=process.clock.now(),
         )
-        self._enter(settling)
+        self._enter(settle_plan)
         if said == "not_taken":
             self._freed += [(self.world.now_ms, _get_rest(key)) for key in keys]
-        return settling
+        return settle_plan
 
     def _enter(self, plan: MovePlan) -> None:
         self.plans[plan.id] = plan
@@ -1491,10 +1492,11 @@ _PARSERS: tuple[tuple[Any, str], ...] = (
 def without_chance() -> Iterator[None]:
     """Let the mover draw nothing by chance, write no plan to a disk, and know the store."""
     with ExitStack() as stack:
-        for module in (session, planning, record):
+        for module in (session, planning, record, settling):
             stack.enter_context(mock.patch.object(module, "secrets", _chance))
-        for module in (move, planning):
+        for module in (move, planning, settling):
             stack.enter_context(mock.patch.object(module, "probe", _recall_abilities))
+        for module in (move, planning):
             # The rights are known, too: what a refusal of them does is tested in ``test_move``.
             stack.enter_context(mock.patch.object(module, "check_right_to_delete"))
         stack.enter_context(mock.patch.object(session, "os", _chance))
@@ -1588,7 +1590,7 @@ def _prepare_stage(scenario: Scenario, start: Start) -> None:
     if scenario.stage == "undo":
         start.plan = _plan_undo(process, release)
     else:
-        words: tuple[planning.Word, ...] = ("taken", "not_taken")
+        words: tuple[settling.Word, ...] = ("taken", "not_taken")
         settlings = [run.plan_word(process, release, word) for word in words]
         start.plan = next(filter(None, settlings))
     start.plans[start.plan.id] = start.plan
@@ -1607,7 +1609,7 @@ def make_plan(
     *,
     match: str = "*",
     offset_ms: int = 0,
-    list_begun: planning.ListBegun = planning._list_none,
+    list_begun: ListBegun = list_none,
     memory_removed: bool = False,
 ) -> MovePlan:
     """Make the plan of a release of everything, or of what matches.

@@ -25,9 +25,9 @@ from objectmove.errors import (
     StoppedError,
 )
 from objectmove.plan import parse_plan
-from objectmove.planning import make_settle_plan
 from objectmove.record import RELEASES, list_records
 from objectmove.session import CLAIMS, STORE_ID
+from objectmove.settling import make_settle_plan
 from tests.objectmove.harness import FakeHold, Place
 from tests.support.memory_bucket import lose_answer
 
