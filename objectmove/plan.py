@@ -212,8 +212,9 @@ class PlanRow(Version):
 
     def at(self, seen: Seen) -> PlanRow:
         """Return the row with another version of its object."""
-        etag, size_bytes, at = seen.etag, seen.size_bytes, seen.last_modified
-        return replace(self, etag=etag, size_bytes=size_bytes, last_modified=at)
+        return replace(
+            self, etag=seen.etag, size_bytes=seen.size_bytes, last_modified=seen.last_modified
+        )
 
 
 _ROW = TypeAdapter(PlanRow)
@@ -290,11 +291,14 @@ def write_plan(
     PlanError
         When it cannot be written.
     """
-    told: dict[str, Any] = {"objects": len(rows), "bytes": sum(row.size_bytes for row in rows)}
-    told["oldest"] = min((row.age_start for row in rows), default=None)
-    told["excluded"] = {why: len(keys) for why, keys in excluded.items()}
-    told["excluded_sample"] = {why: tuple(keys[:_SAMPLE]) for why, keys in excluded.items()}
-    header = header.model_copy(update=told)
+    totals = {
+        "objects": len(rows),
+        "bytes": sum(row.size_bytes for row in rows),
+        "oldest": min((row.age_start for row in rows), default=None),
+        "excluded": {why: len(keys) for why, keys in excluded.items()},
+        "excluded_sample": {why: tuple(keys[:_SAMPLE]) for why, keys in excluded.items()},
+    }
+    header = header.model_copy(update=totals)
     plan = parse_plan(_encode(header, rows), path=folder / f"{header.id}.jsonl")
     save_plan(plan)
     return plan
