@@ -12,7 +12,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 __all__ = ["GENESIS", "ChainedLog", "Entry", "LogDamagedError", "LogError", "read_entries"]
 
 GENESIS = "0" * 64
+_RESERVE_BYTES = 256 * 1024
 
 
 def _utc_now() -> datetime:
@@ -37,7 +38,9 @@ class LogDamagedError(LogError):
 
     def __init__(self, path: str, line: int, reason: str) -> None:
         super().__init__(f"{path}, line {line}: {reason}")
-        self.path, self.line, self.reason = path, line, reason
+        self.path = path
+        self.line = line
+        self.reason = reason
 
 
 class Entry(NamedTuple):
@@ -86,11 +89,14 @@ class ChainedLog:
     def __init__(
         self, path: Path, *, clock: Callable[[], datetime] = _utc_now, lock_timeout_s: float = 10.0
     ) -> None:
-        self.path, self._clock = path, clock
+        self.path = path
+        self._clock = clock
         self._reserve = path.with_name(f".{path.name}.reserve")
         self._lock = FileLock(f"{path}.lock", timeout=lock_timeout_s, thread_local=False)
         self._mutex = threading.Lock()  # all threads of this process are one to the file's lock
-        self._entries, self._size, self._broken = [_START], 0, ""
+        self._entries = [_START]
+        self._size = 0
+        self._broken = ""
 
     def locked(self) -> AbstractContextManager[object]:
         """Keep every other process from appending, until the ``with`` block ends.
@@ -130,13 +136,16 @@ class ChainedLog:
         LogError
             When there is no such room: begin nothing.
         """
-        if not self._reserve.exists():
-            with ExitStack() as undo, _explained(f"no room beside {self.path}"):
-                undo.callback(self.release_reserve)
+        if self._reserve.exists():
+            return
+        with _explained(f"no room beside {self.path}"):
+            try:
                 with self._reserve.open("wb") as file:
-                    file.write(bytes(1 << 18))
+                    file.write(bytes(_RESERVE_BYTES))
                     os.fsync(file.fileno())
-                undo.pop_all()
+            except BaseException:
+                self.release_reserve()
+                raise
 
     def release_reserve(self) -> None:
         """Give the room back."""
@@ -158,28 +167,37 @@ class ChainedLog:
         """Read what is new; tell whether a torn line follows."""
         size = self.path.stat().st_size if self.path.exists() else 0
         if size < self._size:
-            self._entries, self._size = [_START], 0
-        new = _read(self.path, self._size, self._entries[-1]) if size > self._size else ()
-        for entry, length in new:
-            self._entries.append(entry)
-            self._size += length
+            self._entries = [_START]
+            self._size = 0
+        if size > self._size:
+            for entry, length in _read(self.path, self._size, self._entries[-1]):
+                self._entries.append(entry)
+                self._size += length
         return size > self._size
 
     def _move_torn_tail(self) -> str:
         number = 1
-        while (aside := self.path.with_name(f"{self.path.name}.torn-{number}")).exists():
+        aside = self.path.with_name(f"{self.path.name}.torn-{number}")
+        while aside.exists():
             number += 1
+            aside = self.path.with_name(f"{self.path.name}.torn-{number}")
         with _explained(f"cannot write {self.path}"):
-            aside.write_bytes(self.path.read_bytes()[self._size :])
+            content = self.path.read_bytes()
+            aside.write_bytes(content[self._size :])
             os.truncate(self.path, self._size)
         return aside.name
 
     def _write(self, kind: str, data: dict[str, Any], sync: bool) -> Entry:
         last = self._entries[-1]
-        at = self._clock().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        record = {"seq": last.seq + 1, "at": at, "kind": kind, "data": data, "prev": last.hash}
-        digest = hashlib.sha256(_canonical(record)).hexdigest()
-        line = _canonical({**record, "hash": digest}) + b"\n"
+        record = {
+            "seq": last.seq + 1,
+            "at": _format_time(self._clock()),
+            "kind": kind,
+            "data": data,
+            "prev": last.hash,
+        }
+        record["hash"] = hashlib.sha256(_canonical(record)).hexdigest()
+        line = _canonical(record) + b"\n"
         try:
             self._write_line(line, sync)
         except OSError as error:
@@ -187,10 +205,10 @@ class ChainedLog:
             with suppress(OSError):
                 os.truncate(self.path, self._size)
             raise LogError(f"cannot write {self.path}: {self._broken}") from error
-        # as a reader of the file would see it
-        self._entries.append(_parse(self.path, line, last))
+        entry = _parse(self.path, line, last)  # as a reader of the file would see it
+        self._entries.append(entry)
         self._size += len(line)
-        return self._entries[-1]
+        return entry
 
     def _write_line(self, line: bytes, sync: bool) -> None:
         with self.path.open("ab", buffering=0) as file:
@@ -204,16 +222,24 @@ class ChainedLog:
                 _write_whole(file, line)
             if sync:
                 os.fsync(file.fileno())
-        if not self._size:
-            with ExitStack() as stack:
-                folder = os.open(self.path.parent, os.O_RDONLY)
-                stack.callback(os.close, folder)
-                os.fsync(folder)
+        if self._size == 0:
+            _sync_folder(self.path.parent)
 
 
 def _write_whole(file: BinaryIO, line: bytes) -> None:
-    while line:
-        line = line[file.write(line) or 0 :]
+    left = line
+    while left:
+        written = file.write(left) or 0
+        left = left[written:]
+
+
+def _sync_folder(path: Path) -> None:
+    """Have a new file's name on the disk, too."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _read(path: Path, start: int, last: Entry) -> Iterator[tuple[Entry, int]]:
@@ -230,7 +256,8 @@ def _parse(path: Path, line: bytes, last: Entry) -> Entry:
     try:
         record = json.loads(line)
         entry = Entry(**{**record, "at": datetime.fromisoformat(record["at"])})
-        before, _, after = line.rstrip(b"\n").rpartition(f'"hash":"{entry.hash}",'.encode())
+        own_hash = f'"hash":"{entry.hash}",'.encode()
+        before, _, after = line.rstrip(b"\n").rpartition(own_hash)
         is_whole = hashlib.sha256(before + after).hexdigest() == entry.hash
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LogDamagedError(str(path), number, "not a log line") from error
@@ -241,7 +268,12 @@ def _parse(path: Path, line: bytes, last: Entry) -> Entry:
     return entry
 
 
+def _format_time(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _canonical(record: dict[str, Any]) -> bytes:
+    """Return the one way to write a record: sorted names, no blanks."""
     text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return text.encode("utf-8", "surrogatepass")
 

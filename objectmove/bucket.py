@@ -12,8 +12,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -35,16 +35,29 @@ _CUSTOMER_KEY = "x-amz-server-side-encryption-customer-algorithm"
 ABSENCE_MARK = "x-amz-request-id"
 """A 404 that bears this header comes from the store, not from something before it."""
 _CLOCK_OFF = timedelta(minutes=4)
-_KEPT_HEADERS = {f"content-{n}" for n in ("type", "encoding", "disposition", "language")}
-_KEPT_HEADERS |= {"cache-control", "expires"}
-#: 403 with one of these: the store looked at signature and rights, and did nothing.
-REFUSED = {"AccessDenied", "AllAccessDisabled"}
-REFUSED |= {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken"}
-REFUSED |= {"AuthorizationQueryParametersError", "RequestTimeTooSkewed", "SignatureDoesNotMatch"}
+_KEPT_HEADERS = {
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "expires",
+}
+REFUSED = {
+    "AccessDenied",
+    "AllAccessDisabled",
+    "AuthorizationQueryParametersError",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+}
+"""403 with one of these: the store looked at signature and rights, and did nothing."""
+_UNSUPPORTED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _READ_EXPIRES_S = 900
 #: Of the kinds that are not named like their method.
 _METHODS = {"copy": "PUT", "delete_many": "POST"}
-_RESULTS = {("copy", 200): "CopyObjectResult", ("delete_many", 200): "DeleteResult"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +71,13 @@ class Version:
 
     def is_same(self, other: Version) -> bool:
         """Tell whether they are the same: ETag, size, and LastModified in seconds."""
-        ours, theirs = self.last_modified, other.last_modified
+        if not self.has_same_content(other):
+            return False
+        ours = self.last_modified
+        theirs = other.last_modified
         if 0 in (ours.microsecond, theirs.microsecond):  # one is known in whole seconds only
-            ours, theirs = ours.replace(microsecond=0), theirs.replace(microsecond=0)
-        return ours == theirs and self.has_same_content(other)
+            return ours.replace(microsecond=0) == theirs.replace(microsecond=0)
+        return ours == theirs
 
     def has_same_content(self, other: Version) -> bool:
         """Tell whether ETag and size are the same."""
@@ -151,7 +167,8 @@ class Answer:
 
 OnAnswer = Callable[[int, Answer], None]
 
-_NOT_SENT, _NO_ANSWER = Answer("none", code="NotSent"), Answer("unknown", code="NoAnswer")
+_NOT_SENT = Answer("none", code="NotSent")
+_NO_ANSWER = Answer("unknown", code="NoAnswer")
 _UNANSWERED = {Reply.NOT_SENT: _NOT_SENT, Reply.NO_ANSWER: _NO_ANSWER}
 
 
@@ -173,10 +190,9 @@ def is_key_supported(key: str) -> bool:
     Segments ``.``, ``..`` and empty ones are folded by clients and servers; control characters
     cannot stand in the XML of a bulk delete.
     """
-    return all(part not in ("", ".", "..") for part in key.split("/")) and not any(
-        ch < " " or "\x7f" <= ch < "\xa0" or "\ud800" <= ch <= "\udfff" or ch in "\ufffe\uffff"
-        for ch in key
-    )
+    if _UNSUPPORTED.search(key) is not None:
+        return False
+    return not {"", ".", ".."} & set(key.split("/"))
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -202,13 +218,16 @@ class S3Bucket(Reach):
     def __post_init__(self) -> None:
         from .http import Connections  # what it rests on takes a while to load
 
-        self.name, scheme = self.bucket, "https" if self.secure else "http"
+        scheme = "https" if self.secure else "http"
+        self.name = self.bucket
         self.url = f"{scheme}://{self.endpoint}"
-        self._host = f"{self.name}.{self.endpoint}" if self.virtual_host else self.endpoint
-        self._root = "" if self.virtual_host else f"/{self.name}"
+        if self.virtual_host:
+            self._host = f"{self.name}.{self.endpoint}"
+            self._root = ""
+        else:
+            self._host = self.endpoint
+            self._root = f"/{self.name}"
         self._http = Connections(self._host, self)
-
-    # --- reads ---
 
     def list_objects(self, prefix: str, *, with_folders: bool = False) -> Iterator[Seen]:
         """Yield the objects under a prefix, in no certain order.
@@ -222,13 +241,12 @@ class S3Bucket(Reach):
         what = f"list {self.name}/{prefix}"
         while True:
             page = self._fetch_page(query, what, "ListBucketResult")
-            for item in page.iterfind("{*}Contents"):
-                key = unquote_plus(_text(item, "Key"))
-                if with_folders or not key.endswith("/"):
-                    yield Seen(key, *_read_item(item))
-            token = _text(page, "NextContinuationToken")
+            for seen in _read_objects(page):
+                if with_folders or not seen.key.endswith("/"):
+                    yield seen
             if _text(page, "IsTruncated") != "true":
                 return
+            token = _text(page, "NextContinuationToken")
             if not token or query.get("continuation-token") == token:
                 raise StoreError(f"{what}: the listing does not go on")
             query["continuation-token"] = token
@@ -239,9 +257,7 @@ class S3Bucket(Reach):
         what = f"list the versions of {self.name}/{prefix}"
         while True:
             page = self._fetch_page(query, what, "ListVersionsResult")
-            for item in page.iterfind("{*}Version"):
-                key = unquote_plus(_text(item, "Key"))
-                yield StoredVersion(key, *_read_item(item), _text(item, "VersionId"))
+            yield from _read_versions(page)
             if _text(page, "IsTruncated") != "true":
                 return
             marker = unquote_plus(_text(page, "NextKeyMarker"))
@@ -372,8 +388,6 @@ class S3Bucket(Reach):
             raise _explain(reply, f"GET {self.url}{path}")
         return reply
 
-    # --- changes ---
-
     def send(
         self,
         requests: Sequence[Request],
@@ -409,7 +423,9 @@ class S3Bucket(Reach):
         self, request: Request, at: datetime | None = None, expires_s: int = _READ_EXPIRES_S
     ) -> Message:
         """Return the HTTP message of a request; a read is signed by our clock."""
-        headers, query, body = {"host": self._host, **request.headers}, request.query, request.body
+        headers = {"host": self._host, **request.headers}
+        query = request.query
+        body = request.body
         if request.if_absent:
             headers["if-none-match"] = "*"
         if request.if_match:
@@ -420,13 +436,13 @@ class S3Bucket(Reach):
             if request.headers:
                 headers["x-amz-metadata-directive"] = "REPLACE"
         if request.keys:
-            keys = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in request.keys)
-            # The answer then names only what failed; some servers leave the key out of the others.
-            query, body = {"delete": ""}, f"<Delete><Quiet>true</Quiet>{keys}</Delete>".encode()
+            query = {"delete": ""}
+            body = _write_delete(request.keys)
             digest = hashlib.md5(body).digest()  # noqa: S324
             headers["content-md5"] = base64.b64encode(digest).decode()
         method = _METHODS.get(request.kind, request.kind.upper())
-        path = quote(f"{self._root}/{request.key}" if request.key else self._root or "/", safe="/~")
+        path = f"{self._root}/{request.key}" if request.key else self._root or "/"
+        path = quote(path, safe="/~")
         signed = self._sign(f"{method}\n{path}", query, headers, at or datetime.now(UTC), expires_s)
         return Message(method, f"{path}?{signed}", headers, body)
 
@@ -455,37 +471,101 @@ class S3Bucket(Reach):
         return f"{encoded}&X-Amz-Signature={key.hex()}"
 
 
+def _write_delete(keys: Sequence[str]) -> bytes:
+    """Return the body of a bulk delete whose answer names only what failed.
+
+    Some servers leave the key out of what was done.
+    """
+    objects = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys)
+    return f"<Delete><Quiet>true</Quiet>{objects}</Delete>".encode()
+
+
 def read_answer(request: Request, reply: Reply) -> Answer:
     """Tell what an HTTP reply proves of a request's effect; pure."""
     if reply.status in _UNANSWERED:
         return replace(_UNANSWERED[reply.status], message=reply.error)
-    told = (request.kind, reply.status)
-    if told == ("delete", 204):
-        return Answer("done")
-    if told == ("put", 200) and not reply.body:
-        etag = reply.headers.get("etag", "").strip('"')
-        return Answer("done", etag, version_id=reply.headers.get("x-amz-version-id", ""))
-    result = parse_xml(reply.body, _RESULTS.get(told, ""))
-    if result is not None and request.kind == "copy":
-        etag = _text(result, "ETag").strip('"')
-        with suppress(StoreError):
-            at = parse_time(_text(result, "LastModified"))
-            return Answer("done" if etag else "unknown", etag, at)
-    elif result is not None:
-        errors = result.iterfind("{*}Error")
-        failed = {_text(item, "Key"): _text(item, "Code") or "Unknown" for item in errors}
-        if set(failed) <= set(request.keys):
-            return Answer("done", failed=failed)
+    answer = _read_success(request, reply)
+    if answer is not None:
+        return answer
     code, message = _parse_error(reply.body)
     is_refused = reply.status == 403 and code in REFUSED
     code = code or f"HTTP {reply.status}"
     return Answer("none" if is_refused else "unknown", code=code, message=message)
 
 
-def _read_item(item: ET.Element) -> tuple[str, int, datetime]:
-    """Return ETag, size and LastModified of one item of a listing."""
-    size_bytes = int(_text(item, "Size") or 0)
-    return _text(item, "ETag").strip('"'), size_bytes, parse_time(_text(item, "LastModified"))
+def _read_success(request: Request, reply: Reply) -> Answer | None:
+    """Return what a well-formed success says; None when the reply is none."""
+    match request.kind, reply.status:
+        case "delete", 204:
+            return Answer("done")
+        case "put", 200 if not reply.body:
+            etag = reply.headers.get("etag", "").strip('"')
+            return Answer("done", etag, version_id=reply.headers.get("x-amz-version-id", ""))
+        case "copy", 200:
+            return _read_copy_result(reply)
+        case "delete_many", 200:
+            return _read_delete_result(request, reply)
+    return None
+
+
+def _read_copy_result(reply: Reply) -> Answer | None:
+    result = parse_xml(reply.body, "CopyObjectResult")
+    if result is None:
+        return None
+    etag = _text(result, "ETag").strip('"')
+    try:
+        at = parse_time(_text(result, "LastModified"))
+    except StoreError:
+        return None
+    return Answer("done" if etag else "unknown", etag, at)
+
+
+def _read_delete_result(request: Request, reply: Reply) -> Answer | None:
+    result = parse_xml(reply.body, "DeleteResult")
+    if result is None:
+        return None
+    failed = {}
+    for item in result.iterfind("{*}Error"):
+        failed[_text(item, "Key")] = _text(item, "Code") or "Unknown"
+    if not failed.keys() <= set(request.keys):
+        return None
+    return Answer("done", failed=failed)
+
+
+def _read_objects(page: ET.Element) -> list[Seen]:
+    """Return the objects on a page of a listing."""
+    objects = []
+    for item in page.iterfind("{*}Contents"):
+        fields = _read_fields(item)
+        seen = Seen(
+            key=unquote_plus(fields.get("Key", "")),
+            etag=fields.get("ETag", "").strip('"'),
+            size_bytes=int(fields.get("Size") or 0),
+            last_modified=parse_time(fields.get("LastModified", "")),
+        )
+        objects.append(seen)
+    return objects
+
+
+def _read_versions(page: ET.Element) -> list[StoredVersion]:
+    """Return the versions on a page of a listing of versions."""
+    versions = []
+    for item in page.iterfind("{*}Version"):
+        fields = _read_fields(item)
+        version = StoredVersion(
+            key=unquote_plus(fields.get("Key", "")),
+            etag=fields.get("ETag", "").strip('"'),
+            size_bytes=int(fields.get("Size") or 0),
+            last_modified=parse_time(fields.get("LastModified", "")),
+            version_id=fields.get("VersionId", ""),
+        )
+        versions.append(version)
+    return versions
+
+
+def _read_fields(element: ET.Element) -> dict[str, str]:
+    """Return the texts of an element's children, by their names without a namespace."""
+    return {child.tag.rpartition("}")[2]: child.text or "" for child in element}
 
 
 def _text(element: ET.Element, name: str) -> str:
@@ -495,7 +575,9 @@ def _text(element: ET.Element, name: str) -> str:
 def _parse_error(body: bytes) -> tuple[str, str]:
     """Return code and message of a store's error; empty when it is none."""
     error = parse_xml(body, "Error")
-    return ("", "") if error is None else (_text(error, "Code"), _text(error, "Message"))
+    if error is None:
+        return "", ""
+    return _text(error, "Code"), _text(error, "Message")
 
 
 def parse_xml(body: bytes, root: str) -> ET.Element | None:
@@ -520,7 +602,9 @@ def parse_time(text: str) -> datetime:
         at = datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
     except ValueError as error:
         raise StoreError(f"{text!r} is not a time") from error
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    if at.tzinfo is None:
+        return at.replace(tzinfo=UTC)
+    return at.astimezone(UTC)
 
 
 def _to_seen(key: str, headers: Texts) -> Seen:
@@ -528,8 +612,13 @@ def _to_seen(key: str, headers: Texts) -> Seen:
     length = headers.get("content-length", "")
     if not etag or not length.isdecimal():
         raise StoreError(f"read {key}: the answer is not about an object")
-    metadata = {n.removeprefix(_META): text for n, text in headers.items() if n.startswith(_META)}
-    kept = {n: text for n, text in headers.items() if n in _KEPT_HEADERS or _ENCRYPTION in n}
+    metadata = {}
+    kept = {}
+    for name, text in headers.items():
+        if name.startswith(_META):
+            metadata[name.removeprefix(_META)] = text
+        if name in _KEPT_HEADERS or _ENCRYPTION in name:
+            kept[name] = text
     at = parse_time(headers.get("last-modified", ""))
     return Seen(key, etag, int(length), at, metadata, kept)
 

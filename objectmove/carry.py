@@ -168,8 +168,6 @@ class Carrier:
         self._looked_at = 0.0
         self._has_moved_one = False
 
-    # --- all jobs ---
-
     def carry(
         self, jobs: Sequence[Job], progress: Callable[[int, int], None] = lambda _done, _all: None
     ) -> None:
@@ -228,13 +226,9 @@ class Carrier:
         if not jobs:
             return
         self.session.renew()
-        self.look_at(key for job in jobs for key in (job.key, job.to))
-        both = [
-            job
-            for job in jobs
-            if self.find_place(job, at_source=True) is Place.SAME
-            and self.find_place(job, at_source=False) is Place.SAME
-        ]
+        self.look_at(_list_ends(jobs))
+        there = [job for job in jobs if self.find_place(job, at_source=True) is Place.SAME]
+        both = [job for job in there if self.find_place(job, at_source=False) is Place.SAME]
         requests = []
         for job in both:
             if_match = job.planned.etag if self.abilities.conditional_delete else ""
@@ -256,8 +250,6 @@ class Carrier:
             return self._compare_bytes(job)
         return compare_with_plan(self.seen, job.to, job.planned, any_version=True, etag=etag)
 
-    # --- one window ---
-
     def _carry_window(self, jobs: Sequence[Job]) -> None:
         self.hold.check()
         keys: list[str] = []
@@ -277,7 +269,7 @@ class Carrier:
 
         The last look of a run sends nothing: whoever goes on knows then that nothing is in flight.
         """
-        self.look_at(key for job in jobs for key in (job.key, job.to))
+        self.look_at(_list_ends(jobs))
         self._believe_versions(jobs)
         self._note_undeleted(jobs)
         found = self._sort(jobs)
@@ -287,12 +279,9 @@ class Carrier:
 
     def _note_undeleted(self, jobs: Sequence[Job]) -> None:
         """Write down which deletes had no effect: a source that goes later was taken by others."""
-        rows = [
-            job.row
-            for job in jobs
-            if self._get_state(job) is State.DELETING
-            and self.find_place(job, at_source=True) is Place.SAME
-        ]
+        deleting = [job for job in jobs if self._get_state(job) is State.DELETING]
+        left = [job for job in deleting if self.find_place(job, at_source=True) is Place.SAME]
+        rows = [job.row for job in left]
         if rows:
             self.ledger.note("undeleted", rows, leg=jobs[0].leg)
 
@@ -316,8 +305,6 @@ class Carrier:
 
     def _get_state(self, job: Job) -> State:
         return self.ledger.get_states(job.leg)[job.row]
-
-    # --- copies ---
 
     def _copy(self, jobs: Sequence[Job]) -> None:
         """Announce copies, send them, and write down what each answer proves."""
@@ -350,10 +337,10 @@ class Carrier:
     def _make_copy(self, job: Job) -> Request:
         return Request(
             "copy",
-            job.to,
-            job.key,
-            job.planned.etag,
-            self.abilities.conditional_copy,
+            key=job.to,
+            source=job.key,
+            if_match=job.planned.etag,
+            if_absent=self.abilities.conditional_copy,
             headers=self._age_of(job, self.seen.get(job.key)),
         )
 
@@ -431,8 +418,6 @@ class Carrier:
                 self.ledger.land(job.row, version.etag, version.last_modified)
                 return
 
-    # --- deletes ---
-
     def _delete(self, jobs: Sequence[Job]) -> None:
         """Delete the sources of a window of jobs that have landed."""
         if not jobs:
@@ -478,7 +463,7 @@ class Carrier:
         if not self._needs_look(first):
             return list(jobs)
         if first.direction in (Direction.BACK, Direction.PARK):
-            self.look_at(key for job in jobs for key in (job.key, job.to))
+            self.look_at(_list_ends(jobs))
             return self._sort(jobs)[Act.DELETE]
         self.look_at(job.key for job in jobs)
         return self._sort(jobs, destination=Place.UNKNOWN)[Act.DELETE]
@@ -491,8 +476,6 @@ class Carrier:
             return {job.row: answer for job, answer in zip(jobs, answers, strict=True)}
         (answer,) = self.session.send([Request("delete_many", keys=[job.key for job in jobs])])
         return {job.row: _read_bulk_answer(answer, job.key) for job in jobs}
-
-    # --- decisions ---
 
     def _sort(
         self, jobs: Iterable[Job], destination: Place | None = None
@@ -552,6 +535,14 @@ def _read_bulk_answer(answer: Answer, key: str) -> Answer:
     if code in REFUSED and answer.effect == "done":
         return Answer("none", code=code)
     return Answer("unknown", code=code)
+
+
+def _list_ends(jobs: Iterable[Job]) -> list[str]:
+    """Return source and destination of each job."""
+    keys = []
+    for job in jobs:
+        keys += [job.key, job.to]
+    return keys
 
 
 def _cut(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:

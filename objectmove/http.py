@@ -1,8 +1,8 @@
 """HTTP over a few connections that stay open: every change is sent exactly once.
 
-``aiohttp`` carries. It sends a request again when a connection breaks under it; for a request that
-changes something that is a second effect. So a middleware ends every attempt with an error that it
-does not know, what happened to the one request is told, and the caller decides.
+``aiohttp`` sends a request again when its connection breaks; a change would take effect twice. So a
+middleware raises an error that ``aiohttp`` does not retry. The reply says what happened to the one
+request, and the caller decides.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ssl
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from io import BytesIO
@@ -26,7 +26,8 @@ from yarl import URL
 
 from .message import Message, Reach, Reply, Sink
 
-_IDLE_S, _GRACE_S = 2.0, 0.7
+_IDLE_S = 2.0
+_GRACE_S = 0.7
 _LATE = "no answer in time"
 _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _ENDS = {"content-length", "transfer-encoding"}
@@ -92,15 +93,19 @@ class Connections:
         Exception
             What ``take`` raised.
         """
-        waiting, workers = deque(range(len(messages))), list[asyncio.Task[None]]()
-        replies, why_not = [Reply(Reply.NOT_SENT)] * len(messages), ""
+        waiting = deque(range(len(messages)))
+        workers: list[asyncio.Task[None]] = []
+        replies = [Reply(Reply.NOT_SENT)] * len(messages)
+        why_not = ""
 
         async def work() -> None:
             nonlocal why_not
             try:
                 while waiting:
-                    index, reply = waiting.popleft(), Reply(Reply.NOT_SENT, error=why_not)
-                    if not why_not:
+                    index = waiting.popleft()
+                    if why_not:
+                        reply = Reply(Reply.NOT_SENT, error=why_not)
+                    else:
                         reply = await self._send(messages[index], resend, sink)
                     if reply.error == _LATE and (resend or reply.status == Reply.NOT_SENT):
                         why_not = _LATE
@@ -134,7 +139,8 @@ class Connections:
 
     async def _send(self, make: Callable[[], Message], resend: bool, sink: Sink | None) -> Reply:
         sent: list[_Request] = []
-        connect_s, read_s = self.reach.connect_s, self.reach.read_s
+        connect_s = self.reach.connect_s
+        read_s = self.reach.read_s
         whole_s = connect_s + read_s if sink is None else None
 
         async def send_once(request: Any, send: aiohttp.ClientHandlerType) -> Any:
@@ -152,7 +158,7 @@ class Connections:
             async with self._session.request(
                 message.method,
                 URL(f"{self._url}{message.target}", encoded=True),
-                headers={n: text.encode("latin-1").decode() for n, text in message.headers.items()},
+                headers=_decode(message.headers),
                 data=BytesIO(message.body) if message.body else None,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(whole_s, connect_s, sock_read=read_s),
@@ -181,15 +187,23 @@ class Connections:
         return session
 
 
+def _decode(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers as aiohttp takes them: it sends UTF-8."""
+    return {name: text.encode("latin-1").decode() for name, text in headers.items()}
+
+
 async def _read(response: aiohttp.ClientResponse, request: _Request, sink: Sink | None) -> Reply:
-    headers = {n.decode("latin-1").lower(): t.decode("latin-1") for n, t in response.raw_headers}
+    headers = {}
+    for name, text in response.raw_headers:
+        headers[name.decode("latin-1").lower()] = text.decode("latin-1")
     if response.status == 200 and sink is not None:
         async for part in response.content.iter_any():
             sink(part)
     body = await response.read()
     if request.protocol is not None and len(request.protocol) > 0:
         raise ValueError("two answers: who knows which is whose")
-    if not (request.method == "HEAD" or response.status in (204, 304) or _ENDS & headers.keys()):
+    has_no_body = request.method == "HEAD" or response.status in (204, 304)
+    if not has_no_body and not _ENDS & headers.keys():
         raise ValueError("nobody knows whether the answer is whole")
     return Reply(response.status, headers, body)
 

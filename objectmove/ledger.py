@@ -201,6 +201,10 @@ class Ledger:
         """Return the rows in some states, in order."""
         return self.get_states(leg).find(*states)
 
+    def list_waiting(self) -> list[int]:
+        """Return the rows that are to be moved and were not announced, or were refused."""
+        return [row for row in self.rows(State.NONE) if self.plan.rows[row].to]
+
     def list_open(self) -> list[int]:
         """Return the rows that are not closed: nobody may plan them without looking first."""
         closed = (State.MOVED, State.SKIPPED, State.TAKEN, State.FREED, State.UNDONE)

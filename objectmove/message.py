@@ -29,7 +29,8 @@ class Reply:
     came; ``error`` says why.
     """
 
-    NOT_SENT, NO_ANSWER = 0, -1
+    NOT_SENT = 0
+    NO_ANSWER = -1
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -2,47 +2,56 @@
 
 ``apply_plan`` begins a plan, ``resume_plan`` goes on with one. One session, in this order: lock the
 ledger, claim the bucket, write the bucket's record, hold the others; given back in reverse,
-whatever happens. ``carry`` moves the objects.
+whatever happens. ``checks`` says whether a plan may begin, ``jobs`` what goes where; ``carry``
+moves the objects, ``holding`` keeps the others still, ``bookkeeping`` writes the record.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
 from chainlog import ChainedLog, LogError
 
-from . import errors
+from . import checks
 from . import record as records
+from .bookkeeping import Bookkeeping
 from .bucket import S3Bucket, Seen, find_all, format_time
 from .carry import Carrier, Hold, Job, compare_with_plan, look_surely
 from .errors import (
-    DriftError,
     InterruptedMoveError,
     MoveError,
     MoversError,
     NeedsApprovalError,
     NotApprovedError,
-    RefusedError,
+    NotReadyError,
     StoppedError,
     StoreError,
 )
+from .holding import Holding, digest_approval
+from .jobs import Jobs
 from .ledger import HALF, Ledger, Leg, Logs
 from .plan import Abilities, MovePlan, PlanRow, describe_window
 from .probe import check_right_to_delete, probe
-from .record import HoldNote, Record
+from .record import Record
+from .result import MoveResult, sum_up
 from .same_store import check_same_store
 from .session import Clock, Notice, Session, read_store_id
 from .table import Direction, Place, State
 
-_FEW_CHANGED = 3
-_CLEAN_EVERY = 64
-_STAND_STILL_S = 3.0
+__all__ = [
+    "Evidence",
+    "FindNewer",
+    "MoveResult",
+    "Run",
+    "Watch",
+    "apply_plan",
+    "resume_plan",
+]
+
 _PASSES = 2
 _FORGOTTEN = (
     "the bucket's memory of this plan was removed: another machine may have gone on with it, or "
@@ -65,61 +74,6 @@ def _watch_nothing(_prefix: str) -> AbstractContextManager[FindNewer]:
 
 def _know_nothing(rows: Sequence[PlanRow]) -> Sequence[str]:
     return [""] * len(rows)
-
-
-@dataclass(frozen=True, slots=True)
-class MoveResult:
-    """What a run did.
-
-    Attributes
-    ----------
-    moved : rows that are at their destination, or were taken there; ``already`` of them were found
-        there by a look, after an answer was lost
-    skipped, conflicts, failed : ``key`` and ``reason`` of rows that did not move; the failed may be
-        tried again
-    unproven : keys that a person must settle
-    parked : of these, the keys whose object is parked
-    waiting : rows that were not dealt with
-    left : rows that this plan will not move any more: a new plan may
-    lost_in_window : keys whose newer version went in the declared window
-    settled : rows on which a person's word was carried out
-    reversed : rows that were taken back since, or settled by a person's word
-    waits_for : the command that goes on with an undo or a settling which has open rows in hand
-    in_reach : keys that would ship twice if the others went on: they are held
-    is_held : whether others are still held for the plan
-    is_ended : whether nothing is left to do but what a person must decide
-    stopped : why the run ended early
-    """
-
-    plan: str
-    moved: int
-    already: int
-    skipped: list[dict[str, str]]
-    conflicts: list[dict[str, str]]
-    failed: list[dict[str, str]]
-    unproven: list[str]
-    parked: list[str]
-    waiting: int
-    left: int
-    lost_in_window: list[str]
-    settled: int
-    reversed: int
-    waits_for: str
-    in_reach: list[str]
-    is_held: bool
-    is_ended: bool
-    stopped: str
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every planned object was moved, and nothing was lost."""
-        rest = (self.skipped, self.conflicts, self.failed, self.unproven, self.lost_in_window)
-        counts = (self.waiting, self.left, self.reversed)
-        return not any((*rest, *counts, self.is_held, self.stopped))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return asdict(self)
 
 
 def apply_plan(bucket: S3Bucket, plan: MovePlan, *, approve: str, **how: Any) -> MoveResult:
@@ -156,11 +110,6 @@ def resume_plan(bucket: S3Bucket, plan: MovePlan, **how: Any) -> MoveResult:
     Parameters and errors are those of ``apply_plan``; the approval was given.
     """
     return Run(bucket, plan, **how).carry_out(is_new=False)
-
-
-def digest_approval(plan: MovePlan, facts: Sequence[str]) -> str:
-    """Return what approves something about a plan that is not in it."""
-    return hashlib.sha256("\n".join([plan.sha256, *facts]).encode()).hexdigest()
 
 
 @dataclass
@@ -204,184 +153,137 @@ class Run:
     same_store: bool = False
     session: Session = field(init=False)
     ledger: Ledger = field(init=False)
-    carrier: Carrier = field(init=False)
-    record: Record | None = field(init=False, default=None)
+    books: Bookkeeping = field(init=False)
+    holding: Holding = field(init=False)
     abilities: Abilities = field(init=False)
-    _about_logs: dict[str, ChainedLog] = field(init=False, default_factory=dict)
-    _may_announce: bool = field(init=False, default=True)
+    jobs: Jobs = field(init=False)
+    carrier: Carrier = field(init=False)
     _later: list[Record] = field(init=False, default_factory=list)
-    _may_be_on_record: bool = field(init=False, default=False)
-    _states_put: int = field(init=False, default=0)
+    _may_announce: bool = field(init=False, default=True)
     _stopped: str = field(init=False, default="")
 
     def carry_out(self, *, is_new: bool) -> MoveResult:
         """Lock the ledgers, claim the bucket, and do all that can be done."""
-        header = self.plan.header
         log = self.logs(self.plan.id)
         check_same_store(self.bucket, self.plan, log, same_store=self.same_store)
-        for plan_id in (header.parent, header.release):
-            if plan_id not in ("", self.plan.id):
-                self._about_logs.setdefault(plan_id, self.logs(plan_id))
+        header = self.plan.header
+        about = [name for name in (header.parent, header.release) if name not in ("", header.id)]
+        about_logs = {plan_id: self.logs(plan_id) for plan_id in dict.fromkeys(about)}
         with ExitStack() as stack:
-            for one in (log, *self._about_logs.values()):
+            for one in (log, *about_logs.values()):
                 stack.enter_context(one.locked())
             session = Session(self.bucket, self.plan, self.operator, self.clock, self.notice)
             self.session = stack.enter_context(session)
-            self.record = records.read_record(self.bucket, self.plan.id)
-            later = records.read_later_records(self.bucket, self.plan.id)
-            self._later = [record for record in later if record.parent == self.plan.id]
-            self.ledger = Ledger(log, self.plan, self.record, later)
-            if not is_new and self.record is not None:
-                records.restore_recorded_plan(session, self.plan, self.record)
-            if self.ledger.is_behind and self.record is not None:
-                log.append("believed", {"record": self.record.model_dump(mode="json")}, sync=True)
-                self.ledger = Ledger(log, self.plan, self.record, later)
-            if self.ledger.hold is not None and self.record and self.record.is_tombstone:
-                self.ledger.note("hold", note=None, sync=True)  # a hold ends on record first
-            held_before = self.record.hold if self.record is not None else None
-            if held_before is not None and self.ledger.hold is None:
-                # It was given back, and that never came on record: others may rely on it.
-                self.ledger.note("hold", note=held_before.model_dump(mode="json"), sync=True)
+            record = records.read_record(self.bucket, self.plan.id)
+            self._open_ledger(log, record, is_new=is_new)
+            self.books = Bookkeeping(
+                session, self.ledger, record, logs=about_logs, operator=self.operator
+            )
+            self.holding = Holding(
+                self.hold, session, self.ledger, self.books, operator=self.operator
+            )
             try:
                 return self._carry_out(is_new=is_new)
             except (StoppedError, StoreError, LogError) as error:
                 raise self._name_way_on(error, is_new=is_new) from error
 
+    def _open_ledger(self, log: ChainedLog, record: Record | None, *, is_new: bool) -> None:
+        """Read the ledger; write down what the bucket knows and an older copy does not."""
+        later = records.read_later_records(self.bucket, self.plan.id)
+        self._later = [other for other in later if other.parent == self.plan.id]
+        self.ledger = Ledger(log, self.plan, record, later)
+        if record is None:
+            return
+        if not is_new:
+            records.restore_recorded_plan(self.session, self.plan, record)
+        if self.ledger.is_behind:
+            log.append("believed", {"record": record.model_dump(mode="json")}, sync=True)
+            self.ledger = Ledger(log, self.plan, record, later)
+        if self.ledger.hold is not None and record.is_tombstone:
+            self.ledger.note("hold", note=None, sync=True)  # a hold ends on record first
+        if self.ledger.hold is None and record.hold is not None:
+            # It was given back, and that never came on record: others may rely on it.
+            self.ledger.note("hold", note=record.hold.model_dump(mode="json"), sync=True)
+
     def _name_way_on(self, error: Exception, *, is_new: bool) -> Exception:
         """Return an error that names the command which goes on, once the plan may be on record."""
         way_on = self.plan.header.resume_command
-        is_on_record = not is_new or self._may_be_on_record or self.ledger.is_begun
+        is_on_record = not is_new or self.books.may_be_on_record or self.ledger.is_begun
         if not is_on_record or way_on in str(error):
             return error
         kind = LogError if isinstance(error, LogError) else StoppedError
         return kind(f"{error}. Go on with: {way_on}")
 
     def _carry_out(self, *, is_new: bool) -> MoveResult:
-        self._check_approval(is_new=is_new)
         ledger = self.ledger
-        self._check_memory(is_new=is_new)
+        self._check(is_new=is_new)
         if ledger.is_ended and ledger.hold is None:
-            if ledger.memory_removed:
-                self._stopped = _FORGOTTEN
-                self._skip_what_went(ledger.rows(State.LEFT))
-            self._write_record()
-            return self._sum_up()
-        if not is_new and self._is_to_be_ended():
+            return self._look_again()
+        if not is_new and checks.is_to_be_ended(ledger):
             return self._end_unbegun()
         if self.goes_on:
-            self.abilities = self.plan.header.abilities
-            self.carrier = self._make_carrier()
-            return self._let_go_by_approval()
-        self._check_store(is_new=is_new)
-        self.carrier = self._make_carrier()
+            self._prepare(self.plan.header.abilities)
+            self.holding.let_go_by_approval(self.approve_more, carrier=self.carrier, jobs=self.jobs)
+            self.books.write_record()
+            return self._sum_up()
+        self._prepare(self._check_store(is_new=is_new))
         try:
             self._work(is_new=is_new)
         except KeyboardInterrupt as error:
             raise self._describe_interrupt(is_new=is_new) from error
-        self._write_record()
+        self.books.write_record()
         if ledger.is_ended:
             ledger.log.release_reserve()
         return self._sum_up()
 
-    def _make_carrier(self) -> Carrier:
-        return Carrier(
-            self.bucket,
-            self.session,
-            self.ledger,
-            self.hold,
-            abilities=self.abilities,
-            clock=self.clock,
-            write_record=self._write_record,
-            age_of=self._keep_age,
+    def _check(self, *, is_new: bool) -> None:
+        """Refuse what must not begin, or go on."""
+        ledger = self.ledger
+        record = self.books.record
+        checks.check_approval(
+            ledger,
+            record,
+            is_new=is_new,
+            has_word=self.stands_still or self.goes_on,
+            now=self.clock.now(),
         )
+        if self.plan.header.action == "move" and not ledger.is_ended:
+            checks.check_not_taken_back(self.bucket, self.plan)
+        checks.check_memory(self.session, ledger, record, is_new=is_new)
 
-    # --- may it begin? ---
-
-    def _check_approval(self, *, is_new: bool) -> None:
-        plan = self.plan
-        ledger = self.ledger
-        recorded_sha256 = self.record.sha256 if self.record is not None else ""
-        if {ledger.approved_sha256, recorded_sha256} - {"", plan.sha256}:
-            raise NotApprovedError(f"{plan.id} is not the plan that was approved by that name")
-        is_begun = ledger.is_begun or self.record is not None
-        if is_new and is_begun:
-            if ledger.is_ended:
-                raise NotApprovedError(f"{plan.id} was carried out. Plan again.")
-            raise NotApprovedError(f"{plan.id} was begun. Go on with: {plan.header.resume_command}")
-        if is_new and self.clock.now() > plan.header.expires_at:
-            until = format_time(plan.header.expires_at)
-            raise errors.ExpiredError(f"{plan.id} expired at {until}: plan again")
-        if not is_new and not is_begun and not ledger.head:
-            raise NotApprovedError(f"{plan.id} was never begun, and nothing was moved")
-        if plan.header.action == "undo" and not (self.stands_still or self.goes_on):
-            raise NotApprovedError(
-                f"{plan.id} is safe only while the consumer stands still: stop it, and say so with "
-                f"--consumer-stands-still"
-            )
-        if plan.header.action == "move" and not ledger.is_ended:
-            self._check_not_taken_back()
-
-    def _check_not_taken_back(self) -> None:
-        """Refuse to go on with a release while it is being taken back."""
-        for undo in records.read_later_records(self.bucket, self.plan.id):
-            if undo.action == "undo" and undo.parent == self.plan.id and not undo.ended:
-                way_on = f"runbook resume {undo.plan} --consumer-stands-still"
-                raise NotApprovedError(f"{self.plan.id} is being taken back. Go on with: {way_on}")
-
-    def _check_memory(self, *, is_new: bool) -> None:
-        """Find out whether the bucket still remembers what was begun; write its id anew."""
-        ledger = self.ledger
-        store_id = read_store_id(self.bucket)
-        is_other = bool(ledger.store_id) and store_id != ledger.store_id
-        if is_new and is_other:
-            raise NotApprovedError(
-                f"the bucket's memory (.runbook/) was removed since {self.plan.id} was made: "
-                "plan again"
-            )
-        self.session.write_store_id(store_id)
-        is_removed = not is_new and (is_other or self.record is None)
-        if is_removed and ledger.is_begun and not ledger.memory_removed:
-            ledger.note("memory_removed", sync=True)
-
-    def _is_to_be_ended(self) -> bool:
-        """Tell whether there is nothing to go on with; a person's approved word always counts."""
-        ledger = self.ledger
-        if not ledger.is_begun:
-            return True
-        is_word = self.plan.header.action == "reopen" or not self._needs_hold()
-        return not is_word and not ledger.memory_removed and self._has_announced_nothing()
-
-    def _has_announced_nothing(self) -> bool:
-        without_effect = {State.NONE}
-        if self.plan.header.action != "settle":  # whose word counts also where nothing moves
-            without_effect.add(State.SKIPPED)
-        states = set(self.ledger.states.values()) | set(self.ledger.park_states.values())
-        return self.ledger.begun == 0 and states <= without_effect
+    def _look_again(self) -> MoveResult:
+        """Tell what became of a plan that is at its end."""
+        if self.ledger.memory_removed:
+            self._stopped = _FORGOTTEN
+            self._skip_what_went(self.ledger.rows(State.LEFT))
+        self.books.write_record()
+        return self._sum_up()
 
     def _end_unbegun(self) -> MoveResult:
         """Give the worker back and end a plan of which nothing was announced."""
         ledger = self.ledger
         was_held = ledger.hold is not None
-        self._give_back(None)
-        self._tell_release()
+        self.holding.give_back(None)
+        self.books.tell_release()
         ledger.note("ended", sync=True)
         self._stopped = "nothing of it had been moved, and it is ended now: plan again"
         if was_held and ledger.hold is None:
             self._stopped += ". The worker was paused for it; it goes on"
-        self._write_record()
+        self.books.write_record()
         return self._sum_up()
 
-    def _check_store(self, *, is_new: bool) -> None:
+    def _check_store(self, *, is_new: bool) -> Abilities:
         """Find out what the store guards now; refuse where the plan relies on more."""
         header = self.plan.header
-        self.abilities = probe(self.bucket, expires_s=header.timing.expires_s, parked=header.parked)
+        expires_s = header.timing.expires_s
+        abilities = probe(self.bucket, expires_s=expires_s, parked=header.parked)
         if header.action in ("move", "undo"):
-            check_right_to_delete(self.bucket, header.source, expires_s=header.timing.expires_s)
-        if not self.abilities.is_weaker_than(header.abilities):
-            return
-        window = describe_window(self.abilities, header.timing, header.parked)
+            check_right_to_delete(self.bucket, header.source, expires_s=expires_s)
+        if not abilities.is_weaker_than(header.abilities):
+            return abilities
+        window = describe_window(abilities, header.timing, header.parked)
         if is_new:
-            raise errors.NotReadyError(
+            raise NotReadyError(
                 f"the store guards less than when {self.plan.id} was made: {window}. Plan again."
             )
         if header.action == "move":
@@ -393,15 +295,32 @@ class Run:
                     "landed would be finished; the rest must be planned again.",
                     command=f"{header.resume_command} --approve {approval}",
                 )
+        return abilities
 
-    # --- the work ---
+    def _prepare(self, abilities: Abilities) -> None:
+        """Get ready to look and to move, by what the store guards."""
+        self.abilities = abilities
+        # A late copy of a store without a fence could land beside a second one.
+        self.jobs = Jobs(self.ledger, is_still=self.stands_still and abilities.fence)
+        self.carrier = Carrier(
+            self.bucket,
+            self.session,
+            self.ledger,
+            self.hold,
+            abilities=abilities,
+            clock=self.clock,
+            write_record=self.books.write_record,
+            age_of=self._keep_age,
+        )
 
     def _work(self, *, is_new: bool) -> None:
         """Do all that can be done while everyone else stands still."""
-        plan = self.plan
-        needs_watch = plan.header.action == "move" and not self.abilities.conditional_delete
+        header = self.plan.header
+        needs_watch = header.action == "move" and not self.abilities.conditional_delete
         watch = self.watch if needs_watch else _watch_nothing
-        with self._held(is_new=is_new), watch(plan.header.source) as find_newer:
+        self.holding.use_looks(self.carrier, self.jobs)
+        held = self.holding.held(is_new=is_new, wind_down=self._wind_down)
+        with held, watch(header.source) as find_newer:
             self._begin(is_new=is_new)
             moved_before = set(self.ledger.rows(State.MOVED))
             try:
@@ -412,6 +331,98 @@ class Run:
                 if self.session.is_lost or isinstance(error, StoreError):
                     raise
             self._finish()
+
+    def _begin(self, *, is_new: bool) -> None:
+        """Look at everything once, leave out what others own, and write the approval down."""
+        action = self.plan.header.action
+        ledger = self.ledger
+        self._look_at_all()
+        owners = self._find_owners()
+        if is_new and action == "settle":
+            checks.check_word(self.bucket, self.plan)
+        if action == "undo":
+            waiting = [self.plan.rows[row].key for row in ledger.list_waiting()]
+            checks.check_stillness(self.bucket, waiting, abilities=self.abilities, clock=self.clock)
+        skipped = checks.find_owned(ledger, owners)
+        if skipped and action in ("settle", "reopen"):
+            raise NotApprovedError(next(iter(skipped.values())))
+        if is_new and action != "reopen":  # a word moves nothing
+            changed = self._find_changed(skipped)
+            is_strict = self.strict or not self.hold.holds
+            checks.check_changed(self.plan, changed, is_strict=is_strict)
+            skipped |= changed
+        self.session.renew()
+        self._note_beginning(is_new=is_new)
+        ledger.reasons.update(skipped)
+        ledger.close(State.SKIPPED, sorted(skipped))
+        if action == "reopen":
+            ledger.close(State.UNPROVEN, ledger.rows(State.NONE))
+        if action == "undo":
+            self.books.end_release()
+        if action == "move" and is_new:
+            self.books.take_over_forgotten()
+
+    def _look_at_all(self) -> None:
+        """Look at both ends of every row."""
+        header = self.plan.header
+        keys = self.plan.list_ends()
+        seen = self.carrier.seen
+        for prefix in (header.source, header.to):
+            under = [key for key in keys if key.startswith(prefix)]
+            seen.update(find_all(self.bucket, prefix, under))
+        elsewhere = [key for key in keys if key not in seen]
+        seen.update(look_surely(self.bucket, elsewhere, abilities=self.abilities))
+
+    def _find_owners(self) -> dict[str, str]:
+        """Return the keys that belong to plans which this one is not about, and the plans."""
+        header = self.plan.header
+        family = {header.id, header.parent, header.release}
+        owned = records.find_owned_keys(self.bucket)
+        return {key: owner for key, owner in owned.items() if owner not in family}
+
+    def _find_changed(self, owned: Mapping[int, str]) -> dict[int, str]:
+        """Return the rows whose object was rewritten, or went, since the plan was made."""
+        changed = {}
+        for row in self.ledger.list_waiting():
+            place = self.carrier.find_place(self.jobs.make(row), at_source=True)
+            if row not in owned and place is not Place.SAME:
+                changed[row] = "it was rewritten" if place is Place.OTHER else "it is gone"
+        return changed
+
+    def _note_beginning(self, *, is_new: bool) -> None:
+        """Write down who approved, who goes on, what persons said, and what is there already."""
+        ledger = self.ledger
+        record = self.books.record
+        if not ledger.is_begun:
+            begun_at = record.begun_at if record else self.session.stamp
+            ledger.note(
+                "approved",
+                sync=True,
+                plan=self.plan.id,
+                sha256=self.plan.sha256,
+                by=record.by if record else self.operator,
+                store_id=read_store_id(self.bucket),
+                begun_at=format_time(begun_at),
+            )
+        if not is_new:
+            ledger.note("resumed", by=self.operator, sync=True)
+        if self.stands_still:
+            prefix = self.plan.header.consumed_prefix
+            text = f"{self.operator} said that nobody takes from {prefix} meanwhile"
+            ledger.note("word", text=text, sync=True)
+        is_release = self.plan.header.action == "move"
+        if self.abilities.versions and is_release and ledger.versions is None:
+            self._note_versions()
+
+    def _note_versions(self) -> None:
+        """Write down which versions of planned content are at the destinations already."""
+        places = {row.to: number for number, row in enumerate(self.plan.rows)}
+        known: dict[str, list[str]] = {}
+        for version in self.bucket.list_versions(self.plan.header.to):
+            row = places.get(version.key)
+            if row is not None and version.has_same_content(self.plan.rows[row]):
+                known.setdefault(str(row), []).append(version.version_id)
+        self.ledger.note("versions", known=known, sync=True)
 
     def _move_all(self) -> None:
         """Move all that can be moved; then park what must not ship."""
@@ -427,158 +438,22 @@ class Run:
     def _move_rows(self) -> None:
         """Settle what is in doubt, and move what waits."""
         carrier = self.carrier
-        carrier.resolve(self._list_half)
-        if self.ledger.memory_removed:
+        ledger = self.ledger
+        carrier.resolve(self.jobs.list_half)
+        if ledger.memory_removed:
             self._doubt_the_rest()
         elif self.stop_here or not self._may_announce:
-            self.ledger.close(State.LEFT, self._list_waiting())
+            ledger.close(State.LEFT, ledger.list_waiting())
         else:
             for _ in range(_PASSES):  # what was not sent is tried once more
-                jobs = [self._make_job(row) for row in self._list_waiting()]
-                carrier.carry([j for j in jobs if j.row not in self.ledger.refused], self.progress)
-                carrier.resolve(self._list_half)
-
-    def _begin(self, *, is_new: bool) -> None:
-        """Look at everything once, leave out what others own, and write the approval down."""
-        plan = self.plan
-        ledger = self.ledger
-        header = plan.header
-        rows = [row for row in plan.rows if row.to]
-        seen = self.carrier.seen
-        seen.update(find_all(self.bucket, header.source, _keys_under(rows, header.source)))
-        seen.update(find_all(self.bucket, header.to, _keys_under(rows, header.to)))
-        elsewhere = [key for row in rows for key in (row.key, row.to) if key not in seen]
-        seen.update(look_surely(self.bucket, elsewhere, abilities=self.abilities))
-        family = {plan.id, header.parent, header.release}
-        owned = records.find_owned_keys(self.bucket)
-        owners = {key: owner for key, owner in owned.items() if owner not in family}
-        if is_new and header.action == "settle":
-            self._check_word()
-        if header.action == "undo":
-            self._check_stillness()
-        skipped = self._find_owned(owners)
-        if skipped and header.action in ("settle", "reopen"):
-            raise NotApprovedError(next(iter(skipped.values())))
-        if is_new and header.action != "reopen":  # a word moves nothing
-            skipped |= self._find_changed(skipped)
-            self._check_changed(skipped, owners)
-        self.session.renew()
-        if not ledger.is_begun:
-            by = self.record.by if self.record else self.operator
-            ledger.note(
-                "approved",
-                sync=True,
-                plan=plan.id,
-                sha256=plan.sha256,
-                by=by,
-                store_id=read_store_id(self.bucket),
-                begun_at=format_time(self.record.begun_at if self.record else self.session.stamp),
-            )
-        if not is_new:
-            ledger.note("resumed", by=self.operator, sync=True)
-        if self.stands_still:
-            text = f"{self.operator} said that nobody takes from {self._get_consumed()} meanwhile"
-            ledger.note("word", text=text, sync=True)
-        if self.abilities.versions and header.action == "move" and ledger.versions is None:
-            self._note_versions()
-        ledger.reasons.update(skipped)
-        ledger.close(State.SKIPPED, sorted(skipped))
-        if header.action == "reopen":
-            ledger.close(State.UNPROVEN, ledger.rows(State.NONE))
-        if header.action == "undo":
-            self._end_release()
-        if header.action == "move" and is_new:
-            self._take_over_forgotten()
-
-    def _check_word(self) -> None:
-        """Refuse a word on rows on which somebody said something since the plan was made."""
-        header = self.plan.header
-        parent = records.read_record(self.bucket, header.parent)
-        said_of_row = dict(parent.settled) if parent is not None else {}
-        said_of_release_row: dict[int, str] = {}
-        later = records.read_later_records(self.bucket, header.release)
-        for record in sorted(later, key=lambda record: record.begun_at):
-            if record.plan != self.plan.id:
-                said_of_release_row.update(record.about)
-        settled = []
-        for row in self.plan.rows:
-            word = said_of_release_row.get(int(row.facts["release_row"]))
-            word = word or said_of_row.get(int(row.facts["row"]))
-            is_overruled = word == "not_taken" and header.word == "taken"
-            if word not in (None, "reopened") and not is_overruled:
-                settled.append(row.facts["key"])
-        if settled:
-            raise NotApprovedError(
-                f"{len(settled)} of these rows were settled since {self.plan.id} was made "
-                f"({settled[0]}). Look again with: runbook settle {header.parent}"
-            )
-
-    def _get_consumed(self) -> str:
-        """Return the prefix from which consumers take."""
-        header = self.plan.header
-        return header.source if header.action == "undo" else header.to
-
-    def _find_owned(self, owners: Mapping[str, str]) -> dict[int, str]:
-        """Return the waiting rows that belong to another plan, and what goes on with that one."""
-        owned = {}
-        for row in self.ledger.rows(State.NONE):
-            planned = self.plan.rows[row]
-            owner = owners.get(planned.key) or owners.get(planned.to)
-            if owner:
-                owned[row] = f"{owner} is not finished with it. Go on with: runbook resume {owner}"
-        return owned
-
-    def _find_changed(self, owned: Mapping[int, str]) -> dict[int, str]:
-        """Return the rows whose object was rewritten, or went, since the plan was made."""
-        changed = {}
-        for row in self._list_waiting():
-            place = self.carrier.find_place(self._make_job(row), at_source=True)
-            if row not in owned and place is not Place.SAME:
-                changed[row] = "it was rewritten" if place is Place.OTHER else "it is gone"
-        return changed
-
-    def _check_changed(self, skipped: Mapping[int, str], owners: Mapping[str, str]) -> None:
-        """Refuse when too much changed since the plan was made."""
-        rows = self.plan.rows
-        changed = [row for row in skipped if not owners.get(rows[row].key)]
-        changed = [row for row in changed if not owners.get(rows[row].to)]
-        is_release = self.plan.header.action == "move"
-        allowed = max(_FEW_CHANGED, len(rows) // 10)
-        if self.strict or not is_release or not self.hold.holds:
-            allowed = 0
-        if len(changed) > allowed:
-            some = "; ".join(f"{rows[row].key}: {skipped[row]}" for row in sorted(changed)[:5])
-            what = f"{len(changed)} of {len(rows)} planned objects are not what they were: {some}"
-            raise DriftError(f"{what}. Nothing was changed; make a new plan.")
-
-    def _check_stillness(self) -> None:
-        """Look twice at what an undo takes back: someone who takes it shows by what vanishes."""
-        waiting = [self.plan.rows[row].key for row in self._list_waiting()]
-        before = look_surely(self.bucket, waiting, abilities=self.abilities)
-        self.clock.sleep(_STAND_STILL_S)
-        after = look_surely(self.bucket, waiting, abilities=self.abilities)
-        vanished = [key for key in waiting if before.get(key) and after.get(key, "?") is None]
-        if vanished:
-            some = ", ".join(vanished[:5])
-            raise DriftError(
-                f"{len(vanished)} objects vanished within {_STAND_STILL_S:g} s ({some}): the "
-                "consumer does not stand still. Stop it, then try again. Nothing was changed."
-            )
-
-    def _note_versions(self) -> None:
-        """Write down which versions of planned content are at the destinations already."""
-        places = {row.to: number for number, row in enumerate(self.plan.rows)}
-        known: dict[int, list[str]] = {}
-        for version in self.bucket.list_versions(self.plan.header.to):
-            row = places.get(version.key)
-            if row is not None and version.has_same_content(self.plan.rows[row]):
-                known.setdefault(row, []).append(version.version_id)
-        self.ledger.note("versions", known={str(row): ids for row, ids in known.items()}, sync=True)
+                rows = [row for row in ledger.list_waiting() if row not in ledger.refused]
+                carrier.carry([self.jobs.make(row) for row in rows], self.progress)
+                carrier.resolve(self.jobs.list_half)
 
     def _doubt_the_rest(self) -> None:
         """Leave to a person what another machine may have moved: the bucket forgot about it."""
-        self._skip_what_went(self._list_waiting())
-        rows = self._list_waiting()
+        self._skip_what_went(self.ledger.list_waiting())
+        rows = self.ledger.list_waiting()
         self.ledger.reasons.update(dict.fromkeys(rows, _FORGOTTEN))
         self.ledger.close(State.LEFT, rows)
 
@@ -586,8 +461,7 @@ class Run:
         """Close those of the rows whose planned version is not at its source any more."""
         planned = {row: self.plan.rows[row] for row in rows if self.plan.rows[row].to}
         keys = [one.key for one in planned.values()]
-        abilities = self.plan.header.abilities
-        found = look_surely(self.bucket, keys, abilities=abilities)
+        found = look_surely(self.bucket, keys, abilities=self.plan.header.abilities)
         went = []
         for row, one in planned.items():
             place = compare_with_plan(found, one.key, one, any_version=False)
@@ -595,15 +469,6 @@ class Run:
                 went.append(row)
         self.ledger.reasons.update(dict.fromkeys(went, "it went since, or was rewritten"))
         self.ledger.close(State.SKIPPED, went)
-
-    def _take_over_forgotten(self) -> None:
-        """Have forgotten plans give up the rows that a person's word put into this one."""
-        own_keys = {row.key for row in self.plan.rows}
-        for record, plan in records.list_open_plans(self.bucket):
-            taken = {row for row in record.forgotten_rows if plan.rows[row].key in own_keys}
-            if taken:
-                changed = record.model_copy(update={"left": record.left - taken})
-                records.put_record(self.session, changed)
 
     def _keep_age(self, job: Job, seen: Seen | None) -> dict[str, str]:
         """Return the headers with which an undo writes an object's age down, where it can."""
@@ -619,37 +484,27 @@ class Run:
 
     def _remove_stuck_copies(self) -> None:
         """Remove our copies from the worker's reach where their source cannot be deleted."""
-        if self._may_ship_from_destination():
-            stuck = [
-                self._make_job(row)
-                for row in self.ledger.rows(State.LANDED)
-                if row in self.ledger.refused
-            ]
-            self.carrier.remove_copies([job for job in stuck if job.direction is Direction.BACK])
+        if not self.plan.header.copies_into_reach:
+            return
+        ledger = self.ledger
+        rows = [row for row in ledger.rows(State.LANDED) if row in ledger.refused]
+        stuck = [self.jobs.make(row) for row in rows]
+        self.carrier.remove_copies([job for job in stuck if job.direction is Direction.BACK])
 
     def _park(self) -> None:
         """Take out of everyone's reach what would ship twice; ask for evidence first."""
         if not self.abilities.parking:
             return
-        jobs = [self._make_job(row, Leg.PARK) for row in self._list_to_park()]
+        jobs = self.jobs.list_parkings()
         if not jobs:
             return
-        self.carrier.look_at(job.key for job in jobs)
-        there = [j for j in jobs if self.carrier.find_place(j, at_source=True) is Place.SAME]
-        new = [j for j in there if self.ledger.park_states[j.row] is State.NONE]
+        carrier = self.carrier
+        carrier.look_at(job.key for job in jobs)
+        there = [job for job in jobs if carrier.find_place(job, at_source=True) is Place.SAME]
+        new = [job for job in there if self.ledger.park_states[job.row] is State.NONE]
         self._note_evidence([job.row for job in new])
-        self.carrier.carry(new)
-        self.carrier.resolve(self._list_half_parked)
-
-    def _list_to_park(self) -> list[int]:
-        """Return the rows whose object must not ship before a person decides."""
-        ledger = self.ledger
-        states = [State.CONFLICT]
-        if not self._may_ship_from_destination():
-            states.append(State.UNPROVEN)
-        closed = (State.MOVED, State.SKIPPED, State.CONFLICT)
-        rows = [row for row in ledger.rows(*states) if ledger.park_states[row] not in closed]
-        return [row for row in rows if row not in ledger.refused]
+        carrier.carry(new)
+        carrier.resolve(self.jobs.list_half_parked)
 
     def _note_evidence(self, rows: Sequence[int]) -> None:
         """Write down what is known of orders before the worker sees their labels vanish."""
@@ -669,341 +524,24 @@ class Run:
         if lost:
             self.ledger.note("window", lost=lost, sync=True)
 
-    # --- jobs ---
-
-    def _make_job(self, row: int, leg: Leg = Leg.MOVE) -> Job:
-        planned = self.plan.rows[row]
-        if leg is Leg.MOVE:
-            direction = self._choose_direction(planned)
-            return Job(row, leg, direction, planned.key, planned.to, planned, planned.sha256)
-        header = self.plan.header
-        if self._may_ship_from_destination():
-            # Our own copy at the destination; only its content is known for certain.
-            rest = planned.to.removeprefix(self._get_reached_prefix())
-            parked = header.get_parked_key(rest)
-            return Job(row, leg, Direction.PARK, planned.to, parked, planned, planned.sha256, True)
-        parked = header.get_parked_key(planned.key.removeprefix(header.source))
-        return Job(row, leg, Direction.PARK, planned.key, parked, planned, planned.sha256)
-
-    def _choose_direction(self, planned: PlanRow) -> Direction:
-        header = self.plan.header
-        if planned.to.startswith(header.parked):
-            return Direction.PARK
-        if header.action == "undo":
-            return Direction.BACK
-        if header.action == "settle":
-            # Where nobody holds the worker, the approval is the word that it moves nothing.
-            return Direction.THERE if self.ledger.was_going else Direction.BACK
-        # A late copy of a store without a fence could land beside a second one.
-        is_still = self.stands_still and self.abilities.fence
-        return Direction.STILL if is_still else Direction.THERE
-
-    def _may_ship_from_destination(self) -> bool:
-        """Tell whether the others ship from where this plan copies to."""
-        header = self.plan.header
-        return header.action == "undo" or header.word == "not_taken"
-
-    def _get_reached_prefix(self) -> str:
-        """Return the prefix from which the others ship."""
-        header = self.plan.header
-        return header.to if header.action == "undo" else header.source
-
-    def _list_waiting(self) -> list[int]:
-        """Return the rows that are to be moved and were not announced, or were refused."""
-        return [row for row in self.ledger.rows(State.NONE) if self.plan.rows[row].to]
-
-    def _list_half(self) -> list[Job]:
-        return [self._make_job(row) for row in self.ledger.rows(*HALF)]
-
-    def _list_half_parked(self) -> list[Job]:
-        rows = self.ledger.rows(*HALF, leg=Leg.PARK)
-        return [self._make_job(row, Leg.PARK) for row in rows]
-
-    # --- the others ---
-
-    @contextmanager
-    def _held(self, *, is_new: bool) -> Iterator[None]:
-        """Keep the others still; what we paused we let go on, also after a crash and a resume."""
-        ledger = self.ledger
-        is_paused = self.hold.is_paused() if self._needs_hold() else True
-        if ledger.hold is not None and not is_paused:
-            ledger.note("going", sync=True)
-        if not is_paused or (ledger.hold is None and self._is_held_elsewhere()):
-            note = HoldNote(
-                words=self.hold.words,
-                way_back=self.hold.way_back,
-                by=f"{self.operator} on {self.session.claim.host}",
-                since=self.session.stamp,
-            )
-            ledger.note("hold", note=note.model_dump(mode="json"), sync=True)
-        if not ledger.head:
-            ledger.note("begins", by=self.operator, sync=True)
-        self._write_record()
-        try:
-            if not is_paused:
-                self.hold.pause()
-            if self._needs_hold():
-                self.hold.check()
-            yield
-        except BaseException as error:
-            self._wind_down(error)
-            self._give_back(error)
-            is_refused = isinstance(error, RefusedError | KeyboardInterrupt)
-            if is_new and is_refused and not ledger.is_begun and ledger.hold is None:
-                with suppress(MoveError):  # it says then that nothing was announced
-                    records.remove_record(self.session, self.plan.id)
-            raise
-        self._give_back(None)
-
-    def _is_held_elsewhere(self) -> bool:
-        """Tell whether another plan holds the others, too: the last one lets them go on."""
-        found = records.list_records(self.bucket)
-        return any(r.hold is not None and r.plan != self.plan.id for r in found)
-
-    def _needs_hold(self) -> bool:
-        """Tell whether anything is moved at all: a person's word alone moves nothing."""
-        header = self.plan.header
-        return header.action != "settle" or any(row.to for row in self.plan.rows)
-
-    def _wind_down(self, error: BaseException) -> None:
+    def _wind_down(self) -> None:
         """After an interrupt, finish what has landed: nothing more is copied."""
-        if isinstance(error, KeyboardInterrupt) and hasattr(self, "carrier"):
-            ledger = self.ledger
-            landed = [row for row in ledger.rows(State.LANDED) if row not in ledger.in_flight]
-            with suppress(MoveError, KeyboardInterrupt):  # who presses twice does not wait
-                self.carrier.delete_sources([self._make_job(row) for row in landed])
-                self._write_record()
-
-    def _give_back(self, error: BaseException | None) -> None:
-        """Let the others go on, unless something in their reach would ship twice."""
         ledger = self.ledger
-        if ledger.hold is None:
-            return
-        if ledger.hold.words != self.hold.words:
-            self._stopped = (
-                f"{ledger.hold.words}, and these settings do not: {ledger.hold.way_back}"
-            )
-            return
-        if self._list_in_reach():
-            return
-        self._let_go(error)
-
-    def _let_go(self, error: BaseException | None) -> None:
-        """Let the others go on, unless another plan holds them, too."""
-        ledger = self.ledger
-        try:
-            self.session.confirm()
-            if not self._is_held_elsewhere():
-                self.hold.resume()
-            self._write_record(is_held=False)
-        except MoveError as failure:
-            if isinstance(error, KeyboardInterrupt):
-                return
-            why = f"{error}; and " if error else ""
-            raise StoppedError(f"{why}the worker may still be paused ({failure})") from failure
-        ledger.note("hold", note=None, sync=True)
-
-    def _let_go_by_approval(self) -> MoveResult:
-        """Let the others go on although labels may ship twice, once a person approved which.
-
-        Raises
-        ------
-        NotApprovedError
-            When nobody is held for the plan, or the approval is missing, or of other keys.
-        """
-        ledger = self.ledger
-        if ledger.hold is None:
-            raise NotApprovedError(f"nobody is held for {self.plan.id}: there is nothing to end")
-        rows = [row for row in self.plan.rows if row.to]
-        self.carrier.look_at(key for row in rows for key in (row.key, row.to))
-        keys = self._list_in_reach()
-        approval = digest_approval(self.plan, keys)
-        if keys and self.approve_more != approval:
-            raise NeedsApprovalError(
-                f"If the worker goes on, {len(keys)} may ship twice: {', '.join(keys)}.",
-                command=f"runbook resume {self.plan.id} --worker-goes-on --approve {approval}",
-            )
-        ledger.note("goes_on", keys=keys, by=self.operator, sync=True)
-        self._let_go(None)
-        self._write_record()
-        return self._sum_up()
-
-    def _list_in_reach(self) -> list[str]:
-        """Return the keys that would ship twice if the others went on."""
-        ledger = self.ledger
-        keys = []
-        for row, state in ledger.states.items():
-            if ledger.park_states[row] is State.MOVED or not self.plan.rows[row].to:
-                continue
-            is_half = state in HALF
-            is_open = state in (State.UNPROVEN, State.CONFLICT)
-            if self._may_ship_from_destination():
-                is_our_copy_there = is_half or (
-                    state is State.CONFLICT and self._may_be(row, at_source=False)
-                )
-                if is_our_copy_there:
-                    keys.append(self.plan.rows[row].to)
-            elif (is_half or is_open) and self._may_be(row, at_source=True):
-                keys.append(self.plan.rows[row].key)
-        return keys
-
-    def _may_be(self, row: int, *, at_source: bool) -> bool:
-        """Tell whether the planned object may be at one end, by the last look."""
-        if not hasattr(self, "carrier"):
-            return True
-        place = self.carrier.find_place(self._make_job(row), at_source=at_source)
-        return place in (Place.SAME, Place.UNKNOWN)
-
-    # --- the end ---
+        landed = [row for row in ledger.rows(State.LANDED) if row not in ledger.in_flight]
+        with suppress(MoveError, KeyboardInterrupt):  # who presses twice does not wait
+            self.carrier.delete_sources([self.jobs.make(row) for row in landed])
+            self.books.write_record()
 
     def _finish(self) -> None:
         """Write down the end when nothing is left to do but what a person must decide."""
         ledger = self.ledger
         self.session.renew()
-        self._tell_release()
+        self.books.tell_release()
         half_parked = ledger.rows(*HALF, leg=Leg.PARK)
-        is_over = not self._list_waiting() and not ledger.rows(*HALF) and not half_parked
+        is_over = not ledger.list_waiting() and not ledger.rows(*HALF) and not half_parked
         if is_over and not ledger.is_ended:
             ledger.note("ended", sync=True, **asdict(self._sum_up()))
-        self._write_record()
-
-    def _write_record(self, *, is_held: bool = True) -> None:
-        """Have the bucket know what the ledger says.
-
-        Parameters
-        ----------
-        is_held : whether the hold in the ledger still counts: it ends on record first
-        """
-        if self.record is None:
-            records.put_recorded_plan(self.session, self.plan)
-        self._may_be_on_record = True
-        state = self._describe()
-        if not is_held:
-            state = state.model_copy(update={"hold": None})
-        self.record = records.put_record(self.session, state)
-        self._states_put += 1
-        if self._states_put % _CLEAN_EVERY == 0:
-            records.remove_old_states(self.session, self.plan.id)
-
-    def _describe(self) -> Record:
-        """Return what the bucket should know."""
-        plan = self.plan
-        ledger = self.ledger
-        record = self.record
-        words = {State.TAKEN: "taken", State.FREED: "not_taken", State.UNDONE: "undone"}
-        settled = {row: words[ledger.states[row]] for row in ledger.rows(*words)}
-        has_sent = ledger.in_flight or ledger.rows(*HALF) or ledger.rows(*HALF, leg=Leg.PARK)
-        fence_at = self.session.fence_at if has_sent else ledger.fence_at
-        return Record(
-            plan=plan.id,
-            release=plan.header.release,
-            parent=plan.header.parent,
-            action=plan.header.action,
-            begun_at=ledger.begun_at or (record.begun_at if record else self.session.stamp),
-            sha256=plan.sha256,
-            by=ledger.approved_by or self.operator,
-            host=self.session.claim.host,
-            ledger=ledger.head,
-            fence_at=max(fence_at, ledger.fence_at),
-            begun=ledger.begun,
-            announced=frozenset(ledger.rows(*HALF)),
-            deleting=frozenset(ledger.rows(State.DELETING)),
-            waiting=frozenset(ledger.states.waiting_again),
-            left=frozenset(ledger.rows(State.LEFT)),
-            skipped=frozenset(ledger.rows(State.SKIPPED)),
-            unproven=frozenset(ledger.rows(State.UNPROVEN)) - ledger.reopened_by.keys(),
-            conflicts=frozenset(ledger.rows(State.CONFLICT)),
-            settled=settled,
-            parking=frozenset(ledger.rows(*HALF, leg=Leg.PARK)),
-            parked=frozenset(ledger.rows(State.MOVED, leg=Leg.PARK)),
-            about=self._list_about(),
-            hold=ledger.hold,
-            words=tuple(dict.fromkeys(ledger.words)),
-            was_going=ledger.was_going,
-            versions=ledger.versions,
-            memory_removed=ledger.memory_removed,
-            ended=ledger.is_ended,
-            number=self.record.number if self.record else 0,
-            is_tombstone=self.record.is_tombstone if self.record else False,
-        )
-
-    def _list_about(self) -> dict[int, Any]:
-        """Return the rows of the release on which this plan had its effect, and which."""
-        rows = {n: int(row.facts["release_row"]) for n, row in self._list_done_about()}
-        word = self._get_word()
-        return {rows[number]: word for number in rows}
-
-    def _get_word(self) -> str:
-        header = self.plan.header
-        if header.action == "settle":
-            return header.word
-        return "undone" if header.action == "undo" else "reopened"
-
-    def _list_done_about(self) -> list[tuple[int, PlanRow]]:
-        """Return the rows of which the release must know."""
-        action = self.plan.header.action
-        ledger = self.ledger
-        if action == "move" or not ledger.is_begun:
-            return []
-        done = [State.MOVED]
-        if action == "settle":
-            done.append(State.SKIPPED)  # what is not there any more need not be moved
-        found = []
-        for number, row in enumerate(self.plan.rows):
-            is_word_only = action == "settle" and not row.to
-            if action == "reopen" or is_word_only or ledger.states[number] in done:
-                found.append((number, row))
-        return found
-
-    def _tell_release(self) -> None:
-        """Write a person's word, or the undo, into the release that it is about."""
-        header = self.plan.header
-        done = self._list_done_about()
-        new = [(number, row) for number, row in done if number not in self.ledger.told]
-        if not new:
-            return
-        # First our own ledger and record: else whoever goes on takes the word for not given.
-        self.ledger.note("telling", sync=True)
-        self._write_record()
-        kinds = {"undone": "taken_back"}
-        kind = kinds.get(self._get_word(), self._get_word())
-        for plan_id, log in self._about_logs.items():
-            name = "release_row" if plan_id == header.release else "row"
-            rows = sorted(int(row.facts[name]) for _, row in new)
-            if header.action == "reopen" and plan_id != header.release:
-                continue  # a settling has no rows of its own that could be open again
-            self._tell_one(plan_id, log, kind, rows)
-        self.ledger.note("told", [number for number, _ in new], sync=True)
-
-    def _tell_one(self, plan_id: str, log: ChainedLog, kind: str, rows: Sequence[int]) -> None:
-        known = {entry.hash for entry in log.read()}
-        entry = log.append(kind, {"rows": rows, "by": self.operator, "plan": self.plan.id})
-        record = records.read_record(self.bucket, plan_id)
-        if record is None or record.is_tombstone or kind == "reopened":
-            return
-        changes: dict[str, Any] = {
-            "unproven": record.unproven.difference(rows),
-            "conflicts": record.conflicts.difference(rows),
-            "settled": {**record.settled, **dict.fromkeys(rows, self._get_word())},
-        }
-        if record.ledger in known:
-            # Another machine's ledger of the release stays behind what the bucket knows.
-            changes["ledger"] = entry.hash
-        records.put_record(self.session, record.model_copy(update=changes))
-
-    def _end_release(self) -> None:
-        """Have a release that is taken back move nothing more."""
-        release_id = self.plan.header.release
-        record = records.read_record(self.bucket, release_id)
-        if record is None or record.ended:
-            return
-        log = self._about_logs[release_id]
-        known = {entry.hash for entry in log.read()}
-        entry = log.append("ended", {"by": self.plan.id})
-        changes: dict[str, Any] = {"ended": True}
-        if record.ledger in known:
-            changes["ledger"] = entry.hash
-        records.put_record(self.session, record.model_copy(update=changes))
+        self.books.write_record()
 
     def _describe_interrupt(self, *, is_new: bool) -> InterruptedMoveError:
         result = self._sum_up()
@@ -1017,43 +555,13 @@ class Run:
         )
 
     def _sum_up(self) -> MoveResult:
-        ledger = self.ledger
-        rows = self.plan.rows
-        count = Counter(ledger.states.values())
-        waiting = [*self._list_waiting(), *ledger.rows(*HALF)]
-
-        def explain(numbers: Sequence[int]) -> list[dict[str, str]]:
-            return [{"key": rows[n].key, "reason": ledger.reasons.get(n, "")} for n in numbers]
-
-        found_by_look = [
-            row
-            for row in ledger.rows(State.MOVED)
-            if row in ledger.landings and ledger.landings[row].at is None
-        ]
         is_settling = self.plan.header.action == "settle"
-        return MoveResult(
-            plan=self.plan.id,
-            moved=count[State.MOVED],
-            already=len(found_by_look),
-            skipped=explain(ledger.rows(State.SKIPPED)),
-            conflicts=explain(ledger.rows(State.CONFLICT)),
-            failed=explain([row for row in waiting if row in ledger.reasons]),
-            unproven=[rows[row].key for row in ledger.rows(State.UNPROVEN)],
-            parked=[rows[row].key for row in ledger.rows(State.MOVED, leg=Leg.PARK)],
-            waiting=0 if ledger.is_ended else len(waiting),
-            left=count[State.LEFT] + (len(waiting) if ledger.is_ended else 0),
-            lost_in_window=ledger.lost,
-            settled=len(self._list_done_about()) if is_settling else 0,
-            waits_for=next((one.resume_command for one in self._later if not one.is_over), ""),
-            reversed=len(ledger.rows(State.TAKEN, State.FREED, State.UNDONE)),
-            in_reach=self._list_in_reach() if ledger.hold is not None else [],
-            is_held=ledger.hold is not None,
-            is_ended=ledger.is_ended,
-            stopped=self._stopped,
+        is_held = self.ledger.hold is not None
+        unfinished = [record.resume_command for record in self._later if not record.is_over]
+        return sum_up(
+            self.ledger,
+            settled=len(self.books.list_done_about()) if is_settling else 0,
+            waits_for=unfinished[0] if unfinished else "",
+            in_reach=self.holding.list_in_reach() if is_held else [],
+            stopped=self.holding.why_held or self._stopped,
         )
-
-
-def _keys_under(rows: Sequence[PlanRow], prefix: str) -> list[str]:
-    """Return the keys of rows, at either end, that lie under a prefix."""
-    keys = [key for row in rows for key in (row.key, row.to)]
-    return [key for key in keys if key.startswith(prefix)]

@@ -161,6 +161,21 @@ class PlanHeader(Part):
         return get_parked_key(self.parked, self.release, rest)
 
     @property
+    def copies_into_reach(self) -> bool:
+        """Whether the others ship from where the plan copies to: an undo, or a bringing back."""
+        return self.action == "undo" or self.word == "not_taken"
+
+    @property
+    def reached_prefix(self) -> str:
+        """The prefix from which the others ship."""
+        return self.to if self.action == "undo" else self.source
+
+    @property
+    def consumed_prefix(self) -> str:
+        """The prefix from which consumers take."""
+        return self.source if self.action == "undo" else self.to
+
+    @property
     def release_step(self) -> str:
         """The step of the release that the plan is about."""
         return self.step if self.action == "move" else self.step.rpartition(".")[0]
@@ -197,8 +212,9 @@ class PlanRow(Version):
 
     def at(self, seen: Seen) -> PlanRow:
         """Return the row with another version of its object."""
-        etag, size_bytes, at = seen.etag, seen.size_bytes, seen.last_modified
-        return replace(self, etag=etag, size_bytes=size_bytes, last_modified=at)
+        return replace(
+            self, etag=seen.etag, size_bytes=seen.size_bytes, last_modified=seen.last_modified
+        )
 
 
 _ROW = TypeAdapter(PlanRow)
@@ -247,6 +263,19 @@ class MovePlan:
         """Name of the file without its ending."""
         return self.header.id
 
+    @property
+    def moves_objects(self) -> bool:
+        """Whether anything is moved at all: a person's word alone moves nothing."""
+        return self.header.action != "settle" or any(row.to for row in self.rows)
+
+    def list_ends(self) -> list[str]:
+        """Return the keys of all rows that move something: source and destination of each."""
+        keys = []
+        for row in self.rows:
+            if row.to:
+                keys += [row.key, row.to]
+        return keys
+
 
 def write_plan(
     folder: Path, header: PlanHeader, rows: Sequence[PlanRow], excluded: Mapping[str, Sequence[str]]
@@ -262,11 +291,14 @@ def write_plan(
     PlanError
         When it cannot be written.
     """
-    told: dict[str, Any] = {"objects": len(rows), "bytes": sum(row.size_bytes for row in rows)}
-    told["oldest"] = min((row.age_start for row in rows), default=None)
-    told["excluded"] = {why: len(keys) for why, keys in excluded.items()}
-    told["excluded_sample"] = {why: tuple(keys[:_SAMPLE]) for why, keys in excluded.items()}
-    header = header.model_copy(update=told)
+    totals = {
+        "objects": len(rows),
+        "bytes": sum(row.size_bytes for row in rows),
+        "oldest": min((row.age_start for row in rows), default=None),
+        "excluded": {why: len(keys) for why, keys in excluded.items()},
+        "excluded_sample": {why: tuple(keys[:_SAMPLE]) for why, keys in excluded.items()},
+    }
+    header = header.model_copy(update=totals)
     plan = parse_plan(_encode(header, rows), path=folder / f"{header.id}.jsonl")
     save_plan(plan)
     return plan

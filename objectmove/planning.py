@@ -1,4 +1,4 @@
-"""Make plans: of a move, of taking one back, and of what a person says of rows in doubt."""
+"""Make plans: of a move, and of taking one back."""
 
 from __future__ import annotations
 
@@ -10,30 +10,25 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
-
-from chainlog import ChainedLog
+from typing import Any, NamedTuple
 
 from . import plan as plans
 from . import record as records
 from .bucket import S3Bucket, Seen, Version, find_all, format_time, is_key_supported
 from .carry import look_surely
 from .errors import ExpiredError, LimitError, NotApprovedError, PlanError, StoreError
-from .ledger import HALF, Ledger, Logs
-from .parking import list_parked
-from .plan import MovePlan, PlanHeader, PlanRow
+from .ledger import HALF, Landing, Ledger, Logs
+from .memory import ListBegun, Memory, list_none, read_memory
+from .plan import Abilities, MovePlan, PlanHeader, PlanRow
 from .probe import SCRATCH_NAME, check_right_to_delete, probe
-from .record import Record
 from .same_store import check_same_store
 from .session import read_store_id
+from .settling import SETTLE_LIFETIME, derive_header, make_reopen_plan
 from .table import State
 
 GIB = 1024**3
 MAX_COPY_BYTES = 5 * GIB
 _CHUNK = 1000
-_SETTLE_LIFETIME = timedelta(minutes=15)
-
-Word = Literal["taken", "not_taken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,145 +51,6 @@ Judge = Callable[[Sequence[Seen]], Sequence[Judgement]]
 """Called with up to a thousand objects, with their metadata; answers in the same order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A plan that was begun from this machine: its plan and its ledger."""
-
-    plan: MovePlan
-    log: ChainedLog
-
-
-ListBegun = Callable[[], Mapping[str, Callable[[], Begun | None]]]
-"""Every plan that has a ledger on this machine, by id; each is read only when it is asked for."""
-
-
-def _list_none() -> Mapping[str, Callable[[], Begun | None]]:
-    return {}
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What earlier plans did not finish.
-
-    Attributes
-    ----------
-    owners : key to the plan that it belongs to
-    forgotten : keys of plans that this machine has begun and the bucket does not remember, and the
-        plan
-    parked : rests of keys that are parked and not settled, and the plan
-    ways_on : plans that the bucket does not remember, and what goes on with each: an undo or a
-        settling before its release
-    """
-
-    owners: Mapping[str, str]
-    forgotten: Mapping[str, str]
-    parked: Mapping[str, str]
-    ways_on: Mapping[str, str]
-
-
-def read_memory(
-    bucket: S3Bucket, *, parked_prefix: str, list_begun: ListBegun = _list_none
-) -> Memory:
-    """Read what earlier plans did not finish: from the bucket, and from this machine's ledgers.
-
-    Only reads.
-
-    Raises
-    ------
-    StoreError, PlanError
-        When it cannot be read: nobody can say then what is in doubt.
-    """
-    known = records.list_recorded_plans(bucket)
-    closed = {plan for plan, has_tombstone in known.items() if has_tombstone}
-    parked = {}
-    for rest, plan_ids in list_parked(bucket, parked_prefix).items():
-        open_ids = sorted(plan_ids - closed)
-        if open_ids:
-            parked[rest] = open_ids[0]
-    reopened = [r for r in records.list_records(bucket) if r.action == "reopen"]
-    owners = records.find_owned_keys(bucket)
-    for record in reopened:
-        parked.update(_list_reopened(bucket, record))
-    forgotten: dict[str, str] = {}
-    ways_on: dict[str, str] = {}
-    for record, plan in records.list_open_plans(bucket):
-        for number in record.forgotten_rows:
-            row = plan.rows[number]
-            forgotten.update(dict.fromkeys((row.key, row.to), record.plan))
-    for one in list_forgotten(bucket, list_begun):
-        forgotten.update(dict.fromkeys(one.keys, one.plan))
-        ways_on[one.plan] = one.way_on
-    return Memory(owners, forgotten, parked, ways_on)
-
-
-@dataclass(frozen=True, slots=True)
-class Forgotten:
-    """A plan that was begun here and that the bucket does not remember.
-
-    Attributes
-    ----------
-    keys : of its rows that are open, at both ends
-    open_rows : how many those rows are
-    way_on : the command that goes on with it
-    """
-
-    plan: str
-    keys: tuple[str, ...]
-    open_rows: int
-    way_on: str
-
-
-def list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> list[Forgotten]:
-    """Return the plans that need someone and that the bucket does not remember. Only reads.
-
-    An undo or a settling comes before its release.
-
-    Raises
-    ------
-    StoreError
-        When the bucket cannot be read.
-    """
-    found = []
-    known = records.list_recorded_plans(bucket)
-    for begun in _list_forgotten(bucket, known, list_begun):
-        ledger = Ledger(begun.log, begun.plan)
-        rows = [begun.plan.rows[number] for number in ledger.list_open()]
-        if rows or ledger.hold is not None:
-            keys = tuple(key for row in rows for key in (row.key, row.to) if key)
-            way_on = begun.plan.header.resume_command
-            found.append(Forgotten(begun.plan.id, keys, len(rows), way_on))
-    return sorted(found, key=lambda one: one.plan, reverse=True)
-
-
-def _list_reopened(bucket: S3Bucket, record: Record) -> dict[str, str]:
-    """Return the rests of keys that are open again although their release was settled."""
-    plan = records.read_recorded_plan(bucket, record, folder=Path())
-    prefix = plan.header.source
-    return {row.key.removeprefix(prefix): record.plan for row in plan.rows}
-
-
-def _list_forgotten(
-    bucket: S3Bucket, known: Mapping[str, bool], list_begun: ListBegun
-) -> list[Begun]:
-    """Return the plans that were begun here and that the bucket does not remember."""
-    found = []
-    store_id = ""
-    for plan_id, read in list_begun().items():
-        if plan_id in known:
-            continue
-        begun = read()
-        if begun is None or begun.plan.header.bucket != bucket.name:
-            continue
-        ledger = Ledger(begun.log, begun.plan)
-        store_id = store_id or read_store_id(bucket)
-        is_here = begun.plan.header.endpoint == bucket.endpoint
-        is_here = is_here or (bool(store_id) and ledger.store_id == store_id)
-        is_begun = ledger.is_begun or ledger.hold is not None
-        if is_begun and is_here:
-            found.append(begun)
-    return found
-
-
 def make_move_plan(
     bucket: S3Bucket,
     *,
@@ -203,7 +59,7 @@ def make_move_plan(
     judge: Judge,
     match: str = "*",
     first: int | None = None,
-    list_begun: ListBegun = _list_none,
+    list_begun: ListBegun = list_none,
     memory_removed: bool = False,
 ) -> MovePlan:
     """Write the plan of a move from one prefix to another.
@@ -238,6 +94,7 @@ def make_move_plan(
     source = header["source"]
     to = header["to"]
     timing = header["timing"]
+    limit = header["limit_objects"]
     parked_prefix = header.get("parked", PlanHeader.model_fields["parked"].default)
     plans.check_prefixes(source, to)
     for prefix in (source, to):
@@ -246,70 +103,24 @@ def make_move_plan(
     check_right_to_delete(bucket, source, expires_s=timing.expires_s)
     memory = read_memory(bucket, parked_prefix=parked_prefix, list_begun=list_begun)
     store_id = read_store_id(bucket)
+    selection = _Selection(
+        bucket,
+        source=source,
+        to=to,
+        judge=judge,
+        match=match,
+        first=first,
+        memory=memory,
+        memory_removed=memory_removed,
+        abilities=abilities,
+        has_id=bool(store_id),
+    )
     listing = iter(bucket.list_objects(source, with_folders=True))
-    excluded: dict[str, list[str]] = defaultdict(list)
-    rows: list[PlanRow] = []
-    hashed_bytes = 0
-
-    def leave_out(key: str, reason: str) -> bool:
-        if reason:
-            excluded[reason].append(key)
-        return bool(reason)
-
-    def explain(seen: Seen) -> str:
-        rest = seen.key.removeprefix(source)
-        is_forgotten = seen.key in memory.forgotten or to + rest in memory.forgotten
-        return _find_first(
-            {
-                "folder": seen.key.endswith("/"),
-                "no_match": not fnmatchcase(rest.lower(), match.lower()),
-                "key_not_supported": not is_key_supported(seen.key),
-                "too_large": seen.size_bytes > MAX_COPY_BYTES,
-                "in_doubt": seen.key in memory.owners or to + rest in memory.owners,
-                "parked": rest in memory.parked and not memory_removed,
-                "memory_removed": is_forgotten and not memory_removed,
-                "left_for_later": first is not None and len(rows) >= first,
-            }
-        )
-
     while chunk := list(islice(listing, _CHUNK)):
-        chunk = [s for s in chunk if s.key != source and SCRATCH_NAME not in s.key]
-        keys = [seen.key for seen in chunk if not leave_out(seen.key, explain(seen))]
-        found = look_surely(bucket, keys, abilities=abilities, has_id=bool(store_id))
-        heads = []
-        for key in keys:
-            head = found.get(key)
-            if head is not None and head.etag:
-                heads.append(head)
-            else:
-                leave_out(key, "gone" if key in found and head is None else "unreadable")
-        for head, judgement in zip(heads, judge(heads), strict=True):
-            sha256 = ""
-            reason = judgement.exclude or explain(head)
-            if not reason and not (head.has_hash and abilities.hash_etags):
-                hashed_bytes += head.size_bytes
-                if hashed_bytes <= GIB:
-                    sha256, reason = _hash(bucket, head.key)
-                else:
-                    reason = "hash_limit"
-            if not leave_out(head.key, reason):
-                rows.append(
-                    PlanRow(
-                        key=head.key,
-                        etag=head.etag,
-                        size_bytes=head.size_bytes,
-                        last_modified=head.last_modified,
-                        to=to + head.key.removeprefix(source),
-                        age_start=judgement.age_start,
-                        facts=judgement.facts,
-                        sha256=sha256,
-                    )
-                )
-        most = header["limit_objects"]
-        if len(rows) > most:
-            raise LimitError(f"more would move than one plan may hold: {most} objects")
-    at_destinations = find_all(bucket, to, [row.to for row in rows])
-    rows = [row for row in rows if not leave_out(row.key, _explain_taken(at_destinations, row))]
+        selection.add([s for s in chunk if s.key != source and SCRATCH_NAME not in s.key])
+        if len(selection.rows) > limit:
+            raise LimitError(f"more would move than one plan may hold: {limit} objects")
+    selection.leave_out_taken()
     plan_id = f"rel-{header['made_at']:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     new = PlanHeader.model_validate(
         {
@@ -324,20 +135,140 @@ def make_move_plan(
             "window": plans.describe_window(abilities, timing, parked_prefix),
         }
     )
-    return plans.write_plan(folder, new, rows, excluded)
+    return plans.write_plan(folder, new, selection.rows, selection.excluded)
 
 
-def _find_first(reasons: Mapping[str, bool]) -> str:
-    """Return the first reason that holds; empty when none does."""
-    return next((reason for reason, is_so in reasons.items() if is_so), "")
+class _Selection:
+    """Chooses the rows of a move; of every other object, says why it stays.
 
+    Parameters
+    ----------
+    memory : what earlier plans did not finish
+    has_id : whether the store shows its id
+    others : as of ``make_move_plan``
 
-def _hash(bucket: S3Bucket, key: str) -> tuple[str, str]:
-    """Return the SHA-256 of an object, or why there is none."""
-    try:
-        return bucket.read_sha256(key), ""
-    except StoreError:
-        return "", "unreadable"
+    Attributes
+    ----------
+    rows : what would move
+    excluded : the keys that stay, by reason
+    """
+
+    def __init__(
+        self,
+        bucket: S3Bucket,
+        *,
+        source: str,
+        to: str,
+        judge: Judge,
+        match: str,
+        first: int | None,
+        memory: Memory,
+        memory_removed: bool,
+        abilities: Abilities,
+        has_id: bool,
+    ) -> None:
+        self.rows: list[PlanRow] = []
+        self.excluded: dict[str, list[str]] = defaultdict(list)
+        self._bucket = bucket
+        self._source = source
+        self._to = to
+        self._judge = judge
+        self._match = match.lower()
+        self._first = first
+        self._memory = memory
+        self._memory_removed = memory_removed
+        self._abilities = abilities
+        self._has_id = has_id
+        self._hashed_bytes = 0
+
+    def add(self, listed: Sequence[Seen]) -> None:
+        """Choose among objects as a listing shows them."""
+        heads = self._look(listed)
+        for head, judgement in zip(heads, self._judge(heads), strict=True):
+            reason = judgement.exclude or self._explain(head)
+            sha256 = ""
+            if not reason and not (head.has_hash and self._abilities.hash_etags):
+                sha256, reason = self._hash(head)
+            if reason:
+                self.excluded[reason].append(head.key)
+                continue
+            row = PlanRow(
+                key=head.key,
+                etag=head.etag,
+                size_bytes=head.size_bytes,
+                last_modified=head.last_modified,
+                to=self._to + head.key.removeprefix(self._source),
+                age_start=judgement.age_start,
+                facts=judgement.facts,
+                sha256=sha256,
+            )
+            self.rows.append(row)
+
+    def leave_out_taken(self) -> None:
+        """Leave out the rows whose destination is not free."""
+        found = find_all(self._bucket, self._to, [row.to for row in self.rows])
+        free = []
+        for row in self.rows:
+            reason = _explain_taken(found, row)
+            if reason:
+                self.excluded[reason].append(row.key)
+            else:
+                free.append(row)
+        self.rows = free
+
+    def _look(self, listed: Sequence[Seen]) -> list[Seen]:
+        """Return the objects that may move, with their metadata."""
+        keys = []
+        for seen in listed:
+            reason = self._explain(seen)
+            if reason:
+                self.excluded[reason].append(seen.key)
+            else:
+                keys.append(seen.key)
+        found = look_surely(self._bucket, keys, abilities=self._abilities, has_id=self._has_id)
+        heads = []
+        for key in keys:
+            head = found.get(key)
+            if head is not None and head.etag:
+                heads.append(head)
+            elif key in found and head is None:
+                self.excluded["gone"].append(key)
+            else:
+                self.excluded["unreadable"].append(key)
+        return heads
+
+    def _explain(self, seen: Seen) -> str:  # noqa: PLR0911  # one way out a reason
+        """Return why an object stays; empty when it may move."""
+        rest = seen.key.removeprefix(self._source)
+        ends = {seen.key, self._to + rest}
+        memory = self._memory
+        if seen.key.endswith("/"):
+            return "folder"
+        if not fnmatchcase(rest.lower(), self._match):
+            return "no_match"
+        if not is_key_supported(seen.key):
+            return "key_not_supported"
+        if seen.size_bytes > MAX_COPY_BYTES:
+            return "too_large"
+        if ends & memory.owners.keys():
+            return "in_doubt"
+        if rest in memory.parked and not self._memory_removed:
+            return "parked"
+        if ends & memory.forgotten.keys() and not self._memory_removed:
+            return "memory_removed"
+        if self._first is not None and len(self.rows) >= self._first:
+            return "left_for_later"
+        return ""
+
+    def _hash(self, head: Seen) -> tuple[str, str]:
+        """Return the SHA-256 of an object, or why there is none."""
+        self._hashed_bytes += head.size_bytes
+        if self._hashed_bytes > GIB:
+            return "", "hash_limit"
+        try:
+            return self._bucket.read_sha256(head.key), ""
+        except StoreError:
+            return "", "unreadable"
 
 
 def _explain_taken(found: Mapping[str, Seen | None], row: PlanRow) -> str:
@@ -383,15 +314,15 @@ def make_undo_plan(
     """
     check_same_store(bucket, plan, logs(plan.id), same_store=same_store)
     if plan.header.action == "settle":
-        return _make_reopen_plan(bucket, plan, logs=logs, made_by=made_by, now=now)
+        return make_reopen_plan(bucket, plan, logs=logs, made_by=made_by, now=now)
     if plan.header.action != "move":
         raise PlanError(f"{plan.id} is itself of the kind {plan.header.action!r}: plan again")
     earlier = _list_undos(bucket, plan, logs)
-    for undo_id, undo, is_ended in earlier:
-        if not is_ended and undo is not None:
-            return undo
-        if not is_ended:
-            way_on = f"runbook resume {undo_id} --consumer-stands-still"
+    for undo in earlier:
+        if not undo.is_ended and undo.plan is not None:
+            return undo.plan
+        if not undo.is_ended:
+            way_on = f"runbook resume {undo.id} --consumer-stands-still"
             raise NotApprovedError(f"{plan.id} is being taken back. Go on with: {way_on}")
     record = records.read_record(bucket, plan.id)
     later = records.read_later_records(bucket, plan.id)
@@ -406,15 +337,15 @@ def make_undo_plan(
     store_now = bucket.read_clock()
     lifetime = closes_at - store_now
     if earlier:
-        lifetime = max(lifetime, _SETTLE_LIFETIME)  # it was begun to be taken back in time
+        lifetime = max(lifetime, SETTLE_LIFETIME)  # it was begun to be taken back in time
     elif store_now > closes_at:
         until = f"could be taken back until {format_time(closes_at)}"
         raise ExpiredError(f"{plan.id} {until}: what it moved may be in use by now")
-    undo_id = f"{plan.id}-undo" if not earlier else f"{plan.id}-undo-{len(earlier) + 1}"
-    header = _derive(
+    undo_id = _name_undo(plan, len(earlier) + 1)
+    header = derive_header(
         bucket,
         plan,
-        id=undo_id,
+        plan_id=undo_id,
         step=f"{plan.header.release_step}.1",
         action="undo",
         made_by=made_by,
@@ -428,14 +359,23 @@ def make_undo_plan(
     return plans.write_plan(plan.path.parent, header, rows, excluded)
 
 
-def _list_undos(
-    bucket: S3Bucket, plan: MovePlan, logs: Logs
-) -> list[tuple[str, MovePlan | None, bool]]:
-    """Return the undos of a plan that were begun, here or elsewhere, and whether each has ended."""
-    found: list[tuple[str, MovePlan | None, bool]] = []
-    number = 1
+class _Undo(NamedTuple):
+    """An undo that was begun, here or elsewhere; ``plan`` is None where this machine has none."""
+
+    id: str
+    plan: MovePlan | None
+    is_ended: bool
+
+
+def _name_undo(plan: MovePlan, number: int) -> str:
+    return f"{plan.id}-undo" if number == 1 else f"{plan.id}-undo-{number}"
+
+
+def _list_undos(bucket: S3Bucket, plan: MovePlan, logs: Logs) -> list[_Undo]:
+    """Return the undos of a plan that were begun."""
+    undos: list[_Undo] = []
     while True:
-        undo_id = f"{plan.id}-undo" if number == 1 else f"{plan.id}-undo-{number}"
+        undo_id = _name_undo(plan, len(undos) + 1)
         path = plan.path.with_name(f"{undo_id}.jsonl")
         record = records.read_record(bucket, undo_id)
         undo = plans.parse_plan(path.read_bytes(), path=path) if path.exists() else None
@@ -446,26 +386,8 @@ def _list_undos(
             is_begun = is_begun or ledger.is_begun
             is_ended = is_ended or ledger.is_ended
         if not is_begun:
-            return found
-        found.append((undo_id, undo, is_ended))
-        number += 1
-
-
-def _derive(bucket: S3Bucket, plan: MovePlan, **changes: Any) -> PlanHeader:
-    """Return the header of a plan that is about another one, for the store as it is now."""
-    header = plan.header
-    abilities = probe(bucket, expires_s=header.timing.expires_s, parked=header.parked)
-    return header.model_copy(
-        update={
-            "parent": plan.id,
-            "release": header.release,
-            "endpoint": bucket.endpoint,
-            "store_id": read_store_id(bucket),
-            "abilities": abilities,
-            "window": plans.describe_window(abilities, header.timing, header.parked),
-            **changes,
-        }
-    )
+            return undos
+        undos.append(_Undo(undo_id, undo, is_ended))
 
 
 def _invert(
@@ -484,21 +406,9 @@ def _invert(
         raise StoreError(f"{unread[0]} could not be read: nothing was planned")
     for key, number in landed.items():
         row = plan.rows[number]
-        landing = ledger.landings[number]
         state = ledger.states[number]
-        seen = found.get(key)
-        is_ours = False
-        if seen is not None and landing.at is not None:
-            copy = Version(key, landing.etag, row.size_bytes, landing.at)
-            is_ours = copy.is_same(seen)
-        reason = _find_first(
-            {
-                "taken_back": state is State.UNDONE,
-                "in_doubt": state not in (State.MOVED, State.CONFLICT),
-                "taken_by_a_consumer": seen is None,
-                "not_our_copy": not is_ours,
-            }
-        )
+        seen = found[key]
+        reason = _explain_stay(row, state, ledger.landings[number], seen)
         if seen is None or reason:
             excluded[reason].append(key)
             continue
@@ -510,284 +420,15 @@ def _invert(
     return rows, excluded
 
 
-def _make_reopen_plan(
-    bucket: S3Bucket, settling: MovePlan, *, logs: Logs, made_by: str, now: datetime
-) -> MovePlan:
-    """Write the plan that takes a person's word back: its rows are open again.
-
-    Until a plan took a freed row, its object is parked again; then the word stays.
-    """
-    undo_id = f"{settling.id}-undo"
-    path = settling.path.with_name(f"{undo_id}.jsonl")
-    if path.exists():
-        undo = plans.parse_plan(path.read_bytes(), path=path)
-        if Ledger(logs(undo_id), undo).is_begun:
-            return undo
-    if records.read_record(bucket, undo_id) is not None:
-        raise NotApprovedError(f"{settling.id} was taken back by {undo_id}")
-    ledger = Ledger(logs(settling.id), settling, records.read_record(bucket, settling.id))
-    if not ledger.is_ended:
-        way_on = settling.header.resume_command
-        raise NotApprovedError(f"{settling.id} was not carried out. Go on with: {way_on}")
-    header = _derive(
-        bucket,
-        settling,
-        id=undo_id,
-        step=f"{settling.header.release_step}.1",
-        action="reopen",
-        word="",
-        made_by=made_by,
-        made_at=now,
-        expires_at=now + _SETTLE_LIFETIME,
-        others=f"takes back the word {settling.header.word!r} of {settling.id}",
-    )
-    keys = [row.facts["key"] for row in settling.rows]
-    found = look_surely(bucket, keys, abilities=header.abilities)
-    excluded: dict[str, list[str]] = defaultdict(list)
-    rows = []
-    for number, row in enumerate(settling.rows):
-        key = row.facts["key"]
-        to = row.facts["to"]
-        seen = found.get(key)
-        was_moved = settling.header.word == "not_taken"
-        was_moved = was_moved and (seen is None or not _has_content(seen, row))
-        if key not in found or was_moved:
-            excluded["moved_since" if key in found else "unreadable"].append(key)
-            continue
-        reopened = replace(row, key=key, to=to, facts={**row.facts, "row": str(number)})
-        if seen is not None and _has_content(seen, row):
-            reopened = reopened.at(seen)
-        rows.append(reopened)
-    return plans.write_plan(settling.path.parent, header, rows, excluded)
-
-
-def _has_content(seen: Seen, row: PlanRow) -> bool:
-    return (seen.etag, seen.size_bytes) == (row.etag, row.size_bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class OpenRow:
-    """A row on which a person must say something.
-
-    Attributes
-    ----------
-    number : of the plan's row
-    row : as it was planned, from where labels wait to where they are taken
-    any_version : whether the content alone counts: our own copy has another time
-    is_conflict : whether two versions are known, and the row is not simply in doubt
-    is_freed : whether a person said that it was not taken, and no plan took it since
-    parked : the key where its object is parked; empty when it is not
-    parked_seen : what is parked there
-    source, destination : what is there now; None when nothing is, and also when it could not be
-        read: then the key is in ``unread``
-    unread : keys that could not be read
-    evidence : what was known of its order before it was parked
-    reason : why it is open
-    """
-
-    number: int
-    row: PlanRow
-    any_version: bool
-    is_conflict: bool
-    is_freed: bool
-    parked: str
-    parked_seen: Seen | None
-    source: Seen | None
-    destination: Seen | None
-    unread: tuple[str, ...]
-    evidence: str
-    reason: str
-
-    @property
-    def is_rewritten(self) -> bool:
-        """Whether something else than the planned version is at the source."""
-        return self.source is not None and not self.is_waiting
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether the planned version is at the source."""
-        if self.source is None:
-            return False
-        if self.any_version or self.is_freed:
-            return _has_content(self.source, self.row)
-        return self.row.is_same(self.source)
-
-
-def _orient(plan: MovePlan, row: PlanRow) -> PlanRow:
-    """Return a row from where labels wait to where they are taken: an undo's goes the other way."""
-    if plan.header.action != "undo":
-        return row
-    rest = row.key.removeprefix(plan.header.source)
-    return replace(row, key=plan.header.to + rest, to=row.key)
-
-
-def list_open_rows(
-    bucket: S3Bucket, plan: MovePlan, *, logs: Logs, same_store: bool = False
-) -> list[OpenRow]:
-    """Return the rows of a plan on which a person must say something, as they are now. Only reads.
-
-    Parameters
-    ----------
-    same_store : a person's word that the plan's endpoint is this store under another name
-
-    Raises
-    ------
-    NotApprovedError
-        When the plan is not at its end, or another plan holds its open rows.
-    StoreError
-        When the bucket cannot be read.
-    """
-    check_same_store(bucket, plan, logs(plan.id), same_store=same_store)
-    record = records.read_record(bucket, plan.id)
-    later = records.read_later_records(bucket, plan.id)
-    for other in later:
-        if other.parent == plan.id and not other.is_over:
-            raise NotApprovedError(f"{other.plan} is not finished. Go on with: {other.way_on}")
-    ledger = Ledger(logs(plan.id), plan, record, later)
-    if ledger.rows(*HALF) or not ledger.is_ended:
-        way_on = plan.header.resume_command
-        raise NotApprovedError(f"{plan.id} is not at its end. Go on with: {way_on}")
-    numbers = ledger.rows(State.UNPROVEN, State.CONFLICT, State.FREED)
-    numbers = [number for number in numbers if number not in ledger.reopened_by]
-    header = plan.header
-    is_undo = header.action == "undo"
-    source_prefix = header.to if is_undo else header.source
-    oriented = {number: _orient(plan, plan.rows[number]) for number in numbers}
-    parked = {
-        number: header.get_parked_key(row.key.removeprefix(source_prefix))
-        for number, row in oriented.items()
-    }
-    keys = [key for row in oriented.values() for key in (row.key, row.to)]
-    found = look_surely(bucket, keys + list(parked.values()), abilities=header.abilities)
-    rows = []
-    for number, row in oriented.items():
-        at_parking = found.get(parked[number])
-        is_parked = at_parking is not None and _has_content(at_parking, row)
-        ends = (row.key, row.to, parked[number])
-        state = ledger.states[number]
-        rows.append(
-            OpenRow(
-                number=number,
-                row=row,
-                any_version=is_undo,
-                is_conflict=state is State.CONFLICT,
-                is_freed=state is State.FREED,
-                parked=parked[number] if is_parked else "",
-                parked_seen=at_parking if is_parked else None,
-                source=found.get(row.key),
-                destination=found.get(row.to),
-                unread=tuple(key for key in ends if key not in found),
-                evidence=ledger.evidence.get(number, ""),
-                reason=ledger.reasons.get(number, ""),
-            )
-        )
-    return rows
-
-
-def make_settle_plan(
-    bucket: S3Bucket,
-    plan: MovePlan,
-    *,
-    logs: Logs,
-    word: Word,
-    keys: Sequence[str],
-    evidence: Mapping[str, str],
-    made_by: str,
-    others: str,
-    now: datetime,
-    same_store: bool = False,
-) -> MovePlan:
-    """Write down a person's word on rows that are unproven or in conflict.
-
-    Parameters
-    ----------
-    word : ``taken`` parks what is left of the planned version; ``not_taken`` makes the row
-        plannable again, and brings a parked object back: a wrong word ships it twice
-    keys : source keys of the rows; empty: all that are unproven
-    evidence : for each key, what else is known of it
-    others : who keeps the worker still meanwhile, in words
-
-    Raises
-    ------
-    PlanError
-        When a key is not an open row of the plan.
-    NotApprovedError
-        When the move is not at its end.
-    StoreError
-        When a key cannot be read.
-    """
-    open_rows = list_open_rows(bucket, plan, logs=logs, same_store=same_store)
-    chosen = _choose_rows(plan, open_rows, word, keys)
-    unread = [key for open_row in chosen for key in open_row.unread]
-    if unread:
-        raise StoreError(f"{unread[0]} could not be read: nothing was planned")
-    is_undo = plan.header.action == "undo"
-    header = _derive(
-        bucket,
-        plan,
-        source=plan.header.to if is_undo else plan.header.source,
-        to=plan.header.source if is_undo else plan.header.to,
-        id=f"{plan.id}-settle-{secrets.token_hex(2)}",
-        step=f"{plan.header.release_step}.2",
-        action="settle",
-        word=word,
-        made_by=made_by,
-        made_at=now,
-        expires_at=now + _SETTLE_LIFETIME,
-        others=others,
-    )
-    rows = [_settle_row(bucket, header, open_row, word, evidence) for open_row in chosen]
-    return plans.write_plan(plan.path.parent, header, rows, {})
-
-
-def _choose_rows(
-    plan: MovePlan, open_rows: Sequence[OpenRow], word: Word, keys: Sequence[str]
-) -> list[OpenRow]:
-    """Return the rows that a word is about."""
-    if not keys:
-        return [r for r in open_rows if not (r.is_conflict or r.is_freed)]
-    by_key = {open_row.row.key: open_row for open_row in open_rows}
-    if word == "not_taken":
-        by_key = {key: open_row for key, open_row in by_key.items() if not open_row.is_freed}
-    unknown = [key for key in keys if key not in by_key]
-    if unknown:
-        some = ", ".join(repr(key) for key in sorted(by_key)[:10]) or "none"
-        raise PlanError(f"{unknown[0]!r} is not an open row of {plan.id}; open are: {some}")
-    freed_away = [key for key in keys if by_key[key].is_freed and by_key[key].source is None]
-    if freed_away:
-        raise PlanError(f"{freed_away[0]!r} was freed, and another plan took it since")
-    return [by_key[key] for key in dict.fromkeys(keys)]
-
-
-def _settle_row(
-    bucket: S3Bucket, header: PlanHeader, open_row: OpenRow, word: Word, evidence: Mapping[str, str]
-) -> PlanRow:
-    """Return what a word does to one row: park it, bring it back, or nothing but the word."""
-    row = open_row.row
-    source = open_row.source
-    facts = {
-        **row.facts,
-        "key": row.key,
-        "to": row.to,
-        "row": str(open_row.number),
-        "release_row": row.facts.get("release_row", str(open_row.number)),
-        "evidence": open_row.evidence or evidence.get(row.key, ""),
-        "source": _describe_source(open_row),
-    }
-    if word == "taken" and source is not None and open_row.is_waiting:
-        parked_key = header.get_parked_key(row.key.removeprefix(header.source))
-        sha256 = row.sha256 or ("" if source.has_hash else bucket.read_sha256(row.key))
-        return replace(row.at(source), to=parked_key, facts=facts, sha256=sha256)
-    is_free = source is None and open_row.destination is None
-    if word == "not_taken" and open_row.parked_seen is not None and is_free:
-        parked = row.at(open_row.parked_seen)
-        return replace(parked, key=open_row.parked, to=row.key, facts=facts)
-    return replace(row, to="", facts=facts)
-
-
-def _describe_source(open_row: OpenRow) -> str:
-    if open_row.is_rewritten:
-        return "rewritten"
-    if open_row.source is not None:
-        return "there"
-    return "parked" if open_row.parked else "absent"
+def _explain_stay(row: PlanRow, state: State, landing: Landing, seen: Seen | None) -> str:
+    """Say why what a release copied is not taken back; empty when it is."""
+    if state is State.UNDONE:
+        return "taken_back"
+    if state not in (State.MOVED, State.CONFLICT):
+        return "in_doubt"
+    if seen is None:
+        return "taken_by_a_consumer"
+    if landing.at is None:
+        return "not_our_copy"
+    copy = Version(row.to, landing.etag, row.size_bytes, landing.at)
+    return "" if copy.is_same(seen) else "not_our_copy"

@@ -6,7 +6,6 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 from .bucket import REFUSED, Answer, Request, S3Bucket
 from .errors import NotReadyError, StoreError
@@ -16,6 +15,7 @@ PROBE = ".runbook/probe/"
 SCRATCH_NAME = ".runbook-probe-"
 _LETTERS = "abcdefgpqrstu"
 _REFUSED_LATE = {"AccessDenied", "RequestTimeTooSkewed", "ExpiredToken", "RequestExpired"}
+_WRONG = "0" * 32
 _UNMET = {"PreconditionFailed", "ConditionalRequestConflict"}
 
 
@@ -57,74 +57,140 @@ def probe(bucket: S3Bucket, *, expires_s: int = 20, parked: str = "parked/") -> 
     -----
     Changes scratch objects under ``.runbook/probe/`` and one under ``parked``, and removes them.
     """
-    root = f"{PROBE}{secrets.token_hex(8)}-"
-    now = bucket.read_clock()
+    scratch = _Scratch(bucket, expires_s)
+    marks_absence = _finds_mark(bucket, scratch.root)
+    try:
+        put_answers = scratch.must(*map(scratch.put, "abcdefg"))
+        etags = [answer.etag for answer in put_answers]
+        late = scratch.send(
+            scratch.put("p"),
+            scratch.copy("q", etags[0]),
+            scratch.delete("b"),
+            scratch.delete_many("bc"),
+            is_late=True,
+        )
+        # All at once: none of them touches what another reads or writes.
+        put_over, copied_over, deleted_other, copied_other = scratch.send(
+            scratch.put("c", if_absent=True),
+            scratch.copy("b", etags[0], if_absent=True),
+            scratch.delete("d", if_match=_WRONG),
+            scratch.copy("r", _WRONG),
+        )
+        plain_copy, *_ = scratch.must(
+            scratch.copy("s", etags[0]), scratch.delete_many("f"), scratch.delete("g")
+        )
+        put_new, copied_new, deleted_own = scratch.send(
+            scratch.put("t", if_absent=True),
+            scratch.copy("u", etags[0], if_absent=True),
+            scratch.delete("e", if_match=etags[4]),
+        )
+        there = scratch.look(marks_absence=marks_absence)
+    finally:
+        scratch.remove()
+    if copied_other.effect == "done" or "r" in there:
+        raise NotReadyError("the store copies an object that is not the one that was named")
+    md5 = hashlib.md5(b"a", usedforsecurity=False).hexdigest()
+    is_fenced = _list_codes(late) <= _REFUSED_LATE
+    return Abilities(
+        fence=is_fenced and there.keys() >= set("bcs") and not there.keys() & set("fgpq"),
+        conditional_put=_is_honoured(put_over, put_new) and "t" in there,
+        conditional_copy=_is_honoured(copied_over, copied_new)
+        and "u" in there
+        and there.get("b") == etags[1],
+        conditional_delete=_is_honoured(deleted_other, deleted_own)
+        and "d" in there
+        and "e" not in there,
+        parking=_can_park(bucket, parked, expires_s),
+        hash_etags=etags[0] == md5 and plain_copy.etag == md5,
+        marks_absence=marks_absence,
+        versions=put_answers[0].version_id not in ("", "null"),
+    )
 
-    def send(*requests: Request, late: bool = False) -> list[Answer]:
-        at = now - timedelta(minutes=10) if late else now
-        return bucket.send(requests, signed_at=at, expires_s=1 if late else expires_s)
 
-    def must(*requests: Request) -> list[Answer]:
-        answers = send(*requests)
+class _Scratch:
+    """The scratch objects of one probe, each named by a letter, and requests about them."""
+
+    def __init__(self, bucket: S3Bucket, expires_s: int) -> None:
+        self.root = f"{PROBE}{secrets.token_hex(8)}-"
+        self._bucket = bucket
+        self._expires_s = expires_s
+        self._now = bucket.read_clock()
+
+    def put(self, letter: str, *, if_absent: bool = False) -> Request:
+        """Return a put of a letter as its own content."""
+        return Request("put", self.root + letter, body=letter.encode(), if_absent=if_absent)
+
+    def copy(self, to: str, etag: str, *, if_absent: bool = False) -> Request:
+        """Return a copy of ``a``, if it has this ETag."""
+        return Request(
+            "copy",
+            self.root + to,
+            source=f"{self.root}a",
+            if_match=etag,
+            if_absent=if_absent,
+        )
+
+    def delete(self, letter: str, *, if_match: str = "") -> Request:
+        """Return a delete."""
+        return Request("delete", self.root + letter, if_match=if_match)
+
+    def delete_many(self, letters: str) -> Request:
+        """Return a bulk delete."""
+        return Request("delete_many", keys=[self.root + letter for letter in letters])
+
+    def send(self, *requests: Request, is_late: bool = False) -> list[Answer]:
+        """Send requests at once.
+
+        Parameters
+        ----------
+        is_late : sign them so that they have expired
+        """
+        if is_late:
+            signed_at = self._now - timedelta(minutes=10)
+            return self._bucket.send(requests, signed_at=signed_at, expires_s=1)
+        return self._bucket.send(requests, signed_at=self._now, expires_s=self._expires_s)
+
+    def must(self, *requests: Request) -> list[Answer]:
+        """Send requests that must be done, or nothing works."""
+        answers = self.send(*requests)
         for request, answer in zip(requests, answers, strict=True):
             if answer.effect != "done" or answer.failed:
                 why = f"{answer.code} {answer.message} {dict(answer.failed) or ''}".strip()
                 raise NotReadyError(f"the store does not {request.kind} a scratch object: {why}")
         return answers
 
-    def put(letter: str, **condition: Any) -> Request:
-        return Request("put", root + letter, body=letter.encode(), **condition)
+    def look(self, *, marks_absence: bool) -> dict[str, str]:
+        """Return the letters that are there, and the ETag of each."""
+        keys = [self.root + letter for letter in _LETTERS]
+        found = self._bucket.look(keys, marks_absence=marks_absence)
+        if len(found) != len(keys):
+            raise NotReadyError("the store does not show its own scratch objects")
+        return {key.removeprefix(self.root): seen.etag for key, seen in found.items() if seen}
 
-    def copy(to: str, **condition: Any) -> Request:
-        return Request("copy", root + to, root + "a", **{"if_match": etags[0], **condition})
+    def remove(self) -> None:
+        """Remove what is left."""
+        for _ in range(3):
+            left = [seen.key for seen in self._bucket.list_objects(self.root)]
+            if not left:
+                return
+            self.send(*(Request("delete", key) for key in left))
+        raise NotReadyError(f"scratch objects under {self.root} cannot be removed")
 
-    def delete(letter: str, **condition: Any) -> Request:
-        return Request("delete", root + letter, **condition)
 
-    def delete_many(letters: str) -> Request:
-        return Request("delete_many", keys=[root + letter for letter in letters])
+def _is_honoured(unmet: Answer, met: Answer) -> bool:
+    """Tell whether a condition refused the one and let the other through."""
+    return unmet.code in _UNMET and met.effect == "done"
 
-    absent = {"if_absent": True}
-    wrong = {"if_match": "0" * 32}
-    marks_absence = _finds_mark(bucket, root)
-    try:
-        put_answers = must(*map(put, "abcdefg"))
-        etags = [answer.etag for answer in put_answers]
-        late = send(put("p"), copy("q"), delete("b"), delete_many("bc"), late=True)
-        # All at once: none of them touches what another reads or writes.
-        *unmet, copied = send(
-            put("c", **absent), copy("b", **absent), delete("d", **wrong), copy("r", **wrong)
-        )
-        plain_copy, *_ = must(copy("s"), delete_many("f"), delete("g"))
-        met = send(put("t", **absent), copy("u", **absent), delete("e", if_match=etags[4]))
-        found = bucket.look([root + letter for letter in _LETTERS], marks_absence=marks_absence)
-    finally:
-        _remove_scratch(bucket, root, send)
-    there = {key[len(root) :]: seen.etag for key, seen in found.items() if seen}
 
-    def has(present: str, gone: str = "") -> bool:
-        return set(present) <= there.keys() and not set(gone) & there.keys()
-
-    if len(found) != len(_LETTERS):
-        raise NotReadyError("the store does not show its own scratch objects")
-    if copied.effect == "done" or not has("", gone="r"):
-        raise NotReadyError("the store copies an object that is not the one that was named")
-    codes = {code for answer in late for code in (answer.failed or {"": answer.code}).values()}
-    puts, copies, deletes = (
-        refused.code in _UNMET and allowed.effect == "done"
-        for refused, allowed in zip(unmet, met, strict=True)
-    )
-    digest = hashlib.md5(b"a", usedforsecurity=False).hexdigest()
-    return Abilities(
-        fence=codes <= _REFUSED_LATE and has("bcs", gone="fgpq"),
-        conditional_put=puts and has("t"),
-        conditional_copy=copies and has("u") and there.get("b") == etags[1],
-        conditional_delete=deletes and has("d", gone="e"),
-        parking=_can_park(bucket, parked, expires_s),
-        hash_etags=etags[0] == digest and plain_copy.etag == digest,
-        marks_absence=marks_absence,
-        versions=put_answers[0].version_id not in ("", "null"),
-    )
+def _list_codes(answers: Sequence[Answer]) -> set[str]:
+    """Return the store's codes, of a bulk delete those of its keys."""
+    codes: set[str] = set()
+    for answer in answers:
+        if answer.failed:
+            codes.update(answer.failed.values())
+        else:
+            codes.add(answer.code)
+    return codes
 
 
 def _finds_mark(bucket: S3Bucket, root: str) -> bool:
@@ -144,12 +210,3 @@ def _can_park(bucket: S3Bucket, parked: str, expires_s: int) -> bool:
         if answer.effect != "done":
             return False
     return True
-
-
-def _remove_scratch(bucket: S3Bucket, root: str, send: Any) -> None:
-    for _ in range(3):
-        left: Sequence[str] = [seen.key for seen in bucket.list_objects(root)]
-        if not left:
-            return
-        send(*(Request("delete", key) for key in left))
-    raise NotReadyError(f"scratch objects under {root} cannot be removed")

@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import NamedTuple, Self
 
 from pydantic import BaseModel, Field
 
-from .bucket import Answer, OnAnswer, Request, S3Bucket, Seen
+from .bucket import Answer, OnAnswer, Request, S3Bucket
 from .errors import HeldError, NotReadyError, StoppedError, StoreError
 from .plan import MovePlan
 
@@ -53,6 +53,14 @@ class Claim(BaseModel):
     by: str = "someone"
     host: str = "an unknown machine"
     lease_s: float = Field(60, gt=0, le=10**9)
+
+
+class _Other(NamedTuple):
+    """A live claim of another session, and the store's time of it."""
+
+    key: str
+    put_at: datetime
+    claim: Claim
 
 
 def read_store_id(bucket: S3Bucket) -> str:
@@ -117,17 +125,20 @@ class Session:
         """
         first_seen: dict[str, datetime] = {}
         began = self.clock.monotonic()
-        while others := self._try_claim():
-            longest = max(claim.lease_s for _, claim in others)
-            deadline = began + longest + self.timing.spread_s + 30
-            for put, claim in others:
+        others = self._try_claim()
+        while others:
+            longest_s = max(other.claim.lease_s for other in others)
+            deadline = began + longest_s + self.timing.spread_s + 30
+            for other in others:
+                claim = other.claim
                 text = f"{claim.by} on {claim.host} carries out {claim.plan}"
-                seen_at = first_seen.setdefault(put.key, put.last_modified)
-                is_renewed = seen_at < put.last_modified
+                seen_at = first_seen.setdefault(other.key, other.put_at)
+                is_renewed = seen_at < other.put_at
                 if is_renewed or self.clock.monotonic() > deadline:
                     raise HeldError(f"{text}. Nothing was changed; try again when it has ended.")
-                self.notice(f"{text}, or was killed: its claim lapses within {longest:g} s")
+                self.notice(f"{text}, or was killed: its claim lapses within {longest_s:g} s")
             self.clock.sleep(0.5 + int.from_bytes(os.urandom(1)) / 256)
+            others = self._try_claim()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -243,7 +254,7 @@ class Session:
         self.change(Request("put", STORE_ID, body=store_id.encode()))
         return store_id
 
-    def _try_claim(self) -> list[tuple[Seen, Claim]]:
+    def _try_claim(self) -> list[_Other]:
         """Put a claim; return the live claims of others, after taking ours back."""
         self._key = f"{CLAIMS}{secrets.token_hex(8)}"
         self._put_claim()
@@ -256,7 +267,7 @@ class Session:
             claim = self._read_claim(put.key)
             lease = timedelta(seconds=claim.lease_s + self.timing.spread_s)
             if put.last_modified + lease > self.stamp:
-                live.append((put, claim))
+                live.append(_Other(put.key, put.last_modified, claim))
         if live:
             self._withdraw()
         return live

@@ -14,22 +14,14 @@ from chainlog import ChainedLog
 from objectmove.bucket import Seen, format_time
 from objectmove.errors import InterruptedMoveError, LimitError, PlanError, RefusedError
 from objectmove.ledger import Ledger, Logs
+from objectmove.memory import Begun, list_forgotten
 from objectmove.move import MoveResult, apply_plan, resume_plan
 from objectmove.plan import MovePlan, PlanHeader, PlanRow, Timing, parse_plan
-from objectmove.planning import (
-    Begun,
-    Judgement,
-    OpenRow,
-    Word,
-    list_forgotten,
-    list_open_rows,
-    make_move_plan,
-    make_settle_plan,
-    make_undo_plan,
-)
+from objectmove.planning import Judgement, make_move_plan, make_undo_plan
 from objectmove.proof import verify_plan
 from objectmove.record import Record, list_records, read_later_records, read_record
 from objectmove.session import Clock
+from objectmove.settling import OpenRow, Word, list_open_rows, make_settle_plan
 from runbook_lib.approvals import Effect, Plan, PlanKind
 from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, UsageError
 from runbook_lib.model import Json, Progress, keep_quiet

@@ -10,6 +10,7 @@ may happen there. ``python -m tests.objectmove.explore --help`` says how to sear
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import pickle
 import random
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,13 +33,14 @@ from greenlet import greenlet  # type: ignore[import-untyped]
 
 from chainlog import ChainedLog, LogError
 from fulfillment.change.release import find_ways_on, list_unfinished
-from objectmove import bucket, ledger, move, planning, proof, record, session
+from objectmove import bucket, ledger, memory, move, planning, proof, record, session, settling
 from objectmove import plan as plan_file
 from objectmove.bucket import S3Bucket, Seen
 from objectmove.errors import HeldError, MoveError, PlanError, RefusedError
 from objectmove.ledger import HALF, Ledger
+from objectmove.memory import Begun, ListBegun, list_none
 from objectmove.plan import Abilities, MovePlan, PlanRow, Timing
-from objectmove.planning import Begun, Judgement
+from objectmove.planning import Judgement
 from objectmove.record import Record
 from objectmove.table import State
 
@@ -275,8 +277,17 @@ class Outcome:
     violations: list[str] = field(default_factory=list)
     declared: list[str] = field(default_factory=list)
     points: list[tuple[str, Sequence[str]]] = field(default_factory=list)
-    log: list[str] = field(default_factory=list)
+    events: list[tuple[int, str, Any]] = field(default_factory=list)
     is_known: bool = False
+
+    @property
+    def log(self) -> list[str]:
+        """What happened, in lines; written only when someone reads them."""
+        lines = []
+        for at_ms, text, word in self.events:
+            told = text if word is None else f"{text}: {_describe(word)}"
+            lines.append(f"{at_ms / 1000:8.3f}  {told}")
+        return lines
 
 
 def parse_script(text: str) -> Script:
@@ -334,7 +345,7 @@ class Run:
         self._others: dict[str, Machine] = {}
         self._stale: list[Machine] = []
         self._begun = set(self.plans) - {start.other.id if start.other else ""}
-        self._words: dict[str, Any] = {}
+        self._ledgers: dict[tuple[str, str], Ledger] = {}
         self._main: Any = greenlet.getcurrent()
         self._second: Any = None
         self._main_process: Process | None = None
@@ -353,8 +364,7 @@ class Run:
         """Let things happen, as long as the script says so."""
         while not self._is_quiet:
             point = self._count(f"{process.name}<{_name(verb, *keys[:1])}")
-            options = () if self._waiting else self._list_events(process, verb, keys)
-            what = self._pick(point, options)
+            what = self._pick(point, partial(self._list_events, process, verb, keys))
             if not what:
                 return
             self._do(what, process)
@@ -365,7 +375,7 @@ class Run:
         if self._is_quiet:
             return ""
         point = self._count(f"{process.name}.{_name(verb, *keys[:1])}")
-        what = self._pick(point, () if self._waiting else self._list_fates(verb, keys, options))
+        what = self._pick(point, partial(self._list_fates, verb, keys, options))
         if what and what not in options.split():
             raise ScriptError(f"{point} offers {options}, not {what}")
         return what
@@ -375,20 +385,24 @@ class Run:
         count = self._passed[point]
         return f"{point}#{count}" if count > 1 else point
 
-    def _pick(self, point: str, options: Sequence[str]) -> str:
-        what = self._waiting.pop(point, "")
-        if options and self._chance is None:
-            self.outcome.points.append((point, options))
-        elif options and self._chance and self._is_time(self._chance):
-            what = self._chance.choice(options)
-            self.outcome.script += ((point, what),)
+    def _pick(self, point: str, list_options: Callable[[], Sequence[str]]) -> str:
+        """Return what the script names for a point, else what chance draws, else nothing."""
+        what = ""
+        if self._waiting:
+            what = self._waiting.pop(point, "")
+        elif self._chance is None:
+            options = list_options()
+            if options:
+                self.outcome.points.append((point, options))
+        elif len(self.outcome.script) < self._depth and self._chance.random() < 0.05:
+            options = list_options()
+            if options:
+                what = self._chance.choice(options)
+                self.outcome.script += ((point, what),)
         if what:
             self._disturbances += 1
             self._tell(f"{point}={what}")
         return what
-
-    def _is_time(self, chance: random.Random) -> bool:
-        return len(self.outcome.script) < self._depth and chance.random() < 0.05
 
     def _do(self, what: str, process: Process) -> None:
         world = self.world
@@ -734,7 +748,7 @@ class Run:
             return named
         if any(words in text for words in _LAST_WORDS):
             return None
-        if _PLAN_AGAIN.search(text) is None or line.verb in ("undo", "settle"):
+        if _PLAN_AGAIN.search(text) is None or line.verb in ("plan", "undo", "settle"):
             return self._repeat(line)
         header = self.plans[line.plan].header
         again = {"undo": "undo", "reopen": "undo", "settle": "settle"}
@@ -755,14 +769,14 @@ class Run:
         ways_on = [str(row["way_on"]) for row in list_unfinished(clients)]
         if self._is_forgotten:
             try:
-                memory = planning.read_memory(
+                known = memory.read_memory(
                     process.bucket, parked_prefix="parked/", list_begun=self._list_begun
                 )
             except PlanError as error:
                 return read_line(str(error))
-            for plan_id in memory.ways_on:
+            for plan_id in known.ways_on:
                 self._others.setdefault(plan_id, self._find_machine(plan_id))
-            ways_on = [*memory.ways_on.values(), *ways_on]
+            ways_on = [*known.ways_on.values(), *ways_on]
         lines = filter(None, map(read_line, ways_on))
         return next((line for line in lines if line != but), None)
 
@@ -841,8 +855,7 @@ class Run:
 
     def _hear(self, process: Process, plan: MovePlan, word: Any, *, is_main: bool) -> Any:
         """Take in what a run says, and check it."""
-        self._words[plan.id] = word
-        self._tell(f"{process.name} on {process.machine.name}, {plan.id}: {_describe(word)}")
+        self._tell(f"{process.name} on {process.machine.name}, {plan.id}", word)
         if isinstance(word, move.MoveResult):
             self._check_words(f"process {process.name}", plan, word)
         self._check_reach(f"process {process.name}")
@@ -859,30 +872,30 @@ class Run:
         """Say of each open row whether a consumer took it: ``runbook settle``, word by word."""
         word: Any = None
         for said in ("taken", "not_taken"):
-            settling, failure = self._plan_settling(plan, cast(planning.Word, said))
+            settle_plan, failure = self._plan_settling(plan, cast(settling.Word, said))
             if failure is not None:
                 return failure
-            if settling is None:
+            if settle_plan is None:
                 continue
-            word = self._attempt(self.machine, settling, Line("apply", settling.id))
+            word = self._attempt(self.machine, settle_plan, Line("apply", settle_plan.id))
             is_over = isinstance(word, move.MoveResult) and word.is_ended and not word.is_held
             if not is_over:
                 return word
         return word
 
-    def _plan_settling(self, plan: MovePlan, said: planning.Word) -> tuple[MovePlan | None, Any]:
+    def _plan_settling(self, plan: MovePlan, said: settling.Word) -> tuple[MovePlan | None, Any]:
         """Plan one true word; None when it is true of no row, or with what went wrong."""
         process = Process(self.world, self, self.machine, plan.id)
         self._main_process = process
         try:
-            settling = self.plan_word(process, plan, said)
+            settle_plan = self.plan_word(process, plan, said)
         except (Killed, MoveError, LogError) as error:
             return None, self._hear(process, plan, error, is_main=True)
-        return settling, None
+        return settle_plan, None
 
-    def plan_word(self, process: Process, plan: MovePlan, said: planning.Word) -> MovePlan | None:
+    def plan_word(self, process: Process, plan: MovePlan, said: settling.Word) -> MovePlan | None:
         """Make the plan of a word on the rows of which it is true; None when there are none."""
-        open_rows = planning.list_open_rows(process.bucket, plan, logs=process.logs)
+        open_rows = settling.list_open_rows(process.bucket, plan, logs=process.logs)
         keys = []
         for open_row in open_rows:
             is_taken = self._was_taken(self.world.labels[open_row.row.etag])
@@ -890,7 +903,7 @@ class Run:
                 keys.append(open_row.row.key)
         if not keys:
             return None
-        settling = planning.make_settle_plan(
+        settle_plan = settling.make_settle_plan(
             process.bucket,
             plan,
             logs=process.logs,
@@ -901,10 +914,10 @@ class Run:
             others="the worker is held",
             now=process.clock.now(),
         )
-        self._enter(settling)
+        self._enter(settle_plan)
         if said == "not_taken":
             self._freed += [(self.world.now_ms, _get_rest(key)) for key in keys]
-        return settling
+        return settle_plan
 
     def _enter(self, plan: MovePlan) -> None:
         self.plans[plan.id] = plan
@@ -918,12 +931,21 @@ class Run:
 
         Return None where it is not true, and where something else is at the destination.
         """
-        plan = make_plan(self.world, list_begun=self._list_begun, memory_removed=True)
+        plan = make_plan(
+            self.world,
+            offset_ms=self.machine.offset_ms,
+            list_begun=self._list_begun,
+            memory_removed=True,
+        )
         if not plan.rows or any(self._was_taken(self.world.labels[row.etag]) for row in plan.rows):
             return None
         self._enter(plan)
         self._freed += [(self.world.now_ms, _get_rest(row.key)) for row in plan.rows]
-        return self._attempt(self.machine, plan, Line("apply", plan.id))
+        word = self._attempt(self.machine, plan, Line("apply", plan.id))
+        is_done = isinstance(word, move.MoveResult) and word.is_complete
+        if is_done and "destination_taken" in plan.header.excluded:
+            return None  # to plan the others again helps nobody
+        return word
 
     def _undo(self, plan: MovePlan) -> Any:
         """Plan to take a plan back, and do it: ``runbook undo``."""
@@ -937,15 +959,21 @@ class Run:
         line = Line("apply", undo.id, frozenset(["--consumer-stands-still"]))
         return self._attempt(self.machine, undo, line)
 
-    def _tell(self, line: str) -> None:
-        self.outcome.log.append(f"{self.world.now_ms / 1000:8.3f}  {line}")
+    def _tell(self, text: str, word: Any = None) -> None:
+        self.outcome.events.append((self.world.now_ms, text, word))
 
     # --- what outlives a process ---
 
     def _read_ledger(self, plan_id: str, machine: Machine | None = None) -> Ledger:
         """Read a ledger from outside of the simulation."""
         machine = machine or self._others.get(plan_id, self.machine)
-        return _read_ledger(machine.folder.get_disk(plan_id), self.plans[plan_id])
+        disk = machine.folder.get_disk(plan_id)
+        head = disk.entries[-1].hash if disk.entries else ""
+        known = self._ledgers.get((plan_id, head))
+        if known is None:  # the last line's hash tells all lines
+            known = _read_ledger(disk, self.plans[plan_id])
+            self._ledgers[plan_id, head] = known
+        return known
 
     def _read_records(self) -> dict[str, Record]:
         """Return what the bucket knows of each plan, from outside of the simulation."""
@@ -1451,6 +1479,9 @@ _PARSERS: tuple[tuple[Any, str], ...] = (
     (bucket, "parse_xml"),
     (bucket, "parse_time"),
     (bucket, "format_time"),
+    (bucket, "quote"),
+    (bucket, "_read_objects"),
+    (bucket, "_read_versions"),
     (ledger, "parse_time"),
     (move, "format_time"),
     (Record, "model_validate_json"),
@@ -1461,10 +1492,11 @@ _PARSERS: tuple[tuple[Any, str], ...] = (
 def without_chance() -> Iterator[None]:
     """Let the mover draw nothing by chance, write no plan to a disk, and know the store."""
     with ExitStack() as stack:
-        for module in (session, planning, record):
+        for module in (session, planning, record, settling):
             stack.enter_context(mock.patch.object(module, "secrets", _chance))
-        for module in (move, planning):
+        for module in (move, planning, settling):
             stack.enter_context(mock.patch.object(module, "probe", _recall_abilities))
+        for module in (move, planning):
             # The rights are known, too: what a refusal of them does is tested in ``test_move``.
             stack.enter_context(mock.patch.object(module, "check_right_to_delete"))
         stack.enter_context(mock.patch.object(session, "os", _chance))
@@ -1473,17 +1505,25 @@ def without_chance() -> Iterator[None]:
             parse = lru_cache(maxsize=8192)(getattr(module, name))
             stack.enter_context(mock.patch.object(module, name, parse))
         stack.enter_context(mock.patch.object(plan_file, "save_plan"))
+        # A run makes thousands of small objects, and few circles: collect them seldom.
+        stack.callback(gc.set_threshold, *gc.get_threshold())
+        gc.set_threshold(50_000, 10, 10)
         yield
 
 
 def _recall_abilities(bucket: S3Bucket, *, expires_s: int, parked: str) -> Abilities:
     world = cast(SimBucket, bucket).world
+    return _make_abilities(is_strict=world.is_strict, is_versioned=world.is_versioned)
+
+
+@cache
+def _make_abilities(*, is_strict: bool, is_versioned: bool) -> Abilities:
     return Abilities(
         fence=True,
-        conditional_copy=world.is_strict,
-        conditional_put=world.is_strict,
-        conditional_delete=world.is_strict,
-        versions=world.is_versioned,
+        conditional_copy=is_strict,
+        conditional_put=is_strict,
+        conditional_delete=is_strict,
+        versions=is_versioned,
     )
 
 
@@ -1550,7 +1590,7 @@ def _prepare_stage(scenario: Scenario, start: Start) -> None:
     if scenario.stage == "undo":
         start.plan = _plan_undo(process, release)
     else:
-        words: tuple[planning.Word, ...] = ("taken", "not_taken")
+        words: tuple[settling.Word, ...] = ("taken", "not_taken")
         settlings = [run.plan_word(process, release, word) for word in words]
         start.plan = next(filter(None, settlings))
     start.plans[start.plan.id] = start.plan
@@ -1568,12 +1608,18 @@ def make_plan(
     world: World,
     *,
     match: str = "*",
-    list_begun: planning.ListBegun = planning._list_none,
+    offset_ms: int = 0,
+    list_begun: ListBegun = list_none,
     memory_removed: bool = False,
 ) -> MovePlan:
-    """Make the plan of a release of everything, or of what matches."""
+    """Make the plan of a release of everything, or of what matches.
+
+    Parameters
+    ----------
+    offset_ms : how far the clock of the planning machine is off
+    """
     _chance.world = world
-    process = Process(world, _Quiet(), Machine("planner"), "")
+    process = Process(world, _Quiet(), Machine("planner", offset_ms=offset_ms), "")
     header = {
         "source": "pending/",
         "to": "ready/",

@@ -30,13 +30,13 @@ __all__ = [
     "answer_copy",
     "answer_deletes",
     "answer_error",
-    "answer_listing",
     "answer_object",
     "answer_versions",
     "read_message",
     "sign",
     "to_datetime",
     "to_ms",
+    "write_listing",
 ]
 
 EPOCH = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
@@ -191,10 +191,17 @@ def read_message(message: Message, bucket: str) -> tuple[Call, int]:
     ValueError
         When the store would not know what to do.
     """
-    target, _, signed = message.target.rpartition("date=")
-    date_s, _, expires_s = signed.partition("&expires=")
     headers = tuple(message.headers.items())
-    call = _read_call(message.method, target, headers, message.body, bucket)
+    return _read_signed(message.method, message.target, headers, message.body, bucket)
+
+
+@lru_cache(maxsize=4096)
+def _read_signed(
+    method: str, signed_target: str, headers: tuple[tuple[str, str], ...], body: bytes, bucket: str
+) -> tuple[Call, int]:
+    target, _, signed = signed_target.rpartition("date=")
+    date_s, _, expires_s = signed.partition("&expires=")
+    call = _read_call(method, target, headers, body, bucket)
     return call, (int(date_s) + int(expires_s)) * 1000
 
 
@@ -317,9 +324,7 @@ def answer_deletes(failed: Mapping[str, str], store_ms: int) -> Reply:
     return answer(200, store_ms, f"<DeleteResult{_NAMESPACE}>{errors}</DeleteResult>")
 
 
-def answer_listing(
-    call: Call, objects: Mapping[str, Version], store_ms: int, *, most: int
-) -> Reply:
+def write_listing(call: Call, objects: Mapping[str, Version], *, most: int) -> str:
     """Return a page of what lies under a prefix, LastModified with milliseconds."""
     keys = [key for key in objects if key.startswith(call.prefix) and key > call.after]
     keys.sort()
@@ -329,12 +334,13 @@ def answer_listing(
     parts.append(f"<IsTruncated>{'true' if is_cut else 'false'}</IsTruncated>")
     if is_cut:
         parts.append(f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>")
-    parts.extend(
-        f"<Contents><Key>{_write_key(call, key)}</Key>{_describe(objects[key])}</Contents>"
-        for key in page
-    )
+    for key in page:
+        version = objects[key]
+        parts.append(
+            _write_item(key, version.etag, len(version.body), version.at_ms, call.is_encoded)
+        )
     parts.append("</ListBucketResult>")
-    return answer(200, store_ms, "".join(parts))
+    return "".join(parts)
 
 
 def answer_versions(call: Call, versions: Mapping[str, Iterable[Version]], store_ms: int) -> Reply:
@@ -351,6 +357,17 @@ def answer_versions(call: Call, versions: Mapping[str, Iterable[Version]], store
             latest = "false"
     parts.append("</ListVersionsResult>")
     return answer(200, store_ms, "".join(parts))
+
+
+@lru_cache(maxsize=8192)
+def _write_item(key: str, etag: str, size_bytes: int, at_ms: int, is_encoded: bool) -> str:
+    """Return one object of a listing; the pages of all runs have most of them in common."""
+    name = _quote(key) if is_encoded else escape(key)
+    at = _write_iso(at_ms)
+    return (
+        f"<Contents><Key>{name}</Key><LastModified>{at}</LastModified>"
+        f"<ETag>&#34;{etag}&#34;</ETag><Size>{size_bytes}</Size></Contents>"
+    )
 
 
 def _describe(version: Version) -> str:

@@ -19,7 +19,7 @@ from itertools import permutations
 from typing import Any, Protocol
 
 from chainlog import GENESIS, Entry, LogError
-from objectmove.bucket import S3Bucket
+from objectmove.bucket import Request, S3Bucket
 from objectmove.errors import MoveError, MoversError
 from objectmove.message import Message, Reply, Sink
 
@@ -94,6 +94,9 @@ _BLIND: Mapping[str, Reply] = {"blind": http.NO_ANSWER, "silent": _SILENT, **htt
 
 class Killed(BaseException):
     """The process is dead: nothing that it still tries has an effect."""
+
+
+_encode = json.JSONEncoder(sort_keys=True).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +236,7 @@ class World:
         self.nonces = 0
         self._agreed = 0
         self._version_ids = 0
+        self._listings: dict[tuple[str, str, int, bool], str] = {}
 
     # --- time ---
 
@@ -302,6 +306,7 @@ class World:
         old = self.objects.get(key)
         if old is None or old.id != version_id:
             return
+        self._forget_listings(key)
         self.history.append(Event(self.now_ms, by, "remove", key, old=old))
         if kept and not kept[-1].is_marker:
             self.objects[key] = kept[-1]
@@ -315,6 +320,7 @@ class World:
         for key in ours:
             self.objects.pop(key, None)
             self.versions.pop(key, None)
+            self._forget_listings(key)
 
     def take(self, key: str, delete_after_ms: int = 0, *, by_version: bool = False) -> None:
         """Let a consumer take what is at a key: it reads, and deletes now or later.
@@ -362,8 +368,7 @@ class World:
     def read(self, call: Call) -> Reply:
         """Answer a request that only reads."""
         if call.kind == "list":
-            most = min(call.most, self.page)
-            return http.answer_listing(call, self.objects, self.store_ms, most=most)
+            return http.answer(200, self.store_ms, self._list(call))
         if call.kind == "versions":
             versions: Mapping[str, Sequence[Version]] = self.versions
             if not self.is_versioned:
@@ -375,6 +380,22 @@ class World:
         if call.kind == "head":
             return http.answer(404, self.store_ms)
         return self._refuse("NoSuchKey", call.key)
+
+    def _list(self, call: Call) -> str:
+        """Return a page of a listing, written anew only when something under its prefix changed."""
+        most = min(call.most, self.page)
+        asked = (call.prefix, call.after, most, call.is_encoded)
+        listing = self._listings.get(asked)
+        if listing is None:
+            listing = http.write_listing(call, self.objects, most=most)
+            self._listings[asked] = listing
+        return listing
+
+    def _forget_listings(self, key: str) -> None:
+        """Forget the listings that a change of this key changes."""
+        changed = [asked for asked in self._listings if key.startswith(asked[0])]
+        for asked in changed:
+            del self._listings[asked]
 
     def carry_out(self, call: Call, sending: Sending, captured: Version | None = None) -> Reply:
         """Let a request that was accepted take effect, and answer."""
@@ -478,6 +499,7 @@ class World:
             made = replace(made, id=self._make_version_id())
             self.versions.setdefault(key, []).append(made)
         self.objects[key] = made
+        self._forget_listings(key)
         if made.label:
             self.labels[made.etag] = made.label
             self.history.append(
@@ -503,6 +525,7 @@ class World:
             marker = Version("", b"", "", self.store_ms, "", is_marker=True)
             marker = replace(marker, id=self._make_version_id())
             self.versions.setdefault(key, []).append(marker)
+        self._forget_listings(key)
         return self.objects.pop(key, None)
 
     def _make_version_id(self) -> str:
@@ -671,7 +694,7 @@ class SimLog:
         last = self._disk.entries[-1] if self._disk.entries else None
         seq, prev = (last.seq + 1, last.hash) if last else (1, GENESIS)
         at = self.process.clock.now()
-        text = json.dumps(data, sort_keys=True)
+        text = _encode(data)
         digest = hashlib.sha256(f"{seq} {at} {kind} {text} {prev}".encode()).hexdigest()
         return Entry(seq, at, kind, json.loads(text), prev, digest)
 
@@ -722,6 +745,10 @@ def _make_settings(name: str) -> dict[str, Any]:
     return vars(bucket)
 
 
+_reads: dict[tuple[object, ...], Message] = {}
+"""Every read that was asked, and its message: runs have nearly all of them in common."""
+
+
 class SimBucket(S3Bucket):
     """The production bucket, over the connections of a process, without signatures."""
 
@@ -730,6 +757,17 @@ class SimBucket(S3Bucket):
         vars(self).update(_make_settings(name))
         self.world = process.world
         self._http = SimConnections(process, name)
+
+    def _make(self, request: Request, at: datetime | None = None, expires_s: int = 900) -> Message:
+        """Return a message; a read's is made once, since nothing depends on its signature."""
+        if at is not None:
+            return super()._make(request, at, expires_s)
+        asked = (self.name, request.kind, request.key, *request.query.items())
+        message = _reads.get(asked)
+        if message is None:
+            message = super()._make(request)
+            _reads[asked] = message
+        return message
 
     def _sign(
         self,
@@ -768,7 +806,7 @@ class SimConnections:
         process, world = self._process, self._world
         process.touch()
         requests = [http.read_message(make(), self._bucket) for make in messages]
-        replies = [Reply(Reply.NOT_SENT)] * len(requests)
+        replies = [_NOT_SENT] * len(requests)
         called_at_ms = world.now_ms
         looks = process.looks if resend else dict(process.looks)
         is_silent = False

@@ -15,12 +15,13 @@ from unittest import mock
 
 import pytest
 
-from objectmove import bucket, ledger, planning, table
+from objectmove import bucket, ledger, move, planning, table
 from objectmove.bucket import Answer, Request, S3Bucket
 from objectmove.carry import Carrier, Job
+from objectmove.holding import Holding
+from objectmove.jobs import Jobs
 from objectmove.ledger import Ledger
 from objectmove.message import Reply
-from objectmove.move import Run as Session
 from objectmove.plan import save_plan
 from objectmove.table import Direction, Place, State
 
@@ -60,13 +61,13 @@ def run(scenario: str, script: str = "") -> list[str]:
 
 def give_back_anyway() -> AbstractContextManager[object]:
     """Let the worker go on whatever is within its reach."""
-    return mock.patch.object(Session, "_list_in_reach", return_value=[])
+    return mock.patch.object(Holding, "list_in_reach", return_value=[])
 
 
 @contextmanager
 def park_nothing() -> Iterator[None]:
     """Leave what is in doubt where it is, and let the worker go on."""
-    with give_back_anyway(), mock.patch.object(Session, "_park"):
+    with give_back_anyway(), mock.patch.object(move.Run, "_park"):
         yield
 
 
@@ -115,11 +116,12 @@ def withdraw(self: Any, jobs: Sequence[Job]) -> None:
 
 
 @contextmanager
-def hold_without_note(self: Any, *, is_new: bool) -> Iterator[None]:
+def hold_without_note(self: Any, **_: Any) -> Iterator[None]:
     """Pause the worker, and remember in memory alone to let it go on."""
-    hold = self.hold
-    self._write_record()
-    if is_ours := not hold.is_paused():
+    hold = self._hold
+    self._books.write_record()
+    is_ours = not hold.is_paused()
+    if is_ours:
         hold.pause()
     try:
         yield
@@ -151,7 +153,7 @@ def skip_the_rewritten() -> AbstractContextManager[object]:
 
 def undo_as_a_release() -> AbstractContextManager[object]:
     """Judge the way back as if somebody shipped from there."""
-    return mock.patch.object(Session, "_choose_direction", return_value=Direction.THERE)
+    return mock.patch.object(Jobs, "_choose_direction", return_value=Direction.THERE)
 
 
 @contextmanager
@@ -172,7 +174,7 @@ def believe_a_router() -> AbstractContextManager[object]:
 
 
 def ignore_other_holds() -> AbstractContextManager[object]:
-    return mock.patch.object(Session, "_is_held_elsewhere", return_value=False)
+    return mock.patch.object(Holding, "_is_held_elsewhere", return_value=False)
 
 
 @contextmanager
@@ -230,7 +232,7 @@ def withdraw_copies() -> AbstractContextManager[object]:
 
 
 def keep_no_note() -> AbstractContextManager[object]:
-    return mock.patch.object(Session, "_held", hold_without_note)
+    return mock.patch.object(Holding, "held", hold_without_note)
 
 
 _LATE = "1<delete_many@pending/a=sleep 1<delete_many@pending/a#2=rewrite:a"

@@ -25,9 +25,9 @@ from objectmove.errors import (
     StoppedError,
 )
 from objectmove.plan import parse_plan
-from objectmove.planning import make_settle_plan
 from objectmove.record import RELEASES, list_records
 from objectmove.session import CLAIMS, STORE_ID
+from objectmove.settling import make_settle_plan
 from tests.objectmove.harness import FakeHold, Place
 from tests.support.memory_bucket import lose_answer
 
@@ -171,7 +171,7 @@ class TestAMove:
         place.bucket.etag_of_copy = "f" * 32
         result = place.apply(plan)
         assert [told["key"] for told in result.conflicts] == ["pending/0.pdf"]
-        assert "the first object did not move" in result.stopped
+        assert "pending/0.pdf" in result.stopped
         # the source would ship a second time, and a copy cannot be compared: the pause stays
         assert result.in_reach == ["pending/0.pdf"]
         assert place.hold.paused
@@ -293,7 +293,7 @@ class TestAMove:
 
     def test_resume_ends_a_plan_of_which_nothing_came_on_record(self, place: Place) -> None:
         plan = place.plan()
-        with pytest.raises(NotApprovedError, match="never begun"):
+        with pytest.raises(NotApprovedError, match=plan.id):
             place.resume(plan)
         state = f"{RELEASES}{plan.id}/0"
         place.bucket.fate = lambda r: (
@@ -326,7 +326,7 @@ class TestApproval:
     def test_a_plan_is_begun_once(self, place: Place) -> None:
         plan = place.plan()
         place.apply(plan)
-        with pytest.raises(NotApprovedError, match="carried out"):
+        with pytest.raises(NotApprovedError, match=plan.id):
             place.apply(plan)
 
     @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ class TestApproval:
         assert place.apply(plan).is_complete
 
     def test_prefixes_in_each_other_are_refused(self, place: Place) -> None:
-        with pytest.raises(PlanError, match="lie in each other"):
+        with pytest.raises(PlanError, match="pending/sub/"):
             place.plan(to="pending/sub/")
 
     def test_f6_a_store_that_refuses_everything_honours_no_condition(self, place: Place) -> None:
@@ -381,8 +381,9 @@ class TestWhoElse:
     ) -> None:
         plan = place.plan()
         place.hold.fail_on["resume"] = MoversError("no answer")
-        with pytest.raises(StoppedError, match="still be paused"):
+        with pytest.raises(StoppedError, match="no answer"):
             place.apply(plan)
+        assert place.hold.paused
         place.hold.fail_on.clear()
         other = FakeHold()
         other.paused = True
@@ -416,7 +417,7 @@ class TestWhoElse:
 
         place.write(f"{CLAIMS}bob", body)
         place.clock.sleep = renew  # type: ignore[method-assign]
-        with pytest.raises(HeldError, match="bob@desk on desk carries out rel-x"):
+        with pytest.raises(HeldError, match="bob@desk"):
             place.apply(plan)
         assert place.keys(CLAIMS) == [f"{CLAIMS}bob"]
 
@@ -425,7 +426,7 @@ class TestWhoElse:
         place.write(f"{CLAIMS}dead", b'{"plan":"rel-x","by":"b","host":"h","lease_s":60}')
         assert place.apply(plan).is_complete
         assert sum(place.clock.slept) > 60
-        assert any("lapses" in text for text in place.notices)
+        assert any("rel-x" in text for text in place.notices)
 
     def test_f4_a_session_that_slept_past_its_claim_changes_nothing(self, place: Place) -> None:
         plan = place.plan()
@@ -529,7 +530,7 @@ class TestUndo:
         place.apply(plan)
         place.clock.sleep(901)
         place.resume(plan)
-        with pytest.raises(ExpiredError, match="could be taken back until"):
+        with pytest.raises(ExpiredError, match=plan.id):
             place.undo_plan(plan)
 
     def test_f15_headers_stay_when_the_age_is_written(self, place: Place) -> None:

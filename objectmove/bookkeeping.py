@@ -1,0 +1,223 @@
+"""What the bucket and the release are told of a plan: its record, and a person's word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Literal
+
+from chainlog import ChainedLog
+
+from . import record as records
+from .ledger import HALF, Ledger, Leg
+from .record import About, Record
+from .session import Session
+from .table import State
+
+_CLEAN_EVERY = 64
+_WORDS: Mapping[State, Literal["taken", "not_taken", "undone"]] = {
+    State.TAKEN: "taken",
+    State.FREED: "not_taken",
+    State.UNDONE: "undone",
+}
+
+
+class Bookkeeping:
+    """Keeps the record of one plan in the bucket, and tells its release what it did.
+
+    Parameters
+    ----------
+    record : what the bucket knows of the plan; None when it knows nothing
+    logs : by plan, the ledgers of the plans that this one is about
+    operator : who runs it
+
+    Attributes
+    ----------
+    record : as it was put last
+    may_be_on_record : whether a state of this run may be in the bucket
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        ledger: Ledger,
+        record: Record | None,
+        *,
+        logs: Mapping[str, ChainedLog],
+        operator: str,
+    ) -> None:
+        self.record = record
+        self.may_be_on_record = False
+        self._session = session
+        self._bucket = session.bucket
+        self._ledger = ledger
+        self._plan = ledger.plan
+        self._logs = logs
+        self._operator = operator
+        self._states_put = 0
+
+    def write_record(self, *, is_held: bool = True) -> None:
+        """Have the bucket know what the ledger says.
+
+        Parameters
+        ----------
+        is_held : whether the hold in the ledger still counts: it ends on record first
+        """
+        if self.record is None:
+            records.put_recorded_plan(self._session, self._plan)
+        self.may_be_on_record = True
+        state = self._describe()
+        if not is_held:
+            state = state.model_copy(update={"hold": None})
+        self.record = records.put_record(self._session, state)
+        self._states_put += 1
+        if self._states_put % _CLEAN_EVERY == 0:
+            records.remove_old_states(self._session, self._plan.id)
+
+    def remove_record(self) -> None:
+        """Have the bucket forget the plan: nothing of it was announced."""
+        records.remove_record(self._session, self._plan.id)
+
+    def list_done_about(self) -> list[int]:
+        """Return the rows of which the release must know."""
+        action = self._plan.header.action
+        ledger = self._ledger
+        if action == "move" or not ledger.is_begun:
+            return []
+        done = [State.MOVED]
+        if action == "settle":
+            done.append(State.SKIPPED)  # what is not there any more need not be moved
+        rows = []
+        for row, planned in enumerate(self._plan.rows):
+            is_word_only = action == "settle" and not planned.to
+            if action == "reopen" or is_word_only or ledger.states[row] in done:
+                rows.append(row)
+        return rows
+
+    def tell_release(self) -> None:
+        """Write a person's word, or the undo, into the release that it is about."""
+        header = self._plan.header
+        new = [row for row in self.list_done_about() if row not in self._ledger.told]
+        if not new:
+            return
+        # First our own ledger and record: else whoever goes on takes the word for not given.
+        self._ledger.note("telling", sync=True)
+        self.write_record()
+        for plan_id, log in self._logs.items():
+            if header.action == "reopen" and plan_id != header.release:
+                continue  # a settling has no rows of its own that could be open again
+            name = "release_row" if plan_id == header.release else "row"
+            rows = sorted(self._read_number(row, name) for row in new)
+            self._tell(plan_id, log, rows)
+        self._ledger.note("told", new, sync=True)
+
+    def end_release(self) -> None:
+        """Have a release that is taken back move nothing more."""
+        release_id = self._plan.header.release
+        record = records.read_record(self._bucket, release_id)
+        if record is None or record.ended:
+            return
+        log = self._logs[release_id]
+        known = {entry.hash for entry in log.read()}
+        entry = log.append("ended", {"by": self._plan.id})
+        changed = record.model_copy(update={"ended": True})
+        if record.ledger in known:
+            changed = changed.model_copy(update={"ledger": entry.hash})
+        records.put_record(self._session, changed)
+
+    def take_over_forgotten(self) -> None:
+        """Have forgotten plans give up the rows that a person's word put into this one."""
+        own_keys = {row.key for row in self._plan.rows}
+        for record, plan in records.list_open_plans(self._bucket):
+            taken = {row for row in record.forgotten_rows if plan.rows[row].key in own_keys}
+            if taken:
+                changed = record.model_copy(update={"left": record.left - taken})
+                records.put_record(self._session, changed)
+
+    def _describe(self) -> Record:
+        """Return what the bucket should know."""
+        plan = self._plan
+        ledger = self._ledger
+        record = self.record
+        begun_at = ledger.begun_at
+        if begun_at is None:
+            begun_at = record.begun_at if record else self._session.stamp
+        return Record(
+            plan=plan.id,
+            release=plan.header.release,
+            parent=plan.header.parent,
+            action=plan.header.action,
+            begun_at=begun_at,
+            sha256=plan.sha256,
+            by=ledger.approved_by or self._operator,
+            host=self._session.claim.host,
+            ledger=ledger.head,
+            fence_at=self._get_fence(),
+            begun=ledger.begun,
+            announced=frozenset(ledger.rows(*HALF)),
+            deleting=frozenset(ledger.rows(State.DELETING)),
+            waiting=frozenset(ledger.states.waiting_again),
+            left=frozenset(ledger.rows(State.LEFT)),
+            skipped=frozenset(ledger.rows(State.SKIPPED)),
+            unproven=frozenset(ledger.rows(State.UNPROVEN)) - ledger.reopened_by.keys(),
+            conflicts=frozenset(ledger.rows(State.CONFLICT)),
+            settled={row: _WORDS[ledger.states[row]] for row in ledger.rows(*_WORDS)},
+            parking=frozenset(ledger.rows(*HALF, leg=Leg.PARK)),
+            parked=frozenset(ledger.rows(State.MOVED, leg=Leg.PARK)),
+            about=self._describe_about(),
+            hold=ledger.hold,
+            words=tuple(dict.fromkeys(ledger.words)),
+            was_going=ledger.was_going,
+            versions=ledger.versions,
+            memory_removed=ledger.memory_removed,
+            ended=ledger.is_ended,
+            number=record.number if record else 0,
+            is_tombstone=record.is_tombstone if record else False,
+        )
+
+    def _get_fence(self) -> datetime:
+        """Return the store's time from which on nothing of the plan can take effect."""
+        ledger = self._ledger
+        is_half_done = ledger.rows(*HALF) or ledger.rows(*HALF, leg=Leg.PARK)
+        if ledger.in_flight or is_half_done:
+            return max(self._session.fence_at, ledger.fence_at)
+        return ledger.fence_at
+
+    def _describe_about(self) -> dict[int, About]:
+        """Return the rows of the release on which this plan had its effect, and which."""
+        rows = [self._read_number(row, "release_row") for row in self.list_done_about()]
+        return dict.fromkeys(rows, self._get_word())
+
+    def _get_word(self) -> About:
+        """Return the effect on the release's rows."""
+        header = self._plan.header
+        if header.action == "undo":
+            return "undone"
+        if header.action == "settle" and header.word:
+            return header.word
+        return "reopened"
+
+    def _read_number(self, row: int, name: str) -> int:
+        """Return which row of another plan a row is about."""
+        return int(self._plan.rows[row].facts[name])
+
+    def _tell(self, plan_id: str, log: ChainedLog, rows: Sequence[int]) -> None:
+        """Write the effect into one plan's ledger, and into its record."""
+        word = self._get_word()
+        kind = "taken_back" if word == "undone" else word
+        known = {entry.hash for entry in log.read()}
+        entry = log.append(kind, {"rows": rows, "by": self._operator, "plan": self._plan.id})
+        record = records.read_record(self._bucket, plan_id)
+        if record is None or record.is_tombstone or word == "reopened":
+            return
+        changed = record.model_copy(
+            update={
+                "unproven": record.unproven.difference(rows),
+                "conflicts": record.conflicts.difference(rows),
+                "settled": {**record.settled, **dict.fromkeys(rows, word)},
+            }
+        )
+        if record.ledger in known:
+            # Another machine's ledger of the release stays behind what the bucket knows.
+            changed = changed.model_copy(update={"ledger": entry.hash})
+        records.put_record(self._session, changed)

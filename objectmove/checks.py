@@ -1,0 +1,176 @@
+"""May a plan begin, or go on? What refuses is raised here; nothing planned is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from . import record as records
+from .bucket import S3Bucket, format_time
+from .carry import look_surely
+from .errors import DriftError, ExpiredError, NotApprovedError
+from .ledger import Ledger
+from .plan import Abilities, MovePlan
+from .record import Record
+from .session import Clock, Session, read_store_id
+from .table import State
+
+_FEW_CHANGED = 3
+_STAND_STILL_S = 3.0
+
+
+def check_approval(
+    ledger: Ledger, record: Record | None, *, is_new: bool, has_word: bool, now: datetime
+) -> None:
+    """Refuse a plan that was approved as something else, begun, never begun, or too old.
+
+    Parameters
+    ----------
+    record : what the bucket knows of the plan
+    is_new : whether it is to begin, and not to go on
+    has_word : whether a person said that an undo is safe now
+    """
+    plan = ledger.plan
+    header = plan.header
+    recorded_sha256 = record.sha256 if record is not None else ""
+    if {ledger.approved_sha256, recorded_sha256} - {"", plan.sha256}:
+        raise NotApprovedError(f"{plan.id} is not the plan that was approved by that name")
+    is_begun = ledger.is_begun or record is not None
+    if is_new and is_begun:
+        if ledger.is_ended:
+            raise NotApprovedError(f"{plan.id} was carried out. Plan again.")
+        raise NotApprovedError(f"{plan.id} was begun. Go on with: {header.resume_command}")
+    if is_new and now > header.expires_at:
+        until = format_time(header.expires_at)
+        raise ExpiredError(f"{plan.id} expired at {until}: plan again")
+    if not is_new and not is_begun and not ledger.head:
+        raise NotApprovedError(f"{plan.id} was never begun, and nothing was moved")
+    if header.action == "undo" and not has_word:
+        raise NotApprovedError(
+            f"{plan.id} is safe only while the consumer stands still: stop it, and say so with "
+            f"--consumer-stands-still"
+        )
+
+
+def check_not_taken_back(bucket: S3Bucket, plan: MovePlan) -> None:
+    """Refuse to go on with a release while it is being taken back."""
+    for undo in records.read_later_records(bucket, plan.id):
+        if undo.action == "undo" and undo.parent == plan.id and not undo.ended:
+            way_on = f"runbook resume {undo.plan} --consumer-stands-still"
+            raise NotApprovedError(f"{plan.id} is being taken back. Go on with: {way_on}")
+
+
+def check_memory(session: Session, ledger: Ledger, record: Record | None, *, is_new: bool) -> None:
+    """Find out whether the bucket still remembers what was begun; write its id anew.
+
+    Notes
+    -----
+    Changes ``.runbook/id``, and the ledger when the memory was removed.
+    """
+    store_id = read_store_id(session.bucket)
+    is_other = bool(ledger.store_id) and store_id != ledger.store_id
+    if is_new and is_other:
+        raise NotApprovedError(
+            f"the bucket's memory (.runbook/) was removed since {ledger.plan.id} was made: "
+            "plan again"
+        )
+    session.write_store_id(store_id)
+    is_removed = not is_new and (is_other or record is None)
+    if is_removed and ledger.is_begun and not ledger.memory_removed:
+        ledger.note("memory_removed", sync=True)
+
+
+def is_to_be_ended(ledger: Ledger) -> bool:
+    """Tell whether there is nothing to go on with; a person's approved word always counts."""
+    if not ledger.is_begun:
+        return True
+    plan = ledger.plan
+    is_word = plan.header.action == "reopen" or not plan.moves_objects
+    return not is_word and not ledger.memory_removed and _has_announced_nothing(ledger)
+
+
+def _has_announced_nothing(ledger: Ledger) -> bool:
+    without_effect = {State.NONE}
+    if ledger.plan.header.action != "settle":  # whose word counts also where nothing moves
+        without_effect.add(State.SKIPPED)
+    states = set(ledger.states.values()) | set(ledger.park_states.values())
+    return ledger.begun == 0 and states <= without_effect
+
+
+def check_word(bucket: S3Bucket, plan: MovePlan) -> None:
+    """Refuse a word on rows on which somebody said something since the plan was made."""
+    header = plan.header
+    parent = records.read_record(bucket, header.parent)
+    words_of_rows = parent.settled if parent is not None else {}
+    words_of_release_rows: dict[int, str] = {}
+    later = records.read_later_records(bucket, header.release)
+    for record in sorted(later, key=lambda record: record.begun_at):
+        if record.plan != plan.id:
+            words_of_release_rows.update(record.about)
+    settled = []
+    for row in plan.rows:
+        word = words_of_release_rows.get(int(row.facts["release_row"]))
+        word = word or words_of_rows.get(int(row.facts["row"]))
+        is_overruled = word == "not_taken" and header.word == "taken"
+        if word not in (None, "reopened") and not is_overruled:
+            settled.append(row.facts["key"])
+    if settled:
+        raise NotApprovedError(
+            f"{len(settled)} of these rows were settled since {plan.id} was made "
+            f"({settled[0]}). Look again with: runbook settle {header.parent}"
+        )
+
+
+def check_stillness(
+    bucket: S3Bucket, keys: Sequence[str], *, abilities: Abilities, clock: Clock
+) -> None:
+    """Look twice at what an undo takes back: someone who takes it shows by what vanishes."""
+    before = look_surely(bucket, keys, abilities=abilities)
+    clock.sleep(_STAND_STILL_S)
+    after = look_surely(bucket, keys, abilities=abilities)
+    vanished = [key for key in keys if before.get(key) and after.get(key, "?") is None]
+    if vanished:
+        some = ", ".join(vanished[:5])
+        raise DriftError(
+            f"{len(vanished)} objects vanished within {_STAND_STILL_S:g} s ({some}): the "
+            "consumer does not stand still. Stop it, then try again. Nothing was changed."
+        )
+
+
+def find_owned(ledger: Ledger, owners: Mapping[str, str]) -> dict[int, str]:
+    """Return the waiting rows that belong to another plan, and what goes on with that one.
+
+    Parameters
+    ----------
+    owners : key to the other plan
+    """
+    owned = {}
+    for row in ledger.rows(State.NONE):
+        planned = ledger.plan.rows[row]
+        owner = owners.get(planned.key) or owners.get(planned.to)
+        if owner:
+            owned[row] = f"{owner} is not finished with it. Go on with: runbook resume {owner}"
+    return owned
+
+
+def check_changed(plan: MovePlan, changed: Mapping[int, str], *, is_strict: bool) -> None:
+    """Refuse when too much changed since the plan was made.
+
+    Parameters
+    ----------
+    changed : row to what happened to its object
+    is_strict : whether one changed object is too much
+    """
+    rows = plan.rows
+    allowed = 0
+    if plan.header.action == "move" and not is_strict:
+        allowed = max(_FEW_CHANGED, len(rows) // 10)
+    if len(changed) > allowed:
+        some = _describe_some(plan, changed)
+        what = f"{len(changed)} of {len(rows)} planned objects are not what they were: {some}"
+        raise DriftError(f"{what}. Nothing was changed; make a new plan.")
+
+
+def _describe_some(plan: MovePlan, changed: Mapping[int, str]) -> str:
+    first: Iterable[int] = sorted(changed)[:5]
+    return "; ".join(f"{plan.rows[row].key}: {changed[row]}" for row in first)

@@ -1,0 +1,212 @@
+"""The others who may move: keep them still for a plan, and let them go on.
+
+They go on only when nothing within their reach would ship twice, or when a person approved that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from . import record as records
+from .bookkeeping import Bookkeeping
+from .carry import Carrier, Hold
+from .errors import (
+    MoveError,
+    NeedsApprovalError,
+    NotApprovedError,
+    RefusedError,
+    StoppedError,
+)
+from .jobs import Jobs
+from .ledger import HALF, Ledger
+from .plan import MovePlan
+from .record import HoldNote
+from .session import Session
+from .table import Place, State
+
+
+def digest_approval(plan: MovePlan, facts: Sequence[str]) -> str:
+    """Return what approves something about a plan that is not in it."""
+    return hashlib.sha256("\n".join([plan.sha256, *facts]).encode()).hexdigest()
+
+
+class Holding:
+    """Keeps the others still for one plan.
+
+    Parameters
+    ----------
+    hold : of who else may move
+    books : have the bucket know who is held
+    operator : who runs the plan
+
+    Attributes
+    ----------
+    why_held : why the others were not let go in the end; empty when the plan itself says it
+    """
+
+    def __init__(
+        self,
+        hold: Hold,
+        session: Session,
+        ledger: Ledger,
+        books: Bookkeeping,
+        *,
+        operator: str,
+    ) -> None:
+        self.why_held = ""
+        self._hold = hold
+        self._session = session
+        self._ledger = ledger
+        self._plan = ledger.plan
+        self._books = books
+        self._operator = operator
+        self._carrier: Carrier | None = None
+        self._jobs: Jobs | None = None
+
+    def use_looks(self, carrier: Carrier, jobs: Jobs) -> None:
+        """Judge by a carrier's looks from now on; without any, everything may be everywhere."""
+        self._carrier = carrier
+        self._jobs = jobs
+
+    @contextmanager
+    def held(self, *, is_new: bool, wind_down: Callable[[], None]) -> Iterator[None]:
+        """Keep the others still; what we paused we let go on, also after a crash and a resume.
+
+        Parameters
+        ----------
+        wind_down : finishes after an interrupt what has landed
+        """
+        ledger = self._ledger
+        is_paused = self._hold.is_paused() if self._plan.moves_objects else True
+        self._note_hold(is_paused=is_paused)
+        self._books.write_record()
+        try:
+            if not is_paused:
+                self._hold.pause()
+            if self._plan.moves_objects:
+                self._hold.check()
+            yield
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                wind_down()
+            self.give_back(error)
+            is_refused = isinstance(error, RefusedError | KeyboardInterrupt)
+            if is_new and is_refused and not ledger.is_begun and ledger.hold is None:
+                with suppress(MoveError):  # it says then that nothing was announced
+                    self._books.remove_record()
+            raise
+        self.why_held = self.give_back(None)
+
+    def give_back(self, error: BaseException | None) -> str:
+        """Let the others go on, unless something in their reach would ship twice.
+
+        Parameters
+        ----------
+        error : that ends the run; None when none does
+
+        Returns
+        -------
+        Why they are not let go; empty when they are, or when something is in their reach.
+        """
+        note = self._ledger.hold
+        if note is None:
+            return ""
+        if note.words != self._hold.words:
+            return f"{note.words}, and these settings do not: {note.way_back}"
+        if not self.list_in_reach():
+            self._let_go(error)
+        return ""
+
+    def let_go_by_approval(self, approval: str, *, carrier: Carrier, jobs: Jobs) -> None:
+        """Let the others go on although labels may ship twice, once a person approved which.
+
+        Raises
+        ------
+        NotApprovedError
+            When nobody is held for the plan, or the approval is missing, or of other keys.
+        """
+        plan = self._plan
+        ledger = self._ledger
+        if ledger.hold is None:
+            raise NotApprovedError(f"nobody is held for {plan.id}: there is nothing to end")
+        self.use_looks(carrier, jobs)
+        carrier.look_at(plan.list_ends())
+        keys = self.list_in_reach()
+        needed = digest_approval(plan, keys)
+        if keys and approval != needed:
+            raise NeedsApprovalError(
+                f"If the worker goes on, {len(keys)} may ship twice: {', '.join(keys)}.",
+                command=f"runbook resume {plan.id} --worker-goes-on --approve {needed}",
+            )
+        ledger.note("goes_on", keys=keys, by=self._operator, sync=True)
+        self._let_go(None)
+
+    def list_in_reach(self) -> list[str]:
+        """Return the keys that would ship twice if the others went on."""
+        ledger = self._ledger
+        keys = []
+        for row, state in ledger.states.items():
+            planned = self._plan.rows[row]
+            if not planned.to or ledger.park_states[row] is State.MOVED:
+                continue
+            if self._plan.header.copies_into_reach:
+                if self._is_copy_in_reach(row, state):
+                    keys.append(planned.to)
+            elif self._is_source_in_reach(row, state):
+                keys.append(planned.key)
+        return keys
+
+    def _note_hold(self, *, is_paused: bool) -> None:
+        """Write down who is held, before anyone is."""
+        ledger = self._ledger
+        if ledger.hold is not None and not is_paused:
+            ledger.note("going", sync=True)
+        if not is_paused or (ledger.hold is None and self._is_held_elsewhere()):
+            note = HoldNote(
+                words=self._hold.words,
+                way_back=self._hold.way_back,
+                by=f"{self._operator} on {self._session.claim.host}",
+                since=self._session.stamp,
+            )
+            ledger.note("hold", note=note.model_dump(mode="json"), sync=True)
+        if not ledger.head:
+            ledger.note("begins", by=self._operator, sync=True)
+
+    def _is_held_elsewhere(self) -> bool:
+        """Tell whether another plan holds the others, too: the last one lets them go on."""
+        known = records.list_records(self._session.bucket)
+        return any(r.hold is not None and r.plan != self._plan.id for r in known)
+
+    def _let_go(self, error: BaseException | None) -> None:
+        """Let the others go on, unless another plan holds them, too."""
+        try:
+            self._session.confirm()
+            if not self._is_held_elsewhere():
+                self._hold.resume()
+            self._books.write_record(is_held=False)
+        except MoveError as failure:
+            if isinstance(error, KeyboardInterrupt):
+                return
+            why = f"{error}; and " if error else ""
+            raise StoppedError(f"{why}the worker may still be paused ({failure})") from failure
+        self._ledger.note("hold", note=None, sync=True)
+
+    def _is_copy_in_reach(self, row: int, state: State) -> bool:
+        """Tell whether our copy may be where the others ship from."""
+        if state is State.CONFLICT:
+            return self._may_be(row, at_source=False)
+        return state in HALF
+
+    def _is_source_in_reach(self, row: int, state: State) -> bool:
+        """Tell whether a source may be left of which a copy may have shipped."""
+        is_in_doubt = state in (*HALF, State.UNPROVEN, State.CONFLICT)
+        return is_in_doubt and self._may_be(row, at_source=True)
+
+    def _may_be(self, row: int, *, at_source: bool) -> bool:
+        """Tell whether the planned object may be at one end, by the last look."""
+        if self._carrier is None or self._jobs is None:
+            return True
+        place = self._carrier.find_place(self._jobs.make(row), at_source=at_source)
+        return place in (Place.SAME, Place.UNKNOWN)

@@ -1,0 +1,88 @@
+"""The jobs of a plan: which object goes from where to where, and which rows are parked."""
+
+from __future__ import annotations
+
+from .carry import Job
+from .ledger import HALF, Ledger, Leg
+from .plan import PlanRow
+from .table import Direction, State
+
+
+class Jobs:
+    """Makes the jobs of one plan.
+
+    Parameters
+    ----------
+    is_still : whether nobody takes from the destination of a release
+    """
+
+    def __init__(self, ledger: Ledger, *, is_still: bool) -> None:
+        self._ledger = ledger
+        self._plan = ledger.plan
+        self._is_still = is_still
+
+    def make(self, row: int, leg: Leg = Leg.MOVE) -> Job:
+        """Return the job of one row on one of its ways."""
+        planned = self._plan.rows[row]
+        if leg is Leg.PARK:
+            return self._make_parking(row, planned)
+        return Job(
+            row=row,
+            leg=leg,
+            direction=self._choose_direction(planned),
+            key=planned.key,
+            to=planned.to,
+            planned=planned,
+            sha256=planned.sha256,
+        )
+
+    def list_half(self) -> list[Job]:
+        """Return the jobs that are half done."""
+        return [self.make(row) for row in self._ledger.rows(*HALF)]
+
+    def list_half_parked(self) -> list[Job]:
+        """Return the parkings that are half done."""
+        rows = self._ledger.rows(*HALF, leg=Leg.PARK)
+        return [self.make(row, Leg.PARK) for row in rows]
+
+    def list_parkings(self) -> list[Job]:
+        """Return the parkings of objects that must not ship before a person decides."""
+        ledger = self._ledger
+        states = [State.CONFLICT]
+        if not self._plan.header.copies_into_reach:
+            states.append(State.UNPROVEN)
+        closed = (State.MOVED, State.SKIPPED, State.CONFLICT)
+        rows = [row for row in ledger.rows(*states) if ledger.park_states[row] not in closed]
+        return [self.make(row, Leg.PARK) for row in rows if row not in ledger.refused]
+
+    def _make_parking(self, row: int, planned: PlanRow) -> Job:
+        header = self._plan.header
+        key = planned.key
+        rest = key.removeprefix(header.source)
+        any_version = False
+        if header.copies_into_reach:
+            # Our own copy at the destination; only its content is known for certain.
+            key = planned.to
+            rest = key.removeprefix(header.reached_prefix)
+            any_version = True
+        return Job(
+            row=row,
+            leg=Leg.PARK,
+            direction=Direction.PARK,
+            key=key,
+            to=header.get_parked_key(rest),
+            planned=planned,
+            sha256=planned.sha256,
+            any_version=any_version,
+        )
+
+    def _choose_direction(self, planned: PlanRow) -> Direction:
+        header = self._plan.header
+        if planned.to.startswith(header.parked):
+            return Direction.PARK
+        if header.action == "undo":
+            return Direction.BACK
+        if header.action == "settle":
+            # Where nobody holds the worker, the approval is the word that it moves nothing.
+            return Direction.THERE if self._ledger.was_going else Direction.BACK
+        return Direction.STILL if self._is_still else Direction.THERE

@@ -1,0 +1,118 @@
+"""What a run did, in counts and keys."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .ledger import HALF, Ledger, Leg
+from .table import State
+
+
+@dataclass(frozen=True, slots=True)
+class MoveResult:
+    """What a run did.
+
+    Attributes
+    ----------
+    moved : rows that are at their destination, or were taken there; ``already`` of them were found
+        there by a look, after an answer was lost
+    skipped, conflicts, failed : ``key`` and ``reason`` of rows that did not move; the failed may be
+        tried again
+    unproven : keys that a person must settle
+    parked : of these, the keys whose object is parked
+    waiting : rows that were not dealt with
+    left : rows that this plan will not move any more: a new plan may
+    lost_in_window : keys whose newer version went in the declared window
+    settled : rows on which a person's word was carried out
+    reversed : rows that were taken back since, or settled by a person's word
+    waits_for : the command that goes on with an undo or a settling which has open rows in hand
+    in_reach : keys that would ship twice if the others went on: they are held
+    is_held : whether others are still held for the plan
+    is_ended : whether nothing is left to do but what a person must decide
+    stopped : why the run ended early
+    """
+
+    plan: str
+    moved: int
+    already: int
+    skipped: list[dict[str, str]]
+    conflicts: list[dict[str, str]]
+    failed: list[dict[str, str]]
+    unproven: list[str]
+    parked: list[str]
+    waiting: int
+    left: int
+    lost_in_window: list[str]
+    settled: int
+    reversed: int
+    waits_for: str
+    in_reach: list[str]
+    is_held: bool
+    is_ended: bool
+    stopped: str
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every planned object was moved, and nothing was lost."""
+        lists = (self.skipped, self.conflicts, self.failed, self.unproven, self.lost_in_window)
+        counts = (self.waiting, self.left, self.reversed)
+        return not any((*lists, *counts, self.is_held, self.stopped))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)
+
+
+def sum_up(
+    ledger: Ledger, *, settled: int, waits_for: str, in_reach: list[str], stopped: str
+) -> MoveResult:
+    """Return what a ledger tells of a run, with what only the run knows."""
+    counts = Counter(ledger.states.values())
+    open_rows = [*ledger.list_waiting(), *ledger.rows(*HALF)]
+    waiting = len(open_rows)
+    left = counts[State.LEFT]
+    if ledger.is_ended:
+        left += waiting
+        waiting = 0
+    return MoveResult(
+        plan=ledger.plan.id,
+        moved=counts[State.MOVED],
+        already=_count_found(ledger),
+        skipped=_explain(ledger, ledger.rows(State.SKIPPED)),
+        conflicts=_explain(ledger, ledger.rows(State.CONFLICT)),
+        failed=_explain(ledger, [row for row in open_rows if row in ledger.reasons]),
+        unproven=_list_keys(ledger, ledger.rows(State.UNPROVEN)),
+        parked=_list_keys(ledger, ledger.rows(State.MOVED, leg=Leg.PARK)),
+        waiting=waiting,
+        left=left,
+        lost_in_window=ledger.lost,
+        settled=settled,
+        waits_for=waits_for,
+        reversed=len(ledger.rows(State.TAKEN, State.FREED, State.UNDONE)),
+        in_reach=in_reach,
+        is_held=ledger.hold is not None,
+        is_ended=ledger.is_ended,
+        stopped=stopped,
+    )
+
+
+def _count_found(ledger: Ledger) -> int:
+    """Count the moved rows whose copy was found by a look, after its answer was lost."""
+    count = 0
+    for row in ledger.rows(State.MOVED):
+        landing = ledger.landings.get(row)
+        if landing is not None and landing.at is None:
+            count += 1
+    return count
+
+
+def _explain(ledger: Ledger, rows: Sequence[int]) -> list[dict[str, str]]:
+    planned = ledger.plan.rows
+    return [{"key": planned[row].key, "reason": ledger.reasons.get(row, "")} for row in rows]
+
+
+def _list_keys(ledger: Ledger, rows: Sequence[int]) -> list[str]:
+    return [ledger.plan.rows[row].key for row in rows]

@@ -1,0 +1,350 @@
+"""What a person says of rows that nobody can know: which rows are open, and the plan of a word."""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from . import plan as plans
+from . import record as records
+from .bucket import S3Bucket, Seen
+from .carry import look_surely
+from .errors import NotApprovedError, PlanError, StoreError
+from .ledger import HALF, Ledger, Logs
+from .plan import MovePlan, PlanHeader, PlanRow
+from .probe import probe
+from .same_store import check_same_store
+from .session import read_store_id
+from .table import State
+
+SETTLE_LIFETIME = timedelta(minutes=15)
+
+Word = Literal["taken", "not_taken"]
+
+
+def derive_header(
+    bucket: S3Bucket,
+    plan: MovePlan,
+    *,
+    plan_id: str,
+    step: str,
+    action: Literal["undo", "settle", "reopen"],
+    source: str,
+    to: str,
+    made_by: str,
+    made_at: datetime,
+    expires_at: datetime,
+    others: str,
+    word: Literal["", "taken", "not_taken"] = "",
+) -> PlanHeader:
+    """Return the header of a plan that is about another one, for the store as it is now."""
+    header = plan.header
+    abilities = probe(bucket, expires_s=header.timing.expires_s, parked=header.parked)
+    return header.model_copy(
+        update={
+            "id": plan_id,
+            "step": step,
+            "action": action,
+            "word": word,
+            "parent": plan.id,
+            "release": header.release,
+            "endpoint": bucket.endpoint,
+            "store_id": read_store_id(bucket),
+            "source": source,
+            "to": to,
+            "made_by": made_by,
+            "made_at": made_at,
+            "expires_at": expires_at,
+            "others": others,
+            "abilities": abilities,
+            "window": plans.describe_window(abilities, header.timing, header.parked),
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRow:
+    """A row on which a person must say something.
+
+    Attributes
+    ----------
+    number : of the plan's row
+    row : as it was planned, from where labels wait to where they are taken
+    any_version : whether the content alone counts: our own copy has another time
+    is_conflict : whether two versions are known, and the row is not simply in doubt
+    is_freed : whether a person said that it was not taken, and no plan took it since
+    parked : the key where its object is parked; empty when it is not
+    parked_seen : what is parked there
+    source, destination : what is there now; None when nothing is, and also when it could not be
+        read: then the key is in ``unread``
+    unread : keys that could not be read
+    evidence : what was known of its order before it was parked
+    reason : why it is open
+    """
+
+    number: int
+    row: PlanRow
+    any_version: bool
+    is_conflict: bool
+    is_freed: bool
+    parked: str
+    parked_seen: Seen | None
+    source: Seen | None
+    destination: Seen | None
+    unread: tuple[str, ...]
+    evidence: str
+    reason: str
+
+    @property
+    def is_rewritten(self) -> bool:
+        """Whether something else than the planned version is at the source."""
+        return self.source is not None and not self.is_waiting
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the planned version is at the source."""
+        if self.source is None:
+            return False
+        if self.any_version or self.is_freed:
+            return self.source.has_same_content(self.row)
+        return self.row.is_same(self.source)
+
+
+def _orient(plan: MovePlan, row: PlanRow) -> PlanRow:
+    """Return a row from where labels wait to where they are taken: an undo's goes the other way."""
+    if plan.header.action != "undo":
+        return row
+    rest = row.key.removeprefix(plan.header.source)
+    return replace(row, key=plan.header.to + rest, to=row.key)
+
+
+def list_open_rows(
+    bucket: S3Bucket, plan: MovePlan, *, logs: Logs, same_store: bool = False
+) -> list[OpenRow]:
+    """Return the rows of a plan on which a person must say something, as they are now. Only reads.
+
+    Parameters
+    ----------
+    same_store : a person's word that the plan's endpoint is this store under another name
+
+    Raises
+    ------
+    NotApprovedError
+        When the plan is not at its end, or another plan holds its open rows.
+    StoreError
+        When the bucket cannot be read.
+    """
+    check_same_store(bucket, plan, logs(plan.id), same_store=same_store)
+    record = records.read_record(bucket, plan.id)
+    later = records.read_later_records(bucket, plan.id)
+    for other in later:
+        if other.parent == plan.id and not other.is_over:
+            raise NotApprovedError(f"{other.plan} is not finished. Go on with: {other.way_on}")
+    ledger = Ledger(logs(plan.id), plan, record, later)
+    if ledger.rows(*HALF) or not ledger.is_ended:
+        way_on = plan.header.resume_command
+        raise NotApprovedError(f"{plan.id} is not at its end. Go on with: {way_on}")
+    numbers = ledger.rows(State.UNPROVEN, State.CONFLICT, State.FREED)
+    numbers = [number for number in numbers if number not in ledger.reopened_by]
+    return _look_at_open(bucket, ledger, numbers)
+
+
+def _look_at_open(bucket: S3Bucket, ledger: Ledger, numbers: Sequence[int]) -> list[OpenRow]:
+    """Look at the ends of open rows, and where their objects may be parked."""
+    plan = ledger.plan
+    header = plan.header
+    oriented = {number: _orient(plan, plan.rows[number]) for number in numbers}
+    parked = {
+        number: header.get_parked_key(row.key.removeprefix(header.reached_prefix))
+        for number, row in oriented.items()
+    }
+    keys: list[str] = []
+    for row in oriented.values():
+        keys += [row.key, row.to]
+    found = look_surely(bucket, keys + list(parked.values()), abilities=header.abilities)
+    open_rows = []
+    for number, row in oriented.items():
+        at_parking = found.get(parked[number])
+        is_parked = at_parking is not None and at_parking.has_same_content(row)
+        ends = (row.key, row.to, parked[number])
+        state = ledger.states[number]
+        open_row = OpenRow(
+            number=number,
+            row=row,
+            any_version=header.action == "undo",
+            is_conflict=state is State.CONFLICT,
+            is_freed=state is State.FREED,
+            parked=parked[number] if is_parked else "",
+            parked_seen=at_parking if is_parked else None,
+            source=found.get(row.key),
+            destination=found.get(row.to),
+            unread=tuple(key for key in ends if key not in found),
+            evidence=ledger.evidence.get(number, ""),
+            reason=ledger.reasons.get(number, ""),
+        )
+        open_rows.append(open_row)
+    return open_rows
+
+
+def make_settle_plan(
+    bucket: S3Bucket,
+    plan: MovePlan,
+    *,
+    logs: Logs,
+    word: Word,
+    keys: Sequence[str],
+    evidence: Mapping[str, str],
+    made_by: str,
+    others: str,
+    now: datetime,
+    same_store: bool = False,
+) -> MovePlan:
+    """Write down a person's word on rows that are unproven or in conflict.
+
+    Parameters
+    ----------
+    word : ``taken`` parks what is left of the planned version; ``not_taken`` makes the row
+        plannable again, and brings a parked object back: a wrong word ships it twice
+    keys : source keys of the rows; empty: all that are unproven
+    evidence : for each key, what else is known of it
+    others : who keeps the worker still meanwhile, in words
+
+    Raises
+    ------
+    PlanError
+        When a key is not an open row of the plan.
+    NotApprovedError
+        When the move is not at its end.
+    StoreError
+        When a key cannot be read.
+    """
+    open_rows = list_open_rows(bucket, plan, logs=logs, same_store=same_store)
+    chosen = _choose_rows(plan, open_rows, word, keys)
+    for open_row in chosen:
+        if open_row.unread:
+            raise StoreError(f"{open_row.unread[0]} could not be read: nothing was planned")
+    is_undo = plan.header.action == "undo"
+    header = derive_header(
+        bucket,
+        plan,
+        plan_id=f"{plan.id}-settle-{secrets.token_hex(2)}",
+        source=plan.header.to if is_undo else plan.header.source,
+        to=plan.header.source if is_undo else plan.header.to,
+        step=f"{plan.header.release_step}.2",
+        action="settle",
+        word=word,
+        made_by=made_by,
+        made_at=now,
+        expires_at=now + SETTLE_LIFETIME,
+        others=others,
+    )
+    rows = [_settle_row(bucket, header, open_row, word, evidence) for open_row in chosen]
+    return plans.write_plan(plan.path.parent, header, rows, {})
+
+
+def _choose_rows(
+    plan: MovePlan, open_rows: Sequence[OpenRow], word: Word, keys: Sequence[str]
+) -> list[OpenRow]:
+    """Return the rows that a word is about."""
+    if not keys:
+        return [r for r in open_rows if not (r.is_conflict or r.is_freed)]
+    by_key = {open_row.row.key: open_row for open_row in open_rows}
+    if word == "not_taken":
+        by_key = {key: open_row for key, open_row in by_key.items() if not open_row.is_freed}
+    unknown = [key for key in keys if key not in by_key]
+    if unknown:
+        some = ", ".join(repr(key) for key in sorted(by_key)[:10]) or "none"
+        raise PlanError(f"{unknown[0]!r} is not an open row of {plan.id}; open are: {some}")
+    freed_away = [key for key in keys if by_key[key].is_freed and by_key[key].source is None]
+    if freed_away:
+        raise PlanError(f"{freed_away[0]!r} was freed, and another plan took it since")
+    return [by_key[key] for key in dict.fromkeys(keys)]
+
+
+def _settle_row(
+    bucket: S3Bucket, header: PlanHeader, open_row: OpenRow, word: Word, evidence: Mapping[str, str]
+) -> PlanRow:
+    """Return what a word does to one row: park it, bring it back, or nothing but the word."""
+    row = open_row.row
+    source = open_row.source
+    facts = {
+        **row.facts,
+        "key": row.key,
+        "to": row.to,
+        "row": str(open_row.number),
+        "release_row": row.facts.get("release_row", str(open_row.number)),
+        "evidence": open_row.evidence or evidence.get(row.key, ""),
+        "source": _describe_source(open_row),
+    }
+    if word == "taken" and source is not None and open_row.is_waiting:
+        parked_key = header.get_parked_key(row.key.removeprefix(header.source))
+        sha256 = row.sha256 or ("" if source.has_hash else bucket.read_sha256(row.key))
+        return replace(row.at(source), to=parked_key, facts=facts, sha256=sha256)
+    is_free = source is None and open_row.destination is None
+    if word == "not_taken" and open_row.parked_seen is not None and is_free:
+        parked = row.at(open_row.parked_seen)
+        return replace(parked, key=open_row.parked, to=row.key, facts=facts)
+    return replace(row, to="", facts=facts)
+
+
+def _describe_source(open_row: OpenRow) -> str:
+    if open_row.is_rewritten:
+        return "rewritten"
+    if open_row.source is not None:
+        return "there"
+    return "parked" if open_row.parked else "absent"
+
+
+def make_reopen_plan(
+    bucket: S3Bucket, settling: MovePlan, *, logs: Logs, made_by: str, now: datetime
+) -> MovePlan:
+    """Write the plan that takes a person's word back: its rows are open again.
+
+    Until a plan took a freed row, its object is parked again; then the word stays.
+    """
+    undo_id = f"{settling.id}-undo"
+    path = settling.path.with_name(f"{undo_id}.jsonl")
+    if path.exists():
+        undo = plans.parse_plan(path.read_bytes(), path=path)
+        if Ledger(logs(undo_id), undo).is_begun:
+            return undo
+    if records.read_record(bucket, undo_id) is not None:
+        raise NotApprovedError(f"{settling.id} was taken back by {undo_id}")
+    ledger = Ledger(logs(settling.id), settling, records.read_record(bucket, settling.id))
+    if not ledger.is_ended:
+        way_on = settling.header.resume_command
+        raise NotApprovedError(f"{settling.id} was not carried out. Go on with: {way_on}")
+    header = derive_header(
+        bucket,
+        settling,
+        plan_id=undo_id,
+        step=f"{settling.header.release_step}.1",
+        action="reopen",
+        source=settling.header.source,
+        to=settling.header.to,
+        made_by=made_by,
+        made_at=now,
+        expires_at=now + SETTLE_LIFETIME,
+        others=f"takes back the word {settling.header.word!r} of {settling.id}",
+    )
+    keys = [row.facts["key"] for row in settling.rows]
+    found = look_surely(bucket, keys, abilities=header.abilities)
+    excluded: dict[str, list[str]] = defaultdict(list)
+    rows = []
+    for number, row in enumerate(settling.rows):
+        key = row.facts["key"]
+        seen = found.get(key)
+        waiting = seen if seen is not None and seen.has_same_content(row) else None
+        if key not in found:
+            excluded["unreadable"].append(key)
+        elif waiting is None and settling.header.word == "not_taken":
+            excluded["moved_since"].append(key)
+        else:
+            facts = {**row.facts, "row": str(number)}
+            reopened = replace(row, key=key, to=row.facts["to"], facts=facts)
+            rows.append(reopened if waiting is None else reopened.at(waiting))
+    return plans.write_plan(settling.path.parent, header, rows, excluded)
