@@ -16,6 +16,7 @@ from typing import Any
 _MAX_CHARS = 600
 _MAX_TEMPLATES = 5000
 _MAX_GROUPS = 200
+_MAX_ORDERS = 20
 _LEVELS = {
     "critical": "error", "crit": "error", "fatal": "error", "error": "error", "err": "error",
     "panic": "error", "exception": "error", "warning": "warning", "warn": "warning",
@@ -37,6 +38,8 @@ _TRACEBACK = "Traceback (most recent call last):"
 _CHAINED = ("During handling of the above", "The above exception was", "Caused by:", _TRACEBACK)
 _MESSAGE_NAMES = ("msg", "message", "event", "error")
 _LEVEL_NAMES = ("level", "severity", "levelname", "lvl")
+_ORDER_NAMES = ("order_id", "orderId")
+_ORDER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _EXCEPTION_NAMES = ("exc", "exc_info", "exception", "traceback", "stack_trace", "stack")
 
 
@@ -45,6 +48,7 @@ class LogGroup:
     """Entries that say the same.
 
     ``level`` is error, warning, info, debug or empty; ``example`` is the first entry's text.
+    ``orders`` are the ids of the last 20 orders that JSON lines name, the newest first.
     """
 
     template: str
@@ -53,6 +57,7 @@ class LogGroup:
     last: datetime | None
     example: str
     level: str
+    orders: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -60,6 +65,7 @@ class _Entry:
     """A line with those that continue it.
 
     ``final`` is the last of these that is not indented; None while no line continues it.
+    ``order_id`` is empty where the line names no order.
     """
 
     at: datetime | None
@@ -68,21 +74,30 @@ class _Entry:
     is_plain: bool = True
     in_traceback: bool = False
     final: str | None = None
+    order_id: str = ""
 
     def take(self, text: str) -> bool:
         """Take a line in if it continues this entry."""
+        if not self.is_plain:
+            return False
         is_inner = _is_inner(text)
         is_chained = text.startswith(_CHAINED)
-        # Without an error to belong to, a traceback is an entry of its own.
-        is_own = text.startswith(_TRACEBACK) and self.level != "error" and self.final is None
-        continues = is_chained or is_inner or self.in_traceback
-        if not self.is_plain or is_own or not continues:
+        if not is_chained and not is_inner and not self.in_traceback:
+            return False
+        has_error = self.level == "error" or self.final is not None
+        if text.startswith(_TRACEBACK) and not has_error:
+            # Without an error to belong to, a traceback is an entry of its own.
             return False
         if is_chained:
             self.level = "error"
-        # The exception's own line ends a traceback.
-        self.in_traceback = is_chained or (is_inner and self.in_traceback)
-        self.final = (self.final or "") if is_inner else text
+            self.in_traceback = True
+        elif not is_inner:
+            # The exception's own line ends a traceback.
+            self.in_traceback = False
+        if not is_inner:
+            self.final = text
+        elif self.final is None:
+            self.final = ""
         return True
 
 
@@ -109,6 +124,7 @@ def group_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[LogGroup]:
                 count=group.count + 1,
                 first=group.first or entry.at,
                 last=entry.at or group.last,
+                orders=_add_order(group.orders, entry.order_id),
             )
         elif len(groups) < _MAX_TEMPLATES:
             groups[key] = LogGroup(
@@ -118,9 +134,23 @@ def group_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[LogGroup]:
                 last=entry.at,
                 example=text,
                 level=entry.level,
+                orders=_add_order((), entry.order_id),
             )
-    ordered = sorted(groups.values(), key=lambda group: (_RANK[group.level], -group.count))
+    ordered = sorted(groups.values(), key=_rank)
     return ordered[:_MAX_GROUPS]
+
+
+def _rank(group: LogGroup) -> tuple[int, int]:
+    """Return what sorts errors first, and then by count."""
+    return _RANK[group.level], -group.count
+
+
+def _add_order(orders: tuple[str, ...], order_id: str) -> tuple[str, ...]:
+    """Return the newest orders with one more in front; none is there twice."""
+    if not order_id:
+        return orders
+    others = [other for other in orders if other != order_id]
+    return (order_id, *others)[:_MAX_ORDERS]
 
 
 def _mask(text: str) -> str:
@@ -137,7 +167,11 @@ def _join(lines: Iterable[tuple[datetime | None, str]]) -> list[_Entry]:
         record = _parse_json(text)
         if record is not None:
             entries.append(_from_json(at, record))
-        elif not (entries and entries[-1].take(text)):
+            continue
+        is_taken = False
+        if entries:
+            is_taken = entries[-1].take(text)
+        if not is_taken:
             entries.append(_from_plain(at, text))
     return entries
 
@@ -157,24 +191,40 @@ def _from_json(at: datetime | None, record: Mapping[str, Any]) -> _Entry:
     message = _find(record, _MESSAGE_NAMES)
     trace = _find(record, _EXCEPTION_NAMES)
     level = _LEVELS.get(_find(record, _LEVEL_NAMES).lower(), "")
-    outer = [line for line in trace.splitlines() if not _is_inner(line)]
+    if trace:
+        level = "error"
+    final = ""
+    for line in trace.splitlines():
+        if not _is_inner(line):
+            final = line
+    order_id = _find(record, _ORDER_NAMES)
+    if not _ORDER_ID.fullmatch(order_id):
+        order_id = ""
     return _Entry(
         at=at,
         text=message or json.dumps(record, sort_keys=True),
-        level="error" if trace else level,
+        level=level,
         is_plain=False,
-        final=outer[-1] if outer else "",
+        final=final,
+        order_id=order_id,
     )
 
 
 def _find(record: Mapping[str, Any], names: Iterable[str]) -> str:
     """Return the first value under one of some names that says something; else empty."""
-    return next((str(record[name]) for name in names if record.get(name)), "")
+    for name in names:
+        value = record.get(name)
+        if value:
+            return str(value)
+    return ""
 
 
 def _from_plain(at: datetime | None, text: str) -> _Entry:
+    level = ""
     match = _PLAIN_LEVEL.search(text[:160])
-    level = _LEVELS.get((match[1] or match[2]).lower(), "") if match else ""
+    if match:
+        word = match[1] or match[2]
+        level = _LEVELS.get(word.lower(), "")
     message = _read_logfmt(text)
     if message is not None:
         text = message
@@ -185,17 +235,21 @@ def _from_plain(at: datetime | None, text: str) -> _Entry:
 
 def _read_logfmt(text: str) -> str | None:
     """Return a logfmt line's message and error; None where it has no message."""
-    pairs = list(_LOGFMT.finditer(text[:4000]))
-    if not any(pair[1] == "msg" for pair in pairs):
-        return None
-    return ": ".join(pair[2] if pair[2] is not None else pair[3] for pair in pairs)
+    has_message = False
+    values = []
+    for name, quoted, bare in _LOGFMT.findall(text[:4000]):
+        has_message = has_message or name == "msg"
+        values.append(quoted or bare)
+    return ": ".join(values) if has_message else None
 
 
 def _headline(entry: _Entry) -> str:
     """Return the entry's first line, with the last exception's line when it has one."""
     parts = [part for part in (entry.text, entry.final) if part and part != _TRACEBACK]
-    text = " ".join(": ".join(parts)[: 4 * _MAX_CHARS].split())
-    return "".join(char if char.isprintable() else "\ufffd" for char in text)[:_MAX_CHARS]
+    text = ": ".join(parts)[: 4 * _MAX_CHARS]
+    text = " ".join(text.split())
+    printable = [char if char.isprintable() else "\ufffd" for char in text]
+    return "".join(printable)[:_MAX_CHARS]
 
 
 def _is_inner(text: str) -> bool:

@@ -349,6 +349,7 @@ def _to_row(group: LogGroup, *, is_now: bool) -> dict[str, Json]:
         "last": group.last,
         "example": group.example,
         "now": is_now,
+        "orders": list(group.orders),
     }
 
 
@@ -380,6 +381,7 @@ COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
         "last": TIME,
         "example": TEXT,
         "now": FLAG,
+        "orders": "object",
     },
 }
 

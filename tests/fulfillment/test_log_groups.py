@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -182,3 +183,25 @@ def test_an_endless_traceback_is_bounded() -> None:
 def test_every_line_is_in_a_group_or_continues_one(texts: list[str]) -> None:
     entries = count_entries(group(*texts))
     assert bool(texts) <= entries <= len(texts)
+
+
+def write_failure(order_id: object) -> str:
+    return json.dumps({"level": "error", "msg": "carrier request failed", "order_id": order_id})
+
+
+def test_a_group_keeps_the_orders_that_its_lines_name_the_newest_first() -> None:
+    (failures,) = group(write_failure(1), write_failure(2), write_failure("A-3"), write_failure(1))
+    assert failures.count == 4
+    assert failures.orders == ("1", "A-3", "2")
+
+
+def test_a_group_keeps_twenty_orders() -> None:
+    (failures,) = group(*(write_failure(number) for number in range(1, 31)))
+    assert failures.count == 30
+    assert failures.orders == tuple(str(number) for number in range(30, 10, -1))
+
+
+@pytest.mark.parametrize("order_id", [None, "", "4 2", "4\u202e2", "4" * 65, {"id": 4}, [4]])
+def test_what_is_no_order_id_is_left_out(order_id: object) -> None:
+    (failures,) = group(write_failure(order_id))
+    assert failures.orders == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,12 @@ def world(tmp_path: Path) -> World:
     return World(home=tmp_path)
 
 
+def describe_carrier_failure(order_id: int) -> str:
+    """Return the worker's log line, as the local stack's service writes it."""
+    message = "carrier request failed: carrier_timeout: no answer within 5 s"
+    return json.dumps({"level": "error", "msg": message, "order_id": order_id})
+
+
 @pytest.fixture
 def busy(world: World) -> World:
     """Return a world in which every table has rows."""
@@ -41,7 +48,7 @@ def busy(world: World) -> World:
     world.panel = Panel("Fulfillment backlog", "http://grafana/d/x", ("sum(waiting)",))
     world.series["sum(waiting)"] = [world.line([2.0])]
     world.logs = [
-        LogLine(NOW - timedelta(minutes=1), "ERROR carrier request failed: carrier_timeout"),
+        LogLine(NOW - timedelta(minutes=1), describe_carrier_failure(ORDER)),
         LogLine(NOW - timedelta(minutes=1), "ERROR upload failed: storage_full"),
     ]
     return world
@@ -114,6 +121,20 @@ def test_carrier_failures_stand_beside_the_unfinished_labels_that_wait(busy: Wor
     read(busy.open(detection), "2.3")
     read(busy.open(immediate), "3.5")
     shown = run_cell(busy.open(root_cause), "frame-5-1")
-    assert len(shown) == 1
+    assert list(shown["order"]) == [str(ORDER)]
     assert shown["waits_minutes"].iloc[0] == 95.0
     assert "carrier" in shown["template"].iloc[0]
+
+
+def test_a_label_does_not_stand_beside_the_failure_of_another_order(busy: World) -> None:
+    busy.logs = [LogLine(NOW - timedelta(minutes=1), describe_carrier_failure(ORDER + 1))]
+    read(busy.open(detection), "2.3")
+    read(busy.open(immediate), "3.5")
+    assert len(run_cell(busy.open(root_cause), "frame-5-1")) == 0
+
+
+def test_a_failure_that_names_no_order_stands_beside_no_label(busy: World) -> None:
+    busy.logs = [LogLine(NOW - timedelta(minutes=1), "ERROR carrier request failed")]
+    read(busy.open(detection), "2.3")
+    read(busy.open(immediate), "3.5")
+    assert len(run_cell(busy.open(root_cause), "frame-5-1")) == 0
