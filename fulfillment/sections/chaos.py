@@ -38,12 +38,15 @@ class Parameters(ChangeParameters):
 
 
 @step(
-    "4.3", "The JSON: sample objects, bytes, services, support", name="chaos document",
-    role=Role.GROUND, unit="synthetic objects",
+    "4.3",
+    "The JSON: sample objects, bytes, services, support",
+    name="chaos document",
+    role=Role.GROUND,
+    unit="synthetic objects",
     source="listing of the chaos prefix at $minio_endpoint; services; $support_url",
     threshold="a real label waits over $lag_threshold_minutes min, the store's service is down, or "
     "the support probe fails",
-)  # fmt: skip
+)
 def _read_document(inv: Investigation) -> Outcome:
     prefix = _get_prefix(inv) or inv.settings.chaos_prefix
     objects = list(synthetic.list_synthetic(inv.clients.store, [prefix]))

@@ -57,10 +57,15 @@ _MAX_ROWS = 200
 
 
 @step(
-    "2.1", "Alert FulfillmentDelay, or lag over the threshold", name="lag", role=Role.ALERT,
-    source=f"$prometheus_url {LAG}; /api/v1/alerts", unit="min", needed=True,
+    "2.1",
+    "Alert FulfillmentDelay, or lag over the threshold",
+    name="lag",
+    role=Role.ALERT,
+    source=f"$prometheus_url {LAG}; /api/v1/alerts",
+    unit="min",
+    needed=True,
     threshold=f"over $lag_threshold_minutes min for $lag_for_minutes min, or {ALERT} fires",
-)  # fmt: skip
+)
 def read_alert(inv: Investigation) -> Outcome:
     """Read alerts, rule and raw lag samples from Prometheus.
 
@@ -221,9 +226,13 @@ def _say_labels(labels: Mapping[str, str], separator: str = " ") -> str:
 
 
 @step(
-    "2.2", "Grafana panel Fulfillment backlog", name=f"panel {PANEL_TITLE}", role=Role.SYMPTOM,
-    source=f"$grafana_url: dashboard {DASHBOARD_UID}", unit="objects",
-)  # fmt: skip
+    "2.2",
+    "Grafana panel Fulfillment backlog",
+    name=f"panel {PANEL_TITLE}",
+    role=Role.SYMPTOM,
+    source=f"$grafana_url: dashboard {DASHBOARD_UID}",
+    unit="objects",
+)
 def _read_panel(inv: Investigation) -> Outcome:
     """Ask Prometheus the panel's own queries. Unknown without Grafana, or without a number."""
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
@@ -242,20 +251,29 @@ def _read_panel(inv: Investigation) -> Outcome:
 
 
 @step(
-    "2.3", "Backlog objects, metric against listing", name="backlog objects", role=Role.BACKLOG,
-    source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_objects", unit="objects",
-    threshold="a real object waits over $lag_threshold_minutes min", needed=True,
-)  # fmt: skip
+    "2.3",
+    "Backlog objects, metric against listing",
+    name="backlog objects",
+    role=Role.BACKLOG,
+    source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_objects",
+    unit="objects",
+    threshold="a real object waits over $lag_threshold_minutes min",
+    needed=True,
+)
 def read_backlog_objects(inv: Investigation) -> Outcome:
     """Count what waits; a real object over the lag threshold is a breach by itself."""
     return _read_backlog(inv, "objects")
 
 
 @step(
-    "2.4", "Backlog bytes, metric against listing", name="backlog bytes", role=Role.IMPACT,
-    source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_bytes", unit="bytes",
+    "2.4",
+    "Backlog bytes, metric against listing",
+    name="backlog bytes",
+    role=Role.IMPACT,
+    source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_bytes",
+    unit="bytes",
     threshold="a real object waits over $lag_threshold_minutes min",
-)  # fmt: skip
+)
 def _read_bytes(inv: Investigation) -> Outcome:
     """Sum up what waits; a real object over the lag threshold is a breach by itself."""
     return _read_backlog(inv, "bytes")
@@ -322,11 +340,15 @@ def _compare_metric(inv: Investigation, unit: _Unit, listed: int) -> tuple[str, 
 
 
 @step(
-    "2.5", "Support timeline of a ticket", name="ticket timeline", role=Role.TICKET, unit="min",
+    "2.5",
+    "Support timeline of a ticket",
+    name="ticket timeline",
+    role=Role.TICKET,
+    unit="min",
     source="$support_url/support/cases/{ticketId}?includeTimeline=true",
     threshold="newest fulfilment event older than $timeline_stale_minutes min while an artefact "
     "waits",
-)  # fmt: skip
+)
 def read_ticket(inv: Investigation) -> Outcome:
     """Compare the ticket's newest fulfilment event with the labels of its orders that wait.
 
@@ -401,9 +423,13 @@ def _list_changes(inv: Investigation, case: Case) -> list[datetime]:
 
 
 @step(
-    "2.6", "Synthetic probe, timeline refresh", name="probe, timeline refresh", role=Role.SYMPTOM,
-    source="$probe_url/status", threshold="the timeline refresh has status=error",
-)  # fmt: skip
+    "2.6",
+    "Synthetic probe, timeline refresh",
+    name="probe, timeline refresh",
+    role=Role.SYMPTOM,
+    source="$probe_url/status",
+    threshold="the timeline refresh has status=error",
+)
 def read_probe(inv: Investigation) -> Outcome:
     """Read how the probe's last run through support ended."""
     probe = inv.clients.probe.read_status()

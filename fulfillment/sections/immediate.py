@@ -41,10 +41,13 @@ _MAX_GROUPS = 50
 
 
 @step(
-    "3.1", "The alert reached the right receivers", name="alert delivery", role=Role.DELIVERY,
+    "3.1",
+    "The alert reached the right receivers",
+    name="alert delivery",
+    role=Role.DELIVERY,
     source="$alertmanager_url/api/v2/alerts; $notifications_url/notifications",
     threshold="a channel on the alert's route has not received it",
-)  # fmt: skip
+)
 def _read_delivery(inv: Investigation) -> Outcome:
     """Follow each active alert to its receivers.
 
@@ -225,9 +228,14 @@ def _count_by_integration(series: Iterable[Series]) -> dict[str, dict[datetime, 
 
 
 @step(
-    "3.2", "Objects per prefix, longest wait, ages", name="longest wait", role=Role.IMPACT,
-    source=LISTING, threshold="over $lag_threshold_minutes min", unit="min",
-)  # fmt: skip
+    "3.2",
+    "Objects per prefix, longest wait, ages",
+    name="longest wait",
+    role=Role.IMPACT,
+    source=LISTING,
+    threshold="over $lag_threshold_minutes min",
+    unit="min",
+)
 def _read_spread(inv: Investigation) -> Outcome:
     waiting = read_waiting(inv)
     outcome = Outcome(
@@ -269,10 +277,14 @@ def _list_prefix_rows(waiting: Waiting, prefixes: Sequence[str]) -> list[dict[st
 
 
 @step(
-    "3.3", "Health of the object store", name="store health", role=Role.SYMPTOM, needed=True,
+    "3.3",
+    "Health of the object store",
+    name="store health",
+    role=Role.SYMPTOM,
+    needed=True,
     source="$minio_endpoint/minio/health/live, else a signed listing",
     threshold="anything but live",
-)  # fmt: skip
+)
 def read_store_health(inv: Investigation) -> Outcome:
     """Ask the store whether it is alive; a store that does not answer is a breach."""
     try:
@@ -286,9 +298,13 @@ def read_store_health(inv: Investigation) -> Outcome:
 
 
 @step(
-    "3.4", "A sample of what waits", name="sample of waiting objects", role=Role.IMPACT,
-    source=LISTING, unit="objects",
-)  # fmt: skip
+    "3.4",
+    "A sample of what waits",
+    name="sample of waiting objects",
+    role=Role.IMPACT,
+    source=LISTING,
+    unit="objects",
+)
 def _read_sample(inv: Investigation) -> Outcome:
     waiting = read_waiting(inv)
     rows = waiting.rows(10)
@@ -297,9 +313,14 @@ def _read_sample(inv: Investigation) -> Outcome:
 
 
 @step(
-    "3.5", "The worker's log", name="worker log", role=Role.LOG, source="log of $worker_service",
-    threshold="any error of upload, callback, carrier or release", unit="errors",
-)  # fmt: skip
+    "3.5",
+    "The worker's log",
+    name="worker log",
+    role=Role.LOG,
+    source="log of $worker_service",
+    threshold="any error of upload, callback, carrier or release",
+    unit="errors",
+)
 def _read_worker_log(inv: Investigation) -> Outcome:
     """Group the log's errors; one that did not repeat since the worker moved labels is past."""
     service = inv.settings.worker_service

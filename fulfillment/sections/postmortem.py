@@ -24,10 +24,13 @@ _MAX_ROWS = 50
 
 
 @step(
-    "7.1", "The alert cleared, and every channel was told", name="alert cleared",
-    role=Role.CLEARED, source=f"$prometheus_url {LAG}; $notifications_url/notifications",
+    "7.1",
+    "The alert cleared, and every channel was told",
+    name="alert cleared",
+    role=Role.CLEARED,
+    source=f"$prometheus_url {LAG}; $notifications_url/notifications",
     threshold="a value over the threshold, or a channel without `resolved`",
-)  # fmt: skip
+)
 def _read_cleared(inv: Investigation) -> Outcome:
     prometheus = inv.clients.prometheus
     active = [alert for alert in prometheus.list_alerts() if alert.name in ALERTS]
@@ -73,10 +76,13 @@ def _list_received(inv: Investigation) -> list[Notification]:
 
 
 @step(
-    "7.2", "Entry in the incident log", name="incident log", role=Role.CHECKLIST,
+    "7.2",
+    "Entry in the incident log",
+    name="incident log",
+    role=Role.CHECKLIST,
     source="journal of this incident",
     threshold="time, cause or measures are not in the journal",
-)  # fmt: skip
+)
 def _read_log(inv: Investigation) -> Outcome:
     measures = _list_measures(inv)
     causes = inv.policy.list_causes(inv.journal)
@@ -114,9 +120,14 @@ def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
 def _point(step_id: str, title: str, source: str) -> Callable[[ReadStep], ReadStep]:
     """Make a step of a point of the checklist."""
     return step(
-        step_id, title, name=title.lower(), role=Role.CHECKLIST, source=source,
-        threshold="an open point without a note", unit="open points",
-    )  # fmt: skip
+        step_id,
+        title,
+        name=title.lower(),
+        role=Role.CHECKLIST,
+        source=source,
+        threshold="an open point without a note",
+        unit="open points",
+    )
 
 
 @_point("7.3", "Procedures and automation", "journal of this incident")

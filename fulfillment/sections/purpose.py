@@ -58,10 +58,13 @@ def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, _Answer]:
 
 
 @step(
-    "1.1", "Environment: where this runs, and whether section 4 may", name="environment",
-    role=Role.GROUND, source=f"RUNBOOK_ENVIRONMENT; $fulfillment_bucket/{MARKER_KEY}",
+    "1.1",
+    "Environment: where this runs, and whether section 4 may",
+    name="environment",
+    role=Role.GROUND,
+    source=f"RUNBOOK_ENVIRONMENT; $fulfillment_bucket/{MARKER_KEY}",
     threshold="setting and marker object differ",
-)  # fmt: skip
+)
 def _read_environment(inv: Investigation) -> Outcome:
     name = inv.settings.runbook_environment
     marker = read_marker(inv.clients.store)
@@ -83,10 +86,14 @@ def _read_environment(inv: Investigation) -> Outcome:
 
 
 @step(
-    "1.2", "What answers", name="reachability", role=Role.GROUND, unit="systems answer",
+    "1.2",
+    "What answers",
+    name="reachability",
+    role=Role.GROUND,
+    unit="systems answer",
     source="$minio_endpoint, " + ", ".join(f"${name}_url" for name in HTTP_SYSTEMS),
     threshold="a system does not answer; Grafana, probe and notification sink may be away",
-)  # fmt: skip
+)
 def _read_reachability(inv: Investigation) -> Outcome:
     addresses = {"store": inv.settings.minio_endpoint}
     questions: dict[str, Callable[[], Json]] = {"store": lambda: inv.clients.store.check_live()[0]}
@@ -229,10 +236,13 @@ def find_closed(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
 
 
 @step(
-    "1.3", "Rights: what looking and releasing need", name="rights", role=Role.GROUND,
+    "1.3",
+    "Rights: what looking and releasing need",
+    name="rights",
+    role=Role.GROUND,
     source="$minio_endpoint/$fulfillment_bucket; one question to each system",
     threshold="a right is missing that looking needs",
-)  # fmt: skip
+)
 def read_rights(inv: Investigation) -> Outcome:
     """Try each right by a request that changes nothing; other rights stay unknown.
 
@@ -270,10 +280,14 @@ def _list_open(row: Mapping[str, Json]) -> list[str]:
 
 
 @step(
-    "1.4", "Clock skew", name="clock skew", role=Role.GROUND, unit="s",
+    "1.4",
+    "Clock skew",
+    name="clock skew",
+    role=Role.GROUND,
+    unit="s",
     source="Date header of every system",
     threshold=f"more than {MAX_SKEW_S:g} s from this machine's clock",
-)  # fmt: skip
+)
 def read_clocks(inv: Investigation) -> Outcome:
     """Compare every system's clock with ours, each by its ``Date`` header."""
     named = [name for name in HTTP_SYSTEMS if name != "grafana" and getattr(inv.clients, name).url]
@@ -317,11 +331,14 @@ _UNFINISHED = ("plan", "by", "state", "rows", "held_by", "held_since", "way_on")
 
 
 @step(
-    "1.5", "Releases that are not finished, or wait for a person's word",
-    name="unfinished releases", role=Role.GROUND, unit="releases",
+    "1.5",
+    "Releases that are not finished, or wait for a person's word",
+    name="unfinished releases",
+    role=Role.GROUND,
+    unit="releases",
     source="the bucket's records under .runbook/releases/",
     threshold="a release is not finished, or unproven",
-)  # fmt: skip
+)
 def read_unfinished(inv: Investigation) -> Outcome:
     """Look into the bucket's own records: every machine sees the same."""
     try:

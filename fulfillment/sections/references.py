@@ -41,9 +41,13 @@ def _check_document(step_id: str, path: str, needle: str = "") -> ReadStep:
     """Return a step on a document of DataFlow, and on a text in it when one is named."""
 
     @step(
-        step_id, f"Document {path}", name=path, role=Role.REFERENCE,
-        source=f"$DATAFLOW_HOME/{path}", threshold="it is missing",
-    )  # fmt: skip
+        step_id,
+        f"Document {path}",
+        name=path,
+        role=Role.REFERENCE,
+        source=f"$DATAFLOW_HOME/{path}",
+        threshold="it is missing",
+    )
     def check(inv: Investigation) -> Outcome:
         home = inv.settings.dataflow_home
         if home is None:
@@ -65,9 +69,13 @@ def _check_own_file(
     """
 
     @step(
-        step_id, title, name=name or path, role=Role.REFERENCE, source=path,
+        step_id,
+        title,
+        name=name or path,
+        role=Role.REFERENCE,
+        source=path,
         threshold="it is missing",
-    )  # fmt: skip
+    )
     def check(_inv: Investigation) -> Outcome:
         home = find_checkout()
         if home is None:
@@ -88,10 +96,13 @@ def _check_file(path: Path, needle: str) -> Outcome:
 
 
 @step(
-    "8.6", "Dashboard", name=f"dashboard {DASHBOARD_UID}", role=Role.REFERENCE,
+    "8.6",
+    "Dashboard",
+    name=f"dashboard {DASHBOARD_UID}",
+    role=Role.REFERENCE,
     source=f"$grafana_url: dashboard {DASHBOARD_UID}",
     threshold="the panel is missing or asks nothing",
-)  # fmt: skip
+)
 def _check_dashboard(inv: Investigation) -> Outcome:
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
     outcome = Outcome(value=panel.title, source=panel.link)
@@ -102,10 +113,14 @@ def _check_dashboard(inv: Investigation) -> Outcome:
 
 
 @step(
-    "8.7", "Metrics", name="metrics", role=Role.REFERENCE, unit="metrics",
+    "8.7",
+    "Metrics",
+    name="metrics",
+    role=Role.REFERENCE,
+    unit="metrics",
     source="$prometheus_url/api/v1/query",
     threshold="a metric that the runbook names has no series",
-)  # fmt: skip
+)
 def _check_metrics(inv: Investigation) -> Outcome:
     prometheus = inv.clients.prometheus
     counts = {name: len(prometheus.query(name)) for name in (*_METRICS, *_CAPACITY)}
@@ -120,9 +135,14 @@ def _check_metrics(inv: Investigation) -> Outcome:
 
 
 @step(
-    "8.8", "Alert rule", name=f"alert {ALERT}", role=Role.REFERENCE, unit="rules",
-    source="$prometheus_url/api/v1/rules", threshold="not loaded, or broken",
-)  # fmt: skip
+    "8.8",
+    "Alert rule",
+    name=f"alert {ALERT}",
+    role=Role.REFERENCE,
+    unit="rules",
+    source="$prometheus_url/api/v1/rules",
+    threshold="not loaded, or broken",
+)
 def _check_rule(inv: Investigation) -> Outcome:
     rules = [rule for rule in inv.clients.prometheus.list_rules() if rule.name == ALERT]
     rows = rows_of(rules, "query", "for_s", "state", rule="name")

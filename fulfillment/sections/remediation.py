@@ -305,10 +305,13 @@ ACTIONS = by_id(
 
 
 @step(
-    "6.1", "What the planned release would change", name="what the plan would change",
-    role=Role.EFFECT, unit="min of lag less",
+    "6.1",
+    "What the planned release would change",
+    name="what the plan would change",
+    role=Role.EFFECT,
+    unit="min of lag less",
     source="journal; listing of the bucket; $prometheus_url (counters)",
-)  # fmt: skip
+)
 def read_plan_effect(inv: Investigation) -> model.Outcome:
     """Compute what the newest plan of 6.1 would change, from a listing and the counters.
 
@@ -333,10 +336,13 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
 
 
 @step(
-    "6.1.2", "Labels of which nobody can know whether they were shipped",
-    name="labels to settle", role=Role.EFFECT, unit="labels",
+    "6.1.2",
+    "Labels of which nobody can know whether they were shipped",
+    name="labels to settle",
+    role=Role.EFFECT,
+    unit="labels",
     source="the release's ledger; the bucket; $fulfillment_url (shipments)",
-)  # fmt: skip
+)
 def read_to_settle(inv: Investigation) -> model.Outcome:
     """List what a person must settle, with what is known of each order. Only reads."""
     named = _get_parameters(inv).settle
@@ -448,12 +454,15 @@ def _say_time_to_empty(drain: Drain) -> str:
 
 
 @step(
-    "6.5", "Lag under 5 in two samples after the action, backlog at its baseline",
-    name="recovery", role=Role.RECOVERY, unit="min",
+    "6.5",
+    "Lag under 5 in two samples after the action, backlog at its baseline",
+    name="recovery",
+    role=Role.RECOVERY,
+    unit="min",
     source=f"$prometheus_url {LAG}; listing of $pending_prefix",
     threshold="not under $recovered_minutes min in $recovered_scrapes samples after the action, "
     "or backlog over its baseline",
-)  # fmt: skip
+)
 def read_recovery(inv: Investigation) -> model.Outcome:
     """Watch the lag until enough samples after the action are low, or the time is over.
 

@@ -49,10 +49,13 @@ _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
 
 
 @step(
-    "5.1", "Worker does not move labels, or the carrier times out", name="worker and carrier",
-    source="$fulfillment_url/fulfillment/worker; its counters; services; log", role=Role.CAUSE,
+    "5.1",
+    "Worker does not move labels, or the carrier times out",
+    name="worker and carrier",
+    source="$fulfillment_url/fulfillment/worker; its counters; services; log",
+    role=Role.CAUSE,
     threshold=f"stopped, paused, still, or over {causes.BAD_SHARE:.0%} of carrier requests fail",
-)  # fmt: skip
+)
 def read_worker(inv: Investigation) -> model.Outcome:
     """Read services, worker and carrier as far as each can be read; unknown when none can."""
     service = inv.settings.worker_service
@@ -229,10 +232,14 @@ def _read_watchers(inv: Investigation) -> _Watchers:
 
 
 @step(
-    "5.2", "The store is full", name="room in the store", role=Role.CAUSE,
-    unit="refused writes", source="failed writes by reason; $minio_endpoint capacity",
+    "5.2",
+    "The store is full",
+    name="room in the store",
+    role=Role.CAUSE,
+    unit="refused writes",
+    source="failed writes by reason; $minio_endpoint capacity",
     threshold="a write refused for want of room, or under 2 GiB free",
-)  # fmt: skip
+)
 def read_room(inv: Investigation) -> model.Outcome:
     """Tell whether the store has room: refused writes counted, told by the log, and free bytes."""
     metrics = read_worker_metrics(inv)
@@ -257,10 +264,13 @@ def read_room(inv: Investigation) -> model.Outcome:
 
 
 @step(
-    "5.3", "The pipeline is stopped", name="pipeline", role=Role.CAUSE,
+    "5.3",
+    "The pipeline is stopped",
+    name="pipeline",
+    role=Role.CAUSE,
     source="$pipeline_url/api/v2/dags/$pipeline_dag_id",
     threshold="paused, import errors, file gone, or the newest run failed",
-)  # fmt: skip
+)
 def read_pipeline(inv: Investigation) -> model.Outcome:
     """Tell whether the DAG that releases labels runs, and how fast labels come and leave."""
     dag = inv.clients.pipeline.read_dag()
@@ -319,10 +329,13 @@ def _forecast(inv: Investigation, *, is_stopped: bool) -> model.DrainForecast:
 
 
 @step(
-    "5.4", "Wrong prefix or credentials", name="prefix and credentials", role=Role.CAUSE,
+    "5.4",
+    "Wrong prefix or credentials",
+    name="prefix and credentials",
+    role=Role.CAUSE,
     source="$fulfillment_url/fulfillment/worker; settings of $worker_service; its counters",
     threshold="it has another prefix or bucket, or requests are denied",
-)  # fmt: skip
+)
 def read_configuration(inv: Investigation) -> model.Outcome:
     """Compare where the worker works and with which credentials against the runbook's settings."""
     service = inv.settings.worker_service
