@@ -109,8 +109,8 @@ class _SyntheticLabels(Scenario):
         prefix = drill.settings.chaos_prefix
         removal = revert_backlog(drill.clients.store, prefix, drill_id=drill.id)
         if removal.failed:
-            text = f"{len(removal.failed)} labels of {drill.id} are left: {prefix}"
-            raise errors.RevertError(text)
+            count = len(removal.failed)
+            raise errors.RevertError(f"{count} labels of {drill.id} are left: {prefix}")
 
 
 _SYNTHETIC = _SyntheticLabels(Cause.SYNTHETIC, remedy_steps=("6.3",))
@@ -162,55 +162,96 @@ class Scorecard:
 
     def add_proof(self, result: dict[str, Json]) -> None:
         """Add the numbers of a release's proof. Results of other actions have none."""
-        if "lost" in result and "foreign_changed" in result:
-            self.in_place += int(result["in_place"]) + int(result["gone_after_landed"])
-            self.objects_lost = (self.objects_lost or 0) + int(result["lost"])
-            self.foreign_touched = (self.foreign_touched or 0) + int(result["foreign_changed"])
+        if "lost" not in result or "foreign_changed" not in result:
+            return
+        self.in_place += int(result["in_place"])
+        self.in_place += int(result["gone_after_landed"])
+        lost_before = self.objects_lost or 0
+        self.objects_lost = lost_before + int(result["lost"])
+        touched_before = self.foreign_touched or 0
+        self.foreign_touched = touched_before + int(result["foreign_changed"])
 
 
 def compute_objectives(card: Scorecard, scenario: Scenario) -> Iterator[Objective]:
     """Yield each objective of the scenario, with what was measured."""
     if scenario.alert:
-        yield _within("alert fires", card.phases.detect_s, scenario.detect_timeout_s)
+        yield _judge_time("alert fires", card.phases.detect_s, scenario.detect_timeout_s)
         if card.hears_receivers:
-            missing = [name for name, s in card.phases.notify_s.items() if s is None]
-            notified = f"missing: {', '.join(missing)}" if missing else "all three"
-            yield _say("every channel is notified", "slack, email, teams", notified, not missing)
-        clears = "alert clears, every channel says so" if card.hears_receivers else "alert clears"
-        yield _within(clears, card.phases.clear_s, scenario.clear_timeout_s)
-    cause = str(scenario.cause_expected)
-    named = " and ".join(CAUSES[name].words for name in card.cause_found) or "none"
-    yield _say("cause is named", CAUSES[cause].words, named, cause in card.cause_found)
+            yield _judge_channels(card)
+            clears = "alert clears, every channel says so"
+        else:
+            clears = "alert clears"
+        yield _judge_time(clears, card.phases.clear_s, scenario.clear_timeout_s)
+    yield _judge_cause(card, scenario)
     verdict = scenario.verdict_expected
-    judged = VERDICT_WORDS[card.verdict] if card.verdict else "none"
-    yield _say("verdict", VERDICT_WORDS[verdict], judged, card.verdict is verdict)
-    failed = ", ".join(card.failed_notebooks) or "no failure"
-    yield _say("notebooks run to their end", "no failure", failed, not card.failed_notebooks)
-    before = "reverted, steady state"
-    after = "reverted, " if card.reverted else "not reverted, "
-    after += "steady state" if card.steady_after else "not in steady state"
-    yield _say("everything is as before", before, after, after == before)
+    yield Objective(
+        name="verdict",
+        target=VERDICT_WORDS[verdict],
+        actual=VERDICT_WORDS[card.verdict] if card.verdict else "none",
+        met=card.verdict is verdict,
+    )
+    yield Objective(
+        name="notebooks run to their end",
+        target="no failure",
+        actual=", ".join(card.failed_notebooks) or "no failure",
+        met=not card.failed_notebooks,
+    )
+    reverted = "reverted" if card.reverted else "not reverted"
+    steady = "steady state" if card.steady_after else "not in steady state"
+    yield Objective(
+        name="everything is as before",
+        target="reverted, steady state",
+        actual=f"{reverted}, {steady}",
+        met=card.reverted and card.steady_after,
+    )
     if scenario.releases:
-        proven = f"{card.in_place} proven in place"
-        met = card.in_place > 0
-        yield _say("labels are released", "at least 1 proven in place", proven, met)
-        yield _nothing("nothing is lost", card.objects_lost)
-        yield _nothing("nothing foreign is touched", card.foreign_touched)
+        yield Objective(
+            name="labels are released",
+            target="at least 1 proven in place",
+            actual=f"{card.in_place} proven in place",
+            met=card.in_place > 0,
+        )
+        yield _judge_none("nothing is lost", card.objects_lost)
+        yield _judge_none("nothing foreign is touched", card.foreign_touched)
 
 
-def _say(name: str, target: str, actual: str, met: bool) -> Objective:
-    return Objective(name=name, target=target, actual=actual, met=met)
+def _judge_channels(card: Scorecard) -> Objective:
+    missing = [channel for channel, time_s in card.phases.notify_s.items() if time_s is None]
+    return Objective(
+        name="every channel is notified",
+        target="slack, email, teams",
+        actual=f"missing: {', '.join(missing)}" if missing else "all three",
+        met=not missing,
+    )
 
 
-def _within(name: str, actual_s: float | None, limit_s: float) -> Objective:
-    target = f"within {limit_s:.0f} s"
-    if actual_s is None:
-        return _say(name, target, "not reached", False)
-    return _say(name, target, f"{actual_s:.1f} s", actual_s <= limit_s)
+def _judge_cause(card: Scorecard, scenario: Scenario) -> Objective:
+    cause = str(scenario.cause_expected)
+    words = [CAUSES[name].words for name in card.cause_found]
+    return Objective(
+        name="cause is named",
+        target=CAUSES[cause].words,
+        actual=" and ".join(words) or "none",
+        met=cause in card.cause_found,
+    )
 
 
-def _nothing(name: str, count: int | None) -> Objective:
-    return _say(name, "0", "no proof" if count is None else str(count), count == 0)
+def _judge_time(name: str, actual_s: float | None, limit_s: float) -> Objective:
+    return Objective(
+        name=name,
+        target=f"within {limit_s:.0f} s",
+        actual="not reached" if actual_s is None else f"{actual_s:.1f} s",
+        met=actual_s is not None and actual_s <= limit_s,
+    )
+
+
+def _judge_none(name: str, count: int | None) -> Objective:
+    return Objective(
+        name=name,
+        target="0",
+        actual="no proof" if count is None else str(count),
+        met=count == 0,
+    )
 
 
 _APART_S = 0.5
@@ -246,13 +287,16 @@ class Drill:
 
     def record(self, event: str, **data: Json) -> None:
         """Write an event of the drill to the journal."""
-        named = {"section": "", "drill": self.id, "event": event}
-        self.incident.journal.append("drill", named | data)
+        entry = {"section": "", "drill": self.id, "event": event, **data}
+        self.incident.journal.append("drill", entry)
 
     def conclude(self, name: str) -> Verdict:
         """Read every step of a section now, without a notebook; return its verdict."""
         inv = Investigation(
-            self.incident, section=SECTIONS[name], settings=self.settings, clients=self.clients
+            self.incident,
+            section=SECTIONS[name],
+            settings=self.settings,
+            clients=self.clients,
         )
         for step in inv.section.STEPS:
             inv.read_step(step)
@@ -271,15 +315,19 @@ class Drill:
         if not self.card.hears_receivers:
             return {}
         received: dict[str, datetime] = {}
-        for item in self.clients.notifications.list_notifications(since=self.injected_at):
-            is_mine = item.status == status and self.scenario.alert in item.alertnames
-            if is_mine and item.channel in CHANNELS:
-                received.setdefault(item.channel, item.received_at)
+        notifications = self.clients.notifications.list_notifications(since=self.injected_at)
+        for notification in notifications:
+            is_mine = self.scenario.alert in notification.alertnames
+            channel = notification.channel
+            if is_mine and notification.status == status and channel in CHANNELS:
+                received.setdefault(channel, notification.received_at)
         return received
 
     def have_all_received(self, status: str) -> bool:
         """Tell whether every channel's receiver got the alert; True when that is unknown."""
-        return not self.card.hears_receivers or len(self.list_received(status)) == len(CHANNELS)
+        if not self.card.hears_receivers:
+            return True
+        return len(self.list_received(status)) == len(CHANNELS)
 
     def read_alert_states(self) -> set[str]:
         """Return the states of the alert; empty when there is none."""
@@ -288,8 +336,15 @@ class Drill:
 
     def run(self, *names: str) -> None:
         """Run notebooks, and note those that fail."""
-        runs = run_sections(self.incident, SECTIONS, names, progress=self.progress)
-        self.card.failed_notebooks += [r.section for r in runs if r.status is RunStatus.FAILED]
+        runs = run_sections(
+            self.incident,
+            SECTIONS,
+            names,
+            progress=self.progress,
+        )
+        for run in runs:
+            if run.status is RunStatus.FAILED:
+                self.card.failed_notebooks.append(run.section)
 
 
 def wait_for(check: Callable[[], bool], *, timeout_s: float) -> bool:
@@ -329,7 +384,9 @@ def run_drill(settings: Settings, scenario: Scenario, *, progress: Progress) -> 
     check_playground(settings, clients.store)
     try:
         with FileLock(settings.runbook_home.resolve() / ".drill.lock", timeout=0):
-            return _run(Drill(settings, clients, _fit_times(clients, scenario), progress))
+            fitted = _fit_times(clients, scenario)
+            drill = Drill(settings, clients, fitted, progress)
+            return _run(drill)
     except Timeout:
         raise errors.DrillError("another drill is running here; wait for it to end") from None
 
@@ -338,10 +395,14 @@ def _fit_times(clients: Clients, scenario: Scenario) -> Scenario:
     """Return the scenario with the waits of this environment's rules and routes added."""
     rules, _ = attempt(clients.prometheus.list_rules)
     timing, _ = attempt(clients.alertmanager.read_group_timing)
-    mine = [rule for rule in rules or () if rule.name == scenario.alert]
-    for_s = max((rule.for_s for rule in mine), default=0.0)
+    for_s = 0.0
+    evaluation_s = 0.0
+    for rule in rules or ():
+        if rule.name == scenario.alert:
+            for_s = max(for_s, rule.for_s)
+            evaluation_s = max(evaluation_s, rule.group_interval_s)
     # a scrape, a refresh and an evaluation of its own come before and after the rule's wait
-    lag_s = 4 * max((rule.group_interval_s for rule in mine), default=0.0)
+    lag_s = 4 * evaluation_s
     group_wait_s, group_interval_s = timing or (0.0, 0.0)
     return replace(
         scenario,
@@ -352,7 +413,6 @@ def _fit_times(clients: Clients, scenario: Scenario) -> Scenario:
 
 
 def _run(drill: Drill) -> DrillDocument:
-    incident = drill.incident
     again = f"runbook drill --scenario {drill.scenario.name}"
     _begin(drill, again)
     cut_off = ""
@@ -369,16 +429,14 @@ def _run(drill: Drill) -> DrillDocument:
     except KeyboardInterrupt as error:
         is_interrupted = True
         cut_off = str(error)
-        reason = cut_off or "Interrupted. The drill takes its fault back."
-        incident.journal.append("interrupted", {"section": "", "reason": reason})
+        _record_interrupt(drill, cut_off or "Interrupted. The drill takes its fault back.")
     finally:
         # a fault that stays would be a real one: who presses again waits for this, once
         with Interrupts() as interrupts:
             _revert(drill)
         if interrupts.count > 0 and not is_interrupted:
             is_interrupted = True
-            reason = "Interrupted while the drill took its fault back."
-            incident.journal.append("interrupted", {"section": "", "reason": reason})
+            _record_interrupt(drill, "Interrupted while the drill took its fault back.")
         if is_interrupted:
             drill.card.error = _say_interrupted(drill, cut_off, again)
         if not drill.card.error and drill.card.verdict is not None:
@@ -397,7 +455,6 @@ def _begin(drill: Drill, again: str) -> None:
     SteadyStateError, RunInterruptedError
         After the incident is closed and its report written; nothing was injected.
     """
-    incident = drill.incident
     swept = sweep_expired(drill.clients.store, drill.settings, now=utc_now())
     drill.record("started", scenario=drill.scenario.name, swept=swept)
     drill.progress("steady state")
@@ -405,16 +462,27 @@ def _begin(drill: Drill, again: str) -> None:
         is_steady = drill.is_steady()
     except KeyboardInterrupt:
         text = f"Interrupted. Nothing was injected. Do it again with: {again}"
-        incident.journal.append("interrupted", {"section": "", "reason": text})
-        incident.close(Verdict.UNKNOWN)
-        write_outputs(incident, SECTIONS)
+        _record_interrupt(drill, text)
+        _give_up(drill)
         raise errors.RunInterruptedError(text) from None
     if not is_steady:
-        incident.close(Verdict.UNKNOWN)
-        write_outputs(incident, SECTIONS)
-        text = "the system is not healthy, so nothing was injected. `runbook investigate` says why"
-        raise errors.SteadyStateError(f"{text}; what was seen is in {incident.folder}")
+        _give_up(drill)
+        raise errors.SteadyStateError(
+            "the system is not healthy, so nothing was injected. `runbook investigate` says why; "
+            f"what was seen is in {drill.incident.folder}"
+        )
     drill.record("steady", before=True)
+
+
+def _record_interrupt(drill: Drill, reason: str) -> None:
+    entry = {"section": "", "reason": reason}
+    drill.incident.journal.append("interrupted", entry)
+
+
+def _give_up(drill: Drill) -> None:
+    """Close the incident of a drill that injected nothing."""
+    drill.incident.close(Verdict.UNKNOWN)
+    write_outputs(drill.incident, SECTIONS)
 
 
 def _say_interrupted(drill: Drill, cut_off: str, again: str) -> str:
@@ -435,22 +503,25 @@ def _carry_out(drill: Drill) -> None:
     drill.injected_at = utc_now()
     drill.record("inject", scenario=scenario.name)
     scenario.inject(drill)
-    drill.incident.update(drill_orders=sorted(drill.order_ids))
-    drill.record("injected", orders=sorted(drill.order_ids))
+    orders = sorted(drill.order_ids)
+    drill.incident.update(drill_orders=orders)
+    drill.record("injected", orders=orders)
     _detect(drill)
     _notify(drill)
     started = time.monotonic()
     drill.run("01_purpose", "02_signals_detection", "03_immediate_actions", "05_root_cause")
-    card.phases.diagnose_s = round(time.monotonic() - started, 2)
-    card.cause_found = tuple(f.name for f in POLICY.list_causes(drill.incident.journal.view()))
+    card.phases.diagnose_s = _measure(started)
+    causes = POLICY.list_causes(drill.incident.journal.view())
+    card.cause_found = tuple(cause.name for cause in causes)
     exercises = [(step,) for step in scenario.exercise_steps]
     _act(drill, "04_chaos_verification", exercises, _EXERCISE)
     started = time.monotonic()
     fixed_at = utc_now()
     if scenario.remedy_steps:
         _act(drill, "06_remediation", [scenario.remedy_steps])
-        card.phases.remediate_s = round(time.monotonic() - started, 2)
-        _clear(drill, drill.incident.journal.view().last_applied_at or fixed_at)
+        card.phases.remediate_s = _measure(started)
+        applied_at = drill.incident.journal.view().last_applied_at
+        _clear(drill, applied_at or fixed_at)
     else:
         _revert(drill)
         _clear(drill, utc_now())
@@ -460,27 +531,37 @@ def _carry_out(drill: Drill) -> None:
 
 def _detect(drill: Drill) -> None:
     """Wait until the alert fires; without an alert, until section 2 is not healthy."""
+
+    def is_unhealthy() -> bool:
+        return not drill.is_healthy()
+
+    def fires() -> bool:
+        return "firing" in drill.read_alert_states()
+
     alert = drill.scenario.alert
     timeout_s = drill.scenario.detect_timeout_s
     drill.progress(f"wait for {alert}")
     if not alert:
-        wait_for(lambda: not drill.is_healthy(), timeout_s=timeout_s)
-    elif wait_for(lambda: "firing" in drill.read_alert_states(), timeout_s=timeout_s):
+        wait_for(is_unhealthy, timeout_s=timeout_s)
+    elif wait_for(fires, timeout_s=timeout_s):
         drill.card.phases.detect_s = _seconds(drill.injected_at, utc_now())
     drill.record("detect", seconds=drill.card.phases.detect_s)
 
 
 def _notify(drill: Drill) -> None:
     """Wait until every channel's receiver got the alert."""
+
+    def is_notified() -> bool:
+        return drill.have_all_received("firing")
+
     drill.progress("wait for the channels")
-    if drill.card.phases.detect_s is not None:
-        timeout_s = drill.scenario.notify_timeout_s
-        wait_for(lambda: drill.have_all_received("firing"), timeout_s=timeout_s)
-        for channel, at in drill.list_received("firing").items():
-            drill.card.phases.notify_s[channel] = _seconds(drill.injected_at, at)
     notify_s = drill.card.phases.notify_s
-    seconds = {channel: value for channel, value in notify_s.items() if value is not None}
-    drill.record("notify", seconds=seconds)
+    if drill.card.phases.detect_s is not None:
+        wait_for(is_notified, timeout_s=drill.scenario.notify_timeout_s)
+        for channel, at in drill.list_received("firing").items():
+            notify_s[channel] = _seconds(drill.injected_at, at)
+    known = {channel: time_s for channel, time_s in notify_s.items() if time_s is not None}
+    drill.record("notify", seconds=known)
 
 
 def _act(
@@ -496,20 +577,32 @@ def _act(
     if groups:
         run_notebook(SECTIONS, name, drill.incident, parameters, progress=drill.progress)
     for steps in groups:
-        planned = journal.view().list_plans(after=before).values()
-        newest = {action.step: action.result for action in planned}
-        approved = [step for step in steps if step in newest]
-        ids = [str(newest[step]["plan"]) for step in approved]
-        hashes = [str(newest[step]["sha256"]) for step in approved]
-        approver = f"drill:{drill.id}"
-        drill.record("approve", by=approver, steps=approved, plans=ids)
-        drill.progress(f"{name}: apply {', '.join(approved)}, approved as {approver}")
-        given = {**parameters, "plan": ",".join(ids), "approve": ",".join(hashes)}
-        run = run_notebook(SECTIONS, name, drill.incident, given, progress=drill.progress)
+        approval = _approve(drill, name, steps, after=before)
+        run = run_notebook(
+            SECTIONS,
+            name,
+            drill.incident,
+            {**parameters, **approval},
+            progress=drill.progress,
+        )
         if run.status not in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN):
             drill.card.failed_notebooks.append(run.section)
     for action in journal.view().list_actions(ActionPhase.VERIFIED, after=before):
         drill.card.add_proof(action.result)
+
+
+def _approve(drill: Drill, name: str, steps: Sequence[str], *, after: int) -> dict[str, str]:
+    """Approve the newest plans of some steps; return the parameters that say so."""
+    newest: dict[str, Mapping[str, Json]] = {}
+    for action in drill.incident.journal.view().list_plans(after=after).values():
+        newest[action.step] = action.result
+    approved = [step for step in steps if step in newest]
+    ids = [str(newest[step]["plan"]) for step in approved]
+    hashes = [str(newest[step]["sha256"]) for step in approved]
+    approver = f"drill:{drill.id}"
+    drill.record("approve", by=approver, steps=approved, plans=ids)
+    drill.progress(f"{name}: apply {', '.join(approved)}, approved as {approver}")
+    return {"plan": ",".join(ids), "approve": ",".join(hashes)}
 
 
 def _clear(drill: Drill, fixed_at: datetime) -> None:
@@ -519,11 +612,15 @@ def _clear(drill: Drill, fixed_at: datetime) -> None:
     drill.progress("wait for the alert to clear")
 
     def is_clear() -> bool:
-        return not drill.read_alert_states() and drill.have_all_received("resolved")
+        if drill.read_alert_states():
+            return False
+        return drill.have_all_received("resolved")
 
     if wait_for(is_clear, timeout_s=drill.scenario.clear_timeout_s):
-        cleared_at = max(drill.list_received("resolved").values(), default=utc_now())
-        drill.card.phases.clear_s = max(0.0, _seconds(fixed_at, cleared_at))
+        resolved_at = drill.list_received("resolved").values()
+        cleared_at = max(resolved_at, default=utc_now())
+        clear_s = _seconds(fixed_at, cleared_at)
+        drill.card.phases.clear_s = max(0.0, clear_s)
     drill.record("clear", seconds=drill.card.phases.clear_s)
 
 
@@ -544,9 +641,11 @@ def _close(drill: Drill) -> DrillDocument:
     card = drill.card
     verdict = card.verdict or Verdict.UNKNOWN
     objectives = tuple(compute_objectives(card, drill.scenario))
-    exit_code = errors.ExitCode.of(all(objective.met for objective in objectives))
     if card.error:
         exit_code = errors.ExitCode.RUN_FAILED
+    else:
+        is_met = all(objective.met for objective in objectives)
+        exit_code = errors.ExitCode.of(is_met)
     document = DrillDocument(
         schema_name="runbook/drill/1",
         incident=drill.incident.id,
@@ -563,16 +662,24 @@ def _close(drill: Drill) -> DrillDocument:
         reverted=card.reverted,
         error=card.error,
     )
-    drill.record("scored", **document.model_dump(mode="json", exclude={"schema_name"}))
+    score = document.model_dump(mode="json", exclude={"schema_name"})
+    drill.record("scored", **score)
     drill.incident.close(verdict)
     report = write_outputs(drill.incident, SECTIONS)
     home = drill.settings.runbook_home
-    write_gauges(home, list_history(home, POLICY.list_causes))
+    history = list_history(home, POLICY.list_causes)
+    write_gauges(home, history)
     return document.model_copy(update={"report": str(report)})
 
 
+def _measure(started: float) -> float:
+    """Return the seconds since a time of the monotonic clock, to a hundredth."""
+    return round(time.monotonic() - started, 2)
+
+
 def _seconds(start: datetime, end: datetime) -> float:
-    return round((end - start).total_seconds(), 2)
+    seconds = (end - start).total_seconds()
+    return round(seconds, 2)
 
 
 Kind = Literal["cron", "systemd"]
@@ -604,10 +711,13 @@ def build_schedule(kind: Kind, *, folder: Path, home: Path, scenario: str) -> st
         quote = shlex.quote
         percent = r"\%"
         working_folder = quote(str(folder))
-    template = (_TEMPLATES / f"{kind}.txt").read_text("utf-8")
+    quoted_home = quote(str(home))
+    quoted_command = " ".join(map(quote, command))
+    template_file = _TEMPLATES / f"{kind}.txt"
+    template = template_file.read_text("utf-8")
     return template.format(
-        home=quote(str(home)).replace("%", percent),
-        command=" ".join(map(quote, command)).replace("%", percent),
+        home=quoted_home.replace("%", percent),
+        command=quoted_command.replace("%", percent),
         folder=working_folder.replace("%", percent),
     )
 
