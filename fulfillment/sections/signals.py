@@ -49,30 +49,44 @@ def draw_line(name: str, samples: Sequence[Sample]) -> Line:
 
     Of a flat stretch only its two ends are kept.
     """
-    every = max(1, math.ceil(len(samples) / _MAX_POINTS))
-    points = [(sample.at, round(sample.value, 4)) for sample in clean(samples[::-every])]
+    stride = max(1, math.ceil(len(samples) / _MAX_POINTS))
+    newest_first = samples[::-stride]
+    points = []
+    for sample in clean(newest_first):
+        value = round(sample.value, 4)
+        points.append((sample.at, value))
+    values = [value for _, value in points]
     last = len(points) - 1
     kept = []
-    for index, (at, value) in enumerate(points):
+    for index, point in enumerate(points):
         is_end = index in (0, last)
-        if is_end or value != points[index - 1][1] or value != points[index + 1][1]:
-            kept.append((at, value))
+        with_neighbours = values[index - 1 : index + 2]
+        is_flat = len(set(with_neighbours)) == 1
+        if is_end or not is_flat:
+            kept.append(point)
     return Line(name=name, points=tuple(kept))
 
 
 def read_lines(
-    inv: Investigation, promql: str, *, labels: Sequence[str] = (), name: str = ""
+    inv: Investigation,
+    promql: str,
+    *,
+    labels: Sequence[str] = (),
+    name: str = "",
 ) -> tuple[Line, ...]:
     """Return an expression's series over the window for a plot, named by some labels."""
-    now = inv.now()
+    end = inv.now()
+    start = end - inv.window
     step_s = max(1.0, inv.window.total_seconds() / _MAX_POINTS)
-    every_series = inv.clients.prometheus.query_range(promql, now - inv.window, now, step_s)
+    all_series = inv.clients.prometheus.query_range(promql, start, end, step_s)
     lines = []
-    for series in every_series[:_MAX_LINES]:
+    for series in all_series[:_MAX_LINES]:
         own_name = _name_series(series, labels)
-        lines.append(draw_line(own_name or name or promql, series.samples))
+        line = draw_line(own_name or name or promql, series.samples)
+        lines.append(line)
     return tuple(lines)
 
 
 def _name_series(series: Series, labels: Sequence[str]) -> str:
-    return " ".join(series.labels.get(label, "") for label in labels).strip()
+    words = [series.labels.get(label, "") for label in labels]
+    return " ".join(words).strip()

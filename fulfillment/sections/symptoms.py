@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from runbook_lib.model import Conclusion, Reading, Role
+from runbook_lib.model import ClearTime, Conclusion, Reading, Role
 from runbook_lib.section import Step
 
 from ..analysis.verdict import MAX_AGE, VerdictResult, compute_symptom_verdict
@@ -22,8 +22,10 @@ def list_current(inv: Investigation, steps: Iterable[str]) -> dict[str, Reading]
     action = inv.journal.last_applied
     current = {}
     for step_id, reading in inv.latest().items():
+        if step_id not in steps:
+            continue
         is_after_action = action is None or reading.seq > action.seq
-        if step_id in steps and is_after_action and reading.observed_at >= oldest_allowed:
+        if is_after_action and reading.observed_at >= oldest_allowed:
             current[step_id] = reading
     return current
 
@@ -31,29 +33,47 @@ def list_current(inv: Investigation, steps: Iterable[str]) -> dict[str, Reading]
 def judge_symptoms(inv: Investigation, steps: Mapping[str, Step]) -> VerdictResult:
     """Say whether there is an incident, by the current readings of some steps.
 
-    The needed steps among them must have been read; where the section reads some of these steps
-    itself, only its own must.
+    The needed steps among them must have been read. Where the section reads some of these steps
+    itself, only its own count.
     """
     readings = list_current(inv, steps)
-    own = inv.section.STEPS.keys() & steps.keys() or steps.keys()
-    needed = [step_id for step_id, step in steps.items() if step.needed and step_id in own]
-    clear = None
+    own = inv.section.STEPS.keys() & steps.keys()
+    if not own:
+        own = set(steps)
+    needed = []
+    for step_id, step in steps.items():
+        if step.needed and step_id in own:
+            needed.append(step_id)
+    return compute_symptom_verdict(
+        readings,
+        needed=needed,
+        now=inv.now(),
+        clear=_find_clear_time(inv, readings.values()),
+    )
+
+
+def _find_clear_time(inv: Investigation, readings: Iterable[Reading]) -> ClearTime | None:
+    """Return section 6's prediction of when the alert clears, if an action brought the lag down."""
     action = inv.journal.last_applied
-    if action is not None and _is_lag_low(inv, readings.values()):
-        fix = inv.journal.conclusion(_REMEDY, after=action.seq)
-        clear = fix.clear if fix else None
-    return compute_symptom_verdict(readings, needed=needed, now=inv.now(), clear=clear)
+    if action is None or not _is_lag_low(inv, readings):
+        return None
+    fix = inv.journal.conclusion(_REMEDY, after=action.seq)
+    return fix.clear if fix else None
 
 
 def _is_lag_low(inv: Investigation, readings: Iterable[Reading]) -> bool:
     limit = inv.settings.lag_threshold_minutes
-    lags = [reading.value for reading in readings if reading.role is Role.ALERT]
-    return any(isinstance(lag, int | float) and lag <= limit for lag in lags)
+    for reading in readings:
+        if reading.role is Role.ALERT and isinstance(reading.value, int | float):
+            return reading.value <= limit
+    return False
 
 
 def conclude_symptoms(
     inv: Investigation, steps: Mapping[str, Step], remark: str = ""
 ) -> Conclusion:
     """Draw a section's verdict from symptoms in the journal; ``remark`` is what else it found."""
-    verdict, reason = judge_symptoms(inv, steps)
-    return Conclusion(verdict=verdict, summary=f"{reason}; {remark}" if remark else reason)
+    verdict, summary = judge_symptoms(inv, steps)
+    if remark:
+        summary += f"; {remark}"
+    return Conclusion(verdict=verdict, summary=summary)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
+from statistics import median_high
 
 from runbook_lib.errors import ClientError
 from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding, Reading
@@ -36,16 +37,23 @@ def find_turns(samples: Iterable[Sample], threshold: float, *, name: str, unit: 
     def add(at: datetime, text: str) -> None:
         turns.append(Event(at, name, f"{name} {text}", _CLOCK))
 
-    for is_over, group in groupby(clean(samples), lambda sample: sample.value > threshold):
+    def is_over_threshold(sample: Sample) -> bool:
+        return sample.value > threshold
+
+    for is_over, group in groupby(clean(samples), is_over_threshold):
         run = list(group)
         first = run[0]
         if is_over:
-            highest = max(run, key=lambda sample: sample.value)
+            highest = max(run, key=_get_value)
             add(first.at, f"is over {threshold:g} {unit}: {first.value:g}")
             add(highest.at, f"is highest: {highest.value:g} {unit}")
         elif turns:
             add(first.at, f"is back to {first.value:g} {unit}")
     return turns
+
+
+def _get_value(sample: Sample) -> float:
+    return sample.value
 
 
 def find_alert_changes(samples: Iterable[Sample], *, name: str, gap_s: float) -> list[Event]:
@@ -69,10 +77,13 @@ def find_alert_changes(samples: Iterable[Sample], *, name: str, gap_s: float) ->
     if points and points[0].value:
         add(points[0].at, "begins")
     for old, new in pairwise(points):
-        is_apart = (new.at - old.at).total_seconds() > gap_s
-        if old.value and (is_apart or not new.value):
+        pause_s = (new.at - old.at).total_seconds()
+        goes_on = old.value and new.value and pause_s <= gap_s
+        if goes_on:
+            continue
+        if old.value:
             add(old.at, "ends")
-        if new.value and (is_apart or not old.value):
+        if new.value:
             add(new.at, "begins")
     return changes
 
@@ -86,11 +97,17 @@ def merge_events(events: Iterable[Event], skews_s: Mapping[str, float]) -> list[
     """
     merged = set()
     for event in events:
-        at = event.at - timedelta(seconds=skews_s.get(event.source, 0))
-        text = " ".join(event.text.split())[:_MAX_CHARS]
+        skew_s = skews_s.get(event.source, 0)
+        at = event.at - timedelta(seconds=skew_s)
+        line = " ".join(event.text.split())
+        text = line[:_MAX_CHARS]
         merged.add(Event(at, event.kind, text, event.source))
-    ordered = sorted(merged, key=lambda event: (event.at, event.kind, event.text, event.source))
+    ordered = sorted(merged, key=_sort_key)
     return ordered[-_MAX_EVENTS:]
+
+
+def _sort_key(event: Event) -> tuple[datetime, str, str, str]:
+    return event.at, event.kind, event.text, event.source
 
 
 def read_events(inv: Investigation) -> list[Event]:
@@ -108,8 +125,11 @@ def read_events(inv: Investigation) -> list[Event]:
         try:
             events += read(inv)
         except ClientError as error:
-            events.append(Event(now, "unknown", f"{name} could not be read: {error}"))
-    return merge_events([event for event in events if event.at >= now - inv.window], {})
+            text = f"{name} could not be read: {error}"
+            events.append(Event(now, "unknown", text))
+    start = now - inv.window
+    in_window = [event for event in events if event.at >= start]
+    return merge_events(in_window, {})
 
 
 def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Event, ...]:
@@ -124,26 +144,33 @@ def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Eve
     events += _find_signs(inv, findings)
     events += _list_actions(inv)
     events += _find_settings(inv, readings)
-    return tuple(merge_events(events, _find_skews(readings)))
+    skews_s = _find_skews(readings)
+    return tuple(merge_events(events, skews_s))
 
 
 def _read_alerts(inv: Investigation) -> Iterator[Event]:
     window_s = inv.window.total_seconds()
     for series in inv.clients.prometheus.query_samples(_ALERT_STATES, window_s):
-        name = f"{series.labels.get('alertname')} {series.labels.get('alertstate')}"
-        if is_drill(series.labels):
+        labels = series.labels
+        name = f"{labels.get('alertname')} {labels.get('alertstate')}"
+        if is_drill(labels):
             name += " (drill)"
-        gap_s = 3 * compute_interval_s(series.samples)
-        yield from find_alert_changes(series.samples, name=name, gap_s=gap_s)
+        interval_s = compute_interval_s(series.samples)
+        yield from find_alert_changes(series.samples, name=name, gap_s=3 * interval_s)
 
 
 def _read_turns(inv: Investigation) -> Iterator[Event]:
     window_s = inv.window.total_seconds()
-    lag = [Sample(sample.at, round(sample.value, 1)) for sample in read_samples(inv, LAG, window_s)]
-    yield from find_turns(lag, inv.settings.lag_threshold_minutes, name="lag", unit="min")
+    lag = []
+    for sample in read_samples(inv, LAG, window_s):
+        minutes = round(sample.value, 1)
+        lag.append(Sample(sample.at, minutes))
+    limit = inv.settings.lag_threshold_minutes
+    yield from find_turns(lag, limit, name="lag", unit="min")
     backlog = read_samples(inv, BACKLOG % inv.settings.pending_prefix, window_s)
-    values = sorted(sample.value for sample in backlog)
-    usual = values[len(values) // 2] if values else 0.0
+    usual = 0.0
+    if backlog:
+        usual = median_high(sample.value for sample in backlog)
     yield from find_turns(backlog, 2 * usual + 20, name="backlog", unit="objects")
 
 
@@ -151,12 +178,17 @@ def _read_restarts(inv: Investigation) -> Iterator[Event]:
     """Yield since when each service is as it is; those that start together are one event."""
     together: dict[tuple[datetime, str], list[str]] = {}
     for state in inv.clients.services.list_services():
-        if state.since is not None:
-            is_up = state.running or state.state.upper() == "STARTING"
-            what = "started" if is_up else f"stopped ({state.state})"
-            together.setdefault((state.since, what), []).append(state.name)
+        if state.since is None:
+            continue
+        if state.running or state.state.upper() == "STARTING":
+            what = "started"
+        else:
+            what = f"stopped ({state.state})"
+        names = together.setdefault((state.since, what), [])
+        names.append(state.name)
     for (at, what), names in together.items():
-        yield Event(at, "restart", f"{', '.join(names)} {what}")
+        text = f"{', '.join(names)} {what}"
+        yield Event(at, "restart", text)
 
 
 def _read_errors(inv: Investigation) -> Iterator[Event]:
@@ -165,27 +197,30 @@ def _read_errors(inv: Investigation) -> Iterator[Event]:
     The worker's log is read in full length, the others' newest lines.
     """
     worker = inv.settings.worker_service
-    services = [state.name for state in inv.clients.services.list_services()]
+    states = inv.clients.services.list_services()
     yield from _read_errors_of(inv, worker, _MAX_LOG_LINES)
-    for service in services:
-        if service != worker:
-            try:
-                yield from _read_errors_of(inv, service, _MAX_OTHER_LINES)
-            except ClientError:
-                continue  # one that never wrote a line has no log
+    for state in states:
+        if state.name == worker:
+            continue
+        try:
+            yield from _read_errors_of(inv, state.name, _MAX_OTHER_LINES)
+        except ClientError:
+            continue  # one that never wrote a line has no log
 
 
 def _read_errors_of(inv: Investigation, service: str, max_lines: int) -> list[Event]:
     since = inv.now() - inv.window
     lines = inv.clients.services.read_logs(service, since=since, max_lines=max_lines)
-    clock = _SYSTEMS.get(service, service.partition("-")[0])
-    is_worker = service == inv.settings.worker_service
+    first_word = service.partition("-")[0]
+    clock = _SYSTEMS.get(service, first_word)
+    name = f"{service}: "
+    if service == inv.settings.worker_service:
+        name = ""
     events = []
     for group in group_lines(lines):
         if group.first and group.level in ("error", "warning"):
-            text = f"{group.count}× from here: {group.example}"
-            own_text = text if is_worker else f"{service}: {text}"
-            events.append(Event(group.first, group.level, own_text, clock))
+            text = f"{name}{group.count}× from here: {group.example}"
+            events.append(Event(group.first, group.level, text, clock))
     return events[:_MAX_KINDS]
 
 
@@ -193,7 +228,8 @@ def _read_notices(inv: Investigation) -> Iterator[Event]:
     client = inv.clients.notifications
     if not client.url:
         return
-    for notice in client.list_notifications(since=inv.now() - inv.window):
+    since = inv.now() - inv.window
+    for notice in client.list_notifications(since=since):
         names = ", ".join(notice.alertnames)
         if notice.is_drill:
             names += " (drill)"
@@ -203,23 +239,29 @@ def _read_notices(inv: Investigation) -> Iterator[Event]:
 
 def _list_actions(inv: Investigation) -> Iterator[Event]:
     for action in inv.journal.list_actions(ActionPhase.APPLIED):
-        yield Event(action.at, "action", f"{action.step} {action.action} on {action.target}")
+        text = f"{action.step} {action.action} on {action.target}"
+        yield Event(action.at, "action", text)
     for entry in inv.journal.entries:
-        if entry.kind == "drill" and entry.data.get("event") in ("inject", "reverted"):
-            yield Event(entry.at, "drill", str(entry.data["event"]))
+        event = entry.data.get("event")
+        if entry.kind == "drill" and event in ("inject", "reverted"):
+            yield Event(entry.at, "drill", str(event))
 
 
 def _find_signs(inv: Investigation, findings: Iterable[Finding]) -> list[Event]:
     """Return the first sign of each cause that is supported, or was before."""
-    every = list(findings)
+    all_findings = list(findings)
     for conclusion in inv.journal.conclusions:
-        every += conclusion.findings
-    first: dict[str, datetime] = {}
-    for finding in every:
+        all_findings += conclusion.findings
+    first_signs: dict[str, datetime] = {}
+    for finding in all_findings:
         at = finding.first_seen
         if at and finding.status is CauseStatus.SUPPORTED:
-            first[finding.name] = min(at, first.get(finding.name, at))
-    return [Event(at, "cause", f"first sign of {name}") for name, at in first.items()]
+            known = first_signs.get(finding.name, at)
+            first_signs[finding.name] = min(at, known)
+    events = []
+    for name, at in first_signs.items():
+        events.append(Event(at, "cause", f"first sign of {name}"))
+    return events
 
 
 def _find_settings(inv: Investigation, readings: Iterable[Reading]) -> list[Event]:
@@ -240,4 +282,4 @@ def _find_skews(readings: Iterable[Reading]) -> dict[str, float]:
     skews: dict[str, float] = {}
     for reading in readings:
         skews |= reading.observations.get("clock_skews_s", {})
-    return {name: skew for name, skew in skews.items() if abs(skew) > _LEAST_SKEW_S}
+    return {name: skew_s for name, skew_s in skews.items() if abs(skew_s) > _LEAST_SKEW_S}
