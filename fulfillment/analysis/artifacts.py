@@ -73,7 +73,8 @@ def compute_age_start(
     if not text:
         return AgeStart(written_at, "last-modified")
     try:
-        pending_since = _as_utc(datetime.fromisoformat(text))
+        pending_since = datetime.fromisoformat(text)
+        pending_since = _as_utc(pending_since)
     except (ValueError, OverflowError):
         return AgeStart(written_at, "last-modified", "unreadable")
     if pending_since > _as_utc(now):
@@ -88,8 +89,12 @@ def compute_lag_minutes(age_starts: Iterable[AgeStart], now: datetime) -> float:
 
     It is never negative: a store whose clock runs ahead gives ages just after ``now``.
     """
-    minutes = [(_as_utc(now) - start.at).total_seconds() / 60 for start in age_starts]
-    return max(0.0, max(minutes, default=0.0))
+    end = _as_utc(now)
+    lag_s = 0.0
+    for start in age_starts:
+        age = end - start.at
+        lag_s = max(lag_s, age.total_seconds())
+    return lag_s / 60
 
 
 def has_value(metadata: Mapping[str, str], name: str) -> bool:
@@ -98,4 +103,6 @@ def has_value(metadata: Mapping[str, str], name: str) -> bool:
 
 
 def _as_utc(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    if time.tzinfo is None:
+        return time.replace(tzinfo=UTC)
+    return time.astimezone(UTC)

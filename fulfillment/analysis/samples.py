@@ -39,16 +39,20 @@ def clean(samples: Iterable[Sample]) -> list[Sample]:
 
 def compute_interval_s(samples: Sequence[Sample]) -> float:
     """Return the usual time between two samples in seconds; 15 when there are not two."""
-    gaps = [(new.at - old.at).total_seconds() for old, new in pairwise(samples)]
-    return median(gaps) if gaps else _USUAL_INTERVAL_S
+    if len(samples) < 2:
+        return _USUAL_INTERVAL_S
+    gaps = [new.at - old.at for old, new in pairwise(samples)]
+    return median(gap.total_seconds() for gap in gaps)
 
 
 def list_growth(samples: Iterable[Sample]) -> list[Sample]:
     """Return when a counter grew, and by how much."""
     growth = []
     for old, new in pairwise(samples):
+        grown = new.value
         was_reset = new.value < old.value
-        grown = new.value if was_reset else new.value - old.value
+        if not was_reset:
+            grown -= old.value
         if grown > 0:
             growth.append(Sample(new.at, grown))
     return growth
@@ -71,11 +75,16 @@ def find_end(failed: Iterable[Sample], succeeded: Iterable[Iterable[Sample]]) ->
     succeeded : counters of what the fault prevents
     """
     failures = list_growth(failed)
-    successes = _join_growth(succeeded)
     last = failures[-1].at
-    failed_count = sum(n for at, n in failures if at > last - _EPISODE)
-    let_through = sum(n for at, n in successes if last - _EPISODE < at <= last)
-    since = sum(n for at, n in successes if at > last)
+    start = last - _EPISODE
+    failed_count = sum(failure.value for failure in failures if failure.at > start)
+    let_through = 0.0
+    since = 0.0
+    for success in _join_growth(succeeded):
+        if success.at > last:
+            since += success.value
+        elif success.at > start:
+            let_through += success.value
     success_rate = (let_through + 1) / (let_through + failed_count + 1)
     has_ended = success_rate**since < _BY_CHANCE
     return last if has_ended else None
@@ -121,13 +130,21 @@ def compute_rate(*counters: Iterable[Sample]) -> Rate | None:
         samples = clean(counter)
         if not samples or samples[-1].at == samples[0].at:
             return None
-        minutes = (samples[-1].at - samples[0].at).total_seconds() / 60
-        count = compute_increase(samples, samples[0].at)
+        start = samples[0].at
+        duration = samples[-1].at - start
+        minutes = duration.total_seconds() / 60
+        count = compute_increase(samples, start)
         # Bounds of a Poisson mean by the square-root transform, which holds near zero too.
-        low = max(0.0, math.sqrt(count) - _Z95 / 2) ** 2
-        high = (math.sqrt(count + 1) + _Z95 / 2) ** 2
+        low_root = max(0.0, math.sqrt(count) - _Z95 / 2)
+        high_root = math.sqrt(count + 1) + _Z95 / 2
+        low = low_root**2
+        high = high_root**2
         # Those of two independent counts combine as the root of the sum of squares.
         below = math.hypot(below, (count - low) / minutes)
         above = math.hypot(above, (high - count) / minutes)
         total += count / minutes
-    return Rate(total, max(0.0, total - below), total + above)
+    return Rate(
+        per_minute=total,
+        low=max(0.0, total - below),
+        high=total + above,
+    )

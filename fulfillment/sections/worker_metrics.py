@@ -24,6 +24,7 @@ from ..analysis.samples import (
     list_growth,
 )
 from ..clients.http_systems import Series
+from ..clients.services import LogLine
 from ..investigation import Investigation
 from .signals import read_lines, read_samples
 
@@ -76,7 +77,10 @@ class WorkerMetrics(NamedTuple):
         if f"carrier_{outcome}" in self.ended:
             return 0.0
         total = sum(self.carrier.values())
-        return round(self.carrier.get(outcome, 0) / total, 3) if total >= 2 else None
+        if total < 2:
+            return None
+        count = self.carrier.get(outcome, 0)
+        return round(count / total, 3)
 
 
 class _Counters(NamedTuple):
@@ -124,11 +128,19 @@ def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
         recent=max(acted_at, now - timedelta(seconds=recent_s)),
         flow=max(acted_at, now - timedelta(seconds=_FLOW_S)),
     )
-    runs = sorted({sample.value for sample in read_samples(inv, _LAST_RUN, _FLOW_S)})
-    gaps = [new - old for old, new in pairwise(runs)]
     return metrics._replace(
-        first=_find_beginnings(counters.failed), run_gap_s=median(gaps) if gaps else None
+        first=_find_beginnings(counters.failed),
+        run_gap_s=_find_run_gap_s(inv),
     )
+
+
+def _find_run_gap_s(inv: Investigation) -> float | None:
+    """Return the usual time between two passes of the worker; None before the second one."""
+    samples = read_samples(inv, _LAST_RUN, _FLOW_S)
+    times = sorted({sample.value for sample in samples})
+    if len(times) < 2:
+        return None
+    return median(new - old for old, new in pairwise(times))
 
 
 def _find_beginnings(failed: Iterable[Series]) -> dict[str, datetime]:
@@ -154,27 +166,41 @@ def _from_service(inv: Investigation) -> WorkerMetrics:
     pairs: dict[tuple[str, frozenset[tuple[str, str]]], list[Sample]] = {}
     for at, page in pages:
         for line in page:
-            key = (line.name, frozenset(line.labels.items()))
-            pairs.setdefault(key, []).append(Sample(at, line.value))
+            labels = frozenset(line.labels.items())
+            samples = pairs.setdefault((line.name, labels), [])
+            samples.append(Sample(at, line.value))
 
     def collect(wanted: str) -> list[Series]:
-        return [
-            Series(dict(labels), tuple(samples))
-            for (name, labels), samples in pairs.items()
-            if name == wanted
-        ]
+        collected = []
+        for (name, labels), samples in pairs.items():
+            if name == wanted:
+                series = Series(dict(labels), tuple(samples))
+                collected.append(series)
+        return collected
 
-    return _measure(f"{service.url}/metrics", _collect(collect), recent=began_at, flow=began_at)
+    return _measure(
+        f"{service.url}/metrics",
+        _collect(collect),
+        recent=began_at,
+        flow=began_at,
+    )
 
 
 def _collect(read: Callable[[str], Sequence[Series]]) -> _Counters:
     return _Counters(
-        failed=read(_FAILED), carrier=read(_CARRIER), arrived=read(_ARRIVED), moved=read(_MOVED)
+        failed=read(_FAILED),
+        carrier=read(_CARRIER),
+        arrived=read(_ARRIVED),
+        moved=read(_MOVED),
     )
 
 
 def _measure(
-    source: str, counters: _Counters, *, recent: datetime, flow: datetime
+    source: str,
+    counters: _Counters,
+    *,
+    recent: datetime,
+    flow: datetime,
 ) -> WorkerMetrics:
     """Measure the counters.
 
@@ -186,21 +212,25 @@ def _measure(
     answers = _group_by(counters.carrier, "outcome")
     ended = _find_ended(counters, failures, answers.get("ok", []))
     surplus = None
+    drained = None
+    if counters.moved:
+        drained = _sum(counters.moved, recent)
     if counters.arrived and counters.moved:
         surplus = _sum(counters.arrived, flow) - _sum(counters.moved, flow)
-    counted = {reason: _sum(series, recent) for reason, series in failures.items()}
     return WorkerMetrics(
         source,
-        recent=counted | dict.fromkeys(ended, 0.0),
-        carrier={outcome: _sum(series, recent) for outcome, series in answers.items()},
+        recent=_sum_each(failures, recent) | dict.fromkeys(ended, 0.0),
+        carrier=_sum_each(answers, recent),
         surplus=surplus,
-        drained=_sum(counters.moved, recent) if counters.moved else None,
+        drained=drained,
         ended=ended,
     )
 
 
 def _find_ended(
-    counters: _Counters, failures: Mapping[str, list[Series]], carried: Sequence[Series]
+    counters: _Counters,
+    failures: Mapping[str, list[Series]],
+    carried: Sequence[Series],
 ) -> dict[str, datetime]:
     """Return when each reason ended: every stage that it broke has succeeded since.
 
@@ -214,8 +244,10 @@ def _find_ended(
         ends = []
         for counter in series:
             if list_growth(counter.samples):
-                good = succeeded.get(counter.labels.get("stage", ""), counters.moved)
-                ends.append(find_end(counter.samples, [other.samples for other in good]))
+                stage = counter.labels.get("stage", "")
+                good = succeeded.get(stage, counters.moved)
+                end = find_end(counter.samples, [other.samples for other in good])
+                ends.append(end)
         known = [at for at in ends if at]
         if ends and len(known) == len(ends):
             ended[reason] = max(known)
@@ -226,10 +258,16 @@ def _sum(series: Iterable[Series], since: datetime) -> float:
     return sum(compute_increase(counter.samples, since) for counter in series)
 
 
+def _sum_each(groups: Mapping[str, Iterable[Series]], since: datetime) -> dict[str, float]:
+    return {name: _sum(series, since) for name, series in groups.items()}
+
+
 def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Series]]:
     groups: dict[str, list[Series]] = {}
     for counter in series:
-        groups.setdefault(counter.labels.get(label, "other"), []).append(counter)
+        name = counter.labels.get(label, "other")
+        group = groups.setdefault(name, [])
+        group.append(counter)
     return groups
 
 
@@ -246,16 +284,26 @@ def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -
     observations: dict[str, Json] = {}
     for reason in reasons:
         ended = metrics.ended.get(reason)
-        counted = metrics.recent.get(reason, 0.0) if metrics.recent else None
+        counted = None
+        if metrics.recent:
+            counted = metrics.recent.get(reason, 0.0)
         is_logged = None
         if lines is not None:
-            new = [line.text for line in lines if not line.at or line.at > (ended or since)]
-            is_logged = any(re.search(_LOG_SIGNS[reason], text, re.I) for text in new)
+            is_logged = _is_logged(lines, reason, after=ended or since)
         observations[f"failures_{reason}"] = counted
         observations[f"logged_{reason}"] = is_logged
         if ended:
             observations[f"ended_{reason}"] = ended
     return observations
+
+
+def _is_logged(lines: Iterable[LogLine], reason: str, *, after: datetime) -> bool:
+    """Tell whether a line says that a request failed for a reason. A line may have no time."""
+    for line in lines:
+        is_new = line.at is None or line.at > after
+        if is_new and re.search(_LOG_SIGNS[reason], line.text, re.I):
+            return True
+    return False
 
 
 class Rates(NamedTuple):
@@ -298,5 +346,9 @@ def draw_throughput(inv: Investigation) -> Plot:
         return arrival + drain
 
     lines, _ = attempt(read)
-    title = "Labels arriving against labels leaving"
-    return Plot(title=title, unit="per minute", part="forecast", lines=lines or ())
+    return Plot(
+        title="Labels arriving against labels leaving",
+        unit="per minute",
+        part="forecast",
+        lines=lines or (),
+    )
