@@ -120,9 +120,12 @@ class PrometheusClient(HttpClient):
     def list_rules(self) -> list[AlertRule]:
         """Return the alerting rules."""
         rules: list[AlertRule] = []
-        for group in self.get("/api/v1/rules", list[_Group], {"type": "alert"}, "data.groups"):
-            alerting = [rule for rule in group.rules if rule.type == "alerting"]
-            rules += [replace(rule, group_interval_s=group.interval) for rule in alerting]
+        params = {"type": "alert"}
+        for group in self.get("/api/v1/rules", list[_Group], params, "data.groups"):
+            for rule in group.rules:
+                if rule.type == "alerting":
+                    timed = replace(rule, group_interval_s=group.interval)
+                    rules.append(timed)
         return rules
 
     def list_alerts(self) -> list[Alert]:
@@ -208,13 +211,19 @@ class AlertmanagerClient(HttpClient):
         sent = defaultdict[tuple[str, str], float](float)
         failed = defaultdict[tuple[str, str], float](float)
         for sample in self.read_metrics():
-            key = (sample.labels.get("integration", ""), sample.labels.get("receiver_name", ""))
+            integration = sample.labels.get("integration", "")
+            receiver = sample.labels.get("receiver_name", "")
+            key = (integration, receiver)
             if sample.name == _SENT:
                 sent[key] += sample.value
             elif sample.name == _FAILED:
                 failed[key] += sample.value
-        keys = sorted(sent.keys() | failed.keys())
-        return [NotificationCount(key[0], sent[key], failed[key]) for key in keys]
+        counts = []
+        for key in sorted(sent.keys() | failed.keys()):
+            integration, _ = key
+            count = NotificationCount(integration, sent[key], failed[key])
+            counts.append(count)
+        return counts
 
     def read_placeholders(self) -> list[str]:
         """Return the placeholders that the running configuration still has, with their paths.
@@ -222,8 +231,11 @@ class AlertmanagerClient(HttpClient):
         Each looks like ``global.smtp_smarthost: smtp.example.com:587``. Alertmanager hides secret
         values (webhook URLs among them), so a placeholder in those cannot be seen here.
         """
-        texts = _walk_config(self._read_config())
-        return [f"{where}: {text}" for where, text in texts if _PLACEHOLDER.search(text)]
+        placeholders = []
+        for where, text in _walk_config(self._read_config()):
+            if _PLACEHOLDER.search(text):
+                placeholders.append(f"{where}: {text}")
+        return placeholders
 
     def read_group_timing(self) -> tuple[float, float]:
         """Return ``(group_wait_s, group_interval_s)`` of the top route."""
@@ -240,7 +252,8 @@ class AlertmanagerClient(HttpClient):
         import yaml
 
         try:
-            return yaml.safe_load(self.get(_STATUS, str, part="config.original"))
+            text = self.get(_STATUS, str, part="config.original")
+            return yaml.safe_load(text)
         except (yaml.YAMLError, ValueError) as error:
             raise self.bad(_STATUS, "gave a configuration that is not YAML") from error
 
@@ -426,8 +439,9 @@ class PipelineClient(HttpClient):
 
     def list_runs(self, limit: int = 10) -> list[DagRun]:
         """Return the last runs, newest first."""
+        path = f"{self._path}/dagRuns"
         query = {"order_by": "-start_date", "limit": limit}
-        return self.get(f"{self._path}/dagRuns", list[DagRun], query, "dag_runs")
+        return self.get(path, list[DagRun], query, "dag_runs")
 
     def set_paused(self, paused: bool) -> Dag:
         """Pause or unpause the DAG. Changes the pipeline; the opposite undoes it."""
@@ -444,8 +458,9 @@ class PipelineClient(HttpClient):
 
     def _log_in(self) -> None:
         """Get a token. A server without a login is not asked again."""
+        request = Request("POST", f"{self.url}{_LOGIN}", json=self._login)
         try:
-            answer = super()._ask_json(Request("POST", f"{self.url}{_LOGIN}", json=self._login))
+            answer = super()._ask_json(request)
         except NotFoundError:
             self._login = None
             return
@@ -461,7 +476,9 @@ def _list_orders(context: list[dict[str, Json]]) -> list[Json]:
     orders: list[Json] = []
     for item in context:
         order = item.get("orderId")
-        if item.get("type") == "order" and order is not None and order not in orders:
+        if item.get("type") != "order" or order is None:
+            continue
+        if order not in orders:
             orders.append(order)
     return orders
 
@@ -506,36 +523,42 @@ class SupportClient(HttpClient):
 
     def create_case(self, subject: str, *, order_ids: tuple[int, ...]) -> Case:
         """Open a ticket about orders. Changes the service; undone by ``close_case``."""
+        context = [{"type": "order", "orderId": order} for order in order_ids]
         body = {
             "subject": subject,
             "channel": "internal",
-            "context": [{"type": "order", "orderId": order} for order in order_ids],
+            "context": context,
             "initialMessage": subject,
         }
         return self.post(_CASES, Case, body)
 
     def read_case(self, ticket_id: str) -> Case:
         """Return a ticket; raises ``NotFoundError`` when there is none with this id."""
-        return self.get(self._path(ticket_id), Case, {"includeTimeline": "true"})
+        params = {"includeTimeline": "true"}
+        return self.get(self._path(ticket_id), Case, params)
 
     def refresh_timeline(self, ticket_id: str) -> Case:
         """Make the service collect the timeline again. Drops its cache; there is no way back."""
-        return self.post(self._path(ticket_id, "/timeline/refresh"), Case)
+        path = self._path(ticket_id)
+        return self.post(f"{path}/timeline/refresh", Case)
 
     def close_case(self, ticket_id: str) -> None:
         """Close a ticket."""
-        self.post(self._path(ticket_id, "/close"), object)
+        path = self._path(ticket_id)
+        self.post(f"{path}/close", object)
 
     def read_collection_failures(self) -> dict[str, float]:
         """Return how often each source of timelines failed since the service started."""
         failures = defaultdict[str, float](float)
         for sample in self.read_metrics():
             if sample.name == "support_timeline_collection_failures_total":
-                failures[sample.labels.get("stage", "")] += sample.value
+                stage = sample.labels.get("stage", "")
+                failures[stage] += sample.value
         return failures
 
-    def _path(self, ticket_id: str, rest: str = "") -> str:
-        return f"{_CASES}/{check_id(ticket_id, 'a ticket id')}{rest}"
+    def _path(self, ticket_id: str) -> str:
+        checked = check_id(ticket_id, "a ticket id")
+        return f"{_CASES}/{checked}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -585,5 +608,5 @@ class NotificationsClient(HttpClient):
     def list_notifications(self, since: datetime) -> list[Notification]:
         """Return what arrived since a time, oldest first."""
         query = {"since": format_time(since)}
-        arrived = self.get("/notifications", list[Notification], query, "items")
-        return sorted(arrived, key=lambda item: item.received_at)
+        notifications = self.get("/notifications", list[Notification], query, "items")
+        return sorted(notifications, key=lambda item: item.received_at)

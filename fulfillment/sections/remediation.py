@@ -47,6 +47,7 @@ from ..change.release import (
 )
 from ..change.service_actions import SERVICE, plan_nothing, plan_service
 from ..change.synthetic import SYNTHETIC, list_own_orders, plan_revert
+from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
 from ..waiting import read_waiting, say_waiting
 from .detection import read_backlog_objects
@@ -125,14 +126,15 @@ def _plan_release(inv: Investigation) -> Plan:
     parameters = _get_parameters(inv)
     worker = inv.settings.worker_service
     prefix = parameters.prefix or inv.settings.pending_prefix
-    way = parameters.way
-    reason = f"chosen: way={way}"
-    is_away = False
-    if way == "auto":
+    if parameters.way == "auto":
         advice = _refresh_advice(inv)
         way = advice.strategy
         reason = advice.why
         is_away = advice.target == worker and advice.action != "none"
+    else:
+        way = parameters.way
+        reason = f"chosen: way={way}"
+        is_away = False
     if way == "release":
         orders = _get_orders(inv)
         return _plan_or_say(
@@ -164,7 +166,9 @@ def _load_release(inv: Investigation, step_id: str, named: str, actions: Sequenc
         When it is of another kind.
     """
     plan = load_plan(inv.incident.find_plan(named), _RELEASE)
-    action = plan.content.move.header.action if plan.kind is MOVE else plan.action
+    action = plan.action
+    if plan.kind is MOVE:
+        action = plan.content.move.header.action
     if action not in actions:
         raise UsageError(f"{step_id}: {named} is a plan of the kind {action!r}, not of a release")
     return plan
@@ -173,9 +177,14 @@ def _load_release(inv: Investigation, step_id: str, named: str, actions: Sequenc
 def _plan_undo(inv: Investigation) -> Plan:
     named = _get_parameters(inv).undo
     if not named:
-        reason = "no release was named to take back"
-        return plan_nothing(inv, step="6.1.1", target=inv.settings.ready_prefix, reason=reason)
-    return plan_undo(inv, _load_release(inv, "6.1.1", named, ("move", "settle")))
+        return plan_nothing(
+            inv,
+            step="6.1.1",
+            target=inv.settings.ready_prefix,
+            reason="no release was named to take back",
+        )
+    release = _load_release(inv, "6.1.1", named, ("move", "settle"))
+    return plan_undo(inv, release)
 
 
 def _plan_settling(inv: Investigation) -> Plan:
@@ -184,7 +193,12 @@ def _plan_settling(inv: Investigation) -> Plan:
         reason = "no release was named to settle"
         if parameters.settle:
             reason = "settle_word says what became of them: taken, or not_taken"
-        return plan_nothing(inv, step="6.1.2", target=inv.settings.ready_prefix, reason=reason)
+        return plan_nothing(
+            inv,
+            step="6.1.2",
+            target=inv.settings.ready_prefix,
+            reason=reason,
+        )
     release = _load_release(inv, "6.1.2", parameters.settle, _SETTLED)
     keys = read_keys(parameters.settle_keys)
     return plan_settling(inv, release, word=parameters.settle_word, keys=keys)
@@ -224,12 +238,21 @@ def _plan_repair(inv: Investigation) -> Plan:
 def _plan_refresh(inv: Investigation) -> Plan:
     ticket = inv.ticket_id
     if not ticket:
-        return plan_nothing(inv, step="6.4", target="ticket", reason="no ticket is named")
+        return plan_nothing(
+            inv,
+            step="6.4",
+            target="ticket",
+            reason="no ticket is named",
+        )
     refreshed_at = _find_refresh(inv, ticket)
     if refreshed_at:
         at = model.format_time(refreshed_at)
-        reason = f"it was refreshed at {at}, and nothing was changed since"
-        return plan_nothing(inv, step="6.4", target=ticket, reason=reason)
+        return plan_nothing(
+            inv,
+            step="6.4",
+            target=ticket,
+            reason=f"it was refreshed at {at}, and nothing was changed since",
+        )
     return _plan_service(inv, "6.4", "refresh", ticket, "so that support sees the release")
 
 
@@ -238,10 +261,10 @@ def _find_refresh(inv: Investigation, ticket: str) -> datetime | None:
     last = inv.journal.last_applied
     if last is None or last.step != "6.4":
         return None
+    oldest = inv.now() - timedelta(minutes=inv.settings.timeline_stale_minutes)
     for check in inv.journal.list_actions(ActionPhase.VERIFIED, after=last.seq):
         if check.target == ticket:
-            stale = timedelta(minutes=inv.settings.timeline_stale_minutes)
-            return check.at if inv.now() - check.at < stale else None
+            return check.at if check.at > oldest else None
     return None
 
 
@@ -273,13 +296,23 @@ def _plan_service(
         target=target,
         what=what,
         plan=lambda: plan_service(
-            inv, step=step_id, action=action, target=target, reason=reason, is_away=is_away
+            inv,
+            step=step_id,
+            action=action,
+            target=target,
+            reason=reason,
+            is_away=is_away,
         ),
     )
 
 
 def _plan_or_say(
-    inv: Investigation, *, step: str, target: str, what: str, plan: Callable[[], Plan]
+    inv: Investigation,
+    *,
+    step: str,
+    target: str,
+    what: str,
+    plan: Callable[[], Plan],
 ) -> Plan:
     """Plan; where that fails, return an empty plan that says why: the others go on."""
     try:
@@ -291,7 +324,9 @@ def _plan_or_say(
 
 def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
     """Return the plans of 6.1 and 6.2 as the advice orders them: a re-trigger needs the worker."""
-    return (repair, release) if release.action == "retrigger" else (release, repair)
+    if release.action == "retrigger":
+        return repair, release
+    return release, repair
 
 
 ACTIONS = by_id(
@@ -319,13 +354,13 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
     -----
     Only reads. What cannot be read is ``unknown`` in its row; without a listing the whole is.
     """
-    ids = [plan_id for plan_id, made in inv.journal.list_plans().items() if made.step == "6.1"]
-    plan = load_plan(inv.incident.find_plan(ids[-1]), _RELEASE) if ids else None
+    plan = _find_newest_plan(inv)
     if plan is None or plan.kind is not MOVE or plan.is_empty:
         return model.Outcome().ok("no release by move is planned: nothing to compare")
     waits = _list_real(inv, plan)
+    stays = _list_staying(waits, plan)
     effect = _compare(inv, waits, plan)
-    lag_less = _find_oldest(waits) - _find_oldest(_list_staying(waits, plan))
+    lag_less = _find_oldest(waits) - _find_oldest(stays)
     outcome = model.Outcome(
         value=round(lag_less, 1),
         rows=effect.rows,
@@ -333,6 +368,17 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
         facts={"plan": plan.id},
     )
     return outcome.ok(effect.words)
+
+
+def _find_newest_plan(inv: Investigation) -> Plan | None:
+    """Return the newest plan of 6.1."""
+    newest = ""
+    for plan_id, action in inv.journal.list_plans().items():
+        if action.step == "6.1":
+            newest = plan_id
+    if not newest:
+        return None
+    return load_plan(inv.incident.find_plan(newest), _RELEASE)
 
 
 @step(
@@ -382,7 +428,10 @@ def describe_effect(inv: Investigation, plan: Plan) -> PlanEffect:
     Lists the bucket again only if the plan left out objects by their names: they wait, too.
     """
     now = inv.now()
-    waits = {key: max(0.0, (now - at).total_seconds() / 60) for key, at in plan.content.observed}
+    waits = {}
+    for key, at in plan.content.observed:
+        age = now - at
+        waits[key] = max(0.0, age.total_seconds() / 60)
     if plan.content.move.header.excluded.get("no_match"):
         listed, _ = attempt(lambda: _list_real(inv, plan))
         waits = listed or waits
@@ -403,7 +452,8 @@ def _compare(inv: Investigation, waits: Mapping[str, float], plan: Plan) -> Plan
     waits : for how many minutes each object waits, by key
     """
     stays = _list_staying(waits, plan)
-    is_stopped = not STANDSTILL.isdisjoint(judge_causes(inv).advice.causes)
+    causes = judge_causes(inv).advice.causes
+    is_stopped = not STANDSTILL.isdisjoint(causes)
     read, error = attempt(lambda: read_rates(inv, is_stopped=is_stopped))
     rates = read or Rates()
     now = compute_drain(len(waits), rates.arrival, rates.drain)
@@ -449,7 +499,9 @@ def _say_time_to_empty(drain: Drain) -> str:
     """Say when the backlog is empty at the present rates, with the bounds."""
     if drain.minutes_to_empty is None:
         return drain.outlook
-    high = "never" if drain.high_minutes is None else f"{drain.high_minutes:.1f}"
+    high = "never"
+    if drain.high_minutes is not None:
+        high = f"{drain.high_minutes:.1f}"
     return f"{drain.minutes_to_empty:.1f} min ({drain.low_minutes:.1f}–{high})"
 
 
@@ -503,9 +555,11 @@ def read_recovery(inv: Investigation) -> model.Outcome:
 
 
 def _watch(inv: Investigation, action_at: datetime, limit: float, needed: int) -> model.Outcome:
-    until = inv.now() + timedelta(seconds=_get_parameters(inv).wait_s)
+    wait_s = _get_parameters(inv).wait_s
+    until = inv.now() + timedelta(seconds=wait_s)
     while True:
-        window_s = max(60.0, (inv.now() - action_at).total_seconds() + 60)
+        since_action = inv.now() - action_at
+        window_s = max(60.0, since_action.total_seconds() + 60)
         lag = read_samples(inv, LAG, window_s)
         refresh = read_samples(inv, REFRESH, window_s)
         recovery = compute_recovery(lag, refresh, action_at, limit, needed)
@@ -540,14 +594,14 @@ def _read_baseline(inv: Investigation, action_at: datetime) -> _Baseline:
 
 def _find_steady_state(inv: Investigation) -> float | None:
     """Return the backlog that was read last before the drill injected its fault."""
-    injected = [entry.seq for entry in inv.journal.entries if entry.data.get("event") == "inject"]
+    injected = [entry for entry in inv.journal.entries if entry.data.get("event") == "inject"]
     if not injected:
         return None
-    backlog = [reading for reading in inv.journal.readings if reading.role is Role.BACKLOG]
-    steady = [reading.value for reading in backlog if reading.seq < injected[0]]
-    if steady and isinstance(steady[-1], int | float):
-        return float(steady[-1])
-    return None
+    steady = None
+    for reading in inv.journal.readings:
+        if reading.role is Role.BACKLOG and reading.seq < injected[0].seq:
+            steady = reading.value
+    return float(steady) if isinstance(steady, int | float) else None
 
 
 def _find_beginning(inv: Investigation, action_at: datetime) -> datetime:
@@ -557,11 +611,10 @@ def _find_beginning(inv: Investigation, action_at: datetime) -> datetime:
     before any label was late.
     """
     since = inv.journal.since() or action_at
-    dated = [
-        finding.first_seen for finding in inv.policy.list_causes(inv.journal) if finding.first_seen
-    ]
-    if dated:
-        return min(since, *dated)
+    causes = inv.policy.list_causes(inv.journal)
+    first_signs = [cause.first_seen for cause in causes if cause.first_seen]
+    if first_signs:
+        return min(since, *first_signs)
     return since - timedelta(minutes=inv.settings.lag_threshold_minutes)
 
 
@@ -571,9 +624,8 @@ def _read_hour_before(inv: Investigation, began: datetime) -> list[float]:
     Samples up to the end of an earlier incident within that hour do not count.
     """
     start = began - timedelta(hours=1)
-    waited, _ = attempt(
-        lambda: _query_range(inv, f"sum({BACKLOG % inv.settings.pending_prefix})", start, began)
-    )
+    backlog = BACKLOG % inv.settings.pending_prefix
+    waited, _ = attempt(lambda: _query_range(inv, f"sum({backlog})", start, began))
     lag, _ = attempt(lambda: _query_range(inv, LAG, start, began))
     if waited is None or lag is None:
         return []
@@ -593,9 +645,7 @@ def _query_range(inv: Investigation, promql: str, start: datetime, end: datetime
 def _predict(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
     """Predict when the firing alerts clear; None when an interval is not told."""
     prometheus = inv.clients.prometheus
-    firing = {alert.name for alert in prometheus.list_alerts() if not is_drill(alert.labels)}
-    names = firing & set(ALERTS) or {ALERT}
-    rules = [r for r in prometheus.list_rules() if r.name in names and not is_drill(r.labels)]
+    rules = _list_firing_rules(inv)
     refresh = prometheus.query("fulfillment_exporter_refresh_interval_seconds")
     targets = [target for target in prometheus.list_targets() if target.job == "artifact-exporter"]
     if not rules or not refresh or not targets:
@@ -604,16 +654,32 @@ def _predict(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
         refresh_s=refresh[0].samples[-1].value,
         scrape_s=targets[0].scrape_interval_s,
         evaluation_s=max(rule.group_interval_s for rule in rules),
-        keep_firing_for_s=max(r.keep_firing_for_s + _find_memory_s(r.query) for r in rules),
+        keep_firing_for_s=max(map(_find_hold_s, rules)),
     )
-    group_interval_s = inv.clients.alertmanager.read_group_timing()[1]
+    _, group_interval_s = inv.clients.alertmanager.read_group_timing()
     return compute_clear_time(fixed_at, stages, group_interval_s=group_interval_s)
+
+
+def _list_firing_rules(inv: Investigation) -> list[AlertRule]:
+    """Return the rules of the alerts that fire; without any, FulfillmentDelay's."""
+    prometheus = inv.clients.prometheus
+    firing = {alert.name for alert in prometheus.list_alerts() if not is_drill(alert.labels)}
+    names = firing.intersection(ALERTS) or {ALERT}
+    rules = [rule for rule in prometheus.list_rules() if rule.name in names]
+    return [rule for rule in rules if not is_drill(rule.labels)]
+
+
+def _find_hold_s(rule: AlertRule) -> float:
+    """Return for how long a rule's alert fires on after the symptom is gone."""
+    return rule.keep_firing_for_s + _find_memory_s(rule.query)
 
 
 def _find_memory_s(promql: str) -> float:
     """Return how far back a rule looks: the window of its ``increase``; 0 without one."""
     match = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", promql)
-    return parse_duration(match[1]) if match else 0.0
+    if match is None:
+        return 0.0
+    return parse_duration(match[1])
 
 
 #: What says, beside the alert, that the symptom is gone.
@@ -625,7 +691,9 @@ def conclude(inv: Investigation) -> model.Conclusion:
     """Say whether it is fixed, by the readings since the last action."""
     readings = list_current(inv, STEPS)
     findings, advice = judge_causes(inv)
-    clear = next((reading.clear for reading in readings.values() if reading.clear), None)
+    clear = None
+    for reading in readings.values():
+        clear = clear or reading.clear
     action = inv.journal.last_applied
     if action is None:
         verdict, summary = judge_symptoms(inv, STEPS)
@@ -657,7 +725,9 @@ def _judge_fix(
     values = {name: observation.value for name, observation in observed.items()}
     symptoms: dict[str, Status] = {}
     for step_id in _PROOF:
-        status = readings[step_id].status if step_id in readings else Status.UNKNOWN
+        status = Status.UNKNOWN
+        if step_id in readings:
+            status = readings[step_id].status
         if status is not Status.LEFT_OUT:
             symptoms[step_id] = status
     moved_at = values.get("worker_last_move")
