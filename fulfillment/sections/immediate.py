@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from runbook_lib.errors import AccessDeniedError, ClientError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
-from runbook_lib.model import Conclusion, Json, Outcome, Plot, Role, Status, format_time
+from runbook_lib.model import Conclusion, Json, Outcome, Plot, Role, format_time
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, step
 from runbook_lib.show.text import count_of
 
@@ -65,7 +65,8 @@ def _read_delivery(inv: Investigation) -> Outcome:
     sink = inv.clients.notifications
     early = start - timedelta(seconds=5)
     notifications, no_evidence = attempt(lambda: sink.list_notifications(since=early))
-    rows = _list_deliveries(followed, notifications or (), _find_faults(inv, start))
+    causes_of_loss = _find_faults(inv, start)
+    rows = _list_deliveries(followed, notifications or (), causes_of_loss)
     faults = [f"{row['channel']}: {row['problem']}" for row in rows if row["problem"]]
     problems = [problem for problem in (*mutes, *faults) if problem]
     value = ", ".join(f"{row['channel']} {row['evidence']}" for row in rows)
@@ -91,7 +92,8 @@ def _judge_no_alert(inv: Investigation) -> Outcome:
     """Judge that Alertmanager has no alert: that is right if Prometheus fires none either."""
     outcome = Outcome(value="no alert is active")
     for alert in inv.clients.prometheus.list_alerts():
-        if alert.name == ALERT and alert.state == "firing" and not is_drill(alert.labels):
+        fires = alert.name == ALERT and alert.state == "firing"
+        if fires and not is_drill(alert.labels):
             return outcome.breach(f"{ALERT} fires in Prometheus, but Alertmanager does not have it")
     return outcome.ok("Prometheus fires none either: nothing to deliver")
 
@@ -109,16 +111,21 @@ def _list_deliveries(
     """
     rows = []
     for alert in alerts:
-        for channel, receiver in sorted(expect_channels(alert.receivers).items()):
-            received = [n for n in notifications if _is_about(n, alert, channel)]
+        channels = expect_channels(alert.receivers)
+        for channel, receiver in sorted(channels.items()):
             row: dict[str, Json] = {
                 "alert": alert.labels["alertname"],
                 "channel": channel,
                 "receiver": receiver,
-                "evidence": "received" if received else "none",
-                "at": received[0].received_at if received else None,
-                "problem": "" if received else faults.get(channel, ""),
+                "evidence": "none",
+                "at": None,
+                "problem": faults.get(channel, ""),
             }
+            received = [n for n in notifications if _is_about(n, alert, channel)]
+            if received:
+                row["evidence"] = "received"
+                row["at"] = received[0].received_at
+                row["problem"] = ""
             rows.append(row)
     return rows
 
@@ -162,7 +169,9 @@ def _find_faults(inv: Investigation, start: datetime) -> dict[str, str]:
     """Return why a channel gets nothing, by channel. A placeholder counts more than failures."""
     placeholders = inv.clients.alertmanager.read_placeholders()
     failures = _read_failures(inv, start)
-    template = _find_template_fault(inv, start) if any(failures.values()) else ""
+    template = ""
+    if any(failures.values()):
+        template = _find_template_fault(inv, start)
     faults = {}
     for channel, signs in CHANNELS.items():
         failed = sum(n for name, n in failures.items() if channel in name.lower())
@@ -210,9 +219,12 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
         return failures
     sent_by_name = _count_by_integration(sent or ())
     for name, lost in _count_by_integration(failed).items():
+        since = start
         tried = sent_by_name.get(name, {})
-        delivered = [at for at, count in tried.items() if count > lost.get(at, 0)]
-        since = max([start, *delivered])
+        for at, count in tried.items():
+            is_delivered = count > lost.get(at, 0)
+            if is_delivered:
+                since = max(since, at)
         failures[name] = sum(count for at, count in lost.items() if at > since)
     return failures
 
@@ -244,25 +256,28 @@ def _read_spread(inv: Investigation) -> Outcome:
         plot=Plot(ages=_count_ages(waiting)),
         since=waiting.since,
     )
-    return outcome.judge(Status.BREACH if waiting.overdue else Status.OK, waiting.describe())
+    if waiting.overdue:
+        return outcome.breach(waiting.describe())
+    return outcome.ok(waiting.describe())
 
 
 def _count_ages(waiting: Waiting) -> tuple[tuple[float, float | None, int], ...]:
     """Count the real labels by age: from and to in minutes (None: open), and how many."""
-    counts = [(low, high, _count_between(waiting, low, high)) for low, high in pairwise(_EDGES)]
-    return (*counts, (_EDGES[-1], None, _count_between(waiting, _EDGES[-1], math.inf)))
-
-
-def _count_between(waiting: Waiting, low: float, high: float) -> int:
-    return sum(low <= label.minutes < high for label in waiting.real)
+    counts: list[tuple[float, float | None, int]] = []
+    for low, high in pairwise((*_EDGES, math.inf)):
+        count = sum(low <= label.minutes < high for label in waiting.real)
+        end = high if math.isfinite(high) else None
+        counts.append((low, end, count))
+    return tuple(counts)
 
 
 def _list_prefix_rows(waiting: Waiting, prefixes: Sequence[str]) -> list[dict[str, Json]]:
     """Return a row for each prefix and origin; the first label of a group waits longest."""
     groups: dict[tuple[str, str], list[Label]] = {}
     for label in waiting.objects:
-        prefix = next(p for p in prefixes if label.info.key.startswith(p))
-        groups.setdefault((prefix, label.origin), []).append(label)
+        prefix = next(prefix for prefix in prefixes if label.info.key.startswith(prefix))
+        group = groups.setdefault((prefix, label.origin), [])
+        group.append(label)
     rows = []
     for (prefix, origin), labels in groups.items():
         row: dict[str, Json] = {
@@ -292,9 +307,10 @@ def read_store_health(inv: Investigation) -> Outcome:
     except AccessDeniedError:
         raise
     except ClientError as error:
-        why = f"restore the store first: {error}"
-        return Outcome(value="down", observations={"store_live": False}).breach(why)
-    return Outcome(value="live", source=source, observations={"store_live": True}).ok(f"by {how}")
+        outcome = Outcome(value="down", observations={"store_live": False})
+        return outcome.breach(f"restore the store first: {error}")
+    outcome = Outcome(value="live", source=source, observations={"store_live": True})
+    return outcome.ok(f"by {how}")
 
 
 @step(
@@ -327,16 +343,21 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     minutes = inv.window.total_seconds() / 60
     lines = inv.clients.services.read_logs(service, since=inv.now() - inv.window)
     quiet_since = _find_quiet_since(inv)
-    groups = [group for group in group_lines(lines) if group.level in ("error", "warning")]
-    past = [g for g in groups if g.last and quiet_since and g.last < quiet_since]
-    present = [group for group in groups if group not in past]
+    # The groups come with errors first, and so do the rows.
+    present = []
+    past = []
+    for group in group_lines(lines):
+        if group.level not in ("error", "warning"):
+            continue
+        if group.last and quiet_since and group.last < quiet_since:
+            past.append(group)
+        else:
+            present.append(group)
     errors = [group for group in present if group.level == "error"]
     ended = [group for group in past if group.level == "error"]
     total = sum(group.count for group in errors)
-    warnings = [group for group in present if group.level != "error"]
-    past_warnings = [group for group in past if group.level != "error"]
-    rows = [_to_row(group, is_now=True) for group in errors + warnings]
-    rows += [_to_row(group, is_now=False) for group in ended + past_warnings]
+    rows = [_to_row(group, is_now=True) for group in present]
+    rows += [_to_row(group, is_now=False) for group in past]
     outcome = Outcome(
         value=total if lines else None,
         source=f"log of {service}, last {minutes:.0f} min",
@@ -349,16 +370,19 @@ def _read_worker_log(inv: Investigation) -> Outcome:
         worst = max(errors, key=lambda group: group.count)
         return outcome.breach(f"{total} errors; most often: {worst.template[:160]}")
     if ended:
-        last = format_time(max(group.last for group in ended if group.last))
-        count = count_of(sum(group.count for group in ended), "error")
-        return outcome.ok(f"past: {count}, the last at {last}; the worker moved labels since")
+        last = max(group.last for group in ended if group.last)
+        count = sum(group.count for group in ended)
+        words = f"{count_of(count, 'error')}, the last at {format_time(last)}"
+        return outcome.ok(f"past: {words}; the worker moved labels since")
     return outcome.ok(f"no error in {count_of(len(lines), 'line')}")
 
 
 def _find_quiet_since(inv: Investigation) -> datetime | None:
     """Return when the worker last moved labels, at least a minute ago; None: unknown."""
     moved_at, _ = attempt(lambda: inv.clients.fulfillment.read_worker().last_move_at)
-    return min(moved_at, inv.now() - _QUIET) if moved_at else None
+    if moved_at is None:
+        return None
+    return min(moved_at, inv.now() - _QUIET)
 
 
 def _to_row(group: LogGroup, *, is_now: bool) -> dict[str, Json]:

@@ -670,16 +670,15 @@ def _list_firing_rules(inv: Investigation) -> list[AlertRule]:
 
 
 def _find_hold_s(rule: AlertRule) -> float:
-    """Return for how long a rule's alert fires on after the symptom is gone."""
-    return rule.keep_firing_for_s + _find_memory_s(rule.query)
+    """Return for how long a rule's alert fires on after the symptom is gone.
 
-
-def _find_memory_s(promql: str) -> float:
-    """Return how far back a rule looks: the window of its ``increase``; 0 without one."""
-    match = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", promql)
-    if match is None:
-        return 0.0
-    return parse_duration(match[1])
+    A rule with ``increase`` looks back over its window.
+    """
+    hold_s = rule.keep_firing_for_s
+    window = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", rule.query)
+    if window:
+        hold_s += parse_duration(window[1])
+    return hold_s
 
 
 #: What says, beside the alert, that the symptom is gone.

@@ -65,7 +65,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
     worker = answer.state
     counted, count_error = attempt(lambda: read_worker_metrics(inv))
     metrics = counted or WorkerMetrics("no counters")
-    own = next((state for state in states if state.name == service), None)
+    own = _find_service(states, service)
     is_running = _is_running(own)
     still = _watch_passes(inv, worker, metrics)
     timeouts = metrics.share("timeout")
@@ -81,12 +81,13 @@ def read_worker(inv: Investigation) -> model.Outcome:
     problems = [problem for problem, applies in checks.items() if applies]
     watchers = _read_watchers(inv)
     latency, _ = attempt(lambda: read_lines(inv, _LATENCY, labels=("outcome",)))
+    supports = [name for name in stopped if "support" in name]
     first_signs = {
         Cause.STORE_DOWN: _find_first(stopped, STORE_SERVICES),
         Cause.WORKER_STOPPED: stopped.get(service),
         Cause.BAD_PREFIX: own.since if own and own.running else None,
         Cause.WORKER_STUCK: worker.last_run_at if worker else None,
-        Cause.SUPPORT_DOWN: _find_first(stopped, [name for name in stopped if "support" in name]),
+        Cause.SUPPORT_DOWN: _find_first(stopped, supports),
         Cause.METRICS_BLIND: watchers.blind_since,
     }
     outcome = model.Outcome(
@@ -95,7 +96,10 @@ def read_worker(inv: Investigation) -> model.Outcome:
         rows=rows_of(states, "running", "state", "since", "exit_code", service="name"),
         facts=worker.raw if worker else {},
         plot=model.Plot(
-            title="Carrier latency", unit="seconds", part="diagnosis", lines=latency or ()
+            title="Carrier latency",
+            unit="seconds",
+            part="diagnosis",
+            lines=latency or (),
         ),
         events=read_events(inv),
         first_seen={**metrics.first, **_drop_unknown(first_signs)},
@@ -115,8 +119,10 @@ def read_worker(inv: Investigation) -> model.Outcome:
         },
     )
     if problems:
-        down = f"; not running: {', '.join(stopped)}" if stopped else ""
-        return outcome.breach("; ".join(problems) + down)
+        reason = "; ".join(problems)
+        if stopped:
+            reason += f"; not running: {', '.join(stopped)}"
+        return outcome.breach(reason)
     if not inv.settings.fulfillment_url:
         return outcome.left_out(answer.error)
     if worker is None or counted is None or still is None:
@@ -135,6 +141,13 @@ def _list_services(inv: Investigation) -> list[ServiceState]:
     return states or []
 
 
+def _find_service(states: Iterable[ServiceState], name: str) -> ServiceState | None:
+    for state in states:
+        if state.name == name:
+            return state
+    return None
+
+
 def _is_running(state: ServiceState | None) -> bool | None:
     """Tell whether a service runs; one that is just starting neither runs nor is stopped."""
     if state is None or state.state.upper() == "STARTING":
@@ -144,7 +157,10 @@ def _is_running(state: ServiceState | None) -> bool | None:
 
 def _find_first(stopped: Mapping[str, datetime | None], names: Sequence[str]) -> datetime | None:
     """Return since when the first stopped service of these names is stopped."""
-    return next((at for name, at in stopped.items() if name in names), None)
+    for name, at in stopped.items():
+        if name in names:
+            return at
+    return None
 
 
 def _drop_unknown(times: Mapping[Cause, datetime | None]) -> dict[str, datetime]:
@@ -161,23 +177,24 @@ class _WorkerAnswer(NamedTuple):
 
 def _read_state(inv: Investigation) -> _WorkerAnswer:
     try:
-        return _WorkerAnswer(inv.clients.fulfillment.read_worker(), answers=True, error="")
+        state = inv.clients.fulfillment.read_worker()
     except NotFoundError:
-        error = "the service has no API for its worker"
-        return _WorkerAnswer(None, answers=None, error=error)
+        why = "the service has no API for its worker"
+        return _WorkerAnswer(None, answers=None, error=why)
     except NotConfiguredError as error:
         return _WorkerAnswer(None, answers=None, error=str(error))
     except ClientError as error:
         return _WorkerAnswer(None, answers=False, error=str(error))
+    return _WorkerAnswer(state, answers=True, error="")
 
 
 def _watch_passes(
     inv: Investigation, worker: WorkerState | None, metrics: WorkerMetrics
 ) -> bool | None:
     """Tell whether the worker stands still; None when no pass could be seen."""
-    ran_at = worker.last_run_at if worker else None
-    if ran_at is None:
+    if worker is None or worker.last_run_at is None:
         return None
+    ran_at = worker.last_run_at
     still, _ = attempt(lambda: _stands_still(inv, ran_at, metrics.run_gap_s))
     return still
 
@@ -193,7 +210,8 @@ def _stands_still(inv: Investigation, ran_at: datetime, gap_s: float | None) -> 
         if age_s > limit_s:
             return True
         inv.sleep(1.0)
-        if (service.read_worker().last_run_at or ran_at) > ran_at:
+        newest_at = service.read_worker().last_run_at
+        if newest_at and newest_at > ran_at:
             return False
         age_s = (service.read_clock() - ran_at).total_seconds()
     return True if age_s > limit_s else None
@@ -316,7 +334,8 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
 
 def _forecast(inv: Investigation, *, is_stopped: bool) -> model.DrainForecast:
     arrival, drain = read_rates(inv, is_stopped=is_stopped)
-    waiting = inv.clients.prometheus.query(f"sum({BACKLOG % inv.settings.pending_prefix})")
+    backlog = BACKLOG % inv.settings.pending_prefix
+    waiting = inv.clients.prometheus.query(f"sum({backlog})")
     objects = waiting[0].samples[-1].value if waiting else None
     forecast = compute_drain(objects, arrival, drain)
     minutes = forecast.minutes_to_empty
@@ -354,7 +373,10 @@ def read_configuration(inv: Investigation) -> model.Outcome:
     word = (effective or {}).get("MINIO_ROOT_PASSWORD")
     is_own_secret = None if word is None else word == "equal to the store's"
     refused = {reason: metrics.recent.get(reason, 0.0) for reason in _REFUSALS}
-    problems = places + [f"{count:.0f} times {name}" for name, count in refused.items() if count]
+    problems = list(places)
+    for name, count in refused.items():
+        if count:
+            problems.append(f"{count:.0f} times {name}")
     if is_own_secret is False and not refused["bad_credentials"]:
         problems.append("its secret is not the one that the runbook uses")
     api = f"{inv.clients.fulfillment.url}/fulfillment/worker"
@@ -393,7 +415,8 @@ def _compare_places(
     for name, setting in places.items():
         value = getattr(worker, name, "") or effective.get(setting.upper())
         if value:
-            row = {"setting": name, "worker": value, "runbook": getattr(inv.settings, setting)}
+            wanted = getattr(inv.settings, setting)
+            row = {"setting": name, "worker": value, "runbook": wanted}
             rows.append(row)
     return rows
 
@@ -497,9 +520,10 @@ def conclude(inv: Investigation) -> model.Conclusion:
     symptom, symptom_reason = judge_symptoms(inv, STEPS)
     verdict = symptom
     if any(CAUSES[finding.name].stops_labels for finding in supported):
+        verdict = Verdict.INCIDENT
         is_gone = symptom in (Verdict.HEALTHY, Verdict.FIXED_ALERT_DECAYING)
-        is_better = is_gone and inv.journal.last_applied
-        verdict = Verdict.MITIGATED if is_better else Verdict.INCIDENT
+        if is_gone and inv.journal.last_applied:
+            verdict = Verdict.MITIGATED
     odd = [r for r in readings.values() if r.role is Role.CAUSE and r.status is Status.BREACH]
     if supported:
         summary = "; ".join(f"{finding.name}: {finding.reason}" for finding in supported)
