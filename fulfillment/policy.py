@@ -95,10 +95,12 @@ class FulfillmentPolicy(Policy):
         oldest = (now or journal.conclusions[-1].at) - FRESH
         conclusions = [c for c in journal.conclusions if c.seq > after]
         remedy = _find_newest(conclusions, _REMEDY)
-        looks = _read_looks(conclusions, after=remedy.seq if remedy else 0, oldest=oldest)
-        is_overdue = remedy and remedy.clear and now and now > remedy.clear.deadline
-        if is_overdue and not looks:
-            return Verdict.UNKNOWN
+        judged_at = remedy.seq if remedy else 0
+        looks = _read_looks(conclusions, after=judged_at, oldest=oldest)
+        if remedy and remedy.clear and now and not looks:
+            is_overdue = now > remedy.clear.deadline
+            if is_overdue:
+                return Verdict.UNKNOWN
         judged = _judge_remedy(journal, remedy, oldest=oldest)
         return _weigh(judged, looks, is_changed=journal.last_applied is not None)
 
@@ -164,8 +166,9 @@ class FulfillmentPolicy(Policy):
         pattern = _ACTIONS.get(action.first.action)
         if pattern is None or action.applied is None:
             return super().describe_action(action)
-        is_synthetic = "synthetic" in action.first.action
-        noun = "synthetic object" if is_synthetic else "label"
+        noun = "label"
+        if "synthetic" in action.first.action:
+            noun = "synthetic object"
         number = _count_changed(action)
         objects = f"{noun}s" if number is None else count_of(number, noun)
         # The target comes last, and by replacement: it may hold braces.
@@ -204,7 +207,10 @@ def _find_newest(conclusions: Sequence[Conclusion], section: str) -> Conclusion 
 
 
 def _read_looks(
-    conclusions: Sequence[Conclusion], *, after: int, oldest: datetime
+    conclusions: Sequence[Conclusion],
+    *,
+    after: int,
+    oldest: datetime,
 ) -> dict[str, Verdict]:
     """Return the newest verdicts about the present, by the section for which they speak."""
     looks = {}
@@ -216,7 +222,10 @@ def _read_looks(
 
 
 def _judge_remedy(
-    journal: JournalView, remedy: Conclusion | None, *, oldest: datetime
+    journal: JournalView,
+    remedy: Conclusion | None,
+    *,
+    oldest: datetime,
 ) -> Verdict | None:
     """Return what section 6 says that still holds; None when it says nothing."""
     if remedy is None:
@@ -231,7 +240,10 @@ def _judge_remedy(
 
 
 def _weigh(
-    judged: Verdict | None, looks: dict[str, Verdict], *, is_changed: bool
+    judged: Verdict | None,
+    looks: dict[str, Verdict],
+    *,
+    is_changed: bool,
 ) -> Verdict | None:
     """Return what section 6 judged and what others saw after it, as one verdict.
 
@@ -301,9 +313,11 @@ def count_affected(journal: JournalView) -> Affected:
     late_orders = [r.orders for r in backlog if r.orders is not None]
     moved = _count_moved(journal)
     released = moved.released - moved.taken_back
-    is_counted = bool(waiting) or moved.is_counted
+    labels = None
+    if waiting or moved.is_counted:
+        labels = max([*waiting, released])
     return Affected(
-        labels=max([*waiting, released], default=0) if is_counted else None,
+        labels=labels,
         waiting=waiting[-1] if waiting else None,
         released=released,
         late_orders=max(late_orders, default=None),

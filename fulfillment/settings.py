@@ -156,7 +156,12 @@ class Settings(base.Settings):
         wrong: list[str] = []
         if is_nested(self.pending_prefix, self.ready_prefix):
             wrong.append("READY_PREFIX: must be neither PENDING_PREFIX nor inside it nor around it")
-        others = (self.pending_prefix, self.ready_prefix, self.chaos_prefix, ".runbook/")
+        others = (
+            self.pending_prefix,
+            self.ready_prefix,
+            self.chaos_prefix,
+            ".runbook/",
+        )
         if any(is_nested(self.release_parked_prefix, other) for other in others):
             wrong.append(
                 "RELEASE_PARKED_PREFIX: must be neither inside nor around PENDING_PREFIX, "
@@ -168,7 +173,8 @@ class Settings(base.Settings):
         missing = [name.upper() for name in needed if not getattr(self, name)]
         if missing:
             wrong.append(f"WORKER_CONTROL: {self.worker_control} needs {', '.join(missing)}")
-        if self.release_lease_s <= self.release_effect_s + self.release_clock_spread_s + 2:
+        longest_request_s = self.release_effect_s + self.release_clock_spread_s + 2
+        if self.release_lease_s <= longest_request_s:
             wrong.append(
                 "RELEASE_LEASE_S: must be more than RELEASE_EFFECT_S + RELEASE_CLOCK_SPREAD_S + 2: "
                 "every request must be over before the claim lapses"

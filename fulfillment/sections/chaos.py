@@ -50,18 +50,20 @@ class Parameters(ChangeParameters):
 def _read_document(inv: Investigation) -> Outcome:
     prefix = _get_prefix(inv) or inv.settings.chaos_prefix
     objects = list(synthetic.list_synthetic(inv.clients.store, [prefix]))
-    drills = sorted({(o.metadata or {}).get("drill-id", "DataFlow's script") for o in objects})
+    drills = set()
+    for info in objects:
+        metadata = info.metadata or {}
+        drills.add(metadata.get("drill-id", "DataFlow's script"))
     size_bytes = sum(info.size_bytes for info in objects)
     services = describe_services(inv.clients)
     support = probe_support(inv.clients, inv.ticket_id)
+    sample = objects[: synthetic.SAMPLE]
     backlog = {
         "objects": len(objects),
         "totalBytes": size_bytes,
         "approxMiB": round(size_bytes / 2**20, 3),
-        "sample": [
-            {"key": info.key, "sizeBytes": info.size_bytes} for info in objects[: synthetic.SAMPLE]
-        ],
-        "drills": drills,
+        "sample": [{"key": info.key, "sizeBytes": info.size_bytes} for info in sample],
+        "drills": sorted(drills),
     }
     document = {
         "bucket": inv.clients.store.bucket,
@@ -71,7 +73,7 @@ def _read_document(inv: Investigation) -> Outcome:
     facts = {
         "synthetic objects": len(objects),
         "bytes": size_bytes,
-        "drills": ", ".join(drills),
+        "drills": ", ".join(sorted(drills)),
         "services running": len(services["servicesRunning"]),
         "support probe": support["status"] if support else "no ticket id was given",
     }
@@ -105,12 +107,18 @@ def _get_prefix(inv: Investigation) -> str:
 def describe_services(clients: Clients, minio_service: str = "minio") -> dict[str, Json]:
     """Return the service states in DataFlow's shape; an error in words when unreadable."""
     states, error = attempt(lambda: clients.services.list_services())
-    store = next((state for state in states or () if state.name == minio_service), None)
+    running: list[str] = []
     described: dict[str, Json] = {
-        "servicesRunning": [state.name for state in states or () if state.running],
-        "minioRunning": store.running if store else None,
-        "minioPs": f"{store.name} {store.state}" if store else "",
+        "servicesRunning": running,
+        "minioRunning": None,
+        "minioPs": "",
     }
+    for state in states or ():
+        if state.running:
+            running.append(state.name)
+        if state.name == minio_service:
+            described["minioRunning"] = state.running
+            described["minioPs"] = f"{state.name} {state.state}"
     if error:
         described["message"] = error
     return described
@@ -134,9 +142,14 @@ def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json] | None:
 
 
 def _describe_timeline(case: Case) -> dict[str, Json]:
-    own = [entry for entry in case.timeline if entry.source == "fulfillment-service"]
-    dated = [(entry.at, entry.raw) for entry in own if entry.at]
-    latest = max(dated, key=lambda pair: pair[0])[1] if dated else None
+    newest_at = None
+    latest = None
+    for entry in case.timeline:
+        if entry.source != "fulfillment-service" or entry.at is None:
+            continue
+        if newest_at is None or entry.at > newest_at:
+            newest_at = entry.at
+            latest = entry.raw
     return {
         "status": "ok",
         "httpStatus": 200,

@@ -70,7 +70,8 @@ def _list_received(inv: Investigation) -> list[Notification]:
     """Return the notifications of this runbook's alerts; empty without NOTIFICATIONS_URL."""
     if not inv.settings.notifications_url:
         return []
-    since = parse_time(str(inv.incident.facts["opened_at"])) - inv.window
+    opened_at = parse_time(str(inv.incident.facts["opened_at"]))
+    since = opened_at - inv.window
     arrived = inv.clients.notifications.list_notifications(since=since)
     return [notice for notice in arrived if set(notice.alertnames) & set(ALERTS)]
 
@@ -148,9 +149,10 @@ def _read_probes(inv: Investigation) -> Outcome:
     missing = [f"alert {name} is not loaded" for name in wanted if name not in loaded]
     if inv.settings.probe_url:
         probe = inv.clients.probe.read_status()
-        if probe.ran_at is None or inv.now() - probe.ran_at > PROBE_MAX_AGE:
+        oldest = inv.now() - PROBE_MAX_AGE
+        if probe.ran_at is None or probe.ran_at < oldest:
             missing.append("the synthetic probe did not run within 26 hours")
-        if not any(part.name == "timeline_refresh" for part in probe.steps):
+        if "timeline_refresh" not in [part.name for part in probe.steps]:
             missing.append("the probe has no step for the timeline refresh")
     return _tick(inv, "7.4", missing, doubt="", fine="nothing is missing")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 from typing import NamedTuple
 
@@ -51,10 +52,12 @@ def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, _Answer]:
     def ask(question: Callable[[], Json]) -> _Answer:
         started = time.monotonic()
         value, error = attempt(question)
-        return _Answer(value, error, round((time.monotonic() - started) * 1000))
+        duration_s = time.monotonic() - started
+        return _Answer(value, error, ms=round(1000 * duration_s))
 
     with ThreadPoolExecutor(len(questions)) as pool:
-        return dict(zip(questions, pool.map(ask, questions.values()), strict=True))
+        answers = pool.map(ask, questions.values())
+        return dict(zip(questions, answers, strict=True))
 
 
 @step(
@@ -81,8 +84,10 @@ def _read_environment(inv: Investigation) -> Outcome:
         return outcome.ok(f"{name}: section 4, drills and faults are forbidden")
     if marker == name:
         return outcome.ok("drills and section 4 may run here: setting and marker agree")
-    differ = f"RUNBOOK_ENVIRONMENT says {name}, the bucket's marker says {marker or 'nothing'}"
-    return outcome.breach(f"{differ}: section 4 refuses to run")
+    return outcome.breach(
+        f"RUNBOOK_ENVIRONMENT says {name}, the bucket's marker says {marker or 'nothing'}: "
+        "section 4 refuses to run"
+    )
 
 
 @step(
@@ -95,8 +100,17 @@ def _read_environment(inv: Investigation) -> Outcome:
     threshold="a system does not answer; Grafana, probe and notification sink may be away",
 )
 def _read_reachability(inv: Investigation) -> Outcome:
+
+    def ask_store() -> str:
+        how, _ = inv.clients.store.check_live()
+        return how
+
+    def ask_services() -> str:
+        states = inv.clients.services.list_services()
+        return f"{len(states)} services"
+
     addresses = {"store": inv.settings.minio_endpoint}
-    questions: dict[str, Callable[[], Json]] = {"store": lambda: inv.clients.store.check_live()[0]}
+    questions: dict[str, Callable[[], Json]] = {"store": ask_store}
     for name in HTTP_SYSTEMS:
         client = getattr(inv.clients, name)
         if client.url:
@@ -105,7 +119,7 @@ def _read_reachability(inv: Investigation) -> Outcome:
     asked = ", ".join(addresses.values())
     if inv.settings.runbook_services != "none":
         addresses["services"] = inv.settings.runbook_services
-        questions["services"] = lambda: f"{len(inv.clients.services.list_services())} services"
+        questions["services"] = ask_services
     needed_first = sorted(questions, key=lambda name: name in OPTIONAL)
     answers = _ask_all({name: questions[name] for name in needed_first})
     failed = [name for name, answer in answers.items() if answer.error]
@@ -126,12 +140,16 @@ def _read_reachability(inv: Investigation) -> Outcome:
     silent = [name for name in failed if name not in OPTIONAL]
     without = [name for name in failed if name in OPTIONAL]
     absent = [name for name in (*HTTP_SYSTEMS, "services") if name not in questions]
-    reason = f"no answer from {', '.join(silent)}" if silent else "every needed system answers"
+    reason = "every needed system answers"
+    if silent:
+        reason = f"no answer from {', '.join(silent)}"
     if without:
         reason += f"; without {', '.join(without)}"
     if absent:
         reason += f"; left out: {', '.join(absent)}"
-    return outcome.breach(reason) if silent else outcome.ok(reason)
+    if silent:
+        return outcome.breach(reason)
+    return outcome.ok(reason)
 
 
 def _list_questions(inv: Investigation) -> dict[str, Callable[[], dict[str, Json]]]:
@@ -209,7 +227,9 @@ def _ask(name: str, ask: Callable[[], Rights], *, is_releasing: bool) -> dict[st
     try:
         answers = ask()
     except errors.ClientError as error:
-        row["reachable"] = None if isinstance(error, errors.NotConfiguredError) else False
+        row["reachable"] = False
+        if isinstance(error, errors.NotConfiguredError):
+            row["reachable"] = None
         row["reason"] = error.message.partition(". ")[0]
         return row
     reasons = [why for _, why in answers.values() if why]
@@ -227,10 +247,11 @@ def find_closed(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
     """Return the rows of step 1.3 of needed systems that are configured and cannot be read."""
     closed = []
     for row in rows:
-        is_asked = row["name"] in _NEEDED and row["reachable"] is not None
+        if row["name"] not in _NEEDED or row["reachable"] is None:
+            continue
         words = [row["rights"].get(right) for right in _LOOKING]
-        is_readable = row["reachable"] and "no" not in words and "not known" not in words
-        if is_asked and not is_readable:
+        is_denied = "no" in words or "not known" in words
+        if is_denied or not row["reachable"]:
             closed.append(row)
     return closed
 
@@ -250,9 +271,12 @@ def read_rights(inv: Investigation) -> Outcome:
     """
     answers = _ask_all(_list_questions(inv))
     rows: list[dict[str, Json]] = [answer.value for answer in answers.values()]
-    lacks = _say_rights("looking lacks", {r["name"]: r["missing_for_looking"] for r in rows})
-    cannot = _say_rights("releasing lacks", {r["name"]: r["missing_for_releasing"] for r in rows})
-    open_rights = _say_rights("not known", {r["name"]: _list_open(r) for r in rows})
+    missing_for_looking = {row["name"]: row["missing_for_looking"] for row in rows}
+    missing_for_releasing = {row["name"]: row["missing_for_releasing"] for row in rows}
+    not_known = {row["name"]: _list_open(row) for row in rows}
+    lacks = _say_rights("looking lacks", missing_for_looking)
+    cannot = _say_rights("releasing lacks", missing_for_releasing)
+    open_rights = _say_rights("not known", not_known)
     blind = [str(row["name"]) for row in find_closed(rows)]
     looking = lacks or "looking has every right"
     if blind and not lacks:
@@ -271,7 +295,9 @@ def read_rights(inv: Investigation) -> Outcome:
 def _say_rights(what: str, rights: Mapping[str, Sequence[str]]) -> str:
     """Say which rights of which system; empty when there are none."""
     parts = [f"{system} {', '.join(names)}" for system, names in rights.items() if names]
-    return f"{what}: {'; '.join(parts)}" if parts else ""
+    if not parts:
+        return ""
+    return f"{what}: {'; '.join(parts)}"
 
 
 def _list_open(row: Mapping[str, Json]) -> list[str]:
@@ -290,8 +316,11 @@ def _list_open(row: Mapping[str, Json]) -> list[str]:
 )
 def read_clocks(inv: Investigation) -> Outcome:
     """Compare every system's clock with ours, each by its ``Date`` header."""
-    named = [name for name in HTTP_SYSTEMS if name != "grafana" and getattr(inv.clients, name).url]
-    answers = _ask_all({name: partial(_read_skew_s, inv, name) for name in ("store", *named)})
+    questions = {"store": partial(_read_skew_s, inv, "store")}
+    for name in HTTP_SYSTEMS:
+        if name != "grafana" and getattr(inv.clients, name).url:
+            questions[name] = partial(_read_skew_s, inv, name)
+    answers = _ask_all(questions)
     skews = {name: float(answer.value) for name, answer in answers.items() if not answer.error}
     wrong = {name: skew for name, skew in skews.items() if abs(skew) > MAX_SKEW_S}
     # The names of the systems; False when all clocks agree, None when none is known.
@@ -309,9 +338,8 @@ def read_clocks(inv: Investigation) -> Outcome:
         observations={"clock_skewed": skewed, "clock_skews_s": skews},
     )
     if wrong:
-        return outcome.breach(
-            "; ".join(f"{name} is {skew:+.0f} s off" for name, skew in wrong.items())
-        )
+        parts = [f"{name} is {skew:+.0f} s off" for name, skew in wrong.items()]
+        return outcome.breach("; ".join(parts))
     if not skews:
         return outcome.unknown("no system told its time")
     return outcome.ok(f"{len(skews)} of {len(answers)} systems agree with this clock")
@@ -322,9 +350,9 @@ def _read_skew_s(inv: Investigation, name: str) -> float:
     before = inv.now()
     theirs = getattr(inv.clients, name).read_clock()
     ours = before + (inv.now() - before) / 2
-    skew_s: float = (theirs - ours).total_seconds()
+    ahead: timedelta = theirs - ours
     # The header tells whole seconds, cut off: half a second is added back.
-    return round(skew_s + 0.5, 1)
+    return round(ahead.total_seconds() + 0.5, 1)
 
 
 _UNFINISHED = ("plan", "by", "state", "rows", "held_by", "held_since", "way_on")
