@@ -79,7 +79,10 @@ def _list_after(
     after = []
     for sample in clean(lag):
         index = bisect_right(refreshes, sample.at, key=lambda refresh: refresh.at) - 1
-        if index >= 0 and refreshes[index].value - ahead_s > action_at.timestamp():
+        if index < 0:
+            continue
+        refreshed_at = refreshes[index].value - ahead_s
+        if refreshed_at > action_at.timestamp():
             after.append(sample)
     return after
 
@@ -124,11 +127,15 @@ def compute_symptom_verdict(
 def _say_as_of(readings: Iterable[Reading]) -> str:
     """Say of when the oldest of some readings is; empty when there is none."""
     oldest = min((reading.observed_at for reading in readings), default=None)
-    return f" (as of {oldest:%H:%M:%S} UTC)" if oldest else ""
+    if oldest is None:
+        return ""
+    return f" (as of {oldest:%H:%M:%S} UTC)"
 
 
 def _say_unread(step: str, readings: Mapping[str, Reading]) -> str:
-    return f"{step} could not be read" if step in readings else f"{step} was not read lately"
+    if step in readings:
+        return f"{step} could not be read"
+    return f"{step} was not read lately"
 
 
 def compute_verdict(
@@ -170,7 +177,9 @@ def compute_verdict(
         return VerdictResult(Verdict.MITIGATED, reason)
     undecided = [cause for cause, s in causes.items() if s is CauseStatus.UNDECIDED]
     if (undecided or not causes) and not worker_moving:
-        doubt = f"undecided: {', '.join(undecided)}" if undecided else "no cause was looked at"
+        doubt = "no cause was looked at"
+        if undecided:
+            doubt = f"undecided: {', '.join(undecided)}"
         reason = f"the symptom is gone; whether the cause is, is not known ({doubt})"
         return VerdictResult(Verdict.UNKNOWN, reason)
     return alert

@@ -31,12 +31,15 @@ from .services import try_time
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def _camel(shape: type[T]) -> type[T]:
     """Make a frozen dataclass of a shape whose names are written likeThis."""
-    return with_config(CAMEL)(dataclass(frozen=True, slots=True)(shape))
+    make_dataclass = dataclass(frozen=True, slots=True)
+    with_names = with_config(CAMEL)
+    return with_names(make_dataclass(shape))
 
 
 def _to_samples(value: list[Json]) -> list[Json]:
     """Return a range's samples as they are, and an instant's one sample in a list."""
-    return value if isinstance(value[0], list) else [value]
+    is_range = isinstance(value[0], list)
+    return value if is_range else [value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,9 @@ class _Group:
     rules: list[AlertRule]
 
 
+_HISTOGRAMS = {"histogram", "histograms"}
+
+
 class PrometheusClient(HttpClient):
     """Read Prometheus. Only reads; every method raises a ``ClientError`` when it cannot."""
 
@@ -106,7 +112,11 @@ class PrometheusClient(HttpClient):
         return self.query(f"{selector}[{max(1, round(window_s * 1000))}ms]")
 
     def query_range(
-        self, promql: str, start: datetime, end: datetime, step_s: float
+        self,
+        promql: str,
+        start: datetime,
+        end: datetime,
+        step_s: float,
     ) -> list[Series]:
         """Return an expression's values from ``start`` to ``end`` every ``step_s`` seconds."""
         params = {
@@ -121,7 +131,8 @@ class PrometheusClient(HttpClient):
         """Return the alerting rules."""
         rules: list[AlertRule] = []
         params = {"type": "alert"}
-        for group in self.get("/api/v1/rules", list[_Group], params, "data.groups"):
+        groups = self.get("/api/v1/rules", list[_Group], params, "data.groups")
+        for group in groups:
             for rule in group.rules:
                 if rule.type == "alerting":
                     timed = replace(rule, group_interval_s=group.interval)
@@ -148,8 +159,8 @@ class PrometheusClient(HttpClient):
             if data["resultType"] == "scalar":
                 rows = [{"metric": {}, "value": rows}]
             # Native histograms have no value.
-            rows = [row for row in rows if "histogram" not in row and "histograms" not in row]
-        return self.read_as(path, rows, list[Series])
+            valued = [row for row in rows if _HISTOGRAMS.isdisjoint(row)]
+        return self.read_as(path, valued, list[Series])
 
 
 _STATUS = "/api/v2/status"
@@ -269,10 +280,10 @@ def _walk_config(value: Json, where: str = "") -> Iterator[tuple[str, str]]:
                 yield from _walk_config(inner, f"{prefix}{key}")
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            name = None
+            name = index
             if isinstance(inner, dict):
-                name = inner.get("name")
-            yield from _walk_config(inner, f"{where}[{name or index}]")
+                name = inner.get("name") or index
+            yield from _walk_config(inner, f"{where}[{name}]")
 
 
 def _list_queries(targets: list[dict[str, Json]]) -> list[Json]:
@@ -422,12 +433,18 @@ class PipelineClient(HttpClient):
         password: str = "",
         **options: Any,
     ) -> None:
-        super().__init__(url, token=token, user=user, password=password, **options)
+        super().__init__(
+            url,
+            token=token,
+            user=user,
+            password=password,
+            **options,
+        )
         self._path = f"/api/v2/dags/{quote(dag_id, safe='')}"
+        self._has_token = False
         self._login: dict[str, str] | None = None
         if user and not token:
             self._login = {"username": user, "password": password}
-        self._has_token = False
 
     def check_reachable(self) -> str:
         """Return which DAG it shows."""

@@ -78,11 +78,21 @@ def read_alert(inv: Investigation) -> Outcome:
     for_s = _find_for_s(inv, inv.clients.prometheus.list_rules())
     lag = _read_lag(inv, for_s)
     over = list(takewhile(lambda sample: sample.value > limit, reversed(lag.fresh)))
-    own = [a for a in alerts if a.name in ALERTS and not is_drill(a.labels)]
-    firing = [a for a in own if a.state == "firing"]
-    drills = [a for a in alerts if a.name in ALERTS and is_drill(a.labels) and a.state == "firing"]
+    own = []
+    drills = []
+    for alert in alerts:
+        if alert.name not in ALERTS:
+            continue
+        if not is_drill(alert.labels):
+            own.append(alert)
+        elif alert.state == "firing":
+            drills.append(alert)
+    firing = [alert for alert in own if alert.state == "firing"]
     starts = [alert.active_at for alert in firing if alert.active_at]
-    since = min([*(sample.at for sample in over[-1:]), *starts], default=None)
+    beginnings = list(starts)
+    if over:
+        beginnings.append(over[-1].at)
+    since = min(beginnings, default=None)
     outcome = Outcome(
         value=None if lag.value is None else round(lag.value, 2),
         since=since,
@@ -152,11 +162,18 @@ class _Lag(NamedTuple):
 
 def _read_lag(inv: Investigation, for_s: float) -> _Lag:
     now = inv.now()
-    samples = read_samples(inv, LAG, max(for_s * 2, inv.window.total_seconds()))
+    window_s = max(for_s * 2, inv.window.total_seconds())
+    samples = read_samples(inv, LAG, window_s)
     refreshes = read_samples(inv, REFRESH, 300)
-    patience_s = max(30.0, 4 * compute_interval_s(samples[-20:]))
-    age_s = (now - samples[-1].at).total_seconds() if samples else math.inf
-    refresh_age_s = now.timestamp() - refreshes[-1].value if refreshes else None
+    interval_s = compute_interval_s(samples[-20:])
+    patience_s = max(30.0, 4 * interval_s)
+    age_s = math.inf
+    if samples:
+        age = now - samples[-1].at
+        age_s = age.total_seconds()
+    refresh_age_s = None
+    if refreshes:
+        refresh_age_s = now.timestamp() - refreshes[-1].value
     # A series that vanished is stale at once in Prometheus, but its old samples stay readable.
     is_present = bool(inv.clients.prometheus.query(LAG))
     is_refreshed = (refresh_age_s or 0) <= max(_LATE_REFRESH_S, patience_s)
@@ -284,7 +301,8 @@ _Unit = Literal["objects", "bytes"]
 
 def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
     waiting = read_waiting(inv)
-    metric_words, lines = _compare_metric(inv, unit, _measure(waiting.objects, unit))
+    listed = _measure(waiting.objects, unit)
+    metric_words, lines = _compare_metric(inv, unit, listed)
     applied = inv.journal.list_actions(ActionPhase.APPLIED)
     written = [label.info.last_modified for label in waiting.synthetic]
     outcome = Outcome(
@@ -303,7 +321,9 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
         observations=waiting.observations,
     )
     reason = f"{waiting.describe()}; {metric_words}"
-    return outcome.breach(reason) if waiting.overdue else outcome.ok(reason)
+    if waiting.overdue:
+        return outcome.breach(reason)
+    return outcome.ok(reason)
 
 
 def _measure(labels: Sequence[Label], unit: _Unit) -> int:
@@ -317,7 +337,11 @@ def _count_orders(waiting: Waiting) -> int:
     return len({label.order_id or label.info.key for label in waiting.overdue})
 
 
-def _compare_metric(inv: Investigation, unit: _Unit, listed: int) -> tuple[str, tuple[Line, ...]]:
+def _compare_metric(
+    inv: Investigation,
+    unit: _Unit,
+    listed: int,
+) -> tuple[str, tuple[Line, ...]]:
     """Return the metric's value for the same prefixes in words, and its lines."""
     metric = f"fulfillment_artifacts_backlog_{unit}"
     series, error = attempt(lambda: inv.clients.prometheus.query(metric))
@@ -328,15 +352,22 @@ def _compare_metric(inv: Investigation, unit: _Unit, listed: int) -> tuple[str, 
         return f"the metric could not be read: {error.partition('. ')[0]}", ()
     prefixes = list_prefixes(inv.settings)
     lines = tuple(line for line in lines if line.name.split(" ", maxsplit=1)[0] in prefixes)
-    values = [line.samples[-1].value for line in series if line.labels.get("prefix") in prefixes]
+    values = []
+    for counter in series:
+        if counter.labels.get("prefix") in prefixes:
+            values.append(counter.samples[-1].value)
     if not values:
         return "the metric has no series", lines
     # The exporter looks every few seconds and labels come and go: only a gross difference counts.
     counted = sum(values)
-    slack = 20 if unit == "objects" else 20 * 256 * 1024
-    is_far = abs(counted - listed) > max(slack, 0.5 * max(counted, listed))
-    differ = "; the two differ: one of them is stale" if is_far else ""
-    return f"the metric says {counted:.0f}{differ}", lines
+    slack = 20.0
+    if unit == "bytes":
+        slack = 20.0 * 256 * 1024
+    slack = max(slack, 0.5 * max(counted, listed))
+    words = f"the metric says {counted:.0f}"
+    if abs(counted - listed) > slack:
+        words += "; the two differ: one of them is stale"
+    return words, lines
 
 
 @step(
@@ -355,8 +386,8 @@ def read_ticket(inv: Investigation) -> Outcome:
     Unknown where the order of a waiting label is not known: it may be one of the ticket's.
     """
     if not inv.ticket_id:
-        way_on = "set ticket_id to a ticket of an affected order"
-        return Outcome().unknown(f"no ticket is named: {way_on}")
+        text = "no ticket is named: set ticket_id to a ticket of an affected order"
+        return Outcome().unknown(text)
     support = inv.clients.support
     stale = inv.settings.timeline_stale_minutes
     case = support.read_case(inv.ticket_id)
@@ -395,8 +426,10 @@ def read_ticket(inv: Investigation) -> Outcome:
             f"a shipment changed {behind:.0f} min ago, and support does not show it"
         )
     if without_order and not waits:
-        rule = f"cannot be told by ORDER_ID_FROM={inv.settings.order_id_from}"
-        return outcome.unknown(f"{text}; the orders of {without_order} waiting labels {rule}")
+        return outcome.unknown(
+            f"{text}; the orders of {without_order} waiting labels "
+            f"cannot be told by ORDER_ID_FROM={inv.settings.order_id_from}"
+        )
     return outcome.ok(f"{text}; {waits or 'none of its artefacts waits'}")
 
 
@@ -414,8 +447,9 @@ def _compute_behind(inv: Investigation, case: Case, newest: datetime) -> float |
 def _list_changes(inv: Investigation, case: Case) -> list[datetime]:
     """Return when the shipments of a ticket's first orders changed."""
     changes = []
+    client = inv.clients.fulfillment
     for order_id in case.order_ids[:5]:
-        for shipment in inv.clients.fulfillment.list_shipments(order_id=order_id, limit=5):
+        for shipment in client.list_shipments(order_id=order_id, limit=5):
             at = try_time(shipment.get("updatedAt"))
             if at:
                 changes.append(at)
@@ -433,7 +467,11 @@ def _list_changes(inv: Investigation, case: Case) -> list[datetime]:
 def read_probe(inv: Investigation) -> Outcome:
     """Read how the probe's last run through support ended."""
     probe = inv.clients.probe.read_status()
-    refresh = next((part for part in probe.steps if part.name == "timeline_refresh"), None)
+    refresh = None
+    for part in probe.steps:
+        if part.name == "timeline_refresh":
+            refresh = part
+            break
     outcome = Outcome(
         value=refresh.status if refresh else probe.status,
         rows=rows_of(probe.steps, "status", "message", step="name"),
@@ -469,7 +507,13 @@ COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
     "2.2": {"series": TEXT, "value": NUMBER},
     "2.3": WAITING,
     "2.4": WAITING,
-    "2.5": {"order": WHOLE, "at": TIME, "type": TEXT, "source": TEXT, "status": TEXT},
+    "2.5": {
+        "order": WHOLE,
+        "at": TIME,
+        "type": TEXT,
+        "source": TEXT,
+        "status": TEXT,
+    },
     "2.6": {"step": TEXT, "status": TEXT, "message": TEXT},
 }
 

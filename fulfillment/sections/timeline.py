@@ -30,7 +30,13 @@ _SYSTEMS = {"minio": "store", "synthetic-probe": "probe", "notification-sink": "
 _LEAST_SKEW_S = 2.0
 
 
-def find_turns(samples: Iterable[Sample], threshold: float, *, name: str, unit: str) -> list[Event]:
+def find_turns(
+    samples: Iterable[Sample],
+    threshold: float,
+    *,
+    name: str,
+    unit: str,
+) -> list[Event]:
     """Find where a series rises over a threshold, where it is highest, where it falls again."""
     turns: list[Event] = []
 
@@ -167,11 +173,13 @@ def _read_turns(inv: Investigation) -> Iterator[Event]:
         lag.append(Sample(sample.at, minutes))
     limit = inv.settings.lag_threshold_minutes
     yield from find_turns(lag, limit, name="lag", unit="min")
-    backlog = read_samples(inv, BACKLOG % inv.settings.pending_prefix, window_s)
+    selector = BACKLOG % inv.settings.pending_prefix
+    backlog = read_samples(inv, selector, window_s)
     usual = 0.0
     if backlog:
         usual = median_high(sample.value for sample in backlog)
-    yield from find_turns(backlog, 2 * usual + 20, name="backlog", unit="objects")
+    high = 2 * usual + 20
+    yield from find_turns(backlog, high, name="backlog", unit="objects")
 
 
 def _read_restarts(inv: Investigation) -> Iterator[Event]:
