@@ -352,14 +352,11 @@ def _compare_metric(
         return f"the metric could not be read: {error.partition('. ')[0]}", ()
     prefixes = list_prefixes(inv.settings)
     lines = tuple(line for line in lines if line.name.split(" ", maxsplit=1)[0] in prefixes)
-    values = []
-    for counter in series:
-        if counter.labels.get("prefix") in prefixes:
-            values.append(counter.samples[-1].value)
-    if not values:
+    own = [gauge for gauge in series if gauge.labels.get("prefix") in prefixes]
+    if not own:
         return "the metric has no series", lines
     # The exporter looks every few seconds and labels come and go: only a gross difference counts.
-    counted = sum(values)
+    counted = sum(gauge.samples[-1].value for gauge in own)
     slack = 20.0
     if unit == "bytes":
         slack = 20.0 * 256 * 1024

@@ -221,8 +221,8 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
     for name, lost in _count_by_integration(failed).items():
         since = start
         tried = sent_by_name.get(name, {})
-        for at, count in tried.items():
-            is_delivered = count > lost.get(at, 0)
+        for at, attempts in tried.items():
+            is_delivered = attempts > lost.get(at, 0)
             if is_delivered:
                 since = max(since, at)
         failures[name] = sum(count for at, count in lost.items() if at > since)
