@@ -167,6 +167,9 @@ class Answer:
 
 OnAnswer = Callable[[int, Answer], None]
 
+Look = dict[str, Seen | None]
+"""What is at each key, None where nothing is; a key that could not be read is not in it."""
+
 _NOT_SENT = Answer("none", code="NotSent")
 _NO_ANSWER = Answer("unknown", code="NoAnswer")
 _UNANSWERED = {Reply.NOT_SENT: _NOT_SENT, Reply.NO_ANSWER: _NO_ANSWER}

@@ -1,6 +1,6 @@
 """Carry objects from key to key: copy, look, delete, in small windows; settle what is in doubt.
 
-What may be done with an object, and when, is asked of ``table.decide`` alone.
+``table.decide`` alone says what may be done with an object, and when.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .bucket import REFUSED, Answer, Request, S3Bucket, Seen, Version, format_time
+from .bucket import REFUSED, Answer, Look, Request, S3Bucket, Seen, Version, format_time
 from .errors import StoppedError, StoreError
 from .ledger import CLOSED, HALF, Ledger, Leg
 from .parking import NAME_ENDING, is_hashed
 from .plan import Abilities
 from .session import STORE_ID, Clock, Session
-from .table import Act, Direction, Place, State, decide
+from .table import Act, Direction, Place, Rule, State, decide
 
 WINDOW = 16
-"""The most rows that are announced and not closed: what a kill can leave in doubt."""
+"""The most rows that are announced and not closed: a kill leaves at most these in doubt."""
 
 _LOOK_S = 2.0
 _ROUNDS = 4
@@ -28,13 +28,13 @@ _SLOWER = {16: 4, 4: 1, 1: 1}
 
 
 class Hold(Protocol):
-    """Keeps everyone else from moving; handed in.
+    """Keeps everyone else from moving; the caller provides it.
 
     Attributes
     ----------
-    words : how, and at which address; stands in the plan
+    words : how it does so, and at which address; the plan contains them
     way_back : how a person ends it without us
-    holds : whether it keeps anyone still; else it only says that nobody does
+    holds : whether it keeps anyone from moving; else it only says that nobody moves
     """
 
     words: str
@@ -45,7 +45,7 @@ class Hold(Protocol):
         """Tell whether nobody moves now; ``MoversError`` when that cannot be known."""
 
     def pause(self) -> None:
-        """Have the others stand still; ``MoversError`` when they do not."""
+        """Make the others stand still; ``MoversError`` when they do not."""
 
     def check(self) -> None:
         """Raise ``MoversError`` unless they stand still, and the pass under way has ended."""
@@ -56,14 +56,14 @@ class Hold(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One object on one of its ways.
+    """One object on one leg of its way.
 
     Attributes
     ----------
-    row, leg : which row of the plan, on which way
-    key, to : from where, to where
-    planned : the version that goes
-    sha256 : of its content, where the ETag is no hash of it
+    row, leg : the row of the plan, and the leg
+    key, to : source and destination
+    planned : the version to move
+    sha256 : hash of its content, where the ETag is none
     any_version : whether the content alone counts at the source, too
     """
 
@@ -76,9 +76,14 @@ class Job:
     sha256: str = ""
     any_version: bool = False
 
+    @property
+    def is_release(self) -> bool:
+        """Whether it goes to the consumers; else it goes back, or is parked."""
+        return self.direction in (Direction.THERE, Direction.STILL)
+
 
 def compare_with_plan(
-    found: Mapping[str, Seen | None],
+    looks: Mapping[str, Seen | None],
     key: str,
     planned: Version,
     *,
@@ -89,13 +94,13 @@ def compare_with_plan(
 
     Parameters
     ----------
-    found : what was looked at
-    any_version : whether the content counts; else the very version must be there
-    etag : that our copy got, where it is another than the planned one
+    looks : what was at the keys that were looked at
+    any_version : whether the content alone counts; else the very version must be there
+    etag : the ETag of our copy, where it is not the planned one
     """
-    if key not in found:
+    if key not in looks:
         return Place.UNKNOWN
-    seen = found[key]
+    seen = looks[key]
     if seen is None:
         return Place.ABSENT
     if any_version:
@@ -106,27 +111,31 @@ def compare_with_plan(
 
 
 def look_surely(
-    bucket: S3Bucket, keys: Sequence[str], *, abilities: Abilities, has_id: bool = True
-) -> dict[str, Seen | None]:
-    """Look at keys; that one is absent counts only while the store shows its id.
+    bucket: S3Bucket,
+    keys: Sequence[str],
+    *,
+    abilities: Abilities,
+    has_id: bool = True,
+) -> Look:
+    """Look at keys; an absence counts only while the store shows its id.
 
     Parameters
     ----------
     has_id : whether the store has an id object; without one, the mark of a 404 decides alone
-
-    Returns
-    -------
-    What is at each key, None where nothing is; a key that could not be read is not in it.
     """
     marks_absence = abilities.marks_absence
-    before = bucket.look([STORE_ID], marks_absence=marks_absence) if has_id else {}
-    found = bucket.look(keys, marks_absence=marks_absence)
-    if not has_id or all(seen is not None for seen in found.values()):
-        return found
-    after = bucket.look([STORE_ID], marks_absence=marks_absence)
-    if before.get(STORE_ID) is not None and after.get(STORE_ID) is not None:
-        return found
-    return {key: seen for key, seen in found.items() if seen is not None}
+    if not has_id:
+        return bucket.look(keys, marks_absence=marks_absence)
+    id_before = bucket.look([STORE_ID], marks_absence=marks_absence)
+    looks = bucket.look(keys, marks_absence=marks_absence)
+    if None not in looks.values():
+        return looks
+    id_after = bucket.look([STORE_ID], marks_absence=marks_absence)
+    has_shown_id = id_before.get(STORE_ID) is not None
+    still_shows_id = id_after.get(STORE_ID) is not None
+    if has_shown_id and still_shows_id:
+        return looks
+    return {key: seen for key, seen in looks.items() if seen is not None}
 
 
 class Carrier:
@@ -134,13 +143,13 @@ class Carrier:
 
     Parameters
     ----------
-    write_record : has the bucket know what the ledger says
-    age_of : the metadata that a copy gets in an undo, by row; empty where none is added
+    write_record : writes what the ledger says into the bucket
+    age_of : returns the headers that a copy gets in an undo; empty where it adds none
 
     Attributes
     ----------
-    seen : the last looks, by key
-    width : how many rows travel at once
+    looks : what the last looks saw, by key
+    width : how many rows are moved at once
     """
 
     def __init__(
@@ -160,7 +169,7 @@ class Carrier:
         self.ledger = ledger
         self.hold = hold
         self.abilities = abilities
-        self.seen: dict[str, Seen | None] = {}
+        self.looks: Look = {}
         self.width = WINDOW
         self._clock = clock
         self._write_record = write_record
@@ -169,14 +178,16 @@ class Carrier:
         self._has_moved_one = False
 
     def carry(
-        self, jobs: Sequence[Job], progress: Callable[[int, int], None] = lambda _done, _all: None
+        self,
+        jobs: Sequence[Job],
+        progress: Callable[[int, int], None] = lambda _done, _all: None,
     ) -> None:
         """Carry jobs that were never announced: one to its end first, then window after window.
 
         Raises
         ------
         StoppedError
-            When the first one does not move, or nothing is answered.
+            When the first one does not move, or no copy of a window lands.
         MoversError
             When someone else moves.
         StoreError
@@ -190,35 +201,39 @@ class Carrier:
             self._carry_window(window)
             if not self._has_moved_one:
                 self._check_first(window[0])
-            progress(len(jobs) - len(waiting), len(jobs))
+            done = len(jobs) - len(waiting)
+            progress(done, len(jobs))
 
     def resolve(self, list_jobs: Callable[[], list[Job]]) -> None:
         """Settle the jobs that are half done: wait for the fence, look, do what the table says.
 
         Parameters
         ----------
-        list_jobs : returns the jobs in doubt, as the ledger knows them then
+        list_jobs : returns the jobs that are in doubt by the ledger, at the time of the call
         """
+        last_round = _ROUNDS - 1
         for number in range(_ROUNDS):
             jobs = [job for job in list_jobs() if job.row not in self.ledger.refused]
             if not jobs:
                 return
             self._wait_for_fence(jobs)
             self.hold.check()
-            for window in _cut(jobs, WINDOW):
-                self._resolve_window(window, may_send=number < _ROUNDS - 1)
+            may_send = number < last_round
+            for window in _cut_windows(jobs):
+                self._resolve_window(window, may_send=may_send)
 
     def look_at(self, keys: Iterable[str]) -> None:
-        """Look anew; what could not be read is not known any more."""
-        wanted = list(dict.fromkeys(keys))
+        """Look anew; a key that cannot be read becomes unknown."""
+        distinct = list(dict.fromkeys(keys))
         self._looked_at = self._clock.monotonic()
-        for key in wanted:
-            self.seen.pop(key, None)
-        self.seen.update(look_surely(self.bucket, wanted, abilities=self.abilities))
+        for key in distinct:
+            self.looks.pop(key, None)
+        looks = look_surely(self.bucket, distinct, abilities=self.abilities)
+        self.looks.update(looks)
 
     def delete_sources(self, jobs: Sequence[Job]) -> None:
-        """Delete the sources of jobs that have landed, each only while it is what was planned."""
-        for window in _cut(jobs, WINDOW):
+        """Delete the sources of jobs that have landed, each only while it is the planned one."""
+        for window in _cut_windows(jobs):
             self._delete(window)
 
     def remove_copies(self, jobs: Sequence[Job]) -> None:
@@ -227,68 +242,94 @@ class Carrier:
             return
         self.session.renew()
         self.look_at(_list_ends(jobs))
-        there = [job for job in jobs if self.find_place(job, at_source=True) is Place.SAME]
-        both = [job for job in there if self.find_place(job, at_source=False) is Place.SAME]
+        removed = []
         requests = []
-        for job in both:
+        for job in jobs:
+            if self.judge_source(job) is not Place.SAME:
+                continue
+            if self.judge_destination(job) is not Place.SAME:
+                continue
             if_match = job.planned.etag if self.abilities.conditional_delete else ""
+            removed.append(job)
             requests.append(Request("delete", job.to, if_match=if_match))
         answers = self.session.send(requests)
-        for job, answer in zip(both, answers, strict=True):
+        for job, answer in zip(removed, answers, strict=True):
             if answer.effect == "done":
                 why = self.ledger.reasons.get(job.row, "its source cannot be deleted")
                 self._note_refused([job.row], job.leg, why, is_final=True)
 
-    def find_place(self, job: Job, *, at_source: bool) -> Place:
-        """Say what the last look at one end of a job means."""
-        if at_source:
-            return compare_with_plan(self.seen, job.key, job.planned, any_version=job.any_version)
-        landing = self.ledger.landings.get(job.row) if job.leg is Leg.MOVE else None
-        etag = landing.etag if landing else ""
-        seen = self.seen.get(job.to)
-        if job.sha256 and seen is not None and seen.etag != etag:
+    def judge_source(self, job: Job) -> Place:
+        """Say what the last look at a job's source means."""
+        return compare_with_plan(
+            self.looks,
+            job.key,
+            job.planned,
+            any_version=job.any_version,
+        )
+
+    def judge_destination(self, job: Job) -> Place:
+        """Say what the last look at a job's destination means."""
+        etag = ""
+        if job.leg is Leg.MOVE and job.row in self.ledger.landings:
+            etag = self.ledger.landings[job.row].etag
+        seen = self.looks.get(job.to)
+        has_other_etag = seen is not None and seen.etag != etag
+        if job.sha256 and has_other_etag:
             return self._compare_bytes(job)
-        return compare_with_plan(self.seen, job.to, job.planned, any_version=True, etag=etag)
+        return compare_with_plan(
+            self.looks,
+            job.to,
+            job.planned,
+            any_version=True,
+            etag=etag,
+        )
 
     def _carry_window(self, jobs: Sequence[Job]) -> None:
         self.hold.check()
         keys: list[str] = []
         for job in jobs:
-            if job.direction in (Direction.BACK, Direction.PARK):
+            if not job.is_release:
                 keys += [job.key, job.to]
             elif not self.abilities.conditional_copy:
                 keys.append(job.to)
         if keys:
             self.look_at(keys)
-        found = self._sort(jobs)
-        self._copy(found[Act.COPY])
-        self._delete([job for job in jobs if self._get_state(job) is State.LANDED])
+        by_act = self._sort(jobs)
+        self._copy(by_act[Act.COPY])
+        landed = [job for job in jobs if self._get_state(job) is State.LANDED]
+        self._delete(landed)
 
     def _resolve_window(self, jobs: Sequence[Job], *, may_send: bool) -> None:
-        """Look at jobs of which nothing is in flight, and do what is right.
+        """Look at jobs of which nothing is in flight, and do what the table says.
 
-        The last look of a run sends nothing: whoever goes on knows then that nothing is in flight.
+        The last look of a run sends nothing, so that the next run knows that nothing is in flight.
         """
         self.look_at(_list_ends(jobs))
         self._believe_versions(jobs)
         self._note_undeleted(jobs)
-        found = self._sort(jobs)
+        by_act = self._sort(jobs)
         if may_send:
-            self._copy(found[Act.COPY])
-            self._delete(found[Act.ADOPT] + found[Act.DELETE])
+            self._copy(by_act[Act.COPY])
+            deletes = by_act[Act.ADOPT] + by_act[Act.DELETE]
+            self._delete(deletes)
 
     def _note_undeleted(self, jobs: Sequence[Job]) -> None:
-        """Write down which deletes had no effect: a source that goes later was taken by others."""
-        deleting = [job for job in jobs if self._get_state(job) is State.DELETING]
-        left = [job for job in deleting if self.find_place(job, at_source=True) is Place.SAME]
-        rows = [job.row for job in left]
+        """Write down which deletes had no effect: if such a source goes later, others took it."""
+        rows = []
+        for job in jobs:
+            is_deleting = self._get_state(job) is State.DELETING
+            if is_deleting and self.judge_source(job) is Place.SAME:
+                rows.append(job.row)
         if rows:
             self.ledger.note("undeleted", rows, leg=jobs[0].leg)
 
     def _check_first(self, job: Job) -> None:
-        """End the run when its first object did not come to a good end."""
-        if self._get_state(job) in HALF:
-            self.resolve(lambda: [job] if self._get_state(job) in HALF else [])
+        """End the run when its first object was not moved."""
+
+        def list_if_half() -> list[Job]:
+            return [job] if self._get_state(job) in HALF else []
+
+        self.resolve(list_if_half)
         state = self._get_state(job)
         if state is State.MOVED:
             self._has_moved_one = True
@@ -300,11 +341,13 @@ class Carrier:
         """Wait until no request about these jobs can take effect any more."""
         ledger = self.ledger
         if any(job.row in ledger.in_flight for job in jobs):
-            self.session.wait_until(ledger.fence_at, f"{len(jobs)} objects may still change")
+            why = f"{len(jobs)} objects may still change"
+            self.session.wait_until(ledger.fence_at, why)
             ledger.pass_fence()
 
     def _get_state(self, job: Job) -> State:
-        return self.ledger.get_states(job.leg)[job.row]
+        states = self.ledger.get_states(job.leg)
+        return states[job.row]
 
     def _copy(self, jobs: Sequence[Job]) -> None:
         """Announce copies, send them, and write down what each answer proves."""
@@ -316,7 +359,7 @@ class Carrier:
         rows = [job.row for job in jobs]
         session.renew()  # the last time before the copies: their fence is written down now
         self._put_names(jobs)
-        ledger.log.reserve()  # what comes of it can be written on a full disk
+        ledger.log.reserve()  # so that the outcome can be written on a full disk
         fence_at = format_time(session.fence_at)
         ledger.note("intent", rows, leg=leg, sync=True, fence_at=fence_at)
         self._write_record()
@@ -324,55 +367,88 @@ class Carrier:
             why = "its destination was looked at too long ago: nothing was sent"
             self._note_refused(rows, leg, why, is_final=False)
             return
+
+        def take(index: int, answer: Answer) -> None:
+            self._take_copy(jobs[index], answer)
+
         requests = [self._make_copy(job) for job in jobs]
-        answers = session.send(requests, lambda index, answer: self._take_copy(jobs[index], answer))
+        answers = session.send(requests, take)
         for job, answer in zip(jobs, answers, strict=True):
             if answer.effect == "done" and self._get_state(job) is State.DOUBTFUL:
                 self._compare_content(job, answer)
         is_busy = self._adapt_width(answers)
-        if len(jobs) > 1 and not is_busy and not any(a.effect == "done" for a in answers):
-            # One after the other would only leave more in doubt.
-            raise StoppedError(f"no copy landed: {ledger.reasons.get(rows[0], '')}")
+        has_landed = any(answer.effect == "done" for answer in answers)
+        if len(jobs) > 1 and not is_busy and not has_landed:
+            # More copies would only leave more in doubt.
+            why = ledger.reasons.get(rows[0], "")
+            raise StoppedError(f"no copy landed: {why}")
 
     def _make_copy(self, job: Job) -> Request:
+        source = self.looks.get(job.key)
         return Request(
             "copy",
             key=job.to,
             source=job.key,
             if_match=job.planned.etag,
             if_absent=self.abilities.conditional_copy,
-            headers=self._age_of(job, self.seen.get(job.key)),
+            headers=self._age_of(job, source),
         )
 
     def _put_names(self, jobs: Sequence[Job]) -> None:
         """Write the names of objects whose parked key is a hash."""
         for job in jobs:
             if job.direction is Direction.PARK and is_hashed(job.to):
-                name = job.key.partition("/")[2].encode()
-                self.session.change(Request("put", f"{job.to}{NAME_ENDING}", body=name))
+                _, _, name = job.key.partition("/")
+                key = f"{job.to}{NAME_ENDING}"
+                request = Request("put", key, body=name.encode())
+                self.session.change(request)
 
     def _take_copy(self, job: Job, answer: Answer) -> None:
-        """Write what an answer proves, as it comes; anything else stays doubtful."""
+        """Write down at once what an answer proves; anything else stays doubtful."""
         if answer.effect == "done":
             if answer.etag == job.planned.etag:
-                self.ledger.land(job.row, answer.etag, answer.last_modified, leg=job.leg)
+                self._land(job, answer)
             return
-        why = f"the copy was answered by {answer.code} {answer.message}".strip()
+        text = f"the copy was answered by {answer.code} {answer.message}"
+        why = text.strip()
         if answer.effect == "none":
-            self._note_refused([job.row], job.leg, why, is_final=answer.code in REFUSED)
+            is_final = answer.code in REFUSED
+            self._note_refused([job.row], job.leg, why, is_final=is_final)
         else:
-            self.ledger.note("doubtful", [job.row], leg=job.leg, reasons={str(job.row): why})
+            reasons = {str(job.row): why}
+            self.ledger.note("doubtful", [job.row], leg=job.leg, reasons=reasons)
 
-    def _note_refused(self, rows: Sequence[int], leg: Leg, why: str, *, is_final: bool) -> None:
-        reasons = dict.fromkeys(map(str, rows), why)
-        self.ledger.note("refused", rows, leg=leg, reasons=reasons, final=is_final)
+    def _land(self, job: Job, answer: Answer) -> None:
+        self.ledger.land(
+            job.row,
+            answer.etag,
+            answer.last_modified,
+            leg=job.leg,
+        )
+
+    def _note_refused(
+        self,
+        rows: Sequence[int],
+        leg: Leg,
+        why: str,
+        *,
+        is_final: bool,
+    ) -> None:
+        reasons = {str(row): why for row in rows}
+        self.ledger.note(
+            "refused",
+            rows,
+            leg=leg,
+            reasons=reasons,
+            final=is_final,
+        )
 
     def _compare_content(self, job: Job, answer: Answer) -> None:
         """Judge a copy that got another ETag: by its bytes where the plan has their hash."""
         self.look_at([job.to])
-        place = self.find_place(job, at_source=False)
+        place = self.judge_destination(job)
         if place is Place.SAME:
-            self.ledger.land(job.row, answer.etag, answer.last_modified, leg=job.leg)
+            self._land(job, answer)
         elif place is Place.OTHER:
             why = f"the copy has the ETag {answer.etag}, not {job.planned.etag}: look at both keys"
             self.ledger.reasons[job.row] = why
@@ -381,17 +457,17 @@ class Carrier:
     def _compare_bytes(self, job: Job) -> Place:
         """Compare a destination whose ETag is no hash."""
         try:
-            is_same = self.bucket.read_sha256(job.to) == job.sha256
+            sha256 = self.bucket.read_sha256(job.to)
         except StoreError:
             return Place.UNKNOWN
-        return Place.SAME if is_same else Place.OTHER
+        return Place.SAME if sha256 == job.sha256 else Place.OTHER
 
     def _adapt_width(self, answers: Sequence[Answer]) -> bool:
-        """Send fewer at once to a store that says that it is overloaded, and more again later.
+        """Send fewer at once to a store that is overloaded, and more again later.
 
         Returns
         -------
-        Whether it says so.
+        Whether an answer says that the store is overloaded.
         """
         is_busy = any(answer.code in _OVERLOADED for answer in answers)
         if is_busy:
@@ -401,20 +477,24 @@ class Carrier:
         return is_busy
 
     def _believe_versions(self, jobs: Sequence[Job]) -> None:
-        """Take a version of the planned content that came since for a copy that landed."""
+        """Take a new version of the planned content for a copy that landed."""
         known = self.ledger.versions
         if known is None:
             return
         for job in jobs:
-            is_release = job.direction in (Direction.THERE, Direction.STILL)
-            is_absent = self.find_place(job, at_source=False) in (Place.ABSENT, Place.OTHER)
-            if is_release and is_absent and self._get_state(job) is State.DOUBTFUL:
-                self._land_by_version(job, known.get(job.row, ()))
+            place = self.judge_destination(job)
+            is_absent = place in (Place.ABSENT, Place.OTHER)
+            is_doubtful = self._get_state(job) is State.DOUBTFUL
+            if job.is_release and is_absent and is_doubtful:
+                known_ids = known.get(job.row, ())
+                self._land_by_version(job, known_ids)
 
     def _land_by_version(self, job: Job, known_ids: Sequence[str]) -> None:
+        old_ids = ("", "null", *known_ids)
         for version in self.bucket.list_versions(job.to):
-            is_new = version.version_id not in ("", "null", *known_ids)
-            if version.key == job.to and is_new and version.has_same_content(job.planned):
+            if version.key != job.to or version.version_id in old_ids:
+                continue
+            if version.has_same_content(job.planned):
                 self.ledger.land(job.row, version.etag, version.last_modified)
                 return
 
@@ -430,100 +510,132 @@ class Carrier:
         leg = deletes[0].leg
         rows = [job.row for job in deletes]
         is_looked_at = self._needs_look(deletes[0])
-        ledger.note(
-            "deleting", rows, leg=leg, sync=True, fence_at=format_time(self.session.fence_at)
-        )
+        fence_at = format_time(self.session.fence_at)
+        ledger.note("deleting", rows, leg=leg, sync=True, fence_at=fence_at)
         is_release = leg is Leg.MOVE and ledger.plan.header.action == "move"
         if not is_release:
-            self._write_record()  # that the delete was sent decides what an absent source means
+            # Whether the delete was sent decides what an absent source means.
+            self._write_record()
         if is_looked_at and self._is_look_old():
             ledger.note("undeleted", rows, leg=leg)
             return  # the next round looks again
         answers = self._send_deletes(deletes)
-        moved = [job.row for job in deletes if answers[job.row].effect == "done"]
-        refused = [job.row for job in deletes if answers[job.row].effect == "none"]
-        for job in deletes:
+        self._take_deletes(deletes, answers)
+
+    def _take_deletes(self, jobs: Sequence[Job], answers: Mapping[int, Answer]) -> None:
+        """Write down what the answers to deletes prove; jobs without a proof stay in doubt."""
+        ledger = self.ledger
+        leg = jobs[0].leg
+        moved = []
+        reasons = {}
+        for job in jobs:
             answer = answers[job.row]
-            if answer.effect != "done":
-                text = f"the delete was answered by {answer.code} {answer.message}"
-                ledger.reasons[job.row] = text.strip()
+            if answer.effect == "done":
+                moved.append(job.row)
+                continue
+            text = f"the delete was answered by {answer.code} {answer.message}"
+            why = text.strip()
+            ledger.reasons[job.row] = why
+            if answer.effect == "none":
+                reasons[job.row] = why
         ledger.close(State.MOVED, moved, leg=leg)
-        if refused:
-            reasons = {str(row): ledger.reasons[row] for row in refused}
-            ledger.note("delete_refused", refused, leg=leg, reasons=reasons)
+        if reasons:
+            named = {str(row): why for row, why in reasons.items()}
+            ledger.note("delete_refused", list(reasons), leg=leg, reasons=named)
 
     def _needs_look(self, job: Job) -> bool:
         """Tell whether a source is looked at right before its delete."""
-        is_release = job.direction in (Direction.THERE, Direction.STILL)
-        return not is_release or not self.abilities.conditional_delete
+        if not job.is_release:
+            return True
+        return not self.abilities.conditional_delete
 
     def _choose_deletes(self, jobs: Sequence[Job]) -> list[Job]:
-        """Return the jobs whose source may go now."""
+        """Return the jobs whose source may be deleted now."""
         first = jobs[0]
         if not self._needs_look(first):
             return list(jobs)
-        if first.direction in (Direction.BACK, Direction.PARK):
+        if first.is_release:
+            self.look_at([job.key for job in jobs])
+            by_act = self._sort(jobs, destination=Place.UNKNOWN)
+        else:
             self.look_at(_list_ends(jobs))
-            return self._sort(jobs)[Act.DELETE]
-        self.look_at(job.key for job in jobs)
-        return self._sort(jobs, destination=Place.UNKNOWN)[Act.DELETE]
+            by_act = self._sort(jobs)
+        return by_act[Act.DELETE]
 
     def _send_deletes(self, jobs: Sequence[Job]) -> dict[int, Answer]:
         """Send deletes; return the answer for each row."""
+        by_row = {}
         if self.abilities.conditional_delete:
             requests = [Request("delete", job.key, if_match=job.planned.etag) for job in jobs]
             answers = self.session.send(requests)
-            return {job.row: answer for job, answer in zip(jobs, answers, strict=True)}
-        (answer,) = self.session.send([Request("delete_many", keys=[job.key for job in jobs])])
-        return {job.row: _read_bulk_answer(answer, job.key) for job in jobs}
+            for job, answer in zip(jobs, answers, strict=True):
+                by_row[job.row] = answer
+            return by_row
+        keys = [job.key for job in jobs]
+        bulk_delete = Request("delete_many", keys=keys)
+        (bulk_answer,) = self.session.send([bulk_delete])
+        for job in jobs:
+            by_row[job.row] = _read_bulk_answer(bulk_answer, job.key)
+        return by_row
 
     def _sort(
-        self, jobs: Iterable[Job], destination: Place | None = None
+        self,
+        jobs: Iterable[Job],
+        destination: Place | None = None,
     ) -> dict[Act | State, list[Job]]:
         """Ask the table what to do with each job; write down what is decided for good.
 
         Parameters
         ----------
-        destination : what to take for seen there; default: what the last look found
+        destination : what to assume there; default: what the last look means
         """
-        found: dict[Act | State, list[Job]] = defaultdict(list)
+        by_act: dict[Act | State, list[Job]] = defaultdict(list)
         leg = Leg.MOVE
         for job in jobs:
             leg = job.leg
             rule = decide(
                 direction=job.direction,
                 state=self._get_state(job),
-                source=self.find_place(job, at_source=True),
-                destination=destination or self.find_place(job, at_source=False),
+                source=self.judge_source(job),
+                destination=destination or self.judge_destination(job),
             )
-            found[rule.act].append(job)
-            if rule.act is State.CONFLICT:
-                self.ledger.reasons[job.row] = f"{rule.reason}: {self._describe_ends(job)}"
-            elif rule.act in (State.SKIPPED, State.UNPROVEN):
-                self.ledger.reasons[job.row] = rule.reason
-            elif rule.act is Act.ADOPT:
-                seen = self.seen[job.to]
-                self.ledger.land(job.row, seen.etag if seen else "", None, leg=job.leg)
+            by_act[rule.act].append(job)
+            self._take_rule(job, rule)
         for state in CLOSED:
-            self.ledger.close(state, [job.row for job in found[state]], leg=leg)
-        return found
+            rows = [job.row for job in by_act[state]]
+            self.ledger.close(state, rows, leg=leg)
+        return by_act
+
+    def _take_rule(self, job: Job, rule: Rule) -> None:
+        """Keep the reason why a job ends; write down a copy that was found."""
+        ledger = self.ledger
+        if rule.act is State.CONFLICT:
+            ends = self._describe_ends(job)
+            ledger.reasons[job.row] = f"{rule.reason}: {ends}"
+        elif rule.act in (State.SKIPPED, State.UNPROVEN):
+            ledger.reasons[job.row] = rule.reason
+        elif rule.act is Act.ADOPT:
+            seen = self.looks[job.to]
+            etag = seen.etag if seen else ""
+            ledger.land(job.row, etag, None, leg=job.leg)
 
     def _describe_ends(self, job: Job) -> str:
         """Name the versions at both ends."""
         ends = []
         for key in (job.key, job.to):
-            seen = self.seen.get(key)
+            seen = self.looks.get(key)
             if seen is not None:
-                what = f"{seen.etag} of {format_time(seen.last_modified)}"
-            elif key in self.seen:
-                what = "nothing"
+                version = f"{seen.etag} of {format_time(seen.last_modified)}"
+            elif key in self.looks:
+                version = "nothing"
             else:
-                what = "not looked at"
-            ends.append(f"at {key}: {what}")
+                version = "not looked at"
+            ends.append(f"at {key}: {version}")
         return f"planned {job.planned.etag}; {'; '.join(ends)}"
 
     def _is_look_old(self) -> bool:
-        return self._clock.monotonic() - self._looked_at > _LOOK_S
+        age_s = self._clock.monotonic() - self._looked_at
+        return age_s > _LOOK_S
 
 
 def _read_bulk_answer(answer: Answer, key: str) -> Answer:
@@ -545,5 +657,6 @@ def _list_ends(jobs: Iterable[Job]) -> list[str]:
     return keys
 
 
-def _cut(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
-    return (jobs[start : start + size] for start in range(0, len(jobs), size))
+def _cut_windows(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+    for start in range(0, len(jobs), WINDOW):
+        yield jobs[start : start + WINDOW]

@@ -208,5 +208,9 @@ class Holding:
         """Tell whether the planned object may be at one end, by the last look."""
         if self._carrier is None or self._jobs is None:
             return True
-        place = self._carrier.find_place(self._jobs.make(row), at_source=at_source)
+        job = self._jobs.make(row)
+        if at_source:
+            place = self._carrier.judge_source(job)
+        else:
+            place = self._carrier.judge_destination(job)
         return place in (Place.SAME, Place.UNKNOWN)

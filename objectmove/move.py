@@ -1,8 +1,8 @@
 """Carry out a plan: a release, an undo, a settling or a reopening; go on with it after anything.
 
-``apply_plan`` begins a plan, ``resume_plan`` goes on with one. One session, in this order: lock the
-ledger, claim the bucket, write the bucket's record, hold the others; given back in reverse,
-whatever happens. ``checks`` says whether a plan may begin, ``jobs`` what goes where; ``carry``
+``apply_plan`` begins a plan, ``resume_plan`` goes on with one. A session locks the ledger, claims the
+bucket, writes the bucket's record and holds the others, in this order. It gives them back in
+reverse, whatever happens. ``checks`` says whether a plan may begin, ``jobs`` what goes where; ``carry``
 moves the objects, ``holding`` keeps the others still, ``bookkeeping`` writes the record.
 """
 
@@ -59,13 +59,13 @@ _FORGOTTEN = (
 )
 
 FindNewer = Callable[[Mapping[str, datetime]], set[str]]
-"""Key to LastModified: which of them were written later."""
+"""Takes keys with their LastModified; returns the keys that were written later."""
 
 Watch = Callable[[str], AbstractContextManager[FindNewer]]
-"""Hears of writes under a prefix inside its ``with`` block."""
+"""Watches the writes under a prefix inside its ``with`` block."""
 
 Evidence = Callable[[Sequence[PlanRow]], Sequence[str]]
-"""What is known of each row's order from elsewhere, in words, in the same order."""
+"""Returns what is known of the order of each row from elsewhere, one text for each row."""
 
 
 def _watch_nothing(_prefix: str) -> AbstractContextManager[FindNewer]:
@@ -76,7 +76,13 @@ def _know_nothing(rows: Sequence[PlanRow]) -> Sequence[str]:
     return [""] * len(rows)
 
 
-def apply_plan(bucket: S3Bucket, plan: MovePlan, *, approve: str, **how: Any) -> MoveResult:
+def apply_plan(
+    bucket: S3Bucket,
+    plan: MovePlan,
+    *,
+    approve: str,
+    **how: Any,
+) -> MoveResult:
     """Carry out an approved plan that was never begun.
 
     Parameters
@@ -89,7 +95,7 @@ def apply_plan(bucket: S3Bucket, plan: MovePlan, *, approve: str, **how: Any) ->
     RefusedError
         When a safety rule refuses; nothing was changed.
     StoppedError
-        When the session ended early; what it did stands in the ledger.
+        When the session ended early; the ledger says what it did.
     LogError
         When the ledger cannot be read or written.
     InterruptedMoveError
@@ -101,7 +107,8 @@ def apply_plan(bucket: S3Bucket, plan: MovePlan, *, approve: str, **how: Any) ->
     """
     if approve != plan.sha256:
         raise NotApprovedError(f"the approval is not of {plan.id}: its SHA-256 is {plan.sha256}")
-    return Run(bucket, plan, **how).carry_out(is_new=True)
+    run = Run(bucket, plan, is_new=True, **how)
+    return run.carry_out()
 
 
 def resume_plan(bucket: S3Bucket, plan: MovePlan, **how: Any) -> MoveResult:
@@ -109,7 +116,8 @@ def resume_plan(bucket: S3Bucket, plan: MovePlan, **how: Any) -> MoveResult:
 
     Parameters and errors are those of ``apply_plan``; the approval was given.
     """
-    return Run(bucket, plan, **how).carry_out(is_new=False)
+    run = Run(bucket, plan, is_new=False, **how)
+    return run.carry_out()
 
 
 @dataclass
@@ -120,12 +128,13 @@ class Run:
     ----------
     logs : gives the ledger of a plan
     operator : who approves; stands in ledger, claim and record
-    hold : of who else may move
-    notice : told what is waited for
-    progress : called with rows dealt with, and all
+    hold : keeps everyone else from moving
+    is_new : whether the plan begins; else it goes on
+    notice : called with what is waited for
+    progress : called with the number of rows dealt with, and of all
     age_key : the metadata in which an undo keeps an object's age
-    watch : hears of writes, so that a loss in the declared window is told
-    evidence : asked before a source is parked
+    watch : watches writes, so that a loss in the declared window is reported
+    evidence : called before a source is parked
     stands_still : a person's word that nobody takes from the destination until this is done
     strict : refuse when any planned row changed
     stop_here : announce no copy any more
@@ -139,6 +148,7 @@ class Run:
     logs: Logs
     operator: str
     hold: Hold
+    is_new: bool
     clock: Clock = field(default_factory=Clock)
     notice: Notice = lambda _: None
     progress: Callable[[int, int], None] = lambda _done, _total: None
@@ -162,100 +172,135 @@ class Run:
     _may_announce: bool = field(init=False, default=True)
     _stopped: str = field(init=False, default="")
 
-    def carry_out(self, *, is_new: bool) -> MoveResult:
+    def carry_out(self) -> MoveResult:
         """Lock the ledgers, claim the bucket, and do all that can be done."""
-        log = self.logs(self.plan.id)
-        check_same_store(self.bucket, self.plan, log, same_store=self.same_store)
-        header = self.plan.header
-        about = [name for name in (header.parent, header.release) if name not in ("", header.id)]
-        about_logs = {plan_id: self.logs(plan_id) for plan_id in dict.fromkeys(about)}
+        plan = self.plan
+        log = self.logs(plan.id)
+        check_same_store(self.bucket, plan, log, same_store=self.same_store)
+        about_logs = self._open_logs_of_others()
         with ExitStack() as stack:
-            for one in (log, *about_logs.values()):
-                stack.enter_context(one.locked())
-            session = Session(self.bucket, self.plan, self.operator, self.clock, self.notice)
+            stack.enter_context(log.locked())
+            for about_log in about_logs.values():
+                stack.enter_context(about_log.locked())
+            session = Session(
+                self.bucket,
+                plan,
+                self.operator,
+                self.clock,
+                self.notice,
+            )
             self.session = stack.enter_context(session)
-            record = records.read_record(self.bucket, self.plan.id)
-            self._open_ledger(log, record, is_new=is_new)
+            record = records.read_record(self.bucket, plan.id)
+            self._open_ledger(log, record)
             self.books = Bookkeeping(
-                session, self.ledger, record, logs=about_logs, operator=self.operator
+                session,
+                self.ledger,
+                record,
+                logs=about_logs,
+                operator=self.operator,
             )
             self.holding = Holding(
-                self.hold, session, self.ledger, self.books, operator=self.operator
+                self.hold,
+                session,
+                self.ledger,
+                self.books,
+                operator=self.operator,
             )
             try:
-                return self._carry_out(is_new=is_new)
+                return self._carry_out()
             except (StoppedError, StoreError, LogError) as error:
-                raise self._name_way_on(error, is_new=is_new) from error
+                raise self._name_way_on(error) from error
 
-    def _open_ledger(self, log: ChainedLog, record: Record | None, *, is_new: bool) -> None:
+    def _open_logs_of_others(self) -> dict[str, ChainedLog]:
+        """Return the ledgers of the plans that this one is about."""
+        header = self.plan.header
+        logs = {}
+        for plan_id in (header.parent, header.release):
+            is_other = plan_id not in ("", header.id)
+            if is_other and plan_id not in logs:
+                logs[plan_id] = self.logs(plan_id)
+        return logs
+
+    def _open_ledger(self, log: ChainedLog, record: Record | None) -> None:
         """Read the ledger; write down what the bucket knows and an older copy does not."""
-        later = records.read_later_records(self.bucket, self.plan.id)
-        self._later = [other for other in later if other.parent == self.plan.id]
-        self.ledger = Ledger(log, self.plan, record, later)
+        plan = self.plan
+        later = records.read_later_records(self.bucket, plan.id)
+        self._later = [other for other in later if other.parent == plan.id]
+        self.ledger = Ledger(log, plan, record, later)
         if record is None:
             return
-        if not is_new:
-            records.restore_recorded_plan(self.session, self.plan, record)
+        if not self.is_new:
+            records.restore_recorded_plan(self.session, plan, record)
         if self.ledger.is_behind:
-            log.append("believed", {"record": record.model_dump(mode="json")}, sync=True)
-            self.ledger = Ledger(log, self.plan, record, later)
+            fields = record.model_dump(mode="json")
+            log.append("believed", {"record": fields}, sync=True)
+            self.ledger = Ledger(log, plan, record, later)
         if self.ledger.hold is not None and record.is_tombstone:
             self.ledger.note("hold", note=None, sync=True)  # a hold ends on record first
         if self.ledger.hold is None and record.hold is not None:
-            # It was given back, and that never came on record: others may rely on it.
-            self.ledger.note("hold", note=record.hold.model_dump(mode="json"), sync=True)
+            # The ledger gave it back and the record does not say so: others may rely on it.
+            note = record.hold.model_dump(mode="json")
+            self.ledger.note("hold", note=note, sync=True)
 
-    def _name_way_on(self, error: Exception, *, is_new: bool) -> Exception:
+    def _name_way_on(self, error: Exception) -> Exception:
         """Return an error that names the command which goes on, once the plan may be on record."""
         way_on = self.plan.header.resume_command
-        is_on_record = not is_new or self.books.may_be_on_record or self.ledger.is_begun
-        if not is_on_record or way_on in str(error):
+        is_on_record = self.books.may_be_on_record or self.ledger.is_begun
+        if self.is_new and not is_on_record:
+            return error
+        if way_on in str(error):
             return error
         kind = LogError if isinstance(error, LogError) else StoppedError
         return kind(f"{error}. Go on with: {way_on}")
 
-    def _carry_out(self, *, is_new: bool) -> MoveResult:
+    def _carry_out(self) -> MoveResult:
         ledger = self.ledger
-        self._check(is_new=is_new)
+        self._check()
         if ledger.is_ended and ledger.hold is None:
             return self._look_again()
-        if not is_new and checks.is_to_be_ended(ledger):
+        if not self.is_new and checks.is_to_be_ended(ledger):
             return self._end_unbegun()
         if self.goes_on:
             self._prepare(self.plan.header.abilities)
-            self.holding.let_go_by_approval(self.approve_more, carrier=self.carrier, jobs=self.jobs)
+            self.holding.let_go_by_approval(
+                self.approve_more,
+                carrier=self.carrier,
+                jobs=self.jobs,
+            )
             self.books.write_record()
             return self._sum_up()
-        self._prepare(self._check_store(is_new=is_new))
+        abilities = self._check_store()
+        self._prepare(abilities)
         try:
-            self._work(is_new=is_new)
+            self._work()
         except KeyboardInterrupt as error:
-            raise self._describe_interrupt(is_new=is_new) from error
+            raise self._describe_interrupt() from error
         self.books.write_record()
         if ledger.is_ended:
             ledger.log.release_reserve()
         return self._sum_up()
 
-    def _check(self, *, is_new: bool) -> None:
+    def _check(self) -> None:
         """Refuse what must not begin, or go on."""
         ledger = self.ledger
         record = self.books.record
         checks.check_approval(
             ledger,
             record,
-            is_new=is_new,
+            is_new=self.is_new,
             has_word=self.stands_still or self.goes_on,
             now=self.clock.now(),
         )
         if self.plan.header.action == "move" and not ledger.is_ended:
             checks.check_not_taken_back(self.bucket, self.plan)
-        checks.check_memory(self.session, ledger, record, is_new=is_new)
+        checks.check_memory(self.session, ledger, record, is_new=self.is_new)
 
     def _look_again(self) -> MoveResult:
-        """Tell what became of a plan that is at its end."""
+        """Say what became of a plan that has ended."""
         if self.ledger.memory_removed:
             self._stopped = _FORGOTTEN
-            self._skip_what_went(self.ledger.rows(State.LEFT))
+            left = self.ledger.rows(State.LEFT)
+            self._skip_what_went(left)
         self.books.write_record()
         return self._sum_up()
 
@@ -272,7 +317,7 @@ class Run:
         self.books.write_record()
         return self._sum_up()
 
-    def _check_store(self, *, is_new: bool) -> Abilities:
+    def _check_store(self) -> Abilities:
         """Find out what the store guards now; refuse where the plan relies on more."""
         header = self.plan.header
         expires_s = header.timing.expires_s
@@ -282,7 +327,7 @@ class Run:
         if not abilities.is_weaker_than(header.abilities):
             return abilities
         window = describe_window(abilities, header.timing, header.parked)
-        if is_new:
+        if self.is_new:
             raise NotReadyError(
                 f"the store guards less than when {self.plan.id} was made: {window}. Plan again."
             )
@@ -313,15 +358,15 @@ class Run:
             age_of=self._keep_age,
         )
 
-    def _work(self, *, is_new: bool) -> None:
+    def _work(self) -> None:
         """Do all that can be done while everyone else stands still."""
         header = self.plan.header
         needs_watch = header.action == "move" and not self.abilities.conditional_delete
         watch = self.watch if needs_watch else _watch_nothing
         self.holding.use_looks(self.carrier, self.jobs)
-        held = self.holding.held(is_new=is_new, wind_down=self._wind_down)
+        held = self.holding.held(is_new=self.is_new, wind_down=self._wind_down)
         with held, watch(header.source) as find_newer:
-            self._begin(is_new=is_new)
+            self._begin()
             moved_before = set(self.ledger.rows(State.MOVED))
             try:
                 self._move_all()
@@ -332,96 +377,126 @@ class Run:
                     raise
             self._finish()
 
-    def _begin(self, *, is_new: bool) -> None:
+    def _begin(self) -> None:
         """Look at everything once, leave out what others own, and write the approval down."""
         action = self.plan.header.action
         ledger = self.ledger
         self._look_at_all()
         owners = self._find_owners()
-        if is_new and action == "settle":
+        if self.is_new and action == "settle":
             checks.check_word(self.bucket, self.plan)
         if action == "undo":
-            waiting = [self.plan.rows[row].key for row in ledger.list_waiting()]
-            checks.check_stillness(self.bucket, waiting, abilities=self.abilities, clock=self.clock)
+            self._check_stillness()
         skipped = checks.find_owned(ledger, owners)
         if skipped and action in ("settle", "reopen"):
-            raise NotApprovedError(next(iter(skipped.values())))
-        if is_new and action != "reopen":  # a word moves nothing
+            reasons = list(skipped.values())
+            raise NotApprovedError(reasons[0])
+        if self.is_new and action != "reopen":  # a word moves nothing
             changed = self._find_changed(skipped)
             is_strict = self.strict or not self.hold.holds
             checks.check_changed(self.plan, changed, is_strict=is_strict)
             skipped |= changed
         self.session.renew()
-        self._note_beginning(is_new=is_new)
+        self._note_beginning()
         ledger.reasons.update(skipped)
         ledger.close(State.SKIPPED, sorted(skipped))
         if action == "reopen":
-            ledger.close(State.UNPROVEN, ledger.rows(State.NONE))
+            reopened = ledger.rows(State.NONE)
+            ledger.close(State.UNPROVEN, reopened)
         if action == "undo":
             self.books.end_release()
-        if action == "move" and is_new:
+        if self.is_new and action == "move":
             self.books.take_over_forgotten()
+
+    def _check_stillness(self) -> None:
+        """Refuse an undo while objects vanish from where it takes them."""
+        keys = [self.plan.rows[row].key for row in self.ledger.list_waiting()]
+        checks.check_stillness(
+            self.bucket,
+            keys,
+            abilities=self.abilities,
+            clock=self.clock,
+        )
 
     def _look_at_all(self) -> None:
         """Look at both ends of every row."""
         header = self.plan.header
         keys = self.plan.list_ends()
-        seen = self.carrier.seen
+        looks = self.carrier.looks
         for prefix in (header.source, header.to):
             under = [key for key in keys if key.startswith(prefix)]
-            seen.update(find_all(self.bucket, prefix, under))
-        elsewhere = [key for key in keys if key not in seen]
-        seen.update(look_surely(self.bucket, elsewhere, abilities=self.abilities))
+            listed = find_all(self.bucket, prefix, under)
+            looks.update(listed)
+        elsewhere = [key for key in keys if key not in looks]
+        others = look_surely(self.bucket, elsewhere, abilities=self.abilities)
+        looks.update(others)
 
     def _find_owners(self) -> dict[str, str]:
         """Return the keys that belong to plans which this one is not about, and the plans."""
         header = self.plan.header
-        family = {header.id, header.parent, header.release}
-        owned = records.find_owned_keys(self.bucket)
-        return {key: owner for key, owner in owned.items() if owner not in family}
+        family = (header.id, header.parent, header.release)
+        owners = records.find_owned_keys(self.bucket)
+        return {key: owner for key, owner in owners.items() if owner not in family}
 
     def _find_changed(self, owned: Mapping[int, str]) -> dict[int, str]:
         """Return the rows whose object was rewritten, or went, since the plan was made."""
         changed = {}
         for row in self.ledger.list_waiting():
-            place = self.carrier.find_place(self.jobs.make(row), at_source=True)
-            if row not in owned and place is not Place.SAME:
-                changed[row] = "it was rewritten" if place is Place.OTHER else "it is gone"
+            if row in owned:
+                continue
+            job = self.jobs.make(row)
+            place = self.carrier.judge_source(job)
+            if place is Place.OTHER:
+                changed[row] = "it was rewritten"
+            elif place is not Place.SAME:
+                changed[row] = "it is gone"
         return changed
 
-    def _note_beginning(self, *, is_new: bool) -> None:
+    def _note_beginning(self) -> None:
         """Write down who approved, who goes on, what persons said, and what is there already."""
+        header = self.plan.header
         ledger = self.ledger
-        record = self.books.record
         if not ledger.is_begun:
-            begun_at = record.begun_at if record else self.session.stamp
-            ledger.note(
-                "approved",
-                sync=True,
-                plan=self.plan.id,
-                sha256=self.plan.sha256,
-                by=record.by if record else self.operator,
-                store_id=read_store_id(self.bucket),
-                begun_at=format_time(begun_at),
-            )
-        if not is_new:
+            self._note_approval()
+        if not self.is_new:
             ledger.note("resumed", by=self.operator, sync=True)
         if self.stands_still:
-            prefix = self.plan.header.consumed_prefix
+            prefix = header.consumed_prefix
             text = f"{self.operator} said that nobody takes from {prefix} meanwhile"
             ledger.note("word", text=text, sync=True)
-        is_release = self.plan.header.action == "move"
+        is_release = header.action == "move"
         if self.abilities.versions and is_release and ledger.versions is None:
             self._note_versions()
 
+    def _note_approval(self) -> None:
+        """Write down who approved the plan, and since when it is begun."""
+        record = self.books.record
+        if record is None:
+            approved_by = self.operator
+            begun_at = self.session.stamp
+        else:
+            approved_by = record.by
+            begun_at = record.begun_at
+        self.ledger.note(
+            "approved",
+            sync=True,
+            plan=self.plan.id,
+            sha256=self.plan.sha256,
+            by=approved_by,
+            store_id=read_store_id(self.bucket),
+            begun_at=format_time(begun_at),
+        )
+
     def _note_versions(self) -> None:
         """Write down which versions of planned content are at the destinations already."""
-        places = {row.to: number for number, row in enumerate(self.plan.rows)}
+        plan = self.plan
+        rows = {planned.to: row for row, planned in enumerate(plan.rows)}
         known: dict[str, list[str]] = {}
-        for version in self.bucket.list_versions(self.plan.header.to):
-            row = places.get(version.key)
-            if row is not None and version.has_same_content(self.plan.rows[row]):
-                known.setdefault(str(row), []).append(version.version_id)
+        for version in self.bucket.list_versions(plan.header.to):
+            row = rows.get(version.key)
+            if row is not None and version.has_same_content(plan.rows[row]):
+                ids = known.setdefault(str(row), [])
+                ids.append(version.version_id)
         self.ledger.note("versions", known=known, sync=True)
 
     def _move_all(self) -> None:
@@ -442,94 +517,118 @@ class Run:
         carrier.resolve(self.jobs.list_half)
         if ledger.memory_removed:
             self._doubt_the_rest()
-        elif self.stop_here or not self._may_announce:
-            ledger.close(State.LEFT, ledger.list_waiting())
-        else:
-            for _ in range(_PASSES):  # what was not sent is tried once more
-                rows = [row for row in ledger.list_waiting() if row not in ledger.refused]
-                carrier.carry([self.jobs.make(row) for row in rows], self.progress)
-                carrier.resolve(self.jobs.list_half)
+            return
+        if self.stop_here or not self._may_announce:
+            waiting = ledger.list_waiting()
+            ledger.close(State.LEFT, waiting)
+            return
+        for _ in range(_PASSES):  # what was not sent is tried once more
+            waiting = [row for row in ledger.list_waiting() if row not in ledger.refused]
+            jobs = [self.jobs.make(row) for row in waiting]
+            carrier.carry(jobs, self.progress)
+            carrier.resolve(self.jobs.list_half)
 
     def _doubt_the_rest(self) -> None:
         """Leave to a person what another machine may have moved: the bucket forgot about it."""
-        self._skip_what_went(self.ledger.list_waiting())
-        rows = self.ledger.list_waiting()
-        self.ledger.reasons.update(dict.fromkeys(rows, _FORGOTTEN))
-        self.ledger.close(State.LEFT, rows)
+        ledger = self.ledger
+        self._skip_what_went(ledger.list_waiting())
+        left = ledger.list_waiting()
+        for row in left:
+            ledger.reasons[row] = _FORGOTTEN
+        ledger.close(State.LEFT, left)
 
     def _skip_what_went(self, rows: Sequence[int]) -> None:
         """Close those of the rows whose planned version is not at its source any more."""
-        planned = {row: self.plan.rows[row] for row in rows if self.plan.rows[row].to}
-        keys = [one.key for one in planned.values()]
-        found = look_surely(self.bucket, keys, abilities=self.plan.header.abilities)
+        plan = self.plan
+        keys = [plan.rows[row].key for row in rows if plan.rows[row].to]
+        looks = look_surely(self.bucket, keys, abilities=plan.header.abilities)
         went = []
-        for row, one in planned.items():
-            place = compare_with_plan(found, one.key, one, any_version=False)
+        for row in rows:
+            planned = plan.rows[row]
+            place = compare_with_plan(looks, planned.key, planned, any_version=False)
             if place in (Place.ABSENT, Place.OTHER):
                 went.append(row)
-        self.ledger.reasons.update(dict.fromkeys(went, "it went since, or was rewritten"))
+                self.ledger.reasons[row] = "it went since, or was rewritten"
         self.ledger.close(State.SKIPPED, went)
 
     def _keep_age(self, job: Job, seen: Seen | None) -> dict[str, str]:
         """Return the headers with which an undo writes an object's age down, where it can."""
-        if self.plan.header.action != "undo" or job.leg is Leg.PARK or not self.age_key:
+        is_undo = self.plan.header.action == "undo" and job.leg is Leg.MOVE
+        if not is_undo or not self.age_key or seen is None:
             return {}
-        if seen is None or self.age_key in (seen.metadata or {}):
+        metadata = seen.metadata or {}
+        if self.age_key in metadata:
             return {}
         age_start = self.plan.rows[job.row].age_start
-        metadata = {self.age_key: format_time(age_start), **(seen.metadata or {})}
-        named = {f"x-amz-meta-{name}": text for name, text in metadata.items()}
-        headers = {**seen.headers, **named}
-        return headers if "".join(headers.values()).isascii() else {}
+        metadata = {self.age_key: format_time(age_start), **metadata}
+        headers = dict(seen.headers)
+        for name, text in metadata.items():
+            headers[f"x-amz-meta-{name}"] = text
+        can_be_sent = all(text.isascii() for text in headers.values())
+        return headers if can_be_sent else {}
 
     def _remove_stuck_copies(self) -> None:
         """Remove our copies from the worker's reach where their source cannot be deleted."""
         if not self.plan.header.copies_into_reach:
             return
-        ledger = self.ledger
-        rows = [row for row in ledger.rows(State.LANDED) if row in ledger.refused]
-        stuck = [self.jobs.make(row) for row in rows]
-        self.carrier.remove_copies([job for job in stuck if job.direction is Direction.BACK])
+        stuck = []
+        for row in self.ledger.rows(State.LANDED):
+            job = self.jobs.make(row)
+            if row in self.ledger.refused and job.direction is Direction.BACK:
+                stuck.append(job)
+        self.carrier.remove_copies(stuck)
 
     def _park(self) -> None:
-        """Take out of everyone's reach what would ship twice; ask for evidence first."""
+        """Take out of everyone's reach what would ship twice; collect evidence first."""
         if not self.abilities.parking:
             return
         jobs = self.jobs.list_parkings()
         if not jobs:
             return
         carrier = self.carrier
-        carrier.look_at(job.key for job in jobs)
-        there = [job for job in jobs if carrier.find_place(job, at_source=True) is Place.SAME]
-        new = [job for job in there if self.ledger.park_states[job.row] is State.NONE]
+        carrier.look_at([job.key for job in jobs])
+        new = []
+        for job in jobs:
+            is_unannounced = self.ledger.park_states[job.row] is State.NONE
+            if is_unannounced and carrier.judge_source(job) is Place.SAME:
+                new.append(job)
         self._note_evidence([job.row for job in new])
         carrier.carry(new)
         carrier.resolve(self.jobs.list_half_parked)
 
     def _note_evidence(self, rows: Sequence[int]) -> None:
         """Write down what is known of orders before the worker sees their labels vanish."""
-        if rows:
-            found = self.evidence([self.plan.rows[row] for row in rows])
-            named = {str(row): text for row, text in zip(rows, found, strict=True) if text}
-            self.ledger.note("evidence", found=named)
+        if not rows:
+            return
+        planned = [self.plan.rows[row] for row in rows]
+        texts = self.evidence(planned)
+        found = {str(row): text for row, text in zip(rows, texts, strict=True) if text}
+        self.ledger.note("evidence", found=found)
 
-    def _note_losses(self, before: set[int], find_newer: FindNewer) -> None:
-        """Write down which newer versions went in the declared window, where the store tells."""
-        rows = [self.plan.rows[row] for row in self.ledger.rows(State.MOVED) if row not in before]
-        newer = find_newer({row.key: row.last_modified for row in rows})
+    def _note_losses(self, moved_before: set[int], find_newer: FindNewer) -> None:
+        """Write down which newer versions went in the declared window, where the store shows it."""
+        times = {}
+        for row in self.ledger.rows(State.MOVED):
+            if row not in moved_before:
+                planned = self.plan.rows[row]
+                times[planned.key] = planned.last_modified
+        newer = find_newer(times)
         if not newer:
             return
-        there = look_surely(self.bucket, sorted(newer), abilities=self.abilities)
-        lost = [key for key, seen in there.items() if seen is None]
+        looks = look_surely(self.bucket, sorted(newer), abilities=self.abilities)
+        lost = [key for key, seen in looks.items() if seen is None]
         if lost:
             self.ledger.note("window", lost=lost, sync=True)
 
     def _wind_down(self) -> None:
         """After an interrupt, finish what has landed: nothing more is copied."""
         ledger = self.ledger
-        landed = [row for row in ledger.rows(State.LANDED) if row not in ledger.in_flight]
+        landed = []
+        for row in ledger.rows(State.LANDED):
+            if row not in ledger.in_flight:
+                landed.append(self.jobs.make(row))
         with suppress(MoveError, KeyboardInterrupt):  # who presses twice does not wait
-            self.carrier.delete_sources([self.jobs.make(row) for row in landed])
+            self.carrier.delete_sources(landed)
             self.books.write_record()
 
     def _finish(self) -> None:
@@ -537,31 +636,42 @@ class Run:
         ledger = self.ledger
         self.session.renew()
         self.books.tell_release()
-        half_parked = ledger.rows(*HALF, leg=Leg.PARK)
-        is_over = not ledger.list_waiting() and not ledger.rows(*HALF) and not half_parked
+        is_half_done = ledger.rows(*HALF) or ledger.rows(*HALF, leg=Leg.PARK)
+        is_over = not ledger.list_waiting() and not is_half_done
         if is_over and not ledger.is_ended:
-            ledger.note("ended", sync=True, **asdict(self._sum_up()))
+            totals = asdict(self._sum_up())
+            ledger.note("ended", sync=True, **totals)
         self.books.write_record()
 
-    def _describe_interrupt(self, *, is_new: bool) -> InterruptedMoveError:
+    def _describe_interrupt(self) -> InterruptedMoveError:
+        plan = self.plan
         result = self._sum_up()
-        header = self.plan.header
-        way_on = header.resume_command
-        if is_new and not self.ledger.is_begun and self.ledger.hold is None:
-            way_on = f"runbook apply {self.plan.id} --approve {self.plan.sha256}"
-        total = len([row for row in self.plan.rows if row.to])
+        way_on = plan.header.resume_command
+        if self.is_new and not self.ledger.is_begun and self.ledger.hold is None:
+            way_on = f"runbook apply {plan.id} --approve {plan.sha256}"
+        moving = [row for row in plan.rows if row.to]
         return InterruptedMoveError(
-            moved=result.moved, total=total, way_on=way_on, is_held=result.is_held
+            moved=result.moved,
+            total=len(moving),
+            way_on=way_on,
+            is_held=result.is_held,
         )
 
     def _sum_up(self) -> MoveResult:
-        is_settling = self.plan.header.action == "settle"
-        is_held = self.ledger.hold is not None
+        settled = 0
+        if self.plan.header.action == "settle":
+            settled = len(self.books.list_done_about())
+        waits_for = ""
         unfinished = [record.resume_command for record in self._later if not record.is_over]
+        if unfinished:
+            waits_for = unfinished[0]
+        in_reach: list[str] = []
+        if self.ledger.hold is not None:
+            in_reach = self.holding.list_in_reach()
         return sum_up(
             self.ledger,
-            settled=len(self.books.list_done_about()) if is_settling else 0,
-            waits_for=unfinished[0] if unfinished else "",
-            in_reach=self.holding.list_in_reach() if is_held else [],
+            settled=settled,
+            waits_for=waits_for,
+            in_reach=in_reach,
             stopped=self.holding.why_held or self._stopped,
         )
