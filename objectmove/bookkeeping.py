@@ -97,7 +97,7 @@ class Bookkeeping:
     def tell_release(self) -> None:
         """Write a person's word, or the undo, into the release that it is about."""
         header = self._plan.header
-        new = [row for row in self.list_done_about() if row not in self._ledger.told]
+        new = [row for row in self.list_done_about() if row not in self._ledger.reported_rows]
         if not new:
             return
         # First our own ledger and record: else whoever goes on takes the word for not given.

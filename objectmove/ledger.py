@@ -49,7 +49,7 @@ _STATE_OF_WORD = {
 
 
 class Leg(StrEnum):
-    """Which way of a row a line is about."""
+    """The way of a row that a line is about."""
 
     MOVE = "move"
     """From the plan's source to its destination."""
@@ -86,7 +86,7 @@ class RowStates(Mapping[int, State]):
         self.waiting_again: set[int] = set()
         self._states = [State.NONE] * count
         self._rows: dict[State, set[int]] = {state: set() for state in State}
-        self._rows[State.NONE].update(range(count))
+        self._rows[State.NONE] = set(range(count))
 
     def __getitem__(self, row: int) -> State:
         if not 0 <= row < len(self._states):
@@ -111,7 +111,7 @@ class RowStates(Mapping[int, State]):
                 self.waiting_again.discard(row)
 
     def begin(self, end: int) -> None:
-        """Take in that every row below ``end`` was announced, or passed over."""
+        """Note that every row below ``end`` was announced, or passed over."""
         passed_over = [row for row in range(self.begun, end) if self[row] is State.NONE]
         self.waiting_again.update(passed_over)
         self.begun = max(self.begun, end)
@@ -142,7 +142,7 @@ class Ledger:
     refused : rows of which the store refused a copy or a delete in this run
     in_flight : rows of which a request may still take effect before ``fence_at``
     words : what persons said
-    told : rows of an undo or a settling that its release knows of
+    reported_rows : rows of an undo or a settling that its release knows of
     reopened_by : rows that are open again, and the plan that holds them
     taken_back_by, settled_by : the last undo and settling of the plan
     lost : keys whose newer version went in the declared window
@@ -171,7 +171,7 @@ class Ledger:
         self.lost: list[str] = []
         self.evidence: dict[int, str] = {}
         self.words: list[str] = []
-        self.told: set[int] = set()
+        self.reported_rows: set[int] = set()
         self.reopened_by: dict[int, str] = {}
         self.taken_back_by = ""
         self.settled_by = ""
@@ -190,8 +190,8 @@ class Ledger:
         entries = log.read()
         for entry in entries:
             self._take(entry)
-        known = {"", *(entry.hash for entry in entries)}
-        if record is not None and record.ledger not in known:
+        hashes = [entry.hash for entry in entries]
+        if record is not None and record.ledger not in ("", *hashes):
             self.is_behind = True
             self._believe(record)
         for other in sorted(later, key=lambda other: other.begun_at):
@@ -202,12 +202,19 @@ class Ledger:
         return self.get_states(leg).find(*states)
 
     def list_waiting(self) -> list[int]:
-        """Return the rows that are to be moved and were not announced, or were refused."""
-        return [row for row in self.rows(State.NONE) if self.plan.rows[row].to]
+        """Return the rows to move that were not announced, or were refused."""
+        rows = self.rows(State.NONE)
+        return [row for row in rows if self.plan.rows[row].to]
 
     def list_open(self) -> list[int]:
         """Return the rows that are not closed: nobody may plan them without looking first."""
-        closed = (State.MOVED, State.SKIPPED, State.TAKEN, State.FREED, State.UNDONE)
+        closed = (
+            State.MOVED,
+            State.SKIPPED,
+            State.TAKEN,
+            State.FREED,
+            State.UNDONE,
+        )
         return [row for row, state in self.states.items() if state not in closed]
 
     def get_states(self, leg: Leg) -> RowStates:
@@ -240,43 +247,75 @@ class Ledger:
         LogError
             When it could not be written: send nothing more.
         """
-        named = {"rows": sorted(rows)} if rows else {}
-        if leg is Leg.PARK:
-            data["leg"] = leg.value
-        self._take(self.log.append(kind, {**named, **data}, sync=sync))
-
-    def land(self, row: int, etag: str, at: datetime | None, *, leg: Leg = Leg.MOVE) -> None:
-        """Write that a copy is there: since when by its answer, or found by a look."""
-        self.note("landed", [row], leg=leg, etag=etag, at=format_time(at) if at else "")
-
-    def close(self, state: State, rows: Iterable[int], *, leg: Leg = Leg.MOVE) -> None:
-        """Write an outcome of some rows, with the reasons."""
+        fields: dict[str, Any] = {}
         if rows:
-            reasons = {str(row): self.reasons[row] for row in rows if row in self.reasons}
-            self.note(state.value, rows, leg=leg, reasons=reasons)
+            fields["rows"] = sorted(rows)
+        fields.update(data)
+        if leg is Leg.PARK:
+            fields["leg"] = leg.value
+        entry = self.log.append(kind, fields, sync=sync)
+        self._take(entry)
+
+    def land(
+        self,
+        row: int,
+        etag: str,
+        at: datetime | None,
+        *,
+        leg: Leg = Leg.MOVE,
+    ) -> None:
+        """Write that a copy is there.
+
+        Parameters
+        ----------
+        at : since when, by the copy's answer; None where a look found it
+        """
+        landed_at = format_time(at) if at else ""
+        self.note("landed", [row], leg=leg, etag=etag, at=landed_at)
+
+    def close(
+        self,
+        state: State,
+        rows: Iterable[int],
+        *,
+        leg: Leg = Leg.MOVE,
+    ) -> None:
+        """Write an outcome of some rows, with the reasons."""
+        if not rows:
+            return
+        reasons = {}
+        for row in rows:
+            if row in self.reasons:
+                reasons[str(row)] = self.reasons[row]
+        self.note(state.value, rows, leg=leg, reasons=reasons)
 
     def pass_fence(self) -> None:
-        """Take in that nothing of the past can take effect any more."""
+        """Note that nothing of the past can take effect any more."""
         self.in_flight.clear()
 
     def _take(self, entry: Entry) -> None:
         data = entry.data
-        self.head = entry.hash
         rows = data.get("rows", ())
         leg = Leg(data.get("leg", Leg.MOVE))
+        self.head = entry.hash
         if "fence_at" in data:
-            self.fence_at = max(self.fence_at, parse_time(data["fence_at"]))
+            fence_at = parse_time(data["fence_at"])
+            self.fence_at = max(self.fence_at, fence_at)
         if entry.kind in _STATE_OF_KIND:
-            self.get_states(leg).put(_STATE_OF_KIND[entry.kind], rows)
+            state = _STATE_OF_KIND[entry.kind]
+            self.get_states(leg).put(state, rows)
         if entry.kind == "intent" and leg is Leg.MOVE:
-            self.states.begin(1 + max(rows))
+            last = max(rows)
+            self.states.begin(last + 1)
         if entry.kind in ("intent", "deleting"):
             self.in_flight.update(rows)
         elif entry.kind != "doubtful":
             self.in_flight.difference_update(rows)
         self._take_session(entry)
         self._take_rows(entry)
-        self.reasons.update({int(row): why for row, why in data.get("reasons", {}).items()})
+        reasons = data.get("reasons", {})
+        for row, why in reasons.items():
+            self.reasons[int(row)] = why
 
     def _take_session(self, entry: Entry) -> None:
         """Take in a line about the plan as a whole."""
@@ -309,7 +348,8 @@ class Ledger:
         match entry.kind:
             case "landed" if "leg" not in data:
                 at = parse_time(data["at"]) if data["at"] else None
-                self.landings.update(dict.fromkeys(rows, Landing(data["etag"], at)))
+                for row in rows:
+                    self.landings[row] = Landing(data["etag"], at)
             case "delete_refused":
                 self.refused.update(rows)
             case "refused" if data.get("final"):
@@ -319,34 +359,44 @@ class Ledger:
             case "versions":
                 self.versions = {int(row): tuple(ids) for row, ids in data["known"].items()}
             case "evidence":
-                self.evidence.update({int(row): text for row, text in data["found"].items()})
+                for row, text in data["found"].items():
+                    self.evidence[int(row)] = text
             case "told":
-                self.told.update(rows)
+                self.reported_rows.update(rows)
             case "reopened":
-                self.reopened_by.update(dict.fromkeys(rows, data["plan"]))
+                for row in rows:
+                    self.reopened_by[row] = data["plan"]
             case "taken_back":
                 self.taken_back_by = data["plan"]
             case "taken" | "not_taken":
                 self.settled_by = data["plan"]
 
     def _believe(self, record: Record) -> None:
-        """Take over what the bucket knew and this ledger, an older copy then, did not."""
+        """Take over what the bucket knew, where this ledger is an older copy."""
         self.fence_at = max(self.fence_at, record.fence_at)
         self.approved_sha256 = self.approved_sha256 or record.sha256
         self.approved_by = self.approved_by or record.by
         self.begun_at = record.begun_at
-        self.states.begin(min(record.begun, len(self.states)))
         self.hold = record.hold
         self.is_ended = self.is_ended or record.ended
         self.versions = record.versions
         self.was_going = self.was_going or record.was_going
         self.memory_removed = self.memory_removed or record.memory_removed
+        self._believe_rows(record)
+        self._believe_parking(record)
+
+    def _believe_rows(self, record: Record) -> None:
+        """Take over the states of rows, and which of them may still change."""
+        states = self.states
+        begun = min(record.begun, len(states))
+        states.begin(begun)
         if not record.memory_removed:
             # What the bucket never knew as announced was never sent.
             unsent = [row for row in self.rows(*HALF) if row >= record.begun]
-            self.states.put(State.NONE, unsent)
-        begun = range(min(record.begun, len(self.states)))
-        self.states.put(State.MOVED, [row for row in begun if not self._is_settled(row)])
+            states.put(State.NONE, unsent)
+        settled = (State.TAKEN, State.FREED, State.UNDONE)
+        moved = [row for row in range(begun) if states[row] not in settled]
+        states.put(State.MOVED, moved)
         by_state = {
             State.DOUBTFUL: record.announced - record.deleting,
             State.DELETING: record.deleting,
@@ -357,36 +407,43 @@ class Ledger:
             State.CONFLICT: record.conflicts,
         }
         for state, rows in by_state.items():
-            self.states.put(state, rows & self.states.keys())
+            states.put(state, rows & states.keys())
         self._believe_words(record.settled)
         self.in_flight |= record.announced
-        # What is not being parked on record either never was, or came to its end since.
+
+    def _believe_parking(self, record: Record) -> None:
+        """Take over which rows are parked."""
+        # A parking that is not on record never began, or has ended since.
         half_parked = self.rows(*HALF, leg=Leg.PARK)
         self.park_states.put(State.NONE, half_parked)
         self.park_states.put(State.DOUBTFUL, record.parking)
         self.park_states.put(State.MOVED, record.parked)
 
     def _get_release_row(self, row: int) -> int:
-        return int(self.plan.rows[row].facts.get("release_row", row))
-
-    def _is_settled(self, row: int) -> bool:
-        return self.states[row] in (State.TAKEN, State.FREED, State.UNDONE)
+        facts = self.plan.rows[row].facts
+        return int(facts.get("release_row", row))
 
     def _believe_words(self, words: Mapping[int, str]) -> None:
         for row, word in words.items():
             if row in self.states:
-                self.states.put(_STATE_OF_WORD[word], [row])
+                state = _STATE_OF_WORD[word]
+                self.states.put(state, [row])
 
     def _believe_later(self, record: Record) -> None:
         """Take over what an undo or a settling did, which another machine may have carried out.
 
-        It says so about rows of the release, which have other numbers in the plans about it.
+        Its record names rows of the release, which have other numbers in the plans about it.
         """
-        places = {self._get_release_row(row): row for row in self.states}
-        words = {places[row]: word for row, word in record.about.items() if row in places}
+        rows = {self._get_release_row(row): row for row in self.states}
+        words = {}
+        for release_row, word in record.about.items():
+            if release_row in rows:
+                row = rows[release_row]
+                words[row] = word
         self._believe_words(words)
         if record.action == "reopen":
-            self.reopened_by.update(dict.fromkeys(words, record.plan))
+            for row in words:
+                self.reopened_by[row] = record.plan
         elif record.action == "undo" and record.about:
             self.taken_back_by = record.plan
         elif record.action == "settle" and record.about:

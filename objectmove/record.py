@@ -51,26 +51,25 @@ class HoldNote(Part):
 
 
 class Record(Part):
-    """What the bucket knows of one plan. Rows that are below ``begun`` and in no set were moved.
+    """What the bucket knows of one plan. Rows below ``begun`` that are in no set were moved.
 
     Attributes
     ----------
-    release : the release that it is about: the plan itself, or the one that an undo or a settling
-        is about
+    release : the plan itself, or the release that an undo or a settling is about
     parent : the plan that it is about directly; empty for a release
     begun_at : the store's time when it was first put on record
-    ledger : hash of the ledger's last line then: a ledger without it is an older copy
+    ledger : hash of the ledger's last line at that time: a ledger without it is an older copy
     fence_at : the store's time from which on nothing of it can take effect any more
     begun : the first row that was never announced
     announced : rows whose copy may be on its way, or has landed
     deleting : those of ``announced`` whose delete may have been sent
     waiting : rows below ``begun`` that wait again, since the store refused them
     left : rows that this plan will not move any more
-    skipped, unproven, conflicts : rows that ended so
+    skipped, unproven, conflicts : rows that ended in this state
     settled : rows on which there is a person's word
     parking : rows whose parked copy may be on its way
     parked : rows whose source is parked
-    about : rows of the release on which this undo, settling or reopening had an effect, and which
+    about : rows of the release that this undo, settling or reopening changed, and the effect
     hold : who is held for it; None when nobody is
     words : what persons said, one sentence each
     versions : for a versioned bucket, the versions of planned content that were at each row's
@@ -172,9 +171,16 @@ def _list_names(bucket: S3Bucket, prefix: str) -> dict[str, list[str]]:
     """Return the names of each plan's objects."""
     names: dict[str, list[str]] = defaultdict(list)
     for seen in bucket.list_objects(prefix):
-        plan, _, name = seen.key.removeprefix(RELEASES).partition("/")
+        rest = seen.key.removeprefix(RELEASES)
+        plan, _, name = rest.partition("/")
         names[plan].append(name)
     return names
+
+
+def _list_names_of(bucket: S3Bucket, plan: str) -> list[str]:
+    """Return the names of one plan's objects."""
+    names = _list_names(bucket, _key(plan, ""))
+    return names.get(plan, [])
 
 
 def list_recorded_plans(bucket: S3Bucket) -> dict[str, bool]:
@@ -186,7 +192,11 @@ def list_recorded_plans(bucket: S3Bucket) -> dict[str, bool]:
         When the bucket cannot be read.
     """
     listed = _list_names(bucket, RELEASES)
-    return {plan: _TOMBSTONE in names for plan, names in listed.items() if names != [_PLAN]}
+    tombstones = {}
+    for plan, names in listed.items():
+        if names != [_PLAN]:
+            tombstones[plan] = _TOMBSTONE in names
+    return tombstones
 
 
 def list_records(bucket: S3Bucket, *, with_tombstones: bool = False) -> list[Record]:
@@ -194,7 +204,7 @@ def list_records(bucket: S3Bucket, *, with_tombstones: bool = False) -> list[Rec
 
     Parameters
     ----------
-    with_tombstones : also of plans that are at their end; else only of those that are not
+    with_tombstones : also of plans that have ended; else only of those that have not
 
     Raises
     ------
@@ -204,35 +214,46 @@ def list_records(bucket: S3Bucket, *, with_tombstones: bool = False) -> list[Rec
         When a record cannot be understood: nobody can say then what is in doubt.
     """
     records = []
-    for plan, has_tombstone in sorted(list_recorded_plans(bucket).items()):
+    plans = list_recorded_plans(bucket)
+    for plan, has_tombstone in sorted(plans.items()):
         if has_tombstone and not with_tombstones:
             continue
         record = read_record(bucket, plan)
-        if record is not None and (with_tombstones or not record.is_tombstone):
-            records.append(_drop_settled(bucket, record))
+        if record is None or (record.is_tombstone and not with_tombstones):
+            continue
+        open_record = _drop_settled(bucket, record)
+        records.append(open_record)
     return records
 
 
 def _drop_settled(bucket: S3Bucket, record: Record) -> Record:
-    """Leave out the rows of a release on which a later plan has a person's word.
+    """Leave out the rows of a release that a person settled in a later plan.
 
     An older folder may have put them on record again, after the bucket's memory was removed.
     """
     if record.action != "move" or not record.ended or not record.waits_for_a_word:
         return record
     words: dict[int, About] = {}
-    for later in sorted(read_later_records(bucket, record.plan), key=lambda one: one.begun_at):
-        words.update(later.about)
+    later = read_later_records(bucket, record.plan)
+    for other in sorted(later, key=lambda other: other.begun_at):
+        words.update(other.about)
     settled = {row for row, word in words.items() if word != "reopened"}
-    changes = {"unproven": record.unproven - settled, "conflicts": record.conflicts - settled}
+    changes = {
+        "unproven": record.unproven - settled,
+        "conflicts": record.conflicts - settled,
+    }
     return record.model_copy(update=changes)
 
 
 def read_later_records(bucket: S3Bucket, plan: str) -> list[Record]:
     """Return what the bucket knows of undos and settlings of a plan. Only reads."""
+    records = []
     names = _list_names(bucket, f"{RELEASES}{plan}-")
-    found = [read_record(bucket, name) for name in sorted(names)]
-    return [record for record in found if record is not None]
+    for later_plan in sorted(names):
+        record = read_record(bucket, later_plan)
+        if record is not None:
+            records.append(record)
+    return records
 
 
 def read_record(bucket: S3Bucket, plan: str) -> Record | None:
@@ -244,20 +265,25 @@ def read_record(bucket: S3Bucket, plan: str) -> Record | None:
         As ``list_records`` does.
     """
     for _ in range(_TRIES):
-        names = _list_names(bucket, _key(plan, "")).get(plan, [])
+        names = _list_names_of(bucket, plan)
         if _TOMBSTONE in names:
-            return _read_one(bucket, plan, _TOMBSTONE)
-        states = [name for name in names if name != _PLAN]
-        if not states:
+            return _read_state(bucket, plan, _TOMBSTONE)
+        newest = _find_newest(plan, names)
+        if not newest:
             return None
-        newest = max(_parse_number(plan, name) for name in states)
-        last = [name for name in states if _parse_number(plan, name) == newest]
-        found = [_read_one(bucket, plan, name) for name in last]
-        whole = [record for record in found if record is not None]
-        if len(whole) == len(found):
-            return _merge(whole)
+        states = [_read_state(bucket, plan, name) for name in newest]
+        present = [state for state in states if state is not None]
+        if len(present) == len(states):
+            return _merge(present)
         # Someone put a newer state, or the tombstone, and removed this one meanwhile: look again.
     raise PlanError(f"the record of {plan} changes while it is read. Try again.")
+
+
+def _find_newest(plan: str, names: Iterable[str]) -> list[str]:
+    """Return the names of the states that have the highest number."""
+    numbers = {name: _parse_number(plan, name) for name in names if name != _PLAN}
+    highest = max(numbers.values(), default=0)
+    return [name for name, number in numbers.items() if number == highest]
 
 
 def _parse_number(plan: str, name: str) -> int:
@@ -267,7 +293,7 @@ def _parse_number(plan: str, name: str) -> int:
     return int(digits)
 
 
-def _read_one(bucket: S3Bucket, plan: str, name: str) -> Record | None:
+def _read_state(bucket: S3Bucket, plan: str, name: str) -> Record | None:
     key = _key(plan, name)
     content = bucket.read(key)
     if content is None:
@@ -279,32 +305,32 @@ def _read_one(bucket: S3Bucket, plan: str, name: str) -> Record | None:
         raise PlanError(text) from error
     is_tombstone = name == _TOMBSTONE
     number = 0 if is_tombstone else _parse_number(plan, name)
-    return record.model_copy(update={"number": number, "is_tombstone": is_tombstone})
+    changes = {"number": number, "is_tombstone": is_tombstone}
+    return record.model_copy(update=changes)
 
 
 def _merge(records: list[Record]) -> Record:
     """Return one record for states of the same number: what is open in one is open."""
-    first, *others = sorted(records, key=lambda record: record.begun)
+    merged, *others = sorted(records, key=lambda record: record.begun)
     for other in others:
-        first = first.model_copy(
-            update={
-                "begun": other.begun,
-                "fence_at": max(first.fence_at, other.fence_at),
-                "announced": first.announced | other.announced,
-                "deleting": first.deleting | other.deleting,
-                "waiting": first.waiting | other.waiting,
-                "left": first.left | other.left,
-                "unproven": first.unproven | other.unproven,
-                "conflicts": first.conflicts | other.conflicts,
-                "parking": first.parking | other.parking,
-                "settled": {**first.settled, **other.settled},
-                "hold": first.hold or other.hold,
-                "was_going": first.was_going or other.was_going,
-                "ended": first.ended and other.ended,
-                "ledger": "several",
-            }
-        )
-    return first
+        changes = {
+            "begun": other.begun,
+            "fence_at": max(merged.fence_at, other.fence_at),
+            "announced": merged.announced | other.announced,
+            "deleting": merged.deleting | other.deleting,
+            "waiting": merged.waiting | other.waiting,
+            "left": merged.left | other.left,
+            "unproven": merged.unproven | other.unproven,
+            "conflicts": merged.conflicts | other.conflicts,
+            "parking": merged.parking | other.parking,
+            "settled": {**merged.settled, **other.settled},
+            "hold": merged.hold or other.hold,
+            "was_going": merged.was_going or other.was_going,
+            "ended": merged.ended and other.ended,
+            "ledger": "several",
+        }
+        merged = merged.model_copy(update=changes)
+    return merged
 
 
 def read_recorded_plan(bucket: S3Bucket, record: Record, *, folder: Path) -> MovePlan:
@@ -328,19 +354,19 @@ def read_recorded_plan(bucket: S3Bucket, record: Record, *, folder: Path) -> Mov
 
 
 def list_open_plans(bucket: S3Bucket) -> list[tuple[Record, MovePlan]]:
-    """Return every plan that is not at its end, with its record. Only reads.
+    """Return every plan that has not ended, with its record. Only reads.
 
     Raises
     ------
     StoreError, PlanError
         As ``list_records`` does.
     """
-    found = []
+    open_plans = []
     for record in list_records(bucket):
         plan = _read_plan_or_end(bucket, record)
         if plan is not None:
-            found.append((record, plan))
-    return found
+            open_plans.append((record, plan))
+    return open_plans
 
 
 def _read_plan_or_end(bucket: S3Bucket, record: Record) -> MovePlan | None:
@@ -354,12 +380,8 @@ def _read_plan_or_end(bucket: S3Bucket, record: Record) -> MovePlan | None:
         raise
 
 
-def find_owned_keys(bucket: S3Bucket, *, but: Iterable[str] = ()) -> dict[str, str]:
-    """Return every key that belongs to a plan which is not at its end. Only reads.
-
-    Parameters
-    ----------
-    but : plans that are not asked for
+def find_owned_keys(bucket: S3Bucket) -> dict[str, str]:
+    """Return every key that belongs to a plan which has not ended. Only reads.
 
     Returns
     -------
@@ -370,11 +392,11 @@ def find_owned_keys(bucket: S3Bucket, *, but: Iterable[str] = ()) -> dict[str, s
     StoreError, PlanError
         As ``list_records`` does.
     """
-    others = set(but)
     owners: dict[str, str] = {}
-    open_plans = [pair for pair in list_open_plans(bucket) if pair[0].plan not in others]
+    open_plans = list_open_plans(bucket)
     for record, plan in sorted(open_plans, key=lambda pair: pair[0].begun_at):
-        for number in sorted(record.find_owned_rows(len(plan.rows))):
+        owned_rows = record.find_owned_rows(len(plan.rows))
+        for number in sorted(owned_rows):
             row = plan.rows[number]
             for key in (row.key, row.to):
                 if key:
@@ -389,30 +411,39 @@ def find_expiry_rules(bucket: S3Bucket) -> list[str]:
     -------
     Names of the rules; none where the store has no such rules, or does not tell.
     """
+    request = Request("get", query={"lifecycle": ""})
     try:
-        body = bucket.fetch(Request("get", query={"lifecycle": ""}), "read the lifecycle").body
-        rules = parse_xml(body, "LifecycleConfiguration")
+        reply = bucket.fetch(request, "read the lifecycle")
+        rules = parse_xml(reply.body, "LifecycleConfiguration")
     except StoreError:
         return []
-    found = []
-    for rule in rules.iterfind("{*}Rule") if rules is not None else ():
+    if rules is None:
+        return []
+    names = []
+    for rule in rules.iterfind("{*}Rule"):
         prefix = rule.findtext("{*}Filter/{*}Prefix") or rule.findtext("{*}Prefix") or ""
         is_on = rule.findtext("{*}Status") == "Enabled"
         expires = rule.find("{*}Expiration") is not None
         covers = RELEASES.startswith(prefix) or prefix.startswith(MEMORY)
         if is_on and expires and covers:
-            found.append(rule.findtext("{*}ID") or prefix or "without a name")
-    return found
+            name = rule.findtext("{*}ID") or prefix or "without a name"
+            names.append(name)
+    return names
 
 
 def put_recorded_plan(session: Session, plan: MovePlan) -> None:
     """Put the plan into the bucket, before its first state."""
-    session.change(Request("put", _key(plan.id, _PLAN), body=plan.content))
+    key = _key(plan.id, _PLAN)
+    request = Request("put", key, body=plan.content)
+    session.change(request)
 
 
 def restore_recorded_plan(session: Session, plan: MovePlan, record: Record) -> None:
-    """Put a plan again whose record is left alone in the bucket: no reader understands that."""
-    if not record.is_tombstone and session.bucket.read(_key(plan.id, _PLAN)) is None:
+    """Put a plan again that is missing beside its record: no reader understands that."""
+    if record.is_tombstone:
+        return
+    key = _key(plan.id, _PLAN)
+    if session.bucket.read(key) is None:
         put_recorded_plan(session, plan)
 
 
@@ -427,35 +458,37 @@ def put_record(session: Session, record: Record) -> Record:
         return record
     body = record.model_dump_json().encode()
     if record.is_closed:
-        session.change(Request("put", _key(record.plan, _TOMBSTONE), body=body))
-        _remove_all(session, record.plan)
+        key = _key(record.plan, _TOMBSTONE)
+        session.change(Request("put", key, body=body))
+        remove_record(session, record.plan)
         return record.model_copy(update={"is_tombstone": True})
     number = record.number + 1
     name = f"{number:010d}-{secrets.token_hex(4)}"
-    session.change(Request("put", _key(record.plan, name), body=body))
+    key = _key(record.plan, name)
+    session.change(Request("put", key, body=body))
     return record.model_copy(update={"number": number})
 
 
 def remove_old_states(session: Session, plan: str) -> None:
     """Remove the states below the newest two; what cannot be removed stays, and does not count."""
-    names = _list_names(session.bucket, _key(plan, "")).get(plan, [])
-    states = sorted(name for name in names if name not in (_PLAN, _TOMBSTONE))
-    _delete(session, [_key(plan, name) for name in states[:-_KEPT_STATES]])
+    states = _list_states(session, plan)
+    old_states = sorted(states)[:-_KEPT_STATES]
+    _delete(session, plan, old_states)
 
 
 def remove_record(session: Session, plan: str) -> None:
-    """Forget a plan of which nothing was announced."""
-    _remove_all(session, plan)
-
-
-def _remove_all(session: Session, plan: str) -> None:
     """Remove a plan's states, and then the plan: nobody can see a state without its plan."""
-    names = _list_names(session.bucket, _key(plan, "")).get(plan, [])
-    _delete(session, [_key(plan, name) for name in names if name not in (_PLAN, _TOMBSTONE)])
-    _delete(session, [_key(plan, _PLAN)])
+    states = _list_states(session, plan)
+    _delete(session, plan, states)
+    _delete(session, plan, [_PLAN])
 
 
-def _delete(session: Session, keys: list[str]) -> None:
+def _list_states(session: Session, plan: str) -> list[str]:
+    names = _list_names_of(session.bucket, plan)
+    return [name for name in names if name not in (_PLAN, _TOMBSTONE)]
+
+
+def _delete(session: Session, plan: str, names: Iterable[str]) -> None:
     """Send deletes whose answers do not matter: the tombstone, or a newer state, overrules."""
-    requests = [Request("delete", key) for key in keys]
+    requests = [Request("delete", _key(plan, name)) for name in names]
     session.send(requests, counts=False)

@@ -1068,7 +1068,7 @@ class Run:
             tuple((row, landing.at is None) for row, landing in ledger.landings.items()),
             tuple(sorted(ledger.refused)),
             tuple(sorted(ledger.in_flight)),
-            tuple(sorted(ledger.told)),
+            tuple(sorted(ledger.reported_rows)),
             tuple(sorted(ledger.reopened_by)),
             (ledger.begun, ledger.is_begun, ledger.is_ended, ledger.hold is not None),
             (ledger.was_going, ledger.memory_removed, bool(ledger.taken_back_by)),
