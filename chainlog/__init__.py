@@ -75,9 +75,9 @@ class ChainedLog:
 
     Parameters
     ----------
-    path : the file; made, with its folder, by the first entry
+    path : the file; the first entry creates it, and its folder
     clock : returns the current time, aware
-    lock_timeout_s : how long another process is waited for
+    lock_timeout_s : how long to wait for another process
 
     Notes
     -----
@@ -87,13 +87,17 @@ class ChainedLog:
     """
 
     def __init__(
-        self, path: Path, *, clock: Callable[[], datetime] = _utc_now, lock_timeout_s: float = 10.0
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], datetime] = _utc_now,
+        lock_timeout_s: float = 10.0,
     ) -> None:
         self.path = path
         self._clock = clock
         self._reserve = path.with_name(f".{path.name}.reserve")
         self._lock = FileLock(f"{path}.lock", timeout=lock_timeout_s, thread_local=False)
-        self._mutex = threading.Lock()  # all threads of this process are one to the file's lock
+        self._mutex = threading.Lock()  # the file's lock does not tell threads apart
         self._entries = [_START]
         self._size = 0
         self._broken = ""
@@ -125,7 +129,8 @@ class ChainedLog:
             if self._broken:
                 raise LogError(f"{self.path} is not written any more: {self._broken}")
             if self._catch_up():
-                self._write("torn_tail", {"kept_as": self._move_torn_tail()}, sync)
+                kept_as = self._move_torn_tail()
+                self._write("torn_tail", {"kept_as": kept_as}, sync)
             return self._write(kind, data, sync)
 
     def reserve(self) -> None:
@@ -148,7 +153,7 @@ class ChainedLog:
                 raise
 
     def release_reserve(self) -> None:
-        """Give the room back."""
+        """Give the reserved room back."""
         self._reserve.unlink(missing_ok=True)
 
     def read(self) -> list[Entry]:
@@ -170,17 +175,19 @@ class ChainedLog:
             self._entries = [_START]
             self._size = 0
         if size > self._size:
-            for entry, length in _read(self.path, self._size, self._entries[-1]):
+            last = self._entries[-1]
+            for entry, length in _read(self.path, self._size, last):
                 self._entries.append(entry)
                 self._size += length
         return size > self._size
 
     def _move_torn_tail(self) -> str:
         number = 1
-        aside = self.path.with_name(f"{self.path.name}.torn-{number}")
-        while aside.exists():
-            number += 1
+        while True:
             aside = self.path.with_name(f"{self.path.name}.torn-{number}")
+            if not aside.exists():
+                break
+            number += 1
         with _explained(f"cannot write {self.path}"):
             content = self.path.read_bytes()
             aside.write_bytes(content[self._size :])
@@ -196,7 +203,8 @@ class ChainedLog:
             "data": data,
             "prev": last.hash,
         }
-        record["hash"] = hashlib.sha256(_canonical(record)).hexdigest()
+        text = _canonical(record)
+        record["hash"] = hashlib.sha256(text).hexdigest()
         line = _canonical(record) + b"\n"
         try:
             self._write_line(line, sync)
@@ -234,7 +242,7 @@ def _write_whole(file: BinaryIO, line: bytes) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    """Have a new file's name on the disk, too."""
+    """Wait until a new file's name is on the disk, too."""
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -255,7 +263,8 @@ def _parse(path: Path, line: bytes, last: Entry) -> Entry:
     number = last.seq + 1
     try:
         record = json.loads(line)
-        entry = Entry(**{**record, "at": datetime.fromisoformat(record["at"])})
+        record["at"] = datetime.fromisoformat(record["at"])
+        entry = Entry(**record)
         own_hash = f'"hash":"{entry.hash}",'.encode()
         before, _, after = line.rstrip(b"\n").rpartition(own_hash)
         is_whole = hashlib.sha256(before + after).hexdigest() == entry.hash

@@ -1,4 +1,4 @@
-"""What the bucket and the release are told of a plan: its record, and a person's word."""
+"""Write a plan's record into the bucket, and a person's word into the release."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Bookkeeping:
         self._states_put = 0
 
     def write_record(self, *, is_held: bool = True) -> None:
-        """Have the bucket know what the ledger says.
+        """Write what the ledger says into the bucket.
 
         Parameters
         ----------
@@ -75,7 +75,7 @@ class Bookkeeping:
             records.remove_old_states(self._session, self._plan.id)
 
     def remove_record(self) -> None:
-        """Have the bucket forget the plan: nothing of it was announced."""
+        """Make the bucket forget the plan: nothing of it was announced."""
         records.remove_record(self._session, self._plan.id)
 
     def list_done_about(self) -> list[int]:
@@ -97,11 +97,13 @@ class Bookkeeping:
     def tell_release(self) -> None:
         """Write a person's word, or the undo, into the release that it is about."""
         header = self._plan.header
-        new = [row for row in self.list_done_about() if row not in self._ledger.reported_rows]
+        ledger = self._ledger
+        done = self.list_done_about()
+        new = [row for row in done if row not in ledger.reported_rows]
         if not new:
             return
-        # First our own ledger and record: else whoever goes on takes the word for not given.
-        self._ledger.note("telling", sync=True)
+        # Our own ledger and record come first: else the next run believes that nobody gave a word.
+        ledger.note("telling", sync=True)
         self.write_record()
         for plan_id, log in self._logs.items():
             if header.action == "reopen" and plan_id != header.release:
@@ -109,10 +111,10 @@ class Bookkeeping:
             name = "release_row" if plan_id == header.release else "row"
             rows = sorted(self._read_number(row, name) for row in new)
             self._tell(plan_id, log, rows)
-        self._ledger.note("told", new, sync=True)
+        ledger.note("told", new, sync=True)
 
     def end_release(self) -> None:
-        """Have a release that is taken back move nothing more."""
+        """End a release that is taken back: it moves nothing more."""
         release_id = self._plan.header.release
         record = records.read_record(self._bucket, release_id)
         if record is None or record.ended:
@@ -120,18 +122,21 @@ class Bookkeeping:
         log = self._logs[release_id]
         known = {entry.hash for entry in log.read()}
         entry = log.append("ended", {"by": self._plan.id})
-        changed = record.model_copy(update={"ended": True})
+        changes: dict[str, object] = {"ended": True}
         if record.ledger in known:
-            changed = changed.model_copy(update={"ledger": entry.hash})
+            changes["ledger"] = entry.hash
+        changed = record.model_copy(update=changes)
         records.put_record(self._session, changed)
 
     def take_over_forgotten(self) -> None:
-        """Have forgotten plans give up the rows that a person's word put into this one."""
+        """Take rows that a person's word put into this plan away from forgotten plans."""
         own_keys = {row.key for row in self._plan.rows}
         for record, plan in records.list_open_plans(self._bucket):
-            taken = {row for row in record.forgotten_rows if plan.rows[row].key in own_keys}
+            forgotten = record.forgotten_rows
+            taken = {row for row in forgotten if plan.rows[row].key in own_keys}
             if taken:
-                changed = record.model_copy(update={"left": record.left - taken})
+                left = record.left - taken
+                changed = record.model_copy(update={"left": left})
                 records.put_record(self._session, changed)
 
     def _describe(self) -> Record:
@@ -139,9 +144,16 @@ class Bookkeeping:
         plan = self._plan
         ledger = self._ledger
         record = self.record
-        begun_at = ledger.begun_at
-        if begun_at is None:
-            begun_at = record.begun_at if record else self._session.stamp
+        number = 0
+        is_tombstone = False
+        begun_at = self._session.stamp
+        if record is not None:
+            number = record.number
+            is_tombstone = record.is_tombstone
+            begun_at = record.begun_at
+        if ledger.begun_at is not None:
+            begun_at = ledger.begun_at
+        unproven = frozenset(ledger.rows(State.UNPROVEN))
         return Record(
             plan=plan.id,
             release=plan.header.release,
@@ -159,7 +171,7 @@ class Bookkeeping:
             waiting=frozenset(ledger.states.waiting_again),
             left=frozenset(ledger.rows(State.LEFT)),
             skipped=frozenset(ledger.rows(State.SKIPPED)),
-            unproven=frozenset(ledger.rows(State.UNPROVEN)) - ledger.reopened_by.keys(),
+            unproven=unproven - ledger.reopened_by.keys(),
             conflicts=frozenset(ledger.rows(State.CONFLICT)),
             settled={row: _WORDS[ledger.states[row]] for row in ledger.rows(*_WORDS)},
             parking=frozenset(ledger.rows(*HALF, leg=Leg.PARK)),
@@ -171,8 +183,8 @@ class Bookkeeping:
             versions=ledger.versions,
             memory_removed=ledger.memory_removed,
             ended=ledger.is_ended,
-            number=record.number if record else 0,
-            is_tombstone=record.is_tombstone if record else False,
+            number=number,
+            is_tombstone=is_tombstone,
         )
 
     def _get_fence(self) -> datetime:
@@ -185,8 +197,12 @@ class Bookkeeping:
 
     def _describe_about(self) -> dict[int, About]:
         """Return the rows of the release on which this plan had its effect, and which."""
-        rows = [self._read_number(row, "release_row") for row in self.list_done_about()]
-        return dict.fromkeys(rows, self._get_word())
+        word = self._get_word()
+        about = {}
+        for row in self.list_done_about():
+            release_row = self._read_number(row, "release_row")
+            about[release_row] = word
+        return about
 
     def _get_word(self) -> About:
         """Return the effect on the release's rows."""
@@ -199,25 +215,29 @@ class Bookkeeping:
 
     def _read_number(self, row: int, name: str) -> int:
         """Return which row of another plan a row is about."""
-        return int(self._plan.rows[row].facts[name])
+        facts = self._plan.rows[row].facts
+        return int(facts[name])
 
     def _tell(self, plan_id: str, log: ChainedLog, rows: Sequence[int]) -> None:
         """Write the effect into one plan's ledger, and into its record."""
         word = self._get_word()
         kind = "taken_back" if word == "undone" else word
         known = {entry.hash for entry in log.read()}
-        entry = log.append(kind, {"rows": rows, "by": self._operator, "plan": self._plan.id})
+        effect = {"rows": rows, "by": self._operator, "plan": self._plan.id}
+        entry = log.append(kind, effect)
         record = records.read_record(self._bucket, plan_id)
         if record is None or record.is_tombstone or word == "reopened":
             return
-        changed = record.model_copy(
-            update={
-                "unproven": record.unproven.difference(rows),
-                "conflicts": record.conflicts.difference(rows),
-                "settled": {**record.settled, **dict.fromkeys(rows, word)},
-            }
-        )
+        settled = dict(record.settled)
+        for row in rows:
+            settled[row] = word
+        changes: dict[str, object] = {
+            "unproven": record.unproven.difference(rows),
+            "conflicts": record.conflicts.difference(rows),
+            "settled": settled,
+        }
         if record.ledger in known:
             # Another machine's ledger of the release stays behind what the bucket knows.
-            changed = changed.model_copy(update={"ledger": entry.hash})
+            changes["ledger"] = entry.hash
+        changed = record.model_copy(update=changes)
         records.put_record(self._session, changed)

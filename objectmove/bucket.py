@@ -55,8 +55,9 @@ REFUSED = {
 }
 """403 with one of these: the store looked at signature and rights, and did nothing."""
 _UNSUPPORTED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_MD5 = re.compile("[0-9a-f]{32}")
 _READ_EXPIRES_S = 900
-#: Of the kinds that are not named like their method.
+#: The HTTP methods of the kinds that are not named like their method.
 _METHODS = {"copy": "PUT", "delete_many": "POST"}
 
 
@@ -86,10 +87,10 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Seen(Version):
-    """One object as a listing or a HEAD shows it, by a HEAD with its time in whole seconds.
+    """One object as a listing or a HEAD shows it; a HEAD gives its time in whole seconds.
 
-    ``metadata`` (names in small letters, without ``x-amz-meta-``) and ``headers`` are known by a
-    HEAD only.
+    Only a HEAD gives ``metadata`` (names in small letters, without ``x-amz-meta-``) and
+    ``headers``.
     """
 
     metadata: Texts | None = None
@@ -99,13 +100,13 @@ class Seen(Version):
     def has_hash(self) -> bool:
         """Whether the ETag can be the MD5 of the content, by a HEAD.
 
-        It is none of a multipart upload, nor of an object that is encrypted with a key of its own.
-        Whether the store's plain ETags are MD5s at all, the probe finds out.
+        It is not the MD5 of a multipart upload, nor of an object that is encrypted with a key of
+        its own. The probe finds out whether the store's plain ETags are MD5s at all.
         """
-        is_hex = len(self.etag) == 32 and not set(self.etag.lower()) - set("0123456789abcdef")
-        has_own_key = _CUSTOMER_KEY in self.headers
-        has_own_key = has_own_key or self.headers.get(_ENCRYPTION, "").startswith("aws:kms")
-        return is_hex and not has_own_key
+        is_md5 = _MD5.fullmatch(self.etag.lower()) is not None
+        encryption = self.headers.get(_ENCRYPTION, "")
+        has_own_key = _CUSTOMER_KEY in self.headers or encryption.startswith("aws:kms")
+        return is_md5 and not has_own_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +176,11 @@ _NO_ANSWER = Answer("unknown", code="NoAnswer")
 _UNANSWERED = {Reply.NOT_SENT: _NOT_SENT, Reply.NO_ANSWER: _NO_ANSWER}
 
 
-def find_all(bucket: S3Bucket, prefix: str, keys: Sequence[str]) -> dict[str, Seen | None]:
-    """Look many keys up that lie under one prefix: by a listing, or one by one in a large prefix.
-
-    A key that could not be read is not in the answer.
-    """
+def find_all(bucket: S3Bucket, prefix: str, keys: Sequence[str]) -> Look:
+    """Look up many keys under one prefix: by a listing, or one by one in a large prefix."""
     most = 4 * len(keys) + 1000
-    listed = {seen.key: seen for seen in islice(bucket.list_objects(prefix), most)}
+    objects = islice(bucket.list_objects(prefix), most)
+    listed = {seen.key: seen for seen in objects}
     if len(listed) == most:
         return bucket.look(keys)
     return {key: listed.get(key) for key in keys}
@@ -195,7 +194,8 @@ def is_key_supported(key: str) -> bool:
     """
     if _UNSUPPORTED.search(key) is not None:
         return False
-    return not {"", ".", ".."} & set(key.split("/"))
+    segments = key.split("/")
+    return not any(segment in ("", ".", "..") for segment in segments)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -219,7 +219,7 @@ class S3Bucket(Reach):
     virtual_host: bool = False
 
     def __post_init__(self) -> None:
-        from .http import Connections  # what it rests on takes a while to load
+        from .http import Connections  # imported late: its libraries take a while to load
 
         scheme = "https" if self.secure else "http"
         self.name = self.bucket
@@ -284,32 +284,33 @@ class S3Bucket(Reach):
         *,
         failed: dict[str, StoreError] | None = None,
         marks_absence: bool | None = None,
-    ) -> dict[str, Seen | None]:
-        """Return each object with its metadata, None where there is none.
+    ) -> Look:
+        """Return each object with its metadata.
 
         A 404 counts when it bears the mark of the store; else a listing must say the same.
 
         Parameters
         ----------
-        failed : gets why a key could not be read; such a key is not in the answer
-        marks_absence : whether this store's own answers bear ``ABSENCE_MARK``; then one without it
-            is of something before the store. None: not known
+        failed : gets the reason for each key that could not be read
+        marks_absence : whether this store's own answers bear ``ABSENCE_MARK``; then an answer
+            without it comes from something before the store. None: not known
         """
-        found: dict[str, Seen | None] = {}
+        looks: Look = {}
         heads = [partial(self._make, Request("head", key)) for key in keys]
-        for key, reply in zip(keys, self._http.exchange(heads, resend=True), strict=True):
+        replies = self._http.exchange(heads, resend=True)
+        for key, reply in zip(keys, replies, strict=True):
             try:
                 is_marked = ABSENCE_MARK in reply.headers
                 if reply.status == 200 and (is_marked or not marks_absence):
-                    found[key] = _to_seen(key, reply.headers)
+                    looks[key] = _to_seen(key, reply.headers)
                 elif self._is_absent(reply, key, marks_absence=marks_absence):
-                    found[key] = None
+                    looks[key] = None
                 else:
                     raise _explain(reply, f"read {key}")
             except StoreError as error:
                 if failed is not None:
                     failed[key] = error
-        return found
+        return looks
 
     def has_absence_mark(self, key: str) -> bool:
         """Tell whether the answer to a HEAD of an absent key bears ``ABSENCE_MARK``. Only reads.
@@ -319,33 +320,50 @@ class S3Bucket(Reach):
         StoreError
             When the answer is no 404.
         """
-        head = partial(self._make, Request("head", key))
-        (reply,) = self._http.exchange([head], resend=True)
+        reply = self._read(Request("head", key))
         if reply.status != 404:
             raise _explain(reply, f"read {key}")
         return ABSENCE_MARK in reply.headers
 
-    def _is_absent(self, reply: Reply, key: str, *, marks_absence: bool | None = None) -> bool:
+    def _read(self, request: Request, sink: Sink | None = None) -> Reply:
+        """Return the answer to one read, whatever it says."""
+        make = partial(self._make, request)
+        (reply,) = self._http.exchange([make], resend=True, sink=sink)
+        return reply
+
+    def _is_absent(
+        self,
+        reply: Reply,
+        key: str,
+        *,
+        marks_absence: bool | None = None,
+    ) -> bool:
         """Tell whether an answer proves that there is no such object.
 
-        A 404 without the store's mark may be of something before the store: a listing decides.
+        A 404 without the store's mark may come from something before it: a listing decides.
         """
         if reply.status != 404:
             return False
-        is_marked = marks_absence is not False and ABSENCE_MARK in reply.headers
-        return is_marked or not self._is_listed(key)
+        if marks_absence is not False and ABSENCE_MARK in reply.headers:
+            return True
+        return not self._is_listed(key)
 
     def _is_listed(self, key: str) -> bool:
-        """Tell whether a listing shows a key; it comes first among those that begin with it."""
-        query = {"list-type": "2", "prefix": key, "max-keys": "1", "encoding-type": "url"}
+        """Tell whether a listing shows a key, which comes first of the keys with this prefix."""
+        query = {
+            "list-type": "2",
+            "prefix": key,
+            "max-keys": "1",
+            "encoding-type": "url",
+        }
         page = self._fetch_page(query, f"list {self.name}/{key}", "ListBucketResult")
-        keys = [unquote_plus(_text(item, "Key")) for item in page.iterfind("{*}Contents")]
+        items = page.iterfind("{*}Contents")
+        keys = [unquote_plus(_text(item, "Key")) for item in items]
         return key in keys
 
     def read(self, key: str) -> bytes | None:
         """Return an object's content, None when there is none."""
-        read = partial(self._make, Request("get", key))
-        (reply,) = self._http.exchange([read], resend=True)
+        reply = self._read(Request("get", key))
         if reply.status == 200:
             return reply.body
         if self._is_absent(reply, key):
@@ -355,18 +373,24 @@ class S3Bucket(Reach):
     def read_sha256(self, key: str) -> str:
         """Return the SHA-256 of an object's content, read in parts."""
         digest = hashlib.sha256()
-        self.fetch(Request("get", key), f"read {key}", digest.update)
+        request = Request("get", key)
+        self.fetch(request, f"read {key}", digest.update)
         return digest.hexdigest()
 
-    def fetch(self, request: Request, what: str, sink: Sink | None = None) -> Reply:
+    def fetch(
+        self,
+        request: Request,
+        what: str,
+        sink: Sink | None = None,
+    ) -> Reply:
         """Return the answer to a read that must be a 200.
 
         Parameters
         ----------
-        what : is asked for, in words
+        what : what the request does, in words
         sink : takes the body in parts, as it comes; the answer has none then
         """
-        (reply,) = self._http.exchange([partial(self._make, request)], resend=True, sink=sink)
+        reply = self._read(request, sink)
         if reply.status != 200:
             raise _explain(reply, what)
         return reply
@@ -374,8 +398,10 @@ class S3Bucket(Reach):
     def read_clock(self) -> datetime:
         """Return the store's time in whole seconds, from the Date header of a signed answer."""
         query = {"list-type": "2", "max-keys": "1", "prefix": ".runbook/"}
-        reply = self.fetch(Request("get", query=query), "read the clock")
-        return parse_time(reply.headers.get("date", ""))
+        request = Request("get", query=query)
+        reply = self.fetch(request, "read the clock")
+        date = reply.headers.get("date", "")
+        return parse_time(date)
 
     def ask(self, path: str) -> Reply:
         """Return the answer to an unsigned GET of one of the server's own pages.
@@ -423,7 +449,10 @@ class S3Bucket(Reach):
         return answers
 
     def _make(
-        self, request: Request, at: datetime | None = None, expires_s: int = _READ_EXPIRES_S
+        self,
+        request: Request,
+        at: datetime | None = None,
+        expires_s: int = _READ_EXPIRES_S,
     ) -> Message:
         """Return the HTTP message of a request; a read is signed by our clock."""
         headers = {"host": self._host, **request.headers}
@@ -446,30 +475,45 @@ class S3Bucket(Reach):
         method = _METHODS.get(request.kind, request.kind.upper())
         path = f"{self._root}/{request.key}" if request.key else self._root or "/"
         path = quote(path, safe="/~")
-        signed = self._sign(f"{method}\n{path}", query, headers, at or datetime.now(UTC), expires_s)
+        signed = self._sign(
+            f"{method}\n{path}",
+            query,
+            headers,
+            at or datetime.now(UTC),
+            expires_s,
+        )
         return Message(method, f"{path}?{signed}", headers, body)
 
-    def _sign(self, what: str, query: Texts, headers: Texts, at: datetime, expires_s: int) -> str:
+    def _sign(
+        self,
+        what: str,
+        query: Texts,
+        headers: Texts,
+        at: datetime,
+        expires_s: int,
+    ) -> str:
         """Return a query with its signature (AWS signature version 4)."""
         date = at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         scope = f"{date[:8]}/{self.region}/s3/aws4_request"
         names = sorted(headers)
+        signed_names = ";".join(names)
         query = {
             **query,
             "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
             "X-Amz-Credential": f"{self.access_key}/{scope}",
             "X-Amz-Date": date,
             "X-Amz-Expires": str(expires_s),
-            "X-Amz-SignedHeaders": ";".join(names),
+            "X-Amz-SignedHeaders": signed_names,
         }
         if self.session_token:
             query["X-Amz-Security-Token"] = self.session_token
         encoded = urlencode(sorted(query.items()), safe="~", quote_via=quote)
         lines = [f"{name}:{headers[name].strip()}" for name in names]
-        request = "\n".join([what, encoded, *lines, "", ";".join(names), "UNSIGNED-PAYLOAD"])
+        request = "\n".join([what, encoded, *lines, "", signed_names, "UNSIGNED-PAYLOAD"])
         digest = hashlib.sha256(request.encode("latin-1")).hexdigest()
+        signed_text = f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{digest}"
         key = f"AWS4{self.secret_key}".encode()
-        for part in (*scope.split("/"), f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{digest}"):
+        for part in (*scope.split("/"), signed_text):
             key = hmac.digest(key, part.encode(), "sha256")
         return f"{encoded}&X-Amz-Signature={key.hex()}"
 
@@ -491,9 +535,9 @@ def read_answer(request: Request, reply: Reply) -> Answer:
     if answer is not None:
         return answer
     code, message = _parse_error(reply.body)
-    is_refused = reply.status == 403 and code in REFUSED
-    code = code or f"HTTP {reply.status}"
-    return Answer("none" if is_refused else "unknown", code=code, message=message)
+    if reply.status == 403 and code in REFUSED:
+        return Answer("none", code=code, message=message)
+    return Answer("unknown", code=code or f"HTTP {reply.status}", message=message)
 
 
 def _read_success(request: Request, reply: Reply) -> Answer | None:
@@ -529,7 +573,8 @@ def _read_delete_result(request: Request, reply: Reply) -> Answer | None:
         return None
     failed = {}
     for item in result.iterfind("{*}Error"):
-        failed[_text(item, "Key")] = _text(item, "Code") or "Unknown"
+        key = _text(item, "Key")
+        failed[key] = _text(item, "Code") or "Unknown"
     if not failed.keys() <= set(request.keys):
         return None
     return Answer("done", failed=failed)
@@ -568,7 +613,11 @@ def _read_versions(page: ET.Element) -> list[StoredVersion]:
 
 def _read_fields(element: ET.Element) -> dict[str, str]:
     """Return the texts of an element's children, by their names without a namespace."""
-    return {child.tag.rpartition("}")[2]: child.text or "" for child in element}
+    texts = {}
+    for child in element:
+        _, _, name = child.tag.rpartition("}")
+        texts[name] = child.text or ""
+    return texts
 
 
 def _text(element: ET.Element, name: str) -> str:
@@ -627,12 +676,16 @@ def _to_seen(key: str, headers: Texts) -> Seen:
 
 
 def _explain(reply: Reply, what: str) -> StoreError:
+    """Return the error that says why a request was not answered as it should be."""
     if reply.status < 1:
-        return StoreError(f"{what}: {reply.error}", code=_UNANSWERED[reply.status].code)
+        code = _UNANSWERED[reply.status].code
+        return StoreError(f"{what}: {reply.error}", code=code)
     code, message = _parse_error(reply.body)
-    text = f"{what}: {code or reply.status} {message}".strip()
+    reason = code or reply.status
+    text = f"{what}: {reason} {message}".strip()
     if reply.status == 403:
-        text += _describe_clock(reply.headers.get("date", ""))
+        date = reply.headers.get("date", "")
+        text += _describe_clock(date)
     if reply.status == 404 and code:
         return AbsentError(text, code=code)
     if reply.status in (401, 403):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from . import record as records
@@ -20,14 +20,19 @@ _STAND_STILL_S = 3.0
 
 
 def check_approval(
-    ledger: Ledger, record: Record | None, *, is_new: bool, has_word: bool, now: datetime
+    ledger: Ledger,
+    record: Record | None,
+    *,
+    is_new: bool,
+    has_word: bool,
+    now: datetime,
 ) -> None:
     """Refuse a plan that was approved as something else, begun, never begun, or too old.
 
     Parameters
     ----------
     record : what the bucket knows of the plan
-    is_new : whether it is to begin, and not to go on
+    is_new : whether the plan begins; else it goes on
     has_word : whether a person said that an undo is safe now
     """
     plan = ledger.plan
@@ -55,13 +60,14 @@ def check_approval(
 def check_not_taken_back(bucket: S3Bucket, plan: MovePlan) -> None:
     """Refuse to go on with a release while it is being taken back."""
     for undo in records.read_later_records(bucket, plan.id):
-        if undo.action == "undo" and undo.parent == plan.id and not undo.ended:
+        is_undo = undo.action == "undo" and undo.parent == plan.id
+        if is_undo and not undo.ended:
             way_on = f"runbook resume {undo.plan} --consumer-stands-still"
             raise NotApprovedError(f"{plan.id} is being taken back. Go on with: {way_on}")
 
 
 def check_memory(session: Session, ledger: Ledger, record: Record | None, *, is_new: bool) -> None:
-    """Find out whether the bucket still remembers what was begun; write its id anew.
+    """Find out whether the bucket still remembers what was begun, and rewrite its id.
 
     Notes
     -----
@@ -90,15 +96,17 @@ def is_to_be_ended(ledger: Ledger) -> bool:
 
 
 def _has_announced_nothing(ledger: Ledger) -> bool:
-    without_effect = {State.NONE}
+    if ledger.begun != 0:
+        return False
+    without_effect = [State.NONE]
     if ledger.plan.header.action != "settle":  # whose word counts also where nothing moves
-        without_effect.add(State.SKIPPED)
-    states = set(ledger.states.values()) | set(ledger.park_states.values())
-    return ledger.begun == 0 and states <= without_effect
+        without_effect.append(State.SKIPPED)
+    states = [*ledger.states.values(), *ledger.park_states.values()]
+    return all(state in without_effect for state in states)
 
 
 def check_word(bucket: S3Bucket, plan: MovePlan) -> None:
-    """Refuse a word on rows on which somebody said something since the plan was made."""
+    """Refuse a word on rows that somebody settled since the plan was made."""
     header = plan.header
     parent = records.read_record(bucket, header.parent)
     words_of_rows = parent.settled if parent is not None else {}
@@ -124,7 +132,7 @@ def check_word(bucket: S3Bucket, plan: MovePlan) -> None:
 def check_stillness(
     bucket: S3Bucket, keys: Sequence[str], *, abilities: Abilities, clock: Clock
 ) -> None:
-    """Look twice at what an undo takes back: someone who takes it shows by what vanishes."""
+    """Look twice at what an undo takes back: what vanishes meanwhile was taken by someone."""
     before = look_surely(bucket, keys, abilities=abilities)
     clock.sleep(_STAND_STILL_S)
     after = look_surely(bucket, keys, abilities=abilities)
@@ -172,5 +180,8 @@ def check_changed(plan: MovePlan, changed: Mapping[int, str], *, is_strict: bool
 
 
 def _describe_some(plan: MovePlan, changed: Mapping[int, str]) -> str:
-    first: Iterable[int] = sorted(changed)[:5]
-    return "; ".join(f"{plan.rows[row].key}: {changed[row]}" for row in first)
+    texts = []
+    for row in sorted(changed)[:5]:
+        key = plan.rows[row].key
+        texts.append(f"{key}: {changed[row]}")
+    return "; ".join(texts)

@@ -112,8 +112,9 @@ class RowStates(Mapping[int, State]):
 
     def begin(self, end: int) -> None:
         """Note that every row below ``end`` was announced, or passed over."""
-        passed_over = [row for row in range(self.begun, end) if self[row] is State.NONE]
-        self.waiting_again.update(passed_over)
+        for row in range(self.begun, end):
+            if self[row] is State.NONE:
+                self.waiting_again.add(row)
         self.begun = max(self.begun, end)
 
     def find(self, *states: State) -> list[int]:
@@ -364,8 +365,7 @@ class Ledger:
             case "told":
                 self.reported_rows.update(rows)
             case "reopened":
-                for row in rows:
-                    self.reopened_by[row] = data["plan"]
+                self.reopened_by.update(dict.fromkeys(rows, data["plan"]))
             case "taken_back":
                 self.taken_back_by = data["plan"]
             case "taken" | "not_taken":

@@ -55,7 +55,10 @@ class Memory:
 
 
 def read_memory(
-    bucket: S3Bucket, *, parked_prefix: str, list_begun: ListBegun = list_none
+    bucket: S3Bucket,
+    *,
+    parked_prefix: str,
+    list_begun: ListBegun = list_none,
 ) -> Memory:
     """Read what earlier plans did not finish: from the bucket, and from this machine's ledgers.
 
@@ -67,20 +70,35 @@ def read_memory(
         When it cannot be read: nobody can say then what is in doubt.
     """
     parked = _find_parked(bucket, parked_prefix)
-    reopenings = [r for r in records.list_records(bucket) if r.action == "reopen"]
+    open_records = records.list_records(bucket)
     owners = records.find_owned_keys(bucket)
-    for record in reopenings:
-        parked.update(_list_reopened(bucket, record))
-    forgotten: dict[str, str] = {}
+    for record in open_records:
+        if record.action == "reopen":
+            reopened = _list_reopened(bucket, record)
+            parked.update(reopened)
+    forgotten = _find_forgotten_keys(bucket)
+    ways_on: dict[str, str] = {}
+    for plan in list_forgotten(bucket, list_begun):
+        ways_on[plan.plan] = plan.way_on
+        for key in plan.keys:
+            forgotten[key] = plan.plan
+    return Memory(
+        owners=owners,
+        forgotten=forgotten,
+        parked=parked,
+        ways_on=ways_on,
+    )
+
+
+def _find_forgotten_keys(bucket: S3Bucket) -> dict[str, str]:
+    """Return the keys of rows that only a person's word puts into a plan, and the plan of each."""
+    forgotten = {}
     for record, plan in records.list_open_plans(bucket):
         for number in record.forgotten_rows:
             row = plan.rows[number]
-            forgotten.update(dict.fromkeys((row.key, row.to), record.plan))
-    ways_on: dict[str, str] = {}
-    for one in list_forgotten(bucket, list_begun):
-        forgotten.update(dict.fromkeys(one.keys, one.plan))
-        ways_on[one.plan] = one.way_on
-    return Memory(owners=owners, forgotten=forgotten, parked=parked, ways_on=ways_on)
+            forgotten[row.key] = record.plan
+            forgotten[row.to] = record.plan
+    return forgotten
 
 
 def _find_parked(bucket: S3Bucket, parked_prefix: str) -> dict[str, str]:
@@ -124,24 +142,28 @@ def list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> list[Forgotten]:
     """
     forgotten = []
     for begun in list(_list_forgotten(bucket, list_begun)):
-        ledger = Ledger(begun.log, begun.plan)
-        rows = [begun.plan.rows[number] for number in ledger.list_open()]
-        if rows or ledger.hold is not None:
-            plan = Forgotten(
-                plan=begun.plan.id,
-                keys=_list_keys(rows),
-                open_rows=len(rows),
-                way_on=begun.plan.header.resume_command,
-            )
-            forgotten.append(plan)
-    return sorted(forgotten, key=lambda one: one.plan, reverse=True)
+        plan = begun.plan
+        ledger = Ledger(begun.log, plan)
+        rows = [plan.rows[number] for number in ledger.list_open()]
+        if not rows and ledger.hold is None:
+            continue
+        forgotten_plan = Forgotten(
+            plan=plan.id,
+            keys=_list_keys(rows),
+            open_rows=len(rows),
+            way_on=plan.header.resume_command,
+        )
+        forgotten.append(forgotten_plan)
+    return sorted(forgotten, key=lambda plan: plan.plan, reverse=True)
 
 
 def _list_keys(rows: Sequence[PlanRow]) -> tuple[str, ...]:
     """Return the keys of rows, at both ends."""
-    keys: list[str] = []
+    keys = []
     for row in rows:
-        keys += filter(None, (row.key, row.to))
+        keys.append(row.key)
+        if row.to:
+            keys.append(row.to)
     return tuple(keys)
 
 
@@ -149,7 +171,11 @@ def _list_reopened(bucket: S3Bucket, record: Record) -> dict[str, str]:
     """Return the rests of keys that are open again although their release was settled."""
     plan = records.read_recorded_plan(bucket, record, folder=Path())
     prefix = plan.header.source
-    return {row.key.removeprefix(prefix): record.plan for row in plan.rows}
+    reopened = {}
+    for row in plan.rows:
+        rest = row.key.removeprefix(prefix)
+        reopened[rest] = record.plan
+    return reopened
 
 
 def _list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> Iterator[Begun]:

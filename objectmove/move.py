@@ -1,9 +1,9 @@
 """Carry out a plan: a release, an undo, a settling or a reopening; go on with it after anything.
 
-``apply_plan`` begins a plan, ``resume_plan`` goes on with one. A session locks the ledger, claims the
-bucket, writes the bucket's record and holds the others, in this order. It gives them back in
-reverse, whatever happens. ``checks`` says whether a plan may begin, ``jobs`` what goes where; ``carry``
-moves the objects, ``holding`` keeps the others still, ``bookkeeping`` writes the record.
+``apply_plan`` begins a plan, ``resume_plan`` goes on with one. A session locks the ledger, claims
+the bucket, writes the bucket's record and holds the others, in this order. It gives them back in
+reverse, whatever happens. ``checks`` says whether a plan may begin, ``jobs`` what goes where.
+``carry`` moves the objects, ``holding`` keeps the others still, ``bookkeeping`` writes the record.
 """
 
 from __future__ import annotations
@@ -623,11 +623,9 @@ class Run:
     def _wind_down(self) -> None:
         """After an interrupt, finish what has landed: nothing more is copied."""
         ledger = self.ledger
-        landed = []
-        for row in ledger.rows(State.LANDED):
-            if row not in ledger.in_flight:
-                landed.append(self.jobs.make(row))
-        with suppress(MoveError, KeyboardInterrupt):  # who presses twice does not wait
+        rows = [row for row in ledger.rows(State.LANDED) if row not in ledger.in_flight]
+        landed = [self.jobs.make(row) for row in rows]
+        with suppress(MoveError, KeyboardInterrupt):  # a second interrupt ends it at once
             self.carrier.delete_sources(landed)
             self.books.write_record()
 

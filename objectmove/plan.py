@@ -40,7 +40,7 @@ PlanId = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")]
 
 
 class Part(BaseModel):
-    """What never changes, and has no other fields than these."""
+    """A model that never changes, and refuses fields that it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -82,7 +82,7 @@ class Timing(Part):
 
     Attributes
     ----------
-    lease_s : a claim lapses so long after its stamp, by the store's time
+    lease_s : from a claim's stamp until the claim lapses, by the store's time
     effect_s : an accepted request takes effect within this
     spread_s : the store's nodes agree on the time within this
     """
@@ -93,8 +93,9 @@ class Timing(Part):
 
     @property
     def expires_s(self) -> int:
-        """Seconds that the signature of a request lives: over well before the claim lapses."""
-        return min(20, int(self.lease_s - self.effect_s - self.spread_s - 1))
+        """Seconds that a request's signature is valid: it expires well before the claim lapses."""
+        left_s = self.lease_s - self.effect_s - self.spread_s - 1
+        return min(20, int(left_s))
 
     @property
     def settle_s(self) -> float:
@@ -108,7 +109,9 @@ def describe_window(abilities: Abilities, timing: Timing, parked: str) -> str:
     if not abilities.parking:
         parts.append(_NO_PARKING)
     parts.append(_ALWAYS)
-    return "; ".join(parts).format(seconds=2 + timing.settle_s, parked=parked)
+    template = "; ".join(parts)
+    seconds = 2 + timing.settle_s
+    return template.format(seconds=seconds, parked=parked)
 
 
 class PlanHeader(Part):
@@ -117,7 +120,7 @@ class PlanHeader(Part):
     Attributes
     ----------
     source, to : prefixes
-    others : how it is made sure that nobody else moves, in words
+    others : how everyone else is kept from moving, in words
     window : what the store's abilities leave unguarded, in words and seconds
     selection : how the rows were chosen, in words
     parent, word : of an undo and of a settling: the plan that it is about, and what the person says
@@ -195,7 +198,7 @@ class PlanRow(Version):
     ----------
     to : the key that it gets; empty in a settling that moves nothing
     age_start : since when it waits, by the caller's rules
-    facts : what else the caller wants to stand in the approved plan
+    facts : what else the approved plan says of the object, by the caller's rules
     sha256 : of the content, where the ETag is no hash of it
     """
 
@@ -213,7 +216,10 @@ class PlanRow(Version):
     def at(self, seen: Seen) -> PlanRow:
         """Return the row with another version of its object."""
         return replace(
-            self, etag=seen.etag, size_bytes=seen.size_bytes, last_modified=seen.last_modified
+            self,
+            etag=seen.etag,
+            size_bytes=seen.size_bytes,
+            last_modified=seen.last_modified,
         )
 
 
@@ -233,12 +239,12 @@ class MovePlan:
 
     @property
     def expires_at(self) -> datetime:
-        """Until when it may be begun."""
+        """The time until which the plan may begin."""
         return self.header.expires_at
 
     @property
     def target(self) -> str:
-        """Which store and bucket, and from where to where."""
+        """The store, the bucket, and both prefixes."""
         header = self.header
         return f"{header.endpoint}/{header.bucket}: {header.source} → {header.to}"
 
@@ -278,7 +284,10 @@ class MovePlan:
 
 
 def write_plan(
-    folder: Path, header: PlanHeader, rows: Sequence[PlanRow], excluded: Mapping[str, Sequence[str]]
+    folder: Path,
+    header: PlanHeader,
+    rows: Sequence[PlanRow],
+    excluded: Mapping[str, Sequence[str]],
 ) -> MovePlan:
     """Write a plan under ``folder`` and return it.
 
@@ -299,7 +308,8 @@ def write_plan(
         "excluded_sample": {why: tuple(keys[:_SAMPLE]) for why, keys in excluded.items()},
     }
     header = header.model_copy(update=totals)
-    plan = parse_plan(_encode(header, rows), path=folder / f"{header.id}.jsonl")
+    content = _encode(header, rows)
+    plan = parse_plan(content, path=folder / f"{header.id}.jsonl")
     save_plan(plan)
     return plan
 
@@ -337,15 +347,23 @@ def parse_plan(content: bytes, *, path: Path) -> MovePlan:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise PlanError(f"{path.name} is not a plan ({what}). Make a new one.") from error
     _check(path, header, rows)
-    return MovePlan(path, content, hashlib.sha256(content).hexdigest(), header, rows)
+    return MovePlan(
+        path=path,
+        content=content,
+        sha256=hashlib.sha256(content).hexdigest(),
+        header=header,
+        rows=rows,
+    )
 
 
 def _check(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None:
     if path.stem != header.id:
         raise PlanError(f"{path.name} was renamed: it is {header.id}")
     check_prefixes(header.source, header.to)
-    totals = (len(rows), len({row.key for row in rows}), sum(row.size_bytes for row in rows))
-    if totals != (header.objects, header.objects, header.bytes):
+    keys = {row.key for row in rows}
+    size_bytes = sum(row.size_bytes for row in rows)
+    has_right_count = len(rows) == len(keys) == header.objects
+    if not has_right_count or size_bytes != header.bytes:
         raise PlanError(f"{path.name}: its totals are not those of its rows")
     for row in rows:
         if not _is_allowed(header, row):
@@ -396,5 +414,7 @@ def check_prefixes(source: str, to: str) -> None:
 
 
 def _encode(header: PlanHeader, rows: Sequence[PlanRow]) -> bytes:
-    lines = [header.model_dump_json(by_alias=True).encode(), *map(_ROW.dump_json, rows)]
-    return b"".join(line + b"\n" for line in lines)
+    head = header.model_dump_json(by_alias=True)
+    row_lines = [_ROW.dump_json(row) for row in rows]
+    lines = [head.encode(), *row_lines]
+    return b"\n".join(lines) + b"\n"

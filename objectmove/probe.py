@@ -1,4 +1,4 @@
-"""Find out what a store honours: by the refused and the allowed case, on scratch objects."""
+"""Find out what a store honours: try the refused and the allowed case on scratch objects."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .plan import Abilities
 PROBE = ".runbook/probe/"
 SCRATCH_NAME = ".runbook-probe-"
 _LETTERS = "abcdefgpqrstu"
+_PUT_FIRST = "abcdefg"
 _REFUSED_LATE = {"AccessDenied", "RequestTimeTooSkewed", "ExpiredToken", "RequestExpired"}
 _WRONG = "0" * 32
 _UNMET = {"PreconditionFailed", "ConditionalRequestConflict"}
@@ -60,11 +61,14 @@ def probe(bucket: S3Bucket, *, expires_s: int = 20, parked: str = "parked/") -> 
     scratch = _Scratch(bucket, expires_s)
     marks_absence = _finds_mark(bucket, scratch.root)
     try:
-        put_answers = scratch.must(*map(scratch.put, "abcdefg"))
-        etags = [answer.etag for answer in put_answers]
+        puts = [scratch.put(letter) for letter in _PUT_FIRST]
+        put_answers = scratch.must(*puts)
+        etags = {}
+        for letter, answer in zip(_PUT_FIRST, put_answers, strict=True):
+            etags[letter] = answer.etag
         late = scratch.send(
             scratch.put("p"),
-            scratch.copy("q", etags[0]),
+            scratch.copy("q", etags["a"]),
             scratch.delete("b"),
             scratch.delete_many("bc"),
             is_late=True,
@@ -72,17 +76,19 @@ def probe(bucket: S3Bucket, *, expires_s: int = 20, parked: str = "parked/") -> 
         # All at once: none of them touches what another reads or writes.
         put_over, copied_over, deleted_other, copied_other = scratch.send(
             scratch.put("c", if_absent=True),
-            scratch.copy("b", etags[0], if_absent=True),
+            scratch.copy("b", etags["a"], if_absent=True),
             scratch.delete("d", if_match=_WRONG),
             scratch.copy("r", _WRONG),
         )
         plain_copy, *_ = scratch.must(
-            scratch.copy("s", etags[0]), scratch.delete_many("f"), scratch.delete("g")
+            scratch.copy("s", etags["a"]),
+            scratch.delete_many("f"),
+            scratch.delete("g"),
         )
         put_new, copied_new, deleted_own = scratch.send(
             scratch.put("t", if_absent=True),
-            scratch.copy("u", etags[0], if_absent=True),
-            scratch.delete("e", if_match=etags[4]),
+            scratch.copy("u", etags["a"], if_absent=True),
+            scratch.delete("e", if_match=etags["e"]),
         )
         there = scratch.look(marks_absence=marks_absence)
     finally:
@@ -90,18 +96,20 @@ def probe(bucket: S3Bucket, *, expires_s: int = 20, parked: str = "parked/") -> 
     if copied_other.effect == "done" or "r" in there:
         raise NotReadyError("the store copies an object that is not the one that was named")
     md5 = hashlib.md5(b"a", usedforsecurity=False).hexdigest()
-    is_fenced = _list_codes(late) <= _REFUSED_LATE
+    refuses_late = _list_codes(late) <= _REFUSED_LATE
+    has_kept = there.keys() >= set("bcs")
+    has_removed = there.keys().isdisjoint("fgpq")
+    honours_put = _is_honoured(put_over, put_new)
+    honours_copy = _is_honoured(copied_over, copied_new)
+    honours_delete = _is_honoured(deleted_other, deleted_own)
+    is_b_kept = there.get("b") == etags["b"]
     return Abilities(
-        fence=is_fenced and there.keys() >= set("bcs") and not there.keys() & set("fgpq"),
-        conditional_put=_is_honoured(put_over, put_new) and "t" in there,
-        conditional_copy=_is_honoured(copied_over, copied_new)
-        and "u" in there
-        and there.get("b") == etags[1],
-        conditional_delete=_is_honoured(deleted_other, deleted_own)
-        and "d" in there
-        and "e" not in there,
+        fence=refuses_late and has_kept and has_removed,
+        conditional_put=honours_put and "t" in there,
+        conditional_copy=honours_copy and "u" in there and is_b_kept,
+        conditional_delete=honours_delete and "d" in there and "e" not in there,
         parking=_can_park(bucket, parked, expires_s),
-        hash_etags=etags[0] == md5 and plain_copy.etag == md5,
+        hash_etags=etags["a"] == md5 and plain_copy.etag == md5,
         marks_absence=marks_absence,
         versions=put_answers[0].version_id not in ("", "null"),
     )
@@ -118,7 +126,12 @@ class _Scratch:
 
     def put(self, letter: str, *, if_absent: bool = False) -> Request:
         """Return a put of a letter as its own content."""
-        return Request("put", self.root + letter, body=letter.encode(), if_absent=if_absent)
+        return Request(
+            "put",
+            self.root + letter,
+            body=letter.encode(),
+            if_absent=if_absent,
+        )
 
     def copy(self, to: str, etag: str, *, if_absent: bool = False) -> Request:
         """Return a copy of ``a``, if it has this ETag."""
@@ -136,7 +149,8 @@ class _Scratch:
 
     def delete_many(self, letters: str) -> Request:
         """Return a bulk delete."""
-        return Request("delete_many", keys=[self.root + letter for letter in letters])
+        keys = [self.root + letter for letter in letters]
+        return Request("delete_many", keys=keys)
 
     def send(self, *requests: Request, is_late: bool = False) -> list[Answer]:
         """Send requests at once.
@@ -145,10 +159,12 @@ class _Scratch:
         ----------
         is_late : sign them so that they have expired
         """
+        signed_at = self._now
+        expires_s = self._expires_s
         if is_late:
-            signed_at = self._now - timedelta(minutes=10)
-            return self._bucket.send(requests, signed_at=signed_at, expires_s=1)
-        return self._bucket.send(requests, signed_at=self._now, expires_s=self._expires_s)
+            signed_at -= timedelta(minutes=10)
+            expires_s = 1
+        return self._bucket.send(requests, signed_at=signed_at, expires_s=expires_s)
 
     def must(self, *requests: Request) -> list[Answer]:
         """Send requests that must be done, or nothing works."""
@@ -162,10 +178,15 @@ class _Scratch:
     def look(self, *, marks_absence: bool) -> dict[str, str]:
         """Return the letters that are there, and the ETag of each."""
         keys = [self.root + letter for letter in _LETTERS]
-        found = self._bucket.look(keys, marks_absence=marks_absence)
-        if len(found) != len(keys):
+        looks = self._bucket.look(keys, marks_absence=marks_absence)
+        if len(looks) != len(keys):
             raise NotReadyError("the store does not show its own scratch objects")
-        return {key.removeprefix(self.root): seen.etag for key, seen in found.items() if seen}
+        etags = {}
+        for key, seen in looks.items():
+            if seen is not None:
+                letter = key.removeprefix(self.root)
+                etags[letter] = seen.etag
+        return etags
 
     def remove(self) -> None:
         """Remove what is left."""
@@ -173,7 +194,8 @@ class _Scratch:
             left = [seen.key for seen in self._bucket.list_objects(self.root)]
             if not left:
                 return
-            self.send(*(Request("delete", key) for key in left))
+            requests = [Request("delete", key) for key in left]
+            self.send(*requests)
         raise NotReadyError(f"scratch objects under {self.root} cannot be removed")
 
 
@@ -205,7 +227,9 @@ def _can_park(bucket: S3Bucket, parked: str, expires_s: int) -> bool:
     """Tell whether an object may be put and removed where objects are parked."""
     key = f"{parked}{SCRATCH_NAME}{secrets.token_hex(8)}"
     now = bucket.read_clock()
-    for request in (Request("put", key, body=b"a"), Request("delete", key)):
+    put = Request("put", key, body=b"a")
+    delete = Request("delete", key)
+    for request in (put, delete):
         (answer,) = bucket.send([request], signed_at=now, expires_s=expires_s)
         if answer.effect != "done":
             return False

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from . import record as records
-from .bucket import S3Bucket, Seen, find_all
+from .bucket import Look, S3Bucket, Seen, find_all
 from .carry import compare_with_plan, look_surely
 from .errors import StoreError
 from .ledger import HALF, Ledger, Leg, Logs
@@ -49,7 +49,8 @@ class MoveProof(NamedTuple):
         """Whether every planned object is in place, or was taken after our copy was confirmed."""
         if self.taken_back_by:
             return False
-        return not any(count for name, count in self.counts.items() if name not in _FINE)
+        failures = [count for name, count in self.counts.items() if name not in _FINE]
+        return sum(failures) == 0
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -77,7 +78,7 @@ def verify_plan(
 
     Parameters
     ----------
-    notice : told why and how long it waits: until no request of ours can take effect any more
+    notice : called with why and how long it waits, until no request of ours can take effect
     same_store : a person's word that the plan's endpoint is this store under another name
 
     Raises
@@ -89,29 +90,33 @@ def verify_plan(
     """
     check_same_store(bucket, plan, logs(plan.id), same_store=same_store)
     record = records.read_record(bucket, plan.id)
-    ledger = Ledger(logs(plan.id), plan, record, records.read_later_records(bucket, plan.id))
-    ledger.memory_removed |= record is None and ledger.is_begun
+    log = logs(plan.id)
+    later = records.read_later_records(bucket, plan.id)
+    ledger = Ledger(log, plan, record, later)
+    if record is None and ledger.is_begun:
+        ledger.memory_removed = True
     _wait_for_fence(bucket, ledger, clock, notice)
     at = bucket.read_clock()
     has_id = bucket.look([STORE_ID]).get(STORE_ID) is not None
-    rows = [row for row in plan.rows if row.to]
-    sources = _find_surely(bucket, plan, [row.key for row in rows], has_id=has_id)
+    keys = [row.key for row in plan.rows if row.to]
+    sources = _find_surely(bucket, plan, keys, has_id=has_id)
     written, foreign = _list_destination(bucket, plan)
     if has_id and bucket.look([STORE_ID]).get(STORE_ID) is None:
         raise StoreError("the store stopped showing its id while it was looked at: look again")
-    found: dict[str, list[str]] = {str(name): [] for name in Proof}
-    found["foreign_changed"] = _find_foreign(ledger, foreign)
-    found["lost"] = list(ledger.lost)
+    outcomes: dict[str, list[str]] = {str(name): [] for name in Proof}
+    outcomes["foreign_changed"] = _find_foreign(ledger, foreign)
+    outcomes["lost"] = list(ledger.lost)
     for number, row in enumerate(plan.rows):
-        found[_judge(plan, ledger, number, sources, written)].append(row.key)
-    undone = [plan.rows[number].key for number in ledger.rows(State.UNDONE)]
-    counts = {name: len(keys) for name, keys in found.items()}
+        proof = _judge(plan, ledger, number, sources, written)
+        outcomes[proof].append(row.key)
+    counts = {}
+    named = {}
+    for name, outcome_keys in outcomes.items():
+        counts[name] = len(outcome_keys)
+        if outcome_keys and name != Proof.IN_PLACE:
+            named[name] = tuple(outcome_keys[:_NAMED])
+    undone = ledger.rows(State.UNDONE)
     counts["taken_back"] = len(undone)
-    named = {
-        name: tuple(keys[:_NAMED])
-        for name, keys in found.items()
-        if keys and name != Proof.IN_PLACE
-    }
     return MoveProof(
         plan=plan.id,
         at=at,
@@ -136,22 +141,29 @@ def _wait_for_fence(bucket: S3Bucket, ledger: Ledger, clock: Clock, notice: Noti
 
 
 def _find_surely(
-    bucket: S3Bucket, plan: MovePlan, keys: list[str], *, has_id: bool
-) -> dict[str, Seen | None]:
+    bucket: S3Bucket,
+    plan: MovePlan,
+    keys: list[str],
+    *,
+    has_id: bool,
+) -> Look:
     """Look at source keys, which lie under several prefixes in a settling."""
     prefix = plan.header.source
     if all(key.startswith(prefix) for key in keys):
         return find_all(bucket, prefix, keys)
-    return look_surely(bucket, keys, abilities=plan.header.abilities, has_id=has_id)
+    return look_surely(
+        bucket,
+        keys,
+        abilities=plan.header.abilities,
+        has_id=has_id,
+    )
 
 
-def _list_destination(
-    bucket: S3Bucket, plan: MovePlan
-) -> tuple[dict[str, Seen | None], list[Seen]]:
+def _list_destination(bucket: S3Bucket, plan: MovePlan) -> tuple[Look, list[Seen]]:
     """Return what is at each row's destination, and planned content at other keys there."""
     names = {row.to for row in plan.rows if row.to}
     contents = {(row.etag, row.size_bytes) for row in plan.rows}
-    written: dict[str, Seen | None] = dict.fromkeys(names)
+    written: Look = dict.fromkeys(names)
     foreign = []
     outside = [key for key in names if not key.startswith(plan.header.to)]
     for seen in bucket.list_objects(plan.header.to):
@@ -176,15 +188,16 @@ def _find_foreign(ledger: Ledger, candidates: list[Seen]) -> list[str]:
         return []
     first = min(times)
     last = max(times)
-    return sorted(seen.key for seen in candidates if first <= seen.last_modified <= last)
+    keys = [seen.key for seen in candidates if first <= seen.last_modified <= last]
+    return sorted(keys)
 
 
 def _judge(
     plan: MovePlan,
     ledger: Ledger,
     number: int,
-    sources: dict[str, Seen | None],
-    written: dict[str, Seen | None],
+    sources: Look,
+    written: Look,
 ) -> Proof:
     """Say what the look and the ledger prove of one row."""
     row = plan.rows[number]
@@ -204,14 +217,18 @@ def _judge(
 def _get_direction(plan: MovePlan, row: PlanRow) -> Direction:
     if row.to.startswith(plan.header.parked):
         return Direction.PARK
-    return Direction.THERE if plan.header.action in ("move", "reopen") else Direction.BACK
+    if plan.header.action in ("move", "reopen"):
+        return Direction.THERE
+    return Direction.BACK
 
 
 def _list_parked(plan: MovePlan, ledger: Ledger) -> dict[str, str]:
     """Return where the sources of rows are parked."""
     header = plan.header
     parked = {}
-    for number in ledger.rows(State.MOVED, leg=Leg.PARK)[:_NAMED]:
+    rows = ledger.rows(State.MOVED, leg=Leg.PARK)
+    for number in rows[:_NAMED]:
         key = plan.rows[number].key
-        parked[key] = header.get_parked_key(key.removeprefix(header.source))
+        rest = key.removeprefix(header.source)
+        parked[key] = header.get_parked_key(rest)
     return parked
