@@ -74,10 +74,6 @@ class Bookkeeping:
         if self._states_put % _CLEAN_EVERY == 0:
             records.remove_old_states(self._session, self._plan.id)
 
-    def remove_record(self) -> None:
-        """Make the bucket forget the plan: nothing of it was announced."""
-        records.remove_record(self._session, self._plan.id)
-
     def list_done_about(self) -> list[int]:
         """Return the rows of which the release must know."""
         action = self._plan.header.action
@@ -228,9 +224,7 @@ class Bookkeeping:
         record = records.read_record(self._bucket, plan_id)
         if record is None or record.is_tombstone or word == "reopened":
             return
-        settled = dict(record.settled)
-        for row in rows:
-            settled[row] = word
+        settled = {**record.settled, **dict.fromkeys(rows, word)}
         changes: dict[str, object] = {
             "unproven": record.unproven.difference(rows),
             "conflicts": record.conflicts.difference(rows),

@@ -90,11 +90,12 @@ class Seen(Version):
     """One object as a listing or a HEAD shows it; a HEAD gives its time in whole seconds.
 
     Only a HEAD gives ``metadata`` (names in small letters, without ``x-amz-meta-``) and
-    ``headers``.
+    ``headers``. Only a listing of versions gives ``version_id``.
     """
 
     metadata: Texts | None = None
     headers: Texts = field(default_factory=dict)
+    version_id: str = ""
 
     @property
     def has_hash(self) -> bool:
@@ -107,13 +108,6 @@ class Seen(Version):
         encryption = self.headers.get(_ENCRYPTION, "")
         has_own_key = _CUSTOMER_KEY in self.headers or encryption.startswith("aws:kms")
         return is_md5 and not has_own_key
-
-
-@dataclass(frozen=True, slots=True)
-class StoredVersion(Version):
-    """One version of an object in a bucket that keeps them; ``version_id`` is the store's."""
-
-    version_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +238,7 @@ class S3Bucket(Reach):
         what = f"list {self.name}/{prefix}"
         while True:
             page = self._fetch_page(query, what, "ListBucketResult")
-            for seen in _read_objects(page):
+            for seen in _read_objects(page, "Contents"):
                 if with_folders or not seen.key.endswith("/"):
                     yield seen
             if _text(page, "IsTruncated") != "true":
@@ -254,13 +248,13 @@ class S3Bucket(Reach):
                 raise StoreError(f"{what}: the listing does not go on")
             query["continuation-token"] = token
 
-    def list_versions(self, prefix: str) -> Iterator[StoredVersion]:
+    def list_versions(self, prefix: str) -> Iterator[Seen]:
         """Yield every version of the objects under a prefix; delete markers are left out."""
         query = {"versions": "", "prefix": prefix, "encoding-type": "url"}
         what = f"list the versions of {self.name}/{prefix}"
         while True:
             page = self._fetch_page(query, what, "ListVersionsResult")
-            yield from _read_versions(page)
+            yield from _read_objects(page, "Version")
             if _text(page, "IsTruncated") != "true":
                 return
             marker = unquote_plus(_text(page, "NextKeyMarker"))
@@ -580,35 +574,20 @@ def _read_delete_result(request: Request, reply: Reply) -> Answer | None:
     return Answer("done", failed=failed)
 
 
-def _read_objects(page: ET.Element) -> list[Seen]:
-    """Return the objects on a page of a listing."""
+def _read_objects(page: ET.Element, tag: str) -> list[Seen]:
+    """Return the objects, or versions of objects, on a page of a listing."""
     objects = []
-    for item in page.iterfind("{*}Contents"):
+    for item in page.iterfind(f"{{*}}{tag}"):
         fields = _read_fields(item)
         seen = Seen(
             key=unquote_plus(fields.get("Key", "")),
             etag=fields.get("ETag", "").strip('"'),
             size_bytes=int(fields.get("Size") or 0),
             last_modified=parse_time(fields.get("LastModified", "")),
+            version_id=fields.get("VersionId", ""),
         )
         objects.append(seen)
     return objects
-
-
-def _read_versions(page: ET.Element) -> list[StoredVersion]:
-    """Return the versions on a page of a listing of versions."""
-    versions = []
-    for item in page.iterfind("{*}Version"):
-        fields = _read_fields(item)
-        version = StoredVersion(
-            key=unquote_plus(fields.get("Key", "")),
-            etag=fields.get("ETag", "").strip('"'),
-            size_bytes=int(fields.get("Size") or 0),
-            last_modified=parse_time(fields.get("LastModified", "")),
-            version_id=fields.get("VersionId", ""),
-        )
-        versions.append(version)
-    return versions
 
 
 def _read_fields(element: ET.Element) -> dict[str, str]:

@@ -83,7 +83,7 @@ class Job:
 
 
 def compare_with_plan(
-    looks: Mapping[str, Seen | None],
+    looks: Look,
     key: str,
     planned: Version,
     *,
@@ -325,11 +325,7 @@ class Carrier:
 
     def _check_first(self, job: Job) -> None:
         """End the run when its first object was not moved."""
-
-        def list_if_half() -> list[Job]:
-            return [job] if self._get_state(job) in HALF else []
-
-        self.resolve(list_if_half)
+        self.resolve(lambda: [job] if self._get_state(job) in HALF else [])
         state = self._get_state(job)
         if state is State.MOVED:
             self._has_moved_one = True
@@ -343,7 +339,7 @@ class Carrier:
         if any(job.row in ledger.in_flight for job in jobs):
             why = f"{len(jobs)} objects may still change"
             self.session.wait_until(ledger.fence_at, why)
-            ledger.pass_fence()
+            ledger.in_flight.clear()
 
     def _get_state(self, job: Job) -> State:
         states = self.ledger.get_states(job.leg)
@@ -527,6 +523,7 @@ class Carrier:
         ledger = self.ledger
         leg = jobs[0].leg
         moved = []
+        refused = []
         reasons = {}
         for job in jobs:
             answer = answers[job.row]
@@ -537,11 +534,11 @@ class Carrier:
             why = text.strip()
             ledger.reasons[job.row] = why
             if answer.effect == "none":
-                reasons[job.row] = why
+                refused.append(job.row)
+                reasons[str(job.row)] = why
         ledger.close(State.MOVED, moved, leg=leg)
-        if reasons:
-            named = {str(row): why for row, why in reasons.items()}
-            ledger.note("delete_refused", list(reasons), leg=leg, reasons=named)
+        if refused:
+            ledger.note("delete_refused", refused, leg=leg, reasons=reasons)
 
     def _needs_look(self, job: Job) -> bool:
         """Tell whether a source is looked at right before its delete."""
@@ -564,19 +561,14 @@ class Carrier:
 
     def _send_deletes(self, jobs: Sequence[Job]) -> dict[int, Answer]:
         """Send deletes; return the answer for each row."""
-        by_row = {}
         if self.abilities.conditional_delete:
             requests = [Request("delete", job.key, if_match=job.planned.etag) for job in jobs]
             answers = self.session.send(requests)
-            for job, answer in zip(jobs, answers, strict=True):
-                by_row[job.row] = answer
-            return by_row
+            return {job.row: answer for job, answer in zip(jobs, answers, strict=True)}
         keys = [job.key for job in jobs]
         bulk_delete = Request("delete_many", keys=keys)
         (bulk_answer,) = self.session.send([bulk_delete])
-        for job in jobs:
-            by_row[job.row] = _read_bulk_answer(bulk_answer, job.key)
-        return by_row
+        return {job.row: _read_bulk_answer(bulk_answer, job.key) for job in jobs}
 
     def _sort(
         self,

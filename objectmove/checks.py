@@ -62,7 +62,7 @@ def check_not_taken_back(bucket: S3Bucket, plan: MovePlan) -> None:
     for undo in records.read_later_records(bucket, plan.id):
         is_undo = undo.action == "undo" and undo.parent == plan.id
         if is_undo and not undo.ended:
-            way_on = f"runbook resume {undo.plan} --consumer-stands-still"
+            way_on = undo.resume_command
             raise NotApprovedError(f"{plan.id} is being taken back. Go on with: {way_on}")
 
 
@@ -180,8 +180,6 @@ def check_changed(plan: MovePlan, changed: Mapping[int, str], *, is_strict: bool
 
 
 def _describe_some(plan: MovePlan, changed: Mapping[int, str]) -> str:
-    texts = []
-    for row in sorted(changed)[:5]:
-        key = plan.rows[row].key
-        texts.append(f"{key}: {changed[row]}")
+    first = sorted(changed)[:5]
+    texts = [f"{plan.rows[row].key}: {changed[row]}" for row in first]
     return "; ".join(texts)

@@ -95,7 +95,7 @@ class Holding:
             is_refused = isinstance(error, RefusedError | KeyboardInterrupt)
             if is_new and is_refused and not ledger.is_begun and ledger.hold is None:
                 with suppress(MoveError):  # it says then that nothing was announced
-                    self._books.remove_record()
+                    records.remove_record(self._session, self._plan.id)
             raise
         self.why_held = self.give_back(None)
 

@@ -290,10 +290,6 @@ class Ledger:
                 reasons[str(row)] = self.reasons[row]
         self.note(state.value, rows, leg=leg, reasons=reasons)
 
-    def pass_fence(self) -> None:
-        """Note that nothing of the past can take effect any more."""
-        self.in_flight.clear()
-
     def _take(self, entry: Entry) -> None:
         data = entry.data
         rows = data.get("rows", ())

@@ -386,7 +386,8 @@ class Run:
         if self.is_new and action == "settle":
             checks.check_word(self.bucket, self.plan)
         if action == "undo":
-            self._check_stillness()
+            keys = [self.plan.rows[row].key for row in ledger.list_waiting()]
+            checks.check_stillness(self.bucket, keys, abilities=self.abilities, clock=self.clock)
         skipped = checks.find_owned(ledger, owners)
         if skipped and action in ("settle", "reopen"):
             reasons = list(skipped.values())
@@ -407,16 +408,6 @@ class Run:
             self.books.end_release()
         if self.is_new and action == "move":
             self.books.take_over_forgotten()
-
-    def _check_stillness(self) -> None:
-        """Refuse an undo while objects vanish from where it takes them."""
-        keys = [self.plan.rows[row].key for row in self.ledger.list_waiting()]
-        checks.check_stillness(
-            self.bucket,
-            keys,
-            abilities=self.abilities,
-            clock=self.clock,
-        )
 
     def _look_at_all(self) -> None:
         """Look at both ends of every row."""
@@ -471,12 +462,8 @@ class Run:
     def _note_approval(self) -> None:
         """Write down who approved the plan, and since when it is begun."""
         record = self.books.record
-        if record is None:
-            approved_by = self.operator
-            begun_at = self.session.stamp
-        else:
-            approved_by = record.by
-            begun_at = record.begun_at
+        approved_by = record.by if record else self.operator
+        begun_at = record.begun_at if record else self.session.stamp
         self.ledger.note(
             "approved",
             sync=True,
@@ -659,17 +646,14 @@ class Run:
         settled = 0
         if self.plan.header.action == "settle":
             settled = len(self.books.list_done_about())
-        waits_for = ""
         unfinished = [record.resume_command for record in self._later if not record.is_over]
-        if unfinished:
-            waits_for = unfinished[0]
         in_reach: list[str] = []
         if self.ledger.hold is not None:
             in_reach = self.holding.list_in_reach()
         return sum_up(
             self.ledger,
             settled=settled,
-            waits_for=waits_for,
+            waits_for=unfinished[0] if unfinished else "",
             in_reach=in_reach,
             stopped=self.holding.why_held or self._stopped,
         )

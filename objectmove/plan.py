@@ -114,6 +114,12 @@ def describe_window(abilities: Abilities, timing: Timing, parked: str) -> str:
     return template.format(seconds=seconds, parked=parked)
 
 
+def make_resume_command(plan: str, action: str) -> str:
+    """Return the command that goes on with a plan."""
+    flag = " --consumer-stands-still" if action == "undo" else ""
+    return f"runbook resume {plan}{flag}"
+
+
 class PlanHeader(Part):
     """What the plan is about.
 
@@ -186,8 +192,7 @@ class PlanHeader(Part):
     @property
     def resume_command(self) -> str:
         """The command that goes on with the plan when it was cut off."""
-        flag = " --consumer-stands-still" if self.action == "undo" else ""
-        return f"runbook resume {self.id}{flag}"
+        return make_resume_command(self.id, self.action)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from .bucket import Request, S3Bucket, parse_xml
 from .errors import PlanError, StoreError
-from .plan import MovePlan, Part, PlanId, Timestamp, parse_plan
+from .plan import MovePlan, Part, PlanId, Timestamp, make_resume_command, parse_plan
 from .session import Session
 
 MEMORY = ".runbook/"
@@ -135,8 +135,7 @@ class Record(Part):
     @property
     def resume_command(self) -> str:
         """The command that goes on with the plan."""
-        flag = " --consumer-stands-still" if self.action == "undo" else ""
-        return f"runbook resume {self.plan}{flag}"
+        return make_resume_command(self.plan, self.action)
 
     @property
     def is_over(self) -> bool:
