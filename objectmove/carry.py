@@ -211,14 +211,13 @@ class Carrier:
         ----------
         list_jobs : returns the jobs that are in doubt by the ledger, at the time of the call
         """
-        last_round = _ROUNDS - 1
         for number in range(_ROUNDS):
             jobs = [job for job in list_jobs() if job.row not in self.ledger.refused]
             if not jobs:
                 return
             self._wait_for_fence(jobs)
             self.hold.check()
-            may_send = number < last_round
+            may_send = number < _ROUNDS - 1
             for window in _cut_windows(jobs):
                 self._resolve_window(window, may_send=may_send)
 
@@ -363,12 +362,8 @@ class Carrier:
             why = "its destination was looked at too long ago: nothing was sent"
             self._note_refused(rows, leg, why, is_final=False)
             return
-
-        def take(index: int, answer: Answer) -> None:
-            self._take_copy(jobs[index], answer)
-
         requests = [self._make_copy(job) for job in jobs]
-        answers = session.send(requests, take)
+        answers = session.send(requests, lambda index, answer: self._take_copy(jobs[index], answer))
         for job, answer in zip(jobs, answers, strict=True):
             if answer.effect == "done" and self._get_state(job) is State.DOUBTFUL:
                 self._compare_content(job, answer)
@@ -542,9 +537,7 @@ class Carrier:
 
     def _needs_look(self, job: Job) -> bool:
         """Tell whether a source is looked at right before its delete."""
-        if not job.is_release:
-            return True
-        return not self.abilities.conditional_delete
+        return not job.is_release or not self.abilities.conditional_delete
 
     def _choose_deletes(self, jobs: Sequence[Job]) -> list[Job]:
         """Return the jobs whose source may be deleted now."""

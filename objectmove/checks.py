@@ -98,11 +98,11 @@ def is_to_be_ended(ledger: Ledger) -> bool:
 def _has_announced_nothing(ledger: Ledger) -> bool:
     if ledger.begun != 0:
         return False
-    without_effect = [State.NONE]
+    without_effect = {State.NONE}
     if ledger.plan.header.action != "settle":  # whose word counts also where nothing moves
-        without_effect.append(State.SKIPPED)
-    states = [*ledger.states.values(), *ledger.park_states.values()]
-    return all(state in without_effect for state in states)
+        without_effect.add(State.SKIPPED)
+    states = {*ledger.states.values(), *ledger.park_states.values()}
+    return states <= without_effect
 
 
 def check_word(bucket: S3Bucket, plan: MovePlan) -> None:

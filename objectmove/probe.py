@@ -20,7 +20,7 @@ _WRONG = "0" * 32
 _UNMET = {"PreconditionFailed", "ConditionalRequestConflict"}
 
 
-def check_right_to_delete(bucket: S3Bucket, prefix: str, *, expires_s: int = 20) -> None:
+def check_right_to_delete(bucket: S3Bucket, prefix: str, *, expires_s: int) -> None:
     """Refuse when the store says that nothing may be deleted under a prefix.
 
     Raises

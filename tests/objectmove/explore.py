@@ -1481,7 +1481,6 @@ _PARSERS: tuple[tuple[Any, str], ...] = (
     (bucket, "format_time"),
     (bucket, "quote"),
     (bucket, "_read_objects"),
-    (bucket, "_read_versions"),
     (ledger, "parse_time"),
     (move, "format_time"),
     (Record, "model_validate_json"),
