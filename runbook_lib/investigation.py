@@ -21,7 +21,13 @@ from . import errors, model
 from .approvals import Effect, Plan, PlanKind, check_use, load_plan
 from .model import ActionEntry, ActionPhase, Json, Reading, Role, Status, Verdict
 from .policy import Policy
-from .record.incident import Incident, create_incident, lock_home, open_incident
+from .record.incident import (
+    Incident,
+    create_incident,
+    find_unreadable,
+    lock_home,
+    open_incident,
+)
 from .record.journal import utc_now
 from .record.view import JournalView
 from .redact import Redactor
@@ -206,8 +212,12 @@ class Investigation(Generic[S, C]):
         opened_by = "hand" if is_hand else ""
         make = partial(make_incident, settings, opened_by=opened_by, kept=keeps)
         home = settings.runbook_home.resolve()
-        current = open_incident(home, redactor=Redactor(settings.secrets))
+        redactor = Redactor(settings.secrets)
+        current = open_incident(home, redactor=redactor)
         if current is None:
+            unreadable = find_unreadable(home, redactor=redactor)
+            if unreadable is not None:
+                return make(previous=unreadable.id), True
             return make(), True
         damage = current.find_damage()
         if damage:

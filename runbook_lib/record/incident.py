@@ -301,6 +301,31 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
     return look
 
 
+def find_unreadable(home: Path, *, redactor: Redactor) -> Incident | None:
+    """Return the newest incident when only its ``incident.json`` is damaged, and it may be open.
+
+    Its journal tells: it was neither closed nor part of a drill. None without such an incident.
+    """
+    for folder in list_incidents(home):
+        incident = Incident(folder, redactor=redactor)
+        try:
+            is_drill = incident.facts.get("drill")
+        except RecordError:
+            return incident if _may_be_open(incident) else None
+        if not is_drill:
+            return None
+    return None
+
+
+def _may_be_open(incident: Incident) -> bool:
+    """Tell whether the journal of an incident can be read, and holds no close and no drill."""
+    try:
+        entries = incident.journal.view().entries
+    except RecordError:
+        return False
+    return all(entry.kind not in ("closed", "drill") for entry in entries)
+
+
 def _open_named(home: Path, incident_id: str, redactor: Redactor) -> Incident:
     """Open an incident by its id."""
     if not _ID.fullmatch(incident_id):
