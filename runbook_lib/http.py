@@ -39,7 +39,15 @@ if TYPE_CHECKING:
 
 #: For shapes whose names are written likeThis.
 CAMEL = ConfigDict(alias_generator=to_camel, coerce_numbers_to_str=True)
-_UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
+_UNIT_S = {
+    "ms": 0.001,
+    "s": 1,
+    "m": 60,
+    "h": 3600,
+    "d": 86400,
+    "w": 604800,
+    "y": 31536000,
+}
 
 
 def parse_duration(text: str) -> float:

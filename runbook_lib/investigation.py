@@ -62,7 +62,9 @@ def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -
 
 def judge_incident(incident: Incident) -> Verdict:
     """Return an incident's verdict by its journal; unknown when nothing was concluded."""
-    return load_policy().compute_verdict(incident.journal.view()) or Verdict.UNKNOWN
+    journal = incident.journal.view()
+    verdict = load_policy().compute_verdict(journal)
+    return verdict or Verdict.UNKNOWN
 
 
 def check_undamaged(incident: Incident) -> None:
@@ -197,7 +199,8 @@ class Investigation(Generic[S, C]):
         cls.check_connected(settings)
         on_accepted()
         with lock_home(home):
-            incident, is_new = cls._choose(settings, is_hand=incident_id == NEW, keeps=keeps)
+            is_hand = incident_id == NEW
+            incident, is_new = cls._choose(settings, is_hand=is_hand, keeps=keeps)
             if not incident.is_open:
                 breach = cls._see_breach(incident, settings, skip_step)
                 if breach is not None:
@@ -254,14 +257,25 @@ class Investigation(Generic[S, C]):
         sections = find_runbook().load_sections()
         needed = sections.list_needed()
         calm = cls.read_calm(settings)
-        if not incident.is_over(utc_now(), is_alert=True, needed=needed, calm=calm):
+        may_be_over = incident.is_over(
+            utc_now(),
+            is_alert=True,
+            needed=needed,
+            calm=calm,
+        )
+        if not may_be_over:
             return False
         breach = cls._see_breach(incident, settings)
         if breach is None:
             return False
         episode = breach.episode
         began = episode.start if episode else breach.observed_at
-        return incident.is_over(began, is_alert=bool(episode), needed=needed, calm=calm)
+        return incident.is_over(
+            began,
+            is_alert=bool(episode),
+            needed=needed,
+            calm=calm,
+        )
 
     @classmethod
     def open(
@@ -387,7 +401,8 @@ class Investigation(Generic[S, C]):
             "observed_at": self.now(),
         }
         reading = Reading.model_validate(fields)
-        redacted = self.incident.redactor.json(reading.model_dump(mode="json"))
+        content = reading.model_dump(mode="json")
+        redacted = self.incident.redactor.json(content)
         return Reading.model_validate(redacted)
 
     def _fill_in(self, text: str) -> str:
@@ -420,7 +435,8 @@ class Investigation(Generic[S, C]):
         reading = self.observe(step_id)
         content = reading.model_dump(mode="json")
         seq = self.record("reading", {"reading": content})
-        if seq and reading.status is Status.BREACH and reading.role in model.SYMPTOMS:
+        is_breach = reading.status is Status.BREACH and reading.role in model.SYMPTOMS
+        if seq and is_breach:
             self.incident.open(step_id, reading.episode)
         return reading.model_copy(update={"seq": seq})
 
@@ -484,8 +500,9 @@ class Investigation(Generic[S, C]):
     def _sees_cleared(self) -> bool:
         """Tell whether a step of this section read that the alert is over."""
         for step, reading in self.latest().items():
-            is_own = step in self.section.STEPS
-            if is_own and reading.role is Role.CLEARED and reading.status is Status.OK:
+            if step not in self.section.STEPS:
+                continue
+            if reading.role is Role.CLEARED and reading.status is Status.OK:
                 return True
         return False
 

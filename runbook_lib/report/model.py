@@ -305,10 +305,17 @@ class ReportModel:
                 ordinal = _ORDINALS.get(number, f"{number}th")
                 title += f", {ordinal} run"
             ending = self._describe_end(section, run.status, begin, end)
-            records.append(RunRecord(run, f"{title}: {ending}", parameters))
+            record = RunRecord(run, f"{title}: {ending}", parameters)
+            records.append(record)
         return records
 
-    def _describe_end(self, section: SectionRecord, status: str, begin: int, end: int) -> str:
+    def _describe_end(
+        self,
+        section: SectionRecord,
+        status: str,
+        begin: int,
+        end: int,
+    ) -> str:
         """Return how a run ended: by what it changed or concluded between two entries."""
         changes = [action for action in self.actions if action.applied]
         applied = [action for action in changes if begin < action.decisive.seq < end]
@@ -317,7 +324,7 @@ class ReportModel:
                 return "approved and applied"
             return "approved and applied, and not all of it proven"
         conclusions = [c for c in section.conclusions if begin < c.seq < end]
-        if status in ("done", "by_hand") and conclusions:
+        if conclusions and status in ("done", "by_hand"):
             verdict = conclusions[-1].verdict
             return VERDICT_WORDS[verdict].lower()
         return _ENDED.get(status, status)
@@ -367,6 +374,7 @@ def _make_section(module: SectionModule) -> SectionRecord:
     for step in module.STEPS.values():
         records[step.id] = StepRecord(step.id, step.title, step.role)
     for action in module.ACTIONS.values():
+        # An action may have the id of a step; the section then shows the action's title.
         record = records.setdefault(action.id, StepRecord(action.id, action.title))
         record.title = action.title
     own = [step_id for step_id in records if step_id.startswith(f"{number}.")]

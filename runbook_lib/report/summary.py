@@ -350,7 +350,13 @@ def _list_incident_seen(model: ReportModel) -> Iterator[TimelineRow]:
             return
     for look in model.journal.conclusions:
         if look.verdict is Verdict.INCIDENT and not look.findings:
-            yield TimelineRow(look.at, "incident", "Incident seen", look.summary, look.seq)
+            yield TimelineRow(
+                at=look.at,
+                tone="incident",
+                text="Incident seen",
+                note=look.summary,
+                seq=look.seq,
+            )
             return
 
 
@@ -360,8 +366,13 @@ def _list_cause(model: ReportModel, cause: Finding) -> Iterator[TimelineRow]:
     for conclusion in model.journal.conclusions:
         finding = _find_support(conclusion, cause.name)
         if finding is not None:
-            text = f"Cause named: {words}"
-            yield TimelineRow(conclusion.at, "cause", text, finding.reason, conclusion.seq)
+            yield TimelineRow(
+                at=conclusion.at,
+                tone="cause",
+                text=f"Cause named: {words}",
+                note=finding.reason,
+                seq=conclusion.seq,
+            )
             break
     if cause.first_seen and not model.drill:
         yield TimelineRow(cause.first_seen, "cause", f"First sign of the cause: {words}")

@@ -78,7 +78,7 @@ def record(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
 def _list_outputs(shell: Any, result: Any) -> list[dict[str, Json]]:
     error = result.error_before_exec or result.error_in_exec
     if error:
-        output = {
+        output: dict[str, Json] = {
             "output_type": "error",
             "ename": type(error).__name__,
             "evalue": str(error),

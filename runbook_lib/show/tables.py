@@ -102,17 +102,25 @@ class Table(NamedTuple):
         """Return a table with caption and scoped headers; everything escaped."""
         names = self.names
         headings = [name.replace("_", " ") for name in names]
-        rows = [list(map(_to_cell, cells, names)) for cells in self.iter_cells()]
+        rows = []
+        for cells in self.iter_cells():
+            row = [_to_cell(text, name) for text, name in zip(cells, names, strict=True)]
+            rows.append(row)
         return render_html("table.html", table=self, names=headings, rows=rows)
 
 
-def tabulate_facts(facts: Mapping[str, Json], caption: str, *, is_folded: bool = False) -> Table:
+def tabulate_facts(
+    facts: Mapping[str, Json],
+    caption: str,
+    *,
+    is_folded: bool = False,
+) -> Table:
     """Return facts that say something as a table of name and value."""
     rows = []
     for name, value in facts.items():
         if value not in (None, "", [], {}, ()):
-            row = {"name": name.replace("_", " "), "value": say_value(value, name)}
-            rows.append(row)
+            words = name.replace("_", " ")
+            rows.append({"name": words, "value": say_value(value, name)})
     return Table(caption, rows, ("name", "value"), is_folded)
 
 
@@ -135,7 +143,11 @@ def tabulate_findings(
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Return findings, the most supported first."""
     order = list(CauseStatus)
-    return sorted(findings, key=lambda f: (order.index(f.status), -f.score))
+
+    def rank(finding: Finding) -> tuple[int, float]:
+        return order.index(finding.status), -finding.score
+
+    return sorted(findings, key=rank)
 
 
 def tabulate_readings(readings: Iterable[Observed]) -> Table:
