@@ -155,7 +155,7 @@ class Incident:
         needed: Collection[str],
         calm: timedelta,
     ) -> bool:
-        """Tell whether a trouble that began then is another than this incident's.
+        """Tell whether trouble that began at a time belongs to another incident.
 
         Parameters
         ----------

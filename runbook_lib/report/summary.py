@@ -324,7 +324,7 @@ def _list_alerts(model: ReportModel) -> Iterator[TimelineRow]:
 
 
 def _list_notices(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield which channels were told what, once each."""
+    """Yield each notice once, with the channels that received it."""
     channels_by_text: dict[str, dict[str, datetime]] = {}
     for event in _list_recent(model):
         if event.kind == "notice":
@@ -338,7 +338,7 @@ def _list_notices(model: ReportModel) -> Iterator[TimelineRow]:
 
 
 def _list_recent(model: ReportModel) -> list[Event]:
-    """Return what systems told since the trouble began."""
+    """Return the events that systems recorded since the trouble began."""
     since = model.since or model.begin
     return [event for event in list_observed(model) if event.at >= since]
 
@@ -426,7 +426,7 @@ def _list_outcomes(model: ReportModel) -> Iterator[TimelineRow]:
 
 
 def list_observed(model: ReportModel) -> list[Event]:
-    """Return what the systems' clocks and logs told, each event once, since a drill began."""
+    """Return the events of the systems' clocks and logs, each once, since a drill began."""
     events: dict[tuple[str, str], Event] = {}
     for conclusion in model.journal.conclusions:
         for event in conclusion.timeline:

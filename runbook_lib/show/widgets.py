@@ -92,7 +92,7 @@ def _join(cards: Iterable[Card]) -> str:
 
 
 def _frame(cards: Iterable[Card]) -> str:
-    """Return cards as the content of a widget, whose lines are as high as a button otherwise."""
+    """Return cards as HTML for a widget. Without the style each line is as high as a button."""
     return f'<div style="line-height:1.4">{_join(cards)}</div>'
 
 
