@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .model import Json, Outcome
@@ -22,6 +23,12 @@ NUMBER: Final = "Float64"
 TEXT: Final = "string"
 FLAG: Final = "boolean"
 _NESTED: Final = "object"
+#: The dtype of a column whose values are all of a type: the first that fits.
+_DTYPES: tuple[tuple[type | UnionType, Dtype], ...] = (
+    (int, WHOLE),
+    (int | float, NUMBER),
+    (str, TEXT),
+)
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
@@ -57,15 +64,22 @@ def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None
     """
     import pandas as pd
 
-    rows: Sequence[Mapping[str, Json]] = reading.rows if reading else ()
+    rows: Sequence[Mapping[str, Json]] = ()
     dtypes = dict(columns or {})
-    names = [*dtypes, *(reading.columns if reading else ())]
+    names = list(dtypes)
+    if reading is not None:
+        rows = reading.rows
+        names.extend(reading.columns)
     for row in rows:
-        names += row
-    frame = pd.DataFrame(index=pd.RangeIndex(len(rows)))
+        names.extend(row)
+    index = pd.RangeIndex(len(rows))
+    frame = pd.DataFrame(index=index)
     for name in dict.fromkeys(names):
         values = [row.get(name) for row in rows]
-        frame[name] = _to_series(values, dtypes.get(name) or find_dtype(values))
+        dtype = dtypes.get(name)
+        if dtype is None:
+            dtype = find_dtype(values)
+        frame[name] = _to_series(values, dtype)
     return frame
 
 
@@ -73,23 +87,27 @@ def to_rows(frame: pd.DataFrame) -> list[dict[str, Json]]:
     """Return the rows of a frame as a table shows them; a missing value is None."""
     values = frame.astype(_NESTED).where(frame.notna(), None)
     names = [str(name) for name in frame.columns]
-    return [dict(zip(names, row, strict=True)) for row in values.itertuples(index=False)]
+    rows = values.itertuples(index=False)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def find_dtype(values: Iterable[Json]) -> Dtype:
     """Return the dtype of a column by its values; None is a missing value."""
     known = [value for value in values if value is not None]
-    if all(isinstance(value, bool) for value in known):
-        return FLAG if known else TEXT
+    if not known:
+        return TEXT
     if any(isinstance(value, bool) for value in known):
-        return _NESTED
-    if all(isinstance(value, int) for value in known):
-        return WHOLE
-    if all(isinstance(value, int | float) for value in known):
-        return NUMBER
+        return FLAG if _are_all(known, bool) else _NESTED
     if all(_is_time(value) for value in known):
         return TIME
-    return TEXT if all(isinstance(value, str) for value in known) else _NESTED
+    for kind, dtype in _DTYPES:
+        if _are_all(known, kind):
+            return dtype
+    return _NESTED
+
+
+def _are_all(values: Iterable[Json], kind: type | UnionType) -> bool:
+    return all(isinstance(value, kind) for value in values)
 
 
 def _is_time(value: Json) -> bool:
@@ -106,7 +124,9 @@ def _to_series(values: list[Json], dtype: Dtype) -> pd.Series[Any]:
         times = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
         earliest = pd.Timestamp.min.tz_localize("UTC")
         latest = pd.Timestamp.max.tz_localize("UTC")
-        return times.where(times.between(earliest, latest)).astype(TIME)
+        is_possible = times.between(earliest, latest)
+        return times.where(is_possible).astype(TIME)
     if dtype in (WHOLE, NUMBER):
-        return pd.to_numeric(column, errors="coerce").astype(dtype)
+        numbers = pd.to_numeric(column, errors="coerce")
+        return numbers.astype(dtype)
     return column.astype(dtype)

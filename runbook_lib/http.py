@@ -39,7 +39,15 @@ if TYPE_CHECKING:
 
 #: For shapes whose names are written likeThis.
 CAMEL = ConfigDict(alias_generator=to_camel, coerce_numbers_to_str=True)
-_UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
+_UNIT_S = {
+    "ms": 0.001,
+    "s": 1,
+    "m": 60,
+    "h": 3600,
+    "d": 86400,
+    "w": 604800,
+    "y": 31536000,
+}
 
 
 def parse_duration(text: str) -> float:
@@ -56,8 +64,10 @@ def parse_duration(text: str) -> float:
     """
     if not re.fullmatch(r"(\d+(\.\d+)?(ms|[smhdwy]))+|0", text):
         raise ValueError(f"{text!r} is not a duration")
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdwy])", text)
-    return float(sum(float(number) * _UNIT_S[unit] for number, unit in parts))
+    seconds = 0.0
+    for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdwy])", text):
+        seconds += float(number) * _UNIT_S[unit]
+    return seconds
 
 
 def parse_when(text: str | None) -> datetime | None:
@@ -68,7 +78,9 @@ def parse_when(text: str | None) -> datetime | None:
     ValueError
         When the text is not a time.
     """
-    return None if not text or text.startswith("0001-01-01") else parse_time(text)
+    if not text or text.startswith("0001-01-01"):
+        return None
+    return parse_time(text)
 
 
 def check_id(text: str, what: str) -> str:
@@ -84,12 +96,25 @@ def check_id(text: str, what: str) -> str:
     return text
 
 
+def _read_labels(value: Json) -> Json:
+    """Read null as no labels. An empty list instead of an object stays, as another shape."""
+    if value is None:
+        return {}
+    return value
+
+
+def _read_text(value: Json) -> Json:
+    """Read null as an empty text."""
+    if value is None:
+        return ""
+    return value
+
+
 At = Annotated[datetime, BeforeValidator(parse_time)]
 When = Annotated[datetime | None, BeforeValidator(parse_when)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
-# null is nothing; an empty list instead of an object is another shape.
-Labels = Annotated[dict[str, str], BeforeValidator(lambda value: {} if value is None else value)]
-Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
+Labels = Annotated[dict[str, str], BeforeValidator(_read_labels)]
+Text = Annotated[str, BeforeValidator(_read_text)]
 
 
 T = TypeVar("T")
@@ -161,9 +186,12 @@ class HttpClient:
         if not user:
             user = unquote(parts.username or "")
             password = unquote(parts.password or "")
-        self.url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-        self._redactor = Redactor(filter(None, (token, password)))
-        tls = _make_context(ca_file or certifi.where()) if parts.scheme == "https" else None
+        _, _, host = parts.netloc.rpartition("@")
+        self.url = urlunsplit(parts._replace(netloc=host))
+        self._redactor = Redactor((token, password))
+        tls = None
+        if parts.scheme == "https":
+            tls = _make_context(ca_file or certifi.where())
         self._session = _make_session(tls, proxy_url)
         if token:
             self._session.headers["Authorization"] = f"Bearer {token}"
@@ -175,7 +203,13 @@ class HttpClient:
         """Return the system's client as the settings describe it. Sends nothing yet."""
         return cls(**settings.read_http_options(cls.SYSTEM))
 
-    def get(self, path: str, shape: type[T], params: Mapping[str, Any] = {}, part: str = "") -> T:
+    def get(
+        self,
+        path: str,
+        shape: type[T],
+        params: Mapping[str, Any] = {},
+        part: str = "",
+    ) -> T:
         """Return an answer in a shape: a dataclass, or a list or dict of such.
 
         Parameters
@@ -187,27 +221,32 @@ class HttpClient:
         BadAnswerError
             When it is not JSON, or has another shape.
         """
-        answer = self._ask_json(Request("GET", f"{self.url}{path}", params=params))
+        request = Request("GET", f"{self.url}{path}", params=params)
+        answer = self._ask_json(request)
         return self.read_as(path, answer, shape, part)
 
     def post(self, path: str, shape: type[T], body: Json = None) -> T:
         """Post JSON (nothing when ``body`` is None); return the answer in a shape."""
-        answer = self._ask_json(Request("POST", f"{self.url}{path}", json=body))
+        request = Request("POST", f"{self.url}{path}", json=body)
+        answer = self._ask_json(request)
         return self.read_as(path, answer, shape)
 
     def patch(self, path: str, shape: type[T], body: Json) -> T:
         """Patch with JSON; return the answer in a shape."""
-        answer = self._ask_json(Request("PATCH", f"{self.url}{path}", json=body))
+        request = Request("PATCH", f"{self.url}{path}", json=body)
+        answer = self._ask_json(request)
         return self.read_as(path, answer, shape)
 
     def get_text(self, path: str) -> str:
         """Return an answer's text; bytes that are not UTF-8 are replaced."""
-        answer = self._ask(Request("GET", f"{self.url}{path}"))
+        request = Request("GET", f"{self.url}{path}")
+        answer = self._ask(request)
         return answer.body.decode("utf-8", "replace")
 
     def check_reachable(self) -> str:
         """Return a few words about the system, such as its version."""
-        return self.read_health()[:60]
+        text = self.read_health()
+        return text[:60]
 
     def read_health(self) -> str:
         """Return the text of the health endpoint; raises a ``ClientError`` unless it is 2xx."""
@@ -221,9 +260,11 @@ class HttpClient:
         BadAnswerError
             When the answer has no readable ``Date``.
         """
-        answer = self._send(Request("GET", f"{self.url}{self.HEALTH}"))
+        request = Request("GET", f"{self.url}{self.HEALTH}")
+        answer = self._send(request)
         with self.parsing(self.HEALTH):
-            return to_utc(parsedate_to_datetime(answer.headers["Date"]))
+            date = answer.headers["Date"]
+            return to_utc(parsedate_to_datetime(date))
 
     def read_metrics(self) -> list[Sample]:
         """Return the samples of the system's own ``/metrics`` page."""
@@ -239,9 +280,11 @@ class HttpClient:
     def read_as(self, path: str, answer: Json, shape: type[T], part: str = "") -> T:
         """Return an answer, or a part of it, in a shape."""
         with self.parsing(path):
-            for name in filter(None, part.split(".")):
-                answer = answer[name]
-            shaped: T = _make_adapter(shape).validate_python(answer)
+            if part:
+                for name in part.split("."):
+                    answer = answer[name]
+            adapter = _make_adapter(shape)
+            shaped: T = adapter.validate_python(answer)
             return shaped
 
     @contextmanager
@@ -251,8 +294,9 @@ class HttpClient:
             yield
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             reason = _short(_describe(error))
-            text = f"gave an answer of another shape ({reason}). Is this address really "
-            raise self.bad(path, f"{text}{self.SYSTEM}?") from error
+            text = f"gave an answer of another shape ({reason})."
+            question = f"Is this address really {self.SYSTEM}?"
+            raise self.bad(path, f"{text} {question}") from error
 
     def bad(self, path: str, text: str) -> errors.ClientError:
         """Return the error for an answer that cannot be used."""
@@ -260,16 +304,19 @@ class HttpClient:
 
     def _ask_json(self, request: Request) -> Json:
         answer = self._ask(request)
-        if not answer.body.strip() and request.method != "GET":
+        is_empty = not answer.body.strip()
+        if is_empty and request.method != "GET":
             return None
         kind = answer.headers.get("Content-Type", "no content type")
         if "json" not in kind.lower():
-            text = f"answered {_short(kind)}, not JSON: {self._excerpt(answer.body)}"
+            excerpt = self._excerpt(answer.body)
+            text = f"answered {_short(kind)}, not JSON: {excerpt}"
             raise self._fail(errors.BadAnswerError, f"{request.url} {text}")
         try:
             return json.loads(answer.body)
         except (ValueError, RecursionError) as error:
-            text = f"answered JSON that cannot be read: {self._excerpt(answer.body)}"
+            excerpt = self._excerpt(answer.body)
+            text = f"answered JSON that cannot be read: {excerpt}"
             raise self._fail(errors.BadAnswerError, f"{request.url} {text}") from error
 
     def _ask(self, request: Request) -> _Answer:
@@ -287,9 +334,11 @@ class HttpClient:
             kind = errors.NotFoundError
             text = f"not found. {text}"
         elif 300 <= status < 400:
-            location = self._redactor.text(answer.headers.get("Location", "nowhere"))
-            text = f"redirects to {_short(location)}; set {self._setting} to where it is"
-        raise self._fail(kind, f"{request.url}: HTTP {status}: {text}".rstrip())
+            location = answer.headers.get("Location", "nowhere")
+            target = _short(self._redactor.text(location))
+            text = f"redirects to {target}; set {self._setting} to where it is"
+        sentence = f"{request.url}: HTTP {status}: {text}"
+        raise self._fail(kind, sentence.rstrip())
 
     def _send(self, request: Request) -> _Answer:
         """Return an answer of any status. Without an answer, raise the error that says why."""
@@ -311,9 +360,10 @@ class HttpClient:
             text = f"cannot be asked: {_short(str(error))}"
             raise self._fail(errors.BadAnswerError, f"{request.url} {text}") from error
         except (HTTPError, OSError) as error:
-            text = f"{request.url} cannot be reached ({_explain(error)}). Does it run, and is "
+            text = f"{request.url} cannot be reached ({_explain(error)})."
+            question = f"Does it run, and is {self._setting} right?"
             kind = errors.ConnectionRefusedClientError
-            raise self._fail(kind, f"{text}{self._setting} right?") from error
+            raise self._fail(kind, f"{text} {question}") from error
 
     def _read_body(self, response: requests.Response, deadline: float, url: str) -> bytes:
         body = bytearray()
@@ -329,8 +379,9 @@ class HttpClient:
 
     def _excerpt(self, body: bytes) -> str:
         # Redacted before it is cut: half a secret would not be recognised.
-        text = self._redactor.text(body[:4000].decode("utf-8", "replace"))
-        return _short(" ".join(text.split()))
+        text = body[:4000].decode("utf-8", "replace")
+        words = self._redactor.text(text).split()
+        return _short(" ".join(words))
 
     def _fail(self, kind: type[errors.ClientError], text: str) -> errors.ClientError:
         return kind(self._redactor.text(text), system=self.SYSTEM)
@@ -360,7 +411,9 @@ class _Adapter(HTTPAdapter):
 
     def proxy_headers(self, proxy: str) -> dict[str, str]:
         user, password = get_auth_from_url(proxy)
-        return {"Proxy-Authorization": _sign(user, password)} if user else {}
+        if not user:
+            return {}
+        return {"Proxy-Authorization": _sign(user, password)}
 
 
 def _make_session(tls: ssl.SSLContext | None, proxy_url: str) -> requests.Session:
@@ -389,18 +442,22 @@ def _make_context(ca_file: str) -> ssl.SSLContext:
 
 def _sign(user: str, password: str) -> str:
     credentials = f"{user}:{password}".encode()
-    return f"Basic {base64.b64encode(credentials).decode()}"
+    encoded = base64.b64encode(credentials).decode()
+    return f"Basic {encoded}"
 
 
 def _describe(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        where, why = next(iter(errors.list_wrong(error).items()))
+        problems = errors.list_wrong(error)
+        where, why = next(iter(problems.items()))
         return f"{where}: {why}".removeprefix(": ")
     return f"{type(error).__name__}: {error}"
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:200]}…"
+    if len(text) <= 200:
+        return text
+    return f"{text[:200]}…"
 
 
 def _explain(error: Exception) -> str:

@@ -21,7 +21,13 @@ from . import errors, model
 from .approvals import Effect, Plan, PlanKind, check_use, load_plan
 from .model import ActionEntry, ActionPhase, Json, Reading, Role, Status, Verdict
 from .policy import Policy
-from .record.incident import Incident, create_incident, lock_home, open_incident
+from .record.incident import (
+    Incident,
+    create_incident,
+    find_unreadable,
+    lock_home,
+    open_incident,
+)
 from .record.journal import utc_now
 from .record.view import JournalView
 from .redact import Redactor
@@ -56,7 +62,9 @@ def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -
 
 def judge_incident(incident: Incident) -> Verdict:
     """Return an incident's verdict by its journal; unknown when nothing was concluded."""
-    return load_policy().compute_verdict(incident.journal.view()) or Verdict.UNKNOWN
+    journal = incident.journal.view()
+    verdict = load_policy().compute_verdict(journal)
+    return verdict or Verdict.UNKNOWN
 
 
 def check_undamaged(incident: Incident) -> None:
@@ -68,10 +76,11 @@ def check_undamaged(incident: Incident) -> None:
         Says what is damaged, and the way on.
     """
     damage = incident.find_damage()
-    if damage:
-        text = f"The journal of {incident.id} is damaged ({damage}), so nothing more is done in it."
-        way_on = "Leave the incident out: the look goes on in a new one."
-        raise errors.UsageError(f"{text} It stays as it is. {way_on}")
+    if not damage:
+        return
+    text = f"The journal of {incident.id} is damaged ({damage}), so nothing more is done in it."
+    way_on = "Leave the incident out: the look goes on in a new one."
+    raise errors.UsageError(f"{text} It stays as it is. {way_on}")
 
 
 def _say_damaged(damaged: Incident, damage: str, made: Incident) -> None:
@@ -190,7 +199,8 @@ class Investigation(Generic[S, C]):
         cls.check_connected(settings)
         on_accepted()
         with lock_home(home):
-            incident, is_new = cls._choose(settings, is_hand=incident_id == NEW, keeps=keeps)
+            is_hand = incident_id == NEW
+            incident, is_new = cls._choose(settings, is_hand=is_hand, keeps=keeps)
             if not incident.is_open:
                 breach = cls._see_breach(incident, settings, skip_step)
                 if breach is not None:
@@ -206,8 +216,12 @@ class Investigation(Generic[S, C]):
         opened_by = "hand" if is_hand else ""
         make = partial(make_incident, settings, opened_by=opened_by, kept=keeps)
         home = settings.runbook_home.resolve()
-        current = open_incident(home, redactor=Redactor(settings.secrets))
+        redactor = Redactor(settings.secrets)
+        current = open_incident(home, redactor=redactor)
         if current is None:
+            unreadable = find_unreadable(home, redactor=redactor)
+            if unreadable is not None:
+                return make(previous=unreadable.id), True
             return make(), True
         damage = current.find_damage()
         if damage:
@@ -215,20 +229,24 @@ class Investigation(Generic[S, C]):
             made = make(previous=current.id, previous_damage=damage, ticket_id=ticket_id)
             _say_damaged(current, damage, made)
             return made, True
-        if current.is_open:
-            if not is_hand and not cls._see_other_trouble(current, settings):
-                return current, False
-            current.close(judge_incident(current))
-            return make(previous=current.id), True
-        return (make(), True) if is_hand else (current, False)
+        is_other = current.is_open and cls._see_other_trouble(current, settings)
+        if not is_hand and not is_other:
+            return current, False
+        if not current.is_open:
+            return make(), True
+        verdict = judge_incident(current)
+        current.close(verdict)
+        return make(previous=current.id), True
 
     @classmethod
     def _see_breach(cls, incident: Incident, settings: S, skip_step: str = "") -> Reading | None:
         """Return a breach of a needed symptom, as it is now. Writes nothing."""
-        for step, section in find_runbook().load_sections().list_needed().items():
+        sections = find_runbook().load_sections()
+        for step, section in sections.list_needed().items():
             if step == skip_step:
                 continue
-            reading = cls(incident, section=section, settings=settings).observe(step)
+            inv = cls(incident, section=section, settings=settings)
+            reading = inv.observe(step)
             if reading.status is Status.BREACH:
                 return reading
         return None
@@ -236,15 +254,28 @@ class Investigation(Generic[S, C]):
     @classmethod
     def _see_other_trouble(cls, incident: Incident, settings: S) -> bool:
         """Tell whether something is wrong now that does not belong to an open incident."""
-        needed = find_runbook().load_sections().list_needed()
+        sections = find_runbook().load_sections()
+        needed = sections.list_needed()
         calm = cls.read_calm(settings)
-        if not incident.is_over(utc_now(), is_alert=True, needed=needed, calm=calm):
+        may_be_over = incident.is_over(
+            utc_now(),
+            is_alert=True,
+            needed=needed,
+            calm=calm,
+        )
+        if not may_be_over:
             return False
         breach = cls._see_breach(incident, settings)
         if breach is None:
             return False
-        began = breach.episode.start if breach.episode else breach.observed_at
-        return incident.is_over(began, is_alert=bool(breach.episode), needed=needed, calm=calm)
+        episode = breach.episode
+        began = episode.start if episode else breach.observed_at
+        return incident.is_over(
+            began,
+            is_alert=bool(episode),
+            needed=needed,
+            calm=calm,
+        )
 
     @classmethod
     def open(
@@ -272,32 +303,43 @@ class Investigation(Generic[S, C]):
         """
         if cls.runbook:
             use_runbook(cls.runbook)
-        settings = settings or cast(S, find_runbook().load_settings())
-        checked = check_parameters(section, {**parameters, "incident_id": incident_id})
+        if settings is None:
+            settings = cast(S, find_runbook().load_settings())
+        parameters["incident_id"] = incident_id
+        checked = check_parameters(section, parameters)
         cls.check_ticket(settings, checked.ticket_id)
         incident, _ = cls.find(settings, incident_id, keeps=True)
         if checked.ticket_id and not incident.is_closed:
             incident.update(ticket_id=checked.ticket_id)
         inv = cls(
-            incident, section=section, parameters=checked, settings=settings, progress=progress
+            incident,
+            section=section,
+            parameters=checked,
+            settings=settings,
+            progress=progress,
         )
         inv._begin()
         return inv
 
     def _begin(self) -> None:
         """Journal that the section begins. A class that shows its work does more."""
-        self.record("section_started", {"parameters": self.parameters.model_dump(mode="json")})
+        parameters = self.parameters.model_dump(mode="json")
+        self.record("section_started", {"parameters": parameters})
 
     @property
     def operator(self) -> str:
         """Who approves and writes: ``drill:<id>`` in a drill, else RUNBOOK_OPERATOR."""
         drill = self.incident.facts.get("drill_id")
-        return f"drill:{drill}" if drill else self.settings.operator
+        if drill:
+            return f"drill:{drill}"
+        return self.settings.operator
 
     @property
     def ticket_id(self) -> str:
         """The ticket to look at: the parameter's, else the incident's, else empty."""
-        return self.parameters.ticket_id or str(self.incident.facts.get("ticket_id") or "")
+        if self.parameters.ticket_id:
+            return self.parameters.ticket_id
+        return str(self.incident.facts.get("ticket_id") or "")
 
     @property
     def window(self) -> timedelta:
@@ -320,11 +362,13 @@ class Investigation(Generic[S, C]):
         Once the incident is closed, only notes are written, marked as late. For anything else the
         number is 0.
         """
+        fields = {"section": self.section.NAME, **data}
         if self.incident.is_late:
             if kind != "note":
                 return 0
-            data = {**data, "late": True}
-        return self.incident.journal.append(kind, {"section": self.section.NAME, **data}).seq
+            fields["late"] = True
+        entry = self.incident.journal.append(kind, fields)
+        return entry.seq
 
     def note(self, text: str, **data: Json) -> int:
         """Write a free remark to the journal."""
@@ -356,15 +400,21 @@ class Investigation(Generic[S, C]):
             "unit": step.unit,
             "observed_at": self.now(),
         }
-        reading = Reading.model_validate(fields).model_dump(mode="json")
-        return Reading.model_validate(self.incident.redactor.json(reading))
+        reading = Reading.model_validate(fields)
+        content = reading.model_dump(mode="json")
+        redacted = self.incident.redactor.json(content)
+        return Reading.model_validate(redacted)
 
     def _fill_in(self, text: str) -> str:
         """Return a text with the settings that it names as ``$name``."""
         values: dict[str, object] = {}
         for name, value in self.settings:
-            values[name] = f"{value:g}" if isinstance(value, float) else value
-        return Template(text).safe_substitute(values)
+            if isinstance(value, float):
+                values[name] = f"{value:g}"
+            else:
+                values[name] = value
+        template = Template(text)
+        return template.safe_substitute(values)
 
     def read_step(self, step_id: str, *, max_age_s: float | None = None) -> Reading:
         """Carry out one step and journal its reading.
@@ -383,8 +433,10 @@ class Investigation(Generic[S, C]):
         if reused is not None:
             return reused
         reading = self.observe(step_id)
-        seq = self.record("reading", {"reading": reading.model_dump(mode="json")})
-        if seq and reading.status is Status.BREACH and reading.role in model.SYMPTOMS:
+        content = reading.model_dump(mode="json")
+        seq = self.record("reading", {"reading": content})
+        is_breach = reading.status is Status.BREACH and reading.role in model.SYMPTOMS
+        if seq and is_breach:
             self.incident.open(step_id, reading.episode)
         return reading.model_copy(update={"seq": seq})
 
@@ -401,7 +453,9 @@ class Investigation(Generic[S, C]):
         acted_at = self.journal.last_applied_at
         if acted_at is not None:
             oldest_allowed = max(oldest_allowed, acted_at)
-        return known if known.observed_at >= oldest_allowed else None
+        if known.observed_at < oldest_allowed:
+            return None
+        return known
 
     def latest(self) -> dict[str, Reading]:
         """Return the newest reading of each step in the journal."""
@@ -416,20 +470,21 @@ class Investigation(Generic[S, C]):
         from .frames import to_frame
 
         declared = getattr(self.section, "COLUMNS", {})
-        return to_frame(self.latest().get(step_id), declared.get(step_id))
+        columns = declared.get(step_id)
+        reading = self.latest().get(step_id)
+        return to_frame(reading, columns)
 
     def conclude(self) -> model.Conclusion:
         """Draw and journal the section's findings and verdict, from the journal.
 
         An incident that is fixed and whose alert has cleared is closed by the section that sees so.
         """
-        conclusion = self.section.conclude(self).model_copy(
-            update={
-                "section": self.section.NAME,
-                "unknown_steps": find_unknown(self.section.STEPS, self.latest()),
-            }
-        )
-        self.record("conclusion", {"conclusion": conclusion.model_dump(mode="json")})
+        drawn = self.section.conclude(self)
+        unknown_steps = find_unknown(self.section.STEPS, self.latest())
+        update = {"section": self.section.NAME, "unknown_steps": unknown_steps}
+        conclusion = drawn.model_copy(update=update)
+        content = conclusion.model_dump(mode="json")
+        self.record("conclusion", {"conclusion": content})
         if self.incident.is_late:
             return conclusion
         verdict = self.policy.compute_verdict(self.journal)
@@ -444,8 +499,12 @@ class Investigation(Generic[S, C]):
 
     def _sees_cleared(self) -> bool:
         """Tell whether a step of this section read that the alert is over."""
-        own = [reading for step, reading in self.latest().items() if step in self.section.STEPS]
-        return any(r.role is Role.CLEARED and r.status is Status.OK for r in own)
+        for step, reading in self.latest().items():
+            if step not in self.section.STEPS:
+                continue
+            if reading.role is Role.CLEARED and reading.status is Status.OK:
+                return True
+        return False
 
     def plan(self, step_id: str, **changed: Any) -> Plan:
         """Make the plan of a step, or load the one that the parameter ``plan`` names.
@@ -464,12 +523,14 @@ class Investigation(Generic[S, C]):
         if self.incident.is_late:
             raise errors.UsageError(f"{self.incident.id} is closed: plan in the one that is open")
         if changed:
-            given = {**self.parameters.model_dump(), **changed}
+            given = self.parameters.model_dump()
+            given.update(changed)
             self.parameters = check_parameters(self.section, given)
         named = [plan for plan in self.load_named_plans() if plan.step == step_id]
         plan = named[0] if named else action.plan(self)
         self._plans[plan.sha256] = plan
-        self._enter(plan, ActionPhase.PLANNED, result={**plan.summary, "is_empty": plan.is_empty})
+        result = {**plan.summary, "is_empty": plan.is_empty}
+        self._enter(plan, ActionPhase.PLANNED, result=result)
         return plan
 
     def apply(self, plan: Plan, *, approve: str = "") -> ActionEntry:
@@ -491,8 +552,8 @@ class Investigation(Generic[S, C]):
         approved = split_list(approve)
         self._check_approved(approved, plan)
         if plan.is_empty:
-            reason = str(plan.summary.get("reason") or "") or "nothing to do"
-            return self._enter(plan, ActionPhase.VERIFIED, reason)
+            reason = plan.summary.get("reason") or "nothing to do"
+            return self._enter(plan, ActionPhase.VERIFIED, str(reason))
         if not approved:
             what = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
             how = "To carry it out, approve it there and run this cell again, or set:"
@@ -501,7 +562,8 @@ class Investigation(Generic[S, C]):
         if plan.sha256 not in approved:
             return self._enter(plan, ActionPhase.PLANNED, "left alone: not in this approval")
         self._enter(plan, ActionPhase.APPROVED)
-        self._approvals[plan.id] = next(typed for typed in approved if typed == plan.sha256)
+        position = approved.index(plan.sha256)
+        self._approvals[plan.id] = approved[position]
         return self._carry_out(plan, plan.kind.apply)
 
     def _check_approved(self, approved: list[str], plan: Plan) -> None:
@@ -509,11 +571,12 @@ class Investigation(Generic[S, C]):
         plans = [*self.load_named_plans(), *self._plans.values(), plan]
         ids = {known.sha256: known.id for known in plans}
         for sha256 in approved:
-            if sha256 not in ids:
-                choices = "\n".join(f"{plan_id}\n{known}" for known, plan_id in ids.items())
-                text = f"the approval {sha256[:12]!r}… is of none of the plans here."
-                advice = "Approve one of these by its whole hash, or plan again:"
-                raise errors.PlanNotApprovedError(f"{text} {advice}\n\n{choices}")
+            if sha256 in ids:
+                continue
+            choices = "\n".join(f"{plan_id}\n{known}" for known, plan_id in ids.items())
+            text = f"the approval {sha256[:12]!r}… is of none of the plans here."
+            advice = "Approve one of these by its whole hash, or plan again:"
+            raise errors.PlanNotApprovedError(f"{text} {advice}\n\n{choices}")
 
     def get_approval(self, plan: Plan) -> str:
         """Return the hash that approved a plan, as it was typed; empty before that."""
@@ -523,13 +586,16 @@ class Investigation(Generic[S, C]):
         """Go on with a plan that was approved, begun and cut off, here or on another machine."""
         if plan.kind.resume is None:
             raise errors.UsageError(f"{plan.id} is carried out once: it cannot be resumed")
-        return self._carry_out(replace(plan, action="resume"), plan.kind.resume)
+        resumed = replace(plan, action="resume")
+        return self._carry_out(resumed, plan.kind.resume)
 
     def verify(self, plan: Plan) -> ActionEntry:
         """Read the world again and journal whether the plan's effect is there."""
         if plan.is_empty:
+            text = "nothing to do"
             reason = plan.summary.get("reason")
-            text = f"nothing was done: {reason}" if reason else "nothing to do"
+            if reason:
+                text = f"nothing was done: {reason}"
             return self._enter(plan, ActionPhase.VERIFIED, text)
         if not plan.trace.exists():
             return self._enter(plan, ActionPhase.PLANNED, "not applied: nothing to verify")
@@ -552,9 +618,11 @@ class Investigation(Generic[S, C]):
             self._enter(plan, ActionPhase.FAILED, text)
             raise errors.ActionInterruptedError(text) from None
         except Exception as error:
-            is_refused = isinstance(error, plan.kind.refusals)
-            phase = ActionPhase.REFUSED if is_refused else ActionPhase.FAILED
-            self._enter(plan, phase, str(error) or type(error).__name__)
+            phase = ActionPhase.FAILED
+            if isinstance(error, plan.kind.refusals):
+                phase = ActionPhase.REFUSED
+            reason = str(error) or type(error).__name__
+            self._enter(plan, phase, reason)
             raise
         return self._enter(plan, ActionPhase.APPLIED, effect.reason, effect.result)
 
@@ -563,23 +631,30 @@ class Investigation(Generic[S, C]):
         kinds: list[PlanKind] = []
         for action in self.section.ACTIONS.values():
             kinds.extend(action.kinds)
-        plan_ids = split_list(getattr(self.parameters, "plan", ""))
-        return [load_plan(self.incident.find_plan(plan_id), kinds) for plan_id in plan_ids]
+        named = getattr(self.parameters, "plan", "")
+        plans = []
+        for plan_id in split_list(named):
+            path = self.incident.find_plan(plan_id)
+            plans.append(load_plan(path, kinds))
+        return plans
 
     def _named(self, kind: str, step_id: str, known: Mapping[str, T]) -> T:
-        if step_id not in known:
-            names = ", ".join(known) or "none"
-            raise errors.UsageError(
-                f"{self.section.NAME} has no {kind} {step_id!r}; it has {names}"
-            )
-        return known[step_id]
+        if step_id in known:
+            return known[step_id]
+        names = ", ".join(known) or "none"
+        raise errors.UsageError(f"{self.section.NAME} has no {kind} {step_id!r}; it has {names}")
 
     def _enter(
-        self, plan: Plan, phase: ActionPhase, reason: str = "", result: Mapping[str, Json] = {}
+        self,
+        plan: Plan,
+        phase: ActionPhase,
+        reason: str = "",
+        result: Mapping[str, Json] = {},
     ) -> ActionEntry:
         """Journal one phase of a plan."""
         entry = plan.make_entry(phase, reason=reason, result=result)
         if phase not in (ActionPhase.PLANNED, ActionPhase.VERIFIED):
             entry = entry.model_copy(update={"operator": self.operator})
-        self.record("action", {"action": entry.model_dump(mode="json")})
+        content = entry.model_dump(mode="json")
+        self.record("action", {"action": content})
         return entry

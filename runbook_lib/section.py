@@ -42,7 +42,10 @@ class SectionParameters(BaseModel):
         description="support ticket of an affected order; empty: the incident's, if it has one",
     )
     window_minutes: float = Field(
-        60, ge=1, le=1440, description="how far back to look in metrics and logs, in minutes"
+        60,
+        ge=1,
+        le=1440,
+        description="how far back to look in metrics and logs, in minutes",
     )
 
 
@@ -78,11 +81,11 @@ def rows_of(things: Iterable[object], *columns: str, **renamed: str) -> list[dic
     renamed : the other attributes, by their column; these columns come first
     """
     attributes = renamed | {name: name for name in columns}
-    return [_pick(thing, attributes) for thing in things]
-
-
-def _pick(thing: object, attributes: Mapping[str, str]) -> dict[str, Json]:
-    return {column: getattr(thing, attribute) for column, attribute in attributes.items()}
+    rows = []
+    for thing in things:
+        row = {column: getattr(thing, name) for column, name in attributes.items()}
+        rows.append(row)
+    return rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +155,12 @@ def get_step(read: ReadStep) -> Step:
 
 def find_unknown(steps: Iterable[str], readings: Mapping[str, Reading]) -> tuple[str, ...]:
     """Return the steps that have no reading, or one that is ``unknown``."""
-    return tuple(s for s in steps if s not in readings or readings[s].status is Status.UNKNOWN)
+    unknown = []
+    for step_id in steps:
+        reading = readings.get(step_id)
+        if reading is None or reading.status is Status.UNKNOWN:
+            unknown.append(step_id)
+    return tuple(unknown)
 
 
 class ActionStep(NamedTuple):
@@ -176,8 +184,11 @@ def by_id(*members: ReadStep) -> dict[str, Step]: ...
 def by_id(*members: ActionStep) -> dict[str, ActionStep]: ...
 def by_id(*members: Any) -> dict[str, Any]:
     """Return the steps of functions under ``@step``, or actions, by their ids."""
-    records = [member if isinstance(member, ActionStep) else _steps[member] for member in members]
-    return {record.id: record for record in records}
+    records = {}
+    for member in members:
+        record = member if isinstance(member, ActionStep) else _steps[member]
+        records[record.id] = record
+    return records
 
 
 class SectionModule(Protocol):
@@ -220,7 +231,8 @@ class Sections(dict[str, SectionModule]):
     investigation: Any = None
 
     def __post_init__(self, modules: Iterable[SectionModule]) -> None:
-        self.update((module.NAME, module) for module in modules)
+        for module in modules:
+            self[module.NAME] = module
 
     def list_needed(self) -> dict[str, SectionModule]:
         """Return the steps of symptoms that a verdict needs, each with a section that has it."""
@@ -245,14 +257,17 @@ class Sections(dict[str, SectionModule]):
         """
         wanted = text.strip().lower().removesuffix(".ipynb")
         for name, module in self.items():
-            module_name = getattr(module, "__name__", "").rpartition(".")[2]
+            path = getattr(module, "__name__", "")
+            _, _, module_name = path.rpartition(".")
             if wanted in (name, name[:2], name[1:2], name[3:], module_name):
                 return module
-        raise UsageError(f"there is no section {text!r}; there are: {', '.join(self)}")
+        names = ", ".join(self)
+        raise UsageError(f"there is no section {text!r}; there are: {names}")
 
 
 def _has_role(module: SectionModule, role: Role) -> bool:
-    return any(record.role is role for record in module.STEPS.values())
+    roles = [record.role for record in module.STEPS.values()]
+    return role in roles
 
 
 def check_parameters(section: SectionModule, given: Mapping[str, object]) -> SectionParameters:
@@ -269,9 +284,11 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
     except ValidationError as error:
         problems = list_wrong(error)
         for name in given.keys() - fields.keys():
+            problem = "there is no such parameter"
             similar = get_close_matches(name, fields, n=1)
-            hint = f"; did you mean {similar[0]}?" if similar else ""
-            problems[name] = f"there is no such parameter{hint}"
+            if similar:
+                problem += f"; did you mean {similar[0]}?"
+            problems[name] = problem
         text = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
         advice = "Correct it where the parameters are set, and run again."
         names = ", ".join(fields)
@@ -280,4 +297,5 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
 
 def split_list(text: str) -> list[str]:
     """Split a comma-separated parameter into its non-empty parts."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+    parts = [part.strip() for part in text.split(",")]
+    return [part for part in parts if part]

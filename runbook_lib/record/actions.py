@@ -56,7 +56,9 @@ class ActionRecord(NamedTuple):
         verified = self.get(ActionPhase.VERIFIED)
         if self.applied is None or verified is None:
             return False
-        return self.last.phase is not ActionPhase.FAILED and verified.seq > self.applied.seq
+        if self.last.phase is ActionPhase.FAILED:
+            return False
+        return verified.seq > self.applied.seq
 
     @property
     def is_empty(self) -> bool:
@@ -71,23 +73,32 @@ class ActionRecord(NamedTuple):
     @property
     def approver(self) -> str:
         """Who approved or did it; empty when the journal does not say it."""
-        operators = (entry.operator for entry in reversed(self.phases) if entry.operator)
-        return next(operators, "")
+        for entry in reversed(self.phases):
+            if entry.operator:
+                return entry.operator
+        return ""
 
     def get(self, phase: str) -> ActionEntry | None:
         """Return the newest entry of a phase."""
-        return next((entry for entry in reversed(self.phases) if entry.phase == phase), None)
+        for entry in reversed(self.phases):
+            if entry.phase == phase:
+                return entry
+        return None
 
     def result(self, phase: str) -> dict[str, Json]:
         """Return the result that the newest entry of a phase holds."""
         entry = self.get(phase)
-        return entry.result if entry else {}
+        if entry is None:
+            return {}
+        return entry.result
 
 
 def group_actions(phases: Iterable[ActionEntry]) -> list[ActionRecord]:
     """Put the phases of each plan together, in the order in which the plans were made."""
     actions: dict[tuple[str, str], list[ActionEntry]] = {}
     for entry in phases:
-        key = (entry.step, str(entry.result.get("plan") or entry.source))
-        actions.setdefault(key, []).append(entry)
+        plan = entry.result.get("plan") or entry.source
+        key = (entry.step, str(plan))
+        entries = actions.setdefault(key, [])
+        entries.append(entry)
     return [ActionRecord(entries) for entries in actions.values()]

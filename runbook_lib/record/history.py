@@ -76,9 +76,13 @@ class HistoryRow(BaseModel, frozen=True):
     @property
     def took_s(self) -> str:
         """The durations that are known, in words."""
-        durations = {name.removesuffix("_s"): getattr(self, name) for name in PHASES}
-        known = {name: seconds for name, seconds in durations.items() if seconds is not None}
-        return ", ".join(f"{name} {seconds:g}" for name, seconds in known.items())
+        parts = []
+        for phase in PHASES:
+            seconds = getattr(self, phase)
+            if seconds is not None:
+                name = phase.removesuffix("_s")
+                parts.append(f"{name} {seconds:g}")
+        return ", ".join(parts)
 
 
 def list_history(home: Path, list_causes: ListCauses) -> list[HistoryRow]:
@@ -92,11 +96,12 @@ def list_history(home: Path, list_causes: ListCauses) -> list[HistoryRow]:
     -----
     Changes only the index. A damaged one, or one of another version, is built anew.
     """
-    for place in (home / _INDEX, home / _INDEX, Path(":memory:")):
+    index = home / _INDEX
+    for place in (index, index, Path(":memory:")):
         with suppress(sqlite3.Error, ValueError):
             return _read_index(home, place, list_causes)
         with suppress(OSError):
-            (home / _INDEX).unlink()
+            index.unlink()
     return []
 
 
@@ -105,12 +110,14 @@ def _read_index(home: Path, place: Path, list_causes: ListCauses) -> list[Histor
         db.execute("CREATE TABLE IF NOT EXISTS history (incident PRIMARY KEY, stamp, row)")
         known = dict(db.execute("SELECT incident, stamp FROM history"))
         stamps = {folder.name: _stamp(folder) for folder in list_incidents(home)}
-        for name in known.keys() | stamps.keys():
-            if name not in stamps:
-                db.execute("DELETE FROM history WHERE incident = ?", (name,))
-            elif known.get(name) != stamps[name]:
-                row = _read_row(home / name, list_causes).model_dump_json()
-                db.execute("REPLACE INTO history VALUES (?, ?, ?)", (name, stamps[name], row))
+        for name in known.keys() - stamps.keys():
+            db.execute("DELETE FROM history WHERE incident = ?", (name,))
+        for name, stamp in stamps.items():
+            if known.get(name) == stamp:
+                continue
+            row = _read_row(home / name, list_causes)
+            values = (name, stamp, row.model_dump_json())
+            db.execute("REPLACE INTO history VALUES (?, ?, ?)", values)
         texts = db.execute("SELECT row FROM history ORDER BY incident DESC")
         rows = [HistoryRow.model_validate_json(text) for (text,) in texts]
     return [row for row in rows if row.opened_by]
@@ -125,7 +132,10 @@ def _stamp(folder: Path) -> str:
 
 def _read_row(folder: Path, list_causes: ListCauses) -> HistoryRow:
     """Return an incident's row; of a folder that cannot be read only its name and time."""
-    row: dict[str, Json] = {"incident": folder.name, "opened_at": parse_time(folder.name[4:20])}
+    row: dict[str, Json] = {
+        "incident": folder.name,
+        "opened_at": parse_time(folder.name[4:20]),
+    }
     incident = Incident(folder, redactor=Redactor())
     try:
         facts = incident.facts
@@ -136,8 +146,8 @@ def _read_row(folder: Path, list_causes: ListCauses) -> HistoryRow:
         for name in HistoryRow.model_fields:
             if facts.get(name) is not None:
                 row[name] = facts[name]
-        whole = row | _read_journal(incident, list_causes)
-        return HistoryRow.model_validate(whole)
+        measured = _read_journal(incident, list_causes)
+        return HistoryRow.model_validate({**row, **measured})
     return HistoryRow.model_validate(row)
 
 
@@ -147,60 +157,74 @@ def _read_journal(incident: Incident, list_causes: ListCauses) -> dict[str, Json
         journal = incident.journal.view()
     except JournalDamagedError as error:
         return {"damage": error.damage}
+    causes = [str(cause.name) for cause in list_causes(journal)]
     row: dict[str, Json] = {
-        "cause_found": ", ".join(str(cause.name) for cause in list_causes(journal)),
+        "cause_found": ", ".join(causes),
         "lost": _count_lost(journal),
     }
     scores = [entry.data for entry in journal.entries if entry.data.get("event") == "scored"]
     if scores:
-        row |= _read_score(scores[-1])
+        row.update(_read_score(scores[-1]))
     elif not incident.facts.get("drill"):
-        row |= _measure(journal)
+        row.update(_measure(journal))
     return row
 
 
 def _count_lost(journal: JournalView) -> int | None:
     """Return how many objects the proofs of an incident's actions say are lost."""
-    checks = journal.list_actions(ActionPhase.VERIFIED)
-    losses = [int(check.result["lost"]) for check in checks if "lost" in check.result]
-    return sum(losses) if losses else None
+    results = [check.result for check in journal.list_actions(ActionPhase.VERIFIED)]
+    losses = [int(result["lost"]) for result in results if "lost" in result]
+    if not losses:
+        return None
+    return sum(losses)
 
 
 def _read_score(score: dict[str, Json]) -> dict[str, Json]:
     """Return a drill's durations, and whether it met every objective."""
     row = dict(score.get("phases") or {})
     channels = row.pop("notify_s", None) or {}
-    row["notify_s"] = max((s for s in channels.values() if s is not None), default=None)
+    notified = [seconds for seconds in channels.values() if seconds is not None]
+    row["notify_s"] = max(notified, default=None)
     row["is_good"] = all(objective["met"] for objective in score["objectives"])
     return row
 
 
 def _measure(journal: JournalView) -> dict[str, float]:
     """Return how long an incident took, as far as its journal knows, in seconds."""
-    seen_at = min((breach.at for breach in journal.breaches(SYMPTOMS)), default=None)
-    named_at = min((c.at for c in journal.conclusions if _names_cause(c)), default=None)
-    acted_at = journal.last_applied_at
-    spans = {
-        "detect_s": (journal.since(), seen_at),
-        "diagnose_s": (seen_at, named_at),
-        "remediate_s": (seen_at, acted_at),
-        "clear_s": (acted_at, journal.recovered_at()),
+    breaches_at = [breach.at for breach in journal.breaches(SYMPTOMS)]
+    diagnoses_at = [c.at for c in journal.conclusions if _names_cause(c)]
+    breach_at = min(breaches_at, default=None)
+    diagnosis_at = min(diagnoses_at, default=None)
+    change_at = journal.last_applied_at
+    durations = {
+        "detect_s": _measure_span(journal.since(), breach_at),
+        "diagnose_s": _measure_span(breach_at, diagnosis_at),
+        "remediate_s": _measure_span(breach_at, change_at),
+        "clear_s": _measure_span(change_at, journal.recovered_at()),
     }
-    durations = {}
-    for name, (start, end) in spans.items():
-        if start and end and end >= start:
-            durations[name] = round((end - start).total_seconds(), 1)
-    return durations
+    return {name: seconds for name, seconds in durations.items() if seconds is not None}
+
+
+def _measure_span(start: datetime | None, end: datetime | None) -> float | None:
+    """Return a duration in seconds; None when an end is not known, or they are reversed."""
+    if start is None or end is None or end < start:
+        return None
+    duration = end - start
+    return round(duration.total_seconds(), 1)
 
 
 def _names_cause(conclusion: Conclusion) -> bool:
     """Tell whether a conclusion supports a cause."""
-    return any(finding.status is CauseStatus.SUPPORTED for finding in conclusion.findings)
+    statuses = [finding.status for finding in conclusion.findings]
+    return CauseStatus.SUPPORTED in statuses
 
 
 def find_last_good_drill(rows: Sequence[HistoryRow]) -> HistoryRow | None:
     """Return the newest drill that met every objective."""
-    return next((row for row in rows if row.is_good), None)
+    for row in rows:
+        if row.is_good:
+            return row
+    return None
 
 
 def describe_last_drill(rows: Sequence[HistoryRow], now: datetime) -> str:
@@ -208,8 +232,9 @@ def describe_last_drill(rows: Sequence[HistoryRow], now: datetime) -> str:
     row = find_last_good_drill(rows)
     if row is None or row.closed_at is None:
         return "none met every objective yet"
-    days = (now - row.closed_at).days
-    return f"{row.scenario}, {days} days ago ({row.closed_at:%Y-%m-%d %H:%MZ}, {row.incident})"
+    age = now - row.closed_at
+    closed_at = f"{row.closed_at:%Y-%m-%d %H:%MZ}"
+    return f"{row.scenario}, {age.days} days ago ({closed_at}, {row.incident})"
 
 
 def write_gauges(home: Path, rows: Sequence[HistoryRow]) -> Path:
@@ -220,8 +245,10 @@ def write_gauges(home: Path, rows: Sequence[HistoryRow]) -> Path:
         "When a drill last met every objective; 0: never.",
         registry=registry,
     )
+    last.set(0)
     good = find_last_good_drill(rows)
-    last.set(good.closed_at.timestamp() if good and good.closed_at else 0)
+    if good and good.closed_at:
+        last.set(good.closed_at.timestamp())
     durations = Gauge(
         "runbook_drill_seconds",
         "Of the newest drill.",
@@ -231,9 +258,9 @@ def write_gauges(home: Path, rows: Sequence[HistoryRow]) -> Path:
     drills = [row for row in rows if row.scenario]
     for row in reversed(drills):  # the newest is written last, over the others
         for phase in PHASES:
-            value = getattr(row, phase)
+            seconds = getattr(row, phase)
             gauge = durations.labels(row.scenario, phase.removesuffix("_s"))
-            gauge.set(nan if value is None else value)
+            gauge.set(nan if seconds is None else seconds)
     path = home / "metrics" / "runbook.prom"
     path.parent.mkdir(exist_ok=True)
     write_to_textfile(str(path), registry)

@@ -47,7 +47,8 @@ def write_file(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Json) -> None:
     """Write JSON as ``write_file`` does."""
-    write_file(path, json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
+    text = json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True)
+    write_file(path, f"{text}\n")
 
 
 class Incident:
@@ -128,8 +129,10 @@ class Incident:
         """
         path = self.folder / "incident.json"
         # Locked, so that two people who change different facts lose neither.
-        with disk_errors(f"{path} cannot be changed"), FileLock(f"{path}.lock", timeout=10):
-            write_json(path, self.redactor.json({**self.facts, **facts}))
+        lock = FileLock(f"{path}.lock", timeout=10)
+        with disk_errors(f"{path} cannot be changed"), lock:
+            changed = {**self.facts, **facts}
+            write_json(path, self.redactor.json(changed))
 
     def open(self, by: str, episode: Episode | None = None) -> None:
         """Make an incident of a look; adopt the first alert.
@@ -145,9 +148,14 @@ class Incident:
             self.update(episode=episode.model_dump(mode="json"))
 
     def is_over(
-        self, began: datetime, *, is_alert: bool, needed: Collection[str], calm: timedelta
+        self,
+        began: datetime,
+        *,
+        is_alert: bool,
+        needed: Collection[str],
+        calm: timedelta,
     ) -> bool:
-        """Tell whether a trouble that began then is another than this incident's.
+        """Tell whether trouble that began at a time belongs to another incident.
 
         Parameters
         ----------
@@ -161,15 +169,20 @@ class Incident:
         if ok_since is not None and began - ok_since >= calm:
             return True
         breaches = journal.breaches(SYMPTOMS)
-        if not (is_alert and breaches and self.facts.get("episode")):
+        if not is_alert or not breaches:
             return False
-        return began - breaches[-1].at >= calm
+        if not self.facts.get("episode"):
+            return False
+        newest = breaches[-1]
+        return began - newest.at >= calm
 
     def close(self, verdict: Verdict) -> None:
         """Close the incident. Commands without ``--incident`` no longer choose it."""
-        entry = self.journal.append("closed", {"section": "", "verdict": str(verdict)})
+        word = str(verdict)
+        entry = self.journal.append("closed", {"section": "", "verdict": word})
         self.closed_here = True
-        self.update(closed_at=format_time(entry.at), closed_seq=entry.seq, verdict=str(verdict))
+        closed_at = format_time(entry.at)
+        self.update(closed_at=closed_at, closed_seq=entry.seq, verdict=word)
 
     def find_plan(self, plan_id: str) -> Path:
         """Return a plan's file. One of another incident is noted in ``follows`` of this one."""
@@ -179,8 +192,10 @@ class Incident:
         for folder in list_incidents(self.folder.parent):
             path = folder / "plans" / own.name
             if path.is_file():
-                names = [*(self.facts.get("follows") or ()), folder.name]
-                self.update(follows=list(dict.fromkeys(names)))
+                follows = list(self.facts.get("follows") or ())
+                if folder.name not in follows:
+                    follows.append(folder.name)
+                self.update(follows=follows)
                 return path
         return own
 
@@ -226,7 +241,8 @@ def create_incident(
         When the folder cannot be made.
     """
     now = clock()
-    folder = home / f"inc-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    suffix = secrets.token_hex(2)
+    folder = home / f"inc-{now:%Y%m%dT%H%M%SZ}-{suffix}"
     defaults: dict[str, Json] = {
         "schema": "runbook/incident/1",
         "id": folder.name,
@@ -263,9 +279,10 @@ def list_incidents(home: Path) -> Iterator[Path]:
     """Yield the incident folders under ``home``, newest first."""
     if not home.is_dir():
         return
-    folders = (path for path in home.iterdir() if _ID.fullmatch(path.name))
-    known = (folder for folder in folders if (folder / "incident.json").is_file())
-    yield from sorted(known, reverse=True)
+    folders = [path for path in home.iterdir() if _ID.fullmatch(path.name)]
+    for folder in sorted(folders, reverse=True):
+        if (folder / "incident.json").is_file():
+            yield folder
 
 
 def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> Incident | None:
@@ -301,6 +318,31 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
     return look
 
 
+def find_unreadable(home: Path, *, redactor: Redactor) -> Incident | None:
+    """Return the newest incident when only its ``incident.json`` is damaged, and it may be open.
+
+    Its journal tells: it was neither closed nor part of a drill. None without such an incident.
+    """
+    for folder in list_incidents(home):
+        incident = Incident(folder, redactor=redactor)
+        try:
+            is_drill = incident.facts.get("drill")
+        except RecordError:
+            return incident if _may_be_open(incident) else None
+        if not is_drill:
+            return None
+    return None
+
+
+def _may_be_open(incident: Incident) -> bool:
+    """Tell whether the journal of an incident can be read, and holds no close and no drill."""
+    try:
+        entries = incident.journal.view().entries
+    except RecordError:
+        return False
+    return all(entry.kind not in ("closed", "drill") for entry in entries)
+
+
 def _open_named(home: Path, incident_id: str, redactor: Redactor) -> Incident:
     """Open an incident by its id."""
     if not _ID.fullmatch(incident_id):
@@ -314,8 +356,10 @@ def _open_named(home: Path, incident_id: str, redactor: Redactor) -> Incident:
 
 def _is_kept_look(facts: dict[str, Json]) -> bool:
     """Tell whether a look is kept for others to go on with, and young enough for that."""
-    age = utc_now() - parse_time(str(facts["opened_at"]))
-    return bool(facts.get("kept")) and age < _LOOK
+    if not facts.get("kept"):
+        return False
+    opened_at = parse_time(str(facts["opened_at"]))
+    return utc_now() - opened_at < _LOOK
 
 
 def _is_left_behind(incident: Incident) -> bool:

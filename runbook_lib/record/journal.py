@@ -62,11 +62,13 @@ class _File:
         known = self.verified
         # An exception below leaves nothing verified, so that the next call reads it all again.
         self.verified = []
-        content.seek(sum(len(part) for part in known))
+        known_bytes = sum(len(part) for part in known)
+        content.seek(known_bytes)
         added = content.read()
         entries = self.log.read()
         view = self.view
-        view.add(entries[view.last_seq :][: added.count(b"\n")])
+        end = view.last_seq + added.count(b"\n")
+        view.add(entries[view.last_seq : end])
         self.verified = [*known, *_split(added)]
         if len(entries) != view.last_seq:
             # Another process appended a line in between; its bytes are not in ``added``.
@@ -77,8 +79,11 @@ class _File:
 def _split(content: bytes) -> list[bytes]:
     """Return the whole lines of some bytes in parts."""
     end = content.rfind(b"\n") + 1
-    starts = range(0, end, _PART_BYTES)
-    return [content[start : min(start + _PART_BYTES, end)] for start in starts]
+    parts = []
+    for start in range(0, end, _PART_BYTES):
+        part_end = min(start + _PART_BYTES, end)
+        parts.append(content[start:part_end])
+    return parts
 
 
 #: Shared by all who open a journal in this process: the sections of a run read it once.
@@ -119,7 +124,8 @@ class Journal:
             if not self._file.verified:
                 # Otherwise the log would read the whole file here, and the view once more.
                 self._catch_up()
-            entry = self._file.log.append(kind, self._redactor.json(data))
+            redacted = self._redactor.json(data)
+            entry = self._file.log.append(kind, redacted)
         # The next ``view`` raises what is suppressed here.
         with suppress(RecordError), self._explain_errors():
             self._catch_up(compares=False)
@@ -150,7 +156,9 @@ class Journal:
 
     def _open_content(self) -> BinaryIO:
         """Open the file for reading; an absent one is empty."""
-        return self.path.open("rb") if self.path.exists() else BytesIO()
+        if not self.path.exists():
+            return BytesIO()
+        return self.path.open("rb")
 
     def redacted(self) -> JournalView:
         """Return what ``view`` holds now, without the secrets of this redactor.
@@ -161,12 +169,15 @@ class Journal:
         with self._file.mutex:
             whole = whole.copy()
         entries = list(self.redact(whole.entries))
-        return whole if entries == whole.entries else JournalView(entries)
+        if entries == whole.entries:
+            return whole
+        return JournalView(entries)
 
     def redact(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Yield entries without the secrets of this redactor."""
         for entry in entries:
-            yield entry._replace(data=self._redactor.json(entry.data))
+            data = self._redactor.json(entry.data)
+            yield entry._replace(data=data)
 
     @contextmanager
     def _explain_errors(self, ending: str = "") -> Iterator[None]:

@@ -67,7 +67,9 @@ class JournalView:
     @property
     def last_seq(self) -> int:
         """The number of the newest entry; 0 without one."""
-        return self.entries[-1].seq if self.entries else 0
+        if not self.entries:
+            return 0
+        return self.entries[-1].seq
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Append entries. One that lacks the shape of its kind is only counted."""
@@ -76,7 +78,9 @@ class JournalView:
             shape = _SHAPES.get(entry.kind)
             if shape is None:
                 continue
-            fields = {**get_content(entry), "seq": entry.seq, "at": entry.at}
+            fields = dict(get_content(entry))
+            fields["seq"] = entry.seq
+            fields["at"] = entry.at
             try:
                 value = shape.model_validate(fields)
             except ValueError:
@@ -122,13 +126,17 @@ class JournalView:
 
     def conclusion(self, section: str, *, after: int = 0) -> Conclusion | None:
         """Return a section's newest conclusion past an entry."""
-        own = [c for c in self.conclusions if c.seq > after and c.section == section]
-        return own[-1] if own else None
+        for conclusion in reversed(self.conclusions):
+            if conclusion.section == section and conclusion.seq > after:
+                return conclusion
+        return None
 
     def note(self, step: str) -> str:
         """Return the newest remark on a point of the checklist."""
-        texts = [note.text for note in self.notes if note.checklist == step]
-        return texts[-1].strip() if texts else ""
+        for note in reversed(self.notes):
+            if note.checklist == step:
+                return note.text.strip()
+        return ""
 
     def list_actions(self, phase: ActionPhase, *, after: int = 0) -> list[ActionEntry]:
         """Return every entry past another that says that an action reached a phase."""
@@ -138,18 +146,26 @@ class JournalView:
     def last_applied(self) -> ActionEntry | None:
         """The last action that was carried out."""
         applied = self.list_actions(ActionPhase.APPLIED)
-        return applied[-1] if applied else None
+        if not applied:
+            return None
+        return applied[-1]
 
     @property
     def last_applied_at(self) -> datetime | None:
         """The time at which the last action was carried out."""
-        return self.last_applied.at if self.last_applied else None
+        last = self.last_applied
+        if last is None:
+            return None
+        return last.at
 
     def list_plans(self, *, after: int = 0) -> dict[str, ActionEntry]:
         """Return what was planned past an entry, by the plan's id, the newest last."""
-        planned = self.list_actions(ActionPhase.PLANNED, after=after)
-        named = [entry for entry in planned if "plan" in entry.result and not entry.reason]
-        return {str(entry.result["plan"]): entry for entry in named}
+        plans = {}
+        for entry in self.list_actions(ActionPhase.PLANNED, after=after):
+            if "plan" in entry.result and not entry.reason:
+                plan_id = str(entry.result["plan"])
+                plans[plan_id] = entry
+        return plans
 
     def since(self) -> datetime | None:
         """Return when the trouble began; None when no breach was seen.
@@ -172,7 +188,8 @@ class JournalView:
         """
         starts = []
         for step in steps:
-            start = _find_ok_start(r for r in self.readings if r.step == step)
+            own = [reading for reading in self.readings if reading.step == step]
+            start = _find_ok_start(own)
             if start is None:
                 return None
             starts.append(start)
@@ -180,18 +197,23 @@ class JournalView:
 
     def recovered_at(self) -> datetime | None:
         """Return when recovery was read and stayed so."""
-        return _find_ok_start(r for r in self.readings if r.role is Role.RECOVERY)
+        recovery = [reading for reading in self.readings if reading.role is Role.RECOVERY]
+        return _find_ok_start(recovery)
 
     @property
     def last_diagnosis(self) -> Conclusion | None:
         """The newest conclusion that has findings."""
-        diagnoses = [conclusion for conclusion in self.conclusions if conclusion.findings]
-        return diagnoses[-1] if diagnoses else None
+        for conclusion in reversed(self.conclusions):
+            if conclusion.findings:
+                return conclusion
+        return None
 
     def findings(self) -> tuple[Finding, ...]:
         """Return the newest findings: what is known of every cause now."""
         diagnosis = self.last_diagnosis
-        return diagnosis.findings if diagnosis else ()
+        if diagnosis is None:
+            return ()
+        return diagnosis.findings
 
     def advice(self, now: datetime) -> tuple[str, ...]:
         """Return what helps, in sequence; empty when the newest diagnosis is too old."""
@@ -202,9 +224,10 @@ class JournalView:
 
     def tickets(self) -> tuple[str, ...]:
         """Return every ticket that a section or a reading names, once each."""
-        named = [start.parameters.get("ticket_id") for start in self.starts]
-        named += [reading.ticket for reading in self.readings]
-        return tuple(dict.fromkeys(str(ticket) for ticket in named if ticket))
+        tickets: list[Json] = [start.parameters.get("ticket_id") for start in self.starts]
+        tickets += [reading.ticket for reading in self.readings]
+        names = [str(ticket) for ticket in tickets if ticket]
+        return tuple(dict.fromkeys(names))
 
     def closing_verdict(self) -> Verdict | None:
         """Return the verdict of the incident's close; None when a section concluded later."""
@@ -212,9 +235,16 @@ class JournalView:
             if entry.kind == "conclusion":
                 return None
             if entry.kind == "closed":
-                verdict = entry.data.get("verdict")
-                return Verdict(verdict) if verdict in set(Verdict) else None
+                return _parse_verdict(entry.data.get("verdict"))
         return None
+
+
+def _parse_verdict(word: Json) -> Verdict | None:
+    """Return a verdict by its word; None for any other value."""
+    for verdict in Verdict:
+        if word == verdict:
+            return verdict
+    return None
 
 
 def _get_start(breach: Reading) -> datetime:
@@ -238,15 +268,29 @@ def _find_ok_start(readings: Iterable[Reading]) -> datetime | None:
 def get_content(entry: Entry) -> dict[str, Json]:
     """Return what an entry says: what stands under its kind, or all of it."""
     content = entry.data.get(entry.kind)
-    return content if isinstance(content, dict) else entry.data
+    if isinstance(content, dict):
+        return content
+    return entry.data
 
 
 def order_of(step: str) -> tuple[int, ...]:
     """Return a step's place in the runbook: the numbers of its id."""
-    return tuple(int(part) if part.isdigit() else 0 for part in step.split("."))
+    numbers = []
+    for part in step.split("."):
+        number = int(part) if part.isdigit() else 0
+        numbers.append(number)
+    return tuple(numbers)
 
 
 def to_number(value: Json) -> float | None:
     """Return a number as it is, and None for anything else."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number else None
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return value
+    return None
+
+
+def get_number(reading: Reading) -> float:
+    """Return a reading's value; 0 when it is no number."""
+    return to_number(reading.value) or 0

@@ -41,12 +41,16 @@ _STYLES = {
 # Values that could move things over other things, fetch, or make a page unreadably wide.
 _BAD_STYLE = re.compile(r"url|expression|var\(|calc|[-\d.]{5,}|-\d|\\|/\*", re.IGNORECASE)
 _CLASS = re.compile(r"[a-z][a-z0-9]{0,3}|highlight|hl-[a-z0-9]+")
+_SIZE = re.compile("0*(1?[0-9]{1,3}|2000)")
 #: What the whole value of an attribute must match. ``style`` and ``class`` are checked in parts.
 _VALUES = {
     "src": re.compile(r"data:image/(png|jpeg|gif);base64,[A-Za-z0-9+/=\s]+"),
     # relative links to files beside this one, and anchors in it; nothing that leaves
     "href": re.compile(r"(#[\w.-]{1,100}|[\w-]{1,100}\.(ipynb|html)(#[\w.-]{1,100})?)"),
-    **dict.fromkeys(("width", "height", "colspan", "rowspan"), re.compile("0*(1?[0-9]{1,3}|2000)")),
+    "width": _SIZE,
+    "height": _SIZE,
+    "colspan": _SIZE,
+    "rowspan": _SIZE,
 }
 
 
@@ -56,8 +60,9 @@ def sanitize_html(html: str) -> str:
     Scripts, event handlers, forms, frames, SVG, ids, links that leave the file, pictures that
     would be fetched and styles that move or hide things are removed.
     """
+    text = html.encode("utf-8", "backslashreplace").decode()  # nh3 takes no lone surrogates
     return nh3.clean(
-        html.encode("utf-8", "backslashreplace").decode(),  # nh3 takes no lone surrogates
+        text,
         tags=_TAGS,
         clean_content_tags={"script", "style", "template", "noscript", "svg", "math", "iframe"},
         attributes=_ATTRIBUTES,
@@ -71,12 +76,15 @@ def sanitize_html(html: str) -> str:
 
 def _filter(_tag: str, attribute: str, value: str) -> str | None:
     if attribute == "style":
-        kept = (part for part in value.split(";") if not _BAD_STYLE.search(part))
-        return ";".join(kept) or None
+        styles = [style for style in value.split(";") if not _BAD_STYLE.search(style)]
+        return ";".join(styles) or None
     if attribute == "class":
-        return " ".join(name for name in value.split() if _CLASS.fullmatch(name)) or None
+        names = [name for name in value.split() if _CLASS.fullmatch(name)]
+        return " ".join(names) or None
     pattern = _VALUES.get(attribute)
-    return value if pattern is None or pattern.fullmatch(value) else None
+    if pattern is None or pattern.fullmatch(value):
+        return value
+    return None
 
 
 _NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
@@ -100,9 +108,11 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
     """
     runs: dict[str, RunRecord] = {}
     for section in model.sections.values():
-        runs |= {record.run.notebook: record for record in section.runs}
+        for record in section.runs:
+            runs[record.run.notebook] = record
+    folder = incident.folder / "notebooks"
     pages = []
-    for source in sorted((incident.folder / "notebooks").glob("*.ipynb")):
+    for source in sorted(folder.glob("*.ipynb")):
         page = render_page(
             "notebook.html",
             body=_BODY,
@@ -113,7 +123,8 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
         head, _, end = page.partition(_BODY)
         target = source.with_suffix(".html")
         if not _is_exported(source, target, head):
-            write_file(target, f"{head}{convert(source, incident)}{end}")
+            body = convert(source, incident)
+            write_file(target, f"{head}{body}{end}")
         pages.append(target)
     return pages
 
@@ -122,9 +133,10 @@ def _is_exported(source: Path, target: Path, head: str) -> bool:
     """Tell whether a page holds the notebook as it is now, under the same head."""
     begin = head.encode("utf-8", "backslashreplace")
     try:
-        is_new = target.stat().st_mtime_ns > source.stat().st_mtime_ns
+        if target.stat().st_mtime_ns <= source.stat().st_mtime_ns:
+            return False
         with target.open("rb") as page:
-            return is_new and page.read(len(begin)) == begin
+            return page.read(len(begin)) == begin
     except OSError:
         return False
 
@@ -135,7 +147,8 @@ def convert(source: Path, incident: Incident) -> Markup:
     The result for an unchanged file is used again.
     """
     try:
-        return _convert(source, source.stat().st_mtime_ns, incident)
+        changed_ns = source.stat().st_mtime_ns
+        return _convert(source, changed_ns, incident)
     except (*_NOT_A_NOTEBOOK, load_nbformat().ValidationError) as error:
         what = f"{source.name} could not be read: {type(error).__name__}"
         return Markup("<p>{}. Run its section again for a whole one.</p>").format(what)
@@ -144,8 +157,9 @@ def convert(source: Path, incident: Incident) -> Markup:
 @lru_cache(maxsize=16)
 def _convert(source: Path, _changed_ns: int, incident: Incident) -> Markup:
     # nbformat joins the lines of each string, so that the redactor sees whole texts
-    raw = load_nbformat().reads(source.read_text("utf-8"), as_version=4)
-    notebook = load_nbformat().from_dict(incident.redactor.json(raw))
+    nbformat = load_nbformat()
+    raw = nbformat.reads(source.read_text("utf-8"), as_version=4)
+    notebook = nbformat.from_dict(incident.redactor.json(raw))
     _keep_readable(notebook)
     body, _ = load_exporter().from_notebook_node(notebook)
     # The body is sanitised; control characters that are left become visible.
@@ -177,9 +191,11 @@ def load_exporter() -> Any:
 
 def _repeats_head(cell: Any) -> bool:
     """Tell whether a cell only sets the parameters, which stand in the page's head."""
-    was_refused = any(output.output_type == "error" for output in cell.get("outputs", []))
-    tags = set(cell.metadata.get("tags", ()))
-    return not was_refused and bool(_PARAMETERS & tags)
+    kinds = [output.output_type for output in cell.get("outputs", [])]
+    if "error" in kinds:
+        return False
+    tags = cell.metadata.get("tags", ())
+    return not _PARAMETERS.isdisjoint(tags)
 
 
 def _keep_readable(notebook: Any) -> None:
@@ -190,12 +206,19 @@ def _keep_readable(notebook: Any) -> None:
         for output in cell.get("outputs", []):
             if "data" in output:
                 output.data = _pick_form(output.data)
-            elif output.output_type == "error" and "\x1b" not in "".join(output.traceback):
-                # The sentence of a RunbookError has no colours: it gets a box of its own.
-                words = _BOX.format(visible("\n".join(output.traceback).strip()))
-                output.output_type = "display_data"
-                output.data = {"text/html": str(words)}
-                output.metadata = {}
+            elif output.output_type == "error":
+                _put_in_box(output)
+
+
+def _put_in_box(output: Any) -> None:
+    """Put the sentence of a RunbookError, which has no colours, into a box of its own."""
+    text = "\n".join(output.traceback).strip()
+    if "\x1b" in text:
+        return
+    box = _BOX.format(visible(text))
+    output.output_type = "display_data"
+    output.data = {"text/html": str(box)}
+    output.metadata = {}
 
 
 def _pick_form(forms: Mapping[str, Json]) -> dict[str, Json]:
@@ -203,4 +226,5 @@ def _pick_form(forms: Mapping[str, Json]) -> dict[str, Json]:
     for kind in _PRIORITY:
         if kind in forms:
             return {kind: forms[kind]}
-    return {"text/plain": f"(output left out: {', '.join(forms) or 'nothing'})"}
+    names = ", ".join(forms) or "nothing"
+    return {"text/plain": f"(output left out: {names})"}

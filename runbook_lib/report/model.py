@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from chainlog import LogDamagedError, LogError, read_entries
@@ -16,7 +17,7 @@ from ..model import Conclusion, Json, NotebookEntry, Reading, Role, Status, Verd
 from ..policy import Policy
 from ..record.actions import ActionRecord, group_actions
 from ..record.incident import Incident
-from ..record.view import JournalView, order_of, to_number
+from ..record.view import JournalView, get_number, order_of
 from ..runbook import load_policy
 from ..section import SectionModule
 from ..show.text import VERDICT_WORDS
@@ -39,23 +40,33 @@ class StepRecord:
     @property
     def latest(self) -> Reading | None:
         """The newest reading."""
-        return self.readings[-1] if self.readings else None
+        if not self.readings:
+            return None
+        return self.readings[-1]
 
     @property
     def worst(self) -> Reading | None:
         """The breach with the highest value, else the newest unknown, else the newest reading."""
-        breaches = [r for r in self.readings if r.status is Status.BREACH]
+        breaches = self._list_readings(Status.BREACH)
         if breaches:
-            return max(breaches, key=lambda reading: to_number(reading.value) or 0.0)
-        unknown = [r for r in self.readings if r.status is Status.UNKNOWN]
-        return unknown[-1] if unknown else self.latest
+            return max(breaches, key=get_number)
+        unknown = self._list_readings(Status.UNKNOWN)
+        if unknown:
+            return unknown[-1]
+        return self.latest
+
+    def _list_readings(self, status: Status) -> list[Reading]:
+        return [reading for reading in self.readings if reading.status is status]
 
     @property
     def status(self) -> str:
         """A reading's status, an action's phase, or ``not run``."""
         if self.actions:  # a reading of the same step only prepares the action
-            return str(self.actions[-1].last.phase)
-        return str(self.latest.status) if self.latest else "not run"
+            newest = self.actions[-1]
+            return str(newest.last.phase)
+        if self.latest is None:
+            return "not run"
+        return str(self.latest.status)
 
 
 class RunRecord(NamedTuple):
@@ -69,7 +80,9 @@ class RunRecord(NamedTuple):
     def page(self) -> str:
         """The exported page's name; empty when the notebook's name is no file name."""
         match = re.fullmatch(r"([\w-]{1,100})\.ipynb", self.run.notebook, re.ASCII)
-        return f"notebooks/{match[1]}.html" if match else ""
+        if match is None:
+            return ""
+        return f"notebooks/{match[1]}.html"
 
 
 @dataclass(slots=True)
@@ -86,8 +99,11 @@ class SectionRecord:
     @property
     def number(self) -> str:
         """Its number, without zeros in front; empty when its name has none."""
-        number = self.name.partition("_")[0].lstrip("0")
-        return number if number.isdigit() else ""
+        prefix, _, _ = self.name.partition("_")
+        number = prefix.lstrip("0")
+        if not number.isdigit():
+            return ""
+        return number
 
     @property
     def words(self) -> str:
@@ -134,33 +150,41 @@ class ReportModel:
         self.policy = policy or load_policy()
         self.facts, facts_damage = _read_facts(incident)
         self.journal, journal_damage = _read_journal(incident)
-        self.damage = "; ".join(filter(None, (facts_damage, journal_damage)))
+        damages = [facts_damage, journal_damage]
+        self.damage = "; ".join(damage for damage in damages if damage)
         self.verdict = self.policy.compute_verdict(self.journal)
         self.causes = self.policy.list_causes(self.journal)
         self.since = self.journal.since()
         self.recovered_at = self.journal.recovered_at()
         self.is_good = self.verdict in _GOOD
-        self.sections = {module.NAME: _make_section(module) for module in modules.values()}
+        self.sections: dict[str, SectionRecord] = {}
         self.steps: dict[str, StepRecord] = {}
-        for section in self.sections.values():
-            self.steps |= {step.id: step for step in section.steps}
         self.titles: dict[str, str] = {}
         for module in modules.values():
-            self.titles |= {step.id: step.title for step in module.STEPS.values()}
+            self._add_section(module)
         self.actions = group_actions(self.journal.actions)
         self._place_entries()
-        tried = [action for action in self.actions if action.was_tried]
-        self.tried = sorted(tried, key=lambda action: action.decisive.seq)
+        self.tried = [action for action in self.actions if action.was_tried]
+        self.tried.sort(key=lambda action: action.decisive.seq)
         remedies = [action for action in self.tried if self._is_remedy(action)]
         self.remedies = remedies or self.tried
-        self.waiting = [] if self._is_over() else self._list_waiting()
+        self.waiting = self._list_waiting()
         self.drill = [entry for entry in self.journal.entries if entry.kind == "drill"]
-        self.begin = self.drill[0].at if self.drill else datetime.min.replace(tzinfo=UTC)
+        self.begin = datetime.min.replace(tzinfo=UTC)
+        if self.drill:
+            self.begin = self.drill[0].at
         self.objectives = self._list_objectives()
-        self.has_passed = self._has_passed() if self.objectives else None
+        self.has_passed = self._has_passed()
         self.impact = self.policy.compute_impact(self.journal)
-        tickets = (self.facts.get("ticket_id"), *self.journal.tickets())
-        self.tickets = list(dict.fromkeys(str(ticket) for ticket in tickets if ticket))
+        self.tickets = self._list_tickets()
+
+    def _add_section(self, module: SectionModule) -> None:
+        section = _make_section(module)
+        self.sections[section.name] = section
+        for record in section.steps:
+            self.steps[record.id] = record
+        for step in module.STEPS.values():
+            self.titles[step.id] = step.title
 
     def section(self, name: str) -> SectionRecord:
         """Return a section's record, a new one where the runbook has no such section."""
@@ -173,13 +197,15 @@ class ReportModel:
     def section_with(self, role: Role) -> SectionRecord | None:
         """Return the section that has a step of a role as its own; None without one."""
         for section in self.sections.values():
-            if any(step.role is role for step in section.steps):
+            roles = [step.role for step in section.steps]
+            if role in roles:
                 return section
         return None
 
     def find_section_of(self, step_id: str) -> SectionRecord:
         """Return the section to which a step belongs: the one that its number names."""
-        number = step_id.partition(".")[0].zfill(2)
+        prefix, _, _ = step_id.partition(".")
+        number = prefix.zfill(2)
         for name, section in self.sections.items():
             if name.startswith(number):
                 return section
@@ -187,19 +213,29 @@ class ReportModel:
 
     def _is_remedy(self, action: ActionRecord) -> bool:
         """Tell whether an action belongs to the section that reads recovery."""
-        return self.find_section_of(action.first.step) is self.section_with(Role.RECOVERY)
-
-    def _is_over(self) -> bool:
-        return self.is_good or bool(self.facts.get("closed_at"))
+        section = self.find_section_of(action.first.step)
+        return section is self.section_with(Role.RECOVERY)
 
     def _list_waiting(self) -> list[ActionRecord]:
         """Return the newest action of each step that waits for its approval."""
+        if self.is_good or self.facts.get("closed_at"):
+            return []
         newest = {action.first.step: action for action in self.actions}
-        return [
-            action
-            for action in newest.values()
-            if not (action.was_tried or action.is_empty or action.last.reason)
-        ]
+        waiting = []
+        for action in newest.values():
+            is_settled = action.was_tried or action.is_empty or action.last.reason
+            if not is_settled:
+                waiting.append(action)
+        return waiting
+
+    def _list_tickets(self) -> list[str]:
+        """Return every ticket once, the incident's own first."""
+        tickets = []
+        own = self.facts.get("ticket_id")
+        if own:
+            tickets.append(str(own))
+        tickets.extend(self.journal.tickets())
+        return list(dict.fromkeys(tickets))
 
     def _list_objectives(self) -> list[dict[str, Json]]:
         """Return what a drill had to show, as it was scored last."""
@@ -209,8 +245,11 @@ class ReportModel:
                 return [objective for objective in objectives if isinstance(objective, dict)]
         return []
 
-    def _has_passed(self) -> bool:
-        if any(entry.data.get("event") == "failed" for entry in self.drill):
+    def _has_passed(self) -> bool | None:
+        if not self.objectives:
+            return None
+        events = [entry.data.get("event") for entry in self.drill]
+        if "failed" in events:
             return False
         return all(objective.get("met") is True for objective in self.objectives)
 
@@ -219,20 +258,27 @@ class ReportModel:
         for start in self.journal.starts:
             self.section(start.section).parameters = start.parameters
         for reading in self.journal.readings:
-            self._step(reading.step, reading.name, reading.role).readings.append(reading)
+            step = self._step(reading.step, reading.name, reading.role)
+            step.readings.append(reading)
         for conclusion in self.journal.conclusions:
-            self.section(conclusion.section).conclusions.append(conclusion)
+            section = self.section(conclusion.section)
+            section.conclusions.append(conclusion)
         for action in self.actions:
-            self._step(action.first.step, action.first.action).actions.append(action)
-        for name in dict.fromkeys(run.section for run in self.journal.runs):
-            self.section(name).runs = self._list_runs(self.section(name))
+            first = action.first
+            step = self._step(first.step, first.action)
+            step.actions.append(action)
+        run_sections = [run.section for run in self.journal.runs]
+        for name in dict.fromkeys(run_sections):
+            section = self.section(name)
+            section.runs = self._list_runs(section)
 
     def _step(self, step_id: str, name: str, role: Role | None = None) -> StepRecord:
         """Return a step's record, a new one where the runbook has no such step."""
         if step_id not in self.steps:
             record = StepRecord(step_id, name, role)
             self.steps[step_id] = record
-            self.find_section_of(step_id).steps.append(record)
+            section = self.find_section_of(step_id)
+            section.steps.append(record)
         return self.steps[step_id]
 
     def _list_runs(self, section: SectionRecord) -> list[RunRecord]:
@@ -241,28 +287,46 @@ class ReportModel:
         starts = [start for start in self.journal.starts if start.section == section.name]
         records = []
         for number, run in enumerate(runs, start=1):
-            before = [start for start in starts if start.seq < run.seq]
-            begin = before[-1].seq if before else 0
-            parameters = before[-1].parameters if before else {}
+            begin = 0
+            parameters: dict[str, Json] = {}
+            following = sys.maxsize
+            for start in starts:
+                if start.seq > run.seq:
+                    following = start.seq
+                    break
+                begin = start.seq
+                parameters = start.parameters
             end = run.seq
-            if run.status == "by_hand":  # noted when it begins: it ends where the next one begins
-                following = [start.seq for start in starts if start.seq > run.seq]
-                end = following[0] if following else sys.maxsize
-            ended = self._describe_end(section, run.status, begin, end)
-            ordinal = _ORDINALS.get(number, f"{number}th")
-            which = f", {ordinal} run" if len(runs) > 1 else ""
-            records.append(RunRecord(run, f"{section.words}{which}: {ended}", parameters))
+            if run.status == "by_hand":
+                # It is noted when it begins, and ends where the next one begins.
+                end = following
+            title = section.words
+            if len(runs) > 1:
+                ordinal = _ORDINALS.get(number, f"{number}th")
+                title += f", {ordinal} run"
+            ending = self._describe_end(section, run.status, begin, end)
+            record = RunRecord(run, f"{title}: {ending}", parameters)
+            records.append(record)
         return records
 
-    def _describe_end(self, section: SectionRecord, status: str, begin: int, end: int) -> str:
+    def _describe_end(
+        self,
+        section: SectionRecord,
+        status: str,
+        begin: int,
+        end: int,
+    ) -> str:
         """Return how a run ended: by what it changed or concluded between two entries."""
-        applied = [a for a in self.actions if a.applied and begin < a.applied.seq < end]
+        changes = [action for action in self.actions if action.applied]
+        applied = [action for action in changes if begin < action.decisive.seq < end]
         if applied:
-            is_verified = all(action.is_verified for action in applied)
-            return f"approved and applied{'' if is_verified else ', and not all of it proven'}"
-        concluded = [c for c in section.conclusions if begin < c.seq < end]
-        if status in ("done", "by_hand") and concluded:
-            return VERDICT_WORDS[concluded[-1].verdict].lower()
+            if all(action.is_verified for action in applied):
+                return "approved and applied"
+            return "approved and applied, and not all of it proven"
+        conclusions = [c for c in section.conclusions if begin < c.seq < end]
+        if conclusions and status in ("done", "by_hand"):
+            verdict = conclusions[-1].verdict
+            return VERDICT_WORDS[verdict].lower()
         return _ENDED.get(status, status)
 
 
@@ -277,14 +341,15 @@ def _read_facts(incident: Incident) -> tuple[dict[str, Json], str]:
 
 def _read_journal(incident: Incident) -> tuple[JournalView, str]:
     """Return what the journal holds up to the first damage, and what is wrong with it."""
-    path = incident.journal.path
+    journal = incident.journal
     view = JournalView()
     try:
         try:
-            view = incident.journal.redacted()
+            view = journal.redacted()
         except RecordError:  # damaged: read what stands before the damage
-            view.add(incident.journal.redact(read_entries(path)))
-        if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n"):
+            entries = read_entries(journal.path)
+            view.add(journal.redact(entries))
+        if _is_torn(journal.path):
             return view, "the journal's last line is torn (its writer died); it is left out here"
     except LogDamagedError as error:
         where = f"the journal is damaged at line {error.line} ({error.reason})"
@@ -294,14 +359,25 @@ def _read_journal(incident: Incident) -> tuple[JournalView, str]:
     return view, ""
 
 
+def _is_torn(path: Path) -> bool:
+    """Tell whether a file's last line has no end."""
+    if not path.exists():
+        return False
+    content = path.read_bytes()
+    return bool(content) and not content.endswith(b"\n")
+
+
 def _make_section(module: SectionModule) -> SectionRecord:
     """Return an empty record of a section and of its own steps."""
-    number = module.NAME[:2].lstrip("0") + "."
-    titles = {step.id: step.title for step in module.STEPS.values()}
-    titles |= {action.id: action.title for action in module.ACTIONS.values()}
-    own = sorted((step_id for step_id in titles if step_id.startswith(number)), key=order_of)
-    steps = []
-    for step_id in own:
-        step = module.STEPS.get(step_id)
-        steps.append(StepRecord(step_id, titles[step_id], step.role if step else None))
+    number = module.NAME[:2].lstrip("0")
+    records: dict[str, StepRecord] = {}
+    for step in module.STEPS.values():
+        records[step.id] = StepRecord(step.id, step.title, step.role)
+    for action in module.ACTIONS.values():
+        # An action may have the id of a step; the section then shows the action's title.
+        record = records.setdefault(action.id, StepRecord(action.id, action.title))
+        record.title = action.title
+    own = [step_id for step_id in records if step_id.startswith(f"{number}.")]
+    own.sort(key=order_of)
+    steps = [records[step_id] for step_id in own]
     return SectionRecord(module.NAME, module.TITLE, steps)

@@ -32,7 +32,7 @@ from ..record.actions import ActionRecord
 from ..record.history import PHASES, HistoryRow, describe_last_drill, list_history
 from ..record.incident import Incident, write_file
 from ..record.journal import utc_now
-from ..record.view import get_content, to_number
+from ..record.view import get_content, get_number
 from ..runbook import find_runbook, name_runbook
 from ..show.plots import Picture, plot_reading
 from ..show.tables import Table, get_tone, make_environment, pill, sort_findings, tabulate_facts
@@ -98,10 +98,13 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
     """
     target = incident.folder / "report.html"
     for budget in _BUDGETS:
-        html = _Page(model, incident, budget).render()
-        if len(html.encode("utf-8", "backslashreplace")) <= _LIMIT_BYTES:
+        page = _Page(model, incident, budget)
+        html = page.render()
+        content = html.encode("utf-8", "backslashreplace")
+        if len(content) <= _LIMIT_BYTES:
             break
-    text = incident.redactor.text(summary.summarise(model, target.resolve().as_uri()))
+    link = target.resolve().as_uri()
+    text = incident.redactor.text(summary.summarise(model, link))
     with disk_errors(f"cannot write {target}"):
         write_file(target.with_name("summary.txt"), text)
         write_file(target, html)
@@ -129,18 +132,19 @@ class _Page:
         model = self._model
         journal = model.journal
         outcome = self._name_outcome()
+        tone, _ = get_tone(outcome or "unknown")
         return render_page(
             "report.html",
             page=self,
             model=model,
-            tone=get_tone(outcome or "unknown")[0],
+            tone=tone,
             outcome=outcome,
             judged=self._find_judgement(),
             summary=summary,
             describe_action=model.policy.describe_action,
             name_runbook=name_runbook,
             notes=shorten(journal.notes, self._budget.journal_lines),
-            delivery=[step.latest for step in model.of(Role.DELIVERY) if step.latest],
+            delivery=self._list_deliveries(),
             diagnosis=model.section_with(Role.CAUSE),
             checklist=self._list_checklist(),
             forecast=self._find_forecast(),
@@ -157,9 +161,15 @@ class _Page:
 
     def _name_outcome(self) -> str:
         """Return what decides the page's colour: whether a drill passed, else the verdict."""
-        if self._model.has_passed is None:
+        has_passed = self._model.has_passed
+        if has_passed is None:
             return str(self._model.verdict or "")
-        return "passed" if self._model.has_passed else "failed"
+        return "passed" if has_passed else "failed"
+
+    def _list_deliveries(self) -> list[Reading]:
+        """Return the newest reading of each step that reads deliveries."""
+        steps = self._model.of(Role.DELIVERY)
+        return [step.latest for step in steps if step.latest]
 
     def _find_judgement(self) -> str:
         """Return how the newest diagnosis with the report's verdict puts it."""
@@ -170,19 +180,24 @@ class _Page:
 
     def _list_checklist(self) -> list[tuple[StepRecord, str]]:
         """Return the points of the checklist, each with the number of its section."""
-        steps = self._model.of(Role.CLEARED, Role.CHECKLIST)
-        return [(step, self._model.find_section_of(step.id).number) for step in steps]
+        points = []
+        for step in self._model.of(Role.CLEARED, Role.CHECKLIST):
+            section = self._model.find_section_of(step.id)
+            points.append((step, section.number))
+        return points
 
     def _find_forecast(self) -> dict[str, Json]:
         """Return the forecast from when it mattered: the first one."""
-        forecasts = [c.forecast for c in self._model.journal.conclusions if c.forecast]
-        return forecasts[0].model_dump() if forecasts else {}
+        for conclusion in self._model.journal.conclusions:
+            if conclusion.forecast:
+                return conclusion.forecast.model_dump()
+        return {}
 
     def _find_effect(self) -> Reading | None:
         """Return what the plan with the largest effect would change."""
         readings = self._model.journal.readings
-        effects = [r for r in readings if r.role is Role.EFFECT and r.rows]
-        return max(effects, key=lambda effect: to_number(effect.value) or 0, default=None)
+        effects = [reading for reading in readings if reading.role is Role.EFFECT and reading.rows]
+        return max(effects, key=get_number, default=None)
 
     def _list_follow_ups(self) -> tuple[str, ...]:
         """Return what is open after the incident, as it was said last."""
@@ -193,36 +208,51 @@ class _Page:
 
     def tabulate_signals(self) -> Markup:
         """Return the worst and the last reading of each step that shows trouble."""
-        rows = [
-            {
+        roles = SIGNS - {Role.LOG}
+        rows = []
+        for step in self._model.of(*roles):
+            row = {
                 "step": self.link(step.id),
                 "what": step.title,
                 "at its worst": _say_status(step.worst),
                 "at the end": _say_status(step.latest, step.worst),
                 "why": _say_reason(step),
             }
-            for step in self._model.of(*SIGNS - {Role.LOG})
-        ]
+            rows.append(row)
         return scroll(Table("What was seen, and who was told", rows))
 
     def tabulate_trend(self) -> Markup:
         """Return this drill's durations beside those of the same drill before it."""
-        incident_id = self._incident.id
-        now = next((row for row in self._history if row.incident == incident_id), None)
+        now = self._find_drill()
         before = None
         if now is not None:
-            same = [row for row in self._history if row.scenario == now.scenario]
-            before = next((row for row in same if row.incident < incident_id), None)
-        column = f"the drill before: {before.incident if before else 'none'}"
-        rows = [
-            {
+            before = self._find_drill_before(now)
+        column = "the drill before: none"
+        if before is not None:
+            column = f"the drill before: {before.incident}"
+        rows = []
+        for phase in PHASES:
+            row = {
                 "what": phase.removesuffix("_s"),
                 "this drill": _say_duration(now, phase),
                 column: _say_duration(before, phase),
             }
-            for phase in PHASES
-        ]
+            rows.append(row)
         return scroll(Table("How long it took, beside the drill before", rows))
+
+    def _find_drill(self) -> HistoryRow | None:
+        """Return this incident's row of the history."""
+        for row in self._history:
+            if row.incident == self._incident.id:
+                return row
+        return None
+
+    def _find_drill_before(self, drill: HistoryRow) -> HistoryRow | None:
+        """Return the newest older row of the same scenario."""
+        for row in self._history:
+            if row.scenario == drill.scenario and row.incident < drill.incident:
+                return row
+        return None
 
     def tabulate_causes(self) -> list[tuple[int, Markup]]:
         """Return the causes that stood open, and those refuted throughout, with their number.
@@ -244,58 +274,64 @@ class _Page:
             row[f"when it mattered, {then.at:%H:%M:%SZ}"] = _say_finding(first)
             if end is not then:
                 row[f"at the end, {end.at:%H:%M:%SZ}"] = _say_finding(last)
-            row["evidence"] = Markup("<br>").join(map(self._cite, first.evidence))
+            citations = [self._cite(evidence) for evidence in first.evidence]
+            row["evidence"] = Markup("<br>").join(citations)
             if first.status is last.status is CauseStatus.REFUTED:
                 refuted.append(row)
             else:
                 stood.append(row)
-        return [
-            (len(stood), scroll(Table("Causes, the most supported first", stood))),
-            (len(refuted), scroll(Table("Causes that the evidence refutes", refuted))),
-        ]
+        main = scroll(Table("Causes, the most supported first", stood))
+        rest = scroll(Table("Causes that the evidence refutes", refuted))
+        return [(len(stood), main), (len(refuted), rest)]
 
     def _find_decisive(self, diagnoses: list[Conclusion]) -> Conclusion:
         """Return the diagnosis before any change that supports the incident's causes most."""
         applied = self._model.journal.list_actions(ActionPhase.APPLIED)
         before = diagnoses
         if applied:
-            before = [c for c in diagnoses if c.seq < applied[0].seq] or diagnoses
+            first = applied[0]
+            before = [diagnosis for diagnosis in diagnoses if diagnosis.seq < first.seq]
         causes = {cause.name for cause in self._model.causes}
 
         def weigh(conclusion: Conclusion) -> tuple[float, int]:
             scores = [f.score for f in conclusion.findings if f.name in causes]
             return sum(scores), conclusion.seq
 
-        return max(before, key=weigh)
+        return max(before or diagnoses, key=weigh)
 
     def _cite(self, evidence: str) -> Markup:
         """Return what a reference into the journal says, with a link to it."""
         reading = self._cited.get(evidence)
         if reading is None:
             return self.link(evidence)
+        link = self.link(evidence, reading.step)
         words = safe(f"{reading.name}: {say_reading(reading)}", 200)
-        return Markup("{} {}").format(self.link(evidence, reading.step), words)
+        return Markup("{} {}").format(link, words)
 
     def link(self, evidence: str, text: str = "") -> Markup:
         """Return a reference into the journal as a link to its anchor, when there is one."""
         words = safe(text or evidence, 60)
         anchor = self._anchors.get(evidence)
-        return Markup('<a href="#{}">{}</a>').format(anchor, words) if anchor else words
+        if anchor is None:
+            return words
+        return Markup('<a href="#{}">{}</a>').format(anchor, words)
 
     def tabulate_phases(self, action: ActionRecord) -> Markup:
         """Return an action's phases; of a plan that was made twice the newest."""
-        rows = [
-            {
+        rows = []
+        for entry in action.phases:
+            if entry is not action.get(entry.phase):
+                continue
+            row = {
                 "phase": str(entry.phase),
                 "when": f"{entry.at:%H:%M:%SZ}",
                 "by": entry.operator or "–",
                 "what": entry.reason,
                 "entry": self.link(f"#{entry.seq}"),
             }
-            for entry in action.phases
-            if entry is action.get(entry.phase)
-        ]
-        caption = f"{action.first.step}: from plan to proof, {action.first.at:%Y-%m-%d}"
+            rows.append(row)
+        first = action.first
+        caption = f"{first.step}: from plan to proof, {first.at:%Y-%m-%d}"
         return scroll(Table(caption, rows))
 
     def draw(self) -> dict[str, list[Picture]]:
@@ -305,7 +341,8 @@ class _Page:
             for reading in _list_drawable(step):
                 picture = plot_reading(reading)
                 if reading.plot and picture:
-                    pictures.setdefault(reading.plot.part, []).append(picture)
+                    part = pictures.setdefault(reading.plot.part, [])
+                    part.append(picture)
                     break
         return pictures
 
@@ -315,9 +352,11 @@ class _Page:
         rows = reading.rows[: self._budget.table_rows]
         if rows:
             caption = f"{reading.step}: {len(rows)} of {len(reading.rows)} rows"
-            parts.append(scroll(Table(caption, rows, reading.columns)))
+            table = Table(caption, rows, reading.columns)
+            parts.append(scroll(table))
         if reading.text:
-            parts.append(Markup("<pre>{}</pre>").format(safe(reading.text, 6_000)))
+            text = safe(reading.text, 6_000)
+            parts.append(Markup("<pre>{}</pre>").format(text))
         facts = tabulate_facts(reading.facts, f"{reading.step}: details")
         if facts.rows:
             parts.append(scroll(facts))
@@ -330,24 +369,32 @@ def _list_drawable(step: StepRecord) -> list[Reading]:
     Ages are drawn as of the worst reading, lines up to the newest.
     """
     readings = []
-    if step.worst and step.worst.plot and step.worst.plot.ages:
-        readings.append(step.worst)
+    worst = step.worst
+    if worst and worst.plot and worst.plot.ages:
+        readings.append(worst)
     for reading in reversed(step.readings):
-        lines = reading.plot.lines if reading.plot else ()
-        if any(len(line.points) > 1 for line in lines):
+        if reading.plot is None:
+            continue
+        lengths = [len(line.points) for line in reading.plot.lines]
+        if max(lengths, default=0) > 1:
             readings.append(reading)
     return readings
 
 
 def render_page(template: str, **values: Any) -> str:
     """Render a template: each value is made visible and escaped, in this order."""
-    return _load_templates().get_template(template).render(csp=CSP, **values)
+    page = _load_templates().get_template(template)
+    return page.render(csp=CSP, **values)
 
 
 @cache
 def _load_templates() -> Environment:
-    templates = make_environment("runbook_lib.report", partial(safe, limit=6_000))
-    templates.filters |= {"pill": pill, "value": format_value, "trusted": Markup, "facts": tabulate}
+    finalize = partial(safe, limit=6_000)
+    templates = make_environment("runbook_lib.report", finalize)
+    templates.filters["pill"] = pill
+    templates.filters["value"] = format_value
+    templates.filters["trusted"] = Markup
+    templates.filters["facts"] = tabulate
     return templates
 
 
@@ -359,7 +406,8 @@ def tabulate(facts: Mapping[str, Json], caption: str) -> Markup:
 def scroll(table: Table) -> Markup:
     """Return a table that scrolls by itself when it is wider than the page."""
     frame = Markup('<div class="scroll" tabindex="0" role="region" aria-label="{}">{}</div>')
-    return frame.format(safe(table.caption, 100), table.to_html())
+    label = safe(table.caption, 100)
+    return frame.format(label, table.to_html())
 
 
 def _tabulate_rows(rows: Sequence[Mapping[str, Json]], caption: str, *names: str) -> Markup:
@@ -380,22 +428,34 @@ def _read_commit() -> str:
     folder = str(Path(__file__).parent)
     command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=40"]
     with suppress(OSError, subprocess.TimeoutExpired):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
         return done.stdout.strip() or "not a git checkout"
     return "not known: git did not answer"
 
 
 def _say_duration(drill: HistoryRow | None, phase: str) -> str:
     seconds = getattr(drill, phase, None)
-    return "–" if seconds is None else f"{seconds:g} s"
+    if seconds is None:
+        return "–"
+    return f"{seconds:g} s"
 
 
 def _say_finding(finding: Finding) -> Markup:
-    return Markup("{} {}").format(pill(str(finding.status)), safe(finding.reason))
+    status = pill(str(finding.status))
+    return Markup("{} {}").format(status, safe(finding.reason))
 
 
 def _say_reason(step: StepRecord) -> str:
-    return step.worst.reason if step.worst else "the journal has no entry for this"
+    worst = step.worst
+    if worst is None:
+        return "the journal has no entry for this"
+    return worst.reason
 
 
 def _say_status(reading: Reading | None, earlier: Reading | None = None) -> Markup:
@@ -403,11 +463,17 @@ def _say_status(reading: Reading | None, earlier: Reading | None = None) -> Mark
         return pill("not run")
     if reading is earlier and reading.status.is_open:
         return Markup("not read again")
-    return Markup("{} {}").format(pill(str(reading.status)), safe(say_reading(reading), 200))
+    status = pill(str(reading.status))
+    value = safe(say_reading(reading), 200)
+    return Markup("{} {}").format(status, value)
 
 
 def _summarise(entry: Entry) -> str:
     """Return one line about a journal entry."""
     content = get_content(entry)
-    values = [content.get(name) for name in _ENTRY_FIELDS]
-    return " · ".join(str(value)[:200] for value in values if value not in (None, "", {}, []))
+    parts = []
+    for name in _ENTRY_FIELDS:
+        value = content.get(name)
+        if value not in (None, "", {}, []):
+            parts.append(str(value)[:200])
+    return " · ".join(parts)

@@ -25,7 +25,7 @@ from ..model import (
 )
 from ..policy import say_causes
 from ..record.actions import ActionRecord
-from ..record.view import to_number
+from ..record.view import get_number
 from ..show.text import VERDICT_WORDS, format_duration, format_value, visible
 from .model import ReportModel
 
@@ -78,22 +78,28 @@ class Fact(NamedTuple):
     note: str = ""
 
     def __str__(self) -> str:
-        return f"{self.text}; {self.note}" if self.note else self.text
+        if not self.note:
+            return self.text
+        return f"{self.text}; {self.note}"
 
 
 def write_headline(model: ReportModel) -> str:
     """Return the report's title: the verdict and the cause; of a drill, whether it passed."""
     if model.has_passed:
-        return f"Drill passed: {say_causes(model.causes[:2]) or _NO_CAUSE}"
+        causes = say_causes(model.causes[:2])
+        return f"Drill passed: {causes or _NO_CAUSE}"
     if model.objectives:
         missed = [objective for objective in model.objectives if objective.get("met") is not True]
         if not missed:
             return "Drill failed: it broke off"
         return f"Drill failed: {len(missed)} of {len(model.objectives)} objectives missed"
     if model.verdict is None:
-        return f"Nothing was {'concluded' if model.journal.entries else 'recorded'} yet"
-    words = VERDICT_WORDS[model.verdict].partition(";")[0]
-    return f"{words}: {model.policy.make_headline(model.verdict, model.causes)}"
+        if model.journal.entries:
+            return "Nothing was concluded yet"
+        return "Nothing was recorded yet"
+    words, _, _ = VERDICT_WORDS[model.verdict].partition(";")
+    headline = model.policy.make_headline(model.verdict, model.causes)
+    return f"{words}: {headline}"
 
 
 def list_facts(model: ReportModel) -> dict[str, Fact]:
@@ -113,19 +119,23 @@ def list_facts(model: ReportModel) -> dict[str, Fact]:
 def summarise(model: ReportModel, link: str) -> str:
     """Return the incident in five lines, for a chat or a ticket."""
     facts = list_facts(model)
+    headline = write_headline(model)
     impact = facts[model.policy.impact_heading]
-    lines = {
-        "Verdict": f"{write_headline(model)} ({model.incident_id})",
-        "Cause": str(facts["Cause"]),
-        "Numbers": f"{impact}; since {facts['Since'].text}; until {facts['Until'].text}",
-        "Action": str(facts["What was done"]),
-        "Report": link,
-    }
-    return "".join(f"{name}: {_put_on_one_line(text)}\n" for name, text in lines.items())
+    since = facts["Since"].text
+    until = facts["Until"].text
+    lines = [
+        _write_line("Verdict", f"{headline} ({model.incident_id})"),
+        _write_line("Cause", str(facts["Cause"])),
+        _write_line("Numbers", f"{impact}; since {since}; until {until}"),
+        _write_line("Action", str(facts["What was done"])),
+        _write_line("Report", link),
+    ]
+    return "".join(lines)
 
 
-def _put_on_one_line(text: str) -> str:
-    return " ".join(visible(text).split())
+def _write_line(name: str, text: str) -> str:
+    words = visible(text).split()
+    return f"{name}: {' '.join(words)}\n"
 
 
 def _capitalise(text: str) -> str:
@@ -133,35 +143,43 @@ def _capitalise(text: str) -> str:
 
 
 def _describe_event(model: ReportModel) -> Fact:
-    """Return what was said when most objects waited."""
-    looks = [c for c in model.journal.conclusions if not c.findings]
-    incidents = [c for c in looks if c.verdict is Verdict.INCIDENT]
-    breaches = [r for r in model.journal.readings if r.status is Status.BREACH]
+    """Return what the first look after the largest backlog concluded."""
+    looks = [look for look in model.journal.conclusions if not look.findings]
+    incidents = [look for look in looks if look.verdict is Verdict.INCIDENT]
+    breaches = [reading for reading in model.journal.readings if reading.status is Status.BREACH]
     if incidents:
         peak_seq = _find_peak(breaches)
-        later = [c for c in incidents if c.seq > peak_seq]
-        return Fact(later[0].summary if later else incidents[-1].summary)
+        for incident in incidents:
+            if incident.seq > peak_seq:
+                return Fact(incident.summary)
+        return Fact(incidents[-1].summary)
     if breaches:
-        words = "; ".join(f"{breach.name}: {say_reading(breach)}" for breach in breaches[:2])
-        return Fact(words, breaches[0].reason)
-    return Fact(looks[-1].summary if looks else "nothing was read yet")
+        sentences = [f"{breach.name}: {say_reading(breach)}" for breach in breaches[:2]]
+        return Fact("; ".join(sentences), breaches[0].reason)
+    if looks:
+        return Fact(looks[-1].summary)
+    return Fact("nothing was read yet")
 
 
 def _find_peak(breaches: Sequence[Reading]) -> int:
     """Return the number of the first entry that shows the highest backlog; 0 without one."""
     backlog = [breach for breach in breaches if breach.role is Role.BACKLOG]
-    peak = max(backlog, key=lambda breach: to_number(breach.value) or 0, default=None)
-    return peak.seq if peak else 0
+    if not backlog:
+        return 0
+    peak = max(backlog, key=get_number)
+    return peak.seq
 
 
 def _describe_cause(model: ReportModel) -> Fact:
     if model.causes:
-        return Fact(_capitalise(say_causes(model.causes)), model.causes[0].reason)
+        causes = say_causes(model.causes)
+        return Fact(_capitalise(causes), model.causes[0].reason)
     if model.journal.findings():
         return Fact(_NO_CAUSE)
     section = model.section_with(Role.CAUSE)
-    where = f" (section {section.number})" if section and section.number else ""
-    return Fact(f"not looked for yet{where}")
+    if section is None or not section.number:
+        return Fact("not looked for yet")
+    return Fact(f"not looked for yet (section {section.number})")
 
 
 def _describe_start(model: ReportModel) -> Fact:
@@ -186,7 +204,8 @@ def _describe_end(model: ReportModel) -> Fact:
         duration = format_duration(end - since)
         note = f"{_format_local(end)}; {duration} until recovery was read"
         return Fact(format_value(end), note)
-    duration = format_duration(model.journal.entries[-1].at - since)
+    newest = model.journal.entries[-1]
+    duration = format_duration(newest.at - since)
     return Fact("not yet", f"recovery was not read; {duration} up to the last journal entry")
 
 
@@ -194,8 +213,10 @@ def _describe_severity(model: ReportModel) -> Fact:
     """Return the severity of the first firing alert that a breach of the alert's step shows."""
     for breach in model.journal.breaches({Role.ALERT}):
         for row in breach.rows:
-            if row.get("severity") and row.get("state") == "firing":
-                return Fact(str(row["severity"]), f"by the alert {row.get('alert')}")
+            severity = row.get("severity")
+            if severity and row.get("state") == "firing":
+                alert = row.get("alert")
+                return Fact(str(severity), f"by the alert {alert}")
     return Fact("not known", "no alert was seen firing")
 
 
@@ -206,22 +227,37 @@ def _describe_impact(model: ReportModel) -> Fact:
 
 def _describe_actions(model: ReportModel) -> Fact:
     done = [action for action in model.tried if action.applied]
+    if done:
+        # What an exercise made and took back stands in the timeline only.
+        main = [action for action in done if action in model.remedies]
+        return _describe_done(model, main or done)
     cut_off = [action for action in model.tried if action.is_cut_off]
-    describe = model.policy.describe_action
-    if not done and cut_off:
-        text = "; ".join(f"{describe(action)}: begun, and not ended" for action in cut_off)
-        return Fact(_capitalise(text), cut_off[-1].last.reason)
-    if not done:
-        waiting = len(model.waiting)
-        note = f"{waiting} planned, waiting for approval" if waiting else ""
-        return Fact("nothing was changed", note)
-    # What an exercise made and took back stands in the timeline only.
-    main = [action for action in done if action in model.remedies] or done
-    describe_proof = model.policy.describe_proof
-    text = "; ".join(f"{describe(action)} ({describe_proof(action)})" for action in main)
-    approvers = dict.fromkeys(action.approver for action in main if action.approver)
-    note = f"approved by {', '.join(approvers)}" if approvers else ""
-    return Fact(_capitalise(text), note)
+    if cut_off:
+        describe = model.policy.describe_action
+        sentences = [f"{describe(action)}: begun, and not ended" for action in cut_off]
+        text = "; ".join(sentences)
+        newest = cut_off[-1].last
+        return Fact(_capitalise(text), newest.reason)
+    if model.waiting:
+        return Fact("nothing was changed", f"{len(model.waiting)} planned, waiting for approval")
+    return Fact("nothing was changed")
+
+
+def _describe_done(model: ReportModel, actions: Sequence[ActionRecord]) -> Fact:
+    """Return what was carried out, how far it is proven, and who approved it."""
+    sentences = []
+    approvers = []
+    for action in actions:
+        change = model.policy.describe_action(action)
+        proof = model.policy.describe_proof(action)
+        sentences.append(f"{change} ({proof})")
+        if action.approver:
+            approvers.append(action.approver)
+    text = _capitalise("; ".join(sentences))
+    if not approvers:
+        return Fact(text)
+    names = ", ".join(dict.fromkeys(approvers))
+    return Fact(text, f"approved by {names}")
 
 
 def tell_timeline(model: ReportModel) -> list[TimelineRow]:
@@ -230,7 +266,8 @@ def tell_timeline(model: ReportModel) -> list[TimelineRow]:
     A drill's timeline begins with the drill.
     """
     rows = [row for row in _list_rows(model) if row.at >= model.begin]
-    return shorten(sorted(rows, key=lambda row: row.at), _MAIN_ROWS)
+    rows.sort(key=lambda row: row.at)
+    return shorten(rows, _MAIN_ROWS)
 
 
 def _list_rows(model: ReportModel) -> Iterator[TimelineRow]:
@@ -257,16 +294,20 @@ def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:
         if words is not None:
             reason = str(entry.data.get("reason") or "")
             yield TimelineRow(entry.at, words.tone, words.text, reason, entry.seq)
-        elif entry.kind == "notebook" and entry.data.get("status") not in _ENDED_WELL:
-            text = f"Notebook {entry.data.get('notebook')}: {entry.data.get('status')}"
+        elif entry.kind == "notebook":
+            notebook = entry.data.get("notebook")
+            status = entry.data.get("status")
             error = str(entry.data.get("error") or "")
-            yield TimelineRow(entry.at, "failed", text, error, entry.seq)
+            if status not in _ENDED_WELL:
+                text = f"Notebook {notebook}: {status}"
+                yield TimelineRow(entry.at, "failed", text, error, entry.seq)
 
 
 def _find_words(entry: Entry) -> _Words | None:
     """Return what the timeline says of an entry; None of most."""
     if entry.kind == "drill":
-        return _BY_EVENT.get(str(entry.data.get("event")))
+        event = str(entry.data.get("event"))
+        return _BY_EVENT.get(event)
     return _BY_KIND.get(entry.kind)
 
 
@@ -283,31 +324,39 @@ def _list_alerts(model: ReportModel) -> Iterator[TimelineRow]:
 
 
 def _list_notices(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield which channels were told what, once each."""
+    """Yield each notice once, with the channels that received it."""
     channels_by_text: dict[str, dict[str, datetime]] = {}
     for event in _list_recent(model):
         if event.kind == "notice":
             channel, _, text = event.text.partition(" receives ")
-            channels_by_text.setdefault(text, {}).setdefault(channel, event.at)
+            channels = channels_by_text.setdefault(text, {})
+            channels.setdefault(channel, event.at)
     for text, channels in channels_by_text.items():
-        words = f"{', '.join(channels)} told: {text}"
-        yield TimelineRow(min(channels.values()), "notice", words)
+        names = ", ".join(channels)
+        first_at = min(channels.values())
+        yield TimelineRow(first_at, "notice", f"{names} told: {text}")
 
 
 def _list_recent(model: ReportModel) -> list[Event]:
-    """Return what systems told since the trouble began."""
+    """Return the events that systems recorded since the trouble began."""
     since = model.since or model.begin
     return [event for event in list_observed(model) if event.at >= since]
 
 
 def _list_incident_seen(model: ReportModel) -> Iterator[TimelineRow]:
     """Yield when an incident was seen; an alert that fired says it already."""
-    alerts = [event for event in list_observed(model) if event.kind == "alert"]
-    if any("firing" in alert.text for alert in alerts):
-        return
-    for c in model.journal.conclusions:
-        if c.verdict is Verdict.INCIDENT and not c.findings:
-            yield TimelineRow(c.at, "incident", "Incident seen", c.summary, c.seq)
+    for event in list_observed(model):
+        if event.kind == "alert" and "firing" in event.text:
+            return
+    for look in model.journal.conclusions:
+        if look.verdict is Verdict.INCIDENT and not look.findings:
+            yield TimelineRow(
+                at=look.at,
+                tone="incident",
+                text="Incident seen",
+                note=look.summary,
+                seq=look.seq,
+            )
             return
 
 
@@ -317,8 +366,13 @@ def _list_cause(model: ReportModel, cause: Finding) -> Iterator[TimelineRow]:
     for conclusion in model.journal.conclusions:
         finding = _find_support(conclusion, cause.name)
         if finding is not None:
-            text = f"Cause named: {words}"
-            yield TimelineRow(conclusion.at, "cause", text, finding.reason, conclusion.seq)
+            yield TimelineRow(
+                at=conclusion.at,
+                tone="cause",
+                text=f"Cause named: {words}",
+                note=finding.reason,
+                seq=conclusion.seq,
+            )
             break
     if cause.first_seen and not model.drill:
         yield TimelineRow(cause.first_seen, "cause", f"First sign of the cause: {words}")
@@ -333,11 +387,20 @@ def _find_support(conclusion: Conclusion, name: str) -> Finding | None:
 
 
 def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRow:
-    outcome = model.policy.describe_proof(action) if action.applied else action.last.reason
-    note = f"approved by {action.approver}; {outcome}" if action.approver else outcome
-    text = _capitalise(model.policy.describe_action(action))
+    note = action.last.reason
+    if action.applied:
+        note = model.policy.describe_proof(action)
+    if action.approver:
+        note = f"approved by {action.approver}; {note}"
+    text = model.policy.describe_action(action)
     entry = action.decisive
-    return TimelineRow(entry.at, str(action.last.phase), text, note, entry.seq)
+    return TimelineRow(
+        at=entry.at,
+        tone=str(action.last.phase),
+        text=_capitalise(text),
+        note=note,
+        seq=entry.seq,
+    )
 
 
 def _list_outcomes(model: ReportModel) -> Iterator[TimelineRow]:
@@ -345,23 +408,32 @@ def _list_outcomes(model: ReportModel) -> Iterator[TimelineRow]:
 
     That the alert still clears is left out where it cleared.
     """
-    outcomes = [c for c in model.journal.conclusions if c.verdict in _OUTCOMES]
-    is_cleared = any(c.verdict is Verdict.FIXED for c in outcomes)
+    outcomes = [outcome for outcome in model.journal.conclusions if outcome.verdict in _OUTCOMES]
+    is_cleared = any(outcome.verdict is Verdict.FIXED for outcome in outcomes)
     before = None
-    for c in outcomes:
-        is_passing = c.verdict is Verdict.FIXED_ALERT_DECAYING and is_cleared
-        if c.verdict is not before and not is_passing:
-            yield TimelineRow(c.at, str(c.verdict), VERDICT_WORDS[c.verdict], c.summary, c.seq)
-        before = c.verdict
+    for outcome in outcomes:
+        verdict = outcome.verdict
+        is_passing = is_cleared and verdict is Verdict.FIXED_ALERT_DECAYING
+        if verdict is not before and not is_passing:
+            yield TimelineRow(
+                at=outcome.at,
+                tone=str(verdict),
+                text=VERDICT_WORDS[verdict],
+                note=outcome.summary,
+                seq=outcome.seq,
+            )
+        before = verdict
 
 
 def list_observed(model: ReportModel) -> list[Event]:
-    """Return what the systems' clocks and logs told, each event once, since a drill began."""
+    """Return the events of the systems' clocks and logs, each once, since a drill began."""
     events: dict[tuple[str, str], Event] = {}
     for conclusion in model.journal.conclusions:
         for event in conclusion.timeline:
-            if event.at >= model.begin and event.kind not in ("action", "drill"):
-                events[f"{event.at:%c}", event.text] = event
+            if event.kind in ("action", "drill") or event.at < model.begin:
+                continue
+            key = (f"{event.at:%c}", event.text)
+            events[key] = event
     return sorted(events.values(), key=lambda event: event.at)
 
 
@@ -380,24 +452,32 @@ def _list_open_record(model: ReportModel) -> Iterator[Open]:
     for entry in model.journal.entries:
         if entry.kind == "interrupted":
             text = f"the run was interrupted at {entry.at:%H:%M:%SZ}"
-            reason = str(entry.data.get("reason") or "")
-            yield f"{text}: {reason}" if reason else text, ()
+            reason = entry.data.get("reason")
+            if reason:
+                text += f": {reason}"
+            yield text, ()
     for entry in model.journal.entries:
         if entry.kind == "journal_damaged":
-            yield str(entry.data.get("reason")), ()
+            reason = entry.data.get("reason")
+            yield str(reason), ()
     for section in model.sections.values():
-        if section.runs and section.runs[-1].run.status not in _ENDED_WELL:
-            run = section.runs[-1].run
+        if not section.runs:
+            continue
+        run = section.runs[-1].run
+        if run.status not in _ENDED_WELL:
             yield f"notebook {run.notebook} ended as {run.status}: {run.error}", ()
 
 
 def _list_open_actions(model: ReportModel) -> Iterator[Open]:
     """Yield plans that wait, and actions that failed or left something to do."""
     for action in model.waiting:
-        expires_at = str(action.result(ActionPhase.PLANNED).get("expires_at", ""))
-        until = f" until {expires_at[11:19]}Z" if expires_at[11:19] else ""
-        text = f"{action.first.action} on {action.first.target} is planned and waits for approval"
-        yield f"{text}{until}", (action.first.step,)
+        first = action.first
+        text = f"{first.action} on {first.target} is planned and waits for approval"
+        expires_at = action.result(ActionPhase.PLANNED).get("expires_at", "")
+        time_of_day = str(expires_at)[11:19]
+        if time_of_day:
+            text += f" until {time_of_day}Z"
+        yield text, (first.step,)
     newest = {action.first.step: action for action in model.tried}
     for action in model.tried:
         last = action.last
@@ -412,25 +492,28 @@ def _list_open_actions(model: ReportModel) -> Iterator[Open]:
 def _list_open_steps(model: ReportModel) -> Iterator[Open]:
     """Yield the newest breaches, what could not be read, and points that are not ticked."""
     judged_from = _find_judged_action(model)
-    current = [
-        (step, step.latest)
-        for step in model.steps.values()
-        # What symptoms were before an action that was judged is history.
-        if step.latest and (step.role not in SIGNS or step.latest.seq >= judged_from)
-    ]
-    roles: set[Role | None] = set()
-    for step, reading in current:
-        is_wanted = step.role is Role.RECOVERY or (step.role in SIGNS and not model.is_good)
-        if reading.status is Status.BREACH and is_wanted:
-            roles.add(step.role)
+    open_roles = {Role.RECOVERY}
+    if not model.is_good:
+        open_roles |= SIGNS
+    breach_roles = set()
+    unread = []
+    for step in model.steps.values():
+        reading = step.latest
+        if reading is None:
+            continue
+        if step.role in SIGNS and reading.seq < judged_from:
+            continue  # what symptoms were before an action that was judged is history
+        if reading.status is Status.BREACH and step.role in open_roles:
+            breach_roles.add(step.role)
             yield f"{reading.name}: {say_reading(reading)}", (step.id,)
-    unread = [s.id for s, r in current if r.status is Status.UNKNOWN and s.role in _READ]
+        if reading.status is Status.UNKNOWN and step.role in _READ:
+            unread.append(step.id)
     if unread:
         yield "could not be read:", tuple(unread)
     for step in model.of(Role.CLEARED, Role.CHECKLIST):
-        # An alert that has not cleared is the one that fires.
-        is_said = step.role is Role.CLEARED and Role.ALERT in roles
-        if step.latest and step.latest.status.is_open and not is_said:
+        if step.role is Role.CLEARED and Role.ALERT in breach_roles:
+            continue  # an alert that has not cleared is the one that fires
+        if step.latest and step.latest.status.is_open:
             yield f"{step.title}: {step.latest.reason}", (step.id,)
 
 
@@ -440,7 +523,10 @@ def _find_judged_action(model: ReportModel) -> int:
     last = model.journal.last_applied
     if last is None or section is None or not section.conclusions:
         return 0
-    return last.seq if section.conclusions[-1].seq > last.seq else 0
+    judgement = section.conclusions[-1]
+    if judgement.seq < last.seq:
+        return 0
+    return last.seq
 
 
 def say_reading(reading: Reading) -> str:

@@ -98,7 +98,7 @@ def run_sections(
             incident.journal.append("interrupted", {"section": "", "reason": text})
         progress("interrupted: write the report")
         with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
-            write_outputs(incident, sections)
+            write_outputs(incident, sections, packs=incident.is_closed)
         kind = ActionInterruptedError if str(error) else RunInterruptedError
         raise kind(text) from None
     return runs

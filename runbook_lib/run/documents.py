@@ -38,7 +38,9 @@ class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
     @property
     def answer(self) -> str:
         """What a person wants to know first, in one line."""
-        return VERDICT_WORDS[self.verdict] if self.verdict else ""
+        if self.verdict is None:
+            return ""
+        return VERDICT_WORDS[self.verdict]
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -92,10 +94,12 @@ class InvestigateDocument(Document):
     def answer(self) -> str:
         """The verdict, since when, the causes or else the first signs, and how many."""
         sentences = [super().answer]
-        since = str(self.log.get("since") or "")[:16]
+        since = self.log.get("since")
         if since:
-            sentences[0] += f" since {since}Z"
-        sentences += self._list_causes() or self._list_signs()[:2]
+            minute = str(since)[:16]
+            sentences[0] += f" since {minute}Z"
+        signs = self._list_signs()
+        sentences += self._list_causes() or signs[:2]
         affected = self.log.get("affected")
         if affected:
             sentences.append(str(affected))
@@ -153,11 +157,12 @@ class RunDocument(Document):
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
         """Each plan that has something to do."""
-        return tuple(
-            (f"{plan['step']} {plan['what']}", plan["apply"])
-            for plan in self.plans
-            if plan["apply"]
-        )
+        lines = []
+        for plan in self.plans:
+            if plan["apply"]:
+                words = f"{plan['step']} {plan['what']}"
+                lines.append((words, plan["apply"]))
+        return tuple(lines)
 
 
 class ReportDocument(Document):
@@ -171,9 +176,10 @@ class ReportDocument(Document):
     @property
     def answer(self) -> str:
         """Whether something was altered."""
-        if self.problems:
-            return f"{count_of(len(self.problems), 'problem')} found"
-        return "Done"
+        if not self.problems:
+            return "Done"
+        count = count_of(len(self.problems), "problem")
+        return f"{count} found"
 
 
 class IncidentsDocument(Document):
@@ -230,7 +236,8 @@ def print_document(document: Document, console: Console) -> None:
     -----
     Hashes get their own line; commands are wrapped only with ``\\``.
     """
-    tone, icon = get_tone(document.verdict or _STATUS_OF_CODE.get(document.exit_code, "failed"))
+    status = document.verdict or _STATUS_OF_CODE.get(document.exit_code, "failed")
+    tone, icon = get_tone(status)
     if document.answer:
         _print(console, f"{icon} {document.answer}", style=_STYLES[tone], is_prose=True)
     for command in document.commands:
@@ -241,10 +248,12 @@ def print_document(document: Document, console: Console) -> None:
         if name in _SKIPPED or value == document.commands:
             continue
         for part in _lay_out(document, name, value):
-            if not isinstance(part, Table):
-                _print(console, part, is_prose=" " in part.partition(": ")[2])
-            elif part.rows:
-                console.print(_to_rich(part))
+            if isinstance(part, Table):
+                if part.rows:
+                    console.print(_to_rich(part))
+            else:
+                _, _, content = part.partition(": ")
+                _print(console, part, is_prose=" " in content)
     for words, command in document.to_paste:
         _print(console, f"\n{words}\n\n  {_wrap(command)}")
 
@@ -262,7 +271,8 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
         rows = [row for row in value if row.get("status") not in _SAID_BY_THE_ANSWER]
         yield Table(label, rows, _COLUMNS.get(name, ()))
     elif is_list and len(value) > 1:
-        yield "\n".join([f"{label}:", *map(str, value)])
+        lines = [str(item) for item in value]
+        yield "\n".join([f"{label}:", *lines])
     elif value not in (None, "", [], (), {}):
         text = say_value(value, name)
         between = "\n" if _HASH.search(text) else " "
@@ -271,23 +281,27 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
 
 def _lay_out_readings(readings: Sequence[Observed]) -> Iterator[Table | str]:
     """Yield a table of what is not as it should be, and lines with the other steps."""
-    yield tabulate_readings(reading for reading in readings if reading.status not in _QUIET)
+    loud = [reading for reading in readings if reading.status not in _QUIET]
+    yield tabulate_readings(loud)
     for status in _QUIET:
         steps = [reading.step for reading in readings if reading.status == status]
         if steps:
-            yield f"{status.replace('_', ' ')}: {', '.join(steps)}"
+            label = status.replace("_", " ")
+            yield f"{label}: {', '.join(steps)}"
 
 
 def _print(console: Console, text: str, *, style: str = "", is_prose: bool = False) -> None:
     """Print a text; only prose is broken at the edge: a path or a command is copied whole."""
-    console.print(Text(visible(text), style=style), soft_wrap=not is_prose)
+    printed = Text(visible(text), style=style)
+    console.print(printed, soft_wrap=not is_prose)
 
 
 def _wrap(command: str) -> str:
     """Return a command as lines that a shell takes as one; a hash stands on its own."""
     lines = [""]
     for part in re.split(r" (?=-)", command):
-        if _HASH.search(part) or len(lines[-1]) + len(part) > _WIDTH:
+        width = len(lines[-1]) + len(part)
+        if width > _WIDTH or _HASH.search(part):
             lines.append(part)
         else:
             lines[-1] = f"{lines[-1]} {part}".strip()
@@ -296,13 +310,21 @@ def _wrap(command: str) -> str:
 
 def _to_rich(table: Table) -> RichTable:
     """Return a table for a terminal; a column without anything in it is left out."""
-    shown = RichTable(title=table.caption, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    rows = [dict(zip(table.names, cells, strict=True)) for cells in table.iter_cells()]
-    filled = [name for name in table.names if any(row[name] for row in rows)]
+    shown = RichTable(
+        title=table.caption,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    names = table.names
+    rows = [dict(zip(names, cells, strict=True)) for cells in table.iter_cells()]
+    filled = [name for name in names if any(row[name] for row in rows)]
     for name in filled:
-        shown.add_column(name.replace("_", " "), overflow="fold")
+        heading = name.replace("_", " ")
+        shown.add_column(heading, overflow="fold")
     for row in rows:
-        shown.add_row(*[_to_cell(name, row[name]) for name in filled])
+        cells = [_to_cell(name, row[name]) for name in filled]
+        shown.add_row(*cells)
     return shown
 
 

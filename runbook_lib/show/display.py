@@ -63,7 +63,12 @@ def record(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
             "outputs": _list_outputs(shell, result),
         }
         cells.append(cell)
-        notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
+        notebook = {
+            "cells": cells,
+            "metadata": {},
+            "nbformat": 4,
+            "nbformat_minor": 4,
+        }
         write_json(path, incident.redactor.json(notebook))
 
     shell.events.register("post_run_cell", keep)
@@ -73,7 +78,7 @@ def record(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
 def _list_outputs(shell: Any, result: Any) -> list[dict[str, Json]]:
     error = result.error_before_exec or result.error_in_exec
     if error:
-        output = {
+        output: dict[str, Json] = {
             "output_type": "error",
             "ename": type(error).__name__,
             "evalue": str(error),
@@ -82,8 +87,13 @@ def _list_outputs(shell: Any, result: Any) -> list[dict[str, Json]]:
         return [output]
     if result.result is None:
         return []
-    shown, _ = shell.display_formatter.format(result.result)
-    return [{"output_type": "display_data", "data": shown, "metadata": {}}]
+    forms, _ = shell.display_formatter.format(result.result)
+    output = {
+        "output_type": "display_data",
+        "data": forms,
+        "metadata": {},
+    }
+    return [output]
 
 
 _SHOWN_ROWS = 20
@@ -136,14 +146,17 @@ class Card(NamedTuple):
             parts.append(f"  {words}: {address}")
         parts += [table.to_text() for table in self.tables if not table.is_folded]
         parts += [f"  {line}" for line in self.code.splitlines()]
-        return visible(clip("\n".join(part for part in parts if part), 8_000))
+        text = "\n".join(part for part in parts if part)
+        return visible(clip(text, 8_000))
 
     def to_html(self) -> Markup:
         """Return HTML; everything escaped."""
-        return render_html("card.html", card=self, long_text=safe(self.long_text, 6_000))
+        long_text = safe(self.long_text, 6_000)
+        return render_html("card.html", card=self, long_text=long_text)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {"text/html": str(self.to_html()), "text/plain": self.to_text()}
+        html = self.to_html()
+        return {"text/html": str(html), "text/plain": self.to_text()}
 
 
 def describe(thing: Any) -> Card:
@@ -160,24 +173,33 @@ def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
     ids = {plan.id for plan in made}
     rows = [row for row in every.rows if row["plan"] in ids]
     states = Counter(row["status"] for row in rows)
+    planned = count_of(states[ActionPhase.PLANNED], "plan")
     done = states[ActionPhase.APPLIED] + states[ActionPhase.VERIFIED]
-    text = f"{count_of(states[ActionPhase.PLANNED], 'plan')} to approve, {done} carried out."
+    text = f"{planned} to approve, {done} carried out."
     if not done:
         text += " Nothing was changed."
-    return Card(text=text, tables=(every._replace(rows=rows),))
+    table = every._replace(rows=rows)
+    return Card(text=text, tables=(table,))
 
 
 def overview(inv: investigation.Investigation[Any, Any]) -> Card:
     """Return what is open, how the last drill went, and where to go next. Only reads."""
-    rows = [row.model_dump() for row in _list_history(inv)]
-    drills = [row for row in rows if row["scenario"]]
-    others = [row for row in rows if not row["scenario"]]
+    drills = []
+    incidents = []
+    for row in _list_history(inv):
+        fields = row.model_dump()
+        if row.scenario:
+            drills.append(fields)
+        else:
+            incidents.append(fields)
     drill = Table("The last drill", drills[:1], _INCIDENT)
-    newest = Table("The newest incidents", others[:5], _INCIDENT)
+    newest = Table("The newest incidents", incidents[:5], _INCIDENT)
     log = make_log_entry(inv.policy, inv.journal, now=inv.now())
     this = tabulate_facts(log, "This incident")
     section, why = inv.policy.choose_next(inv.journal, now=inv.now())
-    link = (f"{section}.ipynb", f"Go to {section}") if section else None
+    link = None
+    if section:
+        link = (f"{section}.ipynb", f"Go to {section}")
     return Card(why, link=link, tables=(this, newest, drill))
 
 
@@ -188,7 +210,8 @@ def _list_history(inv: investigation.Investigation[Any, Any]) -> list[HistoryRow
 def file_link(path: Path) -> Card:
     """Return a file of the incident folder, as a link where the notebook can reach it."""
     href = os.path.relpath(path).replace(os.sep, "/")
-    words = f"{path.name} ({format_bytes(path.stat().st_size)})"
+    size = format_bytes(path.stat().st_size)
+    words = f"{path.name} ({size})"
     return Card(lines=(str(path),), link=(href, words))
 
 
@@ -217,24 +240,34 @@ def _describe_reading(reading: Reading) -> Card:
 
 def describe_frame(frame: DataFrame) -> Card:
     """Return a frame's first rows as a table like every other; what it holds is escaped."""
-    shown = to_rows(frame.head(_SHOWN_ROWS))
-    part = f"{len(shown)} of " if len(shown) < len(frame) else ""
-    count = f"{part}{count_of(len(frame), 'row')}"
-    if not shown:
-        return Card(text=count)
-    return Card(tables=(Table(count, shown, [str(name) for name in frame.columns]),))
+    rows = to_rows(frame.head(_SHOWN_ROWS))
+    caption = count_of(len(frame), "row")
+    if not rows:
+        return Card(text=caption)
+    if len(rows) < len(frame):
+        caption = f"{len(rows)} of {caption}"
+    names = [str(name) for name in frame.columns]
+    table = Table(caption, rows, names)
+    return Card(tables=(table,))
 
 
 def _describe_conclusion(conclusion: Conclusion) -> Card:
-    refuted = [f for f in conclusion.findings if f.status is CauseStatus.REFUTED]
-    others = [f for f in conclusion.findings if f.status is not CauseStatus.REFUTED]
+    refuted = []
+    others = []
+    for finding in conclusion.findings:
+        if finding.status is CauseStatus.REFUTED:
+            refuted.append(finding)
+        else:
+            others.append(finding)
     events = [asdict(event) for event in conclusion.timeline[-_SHOWN_EVENTS:]]
     happened = f"What happened, UTC: the last {len(events)} of {len(conclusion.timeline)}"
     lines = list(conclusion.advice)
     if conclusion.unknown_steps:
-        lines.append(f"Could not be read: {', '.join(conclusion.unknown_steps)}")
+        unknown = ", ".join(conclusion.unknown_steps)
+        lines.append(f"Could not be read: {unknown}")
+    verdict = VERDICT_WORDS[conclusion.verdict]
     return Card(
-        f"{VERDICT_WORDS[conclusion.verdict]}:",
+        f"{verdict}:",
         conclusion.summary,
         conclusion.verdict,
         lines=tuple(lines),
@@ -256,12 +289,13 @@ def _describe_action(entry: ActionEntry) -> Card:
     elif not entry.reversible:
         lines.append("Way back: there is none: this cannot be undone")
     lines.append(_NEXT.get(entry.phase, ""))
+    table = tabulate_facts(facts, "What came of it", is_folded=True)
     return Card(
         entry.step,
         f"{entry.action} on {entry.target}",
         entry.phase,
         lines=tuple(lines),
-        tables=(tabulate_facts(facts, "What came of it", is_folded=True),),
+        tables=(table,),
     )
 
 
@@ -283,7 +317,8 @@ def _describe_plan(plan: Plan) -> Card:
             details[name] = value
     effect["way_back"] = plan.way_back or "there is none"
     objects = [row.to_json() for row in plan.rows[:_SHOWN_OBJECTS]]
-    first = f"{len(objects)} of {count_of(len(plan.rows), 'object')}; all of them: {plan.path}"
+    total = count_of(len(plan.rows), "object")
+    caption = f"{len(objects)} of {total}; all of them: {plan.path}"
     until = f"Nothing was changed. The plan may be approved until {plan.expires_at:%H:%M:%SZ}."
     return Card(
         plan.step,
@@ -293,23 +328,25 @@ def _describe_plan(plan: Plan) -> Card:
         tables=(
             tabulate_facts(effect, "What would happen"),
             tabulate_facts(details, "more of it", is_folded=True),
-            Table(first, objects, is_folded=True),
+            Table(caption, objects, is_folded=True),
         ),
         code=f"plan = {plan.id!r}\napprove = {plan.sha256!r}",
     )
 
 
 def _describe_investigation(inv: investigation.Investigation[Any, Any]) -> Card:
+    incident = inv.incident
+    history = _list_history(inv)
     facts = {
-        "opened": inv.incident.facts.get("opened_at"),
+        "opened": incident.facts.get("opened_at"),
         "journal entries": inv.journal.last_seq,
         "environment": inv.settings.runbook_environment,
         "ticket": inv.ticket_id or "none",
-        "folder": str(inv.incident.folder),
-        "last good drill": describe_last_drill(_list_history(inv), inv.now()),
+        "folder": str(incident.folder),
+        "last good drill": describe_last_drill(history, inv.now()),
     }
     table = tabulate_facts(facts, "This incident", is_folded=True)
-    return Card(inv.section.TITLE, f"on incident {inv.incident.id}", tables=(table,))
+    return Card(inv.section.TITLE, f"on incident {incident.id}", tables=(table,))
 
 
 _CARDS: dict[type, Callable[[Any], Card]] = {
@@ -319,6 +356,16 @@ _CARDS: dict[type, Callable[[Any], Card]] = {
     Plan: _describe_plan,
     investigation.Investigation: _describe_investigation,
 }
+
+
+def _show(thing: Any) -> dict[str, str]:
+    card = describe(thing)
+    return card._repr_mimebundle_()
+
+
+def _show_frame(frame: DataFrame) -> dict[str, str]:
+    card = describe_frame(frame)
+    return card._repr_mimebundle_()
 
 
 class Investigation(investigation.Investigation[S, C]):
@@ -332,10 +379,8 @@ class Investigation(investigation.Investigation[S, C]):
             return
         formatter = shell.display_formatter.mimebundle_formatter
         for kind in _CARDS:
-            formatter.for_type(kind, lambda thing: describe(thing)._repr_mimebundle_())
-        formatter.for_type_by_name(
-            "pandas", "DataFrame", lambda frame: describe_frame(frame)._repr_mimebundle_()
-        )
+            formatter.for_type(kind, _show)
+        formatter.for_type_by_name("pandas", "DataFrame", _show_frame)
         self.progress = make_bars()
         if getattr(shell, "keeps_notebook", False):
             return  # who runs it keeps the notebook

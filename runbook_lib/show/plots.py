@@ -33,6 +33,8 @@ _STYLES: tuple[dict[str, Any], ...] = (
 )
 # Marks that stand beside each other get numbers at this many heights, so that none hides another.
 _HEIGHTS = 3
+#: Room between the plot and its title, in points: without marks, and with them.
+_PAD = 6
 _PAD_OF_MARKS = 42
 
 
@@ -45,44 +47,68 @@ class Picture(NamedTuple):
     @property
     def data_uri(self) -> str:
         """The picture as a ``data:`` address."""
-        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+        content = base64.b64encode(self.png).decode("ascii")
+        return f"data:image/png;base64,{content}"
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        image = Markup('<img src="{}" alt="{}" width="760">').format(self.data_uri, safe(self.alt))
+        alt = safe(self.alt)
+        image = Markup('<img src="{}" alt="{}" width="760">').format(self.data_uri, alt)
         return {"text/html": str(image), "text/plain": visible(self.alt)}
 
 
+class _Point(NamedTuple):
+    at: datetime
+    value: float
+
+
 class _Drawn(NamedTuple):
-    """A line's samples that are finite numbers."""
+    """A line's samples that are finite numbers: one at least."""
 
     name: str
-    points: list[tuple[datetime, float]]
+    points: list[_Point]
 
     @property
-    def first(self) -> datetime:
-        return self.points[0][0]
+    def first(self) -> _Point:
+        return self.points[0]
 
     @property
-    def last(self) -> datetime:
-        return self.points[-1][0]
+    def last(self) -> _Point:
+        return self.points[-1]
+
+    @property
+    def times(self) -> list[datetime]:
+        return [point.at for point in self.points]
+
+    @property
+    def values(self) -> list[float]:
+        return [point.value for point in self.points]
 
 
 def plot_lines(plot: Plot) -> Picture:
     """Draw values over time: the five lines that have finite ones for longest."""
     drawn = _choose_lines(plot.lines)
+    pad = _PAD_OF_MARKS if plot.marks else _PAD
     # Matplotlib takes times as they are; its types do not say so.
-    axes: Any = _make_axes(plot.title, plot.unit, pad=_PAD_OF_MARKS if plot.marks else 6)
+    axes: Any = _make_axes(plot.title, plot.unit, pad=pad)
     descriptions = []
     for line, style in zip(drawn, _STYLES, strict=False):
         _draw_line(axes, line, style)
         descriptions.append(_describe_line(line, plot.unit))
-    alt = f"{plot.title}. {'; '.join(descriptions) or 'no samples'}."
+    content = "; ".join(descriptions) or "no samples"
+    alt = f"{plot.title}. {content}."
     if plot.threshold is not None:
         _draw_threshold(axes, plot.threshold)
         alt += f" The threshold is {plot.threshold:g} {plot.unit}."
     for start, end in plot.windows:
-        newest = max(line.last for line in drawn)
-        axes.axvspan(start, end or newest, color="#999999", alpha=0.25, hatch="//", linewidth=0)
+        newest = max(line.last.at for line in drawn)
+        axes.axvspan(
+            start,
+            end or newest,
+            color="#999999",
+            alpha=0.25,
+            hatch="//",
+            linewidth=0,
+        )
     if plot.windows:
         alt += f" {len(plot.windows)} shaded span(s): an alert fired."
     for number, (at, text) in enumerate(plot.marks, 1):
@@ -92,7 +118,12 @@ def plot_lines(plot: Plot) -> Picture:
     _set_time_axis(axes)
     _set_value_axis(axes, plot.threshold)
     if len(drawn) > 1 or plot.marks:
-        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+        axes.legend(
+            fontsize=8,
+            loc="upper left",
+            bbox_to_anchor=(1.0, 1.0),
+            frameon=False,
+        )
     return _save(axes, alt)
 
 
@@ -105,19 +136,22 @@ def _choose_lines(lines: Sequence[Line]) -> list[_Drawn]:
     filled = []
     moving = []
     for line in lines:
-        points = [(at, value) for at, value in line.points if math.isfinite(value)]
-        if points:
-            filled.append(_Drawn(line.name, points))
-        if any(value for _, value in points):
-            moving.append(_Drawn(line.name, points))
-    longest_first = sorted(moving or filled, key=lambda line: line.first - line.last)
+        points = [_Point(at, value) for at, value in line.points if math.isfinite(value)]
+        if not points:
+            continue
+        drawn = _Drawn(line.name, points)
+        filled.append(drawn)
+        if any(drawn.values):
+            moving.append(drawn)
+    longest_first = moving or filled
+    longest_first.sort(key=lambda line: line.first.at - line.last.at)
     return longest_first[: len(_STYLES)]
 
 
 def _draw_line(axes: Any, line: _Drawn, style: dict[str, Any]) -> None:
     axes.plot(
-        [at for at, _ in line.points],
-        [value for _, value in line.points],
+        line.times,
+        line.values,
         label=_label(line.name),
         markevery=max(1, len(line.points) // 12),
         markersize=4,
@@ -127,9 +161,14 @@ def _draw_line(axes: Any, line: _Drawn, style: dict[str, Any]) -> None:
 
 
 def _describe_line(line: _Drawn, unit: str) -> str:
-    ends = [f"{value:g} at {at:%H:%M:%S}" for at, value in (line.points[0], line.points[-1])]
-    highest = max(value for _, value in line.points)
-    return f"{line.name}: from {' to '.join(ends)} UTC, highest {highest:g} {unit}"
+    first = _describe_point(line.first)
+    last = _describe_point(line.last)
+    highest = max(line.values)
+    return f"{line.name}: from {first} to {last} UTC, highest {highest:g} {unit}"
+
+
+def _describe_point(point: _Point) -> str:
+    return f"{point.value:g} at {point.at:%H:%M:%S}"
 
 
 def _draw_threshold(axes: Any, threshold: float) -> None:
@@ -147,7 +186,8 @@ def _draw_threshold(axes: Any, threshold: float) -> None:
 def _draw_mark(axes: Any, at: datetime, number: int, words: str) -> None:
     """Draw a moment as a line with its number above; the legend has the words."""
     axes.axvline(at, color="#000000", linewidth=0.8, linestyle="-.", label=words)
-    height = 1.0 + 0.08 * ((number - 1) % _HEIGHTS)
+    level = (number - 1) % _HEIGHTS
+    height = 1.0 + 0.08 * level
     axes.annotate(
         str(number),
         (at, height),
@@ -163,7 +203,9 @@ def _set_value_axis(axes: Any, threshold: float | None) -> None:
     low, high = axes.get_ylim()
     if high <= 0:
         high = 1.0
-    axes.set_ylim(min(0.0, low), max(high, 1.25 * (threshold or 0.0)))
+    if threshold is not None:
+        high = max(high, 1.25 * threshold)
+    axes.set_ylim(min(0.0, low), high)
 
 
 def plot_ages(bins: Sequence[tuple[float, float | None, int]]) -> Picture:
@@ -180,7 +222,9 @@ def plot_ages(bins: Sequence[tuple[float, float | None, int]]) -> Picture:
     bars = axes.bar(names, counts, color="#56B4E9", edgecolor="#000000", linewidth=0.6)
     axes.bar_label(bars, fontsize=8)
     axes.set_xlabel("minutes waited")
-    words = [f"{count} for {name} minutes" for name, count in zip(names, counts, strict=True)]
+    words = []
+    for name, count in zip(names, counts, strict=True):
+        words.append(f"{count} for {name} minutes")
     return _save(axes, f"{title}: {', '.join(words)}.")
 
 
@@ -197,24 +241,31 @@ def plot_reading(reading: Reading) -> Picture | None:
         return None
     if plot.ages:
         return plot_ages(plot.ages)
-    return plot_lines(plot) if any(map(_has_samples, plot.lines)) else None
-
-
-def _has_samples(line: Line) -> bool:
-    return any(math.isfinite(value) for _, value in line.points)
+    if not _choose_lines(plot.lines):
+        return None
+    return plot_lines(plot)
 
 
 def _label(text: str, limit: int = 28) -> str:
     """Return a text that matplotlib shows as it is: no mathematics, no tofu-prone controls."""
-    return visible(text)[:limit].replace("$", r"\$").replace("\n", " ").lstrip("_")
+    label = visible(text)[:limit]
+    label = label.replace("$", r"\$")
+    label = label.replace("\n", " ")
+    return label.lstrip("_")
 
 
-def _make_axes(title: str, unit: str, *, pad: float = 6) -> Axes:
+def _make_axes(title: str, unit: str, *, pad: float = _PAD) -> Axes:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.6, 2.9), dpi=130, layout="constrained")
     axes = figure.subplots()
-    axes.set_title(_label(title, 60), loc="left", fontsize=10, fontweight="bold", pad=pad)
+    axes.set_title(
+        _label(title, 60),
+        loc="left",
+        fontsize=10,
+        fontweight="bold",
+        pad=pad,
+    )
     axes.set_ylabel(_label(unit), fontsize=9)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -227,9 +278,12 @@ def _set_time_axis(axes: Axes) -> None:
     dates: Any = import_module("matplotlib.dates")
     axes.set_xlabel("UTC")
     low, high = axes.get_xlim()
-    clock = "%Y-%m-%d" if high - low > 3 else "%H:%M:%S"
-    axes.xaxis.set_major_formatter(dates.DateFormatter(clock, tz=UTC))
-    axes.xaxis.set_major_locator(dates.AutoDateLocator(minticks=3, maxticks=7, tz=UTC))
+    days = high - low
+    clock = "%Y-%m-%d" if days > 3 else "%H:%M:%S"
+    formatter = dates.DateFormatter(clock, tz=UTC)
+    axes.xaxis.set_major_formatter(formatter)
+    locator = dates.AutoDateLocator(minticks=3, maxticks=7, tz=UTC)
+    axes.xaxis.set_major_locator(locator)
 
 
 def _save(axes: Axes, alt: str) -> Picture:

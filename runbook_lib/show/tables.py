@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
@@ -79,7 +78,10 @@ class Table(NamedTuple):
         """The columns that are shown."""
         if self.columns:
             return list(self.columns)
-        return list(dict.fromkeys(chain.from_iterable(self.rows)))
+        names: dict[str, None] = {}
+        for row in self.rows:
+            names.update(dict.fromkeys(row))
+        return list(names)
 
     def iter_cells(self) -> Iterator[list[str]]:
         """Yield the cells of each row as text."""
@@ -90,22 +92,35 @@ class Table(NamedTuple):
     def to_text(self) -> str:
         """Return a line for each row."""
         between = ": " if len(self.names) == 2 else " · "
-        lines = ["  " + between.join(filter(None, cells)) for cells in self.iter_cells()]
+        lines = []
+        for cells in self.iter_cells():
+            filled = [cell for cell in cells if cell]
+            lines.append(f"  {between.join(filled)}")
         return "\n".join(lines)
 
     def to_html(self) -> Markup:
         """Return a table with caption and scoped headers; everything escaped."""
-        names = [name.replace("_", " ") for name in self.names]
-        rows = [list(map(_to_cell, cells, self.names)) for cells in self.iter_cells()]
-        return render_html("table.html", table=self, names=names, rows=rows)
+        names = self.names
+        headings = [name.replace("_", " ") for name in names]
+        rows = []
+        for cells in self.iter_cells():
+            row = [_to_cell(text, name) for text, name in zip(cells, names, strict=True)]
+            rows.append(row)
+        return render_html("table.html", table=self, names=headings, rows=rows)
 
 
-def tabulate_facts(facts: Mapping[str, Json], caption: str, *, is_folded: bool = False) -> Table:
+def tabulate_facts(
+    facts: Mapping[str, Json],
+    caption: str,
+    *,
+    is_folded: bool = False,
+) -> Table:
     """Return facts that say something as a table of name and value."""
     rows = []
     for name, value in facts.items():
         if value not in (None, "", [], {}, ()):
-            rows.append({"name": name.replace("_", " "), "value": say_value(value, name)})
+            words = name.replace("_", " ")
+            rows.append({"name": words, "value": say_value(value, name)})
     return Table(caption, rows, ("name", "value"), is_folded)
 
 
@@ -128,7 +143,11 @@ def tabulate_findings(
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Return findings, the most supported first."""
     order = list(CauseStatus)
-    return sorted(findings, key=lambda f: (order.index(f.status), -f.score))
+
+    def rank(finding: Finding) -> tuple[int, float]:
+        return order.index(finding.status), -finding.score
+
+    return sorted(findings, key=rank)
 
 
 def tabulate_readings(readings: Iterable[Observed]) -> Table:
@@ -138,14 +157,13 @@ def tabulate_readings(readings: Iterable[Observed]) -> Table:
         what = reading.name
         if reading.value is not None:
             what += f": {format_value(reading.value, reading.unit)}"
-        rows.append(
-            {
-                "step": reading.step,
-                "status": reading.status,
-                "what": what,
-                "why": reading.reason,
-            }
-        )
+        row = {
+            "step": reading.step,
+            "status": reading.status,
+            "what": what,
+            "why": reading.reason,
+        }
+        rows.append(row)
     return Table("Readings", rows, ("step", "status", "what", "why"))
 
 
@@ -176,8 +194,9 @@ def tabulate_plans(journal: JournalView, *, after: int = 0) -> Table:
             "action": entry.action,
             "target": entry.target,
         }
-        if not actions[plan].is_empty:
-            row["status"] = str(actions[plan].last.phase)
+        action = actions[plan]
+        if not action.is_empty:
+            row["status"] = str(action.last.phase)
             row["what"] = f"{entry.action} on {entry.target}"
             row["how_many"] = _say_size(entry.result)
             row["hash"] = sha256[:SHORT_HASH]
@@ -191,7 +210,9 @@ def _say_size(facts: Mapping[str, Json]) -> str:
     count = facts.get("objects")
     if count is None:
         return "1"
-    return f"{count_of(count, 'object')}, {format_bytes(facts.get('bytes', 0))}"
+    objects = count_of(count, "object")
+    size = format_bytes(facts.get("bytes", 0))
+    return f"{objects}, {size}"
 
 
 def say_value(value: Json, name: str = "") -> str:
@@ -201,10 +222,15 @@ def say_value(value: Json, name: str = "") -> str:
     if isinstance(value, Markup):
         return value
     if isinstance(value, dict):
-        return ", ".join(f"{k.replace('_', ' ')} {_say_part(v)}" for k, v in value.items())
+        return ", ".join(_say_field(key, part) for key, part in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_say_part, value))
+        return ", ".join(_say_part(part) for part in value)
     return format_value(value)
+
+
+def _say_field(name: str, value: Json) -> str:
+    words = name.replace("_", " ")
+    return f"{words} {_say_part(value)}"
 
 
 def _say_part(value: Json) -> str:
@@ -231,13 +257,16 @@ def get_tone(word: str) -> tuple[str, str]:
 
 def render_html(template: str, **values: Any) -> Markup:
     """Return a template of ``show/templates``; each value is made visible and escaped."""
+    page = _load_template(template)
+    html = page.render(values, pill=pill, style=_style)
     # escaped by the template, so it may stand as it is
-    return Markup(_load_template(template).render(values, pill=pill, style=_style))  # noqa: S704
+    return Markup(html)  # noqa: S704
 
 
 @cache
 def _load_template(name: str) -> Template:
-    return make_environment("runbook_lib.show", safe).get_template(name)
+    templates = make_environment("runbook_lib.show", safe)
+    return templates.get_template(name)
 
 
 def make_environment(package: str, finalize: Callable[[Any], Markup]) -> Environment:

@@ -26,54 +26,74 @@ from .tables import SHORT_HASH, Table
 from .text import format_value, safe
 
 Export = Callable[[Incident, Sections], object]
-_Tell = Callable[[], Iterable[Card]]
+ListCards = Callable[[], Iterable[Card]]
 
 # Parameters of one step are described so, and stand behind a fold.
 _OF_ONE_STEP = re.compile(r"\d\.\d")
 _COMPLAINT = Markup('<span style="color:#a3230f;font-weight:600">✖ {}</span>')
 _NOT_IN_USE = "Changed, not in use yet: press “Use these”."
-#: Text in a widget has the height of a button for each line, by default.
-_CLOSE = '<div style="line-height:1.4">{}</div>'
 
 
 class Widget:
-    """A button, and what it says once it was pressed; without a front end cards in its place.
+    """A button with an answer beside it. Without a front end, cards stand in its place.
 
     Parameters
     ----------
     words : on the button
-    press : does it, and returns what to say
-    tell : returns the cards
+    press : carries out what the button offers, and returns the answer
+    list_cards : returns the cards
 
     Attributes
     ----------
-    said : beside the button
-    line : both of them
+    answer : the text beside the button
+    line : the button and the answer
     box : all that is shown
     """
 
-    def __init__(self, words: str, press: Callable[[], str], tell: _Tell, **look: Any) -> None:
-        self.said = widgets.HTML()
+    def __init__(
+        self,
+        words: str,
+        press: Callable[[], str],
+        list_cards: ListCards,
+        **look: Any,
+    ) -> None:
+        self._press = press
+        self._list_cards = list_cards
+        self.answer = widgets.HTML()
         self.button = widgets.Button(description=words, **look)
-        self.button.on_click(lambda _: self.say(press()))
-        self.line = widgets.HBox([self.button, self.said])
+        self.button.on_click(self._on_click)
+        self.line = widgets.HBox([self.button, self.answer])
         self.box = self.line
-        self._tell = tell
+
+    def _on_click(self, _button: Any) -> None:
+        text = self._press()
+        self.say(text)
 
     def say(self, text: str) -> None:
         """Put a text, or Markup, beside the button."""
-        self.said.value = str(text)
+        self.answer.value = str(text)
+
+    def say_on_change(self, field: Any, text: str) -> None:
+        """Put a text beside the button whenever a field's value changes."""
+        field.observe(lambda _: self.say(text), names="value")
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        cards = list(self._tell())
+        cards = list(self._list_cards())
+        texts = [card.to_text() for card in cards]
         bundle: dict[str, Any] = dict(self.box._repr_mimebundle_(**kwargs))
         bundle["text/html"] = _join(cards)
-        bundle["text/plain"] = "\n".join(card.to_text() for card in cards)
+        bundle["text/plain"] = "\n".join(texts)
         return bundle
 
 
 def _join(cards: Iterable[Card]) -> str:
-    return str(Markup("<hr>").join(card.to_html() for card in cards))
+    pages = [card.to_html() for card in cards]
+    return str(Markup("<hr>").join(pages))
+
+
+def _frame(cards: Iterable[Card]) -> str:
+    """Return cards as HTML for a widget. Without the style each line is as high as a button."""
+    return f'<div style="line-height:1.4">{_join(cards)}</div>'
 
 
 class Form(Widget):
@@ -97,39 +117,48 @@ class Form(Widget):
         self._section = section
         self._namespace = namespace
         self._infos = section.Parameters.model_fields
-        unknown = _list_set_names(namespace.get("In", ())) - self._infos.keys()
-        check_parameters(section, {**dict.fromkeys(unknown), **self.values})
+        cells = namespace.get("In", ())
+        given = dict(self.values)
+        for name in _list_set_names(cells):
+            given.setdefault(name, None)
+        check_parameters(section, given)
         self._fields: dict[str, Any] = {}
         self._notes: dict[str, Any] = {}
-        common = []
+        rows = []
         of_one_step = []
         for name, value in self.values.items():
             row = self._make_row(name, value)
-            if _OF_ONE_STEP.match(self._infos[name].description or ""):
+            description = self._infos[name].description or ""
+            if _OF_ONE_STEP.match(description):
                 of_one_step.append(row)
             else:
-                common.append(row)
-        rows = common
+                rows.append(row)
         if of_one_step:
-            titles = ["parameters of one step"]
-            rows.append(widgets.Accordion([widgets.VBox(of_one_step)], titles=titles))
-        self.box = widgets.VBox([*rows, self.line])
+            inner = widgets.VBox(of_one_step)
+            rows.append(widgets.Accordion([inner], titles=["parameters of one step"]))
+        rows.append(self.line)
+        self.box = widgets.VBox(rows)
 
     def _make_row(self, name: str, value: Any) -> Any:
         """Return a parameter's field, what it is for, and room for what is wrong with it."""
         info = self._infos[name]
         field = _make_field(name, info, value)
         # A front end may send the click before the value: this shows that it came too late.
-        field.observe(lambda _: self.say(_NOT_IN_USE), names="value")
+        self.say_on_change(field, _NOT_IN_USE)
+        description = safe(info.description or "")
+        label = widgets.HTML(f"&nbsp; {description}")
         note = widgets.HTML()
         self._fields[name] = field
         self._notes[name] = note
-        return widgets.HBox([field, widgets.HTML(f"&nbsp; {safe(info.description or '')}"), note])
+        return widgets.HBox([field, label, note])
 
     @property
     def values(self) -> dict[str, Any]:
         """The parameters as the notebook has them now."""
-        return {name: self._namespace.get(name, info.default) for name, info in self._infos.items()}
+        values = {}
+        for name, info in self._infos.items():
+            values[name] = self._namespace.get(name, info.default)
+        return values
 
     def use(self) -> str:
         """Check what stands in the fields and use it; says beside each field what is wrong.
@@ -144,12 +173,14 @@ class Form(Widget):
         try:
             checked = self._section.Parameters.model_validate(raw)
         except ValidationError as error:
-            wrong = list_wrong(error)
-            for name in wrong.keys() & self._notes.keys():
-                self._notes[name].value = str(_COMPLAINT.format(safe(wrong[name])))
-            general = wrong.get("", "Nothing was changed. Correct the marked fields.")
-            return _COMPLAINT.format(safe(general))
-        self._namespace.update(checked.model_dump())
+            problems = list_wrong(error)
+            for name, note in self._notes.items():
+                if name in problems:
+                    note.value = str(_complain(problems[name]))
+            general = problems.get("", "Nothing was changed. Correct the marked fields.")
+            return _complain(general)
+        values = checked.model_dump()
+        self._namespace.update(values)
         how = "choose Run → Run Selected Cell and All Below: what they show is of the old values"
         return f"✓ In use. Select the cell below, “Open the incident”, and {how}."
 
@@ -157,17 +188,24 @@ class Form(Widget):
         rows = []
         changed = []
         for name, value in self.values.items():
-            row = {"parameter": name, "value": format_value(value) or "(empty)"}
+            text = format_value(value) or "(empty)"
+            row = {"parameter": name, "value": text}
             rows.append(row)
             if value != self._infos[name].default:
                 changed.append(row)
         caption = "Parameters in use. To change them, edit the cell above."
+        not_default = Table("Not the default", changed)
         every = Table(f"all {len(rows)}", rows, is_folded=True)
-        return [Card(text=caption, tables=(Table("Not the default", changed), every))]
+        card = Card(text=caption, tables=(not_default, every))
+        return [card]
 
 
 #: As a notebook calls it.
 form = Form
+
+
+def _complain(problem: str) -> Markup:
+    return _COMPLAINT.format(safe(problem))
 
 
 def _list_set_names(cells: Sequence[str]) -> set[str]:
@@ -187,10 +225,11 @@ def _find_newest(cells: Sequence[str], mark: str) -> str:
 
 def _make_field(name: str, info: FieldInfo, value: Any) -> Any:
     if get_origin(info.annotation) is Literal:
-        field = widgets.Dropdown(options=list(get_args(info.annotation)), value=value)
+        choices = list(get_args(info.annotation))
+        field = widgets.Dropdown(options=choices, value=value)
     else:
         # Numbers are typed as text: a bounded number widget would change a wrong value in silence.
-        text = format(value, "g") if isinstance(value, float) else str(value)
+        text = f"{value:g}" if isinstance(value, float) else str(value)
         field = widgets.Text(value=text, continuous_update=False)
     field.description = name
     field.style.description_width = "12rem"
@@ -214,30 +253,42 @@ def confirm(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
     short = plan.sha256[:SHORT_HASH]
 
     def list_approved() -> list[str]:
-        return split_list(str(namespace.get("approve", "")))
+        approve = str(namespace.get("approve", ""))
+        return split_list(approve)
 
     def approve() -> str:
-        if typed.value.strip().lower() != short:
+        typed = field.value.strip().lower()
+        if typed != short:
             return "✖ That is not this plan's hash. Nothing was approved."
-        namespace["approve"] = ",".join(dict.fromkeys([*list_approved(), plan.sha256]))
+        approved = [*list_approved(), plan.sha256]
+        namespace["approve"] = ",".join(dict.fromkeys(approved))
         return "✓ Approved. Nothing was changed yet: run the next cell."
 
-    def tell() -> Iterable[Card]:
-        cards = [describe(plan)]
-        if not plan.is_empty:
-            words = "approved" if plan.sha256 in list_approved() else "not approved"
-            cards.append(Card(text=f"{words}: hash {short}"))
-        return cards
+    def list_cards() -> Iterable[Card]:
+        yield describe(plan)
+        if plan.is_empty:
+            return
+        if plan.sha256 in list_approved():
+            yield Card(text=f"approved: hash {short}")
+        else:
+            yield Card(text=f"not approved: hash {short}")
 
-    asked = Widget("Approve", approve, tell, button_style="warning", disabled=plan.is_empty)
-    typed = widgets.Text(placeholder="type it here", layout={"width": "9rem"})
+    gate = Widget(
+        "Approve",
+        approve,
+        list_cards,
+        button_style="warning",
+        disabled=plan.is_empty,
+    )
+    field = widgets.Text(placeholder="type it here", layout={"width": "9rem"})
     # A front end may send the click before the text: then this shows that it came too late.
-    typed.observe(lambda _: asked.say("Not approved yet: press Approve."), names="value")
-    words = widgets.HTML(f"<b>To approve, type <code>{short}</code></b>")
-    gate = widgets.HBox([words, typed, *asked.line.children])
-    card = widgets.HTML(_CLOSE.format(_join([describe(plan)])))
-    asked.box = widgets.VBox([card] if plan.is_empty else [card, gate])
-    return asked
+    gate.say_on_change(field, "Not approved yet: press Approve.")
+    label = widgets.HTML(f"<b>To approve, type <code>{short}</code></b>")
+    rows = [widgets.HTML(_frame([describe(plan)]))]
+    if not plan.is_empty:
+        rows.append(widgets.HBox([label, field, *gate.line.children]))
+    gate.box = widgets.VBox(rows)
+    return gate
 
 
 def take_back(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
@@ -257,14 +308,14 @@ def take_back(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
         namespace["undo"] = plan.id
         return "✓ Chosen. Nothing was changed: run the next cells."
 
-    def tell() -> Iterable[Card]:
-        named = namespace.get("undo") or "nothing was chosen"
-        return [Card(text=f"to be taken back: {named}")]
+    def list_cards() -> Iterable[Card]:
+        chosen = namespace.get("undo") or "nothing was chosen"
+        yield Card(text=f"to be taken back: {chosen}")
 
     return Widget(
         "Plan the way back",
         choose,
-        tell,
+        list_cards,
         disabled=plan.action != "release" or plan.is_empty,
         layout={"width": "auto"},
     )
@@ -288,11 +339,11 @@ def say(words: str, name: str, namespace: MutableMapping[str, Any]) -> Widget:
         namespace[name] = True
         return "✓ You said so. Run the next cells."
 
-    def tell() -> Iterable[Card]:
+    def list_cards() -> Iterable[Card]:
         answer = "you said so" if namespace.get(name) else "not said yet"
-        return [Card(text=f"{words}: {answer}")]
+        yield Card(text=f"{words}: {answer}")
 
-    return Widget("Say so", choose, tell, layout={"width": "auto"})
+    return Widget("Say so", choose, list_cards, layout={"width": "auto"})
 
 
 def live(inv: Investigation, *steps: str) -> Widget:
@@ -308,10 +359,10 @@ def live(inv: Investigation, *steps: str) -> Widget:
     Only reads. A reading is journalled when its status changes, not at every refresh.
     """
     readings: dict[str, Reading] = {}
-    shown = widgets.HTML()
+    page = widgets.HTML()
 
-    def tell() -> Iterable[Card]:
-        return map(describe, readings.values())
+    def list_cards() -> Iterable[Card]:
+        return [describe(reading) for reading in readings.values()]
 
     def refresh() -> str:
         try:
@@ -320,20 +371,25 @@ def live(inv: Investigation, *steps: str) -> Widget:
                 new = inv.observe(step)
                 readings[step] = new
                 if old is None or old.status is not new.status:
-                    inv.record("reading", {"reading": new.model_dump(mode="json")})
+                    content = new.model_dump(mode="json")
+                    inv.record("reading", {"reading": content})
         except RunbookError as error:
             return f"could not refresh: {safe(error)}"
-        shown.value = _CLOSE.format(_join(tell()))
+        page.value = _frame(list_cards())
         return f"read at {inv.now():%H:%M:%SZ}"
 
-    view = Widget("Refresh now", refresh, tell)
-    view.box = widgets.VBox([view.line, shown])
+    view = Widget("Refresh now", refresh, list_cards)
+    view.box = widgets.VBox([view.line, page])
     view.say(refresh())
     return view
 
 
 def write_down(
-    inv: Investigation, questions: dict[str, str], *, export: Export, sections: Sections
+    inv: Investigation,
+    questions: dict[str, str],
+    *,
+    export: Export,
+    sections: Sections,
 ) -> Widget:
     """Ask questions whose answers become notes in the incident's journal.
 
@@ -349,10 +405,12 @@ def write_down(
     nobody's words are overwritten.
     """
     answers: dict[str, Any] = {}
-    asked = []
+    rows = []
     for step, question in questions.items():
-        answers[step] = widgets.Textarea(placeholder=question, layout={"width": "48rem"})
-        asked.append(widgets.VBox([widgets.Label(f"{step} {question}"), answers[step]]))
+        label = widgets.Label(f"{step} {question}")
+        field = widgets.Textarea(placeholder=question, layout={"width": "48rem"})
+        answers[step] = field
+        rows.append(widgets.VBox([label, field]))
 
     def save() -> str:
         saved = 0
@@ -369,10 +427,12 @@ def write_down(
         path = safe(export(inv.incident, sections))
         return f"✓ {saved} saved to the journal, and the report written with them: {path}"
 
-    def tell() -> Iterable[Card]:
+    def list_cards() -> Iterable[Card]:
         notes = rows_of(inv.journal.notes, at="at", step="checklist", text="text")
-        return [Card(tables=(Table("Notes in the journal", notes),))]
+        table = Table("Notes in the journal", notes)
+        yield Card(tables=(table,))
 
-    made = Widget("Save", save, tell, button_style="primary")
-    made.box = widgets.VBox([*asked, made.line])
-    return made
+    widget = Widget("Save", save, list_cards, button_style="primary")
+    rows.append(widget.line)
+    widget.box = widgets.VBox(rows)
+    return widget

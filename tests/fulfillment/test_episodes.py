@@ -423,6 +423,26 @@ def test_a_damaged_incident_is_not_looked_for_again_when_its_follower_is_closed(
     assert len(caplog.records) == 1
 
 
+def test_an_incident_names_the_one_before_whose_facts_are_damaged(world: World) -> None:
+    pause_pipeline(world)
+    old = str(look(world).incident)
+    (world.home / old / "incident.json").write_text("{")
+    before = read_folder(world.home / old)
+    new = look(world)
+    assert new.incident != old
+    assert open_(world, new).facts["previous"] == old
+    assert look(world).incident == new.incident
+    assert read_folder(world.home / old) == before
+
+
+def test_a_closed_incident_whose_facts_are_damaged_is_not_named(world: World) -> None:
+    pause_pipeline(world)
+    old = str(look(world).incident)
+    close_incident(world.settings, SECTIONS, old)
+    (world.home / old / "incident.json").write_text("{")
+    assert "previous" not in open_(world, look(world)).facts
+
+
 def test_who_names_a_damaged_incident_is_told_the_way_on(world: World) -> None:
     pause_pipeline(world)
     old = str(look(world).incident)

@@ -145,12 +145,28 @@ def test_no_kernel_runs_while_an_interrupted_run_writes_its_report(
         pids.append(kernel.take().provisioner.process.pid)
         raise KeyboardInterrupt
 
+    def note_kernel(*_: object, **__: object) -> None:
+        pids.append(int(is_there(pids[0])))
+
     pids: list[int] = []
     monkeypatch.setattr(commands, "run_notebook", interrupt)
-    monkeypatch.setattr(commands, "write_outputs", lambda *_: pids.append(int(is_there(pids[0]))))
+    monkeypatch.setattr(commands, "write_outputs", note_kernel)
     with SharedKernel() as kernel, pytest.raises(RunInterruptedError):
         commands.run_sections(incident, SECTIONS, [DETECTION.NAME], kernel=kernel)
     assert pids[1:] == [0]
+
+
+def test_an_interrupted_run_of_an_open_incident_writes_a_report_and_no_zip(
+    incident: Incident, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "run_notebook", interrupt)
+    with SharedKernel() as kernel, pytest.raises(RunInterruptedError):
+        commands.run_sections(incident, SECTIONS, [DETECTION.NAME], kernel=kernel)
+    assert (incident.folder / "report.html").exists()
+    assert not list(incident.folder.glob("*.zip"))
 
 
 def is_there(pid: int) -> bool:

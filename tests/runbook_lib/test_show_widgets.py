@@ -140,7 +140,7 @@ class TestForm:
     def test_it_says_which_cells_to_run_again(self) -> None:
         made = show.form(DETECTION, {})
         made.button.click()
-        assert "Open the incident" in made.said.value
+        assert "Open the incident" in made.answer.value
 
     def test_parameters_of_one_step_are_folded(self) -> None:
         made = show.form(SECTIONS["06_remediation"], {})
@@ -154,10 +154,10 @@ class TestForm:
         names: dict[str, Any] = {"window_minutes": 60}
         made = show.form(DETECTION, names)
         made.button.click()
-        assert "In use" in made.said.value
+        assert "In use" in made.answer.value
         made._fields["window_minutes"].value = "90"
 
-        assert "not in use yet" in made.said.value
+        assert "not in use yet" in made.answer.value
         assert names["window_minutes"] == 60
 
     def test_without_widgets_it_is_a_table_and_a_text_of_the_values(self) -> None:
