@@ -279,7 +279,9 @@ def read_planned(plan: Outcome) -> set[str]:
     return {key.partition("/")[2] for key in keys if key}
 
 
-def go_on(operator: Operator, plan: Outcome, *flags: str, deadline_s: float = _ENDS_S) -> Outcome:
+def go_on(
+    operator: Operator, plan: Outcome, *flags: str, deadline_s: float = 2 * _ENDS_S
+) -> Outcome:
     """Resume until nothing is left to do but what a person must decide; return the last outcome.
 
     A release that died before its approval was written is applied; one that is refused for good is
