@@ -97,7 +97,7 @@ def check_id(text: str, what: str) -> str:
 
 
 def _read_labels(value: Json) -> Json:
-    """Read null as no labels. An empty list instead of an object stays, as another shape."""
+    """Read null as an empty object. An empty list stays a list, which is another shape."""
     if value is None:
         return {}
     return value
