@@ -22,7 +22,7 @@ from .memory import ListBegun, Memory, list_none, read_memory
 from .plan import Abilities, MovePlan, PlanHeader, PlanRow
 from .probe import SCRATCH_NAME, check_right_to_delete, probe
 from .same_store import check_same_store
-from .session import read_store_id
+from .session import ensure_store_id
 from .settling import SETTLE_LIFETIME, derive_header, make_reopen_plan
 from .table import State
 
@@ -89,7 +89,7 @@ def make_move_plan(
 
     Notes
     -----
-    Changes scratch objects only, and removes them.
+    Changes scratch objects only, and removes them; writes ``.runbook/id`` where there is none.
     """
     source = header["source"]
     to = header["to"]
@@ -102,7 +102,7 @@ def make_move_plan(
     abilities = probe(bucket, expires_s=timing.expires_s, parked=parked_prefix)
     check_right_to_delete(bucket, source, expires_s=timing.expires_s)
     memory = read_memory(bucket, parked_prefix=parked_prefix, list_begun=list_begun)
-    store_id = read_store_id(bucket)
+    store_id = ensure_store_id(bucket, expires_s=timing.expires_s)
     selection = _Selection(
         bucket,
         source=source,

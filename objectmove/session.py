@@ -82,6 +82,26 @@ def read_store_id(bucket: S3Bucket) -> str:
     return text
 
 
+def ensure_store_id(bucket: S3Bucket, *, expires_s: int) -> str:
+    """Return what tells this store from others; write an id where there is none.
+
+    A plan names the id. Without one, a plan that is older than the bucket's memory could not be
+    told from a plan that is older than its removal.
+
+    Raises
+    ------
+    StoreError
+        When it cannot be read.
+    """
+    store_id = read_store_id(bucket)
+    if store_id:
+        return store_id
+    new_id = secrets.token_hex(_ID_BYTES).encode()
+    request = Request("put", STORE_ID, body=new_id, if_absent=True)
+    bucket.send([request], signed_at=bucket.read_clock(), expires_s=expires_s)
+    return read_store_id(bucket)
+
+
 class Session:
     """The only session on a bucket; a context manager.
 

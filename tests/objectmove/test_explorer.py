@@ -432,12 +432,8 @@ FOUND = [
         " 4.put@id=die-late 5<lock=rewrite:a 5.put@claim=slow 6<put@claim=copy-folder"
         " 6<put@claim#2=op-copied",
     ),
-    # behind a word that nobody could give stood a pause
-    (
-        "two-loose",
-        "1.moved@ledger=fsync-gone 2<resumed@ledger=kill-forgotten 3<put@claim#2=op-plan"
-        " 4<skipped@ledger=kill",
-    ),
+    # before the first release in a bucket no plan named the bucket's id
+    ("polled-strict", "1<delete@pending/a=kill-forgotten 2<put@claim=op-plan"),
 ]
 
 
