@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from fulfillment.analysis.causes import Advice, Cause, advise, choose_strategy
+from tests.support.golden import expect_golden
 
 WAITING = {"waiting_real": 4, "overdue_real": 4}
 NAMES = {"worker": "w", "dag": "dag"}
@@ -75,50 +77,54 @@ def say(*causes: Cause, **seen: Any) -> Advice:
     return advise(causes, {**NAMES, **WAITING, **seen})
 
 
+def list_steps(advice: Advice) -> list[str]:
+    """Return the runbook's step that each line of an advice names; "" where it names none."""
+    found = [re.search(r"\b6\.\d", text) for text, _ in advice.steps]
+    return [match[0] if match else "" for match in found]
+
+
 @pytest.mark.parametrize(
     ("causes", "steps"),
     [
-        ((Cause.PIPELINE_PAUSED,), ["6.1 release by move what is finished", "6.2 unpause dag"]),
-        ((Cause.WORKER_STOPPED,), ["6.2 start w", "6.1 re-trigger the worker"]),
-        (
-            (Cause.BAD_CREDENTIALS,),
-            [
-                "6.1 release by move what is finished",
-                "correct its setting first, then 6.2 restart w",
-            ],
-        ),
-        (
-            (Cause.CARRIER_TIMEOUT,),
-            [
-                "call the carrier: what has no tracking number waits for it, and no restart helps",
-                "6.1 re-trigger the worker",
-            ],
-        ),
-        ((), ["6.1 re-trigger the worker"]),
+        ((Cause.PIPELINE_PAUSED,), ["6.1", "6.2"]),
+        ((Cause.WORKER_STOPPED,), ["6.2", "6.1"]),
+        ((Cause.BAD_CREDENTIALS,), ["6.1", "6.2"]),
+        ((Cause.CARRIER_TIMEOUT,), ["", "6.1"]),
+        ((), ["6.1"]),
     ],
 )
 def test_one_cause_is_told_in_its_order(causes: tuple[Cause, ...], steps: list[str]) -> None:
-    told = [text.replace(" (runbook run 06)", "") for text, _ in say(*causes).steps]
-    assert told == steps
+    assert list_steps(say(*causes)) == steps
+
+
+def test_the_words_of_every_advice_are_on_the_page() -> None:
+    single = [(cause,) for cause in Cause]
+    both = [
+        (Cause.PIPELINE_PAUSED, Cause.STORAGE_FULL),
+        (Cause.PIPELINE_PAUSED, Cause.CARRIER_ERRORS),
+    ]
+    lines: list[str] = []
+    for causes in ((), *single, *both):
+        lines.append(f"# {' and '.join(causes) or 'no cause'}")
+        advice = say(*causes)
+        lines += advice.words
+        lines += [f"{cause}: {advice.about(cause)}" for cause in causes]
+    expect_golden("fulfillment/advice.txt", "\n".join(lines))
 
 
 def test_a_full_store_and_a_paused_pipeline_do_not_contradict_each_other() -> None:
     both = say(Cause.PIPELINE_PAUSED, Cause.STORAGE_FULL)
     assert both.strategy == "none"
-    assert both.words == (
-        "1. do not release: a full object store",
-        "2. free or add capacity: a move needs room for the copies, and no restart helps",
-        "3. 6.2 unpause dag (runbook run 06)",
-        "4. then plan the release anew (runbook run 06)",
-    )
-    assert "by move" not in both.about(Cause.PIPELINE_PAUSED)
-    assert both.about(Cause.STORAGE_FULL).startswith("do not release")
+    assert list_steps(both) == ["", "", "6.2", ""]
+    assert [text.endswith("(runbook run 06)") for text in both.words] == [False, False, True, True]
+    assert "6.1" not in both.about(Cause.PIPELINE_PAUSED)
+    assert "6.1" not in both.about(Cause.STORAGE_FULL)
 
 
 def test_a_carrier_and_a_paused_pipeline_are_one_plan() -> None:
     both = say(Cause.PIPELINE_PAUSED, Cause.CARRIER_ERRORS)
-    assert [text[:12] for text, _ in both.steps] == ["6.1 release ", "6.2 unpause ", "call the car"]
-    assert both.about(Cause.CARRIER_ERRORS).startswith("6.1 release by move what is finished")
+    assert list_steps(both) == ["6.1", "6.2", ""]
+    assert both.about(Cause.CARRIER_ERRORS).startswith("6.1 release")
 
 
 def test_nothing_is_advised_while_nothing_waits_too_long() -> None:

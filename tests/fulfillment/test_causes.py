@@ -139,7 +139,7 @@ def test_one_unknown_deciding_input_is_never_a_refutation(cause: Cause) -> None:
         found = judge(**{name: None})[cause]
         assert found.status is CauseStatus.UNDECIDED, name
         says = next(r.says for r in CAUSES[cause].rules if r.name == name and r.decides)
-        assert found.reason == f"not known: whether {says}"
+        assert says in found.reason
 
 
 def test_nothing_observed_at_all_supports_nothing() -> None:
@@ -151,7 +151,7 @@ def test_a_store_that_is_down_makes_what_rests_on_it_undecided() -> None:
     assert supported(found) == {Cause.STORE_DOWN}
     assert found[Cause.SYNTHETIC].status is CauseStatus.UNDECIDED
     words = CAUSES[Cause.STORE_DOWN].words
-    assert found[Cause.WORKER_STUCK].reason == f"cannot be told beside {words}"
+    assert words in found[Cause.WORKER_STUCK].reason
 
 
 def test_an_exporter_blinded_by_the_store_is_not_the_cause() -> None:

@@ -7,7 +7,6 @@ difference before it is committed.
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +19,10 @@ from fulfillment.policy import POLICY
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import format_time
 from runbook_lib.report.model import ReportModel
+from tests.support.golden import expect_golden
 from tests.support.stories import Story, tell_drill, tell_incident
 
-GOLDEN = Path(__file__).parent / "golden"
-ROOT = GOLDEN.parents[2]
+ROOT = Path(__file__).parents[2]
 _BLOCKS = {"h1", "h2", "h3", "h4", "caption", "summary", "tr", "li", "p", "dt", "dd", "figure"}
 _JOURNAL_LINE = re.compile(r"\d+ \| \d{4}-\d\d-\d\d ")
 _SILENT = {"style", "script", "svg", "head"}
@@ -56,10 +55,7 @@ def test_a_story_is_told_as_before(
     }
     names = _name_entries(story)
     for file, text in found.items():
-        normal = _normalise(text, tmp_path, names)
-        if os.environ.get("WRITE_GOLDEN"):
-            (GOLDEN / file).write_text(normal, "utf-8")
-        assert normal.splitlines() == (GOLDEN / file).read_text("utf-8").splitlines(), file
+        expect_golden(f"fulfillment/{file}", _normalise(text, tmp_path, names))
 
 
 def test_journal_report_documents_and_section_7_say_the_same(

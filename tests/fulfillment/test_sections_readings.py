@@ -20,10 +20,12 @@ from fulfillment.sections import SECTIONS, root_cause
 from fulfillment.sections.root_cause import collect_observations
 from objectmove.record import Record
 from runbook_lib.errors import ConnectionRefusedClientError
-from runbook_lib.model import CauseStatus, Status, Verdict
+from runbook_lib.model import CauseStatus, Reading, Status, Verdict
+from tests.support.golden import expect_golden
 from tests.support.world import TICKET, FakeClients, World, make_case
 
 Change = Callable[[World], None]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -252,10 +254,14 @@ CASES: dict[str, Case] = {
 _OK_BY_NOTE = ("7.3",)
 
 
-def take(world: World, step: str) -> Status:
+def read(world: World, step: str) -> Reading:
     section = next(s for s in SECTIONS.values() if step in s.STEPS and s.NAME[1] == step[0])
     with_ticket = {"ticket_id": TICKET} if step in ("2.5", "4.3") else {}
-    reading = world.take(section, step, **with_ticket)
+    return world.take(section, step, **with_ticket)
+
+
+def take(world: World, step: str) -> Status:
+    reading = read(world, step)
     assert reading.source
     assert reading.reason
     return reading.status
@@ -268,6 +274,25 @@ def of(status: str) -> list[str]:
 def test_every_reading_step_is_tried_here() -> None:
     own = {s for m in SECTIONS.values() for s in m.STEPS}
     assert own == set(CASES)
+
+
+def test_the_words_of_every_case_are_on_the_page(tmp_path: Path) -> None:
+    lines: list[str] = []
+    hide = {str(ROOT): "ROOT"}
+    for step, case in CASES.items():
+        for name in ("ready", "breach", "unknown"):
+            change = getattr(case, name)
+            if name != "ready" and change is None:
+                continue
+            world = World(tmp_path / f"{step}-{name}")
+            hide[str(world.home)] = "HOME"
+            for prepare in dict.fromkeys((case.ready, change)):
+                if prepare is not None:
+                    prepare(world)
+            reading = read(world, step)
+            cells = (step, reading.status, reading.value, reading.reason)
+            lines.append(" | ".join(str(cell) for cell in cells))
+    expect_golden("fulfillment/readings.txt", "\n".join(lines), hide=hide)
 
 
 def test_every_clue_of_a_cause_is_what_a_reading_says(world: World) -> None:
@@ -437,10 +462,10 @@ class Unconnected:
 @pytest.mark.parametrize(
     ("step", "status", "kept"),
     [
-        ("1.2", Status.BREACH, "no answer from store"),
-        ("1.4", Status.OK, "7 of 8 systems agree"),
-        ("5.1", Status.OK, "the worker runs its passes"),
-        ("5.4", Status.OK, "nothing is denied"),
+        ("1.2", Status.BREACH, "store"),
+        ("1.4", Status.OK, "7 of 8"),
+        ("5.1", Status.OK, "working"),
+        ("5.4", Status.OK, "right"),
     ],
 )
 def test_what_cannot_even_be_connected_costs_its_own_part_only(
@@ -449,23 +474,25 @@ def test_what_cannot_even_be_connected_costs_its_own_part_only(
     inv = world.open(SECTIONS.find(step[0]))
     inv.clients = cast(Clients, Unconnected(world))
     reading = inv.read_step(step)
-    assert (reading.status, kept in reading.reason) == (status, True), reading.reason
+    assert reading.status is status
+    assert kept in f"{reading.value}: {reading.reason}"
 
 
 def test_a_service_without_our_interface_is_unknown_and_no_answer(world: World) -> None:
     world.worker = None
     seen = world.take(root_cause, "5.1")
     assert seen.status is Status.UNKNOWN
-    assert "no API for its worker" in seen.reason
+    assert " API " in seen.reason
     assert seen.observations["worker_answers"] is None
 
 
 def test_a_carrier_that_was_not_asked_is_not_said_to_answer(world: World) -> None:
-    assert "the carrier answers it" in world.take(root_cause, "5.1").reason
+    asked = world.take(root_cause, "5.1")
+    assert asked.observations["carrier_timeout_share"] == 0.0
     world.pages = [[]]
     world.series.clear()
     seen = world.take(root_cause, "5.1")
-    assert "carrier answers" not in seen.reason
+    assert seen.reason != asked.reason
     assert seen.observations["carrier_timeout_share"] is None
 
 
@@ -475,7 +502,7 @@ def test_where_nobody_sees_services_the_workers_own_commands_tell(world: World) 
     world.down.add("services")
     seen = world.take(root_cause, "5.1")
     assert seen.observations["worker_running"] is False
-    assert "fulfillment-service does not run" in seen.reason
+    assert "fulfillment-service" in seen.reason
 
 
 def leave_out(world: World, *systems: str) -> Any:
@@ -538,7 +565,7 @@ def test_section_8_is_complete_without_a_checkout_of_dataflow(world: World) -> N
         inv.read_step(step)
     conclusion = inv.conclude()
     assert conclusion.unknown_steps == ()
-    assert "left out: 8.3, 8.4, 8.5" in conclusion.summary
+    assert all(step in conclusion.summary for step in ("8.3", "8.4", "8.5"))
     assert "DATAFLOW_HOME" in inv.latest()["8.3"].reason
     assert take(world, "7.5") is Status.OK
 
@@ -559,7 +586,7 @@ def test_a_key_that_may_only_read_is_right_for_looking(world: World) -> None:
     world.rights |= {"write ready/": (False, "AccessDenied"), "delete pending/": (None, "")}
     reading = world.take(SECTIONS.find("purpose"), "1.3")
     assert (reading.status, reading.value) == (Status.OK, "looking")
-    assert "releasing lacks: store write ready/" in reading.reason
+    assert "store write ready/" in reading.reason
     row = next(r for r in reading.rows if r["name"] == "store")
     assert row["rights"] == {
         "list": "yes", "read": "yes", "write ready/": "no", "delete pending/": "not known",

@@ -270,7 +270,7 @@ def test_a_re_trigger_waits_for_the_plan_that_resumes_the_worker(
 ) -> None:
     about = {"action": "retrigger", "target": "worker", "reason": "it is paused"}
     plan = plan_service(inv, step="6.1", **about, is_away=True)
-    with pytest.raises(SafetyError, match="worker is paused: approve 6"):
+    with pytest.raises(SafetyError, match="approve 6"):
         apply(inv, plan)
     assert world.done == []
     apply(inv, make(inv, "resume"))
@@ -297,7 +297,7 @@ def test_a_plan_that_failed_is_not_tried_again(inv: Investigation, world: Any) -
     world.broken = lambda: None
     with pytest.raises(PlanUsedError):
         apply(inv, plan)
-    assert verify(inv, plan).reason == "it is still the same process"
+    assert not verify(inv, plan).is_ok
 
 
 @pytest.mark.parametrize("approved", ["", "0" * 64, "x"])
@@ -353,9 +353,9 @@ def test_the_hash_is_that_of_the_files_bytes_and_a_plan_loads_as_it_was(
 def test_another_file_is_no_service_plan(tmp_path: Path, text: str) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text(text)
-    with pytest.raises(UsageError, match="not a plan that can be carried out here"):
+    with pytest.raises(UsageError, match=r"^p .*plan again"):
         load_plan(path, (SERVICE,))
-    with pytest.raises(UsageError, match="there is no plan absent"):
+    with pytest.raises(UsageError, match="absent"):
         load_plan(tmp_path / "absent.jsonl", (SERVICE,))
 
 
@@ -370,7 +370,7 @@ def test_a_torn_plan_is_refused(inv: Investigation, world: Any, keep: float) -> 
 
 
 def test_an_unknown_service_is_refused(inv: Investigation, world: Any) -> None:
-    with pytest.raises(NotFoundError, match="there are: worker"):
+    with pytest.raises(NotFoundError, match="worker"):
         make(inv, "restart", "other")
     with pytest.raises(NotFoundError, match="release"):
         make(inv, "unpause", "other_dag")
@@ -391,14 +391,17 @@ def test_a_worker_that_ran_with_an_error_is_not_verified(inv: Investigation, wor
     apply(inv, plan)
     world.error = "carrier_timeout"
     checked = verify(inv, plan)
-    assert (checked.is_ok, checked.reason) == (False, "the worker's last error: carrier_timeout")
+    assert not checked.is_ok
+    assert world.error in checked.reason
 
 
 def test_an_unhealthy_service_is_not_verified(inv: Investigation, world: Any) -> None:
     plan = make(inv, "restart")
     apply(inv, plan)
     world.away, world.health = 0, "starting"
-    assert verify(inv, plan).reason == "its health is starting"
+    checked = verify(inv, plan)
+    assert not checked.is_ok
+    assert world.health in checked.reason
     world.health = "healthy"
     assert verify(inv, plan).is_ok
 
@@ -414,7 +417,7 @@ def test_a_service_that_stays_away_is_not_verified(inv: Investigation, world: An
 
 def test_a_folder_that_is_not_there_is_an_error_of_the_tree(inv: Investigation, world: Any) -> None:
     (inv.incident.folder / "plans").rmdir()
-    with pytest.raises(RecordError, match="cannot be written"):
+    with pytest.raises(RecordError, match="plans"):
         make(inv, "restart")
 
 

@@ -90,9 +90,9 @@ def test_synthetic_objects_never_enter_a_release_plan(store: MemoryStore, rule: 
 @pytest.mark.parametrize(
     ("prefix", "why"),
     [
-        ("ready/", "never made under ready/"),
-        ("ready/x/", "never made under ready/"),
-        (".runbook/", "never made under"),
+        ("ready/", "under ready/"),
+        ("ready/x/", "under ready/"),
+        (".runbook/", "under "),
         ("chaos", "not a prefix"),
         ("chaos/../ready/", "not a prefix"),
         ("./ready/", "not a prefix"),

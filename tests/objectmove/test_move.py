@@ -588,7 +588,7 @@ class TestSettle:
 
     def test_only_open_rows_can_be_settled(self, place: Place) -> None:
         plan = self._unproven(place)
-        with pytest.raises(PlanError, match=r"open are: 'pending/1\.pdf'"):
+        with pytest.raises(PlanError, match=r"'pending/1\.pdf'"):
             self._settle(place, plan, "taken", ["pending/0.pdf"])
 
     def test_a_release_that_was_cut_off_is_resumed_first(self, place: Place) -> None:

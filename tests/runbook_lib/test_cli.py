@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from dataflow_stack.cli import app as stack_commands
 from runbook_lib import errors
-from runbook_lib.cli import run_command
+from runbook_lib.cli import build_app, run_command
 from runbook_lib.errors import ExitCode, compute_exit_code, exit_code_of_error
 from runbook_lib.model import Verdict
+from runbook_lib.runbook import find_runbook
+from tests.support.golden import expect_golden
 from tests.support.incidents import make_incident
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,29 +88,60 @@ def test_every_error_is_in_the_tree_of_the_docstring() -> None:
         assert kind.__name__ in errors.__doc__
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("nonsense",),
-        ("run", "99"),
-        ("run", "02", "-p", "no_such_parameter=1"),
-        ("run", "02", "-p", "window_minutes=soon"),
-        ("run", "02", "-p", "print('x')=1"),
-        ("investigate", "--incident", "../../etc"),
-        ("plan", "--older-than", "soon"),
-        ("apply", "../../plan", "--approve", "0"),
-        ("drill", "--scenario", "nope"),
-        ("schedule", "at"),
-        ("settle", "rel-x", "--from-file", "nowhere.txt"),
-        ("report", "inc-20200101T000000Z-0000"),
-    ],
-)
+WRONG = [
+    ("nonsense",),
+    ("run", "99"),
+    ("run", "02", "-p", "no_such_parameter=1"),
+    ("run", "02", "-p", "window_minutes=soon"),
+    ("run", "02", "-p", "print('x')=1"),
+    ("investigate", "--incident", "../../etc"),
+    ("plan", "--older-than", "soon"),
+    ("apply", "../../plan", "--approve", "0"),
+    ("drill", "--scenario", "nope"),
+    ("schedule", "at"),
+    ("settle", "rel-x", "--from-file", "nowhere.txt"),
+    ("report", "inc-20200101T000000Z-0000"),
+]
+
+
+@pytest.mark.parametrize("arguments", WRONG)
 def test_wrong_usage_is_exit_2_and_leaves_nothing(
     runbook: Runbook, arguments: tuple[str, ...]
 ) -> None:
     done = runbook.run(*arguments)
     assert (done.code, list(runbook.folder.iterdir())) == (2, []), done.stderr
     assert done.stderr.strip()
+
+
+def test_what_is_said_of_errors_is_on_the_page(runbook: Runbook) -> None:
+    lines: list[str] = []
+    for arguments in (*WRONG, ("investigate",), ("plan",)):
+        done = runbook.run(*arguments)
+        said = [line for line in done.stderr.splitlines() if line.startswith("runbook: ")]
+        if said:  # else typer says it, in a box as wide as the terminal
+            lines += [f"$ runbook {shlex.join(arguments)}", *said, f"exit {done.code}"]
+    theirs = "Input should be a valid number, unable to parse string as a number"
+    hide = {str(runbook.folder): "HOME", theirs: "WHAT PYDANTIC SAYS"}
+    expect_golden("runbook_lib/errors.txt", "\n".join(lines), hide=hide)
+
+
+def list_help(command: Any, name: str) -> list[str]:
+    """Return what a command, its options and its own commands are for, a line each."""
+    first, *_ = (command.help or "").splitlines() or [""]
+    lines = [f"{name}: {first}"]
+    for parameter in command.params:
+        if parameter.name in ("help", "install_completion", "show_completion"):  # not our words
+            continue
+        words = getattr(parameter, "help", None) or ""
+        lines.append(f"    {'/'.join(parameter.opts)}: {words}")
+    for own, below in getattr(command, "commands", {}).items():
+        lines += list_help(below, f"{name} {own}")
+    return lines
+
+
+def test_the_words_of_help_are_on_the_page() -> None:
+    command = get_command(build_app(find_runbook()))
+    expect_golden("runbook_lib/help.txt", "\n".join(list_help(command, "runbook")))
 
 
 @pytest.mark.parametrize("command", ["investigate", "plan"])
@@ -116,7 +151,8 @@ def test_without_credentials_it_is_one_sentence_and_leaves_nothing(
     done = runbook.run(command)
     assert (done.code, done.stdout, list(runbook.folder.iterdir())) == (4, "", [])
     (sentence,) = [line for line in done.stderr.splitlines() if not line.startswith("…")]
-    assert sentence.startswith("runbook: you are not connected: ")
+    assert sentence.startswith("runbook: ")
+    assert "MINIO_ROOT_USER" in sentence
 
 
 def test_incidents_close_and_history_tell_what_is_there(runbook: Runbook) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -64,18 +65,18 @@ def test_a_drill_is_opened_by_its_id(tmp_path: Path) -> None:
     ["..", "../x", "inc-1", "inc-20261124T031400Z-7f3a/../x", "inc-20261124T031400Z-7f3a\n", "/"],
 )
 def test_an_id_that_could_lead_elsewhere_is_refused(tmp_path: Path, incident_id: str) -> None:
-    with pytest.raises(UsageError, match="is not an incident id"):
+    with pytest.raises(UsageError, match=re.escape(repr(incident_id))):
         open_incident(tmp_path, incident_id, redactor=REDACTOR)
 
 
 def test_an_unknown_id_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no incident inc-20261124T031400Z-7f3a under"):
+    with pytest.raises(UsageError, match=f"inc-20261124T031400Z-7f3a.*{tmp_path}"):
         open_incident(tmp_path, "inc-20261124T031400Z-7f3a", redactor=REDACTOR)
 
 
 @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden", "a\n", "a b", "x" * 152])
 def test_a_file_name_cannot_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="is not a name"):
+    with pytest.raises(UsageError, match=re.escape(repr(name))):
         create(tmp_path).path("plans", name)
 
 

@@ -58,11 +58,11 @@ def test_lines_appended_later_are_newer(incident: Incident) -> None:
     found = verify_incident(incident.folder)
 
     assert not found.problems
-    assert found.newer == (
-        "journal.jsonl: 1 lines were appended since",
-        "ledger/rel-1.jsonl: grew since",
-        "evidence/more.json: is new",
-    )
+    assert [text.partition(": ")[0] for text in found.newer] == [
+        "journal.jsonl",
+        "ledger/rel-1.jsonl",
+        "evidence/more.json",
+    ]
 
 
 def test_an_altered_journal_line_is_named(incident: Incident) -> None:
@@ -74,7 +74,7 @@ def test_an_altered_journal_line_is_named(incident: Incident) -> None:
     found = verify_incident(incident.folder)
 
     assert found.problems
-    assert found.problems[0] == "journal.jsonl, line 7: was altered after it was written"
+    assert found.problems[0].startswith("journal.jsonl, line 7: was altered")
 
 
 def test_a_journal_cut_short_is_named_by_its_first_missing_line(incident: Incident) -> None:
@@ -84,7 +84,7 @@ def test_a_journal_cut_short_is_named_by_its_first_missing_line(incident: Incide
 
     found = verify_incident(incident.folder)
 
-    assert found.problems[0].startswith(f"journal.jsonl, line {len(lines) - 1}: is missing")
+    assert found.problems[0].startswith(f"journal.jsonl, line {len(lines) - 1}: ")
 
 
 def test_a_journal_rewritten_with_a_good_chain_is_not_the_one_that_was_named(
@@ -99,8 +99,7 @@ def test_a_journal_rewritten_with_a_good_chain_is_not_the_one_that_was_named(
 
     found = verify_incident(incident.folder)
 
-    named = f"journal.jsonl, line {lines}: is not the line that the manifest names"
-    assert found.problems[0] == named
+    assert found.problems[0].startswith(f"journal.jsonl, line {lines}: ")
 
 
 @pytest.mark.parametrize("name", ["evidence/proof.json", "plans/rel-1.jsonl", "incident.json"])
@@ -118,16 +117,15 @@ def test_a_changed_file_is_named(incident: Incident, name: str, change: str) -> 
     found = verify_incident(incident.folder)
 
     assert found.problems
-    assert found.problems[0].startswith(f"{name}: is ") or found.problems[0] == (
-        f"{name}: was altered since"
-    )
+    assert found.problems[0].startswith(f"{name}: ")
 
 
 def test_a_log_whose_old_part_changed_is_altered_even_when_it_grew(incident: Incident) -> None:
     write_manifest(incident)
     incident.path("ledger", "rel-1.jsonl").write_text('{"a": 9}\n{"b": 2}\n')
 
-    assert verify_incident(incident.folder).problems == ("ledger/rel-1.jsonl: was altered since",)
+    (problem,) = verify_incident(incident.folder).problems
+    assert problem.startswith("ledger/rel-1.jsonl: ")
 
 
 def test_a_damaged_journal_gets_no_manifest(incident: Incident) -> None:
@@ -158,7 +156,9 @@ def test_a_zip_holds_all_that_the_manifest_names_and_is_checked_where_it_arrives
 
     assert (found.incident, found.problems, found.newer) == (incident.id, (), ())
     with zipfile.ZipFile(path) as file:
-        assert len(file.namelist()) == 6
+        packed = set(file.namelist())
+    manifest = json.loads((incident.folder / "manifest.json").read_text())
+    assert packed == {f"{incident.id}/{name}" for name in ("manifest.json", *manifest["files"])}
 
 
 def test_a_zip_does_not_pack_itself(incident: Incident) -> None:
@@ -178,17 +178,18 @@ def test_a_file_that_was_altered_in_the_zip_is_named(incident: Incident, tmp_pat
             content = old.read(name)
             new.writestr(name, content.replace(b"0", b"1") if "proof" in name else content)
 
-    assert verify_attachment(other).problems == ("evidence/proof.json: was altered since",)
+    (problem,) = verify_attachment(other).problems
+    assert problem.startswith("evidence/proof.json: ")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no zip at all"])
 def test_what_is_no_zip_of_a_report_says_so(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.zip"
     path.write_bytes(content)
-    with pytest.raises(RecordError, match="cannot be unpacked"):
+    with pytest.raises(RecordError, match=path.name):
         verify_attachment(path)
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("../escape.txt", "out")
-    with pytest.raises(RecordError, match="holds no report"):
+    with pytest.raises(RecordError, match=path.name):
         verify_attachment(path)
     assert not (tmp_path.parent / "escape.txt").exists()

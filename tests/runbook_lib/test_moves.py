@@ -143,7 +143,8 @@ def test_what_is_not_all_done_says_what_and_the_way_on(inv: Any) -> None:
     plan = admit(FakeMover(FakeReport(False, facts)), inv)
     effect = plan.kind.apply(inv, plan)
     assert not effect.is_ok
-    assert effect.reason == "1 moved; 1 skipped; 1 waiting; go on with: runbook resume move-1"
+    assert effect.reason.startswith("1 moved; 1 skipped; 1 waiting; ")
+    assert effect.reason.endswith("runbook resume move-1")
 
 
 @pytest.mark.usefixtures("named")
@@ -170,6 +171,7 @@ def test_a_proof_is_kept_as_evidence(inv: Any) -> None:
     proof = {"in_place": 2, "lost": 1, "keys": {"lost": ["a"]}}
     plan = admit(FakeMover(FakeReport(False, proof)), inv)
     effect = plan.kind.verify(inv, plan)
-    assert (effect.is_ok, effect.reason) == (False, "not proven: 1 lost")
+    assert not effect.is_ok
+    assert effect.reason.endswith("1 lost")
     kept = json.loads((inv.incident.folder / "evidence" / "proof-move-1.json").read_text("utf-8"))
     assert (kept["sha256"], kept["lost"]) == (plan.sha256, 1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from fulfillment.analysis.causes import Cause
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, Verdict, format_time
 from runbook_lib.record.incident import Incident
@@ -19,6 +21,7 @@ from runbook_lib.report.summary import (
     tell_timeline,
     write_headline,
 )
+from tests.support.golden import expect_golden
 from tests.support.incidents import PLAN, SHA256, START, TICKET, make_incident, tell_incident
 
 
@@ -34,22 +37,91 @@ def test_the_first_screen_answers_every_question_of_a_postmortem(tmp_path: Path)
     model = model_of(tell_incident(tmp_path).incident)
 
     facts = facts_of(model)
-    assert facts["What happened"].startswith("74 labels wait in pending/")
+    assert "74 labels" in facts["What happened"]
     assert facts["Since"].startswith("2026-11-24 02:43:00Z")
     assert facts["Until"].startswith("2026-11-24 03:18")
-    assert facts["Severity"] == "high by the alert FulfillmentDelay"
-    assert (
-        facts["Labels and orders"]
-        == "74 affected 74 released by move; 2 waiting at the last look; 1 ticket"
-    )
+    assert "FulfillmentDelay" in facts["Severity"]
+    assert model.impact.affected == 74
     assert facts["Tickets"] == TICKET
-    assert facts["Cause"].startswith("A paused pipeline The DAG")
-    assert facts["What was done"] == (
-        "Released 74 labels by move (proven); unpaused the DAG fulfillment_release (verified) "
-        "approved by ops@box"
-    )
+    assert [cause.name for cause in model.causes] == [Cause.PIPELINE_PAUSED]
+    assert model.causes[0].reason in facts["Cause"]
+    assert [action.result("planned")["plan"] for action in model.remedies] == [PLAN, "svc-1"]
+    assert "ops@box" in facts["What was done"]
     assert model.verdict is Verdict.FIXED
-    assert write_headline(model) == "Fixed: a paused pipeline"
+
+
+def tell_nothing(folder: Path) -> Incident:
+    return make_incident(folder).incident
+
+
+def tell_plan(folder: Path) -> Incident:
+    return tell_incident(folder, until="plan").incident
+
+
+def tell_whole(folder: Path) -> Incident:
+    return tell_incident(folder).incident
+
+
+def tell_loose_ends(folder: Path) -> Incident:
+    """Tell what is open at a bad time: a failed notebook, a stop, two releases, a refusal."""
+    tell = make_incident(folder)
+    run = {"notebook": "02.ipynb", "status": "failed", "duration_s": 1.0, "error": "KeyError: 'x'"}
+    tell.record("notebook", run)
+    tell.record("interrupted", {})
+    tell.record("reading", {"reading": 3})
+    tell.read("2.1", "lag", "breach")
+    tell.conclude(Verdict.FIXED_ALERT_DECAYING, "it still fires")
+    result = {"plan": "rel-a", "moved": 3, "unproven": ["pending/1.pdf"], "waiting": 2}
+    tell.act(ActionPhase.APPLIED, result=result)
+    tell.act(ActionPhase.FAILED, reason="lost", result={"plan": "rel-a"})
+    tell.act(ActionPhase.REFUSED, reason="the plan expired", result={"plan": "rel-b"})
+    until = "2026-11-24T03:44:00.000Z"
+    tell.act(ActionPhase.PLANNED, step="6.3", result={"plan": "rel-c", "expires_at": until})
+    return tell.incident
+
+
+def tell_drill_that_failed(folder: Path) -> Incident:
+    tell = make_incident(folder, drill=True)
+    tell.record("drill", {"event": "started"})
+    tell.record("drill", {"event": "injected"})
+    tell.record("drill", {"event": "failed", "reason": "the store is down"})
+    tell.record("drill", {"event": "reverted"})
+    tell.record("drill", {"event": "scored", "objectives": [{"name": "alert", "met": False}]})
+    return tell.incident
+
+
+STORIES = (tell_nothing, tell_plan, tell_whole, tell_loose_ends, tell_drill_that_failed)
+
+
+def write_page(model: ReportModel) -> list[str]:
+    """Return what the model says to people: the facts, the timeline, what is open, five lines."""
+    lines = [f"## {write_headline(model)}"]
+    lines += [f"{name}: {fact}" for name, fact in list_facts(model).items()]
+    lines.append("### Timeline")
+    lines += [
+        f"{row.at:%H:%M:%S} {row.tone} | {row.text} | {row.note}" for row in tell_timeline(model)
+    ]
+    lines.append("### Open")
+    lines += [f"{text} {' '.join(steps)}" for text, steps in list_open(model)]
+    lines += ["### Summary", summarise(model, "file:///report.html")]
+    return lines
+
+
+def test_the_words_of_the_report_are_on_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages: list[str] = []
+    hide: dict[str, str] = {}
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "ICT-7")
+        time.tzset()
+        for story in STORIES:
+            name = story.__name__.removeprefix("tell_").replace("_", " ")
+            incident = story(tmp_path / name)
+            hide[incident.id] = "INCIDENT"
+            pages += [f"# {name}", *write_page(model_of(incident))]
+    time.tzset()
+    expect_golden("runbook_lib/report_model.txt", "\n".join(pages), hide=hide)
 
 
 def test_what_is_open_names_unticked_points_and_unread_steps(tmp_path: Path) -> None:
@@ -61,7 +133,7 @@ def test_what_is_open_names_unticked_points_and_unread_steps(tmp_path: Path) -> 
 def test_what_was_not_read_is_open_while_nothing_was_done(tmp_path: Path) -> None:
     found = list_open(model_of(tell_incident(tmp_path, until="plan").incident))
 
-    assert ("could not be read:", ("2.2",)) in found
+    assert ("2.2",) in [steps for _, steps in found]
 
 
 def test_symptoms_older_than_an_action_that_section_6_judged_are_not_open(tmp_path: Path) -> None:
@@ -98,8 +170,8 @@ def test_times_are_told_in_utc_and_as_the_clock_on_the_wall(
         facts = facts_of(model_of(tell_incident(tmp_path).incident))
     time.tzset()
 
-    assert facts["Since"] == "2026-11-24 02:43:00Z 09:43:00 local time (UTC+07:00)"
-    assert "local time (UTC+07:00); 3" in facts["Until"]
+    for name, utc, local in (("Since", "02:43:00Z", "09:43:00"), ("Until", "03:18", "10:18")):
+        assert all(part in facts[name] for part in (utc, local, "UTC+07:00"))
 
 
 def test_what_happened_is_what_was_said_when_most_waited(tmp_path: Path) -> None:
@@ -116,20 +188,23 @@ def test_what_happened_is_what_was_said_when_most_waited(tmp_path: Path) -> None
 def test_what_was_done_but_not_proven_says_so(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     tell.act(ActionPhase.APPLIED, result={"moved": 1})
-    told = facts_of(model_of(tell.incident))["What was done"]
+    applied = facts_of(model_of(tell.incident))["What was done"]
     tell.act(ActionPhase.FAILED, reason="lost")
+    failed = facts_of(model_of(tell.incident))["What was done"]
 
-    assert told == "Released 1 label by move (not verified) approved by ops@box"
-    assert "the check afterwards failed" in facts_of(model_of(tell.incident))["What was done"]
+    assert "not verified" in applied
+    assert "ops@box" in applied
+    assert "failed" in failed
 
 
 def test_a_plan_that_waits_is_open_and_nothing_was_changed(tmp_path: Path) -> None:
     model = model_of(tell_incident(tmp_path, until="plan").incident)
 
-    assert facts_of(model)["What was done"] == "nothing was changed 1 planned, waiting for approval"
-    assert any("waits for approval" in text for text, _ in list_open(model))
-    assert write_headline(model) == "Incident: a paused pipeline"
-    assert facts_of(model)["Until"].startswith("not yet recovery was not read")
+    assert [action.applied for action in model.actions] == [None] * len(model.actions)
+    (step,) = {action.first.step for action in model.waiting}
+    assert (step,) in [steps for _, steps in list_open(model)]
+    assert model.verdict is Verdict.INCIDENT
+    assert model.recovered_at is None
 
 
 def test_an_empty_plan_waits_for_nobody(tmp_path: Path) -> None:
@@ -162,9 +237,10 @@ def test_a_refused_or_failed_action_is_open_with_its_reason(
     tell.act(ActionPhase.PLANNED)
     tell.act(phase, reason="the plan expired")
 
-    assert (f"release was {phase}: the plan expired", ("6.1",)) in list_open(
-        model_of(tell.incident)
-    )
+    ((text, steps),) = list_open(model_of(tell.incident))
+    assert steps == ("6.1",)
+    assert phase in text
+    assert text.endswith("the plan expired")
 
 
 def test_labels_that_nobody_can_know_are_open_until_they_are_settled(tmp_path: Path) -> None:
@@ -172,12 +248,13 @@ def test_labels_that_nobody_can_know_are_open_until_they_are_settled(tmp_path: P
     done = {"plan": "rel-a", "moved": 3, "unproven": ["pending/1.pdf"], "waiting": 0}
     tell.act(ActionPhase.PLANNED, result={"plan": "rel-a"})
     tell.act(ActionPhase.APPLIED, result=done)
-    (open_,) = [text for text, _ in list_open(model_of(tell.incident)) if "nobody can know" in text]
-    assert open_.startswith("1 label: ")
-    assert "runbook settle rel-a --taken|--not-taken" in open_
+    command = "runbook settle rel-a "
+    (open_,) = [text for text, _ in list_open(model_of(tell.incident)) if command in text]
+    assert open_.startswith("1 label")
+    assert "--taken|--not-taken" in open_
     tell.act(ActionPhase.PLANNED, step="6.1.2", action="settle", result={"plan": "rel-a-settle-1"})
     tell.act(ActionPhase.APPLIED, step="6.1.2", action="settle", result={"plan": "rel-a-settle-1"})
-    assert not any("nobody can know" in text for text, _ in list_open(model_of(tell.incident)))
+    assert not any(command in text for text, _ in list_open(model_of(tell.incident)))
 
 
 def test_a_release_that_is_not_finished_is_open(tmp_path: Path) -> None:
@@ -185,15 +262,15 @@ def test_a_release_that_is_not_finished_is_open(tmp_path: Path) -> None:
     tell.act(ActionPhase.PLANNED, result={"plan": "rel-a"})
     tell.act(ActionPhase.APPLIED, result={"plan": "rel-a", "moved": 3, "waiting": 2})
     texts = [text for text, _ in list_open(model_of(tell.incident))]
-    assert "rel-a is not finished: runbook resume rel-a" in texts
+    assert [text for text in texts if text.endswith("runbook resume rel-a")]
 
 
 def test_a_journal_without_entries_says_so(tmp_path: Path) -> None:
     model = model_of(make_incident(tmp_path).incident)
 
-    assert write_headline(model) == "Nothing was recorded yet"
+    assert model.verdict is None
     assert {step.status for step in model.steps.values()} == {"not run"}
-    assert facts_of(model)["What happened"] == "nothing was read yet"
+    assert all(facts_of(model).values())
     assert tell_timeline(model) == []
     assert list_open(model) == []
 
@@ -208,7 +285,7 @@ def test_an_entry_of_another_shape_is_counted_and_the_rest_is_told(tmp_path: Pat
     model = model_of(tell.incident)
 
     assert len(model.journal.unreadable) == 6
-    assert ("6 journal entries could not be understood", ()) in list_open(model)
+    assert any(text.startswith("6 journal entries") for text, _ in list_open(model))
     assert model.verdict is Verdict.FIXED
 
 
@@ -229,7 +306,7 @@ def test_an_interruption_is_told(tmp_path: Path) -> None:
 
     model = model_of(tell.incident)
 
-    assert "The run was interrupted" in [row.text for row in tell_timeline(model)]
+    assert [row.tone for row in tell_timeline(model)] == ["failed"]
     assert any("interrupted" in text for text, _ in list_open(model))
 
 
@@ -244,17 +321,18 @@ def test_a_notebook_that_failed_is_open_with_its_error(tmp_path: Path) -> None:
 def test_the_timeline_is_what_a_person_would_tell(tmp_path: Path) -> None:
     rows = tell_timeline(model_of(tell_incident(tmp_path).incident))
 
-    assert [row.text for row in rows] == [
-        "First sign of trouble",
-        "First sign of the cause: a paused pipeline",
-        "Incident seen",
-        "Cause named: a paused pipeline",
-        "Released 74 labels by move",
-        "Unpaused the DAG fulfillment_release",
-        "Recovery was read",
-        "Fixed",
+    assert [row.tone for row in rows] == [
+        "breach",
+        "cause",
+        "incident",
+        "cause",
+        "verified",
+        "verified",
+        "ok",
+        "fixed",
     ]
-    assert rows[4].note == "approved by ops@box; proven"
+    assert "ops@box" in rows[4].note
+    assert "proven" in rows[4].note
     assert [row.at for row in rows] == sorted(row.at for row in rows)
 
 
@@ -268,7 +346,7 @@ def test_a_long_night_is_told_in_fifteen_rows(tmp_path: Path) -> None:
     rows = tell_timeline(model_of(tell.incident))
 
     assert len(rows) == 15
-    assert rows[0].text == "First sign of trouble"
+    assert rows[0].tone == "breach"
     assert not any(row.tone == "healthy" for row in rows)
 
 
@@ -285,9 +363,11 @@ def test_channels_that_are_told_the_same_are_one_row(tmp_path: Path) -> None:
     for _ in range(2):  # each conclusion tells of its whole window
         tell.conclude(Verdict.INCIDENT, "labels wait", timeline=events)
 
-    texts = [row.text for row in tell_timeline(model_of(tell.incident))]
+    alert, notice = tell_timeline(model_of(tell.incident))
 
-    assert texts == ["FulfillmentDelay firing begins", "email, slack told: Delay: firing"]
+    assert (alert.tone, notice.tone) == ("alert", "notice")
+    assert alert.text == events[0]["text"]
+    assert all(word in notice.text for word in ("email", "slack", "Delay: firing"))
 
 
 def test_what_an_alert_did_before_the_trouble_is_another_story(tmp_path: Path) -> None:
@@ -302,18 +382,19 @@ def test_what_an_alert_did_before_the_trouble_is_another_story(tmp_path: Path) -
 
     rows = tell_timeline(model_of(tell.incident))
 
-    assert [row.text for row in rows] == ["First sign of trouble", "Delay firing begins"]
+    assert [row.tone for row in rows] == ["breach", "alert"]
+    assert rows[1].text == events[2]["text"]
 
 
 def test_that_an_alert_still_cleared_is_told_only_while_it_did(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     tell.conclude(Verdict.FIXED_ALERT_DECAYING, "it still fires")
-    during = [row.text for row in tell_timeline(model_of(tell.incident))]
+    during = [row.tone for row in tell_timeline(model_of(tell.incident))]
     tell.conclude(Verdict.FIXED, "it is gone")
     tell.conclude(Verdict.FIXED, "and still is")
 
-    assert during == ["Fixed; the alert is still clearing"]
-    assert [row.text for row in tell_timeline(model_of(tell.incident))] == ["Fixed"]
+    assert during == ["fixed_alert_decaying"]
+    assert [row.tone for row in tell_timeline(model_of(tell.incident))] == ["fixed"]
 
 
 def test_a_drills_timeline_begins_with_the_drill(tmp_path: Path) -> None:
@@ -325,17 +406,18 @@ def test_a_drills_timeline_begins_with_the_drill(tmp_path: Path) -> None:
     tell.read("2.1", "lag", "breach", since=before)
     tell.conclude(Verdict.INCIDENT, "labels wait", timeline=[event])
 
-    texts = [row.text for row in tell_timeline(model_of(tell.incident))]
+    rows = tell_timeline(model_of(tell.incident))
 
-    assert texts == ["The drill begins", "The fault is injected", "Incident seen"]
+    assert [row.tone for row in rows] == ["drill", "drill", "incident"]
+    assert rows[0].at <= rows[1].at <= rows[2].at
 
 
 @pytest.mark.parametrize(
     ("met", "error", "headline"),
     [
-        ((True, True), "", "Drill passed: the cause is not proven"),
-        ((True, False), "", "Drill failed: 1 of 2 objectives missed"),
-        ((True, True), "the store is down", "Drill failed: it broke off"),
+        ((True, True), "", r"passed"),
+        ((True, False), "", r"failed.*1 of 2"),
+        ((True, True), "refused", r"failed"),
     ],
 )
 def test_a_drill_says_whether_it_passed(
@@ -348,7 +430,9 @@ def test_a_drill_says_whether_it_passed(
     objectives = [{"name": f"{i}", "met": is_met} for i, is_met in enumerate(met)]
     tell.record("drill", {"event": "scored", "objectives": objectives})
 
-    assert write_headline(model_of(tell.incident)) == headline
+    model = model_of(tell.incident)
+    assert bool(model.has_passed) is ("passed" in headline)
+    assert re.search(headline, write_headline(model))
 
 
 def test_a_newer_plan_of_a_step_takes_the_place_of_the_older(tmp_path: Path) -> None:
@@ -362,7 +446,7 @@ def test_a_newer_plan_of_a_step_takes_the_place_of_the_older(tmp_path: Path) -> 
     tell.conclude(Verdict.FIXED, "nothing waits")
 
     assert len(opened) == 1
-    assert opened[0].endswith("is planned and waits for approval until 03:44:00Z")
+    assert "03:44:00Z" in opened[0]
     assert list_open(model_of(tell.incident)) == []
 
 
@@ -394,11 +478,9 @@ def test_a_run_of_a_notebook_says_which_it_is_and_what_it_came_to(tmp_path: Path
 
     runs = model_of(tell.incident).section("06_remediation").runs
 
-    assert [record.title for record in runs] == [
-        "6 Remediation, first run: stopped at the plan",
-        "6 Remediation, second run: approved and applied",
-        "6 Remediation, third run: fixed",
-    ]
+    outcomes = [record.title.partition(": ")[2] for record in runs]
+    assert [outcome.split()[-1] for outcome in outcomes] == ["plan", "applied", "fixed"]
+    assert len({record.title for record in runs}) == len(runs)
     assert [record.parameters.get("approve") for record in runs] == [None, SHA256, None]
 
 
@@ -411,10 +493,8 @@ def test_the_summary_has_five_lines_whatever_was_written(tmp_path: Path) -> None
     assert [line.partition(":")[0] for line in lines] == [
         "Verdict", "Cause", "Numbers", "Action", "Report"
     ]  # fmt: skip
-    assert lines[2].startswith(
-        "Numbers: 74 affected; 74 released by move; 2 waiting at the last look; 1 ticket; "
-        "since 2026-11-24 02:43:00Z"
-    )
+    for number in ("74 affected", "74 released", "2 waiting", "1 ticket", "2026-11-24 02:43:00Z"):
+        assert number in lines[2]
 
 
 def test_what_an_incident_was_closed_with_is_its_verdict(tmp_path: Path) -> None:

@@ -75,19 +75,19 @@ def test_what_differs_from_reading_to_reading_is_said_by_the_reading(tmp_path: P
 def test_a_step_that_cannot_read_is_unknown_and_says_where_it_looked(tmp_path: Path) -> None:
     @step("2.9", "A step", name="n", role=Role.SYMPTOM, source="$grafana_url")
     def read(_inv: Investigation) -> Outcome:
-        raise ClientTimeoutError("no answer in 5 s", system="grafana")
+        raise ClientTimeoutError("slow", system="grafana")
 
     reading = open_on(World(tmp_path), read).read_step("2.9")
     assert reading.status is Status.UNKNOWN
     assert reading.source == "http://127.0.0.1:3000"
-    assert "no answer in 5 s" in reading.reason
+    assert "slow" in reading.reason
 
 
 def test_an_unknown_step_is_a_usage_error_that_names_those_that_exist(tmp_path: Path) -> None:
     made = step("2.9", "A step", name="n", role=Role.SYMPTOM, source="x")(
         lambda _: Outcome().ok("")
     )
-    with pytest.raises(UsageError, match=r"no step '3\.1'; it has 2\.9"):
+    with pytest.raises(UsageError, match=r"'3\.1'.*2\.9"):
         open_on(World(tmp_path), made).read_step("3.1")
 
 

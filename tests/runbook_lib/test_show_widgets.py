@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Outcome, Rol
 from runbook_lib.record.incident import Incident
 from runbook_lib.section import ActionStep, SectionModule, SectionParameters, by_id, step
 from runbook_lib.show.display import describe
+from tests.support.golden import expect_golden
 from tests.support.incidents import START, make_incident, tell_incident
 
 DETECTION = SECTIONS["02_signals_detection"]
@@ -109,22 +109,17 @@ class TestForm:
 
         made.button.click()
         assert names == {"window_minutes": 60}
-        assert "greater than or equal to 1" in made._notes["window_minutes"].value
-        assert "match pattern" in made._notes["ticket_id"].value
+        assert "✖" in made._notes["window_minutes"].value
+        assert "✖" in made._notes["ticket_id"].value
         assert "✖" not in made._notes["incident_id"].value
 
     @pytest.mark.parametrize(
-        ("cell", "words"),
-        [
-            ('incident_id = ""\nwindw_minutes = 90', "did you mean window_minutes?"),
-            ("# Parameters\nwindw_minutes = 90", "windw_minutes: there is no such parameter"),
-        ],
+        "cell",
+        ['incident_id = ""\nwindw_minutes = 90', "# Parameters\nwindw_minutes = 90"],
     )
-    def test_a_mistyped_name_is_refused_by_hand_and_by_papermill(
-        self, cell: str, words: str
-    ) -> None:
+    def test_a_mistyped_name_is_refused_by_hand_and_by_papermill(self, cell: str) -> None:
         names = {"In": ["", "x = 1", cell, "form = show.form(detection, globals())"]}
-        with pytest.raises(UsageError, match=re.escape(words)):
+        with pytest.raises(UsageError, match=r"windw_minutes.*\bwindow_minutes"):
             show.form(DETECTION, names)
 
     def test_a_corrected_cell_and_names_of_ones_own_are_no_parameters(self) -> None:
@@ -139,8 +134,9 @@ class TestForm:
 
     def test_it_says_which_cells_to_run_again(self) -> None:
         made = show.form(DETECTION, {})
+        before = made.answer.value
         made.button.click()
-        assert "Open the incident" in made.answer.value
+        assert made.answer.value != before
 
     def test_parameters_of_one_step_are_folded(self) -> None:
         made = show.form(SECTIONS["06_remediation"], {})
@@ -154,10 +150,10 @@ class TestForm:
         names: dict[str, Any] = {"window_minutes": 60}
         made = show.form(DETECTION, names)
         made.button.click()
-        assert "In use" in made.answer.value
+        in_use = made.answer.value
         made._fields["window_minutes"].value = "90"
 
-        assert "not in use yet" in made.answer.value
+        assert made.answer.value != in_use
         assert names["window_minutes"] == 60
 
     def test_without_widgets_it_is_a_table_and_a_text_of_the_values(self) -> None:
@@ -174,21 +170,23 @@ class TestForm:
         names: dict[str, Any] = {}
         made = show.form(SECTIONS[name], names)
 
-        assert made.use().startswith("✓ In use")
+        assert made.use().startswith("✓ ")
         assert names == SECTIONS[name].Parameters().model_dump()
 
     def test_what_a_parameter_is_for_stands_beside_the_field(self) -> None:
         made = show.form(DETECTION, {})
         texts = [row.children[1].value for row in made.box.children[:-1]]
 
-        assert any("how far back to look" in text for text in texts)
+        field = DETECTION.Parameters.model_fields["window_minutes"]
+        assert field.description
+        assert any(field.description in text for text in texts)
 
 
 class TestTakeBack:
     def test_the_button_names_the_release_and_changes_nothing_else(self) -> None:
         names: dict[str, Any] = {"undo": "", "approve": ""}
         offer = show.take_back(PLAN, names)
-        assert "nothing was chosen" in offer._repr_mimebundle_()["text/plain"]
+        assert "rel-1" not in offer._repr_mimebundle_()["text/plain"]
         offer.button.click()
         assert names == {"undo": "rel-1", "approve": ""}
         assert "rel-1" in offer._repr_mimebundle_()["text/html"]
@@ -229,7 +227,8 @@ class TestConfirmation:
 class TestCardOfAPlan:
     def test_its_first_objects_are_folded_and_it_says_where_all_of_them_are(self) -> None:
         card = describe(PLAN)
-        assert "100 of 450 objects; all of them: plans/rel-1.jsonl" in card.to_html()
+        assert "100 of 450 objects" in card.to_html()
+        assert "plans/rel-1.jsonl" in card.to_html()
         assert "pending/0099.pdf" in card.to_html()
         assert "pending/0100.pdf" not in card.to_html()
         assert "pending/" not in card.to_text()
@@ -237,9 +236,10 @@ class TestCardOfAPlan:
     def test_it_says_that_nothing_was_changed_and_how_to_approve(self) -> None:
         card = describe(PLAN).to_html()
 
-        for text in ("Nothing was changed.", PLAN.sha256, "rel-1", "2.0 KiB", "synthetic 3"):
+        for text in (PLAN.sha256, "rel-1", "2.0 KiB", "synthetic 3"):
             assert text in card
-        assert "Nothing was changed." in describe(PLAN).to_text()
+        for text in ("objects: 450", PLAN.sha256, "rel-1"):
+            assert text in describe(PLAN).to_text()
 
 
 def test_one_table_says_what_each_plan_is_how_much_its_hash_and_where_it_stands(
@@ -263,26 +263,25 @@ def test_one_table_says_what_each_plan_is_how_much_its_hash_and_where_it_stands(
     assert table.rows[0]["how_many"] == "450 objects, 2.0 KiB"
     assert [row["hash"] for row in table.rows] == ["9d5ed678", "abababab", ""]
     assert PLAN.sha256 not in card.to_html()
-    assert "1 plan to approve, 1 carried out." in card.to_html()
-    assert "0 carried out. Nothing was changed." in show.plans(inv, PLAN).to_text()
+    assert "1 plan to approve, 1 carried out" in card.to_html()
+    assert "0 carried out" in show.plans(inv, PLAN).to_text()
 
 
 def test_the_box_stands_beside_the_hash_that_it_asks_for() -> None:
     gate = show.confirm(PLAN, {}).box.children[-1]
     words, typed, button, _ = gate.children
     assert "9d5ed678" in words.value
-    assert (typed.placeholder, button.description) == ("type it here", "Approve")
+    assert typed.placeholder
+    assert button.description == "Approve"
 
 
 def test_after_an_approval_the_page_says_what_happened_and_what_comes_next() -> None:
-    for phase, words in {
-        ActionPhase.APPLIED: "Next: read the world again",
-        ActionPhase.VERIFIED: "Next: the next plan",
-        ActionPhase.PLANNED: "approve it above and run this cell again",
-    }.items():
-        card = describe(PLAN.make_entry(phase, reason="450 moved", result={"n": 1})).to_html()
-        assert "450 moved" in card
-        assert words in card
+    nexts = set[str]()
+    for phase in (ActionPhase.PLANNED, ActionPhase.APPLIED, ActionPhase.VERIFIED):
+        card = describe(PLAN.make_entry(phase, reason="450 moved", result={"n": 1}))
+        assert "450 moved" in card.to_html()
+        nexts.add(card.to_text().splitlines()[-1])
+    assert len(nexts) == 3
 
 
 class TestLive:
@@ -299,12 +298,12 @@ class TestLive:
 
     def test_what_cannot_be_read_is_unknown_with_the_reason(self, tmp_path: Path) -> None:
         def fail(_: Investigation) -> Outcome:
-            raise ClientTimeoutError("no answer in 5 s", system="prometheus")
+            raise ClientTimeoutError("slow", system="prometheus")
 
         text = show.live(open_on(tmp_path, fail), "2.1")._repr_mimebundle_()["text/plain"]
 
         assert text.startswith("? unknown")
-        assert "no answer in 5 s" in text
+        assert "slow" in text
 
     def test_a_value_from_outside_is_escaped(self, tmp_path: Path) -> None:
         inv = open_on(tmp_path, lambda _: Outcome(value="<b>").ok("<i>"))
@@ -379,12 +378,23 @@ class TestOverview:
         assert named == [[incident.id], [drill.id]]
 
 
-def test_an_action_without_a_way_back_says_so() -> None:
-    entry = ActionEntry(
-        step="6.2", action="restart", phase=ActionPhase.PLANNED, target="x", reversible=False
-    )
+RESTART = ActionEntry(
+    step="6.2", action="restart", phase=ActionPhase.PLANNED, target="x", reversible=False
+)
 
-    assert "cannot be undone" in describe(entry).to_html()
+
+def test_an_action_without_a_way_back_says_so() -> None:
+    reversible = RESTART.model_copy(update={"reversible": True})
+    assert describe(RESTART).to_html() != describe(reversible).to_html()
+
+
+def test_the_words_of_the_cards_are_on_the_page() -> None:
+    lines = ["# a plan", describe(PLAN).to_text()]
+    for phase in ActionPhase:
+        entry = PLAN.make_entry(phase, reason="450 moved", result={"n": 1})
+        lines += [f"# {phase}", describe(entry).to_text()]
+    lines += ["# no way back", describe(RESTART).to_text()]
+    expect_golden("runbook_lib/cards.txt", "\n".join(lines))
 
 
 def test_a_word_is_said_by_a_button_and_stands_in_its_parameter() -> None:

@@ -17,6 +17,7 @@ from fulfillment.commands import ApplyDocument, PlanDocument, VerifyDocument
 from runbook_lib.errors import ExitCode
 from runbook_lib.model import CauseStatus, Finding, Observed, Status, Verdict
 from runbook_lib.run.documents import Document, InvestigateDocument, print_document
+from tests.support.golden import expect_golden
 from tests.support.stories import tell_incident
 
 AT = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
@@ -56,34 +57,81 @@ def observe(step: str, status: Status) -> Observed:
     )
 
 
+INVESTIGATED = InvestigateDocument(
+    **HEAD,
+    verdict=Verdict.INCIDENT,
+    exit_code=ExitCode.NOT_OK,
+    readings=(observe("2.1", Status.BREACH), observe("3.3", Status.OK)),
+    causes=(
+        Finding(
+            name=Cause.WORKER_STOPPED,
+            status=CauseStatus.SUPPORTED,
+            reason="the worker's service does not run",
+            evidence=("#143",),
+        ),
+    ),
+    unknown=(),
+    notebooks=(),
+    report="/somewhere/report.html",
+    log={"since": "2026-11-24T03:50:00.000Z", "affected": "3 orders"},
+    advice=("1. 6.2 start the worker", "2. 6.1 re-trigger it"),
+    next="runbook run 06",
+)
+EMPTY = PLAN.model_copy(
+    update={"apply": "", "objects": 0, "rows": (), "reason": "all are incomplete"}
+)
+APPLIED = ApplyDocument(
+    **HEAD,
+    exit_code=ExitCode.NOT_OK,
+    plan="rel-1",
+    moved=70,
+    already=0,
+    conflicts=(),
+    failed=(),
+    waiting=4,
+    way_on=("runbook resume rel-1",),
+)
+DONE = APPLIED.model_copy(update={"exit_code": ExitCode.OK, "way_on": (), "waiting": 0})
+PROOF = VerifyDocument(
+    **HEAD,
+    exit_code=ExitCode.NOT_OK,
+    plan="rel-1",
+    waiting=0,
+    changed_by_others=0,
+    lost=0,
+    foreign_changed=0,
+    in_place=70,
+    duplicated=0,
+    gone_after_landed=3,
+    gone_after_done=3,
+    unproven=1,
+)
+
+
+def test_what_the_terminal_shows_is_on_the_page() -> None:
+    pages = {
+        "investigate": INVESTIGATED,
+        "plan": PLAN,
+        "plan of nothing": EMPTY,
+        "apply, not all done": APPLIED,
+        "apply": DONE,
+        "verify, not proven": PROOF,
+    }
+    lines: list[str] = []
+    for name, document in pages.items():
+        lines += [f"# {name}", *show(document), ""]
+    expect_golden("runbook_lib/terminal.txt", "\n".join(lines))
+
+
 def test_investigate_begins_with_verdict_cause_and_next_command() -> None:
-    lines = show(
-        InvestigateDocument(
-            **HEAD,
-            verdict=Verdict.INCIDENT,
-            exit_code=ExitCode.NOT_OK,
-            readings=(observe("2.1", Status.BREACH), observe("3.3", Status.OK)),
-            causes=(
-                Finding(
-                    name=Cause.WORKER_STOPPED,
-                    status=CauseStatus.SUPPORTED,
-                    reason="the worker's service does not run",
-                    evidence=("#143",),
-                ),
-            ),
-            unknown=(),
-            notebooks=(),
-            report="/somewhere/report.html",
-            log={"since": "2026-11-24T03:50:00.000Z", "affected": "3 orders"},
-            advice=("1. 6.2 start the worker", "2. 6.1 re-trigger it"),
-            next="runbook run 06",
-        )
-    )
-    first = "✖ Incident since 2026-11-24T03:50Z. worker_stopped: the worker's service does"
-    assert [line.rstrip() for line in lines[:2]] == [first, "not run. 3 orders"]
+    lines = show(INVESTIGATED)
+    assert lines[0].startswith("✖ Incident ")
+    first = " ".join(line.strip() for line in lines[:2])
+    for words in ("2026-11-24T03:50Z", "worker_stopped", INVESTIGATED.causes[0].reason, "3 orders"):
+        assert words in first
     assert [line.strip() for line in lines[2:5]] == ["", "runbook run 06", ""]
-    assert lines[5:8] == ["advice:", "1. 6.2 start the worker", "2. 6.1 re-trigger it"]
-    assert lines[-1] == "report: /somewhere/report.html"
+    assert tuple(lines[6:8]) == INVESTIGATED.advice
+    assert lines[-1].endswith("/somewhere/report.html")
     assert "#143" not in "\n".join(lines)
     assert not [line for line in lines if len(line) > 80]
 
@@ -91,45 +139,34 @@ def test_investigate_begins_with_verdict_cause_and_next_command() -> None:
 def test_a_plan_ends_with_the_line_to_paste_and_its_hash_stands_alone() -> None:
     lines = show(PLAN)
 
-    assert lines[0] == "✓ Planned, nothing was changed: 74 objects, 4.6 MiB"
-    assert "paste" in lines[-4]
+    assert lines[0].startswith("✓ ")
+    assert "74 objects, 4.6 MiB" in lines[0]
     assert [shlex.join(words) for words in pasted(lines[-2:])] == [APPLY]
     assert [line.strip() for line in lines if SHA256 in line] == [SHA256, f"--approve {SHA256}"]
     assert not [line for line in lines if len(line) > 80 and not line.startswith("path:")]
 
 
 def test_a_plan_without_anything_to_do_has_no_line_to_paste() -> None:
-    empty = PLAN.model_copy(update={"apply": "", "objects": 0, "reason": "all are incomplete"})
-    lines = show(empty)
-    assert lines[0] == "✓ There is nothing to do: all are incomplete"
+    lines = show(EMPTY)
+    assert lines[0].startswith("✓ ")
+    assert EMPTY.reason in lines[0]
     assert pasted(lines) == []
 
 
 def test_what_was_applied_is_said_with_the_way_on() -> None:
-    document = ApplyDocument(
-        **HEAD,
-        exit_code=ExitCode.NOT_OK,
-        plan="rel-1",
-        moved=70,
-        already=0,
-        conflicts=(),
-        failed=(),
-        waiting=4,
-        way_on=("runbook resume rel-1",),
-    )
-    assert show(document)[0] == "✖ NOT ALL DONE: 70 objects moved; 4 waiting"
-    assert pasted(show(document)) == [["runbook", "resume", "rel-1"]]
-    done = document.model_copy(update={"exit_code": ExitCode.OK, "way_on": ()})
-    assert pasted(show(done)) == [["runbook", "verify", "rel-1"]]
+    lines = show(APPLIED)
+    assert lines[0].startswith("✖ ")
+    assert "70 objects" in lines[0]
+    assert "4 waiting" in lines[0]
+    assert pasted(lines) == [["runbook", "resume", "rel-1"]]
+    assert pasted(show(DONE)) == [["runbook", "verify", "rel-1"]]
 
 
 def test_a_proof_says_at_once_whether_it_is_whole() -> None:
-    counts = dict.fromkeys(("waiting", "changed_by_others", "lost", "foreign_changed"), 0)
-    document = VerifyDocument(
-        **HEAD, **counts, exit_code=ExitCode.NOT_OK, plan="rel-1", in_place=70, duplicated=0,
-        gone_after_landed=3, gone_after_done=3, unproven=1,
-    )  # fmt: skip
-    assert show(document)[0] == "✖ NOT PROVEN: 73 objects where planned, 1 unproven"
+    first = show(PROOF)[0]
+    assert first.startswith("✖ ")
+    assert "73 objects" in first
+    assert "1 unproven" in first
 
 
 @pytest.mark.process
@@ -140,7 +177,7 @@ def test_run_06_ends_with_a_line_to_paste_for_each_plan_that_waits(
     stopped, done = [d for d in documents if d.schema_name == "runbook/run/1"][:2]
     lines = show(stopped)
 
-    assert "stopped at the plan, nothing was changed" in lines[0]
+    assert "stopped at the plan" in lines[0]
     commands = pasted(lines)
     assert [c[:3] for c in commands] == [["runbook", "run", "06"]] * 3
     approvals = [re.sub(r".*=", "", c[-1]) for c in commands]
