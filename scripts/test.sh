@@ -6,20 +6,19 @@ set -eu
 
 mkdir -p .pytest_cache
 log=.pytest_cache/stores.log
-export PYTEST_ADDOPTS='-m process'
 
-on_stores() { pytest -n 3 --dist worksteal tests/foreign tests/faults; }
+on_stores() { pytest -m process -n 3 --dist worksteal tests/foreign tests/faults; }
 # `make test-airflow` runs tests/airflow, in an environment of its own.
 elsewhere() {
-    pytest --ignore tests/airflow --ignore tests/browser --ignore tests/faults \
+    pytest -m process --ignore tests/airflow --ignore tests/browser --ignore tests/faults \
         --ignore tests/foreign --ignore tests/notebooks --ignore tests/stack tests
 }
 
 on_stores >"$log" 2>&1 &
 stores=$!
 failed=0
-pytest tests/notebooks tests/stack || failed=1
-pytest tests/browser || failed=1
+pytest -m process tests/notebooks tests/stack || failed=1
+pytest -m process tests/browser || failed=1
 # Last: the search of the explorer keeps every core busy, and the stores' tests hold leases.
 elsewhere || failed=1
 wait "$stores" || failed=1
