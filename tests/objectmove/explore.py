@@ -308,7 +308,8 @@ class Run:
     script : what happens where
     is_naive : offer everything everywhere, not only what can matter there
     chance, depth : take so many disturbances by chance
-    visited, left : states at restarts that were searched, by how many disturbances were left then
+    visited, left : hashes of states at restarts and ends that were searched, with how many
+        disturbances were left then; a run by chance asks once it draws no more
     start : where to begin; default: the scenario's own
     """
 
@@ -320,7 +321,7 @@ class Run:
         is_naive: bool = False,
         chance: random.Random | None = None,
         depth: int = 0,
-        visited: dict[Any, int] | None = None,
+        visited: dict[int, int] | None = None,
         left: int = 0,
         start: Start | None = None,
     ) -> None:
@@ -999,9 +1000,10 @@ class Run:
 
     def _note_restart(self) -> None:
         """End the run where the search was before, with as many disturbances left."""
-        if self._visited is None or self._waiting:
+        is_going_on = self._chance is not None and len(self.outcome.script) < self._depth
+        if self._visited is None or self._waiting or is_going_on:
             return
-        state = self._describe_state()
+        state = self._hash_state()
         if self._visited.get(state, -1) >= self._left:
             raise _KnownStateError
         self._visited[state] = self._left
@@ -1010,10 +1012,14 @@ class Run:
         """Audit no end that was audited before, nor the same end again in this search."""
         if self._visited is None or self.outcome.violations:
             return
-        state = ("end", self._describe_state())
+        state = self._hash_state("end")
         if state in self._visited:
             raise _KnownStateError
         self._visited[state] = 0
+
+    def _hash_state(self, at: str = "") -> int:
+        """Return 64 bits for a state, since a search meets hundreds of thousands."""
+        return hash((self.scenario.name, at, self._describe_state()))
 
     def _describe_state(self) -> Any:
         """Return all that outlives processes, without what nothing depends on."""
@@ -1708,7 +1714,7 @@ def search(
     is_naive : without the reductions
     part : of the scripts, those whose first disturbance has this number modulo that many
     """
-    found, began, visited = Found(scenario.name), time.monotonic(), dict[Any, int]()
+    found, began, visited = Found(scenario.name), time.monotonic(), dict[int, int]()
     level: Iterable[Script] = [()]
     for left in range(bound, -1, -1):
         passed: list[tuple[Script, list[tuple[str, Sequence[str]]]]] = []
@@ -1739,9 +1745,10 @@ def search_randomly(name: str, count: int, depth: int, seed: int) -> Found:
     """Run scripts that are drawn by chance, of all scenarios when the name is empty."""
     found, began, chance = Found(name or "random"), time.monotonic(), random.Random(seed)
     names = [name] if name else sorted(SCENARIOS)
+    visited = dict[int, int]()
     for _ in range(count):
         scenario = SCENARIOS[chance.choice(names)]
-        run = Run(scenario, is_naive=True, chance=chance, depth=depth)
+        run = Run(scenario, is_naive=True, chance=chance, depth=depth, visited=visited)
         found.add(scenario, run.execute())
     found.seconds = time.monotonic() - began
     return found
