@@ -256,7 +256,8 @@ class Run:
     def _carry_out(self) -> MoveResult:
         ledger = self.ledger
         self._check()
-        if ledger.is_ended and ledger.hold is None:
+        is_parking = bool(ledger.rows(*HALF, leg=Leg.PARK))
+        if ledger.is_ended and ledger.hold is None and not is_parking:
             return self._look_again()
         if not self.is_new and checks.is_to_be_ended(ledger):
             return self._end_unbegun()
@@ -566,12 +567,17 @@ class Run:
         self.carrier.remove_copies(stuck)
 
     def _park(self) -> None:
-        """Take out of everyone's reach what would ship twice; collect evidence first."""
+        """Take out of everyone's reach what would ship twice, and finish what was begun of it."""
         if not self.abilities.parking:
             return
         jobs = self.jobs.list_parkings()
-        if not jobs:
-            return
+        if jobs:
+            self._begin_parking(jobs)
+        # A person may have settled a row whose parking was cut.
+        self.carrier.resolve(self.jobs.list_half_parked)
+
+    def _begin_parking(self, jobs: Sequence[Job]) -> None:
+        """Park what is still at its source; collect evidence first."""
         carrier = self.carrier
         carrier.look_at([job.key for job in jobs])
         new = []
@@ -581,7 +587,6 @@ class Run:
                 new.append(job)
         self._note_evidence([job.row for job in new])
         carrier.carry(new)
-        carrier.resolve(self.jobs.list_half_parked)
 
     def _note_evidence(self, rows: Sequence[int]) -> None:
         """Write down what is known of orders before the worker sees their labels vanish."""

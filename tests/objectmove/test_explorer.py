@@ -434,6 +434,13 @@ FOUND = [
     ),
     # before the first release in a bucket no plan named the bucket's id
     ("polled-strict", "1<delete@pending/a=kill-forgotten 2<put@claim=op-plan"),
+    # a parking that was cut was never finished: its row had ended, or a person had settled it
+    (
+        "reopen-not-taken-loose",
+        "1.look@id#3=blind 1<list@releases#4=foreign:a 2.deleting@ledger=fsync-gone"
+        " 3<put@claim=suspend 3.put@claim=router-200 4<lock=jump-back 4<look@id=remove:a"
+        " 4<resumed@ledger=kill-old 5.list@ready/=silent 5.hold@ledger=fsync-kept",
+    ),
 ]
 
 
