@@ -124,6 +124,17 @@ class Bookkeeping:
         changed = record.model_copy(update=changes)
         records.put_record(self._session, changed)
 
+    def replace(self, earlier: Record) -> None:
+        """Take an earlier plan of this name, which never began, off the record.
+
+        An undo that is planned again has the name of the first. A pause that was made for that
+        one is ended by this plan.
+        """
+        if earlier.hold is not None and self._ledger.hold is None:
+            note = earlier.hold.model_dump(mode="json")
+            self._ledger.note("hold", note=note, sync=True)
+        records.remove_record(self._session, self._plan.id)
+
     def take_over_forgotten(self) -> None:
         """Take rows that a person's word put into this plan away from forgotten plans."""
         own_keys = {row.key for row in self._plan.rows}

@@ -39,7 +39,9 @@ def check_approval(
     header = plan.header
     recorded_sha256 = record.sha256 if record is not None else ""
     if {ledger.approved_sha256, recorded_sha256} - {"", plan.sha256}:
-        raise NotApprovedError(f"{plan.id} is not the plan that was approved by that name")
+        raise NotApprovedError(
+            f"{plan.id} is not the plan that was approved by that name: make a new plan"
+        )
     is_begun = ledger.is_begun or record is not None
     if is_new and is_begun:
         if ledger.is_ended:

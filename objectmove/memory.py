@@ -10,11 +10,13 @@ from chainlog import ChainedLog
 
 from . import record as records
 from .bucket import S3Bucket
+from .carry import compare_with_plan, look_surely
 from .ledger import Ledger
 from .parking import list_parked
 from .plan import MovePlan, PlanRow
 from .record import Record
 from .session import read_store_id
+from .table import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,29 @@ def read_memory(
         parked=parked,
         ways_on=ways_on,
     )
+
+
+def find_way_on(bucket: S3Bucket, record: Record) -> str:
+    """Return the command that goes on with a plan, by what is still there. Only reads.
+
+    Where all that a person could plan again went meanwhile, to resume the plan ends it.
+
+    Raises
+    ------
+    StoreError, PlanError
+        When the bucket cannot be read.
+    """
+    is_about_forgotten = record.is_over and not record.waits_for_a_word
+    if not is_about_forgotten or not record.forgotten_rows:
+        return record.way_on
+    plan = records.read_recorded_plan(bucket, record, folder=Path())
+    rows = {plan.rows[number].key: plan.rows[number] for number in record.forgotten_rows}
+    looks = look_surely(bucket, sorted(rows), abilities=plan.header.abilities)
+    for key, row in rows.items():
+        place = compare_with_plan(looks, key, row, any_version=False)
+        if place not in (Place.ABSENT, Place.OTHER):
+            return record.way_on
+    return record.resume_command
 
 
 def _find_forgotten_keys(bucket: S3Bucket) -> dict[str, str]:

@@ -168,6 +168,7 @@ class Run:
     abilities: Abilities = field(init=False)
     jobs: Jobs = field(init=False)
     carrier: Carrier = field(init=False)
+    _earlier: Record | None = field(init=False, default=None)
     _later: list[Record] = field(init=False, default_factory=list)
     _may_announce: bool = field(init=False, default=True)
     _stopped: str = field(init=False, default="")
@@ -190,7 +191,7 @@ class Run:
                 self.notice,
             )
             self.session = stack.enter_context(session)
-            record = records.read_record(self.bucket, plan.id)
+            record = self._read_record()
             self._open_ledger(log, record)
             self.books = Bookkeeping(
                 session,
@@ -210,6 +211,17 @@ class Run:
                 return self._carry_out()
             except (StoppedError, StoreError, LogError) as error:
                 raise self._name_way_on(error) from error
+
+    def _read_record(self) -> Record | None:
+        """Return what the bucket knows of this plan.
+
+        An earlier plan of its name that never began is none of it: this one replaces it.
+        """
+        record = records.read_record(self.bucket, self.plan.id)
+        if record is None or record.sha256 == self.plan.sha256 or not record.is_unbegun:
+            return record
+        self._earlier = record
+        return None
 
     def _open_logs_of_others(self) -> dict[str, ChainedLog]:
         """Return the ledgers of the plans that this one is about."""
@@ -362,6 +374,8 @@ class Run:
     def _work(self) -> None:
         """Do all that can be done while everyone else stands still."""
         header = self.plan.header
+        if self.is_new and self._earlier is not None:
+            self.books.replace(self._earlier)
         needs_watch = header.action == "move" and not self.abilities.conditional_delete
         watch = self.watch if needs_watch else _watch_nothing
         self.holding.use_looks(self.carrier, self.jobs)

@@ -379,7 +379,7 @@ def _list_undos(bucket: S3Bucket, plan: MovePlan, logs: Logs) -> list[_Undo]:
         path = plan.path.with_name(f"{undo_id}.jsonl")
         record = records.read_record(bucket, undo_id)
         undo = plans.parse_plan(path.read_bytes(), path=path) if path.exists() else None
-        is_begun = record is not None
+        is_begun = record is not None and not record.is_unbegun
         is_ended = record is not None and record.ended
         if undo is not None:
             ledger = Ledger(logs(undo.id), undo, record)

@@ -143,6 +143,12 @@ class Record(Part):
         return self.ended and not self.parking and self.hold is None
 
     @property
+    def is_unbegun(self) -> bool:
+        """Whether nothing was ever announced, nor decided by a person's word."""
+        rows = (self.announced, self.parking, self.parked, self.settled, self.about, self.waiting)
+        return not (self.begun or self.ended or self.memory_removed or any(rows))
+
+    @property
     def is_closed(self) -> bool:
         """Whether nobody needs to do anything any more."""
         return self.is_over and not self.waits_for_a_word and not self.forgotten_rows

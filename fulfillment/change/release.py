@@ -14,7 +14,7 @@ from chainlog import ChainedLog
 from objectmove.bucket import Seen, format_time
 from objectmove.errors import InterruptedMoveError, LimitError, PlanError, RefusedError
 from objectmove.ledger import Ledger, Logs
-from objectmove.memory import Begun, list_forgotten
+from objectmove.memory import Begun, find_way_on, list_forgotten
 from objectmove.move import MoveResult, apply_plan, resume_plan
 from objectmove.plan import MovePlan, PlanHeader, PlanRow, Timing, parse_plan
 from objectmove.planning import Judgement, make_move_plan, make_undo_plan
@@ -546,7 +546,8 @@ def list_unfinished(clients: Clients, settings: Settings | None = None) -> list[
         rows += _list_forgotten(clients, settings)
     for record in open_records:
         if not record.ended or record.plan not in busy:
-            rows.append(_describe(record))
+            way_on = find_way_on(clients.bucket, record)
+            rows.append(_describe(record, way_on))
     # A worker that stands still is what cannot wait.
     return sorted(rows, key=lambda row: not row["held_by"])
 
@@ -569,7 +570,7 @@ def _list_forgotten(clients: Clients, settings: Settings) -> list[dict[str, Json
     ]
 
 
-def _describe(record: Record) -> dict[str, Json]:
+def _describe(record: Record, way_on: str) -> dict[str, Json]:
     if record.is_over and record.waits_for_a_word:
         rows = len(record.waits_for_a_word)
         state = "waits for a person's word: nobody can know what became of these labels"
@@ -586,7 +587,7 @@ def _describe(record: Record) -> dict[str, Json]:
         "by": f"{record.by} on {record.host}",
         "state": state,
         "rows": rows,
-        "way_on": record.way_on,
+        "way_on": way_on,
         "held_by": record.hold.by if record.hold else "",
         "held_since": format_time(record.hold.since) if record.hold else "",
     }

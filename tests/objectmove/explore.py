@@ -1177,11 +1177,22 @@ class Run:
         is_gone = there is None or there.label != label or there.by in _OTHERS
         return self._has_come(row) and is_gone
 
-    def _has_come(self, row: PlanRow, plan: str = "") -> bool:
+    def _has_come(self, row: PlanRow) -> bool:
         came = (row.to, self.world.labels[row.etag])
-        return any(
-            (e.key, e.label) == came and e.plan[: len(plan)] == plan for e in self.world.history
-        )
+        return any((e.key, e.label) == came for e in self.world.history)
+
+    def _is_left_at(self, row: PlanRow, plan: str) -> bool:
+        """Tell whether a plan put the content at its destination and did not remove it again."""
+        label = self.world.labels[row.etag]
+        is_left = False
+        for event in self.world.history:
+            if event.key != row.to or event.plan != plan:
+                continue
+            if event.label == label:
+                is_left = True
+            elif event.verb == "delete" and event.old and event.old.label == label:
+                is_left = False
+        return is_left
 
     def _verify(self, plan: MovePlan) -> proof.MoveProof | None:
         process = Process(self.world, self, self._others.get(plan.id, self.machine), plan.id)
@@ -1200,7 +1211,7 @@ class Run:
         ledger = self._know(plan)
         # A new folder that applies anew, and a bucket that forgot, know nothing.
         for row in ledger.rows(State.SKIPPED) if not self._is_forgotten else ():
-            if self._has_come(plan.rows[row], plan.id):
+            if self._is_left_at(plan.rows[row], plan.id):
                 self._fail(4, f"{plan.rows[row].key} is told as skipped, and was copied")
         if plan.header.action == "undo" and ledger.rows(State.MOVED) and not self._is_forgotten:
             parent = self._verify(self.plans[plan.header.parent])

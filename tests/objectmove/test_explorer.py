@@ -441,6 +441,18 @@ FOUND = [
         " 3<put@claim=suspend 3.put@claim=router-200 4<lock=jump-back 4<look@id=remove:a"
         " 4<resumed@ledger=kill-old 5.list@ready/=silent 5.hold@ledger=fsync-kept",
     ),
+    # `plan --memory-removed` was shown for labels that had gone meanwhile
+    (
+        "three-strict",
+        "1<put@state#2=kill-forgotten 2.list@releases#3=blind 3.put@claim=lost"
+        " 4<list@releases#3=remove:b 5<look@pending/a=remove:c",
+    ),
+    # a late state of an undo that never began stood in the way of the next one
+    (
+        "undo-two-loose",
+        "1<list@releases=foreign:b 1.put@state#2=twice 3.list@releases#3=router-404"
+        " 3.delete@claim=router-403",
+    ),
 ]
 
 
