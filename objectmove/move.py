@@ -34,7 +34,7 @@ from .errors import (
 from .holding import Holding, digest_approval
 from .jobs import Jobs
 from .ledger import HALF, Ledger, Leg, Logs
-from .plan import Abilities, MovePlan, PlanRow, describe_window
+from .plan import Abilities, MovePlan, PlanRow, describe_window, make_resume_command
 from .probe import check_right_to_delete, probe
 from .record import Record
 from .result import MoveResult, sum_up
@@ -215,10 +215,13 @@ class Run:
     def _read_record(self) -> Record | None:
         """Return what the bucket knows of this plan.
 
-        An earlier plan of its name that never began is none of it: this one replaces it.
+        Another plan of its name that had no effect is none of it. One that never began is
+        replaced; one that has ended leaves nothing to go on with.
         """
         record = records.read_record(self.bucket, self.plan.id)
-        if record is None or record.sha256 == self.plan.sha256 or not record.is_unbegun:
+        if record is None or record.sha256 == self.plan.sha256 or record.has_effect:
+            return record
+        if record.ended and self.is_new:
             return record
         self._earlier = record
         return None
@@ -665,14 +668,26 @@ class Run:
         settled = 0
         if self.plan.header.action == "settle":
             settled = len(self.books.list_done_about())
-        unfinished = [record.resume_command for record in self._later if not record.is_over]
         in_reach: list[str] = []
         if self.ledger.hold is not None:
             in_reach = self.holding.list_in_reach()
         return sum_up(
             self.ledger,
             settled=settled,
-            waits_for=unfinished[0] if unfinished else "",
+            waits_for=self._find_first_command(),
             in_reach=in_reach,
             stopped=self.holding.why_held or self._stopped,
         )
+
+    def _find_first_command(self) -> str:
+        """Return the command that comes before anything else about this plan; empty: none."""
+        unfinished = [record.resume_command for record in self._later if not record.is_over]
+        if unfinished:
+            return unfinished[0]
+        header = self.plan.header
+        is_word = header.action in ("settle", "reopen")
+        is_open = is_word and bool(self.ledger.rows(State.UNPROVEN, State.CONFLICT))
+        if is_open and self.ledger.memory_removed and self.logs(header.release).read():
+            # What the bucket forgot of the release is settled only after that is written anew.
+            return make_resume_command(header.release, "move")
+        return ""

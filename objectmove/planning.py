@@ -22,8 +22,8 @@ from .memory import ListBegun, Memory, list_none, read_memory
 from .plan import Abilities, MovePlan, PlanHeader, PlanRow
 from .probe import SCRATCH_NAME, check_right_to_delete, probe
 from .same_store import check_same_store
-from .session import ensure_store_id
-from .settling import SETTLE_LIFETIME, derive_header, make_reopen_plan
+from .session import ensure_store_id, read_store_id
+from .settling import SETTLE_LIFETIME, derive_header, make_reopen_plan, name_undo
 from .table import State
 
 GIB = 1024**3
@@ -341,7 +341,7 @@ def make_undo_plan(
     elif store_now > closes_at:
         until = f"could be taken back until {format_time(closes_at)}"
         raise ExpiredError(f"{plan.id} {until}: what it moved may be in use by now")
-    undo_id = _name_undo(plan, len(earlier) + 1)
+    undo_id = name_undo(plan, len(earlier) + 1)
     header = derive_header(
         bucket,
         plan,
@@ -367,24 +367,17 @@ class _Undo(NamedTuple):
     is_ended: bool
 
 
-def _name_undo(plan: MovePlan, number: int) -> str:
-    return f"{plan.id}-undo" if number == 1 else f"{plan.id}-undo-{number}"
-
-
 def _list_undos(bucket: S3Bucket, plan: MovePlan, logs: Logs) -> list[_Undo]:
     """Return the undos of a plan that were begun."""
     undos: list[_Undo] = []
     while True:
-        undo_id = _name_undo(plan, len(undos) + 1)
+        undo_id = name_undo(plan, len(undos) + 1)
         path = plan.path.with_name(f"{undo_id}.jsonl")
         record = records.read_record(bucket, undo_id)
         undo = plans.parse_plan(path.read_bytes(), path=path) if path.exists() else None
-        is_begun = record is not None and not record.is_unbegun
-        is_ended = record is not None and record.ended
-        if undo is not None:
-            ledger = Ledger(logs(undo.id), undo, record)
-            is_begun = is_begun or ledger.is_begun
-            is_ended = is_ended or ledger.is_ended
+        lines = {entry.kind for entry in logs(undo_id).read()}
+        is_begun = "approved" in lines or (record is not None and not record.is_unbegun)
+        is_ended = "ended" in lines or (record is not None and record.ended)
         if not is_begun:
             return undos
         undos.append(_Undo(undo_id, undo, is_ended))
@@ -402,6 +395,11 @@ def _invert(
     landed = {plan.rows[number].to: number for number in sorted(ledger.landings)}
     found = look_surely(bucket, list(landed), abilities=header.abilities)
     unread = [key for key in landed if key not in found]
+    if unread and not read_store_id(bucket):
+        raise PlanError(
+            f"the bucket's memory (.runbook/) was removed: nobody can tell what is gone. Write it "
+            f"anew with: runbook resume {plan.id}, then take it back"
+        )
     if unread:
         raise StoreError(f"{unread[0]} could not be read: nothing was planned")
     for key, number in landed.items():

@@ -143,10 +143,15 @@ class Record(Part):
         return self.ended and not self.parking and self.hold is None
 
     @property
-    def is_unbegun(self) -> bool:
-        """Whether nothing was ever announced, nor decided by a person's word."""
+    def has_effect(self) -> bool:
+        """Whether anything was ever announced, or decided by a person's word."""
         rows = (self.announced, self.parking, self.parked, self.settled, self.about, self.waiting)
-        return not (self.begun or self.ended or self.memory_removed or any(rows))
+        return bool(self.begun or self.memory_removed or any(rows))
+
+    @property
+    def is_unbegun(self) -> bool:
+        """Whether it may still begin."""
+        return not self.ended and not self.has_effect
 
     @property
     def is_closed(self) -> bool:

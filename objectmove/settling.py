@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Literal
 
 from . import plan as plans
@@ -299,6 +300,11 @@ def _describe_source(open_row: OpenRow) -> str:
     return "parked" if open_row.parked else "absent"
 
 
+def name_undo(plan: MovePlan, number: int) -> str:
+    """Return the id of the plan that takes another one back, at the first or a later attempt."""
+    return f"{plan.id}-undo" if number == 1 else f"{plan.id}-undo-{number}"
+
+
 def make_reopen_plan(
     bucket: S3Bucket, settling: MovePlan, *, logs: Logs, made_by: str, now: datetime
 ) -> MovePlan:
@@ -306,14 +312,12 @@ def make_reopen_plan(
 
     Until a plan took a freed row, its object is parked again; then the word stays.
     """
-    undo_id = f"{settling.id}-undo"
+    undo_id = _choose_undo(bucket, settling)
     path = settling.path.with_name(f"{undo_id}.jsonl")
     if path.exists():
         undo = plans.parse_plan(path.read_bytes(), path=path)
         if Ledger(logs(undo_id), undo).is_begun:
             return undo
-    if records.read_record(bucket, undo_id) is not None:
-        raise NotApprovedError(f"{settling.id} was taken back by {undo_id}")
     ledger = Ledger(logs(settling.id), settling, records.read_record(bucket, settling.id))
     if not ledger.is_ended:
         way_on = settling.header.resume_command
@@ -348,3 +352,24 @@ def make_reopen_plan(
             reopened = replace(row, key=key, to=row.facts["to"], facts=facts)
             rows.append(reopened if waiting is None else reopened.at(waiting))
     return plans.write_plan(settling.path.parent, header, rows, excluded)
+
+
+def _choose_undo(bucket: S3Bucket, settling: MovePlan) -> str:
+    """Return the id of the plan that takes a word back: the first that was not used up.
+
+    Raises
+    ------
+    NotApprovedError
+        When one took it back.
+    """
+    for number in count(1):
+        undo_id = name_undo(settling, number)
+        record = records.read_record(bucket, undo_id)
+        if record is None or record.is_unbegun:
+            break
+        if not record.ended:
+            way_on = record.resume_command
+            raise NotApprovedError(f"{settling.id} is being taken back. Go on with: {way_on}")
+        if record.has_effect:
+            raise NotApprovedError(f"{settling.id} was taken back by {undo_id}")
+    return undo_id

@@ -350,6 +350,7 @@ class Run:
         self._main: Any = greenlet.getcurrent()
         self._second: Any = None
         self._main_process: Process | None = None
+        self._printed_on = self.machine
         self._operators = 0
         self._disturbances = 0
         self._freed: list[tuple[int, str]] = []
@@ -702,6 +703,7 @@ class Run:
     def _run_line(self, line: Line) -> Any:
         """Run one command; return what it returned or raised."""
         self._tell(f"$ {line}")
+        self._printed_on = self.machine
         if line.verb == "plan":
             return self._plan_anyway()
         plan = self.plans[line.plan]
@@ -710,6 +712,7 @@ class Run:
         if line.verb == "undo":
             return self._undo(plan)
         machine = self._others.get(plan.id, self.machine)
+        self._printed_on = machine
         return self._attempt(machine, plan, line)
 
     def _read_way_on(self, line: Line, word: Any) -> Line | None:
@@ -723,6 +726,9 @@ class Run:
         elif isinstance(word, Exception):
             following = self._read_way_of_error(line, word)
         if following is not None and following.verb != "plan":
+            is_elsewhere = self._printed_on is not self.machine
+            if is_elsewhere and not isinstance(word, Killed):  # who reads it is there
+                self._others[following.plan] = self._printed_on
             return following
         shown = self._check()
         if shown is None and isinstance(word, Killed):
@@ -782,22 +788,25 @@ class Run:
         return next((line for line in lines if line != but), None)
 
     def _find_machine(self, plan_id: str) -> Machine:
-        """Return the machine whose folder knows most of a plan that the bucket forgot."""
-        machines = (self.machine, *self._stale)
-        return max(machines, key=lambda machine: len(machine.folder.get_disk(plan_id).entries))
+        """Return the machine that knows most of a plan: it holds the worker, or has more lines."""
+
+        def rank(machine: Machine) -> tuple[bool, int]:
+            is_holding = self._read_ledger(plan_id, machine).hold is not None
+            return is_holding, len(machine.folder.get_disk(plan_id).entries)
+
+        return max((self.machine, *self._stale, *self._others.values()), key=rank)
 
     def _list_begun(self) -> Mapping[str, Callable[[], Begun | None]]:
-        """Return every plan that has a ledger in some folder, with its longest one."""
-        disks: dict[str, Disk] = {}
-        for machine in (self.machine, *self._stale, *self._others.values()):
-            for plan_id, disk in machine.folder.disks.items():
-                if len(disk.entries) > len(disks.get(plan_id, Disk()).entries):
-                    disks[plan_id] = disk
+        """Return every plan that has a ledger in some folder, with the one that knows most."""
+        machines = (self.machine, *self._stale, *self._others.values())
+        disks = [item for machine in machines for item in machine.folder.disks.items()]
+        plan_ids = {plan_id for plan_id, disk in disks if disk.entries}
 
         def open_disk(plan_id: str) -> Begun:
-            return Begun(self.plans[plan_id], _open_disk(disks[plan_id]))
+            disk = self._find_machine(plan_id).folder.get_disk(plan_id)
+            return Begun(self.plans[plan_id], _open_disk(disk))
 
-        return {plan_id: lambda plan_id=plan_id: open_disk(plan_id) for plan_id in disks}  # type: ignore[misc]
+        return {plan_id: partial(open_disk, plan_id) for plan_id in sorted(plan_ids)}
 
     def _measure(self) -> tuple[int, datetime]:
         """Return how much is open, and when the last fence passes."""

@@ -453,6 +453,17 @@ FOUND = [
         "1<list@releases=foreign:b 1.put@state#2=twice 3.list@releases#3=router-404"
         " 3.delete@claim=router-403",
     ),
+    # after a removed memory a settling led to a release that was not on record any more
+    (
+        "reopen-taken-loose",
+        "1<put@state#3=kill-forgotten 2.resumed@ledger=fsync-kept 3<going@ledger=kill-bare",
+    ),
+    (
+        "reopen-taken-strict",
+        "1.look@claim=blind 2.put@id=refused 3<delete@claim=kill-forgotten 4<delete@claim=kill-bare",
+    ),
+    # an undo could not be planned: without the bucket's id nobody knows what is absent
+    ("undo-loose", "1<lock=read-late:a 1<put@id=foreign:a 1<delete@plan.jsonl=kill-forgotten"),
 ]
 
 
