@@ -460,7 +460,8 @@ FOUND = [
     ),
     (
         "reopen-taken-strict",
-        "1.look@claim=blind 2.put@id=refused 3<delete@claim=kill-forgotten 4<delete@claim=kill-bare",
+        "1.look@claim=blind 2.put@id=refused 3<delete@claim=kill-forgotten"
+        " 4<delete@claim=kill-bare",
     ),
     # an undo could not be planned: without the bucket's id nobody knows what is absent
     ("undo-loose", "1<lock=read-late:a 1<put@id=foreign:a 1<delete@plan.jsonl=kill-forgotten"),
