@@ -917,7 +917,7 @@ def _show_row(row: PlanRow) -> dict[str, Json]:
         "to": row.to,
         "waits since": model.format_time(row.age_start),
     }
-    for name in ("order_id", "evidence"):
+    for name in ("order_id", "status", "tracking_number", "evidence"):
         if name in row.facts:
             shown[name] = row.facts[name]
     return shown

@@ -41,6 +41,9 @@ _JUST_WRITTEN = timedelta(seconds=10)
 _QUESTIONS_AT_A_TIME = 8
 _MAX_ID_CHARS = 64
 _MAX_EVIDENCE_CHARS = 300
+#: DataFlow's words for a shipment that still wants its label. A tracking number says nothing: it is
+#: given when the shipment is made.
+_WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
 #: Reasons to leave an object out of a plan although no real label waits in vain.
 _NOT_WAITING = ("synthetic", "gone", "left_for_later")
 
@@ -283,9 +286,10 @@ def make_judge(
     -------
     Judge
         Reasons, the first that applies: ``unreadable``, ``synthetic``, ``no_order_id`` (only where
-        shipments say what is finished), ``not_of_this_drill``, ``too_young``, ``incomplete``.
-        Facts: ``order_id``, ``age_source`` and, where ``pending-since`` was not considered,
-        ``pending_since`` with the reason.
+        shipments say what is finished), ``not_of_this_drill``, ``too_young``, ``incomplete`` (by
+        metadata), ``not_wanted`` (by shipments). Facts: ``order_id``, ``age_source``; where
+        ``pending-since`` was not considered, ``pending_since`` with the reason; where shipments
+        decide, ``status`` and ``tracking_number`` of each that wants the label.
 
         Raises ``SafetyError`` when ``LABEL_FINISHED=shipment`` and fulfillment-service cannot say.
 
@@ -298,21 +302,26 @@ def make_judge(
 
 @dataclass
 class _Judge:
-    """Judges waiting objects; remembers which orders are finished."""
+    """Judges waiting objects.
+
+    Attributes
+    ----------
+    wanted : by order, its shipments that want their label
+    """
 
     settings: Settings
     client: FulfillmentClient
     now: datetime
     only_orders: frozenset[str] | None
     older_than_s: float
-    finished: dict[str, bool] = field(default_factory=dict)
+    wanted: dict[str, list[dict[str, Json]]] = field(default_factory=dict)
 
     def __call__(self, objects: Sequence[Seen]) -> Sequence[Judgement]:
         judgements = [self._judge_alone(info) for info in objects]
         if not self._is_decided_by_shipments:
             return judgements
         orders = {judgement.facts["order_id"] for judgement in judgements if not judgement.exclude}
-        self.finished.update(_ask_for_orders(self.client, orders - self.finished.keys()))
+        self.wanted.update(_ask_for_orders(self.client, orders - self.wanted.keys()))
         return [self._judge_alone(info) for info in objects]
 
     @property
@@ -324,6 +333,11 @@ class _Judge:
         facts = {"order_id": label.order_id, "age_source": str(label.start.source)}
         if label.start.ignored_reason:
             facts["pending_since"] = label.start.ignored_reason
+        shipments = self.wanted.get(label.order_id)
+        if shipments:
+            told = [_say(shipment) for shipment in shipments]
+            facts["status"] = _clean(", ".join(status for status, _ in told))
+            facts["tracking_number"] = _clean(", ".join(number for _, number in told))
         return Judgement(self._find_exclusion(label), label.start.at, facts)
 
     def _find_exclusion(self, label: Label) -> str:
@@ -331,14 +345,14 @@ class _Judge:
         order_id = label.order_id
         needs_number = self._is_decided_by_shipments and not _is_number(order_id)
         is_foreign = self.only_orders is not None and order_id not in self.only_orders
-        is_unfinished = label.is_complete is False or self.finished.get(order_id) is False
         checks = {
             "unreadable": label.info.metadata is None,
             "synthetic": label.origin == "synthetic",
             "no_order_id": needs_number,
             "not_of_this_drill": is_foreign,
             "too_young": label.minutes * 60 < self.older_than_s,
-            "incomplete": is_unfinished,
+            "incomplete": label.is_complete is False,
+            "not_wanted": self.wanted.get(order_id) == [],
         }
         return next((reason for reason, applies in checks.items() if applies), "")
 
@@ -358,6 +372,8 @@ def explain_left(
     ways = {
         "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}: look at the "
         "carrier, or set LABEL_FINISHED to what tells a finished label here",
+        "not_wanted": "no shipment of their order still wants a label (it is delivered, returned or "
+        f"cancelled, or there is none). LABEL_FINISHED={settings.label_finished} decides that",
         "no_order_id": f"their order cannot be told by ORDER_ID_FROM={settings.order_id_from}: "
         "look at one, and set ORDER_ID_FROM",
         "no_match": f"no name that RELEASE_MATCH={settings.release_match} takes ({others}). They "
@@ -385,28 +401,39 @@ def read_shipment_evidence(client: FulfillmentClient, order_id: str) -> str:
         shipments = _list_shipments(client, order_id)
     except ClientError as error:
         return f"could not be read: {error}"
-    evidence = "; ".join(
-        f"shipment {shipment.get('status') or 'without a status'}, "
-        f"tracking number {shipment.get('trackingNumber') or 'none'}"
-        for shipment in shipments
+    evidence = [
+        f"shipment {status}, tracking number {number}" for status, number in map(_say, shipments)
+    ]
+    return _clean("; ".join(evidence)) or f"order {order_id} has no shipment"
+
+
+def _say(shipment: Mapping[str, Json]) -> tuple[str, str]:
+    """Return the status and the tracking number of a shipment in words."""
+    return (
+        shipment.get("status") or "without a status",
+        shipment.get("trackingNumber") or "none",
     )
-    # It stands beside what a person decides: nothing invisible, and a limited length.
-    text = "".join(char for char in evidence if char.isprintable())
-    return text[:_MAX_EVIDENCE_CHARS] or f"order {order_id} has no shipment"
 
 
-def _ask_for_orders(client: FulfillmentClient, order_ids: Iterable[str]) -> dict[str, bool]:
-    """Tell of each order whether a shipment of it has a tracking number."""
+def _clean(text: str) -> str:
+    """Return text to stand beside what a person decides: nothing invisible, a limited length."""
+    shown = "".join(char for char in text if char.isprintable())
+    return shown[:_MAX_EVIDENCE_CHARS]
 
-    def ask(order_id: str) -> bool:
-        shipments = _list_shipments(client, order_id)
-        return any((shipment.get("trackingNumber") or "").strip() for shipment in shipments)
 
-    wanted = sorted(order_ids)
+def _ask_for_orders(
+    client: FulfillmentClient, order_ids: Iterable[str]
+) -> dict[str, list[dict[str, Json]]]:
+    """Return for each order its shipments that want their label."""
+
+    def ask(order_id: str) -> list[dict[str, Json]]:
+        return list(filter(_wants_label, _list_shipments(client, order_id)))
+
+    orders = sorted(order_ids)
     try:
         # The first error cancels what was not asked yet: each would take a time-out.
         with ThreadPoolExecutor(_QUESTIONS_AT_A_TIME) as pool:
-            return dict(zip(wanted, pool.map(ask, wanted), strict=True))
+            return dict(zip(orders, pool.map(ask, orders), strict=True))
     except ClientError as error:
         address = client.url or "FULFILLMENT_URL"
         why = error.message.rstrip(".")
@@ -414,13 +441,19 @@ def _ask_for_orders(client: FulfillmentClient, order_ids: Iterable[str]) -> dict
         raise SafetyError(f"{text}; nothing was planned") from error
 
 
+def _wants_label(shipment: Mapping[str, Json]) -> bool:
+    """Tell whether a shipment still wants its label. One that has gone may have a second parcel."""
+    return (shipment.get("status") or "").strip().lower() in _WANTING
+
+
 def _list_shipments(client: FulfillmentClient, order_id: str) -> list[dict[str, Json]]:
     number = int(order_id)
     shipments = client.list_shipments(number)
     for shipment in shipments:
-        # Shipments of others would finish every label.
+        # Shipments of others would release every label.
         is_own = str(shipment.get("orderId")) == str(number)
-        if not is_own or not isinstance(shipment.get("trackingNumber"), str | None):
+        texts = (shipment.get("status"), shipment.get("trackingNumber"))
+        if not is_own or not all(isinstance(text, str | None) for text in texts):
             text = f"the answer for order {order_id} is not about its shipments"
             raise BadAnswerError(text, system=client.SYSTEM)
     return shipments

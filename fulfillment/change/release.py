@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -86,6 +87,9 @@ def _to_plan(move: MovePlan, *, note: str = "", observed: Observed = ()) -> Plan
         summary["reason"] = note
     summary["expires_at"] = fields["expires_at"]
     summary.update(head.selection)
+    statuses = Counter(row.facts["status"] for row in move.rows if "status" in row.facts)
+    if statuses:
+        summary["shipments"] = dict(statuses)
     if head.action == "settle":
         summary["word"] = head.word
         summary["about"] = head.parent

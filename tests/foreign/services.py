@@ -24,6 +24,9 @@ from tests.support.network import Received, make_answer
 __all__ = ["Fulfillment", "Support", "Worker"]
 
 
+_WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat()
 
@@ -110,8 +113,8 @@ class Fulfillment(_Service):
         self.worker: Worker | None = None
         self.last_run_at = 0.0
 
-    def add(self, order: int, *, tracking: str | None, age_s: float = 0.0) -> None:
-        """Make a shipment; its label is finished when it has a tracking number."""
+    def add(self, order: int, *, status: str, age_s: float = 0.0) -> None:
+        """Make a shipment. It gets its tracking number now, as in DataFlow, whatever its status."""
         at = datetime.fromtimestamp(time.time() - age_s, UTC)
         self.shipments[order] = {
             "id": order,
@@ -119,8 +122,8 @@ class Fulfillment(_Service):
             "fulfillmentCenterId": 1,
             "carrier": "GHN",
             "serviceLevel": "STANDARD",
-            "status": "LABEL_CREATED" if tracking else "PENDING",
-            "trackingNumber": tracking,
+            "status": status,
+            "trackingNumber": f"TRK-{order}-{order:08x}",
             "shippedAt": None,
             "deliveredAt": None,
             "estimatedDelivery": None,
@@ -153,7 +156,7 @@ class Fulfillment(_Service):
         waiting = [
             datetime.fromisoformat(one["createdAt"]).timestamp()
             for order, one in list(self.shipments.items())
-            if one["trackingNumber"] and order not in shipped
+            if one["status"] in _WANTING and order not in shipped
         ]
         age = time.time() - min(waiting) if waiting else 0.0
         return {
@@ -163,7 +166,7 @@ class Fulfillment(_Service):
 
     def _make(self, *, body: dict[str, Any], **_: Any) -> tuple[int, Any]:
         order = int(body["orderId"])
-        self.add(order, tracking=None)
+        self.add(order, status="pending")
         return 201, self.shipments[order]
 
     def _list(self, *, query: dict[str, str], **_: Any) -> tuple[int, Any]:

@@ -127,7 +127,7 @@ class Foreign:
         ending: str = ".pdf",
         *,
         size_bytes: int = 0,
-        finished: bool = True,
+        status: str = "packed",
         age_s: float = 300.0,
         **metadata: str,
     ) -> list[Label]:
@@ -138,8 +138,7 @@ class Foreign:
             order, digest = self.number, hashlib.sha256(str(self.number).encode()).hexdigest()
             name = f"{folder}{order}-{digest[:12]}{ending}"
             body = f"%PDF {name} ".encode().ljust(size_bytes, b".")
-            tracking = f"1Z{order}" if finished else None
-            self.fulfillment.add(order, tracking=tracking, age_s=age_s)
+            self.fulfillment.add(order, status=status, age_s=age_s)
             kind: Any = metadata or None
             self.shelf.client.put_object(
                 BUCKET, f"pending/{name}", io.BytesIO(body), len(body), "application/pdf",

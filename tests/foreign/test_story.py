@@ -181,12 +181,33 @@ def test_dataflows_chaos_objects_are_cleaned_up_in_production(foreign: Foreign) 
 def test_a_plan_that_holds_nothing_names_the_setting(
     foreign: Foreign, settings: dict[str, str], named: str
 ) -> None:
-    foreign.put(3, "nothing/", finished=bool(settings))
+    foreign.put(3, "nothing/", status="packed" if settings else "cancelled")
     ann = foreign.hire("nothing", **settings)
     plan = ann.run("plan", "--prefix", "pending/nothing/", "--to", "ready/nothing/")
     assert (plan.code, plan.document["objects"]) == (3, 0), plan
     assert "3 stay: " in plan.document["reason"]
     assert named in plan.document["reason"]
+    clear(foreign)
+
+
+@ON_JUICEFS
+def test_only_labels_that_a_shipment_still_wants_are_released(foreign: Foreign) -> None:
+    wanted = foreign.put(2, "status/") + foreign.put(1, "status/", status="shipped")
+    unwanted = [
+        label
+        for status in ("delivered", "return_initiated", "cancelled")
+        for label in foreign.put(1, "status/", status=status)
+    ]
+    ann = foreign.hire("status", **foreign.commands)
+    plan = ann.run("plan", "--prefix", "pending/status/", "--to", "ready/status/")
+    assert plan.code == 0, plan
+    assert plan.document["excluded"] == {"not_wanted": 3}
+    told = {
+        (row["status"], row["tracking_number"].partition("-")[0]) for row in plan.document["rows"]
+    }
+    assert told == {("packed", "TRK"), ("shipped", "TRK")}
+    carry_out(ann, plan)
+    assert foreign.count([*wanted, *unwanted]).pending == {label.name for label in unwanted}
     clear(foreign)
 
 

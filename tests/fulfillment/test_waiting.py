@@ -38,9 +38,10 @@ HEX = "0123456789ab"
 class Fulfillment:
     """Shipments by order; ``error`` instead of every answer."""
 
-    numbers: Mapping[int, Sequence[Any]] = field(default_factory=dict)
+    statuses: Mapping[int, Sequence[Any]] = field(default_factory=dict)
     error: ClientError | None = None
     foreign: bool = False
+    number: Any = "TRK-1"
     url: str = "http://fulfillment:8108"
     SYSTEM: str = "fulfillment"
     asked: Counter[int] = field(default_factory=Counter)
@@ -52,10 +53,10 @@ class Fulfillment:
         return [
             {
                 "orderId": 1 if self.foreign else order_id,
-                "status": "IN_TRANSIT" if number else "LABEL_PENDING",
-                "trackingNumber": number,
+                "status": status,
+                "trackingNumber": self.number,
             }
-            for number in self.numbers.get(order_id, ())
+            for status in self.statuses.get(order_id, ())
         ]
 
 
@@ -100,21 +101,48 @@ def test_the_order_stands_in_the_metadata_or_in_the_key(
     assert read_order_id(key, metadata, rule) == wanted
 
 
-def test_a_label_of_a_real_dataflow_is_finished_when_a_shipment_has_a_tracking_number() -> None:
-    service = Fulfillment({1: ["1Z1"], 2: [None, "1Z2"], 3: [None], 4: ["", "  "]})
-    orders = (1, 2, 3, 4, 5)
-    wanted = ["", "", "incomplete", "incomplete", "incomplete"]
-    assert reasons(service, *map(label, orders)) == wanted
+@pytest.mark.parametrize(
+    ("statuses", "wanted"),
+    [
+        *[([status], "") for status in ("pending", "ready", "processing", "packed", "delayed")],
+        (["shipped"], ""),
+        ([" Packed "], ""),
+        (["delivered"], "not_wanted"),
+        (["return_initiated"], "not_wanted"),
+        (["cancelled"], "not_wanted"),
+        (["cancelled", "delivered", "packed"], ""),
+        (["cancelled", "delivered"], "not_wanted"),
+        (["on_the_moon"], "not_wanted"),
+        ([None, ""], "not_wanted"),
+        ([], "not_wanted"),
+    ],
+)
+def test_the_status_of_its_orders_shipments_says_whether_a_label_may_go(
+    statuses: list[str | None], wanted: str
+) -> None:
+    assert reasons(Fulfillment({1: statuses}), label(1)) == [wanted]
+
+
+def test_a_tracking_number_proves_nothing() -> None:
+    assert reasons(Fulfillment({1: ["packed"]}, number=None), label(1)) == [""]
+    assert reasons(Fulfillment({1: ["cancelled"]}, number="TRK-1"), label(1)) == ["not_wanted"]
+
+
+def test_a_row_says_status_and_tracking_number_of_the_shipments_that_want_the_label() -> None:
+    service = Fulfillment({1: ["cancelled", "packed", "shipped"]}, number="TRK\u202e-1")
+    (found,) = judge_of(service)([label(1)])
+    assert found.facts["status"] == "packed, shipped"
+    assert found.facts["tracking_number"] == "TRK-1, TRK-1"
 
 
 def test_each_order_is_asked_once_over_the_whole_plan() -> None:
-    service = Fulfillment({1: ["1Z"], 2: [None]})
+    service = Fulfillment({1: ["packed"], 2: ["cancelled"]})
     judge = judge_of(service)
     for _ in range(3):
         assert [one.exclude for one in judge([label(1), label(1), label(2)])] == [
             "",
             "",
-            "incomplete",
+            "not_wanted",
         ]
     assert service.asked == {1: 1, 2: 1}
 
@@ -128,12 +156,12 @@ def test_orders_are_asked_at_the_same_time() -> None:
             together.wait()
             return super().list_shipments(order_id)
 
-    service = Slow({order: ["1Z"] for order in range(8)})
+    service = Slow({order: ["packed"] for order in range(8)})
     assert reasons(service, *map(label, range(8))) == [""] * 8
 
 
 def test_only_orders_of_labels_that_nothing_else_excludes_are_asked() -> None:
-    service = Fulfillment({1: ["1Z"]})
+    service = Fulfillment({1: ["packed"]})
     labels = [label(1), label(2), label(3, chaos_scenario="x"), label("x")]
     assert reasons(service, *labels, only_orders=frozenset({"1"})) == [
         "",
@@ -148,9 +176,10 @@ def test_only_orders_of_labels_that_nothing_else_excludes_are_asked() -> None:
     "service",
     [
         Fulfillment(error=ClientTimeoutError("did not answer within 5 s.", system="fulfillment")),
-        Fulfillment({4242: ["1Z"]}, foreign=True),
+        Fulfillment({4242: ["packed"]}, foreign=True),
         Fulfillment({4242: [17]}),
-        Fulfillment({4242: [["1Z"]]}),
+        Fulfillment({4242: ["packed"]}, number=17),
+        Fulfillment({4242: [["packed"]]}),
     ],
 )
 def test_a_service_that_cannot_say_refuses_the_plan(service: Fulfillment) -> None:
@@ -198,7 +227,7 @@ def test_always_asks_nobody() -> None:
 )
 def test_a_synthetic_object_never_moves(rule: str, metadata: dict[str, str]) -> None:
     seen = Seen(f"pending/1-{HEX}.pdf", "e", 1, WRITTEN, metadata)
-    assert reasons(Fulfillment({1: ["1Z"]}), seen, rule=rule) == ["synthetic"]
+    assert reasons(Fulfillment({1: ["packed"]}), seen, rule=rule) == ["synthetic"]
 
 
 def test_an_object_whose_metadata_nobody_read_stays() -> None:
@@ -246,7 +275,7 @@ def test_what_waits_for_less_long_is_too_young() -> None:
 @pytest.mark.parametrize(
     ("excluded", "rule", "wanted"),
     [
-        ({"incomplete": 7}, "shipment", "LABEL_FINISHED=shipment"),
+        ({"not_wanted": 7}, "shipment", "LABEL_FINISHED=shipment"),
         ({"incomplete": 7, "no_match": 2}, "metadata:x", "LABEL_FINISHED=metadata:x"),
         ({"no_order_id": 7, "too_young": 0}, "shipment", "ORDER_ID_FROM=metadata:order-id"),
         ({"no_match": 7}, "shipment", "RELEASE_MATCH=*.pdf"),
@@ -284,9 +313,9 @@ def test_where_nothing_stays_there_is_nothing_to_explain(excluded: dict[str, int
 @pytest.mark.parametrize(
     ("service", "order", "wanted"),
     [
-        (Fulfillment({7: ["1Z7"]}), "7", r"IN_TRANSIT.* 1Z7$"),
-        (Fulfillment({7: [None]}), "7", r"LABEL_PENDING.* none$"),
-        (Fulfillment({7: ["a\x1b[2J\u202eb"]}), "7", r"IN_TRANSIT.* a\[2Jb$"),
+        (Fulfillment({7: ["packed"]}), "7", r"packed.* TRK-1$"),
+        (Fulfillment({7: ["cancelled"]}, number=None), "7", r"cancelled.* none$"),
+        (Fulfillment({7: ["packed"]}, number="a\x1b[2J\u202eb"), "7", r"packed.* a\[2Jb$"),
         (Fulfillment(), "7", r"order 7 "),
         (Fulfillment(error=ClientTimeoutError("slow")), "7", r"slow$"),
         (Fulfillment(), "", r"'nothing'"),
