@@ -372,8 +372,8 @@ def explain_left(
     ways = {
         "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}: look at the "
         "carrier, or set LABEL_FINISHED to what tells a finished label here",
-        "not_wanted": "no shipment of their order still wants a label (it is delivered, returned or "
-        f"cancelled, or there is none). LABEL_FINISHED={settings.label_finished} decides that",
+        "not_wanted": "no shipment of their order still wants a label: all are delivered, returned "
+        f"or cancelled, or there is none (LABEL_FINISHED={settings.label_finished})",
         "no_order_id": f"their order cannot be told by ORDER_ID_FROM={settings.order_id_from}: "
         "look at one, and set ORDER_ID_FROM",
         "no_match": f"no name that RELEASE_MATCH={settings.release_match} takes ({others}). They "

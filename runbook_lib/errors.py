@@ -13,6 +13,7 @@
     │   ├── NotFoundError             the thing asked for does not exist
     │   ├── PreconditionFailedError   the object is not the one that was named
     │   └── BadAnswerError            an answer that cannot be understood, or a 5xx
+    │       └── WrongSystemError      another system answers at this address
     ├── NotConnectedError             no credentials, or nothing answers: nothing can be said
     ├── RecordError                   the incident folder cannot be used, or was altered
     │   └── JournalDamagedError       a line of the journal was altered, or is missing
@@ -115,6 +116,10 @@ class PreconditionFailedError(ClientError):
 
 class BadAnswerError(ClientError):
     """The answer cannot be understood, or is a server error."""
+
+
+class WrongSystemError(BadAnswerError):
+    """Another system answers at this address."""
 
 
 class NotConnectedError(RunbookError):

@@ -225,6 +225,39 @@ class HttpClient:
         answer = self._ask_json(request)
         return self.read_as(path, answer, shape, part)
 
+    def identify(
+        self,
+        path: str,
+        shape: type[T],
+        params: Mapping[str, Any] = {},
+        part: str = "",
+        *,
+        status: int = 200,
+    ) -> T:
+        """Return an answer that only this system gives, in a shape.
+
+        Parameters
+        ----------
+        status : of that answer
+
+        Raises
+        ------
+        WrongSystemError
+            When another system answers at this address.
+        """
+        request = Request("GET", f"{self.url}{path}", params=params)
+        answer = self._send(request)
+        if answer.status in (401, 403) or answer.status >= 500:
+            self._check_status(request, answer)
+        try:
+            if answer.status != status:
+                self._check_status(request, answer)
+            parsed = self._parse(request, answer)
+            return self.read_as(path, parsed, shape, part)
+        except (errors.BadAnswerError, errors.NotFoundError) as error:
+            text = f"{self._setting} does not lead to {self.SYSTEM}: {error.message}"
+            raise self._fail(errors.WrongSystemError, text) from error
+
     def post(self, path: str, shape: type[T], body: Json = None) -> T:
         """Post JSON (nothing when ``body`` is None); return the answer in a shape."""
         request = Request("POST", f"{self.url}{path}", json=body)
@@ -244,7 +277,11 @@ class HttpClient:
         return answer.body.decode("utf-8", "replace")
 
     def check_reachable(self) -> str:
-        """Return a few words about the system, such as its version."""
+        """Return a few words about the system, such as its version.
+
+        A client that knows what only its system answers raises ``WrongSystemError`` when another
+        one answers.
+        """
         text = self.read_health()
         return text[:60]
 
@@ -307,6 +344,9 @@ class HttpClient:
         is_empty = not answer.body.strip()
         if is_empty and request.method != "GET":
             return None
+        return self._parse(request, answer)
+
+    def _parse(self, request: Request, answer: _Answer) -> Json:
         kind = answer.headers.get("Content-Type", "no content type")
         if "json" not in kind.lower():
             excerpt = self._excerpt(answer.body)
@@ -322,9 +362,13 @@ class HttpClient:
     def _ask(self, request: Request) -> _Answer:
         """Return a 2xx answer. Any other status raises the error that it means."""
         answer = self._send(request)
+        self._check_status(request, answer)
+        return answer
+
+    def _check_status(self, request: Request, answer: _Answer) -> None:
         status = answer.status
         if 200 <= status < 300:
-            return answer
+            return
         kind: type[errors.ClientError] = errors.BadAnswerError
         text = self._excerpt(answer.body)
         if status in (401, 403):

@@ -158,6 +158,7 @@ def make_release_plan(
     if is_nested(source, ready):
         raise UsageError(f"{source} is where labels are shipped from: `runbook undo` takes back")
     check_store(inv.clients)
+    check_move_rights(inv.clients, source, p.to or ready)
     hold = make_hold(settings, inv.clients, sleep=inv.sleep)
     selection = {"match": p.match or settings.release_match}
     if p.older_than_minutes:
@@ -252,6 +253,9 @@ def _read_begun(folder: Path, ledger: Path) -> Begun | None:
 
 def plan_undo(inv: Investigation, release: Plan) -> Plan:
     """Plan to take a release, or a settling, back. Source: the runbook's section 6.1."""
+    head = release.content.move.header
+    if head.action == "move":
+        check_move_rights(inv.clients, head.to, head.source)
     hold = make_hold(inv.settings, inv.clients, sleep=inv.sleep)
     undo = make_undo_plan(
         inv.clients.change_bucket,
@@ -398,6 +402,9 @@ def _read_evidence(
 def _apply(inv: Investigation, plan: Plan) -> Effect:
     """Carry out an approved plan, or resume it when it was interrupted."""
     check_store(inv.clients)
+    head = plan.content.move.header
+    if head.action in ("move", "undo"):
+        check_move_rights(inv.clients, head.source, head.to)
     ledger = Ledger(_open_logs(plan)(plan.id), plan.content.move)
     if ledger.is_begun and not ledger.is_ended:
         return _carry_out(resume_plan, inv, plan)
@@ -614,6 +621,29 @@ def check_store(clients: Clients) -> None:
         clients.store.check_live()
     except ClientError as error:
         raise StoreNotReadyError(f"the store does not say that it is well ({error})") from error
+
+
+def check_move_rights(clients: Clients, source: str, to: str) -> None:
+    """Refuse when the keys for changes may not write where labels go, or delete where they lie.
+
+    Without the second right, a label would be copied and stay: it ships twice.
+
+    Raises
+    ------
+    SafetyError
+        Names the rights. One that cannot be tried (a bucket that keeps versions) does not count.
+    """
+    rights = clients.store.read_rights(source, write_under=(source, to))
+    missing = []
+    for right in (f"write {to}", f"delete {source}"):
+        is_allowed, _ = rights.get(right, (None, ""))
+        if is_allowed is False:
+            missing.append(right)
+    if missing:
+        raise SafetyError(
+            f"the key for changes (MINIO_CHANGE_USER) lacks {', '.join(missing)}. Grant it "
+            "(docs/connect.md, part 2), and try again. Nothing was moved."
+        )
 
 
 MOVE = PlanKind(

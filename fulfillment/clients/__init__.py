@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from functools import cached_property
 
 from objectmove.bucket import S3Bucket
-from runbook_lib.errors import ClientTimeoutError, ConnectionRefusedClientError, NotConnectedError
+from runbook_lib.errors import (
+    ClientError,
+    ClientTimeoutError,
+    ConnectionRefusedClientError,
+    NotConnectedError,
+)
 from runbook_lib.http import HttpClient
 
 from ..settings import HTTP_SYSTEMS, Settings
@@ -71,6 +77,21 @@ class Clients:
         if settings.worker_control == "command" and service == settings.worker_service:
             return CommandServices(settings)
         return self.services
+
+
+def find_system_at(settings: Settings, system: str) -> str:
+    """Return which other system answers at a system's address; empty when none is recognised.
+
+    Asks with the credentials of that address alone. Only reads.
+    """
+    parts = ("url", "token", "user", "password")
+    for other in HTTP_SYSTEMS:
+        changes = {f"{other}_{part}": getattr(settings, f"{system}_{part}") for part in parts}
+        client: HttpClient = getattr(Clients(settings.model_copy(update=changes)), other)
+        with suppress(ClientError):
+            client.check_reachable()
+            return other
+    return ""
 
 
 def check_connected(settings: Settings, clients: Clients) -> None:

@@ -23,6 +23,7 @@ from requests import Request
 from runbook_lib.errors import AccessDeniedError, NotFoundError
 from runbook_lib.http import CAMEL, At, Duration, HttpClient, Labels, T, Text, When, check_id
 from runbook_lib.model import Json, format_time
+from runbook_lib.record.journal import utc_now
 
 from ..analysis.samples import Sample
 from .services import try_time
@@ -149,8 +150,8 @@ class PrometheusClient(HttpClient):
         return self.get("/api/v1/targets", list[Target], params, "data.activeTargets")
 
     def check_reachable(self) -> str:
-        """Return the version of the server."""
-        return self.get("/api/v1/status/buildinfo", str, part="data.version")
+        """Return the version of the server; ``WrongSystemError`` when it is no Prometheus."""
+        return self.identify("/api/v1/status/buildinfo", str, part="data.version")
 
     def _query(self, path: str, params: Mapping[str, str]) -> list[Series]:
         data = self.get(path, dict[str, Json], params, "data")
@@ -256,8 +257,8 @@ class AlertmanagerClient(HttpClient):
         return self.read_as(_STATUS, times, tuple[Duration, Duration])
 
     def check_reachable(self) -> str:
-        """Return the version of the server."""
-        return self.get(_STATUS, str, part="versionInfo.version")
+        """Return the version of the server; ``WrongSystemError`` when it is no Alertmanager."""
+        return self.identify(_STATUS, str, part="versionInfo.version")
 
     def _read_config(self) -> Any:
         import yaml
@@ -311,6 +312,11 @@ class GrafanaClient(HttpClient):
     SYSTEM = "grafana"
     HEALTH = "/api/health"
 
+    def check_reachable(self) -> str:
+        """Return the state of its database; ``WrongSystemError`` when it is no Grafana."""
+        state = self.identify(self.HEALTH, str, part="database")
+        return f"database {state}"
+
     def find_panel(self, dashboard_uid: str, title: str) -> Panel:
         """Return a dashboard's panel by its title; upper and lower case do not matter.
 
@@ -335,6 +341,7 @@ class GrafanaClient(HttpClient):
 
 
 _WORKER = "/fulfillment/worker"
+_SHIPMENTS = "/fulfillment/shipments"
 
 
 @_camel
@@ -377,7 +384,13 @@ class FulfillmentClient(HttpClient):
     def list_shipments(self, order_id: int, limit: int = 100) -> list[dict[str, Json]]:
         """Return an order's shipments as the service has them."""
         params = {"orderId": order_id, "limit": limit}
-        return self.get("/fulfillment/shipments", list[dict[str, Json]], params, "items")
+        return self.get(_SHIPMENTS, list[dict[str, Json]], params, "items")
+
+    def check_reachable(self) -> str:
+        """Say that it lists shipments; ``WrongSystemError`` when it does not know any."""
+        params = {"orderId": 1, "limit": 1}
+        self.identify(_SHIPMENTS, list[dict[str, Json]], params, "items")
+        return "lists shipments"
 
 
 _LOGIN = "/auth/token"
@@ -447,7 +460,8 @@ class PipelineClient(HttpClient):
             self._login = {"username": user, "password": password}
 
     def check_reachable(self) -> str:
-        """Return which DAG it shows."""
+        """Return which DAG it shows; ``WrongSystemError`` when it is no Airflow."""
+        self.identify(self.HEALTH, dict[str, Json], part="metadatabase")
         return f"DAG {self.read_dag().id}"
 
     def read_dag(self) -> Dag:
@@ -487,6 +501,14 @@ class PipelineClient(HttpClient):
 
 
 _CASES = "/support/cases"
+_NO_CASE = "00000000-0000-0000-0000-000000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class _NoCase:
+    """What support answers when it has no ticket with an id."""
+
+    detail: Annotated[str, Field(pattern=r"(?i)\bticket\b")]
 
 
 def _list_orders(context: list[dict[str, Json]]) -> list[Json]:
@@ -554,6 +576,11 @@ class SupportClient(HttpClient):
         params = {"includeTimeline": "true"}
         return self.get(self._path(ticket_id), Case, params)
 
+    def check_reachable(self) -> str:
+        """Say that it knows tickets; ``WrongSystemError`` when it does not."""
+        self.identify(f"{_CASES}/{_NO_CASE}", _NoCase, status=404)
+        return "knows tickets"
+
     def refresh_timeline(self, ticket_id: str) -> Case:
         """Make the service collect the timeline again. Drops its cache; there is no way back."""
         path = self._path(ticket_id)
@@ -605,6 +632,10 @@ class ProbeClient(HttpClient):
         """Return how the last run went, step by step."""
         return self.get("/status", ProbeStatus)
 
+    def check_reachable(self) -> str:
+        """Return how the last run went; ``WrongSystemError`` when it is no probe."""
+        return self.identify("/status", ProbeStatus).status
+
 
 @_camel
 class Notification:
@@ -627,3 +658,9 @@ class NotificationsClient(HttpClient):
         query = {"since": format_time(since)}
         notifications = self.get("/notifications", list[Notification], query, "items")
         return sorted(notifications, key=lambda item: item.received_at)
+
+    def check_reachable(self) -> str:
+        """Say that it lists notifications; ``WrongSystemError`` when it does not."""
+        query = {"since": format_time(utc_now())}
+        self.identify("/notifications", list[Notification], query, "items")
+        return "lists notifications"

@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -39,6 +39,11 @@ _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"}
 _SILENT = {"NoAnswer", "NotSent"}
 _LATE = ("no answer in time", "timed out")
 _FULL = ("storagefull", "storage full", "no space left", "quota", "disk full", "insufficientstor")
+_NOT_THERE = (
+    errors.ConnectionRefusedClientError,
+    errors.ClientTimeoutError,
+    errors.WrongSystemError,
+)
 
 
 Rights = dict[str, tuple[bool | None, str]]
@@ -253,11 +258,11 @@ class ObjectStore:
             return rights | dict.fromkeys(["read", *asks], (None, ""))
         if may_list[0]:
             key = first[0].key if first else f"{prefix}{absent}"
-            rights["read"] = try_right(lambda: store.read_info(key))
+            rights["read"] = try_right(partial(_allow_absent, lambda: store.read_info(key)))
         else:
             rights["read"] = (None, "not known without a listing")
         for name, ask in asks.items():
-            rights[name] = try_right(ask)
+            rights[name] = try_right(partial(_allow_absent, ask))
         return rights
 
     def _list_first(self, prefix: str) -> list[Seen]:
@@ -281,22 +286,30 @@ class ObjectStore:
         self._change(Request("delete", key, if_match="0" * 32), "delete")
 
 
+def _allow_absent(ask: Callable[[], object]) -> None:
+    """Ask about an object that does not exist: where that is the answer, the right is there."""
+    with suppress(errors.NotFoundError, errors.PreconditionFailedError):
+        ask()
+
+
 def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
-    """Return whether a question is allowed, and why not; a 404 counts as allowed.
+    """Return whether a question is allowed, and why not.
 
     None instead of a bool means unknown.
 
     Raises
     ------
     ClientError
-        When the system cannot be reached.
+        When the system cannot be reached, or is another one.
     """
     try:
         ask()
-    except (errors.ConnectionRefusedClientError, errors.ClientTimeoutError):
+    except (
+        errors.ConnectionRefusedClientError,
+        errors.ClientTimeoutError,
+        errors.WrongSystemError,
+    ):
         raise
-    except (errors.NotFoundError, errors.PreconditionFailedError):
-        return True, ""
     except errors.AccessDeniedError as error:
         return False, str(error)
     except errors.ClientError as error:

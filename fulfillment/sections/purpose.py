@@ -12,11 +12,13 @@ from typing import NamedTuple
 from objectmove.errors import MoveError
 from objectmove.record import find_expiry_rules
 from runbook_lib import errors
+from runbook_lib.http import HttpClient
 from runbook_lib.model import Conclusion, Json, Outcome, Role
-from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, step, to_rows
+from runbook_lib.section import ActionStep, SectionParameters, by_id, step, to_rows
 
 from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import list_unfinished
+from ..clients import find_system_at
 from ..clients.object_store import Rights, try_right
 from ..investigation import Investigation
 from ..settings import HTTP_SYSTEMS, OPTIONAL
@@ -32,18 +34,30 @@ MAX_SKEW_S = 30.0
 _NEEDED = ("store", "prometheus")
 _CHANGE_KEYS = "store, keys for changes"
 _LOOKING = ("list", "read")
-_NO_TICKET = "00000000-0000-0000-0000-000000000000"
 _WORDS = {True: "yes", False: "no", None: "not known"}
 #: The columns of step 1.3, and the fields of ``systems`` of ``runbook check``.
-_RIGHTS = ("name", "reachable", "rights", "missing_for_looking", "missing_for_releasing", "reason")
+_RIGHTS = (
+    "name",
+    "reachable",
+    "recognised",
+    "rights",
+    "missing_for_looking",
+    "missing_for_releasing",
+    "missing_for_clean_up",
+    "reason",
+)
 
 
 class _Answer(NamedTuple):
-    """What a system answered (None: nothing), why it did not, and how long that took."""
+    """What a system answered (None: nothing), why it did not, and how long that took.
+
+    ``is_wrong`` says that another system answers at its address.
+    """
 
     value: Json
     error: str
     ms: int
+    is_wrong: bool = False
 
 
 def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, _Answer]:
@@ -51,9 +65,16 @@ def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, _Answer]:
 
     def ask(question: Callable[[], Json]) -> _Answer:
         started = time.monotonic()
-        value, error = attempt(question)
+        value: Json = None
+        error = ""
+        is_wrong = False
+        try:
+            value = question()
+        except errors.ClientError as failure:
+            error = str(failure)
+            is_wrong = isinstance(failure, errors.WrongSystemError)
         duration_s = time.monotonic() - started
-        return _Answer(value, error, ms=round(1000 * duration_s))
+        return _Answer(value, error, ms=round(1000 * duration_s), is_wrong=is_wrong)
 
     with ThreadPoolExecutor(len(questions)) as pool:
         answers = pool.map(ask, questions.values())
@@ -97,7 +118,8 @@ def _read_environment(inv: Investigation) -> Outcome:
     role=Role.GROUND,
     unit="systems answer",
     source="$minio_endpoint, " + ", ".join(f"${name}_url" for name in HTTP_SYSTEMS),
-    threshold="a system does not answer; Grafana, probe and notification sink may be away",
+    threshold="a system does not answer, or another one does at its address; Grafana, probe and "
+    "notification sink may be away",
 )
 def _read_reachability(inv: Investigation) -> Outcome:
 
@@ -115,7 +137,7 @@ def _read_reachability(inv: Investigation) -> Outcome:
         client = getattr(inv.clients, name)
         if client.url:
             addresses[name] = client.url
-            questions[name] = client.check_reachable
+            questions[name] = partial(_recognise, client)
     asked = ", ".join(addresses.values())
     if inv.settings.runbook_services != "none":
         addresses["services"] = inv.settings.runbook_services
@@ -137,19 +159,31 @@ def _read_reachability(inv: Investigation) -> Outcome:
             for name, answer in answers.items()
         ],
     )
-    silent = [name for name in failed if name not in OPTIONAL]
-    without = [name for name in failed if name in OPTIONAL]
+    wrong = [f"{name.upper()}_URL" for name in failed if answers[name].is_wrong]
+    away = [name for name in failed if not answers[name].is_wrong]
+    silent = [name for name in away if name not in OPTIONAL]
+    without = [name for name in away if name in OPTIONAL]
     absent = [name for name in (*HTTP_SYSTEMS, "services") if name not in questions]
     reason = "every needed system answers"
     if silent:
         reason = f"no answer from {', '.join(silent)}"
+    if wrong:
+        reason += f"; another system answers at {', '.join(wrong)}"
     if without:
         reason += f"; without {', '.join(without)}"
     if absent:
         reason += f"; left out: {', '.join(absent)}"
-    if silent:
+    if silent or wrong:
         return outcome.breach(reason)
     return outcome.ok(reason)
+
+
+def _recognise(client: HttpClient) -> str:
+    """Return a few words about a system, as it is asked by what only it answers."""
+    try:
+        return client.check_reachable()
+    except errors.AccessDeniedError:
+        return "refuses the credentials: see 1.3"
 
 
 def _list_questions(inv: Investigation) -> dict[str, Callable[[], dict[str, Json]]]:
@@ -169,12 +203,13 @@ def _list_questions(inv: Investigation) -> dict[str, Callable[[], dict[str, Json
         settings.ready_prefix,
         settings.release_parked_prefix,
         ".runbook/",
+        settings.chaos_prefix,
     )
     reads: dict[str, Callable[[], object]] = {
         "prometheus": lambda: clients.prometheus.query("1"),
         "alertmanager": lambda: clients.alertmanager.list_alerts(),
-        "fulfillment": lambda: clients.fulfillment.list_shipments(order_id=1, limit=1),
-        "support": lambda: clients.support.read_case(_NO_TICKET),
+        "fulfillment": lambda: clients.fulfillment.check_reachable(),
+        "support": lambda: clients.support.check_reachable(),
         "pipeline": lambda: clients.pipeline.read_dag(),
         "grafana": lambda: clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE),
         "probe": lambda: clients.probe.read_status(),
@@ -186,27 +221,32 @@ def _list_questions(inv: Investigation) -> dict[str, Callable[[], dict[str, Json
         changing: partial(read_store_rights, *changed_prefixes),
     }
     for name, read in reads.items():
-        questions[name] = partial(_read_rights_of, name, read, settings.worker_control)
-    releasing = _list_releasing(inv, changing)
-    return {
-        name: partial(_ask, name, question, is_releasing=name in releasing)
-        for name, question in questions.items()
-    }
+        questions[name] = partial(_read_rights_of, inv, name, read)
+    return {name: partial(_ask, inv, name, question) for name, question in questions.items()}
 
 
-def _list_releasing(inv: Investigation, changing: str) -> set[str]:
-    """Return the systems whose every right a release needs."""
-    releasing = {changing}
-    if inv.settings.label_finished == "shipment":
-        releasing.add("fulfillment")
-    if inv.settings.worker_control == "metric":
-        releasing.add("prometheus")
-    return releasing
+def _needs_every_right(inv: Investigation, name: str) -> bool:
+    """Tell whether a release needs every right of a system."""
+    settings = inv.settings
+    if name == "fulfillment":
+        return settings.label_finished == "shipment"
+    if name == "prometheus":
+        return settings.worker_control == "metric"
+    return name == (_CHANGE_KEYS if settings.minio_change_user else "store")
 
 
-def _read_rights_of(name: str, read: Callable[[], object], worker_control: str) -> Rights:
-    """Try whether a system may be read. A right that only a change would show stays unknown."""
+def _read_rights_of(inv: Investigation, name: str, read: Callable[[], object]) -> Rights:
+    """Try whether a system may be read. A right that only a change would show stays unknown.
+
+    Raises
+    ------
+    ClientError
+        When the system cannot be reached, or another one answers at its address.
+    """
+    if name != "services":
+        try_right(getattr(inv.clients, name).check_reachable)
     rights: Rights = {"read": try_right(read)}
+    worker_control = inv.settings.worker_control
     if name == "fulfillment" and worker_control == "api":
         rights["pause"] = (None, "")
     elif name == "services" and worker_control in ("compose", "supervisor"):
@@ -214,19 +254,25 @@ def _read_rights_of(name: str, read: Callable[[], object], worker_control: str) 
     return rights
 
 
-def _ask(name: str, ask: Callable[[], Rights], *, is_releasing: bool) -> dict[str, Json]:
+def _ask(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[str, Json]:
     """Return a row of ``_RIGHTS``: what one system answers."""
     row: dict[str, Json] = {
         "name": name,
         "reachable": True,
+        "recognised": True,
         "rights": {},
         "missing_for_looking": [],
         "missing_for_releasing": [],
+        "missing_for_clean_up": [],
         "reason": "",
     }
     try:
         answers = ask()
+    except errors.WrongSystemError as error:
+        row["recognised"] = False
+        answers = {"read": (False, _describe_wrong(inv, name, error))}
     except errors.ClientError as error:
+        row["recognised"] = None
         row["reachable"] = False
         if isinstance(error, errors.NotConfiguredError):
             row["reachable"] = None
@@ -236,22 +282,37 @@ def _ask(name: str, ask: Callable[[], Rights], *, is_releasing: bool) -> dict[st
     row["reason"] = "; ".join(dict.fromkeys(reasons))
     row["rights"] = {right: _WORDS[is_allowed] for right, (is_allowed, _) in answers.items()}
     missing = [right for right, (is_allowed, _) in answers.items() if is_allowed is False]
+    chaos_rights = [f"{verb} {inv.settings.chaos_prefix}" for verb in ("write", "delete")]
     if name != _CHANGE_KEYS:
         row["missing_for_looking"] = [right for right in missing if right in _LOOKING]
-    if is_releasing:
-        row["missing_for_releasing"] = missing
+    if _needs_every_right(inv, name):
+        row["missing_for_releasing"] = [right for right in missing if right not in chaos_rights]
+    row["missing_for_clean_up"] = [right for right in missing if right in chaos_rights]
     return row
 
 
+def _describe_wrong(inv: Investigation, name: str, error: errors.WrongSystemError) -> str:
+    """Say which system answers at another's address."""
+    other = find_system_at(inv.settings, name)
+    if other:
+        setting = f"{name.upper()}_URL"
+        return f"{setting} leads to {other}, not to {name}: set {setting} to the address of {name}"
+    return error.message.partition(". ")[0]
+
+
 def find_closed(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
-    """Return the rows of step 1.3 of needed systems that are configured and cannot be read."""
+    """Return the rows of step 1.3 that keep a person from looking.
+
+    A system at whose address another one answers does: a wrong setting is no incident. A needed
+    one does when it is configured and cannot be read.
+    """
     closed = []
     for row in rows:
-        if row["name"] not in _NEEDED or row["reachable"] is None:
-            continue
         words = [row["rights"].get(right) for right in _LOOKING]
         is_denied = "no" in words or "not known" in words
-        if is_denied or not row["reachable"]:
+        is_blind = row["reachable"] is False or is_denied
+        is_needed = row["name"] in _NEEDED
+        if row["recognised"] is False or (is_needed and is_blind):
             closed.append(row)
     return closed
 
@@ -274,15 +335,25 @@ def read_rights(inv: Investigation) -> Outcome:
     missing_for_looking = {row["name"]: row["missing_for_looking"] for row in rows}
     missing_for_releasing = {row["name"]: row["missing_for_releasing"] for row in rows}
     not_known = {row["name"]: _list_open(row) for row in rows}
-    lacks = _say_rights("looking lacks", missing_for_looking)
-    cannot = _say_rights("releasing lacks", missing_for_releasing)
-    open_rights = _say_rights("not known", not_known)
+    missing_for_clean_up = {row["name"]: row["missing_for_clean_up"] for row in rows}
+    lacks = _say_rights("Looking lacks", missing_for_looking)
+    cannot = _say_rights("Releasing lacks", missing_for_releasing)
+    cleaning = _say_rights("Cleaning up lacks", missing_for_clean_up)
+    open_rights = _say_rights("Cannot be checked", not_known)
+    wrong = [str(row["reason"]) for row in rows if row["recognised"] is False]
     blind = [str(row["name"]) for row in find_closed(rows)]
-    looking = lacks or "looking has every right"
-    if blind and not lacks:
-        looking = f"cannot be told: {', '.join(blind)}"
-    releasing = cannot or "releasing lacks nothing that is known"
-    reason = "; ".join(text for text in (looking, releasing, open_rights) if text)
+    if wrong:
+        looking = "; ".join(wrong)
+    elif lacks:
+        looking = lacks
+    elif blind:
+        looking = f"What looking lacks is not known: {', '.join(blind)}"
+    else:
+        looking = "You have every right that looking needs"
+    releasing = cannot
+    if not cannot and not blind:
+        releasing = "You have every right that a release needs, as far as it can be checked"
+    reason = ". ".join(text for text in (looking, releasing, cleaning, open_rights) if text)
     outcome = Outcome(rows=rows, columns=_RIGHTS)
     if lacks:
         return outcome.breach(reason)

@@ -319,6 +319,23 @@ def test_what_waits_finished_is_told_by_the_setting(
     assert seen["waiting_incomplete"] == (None if finished is None else 2 - finished)
 
 
+@pytest.mark.parametrize("right", ["delete pending/", "write ready/"])
+def test_a_key_without_a_right_that_a_move_needs_plans_and_applies_nothing(
+    world: World, right: str
+) -> None:
+    key = world.put_label(25)
+    inv = world.open(remediation, way="release")
+    plan = inv.plan("6.1")
+    world.rights = {**world.rights, right: (False, "AccessDenied")}
+    with pytest.raises(SafetyError, match=f"lacks {right}"):
+        inv.apply(plan, approve=plan.sha256)
+    assert keys(world, "pending/") == [key]
+    assert keys(world, "ready/") == []
+    refused = world.open(remediation, way="release").plan("6.1")
+    assert refused.is_empty
+    assert right in str(refused.summary["reason"])
+
+
 def test_way_none_plans_nothing(world: World) -> None:
     world.put_label(25)
     plan = world.open(remediation, way="none").plan("6.1")
