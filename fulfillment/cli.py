@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from runbook_lib.cli import AsJson, IncidentId, parse_minutes, present
 from runbook_lib.run.interrupts import hold_interrupts
 
+if TYPE_CHECKING:
+    from runbook_lib.model import Progress
+    from runbook_lib.run.documents import Document
+
 app = typer.Typer()
 chaos_app = typer.Typer(help="A backlog of fake labels that cannot ship.", no_args_is_help=True)
 
 PlanId = Annotated[str, typer.Argument(help="the plan's id, as `runbook plan` printed it")]
-Scenario = Annotated[str, typer.Option(help="what to inject")]
+Scenario = Annotated[
+    str,
+    typer.Option(help="fault; default: pipeline_paused on the local stack, else synthetic"),
+]
 OlderThan = Annotated[str, typer.Option("--older-than", help="what waits longer: 90s, 10m, 2h")]
 Approval = Annotated[str, typer.Option("--approve", help="the plan's SHA-256: your approval")]
 StandsStill = Annotated[
@@ -43,7 +50,7 @@ def init(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Write a commented .env where there is none; --marker allows drills on this bucket."""
+    """Write a commented .env into this folder, if none applies here; --marker allows drills."""
     with hold_interrupts():
         from .commands import init as work
         from .settings import Settings
@@ -257,34 +264,39 @@ def verify(
 
 @app.command()
 def drill(
-    scenario: Scenario = "pipeline_paused",
+    scenario: Scenario = "",
     *,
     as_json: AsJson = False,
 ) -> None:
     """Inject a real fault, carry out the runbook, score it, put everything back."""
     with hold_interrupts():
-        from .drills import find_scenario, run_drill
+        from .drills import find_scenario, get_default_scenario, run_drill
         from .settings import Settings
 
-    chosen = find_scenario(scenario)
-    present(lambda progress: run_drill(Settings.load(), chosen, progress=progress), as_json=as_json)
+    def work(progress: Progress) -> Document:
+        settings = Settings.load()
+        chosen = find_scenario(scenario or get_default_scenario(settings))
+        return run_drill(settings, chosen, progress=progress)
+
+    present(work, as_json=as_json)
 
 
 @app.command()
 def schedule(
     kind: Annotated[Literal["cron", "systemd"], typer.Argument(help="who starts it")],
-    scenario: Scenario = "pipeline_paused",
+    scenario: Scenario = "",
 ) -> None:
     """Print what runs the drill weekly. Installs nothing."""
-    from .drills import build_schedule, find_settings_folder
+    from .drills import build_schedule, find_settings_folder, get_default_scenario
     from .settings import Settings
 
-    settings = Settings.load()
+    folder = find_settings_folder(Settings.load())
+    settings = Settings.load(folder)
     text = build_schedule(
         kind,
-        folder=find_settings_folder(settings),
+        folder=folder,
         home=settings.runbook_home.resolve(),
-        scenario=scenario,
+        scenario=scenario or get_default_scenario(settings),
     )
     sys.stdout.write(text)
 

@@ -31,7 +31,7 @@ from runbook_lib.record.journal import utc_now
 from runbook_lib.redact import Redactor
 from runbook_lib.run.documents import Document, Part
 from runbook_lib.section import get_step
-from runbook_lib.settings import find_root
+from runbook_lib.settings import find_env_file
 from runbook_lib.show.text import count_of, format_bytes
 
 from .change import synthetic
@@ -86,7 +86,9 @@ class InitDocument(Document):
 
     @property
     def answer(self) -> str:
-        """Which file there is now."""
+        """What became of the marker, or which file there is now."""
+        if self.marker:
+            return f"Marker: {self.marker}"
         what = "is written" if self.env_file_written else "stays as it is"
         return f"{self.env_file} {what}"
 
@@ -360,7 +362,10 @@ class DrillDocument(Document):
 def init(
     settings: Settings, *, marker: str = "", approve: str = "", progress: Progress = keep_quiet
 ) -> InitDocument:
-    """Write ``.env`` where there is none; with ``marker``, say what would mark the bucket, or do.
+    """Write ``.env`` into the current folder; with ``marker``, say what would mark the bucket.
+
+    A ``.env`` in this folder or above it stays as it is, and none is written beside a marker: what
+    is read now is what the approved command reads.
 
     Parameters
     ----------
@@ -379,14 +384,13 @@ def init(
     -----
     Changes the folder, and the store once it is approved; undone by deleting the object.
     """
-    env_file = find_root(Path.cwd()) / ".env"
-    is_new = not env_file.exists()
+    found = find_env_file(Path.cwd())
+    env_file = found or Path.cwd() / ".env"
+    is_new = found is None and not marker
     if is_new:
         env_file.touch(mode=0o600, exist_ok=False)
         env_file.write_bytes(Path(__file__).with_name("env.example").read_bytes())
         progress(f"{env_file} is written")
-    else:
-        progress(f"{env_file} was there, and stays")
     document = InitDocument(
         schema_name="runbook/init/1", env_file=str(env_file), env_file_written=is_new
     )
@@ -422,7 +426,9 @@ def _mark(document: InitDocument, settings: Settings, marker: str, approve: str)
         known["marker"] = f"the bucket is marked as {marker} already"
     elif not approve:
         known["marker"] = "not written: it allows chaos, faults and drills on this bucket"
-        known["apply"] = f"runbook init --marker {marker} --approve {sha256}"
+        command = f"runbook init --marker {marker} --approve {sha256}"
+        # The setting may stand in front of this command alone.
+        known["apply"] = f"RUNBOOK_ENVIRONMENT={marker} {command}"
         known["exit_code"] = ExitCode.REFUSED
     elif approve != sha256:
         raise errors.PlanNotApprovedError(f"this approval is of something else, not of {sha256}")

@@ -35,7 +35,7 @@ from runbook_lib.settings import find_root
 from runbook_lib.show.text import VERDICT_WORDS
 
 from .analysis.causes import CAUSES, Cause
-from .change.environment_guard import check_playground
+from .change.environment_guard import check_environment, check_playground
 from .change.synthetic import create_backlog, revert_backlog, sweep_expired
 from .clients import Clients, check_connected
 from .commands import CHANNELS, DrillDocument, Objective, Phases
@@ -117,10 +117,14 @@ _SYNTHETIC = _SyntheticLabels(Cause.SYNTHETIC, remedy_steps=("6.3",))
 
 
 def list_scenarios() -> dict[str, Scenario]:
-    """Return every registered scenario by name, and the one that every DataFlow can run."""
+    """Return every registered scenario by name, and the one that every DataFlow can run.
+
+    Scenarios of an environment whose programs are not installed are missing.
+    """
     scenarios: dict[str, Scenario] = {}
     for entry in entry_points(group="runbook.scenarios"):
-        scenarios.update(entry.load())
+        with suppress(ImportError):
+            scenarios.update(entry.load())
     scenarios[_SYNTHETIC.name] = _SYNTHETIC
     return scenarios
 
@@ -136,8 +140,18 @@ def find_scenario(name: str) -> Scenario:
     scenarios = list_scenarios()
     if name not in scenarios:
         known = ", ".join(sorted(scenarios))
-        raise errors.UsageError(f"there is no drill scenario {name!r}; there are: {known}")
+        text = f"there is no drill scenario {name!r}; there are: {known}"
+        if len(scenarios) == 1:
+            text += ". The local stack's come with: pip install 'fulfillment-runbook[stack]'"
+        raise errors.UsageError(text)
     return scenarios[name]
+
+
+def get_default_scenario(settings: Settings) -> str:
+    """Return the scenario that fits a system: only our local stack has faults to inject."""
+    if settings.runbook_services == "supervisor":
+        return "pipeline_paused"
+    return _SYNTHETIC.name
 
 
 @dataclass
@@ -375,9 +389,9 @@ def run_drill(settings: Settings, scenario: Scenario, *, progress: Progress) -> 
     DrillError
         When another drill runs, or the system is not in its steady state.
     """
+    check_environment(settings)
     clients = Clients(settings)
-    if settings.is_playground:  # elsewhere it is refused, connected or not
-        check_connected(settings, clients)
+    check_connected(settings, clients)
     if scenario.needs and settings.runbook_services != "supervisor":
         text = f"{scenario.name} needs {scenario.needs}. "
         raise errors.DrillError(f"{text}Elsewhere: runbook drill --scenario synthetic")

@@ -39,15 +39,19 @@ class Settings(BaseSettings):
     proxy_url: str = Field("", description="http://[user:password@]host:port; empty: none")
 
     @classmethod
-    def load(cls) -> Self:
+    def load(cls, folder: Path | None = None) -> Self:
         """Read the settings from the environment and ``.env``.
+
+        Parameters
+        ----------
+        folder : where ``.env`` is looked for first; None: the current folder
 
         Raises
         ------
         SettingsError
             When a value is malformed; names the variable, not the value.
         """
-        root = find_root(Path.cwd())
+        root = find_root(folder or Path.cwd())
         _check_lines(root / ".env")
         try:
             settings = cls(_env_file=root / ".env")
@@ -181,10 +185,18 @@ def find_root(folder: Path) -> Path:
     Where there is neither, the home folder: never the one in which something happens to be started.
     Relative paths in settings are relative to it, RUNBOOK_HOME to the checkout.
     """
+    env_file = find_env_file(folder)
+    if env_file is not None:
+        return env_file.parent
+    return find_checkout() or Path.home()
+
+
+def find_env_file(folder: Path) -> Path | None:
+    """Return the nearest ``.env`` in ``folder`` or above it; None where there is none."""
     for candidate in (folder, *folder.parents):
         if (candidate / ".env").is_file():
-            return candidate
-    return find_checkout() or Path.home()
+            return candidate / ".env"
+    return None
 
 
 def find_checkout() -> Path | None:

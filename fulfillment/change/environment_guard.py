@@ -29,6 +29,20 @@ def read_marker(store: ObjectStore) -> str:
         return "unreadable"
 
 
+def check_environment(settings: Settings) -> None:
+    """Refuse unless RUNBOOK_ENVIRONMENT is local or demo. Asks no system.
+
+    Raises
+    ------
+    EnvironmentForbidsError
+        When it is another, or unset.
+    """
+    if not settings.is_playground:
+        name = settings.runbook_environment
+        rule = "chaos, faults and drills run only in 'local' or 'demo'. Nothing was changed."
+        raise EnvironmentForbidsError(f"RUNBOOK_ENVIRONMENT is {name!r}: {rule}")
+
+
 def check_playground(settings: Settings, store: ObjectStore) -> None:
     """Refuse unless the environment and the bucket's marker both say local or demo.
 
@@ -37,10 +51,8 @@ def check_playground(settings: Settings, store: ObjectStore) -> None:
     EnvironmentForbidsError
         When they do not, or differ.
     """
+    check_environment(settings)
     name = settings.runbook_environment
-    if not settings.is_playground:
-        rule = "chaos, faults and drills run only in 'local' or 'demo'. Nothing was changed."
-        raise EnvironmentForbidsError(f"RUNBOOK_ENVIRONMENT is {name!r}: {rule}")
     marker = read_marker(store)
     if marker == name:
         return

@@ -34,6 +34,7 @@ def settings(world: World, environment: str = "demo") -> Settings:
 def test_a_commented_env_file_is_written_once_for_its_owner_alone(world: World) -> None:
     document = init(settings(world))
     path = Path(document.env_file)
+    assert path == Path.cwd() / ".env"
     assert (document.exit_code, document.env_file_written) == (ExitCode.OK, True)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     text = path.read_text("utf-8")
@@ -66,6 +67,21 @@ def test_the_marker_says_what_it_will_write_and_where_and_waits_for_approval(wor
     again = init(settings(world), marker="demo")
     assert (again.exit_code, again.writes) == (ExitCode.OK, {})
     assert world.store.writes == [("put", MARKER_KEY)]
+
+
+def test_settings_that_apply_here_stay_and_none_are_written_into_this_folder(world: World) -> None:
+    above = Path.cwd().parent / ".env"
+    above.write_text("RUNBOOK_OPERATOR=me\n")
+    document = init(settings(world))
+    assert (document.env_file, document.env_file_written) == (str(above), False)
+    assert not Path(".env").exists()
+
+
+def test_a_marker_writes_no_settings_that_its_approved_command_would_read(world: World) -> None:
+    said = init(settings(world), marker="demo")
+    assert said.env_file_written is False
+    assert not Path(".env").exists()
+    assert said.apply.startswith("RUNBOOK_ENVIRONMENT=demo runbook init --marker demo --approve ")
 
 
 @pytest.mark.parametrize("environment", ["production", "local", "staging"])

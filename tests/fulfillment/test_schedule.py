@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fulfillment.drills import Kind, build_schedule, find_settings_folder
+from fulfillment.drills import Kind, build_schedule, find_settings_folder, get_default_scenario
 from fulfillment.settings import HTTP_SYSTEMS, Settings
 from runbook_lib.errors import UsageError
 
@@ -102,6 +102,14 @@ def test_a_schedule_without_settings_to_read_says_what_to_do(tmp_path: Path) -> 
     (tmp_path / "stack").mkdir()
     (tmp_path / "stack" / ".env").touch()
     assert find_settings_folder(settings) == tmp_path / "stack"
+
+
+def test_the_scenario_fits_the_system(tmp_path: Path) -> None:
+    ours = Settings(runbook_services="supervisor")
+    assert get_default_scenario(ours) == "pipeline_paused"
+    for services in ("compose", "none"):
+        foreign = Settings.model_validate({"runbook_services": services})
+        assert get_default_scenario(foreign) == "synthetic"
 
 
 def test_unknown_scenario_names_those_that_exist() -> None:

@@ -103,6 +103,19 @@ def test_the_command_works_without_the_programs_of_the_local_stack(installed: Pa
     assert " stack " in done.stdout
     done = run(installed, "-m", "runbook_lib", "check", "--json", without=STACK_PROGRAMS)
     assert done.returncode == 4, done.stderr
+    for words, code in (
+        ("schedule cron", 2),  # it has no .env to read
+        ("drill --scenario synthetic", 5),  # this is production
+        ("drill --scenario pipeline_paused", 2),
+        ("init", 0),
+        ("schedule cron", 0),
+        ("schedule systemd --scenario synthetic", 0),
+    ):
+        done = run(installed, "-m", "runbook_lib", *words.split(), without=STACK_PROGRAMS)
+        assert done.returncode == code, (words, done.stderr)
+        assert "Traceback" not in done.stderr
+    assert "--scenario synthetic" in done.stdout
+    (installed.parent / ".env").unlink()
     done = run(installed, "-m", "runbook_lib", "stack", "status", without=STACK_PROGRAMS)
     assert done.returncode == 2
     assert "pip install 'fulfillment-runbook[stack]'" in done.stderr
