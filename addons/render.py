@@ -145,7 +145,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name, text in files.items():
         path = options.out / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, text, mode=0o600 if name == "alertmanager.yml" else 0o644)
+        has_secrets = name == "alertmanager.yml" and not options.placeholders
+        _write(path, text, mode=0o600 if has_secrets else 0o644)
         sys.stdout.write(f"{path}\n")
     return 0
 

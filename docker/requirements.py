@@ -1,7 +1,8 @@
 """Print the exact versions of the packages that an image needs, read from requirements.lock.
 
 ``requirements.py`` prints those of the demo services, ``requirements.py exporter`` the exporter's,
-and ``requirements.py all`` every locked version, as a constraints file for pip.
+``requirements.py addons`` those of the exporter and of the add-ons' commands, and
+``requirements.py all`` every locked version, as a constraints file for pip.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import re
 import sys
 from pathlib import Path
 
+# What `python -m addons.render` needs beside the exporter.
+RENDER = ("jinja2",)
 EXPORTER = ("aiohttp", "certifi", "prometheus-client", "pydantic", "pydantic-settings", "yarl")
 SERVICES = (
     *EXPORTER,
@@ -31,7 +34,8 @@ def read_lock() -> dict[str, list[str]]:
 def main(arguments: list[str]) -> None:
     """Write one requirement a line; fail when one is not locked."""
     locked = read_lock()
-    names = {"exporter": EXPORTER, "all": tuple(locked)}.get("".join(arguments), SERVICES)
+    lists = {"exporter": EXPORTER, "addons": (*EXPORTER, *RENDER), "all": tuple(locked)}
+    names = lists.get("".join(arguments), SERVICES)
     for name in names:
         for requirement in locked[name]:
             sys.stdout.write(requirement + "\n")

@@ -15,8 +15,9 @@ _OURS = Path(__file__).parent / "dashboards" / "dataflow-overview.json"
 def join_dashboards(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
     """Return their dashboard with our panels below theirs, under ids of their own."""
     panels = theirs.get("panels", [])
-    last = max((panel["id"] for panel in panels), default=0)
-    bottom = max((p["gridPos"]["y"] + p["gridPos"]["h"] for p in panels), default=0)
+    last = max((panel.get("id") or 0 for panel in panels), default=0)
+    places = [panel["gridPos"] for panel in panels if "gridPos" in panel]
+    bottom = max((place["y"] + place["h"] for place in places), default=0)
     below = [
         panel
         | {"id": panel["id"] + last}

@@ -57,7 +57,8 @@ def test_values_of_the_environment_arrive_as_they_are() -> None:
         "alertmanager.yml",
         {"ALERTMANAGER_SMTP_USERNAME": "on: call", "ALERTMANAGER_SMTP_PASSWORD": password},
     )
-    (email,) = config["receivers"][1]["email_configs"]
+    receivers = {receiver["name"]: receiver for receiver in config["receivers"]}
+    (email,) = receivers["email-oncall"]["email_configs"]
     assert (email["auth_username"], email["auth_password"]) == ("on: call", password)
 
 

@@ -23,10 +23,11 @@ from pytest_httpserver import HTTPServer
 from dataflow_stack.programs import find_binary
 from tests.support.gateway import find_free_ports
 
-pytestmark = pytest.mark.process
-
 ROOT = Path(__file__).parents[2]
-DATAFLOW = ROOT / "tests" / "contract" / "dataflow"
+DATAFLOW = Path(__file__).with_name("dataflow")
+PROMETHEUS = Path("monitoring") / "prometheus"
+ALERTMANAGER = Path("monitoring") / "alertmanager"
+BOARD = Path("monitoring/grafana/provisioning/dashboards/json/dataflow-overview.json")
 _BLOCK = re.compile(r"^```(bash|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ALERT = {
     "labels": {"alertname": "FulfillmentDelay", "severity": "High", "service": "fulfillment"},
@@ -44,7 +45,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert [kind for kind, _ in blocks] == ["bash", "yaml", "bash", "bash", "bash"]
     for kind, text in blocks:
         if kind == "yaml":
-            add_below(dataflow / "prometheus" / "prometheus.yml", yaml.safe_load(text))
+            add_below(dataflow / PROMETHEUS / "prometheus.yml", yaml.safe_load(text))
             continue
         environment = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -88,7 +89,7 @@ def fill_in(folder: Path, sink: HTTPServer) -> Path:
         "SMTP_PASSWORD": "secret",
     }
     environment = {f"ALERTMANAGER_{name}": value for name, value in values.items()}
-    run(["sh", "start.sh"], folder, environment | {"PATH": os.environ["PATH"]})
+    run(["sh", "entrypoint.sh"], folder, environment | {"PATH": os.environ["PATH"]})
     return folder / "alertmanager.yml"
 
 
@@ -141,12 +142,66 @@ def fire(url: str, **labels: str) -> None:
         pass
 
 
-def test_the_rules_and_the_job_are_added_and_prometheus_takes_them(followed: Path) -> None:
-    folder = followed / "prometheus"
-    said = run(["promtool", "check", "config", "prometheus.yml"], folder)
-    assert "2 rule files found" in said
-    config = yaml.safe_load((folder / "prometheus.yml").read_text())
-    assert [job["job_name"] for job in config["scrape_configs"]][-1] == "artifact-exporter"
+def mount(dataflow: Path, service: str, target: Path) -> None:
+    """Copy what a service of the compose file sees, and nothing else, below a folder."""
+    compose = yaml.safe_load((dataflow / "docker-compose.yml").read_text("utf-8"))
+    for volume in compose["services"][service]["volumes"]:
+        source, inside, _ = volume.split(":")
+        seen = target / inside.lstrip("/")
+        seen.parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (dataflow / source).is_dir() else shutil.copy
+        copy(dataflow / source, seen)
+
+
+def test_prometheus_loads_our_rules_from_what_its_container_sees(
+    followed: Path, tmp_path: Path
+) -> None:
+    mount(followed, "prometheus", tmp_path)
+    config = tmp_path / "etc" / "prometheus" / "prometheus.yml"
+    text = config.read_text("utf-8")
+    config.write_text(text.replace("/etc/prometheus/", f"{config.parent}/"), "utf-8")
+    (port,) = find_free_ports(1)
+    command = [
+        find_binary("prometheus"),
+        f"--config.file={config}",
+        f"--storage.tsdb.path={tmp_path / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    url = f"http://127.0.0.1:{port}"
+    log = (tmp_path / "log").open("wb")
+    with log, subprocess.Popen(command, stdout=log, stderr=log) as ours:
+        try:
+            wait_for(lambda: is_ready(url))
+            with urllib.request.urlopen(f"{url}/api/v1/rules", timeout=5) as answer:
+                groups = json.load(answer)["data"]["groups"]
+        finally:
+            ours.terminate()
+    names = {rule["name"] for group in groups for rule in group["rules"]}
+    assert {"ServiceDown", "FulfillmentDelay", "FulfillmentMetricsMissing"} <= names
+    jobs = [job["job_name"] for job in yaml.safe_load(text)["scrape_configs"]]
+    assert jobs[-1] == "artifact-exporter"
+
+
+@pytest.mark.parametrize(
+    ("severity", "drill", "receivers"),
+    [
+        ("info", "", "default"),
+        ("high", "", "slack-critical,email-oncall,teams-oncall"),
+        ("warning", "", "email-oncall,teams-oncall"),
+        ("high", "true", "drill"),
+    ],
+)
+def test_the_empty_default_receiver_of_dataflow_stays(
+    followed: Path, httpserver: HTTPServer, severity: str, drill: str, receivers: str
+) -> None:
+    config = fill_in(followed / ALERTMANAGER, httpserver)
+    labels = [f"severity={severity}", "service=x", *([f"drill={drill}"] if drill else [])]
+    said = run(
+        ["amtool", "config", "routes", "test", f"--config.file={config}", *labels], config.parent
+    )
+    assert said.split() == [receivers]
+    named = {r["name"]: r for r in yaml.safe_load(config.read_text("utf-8"))["receivers"]}
+    assert named["default"] == {"name": "default"}
 
 
 def test_one_alert_and_one_drill_arrive_with_an_alertmanager_of_0_27(
@@ -154,9 +209,9 @@ def test_one_alert_and_one_drill_arrive_with_an_alertmanager_of_0_27(
 ) -> None:
     httpserver.expect_request("/slack").respond_with_data("ok")
     httpserver.expect_request("/teams").respond_with_data("1")
-    config = fill_in(followed / "alertmanager", httpserver)
+    config = fill_in(followed / ALERTMANAGER, httpserver)
     assert "msteamsv2_configs" not in config.read_text("utf-8")
-    assert "4 receivers" in run(["amtool", "check-config", str(config)], config.parent)
+    assert "5 receivers" in run(["amtool", "check-config", str(config)], config.parent)
     with alertmanager(config) as (url, _):
         fire(url)
         fire(url, drill="true")
@@ -176,9 +231,7 @@ def bodies(sink: HTTPServer) -> list[tuple[str, str]]:
 def test_dataflows_own_text_delivers_nothing_and_the_log_says_what_step_3_1_looks_for(
     tmp_path: Path, httpserver: HTTPServer
 ) -> None:
-    folder = shutil.copytree(
-        ROOT / "tests" / "contract" / "dataflow" / "alertmanager", tmp_path / "a"
-    )
+    folder = shutil.copytree(DATAFLOW / ALERTMANAGER, tmp_path / "a")
     config = fill_in(folder, httpserver)
     with alertmanager(config) as (url, log):
         fire(url)
@@ -187,25 +240,27 @@ def test_dataflows_own_text_delivers_nothing_and_the_log_says_what_step_3_1_look
 
 
 def test_our_panels_stand_below_theirs(followed: Path) -> None:
-    board = json.loads((followed / "grafana" / "dataflow-overview.json").read_text("utf-8"))
+    board = json.loads((followed / BOARD).read_text("utf-8"))
     panels = {panel["title"]: panel for panel in board["panels"]}
     assert list(panels)[:2] == ["Orders", "Fulfillment backlog"]
     assert panels["Fulfillment backlog"]["gridPos"]["y"] == 6
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
 
 
-def test_the_exporter_needs_no_package_but_its_six(tmp_path: Path) -> None:
-    """Import it where only what ``docker/requirements.py exporter`` brings can be imported."""
+def test_the_add_ons_need_no_package_but_those_of_the_guides_install_line(tmp_path: Path) -> None:
+    """Import them, and look what came with them."""
     listed = run([sys.executable, "docker/requirements.py", "exporter"], ROOT).split()
     assert len(listed) == 6
     code = (
-        "import sys, addons.artifact_exporter.__main__\n"
+        "import sys, addons.artifact_exporter.__main__, addons.render, addons.grafana.join\n"
         "ours = {m.partition('.')[0] for m in sys.modules}\n"
         "print(*sorted(ours & {'jupyterlab', 'papermill', 'pandas', 'matplotlib', 'chainlog', "
         "'minio', 'nbformat', 'fulfillment', 'runbook_lib', 'rich', 'typer', 'filelock'}))"
     )
     environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
     assert run([sys.executable, "-c", code], tmp_path, environment).strip() == ""
+    added = run([sys.executable, "docker/requirements.py", "addons"], ROOT).split()
+    assert {line.partition("==")[0] for line in set(added) - set(listed)} == {"jinja2"}
     image = (ROOT / "docker" / "exporter.Dockerfile").read_text()
     assert re.findall(r"^COPY (\w+) ", image, re.MULTILINE) == ["objectmove", "addons"]
 
@@ -217,3 +272,6 @@ def test_compose_accepts_the_exporters_file() -> None:
     service = yaml.safe_load(said)["services"]["artifact-exporter"]
     assert (service["read_only"], service["user"]) == (True, "65534:65534")
     assert "ports" not in service
+    theirs = ["docker-compose", "-p", "dataflow", "-f", str(DATAFLOW / "docker-compose.yml")]
+    network = yaml.safe_load(run([*theirs, "config"], ROOT))["networks"]["datanet"]["name"]
+    assert yaml.safe_load(said)["networks"]["dataflow"]["name"] == network
