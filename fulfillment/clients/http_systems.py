@@ -170,8 +170,10 @@ _PLACEHOLDER = re.compile(
 )
 # Demo mail addresses may well be at example.com; only where mail is handed over matters.
 _NOT_DESTINATIONS = {"to", "from", "smtp_from", "smtp_hello", "headers", "hello"}
-_SENT = "alertmanager_notifications_total"
-_FAILED = "alertmanager_notifications_failed_total"
+# Of requests, since Alertmanager counts a notification as failed only after it gave up, minutes
+# later.
+_SENT = "alertmanager_notification_requests_total"
+_FAILED = "alertmanager_notification_requests_failed_total"
 _DEFAULT_TIMING = {"group_wait": "30s", "group_interval": "5m"}
 
 
@@ -197,10 +199,10 @@ class RoutedAlert:
 
 
 class NotificationCount(NamedTuple):
-    """How many notifications were tried and failed since Alertmanager started.
+    """How many requests with notifications were made, and failed, since Alertmanager started.
 
-    ``sent`` includes the failed ones. Where Alertmanager's metrics name the receiver, each receiver
-    has a count of its own.
+    One notification is tried again and again. ``sent`` includes the failed ones. Where
+    Alertmanager's metrics name the receiver, each receiver has a count of its own.
     """
 
     integration: str
@@ -219,7 +221,7 @@ class AlertmanagerClient(HttpClient):
         return self.get("/api/v2/alerts", list[RoutedAlert])
 
     def read_notification_counts(self) -> list[NotificationCount]:
-        """Return how many notifications each integration sent and failed to send."""
+        """Return how many requests each integration made, and how many of them failed."""
         sent = defaultdict[tuple[str, str], float](float)
         failed = defaultdict[tuple[str, str], float](float)
         for sample in self.read_metrics():

@@ -382,6 +382,8 @@ def read_ticket(inv: Investigation) -> Outcome:
 
     Unknown where the order of a waiting label is not known: it may be one of the ticket's.
     """
+    if not inv.settings.support_url:
+        return Outcome().left_out("SUPPORT_URL is empty: there are no tickets here")
     if not inv.ticket_id:
         text = "no ticket is named: set ticket_id to a ticket of an affected order"
         return Outcome().unknown(text)

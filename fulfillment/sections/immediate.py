@@ -30,8 +30,10 @@ TITLE = "Immediate actions"
 Parameters = SectionParameters
 #: Each with what names it in Alertmanager's configuration.
 CHANNELS = {"slack": ("slack",), "email": ("smtp", "email"), "teams": ("teams", "webhook")}
-_SENT = "alertmanager_notifications_total"  # each attempt, the failed ones too
-_FAILED = "alertmanager_notifications_failed_total"
+#: Each attempt, the failed ones too. Alertmanager counts them at once, and a failed notification
+#: only after it gave up, minutes later.
+_SENT = "alertmanager_notification_requests_total"
+_FAILED = "alertmanager_notification_requests_failed_total"
 _NO_SUCH_FIELD = re.compile(r"can't evaluate field (\w+) in type \*template\.Data")
 _EDGES = (0, 1, 5, 10, 15, 30, 60, 120, 1440)
 #: An error that was not repeated for so long, while labels moved, is past.
@@ -179,7 +181,7 @@ def _find_faults(inv: Investigation, start: datetime) -> dict[str, str]:
         if own_placeholders:
             faults[channel] = f"a placeholder is configured ({own_placeholders[0]})"
         elif failed:
-            faults[channel] = f"Alertmanager counts {failed:.0f} failed notifications{template}"
+            faults[channel] = f"Alertmanager counts {failed:.0f} failed attempts{template}"
     return faults
 
 
@@ -200,10 +202,10 @@ def _find_template_fault(inv: Investigation, start: datetime) -> str:
 
 
 def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
-    """Return failed notifications by integration, since the alert's start and the last success.
+    """Return failed attempts by integration, since the alert's start and the last success.
 
-    Prometheus knows their times. Alertmanager's own totals have no times, so they count only where
-    not one notification was delivered.
+    Prometheus knows their times, and Alertmanager what came after the last scrape. Alertmanager's
+    own totals have no times, so without Prometheus they count only where not one was delivered.
     """
     window_s = (inv.now() - start).total_seconds() + 60
     prometheus = inv.clients.prometheus
@@ -212,13 +214,19 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
     if sent is not None:
         failed, _ = attempt(lambda: prometheus.query_samples(_FAILED, window_s))
     failures: dict[str, float] = defaultdict(float)
+    totals = inv.clients.alertmanager.read_notification_counts()
     if not failed:
-        for count in inv.clients.alertmanager.read_notification_counts():
+        for count in totals:
             if count.failed >= count.sent:
                 failures[count.integration] += count.failed
         return failures
     sent_by_name = _count_by_integration(sent or ())
-    for name, lost in _count_by_integration(failed).items():
+    failed_by_name = _count_by_integration(failed)
+    for count in totals:
+        name = count.integration
+        sent_by_name[name][inv.now()] += max(0.0, count.sent - _sum_newest(sent or (), name))
+        failed_by_name[name][inv.now()] += max(0.0, count.failed - _sum_newest(failed, name))
+    for name, lost in failed_by_name.items():
         since = start
         tried = sent_by_name.get(name, {})
         for at, attempts in tried.items():
@@ -227,6 +235,12 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
                 since = max(since, at)
         failures[name] = sum(count for at, count in lost.items() if at > since)
     return failures
+
+
+def _sum_newest(series: Iterable[Series], integration: str) -> float:
+    """Return an integration's notifications as Prometheus scraped them last."""
+    own = [s for s in series if s.labels.get("integration") == integration]
+    return sum(s.samples[-1].value for s in own if s.samples)
 
 
 def _count_by_integration(series: Iterable[Series]) -> dict[str, dict[datetime, float]]:

@@ -58,10 +58,12 @@ def _check_document(step_id: str, path: str, needle: str = "") -> ReadStep:
     return check
 
 
-def _check_own_file(
+def _check_script(
     step_id: str, title: str, path: str, needle: str = "", name: str = ""
 ) -> ReadStep:
-    """Return a step on a file of this runbook, and on a text in it when one is named.
+    """Return a step on a file that DataFlow and this runbook both have, and on a text in it.
+
+    DataFlow's own counts where DATAFLOW_HOME names its checkout. The two are compatible.
 
     Parameters
     ----------
@@ -76,11 +78,14 @@ def _check_own_file(
         source=path,
         threshold="it is missing",
     )
-    def check(_inv: Investigation) -> Outcome:
-        home = find_checkout()
+    def check(inv: Investigation) -> Outcome:
+        home = inv.settings.dataflow_home or find_checkout()
         if home is None:
-            return Outcome().unknown("this is not run from a checkout")
-        return _check_file(home / path, needle)
+            why = "DATAFLOW_HOME is empty, and this is not run from a checkout"
+            return Outcome().left_out(why)
+        outcome = _check_file(home / path, needle)
+        outcome.source = str(home / path)
+        return outcome
 
     return check
 
@@ -155,8 +160,8 @@ def _check_rule(inv: Investigation) -> Outcome:
 
 
 STEPS = by_id(
-    _check_own_file("8.1", "Chaos script", "scripts/chaos/simulate_fulfillment_delay.py"),
-    _check_own_file("8.2", "Make target", "Makefile", f"\n{_TARGET}:", f"make {_TARGET}"),
+    _check_script("8.1", "Chaos script", "scripts/chaos/simulate_fulfillment_delay.py"),
+    _check_script("8.2", "Make target", "Makefile", f"\n{_TARGET}:", f"make {_TARGET}"),
     _check_document("8.3", "docs/monitoring/README.md"),
     _check_document("8.4", "docs/monitoring/incident-runbook.md", "Fulfillment artifacts backlog"),
     _check_document("8.5", "docs/design/implementation/wave-4-ops-hardening.md"),

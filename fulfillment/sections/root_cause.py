@@ -392,6 +392,8 @@ def read_configuration(inv: Investigation) -> model.Outcome:
     )
     if problems:
         return outcome.breach("; ".join(problems))
+    if not inv.settings.fulfillment_url:
+        return outcome.left_out(answer.error)
     if not rows or not metrics.recent:
         reasons = [error for error in (answer.error, settings_error, count_error) if error]
         return outcome.unknown("; ".join(reasons) or "nothing to compare")

@@ -92,15 +92,15 @@ def test_no_alert_is_an_empty_list(httpserver: HTTPServer) -> None:
     assert client_of(httpserver).list_alerts() == []
 
 
-METRICS = """# HELP alertmanager_notifications_total The total number of attempted notifications.
-# TYPE alertmanager_notifications_total counter
-alertmanager_notifications_total{integration="email"} 4
-alertmanager_notifications_total{integration="slack"} 7
-# HELP alertmanager_notifications_failed_total The total number of failed notifications.
-# TYPE alertmanager_notifications_failed_total counter
-alertmanager_notifications_failed_total{integration="email",reason="clientError"} 0
-alertmanager_notifications_failed_total{integration="slack",reason="clientError"} 1
-alertmanager_notifications_failed_total{integration="slack",reason="serverError"} 2
+METRICS = """# HELP alertmanager_notification_requests_total Attempted notification requests.
+# TYPE alertmanager_notification_requests_total counter
+alertmanager_notification_requests_total{integration="email"} 4
+alertmanager_notification_requests_total{integration="slack"} 7
+# HELP alertmanager_notification_requests_failed_total The total number of failed notifications.
+# TYPE alertmanager_notification_requests_failed_total counter
+alertmanager_notification_requests_failed_total{integration="email",reason="clientError"} 0
+alertmanager_notification_requests_failed_total{integration="slack",reason="clientError"} 1
+alertmanager_notification_requests_failed_total{integration="slack",reason="serverError"} 2
 """
 
 
@@ -114,15 +114,17 @@ def test_notifications_are_counted_by_integration(httpserver: HTTPServer) -> Non
 
 def test_receivers_are_told_apart_where_alertmanager_does(httpserver: HTTPServer) -> None:
     httpserver.expect_request("/metrics").respond_with_data(
-        "# TYPE alertmanager_notifications_total counter\n"
-        'alertmanager_notifications_total{integration="slack",receiver_name="a"} 1\n'
-        'alertmanager_notifications_total{integration="slack",receiver_name="b"} 2\n'
+        "# TYPE alertmanager_notification_requests_total counter\n"
+        'alertmanager_notification_requests_total{integration="slack",receiver_name="a"} 1\n'
+        'alertmanager_notification_requests_total{integration="slack",receiver_name="b"} 2\n'
     )
     counts = client_of(httpserver).read_notification_counts()
     assert [c.sent for c in counts] == [1, 2]
 
 
-@pytest.mark.parametrize("page", ['x{y="', "alertmanager_notifications_total many\n", "<html>"])
+@pytest.mark.parametrize(
+    "page", ['x{y="', "alertmanager_notification_requests_total many\n", "<html>"]
+)
 def test_a_metrics_page_that_is_none_is_a_bad_answer(httpserver: HTTPServer, page: str) -> None:
     httpserver.expect_request("/metrics").respond_with_data(page)
     with pytest.raises(BadAnswerError):

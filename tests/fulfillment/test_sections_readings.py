@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -26,6 +27,8 @@ from tests.support.world import TICKET, FakeClients, World, make_case
 
 Change = Callable[[World], None]
 ROOT = Path(__file__).parents[2]
+#: A copy of the layout of DataFlow.
+DATAFLOW = ROOT / "tests" / "foreign" / "dataflow"
 
 
 @pytest.fixture
@@ -117,6 +120,9 @@ def take_references(w: World) -> None:
     ):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text("## Fulfillment artifacts backlog\n", "utf-8")
+    for name in ("Makefile", "scripts/chaos/simulate_fulfillment_delay.py"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(DATAFLOW / name, home / name)
     w.settings = w.settings.model_copy(update={"dataflow_home": home})
 
 
@@ -339,7 +345,7 @@ def test_the_script_and_the_make_target_are_looked_for_in_the_checkout(
     from fulfillment.sections import references
 
     monkeypatch.setattr(references, "find_checkout", lambda: None)
-    assert [take(world, s) for s in ("8.1", "8.2")] == [Status.UNKNOWN] * 2
+    assert [take(world, s) for s in ("8.1", "8.2")] == [Status.LEFT_OUT] * 2
     monkeypatch.setattr(references, "find_checkout", lambda: tmp_path)
     assert [take(world, s) for s in ("8.1", "8.2")] == [Status.BREACH] * 2
     script = tmp_path / "scripts/chaos/simulate_fulfillment_delay.py"
@@ -347,6 +353,33 @@ def test_the_script_and_the_make_target_are_looked_for_in_the_checkout(
     script.write_text("", "utf-8")
     (tmp_path / "Makefile").write_text("\nchaos-fulfillment-delay: setup\n", "utf-8")
     assert [take(world, s) for s in ("8.1", "8.2")] == [Status.OK] * 2
+    (tmp_path / "theirs").mkdir()
+    changes = {"dataflow_home": tmp_path / "theirs"}
+    world.settings = world.settings.model_copy(update=changes)
+    assert [take(world, s) for s in ("8.1", "8.2")] == [Status.BREACH] * 2
+    world.settings = world.settings.model_copy(update={"dataflow_home": DATAFLOW})
+    assert [take(world, s) for s in ("8.1", "8.2")] == [Status.OK] * 2
+
+
+@pytest.mark.parametrize(("system", "step"), [("support", "2.5"), ("fulfillment", "5.4")])
+def test_a_step_without_its_system_is_left_out_without_a_ticket_too(
+    world: World, system: str, step: str
+) -> None:
+    world.pages = [[]]
+    clients = leave_out(world, system)
+    inv = world.open(SECTIONS.find("detection" if step == "2.5" else "root_cause"))
+    inv.clients = clients
+    reading = inv.read_step(step)
+    assert reading.status is Status.LEFT_OUT
+    assert f"{system.upper()}_URL is empty" in reading.reason
+
+
+@pytest.mark.parametrize("system", ["support", "services"])
+def test_chaos_is_verified_without_a_system_that_we_do_not_have(world: World, system: str) -> None:
+    clients = leave_out(world, system)
+    inv = world.open(SECTIONS.find("chaos"), ticket_id=TICKET)
+    inv.clients = clients
+    assert inv.read_step("4.3").status is Status.OK
 
 
 def test_a_note_ticks_the_point_that_is_open(world: World) -> None:
@@ -530,7 +563,7 @@ ABSENT = {
     "alertmanager": ("3.1",),
     "services": ("3.5",),
     "pipeline": ("5.3",),
-    "fulfillment": ("5.1",),
+    "fulfillment": ("5.1", "5.4"),
     "prometheus": ("2.1", "2.2", "8.7", "8.8"),
 }
 

@@ -242,14 +242,14 @@ def test_an_old_notification_or_one_of_a_drill_is_no_evidence(world: World) -> N
 
 def test_failures_since_the_alert_are_a_breach(world: World) -> None:
     world.fire()
-    name = "alertmanager_notifications_failed_total"
+    name = "alertmanager_notification_requests_failed_total"
     world.series[name] = [world.line([0.0, 3.0], integration="slack")]
     assert deliver(world).status is Status.BREACH
 
 
 def test_failures_from_before_the_alert_are_not(world: World) -> None:
     world.fire()
-    name = "alertmanager_notifications_failed_total"
+    name = "alertmanager_notification_requests_failed_total"
     world.series[name] = [world.line([0.0, 3.0, 3.0], step_s=200, integration="slack")]
     assert deliver(world).status is Status.UNKNOWN
 
@@ -257,14 +257,32 @@ def test_failures_from_before_the_alert_are_not(world: World) -> None:
 def test_failures_before_the_last_good_delivery_are_not(world: World) -> None:
     world.fire()
     failed, sent = [0.0, 3.0, 3.0], [0.0, 3.0, 4.0]
-    world.series["alertmanager_notifications_failed_total"] = [
+    world.series["alertmanager_notification_requests_failed_total"] = [
         world.line(failed, integration="slack", reason="other"),
         world.line([0.0] * 3, integration="slack", reason="serverError"),
     ]
-    world.series["alertmanager_notifications_total"] = [world.line(sent, integration="slack")]
+    world.series["alertmanager_notification_requests_total"] = [
+        world.line(sent, integration="slack")
+    ]
     assert deliver(world).status is Status.UNKNOWN
-    world.series["alertmanager_notifications_total"] = [world.line(failed, integration="slack")]
+    world.series["alertmanager_notification_requests_total"] = [
+        world.line(failed, integration="slack")
+    ]
     assert "slack: Alertmanager counts 3" in deliver(world).reason
+
+
+def test_failures_since_the_last_scrape_are_told_at_once(world: World) -> None:
+    world.fire()
+    name = "alertmanager_notification_requests"
+    world.series[f"{name}_total"] = [world.line([9.0, 9.0], integration="slack")]
+    world.series[f"{name}_failed_total"] = [world.line([0.0, 0.0], integration="slack")]
+    world.counts = [NotificationCount("slack", 9, 0)]
+    assert deliver(world).status is Status.UNKNOWN
+    world.counts = [NotificationCount("slack", 11, 2)]
+    assert deliver(world).status is Status.BREACH
+    # Of several Alertmanagers behind one address, this one counted less.
+    world.counts = [NotificationCount("slack", 4, 0)]
+    assert deliver(world).status is Status.UNKNOWN
 
 
 def test_totals_without_times_count_only_where_nothing_was_ever_delivered(world: World) -> None:
@@ -276,7 +294,7 @@ def test_totals_without_times_count_only_where_nothing_was_ever_delivered(world:
 
 def test_a_template_that_asks_for_what_there_is_not_is_named(world: World) -> None:
     world.fire()
-    name = "alertmanager_notifications_failed_total"
+    name = "alertmanager_notification_requests_failed_total"
     world.series[name] = [world.line([0.0, 3.0], integration="slack")]
     said = (
         'msg="Notify for alerts failed" err="slack-critical/slack[0]: notify retry canceled due to '
