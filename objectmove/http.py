@@ -8,6 +8,7 @@ request, and the caller decides.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import threading
 import weakref
@@ -30,6 +31,8 @@ _IDLE_S = 2.0
 _GRACE_S = 0.7
 _LATE = "no answer in time"
 _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+#: What servers in Go, and nginx, answer where they expect TLS.
+_WANTS_TLS = re.compile(rb"HTTP request (was sent )?to (an )?HTTPS")
 _ENDS = {"content-length", "transfer-encoding"}
 _loops: list[asyncio.AbstractEventLoop] = []
 _starting = threading.Lock()
@@ -201,10 +204,12 @@ async def _read(response: aiohttp.ClientResponse, request: _Request, sink: Sink 
             sink(part)
     body = await response.read()
     if request.protocol is not None and len(request.protocol) > 0:
-        raise ValueError("two answers: who knows which is whose")
+        raise ValueError("a second answer came on this connection, so neither can be used")
+    if response.status == 400 and _WANTS_TLS.search(body):
+        raise ValueError("this port wants TLS, and the request came without")
     has_no_body = request.method == "HEAD" or response.status in (204, 304)
     if not has_no_body and not _ENDS & headers.keys():
-        raise ValueError("nobody knows whether the answer is whole")
+        raise ValueError("the answer has no length, so it may be cut off")
     return Reply(response.status, headers, body)
 
 

@@ -255,6 +255,7 @@ def try_time(value: Json) -> datetime | None:
 
 
 _ADVICE = "Set COMPOSE_CMD, or RUNBOOK_SERVICES=supervisor for the local environment."
+_NO_FILE = re.compile(r"no configuration file|can't find a suitable configuration file", re.I)
 
 
 class ComposeServices:
@@ -336,7 +337,16 @@ class ComposeServices:
         return configs[name]
 
     def _run(self, *words: str, is_change: bool = False) -> str:
-        return self._execute([*self._command, *words], is_change=is_change)
+        try:
+            return self._execute([*self._command, *words], is_change=is_change)
+        except errors.BadAnswerError as error:
+            if not _NO_FILE.search(error.message):
+                raise
+            text = (
+                "compose finds no configuration file here. Set COMPOSE_FILE to DataFlow's "
+                "docker-compose.yml, or RUNBOOK_SERVICES=none"
+            )
+            raise _bad(text) from error
 
 
 def _read_json_lines(output: str) -> list[dict[str, Json]]:

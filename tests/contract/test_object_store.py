@@ -489,6 +489,31 @@ def test_tls_and_a_proxy_are_what_the_settings_say(
 
 
 @pytest.mark.process
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Client sent an HTTP request to an HTTPS server.\n",
+        b"<html>The plain HTTP request was sent to HTTPS port</html>",
+    ],
+)
+def test_a_port_that_wants_tls_names_the_setting(body: bytes) -> None:
+    answer = Act(b"HTTP/1.0 400 Bad Request\r\n\r\n" + body, then="close")
+    with run_server(lambda _: answer) as server:
+        store = ObjectStore(connect(server.endpoint))
+        with pytest.raises(ConnectionRefusedClientError, match="MINIO_SECURE=true"):
+            store.check_live()
+
+
+@pytest.mark.process
+def test_a_tls_port_that_resets_names_the_setting(tmp_path: Path) -> None:
+    _, context = make_certificates(tmp_path)
+    with run_server(lambda _: LISTING, tls=context) as server:
+        store = ObjectStore(connect(server.endpoint))
+        with pytest.raises(ConnectionRefusedClientError, match="MINIO_SECURE"):
+            store.check_live()
+
+
+@pytest.mark.process
 def test_a_bucket_that_stands_in_the_host_name_is_used_like_any(tmp_path: Path) -> None:
     with run_juicefs(tmp_path, domain="store.test") as server:
         virtual = "fulfillment-artifacts.store.test:9000"
