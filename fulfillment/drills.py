@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -42,6 +42,7 @@ from .commands import CHANNELS, DrillDocument, Objective, Phases
 from .investigation import Investigation
 from .policy import POLICY
 from .sections import SECTIONS
+from .sections.immediate import expect_channels
 from .settings import Settings
 
 
@@ -154,11 +155,19 @@ def get_default_scenario(settings: Settings) -> str:
     return _SYNTHETIC.name
 
 
+class ChannelCount(NamedTuple):
+    """How many requests Alertmanager made to a channel since the fault, and how many failed."""
+
+    sent: float
+    failed: float
+
+
 @dataclass
 class Scorecard:
     """What a drill measured; None: not measured.
 
-    ``hears_receivers``: whether ``NOTIFICATIONS_URL`` says what the receivers got.
+    ``hears_receivers``: whether ``NOTIFICATIONS_URL`` says what the receivers got. Else
+    ``told`` holds what Alertmanager counts, and ``untold`` why it is not known who was told.
     """
 
     phases: Phases = field(default_factory=Phases)
@@ -172,6 +181,8 @@ class Scorecard:
     revert_error: str = ""
     steady_after: bool = False
     hears_receivers: bool = True
+    told: dict[str, ChannelCount] = field(default_factory=dict)
+    untold: str = ""
     error: str = ""
 
     def add_proof(self, result: dict[str, Json]) -> None:
@@ -194,6 +205,7 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> Iterator[Objectiv
             yield _judge_channels(card)
             clears = "alert clears, every channel says so"
         else:
+            yield _judge_counts(card)
             clears = "alert clears"
         yield _judge_time(clears, card.phases.clear_s, scenario.clear_timeout_s)
     yield _judge_cause(card, scenario)
@@ -239,6 +251,26 @@ def _judge_channels(card: Scorecard) -> Objective:
     )
 
 
+def _judge_counts(card: Scorecard) -> Objective:
+    """Judge who was told by what Alertmanager counts. What we do not have fails no drill."""
+    delivered = [name for name, count in card.told.items() if count.sent > count.failed]
+    failed = [name for name, count in card.told.items() if count.failed >= count.sent > 0]
+    silent = [name for name, count in card.told.items() if not count.sent]
+    parts = []
+    if delivered:
+        parts.append(f"delivered by Alertmanager's count: {', '.join(delivered)}")
+    if failed:
+        parts.append(f"failed: {', '.join(failed)}")
+    if silent:
+        parts.append(f"not tried: {', '.join(silent)}")
+    return Objective(
+        name="every channel is notified",
+        target=", ".join(card.told) or "the channels on the alert's route",
+        actual="; ".join(parts) or f"nobody can know: {card.untold}",
+        met=not failed and not silent and (bool(delivered) or card.untold == _NO_ALERTMANAGER),
+    )
+
+
 def _judge_cause(card: Scorecard, scenario: Scenario) -> Objective:
     cause = str(scenario.cause_expected)
     words = [CAUSES[name].words for name in card.cause_found]
@@ -269,6 +301,7 @@ def _judge_none(name: str, count: int | None) -> Objective:
 
 
 _APART_S = 0.5
+_NO_ALERTMANAGER = "ALERTMANAGER_URL and NOTIFICATIONS_URL are empty"
 _EXERCISE = {"count": 5, "object_size_kb": 4}
 
 
@@ -282,6 +315,7 @@ class Drill:
     id : the drill's name in metadata and approvals
     order_ids : orders that the drill injected itself
     injected_at : when the fault was there
+    counted_before : what Alertmanager counted before the fault, by channel
     card : what was measured
     """
 
@@ -291,6 +325,7 @@ class Drill:
     progress: Progress
     order_ids: set[int] = field(default_factory=set)
     injected_at: datetime = field(default_factory=utc_now)
+    counted_before: dict[str, ChannelCount] = field(default_factory=dict)
     card: Scorecard = field(default_factory=Scorecard)
 
     def __post_init__(self) -> None:
@@ -336,6 +371,41 @@ class Drill:
             if is_mine and notification.status == status and channel in CHANNELS:
                 received.setdefault(channel, notification.received_at)
         return received
+
+    def count_told(self) -> dict[str, ChannelCount]:
+        """Return what Alertmanager counts for each channel since it started.
+
+        Raises
+        ------
+        ClientError
+            When Alertmanager cannot be asked.
+        """
+        counts = dict.fromkeys(CHANNELS, ChannelCount(0, 0))
+        for count in self.clients.alertmanager.read_notification_counts():
+            for channel, before in counts.items():
+                if channel in count.integration.lower():
+                    sent = before.sent + count.sent
+                    counts[channel] = ChannelCount(sent, before.failed + count.failed)
+        return counts
+
+    def find_told(self) -> dict[str, ChannelCount]:
+        """Return what Alertmanager did since the fault for each channel on the alert's route.
+
+        Raises
+        ------
+        ClientError
+            When Alertmanager cannot be asked.
+        """
+        held = self.clients.alertmanager.list_alerts()
+        own = [a for a in held if a.labels.get("alertname") == self.scenario.alert]
+        route = [receiver for alert in own for receiver in alert.receivers]
+        told = {}
+        now = self.count_told()
+        for channel in expect_channels(route):
+            before = self.counted_before.get(channel, ChannelCount(0, 0))
+            sent = now[channel].sent - before.sent
+            told[channel] = ChannelCount(sent, now[channel].failed - before.failed)
+        return told
 
     def have_all_received(self, status: str) -> bool:
         """Tell whether every channel's receiver got the alert; True when that is unknown."""
@@ -513,6 +583,9 @@ def _say_interrupted(drill: Drill, cut_off: str, again: str) -> str:
 def _carry_out(drill: Drill) -> None:
     scenario = drill.scenario
     card = drill.card
+    if not card.hears_receivers:
+        with suppress(errors.ClientError):
+            drill.counted_before = drill.count_told()
     drill.progress("inject")
     drill.injected_at = utc_now()
     drill.record("inject", scenario=scenario.name)
@@ -570,12 +643,42 @@ def _notify(drill: Drill) -> None:
 
     drill.progress("wait for the channels")
     notify_s = drill.card.phases.notify_s
-    if drill.card.phases.detect_s is not None:
+    if not drill.card.hears_receivers:
+        _count_notified(drill)
+    elif drill.card.phases.detect_s is not None:
         wait_for(is_notified, timeout_s=drill.scenario.notify_timeout_s)
         for channel, at in drill.list_received("firing").items():
             notify_s[channel] = _seconds(drill.injected_at, at)
     known = {channel: time_s for channel, time_s in notify_s.items() if time_s is not None}
     drill.record("notify", seconds=known)
+
+
+def _count_notified(drill: Drill) -> None:
+    """Wait until Alertmanager delivered to every channel on the alert's route, and note when."""
+    card = drill.card
+    if not drill.settings.alertmanager_url:
+        card.untold = _NO_ALERTMANAGER
+        return
+    if card.phases.detect_s is None:
+        card.untold = "the alert did not fire"
+        return
+    notify_s = card.phases.notify_s
+
+    def is_delivered() -> bool:
+        card.told = drill.find_told()
+        for channel, count in card.told.items():
+            if count.sent > count.failed and notify_s[channel] is None:
+                notify_s[channel] = _seconds(drill.injected_at, utc_now())
+        return bool(card.told) and all(notify_s[channel] is not None for channel in card.told)
+
+    try:
+        wait_for(is_delivered, timeout_s=drill.scenario.notify_timeout_s)
+    except errors.ClientError as error:
+        card.untold = f"Alertmanager cannot be asked ({error})"
+        return
+    if not card.told:
+        names = ", ".join(CHANNELS)
+        card.untold = f"Alertmanager holds the alert for no receiver that is named after {names}"
 
 
 def _act(

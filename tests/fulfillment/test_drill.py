@@ -14,8 +14,16 @@ import pytest
 
 from fulfillment import drills as module
 from fulfillment.analysis.artifacts import is_synthetic
-from fulfillment.commands import Phases
-from fulfillment.drills import Drill, Scorecard, compute_objectives, find_scenario, run_drill
+from fulfillment.clients.http_systems import NotificationCount
+from fulfillment.commands import Objective, Phases
+from fulfillment.drills import (
+    ChannelCount,
+    Drill,
+    Scorecard,
+    compute_objectives,
+    find_scenario,
+    run_drill,
+)
 from runbook_lib.errors import DrillError, RunInterruptedError
 from runbook_lib.model import keep_quiet
 from runbook_lib.record.incident import Incident, list_incidents
@@ -66,14 +74,53 @@ def test_time_outs_hold_the_waits_of_the_rules_and_routes_there(world: World) ->
     assert module._fit_times(FakeClients(world), scenario) == scenario  # type: ignore[arg-type]
 
 
-def test_without_a_sink_nothing_is_scored_on_what_the_receivers_got() -> None:
-    scenario, card = (
-        find_scenario("synthetic"),
-        Scorecard(Phases(detect_s=1.0, clear_s=1.0), hears_receivers=False),
+def judge_notified(told: dict[str, ChannelCount], untold: str = "") -> Objective:
+    """Return the objective on who was told, where nothing says what the receivers got."""
+    card = Scorecard(
+        Phases(detect_s=1.0, clear_s=1.0), hears_receivers=False, told=told, untold=untold
     )
-    names = [o.name for o in compute_objectives(card, scenario)]
-    assert names[:2] == ["alert fires", "alert clears"]
-    assert not [name for name in names if "channel" in name]
+    objectives = {o.name: o for o in compute_objectives(card, find_scenario("synthetic"))}
+    assert list(objectives)[:3] == ["alert fires", "every channel is notified", "alert clears"]
+    return objectives["every channel is notified"]
+
+
+@pytest.mark.parametrize(
+    ("told", "is_met", "words"),
+    [
+        ({"slack": ChannelCount(1, 0), "email": ChannelCount(3, 2)}, True, "slack, email"),
+        ({"slack": ChannelCount(1, 0), "email": ChannelCount(3, 3)}, False, "failed: email"),
+        ({"slack": ChannelCount(0, 0)}, False, "not tried: slack"),
+    ],
+)
+def test_without_a_sink_alertmanagers_counts_score_who_was_told(
+    told: dict[str, ChannelCount], is_met: bool, words: str
+) -> None:
+    objective = judge_notified(told)
+    assert objective.met is is_met
+    assert words in objective.actual
+    assert objective.target == ", ".join(told)
+
+
+def test_a_drill_says_that_nobody_can_know_and_fails_for_it_only_where_somebody_could() -> None:
+    left_out = judge_notified({}, module._NO_ALERTMANAGER)
+    assert (left_out.met, left_out.actual.partition(":")[0]) == (True, "nobody can know")
+    silent = judge_notified({}, "Alertmanager cannot be asked (refused)")
+    assert (silent.met, silent.actual.partition(":")[0]) == (False, "nobody can know")
+
+
+def test_only_what_alertmanager_counts_after_the_fault_counts(world: World) -> None:
+    world.settings = world.settings.model_copy(update={"notifications_url": ""})
+    world.counts = [NotificationCount("slack", 9, 4), NotificationCount("msteamsv2", 2, 0)]
+    clients: Any = FakeClients(world)
+    drill = Drill(world.settings, clients, find_scenario("synthetic"), keep_quiet)
+    drill.counted_before = drill.count_told()
+    world.fire(drill="true")
+    world.counts = [NotificationCount("slack", 10, 4), NotificationCount("msteamsv2", 3, 1)]
+    assert drill.find_told() == {
+        "slack": ChannelCount(1, 0),
+        "email": ChannelCount(0, 0),
+        "teams": ChannelCount(1, 1),
+    }
 
 
 # --- Ctrl-C ---
