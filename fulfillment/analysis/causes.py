@@ -592,12 +592,21 @@ def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, st
     if blocks:
         return "release", f"the worker cannot do it: {', '.join(blocks)}"
     standing = [cause for cause in ordered if cause in STANDSTILL]
-    if standing:
-        names = ", ".join(standing)
-        return "retrigger", f"it does its whole job once 6.2 brought it back: {names}"
-    if values.get("overdue_real") == 0:
+    if not standing and values.get("overdue_real") == 0:
         return "none", "no real object waits over the threshold, and nothing stops the worker"
-    return "retrigger", "no cause was found that stops the worker: it does its whole job"
+    return _choose_with_worker(standing, has_api=values.get("worker_has_api") is not False)
+
+
+def _choose_with_worker(standing: Sequence[str], *, has_api: bool) -> tuple[Strategy, str]:
+    """Choose where the worker can move labels, now or once its standstill is repaired."""
+    names = ", ".join(standing)
+    if standing and has_api:
+        return "retrigger", f"it does its whole job once 6.2 brought it back: {names}"
+    if standing:
+        return "none", f"the worker moves labels by itself once 6.2 brought it back: {names}"
+    if has_api:
+        return "retrigger", "no cause was found that stops the worker: it does its whole job"
+    return "release", "no cause was found, and the worker has no API to run it again"
 
 
 def _say(repair: Repair) -> str:

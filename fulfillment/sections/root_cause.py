@@ -106,6 +106,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
         observations={
             "worker_running": is_running,
             "worker_answers": answer.answers,
+            "worker_has_api": answer.has_api,
             "worker_paused": worker.paused if worker else None,
             "worker_stands_still": still,
             "worker_last_move": worker.last_move_at if worker else None,
@@ -168,11 +169,15 @@ def _drop_unknown(times: Mapping[Cause, datetime | None]) -> dict[str, datetime]
 
 
 class _WorkerAnswer(NamedTuple):
-    """The worker's state, whether its API answers (None: it has none), and why it does not."""
+    """The worker's state, whether its API answers (None: it has none), and why it does not.
+
+    ``has_api`` is None while nobody can tell.
+    """
 
     state: WorkerState | None
     answers: bool | None
     error: str
+    has_api: bool | None
 
 
 def _read_state(inv: Investigation) -> _WorkerAnswer:
@@ -180,12 +185,12 @@ def _read_state(inv: Investigation) -> _WorkerAnswer:
         state = inv.clients.fulfillment.read_worker()
     except NotFoundError:
         why = "the service has no API for its worker"
-        return _WorkerAnswer(None, answers=None, error=why)
+        return _WorkerAnswer(None, answers=None, error=why, has_api=False)
     except NotConfiguredError as error:
-        return _WorkerAnswer(None, answers=None, error=str(error))
+        return _WorkerAnswer(None, answers=None, error=str(error), has_api=False)
     except ClientError as error:
-        return _WorkerAnswer(None, answers=False, error=str(error))
-    return _WorkerAnswer(state, answers=True, error="")
+        return _WorkerAnswer(None, answers=False, error=str(error), has_api=None)
+    return _WorkerAnswer(state, answers=True, error="", has_api=True)
 
 
 def _watch_passes(

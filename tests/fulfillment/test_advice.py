@@ -31,6 +31,10 @@ NAMES = {"worker": "w", "dag": "dag"}
         ({Cause.SYNTHETIC}, {"waiting_real": 1, "overdue_real": 0}, "none"),
         ({Cause.PIPELINE_PAUSED}, {"waiting_real": 1, "overdue_real": 0}, "release"),
         (set(), {}, "retrigger"),
+        (set(), WAITING | {"worker_has_api": False}, "release"),
+        ({Cause.CARRIER_TIMEOUT}, WAITING | {"worker_has_api": False}, "release"),
+        ({Cause.WORKER_STOPPED}, WAITING | {"worker_has_api": False}, "none"),
+        (set(), WAITING | {"worker_has_api": None}, "retrigger"),
     ],
 )
 def test_the_worker_is_re_triggered_whenever_it_can_run(
