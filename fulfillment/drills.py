@@ -397,8 +397,10 @@ class Drill:
             When Alertmanager cannot be asked.
         """
         held = self.clients.alertmanager.list_alerts()
-        own = [a for a in held if a.labels.get("alertname") == self.scenario.alert]
-        route = [receiver for alert in own for receiver in alert.receivers]
+        route: list[str] = []
+        for alert in held:
+            if alert.labels.get("alertname") == self.scenario.alert:
+                route += alert.receivers
         told = {}
         now = self.count_told()
         for channel in expect_channels(route):
