@@ -278,6 +278,8 @@ def _ask(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[str, 
             row["reachable"] = None
         row["reason"] = error.message.partition(". ")[0]
         return row
+    if answers.get("list", (True, ""))[0] is None:
+        row["recognised"] = None
     reasons = [why for _, why in answers.values() if why]
     row["reason"] = "; ".join(dict.fromkeys(reasons))
     row["rights"] = {right: _WORDS[is_allowed] for right, (is_allowed, _) in answers.items()}
