@@ -287,15 +287,18 @@ def schedule(
     scenario: Scenario = "",
 ) -> None:
     """Print what runs the drill weekly. Installs nothing."""
+    from .change.environment_guard import check_environment
     from .drills import build_schedule, find_settings_folder, get_default_scenario
     from .settings import Settings
 
     folder = find_settings_folder(Settings.load())
     settings = Settings.load(folder)
+    check_environment(settings)
     text = build_schedule(
         kind,
         folder=folder,
         home=settings.runbook_home.resolve(),
+        environment=settings.runbook_environment,
         scenario=scenario or get_default_scenario(settings),
     )
     sys.stdout.write(text)

@@ -805,13 +805,14 @@ Kind = Literal["cron", "systemd"]
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def build_schedule(kind: Kind, *, folder: Path, home: Path, scenario: str) -> str:
+def build_schedule(kind: Kind, *, folder: Path, home: Path, environment: str, scenario: str) -> str:
     """Return a crontab line or a systemd service and timer.
 
     Parameters
     ----------
     folder : where the drill runs; its ``.env`` is read
     home : RUNBOOK_HOME; with cron, also for lock and log
+    environment : RUNBOOK_ENVIRONMENT, which may stand in the shell alone
 
     Raises
     ------
@@ -819,7 +820,8 @@ def build_schedule(kind: Kind, *, folder: Path, home: Path, scenario: str) -> st
         When the scenario is unknown.
     """
     name = find_scenario(scenario).name
-    program = ["/usr/bin/env", f"RUNBOOK_HOME={home}", sys.executable, "-m", "runbook_lib"]
+    variables = [f"RUNBOOK_HOME={home}", f"RUNBOOK_ENVIRONMENT={environment}"]
+    program = ["/usr/bin/env", *variables, sys.executable, "-m", "runbook_lib"]
     command = [*program, "drill", "--scenario", name, "--json"]
     quote: Callable[[str], str]
     if kind == "systemd":

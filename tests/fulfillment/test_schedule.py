@@ -22,7 +22,7 @@ _TIMER = "# ~/.config/systemd/user/runbook-drill.timer"
 
 
 def build(kind: Kind, folder: Path, *, home: Path = Path("/srv/x/reports")) -> str:
-    return build_schedule(kind, folder=folder, home=home, scenario="synthetic")
+    return build_schedule(kind, folder=folder, home=home, environment="local", scenario="synthetic")
 
 
 def cron_command(text: str) -> str:
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
         port = probe.getsockname()[1]
     folder = tmp_path / "on call 100%"
     folder.mkdir()
-    lines = ["RUNBOOK_ENVIRONMENT=local", "MINIO_ROOT_USER=a b", "MINIO_ROOT_PASSWORD='c$(d) e'"]
+    lines = ["MINIO_ROOT_USER=a b", "MINIO_ROOT_PASSWORD='c$(d) e'"]
     lines += [f"{name.upper()}_URL=" for name in HTTP_SYSTEMS]
     (folder / ".env").write_text("\n".join([*lines, f"MINIO_ENDPOINT=127.0.0.1:{port}"]))
     return folder
@@ -114,4 +114,6 @@ def test_the_scenario_fits_the_system(tmp_path: Path) -> None:
 
 def test_unknown_scenario_names_those_that_exist() -> None:
     with pytest.raises(UsageError, match="pipeline_paused"):
-        build_schedule("cron", folder=Path("/x"), home=Path("/x"), scenario="nope")
+        build_schedule(
+            "cron", folder=Path("/x"), home=Path("/x"), environment="local", scenario="nope"
+        )
