@@ -156,7 +156,9 @@ def test_the_newest_event_of_the_fulfilment_service_is_shown_as_it_is() -> None:
     older = entry | {"timestamp": "2026-11-24T01:00:00Z", "shipmentId": "s-0"}
     other = {"type": "conversation", "message": "hi", "timestamp": "2026-11-24T04:00:00+00:00"}
     case = TypeAdapter(Case).validate_python({"id": TICKET, "timeline": [entry, older, other]})
-    clients = SimpleNamespace(support=SimpleNamespace(read_case=lambda _: case))
+    clients = SimpleNamespace(
+        support=SimpleNamespace(url="http://support", read_case=lambda _: case)
+    )
     found = probe_support(clients, TICKET)  # type: ignore[arg-type]
     assert found is not None
     assert found["latestFulfillmentEvent"] == entry
