@@ -82,6 +82,15 @@ class Status(StrEnum):
         return self in (Status.BREACH, Status.UNKNOWN)
 
 
+class AlertState(StrEnum):
+    """What Prometheus says of one alert. ``resolved`` is also one that never fired."""
+
+    FIRING = "firing"
+    PENDING = "pending"
+    RESOLVED = "resolved"
+    UNKNOWN = "unknown"
+
+
 class CauseStatus(StrEnum):
     """Status of a cause, as lists sort it. Unknown inputs leave it undecided, never refuted."""
 
@@ -288,6 +297,8 @@ class Outcome(BaseModel):
     forecast : forecast of the drain
     clear : when the alert will clear after what was done
     ways_on : commands that finish what was begun; they come before anything else
+    alerts : what Prometheus says of each of the runbook's alerts, by name
+    well_since : the first sample after which all stayed well; None: it is not, or not yet proven
     """
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
@@ -312,6 +323,8 @@ class Outcome(BaseModel):
     forecast: DrainForecast | None = None
     clear: ClearTime | None = None
     ways_on: tuple[str, ...] = ()
+    alerts: dict[str, AlertState] = {}
+    well_since: Timestamp | None = None
 
     def judge(self, status: Status, reason: str) -> Self:
         """Return the outcome with a status, and in words why it is so."""
@@ -335,11 +348,15 @@ class Outcome(BaseModel):
 
 
 class Reading(Outcome, Observed):
-    """One observed fact of a step, with its evidence; ``role`` is its step's."""
+    """One observed fact of a step, with its evidence.
+
+    ``role`` is its step's, and ``is_needed`` says whether a verdict needs it.
+    """
 
     model_config = _Journalled.model_config
 
     role: Role | None = None
+    is_needed: bool = False
 
 
 class Finding(_Journalled):
@@ -378,13 +395,17 @@ class Note(_Entry):
 
 
 class NotebookEntry(_Entry):
-    """How one run of a section's notebook ended. ``notebook`` is the executed file's name."""
+    """How one run of a section's notebook ended.
+
+    ``notebook`` is the executed file's name. ``is_typo`` says that what was typed fits nothing.
+    """
 
     section: str
     notebook: str
     status: str
     duration_s: float | None = None
     error: str = ""
+    is_typo: bool = False
 
 
 class ActionEntry(_Entry):

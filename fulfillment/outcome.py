@@ -1,0 +1,433 @@
+"""The verdict table: what is true now, what to say of it, and what comes next. Pure.
+
+Everything that says a verdict asks ``decide``. Three small tables make it up: what is so now, what
+that means for the incident, and which way of moving labels the worker would not refuse. Every cell
+is written out. A test proves that each has exactly one rule, that no cell breaks a promise, and
+that ``docs/verdict-table.md`` shows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from itertools import product
+from typing import NamedTuple
+
+from runbook_lib.model import AlertState, Verdict
+
+
+class Needed(StrEnum):
+    """What the needed readings say: the worst of them."""
+
+    OK = "ok"
+    BREACH = "breach"
+    UNKNOWN = "unknown"
+    STALE = "stale"
+    """One is over ten minutes old, or from before the last action. It does not judge."""
+
+
+class Uploads(StrEnum):
+    """Whether labels get into the store."""
+
+    SUCCEEDING = "succeeding"
+    FAILING = "failing"
+    NONE = "none"
+    """Orders want labels, and none arrives."""
+    UNASKED = "unasked"
+    """No order wanted one lately, or nobody counts them."""
+
+
+class Backlog(StrEnum):
+    """What waits, beside the hour before the incident."""
+
+    USUAL = "usual"
+    """The lag is low in enough samples since the last action, and no more waits than usual."""
+    ABOVE = "above"
+    OVERDUE = "overdue"
+    """A label waits longer than the threshold."""
+    UNPROVEN = "unproven"
+    """There are not enough samples yet."""
+
+
+class Causes(StrEnum):
+    """What the diagnosis of now says of what was, or is, wrong."""
+
+    GONE = "gone"
+    SUPPORTED = "supported"
+    UNDECIDED = "undecided"
+    UNREAD = "unread"
+    """Nobody looked since the last action, or within ten minutes."""
+
+
+class Actions(StrEnum):
+    """What was changed in this incident, and how far that is proven."""
+
+    NONE = "none"
+    PROVEN = "proven"
+    UNPROVEN = "unproven"
+    UNFINISHED = "unfinished"
+
+
+class Before(StrEnum):
+    """What this incident saw before."""
+
+    CALM = "calm"
+    CAUSE = "cause"
+    """A cause was there, and no label was late yet."""
+    TROUBLE = "trouble"
+
+
+class Clear(StrEnum):
+    """When a firing alert should clear, as 6.5 computed it after the recovery."""
+
+    UNKNOWN = "unknown"
+    AHEAD = "ahead"
+    PAST = "past"
+    """The latest time and its margin are over."""
+
+
+class Now(StrEnum):
+    """What is so now: the first table's answer."""
+
+    TROUBLE = "trouble"
+    ALERT = "alert"
+    """Only an alert still fires."""
+    SILENT = "silent"
+    PENDING = "pending"
+    UNREAD = "unread"
+    ABOVE = "above"
+    UNPROVEN = "unproven"
+    WELL = "well"
+
+
+class Next(StrEnum):
+    """What comes next."""
+
+    LOOK = "look"
+    DIAGNOSE = "diagnose"
+    REPAIR = "repair"
+    RESUME = "resume"
+    VERIFY = "verify"
+    MEASURE = "measure"
+    WAIT = "wait"
+    LEARN = "learn"
+    REFERENCES = "references"
+
+
+class Way(StrEnum):
+    """How 6.1 gets labels moving."""
+
+    RELEASE = "release"
+    RETRIGGER = "retrigger"
+    NONE = "none"
+
+
+class Worker(StrEnum):
+    """What is known of the worker that a re-trigger asks."""
+
+    RUNS = "runs"
+    PAUSED = "paused"
+    ABSENT = "absent"
+    """The service has no API for it, or there is no service."""
+    UNSEEN = "unseen"
+
+
+class Return(StrEnum):
+    """Whether a repair of 6.2 brings the worker back first."""
+
+    COMES_BACK = "comes_back"
+    STAYS = "stays"
+
+
+class Situation(NamedTuple):
+    """All that a verdict rests on. ``delay`` and ``upload`` are the runbook's two alerts."""
+
+    needed: Needed
+    delay: AlertState
+    upload: AlertState
+    uploads: Uploads
+    backlog: Backlog
+    causes: Causes
+    actions: Actions
+    before: Before
+    clear: Clear
+
+
+class NowRule(NamedTuple):
+    """Cells of the first table.
+
+    In every table ``any`` is each value, ``not-breach`` each but that one, and ``a+b`` both.
+    """
+
+    needed: str
+    delay: str
+    upload: str
+    uploads: str
+    backlog: str
+    now: Now
+    reason: str
+
+
+class VerdictRule(NamedTuple):
+    """Cells of the second table.
+
+    ``until`` and ``closes`` are yes or no: whether the report may say until when, and whether
+    section 7 may close the incident.
+    """
+
+    now: str
+    causes: str
+    actions: str
+    before: str
+    clear: str
+    verdict: Verdict
+    next: Next
+    until: str
+    closes: str
+    reason: str
+
+
+class WayRule(NamedTuple):
+    """Cells of the third table: ``wanted`` is what the causes ask for."""
+
+    wanted: str
+    worker: str
+    returns: str
+    way: Way
+    reason: str
+
+
+NOW_TABLE = """
+breach any any any any TROUBLE a needed reading is a breach
+not-breach any any failing any TROUBLE uploads fail
+not-breach any any not-failing overdue TROUBLE a label waits too long
+unknown+stale firing any not-failing not-overdue TROUBLE an alert fires, and a needed reading says nothing of now
+unknown+stale not-firing firing not-failing not-overdue TROUBLE an alert fires, and a needed reading says nothing of now
+unknown+stale not-firing not-firing not-failing not-overdue UNREAD a needed reading says nothing of now
+ok firing any none not-overdue TROUBLE an alert fires, and no label arrives although orders want one
+ok not-firing firing none not-overdue TROUBLE an alert fires, and no label arrives although orders want one
+ok not-firing not-firing none not-overdue SILENT orders want labels, and none arrives
+ok firing any succeeding+unasked usual ALERT only the alert still fires
+ok not-firing firing succeeding+unasked usual ALERT only the alert still fires
+ok firing any succeeding+unasked above+unproven TROUBLE an alert fires, and recovery is not measured
+ok not-firing firing succeeding+unasked above+unproven TROUBLE an alert fires, and recovery is not measured
+ok pending not-firing succeeding+unasked not-overdue PENDING an alert is pending
+ok resolved+unknown pending succeeding+unasked not-overdue PENDING an alert is pending
+ok unknown resolved+unknown succeeding+unasked not-overdue UNREAD the alert could not be read
+ok resolved unknown succeeding+unasked not-overdue UNREAD the alert could not be read
+ok resolved resolved succeeding+unasked above ABOVE more waits than in the hour before
+ok resolved resolved succeeding+unasked unproven UNPROVEN recovery is not measured yet
+ok resolved resolved succeeding+unasked usual WELL every needed reading is well
+"""  # noqa: E501
+
+VERDICT_TABLE = """
+trouble supported none any any INCIDENT REPAIR no no there is trouble, and its cause is known
+trouble gone+undecided none any any INCIDENT REPAIR no no there is trouble, and no cause is known
+trouble unread none any any INCIDENT DIAGNOSE no no there is trouble
+trouble supported proven+unproven any any NOT_FIXED REPAIR no no there still is trouble, and its cause
+trouble gone+undecided proven+unproven any any NOT_FIXED REPAIR no no there still is trouble, and no cause is known
+trouble unread proven+unproven any any NOT_FIXED DIAGNOSE no no there still is trouble
+trouble any unfinished any any NOT_FIXED RESUME no no there still is trouble, and an action was cut off
+
+alert supported none any any INCIDENT REPAIR no no an alert fires, and its cause is there
+alert supported proven+unproven any any NOT_FIXED REPAIR no no an alert still fires, and its cause is there
+alert any unfinished any any NOT_FIXED RESUME no no an alert still fires, and an action was cut off
+alert gone proven any ahead FIXED_ALERT_DECAYING WAIT no no symptom and cause are gone, and the alert is clearing
+alert gone proven any unknown UNKNOWN MEASURE no no symptom and cause are gone; when the alert clears is not known
+alert gone unproven any ahead+unknown UNKNOWN VERIFY no no what was done is not proven, and an alert fires
+alert gone proven+unproven any past NOT_FIXED DIAGNOSE no no the alert should have cleared by now
+alert undecided+unread proven+unproven any ahead+unknown UNKNOWN DIAGNOSE no no whether the cause is gone is not known, and an alert fires
+alert undecided+unread proven+unproven any past NOT_FIXED DIAGNOSE no no the alert should have cleared by now
+alert gone none trouble ahead FIXED_ALERT_DECAYING WAIT no no symptom and cause went without an action of ours, and the alert is clearing
+alert gone none trouble past+unknown INCIDENT DIAGNOSE no no an alert fires
+alert gone none calm+cause any INCIDENT DIAGNOSE no no an alert fires
+alert undecided+unread none any any INCIDENT DIAGNOSE no no an alert fires
+
+silent any unfinished any any NOT_FIXED RESUME no no no label arrives, and an action was cut off
+silent supported none any any INCIDENT REPAIR no no no label arrives, and the cause is known
+silent not-supported none cause+trouble any INCIDENT DIAGNOSE no no no label arrives although orders want one
+silent not-supported none calm any UNKNOWN DIAGNOSE no no no label arrives although orders want one
+silent supported proven+unproven any any NOT_FIXED REPAIR no no no label arrives, and the cause is still there
+silent not-supported proven+unproven any any NOT_FIXED DIAGNOSE no no no label arrives although orders want one
+
+unread+pending any unfinished any any UNKNOWN RESUME no no an action was cut off
+unread+pending supported none any any INCIDENT REPAIR no no a cause is there that stops labels
+unread+pending supported proven+unproven any any NOT_FIXED REPAIR no no the cause is still there
+unread not-supported none+proven+unproven any any UNKNOWN LOOK no no what a verdict needs was not read
+pending not-supported none+proven+unproven any any UNKNOWN MEASURE no no an alert is pending: it fires or ends within minutes
+
+above any unfinished any any NOT_FIXED RESUME no no an action was cut off
+above supported none any any INCIDENT REPAIR no no a cause is there that stops labels
+above supported proven+unproven any any NOT_FIXED REPAIR no no more waits than usual, and the cause is still there
+above not-supported proven+unproven any any NOT_FIXED MEASURE no no more waits than in the hour before
+above not-supported none cause+trouble any NOT_FIXED MEASURE no no more waits than in the hour before
+above not-supported none calm any HEALTHY REFERENCES no no no label waits too long
+
+unproven any unfinished any any NOT_FIXED RESUME no no an action was cut off
+unproven supported none any any INCIDENT REPAIR no no a cause is there that stops labels
+unproven supported proven+unproven any any NOT_FIXED REPAIR no no the cause is still there
+unproven not-supported proven+unproven any any UNKNOWN MEASURE no no recovery is not measured yet
+unproven not-supported none cause+trouble any UNKNOWN MEASURE no no recovery is not measured yet
+unproven not-supported none calm any HEALTHY REFERENCES no no no label waits too long
+
+well any unfinished any any NOT_FIXED RESUME no no an action was cut off
+well supported none calm+cause any INCIDENT REPAIR no no a cause is there that stops labels; none is late yet
+well supported none trouble any MITIGATED REPAIR yes no the symptom is gone, and the cause is still there
+well supported proven+unproven any any MITIGATED REPAIR yes no the symptom is gone, and the cause is still there
+well gone proven any any FIXED LEARN yes yes symptom, cause and alert are gone
+well gone unproven any any UNKNOWN VERIFY no no all is well, and what was done is not proven
+well gone none cause+trouble any FIXED LEARN yes yes symptom, cause and alert are gone, without an action of ours
+well gone none calm any HEALTHY REFERENCES no no no label waits too long
+well undecided+unread proven+unproven any any UNKNOWN DIAGNOSE no no the symptom is gone; whether the cause is, is not known
+well undecided+unread none cause+trouble any UNKNOWN DIAGNOSE no no the symptom is gone; whether the cause is, is not known
+well undecided+unread none calm any HEALTHY REFERENCES no no no label waits too long
+"""  # noqa: E501
+
+WAY_TABLE = """
+none any any NONE nothing is to be moved
+release any any RELEASE the worker cannot do it
+retrigger runs+unseen any RETRIGGER the worker does its whole job
+retrigger paused comes_back RETRIGGER 6.2 resumes the worker first
+retrigger paused stays RELEASE the worker is paused, and would refuse
+retrigger absent any RELEASE there is no API that asks the worker
+"""
+
+_NOW_COLUMNS: tuple[type[StrEnum], ...] = (Needed, AlertState, AlertState, Uploads, Backlog)
+_VERDICT_COLUMNS: tuple[type[StrEnum], ...] = (Now, Causes, Actions, Before, Clear)
+_WAY_COLUMNS: tuple[type[StrEnum], ...] = (Way, Worker, Return)
+#: One value for each column.
+Cell = tuple[StrEnum, ...]
+
+
+def _read(word: str, values: type[StrEnum]) -> list[StrEnum]:
+    """Return the values of a column that a word of the table stands for."""
+    if word == "any":
+        return list(values)
+    if word.startswith("not-"):
+        excluded = values(word.removeprefix("not-"))
+        return [value for value in values if value is not excluded]
+    return [values(name) for name in word.split("+")]
+
+
+def list_cells(words: Iterable[str], columns: Iterable[type[StrEnum]]) -> Iterator[Cell]:
+    """Yield every cell that a rule's words stand for."""
+    choices = [_read(word, values) for word, values in zip(words, columns, strict=True)]
+    return product(*choices)
+
+
+def _list_lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line]
+
+
+def read_now_rules(text: str) -> list[NowRule]:
+    """Return the rules of the first table."""
+    rules = []
+    for line in _list_lines(text):
+        needed, delay, upload, uploads, backlog, now, reason = line.split(maxsplit=6)
+        rules.append(NowRule(needed, delay, upload, uploads, backlog, Now[now], reason))
+    return rules
+
+
+def read_verdict_rules(text: str) -> list[VerdictRule]:
+    """Return the rules of the second table."""
+    rules = []
+    for line in _list_lines(text):
+        words = line.split(maxsplit=9)
+        now, causes, actions, before, clear = words[:5]
+        verdict, after, until, closes, reason = words[5:]
+        rule = VerdictRule(
+            now=now,
+            causes=causes,
+            actions=actions,
+            before=before,
+            clear=clear,
+            verdict=Verdict[verdict],
+            next=Next[after],
+            until=until,
+            closes=closes,
+            reason=reason,
+        )
+        rules.append(rule)
+    return rules
+
+
+def read_way_rules(text: str) -> list[WayRule]:
+    """Return the rules of the third table."""
+    rules = []
+    for line in _list_lines(text):
+        wanted, worker, returns, way, reason = line.split(maxsplit=4)
+        rules.append(WayRule(wanted, worker, returns, Way[way], reason))
+    return rules
+
+
+class Decision(NamedTuple):
+    """What a situation means.
+
+    Attributes
+    ----------
+    has_until : whether the report may say until when
+    may_close : whether section 7 may close the incident
+    now_reason, reason : what is so now, and what that means, each in a few words
+    """
+
+    now: Now
+    verdict: Verdict
+    next: Next
+    has_until: bool
+    may_close: bool
+    now_reason: str
+    reason: str
+
+
+class Tables:
+    """The three tables, each cell with its rule.
+
+    Attributes
+    ----------
+    now_rules, verdict_rules, way_rules : as they are written
+    """
+
+    def __init__(
+        self,
+        now_text: str = NOW_TABLE,
+        verdict_text: str = VERDICT_TABLE,
+        way_text: str = WAY_TABLE,
+    ) -> None:
+        self.now_rules = read_now_rules(now_text)
+        self.verdict_rules = read_verdict_rules(verdict_text)
+        self.way_rules = read_way_rules(way_text)
+        self._now: Mapping[Cell, NowRule] = {
+            cell: rule for rule in self.now_rules for cell in list_cells(rule[:5], _NOW_COLUMNS)
+        }
+        self._verdicts: Mapping[Cell, VerdictRule] = {
+            cell: rule
+            for rule in self.verdict_rules
+            for cell in list_cells(rule[:5], _VERDICT_COLUMNS)
+        }
+        self._ways: Mapping[Cell, WayRule] = {
+            cell: rule for rule in self.way_rules for cell in list_cells(rule[:3], _WAY_COLUMNS)
+        }
+
+    def decide(self, situation: Situation) -> Decision:
+        """Return what a situation means."""
+        needed, delay, upload, uploads, backlog, causes, actions, before, clear = situation
+        now_rule = self._now[needed, delay, upload, uploads, backlog]
+        rule = self._verdicts[now_rule.now, causes, actions, before, clear]
+        return Decision(
+            now=now_rule.now,
+            verdict=rule.verdict,
+            next=rule.next,
+            has_until=rule.until == "yes",
+            may_close=rule.closes == "yes",
+            now_reason=now_rule.reason,
+            reason=rule.reason,
+        )
+
+    def choose_way(self, wanted: Way, worker: Worker, returns: Return) -> WayRule:
+        """Return how 6.1 gets labels moving, so that the worker does not refuse."""
+        return self._ways[wanted, worker, returns]
+
+
+TABLES = Tables()
+decide = TABLES.decide
+choose_way = TABLES.choose_way
