@@ -57,7 +57,7 @@ class FaultScenario(Scenario):
             FAULTS[self.name].off()
         except StackError as error:
             raise RevertError(f"the fault {self.name} could not be taken back: {error}") from error
-        ticket_id = drill.incident.facts.get("ticket_id")
+        ticket_id = drill.incident.state.ticket_id
         if ticket_id:
             drill.clients.support.close_case(str(ticket_id))
 

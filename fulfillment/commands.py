@@ -11,6 +11,7 @@ import shlex
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from pydantic import Field
 
 from chainlog import ChainedLog
-from objectmove.errors import NeedsApprovalError, StoreError
+from objectmove.errors import MoveError, NeedsApprovalError, StoreError
 from objectmove.plan import PlanRow, save_plan
 from objectmove.record import read_record, read_recorded_plan
 from runbook_lib import errors, model
@@ -29,10 +30,11 @@ from runbook_lib.model import Json, Progress, keep_quiet
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.record.journal import utc_now
 from runbook_lib.redact import Redactor
+from runbook_lib.report import write_outputs
 from runbook_lib.run.documents import Document, Part
 from runbook_lib.section import get_step
 from runbook_lib.settings import find_env_file
-from runbook_lib.show.text import count_of, format_bytes
+from runbook_lib.show.text import VERDICT_WORDS, count_of, format_bytes
 
 from .change import synthetic
 from .change.environment_guard import MARKER_KEY, check_playground, read_marker
@@ -42,7 +44,8 @@ from .investigation import Investigation
 from .sections import SECTIONS
 from .sections.detection import read_backlog_objects
 from .sections.purpose import find_closed, read_rights, read_unfinished
-from .sections.remediation import describe_effect
+from .sections.remediation import describe_effect, read_recovery
+from .sections.root_cause import STEPS as CAUSE_STEPS
 from .settings import Settings
 from .waiting import list_prefixes
 
@@ -155,7 +158,9 @@ class ApplyDocument(ReleaseDocument):
     ``skipped``, ``conflicts`` and ``failed`` are objects of ``key`` and ``reason``; ``unproven``,
     ``lost_in_window`` and ``in_reach`` are keys. ``left`` counts what this plan will not move any
     more. ``is_held`` says that the worker is still paused for the plan. ``apply`` is the command
-    that approves what the plan does not hold, where it needs that.
+    that approves what the plan does not hold, where it needs that. ``reason`` says why the verdict
+    of the incident is what it is now, ``next`` is the command of what comes next, and ``report`` is
+    the report's path.
     """
 
     moved: int = 0
@@ -171,6 +176,9 @@ class ApplyDocument(ReleaseDocument):
     is_held: bool = False
     stopped: str = ""
     apply: str = ""
+    reason: str = ""
+    next: str = ""
+    report: str = ""
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
@@ -182,7 +190,7 @@ class ApplyDocument(ReleaseDocument):
         """How many moved, and whether that is all."""
         moved = f"{count_of(self.moved, 'object')} moved"
         if self.exit_code is ExitCode.OK:
-            return f"Done: {moved}"
+            return f"Done: {moved}{self._say_verdict()}"
         numbers = {
             "skipped": len(self.skipped),
             "in conflict": len(self.conflicts),
@@ -196,12 +204,20 @@ class ApplyDocument(ReleaseDocument):
             parts.append("the worker is still paused for it")
         if self.stopped:
             parts.append(self.stopped)
-        return f"NOT ALL DONE: {'; '.join(parts)}"
+        return f"NOT ALL DONE: {'; '.join(parts)}{self._say_verdict()}"
+
+    def _say_verdict(self) -> str:
+        if self.verdict is None:
+            return ""
+        return f". {VERDICT_WORDS[self.verdict]}: {self.reason}"
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The way on; after all was done, the proof."""
-        return self.way_on or (f"runbook verify {self.plan}",)
+        """The way on; after all was done, the proof, and what comes next."""
+        if self.way_on:
+            return self.way_on
+        proof = f"runbook verify {self.plan}"
+        return (proof, self.next) if self.next else (proof,)
 
 
 def _list_counts(numbers: Mapping[str, int]) -> list[str]:
@@ -538,7 +554,10 @@ def sweep_chaos(settings: Settings) -> ChaosDocument:
     return ChaosDocument(schema_name="runbook/chaos-sweep/1", removed=removed)
 
 
-_open = partial(Investigation.open, section=SECTIONS["06_remediation"])
+# What is done by command is looked at once, without waiting for samples.
+_open = partial(Investigation.open, section=SECTIONS["06_remediation"], wait_s=0)
+#: What a verdict rests on after a change.
+_READ_AGAIN = (*CAUSE_STEPS, get_step(read_recovery).id)
 _TROUBLES = (
     "skipped",
     "conflicts",
@@ -747,6 +766,7 @@ def settle_release(
     result = inv.apply(plan, approve=approve).result
     settled = result.get("settled", 0)
     left = _count_open_rows(inv, plan_id)
+    write_outputs(inv.incident, SECTIONS)
     ways_on = find_ways_on(plan, result)
     if left and not ways_on:
         ways_on = [f"runbook settle {plan_id}"]
@@ -936,7 +956,33 @@ def _sum_up(inv: Investigation, action: str, plan: Plan, result: dict[str, Json]
     document["incident"] = inv.incident.id
     document["exit_code"] = _judge(result)
     document["way_on"] = tuple(find_ways_on(plan, result))
-    return ApplyDocument.model_validate(document)
+    return ApplyDocument.model_validate({**document, **_look_again(inv, plan)})
+
+
+def _look_again(inv: Investigation, plan: Plan) -> dict[str, Json]:
+    """Prove a change, read what a verdict needs, conclude, and write the report.
+
+    Only reads systems; so the change reaches verdict, report and summary at once.
+    """
+    inv.progress("look again")
+    with suppress(MoveError, errors.ClientError):  # then it is not proven, which the verdict says
+        inv.verify(plan)
+    for step in inv.section.STEPS:
+        if step in _READ_AGAIN:
+            inv.read_step(step)
+    inv.conclude()
+    now = inv.now()
+    judgement = inv.policy.judge(inv.journal, now=now)
+    report = write_outputs(inv.incident, SECTIONS)
+    if judgement is None:
+        return {"report": str(report)}
+    section = judgement.next.section
+    return {
+        "verdict": judgement.verdict,
+        "reason": judgement.reason,
+        "next": f"runbook run {section[:2]} --incident {inv.incident.id}",
+        "report": str(report),
+    }
 
 
 def _judge(result: dict[str, Json]) -> ExitCode:

@@ -355,9 +355,14 @@ class Drill:
         """Tell whether section 2 says healthy now."""
         return self.conclude("02_signals_detection") is Verdict.HEALTHY
 
+    def is_well_again(self) -> bool:
+        """Tell whether symptom, cause and alert are gone now."""
+        return self.conclude("05_root_cause") in (Verdict.HEALTHY, Verdict.FIXED)
+
     def is_steady(self) -> bool:
-        """Wait until section 2 says healthy; False when it does not in time."""
-        return wait_for(self.is_healthy, timeout_s=30)
+        """Wait until all is well; False when it is not in time."""
+        check = self.is_well_again if self.card.verdict else self.is_healthy
+        return wait_for(check, timeout_s=30)
 
     def list_received(self, status: str) -> dict[str, datetime]:
         """Return when each channel's receiver first got the alert; empty when that is unknown."""
@@ -786,7 +791,7 @@ def _close(drill: Drill) -> DrillDocument:
     drill.incident.close(verdict)
     report = write_outputs(drill.incident, SECTIONS)
     home = drill.settings.runbook_home
-    history = list_history(home, POLICY.list_causes)
+    history = list_history(home, POLICY)
     write_gauges(home, history)
     return document.model_copy(update={"report": str(report)})
 

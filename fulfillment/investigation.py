@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientError, NotFoundError, UsageError
+from runbook_lib.model import ActionEntry, Conclusion
+from runbook_lib.runbook import find_runbook
 from runbook_lib.show import display
 
 from .clients import Clients, check_connected
@@ -49,3 +52,24 @@ class Investigation(display.Investigation[Settings, Clients]):
     def read_calm(cls, settings: Settings) -> timedelta:
         """Return LAG_FOR_MINUTES."""
         return timedelta(minutes=settings.lag_for_minutes)
+
+    def verify(self, plan: Plan) -> ActionEntry:
+        """Read the world again and journal whether the plan's effect is there.
+
+        The report of a notebook that is run by hand follows at once, as after a conclusion.
+        """
+        entry = super().verify(plan)
+        self._write_report()
+        return entry
+
+    def conclude(self) -> Conclusion:
+        """Draw and journal the section's findings and verdict, from the journal."""
+        conclusion = super().conclude()
+        self._write_report()
+        return conclusion
+
+    def _write_report(self) -> None:
+        if self.is_by_hand and not self.incident.is_late:
+            from runbook_lib.report import write_outputs
+
+            write_outputs(self.incident, find_runbook().load_sections(), packs=False)

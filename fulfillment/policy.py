@@ -5,40 +5,42 @@ Pure: the journal and the time are arguments.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from runbook_lib.model import ActionPhase, CauseStatus, Conclusion, Finding, Role, Verdict
-from runbook_lib.policy import Impact, NextStep, Policy, clip_target
+from runbook_lib.model import (
+    SYMPTOMS,
+    ActionPhase,
+    CauseStatus,
+    Finding,
+    Role,
+    Verdict,
+    format_time,
+)
+from runbook_lib.policy import Impact, Judgement, NextStep, Policy, clip_target
 from runbook_lib.record.actions import ActionRecord
-from runbook_lib.record.view import FRESH, JournalView, to_number
+from runbook_lib.record.view import JournalView, to_number
 from runbook_lib.show.text import count_of
 
-_SYMPTOMS = ("02", "03")
-_DIAGNOSIS = "05"
-_REMEDY = "06"
-#: The sections whose conclusions tell about now, and the section for which each speaks: section 1
-#: looks at the symptoms of section 2.
-_SPEAKS_FOR = {"01": "02", "02": "02", "03": "03", "05": "05"}
-_IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
-_FIXED = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
+from .outcome import Decision, Next, Now, decide
+from .situation import NEEDED_ROLES, Seen, is_unfinished, is_unsettled, read_situation
 
-_START = NextStep("02_signals_detection", "Is there an incident? Read the signals.")
-_REPAIR = NextStep("06_remediation", "What helps is known. Plan it.")
+_DIAGNOSIS = "05"
+
 _NEXT = {
-    Verdict.HEALTHY: NextStep(
-        "08_references", "Nothing waits too long. Check the references if you have time."
-    ),
-    Verdict.UNKNOWN: NextStep(
+    Next.LOOK: NextStep(
         "03_immediate_actions", "Something could not be read. Look at store and worker."
     ),
-    Verdict.INCIDENT: NextStep("05_root_cause", "Labels wait. Find out why."),
-    Verdict.NOT_FIXED: NextStep("05_root_cause", "It is not fixed. Look for the cause again."),
-    Verdict.MITIGATED: NextStep("05_root_cause", "The cause is still there. Look at it again."),
-    Verdict.FIXED: NextStep("07_postmortem", "It is fixed. Write down what was learned."),
-    Verdict.FIXED_ALERT_DECAYING: NextStep(
-        "07_postmortem", "It is fixed; the alert is still clearing."
+    Next.DIAGNOSE: NextStep("05_root_cause", "Find out why."),
+    Next.REPAIR: NextStep("06_remediation", "What helps is known. Plan it."),
+    Next.RESUME: NextStep("06_remediation", "An action was cut off. Finish it first."),
+    Next.VERIFY: NextStep("06_remediation", "What was done is not proven. Verify it."),
+    Next.MEASURE: NextStep("06_remediation", "Measure again: it needs a minute or two."),
+    Next.WAIT: NextStep("07_postmortem", "It is fixed; the alert is still clearing."),
+    Next.LEARN: NextStep("07_postmortem", "It is fixed. Write down what was learned."),
+    Next.REFERENCES: NextStep(
+        "08_references", "Nothing waits too long. Check the references if you have time."
     ),
 }
 
@@ -65,57 +67,44 @@ class FulfillmentPolicy(Policy):
     """The policy of the fulfilment backlog runbook."""
 
     impact_heading = "Labels and orders"
+    first_step = NextStep("02_signals_detection", "Is there an incident? Read the signals.")
 
-    def compute_verdict(
-        self, journal: JournalView, *, after: int = 0, now: datetime | None = None
-    ) -> Verdict | None:
-        """Return the outcome by the newest conclusions past an entry; None before any.
+    def judge(
+        self,
+        journal: JournalView,
+        *,
+        now: datetime | None = None,
+        roles: Collection[Role] | None = None,
+    ) -> Judgement | None:
+        """Return what the verdict table says of the journal; None before any symptom was read.
 
-        The first rule that matches decides:
-
-        1. A closed incident keeps the verdict of its close, until a section concludes again.
-        2. Without a conclusion there is no verdict.
-        3. When the alert should have cleared by ``now`` and nobody looked since, it is unknown.
-        4. The conclusions of sections 1, 2, 3 and 5 that are newer than section 6's and not older
-           than ten minutes are weighed against section 6's: see ``_weigh``.
-
-        Section 6 judges an action. Its verdict holds until something else is changed; what it saw
-        before any change gets old like any other look at symptoms.
+        A closed incident keeps the verdict of its close.
 
         Parameters
         ----------
-        after : only conclusions past this entry of the journal count; 0: all of them
-        now : conclusions are fresh at this time; default: at the newest conclusion
+        now : readings are of now at this time; default: at the newest entry
+        roles : only needed readings of these roles must be there; None: all that are needed
         """
+        at = now or journal.last_at
         closed = journal.closing_verdict()
-        if closed and not after:
-            return closed
-        if not journal.conclusions:
+        is_read = any(reading.role in SYMPTOMS for reading in journal.readings)
+        if at is None or (closed is None and not is_read):
             return None
-        oldest = (now or journal.conclusions[-1].at) - FRESH
-        conclusions = [c for c in journal.conclusions if c.seq > after]
-        remedy = _find_newest(conclusions, _REMEDY)
-        judged_at = remedy.seq if remedy else 0
-        looks = _read_looks(conclusions, after=judged_at, oldest=oldest)
-        if remedy and remedy.clear and now and not looks:
-            is_overdue = now > remedy.clear.deadline
-            if is_overdue:
-                return Verdict.UNKNOWN
-        judged = _judge_remedy(journal, remedy, oldest=oldest)
-        return _weigh(judged, looks, is_changed=journal.last_applied is not None)
-
-    def choose_next(self, journal: JournalView, *, now: datetime) -> NextStep:
-        """Return the section to go to, and why, with the time of the newest conclusion."""
-        verdict = self.compute_verdict(journal, now=now)
-        if verdict is None:
-            return _START
-        step = _NEXT[verdict]
-        if verdict in _IN_TROUBLE and journal.advice(now):
-            step = _REPAIR
-        if not journal.conclusions:  # closed by hand before anything was concluded
-            return step
-        as_of = f"(as of {journal.conclusions[-1].at:%H:%M:%S} UTC)"
-        return NextStep(step.section, f"{step.reason} {as_of}")
+        causes = {finding.name for finding in self.list_causes(journal)}
+        needed = NEEDED_ROLES if roles is None else roles
+        seen = read_situation(journal, now=at, causes_before=causes, roles=needed)
+        decision = decide(seen.situation)
+        step = _NEXT[decision.next]
+        until = journal.well_since() if decision.has_until else None
+        newest = journal.readings[-1].at if journal.readings else at
+        return Judgement(
+            verdict=closed or decision.verdict,
+            reason=_explain(decision, seen),
+            next=NextStep(step.section, f"{step.reason} (as of {newest:%H:%M:%S} UTC)"),
+            since=journal.since(),
+            until=until,
+            may_close=decision.may_close,
+        )
 
     def list_causes(self, journal: JournalView) -> list[Finding]:
         """Return why, as of when it mattered: every cause that section 5 supported.
@@ -184,15 +173,12 @@ class FulfillmentPolicy(Policy):
     def list_unfinished(self, action: ActionRecord, actions: Sequence[ActionRecord]) -> list[str]:
         """Return what a release left to do: labels to settle, and those that still wait."""
         result = action.result(ActionPhase.APPLIED)
-        unproven = result.get("unproven") or ()
-        settling = f"{action.plan}-settle"
-        is_settled = any(a.applied and a.plan.startswith(settling) for a in actions)
         unfinished = []
-        if unproven and not is_settled:
-            labels = count_of(len(unproven), "label")
+        if is_unsettled(action, actions):
+            labels = count_of(len(result["unproven"]), "label")
             command = f"runbook settle {action.plan} --taken|--not-taken [KEY…]"
             unfinished.append(f"{labels}: nobody can know whether shipped. {command}")
-        if result.get("waiting"):
+        if is_unfinished(action):
             unfinished.append(f"{action.plan} is not finished: runbook resume {action.plan}")
         return unfinished
 
@@ -200,93 +186,24 @@ class FulfillmentPolicy(Policy):
 POLICY = FulfillmentPolicy()
 
 
-def _find_newest(conclusions: Sequence[Conclusion], section: str) -> Conclusion | None:
-    """Return the newest conclusion of the section with a number."""
-    own = [c for c in conclusions if c.section.startswith(section)]
-    return own[-1] if own else None
-
-
-def _read_looks(
-    conclusions: Sequence[Conclusion],
-    *,
-    after: int,
-    oldest: datetime,
-) -> dict[str, Verdict]:
-    """Return the newest verdicts about the present, by the section for which they speak."""
-    looks = {}
-    for conclusion in conclusions:
-        section = _SPEAKS_FOR.get(conclusion.section[:2])
-        if section and conclusion.seq > after and conclusion.at >= oldest:
-            looks[section] = conclusion.verdict
-    return looks
-
-
-def _judge_remedy(
-    journal: JournalView,
-    remedy: Conclusion | None,
-    *,
-    oldest: datetime,
-) -> Verdict | None:
-    """Return what section 6 says that still holds; None when it says nothing."""
-    if remedy is None:
-        return None
-    saw_symptoms_only = remedy.verdict in (Verdict.INCIDENT, Verdict.HEALTHY)
-    if saw_symptoms_only and remedy.at < oldest:
-        return None
-    last = journal.last_applied
-    if remedy.verdict in _FIXED and last and last.seq > remedy.seq:
-        return Verdict.UNKNOWN
-    return remedy.verdict
-
-
-def _weigh(
-    judged: Verdict | None,
-    looks: dict[str, Verdict],
-    *,
-    is_changed: bool,
-) -> Verdict | None:
-    """Return what section 6 judged and what others saw after it, as one verdict.
-
-    The first rule that matches decides:
-
-    1. Any look that sees trouble.
-    2. A look at symptoms that could not read what it needs.
-    3. Any look that sees the alert clear.
-    4. Without a look: what section 6 judged.
-    5. Health needs both looks at symptoms, or a diagnosis that is healthy. Without them: what
-       section 6 judged after a change, else unknown.
-    6. A cause that is still there stays, until a diagnosis is healthy.
-    7. Otherwise it is fixed if section 6 said so, else healthy.
-
-    Parameters
-    ----------
-    judged : by section 6; None: nothing that still holds
-    looks : by the section for which each speaks
-    is_changed : whether any action was carried out
-    """
-    worst = _find_worst(looks)
-    if worst is not None or not looks:
-        return worst or judged
-    is_diagnosis_healthy = looks.get(_DIAGNOSIS) is Verdict.HEALTHY
-    are_symptoms_healthy = all(looks.get(section) is Verdict.HEALTHY for section in _SYMPTOMS)
-    if not are_symptoms_healthy and not is_diagnosis_healthy:
-        return judged if judged and is_changed else Verdict.UNKNOWN
-    if judged is Verdict.MITIGATED and not is_diagnosis_healthy:
-        return Verdict.MITIGATED
-    return Verdict.FIXED if judged in _FIXED else Verdict.HEALTHY
-
-
-def _find_worst(looks: dict[str, Verdict]) -> Verdict | None:
-    """Return the verdict of the look that decides alone, by rules 1 to 3; None without one."""
-    verdicts = set(looks.values())
-    for verdict in _IN_TROUBLE:
-        if verdict in verdicts:
-            return verdict
-    if any(looks.get(section) is Verdict.UNKNOWN for section in _SYMPTOMS):
-        return Verdict.UNKNOWN
-    if Verdict.FIXED_ALERT_DECAYING in verdicts:
-        return Verdict.FIXED_ALERT_DECAYING
-    return None
+def _explain(decision: Decision, seen: Seen) -> str:
+    """Return why, in words: what is wrong now, else the rule's reason, and what it rests on."""
+    if decision.now is Now.TROUBLE:
+        wrong = [breach.reason or f"{breach.name}: {breach.value}" for breach in seen.breaches]
+        text = "; ".join(wrong) or decision.now_reason
+        if decision.verdict is Verdict.NOT_FIXED:
+            return f"{decision.reason}: {text}"
+        return text
+    details: list[str] = []
+    if decision.now is Now.UNREAD:
+        details += seen.missing
+    if decision.now is Now.ALERT and seen.clear is not None:
+        latest = format_time(seen.clear.latest)
+        channels = format_time(seen.clear.channels_latest)
+        details.append(f"it clears by {latest}, and the channels say so by {channels}")
+    if not details:
+        return decision.reason
+    return f"{decision.reason}: {'; '.join(details)}"
 
 
 class Affected(NamedTuple):

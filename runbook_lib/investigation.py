@@ -47,7 +47,8 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-_FIXED = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
+_IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
+_CLEARED = (Status.OK, Status.LEFT_OUT)
 
 
 def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -> Incident:
@@ -61,9 +62,10 @@ def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -
 
 
 def judge_incident(incident: Incident) -> Verdict:
-    """Return an incident's verdict by its journal; unknown when nothing was concluded."""
+    """Return an incident's verdict as of its newest reading; unknown when nothing was read."""
     journal = incident.journal.view()
-    verdict = load_policy().compute_verdict(journal)
+    read_at = journal.readings[-1].at if journal.readings else None
+    verdict = load_policy().compute_verdict(journal, now=read_at)
     return verdict or Verdict.UNKNOWN
 
 
@@ -88,6 +90,19 @@ def _say_damaged(damaged: Incident, damage: str, made: Incident) -> None:
     before = f"The journal of {damaged.id} is damaged ({damage})."
     text = f"{before} It stays as it is; this look goes on in {made.id}."
     made.journal.append("journal_damaged", {"section": "", "reason": text})
+    _log.warning(text)
+
+
+def _hand_over(ended: Incident, made: Incident) -> None:
+    """Close an incident for the next episode, and say so on stderr and in both journals."""
+    verdict = judge_incident(ended)
+    words = verdict.replace("_", " ")
+    after = f"The next episode is {made.id} (../{made.id}/report.html)."
+    ended.close(verdict, reason=after, followed_by=made.id)
+    text = f"{ended.id} is closed as {words}: this is another episode. It goes on in {made.id}."
+    made.journal.append(
+        "handed_over", {"section": "", "reason": f"{text} ../{ended.id}/report.html"}
+    )
     _log.warning(text)
 
 
@@ -225,7 +240,7 @@ class Investigation(Generic[S, C]):
             return make(), True
         damage = current.find_damage()
         if damage:
-            ticket_id = current.facts.get("ticket_id")
+            ticket_id = current.state.ticket_id
             made = make(previous=current.id, previous_damage=damage, ticket_id=ticket_id)
             _say_damaged(current, damage, made)
             return made, True
@@ -234,9 +249,9 @@ class Investigation(Generic[S, C]):
             return current, False
         if not current.is_open:
             return make(), True
-        verdict = judge_incident(current)
-        current.close(verdict)
-        return make(previous=current.id), True
+        made = make(previous=current.id)
+        _hand_over(current, made)
+        return made, True
 
     @classmethod
     def _see_breach(cls, incident: Incident, settings: S, skip_step: str = "") -> Reading | None:
@@ -257,6 +272,8 @@ class Investigation(Generic[S, C]):
         sections = find_runbook().load_sections()
         needed = sections.list_needed()
         calm = cls.read_calm(settings)
+        if cls._is_in_trouble(incident):
+            return False
         may_be_over = incident.is_over(
             utc_now(),
             is_alert=True,
@@ -276,6 +293,15 @@ class Investigation(Generic[S, C]):
             needed=needed,
             calm=calm,
         )
+
+    @classmethod
+    def _is_in_trouble(cls, incident: Incident) -> bool:
+        """Tell whether readings of now say that the incident goes on, or its cause stands.
+
+        What is wrong then is a second cause of the same episode, and not another episode.
+        """
+        verdict = load_policy().compute_verdict(incident.journal.view(), now=utc_now())
+        return verdict in _IN_TROUBLE
 
     @classmethod
     def open(
@@ -329,7 +355,7 @@ class Investigation(Generic[S, C]):
     @property
     def operator(self) -> str:
         """Who approves and writes: ``drill:<id>`` in a drill, else RUNBOOK_OPERATOR."""
-        drill = self.incident.facts.get("drill_id")
+        drill = self.incident.state.drill_id
         if drill:
             return f"drill:{drill}"
         return self.settings.operator
@@ -339,7 +365,7 @@ class Investigation(Generic[S, C]):
         """The ticket to look at: the parameter's, else the incident's, else empty."""
         if self.parameters.ticket_id:
             return self.parameters.ticket_id
-        return str(self.incident.facts.get("ticket_id") or "")
+        return self.incident.state.ticket_id or ""
 
     @property
     def window(self) -> timedelta:
@@ -397,6 +423,7 @@ class Investigation(Generic[S, C]):
             "step": step.id,
             "name": step.name,
             "role": step.role,
+            "is_needed": step.needed,
             "unit": step.unit,
             "observed_at": self.now(),
         }
@@ -477,7 +504,8 @@ class Investigation(Generic[S, C]):
     def conclude(self) -> model.Conclusion:
         """Draw and journal the section's findings and verdict, from the journal.
 
-        An incident that is fixed and whose alert has cleared is closed by the section that sees so.
+        The section that reads that the alert has cleared closes the incident, if the policy says
+        that it may close.
         """
         drawn = self.section.conclude(self)
         unknown_steps = find_unknown(self.section.STEPS, self.latest())
@@ -487,22 +515,23 @@ class Investigation(Generic[S, C]):
         self.record("conclusion", {"conclusion": content})
         if self.incident.is_late:
             return conclusion
-        verdict = self.policy.compute_verdict(self.journal)
         if conclusion.verdict is Verdict.INCIDENT:
             self.incident.open(self.section.NAME)
-        is_drill = bool(self.incident.facts.get("drill"))
-        if verdict in _FIXED and self._sees_cleared() and not is_drill:
+        judgement = self.policy.judge(self.journal, now=self.now())
+        may_close = judgement is not None and judgement.may_close
+        if may_close and self._sees_cleared() and not self.incident.state.drill:
             self.incident.close(Verdict.FIXED)
-        elif verdict is not None:
-            self.incident.update(verdict=str(verdict))
         return conclusion
 
     def _sees_cleared(self) -> bool:
-        """Tell whether a step of this section read that the alert is over."""
-        for step, reading in self.latest().items():
+        """Tell whether a step of this section read just now that the alert is over.
+
+        That nobody can be asked who was told does not keep an incident open.
+        """
+        for step, reading in self.journal.list_current(self.now()).items():
             if step not in self.section.STEPS:
                 continue
-            if reading.role is Role.CLEARED and reading.status is Status.OK:
+            if reading.role is Role.CLEARED and reading.status in _CLEARED:
                 return True
         return False
 

@@ -17,12 +17,13 @@ from .model import (
     CauseStatus,
     Finding,
     Json,
+    Role,
     Status,
     Verdict,
     format_time,
 )
 from .record.actions import ActionRecord
-from .record.view import FRESH, JournalView
+from .record.view import JournalView
 
 
 class NextStep(NamedTuple):
@@ -36,6 +37,26 @@ class NextStep(NamedTuple):
 
     section: str
     reason: str
+
+
+class Judgement(NamedTuple):
+    """What is to be said of an incident at one time.
+
+    Attributes
+    ----------
+    reason : why, in words
+    next : where to go from here
+    since, until : when the trouble began, and the first sample after which all stayed well; None:
+        not known, or not so
+    may_close : whether the section that reads that the alert is over may close the incident
+    """
+
+    verdict: Verdict
+    reason: str
+    next: NextStep
+    since: datetime | None = None
+    until: datetime | None = None
+    may_close: bool = False
 
 
 class Impact(NamedTuple):
@@ -65,49 +86,75 @@ class Policy:
     Attributes
     ----------
     impact_heading : stands above the impact in the report
+    first_step : where to go before anything was read
     """
 
     impact_heading = "Impact"
+    first_step = NextStep("", "Nothing was read yet.")
 
     def __init__(self, needed: Collection[str] = ()) -> None:
         self._needed = needed
 
-    def compute_verdict(
-        self, journal: JournalView, *, after: int = 0, now: datetime | None = None
-    ) -> Verdict | None:
-        """Return the outcome by the newest readings of symptoms; None before any.
+    def judge(
+        self,
+        journal: JournalView,
+        *,
+        now: datetime | None = None,
+        roles: Collection[Role] | None = None,  # noqa: ARG002 - a section asks for its own
+    ) -> Judgement | None:
+        """Return what the newest readings of symptoms say; None before any.
 
         Parameters
         ----------
-        after : only what stands past this entry of the journal counts
-        now : readings that are too old at this time count as missing; default: none is too old
+        now : readings that are too old at this time do not judge; default: at the newest entry
+        roles : only needed readings of these roles must be there; None: all that are needed
         """
         closed = journal.closing_verdict()
-        if closed and not after:
-            return closed
-        symptoms = [r for r in journal.latest().values() if r.role in SYMPTOMS and r.seq > after]
-        if not symptoms:
+        if closed is not None:
+            return self._give(journal, closed)
+        symptoms = [r for r in journal.latest().values() if r.role in SYMPTOMS]
+        at = now or journal.last_at
+        if not symptoms or at is None:
             return None
         applied = journal.last_applied
-        if applied is not None:
-            # What was read before an action says nothing about what came of it.
-            symptoms = [r for r in symptoms if r.seq > applied.seq]
-        if now is not None:
-            symptoms = [r for r in symptoms if now - r.at <= FRESH]
-        statuses = {reading.step: reading.status for reading in symptoms}
+        current = [r for r in journal.list_current(at).values() if r.role in SYMPTOMS]
+        statuses = {reading.step: reading.status for reading in current}
         if Status.BREACH in statuses.values():
-            return Verdict.NOT_FIXED if applied else Verdict.INCIDENT
+            return self._give(journal, Verdict.NOT_FIXED if applied else Verdict.INCIDENT)
         is_missing = any(step not in statuses for step in self._needed)
         if is_missing or not statuses or Status.UNKNOWN in statuses.values():
-            return Verdict.UNKNOWN
-        return Verdict.FIXED if applied else Verdict.HEALTHY
+            return self._give(journal, Verdict.UNKNOWN)
+        was_trouble = bool(journal.breaches(SYMPTOMS))
+        is_fix = applied is not None or was_trouble
+        return self._give(journal, Verdict.FIXED if is_fix else Verdict.HEALTHY)
+
+    def _give(self, journal: JournalView, verdict: Verdict) -> Judgement:
+        until = None
+        if verdict is Verdict.FIXED:
+            until = journal.well_since() or journal.recovered_at()
+        words = verdict.replace("_", " ")
+        return Judgement(
+            verdict=verdict,
+            reason=f"the newest readings say {words}",
+            next=NextStep("", f"The verdict is: {words}."),
+            since=journal.since(),
+            until=until,
+            may_close=verdict is Verdict.FIXED,
+        )
+
+    def compute_verdict(
+        self, journal: JournalView, *, now: datetime | None = None
+    ) -> Verdict | None:
+        """Return the verdict alone, as ``judge`` gives it."""
+        judgement = self.judge(journal, now=now)
+        return None if judgement is None else judgement.verdict
 
     def choose_next(self, journal: JournalView, *, now: datetime) -> NextStep:
         """Return where to go from here."""
-        verdict = self.compute_verdict(journal, now=now)
-        if verdict is None:
-            return NextStep("", "Nothing was concluded yet.")
-        return NextStep("", f"The verdict is: {verdict.replace('_', ' ')}.")
+        judgement = self.judge(journal, now=now)
+        if judgement is None:
+            return self.first_step
+        return judgement.next
 
     def list_causes(self, journal: JournalView) -> list[Finding]:
         """Return why it happened: every cause that was supported, as it was last, highest first."""
@@ -171,12 +218,15 @@ def clip_target(target: str) -> str:
 def make_log_entry(policy: Policy, journal: JournalView, *, now: datetime) -> dict[str, Json]:
     """Return what an incident log holds about an incident."""
     since = journal.since()
-    verdict = policy.compute_verdict(journal, now=now)
+    judgement = policy.judge(journal, now=now)
+    verdict = judgement.verdict if judgement else None
+    until = judgement.until if judgement else None
     applied = journal.list_actions(ActionPhase.APPLIED)
     operators = dict.fromkeys(action.operator for action in applied if action.operator)
     causes = policy.list_causes(journal)
     return {
         "since": format_time(since) if since else None,
+        "until": format_time(until) if until else None,
         "causes": [{"cause": str(cause.name), "why": cause.reason} for cause in causes],
         "affected": str(policy.compute_impact(journal)),
         "by": list(operators),

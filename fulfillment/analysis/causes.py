@@ -17,6 +17,8 @@ from typing import Literal, NamedTuple
 
 from runbook_lib.model import CauseStatus, Finding, Json
 
+from ..outcome import Return, Way, Worker, choose_way
+
 #: Over this share of carrier requests, something is wrong.
 BAD_SHARE = 0.2
 #: Under this many free bytes, something is wrong.
@@ -25,6 +27,13 @@ _SUPPORTED = 0.6
 _HINT = 0.2
 
 Strategy = Literal["release", "retrigger", "none"]
+#: Repairs that bring the worker back.
+_BRINGS_BACK = ("start", "resume", "restart")
+_STRATEGIES: Mapping[Way, Strategy] = {
+    Way.RELEASE: "release",
+    Way.RETRIGGER: "retrigger",
+    Way.NONE: "none",
+}
 
 
 class Observation(NamedTuple):
@@ -553,8 +562,12 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
     causes : supported ones, in the order in which they are to be dealt with
     values : all observed values; a missing one is unknown
     """
-    strategy, why = choose_strategy(causes, values)
     repairs = {cause: CAUSES[cause].find_repair(values) for cause in causes}
+    wanted, why = choose_strategy(causes, values)
+    returns = any(
+        r.action in _BRINGS_BACK and r.target == values["worker"] for r in repairs.values()
+    )
+    strategy, why = _fit_way(wanted, why, values, returns=returns)
     stops = [cause for cause in causes if CAUSES[cause].strategy == "none"]
     others = [cause for cause in causes if cause not in stops]
     moved = frozenset(cause for cause in others if CAUSES[cause].stops_labels)
@@ -577,6 +590,20 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
         reason=repair.mind,
         steps=tuple(steps),
     )
+
+
+def _fit_way(wanted: Strategy, why: str, values: Values, *, returns: bool) -> tuple[Strategy, str]:
+    """Return a way of 6.1 that the worker does not refuse, and why."""
+    worker = Worker.RUNS
+    if values.get("worker_has_api") is False:
+        worker = Worker.ABSENT
+    elif values.get("worker_paused"):
+        worker = Worker.PAUSED
+    elif values.get("worker_answers") is None:
+        worker = Worker.UNSEEN
+    rule = choose_way(Way(wanted), worker, Return.COMES_BACK if returns else Return.STAYS)
+    fitted = _STRATEGIES[rule.way]
+    return fitted, why if fitted == wanted else rule.reason
 
 
 def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, str]:

@@ -279,7 +279,7 @@ def make_drill_id() -> str:
 
 def list_own_orders(inv: Investigation) -> frozenset[str]:
     """Return a drill's own orders; none in an incident."""
-    return frozenset(map(str, inv.incident.facts.get("drill_orders") or ()))
+    return frozenset(map(str, inv.incident.state.drill_orders))
 
 
 def plan_backlog(inv: Investigation, step: str) -> Plan:
@@ -299,7 +299,7 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
         "hold_minutes": p.hold_minutes,
         "object_size_kb": p.object_size_kb,
         "age_minutes": p.age_minutes,
-        "drill_id": p.drill_id or str(inv.incident.facts.get("drill_id") or make_drill_id()),
+        "drill_id": p.drill_id or inv.incident.state.drill_id or make_drill_id(),
         "bytes": p.count * p.object_size_kb * 1024,
     }
     return write_plan(

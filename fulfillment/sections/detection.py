@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
 from runbook_lib.model import (
     ActionPhase,
+    AlertState,
     Conclusion,
     Episode,
     Json,
@@ -29,7 +30,16 @@ from ..analysis.samples import Sample, compute_interval_s
 from ..clients.http_systems import Alert, AlertRule, Case
 from ..clients.services import try_time
 from ..investigation import Investigation
+from ..outcome import Uploads
 from ..waiting import WAITING, Label, Waiting, list_prefixes, read_waiting
+from .recovery import (
+    compare_backlog,
+    find_judged_from,
+    is_low,
+    judge_lag,
+    read_uploads,
+    read_well_since,
+)
 from .signals import (
     ALERT,
     ALERTS,
@@ -111,7 +121,9 @@ def read_alert(inv: Investigation) -> Outcome:
             "lag_present": lag.value is not None,
             "exporter_refresh_age_s": lag.refresh_age_s,
         },
+        alerts={name: _find_state_of(own, name) for name in ALERTS},
     )
+    _watch_recovery(inv, outcome, lag)
     if firing:
         began = f"{since:%H:%M:%S} UTC" if since else "an unknown time"
         outcome.episode = _find_episode(inv, firing, lag.fresh)
@@ -145,6 +157,35 @@ def _find_alert_state(alerts: Sequence[Alert]) -> str:
     if any(alert.state == "firing" for alert in alerts):
         return "firing"
     return "pending" if alerts else "inactive"
+
+
+def _find_state_of(alerts: Sequence[Alert], name: str) -> AlertState:
+    """Return the state of one alert; one that Prometheus does not name is resolved."""
+    states = {alert.state for alert in alerts if alert.name == name}
+    for state in (AlertState.FIRING, AlertState.PENDING):
+        if state in states:
+            return state
+    return AlertState.RESOLVED
+
+
+def _watch_recovery(inv: Investigation, outcome: Outcome, lag: _Lag) -> None:
+    """Add what tells whether, and since when, all is well again."""
+    limit = inv.settings.lag_threshold_minutes
+    is_low_now = None
+    low_since = None
+    if lag.value is not None:
+        recovery = judge_lag(inv, find_judged_from(inv))
+        is_low_now = is_low(recovery)
+        low_since = recovery.since
+        outcome.observations["lag_is_over"] = lag.value > limit
+    outcome.observations["lag_is_low"] = is_low_now
+    uploads = read_uploads(inv)
+    outcome.observations["uploads"] = uploads
+    is_quiet = set(outcome.alerts.values()) == {AlertState.RESOLVED}
+    labels_get_in = uploads not in (Uploads.FAILING, Uploads.NONE)
+    if is_low_now and is_quiet and labels_get_in:
+        found, _ = attempt(lambda: read_well_since(inv, lag=lag.fresh))
+        outcome.well_since = found or low_since
 
 
 class _Lag(NamedTuple):
@@ -323,6 +364,10 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
     reason = f"{waiting.describe()}; {metric_words}"
     if waiting.overdue:
         return outcome.breach(reason)
+    if inv.journal.since() is not None:
+        usual = compare_backlog(inv, waiting)
+        outcome.observations = {**outcome.observations, "waiting": usual.backlog}
+        reason = f"{reason}; {usual.words}"
     return outcome.ok(reason)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, Verdict, parse_time
+from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, format_time
 from runbook_lib.policy import make_log_entry
 from runbook_lib.record.actions import group_actions
 from runbook_lib.section import ActionStep, ReadStep, SectionParameters, by_id, step
@@ -15,7 +15,10 @@ from ..clients.http_systems import Notification
 from ..investigation import Investigation
 from . import references
 from .immediate import CHANNELS
+from .remediation import read_recovery
+from .root_cause import STEPS as CAUSE_STEPS
 from .signals import ALERTS, BLIND_ALERT, LAG, PROBE_MAX_AGE, read_samples
+from .symptoms import judge_now
 
 NAME = "07_postmortem"
 TITLE = "Postmortem checklist"
@@ -70,8 +73,7 @@ def _list_received(inv: Investigation) -> list[Notification]:
     """Return the notifications of this runbook's alerts; empty without NOTIFICATIONS_URL."""
     if not inv.settings.notifications_url:
         return []
-    opened_at = parse_time(str(inv.incident.facts["opened_at"]))
-    since = opened_at - inv.window
+    since = inv.incident.state.opened_at - inv.window
     arrived = inv.clients.notifications.list_notifications(since=since)
     return [notice for notice in arrived if set(notice.alertnames) & set(ALERTS)]
 
@@ -92,7 +94,7 @@ def _read_log(inv: Investigation) -> Outcome:
     outcome = Outcome(
         value=f"{count_of(len(causes), 'cause')}, {count}",
         rows=measures,
-        facts={"opened_at": inv.incident.facts["opened_at"], **log},
+        facts={"opened_at": format_time(inv.incident.state.opened_at), **log},
     )
     wanted = {"time": log["since"], "cause": causes, "measures": measures}
     missing = [what for what, entry in wanted.items() if not entry]
@@ -190,20 +192,23 @@ def _tick(inv: Investigation, step_id: str, todo: list[str], doubt: str, fine: s
     return outcome.ok(fine)
 
 
-STEPS = by_id(_read_cleared, _read_log, _read_automation, _read_probes, _read_documents)
+_OWN = by_id(_read_cleared, _read_log, _read_automation, _read_probes, _read_documents)
+#: With what a verdict rests on: it is read anew where it is too old to judge.
+STEPS = CAUSE_STEPS | by_id(read_recovery) | _OWN
 ACTIONS: dict[str, ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say which points are ticked; the verdict is the incident's."""
-    own = [reading for step_id, reading in inv.latest().items() if step_id in STEPS]
+    """Say which points are ticked; the verdict is the incident's, by the readings of now."""
+    own = [reading for step_id, reading in inv.latest().items() if step_id in _OWN]
     ticked = [reading for reading in own if reading.status is Status.OK]
     # A note answers a point; what it is about stays to be done.
     follow_ups: list[str] = []
     for reading in own:
         follow_ups += [row["open"] for row in reading.rows if "open" in row]
+    verdict, reason = judge_now(inv, STEPS)
     return Conclusion(
-        verdict=inv.policy.compute_verdict(inv.journal) or Verdict.UNKNOWN,
-        summary=f"{len(ticked)} of {len(STEPS)} points are ticked",
+        verdict=verdict,
+        summary=f"{len(ticked)} of {len(_OWN)} points are ticked; {reason}",
         follow_ups=tuple(follow_ups),
     )

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from statistics import median
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
@@ -24,19 +23,24 @@ from runbook_lib.http import parse_duration
 from runbook_lib.model import (
     ActionPhase,
     CauseStatus,
-    Finding,
     Json,
-    Reading,
     Role,
     Status,
     Verdict,
 )
-from runbook_lib.section import ActionStep, ChangeParameters, attempt, by_id, split_list, step
+from runbook_lib.section import (
+    ActionStep,
+    ChangeParameters,
+    attempt,
+    by_id,
+    get_step,
+    split_list,
+    step,
+)
 
-from ..analysis.causes import CAUSES, STANDSTILL, Advice
+from ..analysis.causes import STANDSTILL, Advice
 from ..analysis.forecasts import Drain, Stages, compute_clear_time, compute_drain
-from ..analysis.samples import Rate, Sample, clean
-from ..analysis.verdict import VerdictResult, compute_recovery, compute_verdict, judge_alert
+from ..analysis.samples import Rate
 from ..change.release import (
     MOVE,
     TO_SETTLE,
@@ -49,14 +53,22 @@ from ..change.service_actions import SERVICE, plan_nothing, plan_service
 from ..change.synthetic import SYNTHETIC, list_own_orders, plan_revert
 from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
+from ..outcome import Backlog, Uploads
+from ..situation import find_clear_time
 from ..waiting import read_waiting, say_waiting
-from .detection import read_backlog_objects
-from .immediate import read_store_health
 from .purpose import read_unfinished
-from .root_cause import IN_TROUBLE, collect_observations, judge_causes
+from .recovery import (
+    compare_backlog,
+    find_judged_from,
+    is_low,
+    judge_lag,
+    read_uploads,
+    read_well_since,
+)
+from .root_cause import IN_TROUBLE, judge_causes
 from .root_cause import STEPS as CAUSE_STEPS
-from .signals import ALERT, ALERTS, BACKLOG, LAG, REFRESH, draw_line, is_drill, read_samples
-from .symptoms import judge_symptoms, list_current
+from .signals import ALERT, ALERTS, LAG, draw_line, is_drill, read_samples
+from .symptoms import judge_now, list_current
 from .timeline import build_timeline
 from .worker_metrics import Rates, read_rates
 
@@ -116,9 +128,17 @@ def _get_parameters(inv: Investigation) -> Parameters:
 
 
 def _refresh_advice(inv: Investigation) -> Advice:
-    """Return what section 5 advises; readings that are too old are read anew."""
+    """Return what section 5 advises; readings that are too old are read anew.
+
+    Without a plan to carry out, only what this run read itself is new enough.
+    """
+    max_age_s = _MAX_AGE_S
+    starts = [start.at for start in inv.journal.starts if start.section == NAME]
+    if starts and not _get_parameters(inv).plan:
+        since_start = inv.now() - starts[-1]
+        max_age_s = min(max_age_s, since_start.total_seconds())
     for step_id in CAUSE_STEPS:
-        inv.read_step(step_id, max_age_s=_MAX_AGE_S)
+        inv.read_step(step_id, max_age_s=max_age_s)
     return judge_causes(inv).advice
 
 
@@ -151,7 +171,7 @@ def _plan_release(inv: Investigation) -> Plan:
 def _get_orders(inv: Investigation) -> frozenset[str] | None:
     """Return the orders that may move: in a drill only its own, whatever the parameter says."""
     named = frozenset(split_list(_get_parameters(inv).only_orders))
-    if inv.incident.facts.get("drill_id"):
+    if inv.incident.state.drill_id:
         own = list_own_orders(inv)
         return own & named if named else own
     return named or None
@@ -513,7 +533,7 @@ def _say_time_to_empty(drain: Drain) -> str:
     unit="min",
     source=f"$prometheus_url {LAG}; listing of $pending_prefix",
     threshold="not under $recovered_minutes min in $recovered_scrapes samples after the action, "
-    "or backlog over its baseline",
+    "more waits than usual, or labels do not get in",
 )
 def read_recovery(inv: Investigation) -> model.Outcome:
     """Watch the lag until enough samples after the action are low, or the time is over.
@@ -523,17 +543,17 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     """
     limit = inv.settings.recovered_minutes
     needed = inv.settings.recovered_scrapes
-    opened_at = model.parse_time(str(inv.incident.facts["opened_at"]))
-    action_at = inv.journal.last_applied_at or opened_at
-    recovery = _watch(inv, action_at, limit, needed)
+    action_at = find_judged_from(inv)
+    recovery = _watch(inv, action_at)
     waiting = read_waiting(inv)
-    baseline = _read_baseline(inv, action_at)
+    usual = compare_backlog(inv, waiting)
+    uploads = read_uploads(inv)
     lag = read_samples(inv, LAG, inv.window.total_seconds())
     clear, _ = attempt(lambda: _predict(inv, recovery.since or action_at))
     outcome = model.Outcome(
         value=recovery.value,
         threshold=f"not under {limit:g} min in {needed} samples after "
-        f"{model.format_time(action_at)}, or backlog over its baseline",
+        f"{model.format_time(action_at)}, more waits than usual, or labels do not get in",
         plot=model.Plot(
             title="Lag of the oldest waiting object",
             unit="minutes",
@@ -543,103 +563,49 @@ def read_recovery(inv: Investigation) -> model.Outcome:
             marks=((action_at, "last action"),),
         ),
         clear=clear,
+        observations={
+            "lag_is_low": is_low(recovery),
+            "waiting": usual.backlog,
+            "uploads": uploads,
+        },
     )
-    remark = f"{waiting.describe()}; {baseline.words}"
-    if waiting.overdue:
-        return outcome.breach(f"{recovery.reason}; {remark}")
-    count = len(waiting.real)
-    is_over = count > baseline.objects + max(5, baseline.objects / 5)
-    if recovery.status is Status.OK and is_over:
-        return outcome.unknown(f"{recovery.reason}; {count} objects still wait; {remark}")
-    return outcome.judge(recovery.status, f"{recovery.reason}; {remark}")
+    reason = f"{recovery.reason}; {usual.words}"
+    if uploads is Uploads.FAILING:
+        return outcome.breach(f"uploads fail, so a low lag proves nothing; {reason}")
+    if uploads is Uploads.NONE:
+        return outcome.breach(f"orders want labels, and none gets in; {reason}")
+    if usual.backlog is not Backlog.USUAL:
+        return outcome.breach(reason)
+    if recovery.status is Status.OK:
+        found, _ = attempt(lambda: read_well_since(inv, lag=lag))
+        if _is_quiet(inv):
+            outcome.well_since = found or recovery.since
+    return outcome.judge(recovery.status, reason)
 
 
-def _watch(inv: Investigation, action_at: datetime, limit: float, needed: int) -> model.Outcome:
-    wait_s = _get_parameters(inv).wait_s
-    until = inv.now() + timedelta(seconds=wait_s)
+def _is_quiet(inv: Investigation) -> bool:
+    """Tell whether none of this runbook's alerts fires or is about to; False when not known."""
+    alerts, _ = attempt(inv.clients.prometheus.list_alerts)
+    if alerts is None:
+        return False
+    return not any(alert.name in ALERTS and not is_drill(alert.labels) for alert in alerts)
+
+
+def _watch(inv: Investigation, action_at: datetime) -> model.Outcome:
+    """Judge the lag until it is low in enough samples, or the time is over."""
+    until = inv.now() + timedelta(seconds=_get_wait_s(inv))
     while True:
-        since_action = inv.now() - action_at
-        window_s = max(60.0, since_action.total_seconds() + 60)
-        lag = read_samples(inv, LAG, window_s)
-        refresh = read_samples(inv, REFRESH, window_s)
-        recovery = compute_recovery(lag, refresh, action_at, limit, needed)
+        recovery = judge_lag(inv, action_at)
         if recovery.status is Status.OK or inv.now() >= until:
             return recovery
         inv.sleep(1.0)
 
 
-class _Baseline(NamedTuple):
-    """How many objects wait when all is well, and in words where that comes from."""
-
-    objects: float
-    words: str
-
-
-def _read_baseline(inv: Investigation, action_at: datetime) -> _Baseline:
-    """Return how many objects wait when all is well; 0 where that is not known.
-
-    In a drill the reading of its steady state; else the median of the hour before the incident
-    began.
-    """
-    if inv.incident.facts.get("drill_id"):
-        steady = _find_steady_state(inv)
-        if steady is not None:
-            return _Baseline(steady, f"baseline {steady:.0f} (steady state of the drill)")
-    values = _read_hour_before(inv, _find_beginning(inv, action_at))
-    if not values:
-        return _Baseline(0.0, "the baseline is unknown")
-    usual = median(values)
-    return _Baseline(usual, f"baseline {usual:.0f} (median of the hour before)")
-
-
-def _find_steady_state(inv: Investigation) -> float | None:
-    """Return the backlog that was read last before the drill injected its fault."""
-    injected = [entry for entry in inv.journal.entries if entry.data.get("event") == "inject"]
-    if not injected:
-        return None
-    steady = None
-    for reading in inv.journal.readings:
-        if reading.role is Role.BACKLOG and reading.seq < injected[0].seq:
-            steady = reading.value
-    return float(steady) if isinstance(steady, int | float) else None
-
-
-def _find_beginning(inv: Investigation, action_at: datetime) -> datetime:
-    """Return when the incident began.
-
-    That is when its cause began, or, where that is not known, when its first label came to wait:
-    before any label was late.
-    """
-    since = inv.journal.since() or action_at
-    causes = inv.policy.list_causes(inv.journal)
-    first_signs = [cause.first_seen for cause in causes if cause.first_seen]
-    if first_signs:
-        return min(since, *first_signs)
-    return since - timedelta(minutes=inv.settings.lag_threshold_minutes)
-
-
-def _read_hour_before(inv: Investigation, began: datetime) -> list[float]:
-    """Return how many objects waited in the hour before, by sample.
-
-    Samples up to the end of an earlier incident within that hour do not count.
-    """
-    start = began - timedelta(hours=1)
-    backlog = BACKLOG % inv.settings.pending_prefix
-    waited, _ = attempt(lambda: _query_range(inv, f"sum({backlog})", start, began))
-    lag, _ = attempt(lambda: _query_range(inv, LAG, start, began))
-    if waited is None or lag is None:
-        return []
-    limit = inv.settings.lag_threshold_minutes
-    late = [sample.at for sample in lag if sample.at <= began and sample.value > limit]
-    calm_since = max(late, default=start)
-    return [sample.value for sample in waited if calm_since < sample.at <= began]
-
-
-def _query_range(inv: Investigation, promql: str, start: datetime, end: datetime) -> list[Sample]:
-    samples: list[Sample] = []
-    for series in inv.clients.prometheus.query_range(promql, start, end, 30):
-        samples += series.samples
-    return clean(samples)
+def _get_wait_s(inv: Investigation) -> float:
+    """Return for how long 6.5 waits for samples; a section without that parameter does not."""
+    if isinstance(inv.parameters, Parameters):
+        return inv.parameters.wait_s
+    return 0.0
 
 
 def _predict(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
@@ -681,8 +647,6 @@ def _find_hold_s(rule: AlertRule) -> float:
     return hold_s
 
 
-#: What says, beside the alert, that the symptom is gone.
-_PROOF = by_id(read_recovery, read_backlog_objects, read_store_health)
 STEPS = CAUSE_STEPS | by_id(read_unfinished, read_plan_effect, read_to_settle, read_recovery)
 
 
@@ -690,69 +654,23 @@ def conclude(inv: Investigation) -> model.Conclusion:
     """Say whether it is fixed, by the readings since the last action."""
     readings = list_current(inv, STEPS)
     findings, advice = judge_causes(inv)
-    clear = None
-    for reading in readings.values():
-        clear = clear or reading.clear
-    action = inv.journal.last_applied
-    if action is None:
-        verdict, summary = judge_symptoms(inv, STEPS)
+    verdict, summary = judge_now(inv, STEPS)
+    recovery = readings.get(get_step(read_recovery).id)
+    if recovery is not None and recovery.status is not Status.OK:
+        summary += f"; {recovery.step} {recovery.reason}"
+    if inv.journal.last_applied is None:
         summary = f"nothing was changed; {summary}"
-        for finding in findings:
-            if finding.status is CauseStatus.SUPPORTED:
-                summary += f"; {finding.name}"
-    else:
-        verdict, summary = _judge_fix(inv, readings, findings, clear, action.at)
+    for finding in findings:
+        if finding.status is CauseStatus.SUPPORTED:
+            summary += f"; {finding.name}"
+    clear = None
+    if verdict is Verdict.FIXED_ALERT_DECAYING:
+        clear = find_clear_time(inv.journal)
     return model.Conclusion(
         verdict=verdict,
         summary=summary,
         findings=findings,
         timeline=build_timeline(inv, findings),
-        clear=clear if verdict is Verdict.FIXED_ALERT_DECAYING else None,
+        clear=clear,
         advice=advice.words if verdict in IN_TROUBLE else (),
     )
-
-
-def _judge_fix(
-    inv: Investigation,
-    readings: Mapping[str, Reading],
-    findings: Iterable[Finding],
-    clear: model.ClearTime | None,
-    action_at: datetime,
-) -> VerdictResult:
-    """Give the verdict after an action."""
-    observed = collect_observations(readings)
-    values = {name: observation.value for name, observation in observed.items()}
-    symptoms: dict[str, Status] = {}
-    for step_id in _PROOF:
-        status = Status.UNKNOWN
-        if step_id in readings:
-            status = readings[step_id].status
-        if status is not Status.LEFT_OUT:
-            symptoms[step_id] = status
-    moved_at = values.get("worker_last_move")
-    return compute_verdict(
-        symptoms,
-        _pick_causes(inv, findings),
-        alert=judge_alert(values.get("alert_state"), clear, inv.now()),
-        worker_moving=moved_at is not None and model.parse_time(moved_at) > action_at,
-    )
-
-
-def _pick_causes(inv: Investigation, findings: Iterable[Finding]) -> dict[str, CauseStatus]:
-    """Return the causes to judge by: those that are supported now, or were before.
-
-    A cause that nobody ever supported says nothing by being undecided, and one that stops
-    no label counts only if it was the incident's. Without any, what was refuted says that no
-    cause is left.
-    """
-    before = {finding.name for finding in inv.policy.list_causes(inv.journal)}
-    picked: dict[str, CauseStatus] = {}
-    gone: dict[str, CauseStatus] = {}
-    for finding in findings:
-        is_supported = finding.status is CauseStatus.SUPPORTED
-        stops_labels = is_supported and CAUSES[finding.name].stops_labels
-        if stops_labels or finding.name in before:
-            picked[finding.name] = finding.status
-        elif finding.status in (CauseStatus.REFUTED, CauseStatus.PAST):
-            gone[finding.name] = finding.status
-    return picked or gone

@@ -14,17 +14,18 @@ from runbook_lib.model import CauseStatus, Finding, Reading, Role, Status, Verdi
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 
 from ..analysis import causes
-from ..analysis.causes import CAUSES, STORE_SERVICES, Advice, Cause, Observation, advise, diagnose
+from ..analysis.causes import CAUSES, STORE_SERVICES, Advice, Cause, advise, diagnose
 from ..analysis.forecasts import compute_drain
 from ..clients.http_systems import WorkerState
 from ..clients.services import ServiceState
 from ..investigation import Investigation
+from ..situation import collect_observations
 from . import detection, immediate
 from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
 from .purpose import read_clocks
 from .signals import BACKLOG, read_lines, read_samples
-from .symptoms import judge_symptoms, list_current
+from .symptoms import judge_now, list_current
 from .timeline import build_timeline, read_events
 from .worker_metrics import (
     WorkerMetrics,
@@ -452,23 +453,6 @@ COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
 IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
 
-def collect_observations(readings: Mapping[str, Reading]) -> dict[str, Observation]:
-    """Return the named observations of the readings, each with its journal entry.
-
-    A known value is never replaced by an unknown one of a later step.
-    """
-    observations: dict[str, Observation] = {}
-    for step_id in STEPS:
-        reading = readings.get(step_id)
-        if reading is None:
-            continue
-        evidence = f"#{reading.seq}" if reading.seq else reading.step
-        for name, value in reading.observations.items():
-            if value is not None or name not in observations:
-                observations[name] = Observation(value, evidence)
-    return observations
-
-
 class Diagnosis(NamedTuple):
     """Every cause as judged, and what helps."""
 
@@ -483,7 +467,7 @@ def judge_causes(inv: Investigation) -> Diagnosis:
     anything was changed, the first was an error and stays refuted.
     """
     readings = list_current(inv, STEPS)
-    observations = collect_observations(readings)
+    observations = collect_observations(readings.values())
     judged = diagnose(observations)
     supported = {finding.name for finding in judged if finding.status is CauseStatus.SUPPORTED}
     values = {name: observation.value for name, observation in observations.items()}
@@ -518,32 +502,29 @@ def _find_first_signs(readings: Iterable[Reading]) -> dict[str, datetime]:
 def conclude(inv: Investigation) -> model.Conclusion:
     """Name the causes that the journal's readings support.
 
-    A supported cause that stops labels is an incident even before one of them waits too long; after
-    an action that took the symptom away it is only mitigated.
+    The verdict is the incident's, by the readings of now.
     """
     readings = list_current(inv, STEPS)
     findings, advice = judge_causes(inv)
     supported = [finding for finding in findings if finding.status is CauseStatus.SUPPORTED]
-    symptom, symptom_reason = judge_symptoms(inv, STEPS)
-    verdict = symptom
-    if any(CAUSES[finding.name].stops_labels for finding in supported):
-        verdict = Verdict.INCIDENT
-        is_gone = symptom in (Verdict.HEALTHY, Verdict.FIXED_ALERT_DECAYING)
-        if is_gone and inv.journal.last_applied:
-            verdict = Verdict.MITIGATED
+    verdict, reason = judge_now(inv, STEPS)
+    has_symptom = any(
+        reading.status is Status.BREACH and reading.role in model.SYMPTOMS
+        for reading in readings.values()
+    )
     odd = [r for r in readings.values() if r.role is Role.CAUSE and r.status is Status.BREACH]
     if supported:
         summary = "; ".join(f"{finding.name}: {finding.reason}" for finding in supported)
-        if symptom is Verdict.HEALTHY and verdict is Verdict.INCIDENT:
+        if not has_symptom and verdict is Verdict.INCIDENT:
             summary += " (no label waits too long yet)"
     elif odd:
         summary = "none of these; odd is: " + "; ".join(f"{r.step} {r.reason}" for r in odd)
-    elif symptom is Verdict.INCIDENT:
+    elif has_symptom:
         summary = "there is an incident, and why is not known"
     else:
-        summary = f"no cause is supported; {symptom_reason}"
+        summary = f"no cause is supported; {reason}"
     hints = [f for f in findings if f.status is CauseStatus.UNDECIDED and f.score > 0]
-    if hints and not supported and symptom is not Verdict.HEALTHY:
+    if hints and not supported and verdict is not Verdict.HEALTHY:
         summary += "; hints: " + ", ".join(f"{f.name} ({f.reason})" for f in hints)
     return model.Conclusion(
         verdict=verdict,

@@ -14,10 +14,11 @@ from runbook_lib.model import Line
 from ..analysis.samples import Sample, clean
 from ..clients.http_systems import Series
 from ..investigation import Investigation
+from ..situation import DELAY_ALERT, UPLOAD_ALERT
 
-ALERT = "FulfillmentDelay"
+ALERT = DELAY_ALERT
 BLIND_ALERT = "FulfillmentMetricsMissing"
-ALERTS = (ALERT, "FulfillmentUploadFailing")
+ALERTS = (ALERT, UPLOAD_ALERT)
 LAG = 'fulfillment_lag_minutes{origin="real"}'
 REFRESH = "fulfillment_exporter_last_refresh_timestamp_seconds"
 #: Real objects that wait, by Prometheus; the prefix is filled in.

@@ -1,79 +1,65 @@
-"""Whether there is an incident, by the current readings of symptoms in the journal."""
+"""What the readings of now say of the incident, as a section tells it. From the journal alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-from runbook_lib.model import ClearTime, Conclusion, Reading, Role
+from runbook_lib.model import SYMPTOMS, Conclusion, Reading, Status, Verdict
 from runbook_lib.section import Step
 
-from ..analysis.verdict import MAX_AGE, VerdictResult, compute_symptom_verdict
 from ..investigation import Investigation
 
-_REMEDY = "06_remediation"
+_GOOD = (Verdict.HEALTHY, Verdict.FIXED)
+
+
+class Told(NamedTuple):
+    """The verdict, and in words what it rests on."""
+
+    verdict: Verdict
+    reason: str
 
 
 def list_current(inv: Investigation, steps: Iterable[str]) -> dict[str, Reading]:
-    """Return the newest reading of some steps, unless it is over ten minutes old.
+    """Return the newest reading of some steps, as far as it speaks of now."""
+    current = inv.journal.list_current(inv.now())
+    return {step_id: reading for step_id, reading in current.items() if step_id in steps}
 
-    Readings from before the last action are left out: they do not show its effect.
+
+def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Told:
+    """Return the incident's verdict by the readings of now, and of when the oldest of them is.
+
+    The needed ones among some steps must have been read. Where the section reads some of these
+    steps itself, only its own must.
+
+    Parameters
+    ----------
+    steps : whose readings the words name
     """
-    oldest_allowed = inv.now() - MAX_AGE
-    action = inv.journal.last_applied
-    current = {}
-    for step_id, reading in inv.latest().items():
-        if step_id not in steps:
-            continue
-        is_after_action = action is None or reading.seq > action.seq
-        if is_after_action and reading.observed_at >= oldest_allowed:
-            current[step_id] = reading
-    return current
-
-
-def judge_symptoms(inv: Investigation, steps: Mapping[str, Step]) -> VerdictResult:
-    """Say whether there is an incident, by the current readings of some steps.
-
-    The needed steps among them must have been read. Where the section reads some of these steps
-    itself, only its own count.
-    """
-    readings = list_current(inv, steps)
-    own = inv.section.STEPS.keys() & steps.keys()
-    if not own:
-        own = set(steps)
-    needed = []
-    for step_id, step in steps.items():
-        if step.needed and step_id in own:
-            needed.append(step_id)
-    return compute_symptom_verdict(
-        readings,
-        needed=needed,
-        now=inv.now(),
-        clear=_find_clear_time(inv, readings.values()),
-    )
-
-
-def _find_clear_time(inv: Investigation, readings: Iterable[Reading]) -> ClearTime | None:
-    """Return section 6's prediction of when the alert clears, if an action brought the lag down."""
-    action = inv.journal.last_applied
-    if action is None or not _is_lag_low(inv, readings):
-        return None
-    fix = inv.journal.conclusion(_REMEDY, after=action.seq)
-    return fix.clear if fix else None
-
-
-def _is_lag_low(inv: Investigation, readings: Iterable[Reading]) -> bool:
-    limit = inv.settings.lag_threshold_minutes
-    for reading in readings:
-        if reading.role is Role.ALERT and isinstance(reading.value, int | float):
-            return reading.value <= limit
-    return False
+    own = inv.section.STEPS.keys() & steps.keys() or steps.keys()
+    roles = {steps[step_id].role for step_id in own if steps[step_id].needed}
+    judgement = inv.policy.judge(inv.journal, now=inv.now(), roles=roles)
+    if judgement is None:
+        return Told(Verdict.UNKNOWN, "no symptom was read yet")
+    readings = [r for r in list_current(inv, steps).values() if r.role in SYMPTOMS]
+    told = [r for r in readings if r.status is Status.BREACH]
+    steps_told = ""
+    if not told:
+        told = [r for r in readings if r.status is Status.OK]
+        if judgement.verdict in _GOOD:
+            steps_told = "".join(f"{reading.step}, " for reading in told)
+    oldest = min((reading.observed_at for reading in told), default=None)
+    if oldest is None:
+        return Told(judgement.verdict, judgement.reason)
+    as_of = f"({steps_told}as of {oldest:%H:%M:%S} UTC)"
+    return Told(judgement.verdict, f"{judgement.reason} {as_of}")
 
 
 def conclude_symptoms(
     inv: Investigation, steps: Mapping[str, Step], remark: str = ""
 ) -> Conclusion:
     """Draw a section's verdict from symptoms in the journal; ``remark`` is what else it found."""
-    verdict, summary = judge_symptoms(inv, steps)
+    verdict, summary = judge_now(inv, steps)
     if remark:
         summary += f"; {remark}"
     return Conclusion(verdict=verdict, summary=summary)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from math import nan
 from pathlib import Path
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from pydantic import BaseModel, computed_field
@@ -28,7 +29,16 @@ from ..redact import Redactor
 from .incident import Incident, list_incidents
 from .view import JournalView
 
-ListCauses = Callable[[JournalView], Iterable[Finding]]
+
+class Judge(Protocol):
+    """What a runbook's policy knows of a journal, as far as the index asks."""
+
+    def list_causes(self, journal: JournalView) -> Sequence[Finding]:
+        """Return the causes that it names."""
+
+    def compute_verdict(self, journal: JournalView) -> Verdict | None:
+        """Return its verdict as of the newest entry."""
+
 
 _INDEX = "history.sqlite3"
 PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "clear_s")
@@ -85,12 +95,12 @@ class HistoryRow(BaseModel, frozen=True):
         return ", ".join(parts)
 
 
-def list_history(home: Path, list_causes: ListCauses) -> list[HistoryRow]:
+def list_history(home: Path, judge: Judge) -> list[HistoryRow]:
     """Return every incident and drill, the newest first; looks are left out.
 
     Parameters
     ----------
-    list_causes : returns the causes that an incident's journal names
+    judge : the runbook's policy
 
     Notes
     -----
@@ -99,13 +109,13 @@ def list_history(home: Path, list_causes: ListCauses) -> list[HistoryRow]:
     index = home / _INDEX
     for place in (index, index, Path(":memory:")):
         with suppress(sqlite3.Error, ValueError):
-            return _read_index(home, place, list_causes)
+            return _read_index(home, place, judge)
         with suppress(OSError):
             index.unlink()
     return []
 
 
-def _read_index(home: Path, place: Path, list_causes: ListCauses) -> list[HistoryRow]:
+def _read_index(home: Path, place: Path, judge: Judge) -> list[HistoryRow]:
     with closing(sqlite3.connect(place, timeout=10)) as db, db:
         db.execute("CREATE TABLE IF NOT EXISTS history (incident PRIMARY KEY, stamp, row)")
         known = dict(db.execute("SELECT incident, stamp FROM history"))
@@ -115,7 +125,7 @@ def _read_index(home: Path, place: Path, list_causes: ListCauses) -> list[Histor
         for name, stamp in stamps.items():
             if known.get(name) == stamp:
                 continue
-            row = _read_row(home / name, list_causes)
+            row = _read_row(home / name, judge)
             values = (name, stamp, row.model_dump_json())
             db.execute("REPLACE INTO history VALUES (?, ?, ?)", values)
         texts = db.execute("SELECT row FROM history ORDER BY incident DESC")
@@ -130,7 +140,7 @@ def _stamp(folder: Path) -> str:
     return " ".join(f"{stat.st_mtime_ns}:{stat.st_size}" for stat in stats)
 
 
-def _read_row(folder: Path, list_causes: ListCauses) -> HistoryRow:
+def _read_row(folder: Path, judge: Judge) -> HistoryRow:
     """Return an incident's row; of a folder that cannot be read only its name and time."""
     row: dict[str, Json] = {
         "incident": folder.name,
@@ -138,34 +148,35 @@ def _read_row(folder: Path, list_causes: ListCauses) -> HistoryRow:
     }
     incident = Incident(folder, redactor=Redactor())
     try:
-        facts = incident.facts
+        state = incident.state
     except RecordError:
         row["damage"] = "incident.json cannot be read"
         return HistoryRow.model_validate(row)
     with suppress(RecordError, ValueError, KeyError, TypeError, AttributeError):
-        for name in HistoryRow.model_fields:
-            if facts.get(name) is not None:
-                row[name] = facts[name]
-        measured = _read_journal(incident, list_causes)
+        known = {name: value for name, value in state.to_json().items() if value is not None}
+        row.update({name: known[name] for name in known.keys() & HistoryRow.model_fields.keys()})
+        measured = _read_journal(incident, judge)
         return HistoryRow.model_validate({**row, **measured})
     return HistoryRow.model_validate(row)
 
 
-def _read_journal(incident: Incident, list_causes: ListCauses) -> dict[str, Json]:
+def _read_journal(incident: Incident, judge: Judge) -> dict[str, Json]:
     """Return what the journal knows of an incident; of a damaged one only that it is damaged."""
     try:
         journal = incident.journal.view()
     except JournalDamagedError as error:
         return {"damage": error.damage}
-    causes = [str(cause.name) for cause in list_causes(journal)]
+    causes = [str(cause.name) for cause in judge.list_causes(journal)]
     row: dict[str, Json] = {
         "cause_found": ", ".join(causes),
         "lost": _count_lost(journal),
     }
+    if not incident.is_closed:
+        row["verdict"] = judge.compute_verdict(journal)
     scores = [entry.data for entry in journal.entries if entry.data.get("event") == "scored"]
     if scores:
         row.update(_read_score(scores[-1]))
-    elif not incident.facts.get("drill"):
+    elif not incident.state.drill:
         row.update(_measure(journal))
     return row
 
@@ -200,7 +211,7 @@ def _measure(journal: JournalView) -> dict[str, float]:
         "detect_s": _measure_span(journal.since(), breach_at),
         "diagnose_s": _measure_span(breach_at, diagnosis_at),
         "remediate_s": _measure_span(breach_at, change_at),
-        "clear_s": _measure_span(change_at, journal.recovered_at()),
+        "clear_s": _measure_span(change_at, journal.well_since() or journal.recovered_at()),
     }
     return {name: seconds for name, seconds in durations.items() if seconds is not None}
 

@@ -17,9 +17,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import JournalDamagedError, RecordError, UsageError, disk_errors
-from ..model import SYMPTOMS, Episode, Json, Verdict, format_time, parse_time
+from ..model import SYMPTOMS, Episode, Json, Timestamp, Verdict, format_time
 from ..redact import Redactor
 from .journal import Clock, Journal, utc_now
 
@@ -51,6 +52,66 @@ def write_json(path: Path, value: Json) -> None:
     write_file(path, f"{text}\n")
 
 
+class IncidentState(BaseModel):
+    """All that is so of an incident, in one file: ``incident.json``.
+
+    What follows from it is derived. What happened stands in the journal.
+
+    Attributes
+    ----------
+    environment : RUNBOOK_ENVIRONMENT when it was made
+    opened_by : ``hand``, or the step or section that saw the first trouble; empty: a look
+    episode : the alert that it belongs to
+    ticket_id : the ticket that it is about
+    kept : whether a look is kept, for others to go on with
+    closed_at, closed_seq, verdict : of its close: the time, the journal's entry, and the verdict
+        then
+    previous : the incident whose place it takes, or that ended with it
+    previous_damage : what is wrong with the journal of that one
+    followed_by : the next episode's incident
+    follows : the incidents whose plans were carried out in this one
+    drill, drill_id, scenario, drill_orders : whether it is a drill, its id, the name of its fault,
+        and the orders that it injected
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+
+    schema_name: str = Field("runbook/incident/1", alias="schema")
+    id: str = ""
+    environment: str = ""
+    opened_at: Timestamp
+    opened_by: str = "hand"
+    episode: Episode | None = None
+    ticket_id: str | None = None
+    kept: bool = False
+    closed_at: Timestamp | None = None
+    closed_seq: int | None = None
+    verdict: Verdict | None = None
+    previous: str = ""
+    previous_damage: str = ""
+    followed_by: str = ""
+    follows: tuple[str, ...] = ()
+    drill: bool = False
+    drill_id: str = ""
+    scenario: str = ""
+    drill_orders: tuple[int, ...] = ()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is over. A look may be closed, too."""
+        return self.closed_at is not None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is an incident, no look, and not over."""
+        return not self.is_closed and bool(self.opened_by)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return what the file holds: what was ever said, and no defaults."""
+        content: dict[str, Json] = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return content
+
+
 class Incident:
     """One incident's folder.
 
@@ -73,27 +134,27 @@ class Incident:
         self.journal = Journal(folder / "journal.jsonl", redactor=redactor, clock=clock)
 
     @property
-    def facts(self) -> dict[str, Json]:
+    def state(self) -> IncidentState:
         """The content of ``incident.json``.
 
         Raises
         ------
         RecordError
-            When it is missing or not JSON.
+            When it is missing, not JSON, or not an incident's.
         """
         path = self.folder / "incident.json"
         try:
-            facts: dict[str, Json] = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            return IncidentState.model_validate_json(path.read_bytes())
+        except OSError as error:
             raise RecordError(f"{path} cannot be read: {error}. {_REPAIR}") from error
-        if not isinstance(facts, dict) or "opened_at" not in facts:
-            raise RecordError(f"{path} does not hold the facts of an incident. {_REPAIR}")
-        return facts
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)[0]["msg"]
+            raise RecordError(f"{path} does not hold an incident: {wrong}. {_REPAIR}") from error
 
     @property
     def is_closed(self) -> bool:
         """Whether it is over. A look may be closed, too."""
-        return self.facts.get("closed_at") is not None
+        return self.state.is_closed
 
     @property
     def is_late(self) -> bool:
@@ -103,7 +164,7 @@ class Incident:
     @property
     def is_open(self) -> bool:
         """Whether it is an incident, no look, and not over."""
-        return not self.is_closed and bool(self.facts.get("opened_by", "hand"))
+        return self.state.is_open
 
     def find_damage(self) -> str:
         """Return what is wrong with the journal, in words; empty: nothing is. Only reads.
@@ -119,20 +180,22 @@ class Incident:
             return error.damage
         return ""
 
-    def update(self, **facts: Json) -> None:
-        """Change facts in ``incident.json`` (atomic; the journal keeps the history).
+    def update(self, **changes: Json) -> None:
+        """Change the state: the one place that writes it (atomic; the journal keeps the history).
 
         Raises
         ------
         RecordError
             When it cannot be read, locked or written.
+        ValueError
+            When a value is not of its kind.
         """
         path = self.folder / "incident.json"
         # Locked, so that two people who change different facts lose neither.
         lock = FileLock(f"{path}.lock", timeout=10)
         with disk_errors(f"{path} cannot be changed"), lock:
-            changed = {**self.facts, **facts}
-            write_json(path, self.redactor.json(changed))
+            changed = IncidentState.model_validate({**self.state.to_json(), **changes})
+            write_json(path, self.redactor.json(changed.to_json()))
 
     def open(self, by: str, episode: Episode | None = None) -> None:
         """Make an incident of a look; adopt the first alert.
@@ -141,10 +204,10 @@ class Incident:
         ----------
         by : ``hand``, or the step that saw the first breach
         """
-        facts = self.facts
-        if not facts.get("opened_by", "hand"):
+        state = self.state
+        if not state.opened_by:
             self.update(opened_by=by, opened_at=format_time(self._clock()))
-        if episode and not facts.get("episode"):
+        if episode and state.episode is None:
             self.update(episode=episode.model_dump(mode="json"))
 
     def is_over(
@@ -171,18 +234,27 @@ class Incident:
         breaches = journal.breaches(SYMPTOMS)
         if not is_alert or not breaches:
             return False
-        if not self.facts.get("episode"):
+        if self.state.episode is None:
             return False
         newest = breaches[-1]
         return began - newest.at >= calm
 
-    def close(self, verdict: Verdict) -> None:
-        """Close the incident. Commands without ``--incident`` no longer choose it."""
+    def close(self, verdict: Verdict, *, reason: str = "", followed_by: str = "") -> None:
+        """Close the incident. Commands without ``--incident`` no longer choose it.
+
+        Parameters
+        ----------
+        verdict : as it is now
+        reason : why, in words; empty: somebody closed it, or it is fixed
+        followed_by : the incident that goes on from here; empty: none does
+        """
         word = str(verdict)
-        entry = self.journal.append("closed", {"section": "", "verdict": word})
+        data = {"section": "", "verdict": word, "reason": reason}
+        entry = self.journal.append("closed", data)
         self.closed_here = True
         closed_at = format_time(entry.at)
-        self.update(closed_at=closed_at, closed_seq=entry.seq, verdict=word)
+        changes = {"followed_by": followed_by} if followed_by else {}
+        self.update(closed_at=closed_at, closed_seq=entry.seq, verdict=word, **changes)
 
     def find_plan(self, plan_id: str) -> Path:
         """Return a plan's file. One of another incident is noted in ``follows`` of this one."""
@@ -192,10 +264,9 @@ class Incident:
         for folder in list_incidents(self.folder.parent):
             path = folder / "plans" / own.name
             if path.is_file():
-                follows = list(self.facts.get("follows") or ())
+                follows = self.state.follows
                 if folder.name not in follows:
-                    follows.append(folder.name)
-                self.update(follows=follows)
+                    self.update(follows=[*follows, folder.name])
                 return path
         return own
 
@@ -220,20 +291,23 @@ class Incident:
             path = self.path("notebooks", f"{section}-{number}.ipynb")
         return path
 
+    def reserve_notebook(self, section: str) -> Path:
+        """Make an empty file for the next run; two runs that begin at one time get one each."""
+        while True:
+            path = self.new_notebook(section)
+            with disk_errors(f"cannot make {path}", _ADVICE), suppress(FileExistsError):
+                path.touch(exist_ok=False)
+                return path
+
 
 def create_incident(
-    home: Path, *, redactor: Redactor, clock: Clock = utc_now, **facts: Json
+    home: Path, *, redactor: Redactor, clock: Clock = utc_now, **known: Json
 ) -> Incident:
     """Make a new incident folder under ``home``.
 
     Parameters
     ----------
-    facts : what is known already:
-        ``environment``;
-        ``drill``, whether it is one;
-        ``opened_by``, ``hand`` or the step that saw a breach; empty: a look;
-        ``previous``, the incident before it;
-        ``previous_damage``, what is wrong with that one's journal
+    known : what is known of its state already
 
     Raises
     ------
@@ -252,10 +326,11 @@ def create_incident(
         "opened_by": "hand",
         "verdict": None,
     }
+    state = IncidentState.model_validate(defaults | known)
     with disk_errors(f"cannot make {folder}", _ADVICE):
         for part in _FOLDERS:
             (folder / part).mkdir(parents=True)
-        write_json(folder / "incident.json", defaults | facts)
+        write_json(folder / "incident.json", redactor.json(state.to_json()))
     return Incident(folder, redactor=redactor, clock=clock)
 
 
@@ -304,16 +379,16 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
     for folder in list_incidents(home):
         incident = Incident(folder, redactor=redactor)
         try:
-            facts = incident.facts
+            state = incident.state
         except RecordError as error:
             _log.warning("%s Without it, %s is left out.", error, incident.id)
             continue
-        if facts.get("drill") or incident.is_closed:
+        if state.drill or state.is_closed:
             continue
-        if incident.is_open:
+        if state.is_open:
             if not _is_left_behind(incident):
                 return incident
-        elif look is None and _is_kept_look(facts) and not _is_left_behind(incident):
+        elif look is None and _is_kept_look(state) and not _is_left_behind(incident):
             look = incident
     return look
 
@@ -326,7 +401,7 @@ def find_unreadable(home: Path, *, redactor: Redactor) -> Incident | None:
     for folder in list_incidents(home):
         incident = Incident(folder, redactor=redactor)
         try:
-            is_drill = incident.facts.get("drill")
+            is_drill = incident.state.drill
         except RecordError:
             return incident if _may_be_open(incident) else None
         if not is_drill:
@@ -354,12 +429,11 @@ def _open_named(home: Path, incident_id: str, redactor: Redactor) -> Incident:
     return Incident(folder, redactor=redactor)
 
 
-def _is_kept_look(facts: dict[str, Json]) -> bool:
+def _is_kept_look(state: IncidentState) -> bool:
     """Tell whether a look is kept for others to go on with, and young enough for that."""
-    if not facts.get("kept"):
+    if not state.kept:
         return False
-    opened_at = parse_time(str(facts["opened_at"]))
-    return utc_now() - opened_at < _LOOK
+    return utc_now() - state.opened_at < _LOOK
 
 
 def _is_left_behind(incident: Incident) -> bool:
@@ -369,6 +443,6 @@ def _is_left_behind(incident: Incident) -> bool:
     for folder in list_incidents(incident.folder.parent):
         other = Incident(folder, redactor=incident.redactor)
         with suppress(RecordError):
-            if other.facts.get("previous") == incident.id:
+            if other.state.previous == incident.id:
                 return True
     return False

@@ -32,6 +32,23 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+class _Process:
+    run = ""
+
+
+def mark_run(run: str) -> None:
+    """Mark what this process appends from now on as one run's; empty: no run's.
+
+    Several terminals write to one journal. Each tells only what its own run did.
+    """
+    _Process.run = run
+
+
+def get_run() -> str:
+    """Return the mark of what this process appends; empty: none."""
+    return _Process.run
+
+
 class _File:
     """A journal's file as far as it is known: its log, its view, and the bytes of both.
 
@@ -124,7 +141,8 @@ class Journal:
             if not self._file.verified:
                 # Otherwise the log would read the whole file here, and the view once more.
                 self._catch_up()
-            redacted = self._redactor.json(data)
+            marked = {**data, "run": _Process.run} if _Process.run else data
+            redacted = self._redactor.json(marked)
             entry = self._file.log.append(kind, redacted)
         # The next ``view`` raises what is suppressed here.
         with suppress(RecordError), self._explain_errors():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import zipfile
 import zlib
@@ -90,7 +91,9 @@ def is_frozen(incident: Incident) -> bool:
     """Tell whether a report was written since the incident was closed, and not through it."""
     with suppress(RecordError, OSError, ValueError, KeyError, TypeError):
         manifest: Json = json.loads((incident.folder / _NAME).read_text("utf-8"))
-        is_written: bool = int(manifest["journal"]["seq"]) >= incident.facts["closed_seq"]
+        is_written: bool = int(manifest["journal"]["seq"]) >= (
+            incident.state.closed_seq or math.inf
+        )
         return is_written and not incident.closed_here
     return False
 

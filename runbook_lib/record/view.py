@@ -119,10 +119,36 @@ class JournalView:
         other._newest.update(self._newest)
         return other
 
+    def of_runs(self, runs: Collection[str]) -> JournalView:
+        """Return a view of what some runs appended, and nobody else."""
+        return JournalView(entry for entry in self.entries if entry.data.get("run") in runs)
+
     def latest(self) -> dict[str, Reading]:
         """Return the newest reading of each step, sorted as in the runbook."""
         steps = sorted(self._newest, key=order_of)
         return {step: self._newest[step] for step in steps}
+
+    def list_current(self, now: datetime) -> dict[str, Reading]:
+        """Return the newest reading of each step that speaks of now, sorted as in the runbook.
+
+        One that is over ten minutes old does not, and neither does one from before the last
+        action: it does not show what came of it.
+        """
+        oldest_allowed = now - FRESH
+        acted = self.last_applied
+        current = {}
+        for step, reading in self.latest().items():
+            is_after_action = acted is None or reading.seq > acted.seq
+            if is_after_action and reading.observed_at >= oldest_allowed:
+                current[step] = reading
+        return current
+
+    @property
+    def last_at(self) -> datetime | None:
+        """The time of the newest entry; None without one."""
+        if not self.entries:
+            return None
+        return self.entries[-1].at
 
     def conclusion(self, section: str, *, after: int = 0) -> Conclusion | None:
         """Return a section's newest conclusion past an entry."""
@@ -194,6 +220,13 @@ class JournalView:
                 return None
             starts.append(start)
         return max(starts, default=None)
+
+    def well_since(self) -> datetime | None:
+        """Return since when all is well, by the newest reading that tells; None: it is not."""
+        for reading in reversed(self.readings):
+            if reading.role in (Role.ALERT, Role.RECOVERY):
+                return reading.well_since
+        return None
 
     def recovered_at(self) -> datetime | None:
         """Return when recovery was read and stayed so."""

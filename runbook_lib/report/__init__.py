@@ -53,7 +53,7 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
 
 def _write_previous(incident: Incident, sections: Sections) -> None:
     """Write the last report of the incident before; a damaged one is not closed, and stays."""
-    name = str(incident.facts.get("previous") or "")
+    name = incident.state.previous
     if not name:
         return
     previous = open_incident(incident.folder.parent, name, redactor=incident.redactor)

@@ -132,6 +132,8 @@ class ReportModel:
     tried : actions that were carried out, refused or failed, sorted by when that was
     remedies : those of ``tried`` that belong to the section that reads recovery; without any, all
     waiting : actions that wait for approval: the newest of each step, unless the incident is over
+    judgement, verdict : what the policy says as of the newest reading or change
+    since, until : when the trouble began, and the first sample after which all stayed well
     is_good : whether the verdict is that nothing more is to be done
     begin : when a drill began. Earlier events are ignored
     drill, objectives : the journal's entries of a drill, and what it had to show
@@ -152,10 +154,11 @@ class ReportModel:
         self.journal, journal_damage = _read_journal(incident)
         damages = [facts_damage, journal_damage]
         self.damage = "; ".join(damage for damage in damages if damage)
-        self.verdict = self.policy.compute_verdict(self.journal)
+        self.judgement = self.policy.judge(self.journal, now=self._find_newest_look())
+        self.verdict = self.judgement.verdict if self.judgement else None
+        self.until = self.judgement.until if self.judgement else None
         self.causes = self.policy.list_causes(self.journal)
         self.since = self.journal.since()
-        self.recovered_at = self.journal.recovered_at()
         self.is_good = self.verdict in _GOOD
         self.sections: dict[str, SectionRecord] = {}
         self.steps: dict[str, StepRecord] = {}
@@ -177,6 +180,11 @@ class ReportModel:
         self.has_passed = self._has_passed()
         self.impact = self.policy.compute_impact(self.journal)
         self.tickets = self._list_tickets()
+
+    def _find_newest_look(self) -> datetime | None:
+        """Return when something was read or changed last: a later note makes no reading stale."""
+        entries = [*self.journal.readings, *self.journal.actions]
+        return max((entry.at for entry in entries), default=None)
 
     def _add_section(self, module: SectionModule) -> None:
         section = _make_section(module)
@@ -333,7 +341,7 @@ class ReportModel:
 def _read_facts(incident: Incident) -> tuple[dict[str, Json], str]:
     """Return the content of ``incident.json``, and what is wrong with it."""
     try:
-        facts: dict[str, Json] = incident.redactor.json(incident.facts)
+        facts: dict[str, Json] = incident.redactor.json(incident.state.to_json())
     except RecordError:
         return {}, "incident.json cannot be read"
     return facts, ""

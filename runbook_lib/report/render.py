@@ -119,7 +119,7 @@ class _Page:
         self._incident = incident
         self._budget = budget
         self._shown = model.journal.entries[: budget.journal_lines]
-        self._history = list_history(incident.folder.parent, model.policy.list_causes)
+        self._history = list_history(incident.folder.parent, model.policy)
         self._anchors = {f"#{entry.seq}": f"entry-{entry.seq}" for entry in self._shown}
         self._cited = {f"#{reading.seq}": reading for reading in model.journal.readings}
         for step in model.steps.values():

@@ -50,6 +50,7 @@ _BY_KIND = {
     "interrupted": _Words("failed", "The run was interrupted"),
     "journal_damaged": _Words("failed", "The journal before this one is damaged"),
     "closed": _Words("closed", "The incident was closed"),
+    "handed_over": _Words("note", "The incident before this one was closed"),
 }
 #: Entries of a drill that stand in the timeline, by their event.
 _BY_EVENT = {
@@ -111,9 +112,20 @@ def list_facts(model: ReportModel) -> dict[str, Fact]:
         "Until": _describe_end(model),
         "Severity": _describe_severity(model),
         model.policy.impact_heading: _describe_impact(model),
+        **_list_neighbours(model),
         "Tickets": Fact(", ".join(model.tickets) or "none named"),
         "What was done": _describe_actions(model),
     }
+
+
+def _list_neighbours(model: ReportModel) -> dict[str, Fact]:
+    """Return the incidents before and after this one, each with the place of its report."""
+    neighbours = {}
+    for heading, name in (("Came after", "previous"), ("Goes on in", "followed_by")):
+        other = str(model.facts.get(name) or "")
+        if other:
+            neighbours[heading] = Fact(other, f"../{other}/report.html")
+    return neighbours
 
 
 def summarise(model: ReportModel, link: str) -> str:
@@ -145,6 +157,8 @@ def _capitalise(text: str) -> str:
 def _describe_event(model: ReportModel) -> Fact:
     """Return what the first look after the largest backlog concluded."""
     looks = [look for look in model.journal.conclusions if not look.findings]
+    if model.verdict is Verdict.HEALTHY and model.judgement is not None:
+        return Fact(model.judgement.reason)
     incidents = [look for look in looks if look.verdict is Verdict.INCIDENT]
     breaches = [reading for reading in model.journal.readings if reading.status is Status.BREACH]
     if incidents:
@@ -197,16 +211,18 @@ def _format_local(at: datetime) -> str:
 
 def _describe_end(model: ReportModel) -> Fact:
     since = model.since
-    end = model.recovered_at
+    end = model.until
     if since is None:
         return Fact("–")
     if end is not None and end > since:
         duration = format_duration(end - since)
-        note = f"{_format_local(end)}; {duration} until recovery was read"
+        note = f"{_format_local(end)}; {duration} until all stayed well"
         return Fact(format_value(end), note)
-    newest = model.journal.entries[-1]
-    duration = format_duration(newest.at - since)
-    return Fact("not yet", f"recovery was not read; {duration} up to the last journal entry")
+    if model.verdict is Verdict.FIXED:
+        return Fact("not known", "no metric tells since when all is well")
+    newest_at = model.journal.readings[-1].at
+    duration = format_duration(newest_at - since)
+    return Fact("not yet", f"the last look was at {newest_at:%H:%M:%SZ}, {duration} after it began")
 
 
 def _describe_severity(model: ReportModel) -> Fact:
@@ -282,8 +298,8 @@ def _list_rows(model: ReportModel) -> Iterator[TimelineRow]:
         yield from _list_cause(model, cause)
     for action in model.remedies:
         yield _describe_action_row(model, action)
-    if model.recovered_at:
-        yield TimelineRow(model.recovered_at, "ok", "Recovery was read")
+    if model.until:
+        yield TimelineRow(model.until, "ok", "All stayed well from here on")
     yield from _list_outcomes(model)
 
 
@@ -298,7 +314,11 @@ def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:
             notebook = entry.data.get("notebook")
             status = entry.data.get("status")
             error = str(entry.data.get("error") or "")
-            if status not in _ENDED_WELL:
+            if entry.data.get("is_typo") is True:
+                first, _, _ = error.partition("\n")
+                text = "What was typed fits nothing here; nothing was changed"
+                yield TimelineRow(entry.at, "note", text, first, entry.seq)
+            elif status not in _ENDED_WELL:
                 text = f"Notebook {notebook}: {status}"
                 yield TimelineRow(entry.at, "failed", text, error, entry.seq)
 
@@ -390,8 +410,9 @@ def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRo
     note = action.last.reason
     if action.applied:
         note = model.policy.describe_proof(action)
-    if action.approver:
-        note = f"approved by {action.approver}; {note}"
+    review = _say_review(action)
+    if review:
+        note = f"{review}; {note}"
     text = model.policy.describe_action(action)
     entry = action.decisive
     return TimelineRow(
@@ -401,6 +422,18 @@ def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRo
         note=note,
         seq=entry.seq,
     )
+
+
+def _say_review(action: ActionRecord) -> str:
+    """Return when an action was planned, and when and by whom it was approved."""
+    parts = []
+    if action.first.phase is ActionPhase.PLANNED:
+        parts.append(f"planned {action.first.at:%H:%M:%S}Z")
+    approved = action.get(ActionPhase.APPROVED)
+    at = f" {approved.at:%H:%M:%S}Z" if approved else ""
+    if action.approver:
+        parts.append(f"approved{at} by {action.approver}")
+    return ", ".join(parts)
 
 
 def _list_outcomes(model: ReportModel) -> Iterator[TimelineRow]:
@@ -464,7 +497,7 @@ def _list_open_record(model: ReportModel) -> Iterator[Open]:
         if not section.runs:
             continue
         run = section.runs[-1].run
-        if run.status not in _ENDED_WELL:
+        if run.status not in _ENDED_WELL and not run.is_typo:
             yield f"notebook {run.notebook} ended as {run.status}: {run.error}", ()
 
 

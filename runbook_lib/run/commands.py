@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +18,8 @@ from ..errors import (
     compute_exit_code,
 )
 from ..investigation import Investigation, check_undamaged, judge_incident
-from ..model import Json, Line, Plot, Progress, Role, Status, Verdict, keep_quiet
-from ..policy import make_log_entry
+from ..model import Json, Line, Plot, Progress, Role, Status, Verdict, format_time, keep_quiet
+from ..policy import Judgement, make_log_entry
 from ..record.actions import group_actions
 from ..record.history import PHASES, HistoryRow, list_history, write_gauges
 from ..record.incident import Incident, open_incident
@@ -36,6 +37,8 @@ from . import documents
 from .interrupts import Interrupts, do_nothing, hold_interrupts
 from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 
+#: Nothing more is to be done, so no plan is offered.
+_OVER = (Verdict.HEALTHY, Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
 Given = Mapping[str, object]
 """Parameters by name; each section gets those that it knows."""
 
@@ -150,14 +153,14 @@ def investigate(
     incident = done.incident
     journal = incident.journal.view()
     policy = load_policy()
-    verdict = policy.compute_verdict(journal, after=done.runs[0].after) or Verdict.UNKNOWN
-    if verdict is Verdict.HEALTHY:
-        verdict = policy.compute_verdict(journal) or verdict
+    now = utc_now()
+    judgement = policy.judge(journal, now=now)
+    verdict = judgement.verdict if judgement else Verdict.UNKNOWN
     readings = journal.latest().values()
     unread = [reading for reading in readings if reading.status is Status.UNKNOWN]
-    now = utc_now()
     section, _ = policy.choose_next(journal, now=now)
     is_done = verdict is Verdict.HEALTHY or not section
+    own = journal.of_runs(_list_names(done.runs))
     code = compute_exit_code(verdict)
     if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in done.runs):
         code = ExitCode.RUN_FAILED
@@ -167,7 +170,9 @@ def investigate(
         incident=incident.id,
         verdict=verdict,
         exit_code=code,
+        reason=judgement.reason if judgement else "",
         readings=tuple(readings),
+        earlier=tuple(_list_earlier(journal, own, now)),
         causes=journal.findings(),
         unknown=tuple({"step": reading.step, "reason": reading.reason} for reading in unread),
         notebooks=done.runs,
@@ -224,17 +229,77 @@ def run_chosen(
         command=f"run {numbers}",
         options=options,
     )
-    verdict = _choose_verdict(done.runs, sections)
+    journal = done.incident.journal.view()
+    judgement = _judge_runs(done.runs, sections, journal)
+    verdict = judgement.verdict if judgement else _find_own_verdict(done.runs)
+    own = journal.of_runs(_list_names(done.runs))
     return documents.RunDocument(
         schema_name="runbook/run/1",
         incident=done.incident.id,
         verdict=verdict,
         exit_code=_choose_exit_code(done.runs, verdict),
+        reason=judgement.reason if judgement else "",
         notebooks=done.runs,
-        plans=tuple(_list_plans(done.incident, done.runs[0].after)),
+        plans=tuple(_list_plans(done.incident, own, is_over=verdict in _OVER)),
         report=done.report,
-        unfinished=_list_unfinished(done.incident.journal.view()),
+        next=_say_next(judgement, done.incident, names),
+        unfinished=_list_unfinished(journal),
     )
+
+
+def _list_names(runs: Sequence[NotebookRun]) -> list[str]:
+    """Return the marks of some runs in the journal."""
+    return [run.notebook for run in runs]
+
+
+def _list_earlier(
+    journal: JournalView, own: JournalView, now: datetime
+) -> Iterator[dict[str, Json]]:
+    """Yield the newest readings that are none of a run's own, with their age: they do not judge."""
+    for step, reading in journal.latest().items():
+        if step not in own.latest():
+            age = now - reading.observed_at
+            yield {
+                "step": step,
+                "status": reading.status,
+                "age_minutes": round(age.total_seconds() / 60, 1),
+                "reason": reading.reason,
+            }
+
+
+def _judge_runs(
+    runs: Sequence[NotebookRun], sections: Sections, journal: JournalView
+) -> Judgement | None:
+    """Return the incident's verdict as far as the runs' sections read what it needs.
+
+    None when these sections judge no symptom.
+    """
+    needed: set[Role] = set()
+    for run in runs:
+        section = sections[run.section]
+        needed.update(step.role for step in section.STEPS.values() if step.needed)
+    if not needed:
+        return None
+    return load_policy().judge(journal, now=utc_now(), roles=needed)
+
+
+def _find_own_verdict(runs: Sequence[NotebookRun]) -> Verdict | None:
+    """Return what the last of some sections concluded that judge no symptom."""
+    for run in reversed(runs):
+        if run.conclusion is not None:
+            return run.conclusion.verdict
+    return None
+
+
+def _say_next(judgement: Judgement | None, incident: Incident, ran: Sequence[str]) -> str:
+    """Return the command of what comes next; empty when there is none, or it just ran."""
+    if judgement is None or not judgement.next.section:
+        return ""
+    section = judgement.next.section
+    is_same = section in ran
+    if judgement.verdict in _OVER and is_same:
+        return ""
+    return name_runbook(f"runbook run {section[:2]} --incident {incident.id}")
 
 
 def _list_unfinished(journal: JournalView) -> tuple[str, ...]:
@@ -325,18 +390,6 @@ def _finish(
     return write_outputs(incident, sections, packs=incident.is_closed)
 
 
-def _choose_verdict(runs: Sequence[NotebookRun], sections: Sections) -> Verdict | None:
-    """Return the verdict of the section that reads recovery, else the worst of all."""
-    verdicts = {run.section: run.conclusion.verdict for run in runs if run.conclusion}
-    for section, verdict in verdicts.items():
-        if section in sections.having(Role.RECOVERY):
-            return verdict
-    for verdict in (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED, Verdict.UNKNOWN):
-        if verdict in verdicts.values():
-            return verdict
-    return next(iter(verdicts.values()), None)
-
-
 def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode:
     """Return the worst code of runs that did not come to their end, else the verdict's."""
     codes = {run.exit_code for run in runs}
@@ -346,11 +399,19 @@ def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> E
     return ExitCode.OK if verdict is None else compute_exit_code(verdict)
 
 
-def _list_plans(incident: Incident, after: int) -> Iterator[dict[str, Json]]:
-    """Yield what was planned past an entry; ``apply`` is the command that approves a plan."""
-    for row in tabulate_plans(incident.journal.view(), after=after).rows:
+def _list_plans(
+    incident: Incident, own: JournalView, *, is_over: bool
+) -> Iterator[dict[str, Json]]:
+    """Yield what a run planned; ``apply`` is the command that approves a plan.
+
+    Parameters
+    ----------
+    own : what the run wrote
+    is_over : whether nothing more is to be done, so that nothing is offered
+    """
+    for row in tabulate_plans(own).rows:
         apply = ""
-        if row["status"] == "planned":
+        if row["status"] == "planned" and not is_over:
             section = row["step"].partition(".")[0].zfill(2)
             command = f"runbook run {section} --incident {incident.id} -p plan={row['plan']}"
             apply = name_runbook(f"{command} -p approve={row['sha256']}")
@@ -398,8 +459,8 @@ def check_report(settings: Settings, incident_or_path: str) -> documents.ReportD
 
 def close_incident(
     settings: Settings, sections: Sections, incident_id: str
-) -> documents.ReportDocument:
-    """Close an incident by hand and write its report a last time.
+) -> documents.CloseDocument:
+    """Close an incident by hand and write its report a last time; the verdict's exit code.
 
     Raises
     ------
@@ -408,20 +469,22 @@ def close_incident(
     """
     incident = _find(settings, incident_id)
     check_undamaged(incident)
-    if incident.is_closed:
-        raise UsageError(f"{incident.id} was closed at {incident.facts['closed_at']}")
+    closed_at = incident.state.closed_at
+    if closed_at is not None:
+        raise UsageError(f"{incident.id} was closed at {format_time(closed_at)}")
     verdict = judge_incident(incident)
     incident.close(verdict)
-    return documents.ReportDocument(
+    return documents.CloseDocument(
         schema_name="runbook/close/1",
         incident=incident.id,
         verdict=verdict,
+        exit_code=compute_exit_code(verdict),
         report=str(write_outputs(incident, sections)),
     )
 
 
 def _list_history(settings: Settings) -> list[HistoryRow]:
-    return list_history(settings.runbook_home, load_policy().list_causes)
+    return list_history(settings.runbook_home, load_policy())
 
 
 def list_incidents(settings: Settings) -> documents.IncidentsDocument:

@@ -15,7 +15,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ..errors import ExitCode
-from ..model import CauseStatus, Finding, Json, Observed, Status, Timestamp, Verdict
+from ..model import CauseStatus, Finding, Json, Observed, Timestamp, Verdict
 from ..record.history import HistoryRow
 from ..record.journal import utc_now
 from ..show.tables import Table, get_tone, say_value, tabulate_findings, tabulate_readings
@@ -77,7 +77,9 @@ class InvestigateDocument(Document):
 
     ``unknown`` are the steps that could not be read, each with the reason, ``log`` is the entry of
     the incident log, ``advice`` what helps, in order, ``next`` a command, ``unfinished`` the
-    commands that finish what was begun before.
+    commands that finish what was begun before. ``reason`` says why the verdict is what it is.
+    ``earlier`` are steps that this command did not read: their readings are shown with their age,
+    and do not judge.
     """
 
     readings: tuple[Observed, ...]
@@ -86,20 +88,24 @@ class InvestigateDocument(Document):
     notebooks: tuple[NotebookResult, ...]
     report: str
     log: dict[str, Json] = {}
+    reason: str = ""
+    earlier: tuple[dict[str, Json], ...] = ()
     advice: tuple[str, ...] = ()
     next: str = ""
     unfinished: tuple[str, ...] = ()
 
     @property
     def answer(self) -> str:
-        """The verdict, since when, the causes or else the first signs, and how many."""
+        """The verdict, since when, the causes or else why, and how many."""
         sentences = [super().answer]
-        since = self.log.get("since")
-        if since:
-            minute = str(since)[:16]
-            sentences[0] += f" since {minute}Z"
-        signs = self._list_signs()
-        sentences += self._list_causes() or signs[:2]
+        since = str(self.log.get("since") or "")[:16]
+        until = str(self.log.get("until") or "")[:16]
+        if since and until:
+            sentences[0] += f". Trouble from {since}Z until {until}Z"
+        elif since and self.exit_code is ExitCode.NOT_OK:
+            sentences[0] += f" since {since}Z"
+        causes = self._list_causes()
+        sentences += causes or [self.reason]
         affected = self.log.get("affected")
         if affected:
             sentences.append(str(affected))
@@ -110,13 +116,6 @@ class InvestigateDocument(Document):
             f"{finding.name}: {finding.reason}"
             for finding in self.causes
             if finding.status is CauseStatus.SUPPORTED
-        ]
-
-    def _list_signs(self) -> list[str]:
-        return [
-            f"{reading.step} {reading.reason}"
-            for reading in self.readings
-            if reading.status is Status.BREACH
         ]
 
     @property
@@ -130,23 +129,31 @@ class InvestigateDocument(Document):
 class RunDocument(Document):
     """``run``: how the chosen notebooks ended.
 
+    ``reason`` says why the verdict is what it is, ``next`` is the command of what comes next, and
     ``unfinished`` are the commands that finish what was begun before.
     """
 
     notebooks: tuple[NotebookResult, ...]
     plans: tuple[dict[str, Json], ...]
     report: str
+    reason: str = ""
+    next: str = ""
     unfinished: tuple[str, ...] = ()
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What was begun before."""
+        """What was begun before comes first; then what comes next, where no plan waits."""
+        if self.next and not self.to_paste:
+            return (*self.unfinished, self.next)
         return self.unfinished
 
     @property
     def answer(self) -> str:
-        """How each notebook ended."""
-        parts = [super().answer] if self.verdict else []
+        """The verdict and why, and how each notebook ended that did not just end."""
+        parts = []
+        if self.verdict:
+            why = f": {self.reason}" if self.reason else ""
+            parts.append(f"{super().answer}{why}")
         for run in self.notebooks:
             status = run.status
             if status == "stopped_at_plan":
@@ -182,6 +189,16 @@ class ReportDocument(Document):
         return f"{count} found"
 
 
+class CloseDocument(ReportDocument):
+    """``close``: the verdict of the close, whose exit code it has."""
+
+    @property
+    def answer(self) -> str:
+        """The verdict, and that the incident is over."""
+        words = VERDICT_WORDS[self.verdict or Verdict.UNKNOWN]
+        return f"Closed. {words}"
+
+
 class IncidentsDocument(Document):
     """``incidents``: the open ones first."""
 
@@ -212,11 +229,13 @@ _SKIPPED = {
     "bytes",
     "log",
     "summary",
+    "reason",
 }
 #: How most notebooks end: the answer says it.
 _SAID_BY_THE_ANSWER = ("done", "stopped_at_plan")
 _COLUMNS = {
     "notebooks": ("notebook", "status", "error"),
+    "earlier": ("step", "status", "age_minutes", "reason"),
     "incidents": ("incident", "is_open", "verdict", "cause_found", "damage"),
     "history": ("incident", "scenario", "cause_found", "lost", "verdict", "took_s", "damage"),
     "plans": ("step", "status", "what", "how_many", "why"),
@@ -263,7 +282,12 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
     label = name.replace("_", " ")
     is_list = isinstance(value, list | tuple) and bool(value)
     if name == "readings":
-        yield from _lay_out_readings(getattr(document, name))
+        earlier = {row["step"] for row in getattr(document, "earlier", ())}
+        read_now = [r for r in getattr(document, name) if r.step not in earlier]
+        yield from _lay_out_readings(read_now)
+    elif name == "earlier":
+        rows = [row for row in value if row["status"] not in _QUIET]
+        yield Table("Read earlier; these do not judge", rows, _COLUMNS[name])
     elif name == "causes":
         causes = [f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED]
         yield tabulate_findings(causes, "Causes")

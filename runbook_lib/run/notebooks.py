@@ -19,14 +19,18 @@ from ..approvals import load_plan
 from ..errors import (
     ActionInterruptedError,
     ExitCode,
+    PlanNotApprovedError,
     RunbookError,
     StoppedAtPlanError,
+    UsageError,
     exit_code_of_error,
 )
 from ..investigation import say_interrupted
 from ..model import Conclusion, Progress, keep_quiet
 from ..record.actions import group_actions
 from ..record.incident import Incident, write_json
+from ..record.journal import get_run, mark_run
+from ..record.view import JournalView
 from ..report.export import load_nbformat
 from ..runbook import find_runbook, get_runbook_name
 from ..section import SectionModule, Sections, check_parameters
@@ -48,11 +52,15 @@ _FRESH_START = """\
 import gc; gc.freeze(); gc.set_threshold(1_000_000)
 get_ipython().run_line_magic("reset", "-f")
 get_ipython().execution_count = 1
-get_ipython().keeps_notebook = True"""
+get_ipython().keeps_notebook = True
+from runbook_lib.record.journal import mark_run
+mark_run({run!r})"""
+#: What an operator mistyped: it changes nothing, and is a note in the report.
+_TYPOS = (PlanNotApprovedError.__name__, UsageError.__name__)
 
 
 #: What the journal keeps of a run.
-_JOURNALLED = {"section", "notebook", "status", "error", "duration_s"}
+_JOURNALLED = {"section", "notebook", "status", "error", "duration_s", "is_typo"}
 
 
 class RunStatus(StrEnum):
@@ -69,7 +77,7 @@ class NotebookRun(NotebookResult):
     """One run: its executed notebook, how it ended, and the section's conclusion if it drew one.
 
     ``error`` is empty, and ``exit_code`` OK, when nothing stopped it; ``after`` is the last entry
-    of the journal before it.
+    of the journal before it. ``is_typo`` says that what was typed fits nothing here.
     """
 
     section: str
@@ -78,6 +86,7 @@ class NotebookRun(NotebookResult):
     status: RunStatus
     exit_code: ExitCode
     conclusion: Conclusion | None
+    is_typo: bool = False
 
 
 class Failure(NamedTuple):
@@ -206,10 +215,11 @@ def run_notebook(
     """
     given = {**(parameters or {}), "incident_id": incident.id}
     values = check_parameters(sections[name], given).model_dump(mode="json", include=set(given))
-    path = incident.new_notebook(name)
+    path = incident.reserve_notebook(name)
     after = incident.journal.view().last_seq
     started = time.monotonic()
     is_asked = False
+    mark_run(path.name)
     try:
         with nullcontext(kernel) if kernel else SharedKernel() as used_kernel:
             source = sections.notebooks / f"{name}.ipynb"
@@ -220,9 +230,10 @@ def run_notebook(
             is_asked = cell.is_asked
     except KeyboardInterrupt:
         failure = Failure("", KeyboardInterrupt.__name__)
-    conclusion = incident.journal.view().conclusion(name, after=after)
+    own = incident.journal.view().of_runs([path.name])
+    conclusion = own.conclusion(name)
     if is_asked and failure is not None:
-        failure = _explain_cut(sections[name], incident, after, failure)
+        failure = _explain_cut(sections[name], incident, own, failure)
     if conclusion is None and failure is None:
         failure = Failure("it ended without a conclusion in the journal")
     status, code, error = _judge(name, failure)
@@ -236,8 +247,12 @@ def run_notebook(
         path=path,
         exit_code=code,
         conclusion=conclusion,
+        is_typo=failure is not None and failure.error in _TYPOS,
     )
     incident.journal.append("notebook", run.model_dump(include=_JOURNALLED))
+    mark_run("")
+    if path.exists() and not path.stat().st_size:
+        path.unlink()  # it ended before its first cell
     if is_asked or status is RunStatus.INTERRUPTED:
         is_change = failure is not None and failure.error == ActionInterruptedError.__name__
         raise KeyboardInterrupt(error if is_change else "")
@@ -245,7 +260,7 @@ def run_notebook(
 
 
 def _explain_cut(
-    section: SectionModule, incident: Incident, after: int, failure: Failure
+    section: SectionModule, incident: Incident, own: JournalView, failure: Failure
 ) -> Failure:
     """Return what an interrupted notebook failed with: the change that was cut off, if one was.
 
@@ -255,8 +270,7 @@ def _explain_cut(
     if failure.error == ActionInterruptedError.__name__:
         return failure
     kinds = [kind for action in section.ACTIONS.values() for kind in action.kinds]
-    begun = [a for a in incident.journal.view().actions if a.seq > after]
-    for action in group_actions(begun):
+    for action in group_actions(own.actions):
         if action.is_cut_off:
             plan = load_plan(incident.find_plan(action.plan), kinds)
             text = say_interrupted(plan, incident, section)
@@ -284,7 +298,8 @@ def _execute(
         notebook = nbformat.read(source, as_version=4)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return Failure(f"{source} is damaged ({type(error).__name__}). {_REPAIR}")
-    fresh = nbformat.v4.new_code_cell(_FRESH_START, metadata={"tags": [_FRESH_TAG]})
+    fresh_start = _FRESH_START.format(run=get_run())
+    fresh = nbformat.v4.new_code_cell(fresh_start, metadata={"tags": [_FRESH_TAG]})
     notebook.cells.insert(0, fresh)
     try:
         papermill.execute_notebook(

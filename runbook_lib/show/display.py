@@ -204,7 +204,7 @@ def overview(inv: investigation.Investigation[Any, Any]) -> Card:
 
 
 def _list_history(inv: investigation.Investigation[Any, Any]) -> list[HistoryRow]:
-    return list_history(inv.incident.folder.parent, inv.policy.list_causes)
+    return list_history(inv.incident.folder.parent, inv.policy)
 
 
 def file_link(path: Path) -> Card:
@@ -338,7 +338,7 @@ def _describe_investigation(inv: investigation.Investigation[Any, Any]) -> Card:
     incident = inv.incident
     history = _list_history(inv)
     facts = {
-        "opened": incident.facts.get("opened_at"),
+        "opened": incident.state.opened_at,
         "journal entries": inv.journal.last_seq,
         "environment": inv.settings.runbook_environment,
         "ticket": inv.ticket_id or "none",
@@ -369,7 +369,14 @@ def _show_frame(frame: DataFrame) -> dict[str, str]:
 
 
 class Investigation(investigation.Investigation[S, C]):
-    """One section at work on one incident; in IPython its values show themselves."""
+    """One section at work on one incident; in IPython its values show themselves.
+
+    Attributes
+    ----------
+    is_by_hand : whether a person runs its cells, one by one
+    """
+
+    is_by_hand = False
 
     def _begin(self) -> None:
         super()._begin()
@@ -387,3 +394,4 @@ class Investigation(investigation.Investigation[S, C]):
         if hasattr(shell, "stop_recording"):
             shell.stop_recording()
         shell.stop_recording = record(shell, self.incident, self.section.NAME)
+        self.is_by_hand = True

@@ -109,9 +109,10 @@ def test_the_first_command_that_sees_a_breach_opens_the_incident_for_the_next(wo
     first, second = look(world), look(world)
     assert first.incident == second.incident
     assert list_open(world) == [first.incident]
-    facts = open_(world, first).facts
-    assert facts["opened_by"] == "2.1"
-    assert facts["episode"]["key"] == "FulfillmentDelay{severity=high}"
+    state = open_(world, first).state
+    assert state.opened_by == "2.1"
+    assert state.episode is not None
+    assert state.episode.key == "FulfillmentDelay{severity=high}"
 
 
 def test_a_plan_sees_what_waits_itself_and_does_not_read_them_twice(world: World) -> None:
@@ -127,7 +128,7 @@ def test_a_plan_sees_what_waits_itself_and_does_not_read_them_twice(world: World
     assert {n for key, n in reads.items() if key.startswith("pending/")} == {2}
     assert (plan.objects, list_open(world)) == (4, [plan.incident])
     incident = Incident(world.home / str(plan.incident), redactor=Redactor())
-    assert incident.facts["opened_by"] == "2.3"
+    assert incident.state.opened_by == "2.3"
 
 
 def test_two_people_who_see_it_at_once_work_on_one_incident(world: World) -> None:
@@ -153,7 +154,12 @@ def test_the_next_episode_closes_the_incident_and_does_not_write_into_it(world: 
     assert second.incident != first.incident
     assert list_open(world) == [second.incident]
     assert old.journal.view().entries[-1].kind == "closed"
-    assert open_(world, second).facts["previous"] == first.incident
+    assert open_(world, second).state.previous == first.incident
+    assert old.state.followed_by == second.incident
+    kinds = [entry.kind for entry in open_(world, second).journal.view().entries]
+    assert "handed_over" in kinds
+    for report, other in ((old, second.incident), (open_(world, second), old.id)):
+        assert f"../{other}/report.html" in (report.folder / "report.html").read_text("utf-8")
     before = read_record(world, old.id)
     assert (
         json.loads(before["manifest.json"])["journal"]["seq"] == old.journal.view().entries[-1].seq
@@ -198,19 +204,19 @@ def test_an_incident_opened_by_a_breach_adopts_the_first_alert(world: World) -> 
     world.alerts.clear()
     world.put_lag(0.0)
     first = look(world)
-    assert open_(world, first).facts["opened_by"] == "2.3"
-    assert "episode" not in open_(world, first).facts
+    assert open_(world, first).state.opened_by == "2.3"
+    assert open_(world, first).state.episode is None
     world.now += timedelta(minutes=20)
     world.fire()
     assert look(world).incident == first.incident
-    assert open_(world, first).facts["episode"]["key"].startswith("FulfillmentDelay")
+    assert open_(world, first).state.episode.key.startswith("FulfillmentDelay")
 
 
 def test_closing_by_hand_freezes_the_report(world: World) -> None:
     pause_pipeline(world)
     first = look(world)
     closed = close_incident(world.settings, SECTIONS, str(first.incident))
-    assert (closed.exit_code, closed.verdict) == (0, Verdict.INCIDENT)
+    assert (closed.exit_code, closed.verdict) == (ExitCode.NOT_OK, Verdict.INCIDENT)
     before = read_record(world, str(first.incident))
     told = rebuild_report(world.settings, SECTIONS, str(first.incident))
     assert told.note
@@ -285,7 +291,7 @@ def test_undo_after_closing_writes_the_old_ledger_and_a_new_incident(world: Worl
     )
     assert done.incident not in (None, old)
     new = Incident(world.home / str(done.incident), redactor=Redactor())
-    assert new.facts["follows"] == [old]
+    assert new.state.follows == (old,)
     assert new.is_open
     assert (world.home / old / "ledger" / f"{back.plan}.jsonl").is_file()
     assert read_record(world, old) == before
@@ -395,8 +401,8 @@ def test_of_a_damaged_journal_a_new_incident_takes_the_place_and_says_so_once(
     new = str(look(world).incident)
     assert plan_by_hand(world).incident == look(world).incident == new != old
     damage = "line 3 was altered after it was written"
-    facts = Incident(world.home / new, redactor=Redactor()).facts
-    assert (facts["previous"], facts["previous_damage"]) == (old, damage)
+    state = Incident(world.home / new, redactor=Redactor()).state
+    assert (state.previous, state.previous_damage) == (old, damage)
     sentence = f"The journal of {old} is damaged ({damage}). "
     sentence += f"It stays as it is; this look goes on in {new}."
     assert [record.message for record in caplog.records] == [sentence]
@@ -419,7 +425,7 @@ def test_a_damaged_incident_is_not_looked_for_again_when_its_follower_is_closed(
     close_incident(world.settings, SECTIONS, new)
     later = open_(world, look(world))
     assert later.id not in (old, new)
-    assert "previous_damage" not in later.facts
+    assert later.state.previous_damage == ""
     assert len(caplog.records) == 1
 
 
@@ -430,7 +436,7 @@ def test_an_incident_names_the_one_before_whose_facts_are_damaged(world: World) 
     before = read_folder(world.home / old)
     new = look(world)
     assert new.incident != old
-    assert open_(world, new).facts["previous"] == old
+    assert open_(world, new).state.previous == old
     assert look(world).incident == new.incident
     assert read_folder(world.home / old) == before
 
@@ -440,7 +446,7 @@ def test_a_closed_incident_whose_facts_are_damaged_is_not_named(world: World) ->
     old = str(look(world).incident)
     close_incident(world.settings, SECTIONS, old)
     (world.home / old / "incident.json").write_text("{")
-    assert "previous" not in open_(world, look(world)).facts
+    assert open_(world, look(world)).state.previous == ""
 
 
 def test_who_names_a_damaged_incident_is_told_the_way_on(world: World) -> None:

@@ -13,6 +13,7 @@ import pytest
 from fulfillment.analysis.causes import Cause
 from fulfillment.change.release import MOVE
 from fulfillment.investigation import Investigation
+from fulfillment.outcome import Backlog
 from fulfillment.policy import POLICY
 from fulfillment.sections import chaos, detection, immediate, remediation, root_cause
 from fulfillment.sections.remediation import put_in_order
@@ -645,12 +646,11 @@ def test_the_baseline_is_of_the_hour_before_the_first_label_came_to_wait(world: 
     for number in range(56):
         world.put_label(1, number)
     reading = world.take(remediation, "6.5", wait_s=0)
-    assert reading.status is Status.UNKNOWN
-    assert "56 objects" in reading.reason
-    assert "baseline 0 " in reading.reason
+    assert (reading.status, reading.observations["waiting"]) == (Status.BREACH, Backlog.ABOVE)
+    assert "56 labels" in reading.reason
 
 
-def test_without_a_sample_of_before_the_incident_the_baseline_is_unknown(world: World) -> None:
+def test_without_a_sample_of_before_the_incident_the_age_alone_decides(world: World) -> None:
     climb(world)
     (line,) = world.series.popitem()[1]
     name = 'sum(fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"})'
@@ -661,8 +661,10 @@ def test_without_a_sample_of_before_the_incident_the_baseline_is_unknown(world: 
     for number in range(56):
         world.put_label(1, number)
     reading = world.take(remediation, "6.5", wait_s=0)
-    assert reading.status is Status.UNKNOWN
-    assert "baseline is unknown" in reading.reason
+    assert (reading.status, reading.observations["waiting"]) == (Status.OK, Backlog.USUAL)
+    world.put_label(7, 99)
+    reading = world.take(remediation, "6.5", wait_s=0)
+    assert (reading.status, reading.observations["waiting"]) == (Status.BREACH, Backlog.ABOVE)
 
 
 def test_readings_from_before_the_action_prove_nothing(world: World) -> None:

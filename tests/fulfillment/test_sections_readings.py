@@ -18,7 +18,7 @@ from fulfillment.clients import Clients
 from fulfillment.clients.http_systems import DagRun, ProbeStatus, ProbeStep, WorkerState
 from fulfillment.clients.services import LogLine, ServiceState
 from fulfillment.sections import SECTIONS, root_cause
-from fulfillment.sections.root_cause import collect_observations
+from fulfillment.situation import collect_observations
 from objectmove.record import Record
 from runbook_lib.errors import ConnectionRefusedClientError
 from runbook_lib.model import CauseStatus, Reading, Status, Verdict
@@ -586,7 +586,7 @@ def test_a_system_that_we_do_not_have_is_left_out_and_nothing_is_a_breach(
     assert left == {*ABSENT[system], *documents}, {s: found[s].reason for s in left}
     breaches = {step: r.reason for step, r in found.items() if r.status is Status.BREACH}
     assert set(breaches) <= {"2.1"}, breaches
-    causes = evidence.diagnose(collect_observations(found))
+    causes = evidence.diagnose(collect_observations(found.values()))
     assert [f.name for f in causes if f.status is CauseStatus.SUPPORTED] == []
     for step in ABSENT[system]:
         assert "is empty" in found[step].reason or "=none" in found[step].reason

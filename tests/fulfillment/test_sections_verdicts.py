@@ -23,6 +23,7 @@ from fulfillment.sections import (
     root_cause,
 )
 from fulfillment.sections.immediate import expect_channels
+from fulfillment.situation import collect_observations
 from runbook_lib import show
 from runbook_lib.errors import UsageError
 from runbook_lib.model import CauseStatus, Reading, Status, Verdict, format_time
@@ -119,7 +120,7 @@ def test_section_3_forgets_what_section_2_read_long_ago(world: World) -> None:
     world.store.objects.clear()
     assert run(world, immediate) is Verdict.INCIDENT
     world.now += timedelta(minutes=11)
-    assert run(world, immediate) is Verdict.HEALTHY
+    assert run(world, immediate) is Verdict.UNKNOWN
 
 
 def test_section_1_does_not_call_well_what_is_a_breach(world: World) -> None:
@@ -600,7 +601,7 @@ def test_documents_that_are_not_here_do_not_ask_for_a_section_that_was_run(world
 
 def test_every_rule_tests_an_observation_that_some_reading_makes(world: World) -> None:
     run(world, root_cause)
-    made = set(root_cause.collect_observations(world.open(root_cause).latest()))
+    made = set(collect_observations(world.open(root_cause).latest().values()))
     broken = ProbeStep("seed", "error", "no")
     world.probe = replace(world.probe, status="error", steps=(broken,)) if world.probe else None
     for step in ("2.5", "2.6"):

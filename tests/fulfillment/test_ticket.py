@@ -41,4 +41,4 @@ def test_a_ticket_that_cannot_be_asked_for_is_kept(
     monkeypatch.setattr("fulfillment.investigation.check_connected", lambda *_: None)
     settings = Settings(runbook_home=tmp_path, support_url="http://127.0.0.1:9")
     inv = Investigation.open(section=DETECTION, settings=settings, ticket_id="TICK-1")
-    assert inv.incident.facts["ticket_id"] == "TICK-1"
+    assert inv.incident.state.ticket_id == "TICK-1"

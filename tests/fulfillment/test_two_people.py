@@ -78,4 +78,4 @@ def test_facts_of_the_incident_written_by_both_are_both_kept(both: Both) -> None
     two.incident.update(verdict="incident")
 
     assert {one.ticket_id, two.ticket_id} == {"t-1"}
-    assert one.incident.facts["verdict"] == "incident"
+    assert one.incident.state.verdict == "incident"

@@ -46,7 +46,7 @@ def tell_drill(home: Path, at: datetime, *, met: bool = True, detect_s: float = 
 def test_a_drill_and_an_incident_are_told_with_their_times(tmp_path: Path) -> None:
     incident = tell_incident(tmp_path).incident.id
     drill = tell_drill(tmp_path, START + timedelta(hours=1))
-    found = {row.incident: row for row in list_history(tmp_path, POLICY.list_causes)}
+    found = {row.incident: row for row in list_history(tmp_path, POLICY)}
     assert list(found) == [drill, incident]
     row = found[drill]
     assert (row.scenario, row.detect_s, row.notify_s, row.is_good) == ("surge", 9.5, 12.5, True)
@@ -62,7 +62,7 @@ def test_a_drill_and_an_incident_are_told_with_their_times(tmp_path: Path) -> No
 @pytest.mark.parametrize("damage", ["gone", "no database", "another version"])
 def test_the_index_can_be_rebuilt_from_the_folders(tmp_path: Path, damage: str) -> None:
     tell_drill(tmp_path, START)
-    before = list_history(tmp_path, POLICY.list_causes)
+    before = list_history(tmp_path, POLICY)
     (tmp_path / INDEX).unlink()
     if damage == "no database":
         (tmp_path / INDEX).write_text("not SQLite at all, but long enough to look at" * 50)
@@ -70,7 +70,7 @@ def test_the_index_can_be_rebuilt_from_the_folders(tmp_path: Path, damage: str) 
         with sqlite3.connect(tmp_path / INDEX) as db:
             db.execute("CREATE TABLE history (incident TEXT)")
         db.close()
-    assert list_history(tmp_path, POLICY.list_causes) == before
+    assert list_history(tmp_path, POLICY) == before
     assert (tmp_path / INDEX).is_file()
 
 
@@ -78,32 +78,32 @@ def test_what_changed_in_a_folder_is_read_again_and_what_is_gone_is_left_out(
     tmp_path: Path,
 ) -> None:
     tell = make_incident(tmp_path)
-    assert [row.verdict for row in list_history(tmp_path, POLICY.list_causes)] == [None]
+    assert [row.verdict for row in list_history(tmp_path, POLICY)] == [None]
     tell.read("2.1", "lag", Status.BREACH)
     tell.incident.close(Verdict.MITIGATED)
-    assert [row.verdict for row in list_history(tmp_path, POLICY.list_causes)] == ["mitigated"]
+    assert [row.verdict for row in list_history(tmp_path, POLICY)] == ["mitigated"]
     (tell.incident.folder / "incident.json").unlink()
-    assert list_history(tmp_path, POLICY.list_causes) == []
+    assert list_history(tmp_path, POLICY) == []
 
 
 def test_a_look_is_no_incident_and_a_damaged_folder_is_not_forgotten(tmp_path: Path) -> None:
     create_incident(tmp_path, redactor=Redactor(), environment="local", opened_by="")
     broken = make_incident(tmp_path).incident
     (broken.folder / "incident.json").write_text("{")
-    assert [row.incident for row in list_history(tmp_path, POLICY.list_causes)] == [broken.id]
+    assert [row.incident for row in list_history(tmp_path, POLICY)] == [broken.id]
 
 
 def test_a_score_that_cannot_be_read_costs_one_row_its_details(tmp_path: Path) -> None:
     tell = make_incident(tmp_path, drill=True)
     tell.record("drill", {"event": "scored", "phases": "none", "objectives": 7})
-    assert [row.is_good for row in list_history(tmp_path, POLICY.list_causes)] == [None]
+    assert [row.is_good for row in list_history(tmp_path, POLICY)] == [None]
 
 
 def test_the_last_good_drill_is_named_with_its_age(tmp_path: Path) -> None:
     nothing = describe_last_drill([], START)
     drill = tell_drill(tmp_path, START)
     tell_drill(tmp_path, START + timedelta(days=2), met=False)
-    rows = list_history(tmp_path, POLICY.list_causes)
+    rows = list_history(tmp_path, POLICY)
     text = describe_last_drill(rows, datetime.now(UTC))
     assert text != nothing
     assert text.startswith("surge, ")
@@ -113,11 +113,11 @@ def test_the_last_good_drill_is_named_with_its_age(tmp_path: Path) -> None:
 
 
 def test_the_gauges_say_when_a_drill_was_good_and_how_long_it_took(tmp_path: Path) -> None:
-    rows = list_history(tmp_path, POLICY.list_causes)
+    rows = list_history(tmp_path, POLICY)
     assert " 0.0" in write_gauges(tmp_path, rows).read_text()
     tell_drill(tmp_path, START)
     tell_drill(tmp_path, START + timedelta(days=1), met=False, detect_s=20)
-    text = write_gauges(tmp_path, list_history(tmp_path, POLICY.list_causes)).read_text()
+    text = write_gauges(tmp_path, list_history(tmp_path, POLICY)).read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("runbook_last_good")]
     assert float(line.split()[1]) == START.timestamp()
     assert 'runbook_drill_seconds{phase="detect",scenario="surge"} 20.0' in text
@@ -126,7 +126,7 @@ def test_the_gauges_say_when_a_drill_was_good_and_how_long_it_took(tmp_path: Pat
 def test_the_trends_are_drawn_drill_by_drill(tmp_path: Path) -> None:
     for day in range(3):
         tell_drill(tmp_path, START + timedelta(days=7 * day), detect_s=10 + day)
-    picture = draw_trends(list_history(tmp_path, POLICY.list_causes))
+    picture = draw_trends(list_history(tmp_path, POLICY))
     assert picture.png.startswith(b"\x89PNG")
     assert "detect: from 10 " in picture.alt
     assert draw_trends([HistoryRow(incident="x", opened_at=START)]).png

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.errors import RecordError, UsageError
+from runbook_lib.model import format_time
 from runbook_lib.record.incident import Incident, create_incident, list_incidents, open_incident
 from runbook_lib.redact import MASK, Redactor
 
@@ -36,7 +37,7 @@ def test_a_new_incident_has_its_folders_and_facts(tmp_path: Path) -> None:
         "plans", "ledger", "notebooks", "evidence", "incident.json",
     }  # fmt: skip
     assert incident.is_open
-    assert incident.facts["opened_at"] == "2026-11-24T03:14:00.000Z"
+    assert format_time(incident.state.opened_at) == "2026-11-24T03:14:00.000Z"
 
 
 def test_the_newest_open_incident_that_is_no_drill_is_opened(tmp_path: Path) -> None:
@@ -90,9 +91,9 @@ def test_only_the_incidents_own_folders_have_files(tmp_path: Path) -> None:
 def test_facts_are_changed_without_secrets(tmp_path: Path) -> None:
     incident = create(tmp_path)
     incident.update(ticket_id="T-1", note="with admin12345")
-    assert incident.facts["ticket_id"] == "T-1"
-    assert incident.facts["note"] == f"with {MASK}"
-    assert incident.facts["environment"] == "local"
+    assert incident.state.ticket_id == "T-1"
+    assert incident.state.to_json()["note"] == f"with {MASK}"
+    assert incident.state.environment == "local"
 
 
 def test_two_people_who_change_facts_lose_neither(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_two_people_who_change_facts_lose_neither(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    facts = Incident(folder, redactor=REDACTOR).facts
+    facts = Incident(folder, redactor=REDACTOR).state.to_json()
     assert sum(key[0] in "abc" and key[1:].isdigit() for key in facts) == 60
 
 
@@ -117,7 +118,7 @@ def test_damaged_facts_are_an_error_of_the_tree(tmp_path: Path, text: str) -> No
     incident = create(tmp_path)
     path = incident.folder / "incident.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    for ask in (lambda: incident.facts, lambda: incident.is_open, lambda: incident.update(a=1)):
+    for ask in (lambda: incident.state, lambda: incident.is_open, lambda: incident.update(a=1)):
         with pytest.raises(RecordError, match=r"incident\.json"):
             ask()
     assert path.read_bytes() == text.encode("utf-8", "surrogateescape")
@@ -135,3 +136,28 @@ def test_the_journal_is_in_the_folder_and_redacts(tmp_path: Path) -> None:
     incident.journal.append("note", {"text": "admin12345"})
     line = json.loads((incident.folder / "journal.jsonl").read_text())
     assert line["data"] == {"text": MASK}
+
+
+def test_an_old_folder_loads_and_what_is_not_known_stays(tmp_path: Path) -> None:
+    incident = create(tmp_path)
+    path = incident.folder / "incident.json"
+    old = {"opened_at": "2026-11-01T10:00:00.000Z", "kept": True, "of_another_version": [1, 2]}
+    path.write_text(json.dumps(old))
+    state = incident.state
+    assert (state.opened_by, state.is_open, state.verdict) == ("hand", True, None)
+    incident.update(ticket_id="t-1")
+    assert json.loads(path.read_text()) == {**old, "ticket_id": "t-1"}
+
+
+def test_a_state_that_is_none_is_not_written(tmp_path: Path) -> None:
+    incident = create(tmp_path)
+    before = (incident.folder / "incident.json").read_bytes()
+    with pytest.raises(ValueError, match="verdict"):
+        incident.update(verdict="splendid")
+    assert (incident.folder / "incident.json").read_bytes() == before
+
+
+def test_two_runs_that_begin_at_one_time_get_a_notebook_each(tmp_path: Path) -> None:
+    incident = create(tmp_path)
+    names = [incident.reserve_notebook("06_remediation").name for _ in range(3)]
+    assert names == ["06_remediation.ipynb", "06_remediation-2.ipynb", "06_remediation-3.ipynb"]

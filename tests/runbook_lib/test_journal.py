@@ -11,7 +11,7 @@ import pytest
 from chainlog import ChainedLog, Entry
 from runbook_lib.errors import RecordError
 from runbook_lib.model import ActionPhase, Reading
-from runbook_lib.record.journal import Journal
+from runbook_lib.record.journal import Journal, mark_run
 from runbook_lib.record.view import JournalView
 from runbook_lib.redact import MASK, Redactor
 from tests.support.incidents import START, Teller, make_incident, tell_incident
@@ -197,3 +197,21 @@ def test_a_plot_of_another_versions_part_spoils_no_reading(tell: Teller) -> None
     tell.read("2.1", "lag", "ok", plot={"title": "lag", "part": "of another version"})
     assert not view_of(tell).unreadable
     assert view_of(tell).latest()["2.1"].plot is not None
+
+
+def test_each_run_tells_what_it_did_itself(tell: Teller) -> None:
+    mark_run("06_remediation.ipynb")
+    tell.act(ActionPhase.PLANNED)
+    mark_run("06_remediation-2.ipynb")
+    tell.act(ActionPhase.PLANNED)
+    tell.act(ActionPhase.REFUSED)
+    mark_run("06_remediation.ipynb")
+    tell.act(ActionPhase.APPLIED)
+    mark_run("")
+    tell.act(ActionPhase.VERIFIED)
+    view = view_of(tell)
+    first = view.of_runs(["06_remediation.ipynb"])
+    second = view.of_runs(["06_remediation-2.ipynb"])
+    assert [action.phase for action in first.actions] == ["planned", "applied"]
+    assert [action.phase for action in second.actions] == ["planned", "refused"]
+    assert len(view.actions) == 5

@@ -39,7 +39,7 @@ def test_the_first_screen_answers_every_question_of_a_postmortem(tmp_path: Path)
     facts = facts_of(model)
     assert "74 labels" in facts["What happened"]
     assert facts["Since"].startswith("2026-11-24 02:43:00Z")
-    assert facts["Until"].startswith("2026-11-24 03:18")
+    assert facts["Until"].startswith("2026-11-24 03:17")
     assert "FulfillmentDelay" in facts["Severity"]
     assert model.impact.affected == 74
     assert facts["Tickets"] == TICKET
@@ -170,7 +170,7 @@ def test_times_are_told_in_utc_and_as_the_clock_on_the_wall(
         facts = facts_of(model_of(tell_incident(tmp_path).incident))
     time.tzset()
 
-    for name, utc, local in (("Since", "02:43:00Z", "09:43:00"), ("Until", "03:18", "10:18")):
+    for name, utc, local in (("Since", "02:43:00Z", "09:43:00"), ("Until", "03:17", "10:17")):
         assert all(part in facts[name] for part in (utc, local, "UTC+07:00"))
 
 
@@ -204,7 +204,7 @@ def test_a_plan_that_waits_is_open_and_nothing_was_changed(tmp_path: Path) -> No
     (step,) = {action.first.step for action in model.waiting}
     assert (step,) in [steps for _, steps in list_open(model)]
     assert model.verdict is Verdict.INCIDENT
-    assert model.recovered_at is None
+    assert model.until is None
 
 
 def test_an_empty_plan_waits_for_nobody(tmp_path: Path) -> None:
@@ -441,9 +441,7 @@ def test_a_newer_plan_of_a_step_takes_the_place_of_the_older(tmp_path: Path) -> 
         until = "2026-11-24T03:44:00.000Z"
         tell.act(ActionPhase.PLANNED, result={"plan": plan, "expires_at": until})
     opened = [text for text, _ in list_open(model_of(tell.incident))]
-    tell.conclude(Verdict.INCIDENT, "labels wait")
-    tell.start("06_remediation")
-    tell.conclude(Verdict.FIXED, "nothing waits")
+    tell.record("closed", {"verdict": "fixed"})
 
     assert len(opened) == 1
     assert "03:44:00Z" in opened[0]
@@ -512,3 +510,25 @@ def test_the_model_of_the_same_folder_is_the_same(tmp_path: Path) -> None:
     assert facts_of(one) == facts_of(two)
     assert tell_timeline(one) == tell_timeline(two)
     assert [a.first.result["plan"] for a in one.actions] == [PLAN, "svc-1"]
+
+
+def test_what_was_mistyped_is_a_note_and_not_open(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    run = {"notebook": "06_remediation.ipynb", "status": "refused", "error": "matches no plan\nabc"}
+    tell.record("notebook", {**run, "section": "06_remediation", "is_typo": True})
+    model = model_of(tell.incident)
+    (row,) = tell_timeline(model)
+    assert (row.tone, row.note) == ("note", "matches no plan")
+    assert list_open(model) == []
+
+
+def test_an_action_is_told_with_the_times_of_plan_and_approval(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    times = []
+    for phase in (ActionPhase.PLANNED, ActionPhase.APPROVED, ActionPhase.APPLIED):
+        tell.act(phase)
+        times.append(tell.incident.journal.view().actions[-1].at)
+    (row,) = tell_timeline(model_of(tell.incident))
+    assert f"planned {times[0]:%H:%M:%S}Z" in row.note
+    assert f"approved {times[1]:%H:%M:%S}Z" in row.note
+    assert row.at == times[2]

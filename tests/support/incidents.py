@@ -27,7 +27,7 @@ from runbook_lib.redact import Redactor
 START = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 PLAN = "rel-20261124T032010Z-51c0"
 SHA256 = "9d5ed678fe57bcca610140957afab571" * 2
-ROLES = {i: step.role for section in SECTIONS.values() for i, step in section.STEPS.items()}
+STEPS = {i: step for section in SECTIONS.values() for i, step in section.STEPS.items()}
 TICKET = "5f7f3f0e-6f0a-4c57-9f0f-2b8f6c1f7a11"
 
 
@@ -74,7 +74,8 @@ class Teller:
         reading = Reading(
             step=step,
             name=name,
-            role=ROLES.get(step),
+            role=STEPS[step].role if step in STEPS else None,
+            is_needed=step in STEPS and STEPS[step].needed,
             status=Status(status),
             observed_at=self.clock(),
             source=fields.pop("source", "http://127.0.0.1:9090/api/v1/query"),
@@ -134,6 +135,8 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         rows=[{"alert": "FulfillmentDelay", "state": "firing", "severity": "high"}],
         reason="The alert fires since 03:09:11Z; the oldest label waits 27.4 minutes.",
         since=format_time(began),
+        alerts={"FulfillmentDelay": "firing", "FulfillmentUploadFailing": "resolved"},
+        observations={"lag_is_over": True, "lag_is_low": False, "uploads": "succeeding"},
         plot={
             "title": "Lag of the oldest waiting object",
             "unit": "minutes",
@@ -248,7 +251,14 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         },
     )
     tell.read("5.2", "store room", "ok", value=912_000_000, unit="bytes", reason="Writes succeed.")
-    tell.read("5.3", "pipeline", "breach", value="paused", reason="The DAG is paused since 02:44Z.")
+    tell.read(
+        "5.3",
+        "pipeline",
+        "breach",
+        value="paused",
+        reason="The DAG is paused since 02:44Z.",
+        observations={"dag_paused": True, "dag_failed_runs": 0},
+    )
     tell.read("5.4", "prefix and credentials", "ok", value="as configured")
     tell.conclude(
         Verdict.INCIDENT,
@@ -319,14 +329,38 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         tell.act(phase, **other, result={"plan": "svc-1"})
     tell.clock.at += timedelta(minutes=1)
     tell.read(
-        "2.1", "FulfillmentDelay", "ok", value=0.4, unit="minutes", reason="The alert is clear."
+        "2.1",
+        "FulfillmentDelay",
+        "ok",
+        value=0.4,
+        unit="minutes",
+        reason="The alert is clear.",
+        alerts={"FulfillmentDelay": "resolved", "FulfillmentUploadFailing": "resolved"},
+        observations={"lag_is_over": False, "lag_is_low": True, "uploads": "succeeding"},
+        well_since=format_time(tell.clock.at - timedelta(seconds=30)),
     )
-    tell.read("2.3", "backlog objects", "ok", value=2, unit="objects")
+    tell.read(
+        "2.3",
+        "backlog objects",
+        "ok",
+        value=2,
+        unit="objects",
+        observations={"waiting": "usual"},
+    )
+    tell.read("3.3", "store health", "ok", value="live")
     tell.read("2.4", "backlog bytes", "ok", value=130_000, unit="bytes")
     tell.read("3.2", "backlog by prefix", "ok", value=0.4, unit="minutes")
-    tell.read("5.3", "pipeline", "ok", value="running")
+    tell.read(
+        "5.3",
+        "pipeline",
+        "ok",
+        value="running",
+        observations={"dag_paused": False, "dag_failed_runs": 0},
+    )
     tell.read("6.5", "lag after the action", "ok", value=0.4, unit="minutes",
-              reason="Two samples under 5 minutes, both refreshed after the action.")  # fmt: skip
+              reason="Two samples under 5 minutes, both refreshed after the action.",
+              observations={"lag_is_low": True, "waiting": "usual", "uploads": "succeeding"},
+              well_since=format_time(tell.clock.at - timedelta(seconds=30)))  # fmt: skip
     tell.conclude(Verdict.FIXED, "Lag is under 5 minutes and the backlog is at its baseline.")
     tell.start("07_postmortem")
     tell.read("7.1", "alert cleared", "ok", reason="resolved at slack, email and teams.")

@@ -1,0 +1,361 @@
+"""What the journal says of now, as the verdict table takes it. Pure.
+
+Readings that are over ten minutes old, or from before the last action, are shown and do not judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple, TypeVar
+
+from runbook_lib.model import (
+    SYMPTOMS,
+    ActionPhase,
+    AlertState,
+    CauseStatus,
+    ClearTime,
+    Finding,
+    Json,
+    Reading,
+    Role,
+    Status,
+    Verdict,
+    parse_time,
+)
+from runbook_lib.record.actions import ActionRecord, group_actions
+from runbook_lib.record.view import JournalView
+
+from .analysis.causes import CAUSES, Observation, diagnose
+from .outcome import Actions, Backlog, Before, Causes, Clear, Needed, Situation, Uploads
+
+DELAY_ALERT = "FulfillmentDelay"
+UPLOAD_ALERT = "FulfillmentUploadFailing"
+#: The roles of the needed readings.
+NEEDED_ROLES = (Role.ALERT, Role.BACKLOG, Role.SYMPTOM)
+#: Actions that a ledger proves, object by object, and that can be gone on with.
+MOVES = ("release", "undo", "resume", "settle")
+#: The steps whose actions are the remedy: what was released, and what was brought back.
+_REMEDIES = ("6.1", "6.2")
+#: Numbers of a proof that say that it is none.
+_UNPROVEN = ("unproven", "lost", "duplicated", "foreign_changed")
+_IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
+
+E = TypeVar("E", bound=StrEnum)
+
+
+class Seen(NamedTuple):
+    """What was looked at, beside the situation itself.
+
+    Attributes
+    ----------
+    situation : as the table takes it
+    breaches : the breaches of symptoms that are of now
+    missing : the needed readings that say nothing of now, each in words
+    findings : every cause, by the readings of now
+    clear : when a firing alert clears, by the newest reading since the last action
+    """
+
+    situation: Situation
+    breaches: tuple[Reading, ...]
+    missing: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    clear: ClearTime | None
+
+
+def read_situation(
+    journal: JournalView,
+    *,
+    now: datetime,
+    causes_before: Collection[str],
+    roles: Collection[Role] = NEEDED_ROLES,
+) -> Seen:
+    """Return what the journal says of a time.
+
+    Parameters
+    ----------
+    now : readings are of now at this time
+    causes_before : the causes that this incident's diagnoses named
+    roles : those of the needed readings that must be there
+    """
+    current = journal.list_current(now)
+    symptoms = [reading for reading in current.values() if reading.role in SYMPTOMS]
+    low_at = _find_low_lag(current.values())
+    breaches = [
+        reading
+        for reading in symptoms
+        if reading.status is Status.BREACH and not is_alert_alone(reading, low_at)
+    ]
+    missing = _list_missing(journal, current, roles, now)
+    observations = collect_observations(current.values())
+    alerts = _read_alerts(current.values(), is_asked=Role.ALERT in roles)
+    clear = find_clear_time(journal)
+    situation = Situation(
+        needed=_judge_needed(breaches, missing),
+        delay=alerts[DELAY_ALERT],
+        upload=alerts[UPLOAD_ALERT],
+        uploads=_read_uploads(current.values()),
+        backlog=_read_backlog(current.values()),
+        causes=_judge_causes(journal, current.values(), causes_before),
+        actions=judge_actions(group_actions(journal.actions)),
+        before=_read_before(journal),
+        clear=_judge_clear(clear, now),
+    )
+    return Seen(
+        situation=situation,
+        breaches=tuple(breaches),
+        missing=tuple(words for _, words in missing),
+        findings=diagnose(observations),
+        clear=clear,
+    )
+
+
+def _parse(kind: type[E], word: Json, default: E) -> E:
+    """Return a value of an enum by its word; the default for any other."""
+    for value in kind:
+        if value == word:
+            return value
+    return default
+
+
+def is_alert_alone(reading: Reading, low_at: int) -> bool:
+    """Tell whether a breach says only that an alert fires, while the lag itself is low.
+
+    Parameters
+    ----------
+    low_at : the newest entry of the journal that says that the lag is low; 0: none does
+    """
+    if reading.role is not Role.ALERT:
+        return False
+    fires = AlertState.FIRING in reading.alerts.values()
+    is_low_now = fires and reading.observations.get("lag_is_over") is False
+    return is_low_now or low_at > reading.seq
+
+
+def _find_low_lag(readings: Iterable[Reading]) -> int:
+    """Return the number of the newest entry that says that the lag is low, if 6.5 says so last."""
+    for reading in readings:
+        is_low = reading.observations.get("lag_is_low") is True
+        if reading.role is Role.RECOVERY and is_low:
+            return reading.seq
+    return 0
+
+
+_Missing = tuple[Needed, str]
+
+
+def _list_missing(
+    journal: JournalView,
+    current: Mapping[str, Reading],
+    roles: Collection[Role],
+    now: datetime,
+) -> list[_Missing]:
+    """Return the needed readings that say nothing of now, and why, in words."""
+    missing: list[_Missing] = []
+    for role in NEEDED_ROLES:
+        newest = [r for r in journal.latest().values() if r.role is role and r.is_needed]
+        if not newest:
+            if role in roles:
+                missing.append((Needed.UNKNOWN, f"the {role} was not read"))
+            continue
+        for reading in newest:
+            if reading.step in current:
+                if reading.status is Status.UNKNOWN:
+                    missing.append((Needed.UNKNOWN, f"{reading.step} {reading.reason}"))
+            elif role in roles:
+                missing.append((Needed.STALE, say_age(reading, now)))
+    return missing
+
+
+def say_age(reading: Reading, now: datetime) -> str:
+    """Say how old a reading is that does not judge any more."""
+    age_s = (now - reading.observed_at).total_seconds()
+    minutes = round(age_s / 60)
+    return f"{reading.step} was read {minutes} min ago, at {reading.observed_at:%H:%M:%SZ}"
+
+
+def _judge_needed(breaches: Sequence[Reading], missing: Sequence[_Missing]) -> Needed:
+    if breaches:
+        return Needed.BREACH
+    kinds = {kind for kind, _ in missing}
+    for kind in (Needed.UNKNOWN, Needed.STALE):
+        if kind in kinds:
+            return kind
+    return Needed.OK
+
+
+def _read_alerts(readings: Iterable[Reading], *, is_asked: bool) -> dict[str, AlertState]:
+    """Return the state of each alert; what is not asked, or left out, does not fire."""
+    states = {}
+    default = AlertState.UNKNOWN if is_asked else AlertState.RESOLVED
+    for reading in readings:
+        if reading.role is Role.ALERT:
+            states = reading.alerts
+            is_read = bool(states) or reading.status is Status.LEFT_OUT
+            default = AlertState.RESOLVED if is_read else AlertState.UNKNOWN
+    return {name: states.get(name, default) for name in (DELAY_ALERT, UPLOAD_ALERT)}
+
+
+def _read_uploads(readings: Iterable[Reading]) -> Uploads:
+    """Return whether labels get in, by the newest of 2.1 and 6.5."""
+    told = [reading for reading in readings if "uploads" in reading.observations]
+    if not told:
+        return Uploads.UNASKED
+    newest = max(told, key=_get_seq)
+    return _parse(Uploads, newest.observations["uploads"], Uploads.UNASKED)
+
+
+def _get_seq(reading: Reading) -> int:
+    return reading.seq
+
+
+def _read_backlog(readings: Iterable[Reading]) -> Backlog:
+    """Return what waits, by the newest readings that tell.
+
+    The lag is low by the newest of 2.1 and 6.5. How many wait is known from 2.3 and 6.5.
+    """
+    told = [r for r in readings if r.role in (Role.ALERT, Role.BACKLOG, Role.RECOVERY)]
+    told.sort(key=_get_seq)
+    is_low: Json = None
+    waiting: Json = None
+    for reading in told:
+        if reading.role is Role.ALERT and reading.status is Status.LEFT_OUT:
+            is_low = True  # without a metric the listing says it alone
+        is_low = reading.observations.get("lag_is_low", is_low)
+        waiting = reading.observations.get("waiting", waiting)
+    if waiting == Backlog.OVERDUE:
+        return Backlog.OVERDUE
+    if waiting == Backlog.ABOVE or is_low is False:
+        return Backlog.ABOVE
+    if waiting == Backlog.USUAL and is_low is True:
+        return Backlog.USUAL
+    return Backlog.UNPROVEN
+
+
+def collect_observations(readings: Iterable[Reading]) -> dict[str, Observation]:
+    """Return the named observations of readings, each with its journal entry.
+
+    A known value is never replaced by an unknown one of a later step.
+    """
+    observations: dict[str, Observation] = {}
+    for reading in readings:
+        evidence = f"#{reading.seq}" if reading.seq else reading.step
+        for name, value in reading.observations.items():
+            if value is not None or name not in observations:
+                observations[name] = Observation(value, evidence)
+    return observations
+
+
+def _judge_causes(
+    journal: JournalView,
+    readings: Collection[Reading],
+    causes_before: Collection[str],
+) -> Causes:
+    """Judge the causes that stop labels, and those that this incident had.
+
+    A cause that nobody ever supported says nothing by being undecided. A worker that moved
+    something since the last action says that the cause is gone where no cause can.
+    """
+    observations = collect_observations(readings)
+    statuses = []
+    for finding in diagnose(observations):
+        is_supported = finding.status is CauseStatus.SUPPORTED
+        if finding.name in causes_before or (is_supported and CAUSES[finding.name].stops_labels):
+            statuses.append(finding.status)
+    if CauseStatus.SUPPORTED in statuses:
+        return Causes.SUPPORTED
+    if not any(reading.role is Role.CAUSE for reading in readings):
+        return Causes.UNREAD
+    if CauseStatus.UNDECIDED in statuses and not _has_moved(journal, observations):
+        return Causes.UNDECIDED
+    return Causes.GONE
+
+
+def _has_moved(journal: JournalView, observations: Mapping[str, Observation]) -> bool:
+    """Tell whether the worker moved something since the last action."""
+    acted_at = journal.last_applied_at
+    moved = observations.get("worker_last_move")
+    if acted_at is None or moved is None or moved.value is None:
+        return False
+    return parse_time(str(moved.value)) > acted_at
+
+
+def judge_actions(actions: Sequence[ActionRecord]) -> Actions:
+    """Return what the remedies of an incident came to: the newest of each step counts."""
+    newest: dict[str, ActionRecord] = {}
+    for action in actions:
+        step = action.first.step
+        if action.was_tried and step.startswith(_REMEDIES):
+            newest[step] = action
+    if any(is_unfinished(action) or _is_cut_off(action) for action in newest.values()):
+        return Actions.UNFINISHED
+    applied = [action for action in newest.values() if action.applied]
+    if not applied:
+        return Actions.NONE
+    if all(is_proven(action, actions) for action in applied):
+        return Actions.PROVEN
+    return Actions.UNPROVEN
+
+
+def _is_cut_off(action: ActionRecord) -> bool:
+    """Tell whether an approved move began, and nothing says that it ended."""
+    is_move = action.first.action in MOVES
+    return is_move and action.is_cut_off and action.get(ActionPhase.APPROVED) is not None
+
+
+def is_unfinished(action: ActionRecord) -> bool:
+    """Tell whether a move left labels that its plan still moves."""
+    return bool(action.result(ActionPhase.APPLIED).get("waiting"))
+
+
+def is_unsettled(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
+    """Tell whether a move left labels of which nobody can know, and no person said a word."""
+    settling = f"{action.plan}-settle"
+    if any(other.applied and other.plan.startswith(settling) for other in actions):
+        return False
+    return bool(action.result(ActionPhase.APPLIED).get("unproven"))
+
+
+def is_proven(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
+    """Tell whether a check after an action found its effect.
+
+    Of a move, labels that others took or changed first are no lack of proof.
+    """
+    if action.first.action not in MOVES:
+        return action.is_verified
+    if is_unsettled(action, actions):
+        return False
+    proof = action.last.result
+    if "lost" not in proof:
+        return action.is_verified
+    if any(proof.get(name) for name in _UNPROVEN[1:]):
+        return False
+    is_settled = bool(proof.get("settled_by_word"))
+    return is_settled or not proof.get("unproven")
+
+
+def _read_before(journal: JournalView) -> Before:
+    if journal.breaches(SYMPTOMS):
+        return Before.TROUBLE
+    for conclusion in journal.conclusions:
+        if conclusion.verdict in _IN_TROUBLE:
+            return Before.CAUSE
+    return Before.CALM
+
+
+def find_clear_time(journal: JournalView) -> ClearTime | None:
+    """Return when the alert clears, by the newest reading since the last action that tells."""
+    acted = journal.last_applied
+    for reading in reversed(journal.readings):
+        if acted is not None and reading.seq < acted.seq:
+            return None
+        if reading.clear is not None:
+            return reading.clear
+    return None
+
+
+def _judge_clear(clear: ClearTime | None, now: datetime) -> Clear:
+    if clear is None:
+        return Clear.UNKNOWN
+    return Clear.AHEAD if now <= clear.deadline else Clear.PAST

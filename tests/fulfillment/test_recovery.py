@@ -1,0 +1,125 @@
+"""Recovery: no sample is never a pass."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fulfillment.analysis.recovery import compute_recovery, find_well_since
+from fulfillment.analysis.samples import Sample
+from runbook_lib.model import Status
+
+ACTION = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return ACTION + timedelta(seconds=seconds)
+
+
+def lag(*values: float, start_s: float = 20) -> list[Sample]:
+    return [Sample(at(start_s + 15 * i), value) for i, value in enumerate(values)]
+
+
+def refreshed(samples: list[Sample], delay_s: float = 5, ahead_s: float = 0) -> list[Sample]:
+    """Each scrape shows a refresh that was some seconds before it."""
+    return [Sample(when, when.timestamp() - delay_s + ahead_s) for when, _ in samples]
+
+
+def test_two_samples_under_the_threshold_are_a_recovery() -> None:
+    samples = lag(0, 1)
+    result = compute_recovery(samples, refreshed(samples), ACTION, 5, 2)
+    assert (result.status, result.since) == (Status.OK, at(20))
+    assert result.reason.startswith("2 samples ")
+
+
+def test_one_sample_is_not_enough() -> None:
+    samples = lag(0)
+    result = compute_recovery(samples, refreshed(samples), ACTION, 5, 2)
+    assert result.status is Status.UNKNOWN
+    assert "1 of 2" in result.reason
+
+
+@pytest.mark.parametrize("samples", [[], lag(math.nan, math.nan), lag(math.inf)])
+def test_no_sample_is_never_a_pass(samples: list[Sample]) -> None:
+    result = compute_recovery(samples, refreshed(samples), ACTION, 5, 1)
+    assert result.status is Status.UNKNOWN
+    assert result.value is None
+
+
+def test_no_refresh_time_is_never_a_pass() -> None:
+    assert compute_recovery(lag(0, 0, 0), [], ACTION, 5, 2).status is Status.UNKNOWN
+
+
+def test_samples_that_rest_on_an_older_refresh_do_not_count() -> None:
+    samples = lag(0, 0, 0)
+    stale = [Sample(when, ACTION.timestamp() - 1) for when, _ in samples]
+    assert compute_recovery(samples, stale, ACTION, 5, 2).status is Status.UNKNOWN
+
+
+def test_samples_before_the_action_do_not_count() -> None:
+    samples = lag(0, 0, 0, start_s=-100)
+    assert compute_recovery(samples, refreshed(samples), ACTION, 5, 2).status is Status.UNKNOWN
+
+
+def test_a_sample_at_the_threshold_is_a_breach() -> None:
+    samples = lag(0, 0, 5)
+    result = compute_recovery(samples, refreshed(samples), ACTION, 5, 2)
+    assert (result.status, result.value, result.since) == (Status.BREACH, 5, None)
+
+
+def test_only_samples_in_a_row_count() -> None:
+    samples = lag(0, 9, 1)
+    result = compute_recovery(samples, refreshed(samples), ACTION, 5, 2)
+    assert (result.status, result.since) == (Status.UNKNOWN, at(50))
+    assert "1 of 2" in result.reason
+
+
+def test_an_exporter_whose_clock_is_ahead_proves_nothing_early() -> None:
+    # Scraped after the action, refreshed before it; its clock, two minutes ahead, says after.
+    samples = [Sample(at(3), 0.0), Sample(at(4), 0.0)]
+    refreshes = [Sample(at(s), at(-2).timestamp() + 120) for s in (3, 4)]
+    before = [Sample(at(-15), at(-15).timestamp() + 120)]
+    result = compute_recovery(samples, [*before, *refreshes], ACTION, 5, 2)
+    assert result.status is Status.UNKNOWN
+
+
+def test_an_exporter_whose_clock_is_behind_only_delays() -> None:
+    samples = lag(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    result = compute_recovery(samples, refreshed(samples, ahead_s=-120), ACTION, 5, 2)
+    assert result.status is Status.OK
+    assert result.since == at(20 + 15 * 8)
+
+
+@given(
+    st.lists(st.one_of(st.floats(0, 100), st.just(math.nan)), max_size=12),
+    st.integers(1, 4),
+    st.integers(-60, 60),
+)
+def test_a_pass_always_rests_on_enough_good_samples(
+    values: list[float], needed: int, start_s: int
+) -> None:
+    samples = lag(*values, start_s=start_s)
+    result = compute_recovery(samples, refreshed(samples), ACTION, 5, needed)
+    late = [v for when, v in samples if not math.isnan(v) and when > at(5)]
+    if result.status is Status.OK:
+        assert len(late) >= needed
+        assert all(value < 5 for value in late[-needed:])
+    if result.status is Status.BREACH:
+        assert late[-1] >= 5
+
+
+def test_all_is_well_since_the_first_sample_after_the_last_bad_one() -> None:
+    samples = lag(0, 9, 1, 0, 0)
+    assert find_well_since(samples, [at(20), at(35)]) == at(50)
+    assert find_well_since(samples, [at(35), at(60)]) == at(65)
+
+
+def test_an_end_is_not_told_while_something_is_bad_or_when_nothing_ever_was() -> None:
+    samples = lag(0, 0)
+    assert find_well_since(samples, [at(40)]) is None
+    assert find_well_since(samples, []) is None
+    assert find_well_since([], [at(0)]) is None

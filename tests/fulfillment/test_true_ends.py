@@ -1,0 +1,228 @@
+"""What is said when it does not go as planned: no verdict contradicts a reading beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from fulfillment.analysis.causes import Cause
+from fulfillment.outcome import Backlog, Uploads
+from fulfillment.policy import POLICY
+from fulfillment.sections import detection, immediate, postmortem, remediation, root_cause
+from fulfillment.sections.recovery import read_uploads
+from runbook_lib.model import CauseStatus, Conclusion, Status, Verdict
+from runbook_lib.section import SectionModule
+from tests.support.world import LAG, World
+
+FAILED = 'fulfillment_artifacts_failed_total{stage="upload"}'
+ARRIVED = "fulfillment_artifacts_arrived_total"
+ORDERS = "fulfillment_orders_received_total"
+REASONS = "fulfillment_artifacts_failed_total"
+LOOK = (detection, immediate, root_cause)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Return a healthy world."""
+    return World(tmp_path)
+
+
+def look(world: World, *sections: SectionModule) -> Conclusion:
+    """Read every step of some sections, and return the last conclusion."""
+    for section in sections or LOOK:
+        inv = world.open(section)
+        for step in section.STEPS:
+            inv.read_step(step)
+        conclusion = inv.conclude()
+    return conclusion
+
+
+def judge(world: World) -> Verdict | None:
+    return POLICY.compute_verdict(world.incident.journal.view(), now=world.now)
+
+
+def count(world: World, failed: Iterable[float], arrived: Iterable[float]) -> None:
+    """Set the counters of uploads, ten seconds apart, newest now."""
+    failures = list(failed)
+    world.series[FAILED] = [world.line(failures, stage="upload", reason="bad_credentials")]
+    world.series[REASONS] = [world.line(failures, stage="upload", reason="bad_credentials")]
+    world.series[ARRIVED] = [world.line(list(arrived), kind="label")]
+
+
+def reject_the_key(world: World) -> None:
+    """Let no label get into the store: nothing waits, so the lag is 0."""
+    count(world, [5, 9, 14, 20, 25], [7.0] * 5)
+    world.effective = {"MINIO_ROOT_PASSWORD": "not the store's"}
+    world.fire("FulfillmentUploadFailing")
+
+
+def accept_the_key(world: World) -> None:
+    """Let labels get in again for a minute and more."""
+    world.now += timedelta(minutes=2)
+    count(world, [25.0] * 8, [7, 7, 9, 12, 14, 17, 19, 22])
+    world.effective = {"MINIO_ROOT_PASSWORD": "equal to the store's"}
+    world.alerts.clear()
+    world.routed.clear()
+    world.put_lag(*[0.0] * 8)
+    assert world.worker is not None
+    world.worker = replace(world.worker, last_run_at=world.now, last_move_at=world.now)
+    world.series["fulfillment_worker_last_run_timestamp_seconds"] = [
+        world.line([(world.now - timedelta(seconds=s)).timestamp() for s in (3, 2, 1)])
+    ]
+
+
+class TestUploads:
+    def test_failures_without_a_success_go_on(self, world: World) -> None:
+        count(world, [5, 9, 14], [7, 7, 7])
+        assert read_uploads(world.open(detection)) is Uploads.FAILING
+
+    def test_failures_go_on_after_the_worker_was_restarted(self, world: World) -> None:
+        count(world, [5, 9, 14, 0, 0], [7, 7, 7, 0, 0])
+        assert read_uploads(world.open(detection)) is Uploads.FAILING
+
+    def test_successes_in_a_row_end_failures(self, world: World) -> None:
+        count(world, [5, 9, 14, 14, 14, 14], [7, 7, 7, 9, 12, 15])
+        assert read_uploads(world.open(detection)) is Uploads.SUCCEEDING
+
+    def test_orders_without_a_label_for_a_minute_want_one(self, world: World) -> None:
+        count(world, [0.0] * 9, [7.0] * 9)
+        world.series[ORDERS] = [world.line([1, 2, 3, 4, 5, 6, 7, 8, 9])]
+        assert read_uploads(world.open(detection)) is Uploads.NONE
+
+    def test_an_order_of_just_now_is_no_wish_yet(self, world: World) -> None:
+        count(world, [0.0] * 3, [7.0] * 3)
+        world.series[ORDERS] = [world.line([1, 1, 2])]
+        assert read_uploads(world.open(detection)) is Uploads.UNASKED
+
+    def test_where_nobody_counts_nobody_asks(self, world: World) -> None:
+        world.series.pop(ARRIVED)
+        assert read_uploads(world.open(detection)) is Uploads.UNASKED
+
+
+def test_a_low_lag_is_no_recovery_while_nothing_can_be_uploaded(world: World) -> None:
+    reject_the_key(world)
+    assert look(world).verdict is Verdict.INCIDENT
+    reading = world.take(remediation, "6.5", wait_s=0)
+    assert (reading.status, reading.well_since) == (Status.BREACH, None)
+    world.alerts.clear()
+    world.routed.clear()
+    assert look(world).verdict is Verdict.INCIDENT
+
+
+def test_what_was_healed_by_hand_is_fixed_until_a_sample(world: World) -> None:
+    reject_the_key(world)
+    look(world)
+    accept_the_key(world)
+    world.series['ALERTS{alertname=~"FulfillmentDelay|FulfillmentUploadFailing"'
+                 ',alertstate="firing",drill!="true"}'] = [
+        replace(world.line([1.0]), samples=world.line([1.0, 1.0, 0.0], step_s=50).samples[:2])
+    ]  # fmt: skip
+    assert look(world).verdict is Verdict.FIXED
+    judgement = POLICY.judge(world.incident.journal.view(), now=world.now)
+    assert judgement is not None
+    samples = [sample.at for sample in world.series[LAG][0].samples]
+    assert judgement.until in samples
+    assert judgement.since is not None
+    assert judgement.since < judgement.until < world.now
+    assert judgement.may_close
+
+
+def test_section_7_sees_by_itself_that_it_is_fixed_and_closes(world: World) -> None:
+    reject_the_key(world)
+    look(world)
+    accept_the_key(world)
+    world.hear("slack", "email", "teams", status="resolved", minutes_ago=0)
+    assert look(world, postmortem).verdict is Verdict.FIXED
+    assert world.incident.state.verdict is Verdict.FIXED
+    assert world.incident.is_closed
+
+
+def test_section_7_closes_nothing_while_a_cause_stands(world: World) -> None:
+    world.put_label(25)
+    world.fire()
+    world.dag = replace(world.dag, is_paused=True)
+    look(world)
+    world.store.objects.clear()
+    world.alerts.clear()
+    world.routed.clear()
+    world.now += timedelta(minutes=1)
+    world.put_lag(0.0, 0.0, 0.0)
+    count(world, [5.0] * 5, [7, 9, 12, 14, 17])
+    world.hear("slack", "email", "teams", status="resolved", minutes_ago=0)
+    assert look(world, postmortem).verdict is Verdict.MITIGATED
+    assert not world.incident.is_closed
+
+
+def test_an_old_breach_of_recovery_does_not_stand_beside_a_fix(world: World) -> None:
+    reject_the_key(world)
+    look(world)
+    world.take(remediation, "6.5", wait_s=0)
+    accept_the_key(world)
+    look(world)
+    assert judge(world) is Verdict.FIXED
+
+
+def test_a_lag_that_6_5_saw_fall_is_not_held_against_the_fix(world: World) -> None:
+    world.put_label(25)
+    world.dag = replace(world.dag, is_paused=True)
+    world.put_lag(*[12.0] * 5)
+    world.fire()
+    look(world)
+    world.store.objects.clear()
+    world.dag = replace(world.dag, is_paused=False)
+    look(world)
+    assert judge(world) is Verdict.INCIDENT
+    world.series["fulfillment_exporter_refresh_interval_seconds"] = [world.line([15.0])]
+    world.put_lag(0.0, 0.0, 0.0)
+    world.now += timedelta(seconds=1)
+    world.incident.update(opened_at=world.now - timedelta(seconds=40))
+    assert world.take(remediation, "6.5", wait_s=0).status is Status.OK
+    assert judge(world) is Verdict.FIXED_ALERT_DECAYING
+
+
+def test_young_labels_are_normal_and_many_are_not(world: World) -> None:
+    world.put_label(25)
+    look(world)
+    world.store.objects.clear()
+    backlog = 'sum(fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"})'
+    world.series[backlog] = [world.line([4.0] * 60 + [5.0] * 40, step_s=30)]
+    world.now += timedelta(minutes=2)
+    world.put_lag(0.0, 0.0, 0.0)
+    for number in range(8):
+        world.put_label(1, number)
+    assert world.take(remediation, "6.5", wait_s=0).observations["waiting"] == Backlog.USUAL
+    for number in range(20):
+        world.put_label(1, number)
+    reading = world.take(remediation, "6.5", wait_s=0)
+    assert (reading.status, reading.observations["waiting"]) == (Status.BREACH, Backlog.ABOVE)
+    assert "more than is usual" in reading.reason
+
+
+def test_a_second_cause_of_one_episode_stands_in_its_incident(world: World) -> None:
+    world.put_label(25)
+    world.dag = replace(world.dag, is_paused=True)
+    look(world)
+    reject_the_key(world)
+    look(world)
+    named = {finding.name for finding in POLICY.list_causes(world.incident.journal.view())}
+    assert {Cause.PIPELINE_PAUSED, Cause.BAD_CREDENTIALS} <= named
+    statuses = {f.name: f.status for f in world.incident.journal.view().findings()}
+    assert statuses[Cause.PIPELINE_PAUSED] is CauseStatus.SUPPORTED
+
+
+@pytest.mark.parametrize("worker", ["paused", "absent"])
+def test_a_worker_that_would_refuse_is_not_re_triggered(world: World, worker: str) -> None:
+    world.put_label(25)
+    if worker == "paused":
+        assert world.worker is not None
+        world.worker = replace(world.worker, paused=True)
+    else:
+        world.worker = None
+    conclusion = look(world)
+    assert conclusion.advice
+    assert not [text for text in conclusion.advice if "re-trigger" in text]
+    assert [text for text in conclusion.advice if "6.1 release" in text]
