@@ -71,7 +71,7 @@ class IncidentState(BaseModel):
     followed_by : the next episode's incident
     follows : the incidents whose plans were carried out in this one
     drill, drill_id, scenario, drill_orders : whether it is a drill, its id, the name of its fault,
-        and the orders that it injected
+        and what it injected
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
