@@ -11,6 +11,7 @@ COPY fulfillment ./fulfillment
 COPY notebooks ./notebooks
 COPY dataflow_stack ./dataflow_stack
 COPY addons ./addons
+COPY scripts/jupyter /etc/jupyter
 RUN python requirements.py all > constraints.txt \
     && pip install --no-cache-dir -c constraints.txt ".[lab]"
 

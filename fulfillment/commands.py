@@ -43,7 +43,7 @@ from .clients import Clients
 from .investigation import Investigation
 from .sections import SECTIONS
 from .sections.detection import read_backlog_objects
-from .sections.purpose import find_closed, read_rights, read_unfinished
+from .sections.purpose import describe_access, find_closed, read_rights, read_unfinished
 from .sections.remediation import describe_effect, read_recovery
 from .sections.root_cause import STEPS as CAUSE_STEPS
 from .settings import Settings
@@ -474,17 +474,10 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
         readings = {step: inv.read_step(step) for step in inv.section.STEPS}
     rights = readings[get_step(read_rights).id]
     closed = find_closed(rights.rows)
-    if not closed:
-        state = "looking is possible"
-    elif any(row["reachable"] for row in rights.rows):
-        state = "looking is not possible"
-    else:
-        state = "you are not connected"
-    reasons = "; ".join(f"{row['name']}: {row['reason']}" for row in closed) or rights.reason
     return CheckDocument(
         schema_name="runbook/check/1",
         exit_code=ExitCode.UNKNOWN if closed else ExitCode.OK,
-        summary=f"{state}: {reasons}",
+        summary=describe_access(rights),
         systems=rights.rows,
         readings=tuple(readings.values()),
         unfinished=readings[get_step(read_unfinished).id].rows,

@@ -13,8 +13,10 @@ from fulfillment.runbook import RUNBOOK
 from runbook_lib.errors import NotConnectedError
 from runbook_lib.record.incident import Incident
 
-__all__ = ["copy_notebooks", "main"]
+__all__ = ["CONFIG", "copy_notebooks", "main"]
 
+#: Defaults of JupyterLab, such as that it asks nothing about news; a person's own settings win.
+CONFIG = Path(__file__).parent / "jupyter"
 _EMPTY = '"incident_id = \\"\\"'
 
 
@@ -45,6 +47,8 @@ def main(arguments: list[str]) -> None:
     folder = copy_notebooks(incident, sections.notebooks)
     sys.stderr.write(f"The notebooks are copies in {folder}; the checkout stays as it is.\n")
     os.environ["RUNBOOK_HOME"] = str(settings.runbook_home.resolve())
+    config = [str(CONFIG), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, config))
     root = [] if os.getuid() else ["--allow-root"]
     where = [f"--ServerApp.root_dir={incident.folder}", "--ip=127.0.0.1"]
     first = ["--LabApp.default_url=/lab/tree/lab/01_purpose.ipynb"]

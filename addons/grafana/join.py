@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["join_dashboards"]
+from addons.grafana import DASHBOARD
 
-_OURS = Path(__file__).parent / "dashboards" / "dataflow-overview.json"
+__all__ = ["join_dashboards"]
 
 
 def join_dashboards(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
@@ -28,5 +28,5 @@ def join_dashboards(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, A
 
 
 if __name__ == "__main__":
-    theirs, ours = (json.loads(Path(p).read_text("utf-8")) for p in (sys.argv[1], _OURS))
+    theirs, ours = (json.loads(Path(p).read_text("utf-8")) for p in (sys.argv[1], DASHBOARD))
     json.dump(join_dashboards(theirs, ours), sys.stdout, indent=2, ensure_ascii=False)

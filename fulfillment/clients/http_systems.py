@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -308,6 +308,18 @@ class Panel:
     panels: tuple[Panel, ...] = ()
 
 
+def choose_panel(panels: Sequence[Panel], title: str) -> Panel | None:
+    """Return a panel by its title, folded or not; upper and lower case do not matter."""
+    folded: list[Panel] = []
+    for row in panels:
+        folded += row.panels
+    wanted = title.strip().casefold()
+    for panel in (*panels, *folded):
+        if panel.title.strip().casefold() == wanted:
+            return panel
+    return None
+
+
 class GrafanaClient(HttpClient):
     """Read Grafana. Only reads."""
 
@@ -331,13 +343,9 @@ class GrafanaClient(HttpClient):
         answer = self.get(path, dict[str, Json])
         panels = self.read_as(path, answer, list[Panel], "dashboard.panels")
         link = self.read_as(path, answer, str, "meta.url")
-        folded: list[Panel] = []
-        for row in panels:
-            folded += row.panels
-        wanted = title.strip().casefold()
-        for panel in panels + folded:
-            if panel.title.strip().casefold() == wanted:
-                return replace(panel, link=f"{self.url}{link}?viewPanel={panel.id}")
+        panel = choose_panel(panels, title)
+        if panel:
+            return replace(panel, link=f"{self.url}{link}?viewPanel={panel.id}")
         text = f"dashboard {dashboard_uid} has no panel {title!r}; addons/grafana brings it"
         raise NotFoundError(text, system=self.SYSTEM)
 

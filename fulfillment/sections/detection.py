@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Literal, NamedTuple
 
+from runbook_lib.errors import NotConfiguredError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
 from runbook_lib.model import (
     ActionPhase,
@@ -18,12 +19,12 @@ from runbook_lib.model import (
     Conclusion,
     Episode,
     Json,
-    Line,
     Outcome,
     Plot,
     Role,
 )
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
+from runbook_lib.show.text import format_bytes
 
 from ..analysis.causes import Cause
 from ..analysis.samples import Sample, compute_interval_s
@@ -50,8 +51,10 @@ from .signals import (
     PROBE_MAX_AGE,
     REFRESH,
     draw_line,
+    draw_listing,
     is_drill,
     read_lines,
+    read_panel,
     read_samples,
 )
 from .symptoms import conclude_symptoms
@@ -125,9 +128,8 @@ def read_alert(inv: Investigation) -> Outcome:
     )
     _watch_recovery(inv, outcome, lag)
     if firing:
-        began = f"{since:%H:%M:%S} UTC" if since else "an unknown time"
         outcome.episode = _find_episode(inv, firing, lag.fresh)
-        return outcome.breach(f"{_names(firing)} fires; over the threshold since {began}")
+        return outcome.breach(_say_firing(firing, starts, over, lag.value))
     remark = f"; only synthetic objects: {_names(drills)} (drill)" if drills else ""
     if lag.value is None:
         is_blind = any(a.name == BLIND_ALERT and a.state == "firing" for a in alerts)
@@ -142,6 +144,28 @@ def read_alert(inv: Investigation) -> Outcome:
     if over_s < for_s:
         return outcome.ok(f"{text}, not yet {for_s:.0f} s{remark}")
     return outcome.breach(f"{text} (limit {for_s:.0f} s), but no alert fires{remark}")
+
+
+def _say_firing(
+    firing: Sequence[Alert],
+    starts: Sequence[datetime],
+    over: Sequence[Sample],
+    lag: float | None,
+) -> str:
+    """Say which alerts fire since when, and whether the lag is over the threshold, too.
+
+    Parameters
+    ----------
+    over : the samples over the threshold, the newest first
+    """
+    words = f"{_names(firing)} fires"
+    if starts:
+        words += f" since {min(starts):%H:%M:%S} UTC"
+    if over:
+        return f"{words}; the lag is over the threshold since {over[-1].at:%H:%M:%S} UTC"
+    if lag is None:
+        return f"{words}; the lag is not known"
+    return f"{words}; the lag itself is {lag:.1f} min, under the threshold"
 
 
 def _find_for_s(inv: Investigation, rules: Sequence[AlertRule]) -> float:
@@ -288,24 +312,57 @@ def _say_labels(labels: Mapping[str, str], separator: str = " ") -> str:
     "Grafana panel Fulfillment backlog",
     name=f"panel {PANEL_TITLE}",
     role=Role.SYMPTOM,
-    source=f"$grafana_url: dashboard {DASHBOARD_UID}",
+    source=f"$grafana_url: dashboard {DASHBOARD_UID}, else the same dashboard as code",
     unit="objects",
 )
 def _read_panel(inv: Investigation) -> Outcome:
-    """Ask Prometheus the panel's own queries. Unknown without Grafana, or without a number."""
-    panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
-    source = f"{panel.link}: {'; '.join(panel.expressions)}"
+    """Ask Prometheus the panel's own queries, and draw them beside a listing.
+
+    Without Grafana the queries are those of the dashboard as code. Unknown: a Grafana that is
+    configured does not show the panel, or the queries give no number.
+    """
+    show = read_panel(inv)
+    listed, refused = attempt(lambda: _count_listed(inv))
     rows: list[dict[str, Json]] = []
-    for expression in panel.expressions:
-        for series in inv.clients.prometheus.query(expression):
-            value = series.samples[-1].value
-            if math.isfinite(value):
-                rows.append({"series": _say_labels(series.labels) or expression, "value": value})
+    for series in show.current:
+        name = _say_labels(series.labels) or PANEL_TITLE
+        rows.append({"series": name, "value": series.samples[-1].value})
+    lines = show.lines
+    if listed is not None:
+        lines += (draw_listing(inv.now(), listed),)
+    outcome = Outcome(
+        source=show.source,
+        rows=rows[:_MAX_ROWS],
+        facts={"queries": list(show.queries)},
+        plot=Plot(
+            title=f"Panel {PANEL_TITLE}, beside the listing",
+            unit="objects",
+            lines=lines,
+        ),
+    )
+    no_number = "the panel's queries give no number: Prometheus has no series for them"
+    has_no_grafana = isinstance(show.problem, NotConfiguredError)
+    if has_no_grafana and not rows:
+        return outcome.left_out(f"{show.problem}; {no_number}")
     if not rows:
-        return Outcome(source=source).unknown("the panel's queries give no number")
-    total = sum(row["value"] for row in rows)
-    reason = "what the panel shows now: compare with 2.3"
-    return Outcome(value=total, source=source, rows=rows[:_MAX_ROWS]).ok(reason)
+        return outcome.unknown(no_number)
+    outcome.value = show.total
+    beside = f"the bucket could not be listed: {refused}"
+    if listed is not None:
+        beside = f"the listing counts {listed:,}"
+    reason = f"the panel shows {show.total:,.0f}, {beside}"
+    if show.problem and not has_no_grafana:
+        return outcome.unknown(f"Grafana does not show the panel: {show.problem}; {reason}")
+    return outcome.ok(reason)
+
+
+def _count_listed(inv: Investigation) -> int:
+    """Count the objects where labels wait, young or late, real or synthetic."""
+    count = 0
+    for prefix in list_prefixes(inv.settings):
+        for _ in inv.clients.store.list_objects(prefix):
+            count += 1
+    return count
 
 
 @step(
@@ -343,19 +400,12 @@ _Unit = Literal["objects", "bytes"]
 def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
     waiting = read_waiting(inv)
     listed = _measure(waiting.objects, unit)
-    metric_words, lines = _compare_metric(inv, unit, listed)
-    applied = inv.journal.list_actions(ActionPhase.APPLIED)
+    metric_words = _compare_metric(inv, unit, listed)
     written = [label.info.last_modified for label in waiting.synthetic]
     outcome = Outcome(
         value=_measure(waiting.real, unit),
         rows=waiting.rows(50),
-        plot=Plot(
-            title=f"{unit.capitalize()} waiting, by prefix",
-            unit=unit,
-            part="forecast" if unit == "bytes" else "signals",
-            lines=lines,
-            marks=tuple((entry.at, f"{entry.step} {entry.action}") for entry in applied[-5:]),
-        ),
+        plot=_draw_backlog(inv, unit),
         since=waiting.since,
         orders=_count_orders(waiting),
         first_seen={Cause.SYNTHETIC: min(written)} if written else {},
@@ -382,34 +432,48 @@ def _count_orders(waiting: Waiting) -> int:
     return len({label.order_id or label.info.key for label in waiting.overdue})
 
 
-def _compare_metric(
-    inv: Investigation,
-    unit: _Unit,
-    listed: int,
-) -> tuple[str, tuple[Line, ...]]:
-    """Return the metric's value for the same prefixes in words, and its lines."""
+def _compare_metric(inv: Investigation, unit: _Unit, listed: int) -> str:
+    """Return the metric's value for the same prefixes in words."""
     metric = f"fulfillment_artifacts_backlog_{unit}"
     series, error = attempt(lambda: inv.clients.prometheus.query(metric))
-    lines: tuple[Line, ...] | None = None
-    if series is not None:
-        lines, error = attempt(lambda: read_lines(inv, metric, labels=("prefix", "origin")))
-    if series is None or lines is None:
-        return f"the metric could not be read: {error.partition('. ')[0]}", ()
+    if series is None:
+        return f"the metric could not be read: {error.partition('. ')[0]}"
     prefixes = list_prefixes(inv.settings)
-    lines = tuple(line for line in lines if line.name.split(" ", maxsplit=1)[0] in prefixes)
     own = [gauge for gauge in series if gauge.labels.get("prefix") in prefixes]
     if not own:
-        return "the metric has no series", lines
+        return "the metric has no series"
     # The exporter looks every few seconds and labels come and go: only a gross difference counts.
     counted = sum(gauge.samples[-1].value for gauge in own)
     slack = 20.0
+    shown = f"{counted:,.0f}"
     if unit == "bytes":
         slack = 20.0 * 256 * 1024
+        shown = format_bytes(counted)
     slack = max(slack, 0.5 * max(counted, listed))
-    words = f"the metric says {counted:.0f}"
+    words = f"the metric says {shown}"
     if abs(counted - listed) > slack:
         words += "; the two differ: one of them is stale"
-    return words, lines
+    return words
+
+
+def _draw_backlog(inv: Investigation, unit: _Unit) -> Plot:
+    """Return what waits over the window, by prefix, with the last actions.
+
+    It is read again after each action, so a report shows how the backlog left. No lines when the
+    metric cannot be read.
+    """
+    metric = f"fulfillment_artifacts_backlog_{unit}"
+    lines, _ = attempt(lambda: read_lines(inv, metric, labels=("prefix", "origin")))
+    prefixes = list_prefixes(inv.settings)
+    own = [line for line in lines or () if line.name.split(" ", maxsplit=1)[0] in prefixes]
+    applied = inv.journal.list_actions(ActionPhase.APPLIED)
+    return Plot(
+        title=f"{unit.capitalize()} waiting, by prefix",
+        unit=unit,
+        part="forecast" if unit == "bytes" else "signals",
+        lines=tuple(own),
+        marks=tuple((entry.at, f"{entry.step} {entry.action}") for entry in applied[-5:]),
+    )
 
 
 @step(

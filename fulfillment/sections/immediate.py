@@ -11,7 +11,8 @@ from itertools import pairwise
 
 from runbook_lib.errors import AccessDeniedError, ClientError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
-from runbook_lib.model import Conclusion, Json, Outcome, Plot, Role, format_time
+from runbook_lib.model import Conclusion, Json, Line, Outcome, Plot, Role, format_time
+from runbook_lib.record.history import list_history
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, step
 from runbook_lib.show.text import count_of
 
@@ -22,7 +23,15 @@ from ..investigation import Investigation
 from ..waiting import WAITING, Label, Waiting, list_prefixes, read_waiting
 from . import detection
 from .detection import LISTING
-from .signals import ALERT, ALERTS, is_drill
+from .signals import (
+    ALERT,
+    ALERTS,
+    PANEL_TITLE,
+    PanelShow,
+    draw_listing,
+    is_drill,
+    read_panel,
+)
 from .symptoms import conclude_symptoms
 
 NAME = "03_immediate_actions"
@@ -263,16 +272,38 @@ def _count_by_integration(series: Iterable[Series]) -> dict[str, dict[datetime, 
     unit="min",
 )
 def _read_spread(inv: Investigation) -> Outcome:
+    """List what waits, beside what the panel shows; a panel that cannot be read does not judge."""
     waiting = read_waiting(inv)
+    rows = _list_prefix_rows(waiting, list_prefixes(inv.settings))
+    lines: tuple[Line, ...] = ()
+    show, refused = attempt(lambda: read_panel(inv))
+    if show is None:
+        words = f"the panel could not be read: {refused.partition('. ')[0]}"
+    else:
+        words = f"the panel {PANEL_TITLE} shows {show.total:,.0f}"
+        lines = (*show.lines, draw_listing(inv.now(), len(waiting.objects)))
+        _add_panel(rows, show)
+    title = f"Panel {PANEL_TITLE}, beside the listing"
     outcome = Outcome(
         value=round(waiting.longest_minutes, 1),
-        rows=_list_prefix_rows(waiting, list_prefixes(inv.settings)),
-        plot=Plot(ages=_count_ages(waiting)),
+        rows=rows,
+        plot=Plot(title=title, unit="objects", lines=lines, ages=_count_ages(waiting)),
         since=waiting.since,
     )
+    reason = f"{waiting.describe()}; {words}"
     if waiting.overdue:
-        return outcome.breach(waiting.describe())
-    return outcome.ok(waiting.describe())
+        return outcome.breach(reason)
+    return outcome.ok(reason)
+
+
+def _add_panel(rows: list[dict[str, Json]], show: PanelShow) -> None:
+    """Put what the panel shows of a prefix and origin beside what the listing counts of it."""
+    shown: dict[tuple[str, str], float] = defaultdict(float)
+    for series in show.current:
+        group = (series.labels.get("prefix", ""), series.labels.get("origin", ""))
+        shown[group] += series.samples[-1].value
+    for row in rows:
+        row["panel"] = shown.get((row["prefix"], row["origin"]))
 
 
 def _count_ages(waiting: Waiting) -> tuple[tuple[float, float | None, int], ...]:
@@ -286,7 +317,10 @@ def _count_ages(waiting: Waiting) -> tuple[tuple[float, float | None, int], ...]
 
 
 def _list_prefix_rows(waiting: Waiting, prefixes: Sequence[str]) -> list[dict[str, Json]]:
-    """Return a row for each prefix and origin; the first label of a group waits longest."""
+    """Return a row for each prefix and origin; the first label of a group waits longest.
+
+    What the panel shows of it is not known here: None.
+    """
     groups: dict[tuple[str, str], list[Label]] = {}
     for label in waiting.objects:
         prefix = next(prefix for prefix in prefixes if label.info.key.startswith(prefix))
@@ -298,6 +332,7 @@ def _list_prefix_rows(waiting: Waiting, prefixes: Sequence[str]) -> list[dict[st
             "prefix": prefix,
             "origin": origin,
             "objects": len(labels),
+            "panel": None,
             "bytes": sum(label.info.size_bytes for label in labels),
             "longest_minutes": round(labels[0].minutes, 1),
         }
@@ -339,6 +374,8 @@ def _read_sample(inv: Investigation) -> Outcome:
     waiting = read_waiting(inv)
     rows = waiting.rows(10)
     reason = f"the {len(rows)} that wait longest of {len(waiting.objects)}"
+    if not rows:
+        reason = "nothing waits"
     return Outcome(value=len(rows), rows=rows).ok(reason)
 
 
@@ -352,10 +389,14 @@ def _read_sample(inv: Investigation) -> Outcome:
     unit="errors",
 )
 def _read_worker_log(inv: Investigation) -> Outcome:
-    """Group the log's errors; one that did not repeat since the worker moved labels is past."""
+    """Group the log's errors; one that did not repeat since the worker moved labels is past.
+
+    The log is read from this incident's start, so that the errors of the one before it do not
+    count; without an incident, over the window.
+    """
     service = inv.settings.worker_service
-    minutes = inv.window.total_seconds() / 60
-    lines = inv.clients.services.read_logs(service, since=inv.now() - inv.window)
+    start, span = _find_log_start(inv)
+    lines = inv.clients.services.read_logs(service, since=start)
     quiet_since = _find_quiet_since(inv)
     # The groups come with errors first, and so do the rows.
     present = []
@@ -374,21 +415,54 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     rows += [_to_row(group, is_now=False) for group in past]
     outcome = Outcome(
         value=total if lines else None,
-        source=f"log of {service}, last {minutes:.0f} min",
+        source=f"log of {service} {span}",
         since=min((group.first for group in errors if group.first), default=None),
         rows=rows[:_MAX_GROUPS],
     )
     if not lines:
-        return outcome.unknown("the log has no line in the window: that proves nothing")
+        return outcome.unknown(f"the log has no line {span}: that proves nothing")
     if errors:
         worst = max(errors, key=lambda group: group.count)
-        return outcome.breach(f"{total} errors; most often: {worst.template[:160]}")
+        return outcome.breach(
+            f"{count_of(total, 'error')} {span}; most often: {worst.template[:160]}"
+        )
     if ended:
         last = max(group.last for group in ended if group.last)
         count = sum(group.count for group in ended)
         words = f"{count_of(count, 'error')}, the last at {format_time(last)}"
         return outcome.ok(f"past: {words}; the worker moved labels since")
-    return outcome.ok(f"no error in {count_of(len(lines), 'line')}")
+    return outcome.ok(f"no error in {count_of(len(lines), 'line')} {span}")
+
+
+def _find_log_start(inv: Investigation) -> tuple[datetime, str]:
+    """Return from when on the log is of this incident, and that in words.
+
+    What makes labels late happens before the first one is late. So the log begins
+    LAG_THRESHOLD_MINUTES before the incident, or with the window where no breach was read yet;
+    never before the end of the incident before it.
+    """
+    began = inv.journal.since()
+    if began is None:
+        minutes = inv.window.total_seconds() / 60
+        start = inv.now() - inv.window
+        words = f"in the last {minutes:.0f} min"
+    else:
+        limit = inv.settings.lag_threshold_minutes
+        start = began - timedelta(minutes=limit)
+        words = f"since {start:%H:%M:%S} UTC, {limit:g} min before this incident began"
+    ended = _find_end_before(inv)
+    if ended is None or ended <= start:
+        return start, words
+    if began and began <= ended:
+        return began, f"since {began:%H:%M:%S} UTC, when this incident began"
+    return ended, f"since {ended:%H:%M:%S} UTC, when the incident before this one ended"
+
+
+def _find_end_before(inv: Investigation) -> datetime | None:
+    """Return when the last incident or drill before this one was closed; None: there is none."""
+    rows = list_history(inv.incident.folder.parent, inv.policy)
+    ends = [row.closed_at for row in rows if row.closed_at and row.incident < inv.incident.id]
+    return max(ends, default=None)
 
 
 def _find_quiet_since(inv: Investigation) -> datetime | None:
@@ -428,6 +502,7 @@ COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
         "prefix": TEXT,
         "origin": TEXT,
         "objects": WHOLE,
+        "panel": NUMBER,
         "bytes": WHOLE,
         "longest_minutes": NUMBER,
     },

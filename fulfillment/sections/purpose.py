@@ -13,8 +13,8 @@ from objectmove.errors import MoveError
 from objectmove.record import find_expiry_rules
 from runbook_lib import errors
 from runbook_lib.http import HttpClient
-from runbook_lib.model import Conclusion, Json, Outcome, Role
-from runbook_lib.section import ActionStep, SectionParameters, by_id, step, to_rows
+from runbook_lib.model import Conclusion, Json, Outcome, Reading, Role
+from runbook_lib.section import ActionStep, SectionParameters, by_id, get_step, step, to_rows
 
 from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import list_unfinished
@@ -475,13 +475,38 @@ STEPS = by_id(_read_environment, _read_reachability, read_rights, read_clocks, r
 ACTIONS: dict[str, ActionStep] = {}
 
 
+def describe_access(rights: Reading) -> str:
+    """Say whether looking is possible, and with which rights, by step 1.3.
+
+    Notebook 01 and ``runbook check`` say the same.
+    """
+    closed = find_closed(rights.rows)
+    if not closed:
+        return f"looking is possible: {rights.reason}"
+    reasons = "; ".join(f"{row['name']}: {row['reason']}" for row in closed)
+    if any(row["reachable"] for row in rights.rows):
+        return f"looking is not possible: {reasons}"
+    return f"you are not connected: {reasons}"
+
+
+def _say_access(rights: Reading) -> str:
+    """Return how `describe_access` begins; all of it where a right is missing."""
+    words = describe_access(rights)
+    if rights.status.is_open:
+        return words
+    return words.partition(":")[0]
+
+
 def conclude(inv: Investigation) -> Conclusion:
-    """Say whether labels wait, by the readings of section 2, and what of section 1 is wrong."""
+    """Say whether labels wait, by the readings of section 2, and what section 1 found."""
     readings = inv.latest()
-    own = [readings[step_id] for step_id in STEPS if step_id in readings]
-    problems = [f"{reading.step} {reading.reason}" for reading in own if reading.status.is_open]
-    remark = "; ".join(problems)
-    if not problems:
-        is_complete = len(own) == len(STEPS)
-        remark = "everything needed answers" if is_complete else "not everything was read"
-    return conclude_symptoms(inv, detection.STEPS, remark)
+    remarks = []
+    for step_id in STEPS:
+        reading = readings.get(step_id)
+        if reading is None:
+            remarks.append(f"{step_id} was not read")
+        elif step_id == get_step(read_rights).id:
+            remarks.append(_say_access(reading))
+        elif reading.status.is_open:
+            remarks.append(f"{step_id} {reading.reason}")
+    return conclude_symptoms(inv, detection.STEPS, "; ".join(remarks))

@@ -1,4 +1,4 @@
-"""The signals that several sections look at: alerts and metrics by name, and lines of a plot.
+"""The signals that several sections look at: alerts and metrics by name, the panel, plots.
 
 Only reads.
 """
@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
+from runbook_lib.errors import ClientError
 from runbook_lib.model import Line
+from runbook_lib.section import attempt
 
 from ..analysis.samples import Sample, clean
 from ..clients.http_systems import Series
@@ -30,6 +33,7 @@ PROBE_MAX_AGE = timedelta(hours=26)
 
 _MAX_POINTS = 200
 _MAX_LINES = 20
+_LISTING = "listing of the bucket"
 
 
 def is_drill(labels: Mapping[str, str]) -> bool:
@@ -91,3 +95,61 @@ def read_lines(
 def _name_series(series: Series, labels: Sequence[str]) -> str:
     words = [series.labels.get(label, "") for label in labels]
     return " ".join(words).strip()
+
+
+class PanelShow(NamedTuple):
+    """What the dashboard's panel shows, asked of Prometheus with the panel's own queries.
+
+    Attributes
+    ----------
+    queries : PromQL
+    source : the panel's link in Grafana, else that the dashboard as code was read
+    problem : why Grafana's own panel could not be read; None when it was
+    current : the newest value of each series
+    lines : the series over the window
+    """
+
+    queries: tuple[str, ...]
+    source: str
+    problem: ClientError | None
+    current: tuple[Series, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def total(self) -> float:
+        """How many objects the panel shows now."""
+        return sum(series.samples[-1].value for series in self.current)
+
+
+def read_panel(inv: Investigation) -> PanelShow:
+    """Read the panel `Fulfillment backlog`: Grafana's own, else that of the dashboard as code.
+
+    Raises
+    ------
+    ClientError
+        When neither has the panel, or Prometheus does not answer.
+    """
+    clients = inv.clients
+    problem: ClientError | None = None
+    try:
+        panel = clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
+        source = panel.link
+    except ClientError as error:
+        installed, _ = attempt(lambda: clients.dashboards.find_panel(DASHBOARD_UID, PANEL_TITLE))
+        if installed is None:
+            raise
+        panel = installed
+        problem = error
+        source = f"{inv.settings.prometheus_url}, by the dashboard {DASHBOARD_UID} as code"
+    current: list[Series] = []
+    lines: list[Line] = []
+    for query in panel.expressions:
+        answer = clients.prometheus.query(query)
+        current += [series for series in answer if math.isfinite(series.samples[-1].value)]
+        lines += read_lines(inv, query, labels=("prefix", "origin"), name=PANEL_TITLE)
+    return PanelShow(panel.expressions, source, problem, tuple(current), tuple(lines))
+
+
+def draw_listing(at: datetime, count: int) -> Line:
+    """Return a listing's count as a line of one point, to be drawn beside the panel's lines."""
+    return Line(name=_LISTING, points=((at, float(count)),))

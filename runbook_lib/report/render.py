@@ -339,7 +339,7 @@ class _Page:
         pictures: dict[str, list[Picture]] = {}
         for step in self._model.steps.values():
             for reading in _list_drawable(step):
-                picture = plot_reading(reading)
+                picture = plot_reading(reading, since=self._model.since)
                 if reading.plot and picture:
                     part = pictures.setdefault(reading.plot.part, [])
                     part.append(picture)

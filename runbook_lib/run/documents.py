@@ -244,6 +244,8 @@ _COLUMNS = {
 _QUIET = ("ok", "left_out")
 #: What stands before and after the tables.
 _ORDER = {"advice": 0, "path": 2, "report": 2, "incident": 2}
+#: Columns that people copy: the others wrap first.
+_COPIED_WHOLE = ("incident", "plan")
 _HASH = re.compile(r"\b[0-9a-f]{64}$")
 _WIDTH = 76
 
@@ -345,7 +347,7 @@ def _to_rich(table: Table) -> RichTable:
     filled = [name for name in names if any(row[name] for row in rows)]
     for name in filled:
         heading = name.replace("_", " ")
-        shown.add_column(heading, overflow="fold")
+        shown.add_column(heading, overflow="fold", no_wrap=name in _COPIED_WHOLE)
     for row in rows:
         cells = [_to_cell(name, row[name]) for name in filled]
         shown.add_row(*cells)

@@ -13,6 +13,7 @@ _HOMES = {
     "live": "widgets",
     "overview": "display",
     "plans": "display",
+    "plot_history": "plots",
     "plot_reading": "plots",
     "say": "widgets",
     "take_back": "widgets",

@@ -1,7 +1,8 @@
 """Plots that read in grey, by colour-blind eyes, and by a screen reader.
 
 Inputs are plain series. Every line has its own style and marker beside its colour, and every
-picture carries a text that says what it shows.
+picture carries a text that says what it shows. A picture is small and its letters are large: it
+is as wide as a phone's screen, and two stand side by side on a wide one.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ _HEIGHTS = 3
 #: Room between the plot and its title, in points: without marks, and with them.
 _PAD = 6
 _PAD_OF_MARKS = 42
+#: Width and height of a picture in inches; letters in points. At 350 pixels 9 points are readable.
+_SIZE = (5.0, 3.1)
+_LETTERS = 9
+_SMALL_LETTERS = 8
 
 
 class Picture(NamedTuple):
@@ -52,7 +57,7 @@ class Picture(NamedTuple):
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         alt = safe(self.alt)
-        image = Markup('<img src="{}" alt="{}" width="760">').format(self.data_uri, alt)
+        image = Markup('<img src="{}" alt="{}" width="560">').format(self.data_uri, alt)
         return {"text/html": str(image), "text/plain": visible(self.alt)}
 
 
@@ -84,8 +89,13 @@ class _Drawn(NamedTuple):
         return [point.value for point in self.points]
 
 
-def plot_lines(plot: Plot) -> Picture:
-    """Draw values over time: the five lines that have finite ones for longest."""
+def plot_lines(plot: Plot, *, since: datetime | None = None) -> Picture:
+    """Draw values over time: the five lines that have finite ones for longest.
+
+    Parameters
+    ----------
+    since : when this incident began; what is before it is dimmed. None: it is not known
+    """
     drawn = _choose_lines(plot.lines)
     pad = _PAD_OF_MARKS if plot.marks else _PAD
     # Matplotlib takes times as they are; its types do not say so.
@@ -99,11 +109,12 @@ def plot_lines(plot: Plot) -> Picture:
     if plot.threshold is not None:
         _draw_threshold(axes, plot.threshold)
         alt += f" The threshold is {plot.threshold:g} {plot.unit}."
+    first_at = min((line.first.at for line in drawn), default=None)
+    last_at = max((line.last.at for line in drawn), default=None)
     for start, end in plot.windows:
-        newest = max(line.last.at for line in drawn)
         axes.axvspan(
             start,
-            end or newest,
+            end or last_at,
             color="#999999",
             alpha=0.25,
             hatch="//",
@@ -115,47 +126,86 @@ def plot_lines(plot: Plot) -> Picture:
         words = f"{number}: {_label(text)}"
         _draw_mark(axes, at, number, words)
         alt += f" Mark {words}."
-    _set_time_axis(axes)
     _set_value_axis(axes, plot.threshold)
-    if len(drawn) > 1 or plot.marks:
-        axes.legend(
-            fontsize=8,
-            loc="upper left",
-            bbox_to_anchor=(1.0, 1.0),
-            frameon=False,
-        )
+    if since and first_at and last_at and first_at < since < last_at:
+        _dim_before(axes, since)
+        alt += f" This incident began at {since:%H:%M:%S} UTC; what is before it is dimmed."
+    _set_time_axis(axes)
+    _draw_legend(axes)
     return _save(axes, alt)
+
+
+def _dim_before(axes: Any, since: datetime) -> None:
+    """Mark when this incident began, and dim what is before it."""
+    dates: Any = import_module("matplotlib.dates")
+    low, high = axes.get_xlim()
+    axes.axvspan(low, dates.date2num(since), color="#ffffff", alpha=0.7, linewidth=0, zorder=4)
+    axes.axvline(
+        since,
+        color="#000000",
+        linewidth=1.4,
+        zorder=5,
+        label=f"this incident began, {since:%H:%M:%S}",
+    )
+    axes.set_xlim(low, high)
+
+
+def _draw_legend(axes: Any) -> None:
+    """Put the names of lines and marks under the plot; one line alone needs none."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) < 2:
+        return
+    axes.figure.legend(
+        handles,
+        labels,
+        fontsize=_SMALL_LETTERS,
+        loc="outside lower left",
+        ncols=2,
+        frameon=False,
+        handlelength=2.6,
+        columnspacing=1.2,
+    )
 
 
 def _choose_lines(lines: Sequence[Line]) -> list[_Drawn]:
     """Return the lines that span most time, as many as there are styles.
 
     Lines that stay at zero hide each other, and say nothing beside one that does not: they are
-    drawn only where all do.
+    drawn only where all do. A line of one point is a single look, and is always drawn.
     """
     filled = []
     moving = []
+    points_alone = []
     for line in lines:
         points = [_Point(at, value) for at, value in line.points if math.isfinite(value)]
         if not points:
             continue
         drawn = _Drawn(line.name, points)
+        if len(points) == 1:
+            points_alone.append(drawn)
+            continue
         filled.append(drawn)
         if any(drawn.values):
             moving.append(drawn)
     longest_first = moving or filled
     longest_first.sort(key=lambda line: line.first.at - line.last.at)
-    return longest_first[: len(_STYLES)]
+    room = max(0, len(_STYLES) - len(points_alone))
+    chosen = longest_first[:room] + points_alone
+    return chosen[: len(_STYLES)]
 
 
 def _draw_line(axes: Any, line: _Drawn, style: dict[str, Any]) -> None:
+    is_alone = len(line.points) == 1
     axes.plot(
         line.times,
         line.values,
         label=_label(line.name),
         markevery=max(1, len(line.points) // 12),
-        markersize=4,
-        linewidth=1.8,
+        markersize=9 if is_alone else 4,
+        markerfacecolor="none" if is_alone else None,
+        markeredgewidth=2 if is_alone else None,
+        linewidth=0 if is_alone else 1.8,
+        zorder=6 if is_alone else None,
         **style,
     )
 
@@ -179,7 +229,9 @@ def _draw_threshold(axes: Any, threshold: float) -> None:
         f"threshold {threshold:g}",
         transform=axes.get_yaxis_transform(),
         va="bottom",
-        fontsize=8,
+        fontsize=_SMALL_LETTERS,
+        zorder=5,
+        bbox={"facecolor": "#ffffff", "alpha": 0.7, "linewidth": 0, "pad": 1},
     )
 
 
@@ -191,7 +243,8 @@ def _draw_mark(axes: Any, at: datetime, number: int, words: str) -> None:
     axes.annotate(
         str(number),
         (at, height),
-        fontsize=7.5,
+        fontsize=_SMALL_LETTERS,
+        zorder=5,
         xycoords=("data", "axes fraction"),
         ha="center",
         va="bottom",
@@ -216,12 +269,15 @@ def plot_ages(bins: Sequence[tuple[float, float | None, int]]) -> Picture:
     bins : (from, to, objects), in minutes; the last may be open (None)
     """
     title = "Objects by how long they have waited"
-    axes = _make_axes(title, "objects")
+    axes: Any = _make_axes(title, "minutes waited")
     names = [_name_bin(low, high) for low, high, _ in bins]
     counts = [count for _, _, count in bins]
-    bars = axes.bar(names, counts, color="#56B4E9", edgecolor="#000000", linewidth=0.6)
-    axes.bar_label(bars, fontsize=8)
-    axes.set_xlabel("minutes waited")
+    bars = axes.barh(names, counts, color="#56B4E9", edgecolor="#000000", linewidth=0.6)
+    axes.bar_label(bars, fontsize=_LETTERS, padding=3)
+    axes.invert_yaxis()
+    axes.set_xlabel("objects", fontsize=_LETTERS)
+    axes.set_xlim(0, 1.12 * max(1, *counts))
+    axes.grid(visible=False)
     words = []
     for name, count in zip(names, counts, strict=True):
         words.append(f"{count} for {name} minutes")
@@ -234,16 +290,36 @@ def _name_bin(low: float, high: float | None) -> str:
     return f"{low:g}–{high:g}"
 
 
-def plot_reading(reading: Reading) -> Picture | None:
-    """Draw a reading's plot; None when it has none, or no finite sample."""
+def plot_reading(reading: Reading, *, since: datetime | None = None) -> Picture | None:
+    """Draw a reading's plot: ages where it has them, else values over time.
+
+    Parameters
+    ----------
+    since : when this incident began; what is before it is dimmed. None: it is not known
+
+    Returns
+    -------
+    None when it has none, no object waits, or there is no finite sample.
+    """
     plot = reading.plot
     if plot is None:
         return None
     if plot.ages:
-        return plot_ages(plot.ages)
-    if not _choose_lines(plot.lines):
+        has_objects = any(count for _, _, count in plot.ages)
+        return plot_ages(plot.ages) if has_objects else None
+    return plot_history(reading, since=since)
+
+
+def plot_history(reading: Reading, *, since: datetime | None = None) -> Picture | None:
+    """Draw a reading's values over time; None when it has no finite sample.
+
+    Parameters
+    ----------
+    since : when this incident began; what is before it is dimmed. None: it is not known
+    """
+    if reading.plot is None or not _choose_lines(reading.plot.lines):
         return None
-    return plot_lines(plot)
+    return plot_lines(reading.plot, since=since)
 
 
 def _label(text: str, limit: int = 28) -> str:
@@ -257,7 +333,7 @@ def _label(text: str, limit: int = 28) -> str:
 def _make_axes(title: str, unit: str, *, pad: float = _PAD) -> Axes:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.6, 2.9), dpi=130, layout="constrained")
+    figure = Figure(figsize=_SIZE, dpi=190, layout="constrained")
     axes = figure.subplots()
     axes.set_title(
         _label(title, 60),
@@ -266,8 +342,8 @@ def _make_axes(title: str, unit: str, *, pad: float = _PAD) -> Axes:
         fontweight="bold",
         pad=pad,
     )
-    axes.set_ylabel(_label(unit), fontsize=9)
-    axes.tick_params(labelsize=8)
+    axes.set_ylabel(_label(unit), fontsize=_LETTERS)
+    axes.tick_params(labelsize=_LETTERS)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -276,13 +352,13 @@ def _make_axes(title: str, unit: str, *, pad: float = _PAD) -> Axes:
 
 def _set_time_axis(axes: Axes) -> None:
     dates: Any = import_module("matplotlib.dates")
-    axes.set_xlabel("UTC")
+    axes.set_xlabel("UTC", fontsize=_LETTERS)
     low, high = axes.get_xlim()
     days = high - low
     clock = "%Y-%m-%d" if days > 3 else "%H:%M:%S"
     formatter = dates.DateFormatter(clock, tz=UTC)
     axes.xaxis.set_major_formatter(formatter)
-    locator = dates.AutoDateLocator(minticks=3, maxticks=7, tz=UTC)
+    locator = dates.AutoDateLocator(minticks=2, maxticks=5, tz=UTC)
     axes.xaxis.set_major_locator(locator)
 
 

@@ -16,6 +16,7 @@ from addons.artifact_exporter.metrics import BacklogCollector
 from addons.artifact_exporter.refresher import Refresher
 from addons.grafana.dashboard import render_dashboard
 from dataflow_stack.services.fulfillment.signals import Signals
+from fulfillment.sections.signals import DASHBOARD_UID, PANEL_TITLE
 from tests.support.fake_artifact_store import FakeArtifactStore
 
 GRAFANA = Path(__file__).parents[2] / "addons" / "grafana"
@@ -58,9 +59,9 @@ def test_the_dashboard_is_what_its_code_renders() -> None:
 
 def test_the_dashboard_is_the_one_that_the_runbook_names() -> None:
     dashboard = read_dashboard()
-    assert dashboard["uid"] == "dataflow-overview"
+    assert dashboard["uid"] == DASHBOARD_UID
     assert dashboard["title"] == "Dataflow Overview"
-    assert "Fulfillment backlog" in [panel["title"] for panel in dashboard["panels"]]
+    assert PANEL_TITLE in [panel["title"] for panel in dashboard["panels"]]
 
 
 def test_panels_have_ids_of_their_own_and_the_provisioned_data_source() -> None:

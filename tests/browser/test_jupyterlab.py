@@ -95,6 +95,18 @@ def test_a_token_is_needed(lab: Lab) -> None:
     assert requests.get(f"{lab.url}/api/contents", timeout=10).status_code == 403
 
 
+def test_nobody_is_asked_about_news(lab: Lab) -> None:
+    answer = requests.get(
+        f"{lab.url}/lab/api/settings/@jupyterlab/apputils-extension:notification",
+        headers={"Authorization": f"token {lab.token}"},
+        timeout=10,
+    )
+    properties = answer.json()["schema"]["properties"]
+
+    assert properties["fetchNews"]["default"] == "false"
+    assert properties["checkForUpdates"]["default"] is False
+
+
 def test_the_signals_are_read_and_shown_and_nothing_is_fetched_from_outside(
     page: Page, lab: Lab
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from fulfillment.sections import SECTIONS
 from runbook_lib.report import ReportModel, write_report
+from runbook_lib.show import plots
 from tests.support.chromium import open_browser, watch
 from tests.support.incidents import tell_incident
 
@@ -81,6 +82,39 @@ def test_it_fits_every_width_with_every_fold_open(
     assert spare >= 0
     assert lowest >= 4.5, where
     assert seen.requests == []
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_no_table_is_cut_on_a_phone_and_each_cell_names_its_column(
+    report: Path, browser: Browser, width: int
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    page.goto(f"file://{report}")
+    page.evaluate("() => document.querySelectorAll('details').forEach(d => d.open = true)")
+
+    cut = page.evaluate(
+        "() => [...document.querySelectorAll('.scroll')]"
+        ".filter(e => e.scrollWidth > e.clientWidth).map(e => e.ariaLabel)"
+    )
+    unnamed = page.evaluate(
+        "() => [...document.querySelectorAll('td:not([colspan])')]"
+        ".filter(e => !e.dataset.label).map(e => e.innerText)"
+    )
+    page.close()
+
+    assert cut == []
+    assert unnamed == []
+
+
+def test_letters_of_a_plot_are_readable_on_a_phone(report: Path, browser: Browser) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(f"file://{report}")
+    widths = page.locator("figure img").evaluate_all("all => all.map(i => i.clientWidth)")
+    page.close()
+
+    assert widths
+    points_to_pixels = min(widths) / (72 * plots._SIZE[0])
+    assert plots._SMALL_LETTERS * points_to_pixels >= 7.5
 
 
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])

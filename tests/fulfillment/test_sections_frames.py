@@ -45,7 +45,7 @@ def busy(world: World) -> World:
     world.put_label(95, number=2, finished=False)
     world.fire()
     world.case = make_case(NOW)
-    world.panel = Panel("Fulfillment backlog", "http://grafana/d/x", ("sum(waiting)",))
+    world.panel = Panel("Fulfillment backlog", ("sum(waiting)",), "http://grafana/d/x")
     world.series["sum(waiting)"] = [world.line([2.0])]
     world.logs = [
         LogLine(NOW - timedelta(minutes=1), describe_carrier_failure(ORDER)),

@@ -556,7 +556,7 @@ def leave_out(world: World, *systems: str) -> Any:
 
 
 ABSENT = {
-    "grafana": ("2.2", "8.6"),
+    "grafana": ("8.6",),  # 2.2 reads the dashboard as code
     "support": ("2.5",),
     "probe": ("2.6",),
     "notifications": ("3.1",),
@@ -590,6 +590,85 @@ def test_a_system_that_we_do_not_have_is_left_out_and_nothing_is_a_breach(
     assert [f.name for f in causes if f.status is CauseStatus.SUPPORTED] == []
     for step in ABSENT[system]:
         assert "is empty" in found[step].reason or "=none" in found[step].reason
+
+
+def without_grafana(world: World, section: str) -> Any:
+    inv = world.open(SECTIONS.find(section))
+    inv.clients = cast(Clients, leave_out(world, "grafana"))
+    return inv
+
+
+def put_backlog(world: World, count: float) -> None:
+    metric = "fulfillment_artifacts_backlog_objects"
+    world.series[metric] = [world.line([0.0, count], prefix="pending/", origin="real")]
+
+
+def test_without_grafana_the_panels_own_query_is_drawn_beside_a_listing(world: World) -> None:
+    put_backlog(world, 3.0)
+    overdue(world)
+    reading = without_grafana(world, "detection").read_step("2.2")
+
+    assert (reading.status, reading.value) == (Status.OK, 3.0)
+    assert reading.facts == {"queries": ["fulfillment_artifacts_backlog_objects"]}
+    panel, listing = reading.plot.lines
+    assert (panel.name, [value for _, value in panel.points]) == ("pending/ real", [0.0, 3.0])
+    assert listing.points == ((world.now, 1.0),)
+
+
+def test_without_grafana_the_panel_stands_beside_each_prefix_of_the_listing(world: World) -> None:
+    put_backlog(world, 3.0)
+    overdue(world)
+    reading = without_grafana(world, "immediate").read_step("3.2")
+
+    (row,) = reading.rows
+    assert (row["prefix"], row["objects"], row["panel"]) == ("pending/", 1, 3.0)
+    assert len(reading.plot.lines) == 2
+    assert sum(count for _, _, count in reading.plot.ages) == 1
+
+
+def test_a_listing_is_judged_though_the_panel_cannot_be_read(world: World) -> None:
+    overdue(world)
+    world.down.add("prometheus")
+    reading = world.take(SECTIONS.find("immediate"), "3.2")
+
+    assert reading.status is Status.BREACH
+    assert reading.rows[0]["panel"] is None
+    assert reading.plot is not None
+    assert reading.plot.lines == ()
+
+
+def test_with_grafana_the_source_is_the_panels_link(world: World) -> None:
+    link = "http://127.0.0.1:3000/d/dataflow-overview?viewPanel=1"
+    assert world.panel is not None
+    world.panel = replace(world.panel, link=link)
+
+    assert world.take(SECTIONS.find("detection"), "2.2").source == link
+
+
+def test_a_grafana_that_is_down_is_unknown_and_the_panel_is_shown_as_code(world: World) -> None:
+    put_backlog(world, 3.0)
+    world.down.add("grafana")
+    reading = world.take(SECTIONS.find("detection"), "2.2")
+
+    assert (reading.status, reading.value) == (Status.UNKNOWN, 3.0)
+    assert reading.plot is not None
+    assert len(reading.plot.lines) == 2
+
+
+def test_without_grafana_and_exporter_the_panel_is_left_out(world: World) -> None:
+    world.series["fulfillment_artifacts_backlog_objects"] = []
+    assert without_grafana(world, "detection").read_step("2.2").status is Status.LEFT_OUT
+
+
+def test_an_alert_that_fires_beside_a_lag_of_zero_does_not_say_over_the_threshold(
+    world: World,
+) -> None:
+    world.fire("FulfillmentUploadFailing")
+    reading = world.take(SECTIONS.find("detection"), "2.1")
+
+    assert (reading.status, reading.value) == (Status.BREACH, 0.0)
+    assert "FulfillmentUploadFailing" in reading.reason
+    assert "over the threshold" not in reading.reason
 
 
 def test_section_8_is_complete_without_a_checkout_of_dataflow(world: World) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -27,8 +27,10 @@ from fulfillment.situation import collect_observations
 from runbook_lib import show
 from runbook_lib.errors import UsageError
 from runbook_lib.model import CauseStatus, Reading, Status, Verdict, format_time
+from runbook_lib.record.incident import create_incident
+from runbook_lib.redact import Redactor
 from runbook_lib.section import SectionModule
-from tests.support.world import TICKET, World, make_case
+from tests.support.world import NOW, TICKET, World, make_case
 
 READ_ONLY: tuple[SectionModule, ...] = (purpose, detection, immediate, root_cause, references)
 
@@ -509,16 +511,69 @@ def test_a_fault_that_lets_some_requests_through_goes_on(world: World) -> None:
     assert (finding.name, finding.status) == (Cause.CARRIER_TIMEOUT, CauseStatus.SUPPORTED)
 
 
+def log_error(world: World, at: datetime, *, times: int) -> None:
+    """Log errors of a worker that has not moved a label since."""
+    assert world.worker is not None
+    world.worker = replace(world.worker, last_move_at=None)
+    text = f"{at:%Y-%m-%dT%H:%M:%SZ} ERROR upload failed: bad_credentials"
+    world.logs += [LogLine(at, text)] * times
+
+
+def close_an_incident_before(world: World, at: datetime) -> None:
+    before = create_incident(
+        world.home,
+        redactor=Redactor(),
+        environment="local",
+        clock=lambda: NOW - timedelta(minutes=30),
+    )
+    before.update(opened_by="hand", closed_at=format_time(at))
+
+
+def test_the_log_begins_so_long_before_the_incident_as_a_label_may_wait(world: World) -> None:
+    world.put_lag(12, 13)  # over the threshold for ten seconds
+    world.fire()
+    began = NOW - timedelta(minutes=3)
+    log_error(world, began - timedelta(minutes=9), times=2)
+    log_error(world, began - timedelta(minutes=11), times=1_023)
+    world.take(detection, "2.1")
+    reading = world.take(immediate, "3.5")
+
+    assert (reading.status, reading.value) == (Status.BREACH, 2)
+    assert "since 03:47:00 UTC" in reading.source
+    assert "since 03:47:00 UTC" in reading.reason
+
+
+@pytest.mark.parametrize(("ended_minutes_ago", "begins"), [(5, "03:55:00"), (1, "03:57:00")])
+def test_the_errors_of_the_incident_before_are_not_this_ones(
+    world: World, ended_minutes_ago: int, begins: str
+) -> None:
+    close_an_incident_before(world, NOW - timedelta(minutes=ended_minutes_ago))
+    world.fire()  # for three minutes
+    log_error(world, NOW - timedelta(minutes=6), times=1_023)
+    log_error(world, NOW - timedelta(minutes=2), times=2)
+    world.take(detection, "2.1")
+    reading = world.take(immediate, "3.5")
+
+    assert (reading.status, reading.value) == (Status.BREACH, 2)
+    assert f"since {begins} UTC" in reading.reason
+
+
+def test_a_first_look_at_the_log_leaves_out_the_incident_before(world: World) -> None:
+    close_an_incident_before(world, NOW - timedelta(minutes=5))
+    log_error(world, NOW - timedelta(minutes=6), times=1_023)
+
+    assert world.take(immediate, "3.5").value in (0, None)
+
+
 def test_old_errors_of_the_log_are_past_once_labels_move_again(world: World) -> None:
     assert world.worker is not None
-    at = world.now - timedelta(minutes=30)
-    world.logs += [LogLine(at, f"{at:%Y-%m-%dT%H:%M:%SZ} ERROR upload failed: bad_credentials")] * 3
-    world.worker = replace(world.worker, last_move_at=None)
+    at = world.now - timedelta(minutes=8)
+    log_error(world, at, times=3)
     assert world.take(immediate, "3.5").status is Status.BREACH
     world.worker = replace(world.worker, last_move_at=world.now)
     reading = world.take(immediate, "3.5")
     assert (reading.status, reading.value) == (Status.OK, 0)
-    assert "2026-11-24T03:30:00" in reading.reason
+    assert "2026-11-24T03:52:00" in reading.reason
     world.logs.append(LogLine(world.now, f"{world.now:%Y-%m-%dT%H:%M:%SZ} ERROR carrier_timeout"))
     reading = world.take(immediate, "3.5")
     assert (reading.status, reading.value) == (Status.BREACH, 1)

@@ -54,6 +54,7 @@ def test_make_lab_never_opens_the_checkouts_notebooks(
     assert "scripts.lab" in recipe[0]
     assert "notebooks/" not in recipe[0]
     started: list[str] = []
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "/of/this/person")
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "reports"))
     monkeypatch.setattr("fulfillment.investigation.check_connected", lambda *_: None)
     monkeypatch.setattr(lab.os, "execv", lambda _program, words: started.extend(words))
@@ -64,3 +65,4 @@ def test_make_lab_never_opens_the_checkouts_notebooks(
     assert root == f"--ServerApp.root_dir={incident}"
     assert (incident / "lab" / "06_remediation.ipynb").is_file()
     assert started[-1] == "--no-browser"
+    assert lab.os.environ["JUPYTER_CONFIG_PATH"] == f"{lab.CONFIG}:/of/this/person"

@@ -12,7 +12,7 @@ from fulfillment.analysis.causes import Cause
 from runbook_lib.model import CauseStatus, Conclusion, Finding, Line, Plot, Reading, Status, Verdict
 from runbook_lib.show import plots
 from runbook_lib.show.display import describe
-from runbook_lib.show.plots import plot_ages, plot_lines, plot_reading
+from runbook_lib.show.plots import plot_ages, plot_history, plot_lines, plot_reading
 from runbook_lib.show.tables import Table, pill, say_value, tabulate_facts, tabulate_findings
 from runbook_lib.show.text import clip, format_bytes, format_duration, format_value, safe, visible
 
@@ -233,7 +233,8 @@ class TestPlots:
 
         (axes,) = drawn
         assert len({(text.get_text(), text.xy[1]) for text in axes.texts}) == 3
-        told = [text.get_text() for text in axes.get_legend().get_texts()]
+        (legend,) = axes.figure.legends
+        told = [text.get_text() for text in legend.get_texts()]
         assert told == ["pending", "1: action 0", "2: action 1", "3: action 2"]
         axes.figure.draw_without_rendering()
         boxes = [text.get_window_extent() for text in (*axes.texts, axes._left_title)]
@@ -245,6 +246,21 @@ class TestPlots:
             if a.overlaps(b)
         ]
         assert "Mark 3: action 2." in str(alt)
+
+    def test_what_is_before_this_incident_is_dimmed(self) -> None:
+        since = AT + timedelta(minutes=5)
+        plot = self.plot(pending=self.points)
+
+        assert "This incident began at 03:19:00 UTC" in plot_lines(plot, since=since).alt
+        assert plot_lines(plot, since=since).png != plot_lines(plot).png
+        before_all = AT - timedelta(minutes=1)
+        assert plot_lines(plot, since=before_all) == plot_lines(plot)
+
+    def test_a_single_look_is_drawn_beside_lines_though_it_found_nothing(self) -> None:
+        lines = [Line(name=f"line {i}", points=self.points) for i in range(6)]
+        look = Line(name="listing", points=((AT, 0.0),))
+
+        assert "listing: from 0" in plot_lines(Plot(lines=(*lines, look))).alt
 
     def test_the_file_holds_no_words_of_its_own(self) -> None:
         png = plot_lines(self.plot(pending=self.points)).png
@@ -283,6 +299,19 @@ class TestPlots:
     )
     def test_a_reading_without_samples_has_no_picture(self, series: list[Any]) -> None:
         assert plot_reading(reading(plot={"title": "Lag", "lines": series})) is None
+
+    def test_ages_of_nothing_have_no_picture(self) -> None:
+        plot = {"ages": [[0, 5, 0], [5, None, 0]]}
+
+        assert plot_reading(reading(plot=plot)) is None
+
+    def test_a_reading_with_ages_has_its_lines_drawn_apart(self) -> None:
+        points = [["2026-11-24T03:14:00Z", 1], ["2026-11-24T03:15:00Z", 2]]
+        plot = {"title": "Panel", "lines": [{"name": "pending", "points": points}]}
+        both = reading(plot=plot | {"ages": [[0, 5, 3], [5, None, 0]]})
+
+        assert plot_reading(both) == plot_ages(((0, 5, 3), (5, None, 0)))
+        assert plot_history(both) == plot_reading(reading(plot=plot))
 
     def test_samples_that_are_no_numbers_are_left_out(self) -> None:
         points = [["2026-11-24T03:14:00Z", 1], ["2026-11-24T03:15:00", "NaN"],

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import requests
 
+from scripts.lab import CONFIG
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
@@ -28,7 +30,6 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 _SETTINGS = {
     # every output is in the page, also one that is out of sight
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
-    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 
 
@@ -83,6 +84,7 @@ def run_lab(folder: Path, env: Mapping[str, str]) -> Iterator[Lab]:
     ]  # fmt: skip
     own = {
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTER_CONFIG_PATH": str(CONFIG),
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),

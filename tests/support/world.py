@@ -108,6 +108,7 @@ class World:
     counts: list[NotificationCount] = field(default_factory=list)
     heard: list[Notification] = field(default_factory=list)
     panel: Panel | None = None
+    installed_panel: Panel | None = None
     case: Case | None = None
     collection_failures: dict[str, float] = field(default_factory=dict)
     group_timing: tuple[float, float] = (30, 300)
@@ -151,6 +152,7 @@ class World:
             for n in ("FulfillmentDelay", "FulfillmentUploadFailing", "FulfillmentMetricsMissing")
         ]
         self.panel = Panel("Fulfillment backlog", ("fulfillment_artifacts_backlog_objects",), "g")
+        self.installed_panel = replace(self.panel, link="")
         places = ("pending/", "ready/", "fulfillment-artifacts")
         self.worker = WorkerState(False, False, self.now, self.now, "", *places)
         started = self.now - timedelta(minutes=1)
@@ -355,6 +357,18 @@ class FakeGrafana(_Fake):
         return self.w.panel
 
 
+class FakeDashboards:
+    """What the installed add-ons bring."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def find_panel(self, uid: str, title: str) -> Panel:
+        if self._world.installed_panel is None:
+            raise NotFoundError(f"no panel {title} in {uid}", system="installed dashboards")
+        return self._world.installed_panel
+
+
 class FakeSupport(_Fake):
     system = "support"
 
@@ -467,6 +481,7 @@ class FakeClients:
         self.prometheus = FakePrometheus(world)
         self.alertmanager = FakeAlertmanager(world)
         self.grafana = FakeGrafana(world)
+        self.dashboards = FakeDashboards(world)
         self.support = FakeSupport(world)
         self.fulfillment = FakeFulfillment(world)
         self.pipeline = FakePipeline(world)
