@@ -17,7 +17,7 @@ from runbook_lib.model import Conclusion, Json, Outcome, Role
 from runbook_lib.section import ActionStep, SectionParameters, by_id, step, to_rows
 
 from ..change.environment_guard import MARKER_KEY, read_marker
-from ..change.release import list_unfinished
+from ..change.release import GATE
 from ..clients import find_system_at
 from ..clients.object_store import Rights, try_right
 from ..investigation import Investigation
@@ -443,7 +443,7 @@ _UNFINISHED = ("plan", "by", "state", "rows", "held_by", "held_since", "way_on")
 def read_unfinished(inv: Investigation) -> Outcome:
     """Look into the bucket's own records: every machine sees the same."""
     try:
-        rows = list_unfinished(inv.clients, inv.settings)
+        rows = GATE.list_unfinished(inv.clients, inv.settings.runbook_home)
         rules = find_expiry_rules(inv.clients.bucket)
     except MoveError as error:
         raise errors.BadAnswerError(str(error), system="object store") from error

@@ -6,11 +6,13 @@ from pathlib import Path
 from pydantic import Field
 
 from runbook_lib.model import CauseStatus, Conclusion, Finding, Role, Status, Verdict
+from runbook_lib.moves import MoveParameters
 from runbook_lib.policy import Impact, Policy
 from runbook_lib.record.actions import ActionRecord
 from runbook_lib.record.view import JournalView
+from runbook_lib.run.move_commands import MoveCommands
 from runbook_lib.runbook import name_runbook
-from runbook_lib.section import ActionStep, ChangeParameters, Sections, by_id
+from runbook_lib.section import Sections, by_id
 
 from .look import Investigation, read_heartbeat, read_waiting
 from .move import GATE, plan_move
@@ -18,10 +20,10 @@ from .move import GATE, plan_move
 NAME = "01_inbox"
 TITLE = "The inbox"
 STEPS = by_id(read_waiting, read_heartbeat)
-ACTIONS = by_id(ActionStep("1.3", "Give the files to the standby", plan_move, (GATE.kind,)))
+ACTIONS = GATE.make_actions("Give the files to the standby", plan_move)
 
 
-class Parameters(ChangeParameters):
+class Parameters(MoveParameters):
     """Parameters of the notebook."""
 
     move: bool = Field(False, description="whether to plan the move of 1.3")
@@ -71,3 +73,4 @@ SECTIONS = Sections(
     read_only=(NAME,),
     investigation=Investigation,
 )
+COMMANDS = MoveCommands(SECTIONS, section=NAME, gate=GATE)
