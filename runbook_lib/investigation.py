@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -522,6 +522,17 @@ class Investigation(Generic[S, C]):
         if may_close and self._sees_cleared() and not self.incident.state.drill:
             self.incident.close(Verdict.FIXED)
         return conclusion
+
+    def draw(self, findings: Sequence[model.Finding], *, advice: Sequence[str]) -> model.Conclusion:
+        """Return a conclusion: the policy's verdict, and what the section's steps read last."""
+        latest = self.latest()
+        reasons = [latest[step].reason for step in self.section.STEPS if step in latest]
+        return model.Conclusion(
+            verdict=self.policy.compute_verdict(self.journal) or Verdict.UNKNOWN,
+            summary="; ".join(reasons),
+            findings=tuple(findings),
+            advice=tuple(advice),
+        )
 
     def _sees_cleared(self) -> bool:
         """Tell whether a step of this section read just now that the alert is over.

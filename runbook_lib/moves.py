@@ -178,9 +178,6 @@ class MoveParameters(ChangeParameters):
     consumer_stands_still: bool = Field(
         False, description="your word that nobody takes from the destination until this is done"
     )
-    worker_goes_on: bool = Field(
-        False, description="resume: let the others go on although objects may be taken twice"
-    )
     same_store: bool = Field(
         False, description="your word that the plan's endpoint is this store by another name"
     )
@@ -409,7 +406,6 @@ class MoveGate(Generic[P]):
             "stands_still": parameters.consumer_stands_still,
             "strict": parameters.strict,
             "stop_here": parameters.stop_here,
-            "goes_on": parameters.worker_goes_on,
             "approve_more": parameters.approve,
             "same_store": parameters.same_store,
         }

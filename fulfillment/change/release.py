@@ -91,7 +91,9 @@ class ReleaseGate(MoveGate[MovePlan]):
 
     def get_options(self, inv: Investigation) -> dict[str, Any]:
         """Return what section 6 was told, and what else this runbook knows of a release."""
+        parameters: Any = inv.parameters
         options = super().get_options(inv)
+        options["goes_on"] = parameters.worker_goes_on
         options["age_key"] = _AGE_KEY
         options["watch"] = partial(watch_writes, inv.clients.bucket)
         options["evidence"] = partial(self._list_evidence, inv)

@@ -270,7 +270,13 @@ class MoveCommands:
         same_store: bool = False,
         progress: Progress,
     ) -> MoveRunDocument:
-        """Go on with a plan that was cut off, here or on another machine; its approval counts."""
+        """Go on with a plan that was cut off, here or on another machine; its approval counts.
+
+        Parameters
+        ----------
+        worker_goes_on : a parameter that only the section of a runbook that holds others has
+        """
+        more = {"worker_goes_on": True} if worker_goes_on else {}
         inv, plan = self._open_plan(
             settings,
             plan_id,
@@ -278,8 +284,8 @@ class MoveCommands:
             approve=approve,
             consumer_stands_still=consumer_stands_still,
             stop_here=stop_here,
-            worker_goes_on=worker_goes_on,
             same_store=same_store,
+            **more,
         )
         try:
             return self._sum_up(inv, "resume", plan, inv.resume(plan))

@@ -160,7 +160,7 @@ def test_the_mover_gets_store_approval_ledger_and_hold(inv: Any) -> None:
     assert mover.given["operator"] == "a person"
     assert mover.given["logs"]("other").path == inv.incident.folder / "ledger" / "other.jsonl"
     assert mover.given["hold"].is_paused()
-    assert (mover.given["stands_still"], mover.given["goes_on"]) == (True, False)
+    assert (mover.given["stands_still"], mover.given["strict"]) == (True, False)
 
 
 def test_a_plan_that_was_cut_off_is_resumed_and_needs_no_approval(inv: Any) -> None:
