@@ -298,21 +298,6 @@ class Mover(Protocol[P_co]):
         """Write a plan that the store remembers into a folder; None when it does not."""
 
 
-class Hold(Protocol):
-    """Keeps everyone else from moving, or only says that nobody moves.
-
-    Attributes
-    ----------
-    words : how; stands in the plan
-    holds : whether it keeps anyone still
-    """
-
-    @property
-    def words(self) -> str: ...
-    @property
-    def holds(self) -> bool: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedOthers:
     """For a mover that holds who else moves: nobody is paused, and a look must say that all stand.
@@ -393,7 +378,10 @@ class MoveGate(Generic[P]):
         return self.get_store(clients)
 
     def make_hold(self, inv: Any) -> Any:
-        """Return what keeps everyone else still: the mover's ``hold``, and a ``Hold``."""
+        """Return what keeps everyone else still, as the mover's ``hold``.
+
+        Its ``words`` stand in the plan; ``holds`` is False where it only looks.
+        """
         raise NotImplementedError
 
     def check_ready(self, inv: Any, move: Any) -> None:
