@@ -142,7 +142,6 @@ def test_a_consumer_that_works_is_not_raced(alone: Path, seaweedfs: StoreServer)
     approve = ("apply", plan["plan"], "--approve", plan["sha256"], "--json")
     refused = read_json(runbook(alone, *approve, store=seaweedfs))
     assert refused["exit_code"] == 5
-    assert "the consumer works" in refused["error"]
     assert list_keys(client, seaweedfs) == ["heartbeat", "inbox/a.csv"]
 
 
