@@ -224,9 +224,10 @@ class Investigation(Generic[S, C]):
 
     @classmethod
     def _choose(cls, settings: S, *, is_hand: bool, keeps: bool) -> tuple[Incident, bool]:
-        """Return the open incident, the kept look or a new folder, and whether it is new.
+        """Return the incident to work on, and whether it is new.
 
-        The home is locked.
+        It is the open one, else the look that was kept, else a new one. The caller holds the
+        lock of the home.
         """
         opened_by = "hand" if is_hand else ""
         make = partial(make_incident, settings, opened_by=opened_by, kept=keeps)

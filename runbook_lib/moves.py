@@ -370,11 +370,11 @@ class MoveGate(Generic[P]):
         )
 
     def get_store(self, clients: Any) -> Any:
-        """Return the store as changes need it."""
+        """Return the store with the rights that a change needs."""
         return clients
 
     def get_store_to_look(self, clients: Any) -> Any:
-        """Return the store as looking needs it."""
+        """Return the store with the rights that looking needs."""
         return self.get_store(clients)
 
     def make_hold(self, inv: Any) -> Any:
@@ -697,7 +697,7 @@ class MoveGate(Generic[P]):
         return self._describe_run(plan, done)
 
     def _describe_run(self, plan: Plan, done: MoveReport) -> Effect:
-        """Say what a run did, why it is not all, and what goes on with it."""
+        """Say what a run did, what is left, and which command goes on."""
         facts = _name_commands(done.to_json())
         parts = [f"{facts['moved']:,} moved"]
         for name in TROUBLES:

@@ -187,7 +187,7 @@ def _recognise(client: HttpClient) -> str:
 
 
 def _list_questions(inv: Investigation) -> dict[str, Callable[[], dict[str, Json]]]:
-    """Return for every system a question that needs the right which its steps need.
+    """Return one question for each system, which needs the same right as the system's steps.
 
     Each answers with a row of ``_RIGHTS``.
     """

@@ -32,7 +32,7 @@ _SHOWN = 10
 
 
 class MoveDocument(Document):
-    """What is about one plan; ``way_on`` names the commands that go on with what is not over."""
+    """A document about one plan. ``way_on`` holds the commands that finish what is not over."""
 
     plan: str
     way_on: tuple[str, ...] = ()
@@ -597,7 +597,7 @@ class MoveCommands:
 
 
 def _judge(result: dict[str, Json]) -> ExitCode:
-    """Return whether everything that a run was about is done."""
+    """Return OK when a run left nothing open."""
     is_done = not any(result.get(name) for name in (*TROUBLES, "is_held", "stopped"))
     return ExitCode.of(is_done)
 
