@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -54,6 +54,12 @@ def make_move_commands(
     return app
 
 
+def _load(load_commands: Callable[[], MoveCommands]) -> tuple[MoveCommands, Any]:
+    """Return what the commands do, and this runbook's settings."""
+    with hold_interrupts():
+        return load_commands(), find_runbook().load_settings()
+
+
 def _add_plan(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> None:
     @app.command()
     def plan(
@@ -63,9 +69,7 @@ def _add_plan(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> No
         as_json: AsJson = False,
     ) -> None:
         """List exactly what would move, and what not. Moves nothing."""
-        with hold_interrupts():
-            commands = load_commands()
-            settings = find_runbook().load_settings()
+        commands, settings = _load(load_commands)
         present(
             lambda progress: commands.plan(
                 settings,
@@ -88,9 +92,7 @@ def _add_apply(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> N
         as_json: AsJson = False,
     ) -> None:
         """Carry out an approved plan. Without --approve it stops at the plan."""
-        with hold_interrupts():
-            commands = load_commands()
-            settings = find_runbook().load_settings()
+        commands, settings = _load(load_commands)
         present(
             lambda progress: commands.apply(
                 settings,
@@ -121,9 +123,7 @@ def _add_resume(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> 
         as_json: AsJson = False,
     ) -> None:
         """Go on with a plan that was cut off, here or on another machine."""
-        with hold_interrupts():
-            commands = load_commands()
-            settings = find_runbook().load_settings()
+        commands, settings = _load(load_commands)
         present(
             lambda progress: commands.resume(
                 settings,
@@ -153,9 +153,7 @@ def _add_undo(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> No
 
         Given the id of a settling it takes a person's word back: its objects wait for a word again.
         """
-        with hold_interrupts():
-            commands = load_commands()
-            settings = find_runbook().load_settings()
+        commands, settings = _load(load_commands)
         present(
             lambda progress: commands.undo(
                 settings,
@@ -196,9 +194,7 @@ def _add_settle(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> 
         chosen = [*(keys or []), *(key or [])]
         if from_file is not None:
             chosen += _read_lines(from_file)
-        with hold_interrupts():
-            commands = load_commands()
-            settings = find_runbook().load_settings()
+        commands, settings = _load(load_commands)
         present(
             lambda progress: commands.settle(
                 settings,
@@ -231,9 +227,7 @@ def _add_verify(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> 
         as_json: AsJson = False,
     ) -> None:
         """Prove by an independent look where each planned object is. Only reads."""
-        with hold_interrupts():
-            commands = load_commands()
-            settings = find_runbook().load_settings()
+        commands, settings = _load(load_commands)
         present(
             lambda progress: commands.verify(
                 settings, plan_id, same_store=same_store, progress=progress
