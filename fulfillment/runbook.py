@@ -8,11 +8,11 @@ from objectmove.errors import MoveError, PlanError, RefusedError, StoppedError
 from runbook_lib.errors import ExitCode
 from runbook_lib.runbook import Runbook
 
-from .cli import app, chaos_app
+from .cli import app, chaos_app, release_app
 
 RUNBOOK = Runbook(
     summary="The fulfilment backlog runbook: look, plan, change, prove.",
-    commands=(("", app), ("chaos", chaos_app)),
+    commands=(("", app), ("", release_app), ("chaos", chaos_app)),
     errors={
         RefusedError: ExitCode.REFUSED,
         PlanError: ExitCode.USAGE,

@@ -444,3 +444,9 @@ class Ledger:
             self.taken_back_by = record.plan
         elif record.action == "settle" and record.about:
             self.settled_by = record.plan
+
+
+def was_cut_off(plan: MovePlan, *, logs: Logs) -> bool:
+    """Tell whether a plan was begun from this machine and did not come to its end. Only reads."""
+    ledger = Ledger(logs(plan.id), plan)
+    return ledger.is_begun and not ledger.is_ended

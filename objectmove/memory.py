@@ -9,14 +9,17 @@ from pathlib import Path
 from chainlog import ChainedLog
 
 from . import record as records
-from .bucket import S3Bucket
+from .bucket import S3Bucket, format_time
 from .carry import compare_with_plan, look_surely
+from .errors import PlanError
 from .ledger import Ledger
 from .parking import list_parked
-from .plan import MovePlan, PlanRow
+from .plan import MovePlan, PlanRow, parse_plan
 from .record import Record
 from .session import read_store_id
 from .table import Place
+
+_MEMORY_REMOVED = "the bucket's memory (.runbook/) of it was removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,15 @@ class Begun:
 
 ListBegun = Callable[[], Mapping[str, Callable[[], Begun | None]]]
 """Every plan that has a ledger on this machine, by id; each is read only when it is asked for."""
+
+
+def read_begun(path: Path, ledger: Path) -> Begun | None:
+    """Read a plan that has a ledger on this machine; None when its file is damaged or gone."""
+    try:
+        plan = parse_plan(path.read_bytes(), path=path)
+    except (OSError, PlanError):
+        return None
+    return Begun(plan, ChainedLog(ledger))
 
 
 def list_none() -> Mapping[str, Callable[[], Begun | None]]:
@@ -54,6 +66,89 @@ class Memory:
     forgotten: Mapping[str, str]
     parked: Mapping[str, str]
     ways_on: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A plan that is not finished, or waits for a person's word.
+
+    Attributes
+    ----------
+    by : who began it, and where
+    state : what is left, in words
+    rows : how many were begun, or are in doubt
+    way_on : the command that goes on with it
+    held_by, held_since : who has others held for it, and since when by the store's time; empty
+        when nobody is held
+    """
+
+    plan: str
+    by: str
+    state: str
+    rows: int
+    way_on: str
+    held_by: str = ""
+    held_since: str = ""
+
+
+def list_unfinished(bucket: S3Bucket, list_begun: ListBegun = list_none) -> list[Unfinished]:
+    """Return the unfinished plans of a bucket; those for which others are held come first.
+
+    Only reads.
+
+    Parameters
+    ----------
+    list_begun : the plans that were begun from this machine; of these, the ones that the bucket
+        forgot are found too
+
+    Raises
+    ------
+    StoreError, PlanError
+        When the bucket cannot be read.
+    """
+    open_records = [record for record in records.list_records(bucket) if not record.is_closed]
+    # What an undo or a settling has in hand waits for that one.
+    busy = {record.parent for record in open_records if not record.is_over}
+    open_records = [r for r in open_records if not r.ended or r.plan not in busy]
+    unfinished = [_describe_forgotten(plan) for plan in list_forgotten(bucket, list_begun)]
+    for record in open_records:
+        way_on = find_way_on(bucket, record)
+        unfinished.append(_describe_record(record, way_on))
+    # Others that stand still are what cannot wait.
+    return sorted(unfinished, key=lambda plan: not plan.held_by)
+
+
+def _describe_forgotten(plan: Forgotten) -> Unfinished:
+    return Unfinished(
+        plan=plan.plan,
+        by="this machine",
+        state=_MEMORY_REMOVED,
+        rows=plan.open_rows,
+        way_on=plan.way_on,
+    )
+
+
+def _describe_record(record: Record, way_on: str) -> Unfinished:
+    if record.is_over and record.waits_for_a_word:
+        rows = len(record.waits_for_a_word)
+        state = "waits for a person's word: nobody can know what became of these objects"
+    elif record.is_over:
+        rows = len(record.forgotten_rows)
+        state = _MEMORY_REMOVED
+    else:
+        rows = record.begun
+        state = "being taken back" if record.action == "undo" else "not finished"
+    if record.hold is not None:
+        state += f"; {record.hold.words}"
+    return Unfinished(
+        plan=record.plan,
+        by=f"{record.by} on {record.host}",
+        state=state,
+        rows=rows,
+        way_on=way_on,
+        held_by=record.hold.by if record.hold else "",
+        held_since=format_time(record.hold.since) if record.hold else "",
+    )
 
 
 def read_memory(

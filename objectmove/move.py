@@ -79,6 +79,7 @@ def _know_nothing(rows: Sequence[PlanRow]) -> Sequence[str]:
 def apply_plan(
     bucket: S3Bucket,
     plan: MovePlan,
+    /,
     *,
     approve: str,
     **how: Any,
@@ -111,7 +112,7 @@ def apply_plan(
     return run.carry_out()
 
 
-def resume_plan(bucket: S3Bucket, plan: MovePlan, **how: Any) -> MoveResult:
+def resume_plan(bucket: S3Bucket, plan: MovePlan, /, **how: Any) -> MoveResult:
     """Go on with a plan that was begun, from its ledger or the bucket's record.
 
     Parameters and errors are those of ``apply_plan``; the approval was given.

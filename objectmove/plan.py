@@ -265,9 +265,39 @@ class MovePlan:
             "excluded_sample": {why: list(keys) for why, keys in header.excluded_sample.items()},
             "expires_at": format_time(header.expires_at),
             **header.selection,
+            **self._describe_word(),
             "who else moves": header.others,
             "window": header.window,
         }
+
+    def _describe_word(self) -> dict[str, Any]:
+        """Return what a settling says, and of which plan; nothing for another plan."""
+        header = self.header
+        if header.action != "settle":
+            return {}
+        return {"word": header.word, "about": header.parent}
+
+    @property
+    def step(self) -> str:
+        """Id of the caller's step that it belongs to."""
+        return self.header.step
+
+    @property
+    def action(self) -> str:
+        """``move``, ``undo``, ``settle`` or ``reopen``."""
+        return self.header.action
+
+    @property
+    def undo_command(self) -> str:
+        """The command that takes it back; empty where there is none."""
+        return f"runbook undo {self.id}" if self.action in ("move", "settle") else ""
+
+    @property
+    def way_back(self) -> str:
+        """The command that takes it back, or what to do instead, in words."""
+        if self.action == "reopen":
+            return f"say again what became of them: runbook settle {self.id}"
+        return self.undo_command or "plan the release again"
 
     @property
     def id(self) -> str:

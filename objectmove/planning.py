@@ -19,7 +19,7 @@ from .carry import look_surely
 from .errors import ExpiredError, LimitError, NotApprovedError, PlanError, StoreError
 from .ledger import HALF, Landing, Ledger, Logs
 from .memory import ListBegun, Memory, list_none, read_memory
-from .plan import Abilities, MovePlan, PlanHeader, PlanRow
+from .plan import Abilities, MovePlan, PlanHeader, PlanRow, Timing
 from .probe import SCRATCH_NAME, check_right_to_delete, probe
 from .same_store import check_same_store
 from .session import ensure_store_id, read_store_id
@@ -51,12 +51,17 @@ Judge = Callable[[Sequence[Seen]], Sequence[Judgement]]
 """Called with up to a thousand objects, with their metadata; answers in the same order."""
 
 
+def allow_all(objects: Sequence[Seen]) -> Sequence[Judgement]:
+    """Judge that each object may move, and waits since its LastModified."""
+    return [Judgement(exclude="", age_start=seen.last_modified) for seen in objects]
+
+
 def make_move_plan(
     bucket: S3Bucket,
     *,
     header: Mapping[str, Any],
     folder: Path,
-    judge: Judge,
+    judge: Judge | None = None,
     match: str = "*",
     first: int | None = None,
     list_begun: ListBegun = list_none,
@@ -66,10 +71,11 @@ def make_move_plan(
 
     Parameters
     ----------
-    header : ``source``, ``to``, ``step``, ``made_at``, ``made_by``, ``expires_at``, ``timing``,
-        ``limit_objects``, ``selection``, ``others``, ``parked``: see ``PlanHeader``
+    header : ``source``, ``to``, ``step``, ``made_at``, ``made_by``, ``expires_at``,
+        ``limit_objects`` and ``others``; if they differ from the default also ``timing``,
+        ``selection`` and ``parked``: see ``PlanHeader``
     folder : where the plan is written
-    judge : the caller's rules
+    judge : the caller's rules; None: ``allow_all``
     match : shell pattern on the key after the prefix, in any case
     first : take only that many, in the order of their keys; the rest is ``left_for_later``
     list_begun : the plans that were begun from this machine
@@ -93,7 +99,7 @@ def make_move_plan(
     """
     source = header["source"]
     to = header["to"]
-    timing = header["timing"]
+    timing = header.get("timing") or Timing()
     limit = header["limit_objects"]
     parked_prefix = header.get("parked", PlanHeader.model_fields["parked"].default)
     plans.check_prefixes(source, to)
@@ -107,7 +113,7 @@ def make_move_plan(
         bucket,
         source=source,
         to=to,
-        judge=judge,
+        judge=judge or allow_all,
         match=match,
         first=first,
         memory=memory,
@@ -125,6 +131,7 @@ def make_move_plan(
     new = PlanHeader.model_validate(
         {
             **header,
+            "timing": timing,
             "id": plan_id,
             "release": plan_id,
             "action": "move",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,15 @@ from pydantic import Field
 
 from .bucket import Request, S3Bucket, parse_xml
 from .errors import PlanError, StoreError
-from .plan import MovePlan, Part, PlanId, Timestamp, make_resume_command, parse_plan
+from .plan import (
+    MovePlan,
+    Part,
+    PlanId,
+    Timestamp,
+    make_resume_command,
+    parse_plan,
+    save_plan,
+)
 from .session import Session
 
 MEMORY = ".runbook/"
@@ -360,6 +368,35 @@ def read_recorded_plan(bucket: S3Bucket, record: Record, *, folder: Path) -> Mov
     plan = parse_plan(content, path=folder / f"{record.plan}.jsonl")
     if plan.sha256 != record.sha256:
         raise PlanError(f"the bucket's copy of {record.plan} is not the plan that was approved")
+    return plan
+
+
+def fetch_plan(
+    bucket: S3Bucket, plan_id: str, *, find_folder: Callable[[], Path]
+) -> MovePlan | None:
+    """Write a plan that the bucket remembers into a folder, as on the machine that began it.
+
+    Parameters
+    ----------
+    find_folder : returns the folder; it is called only when the bucket holds the plan
+
+    Returns
+    -------
+    The plan; None when the bucket does not hold it or cannot be read, or it came to its end.
+
+    Raises
+    ------
+    PlanError
+        When it is not the plan that was approved, or cannot be written.
+    """
+    try:
+        record = read_record(bucket, plan_id)
+        if record is None or record.is_tombstone:
+            return None
+        plan = read_recorded_plan(bucket, record, folder=find_folder())
+    except StoreError:
+        return None
+    save_plan(plan)
     return plan
 
 

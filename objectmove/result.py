@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from .ledger import HALF, Ledger, Leg
+from .plan import MovePlan, PlanHeader, PlanRow
 from .table import State
+
+_NAMED_CONFLICTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +120,35 @@ def _explain(ledger: Ledger, rows: Sequence[int]) -> list[dict[str, str]]:
 
 def _list_keys(ledger: Ledger, rows: Sequence[int]) -> list[str]:
     return [ledger.plan.rows[row].key for row in rows]
+
+
+def find_ways_on(plan: MovePlan, result: Mapping[str, Any]) -> list[str]:
+    """Return the commands that go on from a result, in their order; none when all is done.
+
+    Parameters
+    ----------
+    result : a ``MoveResult`` as JSON
+    """
+    header = plan.header
+    if not result.get("is_ended") or result.get("is_held"):
+        return [header.resume_command]
+    if result.get("waits_for"):
+        return [result["waits_for"]]
+    about = header.parent if header.action == "settle" else plan.id
+    ways: list[str] = []
+    if result.get("unproven"):
+        ways.append(f"runbook settle {about}")
+    source_keys = {row.key: _get_source_key(header, row) for row in plan.rows}
+    for conflict in result.get("conflicts", [])[:_NAMED_CONFLICTS]:
+        key = shlex.quote(source_keys[conflict["key"]])
+        ways.append(f"runbook settle {about} --key {key}")
+    if not ways and (result.get("left") or result.get("skipped")):
+        ways.append("runbook plan")
+    return ways
+
+
+def _get_source_key(header: PlanHeader, row: PlanRow) -> str:
+    """Return the key by which ``settle`` names a row: where its object waits."""
+    if header.action == "undo":
+        return header.to + row.key.removeprefix(header.source)
+    return row.facts.get("key", row.key)

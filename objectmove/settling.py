@@ -154,6 +154,15 @@ def list_open_rows(
     return _look_at_open(bucket, ledger, numbers)
 
 
+def find_holder(bucket: S3Bucket, plan: MovePlan, *, logs: Logs) -> str:
+    """Return the id of the plan that holds a plan's open rows: itself, or a settling's undo."""
+    record = records.read_record(bucket, plan.id)
+    later = records.read_later_records(bucket, plan.id)
+    ledger = Ledger(logs(plan.id), plan, record, later)
+    holders = [ledger.reopened_by.get(row, plan.id) for row in ledger.list_open()]
+    return max(holders, default=plan.id)
+
+
 def _look_at_open(bucket: S3Bucket, ledger: Ledger, numbers: Sequence[int]) -> list[OpenRow]:
     """Look at the ends of open rows, and where their objects may be parked."""
     plan = ledger.plan

@@ -67,6 +67,8 @@ class Plan:
     content : what the kind needs to carry it out
     rows : single objects that would change; each has ``to_json``
     is_empty : whether there is nothing to do
+    observed : what its planner looked at, such as keys with the time since when they wait; empty
+        for a plan that was read back
     way_back : what takes it back: a command, or words
     reversible : whether the way back is a command
     """
@@ -82,6 +84,7 @@ class Plan:
     content: Any = field(repr=False)
     rows: Sequence[Any] = field(default=(), repr=False)
     is_empty: bool = False
+    observed: Sequence[Any] = field(default=(), repr=False)
     way_back: str = ""
     reversible: bool = False
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -224,9 +224,10 @@ class Investigation(Generic[S, C]):
 
     @classmethod
     def _choose(cls, settings: S, *, is_hand: bool, keeps: bool) -> tuple[Incident, bool]:
-        """Return the open incident, the kept look or a new folder, and whether it is new.
+        """Return the incident to work on, and whether it is new.
 
-        The home is locked.
+        It is the open one, else the look that was kept, else a new one. The caller holds the
+        lock of the home.
         """
         opened_by = "hand" if is_hand else ""
         make = partial(make_incident, settings, opened_by=opened_by, kept=keeps)
@@ -522,6 +523,17 @@ class Investigation(Generic[S, C]):
         if may_close and self._sees_cleared() and not self.incident.state.drill:
             self.incident.close(Verdict.FIXED)
         return conclusion
+
+    def draw(self, findings: Sequence[model.Finding], *, advice: Sequence[str]) -> model.Conclusion:
+        """Return a conclusion: the policy's verdict, and what the section's steps read last."""
+        latest = self.latest()
+        reasons = [latest[step].reason for step in self.section.STEPS if step in latest]
+        return model.Conclusion(
+            verdict=self.policy.compute_verdict(self.journal) or Verdict.UNKNOWN,
+            summary="; ".join(reasons),
+            findings=tuple(findings),
+            advice=tuple(advice),
+        )
 
     def _sees_cleared(self) -> bool:
         """Tell whether a step of this section read just now that the alert is over.

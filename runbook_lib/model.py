@@ -379,6 +379,21 @@ class Finding(_Journalled):
     next_step: str = ""
     first_seen: Timestamp | None = None
 
+    @classmethod
+    def of_reading(cls, reading: Reading, *, name: str, words: str) -> Finding:
+        """Return the finding on a cause that one reading shows: a breach supports it."""
+        statuses = {
+            Status.BREACH: CauseStatus.SUPPORTED,
+            Status.OK: CauseStatus.REFUTED,
+        }
+        return cls(
+            name=name,
+            words=words,
+            status=statuses.get(reading.status, CauseStatus.UNDECIDED),
+            evidence=(reading.step,),
+            reason=reading.reason,
+        )
+
 
 class Start(_Entry):
     """The start of a section, with its parameters."""

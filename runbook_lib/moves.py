@@ -1,35 +1,46 @@
 """The gate for a proven move: one adapter between a mover's plans and this package's.
 
 A mover is a library that moves objects by a plan of its own, keeps a ledger, and proves the move.
-This module imports none. ``MovePlan``, ``MoveReport`` and ``Mover`` say what the gate needs of
-one. A runbook hands its mover to ``MoveGate``, with what keeps the others still.
+This module imports none: ``Mover`` says by a protocol what the gate calls of one. A runbook
+subclasses ``MoveGate`` with its own rules: who else moves, what is known of a row, its words.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
+
+from pydantic import Field
 
 from chainlog import ChainedLog
 
-from .approvals import Effect, Plan, PlanKind
-from .errors import SafetyError
+from .approvals import Effect, Plan, PlanKind, load_plan
+from .errors import SafetyError, UsageError
 from .model import Json, format_time
-from .record.incident import write_json
+from .record.incident import Incident, list_incidents, write_json
 from .runbook import name_runbook
+from .section import ActionStep, ChangeParameters, by_id, split_list
 
 Logs = Callable[[str], ChainedLog]
 """Plan id to its ledger, in the folder of the plan's incident."""
 
+ListBegun = Callable[[], Mapping[str, Callable[[], Any]]]
+"""Every plan that has a ledger on this machine, by id; each is read only when it is asked for."""
+
+_LIFETIME = timedelta(minutes=15)
+_LIMIT_OBJECTS = 1000
 #: Outcomes of a proof that are as planned.
 _AS_PLANNED = ("in_place", "gone_after_landed")
+PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,150}$")]
+Word = Literal["", "taken", "not_taken"]
 #: Parts of a run's facts that are not as planned.
-_TROUBLES = (
+TROUBLES = (
     "skipped",
     "conflicts",
     "failed",
@@ -61,6 +72,14 @@ class MovePlan(Protocol):
         """Until when it may be begun."""
 
     @property
+    def step(self) -> str:
+        """Id of the runbook's step that it belongs to."""
+
+    @property
+    def action(self) -> str:
+        """``move``, or what is done about an earlier plan: ``undo``, ``settle``, ``reopen``."""
+
+    @property
     def target(self) -> str:
         """From where to where, in words."""
 
@@ -70,7 +89,15 @@ class MovePlan(Protocol):
 
     @property
     def rows(self) -> Sequence[Any]:
-        """What would move; each has ``to_json``."""
+        """What would move; each has ``key`` and ``to_json``."""
+
+    @property
+    def undo_command(self) -> str:
+        """The command that takes it back; empty where there is none."""
+
+    @property
+    def way_back(self) -> str:
+        """The command that takes it back, or what to do instead, in words."""
 
 
 class MoveReport(Protocol):
@@ -84,41 +111,191 @@ class MoveReport(Protocol):
         """Return numbers, and lists of what is not as planned, by name."""
 
 
+class MoveProof(MoveReport, Protocol):
+    """What an independent look found."""
+
+    @property
+    def at(self) -> datetime:
+        """The store's time of the look."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Objects by outcome."""
+
+    @property
+    def taken_back_by(self) -> str:
+        """The undo that took rows back; empty when none did."""
+
+    @property
+    def taken_before(self) -> int:
+        """Rows of the undone plan that a consumer had taken before."""
+
+
+class OpenRow(Protocol):
+    """A row of a plan that has ended, on which only a person can say something."""
+
+    @property
+    def row(self) -> Any:
+        """The plan's row; it has ``key``."""
+
+    @property
+    def evidence(self) -> str:
+        """What was known of its object before that was parked."""
+
+    @property
+    def reason(self) -> str:
+        """Why it is open."""
+
+    @property
+    def parked(self) -> str:
+        """The key where its object is parked; empty when it is not."""
+
+    @property
+    def source(self) -> object | None:
+        """What is at the source now."""
+
+    @property
+    def destination(self) -> object | None:
+        """What is at the destination now."""
+
+    @property
+    def is_rewritten(self) -> bool:
+        """Whether something else than the planned version is at the source."""
+
+    @property
+    def is_freed(self) -> bool:
+        """Whether a person said that it was not taken, and no plan took it since."""
+
+
+class MoveParameters(ChangeParameters):
+    """Parameters of a section that moves objects; most are a person's word."""
+
+    memory_removed: bool = Field(
+        False, description="plan also objects of which the bucket forgot what became"
+    )
+    strict: bool = Field(False, description="refuse when any planned object changed")
+    stop_here: bool = Field(False, description="resume: copy nothing more, finish what landed")
+    consumer_stands_still: bool = Field(
+        False, description="your word that nobody takes from the destination until this is done"
+    )
+    same_store: bool = Field(
+        False, description="your word that the plan's endpoint is this store by another name"
+    )
+    undo: PlanId = Field("", description="id of the plan to take back; empty: none")
+    settle: PlanId = Field("", description="id of the plan to settle; empty: none")
+    settle_word: Word = Field("", description="what became of them: taken, or not_taken")
+    settle_keys: str = Field("", description="settle only these keys: a,b or a JSON list")
+
+
 P = TypeVar("P", bound=MovePlan)
 P_co = TypeVar("P_co", bound=MovePlan, covariant=True)
 
 
-class ParsePlan(Protocol[P_co]):
-    """Reads a plan's file; raises when it is none."""
-
-    def __call__(self, content: bytes, *, path: Path) -> P_co: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mover(Generic[P]):
-    """What the gate calls of a mover.
+class Mover(Protocol[P_co]):
+    """What the gate calls of a mover: a module, or an object, with these functions.
 
     Attributes
     ----------
-    schema : the first line of its plans begins with it
-    parse : reads a plan's file
-    apply : carries out a plan that was never begun. It gets ``approve``, the hash as it was typed,
-        and what ``resume`` gets
-    resume : goes on with a plan that was begun. It gets the store, the plan, ``logs``,
-        ``operator``, ``hold``, ``clock`` and ``progress``
-    verify : looks anew where each planned object is, and only reads. It gets the store, the plan,
-        ``logs`` and ``clock``
-    clock : makes its clock of ``now`` and ``sleep``
-    refusals : its errors that say that nothing was changed
+    SCHEMA : the first line of its plans names a schema that begins with it
+    REFUSALS : its errors that say that nothing was changed
+    NEEDS_APPROVAL : of these, the one that asks to approve more; it has ``reason`` and ``command``
     """
 
-    schema: str
-    parse: ParsePlan[P]
-    apply: Callable[..., MoveReport]
-    resume: Callable[..., MoveReport]
-    verify: Callable[..., MoveReport]
-    clock: Callable[[Callable[[], datetime], Callable[[float], None]], Any]
-    refusals: tuple[type[Exception], ...]
+    @property
+    def SCHEMA(self) -> str: ...  # noqa: N802
+    @property
+    def REFUSALS(self) -> tuple[type[Exception], ...]: ...  # noqa: N802
+    @property
+    def NEEDS_APPROVAL(self) -> type[Exception]: ...  # noqa: N802
+
+    def make_clock(self, now: Callable[[], datetime], sleep: Callable[[float], None], /) -> Any:
+        """Return what the other functions take as ``clock``."""
+
+    def parse_plan(self, content: bytes, /, *, path: Path) -> P_co:
+        """Read a plan's file; raises when it is none."""
+
+    def make_move_plan(
+        self,
+        store: Any,
+        /,
+        *,
+        header: Mapping[str, Any],
+        folder: Path,
+        judge: Any,
+        match: str,
+        first: int | None,
+        list_begun: ListBegun,
+        memory_removed: bool,
+    ) -> P_co:
+        """Write the plan of a move."""
+
+    def make_undo_plan(
+        self,
+        store: Any,
+        plan: Any,
+        /,
+        *,
+        logs: Logs,
+        made_by: str,
+        others: str,
+        window_s: float,
+        now: datetime,
+        same_store: bool,
+    ) -> P_co:
+        """Write the plan that takes a move, or a person's word, back."""
+
+    def make_settle_plan(
+        self,
+        store: Any,
+        plan: Any,
+        /,
+        *,
+        logs: Logs,
+        word: Any,
+        keys: Sequence[str],
+        evidence: Mapping[str, str],
+        made_by: str,
+        others: str,
+        now: datetime,
+        same_store: bool,
+    ) -> P_co:
+        """Write the plan of a person's word on open rows."""
+
+    def apply_plan(self, store: Any, plan: Any, /, *, approve: str, **how: Any) -> MoveReport:
+        """Carry out a plan that was never begun; ``approve`` is the hash as it was typed."""
+
+    def resume_plan(self, store: Any, plan: Any, /, **how: Any) -> MoveReport:
+        """Go on with a plan that was begun."""
+
+    def verify_plan(
+        self, store: Any, plan: Any, /, *, logs: Logs, clock: Any, notice: Any, same_store: bool
+    ) -> MoveProof:
+        """Look anew where each planned object is. Only reads."""
+
+    def was_cut_off(self, plan: Any, /, *, logs: Logs) -> bool:
+        """Tell whether it was begun from this machine, and did not come to its end."""
+
+    def find_ways_on(self, plan: Any, facts: Mapping[str, Any], /) -> list[str]:
+        """Return the commands that go on from a run's facts; none at the end."""
+
+    def find_holder(self, store: Any, plan: Any, /, *, logs: Logs) -> str:
+        """Return the id of the plan that holds a plan's open rows."""
+
+    def list_open_rows(
+        self, store: Any, plan: Any, /, *, logs: Logs, same_store: bool
+    ) -> Sequence[OpenRow]:
+        """Return the rows on which a person must say something. Only reads."""
+
+    def list_unfinished(self, store: Any, list_begun: ListBegun, /) -> Sequence[Any]:
+        """Return the store's unfinished plans, each a dataclass. Only reads."""
+
+    def read_begun(self, path: Path, ledger: Path, /) -> Any:
+        """Read a plan that has a ledger here; None when its file is damaged or gone."""
+
+    def fetch_plan(
+        self, store: Any, plan_id: str, /, *, find_folder: Callable[[], Path]
+    ) -> P_co | None:
+        """Write a plan that the store remembers into a folder; None when it does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,104 +328,481 @@ class WatchedOthers:
 
 
 class MoveGate(Generic[P]):
-    """Lets a mover's plans through the gate.
+    """Lets a mover's plans through the gate. A runbook subclasses it, and says who else moves.
 
     Parameters
     ----------
     mover : what plans, moves and proves
-    step : id of the action that its plans belong to
-    hold : returns what keeps the others still, by the investigation. ``clients`` of an
-        investigation is the store
-    way_back : how a move is taken back, in words
+    step : id of the action that moves
 
     Attributes
     ----------
     kind : the kind of its plans
+    step, undo_step, settle_step : ids of the actions that move, take back, and settle
+    noun : what moves
+    shown_facts : facts of a plan's rows that a command shows
+    action : what a move is called in journal and report
+    held : says that others are still held for a plan
+    unheld : says in a plan of a person's word that nobody holds the others
     """
 
-    def __init__(
-        self, mover: Mover[P], *, step: str, hold: Callable[[Any], Any], way_back: str
-    ) -> None:
-        self._mover = mover
-        self._step = step
-        self._hold = hold
-        self._way_back = way_back
+    noun = "object"
+    shown_facts: tuple[str, ...] = ("evidence",)
+    action = "move"
+    held = "the others are still held for it"
+    unheld = (
+        "nobody holds the others: the approval is also your word that they move nothing of this "
+        "until it is done"
+    )
+
+    def __init__(self, mover: Mover[P], *, step: str) -> None:
+        self.mover = mover
+        self.step = step
+        self.undo_step = f"{step}.1"
+        self.settle_step = f"{step}.2"
         self.kind = PlanKind(
-            schema=mover.schema,
+            schema=mover.SCHEMA,
             apply=self._apply,
             verify=self._verify,
             parse=self._parse,
             resume=self._resume,
-            refusals=(SafetyError, *mover.refusals),
+            refusals=(SafetyError, *mover.REFUSALS),
         )
+
+    def get_store(self, clients: Any) -> Any:
+        """Return the store with the rights that a change needs."""
+        return clients
+
+    def get_store_to_look(self, clients: Any) -> Any:
+        """Return the store with the rights that looking needs."""
+        return self.get_store(clients)
+
+    def make_hold(self, inv: Any) -> Any:
+        """Return what keeps everyone else still, as the mover's ``hold``.
+
+        Its ``words`` stand in the plan; ``holds`` is False where it only looks.
+        """
+        raise NotImplementedError
+
+    def check_ready(self, inv: Any, move: Any) -> None:
+        """Refuse to carry a plan out while the store is not well; raises a ``SafetyError``."""
+
+    def get_options(self, inv: Any) -> dict[str, Any]:
+        """Return what else ``apply_plan`` and ``resume_plan`` take: what a person said."""
+        parameters = _get_parameters(inv)
+        return {
+            "stands_still": parameters.consumer_stands_still,
+            "strict": parameters.strict,
+            "stop_here": parameters.stop_here,
+            "approve_more": parameters.approve,
+            "same_store": parameters.same_store,
+        }
+
+    def get_undo_window(self, inv: Any) -> timedelta:  # noqa: ARG002
+        """Return how long after its first copy a move may be taken back."""
+        return _LIFETIME
+
+    def describe_undo(self, inv: Any) -> str:
+        """Say how it is made sure that nobody else moves while a move is taken back."""
+        return str(self.make_hold(inv).words)
+
+    def read_evidence(self, inv: Any, rows: Sequence[Any]) -> dict[str, str]:  # noqa: ARG002
+        """Return what is known of each row from elsewhere, by key."""
+        return {row.key: "" for row in rows}
+
+    def describe_interruption(self, error: KeyboardInterrupt) -> str:
+        """Say how far an interrupted run came, and what goes on with it."""
+        return str(error)
+
+    def plan_move(
+        self,
+        inv: Any,
+        *,
+        header: Mapping[str, Any],
+        judge: Any = None,
+        match: str = "*",
+        first: int | None = None,
+    ) -> Plan:
+        """Plan a move.
+
+        Parameters
+        ----------
+        header : ``source``, ``to``, and what else the mover's plan takes
+        judge : the mover's: says of each object whether it may move; None: each may
+        match : shell pattern of names
+        first : only that many; None: all
+
+        Notes
+        -----
+        Changes the incident folder, and what the mover tries the store with.
+        """
+        now = inv.now()
+        known = {
+            "step": self.step,
+            "made_by": inv.operator,
+            "made_at": now,
+            "expires_at": now + _LIFETIME,
+            "others": self.make_hold(inv).words,
+            "limit_objects": _LIMIT_OBJECTS,
+        }
+        home = inv.settings.runbook_home.resolve()
+        move = self.mover.make_move_plan(
+            self.get_store(inv.clients),
+            header={**known, **header},
+            folder=inv.incident.folder / "plans",
+            judge=judge,
+            match=match,
+            first=first,
+            list_begun=partial(self.list_begun, home),
+            memory_removed=_get_parameters(inv).memory_removed,
+        )
+        return self.admit(move)
+
+    def make_actions(self, title: str, plan: Callable[[Any], Plan]) -> dict[str, ActionStep]:
+        """Return the actions of a section that moves: the move, taking it back, settling.
+
+        Parameters
+        ----------
+        plan : plans the move, by ``plan_move``
+        """
+        return by_id(
+            ActionStep(self.step, title, plan, (self.kind,)),
+            ActionStep(self.undo_step, "Take it back", self._plan_named_undo, (self.kind,)),
+            ActionStep(
+                self.settle_step,
+                "Settle what nobody can know",
+                self._plan_named_settling,
+                (self.kind,),
+            ),
+        )
+
+    def _plan_named_undo(self, inv: Any) -> Plan:
+        return self.plan_undo(inv, self._load_plan(inv, _get_parameters(inv).undo))
+
+    def _plan_named_settling(self, inv: Any) -> Plan:
+        parameters = _get_parameters(inv)
+        return self.plan_settling(
+            inv,
+            self._load_plan(inv, parameters.settle),
+            word=parameters.settle_word,
+            keys=read_keys(parameters.settle_keys),
+        )
+
+    def _load_plan(self, inv: Any, plan_id: str) -> Plan:
+        return load_plan(inv.incident.find_plan(plan_id), (self.kind,))
+
+    def plan_undo(self, inv: Any, plan: Plan) -> Plan:
+        """Plan to take a move, or a person's word, back."""
+        undo = self.mover.make_undo_plan(
+            self.get_store(inv.clients),
+            plan.content,
+            logs=_open_logs(plan),
+            made_by=inv.operator,
+            others=self.describe_undo(inv),
+            window_s=self.get_undo_window(inv).total_seconds(),
+            now=inv.now(),
+            same_store=_get_parameters(inv).same_store,
+        )
+        return self.admit(undo)
+
+    def plan_settling(self, inv: Any, plan: Plan, *, word: str, keys: Sequence[str]) -> Plan:
+        """Plan to record a person's word on rows that nothing else can decide, with evidence.
+
+        Parameters
+        ----------
+        word : ``taken`` or ``not_taken``
+        keys : keys of the rows; none: all unproven rows
+        """
+        open_rows = self._list_open_rows(inv, self.get_store(inv.clients), plan, keys)
+        hold = self.make_hold(inv)
+        settling = self.mover.make_settle_plan(
+            self.get_store(inv.clients),
+            plan.content,
+            logs=_open_logs(plan),
+            word=word,
+            keys=keys,
+            evidence=self.read_evidence(inv, [open_row.row for open_row in open_rows]),
+            made_by=inv.operator,
+            others=hold.words if hold.holds else self.unheld,
+            now=inv.now(),
+            same_store=_get_parameters(inv).same_store,
+        )
+        return self.admit(settling)
 
     def admit(self, move: P) -> Plan:
         """Return a mover's plan as the gate sees it."""
+        summary = dict(move.summary)
+        is_reversible = bool(move.undo_command)
+        way_back = name_runbook(move.way_back)
+        if not is_reversible:
+            summary["way_back"] = way_back
         return Plan(
             kind=self.kind,
             path=move.path,
             sha256=move.sha256,
             expires_at=move.expires_at,
-            summary=move.summary,
-            step=self._step,
-            action="move",
+            step=move.step,
+            action=self.action if move.action == "move" else move.action,
             target=move.target,
+            summary=summary,
             content=move,
             rows=move.rows,
             is_empty=not move.rows,
-            way_back=self._way_back,
+            way_back=way_back,
+            reversible=is_reversible,
         )
 
+    def list_to_settle(
+        self, inv: Any, plan: Plan, *, keys: Sequence[str] = ()
+    ) -> list[dict[str, Json]]:
+        """Return the rows that a person must decide, with evidence for each. Only reads.
+
+        Parameters
+        ----------
+        keys : only these; none: all
+
+        Returns
+        -------
+        Rows of ``key``, ``evidence``, ``rewritten``, ``why``, ``taken_does`` and
+        ``not_taken_does``.
+        """
+        open_rows = self._list_open_rows(inv, self.get_store_to_look(inv.clients), plan, keys)
+        open_rows = [open_row for open_row in open_rows if not open_row.is_freed]
+        evidence = self.read_evidence(inv, [open_row.row for open_row in open_rows])
+        return [self.describe_open_row(row, evidence[row.row.key]) for row in open_rows]
+
+    def _list_open_rows(
+        self, inv: Any, store: Any, plan: Plan, keys: Sequence[str]
+    ) -> list[OpenRow]:
+        open_rows = self.mover.list_open_rows(
+            store,
+            plan.content,
+            logs=_open_logs(plan),
+            same_store=_get_parameters(inv).same_store,
+        )
+        return [row for row in open_rows if not keys or row.row.key in keys]
+
+    def describe_open_row(self, open_row: Any, evidence: str) -> dict[str, Json]:
+        """Describe an open row: what is known, and what each word would do."""
+        return {
+            "key": open_row.row.key,
+            "evidence": open_row.evidence or evidence,
+            "rewritten": open_row.is_rewritten,
+            "why": open_row.reason,
+            "taken_does": _describe_taken(open_row, self.noun),
+            "not_taken_does": _describe_not_taken(open_row, self.noun),
+        }
+
+    def find_holder(self, inv: Any, plan: Plan) -> str:
+        """Return the id of the plan that holds a plan's open rows: itself, or one about it."""
+        store = self.get_store_to_look(inv.clients)
+        return self.mover.find_holder(store, plan.content, logs=_open_logs(plan))
+
+    def list_unfinished(self, clients: Any, home: Path) -> list[dict[str, Json]]:
+        """Return the unfinished plans of a store, with the command that goes on with each.
+
+        Parameters
+        ----------
+        home : where this machine's ledgers are: plans that the store forgot are found too
+
+        Returns
+        -------
+        Rows of ``plan``, ``by``, ``state``, ``rows`` (number in doubt or begun), ``way_on``,
+        ``held_by`` and ``held_since`` (empty when nobody is held). Plans for which others are held
+        come first. Only reads.
+        """
+        unfinished = self.mover.list_unfinished(
+            self.get_store_to_look(clients), partial(self.list_begun, home.resolve())
+        )
+        return [_name_commands(asdict(plan)) for plan in unfinished]
+
+    def list_begun(self, home: Path) -> dict[str, Callable[[], Any]]:
+        """Return every plan that has a ledger in an incident's folder on this machine. Only reads.
+
+        Each value reads its plan when it is called.
+        """
+        begun: dict[str, Callable[[], Any]] = {}
+        for folder in list_incidents(home):
+            for ledger in sorted((folder / "ledger").glob("*.jsonl")):
+                path = folder / "plans" / ledger.name
+                begun[ledger.stem] = partial(self.mover.read_begun, path, ledger)
+        return begun
+
+    def fetch_plan(
+        self, clients: Any, plan_id: str, find_incident: Callable[[], Incident]
+    ) -> Path | None:
+        """Take a plan that this machine does not have from the store, which remembers it.
+
+        Parameters
+        ----------
+        find_incident : returns the incident that it goes into; called when the store has it
+
+        Returns
+        -------
+        The folder of the incident; None when the store does not hold the plan.
+        """
+        plan = self.mover.fetch_plan(
+            self.get_store_to_look(clients),
+            plan_id,
+            find_folder=lambda: find_incident().folder / "plans",
+        )
+        if plan is None:
+            return None
+        folder = plan.path.parents[1]
+        ledger = ChainedLog(folder / "ledger" / f"{plan_id}.jsonl")
+        ledger.append("fetched", {"from": "the bucket's record"})
+        return folder
+
+    def read_needed_approval(self, error: Any) -> tuple[str, str]:
+        """Return why a ``NEEDS_APPROVAL`` asks for more, and the command that approves it."""
+        return error.reason, name_runbook(error.command)
+
+    def find_ways_on(self, plan: Plan, facts: Mapping[str, Json]) -> list[str]:
+        """Return the commands that go on after a run, in their order; none at its end."""
+        ways_on = self.mover.find_ways_on(plan.content, facts)
+        return [name_runbook(way_on) for way_on in ways_on]
+
     def _parse(self, path: Path, content: bytes) -> Plan:
-        return self.admit(self._mover.parse(content, path=path))
+        return self.admit(self.mover.parse_plan(content, path=path))
 
     def _apply(self, inv: Any, plan: Plan) -> Effect:
-        apply = partial(self._mover.apply, approve=inv.get_approval(plan))
+        """Carry out an approved plan; go on with it when it was cut off."""
+        self.check_ready(inv, plan.content)
+        if self.mover.was_cut_off(plan.content, logs=_open_logs(plan)):
+            return self._run(self.mover.resume_plan, inv, plan)
+        apply = partial(self.mover.apply_plan, approve=inv.get_approval(plan))
         return self._run(apply, inv, plan)
 
     def _resume(self, inv: Any, plan: Plan) -> Effect:
-        return self._run(self._mover.resume, inv, plan)
+        return self._run(self.mover.resume_plan, inv, plan)
 
     def _run(self, run: Callable[..., MoveReport], inv: Any, plan: Plan) -> Effect:
         """Begin a plan, or go on with it."""
-        with _named_commands():
-            done = run(
-                inv.clients,
-                plan.content,
-                logs=_open_logs(plan),
-                operator=inv.operator,
-                hold=self._hold(inv),
-                clock=self._mover.clock(inv.now, inv.sleep),
-                progress=partial(inv.progress, "dealt with"),
-            )
-        return _describe_run(plan, done)
+        options = self.get_options(inv)
+        try:
+            with _named_commands():
+                done = run(
+                    self.get_store(inv.clients),
+                    plan.content,
+                    logs=_open_logs(plan),
+                    operator=inv.operator,
+                    hold=self.make_hold(inv),
+                    clock=self.mover.make_clock(inv.now, inv.sleep),
+                    notice=inv.progress,
+                    progress=partial(inv.progress, "dealt with"),
+                    **options,
+                )
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(self.describe_interruption(error)) from error
+        return self._describe_run(plan, done)
+
+    def _describe_run(self, plan: Plan, done: MoveReport) -> Effect:
+        """Say what a run did, what is left, and which command goes on."""
+        facts = _name_commands(done.to_json())
+        parts = [f"{facts['moved']:,} moved"]
+        for name in TROUBLES:
+            count = _count_trouble(facts, name)
+            if count:
+                parts.append(_say(count, name))
+        if facts.get("is_held"):
+            parts.append(self.held)
+        stopped = str(facts.get("stopped") or "")
+        if stopped:
+            parts.append(stopped)
+        ways_on = self.find_ways_on(plan, facts)
+        if ways_on and ways_on[0] not in stopped:
+            parts.append(f"go on with: {ways_on[0]}")
+        return Effect("; ".join(parts), facts, is_ok=done.is_complete)
 
     def _verify(self, inv: Any, plan: Plan) -> Effect:
         """Prove by an independent look where each planned object is, and keep the proof."""
         with _named_commands():
-            proof = self._mover.verify(
-                inv.clients,
+            proof = self.mover.verify_plan(
+                self.get_store_to_look(inv.clients),
                 plan.content,
                 logs=_open_logs(plan),
-                clock=self._mover.clock(inv.now, inv.sleep),
+                clock=self.mover.make_clock(inv.now, inv.sleep),
+                notice=inv.progress,
+                same_store=_get_parameters(inv).same_store,
             )
         facts = proof.to_json()
         if not inv.incident.is_late:
             head = {
                 "schema": "runbook/proof/3",
-                "at": format_time(inv.now()),
+                "at": format_time(proof.at),
                 "sha256": plan.sha256,
                 "how": "a fresh look at the store, compared with plan, ledger and record",
             }
             path = inv.incident.path("evidence", f"proof-{plan.id}.json")
             write_json(path, {**head, **facts})
-        counts = {name: n for name, n in facts.items() if isinstance(n, int) and n}
-        wrong = [_say(n, name) for name, n in counts.items() if name not in _AS_PLANNED]
-        right = [_say(n, name) for name, n in counts.items() if name in _AS_PLANNED]
-        words = f"proven: {', '.join(right)}"
-        if not proof.is_complete:
-            words = f"not proven: {', '.join(wrong)}"
-        return Effect(words, facts, is_ok=proof.is_complete)
+        return Effect(_describe_proof(proof), facts, is_ok=proof.is_complete)
+
+
+def _describe_proof(proof: MoveProof) -> str:
+    """Say whether a plan is proven, and how many objects are not where it says."""
+    right: list[str] = []
+    wrong: list[str] = []
+    for name, count in proof.counts.items():
+        if count:
+            parts = right if name in _AS_PLANNED else wrong
+            parts.append(_say(count, name))
+    if proof.taken_back_by:
+        words = f"taken back by {proof.taken_back_by}: {', '.join(wrong)}"
+        if proof.taken_before:
+            words += f"; a consumer took {proof.taken_before:,} before"
+        return words
+    if wrong:
+        return f"not proven: {', '.join(wrong + right)}"
+    return f"proven by listing: {', '.join(right)}"
+
+
+def _describe_taken(open_row: OpenRow, noun: str) -> str:
+    """Say what the word ``taken`` would do to an open row."""
+    if open_row.is_rewritten:
+        return f"closes the row; the rewritten {noun} may be planned"
+    if open_row.source is not None:
+        return f"parks the {noun}; nothing is delivered"
+    if open_row.parked:
+        return f"closes the row; the {noun} stays parked"
+    return "closes the row"
+
+
+def _describe_not_taken(open_row: OpenRow, noun: str) -> str:
+    """Say what the word ``not taken`` would do to an open row."""
+    if open_row.is_rewritten:
+        return f"closes the row; the rewritten {noun} may be planned"
+    if open_row.destination is not None:
+        return "closes the row; something is at the destination already"
+    if open_row.parked:
+        return f"brings the {noun} back to wait; a new plan may move it"
+    return f"closes the row; a new plan may move the {noun}"
+
+
+def _get_parameters(inv: Any) -> MoveParameters:
+    """Return the section's parameters, by their type."""
+    parameters = inv.parameters
+    if not isinstance(parameters, MoveParameters):
+        raise UsageError(f"{inv.section.NAME} does not have the parameters of a move")
+    return parameters
+
+
+def read_keys(text: str) -> list[str]:
+    """Return the keys that a parameter names: a JSON list, or words with commas between.
+
+    Raises
+    ------
+    UsageError
+        When it is a list of something else.
+    """
+    if not text.lstrip().startswith("["):
+        return split_list(text)
+    try:
+        keys = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"settle_keys is no JSON list: {error}") from error
+    if not all(isinstance(key, str) for key in keys):
+        raise UsageError("settle_keys is a list of keys, each in quotes")
+    return list(keys)
 
 
 def _open_logs(plan: Plan) -> Logs:
@@ -256,33 +810,10 @@ def _open_logs(plan: Plan) -> Logs:
     return lambda plan_id: ChainedLog(plan.trace.with_name(f"{plan_id}.jsonl"))
 
 
-def _describe_run(plan: Plan, done: MoveReport) -> Effect:
-    """Say what a run did, why it is not all, and what goes on with it."""
-    facts = _name_commands(done.to_json())
-    facts["is_complete"] = done.is_complete
-    parts = [f"{facts['moved']} moved"]
-    for name in _TROUBLES:
-        count = count_trouble(facts, name)
-        if count:
-            parts.append(_say(count, name))
-    if facts.get("stopped"):
-        parts.append(str(facts["stopped"]))
-    way_on = find_way_on(plan, facts)
-    if way_on and way_on not in parts[-1]:
-        parts.append(f"go on with: {way_on}")
-    return Effect("; ".join(parts), facts, is_ok=done.is_complete)
-
-
-def count_trouble(facts: Mapping[str, Json], name: str) -> int:
+def _count_trouble(facts: Mapping[str, Json], name: str) -> int:
     """Return how many objects a part of a run's facts names."""
     part = facts.get(name) or 0
     return part if isinstance(part, int) else len(part)
-
-
-def find_way_on(plan: Plan, facts: Mapping[str, Json]) -> str:
-    """Return the command that goes on after a run; empty when the run is at its end."""
-    is_over = facts.get("is_ended") and not facts.get("is_held")
-    return "" if is_over else name_runbook(f"runbook resume {plan.id}")
 
 
 def _say(count: int, name: str) -> str:

@@ -165,9 +165,11 @@ class Policy:
                     causes[finding.name] = finding
         return sorted(causes.values(), key=lambda finding: -finding.score)
 
-    def compute_impact(self, journal: JournalView) -> Impact:  # noqa: ARG002
-        """Return how much the incident affected."""
-        return Impact(None)
+    def compute_impact(self, journal: JournalView) -> Impact:
+        """Return how much the incident affected: how many objects waited at most."""
+        backlogs = [r.value for r in journal.readings if r.role is Role.BACKLOG]
+        counts = [int(value) for value in backlogs if isinstance(value, int | float)]
+        return Impact(max(counts, default=None))
 
     def make_headline(self, verdict: Verdict, causes: Sequence[Finding]) -> str:
         """Return what stands beside the verdict in the report's title: the cause, or its lack."""

@@ -1,4 +1,7 @@
-"""What samples say: of any series, and of counters, whose fall is a reset to zero. Pure."""
+"""Compute rates and changes from samples. Pure.
+
+A counter that falls was reset to zero.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,7 @@ def compute_increase(samples: Iterable[Sample], since: datetime) -> float:
 
 
 def find_end(failed: Iterable[Sample], succeeded: Iterable[Iterable[Sample]]) -> datetime | None:
-    """Return when failures were last counted, if the successes since say that they ended.
+    """Return when the failures ended: the time of the last one; None while they may go on.
 
     They have ended if so many successes in a row had a probability under 1 % at the failures'
     earlier rate. After a fault that let nothing through, a few successes are enough.

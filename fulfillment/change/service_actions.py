@@ -65,7 +65,7 @@ def _to_text(at: datetime | None) -> str | None:
     return None if at is None else format_time(at)
 
 
-def _miss_running(_: State, now: State) -> str:
+def _explain_not_running(_: State, now: State) -> str:
     if not now["running"]:
         return f"it does not run: {now['state']}"
     if now["health"] not in ("", "healthy"):
@@ -73,27 +73,27 @@ def _miss_running(_: State, now: State) -> str:
     return ""
 
 
-def _miss_stopped(_: State, now: State) -> str:
+def _explain_not_stopped(_: State, now: State) -> str:
     if now["running"]:
         return f"it still runs: {now['state']}"
     return ""
 
 
-def _miss_restart(before: State, now: State) -> str:
-    missing = _miss_running(before, now)
+def _explain_not_restarted(before: State, now: State) -> str:
+    missing = _explain_not_running(before, now)
     # Where commands stop and start it, nothing tells since when it runs.
     if not missing and before["since"] and before["since"] == now["since"]:
         return "it is still the same process"
     return missing
 
 
-def _miss_unpaused(_: State, now: State) -> str:
+def _explain_still_paused(_: State, now: State) -> str:
     if now["is_paused"]:
         return "it is still paused"
     return ""
 
 
-def _miss_run(before: State, now: State) -> str:
+def _explain_no_run(before: State, now: State) -> str:
     if now["paused"]:
         return "the worker is paused"
     # Both times are the worker's own, so its clock does not matter; the format sorts as text.
@@ -104,7 +104,7 @@ def _miss_run(before: State, now: State) -> str:
     return ""
 
 
-def _miss_refresh(before: State, now: State) -> str:
+def _explain_no_refresh(before: State, now: State) -> str:
     if now["failures"] > before["failures"]:
         return "a source of the timeline failed again: support_timeline_collection_failures_total"
     if not now["newest_at"]:
@@ -118,7 +118,7 @@ def _do_nothing(_: Clients, _target: str) -> None:
     pass
 
 
-def _miss_nothing(_: State, _now: State) -> str:
+def _explain_nothing(_: State, _now: State) -> str:
     return ""
 
 
@@ -157,27 +157,27 @@ _ACTIONS: Mapping[str, _ServiceAction] = {
         check="{target} runs as a new process",
         way_back="there is none: a restart cannot be taken back",
         apply=lambda clients, name: clients.find_switch(name).restart(name),
-        find_missing=_miss_restart,
+        find_missing=_explain_not_restarted,
     ),
     "start": _ServiceAction(
         check="{target} runs",
         way_back="stop {target}",
         apply=lambda clients, name: clients.find_switch(name).start(name),
-        find_missing=_miss_running,
+        find_missing=_explain_not_running,
         goal={"running": True},
     ),
     "stop": _ServiceAction(
         check="{target} does not run",
         way_back="start {target}",
         apply=lambda clients, name: clients.find_switch(name).stop(name),
-        find_missing=_miss_stopped,
+        find_missing=_explain_not_stopped,
         goal={"running": False},
     ),
     "unpause": _ServiceAction(
         check="DAG {target} is not paused",
         way_back="pause DAG {target} again; labels that were released stay released",
         apply=lambda clients, _: clients.pipeline.set_paused(False),
-        find_missing=_miss_unpaused,
+        find_missing=_explain_still_paused,
         read_state=_read_dag,
         goal={"is_paused": False},
     ),
@@ -185,14 +185,14 @@ _ACTIONS: Mapping[str, _ServiceAction] = {
         check="the worker ran after it, without an error",
         way_back="there is none: what the worker moves stays moved",
         apply=lambda clients, _: clients.fulfillment.trigger_worker(),
-        find_missing=_miss_run,
+        find_missing=_explain_no_run,
         read_state=_read_worker,
     ),
     "resume": _ServiceAction(
         check="the worker is not paused and ran after it, without an error",
         way_back="pause the worker again; labels that it moved stay moved",
         apply=lambda clients, _: clients.fulfillment.resume_worker(),
-        find_missing=_miss_run,
+        find_missing=_explain_no_run,
         read_state=_read_worker,
         goal={"paused": False},
     ),
@@ -200,14 +200,14 @@ _ACTIONS: Mapping[str, _ServiceAction] = {
         check="the timeline of {target} was collected anew, and no source failed",
         way_back="there is none, and none is needed: a cache was dropped",
         apply=lambda clients, ticket: clients.support.refresh_timeline(ticket),
-        find_missing=_miss_refresh,
+        find_missing=_explain_no_refresh,
         read_state=_read_timeline,
     ),
     "none": _ServiceAction(
         check="nothing was to be done",
         way_back="nothing was done",
         apply=_do_nothing,
-        find_missing=_miss_nothing,
+        find_missing=_explain_nothing,
         read_state=_read_nothing,
         goal={},
     ),

@@ -17,7 +17,7 @@ from runbook_lib.model import Conclusion, Json, Outcome, Reading, Role
 from runbook_lib.section import ActionStep, SectionParameters, by_id, get_step, step, to_rows
 
 from ..change.environment_guard import MARKER_KEY, read_marker
-from ..change.release import list_unfinished
+from ..change.release import GATE
 from ..clients import find_system_at
 from ..clients.object_store import Rights, try_right
 from ..investigation import Investigation
@@ -187,7 +187,7 @@ def _recognise(client: HttpClient) -> str:
 
 
 def _list_questions(inv: Investigation) -> dict[str, Callable[[], dict[str, Json]]]:
-    """Return for every system a question that needs the right which its steps need.
+    """Return one question for each system, which needs the same right as the system's steps.
 
     Each answers with a row of ``_RIGHTS``.
     """
@@ -443,7 +443,7 @@ _UNFINISHED = ("plan", "by", "state", "rows", "held_by", "held_since", "way_on")
 def read_unfinished(inv: Investigation) -> Outcome:
     """Look into the bucket's own records: every machine sees the same."""
     try:
-        rows = list_unfinished(inv.clients, inv.settings)
+        rows = GATE.list_unfinished(inv.clients, inv.settings.runbook_home)
         rules = find_expiry_rules(inv.clients.bucket)
     except MoveError as error:
         raise errors.BadAnswerError(str(error), system="object store") from error

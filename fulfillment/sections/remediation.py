@@ -7,11 +7,10 @@ lag and backlog came down, by samples that are newer than the action.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -28,27 +27,13 @@ from runbook_lib.model import (
     Status,
     Verdict,
 )
-from runbook_lib.section import (
-    ActionStep,
-    ChangeParameters,
-    attempt,
-    by_id,
-    get_step,
-    split_list,
-    step,
-)
+from runbook_lib.moves import MoveParameters, PlanId, Word, read_keys
+from runbook_lib.section import ActionStep, attempt, by_id, get_step, split_list, step
 
 from ..analysis.causes import STANDSTILL, Advice
 from ..analysis.forecasts import Drain, Stages, compute_clear_time, compute_drain
 from ..analysis.samples import Rate
-from ..change.release import (
-    MOVE,
-    TO_SETTLE,
-    list_to_settle,
-    make_release_plan,
-    plan_settling,
-    plan_undo,
-)
+from ..change.release import GATE, MOVE, TO_SETTLE, make_release_plan
 from ..change.service_actions import SERVICE, plan_nothing, plan_service
 from ..change.synthetic import SYNTHETIC, list_own_orders, plan_revert
 from ..clients.http_systems import AlertRule
@@ -74,12 +59,10 @@ from .worker_metrics import Rates, read_rates
 
 NAME = "06_remediation"
 TITLE = "Remediation"
-_Word = Literal["", "taken", "not_taken"]
 _Action = Literal["auto", "none", "start", "stop", "restart", "resume", "unpause"]
-_PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,150}$")]
 
 
-class Parameters(ChangeParameters):
+class Parameters(MoveParameters):
     """Parameters of section 6."""
 
     way: Literal["auto", "release", "retrigger", "none"] = Field(
@@ -91,23 +74,19 @@ class Parameters(ChangeParameters):
     older_than_minutes: float = Field(0, ge=0, description="6.1: leave out what waits less, min")
     limit: int = Field(0, ge=0, le=100_000, description="6.1: release at most so many; 0: all")
     only_orders: str = Field("", description="6.1: only these orders, comma-separated")
-    strict: bool = Field(False, description="6.1: refuse when any planned label changed")
     memory_removed: bool = Field(
         False, description="6.1: plan also labels of which the bucket forgot what became"
     )
-    stop_here: bool = Field(False, description="resume: copy nothing more, finish what landed")
+    strict: bool = Field(False, description="6.1: refuse when any planned label changed")
     consumer_stands_still: bool = Field(
         False, description="your word that nobody takes from ready/ until this is done"
     )
     worker_goes_on: bool = Field(
         False, description="resume: let the worker go on although labels may ship twice"
     )
-    same_store: bool = Field(
-        False, description="your word that the plan's endpoint is this store by another name"
-    )
-    undo: _PlanId = Field("", description="6.1.1: id of the release to take back; empty: none")
-    settle: _PlanId = Field("", description="6.1.2: id of the release to settle; empty: none")
-    settle_word: _Word = Field("", description="6.1.2: what became of them: taken, or not_taken")
+    undo: PlanId = Field("", description="6.1.1: id of the release to take back; empty: none")
+    settle: PlanId = Field("", description="6.1.2: id of the release to settle; empty: none")
+    settle_word: Word = Field("", description="6.1.2: what became of them: taken, or not_taken")
     settle_keys: str = Field("", description="6.1.2: only these keys: a,b or a JSON list")
     service_action: _Action = Field("auto", description="6.2: auto takes what section 5 found")
     service: str = Field("", description="6.2: name of the service; empty: the worker's")
@@ -188,7 +167,7 @@ def _load_release(inv: Investigation, step_id: str, named: str, actions: Sequenc
     plan = load_plan(inv.incident.find_plan(named), _RELEASE)
     action = plan.action
     if plan.kind is MOVE:
-        action = plan.content.move.header.action
+        action = plan.content.action
     if action not in actions:
         raise UsageError(f"{step_id}: {named} is a plan of the kind {action!r}, not of a release")
     return plan
@@ -204,7 +183,7 @@ def _plan_undo(inv: Investigation) -> Plan:
             reason="no release was named to take back",
         )
     release = _load_release(inv, "6.1.1", named, ("move", "settle"))
-    return plan_undo(inv, release)
+    return GATE.plan_undo(inv, release)
 
 
 def _plan_settling(inv: Investigation) -> Plan:
@@ -221,26 +200,7 @@ def _plan_settling(inv: Investigation) -> Plan:
         )
     release = _load_release(inv, "6.1.2", parameters.settle, _SETTLED)
     keys = read_keys(parameters.settle_keys)
-    return plan_settling(inv, release, word=parameters.settle_word, keys=keys)
-
-
-def read_keys(text: str) -> list[str]:
-    """Return the keys that a parameter names: a JSON list, or words with commas between.
-
-    Raises
-    ------
-    UsageError
-        When it is a list of something else.
-    """
-    if not text.lstrip().startswith("["):
-        return split_list(text)
-    try:
-        keys = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"settle_keys is no JSON list: {error}") from error
-    if not all(isinstance(key, str) for key in keys):
-        raise UsageError("settle_keys is a list of keys, each in quotes")
-    return list(keys)
+    return GATE.plan_settling(inv, release, word=parameters.settle_word, keys=keys)
 
 
 def _plan_repair(inv: Investigation) -> Plan:
@@ -416,7 +376,7 @@ def read_to_settle(inv: Investigation) -> model.Outcome:
         return model.Outcome().ok("no release is named: set settle to its id")
     release = _load_release(inv, "6.1.2", named, _SETTLED)
     try:
-        rows = list_to_settle(inv, release)
+        rows = GATE.list_to_settle(inv, release)
     except StoreError as error:
         return model.Outcome().unknown(f"could not be read: {error}")
     except RefusedError as error:
@@ -449,10 +409,10 @@ def describe_effect(inv: Investigation, plan: Plan) -> PlanEffect:
     """
     now = inv.now()
     waits = {}
-    for key, at in plan.content.observed:
+    for key, at in plan.observed:
         age = now - at
         waits[key] = max(0.0, age.total_seconds() / 60)
-    if plan.content.move.header.excluded.get("no_match"):
+    if plan.content.header.excluded.get("no_match"):
         listed, _ = attempt(lambda: _list_real(inv, plan))
         waits = listed or waits
     return _compare(inv, waits, plan)
@@ -460,7 +420,7 @@ def describe_effect(inv: Investigation, plan: Plan) -> PlanEffect:
 
 def _list_real(inv: Investigation, plan: Plan) -> dict[str, float]:
     """List the real objects that wait where a plan takes from, and for how many minutes."""
-    waiting = read_waiting(inv, [plan.content.move.header.source])
+    waiting = read_waiting(inv, [plan.content.header.source])
     return {label.info.key: label.minutes for label in waiting.real}
 
 

@@ -73,7 +73,7 @@ class WorkerMetrics(NamedTuple):
     run_gap_s: float | None = None
 
     def share(self, outcome: str) -> float | None:
-        """Return an outcome's share of the carrier's answers; None when it was not asked twice."""
+        """Return an outcome's share of the carrier's answers; None for fewer than two answers."""
         if f"carrier_{outcome}" in self.ended:
             return 0.0
         total = sum(self.carrier.values())

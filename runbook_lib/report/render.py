@@ -187,7 +187,7 @@ class _Page:
         return points
 
     def _find_forecast(self) -> dict[str, Json]:
-        """Return the forecast from when it mattered: the first one."""
+        """Return the first forecast: it was made when it mattered."""
         for conclusion in self._model.journal.conclusions:
             if conclusion.forecast:
                 return conclusion.forecast.model_dump()
@@ -285,7 +285,10 @@ class _Page:
         return [(len(stood), main), (len(refuted), rest)]
 
     def _find_decisive(self, diagnoses: list[Conclusion]) -> Conclusion:
-        """Return the diagnosis before any change that supports the incident's causes most."""
+        """Return the diagnosis that supports the incident's causes most.
+
+        Diagnoses from before the first change come first: a change may hide a cause.
+        """
         applied = self._model.journal.list_actions(ActionPhase.APPLIED)
         before = diagnoses
         if applied:

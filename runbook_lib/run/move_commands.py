@@ -1,82 +1,91 @@
-"""What ``plan``, ``apply``, ``resume`` and ``verify`` do for a runbook with a ``MoveGate``.
+"""What ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify`` do for a ``MoveGate``.
 
-The runbook names the section and the step that moves. Fields of documents are added, never
-renamed.
+Command line and tests call the same. Fields of documents are added, never renamed.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from pydantic import Field
 
 from ..approvals import Plan
-from ..errors import ExitCode, SafetyError, UsageError
+from ..errors import ClientError, ExitCode, SafetyError, UsageError
 from ..investigation import Investigation
-from ..model import ActionEntry, ActionPhase, Json, Progress, Verdict
-from ..moves import find_way_on
+from ..model import ActionEntry, ActionPhase, Json, Progress, Verdict, format_time
+from ..moves import TROUBLES, MoveGate
 from ..record.incident import Incident, list_incidents
 from ..redact import Redactor
+from ..report import write_outputs
 from ..runbook import name_runbook
 from ..section import Sections
 from ..settings import Settings
-from ..show.text import count_of, format_bytes
+from ..show.text import VERDICT_WORDS, count_of, format_bytes
 from .documents import Document
 
 _SHOWN = 10
 
 
-class MoveStep(NamedTuple):
-    """Which section, and which of its steps, moves."""
-
-    section: str
-    step: str
-
-
-class MovePlanDocument(Document):
-    """``plan``: what would move, and what would not, by reason; ``apply`` is the command.
-
-    ``rows`` are the first objects. ``others`` says how it is made sure that nobody else moves,
-    ``window`` what the store cannot guard.
-    """
+class MoveDocument(Document):
+    """A document about one plan. ``way_on`` holds the commands that finish what is not over."""
 
     plan: str
+    way_on: tuple[str, ...] = ()
+
+
+class MovePlanDocument(MoveDocument):
+    """``plan``: what would move, and what would not, by reason; ``apply`` is the command.
+
+    ``reason`` says why nothing may move, and which setting decides it; ``rows`` are the first
+    objects. ``others`` says how it is made sure that nobody else moves, ``window`` what the store
+    cannot guard.
+    """
+
     sha256: str
     objects: int
     bytes: int
     expires_at: str
     excluded: dict[str, int]
     path: str
-    others: str
-    window: str
     apply: str = ""
+    reason: str = ""
     rows: tuple[dict[str, Json], ...] = ()
+    others: str = ""
+    window: str = ""
 
     @property
     def answer(self) -> str:
-        """How much would move; nothing did."""
-        if not self.apply:
-            return "There is nothing to move"
+        """How much would change; nothing did."""
         much = f"{count_of(self.objects, 'object')}, {format_bytes(self.bytes)}"
-        return f"Planned, nothing was changed: {much}"
+        if self.apply:
+            return f"Planned, nothing was changed: {much}"
+        if self.reason:
+            return f"There is nothing to do: {self.reason}"
+        return "There is nothing to do"
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
         """The command that approves it."""
-        if not self.apply:
-            return ()
-        return ((f"To carry it out before {self.expires_at}, paste:", self.apply),)
+        return offer(f"To carry it out before {self.expires_at}, paste:", self.apply)
 
 
-class MoveRunDocument(Document):
-    """``apply`` and ``resume``; ``already`` are those of ``moved`` that a look found.
+class MoveRunDocument(MoveDocument):
+    """``apply``, ``resume`` and ``undo``; ``already`` are those of ``moved`` that a look found.
 
-    ``skipped``, ``conflicts`` and ``failed`` are objects of ``key`` and ``reason``; ``unproven``
-    and ``lost_in_window`` are keys. ``left`` counts what this plan will not move any more.
-    ``summary`` says all of it in words.
+    ``skipped``, ``conflicts`` and ``failed`` are objects of ``key`` and ``reason``; ``unproven``,
+    ``lost_in_window`` and ``in_reach`` are keys. ``left`` counts what this plan will not move any
+    more. ``is_held`` says that others are still held for the plan. ``apply`` is the command that
+    approves what the plan does not hold, where it needs that. ``summary`` says all of it in words.
+    ``reason`` says why the verdict of the incident is what it is now, ``next`` is the command of
+    what comes next, and ``report`` is the report's path.
     """
 
-    plan: str
-    summary: str
+    summary: str = ""
     moved: int = 0
     already: int = 0
     skipped: tuple[Json, ...] = ()
@@ -86,36 +95,86 @@ class MoveRunDocument(Document):
     waiting: int = 0
     left: int = 0
     lost_in_window: tuple[str, ...] = ()
+    in_reach: tuple[str, ...] = ()
+    is_held: bool = False
     stopped: str = ""
-    way_on: tuple[str, ...] = ()
+    apply: str = ""
+    reason: str = ""
+    next: str = ""
+    report: str = ""
 
     @property
     def answer(self) -> str:
-        """How many moved, and whether that is all."""
-        return f"{'Done' if self.exit_code is ExitCode.OK else 'NOT ALL DONE'}: {self.summary}"
+        """How many moved, whether that is all, and how the incident stands."""
+        word = "Done" if self.exit_code is ExitCode.OK else "NOT ALL DONE"
+        answer = f"{word}: {self.summary}"
+        if self.verdict is not None:
+            answer += f". {VERDICT_WORDS[self.verdict]}: {self.reason}"
+        return answer
+
+    @property
+    def to_paste(self) -> tuple[tuple[str, str], ...]:
+        """What approves that which the plan does not hold."""
+        return offer("To approve it, paste:", self.apply)
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The way on; at the end, the proof."""
-        return self.way_on or (name_runbook(f"runbook verify {self.plan}"),)
+        """The way on; at the end, the proof, and what comes next."""
+        if self.way_on:
+            return self.way_on
+        proof = name_runbook(f"runbook verify {self.plan}")
+        return (proof, self.next) if self.next else (proof,)
 
 
-class MoveProofDocument(Document):
-    """``verify``: the proof, in numbers of objects; ``summary`` says it in words."""
+class MoveSettleDocument(MoveDocument):
+    """``settle``: how many rows a person's word settled, and how many are left.
 
-    plan: str
-    summary: str
+    Without a word, ``rows`` are those that wait for one: ``key``, ``evidence``, ``rewritten``,
+    ``why``, ``taken_does``, ``not_taken_does``, and what the runbook adds.
+    """
+
+    taken: int = 0
+    not_taken: int = 0
+    left: int
+    rows: tuple[dict[str, Json], ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """How many are settled, or wait for a word."""
+        settled = self.taken + self.not_taken
+        if settled:
+            return f"{count_of(settled, 'object')} settled, {self.left} left"
+        if self.left:
+            return f"{count_of(self.left, 'object')} of {self.plan} wait for your word"
+        return f"Nothing is open in {self.plan}"
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """How to say the word."""
+        return self.way_on
+
+
+class MoveProofDocument(MoveDocument):
+    """``verify``: the proof, in numbers of objects; ``summary`` says it in words.
+
+    ``gone_after_done`` is the old name of ``gone_after_landed``, for one release more.
+    """
+
+    summary: str = ""
     in_place: int
     gone_after_landed: int
+    gone_after_done: int
     unproven: int
     waiting: int
     changed_by_others: int
     lost: int
     duplicated: int
     foreign_changed: int
-    skipped: int
-    settled_by_word: int
-    detail: dict[str, Json]
+    skipped: int = 0
+    taken_back: int = 0
+    taken_back_by: str = ""
+    settled_by_word: int = 0
+    detail: dict[str, Json] = Field(default_factory=dict)
 
     @property
     def answer(self) -> str:
@@ -123,164 +182,429 @@ class MoveProofDocument(Document):
         return self.summary[:1].upper() + self.summary[1:]
 
 
-def plan_move(
-    settings: Settings, sections: Sections, where: MoveStep, *, incident_id: str, progress: Progress
-) -> MovePlanDocument:
-    """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move."""
-    opener = sections.investigation or Investigation
-    incident, is_new = opener.find(settings, incident_id, keeps=True)
-    inv = _open(settings, sections, where, incident, progress)
-    plan = inv.plan(where.step)
-    if is_new and plan.is_empty and not incident.is_open:
-        incident.close(Verdict.UNKNOWN)
-    is_blocked = plan.is_empty and bool(plan.summary["excluded"])
-    return _describe_plan(inv, plan, ExitCode.of(not is_blocked))
+def offer(words: str, command: str) -> tuple[tuple[str, str], ...]:
+    """Return a command to paste, under its words; nothing where there is no command."""
+    return ((words, command),) if command else ()
 
 
-def apply_move(
-    settings: Settings,
-    sections: Sections,
-    where: MoveStep,
-    plan_id: str,
-    *,
-    approve: str,
-    progress: Progress,
-) -> MovePlanDocument | MoveRunDocument:
-    """Carry out an approved plan; without approval stop at the plan, exit 5."""
-    inv, plan = _open_plan(settings, sections, where, plan_id, progress)
-    if plan.is_empty or not approve:
-        return _describe_plan(inv, plan, ExitCode.OK if plan.is_empty else ExitCode.REFUSED)
-    return _describe_run(inv, "apply", plan, inv.apply(plan, approve=approve))
+class MoveCommands:
+    """The commands of a runbook that moves objects.
+
+    Parameters
+    ----------
+    sections : the runbook's
+    section : name of the one that moves; its parameters are ``MoveParameters``, or more
+    gate : admits its plans
+    parameters : of the section, where they differ from the default
+    """
+
+    def __init__(
+        self,
+        sections: Sections,
+        *,
+        section: str,
+        gate: MoveGate[Any],
+        parameters: Mapping[str, Json] = {},
+    ) -> None:
+        self._sections = sections
+        self._parameters = parameters
+        self._section = sections[section]
+        self._opener = sections.investigation or Investigation
+        self._gate = gate
+
+    def plan(
+        self,
+        settings: Settings,
+        *,
+        incident_id: str = "",
+        memory_removed: bool = False,
+        progress: Progress,
+    ) -> MovePlanDocument:
+        """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move."""
+        incident, is_new = self._opener.find(settings, incident_id, keeps=True)
+        inv = self._open(settings, incident, progress, memory_removed=memory_removed)
+        plan = inv.plan(self._gate.step)
+        if is_new and plan.is_empty and not incident.is_open:
+            incident.close(Verdict.UNKNOWN)
+        is_blocked = plan.is_empty and bool(plan.summary["excluded"])
+        document = self.describe_plan(inv, plan, f"apply {plan.id}")
+        return document.model_copy(update={"exit_code": ExitCode.of(not is_blocked)})
+
+    def apply(
+        self,
+        settings: Settings,
+        plan_id: str,
+        *,
+        approve: str,
+        strict: bool = False,
+        consumer_stands_still: bool = False,
+        progress: Progress,
+    ) -> MoveRunDocument | MovePlanDocument:
+        """Carry out an approved plan; without approval it stops at the plan, exit 5.
+
+        Raises
+        ------
+        SafetyError
+            When it is not approved, or a safety rule refuses.
+        """
+        inv, plan = self._open_plan(
+            settings,
+            plan_id,
+            progress,
+            strict=strict,
+            consumer_stands_still=consumer_stands_still,
+        )
+        if not approve:
+            return self.describe_plan(inv, plan, f"apply {plan.id}")
+        return self._sum_up(inv, "apply", plan, inv.apply(plan, approve=approve))
+
+    def resume(
+        self,
+        settings: Settings,
+        plan_id: str,
+        *,
+        approve: str = "",
+        consumer_stands_still: bool = False,
+        stop_here: bool = False,
+        worker_goes_on: bool = False,
+        same_store: bool = False,
+        progress: Progress,
+    ) -> MoveRunDocument:
+        """Go on with a plan that was cut off, here or on another machine; its approval counts.
+
+        Parameters
+        ----------
+        worker_goes_on : a parameter that only the section of a runbook that holds others has
+        """
+        more = {"worker_goes_on": True} if worker_goes_on else {}
+        inv, plan = self._open_plan(
+            settings,
+            plan_id,
+            progress,
+            approve=approve,
+            consumer_stands_still=consumer_stands_still,
+            stop_here=stop_here,
+            same_store=same_store,
+            **more,
+        )
+        try:
+            return self._sum_up(inv, "resume", plan, inv.resume(plan))
+        except self._gate.mover.NEEDS_APPROVAL as error:
+            reason, command = self._gate.read_needed_approval(error)
+            return MoveRunDocument(
+                schema_name="runbook/resume/1",
+                incident=inv.incident.id,
+                exit_code=ExitCode.REFUSED,
+                plan=plan.id,
+                summary=reason,
+                stopped=reason,
+                apply=command,
+            )
+
+    def undo(
+        self,
+        settings: Settings,
+        plan_id: str,
+        *,
+        approve: str,
+        consumer_stands_still: bool = False,
+        same_store: bool = False,
+        progress: Progress,
+    ) -> MoveRunDocument | MovePlanDocument:
+        """Take a move, or a settling, back; without approval it stops at its plan, exit 5."""
+        inv = self._open_on(
+            settings,
+            plan_id,
+            progress,
+            undo=plan_id,
+            consumer_stands_still=consumer_stands_still,
+            same_store=same_store,
+        )
+        plan = self._plan_about(inv, self._gate.undo_step, plan_id, approve)
+        if approve:
+            return self._sum_up(inv, "undo", plan, inv.apply(plan, approve=approve))
+        command = f"undo {plan_id}"
+        if plan.content.action == "undo":
+            command += " --consumer-stands-still"
+        if same_store:
+            command += " --same-store"
+        return self.describe_plan(inv, plan, command)
+
+    def settle(
+        self,
+        settings: Settings,
+        plan_id: str,
+        *,
+        taken: bool | None,
+        keys: Sequence[str],
+        approve: str,
+        same_store: bool = False,
+        progress: Progress,
+    ) -> MoveSettleDocument | MovePlanDocument:
+        """Write down a person's word on rows of which nobody can know; without a word show them.
+
+        Returns
+        -------
+        Without a word: the rows, exit 3; none, exit 0. Without approval: the plan, exit 5.
+
+        Raises
+        ------
+        UsageError
+            When the approval is of the other word.
+        """
+        inv, plan = self._open_plan(settings, plan_id, progress, look=True, same_store=same_store)
+        holder = self._gate.find_holder(inv, plan)
+        if holder != plan_id:
+            plan_id = holder
+            inv, plan = self._open_plan(
+                settings, plan_id, progress, look=True, same_store=same_store
+            )
+        if taken is None:
+            return self._show_open_rows(inv, plan, keys, same_store=same_store)
+        word = "taken" if taken else "not_taken"
+        inv = self._open_on(
+            settings,
+            plan_id,
+            progress,
+            settle=plan_id,
+            settle_word=word,
+            settle_keys=json.dumps(list(keys)) if keys else "",
+            same_store=same_store,
+        )
+        plan = self._plan_about(inv, self._gate.settle_step, plan_id, approve)
+        planned_word = plan.summary["word"]
+        if planned_word != word:
+            raise UsageError(f"{plan.id} says {planned_word}, and you say {word}")
+        if plan.is_empty:
+            return MoveSettleDocument(
+                schema_name="runbook/settle/1", incident=inv.incident.id, plan=plan_id, left=0
+            )
+        if not approve:
+            command = f"settle {plan_id} --{word.replace('_', '-')}"
+            if same_store:
+                command += " --same-store"
+            return self.describe_plan(inv, plan, command)
+        result = inv.apply(plan, approve=approve).result
+        settled = result.get("settled", 0)
+        left = self._count_open_rows(inv, plan_id)
+        write_outputs(inv.incident, self._sections)
+        ways_on = self._gate.find_ways_on(plan, result)
+        if left and not ways_on:
+            ways_on = [name_runbook(f"runbook settle {plan_id}")]
+        return MoveSettleDocument(
+            schema_name="runbook/settle/1",
+            incident=inv.incident.id,
+            exit_code=_judge(result),
+            plan=plan_id,
+            taken=settled if taken else 0,
+            not_taken=0 if taken else settled,
+            left=left,
+            way_on=tuple(ways_on),
+        )
+
+    def verify(
+        self, settings: Settings, plan_id: str, *, same_store: bool = False, progress: Progress
+    ) -> MoveProofDocument:
+        """Prove by an independent look where each planned object is. Only reads."""
+        progress("list the bucket")
+        inv, plan = self._open_plan(settings, plan_id, progress, look=True, same_store=same_store)
+        if not plan.trace.exists():
+            raise SafetyError(f"{plan.id} was never applied: there is nothing to prove")
+        entry = inv.verify(plan)
+        document = {
+            "schema": "runbook/verify/1",
+            "incident": inv.incident.id,
+            "exit_code": ExitCode.of(entry.phase is ActionPhase.VERIFIED),
+            "summary": entry.reason,
+            "gone_after_done": entry.result["gone_after_landed"],
+            "way_on": self.list_ways_on(inv, plan.id),
+        }
+        detail = {}
+        for name, value in entry.result.items():
+            if name in MoveProofDocument.model_fields:
+                document[name] = value
+            else:
+                detail[name] = value
+        return MoveProofDocument.model_validate({**document, "detail": detail})
+
+    def _open(
+        self, settings: Settings, incident: Incident, progress: Progress, **parameters: Any
+    ) -> Investigation[Any, Any]:
+        """Open the section that moves on an incident."""
+        opened: Investigation[Any, Any] = self._opener.open(
+            incident.id,
+            section=self._section,
+            settings=settings,
+            progress=progress,
+            **{**self._parameters, **parameters},
+        )
+        return opened
+
+    def describe_plan(
+        self, inv: Investigation[Any, Any], plan: Plan, command: str
+    ) -> MovePlanDocument:
+        """Return what a plan would do, and how to approve it; nothing was done."""
+        summary = plan.summary
+        approve = name_runbook(f"runbook {command} --approve {plan.sha256}")
+        is_about_another = plan.content.action != "move"
+        return MovePlanDocument(
+            schema_name="runbook/plan/1",
+            incident=inv.incident.id,
+            exit_code=ExitCode.REFUSED,
+            plan=plan.id,
+            sha256=plan.sha256,
+            objects=summary["objects"],
+            bytes=summary["bytes"],
+            expires_at=summary["expires_at"],
+            excluded=summary["excluded"],
+            window=summary["window"],
+            others=summary["who else moves"],
+            path=str(plan.path),
+            rows=tuple(self._show_row(row) for row in plan.rows[:_SHOWN]),
+            apply="" if plan.is_empty else approve,
+            reason=str(summary.get("reason") or ""),
+            way_on=() if is_about_another else self.list_ways_on(inv),
+        )
+
+    def list_ways_on(self, inv: Investigation[Any, Any], plan_id: str = "") -> tuple[str, ...]:
+        """Return the commands that finish what was begun.
+
+        Parameters
+        ----------
+        plan_id : only of this plan and those about it; empty: of all
+        """
+        rows = self._gate.list_unfinished(inv.clients, inv.settings.runbook_home)
+        return tuple(str(row["way_on"]) for row in rows if str(row["plan"]).startswith(plan_id))
+
+    def must_move(self, plan: Plan) -> Plan:
+        """Return a plan that moves; refuse one that only says why nothing does."""
+        if plan.kind is not self._gate.kind:
+            raise SafetyError(str(plan.summary["reason"]))
+        return plan
+
+    def _show_row(self, row: Any) -> dict[str, Json]:
+        shown: dict[str, Json] = {
+            "key": row.key,
+            "to": row.to,
+            "waits since": format_time(row.age_start),
+        }
+        for name in self._gate.shown_facts:
+            if name in row.facts:
+                shown[name] = row.facts[name]
+        return shown
+
+    def _count_open_rows(self, inv: Investigation[Any, Any], plan_id: str) -> int:
+        """Return how many rows of a plan still wait for a word."""
+        for row in self._gate.list_unfinished(inv.clients, inv.settings.runbook_home):
+            if row["plan"] == plan_id:
+                return int(row["rows"])
+        return 0
+
+    def _show_open_rows(
+        self, inv: Investigation[Any, Any], plan: Plan, keys: Sequence[str], *, same_store: bool
+    ) -> MoveSettleDocument:
+        """Show what a person must settle, with evidence for each row."""
+        rows = self._gate.list_to_settle(inv, plan, keys=keys)
+        flags = "".join(f" --key {shlex.quote(key)}" for key in keys)
+        if same_store:
+            flags += " --same-store"
+        words = ("--taken", "--not-taken") if rows else ()
+        ways_on = [name_runbook(f"runbook settle {plan.id} {word}{flags}") for word in words]
+        return MoveSettleDocument(
+            schema_name="runbook/settle/1",
+            incident=inv.incident.id,
+            exit_code=ExitCode.of(not rows),
+            plan=plan.id,
+            left=len(rows),
+            rows=tuple(rows),
+            way_on=tuple(ways_on),
+        )
+
+    def _open_plan(
+        self, settings: Settings, plan_id: str, progress: Progress, **how: Any
+    ) -> tuple[Investigation[Any, Any], Plan]:
+        """Return a plan that moves, and the incident in which it goes on."""
+        inv = self._open_on(settings, plan_id, progress, plan=plan_id, **how)
+        (plan,) = inv.load_named_plans()
+        if plan.kind is not self._gate.kind:
+            way = f"run {self._section.NAME[:2]} with -p plan={plan_id}"
+            raise UsageError(f"{plan_id} is no {self._gate.action}'s plan: {way}")
+        return inv, plan
+
+    def _open_on(
+        self,
+        settings: Settings,
+        plan_id: str,
+        progress: Progress,
+        *,
+        look: bool = False,
+        **parameters: Any,
+    ) -> Investigation[Any, Any]:
+        """Open the incident in which a plan goes on: its own, until it is closed or damaged.
+
+        Parameters
+        ----------
+        look : whether nothing is changed, so that its own will always do
+        """
+        folder = _find_folder(settings, plan_id) or self._fetch_plan(settings, plan_id)
+        if folder is None:
+            home = settings.runbook_home
+            raise UsageError(f"no incident under {home} has a plan {plan_id!r}")
+        incident = Incident(folder, redactor=Redactor(settings.secrets))
+        is_damaged = bool(incident.find_damage())
+        if is_damaged or (incident.is_closed and not look):
+            incident, _ = self._opener.find(settings, keeps=is_damaged)
+        return self._open(settings, incident, progress, **parameters)
+
+    def _fetch_plan(self, settings: Settings, plan_id: str) -> Path | None:
+        """Take a plan that this machine does not have from the store, which remembers it."""
+
+        def find_incident() -> Incident:
+            incident, _ = self._opener.find(settings, keeps=True)
+            return incident
+
+        try:
+            return self._gate.fetch_plan(self._opener.connect(settings), plan_id, find_incident)
+        except ClientError:
+            return None
+
+    def _plan_about(
+        self, inv: Investigation[Any, Any], step: str, about: str, approve: str
+    ) -> Plan:
+        """Return the plan about an earlier one that was approved; without approval make one."""
+        approved = ""
+        for path in inv.incident.find_plan(about).parent.glob(f"{about}-*.jsonl"):
+            if hashlib.sha256(path.read_bytes()).hexdigest() == approve:
+                approved = path.stem
+        return self.must_move(inv.plan(step, plan=approved))
+
+    def _sum_up(
+        self, inv: Investigation[Any, Any], command: str, plan: Plan, entry: ActionEntry
+    ) -> MoveRunDocument:
+        result = entry.result
+        document = {name: result[name] for name in MoveRunDocument.model_fields if name in result}
+        document["schema"] = f"runbook/{command}/1"
+        document["incident"] = inv.incident.id
+        document["exit_code"] = _judge(result)
+        document["summary"] = entry.reason
+        document["way_on"] = tuple(self._gate.find_ways_on(plan, result))
+        document.update(self.look_again(inv, plan))
+        return MoveRunDocument.model_validate(document)
+
+    def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:  # noqa: ARG002
+        """Look whether a change helped; return what ``MoveRunDocument`` says of that."""
+        return {}
 
 
-def resume_move(
-    settings: Settings, sections: Sections, where: MoveStep, plan_id: str, *, progress: Progress
-) -> MoveRunDocument:
-    """Go on with a plan that was approved, begun and cut off."""
-    inv, plan = _open_plan(settings, sections, where, plan_id, progress)
-    return _describe_run(inv, "resume", plan, inv.resume(plan))
+def _judge(result: dict[str, Json]) -> ExitCode:
+    """Return OK when a run left nothing open."""
+    is_done = not any(result.get(name) for name in (*TROUBLES, "is_held", "stopped"))
+    return ExitCode.of(is_done)
 
 
-def verify_move(
-    settings: Settings, sections: Sections, where: MoveStep, plan_id: str, *, progress: Progress
-) -> MoveProofDocument:
-    """Prove by an independent look where each planned object is. Only reads."""
-    inv, plan = _open_plan(settings, sections, where, plan_id, progress, changes=False)
-    if not plan.trace.exists():
-        raise SafetyError(f"{plan.id} was never applied: there is nothing to prove")
-    entry = inv.verify(plan)
-    facts = entry.result
-    return MoveProofDocument(
-        schema_name="runbook/verify/1",
-        incident=inv.incident.id,
-        exit_code=ExitCode.of(entry.phase is ActionPhase.VERIFIED),
-        plan=plan.id,
-        summary=entry.reason,
-        in_place=facts["in_place"],
-        gone_after_landed=facts["gone_after_landed"],
-        unproven=facts["unproven"],
-        waiting=facts["waiting"],
-        changed_by_others=facts["changed_by_others"],
-        lost=facts["lost"],
-        duplicated=facts["duplicated"],
-        foreign_changed=facts["foreign_changed"],
-        skipped=facts["skipped"],
-        settled_by_word=facts["settled_by_word"],
-        detail=facts["keys"],
-    )
-
-
-def _open(
-    settings: Settings,
-    sections: Sections,
-    where: MoveStep,
-    incident: Incident,
-    progress: Progress,
-    **parameters: Any,
-) -> Investigation[Any, Any]:
-    opener = sections.investigation or Investigation
-    opened: Investigation[Any, Any] = opener.open(
-        incident.id,
-        section=sections[where.section],
-        settings=settings,
-        progress=progress,
-        **parameters,
-    )
-    return opened
-
-
-def _open_plan(
-    settings: Settings,
-    sections: Sections,
-    where: MoveStep,
-    plan_id: str,
-    progress: Progress,
-    *,
-    changes: bool = True,
-) -> tuple[Investigation[Any, Any], Plan]:
-    """Return a plan, and the incident in which it goes on: its own, until that one is closed."""
-    folder = _find_folder(settings, plan_id)
-    incident = Incident(folder, redactor=Redactor(settings.secrets))
-    if changes and incident.is_closed:
-        opener = sections.investigation or Investigation
-        incident, _ = opener.find(settings)
-    inv = _open(settings, sections, where, incident, progress, plan=plan_id)
-    (plan,) = inv.load_named_plans()
-    return inv, plan
-
-
-def _find_folder(settings: Settings, plan_id: str) -> Path:
-    """Return the folder of the incident that has a plan."""
-    home = settings.runbook_home.resolve()
-    for folder in list_incidents(home):
+def _find_folder(settings: Settings, plan_id: str) -> Path | None:
+    """Return the incident's folder on this machine that has a plan."""
+    for folder in list_incidents(settings.runbook_home.resolve()):
         if (folder / "plans" / f"{plan_id}.jsonl").is_file():
             return folder
-    raise UsageError(f"no incident under {home} has a plan {plan_id!r}")
-
-
-def _describe_plan(
-    inv: Investigation[Any, Any], plan: Plan, exit_code: ExitCode
-) -> MovePlanDocument:
-    """Return what a plan would do, and how to approve it; nothing was done."""
-    command = name_runbook(f"runbook apply {plan.id} --approve {plan.sha256}")
-    return MovePlanDocument(
-        schema_name="runbook/plan/1",
-        incident=inv.incident.id,
-        exit_code=exit_code,
-        plan=plan.id,
-        sha256=plan.sha256,
-        objects=plan.summary["objects"],
-        bytes=plan.summary["bytes"],
-        expires_at=plan.summary["expires_at"],
-        excluded=plan.summary["excluded"],
-        path=str(plan.path),
-        others=plan.summary["who else moves"],
-        window=plan.summary["window"],
-        apply="" if plan.is_empty else command,
-        rows=tuple({"key": row.key, "to": row.to} for row in plan.rows[:_SHOWN]),
-    )
-
-
-def _describe_run(
-    inv: Investigation[Any, Any], command: str, plan: Plan, entry: ActionEntry
-) -> MoveRunDocument:
-    facts = entry.result
-    way_on = find_way_on(plan, facts)
-    return MoveRunDocument(
-        schema_name=f"runbook/{command}/1",
-        incident=inv.incident.id,
-        exit_code=ExitCode.of(facts["is_complete"]),
-        plan=plan.id,
-        summary=entry.reason,
-        moved=facts["moved"],
-        already=facts["already"],
-        skipped=tuple(facts["skipped"]),
-        conflicts=tuple(facts["conflicts"]),
-        failed=tuple(facts["failed"]),
-        unproven=tuple(facts["unproven"]),
-        waiting=facts["waiting"],
-        left=facts["left"],
-        lost_in_window=tuple(facts["lost_in_window"]),
-        stopped=facts["stopped"],
-        way_on=(way_on,) if way_on else (),
-    )
+    return None

@@ -30,12 +30,12 @@ class _Work:
 
 
 def make_bars() -> Progress:
-    """Return what shows a bar in a notebook for each piece of work."""
+    """Return a progress function that shows a bar in a notebook for each piece of work."""
     return _make_meter(_begin_bar, _BAR_GAP_S, time.monotonic)
 
 
 def make_meter(say: Callable[[str], None], clock: _Clock = time.monotonic) -> Progress:
-    """Return what says the progress of each piece of work in words, once a second at most."""
+    """Return a progress function that says how far each piece of work is, at most once a second."""
 
     def show(_done: int, _total: int, text: str) -> None:
         say(text)

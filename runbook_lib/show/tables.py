@@ -216,7 +216,7 @@ def _say_size(facts: Mapping[str, Json]) -> str:
 
 
 def say_value(value: Json, name: str = "") -> str:
-    """Write a value as a cell shows it: sizes for people, what is nested as a list of words."""
+    """Write a value as a cell shows it: bytes with a unit, nested values as a list of words."""
     if name.endswith("bytes") and isinstance(value, int | float):
         return format_bytes(value)
     if isinstance(value, Markup):

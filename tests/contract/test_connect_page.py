@@ -16,11 +16,9 @@ from pytest_httpserver import HTTPServer
 
 from fulfillment.clients import Clients
 from fulfillment.commands import (
-    apply_release_plan,
+    RELEASE,
     check,
     plan_release,
-    undo_release,
-    verify_release_plan,
 )
 from fulfillment.sections import SECTIONS
 from fulfillment.settings import HTTP_SYSTEMS, Settings
@@ -160,11 +158,11 @@ def release_and_undo(settings: Settings) -> list[str]:
     quiet: Any = {"progress": keep_quiet}
     plan = plan_release(settings, incident_id="", **quiet)
     assert plan.objects == 3, plan
-    done = apply_release_plan(settings, plan.plan, approve=plan.sha256, **quiet)
+    done = RELEASE.apply(settings, plan.plan, approve=plan.sha256, **quiet)
     assert (done.moved, done.exit_code) == (3, ExitCode.OK), done  # type: ignore[union-attr]
-    assert verify_release_plan(settings, plan.plan, **quiet).exit_code is ExitCode.OK
-    back = undo_release(settings, plan.plan, approve="", **quiet)
-    undone = undo_release(
+    assert RELEASE.verify(settings, plan.plan, **quiet).exit_code is ExitCode.OK
+    back = RELEASE.undo(settings, plan.plan, approve="", **quiet)
+    undone = RELEASE.undo(
         settings,
         plan.plan,
         approve=back.sha256,  # type: ignore[union-attr]

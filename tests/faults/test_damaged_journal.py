@@ -26,15 +26,15 @@ def test_a_damaged_journal_stops_no_command_and_stays_as_it_is(lane: Lane, seed:
     new = looked.document["incident"]
     assert new != old.name
     damage = "line 2 was altered after it was written"
-    sentence = f"The journal of {old.name} is damaged ({damage}). "
-    assert f"{sentence}It stays as it is; this look goes on in {new}." in looked.errors
+    for named in (old.name, damage, new):
+        assert named in looked.errors
 
     again = ann.run("plan")
     assert (again.code, again.document["objects"]) == (0, 5), again
-    assert "damaged" not in again.errors
+    assert old.name not in again.errors
     assert ann.run("check").code in (0, 4)
     named = ann.run("investigate", "--incident", old.name)
-    assert (named.code, "goes on in a new one" in named.errors) == (2, True), named
+    assert (named.code, old.name in named.errors) == (2, True), named
 
     applied = ann.run(*begin(plan))
     assert (applied.code, applied.document["moved"]) == (0, 5), applied

@@ -16,12 +16,9 @@ from pydantic import SecretStr
 
 from fulfillment.clients.http_systems import Sample
 from fulfillment.commands import (
+    RELEASE,
     PlanDocument,
-    apply_release_plan,
     plan_release,
-    resume_release_plan,
-    undo_release,
-    verify_release_plan,
 )
 from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS, detection, postmortem
@@ -45,6 +42,7 @@ from runbook_lib.run.commands import (
     run_chosen,
 )
 from runbook_lib.run.documents import InvestigateDocument
+from runbook_lib.run.move_commands import MovePlanDocument
 from tests.support.incidents import damage_journal
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.stories import make_world, pause_pipeline
@@ -277,12 +275,12 @@ def test_undo_after_closing_writes_the_old_ledger_and_a_new_incident(world: Worl
         older_than_minutes=0, limit=0, memory_removed=False,
     )  # fmt: skip
     old = str(plan.incident)
-    apply_release_plan(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
+    RELEASE.apply(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
     close_incident(world.settings, SECTIONS, old)
     before = read_record(world, old)
-    back = undo_release(world.settings, plan.plan, approve="", progress=keep_quiet)
-    assert isinstance(back, PlanDocument)
-    done = undo_release(
+    back = RELEASE.undo(world.settings, plan.plan, approve="", progress=keep_quiet)
+    assert isinstance(back, MovePlanDocument)
+    done = RELEASE.undo(
         world.settings,
         plan.plan,
         approve=back.sha256,
@@ -313,13 +311,13 @@ def test_a_plan_that_another_machine_began_is_fetched_from_the_bucket(
 
     with monkeypatch.context() as patch:
         patch.setattr(MemoryBucket, "_do", lose)
-        apply_release_plan(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
+        RELEASE.apply(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
     shutil.rmtree(world.home / str(plan.incident))
-    done = resume_release_plan(world.settings, plan.plan, progress=keep_quiet)
+    done = RELEASE.resume(world.settings, plan.plan, progress=keep_quiet)
     assert done.incident not in (None, plan.incident)
     assert (world.home / str(done.incident) / "plans" / f"{plan.plan}.jsonl").is_file()
     with pytest.raises(UsageError, match="'rel-unknown'"):
-        resume_release_plan(world.settings, "rel-unknown", progress=keep_quiet)
+        RELEASE.resume(world.settings, "rel-unknown", progress=keep_quiet)
 
 
 def test_a_new_incident_can_be_opened_by_hand(world: World) -> None:
@@ -469,14 +467,14 @@ def test_a_plan_in_a_damaged_incident_is_carried_out_verified_and_taken_back(wor
     old, plan = str(planned.incident), str(planned.plan)
     damage_journal(world.home / old, line=2)
     before = read_folder(world.home / old)
-    done = apply_release_plan(world.settings, plan, approve=planned.sha256, progress=keep_quiet)
+    done = RELEASE.apply(world.settings, plan, approve=planned.sha256, progress=keep_quiet)
     new = str(done.incident)
     assert new != old
-    proof = verify_release_plan(world.settings, plan, progress=keep_quiet)
+    proof = RELEASE.verify(world.settings, plan, progress=keep_quiet)
     assert (proof.incident, proof.exit_code) == (new, ExitCode.OK)
-    shown = undo_release(world.settings, plan, approve="", progress=keep_quiet)
-    assert isinstance(shown, PlanDocument)
-    back = undo_release(
+    shown = RELEASE.undo(world.settings, plan, approve="", progress=keep_quiet)
+    assert isinstance(shown, MovePlanDocument)
+    back = RELEASE.undo(
         world.settings, plan, approve=shown.sha256, consumer_stands_still=True, progress=keep_quiet
     )
     assert (shown.incident, back.incident) == (new, new)
@@ -488,9 +486,9 @@ def test_verify_alone_of_a_plan_in_a_damaged_incident_makes_one_look(world: Worl
     pause_pipeline(world)
     planned = plan_by_hand(world)
     plan = str(planned.plan)
-    apply_release_plan(world.settings, plan, approve=planned.sha256, progress=keep_quiet)
+    RELEASE.apply(world.settings, plan, approve=planned.sha256, progress=keep_quiet)
     damage_journal(world.home / str(planned.incident))
     first, second = (
-        verify_release_plan(world.settings, plan, progress=keep_quiet).incident for _ in range(2)
+        RELEASE.verify(world.settings, plan, progress=keep_quiet).incident for _ in range(2)
     )
     assert first == second != planned.incident

@@ -57,7 +57,7 @@ def test_the_cron_line_runs_in_an_empty_environment_with_the_settings_of_the_fol
         cwd="/", capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout + done.stderr) == (4, "")
-    assert "you are not connected: of 1 systems none answers" in (home / "drill.log").read_text()
+    assert "not connected" in (home / "drill.log").read_text()
     assert sorted(folder.rglob("*")) == before
 
 
@@ -73,7 +73,7 @@ def test_the_systemd_service_runs_in_an_empty_environment(folder: Path, tmp_path
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 4, done.stderr
-    assert "you are not connected: of 1 systems none answers" in done.stderr
+    assert "not connected" in done.stderr
 
 
 @pytest.mark.process

@@ -419,7 +419,7 @@ def test_a_drill_moves_only_its_own_orders(world: World) -> None:
     inv = world.open(remediation, only_orders=f"{ORDER},77")
     plan = inv.plan("6.1")
     assert plan.kind is MOVE
-    assert plan.content.move.header.excluded == {"not_of_this_drill": 1}
+    assert plan.content.header.excluded == {"not_of_this_drill": 1}
     inv.apply(plan, approve=plan.sha256)
     assert keys(world, "pending/") == ["pending/77-0123456789ab.pdf"]
 

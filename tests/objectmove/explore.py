@@ -32,16 +32,16 @@ from unittest import mock
 from greenlet import greenlet  # type: ignore[import-untyped]
 
 from chainlog import ChainedLog, LogError
-from fulfillment.change.release import find_ways_on, list_unfinished
 from objectmove import bucket, ledger, memory, move, planning, proof, record, session, settling
 from objectmove import plan as plan_file
 from objectmove.bucket import S3Bucket, Seen
 from objectmove.errors import HeldError, MoveError, PlanError, RefusedError
 from objectmove.ledger import HALF, Ledger
-from objectmove.memory import Begun, ListBegun, list_none
+from objectmove.memory import Begun, ListBegun, list_none, list_unfinished
 from objectmove.plan import Abilities, MovePlan, PlanRow, Timing
 from objectmove.planning import Judgement
 from objectmove.record import Record
+from objectmove.result import find_ways_on
 from objectmove.table import State
 
 from .simulation import (
@@ -742,9 +742,7 @@ class Run:
 
     def _read_way_of_result(self, result: move.MoveResult) -> Line | None:
         plan = self.plans[result.plan]
-        content = SimpleNamespace(move=plan)
-        told = cast(Any, SimpleNamespace(id=plan.id, content=content))
-        ways = find_ways_on(told, asdict(result))
+        ways = find_ways_on(plan, asdict(result))
         return read_line(ways[0]) if ways else None
 
     def _read_way_of_error(self, line: Line, error: Exception) -> Line | None:
@@ -772,8 +770,8 @@ class Run:
         """
         process = Process(self.world, _Quiet(), self.machine, "")
         self.world.processes -= 1
-        clients = cast(Any, SimpleNamespace(bucket=process.bucket))
-        ways_on = [str(row["way_on"]) for row in list_unfinished(clients)]
+        bucket = cast(Any, process.bucket)
+        ways_on = [unfinished.way_on for unfinished in list_unfinished(bucket)]
         if self._is_forgotten:
             try:
                 known = memory.read_memory(

@@ -65,7 +65,19 @@ def test_make_help_lists_every_target_of_the_design() -> None:
     assert set(wanted.split()) <= targets
 
 
-@pytest.mark.parametrize("path", [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))])
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_a_page_names_exist(path: Path) -> None:
+    text = path.read_text("utf-8")
+    named = re.findall(r"`((?:\w+/)+[\w.-]+\.(?:py|ipynb|md|toml|sh|json))`", text)
+    places = (ROOT, ROOT / "examples" / "inbox", path.parent)
+    missing = [name for name in named if not any((place / name).exists() for place in places)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("path", PAGES)
 def test_relative_links_lead_somewhere(path: Path) -> None:
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text("utf-8"))
     assert [link for link in links if not (path.parent / link).exists()] == []

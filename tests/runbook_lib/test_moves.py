@@ -14,7 +14,7 @@ import pytest
 
 from runbook_lib import runbook as runbooks
 from runbook_lib.approvals import Plan
-from runbook_lib.moves import MoveGate, Mover, WatchedOthers
+from runbook_lib.moves import MoveGate, MoveParameters, WatchedOthers
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
 
@@ -42,7 +42,11 @@ class FakePlan:
     sha256: str
     rows: tuple[str, ...] = ("a", "b", "c")
     expires_at: datetime = NOW + timedelta(minutes=15)
+    step: str = "1.3"
+    action: str = "move"
     target: str = "in/ → out/"
+    undo_command: str = ""
+    way_back: str = "by hand"
     summary: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -54,6 +58,13 @@ class FakePlan:
 class FakeReport:
     is_complete: bool
     facts: dict[str, Any]
+    at: datetime = NOW
+    taken_back_by: str = ""
+    taken_before: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {name: count for name, count in self.facts.items() if isinstance(count, int)}
 
     def to_json(self) -> dict[str, Any]:
         return dict(self.facts)
@@ -63,31 +74,44 @@ class FakeReport:
 class FakeMover:
     """Says what a test tells it to say, and keeps what it was given."""
 
+    SCHEMA = "fake/1"
+    REFUSALS = (FakeRefusalError,)
+    NEEDS_APPROVAL = FakeRefusalError
+
     report: FakeReport
     error: BaseException | None = None
+    is_cut_off: bool = False
     given: dict[str, Any] = field(default_factory=dict)
 
-    def parse(self, content: bytes, *, path: Path) -> FakePlan:
+    def make_clock(self, now: Any, sleep: Any) -> Any:
+        return (now, sleep)
+
+    def parse_plan(self, content: bytes, *, path: Path) -> FakePlan:
         return FakePlan(path, hashlib.sha256(content).hexdigest())
 
-    def run(self, store: object, plan: FakePlan, **given: Any) -> FakeReport:
+    def apply_plan(self, store: object, plan: FakePlan, **given: Any) -> FakeReport:
         self.given = {"store": store, "plan": plan, **given}
         if self.error is not None:
             raise self.error
         return self.report
 
-    def make_gate(self) -> MoveGate[FakePlan]:
-        mover = Mover(
-            schema="fake/1",
-            parse=self.parse,
-            apply=self.run,
-            resume=self.run,
-            verify=self.run,
-            clock=lambda now, _sleep: now,
-            refusals=(FakeRefusalError,),
-        )
-        hold = WatchedOthers(check=lambda: None, words="nobody moves", way_back="")
-        return MoveGate(mover, step="1.3", hold=lambda _: hold, way_back="by hand")
+    resume_plan = apply_plan
+    verify_plan = apply_plan
+
+    def was_cut_off(self, _plan: FakePlan, **_logs: Any) -> bool:
+        return self.is_cut_off
+
+    def find_ways_on(self, plan: FakePlan, facts: Any) -> list[str]:
+        return [] if facts["is_ended"] else [f"runbook resume {plan.id}"]
+
+    def make_gate(self) -> MoveGate[Any]:
+        mover: Any = self
+        return FakeGate(mover, step="1.3")
+
+
+class FakeGate(MoveGate[Any]):
+    def make_hold(self, _inv: Any) -> WatchedOthers:
+        return WatchedOthers(check=lambda: None, words="nobody moves", way_back="")
 
 
 @pytest.fixture
@@ -95,6 +119,7 @@ def inv(tmp_path: Path) -> Any:
     incident = create_incident(tmp_path, redactor=Redactor(()))
     return SimpleNamespace(
         clients="the store",
+        parameters=MoveParameters.model_validate({"consumer_stands_still": True}),
         incident=incident,
         operator="a person",
         now=lambda: NOW,
@@ -135,6 +160,14 @@ def test_the_mover_gets_store_approval_ledger_and_hold(inv: Any) -> None:
     assert mover.given["operator"] == "a person"
     assert mover.given["logs"]("other").path == inv.incident.folder / "ledger" / "other.jsonl"
     assert mover.given["hold"].is_paused()
+    assert (mover.given["stands_still"], mover.given["strict"]) == (True, False)
+
+
+def test_a_plan_that_was_cut_off_is_resumed_and_needs_no_approval(inv: Any) -> None:
+    mover = FakeMover(FakeReport(True, FACTS), is_cut_off=True)
+    plan = admit(mover, inv)
+    plan.kind.apply(inv, plan)
+    assert "approve" not in mover.given
 
 
 def test_what_is_not_all_done_says_what_and_the_way_on(inv: Any) -> None:
@@ -172,6 +205,6 @@ def test_a_proof_is_kept_as_evidence(inv: Any) -> None:
     plan = admit(FakeMover(FakeReport(False, proof)), inv)
     effect = plan.kind.verify(inv, plan)
     assert not effect.is_ok
-    assert effect.reason.endswith("1 lost")
+    assert "1 lost" in effect.reason
     kept = json.loads((inv.incident.folder / "evidence" / "proof-move-1.json").read_text("utf-8"))
     assert (kept["sha256"], kept["lost"]) == (plan.sha256, 1)

@@ -13,10 +13,11 @@ import pytest
 from rich.console import Console
 
 from fulfillment.analysis.causes import Cause
-from fulfillment.commands import ApplyDocument, PlanDocument, VerifyDocument
+from fulfillment.commands import PlanDocument
 from runbook_lib.errors import ExitCode
 from runbook_lib.model import CauseStatus, Finding, Observed, Status, Verdict
 from runbook_lib.run.documents import Document, InvestigateDocument, print_document
+from runbook_lib.run.move_commands import MoveProofDocument, MoveRunDocument
 from tests.support.golden import expect_golden
 from tests.support.stories import tell_incident
 
@@ -80,10 +81,11 @@ INVESTIGATED = InvestigateDocument(
 EMPTY = PLAN.model_copy(
     update={"apply": "", "objects": 0, "rows": (), "reason": "all are incomplete"}
 )
-APPLIED = ApplyDocument(
+APPLIED = MoveRunDocument(
     **HEAD,
     exit_code=ExitCode.NOT_OK,
     plan="rel-1",
+    summary="70 moved; 4 waiting; go on with: runbook resume rel-1",
     moved=70,
     already=0,
     conflicts=(),
@@ -91,11 +93,14 @@ APPLIED = ApplyDocument(
     waiting=4,
     way_on=("runbook resume rel-1",),
 )
-DONE = APPLIED.model_copy(update={"exit_code": ExitCode.OK, "way_on": (), "waiting": 0})
-PROOF = VerifyDocument(
+DONE = APPLIED.model_copy(
+    update={"exit_code": ExitCode.OK, "way_on": (), "waiting": 0, "summary": "74 moved"}
+)
+PROOF = MoveProofDocument(
     **HEAD,
     exit_code=ExitCode.NOT_OK,
     plan="rel-1",
+    summary="not proven: 1 unproven, 70 in place, 3 gone after landed",
     waiting=0,
     changed_by_others=0,
     lost=0,
@@ -156,7 +161,7 @@ def test_a_plan_without_anything_to_do_has_no_line_to_paste() -> None:
 def test_what_was_applied_is_said_with_the_way_on() -> None:
     lines = show(APPLIED)
     assert lines[0].startswith("✖ ")
-    assert "70 objects" in lines[0]
+    assert "70 moved" in lines[0]
     assert "4 waiting" in lines[0]
     assert pasted(lines) == [["runbook", "resume", "rel-1"]]
     assert pasted(show(DONE)) == [["runbook", "verify", "rel-1"]]
@@ -165,8 +170,8 @@ def test_what_was_applied_is_said_with_the_way_on() -> None:
 def test_a_proof_says_at_once_whether_it_is_whole() -> None:
     first = show(PROOF)[0]
     assert first.startswith("✖ ")
-    assert "73 objects" in first
     assert "1 unproven" in first
+    assert "70 in place" in first
 
 
 @pytest.mark.process

@@ -9,7 +9,7 @@ from runbook_lib.runbook import Runbook
 
 RUNBOOK = Runbook(
     summary="An inbox that is stuck: look, plan, move, prove.",
-    commands=(("", make_move_commands("01_inbox", "1.3")),),
+    commands=(("", make_move_commands(lambda: resolve_name("inbox.section:COMMANDS"))),),
     errors={
         RefusedError: ExitCode.REFUSED,
         PlanError: ExitCode.USAGE,

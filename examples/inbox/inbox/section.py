@@ -5,12 +5,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from runbook_lib.model import CauseStatus, Conclusion, Finding, Role, Status, Verdict
-from runbook_lib.policy import Impact, Policy
+from runbook_lib.model import Conclusion, Finding, Status
+from runbook_lib.moves import MoveParameters
+from runbook_lib.policy import Policy
 from runbook_lib.record.actions import ActionRecord
-from runbook_lib.record.view import JournalView
+from runbook_lib.run.move_commands import MoveCommands
 from runbook_lib.runbook import name_runbook
-from runbook_lib.section import ActionStep, ChangeParameters, Sections, by_id
+from runbook_lib.section import Sections, by_id
 
 from .look import Investigation, read_heartbeat, read_waiting
 from .move import GATE, plan_move
@@ -18,10 +19,10 @@ from .move import GATE, plan_move
 NAME = "01_inbox"
 TITLE = "The inbox"
 STEPS = by_id(read_waiting, read_heartbeat)
-ACTIONS = by_id(ActionStep("1.3", "Give the files to the standby", plan_move, (GATE.kind,)))
+ACTIONS = GATE.make_actions("Give the files to the standby", plan_move)
 
 
-class Parameters(ChangeParameters):
+class Parameters(MoveParameters):
     """Parameters of the notebook."""
 
     move: bool = Field(False, description="whether to plan the move of 1.3")
@@ -31,33 +32,23 @@ def conclude(inv: Investigation) -> Conclusion:
     """Say what is wrong, why, and what to do."""
     waiting = inv.latest()["1.1"]
     heartbeat = inv.latest()["1.2"]
-    silent = [r for r in inv.journal.breaches({Role.SYMPTOM}) if r.step == "1.2"]
-    cause = Finding(
+    silent = Finding.of_reading(
+        heartbeat,
         name="consumer_silent",
         words="the consumer stands still",
-        status=CauseStatus.SUPPORTED if silent else CauseStatus.REFUTED,
-        evidence=("1.2",),
-        reason=silent[0].reason if silent else heartbeat.reason,
     )
     advice = []
     if waiting.status is Status.BREACH:
         advice.append(name_runbook("Give the files to the standby consumer: runbook plan"))
     if heartbeat.status is Status.BREACH:
         advice.append("Start the consumer. Then look again.")
-    verdict = inv.policy.compute_verdict(inv.journal) or Verdict.UNKNOWN
-    summary = f"{waiting.reason}; {heartbeat.reason}"
-    return Conclusion(verdict=verdict, summary=summary, findings=(cause,), advice=tuple(advice))
+    return inv.draw([silent], advice=advice)
 
 
 class InboxPolicy(Policy):
     """The neutral policy, in the inbox's words."""
 
     impact_heading = "Files"
-
-    def compute_impact(self, journal: JournalView) -> Impact:
-        """Return how many files waited at most."""
-        counts = [int(r.value or 0) for r in journal.readings if r.step == "1.1"]
-        return Impact(max(counts, default=None))
 
     def describe_action(self, action: ActionRecord) -> str:
         """Return what was done, in the past tense."""
@@ -71,3 +62,4 @@ SECTIONS = Sections(
     read_only=(NAME,),
     investigation=Investigation,
 )
+COMMANDS = MoveCommands(SECTIONS, section=NAME, gate=GATE)

@@ -1,0 +1,51 @@
+"""What a gate for changes calls of this package, under one name.
+
+Hand this module to a gate, such as ``runbook_lib.moves.MoveGate``: its protocol ``Mover`` names
+these functions.
+"""
+
+from __future__ import annotations
+
+from .errors import NeedsApprovalError, RefusedError
+from .ledger import was_cut_off
+from .memory import list_unfinished, read_begun
+from .move import apply_plan, resume_plan
+from .plan import parse_plan
+from .planning import make_move_plan, make_undo_plan
+from .proof import verify_plan
+from .record import fetch_plan
+from .result import find_ways_on
+from .session import Clock
+from .settling import find_holder, list_open_rows, make_settle_plan
+
+__all__ = [
+    "NEEDS_APPROVAL",
+    "REFUSALS",
+    "SCHEMA",
+    "apply_plan",
+    "fetch_plan",
+    "find_holder",
+    "find_ways_on",
+    "list_open_rows",
+    "list_unfinished",
+    "make_clock",
+    "make_move_plan",
+    "make_settle_plan",
+    "make_undo_plan",
+    "parse_plan",
+    "read_begun",
+    "resume_plan",
+    "verify_plan",
+    "was_cut_off",
+]
+
+#: The first line of each plan names a schema that begins with this; ``parse_plan`` checks which.
+SCHEMA = "objectmove/plan/"
+
+#: The errors that say that nothing was changed.
+REFUSALS = (RefusedError,)
+
+#: Of these, the one that asks to approve what a plan does not hold.
+NEEDS_APPROVAL = NeedsApprovalError
+
+make_clock = Clock
