@@ -152,17 +152,19 @@ def _say_firing(
     over: Sequence[Sample],
     lag: float | None,
 ) -> str:
-    """Say which alerts fire since when, and whether the lag is over the threshold, too.
+    """Say which alerts fire, and since when the lag is over the threshold or they have reason to.
 
     Parameters
     ----------
     over : the samples over the threshold, the newest first
     """
     words = f"{_names(firing)} fires"
-    if starts:
-        words += f" since {min(starts):%H:%M:%S} UTC"
     if over:
-        return f"{words}; the lag is over the threshold since {over[-1].at:%H:%M:%S} UTC"
+        since = min([*starts, over[-1].at])
+        return f"{words}; the lag is over the threshold since {since:%H:%M:%S} UTC"
+    # Prometheus tells when the condition began to hold; it fires some time later.
+    if starts:
+        words += f"; its condition holds since {min(starts):%H:%M:%S} UTC"
     if lag is None:
         return f"{words}; the lag is not known"
     return f"{words}; the lag itself is {lag:.1f} min, under the threshold"
