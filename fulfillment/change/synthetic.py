@@ -295,6 +295,7 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
     prefix = check_prefix(inv.settings, p.prefix or inv.settings.chaos_prefix)
     facts: dict[str, Json] = {
         "prefix": prefix,
+        "count": p.count,
         "objects": p.count,
         "hold_minutes": p.hold_minutes,
         "object_size_kb": p.object_size_kb,
@@ -374,7 +375,7 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
         settings=inv.settings,
         prefix=facts["prefix"],
         drill_id=facts["drill_id"],
-        count=facts["objects"],
+        count=facts["count"],
         now=inv.now(),
         hold_minutes=facts["hold_minutes"],
         object_size_kb=facts["object_size_kb"],
@@ -393,7 +394,7 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
         wanted = 0
         reason = f"left: {count_of(count, 'synthetic object')}"
     else:
-        wanted = facts["objects"]
+        wanted = facts["count"]
         reason = f"{count} of {wanted} objects are there, all proven synthetic"
     result = {"objects": count, "sample": [info.key for info in found[:SAMPLE]]}
     return Effect(reason, result, is_ok=count == wanted)
