@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from types import FrameType
 
 import sqlalchemy as sa
 import uvicorn
@@ -76,6 +78,9 @@ def serve(settings: ServeSettings) -> None:
 
 def _run(app: FastAPI, settings: ServeSettings) -> None:
     """Serve the app until the process is told to end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn ends by them, and then raises them again.
+        signal.signal(number, _ignore)
     cert = settings.serve_tls_cert_file
     key = settings.serve_tls_key_file
     uvicorn.run(
@@ -94,6 +99,10 @@ def _run(app: FastAPI, settings: ServeSettings) -> None:
         h11_max_incomplete_event_size=64 * 1024,
         ws="none",
     )
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing: the service is ending already."""
 
 
 @contextmanager
