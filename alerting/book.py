@@ -367,7 +367,7 @@ class Book:
         with self._engine.begin() as db:
             db.execute(sa.update(_episodes).where(_episodes.c.id == episode).values(values))
 
-    def mark_reported(self, episode: int, keys: Iterable[tuple[str, str]]) -> None:
+    def mark_reported(self, episode: int, keys: Iterable[Sequence[str]]) -> None:
         """Write down that alerts stand in a report."""
         reported_at = format_time(self._clock())
         with self._engine.begin() as db:

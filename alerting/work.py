@@ -159,7 +159,7 @@ class Work:
         name = incident.id if incident is not None and has_begun else ""
         return {"incident": name}
 
-    def _investigate(self, number: int, opened: Mapping[str, str]) -> dict[str, str]:
+    def _investigate(self, number: int, opened: Mapping[str, str]) -> dict[str, Json]:
         """Carry out the investigation and return what it says."""
         alerts = self._book.list_alerts(number)
         cases = list_cases(alerts)
@@ -169,26 +169,29 @@ class Work:
             ticket=cases[0] if cases else "",
         )
         self._metrics.count_look(look.verdict if not look.error else "failed")
-        result = look._asdict()
-        if not look.error:
-            keys = [_key_of(alert) for alert in alerts]
-            self._book.mark_reported(number, keys)
-        return result
+        return {**look._asdict(), "alerts": [_key_of(alert) for alert in alerts]}
 
-    def _render(self, number: int, look: int, result: dict[str, str]) -> list[list[str]]:
-        """Write down the messages; return the id and the target of each."""
+    def _render(self, number: int, look: int, result: Mapping[str, Json]) -> list[list[str]]:
+        """Write down the messages; return the id and the target of each.
+
+        Alerts wait no longer then: they stand in the report, or it is told why there is none.
+        """
         alerts = self._book.list_alerts(number)
-        if result["error"]:
-            # They are told, so they wait no longer. The next look puts them into its report.
-            self._book.mark_reported(number, [_key_of(alert) for alert in alerts])
-        return self._write_messages(number, look, result, self._list_targets(alerts))
+        written = self._write_messages(number, look, result, self._list_targets(alerts))
+        self._book.mark_reported(number, result["alerts"])
+        return written
 
     def _write_messages(
-        self, number: int, look: int, result: dict[str, str], named: list[tuple[str, str]]
+        self, number: int, look: int, result: Mapping[str, Json], named: list[tuple[str, str]]
     ) -> list[list[str]]:
         """Write a message for each target and case; return ids and targets."""
         episode = self._book.read_episode(number)
-        said = Look(**result)
+        said = Look(
+            incident=result["incident"],
+            verdict=result["verdict"],
+            next=result["next"],
+            error=result["error"],
+        )
         incident = self._find_incident(said.incident)
         name = said.incident or f"episode-{number}"
         turn = f"{name}-{number}.{look}"
@@ -234,7 +237,7 @@ class Work:
                     _log.warning("The label support_case is no id of a case: %r", case[:80])
         return named
 
-    def _end(self, number: int, look: int, result: dict[str, str]) -> None:
+    def _end(self, number: int, look: int, result: Mapping[str, Json]) -> None:
         """Write down that the look is over; end an episode in which nothing is wrong any more."""
         self._book.end_look(number, number=look, incident=result["incident"])
         episode = self._book.read_episode(number)
