@@ -15,6 +15,7 @@ from runbook_lib.show.text import count_of, visible
 
 from .book import KnownAlert
 from .look import Look
+from .targets import is_case
 
 _MOST_NAMES = 3
 _MOST_CHARS = 3_500
@@ -75,14 +76,14 @@ def make_text(occasion: Occasion, incident: Incident | None, redactor: Redactor)
             lines.append(f"Next: {look.next}")
         lines.append(f"Report: {occasion.page_url}/incidents/{incident.id}/report.html")
     if not list_cases(occasion.alerts):
-        lines.append(f"No ticket: no alert has the label {CASE_LABEL}.")
+        lines.append(f"No ticket: no alert names a case in its label {CASE_LABEL}.")
     return _clean(redactor.text("\n".join(lines)), _MOST_CHARS)
 
 
 def list_cases(alerts: Sequence[KnownAlert]) -> list[str]:
-    """Return the cases of support that alerts name, each once."""
+    """Return the cases of support that alerts name, each once; what is no id of one is left out."""
     cases = dict.fromkeys(alert.labels.get(CASE_LABEL, "").strip() for alert in alerts)
-    return [case for case in cases if case]
+    return [case for case in cases if is_case(case)]
 
 
 def _say_healthy(incident: Incident) -> str:

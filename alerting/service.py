@@ -57,7 +57,7 @@ def serve(settings: ServeSettings) -> None:
         configure(settings)
         work = Work(settings, book, looker=looker, targets=targets, metrics=metrics)
         planner = Planner(work, book, cooldown=cooldown)
-        launch(targets)
+        launch()
         planner.start()
         app = build_app(
             settings,
