@@ -19,11 +19,9 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
 from runbook_lib.errors import list_wrong
-from runbook_lib.http import parse_when
-from runbook_lib.model import Timestamp, format_time
+from runbook_lib.model import Timestamp, format_time, parse_time
 
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
-When = Annotated[datetime | None, BeforeValidator(parse_when)]
 
 
 _log = logging.getLogger(__name__)
@@ -35,6 +33,18 @@ class PayloadError(ValueError):
 
 class TooManyAlertsError(PayloadError):
     """A body with more alerts than SERVE_ALERT_LIMIT."""
+
+
+def _read_end(text: object) -> datetime | None:
+    """Return a time; None for none and for Go's zero time, which means never."""
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise ValueError("is no time")  # noqa: TRY004 - pydantic takes this one
+    return None if text.startswith("0001-01-01T") else parse_time(text)
+
+
+End = Annotated[Timestamp | None, BeforeValidator(_read_end)]
 
 
 class _Sent(BaseModel):
@@ -50,7 +60,7 @@ class Alert(_Sent):
     status: Literal["firing", "resolved"]
     labels: dict[str, str]
     starts_at: Timestamp
-    ends_at: When = None
+    ends_at: End = None
     fingerprint: Fingerprint
 
     @property
@@ -93,7 +103,7 @@ def read_payload(body: bytes, *, alert_limit: int) -> Payload:
     if isinstance(alerts, list) and len(alerts) > alert_limit:
         raise TooManyAlertsError(f"{len(alerts)} alerts are more than {alert_limit}")
     try:
-        return Payload.model_validate(content)
+        return Payload.model_validate_json(body, strict=True)
     except ValidationError as error:
         where, why = next(iter(list_wrong(error).items()))
         raise PayloadError(f"{where}: {why}".removeprefix(": ")) from None

@@ -7,11 +7,14 @@ import base64
 import binascii
 import hmac
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from fastapi import FastAPI, HTTPException, Request, Response, Security
+from fastapi.params import Depends
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.security import HTTPBasic, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
@@ -21,7 +24,7 @@ from runbook_lib.record.journal import Clock, utc_now
 from .book import Book
 from .metrics import Metrics
 from .page import HEADERS, Page
-from .payload import PayloadError, TooManyAlertsError, read_payload
+from .payload import Alert, Payload, PayloadError, TooManyAlertsError, read_payload
 from .settings import ServeSettings
 from .work import Planner, Work
 
@@ -30,6 +33,39 @@ BODY_DEADLINE_S = 20.0
 _RETRY_AFTER = {"Retry-After": "5"}
 
 _log = logging.getLogger(__name__)
+
+
+class Taken(BaseModel):
+    """How many alerts of a body are new, and how many were known."""
+
+    accepted: int
+    folded: int
+
+
+class Refused(BaseModel):
+    """Why a request was refused; ``reason`` is one of ``metrics.REASONS``."""
+
+    error: str
+    reason: str
+
+
+_REFUSALS: dict[int | str, dict[str, Json]] = {
+    400: {"description": "no payload of version 4", "model": Refused},
+    413: {"description": "too large, or too many alerts", "model": Refused},
+    503: {"description": "the queue is full, or the body is slow", "model": Refused},
+}
+
+
+def _describe_payload() -> dict[str, Json]:
+    """Return the payload's schema, without references: its place is in another document."""
+    schema = Payload.model_json_schema()
+    schema.pop("$defs")
+    schema["properties"]["alerts"]["items"] = Alert.model_json_schema()
+    content = {"application/json": {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+_BODY = _describe_payload()
 
 
 class _Refusal(Exception):
@@ -52,8 +88,15 @@ def build_app(
     clock: Clock = utc_now,
 ) -> FastAPI:
     """Put the routes together."""
-    app = FastAPI(title="runbook serve", docs_url=None, redoc_url=None, openapi_url=None)
     token = settings.serve_token.get_secret_value()
+    # For the schema. The token itself is checked before any route.
+    guards = [Security(HTTPBearer(auto_error=False)), Security(HTTPBasic(auto_error=False))]
+    app = FastAPI(
+        title="runbook serve",
+        docs_url=None,
+        redoc_url=None,
+        responses={401: {"description": "the token is missing or wrong", "model": Refused}},
+    )
 
     @app.middleware("http")
     async def guard(
@@ -62,7 +105,8 @@ def build_app(
         is_open = request.url.path == "/health"
         if token and not is_open and not has_token(request.headers.get("authorization"), token):
             metrics.count_refused("unauthorized")
-            answer: Response = JSONResponse({"error": "the token is missing or wrong"}, 401)
+            body = {"error": "the token is missing or wrong", "reason": "unauthorized"}
+            answer: Response = JSONResponse(body, 401)
             answer.headers["WWW-Authenticate"] = 'Basic realm="runbook", charset="UTF-8"'
         else:
             answer = await call_next(request)
@@ -81,8 +125,14 @@ def build_app(
         body = {"error": str(refusal), "reason": refusal.reason}
         return JSONResponse(body, refusal.status, headers)
 
-    @app.post("/alertmanager", status_code=202)
-    async def receive(request: Request) -> dict[str, int]:
+    @app.post(
+        "/alertmanager",
+        status_code=202,
+        responses=_REFUSALS,
+        openapi_extra=_BODY,
+        dependencies=guards,
+    )
+    async def receive(request: Request) -> Taken:
         waiting = await run_in_threadpool(book.read_waiting)
         if waiting.alerts >= settings.serve_queue_limit:
             words = f"{waiting.alerts} alerts wait (SERVE_QUEUE_LIMIT); send them again"
@@ -100,35 +150,9 @@ def build_app(
         if payload.truncated_alerts:
             await run_in_threadpool(planner.ask_for_read)
         planner.wake()
-        return {"accepted": accepted, "folded": folded}
+        return Taken(accepted=accepted, folded=folded)
 
-    _add_pages(app, book=book, planner=planner, metrics=metrics, page=page, clock=clock)
-    return app
-
-
-def _add_pages(
-    app: FastAPI, *, book: Book, planner: Planner, metrics: Metrics, page: Page, clock: Clock
-) -> None:
-    """Add what only shows something."""
-
-    @app.get("/")
-    def show_page() -> Response:
-        return HTMLResponse(page.render(clock()))
-
-    @app.get("/incidents")
-    def list_incidents() -> dict[str, Json]:
-        now = clock()
-        rows = [row._asdict() for row in page.list_rows(now)]
-        return {"schema": "runbook/serve-incidents/1", "at": format_time(now), "incidents": rows}
-
-    @app.get("/incidents/{incident_id}/report.html")
-    def show_report(incident_id: str) -> Response:
-        path = page.find_report(incident_id)
-        if path is None:
-            raise HTTPException(404, "there is no such report")
-        return FileResponse(path, media_type="text/html; charset=utf-8")
-
-    @app.get("/health")
+    @app.get("/health", responses={503: {"description": "it does not work"}})
     def health() -> Response:
         problem = ""
         try:
@@ -141,7 +165,35 @@ def _add_pages(
             return JSONResponse({"status": "failed", "problem": problem}, 503)
         return JSONResponse({"status": "ok"})
 
-    @app.get("/metrics")
+    _add_pages(app, metrics=metrics, page=page, clock=clock, guards=guards)
+    return app
+
+
+def _add_pages(
+    app: FastAPI, *, metrics: Metrics, page: Page, clock: Clock, guards: Sequence[Depends]
+) -> None:
+    """Add what only shows something."""
+
+    missing: dict[int | str, dict[str, Json]] = {404: {"description": "there is no such report"}}
+
+    @app.get("/", response_class=HTMLResponse, dependencies=guards)
+    def show_page() -> Response:
+        return HTMLResponse(page.render(clock()))
+
+    @app.get("/incidents", dependencies=guards)
+    def list_incidents() -> dict[str, Json]:
+        now = clock()
+        rows = [row._asdict() for row in page.list_rows(now)]
+        return {"schema": "runbook/serve-incidents/1", "at": format_time(now), "incidents": rows}
+
+    @app.get("/incidents/{incident_id}/report.html", response_class=HTMLResponse, responses=missing)
+    def show_report(incident_id: str) -> Response:
+        path = page.find_report(incident_id)
+        if path is None:
+            raise HTTPException(404, "there is no such report")
+        return FileResponse(path, media_type="text/html; charset=utf-8")
+
+    @app.get("/metrics", response_class=PlainTextResponse, dependencies=guards)
     def show_metrics() -> Response:
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 

@@ -281,7 +281,10 @@ class Work:
         """Let alerts that came after the look join its report, and its case its ticket."""
         deliveries = _step("render", self._render_again, number)
         self._enqueue_deliveries(deliveries)
-        _step("end", self._book.end_addition, number, addition)
+        _step("end", self._end_addition, number, addition)
+
+    def _end_addition(self, number: int, addition: int) -> None:
+        self._book.end_addition(number, number=addition)
 
     def _render_again(self, number: int) -> list[list[str]]:
         """Write alerts into the report; return deliveries to cases that no look told."""

@@ -6,6 +6,7 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def list_steps(service: Service, job: str) -> list[str]:
     """Return the steps of a job that dbos has written down."""
     path = service.home / "serve" / "serve.sqlite3"
     query = "SELECT function_name FROM operation_outputs WHERE workflow_uuid LIKE ?"
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path, timeout=30)) as db:
         return [name for (name,) in db.execute(query, (f"%{job}%",))]
 
 
