@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -26,6 +31,7 @@ class Metrics(Collector):
     def __init__(self, book: Book, *, clock: Clock = utc_now) -> None:
         self._book = book
         self._clock = clock
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._received = self._make("alerts_received", "Alerts that are new")
         self._folded = self._make("alerts_folded", "Repeats of alerts that are known")

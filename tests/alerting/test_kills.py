@@ -157,7 +157,7 @@ def test_a_target_that_is_down_gets_its_message_when_it_is_back(
             >= 2
         ),
         f"slack was tried twice\n{service.log}",
-        deadline_s=120,
+        deadline_s=240,
     )
     receivers.modes.clear()
     service.wait_until_done()
@@ -178,7 +178,7 @@ def test_a_full_queue_is_503_and_what_is_sent_again_is_taken(
         wait_for(
             lambda: service.post(make_payload(make_alert(7))).status_code == 202,
             f"the queue drains\n{service.log}",
-            deadline_s=120,
+            deadline_s=240,
         )
         service.wait_until_done()
         assert any(f"{7:016x}" in text for text in list_reports(service).values())
@@ -195,12 +195,12 @@ def test_episodes_apart_in_time_have_folders_of_their_own_and_resolved_measures_
     wait_for(
         lambda: len(receivers.list_texts("ticket")) == 2,
         f"the follow-up is told\n{service.log}",
-        deadline_s=120,
+        deadline_s=240,
     )
     later = make_alert(2, support_case=CASE) | {"startsAt": "2026-11-24T05:00:00Z"}
     service.post(make_payload(later))
     service.wait_until_done()
-    wait_for(lambda: len(receivers.list_texts("ticket")) == 3, "the next one", deadline_s=120)
+    wait_for(lambda: len(receivers.list_texts("ticket")) == 3, "the next one", deadline_s=240)
     reports = list_reports(service)
     first = {name for name, text in reports.items() if f"{1:016x}" in text}
     second = {name for name, text in reports.items() if f"{2:016x}" in text}
@@ -215,7 +215,7 @@ def test_a_drill_has_a_folder_and_messages_that_say_so(
     service.post(make_payload(make_alert(1, drill="true")))
     service.post(make_payload(make_alert(2)))
     service.wait_until_done()
-    wait_for(lambda: len(receivers.list_texts("slack")) == 2, "both are told", deadline_s=120)
+    wait_for(lambda: len(receivers.list_texts("slack")) == 2, "both are told", deadline_s=240)
     marked = [text for text in receivers.list_texts("slack") if "[DRILL]" in text]
     assert len(marked) == 1
     reports = list_reports(service)

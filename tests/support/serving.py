@@ -242,7 +242,7 @@ class Service:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(self.is_healthy, what=f"serve answers\n{self.log}", deadline_s=60)
+        wait_until(self.is_healthy, what=f"serve answers\n{self.log}", deadline_s=120)
 
     def is_healthy(self) -> bool:
         """Tell whether it answers."""
@@ -294,7 +294,7 @@ class Service:
                 return float(value)
         raise KeyError(name)
 
-    def wait_until_done(self, deadline_s: float = 150) -> None:
+    def wait_until_done(self, deadline_s: float = 240) -> None:
         """Wait until every alert is reported and every message delivered."""
 
         def is_done() -> bool:
@@ -347,7 +347,7 @@ def make_service(
     return Service(environment, port, folder, token)
 
 
-def wait_for(is_true: Callable[[], bool], what: str, deadline_s: float = 60) -> None:
+def wait_for(is_true: Callable[[], bool], what: str, deadline_s: float = 180) -> None:
     """Wait for a condition, closely; fail with its name after the deadline."""
     end = time.monotonic() + deadline_s
     while not is_true():
