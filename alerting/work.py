@@ -153,6 +153,8 @@ class Work:
         """Return the folder that the look goes on in; empty: the runbook chooses it."""
         self._book.begin_look(number)
         episode = self._book.read_episode(number)
+        if not episode.looks and not episode.is_drill:
+            self._close_before(episode)
         incident = self._find_incident(episode.incident)
         if incident is not None and incident.is_closed:
             incident = None
@@ -249,6 +251,28 @@ class Work:
         is_resolved = all(alert.ended_at is not None for alert in alerts)
         if is_resolved and result["verdict"] == Verdict.HEALTHY:
             self._close_quiet(episode)
+
+    def _close_before(self, episode: Episode) -> None:
+        """Close the incident of the episode before: the next one never writes into it.
+
+        It stays open when one of its alerts fires, when one of them fires again now, or when
+        somebody works in it.
+        """
+        before = self._book.find_before(episode)
+        incident = self._find_incident(before.incident) if before else None
+        if before is None or incident is None or not incident.is_open:
+            return
+        earlier = self._book.list_alerts(before.id)
+        own = {alert.fingerprint for alert in self._book.list_alerts(episode.id)}
+        goes_on = any(alert.ended_at is None for alert in earlier)
+        is_same = any(alert.fingerprint in own for alert in earlier)
+        if goes_on or is_same or _is_worked_on(incident):
+            return
+        error = self._looker.close(incident.id)
+        if error:
+            _log.warning("%s cannot be closed: %s", incident.id, error)
+            return
+        self._book.end_episode(before.id)
 
     def _close_quiet(self, episode: Episode) -> None:
         """Close the folder of an episode that never was an incident; a drill's in any case."""
@@ -557,6 +581,14 @@ def _step(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
         "max_attempts": _STEP_ATTEMPTS,
     }
     return DBOS.run_step(options, work, *arguments)
+
+
+def _is_worked_on(incident: Incident) -> bool:
+    """Tell whether somebody planned or changed something in an incident; a damaged one counts."""
+    try:
+        return bool(incident.journal.view().actions)
+    except RunbookError:
+        return True
 
 
 def _make_message(delivery: Delivery) -> Message:
