@@ -54,15 +54,19 @@ class ServeSettings(runbook_settings.Settings):
     serve_smtp_url: SecretStr = Field(SecretStr(""), exclude=True)
 
     @classmethod
-    def load(cls) -> Self:
+    def load(cls, folder: Path | None = None) -> Self:
         """Read the settings, and the files that they name.
+
+        Parameters
+        ----------
+        folder : where ``.env`` is looked for first; None: the current folder
 
         Raises
         ------
         SettingsError
             When a value is malformed or a file cannot be used; names the setting, not the value.
         """
-        settings = super().load()
+        settings = super().load(folder)
         secrets = {}
         for name in _FILES:
             path = getattr(settings, f"{name}_file")
