@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import requests
 import yaml
-from tests.contract.test_addons_guide import alertmanager, fire
 
 from alerting.settings import ServeSettings
+from tests.foreign.test_guide import alertmanager, fire
 from tests.support.gateway import StoreServer
 from tests.support.network import make_certificates
 from tests.support.serving import TOKEN, Service, make_service, run_receivers
