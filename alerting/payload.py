@@ -24,6 +24,8 @@ from runbook_lib.model import Timestamp, format_time, parse_time
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
 
 
+_MOST_TRUNCATED = 2**31 - 1
+
 _log = logging.getLogger(__name__)
 
 
@@ -44,6 +46,14 @@ def _read_end(text: object) -> datetime | None:
     return None if text.startswith("0001-01-01T") else parse_time(text)
 
 
+def _read_count(number: object) -> object:
+    """Return a number as JSON means it: 2.0 is 2."""
+    if isinstance(number, float) and number.is_integer():
+        return int(number)
+    return number
+
+
+Count = Annotated[int, BeforeValidator(_read_count)]
 End = Annotated[Timestamp | None, BeforeValidator(_read_end)]
 
 
@@ -79,7 +89,7 @@ class Payload(_Sent):
 
     version: Literal["4"]
     receiver: Annotated[str, StringConstraints(max_length=1024)]
-    truncated_alerts: int = Field(0, ge=0)
+    truncated_alerts: Count = Field(0, ge=0, le=_MOST_TRUNCATED)
     alerts: tuple[Alert, ...]
 
 
