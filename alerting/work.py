@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 from dbos import DBOS, DBOSConfig, Serializer, SetEnqueueOptions, SetWorkflowID, StepOptions
 from pydantic_core import from_json, to_json
@@ -58,6 +59,7 @@ _LOOKS = "looks"
 #: In parts by target: one message at a time to each, in the order in which they were written.
 _OUT = "out"
 _ALERTMANAGER = "alertmanager"
+_NOT_BEGUN = "ENQUEUED"
 
 _log = logging.getLogger(__name__)
 
@@ -344,8 +346,11 @@ class Work:
             if now > give_up_at:
                 _step("give up", self._give_up, delivery_id)
                 return
-            is_lost = state in (State.LOST, State.REPEATING)
-            DBOS.sleep(max(wait_s, _SETTLE_S) if is_lost else wait_s)
+            if state is State.LOST:
+                # There is one repeat, so it is not wasted on a target that is still unwell.
+                DBOS.sleep(max(self._settings.serve_retry_max_s, _SETTLE_S))
+            else:
+                DBOS.sleep(wait_s)
             wait_s = min(2 * wait_s, self._settings.serve_retry_max_s)
 
     def _tell_time(self) -> str:
@@ -476,7 +481,8 @@ class Planner:
         self._clock = clock
         self._wake = threading.Event()
         self._is_stopped = threading.Event()
-        self._reads = 0
+        self._asking = threading.Lock()
+        self._asked = ""
         self._thread = threading.Thread(target=self._run, name="planner", daemon=True)
         self._enqueued: set[str] = set()
 
@@ -499,10 +505,16 @@ class Planner:
         return self._thread.is_alive()
 
     def ask_for_read(self) -> None:
-        """Enqueue a reading of Alertmanager's alerts, one for each second at most."""
-        job_id = f"read-{self._clock():%Y%m%dT%H%M%S}"
-        with SetWorkflowID(job_id), SetEnqueueOptions(queue_partition_key=_ALERTMANAGER):
-            DBOS.enqueue_workflow(_OUT, self._work.read_job)
+        """Enqueue a reading of Alertmanager's alerts, unless one waits that has not begun."""
+        with self._asking:
+            if self._asked:
+                status = DBOS.get_workflow_status(self._asked)
+                if status is not None and status.status == _NOT_BEGUN:
+                    return
+            job_id = f"read-{uuid4()}"
+            with SetWorkflowID(job_id), SetEnqueueOptions(queue_partition_key=_ALERTMANAGER):
+                DBOS.enqueue_workflow(_OUT, self._work.read_job)
+            self._asked = job_id
 
     def _run(self) -> None:
         while not self._is_stopped.is_set():

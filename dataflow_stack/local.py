@@ -51,7 +51,7 @@ def up(
         A process without which the stack must not go on: it ends when that one does.
     serves
         Whether `runbook serve` runs beside it and gets the alerts; default: where its extra is
-        installed.
+        installed, or what a running stack has.
 
     Returns
     -------
@@ -65,14 +65,14 @@ def up(
     StackError
         When a service does not become healthy; shows its last log lines.
     """
-    wanted = replace(
-        load_config(home, port_base), serves=reporter.can_serve() if serves is None else serves
-    )
+    wanted = load_config(home, port_base)
     wanted.home.mkdir(parents=True, exist_ok=True)
     with FileLock(wanted.home / "up.lock", timeout=deadline_s):
         supervisor = Supervisor(wanted)
         if supervisor.is_running():
             config = _adopt(wanted, profile, explicit=port_base is not None)
+            if serves is not None:
+                config = replace(config, serves=serves)
             config.save()
             changed = layout.write_layout(config, owner_pid=owner_pid)
             supervisor.update()
@@ -80,7 +80,8 @@ def up(
                 for name in ("prometheus", "alertmanager"):
                     supervisor.reload(name)
         else:
-            config = wanted.with_profile(profile)
+            starts = reporter.can_serve() if serves is None else serves
+            config = replace(wanted.with_profile(profile), serves=starts)
             end_processes(config.home)
             check_ports(config)
             config.save()
@@ -231,7 +232,7 @@ def _adopt(wanted: StackConfig, profile: Profile | None, *, explicit: bool) -> S
             f"the stack in {wanted.home} runs with port base {running.port_base};"
             " stop it first: runbook stack down"
         )
-    return replace(wanted, port_base=running.port_base, profile=profile or running.profile)
+    return running.with_profile(profile)
 
 
 def _complete(config: StackConfig, supervisor: Supervisor, deadline_s: float) -> None:

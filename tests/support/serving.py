@@ -177,6 +177,14 @@ class _Mailbox:
     def __init__(self, receivers: Receivers) -> None:
         self._receivers = receivers
 
+    async def handle_EHLO(  # noqa: N802
+        self, server: SMTP, session: Session, _: Envelope, host: str, answers: list[str]
+    ) -> list[str]:
+        session.host_name = host
+        if self._receivers.modes.get("mail") == "closed" and server.transport is not None:
+            server.transport.close()
+        return answers
+
     async def handle_DATA(self, server: SMTP, _: Session, envelope: Envelope) -> str:  # noqa: N802
         mode = self._receivers.modes.get("mail", "ok")
         if mode == "500":
@@ -186,7 +194,7 @@ class _Mailbox:
             self._receivers.mails.append(
                 content if isinstance(content, bytes) else content.encode()
             )
-        if mode in ("lost", "closed") and server.transport is not None:
+        if mode == "lost" and server.transport is not None:
             server.transport.close()
         return "250 OK"
 
