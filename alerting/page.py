@@ -61,7 +61,7 @@ class Page:
 
     def list_rows(self, now: datetime) -> list[Row]:
         """Return the incidents, the open ones first, the newest of each first."""
-        rows = list_history(self._home, load_policy().list_causes)
+        rows = list_history(self._home, load_policy())
         shown = sorted(rows, key=lambda row: not row.is_open)[:_MOST_ROWS]
         return [self._make_row(row, now) for row in shown]
 
@@ -76,7 +76,7 @@ class Page:
         try:
             incident = open_incident(self._home, row.incident, redactor=self._redactor)
             if incident is not None:
-                is_drill = bool(incident.facts.get("drill"))
+                is_drill = incident.state.drill
                 journal = incident.journal.view()
                 since = journal.since() or since
                 verdict = str(policy.compute_verdict(journal, now=now) or verdict)

@@ -26,6 +26,7 @@ from runbook_lib.model import Json, Verdict, format_time, parse_time
 from runbook_lib.record.incident import Incident, open_incident
 from runbook_lib.record.journal import Clock, utc_now
 from runbook_lib.redact import Redactor
+from runbook_lib.runbook import load_policy
 
 from .book import Book, Delivery, Episode, KnownAlert
 from .look import Look, Looker
@@ -295,7 +296,7 @@ class Work:
         try:
             incident = open_incident(self._home, name, redactor=self._redactor)
             if incident is not None:
-                _ = incident.facts
+                _ = incident.state
         except RunbookError as error:
             _log.warning("%s", error)
             return None
@@ -327,8 +328,8 @@ class Work:
         named = [(t, case) for t, case in self._list_targets(alerts) if case and case not in told]
         if incident is None or not named:
             return []
-        verdict = str(incident.facts.get("verdict") or "")
-        result = Look(incident=incident.id, verdict=verdict, next="", error="")._asdict()
+        verdict = load_policy().compute_verdict(incident.journal.view()) or Verdict.UNKNOWN
+        result = Look(incident=incident.id, verdict=str(verdict), next="", error="")._asdict()
         return self._write_messages(number, episode.looks, result, named)
 
     # --- deliveries ---
@@ -453,10 +454,10 @@ class Work:
             incident = self._find_incident(name)
             if incident is None:
                 continue
-            with suppress(RunbookError, ValueError, TypeError):
-                closed_at = incident.facts.get("closed_at")
-                if closed_at:
-                    closed[name] = parse_time(str(closed_at))
+            with suppress(RunbookError):
+                closed_at = incident.state.closed_at
+                if closed_at is not None:
+                    closed[name] = closed_at
         return closed
 
 
